@@ -1,0 +1,139 @@
+"""Every prompt of the project and the one parser of the policy's answer. SFT, RL and eval render through here.
+
+A prompt set is a folder with one Jinja template a purpose (`infer.jinja`, `judge.jinja`, ...). In a template a line
+`#--- system`, `#--- user` or `#--- assistant` opens a chat message; the cut is made before anything is filled in, so
+no slot can open a message. Every filled slot passes through `break_markup`, so no slot can hold a control token.
+`--prompt-set DIR` swaps the whole set, e.g. for the wording that a published checkpoint was trained on.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from alignxplore.records import Interaction, content_hash
+
+SETS = Path(__file__).parent
+Messages = list[dict[str, str]]
+
+# What chat formats write as control tokens: <|im_end|>, <｜User｜>, <think>, </s>, <start_of_turn>, [INST], <<SYS>>.
+_MARKUP = re.compile(
+    r"<(?=[|｜])|<(?=/?(?:think|answer|s|bos|eos|start_of_turn|end_of_turn|tool_call|tool_response)>)|\[(?=/?INST\])|<(?=<?/?SYS>)",
+    re.IGNORECASE,
+)
+_SECTION = re.compile(r"^#--- (system|user|assistant)$\n?", re.MULTILINE)
+# The hardened set also takes the shape from what imitates our own markup or an answer.
+_IMITATION = str.maketrans({"<": "‹", ">": "›", "{": "(", "}": ")", "[": "(", "]": ")", "\r": " ", "\n": " "})
+
+
+class PromptError(ValueError):
+    """A prompt set that cannot be used: a missing template, a missing slot, no message. The message names the file."""
+
+
+def break_markup(value: Any) -> Any:
+    """Put a space into whatever a tokenizer could take for a control token; all other text is left as it is."""
+    return _MARKUP.sub(lambda found: found.group() + " ", value) if isinstance(value, str) else value
+
+
+def _inert(value: str) -> str:
+    """Filter of the hardened set: one line, no brackets of any kind, so no label at a line's start."""
+    return value.translate(_IMITATION)
+
+
+class PromptSet:
+    """The templates of one folder.
+
+    Args:
+        source: a folder, or the name of a set that comes with the project ("default", "hardened").
+    """
+
+    def __init__(self, source: str | Path = "default"):
+        named = SETS / str(source)
+        self.folder = named if str(source).isidentifier() and named.is_dir() else Path(source)
+        if not any(self.folder.glob("*.jinja")):
+            raise PromptError(f"{self.folder}: no *.jinja templates here; give a folder like {SETS / 'default'}")
+        self.name = self.folder.name
+        self._environment = jinja2.Environment(
+            undefined=jinja2.StrictUndefined, finalize=break_markup, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False
+        )
+        self._environment.filters["inert"] = _inert
+        self._environment.globals["fence"] = lambda *parts: content_hash(parts, 8)
+        self._sections: dict[str, list[tuple[str, jinja2.Template]]] = {}
+
+    def _load(self, purpose: str) -> list[tuple[str, jinja2.Template]]:
+        if purpose not in self._sections:
+            path = self.folder / f"{purpose}.jinja"
+            if not path.is_file():
+                raise PromptError(f"{path}: no such template; the set '{self.name}' cannot be used for '{purpose}'")
+            before, *pieces = _SECTION.split(path.read_text(encoding="utf-8"))
+            if before.strip() or not pieces:
+                raise PromptError(f"{path}: the first line must be '#--- system' or '#--- user'")
+            try:
+                compiled = [(role, self._environment.from_string(text.rstrip("\n"))) for role, text in zip(pieces[::2], pieces[1::2])]
+            except jinja2.TemplateSyntaxError as error:
+                raise PromptError(f"{path}:{error.lineno}: {error.message}") from None
+            self._sections[purpose] = compiled
+        return self._sections[purpose]
+
+    def render(self, purpose: str, **slots: Any) -> Messages:
+        """Chat messages of one purpose with its slots filled in."""
+        try:
+            return [{"role": role, "content": template.render(**slots)} for role, template in self._load(purpose)]
+        except jinja2.UndefinedError as error:
+            raise PromptError(f"{self.folder / purpose}.jinja: {error.message}") from None
+
+    def infer(self, interactions: Sequence[Interaction], past_summary: str | None = None) -> Messages:
+        """Ask the policy for a preference summary of `interactions`, on top of what an earlier stage wrote (None: first stage)."""
+        return self.render("infer", interactions=interactions, past_summary=past_summary or None)
+
+    def judge(self, summary: str | None, query: str | None, item_a: str, item_b: str) -> Messages:
+        """Ask the downstream model which item the user will choose, given only the summary."""
+        return self.render("judge", summary=summary or None, query=query, item_a=item_a, item_b=item_b)
+
+    def direct(self, interactions: Sequence[Interaction], query: str | None, item_a: str, item_b: str) -> Messages:
+        """Ask the downstream model the same with the raw history instead of a summary (the direct setting)."""
+        return self.render("direct", interactions=interactions, query=query, item_a=item_a, item_b=item_b)
+
+    def hash(self, purpose: str) -> str:
+        """Hash of one template's text; it goes into every output made with it."""
+        self._load(purpose)
+        return hashlib.sha256((self.folder / f"{purpose}.jinja").read_bytes()).hexdigest()[:12]
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """Hash of every template of the set, by purpose."""
+        return {path.stem: self.hash(path.stem) for path in sorted(self.folder.glob("*.jinja"))}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The policy's answer taken apart; `problem` says why it is bad format (None: well-formed)."""
+
+    reasoning: str
+    summary: str
+    problem: str | None = None
+
+    @property
+    def well_formed(self) -> bool:
+        return self.problem is None
+
+
+def parse_answer(text: str) -> Answer:
+    """`<think>reasoning</think>summary` → Answer: exactly one think block, non-empty reasoning, non-empty summary.
+
+    Anything else is bad format: a recorded outcome with an empty summary, never an exception.
+    """
+    if text.count("<think>") != 1 or text.count("</think>") != 1:
+        return Answer("", "", "unfinished reasoning" if "</think>" not in text and "<think>" in text else "not exactly one think block")
+    before, rest = text.split("<think>")
+    if "</think>" not in rest or before.strip():
+        return Answer("", "", "text before the think block")
+    reasoning, summary = (part.strip() for part in rest.split("</think>"))
+    if not reasoning or not summary:
+        return Answer("", "", "empty summary" if reasoning else "empty reasoning")
+    return Answer(reasoning, summary)

@@ -1,0 +1,197 @@
+"""The data contract: interactions and user records, and JSONL in and out. Every stage reads and writes through here.
+
+A benchmark file holds one JSON object a line:
+
+    {"userid": ..., "history": [{"query", "chosen", "rejected"}, ...], "target": {...}, "ground_truth_persona"?: ...}
+
+`query` may be null (the data set's default is used) and `rejected` may be null (the user saw no alternative).
+Bad input raises `RecordError`, which names the file, the line, the field and what to do.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class RecordError(ValueError):
+    """Input that breaks the contract. The message carries file, line, field and the remedy."""
+
+    def __init__(self, problem: str, path: str | Path | None = None, line: int | None = None, field: str | None = None):
+        where = ":".join(str(part) for part in (path, line) if part is not None)
+        what = f"field '{field}': {problem}" if field else problem
+        super().__init__(f"{where}: {what}" if where else what)
+        self.path, self.line, self.field = path, line, field
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """One choice of a user: what was asked, what was chosen, and what was passed over (None: nothing was shown)."""
+
+    chosen: str
+    rejected: str | None = None
+    query: str | None = None
+
+
+@dataclass(frozen=True)
+class UserRecord:
+    """A user's history, oldest first, and the interaction to be predicted."""
+
+    user: str
+    history: tuple[Interaction, ...]
+    target: Interaction
+    persona: str | None = None
+    source: str = field(default="", compare=False)  # "file:line", for messages only
+
+    @property
+    def id(self) -> str:
+        """Content hash of the whole record: the same record has the same id in any file, at any line."""
+        return content_hash([self.user, [asdict(x) for x in self.history], asdict(self.target), self.persona])
+
+    @property
+    def leaked(self) -> bool:
+        """True when the target also stands in the history, so that it could be copied instead of predicted."""
+        return any(x.chosen == self.target.chosen and x.rejected == self.target.rejected for x in self.history)
+
+
+def content_hash(value: Any, length: int = 16) -> str:
+    """Hex digest of a JSON-serialisable value. Ids, draws and seeds come from it, so a run can be repeated exactly."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
+
+
+def hash_seed(*parts: Any) -> int:
+    """A 31-bit seed from the content of `parts` (accepted as a seed by NumPy, PyTorch and vLLM alike)."""
+    return int(content_hash(list(parts), 8), 16) & 0x7FFFFFFF
+
+
+def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
+    """Yield (line number, object) for each line of a JSONL file, reading one line at a time.
+
+    A torn last line (a writer was killed) is dropped with a warning; a torn line anywhere else is an error, as are
+    bytes that are not UTF-8 and lines that hold no object. A byte-order mark at the start is skipped.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RecordError("no such file", path)
+    with path.open("rb") as lines:
+        for number, raw in enumerate(lines, 1):
+            complete = raw.endswith(b"\n")
+            raw = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+            if not raw.strip():
+                continue
+            try:
+                row = json.loads(raw.decode("utf-8"))
+            except ValueError as error:
+                if not complete:
+                    log.warning("%s:%d: dropped the last line: it is torn (%s)", path, number, error)
+                    return
+                if isinstance(error, UnicodeDecodeError):
+                    reason = f"byte {error.start + 1} is not UTF-8; convert the file, e.g. with iconv -t UTF-8"
+                else:
+                    reason = f"not JSON ({error}); repair or delete this line"
+                raise RecordError(reason, path, number) from None
+            if not isinstance(row, dict):
+                raise RecordError(f"expected an object, found {type(row).__name__}", path, number)
+            yield number, row
+
+
+def write_jsonl(path: str | Path, rows: Iterable[dict]) -> int:
+    """Write rows aside, then rename: the file is either absent or complete. Returns the number of rows."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    count = 0
+    try:
+        with aside.open("w", encoding="utf-8") as out:
+            for count, row in enumerate(rows, 1):
+                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return count
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write one JSON value aside, then rename."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    aside.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    os.replace(aside, path)
+
+
+def parse_interaction(
+    row: Any, path: str | Path | None = None, line: int | None = None, field: str = "", default_query: str | None = None
+) -> Interaction:
+    """One {query, chosen, rejected} object → Interaction. `field` names the place for messages, e.g. "history[3]"."""
+    if not isinstance(row, dict):
+        raise RecordError(f"expected an object with query, chosen, rejected; found {type(row).__name__}", path, line, field)
+    texts = {}
+    for key in ("query", "chosen", "rejected"):
+        if key not in row and key != "query":
+            raise RecordError("missing (use null where the user saw no alternative)" if key == "rejected" else "missing",
+                              path, line, f"{field}.{key}")
+        value = row.get(key)
+        if value is not None and not isinstance(value, str):
+            raise RecordError(f"expected text or null, found {type(value).__name__}", path, line, f"{field}.{key}")
+        texts[key] = value
+    if not (texts["chosen"] or "").strip():
+        raise RecordError("empty; an interaction needs the text of what was chosen", path, line, f"{field}.chosen")
+    if texts["rejected"] is not None and not texts["rejected"].strip():
+        raise RecordError("empty; use null where the user saw no alternative", path, line, f"{field}.rejected")
+    return Interaction(texts["chosen"], texts["rejected"], texts["query"] or default_query)
+
+
+def parse_history(row: dict, path: str | Path, line: int, default_query: str | None = None) -> tuple[Interaction, ...]:
+    """The `history` field of a row → interactions, oldest first; it must be a list with at least one of them."""
+    history = row.get("history")
+    if not isinstance(history, list):
+        raise RecordError("missing" if history is None else "expected a list", path, line, "history")
+    if not history:
+        raise RecordError("empty; a user without a past has no preferences to infer: drop the row", path, line, "history")
+    return tuple(parse_interaction(x, path, line, f"history[{i}]", default_query) for i, x in enumerate(history))
+
+
+def parse_user_id(row: dict, path: str | Path, line: int) -> str:
+    """The user's id (`userid`, or `uid` in RL rows) as text."""
+    user = row.get("userid", row.get("uid"))
+    if user is None or isinstance(user, (bool, list, dict)) or str(user) == "":
+        raise RecordError("missing; each row needs the user's id as 'userid' or 'uid'", path, line, "userid")
+    return str(user)
+
+
+def read_users(path: str | Path, *, default_query: str | None = None, allow_duplicates: bool = False) -> Iterator[UserRecord]:
+    """Yield the user records of a benchmark file in order, one line in memory at a time (only ids are kept).
+
+    Raises:
+        RecordError: at the first row that breaks the contract, a repeated user id included.
+    """
+    seen: dict[str, int] = {}
+    for line, row in read_jsonl(path):
+        user = parse_user_id(row, path, line)
+        if user in seen and not allow_duplicates:
+            raise RecordError(f"user '{user}' already stands at line {seen[user]}; give each row its own id", path, line, "userid")
+        seen[user] = line
+        history = parse_history(row, path, line, default_query)
+        if "target" not in row:
+            raise RecordError("missing; it holds the interaction to be predicted", path, line, "target")
+        target = parse_interaction(row["target"], path, line, "target", default_query)
+        if target.rejected is None:
+            raise RecordError("null; a target needs an alternative to be told from", path, line, "target.rejected")
+        persona = row.get("ground_truth_persona")
+        yield UserRecord(user, history, target, persona if isinstance(persona, str) else None, f"{path}:{line}")
+
+
+def user_row(record: UserRecord) -> dict:
+    """A record in the form of the benchmark files (the inverse of `read_users`)."""
+    row = {"userid": record.user, "history": [asdict(x) for x in record.history], "target": asdict(record.target)}
+    return row | ({"ground_truth_persona": record.persona} if record.persona else {})
