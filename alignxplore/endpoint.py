@@ -1,0 +1,174 @@
+"""Any OpenAI-compatible endpoint, asked many times at once; used for policies, judges and teachers alike.
+
+    endpoint = Endpoint("http://host:8000/v1")              # the model is the one the server names
+    reply = await endpoint.chat(messages, max_tokens=64)    # raw JSON of /v1/chat/completions
+
+Failures are typed. Time-outs, resets, 429, 5xx and bodies that are not JSON are retried with back-off for `patience`
+seconds and then raised as `TransportError`; what the server refuses (other 4xx) is raised at once as `RequestError`.
+"""
+
+import asyncio
+import json
+import logging
+import os
+from typing import Any, Self
+
+import aiohttp
+import tenacity
+
+log = logging.getLogger(__name__)
+
+
+class TransportError(RuntimeError):
+    """No usable reply in the time given; says nothing about the model. Such a unit is asked again by the next run."""
+
+
+class RequestError(RuntimeError):
+    """The server understood the request and refused it (a prompt over its window, an unknown field): final."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(f"HTTP {status}: {message}")
+        self.status = status
+
+
+class _Retry(TransportError):
+    def __init__(self, message: str, after: float = 0.0):
+        super().__init__(message)
+        self.after = after  # seconds that the server asked us to wait
+
+
+def parse_spec(spec: str) -> tuple[str, str]:
+    """"name=target" → (name, target); without a name it is the last part of the target. A target is a URL, path or hub id."""
+    name, equals, target = spec.partition("=")
+    if equals and "/" not in name:
+        return name, target
+    return spec.rstrip("/").removesuffix("/v1").rsplit("/", 1)[-1], spec
+
+
+def is_url(target: str) -> bool:
+    """True for an endpoint, False for a model to be served here. A URL without a scheme is an error that says so."""
+    if target.startswith(("http://", "https://")):
+        return True
+    if target.split("/")[0].rpartition(":")[2].isdigit():
+        raise ValueError(f"'{target}' has no scheme; write http://{target}")
+    return False
+
+
+class Endpoint:
+    """One model behind one base URL.
+
+    Args:
+        url: base URL up to and including /v1.
+        model: the served name; None takes the only one that the server lists.
+        api_key_env: NAME of the environment variable that holds the key; the key itself is never stored or printed.
+        concurrency: requests in flight at most.
+        timeout: seconds for one request.
+        patience: seconds after which a request that keeps failing is given up.
+    """
+
+    def __init__(self, url: str, model: str | None = None, *, name: str | None = None, api_key_env: str | None = None,
+                 concurrency: int = 256, timeout: float = 600.0, patience: float = 300.0):
+        if not is_url(url):
+            raise ValueError(f"'{url}' is not a URL; start it with http:// or https://")
+        if api_key_env and api_key_env not in os.environ:
+            raise ValueError(f"the environment variable {api_key_env} is not set; it should hold the key of {url}")
+        self.url = url.rstrip("/")
+        self.model = model
+        self.name = name or model or parse_spec(url)[0]
+        self.root = model
+        self.max_model_len: int | None = None
+        self.retries = 0  # requests repeated so far
+        self._api_key_env = api_key_env
+        self._concurrency, self._timeout, self._patience = concurrency, timeout, patience
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def connect(self) -> Self:
+        """Ask the server once which models it has; fills in `model`, `root` (path or hub id) and `max_model_len`."""
+        served = (await self._request("GET", "/models")).get("data") or []
+        chosen = [entry for entry in served if self.model in (None, entry.get("id"))]
+        if len(chosen) != 1:
+            names = ", ".join(str(entry.get("id")) for entry in served) or "none"
+            raise RequestError(404, f"{self.url} serves {names}; name one of them")
+        self.model = chosen[0]["id"]
+        self.root = chosen[0].get("root") or self.model
+        self.max_model_len = chosen[0].get("max_model_len")
+        return self
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def chat(self, messages: list[dict], **body: Any) -> dict:
+        """POST /v1/chat/completions; returns the reply, which has at least one choice."""
+        return self._checked(await self._request("POST", "/chat/completions", {"model": self.model, "messages": messages} | body))
+
+    async def _request(self, method: str, path: str, body: dict | None = None) -> dict:
+        if self._session is None:
+            headers = {"Authorization": f"Bearer {os.environ[self._api_key_env]}"} if self._api_key_env else {}
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None, sock_connect=30), headers=headers
+            )
+            # Our own gate, not the connector's: the time-out must start once a request is let through, not while it queues.
+            self._slots = asyncio.Semaphore(self._concurrency)
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(_Retry),
+            wait=_back_off,
+            stop=tenacity.stop_after_delay(self._patience),
+            before_sleep=self._count_retry,
+            reraise=True,
+        )
+        return await retrying(self._attempt, method, path, body)
+
+    async def _attempt(self, method: str, path: str, body: dict | None) -> dict:
+        try:
+            async with self._slots, asyncio.timeout(self._timeout), self._session.request(method, self.url + path, json=body) as reply:
+                text = await reply.text(errors="replace")
+                if reply.status in (408, 409, 425, 429) or reply.status >= 500:
+                    raise _Retry(f"HTTP {reply.status}: {text[:200]}", _seconds(reply.headers.get("Retry-After")))
+                if reply.status >= 400:
+                    raise RequestError(reply.status, text[:500])
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            raise _Retry(f"{type(error).__name__}: {error}") from None
+        try:
+            return _json_object(text)
+        except ValueError:
+            raise _Retry(f"a body that is not a JSON object: {text[:100]!r}") from None
+
+    def _checked(self, reply: dict) -> dict:
+        if not reply.get("choices"):
+            raise TransportError(f"{self.url}: a reply without choices")
+        return reply
+
+    def _count_retry(self, state: tenacity.RetryCallState) -> None:
+        self.retries += 1
+        if self.retries in (1, 10) or self.retries % 100 == 0:
+            log.warning("%s: %s; trying again (%d repeats so far)", self.url, state.outcome.exception(), self.retries)
+
+
+def _json_object(text: str) -> dict:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0  # an HTTP date: the usual back-off serves
+
+
+_jittered = tenacity.wait_exponential_jitter(initial=0.5, max=20, jitter=1)
+
+
+def _back_off(state: tenacity.RetryCallState) -> float:
+    return max(_jittered(state), getattr(state.outcome.exception(), "after", 0.0))

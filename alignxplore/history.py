@@ -1,0 +1,77 @@
+"""Cutting a history into stages, and fitting it into a token budget. Used by synthesis, RL and eval alike."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+from alignxplore.records import Interaction
+
+T = TypeVar("T")
+
+
+class HistoryError(ValueError):
+    """A history that cannot be cut or fitted as asked."""
+
+
+class Fitted(NamedTuple):
+    """The newest interactions that fit the budget, how many older ones were dropped whole, and the tokens counted."""
+
+    interactions: tuple[Interaction, ...]
+    dropped: int
+    tokens: int
+
+
+def split_stages(history: Sequence[T], stages: int) -> list[tuple[T, ...]]:
+    """Cut a history into `stages` contiguous slices, oldest first, whose sizes differ by at most one.
+
+    The later slices get the surplus, so that no stage but the first is ever the shortest. A history shorter than
+    `stages` gives fewer slices, each of one interaction: an empty slice would ask for a summary of nothing.
+    """
+    if stages < 1:
+        raise HistoryError(f"the number of stages must be at least 1, not {stages}")
+    if not history:
+        raise HistoryError("an empty history has no stages")
+    stages = min(stages, len(history))
+    bounds = [len(history) * k // stages for k in range(stages + 1)]
+    return [tuple(history[start:end]) for start, end in zip(bounds, bounds[1:])]
+
+
+def protocol_slices(history: Sequence[T], task: str, stages: int) -> list[tuple[T, ...]]:
+    """The slices that the published protocol shows the policy (DESIGN: `stages` = 1 is the full-history setting).
+
+    Args:
+        history: all interactions, oldest first.
+        task: "recommendation" uses the first two thirds of the history; "selection" and "generation" use all of it.
+        stages: K; streaming cuts into K slices what full history reads at once.
+    """
+    if task == "recommendation":
+        history = history[: max(1, 2 * (len(history) // 3))] if len(history) >= 3 else history[:1]
+    elif task not in ("selection", "generation"):
+        raise HistoryError(f"unknown task '{task}'; choose recommendation, selection or generation")
+    return split_stages(history, stages)
+
+
+def fit(interactions: Sequence[Interaction], count: Callable[[Sequence[Interaction]], int], budget: int) -> Fitted:
+    """Drop the oldest interactions, whole, until the rendered prompt fits.
+
+    Args:
+        interactions: oldest first.
+        count: tokens of the whole rendered prompt with the given interactions (it never shrinks when one is added).
+        budget: the largest number of prompt tokens.
+
+    Raises:
+        HistoryError: when not even the newest interaction fits; its text would have to be cut, which is never done.
+    """
+    tokens = count(interactions)
+    if tokens <= budget:
+        return Fitted(tuple(interactions), 0, tokens)
+    low, high = 1, len(interactions)  # the number to drop lies in [low, high); high would leave nothing
+    while low < high:
+        middle = (low + high) // 2
+        if count(interactions[middle:]) <= budget:
+            high = middle
+        else:
+            low = middle + 1
+    if low >= len(interactions):
+        newest = count(interactions[-1:])
+        raise HistoryError(f"the prompt takes {newest} tokens with the newest interaction alone, the budget is {budget}")
+    return Fitted(tuple(interactions[low:]), low, count(interactions[low:]))

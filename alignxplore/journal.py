@@ -1,0 +1,113 @@
+"""The one way a long job writes: an append-only JSONL journal with one line per finished unit, resumable by content hash.
+
+    with RunLock(out), Journal(out / "journal.jsonl") as journal:
+        for unit in units:
+            if unit.id not in journal:
+                journal.append(unit.id, await work(unit))
+
+Kill it at any moment and run the same command again: finished units are kept, at most those in flight are redone.
+A row whose `status` is "transport_error" is kept for the record but not finished: the next run asks again.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from alignxplore.records import RecordError
+
+log = logging.getLogger(__name__)
+
+OK = "ok"
+TRANSPORT_ERROR = "transport_error"  # the request failed for good in this run; the next run asks again
+
+
+class RunLocked(RuntimeError):
+    """Another process writes into the same output folder."""
+
+
+class RunLock:
+    """Holds an output folder for one process; the kernel lets go of it when the process ends, however it ends."""
+
+    def __init__(self, folder: str | Path):
+        self.path = Path(folder) / ".lock"
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "another process"
+            self._file.close()
+            raise RunLocked(f"{self.path.parent}: {holder} is writing here; wait for it or choose another output folder") from None
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        self._file.flush()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+class Journal:
+    """Rows by unit id. The file is read once at the start; each `append` is one write of one line."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._rows: dict[str, dict] = {}
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._rows = dict(self._recover())
+        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.fsync(self._file)
+        os.close(self._file)
+
+    def _recover(self) -> Iterator[tuple[str, dict]]:
+        """Read what earlier runs wrote, and cut off a last line torn by a kill, so that the next line starts clean."""
+        if not self.path.exists():
+            return
+        end = 0
+        with self.path.open("rb") as lines:
+            for number, raw in enumerate(lines, 1):
+                if not raw.endswith(b"\n"):
+                    log.warning("%s:%d: cut off the last line: it is torn; its unit is done again", self.path, number)
+                    break
+                try:
+                    row = json.loads(raw)
+                    unit = row["id"]
+                except (ValueError, KeyError, TypeError):
+                    raise RecordError("this line is damaged; delete it and run again: its unit is redone", self.path, number) from None
+                end += len(raw)
+                yield unit, row
+        if end < self.path.stat().st_size:
+            os.truncate(self.path, end)
+
+    def append(self, unit: str, row: dict[str, Any]) -> dict:
+        """Record a finished unit; it is in the file when this returns (kill -9 safe; `__exit__` also syncs the disk)."""
+        row = {"id": unit, "status": OK} | row
+        os.write(self._file, (json.dumps(row, ensure_ascii=False) + "\n").encode())
+        self._rows[unit] = row
+        return row
+
+    def __contains__(self, unit: str) -> bool:
+        return unit in self._rows and self._rows[unit]["status"] != TRANSPORT_ERROR
+
+    def __getitem__(self, unit: str) -> dict:
+        return self._rows[unit]
+
+    def get(self, unit: str) -> dict | None:
+        """The row of a unit, failed ones included; None if it was never recorded."""
+        return self._rows.get(unit)
+
+    def __len__(self) -> int:
+        return sum(unit in self for unit in self._rows)

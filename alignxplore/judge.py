@@ -1,0 +1,243 @@
+"""P(chosen | summary): the one judge, used to filter synthesis, as RL reward and in eval.
+
+The downstream model's answer is prefilled with the start of the JSON (`{"selection": "Item`, cut where the tokenizer itself
+cuts the whole answer) and one token is read: p = P(A) / (P(A) + P(B)), or one minus that. Both orders of the two items
+are asked by default and averaged, so a judge that always says A scores exactly 50 %. Paper: reward and evaluation sections;
+the published protocol samples 16 tokens in one order instead (`ask_paper`), kept for comparison with its tables.
+"""
+
+import asyncio
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from alignxplore.endpoint import Endpoint, RequestError, TransportError
+from alignxplore.journal import OK, TRANSPORT_ERROR
+from alignxplore.prompts import Messages, PromptSet
+from alignxplore.records import Interaction, hash_seed
+
+REFUSED = "request_error"  # the server refused the prompt for good (longer than its window, for one)
+TIE = 1e-6
+MIN_MASS = 0.9
+ORDERS = ("both", "one")
+# Published sampling of the judge: temperature 0.6, top_p 0.95, top_k 20, 16 new tokens (2,048 for models that reason).
+PAPER_SAMPLING = {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
+
+
+class JudgeError(RuntimeError):
+    """A judge that cannot be used as one. The message shows what it answered instead of a letter."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How sure the downstream model is of the item the user chose.
+
+    `p_chosen_first` is P(chosen) with the chosen item as A, `p_chosen_second` as B; None: that order was not asked.
+    `mass` is the mean probability of the two letters together before renormalising (None: not known).
+    """
+
+    status: str = OK
+    p_chosen_first: float | None = None
+    p_chosen_second: float | None = None
+    mass: float | None = None
+    error: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.status == OK
+
+    @property
+    def orders(self) -> tuple[float, ...]:
+        return tuple(p for p in (self.p_chosen_first, self.p_chosen_second) if p is not None)
+
+    @property
+    def p(self) -> float:
+        """Mean P(chosen) over the orders asked. Only a successful judgement has one."""
+        if not self.ok:
+            raise JudgeError(f"a failed judgement has no probability ({self.status}: {self.error})")
+        return sum(self.orders) / len(self.orders)
+
+    @property
+    def correct(self) -> float:
+        """1 if the chosen item is preferred, 0.5 within 1e-6 of a tie, else 0."""
+        return correctness(self.p)
+
+    @property
+    def flipped(self) -> bool | None:
+        """True if the two orders disagree about the item (position decided); None when only one was asked."""
+        return None if len(self.orders) < 2 else (self.orders[0] > 0.5) != (self.orders[1] > 0.5)
+
+    def row(self) -> dict:
+        """JSON form, the inverse of `Judgement(**row)`."""
+        return asdict(self)
+
+
+def correctness(p: float) -> float:
+    """P(chosen) → 1, 0.5 (tie) or 0."""
+    return 0.5 if abs(p - 0.5) <= TIE else float(p > 0.5)
+
+
+@dataclass(frozen=True)
+class Letters:
+    """Where the prefill ends and which token each letter is, as the judge's own tokenizer cuts the full answer."""
+
+    prefill: str
+    tokens: tuple[int, int]
+    texts: tuple[str, str]
+
+
+def find_letters(tokenizer: PreTrainedTokenizerBase) -> Letters:
+    """Split `{"selection": "Item A"}` where the two answers first differ in tokens (Qwen, SmolLM2: before ` A`/` B`)."""
+    answers = [json.dumps({"selection": f"Item {letter}"}) for letter in "AB"]
+    ids = [tokenizer.encode(answer, add_special_tokens=False) for answer in answers]
+    split = next(i for i, (a, b) in enumerate(zip(*ids)) if a != b)
+    prefill = tokenizer.decode(ids[0][:split])
+    texts = tuple(tokenizer.decode([row[split]]) for row in ids)
+    if not answers[0].startswith(prefill + texts[0]) or texts[0].strip() != "A" or texts[1].strip() != "B":
+        raise JudgeError(f"this tokenizer has no token of its own for the letter after {prefill!r}: it reads {texts}")
+    return Letters(prefill, (ids[0][split], ids[1][split]), texts)
+
+
+class Judge:
+    """A downstream model behind an endpoint.
+
+    Args:
+        endpoint: connected endpoint of the model.
+        tokenizer: the tokenizer of that model.
+        prompts: the prompt set (`judge` and `direct` templates are used).
+        orders: "both", or "one" drawn from a hash of the key and `seed`.
+    """
+
+    def __init__(self, endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, *, orders: str = "both", seed: int = 0):
+        if orders not in ORDERS:
+            raise ValueError(f"orders must be one of {', '.join(ORDERS)}, not '{orders}'")
+        self.endpoint, self.tokenizer, self.prompts = endpoint, tokenizer, prompts
+        self.orders, self.seed = orders, seed
+        self.letters = find_letters(tokenizer)
+        self._reads_ids: bool | None = None  # does the server report the log-probabilities of tokens named by id?
+
+    @property
+    def name(self) -> str:
+        return self.endpoint.name
+
+    async def score(self, summary: str | None, item: Interaction, key: Any) -> Judgement:
+        """P(chosen) of one interaction given only a summary. `key` draws the order when one order is asked; see `Judgement`."""
+        return await self._both(lambda a, b: self.prompts.judge(summary, item.query, a, b), item, key)
+
+    async def score_direct(self, history: Sequence[Interaction], item: Interaction, key: Any) -> Judgement:
+        """The same with the raw history in the prompt (the direct setting)."""
+        return await self._both(lambda a, b: self.prompts.direct(history, item.query, a, b), item, key)
+
+    async def check(self, questions: Sequence[tuple[str | None, Interaction]]) -> float:
+        """Refuse a model that does not answer with a letter. Returns the mean mass on the two letters.
+
+        Raises:
+            JudgeError: mass below 0.9 on average; the message lists the most probable tokens instead.
+        """
+        messages = [self.prompts.judge(summary, item.query, item.chosen, item.rejected) for summary, item in questions]
+        tops = await asyncio.gather(*(self._ask(m, {"top_logprobs": 20}) for m in messages))
+        self._reads_ids = await self._probe(messages[0])
+        mass = sum(sum(math.exp(top[i]) for i in self.letters.tokens if i in top) for top in tops) / len(tops)
+        if mass < MIN_MASS:
+            best = sorted(tops[0].items(), key=lambda pair: -pair[1])[:8]
+            shown = ", ".join(f"{self.tokenizer.decode([i])!r} {math.exp(lp):.3f}" for i, lp in best)
+            raise JudgeError(f"{self.name} is no judge: only {mass:.3f} of its probability is on the letters after "
+                             f"{self.letters.prefill!r}; most probable: {shown}")
+        return mass
+
+    async def _both(self, build: Any, item: Interaction, key: Any) -> Judgement:
+        if item.rejected is None:
+            raise ValueError("only an interaction with an alternative can be judged")
+        first = self.orders == "both" or hash_seed("judge order", key, self.seed) % 2 == 0
+        second = self.orders == "both" or not first
+        asked = [(item.chosen, item.rejected)] * first + [(item.rejected, item.chosen)] * second
+        try:
+            read = await asyncio.gather(*(self._letter_probabilities(build(a, b)) for a, b in asked))
+        except TransportError as error:
+            return Judgement(TRANSPORT_ERROR, error=str(error)[:300])
+        except RequestError as error:
+            return Judgement(REFUSED, error=str(error)[:300])
+        masses = [mass for _, mass in read if mass is not None]
+        return Judgement(
+            p_chosen_first=read[0][0] if first else None,
+            p_chosen_second=1 - read[-1][0] if second else None,
+            mass=sum(masses) / len(masses) if masses else None,
+        )
+
+    async def _letter_probabilities(self, messages: Messages) -> tuple[float, float | None]:
+        """(P(A) renormalised over A and B, mass of both before renormalising)."""
+        if self._reads_ids is None:
+            self._reads_ids = await self._probe(messages)
+        read = await self._ask(messages, {"logprob_token_ids": list(self.letters.tokens)} if self._reads_ids else {"top_logprobs": 20})
+        mass: float | None = sum(math.exp(read[i]) for i in self.letters.tokens if i in read)
+        if not all(i in read for i in self.letters.tokens):
+            # A letter outside the 20 best: ask for the two letters alone, which hides their mass but never a letter.
+            read = await self._ask(messages, {"top_logprobs": 20, "structured_outputs": {"choice": list(self.letters.texts)}})
+        log_a, log_b = (read.get(i, -math.inf) for i in self.letters.tokens)
+        if not math.isfinite(max(log_a, log_b)):
+            raise TransportError(f"{self.name}: neither letter in the reply")
+        return 1 / (1 + math.exp(min(700.0, log_b - log_a))), mass
+
+    async def _probe(self, messages: Messages) -> bool:
+        read = await self._ask(messages, {"logprob_token_ids": list(self.letters.tokens)})
+        return all(i in read for i in self.letters.tokens)
+
+    async def _ask(self, messages: Messages, how: dict) -> dict[int, float]:
+        """Log-probabilities by token id at the letter's position."""
+        reply = await self.endpoint.chat(
+            [*messages, {"role": "assistant", "content": self.letters.prefill}],
+            add_generation_prompt=False, continue_final_message=True, chat_template_kwargs={"enable_thinking": False},
+            max_tokens=1, temperature=0, logprobs=True, return_tokens_as_token_ids=True, **how,
+        )
+        try:
+            entries = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+            return {int(entry["token"].removeprefix("token_id:")): float(entry["logprob"]) for entry in entries}
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise TransportError(f"{self.name}: a reply without log-probabilities of token ids; serve the judge with vLLM") from None
+
+
+@dataclass(frozen=True)
+class PaperJudgement:
+    """One sampled answer of the published protocol; `selection` None means that it could not be parsed (counted wrong)."""
+
+    status: str = OK
+    chosen_letter: str = "A"
+    selection: str | None = None
+    error: str | None = None
+
+    @property
+    def correct(self) -> float:
+        return float(self.selection == f"Item {self.chosen_letter}")
+
+
+async def ask_paper(judge: Judge, summary: str | None, item: Interaction, key: Any, max_tokens: int = 16) -> PaperJudgement:
+    """The published protocol: one order by hash, a sampled answer, exact match of the selection."""
+    letter = "AB"[hash_seed("paper order", key, judge.seed) % 2]
+    a, b = (item.chosen, item.rejected) if letter == "A" else (item.rejected, item.chosen)
+    try:
+        reply = await judge.endpoint.chat(
+            judge.prompts.judge(summary, item.query, a, b), max_tokens=max_tokens, seed=hash_seed("paper answer", key, judge.seed),
+            chat_template_kwargs={"enable_thinking": False}, **PAPER_SAMPLING,
+        )
+    except TransportError as error:
+        return PaperJudgement(TRANSPORT_ERROR, letter, error=str(error)[:300])
+    except RequestError as error:
+        return PaperJudgement(REFUSED, letter, error=str(error)[:300])
+    return PaperJudgement(chosen_letter=letter, selection=parse_selection(reply["choices"][0]["message"].get("content") or ""))
+
+
+def parse_selection(text: str) -> str | None:
+    """The `selection` of the last JSON object in a free answer (any text may stand before it); None if there is none."""
+    decoder = json.JSONDecoder()
+    for start in reversed([i for i, c in enumerate(text) if c == "{"]):
+        try:
+            value, _ = decoder.raw_decode(text[start:])
+        except ValueError:
+            continue
+        if isinstance(value, dict) and value.get("selection") in ("Item A", "Item B"):
+            return value["selection"]
+    return None

@@ -1,0 +1,115 @@
+"""Start a local `vllm serve` for a model folder or hub id, wait until it is healthy, and stop it with everything it started.
+
+    with serve("outputs/sft/model", log="outputs/eval/policy.log") as url:
+        async with Endpoint(url) as endpoint: ...
+
+The same call serves on GPUs and on a CPU; on a CPU (vLLM's CPU build) it adds the settings that make small models fast there.
+"""
+
+import contextlib
+import ctypes
+import importlib.metadata
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_CPU_ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the default pins every server to core 0
+    "OMP_NUM_THREADS": "1",  # more threads spin at barriers and slow small models down
+}
+# Blocks of 128 tokens, the CPU default, would keep short prompts out of the prefix cache.
+_CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--block-size", "32")
+
+
+class ServerError(RuntimeError):
+    """The server did not come up; the message quotes the end of its log."""
+
+
+def on_cpu() -> bool:
+    """True if the installed vLLM is the CPU build."""
+    return "cpu" in importlib.metadata.version("vllm")
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed parent leaves no server behind
+
+
+def start(model: str, *, log_path: str | Path, port: int | None = None, revision: str | None = None,
+          arguments: Sequence[str] = ()) -> tuple[subprocess.Popen, str]:
+    """Start the server in a session of its own. Returns the process and its base URL; it is not ready yet (`wait_ready`)."""
+    port = port or free_port()
+    executable = shutil.which("vllm", path=os.path.dirname(sys.executable)) or shutil.which("vllm")
+    if executable is None:
+        raise ServerError("vllm is not installed in this environment; install the requirements or give the URL of an endpoint")
+    command = [executable, "serve", model, "--host", "127.0.0.1", "--port", str(port), "--disable-uvicorn-access-log"]
+    command += ["--revision", revision] if revision else []
+    environment = dict(os.environ) | {"VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if on_cpu():
+        command += _CPU_ARGUMENTS
+        environment = _CPU_ENVIRONMENT | environment
+    command += arguments
+    Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+    with open(log_path, "ab") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment,
+                                   start_new_session=True, preexec_fn=_die_with_parent)
+    return process, f"http://127.0.0.1:{port}/v1"
+
+
+def wait_ready(process: subprocess.Popen, url: str, *, log_path: str | Path, limit: float = 900.0) -> None:
+    """Return once the server answers its health check; raise `ServerError` if it ends first or takes over `limit` seconds."""
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServerError(f"vllm serve ended with code {process.returncode}; see {log_path}:\n{_tail(log_path)}")
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(url.removesuffix("/v1") + "/health", timeout=5).close()
+            return
+        time.sleep(0.25)
+    raise ServerError(f"vllm serve was not ready after {limit:.0f} s; see {log_path}:\n{_tail(log_path)}")
+
+
+def stop(process: subprocess.Popen, grace: float = 20.0) -> None:
+    """End the server and everything it started: a signal to its own session first, then a kill."""
+    for sign, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+            if sign is signal.SIGTERM:
+                continue  # the leader is gone; what it started must go as well
+            return
+
+
+@contextlib.contextmanager
+def serve(model: str, *, log_path: str | Path, revision: str | None = None, arguments: Sequence[str] = ()) -> Iterator[str]:
+    """Serve `model` for the length of a with-block; yields the base URL."""
+    began = time.monotonic()
+    process, url = start(model, log_path=log_path, revision=revision, arguments=arguments)
+    try:
+        wait_ready(process, url, log_path=log_path)
+        log.info("serving %s at %s after %.0f s", model, url, time.monotonic() - began)
+        yield url
+    finally:
+        stop(process)
+
+
+def _tail(path: str | Path, lines: int = 15) -> str:
+    return "\n".join(Path(path).read_text(errors="replace").splitlines()[-lines:])

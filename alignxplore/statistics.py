@@ -1,0 +1,114 @@
+"""Numbers with their uncertainty: accuracy, AUC, clustered bootstrap intervals, paired tests. Used by every table.
+
+Rows that share a user or a target are not independent, so whole clusters (connected components of such rows) are
+resampled or sign-flipped, never single rows. All randomness comes from a fixed seed: the same rows give the same numbers.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import rankdata
+
+RESAMPLES = 4000
+_BATCH = 250  # resamples at a time, so that memory stays flat in the number of resamples
+
+
+class Estimate(NamedTuple):
+    """A mean over n rows in c clusters with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    clusters: int
+
+
+class Paired(NamedTuple):
+    """Mean difference a - b over the same n rows, its 95 % interval, and the two-sided p of a cluster sign-flip test."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+    clusters: int
+
+
+def cluster_rows(users: Sequence[Hashable], targets: Sequence[Hashable]) -> np.ndarray:
+    """Cluster number of each row, shape [n]: rows are connected when they share a user or a target."""
+    n = len(users)
+    _, user_codes = np.unique(np.array([str(u) for u in users]), return_inverse=True)
+    _, target_codes = np.unique(np.array([str(t) for t in targets]), return_inverse=True)
+    n_users = int(user_codes.max(initial=-1)) + 1
+    size = n_users + int(target_codes.max(initial=-1)) + 1
+    edges = coo_array((np.ones(n), (user_codes, n_users + target_codes)), shape=(size, size))
+    _, component = connected_components(edges, directed=False)
+    return np.unique(component[user_codes], return_inverse=True)[1]
+
+
+def _cluster_sums(values_N: np.ndarray, clusters_N: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    codes_N = np.unique(np.asarray(clusters_N), return_inverse=True)[1]
+    return np.bincount(codes_N, weights=values_N), np.bincount(codes_N).astype(float)
+
+
+def _bootstrap_means(sums_C: np.ndarray, sizes_C: np.ndarray, seed: int) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    means = []
+    for _ in range(RESAMPLES // _BATCH):
+        picks_BC = generator.integers(0, len(sums_C), size=(_BATCH, len(sums_C)))
+        means.append(sums_C[picks_BC].sum(1) / sizes_C[picks_BC].sum(1))
+    return np.concatenate(means)
+
+
+def estimate(values: Sequence[float], clusters: Sequence[int], seed: int = 0) -> Estimate:
+    """Mean with a 95 % percentile interval of the cluster bootstrap.
+
+    With a single cluster, or when all rows agree, the bootstrap cannot show any spread: the interval is then [nan, nan]
+    for one cluster, and of width zero for many that agree.
+    """
+    values_N = np.asarray(values, dtype=float)
+    if not len(values_N):
+        return Estimate(np.nan, np.nan, np.nan, 0, 0)
+    sums_C, sizes_C = _cluster_sums(values_N, clusters)
+    if len(sums_C) < 2:
+        return Estimate(float(values_N.mean()), np.nan, np.nan, len(values_N), len(sums_C))
+    low, high = np.quantile(_bootstrap_means(sums_C, sizes_C, seed), [0.025, 0.975])
+    return Estimate(float(values_N.mean()), float(low), float(high), len(values_N), len(sums_C))
+
+
+def paired(a: Sequence[float], b: Sequence[float], clusters: Sequence[int], seed: int = 0) -> Paired:
+    """Compare two policies on the same rows: cluster bootstrap of the difference and a cluster sign-flip test."""
+    if len(a) != len(b):
+        raise ValueError(f"a paired comparison needs the same rows: {len(a)} against {len(b)}")
+    difference_N = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    whole = estimate(difference_N, clusters, seed)
+    sums_C, _ = _cluster_sums(difference_N, clusters)
+    generator = np.random.default_rng(seed)
+    observed, extreme = abs(sums_C.sum()), 0
+    for _ in range(RESAMPLES // _BATCH):
+        signs_BC = generator.choice(np.array([-1.0, 1.0]), size=(_BATCH, len(sums_C)))
+        extreme += int((np.abs(signs_BC @ sums_C) >= observed - 1e-12).sum())
+    return Paired(whole.mean, whole.low, whole.high, (extreme + 1) / (RESAMPLES + 1), whole.n, whole.clusters)
+
+
+def auc(scores: Sequence[float], labels: Sequence[bool]) -> float:
+    """Area under the ROC curve of `scores` against `labels` (ties count half); nan when a class is absent."""
+    labels_N = np.asarray(labels, dtype=bool)
+    positives, negatives = int(labels_N.sum()), int((~labels_N).sum())
+    if not positives or not negatives:
+        return float("nan")
+    ranks_N = rankdata(np.asarray(scores, dtype=float))
+    return float((ranks_N[labels_N].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def two_sample_interval(ours: Estimate, theirs: float, their_n: int) -> tuple[float, float, float]:
+    """(difference, low, high) of our mean against a published proportion of which only n is known (normal approximation)."""
+    if not 0 <= theirs <= 1:
+        raise ValueError(f"a published accuracy is a proportion between 0 and 1, not {theirs}")
+    our_error = (ours.high - ours.low) / 2 / 1.96
+    error = float(np.hypot(our_error, np.sqrt(theirs * (1 - theirs) / their_n)))
+    difference = ours.mean - theirs
+    return difference, difference - 1.96 * error, difference + 1.96 * error

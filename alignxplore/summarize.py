@@ -1,0 +1,122 @@
+"""The one way a summary is written: a chain of K stages; K = 1 is full history. Used by eval, and by RL for its prompts.
+
+Stage k sees its slice of the history and the summary of stage k-1. A stage whose answer is bad format hands on an empty
+summary, and its problem is recorded; nothing is ever cut inside an interaction, the oldest ones are dropped whole.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from alignxplore.endpoint import Endpoint, RequestError, TransportError
+from alignxplore.history import Fitted, HistoryError, fit
+from alignxplore.journal import OK, TRANSPORT_ERROR
+from alignxplore.prompts import Messages, PromptSet, parse_answer
+from alignxplore.records import Interaction, hash_seed
+
+REFUSED = "request_error"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a policy answers. Defaults: the paper's evaluation (temperature 0.6, top_p 0.95, top_k 20, 4,096 new tokens)."""
+
+    temperature: float = 0.6
+    top_p: float = 0.95
+    top_k: int = 20
+    max_tokens: int = 4096
+    seed: int = 0
+    thinking: bool = True
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """What one stage wrote. `problem` names the bad format (None: well-formed); `tokens` counts the answer's tokens."""
+
+    text: str
+    reasoning: str
+    summary: str
+    problem: str | None
+    dropped: int
+    prompt_tokens: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Summaries:
+    """All stages of one user. The last one is what the downstream model reads; empty text where it is bad format."""
+
+    stages: tuple[StageSummary, ...] = ()
+    status: str = OK
+    error: str | None = None
+
+    @property
+    def summary(self) -> str:
+        return self.stages[-1].summary if self.stages else ""
+
+    @property
+    def problem(self) -> str | None:
+        return self.stages[-1].problem if self.stages else self.error
+
+    def row(self) -> dict:
+        """JSON form."""
+        return asdict(self)
+
+
+def count_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, thinking: bool = True) -> int:
+    """Prompt tokens of chat messages up to where the answer starts."""
+    return len(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False,
+                                             enable_thinking=thinking))
+
+
+def fit_prompt(tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, interactions: Sequence[Interaction], past_summary: str | None,
+               budget: int, thinking: bool = True) -> Fitted:
+    """The newest interactions whose rendered *infer* prompt, past summary included, takes at most `budget` tokens."""
+    return fit(interactions, lambda xs: count_tokens(tokenizer, prompts.infer(xs, past_summary), thinking), budget)
+
+
+async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, slices: Sequence[Sequence[Interaction]],
+                    sampling: Sampling, key: Any, window: int | None = None) -> Summaries:
+    """Write the summaries of one user, stage by stage.
+
+    Args:
+        slices: the interactions of each stage, oldest stage first.
+        key: identifies the user and setting; each stage's sampling seed is a hash of it.
+        window: tokens of prompt and answer together; by default what the server says it can take.
+
+    Returns:
+        One `StageSummary` a slice; or a failed outcome without stages (transport error, refused, too long to fit).
+    """
+    window = window or endpoint.max_model_len
+    stages: list[StageSummary] = []
+    past = ""
+    try:
+        for number, interactions in enumerate(slices):
+            budget = (window or 16384) - sampling.max_tokens
+            fitted = fit_prompt(tokenizer, prompts, interactions, past, budget, sampling.thinking)
+            reply = await endpoint.chat(
+                prompts.infer(fitted.interactions, past),
+                max_tokens=sampling.max_tokens, temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k,
+                seed=hash_seed("summary", key, number, sampling.seed), chat_template_kwargs={"enable_thinking": sampling.thinking},
+                skip_special_tokens=True,
+            )
+            text = answer_text(reply["choices"][0]["message"])
+            answer = parse_answer(text)
+            used = reply.get("usage") or {}
+            stages.append(StageSummary(text, answer.reasoning, answer.summary, answer.problem, fitted.dropped, fitted.tokens,
+                                       used.get("completion_tokens", 0)))
+            past = answer.summary
+    except TransportError as error:
+        return Summaries(status=TRANSPORT_ERROR, error=str(error)[:300])
+    except (RequestError, HistoryError) as error:
+        return Summaries(status=REFUSED, error=str(error)[:300])
+    return Summaries(tuple(stages))
+
+
+def answer_text(message: dict) -> str:
+    """The whole answer as one text, also where the server already took the reasoning out into a field of its own."""
+    content = message.get("content") or ""
+    reasoning = message.get("reasoning") or message.get("reasoning_content")
+    return f"<think>\n{reasoning}\n</think>\n\n{content}" if reasoning else content
