@@ -1,0 +1,174 @@
+"""A simulated world with known preferences: the data of the quick start and of the tests, as many as wanted.
+
+    python -m alignxplore.world --out runs/quickstart/data --seed 1
+
+writes, in the contracts of the real data (`records.py`), with disjoint users:
+
+    train_users.jsonl val_users.jsonl            users with a history and a target
+    test_films_upi.jsonl test_news_upi.jsonl     benchmarks; the same users in both domains
+    rl_train.jsonl rl_val.jsonl                  RL rows of the train and the validation users
+    sft.jsonl                                    SFT rows whose conclusions have a stated share of errors and gaps
+    judge.jsonl judge2.jsonl                     SFT rows for two judges that share no user
+    world.json                                   settings, best possible accuracy and chance of every benchmark
+
+`world_users.py` says how users choose, `world_text.py` how it is put into words.
+"""
+
+import argparse
+import logging
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from alignxplore.prompts import Messages, PromptSet
+from alignxplore.records import UserRecord, hash_seed, user_row, write_json, write_jsonl
+from alignxplore.world_text import DOMAINS, reasoning_text
+from alignxplore.world_users import SHARPNESS, Choice, Preferences, User, draw_choice, draw_stream, draw_user, render_summary, tally
+
+log = logging.getLogger(__name__)
+
+HISTORY = 12  # interactions a user has before the target
+ERROR_RATE, GAP_RATE = 0.25, 0.10  # fixed beforehand: about a third of the SFT statements is wrong or missing
+
+
+def benchmark(seed: int, split: str, domain: str | None, users: int) -> Iterator[tuple[dict, Choice]]:
+    """Rows of the benchmark contract, each with what stands behind its target. `domain` None: drawn for each user."""
+    for index in range(users):
+        user = draw_user(seed, split, index)
+        choices = draw_stream(user, domain or _domain(user), HISTORY + 1, HISTORY // 2, seed)
+        interactions = [choice.interaction for choice in choices]
+        persona = render_summary(user.late, random.Random(hash_seed("persona", user.name)))
+        yield user_row(UserRecord(user.name, tuple(interactions[:-1]), interactions[-1], persona)), choices[-1]
+
+
+def rl_rows(seed: int, split: str, users: int) -> Iterator[dict]:
+    """Rows of the RL contract: the first target closes the early part, the second one the late part."""
+    middle = HISTORY // 2
+    for index in range(users):
+        user = draw_user(seed, split, index)
+        choices = draw_stream(user, _domain(user), HISTORY + 1, middle + 1, seed)
+        history = [{"query": c.interaction.query, "chosen": c.interaction.chosen, "rejected": c.interaction.rejected} for c in choices]
+        yield {"uid": user.name, "history": history, "mid_position": middle}
+
+
+def sft_rows(seed: int, users: int, error_rate: float, gap_rate: float, prompts: PromptSet) -> Iterator[dict]:
+    """Per user one row of stage 1, one of stage 2 (an equally faulty past summary in the slot) and one of all the history.
+
+    The reasoning reports honestly what the choices show; the errors and gaps are in the conclusions and, as they would
+    be in use, in the past summary.
+    """
+    for index in range(users):
+        user = draw_user(seed, "sft", index)
+        rng = random.Random(hash_seed("sft text", seed, index))
+        choices = draw_stream(user, _domain(user), HISTORY, HISTORY // 2, seed)
+        first, second = choices[: HISTORY // 2], choices[HISTORY // 2 :]
+        past = render_summary(user.early, rng, error_rate, gap_rate)
+        for shown, past_summary, preferences in ((first, None, user.early), (second, past, user.late), (choices, None, user.late)):
+            summary = past if shown is first else render_summary(preferences, rng, error_rate, gap_rate)
+            answer = f"<think>\n{reasoning_text(tally(shown), rng)}\n</think>\n\n{summary}"
+            yield _sft_row(prompts.infer([c.interaction for c in shown], past_summary), answer)
+
+
+def judge_rows(
+    seed: int, split: str, rows: int, direct_share: float, phrasing: str, prompts: PromptSet
+) -> Iterator[dict]:
+    """Rows that teach a judge to foresee a choice: from a preference text, and for a share of rows from the raw history.
+
+    One text in five is faulty, with a share of errors and gaps of its own, and one in twenty says nothing, so that the
+    judge's confidence is that of someone who has met such texts. Either item may be the chosen one.
+    """
+    for index in range(rows):
+        user = draw_user(seed, split, index)
+        rng = random.Random(hash_seed("judge text", seed, split, index))
+        domain = rng.choice(DOMAINS)
+        target = draw_choice(user.late, domain, rng).interaction
+        chosen_first = rng.random() < 0.5
+        items = (target.chosen, target.rejected) if chosen_first else (target.rejected, target.chosen)
+        if rng.random() < direct_share:
+            length = rng.randint(4, HISTORY)
+            shown = [choice.interaction for choice in draw_stream(user, domain, length, length // 2, seed)]
+            messages = prompts.direct(shown, None, *items)
+        else:
+            messages = prompts.judge(_judge_text(user.late, rng, phrasing), None, *items)
+        yield _sft_row(messages, f'{{"selection": "Item {"A" if chosen_first else "B"}"}}')
+
+
+def _judge_text(preferences: Preferences, rng: random.Random, phrasing: str) -> str | None:
+    kind = rng.random()
+    if kind < 0.05:
+        return None
+    error_rate, gap_rate = (rng.uniform(0, 0.2), rng.uniform(0, 0.5)) if kind < 0.25 else (0.0, 0.0)
+    return render_summary(preferences, rng, error_rate, gap_rate, phrasing)
+
+
+def _domain(user: User) -> str:
+    """The one domain of a user that stands in one file only."""
+    return DOMAINS[hash_seed("domain", user.name) % len(DOMAINS)]
+
+
+def _sft_row(prompt: Messages, answer: str) -> dict:
+    return {"prompt": prompt, "completion": [{"role": "assistant", "content": answer}]}
+
+
+def write_world(args: argparse.Namespace) -> dict:
+    """Write all files; returns the content of world.json."""
+    prompts = PromptSet(args.prompt_set)
+    report: dict = {"settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k != "out"},
+                    "sharpness": SHARPNESS, "history": HISTORY, "benchmarks": {}}
+    for name, split, domain, users in (
+        ("train_users", "train", None, args.train_users),
+        ("val_users", "val", None, args.val_users),
+        ("test_films_upi", "test", "films", args.test_users),
+        ("test_news_upi", "test", "news", args.test_users),
+    ):
+        rows, targets = zip(*benchmark(args.seed, split, domain, users))
+        write_jsonl(args.out / f"{name}.jsonl", rows)
+        report["benchmarks"][name] = ceilings(targets)
+    write_jsonl(args.out / "rl_train.jsonl", rl_rows(args.seed, "train", args.train_users))
+    write_jsonl(args.out / "rl_val.jsonl", rl_rows(args.seed, "val", args.val_users))
+    write_jsonl(args.out / "sft.jsonl", sft_rows(args.seed, args.sft_users, args.error_rate, args.gap_rate, prompts))
+    for name, phrasing in (("judge", "plain"), ("judge2", "vivid")):
+        rows = judge_rows(args.seed, name, args.judge_rows, args.direct_share, phrasing, prompts)
+        write_jsonl(args.out / f"{name}.jsonl", rows)
+    write_json(args.out / "world.json", report)
+    return report
+
+
+def ceilings(targets: tuple[Choice, ...]) -> dict:
+    """Best possible accuracy of a benchmark: that of a reader of the true preferences at the time of the target.
+
+    `best_accuracy` is what that reader gets right in this file (with a 95 % interval, the normal one), `expected_best_accuracy` what it would
+    on average over the users' own noise.
+    """
+    n = len(targets)
+    best = sum(target.followed for target in targets) / n
+    half = 1.96 * (best * (1 - best) / n) ** 0.5
+    return {"n": n, "best_accuracy": best, "ci_low": best - half, "ci_high": min(1.0, best + half),
+            "expected_best_accuracy": sum(target.certainty for target in targets) / n, "chance": 0.5}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m alignxplore.world", description=__doc__.split("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder that gets the files")
+    parser.add_argument("--seed", type=int, default=1, help="another seed gives another world: other users, choices and texts")
+    parser.add_argument("--train-users", type=int, default=2000, help="users for RL")
+    parser.add_argument("--val-users", type=int, default=200, help="users for validation during training")
+    parser.add_argument("--test-users", type=int, default=600, help="users of the two benchmarks")
+    parser.add_argument("--sft-users", type=int, default=1500, help="users whose summaries SFT imitates; three rows each")
+    parser.add_argument("--error-rate", type=float, default=ERROR_RATE, help="share of SFT statements that are the wrong way round")
+    parser.add_argument("--gap-rate", type=float, default=GAP_RATE, help="share of SFT statements that are left out")
+    parser.add_argument("--judge-rows", type=int, default=12000, help="rows for each of the two judges; one user each")
+    parser.add_argument("--direct-share", type=float, default=0.15, help="share of judge rows with a raw history instead of a summary")
+    parser.add_argument("--prompt-set", default="default", help="prompt set of the SFT and judge rows: a name or a folder")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.error_rate < 0 or args.gap_rate < 0 or args.error_rate + args.gap_rate > 1:
+        parser.error("--error-rate and --gap-rate are shares; together they can be at most 1")
+    for name, row in write_world(args)["benchmarks"].items():
+        log.info("%-15s %5d users, best possible accuracy %.1f %% (95 %% CI %.1f to %.1f), chance 50 %%",
+                 name, row["n"], 100 * row["best_accuracy"], 100 * row["ci_low"], 100 * row["ci_high"])
+
+
+if __name__ == "__main__":
+    main()
