@@ -1,0 +1,149 @@
+"""The benchmarks by name: task, default query, column of the paper's tables, and the module that builds each from raw files.
+
+    python -m alignxplore.datasets list
+    python -m alignxplore.datasets describe movielens
+    python -m alignxplore.datasets build movielens --raw ml-32m --out movielens_upi.jsonl
+
+Published ready-made files (`<name>_upi.jsonl`) need no building: `locate` finds them in a folder or on the hub.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+PUBLISHED = "VanillaH1/AlignXplorePlus-Benchmark"  # the authors' ready-made files on the hub
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the project knows about one benchmark.
+
+    Attributes:
+        name: published name, as in `<name>_upi.jsonl`.
+        column: heading of its column in the paper's tables ("" for the simulated world).
+        task: "recommendation" (what will the user take next), "selection" (which answer does the user prefer) or
+            "generation" (write the answer). It decides how a history is cut into stages.
+        default_query: stands in where a row's query is null.
+        module: module of `alignxplore.datasets` that builds it; None where the rows come from `alignxplore.world`.
+        layouts: raw files that `--raw` may hold, one line for each official layout.
+        terms: licence of the raw data.
+        protocols: how the rejected item is drawn; the first is the published way.
+        min_interactions: of a user who is kept, the target included (published value).
+        published: command-line options that give the published benchmark.
+        in_domain: the paper's policy was trained on this set.
+    """
+
+    name: str
+    column: str
+    task: str
+    default_query: str
+    module: str | None = None
+    layouts: tuple[str, ...] = ()
+    terms: str = ""
+    protocols: tuple[str, ...] = ("published", "matched")
+    min_interactions: int = 2
+    published: str = ""
+    in_domain: bool = False
+
+
+_ANSWER = "Answer in the way that I prefer."
+_PSOUPS_TERMS = "none stated by AlignX-Family nor by RLPHF, where the texts come from"
+
+_ALL = (
+    Dataset(
+        "mind", "MIND", "recommendation", "Recommend a news article that I would like to read.", "mind",
+        ("news.tsv and behaviors.tsv, or folders MIND{small,large}_{train,dev} that hold them",),
+        "Microsoft Research License Terms: non-commercial research only", min_interactions=9,
+        published="--split test --users 3000", in_domain=True,
+    ),
+    Dataset(
+        "amazon", "Amazon", "recommendation", "Recommend a product that I would like to buy.", "amazon",
+        ("2018: <Category>_5.json(.gz) and meta_<Category>.json(.gz)",
+         "2023: <Category>.jsonl(.gz) and meta_<Category>.jsonl(.gz)"),
+        "none stated; ask its authors before redistributing", protocols=("published", "reviewed", "matched"),
+        min_interactions=17, published="--split test --users 3000 (category Books, 2018)", in_domain=True,
+    ),
+    Dataset(
+        "movielens", "MovieLens", "recommendation", "Recommend a movie that I would like to watch.", "movielens",
+        ("ml-32m, ml-25m, ml-20m, ml-latest, ml-latest-small: ratings.csv and movies.csv",
+         "ml-1m, ml-10m: ratings.dat and movies.dat",
+         "ml-100k: u.data and u.item"),
+        "GroupLens: research, non-commercial, acknowledgement; 100K and 1M may not be redistributed", min_interactions=17,
+        published="--split test --users 3000 (ml-32m)",
+    ),
+    Dataset(
+        "alignx", "AlignX", "selection", _ANSWER, "alignx", ("*.json or *.jsonl with AlignX rows (AlignX, AlignX-test)",),
+        "none stated", published="--users 3000", in_domain=True,
+    ),
+    Dataset(
+        "personamem", "PersonaMem", "selection", _ANSWER, "personamem",
+        ("v1: questions_{32k,128k,1M}.csv and shared_contexts_{32k,128k,1M}.jsonl",
+         "v2: benchmark/text/benchmark.csv and data/chat_history_32k/*.json"),
+        "v1 MIT, v2 CC-BY-4.0",
+    ),
+    Dataset("concise_detail", "Info.", "selection", _ANSWER, "psoups", ("concise_detail.json",), _PSOUPS_TERMS),
+    Dataset("friendly_unfriendly", "Style", "selection", _ANSWER, "psoups", ("friendly_unfriendly.json",), _PSOUPS_TERMS),
+    Dataset("student_phd", "Expertise", "selection", _ANSWER, "psoups", ("student_phd.json",), _PSOUPS_TERMS),
+    Dataset(
+        "hicupid", "HiCUPID", "generation", _ANSWER, "hicupid",
+        ("dialogue and qa subsets: folders or files named dialogue*, qa* (JSON, JSONL or parquet)",), "Apache-2.0",
+    ),
+    Dataset("world_films", "", "selection", "Recommend a movie that I would like to watch."),
+    Dataset("world_news", "", "selection", "Recommend a news article that I would like to read."),
+)
+DATASETS = {dataset.name: dataset for dataset in _ALL}
+
+
+def get(name: str) -> Dataset:
+    """The dataset of that name.
+
+    Raises:
+        KeyError: unknown, with the names there are.
+    """
+    if name not in DATASETS:
+        raise KeyError(f"no data set named '{name}'; there are: {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def name_of(path: str | Path) -> str | None:
+    """The data set a benchmark file belongs to, by its name: `mind_upi.jsonl`, `test_world_films_upi.jsonl` → the known name."""
+    stem = Path(path).name.removesuffix(".jsonl").removesuffix("_upi")
+    found = [name for name in DATASETS if re.search(rf"(?:^|[_.-]){name}(?:$|[_.-])", stem)]
+    return max(found, key=len, default=None)
+
+
+def locate(data: str | Path = PUBLISHED, names: list[str] | None = None, revision: str | None = None) -> dict[str, Path]:
+    """Benchmark files by data set name, from a file, a folder of `<name>_upi.jsonl` files, or a data set on the hub.
+
+    Args:
+        data: path, or hub id such as the default. With HF_HUB_OFFLINE=1 the hub's local cache is used.
+        names: only these, in this order; a missing one is an error. None: all that are there.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        FileNotFoundError: with what was looked for and where.
+    """
+    path = Path(data)
+    if path.is_file():
+        name = (names or [None])[0] or name_of(path) or path.stem
+        return {name: path}
+    if not path.is_dir():
+        path = _download(str(data), names, revision)
+    found = {name_of(file) or file.name.removesuffix("_upi.jsonl"): file for file in sorted(path.glob("*_upi.jsonl"))}
+    missing = [name for name in names or () if name not in found]
+    if missing or not found:
+        raise FileNotFoundError(f"{data}: no {', '.join(f'{x}_upi.jsonl' for x in missing) or '*_upi.jsonl'} here; it holds: "
+                                f"{', '.join(found) or 'no benchmark file'}")
+    return {name: found[name] for name in names} if names else found
+
+
+def _download(repository: str, names: list[str] | None, revision: str | None) -> Path:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository) or repository.startswith((".", "/")):
+        raise FileNotFoundError(f"{repository}: neither a file nor a folder nor a hub id (owner/name)")
+    from huggingface_hub import snapshot_download
+
+    offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", "")
+    patterns = [f"*{name}_upi.jsonl" for name in names] if names else ["*_upi.jsonl"]
+    return Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=patterns,
+                                  local_files_only=offline))

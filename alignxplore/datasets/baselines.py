@@ -1,0 +1,72 @@
+"""Baselines that never read the history: what a score is worth is seen beside them.
+
+Each is a pure function of a record (and at most a seed) that says how well it picks the chosen item: 1 right, 0.5 no
+opinion, 0 wrong. Eval prints them in the same tables as the models; the builders' tests measure the shortcuts with them.
+
+    counts = read_popularity("movielens_upi.jsonl")
+    score = BASELINES["popularity"](record, counts.get(record.user), 0)
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from alignxplore.datasets.building import Popularity
+from alignxplore.records import RecordError, UserRecord, hash_seed, read_jsonl
+
+
+def popularity(record: UserRecord, counts: Popularity | None, seed: int = 0) -> float | None:
+    """The item that more other users took (leave-one-out: the target's own event is not counted); None without counts."""
+    return None if counts is None else _more(counts.chosen, counts.rejected)
+
+
+def longer(record: UserRecord, counts: Popularity | None = None, seed: int = 0) -> float:
+    """The item with more characters."""
+    return _more(len(record.target.chosen), len(record.target.rejected or ""))
+
+
+def shorter(record: UserRecord, counts: Popularity | None = None, seed: int = 0) -> float:
+    """The item with fewer characters."""
+    return 1 - longer(record)
+
+
+def first(record: UserRecord, counts: Popularity | None = None, seed: int = 0) -> float:
+    """The item shown first, when a hash of record and seed says which one that is (0.5 once both orders are averaged)."""
+    return float(hash_seed("first", record.id, seed) % 2)
+
+
+def random(record: UserRecord, counts: Popularity | None = None, seed: int = 0) -> float:
+    """Either item, by a hash of record and seed that has nothing to do with the order shown."""
+    return float(hash_seed("random", record.id, seed) % 2)
+
+
+BASELINES: dict[str, Callable[[UserRecord, Popularity | None, int], float | None]] = {
+    "popularity": popularity, "longer": longer, "shorter": shorter, "first item": first, "random": random,
+}
+
+
+def _more(chosen: int, rejected: int) -> float:
+    return 0.5 if chosen == rejected else float(chosen > rejected)
+
+
+def popularity_path(benchmark: str | Path) -> Path:
+    """Where the builder puts the popularity counts of a benchmark file."""
+    path = Path(benchmark)
+    return path.with_name(path.name.removesuffix(".jsonl") + ".popularity.jsonl")
+
+
+def read_popularity(benchmark: str | Path) -> dict[str, Popularity]:
+    """User id → counts, from the file that the builder wrote beside the benchmark; empty when there is none.
+
+    Raises:
+        RecordError: a row without the counts.
+    """
+    path = popularity_path(benchmark)
+    if not path.is_file():
+        return {}
+    counts = {}
+    for line, row in read_jsonl(path):
+        try:
+            counts[str(row["userid"])] = Popularity(int(row["chosen"]), int(row["rejected"]))
+        except (KeyError, TypeError, ValueError):
+            raise RecordError("expected userid, chosen and rejected; build the benchmark again", path, line) from None
+    return counts

@@ -1,0 +1,152 @@
+"""What every builder shares: the job, its counts, reading raw files with progress, and grouping rows by user on disk.
+
+Memory stays flat in the number of users: rows go to bucket files by a hash of their user, then one bucket at a time is
+grouped. Users come out in the order of that hash, whatever the order of the input, so the first n are a fair sample.
+"""
+
+import gzip
+import hashlib
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from tqdm import tqdm
+
+from alignxplore.datasets import Dataset
+from alignxplore.records import RecordError, UserRecord, hash_seed
+
+BUCKETS = 128  # open files while grouping; some systems allow 256
+
+
+class Popularity(NamedTuple):
+    """How many other users took each of the target's two items (the target's own event is not counted)."""
+
+    chosen: int
+    rejected: int
+
+
+class Example(NamedTuple):
+    """One row of a benchmark in the making."""
+
+    record: UserRecord
+    popularity: Popularity | None = None
+
+
+@dataclass
+class Job:
+    """One build: what to make of which raw files, and what was seen on the way.
+
+    `counts` holds what was read, kept and dropped, in the order in which a builder first names it.
+    """
+
+    dataset: Dataset
+    raw: Path
+    protocol: str = "published"
+    min_interactions: int | None = None
+    users: int | None = None
+    split: str = "all"
+    seed: int = 42
+    scratch: Path | None = None
+    progress: bool = False
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def __post_init__(self) -> None:
+        if self.protocol not in self.dataset.protocols:
+            raise ValueError(f"{self.dataset.name} has no protocol '{self.protocol}'; it has {', '.join(self.dataset.protocols)}")
+        if self.min_interactions is None:
+            self.min_interactions = self.dataset.min_interactions
+        if self.min_interactions < 2:
+            raise ValueError("--min-interactions must be at least 2: one for the history and the target")
+
+    def wanted(self, user: str) -> bool:
+        """Whether the user belongs to the split: one in five is a test user, whatever the seed."""
+        if self.split == "all":
+            return True
+        return (hash_seed("split", self.dataset.name, user) % 5 == 0) == (self.split == "test")
+
+    def find(self, *patterns: str) -> list[Path]:
+        """Raw files that match any of the glob patterns, sorted; searched in the folder and up to two levels below it."""
+        deep = (f"{prefix}{pattern}" for pattern in patterns for prefix in ("", "*/", "*/*/"))
+        return sorted({path for pattern in deep for path in self.raw.glob(pattern) if path.is_file()})
+
+    def unknown_layout(self) -> FileNotFoundError:
+        """What to raise when the raw folder holds no known layout."""
+        expected = "; ".join(self.dataset.layouts)
+        return FileNotFoundError(f"{self.raw}: no raw files of {self.dataset.name} here; expected {expected}")
+
+    def lines(self, path: Path, latin_1: bool = False) -> Iterator[tuple[int, str]]:
+        """Number and text of each line of a text file (also gzip), with a progress bar over its bytes.
+
+        Args:
+            latin_1: read lines that are not UTF-8 as Latin-1 (old MovieLens files) instead of refusing them.
+        """
+        with (path.open("rb") as raw, tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, mininterval=1,
+                                           disable=not self.progress) as bar):
+            for number, line in enumerate(gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw, 1):
+                if number % 4096 == 0:
+                    bar.update(raw.tell() - bar.n)
+                try:
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    if not latin_1:
+                        raise RecordError(f"byte {error.start + 1} is not UTF-8; convert it with iconv -t UTF-8", path, number) from None
+                    text = line.decode("latin-1")
+                yield number, text.rstrip("\r\n")
+            bar.update(raw.tell() - bar.n)
+
+
+def temporary_text(scratch: Path | None) -> TextIO:
+    """A nameless text file, read and written through one handle."""
+    return tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass", newline="\n", dir=scratch)
+
+
+class UserGroups:
+    """Rows of text grouped by user, on disk. Add all, then iterate (any number of times) over (user, rows).
+
+    The files have no name, so that nothing is left behind by a process that is killed.
+    """
+
+    def __init__(self, seed: int, scratch: Path | None):
+        self.seed = seed
+        self.scratch = scratch
+        self.files: dict[int, TextIO] = {}
+        self._place = lru_cache(maxsize=1 << 16)(self._hash)
+
+    def _hash(self, user: str) -> int:
+        if not user or "\t" in user or "\n" in user:
+            raise RecordError(f"user id {user!r} is empty or holds a tab or a line end; repair the raw file")
+        return int.from_bytes(hashlib.blake2b(f"{self.seed}\t{user}".encode(), digest_size=4).digest(), "big")
+
+    def add(self, user: str, row: str) -> None:
+        """Keep one row of a user; it must not hold a line end."""
+        bucket = self._place(user) * BUCKETS >> 32
+        if bucket not in self.files:
+            self.files[bucket] = temporary_text(self.scratch)
+        self.files[bucket].write(f"{user}\t{row}\n")
+
+    def __iter__(self) -> Iterator[tuple[str, list[str]]]:
+        for _, file in sorted(self.files.items()):
+            groups: dict[str, list[str]] = defaultdict(list)
+            file.seek(0)
+            for line in file:
+                user, _, row = line.rstrip("\n").partition("\t")
+                groups[user].append(row)
+            yield from sorted(groups.items(), key=lambda group: (self._hash(group[0]), group[0]))
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        for file in self.files.values():
+            file.close()
+
+
+def take(examples: Iterable[Example], job: Job) -> Iterator[Example]:
+    """The first `job.users` examples (all without it), counted as kept."""
+    kept = 0
+    for kept, example in enumerate(islice(examples, job.users), 1):
+        yield example
+    job.counts["users kept"] = kept

@@ -1,0 +1,116 @@
+"""The registry, the command line, finding published files, and the baselines that never read a history."""
+
+import json
+
+import pytest
+from dataset_cases import MOVIELENS
+
+from alignxplore.datasets import DATASETS, get, locate, name_of
+from alignxplore.datasets.__main__ import main
+from alignxplore.datasets.baselines import BASELINES, read_popularity
+from alignxplore.datasets.building import Popularity
+from alignxplore.records import Interaction, RecordError, UserRecord, read_users
+
+
+def build(out, *options):
+    return main(["build", "movielens", "--raw", str(MOVIELENS), "--out", str(out), *options])
+
+
+def test_published_names_and_the_paper_s_columns():
+    published = {"mind", "amazon", "alignx", "movielens", "personamem", "concise_detail", "friendly_unfriendly", "student_phd",
+                 "hicupid"}
+    assert {dataset.name for dataset in DATASETS.values() if dataset.column} == published
+    assert {get(name).task for name in ("mind", "amazon", "movielens")} == {"recommendation"}
+    assert get("hicupid").task == "generation" and get("student_phd").column == "Expertise"
+    with pytest.raises(KeyError, match="no data set named 'movie'; there are: mind"):
+        get("movie")
+
+
+def test_build_is_repeatable_and_the_seed_matters(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert build(tmp_path / f"{name}_upi.jsonl", "--users", "12", "--seed", str(seed)) == 0
+    a, b, c = ((tmp_path / f"{name}_upi.jsonl").read_bytes() for name in "abc")
+    assert a == b != c
+    manifest = json.loads((tmp_path / "a_upi.build.json").read_text())
+    assert manifest["counts"]["users kept"] == 12 and manifest["counts"]["ratings read"] == 100_836
+    assert {path.suffix for path in tmp_path.iterdir()} == {".jsonl", ".json"}  # nothing temporary is left
+    users = list(read_users(tmp_path / "a_upi.jsonl"))
+    counts = read_popularity(tmp_path / "a_upi.jsonl")
+    assert [user.user for user in users] == list(counts)
+    assert all(pair.query == get("movielens").default_query for pair in users[0].history)
+
+
+def test_a_failed_build_leaves_no_benchmark_behind(tmp_path, capsys):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "movies.csv").write_text("movieId,title,genres\n1,A,B\n2,B,C\n")
+    (tmp_path / "raw" / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4,5\n1,2,4\n")
+    assert main(["build", "movielens", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out" / "x.jsonl")]) == 1
+    assert "ratings.csv:3" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--protocol", "reviewed"], "movielens has no protocol 'reviewed'; it has published, matched"),
+    (["--min-interactions", "1"], "must be at least 2"),
+])
+def test_options_that_cannot_be_met(tmp_path, capsys, options, message):
+    assert build(tmp_path / "x.jsonl", *options) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["build", "--help"]])
+def test_help_speaks_of_the_files_written(capsys, arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 0 and "movielens" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_list_and_describe_know_every_data_set(capsys, name):
+    assert main(["list"]) == 0 and main(["describe", name]) == 0
+    assert capsys.readouterr().out.count(name) >= 2
+
+
+def test_files_are_found_by_name_in_a_folder(tmp_path):
+    for file in ("mind_upi.jsonl", "test_world_films_upi.jsonl", "other.jsonl"):
+        (tmp_path / file).write_text("{}\n")
+    assert list(locate(tmp_path)) == ["mind", "world_films"]
+    assert locate(tmp_path, ["world_films"]) == {"world_films": tmp_path / "test_world_films_upi.jsonl"}
+    assert locate(tmp_path / "mind_upi.jsonl") == {"mind": tmp_path / "mind_upi.jsonl"}
+    with pytest.raises(FileNotFoundError, match=r"no amazon_upi\.jsonl here; it holds: mind, world_films"):
+        locate(tmp_path, ["mind", "amazon"])
+    with pytest.raises(FileNotFoundError, match="neither a file nor a folder nor a hub id"):
+        locate(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("file, name", [
+    ("runs/data/test_films_upi.jsonl", None), ("student_phd_upi.jsonl", "student_phd"), ("mind_upi.jsonl", "mind"),
+    ("remind_upi.jsonl", None), ("mind.matched_upi.jsonl", "mind"),
+])
+def test_names_of_files(file, name):
+    assert name_of(file) == name
+
+
+def record(chosen, rejected):
+    return UserRecord("u", (Interaction("a", "b"),), Interaction(chosen, rejected))
+
+
+def test_baselines():
+    scores = {name: score(record("long text", "short"), Popularity(1, 2), 0) for name, score in BASELINES.items()}
+    assert (scores["longer"], scores["shorter"], scores["popularity"]) == (1, 0, 0)
+    assert BASELINES["longer"](record("same", "size"), None, 0) == BASELINES["shorter"](record("same", "size"), None, 0) == 0.5
+    assert BASELINES["popularity"](record("x", "y"), Popularity(3, 3), 0) == 0.5
+    assert BASELINES["popularity"](record("x", "y"), None, 0) is None
+    rows = [record(f"chosen {number}", "rejected") for number in range(400)]
+    for name in ("random", "first item"):
+        draws = [BASELINES[name](row, None, 5) for row in rows]
+        assert draws == [BASELINES[name](row, None, 5) for row in rows] and abs(sum(draws) / 400 - 0.5) < 0.1
+    first, random = ([BASELINES[name](row, None, 5) for row in rows] for name in ("first item", "random"))
+    assert 120 < sum(a == b for a, b in zip(first, random, strict=True)) < 280
+
+
+def test_popularity_of_another_form_is_refused(tmp_path):
+    (tmp_path / "x.popularity.jsonl").write_text('{"userid": "1", "chosen": 3}\n')
+    with pytest.raises(RecordError, match=r"x\.popularity\.jsonl:1: expected userid, chosen and rejected"):
+        read_popularity(tmp_path / "x.jsonl")
+    assert read_popularity(tmp_path / "y.jsonl") == {}
