@@ -65,7 +65,7 @@ def sft_rows(seed: int, users: int, error_rate: float, gap_rate: float, prompts:
         past = render_summary(user.early, rng, error_rate, gap_rate)
         for shown, past_summary, preferences in ((first, None, user.early), (second, past, user.late), (choices, None, user.late)):
             summary = past if shown is first else render_summary(preferences, rng, error_rate, gap_rate)
-            answer = f"<think>\n{reasoning_text(tally(shown), rng)}\n</think>\n\n{summary}"
+            answer = f"<think>\n{reasoning_text(tally(shown))}\n</think>\n\n{summary}"
             yield _sft_row(prompts.infer([c.interaction for c in shown], past_summary), answer)
 
 

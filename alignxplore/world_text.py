@@ -1,47 +1,56 @@
 """The words of the simulated world: how items, preferences and a teacher's reasoning read. Used by `world.py` only.
 
-Twelve values stand in four attributes. The two domains name the same values with different words, and preference
-texts use a third vocabulary, so that nothing can be predicted by comparing spellings: what a phrase stands for has to
-be learnt, and a summary of someone's films says as much about the news that they will read.
+Eight values stand in four attributes, two opposite ones each. The two domains name the same values with different
+words, and preference texts use a third vocabulary, so that nothing can be predicted by comparing spellings: what a
+phrase stands for has to be learnt, and a summary of someone's films says as much about the news that they will read.
 """
 
 import random
 from collections.abc import Mapping, Sequence
 
-ATTRIBUTES: dict[str, tuple[str, str, str]] = {
-    "mood": ("humour", "suspense", "tenderness"),
-    "subject": ("animals", "machines", "art"),
-    "place": ("sea", "city", "mountains"),
-    "people": ("families", "teams", "loners"),
+ATTRIBUTES: dict[str, tuple[str, str]] = {
+    "mood": ("humour", "suspense"),
+    "subject": ("animals", "machines"),
+    "place": ("sea", "city"),
+    "people": ("families", "loners"),
 }
 DOMAINS = ("films", "news")
 
 # value -> domain -> phrases. A mood is the head noun of an item; "" gives the heads of items that show no mood.
-_ITEMS: dict[str, dict[str, tuple[str, str, str]]] = {
+_ITEMS: dict[str, dict[str, tuple[str, ...]]] = {
     "": {"films": ("Film", "Feature", "Picture"), "news": ("Report", "Article", "Bulletin")},
     "humour": {"films": ("Comedy", "Farce", "Parody"), "news": ("Prank", "Blunder", "Satire")},
     "suspense": {"films": ("Thriller", "Whodunit", "Chase"), "news": ("Alarm", "Manhunt", "Standoff")},
-    "tenderness": {"films": ("Romance", "Weepie", "Idyll"), "news": ("Tribute", "Reunion", "Portrait")},
-    "animals": {"films": ("about wolves", "about a lost dog", "on wild horses"), "news": ("on bees", "about zoo births", "on migrating birds")},
-    "machines": {"films": ("about robots", "on racing cars", "about an inventor"), "news": ("on drones", "about battery plants", "on new software")},
-    "art": {"films": ("about painters", "on ballet", "about a jazz band"), "news": ("on murals", "about an opera season", "on a gallery")},
+    "animals": {
+        "films": ("about wolves", "about a lost dog", "on wild horses"),
+        "news": ("on bees", "about zoo births", "on migrating birds"),
+    },
+    "machines": {
+        "films": ("about robots", "on racing cars", "about an inventor"),
+        "news": ("on drones", "about battery plants", "on new software"),
+    },
     "sea": {"films": ("set on a ship", "on an island", "under the waves"), "news": ("from the harbour", "off the coast", "at the beach")},
     "city": {"films": ("set in Tokyo", "in the subway", "among skyscrapers"), "news": ("from downtown", "at city hall", "in the suburbs")},
-    "mountains": {"films": ("set in the Alps", "on a summit", "in a snowy valley"),
-                  "news": ("from a ski resort", "near the glacier", "in the highlands")},
-    "families": {"films": ("with two sisters", "with a grandmother", "with newlyweds"),
-                 "news": ("by local parents", "with schoolchildren", "with twins")},
-    "teams": {"films": ("with a rescue crew", "with five friends", "with a platoon"),
-              "news": ("by volunteers", "with a trade union", "by researchers")},
-    "loners": {"films": ("with a hermit", "with a stranger", "with a drifter"), "news": ("by a lone farmer", "with one witness", "by a widow")},
+    "families": {
+        "films": ("with two sisters", "with a grandmother", "with newlyweds"),
+        "news": ("by local parents", "with schoolchildren", "with twins"),
+    },
+    "loners": {
+        "films": ("with a hermit", "with a stranger", "with a drifter"),
+        "news": ("by a lone farmer", "with one witness", "by a widow"),
+    },
 }
 
 # value -> names in preference texts.
 _NAMES: dict[str, tuple[str, str]] = {
-    "humour": ("humour", "jokes"), "suspense": ("suspense", "danger"), "tenderness": ("tenderness", "affection"),
-    "animals": ("animals", "wildlife"), "machines": ("machines", "technology"), "art": ("art", "culture"),
-    "sea": ("water", "seaside places"), "city": ("cities", "urban places"), "mountains": ("mountains", "alpine places"),
-    "families": ("families", "relatives"), "teams": ("teams", "groups"), "loners": ("loners", "solitude"),
+    "humour": ("humour", "jokes"),
+    "suspense": ("suspense", "danger"),
+    "animals": ("animals", "wildlife"),
+    "machines": ("machines", "technology"),
+    "sea": ("water", "seaside places"),
+    "city": ("cities", "urban places"),
+    "families": ("families", "relatives"),
+    "loners": ("loners", "solitude"),
 }
 
 # (polarity, strength) -> verbs of a statement.
@@ -70,28 +79,23 @@ def item_text(values: Mapping[str, str], domain: str, rng: random.Random) -> str
 
 
 def summary_text(statements: Sequence[Statement], rng: random.Random, phrasing: str = "even") -> str:
-    """One sentence an attribute, the strong ones first; what is liked or what is disliked may come first in it."""
+    """One short sentence an attribute, the strong ones first; each says what is liked or, as often, what is disliked."""
     if not statements:
         return rng.choice(NO_PREFERENCES)
     sentences = []
     for liked, disliked, strength in sorted(statements, key=lambda s: (-s[2], rng.random())):
-        clauses = []
-        for value, polarity in ((liked, 1), (disliked, -1)):
-            verb = rng.choices(_VERBS[polarity, strength], PHRASINGS[phrasing])[0]
-            clauses.append(f"{verb} {rng.choice(_NAMES[value])}")
-        if rng.random() < 0.5:
-            clauses.reverse()
-        sentence = f"{clauses[0]} {rng.choice(('and', 'but'))} {clauses[1]}."
-        sentences.append(sentence[0].upper() + sentence[1:])
+        polarity, value = rng.choice(((1, liked), (-1, disliked)))
+        verb = rng.choices(_VERBS[polarity, strength], PHRASINGS[phrasing])[0]
+        sentences.append(f"{verb[0].upper()}{verb[1:]} {rng.choice(_NAMES[value])}.")
     return " ".join(sentences)
 
 
-def reasoning_text(tally: Mapping[str, int], rng: random.Random) -> str:
+def reasoning_text(tally: Mapping[str, int]) -> str:
     """What the choices show, attribute by attribute, from counts (value -> times chosen minus times passed over)."""
     findings = []
     for values in ATTRIBUTES.values():
-        most, least = max(values, key=lambda v: tally.get(v, 0)), min(values, key=lambda v: tally.get(v, 0))
-        margin = tally.get(most, 0) - tally.get(least, 0)
-        if margin >= 2:
-            findings.append(f"{_NAMES[most][0]} {'far ' if margin >= 4 else ''}above {_NAMES[least][0]}")
-    return f"{rng.choice(('Seen', 'Counted', 'Evidence'))}: " + (", ".join(findings) or "no pattern") + "."
+        first, second = (tally.get(value, 0) for value in values)
+        if first != second:
+            much = "much more" if abs(first - second) >= 4 else "more"
+            findings.append(f"{much} {_NAMES[values[first < second]][0]}")
+    return "Chosen: " + (", ".join(findings) or "no pattern") + "."

@@ -1,9 +1,9 @@
 """The simulated users: what they like, how it changes, and how they choose between two items. Used by `world.py`.
 
-A user has at most one taste an attribute: a liked value, a disliked value and a strength (2 strong, 1 mild, none).
+A user has at most one taste an attribute: a liked value, a disliked value (the opposite one) and a strength (2 or 1).
 An item shows values of three of the four attributes; its utility is the sum of +strength for what is liked and
 -strength for what is disliked. Of two items the user takes the first with probability
-`sigmoid(SHARPNESS * (utility_a - utility_b))` (Bradley and Terry). Half of the users change once, between the early
+`sigmoid(SHARPNESS * (utility_a - utility_b))` (Bradley and Terry). Two users in five change once, between the early
 and the late part of their history: one taste turns round or fades away.
 
 Everything is drawn symmetrically: swapping all likes and dislikes gives an equally probable user, and items do not
@@ -22,7 +22,7 @@ from alignxplore.world_text import ATTRIBUTES, Statement, item_text, summary_tex
 
 SHARPNESS = 1.2
 STRENGTHS = ((2, 0.4), (1, 0.4), (0, 0.2))  # strength of a taste and its probability
-CHANGING = 0.5  # share of users one of whose tastes changes
+CHANGING = 0.4  # share of users one of whose tastes changes
 
 Values = dict[str, str]  # attribute -> value, what an item shows
 
