@@ -1,0 +1,220 @@
+"""One user's stream during training: K groups of summaries, each written upon a summary of the group before it.
+
+    stage 1: n summaries of slice 1 ──judge, target 1──► r1          (runs beside everything below)
+               └─ one well-formed member, drawn by hash ─► past summary
+    stage 2: n summaries of slice 2 and the past summary ──judge, target 2──► r2 ...
+
+A rollout is judged the moment it is written; a stage starts as soon as its past summary is known to be well-formed and
+never waits for a reward. Bad format is reward 0 without a judge call. This module knows nothing of verl: it is given
+something that writes (`Policy`) and something that judges (`alignxplore.rl.reward.Judges`).
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from alignxplore.history import HistoryError
+from alignxplore.journal import OK
+from alignxplore.prompts import Answer, parse_answer
+from alignxplore.records import Interaction
+from alignxplore.rl.credit import Scored, StageReturns, draw_order, stream_returns, tree_returns
+from alignxplore.rl.dataset import Stage
+from alignxplore.rl.reward import Reward
+from alignxplore.rl.settings import Streaming
+
+BAD_FORMAT = "bad_format"
+TOO_LONG = "too_long"  # the past summary and the newest interaction alone exceed the prompt budget
+
+
+class Prompt(NamedTuple):
+    """A rendered prompt that fits the budget; `dropped` oldest interactions were left out whole."""
+
+    ids: list[int]
+    dropped: int
+
+
+class Generation(NamedTuple):
+    """What the rollout engine wrote. `extra` travels with the row (model version, for one)."""
+
+    ids: list[int]
+    log_probs: list[float] | None
+    text: str
+    extra: dict[str, Any]
+
+
+class Policy(Protocol):
+    """Renders prompts and writes answers."""
+
+    def prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt: ...
+
+    async def write(self, prompt: Prompt) -> Generation: ...
+
+
+class Scorer(Protocol):
+    """Judges a summary (`alignxplore.rl.reward.Judges`)."""
+
+    async def score(self, summary: str | None, target: Interaction, group: Sequence[object], rollout: int = 0) -> Reward: ...
+
+
+@dataclass
+class Rollout:
+    """One summary: what was written, how it was judged, what it earned (`total` None: not trained on). Times are seconds
+    since the chain began."""
+
+    generation: Generation
+    answer: Answer
+    began: float
+    written: float
+    reward: Reward | None = None
+    judged: float | None = None
+    total: float | None = None
+
+    @property
+    def status(self) -> str:
+        if not self.answer.well_formed:
+            return BAD_FORMAT
+        return self.reward.status if self.reward else OK
+
+
+@dataclass
+class Group:
+    """The summaries of one prompt, which GRPO compares. `parent`: index of the past summary's rollout in the stage before
+    (None: written without one); `drawn`: the member that was continued."""
+
+    stage: int
+    parent: int | None
+    prompt: Prompt
+    rollouts: list[Rollout] = field(default_factory=list)
+    drawn: int | None = None
+    drawn_bonus: float | None = None
+
+    def scored(self) -> Scored:
+        """Rewards and well-formedness of the members, for alignxplore/rl/credit.py."""
+        return Scored([r.reward.value if r.reward else None for r in self.rollouts], [r.answer.well_formed for r in self.rollouts])
+
+    def settle(self, results: StageReturns) -> None:
+        """Write the returns onto the members."""
+        self.drawn_bonus = results.drawn_bonus
+        for rollout, total in zip(self.rollouts, results.returns, strict=True):
+            rollout.total = total
+
+
+@dataclass
+class Chain:
+    """All groups of one user at one step; `problem` says why the chain ended before its last stage (None: it did not)."""
+
+    user: str
+    groups: list[Group] = field(default_factory=list)
+    baseline_rewards: list[Reward] = field(default_factory=list)
+    problem: str | None = None
+    seconds: float = 0.0
+
+
+class ChainRunner:
+    """Runs the chain of one user.
+
+    Args:
+        step: together with the user and `settings.seed` it is what draws are hashed from.
+        rollouts: summaries a stage (validation writes one).
+    """
+
+    def __init__(self, user: str, stages: Sequence[Stage], policy: Policy, judges: Scorer, settings: Streaming, step: int, rollouts: int):
+        self.chain = Chain(user)
+        self.stages, self.policy, self.judges, self.settings = stages, policy, judges, settings
+        self.step, self.rollouts = step, rollouts
+        self._began = time.monotonic()
+        self._writing: list[list[asyncio.Task[Rollout]]] = []  # one list a group, in the order of chain.groups
+        self._judging: list[asyncio.Task[None]] = []
+        self._baselines: list[asyncio.Task[Reward]] = []
+
+    async def run(self, training: bool = True) -> Chain:
+        """Write, judge and (in training) credit all stages. Raises what the rollout engine raises."""
+        tree = training and self.settings.credit == "tree"
+        if training and self.settings.credit == "centered":
+            self._baselines = [asyncio.create_task(self._score(None, k, 0)) for k in range(len(self.stages))]
+        try:
+            await (self._grow_tree() if tree else self._grow_chain())
+            for group, writing in zip(self.chain.groups, self._writing, strict=True):
+                group.rollouts = list(await asyncio.gather(*writing))
+            await asyncio.gather(*self._judging)
+            self.chain.baseline_rewards = list(await asyncio.gather(*self._baselines))
+        finally:
+            for task in [task for writing in self._writing for task in writing] + self._judging + self._baselines:
+                task.cancel()
+        if training:
+            self._credit(tree)
+        self.chain.seconds = self._now()
+        return self.chain
+
+    async def _grow_chain(self) -> None:
+        past, parent = None, None
+        for k in range(len(self.stages)):
+            group = self._open(k, past, parent, self.rollouts)
+            if group is None or k == len(self.stages) - 1:
+                return
+            past, parent = None, None
+            for i in draw_order(self.rollouts, self.settings.seed, self.step, self.chain.user, k):
+                rollout = await self._writing[k][i]
+                if rollout.answer.well_formed:
+                    past, parent, group.drawn = rollout.answer.summary, i, i
+                    break
+
+    async def _grow_tree(self) -> None:
+        if self._open(0, None, None, self.rollouts) is None:
+            return
+
+        async def branch(i: int) -> None:
+            rollout = await self._writing[0][i]
+            if rollout.answer.well_formed:
+                self._open(1, rollout.answer.summary, i, self.settings.branches)
+
+        await asyncio.gather(*(branch(i) for i in range(self.rollouts)))
+
+    def _open(self, k: int, past: str | None, parent: int | None, count: int) -> Group | None:
+        """Start writing a group; None (and `chain.problem`) where its prompt cannot be made to fit."""
+        try:
+            prompt = self.policy.prompt(self.stages[k].interactions, past)
+        except HistoryError as error:
+            self.chain.problem = f"{TOO_LONG}: stage {k + 1}: {error}"
+            return None
+        group = Group(k, parent, prompt)
+        self.chain.groups.append(group)
+        self._writing.append([asyncio.create_task(self._write(k, i, prompt)) for i in range(count)])
+        return group
+
+    async def _write(self, k: int, i: int, prompt: Prompt) -> Rollout:
+        began = self._now()
+        generation = await self.policy.write(prompt)
+        rollout = Rollout(generation, parse_answer(generation.text), began, self._now())
+        if rollout.answer.well_formed:
+            self._judging.append(asyncio.create_task(self._judge(rollout, k, i)))
+        return rollout
+
+    async def _judge(self, rollout: Rollout, k: int, i: int) -> None:
+        rollout.reward = await self._score(rollout.answer.summary, k, i)
+        rollout.judged = self._now()
+
+    async def _score(self, summary: str | None, k: int, i: int) -> Reward:
+        return await self.judges.score(summary, self.stages[k].target, [self.chain.user, k], i)
+
+    def _credit(self, tree: bool) -> None:
+        groups, discount = self.chain.groups, self.settings.discount
+        if not groups:
+            return
+        if tree:
+            upon = {group.parent: group for group in groups[1:]}
+            branches = [upon.get(i) for i in range(self.rollouts)]
+            trunk, below = tree_returns(groups[0].scored(), [group and group.scored() for group in branches], discount)
+            groups[0].settle(trunk)
+            for group, returns in zip(branches, below):
+                if group is not None:
+                    group.settle(returns)
+            return
+        # A baseline whose judgement failed is replaced by what a judge says that knows nothing.
+        baselines = [0.5 if reward.value is None else reward.value for reward in self.chain.baseline_rewards] or None
+        stages = [group.scored() for group in groups]
+        drawn = [group.drawn for group in groups]
+        for group, returns in zip(groups, stream_returns(stages, drawn, self.settings.credit, discount, baselines and baselines[: len(stages)])):
+            group.settle(returns)

@@ -1,0 +1,134 @@
+"""Who gets which reward in a stream of K stages. Pure functions on lists; no torch, no verl.
+
+In stage k the policy wrote a group of n summaries, each judged by its own target (reward r_k); one of them, the drawn
+one, became the past summary of stage k+1. The drawn summary answers for what was built on it:
+
+    R_k = r_k + discount * mean(R_{k+1})          R_K = r_K
+
+`paper` and `centered` say what the summaries that were not drawn get in place of that mean (paper section 3.3; 0.5 and
+discount 0.9 are constants of the published code). In `tree` every summary of stage 1 is continued, so none needs a stand-in.
+
+A reward of None is a judgement that failed: the row is left out, never scored 0. A summary in bad format has reward 0
+and gets no bonus of any kind.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from alignxplore.records import hash_seed
+
+Credit = Literal["paper", "centered", "tree"]
+Rewards = Sequence[float | None]
+
+# A judge that knows nothing says 0.5: what `paper` pays every summary that was not drawn for the stages it did not see.
+PAPER_CONSTANT = 0.5
+
+
+class Scored(NamedTuple):
+    """One group: a reward for each rollout (None: its judgement failed) and whether each is well-formed."""
+
+    rewards: Rewards
+    well_formed: Sequence[bool]
+
+
+class StageReturns(NamedTuple):
+    """Returns of one group (None: not to be trained on) and what the drawn rollout got above the others (None: no draw)."""
+
+    returns: list[float | None]
+    drawn_bonus: float | None = None
+
+
+def draw_order(count: int, *key: object) -> list[int]:
+    """The order in which the members of a group are tried as past summary: a permutation hashed from `key`."""
+    return random.Random(hash_seed("draw", *key)).sample(range(count), count)
+
+
+def propagate(baselines: Sequence[float], discount: float) -> list[float]:
+    """What an average summary will have earned from each stage on: b_k = p_k + discount * b_{k+1}, where p_k is the
+    judge's confidence in target k without any summary."""
+    values: list[float] = []
+    for p in reversed(baselines):
+        values.insert(0, p + discount * (values[0] if values else 0.0))
+    return values
+
+
+def stream_returns(
+    stages: Sequence[Scored], drawn: Sequence[int | None], credit: Credit, discount: float, baselines: Sequence[float] | None = None
+) -> list[StageReturns]:
+    """Returns of a chain in which one summary of each stage is continued (`paper`, `centered`).
+
+    Args:
+        stages: the groups in order.
+        drawn: for each stage but the last, which member was continued; None if none was well-formed.
+        baselines: confidence without a summary in each stage's target (`centered` needs it; see `propagate`).
+    """
+    if credit == "centered":
+        if baselines is None or len(baselines) != len(stages):
+            raise ValueError(f"credit 'centered' needs one baseline for each of the {len(stages)} stages")
+        stand_in = propagate(baselines, discount)
+    elif credit == "paper":
+        stand_in = [PAPER_CONSTANT] * len(stages)
+    else:
+        raise ValueError(f"credit '{credit}' is none of a chain; use tree_returns for 'tree'")
+
+    later: list[float | None] = []  # returns of stage k+1, failed judgements included
+    results: list[StageReturns] = []
+    for k in range(len(stages) - 1, -1, -1):
+        scored, last = stages[k], k == len(stages) - 1
+        other_bonus = 0.0 if last else discount * stand_in[k + 1]
+        # When every judgement of the next stage failed nothing is known of what was built on the drawn one.
+        known = [value for value in later if value is not None]
+        drawn_bonus = discount * sum(known) / len(known) if known else other_bonus
+        chosen = None if last else drawn[k]
+        later = [
+            _total(reward, formed, drawn_bonus if i == chosen else other_bonus)
+            for i, (reward, formed) in enumerate(zip(scored.rewards, scored.well_formed, strict=True))
+        ]
+        results.insert(0, StageReturns(_at_least_two(later), None if chosen is None else drawn_bonus - other_bonus))
+    return results
+
+
+def tree_returns(first: Scored, second: Sequence[Scored | None], discount: float) -> tuple[StageReturns, list[StageReturns]]:
+    """Returns of a tree of two stages: every summary of stage 1 that is well-formed is continued by a group of its own.
+
+    Args:
+        second: for each member of `first` the group written upon it; None where it was not continued (bad format).
+
+    A member whose continuations were all lost to failed judgements is left out: its siblings' returns hold a second
+    term, so a return without one could not be compared with theirs.
+    """
+    below, totals = [], []
+    for reward, formed, group in zip(first.rewards, first.well_formed, second, strict=True):
+        returns = [] if group is None else [_total(r, f, 0.0) for r, f in zip(group.rewards, group.well_formed, strict=True)]
+        known = [value for value in returns if value is not None]
+        below.append(StageReturns(_at_least_two(returns)))
+        totals.append(_total(reward, formed, discount * sum(known) / len(known) if known else 0.0) if known or not formed else None)
+    return StageReturns(_at_least_two(totals)), below
+
+
+def stage_weights(tokens: Sequence[int], stages: Sequence[int]) -> dict[int, float]:
+    """Factors on the advantages of each stage's rows that let the stages weigh the same in a mean over all tokens.
+
+    Args:
+        tokens: response tokens of each row.
+        stages: stage of each row.
+    """
+    totals: dict[int, int] = {}
+    for count, stage in zip(tokens, stages, strict=True):
+        totals[stage] = totals.get(stage, 0) + count
+    return {stage: sum(totals.values()) / (len(totals) * total) for stage, total in totals.items() if total}
+
+
+def _total(reward: float | None, well_formed: bool, bonus: float) -> float | None:
+    if not well_formed:
+        return 0.0
+    if reward is None or not math.isfinite(reward):
+        return None
+    return reward + bonus
+
+
+def _at_least_two(returns: list[float | None]) -> list[float | None]:
+    # GRPO hands a group of one its raw reward as advantage.
+    return returns if sum(value is not None for value in returns) >= 2 else [None] * len(returns)

@@ -1,0 +1,155 @@
+"""What a run says about itself: records of chains, metrics per stage, metrics.jsonl and the progress line.
+
+    OUT/metrics.jsonl         one line a step: {"step": 12, "stage1/reward": 0.61, "training/rollout_probs_diff_max": ...}
+    OUT/samples.jsonl         summaries of a few fixed validation users, each time they are validated
+"""
+
+import json
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from alignxplore.journal import OK
+from alignxplore.records import read_jsonl, write_jsonl
+from alignxplore.rl.chain import BAD_FORMAT, Chain, Group
+
+Numbers = dict[str, float]
+
+
+def chain_record(chain: Chain, step: int, texts: bool = False) -> dict:
+    """A chain as plain data, small enough to send for every user of every step (with `texts`: what was written, too)."""
+    return {"user": chain.user, "step": step, "problem": chain.problem, "seconds": chain.seconds,
+            "groups": [_group_record(group, texts) for group in chain.groups],
+            "baselines": [reward.value for reward in chain.baseline_rewards]}
+
+
+def _group_record(group: Group, texts: bool) -> dict:
+    rollouts = []
+    for r in group.rollouts:
+        row = {"status": r.status, "total": r.total, "tokens": len(r.generation.ids), "began": r.began, "written": r.written,
+               "judged": r.judged, "reward": 0.0 if r.status == BAD_FORMAT else None}
+        if r.reward:
+            row |= {"reward": r.reward.value, "by_judge": r.reward.by_judge, "judge_seconds": r.reward.seconds, "error": r.reward.error}
+        rollouts.append(row | ({"text": r.generation.text} if texts else {}))
+    return {"stage": group.stage, "prompt_tokens": len(group.prompt.ids), "dropped": group.prompt.dropped, "drawn": group.drawn,
+            "drawn_bonus": group.drawn_bonus, "rollouts": rollouts}
+
+
+def failed_record(user: str, step: int, rows: int, error: Exception) -> dict:
+    """A chain that could not be run at all; `rows` rollouts are lost."""
+    return {"user": user, "step": step, "problem": f"{type(error).__name__}: {error}"[:500], "lost": rows, "groups": []}
+
+
+def lost_share(records: Iterable[dict]) -> tuple[float, Counter]:
+    """Share of rollouts lost to failures (bad format is the policy's own outcome and not counted), and why."""
+    total, reasons = 0, Counter()
+    for record in records:
+        total += record.get("lost", 0)
+        if record.get("lost"):
+            reasons[record["problem"]] += record["lost"]
+        for rollout in (r for group in record["groups"] for r in group["rollouts"]):
+            total += 1
+            if rollout["status"] not in (OK, BAD_FORMAT):
+                reasons[f"{rollout['status']}: {rollout.get('error')}"] += 1
+    return (sum(reasons.values()) / total if total else 1.0), reasons
+
+
+def stage_metrics(records: Sequence[dict], prefix: str = "") -> Numbers:
+    """Means over the users of one step, by stage: reward (bad format counts 0), confidence by judge, bad format, failures,
+    tokens, interactions dropped, the bonus for being drawn, and seconds spent writing and judging."""
+    groups: dict[int, list[dict]] = defaultdict(list)
+    for record in records:
+        for group in record["groups"]:
+            groups[group["stage"]].append(group)
+    metrics: Numbers = {}
+    for stage, members in sorted(groups.items()):
+        rollouts = [r for group in members for r in group["rollouts"]]
+        judged = [r for r in rollouts if r["reward"] is not None]
+        values = {
+            "reward": _mean(r["reward"] for r in judged),
+            "reward_spread": _mean(_spread([r["reward"] for r in g["rollouts"] if r["reward"] is not None]) for g in members),
+            "bad_format": _mean(r["status"] == BAD_FORMAT for r in rollouts),
+            "failed": sum(r["status"] not in (OK, BAD_FORMAT) for r in rollouts),
+            "left_out": sum(r["total"] is None for r in rollouts),
+            "tokens": _mean(r["tokens"] for r in rollouts),
+            "prompt_tokens": _mean(g["prompt_tokens"] for g in members),
+            "dropped_interactions": _mean(g["dropped"] for g in members),
+            "nothing_to_draw": sum(g["drawn"] is None and g["drawn_bonus"] is None and stage + 1 < len(groups) for g in members),
+            "drawn_bonus": _mean(g["drawn_bonus"] for g in members if g["drawn_bonus"] is not None),
+            "write_seconds": _mean(r["written"] - r["began"] for r in rollouts),
+            "judge_seconds": _mean(r["judge_seconds"] for r in rollouts if r.get("judge_seconds") is not None),
+            # From the group's last token to its last reward: what judging adds where nothing hides it.
+            "judge_wait_seconds": _mean(max(0.0, max(r["judged"] or 0 for r in g["rollouts"]) - max(r["written"] for r in g["rollouts"]))
+                                        for g in members),
+        }
+        for judge in sorted({name for r in rollouts for name in r.get("by_judge", {})}):
+            values[f"confidence/{judge}"] = _mean(r["by_judge"][judge] for r in rollouts if judge in r.get("by_judge", {}))
+        metrics |= {f"{prefix}stage{stage + 1}/{name}": value for name, value in values.items() if value is not None}
+    rewards = [metrics[f"{prefix}stage{stage + 1}/reward"] for stage in groups if f"{prefix}stage{stage + 1}/reward" in metrics]
+    share, _ = lost_share(records)
+    metrics |= {f"{prefix}lost_share": share, f"{prefix}chains_broken": sum(record["problem"] is not None for record in records),
+                f"{prefix}chain_seconds": _mean(r["seconds"] for r in records if "seconds" in r) or 0.0}
+    return metrics | ({f"{prefix}reward": sum(rewards) / len(rewards)} if rewards else {})
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    values = list(values)
+    return sum(values) / len(values) if values else None
+
+
+def _spread(values: Sequence[float]) -> float:
+    mean = sum(values) / len(values) if values else 0.0
+    return math.sqrt(sum((v - mean) ** 2 for v in values) / len(values)) if values else 0.0
+
+
+def samples(records: Sequence[dict], step: int) -> list[dict]:
+    """What validation users' summaries read like, one row a user."""
+    return [{"step": step, "user": record["user"],
+             "stages": [{"text": r["text"], "reward": r["reward"], "status": r["status"]} for g in record["groups"] for r in g["rollouts"]]}
+            for record in records]
+
+
+class StepLog:
+    """An append-only JSONL file of steps. A resumed run first takes out the steps that it will do again.
+
+    Args:
+        resumed: the step of the checkpoint that the run starts from.
+    """
+
+    def __init__(self, path: str | Path, resumed: int):
+        self.path = Path(path)
+        if self.path.exists():
+            rows = [row for _, row in read_jsonl(self.path)]
+            write_jsonl(self.path, [row for row in rows if row["step"] <= resumed])
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def append(self, row: dict) -> None:
+        """Write one line; it is in the file when this returns."""
+        self._file.write(json.dumps(row, ensure_ascii=False, default=float) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def progress_line(step: int, steps: int, metrics: Numbers, seconds: float, left: float) -> str:
+    """One line a person reads while it runs."""
+    number: Callable[[str], list[str]] = lambda name: [f"{metrics[k]:.3f}" for k in sorted(metrics) if _is_stage(k, name)]
+    bad = [metrics[k] for k in sorted(metrics) if _is_stage(k, "bad_format")]
+    tokens = [metrics[k] for k in sorted(metrics) if _is_stage(k, "tokens")]
+    validated = f"  validation {metrics['val/reward']:.3f}" if "val/reward" in metrics else ""
+    return (f"step {step}/{steps}  reward {' '.join(number('reward'))}  bad format {100 * (_mean(bad) or 0):.1f}%  "
+            f"tokens {_mean(tokens) or 0:.0f}{validated}  {seconds:.1f} s  {duration(left)} left")
+
+
+def _is_stage(key: str, name: str) -> bool:
+    return key.startswith("stage") and key.endswith(f"/{name}") and key.count("/") == 1
+
+
+def duration(seconds: float) -> str:
+    """Seconds → "42 s", "3 min 05 s", "2 h 10 min"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    return f"{seconds // 60} min {seconds % 60:02d} s" if seconds < 3600 else f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

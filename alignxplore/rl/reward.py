@@ -1,0 +1,93 @@
+"""The reward of a summary: how sure frozen downstream models are of the item that the user really chose.
+
+Several judges may be named; the reward is their mean. Every rollout is judged the moment it is written, many at once,
+over connections that stay open. The prompt, the letters and the orders are those of alignxplore/judge.py, as in eval.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from transformers import AutoTokenizer
+
+from alignxplore.endpoint import Endpoint, parse_spec
+from alignxplore.journal import OK
+from alignxplore.judge import Judge
+from alignxplore.prompts import PromptSet
+from alignxplore.records import Interaction
+from alignxplore.rl.settings import SettingsError, Streaming
+
+NOT_FINITE = "not_finite"
+
+
+@dataclass
+class Reward:
+    """`value` is the mean confidence over the judges; None where one of them failed, and then `status` says how."""
+
+    value: float | None
+    status: str = OK
+    error: str | None = None
+    by_judge: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Judges:
+    """All judges of a run."""
+
+    def __init__(self, judges: Sequence[Judge], per_rollout: bool = False):
+        self.judges, self.per_rollout = list(judges), per_rollout
+
+    @classmethod
+    async def connect(cls, settings: Streaming) -> "Judges":
+        """Connect to every judge of `settings.judges`; names, models and windows come from the servers."""
+        prompts = PromptSet(settings.prompts)
+        orders = "both" if settings.judge_orders == "both" else "one"
+        tokenizers = _named(settings.judge_tokenizer)
+        judges = []
+        for spec in settings.judges.split():
+            name, url = parse_spec(spec)
+            endpoint = Endpoint(url, name=name, api_key_env=settings.judge_api_key_env, concurrency=settings.judge_concurrency,
+                                timeout=settings.judge_timeout, patience=settings.judge_patience)
+            await endpoint.connect()
+            tokenizer = AutoTokenizer.from_pretrained(tokenizers.get(name) or tokenizers.get("") or endpoint.root)
+            judges.append(Judge(endpoint, tokenizer, prompts, orders=orders, seed=settings.seed))
+        names = [judge.name for judge in judges]
+        if len(set(names)) != len(names):
+            raise SettingsError(f"two judges are named {names}; give each a name of its own: name=url")
+        return cls(judges, settings.judge_orders == "per_rollout")
+
+    async def close(self) -> None:
+        for judge in self.judges:
+            await judge.endpoint.close()
+
+    async def check(self, questions: Sequence[tuple[str | None, Interaction]]) -> dict[str, float]:
+        """Refuse a model that does not answer with a letter. Returns the mass on the two letters of each judge."""
+        return {judge.name: await judge.check(questions) for judge in self.judges}
+
+    async def score(self, summary: str | None, target: Interaction, group: Sequence[object], rollout: int = 0) -> Reward:
+        """Judge one summary.
+
+        Args:
+            group: what identifies the group; all its members share the order in which one-order judges see the items,
+                so that position bias cannot enter an advantage.
+            rollout: the member; only with judge_orders=per_rollout (as published) does it change that order.
+        """
+        began = time.monotonic()
+        key = [*group, rollout] if self.per_rollout else list(group)
+        judgements = await asyncio.gather(*(judge.score(summary, target, key) for judge in self.judges))
+        seconds = time.monotonic() - began
+        for judge, judgement in zip(self.judges, judgements):
+            if not judgement.ok:
+                return Reward(None, judgement.status, f"{judge.name}: {judgement.error}", seconds=seconds)
+            if not math.isfinite(judgement.p):
+                return Reward(None, NOT_FINITE, f"{judge.name}: a confidence of {judgement.p}", seconds=seconds)
+        by_judge = {judge.name: judgement.p for judge, judgement in zip(self.judges, judgements)}
+        return Reward(sum(by_judge.values()) / len(by_judge), by_judge=by_judge, seconds=seconds)
+
+
+def _named(text: str | None) -> dict[str, str]:
+    """A "path" → {"": path}; "a=path b=path" → {a: path, b: path}."""
+    pairs = [part.partition("=") for part in (text or "").split()]
+    return {name: value for name, equals, value in pairs if equals} | {"": name for name, equals, _ in pairs if not equals}

@@ -1,0 +1,78 @@
+"""Settings of the stream: the `streaming` block of verl/config/streaming.yaml as a typed object, checked at the start."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from alignxplore.rl.credit import Credit
+
+JUDGE_ORDERS = ("both", "one", "per_rollout")
+CREDITS = ("paper", "centered", "tree")
+
+
+class SettingsError(ValueError):
+    """Settings that contradict each other or the data. The message names the setting and the remedy."""
+
+
+@dataclass
+class Tolerance:
+    """How far the rollout's token probabilities may lie from the trainer's; one that is None is not asked of."""
+
+    max: float | None = None
+    mean: float | None = None
+
+
+@dataclass
+class Streaming:
+    """One stream of `stages` stages a user, `rollouts` summaries each. Defaults: DESIGN of the published run where it has one."""
+
+    stages: int = 2
+    rollouts: int = 4
+    branches: int = 0  # only for credit "tree": summaries written upon each summary of stage 1
+    credit: Credit = "paper"
+    discount: float = 0.9
+    seed: int = 0
+    prompts: str = "default"
+    thinking: bool = True
+    judges: str = ""  # "name=url name=url": the reward is their mean
+    judge_tokenizer: str | None = None  # path or hub id; None: what each server names as its root
+    judge_orders: str = "both"
+    judge_api_key_env: str | None = None
+    judge_concurrency: int = 256
+    judge_timeout: float = 600.0
+    judge_patience: float = 600.0  # seconds to wait for a judge that cannot be reached
+    max_failures: float = 0.05  # share of a step's rollouts that may be lost before the run stops
+    poll_seconds: float = 1.0
+    samples: int = 4  # validation users whose summaries are written out each time
+    tolerance: dict[str, Tolerance] = field(default_factory=dict)  # by dtype of the rollout
+    out: str = ""
+    check_only: bool = False
+
+    @property
+    def rows_per_user(self) -> int:
+        """Trajectories that one user adds to an update."""
+        return self.rollouts * (1 + self.branches) if self.credit == "tree" else self.rollouts * self.stages
+
+    def validate(self) -> None:
+        """Raise `SettingsError` at the first thing that cannot be meant."""
+        if self.credit not in CREDITS:
+            raise SettingsError(f"streaming.credit={self.credit}: choose one of {', '.join(CREDITS)}")
+        if self.judge_orders not in JUDGE_ORDERS:
+            raise SettingsError(f"streaming.judge_orders={self.judge_orders}: choose one of {', '.join(JUDGE_ORDERS)}")
+        if self.stages < 1 or self.rollouts < 2:
+            raise SettingsError("streaming.stages must be at least 1 and streaming.rollouts at least 2: a group of one has no advantage")
+        if self.credit == "tree" and (self.stages != 2 or self.branches < 2):
+            raise SettingsError("streaming.credit=tree needs streaming.stages=2 and streaming.branches of at least 2")
+        if not self.judges:
+            raise SettingsError('streaming.judges is empty; give at least one, e.g. JUDGES="judge=http://host:8000/v1"')
+
+    @classmethod
+    def from_config(cls, block: Any) -> "Streaming":
+        """From the `streaming` block of the composed configuration (OmegaConf or dict)."""
+        values = {key: block[key] for key in block}
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise SettingsError(f"streaming.{unknown[0]} is no setting; known: {', '.join(f.name for f in fields(cls))}")
+        values["tolerance"] = {dtype: Tolerance(**{k: t[k] for k in t}) for dtype, t in (values.get("tolerance") or {}).items()}
+        settings = cls(**values)
+        settings.validate()
+        return settings

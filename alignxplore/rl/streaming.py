@@ -1,0 +1,183 @@
+"""verl's rollout worker for streams: runs each user's chain, publishes its rows for the update, keeps a record of it.
+
+verl hands the worker a batch of users and goes on; each user's chain (alignxplore/rl/chain.py) runs as a task of its own on
+one event loop, so generation, judging and later stages of all users overlap. Rows go to verl's TransferQueue under keys
+`<uid>_s<stage>_<rollout>_0`: verl groups an update by what stands before the first `_` (the user) and GRPO by the field
+`uid` (user, stage and past summary), so that each stage is a group of its own and all of them land in one update.
+
+Selected by `+actor_rollout_ref.rollout.agent.agent_loop_manager_class=alignxplore.rl.streaming.StreamingManager`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import ray
+import torch
+import transfer_queue as tq
+from omegaconf import DictConfig
+from transformers import PreTrainedTokenizerBase
+from verl.experimental.agent_loop import AgentLoopWorker
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
+from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+from verl.workers.rollout.llm_server import LLMServerClient
+
+from alignxplore.prompts import PromptSet
+from alignxplore.records import Interaction
+from alignxplore.rl.chain import Chain, ChainRunner, Generation, Group, Prompt
+from alignxplore.rl.dataset import parse_row
+from alignxplore.rl.metrics import chain_record, failed_record
+from alignxplore.rl.reward import Judges
+from alignxplore.rl.settings import Streaming
+from alignxplore.summarize import fit_prompt
+
+log = logging.getLogger(__name__)
+
+
+class VerlPolicy:
+    """The policy behind verl's rollout engine.
+
+    Args:
+        sampling: parameters of the engine; `max_tokens` is the longest answer.
+        budget: the longest prompt, in tokens. verl would cut a longer one from the left without a word, so every prompt is
+            measured and fitted here.
+    """
+
+    def __init__(self, client: LLMServerClient, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, sampling: dict, budget: int,
+                 thinking: bool):
+        self.client, self.tokenizer, self.prompts = client, tokenizer, prompts
+        self.sampling, self.budget, self.thinking = sampling, budget, thinking
+
+    def prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt:
+        """Token ids of the *infer* prompt, with as many of the newest interactions as fit."""
+        fitted = fit_prompt(self.tokenizer, self.prompts, interactions, past_summary, self.budget, self.thinking)
+        ids = self.tokenizer.apply_chat_template(self.prompts.infer(fitted.interactions, past_summary), add_generation_prompt=True,
+                                                 tokenize=True, return_dict=False, enable_thinking=self.thinking)
+        return Prompt(list(ids), fitted.dropped)
+
+    async def write(self, prompt: Prompt) -> Generation:
+        """One sampled answer."""
+        # The request id only chooses the server: members of a group go to one, where the prompt is cached.
+        request = str(hash(tuple(prompt.ids)))
+        output = await self.client.generate(request_id=request, prompt_ids=prompt.ids, sampling_params=dict(self.sampling))
+        if not output.token_ids:
+            raise RuntimeError(f"the rollout engine wrote nothing (stop reason: {output.stop_reason})")
+        text = self.tokenizer.decode(output.token_ids, skip_special_tokens=True)
+        return Generation(list(output.token_ids), output.log_probs, text, output.extra_fields)
+
+
+class StreamingWorker(AgentLoopWorker):
+    """A Ray actor that runs chains. Training is fire and forget, as verl wants it; validation returns its records."""
+
+    # Borrowed, not inherited: verl's class is wrapped for Ray and its zero-argument super() breaks when it is shipped.
+    generate_sequences = AgentLoopWorkerTQ.__ray_actor_class__.generate_sequences
+
+    def __init__(self, config: DictConfig, *args: object, **kwargs: object):
+        super().__init__(config, *args, **kwargs)
+        tq.init()
+        self.background_tasks: set[asyncio.Task] = set()
+        self.settings = Streaming.from_config(config.streaming)
+        self.prompts = PromptSet(self.settings.prompts)
+        self.records: list[dict] = []
+        self._judges: asyncio.Task[Judges] | None = None
+
+    async def drain(self) -> list[dict]:
+        """The records of all chains that ended since the last call."""
+        records, self.records = self.records, []
+        return records
+
+    async def validate(self, rows: Sequence[dict], step: int) -> list[dict]:
+        """Run the chains of held-out users, one summary a stage, sampled as in eval. Returns their records with texts."""
+        kwargs = self.config.actor_rollout_ref.rollout.val_kwargs
+        sampling = {"temperature": kwargs.temperature, "top_p": kwargs.top_p, "top_k": kwargs.top_k}
+
+        async def one(row: dict) -> dict:
+            chain = await self._run_chain(row, sampling, step, training=False)
+            return chain_record(chain, step, texts=True)
+
+        return list(await asyncio.gather(*(one(row) for row in rows)))
+
+    async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
+        """verl's coroutine for one prompt, here for one user's chain."""
+        uid, step = prompt["uid"], trajectory["step"]
+        await tq.async_kv_put(key=uid, partition_id="train", tag={"status": "running"})
+        try:
+            chain = await self._run_chain(prompt["extra_info"], sampling_params, step, training=True)
+            await self._publish(chain, uid, step)
+            self.records.append(chain_record(chain, step))
+            status = "finished"
+        except Exception as error:  # whatever it was, the step must end: the trainer counts it and stops above a share
+            log.exception("the chain of user %s failed", prompt["extra_info"]["user"])
+            self.records.append(failed_record(prompt["extra_info"]["user"], step, self.settings.rows_per_user, error))
+            status = "failure"
+        await tq.async_kv_put(key=uid, partition_id="train", tag={"status": status})
+
+    async def _run_chain(self, row: dict, sampling: dict, step: int, training: bool) -> Chain:
+        self._judges = self._judges or asyncio.create_task(Judges.connect(self.settings))
+        user, stages = parse_row(row)
+        rollout = self.rollout_config
+        policy = VerlPolicy(self.llm_client, self.tokenizer, self.prompts, {"max_tokens": rollout.response_length, "logprobs": training}
+                            | sampling, rollout.prompt_length, self.settings.thinking)
+        count = self.settings.rollouts if training else 1
+        return await ChainRunner(user, stages, policy, await self._judges, self.settings, step, count).run(training)
+
+    async def _publish(self, chain: Chain, uid: str, step: int) -> None:
+        keys, fields, tags = [], [], []
+        for group in chain.groups:
+            name = f"{uid}_s{group.stage + 1}" + (f"p{group.parent}" if self.settings.credit == "tree" and group.stage else "")
+            for i, rollout in enumerate(group.rollouts):
+                if rollout.total is not None:
+                    keys.append(f"{name}_{i}_0")
+                    fields.append(training_row(group, i, name))
+                    tags.append(row_tag(group, i, step))
+        if keys:
+            await tq.async_kv_batch_put(keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id="train")
+
+
+def training_row(group: Group, i: int, name: str) -> dict:
+    """The fields that verl's trainer reads of one rollout; its total reward stands at the last token."""
+    rollout = group.rollouts[i]
+    if rollout.generation.log_probs is None:
+        raise RuntimeError("the rollout engine gave no log-probabilities; set actor_rollout_ref.rollout.calculate_log_probs=true")
+    prompt, response = torch.tensor(group.prompt.ids), torch.tensor(rollout.generation.ids)
+    mask, rewards = torch.ones_like(response), torch.zeros(len(response))
+    rewards[-1] = rollout.total
+    return {
+        "uid": name,
+        "session_id": i,
+        "prompts": prompt,
+        "responses": response,
+        "response_mask": mask,
+        "loss_mask": mask,
+        "input_ids": torch.cat([prompt, response]),
+        "position_ids": torch.arange(len(prompt) + len(response)),
+        "rollout_log_probs": torch.tensor(rollout.generation.log_probs),
+        "rm_scores": rewards,
+        "num_turns": 2,
+    }
+
+
+def row_tag(group: Group, i: int, step: int) -> dict:
+    """What verl's trainer knows of a row without fetching it; `stage` is ours."""
+    generation = group.rollouts[i].generation
+    lengths = {"prompt_len": len(group.prompt.ids), "response_len": len(generation.ids), "seq_len": len(group.prompt.ids + generation.ids)}
+    versions = {name: generation.extra.get(name) for name in ("min_global_steps", "max_global_steps")}
+    return {"status": "success", "global_steps": step, "stage": group.stage} | lengths | versions
+
+
+class StreamingManager(AgentLoopManagerTQ):
+    """Creates the workers and spreads users over them."""
+
+    def __init__(self, *args: object, **kwargs: object):
+        super().__init__(*args, **kwargs)
+        self.agent_loop_workers_class = ray.remote(StreamingWorker)
+
+    def drain(self) -> list[dict]:
+        """The records of all chains that ended since the last call."""
+        return [record for part in ray.get([worker.drain.remote() for worker in self.agent_loop_workers]) for record in part]
+
+    def validate(self, rows: Sequence[dict], step: int) -> list[dict]:
+        """Records of the chains of held-out users, in the order of `rows`."""
+        workers = self.agent_loop_workers
+        parts = ray.get([worker.validate.remote(rows[w :: len(workers)], step) for w, worker in enumerate(workers)])
+        return [parts[i % len(workers)][i // len(workers)] for i in range(len(rows))]

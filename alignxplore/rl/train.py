@@ -1,0 +1,248 @@
+"""Starts a streaming GRPO run, watches it, and leaves a plain model. Called by verl/examples/grpo_trainer/run_streaming_8p.sh:
+
+    python -m alignxplore.rl.train --config-path $PWD/verl/config --config-name streaming streaming.out=OUT key=value ...
+
+Before Ray starts, the configuration is validated (by verl's own checks too), the data is looked at and the judges are
+asked a few questions. While it runs the console shows one line a step; all that verl, Ray and vLLM print goes to
+OUT/log/train.log. The same command continues after the last complete checkpoint, and does nothing once the run is finished.
+Exit codes: 0 finished, 1 cannot start or crashed, 3 stopped with a reason (lost rollouts, broken weight sync, ...).
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import hydra
+import pyarrow.compute
+from omegaconf import DictConfig, OmegaConf
+
+from alignxplore.endpoint import RequestError, TransportError
+from alignxplore.journal import RunLock, RunLocked
+from alignxplore.judge import JudgeError
+from alignxplore.records import RecordError, write_json
+from alignxplore.rl.dataset import StreamingDataset, parse_row
+from alignxplore.rl.metrics import duration
+from alignxplore.rl.reward import Judges
+from alignxplore.rl.settings import SettingsError, Streaming
+
+# What may not change between the parts of one run; everything else (steps, judges' addresses, checkpoint frequency) may.
+FIXED = (
+    "actor_rollout_ref.model.path", "data.train_files", "data.train_batch_size", "data.max_prompt_length", "data.max_response_length",
+    "data.seed", "actor_rollout_ref.actor.optim.lr", "actor_rollout_ref.actor.ppo_mini_batch_size",
+    *(f"streaming.{name}" for name in ("stages", "rollouts", "branches", "credit", "discount", "seed", "prompts", "judge_orders")),
+)
+CANNOT_START = (SettingsError, RecordError, JudgeError, RunLocked, RequestError, TransportError)
+
+
+def prepare(config: DictConfig) -> dict:
+    """Derive what follows from other settings, validate all of it, and return the sizes of an update.
+
+    Raises:
+        SettingsError, AssertionError: from our checks and verl's.
+    """
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    settings = Streaming.from_config(config.streaming)
+    rollout, actor = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor
+    rollout.n = settings.rows_per_user
+    with contextlib.redirect_stdout(sys.stderr):
+        validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    if (rollout.temperature, rollout.top_p, rollout.top_k) != (1.0, 1.0, -1):
+        raise SettingsError("rollouts must be sampled with temperature 1, top_p 1, top_k -1: verl compares their probabilities with the "
+                            "trainer's full softmax")
+    rows_per_step = config.data.train_batch_size * rollout.n
+    rows_per_update = actor.ppo_mini_batch_size * rollout.n
+    if rows_per_step % rows_per_update:
+        raise SettingsError(f"data.train_batch_size={config.data.train_batch_size} is no multiple of "
+                            f"actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}")
+    return {"users_per_step": config.data.train_batch_size, "rows_per_user": rollout.n, "rows_per_step": rows_per_step,
+            "rows_per_update": rows_per_update, "updates_per_step": rows_per_step // rows_per_update,
+            "gpus": config.trainer.nnodes * config.trainer.n_gpus_per_node, "credit": settings.credit, "stages": settings.stages}
+
+
+def planned_steps(config: DictConfig, users: int) -> int:
+    """Steps of the whole run: `trainer.total_training_steps`, else the epochs that the users allow."""
+    each = users // config.data.train_batch_size
+    if not each:
+        raise SettingsError(f"{users} training users make no batch of data.train_batch_size={config.data.train_batch_size}")
+    if config.trainer.total_training_steps is None:
+        return each * config.trainer.total_epochs
+    # verl also stops at the end of the epochs; steps were asked for, so there must be epochs enough.
+    config.trainer.total_epochs = max(config.trainer.total_epochs, -(-config.trainer.total_training_steps // each))
+    return config.trainer.total_training_steps
+
+
+def check_data(config: DictConfig, stages: int) -> tuple[StreamingDataset, StreamingDataset]:
+    """Training and validation users; every one must have a target for each stage, and nobody may be in both."""
+    train, held_out = (StreamingDataset(files) for files in (config.data.train_files, config.data.val_files))
+    for data, files in ((train, config.data.train_files), (held_out, config.data.val_files)):
+        lengths = pyarrow.compute.unique(pyarrow.compute.list_value_length(data.table["positions"])).to_pylist()
+        if lengths and lengths != [stages]:
+            raise SettingsError(f"{files} has rows with {lengths} stages, streaming.stages is {stages}; make it with --stages {stages}")
+    both = set(train.table["user"].to_pylist()) & set(held_out.table["user"].to_pylist())
+    if both:
+        raise SettingsError(f"{len(both)} users are in training and validation data alike, e.g. '{min(both)}'; hold out others")
+    return train, held_out
+
+
+async def check_judges(settings: Streaming, data: StreamingDataset) -> dict[str, float]:
+    """Ask each judge a few real questions without any summary; returns its mass on the two letters."""
+    judges = await Judges.connect(settings)
+    try:
+        rows = [parse_row(data[i]["extra_info"]) for i in range(min(4, len(data)))]
+        return await judges.check([(None, stage.target) for _, stages in rows for stage in stages])
+    finally:
+        await judges.close()
+
+
+def same_run(config: DictConfig, out: Path) -> None:
+    """Refuse to continue a folder whose run had other settings."""
+    now = {name: OmegaConf.to_container(OmegaConf.create({"v": OmegaConf.select(config, name)}))["v"] for name in FIXED}
+    path = out / "run.json"
+    if path.exists():
+        before = json.loads(path.read_text())
+        changed = [name for name in FIXED if before.get(name) != now[name]]
+        if changed:
+            raise SettingsError(f"{out} holds a run with {changed[0]}={before.get(changed[0])}, this one has {now[changed[0]]}; "
+                                "choose another OUT, or delete the folder to start again")
+    write_json(path, now)
+
+
+@contextlib.contextmanager
+def quiet_console(log_path: Path, progress: Path) -> Iterator[None]:
+    """Send everything this process and its children print to `log_path`, and show the lines of `progress` instead."""
+    sys.stdout.flush(), sys.stderr.flush()
+    console, errors = os.dup(1), os.dup(2)
+    with log_path.open("ab") as out:
+        os.dup2(out.fileno(), 1), os.dup2(out.fileno(), 2)
+    progress.touch()
+    ended = threading.Event()
+
+    def follow() -> None:
+        with progress.open(encoding="utf-8") as lines:
+            lines.seek(0, os.SEEK_END)
+            while True:
+                last_round = ended.is_set()
+                if text := lines.read():
+                    os.write(console, text.encode())
+                if last_round:
+                    return
+                ended.wait(0.2)
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        follower.join()
+        sys.stdout.flush(), sys.stderr.flush()
+        os.dup2(console, 1), os.dup2(errors, 2)
+
+
+def train(config: DictConfig, steps: int, out: Path) -> None:
+    """Run verl until the last step and put the final model at OUT/model."""
+    import ray
+    from verl.trainer.main_ppo import run_ppo
+
+    from alignxplore.rl.trainer import RunStopped, StreamingRunner, publish_model
+
+    # Ray's sockets live here; their paths must be short.
+    sockets = tempfile.mkdtemp(prefix="axp-ray-")
+    if "address" not in config.ray_kwargs.ray_init and "RAY_ADDRESS" not in os.environ:
+        OmegaConf.update(config, "ray_kwargs.ray_init._temp_dir", sockets, force_add=True)
+    try:
+        run_ppo(config, ray.remote(num_cpus=1)(StreamingRunner))
+    finally:
+        ray.shutdown()
+        shutil.rmtree(sockets, ignore_errors=True)
+    latest = out / "checkpoints" / "latest_checkpointed_iteration.txt"
+    done = int(latest.read_text()) if latest.exists() else 0
+    if done < steps:
+        raise RunStopped(f"the last checkpoint is of step {done}, {steps} were planned")
+    publish_model(out / "checkpoints" / f"global_step_{done}", out / "model")
+    write_json(out / "finished.json", {"steps": steps})
+
+
+def finished(out: Path, steps: int) -> bool:
+    """True if this folder holds a run of at least `steps` steps with its model."""
+    path = out / "finished.json"
+    return path.exists() and (out / "model" / "config.json").exists() and json.loads(path.read_text())["steps"] >= steps
+
+
+def run(config: DictConfig) -> int:
+    """Everything from the checks to the model; returns the exit code."""
+    sizes = prepare(config)
+    settings = Streaming.from_config(config.streaming)
+    if settings.check_only:
+        print(json.dumps(sizes))
+        return 0
+    out = Path(settings.out).absolute()
+    with RunLock(out):
+        train_data, held_out = check_data(config, settings.stages)
+        steps = planned_steps(config, len(train_data))
+        if finished(out, steps):
+            print(f"already finished: {out / 'model'} ({steps} steps)")
+            return 0
+        same_run(config, out)
+        for name, mass in asyncio.run(check_judges(settings, train_data)).items():
+            print(f"judge {name}: {100 * mass:.1f}% of its probability is on the two letters")
+        print(f"{steps} steps of {sizes['users_per_step']} users x {sizes['rows_per_user']} summaries, {sizes['updates_per_step']} updates each; "
+              f"{len(train_data)} training and {len(held_out)} validation users; log: {out / 'log' / 'train.log'}")
+        print("starting Ray, the trainer and the rollout engine ...", flush=True)
+        (out / "log").mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        config.streaming.out = str(out)
+        with quiet_console(out / "log" / "train.log", out / "log" / "progress.txt"):
+            try:
+                train(config, steps, out)
+            except BaseException:
+                traceback.print_exc()  # into the log, whole
+                raise
+        print(f"finished after {duration(time.monotonic() - began)}: {out / 'model'}")
+    return 0
+
+
+def reason(error: BaseException) -> tuple[int, str]:
+    """Exit code and the one sentence for the console; Ray wraps what happened in a worker."""
+    from alignxplore.rl.trainer import RunStopped
+
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, RunStopped):
+            return 3, str(seen)
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return 1, f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
+
+
+@hydra.main(version_base=None, config_path=None, config_name=None)
+def main(config: DictConfig) -> None:
+    """Hydra's entry point."""
+    out = config.streaming.get("out", "?") if "streaming" in config else "?"
+    try:
+        code = run(config)
+    except CANNOT_START as error:
+        print(f"cannot start: {error}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues after the last checkpoint", file=sys.stderr)
+        code = 130
+    except Exception as error:
+        code, sentence = reason(error)
+        print(f"stopped: {sentence}\nsee {out}/log/train.log; the same command continues after the last checkpoint", file=sys.stderr)
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""verl's synchronous trainer for streams: metrics by stage, checks at every step, validation on held-out users, best model kept.
+
+Everything that trains is verl's. Added around it: rollout and trainer must agree on token probabilities before an update
+is made, failures above a share stop the run with a checkpoint, and a run that did not do its planned steps does not end well.
+"""
+
+import logging
+import math
+import os
+import shutil
+import time
+from pathlib import Path
+from pprint import pprint
+
+import torch
+import transfer_queue as tq
+from omegaconf import DictConfig, OmegaConf
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils.logging_utils import configure_verl_logging
+
+from alignxplore.records import write_json
+from alignxplore.rl import metrics as report
+from alignxplore.rl.credit import stage_weights
+from alignxplore.rl.settings import Streaming, Tolerance
+
+log = logging.getLogger(__name__)
+
+PROBABILITIES = "training/rollout_probs_diff_"
+
+
+class RunStopped(RuntimeError):
+    """The run was stopped for a reason that the message gives; the same command continues it once that is mended."""
+
+
+def check_probabilities(metrics: report.Numbers, tolerance: Tolerance) -> None:
+    """Raise `RunStopped` unless the rollout engine and the trainer agree on the probabilities of the sampled tokens.
+
+    They differ when new weights did not reach the rollout engine, when the two compute different things, or when sampling
+    was not from the full distribution. Absent or NaN is a failure: it would mean that nobody looked.
+    """
+    for statistic in ("max", "mean"):
+        limit, value = getattr(tolerance, statistic), metrics.get(PROBABILITIES + statistic)
+        if value is None or not math.isfinite(value):
+            raise RunStopped(f"{PROBABILITIES}{statistic} is {value}: rollout and trainer probabilities could not be compared")
+        if limit is not None and value > limit:
+            raise RunStopped(f"{PROBABILITIES}{statistic} is {value:.2e}, allowed is {limit:.0e}: the rollout engine does not hold the "
+                             "weights that are trained, or computes with other precision or sampling settings")
+
+
+class StreamingTrainer(PPOTrainerSync):
+    """See the module. `config.streaming` holds what verl's configuration has no place for."""
+
+    def __init__(self, config: DictConfig):
+        super().__init__(config)
+        self.settings = Streaming.from_config(config.streaming)
+        self.out = Path(self.settings.out)
+        self.tolerance = self.settings.tolerance.get(config.actor_rollout_ref.rollout.dtype, Tolerance())
+        self.replay_buffer.poll_interval = self.settings.poll_seconds  # verl's 2 s would be most of a small model's step
+        self.saved_step = -1
+        self._records: list[dict] = []
+        self._began = time.monotonic()
+
+    def on_init_end(self) -> None:
+        super().on_init_end()
+        self.resumed = self.saved_step = self.global_steps
+        self.log = report.StepLog(self.out / "metrics.jsonl", self.resumed)
+        self.sample_log = report.StepLog(self.out / "samples.jsonl", self.resumed)
+        if self.resumed:
+            self.say(f"continuing after step {self.resumed} of {self.total_training_steps}")
+
+    def say(self, line: str) -> None:
+        """A line for the person who watches (alignxplore/rl/train.py prints it on the console)."""
+        with (self.out / "log" / "progress.txt").open("a", encoding="utf-8") as lines:
+            lines.write(line + "\n")
+
+    # ---- one step ----
+
+    def prepare_step(self) -> dict:
+        self._step_began = time.monotonic()
+        self._loader_before = self.train_dataloader.state_dict()
+        return super().prepare_step()
+
+    def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
+        try:
+            return super()._step_once(metrics, timing_raw, sample_batch_size)
+        except RuntimeError as error:
+            if "no materializable trajectories" in str(error):  # every row of the step was lost
+                self._collect()
+            raise
+
+    def on_sample_end(self) -> None:
+        self._collect()
+        super().on_sample_end()
+
+    def _collect(self) -> None:
+        self._records = self.agent_loop_manager.drain()
+        share, reasons = report.lost_share(self._records)
+        if share > self.settings.max_failures:
+            self._save_before_this_step()
+            worst, count = reasons.most_common(1)[0]
+            raise RunStopped(f"step {self.global_steps}: {100 * share:.0f} % of the rollouts were lost, allowed are "
+                             f"{100 * self.settings.max_failures:.0f} %; most often ({count} times): {worst}")
+
+    def _save_before_this_step(self) -> None:
+        """A checkpoint of the weights as they are, with the data where the unfinished step began."""
+        if self.saved_step == self.global_steps - 1:
+            return
+        self.global_steps -= 1
+        self._save_checkpoint()
+        torch.save(self._loader_before, self.checkpoint_folder() / "data.pt")
+        self.global_steps += 1
+
+    def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        batch = super()._compute_old_log_prob(batch, metrics)
+        check_probabilities(metrics, self.tolerance)
+        return batch
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        batch = super()._compute_advantage(batch, metrics)
+        if self.settings.credit == "tree":
+            self._weigh_stages(batch)
+        return batch
+
+    def _weigh_stages(self, batch: KVBatchMeta) -> None:
+        """A tree has more rows in stage 2; scaled advantages let both stages weigh the same in verl's mean over tokens."""
+        real = [not tag.get("is_padding", False) for tag in batch.tags]
+        weights = stage_weights([tag["response_len"] for tag, r in zip(batch.tags, real) if r],
+                                [tag["stage"] for tag, r in zip(batch.tags, real) if r])
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["advantages"])
+        factors = [weights.get(tag["stage"], 1.0) for tag in batch.tags]
+        data["advantages"] = torch.nested.as_nested_tensor(
+            [row * factor for row, factor in zip(data["advantages"].unbind(), factors)], layout=torch.jagged
+        )
+        tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=data)
+
+    def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int) -> None:
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
+        metrics.update(report.stage_metrics(self._records))
+        metrics["training/rows"] = sum(not tag.get("is_padding", False) for tag in batch.tags)
+        broken = [name for name in ("actor/pg_loss", "actor/grad_norm") if not math.isfinite(metrics.get(name, math.nan))]
+        if broken:
+            raise RunStopped(f"step {global_steps}: {broken[0]} is {metrics.get(broken[0])}; the last checkpoint is of step {self.saved_step}")
+        self.log.append({"step": global_steps} | {k: v for k, v in metrics.items() if isinstance(v, (int, float)) or hasattr(v, "item")})
+        self._progress(global_steps, metrics)
+
+    def _progress(self, step: int, metrics: report.Numbers) -> None:
+        if step == self.resumed + 1:
+            self._first_step_done = time.monotonic()
+        done = step - self.resumed - 1
+        each = (time.monotonic() - self._first_step_done) / done if done else time.monotonic() - self._step_began
+        left = each * (self.total_training_steps - step)
+        self.say(report.progress_line(step, self.total_training_steps, metrics, time.monotonic() - self._step_began, left))
+
+    # ---- validation and the best model ----
+
+    def _validate(self) -> report.Numbers:
+        """Streams of the held-out users; keeps the model if it is the best so far. Replaces verl's validation, which knows
+        neither stages nor past summaries."""
+        rows = [self.val_dataset[i]["extra_info"] for i in range(len(self.val_dataset))]
+        records = self.agent_loop_manager.validate(rows, self.global_steps)
+        share, reasons = report.lost_share(records)
+        if share > self.settings.max_failures:
+            raise RunStopped(f"validation at step {self.global_steps}: {100 * share:.0f} % of the rollouts were lost: {reasons.most_common(1)[0][0]}")
+        metrics = report.stage_metrics(records, "val/")
+        for row in report.samples(records[: self.settings.samples], self.global_steps):
+            self.sample_log.append(row)
+        if self.global_steps == 0:
+            self.log.append({"step": 0} | metrics)
+            self.say(f"before training: validation reward {metrics['val/reward']:.3f}")
+        self._keep_best(metrics["val/reward"])
+        return metrics
+
+    def _keep_best(self, reward: float) -> None:
+        best = self.out / "best.json"
+        known = OmegaConf.to_container(OmegaConf.load(best)) if best.exists() else {"reward": -math.inf, "step": -1}
+        if reward <= known["reward"] and known["step"] <= self.global_steps:
+            return
+        if self.global_steps:
+            if self.saved_step != self.global_steps:
+                self._save_checkpoint()
+            publish_model(self.checkpoint_folder(), self.out / "best")
+        write_json(best, {"step": self.global_steps, "reward": reward})
+
+    # ---- checkpoints ----
+
+    def checkpoint_folder(self) -> Path:
+        """Where the checkpoint of the current step is."""
+        return Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
+
+    def _save_checkpoint(self) -> None:
+        super()._save_checkpoint()
+        self.saved_step = self.global_steps
+
+    def fit(self, agent_loop_manager: object) -> None:
+        super().fit(agent_loop_manager)
+        done = self.global_steps - 1
+        if done < self.total_training_steps:
+            raise RunStopped(f"verl stopped after step {done} of {self.total_training_steps}; give trainer.total_epochs room for all steps")
+
+
+def publish_model(checkpoint: Path, target: Path) -> None:
+    """Put the Hugging Face folder of a checkpoint at `target`, complete or not at all; it shares the checkpoint's disk blocks."""
+    aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(checkpoint / "actor" / "huggingface", aside, copy_function=_link_or_copy)
+    if target.exists():
+        shutil.rmtree(target)
+    os.replace(aside, target)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+class StreamingRunner:
+    """The Ray actor that drives a run: verl's TaskRunner with our trainer."""
+
+    def run(self, config: DictConfig) -> None:
+        """Train to the last planned step; raises where that was not reached."""
+        from verl.utils.import_utils import load_class_from_fqn
+
+        configure_verl_logging()
+        config.transfer_queue.enable = True
+        OmegaConf.resolve(config)
+        pprint(OmegaConf.to_container(config))
+        tq.init(config.transfer_queue)
+        trainer = None
+        try:
+            trainer = StreamingTrainer(config)
+            trainer.init()
+            manager = load_class_from_fqn(config.actor_rollout_ref.rollout.agent.agent_loop_manager_class, "AgentLoopManager")
+            trainer.fit(manager.create(config=config, llm_client=trainer.get_llm_client(), teacher_client=None,
+                                       reward_loop_worker_handles=trainer.get_reward_handles()))
+        finally:
+            if getattr(trainer, "logger", None) is not None:
+                trainer.logger.finish()
+            tq.close()

@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# Streaming GRPO of the summary writer. The defaults are the published run: 8 nodes of 8 GPUs, Qwen3-8B after SFT.
+#
+#   JUDGES="qwen=http://judge:8000/v1" TRAIN=rl_train.parquet VAL=rl_val.parquet MODEL=outputs/sft/model \
+#       bash verl/examples/grpo_trainer/run_streaming_8p.sh
+#   PRESET=tiny MODEL=... TRAIN=... VAL=... JUDGES=... OUT=... STEPS=40 bash verl/examples/grpo_trainer/run_streaming_8p.sh    # CPU
+#   PRESET=paper CHECK=1 bash verl/examples/grpo_trainer/run_streaming_8p.sh       # compose and validate, start nothing
+#
+# Every setting below is a variable; further arguments are verl's own (Hydra, key=value) and win over everything here.
+# Run the same command again after an interruption: it continues from the last complete checkpoint.
+# It leaves OUT/model (Hugging Face folder, last step), OUT/best (best validation reward), OUT/metrics.jsonl,
+# OUT/samples.jsonl, OUT/log/train.log. On several nodes start Ray first and set RAY_ADDRESS.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
+
+if [[ "${1:-}" == "--help" || "${1:-}" == "-h" ]]; then
+    sed -n '2,/^set -euo/p' "${BASH_SOURCE[0]}" | sed '$d; s/^# \{0,1\}//'
+    echo "Variables and their defaults (PRESET: paper, node, gpu or tiny):"
+    sed -n 's/^\([A-Z_]*\)=${\1:-\(.*\)}\( *#.*\)\{0,1\}$/  \1=\2 \3/p' "${BASH_SOURCE[0]}"
+    exit 0
+fi
+
+PRESET=${PRESET:-paper}
+
+# ---- what differs between presets -------------------------------------------------------------------------------------
+case $PRESET in
+paper) ;; # the defaults below
+node) # one node of 8 GPUs: the published settings with a quarter of the users a step, and updates of the same size
+    : "${NNODES:=1}" "${BATCH:=256}" "${MINI_BATCH:=256}" "${JUDGE_ORDERS:=both}"
+    ;;
+gpu) # one GPU of 80 GB and a small model (Qwen3-1.7B)
+    : "${NNODES:=1}" "${GPUS:=1}" "${TP:=1}" "${BATCH:=64}" "${MINI_BATCH:=64}" "${JUDGE_ORDERS:=both}" "${MODEL:=Qwen/Qwen3-1.7B}"
+    : "${PROMPT_LENGTH:=4096}" "${RESPONSE_LENGTH:=2048}" "${TOKENS_PER_GPU:=12288}" "${GPU_MEMORY:=0.5}" "${WORKERS:=2}"
+    ;;
+tiny) # a CPU with two cores and a model of a few million parameters
+    : "${DEVICE:=cpu}" "${NNODES:=1}" "${GPUS:=1}" "${TP:=1}" "${DTYPE:=float32}" "${WORKERS:=1}" "${JUDGE_ORDERS:=both}"
+    : "${BATCH:=16}" "${MINI_BATCH:=16}" "${LR:=3e-4}" "${STEPS:=40}" "${SAVE_EVERY:=20}" "${TEST_EVERY:=20}"
+    : "${PROMPT_LENGTH:=768}" "${RESPONSE_LENGTH:=128}" "${TOKENS_PER_GPU:=8192}" "${POLL_SECONDS:=0.05}" "${MAX_SEQUENCES:=64}"
+    ;;
+*)
+    echo "unknown PRESET=$PRESET; choose paper, node, gpu or tiny" >&2
+    exit 2
+    ;;
+esac
+
+# ---- what to train, on what, judged by whom ---------------------------------------------------------------------------
+MODEL=${MODEL:-outputs/sft/model}                # the SFT model (paper: RL starts from it)
+TRAIN=${TRAIN:-data/rl_train.parquet}            # from verl/examples/data_preprocess/upi_streaming_dataset.py
+VAL=${VAL:-data/rl_val.parquet}                  # held-out users (published: the training file, and no validation)
+JUDGES=${JUDGES:-}                               # "name=http://host:port/v1 ..."; the reward is their mean
+JUDGE_TOKENIZER=${JUDGE_TOKENIZER:-}             # path or hub id, or "name=path ..."; default: what the server loaded
+JUDGE_ORDERS=${JUDGE_ORDERS:-per_rollout}        # published: one random order a rollout; both | one | per_rollout
+OUT=${OUT:-outputs/rl}
+SEED=${SEED:-0}
+
+# ---- the stream -------------------------------------------------------------------------------------------------------
+STAGES=${STAGES:-2}                              # published trainer: two stages
+ROLLOUTS=${ROLLOUTS:-4}                          # published script: rollout.n=4, for each stage
+CREDIT=${CREDIT:-paper}                          # published trainer; paper | centered | tree
+DISCOUNT=${DISCOUNT:-0.9}                        # published trainer: lambda 0.9, written into the code
+BRANCHES=${BRANCHES:-0}                          # for CREDIT=tree: summaries upon each summary of stage 1
+
+# ---- sizes ------------------------------------------------------------------------------------------------------------
+BATCH=${BATCH:-1024}                             # published script: train_batch_size=1024 users
+MINI_BATCH=${MINI_BATCH:-256}                    # published: 512 and 2,048 rows an update; verl 0.9.1 counts 8 rows a user
+PROMPT_LENGTH=${PROMPT_LENGTH:-8192}             # published script: max_prompt_length=8192
+RESPONSE_LENGTH=${RESPONSE_LENGTH:-4096}         # published script: max_response_length=4096
+EPOCHS=${EPOCHS:-1}                              # published script: total_epochs=1
+STEPS=${STEPS:-}                                 # default: as many as the epochs give
+LR=${LR:-1e-6}                                   # published script: lr=1e-6, no KL, no entropy bonus
+SAVE_EVERY=${SAVE_EVERY:-30}                     # published script: save_freq=30
+TEST_EVERY=${TEST_EVERY:-30}                     # ours: the published run never validates
+
+# ---- the machine ------------------------------------------------------------------------------------------------------
+NNODES=${NNODES:-8}                              # published script: 8 nodes of 8 GPUs
+GPUS=${GPUS:-8}
+DEVICE=${DEVICE:-cuda}
+TP=${TP:-2}                                      # published script: tensor_model_parallel_size=2 for vLLM
+DTYPE=${DTYPE:-bfloat16}                         # of the rollouts; the trainer's master weights are float32
+GPU_MEMORY=${GPU_MEMORY:-0.6}                    # share that vLLM takes while it writes
+TOKENS_PER_GPU=${TOKENS_PER_GPU:-24576}          # tokens of one forward and backward pass; holds two of the longest rows
+MAX_SEQUENCES=${MAX_SEQUENCES:-256}              # sequences that one vLLM writes at once
+WORKERS=${WORKERS:-8}                            # processes that run the users' streams
+POLL_SECONDS=${POLL_SECONDS:-1}                  # how often the trainer looks whether a step's rollouts are there
+LOGGER=${LOGGER:-[console,tensorboard]}          # add wandb here if you use it
+CHECK=${CHECK:-}                                 # 1: compose and validate the configuration, print its sizes, stop
+PYTHON=${PYTHON:-python}
+
+EXTRA=()
+[[ -n $STEPS ]] && EXTRA+=("trainer.total_training_steps=$STEPS")
+[[ -n $CHECK ]] && EXTRA+=(streaming.check_only=true) && JUDGES=${JUDGES:-judge=http://127.0.0.1:8000/v1}
+[[ -n $JUDGE_TOKENIZER ]] && EXTRA+=("streaming.judge_tokenizer='$JUDGE_TOKENIZER'")
+
+export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
+export TENSORBOARD_DIR=${TENSORBOARD_DIR:-$OUT/tensorboard}
+export HYDRA_FULL_ERROR=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 RAY_DEDUP_LOGS=0 VLLM_NO_USAGE_STATS=1
+
+if [[ $DEVICE == cpu ]]; then
+    # A small model's threads would wait for each other longer than they work.
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+    export VERL_USE_EXTERNAL_MODULES=alignxplore.rl.cpu_platform VERL_PLATFORM=cpu
+    export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-1} VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_ENABLE_V1_MULTIPROCESSING=0
+    export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0
+    ACTOR=actor_rollout_ref.actor ROLLOUT=actor_rollout_ref.rollout
+    EXTRA+=(
+        actor_rollout_ref.model.use_remove_padding=false
+        actor_rollout_ref.model.enable_gradient_checkpointing=false
+        +actor_rollout_ref.model.override_config.attn_implementation=sdpa
+        $ACTOR.use_torch_compile=false $ACTOR.fsdp_config.use_torch_compile=false
+        $ACTOR.fsdp_config.dtype=float32
+        "+$ACTOR.fsdp_config.mixed_precision={param_dtype:fp32,reduce_dtype:fp32,buffer_dtype:fp32}"
+        $ROLLOUT.enforce_eager=true $ROLLOUT.free_cache_engine=false +$ROLLOUT.enable_sleep_mode=false
+        $ROLLOUT.load_format=auto $ROLLOUT.checkpoint_engine.update_weights_bucket_megabytes=64
+        +$ROLLOUT.engine_kwargs.vllm.worker_extension_cls=alignxplore.rl.cpu_vllm.UpdatableWorker
+        +$ROLLOUT.engine_kwargs.vllm.distributed_executor_backend=uni
+        +$ROLLOUT.engine_kwargs.vllm.block_size=32
+        transfer_queue.backend.SimpleStorage.num_data_storage_units=1
+        # Ray counts slots, not cores: each training rank takes one "GPU", the helpers one "CPU" each.
+        ray_kwargs.ray_init.num_cpus=$((12 + 4 * GPUS)) "+ray_kwargs.ray_init.num_gpus=$GPUS"
+        +ray_kwargs.ray_init.include_dashboard=false +ray_kwargs.ray_init.object_store_memory=300000000
+    )
+fi
+
+# exec: a signal to this script reaches the run itself, which stops Ray and everything under it.
+exec "$PYTHON" -m alignxplore.rl.train --config-path "$ROOT/verl/config" --config-name streaming \
+    "streaming.out='$OUT'" "streaming.judges='$JUDGES'" "streaming.judge_orders=$JUDGE_ORDERS" "streaming.seed=$SEED" \
+    "streaming.stages=$STAGES" "streaming.rollouts=$ROLLOUTS" "streaming.credit=$CREDIT" "streaming.discount=$DISCOUNT" \
+    "streaming.branches=$BRANCHES" "streaming.poll_seconds=$POLL_SECONDS" \
+    "actor_rollout_ref.model.path='$MODEL'" "data.train_files='$TRAIN'" "data.val_files='$VAL'" "data.seed=$SEED" \
+    "data.train_batch_size=$BATCH" "data.max_prompt_length=$PROMPT_LENGTH" "data.max_response_length=$RESPONSE_LENGTH" \
+    "actor_rollout_ref.actor.ppo_mini_batch_size=$MINI_BATCH" "actor_rollout_ref.actor.optim.lr=$LR" \
+    actor_rollout_ref.actor.use_dynamic_bsz=true "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=$TOKENS_PER_GPU" \
+    "actor_rollout_ref.rollout.tensor_model_parallel_size=$TP" "actor_rollout_ref.rollout.dtype=$DTYPE" \
+    "actor_rollout_ref.rollout.gpu_memory_utilization=$GPU_MEMORY" "actor_rollout_ref.rollout.max_num_seqs=$MAX_SEQUENCES" \
+    "actor_rollout_ref.rollout.max_model_len=$((PROMPT_LENGTH + RESPONSE_LENGTH))" \
+    "actor_rollout_ref.rollout.max_num_batched_tokens=$((PROMPT_LENGTH + RESPONSE_LENGTH))" \
+    "actor_rollout_ref.rollout.seed=$SEED" "actor_rollout_ref.rollout.agent.num_workers=$WORKERS" \
+    "trainer.total_epochs=$EPOCHS" "trainer.save_freq=$SAVE_EVERY" "trainer.test_freq=$TEST_EVERY" \
+    "trainer.nnodes=$NNODES" "trainer.n_gpus_per_node=$GPUS" "trainer.device=$DEVICE" "trainer.logger=$LOGGER" \
+    "${EXTRA[@]}" "$@"
