@@ -23,8 +23,8 @@ class Fitted(NamedTuple):
 def split_stages(history: Sequence[T], stages: int) -> list[tuple[T, ...]]:
     """Cut a history into `stages` contiguous slices, oldest first, whose sizes differ by at most one.
 
-    The later slices get the surplus, so that no stage but the first is ever the shortest. A history shorter than
-    `stages` gives fewer slices, each of one interaction: an empty slice would ask for a summary of nothing.
+    The last slice is never shorter than the first: the newest choices tell most. A history shorter than `stages` gives
+    fewer slices, each of one interaction: an empty slice would ask for a summary of nothing.
     """
     if stages < 1:
         raise HistoryError(f"the number of stages must be at least 1, not {stages}")
@@ -44,7 +44,7 @@ def protocol_slices(history: Sequence[T], task: str, stages: int) -> list[tuple[
         stages: K; streaming cuts into K slices what full history reads at once.
     """
     if task == "recommendation":
-        history = history[: max(1, 2 * (len(history) // 3))] if len(history) >= 3 else history[:1]
+        history = history[: 2 * (len(history) // 3)] if len(history) >= 3 else history[:1]
     elif task not in ("selection", "generation"):
         raise HistoryError(f"unknown task '{task}'; choose recommendation, selection or generation")
     return split_stages(history, stages)

@@ -9,6 +9,7 @@ Kill it at any moment and run the same command again: finished units are kept, a
 A row whose `status` is "transport_error" is kept for the record but not finished: the next run asks again.
 """
 
+import errno
 import fcntl
 import json
 import logging
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from alignxplore.records import RecordError
+from alignxplore.records import HALF_CHARACTERS, RecordError
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class Journal:
                     break
                 try:
                     row = json.loads(raw)
-                    unit = row["id"]
+                    unit, _ = row["id"], row["status"]
                 except (ValueError, KeyError, TypeError):
                     raise RecordError("this line is damaged; delete it and run again: its unit is redone", self.path, number) from None
                 end += len(raw)
@@ -94,8 +95,12 @@ class Journal:
 
     def append(self, unit: str, row: dict[str, Any]) -> dict:
         """Record a finished unit; it is in the file when this returns (kill -9 safe; `__exit__` also syncs the disk)."""
-        row = {"id": unit, "status": OK} | row
-        os.write(self._file, (json.dumps(row, ensure_ascii=False) + "\n").encode())
+        row = {"id": unit, "status": OK} | row | {"id": unit}
+        line = (json.dumps(row, ensure_ascii=False) + "\n").encode(errors=HALF_CHARACTERS)
+        written = os.write(self._file, line)
+        if written < len(line):  # take the stump away, or the next line would be appended to it
+            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+            raise OSError(errno.ENOSPC, "only a part of the line could be written; is the disk full?", str(self.path))
         self._rows[unit] = row
         return row
 
@@ -108,6 +113,10 @@ class Journal:
     def get(self, unit: str) -> dict | None:
         """The row of a unit, failed ones included; None if it was never recorded."""
         return self._rows.get(unit)
+
+    def rows(self) -> list[dict]:
+        """All rows, the newest of each unit, failed ones included."""
+        return list(self._rows.values())
 
     def __len__(self) -> int:
         return sum(unit in self for unit in self._rows)

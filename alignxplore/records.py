@@ -12,12 +12,17 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
+
+# Half of a surrogate pair (text cut by a tool that counts in UTF-16) has no UTF-8 form; "\udXXX" is its JSON escape.
+HALF_CHARACTERS = "backslashreplace"
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class RecordError(ValueError):
@@ -56,8 +61,8 @@ class UserRecord:
 
     @property
     def leaked(self) -> bool:
-        """True when the target also stands in the history, so that it could be copied instead of predicted."""
-        return any(x.chosen == self.target.chosen and x.rejected == self.target.rejected for x in self.history)
+        """True when the target also stands in the history, with or without its alternative: it could be copied, not predicted."""
+        return any(x.chosen == self.target.chosen and x.rejected in (None, self.target.rejected) for x in self.history)
 
 
 def content_hash(value: Any, length: int = 16) -> str:
@@ -89,7 +94,9 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
             try:
                 row = json.loads(raw.decode("utf-8"))
             except ValueError as error:
-                if not complete:
+                # Not UTF-8 in the middle of a last line is a wrong encoding; a character cut at its end is a torn line.
+                cut = not isinstance(error, UnicodeDecodeError) or error.reason == "unexpected end of data"
+                if not complete and cut:
                     log.warning("%s:%d: dropped the last line: it is torn (%s)", path, number, error)
                     return
                 if isinstance(error, UnicodeDecodeError):
@@ -109,7 +116,7 @@ def write_jsonl(path: str | Path, rows: Iterable[dict]) -> int:
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     count = 0
     try:
-        with aside.open("w", encoding="utf-8") as out:
+        with aside.open("w", encoding="utf-8", errors=HALF_CHARACTERS) as out:
             for count, row in enumerate(rows, 1):
                 out.write(json.dumps(row, ensure_ascii=False) + "\n")
             out.flush()
@@ -125,7 +132,7 @@ def write_json(path: str | Path, value: Any) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    aside.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    aside.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", errors=HALF_CHARACTERS)
     os.replace(aside, path)
 
 
@@ -143,6 +150,8 @@ def parse_interaction(
         value = row.get(key)
         if value is not None and not isinstance(value, str):
             raise RecordError(f"expected text or null, found {type(value).__name__}", path, line, f"{field}.{key}")
+        if value is not None and _HALF.search(value):
+            raise RecordError("half a character (a lone surrogate, which no tokenizer takes); remove it", path, line, f"{field}.{key}")
         texts[key] = value
     if not (texts["chosen"] or "").strip():
         raise RecordError("empty; an interaction needs the text of what was chosen", path, line, f"{field}.chosen")
@@ -163,7 +172,7 @@ def parse_history(row: dict, path: str | Path, line: int, default_query: str | N
 
 def parse_user_id(row: dict, path: str | Path, line: int) -> str:
     """The user's id (`userid`, or `uid` in RL rows) as text."""
-    user = row.get("userid", row.get("uid"))
+    user = row.get("uid") if row.get("userid") is None else row["userid"]
     if user is None or isinstance(user, (bool, list, dict)) or str(user) == "":
         raise RecordError("missing; each row needs the user's id as 'userid' or 'uid'", path, line, "userid")
     return str(user)
@@ -188,7 +197,7 @@ def read_users(path: str | Path, *, default_query: str | None = None, allow_dupl
         if target.rejected is None:
             raise RecordError("null; a target needs an alternative to be told from", path, line, "target.rejected")
         persona = row.get("ground_truth_persona")
-        yield UserRecord(user, history, target, persona if isinstance(persona, str) else None, f"{path}:{line}")
+        yield UserRecord(user, history, target, persona if isinstance(persona, str) and persona else None, f"{path}:{line}")
 
 
 def user_row(record: UserRecord) -> dict:

@@ -39,14 +39,17 @@ class Paired(NamedTuple):
 
 def cluster_rows(users: Sequence[Hashable], targets: Sequence[Hashable]) -> np.ndarray:
     """Cluster number of each row, shape [n]: rows are connected when they share a user or a target."""
-    n = len(users)
-    _, user_codes = np.unique(np.array([str(u) for u in users]), return_inverse=True)
-    _, target_codes = np.unique(np.array([str(t) for t in targets]), return_inverse=True)
+    user_codes, target_codes = _codes(users), _codes(targets)
     n_users = int(user_codes.max(initial=-1)) + 1
     size = n_users + int(target_codes.max(initial=-1)) + 1
-    edges = coo_array((np.ones(n), (user_codes, n_users + target_codes)), shape=(size, size))
+    edges = coo_array((np.ones(len(user_codes)), (user_codes, n_users + target_codes)), shape=(size, size))
     _, component = connected_components(edges, directed=False)
     return np.unique(component[user_codes], return_inverse=True)[1]
+
+
+def _codes(values: Sequence[Hashable]) -> np.ndarray:
+    codes: dict[Hashable, int] = {}
+    return np.array([codes.setdefault(value, len(codes)) for value in values], dtype=int)
 
 
 def _cluster_sums(values_N: np.ndarray, clusters_N: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,147 @@
+"""What several tests share: small real tokenizers in the styles of real models, and a server that answers as a test says."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from alignxplore.prompts import SETS
+
+CHATML = """{%- if messages[0].role == 'system' %}{{- '<|im_start|>system
+' + messages[0].content + '<|im_end|>
+' }}{%- endif %}
+{%- for m in messages %}{%- if m.role != 'system' or not loop.first %}
+{%- if m.role == 'assistant' and '</think>' in m.content and not loop.last %}{{- '<|im_start|>assistant
+' + m.content.split('</think>')[-1].lstrip('
+') + '<|im_end|>
+' }}
+{%- else %}{{- '<|im_start|>' + m.role + '
+' + m.content + '<|im_end|>
+' }}{%- endif %}{%- endif %}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant
+' }}{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>
+
+</think>
+
+' }}{%- endif %}{%- endif %}"""
+
+# The control tokens of real model families, as their tokenizers write them.
+CONTROL_TOKENS = {
+    "qwen3": ("<|im_end|>", "<|endoftext|>", "<|im_start|>", "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>",
+              "</tool_response>", "<|fim_prefix|>", "<|object_ref_start|>", "<|vision_pad|>"),
+    "llama3": ("<|eot_id|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|python_tag|>"),
+    "llama2": ("</s>", "<s>", "<unk>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"),
+    "deepseek": ("<｜end▁of▁sentence｜>", "<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<think>", "</think>", "<|EOT|>"),
+    "mistral": ("</s>", "<s>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[SYSTEM_PROMPT]",
+                "[/SYSTEM_PROMPT]", "[THINK]", "[/THINK]", "[IMG]", "<pad>"),
+    "gemma": ("<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", "<pad>", "<mask>", "<start_of_image>"),
+    "harmony": ("<|return|>", "<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|call|>"),
+    "smollm2": ("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<repo_name>", "<reponame>", "<file_sep>", "<filename>", "<gh_stars>",
+                "<issue_start>", "<jupyter_output>", "<empty_output>"),
+}
+
+
+def _byte_level_bpe(vocabulary: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    texts = [path.read_text() for path in sorted(SETS.glob("*/*.jinja"))] * 3
+    answers = ['{"selection": "Item A"}', '{"selection": "Item B"}', "system user assistant\n"] * 20
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(texts + answers, trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False))
+    return tokenizer
+
+
+def build_tokenizer(family: str = "qwen3", vocabulary: int = 600) -> PreTrainedTokenizerFast:
+    """A trained byte-level BPE with the control tokens of one family and a ChatML template."""
+    tokenizer = _byte_level_bpe(vocabulary)
+    tokens = CONTROL_TOKENS[family]
+    plain = [token for token in tokens if "think" in token]  # Qwen3 and DeepSeek keep these visible when they decode
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in tokens if token not in plain])
+    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in plain])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=tokens[0], pad_token=tokens[1], clean_up_tokenization_spaces=False)
+    fast.chat_template = CHATML
+    return fast
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A Qwen3-style tokenizer of 600 pieces."""
+    return build_tokenizer()
+
+
+class FakeServer:
+    """An OpenAI-compatible server whose chat replies are what `answer(body)` returns (a dict, or an aiohttp response).
+
+    `async with FakeServer(answer) as server` serves at `server.url`; `server.bodies` holds the requests in order.
+    """
+
+    def __init__(self, answer: Callable[[dict], Any], model: str = "fake", max_model_len: int | None = None, port: int | None = None):
+        self.answer, self.bodies, self.headers = answer, [], []
+        self.models = [{"id": model, "root": model, "max_model_len": max_model_len}]
+        app = web.Application(client_max_size=1 << 26)
+        app.router.add_get("/v1/models", lambda _: web.json_response({"data": self.models}))
+        app.router.add_post("/v1/chat/completions", self._chat)
+        self._server = TestServer(app, port=port)
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.text())
+        self.bodies.append(body)
+        self.headers.append(dict(request.headers))
+        reply = self.answer(body)
+        if isinstance(reply, Awaitable):
+            reply = await reply
+        if reply is None:  # the connection breaks
+            request.transport.abort()
+            await asyncio.sleep(0)
+            return web.Response()
+        return web.json_response(reply) if isinstance(reply, dict) else reply
+
+    async def __aenter__(self) -> Self:
+        await self._server.start_server()
+        self.url = str(self._server.make_url("/v1"))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._server.close()
+
+
+def chat_reply(content: str | None, **extra: Any) -> dict:
+    """A chat completion that says `content`."""
+    return {"choices": [{"index": 0, "message": {"role": "assistant", "content": content} | extra, "finish_reason": "stop"}],
+            "usage": {"completion_tokens": len((content or "").split())}}
+
+
+@pytest.fixture
+def fake_server() -> type[FakeServer]:
+    return FakeServer
+
+
+@pytest.fixture
+def say() -> Callable[..., dict]:
+    """`say("text")` is the reply of a model that says so."""
+    return chat_reply
+
+
+@pytest.fixture
+def jsonl(tmp_path: Path) -> Callable[..., Path]:
+    """`jsonl(row, "raw line", b"raw bytes", ...)` writes a file with one of them a line and returns its path."""
+
+    def write(*lines: dict | str | bytes, end: bytes = b"\n", name: str = "users.jsonl") -> Path:
+        as_bytes = [x if isinstance(x, bytes) else (x if isinstance(x, str) else json.dumps(x)).encode() for x in lines]
+        path = tmp_path / name
+        path.write_bytes(b"\n".join(as_bytes) + end)
+        return path
+
+    return write
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: real servers and trainings; left out by ./test.sh --fast")

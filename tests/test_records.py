@@ -1,0 +1,227 @@
+"""The data contract: what is read and written, and the message for every kind of bad input."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alignxplore.records import (
+    Interaction,
+    RecordError,
+    UserRecord,
+    content_hash,
+    hash_seed,
+    parse_interaction,
+    read_jsonl,
+    read_users,
+    user_row,
+    write_json,
+    write_jsonl,
+)
+
+PAIR = {"query": "Which film?", "chosen": "a quiet film", "rejected": "a loud film"}
+USER = {"userid": "u1", "history": [PAIR], "target": {"query": None, "chosen": "a sea film", "rejected": "a car film"}}
+
+
+def without(key, row=USER):
+    return {k: v for k, v in row.items() if k != key}
+
+
+def user(name, **changes):
+    return USER | {"userid": name} | changes
+
+
+def pair(**changes):
+    return PAIR | changes
+
+
+def error_of(path, **options):
+    with pytest.raises(RecordError) as caught:
+        list(read_users(path, **options))
+    return str(caught.value)
+
+
+def test_reads_a_benchmark_row(jsonl):
+    path = jsonl(user("u1", ground_truth_persona="likes the sea"), without("userid") | {"uid": 7})
+    first, second = read_users(path, default_query="Which one?")
+    assert first.user == "u1" and first.persona == "likes the sea" and first.source == f"{path}:1"
+    assert first.history == (Interaction("a quiet film", "a loud film", "Which film?"),)
+    assert first.target == Interaction("a sea film", "a car film", "Which one?")  # null takes the data set's query
+    assert second.user == "7" and second.persona is None
+
+
+def test_a_null_userid_falls_back_to_uid(jsonl):
+    assert next(read_users(jsonl(user(None, uid="u9")))).user == "u9"
+
+
+def test_history_may_have_no_alternative(jsonl):
+    record = next(read_users(jsonl(user("u", history=[pair(rejected=None)]))))
+    assert record.history[0].rejected is None
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (without("userid"), "field 'userid': missing; each row needs the user's id as 'userid' or 'uid'"),
+        (user(""), "field 'userid': missing"),
+        (user(True), "field 'userid': missing"),
+        (user(["u"]), "field 'userid': missing"),
+        (without("history", user("u2")), "field 'history': missing"),
+        (user("u2", history={}), "field 'history': expected a list"),
+        (user("u2", history=[]), "field 'history': empty; a user without a past has no preferences to infer: drop the row"),
+        (user("u2", history=["a film"]), "field 'history[0]': expected an object with query, chosen, rejected; found str"),
+        (user("u2", history=[PAIR, without("chosen", PAIR)]), "field 'history[1].chosen': missing"),
+        (user("u2", history=[without("rejected", PAIR)]), "field 'history[0].rejected': missing (use null where the user saw no alternative)"),
+        (user("u2", history=[pair(chosen=None)]), "field 'history[0].chosen': empty"),
+        (user("u2", history=[pair(chosen=" \n")]), "field 'history[0].chosen': empty; an interaction needs the text of what was chosen"),
+        (user("u2", history=[pair(rejected="")]), "field 'history[0].rejected': empty; use null where the user saw no alternative"),
+        (user("u2", history=[pair(chosen=3)]), "field 'history[0].chosen': expected text or null, found int"),
+        (user("u2", history=[pair(query=["q"])]), "field 'history[0].query': expected text or null, found list"),
+        (user("u2", history=[pair(chosen="cut here \ud83d")]), "field 'history[0].chosen': half a character"),
+        (without("target", user("u2")), "field 'target': missing; it holds the interaction to be predicted"),
+        (user("u2", target=None), "field 'target': expected an object"),
+        (user("u2", target=pair(rejected=None)), "field 'target.rejected': null; a target needs an alternative to be told from"),
+        (user("u1"), "field 'userid': user 'u1' already stands at line 1; give each row its own id"),
+        ('["a", "list"]', "expected an object, found list"),
+        ('{"userid": "u2", "hist', "not JSON (Invalid control character"),
+        (b'{"userid": "caf\xe9"}', "byte 16 is not UTF-8; convert the file, e.g. with iconv -t UTF-8"),
+    ],
+)
+def test_bad_line_names_file_line_field_and_remedy(jsonl, line, expected):
+    path = jsonl(USER, line, user("u3"))
+    assert error_of(path).startswith(f"{path}:2: {expected}")
+
+
+def test_rows_before_the_bad_one_are_yielded(jsonl):
+    rows = read_users(jsonl(USER, user("u2"), without("target", user("u3"))))
+    assert [next(rows).user, next(rows).user] == ["u1", "u2"]
+    with pytest.raises(RecordError):
+        next(rows)
+
+
+def test_duplicates_pass_where_allowed(jsonl):
+    assert len(list(read_users(jsonl(USER, USER), allow_duplicates=True))) == 2
+
+
+def test_missing_file_is_named(tmp_path):
+    assert error_of(tmp_path / "none.jsonl") == f"{tmp_path / 'none.jsonl'}: no such file"
+
+
+@pytest.mark.parametrize("torn", [b'{"userid": "u2", "hist', '{"userid": "u2é'.encode()[:-1]])
+def test_torn_last_line_is_dropped_with_a_warning(jsonl, caplog, torn):
+    path = jsonl(USER, torn, end=b"")
+    with caplog.at_level(logging.WARNING):
+        assert [record.user for record in read_users(path)] == ["u1"]
+    assert f"{path}:2: dropped the last line: it is torn" in caplog.text
+
+
+def test_last_line_in_another_encoding_is_not_taken_for_torn(jsonl):
+    assert "byte 16 is not UTF-8" in error_of(jsonl(USER, b'{"userid": "caf\xe9 au lait"}', end=b""))
+
+
+def test_complete_last_line_without_newline_counts(jsonl):
+    assert len(list(read_users(jsonl(USER, user("u2"), end=b"")))) == 2
+
+
+def test_byte_order_mark_blank_lines_and_windows_ends(jsonl):
+    path = jsonl(b"\xef\xbb\xbf" + json.dumps(USER).encode() + b"\r", b"", b"  ", user("u2"))
+    assert [line for line, _ in read_jsonl(path)] == [1, 4]
+    assert [record.user for record in read_users(path)] == ["u1", "u2"]
+
+
+def test_a_byte_order_mark_is_only_skipped_at_the_start(jsonl):
+    assert ":2: not JSON" in error_of(jsonl(USER, b"\xef\xbb\xbf" + json.dumps(user("u2")).encode()))
+
+
+@pytest.mark.parametrize(
+    ("history", "leaked"),
+    [
+        ([pair(chosen="a sea film", rejected="a car film", query="other words")], True),
+        ([pair(), pair(chosen="a sea film", rejected=None)], True),  # nothing else was shown: the same choice
+        ([pair(chosen="a sea film", rejected="a third film")], False),
+        ([pair(chosen="a car film", rejected="a sea film")], False),
+        ([pair()], False),
+    ],
+)
+def test_target_in_history_is_flagged_as_leakage(jsonl, history, leaked):
+    assert next(read_users(jsonl(user("u", history=history)))).leaked is leaked
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+interactions = st.builds(Interaction, texts, st.none() | texts, st.none() | texts)
+records = st.builds(
+    UserRecord, texts, st.lists(interactions, min_size=1, max_size=3).map(tuple), st.builds(Interaction, texts, texts, texts | st.none()), st.text(max_size=9) | st.none()
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(records)
+def test_round_trip_keeps_record_and_id(tmp_path_factory, record):
+    path = tmp_path_factory.mktemp("round") / "x.jsonl"
+    assert write_jsonl(path, [user_row(record)]) == 1
+    (again,) = read_users(path)
+    assert (again.history, again.target, again.persona) == (record.history, record.target, record.persona or None)
+    assert again.id == record.id or record.persona == ""  # an empty persona is none
+
+
+def test_ids_depend_on_content_only(jsonl):
+    one, two = (next(read_users(jsonl(row, name=name))) for row, name in ((USER, "a"), (dict(reversed(USER.items())), "b")))
+    assert one.id == two.id and one == two
+    changed = next(read_users(jsonl(user("u1", target=pair(chosen="another")), name="c")))
+    assert changed.id != one.id
+
+
+def test_hashes_are_the_same_in_every_process():
+    assert content_hash({"b": 1, "a": "é"}) == content_hash({"a": "é", "b": 1}) == "aa58fba8483623be"
+    assert hash_seed("judge order", ["u1", 0], 3) == hash_seed("judge order", ["u1", 0], 3) != hash_seed("judge order", ["u1", 1], 3)
+    assert all(0 <= hash_seed(i) < 2**31 for i in range(2000))
+    command = "from alignxplore.records import content_hash, hash_seed; print(content_hash({'a': 'é', 'b': 1}), hash_seed('x'))"
+    out = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True,
+                         env=os.environ | {"PYTHONHASHSEED": "7"}).stdout.split()
+    assert out == [content_hash({"a": "é", "b": 1}), str(hash_seed("x"))]
+
+
+def test_half_characters_survive_writing(tmp_path):
+    """A model's text can end in half of a pair; it must neither stop the run nor make the file unreadable."""
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "cut \ud83d"}])
+    assert [row for _, row in read_jsonl(tmp_path / "a.jsonl")] == [{"text": "cut \ud83d"}]
+    write_json(tmp_path / "a.json", {"text": "cut \ud83d é"})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"text": "cut \ud83d é"}
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_scraps(tmp_path):
+    path = tmp_path / "sub" / "x.jsonl"
+    write_jsonl(path, [{"a": 1}])
+
+    def rows():
+        yield {"a": 2}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_jsonl(path, rows())
+    assert path.read_text() == '{"a": 1}\n'
+    assert [p.name for p in path.parent.iterdir()] == ["x.jsonl"]
+
+
+def test_reading_and_writing_take_one_row_at_a_time(tmp_path):
+    """Memory is flat in the number of users: a consumer sees row 1 before row 2 is produced."""
+    seen = []
+
+    def rows():
+        for i in range(3):
+            seen.append(i)
+            yield {"i": i}
+
+    write_jsonl(tmp_path / "x.jsonl", rows())
+    (tmp_path / "y.jsonl").write_text('{"i": 0}\nnot json\n')
+    assert next(read_jsonl(tmp_path / "y.jsonl")) == (1, {"i": 0}) and seen == [0, 1, 2]
+
+
+def test_parse_interaction_without_a_file():
+    with pytest.raises(RecordError, match=r"^field 'mid_record\.chosen': missing$"):
+        parse_interaction({"rejected": None}, field="mid_record")
