@@ -1,0 +1,179 @@
+"""Nothing is lost: kill -9 at any moment, torn and damaged lines, a second process, a full disk."""
+
+import json
+import logging
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from alignxplore.journal import TRANSPORT_ERROR, Journal, RunLock, RunLocked
+from alignxplore.records import RecordError
+
+# Works through 400 units of different lengths; prints each id it really works on.
+WORKER = """
+import sys, time
+from alignxplore.journal import Journal, RunLock
+with RunLock(sys.argv[1]), Journal(sys.argv[1] + "/journal.jsonl") as journal:
+    print("ready", flush=True)
+    for i in range(400):
+        unit = f"u{i}"
+        if unit not in journal:
+            print(unit, flush=True)
+            journal.append(unit, {"text": "é" * (i * 37 % 4000)})
+            time.sleep(0.0005)
+print("finished", flush=True)
+"""
+
+
+def run_worker(folder, kill_after=None):
+    process = subprocess.Popen([sys.executable, "-c", WORKER, str(folder)], stdout=subprocess.PIPE, text=True)
+    if kill_after is not None:
+        process.stdout.readline()
+        time.sleep(kill_after)
+        process.send_signal(signal.SIGKILL)
+    out = process.communicate(timeout=30)[0].split()
+    return [word for word in out if word.startswith("u")], "finished" in out
+
+
+def lines(path):
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def test_kill_at_twenty_random_points_then_resume(tmp_path):
+    generator = random.Random(0)
+    path, done_before, redone = tmp_path / "journal.jsonl", set(), 0
+    for _ in range(20):
+        worked, _ = run_worker(tmp_path, generator.uniform(0, 0.03))
+        assert not done_before & set(worked), "a finished unit was done again"
+        rows = lines(path) if path.exists() else []
+        done_before = {json.loads(row)["id"] for row in rows if row.endswith(b"\n")}
+        redone += len(set(worked) - done_before)
+        if generator.random() < 0.5 and rows:  # what a kill inside a write leaves behind
+            with path.open("ab") as out:
+                out.write(b'{"id": "u399", "status": "ok", "te')
+    worked, finished = run_worker(tmp_path)
+    ids = [json.loads(row)["id"] for row in lines(path)]
+    assert finished and ids == [f"u{i}" for i in range(400)]  # each once, the same set as an undisturbed run
+    assert redone <= 20  # at most the one in flight, each time
+    assert len(done_before) > 20, "the kills came too early to test anything"
+
+
+def test_torn_last_line_is_cut_off_and_redone(tmp_path, caplog):
+    path = tmp_path / "j.jsonl"
+    path.write_bytes(b'{"id": "a", "status": "ok"}\n{"id": "b", "sta')
+    with caplog.at_level(logging.WARNING), Journal(path) as journal:
+        assert "a" in journal and "b" not in journal
+        journal.append("b", {"x": 1})
+    assert f"{path}:2: cut off the last line" in caplog.text
+    assert [json.loads(row)["id"] for row in lines(path)] == ["a", "b"]
+
+
+def test_last_line_without_newline_is_torn_even_if_it_parses(tmp_path):
+    path = tmp_path / "j.jsonl"
+    path.write_bytes(b'{"id": "a", "status": "ok"}\n{"id": "b", "status": "ok"}')
+    with Journal(path) as journal:
+        assert "b" not in journal
+        journal.append("c", {})
+    assert [json.loads(row)["id"] for row in lines(path)] == ["a", "c"]
+
+
+@pytest.mark.parametrize("damage", [b'{"id": "b", "sta', b"\x00\x00\x00", b'{"no": "id"}', b'{"id": "b"}', b"[1]", b'{"id": "\xff"}', b"3", b""])
+def test_damaged_middle_line_is_named_and_nothing_is_lost(tmp_path, damage):
+    path = tmp_path / "j.jsonl"
+    path.write_bytes(b'{"id": "a", "status": "ok"}\n' + damage + b'\n{"id": "c", "status": "ok"}\n')
+    before = path.read_bytes()
+    with pytest.raises(RecordError, match=f"^{path}:2: this line is damaged; delete it and run again"), Journal(path):
+        pass
+    assert path.read_bytes() == before
+
+
+def test_transport_errors_are_asked_again_and_other_outcomes_are_final(tmp_path):
+    path = tmp_path / "sub" / "j.jsonl"
+    with Journal(path) as journal:
+        journal.append("a", {"status": TRANSPORT_ERROR, "error": "HTTP 502"})
+        journal.append("b", {"status": "request_error"})
+        journal.append("c", {"summary": ""})
+    with Journal(path) as journal:
+        assert ["a" in journal, "b" in journal, "c" in journal, "d" in journal] == [False, True, True, False]
+        assert journal.get("a")["error"] == "HTTP 502" and journal.get("d") is None and len(journal) == 2
+        journal.append("a", {"summary": "now"})
+        assert "a" in journal and journal["a"]["summary"] == "now" and len(journal) == 3
+    with Journal(path) as journal:
+        assert journal["a"] == {"id": "a", "status": "ok", "summary": "now"}
+    assert len(lines(path)) == 4  # what failed stays on record
+
+
+def test_the_unit_is_the_id_whatever_the_row_holds(tmp_path):
+    with Journal(tmp_path / "j") as journal:
+        journal.append("unit", {"id": "something else"})
+    with Journal(tmp_path / "j") as journal:
+        assert "unit" in journal and "something else" not in journal
+
+
+@pytest.mark.parametrize("text", ["é\u2028\n\r", "half \ud83d", "\x00", "日本" * 5000])
+def test_any_text_comes_back(tmp_path, text):
+    with Journal(tmp_path / "j") as journal:
+        journal.append("a", {"text": text})
+        journal.append("b", {})
+    with Journal(tmp_path / "j") as journal:
+        assert journal["a"]["text"] == text and "b" in journal
+
+
+def test_a_row_is_in_the_file_when_append_returns(tmp_path):
+    with Journal(tmp_path / "j") as journal:
+        for i in range(3):
+            journal.append(f"u{i}", {})
+            assert len(lines(tmp_path / "j")) == i + 1
+
+
+def test_a_full_disk_is_said_and_leaves_no_stump(tmp_path):
+    """A limit on the file size cuts a write short, like a full disk does; the next line must not be glued to the stump."""
+    path, old = tmp_path / "j", resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with Journal(path) as journal:
+            journal.append("a", {})
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, old[1]))
+            with pytest.raises(OSError, match="is the disk full"):
+                journal.append("b", {"text": "x" * 500})
+            assert "b" not in journal
+            resource.setrlimit(resource.RLIMIT_FSIZE, old)
+            journal.append("c", {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert [json.loads(row)["id"] for row in lines(path)] == ["a", "c"]
+
+
+def test_a_second_process_says_so_and_stops(tmp_path):
+    with RunLock(tmp_path):
+        out = subprocess.run([sys.executable, "-c", WORKER, str(tmp_path)], capture_output=True, text=True, timeout=30)
+        assert out.returncode != 0 and "ready" not in out.stdout
+        assert f"RunLocked: {tmp_path}: process {os.getpid()} on " in out.stderr and "is writing here" in out.stderr
+    with RunLock(tmp_path):
+        pass  # free again
+
+
+def test_a_lock_names_the_newest_holder(tmp_path):
+    (tmp_path / ".lock").write_text("process 999999999999999999 on an old machine with a very long name")
+    with RunLock(tmp_path), pytest.raises(RunLocked) as caught, RunLock(tmp_path):
+        pass
+    assert f"process {os.getpid()} on" in str(caught.value) and "old machine" not in str(caught.value)
+
+
+def test_a_killed_holder_lets_go(tmp_path):
+    command = f"import time; from alignxplore.journal import RunLock\nwith RunLock({str(tmp_path)!r}): print('held', flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(RunLocked), RunLock(tmp_path):
+        pass
+    process.kill()
+    process.wait()
+    with RunLock(tmp_path):
+        pass
