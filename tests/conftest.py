@@ -77,6 +77,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return build_tokenizer()
 
 
+@pytest.fixture(scope="session", params=list(CONTROL_TOKENS))
+def family(request: pytest.FixtureRequest) -> tuple[tuple[str, ...], PreTrainedTokenizerFast]:
+    """The control tokens of one model family and a tokenizer that has them."""
+    return CONTROL_TOKENS[request.param], build_tokenizer(request.param)
+
+
 class FakeServer:
     """An OpenAI-compatible server whose chat replies are what `answer(body)` returns (a dict, or an aiohttp response).
 
@@ -141,7 +147,3 @@ def jsonl(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: real servers and trainings; left out by ./test.sh --fast")

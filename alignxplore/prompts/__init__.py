@@ -21,14 +21,19 @@ from alignxplore.records import Interaction, content_hash
 SETS = Path(__file__).parent
 Messages = list[dict[str, str]]
 
-# What chat formats write as control tokens: <|im_end|>, <｜User｜>, <think>, </s>, <start_of_turn>, [INST], <<SYS>>.
+# What chat formats write as control tokens: <|im_end|>, <｜User｜>, <think>, </s>, <start_of_turn>, <repo_name>, [INST], <<SYS>>.
 _MARKUP = re.compile(
-    r"<(?=[|｜])|<(?=/?(?:think|answer|s|bos|eos|start_of_turn|end_of_turn|tool_call|tool_response)>)|\[(?=/?INST\])|<(?=<?/?SYS>)",
+    r"<(?=[|｜])"
+    r"|<(?=/?(?:think|answer|s|bos|eos|pad|unk|mask|cls|sep|filename|reponame|[a-z0-9]+(?:_[a-z0-9]+)+)>)"
+    r"|\[(?=/?(?:INST|THINK|IMG|AUDIO|CLS|SEP|PAD|UNK|MASK|PREFIX|MIDDLE|SUFFIX|[A-Z]+(?:_[A-Z]+)+)\])"
+    r"|<(?=<?/?SYS>)",
     re.IGNORECASE,
 )
 _SECTION = re.compile(r"^#--- (system|user|assistant)$\n?", re.MULTILINE)
 # The hardened set also takes the shape from what imitates our own markup or an answer.
-_IMITATION = str.maketrans({"<": "‹", ">": "›", "{": "(", "}": ")", "[": "(", "]": ")", "\r": " ", "\n": " "})
+_IMITATION = str.maketrans(
+    {"<": "‹", ">": "›", "{": "(", "}": ")", "[": "(", "]": ")"} | dict.fromkeys("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029", " ")
+)
 
 
 class PromptError(ValueError):
@@ -73,10 +78,15 @@ class PromptSet:
             before, *pieces = _SECTION.split(path.read_text(encoding="utf-8"))
             if before.strip() or not pieces:
                 raise PromptError(f"{path}: the first line must be '#--- system' or '#--- user'")
-            try:
-                compiled = [(role, self._environment.from_string(text.rstrip("\n"))) for role, text in zip(pieces[::2], pieces[1::2])]
-            except jinja2.TemplateSyntaxError as error:
-                raise PromptError(f"{path}:{error.lineno}: {error.message}") from None
+            compiled = []
+            lines = before.count("\n")  # of the file, before the section's own first line
+            for role, text in zip(pieces[::2], pieces[1::2]):
+                lines += 1
+                try:
+                    compiled.append((role, self._environment.from_string(text.rstrip("\n"))))
+                except jinja2.TemplateSyntaxError as error:
+                    raise PromptError(f"{path}:{lines + error.lineno}: {error.message}") from None
+                lines += text.count("\n")
             self._sections[purpose] = compiled
         return self._sections[purpose]
 
