@@ -12,6 +12,7 @@ import json
 import logging
 import os
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 import tenacity
@@ -27,8 +28,11 @@ class RequestError(RuntimeError):
     """The server understood the request and refused it (a prompt over its window, an unknown field): final."""
 
     def __init__(self, status: int, message: str):
-        super().__init__(f"HTTP {status}: {message}")
+        super().__init__(status, message)  # both, so that the error survives pickling (Ray)
         self.status = status
+
+    def __str__(self) -> str:
+        return "HTTP {}: {}".format(*self.args)
 
 
 class _Retry(TransportError):
@@ -49,7 +53,8 @@ def is_url(target: str) -> bool:
     """True for an endpoint, False for a model to be served here. A URL without a scheme is an error that says so."""
     if target.startswith(("http://", "https://")):
         return True
-    if target.split("/")[0].rpartition(":")[2].isdigit():
+    _, colon, port = target.split("/")[0].rpartition(":")
+    if colon and port.isdigit():
         raise ValueError(f"'{target}' has no scheme; write http://{target}")
     return False
 
@@ -63,14 +68,16 @@ class Endpoint:
         api_key_env: NAME of the environment variable that holds the key; the key itself is never stored or printed.
         concurrency: requests in flight at most.
         timeout: seconds for one request.
-        patience: seconds after which a request that keeps failing is given up.
+        patience: seconds after which a request that keeps failing is given up (queueing for a slot is not counted).
     """
 
     def __init__(self, url: str, model: str | None = None, *, name: str | None = None, api_key_env: str | None = None,
                  concurrency: int = 256, timeout: float = 600.0, patience: float = 300.0):
         if not is_url(url):
             raise ValueError(f"'{url}' is not a URL; start it with http:// or https://")
-        if api_key_env and api_key_env not in os.environ:
+        if "@" in urlsplit(url).netloc:
+            raise ValueError("a URL with a user or password in it would reach logs and results; pass the key by --api-key-env")
+        if api_key_env and not os.environ.get(api_key_env, "").strip():
             raise ValueError(f"the environment variable {api_key_env} is not set; it should hold the key of {url}")
         self.url = url.rstrip("/")
         self.model = model
@@ -107,45 +114,56 @@ class Endpoint:
             self._session = None
 
     async def chat(self, messages: list[dict], **body: Any) -> dict:
-        """POST /v1/chat/completions; returns the reply, which has at least one choice."""
+        """POST /v1/chat/completions; returns the reply, whose first choice has a message."""
         return self._checked(await self._request("POST", "/chat/completions", {"model": self.model, "messages": messages} | body))
 
     async def _request(self, method: str, path: str, body: dict | None = None) -> dict:
         if self._session is None:
-            headers = {"Authorization": f"Bearer {os.environ[self._api_key_env]}"} if self._api_key_env else {}
+            headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None, sock_connect=30), headers=headers
             )
-            # Our own gate, not the connector's: the time-out must start once a request is let through, not while it queues.
+            # Our own gate, not the connector's: time-out and patience must start once a request is let through, not in the queue.
             self._slots = asyncio.Semaphore(self._concurrency)
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(_Retry),
             wait=_back_off,
-            stop=tenacity.stop_after_delay(self._patience),
+            stop=tenacity.stop_before_delay(self._patience),  # also when the server asks for a longer wait than that
             before_sleep=self._count_retry,
             reraise=True,
         )
-        return await retrying(self._attempt, method, path, body)
+        async with self._slots:
+            return await retrying(self._attempt, method, path, body)
 
     async def _attempt(self, method: str, path: str, body: dict | None) -> dict:
         try:
-            async with self._slots, asyncio.timeout(self._timeout), self._session.request(method, self.url + path, json=body) as reply:
+            async with asyncio.timeout(self._timeout), self._session.request(method, self.url + path, json=body) as reply:
                 text = await reply.text(errors="replace")
                 if reply.status in (408, 409, 425, 429) or reply.status >= 500:
-                    raise _Retry(f"HTTP {reply.status}: {text[:200]}", _seconds(reply.headers.get("Retry-After")))
+                    raise _Retry(f"HTTP {reply.status}: {self._hide(text)[:200]}", _seconds(reply.headers.get("Retry-After")))
                 if reply.status >= 400:
-                    raise RequestError(reply.status, text[:500])
+                    raise RequestError(reply.status, self._hide(text)[:500])
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise _Retry(f"{type(error).__name__}: {error}") from None
         try:
             return _json_object(text)
         except ValueError:
-            raise _Retry(f"a body that is not a JSON object: {text[:100]!r}") from None
+            raise _Retry(f"a body that is not a JSON object: {self._hide(text)[:100]!r}") from None
+
+    @property
+    def _key(self) -> str:
+        return os.environ[self._api_key_env].strip() if self._api_key_env else ""
+
+    def _hide(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key else text  # some gateways quote the key in their errors
 
     def _checked(self, reply: dict) -> dict:
-        if not reply.get("choices"):
-            raise TransportError(f"{self.url}: a reply without choices")
-        return reply
+        try:
+            if isinstance(reply["choices"][0]["message"], dict):
+                return reply
+        except (KeyError, IndexError, TypeError):
+            pass
+        raise TransportError(f"{self.url}: a reply without choices: {self._hide(json.dumps(reply))[:200]}")
 
     def _count_retry(self, state: tenacity.RetryCallState) -> None:
         self.retries += 1
@@ -167,7 +185,7 @@ def _seconds(text: str | None) -> float:
         return 0.0  # an HTTP date: the usual back-off serves
 
 
-_jittered = tenacity.wait_exponential_jitter(initial=0.5, max=20, jitter=1)
+_jittered = tenacity.wait_exponential(multiplier=0.5, max=20) + tenacity.wait_random(0, 1)
 
 
 def _back_off(state: tenacity.RetryCallState) -> float:
