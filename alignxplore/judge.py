@@ -94,9 +94,10 @@ def find_letters(tokenizer: PreTrainedTokenizerBase) -> Letters:
     """Split `{"selection": "Item A"}` where the two answers first differ in tokens (Qwen, SmolLM2: before ` A`/` B`)."""
     answers = [json.dumps({"selection": f"Item {letter}"}) for letter in "AB"]
     ids = [tokenizer.encode(answer, add_special_tokens=False) for answer in answers]
-    split = next(i for i, (a, b) in enumerate(zip(*ids)) if a != b)
+    split = next((i for i, (a, b) in enumerate(zip(*ids)) if a != b), 0)
     prefill = tokenizer.decode(ids[0][:split])
-    texts = tuple(tokenizer.decode([row[split]]) for row in ids)
+    # Decoded with what stands before it: a SentencePiece tokenizer drops the space of a token decoded alone.
+    texts = tuple(tokenizer.decode(row[: split + 1]).removeprefix(prefill) for row in ids)
     if not answers[0].startswith(prefill + texts[0]) or texts[0].strip() != "A" or texts[1].strip() != "B":
         raise JudgeError(f"this tokenizer has no token of its own for the letter after {prefill!r}: it reads {texts}")
     return Letters(prefill, (ids[0][split], ids[1][split]), texts)
@@ -138,6 +139,8 @@ class Judge:
         Raises:
             JudgeError: mass below 0.9 on average; the message lists the most probable tokens instead.
         """
+        if not questions or any(item.rejected is None for _, item in questions):
+            raise ValueError("a judge is checked on at least one interaction, each with an alternative")
         messages = [self.prompts.judge(summary, item.query, item.chosen, item.rejected) for summary, item in questions]
         tops = await asyncio.gather(*(self._ask(m, {"top_logprobs": 20}) for m in messages))
         self._reads_ids = await self._probe(messages[0])
@@ -178,12 +181,16 @@ class Judge:
             # A letter outside the 20 best: ask for the two letters alone, which hides their mass but never a letter.
             read = await self._ask(messages, {"top_logprobs": 20, "structured_outputs": {"choice": list(self.letters.texts)}})
         log_a, log_b = (read.get(i, -math.inf) for i in self.letters.tokens)
-        if not math.isfinite(max(log_a, log_b)):
-            raise TransportError(f"{self.name}: neither letter in the reply")
+        if math.isnan(log_a) or math.isnan(log_b) or max(log_a, log_b) == -math.inf:
+            raise TransportError(f"{self.name}: neither letter in the reply, or not a number")
         return 1 / (1 + math.exp(min(700.0, log_b - log_a))), mass
 
     async def _probe(self, messages: Messages) -> bool:
-        read = await self._ask(messages, {"logprob_token_ids": list(self.letters.tokens)})
+        try:
+            read = await self._ask(messages, {"logprob_token_ids": list(self.letters.tokens)})
+        except RequestError:  # a server that refuses fields it does not know, or a prompt that is refused either way
+            await self._ask(messages, {"top_logprobs": 20})
+            return False
         return all(i in read for i in self.letters.tokens)
 
     async def _ask(self, messages: Messages, how: dict) -> dict[int, float]:
@@ -210,7 +217,14 @@ class PaperJudgement:
     error: str | None = None
 
     @property
+    def ok(self) -> bool:
+        return self.status == OK
+
+    @property
     def correct(self) -> float:
+        """1 if the chosen item was selected, else 0. A failed request has no answer that could be wrong."""
+        if not self.ok:
+            raise JudgeError(f"a failed request has no answer ({self.status}: {self.error})")
         return float(self.selection == f"Item {self.chosen_letter}")
 
 
@@ -236,7 +250,7 @@ def parse_selection(text: str) -> str | None:
     for start in reversed([i for i, c in enumerate(text) if c == "{"]):
         try:
             value, _ = decoder.raw_decode(text[start:])
-        except ValueError:
+        except (ValueError, RecursionError):  # a model that repeats itself can nest brackets without end
             continue
         if isinstance(value, dict) and value.get("selection") in ("Item A", "Item B"):
             return value["selection"]

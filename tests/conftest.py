@@ -93,9 +93,12 @@ class FakeServer:
         self.answer, self.bodies, self.headers = answer, [], []
         self.models = [{"id": model, "root": model, "max_model_len": max_model_len}]
         app = web.Application(client_max_size=1 << 26)
-        app.router.add_get("/v1/models", lambda _: web.json_response({"data": self.models}))
+        app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._chat)
         self._server = TestServer(app, port=port)
+
+    async def _models(self, _: web.Request) -> web.Response:
+        return web.json_response({"data": self.models})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.text())
