@@ -1,6 +1,6 @@
 """Start a local `vllm serve` for a model folder or hub id, wait until it is healthy, and stop it with everything it started.
 
-    with serve("outputs/sft/model", log="outputs/eval/policy.log") as url:
+    with serve("outputs/sft/model", log_path="outputs/eval/policy.log") as url:
         async with Endpoint(url) as endpoint: ...
 
 The same call serves on GPUs and on a CPU; on a CPU (vLLM's CPU build) it adds the settings that make small models fast there.
@@ -8,6 +8,7 @@ The same call serves on GPUs and on a CPU; on a CPU (vLLM's CPU build) it adds t
 
 import contextlib
 import ctypes
+import http.client
 import importlib.metadata
 import logging
 import os
@@ -48,10 +49,6 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed parent leaves no server behind
-
-
 def start(model: str, *, log_path: str | Path, port: int | None = None, revision: str | None = None,
           arguments: Sequence[str] = ()) -> tuple[subprocess.Popen, str]:
     """Start the server in a session of its own. Returns the process and its base URL; it is not ready yet (`wait_ready`)."""
@@ -67,20 +64,24 @@ def start(model: str, *, log_path: str | Path, port: int | None = None, revision
         environment = _CPU_ENVIRONMENT | environment
     command += arguments
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+    prctl = ctypes.CDLL(None).prctl  # looked up here: between fork and exec nothing may be loaded
     with open(log_path, "ab") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment,
-                                   start_new_session=True, preexec_fn=_die_with_parent)
+                                   start_new_session=True,
+                                   # PR_SET_PDEATHSIG: a killed parent leaves no server behind
+                                   preexec_fn=lambda: prctl(1, signal.SIGTERM))
     return process, f"http://127.0.0.1:{port}/v1"
 
 
 def wait_ready(process: subprocess.Popen, url: str, *, log_path: str | Path, limit: float = 900.0) -> None:
     """Return once the server answers its health check; raise `ServerError` if it ends first or takes over `limit` seconds."""
     deadline = time.monotonic() + limit
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a cluster's HTTP proxy cannot reach this server
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise ServerError(f"vllm serve ended with code {process.returncode}; see {log_path}:\n{_tail(log_path)}")
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(url.removesuffix("/v1") + "/health", timeout=5).close()
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            opener.open(url.removesuffix("/v1") + "/health", timeout=5).close()
             return
         time.sleep(0.25)
     raise ServerError(f"vllm serve was not ready after {limit:.0f} s; see {log_path}:\n{_tail(log_path)}")

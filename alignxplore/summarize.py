@@ -33,7 +33,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class StageSummary:
-    """What one stage wrote. `problem` names the bad format (None: well-formed); `tokens` counts the answer's tokens."""
+    """What one stage wrote. `dropped` interactions did not fit its prompt; `problem` names the bad format (None: well-formed); `tokens` counts the answer's tokens."""
 
     text: str
     reasoning: str
@@ -89,13 +89,15 @@ async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prom
     Returns:
         One `StageSummary` a slice; or a failed outcome without stages (transport error, refused, too long to fit).
     """
-    window = window or endpoint.max_model_len
+    window = window or endpoint.max_model_len or 16384
+    if window <= sampling.max_tokens:
+        raise ValueError(f"a window of {window} tokens leaves no room for a prompt beside an answer of {sampling.max_tokens}; "
+                         "lower max_tokens or serve the model with a longer window")
     stages: list[StageSummary] = []
     past = ""
     try:
         for number, interactions in enumerate(slices):
-            budget = (window or 16384) - sampling.max_tokens
-            fitted = fit_prompt(tokenizer, prompts, interactions, past, budget, sampling.thinking)
+            fitted = fit_prompt(tokenizer, prompts, interactions, past, window - sampling.max_tokens, sampling.thinking)
             reply = await endpoint.chat(
                 prompts.infer(fitted.interactions, past),
                 max_tokens=sampling.max_tokens, temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k,

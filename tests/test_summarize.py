@@ -1,0 +1,130 @@
+"""Chains of summaries against a server that answers as scripted."""
+
+import json
+
+import pytest
+from aiohttp import web
+
+import alignxplore.endpoint
+from alignxplore.endpoint import Endpoint
+from alignxplore.history import split_stages
+from alignxplore.journal import OK, TRANSPORT_ERROR
+from alignxplore.prompts import PromptSet
+from alignxplore.records import Interaction, hash_seed
+from alignxplore.summarize import REFUSED, Sampling, answer_text, count_tokens, summarize
+
+HISTORY = [Interaction(f"sea film {i}", f"car film {i}", "Which film?") for i in range(6)]
+SAMPLING = Sampling(max_tokens=64)
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    monkeypatch.setattr(alignxplore.endpoint, "_jittered", lambda state: 0.001)
+
+
+@pytest.fixture
+def chain(fake_server, tokenizer, say):
+    """Run one chain against scripted texts (or replies); returns the summaries and the requests."""
+
+    async def run(replies, slices, sampling=SAMPLING, key="u1", window=None, max_model_len=4096, prompts="default"):
+        rest = [say(r) if isinstance(r, str) else r for r in replies]
+        answer = (lambda body: rest.pop(0)) if len(rest) > 1 else (lambda body: rest[0]() if callable(rest[0]) else rest[0])
+        async with fake_server(answer, max_model_len=max_model_len) as server, Endpoint(server.url, patience=0.02) as endpoint:
+            return await summarize(endpoint, tokenizer, PromptSet(prompts), slices, sampling, key, window), server.bodies
+
+    return run
+
+
+def answers(n):
+    return [f"<think>\nbecause {i}\n</think>\n\nLikes {i}." for i in range(n)]
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3])
+@pytest.mark.parametrize("prompts", ["default", "hardened"])
+async def test_each_stage_sees_its_slice_and_the_summary_before(chain, tokenizer, stages, prompts):
+    slices = split_stages(HISTORY, stages)
+    found, bodies = await chain(answers(stages), slices, prompts=prompts)
+    assert found.status == OK and found.summary == f"Likes {stages - 1}." and found.problem is None and found.error is None
+    assert [body["messages"] for body in bodies] == [
+        PromptSet(prompts).infer(part, f"Likes {k - 1}." if k else None) for k, part in enumerate(slices)]
+    for k, (stage, body) in enumerate(zip(found.stages, bodies)):
+        assert (stage.text, stage.reasoning, stage.summary) == (answers(stages)[k], f"because {k}", f"Likes {k}.")
+        assert stage.dropped == 0 and stage.problem is None and stage.tokens == len(stage.text.split())
+        assert stage.prompt_tokens == count_tokens(tokenizer, body["messages"])
+    assert json.loads(json.dumps(found.row()))["stages"][-1]["summary"] == found.summary
+
+
+@pytest.mark.parametrize(("text", "problem"), [("Likes 0.", "not exactly one think block"), ("<think>because", "unfinished reasoning"),
+                                               ("<think>because</think>", "empty summary"), (None, "not exactly one think block")])
+async def test_bad_format_hands_on_an_empty_summary_and_is_recorded(chain, say, text, problem):
+    found, bodies = await chain([say(text), answers(2)[1]], split_stages(HISTORY, 2))
+    assert bodies[1]["messages"] == PromptSet().infer(HISTORY[3:]) and "Likes 0" not in str(bodies[1])
+    assert [stage.problem for stage in found.stages] == [problem, None] and found.stages[0].summary == ""
+    assert found.stages[0].text == (text or "") and found.summary == "Likes 1." and found.problem is None
+
+
+async def test_bad_format_at_the_end_is_the_outcome(chain):
+    found, _ = await chain([answers(1)[0], "no block"], split_stages(HISTORY, 2))
+    assert found.status == OK and found.summary == "" and found.problem == "not exactly one think block" and len(found.stages) == 2
+
+
+async def test_published_sampling_is_sent_and_seeds_are_content_hashes(chain):
+    assert Sampling() == Sampling(0.6, 0.95, 20, 4096, 0, True)
+    runs = [await chain(answers(2), split_stages(HISTORY, 2), Sampling(max_tokens=64, seed=seed), key) for seed, key in ((0, "u1"), (0, "u1"), (1, "u1"), (0, "u2"))]
+    (_, one), (_, same), (_, seed), (_, key) = runs
+    assert one == same
+    body = one[0]
+    assert (body["temperature"], body["top_p"], body["top_k"], body["max_tokens"]) == (0.6, 0.95, 20, 64)
+    assert body["chat_template_kwargs"] == {"enable_thinking": True}
+    assert body["seed"] == hash_seed("summary", "u1", 0, 0)
+    seeds = [body["seed"] for bodies in (one, seed, key) for body in bodies]
+    assert len(set(seeds)) == 6  # another stage, seed or user draws anew
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+async def test_thinking_is_the_models_switch(chain, tokenizer, thinking):
+    found, bodies = await chain(answers(1), [HISTORY], Sampling(max_tokens=64, thinking=thinking))
+    assert bodies[0]["chat_template_kwargs"] == {"enable_thinking": thinking}
+    assert found.stages[0].prompt_tokens == count_tokens(tokenizer, bodies[0]["messages"], thinking)
+
+
+@pytest.mark.parametrize("by", ["server", "argument"])
+async def test_what_does_not_fit_is_dropped_whole_and_counted(chain, tokenizer, by):
+    """Prompt and answer share the window; the past summary counts too."""
+    whole = count_tokens(tokenizer, PromptSet().infer(HISTORY * 4))
+    limits = {"max_model_len": whole // 2 + 64} if by == "server" else {"window": whole // 2 + 64, "max_model_len": 100_000}
+    found, bodies = await chain(["<think>x</think>" + "Likes the sea. " * 20, answers(1)[0]], [HISTORY * 4, HISTORY * 4], **limits)
+    first, second = found.stages
+    assert 0 < first.dropped < second.dropped < 24
+    for stage, body, past in ((first, bodies[0], None), (second, bodies[1], first.summary)):
+        assert body["messages"] == PromptSet().infer((HISTORY * 4)[stage.dropped :], past)
+        assert stage.prompt_tokens == count_tokens(tokenizer, body["messages"]) <= whole // 2
+
+
+async def test_a_past_summary_that_fills_the_window_is_a_recorded_refusal(chain):
+    found, bodies = await chain(["<think>x</think>" + "Likes the sea. " * 2000, answers(1)[0]], [HISTORY, HISTORY], max_model_len=800)
+    assert found.status == REFUSED and "with the newest interaction alone, the budget is 736" in found.error
+    assert len(bodies) == 1 and found.summary == "" and found.problem == found.error and found.stages == ()
+
+
+async def test_a_window_without_room_is_said_at_once(chain):
+    with pytest.raises(ValueError, match="a window of 64 tokens leaves no room for a prompt beside an answer of 64"):
+        await chain(answers(1), [HISTORY], max_model_len=64)
+
+
+async def test_a_refused_prompt_is_final(chain):
+    found, bodies = await chain([lambda: web.Response(status=400, text="too long")], [HISTORY])
+    assert (found.status, found.error) == (REFUSED, "HTTP 400: too long") and len(bodies) == 1
+
+
+@pytest.mark.parametrize("reply", [lambda: web.Response(status=500), lambda: None, lambda: {"choices": []}, lambda: {"choices": [{}]}])
+async def test_a_transport_error_is_asked_again(chain, reply):
+    found, _ = await chain([reply], [HISTORY])
+    assert found.status == TRANSPORT_ERROR and found.error and found.summary == "" and found.stages == ()
+
+
+async def test_reasoning_that_the_server_took_out_is_put_back(chain, say):
+    for field in ("reasoning", "reasoning_content"):
+        found, _ = await chain([say("Likes 0.", **{field: "because 0"})], [HISTORY])
+        assert found.problem is None and (found.stages[0].reasoning, found.summary) == ("because 0", "Likes 0.")
+    assert answer_text({"content": "x", "reasoning": ""}) == "x" and answer_text({"content": None}) == ""
