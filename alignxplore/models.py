@@ -1,0 +1,88 @@
+"""A model named on the command line, made ready to be asked: policies, judges and teachers all come through here.
+
+    NAME=TARGET   TARGET is a folder, a hub id (with an optional @revision) or the base URL of an endpoint
+
+A folder or hub id is served by a local `vllm serve` for the length of the with-block; an endpoint is used as it is.
+"""
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from alignxplore.endpoint import Endpoint, is_url, parse_spec
+from alignxplore.serving import serve
+
+log = logging.getLogger(__name__)
+_EDGE = 1 << 20  # bytes hashed at both ends of a weight file
+
+
+@dataclass(frozen=True)
+class Model:
+    """An endpoint with its tokenizer. `identity` changes when the weights do; it goes into the id of everything they wrote."""
+
+    name: str
+    endpoint: Endpoint
+    tokenizer: PreTrainedTokenizerBase
+    identity: str
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the command line says of a model."""
+
+    name: str
+    target: str
+    revision: str | None = None
+    tokenizer: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelSpec":
+        """Parse NAME=TARGET[@REVISION][#TOKENIZER]; the tokenizer is only needed for endpoints that do not name theirs."""
+        name, target = parse_spec(text)
+        target, _, tokenizer = target.partition("#")
+        name = name.partition("#")[0]
+        revision = None
+        if not is_url(target) and not Path(target).exists():
+            target, _, revision = target.partition("@")
+            if target.startswith((".", "/", "~")) or target.count("/") > 1:
+                raise FileNotFoundError(f"'{target}': no such model folder (for --model {text})")
+        return cls(name.partition("@")[0], target, revision or None, tokenizer or None)
+
+    @property
+    def identity(self) -> str:
+        """Fingerprint of a folder, id@revision of a hub model, URL of an endpoint."""
+        return fingerprint(self.target) if Path(self.target).is_dir() else f"{self.target}@{self.revision or 'main'}"
+
+
+def fingerprint(folder: str | Path) -> str:
+    """Hash of a model folder: names, sizes and both ends of its weights, and its configuration and tokenizer files."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).glob("*")):
+        if path.suffix in (".safetensors", ".bin", ".json", ".jinja") and path.name != "trainer_state.json":
+            size = path.stat().st_size
+            digest.update(f"{path.name}:{size}:".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(_EDGE))
+                if size > _EDGE:
+                    file.seek(-_EDGE, 2)
+                    digest.update(file.read(_EDGE))
+    return digest.hexdigest()[:16]
+
+
+@contextlib.asynccontextmanager
+async def open_model(spec: ModelSpec, *, log_folder: str | Path, arguments: Sequence[str] = (), **options: object) -> AsyncIterator[Model]:
+    """Serve or connect; yields a `Model`. `options` go to `Endpoint`, `arguments` to `vllm serve`."""
+    with contextlib.ExitStack() as stack:
+        url = spec.target
+        if not is_url(url):
+            url = stack.enter_context(serve(spec.target, log_path=Path(log_folder) / f"serve_{spec.name}.log",
+                                            revision=spec.revision, arguments=arguments))
+        async with Endpoint(url, name=spec.name, **options) as endpoint:
+            source = spec.tokenizer or (spec.target if url != spec.target else endpoint.root)
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=spec.revision)
+            yield Model(spec.name, endpoint, tokenizer, spec.identity)

@@ -1,0 +1,101 @@
+"""The cells of the tables: which summaries, histories or cues a row of results is made of.
+
+A cell is one (policy, setting, benchmark, seed). For each record it holds what a judge is to be asked; the score of a
+record whose summary is bad format is fixed by the protocol and needs no judge.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from suite import Benchmark, SummarySet, shown_history
+
+from alignxplore.datasets.baselines import BASELINES, read_popularity
+from alignxplore.journal import TRANSPORT_ERROR
+from alignxplore.records import Interaction, UserRecord, content_hash
+
+OTHERS = 3  # other users' summaries shown for each record: their mean has a third of the variance
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a judge is asked about one record.
+
+    `summaries` (several: the score is their mean) or `history` is read by the judge. `problem` is the bad format that
+    stands in their place. Nothing at all: the summary could not be had (transport), which lowers coverage.
+    """
+
+    record: UserRecord
+    summaries: tuple[str | None, ...] = ()
+    history: tuple[Interaction, ...] | None = None
+    problem: str | None = None
+
+    @property
+    def missing(self) -> bool:
+        return not self.summaries and self.history is None and self.problem is None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of results before it is judged; `fixed` holds scores that need no judge (cues such as popularity)."""
+
+    policy: str
+    setting: str
+    benchmark: Benchmark
+    seed: int
+    questions: tuple[Question, ...]
+    fixed: tuple[float | None, ...] | None = None
+    made_by: dict | None = None
+
+
+def of_summaries(summaries: SummarySet, benchmark: Benchmark) -> Cell:
+    """The summaries that a policy wrote."""
+    rows = summaries.by_record()
+    return Cell(summaries.policy, summaries.setting, benchmark, summaries.seed,
+                tuple(_question(record, rows.get(record.id)) for record in benchmark.records), made_by=summaries.meta())
+
+
+def _question(record: UserRecord, row: dict | None) -> Question:
+    if row is None or row["status"] == TRANSPORT_ERROR:
+        return Question(record)
+    if not row["stages"]:  # refused: the prompt could not be made to fit, a final outcome
+        return Question(record, problem=row["error"] or "refused")
+    last = row["stages"][-1]
+    return Question(record, problem=last["problem"]) if last["problem"] else Question(record, (last["summary"],))
+
+
+def of_other_users(cell: Cell) -> Cell:
+    """The same policy's summaries, each record read with those of `OTHERS` other users, drawn by content hash."""
+    written = [(q.record.user, q.summaries[0]) for q in cell.questions if q.summaries]
+    written.sort(key=lambda pair: content_hash(["other user", cell.seed, *pair]))
+    place = {user: i for i, (user, _) in enumerate(written)}
+    questions = []
+    for question in cell.questions:
+        start = place.get(question.record.user)
+        if start is None or len(written) <= OTHERS:
+            questions.append(Question(question.record, problem=question.problem))
+            continue
+        others = tuple(written[(start + step) % len(written)][1] for step in range(1, OTHERS + 1))
+        questions.append(Question(question.record, others))
+    return Cell(f"other user's ({cell.policy})", cell.setting, cell.benchmark, cell.seed, tuple(questions), made_by=cell.made_by)
+
+
+def of_no_summary(benchmark: Benchmark) -> Cell:
+    """The judge is told that nothing is known of the user."""
+    return Cell("no summary", "none", benchmark, 0, tuple(Question(record, (None,)) for record in benchmark.records))
+
+
+def of_histories(judge: str, benchmark: Benchmark) -> Cell:
+    """The direct setting: the judge reads the raw history."""
+    questions = tuple(Question(record, history=shown_history(benchmark, record)) for record in benchmark.records)
+    return Cell(judge, "direct", benchmark, 0, questions)
+
+
+def of_cues(benchmark: Benchmark, path: str, names: Sequence[str]) -> list[Cell]:
+    """Baselines that read neither history nor summary. A cue that says nothing of any record is left out."""
+    counts = read_popularity(path)
+    cells = []
+    for name in names:
+        scores = tuple(BASELINES[name](record, counts.get(record.user), 0) for record in benchmark.records)
+        if any(score is not None for score in scores):
+            cells.append(Cell(name, "none", benchmark, 0, tuple(Question(r) for r in benchmark.records), scores))
+    return cells

@@ -1,0 +1,186 @@
+"""Score preference summaries with one or several downstream models. Second half of the evaluation.
+
+    python eval/evaluate.py --judge qwen=Qwen/Qwen3-8B --data mind=mind_upi.jsonl --out outputs/eval
+
+Reads every summary that gen_preference.py wrote under --out, adds the direct setting and the baselines that never read
+the history, and writes results.json, scores.jsonl and report.md. Each judge is loaded once; every judgement is journalled,
+so the same command finishes only what is missing.
+"""
+
+import argparse
+import asyncio
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import cells
+import report
+from results import result_rows, score_rows
+from suite import Benchmark, find_sets, judgement_id, load_benchmark
+from trl import TrlParser
+
+from alignxplore.datasets.baselines import BASELINES
+from alignxplore.history import HistoryError, fit
+from alignxplore.journal import Journal, RunLock
+from alignxplore.judge import REFUSED, Judge, Judgement, ask_paper
+from alignxplore.models import Model, ModelSpec, open_model
+from alignxplore.prompts import PromptSet
+from alignxplore.records import UserRecord, write_json, write_jsonl
+from alignxplore.summarize import count_tokens
+from alignxplore.work import run_units
+
+log = logging.getLogger("evaluate")
+PROTOCOLS = ("choice", "paper")
+CHECK_ROWS = 8
+
+
+@dataclass
+class EvaluationArguments:
+    """Which summaries to score, and with which downstream models."""
+
+    judge: list[str] = field(metadata={"help": "downstream models as NAME=TARGET (folder, hub id[@revision] or endpoint URL)"})
+    data: list[str] = field(metadata={"help": "benchmarks as NAME=FILE, or files named NAME_upi.jsonl"})
+    out: str = field(metadata={"help": "output folder, shared with gen_preference.py"})
+    policies: list[str] | None = field(default=None, metadata={"help": "policies to score, in the order of the table; default: all"})
+    protocol: list[str] = field(default_factory=lambda: ["choice"], metadata={"help": "choice (both orders, probabilities of the letters), "
+                                                                             "paper (one order, one sampled answer)"})
+    direct: bool = field(default=True, metadata={"help": "also let each downstream model read the raw histories"})
+    other_user: list[str] | None = field(default=None, metadata={"help": "policies whose summaries are also given to other users; "
+                                                                         "default: the last one"})
+    cues: list[str] = field(default_factory=lambda: ["popularity", "longer"],
+                            metadata={"help": f"baselines that read nothing of the user: {', '.join(BASELINES)}"})
+    prompt_set: str = field(default="default", metadata={"help": "prompt set of the downstream models: default, hardened or a folder"})
+    orders: str = field(default="both", metadata={"help": "both, or one drawn by hash (protocol choice)"})
+    limit: int | None = field(default=None, metadata={"help": "users per benchmark; use the value given to gen_preference.py"})
+    answer_tokens: int = field(default=16, metadata={"help": "new tokens in protocol paper (2,048 for models that reason)"})
+    bounds: str | None = field(default=None, metadata={"help": "world.json of a simulated world: adds chance and best possible"})
+    max_model_len: int = field(default=16384, metadata={"help": "window of downstream models served here"})
+    seed: int = field(default=0, metadata={"help": "seed of drawn orders and sampled answers"})
+    concurrency: int = field(default=256, metadata={"help": "judgements in flight at most"})
+    max_error_rate: float = field(default=0.05, metadata={"help": "share of failed requests at which the run stops"})
+    serve_arguments: str = field(default="", metadata={"help": "more arguments for `vllm serve`"})
+    api_key_env: str | None = field(default=None, metadata={"help": "NAME of the environment variable with the endpoint's key"})
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One judgement to be made: a question with one of its summaries (or its history)."""
+
+    question: cells.Question
+    summary: str | None
+
+
+def questions(cell_list: list[cells.Cell]) -> Iterator[Asked]:
+    """All judgements that the cells need."""
+    for cell in cell_list:
+        for question in cell.questions:
+            if question.history is not None:
+                yield Asked(question, None)
+            else:
+                yield from (Asked(question, summary) for summary in question.summaries)
+
+
+def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArguments, asked: Asked) -> str:
+    """Id of a judgement; changes with the judge, its prompt, the protocol and the summary."""
+    purpose = "direct" if asked.question.history is not None else "judge"
+    how = {"name": protocol, "seed": arguments.seed} | ({"orders": arguments.orders} if protocol == "choice" else
+                                                        {"tokens": arguments.answer_tokens})
+    return judgement_id(identity, judge.prompts.hash(purpose), how | {"purpose": purpose}, asked.question.record, asked.summary)
+
+
+async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked: Asked) -> dict:
+    """One judgement as a journal row."""
+    record, history = asked.question.record, asked.question.history
+    if protocol == "paper":
+        answer = await ask_paper(judge, asked.summary, record.target, record.id, arguments.answer_tokens)
+        return {"status": answer.status, "letter": answer.chosen_letter, "selection": answer.selection, "error": answer.error}
+    if history is None:
+        return (await judge.score(asked.summary, record.target, record.id)).row()
+    try:
+        fitted = fit(history, partial(_direct_tokens, judge, record), (judge.endpoint.max_model_len or arguments.max_model_len) - 32)
+    except HistoryError as error:
+        return Judgement(REFUSED, error=str(error)).row()
+    return (await judge.score_direct(fitted.interactions, record.target, record.id)).row() | {"dropped": fitted.dropped}
+
+
+def _direct_tokens(judge: Judge, record: UserRecord, history: list) -> int:
+    target = record.target
+    return count_tokens(judge.tokenizer, judge.prompts.direct(history, target.query, target.chosen, target.rejected), thinking=False)
+
+
+async def judge_all(arguments: EvaluationArguments, model: Model, cell_list: list[cells.Cell]) -> list[dict]:
+    """Ask one downstream model everything that is missing; returns the score rows of all cells."""
+    judge = Judge(model.endpoint, model.tokenizer, PromptSet(arguments.prompt_set), orders=arguments.orders, seed=arguments.seed)
+    sample = [(asked.summary, asked.question.record.target) for asked in questions(cell_list) if asked.question.history is None]
+    mass = await judge.check(sample[:CHECK_ROWS] or [(None, q.record.target) for q in cell_list[0].questions[:CHECK_ROWS]])
+    log.info("%s: answers with a letter (mass %.3f)", judge.name, mass)
+    scores = []
+    for protocol in arguments.protocol:
+        mine = [cell for cell in cell_list if protocol == "choice" or cell.setting != "direct"]
+        identify = partial(unit_id, judge, model.identity, protocol, arguments)
+        with Journal(Path(arguments.out) / "judgements" / judge.name / f"{protocol}.jsonl") as journal:
+            units = {identify(asked): asked for asked in questions(mine)}
+            await run_units(units.items(), partial(ask, judge, protocol, arguments), journal, label=f"{judge.name} {protocol}",
+                            total=len(units), concurrency=arguments.concurrency, max_error_rate=arguments.max_error_rate)
+            for cell in mine:
+                answers = [[journal.get(identify(Asked(q, s))) for s in (q.summaries or (None,) * (q.history is not None))]
+                           for q in cell.questions]
+                scores += score_rows(cell, judge.name, protocol, answers)
+    return scores
+
+
+def build_cells(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> list[cells.Cell]:
+    """Policies' summaries, the same given to other users, and no summary."""
+    sets = [found for found in find_sets(Path(arguments.out), arguments.policies) if found.benchmark in benchmarks]
+    if not sets:
+        log.warning("no summaries under %s: only the direct setting and the baselines are scored", arguments.out)
+    written = [cells.of_summaries(found, benchmarks[found.benchmark]) for found in sets]
+    last = [sets[-1].policy] if sets else []
+    others = arguments.other_user if arguments.other_user is not None else last
+    shuffled = [cells.of_other_users(cell) for cell in written if cell.policy in others and cell.seed == 0]
+    return written + shuffled + [cells.of_no_summary(benchmark) for benchmark in benchmarks.values()]
+
+
+async def evaluate(arguments: EvaluationArguments) -> list[dict]:
+    """Everything; returns the rows of results.json."""
+    prompts = PromptSet(arguments.prompt_set)
+    benchmarks = {b.name: b for b in (load_benchmark(spec, arguments.limit) for spec in arguments.data)}
+    paths = {name: spec.partition("=")[2] or spec for name, spec in zip(benchmarks, arguments.data)}
+    cell_list = build_cells(arguments, benchmarks)
+    cues = [cell for name, benchmark in benchmarks.items() for cell in cells.of_cues(benchmark, paths[name], arguments.cues)]
+    scores = [row for cell in cues for row in score_rows(cell, "none", "choice", [])]
+    identities = {}
+    for spec in [ModelSpec.parse(text) for text in arguments.judge]:
+        serve_arguments = ["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()]
+        async with open_model(spec, log_folder=Path(arguments.out) / "logs", arguments=serve_arguments,
+                              api_key_env=arguments.api_key_env, concurrency=arguments.concurrency) as model:
+            direct = [cells.of_histories(spec.name, b) for b in benchmarks.values()] if arguments.direct else []
+            scores += await judge_all(arguments, model, cell_list + direct)
+            identities[spec.name] = model.identity
+    rows = result_rows(scores)
+    if arguments.bounds:
+        rows += report.bound_rows(Path(arguments.bounds), paths)
+    out = Path(arguments.out)
+    write_jsonl(out / "scores.jsonl", scores)
+    write_json(out / "run.json", report.provenance(arguments, benchmarks, prompts, identities))
+    write_json(out / "results.json", rows)
+    return rows
+
+
+def main() -> None:
+    parser = TrlParser(EvaluationArguments, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    (arguments,) = parser.parse_args_and_config()
+    if unknown := set(arguments.protocol) - set(PROTOCOLS):
+        parser.error(f"--protocol: unknown {', '.join(sorted(unknown))}; choose from {', '.join(PROTOCOLS)}")
+    if unknown := set(arguments.cues) - set(BASELINES):
+        parser.error(f"--cues: unknown {', '.join(sorted(unknown))}; choose from {', '.join(BASELINES)}")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with RunLock(arguments.out):
+        asyncio.run(evaluate(arguments))
+        print(report.write(Path(arguments.out)))
+
+
+if __name__ == "__main__":
+    main()

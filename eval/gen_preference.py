@@ -1,0 +1,134 @@
+"""Write preference summaries for benchmarks, from the full history and as a stream. First half of the evaluation.
+
+    python eval/gen_preference.py --model ours=outputs/rl/model --data mind=mind_upi.jsonl --settings full streaming --out outputs/eval
+
+Each policy is loaded once for everything asked. Every user's answer is journalled as it comes: kill the run and repeat
+the command, and only what is missing is written. Then run evaluate.py on the same --out.
+"""
+
+import argparse
+import asyncio
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from suite import SETTINGS, Benchmark, SummarySet, installed_versions, load_benchmark, run_id, slices_of
+from trl import TrlParser
+
+from alignxplore.journal import Journal, RunLock
+from alignxplore.models import Model, ModelSpec, open_model
+from alignxplore.prompts import PromptSet
+from alignxplore.records import UserRecord, content_hash, write_json
+from alignxplore.summarize import Sampling, summarize
+from alignxplore.work import run_units
+
+log = logging.getLogger("gen_preference")
+
+
+@dataclass
+class GenerationArguments:
+    """What to write summaries for, with which policies."""
+
+    model: list[str] = field(metadata={"help": "policies as NAME=TARGET; TARGET is a folder, a hub id[@revision] or the URL of an "
+                                               "OpenAI-compatible endpoint (URL#TOKENIZER where the server does not name its tokenizer)"})
+    data: list[str] = field(metadata={"help": "benchmarks as NAME=FILE, or files named NAME_upi.jsonl"})
+    out: str = field(metadata={"help": "output folder, shared with evaluate.py"})
+    settings: list[str] = field(default_factory=lambda: list(SETTINGS), metadata={"help": "full, streaming"})
+    stages: int = field(default=2, metadata={"help": "K, the number of slices that streaming cuts the history into"})
+    prompt_set: str = field(default="default", metadata={"help": "default, hardened, or a folder of templates of your own"})
+    limit: int | None = field(default=None, metadata={"help": "users per benchmark (a fixed sample by content hash); all by default"})
+    seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "generation seeds; several give a spread"})
+    temperature: float = field(default=0.6, metadata={"help": "sampling temperature (paper: 0.6)"})
+    top_p: float = field(default=0.95, metadata={"help": "nucleus sampling (paper: 0.95)"})
+    top_k: int = field(default=20, metadata={"help": "top-k sampling (paper: 20)"})
+    max_tokens: int = field(default=4096, metadata={"help": "new tokens at most, reasoning included (paper: 4,096)"})
+    thinking: bool = field(default=True, metadata={"help": "ask the chat template for a reasoning answer"})
+    max_model_len: int = field(default=16384, metadata={"help": "window of prompt and answer for models served here (paper: 16,384)"})
+    concurrency: int = field(default=256, metadata={"help": "users in flight at most"})
+    max_error_rate: float = field(default=0.05, metadata={"help": "share of failed requests at which the run stops"})
+    serve_arguments: str = field(default="", metadata={"help": "more arguments for `vllm serve`, e.g. '--tensor-parallel-size 2'"})
+    api_key_env: str | None = field(default=None, metadata={"help": "NAME of the environment variable with the endpoint's key"})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one set of summaries is made; `run` is its hash and marks every row."""
+
+    sampling: Sampling
+    stages: int
+    run: str
+
+    def unit(self, record: UserRecord) -> str:
+        return content_hash([self.run, record.id])
+
+
+def recipe(arguments: GenerationArguments, spec: ModelSpec, prompts: PromptSet, target: SummarySet) -> Recipe:
+    """The recipe of one set: everything that, if it changed, would call for writing the summaries anew."""
+    sampling = Sampling(arguments.temperature, arguments.top_p, arguments.top_k, arguments.max_tokens, target.seed, arguments.thinking)
+    stages = 1 if target.setting == "full" else arguments.stages
+    run = run_id(model=spec.identity, prompt=prompts.hash("infer"), sampling=asdict(sampling), stages=stages)
+    return Recipe(sampling, stages, run)
+
+
+def is_complete(made: Recipe, benchmark: Benchmark, target: SummarySet) -> bool:
+    """True if nothing is left to write, so that the model need not be loaded."""
+    with Journal(target.journal_path) as journal:
+        return (target.meta() or {}).get("run") == made.run and all(made.unit(record) in journal for record in benchmark.records)
+
+
+async def write_set(made: Recipe, arguments: GenerationArguments, model: Model, prompts: PromptSet, benchmark: Benchmark,
+                    target: SummarySet) -> None:
+    """Write all summaries of one (policy, benchmark, setting, seed) that are not there yet."""
+    write_json(target.meta_path, asdict(made) | {
+        "policy": model.name, "identity": model.identity, "served_model": model.endpoint.model,
+        "prompt_set": prompts.name, "prompt_hash": prompts.hash("infer"), "versions": installed_versions(),
+    })
+
+    async def work(record: UserRecord) -> dict:
+        slices = slices_of(benchmark, record, target.setting, made.stages)
+        written = await summarize(model.endpoint, model.tokenizer, prompts, slices, made.sampling, key=[record.id, target.setting])
+        return {"run": made.run, "record": record.id, "user": record.user} | written.row()
+
+    with Journal(target.journal_path) as journal:
+        await run_units(((made.unit(record), record) for record in benchmark.records), work, journal,
+                        label=f"{model.name} {benchmark.name} {target.setting} seed {target.seed}", total=len(benchmark.records),
+                        concurrency=arguments.concurrency, max_error_rate=arguments.max_error_rate)
+
+
+async def generate(arguments: GenerationArguments) -> None:
+    """All policies x benchmarks x settings x seeds; each policy is loaded once, and not at all if nothing is missing."""
+    prompts = PromptSet(arguments.prompt_set)
+    benchmarks = [load_benchmark(spec, arguments.limit) for spec in arguments.data]
+    for benchmark in benchmarks:
+        log.info("%s: %d users, %d with the target in the history", benchmark.name, len(benchmark.records), benchmark.leaked)
+    out = Path(arguments.out)
+    for spec in [ModelSpec.parse(text) for text in arguments.model]:
+        jobs = []
+        for benchmark in benchmarks:
+            for target in (SummarySet(out, spec.name, benchmark.name, x, seed) for x in arguments.settings for seed in arguments.seeds):
+                made = recipe(arguments, spec, prompts, target)
+                if not is_complete(made, benchmark, target):
+                    jobs.append((made, benchmark, target))
+        if not jobs:
+            log.info("%s: all summaries are there", spec.name)
+            continue
+        serve_arguments = ["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()]
+        async with open_model(spec, log_folder=out / "logs", arguments=serve_arguments, api_key_env=arguments.api_key_env,
+                              concurrency=arguments.concurrency) as model:
+            for made, benchmark, target in jobs:
+                await write_set(made, arguments, model, prompts, benchmark, target)
+
+
+def main() -> None:
+    parser = TrlParser(GenerationArguments, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    (arguments,) = parser.parse_args_and_config()
+    unknown = set(arguments.settings) - set(SETTINGS)
+    if unknown:
+        parser.error(f"--settings: unknown {', '.join(sorted(unknown))}; choose from {', '.join(SETTINGS)}")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with RunLock(arguments.out):
+        asyncio.run(generate(arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""From judgements to numbers: one score a record, then one row of results a cell, with intervals clustered by user and target."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alignxplore.journal import OK
+from alignxplore.judge import Judgement, correctness
+from alignxplore.records import content_hash
+from alignxplore.statistics import auc, cluster_rows, estimate
+
+if TYPE_CHECKING:
+    from cells import Cell, Question
+
+# What a summary that is bad format scores: it tells the downstream model nothing (choice), or it is wrong (paper).
+BAD_FORMAT_SCORE = {"choice": 0.5, "paper": 0.0}
+KEY = ("policy", "setting", "benchmark", "judge", "protocol")
+
+
+def score_rows(cell: "Cell", judge: str, protocol: str, answers: Sequence[Sequence[dict | None]]) -> list[dict]:
+    """One score a record of a cell.
+
+    Args:
+        answers: per question the journal rows of its judgements, in the order of its summaries; empty for fixed scores.
+
+    Returns:
+        Rows with `outcome` ok, bad_format, parse_failure or missing, and `value` in [0, 1] (None: missing).
+    """
+    rows = []
+    for i, question in enumerate(cell.questions):
+        found = {"value": cell.fixed[i], "outcome": "ok"} if cell.fixed else _score(question, protocol, answers[i])
+        if found["value"] is None:
+            found["outcome"] = "missing"
+        target = question.record.target
+        rows.append({"policy": cell.policy, "setting": cell.setting, "benchmark": cell.benchmark.name, "judge": judge, "protocol": protocol,
+                     "seed": cell.seed, "record": question.record.id, "user": question.record.user,
+                     "target": content_hash([target.query, target.chosen, target.rejected])} | found)
+    return rows
+
+
+def _score(question: "Question", protocol: str, answers: Sequence[dict | None]) -> dict:
+    if question.problem:
+        return {"value": BAD_FORMAT_SCORE[protocol], "outcome": "bad_format"}
+    given = [row for row in answers if row is not None and row["status"] == OK]
+    if not given:
+        return {"value": None, "outcome": "missing"}
+    if protocol == "paper":
+        right = [float(row["selection"] == f"Item {row['letter']}") for row in given]
+        unparsed = any(row["selection"] is None for row in given)
+        return {"value": sum(right) / len(right), "outcome": "parse_failure" if unparsed else "ok"}
+    judged = [Judgement(row["status"], row["p_chosen_first"], row["p_chosen_second"], row["mass"]) for row in given]
+    masses = [j.mass for j in judged if j.mass is not None]
+    return {
+        "value": sum(j.correct for j in judged) / len(judged), "outcome": "ok", "p": sum(j.p for j in judged) / len(judged),
+        "orders": [[j.p_chosen_first, j.p_chosen_second] for j in judged], "mass": sum(masses) / len(masses) if masses else None,
+        "dropped": sum(row.get("dropped", 0) for row in given),
+    }
+
+
+def result_rows(scores: Iterable[dict]) -> list[dict]:
+    """One row of results for each (policy, setting, benchmark, judge, protocol), in order of appearance."""
+    groups: dict[tuple, list[dict]] = defaultdict(list)
+    for row in scores:
+        groups[tuple(row[k] for k in KEY)].append(row)
+    return [_result(dict(zip(KEY, key)), rows) for key, rows in groups.items()]
+
+
+def values_by_record(rows: Iterable[dict]) -> dict[str, float]:
+    """Mean score of each record over generation seeds; records without any score are left out."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if row["value"] is not None:
+            values[row["record"]].append(row["value"])
+    return {record: float(np.mean(found)) for record, found in values.items()}
+
+
+def clusters_of(rows: Iterable[dict], records: Iterable[str]) -> np.ndarray:
+    """Cluster of each of `records`: connected by a shared user or target."""
+    place = {row["record"]: (row["user"], row["target"]) for row in rows}
+    users, targets = zip(*(place[record] for record in records))
+    return cluster_rows(users, targets)
+
+
+def _share(rows: Sequence[dict], outcome: str) -> float:
+    return sum(row["outcome"] == outcome for row in rows) / len(rows)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _result(key: dict, rows: list[dict]) -> dict:
+    values = values_by_record(rows)
+    overall = estimate(list(values.values()), clusters_of(rows, values) if values else [])
+    judged = [row for row in rows if row["outcome"] == "ok"]
+    pairs = [pair for row in judged for pair in row.get("orders", ())]
+    first, second = ([pair[i] for pair in pairs if pair[i] is not None] for i in (0, 1))
+    both = [pair for pair in pairs if None not in pair]
+    by_seed = defaultdict(list)
+    for row in rows:
+        by_seed[row["seed"]].append(row["value"])
+    seed_means = [mean for mean in map(_mean, by_seed.values()) if mean is not None]
+    return key | {
+        "n": overall.n, "accuracy": _number(overall.mean), "ci_low": _number(overall.low), "ci_high": _number(overall.high),
+        "clusters": overall.clusters,
+        "bad_format": _share(rows, "bad_format"), "parse_failures": _share(rows, "parse_failure"), "coverage": 1 - _share(rows, "missing"),
+        "accuracy_well_formed": _mean(row["value"] for row in judged),
+        "mean_p": _mean(row.get("p") for row in judged), "mass": _mean(row.get("mass") for row in judged),
+        "accuracy_chosen_first": _mean(correctness(p) for p in first), "accuracy_chosen_second": _mean(correctness(p) for p in second),
+        "flip_rate": _mean(float((a > 0.5) != (b > 0.5)) for a, b in both),
+        "auc": _number(auc([*first, *(1 - p for p in second)], [True] * len(first) + [False] * len(second))) if pairs else None,
+        "seeds": sorted(by_seed), "seed_spread": float(np.std(seed_means, ddof=1)) if len(seed_means) > 1 else None,
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
