@@ -1,0 +1,74 @@
+"""The options of `sft.py`: TRL's own, plus the data, the effective batch and what a machine without a GPU needs.
+
+Everything of TRL's SFTConfig and ModelConfig can stand in the YAML file or on the command line; the line wins.
+"""
+
+import os
+from dataclasses import dataclass, field
+
+import torch
+from accelerate import PartialState
+from trl import SFTConfig
+
+
+@dataclass
+class DataArguments:
+    """What to train on."""
+
+    train_data: str = field(
+        default="tokenized_dataset",
+        metadata={"help": "Folder written by prepare_dataset.py; or rows to prepare first: a JSONL file or a Hub data set."},
+    )
+    eval_data: str | None = field(default=None, metadata={"help": "The same for held-out rows (with --eval_strategy steps)."})
+
+
+@dataclass
+class TrainArguments(SFTConfig):
+    """SFTConfig whose batch is given as rows per optimizer step, whatever the number of processes.
+
+    Raises ValueError when the effective batch cannot be split over the processes.
+    """
+
+    effective_batch_size: int = field(
+        default=16,
+        metadata={"help": "Rows per optimizer step over all processes. Gradient accumulation is derived from it, so that the "
+                          "training does not change with the number of GPUs."},
+    )
+    per_device_train_batch_size: int = field(
+        default=1, metadata={"help": "Most rows in one forward pass of one process; lowered where it does not divide the batch."}
+    )
+
+    def __post_init__(self):
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        if self.gradient_accumulation_steps != 1:
+            raise ValueError("gradient_accumulation_steps is derived; set effective_batch_size (rows per optimizer step) instead")
+        if self.effective_batch_size % processes:
+            raise ValueError(f"effective_batch_size {self.effective_batch_size} cannot be split over {processes} processes; "
+                             f"use a multiple of {processes}")
+        rows = self.effective_batch_size // processes
+        self.per_device_train_batch_size = max(n for n in range(1, self.per_device_train_batch_size + 1) if rows % n == 0)
+        self.gradient_accumulation_steps = rows // self.per_device_train_batch_size
+        if self.save_strategy == "steps" and self.save_steps % self.logging_steps:
+            raise ValueError(f"save_steps {self.save_steps} must be a multiple of logging_steps {self.logging_steps}; otherwise a "
+                             "resumed run would average its log lines over other steps")
+        if self.save_total_limit == 1:
+            raise ValueError("save_total_limit 1 deletes the only complete checkpoint before the next one is complete; use 2 or more")
+        if not torch.accelerator.is_available():
+            self._use_cpu()
+        super().__post_init__()
+
+    def _use_cpu(self):
+        """What accelerate and DeepSpeed need on a machine without an accelerator; both fail silently or late without it."""
+        self.use_cpu, self.bf16, self.fp16 = True, False, False
+        if "WORLD_SIZE" not in os.environ or not self.deepspeed:
+            return
+        import deepspeed
+
+        # Its shared-memory collectives would be compiled for a minute with g++; gloo does the same without.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        # With --deepspeed and use_cpu, accelerate takes each process for a run of its own unless its state is made
+        # beforehand, and that only happens with gloo while this variable is set.
+        os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
+        PartialState(backend="gloo")
+        del os.environ["ACCELERATE_USE_DEEPSPEED"]
+        self.accelerator_config = {"use_configured_state": True}

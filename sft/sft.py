@@ -1,0 +1,139 @@
+"""Full-parameter SFT (or LoRA with --use_peft) of a causal model on prompt/completion rows: TRL, plain, DDP or DeepSpeed ZeRO.
+
+    python sft.py --config configs/tiny.yaml --train_data rows.jsonl --output_dir out          # one process, also on a CPU
+    bash sft.sh                                                                                # all GPUs, the 8B settings
+    NPROC=2 bash sft.sh --config configs/tiny.yaml --deepspeed configs/zero3.json ...          # several processes
+
+Every option of TRL's SFTConfig and ModelConfig can stand in the YAML and on the command line (the line wins). Run the
+same command again after a kill: it goes on from the last complete checkpoint; a finished run is not redone.
+Comes after prepare_dataset.py; the folder it writes is the policy that verl/ trains further and eval/ measures.
+"""
+
+import os
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from configuration import DataArguments, TrainArguments
+from datasets import Dataset, disable_progress_bars
+from prepare_dataset import MANIFEST, PrepareError, load_prepared, prepare
+from run_folder import RunError, RunFolder, git_commit, model_card, model_identity, versions
+from trainer import Progress, Trainer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback
+from trl import ModelConfig, TrlParser, get_peft_config
+
+from alignxplore.journal import RunLock, RunLocked
+from alignxplore.records import RecordError
+
+# What decides the result of a run, apart from data and model; a run is resumed with the same values only.
+SETTINGS = ("effective_batch_size", "learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "max_steps", "optim",
+            "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "seed", "data_seed", "max_length", "packing", "loss_type", "bf16")
+
+
+def say(*words: object) -> None:
+    """Print from the first process only."""
+    if os.environ.get("RANK", "0") == "0":
+        print("[sft]", *words, flush=True)
+
+
+def load_rows(source: str, tokenizer: PreTrainedTokenizerBase, args: TrainArguments, name: str) -> tuple[Dataset, dict]:
+    """A prepared set as it is; other rows are prepared into the output folder by the first process, while the others wait."""
+    if not (Path(source) / MANIFEST).is_file():
+        if Path(source).is_dir():
+            raise PrepareError(f"{source}: a folder without {MANIFEST}; it was not written, or not finished, by prepare_dataset.py")
+        prepared = Path(args.output_dir) / f"{name}_data"
+        with args.main_process_first(desc=f"prepare {name} rows"):
+            prepare([source], tokenizer, prepared, args.max_length)
+        source = str(prepared)
+    rows, manifest = load_prepared(source, tokenizer)
+    lengths = rows.with_format("arrow")["input_ids"].combine_chunks().value_lengths().to_pylist()
+    fitting = [i for i, length in enumerate(lengths) if length <= args.max_length]
+    if len(fitting) < len(rows):
+        manifest = manifest | {"dropped_too_long": manifest["dropped_too_long"] + len(rows) - len(fitting), "rows": len(fitting),
+                               "tokens": sum(lengths[i] for i in fitting)}
+        rows = rows.select(fitting).flatten_indices()
+    say(f"{name} data: {manifest['rows']:,} rows, {manifest['tokens']:,} tokens, {manifest['dropped_too_long']:,} rows dropped as too long")
+    return rows, manifest
+
+
+def run_settings(args: TrainArguments, model: ModelConfig, manifest: dict) -> dict:
+    """The identity of this run (see SETTINGS)."""
+    peft = {"r": model.lora_r, "alpha": model.lora_alpha, "dropout": model.lora_dropout, "modules": model.lora_target_modules}
+    values = {name: getattr(args, name) for name in SETTINGS} | {"lr_scheduler_type": str(args.lr_scheduler_type.value),
+                                                                 "optim": str(getattr(args.optim, "value", args.optim))}
+    return {"model": model_identity(model.model_name_or_path, model.model_revision), "data": manifest["identity"], **values,
+            "dtype": args.model_init_kwargs["dtype"], "peft": peft if model.use_peft else None}
+
+
+def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
+    """One run, from the start or from the last complete checkpoint."""
+    first = args.process_index == 0
+    run = RunFolder(args.output_dir)
+    started = time.monotonic()
+    args.model_init_kwargs = {"dtype": "float32" if args.use_cpu else model.dtype, "revision": model.model_revision,
+                              "attn_implementation": model.attn_implementation}
+    args.completion_only_loss = True
+    # Prepared rows carry their labels. Only packing needs TRL's preparation, and that leaves labels as they are.
+    args.dataset_kwargs = {"skip_prepare_dataset": not args.packing}
+    tokenizer = AutoTokenizer.from_pretrained(model.model_name_or_path, revision=model.model_revision)
+    rows, manifest = load_rows(data.train_data, tokenizer, args, "train")
+    held_out = load_rows(data.eval_data, tokenizer, args, "eval")[0] if data.eval_data else None
+    settings = run_settings(args, model, manifest)
+    if first:
+        run.claim(settings)
+    if run.summary():
+        say(f"{args.output_dir}: this run is finished (summary.json); nothing to do")
+        return
+    with args.main_process_first(desc="clean"):
+        torn = run.clean() if first else []
+    checkpoint = run.last_complete()
+
+    trainer = Trainer(run=run, model=model.model_name_or_path, args=args, train_dataset=rows, eval_dataset=held_out,
+                      processing_class=tokenizer, peft_config=get_peft_config(model))
+    if trainer.accelerator.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
+        raise RunError(f"accelerate sees {trainer.accelerator.num_processes} process(es), the launcher started "
+                       f"{os.environ['WORLD_SIZE']}: they would train apart and overwrite each other; check --deepspeed and use_cpu")
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Progress(run, args.effective_batch_size * manifest["tokens"] / len(trainer.train_dataset)))
+    say(f"{trainer.get_num_trainable_parameters():,} trained parameters, {next(trainer.model.parameters()).dtype}, "
+        f"{args.device.type}, {trainer.accelerator.num_processes} process(es), {args.effective_batch_size} rows a step = "
+        f"{args.per_device_train_batch_size} x {args.gradient_accumulation_steps} x {trainer.accelerator.num_processes}")
+    say(f"resuming from {checkpoint.name}" if checkpoint else "starting", *([f"(deleted {', '.join(torn)}: torn by a kill)"] if torn else []))
+
+    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.save_model(args.output_dir)
+    trainer.accelerator.wait_for_everyone()
+    if first:
+        last = next(entry for entry in reversed(trainer.state.log_history) if "loss" in entry)
+        summary = {"settings": settings, "data": manifest, "processes": trainer.accelerator.num_processes,
+                   "result": {"steps": trainer.state.global_step, "last_loss": last["loss"], "train_loss": result.training_loss,
+                              "seconds": round(time.monotonic() - started, 1), "resumed_from": checkpoint.name if checkpoint else None},
+                   "versions": versions(), "commit": git_commit()}
+        run.finish(summary, model_card(summary))
+        say(f"finished: {args.output_dir}, {summary['result']['steps']} steps, loss {last['loss']:.4f}, {summary['result']['seconds']:.0f} s")
+
+
+def main() -> None:
+    disable_progress_bars()
+    parser = TrlParser((DataArguments, TrainArguments, ModelConfig), usage="%(prog)s --config FILE [--option value ...]",
+                       description="SFT on prompt/completion rows. Options marked by TRL and transformers follow ours.")
+    try:
+        data, args, model = parser.parse_args_and_config()
+    except ValueError as error:
+        sys.exit(f"sft.py: {error}")
+    try:
+        with ExitStack() as stack:
+            if args.process_index == 0:
+                stack.enter_context(RunLock(args.output_dir))
+            train(data, args, model)
+    except (PrepareError, RecordError, RunError, RunLocked) as error:
+        sys.exit(f"sft.py: {error}")
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
