@@ -33,7 +33,8 @@ class Sampling:
 
 @dataclass(frozen=True)
 class StageSummary:
-    """What one stage wrote. `dropped` interactions did not fit its prompt; `problem` names the bad format (None: well-formed); `tokens` counts the answer's tokens."""
+    """What one stage wrote. `problem` names the bad format (None: well-formed); `dropped` counts the oldest interactions
+    that did not fit the prompt; `tokens` counts the answer's tokens."""
 
     text: str
     reasoning: str

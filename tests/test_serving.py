@@ -1,0 +1,293 @@
+"""Starting and stopping a server: with a stand-in executable for what can go wrong, and (slow) with real vLLM and a tiny Qwen3."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from alignxplore import serving
+from alignxplore.endpoint import Endpoint
+from alignxplore.judge import Judge, JudgeError, ask_paper, find_letters
+from alignxplore.prompts import PromptSet
+from alignxplore.records import Interaction
+from alignxplore.serving import ServerError, serve, start, stop, wait_ready
+from alignxplore.summarize import Sampling, summarize
+
+# Serves /health and starts a child that would outlive it; `MODE` says how it misbehaves.
+STAND_IN = """#!{python}
+import json, os, signal, subprocess, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+mode, arguments = os.environ.get("MODE", ""), sys.argv[1:]
+if mode == "dies":
+    print("\\n".join(f"line {{i}}" for i in range(40)) + "\\nValueError: no such model", flush=True)
+    sys.exit(3)
+child = subprocess.Popen(["sleep", "600"])
+print(json.dumps({{"child": child.pid, "arguments": arguments, "environment": dict(os.environ)}}), flush=True)
+if mode == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+class Health(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+HTTPServer(("127.0.0.1", int(arguments[arguments.index("--port") + 1])), Health).serve_forever()
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """An executable named vllm that is not vLLM; returns the path of the server's log."""
+    script = tmp_path / "vllm"
+    script.write_text(STAND_IN.format(python=sys.executable))
+    script.chmod(0o755)
+    monkeypatch.setattr(serving.shutil, "which", lambda *_, **__: str(script))
+    return tmp_path / "logs" / "serve.log"
+
+
+def first_line(log):
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if log.exists() and log.read_text().endswith("\n"):
+            return json.loads(log.read_text().splitlines()[0])
+        time.sleep(0.05)
+    raise AssertionError("the stand-in never started")
+
+
+def gone(pids, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        left = [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
+        if not left:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_serves_for_the_length_of_a_block(stand_in, monkeypatch):
+    monkeypatch.setattr(serving, "on_cpu", lambda: True)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    with serve("org/model", log_path=stand_in, revision="abc", arguments=("--max-model-len", "512", "--block-size", "64")) as url:
+        said = first_line(stand_in)
+        arguments = said["arguments"]
+        assert arguments[:2] == ["serve", "org/model"] and url == f"http://127.0.0.1:{arguments[arguments.index('--port') + 1]}/v1"
+        assert arguments[arguments.index("--host") + 1] == "127.0.0.1" and arguments[arguments.index("--revision") + 1] == "abc"
+        assert arguments[-4:] == ["--max-model-len", "512", "--block-size", "64"]  # ours come last, and win
+        assert "--enforce-eager" in arguments and said["environment"]["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+        assert said["environment"]["OMP_NUM_THREADS"] == "7"  # what the user set wins
+        assert psutil.pid_exists(said["child"])
+    assert gone([said["child"]])
+
+
+def test_no_cpu_settings_beside_a_gpu_build(stand_in, monkeypatch):
+    monkeypatch.setattr(serving, "on_cpu", lambda: False)
+    with serve("m", log_path=stand_in):
+        said = first_line(stand_in)
+    assert "--dtype" not in said["arguments"] and "VLLM_CPU_OMP_THREADS_BIND" not in said["environment"]
+
+
+def test_an_error_in_the_block_still_stops_the_server(stand_in):
+    with pytest.raises(KeyboardInterrupt), serve("m", log_path=stand_in):
+        child = first_line(stand_in)["child"]
+        raise KeyboardInterrupt
+    assert gone([child])
+
+
+def test_a_stubborn_server_is_killed_after_its_grace(stand_in, monkeypatch):
+    monkeypatch.setenv("MODE", "stubborn")
+    process, url = start("m", log_path=stand_in)
+    wait_ready(process, url, log_path=stand_in)
+    child, began = first_line(stand_in)["child"], time.monotonic()
+    stop(process, grace=0.5)
+    assert process.poll() == -signal.SIGKILL and gone([child]) and time.monotonic() - began < 5
+
+
+def test_what_a_dead_leader_left_behind_is_stopped_too(stand_in):
+    process, url = start("m", log_path=stand_in)
+    wait_ready(process, url, log_path=stand_in)
+    child = first_line(stand_in)["child"]
+    process.kill()
+    process.wait()
+    assert not gone([child], 0.3)
+    stop(process)
+    assert gone([child])
+    stop(process)  # twice does no harm
+
+
+def test_a_server_that_ends_is_an_error_with_the_end_of_its_log(stand_in, monkeypatch):
+    monkeypatch.setenv("MODE", "dies")
+    with pytest.raises(ServerError) as caught, serve("m", log_path=stand_in):
+        pass
+    message = str(caught.value)
+    assert "ended with code 3" in message and str(stand_in) in message and message.endswith("ValueError: no such model")
+    assert "line 39" in message and "line 3\n" not in message
+
+
+def test_a_server_that_is_never_ready(stand_in, unused_tcp_port):
+    process, _ = start("m", log_path=stand_in)
+    first_line(stand_in)
+    with pytest.raises(ServerError, match="was not ready after 1 s"):
+        wait_ready(process, f"http://127.0.0.1:{unused_tcp_port}/v1", log_path=stand_in, limit=0.6)
+    stop(process)
+
+
+def test_an_http_proxy_does_not_stand_between(stand_in, monkeypatch, unused_tcp_port):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{unused_tcp_port}")
+    process, url = start("m", log_path=stand_in)
+    try:
+        wait_ready(process, url, log_path=stand_in, limit=10)
+    finally:
+        stop(process)
+
+
+def test_vllm_missing_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(serving.shutil, "which", lambda *_, **__: None)
+    with pytest.raises(ServerError, match="vllm is not installed in this environment; install the requirements or give the URL"):
+        start("m", log_path=tmp_path / "log")
+
+
+PARENT = """
+import json, sys, time
+from alignxplore import serving
+if sys.argv[3]:
+    serving.shutil.which = lambda *_, **__: sys.argv[3]
+process, url = serving.start(sys.argv[1], log_path=sys.argv[2], arguments=json.loads(sys.argv[4]))
+print(process.pid, flush=True)
+serving.wait_ready(process, url, log_path=sys.argv[2])
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@contextmanager
+def parent(model, log, executable="", arguments=()):
+    """A process of its own that serves; yields it and the pid of its server."""
+    command = [sys.executable, "-c", PARENT, str(model), str(log), executable, json.dumps(arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    server = int(process.stdout.readline())
+    try:
+        yield process, server
+    finally:
+        process.kill()
+        process.wait()
+        for pid in family(server):
+            os.kill(pid, signal.SIGKILL)
+
+
+def family(server):
+    """The server, everything it started, and everything in its session."""
+    found = {p.pid for p in psutil.process_iter() if p.status() != psutil.STATUS_ZOMBIE and os.getsid(p.pid) == server}
+    if server in found:
+        found |= {p.pid for p in psutil.Process(server).children(recursive=True)}
+    return found
+
+
+def test_a_killed_parent_leaves_no_server_behind(stand_in):
+    with parent("m", stand_in, str(stand_in.parent.parent / "vllm")) as (process, server):
+        assert process.stdout.readline() == "ready\n" and len(family(server)) == 2
+        process.send_signal(signal.SIGKILL)
+        assert gone([server])
+
+
+@pytest.fixture(scope="module")
+def tiny_qwen3(tmp_path_factory, tokenizer):
+    """A randomly initialised Qwen3 of 0.1 million parameters with the shared tokenizer."""
+    import torch
+    from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    config = Qwen3Config(vocab_size=-(-len(tokenizer) // 64) * 64, hidden_size=64, intermediate_size=128, num_hidden_layers=2, head_dim=32,
+                         num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=4096, tie_word_embeddings=True,
+                         initializer_range=0.15, bos_token_id=None, eos_token_id=eos, pad_token_id=pad, dtype="float32")
+    model = Qwen3ForCausalLM(config).float().eval()
+    model.generation_config = GenerationConfig(eos_token_id=eos, pad_token_id=pad)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder, model
+
+
+ARGUMENTS = ("--max-model-len", "1024", "--max-num-seqs", "32")
+ITEM = Interaction("a quiet film by the sea", "a loud film with cars", "Which film?")
+
+
+def reference(model, tokenizer, prompts, summary, a, b):
+    """(P(A), P(B)) by transformers over the whole vocabulary, at the position where the judge reads."""
+    import torch
+
+    letters = find_letters(tokenizer)
+    messages = [*prompts.judge(summary, ITEM.query, a, b), {"role": "assistant", "content": letters.prefill}]
+    ids = tokenizer.apply_chat_template(messages, continue_final_message=True, tokenize=True, return_dict=False, enable_thinking=False)
+    with torch.no_grad():
+        p = model(torch.tensor([ids])).logits[0, -1].softmax(-1)
+    return [float(p[i]) for i in letters.tokens]
+
+
+@pytest.mark.slow
+async def test_real_vllm(tiny_qwen3, tokenizer, tmp_path):
+    """Both ways of asking agree with transformers; a random model is refused as a judge; nothing is left running."""
+    folder, model = tiny_qwen3
+    prompts = PromptSet()
+    with serve(str(folder), log_path=tmp_path / "serve.log", arguments=ARGUMENTS) as url:
+        mine = {p.pid for p in psutil.Process().children(recursive=True)}
+        async with Endpoint(url) as endpoint:
+            assert endpoint.root == str(folder) and endpoint.max_model_len == 1024
+            judge = Judge(endpoint, tokenizer, prompts)
+            (a1, b1), (a2, b2) = (reference(model, tokenizer, prompts, "Likes the sea.", *pair)
+                                  for pair in ((ITEM.chosen, ITEM.rejected), (ITEM.rejected, ITEM.chosen)))
+            found = await judge.score("Likes the sea.", ITEM, "k")
+            assert judge._reads_ids is True
+            assert found.orders == pytest.approx((a1 / (a1 + b1), b2 / (a2 + b2)), abs=1e-4)
+            assert found.mass == pytest.approx((a1 + b1 + a2 + b2) / 2, rel=1e-3)
+
+            older = Judge(endpoint, tokenizer, prompts)
+            older._reads_ids = False  # as with a server that does not know the field
+            again = await older.score("Likes the sea.", ITEM, "k")
+            assert again.orders == pytest.approx(found.orders, abs=1e-4)
+            assert again.mass <= found.mass + 1e-6  # a letter outside the twenty best is not in it
+
+            with pytest.raises(JudgeError, match="is no judge: only .* most probable: "):
+                await judge.check([("Likes the sea.", ITEM)])
+            too_long = await judge.score("the sea " * 3000, ITEM, "k")
+            assert too_long.status == "request_error" and "1024" in too_long.error
+            sampled = [await ask_paper(judge, "Likes the sea.", ITEM, "k") for _ in range(2)]
+            assert sampled[0].ok and sampled[0] == sampled[1]
+
+            sampling = Sampling(max_tokens=24, seed=1)
+            chains = [await summarize(endpoint, tokenizer, prompts, [[ITEM] * 3, [ITEM] * 90], sampling, "u") for _ in range(2)]
+            assert chains[0] == chains[1] and chains[0].status == "ok"  # the seed decides
+            first, second = chains[0].stages
+            assert first.dropped == 0 and 0 < second.dropped < 90 and 0 < first.tokens <= 24
+            counted = await endpoint.chat(prompts.infer([ITEM] * 3), max_tokens=1, chat_template_kwargs={"enable_thinking": True})
+            assert counted["usage"]["prompt_tokens"] == first.prompt_tokens  # we count what the server counts
+            together = await asyncio.gather(*(judge.score("Likes the sea.", ITEM, i) for i in range(40)))
+            assert all(other.orders == pytest.approx(found.orders, abs=1e-4) for other in together)
+    assert gone(mine, 30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [2.0, 12.0, None])
+def test_a_killed_parent_leaves_no_vllm_behind(tiny_qwen3, tmp_path, moment):
+    """kill -9 of the parent while vLLM imports, while its engine starts, and when it serves."""
+    with parent(tiny_qwen3[0], tmp_path / "serve.log", arguments=ARGUMENTS) as (process, server):
+        if moment is None:
+            assert process.stdout.readline() == "ready\n"
+        else:
+            time.sleep(moment)
+        pids = family(server)
+        assert server in pids and (moment is not None or len(pids) > 1)
+        process.send_signal(signal.SIGKILL)
+        assert gone(pids, 60), [psutil.Process(p).cmdline() for p in pids if psutil.pid_exists(p)]
+        assert not family(server)
+
+
+@pytest.mark.slow
+def test_a_folder_without_a_model_says_so(tmp_path):
+    with pytest.raises(ServerError, match=r"(?s)vllm serve ended with code 1; see .*serve\.log"), serve(str(tmp_path), log_path=tmp_path / "serve.log"):
+        pass
