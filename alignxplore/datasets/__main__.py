@@ -91,11 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     make = commands.add_parser("build", help="raw files → benchmark file", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     make.add_argument("name", choices=[name for name, dataset in DATASETS.items() if dataset.module], metavar="NAME",
                       help="one of: %(choices)s")
-    make.add_argument("--raw", required=True, type=Path, metavar="DIR", help="folder of the official files, in any of their layouts")
+    make.add_argument("--raw", required=True, type=Path, metavar="DIR", help="folder of the official files, any layout")
     make.add_argument("--out", required=True, type=Path, metavar="FILE", help="benchmark file to write, e.g. movielens_upi.jsonl")
     make.add_argument("--protocol", default="published",
-                      help="where rejected items come from. published: as in the paper's benchmark; matched: as popular (answers: "
-                           "as long) as the chosen one, so that neither gives it away; reviewed (amazon): any reviewed item")
+                      help="where rejected items come from. published: as in the paper's benchmark; matched: as popular "
+                           "(answers: as long) as the chosen one, so that this gives nothing away; reviewed (amazon): any item "
+                           "that somebody reviewed")
     make.add_argument("--min-interactions", type=int, metavar="N",
                       help="keep users with at least N, the target included (none: the published value, see describe)")
     make.add_argument("--users", type=int, metavar="N", help="a sample of N users, drawn by seed (none: all)")

@@ -94,7 +94,8 @@ class Job:
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
                     if not latin_1:
-                        raise RecordError(f"byte {error.start + 1} is not UTF-8; convert it with iconv -t UTF-8", path, number) from None
+                        remedy = f"byte {error.start + 1} is not UTF-8; convert it with iconv -t UTF-8"
+                        raise RecordError(remedy, path, number) from None
                     text = line.decode("latin-1")
                 yield number, text.rstrip("\r\n")
             bar.update(raw.tell() - bar.n)
@@ -147,6 +148,7 @@ class UserGroups:
 def take(examples: Iterable[Example], job: Job) -> Iterator[Example]:
     """The first `job.users` examples (all without it), counted as kept."""
     kept = 0
-    for kept, example in enumerate(islice(examples, job.users), 1):
+    for example in islice(examples, job.users):
         yield example
+        kept += 1
     job.counts["users kept"] = kept

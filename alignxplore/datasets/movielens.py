@@ -29,7 +29,7 @@ def build(job: Job) -> Iterator[Example]:
             for key, title, genres in _films(found[0].parent / films, job):
                 job.counts["films read"] += 1
                 catalogue.add(key, f"Title: {title}, Genres: {genres}")
-            return build_records(_events(found[0], separator, catalogue, job), catalogue, "taken", job)
+            return build_records(_events(found[0], separator, catalogue, job), catalogue, job, pool="taken", ties="item")
     raise job.unknown_layout()
 
 

@@ -19,8 +19,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from alignxplore.datasets.building import Example, Job, Popularity, UserGroups, temporary_text
 from alignxplore.records import Interaction, UserRecord, hash_seed
@@ -29,86 +30,92 @@ NEIGHBOURS = 5  # how many of the next more (or less) popular items a matched ne
 
 
 class Catalogue:
-    """Items by key, their texts on disk. Items with the same text are one item, for no reader could tell them apart."""
+    """Items by key, numbered as they are added; their texts lie on disk.
+
+    Attributes:
+        index: key → number of the item.
+        twin: number of the item → number of the first item with the same text, for no reader can tell these apart.
+    """
 
     def __init__(self, scratch: Path | None):
         self.index: dict[str, int] = {}
+        self.twin = array("L")
         self._by_text: dict[int, int] = {}
         self._file = tempfile.TemporaryFile("w+b", dir=scratch)  # noqa: SIM115 (it lives as long as the catalogue)
         self._ends = array("Q", [0])
         self.text = lru_cache(maxsize=1 << 16)(self._text)
 
     def __len__(self) -> int:
-        return len(self._ends) - 1
+        return len(self.twin)
 
     def add(self, key: str, text: str) -> None:
         """Add an item; a key that is already there keeps its first text."""
         if key in self.index:
             return
+        item = self.index[key] = len(self)
         data = text.encode("utf-8", "surrogatepass")
-        digest = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
-        if digest not in self._by_text:
-            self._by_text[digest] = len(self)
-            self._file.seek(self._ends[-1])
-            self._file.write(data)
-            self._ends.append(self._ends[-1] + len(data))
-        self.index[key] = self._by_text[digest]
+        self.twin.append(self._by_text.setdefault(int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big"), item))
+        self._file.seek(self._ends[-1])
+        self._file.write(data)
+        self._ends.append(self._ends[-1] + len(data))
 
     def _text(self, item: int) -> str:
         self._file.seek(self._ends[item])
         return self._file.read(self._ends[item + 1] - self._ends[item]).decode("utf-8", "surrogatepass")
 
 
-class Sampler(Protocol):
-    """Draws a rejected item for a chosen one, none of `banned`; None when there is no fitting item."""
+class Sampler:
+    """Draws a rejected item for a chosen one, from a pool, uniformly.
 
-    def __call__(self, chosen: int, banned: set[int], draw: random.Random) -> int | None: ...
+    Args:
+        pool: items to draw from.
+        twin: item → the first item with its text; what is banned is banned under all its numbers.
+    """
+
+    def __init__(self, pool: Sequence[int], twin: Sequence[int]):
+        self.pool, self.twin = pool, twin
+
+    def draw(self, chosen: int, banned: set[int], dice: random.Random) -> int | None:
+        """An item whose twin is not in `banned`; None when there is no fitting one."""
+        return self._pick(0, len(self.pool), banned, dice)
+
+    def _pick(self, low: int, high: int, banned: set[int], dice: random.Random) -> int | None:
+        """One of pool[low:high] that is not banned, each with the same chance."""
+        for _ in range(16 if high > low else 0):
+            item = self.pool[dice.randrange(low, high)]
+            if self.twin[item] not in banned:
+                return item
+        rest = list(self._free(range(low, high), banned))
+        return dice.choice(rest) if rest else None
+
+    def _free(self, places: range, banned: set[int]) -> Iterator[int]:
+        return (self.pool[place] for place in places if self.twin[self.pool[place]] not in banned)
 
 
-def uniform(pool: Sequence[int]) -> Sampler:
-    """Any item of the pool with the same chance."""
+class MatchedSampler(Sampler):
+    """Draws an item that as many others took as the chosen one, or a fair coin's choice of more or less popular."""
 
-    def sample(chosen: int, banned: set[int], draw: random.Random) -> int | None:
-        return _pick(pool, 0, len(pool), banned, draw)
+    def __init__(self, pool: Sequence[int], twin: Sequence[int], popularity: Sequence[int]):
+        super().__init__(sorted(pool, key=lambda item: (popularity[item], item)), twin)
+        self.popularity = popularity
+        self.counts = [popularity[item] for item in self.pool]
 
-    return sample
-
-
-def matched(pool: Sequence[int], popularity: Sequence[int]) -> Sampler:
-    """An item as popular as the chosen one is among the other users, or a fair coin's choice of more or less popular."""
-    ranked = sorted(pool, key=lambda item: (popularity[item], item))
-    counts = [popularity[item] for item in ranked]
-
-    def sample(chosen: int, banned: set[int], draw: random.Random) -> int | None:
-        others = popularity[chosen] - 1
-        low, high = bisect_left(counts, others), bisect_right(counts, others)
-        same = _pick(ranked, low, high, banned, draw)
+    def draw(self, chosen: int, banned: set[int], dice: random.Random) -> int | None:
+        """See `Sampler.draw`. The most popular items have no match: without items on both sides no coin is fair."""
+        others = self.popularity[chosen] - 1
+        low, high = bisect_left(self.counts, others), bisect_right(self.counts, others)
+        same = self._pick(low, high, banned, dice)
         if same is not None:
             return same
-        above, below = (
-            list(islice((ranked[place] for place in places if ranked[place] not in banned), NEIGHBOURS))
-            for places in (range(high, len(ranked)), range(low - 1, -1, -1))
-        )
-        # Without both sides the coin could not be fair: the most popular items have no match.
-        return draw.choice(above if draw.random() < 0.5 else below) if above and below else None
-
-    return sample
+        above = list(islice(self._free(range(high, len(self.pool)), banned), NEIGHBOURS))
+        below = list(islice(self._free(range(low - 1, -1, -1), banned), NEIGHBOURS))
+        return dice.choice(above if dice.random() < 0.5 else below) if above and below else None
 
 
-def _pick(pool: Sequence[int], low: int, high: int, banned: set[int], draw: random.Random) -> int | None:
-    """One of pool[low:high] that is not banned, each with the same chance; None when all of them are banned."""
-    if low == high:
-        return None
-    for _ in range(16):
-        item = pool[draw.randrange(low, high)]
-        if item not in banned:
-            return item
-    rest = [item for item in (pool[place] for place in range(low, high)) if item not in banned]
-    return draw.choice(rest) if rest else None
-
-
-def order_events(events: Iterable[tuple[str, int, int]], job: Job, items: int) -> tuple[Iterator[tuple[str, list[int]]], array, int]:
-    """Group events by user on disk, sort each user's by time (ties by item), keep the first of each item.
+def order_events(
+    events: Iterable[tuple[str, int, int]], twin: Sequence[int], ties: str, job: Job
+) -> tuple[Iterator[tuple[str, list[int]]], array, int]:
+    """Group events by user on disk, sort each user's by time, keep the first of what the user took repeatedly.
 
     Returns:
         an iterator over (user, items in order) of the job's split in hash order, the number of users per item (over
@@ -117,13 +124,16 @@ def order_events(events: Iterable[tuple[str, int, int]], job: Job, items: int) -
     groups = UserGroups(job.seed, job.scratch)
     for user, time, item in events:
         groups.add(user, f"{time} {item}")
-    popularity, users = array("L", [0]) * items, 0
+    popularity, users = array("L", [0]) * len(twin), 0
     ordered = temporary_text(job.scratch)
     for user, rows in groups:
         users += 1
-        taken = sorted((int(time), int(item)) for time, item in (row.split(" ") for row in rows))
-        unique = list(dict.fromkeys(item for _, item in taken))
-        job.counts["dropped: the user took the same item before"] += len(taken) - len(unique)
+        taken = [(int(time), int(item)) for time, item in (row.split(" ") for row in rows)]
+        taken.sort(key=None if ties == "item" else itemgetter(0))
+        items = list(dict.fromkeys(item for _, item in taken))
+        unique = _first_of_twins(items, twin)
+        job.counts["dropped: the user took the same item before"] += len(taken) - len(items)
+        job.counts["dropped: the user took an item with the same text before"] += len(items) - len(unique)
         for item in unique:
             popularity[item] += 1
         if not job.wanted(user):
@@ -136,6 +146,13 @@ def order_events(events: Iterable[tuple[str, int, int]], job: Job, items: int) -
     return _read_ordered(ordered), popularity, users
 
 
+def _first_of_twins(items: list[int], twin: Sequence[int]) -> list[int]:
+    first: dict[int, int] = {}
+    for item in items:
+        first.setdefault(twin[item], item)
+    return list(first.values())
+
+
 def _read_ordered(file: TextIO) -> Iterator[tuple[str, list[int]]]:
     with file:
         file.seek(0)
@@ -144,33 +161,44 @@ def _read_ordered(file: TextIO) -> Iterator[tuple[str, list[int]]]:
             yield user, [int(item) for item in items.split(" ")]
 
 
-def build_records(events: Iterable[tuple[str, int, int]], catalogue: Catalogue, pool: str, job: Job) -> Iterator[Example]:
+def build_records(
+    events: Iterable[tuple[str, int, int]], catalogue: Catalogue, job: Job, *, pool: str, ties: str
+) -> Iterator[Example]:
     """Records of all users, negatives drawn by the job's protocol.
 
     Args:
-        events: (user, time, item index in the catalogue), in any order. Consumed before the first record is yielded.
+        events: (user, time, item's number in the catalogue). Consumed before the first record is yielded.
         pool: what `published` draws from, "catalogue" (any item) or "taken" (items that some user took).
+        ties: what orders events of a user at the same time, "item" (the order of rows does not matter then) or "row".
     """
-    ordered, popularity, job.counts["users read"] = order_events(events, job, len(catalogue))
+    twin = catalogue.twin
+    ordered, popularity, job.counts["users read"] = order_events(events, twin, ties, job)
     taken = [item for item, count in enumerate(popularity) if count]
     job.counts["items in the catalogue"], job.counts["items taken by a user"] = len(catalogue), len(taken)
     if job.protocol == "matched":
-        sample = matched(taken, popularity)
+        sampler = MatchedSampler(taken, twin, popularity)
     else:
-        sample = uniform(range(len(catalogue)) if job.protocol == "published" and pool == "catalogue" else taken)
+        sampler = Sampler(range(len(catalogue)) if job.protocol == "published" and pool == "catalogue" else taken, twin)
     for user, items in ordered:
-        draw, banned, history = random.Random(hash_seed(job.seed, job.dataset.name, user)), set(items), []
+        dice, banned, pairs = random.Random(hash_seed(job.seed, job.dataset.name, user)), {twin[item] for item in items}, []
         for item in items:
-            rejected = sample(item, banned, draw)
+            rejected = sampler.draw(item, banned, dice)
             if rejected is None:
                 job.counts["dropped: no item to set against it"] += 1
                 continue
-            banned.add(rejected)  # never twice, so that a rejected target does not stand in the history
-            history.append((item, rejected))
-        if len(history) < 2:
-            job.counts["users dropped: fewer than 2 interactions with an alternative"] += 1
-            continue
-        job.counts["interactions kept"] += len(history)
-        pairs = [Interaction(catalogue.text(a), catalogue.text(b), job.dataset.default_query) for a, b in history]
-        chosen, rejected = history[-1]
-        yield Example(UserRecord(user, tuple(pairs[:-1]), pairs[-1]), Popularity(popularity[chosen] - 1, popularity[rejected]))
+            banned.add(twin[rejected])  # never twice, so that a rejected target does not stand in the history
+            pairs.append((item, rejected))
+        yield from finish(user, pairs, catalogue, popularity, job)
+
+
+def finish(
+    user: str, pairs: list[tuple[int, int]], catalogue: Catalogue, popularity: Sequence[int], job: Job
+) -> Iterator[Example]:
+    """The record of a user's (chosen, rejected) items, the last one the target; nothing when fewer than 2 are left."""
+    if len(pairs) < 2:
+        job.counts["users dropped: fewer than 2 interactions with an alternative"] += 1
+        return
+    job.counts["interactions kept"] += len(pairs)
+    history = [Interaction(catalogue.text(a), catalogue.text(b), job.dataset.default_query) for a, b in pairs]
+    chosen, rejected = pairs[-1]
+    yield Example(UserRecord(user, tuple(history[:-1]), history[-1]), Popularity(popularity[chosen] - 1, popularity[rejected]))

@@ -1,14 +1,51 @@
-"""The folder of real sample files."""
+"""What the builders' tests share: run a builder, check what holds for every benchmark, the real data at hand."""
 
+import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from alignxplore.datasets import get
+from alignxplore.datasets.building import Example, Job
 
-@pytest.fixture
+
+def run_builder(name: str, raw: Path, **options) -> tuple[list[Example], Job]:
+    job = Job(get(name), raw, scratch=raw if os.access(raw, os.W_OK) else None, **options)
+    return list(importlib.import_module(f"alignxplore.datasets.{job.dataset.module}").build(job)), job
+
+
+def check_examples(examples: list[Example]) -> None:
+    users = [example.record.user for example in examples]
+    assert len(users) == len(set(users))
+    for record, _ in examples:
+        assert record.history and record.target.rejected and not record.leaked
+        for pair in (*record.history, record.target):
+            assert pair.chosen.strip() and pair.chosen != pair.rejected
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., tuple[list[Example], Job]]:
+    """`run(name, raw folder, **options)`: all examples of a builder, and its job with the counts."""
+    return run_builder
+
+
+@pytest.fixture(scope="session")
+def check_rows() -> Callable[[list[Example]], None]:
+    """What holds for every benchmark: users once each, the target not in the history, chosen is not rejected."""
+    return check_examples
+
+
+@pytest.fixture(scope="session")
+def latest_small() -> Path:
+    """The MovieLens edition that comes with the project."""
+    return Path(__file__).parents[2] / "data" / "movielens" / "ml-latest-small"
+
+
+@pytest.fixture(scope="session")
 def samples() -> Path:
-    """Folder of real sample files (MIND, Amazon, PersonaMem, P-Soups); they may not be redistributed."""
+    """Folder of real sample files (MIND, Amazon, PersonaMem, P-Soups); their terms forbid shipping them."""
     folder = os.environ.get("REAL_SAMPLES_DIR")
     if not folder:
         pytest.skip("REAL_SAMPLES_DIR is not set: no real sample files on this machine")

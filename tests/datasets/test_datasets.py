@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from dataset_cases import MOVIELENS
 
 from alignxplore.datasets import DATASETS, get, locate, name_of
 from alignxplore.datasets.__main__ import main
@@ -12,8 +11,10 @@ from alignxplore.datasets.building import Popularity
 from alignxplore.records import Interaction, RecordError, UserRecord, read_users
 
 
-def build(out, *options):
-    return main(["build", "movielens", "--raw", str(MOVIELENS), "--out", str(out), *options])
+@pytest.fixture
+def build(latest_small):
+    """Build latest-small with the given options; the exit code."""
+    return lambda out, *options: main(["build", "movielens", "--raw", str(latest_small), "--out", str(out), *options])
 
 
 def test_published_names_and_the_paper_s_columns():
@@ -26,7 +27,7 @@ def test_published_names_and_the_paper_s_columns():
         get("movie")
 
 
-def test_build_is_repeatable_and_the_seed_matters(tmp_path):
+def test_build_is_repeatable_and_the_seed_matters(build, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert build(tmp_path / f"{name}_upi.jsonl", "--users", "12", "--seed", str(seed)) == 0
     a, b, c = ((tmp_path / f"{name}_upi.jsonl").read_bytes() for name in "abc")
@@ -53,7 +54,7 @@ def test_a_failed_build_leaves_no_benchmark_behind(tmp_path, capsys):
     (["--protocol", "reviewed"], "movielens has no protocol 'reviewed'; it has published, matched"),
     (["--min-interactions", "1"], "must be at least 2"),
 ])
-def test_options_that_cannot_be_met(tmp_path, capsys, options, message):
+def test_options_that_cannot_be_met(build, tmp_path, capsys, options, message):
     assert build(tmp_path / "x.jsonl", *options) == 1
     assert message in capsys.readouterr().err
 

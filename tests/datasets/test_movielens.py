@@ -1,10 +1,7 @@
 """The MovieLens builder: every edition, the properties of its rows, and the real latest-small edition."""
 
-import itertools
-
 import numpy as np
 import pytest
-from dataset_cases import MOVIELENS, check_rows, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,9 +24,9 @@ def write(folder, ratings, edition="csv", films=FILMS):
         (folder / "movies.dat").write_text("\n".join(rows) + "\n", encoding="latin-1")
         (folder / "ratings.dat").write_text("".join(f"{u}::{f}::4::{t}\n" for u, f, t in ratings))
     else:
-        order = ["unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
-                 "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"]
-        rows = ["|".join([key, title, "01-Jan-1995", "", "http://x", *("1" if name in genres.split("|") else "0" for name in order)])
+        order = ["unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
+                 "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"]
+        rows = ["|".join([key, title, "01-Jan-1995", "", "http://x", *(str(int(name in genres.split("|"))) for name in order)])
                 for key, (title, genres) in films.items()]
         (folder / "u.item").write_text("\n".join(rows) + "\n", encoding="latin-1")
         (folder / "u.data").write_text("".join(f"{u}\t{f}\t4\t{t}\n" for u, f, t in ratings))
@@ -39,7 +36,7 @@ def write(folder, ratings, edition="csv", films=FILMS):
 RATINGS = [(user, film, 1000 + 7 * film % 11) for user in "abcdef" for film in range(1, 17) if (film + ord(user)) % 3 == 0]
 
 
-def test_all_editions_give_the_same_records(tmp_path):
+def test_all_editions_give_the_same_records(run, tmp_path):
     films = FILMS | {"1": ("Le fabuleux destin d'Amélie (2001)", "Comedy|Romance")}
     built = [run("movielens", write(tmp_path / edition, RATINGS, edition, films), min_interactions=2)[0]
              for edition in ("csv", "dat", "u.data")]
@@ -49,13 +46,13 @@ def test_all_editions_give_the_same_records(tmp_path):
     assert any("Amélie" in text for text in texts)
 
 
-def test_history_is_in_the_order_of_time_and_the_last_is_the_target(tmp_path):
+def test_history_is_in_the_order_of_time_and_the_last_is_the_target(run, tmp_path):
     ratings = [("u", 5, 30), ("u", 2, 10), ("u", 9, 20), ("v", 1, 1), ("v", 3, 2), ("w", 4, 1)]
     (u,) = [x.record for x in run("movielens", write(tmp_path, ratings), min_interactions=3)[0]]
     assert [pair.chosen.split(",")[0] for pair in (*u.history, u.target)] == [f"Title: {FILMS[k][0]}" for k in ("2", "9", "5")]
 
 
-def test_counts_say_what_was_dropped(tmp_path):
+def test_counts_say_what_was_dropped(run, tmp_path):
     ratings = [*RATINGS, ("a", 999, 1), ("a", 5, 5000), ("lonely", 3, 1)]
     _, job = run("movielens", write(tmp_path, ratings), min_interactions=2)
     assert job.counts["ratings read"] == len(ratings)
@@ -64,14 +61,14 @@ def test_counts_say_what_was_dropped(tmp_path):
     assert job.counts["users dropped: fewer than 2 interactions"] == 1
 
 
-def test_rejected_films_were_rated_by_somebody(tmp_path):
+def test_rejected_films_were_rated_by_somebody(run, tmp_path):
     examples, _ = run("movielens", write(tmp_path, RATINGS), min_interactions=2)
     rated = {f"Title: {FILMS[str(film)][0]}" for _, film, _ in RATINGS}
     assert {pair.rejected.split(",")[0] for x in examples for pair in (*x.record.history, x.record.target)} <= rated
 
 
 @pytest.mark.parametrize("line", ["a,1,4.0", "a,1,4.0,noon", "a,1,4.0,5,6"])
-def test_a_damaged_rating_names_file_and_line(tmp_path, line):
+def test_a_damaged_rating_names_file_and_line(run, tmp_path, line):
     folder = write(tmp_path, RATINGS)
     with (folder / "ratings.csv").open("a") as out:
         out.write(line + "\n")
@@ -79,7 +76,7 @@ def test_a_damaged_rating_names_file_and_line(tmp_path, line):
         run("movielens", folder)
 
 
-def test_a_folder_without_ratings_says_what_is_expected(tmp_path):
+def test_a_folder_without_ratings_says_what_is_expected(run, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no raw files of movielens.*ratings\.csv and movies\.csv"):
         run("movielens", tmp_path)
 
@@ -89,7 +86,7 @@ events = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 30), st.
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ratings=events, protocol=st.sampled_from(["published", "matched"]), seed=st.integers(0, 3), data=st.data())
-def test_properties(tmp_path, ratings, protocol, seed, data):
+def test_properties(run, check_rows, tmp_path, ratings, protocol, seed, data):
     options = {"protocol": protocol, "seed": seed, "min_interactions": 2}
     examples, _ = run("movielens", write(tmp_path, ratings), **options)
     check_rows(examples)
@@ -113,18 +110,17 @@ def test_properties(tmp_path, ratings, protocol, seed, data):
     assert not parts[0] & parts[1] and parts[0] | parts[1] == {x.record.user for x in examples}
 
 
-def test_latest_small_gives_the_known_counts():
-    examples, job = run("movielens", MOVIELENS)
+def test_latest_small_gives_the_known_counts(run, check_rows, latest_small):
+    examples, job = run("movielens", latest_small)
     assert (job.counts["ratings read"], job.counts["films read"], job.counts["users read"]) == (100_836, 9_742, 610)
     assert len(examples) == 610 and job.counts["interactions kept"] == 100_836
     check_rows(examples)
 
 
-@pytest.mark.parametrize("protocol", ["published", "matched"])
-def test_what_popularity_alone_gives_on_latest_small(protocol):
-    """Published negatives: 83.4 % measured elsewhere. Matched ones: nothing to see."""
-    scores = [[popularity(*example) for example in run("movielens", MOVIELENS, protocol=protocol, min_interactions=2, seed=seed)[0]]
-              for seed in range(2)]
-    assert len({len(seed) for seed in scores}) == 1 and len(scores[0]) == 610
-    mean, error = np.mean(scores), np.std(list(itertools.chain(*scores))) / np.sqrt(610)
-    assert abs(mean - (0.834 if protocol == "published" else 0.5)) < 3 * error
+@pytest.mark.parametrize("protocol, expected", [("published", 0.834), ("matched", 0.5)])
+def test_what_popularity_alone_gives_on_latest_small(run, latest_small, protocol, expected):
+    """83.4 % with published negatives was measured by other code."""
+    examples, _ = run("movielens", latest_small, protocol=protocol, min_interactions=2)
+    scores = [popularity(*example) for example in examples]
+    assert len(scores) == 610
+    assert abs(np.mean(scores) - expected) < 3 * np.std(scores) / np.sqrt(610)

@@ -1,0 +1,89 @@
+"""Amazon reviews → records, one category at a time. Every reviewed product counts as taken, whatever its stars.
+
+    python -m alignxplore.datasets build amazon --raw DIR --out amazon_upi.jsonl
+
+Reads the 2018 files (`Books_5.json.gz` and `meta_Books.json.gz`) and the 2023 ones (`Books.jsonl.gz` and
+`meta_Books.jsonl.gz`), packed or not. Where the rejected product comes from:
+
+* published: any product with a title, reviewed or not. Most were never reviewed, so being reviewed at all gives the
+  chosen one away.
+* reviewed: any product that somebody reviewed.
+* matched: a product about as popular.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from alignxplore.datasets.building import Example, Job
+from alignxplore.datasets.recommendation import Catalogue, build_records
+from alignxplore.records import RecordError
+
+
+def build(job: Job) -> Iterator[Example]:
+    """Records of the one category in the raw folder."""
+    reviews, products = _files(job)
+    catalogue = Catalogue(job.scratch)
+    for number, row in _rows(products, job):
+        job.counts["products read"] += 1
+        key, title = row.get("parent_asin") or row.get("asin"), row.get("title")
+        if not isinstance(key, str):
+            raise RecordError("missing; is this the metadata of the same edition?", products, number, "asin")
+        if isinstance(title, str) and title.strip():
+            catalogue.add(key, product_text(title, row.get("description")))
+        else:
+            job.counts["dropped: a product without a title"] += 1
+    # The 2018 times are days, and most users wrote several reviews on one: as published, the order of rows decides.
+    return build_records(_events(reviews, catalogue, job), catalogue, job, pool="catalogue", ties="row")
+
+
+def product_text(title: str, description: object) -> str:
+    """What a reader sees of a product. A description is a list of paragraphs in most rows, one text in some."""
+    paragraphs = description if isinstance(description, list) else [description]
+    text = " ".join(" ".join(x.split()) for x in paragraphs if isinstance(x, str) and x.strip())
+    return f"Title: {' '.join(title.split())}" + (f"\nDescription: {text}" if text else "")
+
+
+def _files(job: Job) -> tuple[Path, Path]:
+    """The reviews and the metadata of one category."""
+    found = []
+    for products in job.find("meta_*.json", "meta_*.json.gz", "meta_*.jsonl", "meta_*.jsonl.gz"):
+        category, _, ending = products.name.removeprefix("meta_").partition(".")
+        form = ending.removesuffix(".gz")
+        names = [f"{category}{core}.{form}{packed}" for core in ("_5", "") for packed in ("", ".gz")]
+        found += [(products.parent / name, products) for name in names if (products.parent / name).is_file()][:1]
+    if not found:
+        raise job.unknown_layout()
+    if len(found) > 1:
+        raise ValueError(f"{job.raw}: holds several categories ({', '.join(x.name for x, _ in found)}); give a folder with one")
+    return found[0]
+
+
+def _rows(path: Path, job: Job) -> Iterator[tuple[int, dict]]:
+    for number, line in job.lines(path):
+        if not line:
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise RecordError(f"not JSON ({error}); the download may be cut short", path, number) from None
+        if not isinstance(row, dict):
+            raise RecordError(f"expected an object, found {type(row).__name__}", path, number)
+        yield number, row
+
+
+def _events(path: Path, catalogue: Catalogue, job: Job) -> Iterator[tuple[str, int, int]]:
+    """(user, time, product) of each review of a titled product; 2023 rows name their fields differently."""
+    index = catalogue.index
+    for number, row in _rows(path, job):
+        job.counts["reviews read"] += 1
+        user, time = row.get("reviewerID", row.get("user_id")), row.get("unixReviewTime", row.get("timestamp"))
+        key = row.get("parent_asin") or row.get("asin")
+        for field, value, kind in (("reviewerID", user, str), ("asin", key, str), ("unixReviewTime", time, int)):
+            if not isinstance(value, kind):
+                raise RecordError(f"expected {kind.__name__}, found {value!r} (2023 files: user_id, parent_asin, timestamp)",
+                                  path, number, field)
+        if key in index:
+            yield user, time, index[key]
+        else:
+            job.counts["dropped: the product has no title or is not listed"] += 1

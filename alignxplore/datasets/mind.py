@@ -1,0 +1,126 @@
+"""MIND → records: a user's click history, then the clicks in later impressions in order of time.
+
+    python -m alignxplore.datasets build mind --raw DIR --out mind_upi.jsonl
+
+Reads `news.tsv` and `behaviors.tsv` from the folder or from the folders in it (MINDsmall_train, MINDsmall_dev, ...); a
+user's longest history counts. What is set against a clicked article:
+
+* published: for a click of the history (whose impression is unknown) any listed article; for a click in an impression
+  an article of the same impression that was not clicked. So targets are mostly harder than the history.
+* matched: an article about as popular; of the same impression where that holds fitting ones.
+"""
+
+import random
+from array import array
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from alignxplore.datasets.building import Example, Job, UserGroups
+from alignxplore.datasets.recommendation import Catalogue, MatchedSampler, Sampler, finish
+from alignxplore.records import RecordError, hash_seed
+
+Click = tuple[int, list[int] | None]  # the article, and the unclicked ones beside it (None: a click of the history)
+
+
+def build(job: Job) -> Iterator[Example]:
+    """Records of all the folders of a MIND edition taken together."""
+    news, behaviors = job.find("news.tsv"), job.find("behaviors.tsv")
+    if not news or not behaviors:
+        raise job.unknown_layout()
+    catalogue = Catalogue(job.scratch)
+    for path in news:
+        for number, line in job.lines(path):
+            fields = line.split("\t")
+            if len(fields) != 8:
+                raise RecordError(f"found {len(fields)} fields, news.tsv has 8", path, number)
+            job.counts["news read"] += 1
+            catalogue.add(fields[0], f"Title: {fields[3]}" + (f"\nAbstract: {fields[4]}" if fields[4] else ""))
+    groups = UserGroups(job.seed, job.scratch)
+    for path in behaviors:
+        _add_behaviors(path, catalogue, groups, job)
+    return _records(groups, catalogue, job)
+
+
+def _add_behaviors(path: Path, catalogue: Catalogue, groups: UserGroups, job: Job) -> None:
+    """Each impression as: time, history, clicked, unclicked (numbers of listed articles)."""
+    index = catalogue.index
+    for number, line in job.lines(path):
+        fields = line.split("\t")
+        try:
+            impression, user, when, history, shown = fields
+            time = int((datetime.strptime(when, "%m/%d/%Y %I:%M:%S %p") - datetime(1970, 1, 1)).total_seconds())
+        except ValueError:
+            raise RecordError("expected 5 fields: impression, user, time like 11/11/2019 9:05:58 AM, history, impressions",
+                              path, number) from None
+        articles = history.split()
+        labelled = [article.rpartition("-") for article in shown.split()]  # the test set has no labels: nothing to learn
+        lists = (articles, [a for a, _, label in labelled if label == "1"], [a for a, _, label in labelled if label == "0"])
+        listed = [[str(index[article]) for article in names if article in index] for names in lists]
+        job.counts["impressions read"] += 1
+        job.counts["impressions with an empty history"] += not articles
+        job.counts["dropped: a clicked article is not listed"] += sum(map(len, lists[:2])) - sum(map(len, listed[:2]))
+        groups.add(user, "\t".join([str(time), impression, *(" ".join(names) for names in listed)]))
+
+
+def _clicks(rows: list[str]) -> tuple[list[Click], set[int]]:
+    """A user's clicks in order (the longest history, then impressions by time), and all articles ever clicked."""
+    longest: list[str] = []
+    impressions, taken = [], set()
+    for row in rows:
+        time, impression, *lists = row.split("\t")
+        history, clicked, unclicked = (names.split() for names in lists)
+        longest = max(longest, history, key=len)
+        taken.update(int(item) for item in (*history, *clicked))
+        impressions.append((int(time), impression, clicked, [int(item) for item in unclicked]))
+    clicks: list[Click] = [(int(item), None) for item in longest]
+    for _, _, clicked, unclicked in sorted(impressions):
+        clicks += [(int(item), unclicked) for item in clicked]
+    return clicks, taken
+
+
+def _records(groups: UserGroups, catalogue: Catalogue, job: Job) -> Iterator[Example]:
+    popularity, twin = array("L", [0]) * len(catalogue), catalogue.twin
+    for _, rows in groups:
+        job.counts["users read"] += 1
+        for item in _clicks(rows)[1]:
+            popularity[item] += 1
+    everywhere = Sampler(range(len(catalogue)), twin)
+    if job.protocol == "matched":
+        everywhere = MatchedSampler([item for item, count in enumerate(popularity) if count], twin, popularity)
+    for user, rows in groups:
+        clicks, taken = _clicks(rows)
+        if not job.wanted(user):
+            job.counts[f"users left out: not in split {job.split}"] += 1
+        elif len(clicks) < job.min_interactions:
+            job.counts[f"users dropped: fewer than {job.min_interactions} clicks on listed articles"] += 1
+        else:
+            yield from finish(user, _pairs(user, clicks, taken, everywhere, popularity, twin, job), catalogue, popularity, job)
+    groups.close()
+
+
+def _pairs(
+    user: str, clicks: list[Click], taken: set[int], everywhere: Sampler, popularity: Sequence[int], twin: Sequence[int], job: Job
+) -> list[tuple[int, int]]:
+    """(clicked, set against it) of a user's clicks; a repeated click is dropped."""
+    dice = random.Random(hash_seed(job.seed, job.dataset.name, user))
+    first: dict[int, Click] = {}
+    for click in clicks:
+        first.setdefault(twin[click[0]], click)
+    job.counts["dropped: the user clicked the same article before"] += len(clicks) - len(first)
+    banned, pairs = {twin[item] for item in taken}, []
+    # The last clicks draw first: an impression offers few articles, the clicks of the history can draw from all.
+    for item, unclicked in reversed(first.values()):
+        if unclicked is None:
+            samplers = [everywhere]
+        elif job.protocol == "matched":
+            samplers = [MatchedSampler(unclicked, twin, popularity), everywhere]
+        else:
+            samplers = [Sampler(unclicked, twin)]
+        rejected = next((x for x in (sampler.draw(item, banned, dice) for sampler in samplers) if x is not None), None)
+        if rejected is None:
+            job.counts["dropped: no article to set against it"] += 1
+        else:
+            banned.add(twin[rejected])
+            pairs.append((item, rejected))
+    return pairs[::-1]

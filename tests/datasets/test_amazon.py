@@ -1,0 +1,117 @@
+"""The Amazon builder: both editions, what is dropped, the properties of its rows."""
+
+import gzip
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from alignxplore.datasets.amazon import product_text
+from alignxplore.records import RecordError
+
+PRODUCTS = {f"B{number:03}": f"Product {number}" for number in range(1, 25)} | {"B900": "Product 1", "B901": ""}
+
+
+def write(folder, reviews, edition=2018, packed=False):
+    """A category's two files in the schema of an edition; reviews are (user, product, time)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if edition == 2018:
+        names = "Toys_5.json", "meta_Toys.json"
+        rows = [{"overall": 5.0, "reviewerID": u, "asin": p, "unixReviewTime": t, "reviewText": "fine"} for u, p, t in reviews]
+        products = [{"asin": key, "title": title, "description": ["One.", "", "Two."]} for key, title in PRODUCTS.items()]
+    else:
+        names = "Toys.jsonl", "meta_Toys.jsonl"
+        rows = [{"rating": 5.0, "user_id": u, "asin": "variant", "parent_asin": p, "timestamp": t * 1000} for u, p, t in reviews]
+        products = [{"parent_asin": key, "title": title, "description": ["One.", "", "Two."]} for key, title in PRODUCTS.items()]
+    for name, content in zip(names, (rows, products)):
+        text = "".join(json.dumps(row) + "\n" for row in content).encode()
+        (folder / (name + ".gz" * packed)).write_bytes(gzip.compress(text) if packed else text)
+    return folder
+
+
+REVIEWS = [(user, f"B{number:03}", number * 10) for user in "abcde" for number in range(1, 25) if (number + ord(user)) % 4 == 0]
+
+
+def test_editions_and_packing_make_no_difference(run, tmp_path):
+    built = [run("amazon", write(tmp_path / f"{edition}{packed}", REVIEWS, edition, packed), min_interactions=2)[0]
+             for edition in (2018, 2023) for packed in (False, True)]
+    assert built[0] == built[1] == built[2] == built[3] and len(built[0]) == 5
+    assert any(example.record.target.chosen.endswith("\nDescription: One. Two.") for example in built[0])
+
+
+@pytest.mark.parametrize("description, text", [
+    ([], "Title: A"), (None, "Title: A"), ("plain", "Title: A\nDescription: plain"),
+    (["", " x\ny "], "Title: A\nDescription: x y"),
+])
+def test_product_text(description, text):
+    assert product_text(" A ", description) == text
+
+
+def test_counts_say_what_was_dropped(run, tmp_path):
+    reviews = [*REVIEWS, ("a", "B003", 9999), ("a", "B901", 1), ("a", "B777", 1),
+               ("d", "B004", 9), ("d", "B001", 10), ("d", "B900", 11)]
+    _, job = run("amazon", write(tmp_path, reviews), min_interactions=2)
+    assert job.counts["reviews read"] == len(reviews)
+    assert job.counts["dropped: a product without a title"] == 1
+    assert job.counts["dropped: the product has no title or is not listed"] == 2
+    assert job.counts["dropped: the user took the same item before"] == 2
+    assert job.counts["dropped: the user took an item with the same text before"] == 1
+
+
+def test_rows_decide_between_reviews_of_one_day(run, tmp_path):
+    reviews = [("u", "B007", 5), ("u", "B003", 5), ("u", "B009", 5), ("v", "B001", 1), ("v", "B002", 1)]
+    (record,) = [x.record for x in run("amazon", write(tmp_path, reviews), min_interactions=3)[0]]
+    assert [pair.chosen.split("\n")[0][15:] for pair in (*record.history, record.target)] == ["7", "3", "9"]
+
+
+def test_published_draws_from_all_products_and_reviewed_from_reviewed_ones(run, tmp_path):
+    reviews = [(user, f"B{number:03}", number) for user in "abcdefgh" for number in range(1, 9) if (number + ord(user)) % 2]
+    drawn = {}
+    for protocol in ("published", "reviewed"):
+        options = {"protocol": protocol, "min_interactions": 2}
+        built = [run("amazon", write(tmp_path, reviews), seed=seed, **options)[0] for seed in range(5)]
+        drawn[protocol] = {example.popularity.rejected for examples in built for example in examples}
+    assert 0 in drawn["published"] and 0 not in drawn["reviewed"]
+
+
+def test_damaged_files_name_file_and_line(run, tmp_path):
+    write(tmp_path, REVIEWS)
+    with (tmp_path / "Toys_5.json").open("a") as out:
+        out.write('{"reviewerID": "a", "asin": "B001"}\n')
+    with pytest.raises(RecordError, match=rf"Toys_5\.json:{len(REVIEWS) + 1}: field 'unixReviewTime'"):
+        run("amazon", tmp_path)
+    with (tmp_path / "meta_Toys.json").open("a") as out:
+        out.write('{"asin": "B9')
+    with pytest.raises(RecordError, match=rf"meta_Toys\.json:{len(PRODUCTS) + 1}: not JSON"):
+        run("amazon", tmp_path)
+
+
+def test_one_category_at_a_time(run, tmp_path):
+    write(tmp_path / "a", REVIEWS), write(tmp_path / "b", REVIEWS)
+    with pytest.raises(ValueError, match="several categories"):
+        run("amazon", tmp_path)
+    with pytest.raises(FileNotFoundError, match="no raw files of amazon"):
+        run("amazon", tmp_path / "a" / "none")
+
+
+events = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(sorted(PRODUCTS)), st.integers(0, 30)), max_size=120)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(reviews=events, protocol=st.sampled_from(["published", "reviewed", "matched"]), seed=st.integers(0, 3))
+def test_properties(run, check_rows, tmp_path, reviews, protocol, seed):
+    options = {"protocol": protocol, "seed": seed, "min_interactions": 2}
+    examples, _ = run("amazon", write(tmp_path, reviews), **options)
+    check_rows(examples)
+    first_time = {}
+    for user, key, time in reviews:
+        first_time[user, PRODUCTS[key]] = min(time, first_time.get((user, PRODUCTS[key]), time))
+    for record, _ in examples:
+        pairs = [*record.history, record.target]
+        chosen = [pair.chosen.split("\n")[0][7:] for pair in pairs]
+        times = [first_time[record.user, title] for title in chosen]
+        assert times == sorted(times) and len(set(chosen)) == len(chosen)
+        assert not any((record.user, pair.rejected.split("\n")[0][7:]) in first_time for pair in pairs)
+    parts = [{x.record.user for x in run("amazon", tmp_path, split=part, **options)[0]} for part in ("train", "test")]
+    assert not parts[0] & parts[1] and parts[0] | parts[1] == {x.record.user for x in examples}

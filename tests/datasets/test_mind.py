@@ -1,0 +1,98 @@
+"""The MIND builder: history then impressions by time, what is set against a click, the properties of its rows."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from alignxplore.records import RecordError
+
+NEWS = [f"N{number}" for number in range(1, 31)]
+
+
+def write(folder, rows, edition="", news=NEWS):
+    """news.tsv and behaviors.tsv; rows are (user, "11/11/2019 9:05:58 AM", history, impressions)."""
+    folder = folder / edition
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = (f"{n}\tsports\tgolf\tTitle {n}\t{'Abstract' * (n != 'N1')}\thttp\t[]\t[]\n" for n in news)
+    (folder / "news.tsv").write_text("".join(lines))
+    (folder / "behaviors.tsv").write_text("".join(f"{i}\t{u}\t{t}\t{h}\t{s}\n" for i, (u, t, h, s) in enumerate(rows, 1)))
+    return folder
+
+
+def name(text):
+    return text.split("\n")[0].removeprefix("Title: Title ")
+
+
+def titles(record):
+    return [name(pair.chosen) for pair in (*record.history, record.target)]
+
+
+def test_history_first_then_impressions_by_time(run, tmp_path):
+    rows = [("u", "11/12/2019 1:00:00 AM", "N5 N3", "N8-0 N9-1"),
+            ("u", "11/11/2019 11:00:00 PM", "N5 N3", "N7-1 N6-0 N10-1 N11-0")]
+    (record,) = [x.record for x in run("mind", write(tmp_path, rows), min_interactions=2)[0]]
+    assert titles(record) == ["N5", "N3", "N7", "N10", "N9"]
+    assert record.target.rejected == "Title: Title N8\nAbstract: Abstract"
+    assert {name(pair.rejected) for pair in record.history[2:]} == {"N6", "N11"}
+
+
+def test_editions_are_taken_together_and_the_longest_history_counts(run, tmp_path):
+    write(tmp_path, [("u", "11/11/2019 1:00:00 AM", "N5", "N7-1 N6-0")], "MINDsmall_train")
+    write(tmp_path, [("u", "11/15/2019 1:00:00 AM", "N5 N7 N2", "N9-1 N12-0")], "MINDsmall_dev")
+    (record,) = [x.record for x in run("mind", tmp_path, min_interactions=2)[0]]
+    assert titles(record) == ["N5", "N7", "N2", "N9"]  # the click on N7 stands in the later history already
+
+
+def test_articles_that_are_not_listed_and_empty_histories_are_counted(run, tmp_path):
+    rows = [("u", "11/11/2019 1:00:00 AM", "N5 N999 N4", "N7-1 N6-0 N888-1"), ("v", "11/11/2019 1:00:00 AM", "", "N7-1 N777-0"),
+            ("w", "11/11/2019 1:00:00 AM", "N1 N2", "N3 N4")]  # w: a test-set row without labels
+    examples, job = run("mind", write(tmp_path, rows), min_interactions=2)
+    assert {x.record.user for x in examples} == {"u", "w"}
+    assert job.counts["dropped: a clicked article is not listed"] == 2
+    assert job.counts["impressions with an empty history"] == 1
+    assert job.counts["users dropped: fewer than 2 clicks on listed articles"] == 1
+    (w,) = [x.record for x in examples if x.record.user == "w"]
+    assert w.history[0].chosen == "Title: Title N1"  # it has no abstract
+
+
+@pytest.mark.parametrize("line", ["1\tu\t11/11/2019 1:00:00 AM\tN1", "1\tu\t2019-11-11\tN1\tN2-1"])
+def test_a_damaged_row_names_file_and_line(run, tmp_path, line):
+    folder = write(tmp_path, [("u", "11/11/2019 1:00:00 AM", "N5", "N7-1 N6-0")])
+    with (folder / "behaviors.tsv").open("a") as out:
+        out.write(line + "\n")
+    with pytest.raises(RecordError, match=r"behaviors\.tsv:2: expected 5 fields"):
+        run("mind", folder)
+
+
+articles = st.lists(st.sampled_from([*NEWS, "N999"]), max_size=8)
+impressions = st.lists(st.tuples(st.sampled_from(NEWS), st.sampled_from("01")), max_size=8)
+behaviors = st.lists(st.tuples(st.sampled_from("abcde"), st.integers(1, 12), articles, impressions), max_size=12)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(behaviors=behaviors, protocol=st.sampled_from(["published", "matched"]), seed=st.integers(0, 3))
+def test_properties(run, check_rows, tmp_path, behaviors, protocol, seed):
+    rows = [(user, f"11/11/2019 {hour}:00:00 AM", " ".join(history), " ".join(f"{n}-{label}" for n, label in shown))
+            for user, hour, history, shown in behaviors]
+    options = {"protocol": protocol, "seed": seed, "min_interactions": 2}
+    examples, _ = run("mind", write(tmp_path, rows), **options)
+    check_rows(examples)
+    for record, _ in examples:
+        mine = [row for row in behaviors if row[0] == record.user]
+        histories = [[article for article in row[2] if article in NEWS] for row in mine]
+        longest = max(histories, key=len)
+        clicked = {article for row in mine for article, label in row[3] if label == "1"}
+        # A click of the history has no later time than one of an impression, and impressions come by the hour.
+        hours = dict.fromkeys(longest, 0) | {
+            article: min(row[1] % 12 + 1 for row in mine if (article, "1") in row[3]) for article in clicked - set(longest)}
+        order = titles(record)
+        times = [hours[article] for article in order]
+        assert times == sorted(times) and len(set(order)) == len(order)
+        taken = clicked.union(*histories)
+        for pair in (*record.history, record.target):
+            assert name(pair.rejected) not in taken
+        if protocol == "published":
+            chosen, rejected = name(record.target.chosen), name(record.target.rejected)
+            assert chosen in longest or any((chosen, "1") in row[3] and (rejected, "0") in row[3] for row in mine)
+    parts = [{x.record.user for x in run("mind", tmp_path, split=part, **options)[0]} for part in ("train", "test")]
+    assert not parts[0] & parts[1] and parts[0] | parts[1] == {x.record.user for x in examples}
