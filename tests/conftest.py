@@ -34,17 +34,61 @@ CHATML = """{%- if messages[0].role == 'system' %}{{- '<|im_start|>system
 
 # The control tokens of real model families, as their tokenizers write them.
 CONTROL_TOKENS = {
-    "qwen3": ("<|im_end|>", "<|endoftext|>", "<|im_start|>", "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>",
-              "</tool_response>", "<|fim_prefix|>", "<|object_ref_start|>", "<|vision_pad|>"),
+    "qwen3": (
+        "<|im_end|>",
+        "<|endoftext|>",
+        "<|im_start|>",
+        "<think>",
+        "</think>",
+        "<tool_call>",
+        "</tool_call>",
+        "<tool_response>",
+        "</tool_response>",
+        "<|fim_prefix|>",
+        "<|object_ref_start|>",
+        "<|vision_pad|>",
+    ),
     "llama3": ("<|eot_id|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|python_tag|>"),
     "llama2": ("</s>", "<s>", "<unk>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"),
-    "deepseek": ("<｜end▁of▁sentence｜>", "<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<think>", "</think>", "<|EOT|>"),
-    "mistral": ("</s>", "<s>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[SYSTEM_PROMPT]",
-                "[/SYSTEM_PROMPT]", "[THINK]", "[/THINK]", "[IMG]", "<pad>"),
+    "deepseek": (
+        "<｜end▁of▁sentence｜>",
+        "<｜begin▁of▁sentence｜>",
+        "<｜User｜>",
+        "<｜Assistant｜>",
+        "<think>",
+        "</think>",
+        "<|EOT|>",
+    ),
+    "mistral": (
+        "</s>",
+        "<s>",
+        "[INST]",
+        "[/INST]",
+        "[TOOL_CALLS]",
+        "[AVAILABLE_TOOLS]",
+        "[/AVAILABLE_TOOLS]",
+        "[SYSTEM_PROMPT]",
+        "[/SYSTEM_PROMPT]",
+        "[THINK]",
+        "[/THINK]",
+        "[IMG]",
+        "<pad>",
+    ),
     "gemma": ("<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", "<pad>", "<mask>", "<start_of_image>"),
     "harmony": ("<|return|>", "<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|call|>"),
-    "smollm2": ("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<repo_name>", "<reponame>", "<file_sep>", "<filename>", "<gh_stars>",
-                "<issue_start>", "<jupyter_output>", "<empty_output>"),
+    "smollm2": (
+        "<|im_end|>",
+        "<|im_start|>",
+        "<|endoftext|>",
+        "<repo_name>",
+        "<reponame>",
+        "<file_sep>",
+        "<filename>",
+        "<gh_stars>",
+        "<issue_start>",
+        "<jupyter_output>",
+        "<empty_output>",
+    ),
 }
 
 
@@ -55,7 +99,9 @@ def _byte_level_bpe(vocabulary: int) -> Tokenizer:
     texts = [path.read_text() for path in sorted(SETS.glob("*/*.jinja"))] * 3
     answers = ['{"selection": "Item A"}', '{"selection": "Item B"}', "system user assistant\n"] * 20
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(texts + answers, trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False))
+    tokenizer.train_from_iterator(
+        texts + answers, trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False)
+    )
     return tokenizer
 
 
@@ -66,7 +112,9 @@ def build_tokenizer(family: str = "qwen3", vocabulary: int = 600) -> PreTrainedT
     plain = [token for token in tokens if "think" in token]  # Qwen3 and DeepSeek keep these visible when they decode
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in tokens if token not in plain])
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in plain])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=tokens[0], pad_token=tokens[1], clean_up_tokenization_spaces=False)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=tokens[0], pad_token=tokens[1], clean_up_tokenization_spaces=False
+    )
     fast.chat_template = CHATML
     return fast
 
@@ -89,7 +137,9 @@ class FakeServer:
     `async with FakeServer(answer) as server` serves at `server.url`; `server.bodies` holds the requests in order.
     """
 
-    def __init__(self, answer: Callable[[dict], Any], model: str = "fake", max_model_len: int | None = None, port: int | None = None):
+    def __init__(
+        self, answer: Callable[[dict], Any], model: str = "fake", max_model_len: int | None = None, port: int | None = None
+    ):
         self.answer, self.bodies, self.headers = answer, [], []
         self.models = [{"id": model, "root": model, "max_model_len": max_model_len}]
         app = web.Application(client_max_size=1 << 26)
@@ -124,8 +174,10 @@ class FakeServer:
 
 def chat_reply(content: str | None, **extra: Any) -> dict:
     """A chat completion that says `content`."""
-    return {"choices": [{"index": 0, "message": {"role": "assistant", "content": content} | extra, "finish_reason": "stop"}],
-            "usage": {"completion_tokens": len((content or "").split())}}
+    return {
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": content} | extra, "finish_reason": "stop"}],
+        "usage": {"completion_tokens": len((content or "").split())},
+    }
 
 
 @pytest.fixture
@@ -150,3 +202,8 @@ def jsonl(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked slow run last: a mistake in the fast ones shows first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
