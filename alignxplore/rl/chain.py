@@ -148,6 +148,9 @@ class ChainRunner:
         self.chain.seconds = self._now()
         return self.chain
 
+    def _now(self) -> float:
+        return time.monotonic() - self._began
+
     async def _grow_chain(self) -> None:
         past, parent = None, None
         for k in range(len(self.stages)):

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -150,6 +151,25 @@ def quiet_console(log_path: Path, progress: Path) -> Iterator[None]:
         os.dup2(console, 1), os.dup2(errors, 2)
 
 
+def socket_folder() -> Path:
+    """A new folder for Ray's sockets, whose paths must be short; those of runs that were killed are removed."""
+    parent = Path(tempfile.gettempdir())
+    for left in parent.glob("axp-ray-*"):
+        process = left.name.split("-")[2]
+        if process.isdigit() and not Path(f"/proc/{process}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"axp-ray-{os.getpid()}-", dir=parent))
+
+
+def import_libraries() -> None:
+    """Import what a rollout worker needs."""
+    import alignxplore.rl.streaming  # noqa: F401
+
+
+def _terminate(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def train(config: DictConfig, steps: int, out: Path) -> None:
     """Run verl until the last step and put the final model at OUT/model."""
     import ray
@@ -157,12 +177,24 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
 
     from alignxplore.rl.trainer import RunStopped, StreamingRunner, publish_model
 
-    # Ray's sockets live here; their paths must be short.
-    sockets = tempfile.mkdtemp(prefix="axp-ray-")
+    class Starter:  # see main_ppo.run_ppo: it calls task_runner_class.remote() in this thread
+        """What run_ppo starts, once Ray is up."""
+
+        @staticmethod
+        def remote() -> ray.actor.ActorHandle:
+            # Ray has put its own handler in place, which ends the process before anything is cleaned up.
+            signal.signal(signal.SIGTERM, _terminate)
+            # A worker process of its own imports the libraries while the trainer starts; the rollout worker will find it idle.
+            warm = ray.remote(num_cpus=1)(import_libraries).remote()
+            runner = ray.remote(num_cpus=1)(StreamingRunner).remote()
+            del warm
+            return runner
+
+    sockets = socket_folder()
     if "address" not in config.ray_kwargs.ray_init and "RAY_ADDRESS" not in os.environ:
-        OmegaConf.update(config, "ray_kwargs.ray_init._temp_dir", sockets, force_add=True)
+        OmegaConf.update(config, "ray_kwargs.ray_init._temp_dir", str(sockets), force_add=True)
     try:
-        run_ppo(config, ray.remote(num_cpus=1)(StreamingRunner))
+        run_ppo(config, Starter)
     finally:
         ray.shutdown()
         shutil.rmtree(sockets, ignore_errors=True)
@@ -219,9 +251,10 @@ def reason(error: BaseException) -> tuple[int, str]:
 
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, RunStopped):
+        inner = getattr(seen, "cause", None) or seen.__cause__
+        if isinstance(seen, RunStopped) and not isinstance(inner, RunStopped):
             return 3, str(seen)
-        seen = getattr(seen, "cause", None) or seen.__cause__
+        seen = inner
     return 1, f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
 
 
