@@ -121,7 +121,9 @@ class Endpoint:
         if self._session is None:
             headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None, sock_connect=30), headers=headers
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
+                headers=headers,
             )
             # Our own gate, not the connector's: time-out and patience must start once a request is let through, not in the queue.
             self._slots = asyncio.Semaphore(self._concurrency)

@@ -46,7 +46,8 @@ class RunLock:
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
             self._file.close()
-            raise RunLocked(f"{self.path.parent}: {holder} is writing here; wait for it or choose another output folder") from None
+            message = f"{self.path.parent}: {holder} is writing here; wait for it or choose another output folder"
+            raise RunLocked(message) from None
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._file.flush()
@@ -87,7 +88,8 @@ class Journal:
                     row = json.loads(raw)
                     unit, _ = row["id"], row["status"]
                 except (ValueError, KeyError, TypeError):
-                    raise RecordError("this line is damaged; delete it and run again: its unit is redone", self.path, number) from None
+                    remedy = "this line is damaged; delete it and run again: its unit is redone"
+                    raise RecordError(remedy, self.path, number) from None
                 end += len(raw)
                 yield unit, row
         if end < self.path.stat().st_size:

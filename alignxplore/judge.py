@@ -113,7 +113,8 @@ class Judge:
         orders: "both", or "one" drawn from a hash of the key and `seed`.
     """
 
-    def __init__(self, endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, *, orders: str = "both", seed: int = 0):
+    def __init__(self, endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, *, orders: str = "both",
+                 seed: int = 0):
         if orders not in ORDERS:
             raise ValueError(f"orders must be one of {', '.join(ORDERS)}, not '{orders}'")
         self.endpoint, self.tokenizer, self.prompts = endpoint, tokenizer, prompts
@@ -175,7 +176,8 @@ class Judge:
         """(P(A) renormalised over A and B, mass of both before renormalising)."""
         if self._reads_ids is None:
             self._reads_ids = await self._probe(messages)
-        read = await self._ask(messages, {"logprob_token_ids": list(self.letters.tokens)} if self._reads_ids else {"top_logprobs": 20})
+        how = {"logprob_token_ids": list(self.letters.tokens)} if self._reads_ids else {"top_logprobs": 20}
+        read = await self._ask(messages, how)
         mass: float | None = sum(math.exp(read[i]) for i in self.letters.tokens if i in read)
         if not all(i in read for i in self.letters.tokens):
             # A letter outside the 20 best: ask for the two letters alone, which hides their mass but never a letter.
@@ -204,7 +206,8 @@ class Judge:
             entries = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
             return {int(entry["token"].removeprefix("token_id:")): float(entry["logprob"]) for entry in entries}
         except (KeyError, IndexError, TypeError, ValueError):
-            raise TransportError(f"{self.name}: a reply without log-probabilities of token ids; serve the judge with vLLM") from None
+            message = f"{self.name}: a reply without log-probabilities of token ids; serve the judge with vLLM"
+            raise TransportError(message) from None
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,8 @@ async def ask_paper(judge: Judge, summary: str | None, item: Interaction, key: A
     a, b = (item.chosen, item.rejected) if letter == "A" else (item.rejected, item.chosen)
     try:
         reply = await judge.endpoint.chat(
-            judge.prompts.judge(summary, item.query, a, b), max_tokens=max_tokens, seed=hash_seed("paper answer", key, judge.seed),
+            judge.prompts.judge(summary, item.query, a, b),
+            max_tokens=max_tokens, seed=hash_seed("paper answer", key, judge.seed),
             chat_template_kwargs={"enable_thinking": False}, **PAPER_SAMPLING,
         )
     except TransportError as error:

@@ -117,8 +117,9 @@ def write_jsonl(path: str | Path, rows: Iterable[dict]) -> int:
     count = 0
     try:
         with aside.open("w", encoding="utf-8", errors=HALF_CHARACTERS) as out:
-            for count, row in enumerate(rows, 1):
+            for row in rows:
                 out.write(json.dumps(row, ensure_ascii=False) + "\n")
+                count += 1
             out.flush()
             os.fsync(out.fileno())
         os.replace(aside, path)
@@ -151,7 +152,8 @@ def parse_interaction(
         if value is not None and not isinstance(value, str):
             raise RecordError(f"expected text or null, found {type(value).__name__}", path, line, f"{field}.{key}")
         if value is not None and _HALF.search(value):
-            raise RecordError("half a character (a lone surrogate, which no tokenizer takes); remove it", path, line, f"{field}.{key}")
+            problem = "half a character (a lone surrogate, which no tokenizer takes); remove it"
+            raise RecordError(problem, path, line, f"{field}.{key}")
         texts[key] = value
     if not (texts["chosen"] or "").strip():
         raise RecordError("empty; an interaction needs the text of what was chosen", path, line, f"{field}.chosen")
@@ -188,7 +190,8 @@ def read_users(path: str | Path, *, default_query: str | None = None, allow_dupl
     for line, row in read_jsonl(path):
         user = parse_user_id(row, path, line)
         if user in seen and not allow_duplicates:
-            raise RecordError(f"user '{user}' already stands at line {seen[user]}; give each row its own id", path, line, "userid")
+            problem = f"user '{user}' already stands at line {seen[user]}; give each row its own id"
+            raise RecordError(problem, path, line, "userid")
         seen[user] = line
         history = parse_history(row, path, line, default_query)
         if "target" not in row:

@@ -72,14 +72,14 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, thinkin
                                              enable_thinking=thinking))
 
 
-def fit_prompt(tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, interactions: Sequence[Interaction], past_summary: str | None,
-               budget: int, thinking: bool = True) -> Fitted:
+def fit_prompt(tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, interactions: Sequence[Interaction],
+               past_summary: str | None, budget: int, thinking: bool = True) -> Fitted:
     """The newest interactions whose rendered *infer* prompt, past summary included, takes at most `budget` tokens."""
     return fit(interactions, lambda xs: count_tokens(tokenizer, prompts.infer(xs, past_summary), thinking), budget)
 
 
-async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, slices: Sequence[Sequence[Interaction]],
-                    sampling: Sampling, key: Any, window: int | None = None) -> Summaries:
+async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet,
+                    slices: Sequence[Sequence[Interaction]], sampling: Sampling, key: Any, window: int | None = None) -> Summaries:
     """Write the summaries of one user, stage by stage.
 
     Args:
@@ -102,7 +102,8 @@ async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prom
             reply = await endpoint.chat(
                 prompts.infer(fitted.interactions, past),
                 max_tokens=sampling.max_tokens, temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k,
-                seed=hash_seed("summary", key, number, sampling.seed), chat_template_kwargs={"enable_thinking": sampling.thinking},
+                seed=hash_seed("summary", key, number, sampling.seed),
+                chat_template_kwargs={"enable_thinking": sampling.thinking},
                 skip_special_tokens=True,
             )
             text = answer_text(reply["choices"][0]["message"])

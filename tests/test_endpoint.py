@@ -41,7 +41,9 @@ def status(code, text="", headers=None, content_type="text/plain"):
 FAULTS = {
     "429": status(429, "slow down"),
     "429 with Retry-After as a date": status(429, headers={"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}),
-    "408": status(408), "500": status(500, "out of memory"), "503": status(503),
+    "408": status(408),
+    "500": status(500, "out of memory"),
+    "503": status(503),
     "502 with a page": status(502, "<html><body>Bad Gateway</body></html>", content_type="text/html"),
     "connection reset": lambda: None,
     "truncated JSON": status(200, '{"choices": [{"message": {"con', content_type="application/json"),
@@ -76,8 +78,17 @@ async def test_refusals_are_final(fake_server, code):
         assert len(server.bodies) == 1 and endpoint.retries == 0 and caught.value.status == code
 
 
-@pytest.mark.parametrize("reply", [{"choices": []}, {"choices": None}, {}, {"choices": [{}]}, {"choices": [{"message": None}]},
-                                   {"error": {"message": "model overloaded"}}])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"choices": []},
+        {"choices": None},
+        {},
+        {"choices": [{}]},
+        {"choices": [{"message": None}]},
+        {"error": {"message": "model overloaded"}},
+    ],
+)
 async def test_a_reply_without_an_answer_is_typed_and_quoted(fake_server, reply):
     async with fake_server(in_turn(reply)) as server, Endpoint(server.url) as endpoint:
         with pytest.raises(TransportError, match="a reply without choices") as caught:
@@ -86,7 +97,10 @@ async def test_a_reply_without_an_answer_is_typed_and_quoted(fake_server, reply)
 
 
 async def test_retry_after_is_obeyed(fake_server, say):
-    async with fake_server(in_turn(status(429, headers={"Retry-After": "0.4"}), say("well"))) as server, Endpoint(server.url) as endpoint:
+    async with (
+        fake_server(in_turn(status(429, headers={"Retry-After": "0.4"}), say("well"))) as server,
+        Endpoint(server.url) as endpoint,
+    ):
         began = time.monotonic()
         await endpoint.chat(MESSAGES)
         assert 0.4 <= time.monotonic() - began < 2
@@ -94,7 +108,10 @@ async def test_retry_after_is_obeyed(fake_server, say):
 
 @pytest.mark.parametrize("wait", ["3600", "inf"])
 async def test_a_wait_beyond_our_patience_is_not_waited(fake_server, wait):
-    async with fake_server(in_turn(status(429, "quota", headers={"Retry-After": wait}))) as server, Endpoint(server.url, patience=5) as endpoint:
+    async with (
+        fake_server(in_turn(status(429, "quota", headers={"Retry-After": wait}))) as server,
+        Endpoint(server.url, patience=5) as endpoint,
+    ):
         began = time.monotonic()
         with pytest.raises(TransportError, match="HTTP 429: quota"):
             await endpoint.chat(MESSAGES)
@@ -178,7 +195,10 @@ async def test_no_more_requests_in_flight_than_asked_and_time_in_the_queue_is_fr
         flying -= 1
         return say("well")
 
-    async with fake_server(lambda body: answer(body)) as server, Endpoint(server.url, concurrency=4, timeout=0.4, patience=0.5) as endpoint:
+    async with (
+        fake_server(lambda body: answer(body)) as server,
+        Endpoint(server.url, concurrency=4, timeout=0.4, patience=0.5) as endpoint,
+    ):
         began = time.monotonic()
         await asyncio.gather(*(endpoint.chat(MESSAGES) for _ in range(24)))
         assert most == 4 and endpoint.retries == 0 and time.monotonic() - began > 0.55
@@ -269,7 +289,9 @@ def test_urls_paths_and_a_forgotten_scheme():
         Endpoint("models/x")
 
 
-@pytest.mark.parametrize("error", [RequestError(400, "too long"), TransportError("HTTP 502: gone"), module._Retry("HTTP 429", 3.0)])
+@pytest.mark.parametrize(
+    "error", [RequestError(400, "too long"), TransportError("HTTP 502: gone"), module._Retry("HTTP 429", 3.0)]
+)
 def test_errors_survive_the_way_between_processes(error):
     """Ray pickles what a worker raises; an error that cannot be rebuilt hides the cause."""
     again = pickle.loads(pickle.dumps(error))

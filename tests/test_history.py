@@ -44,9 +44,14 @@ def test_published_protocol(n, task, stages, expected):
     assert protocol_slices(range(n), task, stages) == expected
 
 
-@pytest.mark.parametrize("call", [
-    lambda: split_stages([1], 0), lambda: split_stages([], 2), lambda: protocol_slices([1], "chess", 1),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: split_stages([1], 0),
+        lambda: split_stages([], 2),
+        lambda: protocol_slices([1], "chess", 1),
+    ],
+)
 def test_impossible_cuts_are_errors(call):
     with pytest.raises(HistoryError):
         call()

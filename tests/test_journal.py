@@ -83,7 +83,9 @@ def test_last_line_without_newline_is_torn_even_if_it_parses(tmp_path):
     assert [json.loads(row)["id"] for row in lines(path)] == ["a", "c"]
 
 
-@pytest.mark.parametrize("damage", [b'{"id": "b", "sta', b"\x00\x00\x00", b'{"no": "id"}', b'{"id": "b"}', b"[1]", b'{"id": "\xff"}', b"3", b""])
+@pytest.mark.parametrize(
+    "damage", [b'{"id": "b", "sta', b"\x00\x00\x00", b'{"no": "id"}', b'{"id": "b"}', b"[1]", b'{"id": "\xff"}', b"3", b""]
+)
 def test_damaged_middle_line_is_named_and_nothing_is_lost(tmp_path, damage):
     path = tmp_path / "j.jsonl"
     path.write_bytes(b'{"id": "a", "status": "ok"}\n' + damage + b'\n{"id": "c", "status": "ok"}\n')
@@ -168,7 +170,10 @@ def test_a_lock_names_the_newest_holder(tmp_path):
 
 
 def test_a_killed_holder_lets_go(tmp_path):
-    command = f"import time; from alignxplore.journal import RunLock\nwith RunLock({str(tmp_path)!r}): print('held', flush=True); time.sleep(60)"
+    command = f"""import time; from alignxplore.journal import RunLock
+with RunLock({str(tmp_path)!r}):
+    print("held", flush=True)
+    time.sleep(60)"""
     process = subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
     with pytest.raises(RunLocked), RunLock(tmp_path):

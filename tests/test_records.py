@@ -76,10 +76,19 @@ def test_history_may_have_no_alternative(jsonl):
         (user("u2", history=[]), "field 'history': empty; a user without a past has no preferences to infer: drop the row"),
         (user("u2", history=["a film"]), "field 'history[0]': expected an object with query, chosen, rejected; found str"),
         (user("u2", history=[PAIR, without("chosen", PAIR)]), "field 'history[1].chosen': missing"),
-        (user("u2", history=[without("rejected", PAIR)]), "field 'history[0].rejected': missing (use null where the user saw no alternative)"),
+        (
+            user("u2", history=[without("rejected", PAIR)]),
+            "field 'history[0].rejected': missing (use null where the user saw no alternative)",
+        ),
         (user("u2", history=[pair(chosen=None)]), "field 'history[0].chosen': empty"),
-        (user("u2", history=[pair(chosen=" \n")]), "field 'history[0].chosen': empty; an interaction needs the text of what was chosen"),
-        (user("u2", history=[pair(rejected="")]), "field 'history[0].rejected': empty; use null where the user saw no alternative"),
+        (
+            user("u2", history=[pair(chosen=" \n")]),
+            "field 'history[0].chosen': empty; an interaction needs the text of what was chosen",
+        ),
+        (
+            user("u2", history=[pair(rejected="")]),
+            "field 'history[0].rejected': empty; use null where the user saw no alternative",
+        ),
         (user("u2", history=[pair(chosen=3)]), "field 'history[0].chosen': expected text or null, found int"),
         (user("u2", history=[pair(query=["q"])]), "field 'history[0].query': expected text or null, found list"),
         (user("u2", history=[pair(chosen="cut here \ud83d")]), "field 'history[0].chosen': half a character"),
@@ -155,7 +164,11 @@ def test_target_in_history_is_flagged_as_leakage(jsonl, history, leaked):
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 interactions = st.builds(Interaction, texts, st.none() | texts, st.none() | texts)
 records = st.builds(
-    UserRecord, texts, st.lists(interactions, min_size=1, max_size=3).map(tuple), st.builds(Interaction, texts, texts, texts | st.none()), st.text(max_size=9) | st.none()
+    UserRecord,
+    texts,
+    st.lists(interactions, min_size=1, max_size=3).map(tuple),
+    st.builds(Interaction, texts, texts, texts | st.none()),
+    st.text(max_size=9) | st.none(),
 )
 
 
@@ -178,11 +191,14 @@ def test_ids_depend_on_content_only(jsonl):
 
 def test_hashes_are_the_same_in_every_process():
     assert content_hash({"b": 1, "a": "é"}) == content_hash({"a": "é", "b": 1}) == "aa58fba8483623be"
-    assert hash_seed("judge order", ["u1", 0], 3) == hash_seed("judge order", ["u1", 0], 3) != hash_seed("judge order", ["u1", 1], 3)
+    assert (
+        hash_seed("judge order", ["u1", 0], 3) == hash_seed("judge order", ["u1", 0], 3) != hash_seed("judge order", ["u1", 1], 3)
+    )
     assert all(0 <= hash_seed(i) < 2**31 for i in range(2000))
     command = "from alignxplore.records import content_hash, hash_seed; print(content_hash({'a': 'é', 'b': 1}), hash_seed('x'))"
-    out = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True,
-                         env=os.environ | {"PYTHONHASHSEED": "7"}).stdout.split()
+    out = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": "7"}
+    ).stdout.split()
     assert out == [content_hash({"a": "é", "b": 1}), str(hash_seed("x"))]
 
 

@@ -1,4 +1,4 @@
-"""Starting and stopping a server: with a stand-in executable for what can go wrong, and (slow) with real vLLM and a tiny Qwen3."""
+"""Starting and stopping a server: a stand-in for what can go wrong, and (slow) real vLLM with a tiny Qwen3."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
@@ -58,11 +58,15 @@ def first_line(log):
     raise AssertionError("the stand-in never started")
 
 
+def alive(pid):
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
 def gone(pids, seconds=10.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        left = [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
-        if not left:
+        if not any(map(alive, pids)):
             return True
         time.sleep(0.1)
     return False
@@ -74,7 +78,9 @@ def test_serves_for_the_length_of_a_block(stand_in, monkeypatch):
     with serve("org/model", log_path=stand_in, revision="abc", arguments=("--max-model-len", "512", "--block-size", "64")) as url:
         said = first_line(stand_in)
         arguments = said["arguments"]
-        assert arguments[:2] == ["serve", "org/model"] and url == f"http://127.0.0.1:{arguments[arguments.index('--port') + 1]}/v1"
+        assert (
+            arguments[:2] == ["serve", "org/model"] and url == f"http://127.0.0.1:{arguments[arguments.index('--port') + 1]}/v1"
+        )
         assert arguments[arguments.index("--host") + 1] == "127.0.0.1" and arguments[arguments.index("--revision") + 1] == "abc"
         assert arguments[-4:] == ["--max-model-len", "512", "--block-size", "64"]  # ours come last, and win
         assert "--enforce-eager" in arguments and said["environment"]["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
@@ -181,9 +187,11 @@ def parent(model, log, executable="", arguments=()):
 
 def family(server):
     """The server, everything it started, and everything in its session."""
-    found = {p.pid for p in psutil.process_iter() if p.status() != psutil.STATUS_ZOMBIE and os.getsid(p.pid) == server}
-    if server in found:
-        found |= {p.pid for p in psutil.Process(server).children(recursive=True)}
+    found = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if process.status() != psutil.STATUS_ZOMBIE and os.getsid(process.pid) == server:
+                found |= {process.pid} | {p.pid for p in process.children(recursive=True)}
     return found
 
 
@@ -202,9 +210,22 @@ def tiny_qwen3(tmp_path_factory, tokenizer):
 
     torch.manual_seed(0)
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    config = Qwen3Config(vocab_size=-(-len(tokenizer) // 64) * 64, hidden_size=64, intermediate_size=128, num_hidden_layers=2, head_dim=32,
-                         num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=4096, tie_word_embeddings=True,
-                         initializer_range=0.15, bos_token_id=None, eos_token_id=eos, pad_token_id=pad, dtype="float32")
+    config = Qwen3Config(
+        vocab_size=-(-len(tokenizer) // 64) * 64,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        head_dim=32,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        initializer_range=0.15,
+        bos_token_id=None,
+        eos_token_id=eos,
+        pad_token_id=pad,
+        dtype="float32",
+    )
     model = Qwen3ForCausalLM(config).float().eval()
     model.generation_config = GenerationConfig(eos_token_id=eos, pad_token_id=pad)
     folder = tmp_path_factory.mktemp("models") / "tiny"
@@ -223,7 +244,9 @@ def reference(model, tokenizer, prompts, summary, a, b):
 
     letters = find_letters(tokenizer)
     messages = [*prompts.judge(summary, ITEM.query, a, b), {"role": "assistant", "content": letters.prefill}]
-    ids = tokenizer.apply_chat_template(messages, continue_final_message=True, tokenize=True, return_dict=False, enable_thinking=False)
+    ids = tokenizer.apply_chat_template(
+        messages, continue_final_message=True, tokenize=True, return_dict=False, enable_thinking=False
+    )
     with torch.no_grad():
         p = model(torch.tensor([ids])).logits[0, -1].softmax(-1)
     return [float(p[i]) for i in letters.tokens]
@@ -239,8 +262,10 @@ async def test_real_vllm(tiny_qwen3, tokenizer, tmp_path):
         async with Endpoint(url) as endpoint:
             assert endpoint.root == str(folder) and endpoint.max_model_len == 1024
             judge = Judge(endpoint, tokenizer, prompts)
-            (a1, b1), (a2, b2) = (reference(model, tokenizer, prompts, "Likes the sea.", *pair)
-                                  for pair in ((ITEM.chosen, ITEM.rejected), (ITEM.rejected, ITEM.chosen)))
+            (a1, b1), (a2, b2) = (
+                reference(model, tokenizer, prompts, "Likes the sea.", *pair)
+                for pair in ((ITEM.chosen, ITEM.rejected), (ITEM.rejected, ITEM.chosen))
+            )
             found = await judge.score("Likes the sea.", ITEM, "k")
             assert judge._reads_ids is True
             assert found.orders == pytest.approx((a1 / (a1 + b1), b2 / (a2 + b2)), abs=1e-4)
@@ -289,5 +314,8 @@ def test_a_killed_parent_leaves_no_vllm_behind(tiny_qwen3, tmp_path, moment):
 
 @pytest.mark.slow
 def test_a_folder_without_a_model_says_so(tmp_path):
-    with pytest.raises(ServerError, match=r"(?s)vllm serve ended with code 1; see .*serve\.log"), serve(str(tmp_path), log_path=tmp_path / "serve.log"):
+    with (
+        pytest.raises(ServerError, match=r"(?s)vllm serve ended with code 1; see .*serve\.log"),
+        serve(str(tmp_path), log_path=tmp_path / "serve.log"),
+    ):
         pass

@@ -52,7 +52,9 @@ def test_interval_width_matches_theory():
     assert found.mean == pytest.approx(means.mean()) and (found.n, found.clusters) == (800, 200)
     assert found.high - found.low == pytest.approx(width, rel=0.06)
     rowwise = estimate(values, range(800))
-    assert (found.high - found.low) / (rowwise.high - rowwise.low) == pytest.approx(2, rel=0.1)  # four equal rows tell as much as one
+    assert (found.high - found.low) / (rowwise.high - rowwise.low) == pytest.approx(
+        2, rel=0.1
+    )  # four equal rows tell as much as one
 
 
 def test_mean_is_over_rows_not_over_clusters():

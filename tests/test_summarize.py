@@ -46,7 +46,8 @@ async def test_each_stage_sees_its_slice_and_the_summary_before(chain, tokenizer
     found, bodies = await chain(answers(stages), slices, prompts=prompts)
     assert found.status == OK and found.summary == f"Likes {stages - 1}." and found.problem is None and found.error is None
     assert [body["messages"] for body in bodies] == [
-        PromptSet(prompts).infer(part, f"Likes {k - 1}." if k else None) for k, part in enumerate(slices)]
+        PromptSet(prompts).infer(part, f"Likes {k - 1}." if k else None) for k, part in enumerate(slices)
+    ]
     for k, (stage, body) in enumerate(zip(found.stages, bodies)):
         assert (stage.text, stage.reasoning, stage.summary) == (answers(stages)[k], f"because {k}", f"Likes {k}.")
         assert stage.dropped == 0 and stage.problem is None and stage.tokens == len(stage.text.split())
@@ -54,8 +55,15 @@ async def test_each_stage_sees_its_slice_and_the_summary_before(chain, tokenizer
     assert json.loads(json.dumps(found.row()))["stages"][-1]["summary"] == found.summary
 
 
-@pytest.mark.parametrize(("text", "problem"), [("Likes 0.", "not exactly one think block"), ("<think>because", "unfinished reasoning"),
-                                               ("<think>because</think>", "empty summary"), (None, "not exactly one think block")])
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("Likes 0.", "not exactly one think block"),
+        ("<think>because", "unfinished reasoning"),
+        ("<think>because</think>", "empty summary"),
+        (None, "not exactly one think block"),
+    ],
+)
 async def test_bad_format_hands_on_an_empty_summary_and_is_recorded(chain, say, text, problem):
     found, bodies = await chain([say(text), answers(2)[1]], split_stages(HISTORY, 2))
     assert bodies[1]["messages"] == PromptSet().infer(HISTORY[3:]) and "Likes 0" not in str(bodies[1])
@@ -65,12 +73,17 @@ async def test_bad_format_hands_on_an_empty_summary_and_is_recorded(chain, say, 
 
 async def test_bad_format_at_the_end_is_the_outcome(chain):
     found, _ = await chain([answers(1)[0], "no block"], split_stages(HISTORY, 2))
-    assert found.status == OK and found.summary == "" and found.problem == "not exactly one think block" and len(found.stages) == 2
+    assert (
+        found.status == OK and found.summary == "" and found.problem == "not exactly one think block" and len(found.stages) == 2
+    )
 
 
 async def test_published_sampling_is_sent_and_seeds_are_content_hashes(chain):
     assert Sampling() == Sampling(0.6, 0.95, 20, 4096, 0, True)
-    runs = [await chain(answers(2), split_stages(HISTORY, 2), Sampling(max_tokens=64, seed=seed), key) for seed, key in ((0, "u1"), (0, "u1"), (1, "u1"), (0, "u2"))]
+    runs = [
+        await chain(answers(2), split_stages(HISTORY, 2), Sampling(max_tokens=64, seed=seed), key)
+        for seed, key in ((0, "u1"), (0, "u1"), (1, "u1"), (0, "u2"))
+    ]
     (_, one), (_, same), (_, seed), (_, key) = runs
     assert one == same
     body = one[0]
@@ -93,7 +106,9 @@ async def test_what_does_not_fit_is_dropped_whole_and_counted(chain, tokenizer, 
     """Prompt and answer share the window; the past summary counts too."""
     whole = count_tokens(tokenizer, PromptSet().infer(HISTORY * 4))
     limits = {"max_model_len": whole // 2 + 64} if by == "server" else {"window": whole // 2 + 64, "max_model_len": 100_000}
-    found, bodies = await chain(["<think>x</think>" + "Likes the sea. " * 20, answers(1)[0]], [HISTORY * 4, HISTORY * 4], **limits)
+    found, bodies = await chain(
+        ["<think>x</think>" + "Likes the sea. " * 20, answers(1)[0]], [HISTORY * 4, HISTORY * 4], **limits
+    )
     first, second = found.stages
     assert 0 < first.dropped < second.dropped < 24
     for stage, body, past in ((first, bodies[0], None), (second, bodies[1], first.summary)):
@@ -102,7 +117,9 @@ async def test_what_does_not_fit_is_dropped_whole_and_counted(chain, tokenizer, 
 
 
 async def test_a_past_summary_that_fills_the_window_is_a_recorded_refusal(chain):
-    found, bodies = await chain(["<think>x</think>" + "Likes the sea. " * 2000, answers(1)[0]], [HISTORY, HISTORY], max_model_len=800)
+    found, bodies = await chain(
+        ["<think>x</think>" + "Likes the sea. " * 2000, answers(1)[0]], [HISTORY, HISTORY], max_model_len=800
+    )
     assert found.status == REFUSED and "with the newest interaction alone, the budget is 736" in found.error
     assert len(bodies) == 1 and found.summary == "" and found.problem == found.error and found.stages == ()
 
@@ -117,7 +134,9 @@ async def test_a_refused_prompt_is_final(chain):
     assert (found.status, found.error) == (REFUSED, "HTTP 400: too long") and len(bodies) == 1
 
 
-@pytest.mark.parametrize("reply", [lambda: web.Response(status=500), lambda: None, lambda: {"choices": []}, lambda: {"choices": [{}]}])
+@pytest.mark.parametrize(
+    "reply", [lambda: web.Response(status=500), lambda: None, lambda: {"choices": []}, lambda: {"choices": [{}]}]
+)
 async def test_a_transport_error_is_asked_again(chain, reply):
     found, _ = await chain([reply], [HISTORY])
     assert found.status == TRANSPORT_ERROR and found.error and found.summary == "" and found.stages == ()

@@ -64,7 +64,7 @@ class PromptSet:
             raise PromptError(f"{self.folder}: no *.jinja templates here; give a folder like {SETS / 'default'}")
         self.name = self.folder.name
         self._environment = jinja2.Environment(
-            undefined=jinja2.StrictUndefined, finalize=break_markup, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False
+            undefined=jinja2.StrictUndefined, finalize=break_markup, trim_blocks=True, lstrip_blocks=True
         )
         self._environment.filters["inert"] = _inert
         self._environment.globals["fence"] = lambda *parts: content_hash(parts, 8)
@@ -98,7 +98,7 @@ class PromptSet:
             raise PromptError(f"{self.folder / purpose}.jinja: {error.message}") from None
 
     def infer(self, interactions: Sequence[Interaction], past_summary: str | None = None) -> Messages:
-        """Ask the policy for a preference summary of `interactions`, on top of what an earlier stage wrote (None: first stage)."""
+        """Ask the policy for a summary of `interactions`, on top of what an earlier stage wrote (None: first stage)."""
         return self.render("infer", interactions=interactions, past_summary=past_summary or None)
 
     def judge(self, summary: str | None, query: str | None, item_a: str, item_b: str) -> Messages:
@@ -139,7 +139,8 @@ def parse_answer(text: str) -> Answer:
     Anything else is bad format: a recorded outcome with an empty summary, never an exception.
     """
     if text.count("<think>") != 1 or text.count("</think>") != 1:
-        return Answer("", "", "unfinished reasoning" if "</think>" not in text and "<think>" in text else "not exactly one think block")
+        unfinished = "<think>" in text and "</think>" not in text
+        return Answer("", "", "unfinished reasoning" if unfinished else "not exactly one think block")
     before, rest = text.split("<think>")
     if "</think>" not in rest or before.strip():
         return Answer("", "", "text before the think block")
