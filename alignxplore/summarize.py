@@ -79,7 +79,8 @@ def fit_prompt(tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, interacti
 
 
 async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet,
-                    slices: Sequence[Sequence[Interaction]], sampling: Sampling, key: Any, window: int | None = None) -> Summaries:
+                    slices: Sequence[Sequence[Interaction]], sampling: Sampling, key: Any,
+                    window: int | None = None) -> Summaries:
     """Write the summaries of one user, stage by stage.
 
     Args:

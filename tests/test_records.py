@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 from hypothesis import given, settings
@@ -57,6 +58,13 @@ def test_reads_a_benchmark_row(jsonl):
 
 def test_a_null_userid_falls_back_to_uid(jsonl):
     assert next(read_users(jsonl(user(None, uid="u9")))).user == "u9"
+
+
+def test_an_empty_persona_is_none(jsonl):
+    empty, absent = (
+        next(read_users(jsonl(row, name=name))) for row, name in ((user("u", ground_truth_persona=""), "a"), (user("u"), "b"))
+    )
+    assert empty.persona is None and empty.id == absent.id
 
 
 def test_history_may_have_no_alternative(jsonl):
@@ -224,18 +232,35 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_scraps(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["x.jsonl"]
 
 
-def test_reading_and_writing_take_one_row_at_a_time(tmp_path):
-    """Memory is flat in the number of users: a consumer sees row 1 before row 2 is produced."""
-    seen = []
+def test_a_reader_of_the_old_file_keeps_it_whole(tmp_path):
+    """Rewriting replaces the file in one step; it never passes through a half-written state."""
+    path = tmp_path / "x.jsonl"
+    write_jsonl(path, [{"old": 1}])
+    with path.open() as reader:
+        write_jsonl(path, [{"new": 1}])
+        assert reader.read() == '{"old": 1}\n' and path.read_text() == '{"new": 1}\n'
+        write_json(path, {"newer": 1})
+    assert json.loads(path.read_text()) == {"newer": 1}
+
+
+def test_memory_is_flat_in_the_number_of_rows(tmp_path):
+    """Rows that were written are let go of before the next is made, and reading is as lazy."""
+
+    class Row(dict):
+        __hash__ = object.__hash__
+
+    alive, most = weakref.WeakSet(), 0
 
     def rows():
-        for i in range(3):
-            seen.append(i)
-            yield {"i": i}
+        nonlocal most
+        for i in range(9):
+            alive.add(row := Row(i=i))
+            most = max(most, len(alive))
+            yield row
 
-    write_jsonl(tmp_path / "x.jsonl", rows())
+    assert write_jsonl(tmp_path / "x.jsonl", rows()) == 9 and most <= 2
     (tmp_path / "y.jsonl").write_text('{"i": 0}\nnot json\n')
-    assert next(read_jsonl(tmp_path / "y.jsonl")) == (1, {"i": 0}) and seen == [0, 1, 2]
+    assert next(read_jsonl(tmp_path / "y.jsonl")) == (1, {"i": 0})
 
 
 def test_parse_interaction_without_a_file():
