@@ -11,6 +11,17 @@ from accelerate import PartialState
 from trl import SFTConfig
 
 
+def split_batch(effective: int, processes: int, most: int) -> tuple[int, int]:
+    """Rows per optimizer step → (rows of one forward pass, at most `most`; forward passes per step) of each process."""
+    if effective % processes:
+        raise ValueError(
+            f"effective_batch_size {effective} cannot be split over {processes} processes; use a multiple of {processes}"
+        )
+    rows = effective // processes
+    micro = max(n for n in range(1, most + 1) if rows % n == 0)
+    return micro, rows // micro
+
+
 @dataclass
 class DataArguments:
     """What to train on."""
@@ -31,8 +42,10 @@ class TrainArguments(SFTConfig):
 
     effective_batch_size: int = field(
         default=16,
-        metadata={"help": "Rows per optimizer step over all processes. Gradient accumulation is derived from it, so that the "
-                          "training does not change with the number of GPUs."},
+        metadata={
+            "help": "Rows per optimizer step over all processes. Gradient accumulation is derived from it, so that the "
+            "training does not change with the number of GPUs."
+        },
     )
     per_device_train_batch_size: int = field(
         default=1, metadata={"help": "Most rows in one forward pass of one process; lowered where it does not divide the batch."}
@@ -42,17 +55,18 @@ class TrainArguments(SFTConfig):
         processes = int(os.environ.get("WORLD_SIZE", "1"))
         if self.gradient_accumulation_steps != 1:
             raise ValueError("gradient_accumulation_steps is derived; set effective_batch_size (rows per optimizer step) instead")
-        if self.effective_batch_size % processes:
-            raise ValueError(f"effective_batch_size {self.effective_batch_size} cannot be split over {processes} processes; "
-                             f"use a multiple of {processes}")
-        rows = self.effective_batch_size // processes
-        self.per_device_train_batch_size = max(n for n in range(1, self.per_device_train_batch_size + 1) if rows % n == 0)
-        self.gradient_accumulation_steps = rows // self.per_device_train_batch_size
+        self.per_device_train_batch_size, self.gradient_accumulation_steps = split_batch(
+            self.effective_batch_size, processes, self.per_device_train_batch_size
+        )
         if self.save_strategy == "steps" and self.save_steps % self.logging_steps:
-            raise ValueError(f"save_steps {self.save_steps} must be a multiple of logging_steps {self.logging_steps}; otherwise a "
-                             "resumed run would average its log lines over other steps")
+            raise ValueError(
+                f"save_steps {self.save_steps} must be a multiple of logging_steps {self.logging_steps}; otherwise a "
+                "resumed run would average its log lines over other steps"
+            )
         if self.save_total_limit == 1:
-            raise ValueError("save_total_limit 1 deletes the only complete checkpoint before the next one is complete; use 2 or more")
+            raise ValueError(
+                "save_total_limit 1 deletes the only complete checkpoint before the next one is complete; use 2 or more"
+            )
         if not torch.accelerator.is_available():
             self._use_cpu()
         super().__post_init__()

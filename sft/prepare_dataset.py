@@ -47,7 +47,9 @@ class PrepareArguments:
         metadata={"help": "Rows: one or more JSONL files or Hub data sets with columns prompt and completion."},
     )
     data_revision: str | None = field(default=None, metadata={"help": "Revision of the Hub data set."})
-    model: str = field(default="Qwen/Qwen3-8B", metadata={"help": "Model to be trained (Hub id or folder); its tokenizer is used."})
+    model: str = field(
+        default="Qwen/Qwen3-8B", metadata={"help": "Model to be trained (Hub id or folder); its tokenizer is used."}
+    )
     model_revision: str | None = field(default=None, metadata={"help": "Revision of the Hub model."})
     output: str = field(default="tokenized_dataset", metadata={"help": "Folder to write."})
     max_length: int = field(default=16384, metadata={"help": "Longest sequence in tokens; longer rows are dropped and counted."})
@@ -84,8 +86,10 @@ def read_rows(source: str, revision: str | None = None) -> Iterator[tuple[str, d
     try:
         rows = load_dataset(source, split="train", revision=revision)
     except Exception as error:  # the hub client raises a dozen types: connection, missing, gated, bad name
-        raise PrepareError(f"{source}: neither a file here nor a readable Hub data set ({type(error).__name__}: {error}); "
-                           "give --data a JSONL file with the fields prompt and completion") from error
+        raise PrepareError(
+            f"{source}: neither a file here nor a readable Hub data set ({type(error).__name__}: {error}); "
+            "give --data a JSONL file with the fields prompt and completion"
+        ) from error
     yield from ((f"{source}#{i}", row) for i, row in enumerate(rows))
 
 
@@ -105,22 +109,28 @@ def encode(rows: Sources, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[
     whole_ids = tokenizer(wholes, add_special_tokens=False)["input_ids"]
     for (place, row), prompt, whole, start, ids in zip(rows, prompts, wholes, prompt_ids, whole_ids):
         if not whole.startswith(prompt) or ids[: len(start)] != start:
-            raise PrepareError(f"{place}: the templated prompt is not the beginning of prompt + completion, so the model would not "
-                               "be trained from where it will have to write; use a chat template that keeps earlier turns as they are")
-        trained = ids[len(start):]
-        if _squeezed(row["completion"][-1]["content"]) not in _squeezed(whole[len(prompt):]):
-            raise PrepareError(f"{place}: the chat template changes the completion's text; check that reasoning stands in one "
-                               "<think>...</think> at its beginning")
+            raise PrepareError(
+                f"{place}: the templated prompt is not the beginning of prompt + completion, so the model would not "
+                "be trained from where it will have to write; use a chat template that keeps earlier turns as they are"
+            )
+        trained = ids[len(start) :]
+        if _squeezed(row["completion"][-1]["content"]) not in _squeezed(whole[len(prompt) :]):
+            raise PrepareError(
+                f"{place}: the chat template changes the completion's text; check that reasoning stands in one "
+                "<think>...</think> at its beginning"
+            )
         if tokenizer.eos_token_id not in trained[-2:]:
-            raise PrepareError(f"{place}: the completion does not end with the end-of-turn token {tokenizer.eos_token!r} of the "
-                               "tokenizer, so the model would not learn to stop; set eos_token to what the chat template writes")
+            raise PrepareError(
+                f"{place}: the completion does not end with the end-of-turn token {tokenizer.eos_token!r} of the "
+                "tokenizer, so the model would not learn to stop; set eos_token to what the chat template writes"
+            )
         yield ids, [-100] * len(start) + trained
 
 
 def histogram(lengths: Iterable[int]) -> dict[str, int]:
     """Counts by power of two: {"257-512": 31, ...}, shortest first."""
     bins = Counter(max(0, int(n - 1).bit_length()) for n in lengths)
-    return {f"{2 ** (b - 1) + 1 if b else 1}-{2 ** b}": bins[b] for b in sorted(bins)}
+    return {f"{2 ** (b - 1) + 1 if b else 1}-{2**b}": bins[b] for b in sorted(bins)}
 
 
 def source_hash(source: str, revision: str | None) -> str:
@@ -131,7 +141,9 @@ def source_hash(source: str, revision: str | None) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
-def write_tokenised(sources: list[str], tokenizer: PreTrainedTokenizerBase, aside: Path, max_length: int, revision: str | None) -> dict:
+def write_tokenised(
+    sources: list[str], tokenizer: PreTrainedTokenizerBase, aside: Path, max_length: int, revision: str | None
+) -> dict:
     """Tokenise all sources into the folder `aside`; returns the counts for the manifest. Memory is flat in the rows."""
     control = set(tokenizer.all_special_tokens) - {"<think>", "</think>"}
     dropped, templates, kept, longest = Counter(), Counter(), [], 0
@@ -158,26 +170,46 @@ def write_tokenised(sources: list[str], tokenizer: PreTrainedTokenizerBase, asid
             if fitting:
                 kept.extend(len(ids) for ids, _ in fitting)
                 trained += sum(label != -100 for _, labels in fitting for label in labels)
-                writer.write_batch({"input_ids": [np.array(ids, np.int32) for ids, _ in fitting],
-                                    "labels": [np.array(labels, np.int32) for _, labels in fitting]})
+                writer.write_batch(
+                    {
+                        "input_ids": [np.array(ids, np.int32) for ids, _ in fitting],
+                        "labels": [np.array(labels, np.int32) for _, labels in fitting],
+                    }
+                )
         writer.finalize()
     if not kept:
-        raise PrepareError(f"{', '.join(sources)}: no row is left ({dict(dropped)}); raise --max_length (longest row: {longest} tokens)")
+        raise PrepareError(
+            f"{', '.join(sources)}: no row is left ({dict(dropped)}); raise --max_length (longest row: {longest} tokens)"
+        )
     Dataset.from_file(str(shard)).save_to_disk(aside)
     shard.unlink()
-    return {"rows": len(kept), "dropped_too_long": dropped["too_long"], "dropped_control_token": dropped["control_token"],
-            "tokens": sum(kept), "trained_tokens": trained, "longest": longest, "lengths": histogram(kept),
-            "prompt_templates": dict(templates)}
+    return {
+        "rows": len(kept),
+        "dropped_too_long": dropped["too_long"],
+        "dropped_control_token": dropped["control_token"],
+        "tokens": sum(kept),
+        "trained_tokens": trained,
+        "longest": longest,
+        "lengths": histogram(kept),
+        "prompt_templates": dict(templates),
+    }
 
 
-def prepare(sources: list[str], tokenizer: PreTrainedTokenizerBase, output: str | Path, max_length: int,
-            revision: str | None = None) -> dict[str, Any]:
+def prepare(
+    sources: list[str], tokenizer: PreTrainedTokenizerBase, output: str | Path, max_length: int, revision: str | None = None
+) -> dict[str, Any]:
     """Tokenise `sources` into the folder `output` and return its manifest; a finished set of the same content is kept."""
     output = Path(output)
     if tokenizer.chat_template is None:
-        raise PrepareError("the tokenizer has no chat template; rows are chat messages, so use an instruction-tuned model's tokenizer")
-    identity = {"format": FORMAT, "max_length": max_length, **fingerprint(tokenizer),
-                "sources": {source: source_hash(source, revision) for source in sources}}
+        raise PrepareError(
+            "the tokenizer has no chat template; rows are chat messages, so use an instruction-tuned model's tokenizer"
+        )
+    identity = {
+        "format": FORMAT,
+        "max_length": max_length,
+        **fingerprint(tokenizer),
+        "sources": [source_hash(source, revision) for source in sources],
+    }
     if (output / MANIFEST).is_file() and (manifest := json.loads((output / MANIFEST).read_text()))["identity"] == identity:
         return manifest
     if output.exists() and not (output / MANIFEST).is_file() and any(output.iterdir()):
@@ -186,7 +218,7 @@ def prepare(sources: list[str], tokenizer: PreTrainedTokenizerBase, output: str 
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     counts = write_tokenised(sources, tokenizer, aside, max_length, revision)
-    manifest = {"identity": identity, "tokenizer_name": tokenizer.name_or_path, **counts}
+    manifest = {"identity": identity, "sources": sources, "tokenizer_name": tokenizer.name_or_path, **counts}
     write_json(aside / MANIFEST, manifest)
     shutil.rmtree(output, ignore_errors=True)
     aside.rename(output)
@@ -201,18 +233,27 @@ def load_prepared(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> tup
     manifest = json.loads(path.read_text())
     for what, value in fingerprint(tokenizer).items():
         if manifest["identity"][what] != value:
-            raise PrepareError(f"{folder}: prepared with another {what.replace('_', ' ')} ({manifest['identity'][what]}, that of "
-                               f"'{manifest['tokenizer_name']}') than that of '{tokenizer.name_or_path}' ({value}); run "
-                               f"prepare_dataset.py --model {tokenizer.name_or_path} again")
+            raise PrepareError(
+                f"{folder}: prepared with another {what.replace('_', ' ')} ({manifest['identity'][what]}, that of "
+                f"'{manifest['tokenizer_name']}') than that of '{tokenizer.name_or_path}' ({value}); run "
+                f"prepare_dataset.py --model {tokenizer.name_or_path} again"
+            )
     return load_from_disk(str(folder)), manifest
+
+
+def row_lengths(rows: Dataset) -> list[int]:
+    """Tokens of each row."""
+    return [length for chunk in rows.with_format("arrow")["input_ids"].chunks for length in chunk.value_lengths().to_pylist()]
 
 
 def report(manifest: dict[str, Any]) -> str:
     """The counts and the histogram of lengths as text."""
     total = manifest["rows"]
-    text = (f"{total:,} rows, {manifest['tokens']:,} tokens, {manifest['trained_tokens']:,} of them trained; dropped "
-            f"{manifest['dropped_too_long']:,} longer than {manifest['identity']['max_length']:,} tokens (longest row: "
-            f"{manifest['longest']:,}), {manifest['dropped_control_token']:,} with control tokens in a text")
+    text = (
+        f"{total:,} rows, {manifest['tokens']:,} tokens, {manifest['trained_tokens']:,} of them trained; dropped "
+        f"{manifest['dropped_too_long']:,} longer than {manifest['identity']['max_length']:,} tokens (longest row: "
+        f"{manifest['longest']:,}), {manifest['dropped_control_token']:,} with control tokens in a text"
+    )
     bars = [f"  {name:>13} tokens {count:>9,}  {'#' * round(50 * count / total)}" for name, count in manifest["lengths"].items()]
     return "\n".join([text, *bars])
 

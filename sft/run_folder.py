@@ -41,10 +41,16 @@ class RunFolder:
         settings = json.loads(json.dumps(settings))  # as it will be read back
         if path.is_file():
             before = json.loads(path.read_text())
-            changed = [f"{key} {before.get(key)!r} → {settings.get(key)!r}" for key in settings | before if before.get(key) != settings.get(key)]
+            changed = [
+                f"{key} {before.get(key)!r} → {settings.get(key)!r}"
+                for key in settings | before
+                if before.get(key) != settings.get(key)
+            ]
             if changed:
-                raise RunError(f"{self.path}: holds a run with other settings ({'; '.join(changed)}); choose another --output_dir, "
-                               "or delete this one")
+                raise RunError(
+                    f"{self.path}: holds a run with other settings ({'; '.join(changed)}); choose another --output_dir, "
+                    "or delete this one"
+                )
         write_json(path, settings)
 
     def summary(self) -> dict[str, Any] | None:
@@ -53,7 +59,11 @@ class RunFolder:
         return json.loads(path.read_text()) if path.is_file() else None
 
     def _checkpoints(self) -> list[tuple[int, Path]]:
-        found = [(int(match[1]), path) for path in self.path.glob("checkpoint-*") if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))]
+        found = [
+            (int(match[1]), path)
+            for path in self.path.glob("checkpoint-*")
+            if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
+        ]
         return sorted(found)
 
     def last_complete(self) -> Path | None:
@@ -106,8 +116,11 @@ def model_identity(model: str, revision: str | None) -> str:
 
 def git_commit() -> str | None:
     """Commit of this project with "+changes" when files differ from it; None outside a repository."""
+
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
@@ -126,17 +139,22 @@ def model_card(summary: dict[str, Any]) -> str:
     table = "\n".join(f"| {key} | {value} |" for key, value in settings.items())
     packages = ", ".join(f"{name} {number}" for name, number in summary["versions"].items())
     adapter = "library_name: peft\n" if settings["peft"] else ""
+    dropped = (
+        f"{data['dropped_too_long']:,} rows longer than {settings['max_length']} tokens, "
+        f"{data['dropped_control_token']:,} with control tokens in a text"
+    )
     return f"""---
 base_model: {settings["model"].split(":")[0].split("@")[0]}
 {adapter}tags: [sft, trl, alignxplore]
 ---
 Trained by `sft/sft.py` of AlignXplore+ (commit {summary["commit"] or "unknown"}) from `{settings["model"]}`.
 
-**Data**: {data["rows"]:,} rows, {data["tokens"]:,} tokens, {data["trained_tokens"]:,} of them trained (completions with their end of
-turn); dropped {data["dropped_too_long"]:,} rows longer than {settings["max_length"]} tokens and {data["dropped_control_token"]:,} with
-control tokens in a text. Chat template {data["identity"]["chat_template"]}, tokenizer {data["identity"]["tokenizer"]}.
+**Data**: {data["rows"]:,} rows, {data["tokens"]:,} tokens, {data["trained_tokens"]:,} of them trained: the completions
+with their end of turn. Dropped: {dropped}.
+Chat template {data["identity"]["chat_template"]}, tokenizer {data["identity"]["tokenizer"]}.
 
-**Result**: {result["steps"]} steps, last logged loss {result["last_loss"]:.4f}, {result["seconds"]:.0f} s on {summary["processes"]} process(es).
+**Result**: {result["steps"]} steps, last logged loss {result["last_loss"]:.4f}, {result["seconds"]:.0f} s on
+{summary["processes"]} process(es).
 
 | setting | value |
 |---|---|

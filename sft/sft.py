@@ -16,9 +16,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
+import transformers
 from configuration import DataArguments, TrainArguments
 from datasets import Dataset, disable_progress_bars
-from prepare_dataset import MANIFEST, PrepareError, load_prepared, prepare
+from prepare_dataset import MANIFEST, PrepareError, load_prepared, prepare, row_lengths
 from run_folder import RunError, RunFolder, git_commit, model_card, model_identity, versions
 from trainer import Progress, Trainer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback
@@ -28,8 +29,25 @@ from alignxplore.journal import RunLock, RunLocked
 from alignxplore.records import RecordError
 
 # What decides the result of a run, apart from data and model; a run is resumed with the same values only.
-SETTINGS = ("effective_batch_size", "learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "max_steps", "optim",
-            "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "seed", "data_seed", "max_length", "packing", "loss_type", "bf16")
+SETTINGS = (
+    "effective_batch_size",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "num_train_epochs",
+    "max_steps",
+    "optim",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "max_grad_norm",
+    "seed",
+    "data_seed",
+    "max_length",
+    "packing",
+    "loss_type",
+    "bf16",
+)
 
 
 def say(*words: object) -> None:
@@ -42,41 +60,85 @@ def load_rows(source: str, tokenizer: PreTrainedTokenizerBase, args: TrainArgume
     """A prepared set as it is; other rows are prepared into the output folder by the first process, while the others wait."""
     if not (Path(source) / MANIFEST).is_file():
         if Path(source).is_dir():
-            raise PrepareError(f"{source}: a folder without {MANIFEST}; it was not written, or not finished, by prepare_dataset.py")
+            raise PrepareError(
+                f"{source}: a folder without {MANIFEST}; it was not written, or not finished, by prepare_dataset.py"
+            )
         prepared = Path(args.output_dir) / f"{name}_data"
         with args.main_process_first(desc=f"prepare {name} rows"):
             prepare([source], tokenizer, prepared, args.max_length)
         source = str(prepared)
     rows, manifest = load_prepared(source, tokenizer)
-    lengths = rows.with_format("arrow")["input_ids"].combine_chunks().value_lengths().to_pylist()
+    lengths = row_lengths(rows)
     fitting = [i for i, length in enumerate(lengths) if length <= args.max_length]
     if len(fitting) < len(rows):
-        manifest = manifest | {"dropped_too_long": manifest["dropped_too_long"] + len(rows) - len(fitting), "rows": len(fitting),
-                               "tokens": sum(lengths[i] for i in fitting)}
+        dropped = manifest["dropped_too_long"] + len(rows) - len(fitting)
         rows = rows.select(fitting).flatten_indices()
-    say(f"{name} data: {manifest['rows']:,} rows, {manifest['tokens']:,} tokens, {manifest['dropped_too_long']:,} rows dropped as too long")
+        labels = [chunk.flatten().to_numpy() for chunk in rows.with_format("arrow")["labels"].chunks]
+        trained = sum(int((chunk != -100).sum()) for chunk in labels)
+        counts = {"rows": len(rows), "tokens": sum(map(len, labels)), "trained_tokens": trained}
+        manifest = manifest | counts | {"dropped_too_long": dropped}
+    say(
+        f"{name} data: {manifest['rows']:,} rows, {manifest['tokens']:,} tokens;",
+        f"{manifest['dropped_too_long']:,} rows too long",
+    )
     return rows, manifest
 
 
 def run_settings(args: TrainArguments, model: ModelConfig, manifest: dict) -> dict:
     """The identity of this run (see SETTINGS)."""
     peft = {"r": model.lora_r, "alpha": model.lora_alpha, "dropout": model.lora_dropout, "modules": model.lora_target_modules}
-    values = {name: getattr(args, name) for name in SETTINGS} | {"lr_scheduler_type": str(args.lr_scheduler_type.value),
-                                                                 "optim": str(getattr(args.optim, "value", args.optim))}
-    return {"model": model_identity(model.model_name_or_path, model.model_revision), "data": manifest["identity"], **values,
-            "dtype": args.model_init_kwargs["dtype"], "peft": peft if model.use_peft else None}
+    values = {name: getattr(args, name) for name in SETTINGS} | {
+        "lr_scheduler_type": str(args.lr_scheduler_type.value),
+        "optim": str(getattr(args.optim, "value", args.optim)),
+    }
+    return {
+        "model": model_identity(model.model_name_or_path, model.model_revision),
+        "data": manifest["identity"],
+        **values,
+        "dtype": args.model_init_kwargs["dtype"],
+        "peft": peft if model.use_peft else None,
+    }
+
+
+def make_trainer(args: TrainArguments, model: ModelConfig, run: RunFolder, tokenizer, rows, held_out, manifest: dict) -> Trainer:
+    """The trainer, after a check that the processes know of each other."""
+    trainer = Trainer(
+        run=run,
+        model=model.model_name_or_path,
+        args=args,
+        train_dataset=rows,
+        eval_dataset=held_out,
+        processing_class=tokenizer,
+        peft_config=get_peft_config(model),
+        letters=manifest["identity"].get("letters"),
+    )
+    processes, launched = trainer.accelerator.num_processes, int(os.environ.get("WORLD_SIZE", "1"))
+    if processes != launched:
+        raise RunError(
+            f"accelerate sees {processes} process(es), the launcher started {launched}: they would train apart and overwrite "
+            "each other; check --deepspeed and --use_cpu"
+        )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Progress(run, args.effective_batch_size * manifest["tokens"] / len(trainer.train_dataset)))
+    trained = [getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters() if p.requires_grad]
+    say(
+        f"{sum(trained):,} trained parameters, {next(trainer.model.parameters()).dtype}, {args.device.type}, "
+        f"{args.effective_batch_size} rows a step = {args.per_device_train_batch_size} rows x "
+        f"{args.gradient_accumulation_steps} accumulated x {processes} process(es)"
+    )
+    return trainer
 
 
 def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
     """One run, from the start or from the last complete checkpoint."""
-    first = args.process_index == 0
-    run = RunFolder(args.output_dir)
-    started = time.monotonic()
-    args.model_init_kwargs = {"dtype": "float32" if args.use_cpu else model.dtype, "revision": model.model_revision,
-                              "attn_implementation": model.attn_implementation}
-    args.completion_only_loss = True
+    run, first, started = RunFolder(args.output_dir), args.process_index == 0, time.monotonic()
+    args.model_init_kwargs = {
+        "dtype": "float32" if args.use_cpu else model.dtype,
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+    }
     # Prepared rows carry their labels. Only packing needs TRL's preparation, and that leaves labels as they are.
-    args.dataset_kwargs = {"skip_prepare_dataset": not args.packing}
+    args.completion_only_loss, args.dataset_kwargs = True, {"skip_prepare_dataset": not args.packing}
     tokenizer = AutoTokenizer.from_pretrained(model.model_name_or_path, revision=model.model_revision)
     rows, manifest = load_rows(data.train_data, tokenizer, args, "train")
     held_out = load_rows(data.eval_data, tokenizer, args, "eval")[0] if data.eval_data else None
@@ -86,39 +148,39 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     if run.summary():
         say(f"{args.output_dir}: this run is finished (summary.json); nothing to do")
         return
-    with args.main_process_first(desc="clean"):
+    with args.main_process_first(desc="clean the output folder"):
         torn = run.clean() if first else []
     checkpoint = run.last_complete()
-
-    trainer = Trainer(run=run, model=model.model_name_or_path, args=args, train_dataset=rows, eval_dataset=held_out,
-                      processing_class=tokenizer, peft_config=get_peft_config(model))
-    if trainer.accelerator.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
-        raise RunError(f"accelerate sees {trainer.accelerator.num_processes} process(es), the launcher started "
-                       f"{os.environ['WORLD_SIZE']}: they would train apart and overwrite each other; check --deepspeed and use_cpu")
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Progress(run, args.effective_batch_size * manifest["tokens"] / len(trainer.train_dataset)))
-    say(f"{trainer.get_num_trainable_parameters():,} trained parameters, {next(trainer.model.parameters()).dtype}, "
-        f"{args.device.type}, {trainer.accelerator.num_processes} process(es), {args.effective_batch_size} rows a step = "
-        f"{args.per_device_train_batch_size} x {args.gradient_accumulation_steps} x {trainer.accelerator.num_processes}")
-    say(f"resuming from {checkpoint.name}" if checkpoint else "starting", *([f"(deleted {', '.join(torn)}: torn by a kill)"] if torn else []))
-
-    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer = make_trainer(args, model, run, tokenizer, rows, held_out, manifest)
+    say(
+        f"resuming from {checkpoint.name}" if checkpoint else "starting",
+        f"(deleted, torn by a kill: {', '.join(torn)})" if torn else "",
+    )
+    loss = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).training_loss
     trainer.save_model(args.output_dir)
     trainer.accelerator.wait_for_everyone()
     if first:
-        last = next(entry for entry in reversed(trainer.state.log_history) if "loss" in entry)
-        summary = {"settings": settings, "data": manifest, "processes": trainer.accelerator.num_processes,
-                   "result": {"steps": trainer.state.global_step, "last_loss": last["loss"], "train_loss": result.training_loss,
-                              "seconds": round(time.monotonic() - started, 1), "resumed_from": checkpoint.name if checkpoint else None},
-                   "versions": versions(), "commit": git_commit()}
+        result = {
+            "steps": trainer.state.global_step,
+            "last_loss": next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry),
+            "train_loss": loss,
+            "seconds": round(time.monotonic() - started, 1),
+            "resumed_from": checkpoint.name if checkpoint else None,
+        }
+        summary = {"settings": settings, "data": manifest, "processes": args.world_size, "result": result}
+        summary |= {"versions": versions(), "commit": git_commit()}
         run.finish(summary, model_card(summary))
-        say(f"finished: {args.output_dir}, {summary['result']['steps']} steps, loss {last['loss']:.4f}, {summary['result']['seconds']:.0f} s")
+        say(f"finished: {args.output_dir}, {result['steps']} steps, loss {result['last_loss']:.4f}, {result['seconds']:.0f} s")
 
 
 def main() -> None:
     disable_progress_bars()
-    parser = TrlParser((DataArguments, TrainArguments, ModelConfig), usage="%(prog)s --config FILE [--option value ...]",
-                       description="SFT on prompt/completion rows. Options marked by TRL and transformers follow ours.")
+    transformers.utils.logging.disable_progress_bar()
+    parser = TrlParser(
+        (DataArguments, TrainArguments, ModelConfig),
+        usage="%(prog)s --config FILE [--option value ...]",
+        description="SFT on prompt/completion rows. Options marked by TRL and transformers follow ours.",
+    )
     try:
         data, args, model = parser.parse_args_and_config()
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with three changes: the rows of a step, a proof of the label mask, and a resume that trusts no torn checkpoint.
+"""TRL's SFTTrainer with three changes: the rows of a step, a proof of the label mask, and marks on whole checkpoints.
 
 Used by `sft.py`; it has no command of its own.
 """
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from prepare_dataset import row_lengths
 from run_folder import RunError, RunFolder
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTTrainer
@@ -44,7 +45,7 @@ class StepSampler(torch.utils.data.Sampler[int]):
         generator = torch.Generator().manual_seed(self.seed + 1000003 * self.epoch())
         order = torch.randperm(len(self.lengths), generator=generator)[: len(self)].tolist()
         for start in range(0, len(order), self.batch):
-            yield from sorted(order[start: start + self.batch], key=lambda row: (self.lengths[row], row))
+            yield from sorted(order[start : start + self.batch], key=lambda row: (self.lengths[row], row))
 
 
 def generation_prompt(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -69,7 +70,7 @@ def check_labels(batch: dict[str, torch.Tensor], opening: list[int], end_of_turn
             ends = [*starts[1:], len(ids)]
         else:
             starts, ends = [0], [int(batch["attention_mask"][row].sum())]
-        if any(label != -100 for label in labels[ends[-1]:]):
+        if any(label != -100 for label in labels[ends[-1] :]):
             raise LabelError(f"row {row} trains padding")
         for start, end in zip(starts, ends):
             first = next((i for i in range(start, end) if labels[i] != -100), end)
@@ -78,32 +79,53 @@ def check_labels(batch: dict[str, torch.Tensor], opening: list[int], end_of_turn
                 raise LabelError(f"{where} trains nothing")
             if labels[first:end] != ids[first:end]:
                 raise LabelError(f"{where} has labels that are not its own next tokens, or masked ones within the completion")
-            if ids[max(start, first - len(opening)): first] != opening:
+            if ids[max(start, first - len(opening)) : first] != opening:
                 raise LabelError(f"{where} is not trained from the beginning of the assistant's turn")
-            if end_of_turn not in ids[end - 2: end]:
+            if end_of_turn not in ids[end - 2 : end]:
                 raise LabelError(f"{where} does not train the end of turn")
             documents += 1
     return documents
 
 
-class Trainer(SFTTrainer):
-    """SFTTrainer on prepared rows (see module docstring)."""
+def check_letters(batch: dict[str, torch.Tensor], letters: tuple[int, int]) -> int:
+    """Prove on a batch of the signal model's streams that every label is a letter in its own place. Returns their number."""
+    trained = batch["labels"] != -100
+    labels, ids = batch["labels"][trained], batch["input_ids"][trained]
+    if not trained.any(dim=-1).all() or not torch.isin(labels, torch.tensor(letters, device=labels.device)).all():
+        raise LabelError("a stream of the batch trains something else than letters, or nothing")
+    if not torch.equal(labels, ids):
+        raise LabelError("a letter of the batch is not the label of its own token")
+    return len(labels)
 
-    def __init__(self, *, run: RunFolder, **arguments):
-        self.run, self._unproved = run, CHECKED_BATCHES
+
+class Trainer(SFTTrainer):
+    """SFTTrainer on prepared rows (see module docstring).
+
+    Args:
+        letters: token ids of the two letters, for the streams of signal_model.py; None for prompt/completion rows.
+    """
+
+    def __init__(self, *, run: RunFolder, letters: tuple[int, int] | None = None, **arguments):
+        self.run, self._letters, self._unproved = run, letters, CHECKED_BATCHES
         super().__init__(**arguments)
-        self._opening = generation_prompt(self.processing_class)
+        self._opening = [] if letters else generation_prompt(self.processing_class)
         self.steps_per_epoch = len(self.train_dataset) // self.args.effective_batch_size
 
     def _get_train_sampler(self, train_dataset=None) -> StepSampler:
-        rows = (train_dataset or self.train_dataset).with_format("arrow")
-        lengths = rows["input_ids"].combine_chunks().value_lengths().to_pylist()
-        return StepSampler(lengths, self.args.effective_batch_size, self.args.data_seed or self.args.seed,
-                           epoch=lambda: self.state.global_step // self.steps_per_epoch)
+        lengths = row_lengths(train_dataset or self.train_dataset)
+        return StepSampler(
+            lengths,
+            self.args.effective_batch_size,
+            self.args.data_seed or self.args.seed,
+            epoch=lambda: self.state.global_step // self.steps_per_epoch,
+        )
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         if self._unproved:
-            check_labels(inputs, self._opening, self.processing_class.eos_token_id)
+            if self._letters:
+                check_letters(inputs, self._letters)
+            else:
+                check_labels(inputs, self._opening, self.processing_class.eos_token_id)
             self._unproved -= 1
         return super().training_step(model, inputs, num_items_in_batch)
 
@@ -129,8 +151,11 @@ class Progress(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **_):
         if not state.is_world_process_zero or not logs:
             return
-        kept = {k: v for k, v in logs.items() if k.startswith("eval_") or k in (
-            "loss", "grad_norm", "learning_rate", "entropy", "mean_token_accuracy")}
+        kept = {
+            k: v
+            for k, v in logs.items()
+            if k.startswith("eval_") or k in ("loss", "grad_norm", "learning_rate", "entropy", "mean_token_accuracy")
+        }
         if not kept:
             return
         elapsed = time.monotonic() - self.start
@@ -138,6 +163,9 @@ class Progress(TrainerCallback):
         self.run.log({"step": state.global_step, **kept, "seconds": round(elapsed, 3)})
         if "loss" in kept and pace:
             left = (state.max_steps - state.global_step) / pace
-            print(f"[sft] step {state.global_step}/{state.max_steps}  loss {kept['loss']:.4f}  lr {kept['learning_rate']:.2e}  "
-                  f"{1000 / pace:.0f} ms/step  {pace * self.tokens_per_step:,.0f} tokens/s  left {int(left) // 60}:{int(left) % 60:02d}",
-                  flush=True)
+            print(
+                f"[sft] step {state.global_step}/{state.max_steps}  loss {kept['loss']:.4f}  lr {kept['learning_rate']:.2e}  "
+                f"{1000 / pace:.0f} ms/step  {pace * self.tokens_per_step:,.0f} tokens/s  "
+                f"left {int(left) // 60}:{int(left) % 60:02d}",
+                flush=True,
+            )

@@ -1,0 +1,83 @@
+"""Tokenising a user's stream once and finding the letters by offsets, against encoding the growing text for each behaviour.
+
+    python benchmarks/tokenize_streams.py                        # 100 behaviours a user, then 10, 30, 100, 300
+    python benchmarks/tokenize_streams.py --tokenizer Qwen/Qwen3-1.7B
+
+"theirs" is what the published code does for its signal model (sft/preprocess.py): one encode a behaviour, of all the text
+up to it, to learn where its letter stands. Both must find the same letters at the same places. The last line is JSON.
+"""
+
+import argparse
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "sft"))
+
+import streams
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from alignxplore.prompts import PromptSet
+from alignxplore.records import Interaction, hash_seed
+from alignxplore.tiny import make_tokenizer
+from alignxplore.world_users import draw_choice, draw_user
+
+
+def make_users(users: int, behaviours: int) -> list[list[Interaction]]:
+    """Streams of choices from the simulated world."""
+    made = []
+    for number in range(users):
+        user, rng = draw_user(1, "benchmark", number), random.Random(hash_seed("benchmark", number))
+        made.append([draw_choice(user.late, "films", rng).interaction for _ in range(behaviours)])
+    return made
+
+
+def growing(items: list[Interaction], user: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """(ids, index of each letter), one encode of the whole prefix per behaviour."""
+    text, letters, ids = "", [], []
+    for place, item in enumerate(items):
+        text += streams.behaviour_text(item, (user, place))[0]
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        letters.append(len(ids) - 2)  # before the line end
+    return ids, letters
+
+
+def measure(tokenizer: PreTrainedTokenizerBase, users: int, behaviours: int) -> tuple[float, float]:
+    """Seconds a user: (ours, theirs)."""
+    histories = make_users(users, behaviours)
+    streams.BEHAVIOURS = behaviours
+    streams.tokenise_stream(histories[0], "0", tokenizer, 10**9)  # both warm
+    began = time.process_time()  # of the process: other work on the machine does not count
+    ours = [streams.tokenise_stream(items, str(n), tokenizer, 10**9) for n, items in enumerate(histories)]
+    middle = time.process_time()
+    theirs = [growing(items, str(n), tokenizer) for n, items in enumerate(histories)]
+    end = time.process_time()
+    for mine, (ids, letters) in zip(ours, theirs):
+        if (mine.ids, mine.letters) != (ids, letters):
+            raise AssertionError("the two ways disagree about tokens or letters")
+    return (middle - began) / users, (end - middle) / users
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokenizer", help="folder or Hub id; default: one learnt from the simulated world")
+    parser.add_argument("--users", type=int, default=5)
+    arguments = parser.parse_args()
+    if arguments.tokenizer:
+        tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
+    else:
+        tokenizer = make_tokenizer(1, 1024, PromptSet())
+    seconds = {n: measure(tokenizer, max(1, arguments.users * 100 // max(n, 100)), n) for n in (10, 30, 100, 300)}
+    for behaviours, (ours, theirs) in seconds.items():
+        print(f"{behaviours:>4} behaviours: ours {1e3 * ours:8.2f} ms a user ({1e6 * ours / behaviours:6.0f} us a behaviour), "
+              f"growing text {1e3 * theirs:9.1f} ms, {theirs / ours:6.1f} x")
+    ours, theirs = seconds[100]
+    print(json.dumps({"name": "tokenize_streams", "ratio": round(theirs / ours, 1), "goal": 30, "ours": round(1e3 * ours, 3),
+                      "theirs": round(1e3 * theirs, 3), "unit": "ms a user of 100 behaviours", "n": arguments.users,
+                      "ours_us_per_behaviour": {n: round(1e6 * a / n, 1) for n, (a, _) in seconds.items()}}))
+
+
+if __name__ == "__main__":
+    main()

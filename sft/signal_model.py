@@ -1,0 +1,175 @@
+"""The signal model: which of a user's choices can be foreseen from those before them. First step of data synthesis.
+
+    python signal_model.py prepare --data train_users.jsonl --model Qwen/Qwen3-1.7B --output signal_set
+    bash sft.sh --config configs/signal_qwen3_1p7b.yaml --train_data signal_set --output_dir outputs/signal
+    python signal_model.py score --model outputs/signal --data train_users.jsonl --output signal_scores
+    accelerate launch signal_model.py score ...                                       # the users shared out over all GPUs
+
+`prepare` tokenises each user's stream once, with labels on the letters only; `sft.py` trains on it like on any prepared set.
+`score` writes scores.jsonl: {"uid", "scores": [{"position", "p", "logprob"}, ...], "dropped"}, p being P(actual choice).
+Resumable: run the same command again, with any number of processes. Memory: logits exist at the letters only.
+"""
+
+import argparse
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from datasets import Dataset, disable_progress_bars
+from datasets.arrow_writer import ArrowWriter
+from prepare_dataset import FEATURES, FORMAT, MANIFEST, PrepareError, fingerprint, histogram, report, source_hash
+from run_folder import model_identity
+from streams import Stream, StreamError, all_behaviours, letter_ids, tokenise_stream
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from alignxplore.journal import Journal, RunLock, RunLocked
+from alignxplore.records import RecordError, UserRecord, read_users, write_json, write_jsonl
+
+
+def letter_row(stream: Stream) -> tuple[np.ndarray, np.ndarray]:
+    """Stream → (input_ids, labels); the label is the letter, everything else is masked."""
+    labels = np.full(len(stream.ids), -100, np.int32)
+    ids = np.array(stream.ids, np.int32)
+    labels[stream.letters] = ids[stream.letters]
+    return ids, labels
+
+
+def prepare(data: str, tokenizer: PreTrainedTokenizerBase, output: Path, max_length: int) -> dict:
+    """Tokenise the streams of all users into a set that sft.py trains on; returns its manifest (written last)."""
+    identity = {"format": FORMAT, "max_length": max_length, **fingerprint(tokenizer), "sources": [source_hash(data, None)],
+                "letters": letter_ids(tokenizer)}
+    if (output / MANIFEST).is_file() and (manifest := json.loads((output / MANIFEST).read_text()))["identity"] == identity:
+        return manifest
+    if output.exists() and not (output / MANIFEST).is_file() and any(output.iterdir()):
+        raise PrepareError(f"{output}: exists and is not a tokenised set; choose another --output")
+    aside = output.with_name(f".{output.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    shard, lengths, trained, dropped = aside.with_suffix(".arrow"), [], 0, 0
+    with ArrowWriter(features=FEATURES, path=str(shard)) as writer:
+        for record in read_users(data, allow_duplicates=True):
+            stream = tokenise_stream(all_behaviours(record), record.user, tokenizer, max_length)
+            dropped += stream.dropped
+            if stream.letters:
+                ids, labels = letter_row(stream)
+                writer.write({"input_ids": ids, "labels": labels})
+                lengths.append(len(ids))
+                trained += len(stream.letters)
+        writer.finalize()
+    if not lengths:
+        raise PrepareError(f"{data}: no user has a choice between two items that fits into {max_length} tokens")
+    Dataset.from_file(str(shard)).save_to_disk(aside)
+    shard.unlink()
+    manifest = {"identity": identity, "sources": [data], "tokenizer_name": tokenizer.name_or_path, "rows": len(lengths),
+                "dropped_too_long": 0, "dropped_control_token": 0, "dropped_behaviours": dropped, "tokens": sum(lengths),
+                "trained_tokens": trained, "longest": max(lengths), "lengths": histogram(lengths)}
+    write_json(aside / MANIFEST, manifest)
+    shutil.rmtree(output, ignore_errors=True)
+    aside.rename(output)
+    return manifest
+
+
+@torch.inference_mode()
+def score_stream(model: PreTrainedModel, stream: Stream, letters: tuple[int, int]) -> list[dict]:
+    """P(actual choice) at each letter. Logits are [letters, vocabulary], never [tokens, vocabulary]."""
+    if not stream.letters:
+        return []
+    ids = torch.tensor([stream.ids], device=model.device)
+    before = torch.tensor(stream.letters, device=model.device) - 1  # the position that predicts the letter
+    logits = model(input_ids=ids, logits_to_keep=before, use_cache=False).logits[0]
+    pair = logits[:, list(letters)].float().log_softmax(-1)
+    actual = (ids[0, stream.letters] == letters[1]).long()
+    chosen = pair.gather(1, actual[:, None])[:, 0].tolist()
+    return [{"position": place, "p": math.exp(value), "logprob": value} for place, value in zip(stream.behaviours, chosen)]
+
+
+def shared_out(records: Iterator[UserRecord], process: int, processes: int) -> Iterator[tuple[str, UserRecord]]:
+    """(unit id, record) of the users that fall to one process."""
+    for number, record in enumerate(records):
+        if number % processes == process:
+            yield record.id, record
+
+
+def score(data: str, model_name: str, output: Path, max_length: int) -> None:
+    """Score all users into output/scores.jsonl; each process journals its share, the first one puts them together."""
+    state = PartialState()
+    identity = {"model": model_identity(model_name, None), "data": source_hash(data, None), "max_length": max_length}
+    told = output / "run.json"
+    if state.is_main_process:
+        if told.is_file() and json.loads(told.read_text()) != identity:
+            raise PrepareError(f"{output}: holds scores of another model or data set ({told}); choose another --output")
+        write_json(told, identity)
+    state.wait_for_everyone()
+    done: dict[str, dict] = {}
+    for part in sorted(output.glob("part-*.jsonl")):
+        with Journal(part) as journal:
+            done |= {row["id"]: row for row in journal.rows()}
+    tokenizer = AutoTokenizer.from_pretrained(model_name)
+    on_gpu = state.device.type != "cpu"
+    model = AutoModelForCausalLM.from_pretrained(model_name, dtype=torch.bfloat16 if on_gpu else torch.float32)
+    model.to(state.device).eval()
+    letters, started, count = letter_ids(tokenizer), time.monotonic(), 0
+    state.wait_for_everyone()  # all have read the parts of an earlier run before anyone appends to one
+    with Journal(output / f"part-{state.process_index}.jsonl") as journal:
+        for unit, record in shared_out(read_users(data, allow_duplicates=True), state.process_index, state.num_processes):
+            if unit not in done and unit not in journal:
+                stream = tokenise_stream(all_behaviours(record), record.user, tokenizer, max_length)
+                scores = score_stream(model, stream, letters)
+                journal.append(unit, {"uid": record.user, "scores": scores, "dropped": stream.dropped})
+                count += 1
+                if count % 200 == 0:
+                    print(f"[score] {count} users, {(time.monotonic() - started) / count:.3f} s each", flush=True)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        merge_parts(data, output)
+
+
+def merge_parts(data: str, output: Path) -> None:
+    """Put the parts together in the order of the data file and print how many choices could be foreseen."""
+    rows: dict[str, dict] = {}
+    for part in sorted(output.glob("part-*.jsonl")):
+        with Journal(part) as journal:
+            rows |= {row["id"]: row for row in journal.rows()}
+    order = dict.fromkeys(record.id for record in read_users(data, allow_duplicates=True))
+    users = write_jsonl(output / "scores.jsonl", (rows[unit] for unit in order))
+    values = [entry["p"] for unit in order for entry in rows[unit]["scores"]]
+    right, sure = (100 * sum(p > bound for p in values) / max(1, len(values)) for bound in (0.5, 0.9))
+    print(f"{output}/scores.jsonl: {users} users, {len(values)} choices, {right:.1f} % foreseen, {sure:.1f} % surely (p > 0.9)")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text, model in (("prepare", "streams → tokenised set for sft.py", "Qwen/Qwen3-1.7B"),
+                              ("score", "P(actual choice) of every interaction", "outputs/signal")):
+        command = commands.add_parser(name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        command.add_argument("--data", required=True, help="users, one a line (benchmark contract)")
+        command.add_argument("--model", default=model, help="Hub id or folder")
+        command.add_argument("--output", type=Path, required=True, help="folder to write")
+        command.add_argument("--max_length", type=int, default=8192, help="longest stream; the oldest behaviours go first")
+    arguments = parser.parse_args(argv)
+    disable_progress_bars()
+    try:
+        if arguments.command == "prepare":
+            tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+            manifest = prepare(arguments.data, tokenizer, arguments.output, arguments.max_length)
+            print(f"{report(manifest)}\n{manifest['dropped_behaviours']} of the oldest behaviours dropped")
+            return
+        with ExitStack() as stack:
+            if PartialState().is_main_process:
+                stack.enter_context(RunLock(arguments.output))
+            score(arguments.data, arguments.model, arguments.output, arguments.max_length)
+    except (PrepareError, RecordError, StreamError, RunLocked, OSError) as error:
+        sys.exit(f"signal_model.py: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""SFT tests: the scripts of sft/ are imported by name, as they import each other; rows and a tiny Qwen3 to train."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alignxplore.tiny import make_model
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "sft"))
+
+
+def make_row(number: int) -> dict:
+    """A prompt and a completion with reasoning, of varied length; no two alike."""
+    rng = random.Random(number)
+    words = [rng.choice("item user chosen other likes dislikes A B JSON selection".split()) for _ in range(rng.randint(3, 60))]
+    answer = " ".join(words[: 2 + len(words) // 4])
+    return {
+        "prompt": [{"role": "system", "content": "Describe."}, {"role": "user", "content": f"{number}: {' '.join(words)}"}],
+        "completion": [{"role": "assistant", "content": f"<think>\nseen {number}\n</think>\n\nprefers {answer}"}],
+    }
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[dict]:
+    return [make_row(number) for number in range(80)]
+
+
+@pytest.fixture(scope="session")
+def rows_file(rows: list[dict], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_folder(tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Qwen3 of 0.1 M parameters with its tokenizer."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    make_model(tokenizer, seed=1, hidden=64, layers=2).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """Environment for scripts in processes of their own: offline, one thread each."""
+    extra = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHON": sys.executable}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("WORLD_", "RANK", "LOCAL_", "NPROC"))}
+    return inherited | extra
+
+
+@pytest.fixture(scope="session")
+def run_script(environment: dict[str, str]):
+    """`run_script([command], VARIABLE="value")` → finished process with its output as text; `expect` its exit status."""
+
+    def run(command: list, expect: int | None = 0, **variables: str) -> subprocess.CompletedProcess:
+        words = [str(part) for part in command]
+        done = subprocess.run(words, env=environment | variables, capture_output=True, text=True, timeout=600)
+        if expect is not None:
+            assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
+        return done
+
+    return run

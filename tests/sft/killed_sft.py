@@ -1,0 +1,49 @@
+"""sft.py with a kill -9 at a chosen moment; stands in for the machine that fails. Used by test_training.py.
+
+KILL_AT=7 python killed_sft.py --config ...          before optimizer step 8 is done
+KILL_IN_SAVE=10 python killed_sft.py --config ...    with half of checkpoint-10's files torn
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "sft"))
+
+from run_folder import RunFolder
+from trainer import Trainer
+from transformers.trainer import Trainer as Base
+
+import sft
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if "KILL_AT" in os.environ:
+    step_forward = Trainer.training_step
+
+    def training_step(self, *arguments, **keywords):
+        if self.state.global_step == int(os.environ["KILL_AT"]):
+            die()
+        return step_forward(self, *arguments, **keywords)
+
+    Trainer.training_step = training_step
+
+if "KILL_IN_SAVE" in os.environ:
+    save_states = Base._save_rng_state
+
+    def save_rng_state(self, folder):
+        save_states(self, folder)
+        if self.state.global_step == int(os.environ["KILL_IN_SAVE"]):
+            weights = Path(folder) / "model.safetensors"
+            if weights.is_file():
+                os.truncate(weights, weights.stat().st_size // 2)
+            die()
+
+    Base._save_rng_state = save_rng_state
+
+assert RunFolder is sft.RunFolder
+sft.main()

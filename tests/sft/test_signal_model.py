@@ -1,0 +1,115 @@
+"""The signal model: streams cut by offsets, letters placed by content hash, scores read at the letters only."""
+
+import json
+import random
+
+import pytest
+import streams
+import torch
+from prepare_dataset import load_prepared
+from signal_model import main, prepare, score_stream
+from streams import Stream, behaviour_text, letter_ids, tokenise_stream
+from trainer import LabelError, check_letters
+from transformers import AutoModelForCausalLM
+
+from alignxplore.records import Interaction
+
+
+def history(length: int, seed: int = 0, alone: float = 0.2) -> list[Interaction]:
+    rng = random.Random(seed)
+    words = "bright dark café item A B: choice Item, 3.14 \n naïve 東京 Choice: A".split(" ")
+
+    def text() -> str:
+        return " ".join(rng.choice(words) for _ in range(rng.randint(1, 9))) + f" {rng.random()}"
+
+    return [Interaction(text(), None if rng.random() < alone else text(), rng.choice([None, "Which?"])) for _ in range(length)]
+
+
+def test_letters_and_ids_are_those_of_encoding_the_growing_text(tokenizer):
+    for seed in range(20):
+        items = history(15, seed)
+        stream = tokenise_stream(items, "u", tokenizer, 10**6)
+        text, letters = "", []
+        for place, item in enumerate(items):
+            piece, letter = behaviour_text(item, ("u", place))
+            text += piece
+            if letter:
+                ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+                letters.append(len(ids) - 2)
+                assert ids[-2] == letter_ids(tokenizer)["AB".index(letter)]
+        assert stream.ids == tokenizer(text, add_special_tokens=False)["input_ids"] and stream.letters == letters
+        assert stream.behaviours == [i for i, item in enumerate(items) if item.rejected is not None]
+
+
+def test_a_long_stream_loses_its_oldest_behaviours_whole(tokenizer):
+    items = history(140, alone=0.0)
+    whole = tokenise_stream(items, "u", tokenizer, 10**6)
+    assert (whole.dropped, whole.behaviours[0], len(whole.letters)) == (40, 40, streams.BEHAVIOURS)
+    cut = tokenise_stream(items, "u", tokenizer, len(whole.ids) // 2)
+    assert len(cut.ids) <= len(whole.ids) // 2 and cut.ids == whole.ids[-len(cut.ids) :]
+    assert cut.behaviours == list(range(cut.dropped, 140)) and tokenizer.decode(cut.ids).startswith(("Request:", "Item A:"))
+    assert tokenise_stream(items, "u", tokenizer, 3) == Stream([], [], [], 140)
+
+
+def test_the_letter_is_drawn_by_content_and_tells_nothing(tokenizer):
+    drawn = [behaviour_text(Interaction(f"x{i}", f"y{i}"), ("u", i)) for i in range(400)]
+    assert drawn == [behaviour_text(Interaction(f"x{i}", f"y{i}"), ("u", i)) for i in range(400)]
+    assert 150 < sum(letter == "A" for _, letter in drawn) < 250
+    assert all(f"Item {letter}: x" in text for text, letter in drawn)
+
+
+def test_control_tokens_in_items_stay_text(tokenizer):
+    stream = tokenise_stream([Interaction("a <|im_end|> b", "<|endoftext|>")], "u", tokenizer, 1000)
+    assert not set(stream.ids) & {tokenizer.eos_token_id, tokenizer.pad_token_id}
+
+
+def test_scores_are_those_of_all_logits(tokenizer, model_folder):
+    model = AutoModelForCausalLM.from_pretrained(model_folder).eval()
+    stream = tokenise_stream(history(12, 3), "u", tokenizer, 4096)
+    letters = letter_ids(tokenizer)
+    scores = score_stream(model, stream, letters)
+    with torch.inference_mode():
+        table = model(input_ids=torch.tensor([stream.ids])).logits[0]
+    for place, entry in zip(stream.letters, scores):
+        pair = table[place - 1, list(letters)].softmax(-1)
+        assert entry["p"] == pytest.approx(pair[letters.index(stream.ids[place])].item(), abs=1e-6)
+    assert [entry["position"] for entry in scores] == stream.behaviours
+
+
+@pytest.fixture
+def users_file(jsonl):
+    def row(number: int) -> dict:
+        items = [{"query": x.query, "chosen": x.chosen, "rejected": x.rejected} for x in history(6, number)]
+        return {"userid": f"u{number}", "history": items, "target": {"query": None, "chosen": "c", "rejected": f"r{number}"}}
+
+    return jsonl(*(row(number) for number in range(12)))
+
+
+def test_the_prepared_set_trains_letters_only(users_file, tokenizer, tmp_path):
+    manifest = prepare(str(users_file), tokenizer, tmp_path / "set", 4096)
+    stored, _ = load_prepared(tmp_path / "set", tokenizer)
+    letters = letter_ids(tokenizer)
+    batch = {key: torch.tensor([record[key]]) for record in [stored[0]] for key in ("input_ids", "labels")}
+    assert check_letters(batch, letters) == (batch["labels"] != -100).sum()
+    assert manifest["trained_tokens"] == sum(label != -100 for record in stored for label in record["labels"])
+    for wrong in (7, -100):
+        broken = {key: value.clone() for key, value in batch.items()}
+        broken["labels"][broken["labels"] != -100] = wrong
+        with pytest.raises(LabelError):
+            check_letters(broken, letters)
+
+
+def test_scoring_goes_on_where_it_was_stopped(users_file, model_folder, tmp_path, capsys):
+    command = ["score", "--model", str(model_folder), "--data", str(users_file), "--output", str(tmp_path / "scores")]
+    main(command)
+    whole = (tmp_path / "scores" / "scores.jsonl").read_text()
+    part = tmp_path / "scores" / "part-0.jsonl"
+    lines = part.read_text().splitlines(keepends=True)
+    (tmp_path / "scores" / "part-1.jsonl").write_text("".join(lines[:4]))  # as two processes would have left them
+    part.write_text("".join(lines[4:7]) + lines[7][:20])
+    main(command)
+    assert (tmp_path / "scores" / "scores.jsonl").read_text() == whole
+    assert len(part.read_text().splitlines()) == 8, "three kept, five made again"
+    rows = [json.loads(line) for line in whole.splitlines()]
+    assert [row["uid"] for row in rows] == [f"u{n}" for n in range(12)]
+    assert "12 users" in capsys.readouterr().out

@@ -1,0 +1,130 @@
+"""Real training runs of sft.py in processes of their own: modes agree, kills lose nothing, labels are right in every mode."""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from configuration import TrainArguments
+from prepare_dataset import load_prepared, prepare
+from run_folder import COMPLETE, RunFolder
+from safetensors.torch import load_file
+from trainer import Trainer, check_labels, generation_prompt
+from transformers import AutoTokenizer
+
+ROOT = Path(__file__).parents[2]
+STEPS = 12
+ZERO2, ZERO3 = (ROOT / f"sft/configs/zero{stage}.json" for stage in (2, 3))
+
+
+@pytest.fixture(scope="session")
+def options(model_folder, rows_file) -> list:
+    return [
+        *("--config", ROOT / "sft/configs/tiny.yaml", "--model_name_or_path", model_folder, "--train_data", rows_file),
+        *("--max_steps", STEPS, "--logging_steps", 1, "--save_steps", 5, "--effective_batch_size", 8),
+        *("--per_device_train_batch_size", 4, "--save_total_limit", 3),
+    ]
+
+
+def curve(folder: Path) -> list[float]:
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    return [row["loss"] for row in rows]
+
+
+@pytest.fixture(scope="session")
+def train(run_script, options, tmp_path_factory):
+    """`train(name, *extra, processes=1)` → output folder; a name is trained once a session."""
+    base = tmp_path_factory.mktemp("runs")
+
+    def run(name: str, *extra, processes: int = 1) -> Path:
+        if not (base / name / "summary.json").exists():
+            script = ["bash", ROOT / "sft/sft.sh", *options, "--output_dir", base / name, *extra]
+            run_script(script, NPROC=str(processes))
+        return base / name
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "extra"), [("ddp", []), ("zero2", ["--deepspeed", ZERO2]), ("zero3", ["--deepspeed", ZERO3])])
+def test_two_processes_train_the_same_as_one(train, name, extra):
+    alone, together = curve(train("plain")), curve(train(name, *extra, processes=2))
+    assert alone == pytest.approx(together, rel=0, abs=1e-5)
+    assert alone[-1] < alone[0] - 0.5
+    weights = [load_file(train(run) / "model.safetensors") for run in ("plain", name)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.allclose(weights[0][key], weights[1][key], atol=1e-4) for key in weights[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "extra", "processes"), [("plain", [], 1), ("zero3", ["--deepspeed", ZERO3], 2)])
+def test_killed_at_a_random_step_and_in_a_save_the_curve_is_that_of_an_undisturbed_run(
+    train, run_script, options, tmp_path, name, extra, processes
+):
+    whole = train(name, *extra, processes=processes)
+    launch = (
+        [sys.executable]
+        if processes == 1
+        else [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2]
+    )
+    command = [*launch, Path(__file__).with_name("killed_sft.py"), *options, "--output_dir", tmp_path, *extra]
+    moment = random.randint(6, 9)
+    assert run_script(command, expect=None, KILL_AT=str(moment)).returncode != 0
+    assert RunFolder(tmp_path).last_complete().name == "checkpoint-5"
+    assert run_script(command, expect=None, KILL_IN_SAVE="10").returncode != 0
+    assert (tmp_path / "checkpoint-10").is_dir() and not (tmp_path / "checkpoint-10" / COMPLETE).exists()
+    done = run_script(command)
+    assert "resuming from checkpoint-5 (deleted, torn by a kill: checkpoint-10)" in done.stdout, f"killed at {moment}"
+    assert curve(tmp_path) == pytest.approx(curve(whole), rel=0, abs=1e-6)
+    ours, theirs = load_file(tmp_path / "model.safetensors"), load_file(whole / "model.safetensors")
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    again = run_script(command)
+    assert "this run is finished" in again.stdout
+    other = run_script([*command, "--learning_rate", "5e-4"], expect=None)
+    assert other.returncode != 0 and "other settings (learning_rate 0.001 → 0.0005)" in other.stderr + other.stdout
+
+
+@pytest.mark.slow
+def test_lora_trains_the_adapter_only(train):
+    folder = train("lora", "--use_peft", "--lora_r", 4, "--lora_target_modules", "all-linear")
+    losses = curve(folder)
+    assert (
+        losses[-1] < losses[0]
+        and (folder / "adapter_model.safetensors").is_file()
+        and not (folder / "model.safetensors").exists()
+    )
+    assert "library_name: peft" in (folder / "README.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["plain", "one row a batch", "packed"])
+def test_loss_falls_on_completions_only_in_the_batches_of_every_mode(rows, rows_file, model_folder, tmp_path, mode):
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    prepare([str(rows_file)], tokenizer, tmp_path / "set", 256)
+    stored, manifest = load_prepared(tmp_path / "set", tokenizer)
+    batch = 1 if mode == "one row a batch" else 4
+    args = TrainArguments(
+        output_dir=str(tmp_path / "out"),
+        effective_batch_size=batch,
+        per_device_train_batch_size=batch,
+        packing=mode == "packed",
+        max_length=256,
+        completion_only_loss=True,
+        dataset_kwargs={"skip_prepare_dataset": mode != "packed"},
+        report_to="none",
+        gradient_checkpointing=False,
+    )
+    run = RunFolder(tmp_path / "out")
+    trainer = Trainer(run=run, model=str(model_folder), args=args, train_dataset=stored, processing_class=tokenizer)
+    documents, texts = 0, []
+    for collated in trainer.get_train_dataloader():
+        documents += check_labels(collated, generation_prompt(tokenizer), tokenizer.eos_token_id)
+        for labels in collated["labels"].tolist():
+            texts.append(tokenizer.decode([label for label in labels if label != -100]))
+    expected = {row["completion"][0]["content"] for row in rows}
+    seen = {text for chunk in texts for text in chunk.removesuffix("<|im_end|>\n").split("<|im_end|>\n")}
+    assert documents == sum(chunk.count("<|im_end|>\n") for chunk in texts) and seen <= expected
+    assert manifest["rows"] - documents < 4 * (30 if mode == "packed" else 1), "only what is less than a step may be left out"
