@@ -63,11 +63,20 @@ async def test_passing_faults_are_retried(fake_server, say, fault):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_lasting_faults_end_as_transport_errors(fake_server, fault):
-    async with fake_server(FAULTS[fault] and in_turn(FAULTS[fault])) as server, Endpoint(server.url, patience=0.15) as endpoint:
+async def test_lasting_faults_end_as_transport_errors(fake_server, monkeypatch, fault):
+    monkeypatch.setattr(module.tenacity, "stop_before_delay", lambda _: module.tenacity.stop_after_attempt(3))
+    async with fake_server(in_turn(FAULTS[fault])) as server, Endpoint(server.url) as endpoint:
         with pytest.raises(TransportError) as caught:
             await endpoint.chat(MESSAGES)
-        assert len(server.bodies) > 1 and str(caught.value)
+        assert len(server.bodies) == 3 and str(caught.value)
+
+
+async def test_patience_ends(fake_server):
+    async with fake_server(in_turn(FAULTS["500"])) as server, Endpoint(server.url, patience=2) as endpoint:
+        began = time.monotonic()
+        with pytest.raises(TransportError, match="HTTP 500: out of memory"):
+            await endpoint.chat(MESSAGES)
+        assert len(server.bodies) > 2 and time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 413, 422])
@@ -103,27 +112,27 @@ async def test_retry_after_is_obeyed(fake_server, say):
     ):
         began = time.monotonic()
         await endpoint.chat(MESSAGES)
-        assert 0.4 <= time.monotonic() - began < 2
+        assert time.monotonic() - began >= 0.4
 
 
 @pytest.mark.parametrize("wait", ["3600", "inf"])
 async def test_a_wait_beyond_our_patience_is_not_waited(fake_server, wait):
     async with (
         fake_server(in_turn(status(429, "quota", headers={"Retry-After": wait}))) as server,
-        Endpoint(server.url, patience=5) as endpoint,
+        Endpoint(server.url, patience=60) as endpoint,
     ):
         began = time.monotonic()
         with pytest.raises(TransportError, match="HTTP 429: quota"):
             await endpoint.chat(MESSAGES)
-        assert time.monotonic() - began < 2 and len(server.bodies) == 1
+        assert time.monotonic() - began < 30 and len(server.bodies) == 1
 
 
 async def test_a_request_that_takes_too_long_is_ended_and_repeated(fake_server, say):
-    answers = in_turn(lambda: asyncio.sleep(30, say("late")), say("well"))
-    async with fake_server(answers) as server, Endpoint(server.url, timeout=0.2) as endpoint:
+    answers = in_turn(lambda: asyncio.sleep(60, say("late")), say("well"))
+    async with fake_server(answers) as server, Endpoint(server.url, timeout=0.8) as endpoint:
         began = time.monotonic()
         assert (await endpoint.chat(MESSAGES))["choices"][0]["message"]["content"] == "well"
-        assert 0.2 <= time.monotonic() - began < 3 and len(server.bodies) == 2
+        assert 0.8 <= time.monotonic() - began < 30 and endpoint.retries == len(server.bodies) - 1 >= 1
 
 
 async def test_a_body_that_drips_for_ever_is_ended(fake_server):
@@ -134,14 +143,14 @@ async def test_a_body_that_drips_for_ever_is_ended(fake_server):
             writer = await super().prepare(request)
             for _ in range(300):
                 await self.write(b" ")
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.1)
             return writer
 
     async with fake_server(lambda body: Drip()) as server, Endpoint(server.url, timeout=0.2, patience=0.3) as endpoint:
         began = time.monotonic()
         with pytest.raises(TransportError, match="TimeoutError"):
             await endpoint.chat(MESSAGES)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 15
 
 
 async def test_a_server_that_dies_and_comes_back(fake_server, say):
@@ -150,8 +159,9 @@ async def test_a_server_that_dies_and_comes_back(fake_server, say):
         await endpoint.connect()
         port = server._server.port
     waiting = asyncio.create_task(endpoint.chat(MESSAGES))
-    await asyncio.sleep(0.3)
-    assert not waiting.done() and endpoint.retries > 1
+    while endpoint.retries < 3:
+        await asyncio.sleep(0.01)
+    assert not waiting.done()
     async with fake_server(in_turn(say("back")), port=port):
         assert (await waiting)["choices"][0]["message"]["content"] == "back"
         await endpoint.close()
@@ -184,7 +194,7 @@ async def test_the_served_model_is_found_or_named(fake_server, say):
 
 
 async def test_no_more_requests_in_flight_than_asked_and_time_in_the_queue_is_free(fake_server, say):
-    """24 requests of 0.1 s, 4 at a time, take 0.6 s: longer than time-out and patience, which start at the gate."""
+    """40 requests of 0.1 s, 4 at a time, take 1 s: longer than time-out and patience, which start at the gate."""
     flying = most = 0
 
     async def answer(body):
@@ -197,11 +207,11 @@ async def test_no_more_requests_in_flight_than_asked_and_time_in_the_queue_is_fr
 
     async with (
         fake_server(lambda body: answer(body)) as server,
-        Endpoint(server.url, concurrency=4, timeout=0.4, patience=0.5) as endpoint,
+        Endpoint(server.url, concurrency=4, timeout=0.9, patience=0.9) as endpoint,
     ):
         began = time.monotonic()
-        await asyncio.gather(*(endpoint.chat(MESSAGES) for _ in range(24)))
-        assert most == 4 and endpoint.retries == 0 and time.monotonic() - began > 0.55
+        await asyncio.gather(*(endpoint.chat(MESSAGES) for _ in range(40)))
+        assert most == 4 and endpoint.retries == 0 and time.monotonic() - began > 0.95
 
 
 async def test_patience_starts_at_the_gate(fake_server, say):
@@ -209,14 +219,14 @@ async def test_patience_starts_at_the_gate(fake_server, say):
     failed = set()
 
     async def answer(body):
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.15)
         first = body["n"] not in failed
         failed.add(body["n"])
         return web.Response(status=500) if first else say("well")
 
-    async with fake_server(lambda body: answer(body)) as server, Endpoint(server.url, concurrency=1, patience=0.3) as endpoint:
-        await asyncio.gather(*(endpoint.chat(MESSAGES, n=n) for n in range(6)))
-        assert endpoint.retries == 6
+    async with fake_server(lambda body: answer(body)) as server, Endpoint(server.url, concurrency=1, patience=1.5) as endpoint:
+        await asyncio.gather(*(endpoint.chat(MESSAGES, n=n) for n in range(8)))
+        assert endpoint.retries == 8
 
 
 async def test_the_key_is_sent_and_never_shown(fake_server, say, monkeypatch, caplog):

@@ -50,7 +50,7 @@ def stand_in(tmp_path, monkeypatch):
 
 
 def first_line(log):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if log.exists() and log.read_text().endswith("\n"):
             return json.loads(log.read_text().splitlines()[0])
@@ -63,7 +63,7 @@ def alive(pid):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-def gone(pids, seconds=10.0):
+def gone(pids, seconds=60.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if not any(map(alive, pids)):
@@ -109,7 +109,7 @@ def test_a_stubborn_server_is_killed_after_its_grace(stand_in, monkeypatch):
     wait_ready(process, url, log_path=stand_in)
     child, began = first_line(stand_in)["child"], time.monotonic()
     stop(process, grace=0.5)
-    assert process.poll() == -signal.SIGKILL and gone([child]) and time.monotonic() - began < 5
+    assert process.poll() == -signal.SIGKILL and gone([child]) and time.monotonic() - began < 30
 
 
 def test_what_a_dead_leader_left_behind_is_stopped_too(stand_in):
@@ -146,7 +146,7 @@ def test_an_http_proxy_does_not_stand_between(stand_in, monkeypatch, unused_tcp_
         monkeypatch.setenv(name, f"http://127.0.0.1:{unused_tcp_port}")
     process, url = start("m", log_path=stand_in)
     try:
-        wait_ready(process, url, log_path=stand_in, limit=10)
+        wait_ready(process, url, log_path=stand_in, limit=60)
     finally:
         stop(process)
 
@@ -293,7 +293,7 @@ async def test_real_vllm(tiny_qwen3, tokenizer, tmp_path):
             assert counted["usage"]["prompt_tokens"] == first.prompt_tokens  # we count what the server counts
             together = await asyncio.gather(*(judge.score("Likes the sea.", ITEM, i) for i in range(40)))
             assert all(other.orders == pytest.approx(found.orders, abs=1e-4) for other in together)
-    assert gone(mine, 30)
+    assert gone(mine)
 
 
 @pytest.mark.slow
@@ -308,7 +308,7 @@ def test_a_killed_parent_leaves_no_vllm_behind(tiny_qwen3, tmp_path, moment):
         pids = family(server)
         assert server in pids and (moment is not None or len(pids) > 1)
         process.send_signal(signal.SIGKILL)
-        assert gone(pids, 60), [psutil.Process(p).cmdline() for p in pids if psutil.pid_exists(p)]
+        assert gone(pids, 120), [psutil.Process(p).cmdline() for p in pids if psutil.pid_exists(p)]
         assert not family(server)
 
 
