@@ -4,8 +4,12 @@
         async with Endpoint(url) as endpoint: ...
 
 The same call serves on GPUs and on a CPU; on a CPU (vLLM's CPU build) it adds the settings that make small models fast there.
+By hand, until Ctrl-C or a TERM signal:
+
+    python -m alignxplore.serving outputs/judge --port 8000 --log judge.log --max-model-len 4096
 """
 
+import argparse
 import contextlib
 import ctypes
 import http.client
@@ -29,8 +33,9 @@ _CPU_ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the default pins every server to core 0
     "OMP_NUM_THREADS": "1",  # more threads spin at barriers and slow small models down
 }
-# Blocks of 128 tokens, the CPU default, would keep short prompts out of the prefix cache.
-_CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--block-size", "32")
+# Blocks of 128 tokens, the CPU default, would keep short prompts out of the prefix cache. A prompt that is read in pieces
+# and sampled with a seed ends the CPU engine (it rewinds a CUDA generator), so prompts are read whole.
+_CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--block-size", "32", "--no-enable-chunked-prefill")
 
 
 class ServerError(RuntimeError):
@@ -114,3 +119,26 @@ def serve(model: str, *, log_path: str | Path, revision: str | None = None, argu
 
 def _tail(path: str | Path, lines: int = 15) -> str:
     return "\n".join(Path(path).read_text(errors="replace").splitlines()[-lines:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="folder or hub id")
+    parser.add_argument("--port", type=int, help="default: any free one; it is printed")
+    parser.add_argument("--log", default="serve.log", help="where the server's own output goes (default: %(default)s)")
+    parser.add_argument("--revision", help="revision of a hub model")
+    arguments, more = parser.parse_known_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # through the finally below, so that nothing stays behind
+    process, url = start(arguments.model, log_path=arguments.log, port=arguments.port, revision=arguments.revision, arguments=more)
+    try:
+        wait_ready(process, url, log_path=arguments.log)
+        print(f"ready: {arguments.model} at {url}", flush=True)
+        sys.exit(process.wait())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        stop(process)
+
+
+if __name__ == "__main__":
+    main()

@@ -75,7 +75,7 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, thinkin
 def fit_prompt(tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, interactions: Sequence[Interaction],
                past_summary: str | None, budget: int, thinking: bool = True) -> Fitted:
     """The newest interactions whose rendered *infer* prompt, past summary included, takes at most `budget` tokens."""
-    return fit(interactions, lambda xs: count_tokens(tokenizer, prompts.infer(xs, past_summary), thinking), budget)
+    return fit(interactions, lambda xs: count_tokens(tokenizer, prompts.infer(xs, past_summary, thinking), thinking), budget)
 
 
 async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet,
@@ -101,14 +101,14 @@ async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prom
         for number, interactions in enumerate(slices):
             fitted = fit_prompt(tokenizer, prompts, interactions, past, window - sampling.max_tokens, sampling.thinking)
             reply = await endpoint.chat(
-                prompts.infer(fitted.interactions, past),
+                prompts.infer(fitted.interactions, past, sampling.thinking),
                 max_tokens=sampling.max_tokens, temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k,
                 seed=hash_seed("summary", key, number, sampling.seed),
                 chat_template_kwargs={"enable_thinking": sampling.thinking},
                 skip_special_tokens=True,
             )
             text = answer_text(reply["choices"][0]["message"])
-            answer = parse_answer(text)
+            answer = parse_answer(text, sampling.thinking)
             used = reply.get("usage") or {}
             stages.append(StageSummary(text, answer.reasoning, answer.summary, answer.problem, fitted.dropped, fitted.tokens,
                                        used.get("completion_tokens", 0)))

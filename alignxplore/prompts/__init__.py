@@ -29,6 +29,7 @@ _MARKUP = re.compile(
     r"|<(?=<?/?SYS>)",
     re.IGNORECASE,
 )
+_EMPTY_BLOCK = re.compile(r"^\s*<think>\s*</think>")
 _SECTION = re.compile(r"^#--- (system|user|assistant)$\n?", re.MULTILINE)
 # The hardened set also takes the shape from what imitates our own markup or an answer.
 _IMITATION = str.maketrans(
@@ -93,13 +94,13 @@ class PromptSet:
     def render(self, purpose: str, **slots: Any) -> Messages:
         """Chat messages of one purpose with its slots filled in."""
         try:
-            return [{"role": role, "content": template.render(**slots)} for role, template in self._load(purpose)]
+            return [{"role": role, "content": template.render(**slots).rstrip("\n")} for role, template in self._load(purpose)]
         except jinja2.UndefinedError as error:
             raise PromptError(f"{self.folder / purpose}.jinja: {error.message}") from None
 
-    def infer(self, interactions: Sequence[Interaction], past_summary: str | None = None) -> Messages:
+    def infer(self, interactions: Sequence[Interaction], past_summary: str | None = None, thinking: bool = True) -> Messages:
         """Ask the policy for a summary of `interactions`, on top of what an earlier stage wrote (None: first stage)."""
-        return self.render("infer", interactions=interactions, past_summary=past_summary or None)
+        return self.render("infer", interactions=interactions, past_summary=past_summary or None, thinking=thinking)
 
     def judge(self, summary: str | None, query: str | None, item_a: str, item_b: str) -> Messages:
         """Ask the downstream model which item the user will choose, given only the summary."""
@@ -133,11 +134,16 @@ class Answer:
         return self.problem is None
 
 
-def parse_answer(text: str) -> Answer:
+def parse_answer(text: str, thinking: bool = True) -> Answer:
     """`<think>reasoning</think>summary` → Answer: exactly one think block, non-empty reasoning, non-empty summary.
 
-    Anything else is bad format: a recorded outcome with an empty summary, never an exception.
+    Anything else is bad format: a recorded outcome with an empty summary, never an exception. A policy that was asked
+    not to reason (`thinking` False) owes no think block: its whole answer is the summary, less an empty block at its start.
     """
+    if not thinking:
+        summary = _EMPTY_BLOCK.sub("", text).strip()
+        problem = "empty summary" if not summary else "reasoning in an answer without" if "think>" in summary else None
+        return Answer("", "" if problem else summary, problem)
     if text.count("<think>") != 1 or text.count("</think>") != 1:
         unfinished = "<think>" in text and "</think>" not in text
         return Answer("", "", "unfinished reasoning" if unfinished else "not exactly one think block")

