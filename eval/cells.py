@@ -90,9 +90,9 @@ def of_histories(judge: str, benchmark: Benchmark) -> Cell:
     return Cell(judge, "direct", benchmark, 0, questions)
 
 
-def of_cues(benchmark: Benchmark, path: str, names: Sequence[str]) -> list[Cell]:
+def of_cues(benchmark: Benchmark, names: Sequence[str]) -> list[Cell]:
     """Baselines that read neither history nor summary. A cue that says nothing of any record is left out."""
-    counts = read_popularity(path)
+    counts = read_popularity(benchmark.path)
     cells = []
     for name in names:
         scores = tuple(BASELINES[name](record, counts.get(record.user), 0) for record in benchmark.records)

@@ -18,7 +18,7 @@ from pathlib import Path
 import cells
 import report
 from results import result_rows, score_rows
-from suite import Benchmark, find_sets, judgement_id, load_benchmark
+from suite import Benchmark, find_sets, judgement_id, load_benchmarks
 from trl import TrlParser
 
 from alignxplore.datasets.baselines import BASELINES
@@ -41,8 +41,9 @@ class EvaluationArguments:
     """Which summaries to score, and with which downstream models."""
 
     judge: list[str] = field(metadata={"help": "downstream models as NAME=TARGET (folder, hub id[@revision] or endpoint URL)"})
-    data: list[str] = field(metadata={"help": "benchmarks as NAME=FILE, or files named NAME_upi.jsonl"})
+    data: list[str] = field(metadata={"help": "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set"})
     out: str = field(metadata={"help": "output folder, shared with gen_preference.py"})
+    benchmarks: list[str] | None = field(default=None, metadata={"help": "names to take from a folder or hub data set; default: all there"})
     policies: list[str] | None = field(default=None, metadata={"help": "policies to score, in the order of the table; default: all"})
     protocol: list[str] = field(default_factory=lambda: ["choice"], metadata={"help": "choice (both orders, probabilities of the letters), "
                                                                              "paper (one order, one sampled answer)"})
@@ -146,10 +147,9 @@ def build_cells(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]
 async def evaluate(arguments: EvaluationArguments) -> list[dict]:
     """Everything; returns the rows of results.json."""
     prompts = PromptSet(arguments.prompt_set)
-    benchmarks = {b.name: b for b in (load_benchmark(spec, arguments.limit) for spec in arguments.data)}
-    paths = {name: spec.partition("=")[2] or spec for name, spec in zip(benchmarks, arguments.data)}
+    benchmarks = {b.name: b for b in load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit)}
     cell_list = build_cells(arguments, benchmarks)
-    cues = [cell for name, benchmark in benchmarks.items() for cell in cells.of_cues(benchmark, paths[name], arguments.cues)]
+    cues = [cell for benchmark in benchmarks.values() for cell in cells.of_cues(benchmark, arguments.cues)]
     scores = [row for cell in cues for row in score_rows(cell, "none", "choice", [])]
     identities = {}
     for spec in [ModelSpec.parse(text) for text in arguments.judge]:
@@ -161,7 +161,7 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
             identities[spec.name] = model.identity
     rows = result_rows(scores)
     if arguments.bounds:
-        rows += report.bound_rows(Path(arguments.bounds), paths)
+        rows += report.bound_rows(Path(arguments.bounds), benchmarks.values())
     out = Path(arguments.out)
     write_jsonl(out / "scores.jsonl", scores)
     write_json(out / "run.json", report.provenance(arguments, benchmarks, prompts, identities))

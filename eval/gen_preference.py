@@ -12,7 +12,7 @@ import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from suite import SETTINGS, Benchmark, SummarySet, installed_versions, load_benchmark, run_id, slices_of
+from suite import SETTINGS, Benchmark, SummarySet, installed_versions, load_benchmarks, run_id, slices_of
 from trl import TrlParser
 
 from alignxplore.journal import Journal, RunLock
@@ -31,8 +31,9 @@ class GenerationArguments:
 
     model: list[str] = field(metadata={"help": "policies as NAME=TARGET; TARGET is a folder, a hub id[@revision] or the URL of an "
                                                "OpenAI-compatible endpoint (URL#TOKENIZER where the server does not name its tokenizer)"})
-    data: list[str] = field(metadata={"help": "benchmarks as NAME=FILE, or files named NAME_upi.jsonl"})
+    data: list[str] = field(metadata={"help": "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set"})
     out: str = field(metadata={"help": "output folder, shared with evaluate.py"})
+    benchmarks: list[str] | None = field(default=None, metadata={"help": "names to take from a folder or hub data set; default: all there"})
     settings: list[str] = field(default_factory=lambda: list(SETTINGS), metadata={"help": "full, streaming"})
     stages: int = field(default=2, metadata={"help": "K, the number of slices that streaming cuts the history into"})
     prompt_set: str = field(default="default", metadata={"help": "default, hardened, or a folder of templates of your own"})
@@ -98,7 +99,7 @@ async def write_set(made: Recipe, arguments: GenerationArguments, model: Model, 
 async def generate(arguments: GenerationArguments) -> None:
     """All policies x benchmarks x settings x seeds; each policy is loaded once, and not at all if nothing is missing."""
     prompts = PromptSet(arguments.prompt_set)
-    benchmarks = [load_benchmark(spec, arguments.limit) for spec in arguments.data]
+    benchmarks = load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit)
     for benchmark in benchmarks:
         log.info("%s: %d users, %d with the target in the history", benchmark.name, len(benchmark.records), benchmark.leaked)
     out = Path(arguments.out)

@@ -12,6 +12,7 @@ import itertools
 import json
 import subprocess
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,15 @@ COLUMNS = ("policy", "setting", "benchmark", "judge", "protocol", "n", "accuracy
 MISSING = "–"
 
 
-def bound_rows(path: Path, data_paths: dict[str, str]) -> list[dict]:
+def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[dict]:
     """Chance and best possible accuracy of the benchmarks of a simulated world, as rows of results."""
     known = json.loads(path.read_text())["benchmarks"]
     rows = []
-    for name, data in data_paths.items():
-        bound = known.get(Path(data).stem)
+    for benchmark in benchmarks:
+        bound = known.get(benchmark.path.stem)
         if bound is None:
             continue
-        shared = {"setting": "bound", "benchmark": name, "judge": "none", "protocol": "choice", "n": bound["n"], "bad_format": 0.0,
+        shared = {"setting": "bound", "benchmark": benchmark.name, "judge": "none", "protocol": "choice", "n": bound["n"], "bad_format": 0.0,
                   "parse_failures": 0.0, "coverage": 1.0}
         rows.append({"policy": "chance", "accuracy": bound["chance"], "ci_low": None, "ci_high": None} | shared)
         rows.append({"policy": "best possible", "accuracy": bound["best_accuracy"], "ci_low": bound["ci_low"],

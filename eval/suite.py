@@ -30,6 +30,7 @@ class Benchmark:
     name: str
     task: str
     records: tuple[UserRecord, ...]
+    path: Path
 
     @property
     def leaked(self) -> int:
@@ -37,17 +38,27 @@ class Benchmark:
         return sum(record.leaked for record in self.records)
 
 
-def load_benchmark(spec: str, limit: int | None = None) -> Benchmark:
-    """NAME=FILE (or a FILE named NAME_upi.jsonl) → Benchmark; `limit` keeps the records with the smallest ids, a fixed sample."""
-    name, equals, path = spec.partition("=")
-    if not equals:
-        name, path = Path(spec).name.removesuffix(".jsonl").removesuffix("_upi"), spec
+def load_benchmarks(data: Iterable[str], names: Iterable[str] | None = None, limit: int | None = None) -> list[Benchmark]:
+    """Benchmarks from NAME=FILE, from a file or folder of NAME_upi.jsonl files, or from a data set on the hub.
+
+    Args:
+        names: only these (folders and hub data sets; all that are there by default).
+        limit: users kept of each benchmark, those with the smallest record ids: a fixed sample.
+    """
+    found: dict[str, Path] = {}
+    for spec in data:
+        name, equals, path = spec.partition("=")
+        found |= {name: Path(path)} if equals else datasets.locate(spec, list(names) if names else None)
+    return [_load(name, path, limit) for name, path in found.items()]
+
+
+def _load(name: str, path: Path, limit: int | None) -> Benchmark:
     entry = datasets.get(name)
     users: Iterable[UserRecord] = read_users(path, default_query=entry.default_query)
     records = tuple(heapq.nsmallest(limit, users, key=lambda record: record.id) if limit else users)
     if not records:
         raise RecordError("no records in this file", path)
-    return Benchmark(name, entry.task, records)
+    return Benchmark(name, entry.task, records, path)
 
 
 def slices_of(benchmark: Benchmark, record: UserRecord, setting: str, stages: int) -> list[tuple[Interaction, ...]]:

