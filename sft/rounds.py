@@ -1,0 +1,201 @@
+"""One user's way through data synthesis: generate → verify → merge → verify again, twice. Used by `synthesize.py`.
+
+The history is cut in thirds. Round 1 summarises third 1, once for each of a few targets of third 2 that the signal model
+could foresee; the target's pair is shown as a hint of what matters, never the answer. Summaries with which the judge picks
+their target are merged into one; the merged one must get most of these targets right. Round 2 does the same with third 2,
+the merged summary as past, and targets of third 3. Both rounds passed: two SFT rows, rendered with the plain prompt.
+Paper: data synthesis section; thresholds as published.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+from alignxplore.history import Fitted, HistoryError, fit, split_stages
+from alignxplore.journal import TRANSPORT_ERROR
+from alignxplore.judge import Judge, Judgement
+from alignxplore.models import Model
+from alignxplore.prompts import Answer, Messages, PromptSet, parse_answer
+from alignxplore.records import Interaction, content_hash, hash_seed
+from alignxplore.summarize import Sampling, answer_text, count_tokens
+
+T = TypeVar("T")
+DONE = "done"
+
+
+class Stopped(Exception):
+    """The user leaves the funnel: `outcome` names the step, `round` the round."""
+
+    def __init__(self, outcome: str):
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Published values as defaults."""
+
+    signal: float = 0.9  # P(actual choice) by the signal model above which a choice can be a target
+    min_targets: int = 4  # "more than 3"
+    max_targets: int = 5
+    min_verified: int = 3
+    merged_accuracy: float = 0.8
+
+
+@dataclass
+class Trail:
+    """What happened to one user, for the funnel and for reading."""
+
+    outcome: str = DONE
+    rows: list[dict] = field(default_factory=list)
+    rounds: list[dict] = field(default_factory=list)
+
+    def row(self, user: str) -> dict:
+        status = TRANSPORT_ERROR if self.outcome == TRANSPORT_ERROR else "ok"
+        return {"uid": user, "status": status, "outcome": self.outcome, "rows": self.rows, "rounds": self.rounds}
+
+
+Once = Callable[[str, Callable[[], Awaitable[dict]]], Awaitable[dict]]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Teacher, judge and settings; `once` runs a request or returns what its journal holds from an earlier run."""
+
+    teacher: Model
+    judge: Judge
+    prompts: PromptSet
+    sampling: Sampling
+    thresholds: Thresholds
+    window: int
+    once: Once
+    identity: str
+
+    async def write(self, messages: Messages, key: Any) -> Answer:
+        """One answer of the teacher, taken apart."""
+        seed = hash_seed("synthesis", key, self.sampling.seed)
+
+        async def ask() -> dict:
+            s = self.sampling
+            reply = await self.teacher.endpoint.chat(
+                messages,
+                **{"max_tokens": s.max_tokens, "temperature": s.temperature, "top_p": s.top_p, "top_k": s.top_k, "seed": seed},
+                chat_template_kwargs={"enable_thinking": s.thinking},
+            )
+            return {"text": answer_text(reply["choices"][0]["message"])}
+
+        unit = content_hash(["write", self.identity, messages, seed, asdict(self.sampling)])
+        return parse_answer((await self.once(unit, ask))["text"])
+
+    async def verify(self, summary: str, target: Interaction, key: Any) -> bool:
+        """True if the judge picks the target knowing only the summary, in both orders' average."""
+
+        async def ask() -> dict:
+            judgement = await self.judge.score(summary, target, key)
+            return {"status": judgement.status, "judgement": judgement.row()}
+
+        unit = content_hash(["verify", self.identity, summary, asdict(target), self.prompts.hash("judge")])
+        row = await self.once(unit, ask)
+        if row["status"] != "ok":
+            raise Stopped(TRANSPORT_ERROR if row["status"] == TRANSPORT_ERROR else "judge_refused")
+        return Judgement(**row["judgement"]).correct == 1.0
+
+
+async def together(steps: Iterable[Awaitable[T]]) -> list[T]:
+    """All results, or the first failure once every step has ended, so that nothing goes on behind a user who left."""
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+def pick_targets(
+    places: Sequence[int], signal: dict[int, float], items: Sequence[Interaction], user: str, t: Thresholds
+) -> list[int]:
+    """Places of at most `max_targets` foreseeable choices, drawn by content hash; Stopped where there are too few."""
+    able = [i for i in places if signal.get(i, 0.0) > t.signal and items[i].rejected is not None]
+    if len(able) < t.min_targets:
+        raise Stopped("too_few_targets")
+    return sorted(sorted(able, key=lambda i: content_hash(["target", user, i]))[: t.max_targets])
+
+
+def hint_messages(shop: Workshop, read: Sequence[Interaction], past: str, target: Interaction, key: Any) -> Messages:
+    """The prompt for a summary written with one target pair in view, the two items in hashed order."""
+    a, b = (target.chosen, target.rejected) if hash_seed("hint order", key) % 2 else (target.rejected, target.chosen)
+    slots = {"interactions": read, "past_summary": past or None, "query": target.query, "item_a": a, "item_b": b}
+    return shop.prompts.render("infer_hint", **slots)
+
+
+def fit_hints(shop: Workshop, read: Sequence[Interaction], past: str, targets: Sequence[Interaction]) -> Fitted:
+    """The newest interactions with which the longest hinted prompt leaves room for the answer."""
+    longest = max(targets, key=lambda target: len(target.chosen) + len(target.rejected or "") + len(target.query or ""))
+
+    def count(interactions: Sequence[Interaction]) -> int:
+        return count_tokens(shop.teacher.tokenizer, hint_messages(shop, interactions, past, longest, ""), shop.sampling.thinking)
+
+    return fit(read, count, shop.window - shop.sampling.max_tokens)
+
+
+async def run_round(
+    shop: Workshop,
+    user: str,
+    number: int,
+    read: Sequence[Interaction],
+    past: str,
+    targets: Sequence[Interaction],
+    trail: Trail,
+) -> str:
+    """One round; appends its SFT row to the trail and returns the merged summary, or raises Stopped."""
+    note: dict[str, Any] = {"round": number, "targets": len(targets)}
+    trail.rounds.append(note)
+    fitted = fit_hints(shop, read, past, targets)
+    keys = [(user, number, i) for i in range(len(targets))]
+    prompts = [hint_messages(shop, fitted.interactions, past, target, key) for target, key in zip(targets, keys)]
+    drafts = await together(shop.write(messages, key) for messages, key in zip(prompts, keys))
+    able = [(draft, target) for draft, target in zip(drafts, targets) if draft.well_formed]
+    passed = await together(shop.verify(draft.summary, target, number) for draft, target in able)
+    kept = [pair for pair, right in zip(able, passed) if right]
+    note |= {"well_formed": len(able), "verified": len(kept), "drafts": [draft.summary for draft in drafts]}
+    if len(kept) < shop.thresholds.min_verified:
+        raise Stopped("too_few_verified")
+    summaries = [(draft.reasoning, draft.summary) for draft, _ in kept]
+    merged = await shop.write(shop.prompts.render("merge", summaries=summaries), (user, number, "merge"))
+    note["merged"] = merged.summary or merged.problem
+    if not merged.well_formed:
+        raise Stopped("merge_bad_format")
+    right = await together(shop.verify(merged.summary, target, number) for _, target in kept)
+    note["merged_right"] = sum(right)
+    if sum(right) < shop.thresholds.merged_accuracy * len(kept):
+        raise Stopped("merged_too_poor")
+    completion = f"<think>\n{merged.reasoning}\n</think>\n\n{merged.summary}"
+    trail.rows.append(
+        {
+            "prompt": shop.prompts.infer(fitted.interactions, past or None),
+            "completion": [{"role": "assistant", "content": completion}],
+            "uid": user,
+            "round": number,
+            "template": shop.prompts.hash("infer"),
+        }
+    )
+    return merged.summary
+
+
+async def synthesise_user(shop: Workshop, user: str, items: Sequence[Interaction], signal: dict[int, float]) -> dict:
+    """Both rounds of one user → row for the journal (`Trail.row`). Only users who pass both rounds give SFT rows."""
+    trail, past = Trail(), ""
+    try:
+        if len(items) < 9:
+            raise Stopped("history_too_short")  # three thirds of at least three
+        first, second, third = split_stages(range(len(items)), 3)
+        for number, (read, ahead) in enumerate(((first, second), (second, third)), 1):
+            places = pick_targets(ahead, signal, items, user, shop.thresholds)
+            past = await run_round(shop, user, number, [items[i] for i in read], past, [items[i] for i in places], trail)
+    except Stopped as stop:
+        everywhere = stop.outcome in (TRANSPORT_ERROR, "history_too_short", "judge_refused")
+        trail.outcome = stop.outcome if everywhere else f"{stop.outcome}_{len(trail.rows) + 1}"
+        trail.rows = []
+    except HistoryError:
+        trail.outcome, trail.rows = "interaction_too_long", []
+    return trail.row(user)

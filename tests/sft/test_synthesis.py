@@ -1,0 +1,129 @@
+"""Synthesis: users pass or leave at the right step, the funnel adds up, and a stopped run asks nothing twice."""
+
+import json
+import math
+import re
+
+import pytest
+from rounds import Thresholds, Workshop, pick_targets, synthesise_user
+from synthesize import DONE, SynthesisArguments, funnel, journalled, synthesise
+
+from alignxplore.endpoint import Endpoint
+from alignxplore.journal import Journal
+from alignxplore.judge import Judge
+from alignxplore.models import Model
+from alignxplore.prompts import PromptSet
+from alignxplore.records import Interaction, UserRecord, content_hash, user_row, write_jsonl
+from alignxplore.summarize import Sampling
+
+ITEMS = [Interaction(f"red thing {i}", f"blue thing {i}") for i in range(18)]
+SURE = dict.fromkeys(range(18), 0.95)
+GOOD = "<think>\nchooses red\n</think>\n\nLikes red."
+
+
+def is_judge(body: dict) -> bool:
+    return body.get("max_tokens") == 1
+
+
+class Models:
+    """Teacher and judge in one: the judge follows the colour that the summary names; `say` is the teacher's answer."""
+
+    def __init__(self, tokenizer, say=lambda text: GOOD):
+        self.letters, self.say, self.asked = Judge(None, tokenizer, PromptSet()).letters, say, []
+
+    def __call__(self, body: dict) -> dict:
+        text = body["messages"][-2 if is_judge(body) else -1]["content"]
+        self.asked.append((is_judge(body), text))
+        if not is_judge(body):
+            return {
+                "choices": [{"index": 0, "message": {"role": "assistant", "content": self.say(text)}, "finish_reason": "stop"}]
+            }
+        colour = re.search(r"Likes (\w+)\.", text)
+        sure = 0.9 if colour and re.search(rf"Item A: {colour[1]}", text) else 0.1 if colour else 0.5
+        pairs = [(self.letters.tokens[0], sure), (self.letters.tokens[1], 1 - sure)]
+        tops = [{"token": f"token_id:{token}", "logprob": math.log(p)} for token, p in pairs]
+        content = [tops[0] | {"top_logprobs": tops}]
+        return {"choices": [{"index": 0, "message": {"role": "assistant", "content": "A"}, "logprobs": {"content": content}}]}
+
+
+@pytest.fixture
+def through(fake_server, tokenizer, tmp_path):
+    """`await through(items, signal, say)` → (row of the user, the requests made)."""
+
+    async def run(items=ITEMS, signal=SURE, say=lambda text: GOOD):
+        models = Models(tokenizer, say)
+        async with fake_server(models) as server, Endpoint(server.url) as endpoint:
+            with Journal(tmp_path / "calls.jsonl") as journal:
+                teacher = Model("teacher", endpoint, tokenizer, "t")
+                judge, sampling = Judge(endpoint, tokenizer, PromptSet()), Sampling(max_tokens=64)
+                shop = Workshop(teacher, judge, PromptSet(), sampling, Thresholds(), 16384, journalled(journal), "x")
+                return await synthesise_user(shop, "u", items, signal), models.asked
+
+    return run
+
+
+async def test_a_user_who_passes_gives_two_rows_with_the_plain_prompt(through):
+    row, asked = await through()
+    assert row["outcome"] == DONE and len(row["rows"]) == 2
+    first, second = row["rows"]
+    assert first["prompt"] == PromptSet().infer(ITEMS[:6]) and second["prompt"] == PromptSet().infer(ITEMS[6:12], "Likes red.")
+    assert first["completion"] == [{"role": "assistant", "content": GOOD}] and first["template"] == PromptSet().hash("infer")
+    hinted = [text for judge, text in asked if not judge and "next have to choose" in text]
+    assert len(hinted) == 10 and all(re.search(r"Item A: .* thing (6|7|8|9|1\d)", text) for text in hinted)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "change"),
+    [
+        ("history_too_short", {"items": ITEMS[:8]}),
+        ("too_few_targets_1", {"signal": {i: 0.95 for i in (6, 7, 8, 12, 13, 14, 15)}}),
+        ("too_few_targets_2", {"signal": {i: 0.95 for i in (6, 7, 8, 9, 12, 13)}}),
+        ("too_few_verified_1", {"say": lambda text: GOOD.replace("Likes red", "Likes blue")}),
+        ("too_few_verified_1", {"say": lambda text: "Likes red."}),
+        ("merge_bad_format_1", {"say": lambda text: "no think block" if "Reader 1" in text else GOOD}),
+        ("merged_too_poor_1", {"say": lambda text: GOOD.replace("red.", "blue.") if "Reader 1" in text else GOOD}),
+        ("too_few_verified_2", {"say": lambda text: GOOD if "newer choices" not in text else GOOD.replace("red.", "blue.")}),
+    ],
+)
+async def test_users_leave_the_funnel_at_the_right_step(through, outcome, change):
+    row, _ = await through(**change)
+    assert row["outcome"] == outcome and row["rows"] == []
+    assert funnel([row])["outcomes"] == {outcome: 1}
+
+
+async def test_an_interrupted_user_asks_nothing_twice(through):
+    row, asked = await through()
+    again, asked_again = await through()
+    assert again == row and asked and not asked_again
+
+
+def test_targets_are_foreseeable_pairs_drawn_by_content():
+    items = [*ITEMS[:10], Interaction("alone")]
+    places = pick_targets(range(4, 11), dict.fromkeys(range(11), 0.95) | {5: 0.9}, items, "u", Thresholds())
+    assert len(places) == 5 and 5 not in places and 10 not in places and places == sorted(places)
+    assert places == pick_targets(range(4, 11), dict.fromkeys(range(11), 0.95) | {5: 0.9}, items, "u", Thresholds())
+
+
+async def test_the_command_writes_rows_funnel_and_failures_and_is_not_done_twice(fake_server, tokenizer, model_folder, tmp_path):
+    records = [UserRecord(f"u{n}", tuple(ITEMS[:17] if n % 3 else ITEMS[:5]), ITEMS[17]) for n in range(9)]
+    users, scores = tmp_path / "users.jsonl", tmp_path / "scores.jsonl"
+    write_jsonl(users, map(user_row, records))
+    write_jsonl(scores, ({"id": r.id, "scores": [{"position": i, "p": 0.95} for i in range(18)]} for r in records))
+    models = Models(tokenizer)
+    async with fake_server(models) as server:
+        target = f"m={server.url}#{model_folder}"
+        out = tmp_path / "out"
+        args = SynthesisArguments(
+            data=str(users), scores=str(scores), output=str(out), teacher=target, judge=target, max_tokens=64
+        )
+        counts = await synthesise(args)
+        assert counts["users"] == 9 and counts["outcomes"] == {"history_too_short": 3, DONE: 6} and counts["sft_rows"] == 12
+        first = (out / "sft.jsonl").read_text()
+        asked = len(models.asked)
+        lines = (out / "users.jsonl").read_text().splitlines(keepends=True)
+        (out / "users.jsonl").write_text("".join(lines[:3]) + lines[3][:30])  # killed while a line was written
+        assert await synthesise(args) == counts and (out / "sft.jsonl").read_text() == first
+        assert len(models.asked) - asked <= 8, "only the judge's own check may be asked again"
+    assert len((out / "failures.jsonl").read_text().splitlines()) == 3
+    assert json.loads((out / "funnel.json").read_text()) == counts and (out / "funnel.png").stat().st_size > 1000
+    assert content_hash(first) == content_hash((out / "sft.jsonl").read_text())
