@@ -24,7 +24,7 @@ class Dataset:
         column: heading of its column in the paper's tables ("" for the simulated world).
         task: "recommendation" (what will the user take next), "selection" (which answer does the user prefer) or
             "generation" (write the answer). It decides how a history is cut into stages.
-        default_query: stands in where a row's query is null.
+        default_query: stands in where a row's query is null ("": it stays null).
         module: module of `alignxplore.datasets` that builds it; None where the rows come from `alignxplore.world`.
         layouts: raw files that `--raw` may hold, one line for each official layout.
         terms: licence of the raw data.
@@ -80,7 +80,7 @@ _ALL = (
         "personamem", "PersonaMem", "selection", _ANSWER, "personamem",
         ("v1: questions_{32k,128k,1M}.csv and shared_contexts_{32k,128k,1M}.jsonl",
          "v2: benchmark/text/benchmark.csv and data/chat_history_32k/*.json"),
-        "v1 MIT, v2 CC-BY-4.0",
+        "v1 MIT, v2 CC-BY-4.0", protocols=("published", "matched", "chat"), published="v2, --users 5000",
     ),
     Dataset("concise_detail", "Info.", "selection", _ANSWER, "psoups", ("concise_detail.json",), _PSOUPS_TERMS),
     Dataset("friendly_unfriendly", "Style", "selection", _ANSWER, "psoups", ("friendly_unfriendly.json",), _PSOUPS_TERMS),
@@ -89,8 +89,8 @@ _ALL = (
         "hicupid", "HiCUPID", "generation", _ANSWER, "hicupid",
         ("dialogue and qa subsets: folders or files named dialogue*, qa* (JSON, JSONL or parquet)",), "Apache-2.0",
     ),
-    Dataset("world_films", "", "selection", "Recommend a movie that I would like to watch."),
-    Dataset("world_news", "", "selection", "Recommend a news article that I would like to read."),
+    Dataset("world_films", "", "selection", ""),
+    Dataset("world_news", "", "selection", ""),
 )
 DATASETS = {dataset.name: dataset for dataset in _ALL}
 

@@ -21,6 +21,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from alignxplore.datasets import DATASETS, Dataset, get
 from alignxplore.datasets.baselines import popularity_path
@@ -37,31 +38,31 @@ def build(job: Job, out: Path) -> dict:
     manifest, popularity = out.with_name(out.name.removesuffix(".jsonl") + ".build.json"), popularity_path(out)
     aside = popularity.with_name(f".{popularity.name}.{os.getpid()}.partial")
     module = importlib.import_module(f"alignxplore.datasets.{job.dataset.module}")
-    digest, start = hashlib.sha256(), time.monotonic()
+    start = time.monotonic()
     for earlier in (manifest, popularity):
         earlier.unlink(missing_ok=True)
     try:
         with aside.open("w", encoding="utf-8") as beside:
-            write_jsonl(out, _rows(take(module.build(job), job), beside, digest))
+            write_jsonl(out, _rows(take(module.build(job), job), beside))
             wrote_popularity = beside.tell() > 0
         if wrote_popularity:
             os.replace(aside, popularity)
     finally:
         aside.unlink(missing_ok=True)
+    with out.open("rb") as written:
+        digest = hashlib.file_digest(written, "sha256").hexdigest()
     seconds = time.monotonic() - start
     options = {name: getattr(job, name) for name in ("protocol", "min_interactions", "users", "split", "seed")}
-    result = {"dataset": job.dataset.name, **options, "counts": dict(job.counts), "sha256": digest.hexdigest()}
+    result = {"dataset": job.dataset.name, **options, "counts": dict(job.counts), "sha256": digest}
     write_json(manifest, result)
     return result | {"seconds": seconds}
 
 
-def _rows(examples: Iterator[Example], beside, digest) -> Iterator[dict]:
+def _rows(examples: Iterator[Example], beside: TextIO) -> Iterator[dict]:
     for record, popularity in examples:
-        row = user_row(record)
-        digest.update(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
         if popularity is not None:
             beside.write(json.dumps({"userid": record.user, "chosen": popularity.chosen, "rejected": popularity.rejected}) + "\n")
-        yield row
+        yield user_row(record)
 
 
 def describe(dataset: Dataset) -> str:

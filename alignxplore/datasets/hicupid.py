@@ -1,0 +1,51 @@
+"""HiCUPID → records: all dialogues of a user are the history; the target sets the personalised answer against the general one.
+
+    python -m alignxplore.datasets build hicupid --raw DIR --out hicupid_upi.jsonl
+
+Reads the subsets `dialogue` and `qa` (files or folders of that name; JSON, JSONL or parquet). Where files of `qa` are
+named after official test splits, only those are used, as the official evaluator does. `ground_truth_persona` carries
+the question's type and metadata as JSON: the evaluator shows them to its judge.
+"""
+
+import json
+from collections.abc import Iterator
+
+from alignxplore.datasets.building import Example, Job, UserGroups
+from alignxplore.datasets.rows import read_rows, text_field
+from alignxplore.datasets.selection import Row, build_records, from_messages
+from alignxplore.records import Interaction
+
+_FORMS = ("json", "jsonl", "parquet", "json.gz", "jsonl.gz")
+
+
+def build(job: Job) -> Iterator[Example]:
+    """Records of all test questions."""
+    dialogues, questions = ([path for form in _FORMS for path in job.find(f"{name}*.{form}", f"{name}*/*.{form}")]
+                            for name in ("dialogue", "qa"))
+    if not dialogues or not questions:
+        raise job.unknown_layout()
+    test = [path for path in questions if "test" in path.name]
+    groups = UserGroups(job.seed, job.scratch)
+    for path in sorted(set(dialogues)):
+        for number, row in read_rows(path, job):
+            job.counts["dialogue turns read"] += 1
+            turn = [text_field(row, key, path, number) for key in ("user", "assistant")]
+            groups.add(str(row["user_id"]), json.dumps(["turn", row["dialogue_id"], number, turn]))
+    for path in sorted(set(test or questions)):
+        for number, row in read_rows(path, job):
+            texts = [text_field(row, key, path, number) for key in ("question", "personalized_answer", "general_answer", "type")]
+            groups.add(str(row["user_id"]), json.dumps(["question", row["question_id"], number, [*texts, row.get("metadata")]]))
+    return build_records(_rows(groups, job), job)
+
+
+def _rows(groups: UserGroups, job: Job) -> Iterator[Row]:
+    for user, lines in groups:
+        parts = [json.loads(line) for line in lines]
+        # Dialogues in the order of their ids; turns of one dialogue in the order of the file.
+        turns = sorted((x for x in parts if x[0] == "turn"), key=lambda x: (x[1], x[2]))
+        history = [pair for turn in turns for pair in from_messages(
+            [{"role": "user", "content": turn[3][0]}, {"role": "assistant", "content": turn[3][1]}])]
+        for _, key, _, (question, personal, general, kind, metadata) in (x for x in parts if x[0] == "question"):
+            persona = json.dumps({"type": kind, "metadata": metadata}, ensure_ascii=False)
+            yield Row(f"{user}#{key}", history, Interaction(personal, general, question), persona, kind)
+    groups.close()

@@ -1,0 +1,132 @@
+"""PersonaMem v1 and v2 → records: a chat becomes interactions, four options become one pair.
+
+    python -m alignxplore.datasets build personamem --raw DIR --out personamem_upi.jsonl
+
+Reads v1 (`questions_32k.csv` and `shared_contexts_32k.jsonl`, also 128k and 1M: one size in a folder) and v2
+(`benchmark/text/benchmark.csv`, for protocol `chat` also `data/chat_history_32k/`).
+
+History: each user message with the reply to it, nothing rejected; the persona in the system messages is left out.
+v1 takes the chat up to the question. v2 takes the conversation that the question is about (which fits the published
+16,384-token window); with protocol `chat` the whole 32k chat.
+Target: the right option against one wrong option, drawn by a hash of seed and question (published, chat) or the one
+nearest in length, with rows then balanced by length (matched).
+"""
+
+import json
+import random
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from alignxplore.datasets.building import Example, Job
+from alignxplore.datasets.rows import literal, read_rows, text_field
+from alignxplore.datasets.selection import Row, build_records, from_messages
+from alignxplore.records import Interaction, RecordError, hash_seed
+
+
+def build(job: Job) -> Iterator[Example]:
+    """Records of whichever version the raw folder holds."""
+    if found := job.find("benchmark.csv"):
+        return build_records(_version_2(found[0], job), job)
+    found = job.find("questions_32k.csv", "questions_128k.csv", "questions_1M.csv")
+    if not found:
+        raise job.unknown_layout()
+    if len(found) > 1:
+        raise ValueError(f"{job.raw}: holds several sizes ({', '.join(x.name for x in found)}); give a folder with one")
+    return build_records(_version_1(found[0], job), job)
+
+
+def _version_1(path: Path, job: Job) -> Iterator[Row]:
+    contexts = path.with_name(path.name.replace("questions", "shared_contexts")).with_suffix(".jsonl")
+    if not contexts.is_file():
+        raise FileNotFoundError(f"{contexts}: missing; the chats of {path.name} are in it (hub: bowen-upenn/PersonaMem)")
+    chat = _Contexts(contexts)
+    for number, row in read_rows(path, job):
+        persona, question, kind = (text_field(row, key, path, number) for key in ("persona_id", "question_id", "question_type"))
+        chosen, wrong = options(row, path, number)
+        messages = chat(text_field(row, "shared_context_id", path, number))
+        if messages is None:
+            job.counts["dropped: its chat is not in the contexts file"] += 1
+            continue
+        messages = messages[: int(row["end_index_in_shared_context"])]
+        target = Interaction(chosen, _one(wrong, chosen, question, job), row["user_question_or_message"])
+        yield Row(f"{persona}#{question}", from_messages(messages), target, _persona(messages), kind)
+
+
+def options(row: dict, path: Path, number: int) -> tuple[str, list[str]]:
+    """The right option of a v1 question and the wrong ones, without their letters."""
+    listed = literal(text_field(row, "all_options", path, number), path, number, "all_options")
+    by_letter = {option[:3].lower(): option[3:].strip() for option in listed if isinstance(option, str)}
+    right = text_field(row, "correct_answer", path, number).strip().lower()
+    if right not in by_letter or len(by_letter) < 2:
+        raise RecordError(f"'{right}' is not among the options {sorted(by_letter)}", path, number, "correct_answer")
+    return by_letter[right], [text for letter, text in by_letter.items() if letter != right]
+
+
+def _version_2(path: Path, job: Job) -> Iterator[Row]:
+    for number, row in read_rows(path, job):
+        persona, chosen = text_field(row, "persona_id", path, number), text_field(row, "correct_answer", path, number).strip()
+        wrong = literal(text_field(row, "incorrect_answers", path, number), path, number, "incorrect_answers")
+        if job.protocol == "chat":
+            messages = _chat_file(path, text_field(row, "chat_history_32k_link", path, number), number)
+        else:
+            snippet = text_field(row, "related_conversation_snippet", path, number)
+            messages = literal(snippet, path, number, "related_conversation_snippet")
+        target = Interaction(chosen, _one([str(x).strip() for x in wrong], chosen, number, job), _query(row, path, number))
+        yield Row(f"{persona}#{number}", from_messages(messages), target, row.get("expanded_persona") or _persona(messages),
+                  f"{row.get('pref_type')}, {row.get('who')}")
+
+
+def _query(row: dict, path: Path, number: int) -> str:
+    """The question: plain text, or a message {role, content} written as text."""
+    text = text_field(row, "user_query", path, number)
+    if text.lstrip().startswith("{"):
+        return str(literal(text, path, number, "user_query").get("content", text))
+    return text
+
+
+def _one(wrong: list[str], chosen: str, question: str | int, job: Job) -> str:
+    """The wrong option to set against the right one. Options that repeat the right one are passed over."""
+    wrong = [option for option in wrong if option and option != chosen] or [""]  # an empty one is dropped with its row
+    dice = random.Random(hash_seed(job.seed, "option", question))
+    dice.shuffle(wrong)
+    return min(wrong, key=lambda option: abs(len(option) - len(chosen))) if job.protocol == "matched" else wrong[0]
+
+
+def _persona(messages: list[dict]) -> str | None:
+    return next((str(x.get("content")) for x in messages if x.get("role") == "system"), None)
+
+
+@lru_cache(maxsize=4)
+def _chat_file(benchmark: Path, link: str, number: int) -> list[dict]:
+    """A v2 chat: the link is relative to the data set's root, two folders above benchmark/text/."""
+    path = next((root / link for root in benchmark.parents[:4] if (root / link).is_file()), None)
+    if path is None:
+        raise RecordError(f"{link} is not at hand; download data/chat_history_32k of the data set", benchmark, number)
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return data.get("chat_history", []) if isinstance(data, dict) else data
+
+
+class _Contexts:
+    """The chats of v1 by id, read from their place in the file when asked for (the 1M file is too big to hold)."""
+
+    def __init__(self, path: Path):
+        self.path, self.places = path, {}
+        with path.open("rb") as lines:
+            place = 0
+            for line in lines:
+                key = line[: line.find(b":")].strip(b' {"').decode()
+                self.places[key] = place
+                place += len(line)
+        self._load = lru_cache(maxsize=4)(self._read)
+
+    def __call__(self, key: str) -> list[dict] | None:
+        return self._load(key) if key in self.places else None
+
+    def _read(self, key: str) -> list[dict]:
+        with self.path.open("rb") as lines:
+            lines.seek(self.places[key])
+            try:
+                return json.loads(lines.readline())[key]
+            except ValueError as error:
+                raise RecordError(f"the chat {key} is not JSON ({error}); the download may be cut short", self.path) from None

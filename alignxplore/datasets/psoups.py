@@ -1,0 +1,22 @@
+"""Personalized Soups → records, in the form that AlignX-Family gave it: Info., Style and Expertise.
+
+    python -m alignxplore.datasets build friendly_unfriendly --raw DIR --out friendly_unfriendly_upi.jsonl
+
+Each file holds two opposite personas and prompts that repeat a lot: 600 rows of Style have 128 distinct targets, so
+intervals must be clustered by target (eval does).
+"""
+
+from collections.abc import Iterator
+
+from alignxplore.datasets.alignx import feedback_rows
+from alignxplore.datasets.building import Example, Job
+from alignxplore.datasets.selection import build_records
+
+
+def build(job: Job) -> Iterator[Example]:
+    """Records of the file named like the data set."""
+    name = job.dataset.name
+    files = job.find(f"{name}.json", f"{name}.jsonl")
+    if not files:
+        raise job.unknown_layout()
+    return build_records(feedback_rows(files[0], job), job)

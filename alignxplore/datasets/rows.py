@@ -1,0 +1,91 @@
+"""Rows of raw files in the forms that the hub serves: JSONL, one JSON array (read piece by piece), CSV, parquet."""
+
+import ast
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from alignxplore.datasets.building import Job
+from alignxplore.records import RecordError
+
+
+def read_rows(path: Path, job: Job) -> Iterator[tuple[int, dict]]:
+    """(number, row) of each row of a `.jsonl`, `.json`, `.csv` or `.parquet` file (also `.gz`), one in memory at a time."""
+    form = path.name.removesuffix(".gz").rpartition(".")[2]
+    if form == "parquet":
+        rows = _parquet(path)
+    elif form == "csv":
+        rows = _csv(path, job)
+    else:
+        rows = _json(path, job)
+    for number, row in rows:
+        if not isinstance(row, dict):
+            raise RecordError(f"expected an object, found {type(row).__name__}", path, number)
+        yield number, row
+
+
+def text_field(row: dict, key: str, path: Path, number: int) -> str:
+    """A field that must hold text.
+
+    Raises:
+        RecordError: missing or of another type.
+    """
+    if not isinstance(row.get(key), str):
+        raise RecordError(f"expected text, found {row[key]!r:.60}" if key in row else "missing", path, number, key)
+    return row[key]
+
+
+def literal(text: str, path: Path, number: int, field: str) -> Any:
+    """A value written as JSON or as a Python literal inside a text field."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    raise RecordError(f"neither JSON nor a Python literal: {text[:60]!r}", path, number, field)
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
+    import pyarrow.parquet
+
+    number = 0
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=256):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+
+
+def _csv(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
+    csv.field_size_limit(min(sys.maxsize, 1 << 30))
+    yield from enumerate(csv.DictReader(line + "\n" for _, line in job.lines(path)), 1)
+
+
+def _json(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
+    """Objects of a JSON array or of JSONL: each is cut off the front of a buffer as soon as it is complete."""
+    decode, buffer, number, array = json.JSONDecoder().raw_decode, "", 0, False
+    for line_number, line in job.lines(path):
+        if line_number == 1 and line.lstrip().startswith("["):
+            array, line = True, line.lstrip()[1:]
+        buffer += line + "\n"
+        place = 0
+        # An object of an indented array ends on a line with its bracket; JSONL ends every line with one.
+        while line.rstrip(" ,]").endswith("}"):
+            while place < len(buffer) and buffer[place] in " ,\n\t]":
+                place += 1
+            if place == len(buffer):
+                break
+            try:
+                row, place = decode(buffer, place)
+            except ValueError as error:
+                if not array:
+                    raise RecordError(f"not JSON ({error}); the download may be cut short", path, line_number) from None
+                break
+            number += 1
+            yield (number if array else line_number), row
+        buffer = buffer[place:]
+    if buffer.strip(" ,\n\t]"):
+        raise RecordError("ends in the middle of a row; the download may be cut short", path, number + 1)

@@ -1,0 +1,133 @@
+"""From rows (history, target pair) to records: drop what leaks or repeats, and balance answers by length.
+
+In AlignX, P-Soups, PersonaMem and HiCUPID both answers are given, so only rows can be chosen:
+
+* published: all rows.
+* matched: in each stratum (persona, question type) as many rows whose chosen answer is the longer one as rows where it
+  is the shorter one, so that length alone is right half of the time. Which of the more frequent kind stay is drawn by
+  a hash of seed and row.
+
+A user of several rows is named `user#row`; all rows of a user fall into the same split.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from alignxplore.datasets.building import Example, Job, UserGroups
+from alignxplore.records import Interaction, UserRecord, hash_seed
+
+
+class Row(NamedTuple):
+    """One row of a raw file in the project's words; `stratum` is within what lengths are balanced."""
+
+    user: str
+    history: Sequence[Interaction]
+    target: Interaction
+    persona: str | None = None
+    stratum: str = ""
+
+
+def from_messages(messages: Iterable[dict]) -> list[Interaction]:
+    """A chat → interactions: each user message with the reply to it, nothing rejected.
+
+    System messages are left out (they tell the persona that is to be inferred). Messages of one role in a row are
+    joined; a user message without a reply is kept as something the user said by themselves.
+    """
+    turns: list[tuple[str, str]] = []
+    for message in messages:
+        role, text = message.get("role"), str(message.get("content") or "").strip()
+        for name in ("User:", "Assistant:"):
+            text = text.removeprefix(name).strip()
+        if role not in ("user", "assistant") or not text:
+            continue
+        if turns and turns[-1][0] == role:
+            turns[-1] = (role, f"{turns[-1][1]}\n{text}")
+        else:
+            turns.append((role, text))
+    found, said = [], None
+    for role, text in turns:
+        if role == "user":
+            said = text
+        elif said is not None:
+            found.append(Interaction(text, None, said))
+            said = None
+    return [*found, Interaction(said)] if said else found
+
+
+def build_records(rows: Iterable[Row], job: Job) -> Iterator[Example]:
+    """Records of all rows in hash order, one in memory at a time. All rows are read before the first record is yielded."""
+    groups = UserGroups(job.seed, job.scratch)
+    for row in rows:
+        job.counts["rows read"] += 1
+        groups.add(row.user, json.dumps([[list(_fields(x)) for x in row.history], _fields(row.target), row.persona, row.stratum]))
+    keep = _balance(groups, job) if job.protocol == "matched" else None
+    for row in _rows(groups, job.counts):
+        record = _record(row, job, job.counts)
+        if record is not None and keep is not None and not keep(row):
+            job.counts["dropped: one more row of the more frequent order of lengths"] += 1
+        elif record is not None:
+            job.counts["interactions kept"] += len(record.history) + 1
+            yield Example(record)
+    groups.close()
+
+
+def _fields(pair: Interaction) -> tuple[str | None, ...]:
+    return pair.chosen, pair.rejected, pair.query
+
+
+def _rows(groups: UserGroups, counts: dict[str, int]) -> Iterator[Row]:
+    """The rows back from disk, the first of each id (ids are hashes of the content, or come from the raw file)."""
+    for user, texts in groups:
+        counts["dropped: a row of the same id came before"] += len(texts) - 1
+        history, target, persona, stratum = json.loads(texts[0])
+        yield Row(user, [Interaction(*x) for x in history], Interaction(*target), persona, stratum)
+
+
+def _record(row: Row, job: Job, counts: dict[str, int]) -> UserRecord | None:
+    """The record of a row, or None with the reason counted."""
+    query, target = job.dataset.default_query, row.target
+    if not job.wanted(row.user.partition("#")[0]):
+        counts[f"left out: not in split {job.split}"] += 1
+        return None
+    if not target.chosen.strip() or not (target.rejected or "").strip() or target.chosen == target.rejected:
+        counts["dropped: an answer is empty, or both are the same"] += 1
+        return None
+    history: dict[tuple, Interaction] = {}
+    for pair in row.history:
+        if not pair.chosen.strip() or pair.chosen == pair.rejected or pair.rejected is not None and not pair.rejected.strip():
+            counts["dropped from a history: an answer is empty, or both are the same"] += 1
+        elif pair.chosen == target.chosen:
+            counts["dropped from a history: it holds the answer to be predicted"] += 1
+        elif _fields(pair) in history:
+            counts["dropped from a history: repeated"] += 1
+        else:
+            history[_fields(pair)] = Interaction(pair.chosen, pair.rejected, pair.query or query)
+    if len(history) + 1 < job.min_interactions:
+        counts[f"dropped: fewer than {job.min_interactions} interactions"] += 1
+        return None
+    target = Interaction(target.chosen, target.rejected, target.query or query)
+    return UserRecord(row.user, tuple(history.values()), target, row.persona)
+
+
+def _draw(row: Row, job: Job) -> int:
+    return hash_seed(job.seed, "balance", row.user)
+
+
+def _balance(groups: UserGroups, job: Job) -> Callable[[Row], bool]:
+    """A predicate that keeps as many longer as shorter chosen answers in each stratum (and all of equal length)."""
+    draws: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    for row in _rows(groups, defaultdict(int)):
+        if _record(row, job, defaultdict(int)) is not None and len(row.target.chosen) != len(row.target.rejected):
+            draws[row.stratum, len(row.target.chosen) > len(row.target.rejected)].append(_draw(row, job))
+    limit = {}
+    for (stratum, longer), values in draws.items():
+        count = min(len(values), len(draws.get((stratum, not longer), ())))
+        limit[stratum, longer] = sorted(values)[count - 1] if count else -1
+
+    def keep(row: Row) -> bool:
+        kind = row.stratum, len(row.target.chosen) > len(row.target.rejected)
+        return len(row.target.chosen) == len(row.target.rejected) or _draw(row, job) <= limit[kind]
+
+    return keep

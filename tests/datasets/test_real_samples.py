@@ -1,0 +1,92 @@
+"""The builders on real files: counts as known, and what the shortcuts that need no history give.
+
+REAL_SAMPLES_DIR names a folder with mind/, amazon/, personamem/ and psoups/; without it these tests are skipped. The
+expected shortcuts were measured by other code on the same files.
+"""
+
+import collections
+
+import numpy as np
+import pytest
+
+from alignxplore.datasets import get
+from alignxplore.datasets.baselines import BASELINES
+from alignxplore.datasets.building import Job
+from alignxplore.datasets.personamem import options
+from alignxplore.datasets.rows import read_rows
+
+SEEDS = 20
+
+
+@pytest.mark.parametrize("minimum, users", [(2, 458), (9, 49), (17, 6)])
+def test_amazon_counts(run, check_rows, samples, minimum, users):
+    examples, job = run("amazon", samples / "amazon", min_interactions=minimum)
+    check_rows(examples)
+    assert len(examples) == users
+    assert job.counts["users read"] == 458 and job.counts["items taken by a user"] == 148
+    assert job.counts["reviews read"] == 2972 and job.counts["dropped: the user took the same item before"] == 7
+
+
+@pytest.mark.parametrize("minimum, users", [(4, 413), (9, 40)])
+def test_mind_counts(run, check_rows, samples, minimum, users):
+    examples, job = run("mind", samples / "mind", min_interactions=minimum)
+    check_rows(examples)
+    assert len(examples) == users
+    assert (job.counts["impressions read"], job.counts["users read"], job.counts["news read"]) == (5000, 4637, 2000)
+    assert job.counts["impressions with an empty history"] == 107
+
+
+def test_style_counts(run, check_rows, samples):
+    examples, job = run("friendly_unfriendly", samples / "psoups")
+    check_rows(examples)
+    assert job.counts["rows read"] == len(examples) == 600
+    assert list(collections.Counter(x.record.persona for x in examples).values()) == [300, 300]
+    targets = {(x.record.target, x.record.persona) for x in examples}
+    assert len(targets) == 128 and len({target.query for target, _ in targets}) == 112
+    history = sum(len(x.record.history) for x in examples)
+    dropped = sum(count for reason, count in job.counts.items() if reason.startswith("dropped from a history"))
+    assert history + dropped == 4 * 600
+    assert sum(len(x.record.target.chosen) > len(x.record.target.rejected) for x in examples) == 449  # 74.8 %, ties not counted
+
+
+def test_personamem_v1_questions(samples):
+    path = samples / "personamem" / "questions_32k.csv"
+    rows = [row for _, row in read_rows(path, Job(get("personamem"), path.parent))]
+    assert len(rows) == 589 and len({row["persona_id"] for row in rows}) == 20
+    assert len({row["shared_context_id"] for row in rows}) == 37
+    kinds = collections.Counter(row["question_type"] for row in rows)
+    assert kinds["track_full_preference_evolution"] == 139 and kinds["recalling_facts_mentioned_by_the_user"] == 17
+    assert collections.Counter(row["correct_answer"] for row in rows) == {"(a)": 143, "(b)": 146, "(c)": 158, "(d)": 142}
+    answers = [options(row, path, number) for number, row in enumerate(rows, 1)]
+    assert all(len(wrong) == 3 for _, wrong in answers)
+    assert sum(len(right) > max(map(len, wrong)) for right, wrong in answers) == 288  # 48.9 %
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, folder, protocol, baseline, measured", [
+    ("amazon", "amazon", "published", "popularity", 0.974),
+    ("amazon", "amazon", "reviewed", "popularity", 0.69),
+    ("amazon", "amazon", "matched", "popularity", None),
+    ("mind", "mind", "matched", "popularity", None),
+    ("movielens", None, "published", "popularity", 0.834),
+    ("movielens", None, "matched", "popularity", None),
+    ("friendly_unfriendly", "psoups", "published", "longer", 0.748),
+    ("friendly_unfriendly", "psoups", "matched", "longer", None),
+])
+def test_shortcuts(run, samples, latest_small, name, folder, protocol, baseline, measured):
+    """All users' last items, 20 seeds. None: matched, the 95 % interval over users must lie within 50 ± 5."""
+    raw, by_user = samples / folder if folder else latest_small, collections.defaultdict(list)
+    for seed in range(SEEDS):
+        for example in run(name, raw, protocol=protocol, min_interactions=2, seed=seed)[0]:
+            by_user[example.record.user].append(BASELINES[baseline](*example, seed))
+    counts = np.array([len(scores) for scores in by_user.values()])
+    means = np.array([np.mean(scores) for scores in by_user.values()])
+    mean = np.average(means, weights=counts)
+    # The user is the cluster: 20 draws of one user's rejected item are not 20 users.
+    error = np.sqrt(np.sum((counts * (means - mean)) ** 2)) / counts.sum()
+    one_run = np.sqrt(mean * (1 - mean) / (counts.sum() / SEEDS))  # the measured figure is one run's
+    print(f"{name} {protocol} {baseline}: {100 * mean:.2f} ± {196 * error:.2f} %, one run ± {100 * one_run:.2f}")
+    if measured is None:
+        assert 0.45 < mean - 1.96 * error and mean + 1.96 * error < 0.55
+    else:
+        assert abs(mean - measured) < 3 * np.hypot(error, one_run)
