@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--world-seed", type=int, default=1, help="seed of the text from which the tokenizer is learnt; policy and judges may differ")
     parser.add_argument("--vocabulary", type=int, default=1024, help="most entries of the tokenizer; fewer are made if the text has no more words")
     parser.add_argument("--hidden", type=int, default=128, help="hidden size, a multiple of 32")
-    parser.add_argument("--layers", type=int, default=4, help="number of transformer layers")
+    parser.add_argument("--layers", type=int, default=3, help="number of transformer layers")
     parser.add_argument("--prompt-set", default="default", help="prompt set whose fixed lines become tokens: a name or a folder")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

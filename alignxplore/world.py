@@ -8,7 +8,7 @@ writes, in the contracts of the real data (`records.py`), with disjoint users:
     test_films_upi.jsonl test_news_upi.jsonl     benchmarks; the same users in both domains
     rl_train.jsonl rl_val.jsonl                  RL rows of the train and the validation users
     sft.jsonl                                    SFT rows whose conclusions have a stated share of errors and gaps
-    judge.jsonl judge2.jsonl                     SFT rows for two judges that share no user
+    judge.jsonl judge2.jsonl                     rows from which two judges learn; they share no user
     world.json                                   settings, best possible accuracy and chance of every benchmark
 
 `world_users.py` says how users choose, `world_text.py` how it is put into words.
@@ -17,17 +17,29 @@ writes, in the contracts of the real data (`records.py`), with disjoint users:
 import argparse
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from alignxplore.prompts import Messages, PromptSet
-from alignxplore.records import UserRecord, hash_seed, user_row, write_json, write_jsonl
-from alignxplore.world_text import DOMAINS, reasoning_text
-from alignxplore.world_users import SHARPNESS, Choice, Preferences, User, draw_choice, draw_stream, draw_user, render_summary, tally
+from alignxplore.records import Interaction, UserRecord, hash_seed, user_row, write_json, write_jsonl
+from alignxplore.world_text import DOMAINS, Phrase, Statement, reasoning_text, summary_text
+from alignxplore.world_users import (
+    SHARPNESS,
+    Choice,
+    Preferences,
+    User,
+    draw_choice,
+    draw_stream,
+    draw_user,
+    faulty_statements,
+    render_summary,
+    tally,
+)
 
 log = logging.getLogger(__name__)
 
 HISTORY = 12  # interactions a user has before the target
+ONE_SIDED = 0.25  # share of SFT users of whom only the chosen items are known
 ERROR_RATE, GAP_RATE = 0.25, 0.10  # fixed beforehand: about a third of the SFT statements is wrong or missing
 
 
@@ -52,53 +64,72 @@ def rl_rows(seed: int, split: str, users: int) -> Iterator[dict]:
 
 
 def sft_rows(seed: int, users: int, error_rate: float, gap_rate: float, prompts: PromptSet) -> Iterator[dict]:
-    """Per user one row of stage 1, one of stage 2 (an equally faulty past summary in the slot) and one of all the history.
+    """Per user three rows: a short history, and then by turns both stages of a stream or all of the history at once.
 
     The reasoning reports honestly what the choices show; the errors and gaps are in the conclusions and, as they would
-    be in use, in the past summary.
+    be in use, in the past summary of stage 2. Of one user in four only what was chosen is known. (Short and one-sided
+    histories are where a small model learns to count.)
     """
+    half = HISTORY // 2
     for index in range(users):
         user = draw_user(seed, "sft", index)
         rng = random.Random(hash_seed("sft text", seed, index))
-        choices = draw_stream(user, _domain(user), HISTORY, HISTORY // 2, seed)
-        first, second = choices[: HISTORY // 2], choices[HISTORY // 2 :]
-        past = render_summary(user.early, rng, error_rate, gap_rate)
-        for shown, past_summary, preferences in ((first, None, user.early), (second, past, user.late), (choices, None, user.late)):
-            summary = past if shown is first else render_summary(preferences, rng, error_rate, gap_rate)
-            answer = f"<think>\n{reasoning_text(tally(shown))}\n</think>\n\n{summary}"
-            yield _sft_row(prompts.infer([c.interaction for c in shown], past_summary), answer)
+        choices = draw_stream(user, _domain(user), HISTORY, half, seed)
+        one_sided = rng.random() < ONE_SIDED
+        early = render_summary(user.early, rng, error_rate, gap_rate)
+        short = choices[: rng.randint(1, half - 1)]
+        rows: list[tuple[list[Choice], str | None, str]] = [(short, None, render_summary(user.early, rng, error_rate, gap_rate))]
+        if index % 3:
+            rows.append((choices[:half], None, early))
+            rows.append((choices[half:], early, render_summary(user.late, rng, error_rate, gap_rate)))
+        else:
+            rows.append((choices, None, render_summary(user.late, rng, error_rate, gap_rate)))
+        for shown, past, summary in rows:
+            interactions = [Interaction(c.interaction.chosen, None if one_sided else c.interaction.rejected) for c in shown]
+            answer = f"<think>\n{reasoning_text(tally(shown, one_sided))}\n</think>\n\n{summary}"
+            yield _sft_row(prompts.infer(interactions, past), answer)
 
 
-def judge_rows(
-    seed: int, split: str, rows: int, direct_share: float, phrasing: str, prompts: PromptSet
-) -> Iterator[dict]:
+def judge_rows(seed: int, split: str, rows: int, direct_share: float, phrasing: str, prompts: PromptSet) -> Iterator[dict]:
     """Rows that teach a judge to foresee a choice: from a preference text, and for a share of rows from the raw history.
 
     One text in five is faulty, with a share of errors and gaps of its own, and one in twenty says nothing, so that the
-    judge's confidence is that of someone who has met such texts. Either item may be the chosen one.
+    judge's confidence is that of someone who has met such texts. Either item may be the chosen one. `votes` says of each
+    phrase of the two items which letter it speaks for, as far as the text tells (`tiny_judge.py` learns from it).
     """
     for index in range(rows):
         user = draw_user(seed, split, index)
         rng = random.Random(hash_seed("judge text", seed, split, index))
         domain = rng.choice(DOMAINS)
-        target = draw_choice(user.late, domain, rng).interaction
+        target = draw_choice(user.late, domain, rng)
         chosen_first = rng.random() < 0.5
-        items = (target.chosen, target.rejected) if chosen_first else (target.rejected, target.chosen)
+        phrases = target.phrases[:: 1 if chosen_first else -1]
+        items = (target.interaction.chosen, target.interaction.rejected)[:: 1 if chosen_first else -1]
         if rng.random() < direct_share:
             length = rng.randint(4, HISTORY)
             shown = [choice.interaction for choice in draw_stream(user, domain, length, length // 2, seed)]
-            messages = prompts.direct(shown, None, *items)
+            statements, messages = list(user.late.values()), prompts.direct(shown, None, *items)
         else:
-            messages = prompts.judge(_judge_text(user.late, rng, phrasing), None, *items)
-        yield _sft_row(messages, f'{{"selection": "Item {"A" if chosen_first else "B"}"}}')
+            statements, text = _judge_text(user.late, rng, phrasing)
+            messages = prompts.judge(text, None, *items)
+        answer = f'{{"selection": "Item {"A" if chosen_first else "B"}"}}'
+        yield _sft_row(messages, answer) | {"votes": {"A": _votes(phrases[0], statements, "AB"), "B": _votes(phrases[1], statements, "BA")}}
 
 
-def _judge_text(preferences: Preferences, rng: random.Random, phrasing: str) -> str | None:
+def _votes(phrases: Sequence[Phrase], statements: Sequence[Statement], letters: str) -> list[tuple[str, str]]:
+    """(words, letter they speak for) of an item's phrases: its own letter if liked, the other one if disliked, else none."""
+    verdict = {value: letter for liked, disliked, _ in statements for value, letter in ((liked, letters[0]), (disliked, letters[1]))}
+    return [(words, verdict.get(value, "none")) for value, words in phrases]
+
+
+def _judge_text(preferences: Preferences, rng: random.Random, phrasing: str) -> tuple[list[Statement], str | None]:
+    """What a judge is told of a user, as statements and as a text (None: nothing)."""
     kind = rng.random()
     if kind < 0.05:
-        return None
+        return [], None
     error_rate, gap_rate = (rng.uniform(0, 0.2), rng.uniform(0, 0.5)) if kind < 0.25 else (0.0, 0.0)
-    return render_summary(preferences, rng, error_rate, gap_rate, phrasing)
+    statements = faulty_statements(preferences, rng, error_rate, gap_rate)
+    return statements, summary_text(statements, rng, phrasing)
 
 
 def _domain(user: User) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from alignxplore.records import Interaction, hash_seed
-from alignxplore.world_text import ATTRIBUTES, Statement, item_text, summary_text
+from alignxplore.world_text import ATTRIBUTES, Phrase, Statement, item_phrases, item_text, summary_text
 
 SHARPNESS = 1.2
 STRENGTHS = ((2, 0.4), (1, 0.4), (0, 0.2))  # strength of a taste and its probability
@@ -56,6 +56,7 @@ class Choice:
     rejected: Values
     certainty: float  # probability with which this user takes the item that suits them better
     followed: bool  # whether that is what happened
+    phrases: tuple[list[Phrase], list[Phrase]]  # the texts of the chosen and the rejected item in parts
 
 
 def draw_user(seed: int, split: str, index: int) -> User:
@@ -108,8 +109,9 @@ def draw_choice(preferences: Preferences, domain: str, rng: random.Random) -> Ch
             break
     chosen, rejected = (first, second) if rng.random() < probability else (second, first)
     followed = utility(preferences, chosen) > utility(preferences, rejected)
-    interaction = Interaction(item_text(chosen, domain, rng), item_text(rejected, domain, rng))
-    return Choice(interaction, chosen, rejected, max(probability, 1 - probability), followed)
+    phrases = item_phrases(chosen, domain, rng), item_phrases(rejected, domain, rng)
+    interaction = Interaction(item_text(phrases[0]), item_text(phrases[1]))
+    return Choice(interaction, chosen, rejected, max(probability, 1 - probability), followed, phrases)
 
 
 def draw_stream(user: User, domain: str, length: int, change_at: int, seed: int) -> list[Choice]:
@@ -123,15 +125,12 @@ def draw_stream(user: User, domain: str, length: int, change_at: int, seed: int)
     return choices
 
 
-def render_summary(
-    preferences: Preferences, rng: random.Random, error_rate: float = 0.0, gap_rate: float = 0.0, phrasing: str = "even"
-) -> str:
-    """The preferences as a text, with faults on purpose.
+def faulty_statements(preferences: Preferences, rng: random.Random, error_rate: float, gap_rate: float) -> list[Statement]:
+    """The tastes as statements, with faults on purpose.
 
     Args:
         error_rate: share of the tastes that are stated the wrong way round (likes and dislikes swapped).
         gap_rate: share of the tastes that are left out. Together at most 1.
-        phrasing: which verbs are used more often, see `world_text.PHRASINGS`.
     """
     statements: list[Statement] = []
     for liked, disliked, strength in preferences.values():
@@ -140,15 +139,22 @@ def render_summary(
             statements.append((disliked, liked, strength))
         elif fault >= error_rate + gap_rate:
             statements.append((liked, disliked, strength))
-    return summary_text(statements, rng, phrasing)
+    return statements
 
 
-def tally(choices: list[Choice]) -> dict[str, int]:
-    """Per value how often it was chosen minus how often it was passed over."""
+def render_summary(
+    preferences: Preferences, rng: random.Random, error_rate: float = 0.0, gap_rate: float = 0.0, phrasing: str = "even"
+) -> str:
+    """The preferences as a text, with a share of errors and gaps; `phrasing` as in `world_text.PHRASINGS`."""
+    return summary_text(faulty_statements(preferences, rng, error_rate, gap_rate), rng, phrasing)
+
+
+def tally(choices: list[Choice], one_sided: bool = False) -> dict[str, int]:
+    """Per value how often it was chosen minus how often it was passed over (`one_sided`: only how often it was chosen)."""
     counts: dict[str, int] = {}
     for choice in choices:
         for value in choice.chosen.values():
             counts[value] = counts.get(value, 0) + 1
-        for value in choice.rejected.values():
+        for value in () if one_sided else choice.rejected.values():
             counts[value] = counts.get(value, 0) - 1
     return counts
