@@ -1,0 +1,124 @@
+"""Users and pairs that training rows share with benchmark files: counted, and dropped on demand.
+
+    python overlap.py --train sft.jsonl rl_train.jsonl --benchmarks mind_upi.jsonl movielens_upi.jsonl
+    python overlap.py --train sft.jsonl --benchmarks mind_upi.jsonl --output clean/          # writes clean/sft.jsonl
+
+Training rows are user records, RL rows, or prompt/completion rows (items are then looked for line by line in the prompt).
+A pair is (chosen, rejected) in either order. A row is dropped if it shares its user, or a pair with a benchmark's target.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streams import all_behaviours
+from transformers import HfArgumentParser
+
+from alignxplore.prompts import break_markup
+from alignxplore.records import Interaction, RecordError, parse_history, parse_interaction, read_jsonl, read_users, write_jsonl
+
+Pair = frozenset[str]
+
+
+@dataclass
+class OverlapArguments:
+    """Options of this script."""
+
+    train: list[str] = field(metadata={"help": "Training rows (JSONL): users, RL rows or prompt/completion rows."})
+    benchmarks: list[str] = field(metadata={"help": "Benchmark files (JSONL)."})
+    output: str | None = field(default=None, metadata={"help": "Folder for copies of the files without the shared rows."})
+
+
+@dataclass
+class Seen:
+    """What the benchmarks hold."""
+
+    users: set[str] = field(default_factory=set)
+    targets: set[Pair] = field(default_factory=set)
+    pairs: set[Pair] = field(default_factory=set)
+    partners: dict[str, set[str]] = field(default_factory=dict)  # item of a target → the items it was shown with
+
+
+def pair_of(item: Interaction) -> Pair | None:
+    """The two texts, as prompts show them; None where there was no alternative."""
+    return None if item.rejected is None else frozenset((break_markup(item.chosen).strip(), break_markup(item.rejected).strip()))
+
+
+def read_benchmarks(paths: list[str]) -> Seen:
+    """Users and pairs of all benchmark files."""
+    seen = Seen()
+    for path in paths:
+        for record in read_users(path, allow_duplicates=True):
+            seen.users.add(record.user)
+            seen.targets.add(pair_of(record.target))
+            seen.pairs.update(pair for item in all_behaviours(record) if (pair := pair_of(item)))
+    for pair in seen.targets:
+        for text in pair:
+            seen.partners.setdefault(text, set()).update(pair - {text})
+    return seen
+
+
+def shown_texts(row: dict) -> set[str]:
+    """Every line of the prompt, whole and without its label ("Chosen: ...")."""
+    lines = [line.strip() for message in row["prompt"] for line in message["content"].splitlines()]
+    return {text for line in lines for text in (line, line.partition(": ")[2].strip())} - {""}
+
+
+def shared(row: dict, seen: Seen, path: str, line: int) -> dict[str, bool]:
+    """What one training row shares with the benchmarks."""
+    user = row.get("userid", row.get("uid"))
+    if "prompt" in row:
+        texts = shown_texts(row)
+        target = any(not seen.partners[text].isdisjoint(texts) for text in texts & seen.partners.keys())
+        return {"user": str(user) in seen.users, "target": target}
+    items = parse_history(row, path, line)
+    items += (parse_interaction(row["target"], path, line, "target"),) if row.get("target") else ()
+    pairs = {pair for item in items if (pair := pair_of(item))}
+    found = {"user": str(user) in seen.users, "target": not pairs.isdisjoint(seen.targets)}
+    return found | {"pair": not pairs.isdisjoint(seen.pairs)}
+
+
+def check(train: list[str], benchmarks: list[str], output: str | None = None) -> dict[str, dict[str, int]]:
+    """Counts by training file; with `output`, also copies without the rows that share a user or a target."""
+    seen, counts = read_benchmarks(benchmarks), {}
+    for path in train:
+        count = counts[path] = {"rows": 0, "user": 0, "target": 0, "pair": 0, "dropped": 0}
+
+        def clean(path: str = path, count: dict[str, int] = count) -> Iterator[dict]:
+            for line, row in read_jsonl(path):
+                found = shared(row, seen, path, line)
+                count["rows"] += 1
+                for what, value in found.items():
+                    count[what] += value
+                if found["user"] or found["target"]:
+                    count["dropped"] += 1
+                else:
+                    yield row
+
+        if output is None:
+            for _ in clean():
+                pass
+        else:
+            write_jsonl(Path(output) / Path(path).name, clean())
+    return counts
+
+
+def main() -> None:
+    args = HfArgumentParser(OverlapArguments, description=__doc__.split("\n")[0]).parse_args_into_dataclasses()[0]
+    try:
+        counts = check(args.train, args.benchmarks, args.output)
+    except RecordError as error:
+        sys.exit(f"overlap.py: {error}")
+    for path, count in counts.items():
+        verb = "dropped" if args.output else "would be dropped"
+        print(
+            f"{path}: {count['rows']} rows; {count['user']} share a user, {count['target']} a target pair, {count['pair']} any "
+            f"pair; {count['dropped']} {verb}"
+        )
+    print(json.dumps(counts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""RL rows from scored choices: for each user the targets from which there is most to learn. Comes after signal_model.py.
+
+    python select_rl.py --data train_users.jsonl --strong signal_scores/scores.jsonl --weak weak_scores/scores.jsonl \\
+        --output rl_train.jsonl --a 0.5 --b 0.5
+
+signal = log P_strong(actual choice) - log P_weak(actual choice): high where seeing more of the user pays. This definition
+is inferred from the published code, which names the field but never computes it; both score files are therefore options.
+Thresholds, over all choices of all users:  a keeps the share a with the highest signal;  b keeps P_strong >= b;
+c keeps P_strong between the quantiles c - 0.1 and c of what is left (published: one decile; not given: all).
+Per user the K targets with the highest sum of signals are taken; the rest of the history after the last one is cut off.
+The output is what verl/examples/data_preprocess/upi_streaming_dataset.py reads. Beside it: .counts.json and .png.
+"""
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from streams import all_behaviours
+from transformers import HfArgumentParser
+
+from alignxplore.records import RecordError, UserRecord, read_jsonl, read_users, write_json, write_jsonl
+
+Scores = dict[str, dict[int, float]]  # record id → place → log P(actual choice)
+
+
+@dataclass
+class SelectionArguments:
+    """Options of this script."""
+
+    data: str = field(metadata={"help": "Users, one a line (benchmark contract)."})
+    strong: str = field(metadata={"help": "scores.jsonl of the signal model."})
+    weak: str = field(metadata={"help": "scores.jsonl of a weaker model: less training, or fewer parameters."})
+    output: str = field(metadata={"help": "RL rows to write (JSONL)."})
+    a: float = field(default=0.5, metadata={"help": "Share of choices kept, those with the highest signal."})
+    b: float = field(default=0.5, metadata={"help": "Least P_strong(actual choice)."})
+    c: float | None = field(default=None, metadata={"help": "Upper quantile of the kept decile of P_strong; all if not given."})
+    stages: int = field(default=2, metadata={"help": "Targets a user."})
+    least_slice: int = field(default=4, metadata={"help": "Fewest choices that a stage reads."})
+
+
+def read_scores(path: str) -> Scores:
+    """scores.jsonl → log-probabilities."""
+    return {row["id"]: {entry["position"]: entry["logprob"] for entry in row["scores"]} for _, row in read_jsonl(path)}
+
+
+def kept_choices(strong: Scores, weak: Scores, a: float, b: float, c: float | None) -> tuple[dict[str, dict[int, float]], dict]:
+    """(record id → place → signal of the choices that pass a, b and c, counts after each)."""
+    places = [(unit, place) for unit in strong for place in strong[unit] if place in weak.get(unit, {})]
+    values = np.array([strong[unit][place] for unit, place in places])
+    signal = values - np.array([weak[unit][place] for unit, place in places])
+    order = np.lexsort((np.arange(len(places)), -signal))[: math.ceil(a * len(places))]
+    counts = {"choices": len(places), "after_a": len(order)}
+    order = order[values[order] >= math.log(b)] if b > 0 else order
+    counts["after_b"] = len(order)
+    if c is not None and len(order):
+        low, high = np.quantile(values[order], [max(0.0, c - 0.1), min(1.0, c)])
+        order = order[(values[order] >= low) & (values[order] <= high)]
+    counts["after_c"] = len(order)
+    kept: dict[str, dict[int, float]] = {}
+    for index in sorted(order.tolist()):
+        unit, place = places[index]
+        kept.setdefault(unit, {})[place] = float(signal[index])
+    return kept, counts
+
+
+def best_targets(signal: dict[int, float], stages: int, least_slice: int) -> list[int] | None:
+    """The `stages` places with the highest sum of signals, each stage reading at least `least_slice` choices; None: too few.
+
+    Stage k reads from the target before it (included) up to its own target (excluded).
+    """
+    best: dict[int, tuple[float, list[int]]] = {p: (s, [p]) for p, s in sorted(signal.items()) if p >= least_slice}
+    for _ in range(stages - 1):
+        longer: dict[int, tuple[float, list[int]]] = {}
+        for place in sorted(signal):
+            before = [best[p] for p in sorted(best) if place - p >= least_slice]
+            if before:
+                total, chain = max(before, key=lambda entry: entry[0])
+                longer[place] = (total + signal[place], [*chain, place])
+        best = longer
+    return max((best[p] for p in sorted(best)), key=lambda entry: entry[0])[1] if best else None
+
+
+def rl_row(record: UserRecord, positions: Sequence[int], signal: dict[int, float], strong: dict[int, float]) -> dict:
+    """A user and its targets in the form of the published RL rows."""
+    items = all_behaviours(record)[: positions[-1] + 1]
+    places = {"mid_position": positions[0]} if len(positions) == 2 else {}
+    return {"uid": record.user, "history": [asdict(item) for item in items], **places, "positions": list(positions),
+            "signals": [signal[p] for p in positions], "logprobs": [strong[p] for p in positions]}
+
+
+def plot(rows: list[dict], kept: dict[str, dict[int, float]], strong: Scores, weak: Scores, path: Path) -> None:
+    """Signals of all choices, of the kept ones and of the targets."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    every = [strong[unit][p] - weak[unit][p] for unit in strong for p in strong[unit] if p in weak.get(unit, {})]
+    groups = {"all choices": every, "after a, b, c": [s for places in kept.values() for s in places.values()],
+              "targets": [s for row in rows for s in row["signals"]]}
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for (name, values), colour in zip(groups.items(), ("#bbbbbb", "#4477aa", "#ee6677")):
+        axes.hist(values, bins=np.linspace(min(every), max(every) + 1e-9, 60), label=f"{name} ({len(values)})", color=colour)
+    axes.set(xlabel="signal: log P strong - log P weak", ylabel="choices", yscale="log")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def select(args: SelectionArguments) -> dict:
+    """The whole selection; returns the counts."""
+    strong, weak = read_scores(args.strong), read_scores(args.weak)
+    kept, counts = kept_choices(strong, weak, args.a, args.b, args.c)
+    rows, users = [], 0
+    for record in read_users(args.data, allow_duplicates=True):
+        users += 1
+        if record.id not in strong:
+            raise RecordError(f"no scores in {args.strong}; run signal_model.py score on this file", record.source)
+        signal = kept.get(record.id, {})
+        if positions := best_targets(signal, args.stages, args.least_slice):
+            rows.append(rl_row(record, positions, signal, strong[record.id]))
+    if not rows:
+        raise RecordError(f"no user has {args.stages} targets left ({counts}); raise a, lower b, or leave c out", args.data)
+    write_jsonl(args.output, rows)
+    counts |= {"users": users, "rows": len(rows), "too_few_targets": users - len(rows), "options": asdict(args)}
+    output = Path(args.output)
+    plot(rows, kept, strong, weak, output.with_suffix(".png"))
+    write_json(output.with_suffix(".counts.json"), counts)
+    return counts
+
+
+def main() -> None:
+    parser = HfArgumentParser(SelectionArguments, description=__doc__.split("\n")[0])
+    try:
+        counts = select(parser.parse_args_into_dataclasses()[0])
+    except RecordError as error:
+        sys.exit(f"select_rl.py: {error}")
+    print(", ".join(f"{name} {value}" for name, value in counts.items() if name != "options"))
+
+
+if __name__ == "__main__":
+    main()

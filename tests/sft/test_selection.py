@@ -1,0 +1,105 @@
+"""RL data selection, the overlap check and the TALLRec rows."""
+
+import itertools
+import json
+import math
+import random
+
+import pytest
+from overlap import check
+from select_rl import SelectionArguments, best_targets, kept_choices, select
+from tallrec import tallrec_rows
+
+from alignxplore.prompts import PromptSet
+from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_jsonl
+
+
+def user(name: str, length: int = 14) -> UserRecord:
+    items = [Interaction(f"{name} good {i}", f"{name} bad {i}") for i in range(length)]
+    return UserRecord(name, tuple(items[:-1]), items[-1])
+
+
+def test_a_b_and_c_mean_what_they_say():
+    rng = random.Random(0)
+    strong = {f"u{n}": {i: math.log(rng.uniform(0.3, 1.0)) for i in range(20)} for n in range(50)}
+    weak = {f"u{n}": {i: math.log(rng.uniform(0.3, 1.0)) for i in range(20)} for n in range(50)}
+    kept, counts = kept_choices(strong, weak, a=0.3, b=0.0, c=None)
+    signals = sorted((strong[u][i] - weak[u][i] for u in strong for i in strong[u]), reverse=True)
+    assert counts["choices"] == 1000 and counts["after_a"] == counts["after_c"] == 300
+    assert sorted((s for places in kept.values() for s in places.values()), reverse=True) == pytest.approx(signals[:300])
+    kept, counts = kept_choices(strong, weak, a=1.0, b=0.6, c=None)
+    assert all(strong[u][i] >= math.log(0.6) for u in kept for i in kept[u])
+    assert counts["after_b"] == sum(value >= math.log(0.6) for places in strong.values() for value in places.values())
+    kept, counts = kept_choices(strong, weak, a=1.0, b=0.0, c=1.0)
+    assert 95 <= counts["after_c"] <= 105 and min(strong[u][i] for u in kept for i in kept[u]) >= math.log(0.9)
+
+
+def test_targets_have_the_highest_sum_of_signals_among_all_choices_that_are_allowed():
+    rng = random.Random(1)
+    for _ in range(50):
+        signal = {i: rng.uniform(-1, 3) for i in rng.sample(range(25), 12)}
+        for stages in (1, 2, 3):
+            allowed = [
+                chain
+                for chain in itertools.combinations(sorted(signal), stages)
+                if all(b - a >= 4 for a, b in zip((0, *chain), chain))
+            ]
+            found = best_targets(signal, stages, 4)
+            if not allowed:
+                assert found is None
+            else:
+                assert sum(signal[p] for p in found) == pytest.approx(max(sum(signal[p] for p in c) for c in allowed))
+                assert tuple(found) in allowed
+
+
+def test_selected_rows_are_what_the_rl_stage_reads(tmp_path):
+    users = [user(f"u{n}") for n in range(6)]
+    write_jsonl(tmp_path / "users.jsonl", map(user_row, users))
+    for name, p in (("strong", 0.9), ("weak", 0.5)):
+        entries = [[{"position": i, "logprob": math.log(p) - (i % 5) / 100} for i in range(14 if n else 5)] for n in range(6)]
+        write_jsonl(tmp_path / name, ({"id": r.id, "scores": e} for r, e in zip(users, entries)))
+    args = {name: str(tmp_path / name) for name in ("strong", "weak")} | {"data": str(tmp_path / "users.jsonl")}
+    counts = select(SelectionArguments(output=str(tmp_path / "rl.jsonl"), a=1.0, b=0.5, **args))
+    rows = [json.loads(line) for line in (tmp_path / "rl.jsonl").read_text().splitlines()]
+    assert counts["users"] == 6 == counts["rows"] + counts["too_few_targets"] and counts["rows"] == len(rows) == 5
+    for row in rows:
+        assert row["positions"] == [row["mid_position"], len(row["history"]) - 1] and row["mid_position"] >= 4
+        assert row["history"][0] == {"query": None, "chosen": f"{row['uid']} good 0", "rejected": f"{row['uid']} bad 0"}
+    assert (tmp_path / "rl.png").exists() and json.loads((tmp_path / "rl.counts.json").read_text()) == counts
+    with pytest.raises(RecordError, match="raise a, lower b"):
+        select(SelectionArguments(output=str(tmp_path / "none.jsonl"), b=0.99, **args))
+
+
+def test_overlap_counts_and_drops_shared_users_and_target_pairs_in_every_kind_of_row(tmp_path):
+    held_out = [user("u1"), user("u2")]
+    write_jsonl(tmp_path / "bench_upi.jsonl", map(user_row, held_out))
+    target, past = held_out[0].target, held_out[0].history[3]
+    stranger = user("x")
+    leaking = UserRecord("y", (*stranger.history, Interaction(target.rejected, target.chosen)), stranger.target)
+    near = UserRecord("z", (*stranger.history, past), stranger.target)
+    users = [user_row(r) for r in (stranger, leaking, near, user("u2"))]
+    write_jsonl(tmp_path / "users.jsonl", users)
+    rl = [{"uid": row["userid"], "history": row["history"], "mid_position": 3} for row in users]
+    write_jsonl(tmp_path / "rl.jsonl", rl)
+    prompts = PromptSet()
+    sft = [{"prompt": prompts.infer(record.history), "completion": []} for record in (stranger, leaking, near)]
+    write_jsonl(tmp_path / "sft.jsonl", sft)
+    files = [str(tmp_path / name) for name in ("users.jsonl", "rl.jsonl", "sft.jsonl")]
+    counts = check(files, [str(tmp_path / "bench_upi.jsonl")], str(tmp_path / "clean"))
+    assert counts[files[0]] == {"rows": 4, "user": 1, "target": 2, "pair": 3, "dropped": 2}
+    assert counts[files[1]] == {"rows": 4, "user": 1, "target": 1, "pair": 3, "dropped": 2}
+    assert counts[files[2]] == {"rows": 3, "user": 0, "target": 1, "pair": 0, "dropped": 1}
+    left = [json.loads(line)["userid"] for line in (tmp_path / "clean" / "users.jsonl").read_text().splitlines()]
+    assert left == ["x", "z"]
+
+
+def test_tallrec_asks_about_both_items_of_a_pair_and_never_shows_the_answer():
+    record = user("u", 9)
+    rows = list(tallrec_rows(record, PromptSet(), per_user=3, least_history=3, last=4))
+    assert len(rows) == 6 and [row["completion"][0]["content"] for row in rows] == ["Yes", "No"] * 3
+    for yes, no in zip(rows[::2], rows[1::2]):
+        texts = [row["prompt"][1]["content"] for row in (yes, no)]
+        items = [next(line for line in text.splitlines() if line.startswith("Item: ")) for text in texts]
+        assert items[0].replace("good", "bad") == items[1] and texts[0].replace(items[0], items[1]) == texts[1]
+        assert texts[0].count("Liked:") <= 4 and items[0].removeprefix("Item: ") not in texts[0].replace(items[0], "")
+    assert "Item: u good 8" in rows[-2]["prompt"][1]["content"], "the target is always asked about"
