@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +62,14 @@ def run_script(environment: dict[str, str]):
 
     def run(command: list, expect: int | None = 0, **variables: str) -> subprocess.CompletedProcess:
         words = [str(part) for part in command]
-        done = subprocess.run(words, env=environment | variables, capture_output=True, text=True, timeout=600)
+        out = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(words, env=environment | variables, start_new_session=True, **out) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=900)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)  # with the workers of a launcher
+                raise
+        done = subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
         if expect is not None:
             assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
         return done
