@@ -120,7 +120,7 @@ def test_best_possible_accuracy_is_that_of_the_true_preferences(folder):
             target = draw_stream(user, domain, world.HISTORY + 1, world.HISTORY // 2, 1)[-1]
             right += utility(user.late, target.chosen) > utility(user.late, target.rejected)
         assert report[name]["best_accuracy"] == right / 40 and report[name]["n"] == 40
-        assert report[name]["ci_low"] < report[name]["expected_best_accuracy"] < 1 and report[name]["chance"] == 0.5
+        assert 0.5 < report[name]["expected_best_accuracy"] < 1 and report[name]["chance"] == 0.5
 
 
 def test_some_users_change_between_the_early_and_the_late_part():
@@ -160,8 +160,8 @@ def test_allusions_differ_between_domains_and_from_preference_texts():
 def test_phrasings_differ_in_frequency_only():
     statements = [("humour", "suspense", 2)]
     seen = {name: Counter(summary_text(statements, random.Random(i), name) for i in range(2000)) for name in PHRASINGS}
-    assert set(seen["plain"]) == set(seen["vivid"]) == set(seen["even"])
-    plain, vivid = (sum(n for text, n in seen[name].items() if text.startswith("Loves")) for name in ("plain", "vivid"))
+    assert set(seen["plain"]) == set(seen["vivid"]) == set(seen["even"]) and len(seen["even"]) >= 4
+    plain, vivid = (sum(n for text, n in seen[name].items() if "Loves" in text) for name in ("plain", "vivid"))
     assert plain > 2 * vivid
 
 
@@ -184,10 +184,12 @@ def test_judge_rows_hide_no_answer_in_the_order_of_the_items():
 
 
 def test_votes_follow_what_the_judge_is_told():
-    found = world.votes([("humour", "suspense", 2)], [("humour", "farce"), ("sea", "on a ship")], [("suspense", "thriller"), ("", "film")])
-    assert found == [[("farce", "A"), ("on a ship", "-")], [("thriller", "A"), ("film", "-")]]
+    told = {"mood": Taste("humour", "suspense", 2)}
+    statements = faulty_statements(told, random.Random(0), 0.0, 0.0)
+    assert world._votes([("humour", "farce"), ("sea", "on a ship")], statements, "AB") == [("farce", "A"), ("on a ship", "none")]
+    assert world._votes([("suspense", "thriller"), ("", "film")], statements, "BA") == [("thriller", "A"), ("film", "none")]
     for row in world.judge_rows(1, "votes", 50, 0.0, "even", PromptSet()):
-        for name, phrases in zip("AB", row["votes"]):
+        for name, phrases in row["votes"].items():
             assert f"\nItem {name}: {' '.join(words for words, _ in phrases)}" in row["prompt"][1]["content"]
 
 
