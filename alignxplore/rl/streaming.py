@@ -5,7 +5,7 @@ one event loop, so generation, judging and later stages of all users overlap. Ro
 `<uid>_s<stage>_<rollout>_0`: verl groups an update by what stands before the first `_` (the user) and GRPO by the field
 `uid` (user, stage and past summary), so that each stage is a group of its own and all of them land in one update.
 
-Selected by `+actor_rollout_ref.rollout.agent.agent_loop_manager_class=alignxplore.rl.streaming.StreamingManager`.
+The trainer's runner (alignxplore/rl/trainer.py) starts the actors before anything else, so that their imports overlap.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import ray
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig
+from tensordict import TensorDict
 from transformers import PreTrainedTokenizerBase
 from verl.experimental.agent_loop import AgentLoopWorker
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
@@ -67,7 +68,7 @@ class VerlPolicy:
 
 
 class StreamingWorker(AgentLoopWorker):
-    """A Ray actor that runs chains. Training is fire and forget, as verl wants it; validation returns its records."""
+    """Runs chains. Training is fire and forget, as verl wants it; validation returns its records."""
 
     # Borrowed, not inherited: verl's class is wrapped for Ray and its zero-argument super() breaks when it is shipped.
     generate_sequences = AgentLoopWorkerTQ.__ray_actor_class__.generate_sequences
@@ -79,9 +80,12 @@ class StreamingWorker(AgentLoopWorker):
         self.settings = Streaming.from_config(config.streaming)
         self.prompts = PromptSet(self.settings.prompts)
         self.records: list[dict] = []
-        self._judges: asyncio.Task[Judges] | None = None
 
-    async def drain(self) -> list[dict]:
+    async def connect(self) -> None:
+        """Connect to the judges; chains may run after that."""
+        self.judges = await Judges.connect(self.settings)
+
+    def drain(self) -> list[dict]:
         """The records of all chains that ended since the last call."""
         records, self.records = self.records, []
         return records
@@ -113,13 +117,12 @@ class StreamingWorker(AgentLoopWorker):
         await tq.async_kv_put(key=uid, partition_id="train", tag={"status": status})
 
     async def _run_chain(self, row: dict, sampling: dict, step: int, training: bool) -> Chain:
-        self._judges = self._judges or asyncio.create_task(Judges.connect(self.settings))
         user, stages = parse_row(row)
         rollout = self.rollout_config
         policy = VerlPolicy(self.llm_client, self.tokenizer, self.prompts, {"max_tokens": rollout.response_length, "logprobs": training}
                             | sampling, rollout.prompt_length, self.settings.thinking)
         count = self.settings.rollouts if training else 1
-        return await ChainRunner(user, stages, policy, await self._judges, self.settings, step, count).run(training)
+        return await ChainRunner(user, stages, policy, self.judges, self.settings, step, count).run(training)
 
     async def _publish(self, chain: Chain, uid: str, step: int) -> None:
         keys, fields, tags = [], [], []
@@ -165,19 +168,51 @@ def row_tag(group: Group, i: int, step: int) -> dict:
     return {"status": "success", "global_steps": step, "stage": group.stage} | lengths | versions
 
 
-class StreamingManager(AgentLoopManagerTQ):
-    """Creates the workers and spreads users over them."""
+class StreamingActor:
+    """A worker in a Ray process of its own. It is there, with everything imported, before there is anything to roll out."""
 
-    def __init__(self, *args: object, **kwargs: object):
+    async def setup(self, *args: object) -> None:
+        """Create the worker; the arguments are verl's for an AgentLoopWorker."""
+        self.worker = StreamingWorker(*args)
+        await self.worker.connect()
+
+    async def generate_sequences(self, batch: TensorDict) -> None:
+        """Start the chains of a batch of users; returns at once."""
+        await self.worker.generate_sequences(batch)
+
+    async def drain(self) -> list[dict]:
+        """See `StreamingWorker.drain`."""
+        return self.worker.drain()
+
+    async def validate(self, rows: Sequence[dict], step: int) -> list[dict]:
+        """See `StreamingWorker.validate`."""
+        return await self.worker.validate(rows, step)
+
+
+def start_actors(config: DictConfig) -> list[ray.actor.ActorHandle]:
+    """One actor for each of `rollout.agent.num_workers`, spread over the nodes of the cluster."""
+    actor = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(StreamingActor)
+    return [actor.remote() for _ in range(config.actor_rollout_ref.rollout.agent.num_workers)]
+
+
+class StreamingManager(AgentLoopManagerTQ):
+    """Spreads users over the actors. `generate_sequences` is verl's own."""
+
+    def __init__(self, actors: Sequence[ray.actor.ActorHandle], *args: object, **kwargs: object):
         super().__init__(*args, **kwargs)
-        self.agent_loop_workers_class = ray.remote(StreamingWorker)
+        self.actors = list(actors)
+
+    async def _init_agent_loop_workers(self) -> None:
+        self.agent_loop_workers = self.actors
+        setups = (actor.setup.remote(self.config, self.llm_client, self.teacher_client, []) for actor in self.actors)
+        await asyncio.gather(*setups)
 
     def drain(self) -> list[dict]:
         """The records of all chains that ended since the last call."""
-        return [record for part in ray.get([worker.drain.remote() for worker in self.agent_loop_workers]) for record in part]
+        return [record for part in ray.get([actor.drain.remote() for actor in self.actors]) for record in part]
 
     def validate(self, rows: Sequence[dict], step: int) -> list[dict]:
         """Records of the chains of held-out users, in the order of `rows`."""
-        workers = self.agent_loop_workers
-        parts = ray.get([worker.validate.remote(rows[w :: len(workers)], step) for w, worker in enumerate(workers)])
-        return [parts[i % len(workers)][i // len(workers)] for i in range(len(rows))]
+        count = len(self.actors)
+        parts = ray.get([actor.validate.remote(rows[w::count], step) for w, actor in enumerate(self.actors)])
+        return [parts[i % count][i // count] for i in range(len(rows))]

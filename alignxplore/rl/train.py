@@ -161,11 +161,6 @@ def socket_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix=f"axp-ray-{os.getpid()}-", dir=parent))
 
 
-def import_libraries() -> None:
-    """Import what a rollout worker needs."""
-    import alignxplore.rl.streaming  # noqa: F401
-
-
 def _terminate(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
@@ -184,11 +179,7 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
         def remote() -> ray.actor.ActorHandle:
             # Ray has put its own handler in place, which ends the process before anything is cleaned up.
             signal.signal(signal.SIGTERM, _terminate)
-            # A worker process of its own imports the libraries while the trainer starts; the rollout worker will find it idle.
-            warm = ray.remote(num_cpus=1)(import_libraries).remote()
-            runner = ray.remote(num_cpus=1)(StreamingRunner).remote()
-            del warm
-            return runner
+            return ray.remote(num_cpus=1)(StreamingRunner).remote()
 
     sockets = socket_folder()
     if "address" not in config.ray_kwargs.ray_init and "RAY_ADDRESS" not in os.environ:
@@ -202,7 +193,7 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
     done = int(latest.read_text()) if latest.exists() else 0
     if done < steps:
         raise RunStopped(f"the last checkpoint is of step {done}, {steps} were planned")
-    publish_model(out / "checkpoints" / f"global_step_{done}", out / "model")
+    publish_model(out / "checkpoints" / f"global_step_{done}", out / "model", config.actor_rollout_ref.rollout.dtype)
     write_json(out / "finished.json", {"steps": steps})
 
 

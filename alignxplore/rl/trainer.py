@@ -4,6 +4,7 @@ Everything that trains is verl's. Added around it: rollout and trainer must agre
 is made, failures above a share stop the run with a checkpoint, and a run that did not do its planned steps does not end well.
 """
 
+import json
 import logging
 import math
 import os
@@ -15,6 +16,7 @@ from pprint import pprint
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import load_file, save_file
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.logging_utils import configure_verl_logging
@@ -23,6 +25,7 @@ from alignxplore.records import write_json
 from alignxplore.rl import metrics as report
 from alignxplore.rl.credit import stage_weights
 from alignxplore.rl.settings import Streaming, Tolerance
+from alignxplore.rl.streaming import StreamingManager, start_actors
 
 log = logging.getLogger(__name__)
 
@@ -173,13 +176,13 @@ class StreamingTrainer(PPOTrainerSync):
 
     def _keep_best(self, reward: float) -> None:
         best = self.out / "best.json"
-        known = OmegaConf.to_container(OmegaConf.load(best)) if best.exists() else {"reward": -math.inf, "step": -1}
+        known = json.loads(best.read_text()) if best.exists() else {"reward": -math.inf, "step": -1}
         if reward <= known["reward"] and known["step"] <= self.global_steps:
             return
         if self.global_steps:
             if self.saved_step != self.global_steps:
                 self._save_checkpoint()
-            publish_model(self.checkpoint_folder(), self.out / "best")
+            publish_model(self.checkpoint_folder(), self.out / "best", self.config.actor_rollout_ref.rollout.dtype)
         write_json(best, {"step": self.global_steps, "reward": reward})
 
     # ---- checkpoints ----
@@ -199,17 +202,31 @@ class StreamingTrainer(PPOTrainerSync):
             raise RunStopped(f"verl stopped after step {done} of {self.total_training_steps}; give trainer.total_epochs room for all steps")
 
 
-def publish_model(checkpoint: Path, target: Path) -> None:
-    """Put the Hugging Face folder of a checkpoint at `target`, complete or not at all; it shares the checkpoint's disk blocks."""
+def publish_model(checkpoint: Path, target: Path, dtype: str) -> None:
+    """Put the Hugging Face folder of a checkpoint at `target`, complete or not at all.
+
+    verl writes its float32 master weights and calls them bfloat16; here the weights have the dtype that the rollouts ran in
+    and config.json says so. Float32 folders share the checkpoint's disk blocks.
+    """
     aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
     shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(checkpoint / "actor" / "huggingface", aside, copy_function=_link_or_copy)
+    aside.mkdir(parents=True)
+    for source in (checkpoint / "actor" / "huggingface").iterdir():
+        if source.suffix == ".safetensors" and dtype != "float32":
+            tensors = {name: tensor.to(getattr(torch, dtype)) for name, tensor in load_file(source).items()}
+            save_file(tensors, aside / source.name, metadata={"format": "pt"})
+        elif source.name == "config.json":
+            config = json.loads(source.read_text())
+            config.pop("attn_implementation", None)  # how it was trained, not how it must be run
+            write_json(aside / source.name, config | {"dtype": dtype})
+        else:
+            _link_or_copy(source, aside / source.name)
     if target.exists():
         shutil.rmtree(target)
     os.replace(aside, target)
 
 
-def _link_or_copy(source: str, target: str) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
@@ -221,9 +238,8 @@ class StreamingRunner:
 
     def run(self, config: DictConfig) -> None:
         """Train to the last planned step; raises where that was not reached."""
-        from verl.utils.import_utils import load_class_from_fqn
-
         configure_verl_logging()
+        actors = start_actors(config)
         config.transfer_queue.enable = True
         OmegaConf.resolve(config)
         pprint(OmegaConf.to_container(config))
@@ -232,9 +248,7 @@ class StreamingRunner:
         try:
             trainer = StreamingTrainer(config)
             trainer.init()
-            manager = load_class_from_fqn(config.actor_rollout_ref.rollout.agent.agent_loop_manager_class, "AgentLoopManager")
-            trainer.fit(manager.create(config=config, llm_client=trainer.get_llm_client(), teacher_client=None,
-                                       reward_loop_worker_handles=trainer.get_reward_handles()))
+            trainer.fit(StreamingManager.create(actors, config=config, llm_client=trainer.get_llm_client()))
         finally:
             if getattr(trainer, "logger", None) is not None:
                 trainer.logger.finish()

@@ -1,0 +1,178 @@
+"""Chains with a scripted policy and judge: what starts when, what is drawn, what is judged, what is left out."""
+
+import asyncio
+import math
+
+import pytest
+from alignxplore.history import HistoryError
+from alignxplore.journal import OK, TRANSPORT_ERROR
+from alignxplore.records import Interaction
+from alignxplore.rl.chain import BAD_FORMAT, ChainRunner, Generation, Prompt
+from alignxplore.rl.credit import draw_order
+from alignxplore.rl.dataset import cut_stages
+from alignxplore.rl.metrics import chain_record, lost_share, stage_metrics
+from alignxplore.rl.reward import Reward
+from alignxplore.rl.settings import Streaming
+
+HISTORY = [Interaction(f"chosen {i}", f"passed {i}") for i in range(9)]
+
+
+class Policy:
+    """Writes `<think>r</think>summary <stage>.<n>` after `delays[stage][n]`; members in `bad` have no think block."""
+
+    def __init__(self, bad=(), delays=None, too_long=(), broken=()):
+        self.bad, self.delays, self.too_long, self.broken = set(bad), delays or {}, too_long, set(broken)
+        self.prompts, self.events, self.counts = [], [], {}
+
+    def prompt(self, interactions, past_summary):
+        stage = len(self.prompts)
+        if stage in self.too_long:
+            raise HistoryError("does not fit")
+        self.prompts.append((tuple(interactions), past_summary))
+        self.events.append(f"open {stage}")
+        return Prompt([stage], 0)
+
+    async def write(self, prompt):
+        stage = prompt.ids[0]
+        n = self.counts[stage] = self.counts.get(stage, -1) + 1
+        await asyncio.sleep(self.delays.get((stage, n), 0))
+        if (stage, n) in self.broken:
+            raise RuntimeError("engine died")
+        self.events.append(f"wrote {stage}.{n}")
+        text = f"summary {stage}.{n}" if (stage, n) in self.bad else f"<think>r</think>summary {stage}.{n}"
+        return Generation([1, 2, 3], [-1.0] * 3, text, {})
+
+
+class Judges:
+    """Scores `values[summary]` (default 0.5) after a delay; None fails."""
+
+    def __init__(self, values=None, delay=0.0, events=None):
+        self.values, self.delay, self.asked, self.events = values or {}, delay, [], events if events is not None else []
+
+    async def score(self, summary, target, group, rollout=0):
+        self.asked.append((summary, target.chosen, tuple(group), rollout))
+        await asyncio.sleep(self.delay)
+        self.events.append(f"judged {summary}")
+        value = self.values.get(summary, 0.5)
+        return Reward(value, OK if value is not None else TRANSPORT_ERROR, by_judge={} if value is None else {"j": value})
+
+
+def run(policy, judges, training=True, stages=(4, 8), rollouts=4, **settings):
+    settings = Streaming(judges="j=http://x/v1", stages=len(stages), rollouts=rollouts, **settings)
+    runner = ChainRunner("user", cut_stages(HISTORY, list(stages)), policy, judges, settings, 3, rollouts if training else 1)
+    return asyncio.run(runner.run(training))
+
+
+def test_stages_hold_what_lies_between_the_targets():
+    first, second, third = cut_stages(HISTORY, [2, 5, 8])
+    assert [x.chosen for x in first.interactions] == ["chosen 0", "chosen 1"] and first.target.chosen == "chosen 2"
+    assert [x.chosen for x in second.interactions] == ["chosen 2", "chosen 3", "chosen 4"] and second.target.chosen == "chosen 5"
+    assert [x.chosen for x in third.interactions] == ["chosen 5", "chosen 6", "chosen 7"] and third.target.chosen == "chosen 8"
+
+
+def test_the_drawn_summary_is_the_past_of_the_next_stage_and_gets_its_mean():
+    policy, judges = Policy(), Judges({"summary 1.0": 0.9})
+    chain = run(policy, judges)
+    drawn = draw_order(4, 0, 3, "user", 0)[0]
+    assert chain.groups[0].drawn == drawn and chain.groups[1].parent == drawn
+    assert policy.prompts[1][1] == f"summary 0.{drawn}"
+    totals = [rollout.total for rollout in chain.groups[0].rollouts]
+    assert totals[drawn] == pytest.approx(0.5 + 0.9 * 0.6) and all(t == pytest.approx(0.95) for i, t in enumerate(totals) if i != drawn)
+    assert [rollout.total for rollout in chain.groups[1].rollouts] == [0.9, 0.5, 0.5, 0.5]
+    assert {target for _, target, _, _ in judges.asked} == {"chosen 4", "chosen 8"}
+
+
+def test_a_stage_waits_neither_for_rewards_nor_for_the_rest_of_its_group():
+    order = draw_order(4, 0, 3, "user", 0)
+    policy = Policy(delays={(0, order[-1]): 0.2})
+    judges = Judges(delay=0.1, events=policy.events)
+    run(policy, judges)
+    events = policy.events
+    assert events.index("open 1") < events.index(f"judged summary 0.{order[0]}")
+    assert events.index("open 1") < events.index(f"wrote 0.{order[-1]}")
+    assert events.index(f"judged summary 0.{order[0]}") < events.index(f"wrote 0.{order[-1]}")
+
+
+def test_bad_format_is_not_judged_not_drawn_and_earns_nothing():
+    order = draw_order(4, 0, 3, "user", 0)
+    policy, judges = Policy(bad=[(0, order[0]), (1, 2)]), Judges()
+    chain = run(policy, judges)
+    assert chain.groups[0].drawn == order[1]
+    assert chain.groups[0].rollouts[order[0]].total == 0.0 and chain.groups[0].rollouts[order[0]].status == BAD_FORMAT
+    assert len(judges.asked) == 6
+    assert chain.groups[1].rollouts[2].total == 0.0
+    assert chain.groups[0].rollouts[order[1]].total == pytest.approx(0.5 + 0.9 * 0.375)
+
+
+def test_without_any_well_formed_summary_the_stream_goes_on_with_none():
+    policy = Policy(bad=[(0, n) for n in range(4)])
+    chain = run(policy, Judges())
+    assert chain.groups[0].drawn is None and policy.prompts[1][1] is None
+    assert [rollout.total for rollout in chain.groups[0].rollouts] == [0.0] * 4
+    assert [rollout.total for rollout in chain.groups[1].rollouts] == [0.5] * 4
+
+
+def test_failed_and_nan_judgements_are_left_out_and_counted():
+    chain = run(Policy(), Judges({"summary 1.0": None, "summary 1.1": math.nan, "summary 0.3": None}))
+    assert [rollout.total for rollout in chain.groups[1].rollouts] == [None, None, 0.5, 0.5]
+    assert chain.groups[0].rollouts[3].total is None
+    share, reasons = lost_share([chain_record(chain, 3)])
+    assert share == pytest.approx(2 / 8) and list(reasons)[0].startswith(TRANSPORT_ERROR)
+
+
+def test_a_group_left_with_one_row_is_dropped():
+    chain = run(Policy(), Judges({f"summary 1.{n}": None for n in range(3)}))
+    assert [rollout.total for rollout in chain.groups[1].rollouts] == [None] * 4
+
+
+def test_centered_asks_for_a_baseline_that_does_not_hold_up_the_stream():
+    judges = Judges({None: 0.7})
+    chain = run(Policy(), judges, credit="centered")
+    assert [reward.value for reward in chain.baseline_rewards] == [0.7, 0.7]
+    others = [r.total for i, r in enumerate(chain.groups[0].rollouts) if i != chain.groups[0].drawn]
+    assert others == pytest.approx([0.5 + 0.9 * 0.7] * 3)
+
+
+def test_tree_continues_every_well_formed_summary():
+    policy = Policy(bad=[(0, 1)])
+    chain = run(policy, Judges(), rollouts=3, credit="tree", branches=2)
+    assert sorted(group.parent for group in chain.groups[1:]) == [0, 2]
+    assert [r.total for r in chain.groups[0].rollouts] == pytest.approx([0.95, 0.0, 0.95])
+    assert all(len(group.rollouts) == 2 for group in chain.groups[1:])
+
+
+def test_three_stages():
+    policy = Policy()
+    chain = run(policy, Judges(), stages=(2, 5, 8), rollouts=2)
+    assert [group.stage for group in chain.groups] == [0, 1, 2]
+    assert policy.prompts[2][1] == f"summary 1.{chain.groups[1].drawn}"
+
+
+def test_a_prompt_that_cannot_fit_ends_the_chain_and_says_so():
+    chain = run(Policy(too_long=[1]), Judges())
+    assert len(chain.groups) == 1 and chain.problem.startswith("too_long: stage 2")
+    assert [rollout.total for rollout in chain.groups[0].rollouts] == [0.5] * 4
+
+
+def test_an_engine_error_ends_the_chain_with_that_error():
+    with pytest.raises(RuntimeError, match="engine died"):
+        run(Policy(broken=[(1, 1)]), Judges())
+
+
+def test_validation_writes_one_summary_a_stage_and_credits_nothing():
+    chain = run(Policy(), Judges({"summary 1.0": 0.8}), training=False)
+    assert [len(group.rollouts) for group in chain.groups] == [1, 1]
+    assert all(r.total is None for group in chain.groups for r in group.rollouts)
+    metrics = stage_metrics([chain_record(chain, 0, texts=True)], "val/")
+    assert metrics["val/stage1/reward"] == 0.5 and metrics["val/stage2/reward"] == 0.8 and metrics["val/reward"] == pytest.approx(0.65)
+    assert metrics["val/stage2/confidence/j"] == 0.8
+
+
+def test_metrics_by_stage():
+    policy = Policy(bad=[(1, 0)])
+    chain = run(policy, Judges({"summary 1.1": None, "summary 1.2": 0.9}))
+    metrics = stage_metrics([chain_record(chain, 3)])
+    assert metrics["stage2/bad_format"] == 0.25 and metrics["stage2/failed"] == 1
+    assert metrics["stage2/reward"] == pytest.approx((0.0 + 0.9 + 0.5) / 3)
+    assert metrics["stage1/drawn_bonus"] == pytest.approx(0.9 * (1.4 / 3) - 0.45)
+    assert metrics["lost_share"] == pytest.approx(1 / 8)
