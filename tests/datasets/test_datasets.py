@@ -41,7 +41,10 @@ def test_build_is_repeatable_and_the_seed_matters(build, tmp_path):
     assert all(pair.query == get("movielens").default_query for pair in users[0].history)
 
 
-def test_a_failed_build_leaves_no_benchmark_behind(tmp_path, capsys):
+def test_a_failed_build_leaves_no_benchmark_behind_and_no_earlier_manifest(tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    for earlier in ("x.build.json", "x.popularity.jsonl"):  # of another build: they must not pass for this one's
+        (tmp_path / "out" / earlier).write_text("{}")
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "movies.csv").write_text("movieId,title,genres\n1,A,B\n2,B,C\n")
     (tmp_path / "raw" / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4,5\n1,2,4\n")
