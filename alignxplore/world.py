@@ -8,6 +8,7 @@ writes, in the contracts of the real data (`records.py`), with disjoint users:
     test_films_upi.jsonl test_news_upi.jsonl     benchmarks; the same users in both domains
     rl_train.jsonl rl_val.jsonl                  RL rows of the train and the validation users
     sft.jsonl                                    SFT rows whose conclusions have a stated share of errors and gaps
+    reader.jsonl                                 rows from which the untrained policy learns to read
     judge.jsonl judge2.jsonl                     rows from which two judges learn; they share no user
     world.json                                   settings, best possible accuracy and chance of every benchmark
 
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, UserRecord, hash_seed, user_row, write_json, write_jsonl
-from alignxplore.world_text import DOMAINS, Phrase, Statement, reasoning_text, summary_text
+from alignxplore.world_text import ATTRIBUTES, DOMAINS, Phrase, Statement, reasoning_text, summary_text
 from alignxplore.world_users import (
     SHARPNESS,
     Choice,
@@ -90,12 +91,32 @@ def sft_rows(seed: int, users: int, error_rate: float, gap_rate: float, prompts:
             yield _sft_row(prompts.infer(interactions, past), answer)
 
 
+def reader_rows(seed: int, rows: int, prompts: PromptSet) -> Iterator[dict]:
+    """Rows that teach the untrained policy to read: what a stretch of choices shows, attribute by attribute.
+
+    `votes` says of each phrase which value it speaks for: its own where it was chosen, the opposite where passed over.
+    Only the findings are learnt, neither the form of an answer nor how to write a summary.
+    """
+    opposite = {value: other for pair in ATTRIBUTES.values() for value, other in (pair, pair[::-1])}
+    for index in range(rows):
+        user = draw_user(seed, "reader", index)
+        rng = random.Random(hash_seed("reader text", seed, index))
+        length = rng.choice((HISTORY // 3, HISTORY // 2, HISTORY // 2, HISTORY))
+        choices = draw_stream(user, _domain(user), length, length // 2, seed)
+        past = render_summary(user.early, rng) if rng.random() < 0.3 else None
+        findings = reasoning_text(tally(choices))
+        votes = [(words, value if taken else opposite[value]) for choice in choices
+                 for taken, phrases in ((True, choice.phrases[0]), (False, choice.phrases[1])) for value, words in phrases if value]
+        row = _sft_row(prompts.infer([choice.interaction for choice in choices], past), f"<think>\n{findings}\n</think>\n\n-")
+        yield row | {"votes": votes, "after": "oldest first:", "learn": findings.partition("Chosen by")[2]}
+
+
 def judge_rows(seed: int, split: str, rows: int, direct_share: float, phrasing: str, prompts: PromptSet) -> Iterator[dict]:
     """Rows that teach a judge to foresee a choice: from a preference text, and for a share of rows from the raw history.
 
     One text in five is faulty, with a share of errors and gaps of its own, and one in twenty says nothing, so that the
     judge's confidence is that of someone who has met such texts. Either item may be the chosen one. `votes` says of each
-    phrase of the two items which letter it speaks for, as far as the text tells (`tiny_judge.py` learns from it).
+    phrase of the two items which letter it speaks for, as far as the text tells (`tiny_training.py` learns from it).
     """
     for index in range(rows):
         user = draw_user(seed, split, index)
@@ -113,7 +134,8 @@ def judge_rows(seed: int, split: str, rows: int, direct_share: float, phrasing: 
             statements, text = _judge_text(user.late, rng, phrasing)
             messages = prompts.judge(text, None, *items)
         answer = f'{{"selection": "Item {"A" if chosen_first else "B"}"}}'
-        yield _sft_row(messages, answer) | {"votes": {"A": _votes(phrases[0], statements, "AB"), "B": _votes(phrases[1], statements, "BA")}}
+        votes = _votes(phrases[0], statements, "AB") + _votes(phrases[1], statements, "BA")
+        yield _sft_row(messages, answer) | {"votes": votes, "after": "\nItem A: ", "learn": f" {'A' if chosen_first else 'B'}"}
 
 
 def _votes(phrases: Sequence[Phrase], statements: Sequence[Statement], letters: str) -> list[tuple[str, str]]:
@@ -158,6 +180,7 @@ def write_world(args: argparse.Namespace) -> dict:
     write_jsonl(args.out / "rl_train.jsonl", rl_rows(args.seed, "train", args.train_users))
     write_jsonl(args.out / "rl_val.jsonl", rl_rows(args.seed, "val", args.val_users))
     write_jsonl(args.out / "sft.jsonl", sft_rows(args.seed, args.sft_users, args.error_rate, args.gap_rate, prompts))
+    write_jsonl(args.out / "reader.jsonl", reader_rows(args.seed, args.reader_rows, prompts))
     for name, phrasing in (("judge", "plain"), ("judge2", "vivid")):
         rows = judge_rows(args.seed, name, args.judge_rows, args.direct_share, phrasing, prompts)
         write_jsonl(args.out / f"{name}.jsonl", rows)
@@ -189,6 +212,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sft-users", type=int, default=1500, help="users whose summaries SFT imitates; three rows each")
     parser.add_argument("--error-rate", type=float, default=ERROR_RATE, help="share of SFT statements that are the wrong way round")
     parser.add_argument("--gap-rate", type=float, default=GAP_RATE, help="share of SFT statements that are left out")
+    parser.add_argument("--reader-rows", type=int, default=4000, help="rows from which the untrained policy learns to read")
     parser.add_argument("--judge-rows", type=int, default=12000, help="rows for each of the two judges; one user each")
     parser.add_argument("--direct-share", type=float, default=0.15, help="share of judge rows with a raw history instead of a summary")
     parser.add_argument("--prompt-set", default="default", help="prompt set of the SFT and judge rows: a name or a folder")

@@ -47,6 +47,8 @@ PHRASINGS: dict[str, tuple[int, int]] = {"even": (1, 1), "plain": (3, 1), "vivid
 
 NO_PREFERENCES = ("No clear preferences are known.", "Nothing is certain about the tastes.")
 
+MUCH = 4  # times by which one value of an attribute must lead the other to be called much more chosen
+
 # What a part of an item's description says: the value (empty: none) and the words.
 Phrase = tuple[str, str]
 # What a reader is told of one attribute: (liked value, disliked value, strength 1 or 2).
@@ -72,13 +74,13 @@ def item_text(phrases: Sequence[Phrase]) -> str:
 
 
 def summary_text(statements: Sequence[Statement], rng: random.Random, phrasing: str = "even") -> str:
-    """One sentence for each kind of preference, from what is loved to what is hated; the order inside a sentence is free."""
+    """One sentence for each kind of preference, from what is loved to what is hated, in the order of the attributes."""
     if not statements:
         return rng.choice(NO_PREFERENCES)
     sentences = []
     for (polarity, strength), verbs in _VERBS.items():
-        values = [liked if polarity > 0 else disliked for liked, disliked, how in statements if how == strength]
-        rng.shuffle(values)
+        said = {liked if polarity > 0 else disliked for liked, disliked, how in statements if how == strength}
+        values = [value for pair in ATTRIBUTES.values() for value in pair if value in said]
         if values:
             sentences.append(f"{rng.choices(verbs, PHRASINGS[phrasing])[0]} {', '.join(values)}.")
     return " ".join(sentences)
@@ -87,9 +89,8 @@ def summary_text(statements: Sequence[Statement], rng: random.Random, phrasing: 
 def reasoning_text(tally: Mapping[str, int]) -> str:
     """What the choices show, attribute by attribute, from counts (value -> times chosen minus times passed over)."""
     findings = []
-    for values in ATTRIBUTES.values():
-        first, second = (tally.get(value, 0) for value in values)
-        if first != second:
-            much = "much more" if abs(first - second) >= 4 else "more"
-            findings.append(f"{much} {values[first < second]}")
-    return "Chosen: " + (", ".join(findings) or "no pattern") + "."
+    for attribute, (first, second) in ATTRIBUTES.items():
+        lead = tally.get(first, 0) - tally.get(second, 0)
+        finding = f"{'much ' if abs(lead) >= MUCH else ''}{first if lead > 0 else second}" if lead else "even"
+        findings.append(f"{attribute}: {finding}")
+    return "Chosen by " + ", ".join(findings) + "."

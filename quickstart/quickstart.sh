@@ -1,23 +1,24 @@
 # Steps of ./quickstart.sh on the simulated world; sourced by it (OUT, sizes and the functions step, serve, expect come from there).
 
-expect world 15; expect base 8; expect judges 110; expect sft 110; expect rl_data 4; expect rl 480
+expect world 15; expect blank 10; expect lessons 170; expect sft 110; expect rl_data 4; expect rl 480
 expect summaries 200; expect scores 260; expect figures 6
 
 step world python -m alignxplore.world --out "$OUT/data" --seed "$SEED" --train-users "$TRAIN_USERS" --val-users "$VAL_USERS" \
-    --test-users "$TEST_USERS" --sft-users "$SFT_USERS" --judge-rows "$JUDGE_ROWS"
-step base python -m alignxplore.tiny --out "$OUT/models/base" --seed "$SEED"
+    --test-users "$TEST_USERS" --sft-users "$SFT_USERS" --judge-rows "$JUDGE_ROWS" --reader-rows "$READER_ROWS"
+step blank python -m alignxplore.tiny --out "$OUT/models/blank" --seed "$SEED"
 
-train_judges() {  # both at once, one core each; the second has its own seed and data and is never used as reward
-    python -m alignxplore.tiny_judge --data "$OUT/data/judge.jsonl" --base "$OUT/models/base" --out "$OUT/models/judge" --seed $((SEED + 10)) &
-    local first=$!
-    python -m alignxplore.tiny_judge --data "$OUT/data/judge2.jsonl" --base "$OUT/models/base" --out "$OUT/models/judge2" --seed $((SEED + 20))
-    wait "$first"
+lesson() { python -m alignxplore.tiny_training --base "$OUT/models/blank" --data "$OUT/data/$1.jsonl" --out "$OUT/models/$2" --seed "$3"; }
+lessons() {  # two at once, one core each; the second judge has its own seed and data and is never used as reward
+    lesson judge judge $((SEED + 10)) &
+    local judge=$!
+    lesson reader base "$SEED" && lesson judge2 judge2 $((SEED + 20))
+    wait "$judge"
 }
-step judges train_judges
+step lessons lessons
 
 export OMP_NUM_THREADS=2
 step sft bash sft/sft.sh --config sft/configs/tiny.yaml --model_name_or_path "$OUT/models/base" --train_data "$OUT/data/sft.jsonl" \
-    --output_dir "$OUT/models/sft" --seed "$SEED"
+    --output_dir "$OUT/models/sft" --seed "$SEED" $SFT_OPTIONS
 export OMP_NUM_THREADS=1
 
 rl_data() {
