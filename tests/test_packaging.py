@@ -40,7 +40,7 @@ def each(paths: list[Path]) -> list:
     return [pytest.param(path, id=name_of(path), marks=[pytest.mark.slow] if name_of(path) in SLOW_HELP else []) for path in paths]
 
 
-def run(*command: str | Path, cwd: Path = ROOT, limit: float = 240) -> subprocess.CompletedProcess:
+def run(*command: str | Path, cwd: Path = ROOT, limit: float = 600) -> subprocess.CompletedProcess:
     return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=limit,
                           stdin=subprocess.DEVNULL)
 
