@@ -10,6 +10,7 @@ Exit codes: 0 finished, 1 cannot start or crashed, 3 stopped with a reason (lost
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,7 +58,7 @@ def prepare(config: DictConfig) -> dict:
     settings = Streaming.from_config(config.streaming)
     rollout, actor = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor
     rollout.n = settings.rows_per_user
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
         validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     if (rollout.temperature, rollout.top_p, rollout.top_k) != (1.0, 1.0, -1):
         raise SettingsError("rollouts must be sampled with temperature 1, top_p 1, top_k -1: verl compares their probabilities with the "
@@ -205,21 +207,21 @@ def finished(out: Path, steps: int) -> bool:
 
 def run(config: DictConfig) -> int:
     """Everything from the checks to the model; returns the exit code."""
-    sizes = prepare(config)
     settings = Streaming.from_config(config.streaming)
     if settings.check_only:
-        print(json.dumps(sizes))
+        print(json.dumps(prepare(config)))
         return 0
     out = Path(settings.out).absolute()
     with RunLock(out):
         train_data, held_out = check_data(config, settings.stages)
         steps = planned_steps(config, len(train_data))
+        same_run(config, out)
         if finished(out, steps):
             print(f"already finished: {out / 'model'} ({steps} steps)")
             return 0
-        same_run(config, out)
         for name, mass in asyncio.run(check_judges(settings, train_data)).items():
-            print(f"judge {name}: {100 * mass:.1f}% of its probability is on the two letters")
+            print(f"judge {name}: {100 * mass:.1f}% of its probability is on the two letters", flush=True)
+        sizes = prepare(config)
         print(f"{steps} steps of {sizes['users_per_step']} users x {sizes['rows_per_user']} summaries, {sizes['updates_per_step']} updates each; "
               f"{len(train_data)} training and {len(held_out)} validation users; log: {out / 'log' / 'train.log'}")
         print("starting Ray, the trainer and the rollout engine ...", flush=True)

@@ -1,0 +1,132 @@
+"""What the training tests share: a tiny policy that already answers in the right form, RL rows, a judge, and the launcher."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "verl/examples/grpo_trainer/run_streaming_8p.sh"
+WORDS = "red blue green tea coffee jazz opera chess rugby tango poker yoga soup curry maps trains ships planes novels poems".split()
+ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
+
+
+def user_row(name, length=7):
+    """A user who likes two of the words; items are two words each."""
+    rng = random.Random(name)
+    liked = rng.sample(WORDS, 2)
+    others = [word for word in WORDS if word not in liked]
+    history = [{"query": None, "chosen": f"{rng.choice(liked)} {rng.choice(others)}", "rejected": " ".join(rng.sample(others, 2))}
+               for _ in range(length)]
+    return {"uid": name, "history": history, "mid_position": 3}
+
+
+@pytest.fixture(scope="session")
+def policy(tmp_path_factory):
+    """A Qwen3 of 0.2 M parameters, taught for some seconds to answer `<think>` something `</think>` some words."""
+    import torch
+    from alignxplore.prompts import PromptSet
+    from alignxplore.records import Interaction
+    from alignxplore.tiny import make_model, make_tokenizer
+
+    folder = tmp_path_factory.mktemp("policy")
+    torch.set_num_threads(1)
+    prompts, rng = PromptSet("default"), random.Random(0)
+    tokenizer = make_tokenizer(1, 800, prompts)
+    model = make_model(tokenizer, 1, 64, 2)
+    model.resize_token_embeddings(len(tokenizer))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    for step in range(120):
+        rows = []
+        for _ in range(8):
+            history = [Interaction(x["chosen"], x["rejected"]) for x in user_row(str(rng.random()))["history"][:3]]
+            ids = tokenizer.apply_chat_template(prompts.infer(history, rng.choice([None, "tea"])), add_generation_prompt=True, tokenize=True,
+                                                return_dict=False)
+            answer = f"<think>\n{rng.choice(WORDS)}\n</think>\n\n{' '.join(rng.sample(WORDS, 3))}<|im_end|>"
+            rows.append((ids, tokenizer.encode(answer, add_special_tokens=False)))
+        width = max(len(p) + len(a) for p, a in rows)
+        ids = torch.tensor([p + a + [0] * (width - len(p) - len(a)) for p, a in rows])
+        labels = torch.tensor([[-100] * len(p) + a + [-100] * (width - len(p) - len(a)) for p, a in rows])
+        loss = model(input_ids=ids, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert loss.item() < 3
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rows(tmp_path_factory):
+    """Parquet files of 64 training and 8 validation users, made by the project's own script."""
+    folder = tmp_path_factory.mktemp("rows")
+    (folder / "rl.jsonl").write_text("".join(json.dumps(user_row(f"u{i}")) + "\n" for i in range(72)))
+    subprocess.run([sys.executable, str(ROOT / "verl/examples/data_preprocess/upi_streaming_dataset.py"), "--data", str(folder / "rl.jsonl"),
+                    "--out", str(folder / "train.parquet"), "--val-out", str(folder / "val.parquet"), "--val-users", "8"],
+                   check=True, env=os.environ | ENVIRONMENT, timeout=300)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def start_judge(policy):
+    """start_judge(mode) → URL of a judge in a process of its own (tests/rl/fake_judge.py)."""
+    from alignxplore.serving import free_port
+
+    started = []
+
+    def start(mode="words", latency=0.0):
+        port = free_port()
+        command = [sys.executable, str(Path(__file__).parent / "fake_judge.py"), "--port", str(port), "--tokenizer", str(policy), "--mode", mode,
+                   "--latency", str(latency)]
+        started.append(subprocess.Popen(command, env=os.environ | ENVIRONMENT))
+        url = f"http://127.0.0.1:{port}/v1"
+        for _ in range(1200):
+            try:
+                urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url + "/models", timeout=5).close()
+                return url
+            except OSError:
+                assert started[-1].poll() is None, "the judge did not start"
+                time.sleep(0.1)
+        raise AssertionError("the judge did not start")
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def launch(policy, rows):
+    """launch(out, judge, *arguments, **variables) → the finished process of run_streaming_8p.sh, PRESET=tiny, a small step."""
+
+    def run(out, judge, *arguments, **variables):
+        process = start(out, judge, *arguments, **variables)
+        try:
+            output, _ = process.communicate(timeout=1500)
+        finally:
+            stop(process)
+        return subprocess.CompletedProcess(process.args, process.returncode, output)
+
+    def start(out, judge, *arguments, **variables):
+        sizes = {"BATCH": "4", "MINI_BATCH": "4", "LR": "1e-3", "STEPS": "3", "SAVE_EVERY": "2", "TEST_EVERY": "2", "RESPONSE_LENGTH": "32",
+                 "PROMPT_LENGTH": "256", "LOGGER": "[console]", "PYTHON": sys.executable}
+        paths = {"PRESET": "tiny", "MODEL": str(policy), "TRAIN": str(rows / "train.parquet"), "VAL": str(rows / "val.parquet"),
+                 "JUDGES": f"judge={judge}", "OUT": str(out)}
+        return subprocess.Popen(["bash", str(SCRIPT), *arguments], env=os.environ | ENVIRONMENT | sizes | paths | variables, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def stop(process):
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+    run.start = start
+    return run
