@@ -43,7 +43,7 @@ source ./setup.sh
 prepare_environment "${setup[@]}"
 
 mkdir -p "$OUT/logs" "$OUT/steps"
-export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1 CUDA_VISIBLE_DEVICES=
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1
 exec 9>"$OUT/.quickstart.lock"
 flock -n 9 || { echo "quickstart.sh: another run is writing into $OUT; wait for it or choose another --out" >&2; exit 1; }
 
@@ -51,9 +51,9 @@ flock -n 9 || { echo "quickstart.sh: another run is writing into $OUT; wait for 
 servers=()
 cleanup() {  # by process id, only what this script started
     trap - EXIT
-    local pid
-    for pid in "${servers[@]}" $(jobs -p); do kill -TERM "$pid" 2>/dev/null || true; done
-    wait
+    local pid started=("${servers[@]}" $(jobs -p))
+    for pid in "${started[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
+    wait "${started[@]}" 2>/dev/null || true
 }
 trap cleanup EXIT
 trap 'echo; echo "interrupted; to go on run the same command again"; exit 130' INT TERM

@@ -102,6 +102,7 @@ if [[ $DEVICE == cpu ]]; then
     export VERL_USE_EXTERNAL_MODULES=alignxplore.rl.cpu_platform VERL_PLATFORM=cpu
     export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-1} VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_ENABLE_V1_MULTIPROCESSING=0
     export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0 TQ_NUM_THREADS=1
+    unset CUDA_VISIBLE_DEVICES  # Ray's "GPU" slots are no GPUs here; an empty list would forbid them
     ACTOR=actor_rollout_ref.actor ROLLOUT=actor_rollout_ref.rollout
     EXTRA+=(
         actor_rollout_ref.model.use_remove_padding=false
