@@ -57,10 +57,14 @@ def test_impossible_cuts_are_errors(call):
         call()
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(0, 300))
-def test_fit_drops_the_fewest_oldest(sizes, budget):
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(0, 29), st.sampled_from([-1, 0, 1]))
+def test_fit_drops_the_fewest_oldest(sizes, kept, near):
+    """Budgets at and beside the edge where one interaction more would fit."""
+
     def count(xs):
         return 10 + sum(xs)
+
+    budget = count(sizes[-kept - 1 :]) + near
 
     if 10 + sizes[-1] > budget:
         with pytest.raises(HistoryError, match=f"takes {10 + sizes[-1]} tokens .* the budget is {budget}"):

@@ -35,21 +35,29 @@ Item B: two"""
 
 # A change of a template changes every result: whoever edits one updates its hash here on purpose.
 HASHES = {
-    "default": {"direct": "e20a0f1d5af3", "infer": "f3c5f355cd63", "judge": "c3dc6967edd2"},
+    "default": {
+        "direct": "e20a0f1d5af3",
+        "infer": "f3c5f355cd63",
+        "infer_hint": "c641fb6881f6",
+        "judge": "c3dc6967edd2",
+        "merge": "faf6536ac240",
+        "tallrec": "218012ca2bdf",
+    },
     "hardened": {"direct": "4a1dec770df0", "infer": "42a8fc0d4d22", "judge": "be199fa42d75"},
 }
-PURPOSES = ("infer", "judge", "direct")
 
 
 def renders(prompts, text):
     """Every prompt that has slots, each filled with `text`."""
     items = [Interaction(text, text, text), Interaction(text)]
-    return [
-        prompts.infer(items),
-        prompts.infer(items, text),
-        prompts.judge(text, text, text, text),
-        prompts.direct(items, text, text, text),
-    ]
+    pair = {"query": text, "item_a": text, "item_b": text}
+    found = [prompts.infer(items), prompts.infer(items, text), prompts.infer(items, text, thinking=False)]
+    found += [prompts.judge(text, **pair), prompts.direct(items, **pair)]
+    if "merge" in prompts.hashes:  # synthesis and the TALLRec baseline have one wording only
+        found += [prompts.render("infer_hint", interactions=items, past_summary=text, **pair)]
+        found += [prompts.render("merge", summaries=[(text, text), (text, text)])]
+        found += [prompts.render("tallrec", interactions=items, query=text, item=text)]
+    return found
 
 
 def test_infer_reads_exactly_so():
@@ -59,6 +67,13 @@ def test_infer_reads_exactly_so():
     first = PromptSet().infer(HISTORY)[1]["content"]
     assert first.startswith("The user's choices, oldest first:\n\n1. Request: Which film?\n") and "before" not in first
     assert PromptSet().infer(HISTORY, "") == PromptSet().infer(HISTORY)  # an empty past is no past
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_a_policy_that_does_not_reason_is_asked_for_the_description_only(name):
+    asked, plain = (PromptSet(name).infer(HISTORY, "Likes the sea.", thinking)[1]["content"] for thinking in (True, False))
+    assert plain.endswith("Do not list the items.\nWrite only the description.") and "think>" not in plain
+    assert asked.rsplit("\n", 1)[0] == plain.rsplit("\n", 1)[0]  # all but the last line
 
 
 def test_judge_reads_exactly_so():
@@ -81,7 +96,7 @@ def test_direct_ends_like_the_judge_and_holds_the_history():
 @pytest.mark.parametrize("name", HASHES)
 def test_templates_have_the_hashes_that_results_were_made_with(name):
     found = PromptSet(name).hashes
-    assert {purpose: found[purpose] for purpose in PURPOSES} == HASHES[name]
+    assert found == HASHES[name]
     assert set(found) == {path.stem for path in (SETS / name).glob("*.jinja")} and PromptSet(name).hash("judge") == found["judge"]
 
 
@@ -274,6 +289,22 @@ def test_parser_table(text, problem):
     answer = parse_answer(text)
     assert answer.problem == problem and answer.well_formed is (problem is None)
     assert (answer.reasoning, answer.summary) == (("why", "what") if problem is None else ("", ""))
+
+
+@pytest.mark.parametrize(
+    ("text", "summary", "problem"),
+    [
+        (" what\n", "what", None),
+        ("<think>\n\n</think>\n\nwhat", "what", None),  # Qwen3 without thinking repeats its empty block
+        ("", "", "empty summary"),
+        ("<think></think> \n", "", "empty summary"),
+        ("<think>why</think>what", "", "reasoning in an answer without"),
+        ("<think></think>what<think>", "", "reasoning in an answer without"),
+    ],
+)
+def test_an_answer_without_reasoning(text, summary, problem):
+    answer = parse_answer(text, thinking=False)
+    assert (answer.reasoning, answer.summary, answer.problem) == ("", summary, problem)
 
 
 plain = st.text(min_size=1).filter(lambda text: text.strip() and "think>" not in text)

@@ -96,7 +96,10 @@ async def test_published_sampling_is_sent_and_seeds_are_content_hashes(chain):
 
 @pytest.mark.parametrize("thinking", [True, False])
 async def test_thinking_is_the_models_switch(chain, tokenizer, thinking):
-    found, bodies = await chain(answers(1), [HISTORY], Sampling(max_tokens=64, thinking=thinking))
+    text = answers(1)[0] if thinking else "Likes 0."
+    found, bodies = await chain([text], [HISTORY], Sampling(max_tokens=64, thinking=thinking))
+    assert found.summary == "Likes 0." and found.problem is None
+    assert bodies[0]["messages"] == PromptSet().infer(HISTORY, None, thinking)
     assert bodies[0]["chat_template_kwargs"] == {"enable_thinking": thinking}
     assert found.stages[0].prompt_tokens == count_tokens(tokenizer, bodies[0]["messages"], thinking)
 
