@@ -22,7 +22,7 @@ from alignxplore.world_users import (
     utility,
 )
 
-SIZES = ["--train-users", "30", "--val-users", "10", "--test-users", "40", "--sft-users", "8", "--judge-rows", "40"]
+SIZES = ["--train-users", "30", "--val-users", "10", "--test-users", "40", "--sft-users", "8", "--judge-rows", "40", "--reader-rows", "10"]
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +189,22 @@ def test_votes_follow_what_the_judge_is_told():
     assert world._votes([("humour", "farce"), ("sea", "on a ship")], statements, "AB") == [("farce", "A"), ("on a ship", "none")]
     assert world._votes([("suspense", "thriller"), ("", "film")], statements, "BA") == [("thriller", "A"), ("film", "none")]
     for row in world.judge_rows(1, "votes", 50, 0.0, "even", PromptSet()):
-        for name, phrases in row["votes"].items():
-            assert f"\nItem {name}: {' '.join(words for words, _ in phrases)}" in row["prompt"][1]["content"]
+        items = row["prompt"][1]["content"].rpartition(row["after"])[2].replace("\nItem B: ", " ")
+        assert items == " ".join(words for words, _ in row["votes"])
+        assert row["completion"][0]["content"].endswith(f'Item{row["learn"]}"}}')
+
+
+def test_reader_rows_tell_the_value_that_each_phrase_speaks_for():
+    opposite = {a: b for pair in ATTRIBUTES.values() for a, b in (pair, pair[::-1])}
+    values = {phrase: value for value in _ITEMS for domain in DOMAINS for phrase in _ITEMS[value][domain] if value}
+    for row in world.reader_rows(1, 30, PromptSet()):
+        shown = row["prompt"][1]["content"].rpartition(row["after"])[2]
+        at = 0
+        for words, vote in row["votes"]:
+            at = shown.index(words, at)
+            passed_over = shown[:at].rfind("Passed over:") > shown[:at].rfind("Chosen:")
+            assert vote == (opposite[values[words]] if passed_over else values[words])
+            at += len(words)
 
 
 def test_sft_rows_are_short_histories_streams_and_full_histories(folder):
