@@ -188,6 +188,10 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
         OmegaConf.update(config, "ray_kwargs.ray_init._temp_dir", str(sockets), force_add=True)
     try:
         run_ppo(config, Starter)
+    except BaseException:
+        for logs in sockets.glob("session_2*/logs"):  # what Ray itself has to say about it
+            shutil.copytree(logs, out / "log" / "ray", dirs_exist_ok=True, symlinks=True)
+        raise
     finally:
         ray.shutdown()
         shutil.rmtree(sockets, ignore_errors=True)
@@ -263,6 +267,10 @@ def main(config: DictConfig) -> None:
     except KeyboardInterrupt:
         print("interrupted; the same command continues after the last checkpoint", file=sys.stderr)
         code = 130
+    except SystemExit as error:  # SIGTERM, or Ray's way of ending a process whose cluster has gone
+        code = error.code if isinstance(error.code, int) else 1
+        print(f"ended from outside, or Ray itself died (code {code}); see {out}/log/ray and {out}/log/train.log; the same command "
+              "continues after the last checkpoint", file=sys.stderr)
     except Exception as error:
         code, sentence = reason(error)
         print(f"stopped: {sentence}\nsee {out}/log/train.log; the same command continues after the last checkpoint", file=sys.stderr)

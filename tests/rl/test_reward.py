@@ -1,0 +1,97 @@
+"""The reward through the one judge over HTTP: several judges, orders, failures. The server is a stand-in, the rest is real."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestServer
+from alignxplore.journal import TRANSPORT_ERROR
+from alignxplore.judge import JudgeError
+from alignxplore.prompts import PromptSet
+from alignxplore.records import Interaction
+from alignxplore.rl.reward import Judges
+from alignxplore.rl.settings import SettingsError, Streaming
+
+spec = importlib.util.spec_from_file_location("fake_judge", Path(__file__).with_name("fake_judge.py"))
+fake_judge = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fake_judge)
+TEA = Interaction("green tea", "black coffee", "What to drink?")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    from alignxplore.tiny import make_tokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    make_tokenizer(1, 800, PromptSet("default")).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+async def judges(tokenizer):
+    """judges("words", "a", judge_orders=...) → connected Judges, and the servers behind them."""
+    servers, connected = [], []
+
+    async def connect(*modes, **settings):
+        fakes = [fake_judge.FakeJudge(tokenizer, mode) for mode in modes]
+        for fake in fakes:
+            servers.append(TestServer(fake.app()))
+            await servers[-1].start_server()
+        named = " ".join(f"{chr(97 + i)}={server.make_url('/v1')}" for i, server in enumerate(servers))
+        connected.append(await Judges.connect(Streaming(judges=named, judge_timeout=0.5, judge_patience=2.5, **settings)))
+        return connected[0], fakes
+
+    yield connect
+    for each in connected:
+        await each.close()
+    for server in servers:
+        await server.close()
+
+
+async def test_the_reward_is_the_mean_of_the_judges_and_each_is_kept(judges):
+    both, _ = await judges("words", "a")
+    assert set(await both.check([(None, TEA)])) == {"a", "b"}
+    reward = await both.score("likes green tea", TEA, ["u", 0])
+    assert reward.by_judge["b"] == pytest.approx(0.5) and reward.by_judge["a"] > 0.7
+    assert reward.value == pytest.approx((reward.by_judge["a"] + 0.5) / 2) and reward.seconds > 0
+
+
+async def test_a_judge_that_always_says_a_gives_half_in_both_orders(judges):
+    one, _ = await judges("a")
+    assert (await one.score("likes tea", TEA, ["u", 0])).value == pytest.approx(0.5)
+
+
+async def test_one_order_is_shared_by_the_group_and_differs_between_groups(judges):
+    one, _ = await judges("a", judge_orders="one")
+    group = {(await one.score("x", TEA, ["u7", 0], rollout)).value for rollout in range(8)}
+    assert len(group) == 1
+    groups = {round((await one.score("x", TEA, [f"u{i}", 0], 0)).value, 3) for i in range(16)}
+    assert groups == {0.01, 0.99}
+
+
+async def test_the_published_order_is_drawn_for_each_rollout(judges):
+    one, _ = await judges("a", judge_orders="per_rollout")
+    assert len({round((await one.score("x", TEA, ["u7", 0], rollout)).value, 3) for rollout in range(16)}) == 2
+
+
+async def test_nan_is_a_failure_and_not_a_reward(judges):
+    one, _ = await judges("nan")
+    reward = await one.score("likes tea", TEA, ["u", 0])
+    assert reward.value is None and reward.status != "ok" and reward.error.startswith("a: ")
+
+
+async def test_one_failed_judge_of_two_fails_the_reward(judges):
+    both, fakes = await judges("words", "words")
+    fakes[1].mode, fakes[1].asked = "dead", 0
+    fakes[1].log_probabilities = lambda question: 1 / 0
+    reward = await both.score("likes tea", TEA, ["u", 0])
+    assert reward.value is None and reward.status == TRANSPORT_ERROR and "b: " in reward.error
+
+
+async def test_settings_that_cannot_be_meant(judges, tokenizer):
+    with pytest.raises(SettingsError, match="empty"):
+        Streaming.from_config({"judges": ""})
+    with pytest.raises(JudgeError, match="no judge"):
+        one, fakes = await judges("words")
+        fakes[0].log_probabilities = lambda question: (-5.0, -5.0)
+        await one.check([(None, TEA)])
