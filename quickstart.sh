@@ -24,7 +24,7 @@ SEED=${SEED:-1} TEST_USERS=${TEST_USERS:-600} TRAIN_USERS=${TRAIN_USERS:-2000} V
 SFT_USERS=${SFT_USERS:-1500} JUDGE_ROWS=${JUDGE_ROWS:-12000} READER_ROWS=${READER_ROWS:-4000} RL_STEPS=${RL_STEPS:-40} RL_LR=${RL_LR:-3e-4}
 REAL_USERS=${REAL_USERS:-24} SFT_OPTIONS=${SFT_OPTIONS:-}
 
-kind=quickstart out='' setup=()
+kind=world out='' setup=()
 while (($#)); do
     case $1 in
         -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit ;;
@@ -37,6 +37,7 @@ while (($#)); do
 done
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
+[[ $kind == world ]] && out=${out:-runs/quickstart}
 OUT=$(realpath -m "${out:-runs/$kind}")
 export DEVICE=cpu
 source ./setup.sh
@@ -100,7 +101,7 @@ serve() {  # VARIABLE MODEL NAME: a server for the rest of this run; its URL goe
     printf -v "$1" '%s' "$(sed -n 's/^ready: .* at //p' "$ready")"
 }
 
-source quickstart/"$kind".sh
+source "quickstart/$kind.bash"
 
 printf '\nDone in %d min %02d s. Where the time went:\n' $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60))
 for mark in $(ls -tr "$OUT"/steps/*); do printf '  %-12s %5d s\n' "$(basename "$mark")" "$(tail -n 1 "$mark")"; done

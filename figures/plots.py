@@ -10,12 +10,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
+import matplotlib.pyplot as plt
 
 from alignxplore.records import read_jsonl
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend must be chosen first)
 
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1")  # one per judge
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 10,
@@ -103,6 +100,7 @@ def main() -> None:
     parser.add_argument("--rl", type=Path, help="metrics.jsonl of the RL run")
     parser.add_argument("--out", type=Path, required=True, help="folder for the figures")
     arguments = parser.parse_args()
+    plt.switch_backend("Agg")  # files only: works without a screen
     with plt.rc_context(STYLE):
         drawn = []
         if arguments.results:

@@ -125,7 +125,8 @@ def test_a_module_opens_with_a_docstring_and_does_nothing_at_import(path):
     allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
     for statement in tree.body[1:]:
         guard = ast.unparse(statement.test) if isinstance(statement, ast.If) else ""
-        assert isinstance(statement, allowed) or guard in ("__name__ == '__main__'", "TYPE_CHECKING"), \
+        finds_neighbours = ast.unparse(statement).startswith("sys.path.insert(0, ")  # a script that uses another folder's module
+        assert isinstance(statement, allowed) or guard in ("__name__ == '__main__'", "TYPE_CHECKING") or finds_neighbours, \
             f"line {statement.lineno}: {ast.unparse(statement)[:100]}"
 
 
