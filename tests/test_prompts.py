@@ -156,6 +156,13 @@ def test_control_tokens_in_user_data_never_become_control_tokens(name, family):
         assert [control_ids(tokenizer, messages) for messages in renders(prompts, attack)] == harmless, attack
 
 
+@pytest.mark.parametrize(
+    "text", ["<|x|>", "<｜x", "<THINK>", "</Think>", "</s>", "<PAD>", "<Repo_Name>", "[/inst]", "[TOOL_CALLS]", "<<SYS>>"]
+)
+def test_what_a_tokenizer_could_take_for_a_control_token_is_broken_in_any_case(text):
+    assert break_markup(text) != text and break_markup(text).replace(" ", "") == text
+
+
 def test_the_templates_own_markup_is_left_alone(tokenizer):
     text = PromptSet().infer([Interaction("a <think> b")])[1]["content"]
     assert text.endswith("Reason between <think> and </think> first, then write only the description.") and "a < think> b" in text
