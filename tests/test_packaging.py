@@ -24,8 +24,8 @@ OURS = [path for path in TRACKED if path.relative_to(ROOT).parts[0] != "data" an
 # What the CPU environment leaves out on purpose: built for CUDA, or only named by a package and not used by it here.
 LEFT_OUT = {"torchvision", "torchaudio", "torchcodec", "triton", "llm", "llama-cpp-python"}
 # verl, and Ray with it, loads this module in every process in order to have a CPU platform registered: it acts when asked to.
-ACTS_AT_IMPORT = {"alignxplore/rl/cpu_platform.py"}
-SLOW_HELP = {"alignxplore/rl/train.py"}  # composes verl's whole configuration
+ACTS_AT_IMPORT = {"alignxplore/rl/cpu_platform.py", "tests/sft/killed_sft.py"}
+EXPLAINED_ELSEWHERE = {"alignxplore/rl/train.py"}  # started by run_streaming_8p.sh, whose --help is its documentation
 
 
 def name_of(path: Path) -> str:
@@ -33,11 +33,11 @@ def name_of(path: Path) -> str:
 
 
 def is_script(path: Path) -> bool:
-    return not name_of(path).startswith("tests/") and '\nif __name__ == "__main__":' in path.read_text(encoding="utf-8")
+    return name_of(path) not in EXPLAINED_ELSEWHERE and not name_of(path).startswith("tests/") and '\nif __name__ == "__main__":' in path.read_text(encoding="utf-8")
 
 
 def each(paths: list[Path]) -> list:
-    return [pytest.param(path, id=name_of(path), marks=[pytest.mark.slow] if name_of(path) in SLOW_HELP else []) for path in paths]
+    return [pytest.param(path, id=name_of(path)) for path in paths]
 
 
 def run(*command: str | Path, cwd: Path = ROOT, limit: float = 600) -> subprocess.CompletedProcess:
