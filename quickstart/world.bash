@@ -34,7 +34,7 @@ train_rl() {
     serve url "$OUT/models/judge" judge
     PRESET=tiny MODEL=$OUT/models/sft TRAIN=$OUT/data/rl_train.parquet VAL=$OUT/data/rl_val.parquet JUDGES="judge=$url" \
         JUDGE_TOKENIZER=$OUT/models/judge OUT=$OUT/rl STEPS=$RL_STEPS LR=$RL_LR SEED=$SEED \
-        bash verl/examples/grpo_trainer/run_streaming_8p.sh streaming.tolerance.float32.max=0.02
+        bash verl/examples/grpo_trainer/run_streaming_8p.sh streaming.tolerance.float32.max=null +streaming.tolerance.float32.mean=2e-3
 }
 step rl train_rl
 
