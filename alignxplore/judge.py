@@ -256,6 +256,6 @@ def parse_selection(text: str) -> str | None:
             value, _ = decoder.raw_decode(text[start:])
         except (ValueError, RecursionError):  # a model that repeats itself can nest brackets without end
             continue
-        if isinstance(value, dict) and value.get("selection") in ("Item A", "Item B"):
+        if value.get("selection") in ("Item A", "Item B"):
             return value["selection"]
     return None

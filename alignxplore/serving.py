@@ -11,7 +11,6 @@ By hand, until Ctrl-C or a TERM signal:
 
 import argparse
 import contextlib
-import ctypes
 import http.client
 import importlib.metadata
 import logging
@@ -36,6 +35,12 @@ _CPU_ENVIRONMENT = {
 # Blocks of 128 tokens, the CPU default, would keep short prompts out of the prefix cache. A prompt that is read in pieces
 # and sampled with a seed ends the CPU engine (it rewinds a CUDA generator), so prompts are read whole.
 _CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--block-size", "32", "--no-enable-chunked-prefill")
+
+
+# Waits for the end of its input, which comes when this process ends, however it ends; then ends the server's whole session.
+# (A signal on the parent's death would reach the leader alone, which does not pass it on while its engine starts.)
+_GUARD = 'read -r _; kill -s TERM -- "-$0"; sleep 10; kill -s KILL -- "-$0"'
+_guards: dict[int, subprocess.Popen] = {}  # by the pid of the server
 
 
 class ServerError(RuntimeError):
@@ -69,12 +74,11 @@ def start(model: str, *, log_path: str | Path, port: int | None = None, revision
         environment = _CPU_ENVIRONMENT | environment
     command += arguments
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
-    prctl = ctypes.CDLL(None).prctl  # looked up here: between fork and exec nothing may be loaded
     with open(log_path, "ab") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment,
-                                   start_new_session=True,
-                                   # PR_SET_PDEATHSIG: a killed parent leaves no server behind
-                                   preexec_fn=lambda: prctl(1, signal.SIGTERM))
+                                   start_new_session=True)
+    guard = ["sh", "-c", _GUARD, str(process.pid)]
+    _guards[process.pid] = subprocess.Popen(guard, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
     return process, f"http://127.0.0.1:{port}/v1"
 
 
@@ -101,7 +105,9 @@ def stop(process: subprocess.Popen, grace: float = 20.0) -> None:
             process.wait(patience)
             if sign is signal.SIGTERM:
                 continue  # the leader is gone; what it started must go as well
-            return
+    if guard := _guards.pop(process.pid, None):
+        guard.kill()
+        guard.communicate()
 
 
 @contextlib.contextmanager
@@ -129,7 +135,8 @@ def main() -> None:
     parser.add_argument("--revision", help="revision of a hub model")
     arguments, more = parser.parse_known_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # through the finally below, so that nothing stays behind
-    process, url = start(arguments.model, log_path=arguments.log, port=arguments.port, revision=arguments.revision, arguments=more)
+    process, url = start(arguments.model, log_path=arguments.log, port=arguments.port, revision=arguments.revision,
+                         arguments=more)
     try:
         wait_ready(process, url, log_path=arguments.log)
         print(f"ready: {arguments.model} at {url}", flush=True)

@@ -239,8 +239,9 @@ def test_a_reader_of_the_old_file_keeps_it_whole(tmp_path):
     with path.open() as reader:
         write_jsonl(path, [{"new": 1}])
         assert reader.read() == '{"old": 1}\n' and path.read_text() == '{"new": 1}\n'
+    with path.open() as reader:
         write_json(path, {"newer": 1})
-    assert json.loads(path.read_text()) == {"newer": 1}
+        assert reader.read() == '{"new": 1}\n' and json.loads(path.read_text()) == {"newer": 1}
 
 
 def test_memory_is_flat_in_the_number_of_rows(tmp_path):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import psutil
@@ -126,8 +127,10 @@ def test_what_a_dead_leader_left_behind_is_stopped_too(stand_in):
 
 def test_a_server_that_ends_is_an_error_with_the_end_of_its_log(stand_in, monkeypatch):
     monkeypatch.setenv("MODE", "dies")
-    with pytest.raises(ServerError) as caught, serve("m", log_path=stand_in):
-        pass
+    process, url = start("m", log_path=stand_in)
+    with pytest.raises(ServerError) as caught:
+        wait_ready(process, url, log_path=stand_in, limit=60)
+    stop(process)
     message = str(caught.value)
     assert "ended with code 3" in message and str(stand_in) in message and message.endswith("ValueError: no such model")
     assert "line 39" in message and "line 3\n" not in message
@@ -149,6 +152,17 @@ def test_an_http_proxy_does_not_stand_between(stand_in, monkeypatch, unused_tcp_
         wait_ready(process, url, log_path=stand_in, limit=60)
     finally:
         stop(process)
+
+
+def test_the_thread_that_starts_a_server_may_end_and_stopping_leaves_no_guard(stand_in):
+    children = set(psutil.Process().children())
+    with ThreadPoolExecutor(1) as pool:
+        process, url = pool.submit(start, "m", log_path=stand_in).result()
+    wait_ready(process, url, log_path=stand_in)
+    time.sleep(0.5)
+    assert process.poll() is None
+    stop(process)
+    assert set(psutil.Process().children()) == children and not serving._guards
 
 
 def test_vllm_missing_is_said(monkeypatch, tmp_path):
@@ -195,11 +209,16 @@ def family(server):
     return found
 
 
-def test_a_killed_parent_leaves_no_server_behind(stand_in):
+@pytest.mark.parametrize("mode", ["", "stubborn"])
+def test_a_killed_parent_leaves_no_server_behind(stand_in, monkeypatch, mode):
+    """Not even one that does not heed the first signal."""
+    monkeypatch.setenv("MODE", mode)
     with parent("m", stand_in, str(stand_in.parent.parent / "vllm")) as (process, server):
-        assert process.stdout.readline() == "ready\n" and len(family(server)) == 2
+        assert process.stdout.readline() == "ready\n"
+        pids = family(server)
+        assert len(pids) == 2
         process.send_signal(signal.SIGKILL)
-        assert gone([server])
+        assert gone(pids)
 
 
 @pytest.fixture(scope="module")

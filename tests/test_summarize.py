@@ -71,6 +71,15 @@ async def test_bad_format_hands_on_an_empty_summary_and_is_recorded(chain, say, 
     assert found.stages[0].text == (text or "") and found.summary == "Likes 1." and found.problem is None
 
 
+async def test_after_bad_format_no_older_summary_comes_back(chain):
+    found, bodies = await chain([answers(1)[0], "no block", answers(3)[2]], split_stages(HISTORY, 3))
+    assert bodies[2]["messages"] == PromptSet().infer(HISTORY[4:]) and [s.problem is None for s in found.stages] == [
+        True,
+        False,
+        True,
+    ]
+
+
 async def test_bad_format_at_the_end_is_the_outcome(chain):
     found, _ = await chain([answers(1)[0], "no block"], split_stages(HISTORY, 2))
     assert (
