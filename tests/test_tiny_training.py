@@ -52,4 +52,4 @@ def test_training_lowers_the_loss_and_saves_a_plain_model(tokenizer, tmp_path):
     tiny_training.main(["--data", str(tmp_path / "judge.jsonl"), "--base", str(blank), "--out", str(tmp_path / "judge"), "--seed", "3"])
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "judge")
     assert model.config.num_hidden_layers == 2 and model.config.hidden_size == 64
-    assert json.loads((tmp_path / "judge" / "training.json").read_text())["loss"] < 3  # from log(600) = 6.4
+    assert json.loads((tmp_path / "judge" / "training.json").read_text())["loss"] < 5  # the mean since the start, which was log(600) = 6.4
