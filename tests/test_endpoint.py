@@ -81,7 +81,10 @@ async def test_patience_ends(fake_server):
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 413, 422])
 async def test_refusals_are_final(fake_server, code):
-    async with fake_server(in_turn(status(code, "prompt is longer than the window"))) as server, Endpoint(server.url) as endpoint:
+    async with (
+        fake_server(in_turn(status(code, "prompt is longer than the window"))) as server,
+        Endpoint(server.url, patience=2) as endpoint,
+    ):
         with pytest.raises(RequestError, match=f"HTTP {code}: prompt is longer than the window") as caught:
             await endpoint.chat(MESSAGES)
         assert len(server.bodies) == 1 and endpoint.retries == 0 and caught.value.status == code

@@ -75,6 +75,13 @@ def test_fit_drops_the_fewest_oldest(sizes, kept, near):
     assert fitted.dropped == 0 or count(sizes[fitted.dropped - 1 :]) > budget
 
 
+@pytest.mark.parametrize("kept", range(1, 7))
+def test_fit_uses_the_budget_to_the_last_token(kept):
+    sizes = [3, 1, 4, 1, 5, 9]
+    fitted = fit(sizes, sum, sum(sizes[-kept:]))
+    assert fitted == (tuple(sizes[-kept:]), 6 - kept, sum(sizes[-kept:]))
+
+
 def test_fit_counts_seldom():
     calls = []
     fit(list(range(1000)), lambda xs: calls.append(1) or len(xs), 10)
