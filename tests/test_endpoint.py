@@ -65,7 +65,7 @@ async def test_passing_faults_are_retried(fake_server, say, fault):
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_lasting_faults_end_as_transport_errors(fake_server, monkeypatch, fault):
     monkeypatch.setattr(module.tenacity, "stop_before_delay", lambda _: module.tenacity.stop_after_attempt(3))
-    async with fake_server(in_turn(FAULTS[fault])) as server, Endpoint(server.url) as endpoint:
+    async with fake_server(in_turn(FAULTS[fault])) as server, Endpoint(server.url, patience=5) as endpoint:
         with pytest.raises(TransportError) as caught:
             await endpoint.chat(MESSAGES)
         assert len(server.bodies) == 3 and str(caught.value)

@@ -32,16 +32,23 @@ def test_letters_without_merges_stand_after_a_space():
     assert letters.prefill == '{"selection": "Item ' and letters.texts == ("A", "B")
 
 
-def test_letters_of_a_sentencepiece_tokenizer():
-    """Llama 2 and Mistral write the space into the token and drop it when the token is decoded alone."""
-    pieces = ['▁{"', "selection", '":', '▁"', "Item", "▁A", "▁B", '"', "}", "<unk>"]
-    tokenizer = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=len(pieces) - 1))
+def sentencepiece_tokenizer(*pieces):
+    tokenizer = Tokenizer(models.Unigram([(piece, -1.0) for piece in (*pieces, "<unk>")], unk_id=len(pieces)))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    letters = find_letters(
-        PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", clean_up_tokenization_spaces=False)
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", clean_up_tokenization_spaces=False)
+
+
+def test_letters_of_a_sentencepiece_tokenizer():
+    """Llama 2 and Mistral write the space into the token and drop it when the token is decoded alone."""
+    letters = find_letters(sentencepiece_tokenizer('▁{"', "selection", '":', '▁"', "Item", "▁A", "▁B", '"', "}"))
     assert letters.prefill == '{"selection": "Item' and letters.texts == (" A", " B") and letters.tokens == (5, 6)
+
+
+def test_letters_that_are_one_token_with_their_quote_are_refused():
+    """The judge would have to be sure of the quote too: that is not the letter's probability."""
+    with pytest.raises(JudgeError, match="no token of its own for the letter"):
+        find_letters(sentencepiece_tokenizer('▁{"', "selection", '":', '▁"', "Item", '▁A"', '▁B"', "}"))
 
 
 @pytest.mark.parametrize("pieces", [["<unk>"], ['{"', '"', "selection", "Item", "A", "B", '":', '"}', "<unk>"]])
