@@ -67,16 +67,15 @@ async def test_lasting_faults_end_as_transport_errors(fake_server, monkeypatch, 
     monkeypatch.setattr(module.tenacity, "stop_before_delay", lambda _: module.tenacity.stop_after_attempt(3))
     async with fake_server(in_turn(FAULTS[fault])) as server, Endpoint(server.url, patience=5) as endpoint:
         with pytest.raises(TransportError) as caught:
-            await endpoint.chat(MESSAGES)
+            await asyncio.wait_for(endpoint.chat(MESSAGES), 30)
         assert len(server.bodies) == 3 and str(caught.value)
 
 
 async def test_patience_ends(fake_server):
     async with fake_server(in_turn(FAULTS["500"])) as server, Endpoint(server.url, patience=2) as endpoint:
-        began = time.monotonic()
         with pytest.raises(TransportError, match="HTTP 500: out of memory"):
-            await endpoint.chat(MESSAGES)
-        assert len(server.bodies) > 2 and time.monotonic() - began < 20
+            await asyncio.wait_for(endpoint.chat(MESSAGES), 30)
+        assert len(server.bodies) > 2
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 413, 422])

@@ -160,8 +160,14 @@ def test_a_second_process_says_so_and_stops(tmp_path):
         out = subprocess.run([sys.executable, "-c", WORKER, str(tmp_path)], capture_output=True, text=True, timeout=120)
         assert out.returncode != 0 and "ready" not in out.stdout
         assert f"RunLocked: {tmp_path}: process {os.getpid()} on " in out.stderr and "is writing here" in out.stderr
-    with RunLock(tmp_path):
-        pass  # free again
+
+
+def test_a_lock_is_free_again_after_its_block(tmp_path):
+    lock = RunLock(tmp_path)
+    with lock:
+        pass
+    with RunLock(tmp_path), pytest.raises(RunLocked), lock:
+        pass
 
 
 def test_a_lock_names_the_newest_holder(tmp_path):

@@ -232,6 +232,13 @@ def write_set(folder, **templates):
     return folder
 
 
+def test_an_empty_summary_reaches_a_template_as_none(tmp_path):
+    prompts = PromptSet(
+        write_set(tmp_path / "mine", infer="#--- user\n{{ past_summary is none }}", judge="#--- user\n{{ summary is none }}")
+    )
+    assert prompts.infer(HISTORY, "") == prompts.judge("", None, "a", "b") == [{"role": "user", "content": "True"}]
+
+
 def test_a_set_of_ones_own(tmp_path):
     folder = write_set(
         tmp_path / "mine",

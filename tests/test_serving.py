@@ -188,7 +188,7 @@ time.sleep(600)
 def parent(model, log, executable="", arguments=()):
     """A process of its own that serves; yields it and the pid of its server."""
     command = [sys.executable, "-c", PARENT, str(model), str(log), executable, json.dumps(arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
     server = int(process.stdout.readline())
     try:
         yield process, server
@@ -218,6 +218,15 @@ def test_a_killed_parent_leaves_no_server_behind(stand_in, monkeypatch, mode):
         pids = family(server)
         assert len(pids) == 2
         process.send_signal(signal.SIGKILL)
+        assert gone(pids)
+
+
+def test_ctrl_c_in_the_terminal_leaves_no_server_behind(stand_in):
+    """It reaches the whole foreground group at once, but must not reach what looks after the server."""
+    with parent("m", stand_in, str(stand_in.parent.parent / "vllm")) as (process, server):
+        assert process.stdout.readline() == "ready\n"
+        pids = family(server)
+        os.killpg(process.pid, signal.SIGINT)
         assert gone(pids)
 
 
