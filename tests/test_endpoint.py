@@ -258,6 +258,8 @@ async def test_no_key_no_header(fake_server, say):
     async with fake_server(in_turn(say("x"))) as server, Endpoint(server.url) as endpoint:
         await endpoint.chat(MESSAGES)
         assert "Authorization" not in server.headers[0]
+        await endpoint.close()
+        await endpoint.chat(MESSAGES)  # a closed endpoint opens again
 
 
 @pytest.mark.parametrize("value", [None, "", " \n"])

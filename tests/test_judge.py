@@ -294,7 +294,7 @@ async def test_check_refuses_a_model_that_does_not_answer_with_a_letter(fake_ser
     letters = find_letters(tokenizer)
 
     def answer(body):
-        p = {yes: 1 - mass - 1e-9} | dict.fromkeys(letters.tokens, mass / 2)
+        p = dict.fromkeys(range(200_000, 200_012), 0.0) | {yes: 1 - mass - 1e-9} | dict.fromkeys(letters.tokens, mass / 2)
         return plain([{"token": f"token_id:{i}", "logprob": math.log(x) if x else FLOOR} for i, x in p.items()])
 
     with pytest.raises(

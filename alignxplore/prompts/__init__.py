@@ -148,7 +148,7 @@ def parse_answer(text: str, thinking: bool = True) -> Answer:
         unfinished = "<think>" in text and "</think>" not in text
         return Answer("", "", "unfinished reasoning" if unfinished else "not exactly one think block")
     before, rest = text.split("<think>")
-    if "</think>" not in rest or before.strip():
+    if before.strip():
         return Answer("", "", "text before the think block")
     reasoning, summary = (part.strip() for part in rest.split("</think>"))
     if not reasoning or not summary:
