@@ -48,7 +48,8 @@ def check_probabilities(metrics: report.Numbers, tolerance: Tolerance) -> None:
             raise RunStopped(f"{PROBABILITIES}{statistic} is {value}: rollout and trainer probabilities could not be compared")
         if limit is not None and value > limit:
             raise RunStopped(f"{PROBABILITIES}{statistic} is {value:.2e}, allowed is {limit:.0e}: the rollout engine does not hold the "
-                             "weights that are trained, or computes with other precision or sampling settings")
+                             "weights that are trained, computes with other precision or sampling settings, or the model has more output "
+                             "tokens than its tokenizer (the rollout engine never writes those, the trainer counts them)")
 
 
 class StreamingTrainer(PPOTrainerSync):
