@@ -34,12 +34,10 @@ _ITEMS: dict[str, dict[str, tuple[str, str, str]]] = {
 
 _PLAIN = 0.5  # share of phrases that name their value
 
-# (polarity, strength) -> verbs of a statement, in the order in which a summary says them.
-_VERBS: dict[tuple[int, int], tuple[str, str]] = {
-    (1, 2): ("Loves", "Adores"),
-    (1, 1): ("Likes", "Enjoys"),
-    (-1, 1): ("Dislikes", "Avoids"),
-    (-1, 2): ("Hates", "Detests"),
+# strength -> verbs for what is liked, and for what is disliked; each is one of two.
+_VERBS: dict[int, tuple[tuple[str, str], tuple[str, str]]] = {
+    2: (("Loves", "Adores"), ("Hates", "Detests")),
+    1: (("Likes", "Enjoys"), ("Dislikes", "Avoids")),
 }
 
 # How often each of the two verbs is used. Two people who write about the same taste need not sound alike.
@@ -74,15 +72,15 @@ def item_text(phrases: Sequence[Phrase]) -> str:
 
 
 def summary_text(statements: Sequence[Statement], rng: random.Random, phrasing: str = "even") -> str:
-    """One sentence for each kind of preference, from what is loved to what is hated, in the order of the attributes."""
+    """One short sentence for each value: first what is liked, then what is disliked, both in the order of the attributes."""
     if not statements:
         return rng.choice(NO_PREFERENCES)
+    order = [value for pair in ATTRIBUTES.values() for value in pair]
     sentences = []
-    for (polarity, strength), verbs in _VERBS.items():
-        said = {liked if polarity > 0 else disliked for liked, disliked, how in statements if how == strength}
-        values = [value for pair in ATTRIBUTES.values() for value in pair if value in said]
-        if values:
-            sentences.append(f"{rng.choices(verbs, PHRASINGS[phrasing])[0]} {', '.join(values)}.")
+    for disliked in (0, 1):
+        for statement in sorted(statements, key=lambda statement: order.index(statement[disliked])):
+            verb = rng.choices(_VERBS[statement[2]][disliked], PHRASINGS[phrasing])[0]
+            sentences.append(f"{verb} {statement[disliked]}.")
     return " ".join(sentences)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "verl/examples/grpo_trainer/run_streaming_8p.sh"
-OWN = ("OUT", "MODEL", "TRAIN", "VAL", "JUDGES", "STEPS", "BATCH", "MINI_BATCH", "PRESET", "CREDIT", "STAGES", "ROLLOUTS", "SEED")
+OWN = ("OUT", "MODEL", "TRAIN", "VAL", "JUDGES", "STEPS", "BATCH", "MINI_BATCH", "PRESET", "CREDIT", "STAGES", "ROLLOUTS", "SEED", "DEVICE", "LR")
 
 
 def launch(*arguments, **variables):
