@@ -33,7 +33,8 @@ def name_of(path: Path) -> str:
 
 
 def is_script(path: Path) -> bool:
-    return name_of(path) not in EXPLAINED_ELSEWHERE and not name_of(path).startswith("tests/") and '\nif __name__ == "__main__":' in path.read_text(encoding="utf-8")
+    explained = name_of(path) in EXPLAINED_ELSEWHERE or name_of(path).startswith("tests/")
+    return not explained and '\nif __name__ == "__main__":' in path.read_text(encoding="utf-8")
 
 
 def each(paths: list[Path]) -> list:

@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from alignxplore.journal import OK
@@ -133,11 +133,11 @@ class StepLog:
 
 def progress_line(step: int, steps: int, metrics: Numbers, seconds: float, left: float) -> str:
     """One line a person reads while it runs."""
-    number: Callable[[str], list[str]] = lambda name: [f"{metrics[k]:.3f}" for k in sorted(metrics) if _is_stage(k, name)]
+    rewards = [f"{metrics[k]:.3f}" for k in sorted(metrics) if _is_stage(k, "reward")]
     bad = [metrics[k] for k in sorted(metrics) if _is_stage(k, "bad_format")]
     tokens = [metrics[k] for k in sorted(metrics) if _is_stage(k, "tokens")]
     validated = f"  validation {metrics['val/reward']:.3f}" if "val/reward" in metrics else ""
-    return (f"step {step}/{steps}  reward {' '.join(number('reward'))}  bad format {100 * (_mean(bad) or 0):.1f}%  "
+    return (f"step {step}/{steps}  reward {' '.join(rewards)}  bad format {100 * (_mean(bad) or 0):.1f}%  "
             f"tokens {_mean(tokens) or 0:.0f}{validated}  {seconds:.1f} s  {duration(left)} left")
 
 

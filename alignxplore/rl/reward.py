@@ -90,4 +90,4 @@ class Judges:
 def _named(text: str | None) -> dict[str, str]:
     """A "path" → {"": path}; "a=path b=path" → {a: path, b: path}."""
     pairs = [part.partition("=") for part in (text or "").split()]
-    return {name: value for name, equals, value in pairs if equals} | {"": name for name, equals, _ in pairs if not equals}
+    return {name if equals else "": value if equals else name for name, equals, value in pairs}

@@ -32,6 +32,7 @@ def user_row(name, length=7):
 def policy(tmp_path_factory):
     """A Qwen3 of 0.2 M parameters, taught for some seconds to answer `<think>` something `</think>` some words."""
     import torch
+
     from alignxplore.prompts import PromptSet
     from alignxplore.records import Interaction
     from alignxplore.tiny import make_model, make_tokenizer
@@ -43,7 +44,7 @@ def policy(tmp_path_factory):
     model = make_model(tokenizer, 1, 64, 2)
     model.resize_token_embeddings(len(tokenizer))
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    for step in range(120):
+    for _ in range(120):
         rows = []
         for _ in range(8):
             history = [Interaction(x["chosen"], x["rejected"]) for x in user_row(str(rng.random()))["history"][:3]]

@@ -4,6 +4,7 @@ import asyncio
 import math
 
 import pytest
+
 from alignxplore.history import HistoryError
 from alignxplore.journal import OK, TRANSPORT_ERROR
 from alignxplore.records import Interaction

@@ -1,6 +1,7 @@
 """Prompts of later stages: measured with their past summary, fitted by dropping whole interactions, never cut by verl."""
 
 import pytest
+
 from alignxplore.history import HistoryError
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction

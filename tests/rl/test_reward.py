@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestServer
+
 from alignxplore.journal import TRANSPORT_ERROR
 from alignxplore.judge import JudgeError
 from alignxplore.prompts import PromptSet

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+
 from alignxplore.records import Interaction, RecordError
 from alignxplore.rl.dataset import StreamingDataset, parse_row
 
