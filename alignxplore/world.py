@@ -23,6 +23,7 @@ from pathlib import Path
 
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, UserRecord, hash_seed, user_row, write_json, write_jsonl
+from alignxplore.world_reader import foresee
 from alignxplore.world_text import ATTRIBUTES, DOMAINS, Phrase, Statement, reasoning_text, summary_text
 from alignxplore.world_users import (
     SHARPNESS,
@@ -44,14 +45,14 @@ ONE_SIDED = 0.25  # share of SFT users of whom only the chosen items are known
 ERROR_RATE, GAP_RATE = 0.25, 0.10  # fixed beforehand: about a third of the SFT statements is wrong or missing
 
 
-def benchmark(seed: int, split: str, domain: str | None, users: int) -> Iterator[tuple[dict, Choice]]:
-    """Rows of the benchmark contract, each with what stands behind its target. `domain` None: drawn for each user."""
+def benchmark(seed: int, split: str, domain: str | None, users: int) -> Iterator[tuple[dict, list[Choice]]]:
+    """Rows of the benchmark contract, each with what stands behind its choices. `domain` None: drawn for each user."""
     for index in range(users):
         user = draw_user(seed, split, index)
         choices = draw_stream(user, domain or _domain(user), HISTORY + 1, HISTORY // 2, seed)
         interactions = [choice.interaction for choice in choices]
         persona = render_summary(user.late, random.Random(hash_seed("persona", user.name)))
-        yield user_row(UserRecord(user.name, tuple(interactions[:-1]), interactions[-1], persona)), choices[-1]
+        yield user_row(UserRecord(user.name, tuple(interactions[:-1]), interactions[-1], persona)), choices
 
 
 def rl_rows(seed: int, split: str, users: int) -> Iterator[dict]:
@@ -174,9 +175,9 @@ def write_world(args: argparse.Namespace) -> dict:
         ("test_films_upi", "test", "films", args.test_users),
         ("test_news_upi", "test", "news", args.test_users),
     ):
-        rows, targets = zip(*benchmark(args.seed, split, domain, users))
+        rows, streams = zip(*benchmark(args.seed, split, domain, users))
         write_jsonl(args.out / f"{name}.jsonl", rows)
-        report["benchmarks"][name] = ceilings(targets)
+        report["benchmarks"][name] = ceilings(streams)
     write_jsonl(args.out / "rl_train.jsonl", rl_rows(args.seed, "train", args.train_users))
     write_jsonl(args.out / "rl_val.jsonl", rl_rows(args.seed, "val", args.val_users))
     write_jsonl(args.out / "sft.jsonl", sft_rows(args.seed, args.sft_users, args.error_rate, args.gap_rate, prompts))
@@ -188,17 +189,26 @@ def write_world(args: argparse.Namespace) -> dict:
     return report
 
 
-def ceilings(targets: tuple[Choice, ...]) -> dict:
-    """Best possible accuracy of a benchmark: that of a reader of the true preferences at the time of the target.
+def ceilings(streams: Sequence[Sequence[Choice]]) -> dict:
+    """What can be reached in a benchmark of these users, whose last choices are the targets; shares with 95 % intervals (normal).
 
-    `best_accuracy` is what that reader gets right in this file (with a 95 % interval, the normal one), `expected_best_accuracy` what it would
-    on average over the users' own noise.
+    `best_accuracy`: a reader of the true preferences at the time of the target. `history_accuracy`: the ideal reader of the
+    history (`world_reader.py`). `expected_best_accuracy`: the first of them, averaged over the users' own noise.
     """
-    n = len(targets)
-    best = sum(target.followed for target in targets) / n
-    half = 1.96 * (best * (1 - best) / n) ** 0.5
-    return {"n": n, "best_accuracy": best, "ci_low": best - half, "ci_high": min(1.0, best + half),
-            "expected_best_accuracy": sum(target.certainty for target in targets) / n, "chance": 0.5}
+    best = [float(stream[-1].followed) for stream in streams]
+    read = [foresee(stream[:-1], HISTORY // 2, stream[-1]) for stream in streams]
+    return {
+        "n": len(streams), "chance": 0.5,
+        **_share("best_accuracy", "ci", best),
+        **_share("history_accuracy", "history_ci", [0.5 if abs(p - 0.5) < 1e-9 else float(p > 0.5) for p in read]),
+        "expected_best_accuracy": sum(stream[-1].certainty for stream in streams) / len(streams),
+    }
+
+
+def _share(name: str, interval: str, scores: Sequence[float]) -> dict:
+    mean = sum(scores) / len(scores)
+    half = 1.96 * (mean * (1 - mean) / len(scores)) ** 0.5
+    return {name: mean, f"{interval}_low": max(0.0, mean - half), f"{interval}_high": min(1.0, mean + half)}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -221,8 +231,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.error_rate < 0 or args.gap_rate < 0 or args.error_rate + args.gap_rate > 1:
         parser.error("--error-rate and --gap-rate are shares; together they can be at most 1")
     for name, row in write_world(args)["benchmarks"].items():
-        log.info("%-15s %5d users, best possible accuracy %.1f %% (95 %% CI %.1f to %.1f), chance 50 %%",
-                 name, row["n"], 100 * row["best_accuracy"], 100 * row["ci_low"], 100 * row["ci_high"])
+        log.info("%-15s %5d users, best possible accuracy %.1f %% (from the history alone %.1f %%), chance 50 %%",
+                 name, row["n"], 100 * row["best_accuracy"], 100 * row["history_accuracy"])
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from alignxplore.world_text import ATTRIBUTES, Phrase, Statement, item_phrases, 
 SHARPNESS = 1.2
 STRENGTHS = ((2, 0.4), (1, 0.4), (0, 0.2))  # strength of a taste and its probability
 CHANGING = 0.4  # share of users one of whose tastes changes
+SHOWN = 3  # attributes that an item shows
 
 Values = dict[str, str]  # attribute -> value, what an item shows
 
@@ -95,8 +96,8 @@ def choice_probability(preferences: Preferences, first: Mapping[str, str], secon
 
 
 def draw_item(rng: random.Random) -> Values:
-    """Values of three attributes, all equally likely."""
-    shown = rng.sample(list(ATTRIBUTES), 3)
+    """Values of `SHOWN` attributes, all equally likely."""
+    shown = rng.sample(list(ATTRIBUTES), SHOWN)
     return {attribute: rng.choice(ATTRIBUTES[attribute]) for attribute in shown}
 
 

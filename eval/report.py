@@ -39,6 +39,8 @@ def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[dict]:
         shared = {"setting": "bound", "benchmark": benchmark.name, "judge": "none", "protocol": "choice", "n": bound["n"], "bad_format": 0.0,
                   "parse_failures": 0.0, "coverage": 1.0}
         rows.append({"policy": "chance", "accuracy": bound["chance"], "ci_low": None, "ci_high": None} | shared)
+        rows.append({"policy": "best from the history", "accuracy": bound["history_accuracy"], "ci_low": bound["history_ci_low"],
+                     "ci_high": bound["history_ci_high"]} | shared)
         rows.append({"policy": "best possible", "accuracy": bound["best_accuracy"], "ci_low": bound["ci_low"],
                      "ci_high": bound["ci_high"]} | shared)
     return rows

@@ -9,6 +9,7 @@ import pytest
 from alignxplore import world
 from alignxplore.prompts import PromptSet, parse_answer
 from alignxplore.records import read_users
+from alignxplore.world_reader import foresee
 from alignxplore.world_text import _ITEMS, ATTRIBUTES, DOMAINS, PHRASINGS, item_phrases, item_text, summary_text
 from alignxplore.world_users import (
     Taste,
@@ -109,6 +110,17 @@ def test_whoever_does_not_know_the_user_is_right_half_of_the_time():
     likes = Counter(t.liked for i in range(n) for t in draw_user(7, "symmetry", i).late.values())
     for values in ATTRIBUTES.values():
         assert likes[values[0]] / (likes[values[0]] + likes[values[1]]) == pytest.approx(0.5, abs=0.04)
+
+
+def test_the_ideal_reader_is_as_often_right_as_it_says():
+    n, said, right, less = 800, 0.0, 0.0, 0.0
+    for index in range(n):
+        stream = draw_stream(draw_user(5, "reader test", index), DOMAINS[index % 2], 9, 4, 5)
+        p = foresee(stream[:8], 4, stream[8])
+        said, right = said + max(p, 1 - p), right + (p > 0.5)
+        less += foresee(stream[6:8], 0, stream[8]) > 0.5
+    assert right / n == pytest.approx(said / n, abs=3.5 * 0.5 / n**0.5)
+    assert 0.6 < less / n < right / n < 0.92  # two choices say less than eight; eight do not say everything
 
 
 def test_best_possible_accuracy_is_that_of_the_true_preferences(folder):
