@@ -19,7 +19,7 @@ step scores python eval/evaluate.py --out "$OUT/eval" --data movielens="$OUT/dat
     --concurrency 32 --judge smollm2="$OUT/models/smollm2"
 
 draw() {
-    python figures/plots.py --results "$OUT/eval/results.json" --out "$OUT/figures"
-    cp "$OUT/eval/results.json" "$OUT/eval/report.md" "$OUT/"
+    python figures/plots.py --results "$OUT/eval/results.json" --out "$OUT/figures" &&
+        cp "$OUT/eval/results.json" "$OUT/eval/report.md" "$OUT/"
 }
 step figures draw

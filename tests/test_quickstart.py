@@ -103,7 +103,7 @@ def test_a_third_run_finds_nothing_to_do(finished, tmp_path):
 
 def test_two_runs_on_one_folder(finished, tmp_path):
     out, _ = finished
-    with (out / ".quickstart.lock").open() as held:
+    with (out / ".lock").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         second = start(out, tmp_path / "log")
         assert second.wait(timeout=120) == 1

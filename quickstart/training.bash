@@ -1,0 +1,36 @@
+# How the simulated world's policies are trained and scored: shared by the quick start and the studies, which have sourced
+# quickstart/steps.bash and set SEED, RL_STEPS, RL_LR and BASE (the folder with data/ and models/). Functions return the status of
+# what failed themselves: bash does not stop at an error inside a function whose status `step` looks at.
+
+train_sft() {  # MODEL ROWS OUT [OPTION...]
+    OMP_NUM_THREADS=2 bash sft/sft.sh --config sft/configs/tiny.yaml --model_name_or_path "$1" --train_data "$2" --output_dir "$3" \
+        --seed "$SEED" "${@:4}"
+}
+
+rl_parquet() {  # FILE...: FILE.jsonl → FILE.parquet
+    local file
+    for file in "$@"; do
+        python verl/examples/data_preprocess/upi_streaming_dataset.py --data "$file.jsonl" --out "$file.parquet" || return
+    done
+}
+
+train_rl() {  # MODEL ROWS OUT [OPTION...]: a judge server for as long as it takes
+    local url status=0
+    serve url "$BASE/models/judge" judge
+    PRESET=tiny MODEL=$1 TRAIN=$2 VAL=$BASE/data/rl_val.parquet JUDGES="judge=$url" JUDGE_TOKENIZER=$BASE/models/judge OUT=$3 \
+        STEPS=$RL_STEPS LR=$RL_LR SEED=$SEED bash verl/examples/grpo_trainer/run_streaming_8p.sh \
+        streaming.tolerance.float32.max=null +streaming.tolerance.float32.mean=2e-3 "${@:4}" || status=$?
+    stop_servers
+    return "$status"
+}
+
+write_summaries() {  # OUT NAME=MODEL...
+    python eval/gen_preference.py --out "$1" --data world_films="$BASE/data/test_films_upi.jsonl" --max_tokens 128 --max_model_len 2048 \
+        --concurrency 64 --model "${@:2}"
+}
+
+score_summaries() {  # OUT NAME...
+    python eval/evaluate.py --out "$1" --data world_films="$BASE/data/test_films_upi.jsonl" --bounds "$BASE/data/world.json" \
+        --max_model_len 2048 --concurrency 64 --policies "${@:2}" --cues random \
+        --judge judge="$BASE/models/judge" judge2="$BASE/models/judge2"
+}

@@ -1,0 +1,37 @@
+"""The control of a study: RL rows whose reward says nothing about a user. Used by `studies/sft_errors.sh`.
+
+    python studies/shuffle_targets.py --data rl_train.jsonl --out shuffled.jsonl
+
+In each target the chosen and the rejected item change places by the toss of a coin (hashed from user and place), so that
+whatever a summary says, its expected reward is one half. Everything else stays: users, prompts, sizes. (The first target
+also opens the second stage's slice, where it is then the wrong way round for half of the users.)
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from alignxplore.records import hash_seed, read_jsonl, write_jsonl
+
+
+def shuffled(data: Path) -> Iterator[dict]:
+    """RL rows with coin-flipped targets."""
+    for _, row in read_jsonl(data):
+        history = [dict(interaction) for interaction in row["history"]]
+        for place in (row["mid_position"], len(history) - 1):
+            if hash_seed("shuffled target", row["uid"], place) % 2:
+                shown = history[place]
+                shown["chosen"], shown["rejected"] = shown["rejected"], shown["chosen"]
+        yield row | {"history": history}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="RL rows (JSONL)")
+    parser.add_argument("--out", type=Path, required=True, help="file for the shuffled rows")
+    arguments = parser.parse_args()
+    write_jsonl(arguments.out, shuffled(arguments.data))
+
+
+if __name__ == "__main__":
+    main()
