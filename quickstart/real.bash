@@ -14,8 +14,8 @@ step benchmark python -m alignxplore.datasets build movielens --raw data/moviele
     --users "$REAL_USERS" --seed "$SEED"
 export OMP_NUM_THREADS=2
 step summaries python eval/gen_preference.py --out "$OUT/eval" --data movielens="$OUT/data/movielens_upi.jsonl" --no_thinking \
-    --max_tokens 160 --max_model_len 1536 --concurrency 32 --model smollm2="$OUT/models/smollm2"
-step scores python eval/evaluate.py --out "$OUT/eval" --data movielens="$OUT/data/movielens_upi.jsonl" --max_model_len 1536 \
+    --max_tokens 128 --max_model_len 1024 --concurrency 32 --model smollm2="$OUT/models/smollm2"
+step scores python eval/evaluate.py --out "$OUT/eval" --data movielens="$OUT/data/movielens_upi.jsonl" --max_model_len 1024 \
     --concurrency 32 --judge smollm2="$OUT/models/smollm2"
 
 draw() {
