@@ -86,7 +86,7 @@ def test_killed_at_a_random_step_and_in_a_save_the_curve_is_that_of_an_undisturb
     again = run_script(command)
     assert "this run is finished" in again.stdout
     other = run_script([*command, "--learning_rate", "5e-4"], expect=None)
-    assert other.returncode != 0 and "other settings (learning_rate 0.001 → 0.0005)" in other.stderr + other.stdout
+    assert other.returncode != 0 and "other settings (learning_rate 0.002 → 0.0005)" in other.stderr + other.stdout
 
 
 @pytest.mark.slow
