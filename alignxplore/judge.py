@@ -76,6 +76,11 @@ class Judgement:
         return asdict(self)
 
 
+def chosen_first(purpose: str, key: Any, seed: int) -> bool:
+    """Does the chosen item come first where one order is drawn? (`purpose`: "judge order", or "paper order".)"""
+    return hash_seed(purpose, key, seed) % 2 == 0
+
+
 def correctness(p: float) -> float:
     """P(chosen) → 1, 0.5 (tie) or 0."""
     return 0.5 if abs(p - 0.5) <= TIE else float(p > 0.5)
@@ -156,7 +161,7 @@ class Judge:
     async def _both(self, build: Any, item: Interaction, key: Any) -> Judgement:
         if item.rejected is None:
             raise ValueError("only an interaction with an alternative can be judged")
-        first = self.orders == "both" or hash_seed("judge order", key, self.seed) % 2 == 0
+        first = self.orders == "both" or chosen_first("judge order", key, self.seed)
         second = self.orders == "both" or not first
         asked = [(item.chosen, item.rejected)] * first + [(item.rejected, item.chosen)] * second
         try:
@@ -233,7 +238,7 @@ class PaperJudgement:
 
 async def ask_paper(judge: Judge, summary: str | None, item: Interaction, key: Any, max_tokens: int = 16) -> PaperJudgement:
     """The published protocol: one order by hash, a sampled answer, exact match of the selection."""
-    letter = "AB"[hash_seed("paper order", key, judge.seed) % 2]
+    letter = "A" if chosen_first("paper order", key, judge.seed) else "B"
     a, b = (item.chosen, item.rejected) if letter == "A" else (item.rejected, item.chosen)
     try:
         reply = await judge.endpoint.chat(

@@ -60,9 +60,19 @@ class UserRecord:
         return content_hash([self.user, [asdict(x) for x in self.history], asdict(self.target), self.persona])
 
     @property
+    def person(self) -> str:
+        """Who the user is, where several rows are of one person (see `person_of`)."""
+        return person_of(self.user)
+
+    @property
     def leaked(self) -> bool:
         """True when the target also stands in the history, with or without its alternative: it could be copied, not predicted."""
         return any(x.chosen == self.target.chosen and x.rejected in (None, self.target.rejected) for x in self.history)
+
+
+def person_of(user: str) -> str:
+    """The person behind a user id: builders name the rows of someone who has several `person#row`."""
+    return user.partition("#")[0] or user
 
 
 def content_hash(value: Any, length: int = 16) -> str:

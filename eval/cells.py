@@ -6,11 +6,13 @@ record whose summary is bad format is fixed by the protocol and needs no judge.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from suite import Benchmark, SummarySet, shown_history
 
 from alignxplore.datasets.baselines import BASELINES, read_popularity
 from alignxplore.journal import TRANSPORT_ERROR
+from alignxplore.judge import chosen_first
 from alignxplore.records import Interaction, UserRecord, content_hash
 
 OTHERS = 3  # other users' summaries shown for each record: their mean has a third of the variance
@@ -64,18 +66,22 @@ def _question(record: UserRecord, row: dict | None) -> Question:
 
 
 def of_other_users(cell: Cell) -> Cell:
-    """The same policy's summaries, each record read with those of `OTHERS` other users, drawn by content hash."""
-    written = [(q.record.user, q.summaries[0]) for q in cell.questions if q.summaries]
-    written.sort(key=lambda pair: content_hash(["other user", cell.seed, *pair]))
-    place = {user: i for i, (user, _) in enumerate(written)}
+    """The same policy's summaries, each record read with those of `OTHERS` other people, drawn by content hash.
+
+    Rows of one person (`user#1`, `user#2`) are never given to each other.
+    """
+    written = [(q.record, q.summaries[0]) for q in cell.questions if q.summaries]
+    written.sort(key=lambda pair: content_hash(["other user", cell.seed, pair[0].user, pair[1]]))
+    place = {record.user: i for i, (record, _) in enumerate(written)}
     questions = []
     for question in cell.questions:
         start = place.get(question.record.user)
-        if start is None or len(written) <= OTHERS:
+        ring = [] if start is None else chain(islice(written, start + 1, None), islice(written, start))
+        others = tuple(islice((summary for record, summary in ring if record.person != question.record.person), OTHERS))
+        if len(others) == OTHERS:
+            questions.append(Question(question.record, others))
+        else:
             questions.append(Question(question.record, problem=question.problem))
-            continue
-        others = tuple(written[(start + step) % len(written)][1] for step in range(1, OTHERS + 1))
-        questions.append(Question(question.record, others))
     return Cell(f"other user's ({cell.policy})", cell.setting, cell.benchmark, cell.seed, tuple(questions), made_by=cell.made_by)
 
 
@@ -90,12 +96,24 @@ def of_histories(judge: str, benchmark: Benchmark) -> Cell:
     return Cell(judge, "direct", benchmark, 0, questions)
 
 
-def of_cues(benchmark: Benchmark, names: Sequence[str]) -> list[Cell]:
-    """Baselines that read neither history nor summary. A cue that says nothing of any record is left out."""
+def of_cues(benchmark: Benchmark, names: Sequence[str], protocol: str = "choice", orders: str = "both", seed: int = 0) -> list[Cell]:
+    """Baselines that read neither history nor summary. A cue that says nothing of any record is left out.
+
+    The item shown first depends on the orders that a judge is asked in (`protocol`, `orders`, `seed` as for the judge).
+    """
     counts = read_popularity(benchmark.path)
     cells = []
     for name in names:
-        scores = tuple(BASELINES[name](record, counts.get(record.user), 0) for record in benchmark.records)
+        if name == "first item":
+            scores = tuple(_first_item(record, protocol, orders, seed) for record in benchmark.records)
+        else:
+            scores = tuple(BASELINES[name](record, counts.get(record.user), 0) for record in benchmark.records)
         if any(score is not None for score in scores):
             cells.append(Cell(name, "none", benchmark, 0, tuple(Question(r) for r in benchmark.records), scores))
     return cells
+
+
+def _first_item(record: UserRecord, protocol: str, orders: str, seed: int) -> float:
+    if protocol == "choice" and orders == "both":
+        return 0.5
+    return float(chosen_first("paper order" if protocol == "paper" else "judge order", record.id, seed))

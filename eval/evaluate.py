@@ -50,7 +50,7 @@ class EvaluationArguments:
     direct: bool = field(default=True, metadata={"help": "also let each downstream model read the raw histories"})
     other_user: list[str] | None = field(default=None, metadata={"help": "policies whose summaries are also given to other users; "
                                                                          "default: the last one"})
-    cues: list[str] = field(default_factory=lambda: ["popularity", "longer"],
+    cues: list[str] = field(default_factory=lambda: list(BASELINES),
                             metadata={"help": f"baselines that read nothing of the user: {', '.join(BASELINES)}"})
     prompt_set: str = field(default="default", metadata={"help": "prompt set of the downstream models: default, hardened or a folder"})
     orders: str = field(default="both", metadata={"help": "both, or one drawn by hash (protocol choice)"})
@@ -149,8 +149,9 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
     prompts = PromptSet(arguments.prompt_set)
     benchmarks = {b.name: b for b in load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit)}
     cell_list = build_cells(arguments, benchmarks)
-    cues = [cell for benchmark in benchmarks.values() for cell in cells.of_cues(benchmark, arguments.cues)]
-    scores = [row for cell in cues for row in score_rows(cell, "none", "choice", [])]
+    scores = [row for protocol in arguments.protocol for benchmark in benchmarks.values()
+              for cell in cells.of_cues(benchmark, arguments.cues, protocol, arguments.orders, arguments.seed)
+              for row in score_rows(cell, "none", protocol, [])]
     identities = {}
     for spec in [ModelSpec.parse(text) for text in arguments.judge]:
         serve_arguments = ["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()]

@@ -8,7 +8,7 @@ import numpy as np
 
 from alignxplore.journal import OK
 from alignxplore.judge import Judgement, correctness
-from alignxplore.records import content_hash
+from alignxplore.records import content_hash, person_of
 from alignxplore.statistics import auc, cluster_rows, estimate
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def values_by_record(rows: Iterable[dict]) -> dict[str, float]:
 
 
 def clusters_of(rows: Iterable[dict], records: Iterable[str]) -> np.ndarray:
-    """Cluster of each of `records`: connected by a shared user or target."""
-    place = {row["record"]: (row["user"], row["target"]) for row in rows}
+    """Cluster of each of `records`: connected by a shared person (`user` and `user#2` are one) or target."""
+    place = {row["record"]: (person_of(row["user"]), row["target"]) for row in rows}
     users, targets = zip(*(place[record] for record in records))
     return cluster_rows(users, targets)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from alignxplore.datasets.building import Example, Job, UserGroups
-from alignxplore.records import Interaction, UserRecord, hash_seed
+from alignxplore.records import Interaction, UserRecord, hash_seed, person_of
 
 
 class Row(NamedTuple):
@@ -88,7 +88,7 @@ def _rows(groups: UserGroups, counts: dict[str, int]) -> Iterator[Row]:
 def _record(row: Row, job: Job, counts: dict[str, int]) -> UserRecord | None:
     """The record of a row, or None with the reason counted."""
     query, target = job.dataset.default_query, row.target
-    if not job.wanted(row.user.partition("#")[0]):
+    if not job.wanted(person_of(row.user)):
         counts[f"left out: not in split {job.split}"] += 1
         return None
     if not target.chosen.strip() or not (target.rejected or "").strip() or target.chosen == target.rejected:

@@ -1,0 +1,61 @@
+"""What a row of results is made of: other people's summaries, cues, clusters of one person's rows."""
+
+import random
+
+import pytest
+from cells import OTHERS, Cell, Question, of_cues, of_other_users
+from results import clusters_of, score_rows
+from suite import Benchmark
+
+from alignxplore.judge import chosen_first
+from alignxplore.records import UserRecord, person_of
+
+
+def cell_of(records: list[UserRecord]) -> Cell:
+    benchmark = Benchmark("world_films", "selection", tuple(records), "absent_upi.jsonl")
+    return Cell("ours", "full", benchmark, 0, tuple(Question(r, (f"summary of {r.user}",)) for r in records))
+
+
+@pytest.mark.parametrize("user, person", [("7", "7"), ("7#1", "7"), ("7#1#2", "7"), ("#3", "#3")])
+def test_rows_of_one_person_are_named_after_them(user, person, record):
+    assert person_of(user) == person == record(user).person
+
+
+def test_another_users_summary_is_never_the_same_persons(record):
+    records = [record(f"{person}#{row}") for person in range(5) for row in range(4)]
+    random.Random(0).shuffle(records)
+    for question in of_other_users(cell_of(records)).questions:
+        writers = [summary.removeprefix("summary of ") for summary in question.summaries]
+        assert len(set(writers)) == OTHERS
+        assert all(person_of(writer) != question.record.person for writer in writers)
+
+
+def test_with_too_few_other_people_the_row_is_missing_not_borrowed(record):
+    questions = of_other_users(cell_of([record("a#1"), record("a#2"), record("b#1"), record("b#2")])).questions
+    assert all(question.missing for question in questions)
+
+
+def test_a_persons_rows_and_rows_of_one_target_are_one_cluster(record):
+    users = ["a#1", "a#2", "b", "c", "d"]
+    rows = [{"record": user, "user": user, "target": "same" if user in ("c", "d") else user} for user in users]
+    clusters = list(clusters_of(rows, users))
+    assert clusters[0] == clusters[1] and clusters[3] == clusters[4]
+    assert len(set(clusters)) == 3
+
+
+def test_the_first_item_is_right_in_one_of_both_orders_and_as_drawn_in_one(record):
+    benchmark = Benchmark("world_films", "selection", tuple(record(str(i)) for i in range(40)), "absent_upi.jsonl")
+    both, paper, one = (of_cues(benchmark, ["first item"], protocol, orders, 3)[0].fixed
+                        for protocol, orders in (("choice", "both"), ("paper", "both"), ("choice", "one")))
+    assert set(both) == {0.5}
+    assert list(paper) == [float(chosen_first("paper order", r.id, 3)) for r in benchmark.records]
+    assert list(one) == [float(chosen_first("judge order", r.id, 3)) for r in benchmark.records]
+    assert 8 < sum(paper) < 32 and paper != one
+
+
+def test_a_cue_without_an_opinion_is_left_out_and_scores_need_no_judge(record):
+    benchmark = Benchmark("world_films", "selection", (record("a"), record("b")), "absent_upi.jsonl")
+    cells = of_cues(benchmark, ["popularity", "longer", "shorter", "random"])
+    assert [cell.policy for cell in cells] == ["longer", "shorter", "random"]
+    rows = score_rows(cells[0], "none", "paper", [])
+    assert [row["value"] for row in rows] == [1.0, 1.0] and {row["protocol"] for row in rows} == {"paper"}
