@@ -236,14 +236,18 @@ class PaperJudgement:
         return float(self.selection == f"Item {self.chosen_letter}")
 
 
-async def ask_paper(judge: Judge, summary: str | None, item: Interaction, key: Any, max_tokens: int = 16) -> PaperJudgement:
-    """The published protocol: one order by hash, a sampled answer, exact match of the selection."""
+async def ask_paper(judge: Judge, summary: str | None, item: Interaction, key: Any, max_tokens: int = 16,
+                    history: Sequence[Interaction] | None = None) -> PaperJudgement:
+    """The published protocol: one order by hash, a sampled answer, exact match of the selection. `history`: read instead of a summary."""
     letter = "A" if chosen_first("paper order", key, judge.seed) else "B"
     a, b = (item.chosen, item.rejected) if letter == "A" else (item.rejected, item.chosen)
+    if history is None:
+        messages = judge.prompts.judge(summary, item.query, a, b)
+    else:
+        messages = judge.prompts.direct(history, item.query, a, b)
     try:
         reply = await judge.endpoint.chat(
-            judge.prompts.judge(summary, item.query, a, b),
-            max_tokens=max_tokens, seed=hash_seed("paper answer", key, judge.seed),
+            messages, max_tokens=max_tokens, seed=hash_seed("paper answer", key, judge.seed),
             chat_template_kwargs={"enable_thinking": False}, **PAPER_SAMPLING,
         )
     except TransportError as error:

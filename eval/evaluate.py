@@ -43,6 +43,7 @@ class EvaluationArguments:
     judge: list[str] = field(metadata={"help": "downstream models as NAME=TARGET (folder, hub id[@revision] or endpoint URL)"})
     data: list[str] = field(metadata={"help": "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set"})
     out: str = field(metadata={"help": "output folder, shared with gen_preference.py"})
+    report: str | None = field(default=None, metadata={"help": "folder of the results and tables; default: --out"})
     benchmarks: list[str] | None = field(default=None, metadata={"help": "names to take from a folder or hub data set; default: all there"})
     policies: list[str] | None = field(default=None, metadata={"help": "policies to score, in the order of the table; default: all"})
     protocol: list[str] = field(default_factory=lambda: ["choice"], metadata={"help": "choice (both orders, probabilities of the letters), "
@@ -93,17 +94,20 @@ def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArg
 
 async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked: Asked) -> dict:
     """One judgement as a journal row."""
-    record, history = asked.question.record, asked.question.history
+    record, history, seen = asked.question.record, asked.question.history, {}
+    if history is not None:
+        room = max(32, arguments.answer_tokens if protocol == "paper" else 0)
+        try:
+            fitted = fit(history, partial(_direct_tokens, judge, record), (judge.endpoint.max_model_len or arguments.max_model_len) - room)
+        except HistoryError as error:
+            return Judgement(REFUSED, error=str(error)).row()
+        history, seen = fitted.interactions, {"dropped": fitted.dropped}
     if protocol == "paper":
-        answer = await ask_paper(judge, asked.summary, record.target, record.id, arguments.answer_tokens)
-        return {"status": answer.status, "letter": answer.chosen_letter, "selection": answer.selection, "error": answer.error}
+        answer = await ask_paper(judge, asked.summary, record.target, record.id, arguments.answer_tokens, history)
+        return {"status": answer.status, "letter": answer.chosen_letter, "selection": answer.selection, "error": answer.error} | seen
     if history is None:
         return (await judge.score(asked.summary, record.target, record.id)).row()
-    try:
-        fitted = fit(history, partial(_direct_tokens, judge, record), (judge.endpoint.max_model_len or arguments.max_model_len) - 32)
-    except HistoryError as error:
-        return Judgement(REFUSED, error=str(error)).row()
-    return (await judge.score_direct(fitted.interactions, record.target, record.id)).row() | {"dropped": fitted.dropped}
+    return (await judge.score_direct(history, record.target, record.id)).row() | seen
 
 
 def _direct_tokens(judge: Judge, record: UserRecord, history: list) -> int:
@@ -119,13 +123,12 @@ async def judge_all(arguments: EvaluationArguments, model: Model, cell_list: lis
     log.info("%s: answers with a letter (mass %.3f)", judge.name, mass)
     scores = []
     for protocol in arguments.protocol:
-        mine = [cell for cell in cell_list if protocol == "choice" or cell.setting != "direct"]
         identify = partial(unit_id, judge, model.identity, protocol, arguments)
         with Journal(Path(arguments.out) / "judgements" / judge.name / f"{protocol}.jsonl") as journal:
-            units = {identify(asked): asked for asked in questions(mine)}
+            units = {identify(asked): asked for asked in questions(cell_list)}
             await run_units(units.items(), partial(ask, judge, protocol, arguments), journal, label=f"{judge.name} {protocol}",
                             total=len(units), concurrency=arguments.concurrency, max_error_rate=arguments.max_error_rate)
-            for cell in mine:
+            for cell in cell_list:
                 answers = [[journal.get(identify(Asked(q, s))) for s in (q.summaries or (None,) * (q.history is not None))]
                            for q in cell.questions]
                 scores += score_rows(cell, judge.name, protocol, answers)
@@ -163,7 +166,7 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
     rows = result_rows(scores)
     if arguments.bounds:
         rows += report.bound_rows(Path(arguments.bounds), benchmarks.values())
-    out = Path(arguments.out)
+    out = Path(arguments.report or arguments.out)
     write_jsonl(out / "scores.jsonl", scores)
     write_json(out / "run.json", report.provenance(arguments, benchmarks, prompts, identities))
     write_json(out / "results.json", rows)
@@ -180,7 +183,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with RunLock(arguments.out):
         asyncio.run(evaluate(arguments))
-        print(report.write(Path(arguments.out)))
+        print(report.write(Path(arguments.report or arguments.out)))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ class Benchmark:
 def load_benchmarks(data: Iterable[str], names: Iterable[str] | None = None, limit: int | None = None) -> list[Benchmark]:
     """Benchmarks from NAME=FILE, from a file or folder of NAME_upi.jsonl files, or from a data set on the hub.
 
+    `mind~shuffled` is a variant of `mind` (perturb.py, cross_task.py): it has the task of `mind`, which decides what is shown.
+
     Args:
         names: only these (folders and hub data sets; all that are there by default).
         limit: users kept of each benchmark, those with the smallest record ids: a fixed sample.
@@ -53,7 +55,7 @@ def load_benchmarks(data: Iterable[str], names: Iterable[str] | None = None, lim
 
 
 def _load(name: str, path: Path, limit: int | None) -> Benchmark:
-    entry = datasets.get(name)
+    entry = datasets.get(name.partition("~")[0])
     users: Iterable[UserRecord] = read_users(path, default_query=entry.default_query)
     records = tuple(heapq.nsmallest(limit, users, key=lambda record: record.id) if limit else users)
     if not records:

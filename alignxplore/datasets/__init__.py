@@ -126,7 +126,7 @@ def locate(data: str | Path = PUBLISHED, names: list[str] | None = None, revisio
     """
     path = Path(data)
     if path.is_file():
-        name = (names or [None])[0] or name_of(path) or path.stem
+        name = (names or [None])[0] or name_of(path) or path.stem.removesuffix("_upi")
         return {name: path}
     if not path.is_dir():
         path = _download(str(data), names, revision)
