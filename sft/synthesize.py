@@ -1,10 +1,11 @@
 """SFT rows from users' histories: a teacher writes summaries, a judge verifies them, users pass through on their own.
 
     python synthesize.py --data train_users.jsonl --scores signal_scores/scores.jsonl --output synthesis \\
-        --teacher teacher=Qwen/Qwen3-32B --judge judge=Qwen/Qwen3-8B
+        --teacher teacher=Qwen/Qwen3-32B --teacher_arguments "--tensor-parallel-size 4"
 
 Comes after signal_model.py and before prepare_dataset.py. Teacher and judge are folders, hub ids or URLs. Users run side
-by side with no barrier between steps; every request is journalled, so a killed run repeats only what was in flight. Writes:
+by side with no barrier between steps, and the funnel is printed as they pass; every request is journalled, so a killed run
+repeats only what was in flight. Writes:
 
     sft.jsonl      two rows a user who passed; funnel.json, funnel.png: how many users came how far
     failures.jsonl examples of each way to fail, for reading;  calls.jsonl, users.jsonl: the journals
@@ -14,12 +15,13 @@ import asyncio
 import itertools
 import json
 import sys
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from funnel import LiveFunnel, funnel, plot
+from prepare_dataset import source_hash
 from rounds import DONE, Thresholds, Workshop, synthesise_user
 from streams import all_behaviours
 from transformers import HfArgumentParser
@@ -34,9 +36,6 @@ from alignxplore.summarize import Sampling
 from alignxplore.work import TooManyErrors, run_units
 
 EXAMPLES = 5  # failures of each kind that are kept for reading
-IN_ROUND = ("too_few_targets", "too_few_verified", "merge_bad_format", "merged_too_poor")
-ROUNDS = tuple(f"{step}_{number}" for number in (1, 2) for step in IN_ROUND)
-STEPS = ("history_too_short", *ROUNDS, "interaction_too_long", "judge_refused", DONE)
 
 
 @dataclass
@@ -47,7 +46,12 @@ class SynthesisArguments:
     scores: str = field(metadata={"help": "scores.jsonl of signal_model.py for the same users."})
     output: str = field(metadata={"help": "Folder to write."})
     teacher: str = field(default="teacher=Qwen/Qwen3-32B", metadata={"help": "NAME=folder, Hub id or URL; writes the summaries."})
-    judge: str = field(default="judge=Qwen/Qwen3-8B", metadata={"help": "NAME=folder, Hub id or URL; verifies them."})
+    judge: str | None = field(
+        default=None,
+        metadata={"help": "The same for the model that verifies them; default, as published: the teacher itself, without thinking."},
+    )
+    teacher_arguments: str = field(default="", metadata={"help": "For a teacher served here: more arguments of `vllm serve`."})
+    judge_arguments: str = field(default="", metadata={"help": "The same for the judge, e.g. '--gpu-memory-utilization 0.2'."})
     prompt_set: str = field(default="default", metadata={"help": "Prompt set: a name or a folder."})
     signal: float = field(default=0.9, metadata={"help": "P(actual choice) above which a choice can be a target."})
     min_targets: int = field(default=4, metadata={"help": "Fewest targets of a round."})
@@ -82,40 +86,6 @@ def read_signals(path: str) -> dict[str, dict[int, float]]:
     return {row["id"]: {entry["position"]: entry["p"] for entry in row["scores"]} for _, row in read_jsonl(path)}
 
 
-def funnel(rows: list[dict]) -> dict:
-    """Counts of outcomes in the order of the steps, with the shares that matter; they add up to the number of users."""
-    counts = Counter(row["outcome"] for row in rows)
-    ordered = {step: counts[step] for step in (*STEPS, TRANSPORT_ERROR) if counts[step]}
-    if sum(ordered.values()) != len(rows):
-        raise AssertionError(f"outcomes without a place in the funnel: {set(counts) - set(ordered)}")
-    reached = {}
-    for number in (1, 2):
-        notes = [note for row in rows for note in row["rounds"] if note["round"] == number]
-        sums = {name: sum(note.get(name, 0) for note in notes) for name in ("targets", "well_formed", "verified")}
-        reached[f"round_{number}"] = {"users": len(notes), **sums, "merged": sum("merged_right" in note for note in notes)}
-    return {"users": len(rows), "outcomes": ordered, **reached, "sft_rows": sum(len(row["rows"]) for row in rows)}
-
-
-def plot(counts: dict, path: Path) -> None:
-    """Bars: users that are left after each step."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    left, bars = counts["users"], {"users": counts["users"]}
-    for step in STEPS[:-1]:
-        if lost := counts["outcomes"].get(step, 0):
-            left -= lost
-            bars[f"not {step}"] = left
-    figure, axes = pyplot.subplots(figsize=(7, 0.4 * len(bars) + 1), layout="constrained")
-    drawn = axes.barh(list(bars)[::-1], list(bars.values())[::-1], color="#4477aa")
-    axes.bar_label(drawn, padding=3)
-    axes.set(xlabel="users left", title="Synthesis funnel")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-
-
 def write_outputs(folder: Path, rows: list[dict]) -> dict:
     """sft.jsonl, failures.jsonl, funnel.json and funnel.png from the finished users; returns the funnel."""
     write_jsonl(folder / "sft.jsonl", (row for user in rows for row in user["rows"]))
@@ -131,35 +101,44 @@ def write_outputs(folder: Path, rows: list[dict]) -> dict:
 async def synthesise(args: SynthesisArguments) -> dict:
     """The whole run; returns the funnel."""
     folder, prompts, signals = Path(args.output), PromptSet(args.prompt_set), read_signals(args.scores)
+    for record in read_users(args.data, allow_duplicates=True):  # before any model is loaded
+        if record.id not in signals:
+            raise RecordError(f"no scores in {args.scores}; run signal_model.py score on this file", record.source)
     thresholds = Thresholds(args.signal, args.min_targets, args.max_targets, args.min_verified, args.merged_accuracy)
     sampling = Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=args.seed)
-    specs = [ModelSpec.parse(text) for text in (args.teacher, args.judge)]
+    specs = [ModelSpec.parse(text) for text in (args.teacher, args.judge or args.teacher)]
     templates = {purpose: prompts.hash(purpose) for purpose in ("infer", "infer_hint", "merge", "judge")}
     identity = content_hash([[spec.identity for spec in specs], templates])
     options = {"log_folder": folder, "concurrency": args.requests}
-    async with open_model(specs[0], api_key_env=args.api_key_env, **options) as teacher, open_model(specs[1], **options) as model:
+    async with AsyncExitStack() as stack:
+        own = {"api_key_env": args.api_key_env, "arguments": args.teacher_arguments.split()}
+        model = teacher = await stack.enter_async_context(open_model(specs[0], **own, **options))
+        if args.judge:
+            model = await stack.enter_async_context(open_model(specs[1], arguments=args.judge_arguments.split(), **options))
         judge = Judge(model.endpoint, model.tokenizer, prompts)
         await judge.check([(None, record.target) for record in itertools.islice(read_users(args.data, allow_duplicates=True), 4)])
         with Journal(folder / "calls.jsonl") as calls, Journal(folder / "users.jsonl") as users:
             window = teacher.endpoint.max_model_len or 16384
             shop = Workshop(teacher, judge, prompts, sampling, thresholds, window, journalled(calls), identity)
-            run = content_hash([identity, asdict(thresholds), asdict(sampling)])
+            run = content_hash([identity, asdict(thresholds), asdict(sampling), source_hash(args.scores, None)])
 
             async def work(record: UserRecord) -> dict:
-                if record.id not in signals:
-                    raise RecordError(f"no scores in {args.scores}; run signal_model.py score on this file", record.source)
                 try:
-                    return await synthesise_user(shop, record.user, all_behaviours(record), signals[record.id])
+                    row = await synthesise_user(shop, record.user, all_behaviours(record), signals[record.id])
                 except TransportError as error:
-                    return {"uid": record.user, "status": TRANSPORT_ERROR, "outcome": TRANSPORT_ERROR, "error": str(error)[:300],
-                            "rows": [], "rounds": []}
+                    row = {"uid": record.user, "status": TRANSPORT_ERROR, "outcome": TRANSPORT_ERROR, "error": str(error)[:300],
+                           "rows": [], "rounds": []}
+                live.add(row)
+                return row
 
             def units() -> Iterator[tuple[str, UserRecord]]:
                 return ((content_hash([run, record.id]), record) for record in read_users(args.data, allow_duplicates=True))
 
             order = [unit for unit, _ in units()]
+            live = LiveFunnel(len(order), (users[unit] for unit in order if unit in users))
             await run_units(units(), work, users, label="synthesis", total=len(order), concurrency=args.concurrency,
                             max_error_rate=args.max_error_rate)
+            live.say()
             return write_outputs(folder, [users[unit] for unit in order])
 
 

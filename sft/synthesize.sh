@@ -7,7 +7,7 @@ OUT=${OUT:-synthesis}                                 # output folder
 SIGNAL_MODEL=${SIGNAL_MODEL:-Qwen/Qwen3-1.7B}         # trained to foresee choices
 SIGNAL_CONFIG=${SIGNAL_CONFIG:-}                      # YAML for its training (default: configs/signal_qwen3_1p7b.yaml)
 TEACHER=${TEACHER:-teacher=Qwen/Qwen3-32B}            # NAME=folder, Hub id or URL; writes summaries
-JUDGE=${JUDGE:-judge=Qwen/Qwen3-8B}                   # the same; verifies them
+JUDGE=${JUDGE:-}                                      # the same for the model that verifies them (default: the teacher itself)
 PYTHON=${PYTHON:-python}
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -29,4 +29,5 @@ SIGNAL_CONFIG=${SIGNAL_CONFIG:-$HERE/configs/signal_qwen3_1p7b.yaml}
 "$PYTHON" "$HERE/signal_model.py" prepare --data "$DATA" --model "$SIGNAL_MODEL" --output "$OUT/signal_set"
 bash "$HERE/sft.sh" --config "$SIGNAL_CONFIG" --model_name_or_path "$SIGNAL_MODEL" --train_data "$OUT/signal_set" --output_dir "$OUT/signal_model"
 "$PYTHON" -m accelerate.commands.launch "$HERE/signal_model.py" score --data "$DATA" --model "$OUT/signal_model" --output "$OUT/signal_scores"
-"$PYTHON" "$HERE/synthesize.py" --data "$DATA" --scores "$OUT/signal_scores/scores.jsonl" --output "$OUT" --teacher "$TEACHER" --judge "$JUDGE" "$@"
+"$PYTHON" "$HERE/synthesize.py" --data "$DATA" --scores "$OUT/signal_scores/scores.jsonl" --output "$OUT" --teacher "$TEACHER" \
+    ${JUDGE:+--judge "$JUDGE"} "$@"

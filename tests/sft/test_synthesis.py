@@ -5,15 +5,16 @@ import math
 import re
 
 import pytest
-from rounds import Thresholds, Workshop, pick_targets, synthesise_user
-from synthesize import DONE, SynthesisArguments, funnel, journalled, synthesise
+from funnel import STEPS, LiveFunnel, funnel, users_left
+from rounds import DONE, Thresholds, Workshop, pick_targets, synthesise_user
+from synthesize import EXAMPLES, SynthesisArguments, journalled, synthesise, write_outputs
 
 from alignxplore.endpoint import Endpoint
 from alignxplore.journal import Journal
 from alignxplore.judge import Judge
 from alignxplore.models import Model
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, UserRecord, content_hash, user_row, write_jsonl
+from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_jsonl
 from alignxplore.summarize import Sampling
 
 ITEMS = [Interaction(f"red thing {i}", f"blue thing {i}") for i in range(18)]
@@ -97,6 +98,38 @@ async def test_an_interrupted_user_asks_nothing_twice(through):
     assert again == row and asked and not asked_again
 
 
+def finished(outcome: str, number: int) -> dict:
+    """A user's row in the journal; of those who are done each gave two SFT rows."""
+    reached = 2 if outcome == DONE or outcome.endswith("_2") else 1
+    notes = [{"round": i + 1, "targets": 5, "well_formed": 5, "verified": 4} for i in range(reached)]
+    return {"uid": f"{outcome} {number}", "outcome": outcome, "rounds": notes, "rows": [{}, {}] if outcome == DONE else []}
+
+
+def test_the_funnel_adds_up_whatever_the_outcomes(tmp_path, capsys, monkeypatch):
+    outcomes = [outcome for lost in STEPS.values() for outcome in lost] + [DONE]
+    rows = [finished(outcome, i) for place, outcome in enumerate(outcomes) for i in range(3 * place + 1)]
+    counts = write_outputs(tmp_path, rows)
+    assert counts["users"] == len(rows) == sum(counts["outcomes"].values())
+    before = counts["users"]
+    for step, left in counts["left"].items():
+        assert before - left == sum(counts["outcomes"][outcome] for outcome in STEPS[step]) > 0, step
+        before = left
+    assert before == counts["outcomes"][DONE] and counts["sft_rows"] == 2 * before
+    kept = [json.loads(line)["outcome"] for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
+    assert {outcome: kept.count(outcome) for outcome in kept} == {
+        outcome: min(EXAMPLES, counts["outcomes"][outcome]) for outcome in outcomes if outcome != DONE
+    }
+    monkeypatch.setattr("funnel.REPORT_SECONDS", 0)
+    live = LiveFunnel(len(rows), rows[:10])
+    for row in rows[10:]:
+        live.add(row)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == len(rows) - 10 and said[-1].startswith(f"[funnel] {len(rows)} of {len(rows)} users | answered ")
+    assert said[-1].endswith(f"> merged verified {before}") and "| round 2: enough targets" in said[-1]
+    with pytest.raises(AssertionError, match="without a place in the funnel: {'lost'}"):
+        users_left(live.outcomes + live.outcomes.__class__(lost=1))
+
+
 def test_targets_are_foreseeable_pairs_drawn_by_content():
     items = [*ITEMS[:10], Interaction("alone")]
     places = pick_targets(range(4, 11), dict.fromkeys(range(11), 0.95) | {5: 0.9}, items, "u", Thresholds())
@@ -122,8 +155,11 @@ async def test_the_command_writes_rows_funnel_and_failures_and_is_not_done_twice
         asked = len(models.asked)
         lines = (out / "users.jsonl").read_text().splitlines(keepends=True)
         (out / "users.jsonl").write_text("".join(lines[:3]) + lines[3][:30])  # killed while a line was written
+        args.judge = None  # the teacher itself
         assert await synthesise(args) == counts and (out / "sft.jsonl").read_text() == first
         assert len(models.asked) - asked <= 8, "only the judge's own check may be asked again"
     assert len((out / "failures.jsonl").read_text().splitlines()) == 3
     assert json.loads((out / "funnel.json").read_text()) == counts and (out / "funnel.png").stat().st_size > 1000
-    assert content_hash(first) == content_hash((out / "sft.jsonl").read_text())
+    write_jsonl(users, map(user_row, [*records, UserRecord("u9", ITEMS[:5], ITEMS[17])]))
+    with pytest.raises(RecordError, match=r"users.jsonl:10: no scores in .*scores.jsonl; run signal_model.py score"):
+        await synthesise(args)
