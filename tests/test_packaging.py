@@ -18,7 +18,7 @@ from alignxplore.environment import REQUIREMENTS, ROOT, normalise, read_pins
 TRACKED = [ROOT / name for name in subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
            .stdout.split("\0") if name and (ROOT / name).is_file()]
 MODULES = [path for path in TRACKED if path.suffix == ".py"]
-SHELL = [path for path in TRACKED if path.suffix in (".sh", ".slurm") or path.parent.name == ".ci"]
+SHELL = [path for path in TRACKED if path.suffix in (".sh", ".sbatch") or path.parent.name == ".ci"]
 OURS = [path for path in TRACKED if path.relative_to(ROOT).parts[0] != "data" and path.name != "LICENSE"]
 
 # What the CPU environment leaves out on purpose: built for CUDA, or only named by a package and not used by it here.
@@ -161,7 +161,7 @@ def test_a_shell_script_is_sound_and_explains_itself(path):
     text = path.read_text()
     assert "set -euo pipefail" in text or "set -xeuo pipefail" in text
     assert path.stat().st_mode & 0o111, "not executable"
-    if path.suffix == ".sh":
+    if path.suffix in (".sh", ".sbatch"):
         ran = run("bash", path, "--help")
         assert ran.returncode == 0 and len(ran.stdout) > 200, ran.stdout + ran.stderr
 

@@ -117,7 +117,9 @@ if [[ $DEVICE == cpu ]]; then
         +$ROLLOUT.engine_kwargs.vllm.distributed_executor_backend=uni
         +$ROLLOUT.engine_kwargs.vllm.block_size=32
         transfer_queue.backend.SimpleStorage.num_data_storage_units=1
-        # Ray counts slots, not cores: each training rank takes one "GPU", the helpers one "CPU" each.
+    )
+    # Ray counts slots, not cores: each training rank takes one "GPU", the helpers one "CPU" each. A Ray that runs already has its own.
+    [[ -n ${RAY_ADDRESS:-} ]] || EXTRA+=(
         ray_kwargs.ray_init.num_cpus=$((12 + 4 * GPUS)) "+ray_kwargs.ray_init.num_gpus=$GPUS"
         +ray_kwargs.ray_init.include_dashboard=false +ray_kwargs.ray_init.object_store_memory=300000000
     )

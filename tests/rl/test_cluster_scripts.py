@@ -1,0 +1,199 @@
+"""serve_judge.sh and the Slurm template, with stand-ins for what they start: what is started where, what is printed, what ends when."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SERVE = ROOT / "verl/serve_judge.sh"
+SLURM = ROOT / "verl/examples/grpo_trainer/slurm_streaming.sbatch"
+
+# A Python whose modules only say what they were asked for: a server says that it is ready and stays, a run ends with $RUN_CODE.
+PYTHON = """#!/bin/bash
+echo "$$ gpus=${CUDA_VISIBLE_DEVICES-} ray=${RAY_ADDRESS-} $*" >>"$SEEN"
+case "$*" in
+    *"alignxplore.serving bad"*) echo "no such model"; exit 1 ;;
+    *alignxplore.serving*) trap 'exit 0' TERM; echo "ready: $3 at http://127.0.0.1/v1"; while :; do sleep 0.1; done ;;
+    *alignxplore.rl.train*) trap 'exit 143' TERM; for ((i = 0; i < ${RUN_TICKS:-1}; i++)); do sleep 0.1; done; exit "${RUN_CODE:-0}" ;;
+esac
+"""
+SCONTROL = "#!/bin/bash\nprintf '%s\\n' $SLURM_JOB_NODELIST\n"
+SRUN = """#!/bin/bash
+while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && node=${1#*=}; shift; done
+echo "$$ node=$node $*" >>"$SEEN"
+exec "$@"
+"""
+RAY = "#!/bin/bash\necho \"$$ ray $*\" >>\"$SEEN\"\ntrap 'exit 0' TERM\nfor ((i = 0; i < ${RAY_TICKS:-9999}; i++)); do sleep 0.1; done\nexit 1\n"
+
+
+@pytest.fixture
+def stage(tmp_path):
+    """stage(script, *arguments, **variables) → the running process; stage.seen() → what the stand-ins were asked for."""
+    tools, seen, started = tmp_path / "bin", tmp_path / "seen", []
+    tools.mkdir()
+    for name, text in {"python": PYTHON, "scontrol": SCONTROL, "srun": SRUN, "ray": RAY}.items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    seen.touch()
+
+    def start(script, *arguments, **variables):
+        clean = {k: v for k, v in os.environ.items() if k not in ("JUDGES", "PRESET", "RAY_ADDRESS", "CUDA_VISIBLE_DEVICES", "OUT", "MODEL")}
+        paths = {"PATH": f"{tools}:{os.environ['PATH']}", "SEEN": str(seen), "LOGS": str(tmp_path / "logs"), "OUT": str(tmp_path / "out")}
+        # All in one group of its own, so that nothing of a failed test stays behind.
+        started.append(subprocess.Popen(["bash", str(script), *arguments], env=clean | paths | variables, text=True, cwd=tmp_path,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True))
+        return started[-1]
+
+    start.seen = lambda: [line.split(" ", 1) for line in seen.read_text().splitlines()]
+    yield start
+    for process in started:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.communicate()
+
+
+def first_line(process, pattern):
+    for line in process.stdout:
+        if found := re.search(pattern, line):
+            return found
+    raise AssertionError(f"ended with {process.wait(10)} and never said {pattern}")
+
+
+def alive(stage, word):
+    """Ids of the stand-ins asked for `word` that still run."""
+    pids = [pid for pid, text in stage.seen() if word in text]
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()]
+
+
+def gone(stage, word):
+    for _ in range(100):
+        if not alive(stage, word):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_judges_share_the_gpus_and_end_with_the_script(stage, tmp_path):
+    process = stage(SERVE, "--max-num-seqs", "64", MODELS="a=org/A b=org/B", CUDA_VISIBLE_DEVICES="4,5,6,7,2", PORT="7000",
+                    JUDGES_FILE=str(tmp_path / "urls"))
+    line = first_line(process, r'^JUDGES="(.*)"$').group(1)
+    assert line == "a=http://127.0.0.1:7000/v1 b=http://127.0.0.1:7001/v1"
+    first, second = sorted(text for _, text in stage.seen())
+    assert first.startswith("gpus=4,5 ") and "serving org/A --port 7000" in first and "--data-parallel-size 2 --max-num-seqs 64" in first
+    assert second.startswith("gpus=6,7 ") and "--served-model-name b" in second
+    time.sleep(0.2)
+    assert (tmp_path / "urls").read_text().strip() == line and len(alive(stage, "serving")) == 2
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143 and gone(stage, "serving")
+
+
+def test_a_judge_that_cannot_start_is_named_and_takes_the_others_down(stage):
+    process = stage(SERVE, DEVICE="cpu", MODELS="good=org/A bad")
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1 and "no such model" in output and "JUDGES=" not in output and gone(stage, "serving")
+
+
+def test_a_judge_that_ends_later_ends_the_script(stage):
+    process = stage(SERVE, DEVICE="cpu", MODELS="a=org/A b=org/B")
+    first_line(process, "^JUDGES=")
+    os.kill(int(alive(stage, "org/A")[0]), signal.SIGKILL)
+    assert process.wait(20) == 1 and gone(stage, "serving")
+
+
+def test_copies_that_do_not_fit_are_refused(stage):
+    process = stage(SERVE, MODELS="a=org/A b=org/B", CUDA_VISIBLE_DEVICES="0,1", TP="2")
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 2 and "do not fit" in output and not stage.seen()
+
+
+def submit(stage, nodes="n0 n1 n2 j0 j1", **variables):
+    settings = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": nodes, "NNODES": "3", "GPUS": "4",
+                "JUDGE_MODELS": "a=org/A b=org/B", "HEAD_IP": "127.0.0.1", "CUDA_VISIBLE_DEVICES": "0,1,2,3", "ENVIRONMENT": "/dev/null",
+                "STEPS": "5"}
+    return stage(SLURM, "trainer.save_freq=7", **settings | variables)
+
+
+def test_a_job_starts_judges_ray_and_the_run_and_ends_them(stage):
+    process = submit(stage)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    texts = [text for _, text in stage.seen()]
+    placed = {found.group(1): text for text in texts if (found := re.match(r"node=(\w+) ", text))}
+    assert set(placed) == {"n0", "n1", "n2", "j0", "j1"}
+    assert "ray start --head" in placed["n0"] and "--address=127.0.0.1:6379" in placed["n1"] and "--num-gpus=4" in placed["n2"]
+    assert "MODELS=a=org/A" in placed["j0"] and "MODELS=b=org/B" in placed["j1"]
+    run = next(text for text in texts if "alignxplore.rl.train" in text)
+    assert "ray=127.0.0.1:6379" in run and "streaming.judges='a=http://j0:8000/v1 b=http://j1:8000/v1'" in run
+    assert "trainer.nnodes=3" in run and "trainer.n_gpus_per_node=4" in run and "total_training_steps=5" in run and run.endswith("save_freq=7")
+    assert gone(stage, "serving") and gone(stage, "ray start")
+
+
+def test_the_job_ends_as_the_run_ends(stage):
+    process = submit(stage, RUN_CODE="3")
+    process.communicate(timeout=60)
+    assert process.returncode == 3 and gone(stage, "serving")
+
+
+def test_a_lost_node_ends_the_job_and_the_run(stage):
+    process = submit(stage, RAY_TICKS="60", RUN_TICKS="900")
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 1 and "a node of Ray ended" in output and gone(stage, "rl.train") and gone(stage, "serving")
+
+
+def test_a_cancelled_job_leaves_nothing(stage):
+    process = submit(stage, RUN_TICKS="900")
+    first_line(process, "^JUDGES=")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143 and gone(stage, "rl.train") and gone(stage, "ray start") and gone(stage, "serving")
+
+
+def test_a_wrong_number_of_nodes_is_named(stage):
+    process = submit(stage, nodes="n0 n1 n2")
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 2 and "need --nodes=5" in output and not stage.seen()
+
+
+@pytest.mark.slow
+def test_two_copies_behind_one_url_and_nothing_left(tmp_path):
+    """Real vLLM: two copies of a tiny judge that answer through alignxplore/rl/reward.py."""
+    import asyncio
+
+    from alignxplore import tiny
+    from alignxplore.records import Interaction
+    from alignxplore.rl.reward import Judges
+    from alignxplore.rl.settings import Streaming
+    from alignxplore.serving import free_port
+
+    tiny.main(["--out", str(tmp_path / "judge")])
+    variables = {"DEVICE": "cpu", "MODELS": f"judge={tmp_path / 'judge'}", "REPLICAS": "2", "PORT": str(free_port()), "LOGS": str(tmp_path / "logs"),
+                 "PYTHON": sys.executable}
+    process = subprocess.Popen(["bash", str(SERVE)], env=os.environ | variables, text=True, stdout=subprocess.PIPE)
+    try:
+        judges = first_line(process, r'^JUDGES="(.*)"$').group(1)
+
+        async def ask():
+            connected = await Judges.connect(Streaming(judges=judges))
+            rewards = await asyncio.gather(*(connected.score("Likes tea.", Interaction(f"tea {i}", "coffee"), [i]) for i in range(16)))
+            await connected.close()
+            return rewards
+
+        assert all(0 < reward.value < 1 for reward in asyncio.run(ask()))
+    finally:
+        process.terminate()
+        process.wait(60)
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path / "judge").encode() in _read(path)]
+
+
+def _read(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
