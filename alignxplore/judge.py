@@ -3,7 +3,8 @@
 The downstream model's answer is prefilled with the start of the JSON (`{"selection": "Item`, cut where the tokenizer itself
 cuts the whole answer) and one token is read: p = P(A) / (P(A) + P(B)), or one minus that. Both orders of the two items
 are asked by default and averaged, so a judge that always says A scores exactly 50 %. Paper: reward and evaluation sections;
-the published protocol samples 16 tokens in one order instead (`ask_paper`), kept for comparison with its tables.
+the published protocol samples 16 tokens in one order instead, and models that reason first have no such position: both are
+asked in free form (`alignxplore/free_form.py`).
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
@@ -24,8 +25,6 @@ REFUSED = "request_error"  # the server refused the prompt for good (longer than
 TIE = 1e-6
 MIN_MASS = 0.9
 ORDERS = ("both", "one")
-# Published sampling of the judge: temperature 0.6, top_p 0.95, top_k 20, 16 new tokens (2,048 for models that reason).
-PAPER_SAMPLING = {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
 
 
 class JudgeError(RuntimeError):
@@ -37,7 +36,8 @@ class Judgement:
     """How sure the downstream model is of the item the user chose.
 
     `p_chosen_first` is P(chosen) with the chosen item as A, `p_chosen_second` as B; None: that order was not asked.
-    `mass` is the mean probability of the two letters together before renormalising (None: not known).
+    `mass` is the mean probability of the two letters together before renormalising (None: not known). `unparsed` counts the
+    orders in which a free-form answer named no item, which is no opinion (0.5).
     """
 
     status: str = OK
@@ -45,6 +45,7 @@ class Judgement:
     p_chosen_second: float | None = None
     mass: float | None = None
     error: str | None = None
+    unparsed: int = 0
 
     @property
     def ok(self) -> bool:
@@ -108,8 +109,16 @@ def find_letters(tokenizer: PreTrainedTokenizerBase) -> Letters:
     return Letters(prefill, (ids[0][split], ids[1][split]), texts)
 
 
+class Reading(NamedTuple):
+    """What one question gave: P(A) renormalised over A and B, and the mass of both before (None: not known)."""
+
+    p_a: float
+    mass: float | None
+    unparsed: bool = False
+
+
 class Judge:
-    """A downstream model behind an endpoint.
+    """A downstream model behind an endpoint, whose answer is read from the letter's probabilities.
 
     Args:
         endpoint: connected endpoint of the model.
@@ -118,13 +127,19 @@ class Judge:
         orders: "both", or "one" drawn from a hash of the key and `seed`.
     """
 
+    form = "plain"  # of its answers in protocol `paper`
+    answer_tokens = 16  # of such an answer, at most
+
     def __init__(self, endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, *, orders: str = "both",
                  seed: int = 0):
         if orders not in ORDERS:
             raise ValueError(f"orders must be one of {', '.join(ORDERS)}, not '{orders}'")
         self.endpoint, self.tokenizer, self.prompts = endpoint, tokenizer, prompts
         self.orders, self.seed = orders, seed
-        self.letters = find_letters(tokenizer)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self.letters = find_letters(self.tokenizer)
         self._reads_ids: bool | None = None  # does the server report the log-probabilities of tokens named by id?
 
     @property
@@ -165,20 +180,20 @@ class Judge:
         second = self.orders == "both" or not first
         asked = [(item.chosen, item.rejected)] * first + [(item.rejected, item.chosen)] * second
         try:
-            read = await asyncio.gather(*(self._letter_probabilities(build(a, b)) for a, b in asked))
+            read = await asyncio.gather(*(self._read(build(a, b)) for a, b in asked))
         except TransportError as error:
             return Judgement(TRANSPORT_ERROR, error=str(error)[:300])
         except RequestError as error:
             return Judgement(REFUSED, error=str(error)[:300])
-        masses = [mass for _, mass in read if mass is not None]
+        masses = [reading.mass for reading in read if reading.mass is not None]
         return Judgement(
-            p_chosen_first=read[0][0] if first else None,
-            p_chosen_second=1 - read[-1][0] if second else None,
+            p_chosen_first=read[0].p_a if first else None,
+            p_chosen_second=1 - read[-1].p_a if second else None,
             mass=sum(masses) / len(masses) if masses else None,
+            unparsed=sum(reading.unparsed for reading in read),
         )
 
-    async def _letter_probabilities(self, messages: Messages) -> tuple[float, float | None]:
-        """(P(A) renormalised over A and B, mass of both before renormalising)."""
+    async def _read(self, messages: Messages) -> Reading:
         if self._reads_ids is None:
             self._reads_ids = await self._probe(messages)
         how = {"logprob_token_ids": list(self.letters.tokens)} if self._reads_ids else {"top_logprobs": 20}
@@ -190,7 +205,7 @@ class Judge:
         log_a, log_b = (read.get(i, -math.inf) for i in self.letters.tokens)
         if math.isnan(log_a) or math.isnan(log_b) or max(log_a, log_b) == -math.inf:
             raise TransportError(f"{self.name}: neither letter in the reply, or not a number")
-        return 1 / (1 + math.exp(min(700.0, log_b - log_a))), mass
+        return Reading(1 / (1 + math.exp(min(700.0, log_b - log_a))), mass)
 
     async def _probe(self, messages: Messages) -> bool:
         try:
@@ -213,58 +228,3 @@ class Judge:
         except (KeyError, IndexError, TypeError, ValueError):
             message = f"{self.name}: a reply without log-probabilities of token ids; serve the judge with vLLM"
             raise TransportError(message) from None
-
-
-@dataclass(frozen=True)
-class PaperJudgement:
-    """One sampled answer of the published protocol; `selection` None means that it could not be parsed (counted wrong)."""
-
-    status: str = OK
-    chosen_letter: str = "A"
-    selection: str | None = None
-    error: str | None = None
-
-    @property
-    def ok(self) -> bool:
-        return self.status == OK
-
-    @property
-    def correct(self) -> float:
-        """1 if the chosen item was selected, else 0. A failed request has no answer that could be wrong."""
-        if not self.ok:
-            raise JudgeError(f"a failed request has no answer ({self.status}: {self.error})")
-        return float(self.selection == f"Item {self.chosen_letter}")
-
-
-async def ask_paper(judge: Judge, summary: str | None, item: Interaction, key: Any, max_tokens: int = 16,
-                    history: Sequence[Interaction] | None = None) -> PaperJudgement:
-    """The published protocol: one order by hash, a sampled answer, exact match of the selection. `history`: read instead of a summary."""
-    letter = "A" if chosen_first("paper order", key, judge.seed) else "B"
-    a, b = (item.chosen, item.rejected) if letter == "A" else (item.rejected, item.chosen)
-    if history is None:
-        messages = judge.prompts.judge(summary, item.query, a, b)
-    else:
-        messages = judge.prompts.direct(history, item.query, a, b)
-    try:
-        reply = await judge.endpoint.chat(
-            messages, max_tokens=max_tokens, seed=hash_seed("paper answer", key, judge.seed),
-            chat_template_kwargs={"enable_thinking": False}, **PAPER_SAMPLING,
-        )
-    except TransportError as error:
-        return PaperJudgement(TRANSPORT_ERROR, letter, error=str(error)[:300])
-    except RequestError as error:
-        return PaperJudgement(REFUSED, letter, error=str(error)[:300])
-    return PaperJudgement(chosen_letter=letter, selection=parse_selection(reply["choices"][0]["message"].get("content") or ""))
-
-
-def parse_selection(text: str) -> str | None:
-    """The `selection` of the last JSON object in a free answer (any text may stand before it); None if there is none."""
-    decoder = json.JSONDecoder()
-    for start in reversed([i for i, c in enumerate(text) if c == "{"]):
-        try:
-            value, _ = decoder.raw_decode(text[start:])
-        except (ValueError, RecursionError):  # a model that repeats itself can nest brackets without end
-            continue
-        if value.get("selection") in ("Item A", "Item B"):
-            return value["selection"]
-    return None

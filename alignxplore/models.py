@@ -59,6 +59,21 @@ class ModelSpec:
         return fingerprint(self.target) if Path(self.target).is_dir() else f"{self.target}@{self.revision or 'main'}"
 
 
+def choose(option: str, values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """What an option says of each model: VALUE holds for all of them, NAME=VALUE for one.
+
+    Raises:
+        ValueError: a name that is none of `names`, or a model that is left without a value.
+    """
+    for_one = dict(parse_spec(value) for value in values if "=" in value)
+    for_all = [value for value in values if "=" not in value]
+    unknown = sorted(set(for_one) - set(names))
+    if unknown or len(for_all) > 1 or (not for_all and set(names) - set(for_one)):
+        raise ValueError(f"--{option}: give one value for all models and NAME=VALUE for single ones of {', '.join(names)}; "
+                         f"found {' '.join(values)}")
+    return {name: for_one.get(name, *for_all) for name in names}
+
+
 def fingerprint(folder: str | Path) -> str:
     """Hash of a model folder: names, sizes and both ends of its weights, and its configuration and tokenizer files."""
     digest = hashlib.sha256()

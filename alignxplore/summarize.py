@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from alignxplore.endpoint import Endpoint, RequestError, TransportError
 from alignxplore.history import Fitted, HistoryError, fit
 from alignxplore.journal import OK, TRANSPORT_ERROR
-from alignxplore.prompts import Messages, PromptSet, parse_answer
+from alignxplore.prompts import FORMATS, Messages, PromptSet, answer_text, parse_answer
 from alignxplore.records import Interaction, hash_seed
 
 REFUSED = "request_error"
@@ -21,14 +21,22 @@ REFUSED = "request_error"
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a policy answers. Defaults: the paper's evaluation (temperature 0.6, top_p 0.95, top_k 20, 4,096 new tokens)."""
+    """How a policy answers. Defaults: the paper's evaluation (temperature 0.6, top_p 0.95, top_k 20, 4,096 new tokens).
+
+    `form` names the format of its answers (`prompts.FORMATS`).
+    """
 
     temperature: float = 0.6
     top_p: float = 0.95
     top_k: int = 20
     max_tokens: int = 4096
     seed: int = 0
-    thinking: bool = True
+    form: str = "think"
+
+    @property
+    def thinking(self) -> bool:
+        """Whether the chat template is asked for reasoning."""
+        return FORMATS[self.form].reasons
 
 
 @dataclass(frozen=True)
@@ -73,9 +81,10 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, thinkin
 
 
 def fit_prompt(tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, interactions: Sequence[Interaction],
-               past_summary: str | None, budget: int, thinking: bool = True) -> Fitted:
+               past_summary: str | None, budget: int, form: str = "think") -> Fitted:
     """The newest interactions whose rendered *infer* prompt, past summary included, takes at most `budget` tokens."""
-    return fit(interactions, lambda xs: count_tokens(tokenizer, prompts.infer(xs, past_summary, thinking), thinking), budget)
+    thinking = FORMATS[form].reasons
+    return fit(interactions, lambda xs: count_tokens(tokenizer, prompts.infer(xs, past_summary, form), thinking), budget)
 
 
 async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet,
@@ -99,16 +108,16 @@ async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prom
     past = ""
     try:
         for number, interactions in enumerate(slices):
-            fitted = fit_prompt(tokenizer, prompts, interactions, past, window - sampling.max_tokens, sampling.thinking)
+            fitted = fit_prompt(tokenizer, prompts, interactions, past, window - sampling.max_tokens, sampling.form)
             reply = await endpoint.chat(
-                prompts.infer(fitted.interactions, past, sampling.thinking),
+                prompts.infer(fitted.interactions, past, sampling.form),
                 max_tokens=sampling.max_tokens, temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k,
                 seed=hash_seed("summary", key, number, sampling.seed),
                 chat_template_kwargs={"enable_thinking": sampling.thinking},
-                skip_special_tokens=True,
+                skip_special_tokens=not FORMATS[sampling.form].control_tokens,
             )
             text = answer_text(reply["choices"][0]["message"])
-            answer = parse_answer(text, sampling.thinking)
+            answer = parse_answer(text, sampling.form)
             used = reply.get("usage") or {}
             stages.append(StageSummary(text, answer.reasoning, answer.summary, answer.problem, fitted.dropped, fitted.tokens,
                                        used.get("completion_tokens", 0)))
@@ -119,9 +128,3 @@ async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prom
         return Summaries(status=REFUSED, error=str(error)[:300])
     return Summaries(tuple(stages))
 
-
-def answer_text(message: dict) -> str:
-    """The whole answer as one text, also where the server already took the reasoning out into a field of its own."""
-    content = message.get("content") or ""
-    reasoning = message.get("reasoning") or message.get("reasoning_content")
-    return f"<think>\n{reasoning}\n</think>\n\n{content}" if reasoning else content

@@ -22,11 +22,12 @@ from suite import Benchmark, find_sets, judgement_id, load_benchmarks
 from trl import TrlParser
 
 from alignxplore.datasets.baselines import BASELINES
+from alignxplore.free_form import ReasoningJudge, ask_paper
 from alignxplore.history import HistoryError, fit
 from alignxplore.journal import Journal, RunLock
-from alignxplore.judge import REFUSED, Judge, Judgement, ask_paper
-from alignxplore.models import Model, ModelSpec, open_model
-from alignxplore.prompts import PromptSet
+from alignxplore.judge import REFUSED, Judge, Judgement
+from alignxplore.models import Model, ModelSpec, choose, open_model
+from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import UserRecord, write_json, write_jsonl
 from alignxplore.summarize import count_tokens
 from alignxplore.work import run_units
@@ -56,7 +57,10 @@ class EvaluationArguments:
     prompt_set: str = field(default="default", metadata={"help": "prompt set of the downstream models: default, hardened or a folder"})
     orders: str = field(default="both", metadata={"help": "both, or one drawn by hash (protocol choice)"})
     limit: int | None = field(default=None, metadata={"help": "users per benchmark; use the value given to gen_preference.py"})
-    answer_tokens: int = field(default=16, metadata={"help": "new tokens in protocol paper (2,048 for models that reason)"})
+    judge_format: list[str] = field(default_factory=lambda: ["plain"], metadata={
+        "help": "how the downstream models answer: plain (a letter, read from its probability), or, for models that reason first, think, r1, "
+                "answer or harmony (gpt-oss): free form; NAME=FORMAT for one of them"})
+    answer_tokens: int | None = field(default=None, metadata={"help": "new tokens of a free answer; default: 16, where the model reasons 2,048"})
     bounds: str | None = field(default=None, metadata={"help": "world.json of a simulated world: adds chance and best possible"})
     max_model_len: int = field(default=16384, metadata={"help": "window of downstream models served here"})
     seed: int = field(default=0, metadata={"help": "seed of drawn orders and sampled answers"})
@@ -87,8 +91,9 @@ def questions(cell_list: list[cells.Cell]) -> Iterator[Asked]:
 def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArguments, asked: Asked) -> str:
     """Id of a judgement; changes with the judge, its prompt, the protocol and the summary."""
     purpose = "direct" if asked.question.history is not None else "judge"
-    how = {"name": protocol, "seed": arguments.seed} | ({"orders": arguments.orders} if protocol == "choice" else
-                                                        {"tokens": arguments.answer_tokens})
+    how = {"name": protocol, "seed": arguments.seed} | ({"orders": arguments.orders} if protocol == "choice" else {})
+    if protocol == "paper" or judge.form != "plain":
+        how |= {"format": judge.form, "tokens": judge.answer_tokens}
     return judgement_id(identity, judge.prompts.hash(purpose), how | {"purpose": purpose}, asked.question.record, asked.summary)
 
 
@@ -96,14 +101,14 @@ async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked
     """One judgement as a journal row."""
     record, history, seen = asked.question.record, asked.question.history, {}
     if history is not None:
-        room = max(32, arguments.answer_tokens if protocol == "paper" else 0)
+        room = max(32, judge.answer_tokens)
         try:
             fitted = fit(history, partial(_direct_tokens, judge, record), (judge.endpoint.max_model_len or arguments.max_model_len) - room)
         except HistoryError as error:
             return Judgement(REFUSED, error=str(error)).row()
         history, seen = fitted.interactions, {"dropped": fitted.dropped}
     if protocol == "paper":
-        answer = await ask_paper(judge, asked.summary, record.target, record.id, arguments.answer_tokens, history)
+        answer = await ask_paper(judge, asked.summary, record.target, record.id, history)
         return {"status": answer.status, "letter": answer.chosen_letter, "selection": answer.selection, "error": answer.error} | seen
     if history is None:
         return (await judge.score(asked.summary, record.target, record.id)).row()
@@ -112,18 +117,29 @@ async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked
 
 def _direct_tokens(judge: Judge, record: UserRecord, history: list) -> int:
     target = record.target
-    return count_tokens(judge.tokenizer, judge.prompts.direct(history, target.query, target.chosen, target.rejected), thinking=False)
+    return count_tokens(judge.tokenizer, judge.prompts.direct(history, target.query, target.chosen, target.rejected),
+                        FORMATS[judge.form].reasons)
 
 
-async def judge_all(arguments: EvaluationArguments, model: Model, cell_list: list[cells.Cell]) -> list[dict]:
+def make_judge(arguments: EvaluationArguments, model: Model, form: str) -> Judge:
+    """The judge of a downstream model that answers in the given format."""
+    prompts, options = PromptSet(arguments.prompt_set), {"orders": arguments.orders, "seed": arguments.seed}
+    if FORMATS[form].reasons:
+        judge = ReasoningJudge(model.endpoint, model.tokenizer, prompts, form, **options)
+    else:
+        judge = Judge(model.endpoint, model.tokenizer, prompts, **options)
+    judge.answer_tokens = arguments.answer_tokens or judge.answer_tokens
+    return judge
+
+
+async def judge_all(arguments: EvaluationArguments, judge: Judge, identity: str, cell_list: list[cells.Cell]) -> list[dict]:
     """Ask one downstream model everything that is missing; returns the score rows of all cells."""
-    judge = Judge(model.endpoint, model.tokenizer, PromptSet(arguments.prompt_set), orders=arguments.orders, seed=arguments.seed)
     sample = [(asked.summary, asked.question.record.target) for asked in questions(cell_list) if asked.question.history is None]
     mass = await judge.check(sample[:CHECK_ROWS] or [(None, q.record.target) for q in cell_list[0].questions[:CHECK_ROWS]])
-    log.info("%s: answers with a letter (mass %.3f)", judge.name, mass)
+    log.info("%s: answers with a letter (%s %.3f)", judge.name, "share of readable answers" if FORMATS[judge.form].reasons else "mass", mass)
     scores = []
     for protocol in arguments.protocol:
-        identify = partial(unit_id, judge, model.identity, protocol, arguments)
+        identify = partial(unit_id, judge, identity, protocol, arguments)
         with Journal(Path(arguments.out) / "judgements" / judge.name / f"{protocol}.jsonl") as journal:
             units = {identify(asked): asked for asked in questions(cell_list)}
             await run_units(units.items(), partial(ask, judge, protocol, arguments), journal, label=f"{judge.name} {protocol}",
@@ -156,12 +172,14 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
               for cell in cells.of_cues(benchmark, arguments.cues, protocol, arguments.orders, arguments.seed)
               for row in score_rows(cell, "none", protocol, [])]
     identities = {}
-    for spec in [ModelSpec.parse(text) for text in arguments.judge]:
+    specs = [ModelSpec.parse(text) for text in arguments.judge]
+    forms = choose("judge_format", arguments.judge_format, [spec.name for spec in specs])
+    for spec in specs:
         serve_arguments = ["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()]
         async with open_model(spec, log_folder=Path(arguments.out) / "logs", arguments=serve_arguments,
                               api_key_env=arguments.api_key_env, concurrency=arguments.concurrency) as model:
             direct = [cells.of_histories(spec.name, b) for b in benchmarks.values()] if arguments.direct else []
-            scores += await judge_all(arguments, model, cell_list + direct)
+            scores += await judge_all(arguments, make_judge(arguments, model, forms[spec.name]), model.identity, cell_list + direct)
             identities[spec.name] = model.identity
     rows = result_rows(scores)
     if arguments.bounds:
@@ -180,6 +198,8 @@ def main() -> None:
         parser.error(f"--protocol: unknown {', '.join(sorted(unknown))}; choose from {', '.join(PROTOCOLS)}")
     if unknown := set(arguments.cues) - set(BASELINES):
         parser.error(f"--cues: unknown {', '.join(sorted(unknown))}; choose from {', '.join(BASELINES)}")
+    if unknown := {value.rpartition("=")[2] for value in arguments.judge_format} - set(FORMATS):
+        parser.error(f"--judge_format: unknown {', '.join(sorted(unknown))}; choose from {', '.join(FORMATS)}")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with RunLock(arguments.out):
         asyncio.run(evaluate(arguments))

@@ -16,8 +16,8 @@ from suite import SETTINGS, Benchmark, SummarySet, installed_versions, load_benc
 from trl import TrlParser
 
 from alignxplore.journal import Journal, RunLock
-from alignxplore.models import Model, ModelSpec, open_model
-from alignxplore.prompts import PromptSet
+from alignxplore.models import Model, ModelSpec, choose, open_model
+from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import UserRecord, content_hash, write_json
 from alignxplore.summarize import Sampling, summarize
 from alignxplore.work import run_units
@@ -36,14 +36,17 @@ class GenerationArguments:
     benchmarks: list[str] | None = field(default=None, metadata={"help": "names to take from a folder or hub data set; default: all there"})
     settings: list[str] = field(default_factory=lambda: list(SETTINGS), metadata={"help": "full, streaming"})
     stages: int = field(default=2, metadata={"help": "K, the number of slices that streaming cuts the history into"})
-    prompt_set: str = field(default="default", metadata={"help": "default, hardened, or a folder of templates of your own"})
+    prompt_set: list[str] = field(default_factory=lambda: ["default"], metadata={
+        "help": "default, hardened, or a folder of templates of your own; NAME=SET gives one policy another set"})
+    format: list[str] = field(default_factory=lambda: ["think"], metadata={
+        "help": "how the answers are written: think (ours, Qwen3 thinking), plain (no reasoning), r1 (DeepSeek-R1 and its distilled models), "
+                "answer (AlignXplore), harmony (gpt-oss); NAME=FORMAT for one policy"})
     limit: int | None = field(default=None, metadata={"help": "users per benchmark (a fixed sample by content hash); all by default"})
     seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "generation seeds; several give a spread"})
     temperature: float = field(default=0.6, metadata={"help": "sampling temperature (paper: 0.6)"})
     top_p: float = field(default=0.95, metadata={"help": "nucleus sampling (paper: 0.95)"})
     top_k: int = field(default=20, metadata={"help": "top-k sampling (paper: 20)"})
     max_tokens: int = field(default=4096, metadata={"help": "new tokens at most, reasoning included (paper: 4,096)"})
-    thinking: bool = field(default=True, metadata={"help": "ask the chat template for a reasoning answer"})
     max_model_len: int = field(default=16384, metadata={"help": "window of prompt and answer for models served here (paper: 16,384)"})
     concurrency: int = field(default=256, metadata={"help": "users in flight at most"})
     max_error_rate: float = field(default=0.05, metadata={"help": "share of failed requests at which the run stops"})
@@ -63,9 +66,9 @@ class Recipe:
         return content_hash([self.run, record.id])
 
 
-def recipe(arguments: GenerationArguments, spec: ModelSpec, prompts: PromptSet, target: SummarySet) -> Recipe:
+def recipe(arguments: GenerationArguments, spec: ModelSpec, prompts: PromptSet, form: str, target: SummarySet) -> Recipe:
     """The recipe of one set: everything that, if it changed, would call for writing the summaries anew."""
-    sampling = Sampling(arguments.temperature, arguments.top_p, arguments.top_k, arguments.max_tokens, target.seed, arguments.thinking)
+    sampling = Sampling(arguments.temperature, arguments.top_p, arguments.top_k, arguments.max_tokens, target.seed, form)
     stages = 1 if target.setting == "full" else arguments.stages
     run = run_id(model=spec.identity, prompt=prompts.hash("infer"), sampling=asdict(sampling), stages=stages)
     return Recipe(sampling, stages, run)
@@ -98,16 +101,19 @@ async def write_set(made: Recipe, arguments: GenerationArguments, model: Model, 
 
 async def generate(arguments: GenerationArguments) -> None:
     """All policies x benchmarks x settings x seeds; each policy is loaded once, and not at all if nothing is missing."""
-    prompts = PromptSet(arguments.prompt_set)
+    specs = [ModelSpec.parse(text) for text in arguments.model]
+    names = [spec.name for spec in specs]
+    prompt_sets = {name: PromptSet(source) for name, source in choose("prompt_set", arguments.prompt_set, names).items()}
+    forms = choose("format", arguments.format, names)
     benchmarks = load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit)
     for benchmark in benchmarks:
         log.info("%s: %d users, %d with the target in the history", benchmark.name, len(benchmark.records), benchmark.leaked)
     out = Path(arguments.out)
-    for spec in [ModelSpec.parse(text) for text in arguments.model]:
-        jobs = []
+    for spec in specs:
+        prompts, jobs = prompt_sets[spec.name], []
         for benchmark in benchmarks:
             for target in (SummarySet(out, spec.name, benchmark.name, x, seed) for x in arguments.settings for seed in arguments.seeds):
-                made = recipe(arguments, spec, prompts, target)
+                made = recipe(arguments, spec, prompts, forms[spec.name], target)
                 if not is_complete(made, benchmark, target):
                     jobs.append((made, benchmark, target))
         if not jobs:
@@ -126,6 +132,9 @@ def main() -> None:
     unknown = set(arguments.settings) - set(SETTINGS)
     if unknown:
         parser.error(f"--settings: unknown {', '.join(sorted(unknown))}; choose from {', '.join(SETTINGS)}")
+    unknown = {value.rpartition("=")[2] for value in arguments.format} - set(FORMATS)
+    if unknown:
+        parser.error(f"--format: unknown {', '.join(sorted(unknown))}; choose from {', '.join(FORMATS)}")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with RunLock(arguments.out):
         asyncio.run(generate(arguments))

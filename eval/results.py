@@ -53,7 +53,8 @@ def _score(question: "Question", protocol: str, answers: Sequence[dict | None]) 
     judged = [Judgement(row["status"], row["p_chosen_first"], row["p_chosen_second"], row["mass"]) for row in given]
     masses = [j.mass for j in judged if j.mass is not None]
     return {
-        "value": sum(j.correct for j in judged) / len(judged), "outcome": "ok", "p": sum(j.p for j in judged) / len(judged),
+        "value": sum(j.correct for j in judged) / len(judged), "outcome": "parse_failure" if any(row.get("unparsed") for row in given) else "ok",
+        "p": sum(j.p for j in judged) / len(judged),
         "orders": [[j.p_chosen_first, j.p_chosen_second] for j in judged], "mass": sum(masses) / len(masses) if masses else None,
         "dropped": sum(row.get("dropped", 0) for row in given),
     }

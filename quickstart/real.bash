@@ -13,7 +13,7 @@ step model python -m alignxplore.smollm2 --out "$OUT/models/smollm2"
 step benchmark python -m alignxplore.datasets build movielens --raw data/movielens/ml-latest-small --out "$OUT/data/movielens_upi.jsonl" \
     --users "$REAL_USERS" --seed "$SEED"
 export OMP_NUM_THREADS=2
-step summaries python eval/gen_preference.py --out "$OUT/eval" --data movielens="$OUT/data/movielens_upi.jsonl" --no_thinking \
+step summaries python eval/gen_preference.py --out "$OUT/eval" --data movielens="$OUT/data/movielens_upi.jsonl" --format plain \
     --max_tokens 128 --max_model_len 1024 --concurrency 32 --model smollm2="$OUT/models/smollm2"
 step scores python eval/evaluate.py --out "$OUT/eval" --data movielens="$OUT/data/movielens_upi.jsonl" --max_model_len 1024 \
     --concurrency 32 --judge smollm2="$OUT/models/smollm2"

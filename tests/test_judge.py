@@ -8,6 +8,7 @@ from aiohttp import web
 
 import alignxplore.endpoint
 from alignxplore.endpoint import Endpoint
+from alignxplore.free_form import PaperJudgement, ask_paper
 from alignxplore.journal import OK, TRANSPORT_ERROR
 from alignxplore.judge import (
     MIN_MASS,
@@ -15,8 +16,6 @@ from alignxplore.judge import (
     Judge,
     JudgeError,
     Judgement,
-    PaperJudgement,
-    ask_paper,
     correctness,
     find_letters,
 )

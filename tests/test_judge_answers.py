@@ -4,7 +4,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from alignxplore.judge import JudgeError, find_letters, parse_selection
+from alignxplore.free_form import parse_selection
+from alignxplore.judge import JudgeError, find_letters
 
 
 def test_letters_are_cut_where_the_tokenizer_cuts(tokenizer):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignxplore.prompts import SETS, PromptError, PromptSet, break_markup, parse_answer
+from alignxplore.prompts import FORMATS, SETS, Answer, PromptError, PromptSet, answer_text, break_markup, parse_answer
 from alignxplore.records import Interaction
 
 HISTORY = [Interaction("a quiet film", "a loud film", "Which film?"), Interaction("a sea film")]
@@ -37,7 +37,7 @@ Item B: two"""
 HASHES = {
     "default": {
         "direct": "e20a0f1d5af3",
-        "infer": "f3c5f355cd63",
+        "infer": "a145deec16ba",
         "infer_hint": "c641fb6881f6",
         "judge": "c3dc6967edd2",
         "merge": "faf6536ac240",
@@ -45,7 +45,7 @@ HASHES = {
     },
     "hardened": {
         "direct": "4a1dec770df0",
-        "infer": "42a8fc0d4d22",
+        "infer": "1f0a02a17ed3",
         "infer_hint": "8ef8bf97066b",
         "judge": "be199fa42d75",
         "merge": "6d1d442ee8ca",
@@ -58,7 +58,7 @@ def renders(prompts, text):
     """Every prompt that has slots, each filled with `text`."""
     items = [Interaction(text, text, text), Interaction(text)]
     pair = {"query": text, "item_a": text, "item_b": text}
-    found = [prompts.infer(items), prompts.infer(items, text), prompts.infer(items, text, thinking=False)]
+    found = [prompts.infer(items), prompts.infer(items, text), prompts.infer(items, text, "plain")]
     found += [prompts.judge(text, **pair), prompts.direct(items, **pair)]
     found += [prompts.render("infer_hint", interactions=items, past_summary=past, **pair) for past in (None, text)]
     found += [prompts.render("merge", summaries=[(text, text), (text, text)])]
@@ -77,9 +77,13 @@ def test_infer_reads_exactly_so():
 
 @pytest.mark.parametrize("name", HASHES)
 def test_a_policy_that_does_not_reason_is_asked_for_the_description_only(name):
-    asked, plain = (PromptSet(name).infer(HISTORY, "Likes the sea.", thinking)[1]["content"] for thinking in (True, False))
+    asked, plain = (PromptSet(name).infer(HISTORY, "Likes the sea.", form)[1]["content"] for form in ("think", "plain"))
     assert plain.endswith("Do not list the items.\nWrite only the description.") and "think>" not in plain
     assert asked.rsplit("\n", 1)[0] == plain.rsplit("\n", 1)[0]  # all but the last line
+    # Models that reason by themselves are not told how, AlignXplore's are told of their tag.
+    assert all(PromptSet(name).infer(HISTORY, "Likes the sea.", form)[1]["content"] == plain for form in ("r1", "harmony"))
+    tagged = PromptSet(name).infer(HISTORY, "Likes the sea.", "answer")[1]["content"]
+    assert tagged == asked.removesuffix(".") + ", between <answer> and </answer>."
 
 
 def test_judge_reads_exactly_so():
@@ -339,8 +343,69 @@ def test_parser_table(text, problem):
     ],
 )
 def test_an_answer_without_reasoning(text, summary, problem):
-    answer = parse_answer(text, thinking=False)
+    answer = parse_answer(text, "plain")
     assert (answer.reasoning, answer.summary, answer.problem) == ("", summary, problem)
+
+
+CHANNELS = "<|channel|>analysis<|message|>why<|end|><|start|>assistant<|channel|>final<|message|>what"
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "problem"),
+    [
+        ("r1", "why</think>what", None),
+        ("r1", "<think>\nwhy\n</think>\n\nwhat", None),  # a template that leaves the opening tag to the model
+        ("r1", "why", "unfinished reasoning"),
+        ("r1", "</think>what", "empty reasoning"),
+        ("r1", "why</think>", "empty summary"),
+        ("r1", "why</think>what</think>", "not exactly one think block"),
+        ("r1", "", "unfinished reasoning"),
+        ("answer", "<think>why</think><answer>what</answer>", None),
+        ("answer", "why\n</think>\n\n<answer>\nwhat\n</answer>\n", None),
+        ("answer", "<think>why</think>what", "not exactly one answer block"),
+        ("answer", "<think>why</think><answer>what", "not exactly one answer block"),
+        ("answer", "<think>why</think><answer>what</answer><answer>what</answer>", "not exactly one answer block"),
+        ("answer", "<think>why</think><answer><answer>what</answer>", "not exactly one answer block"),
+        ("answer", "<think>why</think><answer>what</answer> So.", "not exactly one answer block"),
+        ("answer", "<think>why</think><answer> </answer>", "empty summary"),
+        ("answer", "<think>why <answer>what</answer>", "unfinished reasoning"),
+        ("harmony", CHANNELS, None),
+        ("harmony", CHANNELS + "<|return|>", None),
+        ("harmony", "<think>\nwhy\n</think>\n\nwhat", None),  # the server took the channels apart
+        ("harmony", CHANNELS.replace("what", ""), "empty summary"),
+        ("harmony", CHANNELS.split("<|end|>")[0], "unfinished reasoning"),
+        ("harmony", CHANNELS + "<|end|><|start|>assistant<|channel|>final<|message|>no, this", "not exactly one final channel"),
+        ("harmony", "analysiswhyassistantfinalwhat", "channels without their control tokens"),
+        ("harmony", "analysiswhy", "channels without their control tokens"),
+        ("harmony", "", "empty summary"),
+    ],
+)
+def test_formats_of_other_models(form, text, problem):
+    answer = parse_answer(text, form)
+    assert (answer.reasoning, answer.summary, answer.problem) == (("why", "what", None) if problem is None else ("", "", problem))
+
+
+def test_a_final_channel_may_come_alone_and_reasoning_in_pieces():
+    alone = "<|channel|>final<|message|>what"
+    assert parse_answer(alone, "harmony") == parse_answer("what", "harmony") == Answer("", "what")
+    pieces = "<|channel|>analysis<|message|>why<|end|><|start|>assistant<|channel|>commentary<|message|>so<|end|><|start|>assistant" + alone
+    assert parse_answer(pieces, "harmony") == Answer("why\nso", "what")
+
+
+def test_an_answer_is_the_same_whether_or_not_the_server_took_the_reasoning_out():
+    for field in ("reasoning", "reasoning_content"):
+        message = {"content": "what", field: "why"}
+        assert all(parse_answer(answer_text(message), form) == Answer("why", "what") for form in ("think", "r1", "harmony"))
+        assert parse_answer(answer_text(message | {"content": "<answer>what</answer>"}), "answer") == Answer("why", "what")
+        assert parse_answer(answer_text({"content": None, field: "why"}), "r1").problem == "empty summary"  # cut in its reasoning
+
+
+@given(st.sampled_from(list(FORMATS)), st.text() | st.lists(st.sampled_from([
+    "<think>", "</think>", "<answer>", "</answer>", "<|channel|>", "analysis", "final", "<|message|>", "<|end|>", "a", " "])).map("".join))
+def test_no_format_raises_and_what_breaks_it_gives_no_summary(form, text):
+    answer = parse_answer(text, form)
+    assert bool(answer.summary) is answer.well_formed and not (answer.reasoning and not answer.well_formed)
+    assert "think>" not in answer.summary or form == "harmony"
 
 
 plain = st.text(min_size=1).filter(lambda text: text.strip() and "think>" not in text)

@@ -15,7 +15,8 @@ import pytest
 
 from alignxplore import serving
 from alignxplore.endpoint import Endpoint
-from alignxplore.judge import Judge, JudgeError, ask_paper, find_letters
+from alignxplore.free_form import ask_paper
+from alignxplore.judge import Judge, JudgeError, find_letters
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.serving import ServerError, serve, start, stop, wait_ready

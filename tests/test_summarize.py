@@ -9,9 +9,9 @@ import alignxplore.endpoint
 from alignxplore.endpoint import Endpoint
 from alignxplore.history import split_stages
 from alignxplore.journal import OK, TRANSPORT_ERROR
-from alignxplore.prompts import PromptSet
+from alignxplore.prompts import FORMATS, PromptSet, answer_text
 from alignxplore.records import Interaction, hash_seed
-from alignxplore.summarize import REFUSED, Sampling, answer_text, count_tokens, summarize
+from alignxplore.summarize import REFUSED, Sampling, count_tokens, summarize
 
 HISTORY = [Interaction(f"sea film {i}", f"car film {i}", "Which film?") for i in range(6)]
 SAMPLING = Sampling(max_tokens=64)
@@ -88,7 +88,7 @@ async def test_bad_format_at_the_end_is_the_outcome(chain):
 
 
 async def test_published_sampling_is_sent_and_seeds_are_content_hashes(chain):
-    assert Sampling() == Sampling(0.6, 0.95, 20, 4096, 0, True)
+    assert Sampling() == Sampling(0.6, 0.95, 20, 4096, 0, "think")
     runs = [
         await chain(answers(2), split_stages(HISTORY, 2), Sampling(max_tokens=64, seed=seed), key)
         for seed, key in ((0, "u1"), (0, "u1"), (1, "u1"), (0, "u2"))
@@ -103,13 +103,24 @@ async def test_published_sampling_is_sent_and_seeds_are_content_hashes(chain):
     assert len(set(seeds)) == 6  # another stage, seed or user draws anew
 
 
-@pytest.mark.parametrize("thinking", [True, False])
-async def test_thinking_is_the_models_switch(chain, tokenizer, thinking):
-    text = answers(1)[0] if thinking else "Likes 0."
-    found, bodies = await chain([text], [HISTORY], Sampling(max_tokens=64, thinking=thinking))
+WRITTEN = {
+    "think": "<think>\nbecause 0\n</think>\n\nLikes 0.",
+    "plain": "Likes 0.",
+    "r1": "because 0\n</think>\n\nLikes 0.",
+    "answer": "because 0\n</think>\n\n<answer>\nLikes 0.\n</answer>",
+    "harmony": "<|channel|>analysis<|message|>because 0<|end|><|start|>assistant<|channel|>final<|message|>Likes 0.",
+}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+async def test_a_policy_answers_in_its_own_format(chain, tokenizer, form):
+    found, bodies = await chain([WRITTEN[form]], [HISTORY], Sampling(max_tokens=64, form=form))
+    thinking = form != "plain"
     assert found.summary == "Likes 0." and found.problem is None
-    assert bodies[0]["messages"] == PromptSet().infer(HISTORY, None, thinking)
+    assert found.stages[0].reasoning == ("because 0" if thinking else "")
+    assert bodies[0]["messages"] == PromptSet().infer(HISTORY, None, form)
     assert bodies[0]["chat_template_kwargs"] == {"enable_thinking": thinking}
+    assert bodies[0]["skip_special_tokens"] is (form != "harmony")
     assert found.stages[0].prompt_tokens == count_tokens(tokenizer, bodies[0]["messages"], thinking)
 
 

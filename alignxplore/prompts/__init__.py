@@ -1,4 +1,4 @@
-"""Every prompt of the project and the one parser of the policy's answer. SFT, RL and eval render through here.
+"""Every prompt of the project and the one parser of a model's answer. SFT, RL and eval render and parse through here.
 
 A prompt set is a folder with one Jinja template a purpose (`infer.jinja`, `judge.jinja`, ...). In a template a line
 `#--- system`, `#--- user` or `#--- assistant` opens a chat message; the cut is made before anything is filled in, so
@@ -8,11 +8,11 @@ no slot can open a message. Every filled slot passes through `break_markup`, so 
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 
@@ -30,6 +30,8 @@ _MARKUP = re.compile(
     re.IGNORECASE,
 )
 _EMPTY_BLOCK = re.compile(r"^\s*<think>\s*</think>")
+_ANSWER = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL)
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>(.*?)(?=<\|(?:start|channel|message|end|return|call)\|>|\Z)", re.DOTALL)
 _SECTION = re.compile(r"^#--- (system|user|assistant)$\n?", re.MULTILINE)
 # The hardened set also takes the shape from what imitates our own markup or an answer.
 _IMITATION = str.maketrans(
@@ -98,9 +100,13 @@ class PromptSet:
         except jinja2.UndefinedError as error:
             raise PromptError(f"{self.folder / purpose}.jinja: {error.message}") from None
 
-    def infer(self, interactions: Sequence[Interaction], past_summary: str | None = None, thinking: bool = True) -> Messages:
-        """Ask the policy for a summary of `interactions`, on top of what an earlier stage wrote (None: first stage)."""
-        return self.render("infer", interactions=interactions, past_summary=past_summary or None, thinking=thinking)
+    def infer(self, interactions: Sequence[Interaction], past_summary: str | None = None, form: str = "think") -> Messages:
+        """Ask the policy for a summary of `interactions`, on top of what an earlier stage wrote (None: first stage).
+
+        `form` is the name of the format (`FORMATS`) in which this policy answers; templates also get `thinking`.
+        """
+        return self.render("infer", interactions=interactions, past_summary=past_summary or None, form=form,
+                           thinking=FORMATS[form].reasons)
 
     def judge(self, summary: str | None, query: str | None, item_a: str, item_b: str) -> Messages:
         """Ask the downstream model which item the user will choose, given only the summary."""
@@ -123,7 +129,7 @@ class PromptSet:
 
 @dataclass(frozen=True)
 class Answer:
-    """The policy's answer taken apart; `problem` says why it is bad format (None: well-formed)."""
+    """A model's answer taken apart; `problem` says why it is bad format (None: well-formed)."""
 
     reasoning: str
     summary: str
@@ -134,16 +140,8 @@ class Answer:
         return self.problem is None
 
 
-def parse_answer(text: str, thinking: bool = True) -> Answer:
-    """`<think>reasoning</think>summary` → Answer: exactly one think block, non-empty reasoning, non-empty summary.
-
-    Anything else is bad format: a recorded outcome with an empty summary, never an exception. A policy that was asked
-    not to reason (`thinking` False) owes no think block: its whole answer is the summary, less an empty block at its start.
-    """
-    if not thinking:
-        summary = _EMPTY_BLOCK.sub("", text).strip()
-        problem = "empty summary" if not summary else "reasoning in an answer without" if "think>" in summary else None
-        return Answer("", "" if problem else summary, problem)
+def _one_block(text: str) -> Answer:
+    """`<think>reasoning</think>summary`: exactly one think block, non-empty reasoning, non-empty summary."""
     if text.count("<think>") != 1 or text.count("</think>") != 1:
         unfinished = "<think>" in text and "</think>" not in text
         return Answer("", "", "unfinished reasoning" if unfinished else "not exactly one think block")
@@ -154,3 +152,83 @@ def parse_answer(text: str, thinking: bool = True) -> Answer:
     if not reasoning or not summary:
         return Answer("", "", "empty summary" if reasoning else "empty reasoning")
     return Answer(reasoning, summary)
+
+
+def _opened_block(text: str) -> Answer:
+    """`reasoning</think>summary`: the chat template wrote the opening tag, which is then no part of the answer."""
+    return _one_block(text if "<think>" in text else f"<think>{text}")
+
+
+def _answer_tag(text: str) -> Answer:
+    """A think block (opened by the model or by its template), then `<answer>summary</answer>` and nothing else."""
+    found = _opened_block(text)
+    if found.problem:
+        return found
+    inside = _ANSWER.fullmatch(found.summary)
+    if inside is None or not inside[1].strip():
+        return Answer("", "", "empty summary" if inside else "not exactly one answer block")
+    return Answer(found.reasoning, inside[1].strip())
+
+
+def _no_reasoning(text: str) -> Answer:
+    """The whole answer is the summary, less an empty think block at its start (Qwen3 repeats its template's)."""
+    summary = _EMPTY_BLOCK.sub("", text).strip()
+    problem = "empty summary" if not summary else "reasoning in an answer without" if "think>" in summary else None
+    return Answer("", "" if problem else summary, problem)
+
+
+def _channels(text: str) -> Answer:
+    """gpt-oss: reasoning in the analysis channel, the summary in the final one, which may also come alone.
+
+    A server that takes the channels apart leaves the reasoning in a field of its own (`answer_text`), or nothing but the
+    final channel; one that knows nothing of channels must be told to keep the control tokens.
+    """
+    if "<|channel|>" not in text:
+        if "<think>" in text:
+            return _one_block(text)
+        lost = text.lstrip().startswith("analysis") or "assistantfinal" in text
+        problem = "channels without their control tokens" if lost else None if text.strip() else "empty summary"
+        return Answer("", "" if problem else text.strip(), problem)
+    found = [(name, words.strip()) for name, words in _CHANNEL.findall(text)]
+    final = [words for name, words in found if name == "final"]
+    if len(final) != 1 or not final[0]:
+        return Answer("", "", "unfinished reasoning" if not final else "not exactly one final channel" if len(final) > 1 else "empty summary")
+    return Answer("\n".join(words for name, words in found if name != "final"), final[0])
+
+
+class Format(NamedTuple):
+    """How a family of models writes its answers.
+
+    Attributes:
+        parse: takes an answer's text apart.
+        reasons: the chat template is asked for reasoning (`enable_thinking`), and an answer needs room for it.
+        control_tokens: control tokens carry the format, so the server must not strip them.
+    """
+
+    parse: Callable[[str], Answer]
+    reasons: bool = True
+    control_tokens: bool = False
+
+
+FORMATS = {
+    "think": Format(_one_block),  # this project's policies, Qwen3 thinking
+    "plain": Format(_no_reasoning, reasons=False),  # Qwen3 non-thinking, instruct models
+    "r1": Format(_opened_block),  # DeepSeek-R1 and the models distilled from it
+    "answer": Format(_answer_tag),  # AlignXplore
+    "harmony": Format(_channels, control_tokens=True),  # gpt-oss
+}
+
+
+def parse_answer(text: str, form: str = "think") -> Answer:
+    """Take the answer of a model apart that writes in the given format.
+
+    What breaks the format is a recorded outcome with an empty summary, never an exception.
+    """
+    return FORMATS[form].parse(text)
+
+
+def answer_text(message: dict) -> str:
+    """The whole answer as one text, also where the server already took the reasoning out into a field of its own."""
+    content = message.get("content") or ""
+    reasoning = message.get("reasoning") or message.get("reasoning_content")
+    return f"<think>\n{reasoning}\n</think>\n\n{content}" if reasoning else content

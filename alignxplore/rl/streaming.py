@@ -48,12 +48,13 @@ class VerlPolicy:
                  thinking: bool):
         self.client, self.tokenizer, self.prompts = client, tokenizer, prompts
         self.sampling, self.budget, self.thinking = sampling, budget, thinking
+        self.form = "think" if thinking else "plain"
 
     def prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt:
         """Token ids of the *infer* prompt, with as many of the newest interactions as fit."""
-        fitted = fit_prompt(self.tokenizer, self.prompts, interactions, past_summary, self.budget, self.thinking)
-        ids = self.tokenizer.apply_chat_template(self.prompts.infer(fitted.interactions, past_summary), add_generation_prompt=True,
-                                                 tokenize=True, return_dict=False, enable_thinking=self.thinking)
+        fitted = fit_prompt(self.tokenizer, self.prompts, interactions, past_summary, self.budget, self.form)
+        ids = self.tokenizer.apply_chat_template(self.prompts.infer(fitted.interactions, past_summary, self.form),
+                                                 add_generation_prompt=True, tokenize=True, return_dict=False, enable_thinking=self.thinking)
         return Prompt(list(ids), fitted.dropped)
 
     async def write(self, prompt: Prompt) -> Generation:
