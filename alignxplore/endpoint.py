@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+from collections import Counter
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -36,9 +37,10 @@ class RequestError(RuntimeError):
 
 
 class _Retry(TransportError):
-    def __init__(self, message: str, after: float = 0.0):
+    def __init__(self, message: str, after: float = 0.0, kind: str = ""):
         super().__init__(message)
         self.after = after  # seconds that the server asked us to wait
+        self.kind = kind  # http_429, timeout, connection, not_json: what is counted
 
 
 def parse_spec(spec: str) -> tuple[str, str]:
@@ -84,7 +86,7 @@ class Endpoint:
         self.name = name or model or parse_spec(url)[0]
         self.root = model
         self.max_model_len: int | None = None
-        self.retries = 0  # requests repeated so far
+        self.repeated: Counter[str] = Counter()  # requests repeated so far, by what was wrong
         self._api_key_env = api_key_env
         self._concurrency, self._timeout, self._patience = concurrency, timeout, patience
         self._session: aiohttp.ClientSession | None = None
@@ -142,15 +144,22 @@ class Endpoint:
             async with asyncio.timeout(self._timeout), self._session.request(method, self.url + path, json=body) as reply:
                 text = await reply.text(errors="replace")
                 if reply.status in (408, 409, 425, 429) or reply.status >= 500:
-                    raise _Retry(f"HTTP {reply.status}: {self._hide(text)[:200]}", _seconds(reply.headers.get("Retry-After")))
+                    raise _Retry(f"HTTP {reply.status}: {self._hide(text)[:200]}", _seconds(reply.headers.get("Retry-After")),
+                                 f"http_{reply.status}")
                 if reply.status >= 400:
                     raise RequestError(reply.status, self._hide(text)[:500])
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-            raise _Retry(f"{type(error).__name__}: {error}") from None
+            kind = "timeout" if isinstance(error, TimeoutError) else "connection"
+            raise _Retry(f"{type(error).__name__}: {error}", kind=kind) from None
         try:
             return _json_object(text)
         except ValueError:
-            raise _Retry(f"a body that is not a JSON object: {self._hide(text)[:100]!r}") from None
+            raise _Retry(f"a body that is not a JSON object: {self._hide(text)[:100]!r}", kind="not_json") from None
+
+    @property
+    def retries(self) -> int:
+        """Requests repeated so far."""
+        return self.repeated.total()
 
     @property
     def _key(self) -> str:
@@ -168,7 +177,7 @@ class Endpoint:
         raise TransportError(f"{self.url}: a reply without choices: {self._hide(json.dumps(reply))[:200]}")
 
     def _count_retry(self, state: tenacity.RetryCallState) -> None:
-        self.retries += 1
+        self.repeated[state.outcome.exception().kind] += 1
         if self.retries in (1, 10) or self.retries % 100 == 0:
             log.warning("%s: %s; trying again (%d repeats so far)", self.url, state.outcome.exception(), self.retries)
 

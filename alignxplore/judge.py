@@ -166,7 +166,7 @@ class Judge:
         tops = await asyncio.gather(*(self._ask(m, {"top_logprobs": 20}) for m in messages))
         self._reads_ids = await self._probe(messages[0])
         mass = sum(sum(math.exp(top[i]) for i in self.letters.tokens if i in top) for top in tops) / len(tops)
-        if mass < MIN_MASS:
+        if not mass >= MIN_MASS:  # nor if it is NaN
             best = sorted(tops[0].items(), key=lambda pair: -pair[1])[:8]
             shown = ", ".join(f"{self.tokenizer.decode([i])!r} {math.exp(lp):.3f}" for i, lp in best)
             raise JudgeError(f"{self.name} is no judge: only {mass:.3f} of its probability is on the letters after "

@@ -58,7 +58,7 @@ async def test_passing_faults_are_retried(fake_server, say, fault):
     async with fake_server(in_turn(FAULTS[fault], FAULTS[fault], say("well"))) as server, Endpoint(server.url) as endpoint:
         reply = await endpoint.chat(MESSAGES, max_tokens=3)
         assert reply["choices"][0]["message"]["content"] == "well"
-        assert endpoint.retries == 2 and len(server.bodies) == 3
+        assert endpoint.retries == 2 and len(server.bodies) == 3 and sum(endpoint.repeated.values()) == 2
         assert server.bodies == [{"model": "fake", "messages": MESSAGES, "max_tokens": 3}] * 3
 
 

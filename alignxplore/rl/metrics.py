@@ -14,8 +14,10 @@ from pathlib import Path
 from alignxplore.journal import OK
 from alignxplore.records import read_jsonl, write_jsonl
 from alignxplore.rl.chain import BAD_FORMAT, Chain, Group
+from alignxplore.rl.reward import always_the_same, constant
 
 Numbers = dict[str, float]
+ENOUGH = 32  # answers of a judge in one step before it is said that it always answers the same
 
 
 def chain_record(chain: Chain, step: int, texts: bool = False) -> dict:
@@ -31,7 +33,8 @@ def _group_record(group: Group, texts: bool) -> dict:
         row = {"status": r.status, "total": r.total, "tokens": len(r.generation.ids), "began": r.began, "written": r.written,
                "judged": r.judged, "reward": 0.0 if r.status == BAD_FORMAT else None}
         if r.reward:
-            row |= {"reward": r.reward.value, "by_judge": r.reward.by_judge, "judge_seconds": r.reward.seconds, "error": r.reward.error}
+            row |= {"reward": r.reward.value, "by_judge": r.reward.by_judge, "letter_a": r.reward.letter_a,
+                    "judge_seconds": r.reward.seconds, "error": r.reward.error}
         rollouts.append(row | ({"text": r.generation.text} if texts else {}))
     return {"stage": group.stage, "prompt_tokens": len(group.prompt.ids), "dropped": group.prompt.dropped, "drawn": group.drawn,
             "drawn_bonus": group.drawn_bonus, "rollouts": rollouts}
@@ -58,7 +61,8 @@ def lost_share(records: Iterable[dict]) -> tuple[float, Counter]:
 
 def stage_metrics(records: Sequence[dict], prefix: str = "") -> Numbers:
     """Means over the users of one step, by stage: reward (bad format counts 0), confidence by judge, bad format, failures,
-    tokens, interactions dropped, the bonus for being drawn, and seconds spent writing and judging."""
+    tokens, interactions dropped, groups without signal, the bonus for being drawn, and seconds spent writing and judging;
+    over all stages the lost rollouts, by what became of them."""
     groups: dict[int, list[dict]] = defaultdict(list)
     for record in records:
         for group in record["groups"]:
@@ -75,6 +79,10 @@ def stage_metrics(records: Sequence[dict], prefix: str = "") -> Numbers:
             "tokens": _mean(r["tokens"] for r in rollouts),
             "prompt_tokens": _mean(g["prompt_tokens"] for g in members),
             "dropped_interactions": _mean(g["dropped"] for g in members),
+            # Groups without any well-formed summary: no past for the next stage, no signal in this one.
+            "all_bad_groups": sum(all(r["status"] == BAD_FORMAT for r in g["rollouts"]) for g in members),
+            # Groups of which fewer than two rows were left to train on (validation trains on none).
+            "dropped_groups": None if prefix else sum(all(r["total"] is None for r in g["rollouts"]) for g in members),
             "drawn_bonus": _mean(g["drawn_bonus"] for g in members if g["drawn_bonus"] is not None),
             "write_seconds": _mean(r["written"] - r["began"] for r in rollouts),
             "judge_seconds": _mean(r["judge_seconds"] for r in rollouts if r.get("judge_seconds") is not None),
@@ -84,12 +92,27 @@ def stage_metrics(records: Sequence[dict], prefix: str = "") -> Numbers:
         }
         for judge in sorted({name for r in rollouts for name in r.get("by_judge", {})}):
             values[f"confidence/{judge}"] = _mean(r["by_judge"][judge] for r in rollouts if judge in r.get("by_judge", {}))
+            values[f"position_bias/{judge}"] = _mean(p - 0.5 for r in rollouts for p in r.get("letter_a", {}).get(judge, ()))
         metrics |= {f"{prefix}stage{stage + 1}/{name}": value for name, value in values.items() if value is not None}
     rewards = [metrics[f"{prefix}stage{stage + 1}/reward"] for stage in groups if f"{prefix}stage{stage + 1}/reward" in metrics]
     share, _ = lost_share(records)
     metrics |= {f"{prefix}lost_share": share, f"{prefix}chains_broken": sum(record["problem"] is not None for record in records),
                 f"{prefix}chain_seconds": _mean(r["seconds"] for r in records if "seconds" in r) or 0.0}
+    for status, count in Counter(r["status"] for record in records for g in record["groups"] for r in g["rollouts"]).items():
+        if status not in (OK, BAD_FORMAT):
+            metrics[f"{prefix}lost/{status}"] = count
+    if chains := sum("lost" in record for record in records):
+        metrics[f"{prefix}lost/chains"] = chains
     return metrics | ({f"{prefix}reward": sum(rewards) / len(rewards)} if rewards else {})
+
+
+def constant_judge(records: Sequence[dict]) -> str | None:
+    """What is wrong with a judge that answered the same in every question of a step; None if none did (or too few were asked)."""
+    letter_a: dict[str, list[float]] = defaultdict(list)
+    for rollout in (r for record in records for group in record["groups"] for r in group["rollouts"]):
+        for judge, answers in rollout.get("letter_a", {}).items():
+            letter_a[judge] += answers
+    return next((always_the_same(name, answers) for name, answers in letter_a.items() if len(answers) >= ENOUGH and constant(answers)), None)
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -14,22 +14,25 @@ from transformers import AutoTokenizer
 
 from alignxplore.endpoint import Endpoint, parse_spec
 from alignxplore.journal import OK
-from alignxplore.judge import Judge
+from alignxplore.judge import Judge, JudgeError, Judgement
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.rl.settings import SettingsError, Streaming
 
 NOT_FINITE = "not_finite"
+CONSTANT = 0.01  # a judge whose P(A) varies by less than this over many questions does not read them
 
 
 @dataclass
 class Reward:
-    """`value` is the mean confidence over the judges; None where one of them failed, and then `status` says how."""
+    """`value` is the mean confidence over the judges; None where one of them failed, and then `status` says how. `letter_a`:
+    the probability that each judge gave to the letter A, in each order that it was asked in."""
 
     value: float | None
     status: str = OK
     error: str | None = None
     by_judge: dict[str, float] = field(default_factory=dict)
+    letter_a: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -64,7 +67,21 @@ class Judges:
 
     async def check(self, questions: Sequence[tuple[str | None, Interaction]]) -> dict[str, float]:
         """Refuse a model that does not answer with a letter. Returns the mass on the two letters of each judge."""
-        return {judge.name: await judge.check(questions) for judge in self.judges}
+        masses = {judge.name: await judge.check(questions) for judge in self.judges}
+        for judge in self.judges:
+            answers = await asyncio.gather(*(judge.score(summary, item, [i]) for i, (summary, item) in enumerate(questions)))
+            letter_a = [p for answer in answers if answer.ok for p in letter_a_of(answer)]
+            # Without a summary a judge may well say 0.5 to everything; it may not be sure of a letter whatever it is asked.
+            if constant(letter_a) and not 0.1 < letter_a[0] < 0.9:
+                raise JudgeError(always_the_same(judge.name, letter_a))
+        return masses
+
+    def repeated(self) -> dict[str, int]:
+        """Requests that were repeated since the last call: "judge/http_429" → how many."""
+        counts = {f"{judge.name}/{kind}": count for judge in self.judges for kind, count in judge.endpoint.repeated.items()}
+        for judge in self.judges:
+            judge.endpoint.repeated.clear()
+        return counts
 
     async def score(self, summary: str | None, target: Interaction, group: Sequence[object], rollout: int = 0) -> Reward:
         """Judge one summary.
@@ -84,7 +101,25 @@ class Judges:
             if not math.isfinite(judgement.p):
                 return Reward(None, NOT_FINITE, f"{judge.name}: a confidence of {judgement.p}", seconds=seconds)
         by_judge = {judge.name: judgement.p for judge, judgement in zip(self.judges, judgements)}
-        return Reward(sum(by_judge.values()) / len(by_judge), by_judge=by_judge, seconds=seconds)
+        letter_a = {judge.name: letter_a_of(judgement) for judge, judgement in zip(self.judges, judgements)}
+        return Reward(sum(by_judge.values()) / len(by_judge), by_judge=by_judge, letter_a=letter_a, seconds=seconds)
+
+
+def letter_a_of(judgement: Judgement) -> list[float]:
+    """P(A) in each order that was asked."""
+    first, second = judgement.p_chosen_first, judgement.p_chosen_second
+    return [p for p in (first, None if second is None else 1 - second) if p is not None]
+
+
+def constant(letter_a: Sequence[float]) -> bool:
+    """True if a judge answers the same whatever it is asked, which no judge does that reads the question."""
+    return len(letter_a) > 1 and max(letter_a) - min(letter_a) < CONSTANT
+
+
+def always_the_same(name: str, letter_a: Sequence[float]) -> str:
+    """The sentence for such a judge."""
+    return (f"judge {name} gives the letter A a probability between {min(letter_a):.4f} and {max(letter_a):.4f} in all {len(letter_a)} "
+            "questions, whichever item stands there: its confidence says nothing about a summary")
 
 
 def _named(text: str | None) -> dict[str, str]:

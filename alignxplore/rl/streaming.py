@@ -10,6 +10,7 @@ The trainer's runner (alignxplore/rl/trainer.py) starts the actors before anythi
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 import ray
@@ -24,7 +25,7 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction
+from alignxplore.records import Interaction, hash_seed
 from alignxplore.rl.chain import Chain, ChainRunner, Generation, Group, Prompt
 from alignxplore.rl.dataset import parse_row
 from alignxplore.rl.metrics import chain_record, failed_record
@@ -86,10 +87,10 @@ class StreamingWorker(AgentLoopWorker):
         """Connect to the judges; chains may run after that."""
         self.judges = await Judges.connect(self.settings)
 
-    def drain(self) -> list[dict]:
-        """The records of all chains that ended since the last call."""
+    def drain(self) -> tuple[list[dict], dict[str, int]]:
+        """The records of all chains that ended since the last call, and how many requests to judges were repeated, by kind."""
         records, self.records = self.records, []
-        return records
+        return records, self.judges.repeated()
 
     async def validate(self, rows: Sequence[dict], step: int) -> list[dict]:
         """Run the chains of held-out users, one summary a stage, sampled as in eval. Returns their records with texts."""
@@ -97,7 +98,10 @@ class StreamingWorker(AgentLoopWorker):
         sampling = {"temperature": kwargs.temperature, "top_p": kwargs.top_p, "top_k": kwargs.top_k}
 
         async def one(row: dict) -> dict:
-            chain = await self._run_chain(row, sampling, step, training=False)
+            # A user's own seed, each time the same: what changes between two validations is the policy, not the luck. Rollouts
+            # of training have none, because an engine that draws from one generator for each sequence is slower.
+            own = sampling | {"seed": hash_seed("validation", self.settings.seed, row["user"])}
+            chain = await self._run_chain(row, own, step, training=False)
             return chain_record(chain, step, texts=True)
 
         return list(await asyncio.gather(*(one(row) for row in rows)))
@@ -181,7 +185,7 @@ class StreamingActor:
         """Start the chains of a batch of users; returns at once."""
         await self.worker.generate_sequences(batch)
 
-    async def drain(self) -> list[dict]:
+    async def drain(self) -> tuple[list[dict], dict[str, int]]:
         """See `StreamingWorker.drain`."""
         return self.worker.drain()
 
@@ -208,9 +212,10 @@ class StreamingManager(AgentLoopManagerTQ):
         setups = (actor.setup.remote(self.config, self.llm_client, self.teacher_client, []) for actor in self.actors)
         await asyncio.gather(*setups)
 
-    def drain(self) -> list[dict]:
-        """The records of all chains that ended since the last call."""
-        return [record for part in ray.get([actor.drain.remote() for actor in self.actors]) for record in part]
+    def drain(self) -> tuple[list[dict], dict[str, int]]:
+        """The records of all chains that ended since the last call, and the sums of requests to judges that were repeated."""
+        parts = ray.get([actor.drain.remote() for actor in self.actors])
+        return [record for records, _ in parts for record in records], dict(sum((Counter(repeated) for _, repeated in parts), Counter()))
 
     def validate(self, rows: Sequence[dict], step: int) -> list[dict]:
         """Records of the chains of held-out users, in the order of `rows`."""

@@ -62,7 +62,10 @@ class StreamingTrainer(PPOTrainerSync):
         self.tolerance = self.settings.tolerance.get(config.actor_rollout_ref.rollout.dtype, Tolerance())
         self.replay_buffer.poll_interval = self.settings.poll_seconds  # verl's 2 s would be most of a small model's step
         self.saved_step = -1
+        self._save_due, self._save_seconds = False, 0.0
         self._records: list[dict] = []
+        self._repeated: dict[str, int] = {}
+        self._stop_after_row: str | None = None
         self._began = time.monotonic()
 
     def on_init_end(self) -> None:
@@ -71,6 +74,7 @@ class StreamingTrainer(PPOTrainerSync):
         self.log = report.StepLog(self.out / "metrics.jsonl", self.resumed)
         self.sample_log = report.StepLog(self.out / "samples.jsonl", self.resumed)
         if self.resumed:
+            self.config.trainer.val_before_train = False  # this step was validated before its checkpoint was made
             self.say(f"continuing after step {self.resumed} of {self.total_training_steps}")
 
     def say(self, line: str) -> None:
@@ -98,20 +102,23 @@ class StreamingTrainer(PPOTrainerSync):
         super().on_sample_end()
 
     def _collect(self) -> None:
-        self._records = self.agent_loop_manager.drain()
+        self._records, self._repeated = self.agent_loop_manager.drain()
         share, reasons = report.lost_share(self._records)
         if share > self.settings.max_failures:
             self._save_before_this_step()
             worst, count = reasons.most_common(1)[0]
             raise RunStopped(f"step {self.global_steps}: {100 * share:.0f} % of the rollouts were lost, allowed are "
                              f"{100 * self.settings.max_failures:.0f} %; most often ({count} times): {worst}")
+        if fault := report.constant_judge(self._records):
+            self._save_before_this_step()
+            raise RunStopped(f"step {self.global_steps}: {fault}")
 
     def _save_before_this_step(self) -> None:
         """A checkpoint of the weights as they are, with the data where the unfinished step began."""
         if self.saved_step == self.global_steps - 1:
             return
         self.global_steps -= 1
-        self._save_checkpoint()
+        self._save_now()
         torch.save(self._loader_before, self.checkpoint_folder() / "data.pt")
         self.global_steps += 1
 
@@ -141,12 +148,20 @@ class StreamingTrainer(PPOTrainerSync):
     def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         metrics.update(report.stage_metrics(self._records))
+        metrics |= {"repeated_requests": sum(self._repeated.values())} | {f"repeated/{kind}": n for kind, n in self._repeated.items()}
+        metrics["timing_s/save_checkpoint"], self._save_seconds = self._save_seconds, 0.0  # of the step before: this one's comes after its row
         metrics["training/rows"] = sum(not tag.get("is_padding", False) for tag in batch.tags)
         broken = [name for name in ("actor/pg_loss", "actor/grad_norm") if not math.isfinite(metrics.get(name, math.nan))]
         if broken:
             raise RunStopped(f"step {global_steps}: {broken[0]} is {metrics.get(broken[0])}; the last checkpoint is of step {self.saved_step}")
         self.log.append({"step": global_steps} | {k: v for k, v in metrics.items() if isinstance(v, (int, float)) or hasattr(v, "item")})
         self._progress(global_steps, metrics)
+        if self._save_due or self._stop_after_row:
+            self._save_now()
+        if self._stop_after_row:
+            raise RunStopped(self._stop_after_row)
+        if "val/reward" in metrics:
+            self._keep_best(metrics["val/reward"])
 
     def _progress(self, step: int, metrics: report.Numbers) -> None:
         if step == self.resumed + 1:
@@ -165,14 +180,17 @@ class StreamingTrainer(PPOTrainerSync):
         records = self.agent_loop_manager.validate(rows, self.global_steps)
         share, reasons = report.lost_share(records)
         if share > self.settings.max_failures:
-            raise RunStopped(f"validation at step {self.global_steps}: {100 * share:.0f} % of the rollouts were lost: {reasons.most_common(1)[0][0]}")
+            sentence = f"validation at step {self.global_steps}: {100 * share:.0f} % of the rollouts were lost: {reasons.most_common(1)[0][0]}"
+            if not self.global_steps:
+                raise RunStopped(sentence)
+            self._stop_after_row = sentence  # the step itself is good: it is written down and saved first
         metrics = report.stage_metrics(records, "val/")
         for row in report.samples(records[: self.settings.samples], self.global_steps):
             self.sample_log.append(row)
         if self.global_steps == 0:
             self.log.append({"step": 0} | metrics)
             self.say(f"before training: validation reward {metrics['val/reward']:.3f}")
-        self._keep_best(metrics["val/reward"])
+            self._keep_best(metrics["val/reward"])
         return metrics
 
     def _keep_best(self, reward: float) -> None:
@@ -182,7 +200,7 @@ class StreamingTrainer(PPOTrainerSync):
             return
         if self.global_steps:
             if self.saved_step != self.global_steps:
-                self._save_checkpoint()
+                self._save_now()
             publish_model(self.checkpoint_folder(), self.out / "best", self.config.actor_rollout_ref.rollout.dtype)
         write_json(best, {"step": self.global_steps, "reward": reward})
 
@@ -193,8 +211,15 @@ class StreamingTrainer(PPOTrainerSync):
         return Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
 
     def _save_checkpoint(self) -> None:
+        """verl asks for it before it validates and before we have looked at the step's numbers: it is made after both, so that
+        no checkpoint holds broken weights or a step that metrics.jsonl lacks."""
+        self._save_due = True
+
+    def _save_now(self) -> None:
+        began = time.monotonic()
         super()._save_checkpoint()
-        self.saved_step = self.global_steps
+        self._save_due, self.saved_step = False, self.global_steps
+        self._save_seconds += time.monotonic() - began
 
     def fit(self, agent_loop_manager: object) -> None:
         super().fit(agent_loop_manager)

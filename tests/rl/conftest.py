@@ -67,67 +67,76 @@ def policy(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rows(tmp_path_factory):
-    """Parquet files of 64 training and 8 validation users, made by the project's own script."""
+    """Parquet files of 8 training users (two steps make an epoch) and 4 validation users, made by the project's own script."""
     folder = tmp_path_factory.mktemp("rows")
-    (folder / "rl.jsonl").write_text("".join(json.dumps(user_row(f"u{i}")) + "\n" for i in range(72)))
+    (folder / "rl.jsonl").write_text("".join(json.dumps(user_row(f"u{i}")) + "\n" for i in range(12)))
     subprocess.run([sys.executable, str(ROOT / "verl/examples/data_preprocess/upi_streaming_dataset.py"), "--data", str(folder / "rl.jsonl"),
-                    "--out", str(folder / "train.parquet"), "--val-out", str(folder / "val.parquet"), "--val-users", "8"],
+                    "--out", str(folder / "train.parquet"), "--val-out", str(folder / "val.parquet"), "--val-users", "4"],
                    check=True, env=os.environ | ENVIRONMENT, timeout=300)
     return folder
 
 
 @pytest.fixture(scope="session")
-def start_judge(policy):
-    """start_judge(mode) → URL of a judge in a process of its own (tests/rl/fake_judge.py)."""
+def judge_process(policy):
+    """A judge in a process of its own (tests/rl/fake_judge.py): its address."""
     from alignxplore.serving import free_port
 
-    started = []
+    port = free_port()
+    process = subprocess.Popen([sys.executable, str(Path(__file__).parent / "fake_judge.py"), "--port", str(port), "--tokenizer", str(policy)],
+                               env=os.environ | ENVIRONMENT)
+    for _ in range(1200):
+        try:
+            get(f"http://127.0.0.1:{port}/v1/models")
+            break
+        except OSError:
+            assert process.poll() is None, "the judge did not start"
+            time.sleep(0.1)
+    yield f"http://127.0.0.1:{port}"
+    process.terminate()
+    process.wait(20)
 
-    def start(mode="words", latency=0.0):
-        port = free_port()
-        command = [sys.executable, str(Path(__file__).parent / "fake_judge.py"), "--port", str(port), "--tokenizer", str(policy), "--mode", mode,
-                   "--latency", str(latency)]
-        started.append(subprocess.Popen(command, env=os.environ | ENVIRONMENT))
-        url = f"http://127.0.0.1:{port}/v1"
-        for _ in range(1200):
-            try:
-                urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url + "/models", timeout=5).close()
-                return url
-            except OSError:
-                assert started[-1].poll() is None, "the judge did not start"
-                time.sleep(0.1)
-        raise AssertionError("the judge did not start")
 
-    yield start
-    for process in started:
-        process.terminate()
-        process.wait(20)
+def get(url):
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5).close()
+
+
+@pytest.fixture
+def judge(judge_process):
+    """judge(mode) → URL of the judge, which behaves like that from now on. Two tests' runs never overlap."""
+
+    def behave(mode):
+        get(f"{judge_process}/mode/{mode}")
+        return f"{judge_process}/v1"
+
+    return behave
 
 
 @pytest.fixture
 def launch(policy, rows):
-    """launch(out, judge, *arguments, **variables) → the finished process of run_streaming_8p.sh, PRESET=tiny, a small step."""
+    """launch(out, judge, *arguments, **variables) → the finished process of run_streaming_8p.sh, PRESET=tiny, a small step;
+    launch.start(...) → the same, running."""
 
     def run(out, judge, *arguments, **variables):
         process = start(out, judge, *arguments, **variables)
-        try:
-            output, _ = process.communicate(timeout=1500)
-        finally:
-            stop(process)
+        output, _ = process.communicate(timeout=1500)
         return subprocess.CompletedProcess(process.args, process.returncode, output)
 
     def start(out, judge, *arguments, **variables):
-        sizes = {"BATCH": "4", "MINI_BATCH": "4", "LR": "1e-3", "STEPS": "3", "SAVE_EVERY": "2", "TEST_EVERY": "2", "RESPONSE_LENGTH": "32",
+        sizes = {"BATCH": "4", "MINI_BATCH": "4", "LR": "3e-4", "STEPS": "3", "SAVE_EVERY": "2", "TEST_EVERY": "2", "RESPONSE_LENGTH": "32",
                  "PROMPT_LENGTH": "256", "LOGGER": "[console]", "PYTHON": sys.executable}
         paths = {"PRESET": "tiny", "MODEL": str(policy), "TRAIN": str(rows / "train.parquet"), "VAL": str(rows / "val.parquet"),
                  "JUDGES": f"judge={judge}", "OUT": str(out)}
-        return subprocess.Popen(["bash", str(SCRIPT), *arguments], env=os.environ | ENVIRONMENT | sizes | paths | variables, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        started.append(subprocess.Popen(["bash", str(SCRIPT), *arguments], env=os.environ | ENVIRONMENT | sizes | paths | variables, text=True,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+        return started[-1]
 
     def stop(process):
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
 
+    started = []
     run.start = start
-    return run
+    yield run
+    for process in started:
+        stop(process)

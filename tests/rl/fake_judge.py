@@ -4,6 +4,7 @@
 
 Modes: `words` prefers the item that shares more words with the summary; `a` always says A; `nan` answers NaN;
 `faults` answers every third request with 429, 500, an HTML page, cut JSON, no log-probabilities or nothing, in turn.
+GET /mode/NAME changes the mode while it runs.
 """
 
 import argparse
@@ -34,7 +35,12 @@ class FakeJudge:
         app = web.Application()
         app.router.add_get("/v1/models", self.models)
         app.router.add_post("/v1/chat/completions", self.chat)
+        app.router.add_get("/mode/{mode}", self.change)
         return app
+
+    async def change(self, request: web.Request) -> web.Response:
+        self.mode = request.match_info["mode"]
+        return web.Response(text=self.mode)
 
     async def models(self, _: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": "fake", "root": self.root, "max_model_len": 4096}]})
@@ -44,7 +50,7 @@ class FakeJudge:
         self.asked += 1
         if self.latency:
             await asyncio.sleep(self.latency)
-        if self.mode == "faults" and self.asked > 20 and self.asked % 3 == 0:
+        if self.mode == "faults" and self.asked % 3 == 0:
             return await self.fault()
         tops = [{"token": f"token_id:{i}", "logprob": p} for i, p in zip(self.letters, self.log_probabilities(body["messages"][-2]["content"]))]
         content = [{"token": tops[0]["token"], "logprob": tops[0]["logprob"], "top_logprobs": tops}]

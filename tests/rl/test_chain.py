@@ -11,7 +11,7 @@ from alignxplore.records import Interaction
 from alignxplore.rl.chain import BAD_FORMAT, ChainRunner, Generation, Prompt
 from alignxplore.rl.credit import draw_order
 from alignxplore.rl.dataset import cut_stages
-from alignxplore.rl.metrics import chain_record, lost_share, stage_metrics
+from alignxplore.rl.metrics import chain_record, constant_judge, lost_share, stage_metrics
 from alignxplore.rl.reward import Reward
 from alignxplore.rl.settings import Streaming
 
@@ -176,4 +176,27 @@ def test_metrics_by_stage():
     assert metrics["stage2/bad_format"] == 0.25 and metrics["stage2/failed"] == 1
     assert metrics["stage2/reward"] == pytest.approx((0.0 + 0.9 + 0.5) / 3)
     assert metrics["stage1/drawn_bonus"] == pytest.approx(0.9 * (1.4 / 3) - 0.45)
-    assert metrics["lost_share"] == pytest.approx(1 / 8)
+    assert metrics["lost_share"] == pytest.approx(1 / 8) and metrics["lost/transport_error"] == 1
+    assert metrics["stage1/all_bad_groups"] == metrics["stage2/all_bad_groups"] == metrics["stage2/dropped_groups"] == 0
+
+
+def test_groups_without_signal_are_counted():
+    dropped = run(Policy(), Judges({f"summary 1.{n}": None for n in range(3)}))
+    bad = run(Policy(bad=[(0, n) for n in range(4)]), Judges())
+    metrics = stage_metrics([chain_record(dropped, 3), chain_record(bad, 3)])
+    assert metrics["stage2/dropped_groups"] == 1 and metrics["stage1/dropped_groups"] == 0
+    assert metrics["stage1/all_bad_groups"] == 1 and metrics["stage2/all_bad_groups"] == 0
+    assert "val/stage1/dropped_groups" not in stage_metrics([chain_record(dropped, 3)], "val/")
+
+
+def test_a_judge_that_answers_the_same_to_everything_is_named():
+    class AlwaysA(Judges):
+        async def score(self, summary, target, group, rollout=0):
+            return Reward(0.5, by_judge={"j": 0.5}, letter_a={"j": [0.99, 0.99]})
+
+    chain = run(Policy(), AlwaysA())
+    assert constant_judge([chain_record(chain, 3)]) is None  # 16 answers are too few to say so
+    assert constant_judge([chain_record(chain, 3)] * 2).startswith("judge j gives the letter A a probability between 0.9900")
+    assert stage_metrics([chain_record(chain, 3)])["stage1/position_bias/j"] == pytest.approx(0.49)
+    chain.groups[0].rollouts[0].reward.letter_a["j"][0] = 0.9
+    assert constant_judge([chain_record(chain, 3)] * 2) is None

@@ -1,6 +1,7 @@
 """The reward through the one judge over HTTP: several judges, orders, failures. The server is a stand-in, the rest is real."""
 
 import importlib.util
+import math
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from alignxplore.rl.settings import SettingsError, Streaming
 spec = importlib.util.spec_from_file_location("fake_judge", Path(__file__).with_name("fake_judge.py"))
 fake_judge = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(fake_judge)
+COFFEE = Interaction("cold coffee", "mint tea", "What to drink?")
 TEA = Interaction("green tea", "black coffee", "What to drink?")
 
 
@@ -51,7 +53,6 @@ async def judges(tokenizer):
 
 async def test_the_reward_is_the_mean_of_the_judges_and_each_is_kept(judges):
     both, _ = await judges("words", "a")
-    assert set(await both.check([(None, TEA)])) == {"a", "b"}
     reward = await both.score("likes green tea", TEA, ["u", 0])
     assert reward.by_judge["b"] == pytest.approx(0.5) and reward.by_judge["a"] > 0.7
     assert reward.value == pytest.approx((reward.by_judge["a"] + 0.5) / 2) and reward.seconds > 0
@@ -60,6 +61,29 @@ async def test_the_reward_is_the_mean_of_the_judges_and_each_is_kept(judges):
 async def test_a_judge_that_always_says_a_gives_half_in_both_orders(judges):
     one, _ = await judges("a")
     assert (await one.score("likes tea", TEA, ["u", 0])).value == pytest.approx(0.5)
+
+
+async def test_a_judge_that_always_says_a_is_refused_and_one_that_knows_nothing_is_not(judges):
+    both, fakes = await judges("words", "a")
+    questions = [("likes tea", TEA), (None, COFFEE)]
+    with pytest.raises(JudgeError, match="judge b gives the letter A a probability between 0.99.* in all 4 questions"):
+        await both.check(questions)
+    fakes[1].log_probabilities = lambda question: (math.log(0.5), math.log(0.5))
+    assert set(await both.check(questions)) == {"a", "b"}
+
+
+async def test_a_judge_that_answers_nan_is_refused(judges):
+    one, _ = await judges("nan")
+    with pytest.raises(JudgeError, match="no judge"):
+        await one.check([(None, TEA)])
+
+
+async def test_repeated_requests_are_counted_by_kind_once(judges):
+    one, fakes = await judges("words")
+    fakes[0].mode, fakes[0].faults = "faults", 6  # the next faults: 500, an HTML page, torn JSON
+    while one.judges[0].endpoint.retries < 3:
+        await one.score("likes tea", TEA, ["u", 0])
+    assert one.repeated() == {"a/http_500": 1, "a/not_json": 2} and one.repeated() == {}
 
 
 async def test_one_order_is_shared_by_the_group_and_differs_between_groups(judges):

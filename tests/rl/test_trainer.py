@@ -1,0 +1,158 @@
+"""What the trainer does around verl's steps, on a trainer whose Ray workers are left out: stops, order of writing, data order."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+from omegaconf import OmegaConf
+
+pytest.importorskip("verl")
+
+from alignxplore.rl import trainer as module  # noqa: E402
+from alignxplore.rl.metrics import StepLog  # noqa: E402
+from alignxplore.rl.settings import Streaming, Tolerance  # noqa: E402
+from alignxplore.rl.trainer import PROBABILITIES, RunStopped, StreamingTrainer, check_probabilities  # noqa: E402
+
+GOOD = {"actor/pg_loss": 0.1, "actor/grad_norm": 0.2}
+
+
+def record(status="ok", letter_a=0.9, error=None, rollouts=4):
+    members = [{"status": status, "total": 0.5, "tokens": 9, "began": 0.0, "written": 1.0, "judged": 2.0, "reward": 0.5, "error": error,
+                "text": "<think>a</think>b", "letter_a": {"j": [letter_a + 0.001 * i, 1 - letter_a]}} for i in range(rollouts)]
+    group = {"stage": 0, "prompt_tokens": 50, "dropped": 0, "drawn": 0, "drawn_bonus": 0.0, "rollouts": members}
+    return {"user": "u", "step": 5, "problem": None, "seconds": 1.0, "groups": [group], "baselines": []}
+
+
+@pytest.fixture
+def trainer(tmp_path, monkeypatch):
+    """At step 5 of 9, resumed at 3; `events` lists what is saved, in order. verl's own parts of the hooks do nothing."""
+    made = StreamingTrainer.__new__(StreamingTrainer)
+    made.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path / "checkpoints")},
+                                    "actor_rollout_ref": {"rollout": {"dtype": "float32"}}})
+    made.settings, made.out = Streaming(judges="j=http://x/v1", out=str(tmp_path)), tmp_path
+    made.global_steps, made.total_training_steps, made.resumed, made.saved_step = 5, 9, 3, 3
+    made.timing_raw, made.events = {}, []
+    made._save_due, made._save_seconds, made._stop_after_row, made._repeated = False, 0.0, None, {"j/http_429": 2}
+    made._records = [record()]
+    made._first_step_done = made._step_began = 0.0
+    made.log, made.sample_log = StepLog(tmp_path / "metrics.jsonl", 3), StepLog(tmp_path / "samples.jsonl", 3)
+    (tmp_path / "log").mkdir()
+
+    def save(self):
+        self.events.append(f"saved {self.global_steps} after rows {[row['step'] for row in rows(self)]}")
+        self.checkpoint_folder().mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(module.PPOTrainerSync, "_save_checkpoint", save)
+    monkeypatch.setattr(module.PPOTrainerSync, "_compute_metrics", lambda *_: None)
+    monkeypatch.setattr(module, "publish_model", lambda checkpoint, target, dtype: made.events.append(f"best {checkpoint.name}"))
+    made._loader_before = {"at": "the beginning of step 5"}
+    return made
+
+
+def rows(trainer):
+    return [json.loads(line) for line in (trainer.out / "metrics.jsonl").read_text().splitlines()]
+
+
+def end_step(trainer, metrics):
+    batch = SimpleNamespace(tags=[{}, {"is_padding": True}])
+    trainer._compute_metrics(batch, metrics, {}, trainer.global_steps, 0)
+
+
+def test_a_step_is_written_down_then_saved_then_compared_with_the_best(trainer):
+    trainer._save_checkpoint()  # as verl asks for it, before it validates
+    assert trainer.events == []
+    end_step(trainer, GOOD | {"val/reward": 0.6})
+    assert trainer.events == ["saved 5 after rows [5]", "best global_step_5"] and trainer.saved_step == 5
+    row = rows(trainer)[0]
+    assert row["repeated_requests"] == row["repeated/j/http_429"] == 2 and row["training/rows"] == 1 and row["stage1/reward"] == 0.5
+    assert json.loads((trainer.out / "best.json").read_text()) == {"step": 5, "reward": 0.6}
+
+
+@pytest.mark.parametrize("name", ["actor/pg_loss", "actor/grad_norm"])
+def test_an_update_that_is_not_a_number_is_named_and_never_saved(trainer, name):
+    trainer._save_checkpoint()
+    with pytest.raises(RunStopped, match=f"step 5: {name} is nan; the last checkpoint is of step 3"):
+        end_step(trainer, GOOD | {name: math.nan})
+    with pytest.raises(RunStopped, match=f"{name} is None"):
+        end_step(trainer, {k: v for k, v in GOOD.items() if k != name})
+    assert trainer.events == [] and rows(trainer) == []
+
+
+@pytest.mark.parametrize(("records", "sentence"), [
+    ([record()] * 9 + [record("transport_error", error="judge: HTTP 500")], r"step 5: 10 % of the rollouts were lost.* \(4 times\).* HTTP 500"),
+    ([{"user": "u", "problem": "RuntimeError: engine died", "lost": 8, "groups": []}], "100 %.*engine died"),
+    ([record(letter_a=0.5)] * 4, "step 5: judge j gives the letter A a probability between 0.5000 and 0.5030 in all 32 questions"),
+])
+def test_a_step_that_teaches_nothing_stops_the_run_before_it_trains(trainer, records, sentence):
+    import torch
+
+    trainer.agent_loop_manager = SimpleNamespace(drain=lambda: (records, {}))
+    with pytest.raises(RunStopped, match=sentence):
+        trainer._collect()
+    assert trainer.events == ["saved 4 after rows []"] and trainer.global_steps == 5
+    assert torch.load(trainer.out / "checkpoints" / "global_step_4" / "data.pt") == {"at": "the beginning of step 5"}
+
+
+def test_a_few_lost_rollouts_stop_nothing(trainer):
+    trainer.agent_loop_manager = SimpleNamespace(drain=lambda: ([record()] * 24 + [record("not_finite", error="nan")], {}))
+    trainer._collect()
+    assert trainer.events == [] and len(trainer._records) == 25
+
+
+def test_a_validation_that_was_lost_stops_the_run_after_its_step_is_safe(trainer):
+    trainer.val_dataset = [{"extra_info": {"user": "u"}}]
+    trainer.agent_loop_manager = SimpleNamespace(validate=lambda rows, step: [record("transport_error", error="judge gone")])
+    metrics = trainer._validate()
+    with pytest.raises(RunStopped, match="validation at step 5: 100 % .*judge gone"):
+        end_step(trainer, GOOD | metrics)
+    assert trainer.events == ["saved 5 after rows [5]"] and not (trainer.out / "best.json").exists()
+
+
+@pytest.mark.parametrize(("seen", "sentence"), [
+    ({"max": 2e-3, "mean": 1e-6}, "max is 2.00e-03, allowed is 1e-04: the rollout engine does not hold the weights"),
+    ({"max": math.nan, "mean": 1e-6}, "max is nan: rollout and trainer probabilities could not be compared"),
+    ({"mean": 1e-6}, "max is None"),
+])
+def test_probabilities_that_differ_or_were_not_compared(seen, sentence):
+    check_probabilities({PROBABILITIES + "max": 1e-5, PROBABILITIES + "mean": 1e-6}, Tolerance(max=1e-4))
+    with pytest.raises(RunStopped, match=sentence):
+        check_probabilities({PROBABILITIES + name: value for name, value in seen.items()}, Tolerance(max=1e-4))
+
+
+def test_users_come_in_the_same_order_again_and_after_any_resume(tmp_path):
+    """Through verl's own sampler and loader; three steps make an epoch, so that the third and sixth resume are at its end."""
+    import pyarrow
+    import pyarrow.parquet
+    import torch
+    from torchdata.stateful_dataloader import StatefulDataLoader
+    from verl.trainer.ppo.utils import create_rl_sampler
+    from verl.utils.dataset.rl_dataset import collate_fn
+
+    from alignxplore.rl.dataset import StreamingDataset
+
+    item = {"query": None, "chosen": "a", "rejected": "b"}
+    table = pyarrow.Table.from_pylist([{"user": f"u{i}", "history": [item] * 3, "positions": [1, 2]} for i in range(12)])
+    pyarrow.parquet.write_table(table, tmp_path / "users.parquet")
+    data = OmegaConf.create({"shuffle": True, "seed": 7, "sampler": None, "train_batch_size": 4})
+
+    def steps(count, state=None, seed=7):
+        users = StreamingDataset(str(tmp_path / "users.parquet"))
+        sampler = create_rl_sampler(OmegaConf.merge(data, {"seed": seed}), users)
+        loader = StatefulDataLoader(users, batch_size=4, drop_last=True, collate_fn=collate_fn, sampler=sampler)
+        if state:
+            loader.load_state_dict(state)
+        fetch = StreamingTrainer.__new__(StreamingTrainer)
+        fetch.train_dataloader, fetch.train_dataloader_it = loader, None
+        seen = []
+        for _ in range(count):
+            seen.append([row["user"] for row in fetch._fetch_one_gen_batch()["extra_info"]])
+            torch.save(loader.state_dict(), tmp_path / "data.pt")
+        return seen, torch.load(tmp_path / "data.pt", weights_only=False)
+
+    whole, _ = steps(8)
+    assert steps(8)[0] == whole and steps(8, seed=8)[0] != whole
+    assert sorted(sum(whole[:3], [])) == sorted(f"u{i}" for i in range(12)) and whole[:3] != whole[3:6]
+    for cut in range(1, 8):
+        first, state = steps(cut)
+        assert first + steps(8 - cut, state)[0] == whole, f"resumed after step {cut}"
