@@ -61,6 +61,8 @@ class EvaluationArguments:
         "help": "how the downstream models answer: plain (a letter, read from its probability), or, for models that reason first, think, r1, "
                 "answer or harmony (gpt-oss): free form; NAME=FORMAT for one of them"})
     answer_tokens: int | None = field(default=None, metadata={"help": "new tokens of a free answer; default: 16, where the model reasons 2,048"})
+    published: list[str] = field(default_factory=list, metadata={
+        "help": "rows of the published tables to put beside ours, as OURS='THEIRS', e.g. ours=AlignXplore+ (hub models are recognised)"})
     bounds: str | None = field(default=None, metadata={"help": "world.json of a simulated world: adds chance and best possible"})
     max_model_len: int = field(default=16384, metadata={"help": "window of downstream models served here"})
     seed: int = field(default=0, metadata={"help": "seed of drawn orders and sampled answers"})
@@ -171,6 +173,8 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
     scores = [row for protocol in arguments.protocol for benchmark in benchmarks.values()
               for cell in cells.of_cues(benchmark, arguments.cues, protocol, arguments.orders, arguments.seed)
               for row in score_rows(cell, "none", protocol, [])]
+    policies = {cell.policy: cell.made_by["identity"] for cell in cell_list if cell.made_by and cell.made_by["policy"] == cell.policy}
+    report.published_names(arguments.published, {}, policies)  # a name that is not there is better known now
     identities = {}
     specs = [ModelSpec.parse(text) for text in arguments.judge]
     forms = choose("judge_format", arguments.judge_format, [spec.name for spec in specs])
@@ -186,7 +190,7 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
         rows += report.bound_rows(Path(arguments.bounds), benchmarks.values())
     out = Path(arguments.report or arguments.out)
     write_jsonl(out / "scores.jsonl", scores)
-    write_json(out / "run.json", report.provenance(arguments, benchmarks, prompts, identities))
+    write_json(out / "run.json", report.provenance(arguments, benchmarks, prompts, identities, policies))
     write_json(out / "results.json", rows)
     return rows
 

@@ -1,0 +1,162 @@
+"""The tables of a report, laid out from the rows of results.json and scores.jsonl. Used by report.py and robustness.py.
+
+    compact    one benchmark: policies down, settings and downstream models across
+    wide       as in the paper: policies down, benchmarks across, the published row and the difference below ours
+    details    everything known of each number: n, format, coverage, seeds, orders
+    paired     two policies on the same rows
+"""
+
+import itertools
+from collections import defaultdict
+
+import numpy as np
+from paper import NOT_COMPARABLE, Paper
+from results import clusters_of, values_by_record
+from tables import MISSING, Table, cell_text, label, percent, points
+
+from alignxplore.datasets import DATASETS
+from alignxplore.statistics import Paired, paired
+
+SETTINGS = ("none", "direct", "full", "streaming")  # the order of rows; "none" reads nothing of the user's
+ALL_PAIRS = 4  # with more policies than this in a table only the pairs with the last one are tested
+
+
+def family(benchmark: str) -> str | None:
+    """Which wide table a benchmark belongs to; None: in none (a disturbed copy, see robustness.py)."""
+    if "~" in benchmark:
+        return "cross-task" if "~to~" in benchmark else None
+    return "main" if benchmark in DATASETS and DATASETS[benchmark].column else "other"
+
+
+def compact(rows: list[dict], benchmark: str, protocol: str) -> Table:
+    """Rows = policies in order; columns = setting under each judge, then n, format and coverage (their worst cell)."""
+    mine = [row for row in rows if row["benchmark"] == benchmark and row["protocol"] == protocol]
+    judges = list(dict.fromkeys(row["judge"] for row in mine if row["judge"] != "none"))
+    settings = [s for s in ("full", "streaming") if any(row["setting"] == s for row in mine)]
+    cells = {(row["policy"], row["setting"], row["judge"]): row for row in mine}
+    head = ["policy", *(f"{setting}, {judge}" for judge in judges for setting in settings or [""]), "n", "bad format %", "coverage %"]
+    body = []
+    for policy in dict.fromkeys(row["policy"] for row in mine):
+        found = [row for row in mine if row["policy"] == policy]
+        line = [f"{policy} reads the history (direct)" if found[0]["setting"] == "direct" else policy]
+        for judge, setting in itertools.product(judges, settings or [""]):
+            row = cells.get((policy, setting, judge))
+            if row is None and setting == (settings or [""])[0]:  # a setting of its own stands in the first column of its judge
+                row = next((r for r in found if r["setting"] not in settings and r["judge"] in (judge, "none")), None)
+            line.append(cell_text(row))
+        spread = sorted({row["n"] for row in found})
+        line += ["–".join(map(str, dict.fromkeys((spread[0], spread[-1])))), percent(max(row["bad_format"] for row in found)),
+                 percent(min(row["coverage"] for row in found))]
+        body.append(line)
+    return Table(f"{benchmark}_{protocol}", f"{label(benchmark)}, protocol {protocol}", head, body)
+
+
+def details(rows: list[dict], protocol: str) -> Table:
+    """One line a number."""
+    head = ["policy", "setting", "benchmark", "judge", "n", "clusters", "accuracy %", "well-formed only %", "bad format %", "parse failures %",
+            "coverage %", "mean P(chosen) %", "AUC %", "flips %", "seeds"]
+    body = [[row["policy"], row["setting"], label(row["benchmark"]), row["judge"], str(row["n"]), str(row.get("clusters", MISSING)),
+             cell_text(row), *(percent(row.get(key)) for key in ("accuracy_well_formed", "bad_format", "parse_failures", "coverage", "mean_p", "auc",
+                                                                 "flip_rate")),
+             " ".join(map(str, row.get("seeds", ()))) or MISSING]
+            for row in rows if row["protocol"] == protocol]
+    return Table(f"details_{protocol}", f"Every number, protocol {protocol}", head, body)
+
+
+def wide(rows: list[dict], run: dict, kind: str, judge: str, protocol: str, paper: Paper) -> Table | None:
+    """The paper's layout for one downstream model; None where there is nothing of this family."""
+    mine = [row for row in rows if family(row["benchmark"]) == kind and row["protocol"] == protocol and row["judge"] in (judge, "none")
+            and row["setting"] in SETTINGS]
+    found = list(dict.fromkeys(row["benchmark"] for row in mine))
+    columns = [name for name in DATASETS if name in found] + [name for name in found if name not in DATASETS]
+    if not columns or kind == "other" and len(columns) < 2:
+        return None
+    names, reasons, shown = run.get("published_names", {}), {}, set()
+    downstream = names.get("judges", {}).get(judge)
+    lines: dict[tuple[str, str], dict[str, dict]] = defaultdict(dict)
+    for row in sorted(mine, key=lambda row: SETTINGS.index(row["setting"])):
+        lines[row["setting"], row["policy"]][row["benchmark"]] = row
+    body = []
+    for (setting, policy), cells in lines.items():
+        body.append([policy, setting, *(cell_text(cells.get(name)) for name in columns),
+                     _average([cells[name]["accuracy"] if name in cells else None for name in columns]),
+                     percent(max(row["bad_format"] for row in cells.values())), percent(max(row["parse_failures"] for row in cells.values())),
+                     percent(min(row["coverage"] for row in cells.values())), str(max(len(row.get("seeds", ())) for row in cells.values()))])
+        model = downstream if setting == "direct" and policy == judge else names.get("policies", {}).get(policy)
+        published = paper.row(setting, model, downstream) or paper.row(setting, model, model)
+        if any(name in published for name in columns):
+            shown.add((setting, model))
+            body.append(_published(model, setting, published, columns))
+            body.append(_differences(cells, published, columns, run, paper, reasons))
+    for setting, model in paper.downstream_rows(downstream) if kind == "main" else ():
+        if (setting, model) not in shown:
+            body.append(_published(f"{model} (not run here)", setting, paper.row(setting, model, downstream), columns))
+    head = ["policy", "setting", *(f"{label(name)} (n = {run['benchmarks'].get(name, {}).get('n', MISSING)})" for name in columns), "average",
+            "bad format %", "parse failures %", "coverage %", "seeds"]
+    note = " ".join([f"{NOT_COMPARABLE.capitalize()}: " + "; ".join(reasons) + "."] if reasons else [])
+    title = f"{ {'main': 'Benchmarks', 'cross-task': 'Across tasks', 'other': 'Benchmarks'}[kind]}: downstream model {judge}, protocol {protocol}"
+    return Table(f"{kind}_{judge}_{protocol}", title, head, body, note)
+
+
+def _average(values: list[float | None]) -> str:
+    """Computed from the cells; missing as soon as one of them is."""
+    return MISSING if None in values else percent(float(np.mean(values)))
+
+
+def _published(model: str, setting: str, published: dict[str, float], columns: list[str]) -> list[str]:
+    values = [published.get(name) for name in columns]
+    return [f"published: {model}", setting, *map(percent, values), _average(values)] + [MISSING] * 4
+
+
+def _differences(cells: dict[str, dict], published: dict[str, float], columns: list[str], run: dict, paper: Paper, reasons: dict) -> list[str]:
+    line = ["ours − published", ""]
+    for name in columns:
+        row = cells.get(name)
+        if row is None or row["accuracy"] is None or name not in published:
+            line.append(MISSING)
+        elif reason := paper.why_not(row, run["benchmarks"].get(name, {})):
+            reasons[reason] = True
+            line.append(NOT_COMPARABLE)
+        else:
+            line.append(paper.difference(row, published[name]))
+    return line + [MISSING] * 5
+
+
+def published_cross_task(paper: Paper) -> Table:
+    """The published rows across tasks, beside which nothing of ours can be put."""
+    columns = ["selection to recommendation", "recommendation to selection"]
+    body = [[model, *(percent(scores.get(name)) for name in columns), _average([scores.get(name) for name in columns])]
+            for (_, model, _), scores in paper.rows.items() if columns[0] in scores]
+    note = "Its 1,000 users, whom both tasks share, are not public: no row of ours can be compared with these."
+    return Table("published_cross_task", "Across tasks as published (full history)", ["model", *columns, "average"], body, note)
+
+
+def compare(a: list[dict], b: list[dict]) -> Paired | None:
+    """Score rows of two policies → the paired test of b − a on the records they share; None if they share none."""
+    left, right = values_by_record(a), values_by_record(b)
+    records = [record for record in left if record in right]
+    return paired([right[r] for r in records], [left[r] for r in records], clusters_of(a, records)) if records else None
+
+
+def compared(test: Paired) -> list[str]:
+    """n, difference, interval and p as shown in tables."""
+    return [str(test.n), points(test.difference), f"[{points(test.low)}, {points(test.high)}]", f"{test.p_value:.4f}"]
+
+
+def paired_tests(scores: list[dict], protocol: str) -> Table | None:
+    """Every two policies on the same records, setting and judge (of many policies only the pairs with the last one)."""
+    groups: dict[tuple, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
+    for row in scores:
+        if row["protocol"] == protocol and row["setting"] in ("full", "streaming"):
+            groups[row["benchmark"], row["judge"], row["setting"]][row["policy"]].append(row)
+    body = []
+    for (benchmark, judge, setting), policies in groups.items():
+        last = [name for name in policies if not name.startswith("other user's")][-1:]
+        for a, b in itertools.combinations(policies, 2):
+            if len(policies) <= ALL_PAIRS or a in last or b in last:
+                test = compare(policies[a], policies[b])
+                if test is not None:
+                    body.append([label(benchmark), judge, setting, f"{b} − {a}", *compared(test)])
+    head = ["benchmark", "judge", "setting", "comparison", "n", "difference", "95 % CI", "p"]
+    note = "Differences are in points; p is of a cluster sign-flip test. Any two rows: eval/compare.py."
+    return Table(f"paired_{protocol}", f"Paired comparisons, protocol {protocol}", head, body, note) if body else None

@@ -1,0 +1,90 @@
+"""The published numbers beside ours, and when a difference between them means anything. Used by report.py.
+
+A difference is printed only for protocol `paper` on a benchmark of the published tables with all of its rows; everything else is
+"not comparable", and the reason is said. The published rows are in figures/paper_results.json; the number of rows behind each is
+inferred from the printed digits, so the interval of a difference takes both samples into account.
+"""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+from tables import points
+
+from alignxplore.statistics import Estimate, two_sample_interval
+
+PATH = Path(__file__).parents[1] / "figures" / "paper_results.json"
+NOT_COMPARABLE = "not comparable"
+SLACK = 0.002  # of the rows: two of Amazon's 3,000 seem to be missing from the published 2,998
+# Names of the published rows by hub id; (policy that writes summaries, downstream model).
+HUB_IDS = {
+    "Qwen/Qwen3-8B": ("Qwen3-8B (thinking)", "Qwen3-8B (non-thinking)"),
+    "Qwen/Qwen3-32B": ("Qwen3-32B (thinking)", None),
+    "openai/gpt-oss-20b": ("GPT-OSS-20B", "GPT-OSS-20B"),
+    "Qwen/Qwen2.5-7B-Instruct": (None, "Qwen2.5-7B-Instruct"),
+    "deepseek-ai/DeepSeek-R1": ("DeepSeek-R1-671B", None),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": ("DS-R1-Distill-Qwen-7B", None),
+    "VanillaH1/AlignXplore-Plus": ("AlignXplore+", None),
+}
+
+
+class Paper:
+    """The published tables."""
+
+    def __init__(self, path: Path = PATH):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        self.sizes: dict[str, int | None] = content["rows"]
+        self.rows: dict[tuple[str, str, str | None], dict[str, float]] = defaultdict(dict)
+        for cell in content["scores"]:
+            self.rows[cell["setting"], cell["model"], cell["downstream"]][cell["benchmark"]] = cell["score"] / 100
+        self.names = {name for _, model, downstream in self.rows for name in (model, downstream) if name}
+
+    def match(self, name: str, identity: str, given: dict[str, str], judge: bool = False) -> str | None:
+        """The published name of one of our models: as given on the command line, by its own name, or by its hub id.
+
+        Args:
+            identity: hub id with @revision, or the fingerprint of a folder (which says nothing about the name).
+            given: our name → published name.
+
+        Raises:
+            ValueError: a given name that the published tables do not have.
+        """
+        if name in given:
+            if given[name] not in self.names:
+                raise ValueError(f"no row '{given[name]}' in the published tables; there are: {', '.join(sorted(self.names))}")
+            return given[name]
+        return name if name in self.names else HUB_IDS.get(identity.partition("@")[0], (None, None))[judge]
+
+    def row(self, setting: str, model: str | None, downstream: str | None) -> dict[str, float]:
+        """Benchmark → published accuracy; empty if there is no such row."""
+        return self.rows.get((setting, model, downstream), {}) if model and downstream else {}
+
+    def downstream_rows(self, downstream: str | None) -> list[tuple[str, str]]:
+        """(setting, model) of all published rows that this downstream model read."""
+        return [(setting, model) for setting, model, reader in self.rows if reader == downstream and downstream]
+
+    def why_not(self, row: dict, about: dict) -> str | None:
+        """Why a row of ours cannot be compared with the published one; None if it can.
+
+        Args:
+            row: a row of results.json.
+            about: what run.json says of its benchmark.
+        """
+        if row["protocol"] != "paper":
+            return "the published numbers are of protocol paper"
+        if row["benchmark"] not in self.sizes:
+            return f"{row['benchmark']} is not in the published tables"
+        size = self.sizes[row["benchmark"]]
+        if size is None:
+            return f"how many rows of {row['benchmark']} were used is not published"
+        if about.get("negatives") not in (None, "published"):
+            return f"{row['benchmark']} was built with other negatives ({about['negatives']})"
+        if abs(row["n"] - size) > SLACK * size:
+            return f"{row['benchmark']} has n = {row['n']}, the published table {size}"
+        return None if row["ci_low"] is not None else "no interval"
+
+    def difference(self, row: dict, published: float) -> str:
+        """Ours less theirs in points, with the 95 % interval of two samples."""
+        ours = Estimate(row["accuracy"], row["ci_low"], row["ci_high"], row["n"], row.get("clusters", row["n"]))
+        middle, low, high = two_sample_interval(ours, published, self.sizes[row["benchmark"]])
+        return f"{points(middle)} [{points(low)}, {points(high)}]"

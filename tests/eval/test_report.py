@@ -1,0 +1,157 @@
+"""The tables: what stands in them, what is missing, and when a difference from the published numbers may be printed."""
+
+import csv
+import json
+import random
+
+import layouts
+import pytest
+import report
+from paper import NOT_COMPARABLE, Paper
+from results import result_rows
+from tables import MISSING, Table, cell_text, csv_text, label, latex, markdown
+
+from alignxplore.records import write_json, write_jsonl
+
+JUDGE = "Qwen3-8B (non-thinking)"
+
+
+def scores(policy: str, benchmark: str, n: int, share: float, *, setting="full", judge="qwen", protocol="paper", seeds=(0,)) -> list[dict]:
+    """`n` records, one person each, of which a share is right."""
+    rng = random.Random(f"{policy} {benchmark} {setting}")
+    return [{"policy": policy, "setting": setting, "benchmark": benchmark, "judge": judge, "protocol": protocol, "seed": seed,
+             "record": f"r{i}", "user": f"u{i}", "target": f"t{i}", "value": float(rng.random() < share), "outcome": "ok"}
+            for seed in seeds for i in range(n)]
+
+
+def run_of(names: dict | None = None, **sizes: int) -> dict:
+    return {"benchmarks": {name: {"n": n, "target_in_history": 0, "negatives": None} for name, n in sizes.items()}, "judges": {"qwen": "x"},
+            "policies": {}, "versions": {}, "commit": None, "prompt_hashes": {},
+            "published_names": names or {"judges": {"qwen": JUDGE}, "policies": {"ours": "AlignXplore+"}}}
+
+
+def column(table: Table, name: str, policy: str) -> str:
+    place = next(i for i, head in enumerate(table.head) if head.startswith(name))
+    return next(line[place] for line in table.body if line[0] == policy)
+
+
+def after(table: Table, policy: str) -> list[list[str]]:
+    place = next(i for i, line in enumerate(table.body) if line[0] == policy)
+    return table.body[place + 1 : place + 3]
+
+
+def test_a_full_row_of_protocol_paper_stands_beside_the_published_one_with_the_difference():
+    rows = result_rows(scores("ours", "friendly_unfriendly", 600, 0.9))
+    table = layouts.wide(rows, run_of(friendly_unfriendly=600), "main", "qwen", "paper", Paper())
+    published, difference = after(table, "ours")
+    assert published[:3] == ["published: AlignXplore+", "full", "86.33"]
+    ours = 100 * rows[0]["accuracy"]
+    assert difference[2].startswith(f"{ours - 86.33:+.2f} [") and NOT_COMPARABLE not in " ".join(difference)
+    low, high = (float(x.replace("−", "-")) for x in difference[2].split("[")[1].rstrip("]").split(", "))
+    assert low < ours - 86.33 < high and high - low == pytest.approx(2 * 1.96 * 100 * (0.09 / 600 + 0.8633 * 0.1367 / 600) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("benchmark, n, protocol, negatives, reason", [
+    ("friendly_unfriendly", 600, "choice", None, "protocol paper"),
+    ("friendly_unfriendly", 200, "paper", None, "n = 200, the published table 600"),
+    ("friendly_unfriendly", 600, "paper", "matched", "other negatives (matched)"),
+    ("hicupid", 600, "paper", None, "is not published"),
+])
+def test_anything_else_is_not_comparable_and_says_why(benchmark, n, protocol, negatives, reason):
+    rows = result_rows(scores("ours", benchmark, n, 0.9, protocol=protocol))
+    run = run_of(**{benchmark: n})
+    run["benchmarks"][benchmark]["negatives"] = negatives
+    table = layouts.wide(rows, run, "main", "qwen", protocol, Paper())
+    assert after(table, "ours")[1][2] == NOT_COMPARABLE and reason in table.note
+
+
+def test_amazon_may_have_its_two_more_rows():
+    row = result_rows(scores("ours", "amazon", 3000, 0.8))[0]
+    assert Paper().why_not(row, {}) is None
+    assert Paper().why_not(row | {"n": 2900}, {}) is not None
+
+
+def test_an_unknown_downstream_model_has_no_published_rows_beside_it():
+    rows = result_rows(scores("ours", "mind", 50, 0.9))
+    run = run_of({"judges": {"qwen": None}, "policies": {"ours": "AlignXplore+"}}, mind=50)
+    assert [line[0] for line in layouts.wide(rows, run, "main", "qwen", "paper", Paper()).body] == ["ours"]
+
+
+def test_published_rows_that_were_not_run_are_there_and_ours_is_missing_not_zero():
+    rows = result_rows(scores("ours", "mind", 50, 0.9) + scores("base", "amazon", 50, 0.5))
+    table = layouts.wide(rows, run_of(mind=50, amazon=50), "main", "qwen", "paper", Paper())
+    names = [line[0] for line in table.body]
+    assert "published: DeepSeek-R1-671B (not run here)" in names and "published: AlignXplore+ (not run here)" in names  # streaming
+    assert column(table, "Amazon", "ours") == MISSING == column(table, "average", "ours")
+    assert [head.split(" (")[0] for head in table.head[2:4]] == ["MIND", "Amazon"]
+
+
+def test_the_average_is_that_of_the_cells():
+    rows = result_rows(scores("ours", "mind", 50, 0.9) + scores("ours", "amazon", 50, 0.5))
+    table = layouts.wide(rows, run_of(mind=50, amazon=50), "main", "qwen", "paper", Paper())
+    assert column(table, "average", "ours") == f"{100 * (rows[0]['accuracy'] + rows[1]['accuracy']) / 2:.2f}"
+    assert after(table, "ours")[0][4] == f"{(71.36 + 86.39) / 2:.2f}"
+
+
+def test_names_are_matched_by_hand_by_name_and_by_hub_id():
+    paper = Paper()
+    assert paper.match("ours", "0123abcd", {"ours": "AlignXplore+"}) == "AlignXplore+"
+    assert paper.match("GPT-OSS-20B", "http://host/v1@main", {}) == "GPT-OSS-20B"
+    assert paper.match("q", "Qwen/Qwen3-8B@main", {}) == "Qwen3-8B (thinking)" and paper.match("q", "Qwen/Qwen3-8B@main", {}, judge=True) == JUDGE
+    assert paper.match("ours", "0123abcd", {}) is None
+    with pytest.raises(ValueError, match=r"no row 'AlignXplore\+\+'.*AlignXplore\+,"):
+        paper.match("ours", "x", {"ours": "AlignXplore++"})
+
+
+def test_several_generation_seeds_show_their_spread():
+    rows = result_rows([row | {"value": float(row["seed"])} for row in scores("ours", "mind", 10, 0.5, seeds=(0, 1))])
+    assert rows[0]["seeds"] == [0, 1] and rows[0]["n"] == 10
+    assert cell_text(rows[0]).startswith("50.00 ± 70.71 [")
+    assert cell_text(None) == MISSING == cell_text(rows[0] | {"accuracy": None})
+
+
+def test_labels_of_benchmarks_and_variants():
+    assert [label(x) for x in ("student_phd", "mind~swapped20", "world_films~to~mind")] == ["Expertise", "MIND, swapped20", "world_films → MIND"]
+    assert [layouts.family(x) for x in ("mind", "mind~swapped20", "a~to~b", "world_films")] == ["main", None, "cross-task", "other"]
+
+
+def test_only_pairs_with_the_last_policy_where_there_are_many():
+    rows = [row for policy in "abcde" for row in scores(policy, "mind", 12, 0.5)]
+    comparisons = [line[3] for line in layouts.paired_tests(rows, "paper").body]
+    assert comparisons == ["e − a", "e − b", "e − c", "e − d"]
+    assert len(layouts.paired_tests([row for row in rows if row["policy"] in "abc"], "paper").body) == 3
+
+
+def test_every_form_of_a_table_holds_every_cell_and_is_not_broken_by_its_texts():
+    table = Table("t", "A | title", ["policy", "a_b"], [["x|y & 50 %", "1.00 ± 2 → −3"], ["$p_0~{z}^2$", MISSING]], "one note")
+    assert markdown(table).count("\n| ") == 4 and r"x\|y" in markdown(table) and markdown(table).endswith("one note")
+    text = latex(table)
+    assert r"x|y \& 50 \% & 1.00 $\pm$ 2 $\rightarrow$ $-$3 \\" in text and r"\$p\_0\textasciitilde{}\{z\}\textasciicircum{}2\$" in text
+    assert list(csv.reader(csv_text(table).splitlines())) == [table.head, *table.body]
+
+
+def test_a_report_is_written_from_files_alone(tmp_path):
+    rows = [row for policy in ("base", "ours") for name in ("mind", "student_phd") for row in scores(policy, name, 20, 0.6)]
+    rows += scores("longer", "mind", 20, 0.5, setting="none", judge="none")
+    write_jsonl(tmp_path / "scores.jsonl", rows)
+    write_json(tmp_path / "results.json", result_rows(rows))
+    write_json(tmp_path / "run.json", run_of(mind=20, student_phd=20))
+    shown = report.write(tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert shown in text and "published: AlignXplore+" in shown and "longer" in shown
+    assert "Paired comparisons" in text and "Every number" in text and "Commit unknown" in text
+    tables = {path.stem for path in tmp_path.glob("table_*.tex")}
+    assert {"table_main_qwen_paper", "table_mind_paper", "table_details_paper", "table_paired_paper"} <= tables
+    assert tables == {path.stem for path in tmp_path.glob("table_*.csv")}
+    with (tmp_path / "results.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(json.loads((tmp_path / "results.json").read_text())) == 5
+
+
+def test_cross_task_rows_stand_beside_what_was_published_and_are_not_compared(tmp_path):
+    rows = [row for name in ("a~to~b", "b~to~a") for row in scores("ours", name, 20, 0.6)]
+    write_jsonl(tmp_path / "scores.jsonl", rows)
+    write_json(tmp_path / "results.json", result_rows(rows))
+    write_json(tmp_path / "run.json", run_of(**{"a~to~b": 20, "b~to~a": 20}))
+    shown = report.write(tmp_path)
+    assert "a → b (n = 20)" in shown and "are not public" in shown
+    assert "| AlignXplore+ | 74.90 | 51.10 | 63.00 |" in shown and "| TALLRec | 49.90 | 49.80 | 49.85 |" in shown
