@@ -129,6 +129,7 @@ class Judge:
 
     form = "plain"  # of its answers in protocol `paper`
     answer_tokens = 16  # of such an answer, at most
+    direct_purpose = "direct"  # template of the direct setting
 
     def __init__(self, endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, *, orders: str = "both",
                  seed: int = 0):
@@ -154,7 +155,15 @@ class Judge:
         """The same with the raw history in the prompt (the direct setting)."""
         return await self._both(lambda a, b: self.prompts.direct(history, item.query, a, b), item, key)
 
-    async def check(self, questions: Sequence[tuple[str | None, Interaction]]) -> float:
+    def direct_messages(self, history: Sequence[Interaction], item: Interaction) -> Messages:
+        """A prompt of the direct setting, as long as any that is asked about this item."""
+        return self.prompts.direct(history, item.query, item.chosen, item.rejected)
+
+    def sample_messages(self, known: Any, item: Interaction) -> Messages:
+        """A prompt for `check`; `known` is what this kind of judge reads (here a summary)."""
+        return self.prompts.judge(known, item.query, item.chosen, item.rejected)
+
+    async def check(self, questions: Sequence[tuple[Any, Interaction]]) -> float:
         """Refuse a model that does not answer with a letter. Returns the mean mass on the two letters.
 
         Raises:
@@ -162,7 +171,7 @@ class Judge:
         """
         if not questions or any(item.rejected is None for _, item in questions):
             raise ValueError("a judge is checked on at least one interaction, each with an alternative")
-        messages = [self.prompts.judge(summary, item.query, item.chosen, item.rejected) for summary, item in questions]
+        messages = [self.sample_messages(known, item) for known, item in questions]
         tops = await asyncio.gather(*(self._ask(m, {"top_logprobs": 20}) for m in messages))
         self._reads_ids = await self._probe(messages[0])
         mass = sum(sum(math.exp(top[i]) for i in self.letters.tokens if i in top) for top in tops) / len(tops)
@@ -215,12 +224,15 @@ class Judge:
             return False
         return all(i in read for i in self.letters.tokens)
 
+    def opened(self, messages: Messages) -> dict:
+        """The request up to the position that is read: the answer, begun."""
+        return {"messages": [*messages, {"role": "assistant", "content": self.letters.prefill}], "add_generation_prompt": False,
+                "continue_final_message": True, "chat_template_kwargs": {"enable_thinking": False}}
+
     async def _ask(self, messages: Messages, how: dict) -> dict[int, float]:
         """Log-probabilities by token id at the letter's position."""
         reply = await self.endpoint.chat(
-            [*messages, {"role": "assistant", "content": self.letters.prefill}],
-            add_generation_prompt=False, continue_final_message=True, chat_template_kwargs={"enable_thinking": False},
-            max_tokens=1, temperature=0, logprobs=True, return_tokens_as_token_ids=True, **how,
+            **self.opened(messages), max_tokens=1, temperature=0, logprobs=True, return_tokens_as_token_ids=True, **how,
         )
         try:
             entries = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]

@@ -51,6 +51,9 @@ class ModelSpec:
             target, _, revision = target.partition("@")
             if target.startswith((".", "/", "~")) or target.count("/") > 1:
                 raise FileNotFoundError(f"'{target}': no such model folder (for --model {text})")
+        if (Path(target) / "adapter_config.json").is_file():
+            raise FileNotFoundError(f"'{target}' holds a LoRA adapter and not a model; merge it into its base first: "
+                                    f"python sft/merge_adapter.py --adapter {target} --output {target.rstrip('/')}_merged")
         return cls(name.partition("@")[0], target, revision or None, tokenizer or None)
 
     @property

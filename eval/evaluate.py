@@ -31,10 +31,12 @@ from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import UserRecord, write_json, write_jsonl
 from alignxplore.summarize import count_tokens
 from alignxplore.work import run_units
+from alignxplore.yes_no import YesNoJudge
 
 log = logging.getLogger("evaluate")
 PROTOCOLS = ("choice", "paper")
 CHECK_ROWS = 8
+YES_NO = "yes_no"
 
 
 @dataclass
@@ -59,7 +61,7 @@ class EvaluationArguments:
     limit: int | None = field(default=None, metadata={"help": "users per benchmark; use the value given to gen_preference.py"})
     judge_format: list[str] = field(default_factory=lambda: ["plain"], metadata={
         "help": "how the downstream models answer: plain (a letter, read from its probability), or, for models that reason first, think, r1, "
-                "answer or harmony (gpt-oss): free form; NAME=FORMAT for one of them"})
+                "answer or harmony (gpt-oss): free form; yes_no for a TALLRec model, which reads histories only; NAME=FORMAT for one of them"})
     answer_tokens: int | None = field(default=None, metadata={"help": "new tokens of a free answer; default: 16, where the model reasons 2,048"})
     published: list[str] = field(default_factory=list, metadata={
         "help": "rows of the published tables to put beside ours, as OURS='THEIRS', e.g. ours=AlignXplore+ (hub models are recognised)"})
@@ -92,7 +94,7 @@ def questions(cell_list: list[cells.Cell]) -> Iterator[Asked]:
 
 def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArguments, asked: Asked) -> str:
     """Id of a judgement; changes with the judge, its prompt, the protocol and the summary."""
-    purpose = "direct" if asked.question.history is not None else "judge"
+    purpose = judge.direct_purpose if asked.question.history is not None else "judge"
     how = {"name": protocol, "seed": arguments.seed} | ({"orders": arguments.orders} if protocol == "choice" else {})
     if protocol == "paper" or judge.form != "plain":
         how |= {"format": judge.form, "tokens": judge.answer_tokens}
@@ -110,7 +112,8 @@ async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked
             return Judgement(REFUSED, error=str(error)).row()
         history, seen = fitted.interactions, {"dropped": fitted.dropped}
     if protocol == "paper":
-        answer = await ask_paper(judge, asked.summary, record.target, record.id, history)
+        answer = await (judge.select(history, record.target, record.id) if isinstance(judge, YesNoJudge) else
+                        ask_paper(judge, asked.summary, record.target, record.id, history))
         return {"status": answer.status, "letter": answer.chosen_letter, "selection": answer.selection, "error": answer.error} | seen
     if history is None:
         return (await judge.score(asked.summary, record.target, record.id)).row()
@@ -118,15 +121,15 @@ async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked
 
 
 def _direct_tokens(judge: Judge, record: UserRecord, history: list) -> int:
-    target = record.target
-    return count_tokens(judge.tokenizer, judge.prompts.direct(history, target.query, target.chosen, target.rejected),
-                        FORMATS[judge.form].reasons)
+    return count_tokens(judge.tokenizer, judge.direct_messages(history, record.target), FORMATS[judge.form].reasons)
 
 
 def make_judge(arguments: EvaluationArguments, model: Model, form: str) -> Judge:
     """The judge of a downstream model that answers in the given format."""
     prompts, options = PromptSet(arguments.prompt_set), {"orders": arguments.orders, "seed": arguments.seed}
-    if FORMATS[form].reasons:
+    if form == YES_NO:
+        judge = YesNoJudge(model.endpoint, model.tokenizer, prompts, seed=arguments.seed)
+    elif FORMATS[form].reasons:
         judge = ReasoningJudge(model.endpoint, model.tokenizer, prompts, form, **options)
     else:
         judge = Judge(model.endpoint, model.tokenizer, prompts, **options)
@@ -136,7 +139,10 @@ def make_judge(arguments: EvaluationArguments, model: Model, form: str) -> Judge
 
 async def judge_all(arguments: EvaluationArguments, judge: Judge, identity: str, cell_list: list[cells.Cell]) -> list[dict]:
     """Ask one downstream model everything that is missing; returns the score rows of all cells."""
-    sample = [(asked.summary, asked.question.record.target) for asked in questions(cell_list) if asked.question.history is None]
+    if isinstance(judge, YesNoJudge):
+        sample = [(asked.question.history, asked.question.record.target) for asked in questions(cell_list)]
+    else:
+        sample = [(asked.summary, asked.question.record.target) for asked in questions(cell_list) if asked.question.history is None]
     mass = await judge.check(sample[:CHECK_ROWS] or [(None, q.record.target) for q in cell_list[0].questions[:CHECK_ROWS]])
     log.info("%s: answers with a letter (%s %.3f)", judge.name, "share of readable answers" if FORMATS[judge.form].reasons else "mass", mass)
     scores = []
@@ -182,8 +188,9 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
         serve_arguments = ["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()]
         async with open_model(spec, log_folder=Path(arguments.out) / "logs", arguments=serve_arguments,
                               api_key_env=arguments.api_key_env, concurrency=arguments.concurrency) as model:
-            direct = [cells.of_histories(spec.name, b) for b in benchmarks.values()] if arguments.direct else []
-            scores += await judge_all(arguments, make_judge(arguments, model, forms[spec.name]), model.identity, cell_list + direct)
+            direct = [cells.of_histories(spec.name, b) for b in benchmarks.values()] if arguments.direct or forms[spec.name] == YES_NO else []
+            read = direct if forms[spec.name] == YES_NO else cell_list + direct
+            scores += await judge_all(arguments, make_judge(arguments, model, forms[spec.name]), model.identity, read)
             identities[spec.name] = model.identity
     rows = result_rows(scores)
     if arguments.bounds:
@@ -202,8 +209,8 @@ def main() -> None:
         parser.error(f"--protocol: unknown {', '.join(sorted(unknown))}; choose from {', '.join(PROTOCOLS)}")
     if unknown := set(arguments.cues) - set(BASELINES):
         parser.error(f"--cues: unknown {', '.join(sorted(unknown))}; choose from {', '.join(BASELINES)}")
-    if unknown := {value.rpartition("=")[2] for value in arguments.judge_format} - set(FORMATS):
-        parser.error(f"--judge_format: unknown {', '.join(sorted(unknown))}; choose from {', '.join(FORMATS)}")
+    if unknown := {value.rpartition("=")[2] for value in arguments.judge_format} - {*FORMATS, YES_NO}:
+        parser.error(f"--judge_format: unknown {', '.join(sorted(unknown))}; choose from {', '.join((*FORMATS, YES_NO))}")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with RunLock(arguments.out):
         asyncio.run(evaluate(arguments))

@@ -16,9 +16,9 @@ from alignxplore.history import Fitted, HistoryError, fit, split_stages
 from alignxplore.journal import TRANSPORT_ERROR
 from alignxplore.judge import Judge, Judgement
 from alignxplore.models import Model
-from alignxplore.prompts import Answer, Messages, PromptSet, parse_answer
+from alignxplore.prompts import Answer, Messages, PromptSet, answer_text, parse_answer
 from alignxplore.records import Interaction, content_hash, hash_seed
-from alignxplore.summarize import Sampling, answer_text, count_tokens
+from alignxplore.summarize import Sampling, count_tokens
 
 T = TypeVar("T")
 DONE = "done"

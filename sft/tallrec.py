@@ -2,6 +2,8 @@
 
     python tallrec.py --data train_users.jsonl --output tallrec.jsonl --per_user 2
     bash sft.sh --config configs/tallrec_qwen3_8b.yaml --train_data tallrec.jsonl
+    python merge_adapter.py --adapter outputs/tallrec --output outputs/tallrec_merged
+    python ../eval/evaluate.py --judge tallrec=outputs/tallrec_merged --judge_format tallrec=yes_no --data ... --out ...
 
 The history is shown with likes and dislikes; each question has one row for the chosen and one for the passed-over item, so
 that always saying Yes is right half of the time. Trained with LoRA by sft.py. TALLRec: arXiv 2305.00447.
@@ -16,8 +18,7 @@ from transformers import HfArgumentParser
 
 from alignxplore.prompts import PromptSet
 from alignxplore.records import RecordError, UserRecord, content_hash, read_users, write_jsonl
-
-ANSWERS = ("Yes", "No")
+from alignxplore.yes_no import ANSWERS
 
 
 @dataclass

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from configuration import TrainArguments
+from merge_adapter import merge
+from peft import PeftModel
 from prepare_dataset import load_prepared, prepare
 from run_folder import COMPLETE, RunFolder
 from safetensors.torch import load_file
 from trainer import Trainer, check_labels, generation_prompt
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from alignxplore.models import ModelSpec
 
 ROOT = Path(__file__).parents[2]
 STEPS = 12
@@ -99,6 +103,22 @@ def test_lora_trains_the_adapter_only(train):
         and not (folder / "model.safetensors").exists()
     )
     assert "library_name: peft" in (folder / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_merged_adapter_says_what_base_and_adapter_say(train, rows, model_folder, tmp_path):
+    folder = train("lora", "--use_peft", "--lora_r", 4, "--lora_target_modules", "all-linear")
+    merge(folder, tmp_path / "merged")
+    assert ModelSpec.parse(f"m={tmp_path / 'merged'}").identity and not (tmp_path / "merged" / "adapter_config.json").exists()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    ids = tokenizer.apply_chat_template(rows[0]["prompt"], return_tensors="pt", return_dict=False)
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    parts = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model_folder), folder)
+    with torch.inference_mode():
+        merged, apart, base = (model(ids).logits for model in (whole, parts, AutoModelForCausalLM.from_pretrained(model_folder)))
+    assert torch.allclose(merged, apart, atol=1e-5) and not torch.allclose(merged, base, atol=1e-3)
+    with pytest.raises(FileExistsError, match="choose another --output"):
+        merge(folder, tmp_path / "merged")
 
 
 @pytest.mark.slow
