@@ -1,8 +1,8 @@
-"""Plots of a run: accuracy by stage of training, and reward over RL steps.
+"""Plot of an evaluation: accuracy by stage of training. (RL steps: figures/rl_curves.py.)
 
-    python figures/plots.py --results outputs/eval/results.json --rl outputs/rl/metrics.jsonl --out outputs/figures
+    python figures/plots.py --results outputs/eval/results.json --out outputs/figures
 
-Draws what it is given and names what it could not draw. `quickstart.sh` calls it at its end.
+Says so where there is nothing to draw. `quickstart.sh` calls it at its end.
 """
 
 import argparse
@@ -12,12 +12,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from alignxplore.records import read_jsonl
-
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1")  # one per judge
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 10,
          "legend.frameon": False, "figure.dpi": 130}
-SMOOTHING = 0.85  # weight of the past in the running mean drawn over noisy points
 
 
 def accuracy_by_stage(rows: Sequence[dict], out: Path) -> Path | None:
@@ -44,49 +41,11 @@ def accuracy_by_stage(rows: Sequence[dict], out: Path) -> Path | None:
         panel.set_xticks(range(len(policies)), policies, rotation=20, ha="right")
     panels[0][0].set_ylabel("accuracy, %")
     panels[0][-1].legend(title="judge", loc="lower right")
-    return _save(figure, out / "accuracy_by_stage.png")
+    return save(figure, out / "accuracy_by_stage.png")
 
 
-def reward_over_steps(metrics: Sequence[dict], out: Path) -> Path | None:
-    """Reward of each stage of the stream over RL steps (points, running mean), validation, and the share of bad format below."""
-    stages = sorted({key.split("/")[0] for row in metrics for key in row if key.startswith("stage") and key.endswith("/reward")})
-    if not stages:
-        return None
-    figure, (above, below) = plt.subplots(2, 1, figsize=(6.6, 5.2), sharex=True, height_ratios=(3, 1))
-    for stage, colour in zip(stages, COLOURS):
-        x, y = _series(metrics, f"{stage}/reward")
-        above.plot(x, y, ".", color=colour, alpha=0.35, markersize=5)
-        above.plot(x, _running_mean(y), color=colour, label=stage.replace("stage", "stage "))
-        below.plot(*_scaled(_series(metrics, f"{stage}/bad_format")), color=colour)
-    x, y = _series(metrics, "val/reward")
-    if x:
-        above.plot(x, y, "D", color="black", markersize=5, label="held-out users")
-    above.set_ylabel("reward: P(chosen | summary)")
-    below.set_ylabel("bad format, %")
-    below.set_xlabel("RL step")
-    above.legend(loc="lower right")
-    return _save(figure, out / "reward_over_steps.png")
-
-
-def _series(metrics: Sequence[dict], key: str) -> tuple[list[float], list[float]]:
-    points = [(row["step"], row[key]) for row in metrics if row.get(key) is not None]
-    return [x for x, _ in points], [y for _, y in points]
-
-
-def _scaled(series: tuple[list[float], list[float]]) -> tuple[list[float], list[float]]:
-    return series[0], [100 * y for y in series[1]]
-
-
-def _running_mean(values: Sequence[float]) -> list[float]:
-    """Exponential mean, corrected for its start."""
-    mean, weight, out = 0.0, 0.0, []
-    for value in values:
-        mean, weight = SMOOTHING * mean + (1 - SMOOTHING) * value, SMOOTHING * weight + (1 - SMOOTHING)
-        out.append(mean / weight)
-    return out
-
-
-def _save(figure: plt.Figure, path: Path) -> Path:
+def save(figure: plt.Figure, path: Path) -> Path:
+    """Write a picture and forget it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(path)
@@ -96,19 +55,13 @@ def _save(figure: plt.Figure, path: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, help="results.json of eval/evaluate.py")
-    parser.add_argument("--rl", type=Path, help="metrics.jsonl of the RL run")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the figures")
+    parser.add_argument("--results", type=Path, required=True, help="results.json of eval/evaluate.py")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the figure")
     arguments = parser.parse_args()
     plt.switch_backend("Agg")  # files only: works without a screen
     with plt.rc_context(STYLE):
-        drawn = []
-        if arguments.results:
-            drawn.append(("accuracy by stage", accuracy_by_stage(json.loads(arguments.results.read_text()), arguments.out)))
-        if arguments.rl:
-            drawn.append(("reward over RL steps", reward_over_steps([row for _, row in read_jsonl(arguments.rl)], arguments.out)))
-    for what, path in drawn:
-        print(f"{what}: {path or 'nothing to draw'}")
+        path = accuracy_by_stage(json.loads(arguments.results.read_text()), arguments.out)
+    print(f"accuracy by stage: {path or 'nothing to draw'}")
 
 
 if __name__ == "__main__":

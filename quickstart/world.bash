@@ -27,7 +27,8 @@ step summaries write_summaries "$OUT/eval" untrained="$OUT/models/base" sft="$OU
 step scores score_summaries "$OUT/eval" untrained sft sft+rl
 
 draw() {
-    python figures/plots.py --results "$OUT/eval/results.json" --rl "$OUT/rl/metrics.jsonl" --out "$OUT/figures" &&
+    python figures/plots.py --results "$OUT/eval/results.json" --out "$OUT/figures" &&
+        python figures/rl_curves.py --run "$OUT/rl/metrics.jsonl" --out "$OUT/figures/rl_curves.png" &&
         cp "$OUT/eval/results.json" "$OUT/eval/report.md" "$OUT/"
 }
 step figures draw

@@ -78,7 +78,7 @@ def test_report_and_figures_are_there(finished):
     out, _ = finished
     report = (out / "report.md").read_text()
     assert "sft+rl" in report and "best possible" in report and "Paired comparisons" in report
-    for name in ("accuracy_by_stage.png", "reward_over_steps.png"):
+    for name in ("accuracy_by_stage.png", "rl_curves.png"):
         assert (out / "figures" / name).read_bytes().startswith(b"\x89PNG")
 
 

@@ -3,7 +3,7 @@
     python tests/rl/fake_judge.py --port 8123 --tokenizer runs/quickstart/models/base --mode words
 
 Modes: `words` prefers the item that shares more words with the summary; `a` always says A; `nan` answers NaN;
-`faults` answers every third request with 429, 500, an HTML page, cut JSON, no log-probabilities or nothing, in turn.
+`faults` answers every third request with 429, 500, an HTML page, cut JSON, no log-probabilities, NaN or nothing, in turn.
 GET /mode/NAME changes the mode while it runs.
 """
 
@@ -52,7 +52,10 @@ class FakeJudge:
             await asyncio.sleep(self.latency)
         if self.mode == "faults" and self.asked % 3 == 0:
             return await self.fault()
-        tops = [{"token": f"token_id:{i}", "logprob": p} for i, p in zip(self.letters, self.log_probabilities(body["messages"][-2]["content"]))]
+        return self.reply(*self.log_probabilities(body["messages"][-2]["content"]))
+
+    def reply(self, *log_probabilities: float) -> web.Response:
+        tops = [{"token": f"token_id:{i}", "logprob": p} for i, p in zip(self.letters, log_probabilities)]
         content = [{"token": tops[0]["token"], "logprob": tops[0]["logprob"], "top_logprobs": tops}]
         # NaN is no JSON, yet Python's own parser takes it, as it would from a server written in Python.
         reply = json.dumps({"choices": [{"index": 0, "message": {"content": " A"}, "logprobs": {"content": content}}]})
@@ -60,7 +63,7 @@ class FakeJudge:
 
     async def fault(self) -> web.Response:
         self.faults += 1
-        match self.faults % 6:
+        match self.faults % 7:
             case 0:
                 return web.Response(status=429, headers={"Retry-After": "1"})
             case 1:
@@ -71,6 +74,8 @@ class FakeJudge:
                 return web.Response(text='{"choices": [{"mess', content_type="application/json")
             case 4:
                 return web.json_response({"choices": [{"index": 0, "message": {"content": " A"}, "logprobs": None}]})
+            case 5:
+                return self.reply(math.nan, math.nan)
             case _:
                 await asyncio.sleep(60)
                 return web.Response(status=500)

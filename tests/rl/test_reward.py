@@ -80,7 +80,7 @@ async def test_a_judge_that_answers_nan_is_refused(judges):
 
 async def test_repeated_requests_are_counted_by_kind_once(judges):
     one, fakes = await judges("words")
-    fakes[0].mode, fakes[0].faults = "faults", 6  # the next faults: 500, an HTML page, torn JSON
+    fakes[0].mode, fakes[0].faults = "faults", 7  # the next faults: 500, an HTML page, torn JSON
     while one.judges[0].endpoint.retries < 3:
         await one.score("likes tea", TEA, ["u", 0])
     assert one.repeated() == {"a/http_500": 1, "a/not_json": 2} and one.repeated() == {}

@@ -1,8 +1,7 @@
 """Real tiny runs of the launch script: verl, Ray, FSDP2 and vLLM on a CPU. Only the judge behind HTTP is a stand-in.
 
-One run is followed through its life by four launches: killed at the end of an epoch while its judge misbehaves, finished by
-the same command, made longer and stopped by rewards that are not numbers; the fourth is a run on two ranks, one of whose
-rollout engines loses its weights. Two steps make an epoch (conftest.py).
+One run is killed at the end of an epoch while its judge misbehaves, and finished by the same command; another goes on two
+ranks, until one of its rollout engines loses its weights. Two steps make an epoch (conftest.py).
 """
 
 import json
@@ -59,17 +58,17 @@ def folder(tmp_path_factory):
 
 def test_killed_at_the_end_of_an_epoch_under_a_judge_that_misbehaves(launch, judge, folder):
     before = workers()
-    process = launch.start(folder, judge("words"), *FAULTS)
+    process = launch.start(folder, judge("words"), *FAULTS, "trainer.val_before_train=false")
     wait_until(lambda: (folder / "log" / "train.log").exists(), process)  # the judge has passed its check
     judge("faults")
     wait_until(lambda: checkpointed(folder) == 2, process)
     process.send_signal(signal.SIGKILL)
     process.wait(20)
     found = metrics(folder)
-    assert {0, 1, 2} <= set(found) and not (folder / "model").exists()
+    assert {1, 2} <= set(found) and not (folder / "model").exists()
     repeated = {kind for step in (1, 2) for kind in found[step] if kind.startswith("repeated/")}
     assert repeated == {f"repeated/judge/{kind}" for kind in ("http_429", "http_500", "not_json", "timeout")}
-    lost = found[1]["lost/transport_error"]  # replies without log-probabilities, which nobody can read
+    lost = found[1]["lost/transport_error"]  # replies without log-probabilities, or with one that is not a number
     assert 0 < lost < 16 and found[1]["lost_share"] == lost / 32
     assert lost <= 32 - found[1]["training/rows"] < 16 and found[1]["repeated_requests"] >= 8
     deadline = time.monotonic() + 30
@@ -84,15 +83,15 @@ def test_the_same_command_does_the_planned_steps_and_leaves_a_model(launch, judg
     assert done.returncode == 0, done.stdout
     assert "continuing after step 2 of 3" in done.stdout and "step 3/3" in done.stdout and "finished after" in done.stdout
     found = metrics(folder)
-    assert sorted(found) == [0, 1, 2, 3] and all(found[step] == before[step] for step in (0, 1, 2))
+    assert sorted(found) == [1, 2, 3] and all(found[step] == before[step] for step in (1, 2))
     for step in (1, 2, 3):
         assert 0 <= found[step][PROBABILITIES] <= 1e-4
         assert {"stage1/reward", "stage2/reward", "stage1/drawn_bonus", "stage2/confidence/judge", "stage1/judge_seconds"} <= set(found[step])
     assert found[3]["training/rows"] == 32 and found[3]["repeated_requests"] == 0 and found[3]["lost_share"] == 0
     assert found[1]["actor/grad_norm"] > 0 and 0 < found[1]["stage1/reward"] < 1
-    assert "val/reward" in found[0] and "val/stage2/reward" in found[2] and "val/reward" in found[3]
+    assert "val/stage2/reward" in found[2] and "val/reward" in found[3]
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in samples] == [0] * 4 + [2] * 4 + [3] * 4
+    assert [row["step"] for row in samples] == [2] * 4 + [3] * 4
     assert len({row["user"] for row in samples}) == 4 and all(len(row["stages"]) == 2 for row in samples)
     assert not leftovers(folder)
 
@@ -103,23 +102,7 @@ def test_the_same_command_does_the_planned_steps_and_leaves_a_model(launch, judg
     assert model.dtype == torch.float32 and model.generate(**tokenizer("tea", return_tensors="pt"), max_new_tokens=3).shape[1] > 1
     best = json.loads((folder / "best.json").read_text())
     assert best["reward"] == max(row["val/reward"] for row in found.values() if "val/reward" in row)
-    assert (folder / "best" / "config.json").exists() == (best["step"] > 0)
-
-    again = launch(folder, judge("words"), *FAULTS)
-    assert again.returncode == 0 and "already finished" in again.stdout
-    refused = launch(folder, judge("words"), LR="5e-4")
-    assert refused.returncode == 1 and "optim.lr" in refused.stdout and "choose another OUT" in refused.stdout
-
-
-def test_rewards_that_are_not_numbers_stop_a_run_that_was_made_longer(launch, judge, folder):
-    before = metrics(folder)
-    process = launch.start(folder, judge("words"), STEPS="5")
-    wait_until(lambda: "continuing after step 3 of 5" in (folder / "log" / "progress.txt").read_text(), process)
-    judge("nan")
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 3, output
-    assert "rollouts were lost, allowed are 5 %" in output and "not a number" in output
-    assert checkpointed(folder) >= 3 and {step: row for step, row in metrics(folder).items() if step < 4} == before
+    assert (folder / "best" / "config.json").exists()
 
 
 def test_two_ranks_train_until_one_of_their_rollout_engines_loses_its_weights(launch, judge, tmp_path):
@@ -135,8 +118,7 @@ def test_two_ranks_train_until_one_of_their_rollout_engines_loses_its_weights(la
     assert list((actor / "huggingface").glob("*.safetensors")) and not (out / "model").exists()
 
 
-@pytest.mark.parametrize(("mode", "sentence"), [("a", "gives the letter A a probability between"), ("nan", "is no judge")])
-def test_a_judge_that_does_not_judge_is_refused_before_anything_starts(launch, judge, tmp_path, mode, sentence):
-    done = launch(tmp_path / "run", judge(mode))
-    assert done.returncode == 1 and "cannot start: " in done.stdout and sentence in done.stdout, done.stdout
+def test_a_judge_that_does_not_judge_is_refused_before_anything_starts(launch, judge, tmp_path):
+    done = launch(tmp_path / "run", judge("a"))
+    assert done.returncode == 1 and "cannot start: judge judge gives the letter A a probability between 0.99" in done.stdout, done.stdout
     assert not (tmp_path / "run" / "log").exists()
