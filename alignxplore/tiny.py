@@ -127,7 +127,7 @@ def make_model(tokenizer: "PreTrainedTokenizerFast", seed: int, hidden: int, lay
     config = Qwen3Config(
         vocab_size=-(-len(tokenizer) // 64) * 64,
         hidden_size=hidden,
-        intermediate_size=3 * hidden,
+        intermediate_size=5 * hidden,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=max(1, heads // 2),

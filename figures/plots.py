@@ -40,7 +40,8 @@ def accuracy_by_stage(rows: Sequence[dict], out: Path) -> Path | None:
         panel.set_title({"full": "full history", "streaming": "streaming"}[setting], fontsize=11)
         panel.set_xticks(range(len(policies)), policies, rotation=20, ha="right")
     panels[0][0].set_ylabel("accuracy, %")
-    panels[0][-1].legend(title="judge", loc="lower right")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, [f"judge: {label}" for label in labels], loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(labels))
     return save(figure, out / "accuracy_by_stage.png")
 
 
@@ -48,7 +49,7 @@ def save(figure: plt.Figure, path: Path) -> Path:
     """Write a picture and forget it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight")
     plt.close(figure)
     return path
 
