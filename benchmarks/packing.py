@@ -1,0 +1,131 @@
+"""Training with and without packing on rows of skewed lengths: real tokens a second, and the share of positions that are padding.
+
+    python benchmarks/packing.py                                       # a CPU and a tiny model: about 3 minutes
+    python benchmarks/packing.py --model Qwen/Qwen3-1.7B --max-length 8192 --batch 8 --attention flash_attention_2      # a GPU
+
+Four ways through the trainer of sft.py, the same rows and the same number of rows a step:
+    one row      one row a forward pass, as published (batch 1): no padding, small passes
+    random       --batch rows a pass in random order, padded to the longest
+    by length    the same, rows of a step in the order of their length: what sft.py does with packing off
+    packed       --packing: rows laid end to end up to --max-length, attention kept inside each row
+"theirs" is one row, "ours" is packed. Measured: seconds of forward, backward and optimizer, without the first step. On a CPU
+attention computes every packed position against every other and masks afterwards, so what packing gains on
+a GPU with variable-length attention cannot be seen there; the share of padding is the same everywhere. Packing also changes
+the number of optimizer steps and which rows stand in one, which is why the published preset has it off. The last line is JSON.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "sft"))
+
+import torch
+import trainer as sft_trainer
+from configuration import TrainArguments
+from datasets import Dataset, disable_progress_bars
+from prepare_dataset import FEATURES
+from run_folder import RunFolder
+from transformers import AutoTokenizer, PrinterCallback
+
+from alignxplore.prompts import PromptSet
+from alignxplore.tiny import make_model, make_tokenizer
+
+WAYS = ("one row", "random", "by length", "packed")
+PROMPT_SHARE = 0.8  # of a row's tokens; the rest is trained
+
+
+def make_rows(count: int, longest: int, tokenizer) -> Dataset:
+    """Rows with log-normal lengths, median a tenth of the longest; text of random words, with the turn's opening and end in place."""
+    rng = random.Random(0)
+    opening, end = sft_trainer.generation_prompt(tokenizer), tokenizer.eos_token_id
+    words = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids]
+    rows = {"input_ids": [], "labels": []}
+    for _ in range(count):
+        length = max(24, min(longest, round(longest / 10 * rng.lognormvariate(0, 1))))
+        prompt = rng.choices(words, k=round(PROMPT_SHARE * length) - len(opening)) + opening
+        answer = rng.choices(words, k=length - len(prompt) - 1) + [end]
+        rows["input_ids"].append(prompt + answer)
+        rows["labels"].append([-100] * len(prompt) + answer)
+    return Dataset.from_dict(rows, features=FEATURES)
+
+
+class CountingTrainer(sft_trainer.Trainer):
+    """The trainer of sft.py that also counts what it is given, from the second optimizer step on (the first one allocates)."""
+
+    random_order = False
+    tokens = positions = 0
+    began: float | None = None
+
+    def _get_train_sampler(self, train_dataset=None):
+        if self.random_order:
+            return torch.utils.data.RandomSampler(self.train_dataset, generator=torch.Generator().manual_seed(1))
+        return super()._get_train_sampler(train_dataset)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        if self.state.global_step and self.began is None:
+            self.began = time.perf_counter()
+        if self.began is not None:
+            shape = inputs["input_ids"]
+            self.tokens += int(inputs["attention_mask"].sum()) if "attention_mask" in inputs else shape.numel()
+            self.positions += shape.numel()
+        return super().training_step(model, inputs, num_items_in_batch)
+
+
+def measure(way: str, options: argparse.Namespace, model: str, tokenizer, rows: Dataset, folder: Path) -> dict:
+    """Train one step and then --steps more, one way; returns tokens a second and the share of padding."""
+    packed, accelerated = way == "packed", torch.accelerator.is_available()
+    packs = max(1, round(options.rows_per_step * sum(map(len, rows["input_ids"])) / len(rows) / options.max_length))
+    args = TrainArguments(
+        output_dir=str(folder / way.replace(" ", "_")), effective_batch_size=packs if packed else options.rows_per_step,
+        per_device_train_batch_size=1 if way in ("one row", "packed") else options.batch, packing=packed, max_length=options.max_length,
+        max_steps=options.steps + 1, completion_only_loss=True, dataset_kwargs={"skip_prepare_dataset": not packed}, save_strategy="no",
+        report_to="none", logging_strategy="no", disable_tqdm=True, gradient_checkpointing=False, learning_rate=1e-4, seed=1,
+        model_init_kwargs={"dtype": "bfloat16" if accelerated else "float32", "attn_implementation": options.attention},
+    )
+    trainer = CountingTrainer(run=RunFolder(args.output_dir), model=model, args=args, train_dataset=rows, processing_class=tokenizer)
+    trainer.random_order = way == "random"
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    if accelerated:
+        torch.accelerator.synchronize()
+    seconds = time.perf_counter() - trainer.began
+    return {"tokens_per_second": trainer.tokens / seconds, "padding": 1 - trainer.tokens / trainer.positions, "tokens": trainer.tokens}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="Hub id or folder (default: a tiny Qwen3 made here)")
+    parser.add_argument("--max-length", type=int, default=1024, help="longest row and length of a pack (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=8, help="rows of a padded forward pass (default: %(default)s)")
+    parser.add_argument("--rows-per-step", type=int, default=32, help="rows of an optimizer step (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=4, help="steps' worth of tokens measured each way (default: %(default)s)")
+    parser.add_argument("--attention", default="sdpa", help="attention implementation (default: %(default)s)")
+    options = parser.parse_args()
+    disable_progress_bars()
+    with tempfile.TemporaryDirectory() as name:
+        folder, model = Path(name), options.model
+        if model is None:
+            tokenizer = make_tokenizer(1, 1024, PromptSet())
+            model = str(folder / "model")
+            make_model(tokenizer, 1, hidden=128, layers=3).save_pretrained(model)
+            tokenizer.save_pretrained(model)
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        rows = make_rows(2 * (options.steps + 1) * options.rows_per_step, options.max_length, tokenizer)
+        found = {way: measure(way, options, model, tokenizer, rows, folder) for way in WAYS}
+    for way, row in found.items():
+        print(f"{way:>10}: {row['tokens_per_second']:9,.0f} tokens/s, {100 * row['padding']:4.1f} % padding, {row['tokens']:,} tokens")
+    ours, theirs = found["packed"]["tokens_per_second"], found["one row"]["tokens_per_second"]
+    device = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
+    print(json.dumps({"name": "packing", "ratio": round(ours / theirs, 2), "goal": "none on a CPU", "ours": round(ours), "theirs": round(theirs),
+                      "unit": f"tokens/s on {device}, {options.attention}", "n": found["packed"]["tokens"],
+                      "against_by_length": round(ours / found["by length"]["tokens_per_second"], 2),
+                      "padding": {way: round(row["padding"], 3) for way, row in found.items()}}))
+
+
+if __name__ == "__main__":
+    main()
