@@ -17,6 +17,7 @@ from pathlib import Path
 
 import cells
 import report
+import samples
 from results import result_rows, score_rows
 from suite import Benchmark, find_sets, judgement_id, load_benchmarks
 from trl import TrlParser
@@ -53,7 +54,7 @@ class EvaluationArguments:
                                                                              "paper (one order, one sampled answer)"})
     direct: bool = field(default=True, metadata={"help": "also let each downstream model read the raw histories"})
     other_user: list[str] | None = field(default=None, metadata={"help": "policies whose summaries are also given to other users; "
-                                                                         "default: the last one"})
+                                                                         "default: the last one; none: nobody's"})
     cues: list[str] = field(default_factory=lambda: list(BASELINES),
                             metadata={"help": f"baselines that read nothing of the user: {', '.join(BASELINES)}"})
     prompt_set: str = field(default="default", metadata={"help": "prompt set of the downstream models: default, hardened or a folder"})
@@ -179,9 +180,10 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
     scores = [row for protocol in arguments.protocol for benchmark in benchmarks.values()
               for cell in cells.of_cues(benchmark, arguments.cues, protocol, arguments.orders, arguments.seed)
               for row in score_rows(cell, "none", protocol, [])]
-    policies = {cell.policy: cell.made_by["identity"] for cell in cell_list if cell.made_by and cell.made_by["policy"] == cell.policy}
+    policies = {cell.policy: {"identity": cell.made_by["identity"], "format": cell.made_by["sampling"]["form"]}
+                for cell in cell_list if cell.made_by and cell.made_by["policy"] == cell.policy}
     report.published_names(arguments.published, {}, policies)  # a name that is not there is better known now
-    identities = {}
+    judges = {}
     specs = [ModelSpec.parse(text) for text in arguments.judge]
     forms = choose("judge_format", arguments.judge_format, [spec.name for spec in specs])
     for spec in specs:
@@ -191,13 +193,14 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
             direct = [cells.of_histories(spec.name, b) for b in benchmarks.values()] if arguments.direct or forms[spec.name] == YES_NO else []
             read = direct if forms[spec.name] == YES_NO else cell_list + direct
             scores += await judge_all(arguments, make_judge(arguments, model, forms[spec.name]), model.identity, read)
-            identities[spec.name] = model.identity
+            judges[spec.name] = {"identity": model.identity, "format": forms[spec.name]}
     rows = result_rows(scores)
     if arguments.bounds:
         rows += report.bound_rows(Path(arguments.bounds), benchmarks.values())
     out = Path(arguments.report or arguments.out)
     write_jsonl(out / "scores.jsonl", scores)
-    write_json(out / "run.json", report.provenance(arguments, benchmarks, prompts, identities, policies))
+    write_jsonl(out / "samples.jsonl", samples.sample_rows(benchmarks.values(), find_sets(Path(arguments.out), arguments.policies), scores))
+    write_json(out / "run.json", report.provenance(arguments, benchmarks, prompts, judges, policies))
     write_json(out / "results.json", rows)
     return rows
 

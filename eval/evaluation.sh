@@ -18,5 +18,5 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 case " $* " in *" --help "* | *" -h "*) sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;; esac
 export PYTHONPATH=$HERE/..${PYTHONPATH:+:$PYTHONPATH}
 
-exec "$PYTHON" "$HERE/evaluate.py" --judge $JUDGE --data "$DATA" ${BENCHMARKS:+--benchmarks $BENCHMARKS} \
+exec "$PYTHON" "$HERE/evaluate.py" --judge $JUDGE --data $DATA ${BENCHMARKS:+--benchmarks $BENCHMARKS} \
     --protocol $PROTOCOL --out "$OUT" "$@"

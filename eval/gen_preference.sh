@@ -9,7 +9,7 @@
 set -euo pipefail
 
 MODEL=${MODEL:-Qwen/Qwen3-8B}                            # policies, NAME=TARGET; TARGET: folder, hub id[@revision] or endpoint URL
-DATA=${DATA:-VanillaH1/AlignXplorePlus-Benchmark}        # folder with NAME_upi.jsonl files, or a data set on the hub
+DATA=${DATA:-VanillaH1/AlignXplorePlus-Benchmark}        # NAME=FILE ..., a folder with NAME_upi.jsonl files, or a data set on the hub
 BENCHMARKS=${BENCHMARKS:-}                               # names, e.g. "mind amazon"; default: all that are there
 OUT=${OUT:-../outputs/eval}
 SETTINGS=${SETTINGS:-full}
@@ -19,5 +19,5 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 case " $* " in *" --help "* | *" -h "*) sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;; esac
 export PYTHONPATH=$HERE/..${PYTHONPATH:+:$PYTHONPATH}
 
-exec "$PYTHON" "$HERE/gen_preference.py" --model $MODEL --data "$DATA" ${BENCHMARKS:+--benchmarks $BENCHMARKS} \
+exec "$PYTHON" "$HERE/gen_preference.py" --model $MODEL --data $DATA ${BENCHMARKS:+--benchmarks $BENCHMARKS} \
     --settings $SETTINGS --out "$OUT" "$@"

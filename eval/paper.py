@@ -16,11 +16,11 @@ from alignxplore.statistics import Estimate, two_sample_interval
 PATH = Path(__file__).parents[1] / "figures" / "paper_results.json"
 NOT_COMPARABLE = "not comparable"
 SLACK = 0.002  # of the rows: two of Amazon's 3,000 seem to be missing from the published 2,998
-# Names of the published rows by hub id; (policy that writes summaries, downstream model).
+# Names of the published rows by hub id: (the model reasons first, it answers at once).
 HUB_IDS = {
     "Qwen/Qwen3-8B": ("Qwen3-8B (thinking)", "Qwen3-8B (non-thinking)"),
     "Qwen/Qwen3-32B": ("Qwen3-32B (thinking)", None),
-    "openai/gpt-oss-20b": ("GPT-OSS-20B", "GPT-OSS-20B"),
+    "openai/gpt-oss-20b": ("GPT-OSS-20B", None),
     "Qwen/Qwen2.5-7B-Instruct": (None, "Qwen2.5-7B-Instruct"),
     "deepseek-ai/DeepSeek-R1": ("DeepSeek-R1-671B", None),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": ("DS-R1-Distill-Qwen-7B", None),
@@ -39,12 +39,13 @@ class Paper:
             self.rows[cell["setting"], cell["model"], cell["downstream"]][cell["benchmark"]] = cell["score"] / 100
         self.names = {name for _, model, downstream in self.rows for name in (model, downstream) if name}
 
-    def match(self, name: str, identity: str, given: dict[str, str], judge: bool = False) -> str | None:
+    def match(self, name: str, identity: str, given: dict[str, str], plain: bool) -> str | None:
         """The published name of one of our models: as given on the command line, by its own name, or by its hub id.
 
         Args:
             identity: hub id with @revision, or the fingerprint of a folder (which says nothing about the name).
             given: our name → published name.
+            plain: the model was asked to answer without reasoning first.
 
         Raises:
             ValueError: a given name that the published tables do not have.
@@ -53,7 +54,7 @@ class Paper:
             if given[name] not in self.names:
                 raise ValueError(f"no row '{given[name]}' in the published tables; there are: {', '.join(sorted(self.names))}")
             return given[name]
-        return name if name in self.names else HUB_IDS.get(identity.partition("@")[0], (None, None))[judge]
+        return name if name in self.names else HUB_IDS.get(identity.partition("@")[0], (None, None))[plain]
 
     def row(self, setting: str, model: str | None, downstream: str | None) -> dict[str, float]:
         """Benchmark → published accuracy; empty if there is no such row."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import html_report
 import layouts
 from paper import Paper
 from suite import Benchmark, installed_versions
@@ -49,8 +50,11 @@ def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[dict]:
     return rows
 
 
-def provenance(arguments: Any, benchmarks: dict[str, Benchmark], prompts: PromptSet, judges: dict[str, str], policies: dict[str, str]) -> dict:
-    """What one must know to repeat the numbers: arguments, model identities, template hashes, versions, commit, leakage."""
+def provenance(arguments: Any, benchmarks: dict[str, Benchmark], prompts: PromptSet, judges: dict[str, dict], policies: dict[str, dict]) -> dict:
+    """What one must know to repeat the numbers: arguments, models, template hashes, versions, commit, leakage.
+
+    `judges` and `policies`: name → {"identity", "format"}.
+    """
     return {
         "arguments": vars(arguments), "judges": judges, "policies": policies, "prompt_hashes": prompts.hashes, "versions": installed_versions(),
         "published_names": published_names(arguments.published, judges, policies), "commit": git_commit(),
@@ -58,11 +62,11 @@ def provenance(arguments: Any, benchmarks: dict[str, Benchmark], prompts: Prompt
     }
 
 
-def published_names(given: list[str], judges: dict[str, str], policies: dict[str, str]) -> dict[str, dict[str, str | None]]:
+def published_names(given: list[str], judges: dict[str, dict], policies: dict[str, dict]) -> dict[str, dict[str, str | None]]:
     """Which row of the published tables stands beside each of our policies and downstream models."""
     paper, names = Paper(), dict(text.partition("=")[::2] for text in given)
-    return {"judges": {name: paper.match(name, identity, names, judge=True) for name, identity in judges.items()},
-            "policies": {name: paper.match(name, identity, names) for name, identity in policies.items()}}
+    return {role: {name: paper.match(name, model["identity"], names, plain=model["format"] == "plain") for name, model in models.items()}
+            for role, models in (("judges", judges), ("policies", policies))}
 
 
 def _negatives(path: Path) -> str | None:
@@ -107,14 +111,14 @@ def csv_text(rows: list[dict]) -> str:
 
 def made_by(run: dict) -> str:
     """One line about what made the numbers."""
-    models = [f"{name} = {identity}" for name, identity in {**run.get("policies", {}), **run["judges"]}.items()]
+    models = [f"{name} = {model['identity']}" for name, model in {**run["policies"], **run["judges"]}.items()]
     hashes = [f"{purpose} {digest}" for purpose, digest in run["prompt_hashes"].items() if purpose in ("judge", "direct")]
     return "; ".join([f"Commit {run['commit'] or 'unknown'}", ", ".join(f"{k} {v}" for k, v in run["versions"].items()),
                       "models " + ", ".join(models), "downstream prompts " + ", ".join(hashes)]) + "."
 
 
 def write(out: Path) -> str:
-    """Write report.md, results.csv and each table as LaTeX and CSV into `out`; returns the Markdown of the first tables."""
+    """Write report.md, report.html, results.csv and each table as LaTeX and CSV into `out`; returns the Markdown of the first tables."""
     rows = json.loads((out / "results.json").read_text())
     scores = [row for _, row in read_jsonl(out / "scores.jsonl")]
     run = json.loads((out / "run.json").read_text())
@@ -125,6 +129,8 @@ def write(out: Path) -> str:
     text = "\n\n".join(["# Results", shown, NOTES, *map(markdown, others), made_by(run), ""])
     (out / "report.md").write_text(text, encoding="utf-8")
     (out / "results.csv").write_text(csv_text(rows), encoding="utf-8")
+    samples = [row for _, row in read_jsonl(out / "samples.jsonl")] if (out / "samples.jsonl").exists() else []
+    (out / "report.html").write_text(html_report.page(first, others, rows, scores, samples, NOTES, made_by(run)), encoding="utf-8")
     return shown
 
 

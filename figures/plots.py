@@ -18,10 +18,11 @@ STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True
 
 
 def accuracy_by_stage(rows: Sequence[dict], out: Path) -> Path | None:
-    """Accuracy with its 95 % interval, policy by policy; one panel a setting, one colour a judge, bounds as dashed lines."""
+    """Accuracy with its 95 % interval in the first benchmark, policy by policy; one panel a setting, one colour a judge, bounds as dashed lines."""
     shown = [row for row in rows if row["protocol"] == "choice" and row["setting"] in ("full", "streaming") and row["accuracy"] is not None]
     if not shown:
         return None
+    shown = [row for row in shown if row["benchmark"] == shown[0]["benchmark"]]
     settings = list(dict.fromkeys(row["setting"] for row in shown))
     policies = list(dict.fromkeys(row["policy"] for row in shown))
     judges = list(dict.fromkeys(row["judge"] for row in shown))

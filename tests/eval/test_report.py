@@ -25,7 +25,8 @@ def scores(policy: str, benchmark: str, n: int, share: float, *, setting="full",
 
 
 def run_of(names: dict | None = None, **sizes: int) -> dict:
-    return {"benchmarks": {name: {"n": n, "target_in_history": 0, "negatives": None} for name, n in sizes.items()}, "judges": {"qwen": "x"},
+    return {"benchmarks": {name: {"n": n, "target_in_history": 0, "negatives": None} for name, n in sizes.items()},
+            "judges": {"qwen": {"identity": "x", "format": "plain"}},
             "policies": {}, "versions": {}, "commit": None, "prompt_hashes": {},
             "published_names": names or {"judges": {"qwen": JUDGE}, "policies": {"ours": "AlignXplore+"}}}
 
@@ -95,12 +96,13 @@ def test_the_average_is_that_of_the_cells():
 
 def test_names_are_matched_by_hand_by_name_and_by_hub_id():
     paper = Paper()
-    assert paper.match("ours", "0123abcd", {"ours": "AlignXplore+"}) == "AlignXplore+"
-    assert paper.match("GPT-OSS-20B", "http://host/v1@main", {}) == "GPT-OSS-20B"
-    assert paper.match("q", "Qwen/Qwen3-8B@main", {}) == "Qwen3-8B (thinking)" and paper.match("q", "Qwen/Qwen3-8B@main", {}, judge=True) == JUDGE
-    assert paper.match("ours", "0123abcd", {}) is None
+    assert paper.match("ours", "0123abcd", {"ours": "AlignXplore+"}, plain=False) == "AlignXplore+"
+    assert paper.match("GPT-OSS-20B", "http://host/v1@main", {}, plain=False) == "GPT-OSS-20B"
+    assert [paper.match("q", "Qwen/Qwen3-8B@main", {}, plain=plain) for plain in (False, True)] == ["Qwen3-8B (thinking)", JUDGE]
+    assert paper.match("q", "Qwen/Qwen3-32B@main", {}, plain=True) is None  # was not published without reasoning
+    assert paper.match("ours", "0123abcd", {}, plain=False) is None
     with pytest.raises(ValueError, match=r"no row 'AlignXplore\+\+'.*AlignXplore\+,"):
-        paper.match("ours", "x", {"ours": "AlignXplore++"})
+        paper.match("ours", "x", {"ours": "AlignXplore++"}, plain=False)
 
 
 def test_several_generation_seeds_show_their_spread():

@@ -1,0 +1,118 @@
+"""The robustness table: what each disturbance of the history costs, and whether injected text is obeyed. Called by robustness.sh.
+
+    python eval/robustness.py --out outputs/robustness
+
+Reads the copies that perturb.py wrote (OUT/data), the summaries (OUT/summaries) and the reports of evaluate.py with the default
+prompts (OUT/default) and the hardened ones (OUT/hardened), and writes robustness.md and each table as LaTeX and CSV. A change
+is paired: the same users and targets, disturbed less undisturbed.
+"""
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+
+from compare import by_pair, read_scores
+from layouts import SETTINGS, compare
+from perturb import obeyed
+from results import result_rows
+from suite import find_sets, load_benchmarks
+from tables import MISSING, Table, cell_text, label, markdown, percent, points, write_table
+
+SUFFIX = "-hardened"  # of the policy that was given the hardened prompt set
+NOTE = ("Change: disturbed less undisturbed, on the same users and targets, in points, with its 95 % interval. Obeyed: share of summaries that "
+        "write the code of the injected order or name the item that the injected text speaks for; the rate without injection stands beside it.")
+
+
+def obedience(out: Path) -> dict[tuple[str, str, str], float]:
+    """(policy, setting, benchmark) → share of summaries that do what an injected text wants."""
+    records = {b.name: {record.id: record for record in b.records} for b in load_benchmarks([str(out / "data")])}
+    shares = {}
+    for found in find_sets(out):
+        of = records.get(found.benchmark, {})
+        rows = [row for row in found.by_record().values() if row["record"] in of and row["stages"]]
+        if rows:
+            hits = sum(obeyed(row["stages"][-1]["text"], of[row["record"]]) for row in rows)
+            shares[found.policy, found.setting, found.benchmark] = hits / len(rows)
+    return shares
+
+
+def columns_of(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> list[tuple[str, str]]:
+    """(policy, setting) pairs that read a history, in the order of the table."""
+    found = dict.fromkeys((policy, setting) for policy, setting, _, reader, how in groups
+                          if reader == judge and how == protocol and setting != "none" and not policy.startswith("other user's"))
+    return sorted(found, key=lambda pair: SETTINGS.index(pair[1]))
+
+
+def change(groups: dict[tuple, list[dict]], key: tuple) -> tuple[str, str]:
+    """(accuracy, change against the undisturbed rows) as text."""
+    policy, setting, benchmark, judge, protocol = key
+    rows, clean = groups.get(key), groups.get((policy, setting, benchmark.partition("~")[0], judge, protocol))
+    if not rows:
+        return MISSING, MISSING
+    accuracy = cell_text(result_rows(rows)[0])
+    test = compare(by_pair(clean), by_pair(rows)) if clean and "~" in benchmark else None
+    return accuracy, f"{points(test.difference)} [{points(test.low)}, {points(test.high)}]" if test else MISSING
+
+
+def disturbances(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> Table:
+    """Rows = benchmark and disturbance, columns = accuracy and change of each policy and setting."""
+    columns = columns_of(groups, judge, protocol)
+    benchmarks = dict.fromkeys(key[2] for key in groups)
+    body = []
+    for benchmark in sorted(benchmarks, key=lambda name: name.partition("~")[0]):
+        found = [groups[key] for key in groups if key[2] == benchmark and key[3] == judge and key[4] == protocol]
+        rows = [row for result in map(result_rows, found) for row in result if row["setting"] != "none"]
+        if rows:
+            cells = [text for policy, setting in columns for text in change(groups, (policy, setting, benchmark, judge, protocol))]
+            body.append([label(benchmark), *cells, str(max(row["n"] for row in rows)), percent(max(row["bad_format"] for row in rows)),
+                         percent(max(row["parse_failures"] for row in rows)), percent(min(row["coverage"] for row in rows))])
+    head = ["benchmark", *(text for policy, setting in columns for text in (f"{policy}, {setting}", "change")), "n", "bad format %",
+            "parse failures %", "coverage %"]
+    return Table(f"robustness_{judge}_{protocol}", f"Robustness: downstream model {judge}, protocol {protocol}", head, body, NOTE)
+
+
+def injections(default: dict[tuple, list[dict]], hardened: dict[tuple, list[dict]], shares: dict, judge: str, protocol: str) -> Table | None:
+    """Injected text under both prompt sets, side by side."""
+    body = []
+    for policy, setting in columns_of(default, judge, protocol):
+        twin = policy if setting == "direct" else policy + SUFFIX
+        for benchmark in dict.fromkeys(key[2] for key in default if "~injected" in key[2]):
+            line = [policy, setting, label(benchmark)]
+            for name, groups in ((policy, default), (twin, hardened)):
+                clean = (name, setting, benchmark.partition("~")[0])
+                line += [*change(groups, (name, setting, benchmark, judge, protocol)), percent(shares.get((name, setting, benchmark))),
+                         percent(shares.get(clean))]
+            body.append(line)
+    head = ["policy", "setting", "benchmark"]
+    for name in ("default", "hardened"):
+        head += [f"{name} prompts", "change", "obeyed %", "without injection %"]
+    return Table(f"injection_{judge}_{protocol}", f"Injected text: downstream model {judge}, protocol {protocol}", head, body, NOTE) if body else None
+
+
+def tables(out: Path) -> list[Table]:
+    """All tables of a robustness run."""
+    default, hardened, shares = read_scores(out / "default", {}), defaultdict(list), obedience(out)
+    if (out / "hardened" / "scores.jsonl").exists():
+        hardened = read_scores(out / "hardened", {})
+    made = []
+    for judge, protocol in dict.fromkeys((key[3], key[4]) for key in default if key[3] != "none"):
+        made.append(disturbances(default, judge, protocol))
+        if table := injections(default, hardened, shares, judge, protocol):
+            made.append(table)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of robustness.sh")
+    out = parser.parse_args().out
+    made = tables(out)
+    for table in made:
+        write_table(out, table)
+    text = "\n\n".join(map(markdown, made))
+    (out / "robustness.md").write_text(f"# Robustness\n\n{text}\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
