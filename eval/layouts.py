@@ -63,9 +63,22 @@ def details(rows: list[dict], protocol: str) -> Table:
     return Table(f"details_{protocol}", f"Every number, protocol {protocol}", head, body)
 
 
+def readers_of_histories(rows: list[dict]) -> list[str]:
+    """The judges that were asked in the direct setting alone, though others were given summaries."""
+    settings = defaultdict(set)
+    for row in rows:
+        settings[row["judge"]].add(row["setting"])
+    found = [judge for judge, seen in settings.items() if seen == {"direct"} and judge != "none"]
+    return found if len(found) < len([judge for judge in settings if judge != "none"]) else []
+
+
 def wide(rows: list[dict], run: dict, kind: str, judge: str, protocol: str, paper: Paper) -> Table | None:
-    """The paper's layout for one downstream model; None where there is nothing of this family."""
-    mine = [row for row in rows if family(row["benchmark"]) == kind and row["protocol"] == protocol and row["judge"] in (judge, "none")
+    """The paper's layout for one downstream model; None where there is nothing of this family.
+
+    Models that read nothing but raw histories (TALLRec) stand in the table of every downstream model.
+    """
+    readers = (judge, "none", *readers_of_histories(rows))
+    mine = [row for row in rows if family(row["benchmark"]) == kind and row["protocol"] == protocol and row["judge"] in readers
             and row["setting"] in SETTINGS]
     found = list(dict.fromkeys(row["benchmark"] for row in mine))
     columns = [name for name in DATASETS if name in found] + [name for name in found if name not in DATASETS]
@@ -82,15 +95,16 @@ def wide(rows: list[dict], run: dict, kind: str, judge: str, protocol: str, pape
                      _average([cells[name]["accuracy"] if name in cells else None for name in columns]),
                      percent(max(row["bad_format"] for row in cells.values())), percent(max(row["parse_failures"] for row in cells.values())),
                      percent(min(row["coverage"] for row in cells.values())), str(max(len(row.get("seeds", ())) for row in cells.values()))])
-        model = downstream if setting == "direct" and policy == judge else names.get("policies", {}).get(policy)
+        model = names.get("judges" if setting == "direct" else "policies", {}).get(policy)
         published = paper.row(setting, model, downstream) or paper.row(setting, model, model)
         if any(name in published for name in columns):
             shown.add((setting, model))
             body.append(_published(model, setting, published, columns))
             body.append(_differences(cells, published, columns, run, paper, reasons))
     for setting, model in paper.downstream_rows(downstream) if kind == "main" else ():
-        if (setting, model) not in shown:
-            body.append(_published(f"{model} (not run here)", setting, paper.row(setting, model, downstream), columns))
+        published = paper.row(setting, model, downstream) or paper.row(setting, model, model)
+        if (setting, model) not in shown and published.keys() & set(columns):
+            body.append(_published(f"{model} (not run here)", setting, published, columns))
     head = ["policy", "setting", *(f"{label(name)} (n = {run['benchmarks'].get(name, {}).get('n', MISSING)})" for name in columns), "average",
             "bad format %", "parse failures %", "coverage %", "seeds"]
     note = " ".join([f"{NOT_COMPARABLE.capitalize()}: " + "; ".join(reasons) + "."] if reasons else [])

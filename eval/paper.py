@@ -35,7 +35,9 @@ class Paper:
         content = json.loads(path.read_text(encoding="utf-8"))
         self.sizes: dict[str, int | None] = content["rows"]
         self.rows: dict[tuple[str, str, str | None], dict[str, float]] = defaultdict(dict)
+        self.table: dict[tuple[str, str, str | None], str] = {}
         for cell in content["scores"]:
+            self.table[cell["setting"], cell["model"], cell["downstream"]] = cell["table"]
             self.rows[cell["setting"], cell["model"], cell["downstream"]][cell["benchmark"]] = cell["score"] / 100
         self.names = {name for _, model, downstream in self.rows for name in (model, downstream) if name}
 
@@ -61,8 +63,10 @@ class Paper:
         return self.rows.get((setting, model, downstream), {}) if model and downstream else {}
 
     def downstream_rows(self, downstream: str | None) -> list[tuple[str, str]]:
-        """(setting, model) of all published rows that this downstream model read."""
-        return [(setting, model) for setting, model, reader in self.rows if reader == downstream and downstream]
+        """(setting, model) of all published rows that this downstream model read, and of models that read raw histories only (TALLRec)."""
+        tables = {self.table[key] for key in self.rows if key[2] == downstream and downstream}
+        readers = {reader for setting, _, reader in self.rows if setting != "direct"}
+        return [key[:2] for key in self.rows if self.table[key] in tables and (key[2] == downstream or key[2] not in readers)]
 
     def why_not(self, row: dict, about: dict) -> str | None:
         """Why a row of ours cannot be compared with the published one; None if it can.

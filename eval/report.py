@@ -88,7 +88,7 @@ def all_tables(rows: list[dict], scores: list[dict], run: dict) -> tuple[list[Ta
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
     for protocol in protocols:
         for kind in ("main", "cross-task", "other"):
-            judges = dict.fromkeys(row["judge"] for row in rows if row["judge"] != "none")
+            judges = dict.fromkeys(row["judge"] for row in rows if row["judge"] not in ("none", *layouts.readers_of_histories(rows)))
             first += [table for judge in judges if (table := layouts.wide(rows, run, kind, judge, protocol, paper))]
     if any(layouts.family(row["benchmark"]) == "cross-task" for row in rows):
         first.append(layouts.published_cross_task(paper))

@@ -82,9 +82,24 @@ def test_published_rows_that_were_not_run_are_there_and_ours_is_missing_not_zero
     rows = result_rows(scores("ours", "mind", 50, 0.9) + scores("base", "amazon", 50, 0.5))
     table = layouts.wide(rows, run_of(mind=50, amazon=50), "main", "qwen", "paper", Paper())
     names = [line[0] for line in table.body]
-    assert "published: DeepSeek-R1-671B (not run here)" in names and "published: AlignXplore+ (not run here)" in names  # streaming
+    assert "published: DeepSeek-R1-671B (not run here)" in names and "published: TALLRec (not run here)" in names
+    assert len([name for name in names if name.endswith("(not run here)")]) == 15  # of 16 rows of the main table
+    assert "published: AlignXplore+ (not run here)" in names  # streaming
     assert column(table, "Amazon", "ours") == MISSING == column(table, "average", "ours")
     assert [head.split(" (")[0] for head in table.head[2:4]] == ["MIND", "Amazon"]
+
+
+def test_a_reader_of_raw_histories_stands_in_the_table_of_the_others():
+    rows = result_rows(scores("ours", "mind", 50, 0.9) + scores("qwen", "mind", 50, 0.6, setting="direct")
+                       + scores("tallrec", "mind", 50, 0.8, setting="direct", judge="tallrec"))
+    names = {"judges": {"qwen": JUDGE, "tallrec": "TALLRec"}, "policies": {"ours": "AlignXplore+"}}
+    assert layouts.readers_of_histories(rows) == ["tallrec"]
+    table = layouts.wide(rows, run_of(names, mind=50), "main", "qwen", "paper", Paper())
+    assert [line[0] for line in table.body[:6:3]] == ["qwen", "tallrec"]
+    assert after(table, "qwen")[0][:3] == [f"published: {JUDGE}", "direct", "63.03"]
+    assert after(table, "tallrec")[0][:3] == ["published: TALLRec", "direct", "81.96"]
+    assert len(report.all_tables(rows, [], run_of(names, mind=50))[0]) == 1
+    assert layouts.readers_of_histories([row for row in rows if row["setting"] == "direct"]) == []
 
 
 def test_the_average_is_that_of_the_cells():
