@@ -143,6 +143,7 @@ def model_card(summary: dict[str, Any]) -> str:
         f"{data['dropped_too_long']:,} rows longer than {settings['max_length']} tokens, "
         f"{data['dropped_control_token']:,} with control tokens in a text"
     )
+    prompts = ", ".join(f"{name} ({rows:,})" for name, rows in data.get("prompt_templates", {}).items()) or "none"
     return f"""---
 base_model: {settings["model"].split(":")[0].split("@")[0]}
 {adapter}tags: [sft, trl, alignxplore]
@@ -151,7 +152,7 @@ Trained by `sft/sft.py` of AlignXplore+ (commit {summary["commit"] or "unknown"}
 
 **Data**: {data["rows"]:,} rows, {data["tokens"]:,} tokens, {data["trained_tokens"]:,} of them trained: the completions
 with their end of turn. Dropped: {dropped}.
-Chat template {data["identity"]["chat_template"]}, tokenizer {data["identity"]["tokenizer"]}.
+Chat template {data["identity"]["chat_template"]}, tokenizer {data["identity"]["tokenizer"]}; prompt templates (rows): {prompts}.
 
 **Result**: {result["steps"]} steps, last logged loss {result["last_loss"]:.4f}, {result["seconds"]:.0f} s on
 {summary["processes"]} process(es).

@@ -64,7 +64,7 @@ def load_rows(source: str, tokenizer: PreTrainedTokenizerBase, args: TrainArgume
                 f"{source}: a folder without {MANIFEST}; it was not written, or not finished, by prepare_dataset.py"
             )
         prepared = Path(args.output_dir) / f"{name}_data"
-        with args.main_process_first(desc=f"prepare {name} rows"):
+        with args.main_process_first(local=False, desc=f"prepare {name} rows"):  # all nodes share the folder
             prepare([source], tokenizer, prepared, args.max_length)
         source = str(prepared)
     rows, manifest = load_prepared(source, tokenizer)
@@ -148,7 +148,7 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     if run.summary():
         say(f"{args.output_dir}: this run is finished (summary.json); nothing to do")
         return
-    with args.main_process_first(desc="clean the output folder"):
+    with args.main_process_first(local=False, desc="clean the output folder"):
         torn = run.clean() if first else []
     checkpoint = run.last_complete()
     trainer = make_trainer(args, model, run, tokenizer, rows, held_out, manifest)

@@ -1,6 +1,7 @@
 """Real training runs of sft.py in processes of their own: modes agree, kills lose nothing, labels are right in every mode."""
 
 import json
+import os
 import random
 import sys
 from pathlib import Path
@@ -150,3 +151,26 @@ def test_loss_falls_on_completions_only_in_the_batches_of_every_mode(rows, rows_
     seen = {text for chunk in texts for text in chunk.removesuffix("<|im_end|>\n").split("<|im_end|>\n")}
     assert documents == sum(chunk.count("<|im_end|>\n") for chunk in texts) and seen <= expected
     assert manifest["rows"] - documents < 4 * (30 if mode == "packed" else 1), "only what is less than a step may be left out"
+
+
+# Stand-ins for Slurm: the names of the nodes, and a step that starts its command once a node.
+SCONTROL = "#!/bin/bash\nprintf '%s\\n' 127.0.0.1 elsewhere\n"
+SRUN = """#!/bin/bash
+while [[ $1 == --* ]]; do shift; done
+for node in 0 1; do SLURM_NODEID=$node "$@" & started+=($!); done
+for step in "${started[@]}"; do wait "$step" || code=$?; done
+exit ${code:-0}
+"""
+
+
+@pytest.mark.slow
+def test_a_slurm_job_on_two_nodes_trains_the_same_as_one_process(train, run_script, options, tmp_path):
+    for name, text in {"scontrol": SCONTROL, "srun": SRUN}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_SUBMIT_DIR": str(ROOT / "sft"), "SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "n[0-1]"}
+    paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ENVIRONMENT": "/dev/null"}
+    script = ["bash", ROOT / "sft/slurm_sft.sbatch", *options, "--output_dir", tmp_path / "out"]
+    done = run_script(script, NPROC="1", **slurm, **paths)
+    assert "2 nodes, first 127.0.0.1:" in done.stdout and "x 2 process(es)" in done.stdout
+    assert curve(tmp_path / "out") == pytest.approx(curve(train("plain")), rel=0, abs=1e-5)

@@ -7,8 +7,12 @@ import shutil
 import pytest
 import torch
 from configuration import TrainArguments, split_batch
-from run_folder import COMPLETE, RunError, RunFolder, model_identity
-from trainer import LabelError, StepSampler, check_labels
+from prepare_dataset import load_prepared, prepare
+from run_folder import COMPLETE, RunError, RunFolder, git_commit, model_card, model_identity, versions
+from trainer import LabelError, StepSampler, Trainer, check_labels, generation_prompt
+from trl import ModelConfig
+
+from sft import make_trainer
 
 OPENING, END = [8, 9], 2  # tokens that open the assistant's turn; the end of turn
 
@@ -132,3 +136,47 @@ def test_a_rebuilt_model_in_the_same_folder_is_another_model(model_folder, tmp_p
     weights[-1] ^= 1
     (copy / "model.safetensors").write_bytes(weights)
     assert model_identity(str(copy), None) != model_identity(str(model_folder), None)
+
+
+def test_processes_that_do_not_know_of_each_other_are_refused(model_folder, rows_file, tokenizer, tmp_path, monkeypatch):
+    prepare([str(rows_file)], tokenizer, tmp_path / "set", 256)
+    stored, manifest = load_prepared(tmp_path / "set", tokenizer)
+    args = TrainArguments(output_dir=str(tmp_path / "out"), report_to="none", completion_only_loss=True,
+                          dataset_kwargs={"skip_prepare_dataset": True}, model_init_kwargs={"dtype": "float32"})  # fmt: skip
+    model = ModelConfig(model_name_or_path=str(model_folder))
+    pieces = (args, model, RunFolder(tmp_path / "out"), tokenizer, stored, None, manifest)
+    assert make_trainer(*pieces).accelerator.num_processes == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")  # what torchrun says to each of two processes
+    with pytest.raises(RunError, match=r"accelerate sees 1 process\(es\), the launcher started 2: they would train apart"):
+        make_trainer(*pieces)
+
+
+def test_documents_of_a_pack_do_not_see_each_other(model_folder, rows_file, tokenizer, tmp_path):
+    prepare([str(rows_file)], tokenizer, tmp_path / "set", 256)
+    stored, _ = load_prepared(tmp_path / "set", tokenizer)
+    args = TrainArguments(output_dir=str(tmp_path / "out"), packing=True, max_length=256, effective_batch_size=2, per_device_train_batch_size=2,
+                          report_to="none", completion_only_loss=True, dataset_kwargs={"skip_prepare_dataset": False},
+                          model_init_kwargs={"dtype": "float32"})  # fmt: skip
+    trainer = Trainer(run=RunFolder(tmp_path / "out"), model=str(model_folder), args=args, train_dataset=stored, processing_class=tokenizer)
+    batch = next(iter(trainer.get_train_dataloader()))
+    starts = (batch["position_ids"][0] == 0).nonzero()[:, 0].tolist()
+    assert len(starts) > 2 and check_labels(batch, generation_prompt(tokenizer), tokenizer.eos_token_id) == len(starts)
+    model = trainer.model.eval()
+    apart = []
+    with torch.inference_mode():
+        together = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits[0]
+        for start, end in zip(starts, [*starts[1:], batch["input_ids"].shape[1]]):
+            apart.append(model(input_ids=batch["input_ids"][:, start:end], use_cache=False).logits[0])
+    assert torch.allclose(together, torch.cat(apart), atol=1e-5)
+
+
+def test_the_model_card_says_what_was_trained_on_what_and_how():
+    data = {"rows": 1234, "tokens": 56789, "trained_tokens": 4321, "dropped_too_long": 17, "dropped_control_token": 3,
+            "prompt_templates": {"f3c5f355cd63": 1234}, "identity": {"chat_template": "c" * 16, "tokenizer": "t" * 16}}  # fmt: skip
+    settings = {"model": "Qwen/Qwen3-8B@main", "learning_rate": 2e-5, "effective_batch_size": 1024, "max_length": 16384, "peft": None}
+    result = {"steps": 264, "last_loss": 0.4321, "seconds": 100.0}
+    card = model_card({"settings": settings, "data": data, "processes": 64, "result": result, "versions": versions(), "commit": git_commit()})
+    for text in ("base_model: Qwen/Qwen3-8B\n", "1,234 rows", "56,789 tokens", "4,321 of them trained", "17 rows longer than 16384", "3 with control",
+                 "| learning_rate | 2e-05 |", "| effective_batch_size | 1024 |", "264 steps", "loss 0.4321", "64 process", "f3c5f355cd63", "cccc",
+                 "tttt", f"commit {git_commit()}", f"trl {versions()['trl']}"):  # fmt: skip
+        assert text in card, text
