@@ -112,6 +112,7 @@ if [[ $DEVICE == cpu ]]; then
         $ACTOR.fsdp_config.dtype=float32
         "+$ACTOR.fsdp_config.mixed_precision={param_dtype:fp32,reduce_dtype:fp32,buffer_dtype:fp32}"
         $ROLLOUT.enforce_eager=true $ROLLOUT.free_cache_engine=false +$ROLLOUT.enable_sleep_mode=false
+        $ROLLOUT.enable_chunked_prefill=false  # a prompt read in pieces and sampled with a seed ends vLLM's CPU engine
         $ROLLOUT.load_format=auto $ROLLOUT.checkpoint_engine.update_weights_bucket_megabytes=64
         +$ROLLOUT.engine_kwargs.vllm.worker_extension_cls=alignxplore.rl.cpu_vllm.UpdatableWorker
         +$ROLLOUT.engine_kwargs.vllm.distributed_executor_backend=uni
