@@ -172,7 +172,7 @@ def parse_interaction(
     return Interaction(texts["chosen"], texts["rejected"], texts["query"] or default_query)
 
 
-def parse_history(row: dict, path: str | Path, line: int, default_query: str | None = None) -> tuple[Interaction, ...]:
+def parse_history(row: dict, path: str | Path, line: int | None = None, default_query: str | None = None) -> tuple[Interaction, ...]:
     """The `history` field of a row → interactions, oldest first; it must be a list with at least one of them."""
     history = row.get("history")
     if not isinstance(history, list):

@@ -2,6 +2,7 @@
 
     python overlap.py --train sft.jsonl rl_train.jsonl --benchmarks mind_upi.jsonl movielens_upi.jsonl
     python overlap.py --train sft.jsonl --benchmarks mind_upi.jsonl --output clean/          # writes clean/sft.jsonl
+    python overlap.py --train VanillaH1/AlignXplorePlus-SFT --benchmarks VanillaH1/AlignXplorePlus-Benchmark    # the published sets
 
 Training rows are user records, RL rows, or prompt/completion rows (items are then looked for line by line in the prompt).
 A pair is (chosen, rejected) in either order. A row is dropped if it shares its user, or a pair with a benchmark's target.
@@ -13,11 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prepare_dataset import PrepareError, read_rows
 from streams import all_behaviours
 from transformers import HfArgumentParser
 
+from alignxplore import datasets
 from alignxplore.prompts import break_markup
-from alignxplore.records import Interaction, RecordError, parse_history, parse_interaction, read_jsonl, read_users, write_jsonl
+from alignxplore.records import Interaction, RecordError, parse_history, parse_interaction, read_users, write_jsonl
 
 Pair = frozenset[str]
 
@@ -26,8 +29,8 @@ Pair = frozenset[str]
 class OverlapArguments:
     """Options of this script."""
 
-    train: list[str] = field(metadata={"help": "Training rows (JSONL): users, RL rows or prompt/completion rows."})
-    benchmarks: list[str] = field(metadata={"help": "Benchmark files (JSONL)."})
+    train: list[str] = field(metadata={"help": "JSONL files or Hub data sets of users, RL rows or prompt/completion rows."})
+    benchmarks: list[str] = field(metadata={"help": "Benchmarks: files, folders of NAME_upi.jsonl files, or Hub data sets."})
     output: str | None = field(default=None, metadata={"help": "Folder for copies of the files without the shared rows."})
 
 
@@ -47,9 +50,9 @@ def pair_of(item: Interaction) -> Pair | None:
 
 
 def read_benchmarks(paths: list[str]) -> Seen:
-    """Users and pairs of all benchmark files."""
+    """Users and pairs of all benchmarks."""
     seen = Seen()
-    for path in paths:
+    for path in (file for place in paths for file in datasets.locate(place).values()):
         for record in read_users(path, allow_duplicates=True):
             seen.users.add(record.user)
             seen.targets.add(pair_of(record.target))
@@ -66,15 +69,15 @@ def shown_texts(row: dict) -> set[str]:
     return {text for line in lines for text in (line, line.partition(": ")[2].strip())} - {""}
 
 
-def shared(row: dict, seen: Seen, path: str, line: int) -> dict[str, bool]:
-    """What one training row shares with the benchmarks."""
+def shared(row: dict, seen: Seen, place: str) -> dict[str, bool]:
+    """What one training row shares with the benchmarks; `place` names it in messages."""
     user = row.get("userid", row.get("uid"))
     if "prompt" in row:
         texts = shown_texts(row)
         target = any(not seen.partners[text].isdisjoint(texts) for text in texts & seen.partners.keys())
         return {"user": str(user) in seen.users, "target": target}
-    items = parse_history(row, path, line)
-    items += (parse_interaction(row["target"], path, line, "target"),) if row.get("target") else ()
+    items = parse_history(row, place)
+    items += (parse_interaction(row["target"], place, field="target"),) if row.get("target") else ()
     pairs = {pair for item in items if (pair := pair_of(item))}
     found = {"user": str(user) in seen.users, "target": not pairs.isdisjoint(seen.targets)}
     return found | {"pair": not pairs.isdisjoint(seen.pairs)}
@@ -82,13 +85,16 @@ def shared(row: dict, seen: Seen, path: str, line: int) -> dict[str, bool]:
 
 def check(train: list[str], benchmarks: list[str], output: str | None = None) -> dict[str, dict[str, int]]:
     """Counts by training file; with `output`, also copies without the rows that share a user or a target."""
+    names = [f"{Path(path).stem}.jsonl" for path in train]
+    if output is not None and len(set(names)) < len(names):
+        raise RecordError(f"two inputs would be written to one file of {output}; check them one after the other")
     seen, counts = read_benchmarks(benchmarks), {}
-    for path in train:
+    for path, name in zip(train, names):
         count = counts[path] = {"rows": 0, "user": 0, "target": 0, "pair": 0, "dropped": 0}
 
         def clean(path: str = path, count: dict[str, int] = count) -> Iterator[dict]:
-            for line, row in read_jsonl(path):
-                found = shared(row, seen, path, line)
+            for place, row in read_rows(path):
+                found = shared(row, seen, place)
                 count["rows"] += 1
                 for what, value in found.items():
                     count[what] += value
@@ -101,7 +107,7 @@ def check(train: list[str], benchmarks: list[str], output: str | None = None) ->
             for _ in clean():
                 pass
         else:
-            write_jsonl(Path(output) / Path(path).name, clean())
+            write_jsonl(Path(output) / name, clean())
     return counts
 
 
@@ -109,7 +115,7 @@ def main() -> None:
     args = HfArgumentParser(OverlapArguments, description=__doc__.split("\n")[0]).parse_args_into_dataclasses()[0]
     try:
         counts = check(args.train, args.benchmarks, args.output)
-    except RecordError as error:
+    except (RecordError, PrepareError, FileNotFoundError) as error:
         sys.exit(f"overlap.py: {error}")
     for path, count in counts.items():
         verb = "dropped" if args.output else "would be dropped"

@@ -4,13 +4,15 @@
         --output rl_train.jsonl --a 0.5 --b 0.5
 
 signal = log P_strong(actual choice) - log P_weak(actual choice): high where seeing more of the user pays. This definition
-is inferred from the published code, which names the field but never computes it; both score files are therefore options.
+is inferred from the published code, which names the field but never computes it; both score files are therefore options, and
+the counts name the two models by what `signal_model.py score` recorded beside them.
 Thresholds, over all choices of all users:  a keeps the share a with the highest signal;  b keeps P_strong >= b;
 c keeps P_strong between the quantiles c - 0.1 and c of what is left (published: one decile; not given: all).
 Per user the K targets with the highest sum of signals are taken; the rest of the history after the last one is cut off.
 The output is what verl/examples/data_preprocess/upi_streaming_dataset.py reads. Beside it: .counts.json and .png.
 """
 
+import json
 import math
 import sys
 from collections.abc import Sequence
@@ -44,6 +46,12 @@ class SelectionArguments:
 def read_scores(path: str) -> Scores:
     """scores.jsonl → log-probabilities."""
     return {row["id"]: {entry["position"]: entry["logprob"] for entry in row["scores"]} for _, row in read_jsonl(path)}
+
+
+def scoring_model(path: str) -> str | None:
+    """The model behind a file of scores, as signal_model.py recorded it beside them; None where it did not."""
+    told = Path(path).parent / "run.json"
+    return json.loads(told.read_text())["model"] if told.is_file() else None
 
 
 def kept_choices(strong: Scores, weak: Scores, a: float, b: float, c: float | None) -> tuple[dict[str, dict[int, float]], dict]:
@@ -112,6 +120,9 @@ def plot(rows: list[dict], kept: dict[str, dict[int, float]], strong: Scores, we
 
 def select(args: SelectionArguments) -> dict:
     """The whole selection; returns the counts."""
+    models = {"strong": scoring_model(args.strong), "weak": scoring_model(args.weak)}
+    if models["strong"] is not None and models["strong"] == models["weak"]:
+        raise RecordError(f"scores of the same model ({models['weak']}) as the strong ones, so that every signal is 0", args.weak)
     strong, weak = read_scores(args.strong), read_scores(args.weak)
     kept, counts = kept_choices(strong, weak, args.a, args.b, args.c)
     rows, users = [], 0
@@ -125,7 +136,7 @@ def select(args: SelectionArguments) -> dict:
     if not rows:
         raise RecordError(f"no user has {args.stages} targets left ({counts}); raise a, lower b, or leave c out", args.data)
     write_jsonl(args.output, rows)
-    counts |= {"users": users, "rows": len(rows), "too_few_targets": users - len(rows), "options": asdict(args)}
+    counts |= {"users": users, "rows": len(rows), "too_few_targets": users - len(rows), "models": models, "options": asdict(args)}
     output = Path(args.output)
     plot(rows, kept, strong, weak, output.with_suffix(".png"))
     write_json(output.with_suffix(".counts.json"), counts)

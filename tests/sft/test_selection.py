@@ -11,7 +11,7 @@ from select_rl import SelectionArguments, best_targets, kept_choices, select
 from tallrec import tallrec_rows
 
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_jsonl
+from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_json, write_jsonl
 
 
 def user(name: str, length: int = 14) -> UserRecord:
@@ -57,8 +57,9 @@ def test_selected_rows_are_what_the_rl_stage_reads(tmp_path):
     write_jsonl(tmp_path / "users.jsonl", map(user_row, users))
     for name, p in (("strong", 0.9), ("weak", 0.5)):
         entries = [[{"position": i, "logprob": math.log(p) - (i % 5) / 100} for i in range(14 if n else 5)] for n in range(6)]
-        write_jsonl(tmp_path / name, ({"id": r.id, "scores": e} for r, e in zip(users, entries)))
-    args = {name: str(tmp_path / name) for name in ("strong", "weak")} | {"data": str(tmp_path / "users.jsonl")}
+        write_jsonl(tmp_path / name / "scores.jsonl", ({"id": r.id, "scores": e} for r, e in zip(users, entries)))
+        write_json(tmp_path / name / "run.json", {"model": f"{name}:0123"})
+    args = {name: str(tmp_path / name / "scores.jsonl") for name in ("strong", "weak")} | {"data": str(tmp_path / "users.jsonl")}
     counts = select(SelectionArguments(output=str(tmp_path / "rl.jsonl"), a=1.0, b=0.5, **args))
     rows = [json.loads(line) for line in (tmp_path / "rl.jsonl").read_text().splitlines()]
     assert counts["users"] == 6 == counts["rows"] + counts["too_few_targets"] and counts["rows"] == len(rows) == 5
@@ -66,8 +67,11 @@ def test_selected_rows_are_what_the_rl_stage_reads(tmp_path):
         assert row["positions"] == [row["mid_position"], len(row["history"]) - 1] and row["mid_position"] >= 4
         assert row["history"][0] == {"query": None, "chosen": f"{row['uid']} good 0", "rejected": f"{row['uid']} bad 0"}
     assert (tmp_path / "rl.png").exists() and json.loads((tmp_path / "rl.counts.json").read_text()) == counts
+    assert counts["models"] == {"strong": "strong:0123", "weak": "weak:0123"}
     with pytest.raises(RecordError, match="raise a, lower b"):
         select(SelectionArguments(output=str(tmp_path / "none.jsonl"), b=0.99, **args))
+    with pytest.raises(RecordError, match=r"scores of the same model \(strong:0123\) as the strong ones"):
+        select(SelectionArguments(output=str(tmp_path / "none.jsonl"), **args | {"weak": args["strong"]}))
 
 
 def test_overlap_counts_and_drops_shared_users_and_target_pairs_in_every_kind_of_row(tmp_path):
@@ -91,6 +95,13 @@ def test_overlap_counts_and_drops_shared_users_and_target_pairs_in_every_kind_of
     assert counts[files[2]] == {"rows": 3, "user": 0, "target": 1, "pair": 0, "dropped": 1}
     left = [json.loads(line)["userid"] for line in (tmp_path / "clean" / "users.jsonl").read_text().splitlines()]
     assert left == ["x", "z"]
+    assert check(files[:1], [str(tmp_path)])[files[0]] == counts[files[0]], "a folder of benchmarks"
+    with pytest.raises(RecordError, match="two inputs would be written to one file"):
+        check([files[0], str(tmp_path / "other" / "users.jsonl")], [str(tmp_path)], str(tmp_path / "clean"))
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"uid": "u", "history": []}\n')
+    with pytest.raises(RecordError, match=r"bad.jsonl:1: field 'history': empty"):
+        check([str(bad)], [str(tmp_path)])
 
 
 def test_tallrec_asks_about_both_items_of_a_pair_and_never_shows_the_answer():
