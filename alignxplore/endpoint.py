@@ -104,7 +104,7 @@ class Endpoint:
         chosen = [entry for entry in served if self.model in (None, entry.get("id"))]
         if len(chosen) != 1:
             names = ", ".join(str(entry.get("id")) for entry in served) or "none"
-            raise RequestError(404, f"{self.url} serves {names}; name one of them")
+            raise RequestError(404, f"{self.url} serves {names}; name one of them, as {self.url}@MODEL")
         self.model = chosen[0]["id"]
         self.root = chosen[0].get("root") or self.model
         self.max_model_len = chosen[0].get("max_model_len")

@@ -1,6 +1,7 @@
 """A model named on the command line, made ready to be asked: policies, judges and teachers all come through here.
 
-    NAME=TARGET   TARGET is a folder, a hub id (with an optional @revision) or the base URL of an endpoint
+    NAME=TARGET   TARGET is a folder, a hub id (with an optional @revision) or the base URL of an endpoint (with @MODEL where it
+                  serves several, and #TOKENIZER where the hub knows it under another name than the server)
 
 A folder or hub id is served by a local `vllm serve` for the length of the with-block; an endpoint is used as it is.
 """
@@ -11,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -27,7 +29,7 @@ class Model:
 
     name: str
     endpoint: Endpoint
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | None
     identity: str
 
 
@@ -39,14 +41,18 @@ class ModelSpec:
     target: str
     revision: str | None = None
     tokenizer: str | None = None
+    served: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "ModelSpec":
-        """Parse NAME=TARGET[@REVISION][#TOKENIZER]; the tokenizer is only needed for endpoints that do not name theirs."""
+        """Parse NAME=TARGET[@REVISION][#TOKENIZER] or NAME=URL[@MODEL][#TOKENIZER]; without NAME= it is the target's last part."""
         name, target = parse_spec(text)
         target, _, tokenizer = target.partition("#")
         name = name.partition("#")[0]
-        revision = None
+        revision = served = None
+        if is_url(target) and "@" in urlsplit(target).path:  # one before the path would be a user and password
+            target, _, served = target.partition("@")
+            name = name if text.startswith(f"{name}=") else served.rsplit("/", 1)[-1]
         if not is_url(target) and not Path(target).exists():
             target, _, revision = target.partition("@")
             if target.startswith((".", "/", "~")) or target.count("/") > 1:
@@ -54,12 +60,12 @@ class ModelSpec:
         if (Path(target) / "adapter_config.json").is_file():
             raise FileNotFoundError(f"'{target}' holds a LoRA adapter and not a model; merge it into its base first: "
                                     f"python sft/merge_adapter.py --adapter {target} --output {target.rstrip('/')}_merged")
-        return cls(name.partition("@")[0], target, revision or None, tokenizer or None)
+        return cls(name.partition("@")[0], target, revision or None, tokenizer or None, served or None)
 
     @property
     def identity(self) -> str:
-        """Fingerprint of a folder, id@revision of a hub model, URL of an endpoint."""
-        return fingerprint(self.target) if Path(self.target).is_dir() else f"{self.target}@{self.revision or 'main'}"
+        """Fingerprint of a folder, id@revision of a hub model, URL and model of an endpoint."""
+        return fingerprint(self.target) if Path(self.target).is_dir() else f"{self.target}@{self.served or self.revision or 'main'}"
 
 
 def choose(option: str, values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
@@ -93,14 +99,15 @@ def fingerprint(folder: str | Path) -> str:
 
 
 @contextlib.asynccontextmanager
-async def open_model(spec: ModelSpec, *, log_folder: str | Path, arguments: Sequence[str] = (), **options: object) -> AsyncIterator[Model]:
-    """Serve or connect; yields a `Model`. `options` go to `Endpoint`, `arguments` to `vllm serve`."""
+async def open_model(spec: ModelSpec, *, log_folder: str | Path, arguments: Sequence[str] = (), tokenizer: bool = True,
+                     **options: object) -> AsyncIterator[Model]:
+    """Serve or connect; yields a `Model`. `options` go to `Endpoint`, `arguments` to `vllm serve`; some APIs' tokenizers are not public."""
     with contextlib.ExitStack() as stack:
         url = spec.target
         if not is_url(url):
             url = stack.enter_context(serve(spec.target, log_path=Path(log_folder) / f"serve_{spec.name}.log",
                                             revision=spec.revision, arguments=arguments))
-        async with Endpoint(url, name=spec.name, **options) as endpoint:
+        async with Endpoint(url, spec.served, name=spec.name, **options) as endpoint:
             source = spec.tokenizer or (spec.target if url != spec.target else endpoint.root)
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=spec.revision)
-            yield Model(spec.name, endpoint, tokenizer, spec.identity)
+            loaded = AutoTokenizer.from_pretrained(source, revision=spec.revision) if tokenizer else None
+            yield Model(spec.name, endpoint, loaded, spec.identity)

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import cells
+import hicupid
 import report
 import samples
 from results import result_rows, score_rows
@@ -66,6 +67,10 @@ class EvaluationArguments:
     answer_tokens: int | None = field(default=None, metadata={"help": "new tokens of a free answer; default: 16, where the model reasons 2,048"})
     published: list[str] = field(default_factory=list, metadata={
         "help": "rows of the published tables to put beside ours, as OURS='THEIRS', e.g. ours=AlignXplore+ (hub models are recognised)"})
+    evaluator: str | None = field(default=None, metadata={
+        "help": "model that rates the answers written for HiCUPID in protocol paper, as NAME=TARGET (official: 12kimih/Llama-3.2-3B-HiCUPID); "
+                "without it that score is missing"})
+    evaluator_prompts: str | None = field(default=None, metadata={"help": "prompt set of the evaluator; default: --prompt_set"})
     bounds: str | None = field(default=None, metadata={"help": "world.json of a simulated world: adds chance and best possible"})
     max_model_len: int = field(default=16384, metadata={"help": "window of downstream models served here"})
     seed: int = field(default=0, metadata={"help": "seed of drawn orders and sampled answers"})
@@ -148,15 +153,39 @@ async def judge_all(arguments: EvaluationArguments, judge: Judge, identity: str,
     log.info("%s: answers with a letter (%s %.3f)", judge.name, "share of readable answers" if FORMATS[judge.form].reasons else "mass", mass)
     scores = []
     for protocol in arguments.protocol:
+        mine = [cell for cell in cell_list if not is_written(cell.benchmark, protocol)]
         identify = partial(unit_id, judge, identity, protocol, arguments)
         with Journal(Path(arguments.out) / "judgements" / judge.name / f"{protocol}.jsonl") as journal:
-            units = {identify(asked): asked for asked in questions(cell_list)}
+            units = {identify(asked): asked for asked in questions(mine)}
             await run_units(units.items(), partial(ask, judge, protocol, arguments), journal, label=f"{judge.name} {protocol}",
                             total=len(units), concurrency=arguments.concurrency, max_error_rate=arguments.max_error_rate)
-            for cell in cell_list:
+            for cell in mine:
                 answers = [[journal.get(identify(Asked(q, s))) for s in (q.summaries or (None,) * (q.history is not None))]
                            for q in cell.questions]
                 scores += score_rows(cell, judge.name, protocol, answers)
+    return scores
+
+
+def is_written(benchmark: Benchmark, protocol: str) -> bool:
+    """True where the published score is of a written answer (HiCUPID): nothing is chosen there."""
+    return benchmark.task == "generation" and protocol == "paper"
+
+
+def serve_arguments(arguments: EvaluationArguments) -> list[str]:
+    """What `vllm serve` is told of the models served here."""
+    return ["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()]
+
+
+async def rate_written(arguments: EvaluationArguments, written: dict[str, tuple[list[cells.Cell], dict[Asked, dict]]]) -> list[dict]:
+    """Score rows of the answers that each downstream model wrote: (cells, answers) by its name."""
+    spec, scores = ModelSpec.parse(arguments.evaluator), []
+    async with open_model(spec, log_folder=Path(arguments.out) / "logs", arguments=serve_arguments(arguments), tokenizer=False,
+                          api_key_env=arguments.api_key_env, concurrency=arguments.concurrency) as model:
+        for judge, (cell_list, answers) in written.items():
+            rated = dict(zip(answers, await hicupid.rate_answers(arguments, model.endpoint, model.identity, list(answers.items()))))
+            for cell in cell_list:
+                found = [[rated.get(Asked(q, s)) for s in (q.summaries or (None,) * (q.history is not None))] for q in cell.questions]
+                scores += score_rows(cell, judge, "paper", found)
     return scores
 
 
@@ -178,7 +207,7 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
     benchmarks = {b.name: b for b in load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit)}
     cell_list = build_cells(arguments, benchmarks)
     scores = [row for protocol in arguments.protocol for benchmark in benchmarks.values()
-              for cell in cells.of_cues(benchmark, arguments.cues, protocol, arguments.orders, arguments.seed)
+              if not is_written(benchmark, protocol) for cell in cells.of_cues(benchmark, arguments.cues, protocol, arguments.orders, arguments.seed)
               for row in score_rows(cell, "none", protocol, [])]
     policies = {cell.policy: {"identity": cell.made_by["identity"], "format": cell.made_by["sampling"]["form"]}
                 for cell in cell_list if cell.made_by and cell.made_by["policy"] == cell.policy}
@@ -186,14 +215,21 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
     judges = {}
     specs = [ModelSpec.parse(text) for text in arguments.judge]
     forms = choose("judge_format", arguments.judge_format, [spec.name for spec in specs])
+    written, rates = {}, arguments.evaluator and "paper" in arguments.protocol
+    for record in (record for b in benchmarks.values() if rates and b.task == "generation" for record in b.records):
+        hicupid.case_of(record)  # a file without the evaluator's facts is better known now
     for spec in specs:
-        serve_arguments = ["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()]
-        async with open_model(spec, log_folder=Path(arguments.out) / "logs", arguments=serve_arguments,
+        async with open_model(spec, log_folder=Path(arguments.out) / "logs", arguments=serve_arguments(arguments),
                               api_key_env=arguments.api_key_env, concurrency=arguments.concurrency) as model:
             direct = [cells.of_histories(spec.name, b) for b in benchmarks.values()] if arguments.direct or forms[spec.name] == YES_NO else []
             read = direct if forms[spec.name] == YES_NO else cell_list + direct
-            scores += await judge_all(arguments, make_judge(arguments, model, forms[spec.name]), model.identity, read)
+            judge = make_judge(arguments, model, forms[spec.name])
+            scores += await judge_all(arguments, judge, model.identity, read)
+            if rates and forms[spec.name] != YES_NO and (mine := [cell for cell in read if is_written(cell.benchmark, "paper")]):
+                written[spec.name] = mine, await hicupid.write_answers(arguments, judge, model.identity, list(questions(mine)))
             judges[spec.name] = {"identity": model.identity, "format": forms[spec.name]}
+    if written:
+        scores += await rate_written(arguments, written)
     rows = result_rows(scores)
     if arguments.bounds:
         rows += report.bound_rows(Path(arguments.bounds), benchmarks.values())

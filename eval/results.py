@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # What a summary that is bad format scores: it tells the downstream model nothing (choice), or it is wrong (paper).
 BAD_FORMAT_SCORE = {"choice": 0.5, "paper": 0.0}
+WRITTEN = ("win", "tie", "lose", "bleu", "rouge_l")  # beside the score of a written answer
 KEY = ("policy", "setting", "benchmark", "judge", "protocol")
 
 
@@ -46,6 +47,11 @@ def _score(question: "Question", protocol: str, answers: Sequence[dict | None]) 
     given = [row for row in answers if row is not None and row["status"] == OK]
     if not given:
         return {"value": None, "outcome": "missing"}
+    if "score" in given[0]:  # of a written answer (hicupid.py)
+        found = {name: sum(row[name] for row in given) / len(given) for name in ("score", "bleu", "rouge_l")}
+        verdicts = [verdict for row in given for verdict in row["verdicts"]]
+        return {"value": found.pop("score"), "outcome": "parse_failure" if any(row["unparsed"] for row in given) else "ok", **found,
+                **{name: verdicts.count(name) / len(verdicts) for name in ("win", "tie", "lose")}}
     if protocol == "paper":
         right = [float(row["selection"] == f"Item {row['letter']}") for row in given]
         unparsed = any(row["selection"] is None for row in given)
@@ -113,6 +119,7 @@ def _result(key: dict, rows: list[dict]) -> dict:
         "accuracy_chosen_first": _mean(correctness(p) for p in first), "accuracy_chosen_second": _mean(correctness(p) for p in second),
         "flip_rate": _mean(float((a > 0.5) != (b > 0.5)) for a, b in both),
         "auc": _number(auc([*first, *(1 - p for p in second)], [True] * len(first) + [False] * len(second))) if pairs else None,
+        **{name: _mean(row.get(name) for row in rows) for name in WRITTEN if any(name in row for row in rows)},
         "seeds": sorted(by_seed), "seed_spread": float(np.std(seed_means, ddof=1)) if len(seed_means) > 1 else None,
     }
 

@@ -1,4 +1,4 @@
-"""Downstream models that reason first, against a server that answers as a test says; one format per model of a run."""
+"""Downstream models that reason first, against a server that answers as a test says."""
 
 import pytest
 from aiohttp import web
@@ -7,7 +7,6 @@ import alignxplore.endpoint
 from alignxplore.endpoint import Endpoint
 from alignxplore.free_form import ReasoningJudge, ask_paper
 from alignxplore.judge import JudgeError
-from alignxplore.models import choose
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 
@@ -96,11 +95,3 @@ async def test_check_refuses_what_cannot_be_read(ask):
     with pytest.raises(JudgeError, match="only 0% of its answers name an item when read as 'harmony' within 2048 tokens"):
         await ask(lambda body: "analysis... assistantfinal " + pick(body), lambda j: j.check([("s", GOOD)] * 3))
 
-
-def test_an_option_holds_for_all_models_or_for_one():
-    assert choose("format", ["think"], ["a", "b"]) == {"a": "think", "b": "think"}
-    assert choose("format", ["b=r1", "think"], ["a", "b"]) == {"a": "think", "b": "r1"}
-    assert choose("prompt_set", ["a=x/y", "b=z"], ["a", "b"]) == {"a": "x/y", "b": "z"}
-    for values in (["c=r1", "think"], ["think", "r1"], ["a=r1"]):
-        with pytest.raises(ValueError, match="--format: give one value for all models and NAME=VALUE for single ones of a, b"):
-            choose("format", values, ["a", "b"])

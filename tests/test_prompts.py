@@ -36,7 +36,10 @@ Item B: two"""
 # A change of a template changes every result: whoever edits one updates its hash here on purpose.
 HASHES = {
     "default": {
+        "answer": "26123141258f",
         "direct": "e20a0f1d5af3",
+        "hicupid_compare": "b8b1e21be306",
+        "hicupid_schedule": "aa150b9177e2",
         "infer": "a145deec16ba",
         "infer_hint": "c641fb6881f6",
         "judge": "c3dc6967edd2",
@@ -44,7 +47,10 @@ HASHES = {
         "tallrec": "218012ca2bdf",
     },
     "hardened": {
+        "answer": "2fb56460e194",
         "direct": "4a1dec770df0",
+        "hicupid_compare": "4f5389156288",
+        "hicupid_schedule": "8cfd5819845a",
         "infer": "1f0a02a17ed3",
         "infer_hint": "8ef8bf97066b",
         "judge": "be199fa42d75",
@@ -63,6 +69,10 @@ def renders(prompts, text):
     found += [prompts.render("infer_hint", interactions=items, past_summary=past, **pair) for past in (None, text)]
     found += [prompts.render("merge", summaries=[(text, text), (text, text)])]
     found += [prompts.render("tallrec", interactions=items, query=query, item=text) for query in (None, text)]
+    known = ((None, None), (text, None), (None, items))
+    found += [prompts.render("answer", summary=summary, interactions=past, query=text) for summary, past in known]
+    found += [prompts.render("hicupid_compare", facts=(text, text), **pair)]
+    found += [prompts.render("hicupid_schedule", facts=(text,), query=text, answer=text)]
     return found
 
 
