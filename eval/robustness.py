@@ -3,14 +3,15 @@
     python eval/robustness.py --out outputs/robustness
 
 Reads the copies that perturb.py wrote (OUT/data), the summaries (OUT/summaries) and the reports of evaluate.py with the default
-prompts (OUT/default) and the hardened ones (OUT/hardened), and writes robustness.md and each table as LaTeX and CSV. A change
-is paired: the same users and targets, disturbed less undisturbed.
+prompts (OUT/default) and the hardened ones (OUT/hardened), and writes robustness.md, robustness.html and each table as LaTeX and
+CSV. A change is paired: the same users and targets, disturbed less undisturbed.
 """
 
 import argparse
 from collections import defaultdict
 from pathlib import Path
 
+import html_report
 from compare import by_pair, read_scores
 from layouts import SETTINGS, compare
 from perturb import obeyed
@@ -111,6 +112,7 @@ def main() -> None:
         write_table(out, table)
     text = "\n\n".join(map(markdown, made))
     (out / "robustness.md").write_text(f"# Robustness\n\n{text}\n", encoding="utf-8")
+    (out / "robustness.html").write_text(html_report.page(made, [], [], [], [], "", "", "Robustness"), encoding="utf-8")
     print(text)
 
 

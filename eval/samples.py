@@ -12,6 +12,7 @@ from dataclasses import asdict
 from suite import Benchmark, SummarySet, shown_history
 
 SAMPLES = 12  # users of each benchmark
+HISTORY = 60  # interactions of each, the newest that are shown to a policy
 _STAGE = ("reasoning", "summary", "problem", "dropped")
 _SCORE = ("policy", "setting", "seed", "judge", "protocol", "value", "outcome", "p", "orders")
 
@@ -21,9 +22,10 @@ def sample_rows(benchmarks: Iterable[Benchmark], sets: Iterable[SummarySet], sco
     rows = {}
     for benchmark in benchmarks:
         for record in heapq.nsmallest(SAMPLES, benchmark.records, key=lambda record: record.id):
+            shown = shown_history(benchmark, record)
             rows[benchmark.name, record.id] = {
                 "benchmark": benchmark.name, "record": record.id, "user": record.user, "target": asdict(record.target),
-                "history": [asdict(x) for x in record.history], "shown": len(shown_history(benchmark, record)), "summaries": [], "scores": [],
+                "shown": len(shown), "history": [asdict(x) for x in shown[-HISTORY:]], "summaries": [], "scores": [],
             }
     picked: dict[str, set[str]] = defaultdict(set)
     for name, record in rows:

@@ -28,27 +28,28 @@ def accuracy_by_benchmark(rows: Sequence[dict], protocol: str) -> plt.Figure | N
     judges = list(dict.fromkeys(row["judge"] for row in shown if row["judge"] != "none"))
     columns = min(3, len(benchmarks))
     lines = -(-len(benchmarks) // columns)
+    readings = {policy: list(dict.fromkeys((row["setting"], row["judge"]) for row in shown if row["policy"] == policy)) for policy in policies}
     figure, panels = plt.subplots(lines, columns, figsize=(2.2 + 3.3 * columns, lines * (1.0 + 0.26 * len(policies))), sharey=True, sharex=True,
                                   squeeze=False)
     for panel in panels.flat[len(benchmarks) :]:
         panel.set_visible(False)
     for panel, benchmark in zip(panels.flat, benchmarks):
         for row in (row for row in shown if row["benchmark"] == benchmark):
-            place = list(MARKERS).index(row["setting"]) * max(1, len(judges)) + (judges.index(row["judge"]) if row["judge"] in judges else 0)
-            y = policies.index(row["policy"]) + 0.6 * (place / (len(MARKERS) * max(1, len(judges))) - 0.5)
+            mine = readings[row["policy"]]
+            y = policies.index(row["policy"]) + 0.7 * ((mine.index((row["setting"], row["judge"])) + 0.5) / len(mine) - 0.5)
             mean, low, high = (row["accuracy"] if row[key] is None else row[key] for key in ("accuracy", "ci_low", "ci_high"))
             colour = COLOURS[judges.index(row["judge"]) % len(COLOURS)] if row["judge"] in judges else "#555"
             panel.errorbar(100 * mean, y, xerr=[[100 * max(0, mean - low)], [100 * max(0, high - mean)]], fmt=MARKERS[row["setting"]], markersize=4,
                            capsize=2, elinewidth=1, color=colour)
         panel.axvline(50, color="#999", linewidth=0.8, linestyle="--")
-        panel.set_title(benchmark, fontsize=10)
+        panel.set_title(benchmark.replace("~to~", " → ").replace("~", ", "), fontsize=10)
         panel.set_yticks(range(len(policies)), policies, fontsize=8)
     panels[0][0].invert_yaxis()
     figure.supxlabel(f"accuracy, % (protocol {protocol})", fontsize=9)
-    keys = [plt.Line2D([], [], color=COLOURS[i % len(COLOURS)], marker="o", linestyle="", label=f"judge {name}") for i, name in enumerate(judges)]
+    keys = [plt.Line2D([], [], color=COLOURS[i % len(COLOURS)], marker="o", linestyle="", label=name) for i, name in enumerate(judges)]
     used = dict.fromkeys(row["setting"] for row in shown)
     keys += [plt.Line2D([], [], color="#555", marker=MARKERS[s], linestyle="", label=s if s != "none" else "nothing read") for s in used]
-    figure.legend(handles=keys, loc="outside upper center", ncols=min(6, len(keys)), fontsize=8)
+    figure.legend(handles=keys, loc="outside upper center", ncols=min(6, len(keys)), fontsize=8, title="downstream model, setting", title_fontsize=8)
     return figure
 
 

@@ -20,6 +20,6 @@ step scores python eval/evaluate.py --out "$OUT/eval" --data movielens="$OUT/dat
 
 draw() {
     python figures/plots.py --results "$OUT/eval/results.json" --out "$OUT/figures" &&
-        cp "$OUT/eval/results.json" "$OUT/eval/report.md" "$OUT/"
+        cp "$OUT/eval/results.json" "$OUT/eval/report.md" "$OUT/eval/report.html" "$OUT/"
 }
 step figures draw

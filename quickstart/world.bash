@@ -29,6 +29,6 @@ step scores score_summaries "$OUT/eval" untrained sft sft+rl
 draw() {
     python figures/plots.py --results "$OUT/eval/results.json" --out "$OUT/figures" &&
         python figures/rl_curves.py --run "$OUT/rl/metrics.jsonl" --out "$OUT/figures/rl_curves.png" &&
-        cp "$OUT/eval/results.json" "$OUT/eval/report.md" "$OUT/"
+        cp "$OUT/eval/results.json" "$OUT/eval/report.md" "$OUT/eval/report.html" "$OUT/"
 }
 step figures draw

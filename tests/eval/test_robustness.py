@@ -76,6 +76,7 @@ def test_the_command_writes_every_form(out):
     ran = subprocess.run([sys.executable, str(ROOT / "eval" / "robustness.py"), "--out", str(out)], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip() in (out / "robustness.md").read_text()
+    assert "<td>−50.00 [" in (out / "robustness.html").read_text()
     assert {path.name for path in out.glob("table_*")} == {f"table_{name}_qwen_choice.{form}" for name in ("robustness", "injection")
                                                            for form in ("tex", "csv")}
 
