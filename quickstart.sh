@@ -46,4 +46,4 @@ prepare_environment "${setup[@]}"
 source quickstart/steps.bash
 source "quickstart/$kind.bash"
 where_the_time_went
-printf '\nresults  %s\nreport   %s\nfigures  %s\n' "$OUT/results.json" "$OUT/report.md" "$OUT/figures/"
+printf '\nresults  %s\nreport   %s\nfigures  %s\n' "$OUT/results.json" "$OUT/report.html" "$OUT/figures/"
