@@ -14,23 +14,24 @@ rl_parquet() {  # FILE...: FILE.jsonl → FILE.parquet
     done
 }
 
-train_rl() {  # MODEL ROWS OUT [OPTION...]: a judge server for as long as it takes
-    local url status=0
-    serve url "$BASE/models/judge" judge
-    PRESET=tiny MODEL=$1 TRAIN=$2 VAL=$BASE/data/rl_val.parquet JUDGES="judge=$url" JUDGE_TOKENIZER=$BASE/models/judge OUT=$3 \
+judge_url=''
+train_rl() {  # MODEL ROWS OUT [OPTION...]: with a judge server, which runs on after it where JUDGE_STAYS is set
+    local status=0
+    [[ -n $judge_url ]] || serve judge_url "$BASE/models/judge" judge
+    PRESET=tiny MODEL=$1 TRAIN=$2 VAL=$BASE/data/rl_val.parquet JUDGES="judge=$judge_url" JUDGE_TOKENIZER=$BASE/models/judge OUT=$3 \
         STEPS=$RL_STEPS LR=$RL_LR SEED=$SEED bash verl/examples/grpo_trainer/run_streaming_8p.sh \
         streaming.tolerance.float32.max=null +streaming.tolerance.float32.mean=2e-3 "${@:4}" || status=$?
-    stop_servers
+    if [[ -z ${JUDGE_STAYS:-} ]]; then stop_servers; judge_url=''; fi
     return "$status"
 }
 
-write_summaries() {  # OUT NAME=MODEL...
+write_summaries() {  # OUT NAME=MODEL... [OPTION...]
     python eval/gen_preference.py --out "$1" --data world_films="$BASE/data/test_films_upi.jsonl" --max_tokens 128 --max_model_len 2048 \
         --concurrency 64 --model "${@:2}"
 }
 
-score_summaries() {  # OUT NAME...
+score_summaries() {  # OUT NAME... [OPTION...]
     python eval/evaluate.py --out "$1" --data world_films="$BASE/data/test_films_upi.jsonl" --bounds "$BASE/data/world.json" \
-        --max_model_len 2048 --concurrency 64 --policies "${@:2}" --cues random \
-        --judge judge="$BASE/models/judge" judge2="$BASE/models/judge2"
+        --max_model_len 2048 --concurrency 64 --judge judge="$BASE/models/judge" judge2="$BASE/models/judge2" --cues random \
+        --policies "${@:2}"
 }

@@ -62,7 +62,7 @@ def lost_share(records: Iterable[dict]) -> tuple[float, Counter]:
 def stage_metrics(records: Sequence[dict], prefix: str = "") -> Numbers:
     """Means over the users of one step, by stage: reward (bad format counts 0), confidence by judge, bad format, failures,
     tokens, interactions dropped, groups without signal, the bonus for being drawn, and seconds spent writing and judging;
-    over all stages the lost rollouts, by what became of them."""
+    over all stages the tokens written and the lost rollouts, by what became of them."""
     groups: dict[int, list[dict]] = defaultdict(list)
     for record in records:
         for group in record["groups"]:
@@ -96,7 +96,8 @@ def stage_metrics(records: Sequence[dict], prefix: str = "") -> Numbers:
         metrics |= {f"{prefix}stage{stage + 1}/{name}": value for name, value in values.items() if value is not None}
     rewards = [metrics[f"{prefix}stage{stage + 1}/reward"] for stage in groups if f"{prefix}stage{stage + 1}/reward" in metrics]
     share, _ = lost_share(records)
-    metrics |= {f"{prefix}lost_share": share, f"{prefix}chains_broken": sum(record["problem"] is not None for record in records),
+    metrics |= {f"{prefix}generated_tokens": sum(r["tokens"] for record in records for g in record["groups"] for r in g["rollouts"]),
+                f"{prefix}lost_share": share, f"{prefix}chains_broken": sum(record["problem"] is not None for record in records),
                 f"{prefix}chain_seconds": _mean(r["seconds"] for r in records if "seconds" in r) or 0.0}
     for status, count in Counter(r["status"] for record in records for g in record["groups"] for r in g["rollouts"]).items():
         if status not in (OK, BAD_FORMAT):

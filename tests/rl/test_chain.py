@@ -173,7 +173,7 @@ def test_metrics_by_stage():
     policy = Policy(bad=[(1, 0)])
     chain = run(policy, Judges({"summary 1.1": None, "summary 1.2": 0.9}))
     metrics = stage_metrics([chain_record(chain, 3)])
-    assert metrics["stage2/bad_format"] == 0.25 and metrics["stage2/failed"] == 1
+    assert metrics["generated_tokens"] == 3 * 8 and metrics["stage2/bad_format"] == 0.25 and metrics["stage2/failed"] == 1
     assert metrics["stage2/reward"] == pytest.approx((0.0 + 0.9 + 0.5) / 3)
     assert metrics["stage1/drawn_bonus"] == pytest.approx(0.9 * (1.4 / 3) - 0.45)
     assert metrics["lost_share"] == pytest.approx(1 / 8) and metrics["lost/transport_error"] == 1
