@@ -4,6 +4,7 @@
     bash sft.sh --config configs/signal_qwen3_1p7b.yaml --train_data signal_set --output_dir outputs/signal
     python signal_model.py score --model outputs/signal --data train_users.jsonl --output signal_scores
     accelerate launch signal_model.py score ...                                       # the users shared out over all GPUs
+    torchrun --nproc_per_node 2 signal_model.py score ...                             # the same over two CPU processes
 
 `prepare` tokenises each user's stream once, with labels on the letters only; `sft.py` trains on it like on any prepared set.
 `score` writes scores.jsonl: {"uid", "scores": [{"position", "p", "logprob"}, ...], "dropped"}, p being P(actual choice).
@@ -13,6 +14,7 @@ Resumable: run the same command again, with any number of processes. Memory: log
 import argparse
 import json
 import math
+import os
 import shutil
 import sys
 import time
@@ -98,9 +100,17 @@ def shared_out(records: Iterator[UserRecord], process: int, processes: int) -> I
             yield record.id, record
 
 
-def score(data: str, model_name: str, output: Path, max_length: int) -> None:
+def join_processes() -> PartialState:
+    """This process among those that were launched together; PrepareError if they do not know of each other."""
+    state = PartialState(cpu=not torch.accelerator.is_available())  # without a GPU it would else take each for one alone
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes != launched:
+        raise PrepareError(f"accelerate sees {state.num_processes} process(es), the launcher started {launched}; use accelerate launch or torchrun")
+    return state
+
+
+def score(data: str, model_name: str, output: Path, max_length: int, state: PartialState) -> None:
     """Score all users into output/scores.jsonl; each process journals its share, the first one puts them together."""
-    state = PartialState()
     identity = {"model": model_identity(model_name, None), "data": source_hash(data, None), "max_length": max_length}
     told = output / "run.json"
     if state.is_main_process:
@@ -164,11 +174,15 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{report(manifest)}\n{manifest['dropped_behaviours']} of the oldest behaviours dropped")
             return
         with ExitStack() as stack:
-            if PartialState().is_main_process:
+            state = join_processes()
+            if state.is_main_process:
                 stack.enter_context(RunLock(arguments.output))
-            score(arguments.data, arguments.model, arguments.output, arguments.max_length)
+            score(arguments.data, arguments.model, arguments.output, arguments.max_length, state)
     except (PrepareError, RecordError, StreamError, RunLocked, OSError) as error:
         sys.exit(f"signal_model.py: {error}")
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@
 
 import json
 import random
+import sys
+from pathlib import Path
 
 import pytest
+import signal_model
 import streams
 import torch
 from prepare_dataset import load_prepared
@@ -12,7 +15,7 @@ from streams import Stream, behaviour_text, letter_ids, tokenise_stream
 from trainer import LabelError, check_letters
 from transformers import AutoModelForCausalLM
 
-from alignxplore.records import Interaction
+from alignxplore.records import Interaction, read_jsonl
 
 
 def history(length: int, seed: int = 0, alone: float = 0.2) -> list[Interaction]:
@@ -113,3 +116,16 @@ def test_scoring_goes_on_where_it_was_stopped(users_file, model_folder, tmp_path
     rows = [json.loads(line) for line in whole.splitlines()]
     assert [row["uid"] for row in rows] == [f"u{n}" for n in range(12)]
     assert "12 users" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_users_out_and_write_what_one_writes(users_file, model_folder, run_script, tmp_path):
+    options = ["score", "--model", str(model_folder), "--data", str(users_file), "--output"]
+    main([*options, str(tmp_path / "alone")])
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2]
+    run_script([*launch, Path(signal_model.__file__), *options, tmp_path / "two"])
+    assert [len((tmp_path / "two" / f"part-{n}.jsonl").read_text().splitlines()) for n in (0, 1)] == [6, 6]
+    alone, two = ([row for _, row in read_jsonl(tmp_path / name / "scores.jsonl")] for name in ("alone", "two"))
+    assert [row["id"] for row in alone] == [row["id"] for row in two]
+    for one, other in zip(alone, two):
+        assert [entry["p"] for entry in one["scores"]] == pytest.approx([entry["p"] for entry in other["scores"]], abs=1e-6)
