@@ -66,7 +66,7 @@ class EvaluationArguments:
                 "answer or harmony (gpt-oss): free form; yes_no for a TALLRec model, which reads histories only; NAME=FORMAT for one of them"})
     answer_tokens: int | None = field(default=None, metadata={"help": "new tokens of a free answer; default: 16, where the model reasons 2,048"})
     published: list[str] = field(default_factory=list, metadata={
-        "help": "rows of the published tables to put beside ours, as OURS='THEIRS', e.g. ours=AlignXplore+ (hub models are recognised)"})
+        "help": "rows of the published tables to put beside ours, as OURS=THEIRS: ours=AlignXplore+ q=qwen3-8b-thinking (hub ids are known)"})
     evaluator: str | None = field(default=None, metadata={
         "help": "model that rates the answers written for HiCUPID in protocol paper, as NAME=TARGET (official: 12kimih/Llama-3.2-3B-HiCUPID); "
                 "without it that score is missing"})

@@ -6,6 +6,7 @@ inferred from the printed digits, so the interval of a difference takes both sam
 """
 
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -24,8 +25,14 @@ HUB_IDS = {
     "Qwen/Qwen2.5-7B-Instruct": (None, "Qwen2.5-7B-Instruct"),
     "deepseek-ai/DeepSeek-R1": ("DeepSeek-R1-671B", None),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": ("DS-R1-Distill-Qwen-7B", None),
+    "JinaLeejnl/AlignXplore-7B-Streaming": ("AlignXplore", None),
     "VanillaH1/AlignXplore-Plus": ("AlignXplore+", None),
 }
+
+
+def _plain(name: str) -> str:
+    """A name without case, spaces and brackets: qwen3-8b-thinking is the row "Qwen3-8B (thinking)"."""
+    return re.sub(r"[^a-z0-9.+]", "", name.lower())
 
 
 class Paper:
@@ -39,7 +46,7 @@ class Paper:
         for cell in content["scores"]:
             self.table[cell["setting"], cell["model"], cell["downstream"]] = cell["table"]
             self.rows[cell["setting"], cell["model"], cell["downstream"]][cell["benchmark"]] = cell["score"] / 100
-        self.names = {name for _, model, downstream in self.rows for name in (model, downstream) if name}
+        self.names = {_plain(name): name for _, model, downstream in self.rows for name in (model, downstream) if name}
 
     def match(self, name: str, identity: str, given: dict[str, str], plain: bool) -> str | None:
         """The published name of one of our models: as given on the command line, by its own name, or by its hub id.
@@ -53,10 +60,10 @@ class Paper:
             ValueError: a given name that the published tables do not have.
         """
         if name in given:
-            if given[name] not in self.names:
-                raise ValueError(f"no row '{given[name]}' in the published tables; there are: {', '.join(sorted(self.names))}")
-            return given[name]
-        return name if name in self.names else HUB_IDS.get(identity.partition("@")[0], (None, None))[plain]
+            if _plain(given[name]) not in self.names:
+                raise ValueError(f"no row '{given[name]}' in the published tables; there are: {', '.join(sorted(self.names.values()))}")
+            return self.names[_plain(given[name])]
+        return self.names.get(_plain(name)) or HUB_IDS.get(identity.partition("@")[0], (None, None))[plain]
 
     def row(self, setting: str, model: str | None, downstream: str | None) -> dict[str, float]:
         """Benchmark → published accuracy; empty if there is no such row."""

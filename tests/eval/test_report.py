@@ -112,7 +112,8 @@ def test_the_average_is_that_of_the_cells():
 def test_names_are_matched_by_hand_by_name_and_by_hub_id():
     paper = Paper()
     assert paper.match("ours", "0123abcd", {"ours": "AlignXplore+"}, plain=False) == "AlignXplore+"
-    assert paper.match("GPT-OSS-20B", "http://host/v1@main", {}, plain=False) == "GPT-OSS-20B"
+    assert paper.match("gpt-oss-20b", "http://host/v1@main", {}, plain=False) == "GPT-OSS-20B"
+    assert paper.match("q", "0123abcd", {"q": "qwen3-8b-non-thinking"}, plain=False) == JUDGE
     assert [paper.match("q", "Qwen/Qwen3-8B@main", {}, plain=plain) for plain in (False, True)] == ["Qwen3-8B (thinking)", JUDGE]
     assert paper.match("q", "Qwen/Qwen3-32B@main", {}, plain=True) is None  # was not published without reasoning
     assert paper.match("ours", "0123abcd", {}, plain=False) is None
