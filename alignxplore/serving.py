@@ -27,7 +27,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_CPU_ENVIRONMENT = {
+CPU_ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the default pins every server to core 0
     "OMP_NUM_THREADS": "1",  # more threads spin at barriers and slow small models down
@@ -71,7 +71,7 @@ def start(model: str, *, log_path: str | Path, port: int | None = None, revision
     environment = dict(os.environ) | {"VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
     if on_cpu():
         command += _CPU_ARGUMENTS
-        environment = _CPU_ENVIRONMENT | environment
+        environment = CPU_ENVIRONMENT | environment
     command += arguments
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
     with open(log_path, "ab") as out:

@@ -21,6 +21,7 @@ def check_examples(examples: list[Example]) -> None:
     assert len(users) == len(set(users))
     for record, _ in examples:
         assert record.history and record.target.rejected and not record.leaked
+        assert record.target.chosen not in [pair.chosen for pair in record.history] and len(set(record.history)) == len(record.history)
         for pair in (*record.history, record.target):
             assert pair.chosen.strip() and pair.chosen != pair.rejected
 
@@ -33,8 +34,20 @@ def run() -> Callable[..., tuple[list[Example], Job]]:
 
 @pytest.fixture(scope="session")
 def check_rows() -> Callable[[list[Example]], None]:
-    """What holds for every benchmark: users once each, the target not in the history, chosen is not rejected."""
+    """What holds for every benchmark: users once each, the target not in the history, no pair twice, chosen is not rejected."""
     return check_examples
+
+
+@pytest.fixture(scope="session")
+def check_splits() -> Callable[..., None]:
+    """`check_splits(name, raw folder, **options)`: train and test share no person and are all the users together."""
+
+    def check(name: str, raw: Path, **options) -> None:
+        parts = [{x.record.user for x in run_builder(name, raw, split=part, **options)[0]} for part in ("train", "test")]
+        assert not {user.partition("#")[0] for user in parts[0]} & {user.partition("#")[0] for user in parts[1]}
+        assert parts[0] | parts[1] == {x.record.user for x in run_builder(name, raw, **options)[0]}
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,7 @@ events = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(sorted(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(reviews=events, protocol=st.sampled_from(["published", "reviewed", "matched"]), seed=st.integers(0, 3))
-def test_properties(run, check_rows, tmp_path, reviews, protocol, seed):
+def test_properties(run, check_rows, check_splits, tmp_path, reviews, protocol, seed):
     options = {"protocol": protocol, "seed": seed, "min_interactions": 2}
     examples, _ = run("amazon", write(tmp_path, reviews), **options)
     check_rows(examples)
@@ -113,5 +113,4 @@ def test_properties(run, check_rows, tmp_path, reviews, protocol, seed):
         times = [first_time[record.user, title] for title in chosen]
         assert times == sorted(times) and len(set(chosen)) == len(chosen)
         assert not any((record.user, pair.rejected.split("\n")[0][7:]) in first_time for pair in pairs)
-    parts = [{x.record.user for x in run("amazon", tmp_path, split=part, **options)[0]} for part in ("train", "test")]
-    assert not parts[0] & parts[1] and parts[0] | parts[1] == {x.record.user for x in examples}
+    check_splits("amazon", tmp_path, **options)

@@ -71,7 +71,7 @@ behaviors = st.lists(st.tuples(st.sampled_from("abcde"), st.integers(1, 12), art
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(behaviors=behaviors, protocol=st.sampled_from(["published", "matched"]), seed=st.integers(0, 3))
-def test_properties(run, check_rows, tmp_path, behaviors, protocol, seed):
+def test_properties(run, check_rows, check_splits, tmp_path, behaviors, protocol, seed):
     rows = [(user, f"11/11/2019 {hour}:00:00 AM", " ".join(history), " ".join(f"{n}-{label}" for n, label in shown))
             for user, hour, history, shown in behaviors]
     options = {"protocol": protocol, "seed": seed, "min_interactions": 2}
@@ -94,5 +94,4 @@ def test_properties(run, check_rows, tmp_path, behaviors, protocol, seed):
         if protocol == "published":
             chosen, rejected = name(record.target.chosen), name(record.target.rejected)
             assert chosen in longest or any((chosen, "1") in row[3] and (rejected, "0") in row[3] for row in mine)
-    parts = [{x.record.user for x in run("mind", tmp_path, split=part, **options)[0]} for part in ("train", "test")]
-    assert not parts[0] & parts[1] and parts[0] | parts[1] == {x.record.user for x in examples}
+    check_splits("mind", tmp_path, **options)

@@ -86,7 +86,7 @@ events = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 30), st.
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ratings=events, protocol=st.sampled_from(["published", "matched"]), seed=st.integers(0, 3), data=st.data())
-def test_properties(run, check_rows, tmp_path, ratings, protocol, seed, data):
+def test_properties(run, check_rows, check_splits, tmp_path, ratings, protocol, seed, data):
     options = {"protocol": protocol, "seed": seed, "min_interactions": 2}
     examples, _ = run("movielens", write(tmp_path, ratings), **options)
     check_rows(examples)
@@ -106,8 +106,7 @@ def test_properties(run, check_rows, tmp_path, ratings, protocol, seed, data):
         assert counts == (len(raters[chosen[-1]]) - 1, len(raters[rejected[-1]]))
     shuffled = data.draw(st.permutations(ratings))
     assert run("movielens", write(tmp_path, shuffled), **options)[0] == examples
-    parts = [{x.record.user for x in run("movielens", tmp_path, split=part, **options)[0]} for part in ("train", "test")]
-    assert not parts[0] & parts[1] and parts[0] | parts[1] == {x.record.user for x in examples}
+    check_splits("movielens", tmp_path, **options)
 
 
 def test_latest_small_gives_the_known_counts(run, check_rows, latest_small):

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alignxplore.datasets import personamem
 from alignxplore.datasets.baselines import longer
 from alignxplore.datasets.selection import from_messages
 from alignxplore.records import Interaction, RecordError
 
 FEEDBACK = "Pair-wise Comparative Feedback"
+FEEDBACK_SETS = ("alignx", "student_phd", "concise_detail", "friendly_unfriendly")
 
 
 def row(number=0, history=2, chosen="a good answer", rejected="bad", **more):
@@ -189,11 +191,11 @@ row_lists = st.lists(st.tuples(pairs, feedback, st.sampled_from("xy")), max_size
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=row_lists, name=st.sampled_from(["alignx", "student_phd"]), protocol=st.sampled_from(["published", "matched"]))
-def test_properties_of_alignx_and_psoups(run, check_rows, tmp_path, rows, name, protocol):
+@given(rows=row_lists, name=st.sampled_from(FEEDBACK_SETS), protocol=st.sampled_from(["published", "matched"]))
+def test_properties_of_alignx_and_psoups(run, check_rows, check_splits, tmp_path, rows, name, protocol):
     raw = [target | {FEEDBACK: history, "ground_truth_persona": persona} for target, history, persona in rows]
     (tmp_path / f"{name}.json").write_text(json.dumps(raw))
-    for other in {"alignx", "student_phd"} - {name}:
+    for other in set(FEEDBACK_SETS) - {name}:
         (tmp_path / f"{other}.json").unlink(missing_ok=True)
     examples, job = run(name, tmp_path, protocol=protocol)
     check_rows(examples)
@@ -208,8 +210,7 @@ def test_properties_of_alignx_and_psoups(run, check_rows, tmp_path, rows, name, 
         assert any(kept == sorted(kept, key=pairs.index) for pairs in sources if set(kept) <= set(pairs))
     if protocol == "matched":
         assert sum(longer(x.record) for x in examples) == len(examples) / 2
-    parts = [{x.record.user for x in run(name, tmp_path, split=part)[0]} for part in ("train", "test")]
-    assert not parts[0] & parts[1]
+    check_splits(name, tmp_path)
 
 
 roles = st.sampled_from(["user", "assistant", "system"])
@@ -217,33 +218,68 @@ messages = st.lists(st.fixed_dictionaries({"role": roles, "content": answers}), 
 questions = st.lists(st.tuples(st.integers(0, 3), messages, answers, st.lists(answers, min_size=1, max_size=3)), max_size=8)
 
 
+def numbered(chat):
+    """The messages with their place in front of what they say."""
+    return [message | {"content": f"{place}: {message['content']}"} for place, message in enumerate(chat)]
+
+
+def places(record):
+    """Places of all messages in a history, in its order."""
+    texts = "\n".join(text for pair in record.history for text in (pair.query, pair.chosen) if text)
+    return [int(line.partition(":")[0]) for line in texts.splitlines() if line[:1].isdigit()]
+
+
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(questions=questions, protocol=st.sampled_from(["published", "matched"]), seed=st.integers(0, 2))
-def test_properties_of_personamem(run, check_rows, tmp_path, questions, protocol, seed):
+@given(questions=questions, protocol=st.sampled_from(["published", "matched", "chat"]), seed=st.integers(0, 2))
+def test_properties_of_personamem_v2(run, check_rows, check_splits, tmp_path, questions, protocol, seed):
     with (tmp_path / "benchmark.csv").open("w", newline="") as out:
         writer = csv.writer(out)
-        writer.writerow(["persona_id", "user_query", "correct_answer", "incorrect_answers", "related_conversation_snippet"])
-        for persona, chat, right, wrong in questions:
-            writer.writerow([persona, "What?", right, json.dumps(wrong), json.dumps(chat)])
+        writer.writerow(["persona_id", "user_query", "correct_answer", "incorrect_answers", "related_conversation_snippet", "chat_history_32k_link"])
+        for number, (persona, chat, right, wrong) in enumerate(questions):
+            (tmp_path / f"{seed}{number}.json").write_text(json.dumps({"chat_history": numbered(chat)}))
+            writer.writerow([persona, "What?", right, json.dumps(wrong), json.dumps(numbered(chat)), f"{seed}{number}.json"])
+    personamem._chat_file.cache_clear()  # these files change between examples
     examples, job = run("personamem", tmp_path, protocol=protocol, seed=seed)
     check_rows(examples)
     assert job.counts["rows read"] == len(questions)
     for record, _ in examples:
         _, chat, right, wrong = questions[int(record.user.partition("#")[2]) - 1]
         assert record.target.chosen == right.strip() and record.target.rejected in [x.strip() for x in wrong]
-        said = " ".join(x["content"].strip() for x in chat)
-        places = [said.find(pair.chosen.split("\n")[0]) for pair in record.history]
-        assert all(place >= 0 for place in places) and len(set(record.history)) == len(record.history)
+        shown = places(record)
+        assert shown and shown == sorted(set(shown)) and all(chat[place]["role"] != "system" for place in shown)
     if protocol == "matched":
         assert sum(longer(x.record) for x in examples) == len(examples) / 2
-    parts = [{x.record.user.partition("#")[0] for x in run("personamem", tmp_path, split=part)[0]} for part in ("train", "test")]
-    assert not parts[0] & parts[1]
+    check_splits("personamem", tmp_path, protocol="published")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(chat=messages, asked=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.permutations(["x", "yy", "zzz"])), max_size=6),
+       protocol=st.sampled_from(["published", "matched"]), seed=st.integers(0, 2))
+def test_properties_of_personamem_v1(run, check_rows, check_splits, tmp_path, chat, asked, protocol, seed):
+    (tmp_path / "shared_contexts_32k.jsonl").write_text(json.dumps({"c": numbered(chat)}) + "\n")
+    with (tmp_path / "questions_32k.csv").open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["persona_id", "question_id", "question_type", "user_question_or_message", "correct_answer", "all_options",
+                         "shared_context_id", "end_index_in_shared_context"])
+        for number, (persona, end, options) in enumerate(asked):
+            listed = [f"({letter}) {text}" for letter, text in zip("abc", options)]
+            writer.writerow([persona, f"q{number}", "kind", "What?", "(a)", repr(listed), "c", end])
+    examples, job = run("personamem", tmp_path, protocol=protocol, seed=seed)
+    check_rows(examples)
+    assert job.counts["rows read"] == len(asked)
+    for record, _ in examples:
+        persona, end, options = asked[int(record.user.partition("#q")[2])]
+        assert record.user.partition("#")[0] == str(persona)
+        assert record.target.chosen == options[0] and record.target.rejected in options[1:]
+        shown = places(record)
+        assert shown and shown == sorted(set(shown)) and max(shown) < end and all(chat[place]["role"] != "system" for place in shown)
+    check_splits("personamem", tmp_path)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(turns=st.lists(st.tuples(st.sampled_from("uvw"), st.integers(0, 3), answers, answers), max_size=12),
        asked=st.lists(st.tuples(st.sampled_from("uvw"), answers, answers), max_size=6), seed=st.integers(0, 2))
-def test_properties_of_hicupid(run, check_rows, tmp_path, turns, asked, seed):
+def test_properties_of_hicupid(run, check_rows, check_splits, tmp_path, turns, asked, seed):
     lines = [{"user_id": u, "dialogue_id": d, "user": f"{n} {q}", "assistant": a} for n, (u, d, q, a) in enumerate(turns)]
     (tmp_path / "dialogue.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     rows = [{"user_id": user, "question_id": n, "question": "What?", "type": "persona", "personalized_answer": personal,
@@ -257,5 +293,4 @@ def test_properties_of_hicupid(run, check_rows, tmp_path, turns, asked, seed):
         said = [int((pair.query if pair.query in [x["user"].strip() for x in lines] else pair.chosen).split(" ")[0])
                 for pair in record.history]
         assert said == [n for n in order if n in said]
-    parts = [{x.record.user.partition("#")[0] for x in run("hicupid", tmp_path, split=part)[0]} for part in ("train", "test")]
-    assert not parts[0] & parts[1]
+    check_splits("hicupid", tmp_path)
