@@ -13,6 +13,7 @@
 # Then one evaluation of all of them as a stream by both judges; the reward came from the first. Leaves OUT/results.json, OUT/report.md
 # (with the tokens that each credit generated) and OUT/credit.png. Interrupted? Run the same command again.
 #
+# --no-install: in the environment that is active now; nothing is installed.
 # Variables: BASE runs/quickstart, OUT runs/studies/credit, CREDITS and SEEDS "1 2 3", RL_STEPS 20, RL_LR (as in quickstart.sh),
 #            USERS of the test benchmark (all)
 set -euo pipefail
@@ -29,7 +30,7 @@ done
 
 export DEVICE=cpu
 source ./setup.sh
-prepare_environment
+prepare_environment "$@"
 source quickstart/steps.bash
 source quickstart/training.bash
 

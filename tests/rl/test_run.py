@@ -46,9 +46,9 @@ def leftovers(out):
 
 
 def workers():
-    """Processes of Ray."""
-    return {process.pid for process in psutil.process_iter(["cmdline"]) if any("ray::" in part or "/raylet/" in part
-                                                                              for part in process.info["cmdline"] or [])}
+    """Processes of Ray and of vLLM's engines."""
+    return {process.pid for process in psutil.process_iter(["cmdline"]) if any(name in part for part in process.info["cmdline"] or []
+                                                                              for name in ("ray::", "/raylet/", "VLLM::"))}
 
 
 @pytest.fixture(scope="module")
