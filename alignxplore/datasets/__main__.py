@@ -26,7 +26,7 @@ from typing import TextIO
 from alignxplore.datasets import DATASETS, Dataset, get
 from alignxplore.datasets.baselines import popularity_path
 from alignxplore.datasets.building import Example, Job, take
-from alignxplore.records import RecordError, user_row, write_json, write_jsonl
+from alignxplore.records import user_row, write_json, write_jsonl
 
 
 def build(job: Job, out: Path) -> dict:
@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
         job = Job(get(options.name), options.raw, options.protocol, options.min_interactions, options.users, options.split,
                   options.seed, progress=sys.stderr.isatty())
         result = build(job, options.out)
-    except (RecordError, FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for what, count in result["counts"].items():

@@ -7,13 +7,14 @@ grouped. Users come out in the order of that hash, whatever the order of the inp
 import gzip
 import hashlib
 import tempfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import BinaryIO, NamedTuple, TextIO
 
 from tqdm import tqdm
 
@@ -62,6 +63,8 @@ class Job:
             self.min_interactions = self.dataset.min_interactions
         if self.min_interactions < 2:
             raise ValueError("--min-interactions must be at least 2: one for the history and the target")
+        if self.users is not None and self.users < 1:
+            raise ValueError("--users must be at least 1")
 
     def wanted(self, user: str) -> bool:
         """Whether the user belongs to the split: one in five is a test user, whatever the seed."""
@@ -87,7 +90,7 @@ class Job:
         """
         with (path.open("rb") as raw, tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, mininterval=1,
                                            disable=not self.progress) as bar):
-            for number, line in enumerate(gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw, 1):
+            for number, line in enumerate(_unpacked(raw, path) if path.suffix == ".gz" else raw, 1):
                 if number % 4096 == 0:
                     bar.update(raw.tell() - bar.n)
                 try:
@@ -99,6 +102,14 @@ class Job:
                     text = line.decode("latin-1")
                 yield number, text.rstrip("\r\n")
             bar.update(raw.tell() - bar.n)
+
+
+def _unpacked(raw: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Lines of a gzip file."""
+    try:
+        yield from gzip.GzipFile(fileobj=raw)
+    except (EOFError, OSError, zlib.error) as error:
+        raise RecordError(f"cannot be unpacked to its end ({error}); the download may be cut short", path) from None
 
 
 def temporary_text(scratch: Path | None) -> TextIO:
@@ -146,9 +157,16 @@ class UserGroups:
 
 
 def take(examples: Iterable[Example], job: Job) -> Iterator[Example]:
-    """The first `job.users` examples (all without it), counted as kept."""
+    """The first `job.users` examples (all without it), counted as kept.
+
+    Raises:
+        ValueError: none is left; the message says what was read and dropped.
+    """
     kept = 0
     for example in islice(examples, job.users):
         yield example
         kept += 1
     job.counts["users kept"] = kept
+    if not kept:
+        seen = "; ".join(f"{count:,} {what}" for what, count in job.counts.items() if count)
+        raise ValueError(f"{job.raw}: no user of {job.dataset.name} is left ({seen or 'the files are empty'})")

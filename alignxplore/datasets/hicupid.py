@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 
 from alignxplore.datasets.building import Example, Job, UserGroups
-from alignxplore.datasets.rows import read_rows, text_field
+from alignxplore.datasets.rows import identifier, read_rows, text_field
 from alignxplore.datasets.selection import Row, build_records, from_messages
 from alignxplore.records import Interaction
 
@@ -30,11 +30,13 @@ def build(job: Job) -> Iterator[Example]:
         for number, row in read_rows(path, job):
             job.counts["dialogue turns read"] += 1
             turn = [text_field(row, key, path, number) for key in ("user", "assistant")]
-            groups.add(str(row["user_id"]), json.dumps(["turn", row["dialogue_id"], number, turn]))
+            user, dialogue = (identifier(row, key, path, number) for key in ("user_id", "dialogue_id"))
+            groups.add(str(user), json.dumps(["turn", dialogue, number, turn]))
     for path in sorted(set(test or questions)):
         for number, row in read_rows(path, job):
             texts = [text_field(row, key, path, number) for key in ("question", "personalized_answer", "general_answer", "type")]
-            groups.add(str(row["user_id"]), json.dumps(["question", row["question_id"], number, [*texts, row.get("metadata")]]))
+            user, question = (identifier(row, key, path, number) for key in ("user_id", "question_id"))
+            groups.add(str(user), json.dumps(["question", question, number, [*texts, row.get("metadata")]]))
     return build_records(_rows(groups, job), job)
 
 

@@ -48,8 +48,11 @@ def _version_1(path: Path, job: Job) -> Iterator[Row]:
         if messages is None:
             job.counts["dropped: its chat is not in the contexts file"] += 1
             continue
-        messages = messages[: int(row["end_index_in_shared_context"])]
-        target = Interaction(chosen, _one(wrong, chosen, question, job), row["user_question_or_message"])
+        end = text_field(row, "end_index_in_shared_context", path, number)
+        if not end.isdecimal():
+            raise RecordError(f"expected a number, found {end!r:.60}", path, number, "end_index_in_shared_context")
+        messages = messages[: int(end)]
+        target = Interaction(chosen, _one(wrong, chosen, question, job), text_field(row, "user_question_or_message", path, number))
         yield Row(f"{persona}#{question}", from_messages(messages), target, _persona(messages), kind)
 
 
@@ -71,7 +74,7 @@ def _version_2(path: Path, job: Job) -> Iterator[Row]:
             messages = _chat_file(path, text_field(row, "chat_history_32k_link", path, number), number)
         else:
             snippet = text_field(row, "related_conversation_snippet", path, number)
-            messages = literal(snippet, path, number, "related_conversation_snippet")
+            messages = literal(snippet, path, number, "related_conversation_snippet", dict)
         target = Interaction(chosen, _one([str(x).strip() for x in wrong], chosen, number, job), _query(row, path, number))
         yield Row(f"{persona}#{number}", from_messages(messages), target, row.get("expanded_persona") or _persona(messages),
                   f"{row.get('pref_type')}, {row.get('who')}")
@@ -81,7 +84,8 @@ def _query(row: dict, path: Path, number: int) -> str:
     """The question: plain text, or a message {role, content} written as text."""
     text = text_field(row, "user_query", path, number)
     if text.lstrip().startswith("{"):
-        return str(literal(text, path, number, "user_query").get("content", text))
+        (message,) = literal(f"[{text}]", path, number, "user_query", dict)
+        return str(message.get("content", text))
     return text
 
 
@@ -103,8 +107,14 @@ def _chat_file(benchmark: Path, link: str, number: int) -> list[dict]:
     path = next((root / link for root in benchmark.parents[:4] if (root / link).is_file()), None)
     if path is None:
         raise RecordError(f"{link} is not at hand; download data/chat_history_32k of the data set", benchmark, number)
-    data = json.loads(path.read_text(encoding="utf-8"))
-    return data.get("chat_history", []) if isinstance(data, dict) else data
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecordError(f"not JSON ({error}); the download may be cut short", path) from None
+    chat = data.get("chat_history", []) if isinstance(data, dict) else data
+    if not isinstance(chat, list) or not all(isinstance(message, dict) for message in chat):
+        raise RecordError("expected a list of messages {role, content}", path)
+    return chat
 
 
 class _Contexts:

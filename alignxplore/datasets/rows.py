@@ -38,13 +38,27 @@ def text_field(row: dict, key: str, path: Path, number: int) -> str:
     return row[key]
 
 
-def literal(text: str, path: Path, number: int, field: str) -> Any:
-    """A value written as JSON or as a Python literal inside a text field."""
+def identifier(row: dict, key: str, path: Path, number: int) -> str | int:
+    """A field that must hold an id: text or a whole number.
+
+    Raises:
+        RecordError: missing or of another type.
+    """
+    if not isinstance(row.get(key), (str, int)) or isinstance(row[key], bool):
+        raise RecordError(f"expected an id, found {row[key]!r:.60}" if key in row else "missing", path, number, key)
+    return row[key]
+
+
+def literal(text: str, path: Path, number: int, field: str, of: type = object) -> list:
+    """A list, of values of the type `of`, written as JSON or as a Python literal inside a text field."""
     for parse in (json.loads, ast.literal_eval):
         try:
-            return parse(text)
+            value = parse(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
+        if isinstance(value, list) and all(isinstance(x, of) for x in value):
+            return value
+        raise RecordError(f"expected a list{'' if of is object else f' of {of.__name__}'}, found {text[:60]!r}", path, number, field)
     raise RecordError(f"neither JSON nor a Python literal: {text[:60]!r}", path, number, field)
 
 
@@ -52,11 +66,14 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
     import pyarrow.parquet
 
     number = 0
-    with pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=256):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=256):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (pyarrow.ArrowException, OSError) as error:
+        raise RecordError(f"not a whole parquet file ({str(error)[:100]}); the download may be cut short", path) from None
 
 
 def _csv(path: Path, job: Job) -> Iterator[tuple[int, Any]]:

@@ -1,5 +1,6 @@
 """The registry, the command line, finding published files, and the baselines that never read a history."""
 
+import gzip
 import json
 
 import pytest
@@ -56,9 +57,25 @@ def test_a_failed_build_leaves_no_benchmark_behind_and_no_earlier_manifest(tmp_p
 @pytest.mark.parametrize("options, message", [
     (["--protocol", "reviewed"], "movielens has no protocol 'reviewed'; it has published, matched"),
     (["--min-interactions", "1"], "must be at least 2"),
+    (["--users", "0"], "--users must be at least 1"),
+    (["--min-interactions", "99999"], "no user of movielens is left (9,742 films read; "),
 ])
 def test_options_that_cannot_be_met(build, tmp_path, capsys, options, message):
     assert build(tmp_path / "x.jsonl", *options) == 1
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+PACKED = gzip.compress(b'{"asin": "B1", "title": "T"}\n' * 3000)
+
+
+@pytest.mark.parametrize("name, files, message", [
+    ("amazon", {"meta_Toys.json.gz": PACKED[:-20], "Toys_5.json.gz": PACKED}, "meta_Toys.json.gz: cannot be unpacked to its end"),
+    ("alignx", {"alignx.parquet": b"PAR1 and then nothing"}, "alignx.parquet: not a whole parquet file"),
+])
+def test_a_cut_download_is_named(tmp_path, capsys, name, files, message):
+    for file, data in files.items():
+        (tmp_path / file).write_bytes(data)
+    assert main(["build", name, "--raw", str(tmp_path), "--out", str(tmp_path / "out" / "x.jsonl")]) == 1
     assert message in capsys.readouterr().err
 
 

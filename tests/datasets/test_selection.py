@@ -184,6 +184,80 @@ def test_hicupid(run, check_rows, tmp_path):
     assert json.loads(record.persona) == {"type": "schedule", "metadata": {"schedule": {"event": "x"}}}
 
 
+RAW = {  # file, and the fields that its rows cannot do without
+    "alignx": ("alignx.json", ("prompt", "chosen", "rejected", FEEDBACK)),
+    "hicupid dialogue": ("dialogue/train.jsonl", ("user_id", "dialogue_id", "user", "assistant")),
+    "hicupid qa": ("qa_test_1.json", ("user_id", "question_id", "question", "personalized_answer", "general_answer", "type")),
+    "personamem v1": ("questions_32k.csv", (
+        "persona_id", "question_id", "question_type", "correct_answer", "all_options", "shared_context_id", "user_question_or_message",
+        "end_index_in_shared_context")),
+    "personamem v2": ("benchmark/text/benchmark.csv", (
+        "persona_id", "user_query", "correct_answer", "incorrect_answers", "related_conversation_snippet")),
+}
+
+
+def without(path, field):
+    """Take one field out of every row of a CSV, JSON or JSONL file."""
+    if path.suffix == ".csv":
+        with path.open(newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        with path.open("w", newline="") as out:
+            writer = csv.DictWriter(out, [name for name in rows[0] if name != field], extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+        return
+    text = path.read_text()
+    rows = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+    rows = [{key: value for key, value in row.items() if key != field} for row in rows]
+    path.write_text(json.dumps(rows) if path.suffix == ".json" else "".join(json.dumps(row) + "\n" for row in rows))
+
+
+FIELDS = [(what, field) for what, (_, fields) in RAW.items() for field in fields]
+
+
+@pytest.mark.parametrize(("what", "field"), FIELDS)
+def test_a_missing_field_is_named_with_its_file(run, tmp_path, what, field):
+    name = what.split()[0]
+    if name == "alignx":
+        (tmp_path / "alignx.json").write_text(json.dumps([row(0)]))
+    elif name == "hicupid":
+        write_hicupid(tmp_path)
+    elif what == "personamem v1":
+        write_v1(tmp_path)
+    else:
+        write_v2(tmp_path, "Question {0}")
+    path = tmp_path / RAW[what][0]
+    without(path, field)
+    with pytest.raises(RecordError) as error:
+        run(name, tmp_path)
+    assert path.name in str(error.value) and f"field '{field}'" in str(error.value)
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("all_options", "3"), ("all_options", "('(a) x', '(b) y')"), ("all_options", "__import__('os')"), ("correct_answer", "(z)"),
+    ("end_index_in_shared_context", "five"), ("end_index_in_shared_context", "-1"),
+])
+def test_a_field_that_makes_no_sense_is_named(run, tmp_path, field, value):
+    write_v1(tmp_path)
+    path = tmp_path / "questions_32k.csv"
+    with path.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    with path.open("w", newline="") as out:
+        writer = csv.DictWriter(out, rows[0])
+        writer.writeheader()
+        writer.writerows([rows[1], rows[2] | {field: value}])
+    with pytest.raises(RecordError, match=rf"questions_32k\.csv:2: field '{field}'"):
+        run("personamem", tmp_path)
+
+
+@pytest.mark.parametrize("snippet", ["'a chat'", "[1, 2]", "[[]]", "not a list"])
+def test_a_conversation_of_another_form_is_named(run, tmp_path, snippet):
+    (tmp_path / "benchmark.csv").write_text("persona_id,user_query,correct_answer,incorrect_answers,related_conversation_snippet\n"
+                                            f'1,What?,right,"[""wrong""]","{snippet}"\n')
+    with pytest.raises(RecordError, match=r"benchmark\.csv:1: field 'related_conversation_snippet'"):
+        run("personamem", tmp_path)
+
+
 answers = st.text("ab ", min_size=0, max_size=4)
 pairs = st.fixed_dictionaries({"prompt": st.sampled_from(["p", "q"]), "chosen": answers, "rejected": answers})
 feedback = st.lists(pairs, max_size=5)
