@@ -6,6 +6,7 @@ summary of someone's films says as much about the news that they will read.
 """
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 
 ATTRIBUTES: dict[str, tuple[str, str]] = {
@@ -69,6 +70,26 @@ def _phrase(value: str, domain: str, rng: random.Random) -> str:
 def item_text(phrases: Sequence[Phrase]) -> str:
     """The short sentence that describes an item."""
     return " ".join(words for _, words in phrases)
+
+
+_VALUES = {words: value for value, domains in _ITEMS.items() if value for phrases in domains.values() for words in phrases}
+_NAMED = re.compile(r"\b(?:" + "|".join(sorted(_VALUES, key=len, reverse=True)) + r")\b")
+
+
+def item_values(text: str) -> list[str]:
+    """The values that an item's description shows (what `item_text` was made from)."""
+    return [_VALUES[words] for words in _NAMED.findall(text)]
+
+
+def summary_statements(text: str) -> list[Statement]:
+    """What a summary says of each attribute (the inverse of `summary_text`); sentences of other kinds are passed over."""
+    found = {}
+    for first, second in ATTRIBUTES.values():
+        for liked, disliked in ((first, second), (second, first)):
+            for strength, (likes, dislikes) in _VERBS.items():
+                if any(f"{verb} {liked}." in text for verb in likes) or any(f"{verb} {disliked}." in text for verb in dislikes):
+                    found[first] = (liked, disliked, strength)
+    return list(found.values())
 
 
 def summary_text(statements: Sequence[Statement], rng: random.Random, phrasing: str = "even") -> str:
