@@ -7,7 +7,7 @@
 #   ./quickstart.sh --no-install    in the environment that is active now; nothing is installed
 #
 # Interrupted? Run the same command again: what is finished is kept. Every step is an ordinary command of this
-# repository; it is printed before it runs, and what it says is in DIR/logs.
+# repository; it is printed before it runs, and what it says is in DIR/logs. Other sizes or another seed need another folder.
 #
 # Variables (the defaults fit two cores):
 #   SEED          1      seed of the world, the models and all draws
@@ -44,6 +44,11 @@ source ./setup.sh
 prepare_environment "${setup[@]}"
 
 source quickstart/steps.bash
+if [[ $kind == world ]]; then
+    same_settings SEED TEST_USERS TRAIN_USERS VAL_USERS SFT_USERS JUDGE_ROWS READER_ROWS RL_STEPS RL_LR SFT_OPTIONS
+else
+    same_settings SEED REAL_USERS
+fi
 source "quickstart/$kind.bash"
 where_the_time_went
 printf '\nresults  %s\nreport   %s\nfigures  %s\n' "$OUT/results.json" "$OUT/report.html" "$OUT/figures/"

@@ -6,6 +6,18 @@ export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} HF_HUB_OFFLINE=1 TOKENIZERS_PA
 exec 9>"$OUT/.lock"
 flock -n 9 || { echo "${0##*/}: another run is writing into $OUT; wait for it or choose another --out" >&2; exit 1; }
 
+same_settings() {  # NAME...: these variables decide what is made; a folder made with other values is refused, so that runs never mix
+    local now name
+    now=$(for name in "$@"; do printf '%s=%s\n' "$name" "${!name}"; done)
+    if [[ -f $OUT/settings && $(<"$OUT/settings") != "$now" ]]; then
+        echo "${0##*/}: $OUT holds a run with other settings (<); now they are (>):" >&2
+        diff "$OUT/settings" - <<<"$now" | grep '^[<>]' >&2
+        echo "Choose another --out (OUT for a study), or delete that folder." >&2
+        exit 1
+    fi
+    printf '%s\n' "$now" >"$OUT/settings"
+}
+
 servers=()
 stop() {  # PID...: by process id, only what this script started
     (($#)) || return 0

@@ -33,6 +33,7 @@ source ./setup.sh
 prepare_environment "$@"
 source quickstart/steps.bash
 source quickstart/training.bash
+same_settings BASE RL_STEPS RL_LR USERS
 
 credit_run() {  # CREDIT SEED STEPS
     local -x CREDIT=$1 SEED=$2 RL_STEPS=$3 BATCH=16 MINI_BATCH=16 TEST_EVERY=10

@@ -28,6 +28,7 @@ source ./setup.sh
 prepare_environment
 source quickstart/steps.bash
 source quickstart/training.bash
+same_settings BASE SEED RL_STEPS RL_LR
 
 declare -A ERRORS=([clean]=0 [less]=0.15 [more]=0.40) GAPS=([clean]=0 [less]=0.10 [more]=0.10)
 for variant in $VARIANTS; do

@@ -22,9 +22,9 @@ FIELDS = {"policy", "setting", "benchmark", "judge", "protocol", "n", "accuracy"
 pytestmark = pytest.mark.slow
 
 
-def start(out: Path, log: Path) -> subprocess.Popen:
+def start(out: Path, log: Path, **sizes: str) -> subprocess.Popen:
     with log.open("ab") as file:
-        return subprocess.Popen(["./quickstart.sh", "--no-install", "--out", str(out)], cwd=ROOT, env=os.environ | SIZES,
+        return subprocess.Popen(["./quickstart.sh", "--no-install", "--out", str(out)], cwd=ROOT, env=os.environ | SIZES | sizes,
                                 stdout=file, stderr=file, start_new_session=True)  # fmt: skip
 
 
@@ -98,6 +98,15 @@ def test_a_third_run_finds_nothing_to_do(finished, tmp_path):
     assert third.wait(timeout=120) == 0
     text = (tmp_path / "third.log").read_text()
     assert "== " not in text and "-- rl: done before" in text
+    assert (out / "results.json").read_bytes() == before
+
+
+def test_other_settings_need_another_folder(finished, tmp_path):
+    out, _ = finished
+    before = (out / "results.json").read_bytes()
+    assert start(out, tmp_path / "log", SEED="2").wait(timeout=120) == 1
+    text = (tmp_path / "log").read_text()
+    assert "other settings" in text and "< SEED=1" in text and "> SEED=2" in text
     assert (out / "results.json").read_bytes() == before
 
 
