@@ -121,7 +121,8 @@ def plot(rows: list[dict], kept: dict[str, dict[int, float]], strong: Scores, we
 def select(args: SelectionArguments) -> dict:
     """The whole selection; returns the counts."""
     models = {"strong": scoring_model(args.strong), "weak": scoring_model(args.weak)}
-    if models["strong"] is not None and models["strong"] == models["weak"]:
+    strong_weights, weak_weights = (str(model).rpartition(":")[2] for model in models.values())  # whatever their folders are called
+    if models["strong"] is not None and strong_weights == weak_weights:
         raise RecordError(f"scores of the same model ({models['weak']}) as the strong ones, so that every signal is 0", args.weak)
     strong, weak = read_scores(args.strong), read_scores(args.weak)
     kept, counts = kept_choices(strong, weak, args.a, args.b, args.c)

@@ -58,7 +58,7 @@ def test_selected_rows_are_what_the_rl_stage_reads(tmp_path):
     for name, p in (("strong", 0.9), ("weak", 0.5)):
         entries = [[{"position": i, "logprob": math.log(p) - (i % 5) / 100} for i in range(14 if n else 5)] for n in range(6)]
         write_jsonl(tmp_path / name / "scores.jsonl", ({"id": r.id, "scores": e} for r, e in zip(users, entries)))
-        write_json(tmp_path / name / "run.json", {"model": f"{name}:0123"})
+        write_json(tmp_path / name / "run.json", {"model": f"{name}:0{len(name)}"})
     args = {name: str(tmp_path / name / "scores.jsonl") for name in ("strong", "weak")} | {"data": str(tmp_path / "users.jsonl")}
     counts = select(SelectionArguments(output=str(tmp_path / "rl.jsonl"), a=1.0, b=0.5, **args))
     rows = [json.loads(line) for line in (tmp_path / "rl.jsonl").read_text().splitlines()]
@@ -67,11 +67,12 @@ def test_selected_rows_are_what_the_rl_stage_reads(tmp_path):
         assert row["positions"] == [row["mid_position"], len(row["history"]) - 1] and row["mid_position"] >= 4
         assert row["history"][0] == {"query": None, "chosen": f"{row['uid']} good 0", "rejected": f"{row['uid']} bad 0"}
     assert (tmp_path / "rl.png").exists() and json.loads((tmp_path / "rl.counts.json").read_text()) == counts
-    assert counts["models"] == {"strong": "strong:0123", "weak": "weak:0123"}
+    assert counts["models"] == {"strong": "strong:06", "weak": "weak:04"}
     with pytest.raises(RecordError, match="raise a, lower b"):
         select(SelectionArguments(output=str(tmp_path / "none.jsonl"), b=0.99, **args))
-    with pytest.raises(RecordError, match=r"scores of the same model \(strong:0123\) as the strong ones"):
-        select(SelectionArguments(output=str(tmp_path / "none.jsonl"), **args | {"weak": args["strong"]}))
+    write_json(tmp_path / "weak" / "run.json", {"model": "other name:06"})
+    with pytest.raises(RecordError, match=r"scores of the same model \(other name:06\) as the strong ones"):
+        select(SelectionArguments(output=str(tmp_path / "none.jsonl"), **args))
 
 
 def test_overlap_counts_and_drops_shared_users_and_target_pairs_in_every_kind_of_row(tmp_path):

@@ -3,19 +3,26 @@
 import json
 import random
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import signal_model
 import streams
 import torch
+import yaml
+from configuration import TrainArguments
 from prepare_dataset import load_prepared
+from run_folder import RunFolder
 from signal_model import main, prepare, score_stream
 from streams import Stream, behaviour_text, letter_ids, tokenise_stream
-from trainer import LabelError, check_letters
+from trainer import LabelError, Trainer, check_letters
 from transformers import AutoModelForCausalLM
+from trl.trainer import sft_trainer
 
 from alignxplore.records import Interaction, read_jsonl
+
+ROOT = Path(__file__).parents[2]
 
 
 def history(length: int, seed: int = 0, alone: float = 0.2) -> list[Interaction]:
@@ -100,6 +107,27 @@ def test_the_prepared_set_trains_letters_only(users_file, tokenizer, tmp_path):
         broken["labels"][broken["labels"] != -100] = wrong
         with pytest.raises(LabelError):
             check_letters(broken, letters)
+
+
+def test_training_computes_logits_where_the_letters_are(model_folder, tokenizer, jsonl, tmp_path, monkeypatch):
+    """The published trainer makes the whole [tokens, vocabulary] table; here a chunk or two holds all that have a label."""
+    last = {"chosen": "c", "rejected": "r"}
+    rows = [{"userid": f"u{n}", "history": [asdict(x) for x in history(40, n, alone=0.0)], "target": last} for n in range(2)]
+    manifest = prepare(str(jsonl(*rows)), tokenizer, tmp_path / "set", 4096)
+    stored, _ = load_prepared(tmp_path / "set", tokenizer)
+    options = yaml.safe_load((ROOT / "sft/configs/signal_qwen3_1p7b.yaml").read_text())
+    args = TrainArguments(output_dir=str(tmp_path / "out"), loss_type=options["loss_type"], effective_batch_size=2, per_device_train_batch_size=2,
+                          report_to="none", completion_only_loss=True, dataset_kwargs={"skip_prepare_dataset": True},
+                          gradient_checkpointing=False, model_init_kwargs={"dtype": "float32"})  # fmt: skip
+    trainer = Trainer(run=RunFolder(tmp_path / "out"), model=str(model_folder), args=args, train_dataset=stored, processing_class=tokenizer,
+                      letters=manifest["identity"]["letters"])  # fmt: skip
+    projected, chunk = [], sft_trainer._chunk
+    monkeypatch.setattr(sft_trainer, "_chunk", lambda hidden, *rest: projected.append(len(hidden)) or chunk(hidden, *rest))
+    batch = next(iter(trainer.get_train_dataloader()))
+    letters, tokens = int((batch["labels"] != -100).sum()), batch["input_ids"].numel()
+    with torch.inference_mode():
+        trainer.model(**batch)
+    assert letters == 82 <= sum(projected) <= sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE < tokens / 4
 
 
 def test_scoring_goes_on_where_it_was_stopped(users_file, model_folder, tmp_path, capsys):
