@@ -81,12 +81,15 @@ def injections(default: dict[tuple, list[dict]], hardened: dict[tuple, list[dict
             line = [policy, setting, label(benchmark)]
             for name, groups in ((policy, default), (twin, hardened)):
                 clean = (name, setting, benchmark.partition("~")[0])
-                line += [*change(groups, (name, setting, benchmark, judge, protocol)), percent(shares.get((name, setting, benchmark))),
-                         percent(shares.get(clean))]
-            body.append(line)
+                key = (name, setting, benchmark, judge, protocol)
+                result = result_rows(groups[key])[0] if groups.get(key) else {}
+                line += [*change(groups, key), percent(shares.get(key[:3])), percent(shares.get(clean)), percent(result.get("bad_format")),
+                         percent(result.get("coverage"))]
+            body.append([*line, str(len({row["record"] for row in default[policy, setting, benchmark, judge, protocol]}))])
     head = ["policy", "setting", "benchmark"]
     for name in ("default", "hardened"):
-        head += [f"{name} prompts", "change", "obeyed %", "without injection %"]
+        head += [f"{name} prompts", "change", "obeyed %", "without injection %", "bad format %", "coverage %"]
+    head.append("n")
     return Table(f"injection_{judge}_{protocol}", f"Injected text: downstream model {judge}, protocol {protocol}", head, body, NOTE) if body else None
 
 

@@ -64,12 +64,13 @@ def test_injection_stands_under_both_prompt_sets_side_by_side(out):
     (line,) = table.body
     assert line[:3] == ["ours", "full", "MIND, injected_order25"]
     assert (line[3][:5], line[4][:6], line[5], line[6]) == ("50.00", "−50.00", "50.00", "0.00")
-    assert (line[7][:6], line[8][:5], line[9], line[10]) == ("100.00", "+0.00", "0.00", "0.00")
+    assert (line[9][:6], line[10][:5], line[11], line[12]) == ("100.00", "+0.00", "0.00", "0.00")
+    assert line[7:9] == line[13:15] == ["0.00", "100.00"] and line[15] == "10" and len(line) == len(table.head)
 
 
 def test_without_a_hardened_run_its_columns_are_missing(out):
     (out / "hardened" / "scores.jsonl").unlink()
-    assert robustness.tables(out)[1].body[0][7:9] == [MISSING, MISSING]
+    assert robustness.tables(out)[1].body[0][9:11] == [MISSING, MISSING]
 
 
 def test_the_command_writes_every_form(out):
