@@ -209,7 +209,7 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
     scores = [row for protocol in arguments.protocol for benchmark in benchmarks.values()
               if not is_written(benchmark, protocol) for cell in cells.of_cues(benchmark, arguments.cues, protocol, arguments.orders, arguments.seed)
               for row in score_rows(cell, "none", protocol, [])]
-    policies = {cell.policy: {"identity": cell.made_by["identity"], "format": cell.made_by["sampling"]["form"]}
+    policies = {cell.policy: {"identity": cell.made_by["identity"], "format": cell.made_by["sampling"]["form"], "prompt": cell.made_by["prompt_hash"]}
                 for cell in cell_list if cell.made_by and cell.made_by["policy"] == cell.policy}
     report.published_names(arguments.published, {}, policies)  # a name that is not there is better known now
     judges = {}

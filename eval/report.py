@@ -111,10 +111,17 @@ def csv_text(rows: list[dict]) -> str:
 
 def made_by(run: dict) -> str:
     """One line about what made the numbers."""
-    models = [f"{name} = {model['identity']}" for name, model in {**run["policies"], **run["judges"]}.items()]
+    models = [f"{name} = {model['identity']}" + (f" (prompt {model['prompt']})" if "prompt" in model else "")
+              for name, model in [*run["policies"].items(), *run["judges"].items()]]
     hashes = [f"{purpose} {digest}" for purpose, digest in run["prompt_hashes"].items() if purpose in ("judge", "direct")]
     return "; ".join([f"Commit {run['commit'] or 'unknown'}", ", ".join(f"{k} {v}" for k, v in run["versions"].items()),
                       "models " + ", ".join(models), "downstream prompts " + ", ".join(hashes)]) + "."
+
+
+def leakage(run: dict) -> str:
+    """What must be said of targets that could be copied from the history; empty if there are none."""
+    found = [f"{name} {about['target_in_history']} of {about['n']}" for name, about in run["benchmarks"].items() if about["target_in_history"]]
+    return f" Targets that also stand in the history, and could be copied: {', '.join(found)}." if found else ""
 
 
 def write(out: Path) -> str:
@@ -125,12 +132,12 @@ def write(out: Path) -> str:
     first, others = all_tables(rows, scores, run)
     for table in (*first, *others):
         write_table(out, table)
-    shown = "\n\n".join(map(markdown, first))
-    text = "\n\n".join(["# Results", shown, NOTES, *map(markdown, others), made_by(run), ""])
+    shown, notes = "\n\n".join(map(markdown, first)), NOTES + leakage(run)
+    text = "\n\n".join(["# Results", shown, notes, *map(markdown, others), made_by(run), ""])
     (out / "report.md").write_text(text, encoding="utf-8")
     (out / "results.csv").write_text(csv_text(rows), encoding="utf-8")
     samples = [row for _, row in read_jsonl(out / "samples.jsonl")] if (out / "samples.jsonl").exists() else []
-    (out / "report.html").write_text(html_report.page(first, others, rows, scores, samples, NOTES, made_by(run)), encoding="utf-8")
+    (out / "report.html").write_text(html_report.page(first, others, rows, scores, samples, notes, made_by(run)), encoding="utf-8")
     return shown
 
 

@@ -138,7 +138,7 @@ def run(fake_server, say, tokenizer, tmp_path):
     write_jsonl(data, map(user_row, records))
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     target = SummarySet(out, "ours", "hicupid", "full", 0)
-    write_json(target.meta_path, {"run": "r", "policy": "ours", "identity": "x", "sampling": {"form": "think"}})
+    write_json(target.meta_path, {"run": "r", "policy": "ours", "identity": "x", "sampling": {"form": "think"}, "prompt_hash": "0"})
     with Journal(target.journal_path) as journal:
         for i, record in enumerate(records):
             stage = StageSummary("text", "", "" if i == 0 else f"Likes {record.user}.", "unfinished reasoning" if i == 0 else None, 0, 1, 1)

@@ -153,11 +153,13 @@ def test_a_report_is_written_from_files_alone(tmp_path):
     rows += scores("longer", "mind", 20, 0.5, setting="none", judge="none")
     write_jsonl(tmp_path / "scores.jsonl", rows)
     write_json(tmp_path / "results.json", result_rows(rows))
-    write_json(tmp_path / "run.json", run_of(mind=20, student_phd=20))
+    run = run_of(mind=20, student_phd=20)
+    run["benchmarks"]["mind"]["target_in_history"] = 3
+    write_json(tmp_path / "run.json", run)
     shown = report.write(tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert shown in text and "published: AlignXplore+" in shown and "longer" in shown
-    assert "Paired comparisons" in text and "Every number" in text and "Commit unknown" in text
+    assert "could be copied: mind 3 of 20." in text and "Paired comparisons" in text and "Every number" in text and "Commit unknown" in text
     tables = {path.stem for path in tmp_path.glob("table_*.tex")}
     assert {"table_main_qwen_paper", "table_mind_paper", "table_details_paper", "table_paired_paper"} <= tables
     assert tables == {path.stem for path in tmp_path.glob("table_*.csv")}
