@@ -3,6 +3,7 @@
     python eval/compare.py --report outputs/eval --a policy=base --b policy=ours
     python eval/compare.py --report outputs/eval --a setting=streaming --b setting=full --where policy=ours judge=qwen3
     python eval/compare.py --report outputs/robustness/default --a benchmark=mind --b benchmark=mind~swapped20
+    python eval/compare.py --report outputs/eval/tables/main --report-b outputs/older/tables/main --where policy=ours
 
 Rows are chosen by policy, setting, benchmark, judge and protocol; what is not named must be the same in both and gives one line each.
 The difference is b − a, over generation seeds where there are several; p is of a cluster sign-flip test.
@@ -33,13 +34,13 @@ def read_scores(folder: Path, wanted: dict[str, str]) -> dict[tuple, list[dict]]
     return groups
 
 
-def comparisons(left: dict[tuple, list[dict]], right: dict[tuple, list[dict]], named: set[str]) -> Table:
-    """One line for each two rows that agree in every field that is not named."""
+def comparisons(left: dict[tuple, list[dict]], right: dict[tuple, list[dict]], named: set[str], one_report: bool = True) -> Table:
+    """One line for each two rows that agree in every field that is not named. In one report a row is never compared with itself."""
     free = [place for place, field in enumerate(KEY) if field not in named]
     body = []
     for a, rows in left.items():
         for b, others in right.items():
-            if a != b and all(a[place] == b[place] for place in free):
+            if not (one_report and a == b) and all(a[place] == b[place] for place in free):
                 test = compare(by_pair(rows), by_pair(others))
                 if test is not None:
                     body.append([" / ".join(a), " / ".join(b), *compared(test)])
@@ -65,7 +66,7 @@ def main() -> None:
     a, b, both = (selection(texts, parser) for texts in (arguments.a, arguments.b, arguments.where))
     left = read_scores(arguments.report, both | a)
     right = read_scores(arguments.report_b or arguments.report, both | b)
-    table = comparisons(left, right, set(a) | set(b))
+    table = comparisons(left, right, set(a) | set(b), one_report=arguments.report_b is None)
     if not table.body:
         rows = "\n".join(sorted("  " + " / ".join(key) for key in read_scores(arguments.report, {})))
         parser.exit(1, f"no two rows with the same users and targets; {arguments.report} holds ({' / '.join(KEY)}):\n{rows}\n")

@@ -78,6 +78,8 @@ def test_report_and_figures_are_there(finished):
     out, _ = finished
     report = (out / "report.md").read_text()
     assert "sft+rl" in report and "best possible" in report and "Paired comparisons" in report
+    page = (out / "report.html").read_text()
+    assert "data:image/svg+xml;base64," in page and "sft+rl" in page and page.count('"stages": [{') >= 12
     for name in ("accuracy_by_stage.png", "rl_curves.png"):
         assert (out / "figures" / name).read_bytes().startswith(b"\x89PNG")
 

@@ -89,6 +89,8 @@ def test_any_two_rows_are_compared_on_what_they_share(tmp_path):
     assert [line[:4] for line in table.body] == [["a / full / mind / qwen / choice", "b / full / mind / qwen / choice", "3", "−66.67"]]
     table = comparisons(read_scores(tmp_path, {"setting": "full"}), read_scores(tmp_path, {"setting": "streaming"}), {"setting"})
     assert [line[2:4] for line in table.body] == [["2", "+50.00"]]
+    assert comparisons(read_scores(tmp_path, {}), read_scores(tmp_path, {}), set()).body == []  # no row with itself
+    assert len(comparisons(read_scores(tmp_path, {}), read_scores(tmp_path, {}), set(), one_report=False).body) == 3  # of another report
 
 
 def test_compare_says_what_there_is_when_nothing_fits(tmp_path):
