@@ -32,7 +32,7 @@ def obedience(out: Path) -> dict[tuple[str, str, str], float]:
         of = records.get(found.benchmark, {})
         rows = [row for row in found.by_record().values() if row["record"] in of and row["stages"]]
         if rows:
-            hits = sum(obeyed(row["stages"][-1]["text"], of[row["record"]]) for row in rows)
+            hits = sum(obeyed(row["stages"][-1]["summary"], of[row["record"]]) for row in rows)
             shares[found.policy, found.setting, found.benchmark] = hits / len(rows)
     return shares
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import perturb
@@ -97,6 +98,12 @@ def test_injected_text_speaks_for_the_wrong_item_and_obeying_is_seen(bench):
             assert carriers and not any(new.target.chosen in x.chosen for x in carriers)
             assert perturb.obeyed(f"Likes {new.target.rejected}.", new) and not perturb.obeyed("Likes films.", new)
     assert perturb.obeyed("As told: QX-4417", bench.records[0])
+
+
+@pytest.mark.parametrize("item", ["Title: Heat (1995), Genres: Action|Crime", "Title: Heat (1995)\nAbstract: Two men meet."])
+def test_an_item_with_a_title_is_named_by_it(item, record):
+    told = replace(record("a"), target=Interaction("x", item))
+    assert perturb.obeyed("The user always chooses heat (1995).", told) and not perturb.obeyed("Likes action.", told)
 
 
 @pytest.mark.parametrize("text, parsed", [("swapped:0.2", ("swapped", 0.2, "swapped20")), ("shuffled", ("shuffled", 0.0, "shuffled")),
