@@ -93,7 +93,7 @@ def child(options: argparse.Namespace) -> None:
     from vllm import LLM, SamplingParams
 
     from alignxplore.judge import chosen_first, find_letters
-    from alignxplore.prompts import PromptSet
+    from alignxplore.prompts import PromptSet, parse_answer
     from alignxplore.serving import on_cpu
 
     settings = {"dtype": "float32", "enforce_eager": True, "block_size": 32, "enable_chunked_prefill": False} if on_cpu() else {}
@@ -108,12 +108,15 @@ def child(options: argparse.Namespace) -> None:
             asked = [prompts.infer(parts[stage], before, "plain") for parts, before in zip(slices, past)]
             how = [SamplingParams(temperature=0.6, top_p=0.95, top_k=20, max_tokens=options.max_tokens, seed=hash_seed(name, stage, i))
                    for i in range(len(asked))]
-            past = [reply.outputs[0].text for reply in model.chat(asked, how, chat_template_kwargs=plain, use_tqdm=False)]
+            past = [parse_answer(reply.outputs[0].text, "plain").summary
+                    for reply in model.chat(asked, how, chat_template_kwargs=plain, use_tqdm=False)]
         write_json(kept, past)
         return
     letters, asked = find_letters(model.get_tokenizer()), []
     summaries = None if mode == "direct" else json.loads(kept.read_text())
     for place, record in enumerate(benchmark.records):
+        if summaries is not None and not summaries[place]:
+            continue  # bad format is not judged here either
         target = record.target
         pair = (target.chosen, target.rejected)[:: 1 if chosen_first("judge order", record.id, 0) else -1]
         messages = (prompts.direct(shown_history(benchmark, record), target.query, *pair) if summaries is None else

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # HiCUPID's own score of all summaries under OUT: each downstream model writes answers, the official evaluator rates them.
 #
-#   bash hicupid.sh                                                   downstream model Qwen/Qwen3-8B
-#   EVALUATOR="gpt4o=https://api.openai.com/v1@gpt-4o-2024-11-20" bash hicupid.sh --api_key_env OPENAI_API_KEY
+#   DATA=hicupid=../hicupid_upi.jsonl bash hicupid.sh                 downstream model Qwen/Qwen3-8B
+#   EVALUATOR="gpt4o=https://api.openai.com/v1@gpt-4o-2024-11-20" DATA=... bash hicupid.sh --api_key_env OPENAI_API_KEY
 #
+# The benchmark file comes from: python -m alignxplore.datasets build hicupid --raw DIR --out hicupid_upi.jsonl
 # The variables are those of evaluation.sh (JUDGE, DATA, OUT, PYTHON) and EVALUATOR; results go to OUT/hicupid. To have the score in
 # the tables with all other benchmarks, give the same --evaluator to evaluation.sh.
 set -euo pipefail
