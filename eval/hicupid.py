@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from overlap import bleu, rouge_l
 from suite import judgement_id
+from text_overlap import bleu, rouge_l
 
 from alignxplore.endpoint import Endpoint, RequestError, TransportError
 from alignxplore.history import HistoryError, fit

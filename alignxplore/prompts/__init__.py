@@ -228,7 +228,12 @@ def parse_answer(text: str, form: str = "think") -> Answer:
 
 
 def answer_text(message: dict) -> str:
-    """The whole answer as one text, also where the server already took the reasoning out into a field of its own."""
+    """The whole answer as one text, also where the server already took the reasoning out into a field of its own.
+
+    Reasoning with nothing after it was cut off: its block stays open.
+    """
     content = message.get("content") or ""
     reasoning = message.get("reasoning") or message.get("reasoning_content")
-    return f"<think>\n{reasoning}\n</think>\n\n{content}" if reasoning else content
+    if not reasoning:
+        return content
+    return f"<think>\n{reasoning}\n</think>\n\n{content}" if content else f"<think>\n{reasoning}"

@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 from evaluate import EvaluationArguments, evaluate
 from hicupid import case_of, parse_better, parse_satisfied, rate
-from overlap import bleu, rouge_l
 from suite import SummarySet
+from text_overlap import bleu, rouge_l
 
 import alignxplore.endpoint
 from alignxplore.endpoint import Endpoint
