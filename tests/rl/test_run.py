@@ -67,7 +67,7 @@ def test_killed_at_the_end_of_an_epoch_under_a_judge_that_misbehaves(launch, jud
     found = metrics(folder)
     assert {1, 2} <= set(found) and not (folder / "model").exists()
     repeated = {kind for step in (1, 2) for kind in found[step] if kind.startswith("repeated/")}
-    assert repeated == {f"repeated/judge/{kind}" for kind in ("http_429", "http_500", "not_json", "timeout")}
+    assert repeated >= {f"repeated/judge/{kind}" for kind in ("http_429", "http_500", "not_json", "timeout")}
     lost = found[1]["lost/transport_error"]  # replies without log-probabilities, or with one that is not a number
     assert 0 < lost < 16 and found[1]["lost_share"] == lost / 32
     assert lost <= 32 - found[1]["training/rows"] < 16 and found[1]["repeated_requests"] >= 8
