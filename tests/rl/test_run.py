@@ -25,7 +25,7 @@ def checkpointed(out):
     return int(tracker.read_text() or 0) if tracker.exists() else 0
 
 
-def wait_until(condition, process, limit=300):
+def wait_until(condition, process, limit=900):
     deadline = time.monotonic() + limit
     while not condition():
         assert process.poll() is None, process.communicate()[0]
