@@ -1,0 +1,93 @@
+"""What the launcher decides before and after Ray: finished runs, other runs in the same folder, exit codes and their sentences."""
+
+import json
+from dataclasses import asdict
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from omegaconf import OmegaConf
+
+from alignxplore.rl import train as module
+from alignxplore.rl.settings import SettingsError, Streaming
+
+ITEM = {"query": None, "chosen": "a", "rejected": "b"}
+
+
+@pytest.fixture
+def config(tmp_path):
+    """8 training and 2 validation users, 2 of them a step, 3 steps; what only verl reads is left out."""
+    for name, users in (("train", range(8)), ("val", range(8, 10))):
+        rows = [{"user": f"u{i}", "history": [ITEM] * 3, "positions": [1, 2]} for i in users]
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+    made = OmegaConf.create({
+        "data": {"train_files": str(tmp_path / "train.parquet"), "val_files": str(tmp_path / "val.parquet"), "train_batch_size": 2,
+                 "max_prompt_length": 64, "max_response_length": 8, "seed": 0},
+        "actor_rollout_ref": {"model": {"path": "m"}, "actor": {"optim": {"lr": 1e-6}, "ppo_mini_batch_size": 2}},
+        "trainer": {"total_training_steps": 3, "total_epochs": 1},
+    })
+    made.streaming = OmegaConf.create(asdict(Streaming(judges="j=http://127.0.0.1:9/v1", out=str(tmp_path / "out"), judge_patience=0.1)))
+    return made
+
+
+@pytest.fixture
+def finished(config, tmp_path):
+    """The folder of a finished run of `config`."""
+    out = tmp_path / "out"
+    (out / "model").mkdir(parents=True)
+    (out / "model" / "config.json").write_text("{}")
+    (out / "finished.json").write_text(json.dumps({"steps": 3}))
+    module.same_run(config, out)
+    return out
+
+
+def test_a_finished_run_is_not_done_again(config, finished, capsys):
+    assert module.run(config) == 0
+    assert "already finished" in capsys.readouterr().out
+
+
+def test_more_steps_or_a_missing_model_are_work_to_do(config, finished):
+    assert module.finished(finished, 3) and not module.finished(finished, 4)
+    (finished / "model" / "config.json").unlink()
+    assert not module.finished(finished, 3)
+
+
+@pytest.mark.parametrize(("key", "value"), [("actor_rollout_ref.actor.optim.lr", 5e-7), ("streaming.credit", "centered"),
+                                            ("data.train_batch_size", 4), ("streaming.judge_orders", "one")])
+def test_another_run_in_the_same_folder_is_refused(config, finished, key, value):
+    OmegaConf.update(config, key, value)
+    with pytest.raises(SettingsError, match=f"holds a run with {key}=.*choose another OUT"):
+        module.run(config)
+
+
+def test_steps_addresses_and_frequencies_may_change(config, finished):
+    config.trainer.total_training_steps, config.streaming.judges = 9, "j=http://elsewhere/v1"
+    module.same_run(config, finished)
+
+
+def test_users_in_both_files_and_wrong_stages_are_named(config):
+    config.data.val_files = config.data.train_files
+    with pytest.raises(SettingsError, match="8 users are in training and validation data alike, e.g. 'u0'"):
+        module.check_data(config, 2)
+    with pytest.raises(SettingsError, match=r"rows with \[2\] stages, streaming.stages is 3"):
+        module.check_data(config, 3)
+
+
+def test_a_reason_to_stop_is_found_under_what_ray_wraps_it_in():
+    pytest.importorskip("verl")
+    from ray.exceptions import RayTaskError
+
+    from alignxplore.rl.trainer import RunStopped
+
+    stopped = RayTaskError("run", "a traceback", RunStopped("10 % of the rollouts were lost")).as_instanceof_cause()
+    assert module.reason(stopped) == (3, "10 % of the rollouts were lost")
+    crashed = RayTaskError("run", "Traceback ...\nValueError: no such thing\n", ValueError("no such thing")).as_instanceof_cause()
+    assert module.reason(crashed) == (1, "RayTaskError(ValueError): ValueError: no such thing")
+
+
+def test_sockets_of_runs_that_were_killed_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
+    (tmp_path / "axp-ray-999999999-x").mkdir()
+    (tmp_path / "axp-ray-1-alive").mkdir()
+    made = module.socket_folder()
+    assert {path.name for path in tmp_path.iterdir()} == {"axp-ray-1-alive", made.name}
