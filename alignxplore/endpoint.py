@@ -123,7 +123,8 @@ class Endpoint:
         if self._session is None:
             headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                # vLLM closes connections that were idle for 5 s; a request sent at that moment would have to be repeated.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
                 headers=headers,
             )

@@ -1,6 +1,6 @@
 """Judgements per second of our judge, against the published way and against the most that the same server gives to anybody.
 
-    python benchmarks/judge_throughput.py                       # makes a tiny judge, serves it with vLLM; about 3 minutes on a CPU
+    python benchmarks/judge_throughput.py                       # makes a tiny judge, serves it with vLLM; about 2 minutes on a CPU
     python benchmarks/judge_throughput.py --judge Qwen/Qwen3-8B # any model that vLLM serves here
 
 A judgement is one scored order of two items. Three ways take turns on one server, each with questions it has never seen:
@@ -142,9 +142,9 @@ async def measure(url: str, model: str, options: argparse.Namespace) -> dict[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judge", help="folder or Hub id of the judge (default: a tiny one, made here)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds after the warm-up (default: %(default)s)")
-    parser.add_argument("--questions", type=int, default=150, help="questions a round, two judgements each (default: %(default)s)")
-    parser.add_argument("--serial", type=int, default=20, help="judgements a round of the published way (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=8, help="rounds after the warm-up (default: %(default)s)")
+    parser.add_argument("--questions", type=int, default=64, help="questions a round, two judgements each (default: %(default)s)")
+    parser.add_argument("--serial", type=int, default=8, help="judgements a round of the published way (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, default=64, help="requests in flight (default: %(default)s)")
     parser.add_argument("--summary-tokens", type=int, default=200, help="length of a summary (default: %(default)s)")
     options = parser.parse_args()

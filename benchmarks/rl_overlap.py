@@ -180,7 +180,9 @@ async def measure(url: str, model: str, options: argparse.Namespace) -> dict[flo
     streams = [cut_stages([choice.interaction for choice in draw_stream(u, "films", 13, 6, 1)], [6, 12]) for u in users]
     tokenizer = AutoTokenizer.from_pretrained(model)
     slow, table, runs = SlowJudge(model, tokenizer), {}, 0
-    async with slow.serve() as judge_url, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+    # vLLM closes what has been idle for 5 s, as connections are between two phases; one that is closed while it is used is an error.
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=2)
+    async with slow.serve() as judge_url, aiohttp.ClientSession(connector=connector) as session:
         engine = Engine(session, url, model, tokenizer, PromptSet(), options.tokens, options.spread)
         settings = Streaming(judges=f"slow={judge_url}", rollouts=options.rollouts)
         judges = await Judges.connect(settings)
