@@ -43,7 +43,8 @@ def stage(tmp_path):
     seen.touch()
 
     def start(script, *arguments, **variables):
-        clean = {k: v for k, v in os.environ.items() if k not in ("DEVICE", "JUDGES", "PRESET", "RAY_ADDRESS", "CUDA_VISIBLE_DEVICES", "OUT", "MODEL")}
+        left_out = ("DEVICE", "JUDGES", "PRESET", "RAY_ADDRESS", "CUDA_VISIBLE_DEVICES", "OUT", "MODEL")
+        clean = {k: v for k, v in os.environ.items() if k not in left_out}
         paths = {"PATH": f"{tools}:{os.environ['PATH']}", "SEEN": str(seen), "LOGS": str(tmp_path / "logs"), "OUT": str(tmp_path / "out")}
         # All in one group of its own, so that nothing of a failed test stays behind.
         started.append(subprocess.Popen(["bash", str(script), *arguments], env=clean | paths | variables, text=True, cwd=tmp_path,
