@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 LABELS = {"sft.clean": "SFT,\nno errors", "sft.less": "SFT,\n15 % errors", "sft": "SFT,\n25 % errors", "sft.more": "SFT,\n40 % errors",
-          "sft.longer": "SFT × 4\nepochs", "sft+rl.shuffled": "RL, reward\nshuffled"}
+          "sft.longer": "SFT × 6\nepochs", "sft+rl.shuffled": "RL, reward\nshuffled"}
 COLOURS = {"SFT alone": "#718096", "then RL": "#c05621", "control": "#2b6cb0"}
 
 
@@ -40,7 +40,7 @@ def draw(rows: list[dict], out: Path) -> None:
     handles = dict(zip(*reversed(panels[0][0].get_legend_handles_labels())))
     panels[0][0].legend(handles.values(), handles.keys(), fontsize=8, loc="lower left")
     figure.tight_layout()
-    figure.savefig(out, dpi=130)
+    figure.savefig(out, dpi=90)
 
 
 def _point(panel: plt.Axes, x: float, row: dict, colour: str, label: str | None) -> None:
