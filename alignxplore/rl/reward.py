@@ -71,8 +71,7 @@ class Judges:
         for judge in self.judges:
             answers = await asyncio.gather(*(judge.score(summary, item, [i]) for i, (summary, item) in enumerate(questions)))
             letter_a = [p for answer in answers if answer.ok for p in letter_a_of(answer)]
-            # Without a summary a judge may well say 0.5 to everything; it may not be sure of a letter whatever it is asked.
-            if constant(letter_a) and not 0.1 < letter_a[0] < 0.9:
+            if constant(letter_a):
                 raise JudgeError(always_the_same(judge.name, letter_a))
         return masses
 
@@ -112,8 +111,9 @@ def letter_a_of(judgement: Judgement) -> list[float]:
 
 
 def constant(letter_a: Sequence[float]) -> bool:
-    """True if a judge answers the same whatever it is asked, which no judge does that reads the question."""
-    return len(letter_a) > 1 and max(letter_a) - min(letter_a) < CONSTANT
+    """True if a judge is as sure of a letter whatever it is asked, which no judge is that reads the question. (One may well say
+    0.5 to everything where no summary, or a poor one, tells it anything.)"""
+    return len(letter_a) > 1 and max(letter_a) - min(letter_a) < CONSTANT and not 0.1 < letter_a[0] < 0.9
 
 
 def always_the_same(name: str, letter_a: Sequence[float]) -> str:
