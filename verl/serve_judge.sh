@@ -63,7 +63,9 @@ fi
 servers=() names=()
 finish() {
     trap - EXIT
-    ((${#servers[@]} == 0)) || { kill -TERM "${servers[@]}" 2>/dev/null || true; wait "${servers[@]}" 2>/dev/null || true; }
+    local own  # of the shell itself: a signal may come between the start of one and its entry in a list
+    mapfile -t own < <(jobs -p)
+    ((${#own[@]} == 0)) || { kill -TERM "${own[@]}" 2>/dev/null || true; wait "${own[@]}" 2>/dev/null || true; }
 }
 trap finish EXIT
 trap 'exit 130' INT
