@@ -4,7 +4,7 @@ A cell is one (policy, setting, benchmark, seed). For each record it holds what 
 record whose summary is bad format is fixed by the protocol and needs no judge.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -117,3 +117,21 @@ def _first_item(record: UserRecord, protocol: str, orders: str, seed: int) -> fl
     if protocol == "choice" and orders == "both":
         return 0.5
     return float(chosen_first("paper order" if protocol == "paper" else "judge order", record.id, seed))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One judgement to be made: a question with one of its summaries (or its history)."""
+
+    question: Question
+    summary: str | None
+
+
+def questions(cell_list: list[Cell]) -> Iterator[Asked]:
+    """All judgements that the cells need."""
+    for cell in cell_list:
+        for question in cell.questions:
+            if question.history is not None:
+                yield Asked(question, None)
+            else:
+                yield from (Asked(question, summary) for summary in question.summaries)

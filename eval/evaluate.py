@@ -10,8 +10,6 @@ so the same command finishes only what is missing.
 import argparse
 import asyncio
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +17,8 @@ import cells
 import hicupid
 import report
 import samples
+from cells import Asked, questions
+from evaluation_arguments import PROTOCOLS, YES_NO, EvaluationArguments
 from results import result_rows, score_rows
 from suite import Benchmark, find_sets, judgement_id, load_benchmarks
 from trl import TrlParser
@@ -36,66 +36,7 @@ from alignxplore.work import run_units
 from alignxplore.yes_no import YesNoJudge
 
 log = logging.getLogger("evaluate")
-PROTOCOLS = ("choice", "paper")
 CHECK_ROWS = 8
-YES_NO = "yes_no"
-
-
-@dataclass
-class EvaluationArguments:
-    """Which summaries to score, and with which downstream models."""
-
-    judge: list[str] = field(metadata={"help": "downstream models as NAME=TARGET (folder, hub id[@revision] or endpoint URL)"})
-    data: list[str] = field(metadata={"help": "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set"})
-    out: str = field(metadata={"help": "output folder, shared with gen_preference.py"})
-    report: str | None = field(default=None, metadata={"help": "folder of the results and tables; default: --out"})
-    benchmarks: list[str] | None = field(default=None, metadata={"help": "names to take from a folder or hub data set; default: all there"})
-    policies: list[str] | None = field(default=None, metadata={"help": "policies to score, in the order of the table; default: all"})
-    protocol: list[str] = field(default_factory=lambda: ["choice"], metadata={"help": "choice (both orders, probabilities of the letters), "
-                                                                             "paper (one order, one sampled answer)"})
-    direct: bool = field(default=True, metadata={"help": "also let each downstream model read the raw histories"})
-    other_user: list[str] | None = field(default=None, metadata={"help": "policies whose summaries are also given to other users; "
-                                                                         "default: the last one; none: nobody's"})
-    cues: list[str] = field(default_factory=lambda: list(BASELINES),
-                            metadata={"help": f"baselines that read nothing of the user: {', '.join(BASELINES)}"})
-    prompt_set: str = field(default="default", metadata={"help": "prompt set of the downstream models: default, hardened or a folder"})
-    orders: str = field(default="both", metadata={"help": "both, or one drawn by hash (protocol choice)"})
-    limit: int | None = field(default=None, metadata={"help": "users per benchmark; use the value given to gen_preference.py"})
-    judge_format: list[str] = field(default_factory=lambda: ["plain"], metadata={
-        "help": "how the downstream models answer: plain (a letter, read from its probability), or, for models that reason first, think, r1, "
-                "answer or harmony (gpt-oss): free form; yes_no for a TALLRec model, which reads histories only; NAME=FORMAT for one of them"})
-    answer_tokens: int | None = field(default=None, metadata={"help": "new tokens of a free answer; default: 16, where the model reasons 2,048"})
-    published: list[str] = field(default_factory=list, metadata={
-        "help": "rows of the published tables to put beside ours, as OURS=THEIRS: ours=AlignXplore+ q=qwen3-8b-thinking (hub ids are known)"})
-    evaluator: str | None = field(default=None, metadata={
-        "help": "model that rates the answers written for HiCUPID in protocol paper, as NAME=TARGET (official: 12kimih/Llama-3.2-3B-HiCUPID); "
-                "without it that score is missing"})
-    evaluator_prompts: str | None = field(default=None, metadata={"help": "prompt set of the evaluator; default: --prompt_set"})
-    bounds: str | None = field(default=None, metadata={"help": "world.json of a simulated world: adds chance and best possible"})
-    max_model_len: int = field(default=16384, metadata={"help": "window of downstream models served here"})
-    seed: int = field(default=0, metadata={"help": "seed of drawn orders and sampled answers"})
-    concurrency: int = field(default=256, metadata={"help": "judgements in flight at most"})
-    max_error_rate: float = field(default=0.05, metadata={"help": "share of failed requests at which the run stops"})
-    serve_arguments: str = field(default="", metadata={"help": "more arguments for `vllm serve`"})
-    api_key_env: str | None = field(default=None, metadata={"help": "NAME of the environment variable with the endpoint's key"})
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One judgement to be made: a question with one of its summaries (or its history)."""
-
-    question: cells.Question
-    summary: str | None
-
-
-def questions(cell_list: list[cells.Cell]) -> Iterator[Asked]:
-    """All judgements that the cells need."""
-    for cell in cell_list:
-        for question in cell.questions:
-            if question.history is not None:
-                yield Asked(question, None)
-            else:
-                yield from (Asked(question, summary) for summary in question.summaries)
 
 
 def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArguments, asked: Asked) -> str:

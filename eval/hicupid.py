@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from cells import Asked
+from evaluation_arguments import EvaluationArguments
 from suite import judgement_id
 from text_overlap import bleu, rouge_l
 
@@ -28,9 +29,6 @@ from alignxplore.prompts import FORMATS, Messages, PromptSet, answer_text, parse
 from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, hash_seed
 from alignxplore.summarize import count_tokens
 from alignxplore.work import run_units
-
-if TYPE_CHECKING:
-    from evaluate import Asked, EvaluationArguments
 
 ANSWER_TOKENS = 512  # of an answer, beside the reasoning of models that reason; and of an evaluation (official: 512)
 PROFILE = ("age", "gender", "personality", "occupation", "income_range")
@@ -81,7 +79,7 @@ def parse_satisfied(text: str) -> bool | None:
     return None if not found else found[-1].upper() == "YES"
 
 
-async def write_answer(judge: Judge, asked: "Asked", budget: int) -> dict:
+async def write_answer(judge: Judge, asked: Asked, budget: int) -> dict:
     """The downstream model's answer to the record's question, as a journal row; greedy, in the model's own format."""
     record, history, form = asked.question.record, asked.question.history, FORMATS[judge.form]
 
@@ -132,7 +130,7 @@ async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answe
             "unparsed": verdicts.count(None), "said": list(said)}
 
 
-async def write_answers(arguments: "EvaluationArguments", judge: Judge, identity: str, asked: Sequence["Asked"]) -> dict["Asked", dict]:
+async def write_answers(arguments: EvaluationArguments, judge: Judge, identity: str, asked: Sequence[Asked]) -> dict[Asked, dict]:
     """Answers to everything asked, journalled in OUT/answers/JUDGE.jsonl."""
     how = {"format": judge.form, "tokens": judge.answer_tokens}
     ids = {one: judgement_id(identity, judge.prompts.hash("answer"), how | {"direct": one.question.history is not None},
@@ -145,8 +143,8 @@ async def write_answers(arguments: "EvaluationArguments", judge: Judge, identity
         return {one: row for one, unit in ids.items() if (row := journal.get(unit)) is not None}
 
 
-async def rate_answers(arguments: "EvaluationArguments", endpoint: Endpoint, identity: str,
-                       answers: Sequence[tuple["Asked", dict]]) -> list[dict]:
+async def rate_answers(arguments: EvaluationArguments, endpoint: Endpoint, identity: str,
+                       answers: Sequence[tuple[Asked, dict]]) -> list[dict]:
     """A journal row for each answer, in the same order: the evaluator's, or what kept the answer from being rated."""
     prompts = PromptSet(arguments.evaluator_prompts or arguments.prompt_set)
     hashes = [prompts.hash(purpose) for purpose in ("hicupid_compare", "hicupid_schedule")]
@@ -160,7 +158,7 @@ async def rate_answers(arguments: "EvaluationArguments", endpoint: Endpoint, ide
         return [_rated(one, row, journal.get(ids[place]) if place in ids else None) for place, (one, row) in enumerate(answers)]
 
 
-def _rated(asked: "Asked", answer: dict, row: dict | None) -> dict:
+def _rated(asked: Asked, answer: dict, row: dict | None) -> dict:
     if answer["status"] != OK:
         return answer
     if answer["problem"]:  # a downstream model that gave no answer has lost
