@@ -45,10 +45,9 @@ def leftovers(out):
     return found
 
 
-def workers():
-    """Processes of Ray and of vLLM's engines."""
-    return {process.pid for process in psutil.process_iter(["cmdline"]) if any(name in part for part in process.info["cmdline"] or []
-                                                                              for name in ("ray::", "/raylet/", "VLLM::"))}
+def running(processes):
+    """Those that have not ended; one that nobody waited for has."""
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +56,11 @@ def folder(tmp_path_factory):
 
 
 def test_killed_at_the_end_of_an_epoch_under_a_judge_that_misbehaves(launch, judge, folder):
-    before = workers()
     process = launch.start(folder, judge("words"), *FAULTS, "trainer.val_before_train=false")
     wait_until(lambda: (folder / "log" / "train.log").exists(), process)  # the judge has passed its check
     judge("faults")
     wait_until(lambda: checkpointed(folder) == 2, process)
+    started = psutil.Process(process.pid).children(recursive=True)  # Ray, its workers, the rollout engine
     process.send_signal(signal.SIGKILL)
     process.wait(20)
     found = metrics(folder)
@@ -72,8 +71,8 @@ def test_killed_at_the_end_of_an_epoch_under_a_judge_that_misbehaves(launch, jud
     assert 0 < lost < 16 and found[1]["lost_share"] == lost / 32
     assert lost <= 32 - found[1]["training/rows"] < 16 and found[1]["repeated_requests"] >= 8
     deadline = time.monotonic() + 30
-    while workers() - before:
-        assert time.monotonic() < deadline, workers() - before
+    while left := running(started):
+        assert time.monotonic() < deadline, left
         time.sleep(0.2)
 
 
