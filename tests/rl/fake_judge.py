@@ -99,7 +99,8 @@ def main() -> None:
     parser.add_argument("--mode", default="words", choices=("words", "a", "nan", "faults"))
     parser.add_argument("--latency", type=float, default=0.0)
     args = parser.parse_args()
-    web.run_app(FakeJudge(args.tokenizer, args.mode, args.latency).app(), host="127.0.0.1", port=args.port, print=None, shutdown_timeout=1)  # answers that hang do not hold it up
+    application = FakeJudge(args.tokenizer, args.mode, args.latency).app()
+    web.run_app(application, host="127.0.0.1", port=args.port, print=None, shutdown_timeout=1)  # answers that hang do not hold it up
 
 
 if __name__ == "__main__":
