@@ -59,7 +59,7 @@ class YesNoJudge(Judge):
         return self.direct_messages(known, item)
 
     async def score(self, summary: str | None, item: Interaction, key: Any) -> Judgement:
-        raise NotImplementedError("a yes/no model reads histories, not summaries")
+        raise JudgeError(f"{self.name} is a yes/no model: it reads histories, not summaries")
 
     async def score_direct(self, history: Sequence[Interaction], item: Interaction, key: Any) -> Judgement:
         """P(Yes) of both items of a pair, after the raw history."""
