@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from suite import Benchmark, load_benchmarks
+from suite import Benchmark, load_benchmarks, one_sentence
 from trl import TrlParser
 
 from alignxplore.records import RecordError, UserRecord, content_hash, user_row, write_jsonl
@@ -74,4 +74,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence():
+        main()

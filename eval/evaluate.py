@@ -20,7 +20,7 @@ import samples
 from cells import Asked, questions
 from evaluation_arguments import PROTOCOLS, YES_NO, EvaluationArguments
 from results import result_rows, score_rows
-from suite import Benchmark, find_sets, judgement_id, load_benchmarks
+from suite import Benchmark, find_sets, judgement_id, load_benchmarks, one_sentence
 from trl import TrlParser
 
 from alignxplore.datasets.baselines import BASELINES
@@ -198,4 +198,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence():
+        main()

@@ -12,7 +12,7 @@ import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from suite import SETTINGS, Benchmark, SummarySet, installed_versions, load_benchmarks, run_id, slices_of
+from suite import SETTINGS, Benchmark, SummarySet, installed_versions, load_benchmarks, one_sentence, run_id, slices_of
 from trl import TrlParser
 
 from alignxplore.journal import Journal, RunLock
@@ -141,4 +141,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence():
+        main()

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from suite import Benchmark, load_benchmarks, shown_history
+from suite import Benchmark, load_benchmarks, one_sentence, shown_history
 from trl import TrlParser
 
 from alignxplore.records import Interaction, UserRecord, content_hash, hash_seed, user_row, write_jsonl
@@ -178,4 +178,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence():
+        main()

@@ -11,7 +11,7 @@
 #   longer     the quick start's SFT rows for six epochs, which takes about as long as SFT + RL; no RL
 #   shuffled   RL whose reward knows nothing: in each target the chosen and the rejected item change places by the toss of a coin
 # Then one evaluation of all of them. Leaves OUT/results.json, OUT/report.md and OUT/errors.png.
-# Interrupted? Run the same command again.
+# Interrupted? Run the same command again. --no-install takes the environment that is active now.
 #
 # Variables: BASE runs/quickstart, OUT runs/studies/sft_errors, SEED 1 (that of BASE), VARIANTS (all), RL_STEPS and RL_LR (as in quickstart.sh)
 set -euo pipefail
@@ -25,7 +25,7 @@ SEED=${SEED:-1} VARIANTS=${VARIANTS:-clean less more longer shuffled} RL_STEPS=$
 
 export DEVICE=cpu
 source ./setup.sh
-prepare_environment
+prepare_environment "$@"
 source quickstart/steps.bash
 source quickstart/training.bash
 same_settings BASE SEED RL_STEPS RL_LR
