@@ -125,7 +125,7 @@ def make_model(tokenizer: "PreTrainedTokenizerFast", seed: int, hidden: int, lay
     set_seed(seed)
     heads = hidden // 32
     config = Qwen3Config(
-        vocab_size=-(-len(tokenizer) // 64) * 64,
+        vocab_size=len(tokenizer),  # no more: verl's rollouts never write an id that the tokenizer lacks, its trainer counts that id's probability
         hidden_size=hidden,
         intermediate_size=5 * hidden,
         num_hidden_layers=layers,

@@ -19,8 +19,7 @@ train_rl() {  # MODEL ROWS OUT [OPTION...]: with a judge server, which runs on a
     local status=0
     [[ -n $judge_url ]] || serve judge_url "$BASE/models/judge" judge
     PRESET=tiny MODEL=$1 TRAIN=$2 VAL=$BASE/data/rl_val.parquet JUDGES="judge=$judge_url" JUDGE_TOKENIZER=$BASE/models/judge OUT=$3 \
-        STEPS=$RL_STEPS LR=$RL_LR SEED=$SEED bash verl/examples/grpo_trainer/run_streaming_8p.sh \
-        streaming.tolerance.float32.max=null +streaming.tolerance.float32.mean=5e-4 "${@:4}" || status=$?
+        STEPS=$RL_STEPS LR=$RL_LR SEED=$SEED bash verl/examples/grpo_trainer/run_streaming_8p.sh "${@:4}" || status=$?
     if [[ -z ${JUDGE_STAYS:-} ]]; then stop_servers; judge_url=''; fi
     return "$status"
 }

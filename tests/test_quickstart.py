@@ -87,9 +87,8 @@ def test_report_and_figures_are_there(finished):
 def test_rl_synced_weights_and_left_a_model(finished):
     out, _ = finished
     steps = [json.loads(line) for line in (out / "rl" / "metrics.jsonl").read_text().splitlines()]
-    # Now and then the running engine is off by up to a percent at a single token, for a reason not found yet; a mean is not moved by that.
-    agreement = [row["training/rollout_probs_diff_mean"] for row in steps if "training/rollout_probs_diff_mean" in row]
-    assert len(agreement) == 2 and max(agreement) < 5e-4
+    agreement = [row["training/rollout_probs_diff_max"] for row in steps if "training/rollout_probs_diff_max" in row]
+    assert len(agreement) == 2 and max(agreement) < 1e-4
     assert list((out / "rl" / "model").glob("*.safetensors"))
 
 
