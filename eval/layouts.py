@@ -96,13 +96,13 @@ def wide(rows: list[dict], run: dict, kind: str, judge: str, protocol: str, pape
                      percent(max(row["bad_format"] for row in cells.values())), percent(max(row["parse_failures"] for row in cells.values())),
                      percent(min(row["coverage"] for row in cells.values())), str(max(len(row.get("seeds", ())) for row in cells.values()))])
         model = names.get("judges" if setting == "direct" else "policies", {}).get(policy)
-        published = paper.row(setting, model, downstream) or paper.row(setting, model, model)
+        published = paper.row(setting, model, model if setting == "direct" else downstream)
         if any(name in published for name in columns):
             shown.add((setting, model))
             body.append(_published(model, setting, published, columns))
             body.append(_differences(cells, published, columns, run, paper, reasons))
     for setting, model in paper.downstream_rows(downstream) if kind == "main" else ():
-        published = paper.row(setting, model, downstream) or paper.row(setting, model, model)
+        published = paper.row(setting, model, model if setting == "direct" else downstream)
         if (setting, model) not in shown and published.keys() & set(columns):
             body.append(_published(f"{model} (not run here)", setting, published, columns))
     head = ["policy", "setting", *(f"{label(name)} (n = {run['benchmarks'].get(name, {}).get('n', MISSING)})" for name in columns), "average",

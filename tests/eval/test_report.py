@@ -102,6 +102,15 @@ def test_a_reader_of_raw_histories_stands_in_the_table_of_the_others():
     assert layouts.readers_of_histories([row for row in rows if row["setting"] == "direct"]) == []
 
 
+def test_a_model_that_is_published_as_writer_and_reader_lends_no_row_to_another_downstream_model():
+    names = {"judges": {"qwen": None}, "policies": {"gpt": "GPT-OSS-20B"}}
+    rows = result_rows(scores("gpt", "mind", 50, 0.9) + scores("qwen", "mind", 50, 0.6, setting="direct"))
+    assert [line[0] for line in layouts.wide(rows, run_of(names, mind=50), "main", "qwen", "paper", Paper()).body] == ["qwen", "gpt"]
+    names["judges"]["qwen"] = JUDGE
+    table = layouts.wide(rows, run_of(names, mind=50), "main", "qwen", "paper", Paper())
+    assert after(table, "gpt")[0][:3] == ["published: GPT-OSS-20B", "full", "64.16"]  # not its 66.43 as its own reader
+
+
 def test_the_average_is_that_of_the_cells():
     rows = result_rows(scores("ours", "mind", 50, 0.9) + scores("ours", "amazon", 50, 0.5))
     table = layouts.wide(rows, run_of(mind=50, amazon=50), "main", "qwen", "paper", Paper())
