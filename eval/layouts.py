@@ -80,9 +80,9 @@ def wide(rows: list[dict], run: dict, kind: str, judge: str, protocol: str, pape
     readers = (judge, "none", *readers_of_histories(rows))
     mine = [row for row in rows if family(row["benchmark"]) == kind and row["protocol"] == protocol and row["judge"] in readers
             and row["setting"] in SETTINGS]
-    found = list(dict.fromkeys(row["benchmark"] for row in mine))
+    found = [name for name in run["benchmarks"] if family(name) == kind]  # one without a number here keeps its column
     columns = [name for name in DATASETS if name in found] + [name for name in found if name not in DATASETS]
-    if not columns or kind == "other" and len(columns) < 2:
+    if not mine or kind == "other" and len(columns) < 2:
         return None
     names, reasons, shown = run.get("published_names", {}), {}, set()
     downstream = names.get("judges", {}).get(judge)

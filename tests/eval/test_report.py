@@ -118,6 +118,15 @@ def test_the_average_is_that_of_the_cells():
     assert after(table, "ours")[0][4] == f"{(71.36 + 86.39) / 2:.2f}"
 
 
+def test_a_benchmark_without_a_number_keeps_its_column_and_leaves_no_average():
+    rows = result_rows(scores("ours", "mind", 50, 0.9) + scores("ours", "hicupid", 50, 0.9, protocol="choice"))
+    table = layouts.wide(rows, run_of(mind=50, hicupid=50), "main", "qwen", "paper", Paper())
+    assert [column(table, name, "ours") for name in ("HiCUPID", "average")] == [MISSING, MISSING]
+    assert all(len(line) == len(table.head) for line in table.body)
+    only_hicupid = [row for row in rows if row["benchmark"] == "hicupid"]
+    assert layouts.wide(only_hicupid, run_of(hicupid=50), "main", "qwen", "paper", Paper()) is None
+
+
 def test_names_are_matched_by_hand_by_name_and_by_hub_id():
     paper = Paper()
     assert paper.match("ours", "0123abcd", {"ours": "AlignXplore+"}, plain=False) == "AlignXplore+"
