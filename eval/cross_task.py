@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from suite import Benchmark, load_benchmarks, one_sentence
+from suite import Benchmark, load_benchmarks
 from trl import TrlParser
 
+from alignxplore.errors import one_sentence
 from alignxplore.records import RecordError, UserRecord, content_hash, user_row, write_jsonl
 
 

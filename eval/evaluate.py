@@ -20,10 +20,11 @@ import samples
 from cells import Asked, questions
 from evaluation_arguments import PROTOCOLS, YES_NO, EvaluationArguments
 from results import result_rows, score_rows
-from suite import Benchmark, find_sets, judgement_id, load_benchmarks, one_sentence
+from suite import Benchmark, find_sets, judgement_id, load_benchmarks
 from trl import TrlParser
 
 from alignxplore.datasets.baselines import BASELINES
+from alignxplore.errors import one_sentence
 from alignxplore.free_form import ReasoningJudge, ask_paper
 from alignxplore.history import HistoryError, fit
 from alignxplore.journal import Journal, RunLock

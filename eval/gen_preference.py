@@ -12,9 +12,10 @@ import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from suite import SETTINGS, Benchmark, SummarySet, installed_versions, load_benchmarks, one_sentence, run_id, slices_of
+from suite import SETTINGS, Benchmark, SummarySet, installed_versions, load_benchmarks, run_id, slices_of
 from trl import TrlParser
 
+from alignxplore.errors import one_sentence
 from alignxplore.journal import Journal, RunLock
 from alignxplore.models import Model, ModelSpec, choose, open_model
 from alignxplore.prompts import FORMATS, PromptSet

@@ -22,9 +22,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from suite import Benchmark, load_benchmarks, one_sentence, shown_history
+from suite import Benchmark, load_benchmarks, shown_history
 from trl import TrlParser
 
+from alignxplore.errors import one_sentence
 from alignxplore.records import Interaction, UserRecord, content_hash, hash_seed, user_row, write_jsonl
 
 KINDS = ("swapped", "foreign", "shuffled", "no_negatives", "mixed", "injected_markup", "injected_order")

@@ -10,35 +10,17 @@ import contextlib
 import heapq
 import importlib.metadata
 import json
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alignxplore import datasets
-from alignxplore.endpoint import RequestError, TransportError
-from alignxplore.history import HistoryError, protocol_slices
-from alignxplore.journal import Journal, RunLocked
-from alignxplore.judge import JudgeError
-from alignxplore.prompts import PromptError
+from alignxplore.history import protocol_slices
+from alignxplore.journal import Journal
 from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, read_users
-from alignxplore.serving import ServerError
-from alignxplore.work import TooManyErrors
 
 SETTINGS = ("full", "streaming")
-
-# What these say is a sentence about what is wrong and what to do; a traceback would bury it.
-SAID = (RecordError, PromptError, HistoryError, JudgeError, ServerError, TransportError, RequestError, TooManyErrors, RunLocked, FileNotFoundError)
-
-
-@contextlib.contextmanager
-def one_sentence() -> Iterator[None]:
-    """Errors of the kinds in `SAID` end the script with their own sentence and exit code 1."""
-    try:
-        yield
-    except SAID as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
 
 
 @dataclass(frozen=True)

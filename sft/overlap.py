@@ -9,16 +9,16 @@ A pair is (chosen, rejected) in either order. A row is dropped if it shares its 
 """
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prepare_dataset import PrepareError, read_rows
+from prepare_dataset import read_rows
 from streams import all_behaviours
 from transformers import HfArgumentParser
 
 from alignxplore import datasets
+from alignxplore.errors import one_sentence
 from alignxplore.prompts import break_markup
 from alignxplore.records import Interaction, RecordError, parse_history, parse_interaction, read_users, write_jsonl
 
@@ -113,10 +113,8 @@ def check(train: list[str], benchmarks: list[str], output: str | None = None) ->
 
 def main() -> None:
     args = HfArgumentParser(OverlapArguments, description=__doc__.split("\n")[0]).parse_args_into_dataclasses()[0]
-    try:
+    with one_sentence():
         counts = check(args.train, args.benchmarks, args.output)
-    except (RecordError, PrepareError, FileNotFoundError) as error:
-        sys.exit(f"overlap.py: {error}")
     for path, count in counts.items():
         verb = "dropped" if args.output else "would be dropped"
         print(

@@ -13,7 +13,6 @@ counts, the histogram of lengths and the fingerprints of tokenizer and chat temp
 import hashlib
 import json
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from datasets import Dataset, Features, List, Value, disable_progress_bars, load
 from datasets.arrow_writer import ArrowWriter
 from transformers import AutoTokenizer, HfArgumentParser, PreTrainedTokenizerBase
 
+from alignxplore.errors import one_sentence
 from alignxplore.records import RecordError, content_hash, read_jsonl, write_json
 
 MANIFEST = "manifest.json"
@@ -261,11 +261,9 @@ def report(manifest: dict[str, Any]) -> str:
 def main() -> None:
     disable_progress_bars()
     arguments = HfArgumentParser(PrepareArguments, description=__doc__.split("\n")[0]).parse_args_into_dataclasses()[0]
-    try:
+    with one_sentence():
         tokenizer = AutoTokenizer.from_pretrained(arguments.model, revision=arguments.model_revision)
         manifest = prepare(arguments.data, tokenizer, arguments.output, arguments.max_length, arguments.data_revision)
-    except (PrepareError, RecordError, OSError) as error:  # OSError: the model's tokenizer cannot be read
-        sys.exit(f"prepare_dataset.py: {error}")
     print(f"{report(manifest)}\n{arguments.output}: ready for sft.py --train_data {arguments.output}")
 
 

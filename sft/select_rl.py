@@ -14,7 +14,6 @@ The output is what verl/examples/data_preprocess/upi_streaming_dataset.py reads.
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 from streams import all_behaviours
 from transformers import HfArgumentParser
 
+from alignxplore.errors import one_sentence
 from alignxplore.records import RecordError, UserRecord, read_jsonl, read_users, write_json, write_jsonl
 
 Scores = dict[str, dict[int, float]]  # record id → place → log P(actual choice)
@@ -146,10 +146,8 @@ def select(args: SelectionArguments) -> dict:
 
 def main() -> None:
     parser = HfArgumentParser(SelectionArguments, description=__doc__.split("\n")[0])
-    try:
+    with one_sentence():
         counts = select(parser.parse_args_into_dataclasses()[0])
-    except RecordError as error:
-        sys.exit(f"select_rl.py: {error}")
     print(", ".join(f"{name} {value}" for name, value in counts.items() if name != "options"))
 
 

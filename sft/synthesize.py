@@ -14,9 +14,8 @@ repeats only what was in flight. Writes:
 import asyncio
 import itertools
 import json
-import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -27,13 +26,14 @@ from streams import all_behaviours
 from transformers import HfArgumentParser
 
 from alignxplore.endpoint import RequestError, TransportError
-from alignxplore.journal import TRANSPORT_ERROR, Journal, RunLock, RunLocked
-from alignxplore.judge import Judge, JudgeError
+from alignxplore.errors import one_sentence
+from alignxplore.journal import TRANSPORT_ERROR, Journal, RunLock
+from alignxplore.judge import Judge
 from alignxplore.models import ModelSpec, open_model
 from alignxplore.prompts import PromptSet
 from alignxplore.records import RecordError, UserRecord, content_hash, read_jsonl, read_users, write_json, write_jsonl
 from alignxplore.summarize import Sampling
-from alignxplore.work import TooManyErrors, run_units
+from alignxplore.work import run_units
 
 EXAMPLES = 5  # failures of each kind that are kept for reading
 
@@ -144,12 +144,8 @@ async def synthesise(args: SynthesisArguments) -> dict:
 
 def main() -> None:
     args = HfArgumentParser(SynthesisArguments, description=__doc__.split("\n")[0]).parse_args_into_dataclasses()[0]
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(RunLock(args.output))
-            counts = asyncio.run(synthesise(args))
-    except (RecordError, RunLocked, JudgeError, TooManyErrors, TransportError, RequestError, FileNotFoundError) as error:
-        sys.exit(f"synthesize.py: {error}")
+    with one_sentence(), RunLock(args.output):
+        counts = asyncio.run(synthesise(args))
     print(json.dumps(counts, indent=1))
 
 

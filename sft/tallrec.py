@@ -9,15 +9,15 @@ The history is shown with likes and dislikes; each question has one row for the 
 that always saying Yes is right half of the time. Trained with LoRA by sft.py. TALLRec: arXiv 2305.00447.
 """
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from streams import all_behaviours
 from transformers import HfArgumentParser
 
+from alignxplore.errors import one_sentence
 from alignxplore.prompts import PromptSet
-from alignxplore.records import RecordError, UserRecord, content_hash, read_users, write_jsonl
+from alignxplore.records import UserRecord, content_hash, read_users, write_jsonl
 from alignxplore.yes_no import ANSWERS
 
 
@@ -54,13 +54,11 @@ def tallrec_rows(record: UserRecord, prompts: PromptSet, per_user: int, least_hi
 
 def main() -> None:
     args = HfArgumentParser(TallrecArguments, description=__doc__.split("\n")[0]).parse_args_into_dataclasses()[0]
-    prompts = PromptSet(args.prompt_set)
-    try:
+    with one_sentence():
+        prompts = PromptSet(args.prompt_set)
         users = read_users(args.data, allow_duplicates=True)
         rows = (row for user in users for row in tallrec_rows(user, prompts, args.per_user, args.least_history, args.last))
         count = write_jsonl(args.output, rows)
-    except RecordError as error:
-        sys.exit(f"tallrec.py: {error}")
     print(f"{args.output}: {count} rows, half of them {ANSWERS[0]}")
 
 

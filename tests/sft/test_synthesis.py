@@ -7,7 +7,7 @@ import re
 import pytest
 from funnel import STEPS, LiveFunnel, funnel, users_left
 from rounds import DONE, Thresholds, Workshop, pick_targets, synthesise_user
-from synthesize import EXAMPLES, SynthesisArguments, journalled, synthesise, write_outputs
+from synthesize import EXAMPLES, SynthesisArguments, journalled, main, synthesise, write_outputs
 
 from alignxplore.endpoint import Endpoint
 from alignxplore.journal import Journal
@@ -163,3 +163,12 @@ async def test_the_command_writes_rows_funnel_and_failures_and_is_not_done_twice
     write_jsonl(users, map(user_row, [*records, UserRecord("u9", ITEMS[:5], ITEMS[17])]))
     with pytest.raises(RecordError, match=r"users.jsonl:10: no scores in .*scores.jsonl; run signal_model.py score"):
         await synthesise(args)
+
+
+def test_an_address_without_a_scheme_is_one_sentence(tmp_path, monkeypatch):
+    write_jsonl(tmp_path / "users.jsonl", [user_row(UserRecord("u", tuple(ITEMS[:17]), ITEMS[17]))])
+    write_jsonl(tmp_path / "scores.jsonl", [{"id": UserRecord("u", tuple(ITEMS[:17]), ITEMS[17]).id, "scores": []}])
+    options = {"data": tmp_path / "users.jsonl", "scores": tmp_path / "scores.jsonl", "output": tmp_path, "teacher": "t=127.0.0.1:8000/v1"}
+    monkeypatch.setattr("sys.argv", ["synthesize.py", *(str(part) for name, value in options.items() for part in (f"--{name}", value))])
+    with pytest.raises(SystemExit, match="^synthesize.py: '127.0.0.1:8000/v1' has no scheme"):
+        main()
