@@ -96,10 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--out", required=True, type=Path, metavar="FILE", help="benchmark file to write, e.g. movielens_upi.jsonl")
     make.add_argument("--protocol", default="published",
                       help="where rejected items come from. published: as in the paper's benchmark; matched: as popular "
-                           "(answers: as long) as the chosen one, so that this gives nothing away; reviewed (amazon): any item "
-                           "that somebody reviewed")
+                           "(answers: as long) as the chosen one, so that this gives nothing away; what has no match is dropped; "
+                           "reviewed (amazon): any item that somebody reviewed")
     make.add_argument("--min-interactions", type=int, metavar="N",
-                      help="keep users with at least N, the target included (none: the published value, see describe)")
+                      help="keep users with at least N that have an alternative, the target included (none: the published value, see describe)")
     make.add_argument("--users", type=int, metavar="N", help="a sample of N users, drawn by seed (none: all)")
     make.add_argument("--split", default="all", choices=["all", "train", "test"],
                       help="one user in five is a test user, the same for every seed")

@@ -8,7 +8,8 @@ Reads the 2018 files (`Books_5.json.gz` and `meta_Books.json.gz`) and the 2023 o
 * published: any product with a title, reviewed or not. Most were never reviewed, so being reviewed at all gives the
   chosen one away.
 * reviewed: any product that somebody reviewed.
-* matched: a product about as popular.
+* matched: a reviewed product about as popular; a choice of one of the least or most popular products, which have no
+  match, is dropped and counted.
 """
 
 import json

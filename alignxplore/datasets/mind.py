@@ -7,7 +7,10 @@ user's longest history counts. What is set against a clicked article:
 
 * published: for a click of the history (whose impression is unknown) any listed article; for a click in an impression
   an article of the same impression that was not clicked. So targets are mostly harder than the history.
-* matched: an article about as popular; of the same impression where that holds fitting ones.
+* matched: an article about as popular; of the same impression where that holds fitting ones. A click that has no such
+  article is dropped and counted.
+
+A user is kept whose clicks with something set against them are enough (--min-interactions).
 """
 
 import random

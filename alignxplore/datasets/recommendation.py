@@ -4,8 +4,10 @@ MovieLens and Amazon tell what a user took, not what the user left; the rejected
 
 * uniform: from a pool of items the user never took (the published way). Popular items are taken more often than they
   are drawn, so item popularity alone tells the chosen item well.
-* matched: from items as popular as the chosen one. Where none has exactly its number of other users, a fair coin
+* matched: from taken items as popular as the chosen one. Where none has exactly its number of other users, a fair coin
   decides between the next more popular and the next less popular ones, so popularity alone is right half of the time.
+  Items at either end, with none left beyond them, get no rejected item and are dropped with a count: those that nobody
+  else took, and the most popular ones (11 % of the ratings of MovieLens latest-small).
 
 A user's draws come from a hash of seed and user: neither the order of the input nor other users change them, except
 through the popularity of items.
@@ -101,7 +103,7 @@ class MatchedSampler(Sampler):
         self.counts = [popularity[item] for item in self.pool]
 
     def draw(self, chosen: int, banned: set[int], dice: random.Random) -> int | None:
-        """See `Sampler.draw`. The most popular items have no match: without items on both sides no coin is fair."""
+        """See `Sampler.draw`. Items at either end have no match: without items on both sides no coin is fair."""
         others = self.popularity[chosen] - 1
         low, high = bisect_left(self.counts, others), bisect_right(self.counts, others)
         same = self._pick(low, high, banned, dice)
@@ -194,9 +196,9 @@ def build_records(
 def finish(
     user: str, pairs: list[tuple[int, int]], catalogue: Catalogue, popularity: Sequence[int], job: Job
 ) -> Iterator[Example]:
-    """The record of a user's (chosen, rejected) items, the last one the target; nothing when fewer than 2 are left."""
-    if len(pairs) < 2:
-        job.counts["users dropped: fewer than 2 interactions with an alternative"] += 1
+    """The record of a user's (chosen, rejected) items, the last one the target; nothing when fewer than the job's minimum are left."""
+    if len(pairs) < job.min_interactions:
+        job.counts[f"users dropped: fewer than {job.min_interactions} interactions with an alternative"] += 1
         return
     job.counts["interactions kept"] += len(pairs)
     history = [Interaction(catalogue.text(a), catalogue.text(b), job.dataset.default_query) for a, b in pairs]

@@ -55,6 +55,14 @@ def test_articles_that_are_not_listed_and_empty_histories_are_counted(run, tmp_p
     assert w.history[0].chosen == "Title: Title N1"  # it has no abstract
 
 
+def test_clicks_count_towards_the_minimum_when_something_is_set_against_them(run, tmp_path):
+    rows = [("u", "11/11/2019 1:00:00 AM", "N5 N4 N5", "N7-1 N6-0"), ("v", "11/11/2019 1:00:00 AM", "N5 N4 N3", "N7-1"),
+            ("w", "11/11/2019 1:00:00 AM", "N5 N4 N3", "N7-1 N6-0")]  # u repeats a click; the last one of v had no alternative
+    examples, job = run("mind", write(tmp_path, rows), min_interactions=4)
+    assert [x.record.user for x in examples] == ["w"] and job.counts["users dropped: fewer than 4 interactions with an alternative"] == 2
+    assert not any("clicks on listed articles" in reason for reason in job.counts)
+
+
 @pytest.mark.parametrize("line", ["1\tu\t11/11/2019 1:00:00 AM\tN1", "1\tu\t2019-11-11\tN1\tN2-1"])
 def test_a_damaged_row_names_file_and_line(run, tmp_path, line):
     folder = write(tmp_path, [("u", "11/11/2019 1:00:00 AM", "N5", "N7-1 N6-0")])

@@ -27,11 +27,14 @@ def test_amazon_counts(run, check_rows, samples, minimum, users):
     assert job.counts["reviews read"] == 2972 and job.counts["dropped: the user took the same item before"] == 7
 
 
-@pytest.mark.parametrize("minimum, users", [(4, 413), (9, 40)])
-def test_mind_counts(run, check_rows, samples, minimum, users):
+@pytest.mark.parametrize("minimum, clicking, users", [(4, 413, 397), (9, 40, 36)])
+def test_mind_counts(run, check_rows, samples, minimum, clicking, users):
+    """Of the users with enough clicks some lose a repeated click, or one that nothing can be set against."""
     examples, job = run("mind", samples / "mind", min_interactions=minimum)
     check_rows(examples)
-    assert len(examples) == users
+    assert 4637 - job.counts[f"users dropped: fewer than {minimum} clicks on listed articles"] == clicking
+    assert clicking - job.counts[f"users dropped: fewer than {minimum} interactions with an alternative"] == len(examples) == users
+    assert min(len(x.record.history) + 1 for x in examples) >= minimum
     assert (job.counts["impressions read"], job.counts["users read"], job.counts["news read"]) == (5000, 4637, 2000)
     assert job.counts["impressions with an empty history"] == 107
 
