@@ -38,12 +38,12 @@ source ./setup.sh
 prepare_environment "${setup[@]}"
 source quickstart/steps.bash
 source quickstart/training.bash
+same_settings BASE SEED USERS LIMIT SIGNAL EPOCHS RL_STEPS RL_LR
 
 expect users 3; expect synthesis 900; expect weak 60; expect sft 120; expect selection 5; expect rl 150
 expect summaries 150; expect scores 200
 
-# What these functions depend on stands in their arguments too, so that a step runs again when it changes.
-synthesis() {  # SIGNAL ...: signal model, its scores, then teacher and judge, by the same script as at full size
+synthesis() {  # signal model, its scores, then teacher and judge, by the same script as at full size
     local status=0 log=$OUT/logs/oracle.log
     python studies/oracle.py --port "$PORT" 9>&- >"$log" 2>&1 &
     servers+=("$!")
@@ -53,7 +53,7 @@ synthesis() {  # SIGNAL ...: signal model, its scores, then teacher and judge, b
     done
     DATA=$OUT/users.jsonl OUT=$OUT/synthesis SIGNAL_MODEL=$BASE/models/base SIGNAL_CONFIG=sft/configs/signal_tiny.yaml NPROC=1 \
         TEACHER="teacher=http://127.0.0.1:$PORT/v1#$BASE/models/base" JUDGE=judge=$BASE/models/judge \
-        bash sft/synthesize.sh --signal "$1" --max_tokens 256 --judge_arguments "--max-model-len 2048" --requests 64 || status=$?
+        bash sft/synthesize.sh --signal "$SIGNAL" --max_tokens 256 --judge_arguments "--max-model-len 2048" --requests 64 || status=$?
     stop_servers
     return "$status"
 }
@@ -70,10 +70,10 @@ selection() {
 }
 
 step users python studies/long_users.py --out "$OUT/users.jsonl" --users "$USERS" --seed "$SEED"
-step synthesis synthesis "$SIGNAL" "$USERS" "$SEED"
+step synthesis synthesis
 step sft train_sft "$BASE/models/base" "$OUT/synthesis/sft.jsonl" "$OUT/sft" --num_train_epochs "$EPOCHS"
-step weak weak "$USERS" "$SEED"
-step selection selection "$USERS" "$SEED"
+step weak weak
+step selection selection
 step rl train_rl "$OUT/sft" "$OUT/rl_train.parquet" "$OUT/rl"
 step summaries write_summaries "$OUT/eval" untrained="$BASE/models/base" sft="$BASE/models/sft" synthesised="$OUT/sft" --limit "$LIMIT"
 step scores score_summaries "$OUT/eval" untrained sft synthesised --limit "$LIMIT"
