@@ -103,12 +103,14 @@ class Group:
 
 @dataclass
 class Chain:
-    """All groups of one user at one step; `problem` says why the chain ended before its last stage (None: it did not)."""
+    """All groups of one user at one step; `problem` says why the chain ended before its last stage (None: it did not), and
+    `lost` how many summaries were therefore never written."""
 
     user: str
     groups: list[Group] = field(default_factory=list)
     baseline_rewards: list[Reward] = field(default_factory=list)
     problem: str | None = None
+    lost: int = 0
     seconds: float = 0.0
 
 
@@ -155,7 +157,10 @@ class ChainRunner:
         past, parent = None, None
         for k in range(len(self.stages)):
             group = self._open(k, past, parent, self.rollouts)
-            if group is None or k == len(self.stages) - 1:
+            if group is None:
+                self.chain.lost += self.rollouts * (len(self.stages) - k)
+                return
+            if k == len(self.stages) - 1:
                 return
             past, parent = None, None
             for i in draw_order(self.rollouts, self.settings.seed, self.step, self.chain.user, k):
@@ -166,12 +171,13 @@ class ChainRunner:
 
     async def _grow_tree(self) -> None:
         if self._open(0, None, None, self.rollouts) is None:
+            self.chain.lost = self.settings.rows_per_user
             return
 
         async def branch(i: int) -> None:
             rollout = await self._writing[0][i]
-            if rollout.answer.well_formed:
-                self._open(1, rollout.answer.summary, i, self.settings.branches)
+            if rollout.answer.well_formed and self._open(1, rollout.answer.summary, i, self.settings.branches) is None:
+                self.chain.lost += self.settings.branches
 
         await asyncio.gather(*(branch(i) for i in range(self.rollouts)))
 

@@ -22,7 +22,7 @@ ENOUGH = 32  # answers of a judge in one step before it is said that it always a
 
 def chain_record(chain: Chain, step: int, texts: bool = False) -> dict:
     """A chain as plain data, small enough to send for every user of every step (with `texts`: what was written, too)."""
-    return {"user": chain.user, "step": step, "problem": chain.problem, "seconds": chain.seconds,
+    return {"user": chain.user, "step": step, "problem": chain.problem, "lost": chain.lost, "seconds": chain.seconds,
             "groups": [_group_record(group, texts) for group in chain.groups],
             "baselines": [reward.value for reward in chain.baseline_rewards]}
 
@@ -46,11 +46,12 @@ def failed_record(user: str, step: int, rows: int, error: Exception) -> dict:
 
 
 def lost_share(records: Iterable[dict]) -> tuple[float, Counter]:
-    """Share of rollouts lost to failures (bad format is the policy's own outcome and not counted), and why."""
+    """Share of rollouts lost to failures, those that were never written among them (bad format is the policy's own outcome and
+    not counted), and why."""
     total, reasons = 0, Counter()
     for record in records:
-        total += record.get("lost", 0)
-        if record.get("lost"):
+        total += record["lost"]
+        if record["lost"]:
             reasons[record["problem"]] += record["lost"]
         for rollout in (r for group in record["groups"] for r in group["rollouts"]):
             total += 1
@@ -102,9 +103,22 @@ def stage_metrics(records: Sequence[dict], prefix: str = "") -> Numbers:
     for status, count in Counter(r["status"] for record in records for g in record["groups"] for r in g["rollouts"]).items():
         if status not in (OK, BAD_FORMAT):
             metrics[f"{prefix}lost/{status}"] = count
-    if chains := sum("lost" in record for record in records):
-        metrics[f"{prefix}lost/chains"] = chains
+    if unwritten := sum(record["lost"] for record in records):
+        metrics[f"{prefix}lost/unwritten"] = unwritten
     return metrics | ({f"{prefix}reward": sum(rewards) / len(rewards)} if rewards else {})
+
+
+def validation_metrics(records: Sequence[dict], stages: int) -> Numbers:
+    """The same of held-out users, who write one summary a stage. A stage that was never written counts 0, as bad format does:
+    a model whose summaries leave no room for the next stage must not look better for it."""
+    metrics, rewards = stage_metrics(records, "val/"), []
+    for stage in range(stages):
+        written = [r["reward"] for record in records for g in record["groups"] if g["stage"] == stage for r in g["rollouts"]]
+        judged = [reward for reward in written if reward is not None] + [0.0] * (len(records) - len(written))
+        if judged:
+            rewards.append(sum(judged) / len(judged))
+            metrics[f"val/stage{stage + 1}/reward"] = rewards[-1]
+    return metrics | ({"val/reward": sum(rewards) / len(rewards)} if rewards else {})
 
 
 def constant_judge(records: Sequence[dict]) -> str | None:

@@ -184,7 +184,7 @@ class StreamingTrainer(PPOTrainerSync):
             if not self.global_steps:
                 raise RunStopped(sentence)
             self._stop_after_row = sentence  # the step itself is good: it is written down and saved first
-        metrics = report.stage_metrics(records, "val/")
+        metrics = report.validation_metrics(records, self.settings.stages)
         for row in report.samples(records[: self.settings.samples], self.global_steps):
             self.sample_log.append(row)
         if self.global_steps == 0:

@@ -11,7 +11,7 @@ from alignxplore.records import Interaction
 from alignxplore.rl.chain import BAD_FORMAT, ChainRunner, Generation, Prompt
 from alignxplore.rl.credit import draw_order
 from alignxplore.rl.dataset import cut_stages
-from alignxplore.rl.metrics import chain_record, constant_judge, lost_share, stage_metrics
+from alignxplore.rl.metrics import chain_record, constant_judge, lost_share, stage_metrics, validation_metrics
 from alignxplore.rl.reward import Reward
 from alignxplore.rl.settings import Streaming
 
@@ -153,6 +153,27 @@ def test_a_prompt_that_cannot_fit_ends_the_chain_and_says_so():
     chain = run(Policy(too_long=[1]), Judges())
     assert len(chain.groups) == 1 and chain.problem.startswith("too_long: stage 2")
     assert [rollout.total for rollout in chain.groups[0].rollouts] == [0.5] * 4
+
+
+@pytest.mark.parametrize(("too_long", "settings", "lost"), [
+    ([0], {}, 8), ([1], {}, 4), ([1], {"stages": (2, 5, 8)}, 8), ([0], {"credit": "tree", "branches": 2}, 12),
+    ([1], {"credit": "tree", "branches": 2}, 8),
+])
+def test_what_is_never_written_is_lost(too_long, settings, lost):
+    chain = run(Policy(too_long=too_long), Judges(), **settings)
+    written = sum(len(group.rollouts) for group in chain.groups)
+    share, reasons = lost_share([chain_record(chain, 3)])
+    assert chain.lost == lost and share == lost / (lost + written)
+    assert all(reason.startswith("too_long: stage") for reason in reasons)
+    assert stage_metrics([chain_record(chain, 3)])["lost/unwritten"] == lost
+
+
+def test_a_stage_of_validation_that_is_never_written_counts_nothing():
+    whole, cut, none = (chain_record(run(Policy(too_long=too_long), Judges(), training=False), 0, texts=True) for too_long in ([], [1], [0]))
+    metrics = validation_metrics([whole, cut], 2)
+    assert (metrics["val/stage1/reward"], metrics["val/stage2/reward"], metrics["val/reward"]) == (0.5, 0.25, 0.375)
+    metrics = validation_metrics([none, none], 2)
+    assert metrics["val/reward"] == 0 and metrics["val/lost_share"] == 1
 
 
 def test_an_engine_error_ends_the_chain_with_that_error():

@@ -21,7 +21,7 @@ def record(status="ok", letter_a=0.9, error=None, rollouts=4, other_order=None):
     members = [{"status": status, "total": 0.5, "tokens": 9, "began": 0.0, "written": 1.0, "judged": 2.0, "reward": 0.5, "error": error,
                 "text": "<think>a</think>b", "letter_a": {"j": [letter_a + 0.001 * i, other_order or 1 - letter_a]}} for i in range(rollouts)]
     group = {"stage": 0, "prompt_tokens": 50, "dropped": 0, "drawn": 0, "drawn_bonus": 0.0, "rollouts": members}
-    return {"user": "u", "step": 5, "problem": None, "seconds": 1.0, "groups": [group], "baselines": []}
+    return {"user": "u", "step": 5, "problem": None, "lost": 0, "seconds": 1.0, "groups": [group], "baselines": []}
 
 
 @pytest.fixture
@@ -82,6 +82,7 @@ def test_an_update_that_is_not_a_number_is_named_and_never_saved(trainer, name):
 @pytest.mark.parametrize(("records", "sentence"), [
     ([record()] * 9 + [record("transport_error", error="judge: HTTP 500")], r"step 5: 10 % of the rollouts were lost.* \(4 times\).* HTTP 500"),
     ([{"user": "u", "problem": "RuntimeError: engine died", "lost": 8, "groups": []}], "100 %.*engine died"),
+    ([{"user": "u", "problem": "too_long: stage 1: the prompt takes 900 tokens", "lost": 8, "groups": []}] * 4, "100 %.*too_long: stage 1"),
     ([record(letter_a=0.95, other_order=0.95)] * 4, "step 5: judge j gives the letter A a probability between 0.9500 and 0.9530 in all 32 questions"),
 ])
 def test_a_step_that_teaches_nothing_stops_the_run_before_it_trains(trainer, records, sentence):
