@@ -119,6 +119,21 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
             yield number, row
 
 
+def read_source(source: str | Path, revision: str | None = None) -> Iterator[tuple[int, dict]]:
+    """Yield (number, row), from 1, of a JSONL file or of the train split of a data set on the hub; one row in memory at a time."""
+    if Path(source).is_file() or str(source).endswith(".jsonl"):
+        yield from read_jsonl(source)
+        return
+    from datasets import load_dataset  # takes a second, and only the hub needs it
+
+    try:
+        rows = load_dataset(str(source), split="train", revision=revision)
+    except Exception as error:  # the hub client raises a dozen types: connection, missing, gated, bad name
+        raise RecordError(f"neither a file here nor a readable data set on the hub ({type(error).__name__}: {error}); give a JSONL file",
+                          source) from error
+    yield from enumerate(rows, 1)
+
+
 def write_jsonl(path: str | Path, rows: Iterable[dict]) -> int:
     """Write rows aside, then rename: the file is either absent or complete. Returns the number of rows."""
     path = Path(path)

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Features, List, Value, disable_progress_bars, load_dataset, load_from_disk
+from datasets import Dataset, Features, List, Value, disable_progress_bars, load_from_disk
 from datasets.arrow_writer import ArrowWriter
 from transformers import AutoTokenizer, HfArgumentParser, PreTrainedTokenizerBase
 
 from alignxplore.errors import one_sentence
-from alignxplore.records import RecordError, content_hash, read_jsonl, write_json
+from alignxplore.records import RecordError, content_hash, read_source, write_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # raise it when the meaning of the stored columns changes
@@ -80,17 +80,7 @@ def check_messages(row: dict, place: str) -> None:
 
 def read_rows(source: str, revision: str | None = None) -> Iterator[tuple[str, dict]]:
     """Yield (place, row) of a JSONL file, or of the train split of a Hub data set, one row in memory at a time."""
-    if Path(source).is_file() or source.endswith(".jsonl"):
-        yield from ((f"{source}:{line}", row) for line, row in read_jsonl(source))
-        return
-    try:
-        rows = load_dataset(source, split="train", revision=revision)
-    except Exception as error:  # the hub client raises a dozen types: connection, missing, gated, bad name
-        raise PrepareError(
-            f"{source}: neither a file here nor a readable Hub data set ({type(error).__name__}: {error}); "
-            "give --data a JSONL file with the fields prompt and completion"
-        ) from error
-    yield from ((f"{source}#{i}", row) for i, row in enumerate(rows))
+    yield from ((f"{source}:{number}", row) for number, row in read_source(source, revision))
 
 
 def _squeezed(text: str) -> str:

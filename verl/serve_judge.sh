@@ -30,7 +30,7 @@ GPUS=${GPUS:-}                                   # how many to use (default: all
 TP=${TP:-1}                                      # GPUs of one copy
 REPLICAS=${REPLICAS:-}                           # copies of each judge (default: as many as its share of the GPUs holds; CPU: 1)
 MAX_MODEL_LEN=${MAX_MODEL_LEN:-}                 # longest prompt (default: what the model was made for)
-LOGS=${LOGS:-outputs/judges}                     # what each server says: LOGS/name.log
+LOGS=${LOGS:-$ROOT/outputs/judges}               # what each server says: LOGS/name.log
 JUDGES_FILE=${JUDGES_FILE:-}                     # also write the line there, for a script that waits for it
 PYTHON=${PYTHON:-python}
 

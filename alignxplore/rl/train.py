@@ -27,6 +27,7 @@ from pathlib import Path
 import hydra
 import pyarrow.compute
 from omegaconf import DictConfig, OmegaConf
+from transformers import AutoConfig, AutoTokenizer
 
 from alignxplore.endpoint import RequestError, TransportError
 from alignxplore.journal import RunLock, RunLocked
@@ -96,6 +97,15 @@ def check_data(config: DictConfig, stages: int) -> tuple[StreamingDataset, Strea
     if both:
         raise SettingsError(f"{len(both)} users are in training and validation data alike, e.g. '{min(both)}'; hold out others")
     return train, held_out
+
+
+def check_model(model: DictConfig) -> None:
+    """The policy's configuration and tokenizer can be read: otherwise the run would fail minutes later, inside Ray."""
+    try:
+        AutoConfig.from_pretrained(model.path)
+        AutoTokenizer.from_pretrained(model.get("tokenizer_path") or model.path)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"MODEL={model.path} is no readable model, neither a folder nor a hub id: {str(error).splitlines()[0]}") from error
 
 
 async def check_judges(settings: Streaming, data: StreamingDataset) -> dict[str, float]:
@@ -223,6 +233,7 @@ def run(config: DictConfig) -> int:
         if finished(out, steps):
             print(f"already finished: {out / 'model'} ({steps} steps)")
             return 0
+        check_model(config.actor_rollout_ref.model)
         for name, mass in asyncio.run(check_judges(settings, train_data)).items():
             print(f"judge {name}: {100 * mass:.1f}% of its probability is on the two letters", flush=True)
         sizes = prepare(config)

@@ -73,6 +73,12 @@ def test_users_in_both_files_and_wrong_stages_are_named(config):
         module.check_data(config, 3)
 
 
+def test_a_model_that_is_not_there_is_named_before_anything_starts(config, tmp_path):
+    config.actor_rollout_ref.model.path = str(tmp_path / "outputs" / "sft")
+    with pytest.raises(SettingsError, match="MODEL=.*outputs/sft is no readable model"):
+        module.run(config)
+
+
 def test_a_reason_to_stop_is_found_under_what_ray_wraps_it_in():
     pytest.importorskip("verl")
     from ray.exceptions import RayTaskError

@@ -1,6 +1,6 @@
 """RL rows (JSONL, one user a line) to the parquet file that the trainer reads; each history is stored once.
 
-    python verl/examples/data_preprocess/upi_streaming_dataset.py --data rl_train.jsonl --out rl_train.parquet
+    python verl/examples/data_preprocess/upi_streaming_dataset.py         # the published rows, where run_streaming_8p.sh looks for them
     python verl/examples/data_preprocess/upi_streaming_dataset.py --data rl.jsonl --out rl_train.parquet --val-out rl_val.parquet --val-users 256
 
 A row holds `uid`, `history` and where the targets stand in it: `positions` [p1, ..., pK], or `mid_position` for two stages
@@ -19,7 +19,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignxplore.records import RecordError, hash_seed, parse_history, parse_user_id, read_jsonl
+from alignxplore.records import RecordError, hash_seed, parse_history, parse_user_id, read_source
+
+PUBLISHED = "VanillaH1/AlignXplorePlus-RL"  # the authors' rows on the hub
+OUTPUTS = Path(__file__).resolve().parents[3] / "outputs"  # TRAIN and VAL of run_streaming_8p.sh are there unless told otherwise
 
 INTERACTION = pa.struct([("query", pa.string()), ("chosen", pa.string()), ("rejected", pa.string())])
 SCHEMA = pa.schema([("user", pa.string()), ("history", pa.list_(INTERACTION)), ("positions", pa.list_(pa.int32()))])
@@ -30,11 +33,11 @@ def target_positions(row: dict, length: int, stages: int, path: str | Path, line
     if length < stages + 1:
         raise RecordError(f"{length} interactions are too few for {stages} stages; each needs a target and the first also something to "
                           "read: drop the row or ask for fewer stages", path, line, "history")
-    if "positions" in row:
+    if row.get("positions") is not None:  # the hub fills fields that a row lacks with null
         positions, field = row["positions"], "positions"
-    elif stages == 2 and "mid_position" in row:
+    elif stages == 2 and row.get("mid_position") is not None:
         positions, field = [row["mid_position"], length - 1], "mid_position"
-    elif "mid_position" in row or stages == 1:
+    elif row.get("mid_position") is not None or stages == 1:
         return [(length - 1) * k // stages for k in range(1, stages + 1)]
     else:
         raise RecordError("missing; say where the targets stand with 'positions' or 'mid_position'", path, line, "mid_position")
@@ -47,10 +50,11 @@ def target_positions(row: dict, length: int, stages: int, path: str | Path, line
     return positions
 
 
-def read_rows(path: str | Path, stages: int, default_query: str | None = None, allow_duplicates: bool = False) -> Iterator[dict]:
-    """Yield parquet rows in the order of the file; raises RecordError at the first row that breaks the contract."""
+def read_rows(path: str | Path, stages: int, default_query: str | None = None, allow_duplicates: bool = False,
+              revision: str | None = None) -> Iterator[dict]:
+    """Yield parquet rows in the order of the source; raises RecordError at the first row that breaks the contract."""
     seen: dict[str, int] = {}
-    for line, row in read_jsonl(path):
+    for line, row in read_source(path, revision):
         user = parse_user_id(row, path, line)
         if user in seen and not allow_duplicates:
             raise RecordError(f"user '{user}' already stands at line {seen[user]}; give each row its own id, or run with --allow-duplicates "
@@ -99,21 +103,22 @@ class ParquetFile:
         self.aside.unlink(missing_ok=True)
 
 
-def held_out_users(path: str | Path, count: int) -> set[str]:
+def held_out_users(path: str | Path, count: int, revision: str | None = None) -> set[str]:
     """`count` users drawn by a hash of their ids: the same ones whatever the order of the file."""
-    users = {parse_user_id(row, path, line) for line, row in read_jsonl(path)}
+    users = {parse_user_id(row, path, line) for line, row in read_source(path, revision)}
     if count >= len(users):
         raise RecordError(f"{count} validation users of {len(users)} leave nobody to train on; lower --val-users", path)
     return set(sorted(users, key=lambda user: (hash_seed("held out", user), user))[:count])
 
 
 def convert(args: argparse.Namespace) -> None:
-    """Convert one file, with a part of the users held out if asked for."""
-    held_out = held_out_users(args.data, args.val_users) if args.val_out else set()
-    files = [ParquetFile(Path(path)) for path in (args.out, args.val_out) if path]
+    """Convert one source, with a part of the users held out if asked for."""
+    out, val_out = args.out or OUTPUTS / "rl_train.parquet", args.val_out or (None if args.out else OUTPUTS / "rl_val.parquet")
+    held_out = held_out_users(args.data, args.val_users, args.data_revision) if val_out else set()
+    files = [ParquetFile(Path(path)) for path in (out, val_out) if path]
     leaks = 0
     try:
-        for row in read_rows(args.data, args.stages, args.default_query, args.allow_duplicates):
+        for row in read_rows(args.data, args.stages, args.default_query, args.allow_duplicates, args.data_revision):
             leaks += leaked(row)
             files[row["user"] in held_out].write(row)
         if not files[0].rows:
@@ -133,11 +138,13 @@ def convert(args: argparse.Namespace) -> None:
 def main() -> None:
     """Command line; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="RL rows, JSONL")
-    parser.add_argument("--out", required=True, help="parquet file for the trainer (TRAIN or VAL of run_streaming_8p.sh)")
+    parser.add_argument("--data", default=PUBLISHED, help="RL rows: a JSONL file or a data set on the hub (default: %(default)s)")
+    parser.add_argument("--data-revision", help="revision of a data set on the hub")
+    parser.add_argument("--out", help="parquet file for the trainer (TRAIN or VAL of run_streaming_8p.sh); default: rl_train.parquet in "
+                        "outputs/ of the repository, and then --val-out is rl_val.parquet there")
     parser.add_argument("--stages", type=int, default=2, help="stages of the stream (default: 2, as published)")
-    parser.add_argument("--val-out", help="second parquet file, for users held out of --out")
-    parser.add_argument("--val-users", type=int, default=256, help="users to hold out when --val-out is given (default: 256)")
+    parser.add_argument("--val-out", help="second parquet file, for users held out of --out; with --out none by default")
+    parser.add_argument("--val-users", type=int, default=256, help="users to hold out for it (default: 256)")
     parser.add_argument("--default-query", help="query of interactions that have none")
     parser.add_argument("--allow-duplicates", action="store_true", help="a user may have several rows")
     args = parser.parse_args()

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Streaming GRPO of the summary writer. The defaults are the published run: 8 nodes of 8 GPUs, Qwen3-8B after SFT.
 #
-#   JUDGES="qwen=http://judge:8000/v1" TRAIN=rl_train.parquet VAL=rl_val.parquet MODEL=outputs/sft/model \
-#       bash verl/examples/grpo_trainer/run_streaming_8p.sh
+#   JUDGES="qwen3=http://judge:8000/v1" bash verl/examples/grpo_trainer/run_streaming_8p.sh
 #   PRESET=tiny MODEL=... TRAIN=... VAL=... JUDGES=... OUT=... STEPS=40 bash verl/examples/grpo_trainer/run_streaming_8p.sh    # CPU
 #   PRESET=paper CHECK=1 bash verl/examples/grpo_trainer/run_streaming_8p.sh       # compose and validate, start nothing
 #
@@ -45,13 +44,13 @@ tiny) # a CPU with two cores and a model of a few million parameters
 esac
 
 # ---- what to train, on what, judged by whom ---------------------------------------------------------------------------
-MODEL=${MODEL:-outputs/sft/model}                # the SFT model (paper: RL starts from it)
-TRAIN=${TRAIN:-data/rl_train.parquet}            # from verl/examples/data_preprocess/upi_streaming_dataset.py
-VAL=${VAL:-data/rl_val.parquet}                  # held-out users (published: the training file, and no validation)
+MODEL=${MODEL:-$ROOT/outputs/sft}                # the SFT model, folder or hub id (paper: RL starts from it)
+TRAIN=${TRAIN:-$ROOT/outputs/rl_train.parquet}   # from verl/examples/data_preprocess/upi_streaming_dataset.py
+VAL=${VAL:-$ROOT/outputs/rl_val.parquet}         # held-out users (published: the training file, and no validation)
 JUDGES=${JUDGES:-}                               # "name=http://host:port/v1 ..."; the reward is their mean
 JUDGE_TOKENIZER=${JUDGE_TOKENIZER:-}             # path or hub id, or "name=path ..."; default: what the server loaded
 JUDGE_ORDERS=${JUDGE_ORDERS:-per_rollout}        # published: one random order a rollout; both | one | per_rollout
-OUT=${OUT:-outputs/rl}
+OUT=${OUT:-$ROOT/outputs/rl}
 SEED=${SEED:-0}
 
 # ---- the stream -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,75 @@
+"""Stage to stage without a variable set: each stage finds what the one before it leaves, in the scripts and in the texts."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+MODELS = {ROOT / "outputs/sft", ROOT / "outputs/rl/model"}
+
+
+def settings_of_the_run(tmp_path, cwd):
+    """What run_streaming_8p.sh hands to the trainer, started from `cwd` with JUDGES alone."""
+    stub = tmp_path / "python"
+    stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    stub.chmod(0o755)
+    environment = {"PATH": os.environ["PATH"], "PYTHON": str(stub), "JUDGES": "qwen3=http://judge-host:8000/v1"}
+    done = subprocess.run(["bash", ROOT / "verl/examples/grpo_trainer/run_streaming_8p.sh"], cwd=cwd, env=environment, capture_output=True,
+                          text=True, timeout=60)
+    pairs = (line.partition("=") for line in done.stdout.splitlines() if "=" in line)
+    return {name: cwd / value.strip("'") for name, _, value in pairs}
+
+
+def test_rl_starts_from_what_sft_and_the_data_script_leave(tmp_path, monkeypatch):
+    sft = yaml.safe_load((ROOT / "sft/configs/qwen3_8b.yaml").read_text())
+    assert (ROOT / "sft" / sft["output_dir"]).resolve() == ROOT / "outputs/sft"
+    monkeypatch.syspath_prepend(str(ROOT / "verl/examples/data_preprocess"))
+    from upi_streaming_dataset import OUTPUTS
+
+    for cwd in (ROOT, ROOT / "verl", tmp_path):
+        found = settings_of_the_run(tmp_path, cwd)
+        assert found["actor_rollout_ref.model.path"] == ROOT / "outputs/sft" and found["streaming.out"] == ROOT / "outputs/rl"
+        assert (found["data.train_files"], found["data.val_files"]) == (OUTPUTS / "rl_train.parquet", OUTPUTS / "rl_val.parquet")
+
+
+@pytest.mark.parametrize("page", ["README.md", "verl/README.md", "eval/README.md"])
+def test_the_texts_name_models_where_they_are(page):
+    named = 0
+    for block in re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
+        folder = ROOT / (re.findall(r"^cd (\w+)", block, re.MULTILINE) or [Path(page).parent])[0]
+        for path in re.findall(r"MODEL=(?:\w+=)?(\.\./\S+)", block):
+            assert (folder / path).resolve() in MODELS, path
+            named += 1
+    assert named or page == "verl/README.md"
+
+
+def test_the_data_script_takes_the_published_rows_and_holds_users_out(tmp_path, monkeypatch):
+    """Without arguments, as published; the hub is a stand-in that, like the real one, fills absent fields with null."""
+    monkeypatch.syspath_prepend(str(ROOT / "verl/examples/data_preprocess"))
+    import datasets
+    import upi_streaming_dataset as script
+
+    asked = []
+    history = [{"query": None, "chosen": f"a{i}", "rejected": f"b{i}"} for i in range(5)]
+    rows = [{"uid": i, "history": history, "mid_position": 2, "positions": None} for i in range(300)]
+    monkeypatch.setattr(datasets, "load_dataset", lambda source, **options: asked.append(source) or rows)
+    monkeypatch.setattr(script, "OUTPUTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["upi_streaming_dataset.py"])
+    script.main()
+    assert set(asked) == {"VanillaH1/AlignXplorePlus-RL"}
+    from alignxplore.rl.dataset import StreamingDataset
+
+    train, held_out = (StreamingDataset(str(tmp_path / f"rl_{part}.parquet")) for part in ("train", "val"))
+    assert (len(train), len(held_out)) == (44, 256)
+
+
+def test_a_source_that_is_neither_file_nor_data_set_is_named(tmp_path):
+    from alignxplore.records import RecordError, read_source
+
+    with pytest.raises(RecordError, match="no-such-owner/rows: neither a file here nor a readable data set on the hub"):
+        list(read_source("no-such-owner/rows"))
