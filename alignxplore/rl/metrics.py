@@ -148,17 +148,18 @@ def samples(records: Sequence[dict], step: int) -> list[dict]:
 
 
 class StepLog:
-    """An append-only JSONL file of steps. A resumed run first takes out the steps that it will do again.
+    """An append-only JSONL file of steps. A resumed run first takes out the steps that it will do again; `kept` are the others.
 
     Args:
-        resumed: the step of the checkpoint that the run starts from.
+        resumed: the step of the checkpoint that the run starts from (0: none, and everything is done again).
     """
 
     def __init__(self, path: str | Path, resumed: int):
         self.path = Path(path)
+        self.kept: list[dict] = []
         if self.path.exists():
-            rows = [row for _, row in read_jsonl(self.path)]
-            write_jsonl(self.path, [row for row in rows if row["step"] <= resumed])
+            self.kept = [row for _, row in read_jsonl(self.path) if resumed and row["step"] <= resumed]
+            write_jsonl(self.path, self.kept)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a", encoding="utf-8")
 

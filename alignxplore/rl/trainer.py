@@ -30,6 +30,7 @@ from alignxplore.rl.streaming import StreamingManager, start_actors
 log = logging.getLogger(__name__)
 
 PROBABILITIES = "training/rollout_probs_diff_"
+VALIDATION = "validation.json"  # in the folder of the best model: its step and reward
 
 
 class RunStopped(RuntimeError):
@@ -73,9 +74,14 @@ class StreamingTrainer(PPOTrainerSync):
         self.resumed = self.saved_step = self.global_steps
         self.log = report.StepLog(self.out / "metrics.jsonl", self.resumed)
         self.sample_log = report.StepLog(self.out / "samples.jsonl", self.resumed)
+        validated = {row["step"]: row["val/reward"] for row in self.log.kept if "val/reward" in row}
+        last = validated.pop(self.resumed, None)
+        self.best_reward = max(validated.values(), default=-math.inf)
         if self.resumed:
             self.config.trainer.val_before_train = False  # this step was validated before its checkpoint was made
             self.say(f"continuing after step {self.resumed} of {self.total_training_steps}")
+        if last is not None:
+            self._keep_best(last)  # the run may have ended between this step's checkpoint and its place as the best
 
     def say(self, line: str) -> None:
         """A line for the person who watches (alignxplore/rl/train.py prints it on the console)."""
@@ -194,15 +200,16 @@ class StreamingTrainer(PPOTrainerSync):
         return metrics
 
     def _keep_best(self, reward: float) -> None:
-        best = self.out / "best.json"
-        known = json.loads(best.read_text()) if best.exists() else {"reward": -math.inf, "step": -1}
-        if reward <= known["reward"] and known["step"] <= self.global_steps:
+        if reward <= self.best_reward:
             return
-        if self.global_steps:
-            if self.saved_step != self.global_steps:
-                self._save_now()
-            publish_model(self.checkpoint_folder(), self.out / "best", self.config.actor_rollout_ref.rollout.dtype)
-        write_json(best, {"step": self.global_steps, "reward": reward})
+        self.best_reward = reward
+        if not self.global_steps:
+            return  # the model that the run starts from is where it was
+        if self.saved_step != self.global_steps:
+            self._save_now()
+        best, about = self.out / "best", {"step": self.global_steps, "reward": reward}
+        if not (best / VALIDATION).exists() or json.loads((best / VALIDATION).read_text()) != about:
+            publish_model(self.checkpoint_folder(), best, self.config.actor_rollout_ref.rollout.dtype, about)
 
     # ---- checkpoints ----
 
@@ -228,13 +235,13 @@ class StreamingTrainer(PPOTrainerSync):
             raise RunStopped(f"verl stopped after step {done} of {self.total_training_steps}; give trainer.total_epochs room for all steps")
 
 
-def publish_model(checkpoint: Path, target: Path, dtype: str) -> None:
-    """Put the Hugging Face folder of a checkpoint at `target`, complete or not at all.
+def publish_model(checkpoint: Path, target: Path, dtype: str, validation: dict | None = None) -> None:
+    """Put the Hugging Face folder of a checkpoint at `target`, complete or not at all, and in it how it was validated.
 
     verl writes its float32 master weights and calls them bfloat16; here the weights have the dtype that the rollouts ran in
     and config.json says so. Float32 folders share the checkpoint's disk blocks.
     """
-    aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    aside = target.with_name(f".{target.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     for source in (checkpoint / "actor" / "huggingface").iterdir():
@@ -247,6 +254,8 @@ def publish_model(checkpoint: Path, target: Path, dtype: str) -> None:
             write_json(aside / source.name, config | {"dtype": dtype})
         else:
             _link_or_copy(source, aside / source.name)
+    if validation:
+        write_json(aside / VALIDATION, validation)
     if target.exists():
         shutil.rmtree(target)
     os.replace(aside, target)

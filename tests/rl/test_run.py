@@ -100,7 +100,7 @@ def test_the_same_command_does_the_planned_steps_and_leaves_a_model(launch, judg
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder / "model"), AutoTokenizer.from_pretrained(folder / "model")
     assert model.dtype == torch.float32 and model.generate(**tokenizer("tea", return_tensors="pt"), max_new_tokens=3).shape[1] > 1
-    best = json.loads((folder / "best.json").read_text())
+    best = json.loads((folder / "best" / "validation.json").read_text())
     assert best["reward"] == max(row["val/reward"] for row in found.values() if "val/reward" in row)
     assert (folder / "best" / "config.json").exists()
 

@@ -34,7 +34,7 @@ def trainer(tmp_path, monkeypatch):
     made.global_steps, made.total_training_steps, made.resumed, made.saved_step = 5, 9, 3, 3
     made.timing_raw, made.events = {}, []
     made._save_due, made._save_seconds, made._stop_after_row, made._repeated = False, 0.0, None, {"j/http_429": 2}
-    made._records = [record()]
+    made._records, made.best_reward = [record()], -math.inf
     made._first_step_done = made._step_began = 0.0
     made.log, made.sample_log = StepLog(tmp_path / "metrics.jsonl", 3), StepLog(tmp_path / "samples.jsonl", 3)
     (tmp_path / "log").mkdir()
@@ -43,15 +43,25 @@ def trainer(tmp_path, monkeypatch):
         self.events.append(f"saved {self.global_steps} after rows {[row['step'] for row in rows(self)]}")
         self.checkpoint_folder().mkdir(parents=True, exist_ok=True)
 
+    def publish(checkpoint, target, dtype, validation):
+        made.events.append(f"best {checkpoint.name}")
+        target.mkdir(exist_ok=True)
+        (target / "validation.json").write_text(json.dumps(validation))
+
     monkeypatch.setattr(module.PPOTrainerSync, "_save_checkpoint", save)
+    monkeypatch.setattr(module.PPOTrainerSync, "on_init_end", lambda _: None)
     monkeypatch.setattr(module.PPOTrainerSync, "_compute_metrics", lambda *_: None)
-    monkeypatch.setattr(module, "publish_model", lambda checkpoint, target, dtype: made.events.append(f"best {checkpoint.name}"))
+    monkeypatch.setattr(module, "publish_model", publish)
     made._loader_before = {"at": "the beginning of step 5"}
     return made
 
 
 def rows(trainer):
     return [json.loads(line) for line in (trainer.out / "metrics.jsonl").read_text().splitlines()]
+
+
+def best(trainer):
+    return json.loads((trainer.out / "best" / "validation.json").read_text())
 
 
 def end_step(trainer, metrics):
@@ -66,7 +76,32 @@ def test_a_step_is_written_down_then_saved_then_compared_with_the_best(trainer):
     assert trainer.events == ["saved 5 after rows [5]", "best global_step_5"] and trainer.saved_step == 5
     row = rows(trainer)[0]
     assert row["repeated_requests"] == row["repeated/j/http_429"] == 2 and row["training/rows"] == 1 and row["stage1/reward"] == 0.5
-    assert json.loads((trainer.out / "best.json").read_text()) == {"step": 5, "reward": 0.6}
+    assert best(trainer) == {"step": 5, "reward": 0.6}
+
+
+@pytest.mark.parametrize(("rewards", "published"), [({0: 0.5, 3: 0.4, 5: 0.6}, True), ({0: 0.5, 3: 0.7, 5: 0.6}, False), ({0: 0.5}, False)])
+def test_a_run_killed_between_a_checkpoint_and_the_best_model_finds_that_model_again(trainer, rewards, published):
+    for step, reward in rewards.items():
+        trainer.log.append({"step": step, "val/reward": reward})
+    trainer.config.trainer.val_before_train = True
+    trainer.on_init_end()
+    assert trainer.events == ["best global_step_5"] * published and not trainer.config.trainer.val_before_train
+    assert trainer.best_reward == max(rewards.values()) and (not published or best(trainer) == {"step": 5, "reward": 0.6})
+    trainer.on_init_end()  # resumed once more: the model is there
+    assert trainer.events == ["best global_step_5"] * published
+
+
+def test_a_run_killed_before_its_first_checkpoint_validates_its_start_again(trainer):
+    trainer.log.append({"step": 0, "val/reward": 0.5})
+    trainer.sample_log.append({"step": 0, "user": "u"})
+    trainer.global_steps, trainer.config.trainer.val_before_train = 0, True
+    trainer.on_init_end()
+    assert rows(trainer) == [] and not (trainer.out / "samples.jsonl").read_text()
+    assert trainer.config.trainer.val_before_train and trainer.best_reward == -math.inf
+    trainer.val_dataset = [{"extra_info": {"user": "u"}}]
+    trainer.agent_loop_manager = SimpleNamespace(validate=lambda *_: [record()])
+    trainer._validate()
+    assert [row["step"] for row in rows(trainer)] == [0] and trainer.events == []
 
 
 @pytest.mark.parametrize("name", ["actor/pg_loss", "actor/grad_norm"])
@@ -113,7 +148,7 @@ def test_a_validation_that_was_lost_stops_the_run_after_its_step_is_safe(trainer
     metrics = trainer._validate()
     with pytest.raises(RunStopped, match="validation at step 5: 100 % .*judge gone"):
         end_step(trainer, GOOD | metrics)
-    assert trainer.events == ["saved 5 after rows [5]"] and not (trainer.out / "best.json").exists()
+    assert trainer.events == ["saved 5 after rows [5]"] and not (trainer.out / "best").exists()
 
 
 @pytest.mark.parametrize(("seen", "sentence"), [
