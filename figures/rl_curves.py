@@ -24,6 +24,7 @@ LINES = ("-", "--", ":", "-.")  # one per stage where colours are runs
 # What verl calls the parts of a step, in their order; `testing` is validation.
 PARTS = {"gen": "writing and judging", "old_log_prob": "log-probabilities", "ref": "reference", "update_actor": "update",
          "update_weights": "weights to the engine", "testing": "validation", "save_checkpoint": "checkpoint"}
+KL = "rollout_corr/k3_kl"
 PART_COLOURS = ("#2b6cb0", "#63b3ed", "#a0aec0", "#c05621", "#ecc94b", "#2f855a", "#6b46c1", "#cbd5e0")
 
 
@@ -118,7 +119,8 @@ class Picture:
         self.by_stage(length, "tokens", "tokens of a rollout")
         self.whole(apart, "training/rollout_probs_diff_max", "a token's probability, at most", ":")
         self.whole(apart, "training/rollout_probs_diff_mean", "a token's probability, mean", "-")
-        self.whole(apart, "rollout_corr/k3_kl", "KL by token (k3)", "--")
+        if any(row.get(KL, 0) > 0 for rows in self.runs.values() for row in rows):  # rounding can make a mean of k3 negative: not for this scale
+            self.whole(apart, KL, "KL by token (k3)", "--")
         apart.set_yscale("log")
         apart.set_title("rollout engine and trainer differ by", fontsize=11)
         self.by_stage(bonus, "drawn_bonus", "return of the drawn rollout above the others'")
