@@ -62,7 +62,8 @@ class SynthesisArguments:
     max_tokens: int = field(default=4096, metadata={"help": "The teacher's longest answer in tokens."})
     seed: int = field(default=0, metadata={"help": "Seed of the teacher's sampling."})
     concurrency: int = field(default=1024, metadata={"help": "Users in flight at most."})
-    requests: int = field(default=2048, metadata={"help": "Requests in flight at most, per model."})
+    requests: int = field(default=512, metadata={"help": "Requests in flight at most, per model: as many as its server works on at once."})
+    timeout: float = field(default=3600, metadata={"help": "Seconds until a request is given up, with its repeats and its wait in the server."})
     api_key_env: str | None = field(default=None, metadata={"help": "NAME of the variable with the teacher's API key."})
     max_error_rate: float = field(default=0.05, metadata={"help": "Share of users that may fail before the run stops."})
 
@@ -109,7 +110,7 @@ async def synthesise(args: SynthesisArguments) -> dict:
     specs = [ModelSpec.parse(text) for text in (args.teacher, args.judge or args.teacher)]
     templates = {purpose: prompts.hash(purpose) for purpose in ("infer", "infer_hint", "merge", "judge")}
     identity = content_hash([[spec.identity for spec in specs], templates])
-    options = {"log_folder": folder, "concurrency": args.requests}
+    options = {"log_folder": folder, "concurrency": args.requests, "timeout": args.timeout, "patience": args.timeout}
     async with AsyncExitStack() as stack:
         own = {"api_key_env": args.api_key_env, "arguments": args.teacher_arguments.split()}
         model = teacher = await stack.enter_async_context(open_model(specs[0], **own, **options))

@@ -1,5 +1,6 @@
 """Synthesis: users pass or leave at the right step, the funnel adds up, and a stopped run asks nothing twice."""
 
+import asyncio
 import json
 import math
 import re
@@ -172,3 +173,39 @@ def test_an_address_without_a_scheme_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["synthesize.py", *(str(part) for name, value in options.items() for part in (f"--{name}", value))])
     with pytest.raises(SystemExit, match="^synthesize.py: '127.0.0.1:8000/v1' has no scheme"):
         main()
+
+
+@pytest.fixture
+def arguments(tmp_path, model_folder):
+    """`arguments(url, users=2, **options)` → options of a run over users of whom every choice can be foreseen."""
+
+    def make(url: str, users: int = 2, **options) -> SynthesisArguments:
+        records = [UserRecord(f"u{n}", tuple(ITEMS[:17]), ITEMS[17]) for n in range(users)]
+        write_jsonl(tmp_path / "users.jsonl", map(user_row, records))
+        scores = [{"position": i, "p": 0.95} for i in range(18)]
+        write_jsonl(tmp_path / "scores.jsonl", ({"id": record.id, "scores": scores, "dropped": 0} for record in records))
+        return SynthesisArguments(data=str(tmp_path / "users.jsonl"), scores=str(tmp_path / "scores.jsonl"),
+                                  output=str(tmp_path / "out"), **{"teacher": f"m={url}#{model_folder}", "max_tokens": 64} | options)
+
+    return make
+
+
+async def test_a_request_is_given_up_after_the_time_asked_for_and_made_again_by_the_next_run(fake_server, tokenizer, arguments):
+    models, flying, most = Models(tokenizer), 0, 0
+
+    async def slow(body: dict) -> dict:
+        nonlocal flying, most
+        flying += 1
+        most = max(most, flying)
+        try:
+            await asyncio.sleep(0 if is_judge(body) else 0.3)
+            return models(body)
+        finally:  # also where the client has hung up
+            flying -= 1
+
+    async with fake_server(slow) as server:
+        counts = await synthesise(arguments(server.url, timeout=0.1))
+        assert counts["outcomes"] == {"transport_error": 2}
+        most = 0
+        counts = await synthesise(arguments(server.url, timeout=30, requests=4))
+    assert counts["outcomes"] == {DONE: 2} and most == 4
