@@ -68,19 +68,19 @@ class ModelSpec:
         return fingerprint(self.target) if Path(self.target).is_dir() else f"{self.target}@{self.served or self.revision or 'main'}"
 
 
-def choose(option: str, values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
-    """What an option says of each model: VALUE holds for all of them, NAME=VALUE for one.
+def choose(option: str, values: Sequence[str], names: Sequence[str], default: str) -> dict[str, str]:
+    """What an option says of each model: VALUE holds for all of them, NAME=VALUE for one, `default` for those of which it says nothing.
 
     Raises:
-        ValueError: a name that is none of `names`, or a model that is left without a value.
+        ValueError: a name that is none of `names`, or several values for all.
     """
     for_one = dict(parse_spec(value) for value in values if "=" in value)
     for_all = [value for value in values if "=" not in value]
     unknown = sorted(set(for_one) - set(names))
-    if unknown or len(for_all) > 1 or (not for_all and set(names) - set(for_one)):
+    if unknown or len(for_all) > 1:
         raise ValueError(f"--{option}: give one value for all models and NAME=VALUE for single ones of {', '.join(names)}; "
                          f"found {' '.join(values)}")
-    return {name: for_one.get(name, *for_all) for name in names}
+    return {name: for_one.get(name, *(for_all or [default])) for name in names}
 
 
 def fingerprint(folder: str | Path) -> str:

@@ -143,8 +143,19 @@ def build_cells(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]
     return written + shuffled + [cells.of_no_summary(benchmark) for benchmark in benchmarks.values()]
 
 
+def downstream_models(arguments: EvaluationArguments) -> tuple[list[ModelSpec], dict[str, str]]:
+    """The downstream models and their formats. What names something that is not there is an error here, before any summary is written."""
+    report.published_names(arguments.published, {}, {})
+    PromptSet(arguments.evaluator_prompts or arguments.prompt_set)
+    for text in [arguments.evaluator] if arguments.evaluator else []:
+        ModelSpec.parse(text)
+    specs = [ModelSpec.parse(text) for text in arguments.judge]
+    return specs, choose("judge_format", arguments.judge_format, [spec.name for spec in specs], "plain")
+
+
 async def evaluate(arguments: EvaluationArguments) -> list[dict]:
     """Everything; returns the rows of results.json."""
+    specs, forms = downstream_models(arguments)
     prompts = PromptSet(arguments.prompt_set)
     benchmarks = {b.name: b for b in load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit)}
     cell_list = build_cells(arguments, benchmarks)
@@ -153,11 +164,7 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
               for row in score_rows(cell, "none", protocol, [])]
     policies = {cell.policy: {"identity": cell.made_by["identity"], "format": cell.made_by["sampling"]["form"], "prompt": cell.made_by["prompt_hash"]}
                 for cell in cell_list if cell.made_by and cell.made_by["policy"] == cell.policy}
-    report.published_names(arguments.published, {}, policies)  # a name that is not there is better known now
-    judges = {}
-    specs = [ModelSpec.parse(text) for text in arguments.judge]
-    forms = choose("judge_format", arguments.judge_format, [spec.name for spec in specs])
-    written, rates = {}, arguments.evaluator and "paper" in arguments.protocol
+    judges, written, rates = {}, {}, arguments.evaluator and "paper" in arguments.protocol
     for record in (record for b in benchmarks.values() if rates and b.task == "generation" for record in b.records):
         hicupid.case_of(record)  # a file without the evaluator's facts is better known now
     for spec in specs:
@@ -192,6 +199,9 @@ def main() -> None:
         parser.error(f"--cues: unknown {', '.join(sorted(unknown))}; choose from {', '.join(BASELINES)}")
     if unknown := {value.rpartition("=")[2] for value in arguments.judge_format} - {*FORMATS, YES_NO}:
         parser.error(f"--judge_format: unknown {', '.join(sorted(unknown))}; choose from {', '.join((*FORMATS, YES_NO))}")
+    downstream_models(arguments)
+    if arguments.check:
+        return
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with RunLock(arguments.out):
         asyncio.run(evaluate(arguments))

@@ -15,6 +15,7 @@ class EvaluationArguments:
     judge: list[str] = field(metadata={"help": "downstream models as NAME=TARGET (folder, hub id[@revision] or endpoint URL)"})
     data: list[str] = field(metadata={"help": "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set"})
     out: str = field(metadata={"help": "output folder, shared with gen_preference.py"})
+    check: bool = field(default=False, metadata={"help": "only see whether these arguments can be meant, which needs no summaries and no model"})
     report: str | None = field(default=None, metadata={"help": "folder of the results and tables; default: --out"})
     benchmarks: list[str] | None = field(default=None, metadata={"help": "names to take from a folder or hub data set; default: all there"})
     policies: list[str] | None = field(default=None, metadata={"help": "policies to score, in the order of the table; default: all"})

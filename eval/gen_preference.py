@@ -104,8 +104,8 @@ async def generate(arguments: GenerationArguments) -> None:
     """All policies x benchmarks x settings x seeds; each policy is loaded once, and not at all if nothing is missing."""
     specs = [ModelSpec.parse(text) for text in arguments.model]
     names = [spec.name for spec in specs]
-    prompt_sets = {name: PromptSet(source) for name, source in choose("prompt_set", arguments.prompt_set, names).items()}
-    forms = choose("format", arguments.format, names)
+    prompt_sets = {name: PromptSet(source) for name, source in choose("prompt_set", arguments.prompt_set, names, "default").items()}
+    forms = choose("format", arguments.format, names, "think")
     benchmarks = load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit)
     for benchmark in benchmarks:
         log.info("%s: %d users, %d with the target in the history", benchmark.name, len(benchmark.records), benchmark.leaked)

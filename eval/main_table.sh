@@ -19,5 +19,6 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 case " $* " in *" --help "* | *" -h "*) sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;; esac
 
+bash "$HERE/evaluation.sh" --check $EVALUATE "$@"       # what is wrong there is better known before hours of writing
 bash "$HERE/gen_preference.sh" $GENERATE "$@"
 exec bash "$HERE/evaluation.sh" --report "$OUT/tables/$TABLE" $EVALUATE "$@"

@@ -60,10 +60,14 @@ class Paper:
             ValueError: a given name that the published tables do not have.
         """
         if name in given:
-            if _plain(given[name]) not in self.names:
-                raise ValueError(f"no row '{given[name]}' in the published tables; there are: {', '.join(sorted(self.names.values()))}")
-            return self.names[_plain(given[name])]
+            return self.named(given[name])
         return self.names.get(_plain(name)) or HUB_IDS.get(identity.partition("@")[0], (None, None))[plain]
+
+    def named(self, text: str) -> str:
+        """The published name that is meant by a name on the command line; ValueError where there is none."""
+        if _plain(text) not in self.names:
+            raise ValueError(f"--published: no row '{text}' in the published tables; there are: {', '.join(sorted(self.names.values()))}")
+        return self.names[_plain(text)]
 
     def row(self, setting: str, model: str | None, downstream: str | None) -> dict[str, float]:
         """Benchmark → published accuracy; empty if there is no such row."""

@@ -64,7 +64,8 @@ def provenance(arguments: Any, benchmarks: dict[str, Benchmark], prompts: Prompt
 
 def published_names(given: list[str], judges: dict[str, dict], policies: dict[str, dict]) -> dict[str, dict[str, str | None]]:
     """Which row of the published tables stands beside each of our policies and downstream models."""
-    paper, names = Paper(), dict(text.partition("=")[::2] for text in given)
+    paper = Paper()
+    names = {ours: paper.named(theirs) for ours, _, theirs in (text.partition("=") for text in given)}
     return {role: {name: paper.match(name, model["identity"], names, plain=model["format"] == "plain") for name, model in models.items()}
             for role, models in (("judges", judges), ("policies", policies))}
 

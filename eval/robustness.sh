@@ -25,6 +25,7 @@ case " $* " in *" --help "* | *" -h "*) sed -n '2,/^set /s/^# \{0,1\}//p' "${BAS
 [[ $MODEL == *=* && $MODEL != *" "* ]] || { echo "robustness.sh: MODEL is one policy, as NAME=TARGET" >&2; exit 2; }
 export PYTHONPATH=$HERE/..${PYTHONPATH:+:$PYTHONPATH}
 
+bash "$HERE/evaluation.sh" --check $EVALUATE "$@"       # what is wrong there is better known before hours of writing
 "$PYTHON" "$HERE/perturb.py" --data $DATA --out "$OUT/data" ${BENCHMARKS:+--benchmarks $BENCHMARKS} ${KINDS:+--kinds $KINDS} \
     ${MIX:+--mix "$MIX"} ${LIMIT:+--limit "$LIMIT"}
 

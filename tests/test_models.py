@@ -40,9 +40,10 @@ async def test_one_of_several_served_models_is_asked_by_name(fake_server, say, t
 
 
 def test_an_option_holds_for_all_models_or_for_one():
-    assert choose("format", ["think"], ["a", "b"]) == {"a": "think", "b": "think"}
-    assert choose("format", ["b=r1", "think"], ["a", "b"]) == {"a": "think", "b": "r1"}
-    assert choose("prompt_set", ["a=x/y", "b=z"], ["a", "b"]) == {"a": "x/y", "b": "z"}
-    for values in (["c=r1", "think"], ["think", "r1"], ["a=r1"]):
+    assert choose("format", ["r1"], ["a", "b"], "think") == {"a": "r1", "b": "r1"}
+    assert choose("format", ["b=r1", "plain"], ["a", "b"], "think") == {"a": "plain", "b": "r1"}
+    assert choose("format", ["b=r1"], ["a", "b"], "think") == {"a": "think", "b": "r1"}  # of a it says nothing
+    assert choose("prompt_set", ["a=x/y", "b=z"], ["a", "b"], "default") == {"a": "x/y", "b": "z"}
+    for values in (["c=r1", "think"], ["think", "r1"]):
         with pytest.raises(ValueError, match="--format: give one value for all models and NAME=VALUE for single ones of a, b"):
-            choose("format", values, ["a", "b"])
+            choose("format", values, ["a", "b"], "think")
