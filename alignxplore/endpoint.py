@@ -4,7 +4,7 @@
     reply = await endpoint.chat(messages, max_tokens=64)    # raw JSON of /v1/chat/completions
 
 Failures are typed. Time-outs, resets, 429, 5xx and bodies that are not JSON are retried with back-off for `patience`
-seconds and then raised as `TransportError`; what the server refuses (other 4xx) is raised at once as `RequestError`.
+seconds after the first of them and then raised as `TransportError`; what the server refuses (other 4xx) is raised at once as `RequestError`.
 """
 
 import asyncio
@@ -70,7 +70,8 @@ class Endpoint:
         api_key_env: NAME of the environment variable that holds the key; the key itself is never stored or printed.
         concurrency: requests in flight at most.
         timeout: seconds for one request.
-        patience: seconds after which a request that keeps failing is given up (queueing for a slot is not counted).
+        patience: seconds after its first failure when a request that keeps failing is given up; one that timed out is therefore
+            sent at least once more, however long its time-out is.
     """
 
     def __init__(self, url: str, model: str | None = None, *, name: str | None = None, api_key_env: str | None = None,
@@ -133,7 +134,7 @@ class Endpoint:
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(_Retry),
             wait=_back_off,
-            stop=tenacity.stop_before_delay(self._patience),  # also when the server asks for a longer wait than that
+            stop=_OutOfPatience(self._patience),
             before_sleep=self._count_retry,
             reraise=True,
         )
@@ -195,6 +196,19 @@ def _seconds(text: str | None) -> float:
         return float(text or 0)
     except ValueError:
         return 0.0  # an HTTP date: the usual back-off serves
+
+
+class _OutOfPatience:
+    """One request's: true once `patience` seconds have passed since its first failure, or would have after the wait that is due."""
+
+    def __init__(self, patience: float):
+        self._patience = patience
+        self._first: float | None = None
+
+    def __call__(self, state: tenacity.RetryCallState) -> bool:
+        if self._first is None:
+            self._first = state.seconds_since_start
+        return state.seconds_since_start - self._first + state.upcoming_sleep >= self._patience
 
 
 _jittered = tenacity.wait_exponential(multiplier=0.5, max=20) + tenacity.wait_random(0, 1)

@@ -1,6 +1,7 @@
 """Every way a server can fail: retried or typed as documented, nothing hangs, and no key in any message."""
 
 import asyncio
+import inspect
 import json
 import logging
 import pickle
@@ -64,7 +65,7 @@ async def test_passing_faults_are_retried(fake_server, say, fault):
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_lasting_faults_end_as_transport_errors(fake_server, monkeypatch, fault):
-    monkeypatch.setattr(module.tenacity, "stop_before_delay", lambda _: module.tenacity.stop_after_attempt(3))
+    monkeypatch.setattr(module, "_OutOfPatience", lambda _: module.tenacity.stop_after_attempt(3))
     async with fake_server(in_turn(FAULTS[fault])) as server, Endpoint(server.url, patience=5) as endpoint:
         with pytest.raises(TransportError) as caught:
             await asyncio.wait_for(endpoint.chat(MESSAGES), 30)
@@ -134,6 +135,16 @@ async def test_a_request_that_takes_too_long_is_ended_and_repeated(fake_server, 
         began = time.monotonic()
         assert (await endpoint.chat(MESSAGES))["choices"][0]["message"]["content"] == "well"
         assert 0.8 <= time.monotonic() - began < 30 and endpoint.retries == len(server.bodies) - 1 >= 1
+
+
+async def test_a_time_out_longer_than_the_patience_is_repeated_all_the_same(fake_server, say):
+    """The two stand to each other as the defaults do."""
+    usual = inspect.signature(Endpoint).parameters
+    patience = 0.6 * usual["patience"].default / usual["timeout"].default
+    answers = in_turn(lambda: asyncio.sleep(60, say("late")), say("well"))
+    async with fake_server(answers) as server, Endpoint(server.url, timeout=0.6, patience=patience) as endpoint:
+        assert (await endpoint.chat(MESSAGES))["choices"][0]["message"]["content"] == "well"
+        assert endpoint.repeated == {"timeout": 1}
 
 
 async def test_a_body_that_drips_for_ever_is_ended(fake_server):

@@ -38,8 +38,8 @@ class Streaming:
     judge_orders: str = "both"
     judge_api_key_env: str | None = None
     judge_concurrency: int = 256
-    judge_timeout: float = 600.0
-    judge_patience: float = 600.0  # seconds to wait for a judge that cannot be reached
+    judge_timeout: float = 120.0  # seconds for one judgement, which is one token
+    judge_patience: float = 600.0  # seconds after its first failure for which a judgement is asked for again
     max_failures: float = 0.05  # share of a step's rollouts that may be lost before the run stops
     poll_seconds: float = 1.0
     samples: int = 4  # validation users whose summaries are written out each time
