@@ -64,6 +64,9 @@ def prepare(config: DictConfig) -> dict:
     if (rollout.temperature, rollout.top_p, rollout.top_k) != (1.0, 1.0, -1):
         raise SettingsError("rollouts must be sampled with temperature 1, top_p 1, top_k -1: verl compares their probabilities with the "
                             "trainer's full softmax")
+    if config.trainer.save_freq < 1:
+        raise SettingsError(f"trainer.save_freq={config.trainer.save_freq} (SAVE_EVERY): the model of a run is made from the checkpoint of its "
+                            "last step, so there must be one; a number larger than the steps saves that one alone")
     rows_per_step = config.data.train_batch_size * rollout.n
     rows_per_update = actor.ppo_mini_batch_size * rollout.n
     if rows_per_step % rows_per_update:
@@ -88,7 +91,10 @@ def planned_steps(config: DictConfig, users: int) -> int:
 
 def check_data(config: DictConfig, stages: int) -> tuple[StreamingDataset, StreamingDataset]:
     """Training and validation users; every one must have a target for each stage, and nobody may be in both."""
-    train, held_out = (StreamingDataset(files) for files in (config.data.train_files, config.data.val_files))
+    train = StreamingDataset(config.data.train_files, max_samples=config.data.train_max_samples)
+    held_out = StreamingDataset(config.data.val_files, max_samples=config.data.val_max_samples)
+    if not len(held_out):
+        raise SettingsError(f"{config.data.val_files} holds no users to validate on; make it with --val-out")
     for data, files in ((train, config.data.train_files), (held_out, config.data.val_files)):
         lengths = pyarrow.compute.unique(pyarrow.compute.list_value_length(data.table["positions"])).to_pylist()
         if lengths and lengths != [stages]:

@@ -95,6 +95,8 @@ def test_values_with_equals_signs_and_spaces_arrive_whole(compose):
     ({"CREDIT": "best"}, (), "choose one of"),
     ({"JUDGE_ORDERS": "two"}, (), "choose one of"),
     ({}, ("+streaming.lambda=0.9",), "is no setting"),
+    ({"SAVE_EVERY": "-1"}, (), "SAVE_EVERY.*there must be one"),
+    ({"SAVE_EVERY": "0"}, (), "SAVE_EVERY.*there must be one"),
 ])
 def test_contradictions_are_named(compose, variables, arguments, sentence):
     from alignxplore.rl.settings import SettingsError

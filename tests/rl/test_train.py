@@ -22,7 +22,7 @@ def config(tmp_path):
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
     made = OmegaConf.create({
         "data": {"train_files": str(tmp_path / "train.parquet"), "val_files": str(tmp_path / "val.parquet"), "train_batch_size": 2,
-                 "max_prompt_length": 64, "max_response_length": 8, "seed": 0},
+                 "max_prompt_length": 64, "max_response_length": 8, "seed": 0, "train_max_samples": -1, "val_max_samples": -1},
         "actor_rollout_ref": {"model": {"path": "m"}, "actor": {"optim": {"lr": 1e-6}, "ppo_mini_batch_size": 2}},
         "trainer": {"total_training_steps": 3, "total_epochs": 1},
     })
@@ -77,6 +77,20 @@ def test_a_model_that_is_not_there_is_named_before_anything_starts(config, tmp_p
     config.actor_rollout_ref.model.path = str(tmp_path / "outputs" / "sft")
     with pytest.raises(SettingsError, match="MODEL=.*outputs/sft is no readable model"):
         module.run(config)
+
+
+def test_steps_are_planned_for_the_users_that_are_trained_on(config):
+    config.data.train_max_samples, config.data.val_max_samples = 5, 1
+    train, held_out = module.check_data(config, 2)
+    assert (len(train), len(held_out)) == (5, 1)
+    config.trainer.total_training_steps = None
+    assert module.planned_steps(config, len(train)) == 2
+
+
+def test_validation_data_without_anybody_are_named(config, tmp_path):
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(tmp_path / "val.parquet").slice(0, 0), tmp_path / "val.parquet")
+    with pytest.raises(SettingsError, match="val.parquet holds no users to validate on"):
+        module.check_data(config, 2)
 
 
 def test_a_reason_to_stop_is_found_under_what_ray_wraps_it_in():
