@@ -37,7 +37,8 @@ def users_left(outcomes: Counter[str]) -> dict[str, int]:
 
 
 def funnel(rows: list[dict]) -> dict:
-    """Counts over finished users (`rounds.Trail.row`): users left after each step, outcomes, and what each round's targets came to."""
+    """Counts over finished users (`rounds.Trail.row`): users left after each step, outcomes, what each round's targets came
+    to, and the oldest choices that were not read because the signal model had not scored them."""
     outcomes = Counter(row["outcome"] for row in rows)
     left = users_left(outcomes)
     reached = {}
@@ -46,7 +47,8 @@ def funnel(rows: list[dict]) -> dict:
         sums = {name: sum(note.get(name, 0) for note in notes) for name in ("targets", "well_formed", "verified")}
         reached[f"round_{number}"] = {"users": len(notes), **sums, "merged": sum("merged_right" in note for note in notes)}
     return {"users": len(rows), "left": left, "outcomes": dict(sorted(outcomes.items())), **reached,
-            "sft_rows": sum(len(row["rows"]) for row in rows)}
+            "sft_rows": sum(len(row["rows"]) for row in rows),
+            "dropped_behaviours": sum(row["dropped_behaviours"] for row in rows)}
 
 
 class LiveFunnel:

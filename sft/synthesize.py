@@ -82,9 +82,13 @@ def journalled(journal: Journal) -> Callable[[str, Callable[[], Awaitable[dict]]
     return once
 
 
-def read_signals(path: str) -> dict[str, dict[int, float]]:
-    """Record id → P(actual choice) by place."""
-    return {row["id"]: {entry["position"]: entry["p"] for entry in row["scores"]} for _, row in read_jsonl(path)}
+def read_signals(path: str, least: float) -> dict[str, tuple[int, dict[int, float]]]:
+    """Record id → (how many of the oldest choices were not scored, place among the others → P(actual choice) where > `least`)."""
+    signals = {}
+    for _, row in read_jsonl(path):
+        dropped = row["dropped"]
+        signals[row["id"]] = dropped, {entry["position"] - dropped: entry["p"] for entry in row["scores"] if entry["p"] > least}
+    return signals
 
 
 def write_outputs(folder: Path, rows: list[dict]) -> dict:
@@ -101,7 +105,7 @@ def write_outputs(folder: Path, rows: list[dict]) -> dict:
 
 async def synthesise(args: SynthesisArguments) -> dict:
     """The whole run; returns the funnel."""
-    folder, prompts, signals = Path(args.output), PromptSet(args.prompt_set), read_signals(args.scores)
+    folder, prompts, signals = Path(args.output), PromptSet(args.prompt_set), read_signals(args.scores, args.signal)
     for record in read_users(args.data, allow_duplicates=True):  # before any model is loaded
         if record.id not in signals:
             raise RecordError(f"no scores in {args.scores}; run signal_model.py score on this file", record.source)
@@ -124,13 +128,14 @@ async def synthesise(args: SynthesisArguments) -> dict:
             run = content_hash([identity, asdict(thresholds), asdict(sampling), source_hash(args.scores, None)])
 
             async def work(record: UserRecord) -> dict:
+                dropped, signal = signals[record.id]  # thirds are cut from what was scored: nothing older can be a target
                 try:
-                    row = await synthesise_user(shop, record.user, all_behaviours(record), signals[record.id])
+                    row = await synthesise_user(shop, record.user, all_behaviours(record)[dropped:], signal)
                 except TransportError as error:
                     row = {"uid": record.user, "status": TRANSPORT_ERROR, "outcome": TRANSPORT_ERROR, "error": str(error)[:300],
                            "rows": [], "rounds": []}
                 live.add(row)
-                return row
+                return row | {"dropped_behaviours": dropped}
 
             def units() -> Iterator[tuple[str, UserRecord]]:
                 return ((content_hash([run, record.id]), record) for record in read_users(args.data, allow_duplicates=True))

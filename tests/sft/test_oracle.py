@@ -84,7 +84,7 @@ async def test_users_of_the_world_pass_the_funnel_and_its_numbers_add_up(fake_se
     users, scores = tmp_path / "users.jsonl", tmp_path / "scores.jsonl"
     write_jsonl(users, long_users(1, 40, 24))
     rng = random.Random(0)
-    write_jsonl(scores, ({"id": r.id, "scores": [{"position": i, "p": rng.random()} for i in range(24)]} for r in read_users(users)))
+    write_jsonl(scores, ({"id": r.id, "scores": [{"position": i, "p": rng.random()} for i in range(24)], "dropped": 0} for r in read_users(users)))
     async with TestServer(make_app(0.1, 0.2)) as teacher, fake_server(CarefulJudge(tokenizer)) as judge:
         counts = await synthesise(SynthesisArguments(
             data=str(users), scores=str(scores), output=str(tmp_path / "out"), teacher=f"teacher={teacher.make_url('/v1')}#{model_folder}",

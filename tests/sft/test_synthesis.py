@@ -90,7 +90,7 @@ async def test_a_user_who_passes_gives_two_rows_with_the_plain_prompt(through):
 async def test_users_leave_the_funnel_at_the_right_step(through, outcome, change):
     row, _ = await through(**change)
     assert row["outcome"] == outcome and row["rows"] == []
-    assert funnel([row])["outcomes"] == {outcome: 1}
+    assert funnel([row | {"dropped_behaviours": 0}])["outcomes"] == {outcome: 1}
 
 
 async def test_an_interrupted_user_asks_nothing_twice(through):
@@ -103,7 +103,8 @@ def finished(outcome: str, number: int) -> dict:
     """A user's row in the journal; of those who are done each gave two SFT rows."""
     reached = 2 if outcome == DONE or outcome.endswith("_2") else 1
     notes = [{"round": i + 1, "targets": 5, "well_formed": 5, "verified": 4} for i in range(reached)]
-    return {"uid": f"{outcome} {number}", "outcome": outcome, "rounds": notes, "rows": [{}, {}] if outcome == DONE else []}
+    return {"uid": f"{outcome} {number}", "outcome": outcome, "rounds": notes, "rows": [{}, {}] if outcome == DONE else [],
+            "dropped_behaviours": 2}
 
 
 def test_the_funnel_adds_up_whatever_the_outcomes(tmp_path, capsys, monkeypatch):
@@ -111,6 +112,7 @@ def test_the_funnel_adds_up_whatever_the_outcomes(tmp_path, capsys, monkeypatch)
     rows = [finished(outcome, i) for place, outcome in enumerate(outcomes) for i in range(3 * place + 1)]
     counts = write_outputs(tmp_path, rows)
     assert counts["users"] == len(rows) == sum(counts["outcomes"].values())
+    assert counts["dropped_behaviours"] == 2 * len(rows)
     before = counts["users"]
     for step, left in counts["left"].items():
         assert before - left == sum(counts["outcomes"][outcome] for outcome in STEPS[step]) > 0, step
@@ -142,7 +144,7 @@ async def test_the_command_writes_rows_funnel_and_failures_and_is_not_done_twice
     records = [UserRecord(f"u{n}", tuple(ITEMS[:17] if n % 3 else ITEMS[:5]), ITEMS[17]) for n in range(9)]
     users, scores = tmp_path / "users.jsonl", tmp_path / "scores.jsonl"
     write_jsonl(users, map(user_row, records))
-    write_jsonl(scores, ({"id": r.id, "scores": [{"position": i, "p": 0.95} for i in range(18)]} for r in records))
+    write_jsonl(scores, ({"id": r.id, "scores": [{"position": i, "p": 0.95} for i in range(18)], "dropped": 0} for r in records))
     models = Models(tokenizer)
     async with fake_server(models) as server:
         target = f"m={server.url}#{model_folder}"
@@ -168,7 +170,7 @@ async def test_the_command_writes_rows_funnel_and_failures_and_is_not_done_twice
 
 def test_an_address_without_a_scheme_is_one_sentence(tmp_path, monkeypatch):
     write_jsonl(tmp_path / "users.jsonl", [user_row(UserRecord("u", tuple(ITEMS[:17]), ITEMS[17]))])
-    write_jsonl(tmp_path / "scores.jsonl", [{"id": UserRecord("u", tuple(ITEMS[:17]), ITEMS[17]).id, "scores": []}])
+    write_jsonl(tmp_path / "scores.jsonl", [{"id": UserRecord("u", tuple(ITEMS[:17]), ITEMS[17]).id, "scores": [], "dropped": 0}])
     options = {"data": tmp_path / "users.jsonl", "scores": tmp_path / "scores.jsonl", "output": tmp_path, "teacher": "t=127.0.0.1:8000/v1"}
     monkeypatch.setattr("sys.argv", ["synthesize.py", *(str(part) for name, value in options.items() for part in (f"--{name}", value))])
     with pytest.raises(SystemExit, match="^synthesize.py: '127.0.0.1:8000/v1' has no scheme"):
@@ -209,3 +211,17 @@ async def test_a_request_is_given_up_after_the_time_asked_for_and_made_again_by_
         most = 0
         counts = await synthesise(arguments(server.url, timeout=30, requests=4))
     assert counts["outcomes"] == {DONE: 2} and most == 4
+
+
+async def test_of_a_long_history_what_was_scored_is_cut_in_thirds(fake_server, tokenizer, arguments, tmp_path):
+    items = tuple(Interaction(f"red thing {i}", f"blue thing {i}") for i in range(240))
+    record = UserRecord("u", items[:-1], items[-1])
+    async with fake_server(Models(tokenizer)) as server:
+        args = arguments(server.url)
+        write_jsonl(args.data, [user_row(record)])
+        scores = [{"position": i, "p": 0.95} for i in range(222, 240)]  # as of the last of a long stream
+        write_jsonl(args.scores, [{"id": record.id, "scores": scores, "dropped": 222}])
+        counts = await synthesise(args)
+    assert counts["outcomes"] == {DONE: 1} and counts["dropped_behaviours"] == 222
+    rows = [json.loads(line)["prompt"] for line in (tmp_path / "out" / "sft.jsonl").read_text().splitlines()]
+    assert rows == [PromptSet().infer(items[222:228]), PromptSet().infer(items[228:234], "Likes red.")]
