@@ -10,7 +10,8 @@ from itertools import chain, islice
 
 from suite import Benchmark, SummarySet, shown_history
 
-from alignxplore.datasets.baselines import BASELINES, read_popularity
+from alignxplore.datasets.baselines import BASELINES
+from alignxplore.datasets.sidecars import read_popularity
 from alignxplore.journal import TRANSPORT_ERROR
 from alignxplore.judge import chosen_first
 from alignxplore.records import Interaction, UserRecord, content_hash

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from copies import write_copy
 from suite import Benchmark, load_benchmarks
 from trl import TrlParser
 
 from alignxplore.errors import one_sentence
-from alignxplore.records import RecordError, UserRecord, content_hash, user_row, write_jsonl
+from alignxplore.records import RecordError, UserRecord, content_hash
 
 
 @dataclass
@@ -70,7 +71,7 @@ def main() -> None:
     for source, target in (found, found[::-1]):
         own = (record for record in target.records if record.person in kept)
         for name, rows in ((f"{source.name}~to~{target.name}", crossed(source, target, people)), (target.name, own)):
-            written = write_jsonl(Path(arguments.out) / f"{name}_upi.jsonl", map(user_row, rows))
+            written = write_copy(Path(arguments.out), name, rows, target)
             print(f"{name}: {written} rows of {len(people)} people")
 
 

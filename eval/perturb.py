@@ -22,11 +22,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from copies import write_copy
 from suite import Benchmark, load_benchmarks, shown_history
 from trl import TrlParser
 
 from alignxplore.errors import one_sentence
-from alignxplore.records import Interaction, UserRecord, content_hash, hash_seed, user_row, write_jsonl
+from alignxplore.records import Interaction, UserRecord, content_hash, hash_seed
 
 KINDS = ("swapped", "foreign", "shuffled", "no_negatives", "mixed", "injected_markup", "injected_order")
 DEFAULT = ("swapped:0.1", "swapped:0.2", "swapped:0.4", "foreign:0.2", "shuffled", "no_negatives", "injected_markup:0.25",
@@ -168,10 +169,9 @@ def main() -> None:
     if mix is None and "mixed" in arguments.kinds:
         parser.error("--kinds mixed needs --mix, the benchmark whose interactions are mixed in")
     for benchmark in load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit):
-        write_jsonl(Path(arguments.out) / f"{benchmark.name}_upi.jsonl", map(user_row, benchmark.records))
+        write_copy(Path(arguments.out), benchmark.name, benchmark.records, benchmark)
         for kind, share, name in kinds:
-            rows = perturb(benchmark, kind, share, mix, arguments.seed)
-            written = write_jsonl(Path(arguments.out) / f"{benchmark.name}~{name}_upi.jsonl", map(user_row, rows))
+            written = write_copy(Path(arguments.out), f"{benchmark.name}~{name}", perturb(benchmark, kind, share, mix, arguments.seed), benchmark)
             print(f"{benchmark.name}~{name}: {written} users")
         if mix is not None:
             own = sum(of_person(mix, record, 1, arguments.seed)[1] for record in benchmark.records)

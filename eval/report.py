@@ -20,6 +20,7 @@ from paper import Paper
 from suite import Benchmark, installed_versions
 from tables import Table, markdown, write_table
 
+from alignxplore.datasets.sidecars import read_manifest
 from alignxplore.prompts import PromptSet
 from alignxplore.records import read_jsonl
 
@@ -58,7 +59,8 @@ def provenance(arguments: Any, benchmarks: dict[str, Benchmark], prompts: Prompt
     return {
         "arguments": vars(arguments), "judges": judges, "policies": policies, "prompt_hashes": prompts.hashes, "versions": installed_versions(),
         "published_names": published_names(arguments.published, judges, policies), "commit": git_commit(),
-        "benchmarks": {b.name: {"n": len(b.records), "target_in_history": b.leaked, "negatives": _negatives(b.path)} for b in benchmarks.values()},
+        "benchmarks": {b.name: {"n": len(b.records), "target_in_history": b.leaked, "negatives": read_manifest(b.path).get("protocol")}
+                       for b in benchmarks.values()},
     }
 
 
@@ -68,12 +70,6 @@ def published_names(given: list[str], judges: dict[str, dict], policies: dict[st
     names = {ours: paper.named(theirs) for ours, _, theirs in (text.partition("=") for text in given)}
     return {role: {name: paper.match(name, model["identity"], names, plain=model["format"] == "plain") for name, model in models.items()}
             for role, models in (("judges", judges), ("policies", policies))}
-
-
-def _negatives(path: Path) -> str | None:
-    """The protocol that our builder drew the rejected items by; None for a file that was not built here."""
-    manifest = Path(path).with_name(Path(path).name.removesuffix(".jsonl") + ".build.json")
-    return json.loads(manifest.read_text())["protocol"] if manifest.is_file() else None
 
 
 def git_commit() -> str | None:

@@ -21,7 +21,8 @@ from tables import MISSING, Table, cell_text, label, markdown, percent, points, 
 
 SUFFIX = "-hardened"  # of the policy that was given the hardened prompt set
 NOTE = ("Change: disturbed less undisturbed, on the same users and targets, in points, with its 95 % interval. Obeyed: share of summaries that "
-        "write the code of the injected order or name the item that the injected text speaks for; the rate without injection stands beside it.")
+        "write the code of the injected order or name the item that the injected text speaks for; the rate without injection stands beside it. "
+        "Baselines read nothing of the user: targets are the same in all copies, and so are they.")
 
 
 def obedience(out: Path) -> dict[tuple[str, str, str], float]:
@@ -44,6 +45,11 @@ def columns_of(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> li
     return sorted(found, key=lambda pair: SETTINGS.index(pair[1]))
 
 
+def baselines_of(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> dict[str, str]:
+    """The baselines that read nothing of the user, each with the reader that its scores stand under (cues need none)."""
+    return {policy: reader for policy, setting, _, reader, how in groups if setting == "none" and reader in (judge, "none") and how == protocol}
+
+
 def change(groups: dict[tuple, list[dict]], key: tuple) -> tuple[str, str]:
     """(accuracy, change against the undisturbed rows) as text."""
     policy, setting, benchmark, judge, protocol = key
@@ -56,8 +62,8 @@ def change(groups: dict[tuple, list[dict]], key: tuple) -> tuple[str, str]:
 
 
 def disturbances(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> Table:
-    """Rows = benchmark and disturbance, columns = accuracy and change of each policy and setting."""
-    columns = columns_of(groups, judge, protocol)
+    """Rows = benchmark and disturbance, columns = accuracy and change of each policy and setting, then the baselines."""
+    columns, baselines = columns_of(groups, judge, protocol), baselines_of(groups, judge, protocol)
     benchmarks = dict.fromkeys(key[2] for key in groups)
     body = []
     for benchmark in sorted(benchmarks, key=lambda name: name.partition("~")[0]):
@@ -65,10 +71,11 @@ def disturbances(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> 
         rows = [row for result in map(result_rows, found) for row in result if row["setting"] != "none"]
         if rows:
             cells = [text for policy, setting in columns for text in change(groups, (policy, setting, benchmark, judge, protocol))]
+            cells += [change(groups, (name, "none", benchmark, reader, protocol))[0] for name, reader in baselines.items()]
             body.append([label(benchmark), *cells, str(max(row["n"] for row in rows)), percent(max(row["bad_format"] for row in rows)),
                          percent(max(row["parse_failures"] for row in rows)), percent(min(row["coverage"] for row in rows))])
-    head = ["benchmark", *(text for policy, setting in columns for text in (f"{policy}, {setting}", "change")), "n", "bad format %",
-            "parse failures %", "coverage %"]
+    head = ["benchmark", *(text for policy, setting in columns for text in (f"{policy}, {setting}", "change")), *baselines, "n",
+            "bad format %", "parse failures %", "coverage %"]
     return Table(f"robustness_{judge}_{protocol}", f"Robustness: downstream model {judge}, protocol {protocol}", head, body, NOTE)
 
 

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TextIO
 
 from alignxplore.datasets import DATASETS, Dataset, get
-from alignxplore.datasets.baselines import popularity_path
 from alignxplore.datasets.building import Example, Job, take
+from alignxplore.datasets.sidecars import manifest_path, popularity_path, popularity_row
 from alignxplore.records import user_row, write_json, write_jsonl
 
 
@@ -35,7 +35,7 @@ def build(job: Job, out: Path) -> dict:
         raise ValueError(f"{job.dataset.name} is simulated: python -m alignxplore.world writes it")
     out.parent.mkdir(parents=True, exist_ok=True)
     job.scratch = job.scratch or out.parent
-    manifest, popularity = out.with_name(out.name.removesuffix(".jsonl") + ".build.json"), popularity_path(out)
+    manifest, popularity = manifest_path(out), popularity_path(out)
     aside = popularity.with_name(f".{popularity.name}.{os.getpid()}.partial")
     module = importlib.import_module(f"alignxplore.datasets.{job.dataset.module}")
     start = time.monotonic()
@@ -61,7 +61,7 @@ def build(job: Job, out: Path) -> dict:
 def _rows(examples: Iterator[Example], beside: TextIO) -> Iterator[dict]:
     for record, popularity in examples:
         if popularity is not None:
-            beside.write(json.dumps({"userid": record.user, "chosen": popularity.chosen, "rejected": popularity.rejected}) + "\n")
+            beside.write(json.dumps(popularity_row(record.user, popularity)) + "\n")
         yield user_row(record)
 
 

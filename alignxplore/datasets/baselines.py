@@ -8,10 +8,9 @@ opinion, 0 wrong. Eval prints them in the same tables as the models; the builder
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 from alignxplore.datasets.building import Popularity
-from alignxplore.records import RecordError, UserRecord, hash_seed, read_jsonl
+from alignxplore.records import UserRecord, hash_seed
 
 
 def popularity(record: UserRecord, counts: Popularity | None, seed: int = 0) -> float | None:
@@ -46,27 +45,3 @@ BASELINES: dict[str, Callable[[UserRecord, Popularity | None, int], float | None
 
 def _more(chosen: int, rejected: int) -> float:
     return 0.5 if chosen == rejected else float(chosen > rejected)
-
-
-def popularity_path(benchmark: str | Path) -> Path:
-    """Where the builder puts the popularity counts of a benchmark file."""
-    path = Path(benchmark)
-    return path.with_name(path.name.removesuffix(".jsonl") + ".popularity.jsonl")
-
-
-def read_popularity(benchmark: str | Path) -> dict[str, Popularity]:
-    """User id → counts, from the file that the builder wrote beside the benchmark; empty when there is none.
-
-    Raises:
-        RecordError: a row without the counts.
-    """
-    path = popularity_path(benchmark)
-    if not path.is_file():
-        return {}
-    counts = {}
-    for line, row in read_jsonl(path):
-        try:
-            counts[str(row["userid"])] = Popularity(int(row["chosen"]), int(row["rejected"]))
-        except (KeyError, TypeError, ValueError):
-            raise RecordError("expected userid, chosen and rejected; build the benchmark again", path, line) from None
-    return counts

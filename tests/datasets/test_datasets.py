@@ -7,8 +7,9 @@ import pytest
 
 from alignxplore.datasets import DATASETS, get, locate, name_of
 from alignxplore.datasets.__main__ import main
-from alignxplore.datasets.baselines import BASELINES, read_popularity
+from alignxplore.datasets.baselines import BASELINES
 from alignxplore.datasets.building import Popularity
+from alignxplore.datasets.sidecars import read_manifest, read_popularity
 from alignxplore.records import Interaction, RecordError, UserRecord, read_users
 
 
@@ -135,3 +136,11 @@ def test_popularity_of_another_form_is_refused(tmp_path):
     with pytest.raises(RecordError, match=r"x\.popularity\.jsonl:1: expected userid, chosen and rejected"):
         read_popularity(tmp_path / "x.jsonl")
     assert read_popularity(tmp_path / "y.jsonl") == {}
+
+
+def test_a_damaged_manifest_is_named(tmp_path):
+    assert read_manifest(tmp_path / "x.jsonl") == {}
+    for text in ("{", "[1]"):
+        (tmp_path / "x.build.json").write_text(text)
+        with pytest.raises(RecordError, match=r"x\.build\.json: .*build the benchmark again"):
+            read_manifest(tmp_path / "x.jsonl")

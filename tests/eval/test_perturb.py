@@ -7,9 +7,13 @@ from pathlib import Path
 
 import perturb
 import pytest
+from cells import of_cues
+from copies import write_copy
 from suite import Benchmark, load_benchmarks, shown_history
 
-from alignxplore.records import Interaction, UserRecord, read_users
+from alignxplore.datasets.building import Popularity
+from alignxplore.datasets.sidecars import manifest_path, popularity_path, popularity_row, read_manifest, read_popularity
+from alignxplore.records import Interaction, UserRecord, read_users, write_json, write_jsonl
 
 ROOT = Path(__file__).parents[2]
 KINDS = [("swapped", 0.3), ("foreign", 0.5), ("shuffled", 0.0), ("no_negatives", 0.0), ("mixed", 0.0), ("injected_markup", 0.25),
@@ -131,3 +135,21 @@ def test_the_command_writes_files_that_evaluation_reads(record, benchmark_file, 
     assert len(users[0]) == 5 and all(other == users[0] for other in users)
     assert set(found["world_films"].records) <= set(read_users(films))
     assert "a stranger's" in ran.stdout
+
+
+def test_the_copies_keep_what_the_builder_left_beside_the_benchmark(record, benchmark_file, tmp_path):
+    films = benchmark_file("mind", [record(str(i)) for i in range(4)])
+    write_jsonl(popularity_path(films), [popularity_row(str(i), Popularity(i, 7)) for i in range(4)])
+    write_json(manifest_path(films), {"dataset": "mind", "protocol": "matched", "counts": {"users kept": 4}, "sha256": "x"})
+    (bare,) = load_benchmarks([str(films)])
+    for name in ("mind", "mind~shuffled"):
+        assert write_copy(tmp_path / "out", name, bare.records[:3], bare) == 3
+        copy = tmp_path / "out" / f"{name}_upi.jsonl"
+        assert read_popularity(copy) == {r.user: Popularity(int(r.user), 7) for r in bare.records[:3]}
+        assert read_manifest(copy) == {"dataset": "mind", "protocol": "matched"}
+    (shuffled,) = load_benchmarks([str(tmp_path / "out" / "mind~shuffled_upi.jsonl")])
+    assert [cell.policy for cell in of_cues(shuffled, ["popularity"])] == ["popularity"]
+    manifest_path(films).unlink()
+    popularity_path(films).unlink()
+    write_copy(tmp_path / "out", "mind", bare.records, bare)
+    assert not read_popularity(tmp_path / "out" / "mind_upi.jsonl") and not read_manifest(tmp_path / "out" / "mind_upi.jsonl")

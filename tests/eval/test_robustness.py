@@ -13,7 +13,7 @@ from suite import SummarySet
 from tables import MISSING
 
 from alignxplore.journal import Journal
-from alignxplore.records import UserRecord, user_row, write_json, write_jsonl
+from alignxplore.records import UserRecord, read_jsonl, user_row, write_json, write_jsonl
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,6 +57,17 @@ def test_the_change_is_that_of_the_same_users_and_targets(out):
     assert by_name["MIND"][1].startswith("100.00") and by_name["MIND"][2] == MISSING
     assert by_name["MIND, swapped20"][1].startswith("80.00") and by_name["MIND, swapped20"][2].startswith("−20.00 [")
     assert all(line[3:] == ["10", "0.00", "0.00", "100.00"] for line in table.body)
+
+
+def test_baselines_stand_in_every_line(out):
+    names = ("mind", "mind~swapped20", "mind~injected_order25")
+    cues = [row | {"judge": "none"} for name in names for row in scores(name, [1.0] * 7 + [0.0] * 3, "popularity", "none")]
+    told_nothing = [row for name in names for row in scores(name, [0.5] * 10, "no summary", "none")]
+    rows = [row for _, row in read_jsonl(out / "default" / "scores.jsonl")]
+    write_jsonl(out / "default" / "scores.jsonl", rows + cues + told_nothing)
+    table = robustness.tables(out)[0]
+    assert table.head[:6] == ["benchmark", "ours, full", "change", "popularity", "no summary", "n"]
+    assert [(line[3][:5], line[4][:5]) for line in table.body] == [("70.00", "50.00")] * 3
 
 
 def test_injection_stands_under_both_prompt_sets_side_by_side(out):

@@ -1,0 +1,70 @@
+"""The two files beside a benchmark file: how popular the targets' items are, and how the file was made.
+
+    NAME_upi.popularity.jsonl    one line a user of a recommendation set; the popularity baseline reads it
+    NAME_upi.build.json          the manifest: data set, options, counts
+
+Builders write them, copies of a benchmark (eval/copies.py) carry them on, evaluation reads them.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from alignxplore.datasets.building import Popularity
+from alignxplore.records import RecordError, read_jsonl
+
+
+def popularity_path(benchmark: str | Path) -> Path:
+    """Where the popularity counts of a benchmark file lie."""
+    return _beside(benchmark, ".popularity.jsonl")
+
+
+def manifest_path(benchmark: str | Path) -> Path:
+    """Where the manifest of a benchmark file lies."""
+    return _beside(benchmark, ".build.json")
+
+
+def _beside(benchmark: str | Path, ending: str) -> Path:
+    path = Path(benchmark)
+    return path.with_name(path.name.removesuffix(".jsonl") + ending)
+
+
+def popularity_row(user: str, counts: Popularity) -> dict:
+    """A line of the popularity file (the inverse of `read_popularity`)."""
+    return {"userid": user, "chosen": counts.chosen, "rejected": counts.rejected}
+
+
+def read_popularity(benchmark: str | Path) -> Mapping[str, Popularity]:
+    """User id → counts; empty where there is no such file.
+
+    Raises:
+        RecordError: a row without the counts.
+    """
+    path = popularity_path(benchmark)
+    if not path.is_file():
+        return {}
+    counts = {}
+    for line, row in read_jsonl(path):
+        try:
+            counts[str(row["userid"])] = Popularity(int(row["chosen"]), int(row["rejected"]))
+        except (KeyError, TypeError, ValueError):
+            raise RecordError("expected userid, chosen and rejected; build the benchmark again", path, line) from None
+    return counts
+
+
+def read_manifest(benchmark: str | Path) -> dict:
+    """What is known of how a benchmark file was made; empty for a file that came ready-made.
+
+    Raises:
+        RecordError: the manifest is no JSON object.
+    """
+    path = manifest_path(benchmark)
+    if not path.is_file():
+        return {}
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecordError(f"not JSON ({error}); build the benchmark again", path) from None
+    if not isinstance(manifest, dict):
+        raise RecordError("expected an object; build the benchmark again", path)
+    return manifest
