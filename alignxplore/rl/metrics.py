@@ -14,10 +14,10 @@ from pathlib import Path
 from alignxplore.journal import OK
 from alignxplore.records import read_jsonl, write_jsonl
 from alignxplore.rl.chain import BAD_FORMAT, Chain, Group
-from alignxplore.rl.reward import always_the_same, constant
+from alignxplore.rl.reward import always_the_same, goes_by_place
 
 Numbers = dict[str, float]
-ENOUGH = 32  # answers of a judge in one step before it is said that it always answers the same
+ENOUGH = 16  # groups whose judge leans to one letter before it is said that it goes by the place (one order may be shared by a group)
 
 
 def chain_record(chain: Chain, step: int, texts: bool = False) -> dict:
@@ -122,12 +122,15 @@ def validation_metrics(records: Sequence[dict], stages: int) -> Numbers:
 
 
 def constant_judge(records: Sequence[dict]) -> str | None:
-    """What is wrong with a judge that answered the same in every question of a step; None if none did (or too few were asked)."""
+    """What is wrong with a judge that leaned to the same letter in every question of a step; None if none did (or too few were asked)."""
     letter_a: dict[str, list[float]] = defaultdict(list)
-    for rollout in (r for record in records for group in record["groups"] for r in group["rollouts"]):
-        for judge, answers in rollout.get("letter_a", {}).items():
-            letter_a[judge] += answers
-    return next((always_the_same(name, answers) for name, answers in letter_a.items() if len(answers) >= ENOUGH and constant(answers)), None)
+    groups: Counter = Counter()
+    for group in (group for record in records for group in record["groups"]):
+        for rollout in group["rollouts"]:
+            for judge, answers in rollout.get("letter_a", {}).items():
+                letter_a[judge] += answers
+        groups.update({judge for rollout in group["rollouts"] for judge in rollout.get("letter_a", {})})
+    return next((always_the_same(name, answers) for name, answers in letter_a.items() if groups[name] >= ENOUGH and goes_by_place(answers)), None)
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -20,7 +20,7 @@ from alignxplore.records import Interaction
 from alignxplore.rl.settings import SettingsError, Streaming
 
 NOT_FINITE = "not_finite"
-CONSTANT = 0.01  # a judge whose P(A) varies by less than this over many questions does not read them
+FEW = 8  # answers of a judge at the start below which nothing is said about the place it leans to
 
 
 @dataclass
@@ -66,12 +66,19 @@ class Judges:
             await judge.endpoint.close()
 
     async def check(self, questions: Sequence[tuple[str | None, Interaction]]) -> dict[str, float]:
-        """Refuse a model that does not answer with a letter. Returns the mass on the two letters of each judge."""
+        """Refuse a model that does not answer with a letter, or answers by place. Returns the mass on the two letters of each judge.
+
+        Args:
+            questions: summaries and items that they tell something of.
+        """
         masses = {judge.name: await judge.check(questions) for judge in self.judges}
+        mirrored = [(summary, Interaction(item.rejected, item.chosen, item.query)) for summary, item in questions]
         for judge in self.judges:
-            answers = await asyncio.gather(*(judge.score(summary, item, [i]) for i, (summary, item) in enumerate(questions)))
+            # A judge that is asked in one order draws it from the key: the mirrored question has the items the other way round.
+            asked = [(i, *question) for both in (questions, mirrored) for i, question in enumerate(both)]
+            answers = await asyncio.gather(*(judge.score(summary, item, [i]) for i, summary, item in asked))
             letter_a = [p for answer in answers if answer.ok for p in letter_a_of(answer)]
-            if constant(letter_a):
+            if len(letter_a) >= FEW and goes_by_place(letter_a):
                 raise JudgeError(always_the_same(judge.name, letter_a))
         return masses
 
@@ -110,10 +117,11 @@ def letter_a_of(judgement: Judgement) -> list[float]:
     return [p for p in (first, None if second is None else 1 - second) if p is not None]
 
 
-def constant(letter_a: Sequence[float]) -> bool:
-    """True if a judge is as sure of a letter whatever it is asked, which no judge is that reads the question. (One may well say
-    0.5 to everything where no summary, or a poor one, tells it anything.)"""
-    return len(letter_a) > 1 and max(letter_a) - min(letter_a) < CONSTANT and not 0.1 < letter_a[0] < 0.9
+def goes_by_place(letter_a: Sequence[float]) -> bool:
+    """True if a judge leans to one letter in all questions, and far on average. Either item may stand there, so no judge does
+    that which reads the question. (One may well stay near 0.5 where a summary tells it nothing.)"""
+    mean = sum(letter_a) / len(letter_a)
+    return (min(letter_a) > 0.5 and mean > 0.75) or (max(letter_a) < 0.5 and mean < 0.25)
 
 
 def always_the_same(name: str, letter_a: Sequence[float]) -> str:

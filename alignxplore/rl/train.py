@@ -115,11 +115,12 @@ def check_model(model: DictConfig) -> None:
 
 
 async def check_judges(settings: Streaming, data: StreamingDataset) -> dict[str, float]:
-    """Ask each judge a few real questions without any summary; returns its mass on the two letters."""
+    """Ask each judge a few real questions, with summaries that give the answer away; returns its mass on the two letters."""
     judges = await Judges.connect(settings)
     try:
-        rows = [parse_row(data[i]["extra_info"]) for i in range(min(4, len(data)))]
-        return await judges.check([(None, stage.target) for _, stages in rows for stage in stages])
+        rows = [parse_row(data[i]["extra_info"]) for i in range(min(8, len(data)))]
+        targets = [stage.target for _, stages in rows for stage in stages]
+        return await judges.check([(f"The user likes: {target.chosen[:500]}", target) for target in targets])
     finally:
         await judges.close()
 

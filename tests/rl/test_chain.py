@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 
 import pytest
 
@@ -210,14 +211,33 @@ def test_groups_without_signal_are_counted():
     assert "val/stage1/dropped_groups" not in stage_metrics([chain_record(dropped, 3)], "val/")
 
 
-def test_a_judge_that_answers_the_same_to_everything_is_named():
-    class AlwaysA(Judges):
-        async def score(self, summary, target, group, rollout=0):
-            return Reward(0.5, by_judge={"j": 0.5}, letter_a={"j": [0.99, 0.99]})
+class Leaning(Judges):
+    """Gives the letter A what `p_a(question, chosen first)` says, in both orders."""
 
-    chain = run(Policy(), AlwaysA())
-    assert constant_judge([chain_record(chain, 3)]) is None  # 16 answers are too few to say so
-    assert constant_judge([chain_record(chain, 3)] * 2).startswith("judge j gives the letter A a probability between 0.9900")
-    assert stage_metrics([chain_record(chain, 3)])["stage1/position_bias/j"] == pytest.approx(0.49)
-    chain.groups[0].rollouts[0].reward.letter_a["j"][0] = 0.9
-    assert constant_judge([chain_record(chain, 3)] * 2) is None
+    def __init__(self, p_a):
+        super().__init__()
+        self.p_a = p_a
+
+    async def score(self, summary, target, group, rollout=0):
+        return Reward(0.5, by_judge={"j": 0.5}, letter_a={"j": [self.p_a(first) for first in (True, False)]})
+
+
+@pytest.mark.parametrize(("p_a", "named"), [
+    (lambda first: 0.99, "between 0.9900 and 0.9900 in all 128 questions"),
+    (lambda first: random.uniform(0.95, 0.999), "between 0.95"),
+    (lambda first: random.uniform(0.001, 0.05), "between 0.00"),
+    (lambda first: 0.85, "between 0.8500"),
+    (lambda first: random.uniform(0.6, 0.65), None),  # a summary that tells nothing, and a slight habit
+    (lambda first: 0.9 if first else 0.1, None),
+    (lambda first: 0.99 if first else random.uniform(0.4, 0.9), None),  # leans far, and yet reads
+])
+def test_a_judge_that_goes_by_the_place_is_named(p_a, named):
+    random.seed(0)
+    few = [chain_record(run(Policy(), Leaning(p_a)), 3) for _ in range(7)]
+    assert constant_judge(few) is None  # 14 groups are too few to say so
+    fault = constant_judge([*few, chain_record(run(Policy(), Leaning(p_a)), 3)])
+    assert fault is None if named is None else fault.startswith("judge j gives the letter A a probability " + named)
+
+
+def test_the_habit_of_a_judge_is_a_metric():
+    assert stage_metrics([chain_record(run(Policy(), Leaning(lambda first: 0.99)), 3)])["stage1/position_bias/j"] == pytest.approx(0.49)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import random
 from pathlib import Path
 
 import pytest
@@ -63,13 +64,20 @@ async def test_a_judge_that_always_says_a_gives_half_in_both_orders(judges):
     assert (await one.score("likes tea", TEA, ["u", 0])).value == pytest.approx(0.5)
 
 
-async def test_a_judge_that_always_says_a_is_refused_and_one_that_knows_nothing_is_not(judges):
-    both, fakes = await judges("words", "a")
-    questions = [("likes tea", TEA), (None, COFFEE)]
-    with pytest.raises(JudgeError, match="judge b gives the letter A a probability between 0.99.* in all 4 questions"):
-        await both.check(questions)
-    fakes[1].log_probabilities = lambda question: (math.log(0.5), math.log(0.5))
-    assert set(await both.check(questions)) == {"a", "b"}
+QUESTIONS = [("likes green tea", TEA), ("likes cold coffee", COFFEE)] * 2
+
+
+@pytest.mark.parametrize("orders", ["both", "one", "per_rollout"])
+async def test_a_judge_that_goes_by_the_place_is_refused_and_others_are_not(judges, orders):
+    two, fakes = await judges("words", "a", judge_orders=orders)
+    with pytest.raises(JudgeError, match="judge b gives the letter A a probability between 0.99"):
+        await two.check(QUESTIONS)
+    jitter = random.Random(0)
+    fakes[1].log_probabilities = lambda question: (lambda p: (math.log(1 - p), math.log(p)))(jitter.uniform(0.95, 0.999))
+    with pytest.raises(JudgeError, match="judge b gives the letter A a probability between 0.0"):
+        await two.check(QUESTIONS)
+    fakes[1].log_probabilities = lambda question: (math.log(0.5), math.log(0.5))  # knows nothing
+    assert set(await two.check(QUESTIONS)) == {"a", "b"}
 
 
 async def test_a_judge_that_answers_nan_is_refused(judges):

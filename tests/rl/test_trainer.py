@@ -118,7 +118,7 @@ def test_an_update_that_is_not_a_number_is_named_and_never_saved(trainer, name):
     ([record()] * 9 + [record("transport_error", error="judge: HTTP 500")], r"step 5: 10 % of the rollouts were lost.* \(4 times\).* HTTP 500"),
     ([{"user": "u", "problem": "RuntimeError: engine died", "lost": 8, "groups": []}], "100 %.*engine died"),
     ([{"user": "u", "problem": "too_long: stage 1: the prompt takes 900 tokens", "lost": 8, "groups": []}] * 4, "100 %.*too_long: stage 1"),
-    ([record(letter_a=0.95, other_order=0.95)] * 4, "step 5: judge j gives the letter A a probability between 0.9500 and 0.9530 in all 32 questions"),
+    ([record(letter_a=0.95, other_order=0.95)] * 16, "judge j gives the letter A a probability between 0.9500 and 0.9530 in all 128 questions"),
 ])
 def test_a_step_that_teaches_nothing_stops_the_run_before_it_trains(trainer, records, sentence):
     import torch
@@ -137,7 +137,7 @@ def test_a_few_lost_rollouts_stop_nothing(trainer):
 
 
 def test_a_judge_whom_the_summaries_tell_nothing_stops_nothing(trainer):
-    trainer.agent_loop_manager = SimpleNamespace(drain=lambda: ([record(letter_a=0.5)] * 4, {}))
+    trainer.agent_loop_manager = SimpleNamespace(drain=lambda: ([record(letter_a=0.5)] * 16, {}))
     trainer._collect()
     assert trainer.events == []
 
