@@ -169,9 +169,10 @@ def main() -> None:
     if mix is None and "mixed" in arguments.kinds:
         parser.error("--kinds mixed needs --mix, the benchmark whose interactions are mixed in")
     for benchmark in load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit):
-        write_copy(Path(arguments.out), benchmark.name, benchmark.records, benchmark)
+        write_copy(Path(arguments.out), benchmark.name, benchmark.records, benchmark, benchmark.task)
         for kind, share, name in kinds:
-            written = write_copy(Path(arguments.out), f"{benchmark.name}~{name}", perturb(benchmark, kind, share, mix, arguments.seed), benchmark)
+            rows = perturb(benchmark, kind, share, mix, arguments.seed)
+            written = write_copy(Path(arguments.out), f"{benchmark.name}~{name}", rows, benchmark, benchmark.task)
             print(f"{benchmark.name}~{name}: {written} users")
         if mix is not None:
             own = sum(of_person(mix, record, 1, arguments.seed)[1] for record in benchmark.records)

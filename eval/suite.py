@@ -10,17 +10,22 @@ import contextlib
 import heapq
 import importlib.metadata
 import json
+import logging
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alignxplore import datasets
+from alignxplore.datasets.sidecars import read_manifest
 from alignxplore.history import protocol_slices
 from alignxplore.journal import Journal
 from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, read_users
 
+log = logging.getLogger("suite")
 SETTINGS = ("full", "streaming")
+TASKS = ("recommendation", "selection")  # of a benchmark that the registry does not know
 
 
 @dataclass(frozen=True)
@@ -41,26 +46,54 @@ class Benchmark:
 def load_benchmarks(data: Iterable[str], names: Iterable[str] | None = None, limit: int | None = None) -> list[Benchmark]:
     """Benchmarks from NAME=FILE, from a file or folder of NAME_upi.jsonl files, or from a data set on the hub.
 
-    `mind~shuffled` is a variant of `mind` (perturb.py, cross_task.py): it has the task of `mind`, which decides what is shown.
+    `mind~shuffled` is a variant of `mind` (perturb.py, cross_task.py): it has the task of `mind`, which decides what is shown. A name
+    that the registry does not know is a benchmark of its own, NAME:TASK=FILE or NAME=FILE (selection).
 
     Args:
         names: only these (folders and hub data sets; all that are there by default).
         limit: users kept of each benchmark, those with the smallest record ids: a fixed sample.
+
+    Raises:
+        ValueError: two files of one name, or a name or task that cannot be.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, tuple[str, Path]] = {}
     for spec in data:
         name, equals, path = spec.partition("=")
-        found |= {name: Path(path)} if equals else datasets.locate(spec, list(names) if names else None)
-    return [_load(name, path, limit) for name, path in found.items()]
+        name, _, task = name.partition(":") if equals else ("", "", "")
+        files = {name: Path(path)} if equals else datasets.locate(spec, list(names) if names else None)
+        for name, path in files.items():
+            if name in found:
+                raise ValueError(f"{found[name][1]} and {path} are both {name}; give them different names: NAME=FILE")
+            found[name] = task_of(name, task, path), path
+    return [_load(name, task, path, limit) for name, (task, path) in found.items()]
 
 
-def _load(name: str, path: Path, limit: int | None) -> Benchmark:
-    entry = datasets.get(name.partition("~")[0])
-    users: Iterable[UserRecord] = read_users(path, default_query=entry.default_query)
+def task_of(name: str, given: str, path: Path) -> str:
+    """The task of a benchmark: that of the registry, or as given, or as its manifest says (copies), or selection, which is said."""
+    known = datasets.DATASETS.get(name.partition("~")[0])
+    if known:
+        if given not in ("", known.task):
+            raise ValueError(f"{name}:{given}: the task of {known.name} is {known.task}")
+        return known.task
+    if not re.fullmatch(r"[\w.~+-]+", name) or datasets.name_of(name):
+        taken = f"it would be taken for {datasets.name_of(name)}" if datasets.name_of(name) else "letters, digits and . _ + - make a name"
+        raise ValueError(f"'{name}' cannot be the name of a benchmark: {taken}")
+    task = given or read_manifest(path).get("task")
+    if task is None:
+        log.warning("%s: no data set that is known (%s); taken for a selection task, whose histories are shown whole (%s:recommendation=FILE: "
+                    "the first two thirds)", name, ", ".join(datasets.DATASETS), name)
+    elif task not in TASKS:
+        raise ValueError(f"{name}:{task}: the task is one of {', '.join(TASKS)}")
+    return task or "selection"
+
+
+def _load(name: str, task: str, path: Path, limit: int | None) -> Benchmark:
+    known = datasets.DATASETS.get(name.partition("~")[0])
+    users: Iterable[UserRecord] = read_users(path, default_query=known.default_query if known else None)
     records = tuple(heapq.nsmallest(limit, users, key=lambda record: record.id) if limit else users)
     if not records:
         raise RecordError("no records in this file", path)
-    return Benchmark(name, entry.task, records, path)
+    return Benchmark(name, task, records, path)
 
 
 def slices_of(benchmark: Benchmark, record: UserRecord, setting: str, stages: int) -> list[tuple[Interaction, ...]]:

@@ -123,6 +123,7 @@ def locate(data: str | Path = PUBLISHED, names: list[str] | None = None, revisio
 
     Raises:
         FileNotFoundError: with what was looked for and where.
+        ValueError: two files of one name.
     """
     path = Path(data)
     if path.is_file():
@@ -130,7 +131,12 @@ def locate(data: str | Path = PUBLISHED, names: list[str] | None = None, revisio
         return {name: path}
     if not path.is_dir():
         path = _download(str(data), names, revision)
-    found = {name_of(file) or file.name.removesuffix("_upi.jsonl"): file for file in sorted(path.glob("*_upi.jsonl"))}
+    found: dict[str, Path] = {}
+    for file in sorted(path.glob("*_upi.jsonl")):
+        name = name_of(file) or file.name.removesuffix("_upi.jsonl")
+        if name in found and name in (names or found):
+            raise ValueError(f"{data}: {found[name].name} and {file.name} are both {name}; name the files, each of another name, or move one away")
+        found[name] = file
     missing = [name for name in names or () if name not in found]
     if missing or not found:
         raise FileNotFoundError(f"{data}: no {', '.join(f'{x}_upi.jsonl' for x in missing) or '*_upi.jsonl'} here; it holds: "

@@ -143,13 +143,14 @@ def test_the_copies_keep_what_the_builder_left_beside_the_benchmark(record, benc
     write_json(manifest_path(films), {"dataset": "mind", "protocol": "matched", "counts": {"users kept": 4}, "sha256": "x"})
     (bare,) = load_benchmarks([str(films)])
     for name in ("mind", "mind~shuffled"):
-        assert write_copy(tmp_path / "out", name, bare.records[:3], bare) == 3
+        assert write_copy(tmp_path / "out", name, bare.records[:3], bare, bare.task) == 3
         copy = tmp_path / "out" / f"{name}_upi.jsonl"
         assert read_popularity(copy) == {r.user: Popularity(int(r.user), 7) for r in bare.records[:3]}
-        assert read_manifest(copy) == {"dataset": "mind", "protocol": "matched"}
+        assert read_manifest(copy) == {"dataset": "mind", "protocol": "matched", "task": "recommendation"}
     (shuffled,) = load_benchmarks([str(tmp_path / "out" / "mind~shuffled_upi.jsonl")])
     assert [cell.policy for cell in of_cues(shuffled, ["popularity"])] == ["popularity"]
     manifest_path(films).unlink()
     popularity_path(films).unlink()
-    write_copy(tmp_path / "out", "mind", bare.records, bare)
-    assert not read_popularity(tmp_path / "out" / "mind_upi.jsonl") and not read_manifest(tmp_path / "out" / "mind_upi.jsonl")
+    write_copy(tmp_path / "out", "mind", bare.records, bare, bare.task)
+    copy = tmp_path / "out" / "mind_upi.jsonl"
+    assert not read_popularity(copy) and read_manifest(copy) == {"task": "recommendation"}
