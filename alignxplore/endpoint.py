@@ -26,7 +26,7 @@ class TransportError(RuntimeError):
 
 
 class RequestError(RuntimeError):
-    """The server understood the request and refused it (a prompt over its window, an unknown field): final."""
+    """The server understood the request and refused it (a prompt over its window, an unknown field, no credit): not repeated in this run."""
 
     def __init__(self, status: int, message: str):
         super().__init__(status, message)  # both, so that the error survives pickling (Ray)

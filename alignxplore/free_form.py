@@ -15,8 +15,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from alignxplore.endpoint import Endpoint, RequestError, TransportError
-from alignxplore.journal import OK, TRANSPORT_ERROR
-from alignxplore.judge import REFUSED, Judge, JudgeError, Reading, chosen_first
+from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
+from alignxplore.judge import Judge, JudgeError, Reading, chosen_first
 from alignxplore.prompts import FORMATS, Messages, PromptSet, answer_text, parse_answer
 from alignxplore.records import Interaction, hash_seed
 

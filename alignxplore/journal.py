@@ -6,7 +6,7 @@
                 journal.append(unit.id, await work(unit))
 
 Kill it at any moment and run the same command again: finished units are kept, at most those in flight are redone.
-A row whose `status` is "transport_error" is kept for the record but not finished: the next run asks again.
+A row whose `status` is one of `FAILED` is kept for the record but not finished: the next run asks again.
 """
 
 import errno
@@ -24,7 +24,10 @@ from alignxplore.records import HALF_CHARACTERS, RecordError
 log = logging.getLogger(__name__)
 
 OK = "ok"
-TRANSPORT_ERROR = "transport_error"  # the request failed for good in this run; the next run asks again
+TRANSPORT_ERROR = "transport_error"  # no usable reply in the time given
+REFUSED = "request_error"  # the server would not take the request: no credit, an expired key, a field it does not know, a longer prompt than it takes
+FAILED = (TRANSPORT_ERROR, REFUSED)  # they say nothing about the model: counted as errors of the run, and asked again by the next one
+TOO_LONG = "too_long"  # a prompt that cannot be made to fit the window: final
 
 
 class RunLocked(RuntimeError):
@@ -107,7 +110,7 @@ class Journal:
         return row
 
     def __contains__(self, unit: str) -> bool:
-        return unit in self._rows and self._rows[unit]["status"] != TRANSPORT_ERROR
+        return unit in self._rows and self._rows[unit]["status"] not in FAILED
 
     def __getitem__(self, unit: str) -> dict:
         return self._rows[unit]

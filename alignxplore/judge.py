@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from alignxplore.endpoint import Endpoint, RequestError, TransportError
-from alignxplore.journal import OK, TRANSPORT_ERROR
+from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, hash_seed
 
-REFUSED = "request_error"  # the server refused the prompt for good (longer than its window, for one)
 TIE = 1e-6
 MIN_MASS = 0.9
 ORDERS = ("both", "one")

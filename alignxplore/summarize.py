@@ -12,11 +12,9 @@ from transformers import PreTrainedTokenizerBase
 
 from alignxplore.endpoint import Endpoint, RequestError, TransportError
 from alignxplore.history import Fitted, HistoryError, fit
-from alignxplore.journal import OK, TRANSPORT_ERROR
+from alignxplore.journal import OK, REFUSED, TOO_LONG, TRANSPORT_ERROR
 from alignxplore.prompts import FORMATS, Messages, PromptSet, answer_text, parse_answer
 from alignxplore.records import Interaction, hash_seed
-
-REFUSED = "request_error"
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,9 @@ async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prom
             past = answer.summary
     except TransportError as error:
         return Summaries(status=TRANSPORT_ERROR, error=str(error)[:300])
-    except (RequestError, HistoryError) as error:
+    except RequestError as error:
         return Summaries(status=REFUSED, error=str(error)[:300])
+    except HistoryError as error:
+        return Summaries(status=TOO_LONG, error=str(error)[:300])
     return Summaries(tuple(stages))
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from alignxplore.journal import TRANSPORT_ERROR, Journal
+from alignxplore.journal import FAILED, Journal
 
 T = TypeVar("T")
 _MIN_UNITS = 50  # units before a share of failures means anything
@@ -27,7 +27,7 @@ async def run_units(units: Iterable[tuple[str, T]], work: Callable[[T], Awaitabl
 
     Args:
         units: (content hash id, unit) pairs; ids that the journal holds are skipped.
-        work: does one unit and returns its row; `status` "transport_error" marks one to be asked again by the next run.
+        work: does one unit and returns its row; a `status` of `journal.FAILED` marks one to be asked again by the next run.
         total: number of units, for the time left.
         concurrency: units in flight at most.
         max_error_rate: share of units that may fail before the run stops.
@@ -44,7 +44,7 @@ async def run_units(units: Iterable[tuple[str, T]], work: Callable[[T], Awaitabl
         for unit_id, unit in pending:  # the workers share one iterator: each unit is taken once
             if unit_id not in journal:
                 row = journal.append(unit_id, await work(unit))
-                done, failed = done + 1, failed + (row["status"] == TRANSPORT_ERROR)
+                done, failed = done + 1, failed + (row["status"] in FAILED)
                 if done >= _MIN_UNITS and failed > max_error_rate * done:
                     raise TooManyErrors(f"{label}: {failed} of {done} failed (last: {row.get('error')}); "
                                         "what succeeded is kept: mend the cause and run the same command again")

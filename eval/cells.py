@@ -12,7 +12,7 @@ from suite import Benchmark, SummarySet, shown_history
 
 from alignxplore.datasets.baselines import BASELINES
 from alignxplore.datasets.sidecars import read_popularity
-from alignxplore.journal import TRANSPORT_ERROR
+from alignxplore.journal import FAILED
 from alignxplore.judge import chosen_first
 from alignxplore.records import Interaction, UserRecord, content_hash
 
@@ -24,7 +24,7 @@ class Question:
     """What a judge is asked about one record.
 
     `summaries` (several: the score is their mean) or `history` is read by the judge. `problem` is the bad format that
-    stands in their place. Nothing at all: the summary could not be had (transport), which lowers coverage.
+    stands in their place. Nothing at all: the summary could not be had (no reply, or a refusal), which lowers coverage.
     """
 
     record: UserRecord
@@ -58,10 +58,10 @@ def of_summaries(summaries: SummarySet, benchmark: Benchmark) -> Cell:
 
 
 def _question(record: UserRecord, row: dict | None) -> Question:
-    if row is None or row["status"] == TRANSPORT_ERROR:
+    if row is None or row["status"] in FAILED:
         return Question(record)
-    if not row["stages"]:  # refused: the prompt could not be made to fit, a final outcome
-        return Question(record, problem=row["error"] or "refused")
+    if not row["stages"]:  # the prompt could not be made to fit, a final outcome
+        return Question(record, problem=row["error"])
     last = row["stages"][-1]
     return Question(record, problem=last["problem"]) if last["problem"] else Question(record, (last["summary"],))
 

@@ -27,8 +27,8 @@ from alignxplore.datasets.baselines import BASELINES
 from alignxplore.errors import one_sentence
 from alignxplore.free_form import ReasoningJudge, ask_paper
 from alignxplore.history import HistoryError, fit
-from alignxplore.journal import Journal, RunLock
-from alignxplore.judge import REFUSED, Judge, Judgement
+from alignxplore.journal import TOO_LONG, Journal, RunLock
+from alignxplore.judge import Judge, Judgement
 from alignxplore.models import Model, ModelSpec, choose, open_model
 from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import UserRecord, write_json, write_jsonl
@@ -57,7 +57,7 @@ async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked
         try:
             fitted = fit(history, partial(_direct_tokens, judge, record), (judge.endpoint.max_model_len or arguments.max_model_len) - room)
         except HistoryError as error:
-            return Judgement(REFUSED, error=str(error)).row()
+            return Judgement(TOO_LONG, error=str(error)).row()
         history, seen = fitted.interactions, {"dropped": fitted.dropped}
     if protocol == "paper":
         answer = await (judge.select(history, record.target, record.id) if isinstance(judge, YesNoJudge) else

@@ -23,8 +23,8 @@ from text_overlap import bleu, rouge_l
 
 from alignxplore.endpoint import Endpoint, RequestError, TransportError
 from alignxplore.history import HistoryError, fit
-from alignxplore.journal import OK, TRANSPORT_ERROR, Journal
-from alignxplore.judge import REFUSED, Judge
+from alignxplore.journal import OK, REFUSED, TOO_LONG, TRANSPORT_ERROR, Journal
+from alignxplore.judge import Judge
 from alignxplore.prompts import FORMATS, Messages, PromptSet, answer_text, parse_answer
 from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, hash_seed
 from alignxplore.summarize import count_tokens
@@ -97,8 +97,10 @@ async def write_answer(judge: Judge, asked: Asked, budget: int) -> dict:
             chat_template_kwargs={"enable_thinking": form.reasons}, skip_special_tokens=not form.control_tokens)
     except TransportError as error:
         return {"status": TRANSPORT_ERROR, "error": str(error)[:300]}
-    except (RequestError, HistoryError) as error:
+    except RequestError as error:
         return {"status": REFUSED, "error": str(error)[:300]}
+    except HistoryError as error:
+        return {"status": TOO_LONG, "error": str(error)[:300]}
     answer = parse_answer(answer_text(reply["choices"][0]["message"]), judge.form)
     return {"status": OK, "answer": answer.summary, "problem": answer.problem, "dropped": dropped}
 

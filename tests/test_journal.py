@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from alignxplore.journal import TRANSPORT_ERROR, Journal, RunLock, RunLocked
+from alignxplore.journal import REFUSED, TOO_LONG, TRANSPORT_ERROR, Journal, RunLock, RunLocked
 from alignxplore.records import RecordError
 
 # Works through 400 units of different lengths; prints each id it really works on.
@@ -97,11 +97,12 @@ def test_damaged_middle_line_is_named_and_nothing_is_lost(tmp_path, damage):
     assert path.read_bytes() == before
 
 
-def test_transport_errors_are_asked_again_and_other_outcomes_are_final(tmp_path):
+@pytest.mark.parametrize("failed", [TRANSPORT_ERROR, REFUSED])
+def test_what_failed_is_asked_again_and_other_outcomes_are_final(failed, tmp_path):
     path = tmp_path / "sub" / "j.jsonl"
     with Journal(path) as journal:
-        journal.append("a", {"status": TRANSPORT_ERROR, "error": "HTTP 502"})
-        journal.append("b", {"status": "request_error"})
+        journal.append("a", {"status": failed, "error": "HTTP 502"})
+        journal.append("b", {"status": TOO_LONG})
         journal.append("c", {"summary": ""})
     with Journal(path) as journal:
         assert ["a" in journal, "b" in journal, "c" in journal, "d" in journal] == [False, True, True, False]

@@ -9,10 +9,9 @@ from aiohttp import web
 import alignxplore.endpoint
 from alignxplore.endpoint import Endpoint
 from alignxplore.free_form import PaperJudgement, ask_paper
-from alignxplore.journal import OK, TRANSPORT_ERROR
+from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
 from alignxplore.judge import (
     MIN_MASS,
-    REFUSED,
     Judge,
     JudgeError,
     Judgement,

@@ -8,10 +8,10 @@ from aiohttp import web
 import alignxplore.endpoint
 from alignxplore.endpoint import Endpoint
 from alignxplore.history import split_stages
-from alignxplore.journal import OK, TRANSPORT_ERROR
+from alignxplore.journal import OK, REFUSED, TOO_LONG, TRANSPORT_ERROR
 from alignxplore.prompts import FORMATS, PromptSet, answer_text
 from alignxplore.records import Interaction, hash_seed
-from alignxplore.summarize import REFUSED, Sampling, count_tokens, summarize
+from alignxplore.summarize import Sampling, count_tokens, summarize
 
 HISTORY = [Interaction(f"sea film {i}", f"car film {i}", "Which film?") for i in range(6)]
 SAMPLING = Sampling(max_tokens=64)
@@ -139,11 +139,11 @@ async def test_what_does_not_fit_is_dropped_whole_and_counted(chain, tokenizer, 
         assert stage.prompt_tokens == count_tokens(tokenizer, body["messages"]) <= whole // 2
 
 
-async def test_a_past_summary_that_fills_the_window_is_a_recorded_refusal(chain):
+async def test_a_past_summary_that_fills_the_window_is_a_recorded_outcome(chain):
     found, bodies = await chain(
         ["<think>x</think>" + "Likes the sea. " * 2000, answers(1)[0]], [HISTORY, HISTORY], max_model_len=800
     )
-    assert found.status == REFUSED and "with the newest interaction alone, the budget is 736" in found.error
+    assert found.status == TOO_LONG and "with the newest interaction alone, the budget is 736" in found.error
     assert len(bodies) == 1 and found.summary == "" and found.problem == found.error and found.stages == ()
 
 
@@ -152,7 +152,7 @@ async def test_a_window_without_room_is_said_at_once(chain):
         await chain(answers(1), [HISTORY], max_model_len=64)
 
 
-async def test_a_refused_prompt_is_final(chain):
+async def test_a_refused_prompt_is_not_repeated_in_the_same_run(chain):
     found, bodies = await chain([lambda: web.Response(status=400, text="too long")], [HISTORY])
     assert (found.status, found.error) == (REFUSED, "HTTP 400: too long") and len(bodies) == 1
 

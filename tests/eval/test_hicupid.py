@@ -193,7 +193,8 @@ async def test_a_downstream_model_without_an_answer_has_lost(run):
     assert ours["accuracy"] == 0 and ours["parse_failures"] == pytest.approx(5 / 6) and ours["coverage"] == 1 and not ratings
 
 
-async def test_an_answer_that_could_not_be_rated_lowers_coverage(run):
+async def test_an_answer_that_could_not_be_rated_lowers_coverage(run, monkeypatch):
+    monkeypatch.setattr(alignxplore.endpoint, "_jittered", lambda state: 1e6)  # no repeats
     rows, *_ = await run(answer_well, lambda prompt: web.Response(status=400, text="no"))
     assert rows["no summary", "none"]["coverage"] == 0 and rows["ours", "full"]["coverage"] == pytest.approx(1 / 6)  # the bad format counts
     rows, *_ = await run(answer_well, lambda prompt: web.Response(status=500), direct=False)
