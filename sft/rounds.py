@@ -8,12 +8,13 @@ Paper: data synthesis section; thresholds as published.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
+from alignxplore.endpoint import RequestError, TransportError
 from alignxplore.history import Fitted, HistoryError, fit, split_stages
-from alignxplore.journal import TRANSPORT_ERROR
 from alignxplore.judge import Judge, Judgement
 from alignxplore.models import Model
 from alignxplore.prompts import Answer, Messages, PromptSet, answer_text, parse_answer
@@ -22,6 +23,12 @@ from alignxplore.summarize import Sampling, count_tokens
 
 T = TypeVar("T")
 DONE = "done"
+# How servers word a refusal that no repeat can mend. Every other one (a key, a quota, a field) lies with the run and not with the user.
+TOO_LONG = re.compile(r"context[ _](length|size|window)|maximum (model |allowed )?length|(input|prompt) is too long|number of tokens", re.IGNORECASE)
+
+
+class Unanswered(Exception):
+    """A request that failed for good in this run, or was refused for another reason than its length: the next run asks again."""
 
 
 class Stopped(Exception):
@@ -52,8 +59,7 @@ class Trail:
     rounds: list[dict] = field(default_factory=list)
 
     def row(self, user: str) -> dict:
-        status = TRANSPORT_ERROR if self.outcome == TRANSPORT_ERROR else "ok"
-        return {"uid": user, "status": status, "outcome": self.outcome, "rows": self.rows, "rounds": self.rounds}
+        return {"uid": user, "outcome": self.outcome, "rows": self.rows, "rounds": self.rounds}
 
 
 Once = Callable[[str, Callable[[], Awaitable[dict]]], Awaitable[dict]]
@@ -72,34 +78,61 @@ class Workshop:
     once: Once
     identity: str
 
+    @property
+    def budget(self) -> int:
+        """Tokens of a prompt beside which the longest answer fits."""
+        return self.window - self.sampling.max_tokens
+
+    def tokens(self, messages: Messages) -> int:
+        """Prompt tokens of the teacher."""
+        return count_tokens(self.teacher.tokenizer, messages, self.sampling.thinking)
+
+    async def ask_teacher(self, messages: Messages, seed: int, max_tokens: int) -> str:
+        """The teacher's answer as one text."""
+        s = self.sampling
+        reply = await self.teacher.endpoint.chat(
+            messages,
+            **{"max_tokens": max_tokens, "temperature": s.temperature, "top_p": s.top_p, "top_k": s.top_k, "seed": seed},
+            chat_template_kwargs={"enable_thinking": s.thinking},
+        )
+        return answer_text(reply["choices"][0]["message"])
+
+    async def check(self, item: Interaction) -> None:
+        """One short request before the first user: RequestError if the teacher refuses what all of them will ask."""
+        try:
+            await self.ask_teacher(self.prompts.infer([item]), 0, min(16, self.sampling.max_tokens))
+        except RequestError as error:
+            if not TOO_LONG.search(str(error)):
+                raise
+
     async def write(self, messages: Messages, key: Any) -> Answer:
-        """One answer of the teacher, taken apart."""
+        """One answer of the teacher, taken apart; Stopped where the server finds the prompt too long."""
         seed = hash_seed("synthesis", key, self.sampling.seed)
 
         async def ask() -> dict:
-            s = self.sampling
-            reply = await self.teacher.endpoint.chat(
-                messages,
-                **{"max_tokens": s.max_tokens, "temperature": s.temperature, "top_p": s.top_p, "top_k": s.top_k, "seed": seed},
-                chat_template_kwargs={"enable_thinking": s.thinking},
-            )
-            return {"text": answer_text(reply["choices"][0]["message"])}
+            try:
+                return {"text": await self.ask_teacher(messages, seed, self.sampling.max_tokens)}
+            except TransportError as error:
+                raise Unanswered(str(error)) from None
+            except RequestError as error:
+                if TOO_LONG.search(str(error)):
+                    raise Stopped("prompt_too_long") from None
+                raise Unanswered(str(error)) from None
 
         unit = content_hash(["write", self.identity, messages, seed, asdict(self.sampling)])
         return parse_answer((await self.once(unit, ask))["text"])
 
     async def verify(self, summary: str, target: Interaction, key: Any) -> bool:
-        """True if the judge picks the target knowing only the summary, in both orders' average."""
+        """True if the judge picks the target knowing only the summary, in both orders' average; Stopped where they do not fit."""
 
         async def ask() -> dict:
             judgement = await self.judge.score(summary, target, key)
-            return {"status": judgement.status, "judgement": judgement.row()}
+            if not judgement.ok:
+                raise Stopped("judge_too_long") if TOO_LONG.search(judgement.error) else Unanswered(judgement.error)
+            return {"judgement": judgement.row()}
 
         unit = content_hash(["verify", self.identity, summary, asdict(target), self.prompts.hash("judge")])
-        row = await self.once(unit, ask)
-        if row["status"] != "ok":
-            raise Stopped(TRANSPORT_ERROR if row["status"] == TRANSPORT_ERROR else "judge_refused")
-        return Judgement(**row["judgement"]).correct == 1.0
+        return Judgement(**(await self.once(unit, ask))["judgement"]).correct == 1.0
 
 
 async def together(steps: Iterable[Awaitable[T]]) -> list[T]:
@@ -128,14 +161,21 @@ def hint_messages(shop: Workshop, read: Sequence[Interaction], past: str, target
     return shop.prompts.render("infer_hint", **slots)
 
 
-def fit_hints(shop: Workshop, read: Sequence[Interaction], past: str, targets: Sequence[Interaction]) -> Fitted:
+def fit_hints(shop: Workshop, read: Sequence[Interaction], past: str, targets: Sequence[Interaction], keys: Sequence[Any]) -> Fitted:
     """The newest interactions with which the longest hinted prompt leaves room for the answer."""
-    longest = max(targets, key=lambda target: len(target.chosen) + len(target.rejected or "") + len(target.query or ""))
+    longest = max(zip(targets, keys), key=lambda hint: shop.tokens(hint_messages(shop, read[-1:], past, *hint)))
+    return fit(read, lambda interactions: shop.tokens(hint_messages(shop, interactions, past, *longest)), shop.budget)
 
-    def count(interactions: Sequence[Interaction]) -> int:
-        return count_tokens(shop.teacher.tokenizer, hint_messages(shop, interactions, past, longest, ""), shop.sampling.thinking)
 
-    return fit(read, count, shop.window - shop.sampling.max_tokens)
+def fit_merge(shop: Workshop, kept: Sequence[tuple[Answer, Interaction]]) -> tuple[list[tuple[Answer, Interaction]], Messages]:
+    """(drafts to merge with their targets, the prompt): the longest are left out until it fits; Stopped where too few would be left."""
+    kept = list(kept)
+    while len(kept) >= shop.thresholds.min_verified:
+        messages = shop.prompts.render("merge", summaries=[(draft.reasoning, draft.summary) for draft, _ in kept])
+        if shop.tokens(messages) <= shop.budget:
+            return kept, messages
+        kept.remove(max(kept, key=lambda pair: len(pair[0].reasoning) + len(pair[0].summary)))
+    raise Stopped("merge_too_long")
 
 
 async def run_round(
@@ -150,8 +190,8 @@ async def run_round(
     """One round; appends its SFT row to the trail and returns the merged summary, or raises Stopped."""
     note: dict[str, Any] = {"round": number, "targets": len(targets)}
     trail.rounds.append(note)
-    fitted = fit_hints(shop, read, past, targets)
     keys = [(user, number, i) for i in range(len(targets))]
+    fitted = fit_hints(shop, read, past, targets, keys)
     prompts = [hint_messages(shop, fitted.interactions, past, target, key) for target, key in zip(targets, keys)]
     drafts = await together(shop.write(messages, key) for messages, key in zip(prompts, keys))
     able = [(draft, target) for draft, target in zip(drafts, targets) if draft.well_formed]
@@ -160,8 +200,8 @@ async def run_round(
     note |= {"well_formed": len(able), "verified": len(kept), "drafts": [draft.summary for draft in drafts]}
     if len(kept) < shop.thresholds.min_verified:
         raise Stopped("too_few_verified")
-    summaries = [(draft.reasoning, draft.summary) for draft, _ in kept]
-    merged = await shop.write(shop.prompts.render("merge", summaries=summaries), (user, number, "merge"))
+    kept, messages = fit_merge(shop, kept)
+    merged = await shop.write(messages, (user, number, "merge"))
     note["merged"] = merged.summary or merged.problem
     if not merged.well_formed:
         raise Stopped("merge_bad_format")
@@ -183,7 +223,11 @@ async def run_round(
 
 
 async def synthesise_user(shop: Workshop, user: str, items: Sequence[Interaction], signal: dict[int, float]) -> dict:
-    """Both rounds of one user → row for the journal (`Trail.row`). Only users who pass both rounds give SFT rows."""
+    """Both rounds of one user → row for the journal (`Trail.row`). Only users who pass both rounds give SFT rows.
+
+    Raises:
+        Unanswered: a request failed, which says nothing about the user.
+    """
     trail, past = Trail(), ""
     try:
         if len(items) < 9:
@@ -193,7 +237,7 @@ async def synthesise_user(shop: Workshop, user: str, items: Sequence[Interaction
             places = pick_targets(ahead, signal, items, user, shop.thresholds)
             past = await run_round(shop, user, number, [items[i] for i in read], past, [items[i] for i in places], trail)
     except Stopped as stop:
-        everywhere = stop.outcome in (TRANSPORT_ERROR, "history_too_short", "judge_refused")
+        everywhere = stop.outcome in ("history_too_short", "prompt_too_long", "judge_too_long")
         trail.outcome = stop.outcome if everywhere else f"{stop.outcome}_{len(trail.rows) + 1}"
         trail.rows = []
     except HistoryError:

@@ -19,13 +19,12 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from funnel import LiveFunnel, funnel, plot
+from funnel import UNANSWERED, LiveFunnel, funnel, plot
 from prepare_dataset import source_hash
-from rounds import DONE, Thresholds, Workshop, synthesise_user
+from rounds import DONE, Thresholds, Unanswered, Workshop, synthesise_user
 from streams import all_behaviours
 from transformers import HfArgumentParser
 
-from alignxplore.endpoint import RequestError, TransportError
 from alignxplore.errors import one_sentence
 from alignxplore.journal import TRANSPORT_ERROR, Journal, RunLock
 from alignxplore.judge import Judge
@@ -63,21 +62,16 @@ class SynthesisArguments:
     seed: int = field(default=0, metadata={"help": "Seed of the teacher's sampling."})
     concurrency: int = field(default=1024, metadata={"help": "Users in flight at most."})
     requests: int = field(default=512, metadata={"help": "Requests in flight at most, per model: as many as its server works on at once."})
-    timeout: float = field(default=3600, metadata={"help": "Seconds until a request is given up, with its repeats and its wait in the server."})
+    timeout: float = field(default=3600, metadata={"help": "Seconds that one request may take, its wait in the server's queue included."})
     api_key_env: str | None = field(default=None, metadata={"help": "NAME of the variable with the teacher's API key."})
-    max_error_rate: float = field(default=0.05, metadata={"help": "Share of users that may fail before the run stops."})
+    max_error_rate: float = field(default=0.05, metadata={"help": "Share of users whose requests may fail or be refused before the run stops."})
 
 
 def journalled(journal: Journal) -> Callable[[str, Callable[[], Awaitable[dict]]], Awaitable[dict]]:
     """`once(unit, ask)`: the journal's row of a unit, or what `ask` returns, recorded."""
 
     async def once(unit: str, ask: Callable[[], Awaitable[dict]]) -> dict:
-        if unit in journal:
-            return journal[unit]
-        try:
-            return journal.append(unit, await ask())
-        except RequestError as error:  # the model's own refusal is final: an answer that is no answer
-            return journal.append(unit, {"text": "", "error": str(error)[:300]})
+        return journal[unit] if unit in journal else journal.append(unit, await ask())
 
     return once
 
@@ -114,25 +108,30 @@ async def synthesise(args: SynthesisArguments) -> dict:
     specs = [ModelSpec.parse(text) for text in (args.teacher, args.judge or args.teacher)]
     templates = {purpose: prompts.hash(purpose) for purpose in ("infer", "infer_hint", "merge", "judge")}
     identity = content_hash([[spec.identity for spec in specs], templates])
-    options = {"log_folder": folder, "concurrency": args.requests, "timeout": args.timeout, "patience": args.timeout}
+    options = {"log_folder": folder, "concurrency": args.requests, "timeout": args.timeout}
     async with AsyncExitStack() as stack:
         own = {"api_key_env": args.api_key_env, "arguments": args.teacher_arguments.split()}
         model = teacher = await stack.enter_async_context(open_model(specs[0], **own, **options))
         if args.judge:
             model = await stack.enter_async_context(open_model(specs[1], arguments=args.judge_arguments.split(), **options))
         judge = Judge(model.endpoint, model.tokenizer, prompts)
-        await judge.check([(None, record.target) for record in itertools.islice(read_users(args.data, allow_duplicates=True), 4)])
+        samples = list(itertools.islice(read_users(args.data, allow_duplicates=True), 4))
+        await judge.check([(None, record.target) for record in samples])
         with Journal(folder / "calls.jsonl") as calls, Journal(folder / "users.jsonl") as users:
             window = teacher.endpoint.max_model_len or 16384
+            if window <= args.max_tokens:
+                raise ValueError(f"{args.teacher}: a window of {window} tokens leaves no room for a prompt beside an answer of "
+                                 f"{args.max_tokens}; lower --max_tokens or serve the teacher with a longer window")
             shop = Workshop(teacher, judge, prompts, sampling, thresholds, window, journalled(calls), identity)
-            run = content_hash([identity, asdict(thresholds), asdict(sampling), source_hash(args.scores, None)])
+            await shop.check(samples[0].target)
+            run = content_hash([identity, window, asdict(thresholds), asdict(sampling), source_hash(args.scores, None)])
 
             async def work(record: UserRecord) -> dict:
                 dropped, signal = signals[record.id]  # thirds are cut from what was scored: nothing older can be a target
                 try:
                     row = await synthesise_user(shop, record.user, all_behaviours(record)[dropped:], signal)
-                except TransportError as error:
-                    row = {"uid": record.user, "status": TRANSPORT_ERROR, "outcome": TRANSPORT_ERROR, "error": str(error)[:300],
+                except Unanswered as error:
+                    row = {"uid": record.user, "status": TRANSPORT_ERROR, "outcome": UNANSWERED, "error": str(error)[:300],
                            "rows": [], "rounds": []}
                 live.add(row)
                 return row | {"dropped_behaviours": dropped}

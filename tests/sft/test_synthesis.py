@@ -6,17 +6,18 @@ import math
 import re
 
 import pytest
+from aiohttp import web
 from funnel import STEPS, LiveFunnel, funnel, users_left
 from rounds import DONE, Thresholds, Workshop, pick_targets, synthesise_user
 from synthesize import EXAMPLES, SynthesisArguments, journalled, main, synthesise, write_outputs
 
-from alignxplore.endpoint import Endpoint
+from alignxplore.endpoint import Endpoint, RequestError
 from alignxplore.journal import Journal
 from alignxplore.judge import Judge
 from alignxplore.models import Model
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_jsonl
-from alignxplore.summarize import Sampling
+from alignxplore.summarize import Sampling, count_tokens
 
 ITEMS = [Interaction(f"red thing {i}", f"blue thing {i}") for i in range(18)]
 SURE = dict.fromkeys(range(18), 0.95)
@@ -52,13 +53,13 @@ class Models:
 def through(fake_server, tokenizer, tmp_path):
     """`await through(items, signal, say)` → (row of the user, the requests made)."""
 
-    async def run(items=ITEMS, signal=SURE, say=lambda text: GOOD):
+    async def run(items=ITEMS, signal=SURE, say=lambda text: GOOD, window=16384):
         models = Models(tokenizer, say)
         async with fake_server(models) as server, Endpoint(server.url) as endpoint:
             with Journal(tmp_path / "calls.jsonl") as journal:
                 teacher = Model("teacher", endpoint, tokenizer, "t")
                 judge, sampling = Judge(endpoint, tokenizer, PromptSet()), Sampling(max_tokens=64)
-                shop = Workshop(teacher, judge, PromptSet(), sampling, Thresholds(), 16384, journalled(journal), "x")
+                shop = Workshop(teacher, judge, PromptSet(), sampling, Thresholds(), window, journalled(journal), "x")
                 return await synthesise_user(shop, "u", items, signal), models.asked
 
     return run
@@ -192,25 +193,100 @@ def arguments(tmp_path, model_folder):
     return make
 
 
-async def test_a_request_is_given_up_after_the_time_asked_for_and_made_again_by_the_next_run(fake_server, tokenizer, arguments):
-    models, flying, most = Models(tokenizer), 0, 0
+async def test_a_request_may_take_the_time_asked_for_and_as_many_are_in_flight(fake_server, tokenizer, arguments):
+    models, flying, most, seen = Models(tokenizer), 0, 0, set()
 
-    async def slow(body: dict) -> dict:
+    async def slow_at_first(body: dict) -> dict:
         nonlocal flying, most
         flying += 1
         most = max(most, flying)
+        text = json.dumps(body)
         try:
-            await asyncio.sleep(0 if is_judge(body) else 0.3)
+            await asyncio.sleep(0 if is_judge(body) or text in seen else 0.3)
             return models(body)
         finally:  # also where the client has hung up
+            seen.add(text)
             flying -= 1
 
-    async with fake_server(slow) as server:
-        counts = await synthesise(arguments(server.url, timeout=0.1))
-        assert counts["outcomes"] == {"transport_error": 2}
-        most = 0
-        counts = await synthesise(arguments(server.url, timeout=30, requests=4))
-    assert counts["outcomes"] == {DONE: 2} and most == 4
+    async with fake_server(slow_at_first) as server:
+        assert (await synthesise(arguments(server.url, timeout=30, requests=4)))["outcomes"] == {DONE: 2}
+        writes = [body for body in server.bodies if not is_judge(body)]
+        assert most == 4 and len(writes) == 25, "of two users two rounds of five drafts and a merge each, and the check before them"
+        seen.clear()
+        assert (await synthesise(arguments(server.url, timeout=0.1, temperature=0.5)))["outcomes"] == {DONE: 2}
+        assert sum(not is_judge(body) for body in server.bodies) > 2 * 25, "what took too long was asked again"
+
+
+@pytest.mark.parametrize(
+    ("status", "say", "outcome"),
+    [
+        (402, "no credit left", "unanswered"),
+        (403, "not allowed", "unanswered"),
+        (400, "This model's maximum context length is 2048 tokens", "prompt_too_long"),
+        (400, "The decoder prompt (length 5000) is longer than the maximum model length of 2048", "prompt_too_long"),
+    ],
+)
+async def test_only_a_prompt_that_is_too_long_is_final(fake_server, tokenizer, arguments, status, say, outcome):
+    models, refusing = Models(tokenizer), True
+
+    def answer(body: dict):
+        hinted = not is_judge(body) and "next have to choose" in body["messages"][-1]["content"]
+        return web.json_response({"error": {"message": say}}, status=status) if hinted and refusing else models(body)
+
+    async with fake_server(answer) as server:
+        assert (await synthesise(arguments(server.url)))["outcomes"] == {outcome: 2}
+        refusing = False
+        again = (await synthesise(arguments(server.url)))["outcomes"]
+    assert again == {DONE if outcome == "unanswered" else outcome: 2}
+
+
+async def test_a_judge_that_refuses_is_asked_again_unless_the_summary_is_too_long(fake_server, tokenizer, arguments):
+    models, text = Models(tokenizer), "quota exceeded"
+
+    def answer(body: dict):
+        refused = is_judge(body) and text and "Likes red." in body["messages"][-2]["content"]
+        return web.json_response({"error": {"message": text}}, status=403) if refused else models(body)
+
+    async with fake_server(answer) as server:
+        assert (await synthesise(arguments(server.url)))["outcomes"] == {"unanswered": 2}
+        text = "exceeds the maximum allowed length"
+        assert (await synthesise(arguments(server.url)))["outcomes"] == {"judge_too_long": 2}
+        text = ""
+        assert (await synthesise(arguments(server.url)))["outcomes"] == {"judge_too_long": 2}, "that was final"
+
+
+async def test_what_no_user_can_pass_is_said_before_the_first_one(fake_server, tokenizer, arguments, tmp_path):
+    models = Models(tokenizer)
+
+    def answer(body: dict):
+        return models(body) if is_judge(body) else web.json_response({"error": {"message": "top_k: unknown field"}}, status=400)
+
+    async with fake_server(answer, max_model_len=4096) as server:
+        with pytest.raises(RequestError, match="top_k: unknown field"):
+            await synthesise(arguments(server.url))
+        with pytest.raises(ValueError, match="a window of 4096 tokens leaves no room for a prompt beside an answer of 4096"):
+            await synthesise(arguments(server.url, max_tokens=4096))
+    assert (tmp_path / "out" / "users.jsonl").read_text() == ""
+
+
+async def test_of_long_drafts_as_many_are_merged_as_fit(through, tokenizer):
+    draft = GOOD.replace("chooses red", "chooses red " * 200)
+    merging = PromptSet().render("merge", summaries=[(("chooses red " * 200).strip(), "Likes red.")] * 3)
+    window = count_tokens(tokenizer, merging) + 64
+    row, asked = await through(say=lambda text: draft, window=window)
+    merges = [text for judge, text in asked if not judge and "Reader 1 concluded" in text]
+    assert row["outcome"] == DONE and [text.count("concluded:") for text in merges] == [3, 3]
+    row, _ = await through(say=lambda text: draft, window=window - 1)
+    assert row["outcome"] == "merge_too_long_1"
+
+
+async def test_the_hint_with_most_tokens_decides_what_fits(through, tokenizer):
+    items = [Interaction("red " + "😀" * 40, "blue 東京") if i % 6 == 0 else Interaction(f"red thing {i}" + " thing" * 40, "blue") for i in range(18)]
+    row, asked = await through(items=items, window=1164)
+    assert row["outcome"] == DONE
+    system = PromptSet().infer(items[:1])[:1]
+    lengths = [count_tokens(tokenizer, [*system, {"role": "user", "content": text}]) for judge, text in asked if not judge]
+    assert max(lengths) <= 1100 and min(text.count("Chosen:") for _, text in asked if "Chosen:" in text) < 6
 
 
 async def test_of_a_long_history_what_was_scored_is_cut_in_thirds(fake_server, tokenizer, arguments, tmp_path):
