@@ -62,6 +62,21 @@ class Trail:
         return {"uid": user, "outcome": self.outcome, "rows": self.rows, "rounds": self.rounds}
 
 
+@dataclass
+class Written:
+    """One answer of the teacher: `call` is its unit in the journal of calls, where the whole text is; `verified`: the judge picks
+    the draft's target with it."""
+
+    call: str
+    answer: Answer
+    verified: bool = False
+
+    def note(self, target: Interaction) -> dict:
+        """What the trail keeps of a draft."""
+        return {"target": asdict(target), "call": self.call, "problem": self.answer.problem, "verified": self.verified}
+
+
+Draft = tuple[Written, Interaction]  # a draft and the target that was its hint
 Once = Callable[[str, Callable[[], Awaitable[dict]]], Awaitable[dict]]
 
 
@@ -105,8 +120,8 @@ class Workshop:
             if not TOO_LONG.search(str(error)):
                 raise
 
-    async def write(self, messages: Messages, key: Any) -> Answer:
-        """One answer of the teacher, taken apart; Stopped where the server finds the prompt too long."""
+    async def write(self, messages: Messages, key: Any) -> "Written":
+        """One answer of the teacher; Stopped where the server finds the prompt too long."""
         seed = hash_seed("synthesis", key, self.sampling.seed)
 
         async def ask() -> dict:
@@ -120,7 +135,7 @@ class Workshop:
                 raise Unanswered(str(error)) from None
 
         unit = content_hash(["write", self.identity, messages, seed, asdict(self.sampling)])
-        return parse_answer((await self.once(unit, ask))["text"])
+        return Written(unit, parse_answer((await self.once(unit, ask))["text"]))
 
     async def verify(self, summary: str, target: Interaction, key: Any) -> bool:
         """True if the judge picks the target knowing only the summary, in both orders' average; Stopped where they do not fit."""
@@ -167,14 +182,16 @@ def fit_hints(shop: Workshop, read: Sequence[Interaction], past: str, targets: S
     return fit(read, lambda interactions: shop.tokens(hint_messages(shop, interactions, past, *longest)), shop.budget)
 
 
-def fit_merge(shop: Workshop, kept: Sequence[tuple[Answer, Interaction]]) -> tuple[list[tuple[Answer, Interaction]], Messages]:
-    """(drafts to merge with their targets, the prompt): the longest are left out until it fits; Stopped where too few would be left."""
-    kept = list(kept)
+def fit_merge(shop: Workshop, kept: list[Draft]) -> tuple[list[Draft], Messages]:
+    """(drafts to merge, the prompt): the longest are left out until it fits; Stopped where too few would be left."""
     while len(kept) >= shop.thresholds.min_verified:
-        messages = shop.prompts.render("merge", summaries=[(draft.reasoning, draft.summary) for draft, _ in kept])
+        summaries = [(draft.answer.reasoning, draft.answer.summary) for draft, _ in kept]
+        messages = shop.prompts.render("merge", summaries=summaries)
         if shop.tokens(messages) <= shop.budget:
             return kept, messages
-        kept.remove(max(kept, key=lambda pair: len(pair[0].reasoning) + len(pair[0].summary)))
+        lengths = [len(reasoning) + len(summary) for reasoning, summary in summaries]
+        longest = lengths.index(max(lengths))
+        kept = kept[:longest] + kept[longest + 1 :]
     raise Stopped("merge_too_long")
 
 
@@ -193,16 +210,19 @@ async def run_round(
     keys = [(user, number, i) for i in range(len(targets))]
     fitted = fit_hints(shop, read, past, targets, keys)
     prompts = [hint_messages(shop, fitted.interactions, past, target, key) for target, key in zip(targets, keys)]
-    drafts = await together(shop.write(messages, key) for messages, key in zip(prompts, keys))
-    able = [(draft, target) for draft, target in zip(drafts, targets) if draft.well_formed]
-    passed = await together(shop.verify(draft.summary, target, number) for draft, target in able)
-    kept = [pair for pair, right in zip(able, passed) if right]
-    note |= {"well_formed": len(able), "verified": len(kept), "drafts": [draft.summary for draft in drafts]}
+    drafts = list(zip(await together(shop.write(messages, key) for messages, key in zip(prompts, keys)), targets))
+    able = [(draft, target) for draft, target in drafts if draft.answer.well_formed]
+    passed = await together(shop.verify(draft.answer.summary, target, number) for draft, target in able)
+    for (draft, _), right in zip(able, passed):
+        draft.verified = right
+    kept = [(draft, target) for draft, target in able if draft.verified]
+    note |= {"well_formed": len(able), "verified": len(kept), "drafts": [draft.note(target) for draft, target in drafts]}
     if len(kept) < shop.thresholds.min_verified:
         raise Stopped("too_few_verified")
     kept, messages = fit_merge(shop, kept)
-    merged = await shop.write(messages, (user, number, "merge"))
-    note["merged"] = merged.summary or merged.problem
+    merge = await shop.write(messages, (user, number, "merge"))
+    note["merge"] = {"of": len(kept), "call": merge.call, "problem": merge.answer.problem}
+    merged = merge.answer
     if not merged.well_formed:
         raise Stopped("merge_bad_format")
     right = await together(shop.verify(merged.summary, target, number) for _, target in kept)

@@ -85,12 +85,20 @@ def read_signals(path: str, least: float) -> dict[str, tuple[int, dict[int, floa
     return signals
 
 
-def write_outputs(folder: Path, rows: list[dict]) -> dict:
+def with_texts(row: dict, calls: Journal) -> dict:
+    """A user's row with what the teacher wrote, as it was written, beside each of its drafts and merges."""
+    for note in row["rounds"]:
+        for written in (*note.get("drafts", ()), *([note["merge"]] if "merge" in note else ())):
+            written["text"] = calls[written["call"]]["text"] if written["call"] in calls else None
+    return row
+
+
+def write_outputs(folder: Path, rows: list[dict], calls: Journal) -> dict:
     """sft.jsonl, failures.jsonl, funnel.json and funnel.png from the finished users; returns the funnel."""
     write_jsonl(folder / "sft.jsonl", (row for user in rows for row in user["rows"]))
     failed = sorted((row for row in rows if row["outcome"] != DONE), key=lambda row: row["outcome"])
     kinds = itertools.groupby(failed, key=lambda row: row["outcome"])
-    write_jsonl(folder / "failures.jsonl", (row for _, group in kinds for row in itertools.islice(group, EXAMPLES)))
+    write_jsonl(folder / "failures.jsonl", (with_texts(row, calls) for _, group in kinds for row in itertools.islice(group, EXAMPLES)))
     counts = funnel(rows)
     write_json(folder / "funnel.json", counts)
     plot(counts, folder / "funnel.png")
@@ -144,7 +152,7 @@ async def synthesise(args: SynthesisArguments) -> dict:
             await run_units(units(), work, users, label="synthesis", total=len(order), concurrency=args.concurrency,
                             max_error_rate=args.max_error_rate)
             live.say()
-            return write_outputs(folder, [users[unit] for unit in order])
+            return write_outputs(folder, [users[unit] for unit in order], calls)
 
 
 def main() -> None:

@@ -111,7 +111,7 @@ def finished(outcome: str, number: int) -> dict:
 def test_the_funnel_adds_up_whatever_the_outcomes(tmp_path, capsys, monkeypatch):
     outcomes = [outcome for lost in STEPS.values() for outcome in lost] + [DONE]
     rows = [finished(outcome, i) for place, outcome in enumerate(outcomes) for i in range(3 * place + 1)]
-    counts = write_outputs(tmp_path, rows)
+    counts = write_outputs(tmp_path, rows, {})
     assert counts["users"] == len(rows) == sum(counts["outcomes"].values())
     assert counts["dropped_behaviours"] == 2 * len(rows)
     before = counts["users"]
@@ -301,3 +301,17 @@ async def test_of_a_long_history_what_was_scored_is_cut_in_thirds(fake_server, t
     assert counts["outcomes"] == {DONE: 1} and counts["dropped_behaviours"] == 222
     rows = [json.loads(line)["prompt"] for line in (tmp_path / "out" / "sft.jsonl").read_text().splitlines()]
     assert rows == [PromptSet().infer(items[222:228]), PromptSet().infer(items[228:234], "Likes red.")]
+
+
+async def test_failures_show_all_that_was_written_as_it_was(fake_server, tokenizer, arguments, tmp_path):
+    def say(text: str) -> str:
+        return "<think>no end" if "Reader 1" in text else "Likes red." if re.search("Item [AB]: red thing 10\n", text) else GOOD
+
+    async with fake_server(Models(tokenizer, say)) as server:
+        assert (await synthesise(arguments(server.url)))["outcomes"] == {"merge_bad_format_1": 2}
+    [note] = json.loads((tmp_path / "out" / "failures.jsonl").read_text().splitlines()[0])["rounds"]
+    assert note["merge"]["text"] == "<think>no end" and note["merge"]["problem"] == "unfinished reasoning"
+    told = {draft["target"]["chosen"]: (draft["text"], draft["problem"], draft["verified"]) for draft in note["drafts"]}
+    assert told.pop("red thing 10") == ("Likes red.", "not exactly one think block", False)
+    assert len(told) == note["merge"]["of"] == 4 and set(told.values()) == {(GOOD, None, True)}
+    assert "text" not in json.loads((tmp_path / "out" / "users.jsonl").read_text().splitlines()[0])["rounds"][0]["drafts"][0]
