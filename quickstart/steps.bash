@@ -1,10 +1,11 @@
 # Steps of a long pipeline; sourced by quickstart.sh and the studies, which set OUT (a folder) first: printed, timed, logged,
-# and skipped when they were finished with the same command. Servers stop with the script, by process id.
+# and skipped when they were finished with the same command. Each runs in a process group of its own, so that the script itself
+# waits and hears signals at once; nothing that was started outlives the script, not even one that is killed (kill -9).
 
 mkdir -p "$OUT/logs" "$OUT/steps"
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1
 exec 9>"$OUT/.lock"
-flock -n 9 || { echo "${0##*/}: another run is writing into $OUT; wait for it or choose another --out" >&2; exit 1; }
+flock -w 30 9 || { echo "${0##*/}: another run is writing into $OUT; wait for it or choose another --out" >&2; exit 1; }  # or is just ending
 
 same_settings() {  # NAME...: these variables decide what is made; a folder made with other values is refused, so that runs never mix
     local now name
@@ -18,17 +19,56 @@ same_settings() {  # NAME...: these variables decide what is made; a folder made
     printf '%s\n' "$now" >"$OUT/settings"
 }
 
-servers=()
-stop() {  # PID...: by process id, only what this script started
+run_id=$$-$RANDOM servers=() guards=()   # servers: their process groups; guards: by process group, who looks after it
+members() {  # GROUP: who is alive in it, or was started by it and left it for a session of its own (torchrun, vLLM, Ray)
+    ps -e -o pid= -o pgid= -o stat= | awk -v group="$1" '$2 == group && $3 !~ /^Z/ { print $1 }'
+    { grep -lzsxF "ALIGNXPLORE_STEP=$run_id-$1" /proc/[0-9]*/environ || true; } | cut -d/ -f3
+}
+end() {  # GROUP...: asked first, killed after five seconds
+    local group round left
+    for group in "$@"; do kill -TERM -- "-$group" 2>/dev/null || true; done
+    for round in {1..40}; do
+        left=$(for group in "$@"; do members "$group"; done)
+        [[ -n $left ]] || return 0
+        if ((round > 20)); then kill -KILL $left 2>/dev/null || true; fi
+        sleep 0.25
+    done
+}
+guard() {  # GROUP OWNER: ends the group once its owner is no longer our parent; holds the lock until then, so that no new run meets the old one
+    local parent
+    trap '' INT TERM HUP
+    exec </dev/null >/dev/null 2>&1
+    while read -r _ _ _ parent _ </proc/self/stat && [[ $parent == "$2" ]]; do sleep 1 9>&-; done
+    end "$1"
+}
+launch() {  # COMMAND...: in the background, as a process group, whose number is then in `launched`
+    local owner=$BASHPID
+    set -m  # a group for each job
+    (
+        set +m
+        export ALIGNXPLORE_STEP=${ALIGNXPLORE_STEP:-$run_id-$BASHPID}
+        "$@"
+    ) 9>&- &
+    launched=$!
+    guard "$launched" "$owner" &
+    guards[launched]=$!
+    disown "$!"
+    set +m
+}
+stop() {  # GROUP...: with everything it started
     (($#)) || return 0
-    local pid
-    for pid in "$@"; do kill -TERM "$pid" 2>/dev/null || true; done
-    wait "$@" 2>/dev/null || true
+    local group
+    end "$@"
+    for group in "$@"; do
+        wait "$group" 2>/dev/null || true
+        kill -KILL "${guards[group]}"
+        unset "guards[$group]"
+    done
 }
 stop_servers() { stop "${servers[@]}"; servers=(); }
-cleanup() { trap - EXIT; stop "${servers[@]}" $(jobs -p); }
+cleanup() { trap - EXIT; trap '' INT TERM HUP; stop "${!guards[@]}"; }
 trap cleanup EXIT
-trap 'echo; echo "interrupted; to go on run the same command again"; exit 130' INT TERM
+trap 'echo; echo "interrupted; to go on run the same command again"; exit 130' INT TERM HUP
 
 began=$SECONDS expected_done=0 expected_all=0
 declare -A EXPECTED=()   # typical seconds of each step on two cores, for the time left
@@ -40,17 +80,21 @@ time_left() {  # seconds: what is still to come, corrected by how this machine h
     printf '%d min %02d s' $((left / 60)) $((left % 60))
 }
 
-step() {  # NAME COMMAND...: run once; its marker holds the command, so another command runs again
-    local name=$1 started=$SECONDS mark=$OUT/steps/$1
-    shift
-    local what="$*"
-    if [[ -f $mark && $(head -n 1 "$mark") == "$what" ]]; then
+done_before() { [[ -f $OUT/steps/$1 && $(head -n 1 "$OUT/steps/$1") == "${*:2}" ]]; }  # NAME COMMAND...
+
+step() {  # NAME COMMAND...: run once; its marker holds the command, so another command runs again. Variables that it sets end with it
+    local name=$1 started=$SECONDS mark=$OUT/steps/$1 what="${*:2}"
+    if done_before "$@"; then
         echo "-- $name: done before"
         expected_all=$((expected_all - EXPECTED[$name]))
         return
     fi
     printf '\n== %s (about %d s; %s left in all)\n   %s\n' "$name" "${EXPECTED[$name]}" "$(time_left)" "${what//$OUT/\$OUT}"
-    "$@" 9>&- > >(tee -a "$OUT/logs/$name.log") 2>&1 || {
+    launch "${@:2}" </dev/null > >(trap '' INT TERM; exec tee -a "$OUT/logs/$name.log") 2>&1
+    local group=$launched status=0
+    wait "$group" || status=$?
+    stop "$group"
+    ((status == 0)) || {
         echo "${0##*/}: step '$name' failed; its output is in $OUT/logs/$name.log. Mend the cause and run the same command again." >&2
         exit 1
     }
@@ -58,11 +102,11 @@ step() {  # NAME COMMAND...: run once; its marker holds the command, so another 
     expected_done=$((expected_done + EXPECTED[$name]))
 }
 
-serve() {  # VARIABLE MODEL NAME: a server for the rest of this run; its URL goes into VARIABLE
+serve() {  # VARIABLE MODEL NAME: a server for the rest of the step or, outside of steps, of the run; its URL goes into VARIABLE
     local log=$OUT/logs/serve_$3.log ready=$OUT/logs/serve_$3.ready waited=0
     : >"$ready"
-    python -m alignxplore.serving "$2" --log "$log" --served-model-name "$3" --max-model-len 2048 9>&- >"$ready" 2>&1 &
-    local pid=$!
+    launch python -m alignxplore.serving "$2" --log "$log" --served-model-name "$3" --max-model-len 2048 >"$ready" 2>&1
+    local pid=$launched
     servers+=("$pid")
     until grep -q '^ready:' "$ready"; do
         kill -0 "$pid" 2>/dev/null || { cat "$ready" >&2; exit 1; }

@@ -1,6 +1,5 @@
 # How the simulated world's policies are trained and scored: shared by the quick start and the studies, which have sourced
-# quickstart/steps.bash and set SEED, RL_STEPS, RL_LR and BASE (the folder with data/ and models/). Functions return the status of
-# what failed themselves: bash does not stop at an error inside a function whose status `step` looks at.
+# quickstart/steps.bash and set SEED, RL_STEPS, RL_LR and BASE (the folder with data/ and models/).
 
 train_sft() {  # MODEL ROWS OUT [OPTION...]
     OMP_NUM_THREADS=2 bash sft/sft.sh --config sft/configs/tiny.yaml --model_name_or_path "$1" --train_data "$2" --output_dir "$3" \
@@ -15,13 +14,11 @@ rl_parquet() {  # FILE...: FILE.jsonl → FILE.parquet
 }
 
 judge_url=''
-train_rl() {  # MODEL ROWS OUT [OPTION...]: with a judge server, which runs on after it where JUDGE_STAYS is set
-    local status=0
-    [[ -n $judge_url ]] || serve judge_url "$BASE/models/judge" judge
+serve_judge() { [[ -n $judge_url ]] || serve judge_url "$BASE/models/judge" judge; }
+train_rl() {  # MODEL ROWS OUT [OPTION...]: with a judge server of its own, unless one was started before the step
+    serve_judge
     PRESET=tiny MODEL=$1 TRAIN=$2 VAL=$BASE/data/rl_val.parquet JUDGES="judge=$judge_url" JUDGE_TOKENIZER=$BASE/models/judge OUT=$3 \
-        STEPS=$RL_STEPS LR=$RL_LR SEED=$SEED bash verl/examples/grpo_trainer/run_streaming_8p.sh "${@:4}" || status=$?
-    if [[ -z ${JUDGE_STAYS:-} ]]; then stop_servers; judge_url=''; fi
-    return "$status"
+        STEPS=$RL_STEPS LR=$RL_LR SEED=$SEED bash verl/examples/grpo_trainer/run_streaming_8p.sh "${@:4}"
 }
 
 write_summaries() {  # OUT NAME=MODEL... [OPTION...]

@@ -50,9 +50,12 @@ for credit in $CREDITS; do
 done
 expect summaries $((60 * ${#names[@]})); expect scores $((30 * ${#names[@]})); expect figure 5
 
-JUDGE_STAYS=1  # one server for all runs
 for seed in $SEEDS; do  # seed by seed, so that an early look compares all credits
-    for credit in $CREDITS; do step "$credit.$seed" credit_run "$credit" "$seed" "$RL_STEPS"; done
+    for credit in $CREDITS; do
+        run=("$credit.$seed" credit_run "$credit" "$seed" "$RL_STEPS")
+        done_before "${run[@]}" || serve_judge  # one server for all runs
+        step "${run[@]}"
+    done
 done
 stop_servers
 step summaries write_summaries "$OUT/eval" "${policies[@]}" --settings streaming ${USERS:+--limit "$USERS"}

@@ -44,18 +44,16 @@ expect users 3; expect synthesis 900; expect weak 60; expect sft 120; expect sel
 expect summaries 150; expect scores 200
 
 synthesis() {  # signal model, its scores, then teacher and judge, by the same script as at full size
-    local status=0 log=$OUT/logs/oracle.log
-    python studies/oracle.py --port "$PORT" 9>&- >"$log" 2>&1 &
-    servers+=("$!")
+    local log=$OUT/logs/oracle.log
+    launch python studies/oracle.py --port "$PORT" >"$log" 2>&1
     until grep -q '^ready:' "$log"; do
-        kill -0 "${servers[-1]}" 2>/dev/null || { cat "$log"; return 1; }
+        kill -0 "$launched" 2>/dev/null || { cat "$log"; return 1; }
         sleep 0.2
     done
     DATA=$OUT/users.jsonl OUT=$OUT/synthesis SIGNAL_MODEL=$BASE/models/base SIGNAL_CONFIG=sft/configs/signal_tiny.yaml NPROC=1 \
         TEACHER="teacher=http://127.0.0.1:$PORT/v1#$BASE/models/base" JUDGE=judge=$BASE/models/judge \
-        bash sft/synthesize.sh --signal "$SIGNAL" --max_tokens 256 --judge_arguments "--max-model-len 2048" --requests 64 || status=$?
-    stop_servers
-    return "$status"
+        bash sft/synthesize.sh --signal "$SIGNAL" --max_tokens 256 --judge_arguments "--max-model-len 2048" --requests 64
+    stop "$launched"
 }
 weak() {  # the signal model halfway through its training
     local checkpoints
