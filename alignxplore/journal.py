@@ -61,24 +61,30 @@ class RunLock:
 
 
 class Journal:
-    """Rows by unit id. The file is read once at the start; each `append` is one write of one line."""
+    """Rows by unit id. The file is read once at the start; each `append` is one write of one line.
+
+    In memory are only the places of the rows, so that a journal may be larger than memory; a row is read when it is asked for.
+    """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._rows: dict[str, dict] = {}
+        self._places: dict[str, int] = {}  # unit → offset of its newest line
+        self._failed: set[str] = set()
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._rows = dict(self._recover())
+        self._recover()
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._lines = self.path.open("rb")
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._lines.close()
         os.fsync(self._file)
         os.close(self._file)
 
-    def _recover(self) -> Iterator[tuple[str, dict]]:
-        """Read what earlier runs wrote, and cut off a last line torn by a kill, so that the next line starts clean."""
+    def _recover(self) -> None:
+        """Find what earlier runs wrote, and cut off a last line torn by a kill, so that the next line starts clean."""
         if not self.path.exists():
             return
         end = 0
@@ -89,39 +95,48 @@ class Journal:
                     break
                 try:
                     row = json.loads(raw)
-                    unit, _ = row["id"], row["status"]
+                    self._note(row["id"], row["status"], end)
                 except (ValueError, KeyError, TypeError):
                     remedy = "this line is damaged; delete it and run again: its unit is redone"
                     raise RecordError(remedy, self.path, number) from None
                 end += len(raw)
-                yield unit, row
         if end < self.path.stat().st_size:
             os.truncate(self.path, end)
+
+    def _note(self, unit: str, status: str, place: int) -> None:
+        self._places[unit] = place
+        (self._failed.add if status in FAILED else self._failed.discard)(unit)
 
     def append(self, unit: str, row: dict[str, Any]) -> dict:
         """Record a finished unit; it is in the file when this returns (kill -9 safe; `__exit__` also syncs the disk)."""
         row = {"id": unit, "status": OK} | row | {"id": unit}
         line = (json.dumps(row, ensure_ascii=False) + "\n").encode(errors=HALF_CHARACTERS)
         written = os.write(self._file, line)
+        end = os.lseek(self._file, 0, os.SEEK_CUR)
         if written < len(line):  # take the stump away, or the next line would be appended to it
-            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+            os.ftruncate(self._file, end - written)
             raise OSError(errno.ENOSPC, "only a part of the line could be written; is the disk full?", str(self.path))
-        self._rows[unit] = row
+        self._note(unit, row["status"], end - written)
         return row
 
     def __contains__(self, unit: str) -> bool:
-        return unit in self._rows and self._rows[unit]["status"] not in FAILED
+        return unit in self._places and unit not in self._failed
 
     def __getitem__(self, unit: str) -> dict:
-        return self._rows[unit]
+        self._lines.seek(self._places[unit])
+        return json.loads(self._lines.readline())
 
     def get(self, unit: str) -> dict | None:
         """The row of a unit, failed ones included; None if it was never recorded."""
-        return self._rows.get(unit)
+        return self[unit] if unit in self._places else None
 
-    def rows(self) -> list[dict]:
-        """All rows, the newest of each unit, failed ones included."""
-        return list(self._rows.values())
+    def rows(self) -> Iterator[dict]:
+        """All rows, the newest of each unit, failed ones included; read one by one."""
+        return (self[unit] for unit in self._places)
+
+    def finished(self) -> set[str]:
+        """Ids of the units that are in the journal."""
+        return self._places.keys() - self._failed
 
     def __len__(self) -> int:
-        return sum(unit in self for unit in self._rows)
+        return len(self._places) - len(self._failed)

@@ -35,19 +35,29 @@ def users_left(outcomes: Counter[str]) -> dict[str, int]:
     return found
 
 
-def funnel(rows: list[dict]) -> dict:
-    """Counts over finished users (`rounds.Trail.row`): users left after each step, outcomes, what each round's targets came
-    to, and the oldest choices that were not read because the signal model had not scored them."""
-    outcomes = Counter(row["outcome"] for row in rows)
-    left = users_left(outcomes)
-    reached = {}
-    for number in (1, 2):
-        notes = [note for row in rows for note in row["rounds"] if note["round"] == number]
-        sums = {name: sum(note.get(name, 0) for note in notes) for name in ("targets", "well_formed", "verified")}
-        reached[f"round_{number}"] = {"users": len(notes), **sums, "merged": sum("merged_right" in note for note in notes)}
-    return {"users": len(rows), "left": left, "outcomes": dict(sorted(outcomes.items())), **reached,
-            "sft_rows": sum(len(row["rows"]) for row in rows),
-            "dropped_behaviours": sum(row["dropped_behaviours"] for row in rows)}
+class Funnel:
+    """Counts over finished users (`rounds.Trail.row`), taken one by one."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self._rounds = {number: Counter(users=0, targets=0, well_formed=0, verified=0, merged=0) for number in (1, 2)}
+        self._sft_rows = self._dropped = 0
+
+    def add(self, row: dict) -> None:
+        """One more user."""
+        self.outcomes[row["outcome"]] += 1
+        self._sft_rows += len(row["rows"])
+        self._dropped += row["dropped_behaviours"]
+        for note in row["rounds"]:
+            parts = {name: note.get(name, 0) for name in ("targets", "well_formed", "verified")}
+            self._rounds[note["round"]].update(parts, users=1, merged=int("merged_right" in note))
+
+    def counts(self) -> dict:
+        """Users left after each step, outcomes, what each round's targets came to, and the oldest choices that were not read because
+        the signal model had not scored them."""
+        return {"users": self.outcomes.total(), "left": users_left(self.outcomes), "outcomes": dict(sorted(self.outcomes.items())),
+                **{f"round_{number}": dict(sums) for number, sums in self._rounds.items()}, "sft_rows": self._sft_rows,
+                "dropped_behaviours": self._dropped}
 
 
 class LiveFunnel:

@@ -14,7 +14,7 @@ The output is what verl/examples/data_preprocess/upi_streaming_dataset.py reads.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def rl_row(record: UserRecord, positions: Sequence[int], signal: dict[int, float
             "signals": [signal[p] for p in positions], "logprobs": [strong[p] for p in positions]}
 
 
-def plot(rows: list[dict], kept: dict[str, dict[int, float]], strong: Scores, weak: Scores, path: Path) -> None:
+def plot(targets: list[float], kept: dict[str, dict[int, float]], strong: Scores, weak: Scores, path: Path) -> None:
     """Signals of all choices, of the kept ones and of the targets."""
     import matplotlib
 
@@ -108,7 +108,7 @@ def plot(rows: list[dict], kept: dict[str, dict[int, float]], strong: Scores, we
 
     every = [strong[unit][p] - weak[unit][p] for unit in strong for p in strong[unit] if p in weak.get(unit, {})]
     groups = {"all choices": every, "after a, b, c": [s for places in kept.values() for s in places.values()],
-              "targets": [s for row in rows for s in row["signals"]]}
+              "targets": targets}
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for (name, values), colour in zip(groups.items(), ("#bbbbbb", "#4477aa", "#ee6677")):
         axes.hist(values, bins=np.linspace(min(every), max(every) + 1e-9, 60), label=f"{name} ({len(values)})", color=colour)
@@ -126,20 +126,25 @@ def select(args: SelectionArguments) -> dict:
         raise RecordError(f"scores of the same model ({models['weak']}) as the strong ones, so that every signal is 0", args.weak)
     strong, weak = read_scores(args.strong), read_scores(args.weak)
     kept, counts = kept_choices(strong, weak, args.a, args.b, args.c)
-    rows, users = [], 0
-    for record in read_users(args.data, allow_duplicates=True):
-        users += 1
-        if record.id not in strong:
-            raise RecordError(f"no scores in {args.strong}; run signal_model.py score on this file", record.source)
-        signal = kept.get(record.id, {})
-        if positions := best_targets(signal, args.stages, args.least_slice):
-            rows.append(rl_row(record, positions, signal, strong[record.id]))
-    if not rows:
-        raise RecordError(f"no user has {args.stages} targets left ({counts}); raise a, lower b, or leave c out", args.data)
-    write_jsonl(args.output, rows)
-    counts |= {"users": users, "rows": len(rows), "too_few_targets": users - len(rows), "models": models, "options": asdict(args)}
+    users, targets = 0, []
+
+    def rows() -> Iterator[dict]:
+        nonlocal users
+        for record in read_users(args.data, allow_duplicates=True):
+            users += 1
+            if record.id not in strong:
+                raise RecordError(f"no scores in {args.strong}; run signal_model.py score on this file", record.source)
+            signal = kept.get(record.id, {})
+            if positions := best_targets(signal, args.stages, args.least_slice):
+                targets.extend(signal[place] for place in positions)
+                yield rl_row(record, positions, signal, strong[record.id])
+        if not targets:
+            raise RecordError(f"no user has {args.stages} targets left ({counts}); raise a, lower b, or leave c out", args.data)
+
+    written = write_jsonl(args.output, rows())
+    counts |= {"users": users, "rows": written, "too_few_targets": users - written, "models": models, "options": asdict(args)}
     output = Path(args.output)
-    plot(rows, kept, strong, weak, output.with_suffix(".png"))
+    plot(targets, kept, strong, weak, output.with_suffix(".png"))
     write_json(output.with_suffix(".counts.json"), counts)
     return counts
 

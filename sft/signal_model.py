@@ -118,10 +118,10 @@ def score(data: str, model_name: str, output: Path, max_length: int, state: Part
             raise PrepareError(f"{output}: holds scores of another model or data set ({told}); choose another --output")
         write_json(told, identity)
     state.wait_for_everyone()
-    done: dict[str, dict] = {}
+    done: set[str] = set()
     for part in sorted(output.glob("part-*.jsonl")):
         with Journal(part) as journal:
-            done |= {row["id"]: row for row in journal.rows()}
+            done |= journal.finished()
     tokenizer = AutoTokenizer.from_pretrained(model_name)
     on_gpu = state.device.type != "cpu"
     model = AutoModelForCausalLM.from_pretrained(model_name, dtype=torch.bfloat16 if on_gpu else torch.float32)
@@ -144,15 +144,21 @@ def score(data: str, model_name: str, output: Path, max_length: int, state: Part
 
 def merge_parts(data: str, output: Path) -> None:
     """Put the parts together in the order of the data file and print how many choices could be foreseen."""
-    rows: dict[str, dict] = {}
-    for part in sorted(output.glob("part-*.jsonl")):
-        with Journal(part) as journal:
-            rows |= {row["id"]: row for row in journal.rows()}
-    order = dict.fromkeys(record.id for record in read_users(data, allow_duplicates=True))
-    users = write_jsonl(output / "scores.jsonl", (rows[unit] for unit in order))
-    values = [entry["p"] for unit in order for entry in rows[unit]["scores"]]
-    right, sure = (100 * sum(p > bound for p in values) / max(1, len(values)) for bound in (0.5, 0.9))
-    print(f"{output}/scores.jsonl: {users} users, {len(values)} choices, {right:.1f} % foreseen, {sure:.1f} % surely (p > 0.9)")
+    choices = right = sure = 0
+
+    def rows(parts: list[Journal]) -> Iterator[dict]:
+        nonlocal choices, right, sure
+        for unit in dict.fromkeys(record.id for record in read_users(data, allow_duplicates=True)):
+            row = next(part[unit] for part in parts if unit in part)
+            choices += len(row["scores"])
+            right += sum(entry["p"] > 0.5 for entry in row["scores"])
+            sure += sum(entry["p"] > 0.9 for entry in row["scores"])
+            yield row
+
+    with ExitStack() as stack:
+        users = write_jsonl(output / "scores.jsonl", rows([stack.enter_context(Journal(part)) for part in sorted(output.glob("part-*.jsonl"))]))
+    right, sure = (100 * count / max(1, choices) for count in (right, sure))
+    print(f"{output}/scores.jsonl: {users} users, {choices} choices, {right:.1f} % foreseen, {sure:.1f} % surely (p > 0.9)")
 
 
 def main(argv: list[str] | None = None) -> None:

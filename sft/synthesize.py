@@ -14,12 +14,12 @@ repeats only what was in flight. Writes:
 import asyncio
 import itertools
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from funnel import UNANSWERED, LiveFunnel, funnel, plot
+from funnel import UNANSWERED, Funnel, LiveFunnel, plot
 from prepare_dataset import source_hash
 from rounds import DONE, Thresholds, Unanswered, Workshop, synthesise_user
 from streams import all_behaviours
@@ -93,13 +93,20 @@ def with_texts(row: dict, calls: Journal) -> dict:
     return row
 
 
-def write_outputs(folder: Path, rows: list[dict], calls: Journal) -> dict:
-    """sft.jsonl, failures.jsonl, funnel.json and funnel.png from the finished users; returns the funnel."""
-    write_jsonl(folder / "sft.jsonl", (row for user in rows for row in user["rows"]))
-    failed = sorted((row for row in rows if row["outcome"] != DONE), key=lambda row: row["outcome"])
-    kinds = itertools.groupby(failed, key=lambda row: row["outcome"])
-    write_jsonl(folder / "failures.jsonl", (with_texts(row, calls) for _, group in kinds for row in itertools.islice(group, EXAMPLES)))
-    counts = funnel(rows)
+def write_outputs(folder: Path, rows: Iterable[dict], calls: Journal) -> dict:
+    """sft.jsonl, failures.jsonl, funnel.json and funnel.png from the finished users, in one pass; returns the funnel."""
+    funnel, failures = Funnel(), {}
+
+    def sft_rows() -> Iterator[dict]:
+        for row in rows:
+            funnel.add(row)
+            if row["outcome"] != DONE and len(examples := failures.setdefault(row["outcome"], [])) < EXAMPLES:
+                examples.append(with_texts(row, calls))
+            yield from row["rows"]
+
+    write_jsonl(folder / "sft.jsonl", sft_rows())
+    write_jsonl(folder / "failures.jsonl", (row for outcome in sorted(failures) for row in failures[outcome]))
+    counts = funnel.counts()
     write_json(folder / "funnel.json", counts)
     plot(counts, folder / "funnel.png")
     return counts
@@ -152,7 +159,7 @@ async def synthesise(args: SynthesisArguments) -> dict:
             await run_units(units(), work, users, label="synthesis", total=len(order), concurrency=args.concurrency,
                             max_error_rate=args.max_error_rate)
             live.say()
-            return write_outputs(folder, [users[unit] for unit in order], calls)
+            return write_outputs(folder, (users[unit] for unit in order), calls)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import pytest
 
@@ -112,6 +113,20 @@ def test_what_failed_is_asked_again_and_other_outcomes_are_final(failed, tmp_pat
     with Journal(path) as journal:
         assert journal["a"] == {"id": "a", "status": "ok", "summary": "now"}
     assert len(lines(path)) == 4  # what failed stays on record
+
+
+def test_memory_holds_places_and_not_rows(tmp_path):
+    text, gathered = "x" * 1000, 0
+    with Journal(tmp_path / "j") as journal:
+        tracemalloc.start()
+        for i in range(5000):
+            journal.append(f"u{i}", {"text": text})
+    with Journal(tmp_path / "j") as journal:
+        gathered = sum(len(row["text"]) for row in journal.rows())
+        assert journal["u4999"] == {"id": "u4999", "status": "ok", "text": text} and journal.finished() == {f"u{i}" for i in range(5000)}
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert gathered == 5_000_000 and peak < 2_500_000
 
 
 def test_the_unit_is_the_id_whatever_the_row_holds(tmp_path):

@@ -7,7 +7,7 @@ import re
 
 import pytest
 from aiohttp import web
-from funnel import STEPS, LiveFunnel, funnel, users_left
+from funnel import STEPS, Funnel, LiveFunnel, users_left
 from rounds import DONE, Thresholds, Workshop, pick_targets, synthesise_user
 from synthesize import EXAMPLES, SynthesisArguments, journalled, main, synthesise, write_outputs
 
@@ -91,7 +91,9 @@ async def test_a_user_who_passes_gives_two_rows_with_the_plain_prompt(through):
 async def test_users_leave_the_funnel_at_the_right_step(through, outcome, change):
     row, _ = await through(**change)
     assert row["outcome"] == outcome and row["rows"] == []
-    assert funnel([row | {"dropped_behaviours": 0}])["outcomes"] == {outcome: 1}
+    funnel = Funnel()
+    funnel.add(row | {"dropped_behaviours": 0})
+    assert funnel.counts()["outcomes"] == {outcome: 1}
 
 
 async def test_an_interrupted_user_asks_nothing_twice(through):
@@ -111,7 +113,7 @@ def finished(outcome: str, number: int) -> dict:
 def test_the_funnel_adds_up_whatever_the_outcomes(tmp_path, capsys, monkeypatch):
     outcomes = [outcome for lost in STEPS.values() for outcome in lost] + [DONE]
     rows = [finished(outcome, i) for place, outcome in enumerate(outcomes) for i in range(3 * place + 1)]
-    counts = write_outputs(tmp_path, rows, {})
+    counts = write_outputs(tmp_path, iter(rows), {})
     assert counts["users"] == len(rows) == sum(counts["outcomes"].values())
     assert counts["dropped_behaviours"] == 2 * len(rows)
     before = counts["users"]
