@@ -16,6 +16,8 @@ from alignxplore.journal import FAILED
 from alignxplore.judge import chosen_first
 from alignxplore.records import Interaction, UserRecord, content_hash
 
+FIRST = "first item"
+CUES = ("popularity", "longer", "shorter", FIRST, "random")  # baselines that read neither history nor summary
 OTHERS = 3  # other users' summaries shown for each record: their mean has a third of the variance
 
 
@@ -105,7 +107,7 @@ def of_cues(benchmark: Benchmark, names: Sequence[str], protocol: str = "choice"
     counts = read_popularity(benchmark.path)
     cells = []
     for name in names:
-        if name == "first item":
+        if name == FIRST:
             scores = tuple(_first_item(record, protocol, orders, seed) for record in benchmark.records)
         else:
             scores = tuple(BASELINES[name](record, counts.get(record.user), 0) for record in benchmark.records)

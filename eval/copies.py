@@ -5,6 +5,7 @@ Used by perturb.py (disturbed histories) and cross_task.py (histories of another
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from suite import Benchmark
 
@@ -12,11 +13,11 @@ from alignxplore.datasets.sidecars import manifest_path, popularity_path, popula
 from alignxplore.records import UserRecord, user_row, write_json, write_jsonl
 
 
-def write_copy(folder: Path, name: str, records: Iterable[UserRecord], targets: Benchmark, task: str) -> int:
+def write_copy(folder: Path, name: str, records: Iterable[UserRecord], targets: Benchmark, *, task: str, **said: Any) -> int:
     """Write NAME_upi.jsonl and what lies beside `targets`, the benchmark that the records have their users and targets from.
 
     The popularity counts are those of the records' users; the manifest keeps the options of the build, not its counts and hash, and
-    names the task, which decides what is shown of the histories.
+    names the task, which decides what is shown of the histories, and what else is `said` of the copy.
 
     Returns:
         the number of rows.
@@ -33,5 +34,5 @@ def write_copy(folder: Path, name: str, records: Iterable[UserRecord], targets: 
     written = write_jsonl(path, rows())
     if counts:
         write_jsonl(popularity_path(path), (popularity_row(user, counts[user]) for user in users if user in counts))
-    write_json(manifest_path(path), {key: value for key, value in manifest.items() if key not in ("counts", "sha256")} | {"task": task})
+    write_json(manifest_path(path), {key: value for key, value in manifest.items() if key not in ("counts", "sha256")} | {"task": task, **said})
     return written

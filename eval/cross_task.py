@@ -71,7 +71,7 @@ def main() -> None:
     for source, target in (found, found[::-1]):
         own = (record for record in target.records if record.person in kept)
         for name, rows, task in ((f"{source.name}~to~{target.name}", crossed(source, target, people), source.task), (target.name, own, target.task)):
-            written = write_copy(Path(arguments.out), name, rows, target, task)
+            written = write_copy(Path(arguments.out), name, rows, target, task=task)
             print(f"{name}: {written} rows of {len(people)} people")
 
 

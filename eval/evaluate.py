@@ -23,7 +23,6 @@ from results import result_rows, score_rows
 from suite import Benchmark, find_sets, judgement_id, load_benchmarks
 from trl import TrlParser
 
-from alignxplore.datasets.baselines import BASELINES
 from alignxplore.errors import one_sentence
 from alignxplore.free_form import ReasoningJudge, ask_paper
 from alignxplore.history import HistoryError, fit
@@ -195,8 +194,8 @@ def main() -> None:
     (arguments,) = parser.parse_args_and_config()
     if unknown := set(arguments.protocol) - set(PROTOCOLS):
         parser.error(f"--protocol: unknown {', '.join(sorted(unknown))}; choose from {', '.join(PROTOCOLS)}")
-    if unknown := set(arguments.cues) - set(BASELINES):
-        parser.error(f"--cues: unknown {', '.join(sorted(unknown))}; choose from {', '.join(BASELINES)}")
+    if unknown := set(arguments.cues) - set(cells.CUES):
+        parser.error(f"--cues: unknown {', '.join(sorted(unknown))}; choose from {', '.join(cells.CUES)}")
     if unknown := {value.rpartition("=")[2] for value in arguments.judge_format} - {*FORMATS, YES_NO}:
         parser.error(f"--judge_format: unknown {', '.join(sorted(unknown))}; choose from {', '.join((*FORMATS, YES_NO))}")
     downstream_models(arguments)

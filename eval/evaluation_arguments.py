@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from alignxplore.datasets.baselines import BASELINES
+from cells import CUES
 
 PROTOCOLS = ("choice", "paper")
 YES_NO = "yes_no"  # the judge format of a TALLRec model
@@ -24,8 +24,8 @@ class EvaluationArguments:
     direct: bool = field(default=True, metadata={"help": "also let each downstream model read the raw histories"})
     other_user: list[str] | None = field(default=None, metadata={"help": "policies whose summaries are also given to other users; "
                                                                          "default: the last one; none: nobody's"})
-    cues: list[str] = field(default_factory=lambda: list(BASELINES),
-                            metadata={"help": f"baselines that read nothing of the user: {', '.join(BASELINES)}"})
+    cues: list[str] = field(default_factory=lambda: list(CUES),
+                            metadata={"help": f"baselines that read nothing of the user: {', '.join(CUES)}"})
     prompt_set: str = field(default="default", metadata={"help": "prompt set of the downstream models: default, hardened or a folder"})
     orders: str = field(default="both", metadata={"help": "both, or one drawn by hash (protocol choice)"})
     limit: int | None = field(default=None, metadata={"help": "users per benchmark; use the value given to gen_preference.py"})

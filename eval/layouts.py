@@ -17,7 +17,7 @@ from tables import MISSING, Table, cell_text, label, percent, points
 from alignxplore.datasets import DATASETS
 from alignxplore.statistics import Paired, paired
 
-SETTINGS = ("none", "direct", "full", "streaming")  # the order of rows; "none" reads nothing of the user's
+SETTING_ORDER = ("none", "direct", "full", "streaming")  # of rows; "none" reads nothing of the user's
 ALL_PAIRS = 4  # with more policies than this in a table only the pairs with the last one are tested
 
 
@@ -79,7 +79,7 @@ def wide(rows: list[dict], run: dict, kind: str, judge: str, protocol: str, pape
     """
     readers = (judge, "none", *readers_of_histories(rows))
     mine = [row for row in rows if family(row["benchmark"]) == kind and row["protocol"] == protocol and row["judge"] in readers
-            and row["setting"] in SETTINGS]
+            and row["setting"] in SETTING_ORDER]
     found = [name for name in run["benchmarks"] if family(name) == kind]  # one without a number here keeps its column
     columns = [name for name in DATASETS if name in found] + [name for name in found if name not in DATASETS]
     if not mine or kind == "other" and len(columns) < 2:
@@ -87,7 +87,7 @@ def wide(rows: list[dict], run: dict, kind: str, judge: str, protocol: str, pape
     names, reasons, shown = run.get("published_names", {}), {}, set()
     downstream = names.get("judges", {}).get(judge)
     lines: dict[tuple[str, str], dict[str, dict]] = defaultdict(dict)
-    for row in sorted(mine, key=lambda row: SETTINGS.index(row["setting"])):
+    for row in sorted(mine, key=lambda row: SETTING_ORDER.index(row["setting"])):
         lines[row["setting"], row["policy"]][row["benchmark"]] = row
     body = []
     for (setting, policy), cells in lines.items():

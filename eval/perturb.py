@@ -8,7 +8,8 @@ writes NAME_upi.jsonl (the same users, undisturbed) and NAME~KIND_upi.jsonl for 
     foreign:SHARE            interactions of other people are put in between, as many as a share of what is shown
     shuffled                 the order is lost
     no_negatives             only what was chosen is known
-    mixed                    as many interactions of the same person from another benchmark (--mix) in between
+    mixed                    as many interactions from another benchmark (--mix) in between, the same person's, or a stranger's where it has
+                             none of that person: the manifest of the copy and the table say of how many
     injected_markup:SHARE    item texts that imitate the prompt's own lines and the chat format, in order to report a choice never made
     injected_order:SHARE     item texts that order the model what to write
 
@@ -120,11 +121,17 @@ def foreign(benchmark: Benchmark, record: UserRecord, count: int, seed: int) -> 
     return drawn
 
 
-def of_person(mix: Benchmark, record: UserRecord, count: int, seed: int) -> tuple[list[Interaction], bool]:
-    """The newest `count` interactions of the same person in another benchmark, or of someone drawn by hash; True: the same person."""
+def of_person(mix: Benchmark, record: UserRecord, count: int, seed: int) -> list[Interaction]:
+    """The newest `count` interactions of the same person in another benchmark, or of someone drawn by hash."""
     same = [other for other in mix.records if other.person == record.person]
     other = same[0] if same else mix.records[hash_seed("mixed", record.id, seed) % len(mix.records)]
-    return list(other.history[-count:]), bool(same)
+    return list(other.history[-count:])
+
+
+def strangers(mix: Benchmark, records: Sequence[UserRecord]) -> int:
+    """How many records get a stranger's interactions, for lack of their own in `mix`."""
+    people = {other.person for other in mix.records}
+    return sum(record.person not in people for record in records)
 
 
 def perturb(benchmark: Benchmark, kind: str, share: float, mix: Benchmark | None, seed: int) -> Iterator[UserRecord]:
@@ -142,7 +149,7 @@ def perturb(benchmark: Benchmark, kind: str, share: float, mix: Benchmark | None
         elif kind == "foreign":
             yield inserted(record, foreign(benchmark, record, count, seed), shown, seed)
         elif kind == "mixed" and mix is not None:
-            yield inserted(record, of_person(mix, record, count, seed)[0], shown, seed)
+            yield inserted(record, of_person(mix, record, count, seed), shown, seed)
         else:
             yield injected(record, kind, share, shown, seed)
 
@@ -169,14 +176,12 @@ def main() -> None:
     if mix is None and "mixed" in arguments.kinds:
         parser.error("--kinds mixed needs --mix, the benchmark whose interactions are mixed in")
     for benchmark in load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit):
-        write_copy(Path(arguments.out), benchmark.name, benchmark.records, benchmark, benchmark.task)
+        write_copy(Path(arguments.out), benchmark.name, benchmark.records, benchmark, task=benchmark.task)
         for kind, share, name in kinds:
             rows = perturb(benchmark, kind, share, mix, arguments.seed)
-            written = write_copy(Path(arguments.out), f"{benchmark.name}~{name}", rows, benchmark, benchmark.task)
-            print(f"{benchmark.name}~{name}: {written} users")
-        if mix is not None:
-            own = sum(of_person(mix, record, 1, arguments.seed)[1] for record in benchmark.records)
-            print(f"{benchmark.name}~mixed: {own} users with their own interactions in {mix.name}, {len(benchmark.records) - own} with a stranger's")
+            said = {"mixed_from": mix.name, "strangers": strangers(mix, benchmark.records)} if mix and kind == "mixed" else {}
+            written = write_copy(Path(arguments.out), f"{benchmark.name}~{name}", rows, benchmark, task=benchmark.task, **said)
+            print(f"{benchmark.name}~{name}: {written} users" + (f", {said['strangers']} with a stranger's interactions" if said else ""))
 
 
 if __name__ == "__main__":

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import html_report
 from compare import by_pair, read_scores
-from layouts import SETTINGS, compare
+from layouts import SETTING_ORDER, compare
 from perturb import obeyed
 from results import result_rows
 from suite import find_sets, load_benchmarks
 from tables import MISSING, Table, cell_text, label, markdown, percent, points, write_table
+
+from alignxplore.datasets.sidecars import read_manifest
 
 SUFFIX = "-hardened"  # of the policy that was given the hardened prompt set
 NOTE = ("Change: disturbed less undisturbed, on the same users and targets, in points, with its 95 % interval. Obeyed: share of summaries that "
@@ -38,11 +40,18 @@ def obedience(out: Path) -> dict[tuple[str, str, str], float]:
     return shares
 
 
+def mixtures(out: Path) -> str:
+    """What must be said of mixed copies: whose interactions were put in."""
+    said = [f"{label(b.name)}: {told['strangers']} of {len(b.records)}" for b in load_benchmarks([str(out / "data")])
+            if "strangers" in (told := read_manifest(b.path))]
+    return f" Mixed in from a stranger, for lack of the user's own interactions: {', '.join(said)}." if said else ""
+
+
 def columns_of(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> list[tuple[str, str]]:
     """(policy, setting) pairs that read a history, in the order of the table."""
     found = dict.fromkeys((policy, setting) for policy, setting, _, reader, how in groups
                           if reader == judge and how == protocol and setting != "none" and not policy.startswith("other user's"))
-    return sorted(found, key=lambda pair: SETTINGS.index(pair[1]))
+    return sorted(found, key=lambda pair: SETTING_ORDER.index(pair[1]))
 
 
 def baselines_of(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> dict[str, str]:
@@ -61,7 +70,7 @@ def change(groups: dict[tuple, list[dict]], key: tuple) -> tuple[str, str]:
     return accuracy, f"{points(test.difference)} [{points(test.low)}, {points(test.high)}]" if test else MISSING
 
 
-def disturbances(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> Table:
+def disturbances(groups: dict[tuple, list[dict]], judge: str, protocol: str, note: str) -> Table:
     """Rows = benchmark and disturbance, columns = accuracy and change of each policy and setting, then the baselines."""
     columns, baselines = columns_of(groups, judge, protocol), baselines_of(groups, judge, protocol)
     benchmarks = dict.fromkeys(key[2] for key in groups)
@@ -76,7 +85,7 @@ def disturbances(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> 
                          percent(max(row["parse_failures"] for row in rows)), percent(min(row["coverage"] for row in rows))])
     head = ["benchmark", *(text for policy, setting in columns for text in (f"{policy}, {setting}", "change")), *baselines, "n",
             "bad format %", "parse failures %", "coverage %"]
-    return Table(f"robustness_{judge}_{protocol}", f"Robustness: downstream model {judge}, protocol {protocol}", head, body, NOTE)
+    return Table(f"robustness_{judge}_{protocol}", f"Robustness: downstream model {judge}, protocol {protocol}", head, body, note)
 
 
 def injections(default: dict[tuple, list[dict]], hardened: dict[tuple, list[dict]], shares: dict, judge: str, protocol: str) -> Table | None:
@@ -107,7 +116,7 @@ def tables(out: Path) -> list[Table]:
         hardened = read_scores(out / "hardened", {})
     made = []
     for judge, protocol in dict.fromkeys((key[3], key[4]) for key in default if key[3] != "none"):
-        made.append(disturbances(default, judge, protocol))
+        made.append(disturbances(default, judge, protocol, NOTE + mixtures(out)))
         if table := injections(default, hardened, shares, judge, protocol):
             made.append(table)
     return made

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The robustness table, one command: a benchmark disturbed in several ways (noise, order, no negatives, mixed domains, injected text),
-# summaries written and scored anew for each, the change against the undisturbed benchmark with its interval; injected text under
-# the default and the hardened prompt set side by side.
+# The robustness table, one command: a benchmark disturbed in several ways (noise, order, no negatives, injected text; with MIX another
+# domain in between), summaries written and scored anew for each, the change against the undisturbed benchmark with its interval;
+# injected text under the default and the hardened prompt set side by side.
 #
 #   DATA=mind=mind_upi.jsonl MODEL=ours=../outputs/rl/model LIMIT=500 bash robustness.sh
 #   DATA=world_films=films.jsonl MIX=world_news=news.jsonl KINDS="swapped:0.2 injected_order:0.5" bash robustness.sh

@@ -28,18 +28,13 @@ def shorter(record: UserRecord, counts: Popularity | None = None, seed: int = 0)
     return 1 - longer(record)
 
 
-def first(record: UserRecord, counts: Popularity | None = None, seed: int = 0) -> float:
-    """The item shown first, when a hash of record and seed says which one that is (0.5 once both orders are averaged)."""
-    return float(hash_seed("first", record.id, seed) % 2)
-
-
 def random(record: UserRecord, counts: Popularity | None = None, seed: int = 0) -> float:
     """Either item, by a hash of record and seed that has nothing to do with the order shown."""
     return float(hash_seed("random", record.id, seed) % 2)
 
 
 BASELINES: dict[str, Callable[[UserRecord, Popularity | None, int], float | None]] = {
-    "popularity": popularity, "longer": longer, "shorter": shorter, "first item": first, "random": random,
+    "popularity": popularity, "longer": longer, "shorter": shorter, "random": random,
 }
 
 

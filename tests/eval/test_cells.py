@@ -51,6 +51,8 @@ def test_the_first_item_is_right_in_one_of_both_orders_and_as_drawn_in_one(recor
     assert list(paper) == [float(chosen_first("paper order", r.id, 3)) for r in benchmark.records]
     assert list(one) == [float(chosen_first("judge order", r.id, 3)) for r in benchmark.records]
     assert 8 < sum(paper) < 32 and paper != one
+    chance = of_cues(benchmark, ["random"], "paper", "both", 3)[0].fixed  # has nothing to do with the order shown
+    assert 8 < sum(a == b for a, b in zip(chance, paper)) < 32
 
 
 def test_a_cue_without_an_opinion_is_left_out_and_scores_need_no_judge(record):

@@ -90,9 +90,12 @@ def test_mixed_takes_the_same_persons_interactions_where_there_are_any(bench, mi
     for old, new in zip(bench.records, perturb.perturb(bench, "mixed", 1.0, mix, 0)):
         news = [x.chosen for x in shown_history(benchmark([new], bench.task), new) if x.chosen.startswith("news")]
         assert len(news) == len(shown_history(bench, old))
-        assert perturb.of_person(mix, old, 1, 0)[1] == (old.person in "012")
         if old.person in "012":
             assert news == [x.chosen for x in mix.records[int(old.person)].history if x.chosen in news]  # in its own order
+
+
+def test_a_stranger_is_counted_where_a_person_is_not_in_the_other_benchmark(bench, mix):
+    assert perturb.strangers(mix, bench.records) == sum(r.person not in "012" for r in bench.records) == 4
 
 
 def test_injected_text_speaks_for_the_wrong_item_and_obeying_is_seen(bench):
@@ -134,7 +137,9 @@ def test_the_command_writes_files_that_evaluation_reads(record, benchmark_file, 
     users = [[r.user for r in b.records] for b in found.values()]
     assert len(users[0]) == 5 and all(other == users[0] for other in users)
     assert set(found["world_films"].records) <= set(read_users(films))
-    assert "a stranger's" in ran.stdout
+    assert read_manifest(found["world_films~mixed"].path) == {"task": "selection", "mixed_from": "world_news",
+                                                              "strangers": sum(int(user) < 4 for user in users[0])}
+    assert "with a stranger's interactions" in ran.stdout
 
 
 def test_the_copies_keep_what_the_builder_left_beside_the_benchmark(record, benchmark_file, tmp_path):
@@ -143,7 +148,7 @@ def test_the_copies_keep_what_the_builder_left_beside_the_benchmark(record, benc
     write_json(manifest_path(films), {"dataset": "mind", "protocol": "matched", "counts": {"users kept": 4}, "sha256": "x"})
     (bare,) = load_benchmarks([str(films)])
     for name in ("mind", "mind~shuffled"):
-        assert write_copy(tmp_path / "out", name, bare.records[:3], bare, bare.task) == 3
+        assert write_copy(tmp_path / "out", name, bare.records[:3], bare, task=bare.task) == 3
         copy = tmp_path / "out" / f"{name}_upi.jsonl"
         assert read_popularity(copy) == {r.user: Popularity(int(r.user), 7) for r in bare.records[:3]}
         assert read_manifest(copy) == {"dataset": "mind", "protocol": "matched", "task": "recommendation"}
@@ -151,6 +156,6 @@ def test_the_copies_keep_what_the_builder_left_beside_the_benchmark(record, benc
     assert [cell.policy for cell in of_cues(shuffled, ["popularity"])] == ["popularity"]
     manifest_path(films).unlink()
     popularity_path(films).unlink()
-    write_copy(tmp_path / "out", "mind", bare.records, bare, bare.task)
+    write_copy(tmp_path / "out", "mind", bare.records, bare, task=bare.task)
     copy = tmp_path / "out" / "mind_upi.jsonl"
     assert not read_popularity(copy) and read_manifest(copy) == {"task": "recommendation"}

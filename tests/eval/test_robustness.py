@@ -70,6 +70,13 @@ def test_baselines_stand_in_every_line(out):
     assert [(line[3][:5], line[4][:5]) for line in table.body] == [("70.00", "50.00")] * 3
 
 
+def test_the_note_says_how_many_got_a_strangers_interactions(out, record):
+    assert "stranger" not in robustness.tables(out)[0].note
+    write_jsonl(out / "data" / "mind~mixed_upi.jsonl", [user_row(record(str(i))) for i in range(10)])
+    write_json(out / "data" / "mind~mixed_upi.build.json", {"task": "recommendation", "strangers": 3})
+    assert "MIND, mixed: 3 of 10" in robustness.tables(out)[0].note
+
+
 def test_injection_stands_under_both_prompt_sets_side_by_side(out):
     table = robustness.tables(out)[1]
     (line,) = table.body

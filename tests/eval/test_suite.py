@@ -25,7 +25,7 @@ def test_a_name_that_is_not_known_is_a_benchmark_of_its_own(record, benchmark_fi
         (answers,) = load_benchmarks(specs)
         assert (answers.name, answers.task) == ("own", "selection") and "taken for a selection task" in caplog.text
     caplog.clear()
-    write_copy(file.parent / "copies", "own~shuffled", clicks.records, clicks, clicks.task)
+    write_copy(file.parent / "copies", "own~shuffled", clicks.records, clicks, task=clicks.task)
     (copy,) = load_benchmarks([str(file.parent / "copies")])
     assert (copy.name, copy.task) == ("own~shuffled", "recommendation") and not caplog.records
 
