@@ -64,6 +64,7 @@ class SynthesisArguments:
     requests: int = field(default=512, metadata={"help": "Requests in flight at most, per model: as many as its server works on at once."})
     timeout: float = field(default=3600, metadata={"help": "Seconds that one request may take, its wait in the server's queue included."})
     api_key_env: str | None = field(default=None, metadata={"help": "NAME of the variable with the teacher's API key."})
+    judge_api_key_env: str | None = field(default=None, metadata={"help": "The same for the judge of --judge."})
     max_error_rate: float = field(default=0.05, metadata={"help": "Share of users whose requests may fail or be refused before the run stops."})
 
 
@@ -122,13 +123,14 @@ async def synthesise(args: SynthesisArguments) -> dict:
     sampling = Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=args.seed)
     specs = [ModelSpec.parse(text) for text in (args.teacher, args.judge or args.teacher)]
     templates = {purpose: prompts.hash(purpose) for purpose in ("infer", "infer_hint", "merge", "judge")}
-    identity = content_hash([[spec.identity for spec in specs], templates])
     options = {"log_folder": folder, "concurrency": args.requests, "timeout": args.timeout}
     async with AsyncExitStack() as stack:
         own = {"api_key_env": args.api_key_env, "arguments": args.teacher_arguments.split()}
         model = teacher = await stack.enter_async_context(open_model(specs[0], **own, **options))
         if args.judge:
-            model = await stack.enter_async_context(open_model(specs[1], arguments=args.judge_arguments.split(), **options))
+            judging = {"api_key_env": args.judge_api_key_env, "arguments": args.judge_arguments.split()}
+            model = await stack.enter_async_context(open_model(specs[1], **judging, **options))
+        identity = content_hash([teacher.identity, model.identity, templates])
         judge = Judge(model.endpoint, model.tokenizer, prompts)
         samples = list(itertools.islice(read_users(args.data, allow_duplicates=True), 4))
         await judge.check([(None, record.target) for record in samples])

@@ -317,3 +317,13 @@ async def test_failures_show_all_that_was_written_as_it_was(fake_server, tokeniz
     assert told.pop("red thing 10") == ("Likes red.", "not exactly one think block", False)
     assert len(told) == note["merge"]["of"] == 4 and set(told.values()) == {(GOOD, None, True)}
     assert "text" not in json.loads((tmp_path / "out" / "users.jsonl").read_text().splitlines()[0])["rounds"][0]["drafts"][0]
+
+
+async def test_teacher_and_judge_have_keys_of_their_own(fake_server, tokenizer, model_folder, arguments, monkeypatch):
+    monkeypatch.setenv("TEACHER_KEY", "one")
+    monkeypatch.setenv("JUDGE_KEY", "two")
+    async with fake_server(Models(tokenizer)) as teacher, fake_server(Models(tokenizer)) as judge:
+        args = arguments(teacher.url, judge=f"j={judge.url}#{model_folder}", api_key_env="TEACHER_KEY", judge_api_key_env="JUDGE_KEY")
+        assert (await synthesise(args))["outcomes"] == {DONE: 2}
+    keys = [{headers.get("Authorization") for headers in server.headers} for server in (teacher, judge)]
+    assert keys == [{"Bearer one"}, {"Bearer two"}]
