@@ -61,8 +61,8 @@ def start(tmp_path):
 
     def begin(kind="heeding"):
         with (tmp_path / "log").open("ab") as log:
-            started.append(subprocess.Popen(["bash", str(tmp_path / "steps.sh")], env=environment | {"KIND": kind}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            start_new_session=True))  # fmt: skip
+            started.append(subprocess.Popen(["bash", str(tmp_path / "steps.sh")], env=environment | {"KIND": kind}, stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log, start_new_session=True))  # fmt: skip
         return started[-1]
 
     yield begin
