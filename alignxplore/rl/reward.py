@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from transformers import AutoTokenizer
 
-from alignxplore.endpoint import Endpoint, parse_spec
+from alignxplore.endpoint import Endpoint
 from alignxplore.journal import OK
 from alignxplore.judge import Judge, JudgeError, Judgement
+from alignxplore.models import ModelSpec
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.rl.settings import SettingsError, Streaming
@@ -49,12 +50,16 @@ class Judges:
         orders = "both" if settings.judge_orders == "both" else "one"
         tokenizers = _named(settings.judge_tokenizer)
         judges = []
-        for spec in settings.judges.split():
-            name, url = parse_spec(spec)
-            endpoint = Endpoint(url, name=name, api_key_env=settings.judge_api_key_env, concurrency=settings.judge_concurrency,
-                                timeout=settings.judge_timeout, patience=settings.judge_patience)
+        for spec in map(ModelSpec.parse, settings.judges.split()):
+            name = spec.name
+            endpoint = Endpoint(spec.target, spec.served, name=name, api_key_env=settings.judge_api_key_env,
+                                concurrency=settings.judge_concurrency, timeout=settings.judge_timeout, patience=settings.judge_patience)
             await endpoint.connect()
-            tokenizer = AutoTokenizer.from_pretrained(tokenizers.get(name) or tokenizers.get("") or endpoint.root)
+            source = tokenizers.get(name) or tokenizers.get("") or spec.tokenizer or endpoint.root
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(source)
+            except (OSError, ValueError) as error:
+                raise SettingsError(f"judge {name}: no tokenizer at {source}; say where it is with JUDGE_TOKENIZER={name}=PATH") from error
             judges.append(Judge(endpoint, tokenizer, prompts, orders=orders, seed=settings.seed))
         names = [judge.name for judge in judges]
         if len(set(names)) != len(names):

@@ -29,10 +29,9 @@ import pyarrow.compute
 from omegaconf import DictConfig, OmegaConf
 from transformers import AutoConfig, AutoTokenizer
 
-from alignxplore.endpoint import RequestError, TransportError
-from alignxplore.journal import RunLock, RunLocked
-from alignxplore.judge import JudgeError
-from alignxplore.records import RecordError, write_json
+from alignxplore.errors import SAID
+from alignxplore.journal import RunLock
+from alignxplore.records import write_json
 from alignxplore.rl.dataset import StreamingDataset, parse_row
 from alignxplore.rl.metrics import duration
 from alignxplore.rl.reward import Judges
@@ -44,7 +43,10 @@ FIXED = (
     "data.seed", "actor_rollout_ref.actor.optim.lr", "actor_rollout_ref.actor.ppo_mini_batch_size",
     *(f"streaming.{name}" for name in ("stages", "rollouts", "branches", "credit", "discount", "seed", "prompts", "judge_orders")),
 )
-CANNOT_START = (SettingsError, RecordError, JudgeError, RunLocked, RequestError, TransportError)
+
+
+class TrainingEnded(Exception):
+    """Training had begun and did not reach its end; the cause says why."""
 
 
 def prepare(config: DictConfig) -> dict:
@@ -253,8 +255,10 @@ def run(config: DictConfig) -> int:
         with quiet_console(out / "log" / "train.log", out / "log" / "progress.txt"):
             try:
                 train(config, steps, out)
-            except BaseException:
+            except BaseException as error:
                 traceback.print_exc()  # into the log, whole
+                if isinstance(error, Exception):
+                    raise TrainingEnded from error
                 raise
         print(f"finished after {duration(time.monotonic() - began)}: {out / 'model'}")
     return 0
@@ -279,7 +283,10 @@ def main(config: DictConfig) -> None:
     out = config.streaming.get("out", "?") if "streaming" in config else "?"
     try:
         code = run(config)
-    except CANNOT_START as error:
+    except TrainingEnded as error:
+        code, sentence = reason(error.__cause__)
+        print(f"stopped: {sentence}\nsee {out}/log/train.log; the same command continues after the last checkpoint", file=sys.stderr)
+    except (*SAID, AssertionError) as error:  # verl asserts what it expects of settings
         print(f"cannot start: {error}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
@@ -289,9 +296,6 @@ def main(config: DictConfig) -> None:
         code = error.code if isinstance(error.code, int) else 1
         print(f"ended from outside, or Ray itself died (code {code}); see {out}/log/ray and {out}/log/train.log; the same command "
               "continues after the last checkpoint", file=sys.stderr)
-    except Exception as error:
-        code, sentence = reason(error)
-        print(f"stopped: {sentence}\nsee {out}/log/train.log; the same command continues after the last checkpoint", file=sys.stderr)
     sys.stdout.flush()
     sys.exit(code)
 

@@ -30,6 +30,7 @@ class FakeJudge:
         self.root, self.mode, self.latency = tokenizer_path, mode, latency
         self.letters = find_letters(AutoTokenizer.from_pretrained(tokenizer_path)).tokens
         self.asked = self.faults = 0
+        self.names = ["fake"]
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -43,7 +44,7 @@ class FakeJudge:
         return web.Response(text=self.mode)
 
     async def models(self, _: web.Request) -> web.Response:
-        return web.json_response({"data": [{"id": "fake", "root": self.root, "max_model_len": 4096}]})
+        return web.json_response({"data": [{"id": name, "root": self.root, "max_model_len": 4096} for name in self.names]})
 
     async def chat(self, request: web.Request) -> web.Response:
         body = await request.json()

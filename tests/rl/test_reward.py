@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import TestServer
 
+from alignxplore.endpoint import RequestError
 from alignxplore.journal import TRANSPORT_ERROR
 from alignxplore.judge import JudgeError
 from alignxplore.prompts import PromptSet
@@ -128,3 +129,21 @@ async def test_settings_that_cannot_be_meant(judges, tokenizer):
         one, fakes = await judges("words")
         fakes[0].log_probabilities = lambda question: (-5.0, -5.0)
         await one.check([(None, TEA)])
+
+
+async def test_one_of_the_models_of_a_server_is_named(tokenizer):
+    fake = fake_judge.FakeJudge(tokenizer)
+    fake.names = ["org/small", "org/large"]
+    async with TestServer(fake.app()) as server:
+        with pytest.raises(RequestError, match=r"serves org/small, org/large; name one of them, as http.*/v1@MODEL"):
+            await Judges.connect(Streaming(judges=f"large={server.make_url('/v1')}"))
+        both = await Judges.connect(Streaming(judges=f"{server.make_url('/v1')}@org/small large={server.make_url('/v1')}@org/large"))
+        assert [(judge.name, judge.endpoint.model) for judge in both.judges] == [("small", "org/small"), ("large", "org/large")]
+        await both.close()
+
+
+async def test_a_judge_without_a_tokenizer_says_how_to_give_one(tokenizer, tmp_path):
+    async with TestServer(fake_judge.FakeJudge(tokenizer).app()) as server:
+        settings = Streaming(judges=f"a={server.make_url('/v1')}", judge_tokenizer=str(tmp_path))
+        with pytest.raises(SettingsError, match=f"judge a: no tokenizer at {tmp_path}; say where it is with JUDGE_TOKENIZER=a=PATH"):
+            await Judges.connect(settings)

@@ -93,6 +93,37 @@ def test_validation_data_without_anybody_are_named(config, tmp_path):
         module.check_data(config, 2)
 
 
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"streaming.judges": "j=judge-host:8000/v1"}, "write http://judge-host:8000/v1"),
+    ({"streaming.judges": "j=org/model"}, "not a URL; start it with http://"),
+    ({"streaming.judge_api_key_env": "NO_SUCH_KEY"}, "the environment variable NO_SUCH_KEY is not set"),
+    ({"data.train_files": "no_such.parquet"}, "no_such.parquet"),
+])
+def test_what_is_wrong_before_the_start_speaks_of_no_checkpoint(config, monkeypatch, capsys, changes, sentence):
+    monkeypatch.setattr(module, "check_model", lambda model: None)
+    for key, value in changes.items():
+        OmegaConf.update(config, key, value)
+    with pytest.raises(SystemExit, match="1"):
+        module.main.__wrapped__(config)
+    said = capsys.readouterr().err
+    assert said.startswith("cannot start: ") and sentence in said and "checkpoint" not in said
+
+
+def test_what_goes_wrong_in_training_says_how_to_go_on(config, monkeypatch, capsys):
+    async def judges(*_):
+        return {}
+
+    def fails(*_):
+        raise ValueError("no such tensor")
+
+    sizes = {"users_per_step": 2, "rows_per_user": 8, "updates_per_step": 1}
+    for name, stand_in in (("check_model", lambda model: None), ("check_judges", judges), ("prepare", lambda config: sizes), ("train", fails)):
+        monkeypatch.setattr(module, name, stand_in)
+    with pytest.raises(SystemExit, match="1"):
+        module.main.__wrapped__(config)
+    assert "stopped: ValueError: no such tensor" in (said := capsys.readouterr().err) and "continues after the last checkpoint" in said
+
+
 def test_a_reason_to_stop_is_found_under_what_ray_wraps_it_in():
     pytest.importorskip("verl")
     from ray.exceptions import RayTaskError
