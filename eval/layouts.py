@@ -128,7 +128,7 @@ def _differences(cells: dict[str, dict], published: dict[str, float], columns: l
         row = cells.get(name)
         if row is None or row["accuracy"] is None or name not in published:
             line.append(MISSING)
-        elif reason := paper.why_not(row, run["benchmarks"].get(name, {})):
+        elif reason := paper.why_not(row, run):
             reasons[reason] = True
             line.append(NOT_COMPARABLE)
         else:

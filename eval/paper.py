@@ -12,11 +12,14 @@ from pathlib import Path
 
 from tables import points
 
+from alignxplore.datasets import DATASETS
 from alignxplore.statistics import Estimate, two_sample_interval
 
 PATH = Path(__file__).parents[1] / "figures" / "paper_results.json"
 NOT_COMPARABLE = "not comparable"
 SLACK = 0.002  # of the rows: two of Amazon's 3,000 seem to be missing from the published 2,998
+SAMPLING = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 4096}  # of the published summaries
+STAGES = {"full": 1, "streaming": 2}
 # Names of the published rows by hub id: (the model reasons first, it answers at once).
 HUB_IDS = {
     "Qwen/Qwen3-8B": ("Qwen3-8B (thinking)", "Qwen3-8B (non-thinking)"),
@@ -28,6 +31,35 @@ HUB_IDS = {
     "JinaLeejnl/AlignXplore-7B-Streaming": ("AlignXplore", None),
     "VanillaH1/AlignXplore-Plus": ("AlignXplore+", None),
 }
+
+
+def _built_otherwise(name: str, run: dict) -> str | None:
+    """How a benchmark that was built here differs from the published one; None for ready-made files, which are taken for the published ones."""
+    built, dataset = run["benchmarks"].get(name, {}).get("built"), DATASETS[name]
+    if built is None:
+        return None
+    if not dataset.public:
+        return f"the published conversion of {name} is not public"
+    if dataset.editions and built["edition"] not in dataset.editions:
+        return f"{name} was built from {built['edition'] or 'files of an unknown edition'}, the published one from {' or '.join(dataset.editions)}"
+    if built["protocol"] != "published":
+        return f"{name} was built with other negatives ({built['protocol']})"
+    if (built["min_interactions"], built["split"]) != (dataset.min_interactions, dataset.split):
+        return (f"{name} was built of split {built['split']} with at least {built['min_interactions']} interactions, the published one of "
+                f"split {dataset.split} with {dataset.min_interactions}")
+    return None
+
+
+def _written_otherwise(row: dict, run: dict) -> str | None:
+    """How the summaries behind a row were written, where that is not the published way; None also for rows without summaries."""
+    of_row = f"{row['benchmark']}.{row['setting']}.s"
+    for name, made in run["policies"].get(row["policy"], {}).get("sets", {}).items():
+        if name.startswith(of_row):
+            other = [f"{key} {made['sampling'][key]} for {value}" for key, value in SAMPLING.items() if made["sampling"][key] != value]
+            other += [f"{made['stages']} stages for {STAGES[row['setting']]}"] if made["stages"] != STAGES[row["setting"]] else []
+            if other:
+                return f"summaries of {row['policy']} ({row['setting']}) were not written as published: {', '.join(other)}"
+    return None
 
 
 def _plain(name: str) -> str:
@@ -79,12 +111,12 @@ class Paper:
         readers = {reader for setting, _, reader in self.rows if setting != "direct"}
         return [key[:2] for key in self.rows if self.table[key] in tables and (key[2] == downstream or key[2] not in readers)]
 
-    def why_not(self, row: dict, about: dict) -> str | None:
+    def why_not(self, row: dict, run: dict) -> str | None:
         """Why a row of ours cannot be compared with the published one; None if it can.
 
         Args:
             row: a row of results.json.
-            about: what run.json says of its benchmark.
+            run: run.json, which says how its benchmark was built and its summaries were written.
         """
         if row["protocol"] != "paper":
             return "the published numbers are of protocol paper"
@@ -93,8 +125,8 @@ class Paper:
         size = self.sizes[row["benchmark"]]
         if size is None:
             return f"how many rows of {row['benchmark']} were used is not published"
-        if about.get("negatives") not in (None, "published"):
-            return f"{row['benchmark']} was built with other negatives ({about['negatives']})"
+        if reason := _built_otherwise(row["benchmark"], run) or _written_otherwise(row, run):
+            return reason
         if abs(row["n"] - size) > SLACK * size:
             return f"{row['benchmark']} has n = {row['n']}, the published table {size}"
         return None if row["ci_low"] is not None else "no interval"

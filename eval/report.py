@@ -59,7 +59,7 @@ def provenance(arguments: Any, benchmarks: dict[str, Benchmark], prompts: Prompt
     return {
         "arguments": vars(arguments), "judges": judges, "policies": policies, "prompt_hashes": prompts.hashes, "versions": installed_versions(),
         "published_names": published_names(arguments.published, judges, policies), "commit": git_commit(),
-        "benchmarks": {b.name: {"n": len(b.records), "target_in_history": b.leaked, "negatives": read_manifest(b.path).get("protocol")}
+        "benchmarks": {b.name: {"n": len(b.records), "target_in_history": b.leaked, "built": _built(b.path)}
                        for b in benchmarks.values()},
     }
 
@@ -70,6 +70,12 @@ def published_names(given: list[str], judges: dict[str, dict], policies: dict[st
     names = {ours: paper.named(theirs) for ours, _, theirs in (text.partition("=") for text in given)}
     return {role: {name: paper.match(name, model["identity"], names, plain=model["format"] == "plain") for name, model in models.items()}
             for role, models in (("judges", judges), ("policies", policies))}
+
+
+def _built(path: Path) -> dict[str, Any] | None:
+    """The choices that our builder made a benchmark with; None for a file that came ready-made."""
+    manifest = read_manifest(path)
+    return {key: manifest.get(key) for key in ("edition", "protocol", "min_interactions", "split")} if "protocol" in manifest else None
 
 
 def git_commit() -> str | None:

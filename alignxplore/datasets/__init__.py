@@ -30,7 +30,10 @@ class Dataset:
         terms: licence of the raw data.
         protocols: how the rejected item is drawn; the first is the published way.
         min_interactions: of a user who is kept, the target included (published value).
-        published: command-line options that give the published benchmark.
+        split: of the users, as published.
+        editions: raw files of the published benchmark as the builders name them; empty where there is but one edition.
+        public: how the published benchmark was made of the raw files is public. Where it is not, what is built here is another benchmark.
+        published: command-line options that give the published benchmark, or come nearest to it.
         in_domain: the paper's policy was trained on this set.
     """
 
@@ -43,6 +46,9 @@ class Dataset:
     terms: str = ""
     protocols: tuple[str, ...] = ("published", "matched")
     min_interactions: int = 2
+    split: str = "all"
+    editions: tuple[str, ...] = ()
+    public: bool = True
     published: str = ""
     in_domain: bool = False
 
@@ -55,6 +61,7 @@ _ALL = (
         "mind", "MIND", "recommendation", "Recommend a news article that I would like to read.", "mind",
         ("news.tsv and behaviors.tsv, or folders MIND{small,large}_{train,dev} that hold them",),
         "Microsoft Research License Terms: non-commercial research only", min_interactions=9,
+        split="test", editions=("MINDsmall", "MINDlarge"),  # which of the two is not published
         published="--split test --users 3000", in_domain=True,
     ),
     Dataset(
@@ -62,7 +69,8 @@ _ALL = (
         ("2018: <Category>_5.json(.gz) and meta_<Category>.json(.gz)",
          "2023: <Category>.jsonl(.gz) and meta_<Category>.jsonl(.gz)"),
         "none stated; ask its authors before redistributing", protocols=("published", "reviewed", "matched"),
-        min_interactions=17, published="--split test --users 3000 (category Books, 2018)", in_domain=True,
+        min_interactions=17, split="test", editions=("Books_5 of 2018",), published="--split test --users 3000 (category Books, 2018)",
+        in_domain=True,
     ),
     Dataset(
         "movielens", "MovieLens", "recommendation", "Recommend a movie that I would like to watch.", "movielens",
@@ -70,24 +78,24 @@ _ALL = (
          "ml-1m, ml-10m: ratings.dat and movies.dat",
          "ml-100k: u.data and u.item"),
         "GroupLens: research, non-commercial, acknowledgement; 100K and 1M may not be redistributed", min_interactions=17,
-        published="--split test --users 3000 (ml-32m)",
+        split="test", editions=("ml-32m",), published="--split test --users 3000 (ml-32m)",
     ),
     Dataset(
         "alignx", "AlignX", "selection", _ANSWER, "alignx", ("*.json or *.jsonl with AlignX rows (AlignX, AlignX-test)",),
-        "none stated", published="--users 3000", in_domain=True,
+        "none stated", public=False, published="--users 3000", in_domain=True,
     ),
     Dataset(
         "personamem", "PersonaMem", "selection", _ANSWER, "personamem",
         ("v1: questions_{32k,128k,1M}.csv and shared_contexts_{32k,128k,1M}.jsonl",
          "v2: benchmark/text/benchmark.csv and data/chat_history_32k/*.json"),
-        "v1 MIT, v2 CC-BY-4.0", protocols=("published", "matched", "chat"), published="v2, --users 5000",
+        "v1 MIT, v2 CC-BY-4.0", protocols=("published", "matched", "chat"), public=False, published="v2, --users 5000",
     ),
     Dataset("concise_detail", "Info.", "selection", _ANSWER, "psoups", ("concise_detail.json",), _PSOUPS_TERMS),
     Dataset("friendly_unfriendly", "Style", "selection", _ANSWER, "psoups", ("friendly_unfriendly.json",), _PSOUPS_TERMS),
     Dataset("student_phd", "Expertise", "selection", _ANSWER, "psoups", ("student_phd.json",), _PSOUPS_TERMS),
     Dataset(
         "hicupid", "HiCUPID", "generation", _ANSWER, "hicupid",
-        ("dialogue and qa subsets: folders or files named dialogue*, qa* (JSON, JSONL or parquet)",), "Apache-2.0",
+        ("dialogue and qa subsets: folders or files named dialogue*, qa* (JSON, JSONL or parquet)",), "Apache-2.0", public=False,
     ),
     Dataset("world_films", "", "selection", ""),
     Dataset("world_news", "", "selection", ""),

@@ -53,7 +53,7 @@ def build(job: Job, out: Path) -> dict:
         digest = hashlib.file_digest(written, "sha256").hexdigest()
     seconds = time.monotonic() - start
     options = {name: getattr(job, name) for name in ("protocol", "min_interactions", "users", "split", "seed")}
-    result = {"dataset": job.dataset.name, **options, "counts": dict(job.counts), "sha256": digest}
+    result = {"dataset": job.dataset.name, "edition": job.edition, **options, "counts": dict(job.counts), "sha256": digest}
     write_json(manifest, result)
     return result | {"seconds": seconds}
 
@@ -68,6 +68,9 @@ def _rows(examples: Iterator[Example], beside: TextIO) -> Iterator[dict]:
 def describe(dataset: Dataset) -> str:
     """What the project knows about a data set, for reading."""
     layouts = "\n".join(f"    {layout}" for layout in dataset.layouts) or "    simulated: python -m alignxplore.world"
+    published = dataset.published or "the defaults"
+    if not dataset.public:
+        published = f"cannot be built: how it was made of the raw files is not public (nearest: {published})"
     return textwrap.dedent("""\
         {name}: column "{column}" of the paper's tables, task {task}{domain}
           default query     {default_query}
@@ -78,7 +81,7 @@ def describe(dataset: Dataset) -> str:
           min interactions  {min_interactions}
           as published      {published}""").format(
         **dataclasses.asdict(dataset) | {"layouts": layouts, "protocols": ", ".join(dataset.protocols),
-                                         "published": dataset.published or "the defaults",
+                                         "published": published,
                                          "domain": ", in-domain" if dataset.in_domain else ""})
 
 

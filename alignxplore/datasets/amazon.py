@@ -24,6 +24,7 @@ from alignxplore.records import RecordError
 def build(job: Job) -> Iterator[Example]:
     """Records of the one category in the raw folder."""
     reviews, products = _files(job)
+    job.edition = f"{reviews.name.partition('.')[0]} of {2023 if '.jsonl' in reviews.name else 2018}"
     catalogue = Catalogue(job.scratch)
     for number, row in _rows(products, job):
         job.counts["products read"] += 1

@@ -42,7 +42,8 @@ class Example(NamedTuple):
 class Job:
     """One build: what to make of which raw files, and what was seen on the way.
 
-    `counts` holds what was read, kept and dropped, in the order in which a builder first names it.
+    `counts` holds what was read, kept and dropped, in the order in which a builder first names it; `edition` is set by the builders of
+    data sets that come in several.
     """
 
     dataset: Dataset
@@ -54,6 +55,7 @@ class Job:
     seed: int = 42
     scratch: Path | None = None
     progress: bool = False
+    edition: str = ""
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from alignxplore.datasets.building import Example, Job, UserGroups
 from alignxplore.datasets.recommendation import Catalogue, MatchedSampler, Sampler, finish
 from alignxplore.records import RecordError, hash_seed
 
+_EDITIONS = {156_965 + 73_152: "MINDsmall", 2_232_748 + 376_471: "MINDlarge"}  # by the impressions of train and dev
 Click = tuple[int, list[int] | None]  # the article, and the unclicked ones beside it (None: a click of the history)
 
 
@@ -42,6 +43,7 @@ def build(job: Job) -> Iterator[Example]:
     groups = UserGroups(job.seed, job.scratch)
     for path in behaviors:
         _add_behaviors(path, catalogue, groups, job)
+    job.edition = _EDITIONS.get(job.counts["impressions read"], f"{job.counts['impressions read']:,} impressions")
     return _records(groups, catalogue, job)
 
 

@@ -19,6 +19,9 @@ _GENRES_100K = ("unknown", "Action", "Adventure", "Animation", "Children's", "Co
 # Ratings file, films file, what separates the fields of a rating; CSV ratings hold numbers only, so no quotes.
 _LAYOUTS = (("ratings.csv", "movies.csv", ","), ("ratings.dat", "movies.dat", "::"), ("u.data", "u.item", "\t"))
 
+_EDITIONS = {100_000: "ml-100k", 1_000_209: "ml-1m", 10_000_054: "ml-10m", 20_000_263: "ml-20m", 25_000_095: "ml-25m", 32_000_204: "ml-32m",
+             100_836: "ml-latest-small"}  # by their number of ratings
+
 
 def build(job: Job) -> Iterator[Example]:
     """Records of a MovieLens folder, negatives drawn among the films that somebody rated."""
@@ -77,4 +80,5 @@ def _events(path: Path, separator: str, catalogue: Catalogue, job: Job) -> Itera
         else:
             unlisted += 1
     job.counts["ratings read"] = number - (separator == ",")
+    job.edition = _EDITIONS.get(job.counts["ratings read"], f"{job.counts['ratings read']:,} ratings")
     job.counts["dropped: the film is not listed"] = unlisted

@@ -27,12 +27,14 @@ from alignxplore.records import Interaction, RecordError, hash_seed
 def build(job: Job) -> Iterator[Example]:
     """Records of whichever version the raw folder holds."""
     if found := job.find("benchmark.csv"):
+        job.edition = "v2"
         return build_records(_version_2(found[0], job), job)
     found = job.find("questions_32k.csv", "questions_128k.csv", "questions_1M.csv")
     if not found:
         raise job.unknown_layout()
     if len(found) > 1:
         raise ValueError(f"{job.raw}: holds several sizes ({', '.join(x.name for x in found)}); give a folder with one")
+    job.edition = f"v1 {found[0].stem.removeprefix('questions_')}"
     return build_records(_version_1(found[0], job), job)
 
 

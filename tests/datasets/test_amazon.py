@@ -34,8 +34,9 @@ REVIEWS = [(user, f"B{number:03}", number * 10) for user in "abcde" for number i
 
 
 def test_editions_and_packing_make_no_difference(run, tmp_path):
-    built = [run("amazon", write(tmp_path / f"{edition}{packed}", REVIEWS, edition, packed), min_interactions=2)[0]
-             for edition in (2018, 2023) for packed in (False, True)]
+    built, jobs = zip(*(run("amazon", write(tmp_path / f"{edition}{packed}", REVIEWS, edition, packed), min_interactions=2)
+                        for edition in (2018, 2023) for packed in (False, True)))
+    assert [job.edition for job in jobs] == ["Toys_5 of 2018"] * 2 + ["Toys of 2023"] * 2
     assert built[0] == built[1] == built[2] == built[3] and len(built[0]) == 5
     assert any(example.record.target.chosen.endswith("\nDescription: One. Two.") for example in built[0])
 

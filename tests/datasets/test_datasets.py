@@ -35,6 +35,7 @@ def test_build_is_repeatable_and_the_seed_matters(build, tmp_path):
     a, b, c = ((tmp_path / f"{name}_upi.jsonl").read_bytes() for name in "abc")
     assert a == b != c
     manifest = json.loads((tmp_path / "a_upi.build.json").read_text())
+    assert (manifest["edition"], manifest["protocol"], manifest["split"]) == ("ml-latest-small", "published", "all")
     assert manifest["counts"]["users kept"] == 12 and manifest["counts"]["ratings read"] == 100_836
     assert {path.suffix for path in tmp_path.iterdir()} == {".jsonl", ".json"}  # nothing temporary is left
     users = list(read_users(tmp_path / "a_upi.jsonl"))
@@ -91,6 +92,13 @@ def test_help_speaks_of_the_files_written(capsys, arguments):
 def test_list_and_describe_know_every_data_set(capsys, name):
     assert main(["list"]) == 0 and main(["describe", name]) == 0
     assert capsys.readouterr().out.count(name) >= 2
+
+
+@pytest.mark.parametrize("name, said", [("alignx", "cannot be built"), ("personamem", "cannot be built"), ("movielens", "--split test --users 3000"),
+                                        ("student_phd", "the defaults")])
+def test_what_cannot_be_built_as_published_is_said(capsys, name, said):
+    assert main(["describe", name]) == 0
+    assert said in capsys.readouterr().out.partition("as published")[2]
 
 
 def test_files_are_found_by_name_in_a_folder(tmp_path):

@@ -36,7 +36,7 @@ def test_mind_counts(run, check_rows, samples, minimum, clicking, users):
     assert clicking - job.counts[f"users dropped: fewer than {minimum} interactions with an alternative"] == len(examples) == users
     assert min(len(x.record.history) + 1 for x in examples) >= minimum
     assert (job.counts["impressions read"], job.counts["users read"], job.counts["news read"]) == (5000, 4637, 2000)
-    assert job.counts["impressions with an empty history"] == 107
+    assert job.counts["impressions with an empty history"] == 107 and job.edition == "5,000 impressions"
 
 
 def test_style_counts(run, check_rows, samples):

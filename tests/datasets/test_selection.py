@@ -110,7 +110,7 @@ def write_v1(folder, questions=4):
 def test_personamem_v1(run, check_rows, tmp_path):
     examples, job = run("personamem", write_v1(tmp_path))
     check_rows(examples)
-    assert {x.record.user for x in examples} == {"0#q1", "1#q2", "1#q3"}
+    assert {x.record.user for x in examples} == {"0#q1", "1#q2", "1#q3"} and job.edition == "v1 32k"
     assert job.counts["dropped: its chat is not in the contexts file"] == 1
     for record, _ in examples:
         assert record.history == (Interaction("heard 0", None, "said 0"), Interaction("heard 1", None, "said 1"))

@@ -25,7 +25,7 @@ def scores(policy: str, benchmark: str, n: int, share: float, *, setting="full",
 
 
 def run_of(names: dict | None = None, **sizes: int) -> dict:
-    return {"benchmarks": {name: {"n": n, "target_in_history": 0, "negatives": None} for name, n in sizes.items()},
+    return {"benchmarks": {name: {"n": n, "target_in_history": 0, "built": None} for name, n in sizes.items()},
             "judges": {"qwen": {"identity": "x", "format": "plain"}},
             "policies": {}, "versions": {}, "commit": None, "prompt_hashes": {},
             "published_names": names or {"judges": {"qwen": JUDGE}, "policies": {"ours": "AlignXplore+"}}}
@@ -52,24 +52,50 @@ def test_a_full_row_of_protocol_paper_stands_beside_the_published_one_with_the_d
     assert low < ours - 86.33 < high and high - low == pytest.approx(2 * 1.96 * 100 * (0.09 / 600 + 0.8633 * 0.1367 / 600) ** 0.5, rel=0.1)
 
 
-@pytest.mark.parametrize("benchmark, n, protocol, negatives, reason", [
+def built(edition="", protocol="published", min_interactions=2, split="all") -> dict:
+    return {"edition": edition, "protocol": protocol, "min_interactions": min_interactions, "split": split}
+
+
+@pytest.mark.parametrize("benchmark, n, protocol, how, reason", [
     ("friendly_unfriendly", 600, "choice", None, "protocol paper"),
     ("friendly_unfriendly", 200, "paper", None, "n = 200, the published table 600"),
-    ("friendly_unfriendly", 600, "paper", "matched", "other negatives (matched)"),
+    ("friendly_unfriendly", 600, "paper", built(protocol="matched"), "other negatives (matched)"),
     ("hicupid", 600, "paper", None, "is not published"),
+    ("alignx", 3000, "paper", built(), "the published conversion of alignx is not public"),
+    ("personamem", 5000, "paper", built("v2"), "the published conversion of personamem is not public"),
+    ("movielens", 3000, "paper", built("ml-1m", min_interactions=17, split="test"), "built from ml-1m, the published one from ml-32m"),
+    ("movielens", 3000, "paper", built(None, min_interactions=17, split="test"), "files of an unknown edition"),
+    ("movielens", 3000, "paper", built("ml-32m", split="test"), "at least 2 interactions, the published one of split test with 17"),
+    ("movielens", 3000, "paper", built("ml-32m", min_interactions=17), "of split all"),
 ])
-def test_anything_else_is_not_comparable_and_says_why(benchmark, n, protocol, negatives, reason):
+def test_anything_else_is_not_comparable_and_says_why(benchmark, n, protocol, how, reason):
     rows = result_rows(scores("ours", benchmark, n, 0.9, protocol=protocol))
     run = run_of(**{benchmark: n})
-    run["benchmarks"][benchmark]["negatives"] = negatives
+    run["benchmarks"][benchmark]["built"] = how
     table = layouts.wide(rows, run, "main", "qwen", protocol, Paper())
     assert after(table, "ours")[1][2] == NOT_COMPARABLE and reason in table.note
 
 
 def test_amazon_may_have_its_two_more_rows():
     row = result_rows(scores("ours", "amazon", 3000, 0.8))[0]
-    assert Paper().why_not(row, {}) is None
-    assert Paper().why_not(row | {"n": 2900}, {}) is not None
+    run = run_of(amazon=3000)
+    run["benchmarks"]["amazon"]["built"] = built("Books_5 of 2018", min_interactions=17, split="test")
+    assert Paper().why_not(row, run) is None
+    assert Paper().why_not(row | {"n": 2900}, run) is not None
+
+
+@pytest.mark.parametrize("setting, stages, sampling, reason", [
+    ("streaming", 2, {}, None), ("full", 1, {}, None), ("streaming", 3, {}, "3 stages for 2"),
+    ("full", 1, {"temperature": 0.0, "max_tokens": 128}, "temperature 0.0 for 0.6, max_tokens 128 for 4096"),
+])
+def test_summaries_that_were_written_in_another_way_are_not_compared(setting, stages, sampling, reason):
+    row = result_rows(scores("ours", "mind", 3000, 0.8, setting=setting))[0]
+    run = run_of(mind=3000)
+    published = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 4096, "seed": 0, "form": "think"}
+    run["policies"]["ours"] = {"sets": {f"mind.{setting}.s0": {"stages": stages, "sampling": published | sampling},
+                                        "amazon.streaming.s0": {"stages": 5, "sampling": published}}}
+    said = Paper().why_not(row, run)
+    assert said is None if reason is None else reason in said
 
 
 def test_an_unknown_downstream_model_has_no_published_rows_beside_it():
