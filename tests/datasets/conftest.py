@@ -1,6 +1,8 @@
 """What the builders' tests share: run a builder, check what holds for every benchmark, the real data at hand."""
 
+import csv
 import importlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +28,21 @@ def check_examples(examples: list[Example]) -> None:
             assert pair.chosen.strip() and pair.chosen != pair.rejected
 
 
+def drop_field(path: Path, field: str) -> None:
+    if path.suffix == ".csv":
+        with path.open(newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        with path.open("w", newline="") as out:
+            writer = csv.DictWriter(out, [name for name in rows[0] if name != field], extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+        return
+    text = path.read_text()
+    rows = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+    rows = [{key: value for key, value in row.items() if key != field} for row in rows]
+    path.write_text(json.dumps(rows) if path.suffix == ".json" else "".join(json.dumps(row) + "\n" for row in rows))
+
+
 @pytest.fixture(scope="session")
 def run() -> Callable[..., tuple[list[Example], Job]]:
     """`run(name, raw folder, **options)`: all examples of a builder, and its job with the counts."""
@@ -48,6 +65,12 @@ def check_splits() -> Callable[..., None]:
         assert parts[0] | parts[1] == {x.record.user for x in run_builder(name, raw, **options)[0]}
 
     return check
+
+
+@pytest.fixture(scope="session")
+def without() -> Callable[[Path, str], None]:
+    """`without(file, field)` takes one field out of every row of a CSV, JSON or JSONL file."""
+    return drop_field
 
 
 @pytest.fixture(scope="session")
