@@ -40,6 +40,7 @@ _CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--block-size", "32",
 # Waits for the end of its input, which comes when this process ends, however it ends; then ends the server's whole session.
 # (A signal on the parent's death would reach the leader alone, which does not pass it on while its engine starts.)
 _GUARD = 'read -r _; kill -s TERM -- "-$0"; sleep 10; kill -s KILL -- "-$0"'
+LIMIT = 900.0  # seconds that a server may take until it answers: large models are read from slow disks
 _guards: dict[int, subprocess.Popen] = {}  # by the pid of the server
 
 
@@ -59,14 +60,18 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(model: str, *, log_path: str | Path, port: int | None = None, revision: str | None = None,
+def start(model: str, *, log_path: str | Path, host: str = "127.0.0.1", port: int | None = None, revision: str | None = None,
           arguments: Sequence[str] = ()) -> tuple[subprocess.Popen, str]:
-    """Start the server in a session of its own. Returns the process and its base URL; it is not ready yet (`wait_ready`)."""
+    """Start the server in a session of its own. Returns the process and its base URL; it is not ready yet (`wait_ready`).
+
+    Args:
+        host: the address to listen at; 0.0.0.0 for all of this machine's, of which the URL names 127.0.0.1.
+    """
     port = port or free_port()
     executable = shutil.which("vllm", path=os.path.dirname(sys.executable)) or shutil.which("vllm")
     if executable is None:
         raise ServerError("vllm is not installed in this environment; install the requirements or give the URL of an endpoint")
-    command = [executable, "serve", model, "--host", "127.0.0.1", "--port", str(port), "--disable-uvicorn-access-log"]
+    command = [executable, "serve", model, "--host", host, "--port", str(port), "--disable-uvicorn-access-log"]
     command += ["--revision", revision] if revision else []
     environment = dict(os.environ) | {"VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
     if on_cpu():
@@ -79,10 +84,10 @@ def start(model: str, *, log_path: str | Path, port: int | None = None, revision
                                    start_new_session=True)
     guard = ["sh", "-c", _GUARD, str(process.pid)]
     _guards[process.pid] = subprocess.Popen(guard, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
-    return process, f"http://127.0.0.1:{port}/v1"
+    return process, f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/v1"
 
 
-def wait_ready(process: subprocess.Popen, url: str, *, log_path: str | Path, limit: float = 900.0) -> None:
+def wait_ready(process: subprocess.Popen, url: str, *, log_path: str | Path, limit: float = LIMIT) -> None:
     """Return once the server answers its health check; raise `ServerError` if it ends first or takes over `limit` seconds."""
     deadline = time.monotonic() + limit
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a cluster's HTTP proxy cannot reach this server
@@ -130,15 +135,17 @@ def _tail(path: str | Path, lines: int = 15) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="folder or hub id")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     parser.add_argument("--port", type=int, help="default: any free one; it is printed")
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds that it may take to come up (default: %(default)s)")
     parser.add_argument("--log", default="serve.log", help="where the server's own output goes (default: %(default)s)")
     parser.add_argument("--revision", help="revision of a hub model")
     arguments, more = parser.parse_known_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # through the finally below, so that nothing stays behind
-    process, url = start(arguments.model, log_path=arguments.log, port=arguments.port, revision=arguments.revision,
-                         arguments=more)
+    process, url = start(arguments.model, log_path=arguments.log, host=arguments.host, port=arguments.port,
+                         revision=arguments.revision, arguments=more)
     try:
-        wait_ready(process, url, log_path=arguments.log)
+        wait_ready(process, url, log_path=arguments.log, limit=arguments.limit)
         print(f"ready: {arguments.model} at {url}", flush=True)
         sys.exit(process.wait())
     except KeyboardInterrupt:

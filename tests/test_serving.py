@@ -37,7 +37,7 @@ if mode == "stubborn":
 class Health(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()
-HTTPServer(("127.0.0.1", int(arguments[arguments.index("--port") + 1])), Health).serve_forever()
+HTTPServer((arguments[arguments.index("--host") + 1], int(arguments[arguments.index("--port") + 1])), Health).serve_forever()
 """
 
 
@@ -208,6 +208,36 @@ def family(server):
             if process.status() != psutil.STATUS_ZOMBIE and os.getsid(process.pid) == server:
                 found |= {process.pid} | {p.pid for p in process.children(recursive=True)}
     return found
+
+
+@pytest.mark.parametrize(("host", "asked"), [("127.0.0.2", "127.0.0.2"), ("0.0.0.0", "127.0.0.1")])
+def test_the_address_that_it_listens_at_is_the_one_that_is_asked(stand_in, host, asked):
+    process, url = start("m", log_path=stand_in, host=host)
+    try:
+        wait_ready(process, url, log_path=stand_in, limit=60)
+        assert url.startswith(f"http://{asked}:")
+    finally:
+        stop(process)
+
+
+def test_by_hand_address_and_limit_are_passed_on_and_the_rest_is_for_vllm(monkeypatch):
+    seen = {}
+
+    def started(model, **options):
+        seen.update(options)
+        return None, "http://10.0.0.1:8000/v1"
+
+    def waited(process, url, *, log_path, limit):
+        seen["limit"] = limit
+        raise KeyboardInterrupt
+
+    for name, stand in (("start", started), ("wait_ready", waited), ("stop", lambda process: None)):
+        monkeypatch.setattr(serving, name, stand)
+    monkeypatch.setattr(serving.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["serving", "m", "--host", "10.0.0.1", "--limit", "7", "--max-model-len", "9"])
+    with pytest.raises(SystemExit, match="130"):
+        serving.main()
+    assert (seen["host"], seen["limit"], seen["arguments"]) == ("10.0.0.1", 7, ["--max-model-len", "9"])
 
 
 @pytest.mark.parametrize("mode", ["", "stubborn"])

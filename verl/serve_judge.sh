@@ -30,6 +30,7 @@ GPUS=${GPUS:-}                                   # how many to use (default: all
 TP=${TP:-1}                                      # GPUs of one copy
 REPLICAS=${REPLICAS:-}                           # copies of each judge (default: as many as its share of the GPUs holds; CPU: 1)
 MAX_MODEL_LEN=${MAX_MODEL_LEN:-}                 # longest prompt (default: what the model was made for)
+LIMIT=${LIMIT:-900}                              # seconds that a judge may take to come up
 LOGS=${LOGS:-$ROOT/outputs/judges}               # what each server says: LOGS/name.log
 JUDGES_FILE=${JUDGES_FILE:-}                     # also write the line there, for a script that waits for it
 PYTHON=${PYTHON:-python}
@@ -80,7 +81,7 @@ for i in "${!specs[@]}"; do
         export CUDA_VISIBLE_DEVICES=$own
     fi
     : >"$LOGS/$name.ready"
-    "$PYTHON" -m alignxplore.serving "$model" --port $((PORT + i)) --log "$LOGS/$name.log" --host "$HOST" --served-model-name "$name" \
+    "$PYTHON" -m alignxplore.serving "$model" --port $((PORT + i)) --log "$LOGS/$name.log" --host "$HOST" --limit "$LIMIT" --served-model-name "$name" \
         ${MAX_MODEL_LEN:+--max-model-len "$MAX_MODEL_LEN"} --tensor-parallel-size "$TP" --data-parallel-size "$REPLICAS" "$@" \
         >"$LOGS/$name.ready" 2>&1 &
     servers+=($!) names+=("$name")

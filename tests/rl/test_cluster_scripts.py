@@ -123,13 +123,14 @@ def submit(stage, nodes="n0 n1 n2 j0 j1", **variables):
 
 
 def test_a_job_starts_judges_ray_and_the_run_and_ends_them(stage):
-    process = submit(stage)
+    process = submit(stage, LIMIT="77")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     texts = [text for _, text in stage.seen()]
     placed = {found.group(1): text for text in texts if (found := re.match(r"node=(\w+) ", text))}
     assert set(placed) == {"n0", "n1", "n2", "j0", "j1"}
     assert "ray start --head" in placed["n0"] and "--address=127.0.0.1:6379" in placed["n1"] and "--num-gpus=4" in placed["n2"]
+    assert all("--limit 77" in text for text in texts if "alignxplore.serving" in text)
     assert "MODELS=a=org/A" in placed["j0"] and "MODELS=b=org/B" in placed["j1"]
     run = next(text for text in texts if "alignxplore.rl.train" in text)
     assert "ray=127.0.0.1:6379" in run and "streaming.judges='a=http://j0:8000/v1 b=http://j1:8000/v1'" in run
