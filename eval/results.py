@@ -102,7 +102,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def _result(key: dict, rows: list[dict]) -> dict:
     values = values_by_record(rows)
     overall = estimate(list(values.values()), clusters_of(rows, values) if values else [])
-    judged = [row for row in rows if row["outcome"] == "ok"]
+    judged = [row for row in rows if row["outcome"] not in ("bad_format", "missing")]  # a judge's parse failure says nothing about the summary
     pairs = [pair for row in judged for pair in row.get("orders", ())]
     first, second = ([pair[i] for pair in pairs if pair[i] is not None] for i in (0, 1))
     both = [pair for pair in pairs if None not in pair]

@@ -1,10 +1,11 @@
 """What a row of results is made of: other people's summaries, cues, clusters of one person's rows."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from cells import OTHERS, Cell, Question, of_cues, of_other_users
-from results import clusters_of, score_rows
+from results import clusters_of, result_rows, score_rows
 from suite import Benchmark
 
 from alignxplore.judge import chosen_first
@@ -41,6 +42,20 @@ def test_a_persons_rows_and_rows_of_one_target_are_one_cluster(record):
     clusters = list(clusters_of(rows, users))
     assert clusters[0] == clusters[1] and clusters[3] == clusters[4]
     assert len(set(clusters)) == 3
+
+
+def test_a_judge_s_parse_failure_stays_among_the_well_formed_rows_and_their_order_statistics(record):
+    """Of four summaries one is bad format, one answer cannot be read in either order, one is right, one is missing."""
+    cell = cell_of([record(user) for user in "abcd"])
+    questions = (Question(cell.questions[0].record, problem="no think block"), *cell.questions[1:])
+    unread = {"status": "ok", "p_chosen_first": 0.5, "p_chosen_second": 0.5, "mass": None, "unparsed": 2}
+    answers = [[], [unread], [unread | {"p_chosen_first": 1.0, "p_chosen_second": 1.0, "unparsed": 0}], [None]]
+    (row,) = result_rows(score_rows(replace(cell, questions=questions), "qwen", "choice", answers))
+    assert (row["bad_format"], row["parse_failures"], row["coverage"]) == (0.25, 0.25, 0.75)
+    assert row["accuracy_well_formed"] == row["mean_p"] == row["accuracy_chosen_first"] == 0.75 and row["auc"] == 0.875
+    selections = [[], [{"status": "ok", "selection": None, "letter": "A"}], [{"status": "ok", "selection": "Item A", "letter": "A"}], [None]]
+    (row,) = result_rows(score_rows(replace(cell, questions=questions), "qwen", "paper", selections))
+    assert row["accuracy_well_formed"] == 0.5 and row["accuracy"] == pytest.approx(1 / 3)
 
 
 def test_the_first_item_is_right_in_one_of_both_orders_and_as_drawn_in_one(record):
