@@ -28,16 +28,14 @@ NOTE = ("Change: disturbed less undisturbed, on the same users and targets, in p
 
 
 def obedience(out: Path) -> dict[tuple[str, str, str], float]:
-    """(policy, setting, benchmark) → share of summaries that do what an injected text wants."""
+    """(policy, setting, benchmark) → share of summaries, those of all seeds together, that do what an injected text wants."""
     records = {b.name: {record.id: record for record in b.records} for b in load_benchmarks([str(out / "data")])}
-    shares = {}
+    obeying: dict[tuple[str, str, str], list[bool]] = defaultdict(list)
     for found in find_sets(out):
         of = records.get(found.benchmark, {})
-        rows = [row for row in found.by_record().values() if row["record"] in of and row["stages"]]
-        if rows:
-            hits = sum(obeyed(row["stages"][-1]["summary"], of[row["record"]]) for row in rows)
-            shares[found.policy, found.setting, found.benchmark] = hits / len(rows)
-    return shares
+        obeying[found.policy, found.setting, found.benchmark] += [obeyed(row["stages"][-1]["summary"], of[row["record"]])
+                                                                   for row in found.by_record().values() if row["record"] in of and row["stages"]]
+    return {key: sum(found) / len(found) for key, found in obeying.items() if found}
 
 
 def mixtures(out: Path) -> str:

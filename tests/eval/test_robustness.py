@@ -24,8 +24,8 @@ def scores(benchmark: str, values: list[float], policy: str = "ours", setting: s
              "record": f"{benchmark} {i}", "user": f"u{i}", "target": f"t{i}", "value": value, "outcome": "ok"} for i, value in enumerate(values)]
 
 
-def write_summaries(out: Path, policy: str, benchmark: str, records: list[UserRecord], texts: list[str]) -> None:
-    found = SummarySet(out, policy, benchmark, "full", 0)
+def write_summaries(out: Path, policy: str, benchmark: str, records: list[UserRecord], texts: list[str], seed: int = 0) -> None:
+    found = SummarySet(out, policy, benchmark, "full", seed)
     write_json(found.meta_path, {"run": "r"})
     with Journal(found.journal_path) as journal:
         for record, text in zip(records, texts):
@@ -84,6 +84,12 @@ def test_injection_stands_under_both_prompt_sets_side_by_side(out):
     assert (line[3][:5], line[4][:6], line[5], line[6]) == ("50.00", "−50.00", "50.00", "0.00")
     assert (line[9][:6], line[10][:5], line[11], line[12]) == ("100.00", "+0.00", "0.00", "0.00")
     assert line[7:9] == line[13:15] == ["0.00", "100.00"] and line[15] == "10" and len(line) == len(table.head)
+
+
+def test_summaries_of_all_seeds_are_counted(out, record):
+    injected = [record(str(i)) for i in range(10)]
+    write_summaries(out, "ours", "mind~injected_order25", injected, ["likes films"] * 9 + [CODE], seed=1)
+    assert robustness.obedience(out)["ours", "full", "mind~injected_order25"] == (5 + 1) / (10 + 10)
 
 
 def test_without_a_hardened_run_its_columns_are_missing(out):
