@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from huggingface_hub import hf_hub_download
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from alignxplore.endpoint import Endpoint, is_url, parse_spec
@@ -64,8 +65,10 @@ class ModelSpec:
 
     @property
     def identity(self) -> str:
-        """Fingerprint of a folder, id@revision of a hub model, URL and model of an endpoint."""
-        return fingerprint(self.target) if Path(self.target).is_dir() else f"{self.target}@{self.served or self.revision or 'main'}"
+        """Fingerprint of a folder, id@commit of a hub model, URL@model of an endpoint (`Model.identity` knows more of one)."""
+        if is_url(self.target):
+            return f"{self.target}@{self.served or 'main'}"
+        return fingerprint(self.target) if Path(self.target).is_dir() else f"{self.target}@{commit(self.target, self.revision or 'main')}"
 
 
 def choose(option: str, values: Sequence[str], names: Sequence[str], default: str) -> dict[str, str]:
@@ -83,6 +86,14 @@ def choose(option: str, values: Sequence[str], names: Sequence[str], default: st
     return {name: for_one.get(name, *(for_all or [default])) for name in names}
 
 
+def commit(hub_id: str, revision: str) -> str:
+    """The commit that a revision of a hub model stands for today, offline as the cache has it; the revision where neither is to be had."""
+    try:
+        return Path(hf_hub_download(hub_id, "config.json", revision=revision)).parent.name
+    except OSError:  # also what the hub's own errors are
+        return revision
+
+
 def fingerprint(folder: str | Path) -> str:
     """Hash of a model folder: names, sizes and both ends of its weights, and its configuration and tokenizer files."""
     digest = hashlib.sha256()
@@ -98,6 +109,23 @@ def fingerprint(folder: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def _identity(endpoint: Endpoint) -> str:
+    """Address, model, and what the server says stands behind that name (vLLM: a folder or hub id)."""
+    return f"{endpoint.url}@{endpoint.model}" + (f"={endpoint.root}" if endpoint.root != endpoint.model else "")
+
+
+async def look_up(spec: ModelSpec, window: int, api_key_env: str | None = None) -> tuple[str, int]:
+    """(`Model.identity`, tokens of its window) without opening the model: an endpoint's server is asked what it serves.
+
+    Args:
+        window: of a model that is served here, or of an endpoint that does not say.
+    """
+    if not is_url(spec.target):
+        return spec.identity, window
+    async with Endpoint(spec.target, spec.served, api_key_env=api_key_env) as endpoint:
+        return _identity(endpoint), endpoint.max_model_len or window
+
+
 @contextlib.asynccontextmanager
 async def open_model(spec: ModelSpec, *, log_folder: str | Path, arguments: Sequence[str] = (), tokenizer: bool = True,
                      **options: object) -> AsyncIterator[Model]:
@@ -110,4 +138,4 @@ async def open_model(spec: ModelSpec, *, log_folder: str | Path, arguments: Sequ
         async with Endpoint(url, spec.served, name=spec.name, **options) as endpoint:
             source = spec.tokenizer or (spec.target if url != spec.target else endpoint.root)
             loaded = AutoTokenizer.from_pretrained(source, revision=spec.revision) if tokenizer else None
-            yield Model(spec.name, endpoint, loaded, spec.identity)
+            yield Model(spec.name, endpoint, loaded, _identity(endpoint) if url == spec.target else spec.identity)

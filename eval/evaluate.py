@@ -20,7 +20,7 @@ import samples
 from cells import Asked, questions
 from evaluation_arguments import PROTOCOLS, YES_NO, EvaluationArguments
 from results import result_rows, score_rows
-from suite import Benchmark, find_sets, judgement_id, load_benchmarks
+from suite import Benchmark, check_recipes, find_sets, judgement_id, load_benchmarks
 from trl import TrlParser
 
 from alignxplore.errors import one_sentence
@@ -43,18 +43,24 @@ def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArg
     """Id of a judgement; changes with the judge, its prompt, the protocol and the summary."""
     purpose = judge.direct_purpose if asked.question.history is not None else "judge"
     how = {"name": protocol, "seed": arguments.seed} | ({"orders": arguments.orders} if protocol == "choice" else {})
+    if asked.question.history is not None:
+        how |= {"budget": direct_budget(judge, arguments)}
     if protocol == "paper" or judge.form != "plain":
         how |= {"format": judge.form, "tokens": judge.answer_tokens}
     return judgement_id(identity, judge.prompts.hash(purpose), how | {"purpose": purpose}, asked.question.record, asked.summary)
+
+
+def direct_budget(judge: Judge, arguments: EvaluationArguments) -> int:
+    """Tokens that a prompt of the direct setting may take: the window less the answer."""
+    return (judge.endpoint.max_model_len or arguments.max_model_len) - max(32, judge.answer_tokens)
 
 
 async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked: Asked) -> dict:
     """One judgement as a journal row."""
     record, history, seen = asked.question.record, asked.question.history, {}
     if history is not None:
-        room = max(32, judge.answer_tokens)
         try:
-            fitted = fit(history, partial(_direct_tokens, judge, record), (judge.endpoint.max_model_len or arguments.max_model_len) - room)
+            fitted = fit(history, partial(_direct_tokens, judge, record), direct_budget(judge, arguments))
         except HistoryError as error:
             return Judgement(TOO_LONG, error=str(error)).row()
         history, seen = fitted.interactions, {"dropped": fitted.dropped}
@@ -133,12 +139,15 @@ async def rate_written(arguments: EvaluationArguments, written: dict[str, tuple[
 def build_cells(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> list[cells.Cell]:
     """Policies' summaries, the same given to other users, and no summary."""
     sets = [found for found in find_sets(Path(arguments.out), arguments.policies) if found.benchmark in benchmarks]
+    check_recipes(sets)
     if not sets:
         log.warning("no summaries under %s: only the direct setting and the baselines are scored", arguments.out)
     written = [cells.of_summaries(found, benchmarks[found.benchmark]) for found in sets]
     last = [sets[-1].policy] if sets else []
     others = arguments.other_user if arguments.other_user is not None else last
-    shuffled = [cells.of_other_users(cell) for cell in written if cell.policy in others and cell.seed == 0]
+    seeds = {(cell.policy, cell.setting, cell.benchmark.name): cell.seed for cell in sorted(written, key=lambda cell: -cell.seed)}
+    shuffled = [cells.of_other_users(cell) for cell in written
+                if cell.policy in others and cell.seed == seeds[cell.policy, cell.setting, cell.benchmark.name]]
     return written + shuffled + [cells.of_no_summary(benchmark) for benchmark in benchmarks.values()]
 
 
@@ -161,8 +170,12 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
     scores = [row for protocol in arguments.protocol for benchmark in benchmarks.values()
               if not is_written(benchmark, protocol) for cell in cells.of_cues(benchmark, arguments.cues, protocol, arguments.orders, arguments.seed)
               for row in score_rows(cell, "none", protocol, [])]
-    policies = {cell.policy: {"identity": cell.made_by["identity"], "format": cell.made_by["sampling"]["form"], "prompt": cell.made_by["prompt_hash"]}
-                for cell in cell_list if cell.made_by and cell.made_by["policy"] == cell.policy}
+    policies: dict[str, dict] = {}
+    for cell in cell_list:
+        if (made := cell.made_by) and made["policy"] == cell.policy:
+            known = policies.setdefault(cell.policy, {"identity": made["identity"], "format": made["sampling"]["form"],
+                                                      "prompt": made["prompt_hash"], "sets": {}})
+            known["sets"][f"{cell.benchmark.name}.{cell.setting}.s{cell.seed}"] = made
     judges, written, rates = {}, {}, arguments.evaluator and "paper" in arguments.protocol
     for record in (record for b in benchmarks.values() if rates and b.task == "generation" for record in b.records):
         hicupid.case_of(record)  # a file without the evaluator's facts is better known now

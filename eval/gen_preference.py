@@ -17,7 +17,7 @@ from trl import TrlParser
 
 from alignxplore.errors import one_sentence
 from alignxplore.journal import Journal, RunLock
-from alignxplore.models import Model, ModelSpec, choose, open_model
+from alignxplore.models import Model, ModelSpec, choose, look_up, open_model
 from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import UserRecord, content_hash, write_json
 from alignxplore.summarize import Sampling, summarize
@@ -57,22 +57,24 @@ class GenerationArguments:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one set of summaries is made; `run` is its hash and marks every row."""
+    """How one set of summaries is made; `run` is its hash and marks every row, `recipe` is the same without the seed."""
 
     sampling: Sampling
     stages: int
+    window: int
+    recipe: str
     run: str
 
     def unit(self, record: UserRecord) -> str:
         return content_hash([self.run, record.id])
 
 
-def recipe(arguments: GenerationArguments, spec: ModelSpec, prompts: PromptSet, form: str, target: SummarySet) -> Recipe:
+def recipe(arguments: GenerationArguments, identity: str, window: int, prompts: PromptSet, form: str, target: SummarySet) -> Recipe:
     """The recipe of one set: everything that, if it changed, would call for writing the summaries anew."""
     sampling = Sampling(arguments.temperature, arguments.top_p, arguments.top_k, arguments.max_tokens, target.seed, form)
     stages = 1 if target.setting == "full" else arguments.stages
-    run = run_id(model=spec.identity, prompt=prompts.hash("infer"), sampling=asdict(sampling), stages=stages)
-    return Recipe(sampling, stages, run)
+    shared = run_id(model=identity, prompt=prompts.hash("infer"), sampling=asdict(sampling) | {"seed": None}, stages=stages, window=window)
+    return Recipe(sampling, stages, window, shared, run_id(recipe=shared, seed=target.seed))
 
 
 def is_complete(made: Recipe, benchmark: Benchmark, target: SummarySet) -> bool:
@@ -91,7 +93,7 @@ async def write_set(made: Recipe, arguments: GenerationArguments, model: Model, 
 
     async def work(record: UserRecord) -> dict:
         slices = slices_of(benchmark, record, target.setting, made.stages)
-        written = await summarize(model.endpoint, model.tokenizer, prompts, slices, made.sampling, key=[record.id, target.setting])
+        written = await summarize(model.endpoint, model.tokenizer, prompts, slices, made.sampling, [record.id, target.setting], made.window)
         return {"run": made.run, "record": record.id, "user": record.user} | written.row()
 
     with Journal(target.journal_path) as journal:
@@ -112,9 +114,10 @@ async def generate(arguments: GenerationArguments) -> None:
     out = Path(arguments.out)
     for spec in specs:
         prompts, jobs = prompt_sets[spec.name], []
+        identity, window = await look_up(spec, arguments.max_model_len, arguments.api_key_env)
         for benchmark in benchmarks:
             for target in (SummarySet(out, spec.name, benchmark.name, x, seed) for x in arguments.settings for seed in arguments.seeds):
-                made = recipe(arguments, spec, prompts, forms[spec.name], target)
+                made = recipe(arguments, identity, window, prompts, forms[spec.name], target)
                 if not is_complete(made, benchmark, target):
                     jobs.append((made, benchmark, target))
         if not jobs:

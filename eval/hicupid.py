@@ -134,10 +134,9 @@ async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answe
 
 async def write_answers(arguments: EvaluationArguments, judge: Judge, identity: str, asked: Sequence[Asked]) -> dict[Asked, dict]:
     """Answers to everything asked, journalled in OUT/answers/JUDGE.jsonl."""
-    how = {"format": judge.form, "tokens": judge.answer_tokens}
-    ids = {one: judgement_id(identity, judge.prompts.hash("answer"), how | {"direct": one.question.history is not None},
+    how, budget = {"format": judge.form, "tokens": judge.answer_tokens}, judge.endpoint.max_model_len or arguments.max_model_len
+    ids = {one: judgement_id(identity, judge.prompts.hash("answer"), how | {"direct": one.question.history is not None and budget},
                              one.question.record, one.summary) for one in asked}
-    budget = judge.endpoint.max_model_len or arguments.max_model_len
     with Journal(Path(arguments.out) / "answers" / f"{judge.name}.jsonl") as journal:
         units = {unit: one for one, unit in ids.items()}
         await run_units(units.items(), partial(write_answer, judge, budget=budget), journal, label=f"{judge.name} answers",

@@ -112,10 +112,15 @@ def csv_text(rows: list[dict]) -> str:
     return out.getvalue()
 
 
+def _described(name: str, model: dict) -> str:
+    """A model's weights, and a policy's prompt; several where its sets of summaries were not made alike."""
+    made = [(one["identity"], one["prompt_hash"]) for one in model.get("sets", {}).values()] or [(model["identity"], model.get("prompt"))]
+    return f"{name} = " + " and ".join(identity + (f" (prompt {prompt})" if prompt else "") for identity, prompt in dict.fromkeys(made))
+
+
 def made_by(run: dict) -> str:
     """One line about what made the numbers."""
-    models = [f"{name} = {model['identity']}" + (f" (prompt {model['prompt']})" if "prompt" in model else "")
-              for name, model in [*run["policies"].items(), *run["judges"].items()]]
+    models = [_described(name, model) for name, model in [*run["policies"].items(), *run["judges"].items()]]
     hashes = [f"{purpose} {digest}" for purpose, digest in run["prompt_hashes"].items() if purpose in ("judge", "direct")]
     return "; ".join([f"Commit {run['commit'] or 'unknown'}", ", ".join(f"{k} {v}" for k, v in run["versions"].items()),
                       "models " + ", ".join(models), "downstream prompts " + ", ".join(hashes)]) + "."

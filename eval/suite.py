@@ -156,6 +156,20 @@ def find_sets(folder: Path, policies: Iterable[str] | None = None) -> list[Summa
     return sorted((s for s in sets if not wanted or s.policy in order), key=lambda s: order.get(s.policy, 0))
 
 
+def check_recipes(sets: Iterable[SummarySet]) -> None:
+    """One number is of one policy: what other weights, prompts, sampling or numbers of stages wrote under its name is not averaged with it.
+
+    Raises:
+        RecordError: two such files, named.
+    """
+    first: dict[tuple[str, str], SummarySet] = {}
+    for found in sets:
+        other = first.setdefault((found.policy, found.setting), found)
+        if (found.meta() or {}).get("recipe") != (other.meta() or {}).get("recipe"):
+            raise RecordError(f"these summaries were made in another way (weights, prompt, sampling, stages) than {other.journal_path}, under the "
+                              "same name; write both again with gen_preference.py, remove one, or give one model another name", found.journal_path)
+
+
 def judgement_id(judge: str, prompt_hash: str, protocol: dict, record: UserRecord, summary: str | None) -> str:
     """Id of one judgement: the same summary of the same record is judged once, whoever wrote it."""
     return content_hash([judge, prompt_hash, protocol, record.id, summary])

@@ -134,6 +134,7 @@ async def synthesise(args: SynthesisArguments) -> dict:
         judge = Judge(model.endpoint, model.tokenizer, prompts)
         samples = list(itertools.islice(read_users(args.data, allow_duplicates=True), 4))
         await judge.check([(None, record.target) for record in samples])
+        identity = content_hash([[teacher.identity, model.identity], templates])
         with Journal(folder / "calls.jsonl") as calls, Journal(folder / "users.jsonl") as users:
             window = teacher.endpoint.max_model_len or 16384
             if window <= args.max_tokens:

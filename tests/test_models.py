@@ -1,9 +1,10 @@
 """How models are named on the command line, and what identifies them."""
 
+import huggingface_hub.constants
 import pytest
 
 from alignxplore.endpoint import RequestError
-from alignxplore.models import ModelSpec, choose, open_model
+from alignxplore.models import ModelSpec, choose, look_up, open_model
 
 
 @pytest.mark.parametrize(("text", "spec"), [
@@ -20,12 +21,38 @@ def test_specs(text, spec):
     assert (found.name, found.target, found.revision, found.tokenizer, found.served) == spec
 
 
-def test_identities_tell_models_apart(tmp_path):
+def test_identities_tell_models_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert ModelSpec.parse("a/b").identity == "a/b@main" and ModelSpec.parse("a/b@c").identity == "a/b@c"
     one, two = (ModelSpec.parse(f"https://api.example.com/v1@{model}").identity for model in ("small", "large"))
     assert one != two and "small" in one
     with pytest.raises(FileNotFoundError, match="no such model folder"):
         ModelSpec.parse("./nothing")
+
+
+def test_a_hub_model_is_identified_by_its_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    cached = tmp_path / "models--a--b"
+    for commit in ("1" * 40, "2" * 40):
+        (cached / "snapshots" / commit).mkdir(parents=True)
+        (cached / "snapshots" / commit / "config.json").write_text("{}")
+    (cached / "refs").mkdir()
+    for commit in ("1" * 40, "2" * 40):  # the weights under the same name change
+        (cached / "refs" / "main").write_text(commit)
+        assert ModelSpec.parse("x=a/b").identity == f"a/b@{commit}"
+
+
+async def test_an_endpoint_is_identified_by_what_stands_behind_its_name(fake_server, say, tmp_path):
+    found = []
+    async with fake_server(lambda body: say("x"), model="ours") as server:
+        spec = ModelSpec.parse(f"me={server.url}")
+        for root, window in (("/checkpoints/30", 4096), ("/checkpoints/60", None), ("ours", None)):
+            server.models[0] |= {"root": root, "max_model_len": window}
+            found.append(await look_up(spec, 1024))
+            async with open_model(spec, log_folder=tmp_path, tokenizer=False) as model:
+                assert model.identity == found[-1][0]
+    assert found == [(f"{server.url}@ours=/checkpoints/30", 4096), (f"{server.url}@ours=/checkpoints/60", 1024), (f"{server.url}@ours", 1024)]
 
 
 async def test_one_of_several_served_models_is_asked_by_name(fake_server, say, tmp_path):
