@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -142,23 +143,52 @@ def score(data: str, model_name: str, output: Path, max_length: int, state: Part
         merge_parts(data, output)
 
 
+@dataclass
+class Foresight:
+    """How many choices a model foresaw, with a 95 % interval; a user's choices depend on each other, so users are what is drawn."""
+
+    users: int = 0
+    choices: int = 0
+    right: int = 0
+    sure: int = 0  # with p > 0.9
+    _squares: int = 0  # sums over users of right², choices², right·choices
+    _sizes: int = 0
+    _products: int = 0
+
+    def add(self, scores: list[dict]) -> None:
+        """One more user."""
+        size, right = len(scores), sum(entry["p"] > 0.5 for entry in scores)
+        self.users += 1
+        self.choices += size
+        self.right += right
+        self.sure += sum(entry["p"] > 0.9 for entry in scores)
+        self._squares, self._sizes, self._products = self._squares + right**2, self._sizes + size**2, self._products + right * size
+
+    def row(self) -> dict:
+        """Shares in [0, 1]; the interval is that of a ratio of sums over users."""
+        share = self.right / max(1, self.choices)
+        half = 1.96 * math.sqrt(max(0.0, self._squares - 2 * share * self._products + share**2 * self._sizes)) / max(1, self.choices)
+        return {"users": self.users, "choices": self.choices, "foreseen": share, "interval": [share - half, share + half],
+                "surely": self.sure / max(1, self.choices)}
+
+
 def merge_parts(data: str, output: Path) -> None:
-    """Put the parts together in the order of the data file and print how many choices could be foreseen."""
-    choices = right = sure = 0
+    """Put the parts together in the order of the data file; print how many choices were foreseen, and write it beside them."""
+    foresight = Foresight()
 
     def rows(parts: list[Journal]) -> Iterator[dict]:
-        nonlocal choices, right, sure
         for unit in dict.fromkeys(record.id for record in read_users(data, allow_duplicates=True)):
             row = next(part[unit] for part in parts if unit in part)
-            choices += len(row["scores"])
-            right += sum(entry["p"] > 0.5 for entry in row["scores"])
-            sure += sum(entry["p"] > 0.9 for entry in row["scores"])
+            foresight.add(row["scores"])
             yield row
 
     with ExitStack() as stack:
-        users = write_jsonl(output / "scores.jsonl", rows([stack.enter_context(Journal(part)) for part in sorted(output.glob("part-*.jsonl"))]))
-    right, sure = (100 * count / max(1, choices) for count in (right, sure))
-    print(f"{output}/scores.jsonl: {users} users, {choices} choices, {right:.1f} % foreseen, {sure:.1f} % surely (p > 0.9)")
+        write_jsonl(output / "scores.jsonl", rows([stack.enter_context(Journal(part)) for part in sorted(output.glob("part-*.jsonl"))]))
+    found = foresight.row()
+    write_json(output / "foresight.json", found)
+    low, high = (100 * bound for bound in found["interval"])
+    print(f"{output}/scores.jsonl: {found['users']} users, {found['choices']} choices, {100 * found['foreseen']:.1f} % foreseen "
+          f"[{low:.1f}, {high:.1f}], {100 * found['surely']:.1f} % surely (p > 0.9)")
 
 
 def main(argv: list[str] | None = None) -> None:

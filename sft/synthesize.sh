@@ -3,6 +3,7 @@
 set -euo pipefail
 
 DATA=${DATA:-train_users.jsonl}                       # users, one a line
+SIGNAL_DATA=${SIGNAL_DATA:-$DATA}                     # users whose choices the signal model learns from
 OUT=${OUT:-synthesis}                                 # output folder
 SIGNAL_MODEL=${SIGNAL_MODEL:-Qwen/Qwen3-1.7B}         # trained to foresee choices
 SIGNAL_CONFIG=${SIGNAL_CONFIG:-}                      # YAML for its training (default: configs/signal_qwen3_1p7b.yaml)
@@ -18,7 +19,7 @@ Usage: [VARIABLE=value ...] bash synthesize.sh [--option of synthesize.py ...]
   DATA=train_users.jsonl OUT=synthesis bash synthesize.sh
   TEACHER=teacher=http://host:8000/v1 bash synthesize.sh --max_tokens 2048
 
-Variables: DATA, OUT, SIGNAL_MODEL, SIGNAL_CONFIG, TEACHER, JUDGE, PYTHON, and those of sft.sh (NNODES, NPROC, ...).
+Variables: DATA, SIGNAL_DATA, OUT, SIGNAL_MODEL, SIGNAL_CONFIG, TEACHER, JUDGE, PYTHON, and those of sft.sh (NNODES, NPROC, ...).
 Writes OUT/sft.jsonl, the rows for prepare_dataset.py, and OUT/funnel.json. Options: python synthesize.py --help
 TEXT
     exit 0 ;;
@@ -26,7 +27,7 @@ esac
 
 export PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}"
 SIGNAL_CONFIG=${SIGNAL_CONFIG:-$HERE/configs/signal_qwen3_1p7b.yaml}
-"$PYTHON" "$HERE/signal_model.py" prepare --data "$DATA" --model "$SIGNAL_MODEL" --output "$OUT/signal_set"
+"$PYTHON" "$HERE/signal_model.py" prepare --data "$SIGNAL_DATA" --model "$SIGNAL_MODEL" --output "$OUT/signal_set"
 bash "$HERE/sft.sh" --config "$SIGNAL_CONFIG" --model_name_or_path "$SIGNAL_MODEL" --train_data "$OUT/signal_set" --output_dir "$OUT/signal_model"
 "$PYTHON" -m accelerate.commands.launch "$HERE/signal_model.py" score --data "$DATA" --model "$OUT/signal_model" --output "$OUT/signal_scores"
 "$PYTHON" "$HERE/synthesize.py" --data "$DATA" --scores "$OUT/signal_scores/scores.jsonl" --output "$OUT" --teacher "$TEACHER" \

@@ -15,10 +15,10 @@ from alignxplore.world_text import DOMAINS
 from alignxplore.world_users import draw_stream, draw_user
 
 
-def long_users(seed: int, users: int, choices: int) -> Iterator[dict]:
+def long_users(seed: int, users: int, choices: int, split: str = "long") -> Iterator[dict]:
     """Rows of the benchmark contract with `choices` choices, the last of them the target; tastes change half way or never."""
     for index in range(users):
-        user = draw_user(seed, "long", index)
+        user = draw_user(seed, split, index)
         domain = DOMAINS[hash_seed("domain", user.name) % len(DOMAINS)]
         items = [choice.interaction for choice in draw_stream(user, domain, choices, choices // 2, seed)]
         yield user_row(UserRecord(user.name, tuple(items[:-1]), items[-1]))
@@ -29,9 +29,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="file to write (JSONL, benchmark contract)")
     parser.add_argument("--users", type=int, default=600, help="number of users (default: %(default)s)")
     parser.add_argument("--choices", type=int, default=24, help="choices a user, the target included (default: %(default)s)")
+    parser.add_argument("--split", default="long", help="users of two splits are never the same (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the world (default: %(default)s)")
     arguments = parser.parse_args()
-    count = write_jsonl(arguments.out, long_users(arguments.seed, arguments.users, arguments.choices))
+    count = write_jsonl(arguments.out, long_users(arguments.seed, arguments.users, arguments.choices, arguments.split))
     print(f"{arguments.out}: {count} users with {arguments.choices} choices each")
 
 

@@ -14,7 +14,7 @@ import yaml
 from configuration import TrainArguments
 from prepare_dataset import load_prepared
 from run_folder import RunFolder
-from signal_model import main, prepare, score_stream
+from signal_model import Foresight, main, prepare, score_stream
 from streams import Stream, behaviour_text, letter_ids, tokenise_stream
 from trainer import LabelError, Trainer, check_letters
 from transformers import AutoModelForCausalLM
@@ -143,7 +143,23 @@ def test_scoring_goes_on_where_it_was_stopped(users_file, model_folder, tmp_path
     assert len(part.read_text().splitlines()) == 8, "three kept, five made again"
     rows = [json.loads(line) for line in whole.splitlines()]
     assert [row["uid"] for row in rows] == [f"u{n}" for n in range(12)]
-    assert "12 users" in capsys.readouterr().out
+    assert "12 users" in capsys.readouterr().out and json.loads((tmp_path / "scores" / "foresight.json").read_text())["users"] == 12
+
+
+def test_the_interval_of_what_was_foreseen_is_that_of_drawing_users():
+    rng, foresight = random.Random(0), Foresight()
+    users = []
+    for _ in range(400):
+        skill, size = rng.choice([0.4, 0.9]), rng.randint(5, 30)
+        users.append([{"p": 0.95 if rng.random() < skill else 0.2} for _ in range(size)])
+        foresight.add(users[-1])
+    found = foresight.row()
+    right = [sum(entry["p"] > 0.5 for entry in scores) for scores in users]
+    drawn = sorted(sum(right[i] for i in pick) / sum(len(users[i]) for i in pick)
+                   for pick in (rng.choices(range(400), k=400) for _ in range(2000)))
+    assert found["foreseen"] == found["surely"] == sum(right) / sum(map(len, users)) and found["users"] == 400
+    assert found["interval"] == pytest.approx([drawn[50], drawn[1949]], abs=0.004)
+    assert Foresight().row()["interval"] == [0, 0]
 
 
 @pytest.mark.slow
