@@ -225,7 +225,7 @@ def test_by_hand_address_and_limit_are_passed_on_and_the_rest_is_for_vllm(monkey
 
     def started(model, **options):
         seen.update(options)
-        return None, "http://10.0.0.1:8000/v1"
+        return None, "http://127.0.0.3:8000/v1"
 
     def waited(process, url, *, log_path, limit):
         seen["limit"] = limit
@@ -234,10 +234,10 @@ def test_by_hand_address_and_limit_are_passed_on_and_the_rest_is_for_vllm(monkey
     for name, stand in (("start", started), ("wait_ready", waited), ("stop", lambda process: None)):
         monkeypatch.setattr(serving, name, stand)
     monkeypatch.setattr(serving.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(sys, "argv", ["serving", "m", "--host", "10.0.0.1", "--limit", "7", "--max-model-len", "9"])
+    monkeypatch.setattr(sys, "argv", ["serving", "m", "--host", "127.0.0.3", "--limit", "7", "--max-model-len", "9"])
     with pytest.raises(SystemExit, match="130"):
         serving.main()
-    assert (seen["host"], seen["limit"], seen["arguments"]) == ("10.0.0.1", 7, ["--max-model-len", "9"])
+    assert (seen["host"], seen["limit"], seen["arguments"]) == ("127.0.0.3", 7, ["--max-model-len", "9"])
 
 
 @pytest.mark.parametrize("mode", ["", "stubborn"])

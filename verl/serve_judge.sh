@@ -102,6 +102,7 @@ if [[ -n $JUDGES_FILE ]]; then
     mv "$JUDGES_FILE.partial" "$JUDGES_FILE"
 fi
 
-wait -n "${servers[@]}" || true
+all_run() { local pid; for pid in "${servers[@]}"; do kill -0 "$pid" 2>/dev/null || return 1; done; }
+while all_run; do sleep 0.5; done  # `wait -n` would not see one that ended before it
 echo "serve_judge.sh: a server ended by itself; see $LOGS/" >&2
 exit 1

@@ -19,6 +19,7 @@ PYTHON = """#!/bin/bash
 echo "$$ gpus=${CUDA_VISIBLE_DEVICES-} ray=${RAY_ADDRESS-} $*" >>"$SEEN"
 case "$*" in
     *"alignxplore.serving bad"*) echo "no such model"; exit 1 ;;
+    *"alignxplore.serving brief"*) echo "ready: brief at http://127.0.0.1/v1" ;;
     *alignxplore.serving*) trap 'exit 0' TERM; echo "ready: $3 at http://127.0.0.1/v1"; while :; do sleep 0.1; done ;;
     *alignxplore.rl.train*) trap 'exit 143' TERM; for ((i = 0; i < ${RUN_TICKS:-1}; i++)); do sleep 0.1; done; exit "${RUN_CODE:-0}" ;;
 esac
@@ -107,6 +108,12 @@ def test_a_judge_that_ends_later_ends_the_script(stage):
     first_line(process, "^JUDGES=")
     os.kill(int(alive(stage, "org/A")[0]), signal.SIGKILL)
     assert process.wait(20) == 1 and gone(stage, "serving")
+
+
+def test_a_judge_that_ends_as_soon_as_it_is_ready_ends_the_script(stage):
+    process = stage(SERVE, DEVICE="cpu", MODELS="brief good=org/A")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "a server ended by itself" in output and gone(stage, "serving")
 
 
 def test_copies_that_do_not_fit_are_refused(stage):
