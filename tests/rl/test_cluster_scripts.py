@@ -19,7 +19,7 @@ PYTHON = """#!/bin/bash
 echo "$$ gpus=${CUDA_VISIBLE_DEVICES-} ray=${RAY_ADDRESS-} $*" >>"$SEEN"
 case "$*" in
     *"alignxplore.serving bad"*) echo "no such model"; exit 1 ;;
-    *"alignxplore.serving brief"*) echo "ready: brief at http://127.0.0.1/v1" ;;
+    *"alignxplore.serving brief"*) echo "ready: brief at http://127.0.0.1/v1"; kill -KILL $$ ;;
     *alignxplore.serving*) trap 'exit 0' TERM; echo "ready: $3 at http://127.0.0.1/v1"; while :; do sleep 0.1; done ;;
     *alignxplore.rl.train*) trap 'exit 143' TERM; for ((i = 0; i < ${RUN_TICKS:-1}; i++)); do sleep 0.1; done; exit "${RUN_CODE:-0}" ;;
 esac
