@@ -31,18 +31,12 @@ from transformers import AutoConfig, AutoTokenizer
 
 from alignxplore.errors import SAID
 from alignxplore.journal import RunLock
-from alignxplore.records import write_json
+from alignxplore.records import person_of, write_json
 from alignxplore.rl.dataset import StreamingDataset, parse_row
 from alignxplore.rl.metrics import duration
 from alignxplore.rl.reward import Judges
+from alignxplore.rl.same_run import same_run
 from alignxplore.rl.settings import SettingsError, Streaming
-
-# What may not change between the parts of one run; everything else (steps, judges' addresses, checkpoint frequency) may.
-FIXED = (
-    "actor_rollout_ref.model.path", "data.train_files", "data.train_batch_size", "data.max_prompt_length", "data.max_response_length",
-    "data.seed", "actor_rollout_ref.actor.optim.lr", "actor_rollout_ref.actor.ppo_mini_batch_size",
-    *(f"streaming.{name}" for name in ("stages", "rollouts", "branches", "credit", "discount", "seed", "prompts", "judge_orders")),
-)
 
 
 class TrainingEnded(Exception):
@@ -101,7 +95,7 @@ def check_data(config: DictConfig, stages: int) -> tuple[StreamingDataset, Strea
         lengths = pyarrow.compute.unique(pyarrow.compute.list_value_length(data.table["positions"])).to_pylist()
         if lengths and lengths != [stages]:
             raise SettingsError(f"{files} has rows with {lengths} stages, streaming.stages is {stages}; make it with --stages {stages}")
-    both = set(train.table["user"].to_pylist()) & set(held_out.table["user"].to_pylist())
+    both = set.intersection(*({person_of(user) for user in data.table["user"].to_pylist()} for data in (train, held_out)))
     if both:
         raise SettingsError(f"{len(both)} users are in training and validation data alike, e.g. '{min(both)}'; hold out others")
     return train, held_out
@@ -125,19 +119,6 @@ async def check_judges(settings: Streaming, data: StreamingDataset) -> dict[str,
         return await judges.check([(f"The user likes: {target.chosen[:500]}", target) for target in targets])
     finally:
         await judges.close()
-
-
-def same_run(config: DictConfig, out: Path) -> None:
-    """Refuse to continue a folder whose run had other settings."""
-    now = {name: OmegaConf.to_container(OmegaConf.create({"v": OmegaConf.select(config, name)}))["v"] for name in FIXED}
-    path = out / "run.json"
-    if path.exists():
-        before = json.loads(path.read_text())
-        changed = [name for name in FIXED if before.get(name) != now[name]]
-        if changed:
-            raise SettingsError(f"{out} holds a run with {changed[0]}={before.get(changed[0])}, this one has {now[changed[0]]}; "
-                                "choose another OUT, or delete the folder to start again")
-    write_json(path, now)
 
 
 @contextlib.contextmanager
@@ -238,7 +219,7 @@ def run(config: DictConfig) -> int:
     with RunLock(out):
         train_data, held_out = check_data(config, settings.stages)
         steps = planned_steps(config, len(train_data))
-        same_run(config, out)
+        fixed = same_run(config, out)
         if finished(out, steps):
             print(f"already finished: {out / 'model'} ({steps} steps)")
             return 0
@@ -249,6 +230,7 @@ def run(config: DictConfig) -> int:
         print(f"{steps} steps of {sizes['users_per_step']} users x {sizes['rows_per_user']} summaries, {sizes['updates_per_step']} updates each; "
               f"{len(train_data)} training and {len(held_out)} validation users; log: {out / 'log' / 'train.log'}")
         print("starting Ray, the trainer and the rollout engine ...", flush=True)
+        write_json(out / "run.json", fixed)
         (out / "log").mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         config.streaming.out = str(out)

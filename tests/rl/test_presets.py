@@ -64,6 +64,15 @@ def test_paper_settings_as_composed(compose):
     assert actor.strategy == "fsdp2" and config.data.truncation == "error" and config.actor_rollout_ref.model.use_remove_padding
 
 
+def test_what_may_not_change_is_found_in_the_composed_settings(compose):
+    from alignxplore.rl.same_run import fixed_settings
+
+    found, other = fixed_settings(compose(JUDGES="a=http://x/v1")), fixed_settings(compose(JUDGES="a=http://y/v1", STEPS="9", SAVE_EVERY="7"))
+    assert found == other and found["streaming.judges"] == ["a"] and found["algorithm.adv_estimator"] == "grpo"
+    assert found["actor_rollout_ref.actor.optim.lr"] == 1e-6 and found["actor_rollout_ref.actor.policy_loss.loss_mode"] == "vanilla"
+    assert all(value is not None for name, value in found.items() if name.startswith(("data.", "actor_rollout_ref.rollout.val_kwargs.")))
+
+
 @pytest.mark.parametrize(("preset", "gpus"), [("node", 8), ("gpu", 1), ("tiny", 1)])
 def test_smaller_presets(compose, preset, gpus):
     found = sizes(compose(PRESET=preset))

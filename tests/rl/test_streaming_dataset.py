@@ -64,6 +64,13 @@ def test_users_are_held_out_by_hash_whatever_the_order(tmp_path):
     assert out[0] == out[1]
 
 
+def test_all_rows_of_a_person_are_held_out_together(tmp_path):
+    rows = [rl_row(f"u{i}#{row}") for i in range(8) for row in range(3)]
+    assert convert(tmp_path, rows, "--val-out", str(tmp_path / "val.parquet"), "--val-users", "3").returncode == 0
+    train, val = (pq.read_table(tmp_path / f"{name}.parquet")["user"].to_pylist() for name in ("rl", "val"))
+    assert (len(train), len(val)) == (15, 9) and not {user.partition("#")[0] for user in train} & {user.partition("#")[0] for user in val}
+
+
 @pytest.mark.parametrize(("rows", "expected"), [
     ([rl_row("a"), rl_row("a")], ["rl.jsonl:2", "uid", "'a' already stands at line 1", "--allow-duplicates"]),
     ([rl_row(length=2)], ["rl.jsonl:1", "history", "too few"]),
@@ -107,7 +114,7 @@ def test_a_torn_last_line_is_dropped(tmp_path):
     data.write_text(json.dumps(rl_row("a")) + "\n" + '{"uid": "b", "hist', encoding="utf-8")
     done = subprocess.run([sys.executable, str(SCRIPT), "--data", str(data), "--out", str(tmp_path / "rl.parquet")], capture_output=True,
                           text=True, timeout=120)
-    assert done.returncode == 0 and "1 users" in done.stdout
+    assert done.returncode == 0 and "1 rows" in done.stdout
 
 
 def test_a_parquet_file_of_something_else_is_named(tmp_path):

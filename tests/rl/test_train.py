@@ -1,6 +1,7 @@
 """What the launcher decides before and after Ray: finished runs, other runs in the same folder, exit codes and their sentences."""
 
 import json
+import shutil
 from dataclasses import asdict
 
 import pyarrow
@@ -8,6 +9,8 @@ import pyarrow.parquet
 import pytest
 from omegaconf import OmegaConf
 
+from alignxplore.prompts import SETS
+from alignxplore.records import write_json
 from alignxplore.rl import train as module
 from alignxplore.rl.settings import SettingsError, Streaming
 
@@ -37,7 +40,7 @@ def finished(config, tmp_path):
     (out / "model").mkdir(parents=True)
     (out / "model" / "config.json").write_text("{}")
     (out / "finished.json").write_text(json.dumps({"steps": 3}))
-    module.same_run(config, out)
+    write_json(out / "run.json", module.same_run(config, out))
     return out
 
 
@@ -52,12 +55,26 @@ def test_more_steps_or_a_missing_model_are_work_to_do(config, finished):
     assert not module.finished(finished, 3)
 
 
-@pytest.mark.parametrize(("key", "value"), [("actor_rollout_ref.actor.optim.lr", 5e-7), ("streaming.credit", "centered"),
-                                            ("data.train_batch_size", 4), ("streaming.judge_orders", "one")])
+@pytest.mark.parametrize(("key", "value"), [
+    ("actor_rollout_ref.actor.optim.lr", 5e-7), ("actor_rollout_ref.actor.optim.weight_decay", 0.1), ("actor_rollout_ref.actor.entropy_coeff", 0.01),
+    ("actor_rollout_ref.actor.use_kl_loss", True), ("actor_rollout_ref.actor.clip_ratio_high", 0.3), ("algorithm.kl_ctrl.kl_coef", 0.1),
+    ("data.train_batch_size", 4), ("data.val_files", "other.parquet"), ("data.train_max_samples", 4), ("streaming.credit", "centered"),
+    ("streaming.judge_orders", "one"), ("streaming.thinking", False), ("streaming.judges", "j=http://a/v1 k=http://b/v1"),
+])
 def test_another_run_in_the_same_folder_is_refused(config, finished, key, value):
     OmegaConf.update(config, key, value)
     with pytest.raises(SettingsError, match=f"holds a run with {key}=.*choose another OUT"):
-        module.run(config)
+        module.same_run(config, finished)
+
+
+def test_prompts_count_by_their_templates_and_not_by_their_folder(config, finished, tmp_path):
+    shutil.copytree(SETS / "default", tmp_path / "mine")
+    config.streaming.prompts = str(tmp_path / "mine")
+    module.same_run(config, finished)
+    with (tmp_path / "mine" / "judge.jinja").open("a") as template:
+        template.write("Be quick.")
+    with pytest.raises(SettingsError, match=r"streaming.prompts \(judge.jinja\)="):
+        module.same_run(config, finished)
 
 
 def test_steps_addresses_and_frequencies_may_change(config, finished):
@@ -122,6 +139,14 @@ def test_what_goes_wrong_in_training_says_how_to_go_on(config, monkeypatch, caps
     with pytest.raises(SystemExit, match="1"):
         module.main.__wrapped__(config)
     assert "stopped: ValueError: no such tensor" in (said := capsys.readouterr().err) and "continues after the last checkpoint" in said
+
+
+def test_rows_of_one_person_are_never_on_both_sides(config, tmp_path):
+    for name, users in (("train", ["ann#1", "bob"]), ("val", ["ann#2"])):
+        rows = [{"user": user, "history": [ITEM] * 3, "positions": [1, 2]} for user in users]
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+    with pytest.raises(SettingsError, match="1 users are in training and validation data alike, e.g. 'ann'"):
+        module.check_data(config, 2)
 
 
 def test_a_reason_to_stop_is_found_under_what_ray_wraps_it_in():

@@ -19,7 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignxplore.records import RecordError, hash_seed, parse_history, parse_user_id, read_source
+from alignxplore.records import RecordError, hash_seed, parse_history, parse_user_id, person_of, read_source
 
 PUBLISHED = "VanillaH1/AlignXplorePlus-RL"  # the authors' rows on the hub
 OUTPUTS = Path(__file__).resolve().parents[3] / "outputs"  # TRAIN and VAL of run_streaming_8p.sh are there unless told otherwise
@@ -104,8 +104,8 @@ class ParquetFile:
 
 
 def held_out_users(path: str | Path, count: int, revision: str | None = None) -> set[str]:
-    """`count` users drawn by a hash of their ids: the same ones whatever the order of the file."""
-    users = {parse_user_id(row, path, line) for line, row in read_source(path, revision)}
+    """`count` users drawn by a hash of their ids: the same ones whatever the order of the file, each with all rows of that person."""
+    users = {person_of(parse_user_id(row, path, line)) for line, row in read_source(path, revision)}
     if count >= len(users):
         raise RecordError(f"{count} validation users of {len(users)} leave nobody to train on; lower --val-users", path)
     return set(sorted(users, key=lambda user: (hash_seed("held out", user), user))[:count])
@@ -120,7 +120,7 @@ def convert(args: argparse.Namespace) -> None:
     try:
         for row in read_rows(args.data, args.stages, args.default_query, args.allow_duplicates, args.data_revision):
             leaks += leaked(row)
-            files[row["user"] in held_out].write(row)
+            files[person_of(row["user"]) in held_out].write(row)
         if not files[0].rows:
             raise RecordError("no rows; nothing to train on", args.data)
         for file in files:
@@ -130,7 +130,7 @@ def convert(args: argparse.Namespace) -> None:
             file.abandon()
         raise
     for file in files:
-        print(f"{file.path}: {file.rows} users, {args.stages} stages each")
+        print(f"{file.path}: {file.rows} rows, {args.stages} stages each")
     if leaks:
         print(f"warning: in {leaks} rows a target also stands in the history before it (leakage)", file=sys.stderr)
 

@@ -1,0 +1,56 @@
+"""What makes a run the same run: the settings that may not change when the same command continues it (OUT/run.json).
+
+Whatever decides what a step learns, or how models are compared, is compared here before Ray starts; steps, addresses of judges,
+checkpoint and test frequency, and the machine may change. A prompt set counts by its templates, wherever its folder is.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from alignxplore.models import ModelSpec
+from alignxplore.prompts import PromptSet
+from alignxplore.rl.settings import SettingsError
+
+# A block counts with all that stands in it.
+FIXED = (
+    "actor_rollout_ref.model.path", "algorithm", "actor_rollout_ref.rollout.val_kwargs",
+    *(f"data.{name}" for name in ("train_files", "val_files", "train_max_samples", "val_max_samples", "train_batch_size", "max_prompt_length",
+                                  "max_response_length", "seed", "shuffle")),
+    *(f"actor_rollout_ref.actor.{name}" for name in ("optim", "ppo_mini_batch_size", "ppo_epochs", "shuffle", "policy_loss", "clip_ratio",
+                                                     "clip_ratio_low", "clip_ratio_high", "clip_ratio_c", "loss_agg_mode", "loss_scale_factor",
+                                                     "entropy_coeff", "use_kl_loss", "kl_loss_coef", "kl_loss_type")),
+    *(f"streaming.{name}" for name in ("stages", "rollouts", "branches", "credit", "discount", "seed", "thinking", "judge_orders")),
+)
+TEMPLATES = ("infer", "judge")  # of the prompt set, those that a run renders
+
+
+def fixed_settings(config: DictConfig) -> dict[str, Any]:
+    """The settings that may not change, by name."""
+    prompts = PromptSet(config.streaming.prompts)
+    found: dict[str, Any] = {f"streaming.prompts ({template}.jinja)": prompts.hash(template) for template in TEMPLATES}
+    found["streaming.judges"] = sorted(ModelSpec.parse(spec).name for spec in config.streaming.judges.split())
+    for name in FIXED:
+        value = OmegaConf.select(config, name)
+        found |= _leaves(name, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
+    return found
+
+
+def _leaves(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: value}
+    return {leaf: v for key, inner in value.items() for leaf, v in _leaves(f"{name}.{key}", inner).items()}
+
+
+def same_run(config: DictConfig, out: Path) -> dict[str, Any]:
+    """Refuse to continue a folder whose run had other settings; returns what OUT/run.json must hold once training begins."""
+    now, path = fixed_settings(config), out / "run.json"
+    if path.exists():
+        before = json.loads(path.read_text())
+        changed = sorted(name for name in before | now if before.get(name) != now.get(name))
+        if changed:
+            raise SettingsError(f"{out} holds a run with {changed[0]}={before.get(changed[0])}, this one has {now.get(changed[0])}; "
+                                "choose another OUT, or delete the folder to start again")
+    return now
