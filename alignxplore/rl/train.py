@@ -172,7 +172,8 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
     import ray
     from verl.trainer.main_ppo import run_ppo
 
-    from alignxplore.rl.trainer import RunStopped, StreamingRunner, publish_model
+    from alignxplore.rl.checkpoints import publish_model
+    from alignxplore.rl.trainer import RunStopped, StreamingRunner
 
     class Starter:  # see main_ppo.run_ppo: it calls task_runner_class.remote() in this thread
         """What run_ppo starts, once Ray is up."""

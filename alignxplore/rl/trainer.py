@@ -7,8 +7,6 @@ is made, failures above a share stop the run with a checkpoint, and a run that d
 import json
 import logging
 import math
-import os
-import shutil
 import time
 from pathlib import Path
 from pprint import pprint
@@ -16,13 +14,12 @@ from pprint import pprint
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import load_file, save_file
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.logging_utils import configure_verl_logging
 
-from alignxplore.records import write_json
 from alignxplore.rl import metrics as report
+from alignxplore.rl.checkpoints import VALIDATION, make_room, publish_model
 from alignxplore.rl.credit import stage_weights
 from alignxplore.rl.settings import Streaming, Tolerance
 from alignxplore.rl.streaming import StreamingManager, start_actors
@@ -30,7 +27,6 @@ from alignxplore.rl.streaming import StreamingManager, start_actors
 log = logging.getLogger(__name__)
 
 PROBABILITIES = "training/rollout_probs_diff_"
-VALIDATION = "validation.json"  # in the folder of the best model: its step and reward
 
 
 class RunStopped(RuntimeError):
@@ -224,6 +220,7 @@ class StreamingTrainer(PPOTrainerSync):
 
     def _save_now(self) -> None:
         began = time.monotonic()
+        make_room(self.checkpoint_folder().parent, self.saved_step, self.config.trainer.max_actor_ckpt_to_keep)
         super()._save_checkpoint()
         self._save_due, self.saved_step = False, self.global_steps
         self._save_seconds += time.monotonic() - began
@@ -233,39 +230,6 @@ class StreamingTrainer(PPOTrainerSync):
         done = self.global_steps - 1
         if done < self.total_training_steps:
             raise RunStopped(f"verl stopped after step {done} of {self.total_training_steps}; give trainer.total_epochs room for all steps")
-
-
-def publish_model(checkpoint: Path, target: Path, dtype: str, validation: dict | None = None) -> None:
-    """Put the Hugging Face folder of a checkpoint at `target`, complete or not at all, and in it how it was validated.
-
-    verl writes its float32 master weights and calls them bfloat16; here the weights have the dtype that the rollouts ran in
-    and config.json says so. Float32 folders share the checkpoint's disk blocks.
-    """
-    aside = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for source in (checkpoint / "actor" / "huggingface").iterdir():
-        if source.suffix == ".safetensors" and dtype != "float32":
-            tensors = {name: tensor.to(getattr(torch, dtype)) for name, tensor in load_file(source).items()}
-            save_file(tensors, aside / source.name, metadata={"format": "pt"})
-        elif source.name == "config.json":
-            config = json.loads(source.read_text())
-            config.pop("attn_implementation", None)  # how it was trained, not how it must be run
-            write_json(aside / source.name, config | {"dtype": dtype})
-        else:
-            _link_or_copy(source, aside / source.name)
-    if validation:
-        write_json(aside / VALIDATION, validation)
-    if target.exists():
-        shutil.rmtree(target)
-    os.replace(aside, target)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 class StreamingRunner:

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 pytest.importorskip("verl")
 
 from alignxplore.rl import trainer as module  # noqa: E402
+from alignxplore.rl.checkpoints import make_room  # noqa: E402
 from alignxplore.rl.metrics import StepLog  # noqa: E402
 from alignxplore.rl.settings import Streaming, Tolerance  # noqa: E402
 from alignxplore.rl.trainer import PROBABILITIES, RunStopped, StreamingTrainer, check_probabilities  # noqa: E402
@@ -28,7 +29,7 @@ def record(status="ok", letter_a=0.9, error=None, rollouts=4, other_order=None):
 def trainer(tmp_path, monkeypatch):
     """At step 5 of 9, resumed at 3; `events` lists what is saved, in order. verl's own parts of the hooks do nothing."""
     made = StreamingTrainer.__new__(StreamingTrainer)
-    made.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path / "checkpoints")},
+    made.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path / "checkpoints"), "max_actor_ckpt_to_keep": 2},
                                     "actor_rollout_ref": {"rollout": {"dtype": "float32"}}})
     made.settings, made.out = Streaming(judges="j=http://x/v1", out=str(tmp_path)), tmp_path
     made.global_steps, made.total_training_steps, made.resumed, made.saved_step = 5, 9, 3, 3
@@ -128,6 +129,28 @@ def test_a_step_that_teaches_nothing_stops_the_run_before_it_trains(trainer, rec
         trainer._collect()
     assert trainer.events == ["saved 4 after rows []"] and trainer.global_steps == 5
     assert torch.load(trainer.out / "checkpoints" / "global_step_4" / "data.pt") == {"at": "the beginning of step 5"}
+
+
+def checkpoints(trainer):
+    return sorted(path.name for path in (trainer.out / "checkpoints").iterdir())
+
+
+def test_two_checkpoints_are_kept_however_often_a_run_was_restarted(trainer):
+    for step in (1, 2, 3, 7):  # two and the last of earlier starts, and one that was killed while it was written
+        (trainer.out / "checkpoints" / f"global_step_{step}" / "actor").mkdir(parents=True)
+    trainer._save_now()
+    assert checkpoints(trainer) == ["global_step_3", "global_step_5"]
+    trainer.global_steps = 6
+    trainer._save_now()
+    assert checkpoints(trainer) == ["global_step_5", "global_step_6"]
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, [3]), (2, [3]), (3, [2, 3]), (None, [1, 2, 3, 7])])
+def test_the_newest_complete_checkpoint_stays_until_the_next_is_there(tmp_path, keep, left):
+    for step in (1, 2, 3, 7):
+        (tmp_path / f"global_step_{step}").mkdir()
+    make_room(tmp_path, 3, keep)
+    assert sorted(int(path.name[12:]) for path in tmp_path.iterdir()) == left
 
 
 def test_a_few_lost_rollouts_stop_nothing(trainer):

@@ -1,0 +1,63 @@
+"""Folders that a run leaves: plain models made from verl's checkpoints, and how many checkpoints stay (alignxplore/rl/trainer.py)."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from alignxplore.records import write_json
+
+VALIDATION = "validation.json"  # in the folder of the best model: its step and reward
+
+
+def make_room(folder: Path, latest: int, keep: int | None) -> None:
+    """Leave the newest `keep` - 1 checkpoints, at least one, before another is saved; None leaves all.
+
+    verl counts only what its own process saved: every restart would leave its predecessor's checkpoints for good.
+
+    Args:
+        latest: step of the newest complete checkpoint. Folders of later steps were not finished, or belong to steps that are
+            done again.
+    """
+    if keep is None:
+        return
+    steps = {int(path.name.rpartition("_")[2]): path for path in folder.glob("global_step_*")}
+    complete = sorted(step for step in steps if step <= latest)
+    for step in set(steps) - set(complete[-max(1, keep - 1) :]):
+        shutil.rmtree(steps[step])
+
+
+def publish_model(checkpoint: Path, target: Path, dtype: str, validation: dict | None = None) -> None:
+    """Put the Hugging Face folder of a checkpoint at `target`, complete or not at all, and in it how it was validated.
+
+    verl writes its float32 master weights and calls them bfloat16; here the weights have the dtype that the rollouts ran in
+    and config.json says so. Float32 folders share the checkpoint's disk blocks.
+    """
+    aside = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for source in (checkpoint / "actor" / "huggingface").iterdir():
+        if source.suffix == ".safetensors" and dtype != "float32":
+            tensors = {name: tensor.to(getattr(torch, dtype)) for name, tensor in load_file(source).items()}
+            save_file(tensors, aside / source.name, metadata={"format": "pt"})
+        elif source.name == "config.json":
+            config = json.loads(source.read_text())
+            config.pop("attn_implementation", None)  # how it was trained, not how it must be run
+            write_json(aside / source.name, config | {"dtype": dtype})
+        else:
+            _link_or_copy(source, aside / source.name)
+    if validation:
+        write_json(aside / VALIDATION, validation)
+    if target.exists():
+        shutil.rmtree(target)
+    os.replace(aside, target)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
