@@ -62,7 +62,7 @@ def lost_share(records: Iterable[dict]) -> tuple[float, Counter]:
 
 def stage_metrics(records: Sequence[dict], prefix: str = "") -> Numbers:
     """Means over the users of one step, by stage: reward (bad format counts 0), confidence by judge, bad format, failures,
-    tokens, interactions dropped, groups without signal, the bonus for being drawn, and seconds spent writing and judging;
+    tokens, interactions dropped, groups without signal, the bonus for being drawn, baselines, and seconds spent writing and judging;
     over all stages the tokens written and the lost rollouts, by what became of them."""
     groups: dict[int, list[dict]] = defaultdict(list)
     for record in records:
@@ -91,6 +91,9 @@ def stage_metrics(records: Sequence[dict], prefix: str = "") -> Numbers:
             "judge_wait_seconds": _mean(max(0.0, max(r["judged"] or 0 for r in g["rollouts"]) - max(r["written"] for r in g["rollouts"]))
                                         for g in members),
         }
+        if baselines := [record["baselines"][stage] for record in records if record.get("baselines")]:  # with credit "centered"
+            values["baseline"] = _mean(b for b in baselines if b is not None)
+            values["baselines_failed"] = sum(b is None for b in baselines)
         for judge in sorted({name for r in rollouts for name in r.get("by_judge", {})}):
             values[f"confidence/{judge}"] = _mean(r["by_judge"][judge] for r in rollouts if judge in r.get("by_judge", {}))
             values[f"position_bias/{judge}"] = _mean(p - 0.5 for r in rollouts for p in r.get("letter_a", {}).get(judge, ()))

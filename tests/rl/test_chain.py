@@ -133,6 +133,17 @@ def test_centered_asks_for_a_baseline_that_does_not_hold_up_the_stream():
     assert [reward.value for reward in chain.baseline_rewards] == [0.7, 0.7]
     others = [r.total for i, r in enumerate(chain.groups[0].rollouts) if i != chain.groups[0].drawn]
     assert others == pytest.approx([0.5 + 0.9 * 0.7] * 3)
+    metrics = stage_metrics([chain_record(chain, 3)])
+    assert metrics["stage2/baseline"] == pytest.approx(0.7) and metrics["stage2/baselines_failed"] == 0
+
+
+def test_baselines_that_failed_are_counted_and_stand_at_half():
+    failed, known = run(Policy(), Judges({None: None}), credit="centered"), run(Policy(), Judges({None: 0.8}), credit="centered")
+    others = [r.total for i, r in enumerate(failed.groups[0].rollouts) if i != failed.groups[0].drawn]
+    assert others == pytest.approx([0.5 + 0.9 * 0.5] * 3)
+    metrics = stage_metrics([chain_record(failed, 3), chain_record(known, 3)])
+    assert metrics["stage1/baselines_failed"] == metrics["stage2/baselines_failed"] == 1 and metrics["stage2/baseline"] == 0.8
+    assert "stage1/baseline" not in stage_metrics([chain_record(run(Policy(), Judges()), 3)])
 
 
 def test_tree_continues_every_well_formed_summary():
