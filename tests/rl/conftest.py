@@ -68,12 +68,14 @@ def policy(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rows(tmp_path_factory):
-    """Parquet files of 8 training users (two steps make an epoch) and 4 validation users, made by the project's own script."""
+    """Parquet files of 8 training users (two steps make an epoch) and 4 validation users, made by the project's own script: of two
+    stages, and of three in the folder `three`."""
     folder = tmp_path_factory.mktemp("rows")
     (folder / "rl.jsonl").write_text("".join(json.dumps(user_row(f"u{i}")) + "\n" for i in range(12)))
-    subprocess.run([sys.executable, str(ROOT / "verl/examples/data_preprocess/upi_streaming_dataset.py"), "--data", str(folder / "rl.jsonl"),
-                    "--out", str(folder / "train.parquet"), "--val-out", str(folder / "val.parquet"), "--val-users", "4"],
-                   check=True, env=os.environ | ENVIRONMENT, timeout=300)
+    for stages, out in (("2", folder), ("3", folder / "three")):
+        subprocess.run([sys.executable, str(ROOT / "verl/examples/data_preprocess/upi_streaming_dataset.py"), "--data", str(folder / "rl.jsonl"),
+                        "--out", str(out / "train.parquet"), "--val-out", str(out / "val.parquet"), "--val-users", "4", "--stages", stages],
+                       check=True, env=os.environ | ENVIRONMENT, timeout=300)
     return folder
 
 

@@ -1,7 +1,8 @@
 """Real tiny runs of the launch script: verl, Ray, FSDP2 and vLLM on a CPU. Only the judge behind HTTP is a stand-in.
 
-One run is killed at the end of an epoch while its judge misbehaves, and finished by the same command; another goes on two
-ranks, until one of its rollout engines loses its weights. Two steps make an epoch (conftest.py).
+One run, of three stages with credit `centered`, is killed at the end of an epoch while its judge misbehaves, and finished by the
+same command; another, with credit `tree`, goes on two ranks, until one of its rollout engines loses its weights. Two steps make
+an epoch (conftest.py). The quick start (tests/test_quickstart.py) trains two stages with credit `paper`.
 """
 
 import json
@@ -55,8 +56,14 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("runs") / "run"
 
 
-def test_killed_at_the_end_of_an_epoch_under_a_judge_that_misbehaves(launch, judge, folder):
-    process = launch.start(folder, judge("words"), *FAULTS, "trainer.val_before_train=false")
+@pytest.fixture(scope="module")
+def three(rows):
+    """Variables of a run of three stages: a step has 4 users x 3 stages x 4 summaries."""
+    return {"STAGES": "3", "CREDIT": "centered", "TRAIN": str(rows / "three/train.parquet"), "VAL": str(rows / "three/val.parquet")}
+
+
+def test_killed_at_the_end_of_an_epoch_under_a_judge_that_misbehaves(launch, judge, folder, three):
+    process = launch.start(folder, judge("words"), *FAULTS, "trainer.val_before_train=false", **three)
     wait_until(lambda: (folder / "log" / "train.log").exists(), process)  # the judge has passed its check
     judge("faults")
     wait_until(lambda: checkpointed(folder) == 2, process)
@@ -69,30 +76,32 @@ def test_killed_at_the_end_of_an_epoch_under_a_judge_that_misbehaves(launch, jud
     repeated = {kind for step in (1, 2) for kind in found[step] if kind.startswith("repeated/")}
     assert repeated >= {f"repeated/judge/{kind}" for kind in ("http_429", "http_500", "not_json", "timeout")}
     lost = found[1]["lost/transport_error"]  # replies without log-probabilities, or with one that is not a number
-    assert 0 < lost < 16 and found[1]["lost_share"] == lost / 32
-    assert lost <= 32 - found[1]["training/rows"] < 16 and found[1]["repeated_requests"] >= 8
+    assert 0 < lost < 24 and found[1]["lost_share"] == lost / 48
+    assert lost <= 48 - found[1]["training/rows"] < 24 and found[1]["repeated_requests"] >= 8
     deadline = time.monotonic() + 30
     while left := running(started):
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
 
 
-def test_the_same_command_does_the_planned_steps_and_leaves_a_model(launch, judge, folder):
+def test_the_same_command_does_the_planned_steps_and_leaves_a_model(launch, judge, folder, three):
     before = metrics(folder)
-    done = launch(folder, judge("words"), *FAULTS)
+    done = launch(folder, judge("words"), *FAULTS, **three)
     assert done.returncode == 0, done.stdout
     assert "continuing after step 2 of 3" in done.stdout and "step 3/3" in done.stdout and "finished after" in done.stdout
     found = metrics(folder)
     assert sorted(found) == [1, 2, 3] and all(found[step] == before[step] for step in (1, 2))
     for step in (1, 2, 3):
         assert 0 <= found[step][PROBABILITIES] <= 1e-4
-        assert {"stage1/reward", "stage2/reward", "stage1/drawn_bonus", "stage2/confidence/judge", "stage1/judge_seconds"} <= set(found[step])
-    assert found[3]["training/rows"] == 32 and found[3]["repeated_requests"] == 0 and found[3]["lost_share"] == 0
+        assert {"stage1/reward", "stage3/reward", "stage1/drawn_bonus", "stage2/drawn_bonus", "stage3/confidence/judge", "stage1/judge_seconds",
+                "stage3/baselines_failed"} <= set(found[step]) and "stage3/drawn_bonus" not in found[step]
+    assert 0 < found[3]["stage2/baseline"] < 1 and found[3]["stage2/baselines_failed"] == 0
+    assert found[3]["training/rows"] == 48 and found[3]["repeated_requests"] == 0 and found[3]["lost_share"] == 0
     assert found[1]["actor/grad_norm"] > 0 and 0 < found[1]["stage1/reward"] < 1
-    assert "val/stage2/reward" in found[2] and "val/reward" in found[3]
+    assert "val/stage3/reward" in found[2] and "val/reward" in found[3]
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     assert [row["step"] for row in samples] == [2] * 4 + [3] * 4
-    assert len({row["user"] for row in samples}) == 4 and all(len(row["stages"]) == 2 for row in samples)
+    assert len({row["user"] for row in samples}) == 4 and all(len(row["stages"]) == 3 for row in samples)
     assert not leftovers(folder)
 
     import torch
@@ -107,12 +116,16 @@ def test_the_same_command_does_the_planned_steps_and_leaves_a_model(launch, judg
 
 def test_two_ranks_train_until_one_of_their_rollout_engines_loses_its_weights(launch, judge, tmp_path):
     out = tmp_path / "run"
+    tree = {"CREDIT": "tree", "BRANCHES": "2"}  # 4 users x 4 summaries, each well-formed one continued by two
     extension = "++actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls=broken_sync.BrokenWorker"
-    done = launch(out, judge("words"), extension, "trainer.val_before_train=false", GPUS="2", TEST_EVERY="-1", BROKEN_SYNC=str(tmp_path / "broken"))
+    done = launch(out, judge("words"), extension, "trainer.val_before_train=false", GPUS="2", TEST_EVERY="-1", BROKEN_SYNC=str(tmp_path / "broken"),
+                  **tree)
     assert done.returncode == 3, done.stdout
     assert f"{PROBABILITIES} is" in done.stdout and "does not hold the weights" in done.stdout
     found = metrics(out)
-    assert sorted(found) == [1, 2] and all(row[PROBABILITIES] <= 1e-4 and row["training/rows"] == 32 for row in found.values())
+    assert sorted(found) == [1, 2] and all(row[PROBABILITIES] <= 1e-4 for row in found.values())
+    for row in found.values():
+        assert row["training/rows"] == 16 + 2 * round(16 * (1 - row["stage1/bad_format"])) and row["lost_share"] == 0
     actor = out / "checkpoints" / "global_step_2" / "actor"
     assert {path.name for path in actor.glob("model_world_size_*")} == {f"model_world_size_2_rank_{rank}.pt" for rank in (0, 1)}
     assert list((actor / "huggingface").glob("*.safetensors")) and not (out / "model").exists()

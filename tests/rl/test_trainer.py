@@ -185,6 +185,27 @@ def test_probabilities_that_differ_or_were_not_compared(seen, sentence):
         check_probabilities({PROBABILITIES + name: value for name, value in seen.items()}, Tolerance(max=1e-4))
 
 
+def test_in_a_tree_both_stages_weigh_the_same(trainer, monkeypatch):
+    """Two rows of the trunk, four of the branches and one of padding, for which verl copies a row's tag; all advantages are 1."""
+    import torch
+
+    lengths, stages = [3, 5, 4, 4, 7, 1, 1], [0, 0, 1, 1, 1, 1, 0]
+    tags = [{"response_len": n, "stage": stage, "is_padding": i == 6} for i, (n, stage) in enumerate(zip(lengths, stages))]
+    data = {"advantages": torch.nested.as_nested_tensor([torch.ones(n) for n in lengths], layout=torch.jagged)}
+    put = {}
+    monkeypatch.setattr(module.tq, "kv_batch_get", lambda **_: data)
+    monkeypatch.setattr(module.tq, "kv_batch_put", lambda **what: put.update(what["fields"]))
+    monkeypatch.setattr(module.PPOTrainerSync, "_compute_advantage", lambda self, batch, metrics: batch)
+    batch = SimpleNamespace(tags=tags, keys=[str(i) for i in range(7)], partition_id="train")
+    trainer._compute_advantage(batch, {})
+    assert not put  # credit "paper"
+    trainer.settings.credit = "tree"
+    trainer._compute_advantage(batch, {})
+    rows = put["advantages"].unbind()
+    assert [len(row) for row in rows] == lengths
+    assert sum(row.sum() for row in rows[:2]) == pytest.approx(12) and sum(row.sum() for row in rows[2:6]) == pytest.approx(12)
+
+
 def test_users_come_in_the_same_order_again_and_after_any_resume(tmp_path):
     """Through verl's own sampler and loader; three steps make an epoch, so that the third and sixth resume are at its end."""
     import pyarrow
