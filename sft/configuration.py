@@ -1,14 +1,50 @@
 """The options of `sft.py`: TRL's own, plus the data, the effective batch and what a machine without a GPU needs.
 
 Everything of TRL's SFTConfig and ModelConfig can stand in the YAML file or on the command line; the line wins.
+`run_settings` takes out of them what decides the result of a run: a run is resumed with the same values only.
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
 
 import torch
 from accelerate import PartialState
-from trl import SFTConfig
+from run_folder import model_identity
+from trl import ModelConfig, SFTConfig
+
+# Settings that are always named, in run.json and on the model card; others are where they differ from their default.
+SETTINGS = (
+    "effective_batch_size",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "num_train_epochs",
+    "max_steps",
+    "optim",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "max_grad_norm",
+    "seed",
+    "data_seed",
+    "max_length",
+    "packing",
+    "loss_type",
+    "bf16",
+)
+# Where a run lies, how it is spread over machines, what it reports and keeps: may change from one resumption to the next.
+WITHOUT_EFFECT = {
+    *("output_dir", "logging_dir", "run_name", "project", "report_to", "push_to_hub", "disable_tqdm", "debug", "resume_from_checkpoint"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "gradient_checkpointing_kwargs"),
+    *("deepspeed", "local_rank", "use_cpu", "accelerator_config", "parallelism_config", "activation_offloading"),
+    *("auto_find_batch_size", "torch_empty_cache_steps", "skip_memory_metrics", "include_num_input_tokens_seen"),
+    *("prediction_loss_only", "include_for_metrics", "batch_eval_metrics", "per_device_eval_batch_size", "bf16_full_eval", "fp16_full_eval"),
+    *("enable_jit_checkpoint", "restore_callback_states_from_checkpoint"),
+    *("completion_only_loss", "dataset_kwargs", "dataset_num_proc", "remove_unused_columns"),  # sft.py sets them, or has no use for them
+    *("model_init_kwargs", "pad_token", "eos_token"),  # told below; shown by transformers as if they were secrets
+}
+WITHOUT_EFFECT_PREFIXES = ("logging_", "log_", "eval_", "save_", "hub_", "trackio_", "dataloader_", "ddp_", "fsdp", "do_", "torch_compile")
 
 
 def split_batch(effective: int, processes: int, most: int) -> tuple[int, int]:
@@ -86,3 +122,24 @@ class TrainArguments(SFTConfig):
         PartialState(backend="gloo")
         del os.environ["ACCELERATE_USE_DEEPSPEED"]
         self.accelerator_config = {"use_configured_state": True}
+
+
+def run_settings(args: TrainArguments, model: ModelConfig, manifest: dict) -> dict[str, Any]:
+    """What decides the result of a run: model, data, and each training option that is not among those without effect."""
+    values = args.to_dict()
+    defaults = {f.name: f.default_factory() if f.default is MISSING and f.default_factory is not MISSING else f.default for f in fields(args)}
+    others = {
+        name: value
+        for name, value in values.items()
+        if name not in WITHOUT_EFFECT and not name.startswith(WITHOUT_EFFECT_PREFIXES) and value != defaults.get(name)
+    }
+    adapter = [f.name for f in fields(model) if f.name.startswith("lora_") or f.name in ("use_rslora", "use_dora")]
+    return {
+        "model": model_identity(model.model_name_or_path, model.model_revision),
+        "data": manifest["identity"],
+        **{name: values[name] for name in SETTINGS},
+        **others,
+        **{name: getattr(args, name) for name in ("pad_token", "eos_token") if getattr(args, name)},
+        **args.model_init_kwargs,
+        "peft": {name: getattr(model, name) for name in adapter} if model.use_peft else None,
+    }

@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -131,65 +131,82 @@ def source_hash(source: str, revision: str | None) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
-def write_tokenised(
-    sources: list[str], tokenizer: PreTrainedTokenizerBase, aside: Path, max_length: int, revision: str | None
-) -> dict:
-    """Tokenise all sources into the folder `aside`; returns the counts for the manifest. Memory is flat in the rows."""
+def tokenised_rows(
+    sources: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int, revision: str | None, counts: dict[str, Any]
+) -> Iterator[tuple[list[int], list[int]]]:
+    """(input_ids, labels) of the rows of all sources that fit; fills `counts` on the way. Memory is flat in the rows."""
     control = set(tokenizer.all_special_tokens) - {"<think>", "</think>"}
-    dropped, templates, kept, longest = Counter(), Counter(), [], 0
-    trained = 0
+    templates = Counter()
+    counts |= {"dropped_too_long": 0, "dropped_control_token": 0, "longest": 0, "prompt_templates": templates}
 
     def usable() -> Iterator[tuple[str, dict]]:
         for source in sources:
             for place, row in read_rows(source, revision):
                 check_messages(row, place)
                 if any(token in message["content"] for message in row["prompt"] + row["completion"] for token in control):
-                    dropped["control_token"] += 1  # text that would turn into an end of turn inside a turn
+                    counts["dropped_control_token"] += 1  # text that would turn into an end of turn inside a turn
                     continue
-                templates[str(row.get("template", "not recorded"))] += 1
                 yield place, row
 
-    shard = aside.with_suffix(".arrow")  # beside it: a data set cannot be saved into the folder it is read from
-    with ArrowWriter(features=FEATURES, path=str(shard)) as writer:
-        source_rows = usable()
-        while rows := list(islice(source_rows, 256)):
-            pairs = list(encode(rows, tokenizer))
-            longest = max(longest, *(len(ids) for ids, _ in pairs))
-            fitting = [(ids, labels) for ids, labels in pairs if len(ids) <= max_length]
-            dropped["too_long"] += len(pairs) - len(fitting)
-            if fitting:
-                kept.extend(len(ids) for ids, _ in fitting)
-                trained += sum(label != -100 for _, labels in fitting for label in labels)
-                writer.write_batch(
-                    {
-                        "input_ids": [np.array(ids, np.int32) for ids, _ in fitting],
-                        "labels": [np.array(labels, np.int32) for _, labels in fitting],
-                    }
-                )
-        writer.finalize()
-    if not kept:
+    source_rows = usable()
+    while rows := list(islice(source_rows, 256)):
+        for (_, row), (ids, labels) in zip(rows, encode(rows, tokenizer)):
+            counts["longest"] = max(counts["longest"], len(ids))
+            if len(ids) > max_length:
+                counts["dropped_too_long"] += 1
+                continue
+            templates[str(row.get("template", "not recorded"))] += 1
+            yield ids, labels
+    if not templates:
         raise PrepareError(
-            f"{', '.join(sources)}: no row is left ({dict(dropped)}); raise --max_length (longest row: {longest} tokens)"
+            f"{', '.join(sources)}: no row is left ({counts['dropped_too_long']} too long, {counts['dropped_control_token']} with "
+            f"control tokens); raise --max_length (longest row: {counts['longest']} tokens)"
         )
+
+
+def write_set(
+    output: str | Path, identity: dict, about: dict, rows: Iterable[tuple[Sequence[int], Sequence[int]]], counts: dict[str, Any]
+) -> dict[str, Any]:
+    """Write rows of (input_ids, labels) as a set that sft.py trains on; returns its manifest, which is written last.
+
+    Args:
+        identity: what decides the content; a finished set of the same identity is kept, and `rows` is not touched.
+        about: more for the manifest. counts: the same, read once the rows are through.
+
+    Raises:
+        PrepareError: `output` holds something else than a tokenised set.
+    """
+    output, identity = Path(output), json.loads(json.dumps(identity))  # as it will be read back
+    if (output / MANIFEST).is_file() and (manifest := json.loads((output / MANIFEST).read_text()))["identity"] == identity:
+        return manifest
+    if output.exists() and not (output / MANIFEST).is_file() and any(output.iterdir()):
+        raise PrepareError(f"{output}: exists and is not a tokenised set; choose another --output")
+    aside = output.with_name(f".{output.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    shard = aside.with_suffix(".arrow")  # beside it: a data set cannot be saved into the folder it is read from
+    lengths, trained = [], 0
+    with ArrowWriter(features=FEATURES, path=str(shard), writer_batch_size=256) as writer:
+        for ids, labels in rows:
+            labels = np.asarray(labels, np.int32)
+            writer.write({"input_ids": np.asarray(ids, np.int32), "labels": labels})
+            lengths.append(len(ids))
+            trained += int((labels != -100).sum())
+        writer.finalize()
     Dataset.from_file(str(shard)).save_to_disk(aside)
     shard.unlink()
-    return {
-        "rows": len(kept),
-        "dropped_too_long": dropped["too_long"],
-        "dropped_control_token": dropped["control_token"],
-        "tokens": sum(kept),
-        "trained_tokens": trained,
-        "longest": longest,
-        "lengths": histogram(kept),
-        "prompt_templates": dict(templates),
-    }
+    of_rows = {"rows": len(lengths), "tokens": sum(lengths), "trained_tokens": trained, "longest": max(lengths), "lengths": histogram(lengths)}
+    manifest = {"identity": identity, **about, **of_rows, **counts}
+    write_json(aside / MANIFEST, manifest)
+    shutil.rmtree(output, ignore_errors=True)
+    aside.rename(output)
+    return manifest
 
 
 def prepare(
     sources: list[str], tokenizer: PreTrainedTokenizerBase, output: str | Path, max_length: int, revision: str | None = None
 ) -> dict[str, Any]:
     """Tokenise `sources` into the folder `output` and return its manifest; a finished set of the same content is kept."""
-    output = Path(output)
     if tokenizer.chat_template is None:
         raise PrepareError(
             "the tokenizer has no chat template; rows are chat messages, so use an instruction-tuned model's tokenizer"
@@ -200,19 +217,9 @@ def prepare(
         **fingerprint(tokenizer),
         "sources": [source_hash(source, revision) for source in sources],
     }
-    if (output / MANIFEST).is_file() and (manifest := json.loads((output / MANIFEST).read_text()))["identity"] == identity:
-        return manifest
-    if output.exists() and not (output / MANIFEST).is_file() and any(output.iterdir()):
-        raise PrepareError(f"{output}: exists and is not a tokenised set; choose another --output")
-    aside = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    counts = write_tokenised(sources, tokenizer, aside, max_length, revision)
-    manifest = {"identity": identity, "sources": sources, "tokenizer_name": tokenizer.name_or_path, **counts}
-    write_json(aside / MANIFEST, manifest)
-    shutil.rmtree(output, ignore_errors=True)
-    aside.rename(output)
-    return manifest
+    counts: dict[str, Any] = {}
+    rows = tokenised_rows(sources, tokenizer, max_length, revision, counts)
+    return write_set(output, identity, {"sources": sources, "tokenizer_name": tokenizer.name_or_path}, rows, counts)
 
 
 def load_prepared(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, dict[str, Any]]:

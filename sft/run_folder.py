@@ -2,14 +2,13 @@
 
     run.json          settings of the run; another command with other settings is refused
     checkpoint-N/     with COMPLETE, written last, after every process has saved: the only ones a run resumes from
-    log.jsonl         one line per log step
+    log.jsonl         one line per log step; its seconds of training go on where an interrupted run stopped
     README.md         model card
     summary.json      written last of all: the run is finished
 
 Used by `sft.py`. Kill it at any moment and run the same command again.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from alignxplore.models import fingerprint
 from alignxplore.records import read_jsonl, write_json, write_jsonl
 
 COMPLETE = "COMPLETE"
@@ -96,6 +96,11 @@ class RunFolder:
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
 
+    def seconds(self) -> float:
+        """Seconds of training up to the last log line, over all the processes that worked on this run one after another."""
+        log = self.path / "log.jsonl"
+        return max((row["seconds"] for _, row in read_jsonl(log)), default=0.0) if log.is_file() else 0.0
+
     def finish(self, summary: dict[str, Any], card: str) -> None:
         """Write the model card, then the summary that marks the run as finished."""
         (self.path / "README.md").write_text(card, encoding="utf-8")
@@ -103,15 +108,9 @@ class RunFolder:
 
 
 def model_identity(model: str, revision: str | None) -> str:
-    """What tells two models apart: for a folder a hash of its configuration and the beginning of each weight file."""
+    """What tells two models apart: for a folder its name and the fingerprint of its files."""
     folder = Path(model)
-    if not folder.is_dir():
-        return f"{model}@{revision or 'main'}"
-    digest = hashlib.sha256()
-    for path in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
-        with path.open("rb") as stream:
-            digest.update(f"{path.name} {path.stat().st_size}".encode() + stream.read(1 << 20))
-    return f"{folder.name}:{digest.hexdigest()[:16]}"
+    return f"{folder.name}:{fingerprint(folder)}" if folder.is_dir() else f"{model}@{revision or 'main'}"
 
 
 def git_commit() -> str | None:
@@ -143,6 +142,7 @@ def model_card(summary: dict[str, Any]) -> str:
         f"{data['dropped_too_long']:,} rows longer than {settings['max_length']} tokens, "
         f"{data['dropped_control_token']:,} with control tokens in a text"
     )
+    trained = "the letters" if data["identity"].get("letters") else "the completions with their end of turn"
     prompts = ", ".join(f"{name} ({rows:,})" for name, rows in data.get("prompt_templates", {}).items()) or "none"
     return f"""---
 base_model: {settings["model"].split(":")[0].split("@")[0]}
@@ -150,11 +150,11 @@ base_model: {settings["model"].split(":")[0].split("@")[0]}
 ---
 Trained by `sft/sft.py` of AlignXplore+ (commit {summary["commit"] or "unknown"}) from `{settings["model"]}`.
 
-**Data**: {data["rows"]:,} rows, {data["tokens"]:,} tokens, {data["trained_tokens"]:,} of them trained: the completions
-with their end of turn. Dropped: {dropped}.
-Chat template {data["identity"]["chat_template"]}, tokenizer {data["identity"]["tokenizer"]}; prompt templates (rows): {prompts}.
+**Data**: {data["rows"]:,} rows, {data["tokens"]:,} tokens, {data["trained_tokens"]:,} of them trained: {trained}.
+Dropped: {dropped}.
+Chat template {data["identity"]["chat_template"]}, tokenizer {data["identity"]["tokenizer"]}; prompt templates (rows of the prepared set): {prompts}.
 
-**Result**: {result["steps"]} steps, last logged loss {result["last_loss"]:.4f}, {result["seconds"]:.0f} s on
+**Result**: {result["steps"]} steps, last logged loss {result["last_loss"]:.4f}, {result["seconds"]:.0f} s of training on
 {summary["processes"]} process(es).
 
 | setting | value |

@@ -11,43 +11,21 @@ Comes after prepare_dataset.py; the folder it writes is the policy that verl/ tr
 
 import os
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 import transformers
-from configuration import DataArguments, TrainArguments
+from configuration import DataArguments, TrainArguments, run_settings
 from datasets import Dataset, disable_progress_bars
 from prepare_dataset import MANIFEST, PrepareError, load_prepared, prepare, row_lengths
-from run_folder import RunError, RunFolder, git_commit, model_card, model_identity, versions
+from run_folder import RunError, RunFolder, git_commit, model_card, versions
 from trainer import Progress, Trainer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback
 from trl import ModelConfig, TrlParser, get_peft_config
 
 from alignxplore.journal import RunLock, RunLocked
 from alignxplore.records import RecordError
-
-# What decides the result of a run, apart from data and model; a run is resumed with the same values only.
-SETTINGS = (
-    "effective_batch_size",
-    "learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "num_train_epochs",
-    "max_steps",
-    "optim",
-    "weight_decay",
-    "adam_beta1",
-    "adam_beta2",
-    "max_grad_norm",
-    "seed",
-    "data_seed",
-    "max_length",
-    "packing",
-    "loss_type",
-    "bf16",
-)
 
 
 def say(*words: object) -> None:
@@ -84,22 +62,6 @@ def load_rows(source: str, tokenizer: PreTrainedTokenizerBase, args: TrainArgume
     return rows, manifest
 
 
-def run_settings(args: TrainArguments, model: ModelConfig, manifest: dict) -> dict:
-    """The identity of this run (see SETTINGS)."""
-    peft = {"r": model.lora_r, "alpha": model.lora_alpha, "dropout": model.lora_dropout, "modules": model.lora_target_modules}
-    values = {name: getattr(args, name) for name in SETTINGS} | {
-        "lr_scheduler_type": str(args.lr_scheduler_type.value),
-        "optim": str(getattr(args.optim, "value", args.optim)),
-    }
-    return {
-        "model": model_identity(model.model_name_or_path, model.model_revision),
-        "data": manifest["identity"],
-        **values,
-        "dtype": args.model_init_kwargs["dtype"],
-        "peft": peft if model.use_peft else None,
-    }
-
-
 def make_trainer(args: TrainArguments, model: ModelConfig, run: RunFolder, tokenizer, rows, held_out, manifest: dict) -> Trainer:
     """The trainer, after a check that the processes know of each other."""
     trainer = Trainer(
@@ -131,11 +93,14 @@ def make_trainer(args: TrainArguments, model: ModelConfig, run: RunFolder, token
 
 def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
     """One run, from the start or from the last complete checkpoint."""
-    run, first, started = RunFolder(args.output_dir), args.process_index == 0, time.monotonic()
+    run, first = RunFolder(args.output_dir), args.process_index == 0
+    if model.load_in_4bit or model.load_in_8bit:
+        raise RunError("load_in_4bit and load_in_8bit are not supported: models are loaded in --dtype; take the option out")
     args.model_init_kwargs = {
         "dtype": "float32" if args.use_cpu else model.dtype,
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
+        **(args.model_init_kwargs or {}),
     }
     # Prepared rows carry their labels. Only packing needs TRL's preparation, and that leaves labels as they are.
     args.completion_only_loss, args.dataset_kwargs = True, {"skip_prepare_dataset": not args.packing}
@@ -156,15 +121,14 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
         f"resuming from {checkpoint.name}" if checkpoint else "starting",
         f"(deleted, torn by a kill: {', '.join(torn)})" if torn else "",
     )
-    loss = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).training_loss
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(args.output_dir)
     trainer.accelerator.wait_for_everyone()
     if first:
         result = {
             "steps": trainer.state.global_step,
             "last_loss": next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry),
-            "train_loss": loss,
-            "seconds": round(time.monotonic() - started, 1),
+            "seconds": run.seconds(),
             "resumed_from": checkpoint.name if checkpoint else None,
         }
         summary = {"settings": settings, "data": manifest, "processes": args.world_size, "result": result}

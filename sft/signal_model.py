@@ -7,7 +7,8 @@
     torchrun --nproc_per_node 2 signal_model.py score ...                             # the same over two CPU processes
 
 `prepare` tokenises each user's stream once, with labels on the letters only; `sft.py` trains on it like on any prepared set.
-`score` writes scores.jsonl: {"uid", "scores": [{"position", "p", "logprob"}, ...], "dropped"}, p being P(actual choice).
+`score` writes scores.jsonl: {"id", "uid", "scores": [{"position", "p", "logprob"}, ...], "dropped"}, p being P(actual choice)
+and id the record's content hash, by which synthesize.py and select_rl.py find it.
 Resumable: run the same command again, with any number of processes. Memory: logits exist at the letters only.
 """
 
@@ -15,7 +16,6 @@ import argparse
 import json
 import math
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -26,9 +26,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import PartialState
-from datasets import Dataset, disable_progress_bars
-from datasets.arrow_writer import ArrowWriter
-from prepare_dataset import FEATURES, FORMAT, MANIFEST, PrepareError, fingerprint, histogram, report, source_hash
+from datasets import disable_progress_bars
+from prepare_dataset import FORMAT, PrepareError, fingerprint, report, source_hash, write_set
 from run_folder import model_identity
 from streams import Stream, StreamError, all_behaviours, letter_ids, tokenise_stream
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -45,39 +44,29 @@ def letter_row(stream: Stream) -> tuple[np.ndarray, np.ndarray]:
     return ids, labels
 
 
+def letter_rows(
+    data: str, tokenizer: PreTrainedTokenizerBase, max_length: int, counts: dict[str, int]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The rows of all users who have a choice between two items; fills `counts` on the way."""
+    counts |= {"dropped_too_long": 0, "dropped_control_token": 0, "dropped_behaviours": 0}
+    found = False
+    for record in read_users(data, allow_duplicates=True):
+        stream = tokenise_stream(all_behaviours(record), record.user, tokenizer, max_length)
+        counts["dropped_behaviours"] += stream.dropped
+        if stream.letters:
+            found = True
+            yield letter_row(stream)
+    if not found:
+        raise PrepareError(f"{data}: no user has a choice between two items that fits into {max_length} tokens")
+
+
 def prepare(data: str, tokenizer: PreTrainedTokenizerBase, output: Path, max_length: int) -> dict:
-    """Tokenise the streams of all users into a set that sft.py trains on; returns its manifest (written last)."""
+    """Tokenise the streams of all users into a set that sft.py trains on; returns its manifest. A finished set is kept."""
     identity = {"format": FORMAT, "max_length": max_length, **fingerprint(tokenizer), "sources": [source_hash(data, None)],
                 "letters": letter_ids(tokenizer)}
-    if (output / MANIFEST).is_file() and (manifest := json.loads((output / MANIFEST).read_text()))["identity"] == identity:
-        return manifest
-    if output.exists() and not (output / MANIFEST).is_file() and any(output.iterdir()):
-        raise PrepareError(f"{output}: exists and is not a tokenised set; choose another --output")
-    aside = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    shard, lengths, trained, dropped = aside.with_suffix(".arrow"), [], 0, 0
-    with ArrowWriter(features=FEATURES, path=str(shard)) as writer:
-        for record in read_users(data, allow_duplicates=True):
-            stream = tokenise_stream(all_behaviours(record), record.user, tokenizer, max_length)
-            dropped += stream.dropped
-            if stream.letters:
-                ids, labels = letter_row(stream)
-                writer.write({"input_ids": ids, "labels": labels})
-                lengths.append(len(ids))
-                trained += len(stream.letters)
-        writer.finalize()
-    if not lengths:
-        raise PrepareError(f"{data}: no user has a choice between two items that fits into {max_length} tokens")
-    Dataset.from_file(str(shard)).save_to_disk(aside)
-    shard.unlink()
-    manifest = {"identity": identity, "sources": [data], "tokenizer_name": tokenizer.name_or_path, "rows": len(lengths),
-                "dropped_too_long": 0, "dropped_control_token": 0, "dropped_behaviours": dropped, "tokens": sum(lengths),
-                "trained_tokens": trained, "longest": max(lengths), "lengths": histogram(lengths)}
-    write_json(aside / MANIFEST, manifest)
-    shutil.rmtree(output, ignore_errors=True)
-    aside.rename(output)
-    return manifest
+    counts: dict[str, int] = {}
+    rows = letter_rows(data, tokenizer, max_length, counts)
+    return write_set(output, identity, {"sources": [data], "tokenizer_name": tokenizer.name_or_path}, rows, counts)
 
 
 @torch.inference_mode()

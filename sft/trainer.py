@@ -140,13 +140,17 @@ class Trainer(SFTTrainer):
 
 
 class Progress(TrainerCallback):
-    """One line per log step with the time left, and the same numbers into the run's log.jsonl."""
+    """One line per log step, the last step among them, with the time left; the same numbers into the run's log.jsonl."""
 
     def __init__(self, run: RunFolder, tokens_per_step: float):
         self.run, self.tokens_per_step = run, tokens_per_step
 
     def on_train_begin(self, args, state, control, **_):
-        self.start, self.first_step = time.monotonic(), state.global_step
+        self.start, self.first_step, self.before = time.monotonic(), state.global_step, self.run.seconds()
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step >= state.max_steps:  # whatever logging_steps says, the run ends with its loss
+            control.should_log = True
 
     def on_log(self, args, state, control, logs=None, **_):
         if not state.is_world_process_zero or not logs:
@@ -160,7 +164,7 @@ class Progress(TrainerCallback):
             return
         elapsed = time.monotonic() - self.start
         pace = (state.global_step - self.first_step) / elapsed if elapsed else 0.0
-        self.run.log({"step": state.global_step, **kept, "seconds": round(elapsed, 3)})
+        self.run.log({"step": state.global_step, **kept, "seconds": round(self.before + elapsed, 3)})
         if "loss" in kept and pace:
             left = (state.max_steps - state.global_step) / pace
             print(

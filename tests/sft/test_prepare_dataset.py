@@ -31,6 +31,7 @@ def test_long_rows_are_dropped_and_counted_never_cut(rows, rows_file, tokenizer,
     assert manifest["rows"] + manifest["dropped_too_long"] == len(rows) and manifest["longest"] == whole["longest"] > 120
     assert all(record["input_ids"][-2] == tokenizer.eos_token_id and len(record["input_ids"]) <= 120 for record in stored)
     assert f"dropped {manifest['dropped_too_long']}" in report(manifest)
+    assert manifest["prompt_templates"] == {"not recorded": manifest["rows"]}, "of the rows that are trained on"
 
 
 def test_no_row_left_names_the_longest(rows_file, tokenizer, tmp_path):

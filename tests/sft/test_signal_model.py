@@ -109,6 +109,14 @@ def test_the_prepared_set_trains_letters_only(users_file, tokenizer, tmp_path):
             check_letters(broken, letters)
 
 
+def test_a_finished_set_is_kept_as_it_is(users_file, tokenizer, tmp_path):
+    first = prepare(str(users_file), tokenizer, tmp_path / "set", 4096)
+    files = {path: path.stat().st_ino for path in (tmp_path / "set").iterdir()}
+    assert prepare(str(users_file), tokenizer, tmp_path / "set", 4096) == first
+    assert {path: path.stat().st_ino for path in (tmp_path / "set").iterdir()} == files, "nothing was written again"
+    assert prepare(str(users_file), tokenizer, tmp_path / "set", 2048)["identity"] != first["identity"]
+
+
 def test_training_computes_logits_where_the_letters_are(model_folder, tokenizer, jsonl, tmp_path, monkeypatch):
     """The published trainer makes the whole [tokens, vocabulary] table; here a chunk or two holds all that have a label."""
     last = {"chosen": "c", "rejected": "r"}

@@ -6,13 +6,14 @@ import shutil
 
 import pytest
 import torch
-from configuration import TrainArguments, split_batch
+from configuration import DataArguments, TrainArguments, run_settings, split_batch
 from prepare_dataset import load_prepared, prepare
 from run_folder import COMPLETE, RunError, RunFolder, git_commit, model_card, model_identity, versions
-from trainer import LabelError, StepSampler, Trainer, check_labels, generation_prompt
+from trainer import LabelError, Progress, StepSampler, Trainer, check_labels, generation_prompt
+from transformers import TrainerControl, TrainerState
 from trl import ModelConfig
 
-from sft import make_trainer
+from sft import make_trainer, train
 
 OPENING, END = [8, 9], 2  # tokens that open the assistant's turn; the end of turn
 
@@ -138,6 +139,82 @@ def test_a_rebuilt_model_in_the_same_folder_is_another_model(model_folder, tmp_p
     assert model_identity(str(copy), None) != model_identity(str(model_folder), None)
 
 
+def test_models_that_differ_after_their_beginning_only_are_two_models(tmp_path):
+    for name, end in (("one", b"1"), ("two", b"2")):
+        folder = tmp_path / name / "merged"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(bytes(3 << 20) + end)
+    assert model_identity(str(tmp_path / "one" / "merged"), None) != model_identity(str(tmp_path / "two" / "merged"), None)
+
+
+@pytest.fixture
+def settings_of(model_folder, tmp_path):
+    """`settings_of(training options, model options)` → the identity of such a run."""
+
+    def settings(training: dict | None = None, model: dict | None = None) -> dict:
+        args = TrainArguments(output_dir=str(tmp_path), model_init_kwargs={"dtype": "float32"}, **training or {})
+        return run_settings(args, ModelConfig(model_name_or_path=str(model_folder), **model or {}), {"identity": {}})
+
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("training", "model"),
+    [
+        ({"adam_epsilon": 1e-6}, {}),
+        ({"label_smoothing_factor": 0.1}, {}),
+        ({"lr_scheduler_kwargs": {"num_cycles": 2}}, {}),
+        ({"neftune_noise_alpha": 5.0}, {}),
+        ({"eos_token": "<|endoftext|>"}, {}),
+        ({}, {"use_peft": True, "use_dora": True}),
+        ({}, {"use_peft": True, "lora_modules_to_save": ["lm_head"]}),
+    ],
+)
+def test_what_changes_the_training_changes_the_identity_of_a_run(settings_of, training, model):
+    assert settings_of(training, model) != settings_of({}, {"use_peft": True} if model else {})
+
+
+def test_where_and_how_a_run_is_computed_does_not_change_its_identity(settings_of, tmp_path):
+    other = {"logging_steps": 5, "save_steps": 50, "dataloader_num_workers": 2, "per_device_train_batch_size": 2, "report_to": "none",
+             "run_name": "x", "gradient_checkpointing": False, "eval_strategy": "steps", "logging_first_step": True}  # fmt: skip
+    assert settings_of(other) == settings_of()
+
+
+def tiny_run(folder, rows_file, model_folder, model: dict | None = None, **options) -> None:
+    args = TrainArguments(output_dir=str(folder), max_steps=3, report_to="none", disable_tqdm=True, max_length=256, effective_batch_size=4,
+                          gradient_checkpointing=False, **options)  # fmt: skip
+    train(DataArguments(train_data=str(rows_file)), args, ModelConfig(model_name_or_path=str(model_folder), **model or {}))
+
+
+def test_a_run_shorter_than_a_log_interval_ends_with_its_loss_and_card(rows_file, model_folder, tmp_path, capsys):
+    tiny_run(tmp_path, rows_file, model_folder, logging_steps=10)
+    (line,) = (json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines())
+    result = RunFolder(tmp_path).summary()["result"]
+    assert result == {"steps": 3, "last_loss": line["loss"], "seconds": line["seconds"], "resumed_from": None} and line["step"] == 3
+    assert f"3 steps, last logged loss {line['loss']:.4f}" in (tmp_path / "README.md").read_text()
+    tiny_run(tmp_path, rows_file, model_folder, logging_steps=10)
+    assert "this run is finished" in capsys.readouterr().out
+
+
+def test_what_a_model_is_loaded_with_is_passed_on_or_refused(rows_file, model_folder, tmp_path):
+    tiny_run(tmp_path / "passed", rows_file, model_folder, model_init_kwargs={"attention_dropout": 0.25})
+    assert json.loads((tmp_path / "passed" / "run.json").read_text())["attention_dropout"] == 0.25
+    assert json.loads((tmp_path / "passed" / "config.json").read_text())["attention_dropout"] == 0.25
+    with pytest.raises(RunError, match="load_in_4bit and load_in_8bit are not supported"):
+        tiny_run(tmp_path / "refused", rows_file, model_folder, {"load_in_4bit": True})
+
+
+def test_seconds_of_an_interrupted_run_go_on_where_it_stopped(tmp_path):
+    run, state = RunFolder(tmp_path), TrainerState(global_step=5, max_steps=9)
+    run.log({"step": 5, "loss": 1.0, "seconds": 100.0})
+    progress = Progress(run, 1.0)
+    progress.on_train_begin(None, state, TrainerControl())
+    state.global_step = 9
+    progress.on_log(None, state, TrainerControl(), {"loss": 0.5, "learning_rate": 0.0})
+    assert 100.0 <= run.seconds() < 160.0 and len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+
+
 def test_processes_that_do_not_know_of_each_other_are_refused(model_folder, rows_file, tokenizer, tmp_path, monkeypatch):
     prepare([str(rows_file)], tokenizer, tmp_path / "set", 256)
     stored, manifest = load_prepared(tmp_path / "set", tokenizer)
@@ -180,3 +257,7 @@ def test_the_model_card_says_what_was_trained_on_what_and_how():
                  "| learning_rate | 2e-05 |", "| effective_batch_size | 1024 |", "264 steps", "loss 0.4321", "64 process", "f3c5f355cd63", "cccc",
                  "tttt", f"commit {git_commit()}", f"trl {versions()['trl']}"):  # fmt: skip
         assert text in card, text
+    assert "end of turn" in card
+    data["identity"]["letters"] = [5, 6]
+    card = model_card({"settings": settings, "data": data, "processes": 64, "result": result, "versions": versions(), "commit": None})
+    assert "4,321 of them trained: the letters." in card and "end of turn" not in card
