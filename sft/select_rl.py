@@ -19,11 +19,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from streams import all_behaviours
+from streams import all_behaviours, read_behaviours
 from transformers import HfArgumentParser
 
 from alignxplore.errors import one_sentence
-from alignxplore.records import RecordError, UserRecord, read_jsonl, read_users, write_json, write_jsonl
+from alignxplore.records import RecordError, UserRecord, read_jsonl, write_json, write_jsonl
 
 Scores = dict[str, dict[int, float]]  # record id → place → log P(actual choice)
 
@@ -36,6 +36,9 @@ class SelectionArguments:
     strong: str = field(metadata={"help": "scores.jsonl of the signal model."})
     weak: str = field(metadata={"help": "scores.jsonl of a weaker model: less training, or fewer parameters."})
     output: str = field(metadata={"help": "RL rows to write (JSONL)."})
+    default_query: str | None = field(
+        default=None, metadata={"help": "What stands in for null queries; default: that of the data set which the file is named after."}
+    )
     a: float = field(default=0.5, metadata={"help": "Share of choices kept, those with the highest signal."})
     b: float = field(default=0.5, metadata={"help": "Least P_strong(actual choice)."})
     c: float | None = field(default=None, metadata={"help": "Upper quantile of the kept decile of P_strong; all if not given."})
@@ -130,10 +133,10 @@ def select(args: SelectionArguments) -> dict:
 
     def rows() -> Iterator[dict]:
         nonlocal users
-        for record in read_users(args.data, allow_duplicates=True):
+        for record in read_behaviours(args.data, args.default_query):
             users += 1
             if record.id not in strong:
-                raise RecordError(f"no scores in {args.strong}; run signal_model.py score on this file", record.source)
+                raise RecordError(f"no scores in {args.strong}; run signal_model.py score on this file, with the same --default_query", record.source)
             signal = kept.get(record.id, {})
             if positions := best_targets(signal, args.stages, args.least_slice):
                 targets.extend(signal[place] for place in positions)

@@ -29,11 +29,12 @@ from accelerate import PartialState
 from datasets import disable_progress_bars
 from prepare_dataset import FORMAT, PrepareError, fingerprint, report, source_hash, write_set
 from run_folder import model_identity
-from streams import Stream, StreamError, all_behaviours, letter_ids, tokenise_stream
+from streams import Stream, StreamError, all_behaviours, letter_ids, read_behaviours, tokenise_stream
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from alignxplore import datasets
 from alignxplore.journal import Journal, RunLock, RunLocked
-from alignxplore.records import RecordError, UserRecord, read_users, write_json, write_jsonl
+from alignxplore.records import RecordError, UserRecord, write_json, write_jsonl
 
 
 def letter_row(stream: Stream) -> tuple[np.ndarray, np.ndarray]:
@@ -45,12 +46,12 @@ def letter_row(stream: Stream) -> tuple[np.ndarray, np.ndarray]:
 
 
 def letter_rows(
-    data: str, tokenizer: PreTrainedTokenizerBase, max_length: int, counts: dict[str, int]
+    data: str, tokenizer: PreTrainedTokenizerBase, max_length: int, default_query: str | None, counts: dict[str, int]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The rows of all users who have a choice between two items; fills `counts` on the way."""
     counts |= {"dropped_too_long": 0, "dropped_control_token": 0, "dropped_behaviours": 0}
     found = False
-    for record in read_users(data, allow_duplicates=True):
+    for record in read_behaviours(data, default_query):
         stream = tokenise_stream(all_behaviours(record), record.user, tokenizer, max_length)
         counts["dropped_behaviours"] += stream.dropped
         if stream.letters:
@@ -60,12 +61,12 @@ def letter_rows(
         raise PrepareError(f"{data}: no user has a choice between two items that fits into {max_length} tokens")
 
 
-def prepare(data: str, tokenizer: PreTrainedTokenizerBase, output: Path, max_length: int) -> dict:
+def prepare(data: str, tokenizer: PreTrainedTokenizerBase, output: Path, max_length: int, default_query: str | None = None) -> dict:
     """Tokenise the streams of all users into a set that sft.py trains on; returns its manifest. A finished set is kept."""
     identity = {"format": FORMAT, "max_length": max_length, **fingerprint(tokenizer), "sources": [source_hash(data, None)],
-                "letters": letter_ids(tokenizer)}
+                "default_query": datasets.default_query(data, default_query), "letters": letter_ids(tokenizer)}
     counts: dict[str, int] = {}
-    rows = letter_rows(data, tokenizer, max_length, counts)
+    rows = letter_rows(data, tokenizer, max_length, default_query, counts)
     return write_set(output, identity, {"sources": [data], "tokenizer_name": tokenizer.name_or_path}, rows, counts)
 
 
@@ -99,9 +100,10 @@ def join_processes() -> PartialState:
     return state
 
 
-def score(data: str, model_name: str, output: Path, max_length: int, state: PartialState) -> None:
+def score(data: str, model_name: str, output: Path, max_length: int, default_query: str | None, state: PartialState) -> None:
     """Score all users into output/scores.jsonl; each process journals its share, the first one puts them together."""
-    identity = {"model": model_identity(model_name, None), "data": source_hash(data, None), "max_length": max_length}
+    identity = {"model": model_identity(model_name, None), "data": source_hash(data, None), "max_length": max_length,
+                "default_query": datasets.default_query(data, default_query)}
     told = output / "run.json"
     if state.is_main_process:
         if told.is_file() and json.loads(told.read_text()) != identity:
@@ -119,7 +121,7 @@ def score(data: str, model_name: str, output: Path, max_length: int, state: Part
     letters, started, count = letter_ids(tokenizer), time.monotonic(), 0
     state.wait_for_everyone()  # all have read the parts of an earlier run before anyone appends to one
     with Journal(output / f"part-{state.process_index}.jsonl") as journal:
-        for unit, record in shared_out(read_users(data, allow_duplicates=True), state.process_index, state.num_processes):
+        for unit, record in shared_out(read_behaviours(data, default_query), state.process_index, state.num_processes):
             if unit not in done and unit not in journal:
                 stream = tokenise_stream(all_behaviours(record), record.user, tokenizer, max_length)
                 scores = score_stream(model, stream, letters)
@@ -129,7 +131,7 @@ def score(data: str, model_name: str, output: Path, max_length: int, state: Part
                     print(f"[score] {count} users, {(time.monotonic() - started) / count:.3f} s each", flush=True)
     state.wait_for_everyone()
     if state.is_main_process:
-        merge_parts(data, output)
+        merge_parts(data, output, default_query)
 
 
 @dataclass
@@ -161,12 +163,12 @@ class Foresight:
                 "surely": self.sure / max(1, self.choices)}
 
 
-def merge_parts(data: str, output: Path) -> None:
+def merge_parts(data: str, output: Path, default_query: str | None) -> None:
     """Put the parts together in the order of the data file; print how many choices were foreseen, and write it beside them."""
     foresight = Foresight()
 
     def rows(parts: list[Journal]) -> Iterator[dict]:
-        for unit in dict.fromkeys(record.id for record in read_users(data, allow_duplicates=True)):
+        for unit in dict.fromkeys(record.id for record in read_behaviours(data, default_query)):
             row = next(part[unit] for part in parts if unit in part)
             foresight.add(row["scores"])
             yield row
@@ -189,20 +191,21 @@ def main(argv: list[str] | None = None) -> None:
         command.add_argument("--data", required=True, help="users, one a line (benchmark contract)")
         command.add_argument("--model", default=model, help="Hub id or folder")
         command.add_argument("--output", type=Path, required=True, help="folder to write")
+        command.add_argument("--default_query", help="what stands in for null queries (default: that of the data set the file is named after)")
         command.add_argument("--max_length", type=int, default=8192, help="longest stream; the oldest behaviours go first")
     arguments = parser.parse_args(argv)
     disable_progress_bars()
     try:
         if arguments.command == "prepare":
             tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-            manifest = prepare(arguments.data, tokenizer, arguments.output, arguments.max_length)
+            manifest = prepare(arguments.data, tokenizer, arguments.output, arguments.max_length, arguments.default_query)
             print(f"{report(manifest)}\n{manifest['dropped_behaviours']} of the oldest behaviours dropped")
             return
         with ExitStack() as stack:
             state = join_processes()
             if state.is_main_process:
                 stack.enter_context(RunLock(arguments.output))
-            score(arguments.data, arguments.model, arguments.output, arguments.max_length, state)
+            score(arguments.data, arguments.model, arguments.output, arguments.max_length, arguments.default_query, state)
     except (PrepareError, RecordError, StreamError, RunLocked, OSError) as error:
         sys.exit(f"signal_model.py: {error}")
     finally:

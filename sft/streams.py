@@ -9,13 +9,15 @@ only. Paper: data synthesis, the "signal" that marks which choices can be forese
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from alignxplore import datasets
 from alignxplore.prompts import break_markup
-from alignxplore.records import Interaction, UserRecord, hash_seed
+from alignxplore.records import Interaction, UserRecord, hash_seed, read_users
 
 BEHAVIOURS = 100  # published: the last 100 behaviours of a user
 
@@ -55,6 +57,11 @@ def letter_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
     if len(first) != len(second) or len(differing) != 1:
         raise StreamError(f"{tokenizer.name_or_path}: 'Choice: A' and 'Choice: B' do not differ in one token; use another model")
     return differing[0]
+
+
+def read_behaviours(path: str | Path, default_query: str | None) -> Iterator[UserRecord]:
+    """The users of a file, a null query replaced as evaluation does it (`datasets.default_query`), so that prompts are the same."""
+    return read_users(path, default_query=datasets.default_query(path, default_query), allow_duplicates=True)
 
 
 def all_behaviours(record: UserRecord) -> tuple[Interaction, ...]:

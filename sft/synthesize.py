@@ -22,7 +22,7 @@ from pathlib import Path
 from funnel import UNANSWERED, Funnel, LiveFunnel, plot
 from prepare_dataset import source_hash
 from rounds import DONE, Thresholds, Unanswered, Workshop, synthesise_user
-from streams import all_behaviours
+from streams import all_behaviours, read_behaviours
 from transformers import HfArgumentParser
 
 from alignxplore.errors import one_sentence
@@ -30,7 +30,7 @@ from alignxplore.journal import TRANSPORT_ERROR, Journal, RunLock
 from alignxplore.judge import Judge
 from alignxplore.models import ModelSpec, open_model
 from alignxplore.prompts import PromptSet
-from alignxplore.records import RecordError, UserRecord, content_hash, read_jsonl, read_users, write_json, write_jsonl
+from alignxplore.records import RecordError, UserRecord, content_hash, read_jsonl, write_json, write_jsonl
 from alignxplore.summarize import Sampling
 from alignxplore.work import run_units
 
@@ -44,6 +44,9 @@ class SynthesisArguments:
     data: str = field(metadata={"help": "Users, one a line (benchmark contract)."})
     scores: str = field(metadata={"help": "scores.jsonl of signal_model.py for the same users."})
     output: str = field(metadata={"help": "Folder to write."})
+    default_query: str | None = field(
+        default=None, metadata={"help": "What stands in for null queries; default: that of the data set which the file is named after."}
+    )
     teacher: str = field(default="teacher=Qwen/Qwen3-32B", metadata={"help": "NAME=folder, Hub id or URL; writes the summaries."})
     judge: str | None = field(
         default=None,
@@ -116,9 +119,9 @@ def write_outputs(folder: Path, rows: Iterable[dict], calls: Journal) -> dict:
 async def synthesise(args: SynthesisArguments) -> dict:
     """The whole run; returns the funnel."""
     folder, prompts, signals = Path(args.output), PromptSet(args.prompt_set), read_signals(args.scores, args.signal)
-    for record in read_users(args.data, allow_duplicates=True):  # before any model is loaded
+    for record in read_behaviours(args.data, args.default_query):  # before any model is loaded
         if record.id not in signals:
-            raise RecordError(f"no scores in {args.scores}; run signal_model.py score on this file", record.source)
+            raise RecordError(f"no scores in {args.scores}; run signal_model.py score on this file, with the same --default_query", record.source)
     thresholds = Thresholds(args.signal, args.min_targets, args.max_targets, args.min_verified, args.merged_accuracy)
     sampling = Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=args.seed)
     specs = [ModelSpec.parse(text) for text in (args.teacher, args.judge or args.teacher)]
@@ -130,9 +133,8 @@ async def synthesise(args: SynthesisArguments) -> dict:
         if args.judge:
             judging = {"api_key_env": args.judge_api_key_env, "arguments": args.judge_arguments.split()}
             model = await stack.enter_async_context(open_model(specs[1], **judging, **options))
-        identity = content_hash([teacher.identity, model.identity, templates])
         judge = Judge(model.endpoint, model.tokenizer, prompts)
-        samples = list(itertools.islice(read_users(args.data, allow_duplicates=True), 4))
+        samples = list(itertools.islice(read_behaviours(args.data, args.default_query), 4))
         await judge.check([(None, record.target) for record in samples])
         identity = content_hash([[teacher.identity, model.identity], templates])
         with Journal(folder / "calls.jsonl") as calls, Journal(folder / "users.jsonl") as users:
@@ -155,7 +157,7 @@ async def synthesise(args: SynthesisArguments) -> dict:
                 return row | {"dropped_behaviours": dropped}
 
             def units() -> Iterator[tuple[str, UserRecord]]:
-                return ((content_hash([run, record.id]), record) for record in read_users(args.data, allow_duplicates=True))
+                return ((content_hash([run, record.id]), record) for record in read_behaviours(args.data, args.default_query))
 
             order = [unit for unit, _ in units()]
             live = LiveFunnel(len(order), (users[unit] for unit in order if unit in users))

@@ -12,12 +12,12 @@ that always saying Yes is right half of the time. Trained with LoRA by sft.py. T
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from streams import all_behaviours
+from streams import all_behaviours, read_behaviours
 from transformers import HfArgumentParser
 
 from alignxplore.errors import one_sentence
 from alignxplore.prompts import PromptSet
-from alignxplore.records import UserRecord, content_hash, read_users, write_jsonl
+from alignxplore.records import UserRecord, content_hash, write_jsonl
 from alignxplore.yes_no import ANSWERS
 
 
@@ -30,6 +30,9 @@ class TallrecArguments:
     per_user: int = field(default=1, metadata={"help": "Questions a user: the target, then earlier choices drawn by hash."})
     least_history: int = field(default=3, metadata={"help": "Fewest choices that stand before a question."})
     last: int = field(default=50, metadata={"help": "Choices shown before a question, the newest ones."})
+    default_query: str | None = field(
+        default=None, metadata={"help": "What stands in for null queries; default: that of the data set which the file is named after."}
+    )
     prompt_set: str = field(default="default", metadata={"help": "Prompt set: a name or a folder."})
 
 
@@ -56,7 +59,7 @@ def main() -> None:
     args = HfArgumentParser(TallrecArguments, description=__doc__.split("\n")[0]).parse_args_into_dataclasses()[0]
     with one_sentence():
         prompts = PromptSet(args.prompt_set)
-        users = read_users(args.data, allow_duplicates=True)
+        users = read_behaviours(args.data, args.default_query)
         rows = (row for user in users for row in tallrec_rows(user, prompts, args.per_user, args.least_history, args.last))
         count = write_jsonl(args.output, rows)
     print(f"{args.output}: {count} rows, half of them {ANSWERS[0]}")

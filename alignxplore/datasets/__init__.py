@@ -121,6 +121,11 @@ def name_of(path: str | Path) -> str | None:
     return max(found, key=len, default=None)
 
 
+def default_query(path: str | Path, given: str | None = None) -> str | None:
+    """What stands in for a null query in this file: what is given, else the default of the data set that it is named after."""
+    return given or (DATASETS[name].default_query if (name := name_of(path)) else "") or None
+
+
 def locate(data: str | Path = PUBLISHED, names: list[str] | None = None, revision: str | None = None) -> dict[str, Path]:
     """Benchmark files by data set name, from a file, a folder of `<name>_upi.jsonl` files, or a data set on the hub.
 

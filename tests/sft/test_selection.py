@@ -6,10 +6,15 @@ import math
 import random
 
 import pytest
+import tallrec
 from overlap import check
+from prepare_dataset import load_prepared
 from select_rl import SelectionArguments, best_targets, kept_choices, select
+from signal_model import prepare
+from streams import all_behaviours, read_behaviours
 from tallrec import tallrec_rows
 
+from alignxplore import datasets
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_json, write_jsonl
 
@@ -127,3 +132,25 @@ def test_tallrec_asks_about_both_items_of_a_pair_and_never_shows_the_answer():
         assert items[0].replace("good", "bad") == items[1] and texts[0].replace(items[0], items[1]) == texts[1]
         assert texts[0].count("Liked:") <= 4 and items[0].removeprefix("Item: ") not in texts[0].replace(items[0], "")
     assert "Item: u good 8" in rows[-2]["prompt"][1]["content"], "the target is always asked about"
+
+
+@pytest.mark.parametrize("given", [None, "What next?"])
+def test_a_null_query_is_replaced_as_in_evaluation(tmp_path, tokenizer, monkeypatch, given):
+    """One place decides it, so that training prompts read as evaluation's do: the data set's query, or what is given."""
+    data = tmp_path / "train_mind_upi.jsonl"
+    write_jsonl(data, [user_row(user("u"))])
+    query = given or datasets.get("mind").default_query
+    (record,) = read_behaviours(data, given)
+    assert {item.query for item in all_behaviours(record)} == {query}
+    prepare(str(data), tokenizer, tmp_path / "set", 4096, given)
+    assert tokenizer.decode(load_prepared(tmp_path / "set", tokenizer)[0][0]["input_ids"]).count(f"Request: {query}") == 14
+    option = ["--default_query", given] if given else []
+    monkeypatch.setattr("sys.argv", ["tallrec.py", "--data", str(data), "--output", str(tmp_path / "tallrec.jsonl"), *option])
+    tallrec.main()
+    assert query in json.loads((tmp_path / "tallrec.jsonl").read_text().splitlines()[0])["prompt"][1]["content"]
+    for name, p in (("strong", 0.9), ("weak", 0.5)):
+        entries = [{"position": i, "logprob": math.log(p) - (i % 5) / 100} for i in range(14)]
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"id": record.id, "scores": entries}])
+    options = {"strong": str(tmp_path / "strong.jsonl"), "weak": str(tmp_path / "weak.jsonl"), "a": 1.0, "default_query": given}
+    select(SelectionArguments(data=str(data), output=str(tmp_path / "rl.jsonl"), **options))
+    assert {item["query"] for item in json.loads((tmp_path / "rl.jsonl").read_text())["history"]} == {query}

@@ -9,8 +9,10 @@ import pytest
 from aiohttp import web
 from funnel import STEPS, Funnel, LiveFunnel, users_left
 from rounds import DONE, Thresholds, Workshop, pick_targets, synthesise_user
+from streams import read_behaviours
 from synthesize import EXAMPLES, SynthesisArguments, journalled, main, synthesise, write_outputs
 
+from alignxplore import datasets
 from alignxplore.endpoint import Endpoint, RequestError
 from alignxplore.journal import Journal
 from alignxplore.judge import Judge
@@ -145,9 +147,9 @@ def test_targets_are_foreseeable_pairs_drawn_by_content():
 
 async def test_the_command_writes_rows_funnel_and_failures_and_is_not_done_twice(fake_server, tokenizer, model_folder, tmp_path):
     records = [UserRecord(f"u{n}", tuple(ITEMS[:17] if n % 3 else ITEMS[:5]), ITEMS[17]) for n in range(9)]
-    users, scores = tmp_path / "users.jsonl", tmp_path / "scores.jsonl"
+    users, scores = tmp_path / "mind_upi.jsonl", tmp_path / "scores.jsonl"
     write_jsonl(users, map(user_row, records))
-    write_jsonl(scores, ({"id": r.id, "scores": [{"position": i, "p": 0.95} for i in range(18)], "dropped": 0} for r in records))
+    write_jsonl(scores, ({"id": r.id, "scores": [{"position": i, "p": 0.95} for i in range(18)], "dropped": 0} for r in read_behaviours(users, None)))
     models = Models(tokenizer)
     async with fake_server(models) as server:
         target = f"m={server.url}#{model_folder}"
@@ -158,6 +160,7 @@ async def test_the_command_writes_rows_funnel_and_failures_and_is_not_done_twice
         counts = await synthesise(args)
         assert counts["users"] == 9 and counts["outcomes"] == {"history_too_short": 3, DONE: 6} and counts["sft_rows"] == 12
         first = (out / "sft.jsonl").read_text()
+        assert f"Request: {datasets.get('mind').default_query}" in json.loads(first.splitlines()[0])["prompt"][1]["content"]
         asked = len(models.asked)
         lines = (out / "users.jsonl").read_text().splitlines(keepends=True)
         (out / "users.jsonl").write_text("".join(lines[:3]) + lines[3][:30])  # killed while a line was written
@@ -167,7 +170,7 @@ async def test_the_command_writes_rows_funnel_and_failures_and_is_not_done_twice
     assert len((out / "failures.jsonl").read_text().splitlines()) == 3
     assert json.loads((out / "funnel.json").read_text()) == counts and (out / "funnel.png").stat().st_size > 1000
     write_jsonl(users, map(user_row, [*records, UserRecord("u9", ITEMS[:5], ITEMS[17])]))
-    with pytest.raises(RecordError, match=r"users.jsonl:10: no scores in .*scores.jsonl; run signal_model.py score"):
+    with pytest.raises(RecordError, match=r"mind_upi.jsonl:10: no scores in .*scores.jsonl; run signal_model.py score"):
         await synthesise(args)
 
 
