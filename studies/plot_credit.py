@@ -114,6 +114,8 @@ def draw(rows: list[dict], runs: dict[str, dict[int, list[dict]]]) -> plt.Figure
     curves.set_ylabel("reward, running mean")
     curves.set_title("training users, range over seeds", fontsize=11)
     curves.legend(loc="upper left")
+    for panel in finals[1:]:
+        panel.sharey(finals[0])  # before anything is drawn, so that the common scale holds all of it
     for panel, judge in zip(finals, judges):
         mine = [row for row in rows if row["judge"] == judge]
         for x, row in enumerate(mine):
@@ -124,7 +126,6 @@ def draw(rows: list[dict], runs: dict[str, dict[int, list[dict]]]) -> plt.Figure
         panel.set_xticks(range(len(mine)), [row["credit"] for row in mine], rotation=20, ha="right")
         panel.set_xlim(-0.5, len(mine) - 0.2)
         panel.set_title(f"streaming, {judge}, n = {mine[0]['n']}", fontsize=10)
-        panel.sharey(finals[0])
     finals[0].set_ylabel("accuracy, %")
     return figure
 
