@@ -30,7 +30,8 @@ COLUMNS = ("policy", "setting", "benchmark", "judge", "protocol", "n", "clusters
 NOTES = ("Accuracy in %, with its 95 % interval (bootstrap over clusters of rows that share a person or a target); ± is the standard deviation "
          "between generation seeds, where there are several. A summary that is bad format scores 0.5 in protocol choice and 0 in protocol paper. "
          "Protocol choice: both orders of the items, probabilities of the letters; paper: one order, one sampled answer, as published. The rows "
-         "from popularity to random, and no summary, know nothing of the user. Coverage: share of rows that have a score.")
+         "from popularity to random, and no summary, know nothing of the user. Coverage: share of rows that have a score. Where a "
+         "row of a table has several cells, its bad format, parse failures and coverage are those of its worst cell.")
 
 
 def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[dict]:
