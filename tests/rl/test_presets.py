@@ -39,7 +39,7 @@ def compose(tmp_path_factory):
 
 
 def sizes(config):
-    from alignxplore.rl.train import prepare
+    from alignxplore.rl.checks import prepare
 
     return prepare(config)
 
@@ -116,7 +116,7 @@ def test_contradictions_are_named(compose, variables, arguments, sentence):
 
 def test_steps_get_epochs_enough(compose):
     from alignxplore.rl.settings import SettingsError
-    from alignxplore.rl.train import planned_steps
+    from alignxplore.rl.checks import planned_steps
 
     config = compose(PRESET="tiny", STEPS="40")
     assert planned_steps(config, 160) == 40 and config.trainer.total_epochs == 4

@@ -1,0 +1,92 @@
+"""What is looked at before Ray starts, so that a run that cannot work ends at once and says why: settings, data, model, judges."""
+
+import contextlib
+import io
+import warnings
+
+import pyarrow.compute
+from omegaconf import DictConfig
+from transformers import AutoConfig, AutoTokenizer
+
+from alignxplore.records import person_of
+from alignxplore.rl.dataset import StreamingDataset, parse_row
+from alignxplore.rl.reward import Judges
+from alignxplore.rl.settings import SettingsError, Streaming
+
+
+def prepare(config: DictConfig) -> dict:
+    """Derive what follows from other settings, validate all of it, and return the sizes of an update.
+
+    Raises:
+        SettingsError, AssertionError: from our checks and verl's.
+    """
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    settings = Streaming.from_config(config.streaming)
+    rollout, actor = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor
+    rollout.n = settings.rows_per_user
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+        validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    if (rollout.temperature, rollout.top_p, rollout.top_k) != (1.0, 1.0, -1):
+        raise SettingsError("rollouts must be sampled with temperature 1, top_p 1, top_k -1: verl compares their probabilities with the "
+                            "trainer's full softmax")
+    if config.trainer.save_freq < 1:
+        raise SettingsError(f"trainer.save_freq={config.trainer.save_freq} (SAVE_EVERY): the model of a run is made from the checkpoint of its "
+                            "last step, so there must be one; a number larger than the steps saves that one alone")
+    rows_per_step = config.data.train_batch_size * rollout.n
+    rows_per_update = actor.ppo_mini_batch_size * rollout.n
+    if rows_per_step % rows_per_update:
+        raise SettingsError(f"data.train_batch_size={config.data.train_batch_size} is no multiple of "
+                            f"actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}")
+    return {"users_per_step": config.data.train_batch_size, "rows_per_user": rollout.n, "rows_per_step": rows_per_step,
+            "rows_per_update": rows_per_update, "updates_per_step": rows_per_step // rows_per_update,
+            "gpus": config.trainer.nnodes * config.trainer.n_gpus_per_node, "credit": settings.credit, "stages": settings.stages}
+
+
+def planned_steps(config: DictConfig, users: int) -> int:
+    """Steps of the whole run: `trainer.total_training_steps`, else the epochs that the users allow."""
+    each = users // config.data.train_batch_size
+    if not each:
+        raise SettingsError(f"{users} training users make no batch of data.train_batch_size={config.data.train_batch_size}")
+    if config.trainer.total_training_steps is None:
+        return each * config.trainer.total_epochs
+    # verl also stops at the end of the epochs; steps were asked for, so there must be epochs enough.
+    config.trainer.total_epochs = max(config.trainer.total_epochs, -(-config.trainer.total_training_steps // each))
+    return config.trainer.total_training_steps
+
+
+def check_data(config: DictConfig, stages: int) -> tuple[StreamingDataset, StreamingDataset]:
+    """Training and validation users; every one must have a target for each stage, and nobody may be in both."""
+    train = StreamingDataset(config.data.train_files, max_samples=config.data.train_max_samples)
+    held_out = StreamingDataset(config.data.val_files, max_samples=config.data.val_max_samples)
+    if not len(held_out):
+        raise SettingsError(f"{config.data.val_files} holds no users to validate on; make it with --val-out")
+    for data, files in ((train, config.data.train_files), (held_out, config.data.val_files)):
+        lengths = pyarrow.compute.unique(pyarrow.compute.list_value_length(data.table["positions"])).to_pylist()
+        if lengths and lengths != [stages]:
+            raise SettingsError(f"{files} has rows with {lengths} stages, streaming.stages is {stages}; make it with --stages {stages}")
+    both = set.intersection(*({person_of(user) for user in data.table["user"].to_pylist()} for data in (train, held_out)))
+    if both:
+        raise SettingsError(f"{len(both)} users are in training and validation data alike, e.g. '{min(both)}'; hold out others")
+    return train, held_out
+
+
+def check_model(model: DictConfig) -> None:
+    """The policy's configuration and tokenizer can be read: otherwise the run would fail minutes later, inside Ray."""
+    try:
+        AutoConfig.from_pretrained(model.path)
+        AutoTokenizer.from_pretrained(model.get("tokenizer_path") or model.path)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"MODEL={model.path} is no readable model, neither a folder nor a hub id: {str(error).splitlines()[0]}") from error
+
+
+async def check_judges(settings: Streaming, data: StreamingDataset) -> dict[str, float]:
+    """Ask each judge a few real questions, with summaries that give the answer away; returns its mass on the two letters."""
+    judges = await Judges.connect(settings)
+    try:
+        rows = [parse_row(data[i]["extra_info"]) for i in range(min(8, len(data)))]
+        targets = [stage.target for _, stages in rows for stage in stages]
+        return await judges.check([(f"The user likes: {target.chosen[:500]}", target) for target in targets])
+    finally:
+        await judges.close()
