@@ -115,8 +115,8 @@ def test_contradictions_are_named(compose, variables, arguments, sentence):
 
 
 def test_steps_get_epochs_enough(compose):
-    from alignxplore.rl.settings import SettingsError
     from alignxplore.rl.checks import planned_steps
+    from alignxplore.rl.settings import SettingsError
 
     config = compose(PRESET="tiny", STEPS="40")
     assert planned_steps(config, 160) == 40 and config.trainer.total_epochs == 4
