@@ -196,7 +196,7 @@ class ChainRunner:
     async def _write(self, k: int, i: int, prompt: Prompt) -> Rollout:
         began = self._now()
         generation = await self.policy.write(prompt)
-        rollout = Rollout(generation, parse_answer(generation.text), began, self._now())
+        rollout = Rollout(generation, parse_answer(generation.text, self.settings.form), began, self._now())
         if rollout.answer.well_formed:
             self._judging.append(asyncio.create_task(self._judge(rollout, k, i)))
         return rollout

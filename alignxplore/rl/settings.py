@@ -65,6 +65,11 @@ class Streaming:
         if not self.judges:
             raise SettingsError('streaming.judges is empty; give at least one, e.g. JUDGES="judge=http://host:8000/v1"')
 
+    @property
+    def form(self) -> str:
+        """The answer format (`prompts.FORMATS`) that summaries are asked for and read in."""
+        return "think" if self.thinking else "plain"
+
     @classmethod
     def from_config(cls, block: Any) -> "Streaming":
         """From the `streaming` block of the composed configuration (OmegaConf or dict)."""

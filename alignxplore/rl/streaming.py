@@ -46,16 +46,15 @@ class VerlPolicy:
     """
 
     def __init__(self, client: LLMServerClient, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, sampling: dict, budget: int,
-                 thinking: bool):
+                 form: str):
         self.client, self.tokenizer, self.prompts = client, tokenizer, prompts
-        self.sampling, self.budget, self.thinking = sampling, budget, thinking
-        self.form = "think" if thinking else "plain"
+        self.sampling, self.budget, self.form = sampling, budget, form
 
     def prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt:
         """Token ids of the *infer* prompt, with as many of the newest interactions as fit."""
         fitted = fit_prompt(self.tokenizer, self.prompts, interactions, past_summary, self.budget, self.form)
         ids = self.tokenizer.apply_chat_template(self.prompts.infer(fitted.interactions, past_summary, self.form),
-                                                 add_generation_prompt=True, tokenize=True, return_dict=False, enable_thinking=self.thinking)
+                                                 add_generation_prompt=True, tokenize=True, return_dict=False, enable_thinking=self.form == "think")
         return Prompt(list(ids), fitted.dropped)
 
     async def write(self, prompt: Prompt) -> Generation:
@@ -125,7 +124,7 @@ class StreamingWorker(AgentLoopWorker):
         user, stages = parse_row(row)
         rollout = self.rollout_config
         policy = VerlPolicy(self.llm_client, self.tokenizer, self.prompts, {"max_tokens": rollout.response_length, "logprobs": training}
-                            | sampling, rollout.prompt_length, self.settings.thinking)
+                            | sampling, rollout.prompt_length, self.settings.form)
         count = self.settings.rollouts if training else 1
         return await ChainRunner(user, stages, policy, self.judges, self.settings, step, count).run(training)
 

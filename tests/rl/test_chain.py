@@ -167,6 +167,14 @@ def test_a_prompt_that_cannot_fit_ends_the_chain_and_says_so():
     assert [rollout.total for rollout in chain.groups[0].rollouts] == [0.5] * 4
 
 
+def test_without_thinking_the_whole_answer_is_the_summary():
+    chain = run(Policy(bad=[(k, n) for k in range(2) for n in range(4)]), Judges(), thinking=False)
+    assert [r.answer.summary for r in chain.groups[0].rollouts] == [f"summary 0.{n}" for n in range(4)]
+    assert all(r.status == OK and r.total is not None for group in chain.groups for r in group.rollouts)
+    thinking = run(Policy(), Judges(), thinking=False)  # a block that nobody asked for
+    assert {r.status for r in thinking.groups[0].rollouts} == {BAD_FORMAT}
+
+
 @pytest.mark.parametrize(("too_long", "settings", "lost"), [
     ([0], {}, 8), ([1], {}, 4), ([1], {"stages": (2, 5, 8)}, 8), ([0], {"credit": "tree", "branches": 2}, 12),
     ([1], {"credit": "tree", "branches": 2}, 8),
