@@ -1,4 +1,4 @@
-"""Tests of the evaluation: the scripts of eval/ are imported by name, as they import each other."""
+"""Tests of the evaluation: the scripts of eval/ are imported by name, as they import each other, and so is by_heart.py."""
 
 import sys
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import pytest
 from alignxplore.records import Interaction, UserRecord, user_row, write_jsonl
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "eval"))
+sys.path[:0] = [str(ROOT / "eval"), str(Path(__file__).parent)]
 
 
 def make_record(user: str, length: int = 6, kind: str = "film") -> UserRecord:
