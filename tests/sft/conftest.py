@@ -1,6 +1,7 @@
 """SFT tests: the scripts of sft/ are imported by name, as they import each other; rows and a tiny Qwen3 to train."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from alignxplore.judge import find_letters
 from alignxplore.tiny import make_model
+from alignxplore.world_text import item_values, summary_statements
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "sft"))
@@ -75,3 +78,25 @@ def run_script(environment: dict[str, str]):
         return done
 
     return run
+
+
+class CarefulJudge:
+    """A server that foresees a choice exactly as far as the summary tells."""
+
+    def __init__(self, tokenizer):
+        self.tokens = find_letters(tokenizer).tokens
+
+    def __call__(self, body: dict) -> dict:
+        known, items = body["messages"][-2]["content"].split("\nItem A: ")
+        value = {}
+        for liked, disliked, strength in summary_statements(known):
+            value |= {liked: strength, disliked: -strength}
+        a, b = (sum(value.get(v, 0) for v in item_values(text)) for text in items.split("\nItem B: "))
+        p = 1 / (1 + math.exp(b - a))
+        tops = [{"token": f"token_id:{token}", "logprob": math.log(q)} for token, q in zip(self.tokens, (p, 1 - p))]
+        return {"choices": [{"index": 0, "message": {"content": "A"}, "logprobs": {"content": [tops[0] | {"top_logprobs": tops}]}}]}
+
+
+@pytest.fixture
+def careful_judge(tokenizer) -> CarefulJudge:
+    return CarefulJudge(tokenizer)

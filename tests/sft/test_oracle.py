@@ -1,7 +1,6 @@
 """The teacher of studies/signal_to_sft.sh: what it says is in the prompt, and users of the world pass the funnel with it."""
 
 import json
-import math
 import random
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from aiohttp.test_utils import TestServer
 from synthesize import SynthesisArguments, synthesise
 
 from alignxplore.endpoint import Endpoint, RequestError
-from alignxplore.judge import find_letters
 from alignxplore.prompts import PromptSet, parse_answer
 from alignxplore.records import read_users, write_jsonl
 from alignxplore.world_text import DOMAINS, item_values, summary_statements, summary_text
@@ -63,29 +61,12 @@ def test_merging_takes_what_most_readers_say():
     assert sorted(summary_statements(merged.summary)) == [("animals", "machines", 1), ("humour", "suspense", 2), ("sea", "city", 1)]
 
 
-class CarefulJudge:
-    """A server that foresees a choice exactly as far as the summary tells."""
-
-    def __init__(self, tokenizer):
-        self.tokens = find_letters(tokenizer).tokens
-
-    def __call__(self, body: dict) -> dict:
-        known, items = body["messages"][-2]["content"].split("\nItem A: ")
-        value = {}
-        for liked, disliked, strength in summary_statements(known):
-            value |= {liked: strength, disliked: -strength}
-        a, b = (sum(value.get(v, 0) for v in item_values(text)) for text in items.split("\nItem B: "))
-        p = 1 / (1 + math.exp(b - a))
-        tops = [{"token": f"token_id:{token}", "logprob": math.log(q)} for token, q in zip(self.tokens, (p, 1 - p))]
-        return {"choices": [{"index": 0, "message": {"content": "A"}, "logprobs": {"content": [tops[0] | {"top_logprobs": tops}]}}]}
-
-
-async def test_users_of_the_world_pass_the_funnel_and_its_numbers_add_up(fake_server, tokenizer, model_folder, tmp_path):
+async def test_users_of_the_world_pass_the_funnel_and_its_numbers_add_up(fake_server, careful_judge, model_folder, tmp_path):
     users, scores = tmp_path / "users.jsonl", tmp_path / "scores.jsonl"
     write_jsonl(users, long_users(1, 40, 24))
     rng = random.Random(0)
     write_jsonl(scores, ({"id": r.id, "scores": [{"position": i, "p": rng.random()} for i in range(24)], "dropped": 0} for r in read_users(users)))
-    async with TestServer(make_app(0.1, 0.2)) as teacher, fake_server(CarefulJudge(tokenizer)) as judge:
+    async with TestServer(make_app(0.1, 0.2)) as teacher, fake_server(careful_judge) as judge:
         counts = await synthesise(SynthesisArguments(
             data=str(users), scores=str(scores), output=str(tmp_path / "out"), teacher=f"teacher={teacher.make_url('/v1')}#{model_folder}",
             judge=f"judge={judge.url}#{model_folder}", signal=0.4, max_tokens=256))  # fmt: skip
