@@ -9,6 +9,9 @@ SIGNAL_MODEL=${SIGNAL_MODEL:-Qwen/Qwen3-1.7B}         # trained to foresee choic
 SIGNAL_CONFIG=${SIGNAL_CONFIG:-}                      # YAML for its training (default: configs/signal_qwen3_1p7b.yaml)
 TEACHER=${TEACHER:-teacher=Qwen/Qwen3-32B}            # NAME=folder, Hub id or URL; writes summaries
 JUDGE=${JUDGE:-}                                      # the same for the model that verifies them (default: the teacher itself)
+DEFAULT_QUERY=${DEFAULT_QUERY:-}                      # stands in for null queries (default: that of the data set DATA is named after)
+NNODES=${NNODES:-1}                                   # nodes that train the signal model; all else is done by node 0
+NODE_RANK=${NODE_RANK:-0}                             # this node's number
 PYTHON=${PYTHON:-python}
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -18,8 +21,10 @@ Usage: [VARIABLE=value ...] bash synthesize.sh [--option of synthesize.py ...]
 
   DATA=train_users.jsonl OUT=synthesis bash synthesize.sh
   TEACHER=teacher=http://host:8000/v1 bash synthesize.sh --max_tokens 2048
+  NNODES=2 NODE_RANK=\$R MASTER_ADDR=\$HOST OUT=/shared/synthesis bash synthesize.sh      start it on each node
 
-Variables: DATA, SIGNAL_DATA, OUT, SIGNAL_MODEL, SIGNAL_CONFIG, TEACHER, JUDGE, PYTHON, and those of sft.sh (NNODES, NPROC, ...).
+Variables: DATA, SIGNAL_DATA, OUT, SIGNAL_MODEL, SIGNAL_CONFIG, TEACHER, JUDGE, DEFAULT_QUERY, PYTHON, and those of sft.sh (NNODES,
+  NODE_RANK, NPROC, ...). The signal model is trained on all nodes, then node 0 goes on by itself: it scores on its NPROC GPUs.
 Writes OUT/sft.jsonl, the rows for prepare_dataset.py, and OUT/funnel.json. Options: python synthesize.py --help
 TEXT
     exit 0 ;;
@@ -27,8 +32,17 @@ esac
 
 export PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}"
 SIGNAL_CONFIG=${SIGNAL_CONFIG:-$HERE/configs/signal_qwen3_1p7b.yaml}
-"$PYTHON" "$HERE/signal_model.py" prepare --data "$SIGNAL_DATA" --model "$SIGNAL_MODEL" --output "$OUT/signal_set"
-bash "$HERE/sft.sh" --config "$SIGNAL_CONFIG" --model_name_or_path "$SIGNAL_MODEL" --train_data "$OUT/signal_set" --output_dir "$OUT/signal_model"
-"$PYTHON" -m accelerate.commands.launch "$HERE/signal_model.py" score --data "$DATA" --model "$OUT/signal_model" --output "$OUT/signal_scores"
+QUERY=(${DEFAULT_QUERY:+--default_query "$DEFAULT_QUERY"})
+if [ "$NODE_RANK" = 0 ]; then
+    "$PYTHON" "$HERE/signal_model.py" prepare --data "$SIGNAL_DATA" --model "$SIGNAL_MODEL" --output "$OUT/signal_set" ${QUERY[@]+"${QUERY[@]}"}
+else
+    until [ -f "$OUT/signal_set/manifest.json" ]; do sleep 5; done      # node 0 prepares the set for all
+fi
+NNODES=$NNODES NODE_RANK=$NODE_RANK bash "$HERE/sft.sh" --config "$SIGNAL_CONFIG" --model_name_or_path "$SIGNAL_MODEL" \
+    --train_data "$OUT/signal_set" --output_dir "$OUT/signal_model"
+[ "$NODE_RANK" = 0 ] || exit 0
+NPROC=${NPROC:-$("$PYTHON" -c 'import torch; print(max(1, torch.accelerator.device_count()))')}
+"$PYTHON" -m torch.distributed.run --standalone --nproc_per_node "$NPROC" "$HERE/signal_model.py" score --data "$DATA" \
+    --model "$OUT/signal_model" --output "$OUT/signal_scores" ${QUERY[@]+"${QUERY[@]}"}
 "$PYTHON" "$HERE/synthesize.py" --data "$DATA" --scores "$OUT/signal_scores/scores.jsonl" --output "$OUT" --teacher "$TEACHER" \
-    ${JUDGE:+--judge "$JUDGE"} "$@"
+    ${JUDGE:+--judge "$JUDGE"} ${QUERY[@]+"${QUERY[@]}"} "$@"
