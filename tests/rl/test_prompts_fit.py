@@ -16,7 +16,7 @@ def policy():
     from alignxplore.tiny import make_tokenizer
 
     prompts = PromptSet("default")
-    return lambda budget: VerlPolicy(None, make_tokenizer(1, 800, prompts), prompts, {}, budget, True)
+    return lambda budget: VerlPolicy(None, make_tokenizer(1, 800, prompts), prompts, {}, budget, "think")
 
 
 def test_a_very_long_past_summary_leaves_system_text_and_instruction_whole(policy):
