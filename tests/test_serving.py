@@ -316,8 +316,9 @@ async def test_real_vllm(tiny_qwen3, tokenizer, tmp_path):
     """Both ways of asking agree with transformers; a random model is refused as a judge; nothing is left running."""
     folder, model = tiny_qwen3
     prompts = PromptSet()
+    before = set(psutil.Process().children(recursive=True))  # what earlier tests of this run left to the interpreter's end
     with serve(str(folder), log_path=tmp_path / "serve.log", arguments=ARGUMENTS) as url:
-        mine = {p.pid for p in psutil.Process().children(recursive=True)}
+        mine = {p.pid for p in set(psutil.Process().children(recursive=True)) - before}
         async with Endpoint(url) as endpoint:
             assert endpoint.root == str(folder) and endpoint.max_model_len == 1024
             judge = Judge(endpoint, tokenizer, prompts)
@@ -352,7 +353,7 @@ async def test_real_vllm(tiny_qwen3, tokenizer, tmp_path):
             assert counted["usage"]["prompt_tokens"] == first.prompt_tokens  # we count what the server counts
             together = await asyncio.gather(*(judge.score("Likes the sea.", ITEM, i) for i in range(40)))
             assert all(other.orders == pytest.approx(found.orders, abs=1e-4) for other in together)
-    assert gone(mine)
+    assert mine and gone(mine), [psutil.Process(p).cmdline() for p in mine if alive(p)]
 
 
 @pytest.mark.slow
