@@ -15,13 +15,13 @@
 #   TRAIN_USERS   2000   users whose histories RL trains on;   VAL_USERS  64  held-out users during RL
 #   SFT_USERS     1500   users behind the SFT rows;            JUDGE_ROWS 12000  rows each judge learns from
 #   READER_ROWS   4000   rows from which the untrained policy learns to read, as Qwen3 has before SFT
-#   RL_STEPS      80     RL updates;                           RL_LR      3e-4   their learning rate
+#   RL_STEPS      40     RL updates;                           RL_LR      3e-4   their learning rate
 #   REAL_USERS    24     users of the real benchmark (--real)
 #   SFT_OPTIONS          more options of sft/sft.py; NPROC=2 SFT_OPTIONS="--deepspeed sft/configs/zero3.json" trains on two processes
 set -euo pipefail
 
 SEED=${SEED:-1} TEST_USERS=${TEST_USERS:-600} TRAIN_USERS=${TRAIN_USERS:-2000} VAL_USERS=${VAL_USERS:-64}
-SFT_USERS=${SFT_USERS:-1500} JUDGE_ROWS=${JUDGE_ROWS:-12000} READER_ROWS=${READER_ROWS:-4000} RL_STEPS=${RL_STEPS:-80} RL_LR=${RL_LR:-3e-4}
+SFT_USERS=${SFT_USERS:-1500} JUDGE_ROWS=${JUDGE_ROWS:-12000} READER_ROWS=${READER_ROWS:-4000} RL_STEPS=${RL_STEPS:-40} RL_LR=${RL_LR:-3e-4}
 REAL_USERS=${REAL_USERS:-24} SFT_OPTIONS=${SFT_OPTIONS:-}
 
 kind=world out='' setup=()

@@ -1,7 +1,7 @@
 # Steps of ./quickstart.sh on the simulated world; sourced by it after quickstart/steps.bash.
 
-expect world 15; expect blank 10; expect lessons 170; expect sft 130; expect rl_data 4; expect rl 620
-expect summaries 200; expect scores 260; expect figures 6
+expect world 15; expect blank 10; expect lessons 220; expect sft 100; expect rl_data 4; expect rl 350
+expect summaries 200; expect scores 160; expect figures 6
 
 BASE=$OUT
 source quickstart/training.bash

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # How much can RL mend? A study in the simulated world: SFT rows with other shares of errors, and three controls.
 #
-#   bash studies/sft_errors.sh                                   # after ./quickstart.sh; about 12 minutes a variant on two cores
+#   bash studies/sft_errors.sh                                   # after ./quickstart.sh; about 8 minutes a variant on two cores
 #   BASE=runs/other OUT=runs/studies/other SEED=2 bash studies/sft_errors.sh
 #
 # Takes from a finished quick start (BASE) the untrained policy, both judges, the users and its own SFT and SFT + RL models, and trains
 #   clean      SFT rows without errors or gaps, then RL
 #   less       15 % of the statements wrong (quick start: 25 %), then RL
 #   more       40 % wrong, then RL
-#   longer     the quick start's SFT rows for six epochs, which takes about as long as SFT + RL; no RL
+#   longer     the quick start's SFT rows for five epochs, which takes about as long as SFT + RL; no RL
 #   shuffled   RL whose reward knows nothing: in each target the chosen and the rejected item change places by the toss of a coin
 # Then one evaluation of all of them. Leaves OUT/results.json, OUT/report.md and OUT/errors.png.
 # Interrupted? Run the same command again. --no-install takes the environment that is active now.
@@ -20,7 +20,7 @@ case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit ;; es
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 BASE=$(realpath -m "${BASE:-runs/quickstart}") OUT=$(realpath -m "${OUT:-runs/studies/sft_errors}")
-SEED=${SEED:-1} VARIANTS=${VARIANTS:-clean less more longer shuffled} RL_STEPS=${RL_STEPS:-80} RL_LR=${RL_LR:-3e-4}
+SEED=${SEED:-1} VARIANTS=${VARIANTS:-clean less more longer shuffled} RL_STEPS=${RL_STEPS:-40} RL_LR=${RL_LR:-3e-4}
 [[ -f $BASE/results.json ]] || { echo "sft_errors.sh: $BASE holds no finished quick start; run ./quickstart.sh first, or set BASE" >&2; exit 1; }
 
 export DEVICE=cpu
@@ -33,9 +33,9 @@ same_settings BASE SEED RL_STEPS RL_LR
 declare -A ERRORS=([clean]=0 [less]=0.15 [more]=0.40) GAPS=([clean]=0 [less]=0.10 [more]=0.10)
 for variant in $VARIANTS; do
     case $variant in
-        clean | less | more) expect "$variant.rows" 10; expect "$variant.sft" 110; expect "$variant.rl" 620 ;;
-        longer) expect longer.sft 630 ;;
-        shuffled) expect shuffled.rows 2; expect shuffled.rl 620 ;;
+        clean | less | more) expect "$variant.rows" 10; expect "$variant.sft" 110; expect "$variant.rl" 350 ;;
+        longer) expect longer.sft 420 ;;
+        shuffled) expect shuffled.rows 2; expect shuffled.rl 350 ;;
         *) echo "sft_errors.sh: unknown variant '$variant'; known: clean less more longer shuffled" >&2; exit 2 ;;
     esac
 done
@@ -58,7 +58,7 @@ for variant in $VARIANTS; do
             keep "sft.$variant" "$OUT/$variant/sft"; keep "sft+rl.$variant" "$OUT/$variant/rl/model"
             ;;
         longer)
-            step longer.sft train_sft "$BASE/models/base" "$BASE/data/sft.jsonl" "$OUT/longer/sft" --num_train_epochs 6
+            step longer.sft train_sft "$BASE/models/base" "$BASE/data/sft.jsonl" "$OUT/longer/sft" --num_train_epochs 5
             keep sft.longer "$OUT/longer/sft"
             ;;
         shuffled)
