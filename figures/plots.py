@@ -37,7 +37,8 @@ def accuracy_by_stage(rows: Sequence[dict], out: Path) -> Path | None:
             panel.errorbar(x, y, error, fmt="o", capsize=3, color=COLOURS[place % len(COLOURS)], label=judge)
         for bound in (row for row in rows if row["setting"] == "bound" and row["benchmark"] == shown[0]["benchmark"]):
             panel.axhline(100 * bound["accuracy"], color="#555", linewidth=0.9, linestyle="--")
-            panel.annotate(bound["policy"], (0.01, 100 * bound["accuracy"]), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
+            if panel is panels[0][-1]:  # named beside the axes, where no point can lie under the name
+                panel.annotate(bound["policy"], (1.01, 100 * bound["accuracy"]), xycoords=("axes fraction", "data"), va="center", fontsize=8)
         panel.set_title({"full": "full history", "streaming": "streaming"}[setting], fontsize=11)
         panel.set_xticks(range(len(policies)), policies, rotation=20, ha="right")
     panels[0][0].set_ylabel("accuracy, %")

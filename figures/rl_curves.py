@@ -108,6 +108,7 @@ class Picture:
         if len(timed) > 1:
             panel.set_xticks(range(len(timed)), timed, rotation=20, ha="right", fontsize=8)
         panel.set_title("seconds of a step by part", fontsize=11)
+        panel.set_ylim(0, 1.45 * panel.get_ylim()[1])  # the legend stands above what it names
 
     def draw(self) -> plt.Figure:
         """All six."""
@@ -129,7 +130,8 @@ class Picture:
         for panel in self.panels:
             handles = dict(zip(*reversed(panel.get_legend_handles_labels())))
             if handles:
-                panel.legend(handles.values(), handles.keys(), fontsize=7, frameon=True, framealpha=0.8, edgecolor="none")
+                panel.legend(handles.values(), handles.keys(), fontsize=7, frameon=True, framealpha=0.8, edgecolor="none",
+                             ncols=2 if panel is seconds else 1)
             if panel is not seconds or len(self.runs) == 1:
                 panel.set_xlabel("RL step")
         return self.figure
