@@ -29,7 +29,9 @@ VALUES = [value for pair in ATTRIBUTES.values() for value in pair]
 OPPOSITE = {value: other for pair in ATTRIBUTES.values() for value, other in (pair, pair[::-1])}
 # What the probe tells apart: the value of a phrase, or none; what the past says of it; the values that a letter took.
 CLASSES = {name: place for place, name in enumerate([
-    *(("shows", value) for value in [*VALUES, ""]), *(("past", says) for says in ("for", "against", "nothing")), *(("taken", value) for value in VALUES),
+    *(("shows", value) for value in [*VALUES, ""]),
+    *(("past", says) for says in ("for", "against", "nothing")),
+    *(("taken", value) for value in VALUES),
 ])}
 
 
@@ -79,7 +81,8 @@ def main() -> None:
     arguments = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(arguments.base)
     found = list(lessons(arguments.seed, arguments.users, arguments.choices, tokenizer))
-    loss = train(arguments.base, found, len(CLASSES), arguments.out, seed=arguments.seed, batch=arguments.batch, learning_rate=arguments.learning_rate)
+    loss = train(arguments.base, found, len(CLASSES), arguments.out, seed=arguments.seed, batch=arguments.batch,
+                 learning_rate=arguments.learning_rate)
     print(f"{arguments.out}: {arguments.users} streams, loss on the letters {loss:.3f} (chance: 0.693)")
 
 
