@@ -20,6 +20,8 @@ import tenacity
 
 log = logging.getLogger(__name__)
 
+CONNECT_PATIENCE = 30.0  # seconds
+
 
 class TransportError(RuntimeError):
     """No usable reply in the time given; says nothing about the model. Such a unit is asked again by the next run."""
@@ -100,8 +102,11 @@ class Endpoint:
         await self.close()
 
     async def connect(self) -> Self:
-        """Ask the server once which models it has; fills in `model`, `root` (path or hub id) and `max_model_len`."""
-        served = (await self._request("GET", "/models")).get("data") or []
+        """Ask the server once which models it has; fills in `model`, `root` (path or hub id) and `max_model_len`.
+
+        With less patience than a request has: a server that is not there at the start is more often a wrong address than a restart.
+        """
+        served = (await self._request("GET", "/models", patience=min(self._patience, CONNECT_PATIENCE))).get("data") or []
         chosen = [entry for entry in served if self.model in (None, entry.get("id"))]
         if len(chosen) != 1:
             names = ", ".join(str(entry.get("id")) for entry in served) or "none"
@@ -120,7 +125,7 @@ class Endpoint:
         """POST /v1/chat/completions; returns the reply, whose first choice has a message."""
         return self._checked(await self._request("POST", "/chat/completions", {"model": self.model, "messages": messages} | body))
 
-    async def _request(self, method: str, path: str, body: dict | None = None) -> dict:
+    async def _request(self, method: str, path: str, body: dict | None = None, patience: float | None = None) -> dict:
         if self._session is None:
             headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
             self._session = aiohttp.ClientSession(
@@ -134,7 +139,7 @@ class Endpoint:
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(_Retry),
             wait=_back_off,
-            stop=_OutOfPatience(self._patience),
+            stop=_OutOfPatience(self._patience if patience is None else patience),
             before_sleep=self._count_retry,
             reraise=True,
         )

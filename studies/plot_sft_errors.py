@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 LABELS = {"sft.clean": "SFT,\nno errors", "sft.less": "SFT,\n15 % errors", "sft": "SFT,\n25 % errors", "sft.more": "SFT,\n40 % errors",
-          "sft.longer": "SFT × 6\nepochs", "sft+rl.shuffled": "RL, reward\nshuffled"}
+          "sft.longer": "SFT × 5\nepochs", "sft+rl.shuffled": "RL, reward\nshuffled"}
 COLOURS = {"SFT alone": "#718096", "then RL": "#c05621", "control": "#2b6cb0"}
 
 

@@ -2,7 +2,7 @@
 # How much can RL mend? A study in the simulated world: SFT rows with other shares of errors, and three controls.
 #
 #   bash studies/sft_errors.sh                                   # after ./quickstart.sh; about 8 minutes a variant on two cores
-#   BASE=runs/other OUT=runs/studies/other SEED=2 bash studies/sft_errors.sh
+#   BASE=runs/other OUT=runs/studies/other bash studies/sft_errors.sh
 #
 # Takes from a finished quick start (BASE) the untrained policy, both judges, the users and its own SFT and SFT + RL models, and trains
 #   clean      SFT rows without errors or gaps, then RL
@@ -13,21 +13,23 @@
 # Then one evaluation of all of them. Leaves OUT/results.json, OUT/report.md and OUT/errors.png.
 # Interrupted? Run the same command again. --no-install takes the environment that is active now.
 #
-# Variables: BASE runs/quickstart, OUT runs/studies/sft_errors, SEED 1 (that of BASE), VARIANTS (all), RL_STEPS and RL_LR (as in quickstart.sh)
+# Variables: BASE runs/quickstart, OUT runs/studies/sft_errors, VARIANTS (all). Seed, RL steps and learning rate are those of BASE.
 set -euo pipefail
 
 case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit ;; esac
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 BASE=$(realpath -m "${BASE:-runs/quickstart}") OUT=$(realpath -m "${OUT:-runs/studies/sft_errors}")
-SEED=${SEED:-1} VARIANTS=${VARIANTS:-clean less more longer shuffled} RL_STEPS=${RL_STEPS:-40} RL_LR=${RL_LR:-3e-4}
-[[ -f $BASE/results.json ]] || { echo "sft_errors.sh: $BASE holds no finished quick start; run ./quickstart.sh first, or set BASE" >&2; exit 1; }
+VARIANTS=${VARIANTS:-clean less more longer shuffled}
+[[ -f $BASE/results.json && -f $BASE/settings ]] ||
+    { echo "sft_errors.sh: $BASE holds no finished quick start; run ./quickstart.sh first, or set BASE" >&2; exit 1; }
 
 export DEVICE=cpu
 source ./setup.sh
 prepare_environment "$@"
 source quickstart/steps.bash
 source quickstart/training.bash
+take_settings "$BASE" SEED RL_STEPS RL_LR  # what is compared with BASE's own models is made as they were
 same_settings BASE SEED RL_STEPS RL_LR
 
 declare -A ERRORS=([clean]=0 [less]=0.15 [more]=0.40) GAPS=([clean]=0 [less]=0.10 [more]=0.10)

@@ -16,9 +16,9 @@
 #
 # --no-install takes the environment that is active now.
 #
-# Variables: BASE runs/quickstart, OUT runs/studies/signal_to_sft, SEED 1 (that of BASE), USERS 600, SIGNAL_USERS 600, LESSONS 6000 (streams), LIMIT 300
+# Variables: BASE runs/quickstart, OUT runs/studies/signal_to_sft, USERS 600, SIGNAL_USERS 600, LESSONS 6000 (streams), LIMIT 300
 #   (benchmark users), SIGNAL 0.7 (the world's noise lets nobody be much surer; published: 0.9), EPOCHS 4 of SFT, PORT 8777 of the
-#   teacher, RL_STEPS 2, RL_LR 3e-4
+#   teacher, RL_STEPS 2, RL_LR 3e-4. The seed is that of BASE.
 set -euo pipefail
 
 setup=()
@@ -31,16 +31,17 @@ esac
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 BASE=$(realpath -m "${BASE:-runs/quickstart}") OUT=$(realpath -m "${OUT:-runs/studies/signal_to_sft}")
-SEED=${SEED:-1} USERS=${USERS:-600} SIGNAL_USERS=${SIGNAL_USERS:-600} LESSONS=${LESSONS:-6000} LIMIT=${LIMIT:-300}
+USERS=${USERS:-600} SIGNAL_USERS=${SIGNAL_USERS:-600} LESSONS=${LESSONS:-6000} LIMIT=${LIMIT:-300}
 SIGNAL=${SIGNAL:-0.7} EPOCHS=${EPOCHS:-4} PORT=${PORT:-8777}
 RL_STEPS=${RL_STEPS:-2} RL_LR=${RL_LR:-3e-4}
-[[ -d $BASE/models/sft ]] || { echo "signal_to_sft.sh: $BASE holds no finished quick start; run ./quickstart.sh first, or set BASE" >&2; exit 1; }
+[[ -d $BASE/models/sft && -f $BASE/settings ]] || { echo "signal_to_sft.sh: $BASE holds no finished quick start; run ./quickstart.sh first, or set BASE" >&2; exit 1; }
 
 export DEVICE=cpu
 source ./setup.sh
 prepare_environment "${setup[@]}"
 source quickstart/steps.bash
 source quickstart/training.bash
+take_settings "$BASE" SEED
 same_settings BASE SEED USERS SIGNAL_USERS LESSONS LIMIT SIGNAL EPOCHS RL_STEPS RL_LR
 
 expect users 5; expect lessons 500; expect synthesis 900; expect weak 60; expect sft 120; expect selection 5; expect rl 150

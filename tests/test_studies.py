@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 # What decides the numbers that each script leaves, BASE aside.
 SETTINGS = {
-    "signal_to_sft.sh": "SEED USERS LIMIT SIGNAL EPOCHS RL_STEPS RL_LR",
+    "signal_to_sft.sh": "SEED USERS SIGNAL_USERS LESSONS LIMIT SIGNAL EPOCHS RL_STEPS RL_LR",
     "sft_errors.sh": "SEED RL_STEPS RL_LR",
     "credit.sh": "RL_STEPS RL_LR USERS",
 }
@@ -21,6 +21,7 @@ def test_a_folder_made_with_other_settings_is_refused(tmp_path, script):
     base, out, names = tmp_path / "base", tmp_path / "out", SETTINGS[script].split()
     (base / "models" / "sft").mkdir(parents=True)
     (base / "results.json").write_text("{}")
+    (base / "settings").write_text("SEED=7\nTEST_USERS=600\nRL_STEPS=7\nRL_LR=7\nSFT_OPTIONS=\n")  # what a study may not choose itself
     out.mkdir()
     (out / "settings").write_text("".join(f"{name}=other\n" for name in names))
     done = subprocess.run(["bash", f"studies/{script}", "--no-install"], cwd=ROOT, capture_output=True, text=True, timeout=100,

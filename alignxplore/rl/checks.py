@@ -31,6 +31,9 @@ def prepare(config: DictConfig) -> dict:
     if (rollout.temperature, rollout.top_p, rollout.top_k) != (1.0, 1.0, -1):
         raise SettingsError("rollouts must be sampled with temperature 1, top_p 1, top_k -1: verl compares their probabilities with the "
                             "trainer's full softmax")
+    if rollout.dtype not in settings.tolerance:
+        raise SettingsError(f"nothing says how far the probabilities of a rollout in {rollout.dtype} may lie from the trainer's; take one of "
+                            f"{', '.join(settings.tolerance)} (DTYPE), or give a limit: +streaming.tolerance.{rollout.dtype}.mean=0.02")
     if config.trainer.save_freq < 1:
         raise SettingsError(f"trainer.save_freq={config.trainer.save_freq} (SAVE_EVERY): the model of a run is made from the checkpoint of its "
                             "last step, so there must be one; a number larger than the steps saves that one alone")

@@ -75,6 +75,8 @@ def stage_metrics(records: Sequence[dict], prefix: str = "") -> Numbers:
         values = {
             "reward": _mean(r["reward"] for r in judged),
             "reward_spread": _mean(_spread([r["reward"] for r in g["rollouts"] if r["reward"] is not None]) for g in members),
+            # What GRPO looks at: with credit "paper" the draw alone makes some of it.
+            "return_spread": None if prefix else _mean(_spread([r["total"] for r in g["rollouts"] if r["total"] is not None]) for g in members),
             "bad_format": _mean(r["status"] == BAD_FORMAT for r in rollouts),
             "failed": sum(r["status"] not in (OK, BAD_FORMAT) for r in rollouts),
             "tokens": _mean(r["tokens"] for r in rollouts),

@@ -100,8 +100,11 @@ class StreamingWorker(AgentLoopWorker):
             # A user's own seed, each time the same: what changes between two validations is the policy, not the luck. Rollouts
             # of training have none, because an engine that draws from one generator for each sequence is slower.
             own = sampling | {"seed": hash_seed("validation", self.settings.seed, row["user"])}
-            chain = await self._run_chain(row, own, step, training=False)
-            return chain_record(chain, step, texts=True)
+            try:
+                return chain_record(await self._run_chain(row, own, step, training=False), step, texts=True)
+            except Exception as error:  # as in training: counted by the trainer, which writes the step down before it stops
+                log.exception("the validation chain of user %s failed", row["user"])
+                return failed_record(row["user"], step, self.settings.stages, error)
 
         return list(await asyncio.gather(*(one(row) for row in rows)))
 

@@ -25,6 +25,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from alignxplore.environment import say_problems
 from alignxplore.errors import SAID
 from alignxplore.journal import RunLock
 from alignxplore.records import write_json
@@ -133,6 +134,7 @@ def run(config: DictConfig) -> int:
     if settings.check_only:
         print(json.dumps(prepare(config)))
         return 0
+    say_problems()
     out = Path(settings.out).absolute()
     with RunLock(out):
         train_data, held_out = check_data(config, settings.stages)

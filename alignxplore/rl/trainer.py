@@ -56,7 +56,7 @@ class StreamingTrainer(PPOTrainerSync):
         super().__init__(config)
         self.settings = Streaming.from_config(config.streaming)
         self.out = Path(self.settings.out)
-        self.tolerance = self.settings.tolerance.get(config.actor_rollout_ref.rollout.dtype, Tolerance())
+        self.tolerance = self.settings.tolerance[config.actor_rollout_ref.rollout.dtype]
         self.replay_buffer.poll_interval = self.settings.poll_seconds  # verl's 2 s would be most of a small model's step
         self.saved_step = -1
         self._save_due, self._save_seconds = False, 0.0
@@ -187,6 +187,8 @@ class StreamingTrainer(PPOTrainerSync):
                 raise RunStopped(sentence)
             self._stop_after_row = sentence  # the step itself is good: it is written down and saved first
         metrics = report.validation_metrics(records, self.settings.stages)
+        if self._stop_after_row:
+            metrics.pop("val/reward", None)  # of those few that were left: no model may become the best by it, here or after a resume
         for row in report.samples(records[: self.settings.samples], self.global_steps):
             self.sample_log.append(row)
         if self.global_steps == 0:

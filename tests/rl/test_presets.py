@@ -138,3 +138,11 @@ def test_the_script_itself_checks_and_starts_nothing(tmp_path):
     assert json.loads(done.stdout.strip().splitlines()[-1])["updates_per_step"] == 4 and not (tmp_path / "out").exists()
     done = launch(CHECK="1", OUT=str(tmp_path / "out"), CREDIT="best")
     assert done.returncode == 1 and "choose one of" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_dtype_whose_probabilities_nothing_would_compare_is_refused(compose):
+    from alignxplore.rl.settings import SettingsError
+
+    with pytest.raises(SettingsError, match=r"rollout in float16 .* take one of float32, bfloat16"):
+        sizes(compose(DTYPE="float16"))
+    assert sizes(compose("+streaming.tolerance.float16.mean=0.02", DTYPE="float16"))

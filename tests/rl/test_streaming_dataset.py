@@ -102,10 +102,12 @@ def test_no_rows_and_too_many_held_out(tmp_path):
 
 
 def test_a_leaked_target_is_flagged(tmp_path):
-    row = rl_row()
-    row["history"][0] = row["history"][5]
-    done = convert(tmp_path, [row])
-    assert done.returncode == 0 and "leakage" in done.stderr
+    for number, change in enumerate(({}, {"query": "other words"}, {"rejected": None})):  # asked in any way, and alone on the page
+        row = rl_row()
+        row["history"][0] = row["history"][5] | change
+        (tmp_path / str(number)).mkdir()
+        done = convert(tmp_path / str(number), [row])
+        assert done.returncode == 0 and "leakage" in done.stderr, change
 
 
 def test_a_torn_last_line_is_dropped(tmp_path):

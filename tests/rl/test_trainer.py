@@ -11,8 +11,9 @@ pytest.importorskip("verl")
 
 from alignxplore.rl import trainer as module  # noqa: E402
 from alignxplore.rl.checkpoints import make_room  # noqa: E402
-from alignxplore.rl.metrics import StepLog  # noqa: E402
+from alignxplore.rl.metrics import StepLog, failed_record  # noqa: E402
 from alignxplore.rl.settings import Streaming, Tolerance  # noqa: E402
+from alignxplore.rl.streaming import StreamingWorker  # noqa: E402
 from alignxplore.rl.trainer import PROBABILITIES, RunStopped, StreamingTrainer, check_probabilities  # noqa: E402
 
 GOOD = {"actor/pg_loss": 0.1, "actor/grad_norm": 0.2}
@@ -172,6 +173,28 @@ def test_a_validation_that_was_lost_stops_the_run_after_its_step_is_safe(trainer
     with pytest.raises(RunStopped, match="validation at step 5: 100 % .*judge gone"):
         end_step(trainer, GOOD | metrics)
     assert trainer.events == ["saved 5 after rows [5]"] and not (trainer.out / "best").exists()
+
+
+def test_the_few_who_were_left_of_a_lost_validation_make_no_model_the_best(trainer):
+    trainer.val_dataset = [{"extra_info": {"user": "u"}}]
+    lucky, lost = record(), failed_record("v", 5, 2, RuntimeError("engine dead"))
+    trainer.agent_loop_manager = SimpleNamespace(validate=lambda rows, step: [lucky] * 4 + [lost] * 60)
+    with pytest.raises(RunStopped, match="validation at step 5: 88 % .*engine dead"):
+        end_step(trainer, GOOD | trainer._validate())
+    trainer.best_reward, trainer.global_steps = -math.inf, 5
+    trainer.on_init_end()  # as after a resume
+    assert "val/reward" not in rows(trainer)[-1] and trainer.best_reward == -math.inf and not (trainer.out / "best").exists()
+
+
+async def test_a_validation_chain_that_cannot_run_is_a_lost_one_and_not_the_end(caplog):
+    async def chain(row, *_, **__):
+        raise RuntimeError("the rollout engine wrote nothing")
+
+    kwargs = SimpleNamespace(temperature=0.6, top_p=0.95, top_k=20)
+    worker = SimpleNamespace(_run_chain=chain, settings=Streaming(judges="j=http://x/v1"),
+                             config=SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=SimpleNamespace(val_kwargs=kwargs))))
+    found = await StreamingWorker.validate(worker, [{"user": "u"}], 5)
+    assert [(r["lost"], r["problem"]) for r in found] == [(2, "RuntimeError: the rollout engine wrote nothing")]
 
 
 @pytest.mark.parametrize(("seen", "sentence"), [

@@ -19,7 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignxplore.records import RecordError, hash_seed, parse_history, parse_user_id, person_of, read_source
+from alignxplore.records import RecordError, hash_seed, parse_history, parse_user_id, person_of, read_source, stands_in
 
 PUBLISHED = "VanillaH1/AlignXplorePlus-RL"  # the authors' rows on the hub
 OUTPUTS = Path(__file__).resolve().parents[3] / "outputs"  # TRAIN and VAL of run_streaming_8p.sh are there unless told otherwise
@@ -51,8 +51,12 @@ def target_positions(row: dict, length: int, stages: int, path: str | Path, line
 
 
 def read_rows(path: str | Path, stages: int, default_query: str | None = None, allow_duplicates: bool = False,
-              revision: str | None = None) -> Iterator[dict]:
-    """Yield parquet rows in the order of the source; raises RecordError at the first row that breaks the contract."""
+              revision: str | None = None) -> Iterator[tuple[dict, bool]]:
+    """Yield parquet rows in the order of the source, each with whether a target also stands in the history before it (leakage).
+
+    Raises:
+        RecordError: at the first row that breaks the contract.
+    """
     seen: dict[str, int] = {}
     for line, row in read_source(path, revision):
         user = parse_user_id(row, path, line)
@@ -65,12 +69,8 @@ def read_rows(path: str | Path, stages: int, default_query: str | None = None, a
         for place in positions:
             if history[place].rejected is None:
                 raise RecordError("null; a target needs an alternative to be told from", path, line, f"history[{place}].rejected")
-        yield {"user": user, "history": [asdict(x) for x in history], "positions": positions}
-
-
-def leaked(row: dict) -> bool:
-    """True if a target also stands among what the user had chosen before it."""
-    return any(row["history"][p] in row["history"][:p] for p in row["positions"])
+        leaked = any(stands_in(history[place], history[:place]) for place in positions)
+        yield {"user": user, "history": [asdict(x) for x in history], "positions": positions}, leaked
 
 
 class ParquetFile:
@@ -118,8 +118,8 @@ def convert(args: argparse.Namespace) -> None:
     files = [ParquetFile(Path(path)) for path in (out, val_out) if path]
     leaks = 0
     try:
-        for row in read_rows(args.data, args.stages, args.default_query, args.allow_duplicates, args.data_revision):
-            leaks += leaked(row)
+        for row, leaked in read_rows(args.data, args.stages, args.default_query, args.allow_duplicates, args.data_revision):
+            leaks += leaked
             files[person_of(row["user"]) in held_out].write(row)
         if not files[0].rows:
             raise RecordError("no rows; nothing to train on", args.data)
