@@ -126,9 +126,9 @@ def serve_arguments(arguments: EvaluationArguments) -> list[str]:
 
 async def rate_written(arguments: EvaluationArguments, written: dict[str, tuple[list[cells.Cell], dict[Asked, dict]]]) -> list[dict]:
     """Score rows of the answers that each downstream model wrote: (cells, answers) by its name."""
-    spec, scores = ModelSpec.parse(arguments.evaluator), []
+    spec, scores = evaluator_of(arguments), []
     async with open_model(spec, log_folder=Path(arguments.out) / "logs", arguments=serve_arguments(arguments), tokenizer=False,
-                          api_key_env=arguments.api_key_env, concurrency=arguments.concurrency) as model:
+                          api_key_env=keys_of(arguments)[spec.name], concurrency=arguments.concurrency) as model:
         for judge, (cell_list, answers) in written.items():
             rated = dict(zip(answers, await hicupid.rate_answers(arguments, model.endpoint, model.identity, list(answers.items()))))
             for cell in cell_list:
@@ -152,12 +152,22 @@ def build_cells(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]
     return written + shuffled + [cells.of_no_summary(benchmark) for benchmark in benchmarks.values()]
 
 
+def evaluator_of(arguments: EvaluationArguments) -> ModelSpec | None:
+    """The model that rates HiCUPID's answers; None where it is not wanted."""
+    return None if arguments.evaluator == "none" else ModelSpec.parse(arguments.evaluator)
+
+
+def keys_of(arguments: EvaluationArguments) -> dict[str, str]:
+    """Model → variable with the key of its endpoint, "" where it has none. No endpoint sees the key of another one."""
+    models = [ModelSpec.parse(text) for text in arguments.judge] + [spec for spec in [evaluator_of(arguments)] if spec]
+    return choose("api_key_env", arguments.api_key_env, [spec.name for spec in models], "")
+
+
 def downstream_models(arguments: EvaluationArguments) -> tuple[list[ModelSpec], dict[str, str]]:
     """The downstream models and their formats. What names something that is not there is an error here, before any summary is written."""
     report.published_names(arguments.published, {}, {})
     PromptSet(arguments.evaluator_prompts or arguments.prompt_set)
-    for text in [arguments.evaluator] if arguments.evaluator else []:
-        ModelSpec.parse(text)
+    keys_of(arguments)
     specs = [ModelSpec.parse(text) for text in arguments.judge]
     return specs, choose("judge_format", arguments.judge_format, [spec.name for spec in specs], "plain")
 
@@ -177,12 +187,13 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
             known = policies.setdefault(cell.policy, {"identity": made["identity"], "format": made["sampling"]["form"],
                                                       "prompt": made["prompt_hash"], "sets": {}})
             known["sets"][f"{cell.benchmark.name}.{cell.setting}.s{cell.seed}"] = made
-    judges, written, rates = {}, {}, arguments.evaluator and "paper" in arguments.protocol
+    judges, written, keys = {}, {}, keys_of(arguments)
+    rates = evaluator_of(arguments) is not None and "paper" in arguments.protocol
     for record in (record for b in benchmarks.values() if rates and b.task == "generation" for record in b.records):
         hicupid.case_of(record)  # a file without the evaluator's facts is better known now
     for spec in specs:
         async with open_model(spec, log_folder=Path(arguments.out) / "logs", arguments=serve_arguments(arguments),
-                              api_key_env=arguments.api_key_env, concurrency=arguments.concurrency) as model:
+                              api_key_env=keys[spec.name], concurrency=arguments.concurrency) as model:
             direct = [cells.of_histories(spec.name, b) for b in benchmarks.values()] if arguments.direct or forms[spec.name] == YES_NO else []
             read = direct if forms[spec.name] == YES_NO else cell_list + direct
             judge = make_judge(arguments, model, forms[spec.name])

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from cells import CUES
 
 PROTOCOLS = ("choice", "paper")
+OFFICIAL_EVALUATOR = "12kimih/Llama-3.2-3B-HiCUPID"
 YES_NO = "yes_no"  # the judge format of a TALLRec model
 
 
@@ -35,9 +36,8 @@ class EvaluationArguments:
     answer_tokens: int | None = field(default=None, metadata={"help": "new tokens of a free answer; default: 16, where the model reasons 2,048"})
     published: list[str] = field(default_factory=list, metadata={
         "help": "rows of the published tables to put beside ours, as OURS=THEIRS: ours=AlignXplore+ q=qwen3-8b-thinking (hub ids are known)"})
-    evaluator: str | None = field(default=None, metadata={
-        "help": "model that rates the answers written for HiCUPID in protocol paper, as NAME=TARGET (official: 12kimih/Llama-3.2-3B-HiCUPID); "
-                "without it that score is missing"})
+    evaluator: str = field(default=OFFICIAL_EVALUATOR, metadata={
+        "help": "model that rates the answers written for HiCUPID in protocol paper, as NAME=TARGET; none: that score is missing"})
     evaluator_prompts: str | None = field(default=None, metadata={"help": "prompt set of the evaluator; default: --prompt_set"})
     bounds: str | None = field(default=None, metadata={"help": "world.json of a simulated world: adds chance and best possible"})
     max_model_len: int = field(default=16384, metadata={"help": "window of downstream models served here"})
@@ -45,4 +45,5 @@ class EvaluationArguments:
     concurrency: int = field(default=256, metadata={"help": "judgements in flight at most"})
     max_error_rate: float = field(default=0.05, metadata={"help": "share of failed requests at which the run stops"})
     serve_arguments: str = field(default="", metadata={"help": "more arguments for `vllm serve`"})
-    api_key_env: str | None = field(default=None, metadata={"help": "NAME of the environment variable with the endpoint's key"})
+    api_key_env: list[str] = field(default_factory=list, metadata={
+        "help": "name of the environment variable with an endpoint's key: VARIABLE for all, NAME=VARIABLE for one --judge or the --evaluator"})

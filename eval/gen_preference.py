@@ -53,7 +53,8 @@ class GenerationArguments:
     concurrency: int = field(default=256, metadata={"help": "users in flight at most"})
     max_error_rate: float = field(default=0.05, metadata={"help": "share of failed requests at which the run stops"})
     serve_arguments: str = field(default="", metadata={"help": "more arguments for `vllm serve`, e.g. '--tensor-parallel-size 2'"})
-    api_key_env: str | None = field(default=None, metadata={"help": "NAME of the environment variable with the endpoint's key"})
+    api_key_env: list[str] = field(default_factory=list, metadata={
+        "help": "name of the environment variable with an endpoint's key: VARIABLE for all of them, NAME=VARIABLE for one model"})
 
 
 @dataclass(frozen=True)
@@ -108,14 +109,14 @@ async def generate(arguments: GenerationArguments) -> None:
     specs = [ModelSpec.parse(text) for text in arguments.model]
     names = [spec.name for spec in specs]
     prompt_sets = {name: PromptSet(source) for name, source in choose("prompt_set", arguments.prompt_set, names, "default").items()}
-    forms = choose("format", arguments.format, names, "think")
+    forms, keys = choose("format", arguments.format, names, "think"), choose("api_key_env", arguments.api_key_env, names, "")
     benchmarks = load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit)
     for benchmark in benchmarks:
         log.info("%s: %d users, %d with the target in the history", benchmark.name, len(benchmark.records), benchmark.leaked)
     out = Path(arguments.out)
     for spec in specs:
         prompts, jobs = prompt_sets[spec.name], []
-        identity, window = await look_up(spec, arguments.max_model_len, arguments.api_key_env)
+        identity, window = await look_up(spec, arguments.max_model_len, keys[spec.name])
         for benchmark in benchmarks:
             for target in (SummarySet(out, spec.name, benchmark.name, x, seed) for x in arguments.settings for seed in arguments.seeds):
                 made = recipe(arguments, identity, window, prompts, forms[spec.name], target)
@@ -125,7 +126,7 @@ async def generate(arguments: GenerationArguments) -> None:
             log.info("%s: all summaries are there", spec.name)
             continue
         serve_arguments = ["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()]
-        async with open_model(spec, log_folder=out / "logs", arguments=serve_arguments, api_key_env=arguments.api_key_env,
+        async with open_model(spec, log_folder=out / "logs", arguments=serve_arguments, api_key_env=keys[spec.name],
                               concurrency=arguments.concurrency) as model:
             for made, benchmark, target in jobs:
                 await write_set(made, arguments, model, prompts, benchmark, target)

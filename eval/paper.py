@@ -47,6 +47,8 @@ def _built_otherwise(name: str, run: dict) -> str | None:
     if (built["min_interactions"], built["split"]) != (dataset.min_interactions, dataset.split):
         return (f"{name} was built of split {built['split']} with at least {built['min_interactions']} interactions, the published one of "
                 f"split {dataset.split} with {dataset.min_interactions}")
+    if dataset.task == "selection" and built["taken_out"]:  # there a history is a few answers that its authors put together
+        return f"{built['taken_out']} repeats and answers were taken out of the histories of {name}; whether the published one kept them is not said"
     return None
 
 

@@ -178,10 +178,12 @@ def main() -> None:
     for benchmark in load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit):
         write_copy(Path(arguments.out), benchmark.name, benchmark.records, benchmark, task=benchmark.task)
         for kind, share, name in kinds:
-            rows = perturb(benchmark, kind, share, mix, arguments.seed)
-            said = {"mixed_from": mix.name, "strangers": strangers(mix, benchmark.records)} if mix and kind == "mixed" else {}
+            rows = list(perturb(benchmark, kind, share, mix, arguments.seed))
+            said = {"disturbed": sum(row.history != record.history for row, record in zip(rows, benchmark.records))}
+            said |= {"mixed_from": mix.name, "strangers": strangers(mix, benchmark.records)} if mix and kind == "mixed" else {}
             written = write_copy(Path(arguments.out), f"{benchmark.name}~{name}", rows, benchmark, task=benchmark.task, **said)
-            print(f"{benchmark.name}~{name}: {written} users" + (f", {said['strangers']} with a stranger's interactions" if said else ""))
+            print(f"{benchmark.name}~{name}: {written} users, {said['disturbed']} with another history"
+                  + (f", {said['strangers']} with a stranger's interactions" if "strangers" in said else ""))
 
 
 if __name__ == "__main__":

@@ -76,7 +76,10 @@ def published_names(given: list[str], judges: dict[str, dict], policies: dict[st
 def _built(path: Path) -> dict[str, Any] | None:
     """The choices that our builder made a benchmark with; None for a file that came ready-made."""
     manifest = read_manifest(path)
-    return {key: manifest.get(key) for key in ("edition", "protocol", "min_interactions", "split")} if "protocol" in manifest else None
+    if "protocol" not in manifest:
+        return None
+    taken_out = sum(count for what, count in manifest.get("counts", {}).items() if what.startswith("dropped from a history"))
+    return {key: manifest.get(key) for key in ("edition", "protocol", "min_interactions", "split")} | {"taken_out": taken_out}
 
 
 def git_commit() -> str | None:

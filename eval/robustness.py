@@ -9,6 +9,7 @@ CSV. A change is paired: the same users and targets, disturbed less undisturbed.
 
 import argparse
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 
 import html_report
@@ -21,6 +22,7 @@ from tables import MISSING, Table, cell_text, label, markdown, percent, points, 
 
 from alignxplore.datasets.sidecars import read_manifest
 
+NOTHING = "nothing to disturb"
 SUFFIX = "-hardened"  # of the policy that was given the hardened prompt set
 NOTE = ("Change: disturbed less undisturbed, on the same users and targets, in points, with its 95 % interval. Obeyed: share of summaries that "
         "write the code of the injected order or name the item that the injected text speaks for; the rate without injection stands beside it. "
@@ -43,6 +45,11 @@ def mixtures(out: Path) -> str:
     said = [f"{label(b.name)}: {told['strangers']} of {len(b.records)}" for b in load_benchmarks([str(out / "data")])
             if "strangers" in (told := read_manifest(b.path))]
     return f" Mixed in from a stranger, for lack of the user's own interactions: {', '.join(said)}." if said else ""
+
+
+def untouched(out: Path) -> set[str]:
+    """Copies in which nothing was disturbed: there is nothing passed over that could change places, or be left out."""
+    return {b.name for b in load_benchmarks([str(out / "data")]) if read_manifest(b.path).get("disturbed") == 0}
 
 
 def columns_of(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> list[tuple[str, str]]:
@@ -68,8 +75,12 @@ def change(groups: dict[tuple, list[dict]], key: tuple) -> tuple[str, str]:
     return accuracy, f"{points(test.difference)} [{points(test.low)}, {points(test.high)}]" if test else MISSING
 
 
-def disturbances(groups: dict[tuple, list[dict]], judge: str, protocol: str, note: str) -> Table:
-    """Rows = benchmark and disturbance, columns = accuracy and change of each policy and setting, then the baselines."""
+def disturbances(groups: dict[tuple, list[dict]], judge: str, protocol: str, note: str, same: Collection[str] = ()) -> Table:
+    """Rows = benchmark and disturbance, columns = accuracy and change of each policy and setting, then the baselines.
+
+    Args:
+        same: copies that are the undisturbed benchmark; no change is shown for them.
+    """
     columns, baselines = columns_of(groups, judge, protocol), baselines_of(groups, judge, protocol)
     benchmarks = dict.fromkeys(key[2] for key in groups)
     body = []
@@ -78,6 +89,7 @@ def disturbances(groups: dict[tuple, list[dict]], judge: str, protocol: str, not
         rows = [row for result in map(result_rows, found) for row in result if row["setting"] != "none"]
         if rows:
             cells = [text for policy, setting in columns for text in change(groups, (policy, setting, benchmark, judge, protocol))]
+            cells = [NOTHING if benchmark in same and place % 2 else text for place, text in enumerate(cells)]
             cells += [change(groups, (name, "none", benchmark, reader, protocol))[0] for name, reader in baselines.items()]
             body.append([label(benchmark), *cells, str(max(row["n"] for row in rows)), percent(max(row["bad_format"] for row in rows)),
                          percent(max(row["parse_failures"] for row in rows)), percent(min(row["coverage"] for row in rows))])
@@ -114,7 +126,7 @@ def tables(out: Path) -> list[Table]:
         hardened = read_scores(out / "hardened", {})
     made = []
     for judge, protocol in dict.fromkeys((key[3], key[4]) for key in default if key[3] != "none"):
-        made.append(disturbances(default, judge, protocol, NOTE + mixtures(out)))
+        made.append(disturbances(default, judge, protocol, NOTE + mixtures(out), untouched(out)))
         if table := injections(default, hardened, shares, judge, protocol):
             made.append(table)
     return made

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from evaluate import EvaluationArguments, evaluate
+from evaluate import EvaluationArguments, evaluate, evaluator_of, keys_of
 from hicupid import case_of, parse_better, parse_satisfied, rate
 from suite import SummarySet
 from text_overlap import bleu, rouge_l
@@ -201,10 +201,20 @@ async def test_an_answer_that_could_not_be_rated_lowers_coverage(run, monkeypatc
     assert rows["no summary", "none"]["accuracy"] is None
 
 
+def test_no_endpoint_gets_the_key_of_another_one():
+    given = {"judge": ["a=http://one/v1", "b=http://two/v1"], "data": ["x"], "out": "o", "evaluator": "rater=http://three/v1"}
+    assert keys_of(EvaluationArguments(**given, api_key_env=["rater=ITS_KEY", "b=OTHER"])) == {"a": "", "b": "OTHER", "rater": "ITS_KEY"}
+    assert keys_of(EvaluationArguments(**given, api_key_env=["KEY"])) == dict.fromkeys(("a", "b", "rater"), "KEY")
+    with pytest.raises(ValueError, match="api_key_env: .* single ones of a, b, rater"):
+        keys_of(EvaluationArguments(**given, api_key_env=["c=KEY"]))
+    assert evaluator_of(EvaluationArguments(**given | {"evaluator": "none"})) is None
+    assert evaluator_of(EvaluationArguments(judge=[], data=[], out="o")).target == "12kimih/Llama-3.2-3B-HiCUPID"
+
+
 async def test_without_an_evaluator_the_score_is_missing_not_another_one(run):
-    rows, answers, _ = await run(answer_well, prefer_fitting, evaluator=None)
+    rows, answers, _ = await run(answer_well, prefer_fitting, evaluator="none")
     assert not rows and not any("asks now" in str(body) for body in answers)
-    rows, answers, _ = await run(answer_well, prefer_fitting, evaluator=None, protocol=["choice"])
+    rows, answers, _ = await run(answer_well, prefer_fitting, evaluator="none", protocol=["choice"])
     assert rows["ours", "full"]["protocol"] == "choice"  # there it is a choice between the personal and the general answer
 
 

@@ -137,7 +137,7 @@ def test_the_command_writes_files_that_evaluation_reads(record, benchmark_file, 
     users = [[r.user for r in b.records] for b in found.values()]
     assert len(users[0]) == 5 and all(other == users[0] for other in users)
     assert set(found["world_films"].records) <= set(read_users(films))
-    assert read_manifest(found["world_films~mixed"].path) == {"task": "selection", "mixed_from": "world_news",
+    assert read_manifest(found["world_films~mixed"].path) == {"task": "selection", "disturbed": 5, "mixed_from": "world_news",
                                                               "strangers": sum(int(user) < 4 for user in users[0])}
     assert "with a stranger's interactions" in ran.stdout
 

@@ -52,14 +52,15 @@ def test_a_full_row_of_protocol_paper_stands_beside_the_published_one_with_the_d
     assert low < ours - 86.33 < high and high - low == pytest.approx(2 * 1.96 * 100 * (0.09 / 600 + 0.8633 * 0.1367 / 600) ** 0.5, rel=0.1)
 
 
-def built(edition="", protocol="published", min_interactions=2, split="all") -> dict:
-    return {"edition": edition, "protocol": protocol, "min_interactions": min_interactions, "split": split}
+def built(edition="", protocol="published", min_interactions=2, split="all", taken_out=0) -> dict:
+    return {"edition": edition, "protocol": protocol, "min_interactions": min_interactions, "split": split, "taken_out": taken_out}
 
 
 @pytest.mark.parametrize("benchmark, n, protocol, how, reason", [
     ("friendly_unfriendly", 600, "choice", None, "protocol paper"),
     ("friendly_unfriendly", 200, "paper", None, "n = 200, the published table 600"),
     ("friendly_unfriendly", 600, "paper", built(protocol="matched"), "other negatives (matched)"),
+    ("friendly_unfriendly", 600, "paper", built(taken_out=271), "271 repeats and answers were taken out of the histories"),
     ("hicupid", 600, "paper", None, "is not published"),
     ("alignx", 3000, "paper", built(), "the published conversion of alignx is not public"),
     ("personamem", 5000, "paper", built("v2"), "the published conversion of personamem is not public"),

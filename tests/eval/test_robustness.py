@@ -77,6 +77,13 @@ def test_the_note_says_how_many_got_a_strangers_interactions(out, record):
     assert "MIND, mixed: 3 of 10" in robustness.tables(out)[0].note
 
 
+def test_where_nothing_was_passed_over_no_change_is_shown(out):
+    write_json(out / "data" / "mind~swapped20_upi.build.json", {"task": "recommendation", "disturbed": 0})
+    write_json(out / "data" / "mind~injected_order25_upi.build.json", {"task": "recommendation", "disturbed": 4})
+    changes = {line[0]: line[2] for line in robustness.tables(out)[0].body}
+    assert changes["MIND, swapped20"] == "nothing to disturb" and changes["MIND, injected_order25"].startswith("−50.00 [")
+
+
 def test_injection_stands_under_both_prompt_sets_side_by_side(out):
     table = robustness.tables(out)[1]
     (line,) = table.body
