@@ -5,9 +5,7 @@
 #   BASE=runs/other OUT=runs/studies/other USERS=120 LIMIT=60 bash studies/signal_to_sft.sh
 #
 # Takes the models and benchmarks of a finished quick start (BASE) and new users with longer histories, then
-#   lessons    teaches a tiny model to read streams (studies/stream_lessons.py), as Qwen3-1.7B can before it becomes a signal model
-#   signal     trains it on the letters of SIGNAL_USERS users and scores every choice of the others; a checkpoint from halfway is
-#              the weak model
+#   signal     trains a signal model on their streams and scores every choice; a checkpoint from halfway is the weak model
 #   synthesis  a teacher (studies/oracle.py, behind an OpenAI-compatible server) writes summaries, the quick start's judge verifies
 #              them, users pass or leave: OUT/synthesis/sft.jsonl, funnel.json, funnel.png, failures.jsonl
 #   sft        trains the untrained policy on these rows alone, with sft.sh; eval compares it with the quick start's own SFT model
@@ -16,9 +14,8 @@
 #
 # --no-install takes the environment that is active now.
 #
-# Variables: BASE runs/quickstart, OUT runs/studies/signal_to_sft, USERS 600, SIGNAL_USERS 600, LESSONS 6000 (streams), LIMIT 300
-#   (benchmark users), SIGNAL 0.7 (the world's noise lets nobody be much surer; published: 0.9), EPOCHS 4 of SFT, PORT 8777 of the
-#   teacher, RL_STEPS 2, RL_LR 3e-4. The seed is that of BASE.
+# Variables: BASE runs/quickstart, OUT runs/studies/signal_to_sft, USERS 600, LIMIT 300 (benchmark users), SIGNAL 0.7 (a tiny
+#   model is seldom surer; published: 0.9), EPOCHS 4 of SFT, PORT 8777 of the teacher, RL_STEPS 2, RL_LR 3e-4. The seed is that of BASE.
 set -euo pipefail
 
 setup=()
@@ -31,8 +28,7 @@ esac
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 BASE=$(realpath -m "${BASE:-runs/quickstart}") OUT=$(realpath -m "${OUT:-runs/studies/signal_to_sft}")
-USERS=${USERS:-600} SIGNAL_USERS=${SIGNAL_USERS:-600} LESSONS=${LESSONS:-6000} LIMIT=${LIMIT:-300}
-SIGNAL=${SIGNAL:-0.7} EPOCHS=${EPOCHS:-4} PORT=${PORT:-8777}
+USERS=${USERS:-600} LIMIT=${LIMIT:-300} SIGNAL=${SIGNAL:-0.7} EPOCHS=${EPOCHS:-4} PORT=${PORT:-8777}
 RL_STEPS=${RL_STEPS:-2} RL_LR=${RL_LR:-3e-4}
 [[ -d $BASE/models/sft && -f $BASE/settings ]] || { echo "signal_to_sft.sh: $BASE holds no finished quick start; run ./quickstart.sh first, or set BASE" >&2; exit 1; }
 
@@ -42,9 +38,9 @@ prepare_environment "${setup[@]}"
 source quickstart/steps.bash
 source quickstart/training.bash
 take_settings "$BASE" SEED
-same_settings BASE SEED USERS SIGNAL_USERS LESSONS LIMIT SIGNAL EPOCHS RL_STEPS RL_LR
+same_settings BASE SEED USERS LIMIT SIGNAL EPOCHS RL_STEPS RL_LR
 
-expect users 5; expect lessons 500; expect synthesis 900; expect weak 60; expect sft 120; expect selection 5; expect rl 150
+expect users 3; expect synthesis 900; expect weak 60; expect sft 120; expect selection 5; expect rl 150
 expect summaries 150; expect scores 200
 
 synthesis() {  # signal model, its scores, then teacher and judge, by the same script as at full size
@@ -54,8 +50,8 @@ synthesis() {  # signal model, its scores, then teacher and judge, by the same s
         kill -0 "$launched" 2>/dev/null || { cat "$log"; return 1; }
         sleep 0.2
     done
-    DATA=$OUT/users.jsonl SIGNAL_DATA=$OUT/signal_users.jsonl OUT=$OUT/synthesis SIGNAL_MODEL=$OUT/streams \
-        SIGNAL_CONFIG=sft/configs/signal_tiny.yaml NPROC=1 TEACHER="teacher=http://127.0.0.1:$PORT/v1#$BASE/models/base" JUDGE=judge=$BASE/models/judge \
+    DATA=$OUT/users.jsonl OUT=$OUT/synthesis SIGNAL_MODEL=$BASE/models/base SIGNAL_CONFIG=sft/configs/signal_tiny.yaml NPROC=1 \
+        TEACHER="teacher=http://127.0.0.1:$PORT/v1#$BASE/models/base" JUDGE=judge=$BASE/models/judge \
         bash sft/synthesize.sh --signal "$SIGNAL" --max_tokens 256 --judge_arguments "--max-model-len 2048" --requests 64
     stop "$launched"
 }
@@ -71,17 +67,7 @@ selection() {
         rl_parquet "$OUT/rl_train"
 }
 
-users() {
-    python studies/long_users.py --out "$OUT/users.jsonl" --users "$USERS" --seed "$SEED" &&
-        python studies/long_users.py --out "$OUT/signal_users.jsonl" --users "$SIGNAL_USERS" --split signal --seed "$SEED"
-}
-lessons() {
-    python -m alignxplore.tiny --out "$OUT/blank" --layers 5 --seed "$SEED" &&
-        OMP_NUM_THREADS=2 python studies/stream_lessons.py --base "$OUT/blank" --out "$OUT/streams" --users "$LESSONS" --seed "$SEED"
-}
-
-step users users
-step lessons lessons
+step users python studies/long_users.py --out "$OUT/users.jsonl" --users "$USERS" --seed "$SEED"
 step synthesis synthesis
 step sft train_sft "$BASE/models/base" "$OUT/synthesis/sft.jsonl" "$OUT/sft" --num_train_epochs "$EPOCHS"
 step weak weak

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 # What decides the numbers that each script leaves, BASE aside.
 SETTINGS = {
-    "signal_to_sft.sh": "SEED USERS SIGNAL_USERS LESSONS LIMIT SIGNAL EPOCHS RL_STEPS RL_LR",
+    "signal_to_sft.sh": "SEED USERS LIMIT SIGNAL EPOCHS RL_STEPS RL_LR",
     "sft_errors.sh": "SEED RL_STEPS RL_LR",
     "credit.sh": "RL_STEPS RL_LR USERS",
 }
