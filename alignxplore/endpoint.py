@@ -116,6 +116,10 @@ class Endpoint:
         self.max_model_len = chosen[0].get("max_model_len")
         return self
 
+    def window(self, most: int) -> int:
+        """Tokens of a prompt and its answer: what the server says that it takes, but never more than `most`, so that numbers compare."""
+        return min(self.max_model_len or most, most)
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()

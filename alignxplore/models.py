@@ -118,12 +118,12 @@ async def look_up(spec: ModelSpec, window: int, api_key_env: str | None = None) 
     """(`Model.identity`, tokens of its window) without opening the model: an endpoint's server is asked what it serves.
 
     Args:
-        window: of a model that is served here, or of an endpoint that does not say.
+        window: of a model that is served here; an endpoint's own is used where it is smaller.
     """
     if not is_url(spec.target):
         return spec.identity, window
     async with Endpoint(spec.target, spec.served, api_key_env=api_key_env) as endpoint:
-        return _identity(endpoint), endpoint.max_model_len or window
+        return _identity(endpoint), endpoint.window(window)
 
 
 @contextlib.asynccontextmanager

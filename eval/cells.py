@@ -27,12 +27,14 @@ class Question:
 
     `summaries` (several: the score is their mean) or `history` is read by the judge. `problem` is the bad format that
     stands in their place. Nothing at all: the summary could not be had (no reply, or a refusal), which lowers coverage.
+    `dropped` counts the oldest interactions that its policy could not be shown (None: nobody wrote anything).
     """
 
     record: UserRecord
     summaries: tuple[str | None, ...] = ()
     history: tuple[Interaction, ...] | None = None
     problem: str | None = None
+    dropped: int | None = None
 
     @property
     def missing(self) -> bool:
@@ -64,8 +66,8 @@ def _question(record: UserRecord, row: dict | None) -> Question:
         return Question(record)
     if not row["stages"]:  # the prompt could not be made to fit, a final outcome
         return Question(record, problem=row["error"])
-    last = row["stages"][-1]
-    return Question(record, problem=last["problem"]) if last["problem"] else Question(record, (last["summary"],))
+    last, dropped = row["stages"][-1], sum(stage["dropped"] for stage in row["stages"])
+    return Question(record, () if last["problem"] else (last["summary"],), problem=last["problem"], dropped=dropped)
 
 
 def of_other_users(cell: Cell) -> Cell:
@@ -73,18 +75,19 @@ def of_other_users(cell: Cell) -> Cell:
 
     Rows of one person (`user#1`, `user#2`) are never given to each other.
     """
-    written = [(q.record, q.summaries[0]) for q in cell.questions if q.summaries]
-    written.sort(key=lambda pair: content_hash(["other user", cell.seed, pair[0].user, pair[1]]))
-    place = {record.user: i for i, (record, _) in enumerate(written)}
+    written = [q for q in cell.questions if q.summaries]
+    written.sort(key=lambda q: content_hash(["other user", cell.seed, q.record.user, q.summaries[0]]))
+    place = {q.record.user: i for i, q in enumerate(written)}
     questions = []
     for question in cell.questions:
         start = place.get(question.record.user)
         ring = [] if start is None else chain(islice(written, start + 1, None), islice(written, start))
-        others = tuple(islice((summary for record, summary in ring if record.person != question.record.person), OTHERS))
+        others = tuple(islice((q for q in ring if q.record.person != question.record.person), OTHERS))
         if len(others) == OTHERS:
-            questions.append(Question(question.record, others))
+            dropped = sum(q.dropped or 0 for q in others)
+            questions.append(Question(question.record, tuple(q.summaries[0] for q in others), dropped=dropped))
         else:
-            questions.append(Question(question.record, problem=question.problem))
+            questions.append(Question(question.record, problem=question.problem, dropped=question.dropped))
     return Cell(f"other user's ({cell.policy})", cell.setting, cell.benchmark, cell.seed, tuple(questions), made_by=cell.made_by)
 
 

@@ -17,87 +17,28 @@ import cells
 import hicupid
 import report
 import samples
+from asking import ask, first_questions, make_judge, unit_id
 from cells import Asked, questions
 from evaluation_arguments import PROTOCOLS, YES_NO, EvaluationArguments
 from results import result_rows, score_rows
-from suite import Benchmark, check_recipes, find_sets, judgement_id, load_benchmarks
+from suite import Benchmark, check_recipes, find_sets, load_benchmarks
 from trl import TrlParser
 
 from alignxplore.environment import say_problems
 from alignxplore.errors import one_sentence
-from alignxplore.free_form import ReasoningJudge, ask_paper
-from alignxplore.history import HistoryError, fit
-from alignxplore.journal import TOO_LONG, Journal, RunLock
-from alignxplore.judge import Judge, Judgement
-from alignxplore.models import Model, ModelSpec, choose, open_model
+from alignxplore.journal import Journal, RunLock
+from alignxplore.judge import Judge
+from alignxplore.models import ModelSpec, choose, open_model
 from alignxplore.prompts import FORMATS, PromptSet
-from alignxplore.records import UserRecord, write_json, write_jsonl
-from alignxplore.summarize import count_tokens
+from alignxplore.records import write_json, write_jsonl
 from alignxplore.work import run_units
-from alignxplore.yes_no import YesNoJudge
 
 log = logging.getLogger("evaluate")
-CHECK_ROWS = 8
-
-
-def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArguments, asked: Asked) -> str:
-    """Id of a judgement; changes with the judge, its prompt, the protocol and the summary."""
-    purpose = judge.direct_purpose if asked.question.history is not None else "judge"
-    how = {"name": protocol, "seed": arguments.seed} | ({"orders": arguments.orders} if protocol == "choice" else {})
-    if asked.question.history is not None:
-        how |= {"budget": direct_budget(judge, arguments)}
-    if protocol == "paper" or judge.form != "plain":
-        how |= {"format": judge.form, "tokens": judge.answer_tokens}
-    return judgement_id(identity, judge.prompts.hash(purpose), how | {"purpose": purpose}, asked.question.record, asked.summary)
-
-
-def direct_budget(judge: Judge, arguments: EvaluationArguments) -> int:
-    """Tokens that a prompt of the direct setting may take: the window less the answer."""
-    return (judge.endpoint.max_model_len or arguments.max_model_len) - max(32, judge.answer_tokens)
-
-
-async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked: Asked) -> dict:
-    """One judgement as a journal row."""
-    record, history, seen = asked.question.record, asked.question.history, {}
-    if history is not None:
-        try:
-            fitted = fit(history, partial(_direct_tokens, judge, record), direct_budget(judge, arguments))
-        except HistoryError as error:
-            return Judgement(TOO_LONG, error=str(error)).row()
-        history, seen = fitted.interactions, {"dropped": fitted.dropped}
-    if protocol == "paper":
-        answer = await (judge.select(history, record.target, record.id) if isinstance(judge, YesNoJudge) else
-                        ask_paper(judge, asked.summary, record.target, record.id, history))
-        return {"status": answer.status, "letter": answer.chosen_letter, "selection": answer.selection, "error": answer.error} | seen
-    if history is None:
-        return (await judge.score(asked.summary, record.target, record.id)).row()
-    return (await judge.score_direct(history, record.target, record.id)).row() | seen
-
-
-def _direct_tokens(judge: Judge, record: UserRecord, history: list) -> int:
-    return count_tokens(judge.tokenizer, judge.direct_messages(history, record.target), FORMATS[judge.form].reasons)
-
-
-def make_judge(arguments: EvaluationArguments, model: Model, form: str) -> Judge:
-    """The judge of a downstream model that answers in the given format."""
-    prompts, options = PromptSet(arguments.prompt_set), {"orders": arguments.orders, "seed": arguments.seed}
-    if form == YES_NO:
-        judge = YesNoJudge(model.endpoint, model.tokenizer, prompts, seed=arguments.seed)
-    elif FORMATS[form].reasons:
-        judge = ReasoningJudge(model.endpoint, model.tokenizer, prompts, form, **options)
-    else:
-        judge = Judge(model.endpoint, model.tokenizer, prompts, **options)
-    judge.answer_tokens = arguments.answer_tokens or judge.answer_tokens
-    return judge
 
 
 async def judge_all(arguments: EvaluationArguments, judge: Judge, identity: str, cell_list: list[cells.Cell]) -> list[dict]:
     """Ask one downstream model everything that is missing; returns the score rows of all cells."""
-    if isinstance(judge, YesNoJudge):
-        sample = [(asked.question.history, asked.question.record.target) for asked in questions(cell_list)]
-    else:
-        sample = [(asked.summary, asked.question.record.target) for asked in questions(cell_list) if asked.question.history is None]
-    mass = await judge.check(sample[:CHECK_ROWS] or [(None, q.record.target) for q in cell_list[0].questions[:CHECK_ROWS]])
+    mass = await judge.check(first_questions(arguments, judge, cell_list))
     log.info("%s: answers with a letter (%s %.3f)", judge.name, "share of readable answers" if FORMATS[judge.form].reasons else "mass", mass)
     scores = []
     for protocol in arguments.protocol:
@@ -200,7 +141,8 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
             scores += await judge_all(arguments, judge, model.identity, read)
             if rates and forms[spec.name] != YES_NO and (mine := [cell for cell in read if is_written(cell.benchmark, "paper")]):
                 written[spec.name] = mine, await hicupid.write_answers(arguments, judge, model.identity, list(questions(mine)))
-            judges[spec.name] = {"identity": model.identity, "format": forms[spec.name]}
+            judges[spec.name] = {"identity": model.identity, "format": forms[spec.name],
+                                 "window": model.endpoint.window(arguments.max_model_len)}
     if written:
         scores += await rate_written(arguments, written)
     rows = result_rows(scores)

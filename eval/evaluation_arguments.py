@@ -38,9 +38,10 @@ class EvaluationArguments:
         "help": "rows of the published tables to put beside ours, as OURS=THEIRS: ours=AlignXplore+ q=qwen3-8b-thinking (hub ids are known)"})
     evaluator: str = field(default=OFFICIAL_EVALUATOR, metadata={
         "help": "model that rates the answers written for HiCUPID in protocol paper, as NAME=TARGET; none: that score is missing"})
-    evaluator_prompts: str | None = field(default=None, metadata={"help": "prompt set of the evaluator; default: --prompt_set"})
+    evaluator_prompts: str | None = field(default=None, metadata={
+        "help": "prompt set of the evaluator, for instance a folder with the official wording (its slots: eval/README.md); default: --prompt_set"})
     bounds: str | None = field(default=None, metadata={"help": "world.json of a simulated world: adds chance and best possible"})
-    max_model_len: int = field(default=16384, metadata={"help": "window of downstream models served here"})
+    max_model_len: int = field(default=16384, metadata={"help": "window of downstream models, also of an endpoint that takes more"})
     seed: int = field(default=0, metadata={"help": "seed of drawn orders and sampled answers"})
     concurrency: int = field(default=256, metadata={"help": "judgements in flight at most"})
     max_error_rate: float = field(default=0.05, metadata={"help": "share of failed requests at which the run stops"})

@@ -49,7 +49,7 @@ class GenerationArguments:
     top_p: float = field(default=0.95, metadata={"help": "nucleus sampling (paper: 0.95)"})
     top_k: int = field(default=20, metadata={"help": "top-k sampling (paper: 20)"})
     max_tokens: int = field(default=4096, metadata={"help": "new tokens at most, reasoning included (paper: 4,096)"})
-    max_model_len: int = field(default=16384, metadata={"help": "window of prompt and answer for models served here (paper: 16,384)"})
+    max_model_len: int = field(default=16384, metadata={"help": "window of prompt and answer, also of an endpoint that takes more (paper: 16,384)"})
     concurrency: int = field(default=256, metadata={"help": "users in flight at most"})
     max_error_rate: float = field(default=0.05, metadata={"help": "share of failed requests at which the run stops"})
     serve_arguments: str = field(default="", metadata={"help": "more arguments for `vllm serve`, e.g. '--tensor-parallel-size 2'"})

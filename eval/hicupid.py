@@ -5,7 +5,8 @@
 A persona or profile question is won, tied or lost against the reference answer, asked with the answer on either side and
 averaged (1, 0.5, 0); a schedule question is satisfied or not (1, 0). Score = 100 x mean, so 50 is parity with the reference;
 an evaluation that cannot be read counts 0.5, for a schedule 0, as in the official evaluator (HiCUPID, arXiv 2506.01262, whose
-judge is the model named above). The evaluator's prompts are ours; `--evaluator_prompts` takes the wording it was trained on.
+judge is the model named above). The evaluator's prompts are ours; `--evaluator_prompts` takes the wording it was trained on, which
+finds the data set's own metadata in slots (`Case.slots`).
 """
 
 import asyncio
@@ -31,19 +32,24 @@ from alignxplore.summarize import count_tokens
 from alignxplore.work import run_units
 
 ANSWER_TOKENS = 512  # of an answer, beside the reasoning of models that reason; and of an evaluation (official: 512)
+METADATA = ("persona", "profile", "schedule")
 PROFILE = ("age", "gender", "personality", "occupation", "income_range")
-# The verdict's own line, and the whole of it: a letter further on in the sentence is no verdict.
-_BETTER = re.compile(r"^\W*Better Response\W*?[:：]\W*(?:(?:Response|Answer)\s+)?((?:a\s+)?tie\b|[AB]\b(?!\s*(?:and|or|/|&)\s*[AB]\b))",
-                     re.IGNORECASE | re.MULTILINE)
+# The verdict's own line: a letter further on in the sentence is no verdict, nor is one that goes on in words of its own ("A good answer").
+_BETTER = re.compile(r"^\W*Better Response\W*?[:：]\W*(?:(?:Response|Answer)\W*)?"
+                     r"((?:a\s+)?tie\b|[AB](?=\W*$|\s*[^\w\s/&]|\s+(?:is|wins|because|as|since|for|by|due)\b))", re.IGNORECASE | re.MULTILINE)
 _SATISFIED = re.compile(r"^\W*Satisfaction\W*?[:：]\W*(YES|NO)\b", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Case:
-    """What the evaluator is told of a question: its kind (persona, profile, schedule) and what is true of the user."""
+    """What the evaluator is told of a question: its kind (persona, profile, schedule) and what is true of the user.
+
+    `slots` is the data set's own metadata, `persona`, `profile` and `schedule` (None where it has none), for templates of another wording.
+    """
 
     kind: str
     facts: tuple[str, ...]
+    slots: dict[str, dict | None]
 
 
 def case_of(record: UserRecord) -> Case:
@@ -55,14 +61,15 @@ def case_of(record: UserRecord) -> Case:
     try:
         told = json.loads(record.persona or "")
         kind, metadata = told["type"], told["metadata"]
+        slots = {name: metadata.get(name) for name in METADATA}
         if kind == "schedule":
             schedule = metadata["schedule"]
-            return Case(kind, (f"{schedule['datetime']}: {schedule['event']}",))
+            return Case(kind, (f"{schedule['datetime']}: {schedule['event']}",), slots)
         facts = [f"The user {metadata['persona']['relation']} {metadata['persona']['entity']}."]
         if kind == "profile":
             facts += [f"{name.replace('_', ' ')}: {metadata['profile'][name]}" for name in PROFILE]
-        return Case(kind, tuple(facts))
-    except (ValueError, KeyError, TypeError) as error:
+        return Case(kind, tuple(facts), slots)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"no HiCUPID metadata here ({type(error).__name__}: {error}); build the file with python -m alignxplore.datasets build hicupid"
         raise RecordError(problem, record.source or None, field="ground_truth_persona") from None
 
@@ -110,7 +117,8 @@ async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answe
     case, target = case_of(record), record.target
 
     async def ask(purpose: str, **slots: object) -> str:
-        reply = await endpoint.chat(prompts.render(purpose, facts=case.facts, query=target.query or "", **slots),
+        told = {"kind": case.kind, "facts": case.facts, "query": target.query or ""} | case.slots
+        reply = await endpoint.chat(prompts.render(purpose, **told, **slots),
                                     max_tokens=ANSWER_TOKENS, temperature=0)
         return answer_text(reply["choices"][0]["message"])
 
@@ -134,7 +142,7 @@ async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answe
 
 async def write_answers(arguments: EvaluationArguments, judge: Judge, identity: str, asked: Sequence[Asked]) -> dict[Asked, dict]:
     """Answers to everything asked, journalled in OUT/answers/JUDGE.jsonl."""
-    how, budget = {"format": judge.form, "tokens": judge.answer_tokens}, judge.endpoint.max_model_len or arguments.max_model_len
+    how, budget = {"format": judge.form, "tokens": judge.answer_tokens}, judge.endpoint.window(arguments.max_model_len)
     ids = {one: judgement_id(identity, judge.prompts.hash("answer"), how | {"direct": one.question.history is not None and budget},
                              one.question.record, one.summary) for one in asked}
     with Journal(Path(arguments.out) / "answers" / f"{judge.name}.jsonl") as journal:
@@ -163,8 +171,8 @@ def _rated(asked: Asked, answer: dict, row: dict | None) -> dict:
     if answer["status"] != OK:
         return answer
     if answer["problem"]:  # a downstream model that gave no answer has lost
-        return {"status": OK, "score": 0.0, "verdicts": ["lose"], "unparsed": 1, "bleu": 0.0, "rouge_l": 0.0}
+        return {"status": OK, "score": 0.0, "verdicts": ["lose"], "unparsed": 1, "bleu": 0.0, "rouge_l": 0.0, "dropped": answer["dropped"]}
     if row is None or row["status"] != OK:
         return row or {"status": TRANSPORT_ERROR}
     reference = asked.question.record.target.chosen
-    return row | {"bleu": bleu(answer["answer"], reference), "rouge_l": rouge_l(answer["answer"], reference)}
+    return row | {"bleu": bleu(answer["answer"], reference), "rouge_l": rouge_l(answer["answer"], reference), "dropped": answer["dropped"]}

@@ -54,10 +54,10 @@ def compact(rows: list[dict], benchmark: str, protocol: str) -> Table:
 def details(rows: list[dict], protocol: str) -> Table:
     """One line a number."""
     head = ["policy", "setting", "benchmark", "judge", "n", "clusters", "accuracy %", "well-formed only %", "bad format %", "parse failures %",
-            "coverage %", "mean P(chosen) %", "AUC %", "flips %", "seeds"]
+            "coverage %", "mean P(chosen) %", "AUC %", "flips %", "truncated %", "seeds"]
     body = [[row["policy"], row["setting"], label(row["benchmark"]), row["judge"], str(row["n"]), str(row.get("clusters", MISSING)),
              cell_text(row), *(percent(row.get(key)) for key in ("accuracy_well_formed", "bad_format", "parse_failures", "coverage", "mean_p", "auc",
-                                                                 "flip_rate")),
+                                                                 "flip_rate", "truncated")),
              " ".join(map(str, row.get("seeds", ()))) or MISSING]
             for row in rows if row["protocol"] == protocol]
     return Table(f"details_{protocol}", f"Every number, protocol {protocol}", head, body)

@@ -18,6 +18,7 @@ from alignxplore.statistics import Estimate, two_sample_interval
 PATH = Path(__file__).parents[1] / "figures" / "paper_results.json"
 NOT_COMPARABLE = "not comparable"
 SLACK = 0.002  # of the rows: two of Amazon's 3,000 seem to be missing from the published 2,998
+WINDOW = 16384  # tokens of prompt and answer
 SAMPLING = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 4096}  # of the published summaries
 STAGES = {"full": 1, "streaming": 2}
 # Names of the published rows by hub id: (the model reasons first, it answers at once).
@@ -59,9 +60,16 @@ def _written_otherwise(row: dict, run: dict) -> str | None:
         if name.startswith(of_row):
             other = [f"{key} {made['sampling'][key]} for {value}" for key, value in SAMPLING.items() if made["sampling"][key] != value]
             other += [f"{made['stages']} stages for {STAGES[row['setting']]}"] if made["stages"] != STAGES[row["setting"]] else []
+            other += [f"a window of {made['window']} for {WINDOW}"] if made["window"] != WINDOW else []
             if other:
                 return f"summaries of {row['policy']} ({row['setting']}) were not written as published: {', '.join(other)}"
     return None
+
+
+def _read_otherwise(row: dict, run: dict) -> str | None:
+    """How much of the histories a downstream model could read itself, where that is not the published window."""
+    window = run["judges"].get(row["judge"], {}).get("window", WINDOW)
+    return f"{row['judge']} read histories in a window of {window} for {WINDOW}" if row["setting"] == "direct" and window != WINDOW else None
 
 
 def _plain(name: str) -> str:
@@ -127,7 +135,7 @@ class Paper:
         size = self.sizes[row["benchmark"]]
         if size is None:
             return f"how many rows of {row['benchmark']} were used is not published"
-        if reason := _built_otherwise(row["benchmark"], run) or _written_otherwise(row, run):
+        if reason := _built_otherwise(row["benchmark"], run) or _written_otherwise(row, run) or _read_otherwise(row, run):
             return reason
         if abs(row["n"] - size) > SLACK * size:
             return f"{row['benchmark']} has n = {row['n']}, the published table {size}"

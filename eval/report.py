@@ -18,7 +18,7 @@ import html_report
 import layouts
 from paper import Paper
 from suite import Benchmark, installed_versions
-from tables import Table, markdown, write_table
+from tables import Table, label, markdown, percent, write_table
 
 from alignxplore.datasets.sidecars import read_manifest
 from alignxplore.prompts import PromptSet
@@ -26,7 +26,7 @@ from alignxplore.records import read_jsonl
 
 COLUMNS = ("policy", "setting", "benchmark", "judge", "protocol", "n", "clusters", "accuracy", "ci_low", "ci_high", "accuracy_well_formed",
            "bad_format", "parse_failures", "coverage", "mean_p", "auc", "accuracy_chosen_first", "accuracy_chosen_second", "flip_rate", "mass",
-           "seeds", "seed_spread")
+           "truncated", "seeds", "seed_spread")
 NOTES = ("Accuracy in %, with its 95 % interval (bootstrap over clusters of rows that share a person or a target); ± is the standard deviation "
          "between generation seeds, where there are several. A summary that is bad format scores 0.5 in protocol choice and 0 in protocol paper. "
          "Protocol choice: both orders of the items, probabilities of the letters; paper: one order, one sampled answer, as published. The rows "
@@ -136,6 +136,16 @@ def leakage(run: dict) -> str:
     return f" Targets that also stand in the history, and could be copied: {', '.join(found)}." if found else ""
 
 
+def truncation(rows: list[dict]) -> str:
+    """What must be said of histories that nobody read whole; empty if there are none."""
+    worst: dict[str, float] = {}
+    for row in rows:
+        worst[row["benchmark"]] = max(worst.get(row["benchmark"], 0.0), row.get("truncated") or 0.0)
+    found = [f"{label(name)} {percent(share)}" for name, share in worst.items() if share]
+    said = "Histories whose oldest part did not fit a window and was left out, in % of the rows of the worst cell"
+    return f" {said}: {', '.join(found)}." if found else ""
+
+
 def write(out: Path) -> str:
     """Write report.md, report.html, results.csv and each table as LaTeX and CSV into `out`; returns the Markdown of the first tables."""
     rows = json.loads((out / "results.json").read_text())
@@ -144,7 +154,7 @@ def write(out: Path) -> str:
     first, others = all_tables(rows, scores, run)
     for table in (*first, *others):
         write_table(out, table)
-    shown, notes = "\n\n".join(map(markdown, first)), NOTES + leakage(run)
+    shown, notes = "\n\n".join(map(markdown, first)), NOTES + leakage(run) + truncation(rows)
     text = "\n\n".join(["# Results", shown, notes, *map(markdown, others), made_by(run), ""])
     (out / "report.md").write_text(text, encoding="utf-8")
     (out / "results.csv").write_text(csv_text(rows), encoding="utf-8")

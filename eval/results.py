@@ -27,7 +27,8 @@ def score_rows(cell: "Cell", judge: str, protocol: str, answers: Sequence[Sequen
         answers: per question the journal rows of its judgements, in the order of its summaries; empty for fixed scores.
 
     Returns:
-        Rows with `outcome` ok, bad_format, parse_failure or missing, and `value` in [0, 1] (None: missing).
+        Rows with `outcome` ok, bad_format, parse_failure or missing, `value` in [0, 1] (None: missing), and `dropped`, the oldest
+        interactions that did not fit the window of who read the history (None: nobody did, or it is not known).
     """
     rows = []
     for i, question in enumerate(cell.questions):
@@ -37,6 +38,7 @@ def score_rows(cell: "Cell", judge: str, protocol: str, answers: Sequence[Sequen
         target = question.record.target
         rows.append({"policy": cell.policy, "setting": cell.setting, "benchmark": cell.benchmark.name, "judge": judge, "protocol": protocol,
                      "seed": cell.seed, "record": question.record.id, "user": question.record.user,
+                     "dropped": question.dropped if question.history is None else _unread(answers[i]),
                      "target": content_hash([target.query, target.chosen, target.rejected])} | found)
     return rows
 
@@ -62,8 +64,13 @@ def _score(question: "Question", protocol: str, answers: Sequence[dict | None]) 
         "value": sum(j.correct for j in judged) / len(judged), "outcome": "parse_failure" if any(row.get("unparsed") for row in given) else "ok",
         "p": sum(j.p for j in judged) / len(judged),
         "orders": [[j.p_chosen_first, j.p_chosen_second] for j in judged], "mass": sum(masses) / len(masses) if masses else None,
-        "dropped": sum(row.get("dropped", 0) for row in given),
     }
+
+
+def _unread(answers: Sequence[dict | None]) -> int | None:
+    """Oldest interactions that a judge of the direct setting could not be shown; None where it was not asked."""
+    known = [row["dropped"] for row in answers if row is not None and "dropped" in row]
+    return sum(known) if known else None
 
 
 def result_rows(scores: Iterable[dict]) -> list[dict]:
@@ -114,6 +121,7 @@ def _result(key: dict, rows: list[dict]) -> dict:
         "n": overall.n, "accuracy": _number(overall.mean), "ci_low": _number(overall.low), "ci_high": _number(overall.high),
         "clusters": overall.clusters,
         "bad_format": _share(rows, "bad_format"), "parse_failures": _share(rows, "parse_failure"), "coverage": 1 - _share(rows, "missing"),
+        "truncated": _mean(float(row["dropped"] > 0) for row in rows if row.get("dropped") is not None),
         "accuracy_well_formed": _mean(row["value"] for row in judged),
         "mean_p": _mean(row.get("p") for row in judged), "mass": _mean(row.get("mass") for row in judged),
         "accuracy_chosen_first": _mean(correctness(p) for p in first), "accuracy_chosen_second": _mean(correctness(p) for p in second),

@@ -47,12 +47,12 @@ async def test_an_endpoint_is_identified_by_what_stands_behind_its_name(fake_ser
     found = []
     async with fake_server(lambda body: say("x"), model="ours") as server:
         spec = ModelSpec.parse(f"me={server.url}")
-        for root, window in (("/checkpoints/30", 4096), ("/checkpoints/60", None), ("ours", None)):
+        for root, window in (("/checkpoints/30", 512), ("/checkpoints/60", 4096), ("ours", None)):
             server.models[0] |= {"root": root, "max_model_len": window}
             found.append(await look_up(spec, 1024))
             async with open_model(spec, log_folder=tmp_path, tokenizer=False) as model:
                 assert model.identity == found[-1][0]
-    assert found == [(f"{server.url}@ours=/checkpoints/30", 4096), (f"{server.url}@ours=/checkpoints/60", 1024), (f"{server.url}@ours", 1024)]
+    assert found == [(f"{server.url}@ours=/checkpoints/30", 512), (f"{server.url}@ours=/checkpoints/60", 1024), (f"{server.url}@ours", 1024)]
 
 
 async def test_one_of_several_served_models_is_asked_by_name(fake_server, say, tmp_path):

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from alignxplore.endpoint import Endpoint
 from alignxplore.free_form import PaperJudgement
@@ -13,6 +14,7 @@ from alignxplore.models import ModelSpec
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, UserRecord, user_row, write_jsonl
 from alignxplore.statistics import auc
+from alignxplore.summarize import count_tokens
 from alignxplore.tiny import make_tokenizer
 from alignxplore.yes_no import ANSWERS, YesNoJudge, find_words
 
@@ -119,6 +121,27 @@ async def test_eval_scores_such_a_model_on_histories_only(fake_server, tokenizer
     assert found["choice"]["auc"] == pytest.approx(auc([*liked, *passed], [True] * 20 + [False] * 20)), "TALLRec's own measure"
     kept = [json.loads(line) for line in (tmp_path / "out" / "judgements" / "tallrec" / "choice.jsonl").read_text().splitlines()]
     assert len(kept) == 20 and all(row["status"] == "ok" for row in kept)
+
+
+async def test_a_history_longer_than_the_window_is_cut_before_the_model_is_first_asked(fake_server, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "eval"))
+    from evaluate import EvaluationArguments, evaluate
+
+    window, server = 1024, YesNoServer(tokenizer, lambda item: 0.8 if "red" in item else 0.3)
+    records = [UserRecord(f"u{i}", HISTORY * (1 if i else 60), Interaction(f"red {i}", f"blue {i}")) for i in range(3)]
+    records.append(UserRecord("u3", (Interaction("red thing " * window, "blue"),), Interaction("red", "blue")))  # nothing of it fits
+    write_jsonl(tmp_path / "world_films_upi.jsonl", map(user_row, records))
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+
+    def strict(body):
+        tokens = count_tokens(tokenizer, body["messages"], server.thinking)
+        return server(body) if tokens < window else web.Response(status=400, text=f"{tokens} tokens are too many")
+
+    async with fake_server(strict, max_model_len=window) as fake:
+        rows = await evaluate(EvaluationArguments(
+            judge=[f"tallrec={fake.url}#{tmp_path / 'tokenizer'}"], data=[f"personamem={tmp_path / 'world_films_upi.jsonl'}"],
+            out=str(tmp_path / "out"), judge_format=["yes_no"], protocol=["choice", "paper"], cues=[]))
+    assert [(row["accuracy"], row["coverage"]) for row in rows] == [(1, 0.75)] * 2
 
 
 def test_an_adapter_is_no_model_and_the_remedy_is_named(tmp_path):

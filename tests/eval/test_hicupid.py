@@ -47,6 +47,16 @@ def record_of(kind: str, user: str = "u") -> UserRecord:
     ("Better Response: a tie", "tie"),
     ("Better Response: A\nOn reflection:\nBetter Response: B", "B"),
     ("- Better Response: [A]", "A"),
+    ("Better Response: Answer (b)", "B"),
+    ("Better Response: **Answer [A]**", "A"),
+    ("Better Response: Response: B.", "B"),
+    ("Better Response: (A) because it names the sea", "A"),
+    ("Better Response: A is the warmer one", "A"),
+    ("Better Response: Answer A's", "A"),
+    ("Better Response: A - it is warmer", "A"),
+    ("Better Response: A good answer is B", None),
+    ("Better Response: a matter of taste", None),
+    ("Better Response: Answer a question", None),
     ("I say that the Better Response: A", None),
     ("Better Response: both are good, A a little more", None),
     ("Better Response: A and B are alike", None),
@@ -73,6 +83,20 @@ def test_what_the_evaluator_is_told():
     assert case_of(record_of("profile")).facts == ("The user likes rye bread.", "age: 30", "gender: woman", "personality: curious",
                                                    "occupation: baker", "income range: middle")
     assert case_of(record_of("schedule")).facts == ("2024-05-01 10:00: dentist",)
+
+
+async def test_a_wording_of_ones_own_gets_the_metadata_as_they_are(fake_server, say, tmp_path):
+    """For instance one that shows the profile before the persona, without full stops."""
+    template = ("#--- user\n{{ kind }}{% for x in profile or {} %}|{{ x }}={{ profile[x] }}{% endfor %}"
+                "{% if persona %}|{{ persona.relation }} {{ persona.entity }}{% endif %}{% if schedule %}|{{ schedule.event }}{% endif %}")
+    for purpose in ("hicupid_compare", "hicupid_schedule"):
+        (tmp_path / f"{purpose}.jinja").write_text(template)
+    async with fake_server(lambda body: say("Better Response: A")) as server, Endpoint(server.url, patience=0.02) as endpoint:
+        for kind in METADATA:
+            await rate(endpoint, PromptSet(tmp_path), record_of(kind), "mine")
+    profile = "profile|age=30|gender=woman|personality=curious|occupation=baker|income_range=middle|likes rye bread"
+    persona = "persona|has not been to New Zealand"
+    assert [body["messages"][0]["content"] for body in server.bodies] == [persona, persona, profile, profile, "schedule|dentist"]
 
 
 @pytest.mark.parametrize("persona", [None, "a baker", '{"type": "persona"}', '{"type": "profile", "metadata": {"persona": null}}'])
@@ -181,6 +205,7 @@ async def test_answers_are_written_and_rated_in_one_run(run):
     assert ours["bad_format"] == pytest.approx(1 / 6) and ours["accuracy_well_formed"] == 1 and ours["coverage"] == 1
     assert (ours["win"], ours["lose"]) == (1, 0) and 0 < ours["rouge_l"] < 1 and 0 < ours["bleu"] < 1
     assert rows["no summary", "none"]["accuracy"] == 0 and rows["reader", "direct"]["accuracy"] == 1
+    assert [rows[key]["truncated"] for key in (("no summary", "none"), ("reader", "direct"), ("ours", "full"))] == [None, 0, 0]
     assert not any(policy in ("longer", "popularity") for policy, _ in rows)  # nothing is chosen here, so no cue can choose
     assert any("What about" in str(body) for body in answers) and ratings
     again, more_answers, more_ratings = await run(answer_well, prefer_fitting)
@@ -191,6 +216,7 @@ async def test_a_downstream_model_without_an_answer_has_lost(run):
     rows, _, ratings = await run(lambda prompt: answer_well(prompt) if "Item A" in prompt else "never closes", prefer_fitting)
     ours = rows["ours", "full"]
     assert ours["accuracy"] == 0 and ours["parse_failures"] == pytest.approx(5 / 6) and ours["coverage"] == 1 and not ratings
+    assert rows["reader", "direct"]["truncated"] == 0, "what it was shown is known, whatever it said"
 
 
 async def test_an_answer_that_could_not_be_rated_lowers_coverage(run, monkeypatch):

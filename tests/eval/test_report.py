@@ -85,18 +85,28 @@ def test_amazon_may_have_its_two_more_rows():
     assert Paper().why_not(row | {"n": 2900}, run) is not None
 
 
-@pytest.mark.parametrize("setting, stages, sampling, reason", [
-    ("streaming", 2, {}, None), ("full", 1, {}, None), ("streaming", 3, {}, "3 stages for 2"),
-    ("full", 1, {"temperature": 0.0, "max_tokens": 128}, "temperature 0.0 for 0.6, max_tokens 128 for 4096"),
+@pytest.mark.parametrize("setting, stages, sampling, window, reason", [
+    ("streaming", 2, {}, 16384, None), ("full", 1, {}, 16384, None), ("streaming", 3, {}, 16384, "3 stages for 2"),
+    ("full", 1, {"temperature": 0.0, "max_tokens": 128}, 16384, "temperature 0.0 for 0.6, max_tokens 128 for 4096"),
+    ("full", 1, {}, 40960, "a window of 40960 for 16384"), ("streaming", 3, {}, 8192, "3 stages for 2, a window of 8192 for 16384"),
 ])
-def test_summaries_that_were_written_in_another_way_are_not_compared(setting, stages, sampling, reason):
+def test_summaries_that_were_written_in_another_way_are_not_compared(setting, stages, sampling, window, reason):
     row = result_rows(scores("ours", "mind", 3000, 0.8, setting=setting))[0]
     run = run_of(mind=3000)
     published = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 4096, "seed": 0, "form": "think"}
-    run["policies"]["ours"] = {"sets": {f"mind.{setting}.s0": {"stages": stages, "sampling": published | sampling},
-                                        "amazon.streaming.s0": {"stages": 5, "sampling": published}}}
+    run["policies"]["ours"] = {"sets": {f"mind.{setting}.s0": {"stages": stages, "sampling": published | sampling, "window": window},
+                                        "amazon.streaming.s0": {"stages": 5, "sampling": published, "window": 512}}}
     said = Paper().why_not(row, run)
     assert said is None if reason is None else reason in said
+
+
+@pytest.mark.parametrize("window, reason", [(16384, None), (40960, "qwen read histories in a window of 40960 for 16384")])
+def test_histories_that_were_read_in_another_window_are_not_compared(window, reason):
+    row = result_rows(scores("qwen", "mind", 3000, 0.6, setting="direct"))[0]
+    run = run_of(mind=3000)
+    run["judges"]["qwen"]["window"] = window
+    assert Paper().why_not(row, run) == reason
+    assert Paper().why_not(row | {"setting": "full"}, run) is None, "a summary is short"
 
 
 def test_an_unknown_downstream_model_has_no_published_rows_beside_it():
