@@ -33,7 +33,8 @@ SETTINGS = (
     "loss_type",
     "bf16",
 )
-# Where a run lies, how it is spread over machines, what it reports and keeps: may change from one resumption to the next.
+# Where a run lies, how it is spread over machines, what it reports and keeps: may change from one resumption to the next
+# (`deepspeed` as far as the checkpoint can be read: `RunFolder.resumable`).
 WITHOUT_EFFECT = {
     *("output_dir", "logging_dir", "run_name", "project", "report_to", "push_to_hub", "disable_tqdm", "debug", "resume_from_checkpoint"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "gradient_checkpointing_kwargs"),
@@ -122,6 +123,12 @@ class TrainArguments(SFTConfig):
         PartialState(backend="gloo")
         del os.environ["ACCELERATE_USE_DEEPSPEED"]
         self.accelerator_config = {"use_configured_state": True}
+
+
+def spread(args: TrainArguments) -> dict[str, int | None]:
+    """How a run is spread: DeepSpeed's ZeRO stage (None: without DeepSpeed) and the number of processes."""
+    plugin = args.deepspeed_plugin
+    return {"zero_stage": plugin.zero_stage if plugin else None, "processes": args.world_size}
 
 
 def run_settings(args: TrainArguments, model: ModelConfig, manifest: dict) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The output folder of one SFT run: what was asked for, which checkpoint is whole, the log, and whether the run is finished.
 
     run.json          settings of the run; another command with other settings is refused
-    checkpoint-N/     with COMPLETE, written last, after every process has saved: the only ones a run resumes from
+    checkpoint-N/     with COMPLETE, written last, after every process has saved: the only ones a run resumes from; it names the
+                      ZeRO stage and the number of processes, because what DeepSpeed saved is cut up by both
     log.jsonl         one line per log step; its seconds of training go on where an interrupted run stopped
     README.md         model card
     summary.json      written last of all: the run is finished
@@ -70,14 +71,33 @@ class RunFolder:
         """The newest checkpoint whose save was finished."""
         return next((path for _, path in reversed(self._checkpoints()) if (path / COMPLETE).is_file()), None)
 
-    def mark_complete(self, step: int) -> None:
-        """Say that checkpoint `step` is whole. Its files reach the disk before the mark does."""
+    def resumable(self, spread: dict[str, int | None]) -> Path | None:
+        """The checkpoint that a run so spread (`configuration.spread`) goes on from; None: there is none yet.
+
+        Without DeepSpeed every process saves the same, so that any number of them can go on. A ZeRO checkpoint holds a
+        share of the optimizer a process: read in another way it would be left out without a word, or break in DeepSpeed.
+
+        Raises:
+            RunError: the newest whole checkpoint was saved with another ZeRO stage or number of processes.
+        """
+        checkpoint = self.last_complete()
+        mark = (checkpoint / COMPLETE).read_text() if checkpoint else ""
+        saved = json.loads(mark) if mark else spread  # earlier versions left the mark empty
+        if saved["zero_stage"] == spread["zero_stage"] and (spread["zero_stage"] is None or saved == spread):
+            return checkpoint
+        raise RunError(
+            f"{checkpoint}: saved {_in_words(saved)}, and cannot be resumed {_in_words(spread)}; give --deepspeed and the number of "
+            "processes (NNODES times NPROC of sft.sh) as they were, or choose another --output_dir"
+        )
+
+    def mark_complete(self, step: int, spread: dict[str, int | None]) -> None:
+        """Say that checkpoint `step` is whole, and how it was spread. Its files reach the disk before the mark does."""
         folder = self.path / f"checkpoint-{step}"
         for file in folder.rglob("*"):
             if file.is_file():
                 with file.open("rb") as stream:
                     os.fsync(stream.fileno())
-        (folder / COMPLETE).touch()
+        write_json(folder / COMPLETE, spread)
 
     def clean(self) -> list[str]:
         """Delete checkpoints torn by a kill and the log lines after the last whole one; returns the names deleted."""
@@ -105,6 +125,11 @@ class RunFolder:
         """Write the model card, then the summary that marks the run as finished."""
         (self.path / "README.md").write_text(card, encoding="utf-8")
         write_json(self.path / "summary.json", summary)
+
+
+def _in_words(spread: dict[str, int | None]) -> str:
+    stage = spread["zero_stage"]
+    return f"{'without DeepSpeed' if stage is None else f'with ZeRO stage {stage}'} on {spread['processes']} process(es)"
 
 
 def model_identity(model: str, revision: str | None) -> str:

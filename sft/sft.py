@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from configuration import DataArguments, TrainArguments, run_settings
+from configuration import DataArguments, TrainArguments, run_settings, spread
 from datasets import Dataset, disable_progress_bars
 from prepare_dataset import MANIFEST, PrepareError, load_prepared, prepare, row_lengths
 from run_folder import RunError, RunFolder, git_commit, model_card, versions
@@ -114,9 +114,9 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     if run.summary():
         say(f"{args.output_dir}: this run is finished (summary.json); nothing to do")
         return
+    checkpoint = run.resumable(spread(args))  # before anything is deleted
     with args.main_process_first(local=False, desc="clean the output folder"):
         torn = run.clean() if first else []
-    checkpoint = run.last_complete()
     trainer = make_trainer(args, model, run, tokenizer, rows, held_out, manifest)
     say(
         f"resuming from {checkpoint.name}" if checkpoint else "starting",

@@ -22,7 +22,8 @@ Usage: [VARIABLE=value ...] bash sft.sh [--config FILE] [--option value ...]
 Variables (default): NNODES (1), NODE_RANK (0), MASTER_ADDR (127.0.0.1), MASTER_PORT (29500; for several nodes),
   NPROC processes on this node (number of GPUs, or 1), PYTHON (python).
 Without --config: configs/qwen3_8b.yaml and --deepspeed configs/zero3.json. With --config, add --deepspeed FILE as needed.
-Interrupted? Run the same command again: it goes on from the last complete checkpoint. Options: python sft.py --help
+Interrupted? Run the same command again: it goes on from the last complete checkpoint (of ZeRO's with the same stage and number of
+  processes only; without DeepSpeed on any number). Options: python sft.py --help
 TEXT
 }
 

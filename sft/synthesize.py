@@ -62,6 +62,10 @@ class SynthesisArguments:
     merged_accuracy: float = field(default=0.8, metadata={"help": "Share of these targets that the merged summary must get."})
     temperature: float = field(default=0.6, metadata={"help": "The teacher's sampling temperature."})
     max_tokens: int = field(default=4096, metadata={"help": "The teacher's longest answer in tokens."})
+    max_model_len: int = field(
+        default=16384,
+        metadata={"help": "Most tokens of prompt and answer together, --max_length of training; less where the server's window is smaller."},
+    )
     seed: int = field(default=0, metadata={"help": "Seed of the teacher's sampling."})
     concurrency: int = field(default=1024, metadata={"help": "Users in flight at most."})
     requests: int = field(default=512, metadata={"help": "Requests in flight at most, per model: as many as its server works on at once."})
@@ -128,7 +132,7 @@ async def synthesise(args: SynthesisArguments) -> dict:
     templates = {purpose: prompts.hash(purpose) for purpose in ("infer", "infer_hint", "merge", "judge")}
     options = {"log_folder": folder, "concurrency": args.requests, "timeout": args.timeout}
     async with AsyncExitStack() as stack:
-        own = {"api_key_env": args.api_key_env, "arguments": args.teacher_arguments.split()}
+        own = {"api_key_env": args.api_key_env, "arguments": ["--max-model-len", str(args.max_model_len), *args.teacher_arguments.split()]}
         model = teacher = await stack.enter_async_context(open_model(specs[0], **own, **options))
         if args.judge:
             judging = {"api_key_env": args.judge_api_key_env, "arguments": args.judge_arguments.split()}
@@ -138,10 +142,11 @@ async def synthesise(args: SynthesisArguments) -> dict:
         await judge.check([(None, record.target) for record in samples])
         identity = content_hash([[teacher.identity, model.identity], templates])
         with Journal(folder / "calls.jsonl") as calls, Journal(folder / "users.jsonl") as users:
-            window = teacher.endpoint.max_model_len or 16384
+            # A row longer than what training takes would be paid for and then dropped, however much the server can read.
+            window = min(teacher.endpoint.max_model_len or args.max_model_len, args.max_model_len)
             if window <= args.max_tokens:
                 raise ValueError(f"{args.teacher}: a window of {window} tokens leaves no room for a prompt beside an answer of "
-                                 f"{args.max_tokens}; lower --max_tokens or serve the teacher with a longer window")
+                                 f"{args.max_tokens}; lower --max_tokens, or raise --max_model_len and the window that the teacher is served with")
             shop = Workshop(teacher, judge, prompts, sampling, thresholds, window, journalled(calls), identity)
             await shop.check(samples[0].target)
             run = content_hash([identity, window, asdict(thresholds), asdict(sampling), source_hash(args.scores, None)])

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from configuration import spread
 from prepare_dataset import row_lengths
 from run_folder import RunError, RunFolder
 from transformers import PreTrainedTokenizerBase, TrainerCallback
@@ -133,7 +134,7 @@ class Trainer(SFTTrainer):
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # other ranks may still be writing their shards
         if self.is_world_process_zero():
-            self.run.mark_complete(self.state.global_step)
+            self.run.mark_complete(self.state.global_step, spread(self.args))
 
     def create_model_card(self, *_, **__) -> None:
         """TRL writes a general card at every save; `sft.py` writes one with counts and settings at the end."""

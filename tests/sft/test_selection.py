@@ -4,19 +4,26 @@ import itertools
 import json
 import math
 import random
+import re
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import tallrec
+import yaml
 from overlap import check
 from prepare_dataset import load_prepared
+from prepare_dataset import prepare as prepare_rows
 from select_rl import SelectionArguments, best_targets, kept_choices, select
 from signal_model import prepare
 from streams import all_behaviours, read_behaviours
-from tallrec import tallrec_rows
+from tallrec import TallrecArguments, tallrec_rows
 
 from alignxplore import datasets
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_json, write_jsonl
+
+SFT = Path(__file__).parents[2] / "sft"
 
 
 def user(name: str, length: int = 14) -> UserRecord:
@@ -122,9 +129,9 @@ def test_overlap_finds_items_of_several_lines_in_prompts(tmp_path, past):
         assert (count["target"], count["pair"]) == (found, found)
 
 
-def test_tallrec_asks_about_both_items_of_a_pair_and_never_shows_the_answer():
-    record = user("u", 9)
-    rows = list(tallrec_rows(record, PromptSet(), per_user=3, least_history=3, last=4))
+def test_tallrec_asks_about_both_items_of_a_pair_and_never_shows_the_answer(tokenizer):
+    record, args = user("u", 9), TallrecArguments("", "", per_user=3, least_history=3, last=4)
+    rows = list(tallrec_rows(record, PromptSet(), tokenizer, args, Counter()))
     assert len(rows) == 6 and [row["completion"][0]["content"] for row in rows] == ["Yes", "No"] * 3
     for yes, no in zip(rows[::2], rows[1::2]):
         texts = [row["prompt"][1]["content"] for row in (yes, no)]
@@ -134,8 +141,45 @@ def test_tallrec_asks_about_both_items_of_a_pair_and_never_shows_the_answer():
     assert "Item: u good 8" in rows[-2]["prompt"][1]["content"], "the target is always asked about"
 
 
+def test_tallrec_fits_both_rows_of_a_question_or_leaves_both_out(tokenizer, model_folder, tmp_path, monkeypatch, capsys):
+    """Lengths of chosen and passed-over items differ, so that at this limit one row of a question may fit where the other does not."""
+    rng, limit = random.Random(0), 500
+    users = []
+    for n in range(30):
+        texts = [[f"{n} {i} {side}" + " x" * rng.randint(1, 60 if i < 9 else 400) for side in ("good", "bad")] for i in range(10)]
+        *history, target = (Interaction(good, bad) for good, bad in texts)
+        users.append(UserRecord(f"u{n}", tuple(history), target))
+    write_jsonl(tmp_path / "users.jsonl", map(user_row, users))
+    command = f"tallrec.py --data {tmp_path / 'users.jsonl'} --output {tmp_path / 'rows.jsonl'} --model {model_folder} --max_length {limit}"
+    monkeypatch.setattr("sys.argv", [*command.split(), "--per_user", "3"])
+    tallrec.main()
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    prepared = prepare_rows([str(tmp_path / "rows.jsonl")], tokenizer, tmp_path / "set", limit)
+    assert prepared["rows"] == len(rows) and prepared["longest"] > limit - 60, "what fits is kept"
+    places = {item.chosen: place for record in users for place, item in enumerate(all_behaviours(record))}
+    before = shown = 0
+    for yes, no in zip(rows[::2], rows[1::2], strict=True):
+        texts, items = zip(*(row["prompt"][1]["content"].split("\nItem: ") for row in (yes, no)))
+        assert texts[0] == texts[1] and [row["completion"][0]["content"] for row in (yes, no)] == ["Yes", "No"]
+        before += places[items[0].removesuffix("\nWill the user like this item?")]
+        shown += texts[0].count("Liked: ")
+    told = capsys.readouterr().out
+    said = re.search(r": (\d+) rows, half of them Yes; to fit 500 tokens (\d+) questions lost (\d+) of .*, and (\d+) too long", told)
+    count, cut, choices, too_long = map(int, said.groups())
+    assert count == len(rows) == 2 * (3 * 30 - too_long) and too_long > 5
+    assert choices == before - shown > cut > 5
+
+
+def test_the_commands_of_the_readme_go_together():
+    """A checkpoint among many is deleted while the training goes on; rows and training count the same tokens."""
+    text = (SFT / "README.md").read_text()
+    assert set(re.findall(r"score --model (\S+)", text)) == {"outputs/signal", "outputs/weak"} <= set(re.findall(r"--output_dir (\S+)", text))
+    trained, rows = yaml.safe_load((SFT / "configs/tallrec_qwen3_8b.yaml").read_text()), TallrecArguments("", "")
+    assert (trained["model_name_or_path"], trained["max_length"]) == (rows.model, rows.max_length)
+
+
 @pytest.mark.parametrize("given", [None, "What next?"])
-def test_a_null_query_is_replaced_as_in_evaluation(tmp_path, tokenizer, monkeypatch, given):
+def test_a_null_query_is_replaced_as_in_evaluation(tmp_path, tokenizer, model_folder, monkeypatch, given):
     """One place decides it, so that training prompts read as evaluation's do: the data set's query, or what is given."""
     data = tmp_path / "train_mind_upi.jsonl"
     write_jsonl(data, [user_row(user("u"))])
@@ -145,7 +189,8 @@ def test_a_null_query_is_replaced_as_in_evaluation(tmp_path, tokenizer, monkeypa
     prepare(str(data), tokenizer, tmp_path / "set", 4096, given)
     assert tokenizer.decode(load_prepared(tmp_path / "set", tokenizer)[0][0]["input_ids"]).count(f"Request: {query}") == 14
     option = ["--default_query", given] if given else []
-    monkeypatch.setattr("sys.argv", ["tallrec.py", "--data", str(data), "--output", str(tmp_path / "tallrec.jsonl"), *option])
+    command = ["tallrec.py", "--data", str(data), "--output", str(tmp_path / "tallrec.jsonl"), "--model", str(model_folder)]
+    monkeypatch.setattr("sys.argv", [*command, *option])
     tallrec.main()
     assert query in json.loads((tmp_path / "tallrec.jsonl").read_text().splitlines()[0])["prompt"][1]["content"]
     for name, p in (("strong", 0.9), ("weak", 0.5)):

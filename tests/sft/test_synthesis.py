@@ -1,6 +1,7 @@
 """Synthesis: users pass or leave at the right step, the funnel adds up, and a stopped run asks nothing twice."""
 
 import asyncio
+import contextlib
 import json
 import math
 import re
@@ -8,6 +9,7 @@ import re
 import pytest
 from aiohttp import web
 from funnel import STEPS, Funnel, LiveFunnel, users_left
+from prepare_dataset import prepare
 from rounds import DONE, Thresholds, Workshop, pick_targets, synthesise_user
 from streams import read_behaviours
 from synthesize import EXAMPLES, SynthesisArguments, journalled, main, synthesise, write_outputs
@@ -292,6 +294,36 @@ async def test_the_hint_with_most_tokens_decides_what_fits(through, tokenizer):
     system = PromptSet().infer(items[:1])[:1]
     lengths = [count_tokens(tokenizer, [*system, {"role": "user", "content": text}]) for judge, text in asked if not judge]
     assert max(lengths) <= 1100 and min(text.count("Chosen:") for _, text in asked if "Chosen:" in text) < 6
+
+
+@pytest.mark.parametrize(("served", "asked"), [(40960, 1164), (None, 1164), (1164, 16384)])
+async def test_what_is_written_fits_training_however_long_the_window_of_the_server(fake_server, tokenizer, arguments, tmp_path, served, asked):
+    items = [Interaction(f"red thing {i}" + " thing" * 90, "blue") for i in range(18)]
+    async with fake_server(Models(tokenizer), max_model_len=served) as server:
+        args = arguments(server.url, max_model_len=asked)
+        record = UserRecord("u", tuple(items[:-1]), items[-1])
+        write_jsonl(args.data, [user_row(record)])
+        write_jsonl(args.scores, [{"id": record.id, "scores": [{"position": i, "p": 0.95} for i in range(18)], "dropped": 0}])
+        assert (await synthesise(args))["outcomes"] == {DONE: 1}
+        lengths = [count_tokens(tokenizer, body["messages"]) for body in server.bodies if not is_judge(body)]
+    assert 900 < max(lengths) <= 1164 - 64
+    prepared = prepare([str(tmp_path / "out" / "sft.jsonl")], tokenizer, tmp_path / "set", 1164)
+    assert (prepared["rows"], prepared["dropped_too_long"]) == (2, 0)
+
+
+async def test_a_teacher_that_is_served_here_gets_the_window(fake_server, tokenizer, model_folder, arguments, monkeypatch):
+    started = []
+
+    @contextlib.contextmanager
+    def serve(model, *, arguments, **_):
+        started.append((model, arguments))
+        yield server.url
+
+    monkeypatch.setattr("alignxplore.models.serve", serve)
+    async with fake_server(Models(tokenizer), max_model_len=8192) as server:
+        args = arguments(server.url, teacher=f"m={model_folder}", teacher_arguments="--tensor-parallel-size 4")
+        assert (await synthesise(args))["outcomes"] == {DONE: 2}
+    assert started == [(str(model_folder), ["--max-model-len", "16384", "--tensor-parallel-size", "4"])]
 
 
 async def test_of_a_long_history_what_was_scored_is_cut_in_thirds(fake_server, tokenizer, arguments, tmp_path):

@@ -79,12 +79,17 @@ def test_killed_at_a_random_step_and_in_a_save_the_curve_is_that_of_an_undisturb
     )
     command = [*launch, Path(__file__).with_name("killed_sft.py"), *options, "--output_dir", tmp_path, *extra]
     moment = random.randint(6, 9)
+    print(f"killed at step {moment}")  # shown with whatever fails below
     assert run_script(command, expect=None, KILL_AT=str(moment)).returncode != 0
     assert RunFolder(tmp_path).last_complete().name == "checkpoint-5"
     assert run_script(command, expect=None, KILL_IN_SAVE="10").returncode != 0
     assert (tmp_path / "checkpoint-10").is_dir() and not (tmp_path / "checkpoint-10" / COMPLETE).exists()
+    if processes > 1:
+        alone = run_script([sys.executable, command[len(launch)], *options, "--output_dir", tmp_path], expect=1)
+        assert "saved with ZeRO stage 3 on 2 process(es), and cannot be resumed without DeepSpeed on 1" in alone.stderr
+        assert "Traceback" not in alone.stderr
     done = run_script(command)
-    assert "resuming from checkpoint-5 (deleted, torn by a kill: checkpoint-10)" in done.stdout, f"killed at {moment}"
+    assert "resuming from checkpoint-5 (deleted, torn by a kill: checkpoint-10)" in done.stdout
     assert curve(tmp_path) == pytest.approx(curve(whole), rel=0, abs=1e-6)
     ours, theirs = load_file(tmp_path / "model.safetensors"), load_file(whole / "model.safetensors")
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)

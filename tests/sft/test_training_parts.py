@@ -16,6 +16,7 @@ from trl import ModelConfig
 from sft import make_trainer, train
 
 OPENING, END = [8, 9], 2  # tokens that open the assistant's turn; the end of turn
+PLAIN, ZERO3 = {"zero_stage": None, "processes": 1}, {"zero_stage": 3, "processes": 2}
 
 
 def sampler(rows: int = 103, batch: int = 16, seed: int = 1, epoch: int = 0) -> StepSampler:
@@ -112,13 +113,48 @@ def test_a_run_resumes_from_the_newest_whole_checkpoint_and_forgets_what_came_af
     for step in range(1, 18):
         run.log({"step": step, "loss": 1.0 / step})
     for step in (5, 10):
-        run.mark_complete(step)
+        run.mark_complete(step, PLAIN)
     (tmp_path / "log.jsonl").open("a").write('{"step": 18, "lo')  # a line torn by the kill
     assert run.last_complete().name == "checkpoint-10"
     assert run.clean() == ["checkpoint-15"] and not (tmp_path / "checkpoint-15").exists()
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 11))
     assert (tmp_path / "checkpoint-5" / COMPLETE).exists()
+
+
+@pytest.mark.parametrize(
+    ("saved", "now", "said"),
+    [
+        (PLAIN, {"zero_stage": None, "processes": 8}, None),
+        (ZERO3, ZERO3, None),
+        (ZERO3, PLAIN, r"saved with ZeRO stage 3 on 2 process\(es\), and cannot be resumed without DeepSpeed on 1 process\(es\); give"),
+        (ZERO3, ZERO3 | {"processes": 4}, r"ZeRO stage 3 on 2 .* ZeRO stage 3 on 4 process\(es\); give --deepspeed and the number of processes"),
+        (ZERO3, ZERO3 | {"zero_stage": 2}, "ZeRO stage 3 on 2 .* ZeRO stage 2 on 2 .* as they were, or choose another --output_dir"),
+        (PLAIN, ZERO3, "saved without DeepSpeed on 1 .* ZeRO stage 3 on 2"),
+    ],
+)
+def test_what_zero_has_saved_is_resumed_with_the_same_stage_and_processes_only(tmp_path, saved, now, said):
+    run = RunFolder(tmp_path)
+    assert run.resumable(now) is None
+    (tmp_path / "checkpoint-5").mkdir()
+    assert run.resumable(now) is None, "it is not whole"
+    run.mark_complete(5, saved)
+    if said is None:
+        assert run.resumable(now) == tmp_path / "checkpoint-5"
+    else:
+        with pytest.raises(RunError, match=f"checkpoint-5: .*{said}"):
+            run.resumable(now)
+
+
+def test_a_run_that_deepspeed_has_saved_does_not_start_its_optimizer_anew(rows_file, model_folder, tmp_path):
+    saving = {"logging_steps": 1, "save_strategy": "steps", "save_steps": 2}
+    tiny_run(tmp_path, rows_file, model_folder, **saving)
+    (tmp_path / "summary.json").unlink()  # as if it had been killed
+    mark = tmp_path / "checkpoint-3" / COMPLETE
+    assert json.loads(mark.read_text()) == PLAIN
+    mark.write_text(json.dumps(ZERO3))
+    with pytest.raises(RunError, match="checkpoint-3: saved with ZeRO stage 3 on 2"):
+        tiny_run(tmp_path, rows_file, model_folder, **saving)
 
 
 def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path):
