@@ -143,7 +143,7 @@ async def synthesise(args: SynthesisArguments) -> dict:
         identity = content_hash([[teacher.identity, model.identity], templates])
         with Journal(folder / "calls.jsonl") as calls, Journal(folder / "users.jsonl") as users:
             # A row longer than what training takes would be paid for and then dropped, however much the server can read.
-            window = min(teacher.endpoint.max_model_len or args.max_model_len, args.max_model_len)
+            window = teacher.endpoint.window(args.max_model_len)
             if window <= args.max_tokens:
                 raise ValueError(f"{args.teacher}: a window of {window} tokens leaves no room for a prompt beside an answer of "
                                  f"{args.max_tokens}; lower --max_tokens, or raise --max_model_len and the window that the teacher is served with")

@@ -54,7 +54,8 @@ def merged(base) -> Path:
     """What sft/ makes of it."""
     folder = base.parent
     write_jsonl(folder / "users.jsonl", (user_row(user(5 * i + 10, 9)) for i in range(16)))
-    script("tallrec.py", "--data", folder / "users.jsonl", "--output", folder / "rows.jsonl", "--per_user", 8, "--least_history", 1)
+    script("tallrec.py", "--data", folder / "users.jsonl", "--output", folder / "rows.jsonl", "--per_user", 8, "--least_history", 1,
+           "--model", base, "--max_length", WINDOW)
     script("sft.py", "--config", ROOT / "sft" / "configs" / "tallrec_qwen3_8b.yaml", "--model_name_or_path", base,
            "--train_data", folder / "rows.jsonl", "--output_dir", folder / "adapter", *TRAINING)
     script("merge_adapter.py", "--adapter", folder / "adapter", "--output", folder / "merged")
