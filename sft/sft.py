@@ -21,7 +21,7 @@ from datasets import Dataset, disable_progress_bars
 from prepare_dataset import MANIFEST, PrepareError, load_prepared, prepare, row_lengths
 from run_folder import RunError, RunFolder, git_commit, model_card, versions
 from trainer import Progress, Trainer
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback, set_seed
 from trl import ModelConfig, TrlParser, get_peft_config
 
 from alignxplore.environment import say_problems
@@ -65,6 +65,7 @@ def load_rows(source: str, tokenizer: PreTrainedTokenizerBase, args: TrainArgume
 
 def make_trainer(args: TrainArguments, model: ModelConfig, run: RunFolder, tokenizer, rows, held_out, manifest: dict) -> Trainer:
     """The trainer, after a check that the processes know of each other."""
+    set_seed(args.seed)  # an adapter's first weights are drawn before the trainer sets it
     trainer = Trainer(
         run=run,
         model=model.model_name_or_path,

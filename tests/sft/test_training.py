@@ -112,6 +112,13 @@ def test_lora_trains_the_adapter_only(train):
 
 
 @pytest.mark.slow
+def test_an_adapter_of_the_same_seed_is_the_same(train):
+    lora = ("--use_peft", "--lora_r", 4, "--lora_target_modules", "all-linear")
+    first, again = (load_file(train(name, *lora) / "adapter_model.safetensors") for name in ("lora", "lora again"))
+    assert all(torch.allclose(first[name], again[name], atol=1e-6) for name in first)
+
+
+@pytest.mark.slow
 def test_a_merged_adapter_says_what_base_and_adapter_say(train, rows, model_folder, tmp_path):
     folder = train("lora", "--use_peft", "--lora_r", 4, "--lora_target_modules", "all-linear")
     merge(folder, tmp_path / "merged")
