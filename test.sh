@@ -20,7 +20,7 @@ arguments=()
 while (($#)); do
     case $1 in
         -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit ;;
-        --fast) arguments+=(-m "not slow" -n 2 --dist loadfile) ;;  # a file stays together: its fixtures are made once
+        --fast) arguments+=(-m "not slow" -n 3 --dist worksteal) ;;  # three, because many of them wait
         --no-install) setup=(--no-install) ;;
         *) arguments+=("$1") ;;
     esac
