@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1")  # one per judge
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 10,
          "legend.frameon": False, "figure.dpi": 130}
+TITLES = {"full": "full history", "streaming": "streaming"}
 
 
 def accuracy_by_stage(rows: Sequence[dict], out: Path) -> Path | None:
@@ -35,16 +36,21 @@ def accuracy_by_stage(rows: Sequence[dict], out: Path) -> Path | None:
             error = [[max(0.0, 100 * (mine[p]["accuracy"] - (mine[p]["ci_low"] or mine[p]["accuracy"]))) for p in policies if p in mine],
                      [max(0.0, 100 * ((mine[p]["ci_high"] or mine[p]["accuracy"]) - mine[p]["accuracy"])) for p in policies if p in mine]]
             panel.errorbar(x, y, error, fmt="o", capsize=3, color=COLOURS[place % len(COLOURS)], label=judge)
-        for bound in (row for row in rows if row["setting"] == "bound" and row["benchmark"] == shown[0]["benchmark"]):
-            panel.axhline(100 * bound["accuracy"], color="#555", linewidth=0.9, linestyle="--")
-            if panel is panels[0][-1]:  # named beside the axes, where no point can lie under the name
-                panel.annotate(bound["policy"], (1.01, 100 * bound["accuracy"]), xycoords=("axes fraction", "data"), va="center", fontsize=8)
-        panel.set_title({"full": "full history", "streaming": "streaming"}[setting], fontsize=11)
+        draw_bounds(panel, [row for row in rows if row["benchmark"] == shown[0]["benchmark"]], named=panel is panels[0][-1])
+        panel.set_title(TITLES[setting], fontsize=11)
         panel.set_xticks(range(len(policies)), policies, rotation=20, ha="right")
     panels[0][0].set_ylabel("accuracy, %")
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, [f"judge: {label}" for label in labels], loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(labels))
     return save(figure, out / "accuracy_by_stage.png")
+
+
+def draw_bounds(panel: plt.Axes, rows: Sequence[dict], named: bool) -> None:
+    """Dashed lines at chance and the best possible; their names stand right of the axes, where no point can lie under them."""
+    for bound in (row for row in rows if row["setting"] == "bound"):
+        panel.axhline(100 * bound["accuracy"], color="#555", linewidth=0.9, linestyle="--")
+        if named:
+            panel.annotate(bound["policy"], (1.01, 100 * bound["accuracy"]), xycoords=("axes fraction", "data"), va="center", fontsize=8)
 
 
 def save(figure: plt.Figure, path: Path) -> Path:
