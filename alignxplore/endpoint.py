@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+import resource
 from collections import Counter
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ import tenacity
 log = logging.getLogger(__name__)
 
 CONNECT_PATIENCE = 30.0  # seconds
+OPEN_FILES = 65_535
 
 
 class TransportError(RuntimeError):
@@ -138,6 +140,7 @@ class Endpoint:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
                 headers=headers,
             )
+            _allow_open_files()
             # Our own gate, not the connector's: time-out and patience must start once a request is let through, not in the queue.
             self._slots = asyncio.Semaphore(self._concurrency)
         retrying = tenacity.AsyncRetrying(
@@ -191,6 +194,14 @@ class Endpoint:
         self.repeated[state.outcome.exception().kind] += 1
         if self.retries in (1, 10) or self.retries % 100 == 0:
             log.warning("%s: %s; trying again (%d repeats so far)", self.url, state.outcome.exception(), self.retries)
+
+
+def _allow_open_files() -> None:
+    """Every request in flight is an open file, and 1,024 are a usual limit: raise it as far as an ordinary process may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _json_object(text: str) -> dict:

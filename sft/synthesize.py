@@ -68,7 +68,7 @@ class SynthesisArguments:
     )
     seed: int = field(default=0, metadata={"help": "Seed of the teacher's sampling."})
     concurrency: int = field(default=1024, metadata={"help": "Users in flight at most."})
-    requests: int = field(default=512, metadata={"help": "Requests in flight at most, per model: as many as its server works on at once."})
+    requests: int = field(default=2048, metadata={"help": "Requests in flight at most, per model; what its server cannot work on yet waits there."})
     timeout: float = field(default=3600, metadata={"help": "Seconds that one request may take, its wait in the server's queue included."})
     api_key_env: str | None = field(default=None, metadata={"help": "NAME of the variable with the teacher's API key."})
     judge_api_key_env: str | None = field(default=None, metadata={"help": "The same for the judge of --judge."})

@@ -5,6 +5,7 @@ import inspect
 import json
 import logging
 import pickle
+import resource
 import time
 
 import pytest
@@ -224,6 +225,32 @@ async def test_no_more_requests_in_flight_than_asked_and_time_in_the_queue_is_fr
         began = time.monotonic()
         await asyncio.gather(*(endpoint.chat(MESSAGES) for _ in range(40)))
         assert most == 4 and endpoint.retries == 0 and time.monotonic() - began > 0.95
+
+
+@pytest.fixture
+def few_open_files():
+    old = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, old[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, old)
+
+
+async def test_thousands_of_requests_are_in_flight_where_1024_open_files_are_usual(fake_server, say, few_open_files):
+    """The server answers nobody before it has all of them; its own ends of the connections are open files of this process, too."""
+    arrived, all_there = 0, asyncio.Event()
+
+    async def answer(body):
+        nonlocal arrived
+        arrived += 1
+        if arrived == 2000:
+            all_there.set()
+        await all_there.wait()
+        return say("well")
+
+    async with fake_server(lambda body: answer(body)) as server, Endpoint(server.url, concurrency=2000) as endpoint:
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(endpoint.chat(MESSAGES) for _ in range(2000)))
+        assert endpoint.retries == 0
 
 
 async def test_patience_starts_at_the_gate(fake_server, say):
