@@ -11,11 +11,12 @@ step world python -m alignxplore.world --out "$OUT/data" --seed "$SEED" --train-
 step blank python -m alignxplore.tiny --out "$OUT/models/blank" --seed "$SEED"
 
 lesson() { python -m alignxplore.tiny_training --base "$OUT/models/blank" --data "$OUT/data/$1.jsonl" --out "$OUT/models/$2" --seed "$3"; }
-lessons() {  # two at once, one core each; the second judge has its own seed and data and is never used as reward
-    lesson judge judge $((SEED + 10)) &
-    local judge=$! status=0
-    { lesson reader base "$SEED" && lesson judge2 judge2 $((SEED + 20)); } || status=$?
-    wait "$judge" || status=$?
+lessons() {  # all at once; the second judge has its own seed and data and is never used as reward
+    local pupil status=0 pupils=()
+    lesson judge judge $((SEED + 10)) & pupils+=("$!")
+    lesson judge2 judge2 $((SEED + 20)) & pupils+=("$!")
+    lesson reader base "$SEED" & pupils+=("$!")
+    for pupil in "${pupils[@]}"; do wait "$pupil" || status=$?; done
     return "$status"
 }
 step lessons lessons
