@@ -67,7 +67,7 @@ _ALL = (
     Dataset(
         "amazon", "Amazon", "recommendation", "Recommend a product that I would like to buy.", "amazon",
         ("2018: <Category>_5.json(.gz) and meta_<Category>.json(.gz)",
-         "2023: <Category>.jsonl(.gz) and meta_<Category>.jsonl(.gz)"),
+         "2023: <Category>.jsonl(.gz) and meta_<Category>.jsonl(.gz), also as raw/review_categories and raw/meta_categories of the hub"),
         "none stated; ask its authors before redistributing", protocols=("published", "reviewed", "matched"),
         min_interactions=17, split="test", editions=("Books_5 of 2018",), published="--split test --users 3000 (category Books, 2018)",
         in_domain=True,

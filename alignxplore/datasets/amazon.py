@@ -2,8 +2,8 @@
 
     python -m alignxplore.datasets build amazon --raw DIR --out amazon_upi.jsonl
 
-Reads the 2018 files (`Books_5.json.gz` and `meta_Books.json.gz`) and the 2023 ones (`Books.jsonl.gz` and
-`meta_Books.jsonl.gz`), packed or not. Where the rejected product comes from:
+Reads the 2018 files (`Books_5.json.gz` and `meta_Books.json.gz`) and the 2023 ones (`Books.jsonl.gz` and `meta_Books.jsonl.gz`,
+side by side or in `review_categories` and `meta_categories` as on the hub), packed or not. Where the rejected product comes from:
 
 * published: any product with a title, reviewed or not. Most were never reviewed, so being reviewed at all gives the
   chosen one away.
@@ -47,18 +47,22 @@ def product_text(title: str, description: object) -> str:
 
 
 def _files(job: Job) -> tuple[Path, Path]:
-    """The reviews and the metadata of one category."""
-    found = []
+    """The reviews and the metadata of one category; of a file that is there packed and unpacked the unpacked one."""
+    found: dict[tuple, tuple[Path, Path]] = {}
     for products in job.find("meta_*.json", "meta_*.json.gz", "meta_*.jsonl", "meta_*.jsonl.gz"):
         category, _, ending = products.name.removeprefix("meta_").partition(".")
         form = ending.removesuffix(".gz")
         names = [f"{category}{core}.{form}{packed}" for core in ("_5", "") for packed in ("", ".gz")]
-        found += [(products.parent / name, products) for name in names if (products.parent / name).is_file()][:1]
+        folder = products.parent.with_name("review_categories") if products.parent.name == "meta_categories" else products.parent
+        reviews = next((folder / name for name in names if (folder / name).is_file()), None)
+        if reviews:
+            found.setdefault((products.parent, category, form), (reviews, products))
     if not found:
         raise job.unknown_layout()
     if len(found) > 1:
-        raise ValueError(f"{job.raw}: holds several categories ({', '.join(x.name for x, _ in found)}); give a folder with one")
-    return found[0]
+        names = ", ".join(str(reviews.relative_to(job.raw)) for reviews, _ in found.values())
+        raise ValueError(f"{job.raw}: holds several categories or editions ({names}); give a folder with one")
+    return next(iter(found.values()))
 
 
 def _rows(path: Path, job: Job) -> Iterator[tuple[int, dict]]:

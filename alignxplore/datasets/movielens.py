@@ -25,15 +25,19 @@ _EDITIONS = {100_000: "ml-100k", 1_000_209: "ml-1m", 10_000_054: "ml-10m", 20_00
 
 def build(job: Job) -> Iterator[Example]:
     """Records of a MovieLens folder, negatives drawn among the films that somebody rated."""
-    for ratings, films, separator in _LAYOUTS:
-        found = job.find(ratings)
-        if found and (found[0].parent / films).is_file():
-            catalogue = Catalogue(job.scratch)
-            for key, title, genres in _films(found[0].parent / films, job):
-                job.counts["films read"] += 1
-                catalogue.add(key, f"Title: {title}, Genres: {genres}")
-            return build_records(_events(found[0], separator, catalogue, job), catalogue, job, pool="taken", ties="item")
-    raise job.unknown_layout()
+    found = [(ratings, ratings.parent / films, separator) for name, films, separator in _LAYOUTS for ratings in job.find(name)
+             if (ratings.parent / films).is_file()]
+    if not found:
+        raise job.unknown_layout()
+    if len(found) > 1:
+        names = ", ".join(str(ratings.relative_to(job.raw)) for ratings, *_ in found)
+        raise ValueError(f"{job.raw}: holds several editions ({names}); give the folder of one")
+    ((ratings, films, separator),) = found
+    catalogue = Catalogue(job.scratch)
+    for key, title, genres in _films(films, job):
+        job.counts["films read"] += 1
+        catalogue.add(key, f"Title: {title}, Genres: {genres}")
+    return build_records(_events(ratings, separator, catalogue, job), catalogue, job, pool="taken", ties="item")
 
 
 def _films(path: Path, job: Job) -> Iterator[tuple[str, str, str]]:

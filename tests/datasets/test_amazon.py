@@ -88,9 +88,19 @@ def test_damaged_files_name_file_and_line(run, tmp_path):
         run("amazon", tmp_path)
 
 
+def test_the_layout_of_the_hub_and_files_that_are_there_packed_and_unpacked(run, tmp_path):
+    plain, both = write(tmp_path / "plain", REVIEWS, 2023), write(tmp_path / "both", REVIEWS, 2023)
+    write(both, REVIEWS, 2023, packed=True)
+    for name, folder in (("Toys.jsonl", "review_categories"), ("meta_Toys.jsonl", "meta_categories")):
+        (tmp_path / "hub" / "raw" / folder).mkdir(parents=True)
+        (tmp_path / "hub" / "raw" / folder / name).write_bytes((plain / name).read_bytes())
+    built = [run("amazon", folder, min_interactions=2)[0] for folder in (plain, both, tmp_path / "hub", tmp_path / "hub" / "raw")]
+    assert built[0] == built[1] == built[2] == built[3]
+
+
 def test_one_category_at_a_time(run, tmp_path):
     write(tmp_path / "a", REVIEWS), write(tmp_path / "b", REVIEWS)
-    with pytest.raises(ValueError, match="several categories"):
+    with pytest.raises(ValueError, match=r"several categories or editions \(a/Toys_5\.json, b/Toys_5\.json\)"):
         run("amazon", tmp_path)
     with pytest.raises(FileNotFoundError, match="no raw files of amazon"):
         run("amazon", tmp_path / "a" / "none")

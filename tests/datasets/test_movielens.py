@@ -46,6 +46,12 @@ def test_all_editions_give_the_same_records(run, tmp_path):
     assert any("Amélie" in text for text in texts)
 
 
+def test_one_edition_at_a_time(run, tmp_path):
+    write(tmp_path / "ml-1m", RATINGS, "dat"), write(tmp_path / "ml-32m", RATINGS)
+    with pytest.raises(ValueError, match=r"several editions \(ml-32m/ratings\.csv, ml-1m/ratings\.dat\); give the folder of one"):
+        run("movielens", tmp_path)
+
+
 def test_history_is_in_the_order_of_time_and_the_last_is_the_target(run, tmp_path):
     ratings = [("u", 5, 30), ("u", 2, 10), ("u", 9, 20), ("v", 1, 1), ("v", 3, 2), ("w", 4, 1)]
     (u,) = [x.record for x in run("movielens", write(tmp_path, ratings), min_interactions=3)[0]]
