@@ -4,15 +4,14 @@
     python -m alignxplore.datasets describe movielens         raw files it reads, protocols, the published options
     python -m alignxplore.datasets build movielens --raw ml-32m --out movielens_upi.jsonl --split test --users 3000
 
-`build` writes three files: the benchmark (one user a line, as `eval/` and `sft/` read it), `*.popularity.jsonl` (for
-recommendation sets: how many other users took each of the target's items; the popularity baseline reads it) and, last,
-`*.build.json` (options, what was read, kept and dropped, and the content's hash). The same raw files, options and seed
-give the same bytes on any machine.
+`build` writes three files: `*.popularity.jsonl` (for recommendation sets: how many other users took each of the target's
+items; the popularity baseline reads it), `*.build.json` (options, what was read, kept and dropped, and the content's hash) and,
+last, the benchmark (one user a line, as `eval/` and `sft/` read it), which never stands without the other two. The same raw
+files, options and seed give the same bytes on any machine.
 """
 
 import argparse
 import dataclasses
-import hashlib
 import importlib
 import json
 import os
@@ -25,37 +24,36 @@ from typing import TextIO
 
 from alignxplore.datasets import DATASETS, Dataset, get
 from alignxplore.datasets.building import Example, Job, take
-from alignxplore.datasets.sidecars import manifest_path, popularity_path, popularity_row
+from alignxplore.datasets.sidecars import manifest_path, popularity_path, popularity_row, sha256
 from alignxplore.records import user_row, write_json, write_jsonl
 
 
 def build(job: Job, out: Path) -> dict:
-    """Build one benchmark; returns what `*.build.json` holds. Nothing stands under the final names before all is written."""
+    """Build one benchmark; returns what `*.build.json` holds. An earlier build stands whole until all of the new one is written."""
     if job.dataset.module is None:
         raise ValueError(f"{job.dataset.name} is simulated: python -m alignxplore.world writes it")
     out.parent.mkdir(parents=True, exist_ok=True)
     job.scratch = job.scratch or out.parent
     manifest, popularity = manifest_path(out), popularity_path(out)
-    aside = popularity.with_name(f".{popularity.name}.{os.getpid()}.partial")
+    aside, beside_it = (path.with_name(f".{path.name}.{os.getpid()}.partial") for path in (out, popularity))
     module = importlib.import_module(f"alignxplore.datasets.{job.dataset.module}")
     start = time.monotonic()
-    for earlier in (manifest, popularity):
-        earlier.unlink(missing_ok=True)
     try:
-        with aside.open("w", encoding="utf-8") as beside:
-            write_jsonl(out, _rows(take(module.build(job), job), beside))
+        with beside_it.open("w", encoding="utf-8") as beside:
+            write_jsonl(aside, _rows(take(module.build(job), job), beside))
             wrote_popularity = beside.tell() > 0
+        options = {name: getattr(job, name) for name in ("protocol", "min_interactions", "users", "split", "seed")}
+        result = {"dataset": job.dataset.name, "edition": job.edition, **options, "counts": dict(job.counts), "sha256": sha256(aside)}
+        for earlier in (out, manifest, popularity):  # the benchmark first: without its manifest it could pass for another one
+            earlier.unlink(missing_ok=True)
         if wrote_popularity:
-            os.replace(aside, popularity)
+            os.replace(beside_it, popularity)
+        write_json(manifest, result)
+        os.replace(aside, out)
     finally:
-        aside.unlink(missing_ok=True)
-    with out.open("rb") as written:
-        digest = hashlib.file_digest(written, "sha256").hexdigest()
-    seconds = time.monotonic() - start
-    options = {name: getattr(job, name) for name in ("protocol", "min_interactions", "users", "split", "seed")}
-    result = {"dataset": job.dataset.name, "edition": job.edition, **options, "counts": dict(job.counts), "sha256": digest}
-    write_json(manifest, result)
-    return result | {"seconds": seconds}
+        for path in (aside, beside_it):
+            path.unlink(missing_ok=True)
+    return result | {"seconds": time.monotonic() - start}
 
 
 def _rows(examples: Iterator[Example], beside: TextIO) -> Iterator[dict]:

@@ -6,6 +6,7 @@
 Builders write them, copies of a benchmark (eval/copies.py) carry them on, evaluation reads them.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,6 +51,12 @@ def read_popularity(benchmark: str | Path) -> Mapping[str, Popularity]:
         except (KeyError, TypeError, ValueError):
             raise RecordError("expected userid, chosen and rejected; build the benchmark again", path, line) from None
     return counts
+
+
+def sha256(benchmark: str | Path) -> str:
+    """Hash of a benchmark file's bytes."""
+    with Path(benchmark).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_manifest(benchmark: str | Path) -> dict:

@@ -2,6 +2,11 @@
 
 import gzip
 import json
+import os
+from contextlib import suppress
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +14,7 @@ from alignxplore.datasets import DATASETS, get, locate, name_of
 from alignxplore.datasets.__main__ import main
 from alignxplore.datasets.baselines import BASELINES
 from alignxplore.datasets.building import Popularity
-from alignxplore.datasets.sidecars import read_manifest, read_popularity
+from alignxplore.datasets.sidecars import read_manifest, read_popularity, sha256
 from alignxplore.records import Interaction, RecordError, UserRecord, read_users
 
 
@@ -44,16 +49,44 @@ def test_build_is_repeatable_and_the_seed_matters(build, tmp_path):
     assert all(pair.query == get("movielens").default_query for pair in users[0].history)
 
 
-def test_a_failed_build_leaves_no_benchmark_behind_and_no_earlier_manifest(tmp_path, capsys):
-    (tmp_path / "out").mkdir()
-    for earlier in ("x.build.json", "x.popularity.jsonl"):  # of another build: they must not pass for this one's
-        (tmp_path / "out" / earlier).write_text("{}")
+@pytest.fixture
+def three(tmp_path) -> dict[str, str]:
+    """The three files of an earlier build."""
+    files = {f"x{ending}": f"earlier {ending}" for ending in (".jsonl", ".build.json", ".popularity.jsonl")}
+    for name, text in files.items():
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / name).write_text(text)
+    return files
+
+
+def test_a_failed_build_leaves_the_earlier_one_whole(tmp_path, capsys, three):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "movies.csv").write_text("movieId,title,genres\n1,A,B\n2,B,C\n")
     (tmp_path / "raw" / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4,5\n1,2,4\n")
     assert main(["build", "movielens", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out" / "x.jsonl")]) == 1
     assert "ratings.csv:3" in capsys.readouterr().err
-    assert not list((tmp_path / "out").iterdir())
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == three
+
+
+@pytest.mark.parametrize("survived", range(12))
+def test_a_build_that_is_killed_never_leaves_a_benchmark_without_its_own_manifest(build, tmp_path, three, monkeypatch, survived):
+    """Killed after any of the steps by which files come and go under their final names: nothing that follows is done."""
+    steps = iter(range(survived))
+
+    def until_killed(step):
+        def run(*arguments, **options):
+            return step(*arguments, **options) if next(steps, None) is not None else None
+        return run
+
+    monkeypatch.setattr("os.replace", until_killed(os.replace))
+    monkeypatch.setattr(Path, "unlink", until_killed(Path.unlink))
+    with suppress(FileNotFoundError):  # of the file that a step before would have made
+        build(tmp_path / "out" / "x.jsonl", "--users", "12")
+    monkeypatch.undo()
+    found = {path.name: path.read_text() for path in (tmp_path / "out").iterdir() if path.name in three}
+    if "x.jsonl" in found:
+        whole = found == three or sha256(tmp_path / "out" / "x.jsonl") == json.loads(found["x.build.json"])["sha256"] and len(found) == 3
+        assert whole, found.keys()
 
 
 @pytest.mark.parametrize("options, message", [
