@@ -50,22 +50,37 @@ def load_benchmarks(data: Iterable[str], names: Iterable[str] | None = None, lim
     that the registry does not know is a benchmark of its own, NAME:TASK=FILE or NAME=FILE (selection).
 
     Args:
-        names: only these (folders and hub data sets; all that are there by default).
+        names: only these, in this order; all that are there by default.
         limit: users kept of each benchmark, those with the smallest record ids: a fixed sample.
 
     Raises:
+        FileNotFoundError: one of the names is nowhere.
         ValueError: two files of one name, or a name or task that cannot be.
     """
     found: dict[str, tuple[str, Path]] = {}
+
+    def take(name: str, task: str, path: Path) -> None:
+        if name in found and name in (wanted or found):
+            raise ValueError(f"{found[name][1]} and {path} are both {name}; give them different names: NAME=FILE")
+        found[name] = task, path
+
+    wanted, places = list(dict.fromkeys(names or ())), []
     for spec in data:
         name, equals, path = spec.partition("=")
-        name, _, task = name.partition(":") if equals else ("", "", "")
-        files = {name: Path(path)} if equals else datasets.locate(spec, list(names) if names else None)
-        for name, path in files.items():
-            if name in found:
-                raise ValueError(f"{found[name][1]} and {path} are both {name}; give them different names: NAME=FILE")
-            found[name] = task_of(name, task, path), path
-    return [_load(name, task, path, limit) for name, (task, path) in found.items()]
+        if equals:
+            name, _, task = name.partition(":")
+            take(name, task, Path(path))
+        elif Path(spec).is_file():
+            take(*next((name, "", path) for name, path in datasets.locate(spec).items()))
+        else:
+            places.append(spec)
+    rest = [name for name in wanted if name not in found]  # of folders and hub data sets only what no file was named for
+    for spec in places if rest or not wanted else ():
+        for name, path in datasets.locate(spec, rest or None).items():
+            take(name, "", path)
+    if missing := [name for name in wanted if name not in found]:
+        raise FileNotFoundError(f"no benchmark {', '.join(missing)} among {', '.join(found)} (--benchmarks picks by name)")
+    return [_load(name, task_of(name, *found[name]), found[name][1], limit) for name in wanted or found]
 
 
 def task_of(name: str, given: str, path: Path) -> str:

@@ -126,13 +126,12 @@ def default_query(path: str | Path, given: str | None = None) -> str | None:
     return given or (DATASETS[name].default_query if (name := name_of(path)) else "") or None
 
 
-def locate(data: str | Path = PUBLISHED, names: list[str] | None = None, revision: str | None = None) -> dict[str, Path]:
+def locate(data: str | Path = PUBLISHED, names: list[str] | None = None) -> dict[str, Path]:
     """Benchmark files by data set name, from a file, a folder of `<name>_upi.jsonl` files, or a data set on the hub.
 
     Args:
-        data: path, or hub id such as the default. With HF_HUB_OFFLINE=1 the hub's local cache is used.
+        data: path, or hub id[@revision] such as the default. With HF_HUB_OFFLINE=1 the hub's local cache is used.
         names: only these, in this order; a missing one is an error. None: all that are there.
-        revision: branch, tag or commit on the hub.
 
     Raises:
         FileNotFoundError: with what was looked for and where.
@@ -140,13 +139,14 @@ def locate(data: str | Path = PUBLISHED, names: list[str] | None = None, revisio
     """
     path = Path(data)
     if path.is_file():
-        name = (names or [None])[0] or name_of(path) or path.stem.removesuffix("_upi")
-        return {name: path}
-    if not path.is_dir():
-        path = _download(str(data), names, revision)
+        files = [path]
+    elif path.is_dir():
+        files = sorted(path.glob("*_upi.jsonl"))
+    else:
+        files = sorted(_download(str(data), names).rglob("*_upi.jsonl"))
     found: dict[str, Path] = {}
-    for file in sorted(path.glob("*_upi.jsonl")):
-        name = name_of(file) or file.name.removesuffix("_upi.jsonl")
+    for file in files:
+        name = name_of(file) or file.stem.removesuffix("_upi")
         if name in found and name in (names or found):
             raise ValueError(f"{data}: {found[name].name} and {file.name} are both {name}; name the files, each of another name, or move one away")
         found[name] = file
@@ -157,12 +157,19 @@ def locate(data: str | Path = PUBLISHED, names: list[str] | None = None, revisio
     return {name: found[name] for name in names} if names else found
 
 
-def _download(repository: str, names: list[str] | None, revision: str | None) -> Path:
+def hub_of(path: str | Path) -> str | None:
+    """owner/name@commit of a file that lies in a snapshot of the hub's cache; None for any other file."""
+    found = re.search(r"/datasets--([\w.-]+?)--([\w.-]+)/snapshots/(\w+)/", Path(path).absolute().as_posix())
+    return "{}/{}@{}".format(*found.groups()) if found else None
+
+
+def _download(source: str, names: list[str] | None) -> Path:
+    """Folder of the snapshot that holds the benchmarks of a hub data set and what lies beside them."""
+    repository, _, revision = source.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository) or repository.startswith((".", "/")):
-        raise FileNotFoundError(f"{repository}: neither a file nor a folder nor a hub id (owner/name)")
+        raise FileNotFoundError(f"{source}: neither a file nor a folder nor a hub id (owner/name or owner/name@revision)")
     from huggingface_hub import snapshot_download
 
     offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", "")
-    patterns = [f"*{name}_upi.jsonl" for name in names] if names else ["*_upi.jsonl"]
-    return Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=patterns,
-                                  local_files_only=offline))
+    patterns = [f"*{name}_upi.*json*" for name in names or ("",)]
+    return Path(snapshot_download(repository, repo_type="dataset", revision=revision or None, allow_patterns=patterns, local_files_only=offline))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from alignxplore.datasets import DATASETS, get, locate, name_of
+from alignxplore.datasets import DATASETS, get, hub_of, locate, name_of
 from alignxplore.datasets.__main__ import main
 from alignxplore.datasets.baselines import BASELINES
 from alignxplore.datasets.building import Popularity
@@ -142,8 +142,29 @@ def test_files_are_found_by_name_in_a_folder(tmp_path):
     assert locate(tmp_path / "mind_upi.jsonl") == {"mind": tmp_path / "mind_upi.jsonl"}
     with pytest.raises(FileNotFoundError, match=r"no amazon_upi\.jsonl here; it holds: mind, world_films"):
         locate(tmp_path, ["mind", "amazon"])
+    with pytest.raises(FileNotFoundError, match=r"mind_upi\.jsonl: no student_phd_upi\.jsonl here; it holds: mind"):
+        locate(tmp_path / "mind_upi.jsonl", ["student_phd"])
     with pytest.raises(FileNotFoundError, match="neither a file nor a folder nor a hub id"):
         locate(tmp_path / "nothing")
+
+
+def test_a_hub_data_set_is_read_at_its_revision_and_in_its_subfolders(tmp_path, monkeypatch):
+    asked, snapshot = [], tmp_path / "datasets--owner--some-set" / "snapshots" / "0a1b"
+    for file in ("mind_upi.jsonl", "more/amazon_upi.jsonl", "more/amazon_upi.build.json"):
+        (snapshot / file).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / file).write_text("{}\n")
+
+    def download(repository, **options):
+        asked.append((repository, options["revision"], options["allow_patterns"]))
+        return str(snapshot)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert locate("owner/some-set@v1") == {"mind": snapshot / "mind_upi.jsonl", "amazon": snapshot / "more" / "amazon_upi.jsonl"}
+    assert list(locate("owner/some-set", ["amazon"])) == ["amazon"]
+    assert [one[:2] for one in asked] == [("owner/some-set", "v1"), ("owner/some-set", None)]
+    files = ["data/mind_upi.jsonl", "amazon_upi.jsonl", "amazon_upi.build.json", "amazon_upi.popularity.jsonl", "README.md"]
+    assert [[file for file in files if any(map(partial(fnmatch, file), patterns))] for *_, patterns in asked] == [files[:4], files[1:4]]
+    assert hub_of(snapshot / "more" / "amazon_upi.jsonl") == "owner/some-set@0a1b" and hub_of(tmp_path / "mind_upi.jsonl") is None
 
 
 @pytest.mark.parametrize("file, name", [
