@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import resource
 from collections import Counter
 from typing import Any, Self
@@ -22,6 +23,8 @@ import tenacity
 log = logging.getLogger(__name__)
 
 CONNECT_PATIENCE = 30.0  # seconds
+EXTRA_FIELDS = ("top_k", "chat_template_kwargs", "skip_special_tokens")  # vLLM's, which other servers may refuse
+_UNKNOWN_FIELD = re.compile(r"un(?:known|recogni[sz]ed|supported|expected)|not (?:supported|permitted|allowed)|extra|additional", re.IGNORECASE)
 OPEN_FILES = 65_535
 
 
@@ -92,6 +95,7 @@ class Endpoint:
         self.root = model
         self.max_model_len: int | None = None
         self.repeated: Counter[str] = Counter()  # requests repeated so far, by what was wrong
+        self.not_sent: tuple[str, ...] = ()  # fields that this server does not know
         self._api_key_env = api_key_env
         self._concurrency, self._timeout, self._patience = concurrency, timeout, patience
         self._session: aiohttp.ClientSession | None = None
@@ -128,8 +132,22 @@ class Endpoint:
             self._session = None
 
     async def chat(self, messages: list[dict], **body: Any) -> dict:
-        """POST /v1/chat/completions; returns the reply, whose first choice has a message."""
-        return self._checked(await self._request("POST", "/chat/completions", {"model": self.model, "messages": messages} | body))
+        """POST /v1/chat/completions; returns the reply, whose first choice has a message.
+
+        A server that refuses one of `EXTRA_FIELDS` as unknown is asked without all of them from then on (`not_sent`).
+        """
+        sent = {"model": self.model, "messages": messages} | {key: value for key, value in body.items() if key not in self.not_sent}
+        try:
+            reply = await self._request("POST", "/chat/completions", sent)
+        except RequestError as error:
+            named = any(name in sent and name in str(error) for name in EXTRA_FIELDS)
+            if error.status not in (400, 422) or not named or not _UNKNOWN_FIELD.search(str(error)):
+                raise
+            if not self.not_sent:
+                log.warning("%s does not know fields of vLLM and is asked without %s from now on (%s)", self.url, ", ".join(EXTRA_FIELDS), error)
+            self.not_sent = EXTRA_FIELDS
+            reply = await self._request("POST", "/chat/completions", {key: value for key, value in sent.items() if key not in EXTRA_FIELDS})
+        return self._checked(reply)
 
     async def _request(self, method: str, path: str, body: dict | None = None, patience: float | None = None) -> dict:
         if self._session is None:

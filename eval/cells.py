@@ -55,10 +55,12 @@ class Cell:
 
 
 def of_summaries(summaries: SummarySet, benchmark: Benchmark) -> Cell:
-    """The summaries that a policy wrote."""
-    rows = summaries.by_record()
+    """The summaries that a policy wrote; `made_by` also says which fields some of them were asked for without (`Endpoint.not_sent`)."""
+    rows, made_by = summaries.by_record(), summaries.meta()
+    if not_sent := sorted({name for row in rows.values() for name in row.get("not_sent", ())}):
+        made_by |= {"not_sent": not_sent}
     return Cell(summaries.policy, summaries.setting, benchmark, summaries.seed,
-                tuple(_question(record, rows.get(record.id)) for record in benchmark.records), made_by=summaries.meta())
+                tuple(_question(record, rows.get(record.id)) for record in benchmark.records), made_by=made_by)
 
 
 def _question(record: UserRecord, row: dict | None) -> Question:

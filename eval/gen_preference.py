@@ -96,7 +96,8 @@ async def write_set(made: Recipe, arguments: GenerationArguments, model: Model, 
     async def work(record: UserRecord) -> dict:
         slices = slices_of(benchmark, record, target.setting, made.stages)
         written = await summarize(model.endpoint, model.tokenizer, prompts, slices, made.sampling, [record.id, target.setting], made.window)
-        return {"run": made.run, "record": record.id, "user": record.user} | written.row()
+        asked = {"not_sent": model.endpoint.not_sent} if model.endpoint.not_sent else {}
+        return {"run": made.run, "record": record.id, "user": record.user} | written.row() | asked
 
     with Journal(target.journal_path) as journal:
         await run_units(((made.unit(record), record) for record in benchmark.records), work, journal,

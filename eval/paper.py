@@ -59,6 +59,7 @@ def _written_otherwise(row: dict, run: dict) -> str | None:
     for name, made in run["policies"].get(row["policy"], {}).get("sets", {}).items():
         if name.startswith(of_row):
             other = [f"{key} {made['sampling'][key]} for {value}" for key, value in SAMPLING.items() if made["sampling"][key] != value]
+            other += [f"without {name}, which its server does not know" for name in made.get("not_sent", ()) if name in SAMPLING]
             other += [f"{made['stages']} stages for {STAGES[row['setting']]}"] if made["stages"] != STAGES[row["setting"]] else []
             other += [f"a window of {made['window']} for {WINDOW}"] if made["window"] != WINDOW else []
             if other:

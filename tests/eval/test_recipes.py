@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from aiohttp import web
 from evaluate import EvaluationArguments, build_cells, evaluate
 from gen_preference import GenerationArguments, generate
 from suite import SummarySet, load_benchmarks
@@ -35,6 +36,48 @@ def arguments(tmp_path) -> EvaluationArguments:
 
 async def test_other_weights_or_another_window_under_the_same_address_are_other_summaries(write):
     assert [await write(), await write(), await write(root="/checkpoints/60"), await write(window=8192), await write()] == [5, 0, 5, 5, 0]
+
+
+async def test_what_another_task_shows_of_a_history_is_read_and_judged_anew(fake_server, say, tokenizer, record, benchmark_file, tmp_path):
+    file, letters = benchmark_file("own", [record(f"u{i}", 9) for i in range(3)]), find_letters(tokenizer).tokens
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+
+    def answer(body: dict) -> dict:
+        """Writes how many of the user's films it was shown; likes Item A."""
+        if not body.get("logprobs"):
+            return say(f"<think>\nI count\n</think>\n\n{body['messages'][-1]['content'].count('Chosen: film')}")
+        entries = [{"token": f"token_id:{token}", "logprob": log} for token, log in zip(letters, (-0.1, -2.4))]
+        return {"choices": [{"message": {"content": "x"}, "logprobs": {"content": [{"token": "x", "top_logprobs": entries}]}}]}
+
+    async with fake_server(answer, max_model_len=16384) as server:
+        shared = {"out": str(tmp_path / "out"), "benchmarks": None}
+        model = f"{server.url}#{tmp_path / 'tokenizer'}"
+
+        async def run(spec: str) -> tuple[set[str], int]:
+            await generate(GenerationArguments(model=[f"ours={model}"], data=[spec], settings=["full"], **shared))
+            before = len(server.bodies)
+            await evaluate(EvaluationArguments(judge=[f"reader={model}"], data=[spec], other_user=["none"], cues=[], **shared))
+            direct = sum("Chosen: film" in body["messages"][1]["content"] for body in server.bodies[before:])
+            return {row["stages"][-1]["summary"] for row in SummarySet(tmp_path / "out", "ours", "own", "full", 0).by_record().values()}, direct
+
+        assert await run(f"own={file}") == ({"9"}, 6)
+        assert await run(f"own:recommendation={file}") == ({"6"}, 6), "both orders of three records"
+        assert await run(f"own={file}") == ({"9"}, 0), "known already"
+        with pytest.raises(RecordError, match="own.full.s0.jsonl: these summaries were written as of a selection task, own is a recommendation"):
+            await evaluate(EvaluationArguments(judge=[], data=[f"own:recommendation={file}"], cues=[], **shared))
+
+
+async def test_what_a_strict_server_was_not_sent_is_said_of_its_summaries(fake_server, say, tokenizer, record, benchmark_file, arguments, tmp_path):
+    benchmark_file("world_films", [record(f"u{i}") for i in range(5)])
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    async with fake_server(lambda body: web.Response(status=400, text="Unknown parameter: 'top_k'.") if "top_k" in body else
+                           say("<think>\nI read\n</think>\n\nfilms"), max_model_len=16384) as server:
+        await generate(GenerationArguments(model=[f"ours={server.url}#{tmp_path / 'tokenizer'}"], data=arguments.data, out=arguments.out,
+                                           settings=["full"], concurrency=1))
+        assert len(server.bodies) == 6, "refused once"
+    await evaluate(arguments)
+    (made,) = json.loads((tmp_path / "out" / "run.json").read_text())["policies"]["ours"]["sets"].values()
+    assert made["not_sent"] == ["chat_template_kwargs", "skip_special_tokens", "top_k"] and made["sampling"]["top_k"] == 20
 
 
 async def test_sets_of_one_name_made_in_other_ways_are_not_pooled(write, arguments):
