@@ -38,11 +38,12 @@ def make_judge(arguments: EvaluationArguments, model: Model, form: str) -> Judge
 
 
 def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArguments, asked: Asked) -> str:
-    """Id of a judgement; changes with the judge, its prompt, the protocol and the summary."""
+    """Id of a judgement; changes with the judge, its prompt, the protocol, and the summary or how much of the history is shown."""
     purpose = judge.direct_purpose if asked.question.history is not None else "judge"
     how = {"name": protocol, "seed": arguments.seed} | ({"orders": arguments.orders} if protocol == "choice" else {})
-    if asked.question.history is not None:
-        how |= {"budget": direct_budget(judge, arguments)}
+    if asked.question.history is not None:  # how much of a history is shown is the task's
+        how |= {"budget": direct_budget(judge, arguments), "shown": len(asked.question.history)}
+        how |= {"choices": MOST_CHOICES} if isinstance(judge, YesNoJudge) else {}
     if protocol == "paper" or judge.form != "plain":
         how |= {"format": judge.form, "tokens": judge.answer_tokens}
     return judgement_id(identity, judge.prompts.hash(purpose), how | {"purpose": purpose}, asked.question.record, asked.summary)

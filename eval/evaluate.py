@@ -21,7 +21,7 @@ from asking import ask, first_questions, make_judge, unit_id
 from cells import Asked, questions
 from evaluation_arguments import PROTOCOLS, YES_NO, EvaluationArguments
 from results import result_rows, score_rows
-from suite import Benchmark, check_recipes, find_sets, load_benchmarks
+from suite import Benchmark, check_recipes, check_tasks, find_sets, load_benchmarks
 from trl import TrlParser
 
 from alignxplore.environment import say_problems
@@ -82,6 +82,7 @@ def build_cells(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]
     """Policies' summaries, the same given to other users, and no summary."""
     sets = [found for found in find_sets(Path(arguments.out), arguments.policies) if found.benchmark in benchmarks]
     check_recipes(sets)
+    check_tasks(sets, benchmarks)
     if not sets:
         log.warning("no summaries under %s: only the direct setting and the baselines are scored", arguments.out)
     written = [cells.of_summaries(found, benchmarks[found.benchmark]) for found in sets]

@@ -52,18 +52,23 @@ class GenerationArguments:
     max_model_len: int = field(default=16384, metadata={"help": "window of prompt and answer, also of an endpoint that takes more (paper: 16,384)"})
     concurrency: int = field(default=256, metadata={"help": "users in flight at most"})
     max_error_rate: float = field(default=0.05, metadata={"help": "share of failed requests at which the run stops"})
-    serve_arguments: str = field(default="", metadata={"help": "more arguments for `vllm serve`, e.g. '--tensor-parallel-size 2'"})
+    serve_arguments: str = field(default="", metadata={
+        "help": "more arguments for `vllm serve`, after an =: --serve_arguments=--enforce-eager or '--serve_arguments=--tensor-parallel-size 2'"})
     api_key_env: list[str] = field(default_factory=list, metadata={
         "help": "name of the environment variable with an endpoint's key: VARIABLE for all of them, NAME=VARIABLE for one model"})
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one set of summaries is made; `run` is its hash and marks every row, `recipe` is the same without the seed."""
+    """How one set of summaries is made; `run` is its hash and marks every row, `recipe` is the same without seed and task.
+
+    `task` is the benchmark's: it decides how much of a history is shown.
+    """
 
     sampling: Sampling
     stages: int
     window: int
+    task: str
     recipe: str
     run: str
 
@@ -71,12 +76,12 @@ class Recipe:
         return content_hash([self.run, record.id])
 
 
-def recipe(arguments: GenerationArguments, identity: str, window: int, prompts: PromptSet, form: str, target: SummarySet) -> Recipe:
+def recipe(arguments: GenerationArguments, identity: str, window: int, prompts: PromptSet, form: str, task: str, target: SummarySet) -> Recipe:
     """The recipe of one set: everything that, if it changed, would call for writing the summaries anew."""
     sampling = Sampling(arguments.temperature, arguments.top_p, arguments.top_k, arguments.max_tokens, target.seed, form)
     stages = 1 if target.setting == "full" else arguments.stages
     shared = run_id(model=identity, prompt=prompts.hash("infer"), sampling=asdict(sampling) | {"seed": None}, stages=stages, window=window)
-    return Recipe(sampling, stages, window, shared, run_id(recipe=shared, seed=target.seed))
+    return Recipe(sampling, stages, window, task, shared, run_id(recipe=shared, seed=target.seed, task=task))
 
 
 def is_complete(made: Recipe, benchmark: Benchmark, target: SummarySet) -> bool:
@@ -120,7 +125,7 @@ async def generate(arguments: GenerationArguments) -> None:
         identity, window = await look_up(spec, arguments.max_model_len, keys[spec.name])
         for benchmark in benchmarks:
             for target in (SummarySet(out, spec.name, benchmark.name, x, seed) for x in arguments.settings for seed in arguments.seeds):
-                made = recipe(arguments, identity, window, prompts, forms[spec.name], target)
+                made = recipe(arguments, identity, window, prompts, forms[spec.name], benchmark.task, target)
                 if not is_complete(made, benchmark, target):
                     jobs.append((made, benchmark, target))
         if not jobs:

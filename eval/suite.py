@@ -185,11 +185,23 @@ def check_recipes(sets: Iterable[SummarySet]) -> None:
                               "same name; write both again with gen_preference.py, remove one, or give one model another name", found.journal_path)
 
 
+def check_tasks(sets: Iterable[SummarySet], benchmarks: dict[str, Benchmark]) -> None:
+    """A summary is of what the benchmark's task shows of a history.
+
+    Raises:
+        RecordError: one that was written when the benchmark had another task.
+    """
+    for found in sets:
+        task = benchmarks[found.benchmark].task
+        written = (found.meta() or {}).get("task", task)
+        if written != task:
+            raise RecordError(f"these summaries were written as of a {written} task, {found.benchmark} is a {task} task now, which shows another "
+                              "part of a history; write them again with gen_preference.py", found.journal_path)
+
+
 def judgement_id(judge: str, prompt_hash: str, protocol: dict, record: UserRecord, summary: str | None) -> str:
     """Id of one judgement: the same summary of the same record is judged once, whoever wrote it."""
     return content_hash([judge, prompt_hash, protocol, record.id, summary])
-
-
 
 
 def installed_versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ from evaluate import EvaluationArguments, build_cells, evaluate
 from gen_preference import GenerationArguments, generate
 from suite import SummarySet, load_benchmarks
 
+from alignxplore.judge import find_letters
 from alignxplore.records import RecordError
 from alignxplore.serving import free_port
 
@@ -95,6 +96,15 @@ async def test_strangers_read_the_summaries_of_the_smallest_seed_that_there_is(w
     await write(seeds=[3, 5])
     found = build_cells(arguments, {b.name: b for b in load_benchmarks(arguments.data)})
     assert [(cell.policy, cell.seed) for cell in found] == [("ours", 3), ("ours", 5), ("other user's (ours)", 3), ("no summary", 0)]
+
+
+async def test_a_policy_that_nobody_wrote_for_is_not_given_to_strangers_silently(write, arguments):
+    await write()
+    arguments.other_user = ["ours", "our"]
+    with pytest.raises(ValueError, match=r"--other_user: no summaries of our; there are those of ours \(none"):
+        build_cells(arguments, {b.name: b for b in load_benchmarks(arguments.data)})
+    arguments.other_user = ["none"]
+    assert [cell.policy for cell in build_cells(arguments, {b.name: b for b in load_benchmarks(arguments.data)})] == ["ours", "no summary"]
 
 
 async def test_each_set_stands_in_the_record_of_the_run(write, arguments, tmp_path):
