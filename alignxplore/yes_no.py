@@ -17,6 +17,7 @@ from alignxplore.prompts import Messages
 from alignxplore.records import Interaction
 
 ANSWERS = ("Yes", "No")
+MOST_CHOICES, MOST_TOKENS = 50, 8192  # of a history, the newest ones, and of a row: in training as in evaluation
 
 
 def find_words(tokenizer: PreTrainedTokenizerBase) -> tuple[Letters, bool]:

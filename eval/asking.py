@@ -19,7 +19,7 @@ from alignxplore.models import Model
 from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import Interaction, UserRecord
 from alignxplore.summarize import count_tokens
-from alignxplore.yes_no import YesNoJudge
+from alignxplore.yes_no import MOST_CHOICES, MOST_TOKENS, YesNoJudge
 
 CHECK_ROWS = 8
 
@@ -49,9 +49,15 @@ def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArg
     return judgement_id(identity, judge.prompts.hash(purpose), how | {"purpose": purpose}, asked.question.record, asked.summary)
 
 
+def window_of(judge: Judge, arguments: EvaluationArguments) -> int:
+    """Tokens of a prompt and its answer; a TALLRec model reads no more than it was trained on."""
+    most = arguments.max_model_len
+    return judge.endpoint.window(min(most, MOST_TOKENS) if isinstance(judge, YesNoJudge) else most)
+
+
 def direct_budget(judge: Judge, arguments: EvaluationArguments) -> int:
     """Tokens that a prompt of the direct setting may take: the window less the answer."""
-    return judge.endpoint.window(arguments.max_model_len) - max(32, judge.answer_tokens)
+    return window_of(judge, arguments) - max(32, judge.answer_tokens)
 
 
 def fit_history(judge: Judge, arguments: EvaluationArguments, question: Question) -> Fitted:
@@ -60,7 +66,9 @@ def fit_history(judge: Judge, arguments: EvaluationArguments, question: Question
     Raises:
         HistoryError: not even the newest interaction fits.
     """
-    return fit(question.history, partial(_direct_tokens, judge, question.record), direct_budget(judge, arguments))
+    newest = question.history[-MOST_CHOICES:] if isinstance(judge, YesNoJudge) else question.history
+    fitted = fit(newest, partial(_direct_tokens, judge, question.record), direct_budget(judge, arguments))
+    return fitted._replace(dropped=len(question.history) - len(fitted.interactions))
 
 
 async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked: Asked) -> dict:

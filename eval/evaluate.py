@@ -17,7 +17,7 @@ import cells
 import hicupid
 import report
 import samples
-from asking import ask, first_questions, make_judge, unit_id
+from asking import ask, first_questions, make_judge, unit_id, window_of
 from cells import Asked, questions
 from evaluation_arguments import PROTOCOLS, YES_NO, EvaluationArguments
 from results import result_rows, score_rows
@@ -143,7 +143,7 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
             if rates and forms[spec.name] != YES_NO and (mine := [cell for cell in read if is_written(cell.benchmark, "paper")]):
                 written[spec.name] = mine, await hicupid.write_answers(arguments, judge, model.identity, list(questions(mine)))
             judges[spec.name] = {"identity": model.identity, "format": forms[spec.name],
-                                 "window": model.endpoint.window(arguments.max_model_len)}
+                                 "window": window_of(judge, arguments)}
     if written:
         scores += await rate_written(arguments, written)
     rows = result_rows(scores)

@@ -23,7 +23,7 @@ from alignxplore.errors import one_sentence
 from alignxplore.history import HistoryError, fit
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, UserRecord, content_hash, write_jsonl
-from alignxplore.yes_no import ANSWERS
+from alignxplore.yes_no import ANSWERS, MOST_CHOICES, MOST_TOKENS
 
 
 @dataclass
@@ -34,11 +34,14 @@ class TallrecArguments:
     output: str = field(metadata={"help": "JSONL file to write."})
     model: str = field(default="Qwen/Qwen3-8B", metadata={"help": "Model to be trained (Hub id or folder); its tokenizer counts."})
     max_length: int = field(
-        default=8192, metadata={"help": "Longest row in tokens, that of the training; the oldest choices are left out until a question's rows fit."}
+        default=MOST_TOKENS,
+        metadata={"help": "Longest row in tokens, that of the training; the oldest choices are left out until a question's rows fit."},
     )
     per_user: int = field(default=1, metadata={"help": "Questions a user: the target, then earlier choices drawn by hash."})
     least_history: int = field(default=3, metadata={"help": "Fewest choices that stand before a question."})
-    last: int = field(default=50, metadata={"help": "Most choices shown before a question, the newest ones."})
+    last: int = field(
+        default=MOST_CHOICES, metadata={"help": "Most choices shown before a question, the newest ones (evaluation shows the default number)."}
+    )
     default_query: str | None = field(
         default=None, metadata={"help": "What stands in for null queries; default: that of the data set which the file is named after."}
     )

@@ -16,7 +16,7 @@ from alignxplore.records import Interaction, UserRecord, user_row, write_jsonl
 from alignxplore.statistics import auc
 from alignxplore.summarize import count_tokens
 from alignxplore.tiny import make_tokenizer
-from alignxplore.yes_no import ANSWERS, YesNoJudge, find_words
+from alignxplore.yes_no import ANSWERS, MOST_CHOICES, MOST_TOKENS, YesNoJudge, find_words
 
 HISTORY = (Interaction("red thing", "blue thing"), Interaction("red cup", None, "Which?"))
 
@@ -142,6 +142,30 @@ async def test_a_history_longer_than_the_window_is_cut_before_the_model_is_first
             judge=[f"tallrec={fake.url}#{tmp_path / 'tokenizer'}"], data=[f"personamem={tmp_path / 'world_films_upi.jsonl'}"],
             out=str(tmp_path / "out"), judge_format=["yes_no"], protocol=["choice", "paper"], cues=[]))
     assert [(row["accuracy"], row["coverage"]) for row in rows] == [(1, 0.75)] * 2
+
+
+async def test_no_more_is_shown_than_in_training(fake_server, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "eval"))
+    from evaluate import EvaluationArguments, evaluate
+
+    longest = (Interaction("red thing " * 100, "blue"),) * MOST_CHOICES
+    records = [UserRecord("many", HISTORY * 60, Interaction("red 1", "blue 1")), UserRecord("long", longest, Interaction("red 2", "blue 2"))]
+    write_jsonl(tmp_path / "personamem_upi.jsonl", map(user_row, records))
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    server, tokens = YesNoServer(tokenizer, lambda item: 0.8 if "red" in item else 0.3), []
+
+    def answer(body):
+        tokens.append(count_tokens(tokenizer, body["messages"], server.thinking))
+        return server(body)
+
+    async with fake_server(answer, max_model_len=40960) as fake:
+        await evaluate(EvaluationArguments(judge=[f"tallrec={fake.url}#{tmp_path / 'tokenizer'}"], data=[str(tmp_path / "personamem_upi.jsonl")],
+                                           out=str(tmp_path / "out"), judge_format=["yes_no"], cues=[]))
+    assert {text.count("\nLiked: ") for text in server.asked if "1" in text.split("\nItem: ")[1]} == {MOST_CHOICES}
+    assert MOST_TOKENS - 1000 < max(tokens) <= MOST_TOKENS
+    dropped = {row["user"]: row["dropped"] for row in map(json.loads, (tmp_path / "out" / "scores.jsonl").read_text().splitlines())}
+    assert dropped["many"] == 120 - MOST_CHOICES and 0 < dropped["long"] < MOST_CHOICES
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["judges"]["tallrec"]["window"] == MOST_TOKENS
 
 
 def test_an_adapter_is_no_model_and_the_remedy_is_named(tmp_path):

@@ -22,6 +22,7 @@ from tallrec import TallrecArguments, tallrec_rows
 from alignxplore import datasets
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_json, write_jsonl
+from alignxplore.yes_no import MOST_CHOICES, MOST_TOKENS
 
 SFT = Path(__file__).parents[2] / "sft"
 
@@ -176,6 +177,7 @@ def test_the_commands_of_the_readme_go_together():
     assert set(re.findall(r"score --model (\S+)", text)) == {"outputs/signal", "outputs/weak"} <= set(re.findall(r"--output_dir (\S+)", text))
     trained, rows = yaml.safe_load((SFT / "configs/tallrec_qwen3_8b.yaml").read_text()), TallrecArguments("", "")
     assert (trained["model_name_or_path"], trained["max_length"]) == (rows.model, rows.max_length)
+    assert (rows.max_length, rows.last) == (MOST_TOKENS, MOST_CHOICES), "what evaluation shows"
 
 
 @pytest.mark.parametrize("given", [None, "What next?"])
