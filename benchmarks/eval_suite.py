@@ -73,7 +73,7 @@ def ours(folder: Path, policy: str, judge: str, options: argparse.Namespace) -> 
     return [
         clock([sys.executable, "eval/gen_preference.py", "--model", f"policy={policy}", "--format", "plain", "--max_tokens",
                str(options.max_tokens), *shared], folder / "ours.log", "serving "),
-        clock([sys.executable, "eval/evaluate.py", "--judge", f"judge={judge}", "--orders", "one", "--other_user", "nobody", "--cues", "random",
+        clock([sys.executable, "eval/evaluate.py", "--judge", f"judge={judge}", "--orders", "one", "--other_user", "none", "--cues", "random",
                *shared], folder / "ours.log", "serving "),
     ]
 

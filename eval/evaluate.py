@@ -88,6 +88,9 @@ def build_cells(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]
     written = [cells.of_summaries(found, benchmarks[found.benchmark]) for found in sets]
     last = [sets[-1].policy] if sets else []
     others = arguments.other_user if arguments.other_user is not None else last
+    if unknown := set(others) - {cell.policy for cell in written} - {"none"}:
+        raise ValueError(f"--other_user: no summaries of {', '.join(sorted(unknown))}; there are those of "
+                         f"{', '.join(dict.fromkeys(cell.policy for cell in written)) or 'nobody'} (none: nobody's are given)")
     seeds = {(cell.policy, cell.setting, cell.benchmark.name): cell.seed for cell in sorted(written, key=lambda cell: -cell.seed)}
     shuffled = [cells.of_other_users(cell) for cell in written
                 if cell.policy in others and cell.seed == seeds[cell.policy, cell.setting, cell.benchmark.name]]

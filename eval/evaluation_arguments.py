@@ -45,6 +45,7 @@ class EvaluationArguments:
     seed: int = field(default=0, metadata={"help": "seed of drawn orders and sampled answers"})
     concurrency: int = field(default=256, metadata={"help": "judgements in flight at most"})
     max_error_rate: float = field(default=0.05, metadata={"help": "share of failed requests at which the run stops"})
-    serve_arguments: str = field(default="", metadata={"help": "more arguments for `vllm serve`"})
+    serve_arguments: str = field(default="", metadata={
+        "help": "more arguments for `vllm serve`, after an =: --serve_arguments=--enforce-eager or '--serve_arguments=--tensor-parallel-size 2'"})
     api_key_env: list[str] = field(default_factory=list, metadata={
         "help": "name of the environment variable with an endpoint's key: VARIABLE for all, NAME=VARIABLE for one --judge or the --evaluator"})
