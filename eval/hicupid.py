@@ -35,9 +35,9 @@ ANSWER_TOKENS = 512  # of an answer, beside the reasoning of models that reason;
 METADATA = ("persona", "profile", "schedule")
 PROFILE = ("age", "gender", "personality", "occupation", "income_range")
 # The verdict's own line: a letter further on in the sentence is no verdict, nor is one that goes on in words of its own ("A good answer").
-_BETTER = re.compile(r"^\W*Better Response\W*?[:：]\W*(?:(?:Response|Answer)\W*)?"
+_BETTER = re.compile(r"^\W*(?:\d+[.)]\W*)?Better Response\W*?[:：]\W*(?:(?:Response|Answer)\W*)?"
                      r"((?:a\s+)?tie\b|[AB](?=\W*$|\s*[^\w\s/&]|\s+(?:is|wins|because|as|since|for|by|due)\b))", re.IGNORECASE | re.MULTILINE)
-_SATISFIED = re.compile(r"^\W*Satisfaction\W*?[:：]\W*(YES|NO)\b", re.IGNORECASE | re.MULTILINE)
+_SATISFIED = re.compile(r"^\W*(?:\d+[.)]\W*)?Satisfaction\W*?[:：]\W*(YES|NO)\b", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,11 @@ def record_of(kind: str, user: str = "u") -> UserRecord:
     ("Better Response: A is the warmer one", "A"),
     ("Better Response: Answer A's", "A"),
     ("Better Response: A - it is warmer", "A"),
+    ("3. Better Response: B", "B"),
+    ("3) **Better Response:** tie", "tie"),
+    ("**3. Better Response**: A", "A"),
+    ("* 3. Better Response: A", "A"),
+    ("3 reasons. Better Response: A", None),
     ("Better Response: A good answer is B", None),
     ("Better Response: a matter of taste", None),
     ("Better Response: Answer a question", None),
@@ -72,7 +77,7 @@ def test_verdicts(text, verdict):
 
 @pytest.mark.parametrize(("text", "verdict"), [
     ("It does.\nSatisfaction: YES", True), ("Satisfaction: no, it forgets the dentist. Yes.", False), ("**Satisfaction**: Yes", True),
-    ("Satisfaction: nothing", None), ("Satisfaction: yesterday", None), ("YES", None), ("", None),
+    ("2. Satisfaction: NO", False), ("Satisfaction: nothing", None), ("Satisfaction: yesterday", None), ("YES", None), ("", None),
 ])
 def test_satisfaction(text, verdict):
     assert parse_satisfied(text) is verdict
