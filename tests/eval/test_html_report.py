@@ -91,6 +91,25 @@ def test_the_script_is_sound(made, tmp_path):
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.parametrize(("cells", "up", "down"), [
+    (["10.00", "–", "9.50 [8.00, 11.00]", "not comparable"], ["9.50 [8.00, 11.00]", "10.00", "not comparable", "–"],
+     ["10.00", "9.50 [8.00, 11.00]", "–", "not comparable"]),
+    (["580–600", "590", "5000"], ["580–600", "590", "5000"], ["5000", "590", "580–600"]),
+    (["−2.00 [−3.00, −1.00]", "+1.50 [0.50, 2.50]", "+0.00"], ["−2.00 [−3.00, −1.00]", "+0.00", "+1.50 [0.50, 2.50]"],
+     ["+1.50 [0.50, 2.50]", "+0.00", "−2.00 [−3.00, −1.00]"]),
+    (["b", "a"], ["a", "b"], ["b", "a"]),
+])
+def test_columns_are_sorted_by_their_numbers_and_what_is_missing_comes_last(made, cells, up, down):
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node here to run the script with")
+    functions = Page(made[0]).scripts["text/javascript"].partition("for (const table")[0]
+    sort = "[true, false].map(up => [...cells].sort((a, b) => compare(a, b, up)))"
+    ran = subprocess.run([node, "-e", f"{functions}; const cells = {json.dumps(cells)}; console.log(JSON.stringify({sort}))"],
+                         capture_output=True, text=True, check=True)
+    assert json.loads(ran.stdout) == [up, down]
+
+
 def test_a_page_without_samples_or_plots_is_still_a_page():
     page = Page(html_report.page([Table("a", "T", ["x"], [["1"]])], [], [], [], [], "", ""))
     assert "img" not in page.tags and json.loads(page.scripts["application/json"]) == []
