@@ -107,11 +107,27 @@ def auc(scores: Sequence[float], labels: Sequence[bool]) -> float:
     return float((ranks_N[labels_N].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def two_sample_interval(ours: Estimate, theirs: float, their_n: int) -> tuple[float, float, float]:
-    """(difference, low, high) of our mean against a published proportion of which only n is known (normal approximation)."""
+def design_effect(values: Sequence[float], clusters: Sequence[int]) -> float:
+    """How many times the variance of a mean is that of as many independent rows: clustered over independent variance, at least 1."""
+    values_N = np.asarray(values, dtype=float)
+    sums_C, sizes_C = _cluster_sums(values_N, clusters)
+    independent = float(((values_N - values_N.mean()) ** 2).sum()) if len(values_N) else 0.0
+    if len(sums_C) < 2 or not independent:
+        return 1.0
+    clustered = float(((sums_C - values_N.mean() * sizes_C) ** 2).sum()) * len(sums_C) / (len(sums_C) - 1)
+    return max(1.0, clustered / (independent * len(values_N) / (len(values_N) - 1)))
+
+
+def two_sample_interval(ours: Estimate, theirs: float, their_n: int, design: float = 1.0) -> tuple[float, float, float]:
+    """(difference, low, high) of our mean against a published proportion of which only n is known (normal approximation).
+
+    Args:
+        design: `design_effect` of our rows of the same benchmark. The published rows share users and targets as ours do, so their
+            variance is taken for as many times that of independent rows.
+    """
     if not 0 <= theirs <= 1:
         raise ValueError(f"a published accuracy is a proportion between 0 and 1, not {theirs}")
     our_error = (ours.high - ours.low) / 2 / 1.96
-    error = float(np.hypot(our_error, np.sqrt(theirs * (1 - theirs) / their_n)))
+    error = float(np.hypot(our_error, np.sqrt(design * theirs * (1 - theirs) / their_n)))
     difference = ours.mean - theirs
     return difference, difference - 1.96 * error, difference + 1.96 * error

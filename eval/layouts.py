@@ -2,12 +2,14 @@
 
     compact    one benchmark: policies down, settings and downstream models across
     wide       as in the paper: policies down, benchmarks across, the published row and the difference below ours
+    written    the answers written for HiCUPID: score, wins, ties, losses, overlap with the reference
     details    everything known of each number: n, format, coverage, seeds, orders
     paired     two policies on the same rows
 """
 
 import itertools
 from collections import defaultdict
+from collections.abc import Collection
 
 import numpy as np
 from paper import NOT_COMPARABLE, Paper
@@ -17,6 +19,8 @@ from tables import MISSING, Table, cell_text, label, percent, points
 from alignxplore.datasets import DATASETS
 from alignxplore.statistics import Paired, paired
 
+WORST = ("bad format %", "parse failures %", "coverage %", "seeds")
+CLUSTERED = "The interval of a difference takes the published rows for as dependent on each other (shared persons and targets) as ours are."
 SETTING_ORDER = ("none", "direct", "full", "streaming")  # of rows; "none" reads nothing of the user's
 ALL_PAIRS = 4  # with more policies than this in a table only the pairs with the last one are tested
 
@@ -28,13 +32,19 @@ def family(benchmark: str) -> str | None:
     return "main" if benchmark in DATASETS and DATASETS[benchmark].column else "other"
 
 
+def worst(rows: Collection[dict]) -> list[str]:
+    """Bad format, parse failures and coverage of the worst of several rows of results, and the most generation seeds (see `WORST`)."""
+    return [percent(max(row["bad_format"] for row in rows)), percent(max(row["parse_failures"] for row in rows)),
+            percent(min(row["coverage"] for row in rows)), str(max(len(row.get("seeds", ())) for row in rows))]
+
+
 def compact(rows: list[dict], benchmark: str, protocol: str) -> Table:
     """Rows = policies in order; columns = setting under each judge, then n, format and coverage (their worst cell)."""
     mine = [row for row in rows if row["benchmark"] == benchmark and row["protocol"] == protocol]
     judges = list(dict.fromkeys(row["judge"] for row in mine if row["judge"] != "none"))
     settings = [s for s in ("full", "streaming") if any(row["setting"] == s for row in mine)]
     cells = {(row["policy"], row["setting"], row["judge"]): row for row in mine}
-    head = ["policy", *(f"{setting}, {judge}" for judge in judges for setting in settings or [""]), "n", "bad format %", "coverage %"]
+    head = ["policy", *(f"{setting}, {judge}" for judge in judges for setting in settings or [""]), "n", *WORST]
     body = []
     for policy in dict.fromkeys(row["policy"] for row in mine):
         found = [row for row in mine if row["policy"] == policy]
@@ -45,9 +55,7 @@ def compact(rows: list[dict], benchmark: str, protocol: str) -> Table:
                 row = next((r for r in found if r["setting"] not in settings and r["judge"] in (judge, "none")), None)
             line.append(cell_text(row))
         spread = sorted({row["n"] for row in found})
-        line += ["–".join(map(str, dict.fromkeys((spread[0], spread[-1])))), percent(max(row["bad_format"] for row in found)),
-                 percent(min(row["coverage"] for row in found))]
-        body.append(line)
+        body.append([*line, "–".join(map(str, dict.fromkeys((spread[0], spread[-1])))), *worst(found)])
     return Table(f"{benchmark}_{protocol}", f"{label(benchmark)}, protocol {protocol}", head, body)
 
 
@@ -86,28 +94,31 @@ def wide(rows: list[dict], run: dict, kind: str, judge: str, protocol: str, pape
         return None
     names, reasons, shown = run.get("published_names", {}), {}, set()
     downstream = names.get("judges", {}).get(judge)
+    known = {name for row in (paper.downstream_rows(downstream) if kind == "main" else ())
+             for name in paper.row(*row, row[1] if row[0] == "direct" else downstream)}
+    averaged = [name for name in columns if name in known] or columns  # what the published table lacks would make another average of ours
     lines: dict[tuple[str, str], dict[str, dict]] = defaultdict(dict)
     for row in sorted(mine, key=lambda row: SETTING_ORDER.index(row["setting"])):
         lines[row["setting"], row["policy"]][row["benchmark"]] = row
     body = []
     for (setting, policy), cells in lines.items():
         body.append([policy, setting, *(cell_text(cells.get(name)) for name in columns),
-                     _average([cells[name]["accuracy"] if name in cells else None for name in columns]),
-                     percent(max(row["bad_format"] for row in cells.values())), percent(max(row["parse_failures"] for row in cells.values())),
-                     percent(min(row["coverage"] for row in cells.values())), str(max(len(row.get("seeds", ())) for row in cells.values()))])
+                     _average([cells[name]["accuracy"] if name in cells else None for name in averaged]), *worst(cells.values())])
         model = names.get("judges" if setting == "direct" else "policies", {}).get(policy)
         published = paper.row(setting, model, model if setting == "direct" else downstream)
         if any(name in published for name in columns):
             shown.add((setting, model))
-            body.append(_published(model, setting, published, columns))
-            body.append(_differences(cells, published, columns, run, paper, reasons))
+            body.append(_published(model, setting, published, columns, averaged))
+            body.append([f"{policy} − published", setting, *_differences(cells, published, columns, run, paper, reasons)])
     for setting, model in paper.downstream_rows(downstream) if kind == "main" else ():
         published = paper.row(setting, model, model if setting == "direct" else downstream)
         if (setting, model) not in shown and published.keys() & set(columns):
-            body.append(_published(f"{model} (not run here)", setting, published, columns))
-    head = ["policy", "setting", *(f"{label(name)} (n = {run['benchmarks'].get(name, {}).get('n', MISSING)})" for name in columns), "average",
-            "bad format %", "parse failures %", "coverage %", "seeds"]
-    note = " ".join([f"{NOT_COMPARABLE.capitalize()}: " + "; ".join(reasons) + "."] if reasons else [])
+            body.append(_published(f"{model} (not run here)", setting, published, columns, averaged))
+    head = ["policy", "setting", *(f"{label(name)} (n = {run['benchmarks'].get(name, {}).get('n', MISSING)})" for name in columns), "average", *WORST]
+    left_out = [label(name) for name in columns if name not in averaged]
+    note = " ".join([f"{NOT_COMPARABLE.capitalize()}: " + "; ".join(reasons) + "."] * bool(reasons)
+                    + [CLUSTERED] * any("[" in text for line in body if line[0].endswith(" − published") for text in line)
+                    + [f"The averages are without {', '.join(left_out)}, which the published table does not have."] * bool(left_out))
     title = f"{ {'main': 'Benchmarks', 'cross-task': 'Across tasks', 'other': 'Benchmarks'}[kind]}: downstream model {judge}, protocol {protocol}"
     return Table(f"{kind}_{judge}_{protocol}", title, head, body, note)
 
@@ -117,13 +128,13 @@ def _average(values: list[float | None]) -> str:
     return MISSING if None in values else percent(float(np.mean(values)))
 
 
-def _published(model: str, setting: str, published: dict[str, float], columns: list[str]) -> list[str]:
-    values = [published.get(name) for name in columns]
-    return [f"published: {model}", setting, *map(percent, values), _average(values)] + [MISSING] * 4
+def _published(model: str, setting: str, published: dict[str, float], columns: list[str], averaged: list[str]) -> list[str]:
+    values, mean = [published.get(name) for name in columns], _average([published.get(name) for name in averaged])
+    return [f"published: {model}", setting, *map(percent, values), mean] + [MISSING] * 4
 
 
 def _differences(cells: dict[str, dict], published: dict[str, float], columns: list[str], run: dict, paper: Paper, reasons: dict) -> list[str]:
-    line = ["ours − published", ""]
+    line = []
     for name in columns:
         row = cells.get(name)
         if row is None or row["accuracy"] is None or name not in published:
@@ -134,6 +145,17 @@ def _differences(cells: dict[str, dict], published: dict[str, float], columns: l
         else:
             line.append(paper.difference(row, published[name]))
     return line + [MISSING] * 5
+
+
+def written(rows: list[dict]) -> Table | None:
+    """Everything known of the answers that were written and rated (HiCUPID, protocol paper); None where there are none."""
+    parts = ("win", "tie", "lose", "bleu", "rouge_l")
+    body = [[row["policy"], row["setting"], row["judge"], str(row["n"]), cell_text(row), *(percent(row.get(name)) for name in parts), *worst([row])]
+            for row in rows if "win" in row]
+    head = ["policy", "setting", "judge", "n", "score", "wins %", "ties %", "losses %", "BLEU", "ROUGE-L", *WORST]
+    note = ("Score: 100 x the mean over all answers. Wins, ties, losses, BLEU and ROUGE-L are of the answers that were rated: a summary in bad "
+            "format is answered by nobody, and scores 0.")
+    return Table("hicupid", "HiCUPID: the answers written, against the reference answers", head, body, note) if body else None
 
 
 def published_cross_task(paper: Paper) -> Table:

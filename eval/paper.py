@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tables import points
 
-from alignxplore.datasets import DATASETS
+from alignxplore.datasets import DATASETS, PUBLISHED
 from alignxplore.statistics import Estimate, two_sample_interval
 
 PATH = Path(__file__).parents[1] / "figures" / "paper_results.json"
@@ -21,6 +21,7 @@ SLACK = 0.002  # of the rows: two of Amazon's 3,000 seem to be missing from the 
 WINDOW = 16384  # tokens of prompt and answer
 SAMPLING = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 4096}  # of the published summaries
 STAGES = {"full": 1, "streaming": 2}
+DIRECT = "how much of a history the published readers of raw histories were shown, and how long their answers might be, is not published"
 # Names of the published rows by hub id: (the model reasons first, it answers at once).
 HUB_IDS = {
     "Qwen/Qwen3-8B": ("Qwen3-8B (thinking)", "Qwen3-8B (non-thinking)"),
@@ -35,10 +36,13 @@ HUB_IDS = {
 
 
 def _built_otherwise(name: str, run: dict) -> str | None:
-    """How a benchmark that was built here differs from the published one; None for ready-made files, which are taken for the published ones."""
-    built, dataset = run["benchmarks"].get(name, {}).get("built"), DATASETS[name]
-    if built is None:
+    """How a benchmark differs from the published one, or may; None where nothing speaks against its being the same."""
+    about, dataset = run["benchmarks"].get(name, {}), DATASETS[name]
+    built = about.get("built")
+    if built is None and (about.get("hub") or "").startswith(f"{PUBLISHED}@"):
         return None
+    if built is None:
+        return f"nothing shows that the file of {name} is the published one (it neither comes from {PUBLISHED} nor has the manifest of a build)"
     if not dataset.public:
         return f"the published conversion of {name} is not public"
     if dataset.editions and built["edition"] not in dataset.editions:
@@ -65,12 +69,6 @@ def _written_otherwise(row: dict, run: dict) -> str | None:
             if other:
                 return f"summaries of {row['policy']} ({row['setting']}) were not written as published: {', '.join(other)}"
     return None
-
-
-def _read_otherwise(row: dict, run: dict) -> str | None:
-    """How much of the histories a downstream model could read itself, where that is not the published window."""
-    window = run["judges"].get(row["judge"], {}).get("window", WINDOW)
-    return f"{row['judge']} read histories in a window of {window} for {WINDOW}" if row["setting"] == "direct" and window != WINDOW else None
 
 
 def _plain(name: str) -> str:
@@ -136,14 +134,16 @@ class Paper:
         size = self.sizes[row["benchmark"]]
         if size is None:
             return f"how many rows of {row['benchmark']} were used is not published"
-        if reason := _built_otherwise(row["benchmark"], run) or _written_otherwise(row, run) or _read_otherwise(row, run):
+        if row["setting"] == "direct":
+            return DIRECT
+        if reason := _built_otherwise(row["benchmark"], run) or _written_otherwise(row, run):
             return reason
         if abs(row["n"] - size) > SLACK * size:
             return f"{row['benchmark']} has n = {row['n']}, the published table {size}"
         return None if row["ci_low"] is not None else "no interval"
 
     def difference(self, row: dict, published: float) -> str:
-        """Ours less theirs in points, with the 95 % interval of two samples."""
+        """Ours less theirs in points, with the 95 % interval of two samples, theirs taken for as clustered as ours."""
         ours = Estimate(row["accuracy"], row["ci_low"], row["ci_high"], row["n"], row.get("clusters", row["n"]))
-        middle, low, high = two_sample_interval(ours, published, self.sizes[row["benchmark"]])
+        middle, low, high = two_sample_interval(ours, published, self.sizes[row["benchmark"]], row["design_effect"])
         return f"{points(middle)} [{points(low)}, {points(high)}]"

@@ -20,7 +20,8 @@ from paper import Paper
 from suite import Benchmark, installed_versions
 from tables import Table, label, markdown, percent, write_table
 
-from alignxplore.datasets.sidecars import read_manifest
+from alignxplore.datasets import hub_of
+from alignxplore.datasets.sidecars import read_manifest, sha256
 from alignxplore.prompts import PromptSet
 from alignxplore.records import read_jsonl
 
@@ -60,7 +61,7 @@ def provenance(arguments: Any, benchmarks: dict[str, Benchmark], prompts: Prompt
     return {
         "arguments": vars(arguments), "judges": judges, "policies": policies, "prompt_hashes": prompts.hashes, "versions": installed_versions(),
         "published_names": published_names(arguments.published, judges, policies), "commit": git_commit(),
-        "benchmarks": {b.name: {"n": len(b.records), "target_in_history": b.leaked, "built": _built(b.path)}
+        "benchmarks": {b.name: {"n": len(b.records), "target_in_history": b.leaked, "sha256": sha256(b.path)} | _made(b.path)
                        for b in benchmarks.values()},
     }
 
@@ -73,13 +74,13 @@ def published_names(given: list[str], judges: dict[str, dict], policies: dict[st
             for role, models in (("judges", judges), ("policies", policies))}
 
 
-def _built(path: Path) -> dict[str, Any] | None:
-    """The choices that our builder made a benchmark with; None for a file that came ready-made."""
+def _made(path: Path) -> dict[str, Any]:
+    """Where a benchmark file is from: `built`, the choices that our builder made it with, or `hub`, its owner/name@commit there."""
     manifest = read_manifest(path)
     if "protocol" not in manifest:
-        return None
+        return {"built": None, "hub": manifest.get("hub") or hub_of(path)}
     taken_out = sum(count for what, count in manifest.get("counts", {}).items() if what.startswith("dropped from a history"))
-    return {key: manifest.get(key) for key in ("edition", "protocol", "min_interactions", "split")} | {"taken_out": taken_out}
+    return {"built": {key: manifest.get(key) for key in ("edition", "protocol", "min_interactions", "split")} | {"taken_out": taken_out}, "hub": None}
 
 
 def git_commit() -> str | None:
@@ -101,6 +102,8 @@ def all_tables(rows: list[dict], scores: list[dict], run: dict) -> tuple[list[Ta
         first.append(layouts.published_cross_task(paper))
     single = [layouts.compact(rows, *pair) for pair in dict.fromkeys((row["benchmark"], row["protocol"]) for row in rows)]
     others += single if first else []
+    if table := layouts.written(rows):
+        others.append(table)
     for protocol in protocols:
         others.append(layouts.details(rows, protocol))
         if table := layouts.paired_tests(scores, protocol):

@@ -9,7 +9,7 @@ import numpy as np
 from alignxplore.journal import OK
 from alignxplore.judge import Judgement, correctness
 from alignxplore.records import content_hash, person_of
-from alignxplore.statistics import auc, cluster_rows, estimate
+from alignxplore.statistics import auc, cluster_rows, design_effect, estimate
 
 if TYPE_CHECKING:
     from cells import Cell, Question
@@ -108,7 +108,8 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def _result(key: dict, rows: list[dict]) -> dict:
     values = values_by_record(rows)
-    overall = estimate(list(values.values()), clusters_of(rows, values) if values else [])
+    clusters = clusters_of(rows, values) if values else []
+    overall = estimate(list(values.values()), clusters)
     judged = [row for row in rows if row["outcome"] not in ("bad_format", "missing")]  # a judge's parse failure says nothing about the summary
     pairs = [pair for row in judged for pair in row.get("orders", ())]
     first, second = ([pair[i] for pair in pairs if pair[i] is not None] for i in (0, 1))
@@ -119,7 +120,7 @@ def _result(key: dict, rows: list[dict]) -> dict:
     seed_means = [mean for mean in map(_mean, by_seed.values()) if mean is not None]
     return key | {
         "n": overall.n, "accuracy": _number(overall.mean), "ci_low": _number(overall.low), "ci_high": _number(overall.high),
-        "clusters": overall.clusters,
+        "clusters": overall.clusters, "design_effect": design_effect(list(values.values()), clusters),
         "bad_format": _share(rows, "bad_format"), "parse_failures": _share(rows, "parse_failure"), "coverage": 1 - _share(rows, "missing"),
         "truncated": _mean(float(row["dropped"] > 0) for row in rows if row.get("dropped") is not None),
         "accuracy_well_formed": _mean(row["value"] for row in judged),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from alignxplore.statistics import Estimate, auc, cluster_rows, estimate, paired, two_sample_interval
+from alignxplore.statistics import Estimate, auc, cluster_rows, design_effect, estimate, paired, two_sample_interval
 
 
 @pytest.mark.parametrize(
@@ -137,3 +137,13 @@ def test_two_sample_interval():
     assert difference == pytest.approx(0.04) and (low, high) == pytest.approx((0.04 - error, 0.04 + error), rel=1e-3)
     with pytest.raises(ValueError, match="proportion"):
         two_sample_interval(ours, 66.1, 1000)
+    error = np.hypot(0.03, 1.96 * np.sqrt(4 * 0.66 * 0.34 / 1000))
+    assert two_sample_interval(ours, 0.66, 1000, design=4)[1] == pytest.approx(0.04 - error, rel=1e-3)
+
+
+def test_the_design_effect_is_that_of_the_clusters():
+    values = np.random.default_rng(0).integers(0, 2, 300).astype(float)
+    assert design_effect(values, range(300)) == pytest.approx(1)
+    assert design_effect(np.repeat(values, 3), np.repeat(np.arange(300), 3)) == pytest.approx(3, rel=0.01)
+    assert design_effect(np.ravel(np.column_stack([values, 1 - values])), np.repeat(np.arange(300), 2)) == 1, "pairs that differ say more, not less"
+    assert [design_effect([], []), design_effect([1.0, 1.0], [0, 1]), design_effect([0.0, 1.0], [0, 0])] == [1, 1, 1]

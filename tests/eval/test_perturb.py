@@ -8,7 +8,7 @@ from pathlib import Path
 import perturb
 import pytest
 from cells import of_cues
-from copies import write_copy
+from copies import read_names, write_copy
 from suite import Benchmark, load_benchmarks, shown_history
 
 from alignxplore.datasets.building import Popularity
@@ -137,6 +137,7 @@ def test_the_command_writes_files_that_evaluation_reads(record, benchmark_file, 
     users = [[r.user for r in b.records] for b in found.values()]
     assert len(users[0]) == 5 and all(other == users[0] for other in users)
     assert set(found["world_films"].records) <= set(read_users(films))
+    assert read_names(tmp_path / "out") == ["world_films", "world_films~swapped20", "world_films~shuffled", "world_films~mixed"]
     assert read_manifest(found["world_films~mixed"].path) == {"task": "selection", "disturbed": 5, "mixed_from": "world_news",
                                                               "strangers": sum(int(user) < 4 for user in users[0])}
     assert "with a stranger's interactions" in ran.stdout
@@ -151,7 +152,7 @@ def test_the_copies_keep_what_the_builder_left_beside_the_benchmark(record, benc
         assert write_copy(tmp_path / "out", name, bare.records[:3], bare, task=bare.task) == 3
         copy = tmp_path / "out" / f"{name}_upi.jsonl"
         assert read_popularity(copy) == {r.user: Popularity(int(r.user), 7) for r in bare.records[:3]}
-        assert read_manifest(copy) == {"dataset": "mind", "protocol": "matched", "task": "recommendation"}
+        assert read_manifest(copy) == {"dataset": "mind", "protocol": "matched", "counts": {"users kept": 4}, "task": "recommendation"}
     (shuffled,) = load_benchmarks([str(tmp_path / "out" / "mind~shuffled_upi.jsonl")])
     assert [cell.policy for cell in of_cues(shuffled, ["popularity"])] == ["popularity"]
     manifest_path(films).unlink()

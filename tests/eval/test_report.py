@@ -11,6 +11,7 @@ from paper import NOT_COMPARABLE, Paper
 from results import result_rows
 from tables import MISSING, Table, cell_text, csv_text, label, latex, markdown
 
+from alignxplore.datasets import PUBLISHED
 from alignxplore.records import write_json, write_jsonl
 
 JUDGE = "Qwen3-8B (non-thinking)"
@@ -25,7 +26,7 @@ def scores(policy: str, benchmark: str, n: int, share: float, *, setting="full",
 
 
 def run_of(names: dict | None = None, **sizes: int) -> dict:
-    return {"benchmarks": {name: {"n": n, "target_in_history": 0, "built": None} for name, n in sizes.items()},
+    return {"benchmarks": {name: {"n": n, "target_in_history": 0, "built": None, "hub": f"{PUBLISHED}@abc"} for name, n in sizes.items()},
             "judges": {"qwen": {"identity": "x", "format": "plain"}},
             "policies": {}, "versions": {}, "commit": None, "prompt_hashes": {},
             "published_names": names or {"judges": {"qwen": JUDGE}, "policies": {"ours": "AlignXplore+"}}}
@@ -48,6 +49,7 @@ def test_a_full_row_of_protocol_paper_stands_beside_the_published_one_with_the_d
     assert published[:3] == ["published: AlignXplore+", "full", "86.33"]
     ours = 100 * rows[0]["accuracy"]
     assert difference[2].startswith(f"{ours - 86.33:+.2f} [") and NOT_COMPARABLE not in " ".join(difference)
+    assert difference[:2] == ["ours − published", "full"] and layouts.CLUSTERED in table.note
     low, high = (float(x.replace("−", "-")) for x in difference[2].split("[")[1].rstrip("]").split(", "))
     assert low < ours - 86.33 < high and high - low == pytest.approx(2 * 1.96 * 100 * (0.09 / 600 + 0.8633 * 0.1367 / 600) ** 0.5, rel=0.1)
 
@@ -100,13 +102,51 @@ def test_summaries_that_were_written_in_another_way_are_not_compared(setting, st
     assert said is None if reason is None else reason in said
 
 
-@pytest.mark.parametrize("window, reason", [(16384, None), (40960, "qwen read histories in a window of 40960 for 16384")])
-def test_histories_that_were_read_in_another_window_are_not_compared(window, reason):
-    row = result_rows(scores("qwen", "mind", 3000, 0.6, setting="direct"))[0]
-    run = run_of(mind=3000)
-    run["judges"]["qwen"]["window"] = window
-    assert Paper().why_not(row, run) == reason
-    assert Paper().why_not(row | {"setting": "full"}, run) is None, "a summary is short"
+@pytest.mark.parametrize("benchmark, n", [("mind", 3000), ("student_phd", 600)])
+def test_who_read_raw_histories_stands_beside_the_published_reader_and_is_not_compared(benchmark, n):
+    rows, run = result_rows(scores("qwen", benchmark, n, 0.6, setting="direct")), run_of(**{benchmark: n})
+    table = layouts.wide(rows, run, "main", "qwen", "paper", Paper())
+    published, difference = after(table, "qwen")
+    assert published[0] == f"published: {JUDGE}" and published[2] != MISSING and difference[:3] == ["qwen − published", "direct", NOT_COMPARABLE]
+    assert "how much of a history the published readers of raw histories were shown" in table.note and layouts.CLUSTERED not in table.note
+    assert Paper().why_not(rows[0] | {"setting": "full"}, run) is None
+
+
+@pytest.mark.parametrize("about, reason", [
+    ({"built": None, "hub": f"{PUBLISHED}@abc"}, None), ({"built": built(), "hub": None}, None),
+    ({"built": None, "hub": None}, "nothing shows that the file of student_phd is the published one"),
+    ({"built": None, "hub": f"{PUBLISHED}-mine@abc"}, "nothing shows that the file of student_phd is the published one"),
+])
+def test_a_file_of_which_nothing_is_known_does_not_pass_for_the_published_one(about, reason):
+    row, run = result_rows(scores("ours", "student_phd", 600, 0.8))[0], run_of(student_phd=600)
+    run["benchmarks"]["student_phd"] = about
+    said = Paper().why_not(row, run)
+    assert said is None if reason is None else reason in said
+
+
+def test_where_a_benchmark_file_is_from(tmp_path):
+    cached = tmp_path / f"datasets--{PUBLISHED.replace('/', '--')}" / "snapshots" / "0a1b" / "data" / "mind_upi.jsonl"
+    for path in (cached, tmp_path / "mind_upi.jsonl"):
+        write_jsonl(path, [{}])
+    assert report._made(cached) == {"built": None, "hub": f"{PUBLISHED}@0a1b"}
+    assert report._made(tmp_path / "mind_upi.jsonl") == {"built": None, "hub": None}
+
+
+def test_published_rows_are_taken_for_as_clustered_as_ours():
+    """Two rows of each person, that agree: half as many independent ones."""
+    rows = [row | {"user": f"u{i // 2}", "value": float(i // 2 % 10 < 8)} for i, row in enumerate(scores("ours", "student_phd", 600, 0.8))]
+    (row,) = result_rows(rows)
+    assert row["design_effect"] == pytest.approx(2, rel=0.01)
+    assert result_rows(scores("ours", "student_phd", 600, 0.8))[0]["design_effect"] == 1
+    low, high = (float(x.replace("−", "-")) for x in Paper().difference(row, 0.8).split("[")[1].rstrip("]").split(", "))
+    assert high - low == pytest.approx(2 * 1.96 * 100 * (2 * 2 * 0.16 / 600) ** 0.5, rel=0.05)
+
+
+def test_a_sampling_that_the_server_does_not_know_is_not_the_published_one():
+    row, run = result_rows(scores("ours", "mind", 3000, 0.8))[0], run_of(mind=3000)
+    made = {"stages": 1, "sampling": {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 4096}, "window": 16384}
+    run["policies"]["ours"] = {"sets": {"mind.full.s0": made | {"not_sent": ["chat_template_kwargs", "top_k"]}}}
+    assert Paper().why_not(row, run).endswith("were not written as published: without top_k, which its server does not know")
 
 
 def test_an_unknown_downstream_model_has_no_published_rows_beside_it():
@@ -132,7 +172,7 @@ def test_a_reader_of_raw_histories_stands_in_the_table_of_the_others():
     names = {"judges": {"qwen": JUDGE, "tallrec": "TALLRec"}, "policies": {"ours": "AlignXplore+"}}
     assert layouts.readers_of_histories(rows) == ["tallrec"]
     table = layouts.wide(rows, run_of(names, mind=50), "main", "qwen", "paper", Paper())
-    assert [line[0] for line in table.body[:6:3]] == ["qwen", "tallrec"]
+    assert [line[0] for line in table.body[:6:3]] == ["qwen", "tallrec"] and after(table, "tallrec")[1][0] == "tallrec − published"
     assert after(table, "qwen")[0][:3] == [f"published: {JUDGE}", "direct", "63.03"]
     assert after(table, "tallrec")[0][:3] == ["published: TALLRec", "direct", "81.96"]
     assert len(report.all_tables(rows, [], run_of(names, mind=50))[0]) == 1
@@ -153,6 +193,36 @@ def test_the_average_is_that_of_the_cells():
     table = layouts.wide(rows, run_of(mind=50, amazon=50), "main", "qwen", "paper", Paper())
     assert column(table, "average", "ours") == f"{100 * (rows[0]['accuracy'] + rows[1]['accuracy']) / 2:.2f}"
     assert after(table, "ours")[0][4] == f"{(71.36 + 86.39) / 2:.2f}"
+
+
+def test_a_benchmark_that_the_published_table_lacks_is_in_no_average():
+    names = {"judges": {"qwen": "GPT-OSS-20B"}, "policies": {"ours": "AlignXplore+"}}
+    rows = result_rows(scores("ours", "mind", 50, 0.9) + scores("ours", "hicupid", 50, 0.1))
+    table = layouts.wide(rows, run_of(names, mind=50, hicupid=50), "main", "qwen", "paper", Paper())
+    assert column(table, "average", "ours") == f"{100 * rows[0]['accuracy']:.2f}" and column(table, "HiCUPID", "ours") != MISSING
+    assert after(table, "ours")[0][4] == after(table, "ours")[0][2] != MISSING
+    assert "The averages are without HiCUPID, which the published table does not have." in table.note
+    main = layouts.wide(rows, run_of(mind=50, hicupid=50), "main", "qwen", "paper", Paper())
+    assert column(main, "average", "ours") == f"{50 * (rows[0]['accuracy'] + rows[1]['accuracy']):.2f}" and "averages" not in main.note
+
+
+def test_written_answers_have_a_table_of_their_own():
+    rated = [row | {"win": 0.5, "tie": 0.25, "lose": 0.25, "bleu": 0.1, "rouge_l": 0.2, "outcome": "parse_failure" if i == 0 else "ok"}
+             for i, row in enumerate(scores("ours", "hicupid", 4, 1.0))]
+    rows = result_rows(rated + scores("ours", "mind", 4, 1.0))
+    others = {table.name: table for table in report.all_tables(rows, [], run_of(mind=4, hicupid=4))[1]}
+    (line,) = others["hicupid"].body
+    assert line[:4] == ["ours", "full", "qwen", "4"] and line[4].startswith("100.00")
+    assert dict(zip(others["hicupid"].head[5:], line[5:])) == {
+        "wins %": "50.00", "ties %": "25.00", "losses %": "25.00", "BLEU": "10.00", "ROUGE-L": "20.00", "bad format %": "0.00",
+        "parse failures %": "25.00", "coverage %": "100.00", "seeds": "1"}
+    assert layouts.written(rows[1:]) is None
+
+
+def test_the_table_of_one_benchmark_tells_parse_failures_and_seeds():
+    rows = [row | {"outcome": "parse_failure" if row["record"] == "r0" else "ok"} for row in scores("ours", "mind", 4, 1.0, seeds=(0, 1))]
+    table = layouts.compact(result_rows(rows), "mind", "paper")
+    assert table.head[-4:] == list(layouts.WORST) and table.body[0][-4:] == ["0.00", "25.00", "100.00", "2"]
 
 
 def test_a_benchmark_without_a_number_keeps_its_column_and_leaves_no_average():
