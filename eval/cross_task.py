@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from copies import write_copy
+from copies import write_copy, write_names
 from suite import Benchmark, load_benchmarks
 from trl import TrlParser
 
@@ -67,12 +67,14 @@ def main() -> None:
     if len(found) != 2:
         parser.error(f"exactly two benchmarks are crossed; found {', '.join(b.name for b in found) or 'none'} (--benchmarks names two)")
     people = shared_people(*found, arguments.limit)
-    kept = set(people)
+    kept, out, names = set(people), Path(arguments.out), []
     for source, target in (found, found[::-1]):
         own = (record for record in target.records if record.person in kept)
         for name, rows, task in ((f"{source.name}~to~{target.name}", crossed(source, target, people), source.task), (target.name, own, target.task)):
-            written = write_copy(Path(arguments.out), name, rows, target, task=task)
+            written = write_copy(out, name, rows, target, task=task)
+            names.append(name)
             print(f"{name}: {written} rows of {len(people)} people")
+    write_names(out, names)
 
 
 if __name__ == "__main__":

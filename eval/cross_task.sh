@@ -20,4 +20,4 @@ case " $* " in *" --help "* | *" -h "*) sed -n '2,/^set /s/^# \{0,1\}//p' "${BAS
 export PYTHONPATH=$HERE/..${PYTHONPATH:+:$PYTHONPATH}
 
 "$PYTHON" "$HERE/cross_task.py" --data $DATA --out "$OUT/data" ${LIMIT:+--limit "$LIMIT"}
-DATA=$OUT/data BENCHMARKS='' exec bash "$HERE/main_table.sh" "$@"
+BENCHMARKS=$(<"$OUT/data/copies.txt") DATA=$OUT/data exec bash "$HERE/main_table.sh" "$@"

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from copies import write_copy
+from copies import write_copy, write_names
 from suite import Benchmark, load_benchmarks, shown_history
 from trl import TrlParser
 
@@ -175,15 +175,18 @@ def main() -> None:
         parser.error(f"--kinds: {error}")
     if mix is None and "mixed" in arguments.kinds:
         parser.error("--kinds mixed needs --mix, the benchmark whose interactions are mixed in")
+    out, names = Path(arguments.out), []
     for benchmark in load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit):
-        write_copy(Path(arguments.out), benchmark.name, benchmark.records, benchmark, task=benchmark.task)
+        names += [benchmark.name, *(f"{benchmark.name}~{name}" for *_, name in kinds)]
+        write_copy(out, benchmark.name, benchmark.records, benchmark, task=benchmark.task)
         for kind, share, name in kinds:
             rows = list(perturb(benchmark, kind, share, mix, arguments.seed))
             said = {"disturbed": sum(row.history != record.history for row, record in zip(rows, benchmark.records))}
             said |= {"mixed_from": mix.name, "strangers": strangers(mix, benchmark.records)} if mix and kind == "mixed" else {}
-            written = write_copy(Path(arguments.out), f"{benchmark.name}~{name}", rows, benchmark, task=benchmark.task, **said)
+            written = write_copy(out, f"{benchmark.name}~{name}", rows, benchmark, task=benchmark.task, **said)
             print(f"{benchmark.name}~{name}: {written} users, {said['disturbed']} with another history"
                   + (f", {said['strangers']} with a stranger's interactions" if "strangers" in said else ""))
+    write_names(out, names)
 
 
 if __name__ == "__main__":

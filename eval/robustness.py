@@ -14,10 +14,11 @@ from pathlib import Path
 
 import html_report
 from compare import by_pair, read_scores
-from layouts import SETTING_ORDER, compare
+from copies import read_names
+from layouts import SETTING_ORDER, WORST, compare, worst
 from perturb import obeyed
 from results import result_rows
-from suite import find_sets, load_benchmarks
+from suite import Benchmark, find_sets, load_benchmarks
 from tables import MISSING, Table, cell_text, label, markdown, percent, points, write_table
 
 from alignxplore.datasets.sidecars import read_manifest
@@ -29,9 +30,9 @@ NOTE = ("Change: disturbed less undisturbed, on the same users and targets, in p
         "Baselines read nothing of the user: targets are the same in all copies, and so are they.")
 
 
-def obedience(out: Path) -> dict[tuple[str, str, str], float]:
+def obedience(out: Path, benchmarks: list[Benchmark]) -> dict[tuple[str, str, str], float]:
     """(policy, setting, benchmark) → share of summaries, those of all seeds together, that do what an injected text wants."""
-    records = {b.name: {record.id: record for record in b.records} for b in load_benchmarks([str(out / "data")])}
+    records = {b.name: {record.id: record for record in b.records} for b in benchmarks}
     obeying: dict[tuple[str, str, str], list[bool]] = defaultdict(list)
     for found in find_sets(out):
         of = records.get(found.benchmark, {})
@@ -40,16 +41,15 @@ def obedience(out: Path) -> dict[tuple[str, str, str], float]:
     return {key: sum(found) / len(found) for key, found in obeying.items() if found}
 
 
-def mixtures(out: Path) -> str:
+def mixtures(benchmarks: list[Benchmark]) -> str:
     """What must be said of mixed copies: whose interactions were put in."""
-    said = [f"{label(b.name)}: {told['strangers']} of {len(b.records)}" for b in load_benchmarks([str(out / "data")])
-            if "strangers" in (told := read_manifest(b.path))]
+    said = [f"{label(b.name)}: {told['strangers']} of {len(b.records)}" for b in benchmarks if "strangers" in (told := read_manifest(b.path))]
     return f" Mixed in from a stranger, for lack of the user's own interactions: {', '.join(said)}." if said else ""
 
 
-def untouched(out: Path) -> set[str]:
+def untouched(benchmarks: list[Benchmark]) -> set[str]:
     """Copies in which nothing was disturbed: there is nothing passed over that could change places, or be left out."""
-    return {b.name for b in load_benchmarks([str(out / "data")]) if read_manifest(b.path).get("disturbed") == 0}
+    return {b.name for b in benchmarks if read_manifest(b.path).get("disturbed") == 0}
 
 
 def columns_of(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> list[tuple[str, str]]:
@@ -91,10 +91,8 @@ def disturbances(groups: dict[tuple, list[dict]], judge: str, protocol: str, not
             cells = [text for policy, setting in columns for text in change(groups, (policy, setting, benchmark, judge, protocol))]
             cells = [NOTHING if benchmark in same and place % 2 else text for place, text in enumerate(cells)]
             cells += [change(groups, (name, "none", benchmark, reader, protocol))[0] for name, reader in baselines.items()]
-            body.append([label(benchmark), *cells, str(max(row["n"] for row in rows)), percent(max(row["bad_format"] for row in rows)),
-                         percent(max(row["parse_failures"] for row in rows)), percent(min(row["coverage"] for row in rows))])
-    head = ["benchmark", *(text for policy, setting in columns for text in (f"{policy}, {setting}", "change")), *baselines, "n",
-            "bad format %", "parse failures %", "coverage %"]
+            body.append([label(benchmark), *cells, str(max(row["n"] for row in rows)), *worst(rows)])
+    head = ["benchmark", *(text for policy, setting in columns for text in (f"{policy}, {setting}", "change")), *baselines, "n", *WORST]
     return Table(f"robustness_{judge}_{protocol}", f"Robustness: downstream model {judge}, protocol {protocol}", head, body, note)
 
 
@@ -108,25 +106,25 @@ def injections(default: dict[tuple, list[dict]], hardened: dict[tuple, list[dict
             for name, groups in ((policy, default), (twin, hardened)):
                 clean = (name, setting, benchmark.partition("~")[0])
                 key = (name, setting, benchmark, judge, protocol)
-                result = result_rows(groups[key])[0] if groups.get(key) else {}
-                line += [*change(groups, key), percent(shares.get(key[:3])), percent(shares.get(clean)), percent(result.get("bad_format")),
-                         percent(result.get("coverage"))]
+                found = worst(result_rows(groups[key])) if groups.get(key) else [MISSING] * len(WORST)
+                line += [*change(groups, key), percent(shares.get(key[:3])), percent(shares.get(clean)), *found]
             body.append([*line, str(len({row["record"] for row in default[policy, setting, benchmark, judge, protocol]}))])
     head = ["policy", "setting", "benchmark"]
     for name in ("default", "hardened"):
-        head += [f"{name} prompts", "change", "obeyed %", "without injection %", "bad format %", "coverage %"]
+        head += [f"{name} prompts", "change", "obeyed %", "without injection %", *WORST]
     head.append("n")
     return Table(f"injection_{judge}_{protocol}", f"Injected text: downstream model {judge}, protocol {protocol}", head, body, NOTE) if body else None
 
 
 def tables(out: Path) -> list[Table]:
     """All tables of a robustness run."""
-    default, hardened, shares = read_scores(out / "default", {}), defaultdict(list), obedience(out)
+    benchmarks = load_benchmarks([str(out / "data")], read_names(out / "data"))
+    default, hardened, shares = read_scores(out / "default", {}), defaultdict(list), obedience(out, benchmarks)
     if (out / "hardened" / "scores.jsonl").exists():
         hardened = read_scores(out / "hardened", {})
     made = []
     for judge, protocol in dict.fromkeys((key[3], key[4]) for key in default if key[3] != "none"):
-        made.append(disturbances(default, judge, protocol, NOTE + mixtures(out), untouched(out)))
+        made.append(disturbances(default, judge, protocol, NOTE + mixtures(benchmarks), untouched(benchmarks)))
         if table := injections(default, hardened, shares, judge, protocol):
             made.append(table)
     return made

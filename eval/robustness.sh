@@ -35,7 +35,7 @@ score() {  # POLICY PROMPT_SET BENCHMARKS [OPTION...]
     DATA=$OUT/data BENCHMARKS=$3 bash "$HERE/evaluation.sh" --prompt_set "$2" --policies "$1" --other_user none --report "$OUT/$2" \
         $EVALUATE "${@:4}"
 }
-score "$name" default '' "$@"
-injected=$(cd "$OUT/data" && printf '%s\n' *_upi.jsonl | sed 's/_upi.jsonl$//' | grep -E '~injected|^[^~]*$')   # and the undisturbed ones
+score "$name" default "$(<"$OUT/data/copies.txt")" "$@"
+injected=$(grep -E '~injected|^[^~]*$' "$OUT/data/copies.txt")   # and the undisturbed ones
 if [[ $injected == *~injected* ]]; then score "$name-hardened" hardened "$(echo $injected)" "$@"; fi
 exec "$PYTHON" "$HERE/robustness.py" --out "$OUT"

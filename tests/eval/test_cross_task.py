@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from copies import read_names
 from cross_task import crossed, shared_people
 from suite import Benchmark, load_benchmarks, shown_history
 
@@ -53,6 +54,7 @@ def test_the_command_writes_both_directions_and_both_tasks_of_the_same_people(pa
                          capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     found = {b.name: b for b in load_benchmarks([str(tmp_path / "out")])}
+    assert read_names(tmp_path / "out") == ["mind~to~student_phd", "student_phd", "student_phd~to~mind", "mind"]
     assert set(found) == {"mind~to~student_phd", "student_phd~to~mind", "mind", "student_phd"}
     assert len({frozenset(r.person for r in b.records) for b in found.values()}) == 1
     beside = {name: read_popularity(b.path) for name, b in found.items()}  # counts are of the targets, whosever history is shown

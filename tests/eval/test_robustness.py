@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import robustness
 from compare import comparisons, read_scores
+from copies import write_names
 from perturb import CODE
-from suite import SummarySet
+from suite import SummarySet, load_benchmarks
 from tables import MISSING
 
 from alignxplore.journal import Journal
@@ -38,6 +39,9 @@ def out(tmp_path, record) -> Path:
     records = [record(str(i)) for i in range(10)]
     for name in ("mind", "mind~swapped20", "mind~injected_order25"):
         write_jsonl(tmp_path / "data" / f"{name}_upi.jsonl", map(user_row, records))
+    write_names(tmp_path / "data", ["mind", "mind~swapped20", "mind~injected_order25"])
+    write_jsonl(tmp_path / "data" / "mind~shuffled_upi.jsonl", map(user_row, records))  # of an earlier run
+    write_json(tmp_path / "data" / "mind~shuffled_upi.build.json", {"task": "recommendation", "strangers": 9})
     good = [1.0] * 10
     rows = scores("mind", good) + scores("mind~swapped20", [0.0, 0.0, *good[2:]]) + scores("mind~injected_order25", [0.0] * 5 + good[5:])
     write_jsonl(tmp_path / "default" / "scores.jsonl", rows)
@@ -56,7 +60,7 @@ def test_the_change_is_that_of_the_same_users_and_targets(out):
     by_name = {line[0]: line for line in table.body}
     assert by_name["MIND"][1].startswith("100.00") and by_name["MIND"][2] == MISSING
     assert by_name["MIND, swapped20"][1].startswith("80.00") and by_name["MIND, swapped20"][2].startswith("−20.00 [")
-    assert all(line[3:] == ["10", "0.00", "0.00", "100.00"] for line in table.body)
+    assert all(line[3:] == ["10", "0.00", "0.00", "100.00", "1"] for line in table.body)
 
 
 def test_baselines_stand_in_every_line(out):
@@ -72,6 +76,7 @@ def test_baselines_stand_in_every_line(out):
 
 def test_the_note_says_how_many_got_a_strangers_interactions(out, record):
     assert "stranger" not in robustness.tables(out)[0].note
+    write_names(out / "data", ["mind", "mind~mixed"])
     write_jsonl(out / "data" / "mind~mixed_upi.jsonl", [user_row(record(str(i))) for i in range(10)])
     write_json(out / "data" / "mind~mixed_upi.build.json", {"task": "recommendation", "strangers": 3})
     assert "MIND, mixed: 3 of 10" in robustness.tables(out)[0].note
@@ -89,19 +94,19 @@ def test_injection_stands_under_both_prompt_sets_side_by_side(out):
     (line,) = table.body
     assert line[:3] == ["ours", "full", "MIND, injected_order25"]
     assert (line[3][:5], line[4][:6], line[5], line[6]) == ("50.00", "−50.00", "50.00", "0.00")
-    assert (line[9][:6], line[10][:5], line[11], line[12]) == ("100.00", "+0.00", "0.00", "0.00")
-    assert line[7:9] == line[13:15] == ["0.00", "100.00"] and line[15] == "10" and len(line) == len(table.head)
+    assert (line[11][:6], line[12][:5], line[13], line[14]) == ("100.00", "+0.00", "0.00", "0.00")
+    assert line[7:11] == line[15:19] == ["0.00", "0.00", "100.00", "1"] and line[19] == "10" and len(line) == len(table.head)
 
 
 def test_summaries_of_all_seeds_are_counted(out, record):
     injected = [record(str(i)) for i in range(10)]
     write_summaries(out, "ours", "mind~injected_order25", injected, ["likes films"] * 9 + [CODE], seed=1)
-    assert robustness.obedience(out)["ours", "full", "mind~injected_order25"] == (5 + 1) / (10 + 10)
+    assert robustness.obedience(out, load_benchmarks([str(out / "data")]))["ours", "full", "mind~injected_order25"] == (5 + 1) / (10 + 10)
 
 
 def test_without_a_hardened_run_its_columns_are_missing(out):
     (out / "hardened" / "scores.jsonl").unlink()
-    assert robustness.tables(out)[1].body[0][9:11] == [MISSING, MISSING]
+    assert robustness.tables(out)[1].body[0][11:13] == [MISSING, MISSING]
 
 
 def test_the_command_writes_every_form(out):

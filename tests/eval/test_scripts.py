@@ -1,6 +1,6 @@
 """The commands behind the tables, from record files to reports, against a server whose opinions are known.
 
-It stands for policy and downstream model; the same steps behind real vLLM are in tests/test_quickstart.py.
+It stands for policy and downstream model; the same commands behind real vLLM are in test_nine_benchmarks.py.
 """
 
 import asyncio
@@ -8,6 +8,7 @@ import json
 import math
 import os
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 
@@ -64,6 +65,8 @@ def files(record, benchmark_file) -> dict[str, str]:
 
 async def test_cross_task_by_one_command_and_nothing_is_asked_twice(fake_server, tokenizer, say, models, record, benchmark_file, tmp_path):
     reader, paths, out = Reader(tokenizer, say), files(record, benchmark_file), tmp_path / "out"
+    (out / "data").mkdir(parents=True)
+    copyfile(tmp_path / "world_films_upi.jsonl", out / "data" / "mind~to~amazon_upi.jsonl")  # of an earlier run with other DATA
     async with fake_server(reader, max_model_len=16384) as server:
         variables = models(server.url) | {"DATA": " ".join(paths.values()), "OUT": str(out)}
         said = await run("cross_task.sh", **variables)
@@ -72,6 +75,7 @@ async def test_cross_task_by_one_command_and_nothing_is_asked_twice(fake_server,
     assert "world_films → world_news (n = 4)" in said and "are not public" in said
     results = json.loads((out / "tables" / "cross_task" / "results.json").read_text())
     rows = {(row["policy"], row["setting"], row["benchmark"]): row for row in results}
+    assert {name for *_, name in rows} == {"world_films~to~world_news", "world_news~to~world_films", "world_films", "world_news"}
     for crossed in ("world_films~to~world_news", "world_news~to~world_films"):
         assert rows["ours", "full", crossed]["accuracy"] == 1.0  # the summary names the user, whose item the reader then knows
         assert rows["no summary", "none", crossed]["accuracy"] == 0.5 == rows["first item", "none", crossed]["accuracy"]
@@ -84,6 +88,8 @@ async def test_cross_task_by_one_command_and_nothing_is_asked_twice(fake_server,
 
 async def test_robustness_by_one_command_sees_what_was_obeyed(fake_server, tokenizer, say, models, record, benchmark_file, tmp_path):
     reader, paths, out = Reader(tokenizer, say), files(record, benchmark_file), tmp_path / "out"
+    (out / "data").mkdir(parents=True)
+    copyfile(tmp_path / "world_films_upi.jsonl", out / "data" / "world_films~swapped20_upi.jsonl")  # of an earlier run with other KINDS
     async with fake_server(reader, max_model_len=16384) as server:
         said = await run("robustness.sh", **models(server.url), DATA=paths["world_films"], MIX=paths["world_news"], OUT=str(out), SETTINGS="full",
                          KINDS="shuffled injected_order:0.5", LIMIT="3")
