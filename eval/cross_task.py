@@ -27,7 +27,7 @@ class CrossTaskArguments:
 
     data: list[str] = field(metadata={"help": "two benchmarks that share users: NAME=FILE NAME=FILE, or a folder or hub data set"})
     out: str = field(metadata={"help": "folder for the files"})
-    benchmarks: list[str] | None = field(default=None, metadata={"help": "the two names to take from a folder or hub data set"})
+    benchmarks: list[str] | None = field(default=None, metadata={"help": "the two names to take, where there are more"})
     limit: int | None = field(default=None, metadata={"help": "people in both files that are kept (a fixed sample by content hash)"})
 
 

@@ -14,11 +14,11 @@ class EvaluationArguments:
     """Which summaries to score, and with which downstream models."""
 
     judge: list[str] = field(metadata={"help": "downstream models as NAME=TARGET (folder, hub id[@revision] or endpoint URL)"})
-    data: list[str] = field(metadata={"help": "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set"})
+    data: list[str] = field(metadata={"help": "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set (ID[@REVISION])"})
     out: str = field(metadata={"help": "output folder, shared with gen_preference.py"})
     check: bool = field(default=False, metadata={"help": "only see whether these arguments can be meant, which needs no summaries and no model"})
     report: str | None = field(default=None, metadata={"help": "folder of the results and tables; default: --out"})
-    benchmarks: list[str] | None = field(default=None, metadata={"help": "names to take from a folder or hub data set; default: all there"})
+    benchmarks: list[str] | None = field(default=None, metadata={"help": "names of those to take; default: all"})
     policies: list[str] | None = field(default=None, metadata={"help": "policies to score, in the order of the table; default: all"})
     protocol: list[str] = field(default_factory=lambda: ["choice"], metadata={"help": "choice (both orders, probabilities of the letters), "
                                                                              "paper (one order, one sampled answer)"})

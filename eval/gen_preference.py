@@ -33,9 +33,9 @@ class GenerationArguments:
 
     model: list[str] = field(metadata={"help": "policies as NAME=TARGET; TARGET is a folder, a hub id[@revision] or the URL of an "
                                                "OpenAI-compatible endpoint (URL#TOKENIZER where the server does not name its tokenizer)"})
-    data: list[str] = field(metadata={"help": "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set"})
+    data: list[str] = field(metadata={"help": "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set (ID[@REVISION])"})
     out: str = field(metadata={"help": "output folder, shared with evaluate.py"})
-    benchmarks: list[str] | None = field(default=None, metadata={"help": "names to take from a folder or hub data set; default: all there"})
+    benchmarks: list[str] | None = field(default=None, metadata={"help": "names of those to take; default: all"})
     settings: list[str] = field(default_factory=lambda: list(SETTINGS), metadata={"help": "full, streaming"})
     stages: int = field(default=2, metadata={"help": "K, the number of slices that streaming cuts the history into"})
     prompt_set: list[str] = field(default_factory=lambda: ["default"], metadata={

@@ -9,7 +9,7 @@
 set -euo pipefail
 
 MODEL=${MODEL:-Qwen/Qwen3-8B}                            # policies, NAME=TARGET; TARGET: folder, hub id[@revision] or endpoint URL
-DATA=${DATA:-VanillaH1/AlignXplorePlus-Benchmark}        # NAME=FILE ..., a folder with NAME_upi.jsonl files, or a data set on the hub
+DATA=${DATA:-VanillaH1/AlignXplorePlus-Benchmark}        # NAME=FILE ..., a folder with NAME_upi.jsonl files, or a data set on the hub (@revision)
 BENCHMARKS=${BENCHMARKS:-}                               # names, e.g. "mind amazon"; default: all that are there
 OUT=${OUT:-../outputs/eval}
 SETTINGS=${SETTINGS:-full}

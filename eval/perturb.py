@@ -40,9 +40,9 @@ CODE = "QX-4417"  # what an injected order tells the model to write: no summary 
 class PerturbArguments:
     """Which benchmarks to disturb, and how."""
 
-    data: list[str] = field(metadata={"help": "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set"})
+    data: list[str] = field(metadata={"help": "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set (ID[@REVISION])"})
     out: str = field(metadata={"help": "folder for the copies"})
-    benchmarks: list[str] | None = field(default=None, metadata={"help": "names to take from a folder or hub data set; default: all there"})
+    benchmarks: list[str] | None = field(default=None, metadata={"help": "names of those to take; default: all"})
     kinds: list[str] = field(default_factory=lambda: list(DEFAULT), metadata={"help": f"KIND or KIND:SHARE of {', '.join(KINDS)}"})
     mix: str | None = field(default=None, metadata={"help": "benchmark (NAME=FILE) whose interactions are mixed in; adds the kind 'mixed'"})
     limit: int | None = field(default=None, metadata={"help": "users per benchmark (a fixed sample by content hash); all by default"})

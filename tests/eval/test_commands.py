@@ -3,10 +3,12 @@
 import os
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from evaluate import EvaluationArguments, downstream_models
+from gen_preference import GenerationArguments
 from trl import TrlParser
 
 from alignxplore.errors import one_sentence
@@ -57,6 +59,15 @@ def test_the_commands_that_we_give_can_be_meant(steps, command, expected):
     assert [script for script, _ in found] == ["evaluate.py", "gen_preference.py", "evaluate.py"]
     assert "--check" in found[0][1] and "--check" not in found[2][1]
     assert forms(found[0][1]) == forms(found[2][1]) == expected
+
+
+@pytest.mark.parametrize("script", [EvaluationArguments, GenerationArguments])
+def test_a_single_option_for_vllm_is_given_as_the_help_says(script):
+    said = {one.name: one.metadata["help"] for one in fields(script) if "help" in one.metadata}["serve_arguments"]
+    (given,) = re.findall(r"(--serve_arguments=\S+) or", said)
+    needed = ["--judge", "a=org/model"] if script is EvaluationArguments else ["--model", "a=org/model"]
+    (arguments,) = TrlParser(script).parse_args_and_config([*needed, "--data", "d", "--out", "o", given])
+    assert arguments.serve_arguments == "--enforce-eager"
 
 
 @pytest.mark.parametrize(("wrong", "said"), [
