@@ -1,5 +1,5 @@
-"""The main and the cross-model table by their own commands: nine benchmarks, direct, full and streaming, two downstream models and HiCUPID's
-evaluator, all of them one tiny model behind real vLLM that knows its answers by heart."""
+"""The tables by their own commands, main and cross-model over nine benchmarks, direct, full and streaming, two downstream models and HiCUPID's
+evaluator; then cross-task and robustness. All models are one tiny one behind real vLLM that knows its answers by heart."""
 
 import csv
 import itertools
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from by_heart import learn
 from hicupid import case_of
+from perturb import parse_kind, perturb
 from suite import load_benchmarks, shown_history, slices_of
 from tables import MISSING
 
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.slow
 EVAL = Path(__file__).parents[2] / "eval"
 NINE = [name for name, entry in DATASETS.items() if entry.column]
 READERS = {"Qwen2.5-7B-Instruct": "plain", "gpt-oss-20b": "think"}  # names of the published rows, so that these stand beside ours
+DISTURBED, KINDS = "student_phd", ("shuffled", "injected_order:0.5")
 REASON, SUMMARY, REPLY = "Chosen by the sea.", "Likes sea. Dislikes city.", "Look at the sea."
 
 
@@ -47,7 +49,7 @@ def data(tmp_path_factory) -> Path:
 
 
 def lessons(benchmark):
-    """(prompt, format, answer) of everything that the tables of one benchmark ask."""
+    """(prompt, format, answer) of everything that the main and the cross-model table ask of one benchmark."""
     prompts = PromptSet()
     for record in benchmark.records:
         query, good, bad, history = record.target.query, record.target.chosen, record.target.rejected, shown_history(benchmark, record)
@@ -66,9 +68,21 @@ def lessons(benchmark):
                 yield asked, "think", f"Better Response: {'A' if a == REPLY else 'B'}"
 
 
+def of_robustness(benchmark):
+    """What the robustness table asks beyond these: disturbed histories, and under the hardened prompts the undisturbed ones and the targets, too."""
+    copies = [tuple(perturb(benchmark, *parse_kind(kind)[:2], None, 0)) for kind in KINDS]
+    for prompts, records in ((PromptSet(), copies[0]), (PromptSet(), copies[1]), (PromptSet("hardened"), (*benchmark.records, *copies[1]))):
+        yield from ((prompts.infer(record.history, None), "think", SUMMARY) for record in records)
+    for record, summary, order in itertools.product(benchmark.records, (SUMMARY, None), (1, -1)):
+        pair = (record.target.chosen, record.target.rejected)[::order]
+        yield PromptSet("hardened").judge(summary, record.target.query, *pair), "plain", f'{{"selection": "Item {"A" if order == 1 else "B"}"}}'
+
+
 @pytest.fixture(scope="module")
 def url(data, tmp_path_factory):
-    known = {json.dumps(lesson): lesson for benchmark in load_benchmarks([str(data)]) for lesson in lessons(benchmark)}
+    asked = [lesson for benchmark in load_benchmarks([str(data)]) for lesson in lessons(benchmark)]
+    asked += of_robustness(*load_benchmarks([str(data)], [DISTURBED], limit=2))
+    known = {json.dumps(lesson): lesson for lesson in asked}
     folder = learn({"tiny": list(known.values())}, {"tiny": tiny.CHAT_TEMPLATE.lstrip("\n")}, REASON, tmp_path_factory.mktemp("models"))["tiny"]
     arguments = ("--max-model-len", "2048", "--max-num-seqs", "32")
     with serve(str(folder), log_path=tmp_path_factory.mktemp("logs") / "serve.log", arguments=arguments) as url:
@@ -108,3 +122,24 @@ def test_both_tables_over_nine_benchmarks(url, data, tmp_path):
             assert (reader, "direct") in rows
     published = [row["policy"] for row in table_of(tmp_path / "tables" / "cross_model" / "table_main_gpt-oss-20b_paper.csv")]
     assert "published: AlignXplore+" in published and "published: GPT-OSS-20B" in published
+
+
+def test_cross_task_and_robustness(url, data, tmp_path):
+    reader = next(iter(READERS))
+    shared = os.environ | {"MODEL": f"ours={url}", "JUDGE": f"{reader}={url}", "PROTOCOL": "choice", "LIMIT": "2", "GENERATE": "--max_tokens 64",
+                           "EVALUATE": "--direct false", "SETTINGS": "full"}
+    pair = " ".join(f"{name}={data / f'{name}_upi.jsonl'}" for name in ("mind", DISTURBED))
+    for script, more in (("cross_task.sh", {"DATA": pair}), ("robustness.sh", {"DATA": pair.split()[1], "KINDS": " ".join(KINDS)})):
+        subprocess.run(["bash", str(EVAL / script), "--concurrency", "32"], env=shared | more | {"OUT": str(tmp_path / script)}, check=True)
+    crossed = (f"mind~to~{DISTURBED}", f"{DISTURBED}~to~mind", "mind", DISTURBED)
+    copies = (DISTURBED, f"{DISTURBED}~shuffled", f"{DISTURBED}~injected_order50")
+    for folder, policy, names in ((tmp_path / "cross_task.sh" / "tables" / "cross_task", "ours", crossed),
+                                  (tmp_path / "robustness.sh" / "default", "ours", copies),
+                                  (tmp_path / "robustness.sh" / "hardened", "ours-hardened", (copies[0], copies[2]))):
+        cells = cells_of(folder)
+        assert {name for _, _, name, *_ in cells} == set(names)
+        for key in ((who, how, name) for name in names for who, how in ((policy, "full"), ("no summary", "none"))):
+            row = cells[*key, reader, "choice"]
+            assert [row[field] for field in ("n", "accuracy", "bad_format", "coverage")] == [2, 1, 0, 1], row
+    (line,) = [row for row in table_of(tmp_path / "robustness.sh" / f"table_injection_{reader}_choice.csv") if row["policy"] == "ours"]
+    assert (line["hardened prompts"][:6], line["obeyed %"]) == ("100.00", "0.00")
