@@ -5,6 +5,7 @@ units fail the run stops and says why; run the same command again and only what 
 """
 
 import asyncio
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
@@ -13,8 +14,10 @@ from tqdm import tqdm
 
 from alignxplore.journal import FAILED, Journal
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
-_MIN_UNITS = 50  # units before a share of failures means anything
+_MIN_UNITS = 50  # units before a share of failures means anything; once all are done it is known, however few they are
+_REMEDY = "what succeeded is kept: mend the cause and run the same command again"
 
 
 class TooManyErrors(RuntimeError):
@@ -30,31 +33,48 @@ async def run_units(units: Iterable[tuple[str, T]], work: Callable[[T], Awaitabl
         work: does one unit and returns its row; a `status` of `journal.FAILED` marks one to be asked again by the next run.
         total: number of units, for the time left.
         concurrency: units in flight at most.
-        max_error_rate: share of units that may fail before the run stops.
+        max_error_rate: share of all units, those of earlier runs included, that may fail: more of them stop the run, or fail it at its end.
 
     Raises:
         TooManyErrors: see above.
+        Exception: the first that `work` raised, as it was raised there.
     """
+    if concurrency < 1:
+        raise ValueError(f"concurrency {concurrency}: at least one unit must be in flight")
     bar = tqdm(total=total, desc=label, unit="", dynamic_ncols=True, mininterval=0.5 if sys.stderr.isatty() else 15, smoothing=0.05)
     pending = iter(units)
-    done = failed = 0
+    seen = failed = 0
+    last = ""
+
+    def too_many() -> bool:
+        return failed > max_error_rate * seen
+
+    def said() -> str:
+        return f"{label}: {failed} of {seen} failed (last: {last})"
 
     async def worker() -> None:
-        nonlocal done, failed
+        nonlocal seen, failed, last
         for unit_id, unit in pending:  # the workers share one iterator: each unit is taken once
-            if unit_id not in journal:
-                row = journal.append(unit_id, await work(unit))
-                done, failed = done + 1, failed + (row["status"] in FAILED)
-                if done >= _MIN_UNITS and failed > max_error_rate * done:
-                    raise TooManyErrors(f"{label}: {failed} of {done} failed (last: {row.get('error')}); "
-                                        "what succeeded is kept: mend the cause and run the same command again")
+            row = {} if unit_id in journal else journal.append(unit_id, await work(unit))
+            seen += 1
+            if row.get("status") in FAILED:
+                failed, last = failed + 1, row.get("error")
+                if seen >= _MIN_UNITS and too_many():
+                    raise TooManyErrors(f"{said()}: {_REMEDY}")
             bar.update()
 
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency if total is None else min(concurrency, max(1, total))):
                 group.create_task(worker())
-    except* TooManyErrors as errors:
-        raise errors.exceptions[0] from None
+    except BaseExceptionGroup as errors:
+        error = errors
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
     finally:
         bar.close()
+    if too_many():
+        raise TooManyErrors(f"{said()}: {_REMEDY}")
+    if failed:
+        log.warning("%s: they count as missing; the same command asks again", said())

@@ -241,7 +241,7 @@ async def test_only_a_prompt_that_is_too_long_is_final(fake_server, tokenizer, a
         return web.json_response({"error": {"message": say}}, status=status) if hinted and refusing else models(body)
 
     async with fake_server(answer) as server:
-        assert (await synthesise(arguments(server.url)))["outcomes"] == {outcome: 2}
+        assert (await synthesise(arguments(server.url, max_error_rate=1)))["outcomes"] == {outcome: 2}
         refusing = False
         again = (await synthesise(arguments(server.url)))["outcomes"]
     assert again == {DONE if outcome == "unanswered" else outcome: 2}
@@ -255,7 +255,7 @@ async def test_a_judge_that_refuses_is_asked_again_unless_the_summary_is_too_lon
         return web.json_response({"error": {"message": text}}, status=403) if refused else models(body)
 
     async with fake_server(answer) as server:
-        assert (await synthesise(arguments(server.url)))["outcomes"] == {"unanswered": 2}
+        assert (await synthesise(arguments(server.url, max_error_rate=1)))["outcomes"] == {"unanswered": 2}
         text = "exceeds the maximum allowed length"
         assert (await synthesise(arguments(server.url)))["outcomes"] == {"judge_too_long": 2}
         text = ""

@@ -1,0 +1,64 @@
+"""Many units of work at once: failures are counted to the end and said, and a mistake in a unit is itself and not a group of groups."""
+
+import pytest
+
+from alignxplore.journal import REFUSED, Journal
+from alignxplore.work import TooManyErrors, run_units
+
+
+@pytest.fixture
+def run(tmp_path):
+    """`await run(n, failing)`: n units, of which those in `failing` are refused; returns how many were asked."""
+
+    async def many(n, failing=(), **options):
+        asked = []
+
+        async def work(unit):
+            asked.append(unit)
+            return {"status": REFUSED, "error": f"HTTP 400: no {unit}"} if unit in failing else {}
+
+        with Journal(tmp_path / "journal.jsonl") as journal:
+            await run_units(((str(i), i) for i in range(n)), work, journal, label="units", **options)
+        return len(asked)
+
+    return many
+
+
+@pytest.mark.parametrize(("n", "failing"), [(24, 24), (24, 2), (1, 1)])
+async def test_a_few_units_count_as_well_once_all_are_done(run, n, failing):
+    with pytest.raises(TooManyErrors, match=rf"units: {failing} of {n} failed \(last: HTTP 400: no .*same command"):
+        await run(n, range(failing))
+
+
+async def test_few_failures_are_said_and_asked_again(run, caplog):
+    assert await run(24, [5]) == 24
+    assert "units: 1 of 24 failed (last: HTTP 400: no 5)" in caplog.text and "the same command asks again" in caplog.text
+    caplog.clear()
+    assert await run(24, [5]) == 1  # all that is left fails; of the whole it is still little
+    assert "1 of 24 failed" in caplog.text
+    caplog.clear()
+    assert await run(24) == 1 and not caplog.text
+
+
+async def test_a_share_of_none_bears_no_failure(run):
+    with pytest.raises(TooManyErrors, match="1 of 400 failed"):
+        await run(400, [399], max_error_rate=0)
+
+
+async def test_a_run_that_fails_is_given_up_early(run, tmp_path):
+    with pytest.raises(TooManyErrors, match="of 5[0-9] failed"):
+        await run(1000, range(1000), concurrency=4)
+    assert len((tmp_path / "journal.jsonl").read_text().splitlines()) < 100
+
+
+async def test_the_first_mistake_is_raised_itself(tmp_path):
+    async def work(unit):
+        raise ValueError(f"a window for {unit} leaves no room")
+
+    with Journal(tmp_path / "journal.jsonl") as journal, pytest.raises(ValueError, match="a window for 0 leaves no room"):
+        await run_units(((str(i), i) for i in range(60)), work, journal, label="units")
+
+
+async def test_nothing_at_once_is_refused(run):
+    with pytest.raises(ValueError, match="concurrency"):
+        await run(3, concurrency=0)
