@@ -40,7 +40,7 @@ class Sampling:
 @dataclass(frozen=True)
 class StageSummary:
     """What one stage wrote. `problem` names the bad format (None: well-formed); `dropped` counts the oldest interactions
-    that did not fit the prompt; `tokens` counts the answer's tokens."""
+    that did not fit the prompt; `tokens` counts the answer's tokens; `cut` says that they were all it was allowed, so that its end is missing."""
 
     text: str
     reasoning: str
@@ -49,6 +49,7 @@ class StageSummary:
     dropped: int
     prompt_tokens: int
     tokens: int
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,13 @@ def fit_prompt(tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, interacti
     return fit(interactions, lambda xs: count_tokens(tokenizer, prompts.infer(xs, past_summary, form), thinking), budget)
 
 
+def check_window(window: int, max_tokens: int) -> None:
+    """Raise a ValueError if an answer of `max_tokens` leaves no room for a prompt."""
+    if window <= max_tokens:
+        raise ValueError(f"a window of {window} tokens leaves no room for a prompt beside an answer of {max_tokens}; "
+                         "lower max_tokens or serve the model with a longer window")
+
+
 async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet,
                     slices: Sequence[Sequence[Interaction]], sampling: Sampling, key: Any,
                     window: int | None = None) -> Summaries:
@@ -99,9 +107,7 @@ async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prom
         One `StageSummary` a slice; or a failed outcome without stages (transport error, refused, too long to fit).
     """
     window = window or endpoint.max_model_len or 16384
-    if window <= sampling.max_tokens:
-        raise ValueError(f"a window of {window} tokens leaves no room for a prompt beside an answer of {sampling.max_tokens}; "
-                         "lower max_tokens or serve the model with a longer window")
+    check_window(window, sampling.max_tokens)
     stages: list[StageSummary] = []
     past = ""
     try:
@@ -118,7 +124,7 @@ async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prom
             answer = parse_answer(text, sampling.form)
             used = reply.get("usage") or {}
             stages.append(StageSummary(text, answer.reasoning, answer.summary, answer.problem, fitted.dropped, fitted.tokens,
-                                       used.get("completion_tokens", 0)))
+                                       used.get("completion_tokens", 0), reply["choices"][0].get("finish_reason") == "length"))
             past = answer.summary
     except TransportError as error:
         return Summaries(status=TRANSPORT_ERROR, error=str(error)[:300])

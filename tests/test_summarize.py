@@ -71,6 +71,14 @@ async def test_bad_format_hands_on_an_empty_summary_and_is_recorded(chain, say, 
     assert found.stages[0].text == (text or "") and found.summary == "Likes 1." and found.problem is None
 
 
+async def test_an_answer_that_was_cut_is_marked_and_stays_well_formed(chain, say):
+    whole, cut = (say(text) for text in answers(2))
+    cut["choices"][0]["finish_reason"] = "length"
+    found, _ = await chain([whole, cut], split_stages(HISTORY, 2))
+    assert [(stage.cut, stage.problem) for stage in found.stages] == [(False, None), (True, None)] and found.summary == "Likes 1."
+    assert [stage["cut"] for stage in found.row()["stages"]] == [False, True]
+
+
 async def test_after_bad_format_no_older_summary_comes_back(chain):
     found, bodies = await chain([answers(1)[0], "no block", answers(3)[2]], split_stages(HISTORY, 3))
     assert bodies[2]["messages"] == PromptSet().infer(HISTORY[4:]) and [s.problem is None for s in found.stages] == [
