@@ -89,6 +89,8 @@ class Endpoint:
             raise ValueError("a URL with a user or password in it would reach logs and results; pass the key by --api-key-env")
         if api_key_env and not os.environ.get(api_key_env, "").strip():
             raise ValueError(f"the environment variable {api_key_env} is not set; it should hold the key of {url}")
+        if concurrency < 1:
+            raise ValueError(f"concurrency {concurrency}: at least one request must be in flight")
         self.url = url.rstrip("/")
         self.model = model
         self.name = name or model or parse_spec(url)[0]

@@ -1,4 +1,4 @@
-"""How the scripts of sft/ and eval/ end when what they were given is at fault: one sentence, no traceback.
+"""How scripts end when what they were given is at fault, or when they are interrupted: one sentence, no traceback.
 
     with one_sentence():
         run(arguments)
@@ -22,8 +22,20 @@ SAID = (ValueError, OSError, JudgeError, ServerError, TransportError, RequestErr
 
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
-    """Errors of the kinds in `SAID` end the script with their own sentence and exit code 1."""
+    """Errors of the kinds in `SAID` end the script with their own sentence and exit code 1, Ctrl-C with one and 130: what is done is kept."""
+    name = Path(sys.argv[0]).name
     try:
         yield
     except SAID as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+        sys.exit(f"{name}: {error}")
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; run the same command again", file=sys.stderr)
+        sys.exit(130)
+
+
+def at_least_one(options: object, *names: str) -> None:
+    """Raise a ValueError if one of these fields is a number below 1; None, where it may stand, is not a number."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} {value}: at least 1")

@@ -17,7 +17,7 @@ from copies import write_copy, write_names
 from suite import Benchmark, load_benchmarks
 from trl import TrlParser
 
-from alignxplore.errors import one_sentence
+from alignxplore.errors import at_least_one, one_sentence
 from alignxplore.records import RecordError, UserRecord, content_hash
 
 
@@ -29,6 +29,9 @@ class CrossTaskArguments:
     out: str = field(metadata={"help": "folder for the files"})
     benchmarks: list[str] | None = field(default=None, metadata={"help": "the two names to take, where there are more"})
     limit: int | None = field(default=None, metadata={"help": "people in both files that are kept (a fixed sample by content hash)"})
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "limit")
 
 
 def shared_people(first: Benchmark, second: Benchmark, limit: int | None = None) -> list[str]:

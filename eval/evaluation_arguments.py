@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from cells import CUES
 
+from alignxplore.errors import at_least_one
+
 PROTOCOLS = ("choice", "paper")
 OFFICIAL_EVALUATOR = "12kimih/Llama-3.2-3B-HiCUPID"
 YES_NO = "yes_no"  # the judge format of a TALLRec model
@@ -44,8 +46,11 @@ class EvaluationArguments:
     max_model_len: int = field(default=16384, metadata={"help": "window of downstream models, also of an endpoint that takes more"})
     seed: int = field(default=0, metadata={"help": "seed of drawn orders and sampled answers"})
     concurrency: int = field(default=256, metadata={"help": "judgements in flight at most"})
-    max_error_rate: float = field(default=0.05, metadata={"help": "share of failed requests at which the run stops"})
+    max_error_rate: float = field(default=0.05, metadata={"help": "share of judgements that may fail; more of them fail the run"})
     serve_arguments: str = field(default="", metadata={
         "help": "more arguments for `vllm serve`, after an =: --serve_arguments=--enforce-eager or '--serve_arguments=--tensor-parallel-size 2'"})
     api_key_env: list[str] = field(default_factory=list, metadata={
         "help": "name of the environment variable with an endpoint's key: VARIABLE for all, NAME=VARIABLE for one --judge or the --evaluator"})
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "limit", "concurrency", "answer_tokens")

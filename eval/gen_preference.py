@@ -16,12 +16,12 @@ from suite import SETTINGS, Benchmark, SummarySet, installed_versions, load_benc
 from trl import TrlParser
 
 from alignxplore.environment import say_problems
-from alignxplore.errors import one_sentence
+from alignxplore.errors import at_least_one, one_sentence
 from alignxplore.journal import Journal, RunLock
 from alignxplore.models import Model, ModelSpec, choose, look_up, open_model
 from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import UserRecord, content_hash, write_json
-from alignxplore.summarize import Sampling, summarize
+from alignxplore.summarize import Sampling, check_window, summarize
 from alignxplore.work import run_units
 
 log = logging.getLogger("gen_preference")
@@ -51,11 +51,14 @@ class GenerationArguments:
     max_tokens: int = field(default=4096, metadata={"help": "new tokens at most, reasoning included (paper: 4,096)"})
     max_model_len: int = field(default=16384, metadata={"help": "window of prompt and answer, also of an endpoint that takes more (paper: 16,384)"})
     concurrency: int = field(default=256, metadata={"help": "users in flight at most"})
-    max_error_rate: float = field(default=0.05, metadata={"help": "share of failed requests at which the run stops"})
+    max_error_rate: float = field(default=0.05, metadata={"help": "share of users whose requests may fail; more of them fail the run"})
     serve_arguments: str = field(default="", metadata={
         "help": "more arguments for `vllm serve`, after an =: --serve_arguments=--enforce-eager or '--serve_arguments=--tensor-parallel-size 2'"})
     api_key_env: list[str] = field(default_factory=list, metadata={
         "help": "name of the environment variable with an endpoint's key: VARIABLE for all of them, NAME=VARIABLE for one model"})
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "stages", "limit", "concurrency", "max_tokens")
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ async def generate(arguments: GenerationArguments) -> None:
     for spec in specs:
         prompts, jobs = prompt_sets[spec.name], []
         identity, window = await look_up(spec, arguments.max_model_len, keys[spec.name])
+        check_window(window, arguments.max_tokens)
         for benchmark in benchmarks:
             for target in (SummarySet(out, spec.name, benchmark.name, x, seed) for x in arguments.settings for seed in arguments.seeds):
                 made = recipe(arguments, identity, window, prompts, forms[spec.name], benchmark.task, target)

@@ -27,7 +27,7 @@ from copies import write_copy, write_names
 from suite import Benchmark, load_benchmarks, shown_history
 from trl import TrlParser
 
-from alignxplore.errors import one_sentence
+from alignxplore.errors import at_least_one, one_sentence
 from alignxplore.records import Interaction, UserRecord, content_hash, hash_seed
 
 KINDS = ("swapped", "foreign", "shuffled", "no_negatives", "mixed", "injected_markup", "injected_order")
@@ -47,6 +47,9 @@ class PerturbArguments:
     mix: str | None = field(default=None, metadata={"help": "benchmark (NAME=FILE) whose interactions are mixed in; adds the kind 'mixed'"})
     limit: int | None = field(default=None, metadata={"help": "users per benchmark (a fixed sample by content hash); all by default"})
     seed: int = field(default=0, metadata={"help": "seed of all draws"})
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "limit")
 
 
 def chosen_places(record: UserRecord, kind: str, share: float, shown: int, seed: int) -> list[int]:

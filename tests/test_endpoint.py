@@ -383,3 +383,8 @@ async def test_a_field_that_was_not_asked_with_is_no_reason_to_ask_again(fake_se
         with pytest.raises(RequestError, match="unknown field"):
             await endpoint.chat(MESSAGES)
         assert len(server.bodies) == 1
+
+
+def test_an_endpoint_that_lets_nothing_through_is_refused():
+    with pytest.raises(ValueError, match="concurrency 0: at least one"):
+        Endpoint("http://host/v1", concurrency=0)
