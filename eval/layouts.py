@@ -46,11 +46,11 @@ def compact(rows: list[dict], benchmark: str, protocol: str) -> Table:
     cells = {(row["policy"], row["setting"], row["judge"]): row for row in mine}
     head = ["policy", *(f"{setting}, {judge}" for judge in judges for setting in settings or [""]), "n", *WORST]
     body = []
-    for policy in dict.fromkeys(row["policy"] for row in mine):
-        found = [row for row in mine if row["policy"] == policy]
-        line = [f"{policy} reads the history (direct)" if found[0]["setting"] == "direct" else policy]
+    for policy, direct in dict.fromkeys((row["policy"], row["setting"] == "direct") for row in mine):  # a policy may also be a judge, by name
+        found = [row for row in mine if (row["policy"], row["setting"] == "direct") == (policy, direct)]
+        line = [f"{policy} reads the history (direct)" if direct else policy]
         for judge, setting in itertools.product(judges, settings or [""]):
-            row = cells.get((policy, setting, judge))
+            row = None if direct else cells.get((policy, setting, judge))
             if row is None and setting == (settings or [""])[0]:  # a setting of its own stands in the first column of its judge
                 row = next((r for r in found if r["setting"] not in settings and r["judge"] in (judge, "none")), None)
             line.append(cell_text(row))

@@ -300,3 +300,11 @@ def test_cross_task_rows_stand_beside_what_was_published_and_are_not_compared(tm
     shown = report.write(tmp_path)
     assert "a → b (n = 20)" in shown and "are not public" in shown
     assert "| AlignXplore+ | 74.90 | 51.10 | 63.00 |" in shown and "| TALLRec | 49.90 | 49.80 | 49.85 |" in shown
+
+
+def test_a_policy_and_a_judge_of_one_name_have_a_row_each():
+    """Both are Qwen/Qwen3-8B unless told otherwise."""
+    rows = result_rows(scores("qwen", "mind", 20, 0.9) + scores("qwen", "mind", 30, 0.4, setting="direct"))
+    table = layouts.compact(rows, "mind", "paper")
+    assert [(line[0], line[-3]) for line in table.body] == [("qwen", "20"), ("qwen reads the history (direct)", "30")]
+    assert [line[1] for line in table.body] == [cell_text(row) for row in rows]
