@@ -67,27 +67,38 @@ def _bootstrap_means(sums_C: np.ndarray, sizes_C: np.ndarray, seed: int) -> np.n
 
 
 def estimate(values: Sequence[float], clusters: Sequence[int], seed: int = 0) -> Estimate:
-    """Mean with a 95 % percentile interval of the cluster bootstrap.
+    """Mean of scores in [0, 1] with a 95 % percentile interval of the cluster bootstrap.
 
-    With a single cluster, or when all rows agree, the bootstrap cannot show any spread: the interval is then [nan, nan]
-    for one cluster, and of width zero for many that agree.
+    With a single cluster the interval is [nan, nan]. Where all clusters agree the bootstrap shows no spread, which is no certainty:
+    the interval is then the exact one of Clopper and Pearson, as of so many of so many clusters. Only scores that are all one half are
+    chance by rule (bad format, ties) and keep an interval of width zero.
     """
     values_N = np.asarray(values, dtype=float)
+    return _estimate(values_N, clusters, seed, least=0.0, by_rule=bool(np.all(values_N == 0.5)))
+
+
+def _estimate(values_N: np.ndarray, clusters: Sequence[int], seed: int, least: float, by_rule: bool) -> Estimate:
+    """`estimate` of values in [least, 1], which are what they are `by_rule` or by observation."""
     if not len(values_N):
         return Estimate(np.nan, np.nan, np.nan, 0, 0)
     sums_C, sizes_C = _cluster_sums(values_N, clusters)
     if len(sums_C) < 2:
         return Estimate(float(values_N.mean()), np.nan, np.nan, len(values_N), len(sums_C))
+    mean = float(values_N.mean())
     low, high = np.quantile(_bootstrap_means(sums_C, sizes_C, seed), [0.025, 0.975])
-    return Estimate(float(values_N.mean()), float(low), float(high), len(values_N), len(sums_C))
+    if np.ptp(sums_C / sizes_C) < 1e-12 and not by_rule:
+        alike = 0.025 ** (1 / len(sums_C))  # at least this share of all clusters is like these; the others may be anything
+        low, high = alike * mean + (1 - alike) * least, alike * mean + (1 - alike)
+    return Estimate(mean, float(low), float(high), len(values_N), len(sums_C))
 
 
 def paired(a: Sequence[float], b: Sequence[float], clusters: Sequence[int], seed: int = 0) -> Paired:
     """Compare two policies on the same rows: cluster bootstrap of the difference and a cluster sign-flip test."""
     if len(a) != len(b):
         raise ValueError(f"a paired comparison needs the same rows: {len(a)} against {len(b)}")
-    difference_N = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
-    whole = estimate(difference_N, clusters, seed)
+    a_N, b_N = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    difference_N = a_N - b_N
+    whole = _estimate(difference_N, clusters, seed, least=-1.0, by_rule=bool(np.all(a_N == 0.5) and np.all(b_N == 0.5)))
     sums_C, _ = _cluster_sums(difference_N, clusters)
     generator = np.random.default_rng(seed)
     observed, extreme = abs(sums_C.sum()), 0

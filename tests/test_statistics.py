@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import kstest
+from scipy.stats import binomtest, kstest
 
 from alignxplore.statistics import Estimate, auc, cluster_rows, design_effect, estimate, paired, two_sample_interval
 
@@ -64,7 +64,7 @@ def test_mean_is_over_rows_not_over_clusters():
 def test_degenerate_tables():
     assert estimate([], []) == pytest.approx(Estimate(np.nan, np.nan, np.nan, 0, 0), nan_ok=True)
     assert estimate([1, 0], [5, 5]) == pytest.approx(Estimate(0.5, np.nan, np.nan, 2, 1), nan_ok=True)
-    assert estimate([1, 1], [0, 1]) == Estimate(1, 1, 1, 2, 2)
+    assert estimate([1, 1], [0, 1]) == Estimate(1, pytest.approx(0.025**0.5), 1, 2, 2)
     assert paired([1, 0], [0, 0], [0, 0]).p_value == 1.0
 
 
@@ -107,7 +107,28 @@ def test_a_real_difference_is_found():
 
 
 def test_equal_policies_have_p_one():
-    assert paired([1, 0, 1], [1, 0, 1], [0, 1, 2])[:4] == (0, 0, 0, 1)
+    difference, low, high, p = paired([1, 0, 1], [1, 0, 1], [0, 1, 2])[:4]
+    assert (difference, p) == (0, 1) and low == -high < -0.5  # three users who agree say little of the others
+
+
+@pytest.mark.parametrize("right", [0, 24])
+def test_rows_that_all_agree_are_not_taken_for_certainty(right):
+    """Against the interval of Clopper and Pearson, on the number of clusters: two rows of one user say as much as one."""
+    exact = binomtest(right, 24).proportion_ci(method="exact")
+    found = estimate([right / 24] * 48, [i // 2 for i in range(48)])
+    assert found.mean == right / 24 and (found.low, found.high) == pytest.approx((exact.low, exact.high)) and found.clusters == 24
+    _, low, high = two_sample_interval(found, 0.9, 10**9)
+    assert high - low == pytest.approx(exact.high - exact.low, rel=1e-3)
+
+
+def test_what_is_chance_by_rule_is_exact():
+    assert estimate([0.5] * 24, range(24))[:3] == (0.5, 0.5, 0.5)
+    assert paired([0.5] * 24, [0.5] * 24, range(24))[:3] == (0, 0, 0)
+
+
+def test_a_difference_that_all_share_is_not_certain():
+    found = paired([1] * 24, [0] * 24, range(24))
+    assert found.difference == found.high == 1 and 0.7 < found.low < 0.75  # at most 14 % of the users are otherwise, each by 2
 
 
 def test_a_pairing_needs_the_same_rows():
