@@ -21,12 +21,13 @@ from alignxplore.endpoint import Endpoint, is_url, parse_spec
 from alignxplore.serving import serve
 
 log = logging.getLogger(__name__)
-_EDGE = 1 << 20  # bytes hashed at both ends of a weight file
+_BLOCK, _BLOCKS = 1 << 16, 64  # bytes, and how many such blocks of a large file are hashed
 
 
 @dataclass(frozen=True)
 class Model:
-    """An endpoint with its tokenizer. `identity` changes when the weights do; it goes into the id of everything they wrote."""
+    """An endpoint with its tokenizer. `identity` goes into the id of everything the model wrote. It changes when the weights do, as far as
+    that can be seen from here: of an endpoint, its folder if it is on this machine, or else the name that the server gives them."""
 
     name: str
     endpoint: Endpoint
@@ -95,23 +96,28 @@ def commit(hub_id: str, revision: str) -> str:
 
 
 def fingerprint(folder: str | Path) -> str:
-    """Hash of a model folder: names, sizes and both ends of its weights, and its configuration and tokenizer files."""
+    """Hash of a model folder: names and sizes of its weights, configuration and tokenizer files, and what they hold.
+
+    Of large files blocks at even distances are read, both ends among them: training moves all weights, and 16 GB take minutes to read.
+    """
     digest = hashlib.sha256()
     for path in sorted(Path(folder).glob("*")):
         if path.suffix in (".safetensors", ".bin", ".json", ".jinja") and path.name != "trainer_state.json":
             size = path.stat().st_size
             digest.update(f"{path.name}:{size}:".encode())
             with path.open("rb") as file:
-                digest.update(file.read(_EDGE))
-                if size > _EDGE:
-                    file.seek(-_EDGE, 2)
-                    digest.update(file.read(_EDGE))
+                if size <= _BLOCK * _BLOCKS:
+                    digest.update(file.read())
+                for block in range(_BLOCKS if size > _BLOCK * _BLOCKS else 0):
+                    file.seek(block * (size - _BLOCK) // (_BLOCKS - 1))
+                    digest.update(file.read(_BLOCK))
     return digest.hexdigest()[:16]
 
 
 def _identity(endpoint: Endpoint) -> str:
-    """Address, model, and what the server says stands behind that name (vLLM: a folder or hub id)."""
-    return f"{endpoint.url}@{endpoint.model}" + (f"={endpoint.root}" if endpoint.root != endpoint.model else "")
+    """Address, model, and what the server says stands behind that name (vLLM: a folder or hub id), with the weights where they lie here."""
+    weights = f":{fingerprint(endpoint.root)}" if Path(endpoint.root, "config.json").is_file() else ""
+    return f"{endpoint.url}@{endpoint.model}" + (f"={endpoint.root}" if endpoint.root != endpoint.model else "") + weights
 
 
 async def look_up(spec: ModelSpec, window: int, api_key_env: str | None = None) -> tuple[str, int]:

@@ -4,7 +4,7 @@ import huggingface_hub.constants
 import pytest
 
 from alignxplore.endpoint import RequestError
-from alignxplore.models import ModelSpec, choose, look_up, open_model
+from alignxplore.models import ModelSpec, choose, fingerprint, look_up, open_model
 
 
 @pytest.mark.parametrize(("text", "spec"), [
@@ -53,6 +53,29 @@ async def test_an_endpoint_is_identified_by_what_stands_behind_its_name(fake_ser
             async with open_model(spec, log_folder=tmp_path, tokenizer=False) as model:
                 assert model.identity == found[-1][0]
     assert found == [(f"{server.url}@ours=/checkpoints/30", 512), (f"{server.url}@ours=/checkpoints/60", 1024), (f"{server.url}@ours", 1024)]
+
+
+async def test_an_endpoint_whose_weights_lie_here_is_identified_by_them(fake_server, say, tmp_path):
+    """Saved into the same folder, served under the same name."""
+    found = set()
+    async with fake_server(lambda body: say("x"), model="ours") as server:
+        server.models[0]["root"] = str(tmp_path)
+        (tmp_path / "config.json").write_text("{}")
+        for weights in (b"one", b"two"):
+            (tmp_path / "model.safetensors").write_bytes(weights)
+            found.add((await look_up(ModelSpec.parse(f"me={server.url}"), 1024))[0])
+    assert len(found) == 2 and all(f"@ours={tmp_path}:" in identity for identity in found)
+
+
+def test_a_fingerprint_sees_what_changes_between_the_ends_of_a_large_file(tmp_path):
+    weights, size = tmp_path / "model.safetensors", 20_000_000
+    weights.write_bytes(bytes(size))
+    before = fingerprint(tmp_path)
+    assert fingerprint(tmp_path) == before
+    with weights.open("r+b") as file:  # a tensor of a fifth of the model
+        file.seek(2 * size // 5)
+        file.write(b"1" * (size // 5))
+    assert fingerprint(tmp_path) != before
 
 
 async def test_one_of_several_served_models_is_asked_by_name(fake_server, say, tmp_path):
