@@ -61,11 +61,12 @@ def free_port() -> int:
 
 
 def start(model: str, *, log_path: str | Path, host: str = "127.0.0.1", port: int | None = None, revision: str | None = None,
-          arguments: Sequence[str] = ()) -> tuple[subprocess.Popen, str]:
+          arguments: Sequence[str] = (), with_key: bool = True) -> tuple[subprocess.Popen, str]:
     """Start the server in a session of its own. Returns the process and its base URL; it is not ready yet (`wait_ready`).
 
     Args:
         host: the address to listen at; 0.0.0.0 for all of this machine's, of which the URL names 127.0.0.1.
+        with_key: an exported VLLM_API_KEY is asked of every request, as vLLM does.
     """
     port = port or free_port()
     executable = shutil.which("vllm", path=os.path.dirname(sys.executable)) or shutil.which("vllm")
@@ -74,6 +75,8 @@ def start(model: str, *, log_path: str | Path, host: str = "127.0.0.1", port: in
     command = [executable, "serve", model, "--host", host, "--port", str(port), "--disable-uvicorn-access-log"]
     command += ["--revision", revision] if revision else []
     environment = dict(os.environ) | {"VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if not with_key:
+        environment.pop("VLLM_API_KEY", None)
     if on_cpu():
         command += _CPU_ARGUMENTS
         environment = CPU_ENVIRONMENT | environment
@@ -117,9 +120,9 @@ def stop(process: subprocess.Popen, grace: float = 20.0) -> None:
 
 @contextlib.contextmanager
 def serve(model: str, *, log_path: str | Path, revision: str | None = None, arguments: Sequence[str] = ()) -> Iterator[str]:
-    """Serve `model` for the length of a with-block; yields the base URL."""
+    """Serve `model` for the length of a with-block; yields the base URL. Who asks is this process: no key is wanted."""
     began = time.monotonic()
-    process, url = start(model, log_path=log_path, revision=revision, arguments=arguments)
+    process, url = start(model, log_path=log_path, revision=revision, arguments=arguments, with_key=False)
     try:
         wait_ready(process, url, log_path=log_path)
         log.info("serving %s at %s after %.0f s", model, url, time.monotonic() - began)
@@ -141,6 +144,8 @@ def main() -> None:
     parser.add_argument("--log", default="serve.log", help="where the server's own output goes (default: %(default)s)")
     parser.add_argument("--revision", help="revision of a hub model")
     arguments, more = parser.parse_known_args()
+    if arguments.model.startswith((".", "/", "~")) and not Path(arguments.model).exists():
+        parser.error(f"{arguments.model}: no such model folder")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # through the finally below, so that nothing stays behind
     process, url = start(arguments.model, log_path=arguments.log, host=arguments.host, port=arguments.port,
                          revision=arguments.revision, arguments=more)
@@ -155,4 +160,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from alignxplore import errors, serving  # the module by its name: its ServerError is the one that `errors` knows
+
+    with errors.one_sentence():
+        serving.main()

@@ -98,6 +98,17 @@ def test_no_cpu_settings_beside_a_gpu_build(stand_in, monkeypatch):
     assert "--dtype" not in said["arguments"] and "VLLM_CPU_OMP_THREADS_BIND" not in said["environment"]
 
 
+def test_a_key_for_other_servers_is_not_asked_of_ourselves(stand_in, monkeypatch):
+    monkeypatch.setenv("VLLM_API_KEY", "secret")
+    with serve("m", log_path=stand_in):
+        assert "VLLM_API_KEY" not in first_line(stand_in)["environment"]
+    process, _ = start("m", log_path=stand_in.with_name("by_hand.log"))  # as verl/serve_judge.sh has it
+    try:
+        assert first_line(stand_in.with_name("by_hand.log"))["environment"]["VLLM_API_KEY"] == "secret"
+    finally:
+        stop(process)
+
+
 def test_an_error_in_the_block_still_stops_the_server(stand_in):
     with pytest.raises(KeyboardInterrupt), serve("m", log_path=stand_in):
         child = first_line(stand_in)["child"]
