@@ -8,11 +8,14 @@ A benchmark file holds one JSON object a line:
 Bad input raises `RecordError`, which names the file, the line, the field and what to do.
 """
 
+import contextlib
+import glob
 import hashlib
 import json
 import logging
 import os
 import re
+import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -139,32 +142,39 @@ def read_source(source: str | Path, revision: str | None = None) -> Iterator[tup
     yield from enumerate(rows, 1)
 
 
-def write_jsonl(path: str | Path, rows: Iterable[dict]) -> int:
-    """Write rows aside, then rename: the file is either absent or complete. Returns the number of rows."""
-    path = Path(path)
+@contextlib.contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A file beside `path` to be written and then renamed. Those that killed processes of this machine left of the same file are removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    count = 0
+    stem = f".{path.name}.{socket.gethostname()}."
+    for left in path.parent.glob(glob.escape(stem) + "*.partial"):
+        owner = left.name.removeprefix(stem).removesuffix(".partial")
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            left.unlink(missing_ok=True)
+    aside = path.with_name(f"{stem}{os.getpid()}.partial")
     try:
-        with aside.open("w", encoding="utf-8", errors=HALF_CHARACTERS) as out:
-            for row in rows:
-                out.write(json.dumps(row, ensure_ascii=False) + "\n")
-                count += 1
-            out.flush()
-            os.fsync(out.fileno())
+        yield aside
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_jsonl(path: str | Path, rows: Iterable[dict]) -> int:
+    """Write rows aside, then rename: the file is either absent or complete. Returns the number of rows."""
+    count = 0
+    with _aside(Path(path)) as aside, aside.open("w", encoding="utf-8", errors=HALF_CHARACTERS) as out:
+        for row in rows:
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+        out.flush()
+        os.fsync(out.fileno())
     return count
 
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write one JSON value aside, then rename."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    aside.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", errors=HALF_CHARACTERS)
-    os.replace(aside, path)
+    with _aside(Path(path)) as aside:
+        aside.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", errors=HALF_CHARACTERS)
 
 
 def parse_interaction(

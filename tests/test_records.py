@@ -267,3 +267,16 @@ def test_memory_is_flat_in_the_number_of_rows(tmp_path):
 def test_parse_interaction_without_a_file():
     with pytest.raises(RecordError, match=r"^field 'mid_record\.chosen': missing$"):
         parse_interaction({"rejected": None}, field="mid_record")
+
+
+@pytest.mark.parametrize("write", [lambda path: write_json(path, {}), lambda path: write_jsonl(path, [{}])])
+def test_what_killed_writers_left_is_swept_when_the_file_is_written_again(tmp_path, write):
+    killed = "import os, signal, sys; from alignxplore.records import write_jsonl\n" \
+             "write_jsonl(sys.argv[1], (os.kill(os.getpid(), signal.SIGKILL) for _ in range(1)))"
+    for name in ("a.json", "b.json"):
+        assert subprocess.run([sys.executable, "-c", killed, str(tmp_path / name)]).returncode == -9
+    (left,) = tmp_path.glob(".a.json.*.partial")
+    running = left.with_name(left.name.rsplit(".", 2)[0] + f".{os.getppid()}.partial")
+    running.touch()
+    write(tmp_path / "a.json")
+    assert not left.exists() and running.exists() and len(list(tmp_path.glob(".b.json.*.partial"))) == 1
