@@ -12,6 +12,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from alignxplore.errors import one_sentence
+
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1")  # one per judge
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 10,
          "legend.frameon": False, "figure.dpi": 130}
@@ -33,9 +35,8 @@ def accuracy_by_stage(rows: Sequence[dict], out: Path) -> Path | None:
             mine = {row["policy"]: row for row in shown if row["setting"] == setting and row["judge"] == judge}
             x = [i + 0.16 * (place - (len(judges) - 1) / 2) for i, policy in enumerate(policies) if policy in mine]
             y = [100 * mine[policy]["accuracy"] for policy in policies if policy in mine]
-            error = [[max(0.0, 100 * (mine[p]["accuracy"] - (mine[p]["ci_low"] or mine[p]["accuracy"]))) for p in policies if p in mine],
-                     [max(0.0, 100 * ((mine[p]["ci_high"] or mine[p]["accuracy"]) - mine[p]["accuracy"])) for p in policies if p in mine]]
-            panel.errorbar(x, y, error, fmt="o", capsize=3, color=COLOURS[place % len(COLOURS)], label=judge)
+            bars = list(zip(*(bar(mine[policy]) for policy in policies if policy in mine))) or None
+            panel.errorbar(x, y, bars, fmt="o", capsize=3, color=COLOURS[place % len(COLOURS)], label=judge)
         draw_bounds(panel, [row for row in rows if row["benchmark"] == shown[0]["benchmark"]], named=panel is panels[0][-1])
         panel.set_title(TITLES[setting], fontsize=11)
         panel.set_xticks(range(len(policies)), policies, rotation=20, ha="right")
@@ -43,6 +44,12 @@ def accuracy_by_stage(rows: Sequence[dict], out: Path) -> Path | None:
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, [f"judge: {label}" for label in labels], loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(labels))
     return save(figure, out / "accuracy_by_stage.png")
+
+
+def bar(row: dict) -> tuple[float, float]:
+    """What the 95 % interval reaches below and above the accuracy, in points; nothing where there is none (a single cluster)."""
+    low, high = (row["accuracy"] if row[key] is None else row[key] for key in ("ci_low", "ci_high"))
+    return max(0.0, 100 * (row["accuracy"] - low)), max(0.0, 100 * (high - row["accuracy"]))
 
 
 def draw_bounds(panel: plt.Axes, rows: Sequence[dict], named: bool) -> None:
@@ -74,4 +81,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence():
+        main()

@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "figures"))
-from plots import COLOURS, STYLE, TITLES, draw_bounds, save  # noqa: E402
+from plots import COLOURS, STYLE, TITLES, bar, draw_bounds, save  # noqa: E402
 
 LABELS = {"sft.clean": "SFT,\nno errors", "sft.less": "SFT,\n15 % errors", "sft": "SFT,\n25 % errors", "sft.more": "SFT,\n40 % errors",
           "sft.longer": "SFT × 5\nepochs", "sft+rl.shuffled": "RL, reward\nshuffled"}
@@ -44,8 +44,8 @@ def draw(rows: list[dict], out: Path) -> None:
 
 
 def _point(panel: plt.Axes, x: float, row: dict, colour: str, label: str | None) -> None:
-    y = 100 * row["accuracy"]
-    panel.errorbar([x], [y], [[y - 100 * row["ci_low"]], [100 * row["ci_high"] - y]], fmt="o", capsize=3, color=colour, label=label)
+    below, above = bar(row)
+    panel.errorbar([x], [100 * row["accuracy"]], [[below], [above]], fmt="o", capsize=3, color=colour, label=label)
 
 
 def main() -> None:

@@ -1,0 +1,30 @@
+"""Bars of the plots: an interval that begins at nothing is drawn, one that is not known is not."""
+
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+for folder in ("figures", "studies"):
+    sys.path.append(str(Path(__file__).parents[1] / folder))
+import plot_sft_errors  # noqa: E402
+import plots  # noqa: E402
+
+
+def row(accuracy: float, low: float | None, high: float | None, setting: str = "full") -> dict:
+    return {"policy": "sft", "setting": setting, "benchmark": "b", "judge": "j", "protocol": "choice", "accuracy": accuracy, "ci_low": low,
+            "ci_high": high}
+
+
+@pytest.mark.parametrize(("low", "high", "reach"), [(0.0, 0.6, [0.0, 60.0]), (None, None, [30.0, 30.0])])
+@pytest.mark.parametrize("draw", [lambda rows: plots.accuracy_by_stage(rows, Path()), lambda rows: plot_sft_errors.draw(rows, Path())])
+def test_bars_reach_as_far_as_the_interval(monkeypatch, draw, low, high, reach):
+    plt.switch_backend("Agg")
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(plot_sft_errors, "save", plots.save)
+    draw([row(0.3, low, high)])
+    ends = [y for line in drawn[0].axes[0].collections for segment in line.get_segments() for _, y in segment]
+    assert sorted(ends) == pytest.approx(reach)
+    plt.close(drawn[0])
