@@ -15,6 +15,7 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignxplore.errors import one_sentence
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.world_text import DOMAINS, PHRASINGS, reasoning_text
@@ -159,6 +160,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.hidden < 32 or args.hidden % 32:
         parser.error("--hidden must be a multiple of 32, the size of an attention head")
     tokenizer = make_tokenizer(args.world_seed, args.vocabulary, PromptSet(args.prompt_set))
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # of a file that is written in no time
     model = make_model(tokenizer, args.seed, args.hidden, args.layers)
     model.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
@@ -166,4 +170,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence():
+        main()

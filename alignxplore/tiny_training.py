@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignxplore.errors import one_sentence
 from alignxplore.records import RecordError, hash_seed, read_jsonl, write_json
 
 if TYPE_CHECKING:
@@ -127,8 +128,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=16, help="rows a step (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak (default: %(default)s)")
     args = parser.parse_args(argv)
+    if not args.base.is_dir():
+        parser.error(f"--base {args.base}: no such folder")
     from transformers import AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # of a file that is written in no time
     if (args.out / "training.json").exists():
         print(f"{args.out} is there already; delete the folder to train it anew")
         return
@@ -137,4 +142,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence():
+        main()

@@ -21,6 +21,7 @@ import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from alignxplore.errors import one_sentence
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, UserRecord, hash_seed, user_row, write_json, write_jsonl
 from alignxplore.world_reader import foresee
@@ -230,10 +231,13 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.error_rate < 0 or args.gap_rate < 0 or args.error_rate + args.gap_rate > 1:
         parser.error("--error-rate and --gap-rate are shares; together they can be at most 1")
+    if min(args.train_users, args.val_users, args.test_users) < 1:
+        parser.error("--train-users, --val-users and --test-users: at least 1 of each")
     for name, row in write_world(args)["benchmarks"].items():
         log.info("%-15s %5d users, best possible accuracy %.1f %% (from the history alone %.1f %%), chance 50 %%",
                  name, row["n"], 100 * row["best_accuracy"], 100 * row["history_accuracy"])
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence():
+        main()

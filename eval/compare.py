@@ -17,6 +17,7 @@ from layouts import compare, compared
 from results import KEY
 from tables import Table, csv_text, markdown
 
+from alignxplore.errors import one_sentence
 from alignxplore.records import read_jsonl
 
 
@@ -74,4 +75,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence():
+        main()

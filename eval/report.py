@@ -22,13 +22,15 @@ from tables import Table, label, markdown, percent, write_table
 
 from alignxplore.datasets import hub_of
 from alignxplore.datasets.sidecars import read_manifest, sha256
+from alignxplore.errors import one_sentence
 from alignxplore.prompts import PromptSet
 from alignxplore.records import read_jsonl
 
 COLUMNS = ("policy", "setting", "benchmark", "judge", "protocol", "n", "clusters", "accuracy", "ci_low", "ci_high", "accuracy_well_formed",
            "bad_format", "parse_failures", "coverage", "mean_p", "auc", "accuracy_chosen_first", "accuracy_chosen_second", "flip_rate", "mass",
            "truncated", "seeds", "seed_spread")
-NOTES = ("Accuracy in %, with its 95 % interval (bootstrap over clusters of rows that share a person or a target); ± is the standard deviation "
+NOTES = ("Accuracy in %, with its 95 % interval (bootstrap over clusters of rows that share a person or a target; exact, by "
+         "Clopper and Pearson, where all agree); ± is the standard deviation "
          "between generation seeds, where there are several. A summary that is bad format scores 0.5 in protocol choice and 0 in protocol paper. "
          "Protocol choice: both orders of the items, probabilities of the letters; paper: one order, one sampled answer, as published. The rows "
          "from popularity to random, and no summary, know nothing of the user. Coverage: share of rows that have a score. Where a "
@@ -173,4 +175,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence():
+        main()

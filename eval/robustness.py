@@ -22,6 +22,7 @@ from suite import Benchmark, find_sets, load_benchmarks
 from tables import MISSING, Table, cell_text, label, markdown, percent, points, write_table
 
 from alignxplore.datasets.sidecars import read_manifest
+from alignxplore.errors import one_sentence
 
 NOTHING = "nothing to disturb"
 SUFFIX = "-hardened"  # of the policy that was given the hardened prompt set
@@ -144,4 +145,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence():
+        main()

@@ -1,5 +1,9 @@
 """What the user of a script can mend is said in one sentence; what only we can mend keeps its traceback."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from alignxplore.errors import one_sentence
@@ -25,3 +29,32 @@ def test_what_says_itself_what_is_wrong_is_shown_without_a_traceback(fault, sent
 def test_a_fault_of_ours_keeps_its_traceback():
     with pytest.raises(KeyError), one_sentence():
         {}["absent"]
+
+
+def test_an_interrupted_script_says_how_to_go_on(capsys):
+    with pytest.raises(SystemExit) as ended, one_sentence():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130 and "interrupted; run the same command again" in capsys.readouterr().err
+
+
+MISTAKES = {
+    "-m alignxplore.world --out out --prompt-set nodir": "nodir",
+    "-m alignxplore.world --out out --test-users 0": "at least 1 of each",
+    "-m alignxplore.tiny --out out --prompt-set nodir": "nodir",
+    "-m alignxplore.serving ./nowhere": "./nowhere: no such model folder",
+    "-m alignxplore.tiny_training --base nowhere --data d.jsonl --out out": "nowhere: no such folder",
+    "eval/compare.py --report nowhere": "no such file",
+    "eval/report.py --out nowhere": "nowhere",
+    "eval/robustness.py --out nowhere": "no such file",
+    "figures/plots.py --results nowhere.json --out out": "nowhere.json",
+    "studies/shuffle_targets.py --data nowhere.jsonl --out out.jsonl": "no such file",
+}
+
+
+def test_scripts_say_what_is_wrong_and_show_no_traceback():
+    root = Path(__file__).parents[1]
+    started = {said: subprocess.Popen([sys.executable, *said.split()], cwd=root, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+               for said in MISTAKES}
+    for said, process in started.items():
+        _, error = process.communicate(timeout=300)
+        assert process.returncode in (1, 2) and MISTAKES[said] in error and "Traceback" not in error, f"{said}: {process.returncode}\n{error}"
