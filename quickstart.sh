@@ -6,8 +6,8 @@
 #   ./quickstart.sh --out DIR       where everything goes (default: runs/quickstart, or runs/real)
 #   ./quickstart.sh --no-install    in the environment that is active now; nothing is installed
 #
-# Interrupted? Run the same command again: what is finished is kept. Every step is an ordinary command of this
-# repository; it is printed before it runs, and what it says is in DIR/logs. Other sizes or another seed need another folder.
+# Interrupted? Run the same command again: what is finished is kept. Every step is made of ordinary commands of this
+# repository; they are printed before they run, and what they say is in DIR/logs. Other sizes or another seed need another folder.
 #
 # Variables (the defaults fit two cores):
 #   SEED          1      seed of the world, the models and all draws
@@ -29,7 +29,7 @@ while (($#)); do
     case $1 in
         -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit ;;
         --real) kind=real ;;
-        --out) out=${2:?--out needs a folder}; shift ;;
+        --out) out=$(realpath -m "${2:?--out needs a folder}"); shift ;;  # before the cd below: as seen by who called
         --no-install) setup=(--no-install) ;;
         *) echo "quickstart.sh: unknown option '$1'; see ./quickstart.sh --help" >&2; exit 2 ;;
     esac

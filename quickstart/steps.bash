@@ -1,11 +1,24 @@
 # Steps of a long pipeline; sourced by quickstart.sh and the studies, which set OUT (a folder) first: printed, timed, logged,
-# and skipped when they were finished with the same command. Each runs in a process group of its own, so that the script itself
+# and skipped when they were finished with the same command. (One in which a request failed for good is not finished:
+# --max_error_rate 0.) Each runs in a process group of its own, so that the script itself
 # waits and hears signals at once; nothing that was started outlives the script, not even one that is killed (kill -9).
 
 mkdir -p "$OUT/logs" "$OUT/steps"
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1
+export DS_ACCELERATOR=cpu  # or DeepSpeed warns that it found nothing else
 exec 9>"$OUT/.lock"
-flock -w 30 9 || { echo "${0##*/}: another run is writing into $OUT; wait for it or choose another --out" >&2; exit 1; }  # or is just ending
+flock -n 9 || {
+    echo "${0##*/}: another run is writing into $OUT, or just ending; waiting up to 30 s"
+    flock -w 30 9 || { echo "${0##*/}: another run is writing into $OUT; wait for it or choose another --out" >&2; exit 1; }
+}
+
+code=$([[ ! -e .git ]] || git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || true)  # the commit, where there is one
+if [[ -n $code ]]; then
+    grep -qsxF "$code" "$OUT/commits" || echo "$code" >>"$OUT/commits"
+    others=$(grep -vxF "$code" "$OUT/commits" | paste -sd ' ' || true)
+    [[ -z $others ]] ||
+        echo "${0##*/}: warning: $OUT was worked on by other code ($others; now $code); finished steps are kept as they are" >&2
+fi
 
 same_settings() {  # NAME...: these variables decide what is made; a folder made with other values is refused, so that runs never mix
     local now name
@@ -87,6 +100,13 @@ time_left() {  # seconds: what is still to come, corrected by how this machine h
 
 done_before() { [[ -f $OUT/steps/$1 && $(head -n 1 "$OUT/steps/$1") == "${*:2}" ]]; }  # NAME COMMAND...
 
+show() {  # COMMAND...: an ordinary command, printed so that it can be repeated by hand, and run
+    printf '   $'
+    printf ' %q' "$@"
+    echo
+    "$@"
+}
+
 step() {  # NAME COMMAND...: run once; its marker holds the command, so another command runs again. Variables that it sets end with it
     local name=$1 started=$SECONDS mark=$OUT/steps/$1 what="${*:2}"
     if done_before "$@"; then
@@ -110,7 +130,7 @@ step() {  # NAME COMMAND...: run once; its marker holds the command, so another 
 serve() {  # VARIABLE MODEL NAME: a server for the rest of the step or, outside of steps, of the run; its URL goes into VARIABLE
     local log=$OUT/logs/serve_$3.log ready=$OUT/logs/serve_$3.ready waited=0
     : >"$ready"
-    launch python -m alignxplore.serving "$2" --log "$log" --served-model-name "$3" --max-model-len 2048 >"$ready" 2>&1
+    launch env -u VLLM_API_KEY python -m alignxplore.serving "$2" --log "$log" --served-model-name "$3" --max-model-len 2048 >"$ready" 2>&1
     local pid=$launched
     servers+=("$pid")
     until grep -q '^ready:' "$ready"; do
@@ -124,5 +144,5 @@ serve() {  # VARIABLE MODEL NAME: a server for the rest of the step or, outside 
 where_the_time_went() {
     printf '\nDone in %d min %02d s. Where the time went:\n' $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60))
     local mark
-    for mark in $(ls -tr "$OUT"/steps/*); do printf '  %-16s %5d s\n' "$(basename "$mark")" "$(tail -n 1 "$mark")"; done
+    while IFS= read -r mark; do printf '  %-16s %5d s\n' "$mark" "$(tail -n 1 "$OUT/steps/$mark")"; done < <(ls -tr "$OUT/steps")
 }

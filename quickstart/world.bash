@@ -10,7 +10,7 @@ step world python -m alignxplore.world --out "$OUT/data" --seed "$SEED" --train-
     --test-users "$TEST_USERS" --sft-users "$SFT_USERS" --judge-rows "$JUDGE_ROWS" --reader-rows "$READER_ROWS"
 step blank python -m alignxplore.tiny --out "$OUT/models/blank" --seed "$SEED"
 
-lesson() { python -m alignxplore.tiny_training --base "$OUT/models/blank" --data "$OUT/data/$1.jsonl" --out "$OUT/models/$2" --seed "$3"; }
+lesson() { show python -m alignxplore.tiny_training --base "$OUT/models/blank" --data "$OUT/data/$1.jsonl" --out "$OUT/models/$2" --seed "$3"; }
 lessons() {  # all at once; the second judge has its own seed and data and is never used as reward
     local pupil status=0 pupils=()
     lesson judge judge $((SEED + 10)) & pupils+=("$!")
@@ -28,8 +28,8 @@ step summaries write_summaries "$OUT/eval" untrained="$OUT/models/base" sft="$OU
 step scores score_summaries "$OUT/eval" untrained sft sft+rl
 
 draw() {
-    python figures/plots.py --results "$OUT/eval/results.json" --out "$OUT/figures" &&
-        python figures/rl_curves.py --run "$OUT/rl/metrics.jsonl" --out "$OUT/figures/rl_curves.png" &&
+    show python figures/plots.py --results "$OUT/eval/results.json" --out "$OUT/figures" &&
+        show python figures/rl_curves.py --run "$OUT/rl/metrics.jsonl" --out "$OUT/figures/rl_curves.png" &&
         cp "$OUT/eval/results.json" "$OUT/eval/report.md" "$OUT/eval/report.html" "$OUT/"
 }
 step figures draw

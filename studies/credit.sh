@@ -20,8 +20,9 @@ set -euo pipefail
 
 case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit ;; esac
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-BASE=$(realpath -m "${BASE:-runs/quickstart}") OUT=$(realpath -m "${OUT:-runs/studies/credit}")
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BASE=$(realpath -m "${BASE:-$here/runs/quickstart}") OUT=$(realpath -m "${OUT:-$here/runs/studies/credit}")  # as seen by who called
+cd "$here"
 CREDITS=${CREDITS:-paper centered tree} SEEDS=${SEEDS:-1 2 3} RL_STEPS=${RL_STEPS:-40} RL_LR=${RL_LR:-3e-4} USERS=${USERS:-}
 [[ -f $BASE/results.json ]] || { echo "credit.sh: $BASE holds no finished quick start; run ./quickstart.sh first, or set BASE" >&2; exit 1; }
 for credit in $CREDITS; do

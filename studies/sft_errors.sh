@@ -18,8 +18,9 @@ set -euo pipefail
 
 case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit ;; esac
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-BASE=$(realpath -m "${BASE:-runs/quickstart}") OUT=$(realpath -m "${OUT:-runs/studies/sft_errors}")
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BASE=$(realpath -m "${BASE:-$here/runs/quickstart}") OUT=$(realpath -m "${OUT:-$here/runs/studies/sft_errors}")  # as seen by who called
+cd "$here"
 VARIANTS=${VARIANTS:-clean less more longer shuffled}
 [[ -f $BASE/results.json && -f $BASE/settings ]] ||
     { echo "sft_errors.sh: $BASE holds no finished quick start; run ./quickstart.sh first, or set BASE" >&2; exit 1; }
@@ -44,10 +45,13 @@ done
 expect summaries 600; expect scores 600; expect figure 5
 
 rows() {  # VARIANT: SFT rows of the same users with other faults
-    python -m alignxplore.world --out "$OUT/$1/data" --seed "$SEED" --error-rate "${ERRORS[$1]}" --gap-rate "${GAPS[$1]}" \
+    show python -m alignxplore.world --out "$OUT/$1/data" --seed "$SEED" --error-rate "${ERRORS[$1]}" --gap-rate "${GAPS[$1]}" \
         --train-users 1 --val-users 1 --test-users 1 --judge-rows 1 --reader-rows 1
 }
-shuffled_rows() { python studies/shuffle_targets.py --data "$BASE/data/rl_train.jsonl" --out "$OUT/shuffled/rl_train.jsonl" && rl_parquet "$OUT/shuffled/rl_train"; }
+shuffled_rows() {
+    show python studies/shuffle_targets.py --data "$BASE/data/rl_train.jsonl" --out "$OUT/shuffled/rl_train.jsonl" &&
+        rl_parquet "$OUT/shuffled/rl_train"
+}
 
 policies=(sft="$BASE/models/sft" sft+rl="$BASE/rl/model") names=(sft sft+rl)
 keep() { policies+=("$1=$2"); names+=("$1"); }
@@ -76,7 +80,7 @@ step scores score_summaries "$OUT/eval" "${names[@]}"
 
 figure() {
     cp "$OUT/eval/results.json" "$OUT/eval/report.md" "$OUT/" &&
-        python studies/plot_sft_errors.py --results "$OUT/results.json" --out "$OUT/errors.png"
+        show python studies/plot_sft_errors.py --results "$OUT/results.json" --out "$OUT/errors.png"
 }
 step figure figure
 where_the_time_went

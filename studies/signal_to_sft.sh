@@ -26,8 +26,9 @@ case "${1:-}" in
     *) echo "signal_to_sft.sh: unknown option '$1'; see --help" >&2; exit 2 ;;
 esac
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-BASE=$(realpath -m "${BASE:-runs/quickstart}") OUT=$(realpath -m "${OUT:-runs/studies/signal_to_sft}")
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BASE=$(realpath -m "${BASE:-$here/runs/quickstart}") OUT=$(realpath -m "${OUT:-$here/runs/studies/signal_to_sft}")  # as seen by who called
+cd "$here"
 USERS=${USERS:-600} LIMIT=${LIMIT:-300} SIGNAL=${SIGNAL:-0.7} EPOCHS=${EPOCHS:-4} PORT=${PORT:-8777}
 RL_STEPS=${RL_STEPS:-2} RL_LR=${RL_LR:-3e-4}
 [[ -d $BASE/models/sft && -f $BASE/settings ]] || { echo "signal_to_sft.sh: $BASE holds no finished quick start; run ./quickstart.sh first, or set BASE" >&2; exit 1; }
@@ -50,20 +51,20 @@ synthesis() {  # signal model, its scores, then teacher and judge, by the same s
         kill -0 "$launched" 2>/dev/null || { cat "$log"; return 1; }
         sleep 0.2
     done
-    DATA=$OUT/users.jsonl OUT=$OUT/synthesis SIGNAL_MODEL=$BASE/models/base SIGNAL_CONFIG=sft/configs/signal_tiny.yaml NPROC=1 \
-        TEACHER="teacher=http://127.0.0.1:$PORT/v1#$BASE/models/base" JUDGE=judge=$BASE/models/judge \
-        bash sft/synthesize.sh --signal "$SIGNAL" --max_tokens 256 --judge_arguments "--max-model-len 2048" --requests 64
+    show env DATA="$OUT/users.jsonl" OUT="$OUT/synthesis" SIGNAL_MODEL="$BASE/models/base" SIGNAL_CONFIG=sft/configs/signal_tiny.yaml NPROC=1 \
+        TEACHER="teacher=http://127.0.0.1:$PORT/v1#$BASE/models/base" JUDGE="judge=$BASE/models/judge" \
+        bash sft/synthesize.sh --signal "$SIGNAL" --max_tokens 256 --judge_arguments "--max-model-len 2048" --requests 64 --max_error_rate 0
     stop "$launched"
 }
 weak() {  # the signal model halfway through its training
     local checkpoints
     mapfile -t checkpoints < <(ls -dv "$OUT"/synthesis/signal_model/checkpoint-*)
-    python sft/signal_model.py score --data "$OUT/users.jsonl" --model "${checkpoints[(${#checkpoints[@]} - 1) / 2]}" --output "$OUT/weak_scores"
+    show python sft/signal_model.py score --data "$OUT/users.jsonl" --model "${checkpoints[(${#checkpoints[@]} - 1) / 2]}" --output "$OUT/weak_scores"
 }
 selection() {
-    python sft/select_rl.py --data "$OUT/users.jsonl" --strong "$OUT/synthesis/signal_scores/scores.jsonl" \
+    show python sft/select_rl.py --data "$OUT/users.jsonl" --strong "$OUT/synthesis/signal_scores/scores.jsonl" \
         --weak "$OUT/weak_scores/scores.jsonl" --output "$OUT/rl_train.jsonl" --a 0.5 --b 0.5 &&
-        python sft/overlap.py --train "$OUT/rl_train.jsonl" "$OUT/synthesis/sft.jsonl" --benchmarks "$BASE"/data/test_*_upi.jsonl &&
+        show python sft/overlap.py --train "$OUT/rl_train.jsonl" "$OUT/synthesis/sft.jsonl" --benchmarks "$BASE"/data/test_*_upi.jsonl &&
         rl_parquet "$OUT/rl_train"
 }
 

@@ -1,9 +1,11 @@
 """The steps of the quick start and the studies: whatever ends a run, nothing of it stays, and the same command goes on. Stand-ins work."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -124,3 +126,63 @@ def test_a_failed_step_says_where_to_look_and_leaves_no_server(start, tmp_path):
     assert "step 'second' failed; its output is in" in (tmp_path / "log").read_text()
     assert not (tmp_path / "out" / "plain").exists() and not (tmp_path / "out" / "steps" / "second").exists()
     until(lambda: not any(belongs(p, tmp_path / "out") for p in psutil.process_iter()))
+
+
+LITTLE = """
+set -euo pipefail
+cd "$ROOT"
+source quickstart/steps.bash
+expect one 1; expect two 1
+speak() { show env WORD="two words" sh -c 'echo "said $WORD"'; }
+step one speak
+step two echo second
+where_the_time_went
+"""
+
+
+@pytest.fixture
+def little(tmp_path):
+    """Runs two quick steps in a folder whose name has a space; returns what they said."""
+
+    def run():
+        done = subprocess.run(["bash", "-c", LITTLE], env=os.environ | {"ROOT": str(ROOT), "OUT": str(tmp_path / "out put")}, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    return run
+
+
+def test_a_folder_may_have_a_space_and_commands_are_printed_as_they_run(little):
+    text = little()
+    assert "$ env WORD=two\\ words sh -c" in text and "said two words" in text
+    told = [line.split()[0] for line in text.partition("Where the time went")[2].splitlines()[1:]]
+    assert told == ["one", "two"]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="knows a commit only where there is one")
+def test_a_folder_that_other_code_worked_on_is_named(little, tmp_path):
+    commits = tmp_path / "out put" / "commits"
+    assert "warning" not in little() and "warning" not in little() and len(commits.read_text().splitlines()) == 1
+    commits.write_text("0123456789ab\n")
+    for _ in range(2):
+        text = little()
+        assert text.count("worked on by other code (0123456789ab; now ") == 1 and "-- one: done before" in text
+
+
+def test_waiting_for_another_run_is_said(little, tmp_path):
+    (tmp_path / "out put").mkdir()
+    with (tmp_path / "out put" / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        timer = threading.Timer(2, lambda: fcntl.flock(held, fcntl.LOCK_UN))
+        timer.start()
+        assert "waiting up to 30 s" in little()
+        timer.join()
+
+
+def test_out_is_a_folder_as_seen_by_who_calls(tmp_path):
+    (tmp_path / "python").write_text('#!/bin/sh\n[ "$2" = alignxplore.environment ]\n')  # every step fails
+    (tmp_path / "python").chmod(0o755)
+    done = subprocess.run(["bash", str(ROOT / "quickstart.sh"), "--no-install", "--out", "results"], cwd=tmp_path, capture_output=True, text=True,
+                          timeout=60, env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})  # fmt: skip
+    assert "step 'world' failed" in done.stderr and (tmp_path / "results" / "logs" / "world.log").exists()

@@ -24,7 +24,7 @@ def test_a_folder_made_with_other_settings_is_refused(tmp_path, script):
     (base / "settings").write_text("SEED=7\nTEST_USERS=600\nRL_STEPS=7\nRL_LR=7\nSFT_OPTIONS=\n")  # what a study may not choose itself
     out.mkdir()
     (out / "settings").write_text("".join(f"{name}=other\n" for name in names))
-    done = subprocess.run(["bash", f"studies/{script}", "--no-install"], cwd=ROOT, capture_output=True, text=True, timeout=100,
-                          env=os.environ | {"BASE": str(base), "OUT": str(out)} | dict.fromkeys(names, "7"))
+    done = subprocess.run(["bash", str(ROOT / "studies" / script), "--no-install"], cwd=tmp_path, capture_output=True, text=True, timeout=100,
+                          env=os.environ | {"BASE": "base", "OUT": "out"} | dict.fromkeys(names, "7"))
     assert done.returncode == 1 and f"{out} holds a run with other settings" in done.stderr
     assert all(f"< {name}=other" in done.stderr and f"> {name}=7" in done.stderr for name in names), done.stderr
