@@ -69,9 +69,10 @@ class SlowServer:
             return web.json_response({"choices": [{"index": 0, "message": {"content": "A"}, "logprobs": {"content": content}}]})
         rng = random.Random(hash_seed("answer", body["messages"][-1]["content"], body["seed"]))
         await self.work(self.median * math.exp(rng.gauss(0, self.sigma)))
-        merging = "Reader 1" in body["messages"][-1]["content"]
-        colour = "blue" if rng.random() < FAULTY and not merging else "red"
-        return web.json_response({"choices": [{"index": 0, "message": {"content": f"<think>\nseen\n</think>\n\nLikes {colour}."}}]})
+        text = f"<think>\nseen\n</think>\n\nLikes {'blue' if rng.random() < FAULTY else 'red'}."
+        if "Annotator 1" in body["messages"][-1]["content"]:
+            text = "<joined_reasoning>seen</joined_reasoning><joined_description>Likes red.</joined_description>"
+        return web.json_response({"choices": [{"index": 0, "message": {"content": text}}]})
 
     async def models(self, _: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": "slow", "max_model_len": 16384}]})
@@ -112,9 +113,9 @@ class Barriers:
 class PhasedWorkshop(Workshop):
     """The same workshop, whose requests wait for their phase."""
 
-    async def write(self, messages, key):
+    async def write(self, *request, **kind):
         await barriers.get().enter("write")
-        return await super().write(messages, key)
+        return await super().write(*request, **kind)
 
     async def verify(self, summary, target, key):
         await barriers.get().enter("verify")

@@ -17,7 +17,7 @@ from alignxplore.endpoint import RequestError, TransportError
 from alignxplore.history import Fitted, HistoryError, fit, split_stages
 from alignxplore.judge import Judge, Judgement
 from alignxplore.models import Model
-from alignxplore.prompts import Answer, Messages, PromptSet, answer_text, parse_answer
+from alignxplore.prompts import Answer, Messages, PromptSet, answer_text, parse_answer, parse_merge
 from alignxplore.records import Interaction, content_hash, hash_seed
 from alignxplore.summarize import Sampling, count_tokens
 
@@ -98,17 +98,17 @@ class Workshop:
         """Tokens of a prompt beside which the longest answer fits."""
         return self.window - self.sampling.max_tokens
 
-    def tokens(self, messages: Messages) -> int:
+    def tokens(self, messages: Messages, merging: bool = False) -> int:
         """Prompt tokens of the teacher."""
-        return count_tokens(self.teacher.tokenizer, messages, self.sampling.thinking)
+        return count_tokens(self.teacher.tokenizer, messages, not merging)
 
-    async def ask_teacher(self, messages: Messages, seed: int, max_tokens: int) -> str:
-        """The teacher's answer as one text."""
+    async def ask_teacher(self, messages: Messages, seed: int, max_tokens: int, merging: bool = False) -> str:
+        """The teacher's answer as one text. A merge is asked for without thinking: thoughts would be about the annotators, not the user."""
         s = self.sampling
         reply = await self.teacher.endpoint.chat(
             messages,
             **{"max_tokens": max_tokens, "temperature": s.temperature, "top_p": s.top_p, "top_k": s.top_k, "seed": seed},
-            chat_template_kwargs={"enable_thinking": s.thinking},
+            chat_template_kwargs={"enable_thinking": not merging},
         )
         return answer_text(reply["choices"][0]["message"])
 
@@ -120,13 +120,13 @@ class Workshop:
             if not TOO_LONG.search(str(error)):
                 raise
 
-    async def write(self, messages: Messages, key: Any) -> "Written":
-        """One answer of the teacher; Stopped where the server finds the prompt too long."""
+    async def write(self, messages: Messages, key: Any, merging: bool = False) -> "Written":
+        """One answer of the teacher, a draft or a merge of drafts; Stopped where the server finds the prompt too long."""
         seed = hash_seed("synthesis", key, self.sampling.seed)
 
         async def ask() -> dict:
             try:
-                return {"text": await self.ask_teacher(messages, seed, self.sampling.max_tokens)}
+                return {"text": await self.ask_teacher(messages, seed, self.sampling.max_tokens, merging)}
             except TransportError as error:
                 raise Unanswered(str(error)) from None
             except RequestError as error:
@@ -135,7 +135,8 @@ class Workshop:
                 raise Unanswered(str(error)) from None
 
         unit = content_hash(["write", self.identity, messages, seed, asdict(self.sampling)])
-        return Written(unit, parse_answer((await self.once(unit, ask))["text"]))
+        parse = parse_merge if merging else parse_answer
+        return Written(unit, parse((await self.once(unit, ask))["text"]))
 
     async def verify(self, summary: str, target: Interaction, key: Any) -> bool:
         """True if the judge picks the target knowing only the summary, in both orders' average; Stopped where they do not fit."""
@@ -187,7 +188,7 @@ def fit_merge(shop: Workshop, kept: list[Draft]) -> tuple[list[Draft], Messages]
     while len(kept) >= shop.thresholds.min_verified:
         summaries = [(draft.answer.reasoning, draft.answer.summary) for draft, _ in kept]
         messages = shop.prompts.render("merge", summaries=summaries)
-        if shop.tokens(messages) <= shop.budget:
+        if shop.tokens(messages, merging=True) <= shop.budget:
             return kept, messages
         lengths = [len(reasoning) + len(summary) for reasoning, summary in summaries]
         longest = lengths.index(max(lengths))
@@ -220,7 +221,7 @@ async def run_round(
     if len(kept) < shop.thresholds.min_verified:
         raise Stopped("too_few_verified")
     kept, messages = fit_merge(shop, kept)
-    merge = await shop.write(messages, (user, number, "merge"))
+    merge = await shop.write(messages, (user, number, "merge"), merging=True)
     note["merge"] = {"of": len(kept), "call": merge.call, "problem": merge.answer.problem}
     merged = merge.answer
     if not merged.well_formed:

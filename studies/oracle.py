@@ -4,7 +4,7 @@
     python sft/synthesize.py --teacher teacher=http://127.0.0.1:8777/v1#models/base ...
 
 Used by `studies/signal_to_sft.sh`, where a 32B model would take days. It knows the words of the world but not its users: all it
-says is counted from the choices in the prompt, the past summary, or the readers to be merged. Of what it finds, a share is told
+says is counted from the choices in the prompt, the past summary, or the descriptions to be merged. Of what it finds, a share is told
 the wrong way round and a share left out (never what bears on a hint), drawn from the prompt and the request's seed.
 """
 
@@ -57,10 +57,10 @@ def faulty(statements: list[Statement], certain: set[str], error_rate: float, ga
 
 
 def merge(prompt: str) -> list[Statement]:
-    """What most readers say of each attribute; none where as many say the opposite."""
+    """What most annotators say of each attribute; none where as many say the opposite."""
     votes: Counter[str] = Counter()
     strengths: dict[str, int] = {}
-    for summary in re.findall(r"^Reader \d+ concluded:\n(.*)$", prompt, re.MULTILINE):
+    for summary in re.findall(r"^Annotator \d+ concluded:\n(.*)$", prompt, re.MULTILINE):
         for liked, disliked, strength in summary_statements(summary):
             votes[liked] += 1
             votes[disliked] -= 1
@@ -72,16 +72,16 @@ def merge(prompt: str) -> list[Statement]:
 def answer(prompt: str, seed: int, error_rate: float, gap_rate: float) -> str | None:
     """The teacher's answer to one prompt of the default set; None for a prompt that is none of its kinds."""
     rng = random.Random(hash_seed("oracle", prompt, seed))
-    if "Reader 1 concluded:" in prompt:
-        reasoning, statements = re.search(r"^Reader 1 reasoned:\n(.*)$", prompt, re.MULTILINE)[1], merge(prompt)
-    elif tally := read_choices(prompt):
+    if "Annotator 1 concluded:" in prompt:
+        reasoning, description = re.search(r"^Annotator 1 reasoned:\n(.*)$", prompt, re.MULTILINE)[1], summary_text(merge(prompt), rng)
+        return f"<joined_reasoning>\n{reasoning}\n</joined_reasoning>\n<joined_description>\n{description}\n</joined_description>"
+    if tally := read_choices(prompt):
         past = PAST.search(prompt)
         hint = {ATTRIBUTE_OF[value] for item in re.findall(r"^Item [AB]: (.*)$", prompt, re.MULTILINE) for value in item_values(item)}
         reasoning = reasoning_text(tally)
         statements = faulty(conclude(tally, past[1] if past else ""), hint, error_rate, gap_rate, rng)
-    else:
-        return None
-    return f"<think>\n{reasoning}\n</think>\n\n{summary_text(statements, rng)}"
+        return f"<think>\n{reasoning}\n</think>\n\n{summary_text(statements, rng)}"
+    return None
 
 
 def make_app(error_rate: float, gap_rate: float) -> web.Application:

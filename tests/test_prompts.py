@@ -43,7 +43,7 @@ HASHES = {
         "infer": "a145deec16ba",
         "infer_hint": "c641fb6881f6",
         "judge": "c3dc6967edd2",
-        "merge": "faf6536ac240",
+        "merge": "39454b372542",
         "tallrec": "218012ca2bdf",
     },
     "hardened": {
@@ -54,7 +54,7 @@ HASHES = {
         "infer": "1f0a02a17ed3",
         "infer_hint": "8ef8bf97066b",
         "judge": "be199fa42d75",
-        "merge": "6d1d442ee8ca",
+        "merge": "6c12d72f7927",
         "tallrec": "de371b2f4fb1",
     },
 }

@@ -30,6 +30,8 @@ _MARKUP = re.compile(
     re.IGNORECASE,
 )
 _EMPTY_BLOCK = re.compile(r"^\s*<think>\s*</think>")
+_JOINED = re.compile(r"\s*<joined_reasoning>(.*)</joined_reasoning>\s*<joined_description>(.*)</joined_description>\s*", re.DOTALL)
+_WITNESS = re.compile(r"\bannotators?\b", re.IGNORECASE)  # how the merge template calls those whose descriptions are joined
 _ANSWER = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL)
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>(.*?)(?=<\|(?:start|channel|message|end|return|call)\|>|\Z)", re.DOTALL)
 _SECTION = re.compile(r"^#--- (system|user|assistant)$\n?", re.MULTILINE)
@@ -225,6 +227,19 @@ def parse_answer(text: str, form: str = "think") -> Answer:
     What breaks the format is a recorded outcome with an empty summary, never an exception.
     """
     return FORMATS[form].parse(text)
+
+
+def parse_merge(text: str) -> Answer:
+    """Take the answer to the merge template apart: the joined reasoning, the joined description, and nothing else.
+
+    What a model thought of the task itself, in a block before them, is no part of either: it is thrown away.
+    """
+    found = _JOINED.fullmatch(text.rpartition("</think>")[2].strip().removeprefix("<think>"))
+    if not found or any("joined_" in part for part in found.groups()):
+        return Answer("", "", "not one joined reasoning and one joined description")
+    if any(_WITNESS.search(part) for part in found.groups()):
+        return Answer("", "", "names the annotators")
+    return _one_block("<think>{}</think>{}".format(*found.groups()))
 
 
 def answer_text(message: dict) -> str:

@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 from synthesize import SynthesisArguments, synthesise
 
 from alignxplore.endpoint import Endpoint, RequestError
-from alignxplore.prompts import PromptSet, parse_answer
+from alignxplore.prompts import PromptSet, parse_answer, parse_merge
 from alignxplore.records import read_users, write_jsonl
 from alignxplore.world_text import DOMAINS, item_values, summary_statements, summary_text
 from alignxplore.world_users import draw_stream, draw_user
@@ -54,10 +54,10 @@ def test_without_faults_it_says_what_the_choices_show_and_hints_only_keep_what_b
     assert answer("What is the weather?", 0, 0, 0) is None
 
 
-def test_merging_takes_what_most_readers_say():
-    readers = [("seen", "Loves humour. Hates suspense. Likes sea. Dislikes city."), ("seen", "Loves humour. Hates suspense."),
-               ("seen", "Likes suspense. Avoids humour. Likes animals. Dislikes machines.")]  # fmt: skip
-    merged = parse_answer(answer(PromptSet().render("merge", summaries=readers)[1]["content"], 0, 0, 0))
+def test_merging_takes_what_most_annotators_say():
+    annotators = [("seen", "Loves humour. Hates suspense. Likes sea. Dislikes city."), ("seen", "Loves humour. Hates suspense."),
+                  ("seen", "Likes suspense. Avoids humour. Likes animals. Dislikes machines.")]  # fmt: skip
+    merged = parse_merge(answer(PromptSet().render("merge", summaries=annotators)[1]["content"], 0, 0, 0))
     assert sorted(summary_statements(merged.summary)) == [("animals", "machines", 1), ("humour", "suspense", 2), ("sea", "city", 1)]
 
 

@@ -26,6 +26,12 @@ from alignxplore.summarize import Sampling, count_tokens
 ITEMS = [Interaction(f"red thing {i}", f"blue thing {i}") for i in range(18)]
 SURE = dict.fromkeys(range(18), 0.95)
 GOOD = "<think>\nchooses red\n</think>\n\nLikes red."
+MERGED = "<joined_reasoning>\nchooses red\n</joined_reasoning>\n<joined_description>\nLikes red.\n</joined_description>"
+MERGING = "Annotator 1 concluded"
+
+
+def good(text: str) -> str:
+    return MERGED if MERGING in text else GOOD
 
 
 def is_judge(body: dict) -> bool:
@@ -35,16 +41,16 @@ def is_judge(body: dict) -> bool:
 class Models:
     """Teacher and judge in one: the judge follows the colour that the summary names; `say` is the teacher's answer."""
 
-    def __init__(self, tokenizer, say=lambda text: GOOD):
+    def __init__(self, tokenizer, say=good):
         self.letters, self.say, self.asked = Judge(None, tokenizer, PromptSet()).letters, say, []
 
     def __call__(self, body: dict) -> dict:
         text = body["messages"][-2 if is_judge(body) else -1]["content"]
         self.asked.append((is_judge(body), text))
         if not is_judge(body):
-            return {
-                "choices": [{"index": 0, "message": {"role": "assistant", "content": self.say(text)}, "finish_reason": "stop"}]
-            }
+            said = self.say(text)  # text, or the message's fields
+            message = {"role": "assistant"} | (said if isinstance(said, dict) else {"content": said})
+            return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
         colour = re.search(r"Likes (\w+)\.", text)
         sure = 0.9 if colour and re.search(rf"Item A: {colour[1]}", text) else 0.1 if colour else 0.5
         pairs = [(self.letters.tokens[0], sure), (self.letters.tokens[1], 1 - sure)]
@@ -57,7 +63,7 @@ class Models:
 def through(fake_server, tokenizer, tmp_path):
     """`await through(items, signal, say)` → (row of the user, the requests made)."""
 
-    async def run(items=ITEMS, signal=SURE, say=lambda text: GOOD, window=16384):
+    async def run(items=ITEMS, signal=SURE, say=good, window=16384):
         models = Models(tokenizer, say)
         async with fake_server(models) as server, Endpoint(server.url) as endpoint:
             with Journal(tmp_path / "calls.jsonl") as journal:
@@ -87,9 +93,10 @@ async def test_a_user_who_passes_gives_two_rows_with_the_plain_prompt(through):
         ("too_few_targets_2", {"signal": {i: 0.95 for i in (6, 7, 8, 9, 12, 13)}}),
         ("too_few_verified_1", {"say": lambda text: GOOD.replace("Likes red", "Likes blue")}),
         ("too_few_verified_1", {"say": lambda text: "Likes red."}),
-        ("merge_bad_format_1", {"say": lambda text: "no think block" if "Reader 1" in text else GOOD}),
-        ("merged_too_poor_1", {"say": lambda text: GOOD.replace("red.", "blue.") if "Reader 1" in text else GOOD}),
-        ("too_few_verified_2", {"say": lambda text: GOOD if "newer choices" not in text else GOOD.replace("red.", "blue.")}),
+        ("merge_bad_format_1", {"say": lambda text: GOOD}),
+        ("merge_bad_format_1", {"say": lambda text: good(text).replace("<joined_reasoning>\nchooses", "<joined_reasoning>\nBoth annotators: chooses")}),
+        ("merged_too_poor_1", {"say": lambda text: MERGED.replace("red.", "blue.") if MERGING in text else GOOD}),
+        ("too_few_verified_2", {"say": lambda text: good(text) if "newer choices" not in text else GOOD.replace("red.", "blue.")}),
     ],
 )
 async def test_users_leave_the_funnel_at_the_right_step(through, outcome, change):
@@ -98,6 +105,27 @@ async def test_users_leave_the_funnel_at_the_right_step(through, outcome, change
     funnel = Funnel()
     funnel.add(row | {"dropped_behaviours": 0})
     assert funnel.counts()["outcomes"] == {outcome: 1}
+
+
+THOUGHT = "Annotator 1 says red, and so do the others. <joined_reasoning>like that</joined_reasoning>"
+
+
+@pytest.mark.parametrize("answer", [
+    {"reasoning": THOUGHT, "content": MERGED},
+    {"content": f"<think>\n{THOUGHT}\n</think>\n\n{MERGED}"},
+    {"content": f"{THOUGHT}\n</think>\n\n{MERGED}"},  # the chat template opened the block
+    {"reasoning": MERGED, "content": None},  # a server that takes for reasoning whatever no tag ends
+])  # fmt: skip
+async def test_what_a_teacher_thinks_about_merging_is_not_what_the_policy_learns(through, answer):
+    row, _ = await through(say=lambda text: answer if MERGING in text else GOOD)
+    assert row["outcome"] == DONE and [r["completion"] for r in row["rows"]] == [[{"role": "assistant", "content": GOOD}]] * 2
+
+
+async def test_a_merge_is_asked_for_without_thinking(fake_server, tokenizer, arguments):
+    async with fake_server(Models(tokenizer, good)) as server:
+        assert (await synthesise(arguments(server.url)))["outcomes"] == {DONE: 2}
+    asked = [(MERGING in body["messages"][-1]["content"], body["chat_template_kwargs"]["enable_thinking"]) for body in server.bodies if not is_judge(body)]
+    assert {merging != thinking for merging, thinking in asked} == {True}
 
 
 async def test_an_interrupted_user_asks_nothing_twice(through):
@@ -279,11 +307,11 @@ async def test_what_no_user_can_pass_is_said_before_the_first_one(fake_server, t
 async def test_of_long_drafts_as_many_are_merged_as_fit(through, tokenizer):
     draft = GOOD.replace("chooses red", "chooses red " * 200)
     merging = PromptSet().render("merge", summaries=[(("chooses red " * 200).strip(), "Likes red.")] * 3)
-    window = count_tokens(tokenizer, merging) + 64
-    row, asked = await through(say=lambda text: draft, window=window)
-    merges = [text for judge, text in asked if not judge and "Reader 1 concluded" in text]
+    window = count_tokens(tokenizer, merging, thinking=False) + 64
+    row, asked = await through(say=lambda text: MERGED if MERGING in text else draft, window=window)
+    merges = [text for judge, text in asked if not judge and MERGING in text]
     assert row["outcome"] == DONE and [text.count("concluded:") for text in merges] == [3, 3]
-    row, _ = await through(say=lambda text: draft, window=window - 1)
+    row, _ = await through(say=lambda text: MERGED if MERGING in text else draft, window=window - 1)
     assert row["outcome"] == "merge_too_long_1"
 
 
@@ -342,12 +370,12 @@ async def test_of_a_long_history_what_was_scored_is_cut_in_thirds(fake_server, t
 
 async def test_failures_show_all_that_was_written_as_it_was(fake_server, tokenizer, arguments, tmp_path):
     def say(text: str) -> str:
-        return "<think>no end" if "Reader 1" in text else "Likes red." if re.search("Item [AB]: red thing 10\n", text) else GOOD
+        return "<joined_reasoning>no end" if MERGING in text else "Likes red." if re.search("Item [AB]: red thing 10\n", text) else GOOD
 
     async with fake_server(Models(tokenizer, say)) as server:
         assert (await synthesise(arguments(server.url)))["outcomes"] == {"merge_bad_format_1": 2}
     [note] = json.loads((tmp_path / "out" / "failures.jsonl").read_text().splitlines()[0])["rounds"]
-    assert note["merge"]["text"] == "<think>no end" and note["merge"]["problem"] == "unfinished reasoning"
+    assert note["merge"]["text"] == "<joined_reasoning>no end" and note["merge"]["problem"] == "not one joined reasoning and one joined description"
     told = {draft["target"]["chosen"]: (draft["text"], draft["problem"], draft["verified"]) for draft in note["drafts"]}
     assert told.pop("red thing 10") == ("Likes red.", "not exactly one think block", False)
     assert len(told) == note["merge"]["of"] == 4 and set(told.values()) == {(GOOD, None, True)}
