@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from alignxplore.models import fingerprint
+from alignxplore.models import commit, fingerprint
 from alignxplore.records import read_jsonl, write_json, write_jsonl
 
 COMPLETE = "COMPLETE"
@@ -133,9 +133,9 @@ def _in_words(spread: dict[str, int | None]) -> str:
 
 
 def model_identity(model: str, revision: str | None) -> str:
-    """What tells two models apart: for a folder its name and the fingerprint of its files."""
+    """What tells two models apart: for a folder its name and the fingerprint of its files, for a hub model its commit."""
     folder = Path(model)
-    return f"{folder.name}:{fingerprint(folder)}" if folder.is_dir() else f"{model}@{revision or 'main'}"
+    return f"{folder.name}:{fingerprint(folder)}" if folder.is_dir() else f"{model}@{commit(model, revision or 'main')}"
 
 
 def git_commit() -> str | None:

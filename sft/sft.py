@@ -84,9 +84,14 @@ def make_trainer(args: TrainArguments, model: ModelConfig, run: RunFolder, token
         )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Progress(run, args.effective_batch_size * manifest["tokens"] / len(trainer.train_dataset)))
-    trained = [getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters() if p.requires_grad]
+    trained = [p for p in trainer.model.parameters() if p.requires_grad]
+    if not args.deepspeed and not model.use_peft and any(p.dtype != torch.float32 for p in trained):
+        raise RunError(
+            f"weights in {trained[0].dtype} are too coarse for the steps of the optimizer, which only DeepSpeed gives 32-bit copies; add "
+            "--deepspeed configs/zero3.json, or --dtype float32"
+        )
     say(
-        f"{sum(trained):,} trained parameters, {next(trainer.model.parameters()).dtype}, {args.device.type}, "
+        f"{sum(getattr(p, 'ds_numel', p.numel()) for p in trained):,} trained parameters, {trained[0].dtype}, {args.device.type}, "
         f"{args.effective_batch_size} rows a step = {args.per_device_train_batch_size} rows x "
         f"{args.gradient_accumulation_steps} accumulated x {processes} process(es)"
     )
@@ -98,6 +103,8 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     run, first = RunFolder(args.output_dir), args.process_index == 0
     if model.load_in_4bit or model.load_in_8bit:
         raise RunError("load_in_4bit and load_in_8bit are not supported: models are loaded in --dtype; take the option out")
+    if args.n_gpu > 1:  # transformers would spread each batch over them, which multiplies the rows of a step
+        raise RunError(f"one process sees {args.n_gpu} GPUs; start one process a GPU with sft.sh, or show it one: CUDA_VISIBLE_DEVICES=0")
     args.model_init_kwargs = {
         "dtype": "float32" if args.use_cpu else model.dtype,
         "revision": model.model_revision,
@@ -105,6 +112,8 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
         **(args.model_init_kwargs or {}),
     }
     # Prepared rows carry their labels. Only packing needs TRL's preparation, and that leaves labels as they are.
+    if args.packing and not args.use_cpu and "flash" not in str(args.model_init_kwargs["attn_implementation"]):
+        say("warning: packing without flash attention is slow, with a mask of length x length a pack; add --attn_implementation flash_attention_2")
     args.completion_only_loss, args.dataset_kwargs = True, {"skip_prepare_dataset": not args.packing}
     tokenizer = AutoTokenizer.from_pretrained(model.model_name_or_path, revision=model.model_revision)
     rows, manifest = load_rows(data.train_data, tokenizer, args, "train")

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with three changes: the rows of a step, a proof of the label mask, and marks on whole checkpoints.
+"""TRL's SFTTrainer with four changes: the rows of a step, a proof of the label mask, marks on whole checkpoints, no step too many.
 
 Used by `sft.py`; it has no command of its own.
 """
@@ -117,9 +117,15 @@ class Trainer(SFTTrainer):
         return StepSampler(
             lengths,
             self.args.effective_batch_size,
-            self.args.data_seed or self.args.seed,
+            self.args.seed if self.args.data_seed is None else self.args.data_seed,
             epoch=lambda: self.state.global_step // self.steps_per_epoch,
         )
+
+    def _run_epoch(self, **arguments):
+        if self.state.global_step >= self.state.max_steps:  # resumed after its last step; the base class would look after one more
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(**arguments)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         if self._unproved:

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, set_seed
 
 from alignxplore.judge import find_letters
 from alignxplore.tiny import make_model
@@ -44,9 +46,12 @@ def rows_file(rows: list[dict], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def model_folder(tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Qwen3 of 0.1 M parameters with its tokenizer."""
+    """A random Qwen3 of 0.1 M parameters with its tokenizer; its head is untied, as that of the 8B model is."""
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    make_model(tokenizer, seed=1, hidden=64, layers=2).save_pretrained(folder)
+    config = make_model(tokenizer, seed=1, hidden=64, layers=2).config
+    config.tie_word_embeddings = False
+    set_seed(1)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

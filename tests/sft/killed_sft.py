@@ -2,6 +2,7 @@
 
 KILL_AT=7 python killed_sft.py --config ...          before optimizer step 8 is done
 KILL_IN_SAVE=10 python killed_sft.py --config ...    with half of checkpoint-10's files torn
+KILL_IN_FINAL_SAVE=1 python killed_sft.py ...        after the last checkpoint, with the finished model torn
 """
 
 import os
@@ -32,18 +33,34 @@ if "KILL_AT" in os.environ:
 
     Trainer.training_step = training_step
 
+
+
+def tear(weights: Path) -> None:
+    if weights.is_file():
+        os.truncate(weights, weights.stat().st_size // 2)
+
+
 if "KILL_IN_SAVE" in os.environ:
     save_states = Base._save_rng_state
 
     def save_rng_state(self, folder):
         save_states(self, folder)
         if self.state.global_step == int(os.environ["KILL_IN_SAVE"]):
-            weights = Path(folder) / "model.safetensors"
-            if weights.is_file():
-                os.truncate(weights, weights.stat().st_size // 2)
+            tear(Path(folder) / "model.safetensors")
             die()
 
     Base._save_rng_state = save_rng_state
+
+if "KILL_IN_FINAL_SAVE" in os.environ:
+    save = Trainer.save_model
+
+    def save_model(self, output_dir=None, _internal_call=False):
+        save(self, output_dir, _internal_call)
+        if not _internal_call:  # those are checkpoints
+            tear(Path(output_dir) / "model.safetensors")
+            die()
+
+    Trainer.save_model = save_model
 
 assert RunFolder is sft.RunFolder
 sft.main()

@@ -3,16 +3,19 @@
 import json
 import random
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 from configuration import DataArguments, TrainArguments, run_settings, split_batch
 from prepare_dataset import load_prepared, prepare
 from run_folder import COMPLETE, RunError, RunFolder, git_commit, model_card, model_identity, versions
+from safetensors.torch import load_file
 from trainer import LabelError, Progress, StepSampler, Trainer, check_labels, generation_prompt
 from transformers import TrainerControl, TrainerState
 from trl import ModelConfig
 
+from alignxplore.records import read_jsonl
 from sft import make_trainer, train
 
 OPENING, END = [8, 9], 2  # tokens that open the assistant's turn; the end of turn
@@ -155,6 +158,49 @@ def test_a_run_that_deepspeed_has_saved_does_not_start_its_optimizer_anew(rows_f
     mark.write_text(json.dumps(ZERO3))
     with pytest.raises(RunError, match="checkpoint-3: saved with ZeRO stage 3 on 2"):
         tiny_run(tmp_path, rows_file, model_folder, **saving)
+
+
+def test_a_run_killed_after_its_last_step_is_saved_and_trains_no_other(rows_file, model_folder, tmp_path):
+    saving = {"logging_steps": 1, "save_strategy": "steps", "save_steps": 2}
+    tiny_run(tmp_path, rows_file, model_folder, **saving)
+    weights = load_file(tmp_path / "model.safetensors")
+    for name in ("summary.json", "model.safetensors"):
+        (tmp_path / name).unlink()
+    tiny_run(tmp_path, rows_file, model_folder, **saving)
+    result = RunFolder(tmp_path).summary()["result"]
+    assert (result["steps"], result["resumed_from"]) == (3, "checkpoint-3")
+    again = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    assert [row["step"] for _, row in read_jsonl(tmp_path / "log.jsonl")] == [1, 2, 3]
+
+
+def test_one_process_that_sees_several_gpus_is_refused(rows_file, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainArguments, "n_gpu", 4)
+    with pytest.raises(RunError, match="one process sees 4 GPUs; start one process a GPU with sft.sh, or show it one: CUDA_VISIBLE_DEVICES"):
+        tiny_run(tmp_path, rows_file, model_folder)
+
+
+def test_coarse_weights_without_copies_of_their_own_are_refused(rows_file, model_folder, tmp_path):
+    coarse = {"model_init_kwargs": {"dtype": "bfloat16"}}
+    with pytest.raises(RunError, match="weights in torch.bfloat16 are too coarse .* add --deepspeed configs/zero3.json, or --dtype float32"):
+        tiny_run(tmp_path / "all", rows_file, model_folder, **coarse)
+    tiny_run(tmp_path / "adapter", rows_file, model_folder, {"use_peft": True, "lora_target_modules": ["q_proj", "v_proj"]}, **coarse)
+
+
+def test_a_data_seed_of_zero_is_a_seed(rows_file, model_folder, tmp_path):
+    orders = {}
+    for seed in (None, 0, 42):
+        args = TrainArguments(output_dir=str(tmp_path), report_to="none", data_seed=seed)  # seed is 42
+        asking = SimpleNamespace(args=args, train_dataset=None, state=None, steps_per_epoch=1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("trainer.row_lengths", lambda rows: [5] * 64)
+            orders[seed] = Trainer._get_train_sampler(asking).seed
+    assert orders == {None: 42, 0: 0, 42: 42}
+
+
+def test_a_hub_model_is_told_by_its_commit(monkeypatch):
+    monkeypatch.setattr("run_folder.commit", lambda model, revision: {"main": "c0ffee"}.get(revision, revision))
+    assert model_identity("some/model", None) == "some/model@c0ffee" and model_identity("some/model", "v1") == "some/model@v1"
 
 
 def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path):
