@@ -6,7 +6,8 @@
     accelerate launch signal_model.py score ...                                       # the users shared out over all GPUs
     torchrun --nproc_per_node 2 signal_model.py score ...                             # the same over two CPU processes
 
-`prepare` tokenises each user's stream once, with labels on the letters only; `sft.py` trains on it like on any prepared set.
+`prepare` tokenises each user's stream once, with labels on the letters only; `sft.py` trains on it like on any prepared set. Of several
+processes launched together (one a node: synthesize.sh) the first one does it, and the others wait.
 `score` writes scores.jsonl: {"id", "uid", "scores": [{"position", "p", "logprob"}, ...], "dropped"}, p being P(actual choice)
 and id the record's content hash, by which synthesize.py and select_rl.py find it.
 Resumable: run the same command again, with any number of processes. Memory: logits exist at the letters only.
@@ -21,6 +22,8 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +38,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from alignxplore import datasets
 from alignxplore.journal import Journal, RunLock, RunLocked
 from alignxplore.records import RecordError, UserRecord, write_json, write_jsonl
+
+PATIENCE = timedelta(days=2)  # of a process that is through with its share, for the last one; NCCL's own is ten minutes
 
 
 def letter_row(stream: Stream) -> tuple[np.ndarray, np.ndarray]:
@@ -72,37 +77,40 @@ def prepare(data: str, tokenizer: PreTrainedTokenizerBase, output: Path, max_len
 
 @torch.inference_mode()
 def score_stream(model: PreTrainedModel, stream: Stream, letters: tuple[int, int]) -> list[dict]:
-    """P(actual choice) at each letter. Logits are [letters, vocabulary], never [tokens, vocabulary]."""
+    """P(actual choice) at each letter. Logits are two a letter, in float32: a table in bfloat16 would round p near 1 to a few values.
+
+    The model's logits must be its last hidden states times its head, as Qwen's are.
+    """
     if not stream.letters:
         return []
     ids = torch.tensor([stream.ids], device=model.device)
     before = torch.tensor(stream.letters, device=model.device) - 1  # the position that predicts the letter
-    logits = model(input_ids=ids, logits_to_keep=before, use_cache=False).logits[0]
-    pair = logits[:, list(letters)].float().log_softmax(-1)
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, before]
+    pair = (hidden.float() @ model.get_output_embeddings().weight[list(letters)].float().T).log_softmax(-1)
     actual = (ids[0, stream.letters] == letters[1]).long()
     chosen = pair.gather(1, actual[:, None])[:, 0].tolist()
     return [{"position": place, "p": math.exp(value), "logprob": value} for place, value in zip(stream.behaviours, chosen)]
 
 
-def shared_out(records: Iterator[UserRecord], process: int, processes: int) -> Iterator[tuple[str, UserRecord]]:
-    """(unit id, record) of the users that fall to one process."""
-    for number, record in enumerate(records):
-        if number % processes == process:
-            yield record.id, record
+def shared_out(records: Iterator[UserRecord], done: set[str], process: int, processes: int) -> Iterator[UserRecord]:
+    """The users that fall to one process, of those who are left."""
+    return islice((record for record in records if record.id not in done), process, None, processes)
 
 
-def join_processes() -> PartialState:
+def join_processes(cpu: bool) -> PartialState:
     """This process among those that were launched together; PrepareError if they do not know of each other."""
-    state = PartialState(cpu=not torch.accelerator.is_available())  # without a GPU it would else take each for one alone
+    state = PartialState(cpu=cpu, timeout=PATIENCE)  # without a GPU it would else take each for one alone
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != launched:
         raise PrepareError(f"accelerate sees {state.num_processes} process(es), the launcher started {launched}; use accelerate launch or torchrun")
     return state
 
 
-def score(data: str, model_name: str, output: Path, max_length: int, default_query: str | None, state: PartialState) -> None:
+def score(
+    data: str, model_name: str, revision: str | None, output: Path, max_length: int, default_query: str | None, state: PartialState
+) -> None:
     """Score all users into output/scores.jsonl; each process journals its share, the first one puts them together."""
-    identity = {"model": model_identity(model_name, None), "data": source_hash(data, None), "max_length": max_length,
+    identity = {"model": model_identity(model_name, revision), "data": source_hash(data, None), "max_length": max_length,
                 "default_query": datasets.default_query(data, default_query)}
     told = output / "run.json"
     if state.is_main_process:
@@ -114,21 +122,20 @@ def score(data: str, model_name: str, output: Path, max_length: int, default_que
     for part in sorted(output.glob("part-*.jsonl")):
         with Journal(part) as journal:
             done |= journal.finished()
-    tokenizer = AutoTokenizer.from_pretrained(model_name)
+    tokenizer = AutoTokenizer.from_pretrained(model_name, revision=revision)
     on_gpu = state.device.type != "cpu"
-    model = AutoModelForCausalLM.from_pretrained(model_name, dtype=torch.bfloat16 if on_gpu else torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(model_name, revision=revision, dtype=torch.bfloat16 if on_gpu else torch.float32)
     model.to(state.device).eval()
     letters, started, count = letter_ids(tokenizer), time.monotonic(), 0
     state.wait_for_everyone()  # all have read the parts of an earlier run before anyone appends to one
     with Journal(output / f"part-{state.process_index}.jsonl") as journal:
-        for unit, record in shared_out(read_behaviours(data, default_query), state.process_index, state.num_processes):
-            if unit not in done and unit not in journal:
-                stream = tokenise_stream(all_behaviours(record), record.user, tokenizer, max_length)
-                scores = score_stream(model, stream, letters)
-                journal.append(unit, {"uid": record.user, "scores": scores, "dropped": stream.dropped})
-                count += 1
-                if count % 200 == 0:
-                    print(f"[score] {count} users, {(time.monotonic() - started) / count:.3f} s each", flush=True)
+        for record in shared_out(read_behaviours(data, default_query), done, state.process_index, state.num_processes):
+            stream = tokenise_stream(all_behaviours(record), record.user, tokenizer, max_length)
+            scores = score_stream(model, stream, letters)
+            journal.append(record.id, {"uid": record.user, "scores": scores, "dropped": stream.dropped})
+            count += 1
+            if count % 200 == 0:
+                print(f"[score] {count} users, {(time.monotonic() - started) / count:.3f} s each", flush=True)
     state.wait_for_everyone()
     if state.is_main_process:
         merge_parts(data, output, default_query)
@@ -168,8 +175,8 @@ def merge_parts(data: str, output: Path, default_query: str | None) -> None:
     foresight = Foresight()
 
     def rows(parts: list[Journal]) -> Iterator[dict]:
-        for unit in dict.fromkeys(record.id for record in read_behaviours(data, default_query)):
-            row = next(part[unit] for part in parts if unit in part)
+        for record in read_behaviours(data, default_query):
+            row = next(part[record.id] for part in parts if record.id in part)
             foresight.add(row["scores"])
             yield row
 
@@ -190,6 +197,7 @@ def main(argv: list[str] | None = None) -> None:
         command = commands.add_parser(name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         command.add_argument("--data", required=True, help="users, one a line (benchmark contract)")
         command.add_argument("--model", default=model, help="Hub id or folder")
+        command.add_argument("--model_revision", help="revision of the Hub model")
         command.add_argument("--output", type=Path, required=True, help="folder to write")
         command.add_argument("--default_query", help="what stands in for null queries (default: that of the data set the file is named after)")
         command.add_argument("--max_length", type=int, default=8192, help="longest stream; the oldest behaviours go first")
@@ -197,15 +205,18 @@ def main(argv: list[str] | None = None) -> None:
     disable_progress_bars()
     try:
         if arguments.command == "prepare":
-            tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-            manifest = prepare(arguments.data, tokenizer, arguments.output, arguments.max_length, arguments.default_query)
-            print(f"{report(manifest)}\n{manifest['dropped_behaviours']} of the oldest behaviours dropped")
+            state = join_processes(cpu=True)
+            if state.is_main_process:
+                tokenizer = AutoTokenizer.from_pretrained(arguments.model, revision=arguments.model_revision)
+                manifest = prepare(arguments.data, tokenizer, arguments.output, arguments.max_length, arguments.default_query)
+                print(f"{report(manifest)}\n{manifest['dropped_behaviours']} of the oldest behaviours dropped")
+            state.wait_for_everyone()
             return
         with ExitStack() as stack:
-            state = join_processes()
+            state = join_processes(cpu=not torch.accelerator.is_available())
             if state.is_main_process:
                 stack.enter_context(RunLock(arguments.output))
-            score(arguments.data, arguments.model, arguments.output, arguments.max_length, arguments.default_query, state)
+            score(arguments.data, arguments.model, arguments.model_revision, arguments.output, arguments.max_length, arguments.default_query, state)
     except (PrepareError, RecordError, StreamError, RunLocked, OSError) as error:
         sys.exit(f"signal_model.py: {error}")
     finally:

@@ -24,7 +24,8 @@ Usage: [VARIABLE=value ...] bash synthesize.sh [--option of synthesize.py ...]
   NNODES=2 NODE_RANK=\$R MASTER_ADDR=\$HOST OUT=/shared/synthesis bash synthesize.sh      start it on each node
 
 Variables: DATA, SIGNAL_DATA, OUT, SIGNAL_MODEL, SIGNAL_CONFIG, TEACHER, JUDGE, DEFAULT_QUERY, PYTHON, and those of sft.sh (NNODES,
-  NODE_RANK, NPROC, ...). The signal model is trained on all nodes, then node 0 goes on by itself: it scores on its NPROC GPUs.
+  NODE_RANK, NPROC, ...; the port after MASTER_PORT is used too). The signal model is trained on all nodes, then node 0 goes on by itself:
+  it scores on its NPROC GPUs.
 Writes OUT/sft.jsonl, the rows for prepare_dataset.py, and OUT/funnel.json. Options: python synthesize.py --help
 TEXT
     exit 0 ;;
@@ -33,11 +34,12 @@ esac
 export PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}"
 SIGNAL_CONFIG=${SIGNAL_CONFIG:-$HERE/configs/signal_qwen3_1p7b.yaml}
 QUERY=(${DEFAULT_QUERY:+--default_query "$DEFAULT_QUERY"})
-if [ "$NODE_RANK" = 0 ]; then
-    "$PYTHON" "$HERE/signal_model.py" prepare --data "$SIGNAL_DATA" --model "$SIGNAL_MODEL" --output "$OUT/signal_set" ${QUERY[@]+"${QUERY[@]}"}
-else
-    until [ -f "$OUT/signal_set/manifest.json" ]; do sleep 5; done      # node 0 prepares the set for all
+if [ "$NNODES" -gt 1 ]; then                           # node 0 prepares the set for all; the others wait for it, and fail if it does
+    PREPARE=(-m torch.distributed.run --nnodes "$NNODES" --node_rank "$NODE_RANK" --master_addr "${MASTER_ADDR:-127.0.0.1}"
+             --master_port $((${MASTER_PORT:-29500} + 1)) --nproc_per_node 1)    # sft.sh comes right after it: a port of its own
 fi
+"$PYTHON" ${PREPARE[@]+"${PREPARE[@]}"} "$HERE/signal_model.py" prepare --data "$SIGNAL_DATA" --model "$SIGNAL_MODEL" \
+    --output "$OUT/signal_set" ${QUERY[@]+"${QUERY[@]}"}
 NNODES=$NNODES NODE_RANK=$NODE_RANK bash "$HERE/sft.sh" --config "$SIGNAL_CONFIG" --model_name_or_path "$SIGNAL_MODEL" \
     --train_data "$OUT/signal_set" --output_dir "$OUT/signal_model"
 [ "$NODE_RANK" = 0 ] || exit 0

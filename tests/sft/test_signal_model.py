@@ -2,9 +2,13 @@
 
 import json
 import random
+import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import signal_model
@@ -14,13 +18,13 @@ import yaml
 from configuration import TrainArguments
 from prepare_dataset import load_prepared
 from run_folder import RunFolder
-from signal_model import Foresight, main, prepare, score_stream
+from signal_model import Foresight, join_processes, main, prepare, score_stream, shared_out
 from streams import Stream, behaviour_text, letter_ids, tokenise_stream
 from trainer import LabelError, Trainer, check_letters
 from transformers import AutoModelForCausalLM
 from trl.trainer import sft_trainer
 
-from alignxplore.records import Interaction, read_jsonl
+from alignxplore.records import Interaction, UserRecord, read_jsonl, user_row, write_jsonl
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,6 +88,15 @@ def test_scores_are_those_of_all_logits(tokenizer, model_folder):
         pair = table[place - 1, list(letters)].softmax(-1)
         assert entry["p"] == pytest.approx(pair[letters.index(stream.ids[place])].item(), abs=1e-6)
     assert [entry["position"] for entry in scores] == stream.behaviours
+
+
+def test_scores_in_bfloat16_are_as_fine_as_the_hidden_states(tokenizer, model_folder):
+    """In bfloat16 a logit of five has steps of a thirty-second, so that different choices would share one p."""
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16).eval()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(20)
+    scores = score_stream(model, tokenise_stream(history(100, 3, alone=0.0), "u", tokenizer, 10**5), letter_ids(tokenizer))
+    assert len({entry["logprob"] for entry in scores}) == len(scores) == 100
 
 
 @pytest.fixture
@@ -154,6 +167,49 @@ def test_scoring_goes_on_where_it_was_stopped(users_file, model_folder, tmp_path
     assert "12 users" in capsys.readouterr().out and json.loads((tmp_path / "scores" / "foresight.json").read_text())["users"] == 12
 
 
+def test_what_is_left_is_dealt_out_evenly(users_file):
+    """Not all users: those that are done may all be of one process's share."""
+    records = list(streams.read_behaviours(users_file, None))
+    done = {record.id for record in records[::2]}
+    shares = [[record.user for record in shared_out(iter(records), done, process, 2)] for process in range(2)]
+    assert shares == [["u1", "u5", "u9"], ["u3", "u7", "u11"]]
+
+
+def test_a_process_that_is_done_waits_for_the_others_longer_than_ten_minutes(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(signal_model, "PartialState", lambda **options: asked.update(options) or SimpleNamespace(num_processes=1))
+    join_processes(cpu=False)
+    assert asked["timeout"] > timedelta(hours=12)
+
+
+def test_a_revision_of_the_model_is_the_one_that_is_loaded(users_file, tmp_path, monkeypatch):
+    asked = []
+
+    def load(name, revision=None, **_):
+        asked.append((name, revision))
+        raise OSError("no such model")
+
+    monkeypatch.setattr(signal_model.AutoTokenizer, "from_pretrained", load)
+    for command in ("prepare", "score"):
+        with pytest.raises(SystemExit, match="no such model"):
+            main([command, "--model", "some/model", "--model_revision", "abc", "--data", str(users_file), "--output", str(tmp_path / command)])
+    assert asked == [("some/model", "abc")] * 2 and json.loads((tmp_path / "score/run.json").read_text())["model"] == "some/model@abc"
+
+
+def test_it_learns_that_one_word_is_always_chosen(model_folder, run_script, tmp_path):
+    """Prepared, trained and scored by the commands; the letters tell nothing, so that the word must be read."""
+    pairs = [Interaction("plum", f"grey {n % 7}") for n in range(30)]
+    for name in ("seen", "unseen"):
+        write_jsonl(tmp_path / name, (user_row(UserRecord(f"{name} {n}", tuple(pairs[:-1]), pairs[-1])) for n in range(96 if name == "seen" else 8)))
+    main(["prepare", "--model", str(model_folder), "--data", str(tmp_path / "seen"), "--output", str(tmp_path / "set")])
+    run_script([sys.executable, ROOT / "sft/sft.py", "--config", ROOT / "sft/configs/signal_tiny.yaml", "--model_name_or_path", model_folder,
+                "--train_data", tmp_path / "set", "--output_dir", tmp_path / "model", "--learning_rate", "5e-3", "--num_train_epochs", "12",
+                "--save_strategy", "no"])  # fmt: skip
+    main(["score", "--model", str(tmp_path / "model"), "--data", str(tmp_path / "unseen"), "--output", str(tmp_path / "scores")])
+    found = [entry["p"] for _, row in read_jsonl(tmp_path / "scores/scores.jsonl") for entry in row["scores"]]
+    assert len(found) == 240 and min(found) > 0.9
+
+
 def test_the_interval_of_what_was_foreseen_is_that_of_drawing_users():
     rng, foresight = random.Random(0), Foresight()
     users = []
@@ -181,3 +237,21 @@ def test_two_processes_share_the_users_out_and_write_what_one_writes(users_file,
     assert [row["id"] for row in alone] == [row["id"] for row in two]
     for one, other in zip(alone, two):
         assert [entry["p"] for entry in one["scores"]] == pytest.approx([entry["p"] for entry in other["scores"]], abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("good", [True, False])
+def test_of_two_nodes_the_first_prepares_and_the_other_ends_as_it_does(users_file, model_folder, run_script, tmp_path, good):
+    data = users_file if good else tmp_path / "missing.jsonl"
+    options = ["--data", data, "--model", model_folder, "--output", tmp_path / "out/signal_set"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", 2, "--nproc_per_node", 1]
+    launch += ["--master_addr", "127.0.0.1", "--master_port", port]
+    with ThreadPoolExecutor() as nodes:
+        commands = [[*launch, "--node_rank", rank, Path(signal_model.__file__), "prepare", *options] for rank in (0, 1)]
+        ended = [node.result() for node in [nodes.submit(run_script, command, None) for command in commands]]
+    assert [done.returncode == 0 for done in ended] == [good, good]
+    assert (tmp_path / "out/signal_set/manifest.json").is_file() == good
+    assert good or "signal_model.py: " in ended[0].stderr

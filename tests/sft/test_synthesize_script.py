@@ -15,8 +15,6 @@ def commands(run_script, tmp_path):
     """`commands(VARIABLE=value)` → the commands that a node would run, in order."""
     (tmp_path / "python").write_text(PYTHON)
     (tmp_path / "python").chmod(0o755)
-    (tmp_path / "out/signal_set").mkdir(parents=True)
-    (tmp_path / "out/signal_set/manifest.json").touch()  # as node 0 leaves it
 
     def run(**variables: str) -> list[str]:
         log = tmp_path / "commands"
@@ -31,12 +29,13 @@ def commands(run_script, tmp_path):
 def test_all_nodes_train_and_only_the_first_does_the_rest(commands):
     nodes = {"NNODES": "2", "MASTER_ADDR": "first", "NPROC": "4"}
     prepared, trained, scored, synthesised = commands(NODE_RANK="0", **nodes)
-    assert prepared.startswith("signal_model.py prepare --data users.jsonl") and synthesised.startswith("synthesize.py --data users.jsonl")
+    assert "--master_addr first --master_port 29501 --nproc_per_node 1 signal_model.py prepare --data users.jsonl" in prepared
+    assert synthesised.startswith("synthesize.py --data users.jsonl")
     assert "--nnodes 2 --node_rank 0 --master_addr first" in trained and "--nproc_per_node 4 sft.py" in trained
     assert scored.startswith("-m torch.distributed.run --standalone --nproc_per_node 4 signal_model.py score --data users.jsonl")
     assert synthesised.endswith("--max_tokens 9")
-    (other,) = commands(NODE_RANK="1", **nodes)
-    assert other == trained.replace("--node_rank 0", "--node_rank 1")
+    assert commands(NODE_RANK="1", **nodes) == [command.replace("--node_rank 0", "--node_rank 1") for command in (prepared, trained)]
+    assert commands(NODE_RANK="0", NNODES="1", NPROC="4")[0].startswith("signal_model.py prepare --data users.jsonl")
 
 
 def test_a_query_for_choices_without_one_reaches_every_step_that_reads_users(commands):
