@@ -8,24 +8,24 @@ is inferred from the published code, which names the field but never computes it
 the counts name the two models by what `signal_model.py score` recorded beside them.
 Thresholds, over all choices of all users:  a keeps the share a with the highest signal;  b keeps P_strong >= b;
 c keeps P_strong between the quantiles c - 0.1 and c of what is left (published: one decile; not given: all).
+A user whom one of the models has not scored is an error; a choice that only the weak one has not scored is left out and counted.
 Per user the K targets with the highest sum of signals are taken; the rest of the history after the last one is cut off.
 The output is what verl/examples/data_preprocess/upi_streaming_dataset.py reads. Beside it: .counts.json and .png.
 """
 
 import json
 import math
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from streams import all_behaviours, read_behaviours
+from streams import all_behaviours, read_behaviours, read_scores
 from transformers import HfArgumentParser
 
 from alignxplore.errors import one_sentence
-from alignxplore.records import RecordError, UserRecord, read_jsonl, write_json, write_jsonl
-
-Scores = dict[str, dict[int, float]]  # record id → place → log P(actual choice)
+from alignxplore.records import RecordError, UserRecord, write_json, write_jsonl
 
 
 @dataclass
@@ -46,9 +46,40 @@ class SelectionArguments:
     least_slice: int = field(default=4, metadata={"help": "Fewest choices that a stage reads."})
 
 
-def read_scores(path: str) -> Scores:
-    """scores.jsonl → log-probabilities."""
-    return {row["id"]: {entry["position"]: entry["logprob"] for entry in row["scores"]} for _, row in read_jsonl(path)}
+@dataclass
+class Scores:
+    """The strong model's choices in columns, user after user, and the weak one's beside them (NaN: it has not scored that choice)."""
+
+    users: dict[str, int]  # record id → number; user n has the rows ends[n - 1] to ends[n]
+    ends: np.ndarray
+    places: np.ndarray
+    strong: np.ndarray  # log P(actual choice)
+    weak: np.ndarray
+    unseen: set[str]  # users that the weak model has not scored
+
+    def rows(self, unit: str) -> slice:
+        """Where a user's choices stand."""
+        number = self.users[unit]
+        return slice(int(self.ends[number - 1]) if number else 0, int(self.ends[number]))
+
+
+def load_scores(strong: str, weak: str) -> Scores:
+    """Both files, a line at a time: a user costs an id, a choice three numbers."""
+    users, ends, places, values = {}, array("q"), array("i"), array("d")
+    for unit, _, scores in read_scores(strong, "logprob"):
+        if unit not in users:
+            users[unit] = len(users)
+            places.extend(scores.keys())
+            values.extend(scores.values())
+            ends.append(len(places))
+    columns = [np.array(column) for column in (ends, places, values)]
+    loaded = Scores(users, *columns, np.full(len(places), np.nan), set(users))
+    for unit, _, scores in read_scores(weak, "logprob"):
+        if unit in users:
+            rows = loaded.rows(unit)
+            loaded.weak[rows] = [scores.get(place, math.nan) for place in loaded.places[rows].tolist()]
+            loaded.unseen.discard(unit)
+    return loaded
 
 
 def scoring_model(path: str) -> str | None:
@@ -57,23 +88,19 @@ def scoring_model(path: str) -> str | None:
     return json.loads(told.read_text())["model"] if told.is_file() else None
 
 
-def kept_choices(strong: Scores, weak: Scores, a: float, b: float, c: float | None) -> tuple[dict[str, dict[int, float]], dict]:
-    """(record id → place → signal of the choices that pass a, b and c, counts after each)."""
-    places = [(unit, place) for unit in strong for place in strong[unit] if place in weak.get(unit, {})]
-    values = np.array([strong[unit][place] for unit, place in places])
-    signal = values - np.array([weak[unit][place] for unit, place in places])
-    order = np.lexsort((np.arange(len(places)), -signal))[: math.ceil(a * len(places))]
-    counts = {"choices": len(places), "after_a": len(order)}
-    order = order[values[order] >= math.log(b)] if b > 0 else order
+def kept_choices(strong: np.ndarray, weak: np.ndarray, a: float, b: float, c: float | None) -> tuple[np.ndarray, dict]:
+    """(which choices pass a, b and c, counts after each); one that the weak model has not scored does not take part."""
+    both = np.flatnonzero(~np.isnan(weak))
+    order = both[np.argsort(weak[both] - strong[both], kind="stable")][: math.ceil(a * len(both))]
+    counts = {"choices": len(both), "without_weak": len(weak) - len(both), "after_a": len(order)}
+    order = order[strong[order] >= math.log(b)] if b > 0 else order
     counts["after_b"] = len(order)
     if c is not None and len(order):
-        low, high = np.quantile(values[order], [max(0.0, c - 0.1), min(1.0, c)])
-        order = order[(values[order] >= low) & (values[order] <= high)]
+        low, high = np.quantile(strong[order], [max(0.0, c - 0.1), c])
+        order = order[(strong[order] >= low) & (strong[order] <= high)]
     counts["after_c"] = len(order)
-    kept: dict[str, dict[int, float]] = {}
-    for index in sorted(order.tolist()):
-        unit, place = places[index]
-        kept.setdefault(unit, {})[place] = float(signal[index])
+    kept = np.zeros(len(strong), bool)
+    kept[order] = True
     return kept, counts
 
 
@@ -102,16 +129,14 @@ def rl_row(record: UserRecord, positions: Sequence[int], signal: dict[int, float
             "signals": [signal[p] for p in positions], "logprobs": [strong[p] for p in positions]}
 
 
-def plot(targets: list[float], kept: dict[str, dict[int, float]], strong: Scores, weak: Scores, path: Path) -> None:
-    """Signals of all choices, of the kept ones and of the targets."""
+def plot(groups: dict[str, Sequence[float]], path: Path) -> None:
+    """Histograms of signals; the first group holds all of them."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    every = [strong[unit][p] - weak[unit][p] for unit in strong for p in strong[unit] if p in weak.get(unit, {})]
-    groups = {"all choices": every, "after a, b, c": [s for places in kept.values() for s in places.values()],
-              "targets": targets}
+    every = next(iter(groups.values()))
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for (name, values), colour in zip(groups.items(), ("#bbbbbb", "#4477aa", "#ee6677")):
         axes.hist(values, bins=np.linspace(min(every), max(every) + 1e-9, 60), label=f"{name} ({len(values)})", color=colour)
@@ -121,33 +146,49 @@ def plot(targets: list[float], kept: dict[str, dict[int, float]], strong: Scores
     pyplot.close(figure)
 
 
+def check_options(args: SelectionArguments) -> None:
+    """ValueError for a share that is none, or a number of targets or choices below one."""
+    for name in ("a", "b", "c"):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"--{name} {value}: give a share from 0 to 1")
+    for name in ("stages", "least_slice"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} {getattr(args, name)}: give 1 or more")
+
+
 def select(args: SelectionArguments) -> dict:
     """The whole selection; returns the counts."""
+    check_options(args)
     models = {"strong": scoring_model(args.strong), "weak": scoring_model(args.weak)}
     strong_weights, weak_weights = (str(model).rpartition(":")[2] for model in models.values())  # whatever their folders are called
     if models["strong"] is not None and strong_weights == weak_weights:
         raise RecordError(f"scores of the same model ({models['weak']}) as the strong ones, so that every signal is 0", args.weak)
-    strong, weak = read_scores(args.strong), read_scores(args.weak)
-    kept, counts = kept_choices(strong, weak, args.a, args.b, args.c)
-    users, targets = 0, []
+    scores = load_scores(args.strong, args.weak)
+    kept, counts = kept_choices(scores.strong, scores.weak, args.a, args.b, args.c)
+    signals = scores.strong - scores.weak
+    users, targets = 0, array("d")
 
     def rows() -> Iterator[dict]:
         nonlocal users
         for record in read_behaviours(args.data, args.default_query):
             users += 1
-            if record.id not in strong:
-                raise RecordError(f"no scores in {args.strong}; run signal_model.py score on this file, with the same --default_query", record.source)
-            signal = kept.get(record.id, {})
+            for path, lacking in ((args.strong, record.id not in scores.users), (args.weak, record.id in scores.unseen)):
+                if lacking:
+                    raise RecordError(f"no scores in {path}; run signal_model.py score on this file, with the same --default_query", record.source)
+            own = scores.rows(record.id)
+            places, passed = scores.places[own].tolist(), kept[own]
+            signal = {place: value for place, value, passes in zip(places, signals[own].tolist(), passed) if passes}
             if positions := best_targets(signal, args.stages, args.least_slice):
                 targets.extend(signal[place] for place in positions)
-                yield rl_row(record, positions, signal, strong[record.id])
+                yield rl_row(record, positions, signal, dict(zip(places, scores.strong[own].tolist())))
         if not targets:
             raise RecordError(f"no user has {args.stages} targets left ({counts}); raise a, lower b, or leave c out", args.data)
 
     written = write_jsonl(args.output, rows())
     counts |= {"users": users, "rows": written, "too_few_targets": users - written, "models": models, "options": asdict(args)}
     output = Path(args.output)
-    plot(targets, kept, strong, weak, output.with_suffix(".png"))
+    plot({"all choices": signals[~np.isnan(signals)], "after a, b, c": signals[kept], "targets": targets}, output.with_suffix(".png"))
     write_json(output.with_suffix(".counts.json"), counts)
     return counts
 

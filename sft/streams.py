@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from alignxplore import datasets
 from alignxplore.prompts import break_markup
-from alignxplore.records import Interaction, UserRecord, hash_seed, read_users
+from alignxplore.records import Interaction, RecordError, UserRecord, hash_seed, read_jsonl, read_users
 
 BEHAVIOURS = 100  # published: the last 100 behaviours of a user
 
@@ -60,8 +60,32 @@ def letter_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
 
 
 def read_behaviours(path: str | Path, default_query: str | None) -> Iterator[UserRecord]:
-    """The users of a file, a null query replaced as evaluation does it (`datasets.default_query`), so that prompts are the same."""
-    return read_users(path, default_query=datasets.default_query(path, default_query), allow_duplicates=True)
+    """The users of a file, a null query replaced as evaluation does it (`datasets.default_query`), so that prompts are the same.
+
+    A user may have several lines; lines that say the same count once.
+    """
+    seen: set[str] = set()
+    for record in read_users(path, default_query=datasets.default_query(path, default_query), allow_duplicates=True):
+        if record.id not in seen:
+            seen.add(record.id)
+            yield record
+
+
+def read_scores(path: str | Path, value: str) -> Iterator[tuple[str, int, dict[int, float]]]:
+    """(record id, choices dropped, place → `value`: "p" or "logprob") of each line of a scores.jsonl of signal_model.py.
+
+    Raises:
+        RecordError: a file that holds something else.
+    """
+    for line, row in read_jsonl(path):
+        fields = [(name, row.get(name), kind) for name, kind in (("id", str), ("dropped", int), ("scores", list))]
+        for number, entry in enumerate(row["scores"] if isinstance(row.get("scores"), list) else ()):
+            found = entry if isinstance(entry, dict) else {}
+            fields += [(f"scores[{number}].{name}", found.get(name), kind) for name, kind in (("position", int), (value, (int, float)))]
+        for name, content, kind in fields:
+            if not isinstance(content, kind):
+                raise RecordError("missing or of a wrong kind; give the scores.jsonl that signal_model.py score writes", path, line, name)
+        yield row["id"], row["dropped"], {entry["position"]: entry[value] for entry in row["scores"]}
 
 
 def all_behaviours(record: UserRecord) -> tuple[Interaction, ...]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from funnel import UNANSWERED, Funnel, LiveFunnel, plot
 from prepare_dataset import source_hash
 from rounds import DONE, Thresholds, Unanswered, Workshop, synthesise_user
-from streams import all_behaviours, read_behaviours
+from streams import all_behaviours, read_behaviours, read_scores
 from transformers import HfArgumentParser
 
 from alignxplore.errors import one_sentence
@@ -30,7 +30,7 @@ from alignxplore.journal import TRANSPORT_ERROR, Journal, RunLock
 from alignxplore.judge import Judge
 from alignxplore.models import ModelSpec, open_model
 from alignxplore.prompts import PromptSet
-from alignxplore.records import RecordError, UserRecord, content_hash, read_jsonl, write_json, write_jsonl
+from alignxplore.records import RecordError, UserRecord, content_hash, write_json, write_jsonl
 from alignxplore.summarize import Sampling
 from alignxplore.work import run_units
 
@@ -86,11 +86,7 @@ def journalled(journal: Journal) -> Callable[[str, Callable[[], Awaitable[dict]]
 
 def read_signals(path: str, least: float) -> dict[str, tuple[int, dict[int, float]]]:
     """Record id → (how many of the oldest choices were not scored, place among the others → P(actual choice) where > `least`)."""
-    signals = {}
-    for _, row in read_jsonl(path):
-        dropped = row["dropped"]
-        signals[row["id"]] = dropped, {entry["position"] - dropped: entry["p"] for entry in row["scores"] if entry["p"] > least}
-    return signals
+    return {unit: (dropped, {place - dropped: p for place, p in scores.items() if p > least}) for unit, dropped, scores in read_scores(path, "p")}
 
 
 def with_texts(row: dict, calls: Journal) -> dict:

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tallrec
 import yaml
@@ -21,7 +22,7 @@ from tallrec import TallrecArguments, tallrec_rows
 
 from alignxplore import datasets
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_json, write_jsonl
+from alignxplore.records import Interaction, RecordError, UserRecord, read_jsonl, user_row, write_json, write_jsonl
 from alignxplore.yes_no import MOST_CHOICES, MOST_TOKENS
 
 SFT = Path(__file__).parents[2] / "sft"
@@ -34,17 +35,65 @@ def user(name: str, length: int = 14) -> UserRecord:
 
 def test_a_b_and_c_mean_what_they_say():
     rng = random.Random(0)
-    strong = {f"u{n}": {i: math.log(rng.uniform(0.3, 1.0)) for i in range(20)} for n in range(50)}
-    weak = {f"u{n}": {i: math.log(rng.uniform(0.3, 1.0)) for i in range(20)} for n in range(50)}
+    strong, weak = (np.array([math.log(rng.uniform(0.3, 1.0)) for _ in range(1000)]) for _ in range(2))
     kept, counts = kept_choices(strong, weak, a=0.3, b=0.0, c=None)
-    signals = sorted((strong[u][i] - weak[u][i] for u in strong for i in strong[u]), reverse=True)
-    assert counts["choices"] == 1000 and counts["after_a"] == counts["after_c"] == 300
-    assert sorted((s for places in kept.values() for s in places.values()), reverse=True) == pytest.approx(signals[:300])
+    assert counts["choices"] == 1000 and counts["after_a"] == counts["after_c"] == kept.sum() == 300
+    assert (strong - weak)[kept].min() >= (strong - weak)[~kept].max()
     kept, counts = kept_choices(strong, weak, a=1.0, b=0.6, c=None)
-    assert all(strong[u][i] >= math.log(0.6) for u in kept for i in kept[u])
-    assert counts["after_b"] == sum(value >= math.log(0.6) for places in strong.values() for value in places.values())
+    assert counts["after_b"] == kept.sum() and (kept == (strong >= math.log(0.6))).all()
     kept, counts = kept_choices(strong, weak, a=1.0, b=0.0, c=1.0)
-    assert 95 <= counts["after_c"] <= 105 and min(strong[u][i] for u in kept for i in kept[u]) >= math.log(0.9)
+    assert 95 <= counts["after_c"] <= 105 and strong[kept].min() >= math.log(0.9)
+    weak[:100] = np.nan
+    kept, counts = kept_choices(strong, weak, a=0.5, b=0.0, c=None)
+    assert (counts["choices"], counts["without_weak"], counts["after_a"]) == (900, 100, 450) and not kept[:100].any()
+
+
+def scored(folder: Path, records: list[UserRecord], choices: int = 14) -> dict[str, str]:
+    """Options that name users and scores of theirs: every choice is foreseen, the strong model is surer."""
+    write_jsonl(folder / "users.jsonl", map(user_row, records))
+    for name, p in (("strong", 0.9), ("weak", 0.5)):
+        entries = [{"position": i, "logprob": math.log(p) - (i % 5) / 100} for i in range(choices)]
+        write_jsonl(folder / f"{name}.jsonl", ({"id": record.id, "scores": entries, "dropped": 0} for record in records))
+    return {name: str(folder / f"{name}.jsonl") for name in ("strong", "weak")} | {"data": str(folder / "users.jsonl")}
+
+
+@pytest.mark.parametrize("model", ["strong", "weak"])
+def test_a_user_without_scores_of_either_model_is_an_error(tmp_path, model):
+    args = scored(tmp_path, [user("u0"), user("u1")])
+    write_jsonl(args[model], [row for _, row in read_jsonl(args[model])][:1])
+    with pytest.raises(RecordError, match=rf"users.jsonl:2: no scores in .*{model}.jsonl; run signal_model.py score"):
+        select(SelectionArguments(output=str(tmp_path / "rl.jsonl"), a=1.0, **args))
+    assert not (tmp_path / "rl.jsonl").exists()
+
+
+def test_choices_that_only_the_weak_model_has_not_scored_are_counted(tmp_path):
+    args = scored(tmp_path, [user("u0")])
+    (row,) = (row for _, row in read_jsonl(args["weak"]))
+    write_jsonl(args["weak"], [row | {"scores": row["scores"][3:], "dropped": 3}])
+    counts = select(SelectionArguments(output=str(tmp_path / "rl.jsonl"), a=1.0, **args))
+    assert (counts["choices"], counts["without_weak"], counts["rows"]) == (11, 3, 1)
+
+
+def test_the_same_line_twice_gives_one_row(tmp_path):
+    args = scored(tmp_path, [user("u0"), user("u1"), user("u0")])
+    counts = select(SelectionArguments(output=str(tmp_path / "rl.jsonl"), a=1.0, **args))
+    assert counts["users"] == counts["rows"] == 2 and counts["choices"] == 28
+
+
+@pytest.mark.parametrize(("option", "value"), [("a", 1.5), ("b", -0.1), ("c", 10), ("stages", 0), ("least_slice", 0)])
+def test_options_out_of_range_are_named_before_anything_is_read(option, value):
+    with pytest.raises(ValueError, match=f"^--{option} {value}: give "):
+        select(SelectionArguments("none", "none", "none", "none", **{option: value}))
+
+
+def test_a_file_that_holds_no_scores_is_named_with_line_and_field(tmp_path):
+    args = scored(tmp_path, [user("u0")])
+    with pytest.raises(RecordError, match="users.jsonl:1: field 'id': missing or of a wrong kind; give the scores.jsonl"):
+        select(SelectionArguments(output=str(tmp_path / "rl.jsonl"), **args | {"weak": args["data"]}))
+    (row,) = (row for _, row in read_jsonl(args["strong"]))
+    write_jsonl(args["strong"], [row | {"scores": [*row["scores"], {"position": 14, "p": 0.5}]}])
+    with pytest.raises(RecordError, match=r"strong.jsonl:1: field 'scores\[14\].logprob'"):
+        select(SelectionArguments(output=str(tmp_path / "rl.jsonl"), **args))
 
 
 def test_targets_have_the_highest_sum_of_signals_among_all_choices_that_are_allowed():
@@ -70,7 +119,7 @@ def test_selected_rows_are_what_the_rl_stage_reads(tmp_path):
     write_jsonl(tmp_path / "users.jsonl", map(user_row, users))
     for name, p in (("strong", 0.9), ("weak", 0.5)):
         entries = [[{"position": i, "logprob": math.log(p) - (i % 5) / 100} for i in range(14 if n else 5)] for n in range(6)]
-        write_jsonl(tmp_path / name / "scores.jsonl", ({"id": r.id, "scores": e} for r, e in zip(users, entries)))
+        write_jsonl(tmp_path / name / "scores.jsonl", ({"id": r.id, "scores": e, "dropped": 0} for r, e in zip(users, entries)))
         write_json(tmp_path / name / "run.json", {"model": f"{name}:0{len(name)}"})
     args = {name: str(tmp_path / name / "scores.jsonl") for name in ("strong", "weak")} | {"data": str(tmp_path / "users.jsonl")}
     counts = select(SelectionArguments(output=str(tmp_path / "rl.jsonl"), a=1.0, b=0.5, **args))
@@ -197,7 +246,7 @@ def test_a_null_query_is_replaced_as_in_evaluation(tmp_path, tokenizer, model_fo
     assert query in json.loads((tmp_path / "tallrec.jsonl").read_text().splitlines()[0])["prompt"][1]["content"]
     for name, p in (("strong", 0.9), ("weak", 0.5)):
         entries = [{"position": i, "logprob": math.log(p) - (i % 5) / 100} for i in range(14)]
-        write_jsonl(tmp_path / f"{name}.jsonl", [{"id": record.id, "scores": entries}])
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"id": record.id, "scores": entries, "dropped": 0}])
     options = {"strong": str(tmp_path / "strong.jsonl"), "weak": str(tmp_path / "weak.jsonl"), "a": 1.0, "default_query": given}
     select(SelectionArguments(data=str(data), output=str(tmp_path / "rl.jsonl"), **options))
     assert {item["query"] for item in json.loads((tmp_path / "rl.jsonl").read_text())["history"]} == {query}
