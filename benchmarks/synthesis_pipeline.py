@@ -117,9 +117,9 @@ class PhasedWorkshop(Workshop):
         await barriers.get().enter("write")
         return await super().write(*request, **kind)
 
-    async def verify(self, summary, target, key):
+    async def verify(self, *request, **kind):
         await barriers.get().enter("verify")
-        return await super().verify(summary, target, key)
+        return await super().verify(*request, **kind)
 
 
 barriers: contextvars.ContextVar[Barriers] = contextvars.ContextVar("barriers")

@@ -13,12 +13,13 @@ from tqdm import tqdm
 
 UNANSWERED = "unanswered"  # a request failed or was refused: asked again by the next run
 # What is left after a step → the outcomes of those who are not.
-IN_ROUND = {"enough targets": "too_few_targets", "enough verified": "too_few_verified", "merge fits": "merge_too_long",
-            "merged": "merge_bad_format", "merged verified": "merged_too_poor"}
+IN_ROUND = {"enough targets": ("too_few_targets",), "drafts fit": ("interaction_too_long", "prompt_too_long", "judge_too_long"),
+            "enough verified": ("too_few_verified",), "merge fits": ("merge_too_long",), "merged": ("merge_bad_format",),
+            "merged verified": ("merged_too_long", "merged_too_poor")}
 STEPS: dict[str, tuple[str, ...]] = {
-    "answered": (UNANSWERED, "interaction_too_long", "prompt_too_long", "judge_too_long"),
+    "answered": (UNANSWERED,),
     "long enough": ("history_too_short",),
-    **{f"round {number}: {step}": (f"{outcome}_{number}",) for number in (1, 2) for step, outcome in IN_ROUND.items()},
+    **{f"round {n}: {step}": tuple(f"{outcome}_{n}" for outcome in lost) for n in (1, 2) for step, lost in IN_ROUND.items()},
 }
 REPORT_SECONDS = 10
 

@@ -131,20 +131,21 @@ class Workshop:
                 raise Unanswered(str(error)) from None
             except RequestError as error:
                 if TOO_LONG.search(str(error)):
-                    raise Stopped("prompt_too_long") from None
+                    raise Stopped("merge_too_long" if merging else "prompt_too_long") from None
                 raise Unanswered(str(error)) from None
 
         unit = content_hash(["write", self.identity, messages, seed, asdict(self.sampling)])
         parse = parse_merge if merging else parse_answer
         return Written(unit, parse((await self.once(unit, ask))["text"]))
 
-    async def verify(self, summary: str, target: Interaction, key: Any) -> bool:
+    async def verify(self, summary: str, target: Interaction, key: Any, merged: bool = False) -> bool:
         """True if the judge picks the target knowing only the summary, in both orders' average; Stopped where they do not fit."""
 
         async def ask() -> dict:
             judgement = await self.judge.score(summary, target, key)
             if not judgement.ok:
-                raise Stopped("judge_too_long") if TOO_LONG.search(judgement.error) else Unanswered(judgement.error)
+                too_long = Stopped("merged_too_long" if merged else "judge_too_long")
+                raise too_long if TOO_LONG.search(judgement.error) else Unanswered(judgement.error)
             return {"judgement": judgement.row()}
 
         unit = content_hash(["verify", self.identity, summary, asdict(target), self.prompts.hash("judge")])
@@ -178,9 +179,12 @@ def hint_messages(shop: Workshop, read: Sequence[Interaction], past: str, target
 
 
 def fit_hints(shop: Workshop, read: Sequence[Interaction], past: str, targets: Sequence[Interaction], keys: Sequence[Any]) -> Fitted:
-    """The newest interactions with which the longest hinted prompt leaves room for the answer."""
+    """The newest interactions with which the longest hinted prompt leaves room for the answer; Stopped where there are none."""
     longest = max(zip(targets, keys), key=lambda hint: shop.tokens(hint_messages(shop, read[-1:], past, *hint)))
-    return fit(read, lambda interactions: shop.tokens(hint_messages(shop, interactions, past, *longest)), shop.budget)
+    try:
+        return fit(read, lambda interactions: shop.tokens(hint_messages(shop, interactions, past, *longest)), shop.budget)
+    except HistoryError:
+        raise Stopped("interaction_too_long") from None
 
 
 def fit_merge(shop: Workshop, kept: list[Draft]) -> tuple[list[Draft], Messages]:
@@ -226,7 +230,7 @@ async def run_round(
     merged = merge.answer
     if not merged.well_formed:
         raise Stopped("merge_bad_format")
-    right = await together(shop.verify(merged.summary, target, number) for _, target in kept)
+    right = await together(shop.verify(merged.summary, target, number, merged=True) for _, target in kept)
     note["merged_right"] = sum(right)
     if sum(right) < shop.thresholds.merged_accuracy * len(kept):
         raise Stopped("merged_too_poor")
@@ -258,9 +262,6 @@ async def synthesise_user(shop: Workshop, user: str, items: Sequence[Interaction
             places = pick_targets(ahead, signal, items, user, shop.thresholds)
             past = await run_round(shop, user, number, [items[i] for i in read], past, [items[i] for i in places], trail)
     except Stopped as stop:
-        everywhere = stop.outcome in ("history_too_short", "prompt_too_long", "judge_too_long")
-        trail.outcome = stop.outcome if everywhere else f"{stop.outcome}_{len(trail.rows) + 1}"
+        trail.outcome = stop.outcome if stop.outcome == "history_too_short" else f"{stop.outcome}_{len(trail.rows) + 1}"
         trail.rows = []
-    except HistoryError:
-        trail.outcome, trail.rows = "interaction_too_long", []
     return trail.row(user)

@@ -94,7 +94,7 @@ async def test_a_user_who_passes_gives_two_rows_with_the_plain_prompt(through):
         ("too_few_verified_1", {"say": lambda text: GOOD.replace("Likes red", "Likes blue")}),
         ("too_few_verified_1", {"say": lambda text: "Likes red."}),
         ("merge_bad_format_1", {"say": lambda text: GOOD}),
-        ("merge_bad_format_1", {"say": lambda text: good(text).replace("<joined_reasoning>\nchooses", "<joined_reasoning>\nBoth annotators: chooses")}),
+        ("merge_bad_format_1", {"say": lambda text: MERGED.replace("chooses", "Both annotators say: chooses") if MERGING in text else GOOD}),
         ("merged_too_poor_1", {"say": lambda text: MERGED.replace("red.", "blue.") if MERGING in text else GOOD}),
         ("too_few_verified_2", {"say": lambda text: good(text) if "newer choices" not in text else GOOD.replace("red.", "blue.")}),
     ],
@@ -124,8 +124,9 @@ async def test_what_a_teacher_thinks_about_merging_is_not_what_the_policy_learns
 async def test_a_merge_is_asked_for_without_thinking(fake_server, tokenizer, arguments):
     async with fake_server(Models(tokenizer, good)) as server:
         assert (await synthesise(arguments(server.url)))["outcomes"] == {DONE: 2}
-    asked = [(MERGING in body["messages"][-1]["content"], body["chat_template_kwargs"]["enable_thinking"]) for body in server.bodies if not is_judge(body)]
-    assert {merging != thinking for merging, thinking in asked} == {True}
+    for body in server.bodies:
+        thinking = not is_judge(body) and MERGING not in body["messages"][-1]["content"]
+        assert body["chat_template_kwargs"] == {"enable_thinking": thinking}
 
 
 async def test_an_interrupted_user_asks_nothing_twice(through):
@@ -257,8 +258,8 @@ async def test_a_request_may_take_the_time_asked_for_and_as_many_are_in_flight(f
     [
         (402, "no credit left", "unanswered"),
         (403, "not allowed", "unanswered"),
-        (400, "This model's maximum context length is 2048 tokens", "prompt_too_long"),
-        (400, "The decoder prompt (length 5000) is longer than the maximum model length of 2048", "prompt_too_long"),
+        (400, "This model's maximum context length is 2048 tokens", "prompt_too_long_1"),
+        (400, "The decoder prompt (length 5000) is longer than the maximum model length of 2048", "prompt_too_long_1"),
     ],
 )
 async def test_only_a_prompt_that_is_too_long_is_final(fake_server, tokenizer, arguments, status, say, outcome):
@@ -285,9 +286,43 @@ async def test_a_judge_that_refuses_is_asked_again_unless_the_summary_is_too_lon
     async with fake_server(answer) as server:
         assert (await synthesise(arguments(server.url, max_error_rate=1)))["outcomes"] == {"unanswered": 2}
         text = "exceeds the maximum allowed length"
-        assert (await synthesise(arguments(server.url)))["outcomes"] == {"judge_too_long": 2}
+        assert (await synthesise(arguments(server.url)))["outcomes"] == {"judge_too_long_1": 2}
         text = ""
-        assert (await synthesise(arguments(server.url)))["outcomes"] == {"judge_too_long": 2}, "that was final"
+        assert (await synthesise(arguments(server.url)))["outcomes"] == {"judge_too_long_1": 2}, "that was final"
+
+
+@pytest.mark.parametrize(("refused", "outcome", "step"), [
+    (lambda body: MERGING in body["messages"][-1]["content"], "merge_too_long_1", "merge fits"),
+    (lambda body: is_judge(body) and "Ever more so." in body["messages"][-2]["content"], "merged_too_long_1", "merged verified"),
+])  # fmt: skip
+async def test_what_is_too_long_only_once_it_is_merged_leaves_there(fake_server, tokenizer, arguments, refused, outcome, step):
+    """The steps of the funnel are in the order in which users take them, so that who is left after one has passed it."""
+    models = Models(tokenizer, lambda text: MERGED.replace("red.", "red. Ever more so.") if MERGING in text else GOOD)
+
+    def answer(body: dict):
+        too_long = {"error": {"message": "exceeds the maximum allowed length"}}
+        return web.json_response(too_long, status=400) if refused(body) else models(body)
+
+    async with fake_server(answer) as server:
+        counts = await synthesise(arguments(server.url, users=1))
+    assert counts["outcomes"] == {outcome: 1}
+    assert next(name for name, left in counts["left"].items() if not left) == f"round 1: {step}"
+
+
+async def test_lines_that_say_the_same_count_once(fake_server, tokenizer, arguments):
+    async with fake_server(Models(tokenizer, good)) as server:
+        args = arguments(server.url)
+        with open(args.data, "a") as file:
+            file.write(open(args.data).readline())
+        counts = await synthesise(args)
+    assert counts["users"] == 2 and counts["sft_rows"] == 4
+
+
+async def test_a_file_that_holds_no_scores_is_named_with_line_and_field(arguments):
+    args = arguments("http://127.0.0.1:1/v1")
+    args.scores = args.data
+    with pytest.raises(RecordError, match="users.jsonl:1: field 'id': missing or of a wrong kind; give the scores.jsonl"):
+        await synthesise(args)
 
 
 async def test_what_no_user_can_pass_is_said_before_the_first_one(fake_server, tokenizer, arguments, tmp_path):
