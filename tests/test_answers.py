@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignxplore.prompts import FORMATS, Answer, answer_text, parse_answer
+from alignxplore.prompts import FORMATS, Answer, answer_text, parse_answer, parse_merge
 
 
 @pytest.mark.parametrize(
@@ -129,3 +129,30 @@ def test_parser_never_raises_and_is_well_formed_only_for_one_block(text):
         assert answer.reasoning and answer.summary
     else:
         assert answer.reasoning == answer.summary == ""
+
+
+JOINED = "<joined_reasoning>\nwhy\n</joined_reasoning>\n<joined_description>\nwhat\n</joined_description>"
+
+
+@pytest.mark.parametrize("text", [JOINED, f"\n{JOINED}\n", f"<think>Annotator 1 says so.</think>\n\n{JOINED}", f"<think>{JOINED}</think>{JOINED}"])
+def test_of_a_merge_the_joined_parts_are_taken_and_no_thought(text):
+    assert parse_merge(text) == Answer("why", "what")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("<think>\nwhy\n</think>\n\nwhat", "not one joined reasoning and one joined description"),
+        (f"Here you are:\n{JOINED}", "not one joined reasoning and one joined description"),
+        (JOINED + JOINED, "not one joined reasoning and one joined description"),
+        (JOINED.removesuffix("</joined_description>"), "not one joined reasoning and one joined description"),
+        (f"<think>\n{JOINED} is what they want", "not one joined reasoning and one joined description"),
+        (JOINED.replace("why", ""), "empty reasoning"),
+        (JOINED.replace("what", " "), "empty summary"),
+        (JOINED.replace("why", "<think>why"), "not exactly one think block"),
+        (JOINED.replace("why", "annotator 2 says why"), "names the annotators"),
+        (JOINED.replace("what", "Both Annotators: what"), "names the annotators"),
+    ],
+)
+def test_what_is_no_merge_is_named(text, problem):
+    assert parse_merge(text) == Answer("", "", problem)
