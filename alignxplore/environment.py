@@ -32,6 +32,8 @@ WHY = {
     "verl": "the streaming rollout worker builds on hooks that differ between releases",
 }
 CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")
+# Built against the installed torch, so it can stand in no list of requirements.
+FLASH_ATTENTION = "pip install --no-deps --no-build-isolation flash-attn==2.8.3"
 
 
 @dataclass
@@ -101,6 +103,8 @@ def check(installed: dict[str, str] | None = None, device: str | None = None, ro
     _compare(report, installed, direct, indirect, REQUIREMENTS[device])
     if device == "cpu":
         _check_cpu_build(report, installed)
+    elif "flash-attn" not in installed:
+        report.notes.append(f"flash-attn is not installed; streaming GRPO on GPUs needs it: {FLASH_ATTENTION}")
     return report
 
 

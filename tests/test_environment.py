@@ -47,6 +47,13 @@ def test_another_version_of_what_our_packages_need_is_a_note(complete):
     assert report.errors == [] and "rich 14.0.0 (15.0.0)" in report.notes[0]
 
 
+def test_flash_attention_is_asked_for_where_there_are_gpus():
+    direct, indirect = read_pins(ROOT / REQUIREMENTS["gpu"])
+    report = check(direct | indirect)
+    assert (report.device, report.errors) == ("gpu", []) and "--no-build-isolation flash-attn==2.8.3" in report.notes[0]
+    assert check(direct | indirect | {"flash-attn": "2.8.3"}).notes == []
+
+
 def test_missing_packages_are_named_with_their_versions(complete):
     del complete["deepspeed"], complete["rich"]
     message = only_error(complete)

@@ -8,6 +8,7 @@ import pyarrow.compute
 from omegaconf import DictConfig
 from transformers import AutoConfig, AutoTokenizer
 
+from alignxplore.environment import FLASH_ATTENTION
 from alignxplore.records import person_of
 from alignxplore.rl.dataset import StreamingDataset, parse_row
 from alignxplore.rl.reward import Judges
@@ -42,9 +43,17 @@ def prepare(config: DictConfig) -> dict:
     if rows_per_step % rows_per_update:
         raise SettingsError(f"data.train_batch_size={config.data.train_batch_size} is no multiple of "
                             f"actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}")
+    gpus, parallel = config.trainer.nnodes * config.trainer.n_gpus_per_node, rollout.tensor_model_parallel_size
+    if rows_per_update % gpus or gpus % parallel:
+        raise SettingsError(f"{gpus} GPUs (NNODES x GPUS) must divide the {rows_per_update} rows of an update (MINI_BATCH x {rollout.n}) and be a "
+                            f"multiple of actor_rollout_ref.rollout.tensor_model_parallel_size={parallel} (TP)")
+    trained = (actor.fsdp_config.get("mixed_precision") or {}).get("param_dtype", "bf16")  # verl's default
+    if rollout.dtype == "float32" and trained != "fp32":
+        raise SettingsError(f"DTYPE=float32 is of the rollouts only, the trainer computes in {trained}: their probabilities would differ. PRESET="
+                            "tiny sets both; elsewhere take bfloat16")
     return {"users_per_step": config.data.train_batch_size, "rows_per_user": rollout.n, "rows_per_step": rows_per_step,
             "rows_per_update": rows_per_update, "updates_per_step": rows_per_step // rows_per_update,
-            "gpus": config.trainer.nnodes * config.trainer.n_gpus_per_node, "credit": settings.credit, "stages": settings.stages}
+            "gpus": gpus, "credit": settings.credit, "stages": settings.stages}
 
 
 def planned_steps(config: DictConfig, users: int) -> int:
@@ -75,8 +84,18 @@ def check_data(config: DictConfig, stages: int) -> tuple[StreamingDataset, Strea
     return train, held_out
 
 
-def check_model(model: DictConfig) -> None:
-    """The policy's configuration and tokenizer can be read: otherwise the run would fail minutes later, inside Ray."""
+def check_model(config: DictConfig) -> None:
+    """The policy's configuration and tokenizer can be read, and its attention can be computed: otherwise the run would fail minutes
+    later, inside Ray."""
+    model = config.actor_rollout_ref.model
+    attention = (model.get("override_config") or {}).get("attn_implementation", "flash_attention_2")  # verl's default
+    if config.trainer.device == "cuda" and attention == "flash_attention_2":
+        try:
+            import flash_attn  # noqa: F401  (a build for another torch is found, and fails here)
+        except ImportError as error:
+            raise SettingsError(f"verl trains with FlashAttention, which cannot be loaded ({error}): {FLASH_ATTENTION}. Without it memory and time "
+                                "are others than those in verl/README.md: +actor_rollout_ref.model.override_config.attn_implementation=sdpa "
+                                "actor_rollout_ref.model.use_remove_padding=false") from error
     try:
         AutoConfig.from_pretrained(model.path)
         AutoTokenizer.from_pretrained(model.get("tokenizer_path") or model.path)

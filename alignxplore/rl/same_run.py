@@ -1,7 +1,8 @@
 """What makes a run the same run: the settings that may not change when the same command continues it (OUT/run.json).
 
 Whatever decides what a step learns, or how models are compared, is compared here before Ray starts; steps, addresses of judges,
-checkpoint and test frequency, and the machine may change. A prompt set counts by its templates, wherever its folder is.
+checkpoint and test frequency, and machines may change, but not the number of GPUs: each writes its own part of a checkpoint and
+reads that part again. A prompt set counts by its templates, wherever its folder is.
 """
 
 import json
@@ -54,3 +55,15 @@ def same_run(config: DictConfig, out: Path) -> dict[str, Any]:
             raise SettingsError(f"{out} holds a run with {changed[0]}={before.get(changed[0])}, this one has {now.get(changed[0])}; "
                                 "choose another OUT, or delete the folder to start again")
     return now
+
+
+def same_gpus(config: DictConfig, out: Path) -> None:
+    """Refuse a checkpoint that another number of GPUs wrote: verl would look for its parts under names that are not there, inside Ray."""
+    latest = out / "checkpoints" / "latest_checkpointed_iteration.txt"
+    if not latest.exists():
+        return
+    actor, gpus = latest.with_name(f"global_step_{int(latest.read_text())}") / "actor", config.trainer.nnodes * config.trainer.n_gpus_per_node
+    written = {int(path.name.split("_")[3]) for path in actor.glob("model_world_size_*_rank_*.pt")}
+    if written and gpus not in written:
+        raise SettingsError(f"{actor} was written by {min(written)} GPUs, this run has {gpus} (NNODES x GPUS): continue it with as many as before, "
+                            f"or start another one in another OUT from the model in {actor / 'huggingface'}")

@@ -28,10 +28,11 @@ from omegaconf import DictConfig, OmegaConf
 from alignxplore.environment import say_problems
 from alignxplore.errors import SAID
 from alignxplore.journal import RunLock
+from alignxplore.prompts import PromptSet
 from alignxplore.records import write_json
 from alignxplore.rl.checks import check_data, check_judges, check_model, planned_steps, prepare
 from alignxplore.rl.metrics import duration
-from alignxplore.rl.same_run import same_run
+from alignxplore.rl.same_run import same_gpus, same_run
 from alignxplore.rl.settings import Streaming
 
 
@@ -128,13 +129,30 @@ def finished(out: Path, steps: int) -> bool:
     return path.exists() and (out / "model" / "config.json").exists() and json.loads(path.read_text())["steps"] >= steps
 
 
+def absolute_paths(config: DictConfig) -> None:
+    """Paths that exist, made absolute: Ray's processes may stand in another folder, and the same file must have one name in OUT/run.json."""
+    def found(value: str) -> str:
+        return os.path.realpath(value) if os.path.exists(value) else value
+
+    for block, name in ((config.actor_rollout_ref.model, "path"), (config.data, "train_files"), (config.data, "val_files")):
+        block[name] = found(block[name]) if isinstance(block[name], str) else [found(value) for value in block[name]]
+    stream = config.streaming
+    stream.prompts = str(PromptSet(stream.prompts).folder.resolve())
+    parts = [part.rpartition("=") for part in (stream.judge_tokenizer or "").split()]  # "path", or "name=path name=path"
+    stream.judge_tokenizer = " ".join(name + equals + found(path) for name, equals, path in parts) or None
+
+
 def run(config: DictConfig) -> int:
     """Everything from the checks to the model; returns the exit code."""
+    absolute_paths(config)
     settings = Streaming.from_config(config.streaming)
     if settings.check_only:
         print(json.dumps(prepare(config)))
         return 0
     say_problems()
+    if settings.credit == "paper" and settings.stages > 2:
+        print(f"note: with CREDIT=paper and STAGES={settings.stages} a summary earns more for being drawn even under a judge that always says 0.5 "
+              "(verl/README.md, Credits); CREDIT=centered has no such bonus", file=sys.stderr)
     out = Path(settings.out).absolute()
     with RunLock(out):
         train_data, held_out = check_data(config, settings.stages)
@@ -143,7 +161,8 @@ def run(config: DictConfig) -> int:
         if finished(out, steps):
             print(f"already finished: {out / 'model'} ({steps} steps)")
             return 0
-        check_model(config.actor_rollout_ref.model)
+        same_gpus(config, out)
+        check_model(config)
         for name, mass in asyncio.run(check_judges(settings, train_data)).items():
             print(f"judge {name}: {100 * mass:.1f}% of its probability is on the two letters", flush=True)
         sizes = prepare(config)

@@ -1,7 +1,9 @@
 """What the launcher decides before and after Ray: finished runs, other runs in the same folder, exit codes and their sentences."""
 
+import contextlib
 import json
 import shutil
+import sys
 from dataclasses import asdict
 
 import pyarrow
@@ -26,8 +28,8 @@ def config(tmp_path):
     made = OmegaConf.create({
         "data": {"train_files": str(tmp_path / "train.parquet"), "val_files": str(tmp_path / "val.parquet"), "train_batch_size": 2,
                  "max_prompt_length": 64, "max_response_length": 8, "seed": 0, "train_max_samples": -1, "val_max_samples": -1},
-        "actor_rollout_ref": {"model": {"path": "m"}, "actor": {"optim": {"lr": 1e-6}, "ppo_mini_batch_size": 2}},
-        "trainer": {"total_training_steps": 3, "total_epochs": 1},
+        "actor_rollout_ref": {"model": {"path": "m", "override_config": {}}, "actor": {"optim": {"lr": 1e-6}, "ppo_mini_batch_size": 2}},
+        "trainer": {"total_training_steps": 3, "total_epochs": 1, "device": "cpu", "nnodes": 1, "n_gpus_per_node": 2},
     })
     made.streaming = OmegaConf.create(asdict(Streaming(judges="j=http://127.0.0.1:9/v1", out=str(tmp_path / "out"), judge_patience=0.1)))
     return made
@@ -96,6 +98,60 @@ def test_a_model_that_is_not_there_is_named_before_anything_starts(config, tmp_p
         module.run(config)
 
 
+def test_a_gpu_without_flash_attention_is_refused_before_ray_unless_another_attention_is_asked_for(config, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setitem(sys.modules, "flash_attn", None)
+    config.trainer.device = "cuda"
+    with pytest.raises(SettingsError, match=r"FlashAttention, which cannot be loaded .*: pip install .* flash-attn==2.8.3"):
+        module.run(config)
+    config.actor_rollout_ref.model.override_config.attn_implementation = "sdpa"
+    with pytest.raises(SettingsError, match="MODEL=m is no readable model"):
+        module.run(config)
+
+
+def checkpoint(out, gpus):
+    """What the trainer leaves of step 2, by name."""
+    actor = out / "checkpoints" / "global_step_2" / "actor"
+    actor.mkdir(parents=True)
+    for rank in range(gpus):
+        (actor / f"model_world_size_{gpus}_rank_{rank}.pt").touch()
+    (out / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("2")
+
+
+def test_a_checkpoint_of_another_number_of_gpus_is_refused_before_ray(config, tmp_path):
+    checkpoint(tmp_path / "out", 4)
+    with pytest.raises(SettingsError, match="global_step_2/actor was written by 4 GPUs, this run has 2 .*: continue it with as many as before"):
+        module.run(config)
+    config.trainer.nnodes = 2
+    with pytest.raises(SettingsError, match="MODEL=m is no readable model"):
+        module.run(config)
+
+
+def test_paths_that_exist_are_absolute_whatever_they_were_named_by(config, finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "out" / "model")
+    config.actor_rollout_ref.model.path, config.data.train_files, config.data.val_files = "link", "train.parquet", ["./val.parquet"]
+    config.streaming.judge_tokenizer = "j=link k=org/name"
+    module.absolute_paths(config)
+    assert config.actor_rollout_ref.model.path == str(tmp_path / "out" / "model") and config.data.train_files == str(tmp_path / "train.parquet")
+    assert config.data.val_files == [str(tmp_path / "val.parquet")] and config.streaming.prompts == str(SETS / "default")
+    assert config.streaming.judge_tokenizer == f"j={tmp_path / 'out' / 'model'} k=org/name"
+
+
+def test_the_same_files_by_relative_names_are_the_same_run(config, finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config.data.train_files, config.data.val_files = "train.parquet", "val.parquet"
+    assert module.run(config) == 0 and "already finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("stages", "credit", "noted"), [(3, "paper", True), (2, "paper", False), (3, "centered", False)])
+def test_paper_with_more_than_two_stages_is_noted_at_the_start(config, capsys, stages, credit, noted):
+    config.streaming.stages, config.streaming.credit = stages, credit
+    with contextlib.suppress(SettingsError):
+        module.run(config)
+    assert ("always says 0.5" in capsys.readouterr().err) == noted
+
+
 def test_steps_are_planned_for_the_users_that_are_trained_on(config):
     config.data.train_max_samples, config.data.val_max_samples = 5, 1
     train, held_out = module.check_data(config, 2)
@@ -117,7 +173,7 @@ def test_validation_data_without_anybody_are_named(config, tmp_path):
     ({"data.train_files": "no_such.parquet"}, "no_such.parquet"),
 ])
 def test_what_is_wrong_before_the_start_speaks_of_no_checkpoint(config, monkeypatch, capsys, changes, sentence):
-    monkeypatch.setattr(module, "check_model", lambda model: None)
+    monkeypatch.setattr(module, "check_model", lambda config: None)
     for key, value in changes.items():
         OmegaConf.update(config, key, value)
     with pytest.raises(SystemExit, match="1"):
@@ -134,7 +190,7 @@ def test_what_goes_wrong_in_training_says_how_to_go_on(config, monkeypatch, caps
         raise ValueError("no such tensor")
 
     sizes = {"users_per_step": 2, "rows_per_user": 8, "updates_per_step": 1}
-    for name, stand_in in (("check_model", lambda model: None), ("check_judges", judges), ("prepare", lambda config: sizes), ("train", fails)):
+    for name, stand_in in (("check_model", lambda config: None), ("check_judges", judges), ("prepare", lambda config: sizes), ("train", fails)):
         monkeypatch.setattr(module, name, stand_in)
     with pytest.raises(SystemExit, match="1"):
         module.main.__wrapped__(config)
