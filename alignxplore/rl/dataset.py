@@ -54,10 +54,6 @@ class StreamingDataset(Dataset):
     def __len__(self) -> int:
         return self.table.num_rows
 
-    def stages(self, index: int) -> int:
-        """Number of stages that this user's row has targets for."""
-        return len(self.table["positions"][index])
-
     def __getitem__(self, index: int) -> dict:
         row = {name: self.table[name][index].as_py() for name in COLUMNS}
         return {

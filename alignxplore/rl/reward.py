@@ -5,7 +5,6 @@ over connections that stay open. The prompt, the letters and the orders are thos
 """
 
 import asyncio
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.rl.settings import SettingsError, Streaming
 
-NOT_FINITE = "not_finite"
 FEW = 8  # answers of a judge at the start below which nothing is said about the place it leans to
 
 
@@ -109,8 +107,6 @@ class Judges:
         for judge, judgement in zip(self.judges, judgements):
             if not judgement.ok:
                 return Reward(None, judgement.status, f"{judge.name}: {judgement.error}", seconds=seconds)
-            if not math.isfinite(judgement.p):
-                return Reward(None, NOT_FINITE, f"{judge.name}: a confidence of {judgement.p}", seconds=seconds)
         by_judge = {judge.name: judgement.p for judge, judgement in zip(self.judges, judgements)}
         letter_a = {judge.name: letter_a_of(judgement) for judge, judgement in zip(self.judges, judgements)}
         return Reward(sum(by_judge.values()) / len(by_judge), by_judge=by_judge, letter_a=letter_a, seconds=seconds)

@@ -37,8 +37,8 @@ class Streaming:
     judge_tokenizer: str | None = None  # path or hub id; None: what each server names as its root
     judge_orders: str = "both"
     judge_api_key_env: str | None = None
-    judge_concurrency: int = 256
-    judge_timeout: float = 120.0  # seconds for one judgement, which is one token
+    judge_concurrency: int = 256  # requests that a judge has to answer at once, from all workers together
+    judge_timeout: float = 120.0  # seconds for one judgement, which is one token, and its turn in the server's queue
     judge_patience: float = 600.0  # seconds after its first failure for which a judgement is asked for again
     max_failures: float = 0.05  # share of a step's rollouts that may be lost before the run stops
     poll_seconds: float = 1.0
@@ -62,6 +62,10 @@ class Streaming:
             raise SettingsError("streaming.stages must be at least 1 and streaming.rollouts at least 2: a group of one has no advantage")
         if self.credit == "tree" and (self.stages != 2 or self.branches < 2):
             raise SettingsError("streaming.credit=tree needs streaming.stages=2 and streaming.branches of at least 2")
+        if self.credit != "tree" and self.branches:
+            raise SettingsError(f"streaming.branches={self.branches} (BRANCHES) is for streaming.credit=tree only, this is {self.credit}")
+        if self.judge_concurrency < 1:
+            raise SettingsError(f"streaming.judge_concurrency={self.judge_concurrency}: no question would ever be asked; it must be at least 1")
         if not self.judges:
             raise SettingsError('streaming.judges is empty; give at least one, e.g. JUDGES="judge=http://host:8000/v1"')
 

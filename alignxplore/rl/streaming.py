@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import ray
 import torch
@@ -83,8 +84,10 @@ class StreamingWorker(AgentLoopWorker):
         self.records: list[dict] = []
 
     async def connect(self) -> None:
-        """Connect to the judges; chains may run after that."""
-        self.judges = await Judges.connect(self.settings)
+        """Connect to the judges; chains may run after that. Each worker has its part of the requests in flight."""
+        workers = self.config.actor_rollout_ref.rollout.agent.num_workers
+        share = replace(self.settings, judge_concurrency=max(1, self.settings.judge_concurrency // workers))
+        self.judges = await Judges.connect(share)
 
     def drain(self) -> tuple[list[dict], dict[str, int]]:
         """The records of all chains that ended since the last call, and how many requests to judges were repeated, by kind."""

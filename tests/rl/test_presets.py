@@ -106,12 +106,17 @@ def test_values_with_equals_signs_and_spaces_arrive_whole(compose):
     ({}, ("+streaming.lambda=0.9",), "is no setting"),
     ({"SAVE_EVERY": "-1"}, (), "SAVE_EVERY.*there must be one"),
     ({"SAVE_EVERY": "0"}, (), "SAVE_EVERY.*there must be one"),
+    ({"PRESET": "node", "GPUS": "6"}, (), r"6 GPUs \(NNODES x GPUS\) must divide the 2048 rows"),
+    ({"PRESET": "node", "GPUS": "1"}, (), "a multiple of .*tensor_model_parallel_size=2"),
+    ({"PRESET": "gpu", "DTYPE": "float32"}, (), "float32 is of the rollouts only, the trainer computes in bf16"),
+    ({"BRANCHES": "2"}, (), "BRANCHES.* is for streaming.credit=tree only, this is paper"),
+    ({}, ("streaming.judge_concurrency=0",), "no question would ever be asked"),
 ])
 def test_contradictions_are_named(compose, variables, arguments, sentence):
     from alignxplore.rl.settings import SettingsError
 
     with pytest.raises(SettingsError, match=sentence):
-        sizes(compose(*arguments, PRESET="tiny", **variables))
+        sizes(compose(*arguments, **{"PRESET": "tiny"} | variables))
 
 
 def test_steps_get_epochs_enough(compose):

@@ -39,7 +39,7 @@ def test_each_history_is_stored_once_and_comes_back_as_stages(tmp_path):
     table = pq.read_table(tmp_path / "rl.parquet")
     assert table.column_names == ["user", "history", "positions"]
     data = StreamingDataset(str(tmp_path / "rl.parquet"))
-    assert len(data) == 2 and data.stages(1) == 2
+    assert len(data) == 2
     row = data[1]
     assert row["raw_prompt"] == [] and row["index"] == 1
     user, (first, second) = parse_row(row["extra_info"])

@@ -155,7 +155,7 @@ def test_the_newest_complete_checkpoint_stays_until_the_next_is_there(tmp_path, 
 
 
 def test_a_few_lost_rollouts_stop_nothing(trainer):
-    trainer.agent_loop_manager = SimpleNamespace(drain=lambda: ([record()] * 24 + [record("not_finite", error="nan")], {}))
+    trainer.agent_loop_manager = SimpleNamespace(drain=lambda: ([record()] * 24 + [record("transport_error", error="nan")], {}))
     trainer._collect()
     assert trainer.events == [] and len(trainer._records) == 25
 
