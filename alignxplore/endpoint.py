@@ -14,6 +14,7 @@ import os
 import re
 import resource
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -47,7 +48,7 @@ class _Retry(TransportError):
     def __init__(self, message: str, after: float = 0.0, kind: str = ""):
         super().__init__(message)
         self.after = after  # seconds that the server asked us to wait
-        self.kind = kind  # http_429, timeout, connection, not_json: what is counted
+        self.kind = kind  # http_429, timeout, connection, not_json, unusable: what is counted
 
 
 def parse_spec(spec: str) -> tuple[str, str]:
@@ -133,14 +134,15 @@ class Endpoint:
             await self._session.close()
             self._session = None
 
-    async def chat(self, messages: list[dict], **body: Any) -> dict:
-        """POST /v1/chat/completions; returns the reply, whose first choice has a message.
+    async def chat(self, messages: list[dict], *, usable: Callable[[dict], Any] | None = None, **body: Any) -> dict:
+        """POST /v1/chat/completions; returns the reply, whose first choice has a message. One for which `usable` raises `TransportError`
+        is asked for again like a body that is not JSON.
 
         A server that refuses one of `EXTRA_FIELDS` as unknown is asked without all of them from then on (`not_sent`).
         """
         sent = {"model": self.model, "messages": messages} | {key: value for key, value in body.items() if key not in self.not_sent}
         try:
-            reply = await self._request("POST", "/chat/completions", sent)
+            reply = await self._request("POST", "/chat/completions", sent, usable=usable)
         except RequestError as error:
             named = any(name in sent and name in str(error) for name in EXTRA_FIELDS)
             if error.status not in (400, 422) or not named or not _UNKNOWN_FIELD.search(str(error)):
@@ -148,10 +150,12 @@ class Endpoint:
             if not self.not_sent:
                 log.warning("%s does not know fields of vLLM and is asked without %s from now on (%s)", self.url, ", ".join(EXTRA_FIELDS), error)
             self.not_sent = EXTRA_FIELDS
-            reply = await self._request("POST", "/chat/completions", {key: value for key, value in sent.items() if key not in EXTRA_FIELDS})
+            known = {key: value for key, value in sent.items() if key not in EXTRA_FIELDS}
+            reply = await self._request("POST", "/chat/completions", known, usable=usable)
         return self._checked(reply)
 
-    async def _request(self, method: str, path: str, body: dict | None = None, patience: float | None = None) -> dict:
+    async def _request(self, method: str, path: str, body: dict | None = None, patience: float | None = None,
+                       usable: Callable[[dict], Any] | None = None) -> dict:
         if self._session is None:
             headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
             self._session = aiohttp.ClientSession(
@@ -171,9 +175,9 @@ class Endpoint:
             reraise=True,
         )
         async with self._slots:
-            return await retrying(self._attempt, method, path, body)
+            return await retrying(self._attempt, method, path, body, usable)
 
-    async def _attempt(self, method: str, path: str, body: dict | None) -> dict:
+    async def _attempt(self, method: str, path: str, body: dict | None, usable: Callable[[dict], Any] | None) -> dict:
         try:
             async with asyncio.timeout(self._timeout), self._session.request(method, self.url + path, json=body) as reply:
                 text = await reply.text(errors="replace")
@@ -186,9 +190,15 @@ class Endpoint:
             kind = "timeout" if isinstance(error, TimeoutError) else "connection"
             raise _Retry(f"{type(error).__name__}: {error}", kind=kind) from None
         try:
-            return _json_object(text)
+            reply = _json_object(text)
         except ValueError:
             raise _Retry(f"a body that is not a JSON object: {self._hide(text)[:100]!r}", kind="not_json") from None
+        if usable:
+            try:
+                usable(reply)
+            except TransportError as error:
+                raise _Retry(str(error), kind="unusable") from None
+        return reply
 
     @property
     def retries(self) -> int:

@@ -171,14 +171,14 @@ class Judge:
         if not questions or any(item.rejected is None for _, item in questions):
             raise ValueError("a judge is checked on at least one interaction, each with an alternative")
         messages = [self.sample_messages(known, item) for known, item in questions]
-        tops = await asyncio.gather(*(self._ask(m, {"top_logprobs": 20}) for m in messages))
-        self._reads_ids = await self._probe(messages[0])
+        tops = await asyncio.gather(*(self._ask(m, {"top_logprobs": 20}, again=False) for m in messages))
         mass = sum(sum(math.exp(top[i]) for i in self.letters.tokens if i in top) for top in tops) / len(tops)
         if not mass >= MIN_MASS:  # nor if it is NaN
             best = sorted(tops[0].items(), key=lambda pair: -pair[1])[:8]
             shown = ", ".join(f"{self.tokenizer.decode([i])!r} {math.exp(lp):.3f}" for i, lp in best)
             raise JudgeError(f"{self.name} is no judge: only {mass:.3f} of its probability is on the letters after "
                              f"{self.letters.prefill!r}; most probable: {shown}")
+        self._reads_ids = await self._probe(messages[0])
         return mass
 
     async def _both(self, build: Any, item: Interaction, key: Any) -> Judgement:
@@ -228,11 +228,20 @@ class Judge:
         return {"messages": [*messages, {"role": "assistant", "content": self.letters.prefill}], "add_generation_prompt": False,
                 "continue_final_message": True, "chat_template_kwargs": {"enable_thinking": False}}
 
-    async def _ask(self, messages: Messages, how: dict) -> dict[int, float]:
-        """Log-probabilities by token id at the letter's position."""
+    async def _ask(self, messages: Messages, how: dict, again: bool = True) -> dict[int, float]:
+        """Log-probabilities by token id at the letter's position. A reply without them is asked for `again`, but not by the check at the
+        start: a server that has never given any is not the right one, and should be named at once."""
         reply = await self.endpoint.chat(
-            **self.opened(messages), max_tokens=1, temperature=0, logprobs=True, return_tokens_as_token_ids=True, **how,
+            **self.opened(messages), max_tokens=1, temperature=0, logprobs=True, return_tokens_as_token_ids=True,
+            usable=self._all_numbers if again else None, **how,
         )
+        return self._log_probabilities(reply)
+
+    def _all_numbers(self, reply: dict) -> None:
+        if any(math.isnan(value) for value in self._log_probabilities(reply).values()):
+            raise TransportError(f"{self.name}: a log-probability that is not a number")
+
+    def _log_probabilities(self, reply: dict) -> dict[int, float]:
         try:
             entries = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
             return {int(entry["token"].removeprefix("token_id:")): float(entry["logprob"]) for entry in entries}

@@ -1,14 +1,16 @@
 """The reward through the one judge over HTTP: several judges, orders, failures. The server is a stand-in, the rest is real."""
 
+import asyncio
 import importlib.util
 import math
 import random
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from alignxplore.endpoint import RequestError
+from alignxplore.endpoint import RequestError, TransportError
 from alignxplore.journal import TRANSPORT_ERROR
 from alignxplore.judge import JudgeError
 from alignxplore.prompts import PromptSet
@@ -43,7 +45,7 @@ async def judges(tokenizer):
             servers.append(TestServer(fake.app()))
             await servers[-1].start_server()
         named = " ".join(f"{chr(97 + i)}={server.make_url('/v1')}" for i, server in enumerate(servers))
-        connected.append(await Judges.connect(Streaming(judges=named, judge_timeout=0.5, judge_patience=2.5, **settings)))
+        connected.append(await Judges.connect(Streaming(judges=named, **{"judge_timeout": 0.5, "judge_patience": 2.5} | settings)))
         return connected[0], fakes
 
     yield connect
@@ -93,6 +95,21 @@ async def test_repeated_requests_are_counted_by_kind_once(judges):
     while one.judges[0].endpoint.retries < 3:
         await one.score("likes tea", TEA, ["u", 0])
     assert one.repeated() == {"a/http_500": 1, "a/not_json": 2} and one.repeated() == {}
+
+
+async def test_replies_without_usable_log_probabilities_are_asked_for_again(judges):
+    one, fakes = await judges("words")
+    fakes[0].mode, fakes[0].faults = "faults", 10  # the next faults: no log-probabilities, NaN
+    while one.judges[0].endpoint.retries < 2:
+        assert (await one.score("likes tea", TEA, ["u", 0])).status == "ok"
+    assert one.repeated() == {"a/unusable": 2}
+
+
+async def test_a_server_that_never_gives_log_probabilities_is_named_at_once(judges):
+    one, fakes = await judges("words", judge_patience=600.0)
+    fakes[0].reply = lambda *_: web.json_response({"choices": [{"index": 0, "message": {"content": " A"}, "logprobs": None}]})
+    with pytest.raises(TransportError, match="serve the judge with vLLM"):
+        await asyncio.wait_for(one.check([("likes tea", TEA)]), 5)
 
 
 async def test_one_order_is_shared_by_the_group_and_differs_between_groups(judges):

@@ -1,7 +1,7 @@
 """Real tiny runs of the launch script: verl, Ray, FSDP2 and vLLM on a CPU. Only the judge behind HTTP is a stand-in.
 
 One run, of three stages with credit `centered`, is killed at the end of an epoch while its judge misbehaves, and finished by the
-same command; another, with credit `tree`, goes on two ranks, until one of its rollout engines loses its weights. Two steps make
+same command under the same judge; another, with credit `tree`, goes on two ranks, until one of its rollout engines loses its weights. Two steps make
 an epoch (conftest.py). The quick start (tests/test_quickstart.py) trains two stages with credit `paper`.
 """
 
@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 PROBABILITIES = "training/rollout_probs_diff_max"
-FAULTS = ("streaming.judge_timeout=2", "streaming.max_failures=0.6")  # a judge that hangs is asked again soon; a third of the answers is faulty
+FAULTS = ("streaming.judge_timeout=2",)  # a third of the answers is faulty; one that hangs is asked for again soon
 
 
 def metrics(out):
@@ -74,10 +74,8 @@ def test_killed_at_the_end_of_an_epoch_under_a_judge_that_misbehaves(launch, jud
     found = metrics(folder)
     assert {1, 2} <= set(found) and not (folder / "model").exists()
     repeated = {kind for step in (1, 2) for kind in found[step] if kind.startswith("repeated/")}
-    assert repeated >= {f"repeated/judge/{kind}" for kind in ("http_429", "http_500", "not_json", "timeout")}
-    lost = found[1]["lost/transport_error"]  # replies without log-probabilities, or with one that is not a number
-    assert 0 < lost < 24 and found[1]["lost_share"] == lost / 48
-    assert lost <= 48 - found[1]["training/rows"] < 24 and found[1]["repeated_requests"] >= 8
+    assert repeated >= {f"repeated/judge/{kind}" for kind in ("http_429", "http_500", "not_json", "timeout", "unusable")}
+    assert found[1]["lost_share"] == found[2]["lost_share"] == 0 and found[1]["training/rows"] == 48 and found[1]["repeated_requests"] >= 8
     deadline = time.monotonic() + 30
     while left := running(started):
         assert time.monotonic() < deadline, left
@@ -86,9 +84,13 @@ def test_killed_at_the_end_of_an_epoch_under_a_judge_that_misbehaves(launch, jud
 
 def test_the_same_command_does_the_planned_steps_and_leaves_a_model(launch, judge, folder, three):
     before = metrics(folder)
-    done = launch(folder, judge("words"), *FAULTS, **three)
-    assert done.returncode == 0, done.stdout
-    assert "continuing after step 2 of 3" in done.stdout and "step 3/3" in done.stdout and "finished after" in done.stdout
+    started = (folder / "log" / "train.log").stat().st_size
+    process = launch.start(folder, judge("words"), *FAULTS, **three)
+    wait_until(lambda: (folder / "log" / "train.log").stat().st_size > started, process)
+    judge("faults")
+    said = process.communicate(timeout=900)[0]
+    assert process.returncode == 0, said
+    assert "continuing after step 2 of 3" in said and "step 3/3" in said and "finished after" in said
     found = metrics(folder)
     assert sorted(found) == [1, 2, 3] and all(found[step] == before[step] for step in (1, 2))
     for step in (1, 2, 3):
@@ -96,7 +98,7 @@ def test_the_same_command_does_the_planned_steps_and_leaves_a_model(launch, judg
         assert {"stage1/reward", "stage3/reward", "stage1/drawn_bonus", "stage2/drawn_bonus", "stage3/confidence/judge", "stage1/judge_seconds",
                 "stage3/baselines_failed"} <= set(found[step]) and "stage3/drawn_bonus" not in found[step]
     assert 0 < found[3]["stage2/baseline"] < 1 and found[3]["stage2/baselines_failed"] == 0
-    assert found[3]["training/rows"] == 48 and found[3]["repeated_requests"] == 0 and found[3]["lost_share"] == 0
+    assert found[3]["training/rows"] == 48 and found[3]["repeated_requests"] >= 8 and found[3]["lost_share"] == 0
     assert found[1]["actor/grad_norm"] > 0 and 0 < found[1]["stage1/reward"] < 1
     assert "val/stage3/reward" in found[2] and "val/reward" in found[3]
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
@@ -118,13 +120,15 @@ def test_two_ranks_train_until_one_of_their_rollout_engines_loses_its_weights(la
     out = tmp_path / "run"
     tree = {"CREDIT": "tree", "BRANCHES": "2"}  # 4 users x 4 summaries, each well-formed one continued by two
     extension = "++actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls=broken_sync.BrokenWorker"
-    done = launch(out, judge("words"), extension, "trainer.val_before_train=false", GPUS="2", TEST_EVERY="-1", BROKEN_SYNC=str(tmp_path / "broken"),
-                  **tree)
+    group = "+streaming.tolerance.float32.group=1e-4"  # in bfloat16 a run is compared by group
+    done = launch(out, judge("words"), extension, group, "trainer.val_before_train=false", GPUS="2", TEST_EVERY="-1",
+                  BROKEN_SYNC=str(tmp_path / "broken"), **tree)
     assert done.returncode == 3, done.stdout
     assert f"{PROBABILITIES} is" in done.stdout and "does not hold the weights" in done.stdout
     found = metrics(out)
     assert sorted(found) == [1, 2] and all(row[PROBABILITIES] <= 1e-4 for row in found.values())
     for row in found.values():
+        assert row["training/rollout_probs_diff_groups_above"] == 0
         assert row["training/rows"] == 16 + 2 * round(16 * (1 - row["stage1/bad_format"])) and row["lost_share"] == 0
     actor = out / "checkpoints" / "global_step_2" / "actor"
     assert {path.name for path in actor.glob("model_world_size_*")} == {f"model_world_size_2_rank_{rank}.pt" for rank in (0, 1)}
