@@ -106,6 +106,8 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
     sockets = socket_folder()
     if "address" not in config.ray_kwargs.ray_init and "RAY_ADDRESS" not in os.environ:
         OmegaConf.update(config, "ray_kwargs.ray_init._temp_dir", str(sockets), force_add=True)
+    if folder := os.environ.get("TENSORBOARD_DIR"):  # the runner takes its environment from `ray start`, and may stand in another folder
+        OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR", os.path.abspath(folder), force_add=True)
     try:
         run_ppo(config, Starter)
     except BaseException:

@@ -129,6 +129,11 @@ def submit(stage, nodes="n0 n1 n2 j0 j1", **variables):
     return stage(SLURM, "trainer.save_freq=7", **settings | variables)
 
 
+def test_a_first_node_that_resolves_to_itself_is_said_at_once(stage):
+    output, _ = (process := submit(stage, nodes="localhost n1 n2 j0 j1", HEAD_IP="")).communicate(timeout=30)
+    assert process.returncode == 2 and "localhost is 127.0.0.1 to itself" in output and "set HEAD_IP" in output and not stage.seen()
+
+
 def test_a_job_starts_judges_ray_and_the_run_and_ends_them(stage):
     process = submit(stage, LIMIT="77")
     output, _ = process.communicate(timeout=60)
