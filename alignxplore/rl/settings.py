@@ -15,10 +15,12 @@ class SettingsError(ValueError):
 
 @dataclass
 class Tolerance:
-    """How far the rollout's token probabilities may lie from the trainer's; one that is None is not asked of."""
+    """How far the rollout's token probabilities may lie from the trainer's; one that is None is not asked of. `max` and `mean` are over
+    all tokens of a step, `group` is the mean over the tokens of one prompt's summaries (alignxplore/rl/agreement.py)."""
 
     max: float | None = None
     mean: float | None = None
+    group: float | None = None
 
 
 @dataclass
@@ -41,6 +43,7 @@ class Streaming:
     judge_timeout: float = 120.0  # seconds for one judgement, which is one token, and its turn in the server's queue
     judge_patience: float = 600.0  # seconds after its first failure for which a judgement is asked for again
     max_failures: float = 0.05  # share of a step's rollouts that may be lost before the run stops
+    step_limit: float = 3600.0  # seconds after which a step's rollouts, or a validation, will not come any more, and the run stops
     poll_seconds: float = 1.0
     samples: int = 4  # validation users whose summaries are written out each time
     tolerance: dict[str, Tolerance] = field(default_factory=dict)  # by dtype of the rollout

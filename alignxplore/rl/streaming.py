@@ -26,7 +26,7 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, hash_seed
+from alignxplore.records import Interaction, content_hash, hash_seed
 from alignxplore.rl.chain import Chain, ChainRunner, Generation, Group, Prompt
 from alignxplore.rl.dataset import parse_row
 from alignxplore.rl.metrics import chain_record, failed_record
@@ -136,13 +136,14 @@ class StreamingWorker(AgentLoopWorker):
 
     async def _publish(self, chain: Chain, uid: str, step: int) -> None:
         keys, fields, tags = [], [], []
+        order = content_hash(["update", self.settings.seed, step, chain.user])
         for group in chain.groups:
             name = f"{uid}_s{group.stage + 1}" + (f"p{group.parent}" if self.settings.credit == "tree" and group.stage else "")
             for i, rollout in enumerate(group.rollouts):
                 if rollout.total is not None:
                     keys.append(f"{name}_{i}_0")
                     fields.append(training_row(group, i, name))
-                    tags.append(row_tag(group, i, step))
+                    tags.append(row_tag(group, i, step, order))
         if keys:
             await tq.async_kv_batch_put(keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id="train")
 
@@ -170,12 +171,18 @@ def training_row(group: Group, i: int, name: str) -> dict:
     }
 
 
-def row_tag(group: Group, i: int, step: int) -> dict:
-    """What verl's trainer knows of a row without fetching it; `stage` is ours."""
+def row_tag(group: Group, i: int, step: int, order: str) -> dict:
+    """What verl's trainer knows of a row without fetching it; `stage` and `order` (see `update_order`) are ours."""
     generation = group.rollouts[i].generation
     lengths = {"prompt_len": len(group.prompt.ids), "response_len": len(generation.ids), "seq_len": len(group.prompt.ids + generation.ids)}
     versions = {name: generation.extra.get(name) for name in ("min_global_steps", "max_global_steps")}
-    return {"status": "success", "global_steps": step, "stage": group.stage} | lengths | versions
+    return {"status": "success", "global_steps": step, "stage": group.stage, "order": order} | lengths | versions
+
+
+def update_order(keys: Sequence[str], tags: Sequence[dict]) -> list[int]:
+    """The order in which rows enter a step's updates: by a hash of user, step and seed, then by stage and member. Whoever ends first
+    stands first in verl's own order, and that would be those who write little."""
+    return sorted(range(len(keys)), key=lambda i: (tags[i]["order"], keys[i].partition("_")[2]))
 
 
 class StreamingActor:
@@ -189,6 +196,9 @@ class StreamingActor:
     async def generate_sequences(self, batch: TensorDict) -> None:
         """Start the chains of a batch of users; returns at once."""
         await self.worker.generate_sequences(batch)
+
+    async def ping(self) -> None:
+        """Answers as long as the process lives."""
 
     async def drain(self) -> tuple[list[dict], dict[str, int]]:
         """See `StreamingWorker.drain`."""
@@ -222,8 +232,19 @@ class StreamingManager(AgentLoopManagerTQ):
         parts = ray.get([actor.drain.remote() for actor in self.actors])
         return [record for records, _ in parts for record in records], dict(sum((Counter(repeated) for _, repeated in parts), Counter()))
 
+    def fault(self) -> str | None:
+        """What has become of a process that runs users' streams, if one has ended; None while all live (a busy one may answer later)."""
+        asked = [actor.ping.remote() for actor in self.actors]
+        for answer in ray.wait(asked, num_returns=len(asked), timeout=1)[0]:
+            try:
+                ray.get(answer)
+            except ray.exceptions.RayActorError as error:
+                return f"a process that ran users' streams ended: {' '.join(str(error).split())[:300]}"
+        return None
+
     def validate(self, rows: Sequence[dict], step: int) -> list[dict]:
         """Records of the chains of held-out users, in the order of `rows`."""
         count = len(self.actors)
-        parts = ray.get([actor.validate.remote(rows[w::count], step) for w, actor in enumerate(self.actors)])
+        parts = ray.get([actor.validate.remote(rows[w::count], step) for w, actor in enumerate(self.actors)],
+                        timeout=self.config.streaming.step_limit)
         return [parts[i % count][i // count] for i in range(len(rows))]

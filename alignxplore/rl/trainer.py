@@ -4,13 +4,17 @@ Everything that trains is verl's. Added around it: rollout and trainer must agre
 is made, failures above a share stop the run with a checkpoint, and a run that did not do its planned steps does not end well.
 """
 
+import functools
 import json
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from pprint import pprint
+from types import SimpleNamespace
 
+import ray
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf
@@ -19,34 +23,15 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.logging_utils import configure_verl_logging
 
 from alignxplore.rl import metrics as report
+from alignxplore.rl.agreement import RunStopped, check_groups, check_probabilities, check_versions, group_differences
 from alignxplore.rl.checkpoints import VALIDATION, make_room, publish_model
 from alignxplore.rl.credit import stage_weights
-from alignxplore.rl.settings import Streaming, Tolerance
-from alignxplore.rl.streaming import StreamingManager, start_actors
+from alignxplore.rl.settings import Streaming
+from alignxplore.rl.streaming import StreamingManager, start_actors, update_order
 
 log = logging.getLogger(__name__)
 
-PROBABILITIES = "training/rollout_probs_diff_"
-
-
-class RunStopped(RuntimeError):
-    """The run was stopped for a reason that the message gives; the same command continues it once that is mended."""
-
-
-def check_probabilities(metrics: report.Numbers, tolerance: Tolerance) -> None:
-    """Raise `RunStopped` unless the rollout engine and the trainer agree on the probabilities of the sampled tokens.
-
-    They differ when new weights did not reach the rollout engine, when the two compute different things, or when sampling
-    was not from the full distribution. Absent or NaN is a failure: it would mean that nobody looked.
-    """
-    for statistic in ("max", "mean"):
-        limit, value = getattr(tolerance, statistic), metrics.get(PROBABILITIES + statistic)
-        if value is None or not math.isfinite(value):
-            raise RunStopped(f"{PROBABILITIES}{statistic} is {value}: rollout and trainer probabilities could not be compared")
-        if limit is not None and value > limit:
-            raise RunStopped(f"{PROBABILITIES}{statistic} is {value:.2e}, allowed is {limit:.0e}: the rollout engine does not hold the "
-                             "weights that are trained, computes with other precision or sampling settings, or the model has more output "
-                             "tokens than its tokenizer (the rollout engine never writes those, the trainer counts them)")
+LOOK_SECONDS = 10.0  # between two looks at the processes that run the streams
 
 
 class StreamingTrainer(PPOTrainerSync):
@@ -58,6 +43,9 @@ class StreamingTrainer(PPOTrainerSync):
         self.out = Path(self.settings.out)
         self.tolerance = self.settings.tolerance[config.actor_rollout_ref.rollout.dtype]
         self.replay_buffer.poll_interval = self.settings.poll_seconds  # verl's 2 s would be most of a small model's step
+        # verl waits there until the last user is done, however long that takes and whether or not anybody is at work.
+        self.replay_buffer._wait_for_next_poll = functools.partial(self._wait, self.replay_buffer._wait_for_next_poll)
+        self._looked = time.monotonic()
         self.saved_step = -1
         self._save_due, self._save_seconds = False, 0.0
         self._records: list[dict] = []
@@ -115,18 +103,47 @@ class StreamingTrainer(PPOTrainerSync):
             self._save_before_this_step()
             raise RunStopped(f"step {self.global_steps}: {fault}")
 
+    def _wait(self, verls: Callable, *args: object) -> float:
+        """verl's wait for a step's rollouts, which ends the run if they will never come."""
+        now, reason = time.monotonic(), None
+        if now - self._step_began > self.settings.step_limit:
+            reason = f"its rollouts were not there after streaming.step_limit={self.settings.step_limit:.0f} seconds"
+        elif now - self._looked > LOOK_SECONDS:
+            self._looked, reason = now, self.agent_loop_manager.fault()
+        if reason:
+            try:
+                self._save_before_this_step()
+            except Exception:  # whatever has gone with it, the reason is the one to be told
+                log.exception("no checkpoint could be saved")
+            raise RunStopped(f"step {self.global_steps}: {reason}")
+        return verls(*args)
+
     def _save_before_this_step(self) -> None:
         """A checkpoint of the weights as they are, with the data where the unfinished step began."""
         if self.saved_step == self.global_steps - 1:
             return
+        loader, self.train_dataloader = self.train_dataloader, SimpleNamespace(state_dict=lambda: self._loader_before)
         self.global_steps -= 1
-        self._save_now()
-        torch.save(self._loader_before, self.checkpoint_folder() / "data.pt")
-        self.global_steps += 1
+        try:
+            self._save_now()
+        finally:
+            self.global_steps += 1
+            self.train_dataloader = loader
+
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **kwargs: object) -> KVBatchMeta:
+        check_versions(batch.tags, self.global_steps)
+        # verl cuts a step's updates from the rows as they stand: in the order of their users' ends, the first update would be of
+        # those who write little.
+        batch.reorder(update_order(batch.keys, batch.tags))
+        return super()._balance_batch(batch, metrics, **kwargs)
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._compute_old_log_prob(batch, metrics)
         check_probabilities(metrics, self.tolerance)
+        if self.tolerance.group is not None:
+            data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["old_log_probs", "rollout_log_probs"])
+            both = (data[name].unbind() for name in ("old_log_probs", "rollout_log_probs"))
+            check_groups(group_differences(batch.keys, batch.tags, *both), self.tolerance.group, metrics)
         return batch
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
@@ -179,7 +196,11 @@ class StreamingTrainer(PPOTrainerSync):
         """Streams of the held-out users; keeps the model if it is the best so far. Replaces verl's validation, which knows
         neither stages nor past summaries."""
         rows = [self.val_dataset[i]["extra_info"] for i in range(len(self.val_dataset))]
-        records = self.agent_loop_manager.validate(rows, self.global_steps)
+        try:
+            records = self.agent_loop_manager.validate(rows, self.global_steps)
+        except ray.exceptions.GetTimeoutError:
+            raise RunStopped(f"validation at step {self.global_steps} was not done after streaming.step_limit={self.settings.step_limit:.0f} "
+                             "seconds") from None
         share, reasons = report.lost_share(records)
         if share > self.settings.max_failures:
             sentence = f"validation at step {self.global_steps}: {100 * share:.0f} % of the rollouts were lost: {reasons.most_common(1)[0][0]}"

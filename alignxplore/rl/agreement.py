@@ -1,0 +1,74 @@
+"""Do the rollout engines hold the model that is trained? Asked at every step before an update is made (alignxplore/rl/trainer.py).
+
+Three signs: the step whose weights each row says it was written with; the token probabilities of rollout and trainer over all
+rows; and the same by group, because all rows of a prompt come from one engine (verl's router keeps a request id at its server)
+and one bad engine of many hardly moves a mean over all.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+
+from alignxplore.rl.metrics import Numbers
+from alignxplore.rl.settings import Tolerance
+
+PROBABILITIES = "training/rollout_probs_diff_"
+# Share of groups that may lie above the limit. The published run has 32 engines, so a bad one writes 3 % of the groups; a quarter of
+# that if its answers are so long that it gets fewer. A sound engine has none: rounding averages out over a group's tokens.
+GROUPS_ABOVE = 0.005
+
+
+class RunStopped(RuntimeError):
+    """The run was stopped for a reason that the message gives; the same command continues it once that is mended."""
+
+
+def check_versions(tags: Sequence[dict], step: int) -> None:
+    """Raise `RunStopped` unless every row was written with the weights that the step before left. Sees an engine that was not sent
+    new weights whatever the dtype, not one that lost them on arrival."""
+    versions = {(tag.get("min_global_steps"), tag.get("max_global_steps")) for tag in tags} - {(step - 1, step - 1)}
+    if versions:
+        raise RunStopped(f"step {step}: rows were written with weights of steps {sorted(versions, key=str)[0]} and not of {step - 1}: a rollout "
+                         "engine was not sent the weights that are trained")
+
+
+def check_probabilities(metrics: Numbers, tolerance: Tolerance) -> None:
+    """Raise `RunStopped` unless the rollout engine and the trainer agree on the probabilities of the sampled tokens.
+
+    They differ when new weights did not reach the rollout engine, when the two compute different things, or when sampling
+    was not from the full distribution. Absent or NaN is a failure: it would mean that nobody looked.
+    """
+    for statistic in ("max", "mean"):
+        limit, value = getattr(tolerance, statistic), metrics.get(PROBABILITIES + statistic)
+        if value is None or not math.isfinite(value):
+            raise RunStopped(f"{PROBABILITIES}{statistic} is {value}: rollout and trainer probabilities could not be compared")
+        if limit is not None and value > limit:
+            raise RunStopped(f"{PROBABILITIES}{statistic} is {value:.2e}, allowed is {limit:.0e}: the rollout engine does not hold the "
+                             "weights that are trained, computes with other precision or sampling settings, or the model has more output "
+                             "tokens than its tokenizer (the rollout engine never writes those, the trainer counts them)")
+
+
+def group_differences(keys: Sequence[str], tags: Sequence[dict], trainer: Sequence[torch.Tensor], rollout: Sequence[torch.Tensor]) -> list[float]:
+    """Mean difference of the probabilities over each group's tokens.
+
+    Args:
+        keys: of the rows, as alignxplore/rl/streaming.py makes them: a group's name, its member, 0.
+        trainer, rollout: log-probabilities of each row's tokens.
+    """
+    totals, tokens = defaultdict(float), defaultdict(int)
+    for key, tag, ours, theirs in zip(keys, tags, trainer, rollout, strict=True):
+        if not tag.get("is_padding", False):
+            group = key.rsplit("_", 2)[0]
+            totals[group] += (ours.exp() - theirs.exp()).abs().sum().item()
+            tokens[group] += len(ours)
+    return [total / tokens[group] for group, total in totals.items()]
+
+
+def check_groups(differences: Sequence[float], limit: float, metrics: Numbers) -> None:
+    """Raise `RunStopped` where more than one group, and more than a small share, lie above the limit."""
+    above = sum(not value <= limit for value in differences)
+    metrics[PROBABILITIES + "groups_above"] = above / len(differences)
+    if above > max(1, GROUPS_ABOVE * len(differences)):
+        raise RunStopped(f"the mean difference of rollout and trainer probabilities is above {limit} in {above} of {len(differences)} groups, the "
+                         f"largest is {max(differences):.2e}: one of the rollout engines does not hold the weights that are trained")

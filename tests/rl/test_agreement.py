@@ -1,0 +1,158 @@
+"""That an update is made of what it should be: rows of the right weights, in an order nobody's speed decides; and the wait for them."""
+
+import math
+import os
+import random
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+from omegaconf import OmegaConf
+
+pytest.importorskip("verl")
+
+from verl.trainer.ppo.v1 import replay_buffer as verls  # noqa: E402
+
+from alignxplore.prompts import parse_answer  # noqa: E402
+from alignxplore.rl import streaming  # noqa: E402
+from alignxplore.rl import trainer as module  # noqa: E402
+from alignxplore.rl.agreement import PROBABILITIES, RunStopped, check_groups, check_probabilities, check_versions, group_differences  # noqa: E402
+from alignxplore.rl.chain import Chain, Generation, Group, Prompt, Rollout  # noqa: E402
+from alignxplore.rl.settings import Streaming, Tolerance  # noqa: E402
+
+
+@pytest.mark.parametrize(("seen", "sentence"), [
+    ({"max": 2e-3, "mean": 1e-6}, "max is 2.00e-03, allowed is 1e-04: the rollout engine does not hold the weights"),
+    ({"max": math.nan, "mean": 1e-6}, "max is nan: rollout and trainer probabilities could not be compared"),
+    ({"mean": 1e-6}, "max is None"),
+])
+def test_probabilities_that_differ_or_were_not_compared(seen, sentence):
+    check_probabilities({PROBABILITIES + "max": 1e-5, PROBABILITIES + "mean": 1e-6}, Tolerance(max=1e-4))
+    with pytest.raises(RunStopped, match=sentence):
+        check_probabilities({PROBABILITIES + name: value for name, value in seen.items()}, Tolerance(max=1e-4))
+
+
+def differences(groups, bad):
+    """Of `groups` groups of four rows of 100 tokens, whose probabilities differ by 0.008, but by 0.2 in the first `bad` groups."""
+    import torch
+
+    keys = [f"user{g}_s1_{i}_0" for g in range(groups) for i in range(4)]
+    ours = [torch.full((100,), math.log(0.6)) for _ in keys]
+    theirs = [torch.full((100,), math.log(0.6 - (0.2 if i < 4 * bad else 0.008))) for i in range(len(keys))]
+    padding = {"is_padding": True}
+    return group_differences([*keys, "user0_s1_9_0"], [{}] * len(keys) + [padding], [*ours, torch.zeros(1)], [*theirs, torch.full((1,), -9.0)])
+
+
+def test_one_bad_engine_of_32_is_seen_though_the_mean_over_all_is_within_its_limit():
+    found = differences(512, 16)
+    assert len(found) == 512 and found[0] == pytest.approx(0.2, abs=1e-4) and found[-1] == pytest.approx(0.008, abs=1e-4) and sum(found) / 512 < 0.02
+    with pytest.raises(RunStopped, match=r"above 0.05 in 16 of 512 groups, the largest is 2.00e-01: one of the rollout engines"):
+        check_groups(found, 0.05, {})
+    check_groups(differences(512, 2), 0.05, metrics := {})
+    assert metrics == {PROBABILITIES + "groups_above": 2 / 512}
+    check_groups(differences(16, 1), 0.05, {})  # one group alone is no engine
+
+
+@pytest.mark.parametrize("versions", [(3, 4), (4, 5), (3, 3), (None, None)])
+def test_rows_of_other_weights_than_the_last_steps_stop_the_run(versions):
+    good = {"min_global_steps": 4, "max_global_steps": 4}
+    check_versions([good] * 3, 5)
+    with pytest.raises(RunStopped, match="step 5: rows were written with weights of steps .* and not of 4"):
+        check_versions([good, dict(zip(good, versions))], 5)
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A trainer at step 5 on two ranks, whose updates are of 2 users x 8 rows; verl's own constructor is left out, its buffer is real."""
+    buffer = verls.ReplayBuffer("sync", {}, None, "drop", {}, poll_interval=0.01)
+    monkeypatch.setattr(module.PPOTrainerSync, "__init__", lambda self, config: setattr(self, "replay_buffer", buffer))
+    config = OmegaConf.create({
+        "trainer": {"critic_warmup": 0, "default_local_dir": str(tmp_path)},
+        "actor_rollout_ref": {"rollout": {"n": 8, "dtype": "bfloat16"}, "actor": {"ppo_mini_batch_size": 2}},
+        "streaming": {"judges": "j=http://x/v1", "out": str(tmp_path), "poll_seconds": 0.01, "tolerance": {"bfloat16": {"mean": 0.02}}},
+    })
+    made = module.StreamingTrainer(config)
+    made.config, made.use_critic, made.global_steps, made.tokenizer = config, False, 5, SimpleNamespace(eos_token_id=0)
+    made.actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": [0, 1]})
+    made._step_began, made.saved = time.monotonic(), []
+    made._save_before_this_step = lambda: made.saved.append(made.global_steps)
+    return made
+
+
+async def updates(made, arrivals, step, monkeypatch):
+    """The users of each update on each rank, after verl has put the batch together from rows that came in the order of `arrivals`."""
+    partition = {}
+
+    async def put(keys, fields, tags, partition_id):
+        partition.update(zip(keys, tags))
+
+    monkeypatch.setattr(streaming.tq, "async_kv_batch_put", put)
+    monkeypatch.setattr(verls.tq, "kv_clear", lambda **_: None)
+    worker = SimpleNamespace(settings=Streaming(judges="j=http://x/v1"))
+    for user in arrivals:
+        rng, chain = random.Random(user), Chain(user)
+        for stage in range(2):
+            group = Group(stage, None, Prompt([1] * rng.randint(3, 9), 0))
+            for _ in range(4):
+                ids = [2] * rng.randint(1, 30)
+                extra = {"min_global_steps": step - 1, "max_global_steps": step - 1}
+                group.rollouts.append(Rollout(Generation(ids, [-1.0] * len(ids), "", extra), parse_answer(""), 0.0, 1.0, total=0.5))
+            chain.groups.append(group)
+        await streaming.StreamingWorker._publish(worker, chain, f"uid-{user}-{random.random()}", step)
+    made.global_steps = step
+    batch = made.replay_buffer._materialize_batch("train", {key.split("_")[0] for key in partition}, partition)
+    batch = made._balance_batch(batch, {})
+    users = [key.split("-")[1] for key in batch.keys]
+    ranks = [users[: len(users) // 2], users[len(users) // 2 :]]
+    return [[rank[i : i + 8] for i in range(0, len(rank), 8)] for rank in ranks]
+
+
+async def test_which_update_a_row_enters_does_not_depend_on_who_ended_first(made, monkeypatch):
+    users = [f"u{i}" for i in range(8)]
+    there, back = await updates(made, users, 5, monkeypatch), await updates(made, users[::-1], 5, monkeypatch)
+    assert there == back and there != await updates(made, users, 6, monkeypatch)
+    assert not set(there[0][0]) <= {"u0", "u1"}
+
+
+def running(monkeypatch):
+    monkeypatch.setattr(verls.tq, "kv_list", lambda: {"train": {"uid": {"is_prompt": True, "status": "running", "global_steps": 5}}})
+
+
+def test_a_step_whose_users_are_never_done_ends_the_run(made, monkeypatch):
+    running(monkeypatch)
+    made.settings.step_limit = 0.1
+    with pytest.raises(RunStopped, match="step 5: its rollouts were not there after streaming.step_limit=0 seconds"):
+        made.replay_buffer.sample(5, "train", 1)
+    assert made.saved == [5]
+
+
+def test_a_process_that_ends_amid_a_step_ends_the_run_whether_or_not_a_checkpoint_can_be_saved(made, monkeypatch):
+    def fails():
+        raise OSError("disk full")
+
+    running(monkeypatch)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.02)
+    answers = iter([None, None, "a process that ran users' streams ended: killed"])
+    made.agent_loop_manager, made._save_before_this_step = SimpleNamespace(fault=lambda: next(answers)), fails
+    with pytest.raises(RunStopped, match="step 5: a process that ran users' streams ended: killed"):
+        made.replay_buffer.sample(5, "train", 1)
+
+
+@pytest.mark.slow
+def test_an_actor_that_was_killed_is_found():
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        manager = streaming.StreamingManager.__new__(streaming.StreamingManager)
+        manager.actors = streaming.start_actors(OmegaConf.create({"actor_rollout_ref": {"rollout": {"agent": {"num_workers": 2}}}}))
+        ray.get([actor.ping.remote() for actor in manager.actors], timeout=120)
+        assert manager.fault() is None
+        os.kill(ray.get(manager.actors[1].__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while (fault := manager.fault()) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert fault.startswith("a process that ran users' streams ended: ")
+    finally:
+        ray.shutdown()
