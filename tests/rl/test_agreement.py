@@ -80,8 +80,9 @@ def made(tmp_path, monkeypatch):
     return made
 
 
-async def updates(made, arrivals, step, monkeypatch):
-    """The users of each update on each rank, after verl has put the batch together from rows that came in the order of `arrivals`."""
+async def updates(made, arrivals, step, monkeypatch, behind=1):
+    """The users of each update on each rank, after verl has put the batch together from rows that came in the order of `arrivals`;
+    they were written with weights that are `behind` steps old."""
     partition = {}
 
     async def put(keys, fields, tags, partition_id):
@@ -96,7 +97,7 @@ async def updates(made, arrivals, step, monkeypatch):
             group = Group(stage, None, Prompt([1] * rng.randint(3, 9), 0))
             for _ in range(4):
                 ids = [2] * rng.randint(1, 30)
-                extra = {"min_global_steps": step - 1, "max_global_steps": step - 1}
+                extra = {"min_global_steps": step - behind, "max_global_steps": step - behind}
                 group.rollouts.append(Rollout(Generation(ids, [-1.0] * len(ids), "", extra), parse_answer(""), 0.0, 1.0, total=0.5))
             chain.groups.append(group)
         await streaming.StreamingWorker._publish(worker, chain, f"uid-{user}-{random.random()}", step)
@@ -113,6 +114,11 @@ async def test_which_update_a_row_enters_does_not_depend_on_who_ended_first(made
     there, back = await updates(made, users, 5, monkeypatch), await updates(made, users[::-1], 5, monkeypatch)
     assert there == back and there != await updates(made, users, 6, monkeypatch)
     assert not set(there[0][0]) <= {"u0", "u1"}
+
+
+async def test_a_batch_of_rows_with_older_weights_is_not_trained_on(made, monkeypatch):
+    with pytest.raises(RunStopped, match="step 5: rows were written with weights of steps .3, 3. and not of 4"):
+        await updates(made, ["u0", "u1"], 5, monkeypatch, behind=2)
 
 
 def running(monkeypatch):
