@@ -23,8 +23,15 @@ def write_names(folder: Path, names: Iterable[str]) -> None:
 
 
 def read_names(folder: Path) -> list[str]:
-    """Names of the copies of the last run."""
-    return (folder / LIST).read_text(encoding="utf-8").split()
+    """Names of the copies of the last run.
+
+    Raises:
+        RecordError: nothing was copied into this folder.
+    """
+    path = folder / LIST
+    if not path.is_file():
+        raise RecordError("no such file; robustness.sh and cross_task.sh write it with the copies", path)
+    return path.read_text(encoding="utf-8").split()
 
 
 def write_copy(folder: Path, name: str, records: Iterable[UserRecord], targets: Benchmark, *, task: str, **said: Any) -> int:

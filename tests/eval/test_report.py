@@ -306,5 +306,6 @@ def test_a_policy_and_a_judge_of_one_name_have_a_row_each():
     """Both are Qwen/Qwen3-8B unless told otherwise."""
     rows = result_rows(scores("qwen", "mind", 20, 0.9) + scores("qwen", "mind", 30, 0.4, setting="direct"))
     table = layouts.compact(rows, "mind", "paper")
-    assert [(line[0], line[-3]) for line in table.body] == [("qwen", "20"), ("qwen reads the history (direct)", "30")]
+    n = table.head.index("n")
+    assert [(line[0], line[n]) for line in table.body] == [("qwen", "20"), ("qwen reads the history (direct)", "30")]
     assert [line[1] for line in table.body] == [cell_text(row) for row in rows]
