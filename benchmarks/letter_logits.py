@@ -1,4 +1,4 @@
-"""Peak memory of scoring a stream of 8,192 tokens with 100 letters: logits at the letters only, against all logits.
+"""Peak memory of scoring a stream of 8,192 tokens with 100 letters: two logits at each letter, against all logits.
 
     python benchmarks/letter_logits.py                  # Qwen's vocabulary (151,936), fp32; about 10 GB of memory
     python benchmarks/letter_logits.py --tokens 2048
