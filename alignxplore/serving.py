@@ -160,7 +160,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from alignxplore import errors, serving  # the module by its name: its ServerError is the one that `errors` knows
-
-    with errors.one_sentence():
-        serving.main()
+    try:
+        main()
+    except (ServerError, OSError) as error:  # errors.py, which says the same for other scripts, knows of servers and so cannot be used here
+        sys.exit(f"serving.py: {error}")
