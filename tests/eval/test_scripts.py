@@ -98,5 +98,5 @@ async def test_robustness_by_one_command_sees_what_was_obeyed(fake_server, token
     assert ",100.00,0.00," in line  # all three obeyed, none without the injection
     by_name = {text.split("|")[1].strip(): text for text in said.splitlines() if text.startswith("| world_films")}
     assert set(by_name) == {"world_films", "world_films, shuffled", "world_films, mixed", "world_films, injected_order50"}
-    assert "100.00 [100.00, 100.00] | +0.00" in by_name["world_films, shuffled"] and "−50.00 [" in by_name["world_films, injected_order50"]
+    assert "100.00 [29.24, 100.00] | +0.00 [" in by_name["world_films, shuffled"] and "−50.00 [" in by_name["world_films, injected_order50"]
     assert (out / "robustness.html").exists() and (out / "hardened" / "report.html").exists()
