@@ -14,8 +14,8 @@
 #
 # --no-install takes the environment that is active now.
 #
-# Variables: BASE runs/quickstart, OUT runs/studies/signal_to_sft, USERS 600, LIMIT 300 (benchmark users), SIGNAL 0.7 (a tiny
-#   model is seldom surer; published: 0.9), EPOCHS 4 of SFT, PORT 8777 of the teacher, RL_STEPS 2, RL_LR 3e-4. The seed is that of BASE.
+# Variables: BASE runs/quickstart, OUT runs/studies/signal_to_sft, USERS 1200, LIMIT 600 (benchmark users), SIGNAL 0.5 (a tiny
+#   model is hardly surer; published: 0.9), EPOCHS 6 of SFT, PORT 8777 of the teacher, RL_STEPS 2, RL_LR 3e-4. The seed is that of BASE.
 set -euo pipefail
 
 setup=()
@@ -29,7 +29,7 @@ esac
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BASE=$(realpath -m "${BASE:-$here/runs/quickstart}") OUT=$(realpath -m "${OUT:-$here/runs/studies/signal_to_sft}")  # as seen by who called
 cd "$here"
-USERS=${USERS:-600} LIMIT=${LIMIT:-300} SIGNAL=${SIGNAL:-0.7} EPOCHS=${EPOCHS:-4} PORT=${PORT:-8777}
+USERS=${USERS:-1200} LIMIT=${LIMIT:-600} SIGNAL=${SIGNAL:-0.5} EPOCHS=${EPOCHS:-6} PORT=${PORT:-8777}
 RL_STEPS=${RL_STEPS:-2} RL_LR=${RL_LR:-3e-4}
 [[ -d $BASE/models/sft && -f $BASE/settings ]] || { echo "signal_to_sft.sh: $BASE holds no finished quick start; run ./quickstart.sh first, or set BASE" >&2; exit 1; }
 
@@ -41,8 +41,8 @@ source quickstart/training.bash
 take_settings "$BASE" SEED
 same_settings BASE SEED USERS LIMIT SIGNAL EPOCHS RL_STEPS RL_LR
 
-expect users 3; expect synthesis 900; expect weak 60; expect sft 120; expect selection 5; expect rl 150
-expect summaries 150; expect scores 200
+expect users 3; expect synthesis 500; expect weak 50; expect sft 120; expect selection 8; expect rl 150
+expect summaries 230; expect scores 180
 
 synthesis() {  # signal model, its scores, then teacher and judge, by the same script as at full size
     local log=$OUT/logs/oracle.log
@@ -63,7 +63,7 @@ weak() {  # the signal model halfway through its training
 }
 selection() {
     show python sft/select_rl.py --data "$OUT/users.jsonl" --strong "$OUT/synthesis/signal_scores/scores.jsonl" \
-        --weak "$OUT/weak_scores/scores.jsonl" --output "$OUT/rl_train.jsonl" --a 0.5 --b 0.5 &&
+        --weak "$OUT/weak_scores/scores.jsonl" --output "$OUT/rl_train.jsonl" --a 0.5 --b 0.3 &&
         show python sft/overlap.py --train "$OUT/rl_train.jsonl" "$OUT/synthesis/sft.jsonl" --benchmarks "$BASE"/data/test_*_upi.jsonl &&
         rl_parquet "$OUT/rl_train"
 }
