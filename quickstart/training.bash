@@ -1,9 +1,9 @@
 # How the simulated world's policies are trained and scored: shared by the quick start and the studies, which have sourced
 # quickstart/steps.bash and set SEED, RL_STEPS, RL_LR and BASE (the folder with data/ and models/).
 
-train_sft() {  # MODEL ROWS OUT [OPTION...]: by DeepSpeed's engine, as at full size (ZeRO-2, because one process has nothing to share)
+train_sft() {  # MODEL ROWS OUT [OPTION...]
     show env OMP_NUM_THREADS=2 bash sft/sft.sh --config sft/configs/tiny.yaml --model_name_or_path "$1" --train_data "$2" --output_dir "$3" \
-        --deepspeed sft/configs/zero2.json --seed "$SEED" "${@:4}"
+        --seed "$SEED" "${@:4}"
 }
 
 rl_parquet() {  # FILE...: FILE.jsonl → FILE.parquet
