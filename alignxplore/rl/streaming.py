@@ -26,7 +26,7 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, content_hash, hash_seed
+from alignxplore.records import Interaction, hash_seed
 from alignxplore.rl.chain import Chain, ChainRunner, Generation, Group, Prompt
 from alignxplore.rl.dataset import parse_row
 from alignxplore.rl.metrics import chain_record, failed_record
@@ -136,14 +136,13 @@ class StreamingWorker(AgentLoopWorker):
 
     async def _publish(self, chain: Chain, uid: str, step: int) -> None:
         keys, fields, tags = [], [], []
-        order = content_hash(["update", self.settings.seed, step, chain.user])
         for group in chain.groups:
             name = f"{uid}_s{group.stage + 1}" + (f"p{group.parent}" if self.settings.credit == "tree" and group.stage else "")
             for i, rollout in enumerate(group.rollouts):
                 if rollout.total is not None:
                     keys.append(f"{name}_{i}_0")
                     fields.append(training_row(group, i, name))
-                    tags.append(row_tag(group, i, step, order))
+                    tags.append(row_tag(group, i, step))
         if keys:
             await tq.async_kv_batch_put(keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id="train")
 
@@ -171,18 +170,12 @@ def training_row(group: Group, i: int, name: str) -> dict:
     }
 
 
-def row_tag(group: Group, i: int, step: int, order: str) -> dict:
-    """What verl's trainer knows of a row without fetching it; `stage` and `order` (see `update_order`) are ours."""
+def row_tag(group: Group, i: int, step: int) -> dict:
+    """What verl's trainer knows of a row without fetching it; `stage` is ours."""
     generation = group.rollouts[i].generation
     lengths = {"prompt_len": len(group.prompt.ids), "response_len": len(generation.ids), "seq_len": len(group.prompt.ids + generation.ids)}
     versions = {name: generation.extra.get(name) for name in ("min_global_steps", "max_global_steps")}
-    return {"status": "success", "global_steps": step, "stage": group.stage, "order": order} | lengths | versions
-
-
-def update_order(keys: Sequence[str], tags: Sequence[dict]) -> list[int]:
-    """The order in which rows enter a step's updates: by a hash of user, step and seed, then by stage and member. Whoever ends first
-    stands first in verl's own order, and that would be those who write little."""
-    return sorted(range(len(keys)), key=lambda i: (tags[i]["order"], keys[i].partition("_")[2]))
+    return {"status": "success", "global_steps": step, "stage": group.stage} | lengths | versions
 
 
 class StreamingActor:
