@@ -31,8 +31,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from alignxplore import tiny
 from alignxplore.judge import find_letters
 from alignxplore.prompts import PromptSet, parse_answer
-from alignxplore.records import Interaction, hash_seed
-from alignxplore.rl.chain import ChainRunner, Generation, Prompt
+from alignxplore.records import Interaction
+from alignxplore.rl.chain import ChainRunner, Generation, Prompt, rollout_seed
 from alignxplore.rl.credit import draw_order
 from alignxplore.rl.dataset import Stage, cut_stages
 from alignxplore.rl.reward import Judges
@@ -97,7 +97,7 @@ class WorldPolicy:
     """
 
     def __init__(self, engine: Engine, user: User, salt: str):
-        self.engine, self.user, self.salt, self.written = engine, user, salt, 0
+        self.engine, self.user, self.salt = engine, user, salt
 
     def prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt:
         tokenizer, prompts = self.engine.tokenizer, self.engine.prompts
@@ -106,9 +106,8 @@ class WorldPolicy:
                                             return_dict=False)
         return Prompt(list(ids), fitted.dropped)
 
-    async def write(self, prompt: Prompt) -> Generation:
-        engine, rng = self.engine, random.Random(hash_seed("overlap", self.user.name, self.written))
-        self.written += 1
+    async def write(self, prompt: Prompt, seed: int) -> Generation:
+        engine, rng = self.engine, random.Random(seed)
         length = round(engine.tokens * (1 - engine.spread * rng.random()))
         body = {"model": engine.model, "prompt": prompt.ids, "max_tokens": length, "ignore_eos": True, "temperature": 1.0,
                 "logprobs": 0, "cache_salt": self.salt}
@@ -133,17 +132,20 @@ Judging = Callable[[Sequence[tuple[str, Stage, list, int]]], Awaitable[float]]
 async def phases(policies: Sequence[WorldPolicy], streams: Sequence[Sequence[Stage]], settings: Streaming, judge: Judging) -> Arm:
     """All users write a stage, then all of it is judged, then the next stage. `judge` returns the seconds it takes."""
     past: list[str | None] = [None] * len(policies)
+    parents: list[int | None] = [None] * len(policies)
     writing = judging = 0.0
     for k in range(settings.stages):
         began = time.monotonic()
         prompts = [policy.prompt(stages[k].interactions, text) for policy, stages, text in zip(policies, streams, past)]
-        written = await asyncio.gather(*(p.write(prompt) for p, prompt in zip(policies, prompts) for _ in range(settings.rollouts)))
+        written = await asyncio.gather(*(p.write(prompt, rollout_seed(settings.seed, 0, p.user.name, k, parent, i))
+                                         for p, prompt, parent in zip(policies, prompts, parents) for i in range(settings.rollouts)))
         writing += time.monotonic() - began
         summaries = [parse_answer(generation.text).summary for generation in written]
         groups = [summaries[i : i + settings.rollouts] for i in range(0, len(summaries), settings.rollouts)]
         judging += await judge([(text, stages[k], [policy.user.name, k], i) for policy, stages, group in zip(policies, streams, groups)
                                 for i, text in enumerate(group)])
-        past = [group[draw_order(len(group), settings.seed, 0, p.user.name, k)[0]] for p, group in zip(policies, groups)]
+        parents = [draw_order(len(group), settings.seed, 0, p.user.name, k)[0] for p, group in zip(policies, groups)]
+        past = [group[parent] for group, parent in zip(groups, parents)]
     return Arm(writing + judging, writing)
 
 

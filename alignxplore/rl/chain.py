@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from alignxplore.history import HistoryError
 from alignxplore.journal import OK
 from alignxplore.prompts import Answer, parse_answer
-from alignxplore.records import Interaction
+from alignxplore.records import Interaction, hash_seed
 from alignxplore.rl.credit import Scored, StageReturns, draw_order, stream_returns, tree_returns
 from alignxplore.rl.dataset import Stage
 from alignxplore.rl.reward import Reward
@@ -45,11 +45,11 @@ class Generation(NamedTuple):
 
 
 class Policy(Protocol):
-    """Renders prompts and writes answers."""
+    """Renders prompts and writes answers, the same one for the same prompt and seed as far as its engine can."""
 
     def prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt: ...
 
-    async def write(self, prompt: Prompt) -> Generation: ...
+    async def write(self, prompt: Prompt, seed: int) -> Generation: ...
 
 
 class Scorer(Protocol):
@@ -114,11 +114,17 @@ class Chain:
     seconds: float = 0.0
 
 
+def rollout_seed(seed: int, occasion: int | str, user: str, stage: int, parent: int | None, i: int) -> int:
+    """What member `i` of a group is sampled with; `occasion` is a training step or the word validation."""
+    return hash_seed("rollout", seed, occasion, user, stage, parent, i)
+
+
 class ChainRunner:
     """Runs the chain of one user.
 
     Args:
-        step: together with the user and `settings.seed` it is what draws are hashed from.
+        step: together with the user and `settings.seed` it is what draws and the seeds of sampling are hashed from. Validation samples
+            alike at every step: what changes between two is the policy, not the luck.
         rollouts: summaries a stage (validation writes one).
     """
 
@@ -133,6 +139,7 @@ class ChainRunner:
 
     async def run(self, training: bool = True) -> Chain:
         """Write, judge and (in training) credit all stages. Raises what the rollout engine raises."""
+        self._occasion = self.step if training else "validation"
         tree = training and self.settings.credit == "tree"
         if training and self.settings.credit == "centered":
             self._baselines = [asyncio.create_task(self._score(None, k, 0)) for k in range(len(self.stages))]
@@ -190,12 +197,12 @@ class ChainRunner:
             return None
         group = Group(k, parent, prompt)
         self.chain.groups.append(group)
-        self._writing.append([asyncio.create_task(self._write(k, i, prompt)) for i in range(count)])
+        self._writing.append([asyncio.create_task(self._write(group, i)) for i in range(count)])
         return group
 
-    async def _write(self, k: int, i: int, prompt: Prompt) -> Rollout:
-        began = self._now()
-        generation = await self.policy.write(prompt)
+    async def _write(self, group: Group, i: int) -> Rollout:
+        began, k = self._now(), group.stage
+        generation = await self.policy.write(group.prompt, rollout_seed(self.settings.seed, self._occasion, self.chain.user, k, group.parent, i))
         rollout = Rollout(generation, parse_answer(generation.text, self.settings.form), began, self._now())
         if rollout.answer.well_formed:
             self._judging.append(asyncio.create_task(self._judge(rollout, k, i)))

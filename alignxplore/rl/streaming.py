@@ -26,7 +26,7 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, hash_seed
+from alignxplore.records import Interaction, content_hash
 from alignxplore.rl.chain import Chain, ChainRunner, Generation, Group, Prompt
 from alignxplore.rl.dataset import parse_row
 from alignxplore.rl.metrics import chain_record, failed_record
@@ -58,11 +58,12 @@ class VerlPolicy:
                                                  add_generation_prompt=True, tokenize=True, return_dict=False, enable_thinking=self.form == "think")
         return Prompt(list(ids), fitted.dropped)
 
-    async def write(self, prompt: Prompt) -> Generation:
-        """One sampled answer."""
+    async def write(self, prompt: Prompt, seed: int) -> Generation:
+        """One sampled answer. The engine draws it from a generator of its own, so that neither who else is being written nor which
+        engine writes it changes what is drawn."""
         # The request id only chooses the server: members of a group go to one, where the prompt is cached.
         request = str(hash(tuple(prompt.ids)))
-        output = await self.client.generate(request_id=request, prompt_ids=prompt.ids, sampling_params=dict(self.sampling))
+        output = await self.client.generate(request_id=request, prompt_ids=prompt.ids, sampling_params=self.sampling | {"seed": seed})
         if not output.token_ids:
             raise RuntimeError(f"the rollout engine wrote nothing (stop reason: {output.stop_reason})")
         text = self.tokenizer.decode(output.token_ids, skip_special_tokens=True)
@@ -100,11 +101,8 @@ class StreamingWorker(AgentLoopWorker):
         sampling = {"temperature": kwargs.temperature, "top_p": kwargs.top_p, "top_k": kwargs.top_k}
 
         async def one(row: dict) -> dict:
-            # A user's own seed, each time the same: what changes between two validations is the policy, not the luck. Rollouts
-            # of training have none, because an engine that draws from one generator for each sequence is slower.
-            own = sampling | {"seed": hash_seed("validation", self.settings.seed, row["user"])}
             try:
-                return chain_record(await self._run_chain(row, own, step, training=False), step, texts=True)
+                return chain_record(await self._run_chain(row, sampling, step, training=False), step, texts=True)
             except Exception as error:  # as in training: counted by the trainer, which writes the step down before it stops
                 log.exception("the validation chain of user %s failed", row["user"])
                 return failed_record(row["user"], step, self.settings.stages, error)
@@ -136,13 +134,14 @@ class StreamingWorker(AgentLoopWorker):
 
     async def _publish(self, chain: Chain, uid: str, step: int) -> None:
         keys, fields, tags = [], [], []
+        order = content_hash(["update", self.settings.seed, step, chain.user])
         for group in chain.groups:
             name = f"{uid}_s{group.stage + 1}" + (f"p{group.parent}" if self.settings.credit == "tree" and group.stage else "")
             for i, rollout in enumerate(group.rollouts):
                 if rollout.total is not None:
                     keys.append(f"{name}_{i}_0")
                     fields.append(training_row(group, i, name))
-                    tags.append(row_tag(group, i, step))
+                    tags.append(row_tag(group, i, step, order))
         if keys:
             await tq.async_kv_batch_put(keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id="train")
 
@@ -170,12 +169,18 @@ def training_row(group: Group, i: int, name: str) -> dict:
     }
 
 
-def row_tag(group: Group, i: int, step: int) -> dict:
-    """What verl's trainer knows of a row without fetching it; `stage` is ours."""
+def row_tag(group: Group, i: int, step: int, order: str) -> dict:
+    """What verl's trainer knows of a row without fetching it; `stage` and `order` (see `update_order`) are ours."""
     generation = group.rollouts[i].generation
     lengths = {"prompt_len": len(group.prompt.ids), "response_len": len(generation.ids), "seq_len": len(group.prompt.ids + generation.ids)}
     versions = {name: generation.extra.get(name) for name in ("min_global_steps", "max_global_steps")}
-    return {"status": "success", "global_steps": step, "stage": group.stage} | lengths | versions
+    return {"status": "success", "global_steps": step, "stage": group.stage, "order": order} | lengths | versions
+
+
+def update_order(keys: Sequence[str], tags: Sequence[dict]) -> list[int]:
+    """The order in which rows enter a step's updates: by a hash of user, step and seed, then by stage and member. Whoever ends first
+    stands first in verl's own order, and that would be those who write little."""
+    return sorted(range(len(keys)), key=lambda i: (tags[i]["order"], keys[i].partition("_")[2]))
 
 
 class StreamingActor:

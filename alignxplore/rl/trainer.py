@@ -27,7 +27,7 @@ from alignxplore.rl.agreement import RunStopped, check_groups, check_probabiliti
 from alignxplore.rl.checkpoints import VALIDATION, make_room, publish_model
 from alignxplore.rl.credit import stage_weights
 from alignxplore.rl.settings import Streaming
-from alignxplore.rl.streaming import StreamingManager, start_actors
+from alignxplore.rl.streaming import StreamingManager, start_actors, update_order
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +132,9 @@ class StreamingTrainer(PPOTrainerSync):
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **kwargs: object) -> KVBatchMeta:
         check_versions(batch.tags, self.global_steps)
+        # verl cuts a step's updates from the rows as they stand: in the order of their users' ends, the first update would be of
+        # those who write little.
+        batch.reorder(update_order(batch.keys, batch.tags))
         return super()._balance_batch(batch, metrics, **kwargs)
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:

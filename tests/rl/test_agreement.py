@@ -109,6 +109,13 @@ async def updates(made, arrivals, step, monkeypatch, behind=1):
     return [[rank[i : i + 8] for i in range(0, len(rank), 8)] for rank in ranks]
 
 
+async def test_which_update_a_row_enters_does_not_depend_on_who_ended_first(made, monkeypatch):
+    users = [f"u{i}" for i in range(8)]
+    there, back = await updates(made, users, 5, monkeypatch), await updates(made, users[::-1], 5, monkeypatch)
+    assert there == back and there != await updates(made, users, 6, monkeypatch)
+    assert not set(there[0][0]) <= {"u0", "u1"}
+
+
 async def test_a_batch_of_rows_with_older_weights_is_not_trained_on(made, monkeypatch):
     with pytest.raises(RunStopped, match="step 5: rows were written with weights of steps .3, 3. and not of 4"):
         await updates(made, ["u0", "u1"], 5, monkeypatch, behind=2)

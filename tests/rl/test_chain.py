@@ -24,7 +24,7 @@ class Policy:
 
     def __init__(self, bad=(), delays=None, too_long=(), broken=()):
         self.bad, self.delays, self.too_long, self.broken = set(bad), delays or {}, too_long, set(broken)
-        self.prompts, self.events, self.counts = [], [], {}
+        self.prompts, self.events, self.counts, self.seeds = [], [], {}, {}
 
     def prompt(self, interactions, past_summary):
         stage = len(self.prompts)
@@ -34,9 +34,10 @@ class Policy:
         self.events.append(f"open {stage}")
         return Prompt([stage], 0)
 
-    async def write(self, prompt):
+    async def write(self, prompt, seed):
         stage = prompt.ids[0]
         n = self.counts[stage] = self.counts.get(stage, -1) + 1
+        self.seeds[stage, n] = seed
         await asyncio.sleep(self.delays.get((stage, n), 0))
         if (stage, n) in self.broken:
             raise RuntimeError("engine died")
@@ -82,6 +83,25 @@ def test_the_drawn_summary_is_the_past_of_the_next_stage_and_gets_its_mean():
     assert totals[drawn] == pytest.approx(0.5 + 0.9 * 0.6) and all(t == pytest.approx(0.95) for i, t in enumerate(totals) if i != drawn)
     assert [rollout.total for rollout in chain.groups[1].rollouts] == [0.9, 0.5, 0.5, 0.5]
     assert {target for _, target, _, _ in judges.asked} == {"chosen 4", "chosen 8"}
+
+
+@pytest.mark.parametrize("credit", ["paper", "tree"])
+def test_each_rollout_is_sampled_with_a_seed_of_its_own_that_a_second_run_has_again(credit):
+    first, late, other = Policy(), Policy(delays={(0, 0): 0.05}), Policy()
+    for policy, seed in (first, 0), (late, 0), (other, 1):
+        run(policy, Judges(), credit=credit, branches=2 if credit == "tree" else 0, seed=seed)
+    seeds = sorted(first.seeds.values())
+    assert len(set(seeds)) == len(seeds) == (12 if credit == "tree" else 8)
+    assert sorted(late.seeds.values()) == seeds and not set(seeds) & set(other.seeds.values())
+
+
+def test_validation_samples_alike_at_every_step():
+    def seeds(training, step):
+        policy = Policy()
+        runner = ChainRunner("user", cut_stages(HISTORY, [4, 8]), policy, Judges(), Streaming(judges="j=http://x/v1"), step, 1)
+        asyncio.run(runner.run(training))
+        return policy.seeds
+    assert seeds(False, 3) == seeds(False, 7) != seeds(True, 3) and seeds(True, 3) != seeds(True, 7)
 
 
 def test_a_stage_waits_neither_for_rewards_nor_for_the_rest_of_its_group():

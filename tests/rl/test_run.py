@@ -116,13 +116,19 @@ def test_the_same_command_does_the_planned_steps_and_leaves_a_model(launch, judg
     assert (folder / "best" / "config.json").exists()
 
 
-def test_two_ranks_train_until_one_of_their_rollout_engines_loses_its_weights(launch, judge, tmp_path):
-    out = tmp_path / "run"
-    tree = {"CREDIT": "tree", "BRANCHES": "2"}  # 4 users x 4 summaries, each well-formed one continued by two
+TREE = {"CREDIT": "tree", "BRANCHES": "2", "TEST_EVERY": "-1"}  # 4 users x 4 summaries, each well-formed one continued by two
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    return tmp_path_factory.mktemp("ranks") / "two"
+
+
+def test_two_ranks_train_until_one_of_their_rollout_engines_loses_its_weights(launch, judge, two_ranks):
+    out = two_ranks
     extension = "++actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls=broken_sync.BrokenWorker"
     group = "+streaming.tolerance.float32.group=1e-4"  # in bfloat16 a run is compared by group
-    done = launch(out, judge("words"), extension, group, "trainer.val_before_train=false", GPUS="2", TEST_EVERY="-1",
-                  BROKEN_SYNC=str(tmp_path / "broken"), **tree)
+    done = launch(out, judge("words"), extension, group, "trainer.val_before_train=false", GPUS="2", BROKEN_SYNC=str(out.parent / "broken"), **TREE)
     assert done.returncode == 3, done.stdout
     assert f"{PROBABILITIES} is" in done.stdout and "does not hold the weights" in done.stdout
     found = metrics(out)
@@ -133,6 +139,16 @@ def test_two_ranks_train_until_one_of_their_rollout_engines_loses_its_weights(la
     actor = out / "checkpoints" / "global_step_2" / "actor"
     assert {path.name for path in actor.glob("model_world_size_*")} == {f"model_world_size_2_rank_{rank}.pt" for rank in (0, 1)}
     assert list((actor / "huggingface").glob("*.safetensors")) and not (out / "model").exists()
+
+
+def test_one_rank_writes_and_learns_what_two_ranks_do(launch, judge, tmp_path, two_ranks):
+    """Each rollout has a seed of its own: it does not matter which engine writes it, nor in which order the update is added up."""
+    done = launch(tmp_path / "one", judge("words"), "trainer.val_before_train=false", STEPS="2", **TREE)
+    assert done.returncode == 0, done.stdout
+    one, two = metrics(tmp_path / "one"), metrics(two_ranks)
+    for step in (1, 2):
+        for name in ("stage1/reward", "stage2/reward", "generated_tokens", "actor/pg_loss", "actor/grad_norm", "critic/advantages/max"):
+            assert one[step][name] == pytest.approx(two[step][name], rel=1e-3, abs=1e-5), (step, name)
 
 
 def test_a_judge_that_does_not_judge_is_refused_before_anything_starts(launch, judge, tmp_path):
