@@ -7,6 +7,7 @@ from alignxplore.rl.credit import Credit
 
 JUDGE_ORDERS = ("both", "one", "per_rollout")
 CREDITS = ("paper", "centered", "tree")
+STOP = "stop"  # a file in OUT: who makes it asks the run to save a checkpoint and end (alignxplore/rl/trainer.py)
 
 
 class SettingsError(ValueError):

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hydra
@@ -33,7 +33,9 @@ from alignxplore.records import write_json
 from alignxplore.rl.checks import check_data, check_judges, check_model, planned_steps, prepare
 from alignxplore.rl.metrics import duration
 from alignxplore.rl.same_run import same_gpus, same_run
-from alignxplore.rl.settings import Streaming
+from alignxplore.rl.settings import STOP, Streaming
+
+STOP_SECONDS = 600  # that a run may take to end in order: an update, and a checkpoint
 
 
 class TrainingEnded(Exception):
@@ -82,8 +84,19 @@ def socket_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix=f"axp-ray-{os.getpid()}-", dir=parent))
 
 
-def _terminate(number: int, _: object) -> None:
-    raise SystemExit(128 + number)
+def stop_in_order(out: Path, progress: Path) -> Callable[[int, object], None]:
+    """What SIGTERM does. While the run trains, the first one asks it to save a checkpoint and end (by OUT/stop, as anybody may); a second
+    one, or STOP_SECONDS, end it at once."""
+    lines = progress.stat().st_size
+
+    def handle(number: int, _: object) -> None:
+        asked = out / STOP
+        if number == signal.SIGALRM or asked.exists() or progress.stat().st_size == lines:
+            raise SystemExit(128 + signal.SIGTERM)
+        asked.touch()
+        signal.alarm(STOP_SECONDS)
+
+    return handle
 
 
 def train(config: DictConfig, steps: int, out: Path) -> None:
@@ -94,13 +107,17 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
     from alignxplore.rl.checkpoints import publish_model
     from alignxplore.rl.trainer import RunStopped, StreamingRunner
 
+    (out / STOP).unlink(missing_ok=True)
+    on_signal = stop_in_order(out, out / "log" / "progress.txt")
+
     class Starter:  # see main_ppo.run_ppo: it calls task_runner_class.remote() in this thread
         """What run_ppo starts, once Ray is up."""
 
         @staticmethod
         def remote() -> ray.actor.ActorHandle:
             # Ray has put its own handler in place, which ends the process before anything is cleaned up.
-            signal.signal(signal.SIGTERM, _terminate)
+            for number in (signal.SIGTERM, signal.SIGALRM):
+                signal.signal(number, on_signal)
             return ray.remote(num_cpus=1)(StreamingRunner).remote()
 
     sockets = socket_folder()
@@ -115,6 +132,7 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
             shutil.copytree(logs, out / "log" / "ray", dirs_exist_ok=True, symlinks=True)
         raise
     finally:
+        signal.alarm(0)
         ray.shutdown()
         shutil.rmtree(sockets, ignore_errors=True)
     latest = out / "checkpoints" / "latest_checkpointed_iteration.txt"

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from pprint import pprint
 from types import SimpleNamespace
+from typing import NoReturn
 
 import ray
 import torch
@@ -26,12 +27,13 @@ from alignxplore.rl import metrics as report
 from alignxplore.rl.agreement import RunStopped, check_groups, check_probabilities, check_versions, group_differences
 from alignxplore.rl.checkpoints import VALIDATION, make_room, publish_model
 from alignxplore.rl.credit import stage_weights
-from alignxplore.rl.settings import Streaming
+from alignxplore.rl.settings import STOP, Streaming
 from alignxplore.rl.streaming import StreamingManager, start_actors, update_order
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10.0  # between two looks at the processes that run the streams
+ASKED = "asked to stop"
 
 
 class StreamingTrainer(PPOTrainerSync):
@@ -61,6 +63,7 @@ class StreamingTrainer(PPOTrainerSync):
         validated = {row["step"]: row["val/reward"] for row in self.log.kept if "val/reward" in row}
         last = validated.pop(self.resumed, None)
         self.best_reward = max(validated.values(), default=-math.inf)
+        self.say(f"they are up after {report.duration(time.monotonic() - self._began)}")
         if self.resumed:
             self.config.trainer.val_before_train = False  # this step was validated before its checkpoint was made
             self.say(f"continuing after step {self.resumed} of {self.total_training_steps}")
@@ -77,6 +80,8 @@ class StreamingTrainer(PPOTrainerSync):
     def prepare_step(self) -> dict:
         self._step_began = time.monotonic()
         self._loader_before = self.train_dataloader.state_dict()
+        if self._asked_to_stop():
+            self._stop(ASKED)
         return super().prepare_step()
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
@@ -106,17 +111,26 @@ class StreamingTrainer(PPOTrainerSync):
     def _wait(self, verls: Callable, *args: object) -> float:
         """verl's wait for a step's rollouts, which ends the run if they will never come."""
         now, reason = time.monotonic(), None
-        if now - self._step_began > self.settings.step_limit:
+        if self._asked_to_stop():
+            reason = ASKED
+        elif now - self._step_began > self.settings.step_limit:
             reason = f"its rollouts were not there after streaming.step_limit={self.settings.step_limit:.0f} seconds"
         elif now - self._looked > LOOK_SECONDS:
             self._looked, reason = now, self.agent_loop_manager.fault()
         if reason:
-            try:
-                self._save_before_this_step()
-            except Exception:  # whatever has gone with it, the reason is the one to be told
-                log.exception("no checkpoint could be saved")
-            raise RunStopped(f"step {self.global_steps}: {reason}")
+            self._stop(reason)
         return verls(*args)
+
+    def _asked_to_stop(self) -> bool:
+        return (self.out / STOP).exists()
+
+    def _stop(self, reason: str) -> NoReturn:
+        """End the run before this step's update, if possible with a checkpoint."""
+        try:
+            self._save_before_this_step()
+        except Exception:  # whatever has gone with it, the reason is the one to be told
+            log.exception("no checkpoint could be saved")
+        raise RunStopped(f"step {self.global_steps}: {reason}; the last checkpoint is of step {self.saved_step}")
 
     def _save_before_this_step(self) -> None:
         """A checkpoint of the weights as they are, with the data where the unfinished step began."""

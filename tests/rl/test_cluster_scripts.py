@@ -16,12 +16,13 @@ SLURM = ROOT / "verl/examples/grpo_trainer/slurm_streaming.sbatch"
 
 # A Python whose modules only say what they were asked for: a server says that it is ready and stays, a run ends with $RUN_CODE.
 PYTHON = """#!/bin/bash
+[[ $* != *alignxplore.rl.train* ]] || trap 'exit 3' TERM
 echo "$$ gpus=${CUDA_VISIBLE_DEVICES-} ray=${RAY_ADDRESS-} $*" >>"$SEEN"
 case "$*" in
     *"alignxplore.serving bad"*) echo "no such model"; exit 1 ;;
     *"alignxplore.serving brief"*) echo "ready: brief at http://127.0.0.1/v1"; kill -KILL $$ ;;
     *alignxplore.serving*) trap 'exit 0' TERM; echo "ready: $3 at http://127.0.0.1/v1"; while :; do sleep 0.1; done ;;
-    *alignxplore.rl.train*) trap 'exit 143' TERM; for ((i = 0; i < ${RUN_TICKS:-1}; i++)); do sleep 0.1; done; exit "${RUN_CODE:-0}" ;;
+    *alignxplore.rl.train*) for ((i = 0; i < ${RUN_TICKS:-1}; i++)); do sleep 0.1; done; exit "${RUN_CODE:-0}" ;;
 esac
 """
 SCONTROL = "#!/bin/bash\nprintf '%s\\n' $SLURM_JOB_NODELIST\n"
@@ -162,11 +163,15 @@ def test_a_lost_node_ends_the_job_and_the_run(stage):
     assert process.returncode == 1 and "a node of Ray ended" in output and gone(stage, "rl.train") and gone(stage, "serving")
 
 
-def test_a_cancelled_job_leaves_nothing(stage):
+def test_a_job_whose_time_is_up_lets_the_run_end_in_order_and_leaves_nothing(stage):
     process = submit(stage, RUN_TICKS="900")
     first_line(process, "^JUDGES=")
+    deadline = time.monotonic() + 20
+    while not alive(stage, "rl.train"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 143 and gone(stage, "rl.train") and gone(stage, "ray start") and gone(stage, "serving")
+    assert process.wait(20) == 3 and gone(stage, "rl.train") and gone(stage, "ray start") and gone(stage, "serving")
 
 
 def test_a_wrong_number_of_nodes_is_named(stage):

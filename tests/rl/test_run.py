@@ -141,11 +141,16 @@ def test_two_ranks_train_until_one_of_their_rollout_engines_loses_its_weights(la
     assert list((actor / "huggingface").glob("*.safetensors")) and not (out / "model").exists()
 
 
-def test_one_rank_writes_and_learns_what_two_ranks_do(launch, judge, tmp_path, two_ranks):
+def test_one_rank_does_what_two_ranks_do_until_it_is_asked_to_stop(launch, judge, tmp_path, two_ranks):
     """Each rollout has a seed of its own: it does not matter which engine writes it, nor in which order the update is added up."""
-    done = launch(tmp_path / "one", judge("words"), "trainer.val_before_train=false", STEPS="2", **TREE)
-    assert done.returncode == 0, done.stdout
-    one, two = metrics(tmp_path / "one"), metrics(two_ranks)
+    out = tmp_path / "run"
+    process = launch.start(out, judge("words"), "trainer.val_before_train=false", STEPS="400", SAVE_EVERY="400", **TREE)
+    wait_until(lambda: (out / "metrics.jsonl").exists() and 2 in metrics(out), process)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=120)[0]
+    one, two = metrics(out), metrics(two_ranks)
+    assert process.returncode == 3 and f"step {max(one) + 1}: asked to stop; the last checkpoint is of step {max(one)}" in said, said
+    assert checkpointed(out) == max(one) and not (out / "model").exists() and not leftovers(out)
     for step in (1, 2):
         for name in ("stage1/reward", "stage2/reward", "generated_tokens", "actor/pg_loss", "actor/grad_norm", "critic/advantages/max"):
             assert one[step][name] == pytest.approx(two[step][name], rel=1e-3, abs=1e-5), (step, name)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import signal
 import sys
 from dataclasses import asdict
 
@@ -223,3 +224,19 @@ def test_sockets_of_runs_that_were_killed_are_removed(tmp_path, monkeypatch):
     (tmp_path / "axp-ray-1-alive").mkdir()
     made = module.socket_folder()
     assert {path.name for path in tmp_path.iterdir()} == {"axp-ray-1-alive", made.name}
+
+
+def test_the_first_sigterm_asks_for_an_end_in_order_and_the_second_ends(tmp_path, monkeypatch):
+    alarms, progress = [], tmp_path / "progress.txt"
+    monkeypatch.setattr(module.signal, "alarm", alarms.append)
+    progress.write_text("lines of the run before\n")
+    handle = module.stop_in_order(tmp_path, progress)
+    with pytest.raises(SystemExit, match="143"):
+        handle(signal.SIGTERM, None)  # nothing is trained yet
+    assert not (tmp_path / "stop").exists() and not alarms
+    progress.write_text("lines of the run before\nthey are up\n")
+    handle(signal.SIGTERM, None)
+    assert (tmp_path / "stop").exists() and alarms == [600]
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        with pytest.raises(SystemExit, match="143"):
+            handle(number, None)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -40,7 +41,9 @@ def trainer(tmp_path, monkeypatch):
     made.timing_raw, made.events = {}, []
     made._save_due, made._save_seconds, made._stop_after_row, made._repeated = False, 0.0, None, {"j/http_429": 2}
     made._records, made.best_reward = [record()], -math.inf
-    made._first_step_done = made._step_began = 0.0
+    made._first_step_done = made._began = 0.0
+    made._step_began = made._looked = time.monotonic()
+    made.agent_loop_manager = SimpleNamespace(fault=lambda: None)
     made.log, made.sample_log = StepLog(tmp_path / "metrics.jsonl", 3), StepLog(tmp_path / "samples.jsonl", 3)
     (tmp_path / "log").mkdir()
 
@@ -137,6 +140,39 @@ def test_a_step_that_teaches_nothing_stops_the_run_before_it_trains(trainer, rec
     assert trainer.events == ["saved 4 after rows []"] and trainer.global_steps == 5
     assert torch.load(trainer.out / "checkpoints" / "global_step_4" / "data.pt") == trainer.data_when_tracked == {"at": "the beginning of step 5"}
     assert trainer.train_dataloader.state_dict() == {"at": "its end"}
+
+
+@pytest.mark.parametrize(("change", "sentence"), [
+    (lambda trainer: (trainer.out / "stop").touch(), "step 5: asked to stop; the last checkpoint is of step 4"),
+    (lambda trainer: setattr(trainer, "_step_began", time.monotonic() - 3601), "step 5: its rollouts were not there after .*=3600 seconds; "),
+    (lambda trainer: vars(trainer).update(_looked=-60.0, agent_loop_manager=SimpleNamespace(fault=lambda: "a worker ended")),
+     "step 5: a worker ended; the last checkpoint is of step 4"),
+])
+def test_what_makes_waiting_for_rollouts_senseless_ends_it_with_a_checkpoint(trainer, change, sentence):
+    assert trainer._wait(lambda seconds: seconds, 7) == 7
+    change(trainer)
+    with pytest.raises(RunStopped, match=sentence):
+        trainer._wait(lambda seconds: seconds, 7)
+    assert trainer.events == ["saved 4 after rows []"] and trainer.data_when_tracked == {"at": "the beginning of step 5"}
+
+
+def test_asked_to_stop_it_begins_no_step(trainer, monkeypatch):
+    begun = []
+    monkeypatch.setattr(module.PPOTrainerSync, "prepare_step", lambda self: begun.append(self.global_steps))
+    trainer.prepare_step()
+    (trainer.out / "stop").touch()
+    with pytest.raises(RunStopped, match="step 5: asked to stop; the last checkpoint is of step 4"):
+        trainer.prepare_step()
+    assert begun == [5] and trainer.data_when_tracked == {"at": "its end"}, "the data goes on where the step before left it"
+
+
+def test_a_checkpoint_that_cannot_be_saved_does_not_hide_the_reason(trainer, monkeypatch):
+    def full(_):
+        raise OSError("no space left on device")
+    monkeypatch.setattr(module.PPOTrainerSync, "_save_checkpoint", full)
+    (trainer.out / "stop").touch()
+    with pytest.raises(RunStopped, match="step 5: asked to stop; the last checkpoint is of step 3"):
+        trainer._wait(lambda seconds: seconds, 7)
 
 
 def checkpoints(trainer):
