@@ -110,7 +110,7 @@ class WorldPolicy:
         engine, rng = self.engine, random.Random(seed)
         length = round(engine.tokens * (1 - engine.spread * rng.random()))
         body = {"model": engine.model, "prompt": prompt.ids, "max_tokens": length, "ignore_eos": True, "temperature": 1.0,
-                "logprobs": 0, "cache_salt": self.salt}
+                "seed": seed, "logprobs": 0, "cache_salt": self.salt}
         async with engine.session.post(engine.url + "/completions", json=body) as reply:
             reply.raise_for_status()
             tokens = (await reply.json())["usage"]["completion_tokens"]

@@ -133,13 +133,15 @@ class ChainRunner:
         self.stages, self.policy, self.judges, self.settings = stages, policy, judges, settings
         self.step, self.rollouts = step, rollouts
         self._began = time.monotonic()
+        self._occasion: int | str = step
         self._writing: list[list[asyncio.Task[Rollout]]] = []  # one list a group, in the order of chain.groups
         self._judging: list[asyncio.Task[None]] = []
         self._baselines: list[asyncio.Task[Reward]] = []
 
     async def run(self, training: bool = True) -> Chain:
         """Write, judge and (in training) credit all stages. Raises what the rollout engine raises."""
-        self._occasion = self.step if training else "validation"
+        if not training:
+            self._occasion = "validation"
         tree = training and self.settings.credit == "tree"
         if training and self.settings.credit == "centered":
             self._baselines = [asyncio.create_task(self._score(None, k, 0)) for k in range(len(self.stages))]

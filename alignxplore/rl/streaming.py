@@ -178,7 +178,7 @@ def row_tag(group: Group, i: int, step: int, order: str) -> dict:
 
 
 def update_order(keys: Sequence[str], tags: Sequence[dict]) -> list[int]:
-    """The order in which rows enter a step's updates: by a hash of user, step and seed, then by stage and member. Whoever ends first
+    """The order in which rows enter a step's updates: by a hash of user, step and seed, then by their keys. Whoever ends first
     stands first in verl's own order, and that would be those who write little."""
     return sorted(range(len(keys)), key=lambda i: (tags[i]["order"], keys[i].partition("_")[2]))
 

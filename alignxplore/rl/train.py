@@ -35,7 +35,7 @@ from alignxplore.rl.metrics import duration
 from alignxplore.rl.same_run import same_gpus, same_run
 from alignxplore.rl.settings import STOP, Streaming
 
-STOP_SECONDS = 600  # that a run may take to end in order: an update, and a checkpoint
+STOP_SECONDS = 600  # that a run may take to end in order: an update or a validation, and a checkpoint
 
 
 class TrainingEnded(Exception):
@@ -87,14 +87,20 @@ def socket_folder() -> Path:
 def stop_in_order(out: Path, progress: Path) -> Callable[[int, object], None]:
     """What SIGTERM does. While the run trains, the first one asks it to save a checkpoint and end (by OUT/stop, as anybody may); a second
     one, or STOP_SECONDS, end it at once."""
-    lines = progress.stat().st_size
+    asked, size_before = False, progress.stat().st_size
 
     def handle(number: int, _: object) -> None:
-        asked = out / STOP
-        if number == signal.SIGALRM or asked.exists() or progress.stat().st_size == lines:
-            raise SystemExit(128 + signal.SIGTERM)
-        asked.touch()
-        signal.alarm(STOP_SECONDS)
+        nonlocal asked
+        try:
+            trains = progress.stat().st_size > size_before  # the trainer's first words are that everything is up
+            if trains and not asked and number == signal.SIGTERM:
+                asked = True
+                signal.alarm(STOP_SECONDS)
+                (out / STOP).touch()
+                return
+        except OSError:  # a full disk, for one; Ray would swallow it, and no signal would ever end the run
+            traceback.print_exc()
+        raise SystemExit(128 + signal.SIGTERM)
 
     return handle
 
@@ -107,7 +113,6 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
     from alignxplore.rl.checkpoints import publish_model
     from alignxplore.rl.trainer import RunStopped, StreamingRunner
 
-    (out / STOP).unlink(missing_ok=True)
     on_signal = stop_in_order(out, out / "log" / "progress.txt")
 
     class Starter:  # see main_ppo.run_ppo: it calls task_runner_class.remote() in this thread
@@ -175,6 +180,7 @@ def run(config: DictConfig) -> int:
               "(verl/README.md, Credits); CREDIT=centered has no such bonus", file=sys.stderr)
     out = Path(settings.out).absolute()
     with RunLock(out):
+        (out / STOP).unlink(missing_ok=True)
         train_data, held_out = check_data(config, settings.stages)
         steps = planned_steps(config, len(train_data))
         fixed = same_run(config, out)

@@ -130,7 +130,8 @@ class StreamingTrainer(PPOTrainerSync):
             self._save_before_this_step()
         except Exception:  # whatever has gone with it, the reason is the one to be told
             log.exception("no checkpoint could be saved")
-        raise RunStopped(f"step {self.global_steps}: {reason}; the last checkpoint is of step {self.saved_step}")
+        left = f"the last checkpoint is of step {self.saved_step}" if self.saved_step else "there is no checkpoint yet"
+        raise RunStopped(f"step {self.global_steps}: {reason}; {left}")
 
     def _save_before_this_step(self) -> None:
         """A checkpoint of the weights as they are, with the data where the unfinished step began."""
@@ -209,6 +210,10 @@ class StreamingTrainer(PPOTrainerSync):
     def _validate(self) -> report.Numbers:
         """Streams of the held-out users; keeps the model if it is the best so far. Replaces verl's validation, which knows
         neither stages nor past summaries."""
+        if self._asked_to_stop() and self.global_steps < self.total_training_steps:
+            if not self.global_steps:
+                raise RunStopped(f"{ASKED} before the first step; there is no checkpoint yet")
+            return {}  # the step is written down and saved, and the run ends before the next
         rows = [self.val_dataset[i]["extra_info"] for i in range(len(self.val_dataset))]
         try:
             records = self.agent_loop_manager.validate(rows, self.global_steps)

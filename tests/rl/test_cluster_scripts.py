@@ -16,10 +16,11 @@ SLURM = ROOT / "verl/examples/grpo_trainer/slurm_streaming.sbatch"
 
 # A Python whose modules only say what they were asked for: a server says that it is ready and stays, a run ends with $RUN_CODE.
 PYTHON = """#!/bin/bash
-[[ $* != *alignxplore.rl.train* ]] || trap 'exit 3' TERM
+[[ $* != *alignxplore.rl.train* ]] || trap 'sleep 1; echo "$$ saved" >>"$SEEN"; exit 3' TERM
 echo "$$ gpus=${CUDA_VISIBLE_DEVICES-} ray=${RAY_ADDRESS-} $*" >>"$SEEN"
 case "$*" in
     *"alignxplore.serving bad"*) echo "no such model"; exit 1 ;;
+    *"alignxplore.serving silent"*) trap 'exit 0' TERM; while :; do sleep 0.1; done ;;
     *"alignxplore.serving brief"*) echo "ready: brief at http://127.0.0.1/v1"; kill -KILL $$ ;;
     *alignxplore.serving*) trap 'exit 0' TERM; echo "ready: $3 at http://127.0.0.1/v1"; while :; do sleep 0.1; done ;;
     *alignxplore.rl.train*) for ((i = 0; i < ${RUN_TICKS:-1}; i++)); do sleep 0.1; done; exit "${RUN_CODE:-0}" ;;
@@ -70,10 +71,21 @@ def first_line(process, pattern):
     raise AssertionError(f"ended with {process.wait(10)} and never said {pattern}")
 
 
+def texts(stage):
+    return [text for _, text in stage.seen()]
+
+
 def alive(stage, word):
     """Ids of the stand-ins asked for `word` that still run."""
-    pids = [pid for pid, text in stage.seen() if word in text]
+    pids = {pid for pid, text in stage.seen() if word in text}
     return [pid for pid in pids if Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()]
+
+
+def wait_for_run(stage):
+    deadline = time.monotonic() + 20
+    while not alive(stage, "rl.train"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def gone(stage, word):
@@ -139,13 +151,13 @@ def test_a_job_starts_judges_ray_and_the_run_and_ends_them(stage):
     process = submit(stage, LIMIT="77")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
-    texts = [text for _, text in stage.seen()]
-    placed = {found.group(1): text for text in texts if (found := re.match(r"node=(\w+) ", text))}
+    asked = texts(stage)
+    placed = {found.group(1): text for text in asked if (found := re.match(r"node=(\w+) ", text))}
     assert set(placed) == {"n0", "n1", "n2", "j0", "j1"}
     assert "ray start --head" in placed["n0"] and "--address=127.0.0.1:6379" in placed["n1"] and "--num-gpus=4" in placed["n2"]
-    assert all("--limit 77" in text for text in texts if "alignxplore.serving" in text)
+    assert all("--limit 77" in text for text in asked if "alignxplore.serving" in text)
     assert "MODELS=a=org/A" in placed["j0"] and "MODELS=b=org/B" in placed["j1"]
-    run = next(text for text in texts if "alignxplore.rl.train" in text)
+    run = next(text for text in asked if "alignxplore.rl.train" in text)
     assert "ray=127.0.0.1:6379" in run and "streaming.judges='a=http://j0:8000/v1 b=http://j1:8000/v1'" in run
     assert "trainer.nnodes=3" in run and "trainer.n_gpus_per_node=4" in run and "total_training_steps=5" in run and run.endswith("save_freq=7")
     assert gone(stage, "serving") and gone(stage, "ray start")
@@ -166,12 +178,31 @@ def test_a_lost_node_ends_the_job_and_the_run(stage):
 def test_a_job_whose_time_is_up_lets_the_run_end_in_order_and_leaves_nothing(stage):
     process = submit(stage, RUN_TICKS="900")
     first_line(process, "^JUDGES=")
-    deadline = time.monotonic() + 20
-    while not alive(stage, "rl.train"):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for_run(stage)
     process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + 20
+    while "saved" not in texts(stage):
+        assert len(alive(stage, "serving")) == 2 and len(alive(stage, "ray start")) == 3, "the run still needs them"
+        assert time.monotonic() < deadline
     assert process.wait(20) == 3 and gone(stage, "rl.train") and gone(stage, "ray start") and gone(stage, "serving")
+
+
+def test_a_job_that_is_ended_while_it_waits_leaves_nothing(stage):
+    process = submit(stage, JUDGE_MODELS="a=org/A b=silent")
+    first_line(process, "^Ray on 3 nodes: there")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143 and gone(stage, "ray start") and gone(stage, "serving") and not alive(stage, "rl.train")
+
+
+def test_a_lost_judge_ends_the_job_and_the_run_in_order(stage):
+    process = submit(stage, RUN_TICKS="900")
+    first_line(process, "^JUDGES=")
+    wait_for_run(stage)
+    (lost,) = alive(stage, "alignxplore.serving org/A")
+    os.kill(int(lost), signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "a judge or a node of Ray ended" in output and "saved" in texts(stage)
+    assert gone(stage, "rl.train") and gone(stage, "serving") and gone(stage, "ray start")
 
 
 def test_a_wrong_number_of_nodes_is_named(stage):

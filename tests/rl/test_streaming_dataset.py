@@ -71,6 +71,12 @@ def test_all_rows_of_a_person_are_held_out_together(tmp_path):
     assert (len(train), len(val)) == (15, 9) and not {user.partition("#")[0] for user in train} & {user.partition("#")[0] for user in val}
 
 
+def test_rows_of_one_user_get_names_of_their_own(tmp_path):
+    rows = [rl_row(name) for name in ("a", "a#2", "a", "b", "a")]
+    assert convert(tmp_path, rows, "--allow-duplicates").returncode == 0
+    assert pq.read_table(tmp_path / "rl.parquet")["user"].to_pylist() == ["a", "a#2", "a#3", "b", "a#4"]
+
+
 @pytest.mark.parametrize(("rows", "expected"), [
     ([rl_row("a"), rl_row("a")], ["rl.jsonl:2", "uid", "'a' already stands at line 1", "--allow-duplicates"]),
     ([rl_row(length=2)], ["rl.jsonl:1", "history", "too few"]),

@@ -231,12 +231,24 @@ def test_the_first_sigterm_asks_for_an_end_in_order_and_the_second_ends(tmp_path
     monkeypatch.setattr(module.signal, "alarm", alarms.append)
     progress.write_text("lines of the run before\n")
     handle = module.stop_in_order(tmp_path, progress)
+    (tmp_path / "stop").touch()  # somebody asked by hand: that is no signal
     with pytest.raises(SystemExit, match="143"):
         handle(signal.SIGTERM, None)  # nothing is trained yet
-    assert not (tmp_path / "stop").exists() and not alarms
+    assert not alarms
     progress.write_text("lines of the run before\nthey are up\n")
     handle(signal.SIGTERM, None)
     assert (tmp_path / "stop").exists() and alarms == [600]
     for number in (signal.SIGTERM, signal.SIGALRM):
         with pytest.raises(SystemExit, match="143"):
             handle(number, None)
+
+
+def test_a_sigterm_that_cannot_ask_ends(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module.signal, "alarm", lambda seconds: None)
+    progress = tmp_path / "progress.txt"
+    progress.touch()
+    handle = module.stop_in_order(tmp_path / "gone", progress)
+    progress.write_text("they are up\n")
+    with pytest.raises(SystemExit, match="143"):
+        handle(signal.SIGTERM, None)
+    assert "FileNotFoundError" in capsys.readouterr().err

@@ -166,6 +166,17 @@ def test_asked_to_stop_it_begins_no_step(trainer, monkeypatch):
     assert begun == [5] and trainer.data_when_tracked == {"at": "its end"}, "the data goes on where the step before left it"
 
 
+def test_asked_to_stop_it_does_not_validate_first(trainer):
+    (trainer.out / "stop").touch()
+    trainer._save_checkpoint()
+    assert trainer._validate() == {}
+    end_step(trainer, GOOD)
+    assert trainer.events == ["saved 5 after rows [5]"]
+    trainer.global_steps = 0
+    with pytest.raises(RunStopped, match="asked to stop before the first step; there is no checkpoint yet"):
+        trainer._validate()
+
+
 def test_a_checkpoint_that_cannot_be_saved_does_not_hide_the_reason(trainer, monkeypatch):
     def full(_):
         raise OSError("no space left on device")

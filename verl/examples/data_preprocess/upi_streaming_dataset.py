@@ -12,8 +12,10 @@ Bad rows stop the conversion with file, line, field and remedy; the output appea
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
@@ -52,25 +54,30 @@ def target_positions(row: dict, length: int, stages: int, path: str | Path, line
 
 def read_rows(path: str | Path, stages: int, default_query: str | None = None, allow_duplicates: bool = False,
               revision: str | None = None) -> Iterator[tuple[dict, bool]]:
-    """Yield parquet rows in the order of the source, each with whether a target also stands in the history before it (leakage).
+    """Yield parquet rows in the order of the source, each with whether a target also stands in the history before it (leakage). Where a
+    user has several rows, later ones are named `user#2` and so on: draws and seeds come from these names.
 
     Raises:
         RecordError: at the first row that breaks the contract.
     """
     seen: dict[str, int] = {}
+    rows_of: Counter[str] = Counter()
     for line, row in read_source(path, revision):
         user = parse_user_id(row, path, line)
         if user in seen and not allow_duplicates:
             raise RecordError(f"user '{user}' already stands at line {seen[user]}; give each row its own id, or run with --allow-duplicates "
                               "where a user has several rows", path, line, "uid")
-        seen[user] = line
+        rows_of[user] += 1
+        numbered = (f"{user}#{i}" for i in count(rows_of[user]))
+        name = next(free for free in numbered if free not in seen) if user in seen else user
+        seen[name] = line
         history = parse_history(row, path, line, default_query)
         positions = target_positions(row, len(history), stages, path, line)
         for place in positions:
             if history[place].rejected is None:
                 raise RecordError("null; a target needs an alternative to be told from", path, line, f"history[{place}].rejected")
         leaked = any(stands_in(history[place], history[:place]) for place in positions)
-        yield {"user": user, "history": [asdict(x) for x in history], "positions": positions}, leaked
+        yield {"user": name, "history": [asdict(x) for x in history], "positions": positions}, leaked
 
 
 class ParquetFile:
