@@ -62,6 +62,8 @@ class Streaming:
             raise SettingsError(f"streaming.credit={self.credit}: choose one of {', '.join(CREDITS)}")
         if self.judge_orders not in JUDGE_ORDERS:
             raise SettingsError(f"streaming.judge_orders={self.judge_orders}: choose one of {', '.join(JUDGE_ORDERS)}")
+        if not isinstance(self.seed, int):
+            raise SettingsError(f"streaming.seed={self.seed} (SEED) is no whole number")
         if self.stages < 1 or self.rollouts < 2:
             raise SettingsError("streaming.stages must be at least 1 and streaming.rollouts at least 2: a group of one has no advantage")
         if self.credit == "tree" and (self.stages != 2 or self.branches < 2):

@@ -106,6 +106,7 @@ def test_values_with_equals_signs_and_spaces_arrive_whole(compose):
     ({}, ("+streaming.lambda=0.9",), "is no setting"),
     ({"SAVE_EVERY": "-1"}, (), "SAVE_EVERY.*there must be one"),
     ({"SAVE_EVERY": "0"}, (), "SAVE_EVERY.*there must be one"),
+    ({"SEED": "abc"}, (), r"streaming.seed=abc \(SEED\) is no whole number"),
     ({"PRESET": "node", "GPUS": "6"}, (), r"6 GPUs \(NNODES x GPUS\) must divide the 2048 rows"),
     ({"PRESET": "node", "GPUS": "1"}, (), "a multiple of .*tensor_model_parallel_size=2"),
     ({"PRESET": "gpu", "DTYPE": "float32"}, (), "float32 is of the rollouts only, the trainer computes in bf16"),

@@ -18,7 +18,7 @@ from alignxplore.tiny import make_model
 from alignxplore.world_text import item_values, summary_statements
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "sft"))
+sys.path[:0] = [str(ROOT / "sft"), str(Path(__file__).parent)]
 
 
 def make_row(number: int) -> dict:
@@ -105,3 +105,48 @@ class CarefulJudge:
 @pytest.fixture
 def careful_judge(tokenizer) -> CarefulJudge:
     return CarefulJudge(tokenizer)
+
+
+@pytest.fixture
+def through(fake_server, tokenizer, tmp_path):
+    """`await through(items, signal, say)` → (row of the user, the requests made)."""
+    from rounds import Thresholds, Workshop, synthesise_user
+    from synthesize import journalled
+    from teachers import ITEMS, SURE, Models, good
+
+    from alignxplore.endpoint import Endpoint
+    from alignxplore.journal import Journal
+    from alignxplore.judge import Judge
+    from alignxplore.models import Model
+    from alignxplore.prompts import PromptSet
+    from alignxplore.summarize import Sampling
+
+    async def run(items=ITEMS, signal=SURE, say=good, window=16384):
+        models = Models(tokenizer, say)
+        async with fake_server(models) as server, Endpoint(server.url) as endpoint:
+            with Journal(tmp_path / "calls.jsonl") as journal:
+                teacher = Model("teacher", endpoint, tokenizer, "t")
+                judge, sampling = Judge(endpoint, tokenizer, PromptSet()), Sampling(max_tokens=64)
+                shop = Workshop(teacher, judge, PromptSet(), sampling, Thresholds(), window, journalled(journal), "x")
+                return await synthesise_user(shop, "u", items, signal), models.asked
+
+    return run
+
+
+@pytest.fixture
+def arguments(tmp_path, model_folder):
+    """`arguments(url, users=2, **options)` → options of a run over users of whom every choice can be foreseen."""
+    from synthesize import SynthesisArguments
+    from teachers import ITEMS
+
+    from alignxplore.records import UserRecord, user_row, write_jsonl
+
+    def make(url: str, users: int = 2, **options) -> "SynthesisArguments":
+        records = [UserRecord(f"u{n}", tuple(ITEMS[:17]), ITEMS[17]) for n in range(users)]
+        write_jsonl(tmp_path / "users.jsonl", map(user_row, records))
+        scores = [{"position": i, "p": 0.95} for i in range(18)]
+        write_jsonl(tmp_path / "scores.jsonl", ({"id": record.id, "scores": scores, "dropped": 0} for record in records))
+        return SynthesisArguments(data=str(tmp_path / "users.jsonl"), scores=str(tmp_path / "scores.jsonl"),
+                                  output=str(tmp_path / "out"), **{"teacher": f"m={url}#{model_folder}", "max_tokens": 64} | options)
+
+    return make
