@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 from plots import COLOURS, STYLE, save
 
 from alignxplore.endpoint import parse_spec
@@ -134,6 +135,7 @@ class Picture:
                              ncols=2 if panel is seconds else 1)
             if panel is not seconds or len(self.runs) == 1:
                 panel.set_xlabel("RL step")
+                panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         return self.figure
 
 

@@ -5,6 +5,7 @@ over connections that stay open. The prompt, the letters and the orders are thos
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -48,20 +49,23 @@ class Judges:
         orders = "both" if settings.judge_orders == "both" else "one"
         tokenizers = _named(settings.judge_tokenizer)
         judges = []
-        for spec in map(ModelSpec.parse, settings.judges.split()):
-            name = spec.name
-            endpoint = Endpoint(spec.target, spec.served, name=name, api_key_env=settings.judge_api_key_env,
-                                concurrency=settings.judge_concurrency, timeout=settings.judge_timeout, patience=settings.judge_patience)
-            await endpoint.connect()
-            source = tokenizers.get(name) or tokenizers.get("") or spec.tokenizer or endpoint.root
-            try:
-                tokenizer = AutoTokenizer.from_pretrained(source)
-            except (OSError, ValueError) as error:
-                raise SettingsError(f"judge {name}: no tokenizer at {source}; say where it is with JUDGE_TOKENIZER={name}=PATH") from error
-            judges.append(Judge(endpoint, tokenizer, prompts, orders=orders, seed=settings.seed))
-        names = [judge.name for judge in judges]
-        if len(set(names)) != len(names):
-            raise SettingsError(f"two judges are named {names}; give each a name of its own: name=url")
+        async with contextlib.AsyncExitStack() as opened:
+            for spec in map(ModelSpec.parse, settings.judges.split()):
+                name = spec.name
+                endpoint = Endpoint(spec.target, spec.served, name=name, api_key_env=settings.judge_api_key_env,
+                                    concurrency=settings.judge_concurrency, timeout=settings.judge_timeout, patience=settings.judge_patience)
+                opened.push_async_callback(endpoint.close)
+                await endpoint.connect()
+                source = tokenizers.get(name) or tokenizers.get("") or spec.tokenizer or endpoint.root
+                try:
+                    tokenizer = AutoTokenizer.from_pretrained(source)
+                except (OSError, ValueError) as error:
+                    raise SettingsError(f"judge {name}: no tokenizer at {source}; say where it is with JUDGE_TOKENIZER={name}=PATH") from error
+                judges.append(Judge(endpoint, tokenizer, prompts, orders=orders, seed=settings.seed))
+            names = [judge.name for judge in judges]
+            if len(set(names)) != len(names):
+                raise SettingsError(f"two judges are named {names}; give each a name of its own: name=url")
+            opened.pop_all()  # nothing went wrong: they stay open
         return cls(judges, settings.judge_orders == "per_rollout")
 
     async def close(self) -> None:

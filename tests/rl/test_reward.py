@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from alignxplore.endpoint import RequestError, TransportError
+from alignxplore.endpoint import Endpoint, RequestError, TransportError
 from alignxplore.journal import TRANSPORT_ERROR
 from alignxplore.judge import JudgeError
 from alignxplore.prompts import PromptSet
@@ -164,3 +164,17 @@ async def test_a_judge_without_a_tokenizer_says_how_to_give_one(tokenizer, tmp_p
         settings = Streaming(judges=f"a={server.make_url('/v1')}", judge_tokenizer=str(tmp_path))
         with pytest.raises(SettingsError, match=f"judge a: no tokenizer at {tmp_path}; say where it is with JUDGE_TOKENIZER=a=PATH"):
             await Judges.connect(settings)
+
+
+async def test_what_was_opened_is_closed_where_a_judge_is_missing(judges, tokenizer, monkeypatch, unused_tcp_port):
+    (there, _), closed, close = await judges("words"), [], Endpoint.close
+
+    async def noted(endpoint):
+        closed.append(endpoint.name)
+        await close(endpoint)
+
+    monkeypatch.setattr(Endpoint, "close", noted)
+    url = there.judges[0].endpoint.url
+    with pytest.raises(TransportError):
+        await Judges.connect(Streaming(judges=f"a={url} b=http://127.0.0.1:{unused_tcp_port}/v1", judge_tokenizer=tokenizer, judge_patience=0.1))
+    assert closed == ["b", "a"]
