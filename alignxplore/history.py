@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
+from alignxplore.errors import UserError
 from alignxplore.records import Interaction
 
 T = TypeVar("T")
 
 
-class HistoryError(ValueError):
+class HistoryError(UserError, ValueError):
     """A history that cannot be cut or fitted as asked."""
 
 
@@ -73,5 +74,7 @@ def fit(interactions: Sequence[Interaction], count: Callable[[Sequence[Interacti
             low = middle + 1
     if low >= len(interactions):
         newest = count(interactions[-1:])
-        raise HistoryError(f"the prompt takes {newest} tokens with the newest interaction alone, the budget is {budget}")
+        raise HistoryError(
+            f"the prompt takes {newest} tokens with the newest interaction alone, the budget is {budget}"
+        )
     return Fitted(tuple(interactions[low:]), low, count(interactions[low:]))

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from alignxplore.errors import UserError
 from alignxplore.records import HALF_CHARACTERS, RecordError
 
 log = logging.getLogger(__name__)
@@ -26,11 +27,14 @@ log = logging.getLogger(__name__)
 OK = "ok"
 TRANSPORT_ERROR = "transport_error"  # no usable reply in the time given
 REFUSED = "request_error"  # the server would not take the request: no credit, an expired key, a field it does not know, a longer prompt than it takes
-FAILED = (TRANSPORT_ERROR, REFUSED)  # they say nothing about the model: counted as errors of the run, and asked again by the next one
+FAILED = (
+    TRANSPORT_ERROR,
+    REFUSED,
+)  # they say nothing about the model: counted as errors of the run, and asked again by the next one
 TOO_LONG = "too_long"  # a prompt that cannot be made to fit the window: final
 
 
-class RunLocked(RuntimeError):
+class RunLocked(UserError):
     """Another process writes into the same output folder."""
 
 

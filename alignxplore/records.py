@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alignxplore.errors import UserError
+
 log = logging.getLogger(__name__)
 
 # Half of a surrogate pair (text cut by a tool that counts in UTF-16) has no UTF-8 form; "\udXXX" is its JSON escape.
@@ -28,10 +30,12 @@ HALF_CHARACTERS = "backslashreplace"
 _HALF = re.compile("[\ud800-\udfff]")
 
 
-class RecordError(ValueError):
+class RecordError(UserError, ValueError):
     """Input that breaks the contract. The message carries file, line, field and the remedy."""
 
-    def __init__(self, problem: str, path: str | Path | None = None, line: int | None = None, field: str | None = None):
+    def __init__(
+        self, problem: str, path: str | Path | None = None, line: int | None = None, field: str | None = None
+    ):
         where = ":".join(str(part) for part in (path, line) if part is not None)
         what = f"field '{field}': {problem}" if field else problem
         super().__init__(f"{where}: {what}" if where else what)
@@ -137,8 +141,10 @@ def read_source(source: str | Path, revision: str | None = None) -> Iterator[tup
     try:
         rows = load_dataset(str(source), split="train", revision=revision)
     except Exception as error:  # the hub client raises a dozen types: connection, missing, gated, bad name
-        raise RecordError(f"neither a file here nor a readable data set on the hub ({type(error).__name__}: {error}); give a JSONL file",
-                          source) from error
+        raise RecordError(
+            f"neither a file here nor a readable data set on the hub ({type(error).__name__}: {error}); give a JSONL file",
+            source,
+        ) from error
     yield from enumerate(rows, 1)
 
 
@@ -174,20 +180,32 @@ def write_jsonl(path: str | Path, rows: Iterable[dict]) -> int:
 def write_json(path: str | Path, value: Any) -> None:
     """Write one JSON value aside, then rename."""
     with _aside(Path(path)) as aside:
-        aside.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", errors=HALF_CHARACTERS)
+        aside.write_text(
+            json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", errors=HALF_CHARACTERS
+        )
 
 
 def parse_interaction(
-    row: Any, path: str | Path | None = None, line: int | None = None, field: str = "", default_query: str | None = None
+    row: Any,
+    path: str | Path | None = None,
+    line: int | None = None,
+    field: str = "",
+    default_query: str | None = None,
 ) -> Interaction:
     """One {query, chosen, rejected} object → Interaction. `field` names the place for messages, e.g. "history[3]"."""
     if not isinstance(row, dict):
-        raise RecordError(f"expected an object with query, chosen, rejected; found {type(row).__name__}", path, line, field)
+        raise RecordError(
+            f"expected an object with query, chosen, rejected; found {type(row).__name__}", path, line, field
+        )
     texts = {}
     for key in ("query", "chosen", "rejected"):
         if key not in row and key != "query":
-            raise RecordError("missing (use null where the user saw no alternative)" if key == "rejected" else "missing",
-                              path, line, f"{field}.{key}")
+            raise RecordError(
+                "missing (use null where the user saw no alternative)" if key == "rejected" else "missing",
+                path,
+                line,
+                f"{field}.{key}",
+            )
         value = row.get(key)
         if value is not None and not isinstance(value, str):
             raise RecordError(f"expected text or null, found {type(value).__name__}", path, line, f"{field}.{key}")
@@ -202,13 +220,17 @@ def parse_interaction(
     return Interaction(texts["chosen"], texts["rejected"], texts["query"] or default_query)
 
 
-def parse_history(row: dict, path: str | Path, line: int | None = None, default_query: str | None = None) -> tuple[Interaction, ...]:
+def parse_history(
+    row: dict, path: str | Path, line: int | None = None, default_query: str | None = None
+) -> tuple[Interaction, ...]:
     """The `history` field of a row → interactions, oldest first; it must be a list with at least one of them."""
     history = row.get("history")
     if not isinstance(history, list):
         raise RecordError("missing" if history is None else "expected a list", path, line, "history")
     if not history:
-        raise RecordError("empty; a user without a past has no preferences to infer: drop the row", path, line, "history")
+        raise RecordError(
+            "empty; a user without a past has no preferences to infer: drop the row", path, line, "history"
+        )
     return tuple(parse_interaction(x, path, line, f"history[{i}]", default_query) for i, x in enumerate(history))
 
 
@@ -220,7 +242,9 @@ def parse_user_id(row: dict, path: str | Path, line: int) -> str:
     return str(user)
 
 
-def read_users(path: str | Path, *, default_query: str | None = None, allow_duplicates: bool = False) -> Iterator[UserRecord]:
+def read_users(
+    path: str | Path, *, default_query: str | None = None, allow_duplicates: bool = False
+) -> Iterator[UserRecord]:
     """Yield the user records of a benchmark file in order, one line in memory at a time (only ids are kept).
 
     Raises:
@@ -240,7 +264,9 @@ def read_users(path: str | Path, *, default_query: str | None = None, allow_dupl
         if target.rejected is None:
             raise RecordError("null; a target needs an alternative to be told from", path, line, "target.rejected")
         persona = row.get("ground_truth_persona")
-        yield UserRecord(user, history, target, persona if isinstance(persona, str) and persona else None, f"{path}:{line}")
+        yield UserRecord(
+            user, history, target, persona if isinstance(persona, str) and persona else None, f"{path}:{line}"
+        )
 
 
 def user_row(record: UserRecord) -> dict:

@@ -87,7 +87,9 @@ def _estimate(values_N: np.ndarray, clusters: Sequence[int], seed: int, least: f
     mean = float(values_N.mean())
     low, high = np.quantile(_bootstrap_means(sums_C, sizes_C, seed), [0.025, 0.975])
     if np.ptp(sums_C / sizes_C) < 1e-12 and not by_rule:
-        alike = 0.025 ** (1 / len(sums_C))  # at least this share of all clusters is like these; the others may be anything
+        alike = 0.025 ** (
+            1 / len(sums_C)
+        )  # at least this share of all clusters is like these; the others may be anything
         low, high = alike * mean + (1 - alike) * least, alike * mean + (1 - alike)
     return Estimate(mean, float(low), float(high), len(values_N), len(sums_C))
 
@@ -98,7 +100,9 @@ def paired(a: Sequence[float], b: Sequence[float], clusters: Sequence[int], seed
         raise ValueError(f"a paired comparison needs the same rows: {len(a)} against {len(b)}")
     a_N, b_N = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     difference_N = a_N - b_N
-    whole = _estimate(difference_N, clusters, seed, least=-1.0, by_rule=bool(np.all(a_N == 0.5) and np.all(b_N == 0.5)))
+    whole = _estimate(
+        difference_N, clusters, seed, least=-1.0, by_rule=bool(np.all(a_N == 0.5) and np.all(b_N == 0.5))
+    )
     sums_C, _ = _cluster_sums(difference_N, clusters)
     generator = np.random.default_rng(seed)
     observed, extreme = abs(sums_C.sum()), 0
@@ -129,7 +133,9 @@ def design_effect(values: Sequence[float], clusters: Sequence[int]) -> float:
     return max(1.0, clustered / (independent * len(values_N) / (len(values_N) - 1)))
 
 
-def two_sample_interval(ours: Estimate, theirs: float, their_n: int, design: float = 1.0) -> tuple[float, float, float]:
+def two_sample_interval(
+    ours: Estimate, theirs: float, their_n: int, design: float = 1.0
+) -> tuple[float, float, float]:
     """(difference, low, high) of our mean against a published proportion of which only n is known (normal approximation).
 
     Args:

@@ -10,11 +10,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from alignxplore.endpoint import Endpoint, RequestError, TransportError
 from alignxplore.history import Fitted, HistoryError, fit
 from alignxplore.journal import OK, REFUSED, TOO_LONG, TRANSPORT_ERROR
 from alignxplore.prompts import FORMATS, Messages, PromptSet, answer_text, parse_answer
 from alignxplore.records import Interaction, hash_seed
+from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
 
 
 @dataclass(frozen=True)
@@ -75,27 +75,46 @@ class Summaries:
 
 def count_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, thinking: bool = True) -> int:
     """Prompt tokens of chat messages up to where the answer starts."""
-    return len(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False,
-                                             enable_thinking=thinking))
+    return len(
+        tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=False, enable_thinking=thinking
+        )
+    )
 
 
-def fit_prompt(tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, interactions: Sequence[Interaction],
-               past_summary: str | None, budget: int, form: str = "think") -> Fitted:
+def fit_prompt(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: PromptSet,
+    interactions: Sequence[Interaction],
+    past_summary: str | None,
+    budget: int,
+    form: str = "think",
+) -> Fitted:
     """The newest interactions whose rendered *infer* prompt, past summary included, takes at most `budget` tokens."""
     thinking = FORMATS[form].reasons
-    return fit(interactions, lambda xs: count_tokens(tokenizer, prompts.infer(xs, past_summary, form), thinking), budget)
+    return fit(
+        interactions, lambda xs: count_tokens(tokenizer, prompts.infer(xs, past_summary, form), thinking), budget
+    )
 
 
 def check_window(window: int, max_tokens: int) -> None:
     """Raise a ValueError if an answer of `max_tokens` leaves no room for a prompt."""
     if window <= max_tokens:
-        raise ValueError(f"a window of {window} tokens leaves no room for a prompt beside an answer of {max_tokens}; "
-                         "lower max_tokens or serve the model with a longer window")
+        raise ValueError(
+            f"a window of {window} tokens leaves no room for a prompt beside an answer of {max_tokens}; "
+            "lower max_tokens or serve the model with a longer window"
+        )
 
 
-async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet,
-                    slices: Sequence[Sequence[Interaction]], sampling: Sampling, key: Any,
-                    window: int | None = None) -> Summaries:
+async def summarize(
+    endpoint: Endpoint,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: PromptSet,
+    slices: Sequence[Sequence[Interaction]],
+    sampling: Sampling,
+    key: Any,
+    window: int | None = None,
+) -> Summaries:
     """Write the summaries of one user, stage by stage.
 
     Args:
@@ -115,7 +134,10 @@ async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prom
             fitted = fit_prompt(tokenizer, prompts, interactions, past, window - sampling.max_tokens, sampling.form)
             reply = await endpoint.chat(
                 prompts.infer(fitted.interactions, past, sampling.form),
-                max_tokens=sampling.max_tokens, temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k,
+                max_tokens=sampling.max_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
                 seed=hash_seed("summary", key, number, sampling.seed),
                 chat_template_kwargs={"enable_thinking": sampling.thinking},
                 skip_special_tokens=not FORMATS[sampling.form].control_tokens,
@@ -123,8 +145,18 @@ async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prom
             text = answer_text(reply["choices"][0]["message"])
             answer = parse_answer(text, sampling.form)
             used = reply.get("usage") or {}
-            stages.append(StageSummary(text, answer.reasoning, answer.summary, answer.problem, fitted.dropped, fitted.tokens,
-                                       used.get("completion_tokens", 0), reply["choices"][0].get("finish_reason") == "length"))
+            stages.append(
+                StageSummary(
+                    text,
+                    answer.reasoning,
+                    answer.summary,
+                    answer.problem,
+                    fitted.dropped,
+                    fitted.tokens,
+                    used.get("completion_tokens", 0),
+                    reply["choices"][0].get("finish_reason") == "length",
+                )
+            )
             past = answer.summary
     except TransportError as error:
         return Summaries(status=TRANSPORT_ERROR, error=str(error)[:300])
@@ -133,4 +165,3 @@ async def summarize(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prom
     except HistoryError as error:
         return Summaries(status=TOO_LONG, error=str(error)[:300])
     return Summaries(tuple(stages))
-

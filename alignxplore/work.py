@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from alignxplore.errors import UserError
 from alignxplore.journal import FAILED, Journal
 
 log = logging.getLogger(__name__)
@@ -20,12 +21,20 @@ _MIN_UNITS = 50  # units before a share of failures means anything; once all are
 _REMEDY = "what succeeded is kept: mend the cause and run the same command again"
 
 
-class TooManyErrors(RuntimeError):
+class TooManyErrors(UserError):
     """More units failed than `max_error_rate` allows. What succeeded is kept."""
 
 
-async def run_units(units: Iterable[tuple[str, T]], work: Callable[[T], Awaitable[dict]], journal: Journal, *, label: str,
-                    total: int | None = None, concurrency: int = 256, max_error_rate: float = 0.05) -> None:
+async def run_units(
+    units: Iterable[tuple[str, T]],
+    work: Callable[[T], Awaitable[dict]],
+    journal: Journal,
+    *,
+    label: str,
+    total: int | None = None,
+    concurrency: int = 256,
+    max_error_rate: float = 0.05,
+) -> None:
     """Finish every unit that is not in the journal.
 
     Args:
@@ -41,7 +50,14 @@ async def run_units(units: Iterable[tuple[str, T]], work: Callable[[T], Awaitabl
     """
     if concurrency < 1:
         raise ValueError(f"concurrency {concurrency}: at least one unit must be in flight")
-    bar = tqdm(total=total, desc=label, unit="", dynamic_ncols=True, mininterval=0.5 if sys.stderr.isatty() else 15, smoothing=0.05)
+    bar = tqdm(
+        total=total,
+        desc=label,
+        unit="",
+        dynamic_ncols=True,
+        mininterval=0.5 if sys.stderr.isatty() else 15,
+        smoothing=0.05,
+    )
     pending = iter(units)
     seen = failed = 0
     last = ""

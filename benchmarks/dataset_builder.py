@@ -56,15 +56,30 @@ def simulate(folder: Path, users: int, seed: int = 0) -> int:
 def build(folder: Path) -> dict:
     """Run the builder in a process of its own."""
     start = time.monotonic()
-    command = [sys.executable, "-m", "alignxplore.datasets", "build", "movielens", "--raw", str(folder),
-               "--out", str(folder / "movielens_upi.jsonl"), "--min-interactions", "5"]
+    command = [
+        sys.executable,
+        "-m",
+        "alignxplore.datasets",
+        "build",
+        "movielens",
+        "--raw",
+        str(folder),
+        "--out",
+        str(folder / "movielens_upi.jsonl"),
+        "--min-interactions",
+        "5",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"the builder failed with status {status}")
     counts = json.loads((folder / "movielens_upi.build.json").read_text())["counts"]
-    return {"seconds": time.monotonic() - start, "cpu": usage.ru_utime + usage.ru_stime, "peak_mb": usage.ru_maxrss / 1024,
-            "users": counts["users kept"]}
+    return {
+        "seconds": time.monotonic() - start,
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "peak_mb": usage.ru_maxrss / 1024,
+        "users": counts["users kept"],
+    }
 
 
 def main() -> None:
@@ -79,15 +94,30 @@ def main() -> None:
             result = build(Path(folder)) | {"ratings": ratings}
             result["gb_written"] = (Path(folder) / "movielens_upi.jsonl").stat().st_size / 1e9
         results.append(result)
-        print(f"{users:,} users, {ratings:,} ratings: peak {result['peak_mb']:.0f} MB, {result['seconds']:.0f} s "
-              f"({result['cpu']:.0f} s of processor), {result['users'] / result['seconds']:,.0f} users/s, "
-              f"{result['gb_written']:.1f} GB written", flush=True)
+        print(
+            f"{users:,} users, {ratings:,} ratings: peak {result['peak_mb']:.0f} MB, {result['seconds']:.0f} s "
+            f"({result['cpu']:.0f} s of processor), {result['users'] / result['seconds']:,.0f} users/s, "
+            f"{result['gb_written']:.1f} GB written",
+            flush=True,
+        )
     few, many = results
     slope = (many["cpu"] / many["ratings"]) / (few["cpu"] / few["ratings"])
     print(f"processor time per rating, many against few users: {slope:.2f} (linear: 1)")
-    print(json.dumps({"name": "dataset_builder", "ratio": many["peak_mb"] / few["peak_mb"], "goal": "near 1, peak below 1000 MB",
-                      "ours": many["peak_mb"], "theirs": few["peak_mb"], "unit": "MB peak, many against few users",
-                      "n": many["users"], "users_per_second": many["users"] / many["seconds"], "time_per_rating": slope}))
+    print(
+        json.dumps(
+            {
+                "name": "dataset_builder",
+                "ratio": many["peak_mb"] / few["peak_mb"],
+                "goal": "near 1, peak below 1000 MB",
+                "ours": many["peak_mb"],
+                "theirs": few["peak_mb"],
+                "unit": "MB peak, many against few users",
+                "n": many["users"],
+                "users_per_second": many["users"] / many["seconds"],
+                "time_per_rating": slope,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -23,32 +23,39 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
-
 from alignxplore.records import hash_seed, write_json, write_jsonl
 
 ROOT = Path(__file__).parents[1]
 GOAL = 5.0
-BENCHMARKS = ("mind", "amazon", "movielens", "alignx", "personamem", "concise_detail", "friendly_unfriendly", "student_phd")
+BENCHMARKS = (
+    "mind",
+    "amazon",
+    "movielens",
+    "alignx",
+    "personamem",
+    "concise_detail",
+    "friendly_unfriendly",
+    "student_phd",
+)
 MODES = ("direct", "full", "streaming")
 WINDOW = 2048
 
 
 def prepare(folder: Path, options: argparse.Namespace) -> tuple[str, str]:
     """Write the benchmark files; make the models that were not given (the judge learns to answer with a letter). Returns both."""
-    from alignxplore import tiny, tiny_training, world
     from alignxplore.prompts import PromptSet
+    from alignxplore.world import files, lessons, tiny
 
     for number, name in enumerate(BENCHMARKS):
-        rows = [row for row, _ in world.benchmark(number + 1, "test", "films", options.users)]
+        rows = [row for row, _ in files.benchmark(number + 1, "test", "films", options.users)]
         write_jsonl(folder / "data" / f"{name}_upi.jsonl", rows)
     policy, judge = options.policy or str(folder / "policy"), options.judge or str(folder / "judge")
     if not options.policy:
         tiny.main(["--out", policy, "--seed", "1"])
     if not options.judge:
         tiny.main(["--out", str(folder / "blank"), "--seed", "2"])
-        write_jsonl(folder / "judge.jsonl", world.judge_rows(1, "judge", 600, 0.3, "plain", PromptSet()))
-        tiny_training.main(["--data", str(folder / "judge.jsonl"), "--base", str(folder / "blank"), "--out", judge])
+        write_jsonl(folder / "judge.jsonl", files.judge_rows(1, "judge", 600, 0.3, "plain", PromptSet()))
+        lessons.main(["--data", str(folder / "judge.jsonl"), "--base", str(folder / "blank"), "--out", judge])
     return policy, judge
 
 
@@ -56,7 +63,9 @@ def clock(command: list[str], log: Path, ready: str) -> tuple[float, float, floa
     """(wall seconds, of these until a line of output holds `ready`, processor seconds with all children) of a command that must succeed."""
     began, before, loaded = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN), None
     with log.open("a") as out:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=ROOT)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=ROOT
+        )
         for line in process.stdout:
             out.write(line)
             if loaded is None and ready in line:
@@ -71,10 +80,38 @@ def ours(folder: Path, policy: str, judge: str, options: argparse.Namespace) -> 
     """The project's own commands, one process for each model."""
     shared = ["--data", str(folder / "data"), "--out", str(folder / "ours"), "--max_model_len", str(WINDOW)]
     return [
-        clock([sys.executable, "eval/gen_preference.py", "--model", f"policy={policy}", "--format", "plain", "--max_tokens",
-               str(options.max_tokens), *shared], folder / "ours.log", "serving "),
-        clock([sys.executable, "eval/evaluate.py", "--judge", f"judge={judge}", "--orders", "one", "--other_user", "none", "--cues", "random",
-               *shared], folder / "ours.log", "serving "),
+        clock(
+            [
+                sys.executable,
+                "eval/gen_preference.py",
+                "--model",
+                f"policy={policy}",
+                "--format",
+                "plain",
+                "--max_tokens",
+                str(options.max_tokens),
+                *shared,
+            ],
+            folder / "ours.log",
+            "serving ",
+        ),
+        clock(
+            [
+                sys.executable,
+                "eval/evaluate.py",
+                "--judge",
+                f"judge={judge}",
+                "--orders",
+                "one",
+                "--other_user",
+                "none",
+                "--cues",
+                "random",
+                *shared,
+            ],
+            folder / "ours.log",
+            "serving ",
+        ),
     ]
 
 
@@ -84,32 +121,55 @@ def theirs(folder: Path, policy: str, judge: str, options: argparse.Namespace) -
         cell = ["--cell", name, mode, "--folder", str(folder), "--max-tokens", str(options.max_tokens)]
         jobs = [("write", policy)] * (mode != "direct") + [("judge", judge)]
         for job, model in jobs:
-            yield clock([sys.executable, __file__, "--child", job, "--model", model, *cell], folder / "theirs.log", "loaded")
+            yield clock(
+                [sys.executable, __file__, "--child", job, "--model", model, *cell], folder / "theirs.log", "loaded"
+            )
 
 
 def child(options: argparse.Namespace) -> None:
     """One cell of the plain way: load the model, write the summaries or judge them in one batch."""
-    from suite import load_benchmarks, shown_history, slices_of
     from vllm import LLM, SamplingParams
 
-    from alignxplore.judge import chosen_first, find_letters
+    from alignxplore.evaluation.benchmarks import load_benchmarks, shown_history, slices_of
+    from alignxplore.judging.letters import chosen_first, find_letters
     from alignxplore.prompts import PromptSet, parse_answer
-    from alignxplore.serving import on_cpu
+    from alignxplore.serving.server import on_cpu
 
-    settings = {"dtype": "float32", "enforce_eager": True, "block_size": 32, "enable_chunked_prefill": False} if on_cpu() else {}
-    model, prompts, plain = LLM(options.model, max_model_len=WINDOW, **settings), PromptSet(), {"enable_thinking": False}
+    settings = (
+        {"dtype": "float32", "enforce_eager": True, "block_size": 32, "enable_chunked_prefill": False}
+        if on_cpu()
+        else {}
+    )
+    model, prompts, plain = (
+        LLM(options.model, max_model_len=WINDOW, **settings),
+        PromptSet(),
+        {"enable_thinking": False},
+    )
     print("loaded", flush=True)
     name, mode = options.cell
     (benchmark,) = load_benchmarks([str(options.folder / "data" / f"{name}_upi.jsonl")])
     kept = options.folder / "theirs" / f"{name}.{mode}.json"
     if options.child == "write":
-        slices, past = [slices_of(benchmark, record, mode, 2) for record in benchmark.records], [""] * len(benchmark.records)
+        slices, past = (
+            [slices_of(benchmark, record, mode, 2) for record in benchmark.records],
+            [""] * len(benchmark.records),
+        )
         for stage in range(1 if mode == "full" else 2):
             asked = [prompts.infer(parts[stage], before, "plain") for parts, before in zip(slices, past)]
-            how = [SamplingParams(temperature=0.6, top_p=0.95, top_k=20, max_tokens=options.max_tokens, seed=hash_seed(name, stage, i))
-                   for i in range(len(asked))]
-            past = [parse_answer(reply.outputs[0].text, "plain").summary
-                    for reply in model.chat(asked, how, chat_template_kwargs=plain, use_tqdm=False)]
+            how = [
+                SamplingParams(
+                    temperature=0.6,
+                    top_p=0.95,
+                    top_k=20,
+                    max_tokens=options.max_tokens,
+                    seed=hash_seed(name, stage, i),
+                )
+                for i in range(len(asked))
+            ]
+            past = [
+                parse_answer(reply.outputs[0].text, "plain").summary
+                for reply in model.chat(asked, how, chat_template_kwargs=plain, use_tqdm=False)
+            ]
         write_json(kept, past)
         return
     letters, asked = find_letters(model.get_tokenizer()), []
@@ -119,11 +179,20 @@ def child(options: argparse.Namespace) -> None:
             continue  # bad format is not judged here either
         target = record.target
         pair = (target.chosen, target.rejected)[:: 1 if chosen_first("judge order", record.id, 0) else -1]
-        messages = (prompts.direct(shown_history(benchmark, record), target.query, *pair) if summaries is None else
-                    prompts.judge(summaries[place], target.query, *pair))
+        messages = (
+            prompts.direct(shown_history(benchmark, record), target.query, *pair)
+            if summaries is None
+            else prompts.judge(summaries[place], target.query, *pair)
+        )
         asked.append([*messages, {"role": "assistant", "content": letters.prefill}])
-    replies = model.chat(asked, SamplingParams(temperature=0, max_tokens=1, logprobs=20), chat_template_kwargs=plain, use_tqdm=False,
-                         add_generation_prompt=False, continue_final_message=True)
+    replies = model.chat(
+        asked,
+        SamplingParams(temperature=0, max_tokens=1, logprobs=20),
+        chat_template_kwargs=plain,
+        use_tqdm=False,
+        add_generation_prompt=False,
+        continue_final_message=True,
+    )
     write_json(options.folder / "theirs" / f"{name}.{mode}.judged.json", [reply.outputs[0].text for reply in replies])
 
 
@@ -132,9 +201,17 @@ def main() -> None:
     parser.add_argument("--policy", help="folder or hub id of the model that writes (default: a tiny one, made here)")
     parser.add_argument("--judge", help="folder or hub id of the model that reads (default: a tiny one, made here)")
     parser.add_argument("--users", type=int, default=200, help="users of each benchmark (default: %(default)s)")
-    parser.add_argument("--max-tokens", type=int, default=48, help="tokens of a summary at most (default: %(default)s)")
-    parser.add_argument("--plain-benchmarks", type=int, default=len(BENCHMARKS), choices=range(1, len(BENCHMARKS) + 1), metavar="1-8",
-                        help="benchmarks that the plain way is run on; its time is scaled to all (default: %(default)s)")
+    parser.add_argument(
+        "--max-tokens", type=int, default=48, help="tokens of a summary at most (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--plain-benchmarks",
+        type=int,
+        default=len(BENCHMARKS),
+        choices=range(1, len(BENCHMARKS) + 1),
+        metavar="1-8",
+        help="benchmarks that the plain way is run on; its time is scaled to all (default: %(default)s)",
+    )
     parser.add_argument("--scratch", type=Path, help="folder for data, models and logs (default: a temporary one)")
     for name, settings in (("child", {}), ("model", {}), ("cell", {"nargs": 2}), ("folder", {"type": Path})):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS, **settings)
@@ -142,25 +219,47 @@ def main() -> None:
     if options.child:
         child(options)
         return
-    from alignxplore.serving import CPU_ENVIRONMENT, on_cpu
+    from alignxplore.serving.server import CPU_ENVIRONMENT, on_cpu
 
-    os.environ |= {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    os.environ |= {
+        "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
+        "VLLM_NO_USAGE_STATS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     if on_cpu():
         os.environ |= CPU_ENVIRONMENT
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         policy, judge = prepare(Path(scratch), options)
-        figures = {"ours": ours(Path(scratch), policy, judge, options), "theirs": list(theirs(Path(scratch), policy, judge, options))}
+        figures = {
+            "ours": ours(Path(scratch), policy, judge, options),
+            "theirs": list(theirs(Path(scratch), policy, judge, options)),
+        }
     scale = {"ours": 1.0, "theirs": len(BENCHMARKS) / options.plain_benchmarks}
     total = {way: [scale[way] * sum(column) for column in zip(*rows)] for way, rows in figures.items()}
     for way, (wall, loading, processor) in total.items():
         scaled = f" ({len(figures[way])} processes run, scaled by {scale[way]:.1f})" if scale[way] > 1 else ""
-        print(f"{way}: {scale[way] * len(figures[way]):.0f} processes, {wall:.0f} s, of these {100 * loading / wall:.0f} % until the model "
-              f"was loaded; {processor:.0f} s of processor{scaled}")
+        print(
+            f"{way}: {scale[way] * len(figures[way]):.0f} processes, {wall:.0f} s, of these {100 * loading / wall:.0f} % until the model "
+            f"was loaded; {processor:.0f} s of processor{scaled}"
+        )
     (our_wall, our_loading, our_cpu), (their_wall, their_loading, their_cpu) = total["ours"], total["theirs"]
-    print(json.dumps({"name": "eval_suite", "ratio": round(their_wall / our_wall, 2), "goal": GOAL, "ours": round(our_wall, 1),
-                      "theirs": round(their_wall, 1), "unit": "s", "n": options.users, "ratio_of_processor_time": round(their_cpu / our_cpu, 2),
-                      "loading_share_ours": round(our_loading / our_wall, 3), "loading_share_theirs": round(their_loading / their_wall, 3),
-                      "plain_benchmarks_run": options.plain_benchmarks}))
+    print(
+        json.dumps(
+            {
+                "name": "eval_suite",
+                "ratio": round(their_wall / our_wall, 2),
+                "goal": GOAL,
+                "ours": round(our_wall, 1),
+                "theirs": round(their_wall, 1),
+                "unit": "s",
+                "n": options.users,
+                "ratio_of_processor_time": round(their_cpu / our_cpu, 2),
+                "loading_share_ours": round(our_loading / our_wall, 3),
+                "loading_share_theirs": round(their_loading / their_wall, 3),
+                "plain_benchmarks_run": options.plain_benchmarks,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 A judgement is one scored order of two items. Three ways take turns on one server, each with questions it has never seen:
 "theirs", as the published reward does it: one after another, the list of models asked each time, 16 sampled tokens with
-log-probabilities (over a connection that stays open, which is kinder than the published client); "ours", alignxplore/judge.py:
+log-probabilities (over a connection that stays open, which is kinder than the published client); "ours", alignxplore/judging/letters.py:
 prefilled, one token, many in flight; "ceiling": the same prompts as token ids to /v1/completions, one token and nothing read,
 by a bare client with as many in flight. A tiny judge is not trained: speed does not depend on what it says. The published
 way is also run with as many tokens as the JSON answer has, where a trained judge would stop. The last line is JSON.
@@ -26,13 +26,13 @@ from typing import NamedTuple
 import aiohttp
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from alignxplore import tiny
-from alignxplore.endpoint import Endpoint
-from alignxplore.judge import Judge
+from alignxplore.judging.letters import Judge
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, hash_seed
-from alignxplore.serving import serve
-from alignxplore.world_users import draw_choice, draw_user, render_summary
+from alignxplore.serving.endpoint import Endpoint
+from alignxplore.serving.server import serve
+from alignxplore.world import tiny
+from alignxplore.world.users import draw_choice, draw_user, render_summary
 
 GOAL, GOAL_OF_CEILING = 8.0, 0.85
 PUBLISHED_TOKENS = 16
@@ -57,7 +57,9 @@ def make_questions(tokenizer: PreTrainedTokenizerBase, tokens: int) -> Iterator[
 
 def orders(prompts: PromptSet, questions: Sequence[Question]) -> list[Messages]:
     """Both orders of each question."""
-    pairs = [(s, a, b) for s, item in questions for a, b in ((item.chosen, item.rejected), (item.rejected, item.chosen))]
+    pairs = [
+        (s, a, b) for s, item in questions for a, b in ((item.chosen, item.rejected), (item.rejected, item.chosen))
+    ]
     return [prompts.judge(summary, None, a, b) for summary, a, b in pairs]
 
 
@@ -75,15 +77,23 @@ async def published(url: str, model: str, asked: Sequence[Messages], tokens: int
         for messages in asked:
             async with session.get(url + "/models") as reply:
                 await reply.json()
-            await post(session, url + "/chat/completions", {
-                "model": model, "messages": messages, "max_tokens": tokens, "logprobs": True, "top_logprobs": 1,
-                "chat_template_kwargs": {"enable_thinking": False},
-            })
+            await post(
+                session,
+                url + "/chat/completions",
+                {
+                    "model": model,
+                    "messages": messages,
+                    "max_tokens": tokens,
+                    "logprobs": True,
+                    "top_logprobs": 1,
+                    "chat_template_kwargs": {"enable_thinking": False},
+                },
+            )
         return len(asked) / (time.monotonic() - began)
 
 
 async def ours(judge: Judge, questions: Sequence[Question]) -> float:
-    """Judgements per second of alignxplore/judge.py, both orders of each question."""
+    """Judgements per second of alignxplore/judging/letters.py, both orders of each question."""
     began = time.monotonic()
     judged = await asyncio.gather(*(judge.score(q.summary, q.item, i) for i, q in enumerate(questions)))
     seconds = time.monotonic() - began
@@ -99,7 +109,9 @@ async def ceiling(url: str, model: str, prompts_ids: Sequence[list[int]], concur
 
         async def worker() -> None:
             for ids in left:
-                await post(session, url + "/completions", {"model": model, "prompt": ids, "max_tokens": 1, "temperature": 0})
+                await post(
+                    session, url + "/completions", {"model": model, "prompt": ids, "max_tokens": 1, "temperature": 0}
+                )
 
         began = time.monotonic()
         await asyncio.gather(*(worker() for _ in range(concurrency)))
@@ -122,18 +134,29 @@ async def measure(url: str, model: str, options: argparse.Namespace) -> dict[str
             serial = [orders(prompts, questions(options.serial)) for _ in range(2)]
             batch, plain = questions(options.questions), orders(prompts, questions(options.questions))
             tail = {"role": "assistant", "content": judge.letters.prefill}
-            ids = [tokenizer.apply_chat_template([*m, tail], continue_final_message=True, enable_thinking=False, tokenize=True,
-                                                 return_dict=False) for m in plain]
+            ids = [
+                tokenizer.apply_chat_template(
+                    [*m, tail], continue_final_message=True, enable_thinking=False, tokenize=True, return_dict=False
+                )
+                for m in plain
+            ]
             if number == 0:  # the first requests of a server are slow
-                print(f"{sum(map(len, ids)) / len(ids):.0f} tokens a prompt, {len(ids)} judgements a round, {options.concurrency} in flight; "
-                      f"the published way: {len(serial[0][::2])} judgements a round, an answer has {answer} tokens", flush=True)
+                print(
+                    f"{sum(map(len, ids)) / len(ids):.0f} tokens a prompt, {len(ids)} judgements a round, {options.concurrency} in flight; "
+                    f"the published way: {len(serial[0][::2])} judgements a round, an answer has {answer} tokens",
+                    flush=True,
+                )
             seen = {
                 "theirs": await published(url, endpoint.model, serial[0][::2], PUBLISHED_TOKENS),
                 "ours": await ours(judge, batch),
                 "theirs, short": await published(url, endpoint.model, serial[1][::2], answer),
                 "ceiling": await ceiling(url, endpoint.model, ids, options.concurrency),
             }
-            print(f"{f'round {number}' if number else 'warm-up'}: " + ", ".join(f"{k} {v:.1f}/s" for k, v in seen.items()), flush=True)
+            print(
+                f"{f'round {number}' if number else 'warm-up'}: "
+                + ", ".join(f"{k} {v:.1f}/s" for k, v in seen.items()),
+                flush=True,
+            )
             for way, rate in seen.items():
                 rates[way] += [rate] * bool(number)
     return rates
@@ -143,8 +166,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judge", help="folder or Hub id of the judge (default: a tiny one, made here)")
     parser.add_argument("--rounds", type=int, default=8, help="rounds after the warm-up (default: %(default)s)")
-    parser.add_argument("--questions", type=int, default=64, help="questions a round, two judgements each (default: %(default)s)")
-    parser.add_argument("--serial", type=int, default=8, help="judgements a round of the published way (default: %(default)s)")
+    parser.add_argument(
+        "--questions", type=int, default=64, help="questions a round, two judgements each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--serial", type=int, default=8, help="judgements a round of the published way (default: %(default)s)"
+    )
     parser.add_argument("--concurrency", type=int, default=64, help="requests in flight (default: %(default)s)")
     parser.add_argument("--summary-tokens", type=int, default=200, help="length of a summary (default: %(default)s)")
     options = parser.parse_args()
@@ -157,12 +184,27 @@ def main() -> None:
     median = {way: statistics.median(values) for way, values in rates.items()}
     share = statistics.median(a / b for a, b in zip(rates["ours"], rates["ceiling"]))
     ratio, short = median["ours"] / median["theirs"], median["ours"] / median["theirs, short"]
-    print(f"ours {median['ours']:.1f}/s: {ratio:.1f} x published (goal {GOAL:.0f}; {short:.1f} x where its answers end with the JSON), "
-          f"{100 * share:.0f} % of the ceiling of {median['ceiling']:.1f}/s (goal {100 * GOAL_OF_CEILING:.0f} %)")
-    print(json.dumps({"name": "judge_throughput", "ratio": round(ratio, 2), "goal": GOAL, "ours": round(median["ours"], 2),
-                      "theirs": round(median["theirs"], 2), "unit": "judgements/s", "n": options.rounds * options.questions * 2,
-                      "ratio_short_answers": round(short, 2), "ceiling": round(median["ceiling"], 2), "share_of_ceiling": round(share, 3),
-                      "goal_share_of_ceiling": GOAL_OF_CEILING}))
+    print(
+        f"ours {median['ours']:.1f}/s: {ratio:.1f} x published (goal {GOAL:.0f}; {short:.1f} x where its answers end with the JSON), "
+        f"{100 * share:.0f} % of the ceiling of {median['ceiling']:.1f}/s (goal {100 * GOAL_OF_CEILING:.0f} %)"
+    )
+    print(
+        json.dumps(
+            {
+                "name": "judge_throughput",
+                "ratio": round(ratio, 2),
+                "goal": GOAL,
+                "ours": round(median["ours"], 2),
+                "theirs": round(median["theirs"], 2),
+                "unit": "judgements/s",
+                "n": options.rounds * options.questions * 2,
+                "ratio_short_answers": round(short, 2),
+                "ceiling": round(median["ceiling"], 2),
+                "share_of_ceiling": round(share, 3),
+                "goal_share_of_ceiling": GOAL_OF_CEILING,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -13,9 +13,6 @@ import json
 import resource
 import subprocess
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "sft"))
 
 VOCABULARY = 151936
 
@@ -23,14 +20,25 @@ VOCABULARY = 151936
 def child(way: str, tokens: int, letters: int) -> None:
     """Score once and print the growth of the peak resident memory (MB) and the sum of the probabilities."""
     import torch
-    from signal_model import score_stream
-    from streams import Stream
     from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from alignxplore.synthesis.signal_model import score_stream
+    from alignxplore.synthesis.streams import Stream
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    config = Qwen3Config(vocab_size=VOCABULARY, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-                         num_key_value_heads=1, head_dim=32, tie_word_embeddings=True, bos_token_id=None, eos_token_id=0)
+    config = Qwen3Config(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=0,
+    )
     model = Qwen3ForCausalLM(config).eval()
     places = [(i + 1) * tokens // (letters + 1) for i in range(letters)]
     ids = torch.randint(10, VOCABULARY, (tokens,)).tolist()
@@ -69,9 +77,22 @@ def main() -> None:
     if abs(seen["ours"]["sum"] - seen["theirs"]["sum"]) > 1e-3:
         raise AssertionError(f"the two ways give other probabilities: {seen}")
     ours, theirs = max(1.0, seen["ours"]["mb"]), seen["theirs"]["mb"]
-    print(f"{arguments.tokens} tokens, {arguments.letters} letters, {VOCABULARY} words: {ours:.0f} MB against {theirs:,.0f} MB")
-    print(json.dumps({"name": "letter_logits", "ratio": round(theirs / ours, 1), "goal": 50, "ours": round(ours, 1),
-                      "theirs": round(theirs, 1), "unit": "MB above the model", "n": 1}))
+    print(
+        f"{arguments.tokens} tokens, {arguments.letters} letters, {VOCABULARY} words: {ours:.0f} MB against {theirs:,.0f} MB"
+    )
+    print(
+        json.dumps(
+            {
+                "name": "letter_logits",
+                "ratio": round(theirs / ours, 1),
+                "goal": 50,
+                "ours": round(ours, 1),
+                "theirs": round(theirs, 1),
+                "unit": "MB above the model",
+                "n": 1,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -17,23 +17,20 @@ the number of optimizer steps and which rows stand in one, which is why the publ
 import argparse
 import json
 import random
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "sft"))
-
 import torch
-import trainer as sft_trainer
-from configuration import TrainArguments
 from datasets import Dataset, disable_progress_bars
-from prepare_dataset import FEATURES
-from run_folder import RunFolder
 from transformers import AutoTokenizer, PrinterCallback
 
 from alignxplore.prompts import PromptSet
-from alignxplore.tiny import make_model, make_tokenizer
+from alignxplore.sft import trainer as sft_trainer
+from alignxplore.sft.configuration import TrainArguments
+from alignxplore.sft.run_folder import RunFolder
+from alignxplore.sft.tokenised_set import FEATURES
+from alignxplore.world.tiny import make_model, make_tokenizer
 
 WAYS = ("one row", "random", "by length", "packed")
 PROMPT_SHARE = 0.8  # of a row's tokens; the rest is trained
@@ -81,29 +78,55 @@ def measure(way: str, options: argparse.Namespace, model: str, tokenizer, rows: 
     packed, accelerated = way == "packed", torch.accelerator.is_available()
     packs = max(1, round(options.rows_per_step * sum(map(len, rows["input_ids"])) / len(rows) / options.max_length))
     args = TrainArguments(
-        output_dir=str(folder / way.replace(" ", "_")), effective_batch_size=packs if packed else options.rows_per_step,
-        per_device_train_batch_size=1 if way in ("one row", "packed") else options.batch, packing=packed, max_length=options.max_length,
-        max_steps=options.steps + 1, completion_only_loss=True, dataset_kwargs={"skip_prepare_dataset": not packed}, save_strategy="no",
-        report_to="none", logging_strategy="no", disable_tqdm=True, gradient_checkpointing=False, learning_rate=1e-4, seed=1,
-        model_init_kwargs={"dtype": "bfloat16" if accelerated else "float32", "attn_implementation": options.attention},
+        output_dir=str(folder / way.replace(" ", "_")),
+        effective_batch_size=packs if packed else options.rows_per_step,
+        per_device_train_batch_size=1 if way in ("one row", "packed") else options.batch,
+        packing=packed,
+        max_length=options.max_length,
+        max_steps=options.steps + 1,
+        completion_only_loss=True,
+        dataset_kwargs={"skip_prepare_dataset": not packed},
+        save_strategy="no",
+        report_to="none",
+        logging_strategy="no",
+        disable_tqdm=True,
+        gradient_checkpointing=False,
+        learning_rate=1e-4,
+        seed=1,
+        model_init_kwargs={
+            "dtype": "bfloat16" if accelerated else "float32",
+            "attn_implementation": options.attention,
+        },
     )
-    trainer = CountingTrainer(run=RunFolder(args.output_dir), model=model, args=args, train_dataset=rows, processing_class=tokenizer)
+    trainer = CountingTrainer(
+        run=RunFolder(args.output_dir), model=model, args=args, train_dataset=rows, processing_class=tokenizer
+    )
     trainer.random_order = way == "random"
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     if accelerated:
         torch.accelerator.synchronize()
     seconds = time.perf_counter() - trainer.began
-    return {"tokens_per_second": trainer.tokens / seconds, "padding": 1 - trainer.tokens / trainer.positions, "tokens": trainer.tokens}
+    return {
+        "tokens_per_second": trainer.tokens / seconds,
+        "padding": 1 - trainer.tokens / trainer.positions,
+        "tokens": trainer.tokens,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="Hub id or folder (default: a tiny Qwen3 made here)")
-    parser.add_argument("--max-length", type=int, default=1024, help="longest row and length of a pack (default: %(default)s)")
+    parser.add_argument(
+        "--max-length", type=int, default=1024, help="longest row and length of a pack (default: %(default)s)"
+    )
     parser.add_argument("--batch", type=int, default=8, help="rows of a padded forward pass (default: %(default)s)")
-    parser.add_argument("--rows-per-step", type=int, default=32, help="rows of an optimizer step (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=4, help="steps' worth of tokens measured each way (default: %(default)s)")
+    parser.add_argument(
+        "--rows-per-step", type=int, default=32, help="rows of an optimizer step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=4, help="steps' worth of tokens measured each way (default: %(default)s)"
+    )
     parser.add_argument("--attention", default="sdpa", help="attention implementation (default: %(default)s)")
     options = parser.parse_args()
     disable_progress_bars()
@@ -118,13 +141,26 @@ def main() -> None:
         rows = make_rows(2 * (options.steps + 1) * options.rows_per_step, options.max_length, tokenizer)
         found = {way: measure(way, options, model, tokenizer, rows, folder) for way in WAYS}
     for way, row in found.items():
-        print(f"{way:>10}: {row['tokens_per_second']:9,.0f} tokens/s, {100 * row['padding']:4.1f} % padding, {row['tokens']:,} tokens")
+        print(
+            f"{way:>10}: {row['tokens_per_second']:9,.0f} tokens/s, {100 * row['padding']:4.1f} % padding, {row['tokens']:,} tokens"
+        )
     ours, theirs = found["packed"]["tokens_per_second"], found["one row"]["tokens_per_second"]
     device = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
-    print(json.dumps({"name": "packing", "ratio": round(ours / theirs, 2), "goal": "none on a CPU", "ours": round(ours), "theirs": round(theirs),
-                      "unit": f"tokens/s on {device}, {options.attention}", "n": found["packed"]["tokens"],
-                      "against_by_length": round(ours / found["by length"]["tokens_per_second"], 2),
-                      "padding": {way: round(row["padding"], 3) for way, row in found.items()}}))
+    print(
+        json.dumps(
+            {
+                "name": "packing",
+                "ratio": round(ours / theirs, 2),
+                "goal": "none on a CPU",
+                "ours": round(ours),
+                "theirs": round(theirs),
+                "unit": f"tokens/s on {device}, {options.attention}",
+                "n": found["packed"]["tokens"],
+                "against_by_length": round(ours / found["by length"]["tokens_per_second"], 2),
+                "padding": {way: round(row["padding"], 3) for way, row in found.items()},
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -28,8 +28,7 @@ import aiohttp
 from aiohttp import web
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from alignxplore import tiny
-from alignxplore.judge import find_letters
+from alignxplore.judging.letters import find_letters
 from alignxplore.prompts import PromptSet, parse_answer
 from alignxplore.records import Interaction
 from alignxplore.rl.chain import ChainRunner, Generation, Prompt, rollout_seed
@@ -37,9 +36,10 @@ from alignxplore.rl.credit import draw_order
 from alignxplore.rl.dataset import Stage, cut_stages
 from alignxplore.rl.reward import Judges
 from alignxplore.rl.settings import Streaming
-from alignxplore.serving import free_port, serve
+from alignxplore.serving.server import free_port, serve
 from alignxplore.summarize import fit_prompt
-from alignxplore.world_users import User, draw_stream, draw_user, render_summary
+from alignxplore.world import tiny
+from alignxplore.world.users import User, draw_stream, draw_user, render_summary
 
 GOAL = 1.3
 SHARES = (0.0, 0.25, 0.5, 1.0)  # latencies of the judge, as shares of the time that writing a stage takes
@@ -52,7 +52,9 @@ class SlowJudge:
     def __init__(self, folder: str, tokenizer: PreTrainedTokenizerBase):
         self.folder, self.latency = folder, 0.0
         tops = [{"token": f"token_id:{i}", "logprob": -0.6931} for i in find_letters(tokenizer).tokens]
-        self.reply = {"choices": [{"message": {"content": " A"}, "logprobs": {"content": [tops[0] | {"top_logprobs": tops}]}}]}
+        self.reply = {
+            "choices": [{"message": {"content": " A"}, "logprobs": {"content": [tops[0] | {"top_logprobs": tops}]}}]
+        }
 
     @contextlib.asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:
@@ -102,21 +104,35 @@ class WorldPolicy:
     def prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt:
         tokenizer, prompts = self.engine.tokenizer, self.engine.prompts
         fitted = fit_prompt(tokenizer, prompts, interactions, past_summary, 1024)
-        ids = tokenizer.apply_chat_template(prompts.infer(fitted.interactions, past_summary), add_generation_prompt=True, tokenize=True,
-                                            return_dict=False)
+        ids = tokenizer.apply_chat_template(
+            prompts.infer(fitted.interactions, past_summary),
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+        )
         return Prompt(list(ids), fitted.dropped)
 
     async def write(self, prompt: Prompt, seed: int) -> Generation:
         engine, rng = self.engine, random.Random(seed)
         length = round(engine.tokens * (1 - engine.spread * rng.random()))
-        body = {"model": engine.model, "prompt": prompt.ids, "max_tokens": length, "ignore_eos": True, "temperature": 1.0,
-                "seed": seed, "logprobs": 0, "cache_salt": self.salt}
+        body = {
+            "model": engine.model,
+            "prompt": prompt.ids,
+            "max_tokens": length,
+            "ignore_eos": True,
+            "temperature": 1.0,
+            "seed": seed,
+            "logprobs": 0,
+            "cache_salt": self.salt,
+        }
         async with engine.session.post(engine.url + "/completions", json=body) as reply:
             reply.raise_for_status()
             tokens = (await reply.json())["usage"]["completion_tokens"]
         if tokens != length:
             raise RuntimeError(f"the engine wrote {tokens} tokens, asked for were {length}")
-        return Generation([0] * tokens, None, f"<think>\nIt shows.\n</think>\n\n{render_summary(self.user.late, rng)}", {})
+        return Generation(
+            [0] * tokens, None, f"<think>\nIt shows.\n</think>\n\n{render_summary(self.user.late, rng)}", {}
+        )
 
 
 class Arm(NamedTuple):
@@ -129,21 +145,35 @@ class Arm(NamedTuple):
 Judging = Callable[[Sequence[tuple[str, Stage, list, int]]], Awaitable[float]]
 
 
-async def phases(policies: Sequence[WorldPolicy], streams: Sequence[Sequence[Stage]], settings: Streaming, judge: Judging) -> Arm:
+async def phases(
+    policies: Sequence[WorldPolicy], streams: Sequence[Sequence[Stage]], settings: Streaming, judge: Judging
+) -> Arm:
     """All users write a stage, then all of it is judged, then the next stage. `judge` returns the seconds it takes."""
     past: list[str | None] = [None] * len(policies)
     parents: list[int | None] = [None] * len(policies)
     writing = judging = 0.0
     for k in range(settings.stages):
         began = time.monotonic()
-        prompts = [policy.prompt(stages[k].interactions, text) for policy, stages, text in zip(policies, streams, past)]
-        written = await asyncio.gather(*(p.write(prompt, rollout_seed(settings.seed, 0, p.user.name, k, parent, i))
-                                         for p, prompt, parent in zip(policies, prompts, parents) for i in range(settings.rollouts)))
+        prompts = [
+            policy.prompt(stages[k].interactions, text) for policy, stages, text in zip(policies, streams, past)
+        ]
+        written = await asyncio.gather(
+            *(
+                p.write(prompt, rollout_seed(settings.seed, 0, p.user.name, k, parent, i))
+                for p, prompt, parent in zip(policies, prompts, parents)
+                for i in range(settings.rollouts)
+            )
+        )
         writing += time.monotonic() - began
         summaries = [parse_answer(generation.text).summary for generation in written]
         groups = [summaries[i : i + settings.rollouts] for i in range(0, len(summaries), settings.rollouts)]
-        judging += await judge([(text, stages[k], [policy.user.name, k], i) for policy, stages, group in zip(policies, streams, groups)
-                                for i, text in enumerate(group)])
+        judging += await judge(
+            [
+                (text, stages[k], [policy.user.name, k], i)
+                for policy, stages, group in zip(policies, streams, groups)
+                for i, text in enumerate(group)
+            ]
+        )
         parents = [draw_order(len(group), settings.seed, 0, p.user.name, k)[0] for p, group in zip(policies, groups)]
         past = [group[parent] for group, parent in zip(groups, parents)]
     return Arm(writing + judging, writing)
@@ -165,11 +195,17 @@ async def one_by_one(judges: Judges, calls: Sequence[tuple[str, Stage, list, int
     return (time.monotonic() - began) * len(calls) / SERIAL_CALLS
 
 
-async def overlapped(policies: Sequence[WorldPolicy], streams: Sequence[Sequence[Stage]], settings: Streaming, judges: Judges) -> Arm:
+async def overlapped(
+    policies: Sequence[WorldPolicy], streams: Sequence[Sequence[Stage]], settings: Streaming, judges: Judges
+) -> Arm:
     """What a training run does: one chain a user, all at once."""
     began = time.monotonic()
-    chains = await asyncio.gather(*(ChainRunner(policy.user.name, stages, policy, judges, settings, 0, settings.rollouts).run()
-                                    for policy, stages in zip(policies, streams)))
+    chains = await asyncio.gather(
+        *(
+            ChainRunner(policy.user.name, stages, policy, judges, settings, 0, settings.rollouts).run()
+            for policy, stages in zip(policies, streams)
+        )
+    )
     seconds = time.monotonic() - began
     if any(rollout.total is None for chain in chains for group in chain.groups for rollout in group.rollouts):
         raise RuntimeError("a rollout was lost")
@@ -179,7 +215,9 @@ async def overlapped(policies: Sequence[WorldPolicy], streams: Sequence[Sequence
 async def measure(url: str, model: str, options: argparse.Namespace) -> dict[float, dict[str, float]]:
     """Median seconds of each arm at each latency; latency 0 first, from which the others follow."""
     users = [draw_user(1, "overlap", i) for i in range(options.users)]
-    streams = [cut_stages([choice.interaction for choice in draw_stream(u, "films", 13, 6, 1)], [6, 12]) for u in users]
+    streams = [
+        cut_stages([choice.interaction for choice in draw_stream(u, "films", 13, 6, 1)], [6, 12]) for u in users
+    ]
     tokenizer = AutoTokenizer.from_pretrained(model)
     slow, table, runs = SlowJudge(model, tokenizer), {}, 0
     # vLLM closes what has been idle for 5 s, as connections are between two phases; one that is closed while it is used is an error.
@@ -210,10 +248,17 @@ async def measure(url: str, model: str, options: argparse.Namespace) -> dict[flo
                     seen[way].append(await run(way))
             if not share:
                 stage_seconds = statistics.median(arm.writing for arm in seen["barriers"]) / settings.stages
-            table[share] = {way: statistics.median(arm.seconds for arm in arms) for way, arms in seen.items()} | {"latency": slow.latency}
-            table[share]["ratio"] = statistics.median(a.seconds / b.seconds for a, b in zip(seen["barriers"], seen["ours"]))
-            print(f"judge {slow.latency:5.2f} s: " + ", ".join(f"{way} {' '.join(f'{a.seconds:.2f}' for a in arms)} s" for way, arms in seen.items()),
-                  flush=True)
+            table[share] = {way: statistics.median(arm.seconds for arm in arms) for way, arms in seen.items()} | {
+                "latency": slow.latency
+            }
+            table[share]["ratio"] = statistics.median(
+                a.seconds / b.seconds for a, b in zip(seen["barriers"], seen["ours"])
+            )
+            print(
+                f"judge {slow.latency:5.2f} s: "
+                + ", ".join(f"{way} {' '.join(f'{a.seconds:.2f}' for a in arms)} s" for way, arms in seen.items()),
+                flush=True,
+            )
         await judges.close()
         await published.close()
     return table
@@ -225,8 +270,12 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=16, help="users a step (default: %(default)s)")
     parser.add_argument("--rollouts", type=int, default=4, help="summaries a user and stage (default: %(default)s)")
     parser.add_argument("--tokens", type=int, default=128, help="the longest summary (default: %(default)s)")
-    parser.add_argument("--spread", type=float, default=0.5, help="the shortest is so much shorter, as a share (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns at each latency, the median counts (default: %(default)s)")
+    parser.add_argument(
+        "--spread", type=float, default=0.5, help="the shortest is so much shorter, as a share (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="turns at each latency, the median counts (default: %(default)s)"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         model = options.policy or f"{scratch}/policy"
@@ -239,13 +288,31 @@ def main() -> None:
     print("judge latency  serial (computed)  barriers   ours   barriers/ours   of the latency ours does not hide")
     for row in table.values():
         shown = (row["ours"] - table[0.0]["ours"]) / row["latency"] if row["latency"] else 0.0
-        print(f"{row['latency']:13.2f}  {row['serial']:17.1f}  {row['barriers']:8.2f} {row['ours']:6.2f}   {row['ratio']:13.2f}"
-              f"   {f'{shown:.2f} x' if row['latency'] else '-':>6}")
+        print(
+            f"{row['latency']:13.2f}  {row['serial']:17.1f}  {row['barriers']:8.2f} {row['ours']:6.2f}   {row['ratio']:13.2f}"
+            f"   {f'{shown:.2f} x' if row['latency'] else '-':>6}"
+        )
     equal = table[1.0]
-    print(json.dumps({"name": "rl_overlap", "ratio": round(equal["ratio"], 3), "goal": GOAL, "ours": round(equal["ours"], 2),
-                      "theirs": round(equal["barriers"], 2), "unit": "s a rollout phase, judging as long as writing",
-                      "n": options.users * options.rollouts * 2, "spread": options.spread, "ratio_serial": round(equal["serial"] / equal["ours"], 1),
-                      "not_hidden": {share: round((row["ours"] - table[0.0]["ours"]) / row["latency"], 2) for share, row in table.items() if share}}))
+    print(
+        json.dumps(
+            {
+                "name": "rl_overlap",
+                "ratio": round(equal["ratio"], 3),
+                "goal": GOAL,
+                "ours": round(equal["ours"], 2),
+                "theirs": round(equal["barriers"], 2),
+                "unit": "s a rollout phase, judging as long as writing",
+                "n": options.users * options.rollouts * 2,
+                "spread": options.spread,
+                "ratio_serial": round(equal["serial"] / equal["ours"], 1),
+                "not_hidden": {
+                    share: round((row["ours"] - table[0.0]["ours"]) / row["latency"], 2)
+                    for share, row in table.items()
+                    if share
+                },
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

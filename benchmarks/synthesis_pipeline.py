@@ -4,7 +4,7 @@
     python benchmarks/synthesis_pipeline.py --users 400 --sigma 1.2
 
 "theirs" is what the published code does for each 1,000 users: all drafts, all verifications, all merges, all verifications of the
-merged, each phase waiting for the last answer of the one before, twice. Ours and theirs run the same code of sft/rounds.py, ask
+merged, each phase waiting for the last answer of the one before, twice. Ours and theirs run the same code of alignxplore/synthesis/rounds.py, ask
 the same questions and get the same answers after the same time; the barrier is all that differs. (All users are one batch here:
 with batches of 1,000 there would be more barriers, so that the comparison favours theirs.)
 
@@ -21,23 +21,19 @@ import json
 import math
 import random
 import re
-import sys
 import time
 from collections import Counter
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "sft"))
 
 from aiohttp import web
-from rounds import DONE, Thresholds, Workshop, synthesise_user
 
-from alignxplore.endpoint import Endpoint
-from alignxplore.judge import Judge, find_letters
-from alignxplore.models import Model
+from alignxplore.judging.letters import Judge, find_letters
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, hash_seed
+from alignxplore.serving.endpoint import Endpoint
+from alignxplore.serving.models import Model
 from alignxplore.summarize import Sampling
-from alignxplore.tiny import make_tokenizer
+from alignxplore.synthesis.rounds import DONE, Thresholds, Workshop, synthesise_user
+from alignxplore.world.tiny import make_tokenizer
 
 CHOICES = 18  # a user's choices: six to read and five targets in each round
 FAULTY = 0.3  # share of drafts that mislead the judge, so that some users leave early
@@ -49,7 +45,12 @@ class SlowServer:
 
     def __init__(self, tokenizer, slots: int, median: float, sigma: float, judge_seconds: float):
         self.letters = find_letters(tokenizer).tokens
-        self.slots, self.median, self.sigma, self.judge_seconds = asyncio.Semaphore(slots), median, sigma, judge_seconds
+        self.slots, self.median, self.sigma, self.judge_seconds = (
+            asyncio.Semaphore(slots),
+            median,
+            sigma,
+            judge_seconds,
+        )
         self.busy = 0.0  # seconds of work given to slots
 
     async def work(self, seconds: float) -> None:
@@ -66,7 +67,9 @@ class SlowServer:
             p = 0.9 if re.search(rf"Item A: {colour}", text) else 0.1
             tops = [{"token": f"token_id:{i}", "logprob": math.log(q)} for i, q in zip(self.letters, (p, 1 - p))]
             content = [tops[0] | {"top_logprobs": tops}]
-            return web.json_response({"choices": [{"index": 0, "message": {"content": "A"}, "logprobs": {"content": content}}]})
+            return web.json_response(
+                {"choices": [{"index": 0, "message": {"content": "A"}, "logprobs": {"content": content}}]}
+            )
         rng = random.Random(hash_seed("answer", body["messages"][-1]["content"], body["seed"]))
         await self.work(self.median * math.exp(rng.gauss(0, self.sigma)))
         text = f"<think>\nseen\n</think>\n\nLikes {'blue' if rng.random() < FAULTY else 'red'}."
@@ -153,23 +156,44 @@ async def run(options: argparse.Namespace, tokenizer, phased: bool) -> dict:
             judge = Judge(endpoint, tokenizer, PromptSet())
             judge._reads_ids = True
             kind = PhasedWorkshop if phased else Workshop
-            shop = kind(Model("slow", endpoint, tokenizer, "slow"), judge, PromptSet(), Sampling(), Thresholds(), 16384, ask, "slow")
+            shop = kind(
+                Model("slow", endpoint, tokenizer, "slow"),
+                judge,
+                PromptSet(),
+                Sampling(),
+                Thresholds(),
+                16384,
+                ask,
+                "slow",
+            )
             barriers.set(Barriers(options.users))
             began = time.monotonic()
             outcomes = Counter(await asyncio.gather(*(user(number, shop) for number in range(options.users))))
             seconds = time.monotonic() - began
     finally:
         await runner.cleanup()
-    return {"seconds": seconds, "outcomes": dict(sorted(outcomes.items())), "busy": server.busy / (seconds * options.slots)}
+    return {
+        "seconds": seconds,
+        "outcomes": dict(sorted(outcomes.items())),
+        "busy": server.busy / (seconds * options.slots),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=150, help="default: %(default)s")
-    parser.add_argument("--slots", type=int, default=64, help="requests that the server works on at once (default: %(default)s)")
-    parser.add_argument("--median", type=float, default=1.0, help="seconds of a teacher's answer (default: %(default)s)")
-    parser.add_argument("--sigma", type=float, default=0.8,
-                        help="spread of their logarithm (default: %(default)s; the longest of 100 then takes 6 times the median)")
+    parser.add_argument(
+        "--slots", type=int, default=64, help="requests that the server works on at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--median", type=float, default=1.0, help="seconds of a teacher's answer (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--sigma",
+        type=float,
+        default=0.8,
+        help="spread of their logarithm (default: %(default)s; the longest of 100 then takes 6 times the median)",
+    )
     parser.add_argument("--judge-seconds", type=float, default=0.05, help="of a judge's answer (default: %(default)s)")
     options = parser.parse_args()
     tokenizer = make_tokenizer(1, 1024, PromptSet())
@@ -181,8 +205,21 @@ def main() -> None:
     done = seen["ours"]["outcomes"].get(DONE, 0)
     print(f"{done} of {options.users} users passed both rounds; outcomes {seen['ours']['outcomes']}")
     ours, theirs = seen["ours"]["seconds"], seen["theirs"]["seconds"]
-    print(json.dumps({"name": "synthesis_pipeline", "ratio": round(theirs / ours, 2), "goal": "above 1", "ours": round(ours, 1),
-                      "theirs": round(theirs, 1), "unit": "s wall time", "n": options.users, "slots": options.slots, "sigma": options.sigma}))
+    print(
+        json.dumps(
+            {
+                "name": "synthesis_pipeline",
+                "ratio": round(theirs / ours, 2),
+                "goal": "above 1",
+                "ours": round(ours, 1),
+                "theirs": round(theirs, 1),
+                "unit": "s wall time",
+                "n": options.users,
+                "slots": options.slots,
+                "sigma": options.sigma,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

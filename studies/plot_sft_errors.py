@@ -1,20 +1,25 @@
 """Draws what `studies/sft_errors.sh` found: accuracy after SFT and after SFT + RL by the share of errors in the SFT rows, and the controls.
 
-    python studies/plot_sft_errors.py --results runs/studies/sft_errors/results.json --out errors.png
+python studies/plot_sft_errors.py --results runs/studies/sft_errors/results.json --out errors.png
 """
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "figures"))
-from plots import COLOURS, STYLE, TITLES, bar, draw_bounds, save  # noqa: E402
+from alignxplore.evaluation.report.stages import TITLES, bar, draw_bounds
+from alignxplore.plotting import COLOURS, STYLE, save
 
-LABELS = {"sft.clean": "SFT,\nno errors", "sft.less": "SFT,\n15 % errors", "sft": "SFT,\n25 % errors", "sft.more": "SFT,\n40 % errors",
-          "sft.longer": "SFT × 5\nepochs", "sft+rl.shuffled": "RL, reward\nshuffled"}
+LABELS = {
+    "sft.clean": "SFT,\nno errors",
+    "sft.less": "SFT,\n15 % errors",
+    "sft": "SFT,\n25 % errors",
+    "sft.more": "SFT,\n40 % errors",
+    "sft.longer": "SFT × 5\nepochs",
+    "sft+rl.shuffled": "RL, reward\nshuffled",
+}
 SERIES = {"SFT alone": "#718096", "then RL": COLOURS[1], "control": COLOURS[0]}
 
 
@@ -24,16 +29,22 @@ def draw(rows: list[dict], out: Path) -> None:
     judges, settings = (sorted({row[key] for row in found}) for key in ("judge", "setting"))
     size = (1.6 + 4.4 * len(judges), 1 + 2.8 * len(settings))
     figure, panels = plt.subplots(len(settings), len(judges), figsize=size, sharey=True, sharex=True, squeeze=False)
-    groups = [label for label in LABELS if any(row["policy"] in (label, label.replace("sft", "sft+rl", 1)) for row in found)]
+    groups = [
+        label for label in LABELS if any(row["policy"] in (label, label.replace("sft", "sft+rl", 1)) for row in found)
+    ]
     for line, setting in zip(panels, settings):
         for panel, judge in zip(line, judges):
             mine = {row["policy"]: row for row in found if row["judge"] == judge and row["setting"] == setting}
             for x, group in enumerate(groups):
                 control = group in ("sft.longer", "sft+rl.shuffled")
-                for policy, kind, shift in ((group, "control" if control else "SFT alone", 0 if control else -0.12),
-                                            (group.replace("sft", "sft+rl", 1), "then RL", 0.12)):
+                for policy, kind, shift in (
+                    (group, "control" if control else "SFT alone", 0 if control else -0.12),
+                    (group.replace("sft", "sft+rl", 1), "then RL", 0.12),
+                ):
                     if policy in mine and (kind != "then RL" or not control):
-                        _point(panel, x + shift, mine[policy], SERIES[kind], kind if x in (0, len(groups) - 1) else None)
+                        _point(
+                            panel, x + shift, mine[policy], SERIES[kind], kind if x in (0, len(groups) - 1) else None
+                        )
             draw_bounds(panel, rows, named=panel is line[-1])
             panel.set_title(f"{TITLES[setting]}, {judge}", fontsize=11)
             panel.set_xticks(range(len(groups)), [LABELS[group] for group in groups], fontsize=8)

@@ -2,6 +2,11 @@
 
 import asyncio
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +18,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from alignxplore.prompts import SETS
+from tests import ROOT
 
 CHATML = """{%- if messages[0].role == 'system' %}{{- '<|im_start|>system
 ' + messages[0].content + '<|im_end|>
@@ -48,7 +54,14 @@ CONTROL_TOKENS = {
         "<|object_ref_start|>",
         "<|vision_pad|>",
     ),
-    "llama3": ("<|eot_id|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|python_tag|>"),
+    "llama3": (
+        "<|eot_id|>",
+        "<|begin_of_text|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eom_id|>",
+        "<|python_tag|>",
+    ),
     "llama2": ("</s>", "<s>", "<unk>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"),
     "deepseek": (
         "<｜end▁of▁sentence｜>",
@@ -110,7 +123,9 @@ def build_tokenizer(family: str = "qwen3", vocabulary: int = 600) -> PreTrainedT
     tokenizer = _byte_level_bpe(vocabulary)
     tokens = CONTROL_TOKENS[family]
     plain = [token for token in tokens if "think" in token]  # Qwen3 and DeepSeek keep these visible when they decode
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in tokens if token not in plain])
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in tokens if token not in plain]
+    )
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in plain])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=tokens[0], pad_token=tokens[1], clean_up_tokenization_spaces=False
@@ -138,7 +153,11 @@ class FakeServer:
     """
 
     def __init__(
-        self, answer: Callable[[dict], Any], model: str = "fake", max_model_len: int | None = None, port: int | None = None
+        self,
+        answer: Callable[[dict], Any],
+        model: str = "fake",
+        max_model_len: int | None = None,
+        port: int | None = None,
     ):
         self.answer, self.bodies, self.headers = answer, [], []
         self.models = [{"id": model, "root": model, "max_model_len": max_model_len}]
@@ -175,7 +194,9 @@ class FakeServer:
 def chat_reply(content: str | None, **extra: Any) -> dict:
     """A chat completion that says `content`."""
     return {
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": content} | extra, "finish_reason": "stop"}],
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": content} | extra, "finish_reason": "stop"}
+        ],
         "usage": {"completion_tokens": len((content or "").split())},
     }
 
@@ -196,12 +217,91 @@ def jsonl(tmp_path: Path) -> Callable[..., Path]:
     """`jsonl(row, "raw line", b"raw bytes", ...)` writes a file with one of them a line and returns its path."""
 
     def write(*lines: dict | str | bytes, end: bytes = b"\n", name: str = "users.jsonl") -> Path:
-        as_bytes = [x if isinstance(x, bytes) else (x if isinstance(x, str) else json.dumps(x)).encode() for x in lines]
+        as_bytes = [
+            x if isinstance(x, bytes) else (x if isinstance(x, str) else json.dumps(x)).encode() for x in lines
+        ]
         path = tmp_path / name
         path.write_bytes(b"\n".join(as_bytes) + end)
         return path
 
     return write
+
+
+def make_row(number: int) -> dict:
+    """A prompt and a completion with reasoning, of varied length; no two alike."""
+    rng = random.Random(number)
+    words = [
+        rng.choice("item user chosen other likes dislikes A B JSON selection".split())
+        for _ in range(rng.randint(3, 60))
+    ]
+    answer = " ".join(words[: 2 + len(words) // 4])
+    return {
+        "prompt": [
+            {"role": "system", "content": "Describe."},
+            {"role": "user", "content": f"{number}: {' '.join(words)}"},
+        ],
+        "completion": [{"role": "assistant", "content": f"<think>\nseen {number}\n</think>\n\nprefers {answer}"}],
+    }
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[dict]:
+    return [make_row(number) for number in range(80)]
+
+
+@pytest.fixture(scope="session")
+def rows_file(rows: list[dict], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_folder(tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Qwen3 of 0.1 M parameters with its tokenizer; its head is untied, as that of the 8B model is."""
+    import torch  # takes seconds, and most tests do without
+    from transformers import AutoModelForCausalLM, set_seed
+
+    from alignxplore.world.tiny import make_model
+
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    config = make_model(tokenizer, seed=1, hidden=64, layers=2).config
+    config.tie_word_embeddings = False
+    set_seed(1)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """Environment for scripts in processes of their own: offline, one thread each."""
+    extra = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHON": sys.executable}
+    inherited = {
+        key: value for key, value in os.environ.items() if not key.startswith(("WORLD_", "RANK", "LOCAL_", "NPROC"))
+    }
+    return inherited | extra
+
+
+@pytest.fixture(scope="session")
+def run_script(environment: dict[str, str]):
+    """`run_script([command], VARIABLE="value")` → finished process with its output as text; `expect` its exit status."""
+
+    def run(command: list, expect: int | None = 0, **variables: str) -> subprocess.CompletedProcess:
+        words = [str(part) for part in command]
+        out = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(words, env=environment | variables, start_new_session=True, **out) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=900)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)  # with the workers of a launcher
+                raise
+        done = subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
+        if expect is not None:
+            assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
+        return done
+
+    return run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -31,13 +31,16 @@ def test_the_environment_that_runs_these_tests_is_complete():
     assert check(device="cpu").errors == []
 
 
-@pytest.mark.parametrize(("package", "version", "said"), [
-    ("trl", "1.13.0", "AutoModelForCausalLMWithValueHead"),
-    ("transformers", "5.11.0", "pip install --no-deps transformers==5.10.4"),
-    ("torch", "2.14.1+cpu", "vLLM's compiled code"),
-    ("tensordict", "0.15.3", "at most 0.10.0"),
-    ("verl", "0.9.0", "verl is 0.9.0, tested was 0.9.1"),
-])
+@pytest.mark.parametrize(
+    ("package", "version", "said"),
+    [
+        ("trl", "1.13.0", "AutoModelForCausalLMWithValueHead"),
+        ("transformers", "5.11.0", "pip install --no-deps transformers==5.10.4"),
+        ("torch", "2.14.1+cpu", "vLLM's compiled code"),
+        ("tensordict", "0.15.3", "at most 0.10.0"),
+        ("verl", "0.9.0", "verl is 0.9.0, tested was 0.9.1"),
+    ],
+)
 def test_another_version_of_what_we_use_is_an_error_with_its_reason(complete, package, version, said):
     assert said in only_error(complete | {package: version})
 
@@ -50,7 +53,9 @@ def test_another_version_of_what_our_packages_need_is_a_note(complete):
 def test_flash_attention_is_asked_for_where_there_are_gpus():
     direct, indirect = read_pins(ROOT / REQUIREMENTS["gpu"])
     report = check(direct | indirect)
-    assert (report.device, report.errors) == ("gpu", []) and "--no-build-isolation flash-attn==2.8.3" in report.notes[0]
+    assert (report.device, report.errors) == ("gpu", []) and "--no-build-isolation flash-attn==2.8.3" in report.notes[
+        0
+    ]
     assert check(direct | indirect | {"flash-attn": "2.8.3"}).notes == []
 
 
@@ -114,9 +119,11 @@ def test_the_check_imports_nothing_heavy_and_its_exit_code_tells(tmp_path):
     for file in ("__init__.py", "environment.py"):
         (tmp_path / "alignxplore" / file).write_text((Path(ROOT) / "alignxplore" / file).read_text())
     (tmp_path / "requirements-cpu.txt").write_text("packaging==0.0.1\n")
-    code = "import runpy, sys; sys.argv[1:] = ['--device', 'cpu']\n" \
-           "try: runpy.run_module('alignxplore.environment', run_name='__main__')\n" \
-           "finally: print(sorted({'torch', 'transformers', 'numpy', 'vllm'} & sys.modules.keys()))"
+    code = (
+        "import runpy, sys; sys.argv[1:] = ['--device', 'cpu']\n"
+        "try: runpy.run_module('alignxplore.environment', run_name='__main__')\n"
+        "finally: print(sorted({'torch', 'transformers', 'numpy', 'vllm'} & sys.modules.keys()))"
+    )
     ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 1 and ran.stdout.strip() == "[]"
     assert "packaging is" in ran.stderr and "tested was 0.0.1" in ran.stderr

@@ -2,21 +2,24 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from alignxplore.errors import one_sentence
-from alignxplore.models import ModelSpec
 from alignxplore.prompts import PromptSet
 from alignxplore.records import read_users
+from alignxplore.serving.models import ModelSpec
+from tests import ROOT
 
 
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
         (lambda: list(read_users("mind.jsonl")), "mind.jsonl: no such file"),
-        (lambda: ModelSpec.parse("t=127.0.0.1:8000/v1"), "'127.0.0.1:8000/v1' has no scheme; write http://127.0.0.1:8000/v1"),
+        (
+            lambda: ModelSpec.parse("t=127.0.0.1:8000/v1"),
+            "'127.0.0.1:8000/v1' has no scheme; write http://127.0.0.1:8000/v1",
+        ),
         (lambda: PromptSet("nowhere"), "nowhere"),
         (lambda: ModelSpec.parse("t=./nowhere"), "no such model folder"),
     ],
@@ -40,9 +43,9 @@ def test_an_interrupted_script_says_how_to_go_on(capsys):
 MISTAKES = {
     "-m alignxplore.world --out out --prompt-set nodir": "nodir",
     "-m alignxplore.world --out out --test-users 0": "at least 1 of each",
-    "-m alignxplore.tiny --out out --prompt-set nodir": "nodir",
+    "-m alignxplore.world.tiny --out out --prompt-set nodir": "nodir",
     "-m alignxplore.serving ./nowhere": "./nowhere: no such model folder",
-    "-m alignxplore.tiny_training --base nowhere --data d.jsonl --out out": "nowhere: no such folder",
+    "-m alignxplore.world.lessons --base nowhere --data d.jsonl --out out": "nowhere: no such folder",
     "eval/compare.py --report nowhere": "no such file",
     "eval/report.py --out nowhere": "nowhere",
     "eval/robustness.py --out nowhere": "no such file",
@@ -52,9 +55,14 @@ MISTAKES = {
 
 
 def test_scripts_say_what_is_wrong_and_show_no_traceback():
-    root = Path(__file__).parents[1]
-    started = {said: subprocess.Popen([sys.executable, *said.split()], cwd=root, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-               for said in MISTAKES}
+    started = {
+        said: subprocess.Popen(
+            [sys.executable, *said.split()], cwd=ROOT, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        for said in MISTAKES
+    }
     for said, process in started.items():
         _, error = process.communicate(timeout=300)
-        assert process.returncode in (1, 2) and MISTAKES[said] in error and "Traceback" not in error, f"{said}: {process.returncode}\n{error}"
+        assert process.returncode in (1, 2) and MISTAKES[said] in error and "Traceback" not in error, (
+            f"{said}: {process.returncode}\n{error}"
+        )

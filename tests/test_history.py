@@ -71,7 +71,9 @@ def test_fit_drops_the_fewest_oldest(sizes, kept, near):
             fit(sizes, count, budget)
         return
     fitted = fit(sizes, count, budget)
-    assert fitted.interactions == tuple(sizes[fitted.dropped :]) and fitted.tokens == count(fitted.interactions) <= budget
+    assert (
+        fitted.interactions == tuple(sizes[fitted.dropped :]) and fitted.tokens == count(fitted.interactions) <= budget
+    )
     assert fitted.dropped == 0 or count(sizes[fitted.dropped - 1 :]) > budget
 
 
@@ -108,6 +110,8 @@ def test_a_history_longer_than_the_context_keeps_instruction_and_newest(tokenize
 def test_count_tokens_counts_what_the_server_will_see(tokenizer):
     messages = [{"role": "user", "content": "a film"}]
     for thinking in (True, False):
-        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, enable_thinking=thinking)
+        text = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False, enable_thinking=thinking
+        )
         assert count_tokens(tokenizer, messages, thinking) == len(tokenizer.encode(text, add_special_tokens=False))
     assert count_tokens(tokenizer, messages, False) > count_tokens(tokenizer, messages, True)

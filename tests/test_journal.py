@@ -87,7 +87,8 @@ def test_last_line_without_newline_is_torn_even_if_it_parses(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", [b'{"id": "b", "sta', b"\x00\x00\x00", b'{"no": "id"}', b'{"id": "b"}', b"[1]", b'{"id": "\xff"}', b"3", b""]
+    "damage",
+    [b'{"id": "b", "sta', b"\x00\x00\x00", b'{"no": "id"}', b'{"id": "b"}', b"[1]", b'{"id": "\xff"}', b"3", b""],
 )
 def test_damaged_middle_line_is_named_and_nothing_is_lost(tmp_path, damage):
     path = tmp_path / "j.jsonl"
@@ -123,7 +124,9 @@ def test_memory_holds_places_and_not_rows(tmp_path):
             journal.append(f"u{i}", {"text": text})
     with Journal(tmp_path / "j") as journal:
         gathered = sum(len(row["text"]) for row in journal.rows())
-        assert journal["u4999"] == {"id": "u4999", "status": "ok", "text": text} and journal.finished() == {f"u{i}" for i in range(5000)}
+        assert journal["u4999"] == {"id": "u4999", "status": "ok", "text": text} and journal.finished() == {
+            f"u{i}" for i in range(5000)
+        }
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert gathered == 5_000_000 and peak < 2_500_000
@@ -173,7 +176,9 @@ def test_a_full_disk_is_said_and_leaves_no_stump(tmp_path):
 
 def test_a_second_process_says_so_and_stops(tmp_path):
     with RunLock(tmp_path):
-        out = subprocess.run([sys.executable, "-c", WORKER, str(tmp_path)], capture_output=True, text=True, timeout=120)
+        out = subprocess.run(
+            [sys.executable, "-c", WORKER, str(tmp_path)], capture_output=True, text=True, timeout=120
+        )
         assert out.returncode != 0 and "ready" not in out.stdout
         assert f"RunLocked: {tmp_path}: process {os.getpid()} on " in out.stderr and "is writing here" in out.stderr
 

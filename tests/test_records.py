@@ -62,7 +62,8 @@ def test_a_null_userid_falls_back_to_uid(jsonl):
 
 def test_an_empty_persona_is_none(jsonl):
     empty, absent = (
-        next(read_users(jsonl(row, name=name))) for row, name in ((user("u", ground_truth_persona=""), "a"), (user("u"), "b"))
+        next(read_users(jsonl(row, name=name)))
+        for row, name in ((user("u", ground_truth_persona=""), "a"), (user("u"), "b"))
     )
     assert empty.persona is None and empty.id == absent.id
 
@@ -81,8 +82,14 @@ def test_history_may_have_no_alternative(jsonl):
         (user(["u"]), "field 'userid': missing"),
         (without("history", user("u2")), "field 'history': missing"),
         (user("u2", history={}), "field 'history': expected a list"),
-        (user("u2", history=[]), "field 'history': empty; a user without a past has no preferences to infer: drop the row"),
-        (user("u2", history=["a film"]), "field 'history[0]': expected an object with query, chosen, rejected; found str"),
+        (
+            user("u2", history=[]),
+            "field 'history': empty; a user without a past has no preferences to infer: drop the row",
+        ),
+        (
+            user("u2", history=["a film"]),
+            "field 'history[0]': expected an object with query, chosen, rejected; found str",
+        ),
         (user("u2", history=[PAIR, without("chosen", PAIR)]), "field 'history[1].chosen': missing"),
         (
             user("u2", history=[without("rejected", PAIR)]),
@@ -102,7 +109,10 @@ def test_history_may_have_no_alternative(jsonl):
         (user("u2", history=[pair(chosen="cut here \ud83d")]), "field 'history[0].chosen': half a character"),
         (without("target", user("u2")), "field 'target': missing; it holds the interaction to be predicted"),
         (user("u2", target=None), "field 'target': expected an object"),
-        (user("u2", target=pair(rejected=None)), "field 'target.rejected': null; a target needs an alternative to be told from"),
+        (
+            user("u2", target=pair(rejected=None)),
+            "field 'target.rejected': null; a target needs an alternative to be told from",
+        ),
         (user("u1"), "field 'userid': user 'u1' already stands at line 1; give each row its own id"),
         ('["a", "list"]', "expected an object, found list"),
         ('{"userid": "u2", "hist', "not JSON (Invalid control character"),
@@ -191,7 +201,9 @@ def test_round_trip_keeps_record_and_id(tmp_path_factory, record):
 
 
 def test_ids_depend_on_content_only(jsonl):
-    one, two = (next(read_users(jsonl(row, name=name))) for row, name in ((USER, "a"), (dict(reversed(USER.items())), "b")))
+    one, two = (
+        next(read_users(jsonl(row, name=name))) for row, name in ((USER, "a"), (dict(reversed(USER.items())), "b"))
+    )
     assert one.id == two.id and one == two
     changed = next(read_users(jsonl(user("u1", target=pair(chosen="another")), name="c")))
     assert changed.id != one.id
@@ -200,12 +212,18 @@ def test_ids_depend_on_content_only(jsonl):
 def test_hashes_are_the_same_in_every_process():
     assert content_hash({"b": 1, "a": "é"}) == content_hash({"a": "é", "b": 1}) == "aa58fba8483623be"
     assert (
-        hash_seed("judge order", ["u1", 0], 3) == hash_seed("judge order", ["u1", 0], 3) != hash_seed("judge order", ["u1", 1], 3)
+        hash_seed("judge order", ["u1", 0], 3)
+        == hash_seed("judge order", ["u1", 0], 3)
+        != hash_seed("judge order", ["u1", 1], 3)
     )
     assert all(0 <= hash_seed(i) < 2**31 for i in range(2000))
     command = "from alignxplore.records import content_hash, hash_seed; print(content_hash({'a': 'é', 'b': 1}), hash_seed('x'))"
     out = subprocess.run(
-        [sys.executable, "-c", command], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": "7"}
+        [sys.executable, "-c", command],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONHASHSEED": "7"},
     ).stdout.split()
     assert out == [content_hash({"a": "é", "b": 1}), str(hash_seed("x"))]
 
@@ -271,8 +289,10 @@ def test_parse_interaction_without_a_file():
 
 @pytest.mark.parametrize("write", [lambda path: write_json(path, {}), lambda path: write_jsonl(path, [{}])])
 def test_what_killed_writers_left_is_swept_when_the_file_is_written_again(tmp_path, write):
-    killed = "import os, signal, sys; from alignxplore.records import write_jsonl\n" \
-             "write_jsonl(sys.argv[1], (os.kill(os.getpid(), signal.SIGKILL) for _ in range(1)))"
+    killed = (
+        "import os, signal, sys; from alignxplore.records import write_jsonl\n"
+        "write_jsonl(sys.argv[1], (os.kill(os.getpid(), signal.SIGKILL) for _ in range(1)))"
+    )
     for name in ("a.json", "b.json"):
         assert subprocess.run([sys.executable, "-c", killed, str(tmp_path / name)]).returncode == -9
     (left,) = tmp_path.glob(".a.json.*.partial")

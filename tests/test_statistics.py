@@ -116,7 +116,11 @@ def test_rows_that_all_agree_are_not_taken_for_certainty(right):
     """Against the interval of Clopper and Pearson, on the number of clusters: two rows of one user say as much as one."""
     exact = binomtest(right, 24).proportion_ci(method="exact")
     found = estimate([right / 24] * 48, [i // 2 for i in range(48)])
-    assert found.mean == right / 24 and (found.low, found.high) == pytest.approx((exact.low, exact.high)) and found.clusters == 24
+    assert (
+        found.mean == right / 24
+        and (found.low, found.high) == pytest.approx((exact.low, exact.high))
+        and found.clusters == 24
+    )
     _, low, high = two_sample_interval(found, 0.9, 10**9)
     assert high - low == pytest.approx(exact.high - exact.low, rel=1e-3)
 
@@ -128,7 +132,9 @@ def test_what_is_chance_by_rule_is_exact():
 
 def test_a_difference_that_all_share_is_not_certain():
     found = paired([1] * 24, [0] * 24, range(24))
-    assert found.difference == found.high == 1 and 0.7 < found.low < 0.75  # at most 14 % of the users are otherwise, each by 2
+    assert (
+        found.difference == found.high == 1 and 0.7 < found.low < 0.75
+    )  # at most 14 % of the users are otherwise, each by 2
 
 
 def test_a_pairing_needs_the_same_rows():
@@ -166,5 +172,7 @@ def test_the_design_effect_is_that_of_the_clusters():
     values = np.random.default_rng(0).integers(0, 2, 300).astype(float)
     assert design_effect(values, range(300)) == pytest.approx(1)
     assert design_effect(np.repeat(values, 3), np.repeat(np.arange(300), 3)) == pytest.approx(3, rel=0.01)
-    assert design_effect(np.ravel(np.column_stack([values, 1 - values])), np.repeat(np.arange(300), 2)) == 1, "pairs that differ say more, not less"
+    assert design_effect(np.ravel(np.column_stack([values, 1 - values])), np.repeat(np.arange(300), 2)) == 1, (
+        "pairs that differ say more, not less"
+    )
     assert [design_effect([], []), design_effect([1.0, 1.0], [0, 1]), design_effect([0.0, 1.0], [0, 0])] == [1, 1, 1]

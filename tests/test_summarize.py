@@ -5,12 +5,11 @@ import json
 import pytest
 from aiohttp import web
 
-import alignxplore.endpoint
-from alignxplore.endpoint import Endpoint
 from alignxplore.history import split_stages
 from alignxplore.journal import OK, REFUSED, TOO_LONG, TRANSPORT_ERROR
 from alignxplore.prompts import FORMATS, PromptSet, answer_text
 from alignxplore.records import Interaction, hash_seed
+from alignxplore.serving.endpoint import Endpoint
 from alignxplore.summarize import Sampling, count_tokens, summarize
 
 HISTORY = [Interaction(f"sea film {i}", f"car film {i}", "Which film?") for i in range(6)]
@@ -19,7 +18,7 @@ SAMPLING = Sampling(max_tokens=64)
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(alignxplore.endpoint, "_jittered", lambda state: 0.001)
+    monkeypatch.setattr("alignxplore.serving.endpoint._jittered", lambda state: 0.001)
 
 
 @pytest.fixture
@@ -28,9 +27,16 @@ def chain(fake_server, tokenizer, say):
 
     async def run(replies, slices, sampling=SAMPLING, key="u1", window=None, max_model_len=4096, prompts="default"):
         rest = [say(r) if isinstance(r, str) else r for r in replies]
-        answer = (lambda body: rest.pop(0)) if len(rest) > 1 else (lambda body: rest[0]() if callable(rest[0]) else rest[0])
-        async with fake_server(answer, max_model_len=max_model_len) as server, Endpoint(server.url, patience=0.02) as endpoint:
-            return await summarize(endpoint, tokenizer, PromptSet(prompts), slices, sampling, key, window), server.bodies
+        answer = (
+            (lambda body: rest.pop(0)) if len(rest) > 1 else (lambda body: rest[0]() if callable(rest[0]) else rest[0])
+        )
+        async with (
+            fake_server(answer, max_model_len=max_model_len) as server,
+            Endpoint(server.url, patience=0.02) as endpoint,
+        ):
+            return await summarize(
+                endpoint, tokenizer, PromptSet(prompts), slices, sampling, key, window
+            ), server.bodies
 
     return run
 
@@ -44,7 +50,12 @@ def answers(n):
 async def test_each_stage_sees_its_slice_and_the_summary_before(chain, tokenizer, stages, prompts):
     slices = split_stages(HISTORY, stages)
     found, bodies = await chain(answers(stages), slices, prompts=prompts)
-    assert found.status == OK and found.summary == f"Likes {stages - 1}." and found.problem is None and found.error is None
+    assert (
+        found.status == OK
+        and found.summary == f"Likes {stages - 1}."
+        and found.problem is None
+        and found.error is None
+    )
     assert [body["messages"] for body in bodies] == [
         PromptSet(prompts).infer(part, f"Likes {k - 1}." if k else None) for k, part in enumerate(slices)
     ]
@@ -75,7 +86,10 @@ async def test_an_answer_that_was_cut_is_marked_and_stays_well_formed(chain, say
     whole, cut = (say(text) for text in answers(2))
     cut["choices"][0]["finish_reason"] = "length"
     found, _ = await chain([whole, cut], split_stages(HISTORY, 2))
-    assert [(stage.cut, stage.problem) for stage in found.stages] == [(False, None), (True, None)] and found.summary == "Likes 1."
+    assert [(stage.cut, stage.problem) for stage in found.stages] == [
+        (False, None),
+        (True, None),
+    ] and found.summary == "Likes 1."
     assert [stage["cut"] for stage in found.row()["stages"]] == [False, True]
 
 
@@ -91,7 +105,10 @@ async def test_after_bad_format_no_older_summary_comes_back(chain):
 async def test_bad_format_at_the_end_is_the_outcome(chain):
     found, _ = await chain([answers(1)[0], "no block"], split_stages(HISTORY, 2))
     assert (
-        found.status == OK and found.summary == "" and found.problem == "not exactly one think block" and len(found.stages) == 2
+        found.status == OK
+        and found.summary == ""
+        and found.problem == "not exactly one think block"
+        and len(found.stages) == 2
     )
 
 
@@ -136,7 +153,9 @@ async def test_a_policy_answers_in_its_own_format(chain, tokenizer, form):
 async def test_what_does_not_fit_is_dropped_whole_and_counted(chain, tokenizer, by):
     """Prompt and answer share the window; the past summary counts too."""
     whole = count_tokens(tokenizer, PromptSet().infer(HISTORY * 4))
-    limits = {"max_model_len": whole // 2 + 64} if by == "server" else {"window": whole // 2 + 64, "max_model_len": 100_000}
+    limits = (
+        {"max_model_len": whole // 2 + 64} if by == "server" else {"window": whole // 2 + 64, "max_model_len": 100_000}
+    )
     found, bodies = await chain(
         ["<think>x</think>" + "Likes the sea. " * 20, answers(1)[0]], [HISTORY * 4, HISTORY * 4], **limits
     )

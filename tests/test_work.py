@@ -32,7 +32,9 @@ async def test_a_few_units_count_as_well_once_all_are_done(run, n, failing):
 
 async def test_few_failures_are_said_and_asked_again(run, caplog):
     assert await run(24, [5]) == 24
-    assert "units: 1 of 24 failed (last: HTTP 400: no 5)" in caplog.text and "the same command asks again" in caplog.text
+    assert (
+        "units: 1 of 24 failed (last: HTTP 400: no 5)" in caplog.text and "the same command asks again" in caplog.text
+    )
     caplog.clear()
     assert await run(24, [5]) == 1  # all that is left fails; of the whole it is still little
     assert "1 of 24 failed" in caplog.text
@@ -55,7 +57,10 @@ async def test_the_first_mistake_is_raised_itself(tmp_path):
     async def work(unit):
         raise ValueError(f"a window for {unit} leaves no room")
 
-    with Journal(tmp_path / "journal.jsonl") as journal, pytest.raises(ValueError, match="a window for 0 leaves no room"):
+    with (
+        Journal(tmp_path / "journal.jsonl") as journal,
+        pytest.raises(ValueError, match="a window for 0 leaves no room"),
+    ):
         await run_units(((str(i), i) for i in range(60)), work, journal, label="units")
 
 

@@ -89,7 +89,7 @@ for i in "${!specs[@]}"; do
 done
 echo "serve_judge.sh: starting ${names[*]} with $REPLICAS copies each (a large model takes minutes); logs: $LOGS/" >&2
 
-for i in "${!servers[@]}"; do  # `ready:` is said by alignxplore/serving.py once the health check answers
+for i in "${!servers[@]}"; do  # `ready:` is said by alignxplore/serving/server.py once the health check answers
     until grep -q '^ready:' "$LOGS/${names[i]}.ready"; do
         kill -0 "${servers[i]}" 2>/dev/null || { cat "$LOGS/${names[i]}.ready" >&2; exit 1; }
         sleep 0.5

@@ -58,44 +58,95 @@ _PSOUPS_TERMS = "none stated by AlignX-Family nor by RLPHF, where the texts come
 
 _ALL = (
     Dataset(
-        "mind", "MIND", "recommendation", "Recommend a news article that I would like to read.", "mind",
+        "mind",
+        "MIND",
+        "recommendation",
+        "Recommend a news article that I would like to read.",
+        "mind",
         ("news.tsv and behaviors.tsv, or folders MIND{small,large}_{train,dev} that hold them",),
-        "Microsoft Research License Terms: non-commercial research only", min_interactions=9,
-        split="test", editions=("MINDsmall", "MINDlarge"),  # which of the two is not published
-        published="--split test --users 3000", in_domain=True,
-    ),
-    Dataset(
-        "amazon", "Amazon", "recommendation", "Recommend a product that I would like to buy.", "amazon",
-        ("2018: <Category>_5.json(.gz) and meta_<Category>.json(.gz)",
-         "2023: <Category>.jsonl(.gz) and meta_<Category>.jsonl(.gz), also as raw/review_categories and raw/meta_categories of the hub"),
-        "none stated; ask its authors before redistributing", protocols=("published", "reviewed", "matched"),
-        min_interactions=17, split="test", editions=("Books_5 of 2018",), published="--split test --users 3000 (category Books, 2018)",
+        "Microsoft Research License Terms: non-commercial research only",
+        min_interactions=9,
+        split="test",
+        editions=("MINDsmall", "MINDlarge"),  # which of the two is not published
+        published="--split test --users 3000",
         in_domain=True,
     ),
     Dataset(
-        "movielens", "MovieLens", "recommendation", "Recommend a movie that I would like to watch.", "movielens",
-        ("ml-32m, ml-25m, ml-20m, ml-latest, ml-latest-small: ratings.csv and movies.csv",
-         "ml-1m, ml-10m: ratings.dat and movies.dat",
-         "ml-100k: u.data and u.item"),
-        "GroupLens: research, non-commercial, acknowledgement; 100K and 1M may not be redistributed", min_interactions=17,
-        split="test", editions=("ml-32m",), published="--split test --users 3000 (ml-32m)",
+        "amazon",
+        "Amazon",
+        "recommendation",
+        "Recommend a product that I would like to buy.",
+        "amazon",
+        (
+            "2018: <Category>_5.json(.gz) and meta_<Category>.json(.gz)",
+            "2023: <Category>.jsonl(.gz) and meta_<Category>.jsonl(.gz), also as raw/review_categories and raw/meta_categories of the hub",
+        ),
+        "none stated; ask its authors before redistributing",
+        protocols=("published", "reviewed", "matched"),
+        min_interactions=17,
+        split="test",
+        editions=("Books_5 of 2018",),
+        published="--split test --users 3000 (category Books, 2018)",
+        in_domain=True,
     ),
     Dataset(
-        "alignx", "AlignX", "selection", _ANSWER, "alignx", ("*.json or *.jsonl with AlignX rows (AlignX, AlignX-test)",),
-        "none stated", public=False, published="--users 3000", in_domain=True,
+        "movielens",
+        "MovieLens",
+        "recommendation",
+        "Recommend a movie that I would like to watch.",
+        "movielens",
+        (
+            "ml-32m, ml-25m, ml-20m, ml-latest, ml-latest-small: ratings.csv and movies.csv",
+            "ml-1m, ml-10m: ratings.dat and movies.dat",
+            "ml-100k: u.data and u.item",
+        ),
+        "GroupLens: research, non-commercial, acknowledgement; 100K and 1M may not be redistributed",
+        min_interactions=17,
+        split="test",
+        editions=("ml-32m",),
+        published="--split test --users 3000 (ml-32m)",
     ),
     Dataset(
-        "personamem", "PersonaMem", "selection", _ANSWER, "personamem",
-        ("v1: questions_{32k,128k,1M}.csv and shared_contexts_{32k,128k,1M}.jsonl",
-         "v2: benchmark/text/benchmark.csv and data/chat_history_32k/*.json"),
-        "v1 MIT, v2 CC-BY-4.0", protocols=("published", "matched", "chat"), public=False, published="v2, --users 5000",
+        "alignx",
+        "AlignX",
+        "selection",
+        _ANSWER,
+        "alignx",
+        ("*.json or *.jsonl with AlignX rows (AlignX, AlignX-test)",),
+        "none stated",
+        public=False,
+        published="--users 3000",
+        in_domain=True,
+    ),
+    Dataset(
+        "personamem",
+        "PersonaMem",
+        "selection",
+        _ANSWER,
+        "personamem",
+        (
+            "v1: questions_{32k,128k,1M}.csv and shared_contexts_{32k,128k,1M}.jsonl",
+            "v2: benchmark/text/benchmark.csv and data/chat_history_32k/*.json",
+        ),
+        "v1 MIT, v2 CC-BY-4.0",
+        protocols=("published", "matched", "chat"),
+        public=False,
+        published="v2, --users 5000",
     ),
     Dataset("concise_detail", "Info.", "selection", _ANSWER, "psoups", ("concise_detail.json",), _PSOUPS_TERMS),
-    Dataset("friendly_unfriendly", "Style", "selection", _ANSWER, "psoups", ("friendly_unfriendly.json",), _PSOUPS_TERMS),
+    Dataset(
+        "friendly_unfriendly", "Style", "selection", _ANSWER, "psoups", ("friendly_unfriendly.json",), _PSOUPS_TERMS
+    ),
     Dataset("student_phd", "Expertise", "selection", _ANSWER, "psoups", ("student_phd.json",), _PSOUPS_TERMS),
     Dataset(
-        "hicupid", "HiCUPID", "generation", _ANSWER, "hicupid",
-        ("dialogue and qa subsets: folders or files named dialogue*, qa* (JSON, JSONL or parquet)",), "Apache-2.0", public=False,
+        "hicupid",
+        "HiCUPID",
+        "generation",
+        _ANSWER,
+        "hicupid",
+        ("dialogue and qa subsets: folders or files named dialogue*, qa* (JSON, JSONL or parquet)",),
+        "Apache-2.0",
+        public=False,
     ),
     Dataset("world_films", "", "selection", ""),
     Dataset("world_news", "", "selection", ""),
@@ -148,12 +199,16 @@ def locate(data: str | Path = PUBLISHED, names: list[str] | None = None) -> dict
     for file in files:
         name = name_of(file) or file.stem.removesuffix("_upi")
         if name in found and name in (names or found):
-            raise ValueError(f"{data}: {found[name].name} and {file.name} are both {name}; name the files, each of another name, or move one away")
+            raise ValueError(
+                f"{data}: {found[name].name} and {file.name} are both {name}; name the files, each of another name, or move one away"
+            )
         found[name] = file
     missing = [name for name in names or () if name not in found]
     if missing or not found:
-        raise FileNotFoundError(f"{data}: no {', '.join(f'{x}_upi.jsonl' for x in missing) or '*_upi.jsonl'} here; it holds: "
-                                f"{', '.join(found) or 'no benchmark file'}")
+        raise FileNotFoundError(
+            f"{data}: no {', '.join(f'{x}_upi.jsonl' for x in missing) or '*_upi.jsonl'} here; it holds: "
+            f"{', '.join(found) or 'no benchmark file'}"
+        )
     return {name: found[name] for name in names} if names else found
 
 
@@ -167,9 +222,19 @@ def _download(source: str, names: list[str] | None) -> Path:
     """Folder of the snapshot that holds the benchmarks of a hub data set and what lies beside them."""
     repository, _, revision = source.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository) or repository.startswith((".", "/")):
-        raise FileNotFoundError(f"{source}: neither a file nor a folder nor a hub id (owner/name or owner/name@revision)")
+        raise FileNotFoundError(
+            f"{source}: neither a file nor a folder nor a hub id (owner/name or owner/name@revision)"
+        )
     from huggingface_hub import snapshot_download
 
     offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", "")
     patterns = [f"*{name}_upi.*json*" for name in names or ("",)]
-    return Path(snapshot_download(repository, repo_type="dataset", revision=revision or None, allow_patterns=patterns, local_files_only=offline))
+    return Path(
+        snapshot_download(
+            repository,
+            repo_type="dataset",
+            revision=revision or None,
+            allow_patterns=patterns,
+            local_files_only=offline,
+        )
+    )

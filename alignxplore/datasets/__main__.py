@@ -43,8 +43,18 @@ def build(job: Job, out: Path) -> dict:
             write_jsonl(aside, _rows(take(module.build(job), job), beside))
             wrote_popularity = beside.tell() > 0
         options = {name: getattr(job, name) for name in ("protocol", "min_interactions", "users", "split", "seed")}
-        result = {"dataset": job.dataset.name, "edition": job.edition, **options, "counts": dict(job.counts), "sha256": sha256(aside)}
-        for earlier in (out, manifest, popularity):  # the benchmark first: without its manifest it could pass for another one
+        result = {
+            "dataset": job.dataset.name,
+            "edition": job.edition,
+            **options,
+            "counts": dict(job.counts),
+            "sha256": sha256(aside),
+        }
+        for earlier in (
+            out,
+            manifest,
+            popularity,
+        ):  # the benchmark first: without its manifest it could pass for another one
             earlier.unlink(missing_ok=True)
         if wrote_popularity:
             os.replace(beside_it, popularity)
@@ -78,32 +88,61 @@ def describe(dataset: Dataset) -> str:
           protocols         {protocols}
           min interactions  {min_interactions}
           as published      {published}""").format(
-        **dataclasses.asdict(dataset) | {"layouts": layouts, "protocols": ", ".join(dataset.protocols),
-                                         "published": published,
-                                         "domain": ", in-domain" if dataset.in_domain else ""})
+        **dataclasses.asdict(dataset)
+        | {
+            "layouts": layouts,
+            "protocols": ", ".join(dataset.protocols),
+            "published": published,
+            "domain": ", in-domain" if dataset.in_domain else "",
+        }
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m alignxplore.datasets", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m alignxplore.datasets",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", help="all data sets")
     about = commands.add_parser("describe", help="one data set: raw files, terms, protocols")
     about.add_argument("name", choices=DATASETS, metavar="NAME")
-    make = commands.add_parser("build", help="raw files → benchmark file", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    make.add_argument("name", choices=[name for name, dataset in DATASETS.items() if dataset.module], metavar="NAME",
-                      help="one of: %(choices)s")
-    make.add_argument("--raw", required=True, type=Path, metavar="DIR", help="folder of the official files, any layout")
-    make.add_argument("--out", required=True, type=Path, metavar="FILE", help="benchmark file to write, e.g. movielens_upi.jsonl")
-    make.add_argument("--protocol", default="published",
-                      help="where rejected items come from. published: as in the paper's benchmark; matched: as popular "
-                           "(answers: as long) as the chosen one, so that this gives nothing away; what has no match is dropped; "
-                           "reviewed (amazon): any item that somebody reviewed")
-    make.add_argument("--min-interactions", type=int, metavar="N",
-                      help="keep users with at least N that have an alternative, the target included (none: the published value, see describe)")
+    make = commands.add_parser(
+        "build", help="raw files → benchmark file", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    make.add_argument(
+        "name",
+        choices=[name for name, dataset in DATASETS.items() if dataset.module],
+        metavar="NAME",
+        help="one of: %(choices)s",
+    )
+    make.add_argument(
+        "--raw", required=True, type=Path, metavar="DIR", help="folder of the official files, any layout"
+    )
+    make.add_argument(
+        "--out", required=True, type=Path, metavar="FILE", help="benchmark file to write, e.g. movielens_upi.jsonl"
+    )
+    make.add_argument(
+        "--protocol",
+        default="published",
+        help="where rejected items come from. published: as in the paper's benchmark; matched: as popular "
+        "(answers: as long) as the chosen one, so that this gives nothing away; what has no match is dropped; "
+        "reviewed (amazon): any item that somebody reviewed",
+    )
+    make.add_argument(
+        "--min-interactions",
+        type=int,
+        metavar="N",
+        help="keep users with at least N that have an alternative, the target included (none: the published value, see describe)",
+    )
     make.add_argument("--users", type=int, metavar="N", help="a sample of N users, drawn by seed (none: all)")
-    make.add_argument("--split", default="all", choices=["all", "train", "test"],
-                      help="one user in five is a test user, the same for every seed")
+    make.add_argument(
+        "--split",
+        default="all",
+        choices=["all", "train", "test"],
+        help="one user in five is a test user, the same for every seed",
+    )
     make.add_argument("--seed", type=int, default=42, help="of sampled users and rejected items")
     return parser
 
@@ -113,7 +152,9 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.command == "list":
         for name, dataset in DATASETS.items():
-            print(f"{name:20} {dataset.column or '-':10} {dataset.task:15} {dataset.terms or 'simulated by this project'}")
+            print(
+                f"{name:20} {dataset.column or '-':10} {dataset.task:15} {dataset.terms or 'simulated by this project'}"
+            )
         return 0
     if options.command == "describe":
         print(describe(get(options.name)))
@@ -121,8 +162,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if not options.raw.is_dir():
             raise FileNotFoundError(f"{options.raw}: no such folder")
-        job = Job(get(options.name), options.raw, options.protocol, options.min_interactions, options.users, options.split,
-                  options.seed, progress=sys.stderr.isatty())
+        job = Job(
+            get(options.name),
+            options.raw,
+            options.protocol,
+            options.min_interactions,
+            options.users,
+            options.split,
+            options.seed,
+            progress=sys.stderr.isatty(),
+        )
         result = build(job, options.out)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -53,7 +53,11 @@ def _files(job: Job) -> tuple[Path, Path]:
         category, _, ending = products.name.removeprefix("meta_").partition(".")
         form = ending.removesuffix(".gz")
         names = [f"{category}{core}.{form}{packed}" for core in ("_5", "") for packed in ("", ".gz")]
-        folder = products.parent.with_name("review_categories") if products.parent.name == "meta_categories" else products.parent
+        folder = (
+            products.parent.with_name("review_categories")
+            if products.parent.name == "meta_categories"
+            else products.parent
+        )
         reviews = next((folder / name for name in names if (folder / name).is_file()), None)
         if reviews:
             found.setdefault((products.parent, category, form), (reviews, products))
@@ -87,8 +91,12 @@ def _events(path: Path, catalogue: Catalogue, job: Job) -> Iterator[tuple[str, i
         key = row.get("parent_asin") or row.get("asin")
         for field, value, kind in (("reviewerID", user, str), ("asin", key, str), ("unixReviewTime", time, int)):
             if not isinstance(value, kind):
-                raise RecordError(f"expected {kind.__name__}, found {value!r} (2023 files: user_id, parent_asin, timestamp)",
-                                  path, number, field)
+                raise RecordError(
+                    f"expected {kind.__name__}, found {value!r} (2023 files: user_id, parent_asin, timestamp)",
+                    path,
+                    number,
+                    field,
+                )
         if key in index:
             yield user, time, index[key]
         else:

@@ -60,7 +60,9 @@ class Job:
 
     def __post_init__(self) -> None:
         if self.protocol not in self.dataset.protocols:
-            raise ValueError(f"{self.dataset.name} has no protocol '{self.protocol}'; it has {', '.join(self.dataset.protocols)}")
+            raise ValueError(
+                f"{self.dataset.name} has no protocol '{self.protocol}'; it has {', '.join(self.dataset.protocols)}"
+            )
         if self.min_interactions is None:
             self.min_interactions = self.dataset.min_interactions
         if self.min_interactions < 2:
@@ -90,8 +92,17 @@ class Job:
         Args:
             latin_1: read lines that are not UTF-8 as Latin-1 (old MovieLens files) instead of refusing them.
         """
-        with (path.open("rb") as raw, tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, mininterval=1,
-                                           disable=not self.progress) as bar):
+        with (
+            path.open("rb") as raw,
+            tqdm(
+                total=path.stat().st_size,
+                unit="B",
+                unit_scale=True,
+                desc=path.name,
+                mininterval=1,
+                disable=not self.progress,
+            ) as bar,
+        ):
             for number, line in enumerate(_unpacked(raw, path) if path.suffix == ".gz" else raw, 1):
                 if number % 4096 == 0:
                     bar.update(raw.tell() - bar.n)

@@ -20,8 +20,10 @@ _FORMS = ("json", "jsonl", "parquet", "json.gz", "jsonl.gz")
 
 def build(job: Job) -> Iterator[Example]:
     """Records of all test questions."""
-    dialogues, questions = ([path for form in _FORMS for path in job.find(f"{name}*.{form}", f"{name}*/*.{form}")]
-                            for name in ("dialogue", "qa"))
+    dialogues, questions = (
+        [path for form in _FORMS for path in job.find(f"{name}*.{form}", f"{name}*/*.{form}")]
+        for name in ("dialogue", "qa")
+    )
     if not dialogues or not questions:
         raise job.unknown_layout()
     test = [path for path in questions if "test" in path.name]
@@ -34,7 +36,10 @@ def build(job: Job) -> Iterator[Example]:
             groups.add(str(user), json.dumps(["turn", dialogue, number, turn]))
     for path in sorted(set(test or questions)):
         for number, row in read_rows(path, job):
-            texts = [text_field(row, key, path, number) for key in ("question", "personalized_answer", "general_answer", "type")]
+            texts = [
+                text_field(row, key, path, number)
+                for key in ("question", "personalized_answer", "general_answer", "type")
+            ]
             user, question = (identifier(row, key, path, number) for key in ("user_id", "question_id"))
             groups.add(str(user), json.dumps(["question", question, number, [*texts, row.get("metadata")]]))
     return build_records(_rows(groups, job), job)
@@ -45,8 +50,13 @@ def _rows(groups: UserGroups, job: Job) -> Iterator[Row]:
         parts = [json.loads(line) for line in lines]
         # Dialogues in the order of their ids; turns of one dialogue in the order of the file.
         turns = sorted((x for x in parts if x[0] == "turn"), key=lambda x: (x[1], x[2]))
-        history = [pair for turn in turns for pair in from_messages(
-            [{"role": "user", "content": turn[3][0]}, {"role": "assistant", "content": turn[3][1]}])]
+        history = [
+            pair
+            for turn in turns
+            for pair in from_messages(
+                [{"role": "user", "content": turn[3][0]}, {"role": "assistant", "content": turn[3][1]}]
+            )
+        ]
         for _, key, _, (question, personal, general, kind, metadata) in (x for x in parts if x[0] == "question"):
             persona = json.dumps({"type": kind, "metadata": metadata}, ensure_ascii=False)
             yield Row(f"{user}#{key}", history, Interaction(personal, general, question), persona, kind)

@@ -56,11 +56,20 @@ def _add_behaviors(path: Path, catalogue: Catalogue, groups: UserGroups, job: Jo
             impression, user, when, history, shown = fields
             time = int((datetime.strptime(when, "%m/%d/%Y %I:%M:%S %p") - datetime(1970, 1, 1)).total_seconds())
         except ValueError:
-            raise RecordError("expected 5 fields: impression, user, time like 11/11/2019 9:05:58 AM, history, impressions",
-                              path, number) from None
+            raise RecordError(
+                "expected 5 fields: impression, user, time like 11/11/2019 9:05:58 AM, history, impressions",
+                path,
+                number,
+            ) from None
         articles = history.split()
-        labelled = [article.rpartition("-") for article in shown.split()]  # the test set has no labels: nothing to learn
-        lists = (articles, [a for a, _, label in labelled if label == "1"], [a for a, _, label in labelled if label == "0"])
+        labelled = [
+            article.rpartition("-") for article in shown.split()
+        ]  # the test set has no labels: nothing to learn
+        lists = (
+            articles,
+            [a for a, _, label in labelled if label == "1"],
+            [a for a, _, label in labelled if label == "0"],
+        )
         listed = [[str(index[article]) for article in names if article in index] for names in lists]
         job.counts["impressions read"] += 1
         job.counts["impressions with an empty history"] += not articles
@@ -100,12 +109,20 @@ def _records(groups: UserGroups, catalogue: Catalogue, job: Job) -> Iterator[Exa
         elif len(clicks) < job.min_interactions:
             job.counts[f"users dropped: fewer than {job.min_interactions} clicks on listed articles"] += 1
         else:
-            yield from finish(user, _pairs(user, clicks, taken, everywhere, popularity, twin, job), catalogue, popularity, job)
+            yield from finish(
+                user, _pairs(user, clicks, taken, everywhere, popularity, twin, job), catalogue, popularity, job
+            )
     groups.close()
 
 
 def _pairs(
-    user: str, clicks: list[Click], taken: set[int], everywhere: Sampler, popularity: Sequence[int], twin: Sequence[int], job: Job
+    user: str,
+    clicks: list[Click],
+    taken: set[int],
+    everywhere: Sampler,
+    popularity: Sequence[int],
+    twin: Sequence[int],
+    job: Job,
 ) -> list[tuple[int, int]]:
     """(clicked, set against it) of a user's clicks; a repeated click is dropped."""
     dice = random.Random(hash_seed(job.seed, job.dataset.name, user))

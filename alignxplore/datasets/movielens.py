@@ -14,19 +14,49 @@ from alignxplore.datasets.recommendation import Catalogue, build_records
 from alignxplore.records import RecordError
 
 # ml-100k marks genres by a row of 0/1 in this order.
-_GENRES_100K = ("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
-                "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western")
+_GENRES_100K = (
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+)
 # Ratings file, films file, what separates the fields of a rating; CSV ratings hold numbers only, so no quotes.
 _LAYOUTS = (("ratings.csv", "movies.csv", ","), ("ratings.dat", "movies.dat", "::"), ("u.data", "u.item", "\t"))
 
-_EDITIONS = {100_000: "ml-100k", 1_000_209: "ml-1m", 10_000_054: "ml-10m", 20_000_263: "ml-20m", 25_000_095: "ml-25m", 32_000_204: "ml-32m",
-             100_836: "ml-latest-small"}  # by their number of ratings
+_EDITIONS = {
+    100_000: "ml-100k",
+    1_000_209: "ml-1m",
+    10_000_054: "ml-10m",
+    20_000_263: "ml-20m",
+    25_000_095: "ml-25m",
+    32_000_204: "ml-32m",
+    100_836: "ml-latest-small",
+}  # by their number of ratings
 
 
 def build(job: Job) -> Iterator[Example]:
     """Records of a MovieLens folder, negatives drawn among the films that somebody rated."""
-    found = [(ratings, ratings.parent / films, separator) for name, films, separator in _LAYOUTS for ratings in job.find(name)
-             if (ratings.parent / films).is_file()]
+    found = [
+        (ratings, ratings.parent / films, separator)
+        for name, films, separator in _LAYOUTS
+        for ratings in job.find(name)
+        if (ratings.parent / films).is_file()
+    ]
     if not found:
         raise job.unknown_layout()
     if len(found) > 1:
@@ -78,7 +108,9 @@ def _events(path: Path, separator: str, catalogue: Catalogue, job: Job) -> Itera
             user, film, _, time = line.split(separator)
             moment = int(time)
         except ValueError:
-            raise RecordError(f"'{line[:60]}' is not user{separator}film{separator}rating{separator}time", path, number) from None
+            raise RecordError(
+                f"'{line[:60]}' is not user{separator}film{separator}rating{separator}time", path, number
+            ) from None
         if film in index:
             yield user, moment, index[film]
         else:

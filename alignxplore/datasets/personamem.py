@@ -33,7 +33,9 @@ def build(job: Job) -> Iterator[Example]:
     if not found:
         raise job.unknown_layout()
     if len(found) > 1:
-        raise ValueError(f"{job.raw}: holds several sizes ({', '.join(x.name for x in found)}); give a folder with one")
+        raise ValueError(
+            f"{job.raw}: holds several sizes ({', '.join(x.name for x in found)}); give a folder with one"
+        )
     job.edition = f"v1 {found[0].stem.removeprefix('questions_')}"
     return build_records(_version_1(found[0], job), job)
 
@@ -41,10 +43,14 @@ def build(job: Job) -> Iterator[Example]:
 def _version_1(path: Path, job: Job) -> Iterator[Row]:
     contexts = path.with_name(path.name.replace("questions", "shared_contexts")).with_suffix(".jsonl")
     if not contexts.is_file():
-        raise FileNotFoundError(f"{contexts}: missing; the chats of {path.name} are in it (hub: bowen-upenn/PersonaMem)")
+        raise FileNotFoundError(
+            f"{contexts}: missing; the chats of {path.name} are in it (hub: bowen-upenn/PersonaMem)"
+        )
     chat = _Contexts(contexts)
     for number, row in read_rows(path, job):
-        persona, question, kind = (text_field(row, key, path, number) for key in ("persona_id", "question_id", "question_type"))
+        persona, question, kind = (
+            text_field(row, key, path, number) for key in ("persona_id", "question_id", "question_type")
+        )
         chosen, wrong = options(row, path, number)
         messages = chat(text_field(row, "shared_context_id", path, number))
         if messages is None:
@@ -54,7 +60,9 @@ def _version_1(path: Path, job: Job) -> Iterator[Row]:
         if not end.isdecimal():
             raise RecordError(f"expected a number, found {end!r:.60}", path, number, "end_index_in_shared_context")
         messages = messages[: int(end)]
-        target = Interaction(chosen, _one(wrong, chosen, question, job), text_field(row, "user_question_or_message", path, number))
+        target = Interaction(
+            chosen, _one(wrong, chosen, question, job), text_field(row, "user_question_or_message", path, number)
+        )
         yield Row(f"{persona}#{question}", from_messages(messages), target, _persona(messages), kind)
 
 
@@ -70,16 +78,26 @@ def options(row: dict, path: Path, number: int) -> tuple[str, list[str]]:
 
 def _version_2(path: Path, job: Job) -> Iterator[Row]:
     for number, row in read_rows(path, job):
-        persona, chosen = text_field(row, "persona_id", path, number), text_field(row, "correct_answer", path, number).strip()
+        persona, chosen = (
+            text_field(row, "persona_id", path, number),
+            text_field(row, "correct_answer", path, number).strip(),
+        )
         wrong = literal(text_field(row, "incorrect_answers", path, number), path, number, "incorrect_answers")
         if job.protocol == "chat":
             messages = _chat_file(path, text_field(row, "chat_history_32k_link", path, number), number)
         else:
             snippet = text_field(row, "related_conversation_snippet", path, number)
             messages = literal(snippet, path, number, "related_conversation_snippet", dict)
-        target = Interaction(chosen, _one([str(x).strip() for x in wrong], chosen, number, job), _query(row, path, number))
-        yield Row(f"{persona}#{number}", from_messages(messages), target, row.get("expanded_persona") or _persona(messages),
-                  f"{row.get('pref_type')}, {row.get('who')}")
+        target = Interaction(
+            chosen, _one([str(x).strip() for x in wrong], chosen, number, job), _query(row, path, number)
+        )
+        yield Row(
+            f"{persona}#{number}",
+            from_messages(messages),
+            target,
+            row.get("expanded_persona") or _persona(messages),
+            f"{row.get('pref_type')}, {row.get('who')}",
+        )
 
 
 def _query(row: dict, path: Path, number: int) -> str:
@@ -141,4 +159,6 @@ class _Contexts:
             try:
                 return json.loads(lines.readline())[key]
             except ValueError as error:
-                raise RecordError(f"the chat {key} is not JSON ({error}); the download may be cut short", self.path) from None
+                raise RecordError(
+                    f"the chat {key} is not JSON ({error}); the download may be cut short", self.path
+                ) from None

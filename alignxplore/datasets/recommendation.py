@@ -56,7 +56,9 @@ class Catalogue:
             return
         item = self.index[key] = len(self)
         data = text.encode("utf-8", "surrogatepass")
-        self.twin.append(self._by_text.setdefault(int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big"), item))
+        self.twin.append(
+            self._by_text.setdefault(int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big"), item)
+        )
         self._file.seek(self._ends[-1])
         self._file.write(data)
         self._ends.append(self._ends[-1] + len(data))
@@ -180,9 +182,15 @@ def build_records(
     if job.protocol == "matched":
         sampler = MatchedSampler(taken, twin, popularity)
     else:
-        sampler = Sampler(range(len(catalogue)) if job.protocol == "published" and pool == "catalogue" else taken, twin)
+        sampler = Sampler(
+            range(len(catalogue)) if job.protocol == "published" and pool == "catalogue" else taken, twin
+        )
     for user, items in ordered:
-        dice, banned, pairs = random.Random(hash_seed(job.seed, job.dataset.name, user)), {twin[item] for item in items}, []
+        dice, banned, pairs = (
+            random.Random(hash_seed(job.seed, job.dataset.name, user)),
+            {twin[item] for item in items},
+            [],
+        )
         for item in items:
             rejected = sampler.draw(item, banned, dice)
             if rejected is None:
@@ -203,4 +211,6 @@ def finish(
     job.counts["interactions kept"] += len(pairs)
     history = [Interaction(catalogue.text(a), catalogue.text(b), job.dataset.default_query) for a, b in pairs]
     chosen, rejected = pairs[-1]
-    yield Example(UserRecord(user, tuple(history[:-1]), history[-1]), Popularity(popularity[chosen] - 1, popularity[rejected]))
+    yield Example(
+        UserRecord(user, tuple(history[:-1]), history[-1]), Popularity(popularity[chosen] - 1, popularity[rejected])
+    )

@@ -58,7 +58,9 @@ def literal(text: str, path: Path, number: int, field: str, of: type = object) -
             continue
         if isinstance(value, list) and all(isinstance(x, of) for x in value):
             return value
-        raise RecordError(f"expected a list{'' if of is object else f' of {of.__name__}'}, found {text[:60]!r}", path, number, field)
+        raise RecordError(
+            f"expected a list{'' if of is object else f' of {of.__name__}'}, found {text[:60]!r}", path, number, field
+        )
     raise RecordError(f"neither JSON nor a Python literal: {text[:60]!r}", path, number, field)
 
 
@@ -73,7 +75,9 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
                     number += 1
                     yield number, row
     except (pyarrow.ArrowException, OSError) as error:
-        raise RecordError(f"not a whole parquet file ({str(error)[:100]}); the download may be cut short", path) from None
+        raise RecordError(
+            f"not a whole parquet file ({str(error)[:100]}); the download may be cut short", path
+        ) from None
 
 
 def _csv(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
@@ -99,7 +103,9 @@ def _json(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
                 row, place = decode(buffer, place)
             except ValueError as error:
                 if not array:
-                    raise RecordError(f"not JSON ({error}); the download may be cut short", path, line_number) from None
+                    raise RecordError(
+                        f"not JSON ({error}); the download may be cut short", path, line_number
+                    ) from None
                 break
             number += 1
             yield (number if array else line_number), row

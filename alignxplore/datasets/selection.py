@@ -61,7 +61,10 @@ def build_records(rows: Iterable[Row], job: Job) -> Iterator[Example]:
     groups = UserGroups(job.seed, job.scratch)
     for row in rows:
         job.counts["rows read"] += 1
-        groups.add(row.user, json.dumps([[list(_fields(x)) for x in row.history], _fields(row.target), row.persona, row.stratum]))
+        groups.add(
+            row.user,
+            json.dumps([[list(_fields(x)) for x in row.history], _fields(row.target), row.persona, row.stratum]),
+        )
     keep = _balance(groups, job) if job.protocol == "matched" else None
     for row in _rows(groups, job.counts):
         record = _record(row, job, job.counts)
@@ -96,7 +99,12 @@ def _record(row: Row, job: Job, counts: dict[str, int]) -> UserRecord | None:
         return None
     history: dict[tuple, Interaction] = {}
     for pair in row.history:
-        if not pair.chosen.strip() or pair.chosen == pair.rejected or pair.rejected is not None and not pair.rejected.strip():
+        if (
+            not pair.chosen.strip()
+            or pair.chosen == pair.rejected
+            or pair.rejected is not None
+            and not pair.rejected.strip()
+        ):
             counts["dropped from a history: an answer is empty, or both are the same"] += 1
         elif pair.chosen == target.chosen:
             counts["dropped from a history: it holds the answer to be predicted"] += 1

@@ -3,7 +3,7 @@
     NAME_upi.popularity.jsonl    one line a user of a recommendation set; the popularity baseline reads it
     NAME_upi.build.json          the manifest: data set, options, counts
 
-Builders write them, copies of a benchmark (eval/copies.py) carry them on, evaluation reads them.
+Builders write them, copies of a benchmark (evaluation/derived.py) carry them on, evaluation reads them.
 """
 
 import hashlib

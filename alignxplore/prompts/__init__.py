@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
+from alignxplore.errors import UserError
 from alignxplore.records import Interaction, content_hash
 
 SETS = Path(__file__).parent
@@ -30,18 +31,25 @@ _MARKUP = re.compile(
     re.IGNORECASE,
 )
 _EMPTY_BLOCK = re.compile(r"^\s*<think>\s*</think>")
-_JOINED = re.compile(r"\s*<joined_reasoning>(.*)</joined_reasoning>\s*<joined_description>(.*)</joined_description>\s*", re.DOTALL)
-_WITNESS = re.compile(r"\bannotators?\b", re.IGNORECASE)  # how the merge template calls those whose descriptions are joined
+_JOINED = re.compile(
+    r"\s*<joined_reasoning>(.*)</joined_reasoning>\s*<joined_description>(.*)</joined_description>\s*", re.DOTALL
+)
+_WITNESS = re.compile(
+    r"\bannotators?\b", re.IGNORECASE
+)  # how the merge template calls those whose descriptions are joined
 _ANSWER = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL)
-_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>(.*?)(?=<\|(?:start|channel|message|end|return|call)\|>|\Z)", re.DOTALL)
+_CHANNEL = re.compile(
+    r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>(.*?)(?=<\|(?:start|channel|message|end|return|call)\|>|\Z)", re.DOTALL
+)
 _SECTION = re.compile(r"^#--- (system|user|assistant)$\n?", re.MULTILINE)
 # The hardened set also takes the shape from what imitates our own markup or an answer.
 _IMITATION = str.maketrans(
-    {"<": "‹", ">": "›", "{": "(", "}": ")", "[": "(", "]": ")"} | dict.fromkeys("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029", " ")
+    {"<": "‹", ">": "›", "{": "(", "}": ")", "[": "(", "]": ")"}
+    | dict.fromkeys("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029", " ")
 )
 
 
-class PromptError(ValueError):
+class PromptError(UserError, ValueError):
     """A prompt set that cannot be used: a missing template, a missing slot, no message. The message names the file."""
 
 
@@ -98,17 +106,27 @@ class PromptSet:
     def render(self, purpose: str, **slots: Any) -> Messages:
         """Chat messages of one purpose with its slots filled in."""
         try:
-            return [{"role": role, "content": template.render(**slots).rstrip("\n")} for role, template in self._load(purpose)]
+            return [
+                {"role": role, "content": template.render(**slots).rstrip("\n")}
+                for role, template in self._load(purpose)
+            ]
         except jinja2.UndefinedError as error:
             raise PromptError(f"{self.folder / purpose}.jinja: {error.message}") from None
 
-    def infer(self, interactions: Sequence[Interaction], past_summary: str | None = None, form: str = "think") -> Messages:
+    def infer(
+        self, interactions: Sequence[Interaction], past_summary: str | None = None, form: str = "think"
+    ) -> Messages:
         """Ask the policy for a summary of `interactions`, on top of what an earlier stage wrote (None: first stage).
 
         `form` is the name of the format (`FORMATS`) in which this policy answers; templates also get `thinking`.
         """
-        return self.render("infer", interactions=interactions, past_summary=past_summary or None, form=form,
-                           thinking=FORMATS[form].reasons)
+        return self.render(
+            "infer",
+            interactions=interactions,
+            past_summary=past_summary or None,
+            form=form,
+            thinking=FORMATS[form].reasons,
+        )
 
     def judge(self, summary: str | None, query: str | None, item_a: str, item_b: str) -> Messages:
         """Ask the downstream model which item the user will choose, given only the summary."""
@@ -194,7 +212,15 @@ def _channels(text: str) -> Answer:
     found = [(name, words.strip()) for name, words in _CHANNEL.findall(text)]
     final = [words for name, words in found if name == "final"]
     if len(final) != 1 or not final[0]:
-        return Answer("", "", "unfinished reasoning" if not final else "not exactly one final channel" if len(final) > 1 else "empty summary")
+        return Answer(
+            "",
+            "",
+            "unfinished reasoning"
+            if not final
+            else "not exactly one final channel"
+            if len(final) > 1
+            else "empty summary",
+        )
     return Answer("\n".join(words for name, words in found if name != "final"), final[0])
 
 

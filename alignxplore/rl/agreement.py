@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from alignxplore.rl.metrics import Numbers
-from alignxplore.rl.settings import Tolerance
+from alignxplore.rl.settings import RunStopped, Tolerance
 
 PROBABILITIES = "training/rollout_probs_diff_"
 # Share of groups that may lie above the limit. The published run has 32 engines, so a bad one writes 3 % of the groups; a quarter of
@@ -20,17 +20,15 @@ PROBABILITIES = "training/rollout_probs_diff_"
 GROUPS_ABOVE = 0.005
 
 
-class RunStopped(RuntimeError):
-    """The run was stopped for a reason that the message gives; the same command continues it once that is mended."""
-
-
 def check_versions(tags: Sequence[dict], step: int) -> None:
     """Raise `RunStopped` unless every row was written with the weights that the step before left. Sees an engine that was not sent
     new weights whatever the dtype, not one that lost them on arrival."""
     versions = {(tag.get("min_global_steps"), tag.get("max_global_steps")) for tag in tags} - {(step - 1, step - 1)}
     if versions:
-        raise RunStopped(f"step {step}: rows were written with weights of steps {sorted(versions, key=str)[0]} and not of {step - 1}: a rollout "
-                         "engine was not sent the weights that are trained")
+        raise RunStopped(
+            f"step {step}: rows were written with weights of steps {sorted(versions, key=str)[0]} and not of {step - 1}: a rollout "
+            "engine was not sent the weights that are trained"
+        )
 
 
 def check_probabilities(metrics: Numbers, tolerance: Tolerance) -> None:
@@ -42,14 +40,20 @@ def check_probabilities(metrics: Numbers, tolerance: Tolerance) -> None:
     for statistic in ("max", "mean"):
         limit, value = getattr(tolerance, statistic), metrics.get(PROBABILITIES + statistic)
         if value is None or not math.isfinite(value):
-            raise RunStopped(f"{PROBABILITIES}{statistic} is {value}: rollout and trainer probabilities could not be compared")
+            raise RunStopped(
+                f"{PROBABILITIES}{statistic} is {value}: rollout and trainer probabilities could not be compared"
+            )
         if limit is not None and value > limit:
-            raise RunStopped(f"{PROBABILITIES}{statistic} is {value:.2e}, allowed is {limit:.0e}: the rollout engine does not hold the "
-                             "weights that are trained, computes with other precision or sampling settings, or the model has more output "
-                             "tokens than its tokenizer (the rollout engine never writes those, the trainer counts them)")
+            raise RunStopped(
+                f"{PROBABILITIES}{statistic} is {value:.2e}, allowed is {limit:.0e}: the rollout engine does not hold the "
+                "weights that are trained, computes with other precision or sampling settings, or the model has more output "
+                "tokens than its tokenizer (the rollout engine never writes those, the trainer counts them)"
+            )
 
 
-def group_differences(keys: Sequence[str], tags: Sequence[dict], trainer: Sequence[torch.Tensor], rollout: Sequence[torch.Tensor]) -> list[float]:
+def group_differences(
+    keys: Sequence[str], tags: Sequence[dict], trainer: Sequence[torch.Tensor], rollout: Sequence[torch.Tensor]
+) -> list[float]:
     """Mean difference of the probabilities over each group's tokens.
 
     Args:
@@ -70,5 +74,7 @@ def check_groups(differences: Sequence[float], limit: float, metrics: Numbers) -
     above = sum(not value <= limit for value in differences)
     metrics[PROBABILITIES + "groups_above"] = above / len(differences)
     if above > max(1, GROUPS_ABOVE * len(differences)):
-        raise RunStopped(f"the mean difference of rollout and trainer probabilities is above {limit} in {above} of {len(differences)} groups, the "
-                         f"largest is {max(differences):.2e}: one of the rollout engines does not hold the weights that are trained")
+        raise RunStopped(
+            f"the mean difference of rollout and trainer probabilities is above {limit} in {above} of {len(differences)} groups, the "
+            f"largest is {max(differences):.2e}: one of the rollout engines does not hold the weights that are trained"
+        )

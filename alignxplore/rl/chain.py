@@ -55,7 +55,9 @@ class Policy(Protocol):
 class Scorer(Protocol):
     """Judges a summary (`alignxplore.rl.reward.Judges`)."""
 
-    async def score(self, summary: str | None, target: Interaction, group: Sequence[object], rollout: int = 0) -> Reward: ...
+    async def score(
+        self, summary: str | None, target: Interaction, group: Sequence[object], rollout: int = 0
+    ) -> Reward: ...
 
 
 @dataclass
@@ -92,7 +94,10 @@ class Group:
 
     def scored(self) -> Scored:
         """Rewards and well-formedness of the members, for alignxplore/rl/credit.py."""
-        return Scored([r.reward.value if r.reward else None for r in self.rollouts], [r.answer.well_formed for r in self.rollouts])
+        return Scored(
+            [r.reward.value if r.reward else None for r in self.rollouts],
+            [r.answer.well_formed for r in self.rollouts],
+        )
 
     def settle(self, results: StageReturns) -> None:
         """Write the returns onto the members."""
@@ -128,7 +133,16 @@ class ChainRunner:
         rollouts: summaries a stage (validation writes one).
     """
 
-    def __init__(self, user: str, stages: Sequence[Stage], policy: Policy, judges: Scorer, settings: Streaming, step: int, rollouts: int):
+    def __init__(
+        self,
+        user: str,
+        stages: Sequence[Stage],
+        policy: Policy,
+        judges: Scorer,
+        settings: Streaming,
+        step: int,
+        rollouts: int,
+    ):
         self.chain = Chain(user)
         self.stages, self.policy, self.judges, self.settings = stages, policy, judges, settings
         self.step, self.rollouts = step, rollouts
@@ -204,7 +218,9 @@ class ChainRunner:
 
     async def _write(self, group: Group, i: int) -> Rollout:
         began, k = self._now(), group.stage
-        generation = await self.policy.write(group.prompt, rollout_seed(self.settings.seed, self._occasion, self.chain.user, k, group.parent, i))
+        generation = await self.policy.write(
+            group.prompt, rollout_seed(self.settings.seed, self._occasion, self.chain.user, k, group.parent, i)
+        )
         rollout = Rollout(generation, parse_answer(generation.text, self.settings.form), began, self._now())
         if rollout.answer.well_formed:
             self._judging.append(asyncio.create_task(self._judge(rollout, k, i)))
@@ -234,5 +250,8 @@ class ChainRunner:
         baselines = [0.5 if reward.value is None else reward.value for reward in self.chain.baseline_rewards] or None
         stages = [group.scored() for group in groups]
         drawn = [group.drawn for group in groups]
-        for group, returns in zip(groups, stream_returns(stages, drawn, self.settings.credit, discount, baselines and baselines[: len(stages)])):
+        for group, returns in zip(
+            groups,
+            stream_returns(stages, drawn, self.settings.credit, discount, baselines and baselines[: len(stages)]),
+        ):
             group.settle(returns)

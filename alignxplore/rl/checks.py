@@ -30,37 +30,58 @@ def prepare(config: DictConfig) -> dict:
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
         validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     if (rollout.temperature, rollout.top_p, rollout.top_k) != (1.0, 1.0, -1):
-        raise SettingsError("rollouts must be sampled with temperature 1, top_p 1, top_k -1: verl compares their probabilities with the "
-                            "trainer's full softmax")
+        raise SettingsError(
+            "rollouts must be sampled with temperature 1, top_p 1, top_k -1: verl compares their probabilities with the "
+            "trainer's full softmax"
+        )
     if rollout.dtype not in settings.tolerance:
-        raise SettingsError(f"nothing says how far the probabilities of a rollout in {rollout.dtype} may lie from the trainer's; take one of "
-                            f"{', '.join(settings.tolerance)} (DTYPE), or give a limit: +streaming.tolerance.{rollout.dtype}.mean=0.02")
+        raise SettingsError(
+            f"nothing says how far the probabilities of a rollout in {rollout.dtype} may lie from the trainer's; take one of "
+            f"{', '.join(settings.tolerance)} (DTYPE), or give a limit: +streaming.tolerance.{rollout.dtype}.mean=0.02"
+        )
     if config.trainer.save_freq < 1:
-        raise SettingsError(f"trainer.save_freq={config.trainer.save_freq} (SAVE_EVERY): the model of a run is made from the checkpoint of its "
-                            "last step, so there must be one; a number larger than the steps saves that one alone")
+        raise SettingsError(
+            f"trainer.save_freq={config.trainer.save_freq} (SAVE_EVERY): the model of a run is made from the checkpoint of its "
+            "last step, so there must be one; a number larger than the steps saves that one alone"
+        )
     rows_per_step = config.data.train_batch_size * rollout.n
     rows_per_update = actor.ppo_mini_batch_size * rollout.n
     if rows_per_step % rows_per_update:
-        raise SettingsError(f"data.train_batch_size={config.data.train_batch_size} is no multiple of "
-                            f"actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}")
+        raise SettingsError(
+            f"data.train_batch_size={config.data.train_batch_size} is no multiple of "
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}"
+        )
     gpus, parallel = config.trainer.nnodes * config.trainer.n_gpus_per_node, rollout.tensor_model_parallel_size
     if rows_per_update % gpus or gpus % parallel:
-        raise SettingsError(f"{gpus} GPUs (NNODES x GPUS) must divide the {rows_per_update} rows of an update (MINI_BATCH x {rollout.n}) and be a "
-                            f"multiple of actor_rollout_ref.rollout.tensor_model_parallel_size={parallel} (TP)")
+        raise SettingsError(
+            f"{gpus} GPUs (NNODES x GPUS) must divide the {rows_per_update} rows of an update (MINI_BATCH x {rollout.n}) and be a "
+            f"multiple of actor_rollout_ref.rollout.tensor_model_parallel_size={parallel} (TP)"
+        )
     trained = (actor.fsdp_config.get("mixed_precision") or {}).get("param_dtype", "bf16")  # verl's default
     if rollout.dtype == "float32" and trained != "fp32":
-        raise SettingsError(f"DTYPE=float32 is of the rollouts only, the trainer computes in {trained}: their probabilities would differ. PRESET="
-                            "tiny sets both; elsewhere take bfloat16")
-    return {"users_per_step": config.data.train_batch_size, "rows_per_user": rollout.n, "rows_per_step": rows_per_step,
-            "rows_per_update": rows_per_update, "updates_per_step": rows_per_step // rows_per_update,
-            "gpus": gpus, "credit": settings.credit, "stages": settings.stages}
+        raise SettingsError(
+            f"DTYPE=float32 is of the rollouts only, the trainer computes in {trained}: their probabilities would differ. PRESET="
+            "tiny sets both; elsewhere take bfloat16"
+        )
+    return {
+        "users_per_step": config.data.train_batch_size,
+        "rows_per_user": rollout.n,
+        "rows_per_step": rows_per_step,
+        "rows_per_update": rows_per_update,
+        "updates_per_step": rows_per_step // rows_per_update,
+        "gpus": gpus,
+        "credit": settings.credit,
+        "stages": settings.stages,
+    }
 
 
 def planned_steps(config: DictConfig, users: int) -> int:
     """Steps of the whole run: `trainer.total_training_steps`, else the epochs that the users allow."""
     each = users // config.data.train_batch_size
     if not each:
-        raise SettingsError(f"{users} training users make no batch of data.train_batch_size={config.data.train_batch_size}")
+        raise SettingsError(
+            f"{users} training users make no batch of data.train_batch_size={config.data.train_batch_size}"
+        )
     if config.trainer.total_training_steps is None:
         return each * config.trainer.total_epochs
     # verl also stops at the end of the epochs; steps were asked for, so there must be epochs enough.
@@ -77,10 +98,16 @@ def check_data(config: DictConfig, stages: int) -> tuple[StreamingDataset, Strea
     for data, files in ((train, config.data.train_files), (held_out, config.data.val_files)):
         lengths = pyarrow.compute.unique(pyarrow.compute.list_value_length(data.table["positions"])).to_pylist()
         if lengths and lengths != [stages]:
-            raise SettingsError(f"{files} has rows with {lengths} stages, streaming.stages is {stages}; make it with --stages {stages}")
-    both = set.intersection(*({person_of(user) for user in data.table["user"].to_pylist()} for data in (train, held_out)))
+            raise SettingsError(
+                f"{files} has rows with {lengths} stages, streaming.stages is {stages}; make it with --stages {stages}"
+            )
+    both = set.intersection(
+        *({person_of(user) for user in data.table["user"].to_pylist()} for data in (train, held_out))
+    )
     if both:
-        raise SettingsError(f"{len(both)} users are in training and validation data alike, e.g. '{min(both)}'; hold out others")
+        raise SettingsError(
+            f"{len(both)} users are in training and validation data alike, e.g. '{min(both)}'; hold out others"
+        )
     return train, held_out
 
 
@@ -93,14 +120,18 @@ def check_model(config: DictConfig) -> None:
         try:
             import flash_attn  # noqa: F401  (a build for another torch is found, and fails here)
         except ImportError as error:
-            raise SettingsError(f"verl trains with FlashAttention, which cannot be loaded ({error}): {FLASH_ATTENTION}. Without it memory and time "
-                                "are others than those in verl/README.md: +actor_rollout_ref.model.override_config.attn_implementation=sdpa "
-                                "actor_rollout_ref.model.use_remove_padding=false") from error
+            raise SettingsError(
+                f"verl trains with FlashAttention, which cannot be loaded ({error}): {FLASH_ATTENTION}. Without it memory and time "
+                "are others than those in verl/README.md: +actor_rollout_ref.model.override_config.attn_implementation=sdpa "
+                "actor_rollout_ref.model.use_remove_padding=false"
+            ) from error
     try:
         AutoConfig.from_pretrained(model.path)
         AutoTokenizer.from_pretrained(model.get("tokenizer_path") or model.path)
     except (OSError, ValueError) as error:
-        raise SettingsError(f"MODEL={model.path} is no readable model, neither a folder nor a hub id: {str(error).splitlines()[0]}") from error
+        raise SettingsError(
+            f"MODEL={model.path} is no readable model, neither a folder nor a hub id: {str(error).splitlines()[0]}"
+        ) from error
 
 
 async def check_judges(settings: Streaming, data: StreamingDataset) -> dict[str, float]:

@@ -38,7 +38,14 @@ def _device_module() -> types.ModuleType:
     module.device_count = lambda: 1
     module.current_device = lambda: "cpu"
     module.get_device_name = lambda *_: "CPU"
-    for name in ("empty_cache", "ipc_collect", "synchronize", "set_device", "reset_peak_memory_stats", "set_per_process_memory_fraction"):
+    for name in (
+        "empty_cache",
+        "ipc_collect",
+        "synchronize",
+        "set_device",
+        "reset_peak_memory_stats",
+        "set_per_process_memory_fraction",
+    ):
         setattr(module, name, _nothing)
     for name in ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved"):
         setattr(module, name, resident)

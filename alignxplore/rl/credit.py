@@ -55,7 +55,11 @@ def propagate(baselines: Sequence[float], discount: float) -> list[float]:
 
 
 def stream_returns(
-    stages: Sequence[Scored], drawn: Sequence[int | None], credit: Credit, discount: float, baselines: Sequence[float] | None = None
+    stages: Sequence[Scored],
+    drawn: Sequence[int | None],
+    credit: Credit,
+    discount: float,
+    baselines: Sequence[float] | None = None,
 ) -> list[StageReturns]:
     """Returns of a chain in which one summary of each stage is continued (`paper`, `centered`).
 
@@ -90,7 +94,9 @@ def stream_returns(
     return results
 
 
-def tree_returns(first: Scored, second: Sequence[Scored | None], discount: float) -> tuple[StageReturns, list[StageReturns]]:
+def tree_returns(
+    first: Scored, second: Sequence[Scored | None], discount: float
+) -> tuple[StageReturns, list[StageReturns]]:
     """Returns of a tree of two stages: every summary of stage 1 that is well-formed is continued by a group of its own.
 
     Args:
@@ -101,10 +107,16 @@ def tree_returns(first: Scored, second: Sequence[Scored | None], discount: float
     """
     below, totals = [], []
     for reward, formed, group in zip(first.rewards, first.well_formed, second, strict=True):
-        returns = [] if group is None else [_total(r, f, 0.0) for r, f in zip(group.rewards, group.well_formed, strict=True)]
+        returns = (
+            [] if group is None else [_total(r, f, 0.0) for r, f in zip(group.rewards, group.well_formed, strict=True)]
+        )
         known = [value for value in returns if value is not None]
         below.append(StageReturns(_at_least_two(returns)))
-        totals.append(_total(reward, formed, discount * sum(known) / len(known) if known else 0.0) if known or not formed else None)
+        totals.append(
+            _total(reward, formed, discount * sum(known) / len(known) if known else 0.0)
+            if known or not formed
+            else None
+        )
     return StageReturns(_at_least_two(totals)), below
 
 

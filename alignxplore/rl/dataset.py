@@ -37,8 +37,14 @@ class StreamingDataset(Dataset):
         max_samples: take only the first so many users; -1 takes all.
     """
 
-    def __init__(self, data_files: str | Sequence[str], tokenizer: Any = None, config: Any = None, processor: Any = None,
-                 max_samples: int = -1):
+    def __init__(
+        self,
+        data_files: str | Sequence[str],
+        tokenizer: Any = None,
+        config: Any = None,
+        processor: Any = None,
+        max_samples: int = -1,
+    ):
         paths = [data_files] if isinstance(data_files, str) else list(data_files)
         tables = []
         for path in paths:

@@ -1,7 +1,7 @@
 """What a run says about itself: records of chains, metrics per stage, metrics.jsonl and the progress line.
 
-    OUT/metrics.jsonl         one line a step: {"step": 12, "stage1/reward": 0.61, "training/rollout_probs_diff_max": ...}
-    OUT/samples.jsonl         summaries of a few fixed validation users, each time they are validated
+OUT/metrics.jsonl         one line a step: {"step": 12, "stage1/reward": 0.61, "training/rollout_probs_diff_max": ...}
+OUT/samples.jsonl         summaries of a few fixed validation users, each time they are validated
 """
 
 import json
@@ -22,27 +22,57 @@ ENOUGH = 16  # groups whose judge leans to one letter before it is said that it 
 
 def chain_record(chain: Chain, step: int, texts: bool = False) -> dict:
     """A chain as plain data, small enough to send for every user of every step (with `texts`: what was written, too)."""
-    return {"user": chain.user, "step": step, "problem": chain.problem, "lost": chain.lost, "seconds": chain.seconds,
-            "groups": [_group_record(group, texts) for group in chain.groups],
-            "baselines": [reward.value for reward in chain.baseline_rewards]}
+    return {
+        "user": chain.user,
+        "step": step,
+        "problem": chain.problem,
+        "lost": chain.lost,
+        "seconds": chain.seconds,
+        "groups": [_group_record(group, texts) for group in chain.groups],
+        "baselines": [reward.value for reward in chain.baseline_rewards],
+    }
 
 
 def _group_record(group: Group, texts: bool) -> dict:
     rollouts = []
     for r in group.rollouts:
-        row = {"status": r.status, "total": r.total, "tokens": len(r.generation.ids), "began": r.began, "written": r.written,
-               "judged": r.judged, "reward": 0.0 if r.status == BAD_FORMAT else None}
+        row = {
+            "status": r.status,
+            "total": r.total,
+            "tokens": len(r.generation.ids),
+            "began": r.began,
+            "written": r.written,
+            "judged": r.judged,
+            "reward": 0.0 if r.status == BAD_FORMAT else None,
+        }
         if r.reward:
-            row |= {"reward": r.reward.value, "by_judge": r.reward.by_judge, "letter_a": r.reward.letter_a,
-                    "judge_seconds": r.reward.seconds, "error": r.reward.error}
+            row |= {
+                "reward": r.reward.value,
+                "by_judge": r.reward.by_judge,
+                "letter_a": r.reward.letter_a,
+                "judge_seconds": r.reward.seconds,
+                "error": r.reward.error,
+            }
         rollouts.append(row | ({"text": r.generation.text} if texts else {}))
-    return {"stage": group.stage, "prompt_tokens": len(group.prompt.ids), "dropped": group.prompt.dropped, "drawn": group.drawn,
-            "drawn_bonus": group.drawn_bonus, "rollouts": rollouts}
+    return {
+        "stage": group.stage,
+        "prompt_tokens": len(group.prompt.ids),
+        "dropped": group.prompt.dropped,
+        "drawn": group.drawn,
+        "drawn_bonus": group.drawn_bonus,
+        "rollouts": rollouts,
+    }
 
 
 def failed_record(user: str, step: int, rows: int, error: Exception) -> dict:
     """A chain that could not be run at all; `rows` rollouts are lost."""
-    return {"user": user, "step": step, "problem": f"{type(error).__name__}: {error}"[:500], "lost": rows, "groups": []}
+    return {
+        "user": user,
+        "step": step,
+        "problem": f"{type(error).__name__}: {error}"[:500],
+        "lost": rows,
+        "groups": [],
+    }
 
 
 def lost_share(records: Iterable[dict]) -> tuple[float, Counter]:
@@ -74,9 +104,13 @@ def stage_metrics(records: Sequence[dict], prefix: str = "") -> Numbers:
         judged = [r for r in rollouts if r["reward"] is not None]
         values = {
             "reward": _mean(r["reward"] for r in judged),
-            "reward_spread": _mean(_spread([r["reward"] for r in g["rollouts"] if r["reward"] is not None]) for g in members),
+            "reward_spread": _mean(
+                _spread([r["reward"] for r in g["rollouts"] if r["reward"] is not None]) for g in members
+            ),
             # What GRPO looks at: with credit "paper" the draw alone makes some of it.
-            "return_spread": None if prefix else _mean(_spread([r["total"] for r in g["rollouts"] if r["total"] is not None]) for g in members),
+            "return_spread": None
+            if prefix
+            else _mean(_spread([r["total"] for r in g["rollouts"] if r["total"] is not None]) for g in members),
             "bad_format": _mean(r["status"] == BAD_FORMAT for r in rollouts),
             "failed": sum(r["status"] not in (OK, BAD_FORMAT) for r in rollouts),
             "tokens": _mean(r["tokens"] for r in rollouts),
@@ -90,22 +124,41 @@ def stage_metrics(records: Sequence[dict], prefix: str = "") -> Numbers:
             "write_seconds": _mean(r["written"] - r["began"] for r in rollouts),
             "judge_seconds": _mean(r["judge_seconds"] for r in rollouts if r.get("judge_seconds") is not None),
             # From the group's last token to its last reward: what judging adds where nothing hides it.
-            "judge_wait_seconds": _mean(max(0.0, max(r["judged"] or 0 for r in g["rollouts"]) - max(r["written"] for r in g["rollouts"]))
-                                        for g in members),
+            "judge_wait_seconds": _mean(
+                max(0.0, max(r["judged"] or 0 for r in g["rollouts"]) - max(r["written"] for r in g["rollouts"]))
+                for g in members
+            ),
         }
-        if baselines := [record["baselines"][stage] for record in records if record.get("baselines")]:  # with credit "centered"
+        if baselines := [
+            record["baselines"][stage] for record in records if record.get("baselines")
+        ]:  # with credit "centered"
             values["baseline"] = _mean(b for b in baselines if b is not None)
             values["baselines_failed"] = sum(b is None for b in baselines)
         for judge in sorted({name for r in rollouts for name in r.get("by_judge", {})}):
-            values[f"confidence/{judge}"] = _mean(r["by_judge"][judge] for r in rollouts if judge in r.get("by_judge", {}))
-            values[f"position_bias/{judge}"] = _mean(p - 0.5 for r in rollouts for p in r.get("letter_a", {}).get(judge, ()))
+            values[f"confidence/{judge}"] = _mean(
+                r["by_judge"][judge] for r in rollouts if judge in r.get("by_judge", {})
+            )
+            values[f"position_bias/{judge}"] = _mean(
+                p - 0.5 for r in rollouts for p in r.get("letter_a", {}).get(judge, ())
+            )
         metrics |= {f"{prefix}stage{stage + 1}/{name}": value for name, value in values.items() if value is not None}
-    rewards = [metrics[f"{prefix}stage{stage + 1}/reward"] for stage in groups if f"{prefix}stage{stage + 1}/reward" in metrics]
+    rewards = [
+        metrics[f"{prefix}stage{stage + 1}/reward"]
+        for stage in groups
+        if f"{prefix}stage{stage + 1}/reward" in metrics
+    ]
     share, _ = lost_share(records)
-    metrics |= {f"{prefix}generated_tokens": sum(r["tokens"] for record in records for g in record["groups"] for r in g["rollouts"]),
-                f"{prefix}lost_share": share, f"{prefix}chains_broken": sum(record["problem"] is not None for record in records),
-                f"{prefix}chain_seconds": _mean(r["seconds"] for r in records if "seconds" in r) or 0.0}
-    for status, count in Counter(r["status"] for record in records for g in record["groups"] for r in g["rollouts"]).items():
+    metrics |= {
+        f"{prefix}generated_tokens": sum(
+            r["tokens"] for record in records for g in record["groups"] for r in g["rollouts"]
+        ),
+        f"{prefix}lost_share": share,
+        f"{prefix}chains_broken": sum(record["problem"] is not None for record in records),
+        f"{prefix}chain_seconds": _mean(r["seconds"] for r in records if "seconds" in r) or 0.0,
+    }
+    for status, count in Counter(
+        r["status"] for record in records for g in record["groups"] for r in g["rollouts"]
+    ).items():
         if status not in (OK, BAD_FORMAT):
             metrics[f"{prefix}lost/{status}"] = count
     if unwritten := sum(record["lost"] for record in records):
@@ -118,7 +171,9 @@ def validation_metrics(records: Sequence[dict], stages: int) -> Numbers:
     a model whose summaries leave no room for the next stage must not look better for it."""
     metrics, rewards = stage_metrics(records, "val/"), []
     for stage in range(stages):
-        written = [r["reward"] for record in records for g in record["groups"] if g["stage"] == stage for r in g["rollouts"]]
+        written = [
+            r["reward"] for record in records for g in record["groups"] if g["stage"] == stage for r in g["rollouts"]
+        ]
         judged = [reward for reward in written if reward is not None] + [0.0] * (len(records) - len(written))
         if judged:
             rewards.append(sum(judged) / len(judged))
@@ -135,7 +190,14 @@ def constant_judge(records: Sequence[dict]) -> str | None:
             for judge, answers in rollout.get("letter_a", {}).items():
                 letter_a[judge] += answers
         groups.update({judge for rollout in group["rollouts"] for judge in rollout.get("letter_a", {})})
-    return next((always_the_same(name, answers) for name, answers in letter_a.items() if groups[name] >= ENOUGH and goes_by_place(answers)), None)
+    return next(
+        (
+            always_the_same(name, answers)
+            for name, answers in letter_a.items()
+            if groups[name] >= ENOUGH and goes_by_place(answers)
+        ),
+        None,
+    )
 
 
 def _mean(values: Iterable[float]) -> float | None:
@@ -150,9 +212,18 @@ def _spread(values: Sequence[float]) -> float:
 
 def samples(records: Sequence[dict], step: int) -> list[dict]:
     """What validation users' summaries read like, one row a user."""
-    return [{"step": step, "user": record["user"],
-             "stages": [{"text": r["text"], "reward": r["reward"], "status": r["status"]} for g in record["groups"] for r in g["rollouts"]]}
-            for record in records]
+    return [
+        {
+            "step": step,
+            "user": record["user"],
+            "stages": [
+                {"text": r["text"], "reward": r["reward"], "status": r["status"]}
+                for g in record["groups"]
+                for r in g["rollouts"]
+            ],
+        }
+        for record in records
+    ]
 
 
 class StepLog:
@@ -184,8 +255,10 @@ def progress_line(step: int, steps: int, metrics: Numbers, seconds: float, left:
     bad = [metrics[k] for k in sorted(metrics) if _is_stage(k, "bad_format")]
     tokens = [metrics[k] for k in sorted(metrics) if _is_stage(k, "tokens")]
     validated = f"  validation {metrics['val/reward']:.3f}" if "val/reward" in metrics else ""
-    return (f"step {step}/{steps}  reward {' '.join(rewards)}  bad format {100 * (_mean(bad) or 0):.1f}%  "
-            f"tokens {_mean(tokens) or 0:.0f}{validated}  {seconds:.1f} s  {duration(left)} left")
+    return (
+        f"step {step}/{steps}  reward {' '.join(rewards)}  bad format {100 * (_mean(bad) or 0):.1f}%  "
+        f"tokens {_mean(tokens) or 0:.0f}{validated}  {seconds:.1f} s  {duration(left)} left"
+    )
 
 
 def _is_stage(key: str, name: str) -> bool:
@@ -197,4 +270,8 @@ def duration(seconds: float) -> str:
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
-    return f"{seconds // 60} min {seconds % 60:02d} s" if seconds < 3600 else f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+    return (
+        f"{seconds // 60} min {seconds % 60:02d} s"
+        if seconds < 3600
+        else f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+    )

@@ -1,7 +1,7 @@
 """The reward of a summary: how sure frozen downstream models are of the item that the user really chose.
 
 Several judges may be named; the reward is their mean. Every rollout is judged the moment it is written, many at once,
-over connections that stay open. The prompt, the letters and the orders are those of alignxplore/judge.py, as in eval.
+over connections that stay open. The prompt, the letters and the orders are those of alignxplore/judging/letters.py, as in eval.
 """
 
 import asyncio
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 from transformers import AutoTokenizer
 
-from alignxplore.endpoint import Endpoint
 from alignxplore.journal import OK
-from alignxplore.judge import Judge, JudgeError, Judgement
-from alignxplore.models import ModelSpec
+from alignxplore.judging.letters import Judge, JudgeError, Judgement
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.rl.settings import SettingsError, Streaming
+from alignxplore.serving.endpoint import Endpoint
+from alignxplore.serving.models import ModelSpec
 
 FEW = 8  # answers of a judge at the start below which nothing is said about the place it leans to
 
@@ -52,15 +52,24 @@ class Judges:
         async with contextlib.AsyncExitStack() as opened:
             for spec in map(ModelSpec.parse, settings.judges.split()):
                 name = spec.name
-                endpoint = Endpoint(spec.target, spec.served, name=name, api_key_env=settings.judge_api_key_env,
-                                    concurrency=settings.judge_concurrency, timeout=settings.judge_timeout, patience=settings.judge_patience)
+                endpoint = Endpoint(
+                    spec.target,
+                    spec.served,
+                    name=name,
+                    api_key_env=settings.judge_api_key_env,
+                    concurrency=settings.judge_concurrency,
+                    timeout=settings.judge_timeout,
+                    patience=settings.judge_patience,
+                )
                 opened.push_async_callback(endpoint.close)
                 await endpoint.connect()
                 source = tokenizers.get(name) or tokenizers.get("") or spec.tokenizer or endpoint.root
                 try:
                     tokenizer = AutoTokenizer.from_pretrained(source)
                 except (OSError, ValueError) as error:
-                    raise SettingsError(f"judge {name}: no tokenizer at {source}; say where it is with JUDGE_TOKENIZER={name}=PATH") from error
+                    raise SettingsError(
+                        f"judge {name}: no tokenizer at {source}; say where it is with JUDGE_TOKENIZER={name}=PATH"
+                    ) from error
                 judges.append(Judge(endpoint, tokenizer, prompts, orders=orders, seed=settings.seed))
             names = [judge.name for judge in judges]
             if len(set(names)) != len(names):
@@ -91,12 +100,16 @@ class Judges:
 
     def repeated(self) -> dict[str, int]:
         """Requests that were repeated since the last call: "judge/http_429" → how many."""
-        counts = {f"{judge.name}/{kind}": count for judge in self.judges for kind, count in judge.endpoint.repeated.items()}
+        counts = {
+            f"{judge.name}/{kind}": count for judge in self.judges for kind, count in judge.endpoint.repeated.items()
+        }
         for judge in self.judges:
             judge.endpoint.repeated.clear()
         return counts
 
-    async def score(self, summary: str | None, target: Interaction, group: Sequence[object], rollout: int = 0) -> Reward:
+    async def score(
+        self, summary: str | None, target: Interaction, group: Sequence[object], rollout: int = 0
+    ) -> Reward:
         """Judge one summary.
 
         Args:
@@ -131,8 +144,10 @@ def goes_by_place(letter_a: Sequence[float]) -> bool:
 
 def always_the_same(name: str, letter_a: Sequence[float]) -> str:
     """The sentence for such a judge."""
-    return (f"judge {name} gives the letter A a probability between {min(letter_a):.4f} and {max(letter_a):.4f} in all {len(letter_a)} "
-            "questions, whichever item stands there: its confidence says nothing about a summary")
+    return (
+        f"judge {name} gives the letter A a probability between {min(letter_a):.4f} and {max(letter_a):.4f} in all {len(letter_a)} "
+        "questions, whichever item stands there: its confidence says nothing about a summary"
+    )
 
 
 def _named(text: str | None) -> dict[str, str]:

@@ -11,19 +11,53 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from alignxplore.models import ModelSpec
 from alignxplore.prompts import PromptSet
 from alignxplore.rl.settings import SettingsError
+from alignxplore.serving.models import ModelSpec
 
 # A block counts with all that stands in it.
 FIXED = (
-    "actor_rollout_ref.model.path", "algorithm", "actor_rollout_ref.rollout.val_kwargs",
-    *(f"data.{name}" for name in ("train_files", "val_files", "train_max_samples", "val_max_samples", "train_batch_size", "max_prompt_length",
-                                  "max_response_length", "seed", "shuffle")),
-    *(f"actor_rollout_ref.actor.{name}" for name in ("optim", "ppo_mini_batch_size", "ppo_epochs", "shuffle", "policy_loss", "clip_ratio",
-                                                     "clip_ratio_low", "clip_ratio_high", "clip_ratio_c", "loss_agg_mode", "loss_scale_factor",
-                                                     "entropy_coeff", "use_kl_loss", "kl_loss_coef", "kl_loss_type")),
-    *(f"streaming.{name}" for name in ("stages", "rollouts", "branches", "credit", "discount", "seed", "thinking", "judge_orders")),
+    "actor_rollout_ref.model.path",
+    "algorithm",
+    "actor_rollout_ref.rollout.val_kwargs",
+    *(
+        f"data.{name}"
+        for name in (
+            "train_files",
+            "val_files",
+            "train_max_samples",
+            "val_max_samples",
+            "train_batch_size",
+            "max_prompt_length",
+            "max_response_length",
+            "seed",
+            "shuffle",
+        )
+    ),
+    *(
+        f"actor_rollout_ref.actor.{name}"
+        for name in (
+            "optim",
+            "ppo_mini_batch_size",
+            "ppo_epochs",
+            "shuffle",
+            "policy_loss",
+            "clip_ratio",
+            "clip_ratio_low",
+            "clip_ratio_high",
+            "clip_ratio_c",
+            "loss_agg_mode",
+            "loss_scale_factor",
+            "entropy_coeff",
+            "use_kl_loss",
+            "kl_loss_coef",
+            "kl_loss_type",
+        )
+    ),
+    *(
+        f"streaming.{name}"
+        for name in ("stages", "rollouts", "branches", "credit", "discount", "seed", "thinking", "judge_orders")
+    ),
 )
 TEMPLATES = ("infer", "judge")  # of the prompt set, those that a run renders
 
@@ -52,8 +86,10 @@ def same_run(config: DictConfig, out: Path) -> dict[str, Any]:
         before = json.loads(path.read_text())
         changed = sorted(name for name in before | now if before.get(name) != now.get(name))
         if changed:
-            raise SettingsError(f"{out} holds a run with {changed[0]}={before.get(changed[0])}, this one has {now.get(changed[0])}; "
-                                "choose another OUT, or delete the folder to start again")
+            raise SettingsError(
+                f"{out} holds a run with {changed[0]}={before.get(changed[0])}, this one has {now.get(changed[0])}; "
+                "choose another OUT, or delete the folder to start again"
+            )
     return now
 
 
@@ -62,8 +98,13 @@ def same_gpus(config: DictConfig, out: Path) -> None:
     latest = out / "checkpoints" / "latest_checkpointed_iteration.txt"
     if not latest.exists():
         return
-    actor, gpus = latest.with_name(f"global_step_{int(latest.read_text())}") / "actor", config.trainer.nnodes * config.trainer.n_gpus_per_node
+    actor, gpus = (
+        latest.with_name(f"global_step_{int(latest.read_text())}") / "actor",
+        config.trainer.nnodes * config.trainer.n_gpus_per_node,
+    )
     written = {int(path.name.split("_")[3]) for path in actor.glob("model_world_size_*_rank_*.pt")}
     if written and gpus not in written:
-        raise SettingsError(f"{actor} was written by {min(written)} GPUs, this run has {gpus} (NNODES x GPUS): continue it with as many as before, "
-                            f"or start another one in another OUT from the model in {actor / 'huggingface'}")
+        raise SettingsError(
+            f"{actor} was written by {min(written)} GPUs, this run has {gpus} (NNODES x GPUS): continue it with as many as before, "
+            f"or start another one in another OUT from the model in {actor / 'huggingface'}"
+        )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from alignxplore.errors import UserError
 from alignxplore.rl.credit import Credit
 
 JUDGE_ORDERS = ("both", "one", "per_rollout")
@@ -10,8 +11,12 @@ CREDITS = ("paper", "centered", "tree")
 STOP = "stop"  # a file in OUT: who makes it asks the run to save a checkpoint and end (alignxplore/rl/trainer.py)
 
 
-class SettingsError(ValueError):
+class SettingsError(UserError, ValueError):
     """Settings that contradict each other or the data. The message names the setting and the remedy."""
+
+
+class RunStopped(RuntimeError):
+    """The run was stopped for a reason that the message gives; the same command continues it once that is mended."""
 
 
 @dataclass
@@ -44,7 +49,9 @@ class Streaming:
     judge_timeout: float = 120.0  # seconds for one judgement, which is one token, and its turn in the server's queue
     judge_patience: float = 600.0  # seconds after its first failure for which a judgement is asked for again
     max_failures: float = 0.05  # share of a step's rollouts that may be lost before the run stops
-    step_limit: float = 3600.0  # seconds after which a step's rollouts, or a validation, will not come any more, and the run stops
+    step_limit: float = (
+        3600.0  # seconds after which a step's rollouts, or a validation, will not come any more, and the run stops
+    )
     poll_seconds: float = 1.0
     samples: int = 4  # validation users whose summaries are written out each time
     tolerance: dict[str, Tolerance] = field(default_factory=dict)  # by dtype of the rollout
@@ -65,15 +72,23 @@ class Streaming:
         if not isinstance(self.seed, int):
             raise SettingsError(f"streaming.seed={self.seed} (SEED) is no whole number")
         if self.stages < 1 or self.rollouts < 2:
-            raise SettingsError("streaming.stages must be at least 1 and streaming.rollouts at least 2: a group of one has no advantage")
+            raise SettingsError(
+                "streaming.stages must be at least 1 and streaming.rollouts at least 2: a group of one has no advantage"
+            )
         if self.credit == "tree" and (self.stages != 2 or self.branches < 2):
             raise SettingsError("streaming.credit=tree needs streaming.stages=2 and streaming.branches of at least 2")
         if self.credit != "tree" and self.branches:
-            raise SettingsError(f"streaming.branches={self.branches} (BRANCHES) is for streaming.credit=tree only, this is {self.credit}")
+            raise SettingsError(
+                f"streaming.branches={self.branches} (BRANCHES) is for streaming.credit=tree only, this is {self.credit}"
+            )
         if self.judge_concurrency < 1:
-            raise SettingsError(f"streaming.judge_concurrency={self.judge_concurrency}: no question would ever be asked; it must be at least 1")
+            raise SettingsError(
+                f"streaming.judge_concurrency={self.judge_concurrency}: no question would ever be asked; it must be at least 1"
+            )
         if not self.judges:
-            raise SettingsError('streaming.judges is empty; give at least one, e.g. JUDGES="judge=http://host:8000/v1"')
+            raise SettingsError(
+                'streaming.judges is empty; give at least one, e.g. JUDGES="judge=http://host:8000/v1"'
+            )
 
     @property
     def form(self) -> str:
@@ -86,8 +101,12 @@ class Streaming:
         values = {key: block[key] for key in block}
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
-            raise SettingsError(f"streaming.{unknown[0]} is no setting; known: {', '.join(f.name for f in fields(cls))}")
-        values["tolerance"] = {dtype: Tolerance(**{k: t[k] for k in t}) for dtype, t in (values.get("tolerance") or {}).items()}
+            raise SettingsError(
+                f"streaming.{unknown[0]} is no setting; known: {', '.join(f.name for f in fields(cls))}"
+            )
+        values["tolerance"] = {
+            dtype: Tolerance(**{k: t[k] for k in t}) for dtype, t in (values.get("tolerance") or {}).items()
+        }
         settings = cls(**values)
         settings.validate()
         return settings

@@ -46,16 +46,28 @@ class VerlPolicy:
             measured and fitted here.
     """
 
-    def __init__(self, client: LLMServerClient, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, sampling: dict, budget: int,
-                 form: str):
+    def __init__(
+        self,
+        client: LLMServerClient,
+        tokenizer: PreTrainedTokenizerBase,
+        prompts: PromptSet,
+        sampling: dict,
+        budget: int,
+        form: str,
+    ):
         self.client, self.tokenizer, self.prompts = client, tokenizer, prompts
         self.sampling, self.budget, self.form = sampling, budget, form
 
     def prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt:
         """Token ids of the *infer* prompt, with as many of the newest interactions as fit."""
         fitted = fit_prompt(self.tokenizer, self.prompts, interactions, past_summary, self.budget, self.form)
-        ids = self.tokenizer.apply_chat_template(self.prompts.infer(fitted.interactions, past_summary, self.form),
-                                                 add_generation_prompt=True, tokenize=True, return_dict=False, enable_thinking=self.form == "think")
+        ids = self.tokenizer.apply_chat_template(
+            self.prompts.infer(fitted.interactions, past_summary, self.form),
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            enable_thinking=self.form == "think",
+        )
         return Prompt(list(ids), fitted.dropped)
 
     async def write(self, prompt: Prompt, seed: int) -> Generation:
@@ -63,7 +75,9 @@ class VerlPolicy:
         engine writes it changes what is drawn."""
         # The request id only chooses the server: members of a group go to one, where the prompt is cached.
         request = str(hash(tuple(prompt.ids)))
-        output = await self.client.generate(request_id=request, prompt_ids=prompt.ids, sampling_params=self.sampling | {"seed": seed})
+        output = await self.client.generate(
+            request_id=request, prompt_ids=prompt.ids, sampling_params=self.sampling | {"seed": seed}
+        )
         if not output.token_ids:
             raise RuntimeError(f"the rollout engine wrote nothing (stop reason: {output.stop_reason})")
         text = self.tokenizer.decode(output.token_ids, skip_special_tokens=True)
@@ -103,7 +117,9 @@ class StreamingWorker(AgentLoopWorker):
         async def one(row: dict) -> dict:
             try:
                 return chain_record(await self._run_chain(row, sampling, step, training=False), step, texts=True)
-            except Exception as error:  # as in training: counted by the trainer, which writes the step down before it stops
+            except (
+                Exception
+            ) as error:  # as in training: counted by the trainer, which writes the step down before it stops
                 log.exception("the validation chain of user %s failed", row["user"])
                 return failed_record(row["user"], step, self.settings.stages, error)
 
@@ -127,8 +143,14 @@ class StreamingWorker(AgentLoopWorker):
     async def _run_chain(self, row: dict, sampling: dict, step: int, training: bool) -> Chain:
         user, stages = parse_row(row)
         rollout = self.rollout_config
-        policy = VerlPolicy(self.llm_client, self.tokenizer, self.prompts, {"max_tokens": rollout.response_length, "logprobs": training}
-                            | sampling, rollout.prompt_length, self.settings.form)
+        policy = VerlPolicy(
+            self.llm_client,
+            self.tokenizer,
+            self.prompts,
+            {"max_tokens": rollout.response_length, "logprobs": training} | sampling,
+            rollout.prompt_length,
+            self.settings.form,
+        )
         count = self.settings.rollouts if training else 1
         return await ChainRunner(user, stages, policy, self.judges, self.settings, step, count).run(training)
 
@@ -136,21 +158,27 @@ class StreamingWorker(AgentLoopWorker):
         keys, fields, tags = [], [], []
         order = content_hash(["update", self.settings.seed, step, chain.user])
         for group in chain.groups:
-            name = f"{uid}_s{group.stage + 1}" + (f"p{group.parent}" if self.settings.credit == "tree" and group.stage else "")
+            name = f"{uid}_s{group.stage + 1}" + (
+                f"p{group.parent}" if self.settings.credit == "tree" and group.stage else ""
+            )
             for i, rollout in enumerate(group.rollouts):
                 if rollout.total is not None:
                     keys.append(f"{name}_{i}_0")
                     fields.append(training_row(group, i, name))
                     tags.append(row_tag(group, i, step, order))
         if keys:
-            await tq.async_kv_batch_put(keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id="train")
+            await tq.async_kv_batch_put(
+                keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id="train"
+            )
 
 
 def training_row(group: Group, i: int, name: str) -> dict:
     """The fields that verl's trainer reads of one rollout; its total reward stands at the last token."""
     rollout = group.rollouts[i]
     if rollout.generation.log_probs is None:
-        raise RuntimeError("the rollout engine gave no log-probabilities; set actor_rollout_ref.rollout.calculate_log_probs=true")
+        raise RuntimeError(
+            "the rollout engine gave no log-probabilities; set actor_rollout_ref.rollout.calculate_log_probs=true"
+        )
     prompt, response = torch.tensor(group.prompt.ids), torch.tensor(rollout.generation.ids)
     mask, rewards = torch.ones_like(response), torch.zeros(len(response))
     rewards[-1] = rollout.total
@@ -172,7 +200,11 @@ def training_row(group: Group, i: int, name: str) -> dict:
 def row_tag(group: Group, i: int, step: int, order: str) -> dict:
     """What verl's trainer knows of a row without fetching it; `stage` and `order` (see `update_order`) are ours."""
     generation = group.rollouts[i].generation
-    lengths = {"prompt_len": len(group.prompt.ids), "response_len": len(generation.ids), "seq_len": len(group.prompt.ids + generation.ids)}
+    lengths = {
+        "prompt_len": len(group.prompt.ids),
+        "response_len": len(generation.ids),
+        "seq_len": len(group.prompt.ids + generation.ids),
+    }
     versions = {name: generation.extra.get(name) for name in ("min_global_steps", "max_global_steps")}
     return {"status": "success", "global_steps": step, "stage": group.stage, "order": order} | lengths | versions
 
@@ -228,7 +260,9 @@ class StreamingManager(AgentLoopManagerTQ):
     def drain(self) -> tuple[list[dict], dict[str, int]]:
         """The records of all chains that ended since the last call, and the sums of requests to judges that were repeated."""
         parts = ray.get([actor.drain.remote() for actor in self.actors])
-        return [record for records, _ in parts for record in records], dict(sum((Counter(repeated) for _, repeated in parts), Counter()))
+        return [record for records, _ in parts for record in records], dict(
+            sum((Counter(repeated) for _, repeated in parts), Counter())
+        )
 
     def fault(self) -> str | None:
         """What has become of a process that runs users' streams, if one has ended; None while all live (a busy one may answer later)."""
@@ -243,6 +277,8 @@ class StreamingManager(AgentLoopManagerTQ):
     def validate(self, rows: Sequence[dict], step: int) -> list[dict]:
         """Records of the chains of held-out users, in the order of `rows`."""
         count = len(self.actors)
-        parts = ray.get([actor.validate.remote(rows[w::count], step) for w, actor in enumerate(self.actors)],
-                        timeout=self.config.streaming.step_limit)
+        parts = ray.get(
+            [actor.validate.remote(rows[w::count], step) for w, actor in enumerate(self.actors)],
+            timeout=self.config.streaming.step_limit,
+        )
         return [parts[i % count][i // count] for i in range(len(rows))]

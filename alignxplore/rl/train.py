@@ -33,7 +33,7 @@ from alignxplore.records import write_json
 from alignxplore.rl.checks import check_data, check_judges, check_model, planned_steps, prepare
 from alignxplore.rl.metrics import duration
 from alignxplore.rl.same_run import same_gpus, same_run
-from alignxplore.rl.settings import STOP, Streaming
+from alignxplore.rl.settings import STOP, RunStopped, Streaming
 
 STOP_SECONDS = 600  # that a run may take to end in order: an update or a validation, and a checkpoint
 
@@ -111,7 +111,7 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
     from verl.trainer.main_ppo import run_ppo
 
     from alignxplore.rl.checkpoints import publish_model
-    from alignxplore.rl.trainer import RunStopped, StreamingRunner
+    from alignxplore.rl.trainer import StreamingRunner
 
     on_signal = stop_in_order(out, out / "log" / "progress.txt")
 
@@ -128,8 +128,12 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
     sockets = socket_folder()
     if "address" not in config.ray_kwargs.ray_init and "RAY_ADDRESS" not in os.environ:
         OmegaConf.update(config, "ray_kwargs.ray_init._temp_dir", str(sockets), force_add=True)
-    if folder := os.environ.get("TENSORBOARD_DIR"):  # the runner takes its environment from `ray start`, and may stand in another folder
-        OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR", os.path.abspath(folder), force_add=True)
+    if folder := os.environ.get(
+        "TENSORBOARD_DIR"
+    ):  # the runner takes its environment from `ray start`, and may stand in another folder
+        OmegaConf.update(
+            config, "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR", os.path.abspath(folder), force_add=True
+        )
     try:
         run_ppo(config, Starter)
     except BaseException:
@@ -151,19 +155,28 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
 def finished(out: Path, steps: int) -> bool:
     """True if this folder holds a run of at least `steps` steps with its model."""
     path = out / "finished.json"
-    return path.exists() and (out / "model" / "config.json").exists() and json.loads(path.read_text())["steps"] >= steps
+    return (
+        path.exists() and (out / "model" / "config.json").exists() and json.loads(path.read_text())["steps"] >= steps
+    )
 
 
 def absolute_paths(config: DictConfig) -> None:
     """Paths that exist, made absolute: Ray's processes may stand in another folder, and the same file must have one name in OUT/run.json."""
+
     def found(value: str) -> str:
         return os.path.realpath(value) if os.path.exists(value) else value
 
-    for block, name in ((config.actor_rollout_ref.model, "path"), (config.data, "train_files"), (config.data, "val_files")):
+    for block, name in (
+        (config.actor_rollout_ref.model, "path"),
+        (config.data, "train_files"),
+        (config.data, "val_files"),
+    ):
         block[name] = found(block[name]) if isinstance(block[name], str) else [found(value) for value in block[name]]
     stream = config.streaming
     stream.prompts = str(PromptSet(stream.prompts).folder.resolve())
-    parts = [part.rpartition("=") for part in (stream.judge_tokenizer or "").split()]  # "path", or "name=path name=path"
+    parts = [
+        part.rpartition("=") for part in (stream.judge_tokenizer or "").split()
+    ]  # "path", or "name=path name=path"
     stream.judge_tokenizer = " ".join(name + equals + found(path) for name, equals, path in parts) or None
 
 
@@ -176,8 +189,11 @@ def run(config: DictConfig) -> int:
         return 0
     say_problems()
     if settings.credit == "paper" and settings.stages > 2:
-        print(f"note: with CREDIT=paper and STAGES={settings.stages} a summary earns more for being drawn even under a judge that always says 0.5 "
-              "(verl/README.md, Credits); CREDIT=centered has no such bonus", file=sys.stderr)
+        print(
+            f"note: with CREDIT=paper and STAGES={settings.stages} a summary earns more for being drawn even under a judge that always says 0.5 "
+            "(verl/README.md, Credits); CREDIT=centered has no such bonus",
+            file=sys.stderr,
+        )
     out = Path(settings.out).absolute()
     with RunLock(out):
         (out / STOP).unlink(missing_ok=True)
@@ -192,8 +208,10 @@ def run(config: DictConfig) -> int:
         for name, mass in asyncio.run(check_judges(settings, train_data)).items():
             print(f"judge {name}: {100 * mass:.1f}% of its probability is on the two letters", flush=True)
         sizes = prepare(config)
-        print(f"{steps} steps of {sizes['users_per_step']} users x {sizes['rows_per_user']} summaries, {sizes['updates_per_step']} updates each; "
-              f"{len(train_data)} training and {len(held_out)} validation users; log: {out / 'log' / 'train.log'}")
+        print(
+            f"{steps} steps of {sizes['users_per_step']} users x {sizes['rows_per_user']} summaries, {sizes['updates_per_step']} updates each; "
+            f"{len(train_data)} training and {len(held_out)} validation users; log: {out / 'log' / 'train.log'}"
+        )
         print("starting Ray, the trainer and the rollout engine ...", flush=True)
         write_json(out / "run.json", fixed)
         (out / "log").mkdir(parents=True, exist_ok=True)
@@ -213,8 +231,6 @@ def run(config: DictConfig) -> int:
 
 def reason(error: BaseException) -> tuple[int, str]:
     """Exit code and the one sentence for the console; Ray wraps what happened in a worker."""
-    from alignxplore.rl.trainer import RunStopped
-
     seen: BaseException | None = error
     while seen is not None:
         inner = getattr(seen, "cause", None) or seen.__cause__
@@ -232,7 +248,10 @@ def main(config: DictConfig) -> None:
         code = run(config)
     except TrainingEnded as error:
         code, sentence = reason(error.__cause__)
-        print(f"stopped: {sentence}\nsee {out}/log/train.log; the same command continues after the last checkpoint", file=sys.stderr)
+        print(
+            f"stopped: {sentence}\nsee {out}/log/train.log; the same command continues after the last checkpoint",
+            file=sys.stderr,
+        )
     except (*SAID, AssertionError) as error:  # verl asserts what it expects of settings
         print(f"cannot start: {error}", file=sys.stderr)
         code = 1
@@ -241,8 +260,11 @@ def main(config: DictConfig) -> None:
         code = 130
     except SystemExit as error:  # SIGTERM, or Ray's way of ending a process whose cluster has gone
         code = error.code if isinstance(error.code, int) else 1
-        print(f"ended from outside, or Ray itself died (code {code}); see {out}/log/ray and {out}/log/train.log; the same command "
-              "continues after the last checkpoint", file=sys.stderr)
+        print(
+            f"ended from outside, or Ray itself died (code {code}); see {out}/log/ray and {out}/log/train.log; the same command "
+            "continues after the last checkpoint",
+            file=sys.stderr,
+        )
     sys.stdout.flush()
     sys.exit(code)
 

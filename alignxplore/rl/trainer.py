@@ -24,10 +24,10 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.logging_utils import configure_verl_logging
 
 from alignxplore.rl import metrics as report
-from alignxplore.rl.agreement import RunStopped, check_groups, check_probabilities, check_versions, group_differences
+from alignxplore.rl.agreement import check_groups, check_probabilities, check_versions, group_differences
 from alignxplore.rl.checkpoints import VALIDATION, make_room, publish_model
 from alignxplore.rl.credit import stage_weights
-from alignxplore.rl.settings import STOP, Streaming
+from alignxplore.rl.settings import STOP, RunStopped, Streaming
 from alignxplore.rl.streaming import StreamingManager, start_actors, update_order
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,9 @@ class StreamingTrainer(PPOTrainerSync):
         self.settings = Streaming.from_config(config.streaming)
         self.out = Path(self.settings.out)
         self.tolerance = self.settings.tolerance[config.actor_rollout_ref.rollout.dtype]
-        self.replay_buffer.poll_interval = self.settings.poll_seconds  # verl's 2 s would be most of a small model's step
+        self.replay_buffer.poll_interval = (
+            self.settings.poll_seconds
+        )  # verl's 2 s would be most of a small model's step
         # verl waits there until the last user is done, however long that takes and whether or not anybody is at work.
         self.replay_buffer._wait_for_next_poll = functools.partial(self._wait, self.replay_buffer._wait_for_next_poll)
         self._looked = time.monotonic()
@@ -102,8 +104,10 @@ class StreamingTrainer(PPOTrainerSync):
         if share > self.settings.max_failures:
             self._save_before_this_step()
             worst, count = reasons.most_common(1)[0]
-            raise RunStopped(f"step {self.global_steps}: {100 * share:.0f} % of the rollouts were lost, allowed are "
-                             f"{100 * self.settings.max_failures:.0f} %; most often ({count} times): {worst}")
+            raise RunStopped(
+                f"step {self.global_steps}: {100 * share:.0f} % of the rollouts were lost, allowed are "
+                f"{100 * self.settings.max_failures:.0f} %; most often ({count} times): {worst}"
+            )
         if fault := report.constant_judge(self._records):
             self._save_before_this_step()
             raise RunStopped(f"step {self.global_steps}: {fault}")
@@ -156,7 +160,9 @@ class StreamingTrainer(PPOTrainerSync):
         batch = super()._compute_old_log_prob(batch, metrics)
         check_probabilities(metrics, self.tolerance)
         if self.tolerance.group is not None:
-            data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["old_log_probs", "rollout_log_probs"])
+            data = tq.kv_batch_get(
+                keys=batch.keys, partition_id=batch.partition_id, select_fields=["old_log_probs", "rollout_log_probs"]
+            )
             both = (data[name].unbind() for name in ("old_log_probs", "rollout_log_probs"))
             check_groups(group_differences(batch.keys, batch.tags, *both), self.tolerance.group, metrics)
         return batch
@@ -170,8 +176,10 @@ class StreamingTrainer(PPOTrainerSync):
     def _weigh_stages(self, batch: KVBatchMeta) -> None:
         """A tree has more rows in stage 2; scaled advantages let both stages weigh the same in verl's mean over tokens."""
         real = [not tag.get("is_padding", False) for tag in batch.tags]
-        weights = stage_weights([tag["response_len"] for tag, r in zip(batch.tags, real) if r],
-                                [tag["stage"] for tag, r in zip(batch.tags, real) if r])
+        weights = stage_weights(
+            [tag["response_len"] for tag, r in zip(batch.tags, real) if r],
+            [tag["stage"] for tag, r in zip(batch.tags, real) if r],
+        )
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["advantages"])
         factors = [weights.get(tag["stage"], 1.0) for tag in batch.tags]
         data["advantages"] = torch.nested.as_nested_tensor(
@@ -179,16 +187,30 @@ class StreamingTrainer(PPOTrainerSync):
         )
         tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=data)
 
-    def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int) -> None:
+    def _compute_metrics(
+        self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
+    ) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         metrics.update(report.stage_metrics(self._records))
-        metrics |= {"repeated_requests": sum(self._repeated.values())} | {f"repeated/{kind}": n for kind, n in self._repeated.items()}
-        metrics["timing_s/save_checkpoint"], self._save_seconds = self._save_seconds, 0.0  # of the step before: this one's comes after its row
+        metrics |= {"repeated_requests": sum(self._repeated.values())} | {
+            f"repeated/{kind}": n for kind, n in self._repeated.items()
+        }
+        metrics["timing_s/save_checkpoint"], self._save_seconds = (
+            self._save_seconds,
+            0.0,
+        )  # of the step before: this one's comes after its row
         metrics["training/rows"] = sum(not tag.get("is_padding", False) for tag in batch.tags)
-        broken = [name for name in ("actor/pg_loss", "actor/grad_norm") if not math.isfinite(metrics.get(name, math.nan))]
+        broken = [
+            name for name in ("actor/pg_loss", "actor/grad_norm") if not math.isfinite(metrics.get(name, math.nan))
+        ]
         if broken:
-            raise RunStopped(f"step {global_steps}: {broken[0]} is {metrics.get(broken[0])}; the last checkpoint is of step {self.saved_step}")
-        self.log.append({"step": global_steps} | {k: v for k, v in metrics.items() if isinstance(v, (int, float)) or hasattr(v, "item")})
+            raise RunStopped(
+                f"step {global_steps}: {broken[0]} is {metrics.get(broken[0])}; the last checkpoint is of step {self.saved_step}"
+            )
+        self.log.append(
+            {"step": global_steps}
+            | {k: v for k, v in metrics.items() if isinstance(v, (int, float)) or hasattr(v, "item")}
+        )
         self._progress(global_steps, metrics)
         if self._save_due or self._stop_after_row:
             self._save_now()
@@ -203,7 +225,9 @@ class StreamingTrainer(PPOTrainerSync):
         done = step - self.resumed - 1
         each = (time.monotonic() - self._first_step_done) / done if done else time.monotonic() - self._step_began
         left = each * (self.total_training_steps - step)
-        self.say(report.progress_line(step, self.total_training_steps, metrics, time.monotonic() - self._step_began, left))
+        self.say(
+            report.progress_line(step, self.total_training_steps, metrics, time.monotonic() - self._step_began, left)
+        )
 
     # ---- validation and the best model ----
 
@@ -218,8 +242,10 @@ class StreamingTrainer(PPOTrainerSync):
         try:
             records = self.agent_loop_manager.validate(rows, self.global_steps)
         except ray.exceptions.GetTimeoutError:
-            raise RunStopped(f"validation at step {self.global_steps} was not done after streaming.step_limit={self.settings.step_limit:.0f} "
-                             "seconds") from None
+            raise RunStopped(
+                f"validation at step {self.global_steps} was not done after streaming.step_limit={self.settings.step_limit:.0f} "
+                "seconds"
+            ) from None
         share, reasons = report.lost_share(records)
         if share > self.settings.max_failures:
             sentence = f"validation at step {self.global_steps}: {100 * share:.0f} % of the rollouts were lost: {reasons.most_common(1)[0][0]}"
@@ -228,7 +254,9 @@ class StreamingTrainer(PPOTrainerSync):
             self._stop_after_row = sentence  # the step itself is good: it is written down and saved first
         metrics = report.validation_metrics(records, self.settings.stages)
         if self._stop_after_row:
-            metrics.pop("val/reward", None)  # of those few that were left: no model may become the best by it, here or after a resume
+            metrics.pop(
+                "val/reward", None
+            )  # of those few that were left: no model may become the best by it, here or after a resume
         for row in report.samples(records[: self.settings.samples], self.global_steps):
             self.sample_log.append(row)
         if self.global_steps == 0:
@@ -271,7 +299,9 @@ class StreamingTrainer(PPOTrainerSync):
         super().fit(agent_loop_manager)
         done = self.global_steps - 1
         if done < self.total_training_steps:
-            raise RunStopped(f"verl stopped after step {done} of {self.total_training_steps}; give trainer.total_epochs room for all steps")
+            raise RunStopped(
+                f"verl stopped after step {done} of {self.total_training_steps}; give trainer.total_epochs room for all steps"
+            )
 
 
 class StreamingRunner:

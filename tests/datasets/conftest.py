@@ -11,6 +11,7 @@ import pytest
 
 from alignxplore.datasets import get
 from alignxplore.datasets.building import Example, Job
+from tests import ROOT
 
 
 def run_builder(name: str, raw: Path, **options) -> tuple[list[Example], Job]:
@@ -23,7 +24,9 @@ def check_examples(examples: list[Example]) -> None:
     assert len(users) == len(set(users))
     for record, _ in examples:
         assert record.history and record.target.rejected and not record.leaked
-        assert record.target.chosen not in [pair.chosen for pair in record.history] and len(set(record.history)) == len(record.history)
+        assert record.target.chosen not in [pair.chosen for pair in record.history] and len(
+            set(record.history)
+        ) == len(record.history)
         for pair in (*record.history, record.target):
             assert pair.chosen.strip() and pair.chosen != pair.rejected
 
@@ -60,7 +63,9 @@ def check_splits() -> Callable[..., None]:
     """`check_splits(name, raw folder, **options)`: train and test share no person and are all the users together."""
 
     def check(name: str, raw: Path, **options) -> None:
-        parts = [{x.record.user for x in run_builder(name, raw, split=part, **options)[0]} for part in ("train", "test")]
+        parts = [
+            {x.record.user for x in run_builder(name, raw, split=part, **options)[0]} for part in ("train", "test")
+        ]
         assert not {user.partition("#")[0] for user in parts[0]} & {user.partition("#")[0] for user in parts[1]}
         assert parts[0] | parts[1] == {x.record.user for x in run_builder(name, raw, **options)[0]}
 
@@ -76,7 +81,7 @@ def without() -> Callable[[Path, str], None]:
 @pytest.fixture(scope="session")
 def latest_small() -> Path:
     """The MovieLens edition that comes with the project."""
-    return Path(__file__).parents[2] / "data" / "movielens" / "ml-latest-small"
+    return ROOT / "data" / "movielens" / "ml-latest-small"
 
 
 @pytest.fixture(scope="session")

@@ -18,40 +18,73 @@ def write(folder, reviews, edition=2018, packed=False):
     folder.mkdir(parents=True, exist_ok=True)
     if edition == 2018:
         names = "Toys_5.json", "meta_Toys.json"
-        rows = [{"overall": 5.0, "reviewerID": u, "asin": p, "unixReviewTime": t, "reviewText": "fine"} for u, p, t in reviews]
-        products = [{"asin": key, "title": title, "description": ["One.", "", "Two."]} for key, title in PRODUCTS.items()]
+        rows = [
+            {"overall": 5.0, "reviewerID": u, "asin": p, "unixReviewTime": t, "reviewText": "fine"}
+            for u, p, t in reviews
+        ]
+        products = [
+            {"asin": key, "title": title, "description": ["One.", "", "Two."]} for key, title in PRODUCTS.items()
+        ]
     else:
         names = "Toys.jsonl", "meta_Toys.jsonl"
-        rows = [{"rating": 5.0, "user_id": u, "asin": "variant", "parent_asin": p, "timestamp": t * 1000} for u, p, t in reviews]
-        products = [{"parent_asin": key, "title": title, "description": ["One.", "", "Two."]} for key, title in PRODUCTS.items()]
+        rows = [
+            {"rating": 5.0, "user_id": u, "asin": "variant", "parent_asin": p, "timestamp": t * 1000}
+            for u, p, t in reviews
+        ]
+        products = [
+            {"parent_asin": key, "title": title, "description": ["One.", "", "Two."]}
+            for key, title in PRODUCTS.items()
+        ]
     for name, content in zip(names, (rows, products)):
         text = "".join(json.dumps(row) + "\n" for row in content).encode()
         (folder / (name + ".gz" * packed)).write_bytes(gzip.compress(text) if packed else text)
     return folder
 
 
-REVIEWS = [(user, f"B{number:03}", number * 10) for user in "abcde" for number in range(1, 25) if (number + ord(user)) % 4 == 0]
+REVIEWS = [
+    (user, f"B{number:03}", number * 10)
+    for user in "abcde"
+    for number in range(1, 25)
+    if (number + ord(user)) % 4 == 0
+]
 
 
 def test_editions_and_packing_make_no_difference(run, tmp_path):
-    built, jobs = zip(*(run("amazon", write(tmp_path / f"{edition}{packed}", REVIEWS, edition, packed), min_interactions=2)
-                        for edition in (2018, 2023) for packed in (False, True)))
+    built, jobs = zip(
+        *(
+            run("amazon", write(tmp_path / f"{edition}{packed}", REVIEWS, edition, packed), min_interactions=2)
+            for edition in (2018, 2023)
+            for packed in (False, True)
+        )
+    )
     assert [job.edition for job in jobs] == ["Toys_5 of 2018"] * 2 + ["Toys of 2023"] * 2
     assert built[0] == built[1] == built[2] == built[3] and len(built[0]) == 5
     assert any(example.record.target.chosen.endswith("\nDescription: One. Two.") for example in built[0])
 
 
-@pytest.mark.parametrize("description, text", [
-    ([], "Title: A"), (None, "Title: A"), ("plain", "Title: A\nDescription: plain"),
-    (["", " x\ny "], "Title: A\nDescription: x y"),
-])
+@pytest.mark.parametrize(
+    "description, text",
+    [
+        ([], "Title: A"),
+        (None, "Title: A"),
+        ("plain", "Title: A\nDescription: plain"),
+        (["", " x\ny "], "Title: A\nDescription: x y"),
+    ],
+)
 def test_product_text(description, text):
     assert product_text(" A ", description) == text
 
 
 def test_counts_say_what_was_dropped(run, tmp_path):
-    reviews = [*REVIEWS, ("a", "B003", 9999), ("a", "B901", 1), ("a", "B777", 1),
-               ("d", "B004", 9), ("d", "B001", 10), ("d", "B900", 11)]
+    reviews = [
+        *REVIEWS,
+        ("a", "B003", 9999),
+        ("a", "B901", 1),
+        ("a", "B777", 1),
+        ("d", "B004", 9),
+        ("d", "B001", 10),
+        ("d", "B900", 11),
+    ]
     _, job = run("amazon", write(tmp_path, reviews), min_interactions=2)
     assert job.counts["reviews read"] == len(reviews)
     assert job.counts["dropped: a product without a title"] == 1
@@ -67,7 +100,9 @@ def test_rows_decide_between_reviews_of_one_day(run, tmp_path):
 
 
 def test_published_draws_from_all_products_and_reviewed_from_reviewed_ones(run, tmp_path):
-    reviews = [(user, f"B{number:03}", number) for user in "abcdefgh" for number in range(1, 9) if (number + ord(user)) % 2]
+    reviews = [
+        (user, f"B{number:03}", number) for user in "abcdefgh" for number in range(1, 9) if (number + ord(user)) % 2
+    ]
     drawn = {}
     for protocol in ("published", "reviewed"):
         options = {"protocol": protocol, "min_interactions": 2}
@@ -94,7 +129,10 @@ def test_the_layout_of_the_hub_and_files_that_are_there_packed_and_unpacked(run,
     for name, folder in (("Toys.jsonl", "review_categories"), ("meta_Toys.jsonl", "meta_categories")):
         (tmp_path / "hub" / "raw" / folder).mkdir(parents=True)
         (tmp_path / "hub" / "raw" / folder / name).write_bytes((plain / name).read_bytes())
-    built = [run("amazon", folder, min_interactions=2)[0] for folder in (plain, both, tmp_path / "hub", tmp_path / "hub" / "raw")]
+    built = [
+        run("amazon", folder, min_interactions=2)[0]
+        for folder in (plain, both, tmp_path / "hub", tmp_path / "hub" / "raw")
+    ]
     assert built[0] == built[1] == built[2] == built[3]
 
 
@@ -106,7 +144,9 @@ def test_one_category_at_a_time(run, tmp_path):
         run("amazon", tmp_path / "a" / "none")
 
 
-events = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(sorted(PRODUCTS)), st.integers(0, 30)), max_size=120)
+events = st.lists(
+    st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(sorted(PRODUCTS)), st.integers(0, 30)), max_size=120
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

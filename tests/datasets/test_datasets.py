@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from alignxplore.baselines.cues import BASELINES
 from alignxplore.datasets import DATASETS, get, hub_of, locate, name_of
 from alignxplore.datasets.__main__ import main
-from alignxplore.datasets.baselines import BASELINES
 from alignxplore.datasets.building import Popularity
 from alignxplore.datasets.sidecars import read_manifest, read_popularity, sha256
 from alignxplore.records import Interaction, RecordError, UserRecord, read_users
@@ -25,8 +25,17 @@ def build(latest_small):
 
 
 def test_published_names_and_the_paper_s_columns():
-    published = {"mind", "amazon", "alignx", "movielens", "personamem", "concise_detail", "friendly_unfriendly", "student_phd",
-                 "hicupid"}
+    published = {
+        "mind",
+        "amazon",
+        "alignx",
+        "movielens",
+        "personamem",
+        "concise_detail",
+        "friendly_unfriendly",
+        "student_phd",
+        "hicupid",
+    }
     assert {dataset.name for dataset in DATASETS.values() if dataset.column} == published
     assert {get(name).task for name in ("mind", "amazon", "movielens")} == {"recommendation"}
     assert get("hicupid").task == "generation" and get("student_phd").column == "Expertise"
@@ -63,19 +72,24 @@ def test_a_failed_build_leaves_the_earlier_one_whole(tmp_path, capsys, three):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "movies.csv").write_text("movieId,title,genres\n1,A,B\n2,B,C\n")
     (tmp_path / "raw" / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4,5\n1,2,4\n")
-    assert main(["build", "movielens", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out" / "x.jsonl")]) == 1
+    assert (
+        main(["build", "movielens", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out" / "x.jsonl")]) == 1
+    )
     assert "ratings.csv:3" in capsys.readouterr().err
     assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == three
 
 
 @pytest.mark.parametrize("survived", range(12))
-def test_a_build_that_is_killed_never_leaves_a_benchmark_without_its_own_manifest(build, tmp_path, three, monkeypatch, survived):
+def test_a_build_that_is_killed_never_leaves_a_benchmark_without_its_own_manifest(
+    build, tmp_path, three, monkeypatch, survived
+):
     """Killed after any of the steps by which files come and go under their final names: nothing that follows is done."""
     steps = iter(range(survived))
 
     def until_killed(step):
         def run(*arguments, **options):
             return step(*arguments, **options) if next(steps, None) is not None else None
+
         return run
 
     monkeypatch.setattr("os.replace", until_killed(os.replace))
@@ -85,16 +99,23 @@ def test_a_build_that_is_killed_never_leaves_a_benchmark_without_its_own_manifes
     monkeypatch.undo()
     found = {path.name: path.read_text() for path in (tmp_path / "out").iterdir() if path.name in three}
     if "x.jsonl" in found:
-        whole = found == three or sha256(tmp_path / "out" / "x.jsonl") == json.loads(found["x.build.json"])["sha256"] and len(found) == 3
+        whole = (
+            found == three
+            or sha256(tmp_path / "out" / "x.jsonl") == json.loads(found["x.build.json"])["sha256"]
+            and len(found) == 3
+        )
         assert whole, found.keys()
 
 
-@pytest.mark.parametrize("options, message", [
-    (["--protocol", "reviewed"], "movielens has no protocol 'reviewed'; it has published, matched"),
-    (["--min-interactions", "1"], "must be at least 2"),
-    (["--users", "0"], "--users must be at least 1"),
-    (["--min-interactions", "99999"], "no user of movielens is left (9,742 films read; "),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--protocol", "reviewed"], "movielens has no protocol 'reviewed'; it has published, matched"),
+        (["--min-interactions", "1"], "must be at least 2"),
+        (["--users", "0"], "--users must be at least 1"),
+        (["--min-interactions", "99999"], "no user of movielens is left (9,742 films read; "),
+    ],
+)
 def test_options_that_cannot_be_met(build, tmp_path, capsys, options, message):
     assert build(tmp_path / "x.jsonl", *options) == 1
     assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
@@ -103,10 +124,17 @@ def test_options_that_cannot_be_met(build, tmp_path, capsys, options, message):
 PACKED = gzip.compress(b'{"asin": "B1", "title": "T"}\n' * 3000)
 
 
-@pytest.mark.parametrize("name, files, message", [
-    ("amazon", {"meta_Toys.json.gz": PACKED[:-20], "Toys_5.json.gz": PACKED}, "meta_Toys.json.gz: cannot be unpacked to its end"),
-    ("alignx", {"alignx.parquet": b"PAR1 and then nothing"}, "alignx.parquet: not a whole parquet file"),
-])
+@pytest.mark.parametrize(
+    "name, files, message",
+    [
+        (
+            "amazon",
+            {"meta_Toys.json.gz": PACKED[:-20], "Toys_5.json.gz": PACKED},
+            "meta_Toys.json.gz: cannot be unpacked to its end",
+        ),
+        ("alignx", {"alignx.parquet": b"PAR1 and then nothing"}, "alignx.parquet: not a whole parquet file"),
+    ],
+)
 def test_a_cut_download_is_named(tmp_path, capsys, name, files, message):
     for file, data in files.items():
         (tmp_path / file).write_bytes(data)
@@ -127,8 +155,15 @@ def test_list_and_describe_know_every_data_set(capsys, name):
     assert capsys.readouterr().out.count(name) >= 2
 
 
-@pytest.mark.parametrize("name, said", [("alignx", "cannot be built"), ("personamem", "cannot be built"), ("movielens", "--split test --users 3000"),
-                                        ("student_phd", "the defaults")])
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("alignx", "cannot be built"),
+        ("personamem", "cannot be built"),
+        ("movielens", "--split test --users 3000"),
+        ("student_phd", "the defaults"),
+    ],
+)
 def test_what_cannot_be_built_as_published_is_said(capsys, name, said):
     assert main(["describe", name]) == 0
     assert said in capsys.readouterr().out.partition("as published")[2]
@@ -159,18 +194,39 @@ def test_a_hub_data_set_is_read_at_its_revision_and_in_its_subfolders(tmp_path, 
         return str(snapshot)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert locate("owner/some-set@v1") == {"mind": snapshot / "mind_upi.jsonl", "amazon": snapshot / "more" / "amazon_upi.jsonl"}
+    assert locate("owner/some-set@v1") == {
+        "mind": snapshot / "mind_upi.jsonl",
+        "amazon": snapshot / "more" / "amazon_upi.jsonl",
+    }
     assert list(locate("owner/some-set", ["amazon"])) == ["amazon"]
     assert [one[:2] for one in asked] == [("owner/some-set", "v1"), ("owner/some-set", None)]
-    files = ["data/mind_upi.jsonl", "amazon_upi.jsonl", "amazon_upi.build.json", "amazon_upi.popularity.jsonl", "README.md"]
-    assert [[file for file in files if any(map(partial(fnmatch, file), patterns))] for *_, patterns in asked] == [files[:4], files[1:4]]
-    assert hub_of(snapshot / "more" / "amazon_upi.jsonl") == "owner/some-set@0a1b" and hub_of(tmp_path / "mind_upi.jsonl") is None
+    files = [
+        "data/mind_upi.jsonl",
+        "amazon_upi.jsonl",
+        "amazon_upi.build.json",
+        "amazon_upi.popularity.jsonl",
+        "README.md",
+    ]
+    assert [[file for file in files if any(map(partial(fnmatch, file), patterns))] for *_, patterns in asked] == [
+        files[:4],
+        files[1:4],
+    ]
+    assert (
+        hub_of(snapshot / "more" / "amazon_upi.jsonl") == "owner/some-set@0a1b"
+        and hub_of(tmp_path / "mind_upi.jsonl") is None
+    )
 
 
-@pytest.mark.parametrize("file, name", [
-    ("runs/data/test_films_upi.jsonl", None), ("student_phd_upi.jsonl", "student_phd"), ("mind_upi.jsonl", "mind"),
-    ("remind_upi.jsonl", None), ("mind.matched_upi.jsonl", "mind"),
-])
+@pytest.mark.parametrize(
+    "file, name",
+    [
+        ("runs/data/test_films_upi.jsonl", None),
+        ("student_phd_upi.jsonl", "student_phd"),
+        ("mind_upi.jsonl", "mind"),
+        ("remind_upi.jsonl", None),
+        ("mind.matched_upi.jsonl", "mind"),
+    ],
+)
 def test_names_of_files(file, name):
     assert name_of(file) == name
 
@@ -182,7 +238,11 @@ def record(chosen, rejected):
 def test_baselines():
     scores = {name: score(record("long text", "short"), Popularity(1, 2), 0) for name, score in BASELINES.items()}
     assert (scores["longer"], scores["shorter"], scores["popularity"]) == (1, 0, 0)
-    assert BASELINES["longer"](record("same", "size"), None, 0) == BASELINES["shorter"](record("same", "size"), None, 0) == 0.5
+    assert (
+        BASELINES["longer"](record("same", "size"), None, 0)
+        == BASELINES["shorter"](record("same", "size"), None, 0)
+        == 0.5
+    )
     assert BASELINES["popularity"](record("x", "y"), Popularity(3, 3), 0) == 0.5
     assert BASELINES["popularity"](record("x", "y"), None, 0) is None
     rows = [record(f"chosen {number}", "rejected") for number in range(400)]

@@ -16,13 +16,34 @@ FIELDS = {
 
 def write_hicupid(folder, users="uv"):
     (folder / "dialogue").mkdir(parents=True)
-    turns = [{"user_id": user, "dialogue_id": d, "type": "persona", "user": f"{user} says {d}.{t}", "assistant": f"reply {d}.{t}"}
-             for user in users for d in (2, 1, 10) for t in (1, 2)]
+    turns = [
+        {
+            "user_id": user,
+            "dialogue_id": d,
+            "type": "persona",
+            "user": f"{user} says {d}.{t}",
+            "assistant": f"reply {d}.{t}",
+        }
+        for user in users
+        for d in (2, 1, 10)
+        for t in (1, 2)
+    ]
     (folder / "dialogue" / "train.jsonl").write_text("".join(json.dumps(x) + "\n" for x in turns))
     for split in ("train", "test_1"):
-        rows = [{"user_id": user, "dialogue_id": [1], "question_id": f"{split}{k}", "question": "What?", "type": "schedule",
-                 "personalized_answer": f"for {user} {k}", "general_answer": "for all", "metadata": {"schedule": {"event": "x"}}}
-                for user in users for k in range(2)]
+        rows = [
+            {
+                "user_id": user,
+                "dialogue_id": [1],
+                "question_id": f"{split}{k}",
+                "question": "What?",
+                "type": "schedule",
+                "personalized_answer": f"for {user} {k}",
+                "general_answer": "for all",
+                "metadata": {"schedule": {"event": "x"}},
+            }
+            for user in users
+            for k in range(2)
+        ]
         (folder / f"qa_{split}.json").write_text(json.dumps(rows))
     return folder
 
@@ -49,20 +70,36 @@ answers = st.text("ab ", min_size=0, max_size=4)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(turns=st.lists(st.tuples(st.sampled_from("uvw"), st.integers(0, 3), answers, answers), max_size=12),
-       asked=st.lists(st.tuples(st.sampled_from("uvw"), answers, answers), max_size=6), seed=st.integers(0, 2))
+@given(
+    turns=st.lists(st.tuples(st.sampled_from("uvw"), st.integers(0, 3), answers, answers), max_size=12),
+    asked=st.lists(st.tuples(st.sampled_from("uvw"), answers, answers), max_size=6),
+    seed=st.integers(0, 2),
+)
 def test_properties_of_hicupid(run, check_rows, check_splits, tmp_path, turns, asked, seed):
-    lines = [{"user_id": u, "dialogue_id": d, "user": f"{n} {q}", "assistant": a} for n, (u, d, q, a) in enumerate(turns)]
+    lines = [
+        {"user_id": u, "dialogue_id": d, "user": f"{n} {q}", "assistant": a} for n, (u, d, q, a) in enumerate(turns)
+    ]
     (tmp_path / "dialogue.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    rows = [{"user_id": user, "question_id": n, "question": "What?", "type": "persona", "personalized_answer": personal,
-             "general_answer": general} for n, (user, personal, general) in enumerate(asked)]
+    rows = [
+        {
+            "user_id": user,
+            "question_id": n,
+            "question": "What?",
+            "type": "persona",
+            "personalized_answer": personal,
+            "general_answer": general,
+        }
+        for n, (user, personal, general) in enumerate(asked)
+    ]
     (tmp_path / "qa.jsonl").write_text("".join(json.dumps(x) + "\n" for x in rows))
     examples, _ = run("hicupid", tmp_path, seed=seed)
     check_rows(examples)
     for record, _ in examples:
         user = record.user.partition("#")[0]
         order = [n for _, n in sorted((d, n) for n, (u, d, _, _) in enumerate(turns) if u == user)]
-        said = [int((pair.query if pair.query in [x["user"].strip() for x in lines] else pair.chosen).split(" ")[0])
-                for pair in record.history]
+        said = [
+            int((pair.query if pair.query in [x["user"].strip() for x in lines] else pair.chosen).split(" ")[0])
+            for pair in record.history
+        ]
         assert said == [n for n in order if n in said]
     check_splits("hicupid", tmp_path)

@@ -15,7 +15,9 @@ def write(folder, rows, edition="", news=NEWS):
     folder.mkdir(parents=True, exist_ok=True)
     lines = (f"{n}\tsports\tgolf\tTitle {n}\t{'Abstract' * (n != 'N1')}\thttp\t[]\t[]\n" for n in news)
     (folder / "news.tsv").write_text("".join(lines))
-    (folder / "behaviors.tsv").write_text("".join(f"{i}\t{u}\t{t}\t{h}\t{s}\n" for i, (u, t, h, s) in enumerate(rows, 1)))
+    (folder / "behaviors.tsv").write_text(
+        "".join(f"{i}\t{u}\t{t}\t{h}\t{s}\n" for i, (u, t, h, s) in enumerate(rows, 1))
+    )
     return folder
 
 
@@ -28,8 +30,10 @@ def titles(record):
 
 
 def test_history_first_then_impressions_by_time(run, tmp_path):
-    rows = [("u", "11/12/2019 1:00:00 AM", "N5 N3", "N8-0 N9-1"),
-            ("u", "11/11/2019 11:00:00 PM", "N5 N3", "N7-1 N6-0 N10-1 N11-0")]
+    rows = [
+        ("u", "11/12/2019 1:00:00 AM", "N5 N3", "N8-0 N9-1"),
+        ("u", "11/11/2019 11:00:00 PM", "N5 N3", "N7-1 N6-0 N10-1 N11-0"),
+    ]
     (record,) = [x.record for x in run("mind", write(tmp_path, rows), min_interactions=2)[0]]
     assert titles(record) == ["N5", "N3", "N7", "N10", "N9"]
     assert record.target.rejected == "Title: Title N8\nAbstract: Abstract"
@@ -44,8 +48,11 @@ def test_editions_are_taken_together_and_the_longest_history_counts(run, tmp_pat
 
 
 def test_articles_that_are_not_listed_and_empty_histories_are_counted(run, tmp_path):
-    rows = [("u", "11/11/2019 1:00:00 AM", "N5 N999 N4", "N7-1 N6-0 N888-1"), ("v", "11/11/2019 1:00:00 AM", "", "N7-1 N777-0"),
-            ("w", "11/11/2019 1:00:00 AM", "N1 N2", "N3 N4")]  # w: a test-set row without labels
+    rows = [
+        ("u", "11/11/2019 1:00:00 AM", "N5 N999 N4", "N7-1 N6-0 N888-1"),
+        ("v", "11/11/2019 1:00:00 AM", "", "N7-1 N777-0"),
+        ("w", "11/11/2019 1:00:00 AM", "N1 N2", "N3 N4"),
+    ]  # w: a test-set row without labels
     examples, job = run("mind", write(tmp_path, rows), min_interactions=2)
     assert {x.record.user for x in examples} == {"u", "w"}
     assert job.counts["dropped: a clicked article is not listed"] == 2
@@ -56,10 +63,15 @@ def test_articles_that_are_not_listed_and_empty_histories_are_counted(run, tmp_p
 
 
 def test_clicks_count_towards_the_minimum_when_something_is_set_against_them(run, tmp_path):
-    rows = [("u", "11/11/2019 1:00:00 AM", "N5 N4 N5", "N7-1 N6-0"), ("v", "11/11/2019 1:00:00 AM", "N5 N4 N3", "N7-1"),
-            ("w", "11/11/2019 1:00:00 AM", "N5 N4 N3", "N7-1 N6-0")]  # u repeats a click; the last one of v had no alternative
+    rows = [
+        ("u", "11/11/2019 1:00:00 AM", "N5 N4 N5", "N7-1 N6-0"),
+        ("v", "11/11/2019 1:00:00 AM", "N5 N4 N3", "N7-1"),
+        ("w", "11/11/2019 1:00:00 AM", "N5 N4 N3", "N7-1 N6-0"),
+    ]  # u repeats a click; the last one of v had no alternative
     examples, job = run("mind", write(tmp_path, rows), min_interactions=4)
-    assert [x.record.user for x in examples] == ["w"] and job.counts["users dropped: fewer than 4 interactions with an alternative"] == 2
+    assert [x.record.user for x in examples] == ["w"] and job.counts[
+        "users dropped: fewer than 4 interactions with an alternative"
+    ] == 2
     assert not any("clicks on listed articles" in reason for reason in job.counts)
 
 
@@ -80,8 +92,10 @@ behaviors = st.lists(st.tuples(st.sampled_from("abcde"), st.integers(1, 12), art
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(behaviors=behaviors, protocol=st.sampled_from(["published", "matched"]), seed=st.integers(0, 3))
 def test_properties(run, check_rows, check_splits, tmp_path, behaviors, protocol, seed):
-    rows = [(user, f"11/11/2019 {hour}:00:00 AM", " ".join(history), " ".join(f"{n}-{label}" for n, label in shown))
-            for user, hour, history, shown in behaviors]
+    rows = [
+        (user, f"11/11/2019 {hour}:00:00 AM", " ".join(history), " ".join(f"{n}-{label}" for n, label in shown))
+        for user, hour, history, shown in behaviors
+    ]
     options = {"protocol": protocol, "seed": seed, "min_interactions": 2}
     examples, _ = run("mind", write(tmp_path, rows), **options)
     check_rows(examples)
@@ -92,7 +106,9 @@ def test_properties(run, check_rows, check_splits, tmp_path, behaviors, protocol
         clicked = {article for row in mine for article, label in row[3] if label == "1"}
         # A click of the history has no later time than one of an impression, and impressions come by the hour.
         hours = dict.fromkeys(longest, 0) | {
-            article: min(row[1] % 12 + 1 for row in mine if (article, "1") in row[3]) for article in clicked - set(longest)}
+            article: min(row[1] % 12 + 1 for row in mine if (article, "1") in row[3])
+            for article in clicked - set(longest)
+        }
         order = titles(record)
         times = [hours[article] for article in order]
         assert times == sorted(times) and len(set(order)) == len(order)

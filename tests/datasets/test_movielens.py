@@ -5,10 +5,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alignxplore.datasets.baselines import popularity
+from alignxplore.baselines.cues import popularity
 from alignxplore.records import RecordError
 
-FILMS = {str(number): (f"Film {number} ({1980 + number})", "Drama|War" if number % 2 else "Comedy") for number in range(1, 31)}
+FILMS = {
+    str(number): (f"Film {number} ({1980 + number})", "Drama|War" if number % 2 else "Comedy")
+    for number in range(1, 31)
+}
 
 
 def write(folder, ratings, edition="csv", films=FILMS):
@@ -24,22 +27,49 @@ def write(folder, ratings, edition="csv", films=FILMS):
         (folder / "movies.dat").write_text("\n".join(rows) + "\n", encoding="latin-1")
         (folder / "ratings.dat").write_text("".join(f"{u}::{f}::4::{t}\n" for u, f, t in ratings))
     else:
-        order = ["unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
-                 "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"]
-        rows = ["|".join([key, title, "01-Jan-1995", "", "http://x", *(str(int(name in genres.split("|"))) for name in order)])
-                for key, (title, genres) in films.items()]
+        order = [
+            "unknown",
+            "Action",
+            "Adventure",
+            "Animation",
+            "Children's",
+            "Comedy",
+            "Crime",
+            "Documentary",
+            "Drama",
+            "Fantasy",
+            "Film-Noir",
+            "Horror",
+            "Musical",
+            "Mystery",
+            "Romance",
+            "Sci-Fi",
+            "Thriller",
+            "War",
+            "Western",
+        ]
+        rows = [
+            "|".join(
+                [key, title, "01-Jan-1995", "", "http://x", *(str(int(name in genres.split("|"))) for name in order)]
+            )
+            for key, (title, genres) in films.items()
+        ]
         (folder / "u.item").write_text("\n".join(rows) + "\n", encoding="latin-1")
         (folder / "u.data").write_text("".join(f"{u}\t{f}\t4\t{t}\n" for u, f, t in ratings))
     return folder
 
 
-RATINGS = [(user, film, 1000 + 7 * film % 11) for user in "abcdef" for film in range(1, 17) if (film + ord(user)) % 3 == 0]
+RATINGS = [
+    (user, film, 1000 + 7 * film % 11) for user in "abcdef" for film in range(1, 17) if (film + ord(user)) % 3 == 0
+]
 
 
 def test_all_editions_give_the_same_records(run, tmp_path):
     films = FILMS | {"1": ("Le fabuleux destin d'Amélie (2001)", "Comedy|Romance")}
-    built = [run("movielens", write(tmp_path / edition, RATINGS, edition, films), min_interactions=2)[0]
-             for edition in ("csv", "dat", "u.data")]
+    built = [
+        run("movielens", write(tmp_path / edition, RATINGS, edition, films), min_interactions=2)[0]
+        for edition in ("csv", "dat", "u.data")
+    ]
     assert built[0] == built[1] == built[2] and len(built[0]) == 6
     texts = {pair.chosen for x in built[0] for pair in (*x.record.history, x.record.target)}
     assert "Title: Film 3 (1983), Genres: Drama|War" in texts
@@ -48,14 +78,18 @@ def test_all_editions_give_the_same_records(run, tmp_path):
 
 def test_one_edition_at_a_time(run, tmp_path):
     write(tmp_path / "ml-1m", RATINGS, "dat"), write(tmp_path / "ml-32m", RATINGS)
-    with pytest.raises(ValueError, match=r"several editions \(ml-32m/ratings\.csv, ml-1m/ratings\.dat\); give the folder of one"):
+    with pytest.raises(
+        ValueError, match=r"several editions \(ml-32m/ratings\.csv, ml-1m/ratings\.dat\); give the folder of one"
+    ):
         run("movielens", tmp_path)
 
 
 def test_history_is_in_the_order_of_time_and_the_last_is_the_target(run, tmp_path):
     ratings = [("u", 5, 30), ("u", 2, 10), ("u", 9, 20), ("v", 1, 1), ("v", 3, 2), ("w", 4, 1)]
     (u,) = [x.record for x in run("movielens", write(tmp_path, ratings), min_interactions=3)[0]]
-    assert [pair.chosen.split(",")[0] for pair in (*u.history, u.target)] == [f"Title: {FILMS[k][0]}" for k in ("2", "9", "5")]
+    assert [pair.chosen.split(",")[0] for pair in (*u.history, u.target)] == [
+        f"Title: {FILMS[k][0]}" for k in ("2", "9", "5")
+    ]
 
 
 def test_counts_say_what_was_dropped(run, tmp_path):
@@ -87,7 +121,9 @@ def test_a_folder_without_ratings_says_what_is_expected(run, tmp_path):
         run("movielens", tmp_path)
 
 
-events = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 30), st.integers(0, 40)), min_size=1, max_size=150)
+events = st.lists(
+    st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 30), st.integers(0, 40)), min_size=1, max_size=150
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -7,31 +7,70 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alignxplore.baselines.cues import longer
 from alignxplore.datasets import personamem
-from alignxplore.datasets.baselines import longer
 from alignxplore.records import Interaction, RecordError
 
 FIELDS = {  # of the rows of each version, which cannot do without them
-    "questions_32k.csv": ("persona_id", "question_id", "question_type", "correct_answer", "all_options", "shared_context_id",
-                          "user_question_or_message", "end_index_in_shared_context"),
-    "benchmark/text/benchmark.csv": ("persona_id", "user_query", "correct_answer", "incorrect_answers", "related_conversation_snippet"),
+    "questions_32k.csv": (
+        "persona_id",
+        "question_id",
+        "question_type",
+        "correct_answer",
+        "all_options",
+        "shared_context_id",
+        "user_question_or_message",
+        "end_index_in_shared_context",
+    ),
+    "benchmark/text/benchmark.csv": (
+        "persona_id",
+        "user_query",
+        "correct_answer",
+        "incorrect_answers",
+        "related_conversation_snippet",
+    ),
 }
 
 
 def write_v1(folder, questions=4):
     chat = [{"role": "system", "content": "Current user persona: Ann"}]
     for turn in range(6):
-        chat += [{"role": "user", "content": f"User: said {turn}"}, {"role": "assistant", "content": f"Assistant: heard {turn}"}]
-    (folder / "shared_contexts_32k.jsonl").write_text(json.dumps({"other": []}) + "\n" + json.dumps({"c1": chat}) + "\n")
-    options = repr(["(a) short", "(b) it's \"middle\" one", "(c) the longest of them all", "(d) shor2"])
+        chat += [
+            {"role": "user", "content": f"User: said {turn}"},
+            {"role": "assistant", "content": f"Assistant: heard {turn}"},
+        ]
+    (folder / "shared_contexts_32k.jsonl").write_text(
+        json.dumps({"other": []}) + "\n" + json.dumps({"c1": chat}) + "\n"
+    )
+    options = repr(["(a) short", '(b) it\'s "middle" one', "(c) the longest of them all", "(d) shor2"])
     with (folder / "questions_32k.csv").open("w", newline="") as out:
-        writer = csv.DictWriter(out, ["persona_id", "question_id", "question_type", "user_question_or_message", "correct_answer",
-                                      "all_options", "shared_context_id", "end_index_in_shared_context"])
+        writer = csv.DictWriter(
+            out,
+            [
+                "persona_id",
+                "question_id",
+                "question_type",
+                "user_question_or_message",
+                "correct_answer",
+                "all_options",
+                "shared_context_id",
+                "end_index_in_shared_context",
+            ],
+        )
         writer.writeheader()
         for number in range(questions):
-            writer.writerow({"persona_id": number // 2, "question_id": f"q{number}", "question_type": "recall",
-                             "user_question_or_message": f"What,\n{number}?", "correct_answer": "(b)", "all_options": options,
-                             "shared_context_id": "c1" if number else "missing", "end_index_in_shared_context": 5})
+            writer.writerow(
+                {
+                    "persona_id": number // 2,
+                    "question_id": f"q{number}",
+                    "question_type": "recall",
+                    "user_question_or_message": f"What,\n{number}?",
+                    "correct_answer": "(b)",
+                    "all_options": options,
+                    "shared_context_id": "c1" if number else "missing",
+                    "end_index_in_shared_context": 5,
+                }
+            )
     return folder
 
 
@@ -58,16 +97,41 @@ def test_personamem_v1_without_its_chats_says_which_file_is_missing(run, tmp_pat
 def write_v2(folder, query):
     (folder / "benchmark" / "text").mkdir(parents=True)
     (folder / "data" / "chat_history_32k").mkdir(parents=True)
-    chat = [{"role": "system", "content": "profile"}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
-            {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]
+    chat = [
+        {"role": "system", "content": "profile"},
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+        {"role": "assistant", "content": "d"},
+    ]
     (folder / "data" / "chat_history_32k" / "p.json").write_text(json.dumps({"metadata": {}, "chat_history": chat}))
     with (folder / "benchmark" / "text" / "benchmark.csv").open("w", newline="") as out:
         writer = csv.writer(out)
-        writer.writerow(["persona_id", "chat_history_32k_link", "user_query", "correct_answer", "incorrect_answers", "pref_type",
-                         "who", "related_conversation_snippet"])
+        writer.writerow(
+            [
+                "persona_id",
+                "chat_history_32k_link",
+                "user_query",
+                "correct_answer",
+                "incorrect_answers",
+                "pref_type",
+                "who",
+                "related_conversation_snippet",
+            ]
+        )
         for number in range(1, 9):
-            writer.writerow([number // 2, "data/chat_history_32k/p.json", query.format(number), "right answer",
-                             json.dumps(["w1", "wrong 22", "w"]), "stereotypical", "self", repr(chat[3:])])
+            writer.writerow(
+                [
+                    number // 2,
+                    "data/chat_history_32k/p.json",
+                    query.format(number),
+                    "right answer",
+                    json.dumps(["w1", "wrong 22", "w"]),
+                    "stereotypical",
+                    "self",
+                    repr(chat[3:]),
+                ]
+            )
     return folder
 
 
@@ -99,10 +163,17 @@ def test_a_missing_field_is_named_with_its_file(run, without, tmp_path, file, fi
         run("personamem", tmp_path)
 
 
-@pytest.mark.parametrize(("field", "value"), [
-    ("all_options", "3"), ("all_options", "('(a) x', '(b) y')"), ("all_options", "__import__('os')"), ("correct_answer", "(z)"),
-    ("end_index_in_shared_context", "five"), ("end_index_in_shared_context", "-1"),
-])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("all_options", "3"),
+        ("all_options", "('(a) x', '(b) y')"),
+        ("all_options", "__import__('os')"),
+        ("correct_answer", "(z)"),
+        ("end_index_in_shared_context", "five"),
+        ("end_index_in_shared_context", "-1"),
+    ],
+)
 def test_a_field_that_makes_no_sense_is_named(run, tmp_path, field, value):
     write_v1(tmp_path)
     path = tmp_path / "questions_32k.csv"
@@ -118,8 +189,10 @@ def test_a_field_that_makes_no_sense_is_named(run, tmp_path, field, value):
 
 @pytest.mark.parametrize("snippet", ["'a chat'", "[1, 2]", "[[]]", "not a list"])
 def test_a_conversation_of_another_form_is_named(run, tmp_path, snippet):
-    (tmp_path / "benchmark.csv").write_text("persona_id,user_query,correct_answer,incorrect_answers,related_conversation_snippet\n"
-                                            f'1,What?,right,"[""wrong""]","{snippet}"\n')
+    (tmp_path / "benchmark.csv").write_text(
+        "persona_id,user_query,correct_answer,incorrect_answers,related_conversation_snippet\n"
+        f'1,What?,right,"[""wrong""]","{snippet}"\n'
+    )
     with pytest.raises(RecordError, match=r"benchmark\.csv:1: field 'related_conversation_snippet'"):
         run("personamem", tmp_path)
 
@@ -127,7 +200,9 @@ def test_a_conversation_of_another_form_is_named(run, tmp_path, snippet):
 answers = st.text("ab ", min_size=0, max_size=4)
 roles = st.sampled_from(["user", "assistant", "system"])
 messages = st.lists(st.fixed_dictionaries({"role": roles, "content": answers}), max_size=9)
-questions = st.lists(st.tuples(st.integers(0, 3), messages, answers, st.lists(answers, min_size=1, max_size=3)), max_size=8)
+questions = st.lists(
+    st.tuples(st.integers(0, 3), messages, answers, st.lists(answers, min_size=1, max_size=3)), max_size=8
+)
 
 
 def numbered(chat):
@@ -146,10 +221,21 @@ def places(record):
 def test_properties_of_personamem_v2(run, check_rows, check_splits, tmp_path, questions, protocol, seed):
     with (tmp_path / "benchmark.csv").open("w", newline="") as out:
         writer = csv.writer(out)
-        writer.writerow(["persona_id", "user_query", "correct_answer", "incorrect_answers", "related_conversation_snippet", "chat_history_32k_link"])
+        writer.writerow(
+            [
+                "persona_id",
+                "user_query",
+                "correct_answer",
+                "incorrect_answers",
+                "related_conversation_snippet",
+                "chat_history_32k_link",
+            ]
+        )
         for number, (persona, chat, right, wrong) in enumerate(questions):
             (tmp_path / f"{seed}{number}.json").write_text(json.dumps({"chat_history": numbered(chat)}))
-            writer.writerow([persona, "What?", right, json.dumps(wrong), json.dumps(numbered(chat)), f"{seed}{number}.json"])
+            writer.writerow(
+                [persona, "What?", right, json.dumps(wrong), json.dumps(numbered(chat)), f"{seed}{number}.json"]
+            )
     personamem._chat_file.cache_clear()  # these files change between examples
     examples, job = run("personamem", tmp_path, protocol=protocol, seed=seed)
     check_rows(examples)
@@ -165,14 +251,28 @@ def test_properties_of_personamem_v2(run, check_rows, check_splits, tmp_path, qu
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(chat=messages, asked=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.permutations(["x", "yy", "zzz"])), max_size=6),
-       protocol=st.sampled_from(["published", "matched"]), seed=st.integers(0, 2))
+@given(
+    chat=messages,
+    asked=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.permutations(["x", "yy", "zzz"])), max_size=6),
+    protocol=st.sampled_from(["published", "matched"]),
+    seed=st.integers(0, 2),
+)
 def test_properties_of_personamem_v1(run, check_rows, check_splits, tmp_path, chat, asked, protocol, seed):
     (tmp_path / "shared_contexts_32k.jsonl").write_text(json.dumps({"c": numbered(chat)}) + "\n")
     with (tmp_path / "questions_32k.csv").open("w", newline="") as out:
         writer = csv.writer(out)
-        writer.writerow(["persona_id", "question_id", "question_type", "user_question_or_message", "correct_answer", "all_options",
-                         "shared_context_id", "end_index_in_shared_context"])
+        writer.writerow(
+            [
+                "persona_id",
+                "question_id",
+                "question_type",
+                "user_question_or_message",
+                "correct_answer",
+                "all_options",
+                "shared_context_id",
+                "end_index_in_shared_context",
+            ]
+        )
         for number, (persona, end, options) in enumerate(asked):
             listed = [f"({letter}) {text}" for letter, text in zip("abc", options)]
             writer.writerow([persona, f"q{number}", "kind", "What?", "(a)", repr(listed), "c", end])
@@ -184,5 +284,10 @@ def test_properties_of_personamem_v1(run, check_rows, check_splits, tmp_path, ch
         assert record.user.partition("#")[0] == str(persona)
         assert record.target.chosen == options[0] and record.target.rejected in options[1:]
         shown = places(record)
-        assert shown and shown == sorted(set(shown)) and max(shown) < end and all(chat[place]["role"] != "system" for place in shown)
+        assert (
+            shown
+            and shown == sorted(set(shown))
+            and max(shown) < end
+            and all(chat[place]["role"] != "system" for place in shown)
+        )
     check_splits("personamem", tmp_path)

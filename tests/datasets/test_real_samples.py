@@ -9,8 +9,8 @@ import collections
 import numpy as np
 import pytest
 
+from alignxplore.baselines.cues import BASELINES
 from alignxplore.datasets import get
-from alignxplore.datasets.baselines import BASELINES
 from alignxplore.datasets.building import Job
 from alignxplore.datasets.personamem import options
 from alignxplore.datasets.rows import read_rows
@@ -33,7 +33,11 @@ def test_mind_counts(run, check_rows, samples, minimum, clicking, users):
     examples, job = run("mind", samples / "mind", min_interactions=minimum)
     check_rows(examples)
     assert 4637 - job.counts[f"users dropped: fewer than {minimum} clicks on listed articles"] == clicking
-    assert clicking - job.counts[f"users dropped: fewer than {minimum} interactions with an alternative"] == len(examples) == users
+    assert (
+        clicking - job.counts[f"users dropped: fewer than {minimum} interactions with an alternative"]
+        == len(examples)
+        == users
+    )
     assert min(len(x.record.history) + 1 for x in examples) >= minimum
     assert (job.counts["impressions read"], job.counts["users read"], job.counts["news read"]) == (5000, 4637, 2000)
     assert job.counts["impressions with an empty history"] == 107 and job.edition == "5,000 impressions"
@@ -49,7 +53,9 @@ def test_style_counts(run, check_rows, samples):
     history = sum(len(x.record.history) for x in examples)
     dropped = sum(count for reason, count in job.counts.items() if reason.startswith("dropped from a history"))
     assert history + dropped == 4 * 600
-    assert sum(len(x.record.target.chosen) > len(x.record.target.rejected) for x in examples) == 449  # 74.8 %, ties not counted
+    assert (
+        sum(len(x.record.target.chosen) > len(x.record.target.rejected) for x in examples) == 449
+    )  # 74.8 %, ties not counted
 
 
 def test_personamem_v1_questions(samples):
@@ -59,23 +65,31 @@ def test_personamem_v1_questions(samples):
     assert len({row["shared_context_id"] for row in rows}) == 37
     kinds = collections.Counter(row["question_type"] for row in rows)
     assert kinds["track_full_preference_evolution"] == 139 and kinds["recalling_facts_mentioned_by_the_user"] == 17
-    assert collections.Counter(row["correct_answer"] for row in rows) == {"(a)": 143, "(b)": 146, "(c)": 158, "(d)": 142}
+    assert collections.Counter(row["correct_answer"] for row in rows) == {
+        "(a)": 143,
+        "(b)": 146,
+        "(c)": 158,
+        "(d)": 142,
+    }
     answers = [options(row, path, number) for number, row in enumerate(rows, 1)]
     assert all(len(wrong) == 3 for _, wrong in answers)
     assert sum(len(right) > max(map(len, wrong)) for right, wrong in answers) == 288  # 48.9 %
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, folder, protocol, baseline, measured", [
-    ("amazon", "amazon", "published", "popularity", 0.974),
-    ("amazon", "amazon", "reviewed", "popularity", 0.69),
-    ("amazon", "amazon", "matched", "popularity", None),
-    ("mind", "mind", "matched", "popularity", None),
-    ("movielens", None, "published", "popularity", 0.834),
-    ("movielens", None, "matched", "popularity", None),
-    ("friendly_unfriendly", "psoups", "published", "longer", 0.748),
-    ("friendly_unfriendly", "psoups", "matched", "longer", None),
-])
+@pytest.mark.parametrize(
+    "name, folder, protocol, baseline, measured",
+    [
+        ("amazon", "amazon", "published", "popularity", 0.974),
+        ("amazon", "amazon", "reviewed", "popularity", 0.69),
+        ("amazon", "amazon", "matched", "popularity", None),
+        ("mind", "mind", "matched", "popularity", None),
+        ("movielens", None, "published", "popularity", 0.834),
+        ("movielens", None, "matched", "popularity", None),
+        ("friendly_unfriendly", "psoups", "published", "longer", 0.748),
+        ("friendly_unfriendly", "psoups", "matched", "longer", None),
+    ],
+)
 def test_shortcuts(run, samples, latest_small, name, folder, protocol, baseline, measured):
     """All users' last items, 20 seeds. None: matched, the 95 % interval over users must lie within 50 ± 5."""
     raw, by_user = samples / folder if folder else latest_small, collections.defaultdict(list)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alignxplore.datasets.baselines import longer
+from alignxplore.baselines.cues import longer
 from alignxplore.datasets.selection import from_messages
 from alignxplore.records import Interaction, RecordError
 
@@ -15,21 +15,31 @@ FEEDBACK_SETS = ("alignx", "student_phd", "concise_detail", "friendly_unfriendly
 
 
 def row(number=0, history=2, chosen="a good answer", rejected="bad", **more):
-    pairs = [{"prompt": f"p{number}.{k}", "chosen": f"c{number}.{k}", "rejected": f"r{number}.{k}"} for k in range(history)]
-    return {"prompt": f"q{number}", "chosen": f"{chosen} {number}", "rejected": f"{rejected} {number}", FEEDBACK: pairs} | more
+    pairs = [
+        {"prompt": f"p{number}.{k}", "chosen": f"c{number}.{k}", "rejected": f"r{number}.{k}"} for k in range(history)
+    ]
+    return {
+        "prompt": f"q{number}",
+        "chosen": f"{chosen} {number}",
+        "rejected": f"{rejected} {number}",
+        FEEDBACK: pairs,
+    } | more
 
 
 @pytest.mark.parametrize("form", ["array", "line", "indented", "jsonl", "parquet"])
 def test_alignx_in_all_forms(run, check_rows, tmp_path, form):
-    rows = [row(number, **{"Demographic Information": "a {strange} \"one\"],"}) for number in range(5)]
+    rows = [row(number, **{"Demographic Information": 'a {strange} "one"],'}) for number in range(5)]
     if form == "parquet":
         parquet = pytest.importorskip("pyarrow.parquet")
         parquet.write_table(__import__("pyarrow").Table.from_pylist(rows), tmp_path / "alignx.parquet")
     elif form == "jsonl":
         (tmp_path / "alignx.jsonl").write_text("".join(json.dumps(x) + "\n" for x in rows))
     else:
-        text = {"array": "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n", "line": json.dumps(rows),
-                "indented": json.dumps(rows, indent=4)}[form]
+        text = {
+            "array": "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n",
+            "line": json.dumps(rows),
+            "indented": json.dumps(rows, indent=4),
+        }[form]
         (tmp_path / "alignx.json").write_text(text)
     examples, job = run("alignx", tmp_path)
     check_rows(examples)
@@ -39,12 +49,15 @@ def test_alignx_in_all_forms(run, check_rows, tmp_path, form):
     assert record.target == Interaction("a good answer 3", "bad 3", "q3") and record.persona.startswith("a {strange}")
 
 
-@pytest.mark.parametrize("text, message", [
-    ('[{"prompt": "a"}]', "field 'Pair-wise Comparative Feedback': expected a list"),
-    (json.dumps([row(), {FEEDBACK: [], "prompt": "x", "chosen": "y"}]), ":2: field 'rejected': missing"),
-    (json.dumps([row() | {"chosen": 3}]), "field 'chosen': expected text, found 3"),
-    (json.dumps([row()])[:-9], "ends in the middle of a row"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('[{"prompt": "a"}]', "field 'Pair-wise Comparative Feedback': expected a list"),
+        (json.dumps([row(), {FEEDBACK: [], "prompt": "x", "chosen": "y"}]), ":2: field 'rejected': missing"),
+        (json.dumps([row() | {"chosen": 3}]), "field 'chosen': expected text, found 3"),
+        (json.dumps([row()])[:-9], "ends in the middle of a row"),
+    ],
+)
 def test_damaged_rows_name_file_and_field(run, tmp_path, text, message):
     (tmp_path / "student_phd.json").write_text(text)
     with pytest.raises(RecordError) as error:
@@ -64,7 +77,9 @@ def test_what_leaks_or_repeats_is_dropped_and_counted(run, tmp_path):
     leaking, repeating, equal = row(1), row(2), row(3) | {"chosen": "same", "rejected": "same"}
     leaking[FEEDBACK].append({"prompt": "other", "chosen": leaking["chosen"], "rejected": "x"})
     repeating[FEEDBACK].append(repeating[FEEDBACK][0])
-    (tmp_path / "concise_detail.json").write_text(json.dumps([leaking, repeating, equal, row(4, history=0), row(5), row(5)]))
+    (tmp_path / "concise_detail.json").write_text(
+        json.dumps([leaking, repeating, equal, row(4, history=0), row(5), row(5)])
+    )
     examples, job = run("concise_detail", tmp_path)
     assert len(examples) == 3 and all(len(x.record.history) == 2 for x in examples)
     assert job.counts["dropped from a history: it holds the answer to be predicted"] == 1
@@ -75,8 +90,15 @@ def test_what_leaks_or_repeats_is_dropped_and_counted(run, tmp_path):
 
 
 def test_matched_balances_lengths_within_each_persona(run, tmp_path):
-    rows = [row(number, chosen="x" * (20 if number % 4 else 2), rejected="y" * 9, ground_truth_persona="ab"[number % 3 == 0])
-            for number in range(60)]
+    rows = [
+        row(
+            number,
+            chosen="x" * (20 if number % 4 else 2),
+            rejected="y" * 9,
+            ground_truth_persona="ab"[number % 3 == 0],
+        )
+        for number in range(60)
+    ]
     (tmp_path / "student_phd.json").write_text(json.dumps(rows))
     kept = {}
     for seed in range(3):
@@ -90,8 +112,15 @@ def test_matched_balances_lengths_within_each_persona(run, tmp_path):
 
 
 def test_a_chat_becomes_interactions():
-    chat = [("system", "persona"), ("assistant", "Hello"), ("user", "User: one"), ("user", "two"),
-            ("assistant", "Assistant: yes"), ("assistant", ""), ("user", "last")]
+    chat = [
+        ("system", "persona"),
+        ("assistant", "Hello"),
+        ("user", "User: one"),
+        ("user", "two"),
+        ("assistant", "Assistant: yes"),
+        ("assistant", ""),
+        ("user", "last"),
+    ]
     found = from_messages([{"role": role, "content": text} for role, text in chat])
     assert found == [Interaction("yes", None, "one\ntwo"), Interaction("last")]
 
@@ -117,8 +146,11 @@ def test_properties_of_alignx_and_psoups(run, check_rows, check_splits, tmp_path
         assert all(pair.chosen != record.target.chosen for pair in record.history)
         kept = [(pair.query, pair.chosen, pair.rejected) for pair in record.history]
         target = record.target.query, record.target.chosen, record.target.rejected
-        sources = [[tuple(pair[key] for key in ("prompt", "chosen", "rejected")) for pair in x[FEEDBACK]] for x in raw
-                   if (x["prompt"], x["chosen"], x["rejected"]) == target]
+        sources = [
+            [tuple(pair[key] for key in ("prompt", "chosen", "rejected")) for pair in x[FEEDBACK]]
+            for x in raw
+            if (x["prompt"], x["chosen"], x["rejected"]) == target
+        ]
         assert any(kept == sorted(kept, key=pairs.index) for pairs in sources if set(kept) <= set(pairs))
     if protocol == "matched":
         assert sum(longer(x.record) for x in examples) == len(examples) / 2

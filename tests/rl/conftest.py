@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
 SCRIPT = ROOT / "verl/examples/grpo_trainer/run_streaming_8p.sh"
 WORDS = "red blue green tea coffee jazz opera chess rugby tango poker yoga soup curry maps trains ships planes novels poems".split()
-ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
+ENVIRONMENT = {"PYTHONPATH": str(ROOT)}
 
 
 def user_row(name, length=7):
@@ -23,8 +24,14 @@ def user_row(name, length=7):
     rng = random.Random(name)
     liked = rng.sample(WORDS, 2)
     others = [word for word in WORDS if word not in liked]
-    history = [{"query": None, "chosen": f"{rng.choice(liked)} {rng.choice(others)}", "rejected": " ".join(rng.sample(others, 2))}
-               for _ in range(length)]
+    history = [
+        {
+            "query": None,
+            "chosen": f"{rng.choice(liked)} {rng.choice(others)}",
+            "rejected": " ".join(rng.sample(others, 2)),
+        }
+        for _ in range(length)
+    ]
     return {"uid": name, "history": history, "mid_position": 3}
 
 
@@ -35,7 +42,7 @@ def policy(tmp_path_factory):
 
     from alignxplore.prompts import PromptSet
     from alignxplore.records import Interaction
-    from alignxplore.tiny import make_model, make_tokenizer
+    from alignxplore.world.tiny import make_model, make_tokenizer
 
     folder = tmp_path_factory.mktemp("policy")
     torch.set_num_threads(1)
@@ -45,12 +52,18 @@ def policy(tmp_path_factory):
     model.resize_token_embeddings(len(tokenizer))
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     for step in range(240):
-        optimizer.param_groups[0]["lr"] = 4e-3 * (1 - step / 240)  # without the decay two answers of three are in bad format
+        optimizer.param_groups[0]["lr"] = 4e-3 * (
+            1 - step / 240
+        )  # without the decay two answers of three are in bad format
         rows = []
         for _ in range(8):
             history = [Interaction(x["chosen"], x["rejected"]) for x in user_row(str(rng.random()))["history"][:3]]
-            ids = tokenizer.apply_chat_template(prompts.infer(history, rng.choice([None, "tea"])), add_generation_prompt=True, tokenize=True,
-                                                return_dict=False)
+            ids = tokenizer.apply_chat_template(
+                prompts.infer(history, rng.choice([None, "tea"])),
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=False,
+            )
             answer = f"<think>\n{rng.choice(WORDS)}\n</think>\n\n{' '.join(rng.sample(WORDS, 3))}<|im_end|>"
             rows.append((ids, tokenizer.encode(answer, add_special_tokens=False)))
         width = max(len(p) + len(a) for p, a in rows)
@@ -73,20 +86,45 @@ def rows(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rows")
     (folder / "rl.jsonl").write_text("".join(json.dumps(user_row(f"u{i}")) + "\n" for i in range(12)))
     for stages, out in (("2", folder), ("3", folder / "three")):
-        subprocess.run([sys.executable, str(ROOT / "verl/examples/data_preprocess/upi_streaming_dataset.py"), "--data", str(folder / "rl.jsonl"),
-                        "--out", str(out / "train.parquet"), "--val-out", str(out / "val.parquet"), "--val-users", "4", "--stages", stages],
-                       check=True, env=os.environ | ENVIRONMENT, timeout=300)
+        subprocess.run(
+            [
+                sys.executable,
+                str(ROOT / "verl/examples/data_preprocess/upi_streaming_dataset.py"),
+                "--data",
+                str(folder / "rl.jsonl"),
+                "--out",
+                str(out / "train.parquet"),
+                "--val-out",
+                str(out / "val.parquet"),
+                "--val-users",
+                "4",
+                "--stages",
+                stages,
+            ],
+            check=True,
+            env=os.environ | ENVIRONMENT,
+            timeout=300,
+        )
     return folder
 
 
 @pytest.fixture(scope="session")
 def judge_process(policy):
     """A judge in a process of its own (tests/rl/fake_judge.py): its address."""
-    from alignxplore.serving import free_port
+    from alignxplore.serving.server import free_port
 
     port = free_port()
-    process = subprocess.Popen([sys.executable, str(Path(__file__).parent / "fake_judge.py"), "--port", str(port), "--tokenizer", str(policy)],
-                               env=os.environ | ENVIRONMENT)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            str(Path(__file__).parent / "fake_judge.py"),
+            "--port",
+            str(port),
+            "--tokenizer",
+            str(policy),
+        ],
+        env=os.environ | ENVIRONMENT,
+    )
     for _ in range(1200):
         try:
             get(f"http://127.0.0.1:{port}/v1/models")
@@ -125,12 +163,35 @@ def launch(policy, rows):
         return subprocess.CompletedProcess(process.args, process.returncode, output)
 
     def start(out, judge, *arguments, **variables):
-        sizes = {"BATCH": "4", "MINI_BATCH": "4", "LR": "3e-4", "STEPS": "3", "SAVE_EVERY": "2", "TEST_EVERY": "2", "RESPONSE_LENGTH": "32",
-                 "PROMPT_LENGTH": "256", "LOGGER": "[console]", "PYTHON": sys.executable}
-        paths = {"PRESET": "tiny", "MODEL": str(policy), "TRAIN": str(rows / "train.parquet"), "VAL": str(rows / "val.parquet"),
-                 "JUDGES": f"judge={judge}", "OUT": str(out)}
-        started.append(subprocess.Popen(["bash", str(SCRIPT), *arguments], env=os.environ | ENVIRONMENT | sizes | paths | variables, text=True,
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+        sizes = {
+            "BATCH": "4",
+            "MINI_BATCH": "4",
+            "LR": "3e-4",
+            "STEPS": "3",
+            "SAVE_EVERY": "2",
+            "TEST_EVERY": "2",
+            "RESPONSE_LENGTH": "32",
+            "PROMPT_LENGTH": "256",
+            "LOGGER": "[console]",
+            "PYTHON": sys.executable,
+        }
+        paths = {
+            "PRESET": "tiny",
+            "MODEL": str(policy),
+            "TRAIN": str(rows / "train.parquet"),
+            "VAL": str(rows / "val.parquet"),
+            "JUDGES": f"judge={judge}",
+            "OUT": str(out),
+        }
+        started.append(
+            subprocess.Popen(
+                ["bash", str(SCRIPT), *arguments],
+                env=os.environ | ENVIRONMENT | sizes | paths | variables,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        )
         return started[-1]
 
     def stop(process):

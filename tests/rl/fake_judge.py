@@ -16,7 +16,7 @@ import re
 from aiohttp import web
 from transformers import AutoTokenizer
 
-from alignxplore.judge import find_letters
+from alignxplore.judging.letters import find_letters
 
 
 class FakeJudge:
@@ -44,7 +44,9 @@ class FakeJudge:
         return web.Response(text=self.mode)
 
     async def models(self, _: web.Request) -> web.Response:
-        return web.json_response({"data": [{"id": name, "root": self.root, "max_model_len": 4096} for name in self.names]})
+        return web.json_response(
+            {"data": [{"id": name, "root": self.root, "max_model_len": 4096} for name in self.names]}
+        )
 
     async def chat(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -101,7 +103,9 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.0)
     args = parser.parse_args()
     application = FakeJudge(args.tokenizer, args.mode, args.latency).app()
-    web.run_app(application, host="127.0.0.1", port=args.port, print=None, shutdown_timeout=1)  # answers that hang do not hold it up
+    web.run_app(
+        application, host="127.0.0.1", port=args.port, print=None, shutdown_timeout=1
+    )  # answers that hang do not hold it up
 
 
 if __name__ == "__main__":

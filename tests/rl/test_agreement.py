@@ -17,16 +17,29 @@ from verl.trainer.ppo.v1 import replay_buffer as verls  # noqa: E402
 from alignxplore.prompts import parse_answer  # noqa: E402
 from alignxplore.rl import streaming  # noqa: E402
 from alignxplore.rl import trainer as module  # noqa: E402
-from alignxplore.rl.agreement import PROBABILITIES, RunStopped, check_groups, check_probabilities, check_versions, group_differences  # noqa: E402
+from alignxplore.rl.agreement import (  # noqa: E402
+    PROBABILITIES,
+    RunStopped,
+    check_groups,
+    check_probabilities,
+    check_versions,
+    group_differences,
+)
 from alignxplore.rl.chain import Chain, Generation, Group, Prompt, Rollout  # noqa: E402
 from alignxplore.rl.settings import Streaming, Tolerance  # noqa: E402
 
 
-@pytest.mark.parametrize(("seen", "sentence"), [
-    ({"max": 2e-3, "mean": 1e-6}, "max is 2.00e-03, allowed is 1e-04: the rollout engine does not hold the weights"),
-    ({"max": math.nan, "mean": 1e-6}, "max is nan: rollout and trainer probabilities could not be compared"),
-    ({"mean": 1e-6}, "max is None"),
-])
+@pytest.mark.parametrize(
+    ("seen", "sentence"),
+    [
+        (
+            {"max": 2e-3, "mean": 1e-6},
+            "max is 2.00e-03, allowed is 1e-04: the rollout engine does not hold the weights",
+        ),
+        ({"max": math.nan, "mean": 1e-6}, "max is nan: rollout and trainer probabilities could not be compared"),
+        ({"mean": 1e-6}, "max is None"),
+    ],
+)
 def test_probabilities_that_differ_or_were_not_compared(seen, sentence):
     check_probabilities({PROBABILITIES + "max": 1e-5, PROBABILITIES + "mean": 1e-6}, Tolerance(max=1e-4))
     with pytest.raises(RunStopped, match=sentence):
@@ -41,13 +54,25 @@ def differences(groups, bad):
     ours = [torch.full((100,), math.log(0.6)) for _ in keys]
     theirs = [torch.full((100,), math.log(0.6 - (0.2 if i < 4 * bad else 0.008))) for i in range(len(keys))]
     padding = {"is_padding": True}
-    return group_differences([*keys, "user0_s1_9_0"], [{}] * len(keys) + [padding], [*ours, torch.zeros(1)], [*theirs, torch.full((1,), -9.0)])
+    return group_differences(
+        [*keys, "user0_s1_9_0"],
+        [{}] * len(keys) + [padding],
+        [*ours, torch.zeros(1)],
+        [*theirs, torch.full((1,), -9.0)],
+    )
 
 
 def test_one_bad_engine_of_32_is_seen_though_the_mean_over_all_is_within_its_limit():
     found = differences(512, 16)
-    assert len(found) == 512 and found[0] == pytest.approx(0.2, abs=1e-4) and found[-1] == pytest.approx(0.008, abs=1e-4) and sum(found) / 512 < 0.02
-    with pytest.raises(RunStopped, match=r"above 0.05 in 16 of 512 groups, the largest is 2.00e-01: one of the rollout engines"):
+    assert (
+        len(found) == 512
+        and found[0] == pytest.approx(0.2, abs=1e-4)
+        and found[-1] == pytest.approx(0.008, abs=1e-4)
+        and sum(found) / 512 < 0.02
+    )
+    with pytest.raises(
+        RunStopped, match=r"above 0.05 in 16 of 512 groups, the largest is 2.00e-01: one of the rollout engines"
+    ):
         check_groups(found, 0.05, {})
     check_groups(differences(512, 2), 0.05, metrics := {})
     assert metrics == {PROBABILITIES + "groups_above": 2 / 512}
@@ -67,11 +92,18 @@ def made(tmp_path, monkeypatch):
     """A trainer at step 5 on two ranks, whose updates are of 2 users x 8 rows; verl's own constructor is left out, its buffer is real."""
     buffer = verls.ReplayBuffer("sync", {}, None, "drop", {}, poll_interval=0.01)
     monkeypatch.setattr(module.PPOTrainerSync, "__init__", lambda self, config: setattr(self, "replay_buffer", buffer))
-    config = OmegaConf.create({
-        "trainer": {"critic_warmup": 0, "default_local_dir": str(tmp_path)},
-        "actor_rollout_ref": {"rollout": {"n": 8, "dtype": "bfloat16"}, "actor": {"ppo_mini_batch_size": 2}},
-        "streaming": {"judges": "j=http://x/v1", "out": str(tmp_path), "poll_seconds": 0.01, "tolerance": {"bfloat16": {"mean": 0.02}}},
-    })
+    config = OmegaConf.create(
+        {
+            "trainer": {"critic_warmup": 0, "default_local_dir": str(tmp_path)},
+            "actor_rollout_ref": {"rollout": {"n": 8, "dtype": "bfloat16"}, "actor": {"ppo_mini_batch_size": 2}},
+            "streaming": {
+                "judges": "j=http://x/v1",
+                "out": str(tmp_path),
+                "poll_seconds": 0.01,
+                "tolerance": {"bfloat16": {"mean": 0.02}},
+            },
+        }
+    )
     made = module.StreamingTrainer(config)
     made.config, made.use_critic, made.global_steps, made.tokenizer = config, False, 5, SimpleNamespace(eos_token_id=0)
     made.actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": [0, 1]})
@@ -98,7 +130,9 @@ async def updates(made, arrivals, step, monkeypatch, behind=1):
             for _ in range(4):
                 ids = [2] * rng.randint(1, 30)
                 extra = {"min_global_steps": step - behind, "max_global_steps": step - behind}
-                group.rollouts.append(Rollout(Generation(ids, [-1.0] * len(ids), "", extra), parse_answer(""), 0.0, 1.0, total=0.5))
+                group.rollouts.append(
+                    Rollout(Generation(ids, [-1.0] * len(ids), "", extra), parse_answer(""), 0.0, 1.0, total=0.5)
+                )
             chain.groups.append(group)
         await streaming.StreamingWorker._publish(worker, chain, f"uid-{user}-{random.random()}", step)
     made.global_steps = step
@@ -122,7 +156,9 @@ async def test_a_batch_of_rows_with_older_weights_is_not_trained_on(made, monkey
 
 
 def running(monkeypatch):
-    monkeypatch.setattr(verls.tq, "kv_list", lambda: {"train": {"uid": {"is_prompt": True, "status": "running", "global_steps": 5}}})
+    monkeypatch.setattr(
+        verls.tq, "kv_list", lambda: {"train": {"uid": {"is_prompt": True, "status": "running", "global_steps": 5}}}
+    )
 
 
 def test_a_step_whose_users_are_never_done_ends_the_run(made, monkeypatch):
@@ -151,7 +187,9 @@ def test_an_actor_that_was_killed_is_found():
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         manager = streaming.StreamingManager.__new__(streaming.StreamingManager)
-        manager.actors = streaming.start_actors(OmegaConf.create({"actor_rollout_ref": {"rollout": {"agent": {"num_workers": 2}}}}))
+        manager.actors = streaming.start_actors(
+            OmegaConf.create({"actor_rollout_ref": {"rollout": {"agent": {"num_workers": 2}}}})
+        )
         ray.get([actor.ping.remote() for actor in manager.actors], timeout=120)
         assert manager.fault() is None
         os.kill(ray.get(manager.actors[1].__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL)

@@ -50,27 +50,44 @@ class Judges:
     """Scores `values[summary]` (default 0.5) after a delay; None fails."""
 
     def __init__(self, values=None, delay=0.0, events=None):
-        self.values, self.delay, self.asked, self.events = values or {}, delay, [], events if events is not None else []
+        self.values, self.delay, self.asked, self.events = (
+            values or {},
+            delay,
+            [],
+            events if events is not None else [],
+        )
 
     async def score(self, summary, target, group, rollout=0):
         self.asked.append((summary, target.chosen, tuple(group), rollout))
         await asyncio.sleep(self.delay)
         self.events.append(f"judged {summary}")
         value = self.values.get(summary, 0.5)
-        return Reward(value, OK if value is not None else TRANSPORT_ERROR, by_judge={} if value is None else {"j": value})
+        return Reward(
+            value, OK if value is not None else TRANSPORT_ERROR, by_judge={} if value is None else {"j": value}
+        )
 
 
 def run(policy, judges, training=True, stages=(4, 8), rollouts=4, **settings):
     settings = Streaming(judges="j=http://x/v1", stages=len(stages), rollouts=rollouts, **settings)
-    runner = ChainRunner("user", cut_stages(HISTORY, list(stages)), policy, judges, settings, 3, rollouts if training else 1)
+    runner = ChainRunner(
+        "user", cut_stages(HISTORY, list(stages)), policy, judges, settings, 3, rollouts if training else 1
+    )
     return asyncio.run(runner.run(training))
 
 
 def test_stages_hold_what_lies_between_the_targets():
     first, second, third = cut_stages(HISTORY, [2, 5, 8])
     assert [x.chosen for x in first.interactions] == ["chosen 0", "chosen 1"] and first.target.chosen == "chosen 2"
-    assert [x.chosen for x in second.interactions] == ["chosen 2", "chosen 3", "chosen 4"] and second.target.chosen == "chosen 5"
-    assert [x.chosen for x in third.interactions] == ["chosen 5", "chosen 6", "chosen 7"] and third.target.chosen == "chosen 8"
+    assert [x.chosen for x in second.interactions] == [
+        "chosen 2",
+        "chosen 3",
+        "chosen 4",
+    ] and second.target.chosen == "chosen 5"
+    assert [x.chosen for x in third.interactions] == [
+        "chosen 5",
+        "chosen 6",
+        "chosen 7",
+    ] and third.target.chosen == "chosen 8"
 
 
 def test_the_drawn_summary_is_the_past_of_the_next_stage_and_gets_its_mean():
@@ -80,7 +97,9 @@ def test_the_drawn_summary_is_the_past_of_the_next_stage_and_gets_its_mean():
     assert chain.groups[0].drawn == drawn and chain.groups[1].parent == drawn
     assert policy.prompts[1][1] == f"summary 0.{drawn}"
     totals = [rollout.total for rollout in chain.groups[0].rollouts]
-    assert totals[drawn] == pytest.approx(0.5 + 0.9 * 0.6) and all(t == pytest.approx(0.95) for i, t in enumerate(totals) if i != drawn)
+    assert totals[drawn] == pytest.approx(0.5 + 0.9 * 0.6) and all(
+        t == pytest.approx(0.95) for i, t in enumerate(totals) if i != drawn
+    )
     assert [rollout.total for rollout in chain.groups[1].rollouts] == [0.9, 0.5, 0.5, 0.5]
     assert {target for _, target, _, _ in judges.asked} == {"chosen 4", "chosen 8"}
 
@@ -98,9 +117,12 @@ def test_each_rollout_is_sampled_with_a_seed_of_its_own_that_a_second_run_has_ag
 def test_validation_samples_alike_at_every_step():
     def seeds(training, step):
         policy = Policy()
-        runner = ChainRunner("user", cut_stages(HISTORY, [4, 8]), policy, Judges(), Streaming(judges="j=http://x/v1"), step, 1)
+        runner = ChainRunner(
+            "user", cut_stages(HISTORY, [4, 8]), policy, Judges(), Streaming(judges="j=http://x/v1"), step, 1
+        )
         asyncio.run(runner.run(training))
         return policy.seeds
+
     assert seeds(False, 3) == seeds(False, 7) != seeds(True, 3) and seeds(True, 3) != seeds(True, 7)
 
 
@@ -158,11 +180,17 @@ def test_centered_asks_for_a_baseline_that_does_not_hold_up_the_stream():
 
 
 def test_baselines_that_failed_are_counted_and_stand_at_half():
-    failed, known = run(Policy(), Judges({None: None}), credit="centered"), run(Policy(), Judges({None: 0.8}), credit="centered")
+    failed, known = (
+        run(Policy(), Judges({None: None}), credit="centered"),
+        run(Policy(), Judges({None: 0.8}), credit="centered"),
+    )
     others = [r.total for i, r in enumerate(failed.groups[0].rollouts) if i != failed.groups[0].drawn]
     assert others == pytest.approx([0.5 + 0.9 * 0.5] * 3)
     metrics = stage_metrics([chain_record(failed, 3), chain_record(known, 3)])
-    assert metrics["stage1/baselines_failed"] == metrics["stage2/baselines_failed"] == 1 and metrics["stage2/baseline"] == 0.8
+    assert (
+        metrics["stage1/baselines_failed"] == metrics["stage2/baselines_failed"] == 1
+        and metrics["stage2/baseline"] == 0.8
+    )
     assert "stage1/baseline" not in stage_metrics([chain_record(run(Policy(), Judges()), 3)])
 
 
@@ -195,10 +223,16 @@ def test_without_thinking_the_whole_answer_is_the_summary():
     assert {r.status for r in thinking.groups[0].rollouts} == {BAD_FORMAT}
 
 
-@pytest.mark.parametrize(("too_long", "settings", "lost"), [
-    ([0], {}, 8), ([1], {}, 4), ([1], {"stages": (2, 5, 8)}, 8), ([0], {"credit": "tree", "branches": 2}, 12),
-    ([1], {"credit": "tree", "branches": 2}, 8),
-])
+@pytest.mark.parametrize(
+    ("too_long", "settings", "lost"),
+    [
+        ([0], {}, 8),
+        ([1], {}, 4),
+        ([1], {"stages": (2, 5, 8)}, 8),
+        ([0], {"credit": "tree", "branches": 2}, 12),
+        ([1], {"credit": "tree", "branches": 2}, 8),
+    ],
+)
 def test_what_is_never_written_is_lost(too_long, settings, lost):
     chain = run(Policy(too_long=too_long), Judges(), **settings)
     written = sum(len(group.rollouts) for group in chain.groups)
@@ -209,7 +243,10 @@ def test_what_is_never_written_is_lost(too_long, settings, lost):
 
 
 def test_a_stage_of_validation_that_is_never_written_counts_nothing():
-    whole, cut, none = (chain_record(run(Policy(too_long=too_long), Judges(), training=False), 0, texts=True) for too_long in ([], [1], [0]))
+    whole, cut, none = (
+        chain_record(run(Policy(too_long=too_long), Judges(), training=False), 0, texts=True)
+        for too_long in ([], [1], [0])
+    )
     metrics = validation_metrics([whole, cut], 2)
     assert (metrics["val/stage1/reward"], metrics["val/stage2/reward"], metrics["val/reward"]) == (0.5, 0.25, 0.375)
     metrics = validation_metrics([none, none], 2)
@@ -226,7 +263,11 @@ def test_validation_writes_one_summary_a_stage_and_credits_nothing():
     assert [len(group.rollouts) for group in chain.groups] == [1, 1]
     assert all(r.total is None for group in chain.groups for r in group.rollouts)
     metrics = stage_metrics([chain_record(chain, 0, texts=True)], "val/")
-    assert metrics["val/stage1/reward"] == 0.5 and metrics["val/stage2/reward"] == 0.8 and metrics["val/reward"] == pytest.approx(0.65)
+    assert (
+        metrics["val/stage1/reward"] == 0.5
+        and metrics["val/stage2/reward"] == 0.8
+        and metrics["val/reward"] == pytest.approx(0.65)
+    )
     assert metrics["val/stage2/confidence/j"] == 0.8
 
 
@@ -234,11 +275,15 @@ def test_metrics_by_stage():
     policy = Policy(bad=[(1, 0)])
     chain = run(policy, Judges({"summary 1.1": None, "summary 1.2": 0.9}))
     metrics = stage_metrics([chain_record(chain, 3)])
-    assert metrics["generated_tokens"] == 3 * 8 and metrics["stage2/bad_format"] == 0.25 and metrics["stage2/failed"] == 1
+    assert (
+        metrics["generated_tokens"] == 3 * 8 and metrics["stage2/bad_format"] == 0.25 and metrics["stage2/failed"] == 1
+    )
     assert metrics["stage2/reward"] == pytest.approx((0.0 + 0.9 + 0.5) / 3)
     assert metrics["stage1/drawn_bonus"] == pytest.approx(0.9 * (1.4 / 3) - 0.45)
     assert metrics["lost_share"] == pytest.approx(1 / 8) and metrics["lost/transport_error"] == 1
-    assert metrics["stage1/all_bad_groups"] == metrics["stage2/all_bad_groups"] == metrics["stage2/dropped_groups"] == 0
+    assert (
+        metrics["stage1/all_bad_groups"] == metrics["stage2/all_bad_groups"] == metrics["stage2/dropped_groups"] == 0
+    )
 
 
 def test_groups_without_signal_are_counted():
@@ -261,15 +306,18 @@ class Leaning(Judges):
         return Reward(0.5, by_judge={"j": 0.5}, letter_a={"j": [self.p_a(first) for first in (True, False)]})
 
 
-@pytest.mark.parametrize(("p_a", "named"), [
-    (lambda first: 0.99, "between 0.9900 and 0.9900 in all 128 questions"),
-    (lambda first: random.uniform(0.95, 0.999), "between 0.95"),
-    (lambda first: random.uniform(0.001, 0.05), "between 0.00"),
-    (lambda first: 0.85, "between 0.8500"),
-    (lambda first: random.uniform(0.6, 0.65), None),  # a summary that tells nothing, and a slight habit
-    (lambda first: 0.9 if first else 0.1, None),
-    (lambda first: 0.99 if first else random.uniform(0.4, 0.9), None),  # leans far, and yet reads
-])
+@pytest.mark.parametrize(
+    ("p_a", "named"),
+    [
+        (lambda first: 0.99, "between 0.9900 and 0.9900 in all 128 questions"),
+        (lambda first: random.uniform(0.95, 0.999), "between 0.95"),
+        (lambda first: random.uniform(0.001, 0.05), "between 0.00"),
+        (lambda first: 0.85, "between 0.8500"),
+        (lambda first: random.uniform(0.6, 0.65), None),  # a summary that tells nothing, and a slight habit
+        (lambda first: 0.9 if first else 0.1, None),
+        (lambda first: 0.99 if first else random.uniform(0.4, 0.9), None),  # leans far, and yet reads
+    ],
+)
 def test_a_judge_that_goes_by_the_place_is_named(p_a, named):
     random.seed(0)
     few = [chain_record(run(Policy(), Leaning(p_a)), 3) for _ in range(7)]
@@ -279,4 +327,6 @@ def test_a_judge_that_goes_by_the_place_is_named(p_a, named):
 
 
 def test_the_habit_of_a_judge_is_a_metric():
-    assert stage_metrics([chain_record(run(Policy(), Leaning(lambda first: 0.99)), 3)])["stage1/position_bias/j"] == pytest.approx(0.49)
+    assert stage_metrics([chain_record(run(Policy(), Leaning(lambda first: 0.99)), 3)])[
+        "stage1/position_bias/j"
+    ] == pytest.approx(0.49)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
 SERVE = ROOT / "verl/serve_judge.sh"
 SLURM = ROOT / "verl/examples/grpo_trainer/slurm_streaming.sbatch"
 
@@ -32,7 +33,7 @@ while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && node=${1#*=}; shift; done
 echo "$$ node=$node $*" >>"$SEEN"
 exec "$@"
 """
-RAY = "#!/bin/bash\necho \"$$ ray $*\" >>\"$SEEN\"\ntrap 'exit 0' TERM\nfor ((i = 0; i < ${RAY_TICKS:-9999}; i++)); do sleep 0.1; done\nexit 1\n"
+RAY = '#!/bin/bash\necho "$$ ray $*" >>"$SEEN"\ntrap \'exit 0\' TERM\nfor ((i = 0; i < ${RAY_TICKS:-9999}; i++)); do sleep 0.1; done\nexit 1\n'
 
 
 @pytest.fixture
@@ -48,10 +49,24 @@ def stage(tmp_path):
     def start(script, *arguments, **variables):
         left_out = ("DEVICE", "JUDGES", "PRESET", "RAY_ADDRESS", "CUDA_VISIBLE_DEVICES", "OUT", "MODEL")
         clean = {k: v for k, v in os.environ.items() if k not in left_out}
-        paths = {"PATH": f"{tools}:{os.environ['PATH']}", "SEEN": str(seen), "LOGS": str(tmp_path / "logs"), "OUT": str(tmp_path / "out")}
+        paths = {
+            "PATH": f"{tools}:{os.environ['PATH']}",
+            "SEEN": str(seen),
+            "LOGS": str(tmp_path / "logs"),
+            "OUT": str(tmp_path / "out"),
+        }
         # All in one group of its own, so that nothing of a failed test stays behind.
-        started.append(subprocess.Popen(["bash", str(script), *arguments], env=clean | paths | variables, text=True, cwd=tmp_path,
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True))
+        started.append(
+            subprocess.Popen(
+                ["bash", str(script), *arguments],
+                env=clean | paths | variables,
+                text=True,
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        )
         return started[-1]
 
     start.seen = lambda: [line.split(" ", 1) for line in seen.read_text().splitlines()]
@@ -78,7 +93,9 @@ def texts(stage):
 def alive(stage, word):
     """Ids of the stand-ins asked for `word` that still run."""
     pids = {pid for pid, text in stage.seen() if word in text}
-    return [pid for pid in pids if Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()]
+    return [
+        pid for pid in pids if Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    ]
 
 
 def wait_for_run(stage):
@@ -97,12 +114,23 @@ def gone(stage, word):
 
 
 def test_judges_share_the_gpus_and_end_with_the_script(stage, tmp_path):
-    process = stage(SERVE, "--max-num-seqs", "64", MODELS="a=org/A b=org/B", CUDA_VISIBLE_DEVICES="4,5,6,7,2", PORT="7000",
-                    JUDGES_FILE=str(tmp_path / "urls"))
+    process = stage(
+        SERVE,
+        "--max-num-seqs",
+        "64",
+        MODELS="a=org/A b=org/B",
+        CUDA_VISIBLE_DEVICES="4,5,6,7,2",
+        PORT="7000",
+        JUDGES_FILE=str(tmp_path / "urls"),
+    )
     line = first_line(process, r'^JUDGES="(.*)"$').group(1)
     assert line == "a=http://127.0.0.1:7000/v1 b=http://127.0.0.1:7001/v1"
     first, second = sorted(text for _, text in stage.seen())
-    assert first.startswith("gpus=4,5 ") and "serving org/A --port 7000" in first and "--data-parallel-size 2 --max-num-seqs 64" in first
+    assert (
+        first.startswith("gpus=4,5 ")
+        and "serving org/A --port 7000" in first
+        and "--data-parallel-size 2 --max-num-seqs 64" in first
+    )
     assert second.startswith("gpus=6,7 ") and "--served-model-name b" in second
     time.sleep(0.2)
     assert (tmp_path / "urls").read_text().strip() == line and len(alive(stage, "serving")) == 2
@@ -136,15 +164,29 @@ def test_copies_that_do_not_fit_are_refused(stage):
 
 
 def submit(stage, nodes="n0 n1 n2 j0 j1", **variables):
-    settings = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": nodes, "NNODES": "3", "GPUS": "4",
-                "JUDGE_MODELS": "a=org/A b=org/B", "HEAD_IP": "127.0.0.1", "CUDA_VISIBLE_DEVICES": "0,1,2,3", "ENVIRONMENT": "/dev/null",
-                "STEPS": "5"}
+    settings = {
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": nodes,
+        "NNODES": "3",
+        "GPUS": "4",
+        "JUDGE_MODELS": "a=org/A b=org/B",
+        "HEAD_IP": "127.0.0.1",
+        "CUDA_VISIBLE_DEVICES": "0,1,2,3",
+        "ENVIRONMENT": "/dev/null",
+        "STEPS": "5",
+    }
     return stage(SLURM, "trainer.save_freq=7", **settings | variables)
 
 
 def test_a_first_node_that_resolves_to_itself_is_said_at_once(stage):
     output, _ = (process := submit(stage, nodes="localhost n1 n2 j0 j1", HEAD_IP="")).communicate(timeout=30)
-    assert process.returncode == 2 and "localhost is 127.0.0.1 to itself" in output and "set HEAD_IP" in output and not stage.seen()
+    assert (
+        process.returncode == 2
+        and "localhost is 127.0.0.1 to itself" in output
+        and "set HEAD_IP" in output
+        and not stage.seen()
+    )
 
 
 def test_a_job_starts_judges_ray_and_the_run_and_ends_them(stage):
@@ -154,12 +196,21 @@ def test_a_job_starts_judges_ray_and_the_run_and_ends_them(stage):
     asked = texts(stage)
     placed = {found.group(1): text for text in asked if (found := re.match(r"node=(\w+) ", text))}
     assert set(placed) == {"n0", "n1", "n2", "j0", "j1"}
-    assert "ray start --head" in placed["n0"] and "--address=127.0.0.1:6379" in placed["n1"] and "--num-gpus=4" in placed["n2"]
+    assert (
+        "ray start --head" in placed["n0"]
+        and "--address=127.0.0.1:6379" in placed["n1"]
+        and "--num-gpus=4" in placed["n2"]
+    )
     assert all("--limit 77" in text for text in asked if "alignxplore.serving" in text)
     assert "MODELS=a=org/A" in placed["j0"] and "MODELS=b=org/B" in placed["j1"]
     run = next(text for text in asked if "alignxplore.rl.train" in text)
     assert "ray=127.0.0.1:6379" in run and "streaming.judges='a=http://j0:8000/v1 b=http://j1:8000/v1'" in run
-    assert "trainer.nnodes=3" in run and "trainer.n_gpus_per_node=4" in run and "total_training_steps=5" in run and run.endswith("save_freq=7")
+    assert (
+        "trainer.nnodes=3" in run
+        and "trainer.n_gpus_per_node=4" in run
+        and "total_training_steps=5" in run
+        and run.endswith("save_freq=7")
+    )
     assert gone(stage, "serving") and gone(stage, "ray start")
 
 
@@ -172,7 +223,12 @@ def test_the_job_ends_as_the_run_ends(stage):
 def test_a_lost_node_ends_the_job_and_the_run(stage):
     process = submit(stage, RAY_TICKS="60", RUN_TICKS="900")
     output, _ = process.communicate(timeout=90)
-    assert process.returncode == 1 and "a node of Ray ended" in output and gone(stage, "rl.train") and gone(stage, "serving")
+    assert (
+        process.returncode == 1
+        and "a node of Ray ended" in output
+        and gone(stage, "rl.train")
+        and gone(stage, "serving")
+    )
 
 
 def test_a_job_whose_time_is_up_lets_the_run_end_in_order_and_leaves_nothing(stage):
@@ -191,7 +247,12 @@ def test_a_job_that_is_ended_while_it_waits_leaves_nothing(stage):
     process = submit(stage, JUDGE_MODELS="a=org/A b=silent")
     first_line(process, "^Ray on 3 nodes: there")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 143 and gone(stage, "ray start") and gone(stage, "serving") and not alive(stage, "rl.train")
+    assert (
+        process.wait(20) == 143
+        and gone(stage, "ray start")
+        and gone(stage, "serving")
+        and not alive(stage, "rl.train")
+    )
 
 
 def test_a_lost_judge_ends_the_job_and_the_run_in_order(stage):
@@ -216,22 +277,30 @@ def test_two_copies_behind_one_url_and_nothing_left(tmp_path):
     """Real vLLM: two copies of a tiny judge that answer through alignxplore/rl/reward.py."""
     import asyncio
 
-    from alignxplore import tiny
     from alignxplore.records import Interaction
     from alignxplore.rl.reward import Judges
     from alignxplore.rl.settings import Streaming
-    from alignxplore.serving import free_port
+    from alignxplore.serving.server import free_port
+    from alignxplore.world import tiny
 
     tiny.main(["--out", str(tmp_path / "judge")])
-    variables = {"DEVICE": "cpu", "MODELS": f"judge={tmp_path / 'judge'}", "REPLICAS": "2", "PORT": str(free_port()), "LOGS": str(tmp_path / "logs"),
-                 "PYTHON": sys.executable}
+    variables = {
+        "DEVICE": "cpu",
+        "MODELS": f"judge={tmp_path / 'judge'}",
+        "REPLICAS": "2",
+        "PORT": str(free_port()),
+        "LOGS": str(tmp_path / "logs"),
+        "PYTHON": sys.executable,
+    }
     process = subprocess.Popen(["bash", str(SERVE)], env=os.environ | variables, text=True, stdout=subprocess.PIPE)
     try:
         judges = first_line(process, r'^JUDGES="(.*)"$').group(1)
 
         async def ask():
             connected = await Judges.connect(Streaming(judges=judges))
-            rewards = await asyncio.gather(*(connected.score("Likes tea.", Interaction(f"tea {i}", "coffee"), [i]) for i in range(16)))
+            rewards = await asyncio.gather(
+                *(connected.score("Likes tea.", Interaction(f"tea {i}", "coffee"), [i]) for i in range(16))
+            )
             await connected.close()
             return rewards
 
@@ -239,7 +308,9 @@ def test_two_copies_behind_one_url_and_nothing_left(tmp_path):
     finally:
         process.terminate()
         process.wait(60)
-    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path / "judge").encode() in _read(path)]
+    assert not [
+        path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path / "judge").encode() in _read(path)
+    ]
 
 
 def _read(path):

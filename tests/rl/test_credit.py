@@ -16,7 +16,9 @@ def close(actual, expected):
 
 
 def two_stages(r1, r2, drawn=1, formed1=FORMED, formed2=FORMED, **kwargs):
-    return stream_returns([Scored(r1, formed1), Scored(r2, formed2)], [drawn, None], kwargs.pop("credit", "paper"), 0.9, **kwargs)
+    return stream_returns(
+        [Scored(r1, formed1), Scored(r2, formed2)], [drawn, None], kwargs.pop("credit", "paper"), 0.9, **kwargs
+    )
 
 
 def test_paper_pays_the_drawn_one_its_future_and_the_others_a_constant():
@@ -52,7 +54,12 @@ def test_baselines_are_propagated_like_returns():
 
 
 def test_bad_format_is_zero_in_all_and_counts_in_the_mean_of_the_next_stage():
-    first, second = two_stages([0.6, 0.2, None, 0.8], [0.9, None, 0.5, 0.7], formed1=[True, True, False, True], formed2=[True, False, True, True])
+    first, second = two_stages(
+        [0.6, 0.2, None, 0.8],
+        [0.9, None, 0.5, 0.7],
+        formed1=[True, True, False, True],
+        formed2=[True, False, True, True],
+    )
     close(second.returns, [0.9, 0.0, 0.5, 0.7])
     close(first.returns, [1.05, 0.2 + 0.9 * 2.1 / 4, 0.0, 1.25])
 
@@ -93,8 +100,11 @@ def test_tree_continues_every_summary():
 
 
 def test_tree_leaves_out_a_summary_whose_continuations_were_all_lost():
-    trunk, groups = tree_returns(Scored([0.6, 0.2, 0.4], [True] * 3), [Scored([None] * 2, [True] * 2), Scored([0.4, 0.6], [True] * 2),
-                                                                      Scored([0.5, 0.5], [True] * 2)], 0.9)
+    trunk, groups = tree_returns(
+        Scored([0.6, 0.2, 0.4], [True] * 3),
+        [Scored([None] * 2, [True] * 2), Scored([0.4, 0.6], [True] * 2), Scored([0.5, 0.5], [True] * 2)],
+        0.9,
+    )
     close(trunk.returns, [None, 0.2 + 0.45, 0.4 + 0.45])
     close(groups[0].returns, [None, None])
 
@@ -125,7 +135,9 @@ def verl_advantages(groups):
     keys = [f"{uid}_{i}_0" for uid, rewards in groups.items() for i in range(len(rewards))]
     rewards = torch.zeros(len(uids), 3)
     rewards[:, -1] = torch.tensor([r for rewards in groups.values() for r in rewards])
-    batch = TensorDict({"token_level_rewards": rewards, "response_mask": torch.ones(len(uids), 3)}, batch_size=len(uids))
+    batch = TensorDict(
+        {"token_level_rewards": rewards, "response_mask": torch.ones(len(uids), 3)}, batch_size=len(uids)
+    )
     data = DataProto(batch=batch, non_tensor_batch={"uid": np.array(uids, dtype=object)})
     values = compute_advantage_for_multi_trajectories(data, keys, "grpo").batch["advantages"]
     assert (values[:, 0] == values[:, 2]).all()
@@ -145,8 +157,12 @@ def test_advantages_of_verl_stage_by_stage():
 def test_advantages_of_verl_for_centered_and_tree():
     first, _ = two_stages([0.6, 0.2, 0.4, 0.8], [0.9, 0.7, 0.5, 0.7], credit="centered", baselines=[0.5, 0.6])
     # 1.14, 0.83, 0.94, 1.34; mean 1.0625, squares sum 0.152075, sample deviation 0.225149.
-    assert verl_advantages({"u_s1": first.returns})["u_s1"] == pytest.approx([0.344216, -1.032648, -0.544085, 1.232516], abs=1e-4)
-    trunk, groups = tree_returns(Scored([0.6, 0.2], [True] * 2), [Scored([0.9, 0.7], [True] * 2), Scored([0.4, 0.8], [True] * 2)], 0.9)
+    assert verl_advantages({"u_s1": first.returns})["u_s1"] == pytest.approx(
+        [0.344216, -1.032648, -0.544085, 1.232516], abs=1e-4
+    )
+    trunk, groups = tree_returns(
+        Scored([0.6, 0.2], [True] * 2), [Scored([0.9, 0.7], [True] * 2), Scored([0.4, 0.8], [True] * 2)], 0.9
+    )
     advantages = verl_advantages({"u_s1": trunk.returns, "u_s2p0": groups[0].returns, "u_s2p1": groups[1].returns})
     # Two members always end at +-sqrt(1/2), whatever their distance; each continued summary has a group of its own.
     assert advantages["u_s1"] == pytest.approx([0.707107, -0.707107], abs=1e-4)

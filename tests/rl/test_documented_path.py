@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
 MODELS = {ROOT / "outputs/sft", ROOT / "outputs/rl/model"}
 
 
@@ -19,8 +20,14 @@ def settings_of_the_run(tmp_path, cwd):
     stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     stub.chmod(0o755)
     environment = {"PATH": os.environ["PATH"], "PYTHON": str(stub), "JUDGES": "qwen3=http://judge-host:8000/v1"}
-    done = subprocess.run(["bash", ROOT / "verl/examples/grpo_trainer/run_streaming_8p.sh"], cwd=cwd, env=environment, capture_output=True,
-                          text=True, timeout=60)
+    done = subprocess.run(
+        ["bash", ROOT / "verl/examples/grpo_trainer/run_streaming_8p.sh"],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     pairs = (line.partition("=") for line in done.stdout.splitlines() if "=" in line)
     return {name: cwd / value.strip("'") for name, _, value in pairs}
 
@@ -29,12 +36,18 @@ def test_rl_starts_from_what_sft_and_the_data_script_leave(tmp_path, monkeypatch
     sft = yaml.safe_load((ROOT / "sft/configs/qwen3_8b.yaml").read_text())
     assert (ROOT / "sft" / sft["output_dir"]).resolve() == ROOT / "outputs/sft"
     monkeypatch.syspath_prepend(str(ROOT / "verl/examples/data_preprocess"))
-    from upi_streaming_dataset import OUTPUTS
+    from alignxplore.rl.rows import OUTPUTS
 
     for cwd in (ROOT, ROOT / "verl", tmp_path):
         found = settings_of_the_run(tmp_path, cwd)
-        assert found["actor_rollout_ref.model.path"] == ROOT / "outputs/sft" and found["streaming.out"] == ROOT / "outputs/rl"
-        assert (found["data.train_files"], found["data.val_files"]) == (OUTPUTS / "rl_train.parquet", OUTPUTS / "rl_val.parquet")
+        assert (
+            found["actor_rollout_ref.model.path"] == ROOT / "outputs/sft"
+            and found["streaming.out"] == ROOT / "outputs/rl"
+        )
+        assert (found["data.train_files"], found["data.val_files"]) == (
+            OUTPUTS / "rl_train.parquet",
+            OUTPUTS / "rl_val.parquet",
+        )
 
 
 @pytest.mark.parametrize("page", ["README.md", "verl/README.md", "eval/README.md"])
@@ -52,7 +65,8 @@ def test_the_data_script_takes_the_published_rows_and_holds_users_out(tmp_path, 
     """Without arguments, as published; the hub is a stand-in that, like the real one, fills absent fields with null."""
     monkeypatch.syspath_prepend(str(ROOT / "verl/examples/data_preprocess"))
     import datasets
-    import upi_streaming_dataset as script
+
+    from alignxplore.rl import rows as script
 
     asked = []
     history = [{"query": None, "chosen": f"a{i}", "rejected": f"b{i}"} for i in range(5)]
@@ -71,5 +85,7 @@ def test_the_data_script_takes_the_published_rows_and_holds_users_out(tmp_path, 
 def test_a_source_that_is_neither_file_nor_data_set_is_named(tmp_path):
     from alignxplore.records import RecordError, read_source
 
-    with pytest.raises(RecordError, match="no-such-owner/rows: neither a file here nor a readable data set on the hub"):
+    with pytest.raises(
+        RecordError, match="no-such-owner/rows: neither a file here nor a readable data set on the hub"
+    ):
         list(read_source("no-such-owner/rows"))

@@ -13,7 +13,7 @@ HISTORY = [Interaction(f"Chase about wolves number {i}", f"Comedy with twins num
 def policy():
     pytest.importorskip("verl")
     from alignxplore.rl.streaming import VerlPolicy
-    from alignxplore.tiny import make_tokenizer
+    from alignxplore.world.tiny import make_tokenizer
 
     prompts = PromptSet("default")
     return lambda budget: VerlPolicy(None, make_tokenizer(1, 800, prompts), prompts, {}, budget, "think")
@@ -28,7 +28,11 @@ def test_a_very_long_past_summary_leaves_system_text_and_instruction_whole(polic
     system, asked = (message["content"] for message in PromptSet("default").infer(HISTORY[prompt.dropped :], past))
     assert text.startswith(f"<|im_start|>system\n{system}<|im_end|>") and asked in text
     assert text.rstrip().endswith("<|im_start|>assistant")
-    assert HISTORY[-1].chosen in text and HISTORY[prompt.dropped].chosen in text and f"{HISTORY[prompt.dropped - 1].chosen}\n" not in text
+    assert (
+        HISTORY[-1].chosen in text
+        and HISTORY[prompt.dropped].chosen in text
+        and f"{HISTORY[prompt.dropped - 1].chosen}\n" not in text
+    )
     assert past.strip() in text
 
 

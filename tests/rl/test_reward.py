@@ -1,33 +1,29 @@
 """The reward through the one judge over HTTP: several judges, orders, failures. The server is a stand-in, the rest is real."""
 
 import asyncio
-import importlib.util
 import math
 import random
-from pathlib import Path
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from alignxplore.endpoint import Endpoint, RequestError, TransportError
 from alignxplore.journal import TRANSPORT_ERROR
-from alignxplore.judge import JudgeError
+from alignxplore.judging.letters import JudgeError
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.rl.reward import Judges
 from alignxplore.rl.settings import SettingsError, Streaming
+from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
+from tests.rl import fake_judge
 
-spec = importlib.util.spec_from_file_location("fake_judge", Path(__file__).with_name("fake_judge.py"))
-fake_judge = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fake_judge)
 COFFEE = Interaction("cold coffee", "mint tea", "What to drink?")
 TEA = Interaction("green tea", "black coffee", "What to drink?")
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    from alignxplore.tiny import make_tokenizer
+    from alignxplore.world.tiny import make_tokenizer
 
     folder = tmp_path_factory.mktemp("tokenizer")
     make_tokenizer(1, 800, PromptSet("default")).save_pretrained(folder)
@@ -45,7 +41,9 @@ async def judges(tokenizer):
             servers.append(TestServer(fake.app()))
             await servers[-1].start_server()
         named = " ".join(f"{chr(97 + i)}={server.make_url('/v1')}" for i, server in enumerate(servers))
-        connected.append(await Judges.connect(Streaming(judges=named, **{"judge_timeout": 0.5, "judge_patience": 2.5} | settings)))
+        connected.append(
+            await Judges.connect(Streaming(judges=named, **{"judge_timeout": 0.5, "judge_patience": 2.5} | settings))
+        )
         return connected[0], fakes
 
     yield connect
@@ -76,7 +74,9 @@ async def test_a_judge_that_goes_by_the_place_is_refused_and_others_are_not(judg
     with pytest.raises(JudgeError, match="judge b gives the letter A a probability between 0.99"):
         await two.check(QUESTIONS)
     jitter = random.Random(0)
-    fakes[1].log_probabilities = lambda question: (lambda p: (math.log(1 - p), math.log(p)))(jitter.uniform(0.95, 0.999))
+    fakes[1].log_probabilities = lambda question: (lambda p: (math.log(1 - p), math.log(p)))(
+        jitter.uniform(0.95, 0.999)
+    )
     with pytest.raises(JudgeError, match="judge b gives the letter A a probability between 0.0"):
         await two.check(QUESTIONS)
     fakes[1].log_probabilities = lambda question: (math.log(0.5), math.log(0.5))  # knows nothing
@@ -107,7 +107,9 @@ async def test_replies_without_usable_log_probabilities_are_asked_for_again(judg
 
 async def test_a_server_that_never_gives_log_probabilities_is_named_at_once(judges):
     one, fakes = await judges("words", judge_patience=600.0)
-    fakes[0].reply = lambda *_: web.json_response({"choices": [{"index": 0, "message": {"content": " A"}, "logprobs": None}]})
+    fakes[0].reply = lambda *_: web.json_response(
+        {"choices": [{"index": 0, "message": {"content": " A"}, "logprobs": None}]}
+    )
     with pytest.raises(TransportError, match="serve the judge with vLLM"):
         await asyncio.wait_for(one.check([("likes tea", TEA)]), 5)
 
@@ -154,15 +156,22 @@ async def test_one_of_the_models_of_a_server_is_named(tokenizer):
     async with TestServer(fake.app()) as server:
         with pytest.raises(RequestError, match=r"serves org/small, org/large; name one of them, as http.*/v1@MODEL"):
             await Judges.connect(Streaming(judges=f"large={server.make_url('/v1')}"))
-        both = await Judges.connect(Streaming(judges=f"{server.make_url('/v1')}@org/small large={server.make_url('/v1')}@org/large"))
-        assert [(judge.name, judge.endpoint.model) for judge in both.judges] == [("small", "org/small"), ("large", "org/large")]
+        both = await Judges.connect(
+            Streaming(judges=f"{server.make_url('/v1')}@org/small large={server.make_url('/v1')}@org/large")
+        )
+        assert [(judge.name, judge.endpoint.model) for judge in both.judges] == [
+            ("small", "org/small"),
+            ("large", "org/large"),
+        ]
         await both.close()
 
 
 async def test_a_judge_without_a_tokenizer_says_how_to_give_one(tokenizer, tmp_path):
     async with TestServer(fake_judge.FakeJudge(tokenizer).app()) as server:
         settings = Streaming(judges=f"a={server.make_url('/v1')}", judge_tokenizer=str(tmp_path))
-        with pytest.raises(SettingsError, match=f"judge a: no tokenizer at {tmp_path}; say where it is with JUDGE_TOKENIZER=a=PATH"):
+        with pytest.raises(
+            SettingsError, match=f"judge a: no tokenizer at {tmp_path}; say where it is with JUDGE_TOKENIZER=a=PATH"
+        ):
             await Judges.connect(settings)
 
 
@@ -176,5 +185,11 @@ async def test_what_was_opened_is_closed_where_a_judge_is_missing(judges, tokeni
     monkeypatch.setattr(Endpoint, "close", noted)
     url = there.judges[0].endpoint.url
     with pytest.raises(TransportError):
-        await Judges.connect(Streaming(judges=f"a={url} b=http://127.0.0.1:{unused_tcp_port}/v1", judge_tokenizer=tokenizer, judge_patience=0.1))
+        await Judges.connect(
+            Streaming(
+                judges=f"a={url} b=http://127.0.0.1:{unused_tcp_port}/v1",
+                judge_tokenizer=tokenizer,
+                judge_patience=0.1,
+            )
+        )
     assert closed == ["b", "a"]

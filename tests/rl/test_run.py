@@ -59,7 +59,12 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def three(rows):
     """Variables of a run of three stages: a step has 4 users x 3 stages x 4 summaries."""
-    return {"STAGES": "3", "CREDIT": "centered", "TRAIN": str(rows / "three/train.parquet"), "VAL": str(rows / "three/val.parquet")}
+    return {
+        "STAGES": "3",
+        "CREDIT": "centered",
+        "TRAIN": str(rows / "three/train.parquet"),
+        "VAL": str(rows / "three/val.parquet"),
+    }
 
 
 def test_killed_at_the_end_of_an_epoch_under_a_judge_that_misbehaves(launch, judge, folder, three):
@@ -68,14 +73,22 @@ def test_killed_at_the_end_of_an_epoch_under_a_judge_that_misbehaves(launch, jud
     judge("faults")
     wait_until(lambda: checkpointed(folder) == 2, process)
     # Ray, its workers, the rollout engine; Ray's agents, which hold nothing, leave by themselves a minute later.
-    started = [child for child in psutil.Process(process.pid).children(recursive=True) if not child.name().endswith("Agent")]
+    started = [
+        child for child in psutil.Process(process.pid).children(recursive=True) if not child.name().endswith("Agent")
+    ]
     process.send_signal(signal.SIGKILL)
     process.wait(20)
     found = metrics(folder)
     assert {1, 2} <= set(found) and not (folder / "model").exists()
     repeated = {kind for step in (1, 2) for kind in found[step] if kind.startswith("repeated/")}
-    assert repeated >= {f"repeated/judge/{kind}" for kind in ("http_429", "http_500", "not_json", "timeout", "unusable")}
-    assert found[1]["lost_share"] == found[2]["lost_share"] == 0 and found[1]["training/rows"] == 48 and found[1]["repeated_requests"] >= 8
+    assert repeated >= {
+        f"repeated/judge/{kind}" for kind in ("http_429", "http_500", "not_json", "timeout", "unusable")
+    }
+    assert (
+        found[1]["lost_share"] == found[2]["lost_share"] == 0
+        and found[1]["training/rows"] == 48
+        and found[1]["repeated_requests"] >= 8
+    )
     deadline = time.monotonic() + 30
     while left := running(started):
         assert time.monotonic() < deadline, left
@@ -95,8 +108,15 @@ def test_the_same_command_does_the_planned_steps_and_leaves_a_model(launch, judg
     assert sorted(found) == [1, 2, 3] and all(found[step] == before[step] for step in (1, 2))
     for step in (1, 2, 3):
         assert 0 <= found[step][PROBABILITIES] <= 1e-4
-        assert {"stage1/reward", "stage3/reward", "stage1/drawn_bonus", "stage2/drawn_bonus", "stage3/confidence/judge", "stage1/judge_seconds",
-                "stage3/baselines_failed"} <= set(found[step]) and "stage3/drawn_bonus" not in found[step]
+        assert {
+            "stage1/reward",
+            "stage3/reward",
+            "stage1/drawn_bonus",
+            "stage2/drawn_bonus",
+            "stage3/confidence/judge",
+            "stage1/judge_seconds",
+            "stage3/baselines_failed",
+        } <= set(found[step]) and "stage3/drawn_bonus" not in found[step]
     assert 0 < found[3]["stage2/baseline"] < 1 and found[3]["stage2/baselines_failed"] == 0
     assert found[3]["training/rows"] == 48 and found[3]["repeated_requests"] >= 8 and found[3]["lost_share"] == 0
     assert found[1]["actor/grad_norm"] > 0 and 0 < found[1]["stage1/reward"] < 1
@@ -109,14 +129,24 @@ def test_the_same_command_does_the_planned_steps_and_leaves_a_model(launch, judg
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder / "model"), AutoTokenizer.from_pretrained(folder / "model")
-    assert model.dtype == torch.float32 and model.generate(**tokenizer("tea", return_tensors="pt"), max_new_tokens=3).shape[1] > 1
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder / "model"),
+        AutoTokenizer.from_pretrained(folder / "model"),
+    )
+    assert (
+        model.dtype == torch.float32
+        and model.generate(**tokenizer("tea", return_tensors="pt"), max_new_tokens=3).shape[1] > 1
+    )
     best = json.loads((folder / "best" / "validation.json").read_text())
     assert best["reward"] == max(row["val/reward"] for row in found.values() if "val/reward" in row)
     assert (folder / "best" / "config.json").exists()
 
 
-TREE = {"CREDIT": "tree", "BRANCHES": "2", "TEST_EVERY": "-1"}  # 4 users x 4 summaries, each well-formed one continued by two
+TREE = {
+    "CREDIT": "tree",
+    "BRANCHES": "2",
+    "TEST_EVERY": "-1",
+}  # 4 users x 4 summaries, each well-formed one continued by two
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +156,18 @@ def two_ranks(tmp_path_factory):
 
 def test_two_ranks_train_until_one_of_their_rollout_engines_loses_its_weights(launch, judge, two_ranks):
     out = two_ranks
-    extension = "++actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls=broken_sync.BrokenWorker"
+    extension = "++actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls=tests.rl.broken_sync.BrokenWorker"
     group = "+streaming.tolerance.float32.group=1e-4"  # in bfloat16 a run is compared by group
-    done = launch(out, judge("words"), extension, group, "trainer.val_before_train=false", GPUS="2", BROKEN_SYNC=str(out.parent / "broken"), **TREE)
+    done = launch(
+        out,
+        judge("words"),
+        extension,
+        group,
+        "trainer.val_before_train=false",
+        GPUS="2",
+        BROKEN_SYNC=str(out.parent / "broken"),
+        **TREE,
+    )
     assert done.returncode == 3, done.stdout
     assert f"{PROBABILITIES} is" in done.stdout and "does not hold the weights" in done.stdout
     found = metrics(out)
@@ -137,7 +176,9 @@ def test_two_ranks_train_until_one_of_their_rollout_engines_loses_its_weights(la
         assert row["training/rollout_probs_diff_groups_above"] == 0
         assert row["training/rows"] == 16 + 2 * round(16 * (1 - row["stage1/bad_format"])) and row["lost_share"] == 0
     actor = out / "checkpoints" / "global_step_2" / "actor"
-    assert {path.name for path in actor.glob("model_world_size_*")} == {f"model_world_size_2_rank_{rank}.pt" for rank in (0, 1)}
+    assert {path.name for path in actor.glob("model_world_size_*")} == {
+        f"model_world_size_2_rank_{rank}.pt" for rank in (0, 1)
+    }
     assert list((actor / "huggingface").glob("*.safetensors")) and not (out / "model").exists()
 
 
@@ -146,19 +187,34 @@ def test_one_rank_does_what_two_ranks_do_until_it_is_asked_to_stop(launch, judge
     if not (two_ranks / "metrics.jsonl").exists():
         pytest.skip("the test of two ranks was not run before it")
     out = tmp_path / "run"
-    process = launch.start(out, judge("words"), "trainer.val_before_train=false", STEPS="400", SAVE_EVERY="400", **TREE)
+    process = launch.start(
+        out, judge("words"), "trainer.val_before_train=false", STEPS="400", SAVE_EVERY="400", **TREE
+    )
     wait_until(lambda: (out / "metrics.jsonl").exists() and 2 in metrics(out), process)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=120)[0]
     one, two = metrics(out), metrics(two_ranks)
-    assert process.returncode == 3 and f"step {max(one) + 1}: asked to stop; the last checkpoint is of step {max(one)}" in said, said
+    assert (
+        process.returncode == 3
+        and f"step {max(one) + 1}: asked to stop; the last checkpoint is of step {max(one)}" in said
+    ), said
     assert checkpointed(out) == max(one) and not (out / "model").exists() and not leftovers(out)
     for step in (1, 2):
-        for name in ("stage1/reward", "stage2/reward", "generated_tokens", "actor/pg_loss", "actor/grad_norm", "critic/advantages/max"):
+        for name in (
+            "stage1/reward",
+            "stage2/reward",
+            "generated_tokens",
+            "actor/pg_loss",
+            "actor/grad_norm",
+            "critic/advantages/max",
+        ):
             assert one[step][name] == pytest.approx(two[step][name], rel=1e-3, abs=1e-5), (step, name)
 
 
 def test_a_judge_that_does_not_judge_is_refused_before_anything_starts(launch, judge, tmp_path):
     done = launch(tmp_path / "run", judge("a"))
-    assert done.returncode == 1 and "cannot start: judge judge gives the letter A a probability between 0.99" in done.stdout, done.stdout
+    assert (
+        done.returncode == 1
+        and "cannot start: judge judge gives the letter A a probability between 0.99" in done.stdout
+    ), done.stdout
     assert not (tmp_path / "run" / "log").exists()

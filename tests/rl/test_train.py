@@ -26,13 +26,34 @@ def config(tmp_path):
     for name, users in (("train", range(8)), ("val", range(8, 10))):
         rows = [{"user": f"u{i}", "history": [ITEM] * 3, "positions": [1, 2]} for i in users]
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
-    made = OmegaConf.create({
-        "data": {"train_files": str(tmp_path / "train.parquet"), "val_files": str(tmp_path / "val.parquet"), "train_batch_size": 2,
-                 "max_prompt_length": 64, "max_response_length": 8, "seed": 0, "train_max_samples": -1, "val_max_samples": -1},
-        "actor_rollout_ref": {"model": {"path": "m", "override_config": {}}, "actor": {"optim": {"lr": 1e-6}, "ppo_mini_batch_size": 2}},
-        "trainer": {"total_training_steps": 3, "total_epochs": 1, "device": "cpu", "nnodes": 1, "n_gpus_per_node": 2},
-    })
-    made.streaming = OmegaConf.create(asdict(Streaming(judges="j=http://127.0.0.1:9/v1", out=str(tmp_path / "out"), judge_patience=0.1)))
+    made = OmegaConf.create(
+        {
+            "data": {
+                "train_files": str(tmp_path / "train.parquet"),
+                "val_files": str(tmp_path / "val.parquet"),
+                "train_batch_size": 2,
+                "max_prompt_length": 64,
+                "max_response_length": 8,
+                "seed": 0,
+                "train_max_samples": -1,
+                "val_max_samples": -1,
+            },
+            "actor_rollout_ref": {
+                "model": {"path": "m", "override_config": {}},
+                "actor": {"optim": {"lr": 1e-6}, "ppo_mini_batch_size": 2},
+            },
+            "trainer": {
+                "total_training_steps": 3,
+                "total_epochs": 1,
+                "device": "cpu",
+                "nnodes": 1,
+                "n_gpus_per_node": 2,
+            },
+        }
+    )
+    made.streaming = OmegaConf.create(
+        asdict(Streaming(judges="j=http://127.0.0.1:9/v1", out=str(tmp_path / "out"), judge_patience=0.1))
+    )
     return made
 
 
@@ -58,12 +79,24 @@ def test_more_steps_or_a_missing_model_are_work_to_do(config, finished):
     assert not module.finished(finished, 3)
 
 
-@pytest.mark.parametrize(("key", "value"), [
-    ("actor_rollout_ref.actor.optim.lr", 5e-7), ("actor_rollout_ref.actor.optim.weight_decay", 0.1), ("actor_rollout_ref.actor.entropy_coeff", 0.01),
-    ("actor_rollout_ref.actor.use_kl_loss", True), ("actor_rollout_ref.actor.clip_ratio_high", 0.3), ("algorithm.kl_ctrl.kl_coef", 0.1),
-    ("data.train_batch_size", 4), ("data.val_files", "other.parquet"), ("data.train_max_samples", 4), ("streaming.credit", "centered"),
-    ("streaming.judge_orders", "one"), ("streaming.thinking", False), ("streaming.judges", "j=http://a/v1 k=http://b/v1"),
-])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("actor_rollout_ref.actor.optim.lr", 5e-7),
+        ("actor_rollout_ref.actor.optim.weight_decay", 0.1),
+        ("actor_rollout_ref.actor.entropy_coeff", 0.01),
+        ("actor_rollout_ref.actor.use_kl_loss", True),
+        ("actor_rollout_ref.actor.clip_ratio_high", 0.3),
+        ("algorithm.kl_ctrl.kl_coef", 0.1),
+        ("data.train_batch_size", 4),
+        ("data.val_files", "other.parquet"),
+        ("data.train_max_samples", 4),
+        ("streaming.credit", "centered"),
+        ("streaming.judge_orders", "one"),
+        ("streaming.thinking", False),
+        ("streaming.judges", "j=http://a/v1 k=http://b/v1"),
+    ],
+)
 def test_another_run_in_the_same_folder_is_refused(config, finished, key, value):
     OmegaConf.update(config, key, value)
     with pytest.raises(SettingsError, match=f"holds a run with {key}=.*choose another OUT"):
@@ -99,11 +132,15 @@ def test_a_model_that_is_not_there_is_named_before_anything_starts(config, tmp_p
         module.run(config)
 
 
-def test_a_gpu_without_flash_attention_is_refused_before_ray_unless_another_attention_is_asked_for(config, monkeypatch):
+def test_a_gpu_without_flash_attention_is_refused_before_ray_unless_another_attention_is_asked_for(
+    config, monkeypatch
+):
     pytest.importorskip("torch")
     monkeypatch.setitem(sys.modules, "flash_attn", None)
     config.trainer.device = "cuda"
-    with pytest.raises(SettingsError, match=r"FlashAttention, which cannot be loaded .*: pip install .* flash-attn==2.8.3"):
+    with pytest.raises(
+        SettingsError, match=r"FlashAttention, which cannot be loaded .*: pip install .* flash-attn==2.8.3"
+    ):
         module.run(config)
     config.actor_rollout_ref.model.override_config.attn_implementation = "sdpa"
     with pytest.raises(SettingsError, match="MODEL=m is no readable model"):
@@ -121,7 +158,10 @@ def checkpoint(out, gpus):
 
 def test_a_checkpoint_of_another_number_of_gpus_is_refused_before_ray(config, tmp_path):
     checkpoint(tmp_path / "out", 4)
-    with pytest.raises(SettingsError, match="global_step_2/actor was written by 4 GPUs, this run has 2 .*: continue it with as many as before"):
+    with pytest.raises(
+        SettingsError,
+        match="global_step_2/actor was written by 4 GPUs, this run has 2 .*: continue it with as many as before",
+    ):
         module.run(config)
     config.trainer.nnodes = 2
     with pytest.raises(SettingsError, match="MODEL=m is no readable model"):
@@ -131,11 +171,19 @@ def test_a_checkpoint_of_another_number_of_gpus_is_refused_before_ray(config, tm
 def test_paths_that_exist_are_absolute_whatever_they_were_named_by(config, finished, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(tmp_path / "out" / "model")
-    config.actor_rollout_ref.model.path, config.data.train_files, config.data.val_files = "link", "train.parquet", ["./val.parquet"]
+    config.actor_rollout_ref.model.path, config.data.train_files, config.data.val_files = (
+        "link",
+        "train.parquet",
+        ["./val.parquet"],
+    )
     config.streaming.judge_tokenizer = "j=link k=org/name"
     module.absolute_paths(config)
-    assert config.actor_rollout_ref.model.path == str(tmp_path / "out" / "model") and config.data.train_files == str(tmp_path / "train.parquet")
-    assert config.data.val_files == [str(tmp_path / "val.parquet")] and config.streaming.prompts == str(SETS / "default")
+    assert config.actor_rollout_ref.model.path == str(tmp_path / "out" / "model") and config.data.train_files == str(
+        tmp_path / "train.parquet"
+    )
+    assert config.data.val_files == [str(tmp_path / "val.parquet")] and config.streaming.prompts == str(
+        SETS / "default"
+    )
     assert config.streaming.judge_tokenizer == f"j={tmp_path / 'out' / 'model'} k=org/name"
 
 
@@ -145,7 +193,9 @@ def test_the_same_files_by_relative_names_are_the_same_run(config, finished, tmp
     assert module.run(config) == 0 and "already finished" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("stages", "credit", "noted"), [(3, "paper", True), (2, "paper", False), (3, "centered", False)])
+@pytest.mark.parametrize(
+    ("stages", "credit", "noted"), [(3, "paper", True), (2, "paper", False), (3, "centered", False)]
+)
 def test_paper_with_more_than_two_stages_is_noted_at_the_start(config, capsys, stages, credit, noted):
     config.streaming.stages, config.streaming.credit = stages, credit
     with contextlib.suppress(SettingsError):
@@ -162,17 +212,22 @@ def test_steps_are_planned_for_the_users_that_are_trained_on(config):
 
 
 def test_validation_data_without_anybody_are_named(config, tmp_path):
-    pyarrow.parquet.write_table(pyarrow.parquet.read_table(tmp_path / "val.parquet").slice(0, 0), tmp_path / "val.parquet")
+    pyarrow.parquet.write_table(
+        pyarrow.parquet.read_table(tmp_path / "val.parquet").slice(0, 0), tmp_path / "val.parquet"
+    )
     with pytest.raises(SettingsError, match="val.parquet holds no users to validate on"):
         module.check_data(config, 2)
 
 
-@pytest.mark.parametrize(("changes", "sentence"), [
-    ({"streaming.judges": "j=judge-host:8000/v1"}, "write http://judge-host:8000/v1"),
-    ({"streaming.judges": "j=org/model"}, "not a URL; start it with http://"),
-    ({"streaming.judge_api_key_env": "NO_SUCH_KEY"}, "the environment variable NO_SUCH_KEY is not set"),
-    ({"data.train_files": "no_such.parquet"}, "no_such.parquet"),
-])
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"streaming.judges": "j=judge-host:8000/v1"}, "write http://judge-host:8000/v1"),
+        ({"streaming.judges": "j=org/model"}, "not a URL; start it with http://"),
+        ({"streaming.judge_api_key_env": "NO_SUCH_KEY"}, "the environment variable NO_SUCH_KEY is not set"),
+        ({"data.train_files": "no_such.parquet"}, "no_such.parquet"),
+    ],
+)
 def test_what_is_wrong_before_the_start_speaks_of_no_checkpoint(config, monkeypatch, capsys, changes, sentence):
     monkeypatch.setattr(module, "check_model", lambda config: None)
     for key, value in changes.items():
@@ -191,11 +246,19 @@ def test_what_goes_wrong_in_training_says_how_to_go_on(config, monkeypatch, caps
         raise ValueError("no such tensor")
 
     sizes = {"users_per_step": 2, "rows_per_user": 8, "updates_per_step": 1}
-    for name, stand_in in (("check_model", lambda config: None), ("check_judges", judges), ("prepare", lambda config: sizes), ("train", fails)):
+    for name, stand_in in (
+        ("check_model", lambda config: None),
+        ("check_judges", judges),
+        ("prepare", lambda config: sizes),
+        ("train", fails),
+    ):
         monkeypatch.setattr(module, name, stand_in)
     with pytest.raises(SystemExit, match="1"):
         module.main.__wrapped__(config)
-    assert "stopped: ValueError: no such tensor" in (said := capsys.readouterr().err) and "continues after the last checkpoint" in said
+    assert (
+        "stopped: ValueError: no such tensor" in (said := capsys.readouterr().err)
+        and "continues after the last checkpoint" in said
+    )
 
 
 def test_rows_of_one_person_are_never_on_both_sides(config, tmp_path):
@@ -214,7 +277,9 @@ def test_a_reason_to_stop_is_found_under_what_ray_wraps_it_in():
 
     stopped = RayTaskError("run", "a traceback", RunStopped("10 % of the rollouts were lost")).as_instanceof_cause()
     assert module.reason(stopped) == (3, "10 % of the rollouts were lost")
-    crashed = RayTaskError("run", "Traceback ...\nValueError: no such thing\n", ValueError("no such thing")).as_instanceof_cause()
+    crashed = RayTaskError(
+        "run", "Traceback ...\nValueError: no such thing\n", ValueError("no such thing")
+    ).as_instanceof_cause()
     assert module.reason(crashed) == (1, "RayTaskError(ValueError): ValueError: no such thing")
 
 

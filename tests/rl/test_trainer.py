@@ -22,8 +22,21 @@ GOOD = {"actor/pg_loss": 0.1, "actor/grad_norm": 0.2}
 
 
 def record(status="ok", letter_a=0.9, error=None, rollouts=4, other_order=None):
-    members = [{"status": status, "total": 0.5, "tokens": 9, "began": 0.0, "written": 1.0, "judged": 2.0, "reward": 0.5, "error": error,
-                "text": "<think>a</think>b", "letter_a": {"j": [letter_a + 0.001 * i, other_order or 1 - letter_a]}} for i in range(rollouts)]
+    members = [
+        {
+            "status": status,
+            "total": 0.5,
+            "tokens": 9,
+            "began": 0.0,
+            "written": 1.0,
+            "judged": 2.0,
+            "reward": 0.5,
+            "error": error,
+            "text": "<think>a</think>b",
+            "letter_a": {"j": [letter_a + 0.001 * i, other_order or 1 - letter_a]},
+        }
+        for i in range(rollouts)
+    ]
     group = {"stage": 0, "prompt_tokens": 50, "dropped": 0, "drawn": 0, "drawn_bonus": 0.0, "rollouts": members}
     return {"user": "u", "step": 5, "problem": None, "lost": 0, "seconds": 1.0, "groups": [group], "baselines": []}
 
@@ -34,8 +47,12 @@ def trainer(tmp_path, monkeypatch):
     import torch
 
     made = StreamingTrainer.__new__(StreamingTrainer)
-    made.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path / "checkpoints"), "max_actor_ckpt_to_keep": 2},
-                                    "actor_rollout_ref": {"rollout": {"dtype": "float32"}}})
+    made.config = OmegaConf.create(
+        {
+            "trainer": {"default_local_dir": str(tmp_path / "checkpoints"), "max_actor_ckpt_to_keep": 2},
+            "actor_rollout_ref": {"rollout": {"dtype": "float32"}},
+        }
+    )
     made.settings, made.out = Streaming(judges="j=http://x/v1", out=str(tmp_path)), tmp_path
     made.global_steps, made.total_training_steps, made.resumed, made.saved_step = 5, 9, 3, 3
     made.timing_raw, made.events = {}, []
@@ -51,7 +68,9 @@ def trainer(tmp_path, monkeypatch):
         self.events.append(f"saved {self.global_steps} after rows {[row['step'] for row in rows(self)]}")
         self.checkpoint_folder().mkdir(parents=True, exist_ok=True)
         torch.save(self.train_dataloader.state_dict(), self.checkpoint_folder() / "data.pt")
-        self.data_when_tracked = torch.load(self.checkpoint_folder() / "data.pt")  # verl writes down that this is the latest here
+        self.data_when_tracked = torch.load(
+            self.checkpoint_folder() / "data.pt"
+        )  # verl writes down that this is the latest here
 
     def publish(checkpoint, target, dtype, validation):
         made.events.append(f"best {checkpoint.name}")
@@ -86,18 +105,26 @@ def test_a_step_is_written_down_then_saved_then_compared_with_the_best(trainer):
     end_step(trainer, GOOD | {"val/reward": 0.6})
     assert trainer.events == ["saved 5 after rows [5]", "best global_step_5"] and trainer.saved_step == 5
     row = rows(trainer)[0]
-    assert row["repeated_requests"] == row["repeated/j/http_429"] == 2 and row["training/rows"] == 1 and row["stage1/reward"] == 0.5
+    assert (
+        row["repeated_requests"] == row["repeated/j/http_429"] == 2
+        and row["training/rows"] == 1
+        and row["stage1/reward"] == 0.5
+    )
     assert best(trainer) == {"step": 5, "reward": 0.6}
 
 
-@pytest.mark.parametrize(("rewards", "published"), [({0: 0.5, 3: 0.4, 5: 0.6}, True), ({0: 0.5, 3: 0.7, 5: 0.6}, False), ({0: 0.5}, False)])
+@pytest.mark.parametrize(
+    ("rewards", "published"), [({0: 0.5, 3: 0.4, 5: 0.6}, True), ({0: 0.5, 3: 0.7, 5: 0.6}, False), ({0: 0.5}, False)]
+)
 def test_a_run_killed_between_a_checkpoint_and_the_best_model_finds_that_model_again(trainer, rewards, published):
     for step, reward in rewards.items():
         trainer.log.append({"step": step, "val/reward": reward})
     trainer.config.trainer.val_before_train = True
     trainer.on_init_end()
     assert trainer.events == ["best global_step_5"] * published and not trainer.config.trainer.val_before_train
-    assert trainer.best_reward == max(rewards.values()) and (not published or best(trainer) == {"step": 5, "reward": 0.6})
+    assert trainer.best_reward == max(rewards.values()) and (
+        not published or best(trainer) == {"step": 5, "reward": 0.6}
+    )
     trainer.on_init_end()  # resumed once more: the model is there
     assert trainer.events == ["best global_step_5"] * published
 
@@ -125,12 +152,24 @@ def test_an_update_that_is_not_a_number_is_named_and_never_saved(trainer, name):
     assert trainer.events == [] and rows(trainer) == []
 
 
-@pytest.mark.parametrize(("records", "sentence"), [
-    ([record()] * 9 + [record("transport_error", error="judge: HTTP 500")], r"step 5: 10 % of the rollouts were lost.* \(4 times\).* HTTP 500"),
-    ([{"user": "u", "problem": "RuntimeError: engine died", "lost": 8, "groups": []}], "100 %.*engine died"),
-    ([{"user": "u", "problem": "too_long: stage 1: the prompt takes 900 tokens", "lost": 8, "groups": []}] * 4, "100 %.*too_long: stage 1"),
-    ([record(letter_a=0.95, other_order=0.95)] * 16, "judge j gives the letter A a probability between 0.9500 and 0.9530 in all 128 questions"),
-])
+@pytest.mark.parametrize(
+    ("records", "sentence"),
+    [
+        (
+            [record()] * 9 + [record("transport_error", error="judge: HTTP 500")],
+            r"step 5: 10 % of the rollouts were lost.* \(4 times\).* HTTP 500",
+        ),
+        ([{"user": "u", "problem": "RuntimeError: engine died", "lost": 8, "groups": []}], "100 %.*engine died"),
+        (
+            [{"user": "u", "problem": "too_long: stage 1: the prompt takes 900 tokens", "lost": 8, "groups": []}] * 4,
+            "100 %.*too_long: stage 1",
+        ),
+        (
+            [record(letter_a=0.95, other_order=0.95)] * 16,
+            "judge j gives the letter A a probability between 0.9500 and 0.9530 in all 128 questions",
+        ),
+    ],
+)
 def test_a_step_that_teaches_nothing_stops_the_run_before_it_trains(trainer, records, sentence):
     import torch
 
@@ -138,22 +177,38 @@ def test_a_step_that_teaches_nothing_stops_the_run_before_it_trains(trainer, rec
     with pytest.raises(RunStopped, match=sentence):
         trainer._collect()
     assert trainer.events == ["saved 4 after rows []"] and trainer.global_steps == 5
-    assert torch.load(trainer.out / "checkpoints" / "global_step_4" / "data.pt") == trainer.data_when_tracked == {"at": "the beginning of step 5"}
+    assert (
+        torch.load(trainer.out / "checkpoints" / "global_step_4" / "data.pt")
+        == trainer.data_when_tracked
+        == {"at": "the beginning of step 5"}
+    )
     assert trainer.train_dataloader.state_dict() == {"at": "its end"}
 
 
-@pytest.mark.parametrize(("change", "sentence"), [
-    (lambda trainer: (trainer.out / "stop").touch(), "step 5: asked to stop; the last checkpoint is of step 4"),
-    (lambda trainer: setattr(trainer, "_step_began", time.monotonic() - 3601), "step 5: its rollouts were not there after .*=3600 seconds; "),
-    (lambda trainer: vars(trainer).update(_looked=-60.0, agent_loop_manager=SimpleNamespace(fault=lambda: "a worker ended")),
-     "step 5: a worker ended; the last checkpoint is of step 4"),
-])
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda trainer: (trainer.out / "stop").touch(), "step 5: asked to stop; the last checkpoint is of step 4"),
+        (
+            lambda trainer: setattr(trainer, "_step_began", time.monotonic() - 3601),
+            "step 5: its rollouts were not there after .*=3600 seconds; ",
+        ),
+        (
+            lambda trainer: vars(trainer).update(
+                _looked=-60.0, agent_loop_manager=SimpleNamespace(fault=lambda: "a worker ended")
+            ),
+            "step 5: a worker ended; the last checkpoint is of step 4",
+        ),
+    ],
+)
 def test_what_makes_waiting_for_rollouts_senseless_ends_it_with_a_checkpoint(trainer, change, sentence):
     assert trainer._wait(lambda seconds: seconds, 7) == 7
     change(trainer)
     with pytest.raises(RunStopped, match=sentence):
         trainer._wait(lambda seconds: seconds, 7)
-    assert trainer.events == ["saved 4 after rows []"] and trainer.data_when_tracked == {"at": "the beginning of step 5"}
+    assert trainer.events == ["saved 4 after rows []"] and trainer.data_when_tracked == {
+        "at": "the beginning of step 5"
+    }
 
 
 def test_asked_to_stop_it_begins_no_step(trainer, monkeypatch):
@@ -163,7 +218,9 @@ def test_asked_to_stop_it_begins_no_step(trainer, monkeypatch):
     (trainer.out / "stop").touch()
     with pytest.raises(RunStopped, match="step 5: asked to stop; the last checkpoint is of step 4"):
         trainer.prepare_step()
-    assert begun == [5] and trainer.data_when_tracked == {"at": "its end"}, "the data goes on where the step before left it"
+    assert begun == [5] and trainer.data_when_tracked == {"at": "its end"}, (
+        "the data goes on where the step before left it"
+    )
 
 
 def test_asked_to_stop_it_does_not_validate_first(trainer):
@@ -180,6 +237,7 @@ def test_asked_to_stop_it_does_not_validate_first(trainer):
 def test_a_checkpoint_that_cannot_be_saved_does_not_hide_the_reason(trainer, monkeypatch):
     def full(_):
         raise OSError("no space left on device")
+
     monkeypatch.setattr(module.PPOTrainerSync, "_save_checkpoint", full)
     (trainer.out / "stop").touch()
     with pytest.raises(RunStopped, match="step 5: asked to stop; the last checkpoint is of step 3"):
@@ -209,7 +267,9 @@ def test_the_newest_complete_checkpoint_stays_until_the_next_is_there(tmp_path, 
 
 
 def test_a_few_lost_rollouts_stop_nothing(trainer):
-    trainer.agent_loop_manager = SimpleNamespace(drain=lambda: ([record()] * 24 + [record("transport_error", error="nan")], {}))
+    trainer.agent_loop_manager = SimpleNamespace(
+        drain=lambda: ([record()] * 24 + [record("transport_error", error="nan")], {})
+    )
     trainer._collect()
     assert trainer.events == [] and len(trainer._records) == 25
 
@@ -222,7 +282,9 @@ def test_a_judge_whom_the_summaries_tell_nothing_stops_nothing(trainer):
 
 def test_a_validation_that_was_lost_stops_the_run_after_its_step_is_safe(trainer):
     trainer.val_dataset = [{"extra_info": {"user": "u"}}]
-    trainer.agent_loop_manager = SimpleNamespace(validate=lambda rows, step: [record("transport_error", error="judge gone")])
+    trainer.agent_loop_manager = SimpleNamespace(
+        validate=lambda rows, step: [record("transport_error", error="judge gone")]
+    )
     metrics = trainer._validate()
     with pytest.raises(RunStopped, match="validation at step 5: 100 % .*judge gone"):
         end_step(trainer, GOOD | metrics)
@@ -237,7 +299,11 @@ def test_the_few_who_were_left_of_a_lost_validation_make_no_model_the_best(train
         end_step(trainer, GOOD | trainer._validate())
     trainer.best_reward, trainer.global_steps = -math.inf, 5
     trainer.on_init_end()  # as after a resume
-    assert "val/reward" not in rows(trainer)[-1] and trainer.best_reward == -math.inf and not (trainer.out / "best").exists()
+    assert (
+        "val/reward" not in rows(trainer)[-1]
+        and trainer.best_reward == -math.inf
+        and not (trainer.out / "best").exists()
+    )
 
 
 async def test_a_validation_chain_that_cannot_run_is_a_lost_one_and_not_the_end(caplog):
@@ -245,8 +311,11 @@ async def test_a_validation_chain_that_cannot_run_is_a_lost_one_and_not_the_end(
         raise RuntimeError("the rollout engine wrote nothing")
 
     kwargs = SimpleNamespace(temperature=0.6, top_p=0.95, top_k=20)
-    worker = SimpleNamespace(_run_chain=chain, settings=Streaming(judges="j=http://x/v1"),
-                             config=SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=SimpleNamespace(val_kwargs=kwargs))))
+    worker = SimpleNamespace(
+        _run_chain=chain,
+        settings=Streaming(judges="j=http://x/v1"),
+        config=SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=SimpleNamespace(val_kwargs=kwargs))),
+    )
     found = await StreamingWorker.validate(worker, [{"user": "u"}], 5)
     assert [(r["lost"], r["problem"]) for r in found] == [(2, "RuntimeError: the rollout engine wrote nothing")]
 
@@ -258,8 +327,10 @@ async def test_requests_in_flight_to_a_judge_are_shared_among_the_workers(monkey
 
     monkeypatch.setattr(streaming.Judges, "connect", connect)
     agent = SimpleNamespace(num_workers=workers)
-    worker = SimpleNamespace(settings=Streaming(judges="j=http://x/v1"),
-                             config=SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=SimpleNamespace(agent=agent))))
+    worker = SimpleNamespace(
+        settings=Streaming(judges="j=http://x/v1"),
+        config=SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=SimpleNamespace(agent=agent))),
+    )
     await StreamingWorker.connect(worker)
     assert worker.judges.judge_concurrency == each
 
@@ -269,7 +340,9 @@ def test_in_a_tree_both_stages_weigh_the_same(trainer, monkeypatch):
     import torch
 
     lengths, stages = [3, 5, 4, 4, 7, 1, 1], [0, 0, 1, 1, 1, 1, 0]
-    tags = [{"response_len": n, "stage": stage, "is_padding": i == 6} for i, (n, stage) in enumerate(zip(lengths, stages))]
+    tags = [
+        {"response_len": n, "stage": stage, "is_padding": i == 6} for i, (n, stage) in enumerate(zip(lengths, stages))
+    ]
     data = {"advantages": torch.nested.as_nested_tensor([torch.ones(n) for n in lengths], layout=torch.jagged)}
     put = {}
     monkeypatch.setattr(module.tq, "kv_batch_get", lambda **_: data)
@@ -282,7 +355,9 @@ def test_in_a_tree_both_stages_weigh_the_same(trainer, monkeypatch):
     trainer._compute_advantage(batch, {})
     rows = put["advantages"].unbind()
     assert [len(row) for row in rows] == lengths
-    assert sum(row.sum() for row in rows[:2]) == pytest.approx(12) and sum(row.sum() for row in rows[2:6]) == pytest.approx(12)
+    assert sum(row.sum() for row in rows[:2]) == pytest.approx(12) and sum(
+        row.sum() for row in rows[2:6]
+    ) == pytest.approx(12)
 
 
 def test_users_come_in_the_same_order_again_and_after_any_resume(tmp_path):
@@ -297,7 +372,9 @@ def test_users_come_in_the_same_order_again_and_after_any_resume(tmp_path):
     from alignxplore.rl.dataset import StreamingDataset
 
     item = {"query": None, "chosen": "a", "rejected": "b"}
-    table = pyarrow.Table.from_pylist([{"user": f"u{i}", "history": [item] * 3, "positions": [1, 2]} for i in range(12)])
+    table = pyarrow.Table.from_pylist(
+        [{"user": f"u{i}", "history": [item] * 3, "positions": [1, 2]} for i in range(12)]
+    )
     pyarrow.parquet.write_table(table, tmp_path / "users.parquet")
     data = OmegaConf.create({"shuffle": True, "seed": 7, "sampler": None, "train_batch_size": 4})
 

@@ -7,16 +7,13 @@ KILL_IN_FINAL_SAVE=1 python killed_sft.py ...        after the last checkpoint, 
 
 import os
 import signal
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "sft"))
-
-from run_folder import RunFolder
-from trainer import Trainer
 from transformers.trainer import Trainer as Base
 
-import sft
+from alignxplore.sft import training
+from alignxplore.sft.run_folder import RunFolder
+from alignxplore.sft.trainer import Trainer
 
 
 def die() -> None:
@@ -32,7 +29,6 @@ if "KILL_AT" in os.environ:
         return step_forward(self, *arguments, **keywords)
 
     Trainer.training_step = training_step
-
 
 
 def tear(weights: Path) -> None:
@@ -62,5 +58,5 @@ if "KILL_IN_FINAL_SAVE" in os.environ:
 
     Trainer.save_model = save_model
 
-assert RunFolder is sft.RunFolder
-sft.main()
+assert RunFolder is training.RunFolder
+training.main()

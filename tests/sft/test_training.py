@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from configuration import TrainArguments
-from merge_adapter import merge
 from peft import PeftModel
-from prepare_dataset import load_prepared, prepare
-from run_folder import COMPLETE, RunFolder
 from safetensors.torch import load_file
-from trainer import Trainer, check_labels, generation_prompt
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from alignxplore.models import ModelSpec
+from alignxplore.serving.models import ModelSpec
+from alignxplore.sft.adapters import merge
+from alignxplore.sft.configuration import TrainArguments
+from alignxplore.sft.run_folder import COMPLETE, RunFolder
+from alignxplore.sft.tokenised_set import load_prepared, prepare
+from alignxplore.sft.trainer import Trainer, check_labels, generation_prompt
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 STEPS = 12
 ZERO2, ZERO3 = (ROOT / f"sft/configs/zero{stage}.json" for stage in (2, 3))
 
@@ -29,7 +29,14 @@ def options(model_folder, rows_file) -> list:
     return [
         *("--config", ROOT / "sft/configs/tiny.yaml", "--model_name_or_path", model_folder, "--train_data", rows_file),
         *("--max_steps", STEPS, "--logging_steps", 1, "--save_steps", 5, "--effective_batch_size", 8),
-        *("--per_device_train_batch_size", 4, "--save_total_limit", 3, "--gradient_checkpointing", "true"),  # as at full size
+        *(
+            "--per_device_train_batch_size",
+            4,
+            "--save_total_limit",
+            3,
+            "--gradient_checkpointing",
+            "true",
+        ),  # as at full size
     ]
 
 
@@ -54,7 +61,9 @@ def train(run_script, options, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "extra"), [("ddp", []), ("zero2", ["--deepspeed", ZERO2]), ("zero3", ["--deepspeed", ZERO3])])
+@pytest.mark.parametrize(
+    ("name", "extra"), [("ddp", []), ("zero2", ["--deepspeed", ZERO2]), ("zero3", ["--deepspeed", ZERO3])]
+)
 def test_two_processes_train_the_same_as_one(train, name, extra):
     alone, together = curve(train("plain")), curve(train(name, *extra, processes=2))
     assert alone == pytest.approx(together, rel=0, abs=1e-5)
@@ -87,9 +96,14 @@ def test_killed_at_a_random_step_and_in_a_save_the_curve_is_that_of_an_undisturb
         assert "saved with ZeRO stage 3 on 2 process(es), and cannot be resumed without DeepSpeed on 1" in alone.stderr
         assert "Traceback" not in alone.stderr
     done = run_script(command, expect=None, KILL_IN_FINAL_SAVE="1")
-    assert done.returncode != 0 and "resuming from checkpoint-5 (deleted, torn by a kill: checkpoint-10)" in done.stdout
+    assert (
+        done.returncode != 0 and "resuming from checkpoint-5 (deleted, torn by a kill: checkpoint-10)" in done.stdout
+    )
     done = run_script(command)
-    assert f"resuming from checkpoint-{STEPS}" in done.stdout and RunFolder(tmp_path).summary()["result"]["steps"] == STEPS
+    assert (
+        f"resuming from checkpoint-{STEPS}" in done.stdout
+        and RunFolder(tmp_path).summary()["result"]["steps"] == STEPS
+    )
     assert curve(tmp_path) == pytest.approx(curve(whole), rel=0, abs=1e-6)
     ours, theirs = load_file(tmp_path / "model.safetensors"), load_file(whole / "model.safetensors")
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
@@ -122,13 +136,18 @@ def test_an_adapter_of_the_same_seed_is_the_same(train):
 def test_a_merged_adapter_says_what_base_and_adapter_say(train, rows, model_folder, tmp_path):
     folder = train("lora", "--use_peft", "--lora_r", 4, "--lora_target_modules", "all-linear")
     merge(folder, tmp_path / "merged")
-    assert ModelSpec.parse(f"m={tmp_path / 'merged'}").identity and not (tmp_path / "merged" / "adapter_config.json").exists()
+    assert (
+        ModelSpec.parse(f"m={tmp_path / 'merged'}").identity
+        and not (tmp_path / "merged" / "adapter_config.json").exists()
+    )
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
     ids = tokenizer.apply_chat_template(rows[0]["prompt"], return_tensors="pt", return_dict=False)
     whole = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     parts = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model_folder), folder)
     with torch.inference_mode():
-        merged, apart, base = (model(ids).logits for model in (whole, parts, AutoModelForCausalLM.from_pretrained(model_folder)))
+        merged, apart, base = (
+            model(ids).logits for model in (whole, parts, AutoModelForCausalLM.from_pretrained(model_folder))
+        )
     assert torch.allclose(merged, apart, atol=1e-5) and not torch.allclose(merged, base, atol=1e-3)
     with pytest.raises(FileExistsError, match="choose another --output"):
         merge(folder, tmp_path / "merged")
@@ -162,7 +181,9 @@ def test_loss_falls_on_completions_only_in_the_batches_of_every_mode(rows, rows_
     expected = {row["completion"][0]["content"] for row in rows}
     seen = {text for chunk in texts for text in chunk.removesuffix("<|im_end|>\n").split("<|im_end|>\n")}
     assert documents == sum(chunk.count("<|im_end|>\n") for chunk in texts) and seen <= expected
-    assert manifest["rows"] - documents < 4 * (30 if mode == "packed" else 1), "only what is less than a step may be left out"
+    assert manifest["rows"] - documents < 4 * (30 if mode == "packed" else 1), (
+        "only what is less than a step may be left out"
+    )
 
 
 # Stand-ins for Slurm: the names of the nodes, and a step that starts its command once a node.
@@ -180,7 +201,12 @@ def test_a_slurm_job_on_two_nodes_trains_the_same_as_one_process(train, run_scri
     for name, text in {"scontrol": SCONTROL, "srun": SRUN}.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
-    slurm = {"SLURM_SUBMIT_DIR": str(ROOT / "sft"), "SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "n[0-1]"}
+    slurm = {
+        "SLURM_SUBMIT_DIR": str(ROOT / "sft"),
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_JOB_NODELIST": "n[0-1]",
+    }
     paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ENVIRONMENT": "/dev/null"}
     script = ["bash", ROOT / "sft/slurm_sft.sbatch", *options, "--output_dir", tmp_path / "out"]
     done = run_script(script, NPROC="1", **slurm, **paths)

@@ -7,16 +7,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from configuration import DataArguments, TrainArguments, run_settings, split_batch
-from prepare_dataset import load_prepared, prepare
-from run_folder import COMPLETE, RunError, RunFolder, git_commit, model_card, model_identity, versions
 from safetensors.torch import load_file
-from trainer import LabelError, Progress, StepSampler, Trainer, check_labels, generation_prompt
 from transformers import TrainerControl, TrainerState
 from trl import ModelConfig
 
+from alignxplore.environment import git_commit, recorded_versions
 from alignxplore.records import read_jsonl
-from sft import make_trainer, train
+from alignxplore.serving.fingerprints import model_identity
+from alignxplore.sft.configuration import DataArguments, TrainArguments, run_settings, split_batch
+from alignxplore.sft.run_folder import COMPLETE, RunError, RunFolder, model_card
+from alignxplore.sft.tokenised_set import load_prepared, prepare
+from alignxplore.sft.trainer import LabelError, Progress, StepSampler, Trainer, check_labels, generation_prompt
+from alignxplore.sft.training import make_trainer, train
 
 OPENING, END = [8, 9], 2  # tokens that open the assistant's turn; the end of turn
 PLAIN, ZERO3 = {"zero_stage": None, "processes": 1}, {"zero_stage": 3, "processes": 2}
@@ -86,7 +88,9 @@ def test_trained_padding_is_caught():
         check_labels(batch, OPENING, END)
 
 
-@pytest.mark.parametrize("processes, most, micro", [(1, 16, 16), (2, 16, 16), (4, 64, 16), (1, 48, 32), (64, 8, 1), (8, 3, 2)])
+@pytest.mark.parametrize(
+    "processes, most, micro", [(1, 16, 16), (2, 16, 16), (4, 64, 16), (1, 48, 32), (64, 8, 1), (8, 3, 2)]
+)
 def test_the_effective_batch_does_not_change_with_the_processes(processes, most, micro):
     rows, accumulated = split_batch(64, processes, most)
     assert rows == micro and processes * rows * accumulated == 64
@@ -130,9 +134,21 @@ def test_a_run_resumes_from_the_newest_whole_checkpoint_and_forgets_what_came_af
     [
         (PLAIN, {"zero_stage": None, "processes": 8}, None),
         (ZERO3, ZERO3, None),
-        (ZERO3, PLAIN, r"saved with ZeRO stage 3 on 2 process\(es\), and cannot be resumed without DeepSpeed on 1 process\(es\); give"),
-        (ZERO3, ZERO3 | {"processes": 4}, r"ZeRO stage 3 on 2 .* ZeRO stage 3 on 4 process\(es\); give --deepspeed and the number of processes"),
-        (ZERO3, ZERO3 | {"zero_stage": 2}, "ZeRO stage 3 on 2 .* ZeRO stage 2 on 2 .* as they were, or choose another --output_dir"),
+        (
+            ZERO3,
+            PLAIN,
+            r"saved with ZeRO stage 3 on 2 process\(es\), and cannot be resumed without DeepSpeed on 1 process\(es\); give",
+        ),
+        (
+            ZERO3,
+            ZERO3 | {"processes": 4},
+            r"ZeRO stage 3 on 2 .* ZeRO stage 3 on 4 process\(es\); give --deepspeed and the number of processes",
+        ),
+        (
+            ZERO3,
+            ZERO3 | {"zero_stage": 2},
+            "ZeRO stage 3 on 2 .* ZeRO stage 2 on 2 .* as they were, or choose another --output_dir",
+        ),
         (PLAIN, ZERO3, "saved without DeepSpeed on 1 .* ZeRO stage 3 on 2"),
     ],
 )
@@ -176,15 +192,27 @@ def test_a_run_killed_after_its_last_step_is_saved_and_trains_no_other(rows_file
 
 def test_one_process_that_sees_several_gpus_is_refused(rows_file, model_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(TrainArguments, "n_gpu", 4)
-    with pytest.raises(RunError, match="one process sees 4 GPUs; start one process a GPU with sft.sh, or show it one: CUDA_VISIBLE_DEVICES"):
+    with pytest.raises(
+        RunError,
+        match="one process sees 4 GPUs; start one process a GPU with sft.sh, or show it one: CUDA_VISIBLE_DEVICES",
+    ):
         tiny_run(tmp_path, rows_file, model_folder)
 
 
 def test_coarse_weights_without_copies_of_their_own_are_refused(rows_file, model_folder, tmp_path):
     coarse = {"model_init_kwargs": {"dtype": "bfloat16"}}
-    with pytest.raises(RunError, match="weights in torch.bfloat16 are too coarse .* add --deepspeed configs/zero3.json, or --dtype float32"):
+    with pytest.raises(
+        RunError,
+        match="weights in torch.bfloat16 are too coarse .* add --deepspeed configs/zero3.json, or --dtype float32",
+    ):
         tiny_run(tmp_path / "all", rows_file, model_folder, **coarse)
-    tiny_run(tmp_path / "adapter", rows_file, model_folder, {"use_peft": True, "lora_target_modules": ["q_proj", "v_proj"]}, **coarse)
+    tiny_run(
+        tmp_path / "adapter",
+        rows_file,
+        model_folder,
+        {"use_peft": True, "lora_target_modules": ["q_proj", "v_proj"]},
+        **coarse,
+    )
 
 
 def test_a_data_seed_of_zero_is_a_seed(rows_file, model_folder, tmp_path):
@@ -193,14 +221,19 @@ def test_a_data_seed_of_zero_is_a_seed(rows_file, model_folder, tmp_path):
         args = TrainArguments(output_dir=str(tmp_path), report_to="none", data_seed=seed)  # seed is 42
         asking = SimpleNamespace(args=args, train_dataset=None, state=None, steps_per_epoch=1)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("trainer.row_lengths", lambda rows: [5] * 64)
+            patch.setattr("alignxplore.sft.trainer.row_lengths", lambda rows: [5] * 64)
             orders[seed] = Trainer._get_train_sampler(asking).seed
     assert orders == {None: 42, 0: 0, 42: 42}
 
 
 def test_a_hub_model_is_told_by_its_commit(monkeypatch):
-    monkeypatch.setattr("run_folder.commit", lambda model, revision: {"main": "c0ffee"}.get(revision, revision))
-    assert model_identity("some/model", None) == "some/model@c0ffee" and model_identity("some/model", "v1") == "some/model@v1"
+    monkeypatch.setattr(
+        "alignxplore.serving.fingerprints.commit", lambda model, revision: {"main": "c0ffee"}.get(revision, revision)
+    )
+    assert (
+        model_identity("some/model", None) == "some/model@c0ffee"
+        and model_identity("some/model", "v1") == "some/model@v1"
+    )
 
 
 def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path):
@@ -227,7 +260,9 @@ def test_models_that_differ_after_their_beginning_only_are_two_models(tmp_path):
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
         (folder / "model.safetensors").write_bytes(bytes(3 << 20) + end)
-    assert model_identity(str(tmp_path / "one" / "merged"), None) != model_identity(str(tmp_path / "two" / "merged"), None)
+    assert model_identity(str(tmp_path / "one" / "merged"), None) != model_identity(
+        str(tmp_path / "two" / "merged"), None
+    )
 
 
 @pytest.fixture
@@ -266,14 +301,21 @@ def test_where_and_how_a_run_is_computed_does_not_change_its_identity(settings_o
 def tiny_run(folder, rows_file, model_folder, model: dict | None = None, **options) -> None:
     args = TrainArguments(output_dir=str(folder), max_steps=3, report_to="none", disable_tqdm=True, max_length=256, effective_batch_size=4,
                           gradient_checkpointing=False, **options)  # fmt: skip
-    train(DataArguments(train_data=str(rows_file)), args, ModelConfig(model_name_or_path=str(model_folder), **model or {}))
+    train(
+        DataArguments(train_data=str(rows_file)),
+        args,
+        ModelConfig(model_name_or_path=str(model_folder), **model or {}),
+    )
 
 
 def test_a_run_shorter_than_a_log_interval_ends_with_its_loss_and_card(rows_file, model_folder, tmp_path, capsys):
     tiny_run(tmp_path, rows_file, model_folder, logging_steps=10)
     (line,) = (json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines())
     result = RunFolder(tmp_path).summary()["result"]
-    assert result == {"steps": 3, "last_loss": line["loss"], "seconds": line["seconds"], "resumed_from": None} and line["step"] == 3
+    assert (
+        result == {"steps": 3, "last_loss": line["loss"], "seconds": line["seconds"], "resumed_from": None}
+        and line["step"] == 3
+    )
     assert f"3 steps, last logged loss {line['loss']:.4f}" in (tmp_path / "README.md").read_text()
     tiny_run(tmp_path, rows_file, model_folder, logging_steps=10)
     assert "this run is finished" in capsys.readouterr().out
@@ -297,7 +339,9 @@ def test_seconds_of_an_interrupted_run_go_on_where_it_stopped(tmp_path):
     assert 100.0 <= run.seconds() < 160.0 and len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
 
 
-def test_processes_that_do_not_know_of_each_other_are_refused(model_folder, rows_file, tokenizer, tmp_path, monkeypatch):
+def test_processes_that_do_not_know_of_each_other_are_refused(
+    model_folder, rows_file, tokenizer, tmp_path, monkeypatch
+):
     prepare([str(rows_file)], tokenizer, tmp_path / "set", 256)
     stored, manifest = load_prepared(tmp_path / "set", tokenizer)
     args = TrainArguments(output_dir=str(tmp_path / "out"), report_to="none", completion_only_loss=True,
@@ -306,7 +350,9 @@ def test_processes_that_do_not_know_of_each_other_are_refused(model_folder, rows
     pieces = (args, model, RunFolder(tmp_path / "out"), tokenizer, stored, None, manifest)
     assert make_trainer(*pieces).accelerator.num_processes == 1
     monkeypatch.setenv("WORLD_SIZE", "2")  # what torchrun says to each of two processes
-    with pytest.raises(RunError, match=r"accelerate sees 1 process\(es\), the launcher started 2: they would train apart"):
+    with pytest.raises(
+        RunError, match=r"accelerate sees 1 process\(es\), the launcher started 2: they would train apart"
+    ):
         make_trainer(*pieces)
 
 
@@ -316,7 +362,13 @@ def test_documents_of_a_pack_do_not_see_each_other(model_folder, rows_file, toke
     args = TrainArguments(output_dir=str(tmp_path / "out"), packing=True, max_length=256, effective_batch_size=2, per_device_train_batch_size=2,
                           report_to="none", completion_only_loss=True, dataset_kwargs={"skip_prepare_dataset": False},
                           model_init_kwargs={"dtype": "float32"})  # fmt: skip
-    trainer = Trainer(run=RunFolder(tmp_path / "out"), model=str(model_folder), args=args, train_dataset=stored, processing_class=tokenizer)
+    trainer = Trainer(
+        run=RunFolder(tmp_path / "out"),
+        model=str(model_folder),
+        args=args,
+        train_dataset=stored,
+        processing_class=tokenizer,
+    )
     batch = next(iter(trainer.get_train_dataloader()))
     starts = (batch["position_ids"][0] == 0).nonzero()[:, 0].tolist()
     assert len(starts) > 2 and check_labels(batch, generation_prompt(tokenizer), tokenizer.eos_token_id) == len(starts)
@@ -332,14 +384,38 @@ def test_documents_of_a_pack_do_not_see_each_other(model_folder, rows_file, toke
 def test_the_model_card_says_what_was_trained_on_what_and_how():
     data = {"rows": 1234, "tokens": 56789, "trained_tokens": 4321, "dropped_too_long": 17, "dropped_control_token": 3,
             "prompt_templates": {"f3c5f355cd63": 1234}, "identity": {"chat_template": "c" * 16, "tokenizer": "t" * 16}}  # fmt: skip
-    settings = {"model": "Qwen/Qwen3-8B@main", "learning_rate": 2e-5, "effective_batch_size": 1024, "max_length": 16384, "peft": None}
+    settings = {
+        "model": "Qwen/Qwen3-8B@main",
+        "learning_rate": 2e-5,
+        "effective_batch_size": 1024,
+        "max_length": 16384,
+        "peft": None,
+    }
     result = {"steps": 264, "last_loss": 0.4321, "seconds": 100.0}
-    card = model_card({"settings": settings, "data": data, "processes": 64, "result": result, "versions": versions(), "commit": git_commit()})
+    card = model_card(
+        {
+            "settings": settings,
+            "data": data,
+            "processes": 64,
+            "result": result,
+            "versions": recorded_versions(),
+            "commit": git_commit(),
+        }
+    )
     for text in ("base_model: Qwen/Qwen3-8B\n", "1,234 rows", "56,789 tokens", "4,321 of them trained", "17 rows longer than 16384", "3 with control",
                  "| learning_rate | 2e-05 |", "| effective_batch_size | 1024 |", "264 steps", "loss 0.4321", "64 process", "f3c5f355cd63", "cccc",
-                 "tttt", f"commit {git_commit()}", f"trl {versions()['trl']}"):  # fmt: skip
+                 "tttt", f"commit {git_commit()}", f"trl {recorded_versions()['trl']}"):  # fmt: skip
         assert text in card, text
     assert "end of turn" in card
     data["identity"]["letters"] = [5, 6]
-    card = model_card({"settings": settings, "data": data, "processes": 64, "result": result, "versions": versions(), "commit": None})
+    card = model_card(
+        {
+            "settings": settings,
+            "data": data,
+            "processes": 64,
+            "result": result,
+            "versions": recorded_versions(),
+            "commit": None,
+        }
+    )
     assert "4,321 of them trained: the letters." in card and "end of turn" not in card

@@ -1,0 +1,1 @@
+"""What a summary has to beat: cues that never read a history, and TALLRec."""

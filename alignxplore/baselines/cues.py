@@ -1,0 +1,45 @@
+"""Baselines that never read the history: what a score is worth is seen beside them.
+
+Each is a pure function of a record (and at most a seed) that says how well it picks the chosen item: 1 right, 0.5 no
+opinion, 0 wrong. Eval prints them in the same tables as the models; the builders' tests measure the shortcuts with them.
+
+    counts = read_popularity("movielens_upi.jsonl")
+    score = BASELINES["popularity"](record, counts.get(record.user), 0)
+"""
+
+from collections.abc import Callable
+
+from alignxplore.datasets.building import Popularity
+from alignxplore.records import UserRecord, hash_seed
+
+
+def popularity(record: UserRecord, counts: Popularity | None, seed: int = 0) -> float | None:
+    """The item that more other users took (leave-one-out: the target's own event is not counted); None without counts."""
+    return None if counts is None else _more(counts.chosen, counts.rejected)
+
+
+def longer(record: UserRecord, counts: Popularity | None = None, seed: int = 0) -> float:
+    """The item with more characters."""
+    return _more(len(record.target.chosen), len(record.target.rejected or ""))
+
+
+def shorter(record: UserRecord, counts: Popularity | None = None, seed: int = 0) -> float:
+    """The item with fewer characters."""
+    return 1 - longer(record)
+
+
+def random(record: UserRecord, counts: Popularity | None = None, seed: int = 0) -> float:
+    """Either item, by a hash of record and seed that has nothing to do with the order shown."""
+    return float(hash_seed("random", record.id, seed) % 2)
+
+
+BASELINES: dict[str, Callable[[UserRecord, Popularity | None, int], float | None]] = {
+    "popularity": popularity,
+    "longer": longer,
+    "shorter": shorter,
+    "random": random,
+}
+
+
+def _more(chosen: int, rejected: int) -> float:
+    return 0.5 if chosen == rejected else float(chosen > rejected)

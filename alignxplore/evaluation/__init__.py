@@ -1,0 +1,1 @@
+"""Evaluation: benchmarks, conditions, judgements, metrics, comparisons, the published numbers; the tables are in `report`."""

@@ -1,0 +1,225 @@
+"""What generation and evaluation agree on: benchmarks, settings, where results lie, and the id of each unit of work.
+
+OUT/summaries/POLICY/BENCHMARK.SETTING.sSEED.jsonl   one line a user: the stages' answers, journalled
+OUT/summaries/POLICY/BENCHMARK.SETTING.sSEED.meta.json   what made them: model, prompts, sampling
+OUT/judgements/JUDGE/PROTOCOL.jsonl                   one line a judgement, journalled
+OUT/results.json, OUT/report.md, ...                  everything computed from the above
+"""
+
+import heapq
+import json
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignxplore import datasets
+from alignxplore.datasets.sidecars import read_manifest
+from alignxplore.history import protocol_slices
+from alignxplore.journal import Journal
+from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, read_users
+
+log = logging.getLogger("suite")
+SETTINGS = ("full", "streaming")
+TASKS = ("recommendation", "selection")  # of a benchmark that the registry does not know
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Records of one data set in a fixed order, with the task that decides which part of a history is shown."""
+
+    name: str
+    task: str
+    records: tuple[UserRecord, ...]
+    path: Path
+
+    @property
+    def leaked(self) -> int:
+        """Rows whose target also stands in the history; they are kept, counted and reported."""
+        return sum(record.leaked for record in self.records)
+
+
+def load_benchmarks(
+    data: Iterable[str], names: Iterable[str] | None = None, limit: int | None = None
+) -> list[Benchmark]:
+    """Benchmarks from NAME=FILE, from a file or folder of NAME_upi.jsonl files, or from a data set on the hub.
+
+    `mind~shuffled` is a variant of `mind` (perturb.py, cross_task.py): it has the task of `mind`, which decides what is shown. A name
+    that the registry does not know is a benchmark of its own, NAME:TASK=FILE or NAME=FILE (selection).
+
+    Args:
+        names: only these, in this order; all that are there by default.
+        limit: users kept of each benchmark, those with the smallest record ids: a fixed sample.
+
+    Raises:
+        FileNotFoundError: one of the names is nowhere.
+        ValueError: two files of one name, or a name or task that cannot be.
+    """
+    found: dict[str, tuple[str, Path]] = {}
+
+    def take(name: str, task: str, path: Path) -> None:
+        if name in found and name in (wanted or found):
+            raise ValueError(f"{found[name][1]} and {path} are both {name}; give them different names: NAME=FILE")
+        found[name] = task, path
+
+    wanted, places = list(dict.fromkeys(names or ())), []
+    for spec in data:
+        name, equals, path = spec.partition("=")
+        if equals:
+            name, _, task = name.partition(":")
+            take(name, task, Path(path))
+        elif Path(spec).is_file():
+            take(*next((name, "", path) for name, path in datasets.locate(spec).items()))
+        else:
+            places.append(spec)
+    rest = [
+        name for name in wanted if name not in found
+    ]  # of folders and hub data sets only what no file was named for
+    for spec in places if rest or not wanted else ():
+        for name, path in datasets.locate(spec, rest or None).items():
+            take(name, "", path)
+    if missing := [name for name in wanted if name not in found]:
+        raise FileNotFoundError(
+            f"no benchmark {', '.join(missing)} among {', '.join(found)} (--benchmarks picks by name)"
+        )
+    return [_load(name, task_of(name, *found[name]), found[name][1], limit) for name in wanted or found]
+
+
+def task_of(name: str, given: str, path: Path) -> str:
+    """The task of a benchmark: that of the registry, or as given, or as its manifest says (copies), or selection, which is said."""
+    known = datasets.DATASETS.get(name.partition("~")[0])
+    if known:
+        if given not in ("", known.task):
+            raise ValueError(f"{name}:{given}: the task of {known.name} is {known.task}")
+        return known.task
+    if not re.fullmatch(r"[\w.~+-]+", name) or datasets.name_of(name):
+        taken = (
+            f"it would be taken for {datasets.name_of(name)}"
+            if datasets.name_of(name)
+            else "letters, digits and . _ + - make a name"
+        )
+        raise ValueError(f"'{name}' cannot be the name of a benchmark: {taken}")
+    task = given or read_manifest(path).get("task")
+    if task is None:
+        log.warning(
+            "%s: no data set that is known (%s); taken for a selection task, whose histories are shown whole (%s:recommendation=FILE: "
+            "the first two thirds)",
+            name,
+            ", ".join(datasets.DATASETS),
+            name,
+        )
+    elif task not in TASKS:
+        raise ValueError(f"{name}:{task}: the task is one of {', '.join(TASKS)}")
+    return task or "selection"
+
+
+def _load(name: str, task: str, path: Path, limit: int | None) -> Benchmark:
+    known = datasets.DATASETS.get(name.partition("~")[0])
+    users: Iterable[UserRecord] = read_users(path, default_query=known.default_query if known else None)
+    records = tuple(heapq.nsmallest(limit, users, key=lambda record: record.id) if limit else users)
+    if not records:
+        raise RecordError("no records in this file", path)
+    return Benchmark(name, task, records, path)
+
+
+def slices_of(benchmark: Benchmark, record: UserRecord, setting: str, stages: int) -> list[tuple[Interaction, ...]]:
+    """The interactions that each stage of a setting reads: "full" reads at once what "streaming" reads in `stages` slices."""
+    return protocol_slices(record.history, benchmark.task, 1 if setting == "full" else stages)
+
+
+def shown_history(benchmark: Benchmark, record: UserRecord) -> tuple[Interaction, ...]:
+    """All the interactions that a policy may read in this benchmark (what the direct setting reads, too)."""
+    return protocol_slices(record.history, benchmark.task, 1)[0]
+
+
+@dataclass(frozen=True)
+class SummarySet:
+    """The summaries of one (policy, benchmark, setting, seed) as they lie on disk."""
+
+    folder: Path
+    policy: str
+    benchmark: str
+    setting: str
+    seed: int
+
+    @property
+    def journal_path(self) -> Path:
+        return self.folder / "summaries" / self.policy / f"{self.benchmark}.{self.setting}.s{self.seed}.jsonl"
+
+    @property
+    def meta_path(self) -> Path:
+        return self.journal_path.with_suffix(".meta.json")
+
+    def meta(self) -> dict | None:
+        """What made the summaries; None when this set was never begun."""
+        return json.loads(self.meta_path.read_text()) if self.meta_path.exists() else None
+
+    def by_record(self) -> dict[str, dict]:
+        """Rows of the current run by record id (rows that an earlier model or prompt wrote are passed over)."""
+        meta = self.meta()
+        if meta is None:
+            return {}
+        with Journal(self.journal_path) as journal:
+            return {row["record"]: row for row in journal.rows() if row["run"] == meta["run"]}
+
+
+def run_id(**what: Any) -> str:
+    """Hash of everything that shapes a set of summaries: model, prompt, sampling, stages."""
+    return content_hash(what)
+
+
+def find_sets(folder: Path, policies: Iterable[str] | None = None) -> list[SummarySet]:
+    """All sets of summaries under an output folder, in a fixed order."""
+    sets = []
+    for path in sorted((folder / "summaries").glob("*/*.meta.json")):
+        benchmark, setting, seed = path.name.removesuffix(".meta.json").rsplit(".", 2)
+        sets.append(SummarySet(folder, path.parent.name, benchmark, setting, int(seed.removeprefix("s"))))
+    wanted = list(policies or [])
+    missing = set(wanted) - {s.policy for s in sets}
+    if missing:
+        raise FileNotFoundError(
+            f"{folder}/summaries holds nothing of {', '.join(sorted(missing))}; run gen_preference.py first"
+        )
+    order = {policy: i for i, policy in enumerate(wanted)}
+    return sorted((s for s in sets if not wanted or s.policy in order), key=lambda s: order.get(s.policy, 0))
+
+
+def check_recipes(sets: Iterable[SummarySet]) -> None:
+    """One number is of one policy: what other weights, prompts, sampling or numbers of stages wrote under its name is not averaged with it.
+
+    Raises:
+        RecordError: two such files, named.
+    """
+    first: dict[tuple[str, str], SummarySet] = {}
+    for found in sets:
+        other = first.setdefault((found.policy, found.setting), found)
+        if (found.meta() or {}).get("recipe") != (other.meta() or {}).get("recipe"):
+            raise RecordError(
+                f"these summaries were made in another way (weights, prompt, sampling, stages) than {other.journal_path}, under the "
+                "same name; write both again with gen_preference.py, remove one, or give one model another name",
+                found.journal_path,
+            )
+
+
+def check_tasks(sets: Iterable[SummarySet], benchmarks: dict[str, Benchmark]) -> None:
+    """A summary is of what the benchmark's task shows of a history.
+
+    Raises:
+        RecordError: one that was written when the benchmark had another task.
+    """
+    for found in sets:
+        task = benchmarks[found.benchmark].task
+        written = (found.meta() or {}).get("task", task)
+        if written != task:
+            raise RecordError(
+                f"these summaries were written as of a {written} task, {found.benchmark} is a {task} task now, which shows another "
+                "part of a history; write them again with gen_preference.py",
+                found.journal_path,
+            )
+
+
+def judgement_id(judge: str, prompt_hash: str, protocol: dict, record: UserRecord, summary: str | None) -> str:
+    """Id of one judgement: the same summary of the same record is judged once, whoever wrote it."""
+    return content_hash([judge, prompt_hash, protocol, record.id, summary])

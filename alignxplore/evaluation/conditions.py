@@ -1,0 +1,159 @@
+"""The cells of the tables: which summaries, histories or cues a row of results is made of.
+
+A cell is one (policy, setting, benchmark, seed). For each record it holds what a judge is to be asked; the score of a
+record whose summary is bad format is fixed by the protocol and needs no judge.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+
+from alignxplore.baselines.cues import BASELINES
+from alignxplore.datasets.sidecars import read_popularity
+from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_history
+from alignxplore.journal import FAILED
+from alignxplore.judging.letters import chosen_first
+from alignxplore.records import Interaction, UserRecord, content_hash
+
+FIRST = "first item"
+CUES = ("popularity", "longer", "shorter", FIRST, "random")  # baselines that read neither history nor summary
+OTHERS = 3  # other users' summaries shown for each record: their mean has a third of the variance
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a judge is asked about one record.
+
+    `summaries` (several: the score is their mean) or `history` is read by the judge. `problem` is the bad format that
+    stands in their place. Nothing at all: the summary could not be had (no reply, or a refusal), which lowers coverage.
+    `dropped` counts the oldest interactions that its policy could not be shown (None: nobody wrote anything).
+    """
+
+    record: UserRecord
+    summaries: tuple[str | None, ...] = ()
+    history: tuple[Interaction, ...] | None = None
+    problem: str | None = None
+    dropped: int | None = None
+
+    @property
+    def missing(self) -> bool:
+        return not self.summaries and self.history is None and self.problem is None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of results before it is judged; `fixed` holds scores that need no judge (cues such as popularity)."""
+
+    policy: str
+    setting: str
+    benchmark: Benchmark
+    seed: int
+    questions: tuple[Question, ...]
+    fixed: tuple[float | None, ...] | None = None
+    made_by: dict | None = None
+
+
+def of_summaries(summaries: SummarySet, benchmark: Benchmark) -> Cell:
+    """The summaries that a policy wrote; `made_by` also says which fields some of them were asked for without (`Endpoint.not_sent`)."""
+    rows, made_by = summaries.by_record(), summaries.meta()
+    if not_sent := sorted({name for row in rows.values() for name in row.get("not_sent", ())}):
+        made_by |= {"not_sent": not_sent}
+    return Cell(
+        summaries.policy,
+        summaries.setting,
+        benchmark,
+        summaries.seed,
+        tuple(_question(record, rows.get(record.id)) for record in benchmark.records),
+        made_by=made_by,
+    )
+
+
+def _question(record: UserRecord, row: dict | None) -> Question:
+    if row is None or row["status"] in FAILED:
+        return Question(record)
+    if not row["stages"]:  # the prompt could not be made to fit, a final outcome
+        return Question(record, problem=row["error"])
+    last, dropped = row["stages"][-1], sum(stage["dropped"] for stage in row["stages"])
+    return Question(record, () if last["problem"] else (last["summary"],), problem=last["problem"], dropped=dropped)
+
+
+def of_other_users(cell: Cell) -> Cell:
+    """The same policy's summaries, each record read with those of `OTHERS` other people, drawn by content hash.
+
+    Rows of one person (`user#1`, `user#2`) are never given to each other.
+    """
+    written = [q for q in cell.questions if q.summaries]
+    written.sort(key=lambda q: content_hash(["other user", cell.seed, q.record.user, q.summaries[0]]))
+    place = {q.record.user: i for i, q in enumerate(written)}
+    questions = []
+    for question in cell.questions:
+        start = place.get(question.record.user)
+        ring = [] if start is None else chain(islice(written, start + 1, None), islice(written, start))
+        others = tuple(islice((q for q in ring if q.record.person != question.record.person), OTHERS))
+        if len(others) == OTHERS:
+            dropped = sum(q.dropped or 0 for q in others)
+            questions.append(Question(question.record, tuple(q.summaries[0] for q in others), dropped=dropped))
+        else:
+            questions.append(Question(question.record, problem=question.problem, dropped=question.dropped))
+    return Cell(
+        f"other user's ({cell.policy})",
+        cell.setting,
+        cell.benchmark,
+        cell.seed,
+        tuple(questions),
+        made_by=cell.made_by,
+    )
+
+
+def of_no_summary(benchmark: Benchmark) -> Cell:
+    """The judge is told that nothing is known of the user."""
+    return Cell("no summary", "none", benchmark, 0, tuple(Question(record, (None,)) for record in benchmark.records))
+
+
+def of_histories(judge: str, benchmark: Benchmark) -> Cell:
+    """The direct setting: the judge reads the raw history."""
+    questions = tuple(Question(record, history=shown_history(benchmark, record)) for record in benchmark.records)
+    return Cell(judge, "direct", benchmark, 0, questions)
+
+
+def of_cues(
+    benchmark: Benchmark, names: Sequence[str], protocol: str = "choice", orders: str = "both", seed: int = 0
+) -> list[Cell]:
+    """Baselines that read neither history nor summary. A cue that says nothing of any record is left out.
+
+    The item shown first depends on the orders that a judge is asked in (`protocol`, `orders`, `seed` as for the judge).
+    """
+    counts = read_popularity(benchmark.path)
+    cells = []
+    for name in names:
+        if name == FIRST:
+            scores = tuple(_first_item(record, protocol, orders, seed) for record in benchmark.records)
+        else:
+            scores = tuple(BASELINES[name](record, counts.get(record.user), 0) for record in benchmark.records)
+        if any(score is not None for score in scores):
+            cells.append(Cell(name, "none", benchmark, 0, tuple(Question(r) for r in benchmark.records), scores))
+    return cells
+
+
+def _first_item(record: UserRecord, protocol: str, orders: str, seed: int) -> float:
+    if protocol == "choice" and orders == "both":
+        return 0.5
+    return float(chosen_first("paper order" if protocol == "paper" else "judge order", record.id, seed))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One judgement to be made: a question with one of its summaries (or its history)."""
+
+    question: Question
+    summary: str | None
+
+
+def questions(cell_list: list[Cell]) -> Iterator[Asked]:
+    """All judgements that the cells need."""
+    for cell in cell_list:
+        for question in cell.questions:
+            if question.history is not None:
+                yield Asked(question, None)
+            else:
+                yield from (Asked(question, summary) for summary in question.summaries)

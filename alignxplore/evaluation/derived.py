@@ -1,0 +1,75 @@
+"""A benchmark made of another one's targets, with the files beside it, so that baselines and checks know it like the original.
+
+Used by perturb.py (disturbed histories) and cross_task.py (histories of another task). A folder may hold copies of an earlier run, too:
+`copies.txt` names those of the last one, which alone are evaluated.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from alignxplore.datasets import hub_of
+from alignxplore.datasets.sidecars import (
+    manifest_path,
+    popularity_path,
+    popularity_row,
+    read_manifest,
+    read_popularity,
+)
+from alignxplore.evaluation.benchmarks import Benchmark
+from alignxplore.records import RecordError, UserRecord, user_row, write_json, write_jsonl
+
+LIST = "copies.txt"
+
+
+def write_names(folder: Path, names: Iterable[str]) -> None:
+    """Say which copies in a folder are of this run, one name a line."""
+    (folder / LIST).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def read_names(folder: Path) -> list[str]:
+    """Names of the copies of the last run.
+
+    Raises:
+        RecordError: nothing was copied into this folder.
+    """
+    path = folder / LIST
+    if not path.is_file():
+        raise RecordError("no such file; robustness.sh and cross_task.sh write it with the copies", path)
+    return path.read_text(encoding="utf-8").split()
+
+
+def write_copy(
+    folder: Path, name: str, records: Iterable[UserRecord], targets: Benchmark, *, task: str, **said: Any
+) -> int:
+    """Write NAME_upi.jsonl and what lies beside `targets`, the benchmark that the records have their users and targets from.
+
+    The popularity counts are those of the records' users; the manifest keeps what is known of how `targets` was made (its options, its counts,
+    or its place on the hub), not its hash, and names the task, which decides what is shown of the histories, and what else is `said` of the copy.
+
+    Returns:
+        the number of rows.
+
+    Raises:
+        RecordError: the copy would overwrite `targets`.
+    """
+    path, records, counts = folder / f"{name}_upi.jsonl", list(records), read_popularity(targets.path)
+    if path.exists() and path.samefile(targets.path):
+        raise RecordError("a copy would take its original's place; choose another --out", path)
+    manifest = read_manifest(targets.path) or {key: value for key, value in [("hub", hub_of(targets.path))] if value}
+    for earlier in (
+        path,
+        popularity_path(path),
+        manifest_path(path),
+    ):  # of another run: they must not pass for this one's
+        earlier.unlink(missing_ok=True)
+    if counts:
+        write_jsonl(
+            popularity_path(path),
+            (popularity_row(record.user, counts[record.user]) for record in records if record.user in counts),
+        )
+    write_json(
+        manifest_path(path),
+        {key: value for key, value in manifest.items() if key != "sha256"} | {"task": task, **said},
+    )
+    return write_jsonl(path, map(user_row, records))

@@ -1,0 +1,236 @@
+"""HiCUPID's own score: a downstream model answers knowing only the summary, an evaluator says how well that suits the user.
+
+    python eval/evaluate.py --protocol paper --evaluator 12kimih/Llama-3.2-3B-HiCUPID --data hicupid=hicupid_upi.jsonl --judge ... --out ...
+
+A persona or profile question is won, tied or lost against the reference answer, asked with the answer on either side and
+averaged (1, 0.5, 0); a schedule question is satisfied or not (1, 0). Score = 100 x mean, so 50 is parity with the reference;
+an evaluation that cannot be read counts 0.5, for a schedule 0, as in the official evaluator (HiCUPID, arXiv 2506.01262, whose
+judge is the model named above). The evaluator's prompts are ours; `--evaluator_prompts` takes the wording it was trained on, which
+finds the data set's own metadata in slots (`Case.slots`).
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from alignxplore.evaluation.arguments import EvaluationArguments
+from alignxplore.evaluation.benchmarks import judgement_id
+from alignxplore.evaluation.conditions import Asked
+from alignxplore.evaluation.text_overlap import bleu, rouge_l
+from alignxplore.history import HistoryError, fit
+from alignxplore.journal import OK, REFUSED, TOO_LONG, TRANSPORT_ERROR, Journal
+from alignxplore.judging.letters import Judge
+from alignxplore.prompts import FORMATS, Messages, PromptSet, answer_text, parse_answer
+from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, hash_seed
+from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
+from alignxplore.summarize import count_tokens
+from alignxplore.work import run_units
+
+ANSWER_TOKENS = 512  # of an answer, beside the reasoning of models that reason; and of an evaluation (official: 512)
+METADATA = ("persona", "profile", "schedule")
+PROFILE = ("age", "gender", "personality", "occupation", "income_range")
+# The verdict's own line: a letter further on in the sentence is no verdict, nor is one that goes on in words of its own ("A good answer").
+_BETTER = re.compile(
+    r"^\W*(?:\d+[.)]\W*)?Better Response\W*?[:：]\W*(?:(?:Response|Answer)\W*)?"
+    r"((?:a\s+)?tie\b|[AB](?=\W*$|\s*[^\w\s/&]|\s+(?:is|wins|because|as|since|for|by|due)\b))",
+    re.IGNORECASE | re.MULTILINE,
+)
+_SATISFIED = re.compile(r"^\W*(?:\d+[.)]\W*)?Satisfaction\W*?[:：]\W*(YES|NO)\b", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the evaluator is told of a question: its kind (persona, profile, schedule) and what is true of the user.
+
+    `slots` is the data set's own metadata, `persona`, `profile` and `schedule` (None where it has none), for templates of another wording.
+    """
+
+    kind: str
+    facts: tuple[str, ...]
+    slots: dict[str, dict | None]
+
+
+def case_of(record: UserRecord) -> Case:
+    """From the metadata that the builder leaves in `ground_truth_persona`.
+
+    Raises:
+        RecordError: no such metadata, by the record's file and line.
+    """
+    try:
+        told = json.loads(record.persona or "")
+        kind, metadata = told["type"], told["metadata"]
+        slots = {name: metadata.get(name) for name in METADATA}
+        if kind == "schedule":
+            schedule = metadata["schedule"]
+            return Case(kind, (f"{schedule['datetime']}: {schedule['event']}",), slots)
+        facts = [f"The user {metadata['persona']['relation']} {metadata['persona']['entity']}."]
+        if kind == "profile":
+            facts += [f"{name.replace('_', ' ')}: {metadata['profile'][name]}" for name in PROFILE]
+        return Case(kind, tuple(facts), slots)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"no HiCUPID metadata here ({type(error).__name__}: {error}); build the file with python -m alignxplore.datasets build hicupid"
+        raise RecordError(problem, record.source or None, field="ground_truth_persona") from None
+
+
+def parse_better(text: str) -> str | None:
+    """ "A", "B" or "tie" from the last line that gives the verdict; None if no line does."""
+    found = _BETTER.findall(text)
+    return None if not found else "tie" if "tie" in found[-1].lower() else found[-1].upper()
+
+
+def parse_satisfied(text: str) -> bool | None:
+    """The last "Satisfaction: YES" or "NO"; None if there is none."""
+    found = _SATISFIED.findall(text)
+    return None if not found else found[-1].upper() == "YES"
+
+
+async def write_answer(judge: Judge, asked: Asked, budget: int) -> dict:
+    """The downstream model's answer to the record's question, as a journal row; greedy, in the model's own format."""
+    record, history, form = asked.question.record, asked.question.history, FORMATS[judge.form]
+
+    def messages(interactions: Sequence[Interaction] | None) -> Messages:
+        return judge.prompts.render(
+            "answer", query=record.target.query or "", summary=asked.summary or None, interactions=interactions
+        )
+
+    room = ANSWER_TOKENS + (judge.answer_tokens if form.reasons else 0)
+    try:
+        dropped = 0
+        if history is not None:
+            fitted = fit(history, lambda xs: count_tokens(judge.tokenizer, messages(xs), form.reasons), budget - room)
+            history, dropped = fitted.interactions, fitted.dropped
+        reply = await judge.endpoint.chat(
+            messages(history),
+            max_tokens=room,
+            temperature=0,
+            seed=hash_seed("answer", record.id),
+            chat_template_kwargs={"enable_thinking": form.reasons},
+            skip_special_tokens=not form.control_tokens,
+        )
+    except TransportError as error:
+        return {"status": TRANSPORT_ERROR, "error": str(error)[:300]}
+    except RequestError as error:
+        return {"status": REFUSED, "error": str(error)[:300]}
+    except HistoryError as error:
+        return {"status": TOO_LONG, "error": str(error)[:300]}
+    answer = parse_answer(answer_text(reply["choices"][0]["message"]), judge.form)
+    return {"status": OK, "answer": answer.summary, "problem": answer.problem, "dropped": dropped}
+
+
+async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answer: str) -> dict:
+    """What the evaluator says of one answer, as a journal row: `score` in [0, 1], a verdict for each question put to it."""
+    case, target = case_of(record), record.target
+
+    async def ask(purpose: str, **slots: object) -> str:
+        told = {"kind": case.kind, "facts": case.facts, "query": target.query or ""} | case.slots
+        reply = await endpoint.chat(prompts.render(purpose, **told, **slots), max_tokens=ANSWER_TOKENS, temperature=0)
+        return answer_text(reply["choices"][0]["message"])
+
+    try:
+        if case.kind == "schedule":
+            said = [await ask("hicupid_schedule", answer=answer)]
+            verdicts = [{True: "win", False: "lose", None: None}[parse_satisfied(text)] for text in said]
+        else:
+            sides = [(answer, target.chosen), (target.chosen, answer)]
+            said = await asyncio.gather(*(ask("hicupid_compare", item_a=a, item_b=b) for a, b in sides))
+            verdicts = [
+                {mine: "win", other: "lose", "tie": "tie", None: None}[parse_better(text)]
+                for text, mine, other in zip(said, "AB", "BA")
+            ]
+    except TransportError as error:
+        return {"status": TRANSPORT_ERROR, "error": str(error)[:300]}
+    except RequestError as error:
+        return {"status": REFUSED, "error": str(error)[:300]}
+    points = {"win": 1.0, "tie": 0.5, "lose": 0.0, None: 0.0 if case.kind == "schedule" else 0.5}
+    return {
+        "status": OK,
+        "kind": case.kind,
+        "verdicts": verdicts,
+        "score": sum(points[v] for v in verdicts) / len(verdicts),
+        "unparsed": verdicts.count(None),
+        "said": list(said),
+    }
+
+
+async def write_answers(
+    arguments: EvaluationArguments, judge: Judge, identity: str, asked: Sequence[Asked]
+) -> dict[Asked, dict]:
+    """Answers to everything asked, journalled in OUT/answers/JUDGE.jsonl."""
+    how, budget = {"format": judge.form, "tokens": judge.answer_tokens}, judge.endpoint.window(arguments.max_model_len)
+    ids = {
+        one: judgement_id(
+            identity,
+            judge.prompts.hash("answer"),
+            how | {"direct": one.question.history is not None and budget},
+            one.question.record,
+            one.summary,
+        )
+        for one in asked
+    }
+    with Journal(Path(arguments.out) / "answers" / f"{judge.name}.jsonl") as journal:
+        units = {unit: one for one, unit in ids.items()}
+        await run_units(
+            units.items(),
+            partial(write_answer, judge, budget=budget),
+            journal,
+            label=f"{judge.name} answers",
+            total=len(units),
+            concurrency=arguments.concurrency,
+            max_error_rate=arguments.max_error_rate,
+        )
+        return {one: row for one, unit in ids.items() if (row := journal.get(unit)) is not None}
+
+
+async def rate_answers(
+    arguments: EvaluationArguments, endpoint: Endpoint, identity: str, answers: Sequence[tuple[Asked, dict]]
+) -> list[dict]:
+    """A journal row for each answer, in the same order: the evaluator's, or what kept the answer from being rated."""
+    prompts = PromptSet(arguments.evaluator_prompts or arguments.prompt_set)
+    hashes = [prompts.hash(purpose) for purpose in ("hicupid_compare", "hicupid_schedule")]
+    ids = {
+        place: content_hash([identity, hashes, one.question.record.id, row["answer"]])
+        for place, (one, row) in enumerate(answers)
+        if row["status"] == OK and not row["problem"]
+    }
+    with Journal(Path(arguments.out) / "answers" / f"rated_by_{endpoint.name}.jsonl") as journal:
+        units = {unit: answers[place] for place, unit in ids.items()}
+        await run_units(
+            units.items(),
+            lambda pair: rate(endpoint, prompts, pair[0].question.record, pair[1]["answer"]),
+            journal,
+            label=f"{endpoint.name} rates",
+            total=len(units),
+            concurrency=arguments.concurrency,
+            max_error_rate=arguments.max_error_rate,
+        )
+        return [
+            _rated(one, row, journal.get(ids[place]) if place in ids else None)
+            for place, (one, row) in enumerate(answers)
+        ]
+
+
+def _rated(asked: Asked, answer: dict, row: dict | None) -> dict:
+    if answer["status"] != OK:
+        return answer
+    if answer["problem"]:  # a downstream model that gave no answer has lost
+        return {
+            "status": OK,
+            "score": 0.0,
+            "verdicts": ["lose"],
+            "unparsed": 1,
+            "bleu": 0.0,
+            "rouge_l": 0.0,
+            "dropped": answer["dropped"],
+        }
+    if row is None or row["status"] != OK:
+        return row or {"status": TRANSPORT_ERROR}
+    reference = asked.question.record.target.chosen
+    return row | {
+        "bleu": bleu(answer["answer"], reference),
+        "rouge_l": rouge_l(answer["answer"], reference),
+        "dropped": answer["dropped"],
+    }

@@ -1,0 +1,120 @@
+"""How a downstream model is asked one question: what it can read of it, under which id, and what the journal keeps. Used by evaluate.py.
+
+A judge reads a summary, or in the direct setting the newest part of a raw history that fits its window.
+"""
+
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments
+from alignxplore.evaluation.benchmarks import judgement_id
+from alignxplore.evaluation.conditions import Asked, Cell, Question, questions
+from alignxplore.history import Fitted, HistoryError, fit
+from alignxplore.journal import TOO_LONG
+from alignxplore.judging.free_form import ReasoningJudge, ask_paper
+from alignxplore.judging.letters import Judge, Judgement
+from alignxplore.judging.yes_no import MOST_CHOICES, MOST_TOKENS, YesNoJudge
+from alignxplore.prompts import FORMATS, PromptSet
+from alignxplore.records import Interaction, UserRecord
+from alignxplore.serving.models import Model
+from alignxplore.summarize import count_tokens
+
+CHECK_ROWS = 8
+
+
+def make_judge(arguments: EvaluationArguments, model: Model, form: str) -> Judge:
+    """The judge of a downstream model that answers in the given format."""
+    prompts, options = PromptSet(arguments.prompt_set), {"orders": arguments.orders, "seed": arguments.seed}
+    if form == YES_NO:
+        judge = YesNoJudge(model.endpoint, model.tokenizer, prompts, seed=arguments.seed)
+    elif FORMATS[form].reasons:
+        judge = ReasoningJudge(model.endpoint, model.tokenizer, prompts, form, **options)
+    else:
+        judge = Judge(model.endpoint, model.tokenizer, prompts, **options)
+    judge.answer_tokens = arguments.answer_tokens or judge.answer_tokens
+    return judge
+
+
+def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArguments, asked: Asked) -> str:
+    """Id of a judgement; changes with the judge, its prompt, the protocol, and the summary or how much of the history is shown."""
+    purpose = judge.direct_purpose if asked.question.history is not None else "judge"
+    how = {"name": protocol, "seed": arguments.seed} | ({"orders": arguments.orders} if protocol == "choice" else {})
+    if asked.question.history is not None:  # how much of a history is shown is the task's
+        how |= {"budget": direct_budget(judge, arguments), "shown": len(asked.question.history)}
+        how |= {"choices": MOST_CHOICES} if isinstance(judge, YesNoJudge) else {}
+    if protocol == "paper" or judge.form != "plain":
+        how |= {"format": judge.form, "tokens": judge.answer_tokens}
+    return judgement_id(
+        identity, judge.prompts.hash(purpose), how | {"purpose": purpose}, asked.question.record, asked.summary
+    )
+
+
+def window_of(judge: Judge, arguments: EvaluationArguments) -> int:
+    """Tokens of a prompt and its answer; a TALLRec model reads no more than it was trained on."""
+    most = arguments.max_model_len
+    return judge.endpoint.window(min(most, MOST_TOKENS) if isinstance(judge, YesNoJudge) else most)
+
+
+def direct_budget(judge: Judge, arguments: EvaluationArguments) -> int:
+    """Tokens that a prompt of the direct setting may take: the window less the answer."""
+    return window_of(judge, arguments) - max(32, judge.answer_tokens)
+
+
+def fit_history(judge: Judge, arguments: EvaluationArguments, question: Question) -> Fitted:
+    """What a judge of the direct setting can read of a question's history.
+
+    Raises:
+        HistoryError: not even the newest interaction fits.
+    """
+    newest = question.history[-MOST_CHOICES:] if isinstance(judge, YesNoJudge) else question.history
+    fitted = fit(newest, partial(_direct_tokens, judge, question.record), direct_budget(judge, arguments))
+    return fitted._replace(dropped=len(question.history) - len(fitted.interactions))
+
+
+async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked: Asked) -> dict:
+    """One judgement as a journal row."""
+    record, history, seen = asked.question.record, asked.question.history, {}
+    if history is not None:
+        try:
+            fitted = fit_history(judge, arguments, asked.question)
+        except HistoryError as error:
+            return Judgement(TOO_LONG, error=str(error)).row()
+        history, seen = fitted.interactions, {"dropped": fitted.dropped}
+    if protocol == "paper":
+        answer = await (
+            judge.select(history, record.target, record.id)
+            if isinstance(judge, YesNoJudge)
+            else ask_paper(judge, asked.summary, record.target, record.id, history)
+        )
+        return {
+            "status": answer.status,
+            "letter": answer.chosen_letter,
+            "selection": answer.selection,
+            "error": answer.error,
+        } | seen
+    if history is None:
+        return (await judge.score(asked.summary, record.target, record.id)).row()
+    return (await judge.score_direct(history, record.target, record.id)).row() | seen
+
+
+def _direct_tokens(judge: Judge, record: UserRecord, history: list) -> int:
+    return count_tokens(judge.tokenizer, judge.direct_messages(history, record.target), FORMATS[judge.form].reasons)
+
+
+def first_questions(
+    arguments: EvaluationArguments, judge: Judge, cell_list: list[Cell]
+) -> list[tuple[Any, Interaction]]:
+    """What a judge is checked on before the run: (what it reads, target) of the first questions. Histories are those that fit."""
+    found, reads = [], isinstance(judge, YesNoJudge)
+    for asked in questions(cell_list):
+        question = asked.question
+        if len(found) < CHECK_ROWS and (question.history is not None) == reads:
+            with suppress(HistoryError):  # it will be missing, which is no fault of the judge
+                found.append(
+                    (
+                        fit_history(judge, arguments, question).interactions if reads else asked.summary,
+                        question.record.target,
+                    )
+                )
+    return found or [(() if reads else None, q.record.target) for q in cell_list[0].questions[:CHECK_ROWS]]

@@ -1,0 +1,167 @@
+"""From judgements to numbers: one score a record, then one row of results a cell, with intervals clustered by user and target."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alignxplore.journal import OK
+from alignxplore.judging.letters import Judgement, correctness
+from alignxplore.records import content_hash, person_of
+from alignxplore.statistics import auc, cluster_rows, design_effect, estimate
+
+if TYPE_CHECKING:
+    from alignxplore.evaluation.conditions import Cell, Question
+
+# What a summary that is bad format scores: it tells the downstream model nothing (choice), or it is wrong (paper).
+BAD_FORMAT_SCORE = {"choice": 0.5, "paper": 0.0}
+WRITTEN = ("win", "tie", "lose", "bleu", "rouge_l")  # beside the score of a written answer
+KEY = ("policy", "setting", "benchmark", "judge", "protocol")
+
+
+def score_rows(cell: "Cell", judge: str, protocol: str, answers: Sequence[Sequence[dict | None]]) -> list[dict]:
+    """One score a record of a cell.
+
+    Args:
+        answers: per question the journal rows of its judgements, in the order of its summaries; empty for fixed scores.
+
+    Returns:
+        Rows with `outcome` ok, bad_format, parse_failure or missing, `value` in [0, 1] (None: missing), and `dropped`, the oldest
+        interactions that did not fit the window of who read the history (None: nobody did, or it is not known).
+    """
+    rows = []
+    for i, question in enumerate(cell.questions):
+        found = {"value": cell.fixed[i], "outcome": "ok"} if cell.fixed else _score(question, protocol, answers[i])
+        if found["value"] is None:
+            found["outcome"] = "missing"
+        target = question.record.target
+        rows.append(
+            {
+                "policy": cell.policy,
+                "setting": cell.setting,
+                "benchmark": cell.benchmark.name,
+                "judge": judge,
+                "protocol": protocol,
+                "seed": cell.seed,
+                "record": question.record.id,
+                "user": question.record.user,
+                "dropped": question.dropped if question.history is None else _unread(answers[i]),
+                "target": content_hash([target.query, target.chosen, target.rejected]),
+            }
+            | found
+        )
+    return rows
+
+
+def _score(question: "Question", protocol: str, answers: Sequence[dict | None]) -> dict:
+    if question.problem:
+        return {"value": BAD_FORMAT_SCORE[protocol], "outcome": "bad_format"}
+    given = [row for row in answers if row is not None and row["status"] == OK]
+    if not given:
+        return {"value": None, "outcome": "missing"}
+    if "score" in given[0]:  # of a written answer (hicupid.py)
+        found = {name: sum(row[name] for row in given) / len(given) for name in ("score", "bleu", "rouge_l")}
+        verdicts = [verdict for row in given for verdict in row["verdicts"]]
+        return {
+            "value": found.pop("score"),
+            "outcome": "parse_failure" if any(row["unparsed"] for row in given) else "ok",
+            **found,
+            **{name: verdicts.count(name) / len(verdicts) for name in ("win", "tie", "lose")},
+        }
+    if protocol == "paper":
+        right = [float(row["selection"] == f"Item {row['letter']}") for row in given]
+        unparsed = any(row["selection"] is None for row in given)
+        return {"value": sum(right) / len(right), "outcome": "parse_failure" if unparsed else "ok"}
+    judged = [Judgement(row["status"], row["p_chosen_first"], row["p_chosen_second"], row["mass"]) for row in given]
+    masses = [j.mass for j in judged if j.mass is not None]
+    return {
+        "value": sum(j.correct for j in judged) / len(judged),
+        "outcome": "parse_failure" if any(row.get("unparsed") for row in given) else "ok",
+        "p": sum(j.p for j in judged) / len(judged),
+        "orders": [[j.p_chosen_first, j.p_chosen_second] for j in judged],
+        "mass": sum(masses) / len(masses) if masses else None,
+    }
+
+
+def _unread(answers: Sequence[dict | None]) -> int | None:
+    """Oldest interactions that a judge of the direct setting could not be shown; None where it was not asked."""
+    known = [row["dropped"] for row in answers if row is not None and "dropped" in row]
+    return sum(known) if known else None
+
+
+def result_rows(scores: Iterable[dict]) -> list[dict]:
+    """One row of results for each (policy, setting, benchmark, judge, protocol), in order of appearance."""
+    groups: dict[tuple, list[dict]] = defaultdict(list)
+    for row in scores:
+        groups[tuple(row[k] for k in KEY)].append(row)
+    return [_result(dict(zip(KEY, key)), rows) for key, rows in groups.items()]
+
+
+def values_by_record(rows: Iterable[dict]) -> dict[str, float]:
+    """Mean score of each record over generation seeds; records without any score are left out."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if row["value"] is not None:
+            values[row["record"]].append(row["value"])
+    return {record: float(np.mean(found)) for record, found in values.items()}
+
+
+def clusters_of(rows: Iterable[dict], records: Iterable[str]) -> np.ndarray:
+    """Cluster of each of `records`: connected by a shared person (`user` and `user#2` are one) or target."""
+    place = {row["record"]: (person_of(row["user"]), row["target"]) for row in rows}
+    users, targets = zip(*(place[record] for record in records))
+    return cluster_rows(users, targets)
+
+
+def _share(rows: Sequence[dict], outcome: str) -> float:
+    return sum(row["outcome"] == outcome for row in rows) / len(rows)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _result(key: dict, rows: list[dict]) -> dict:
+    values = values_by_record(rows)
+    clusters = clusters_of(rows, values) if values else []
+    overall = estimate(list(values.values()), clusters)
+    judged = [
+        row for row in rows if row["outcome"] not in ("bad_format", "missing")
+    ]  # a judge's parse failure says nothing about the summary
+    pairs = [pair for row in judged for pair in row.get("orders", ())]
+    first, second = ([pair[i] for pair in pairs if pair[i] is not None] for i in (0, 1))
+    both = [pair for pair in pairs if None not in pair]
+    by_seed = defaultdict(list)
+    for row in rows:
+        by_seed[row["seed"]].append(row["value"])
+    seed_means = [mean for mean in map(_mean, by_seed.values()) if mean is not None]
+    return key | {
+        "n": overall.n,
+        "accuracy": _number(overall.mean),
+        "ci_low": _number(overall.low),
+        "ci_high": _number(overall.high),
+        "clusters": overall.clusters,
+        "design_effect": design_effect(list(values.values()), clusters),
+        "bad_format": _share(rows, "bad_format"),
+        "parse_failures": _share(rows, "parse_failure"),
+        "coverage": 1 - _share(rows, "missing"),
+        "truncated": _mean(float(row["dropped"] > 0) for row in rows if row.get("dropped") is not None),
+        "accuracy_well_formed": _mean(row["value"] for row in judged),
+        "mean_p": _mean(row.get("p") for row in judged),
+        "mass": _mean(row.get("mass") for row in judged),
+        "accuracy_chosen_first": _mean(correctness(p) for p in first),
+        "accuracy_chosen_second": _mean(correctness(p) for p in second),
+        "flip_rate": _mean(float((a > 0.5) != (b > 0.5)) for a, b in both),
+        "auc": _number(auc([*first, *(1 - p for p in second)], [True] * len(first) + [False] * len(second)))
+        if pairs
+        else None,
+        **{name: _mean(row.get(name) for row in rows) for name in WRITTEN if any(name in row for row in rows)},
+        "seeds": sorted(by_seed),
+        "seed_spread": float(np.std(seed_means, ddof=1)) if len(seed_means) > 1 else None,
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,286 @@
+"""The tables of a report, laid out from the rows of results.json and scores.jsonl. Used by report.py and robustness.py.
+
+compact    one benchmark: policies down, settings and downstream models across
+wide       as in the paper: policies down, benchmarks across, the published row and the difference below ours
+written    the answers written for HiCUPID: score, wins, ties, losses, overlap with the reference
+details    everything known of each number: n, format, coverage, seeds, orders
+paired     two policies on the same rows
+"""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Collection
+
+import numpy as np
+
+from alignxplore.datasets import DATASETS
+from alignxplore.evaluation.comparisons import compare, compared
+from alignxplore.evaluation.published import NOT_COMPARABLE, Paper
+from alignxplore.evaluation.report.tables import MISSING, Table, cell_text, label, percent
+
+WORST = ("bad format %", "parse failures %", "coverage %", "seeds")
+CLUSTERED = "The interval of a difference takes the published rows for as dependent on each other (shared persons and targets) as ours are."
+SETTING_ORDER = ("none", "direct", "full", "streaming")  # of rows; "none" reads nothing of the user's
+ALL_PAIRS = 4  # with more policies than this in a table only the pairs with the last one are tested
+
+
+def family(benchmark: str) -> str | None:
+    """Which wide table a benchmark belongs to; None: in none (a disturbed copy, see robustness.py)."""
+    if "~" in benchmark:
+        return "cross-task" if "~to~" in benchmark else None
+    return "main" if benchmark in DATASETS and DATASETS[benchmark].column else "other"
+
+
+def worst(rows: Collection[dict]) -> list[str]:
+    """Bad format, parse failures and coverage of the worst of several rows of results, and the most generation seeds (see `WORST`)."""
+    return [
+        percent(max(row["bad_format"] for row in rows)),
+        percent(max(row["parse_failures"] for row in rows)),
+        percent(min(row["coverage"] for row in rows)),
+        str(max(len(row.get("seeds", ())) for row in rows)),
+    ]
+
+
+def compact(rows: list[dict], benchmark: str, protocol: str) -> Table:
+    """Rows = policies in order; columns = setting under each judge, then n, format and coverage (their worst cell)."""
+    mine = [row for row in rows if row["benchmark"] == benchmark and row["protocol"] == protocol]
+    judges = list(dict.fromkeys(row["judge"] for row in mine if row["judge"] != "none"))
+    settings = [s for s in ("full", "streaming") if any(row["setting"] == s for row in mine)]
+    cells = {(row["policy"], row["setting"], row["judge"]): row for row in mine}
+    head = ["policy", *(f"{setting}, {judge}" for judge in judges for setting in settings or [""]), "n", *WORST]
+    body = []
+    for policy, direct in dict.fromkeys(
+        (row["policy"], row["setting"] == "direct") for row in mine
+    ):  # a policy may also be a judge, by name
+        found = [row for row in mine if (row["policy"], row["setting"] == "direct") == (policy, direct)]
+        line = [f"{policy} reads the history (direct)" if direct else policy]
+        for judge, setting in itertools.product(judges, settings or [""]):
+            row = None if direct else cells.get((policy, setting, judge))
+            if (
+                row is None and setting == (settings or [""])[0]
+            ):  # a setting of its own stands in the first column of its judge
+                row = next((r for r in found if r["setting"] not in settings and r["judge"] in (judge, "none")), None)
+            line.append(cell_text(row))
+        spread = sorted({row["n"] for row in found})
+        body.append([*line, "–".join(map(str, dict.fromkeys((spread[0], spread[-1])))), *worst(found)])
+    return Table(f"{benchmark}_{protocol}", f"{label(benchmark)}, protocol {protocol}", head, body)
+
+
+def details(rows: list[dict], protocol: str) -> Table:
+    """One line a number."""
+    head = [
+        "policy",
+        "setting",
+        "benchmark",
+        "judge",
+        "n",
+        "clusters",
+        "accuracy %",
+        "well-formed only %",
+        "bad format %",
+        "parse failures %",
+        "coverage %",
+        "mean P(chosen) %",
+        "AUC %",
+        "flips %",
+        "truncated %",
+        "seeds",
+    ]
+    body = [
+        [
+            row["policy"],
+            row["setting"],
+            label(row["benchmark"]),
+            row["judge"],
+            str(row["n"]),
+            str(row.get("clusters", MISSING)),
+            cell_text(row),
+            *(
+                percent(row.get(key))
+                for key in (
+                    "accuracy_well_formed",
+                    "bad_format",
+                    "parse_failures",
+                    "coverage",
+                    "mean_p",
+                    "auc",
+                    "flip_rate",
+                    "truncated",
+                )
+            ),
+            " ".join(map(str, row.get("seeds", ()))) or MISSING,
+        ]
+        for row in rows
+        if row["protocol"] == protocol
+    ]
+    return Table(f"details_{protocol}", f"Every number, protocol {protocol}", head, body)
+
+
+def readers_of_histories(rows: list[dict]) -> list[str]:
+    """The judges that were asked in the direct setting alone, though others were given summaries."""
+    settings = defaultdict(set)
+    for row in rows:
+        settings[row["judge"]].add(row["setting"])
+    found = [judge for judge, seen in settings.items() if seen == {"direct"} and judge != "none"]
+    return found if len(found) < len([judge for judge in settings if judge != "none"]) else []
+
+
+def wide(rows: list[dict], run: dict, kind: str, judge: str, protocol: str, paper: Paper) -> Table | None:
+    """The paper's layout for one downstream model; None where there is nothing of this family.
+
+    Models that read nothing but raw histories (TALLRec) stand in the table of every downstream model.
+    """
+    readers = (judge, "none", *readers_of_histories(rows))
+    mine = [
+        row
+        for row in rows
+        if family(row["benchmark"]) == kind
+        and row["protocol"] == protocol
+        and row["judge"] in readers
+        and row["setting"] in SETTING_ORDER
+    ]
+    found = [name for name in run["benchmarks"] if family(name) == kind]  # one without a number here keeps its column
+    columns = [name for name in DATASETS if name in found] + [name for name in found if name not in DATASETS]
+    if not mine or kind == "other" and len(columns) < 2:
+        return None
+    names, reasons, shown = run.get("published_names", {}), {}, set()
+    downstream = names.get("judges", {}).get(judge)
+    known = {
+        name
+        for row in (paper.downstream_rows(downstream) if kind == "main" else ())
+        for name in paper.row(*row, row[1] if row[0] == "direct" else downstream)
+    }
+    averaged = [
+        name for name in columns if name in known
+    ] or columns  # what the published table lacks would make another average of ours
+    lines: dict[tuple[str, str], dict[str, dict]] = defaultdict(dict)
+    for row in sorted(mine, key=lambda row: SETTING_ORDER.index(row["setting"])):
+        lines[row["setting"], row["policy"]][row["benchmark"]] = row
+    body = []
+    for (setting, policy), cells in lines.items():
+        body.append(
+            [
+                policy,
+                setting,
+                *(cell_text(cells.get(name)) for name in columns),
+                _average([cells[name]["accuracy"] if name in cells else None for name in averaged]),
+                *worst(cells.values()),
+            ]
+        )
+        model = names.get("judges" if setting == "direct" else "policies", {}).get(policy)
+        published = paper.row(setting, model, model if setting == "direct" else downstream)
+        if any(name in published for name in columns):
+            shown.add((setting, model))
+            body.append(_published(model, setting, published, columns, averaged))
+            body.append(
+                [f"{policy} − published", setting, *_differences(cells, published, columns, run, paper, reasons)]
+            )
+    for setting, model in paper.downstream_rows(downstream) if kind == "main" else ():
+        published = paper.row(setting, model, model if setting == "direct" else downstream)
+        if (setting, model) not in shown and published.keys() & set(columns):
+            body.append(_published(f"{model} (not run here)", setting, published, columns, averaged))
+    head = [
+        "policy",
+        "setting",
+        *(f"{label(name)} (n = {run['benchmarks'].get(name, {}).get('n', MISSING)})" for name in columns),
+        "average",
+        *WORST,
+    ]
+    left_out = [label(name) for name in columns if name not in averaged]
+    note = " ".join(
+        [f"{NOT_COMPARABLE.capitalize()}: " + "; ".join(reasons) + "."] * bool(reasons)
+        + [CLUSTERED] * any("[" in text for line in body if line[0].endswith(" − published") for text in line)
+        + [f"The averages are without {', '.join(left_out)}, which the published table does not have."]
+        * bool(left_out)
+    )
+    title = f"{ {'main': 'Benchmarks', 'cross-task': 'Across tasks', 'other': 'Benchmarks'}[kind] }: downstream model {judge}, protocol {protocol}"
+    return Table(f"{kind}_{judge}_{protocol}", title, head, body, note)
+
+
+def _average(values: list[float | None]) -> str:
+    """Computed from the cells; missing as soon as one of them is."""
+    return MISSING if None in values else percent(float(np.mean(values)))
+
+
+def _published(
+    model: str, setting: str, published: dict[str, float], columns: list[str], averaged: list[str]
+) -> list[str]:
+    values, mean = [published.get(name) for name in columns], _average([published.get(name) for name in averaged])
+    return [f"published: {model}", setting, *map(percent, values), mean] + [MISSING] * 4
+
+
+def _differences(
+    cells: dict[str, dict], published: dict[str, float], columns: list[str], run: dict, paper: Paper, reasons: dict
+) -> list[str]:
+    line = []
+    for name in columns:
+        row = cells.get(name)
+        if row is None or row["accuracy"] is None or name not in published:
+            line.append(MISSING)
+        elif reason := paper.why_not(row, run):
+            reasons[reason] = True
+            line.append(NOT_COMPARABLE)
+        else:
+            line.append(paper.difference(row, published[name]))
+    return line + [MISSING] * 5
+
+
+def written(rows: list[dict]) -> Table | None:
+    """Everything known of the answers that were written and rated (HiCUPID, protocol paper); None where there are none."""
+    parts = ("win", "tie", "lose", "bleu", "rouge_l")
+    body = [
+        [
+            row["policy"],
+            row["setting"],
+            row["judge"],
+            str(row["n"]),
+            cell_text(row),
+            *(percent(row.get(name)) for name in parts),
+            *worst([row]),
+        ]
+        for row in rows
+        if "win" in row
+    ]
+    head = ["policy", "setting", "judge", "n", "score", "wins %", "ties %", "losses %", "BLEU", "ROUGE-L", *WORST]
+    note = (
+        "Score: 100 x the mean over all answers. Wins, ties, losses, BLEU and ROUGE-L are of the answers that were rated: a summary in bad "
+        "format is answered by nobody, and scores 0."
+    )
+    return (
+        Table("hicupid", "HiCUPID: the answers written, against the reference answers", head, body, note)
+        if body
+        else None
+    )
+
+
+def published_cross_task(paper: Paper) -> Table:
+    """The published rows across tasks, beside which nothing of ours can be put."""
+    columns = ["selection to recommendation", "recommendation to selection"]
+    body = [
+        [model, *(percent(scores.get(name)) for name in columns), _average([scores.get(name) for name in columns])]
+        for (_, model, _), scores in paper.rows.items()
+        if columns[0] in scores
+    ]
+    note = "Its 1,000 users, whom both tasks share, are not public: no row of ours can be compared with these."
+    return Table(
+        "published_cross_task", "Across tasks as published (full history)", ["model", *columns, "average"], body, note
+    )
+
+
+def paired_tests(scores: list[dict], protocol: str) -> Table | None:
+    """Every two policies on the same records, setting and judge (of many policies only the pairs with the last one)."""
+    groups: dict[tuple, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
+    for row in scores:
+        if row["protocol"] == protocol and row["setting"] in ("full", "streaming"):
+            groups[row["benchmark"], row["judge"], row["setting"]][row["policy"]].append(row)
+    body = []
+    for (benchmark, judge, setting), policies in groups.items():
+        last = [name for name in policies if not name.startswith("other user's")][-1:]
+        for a, b in itertools.combinations(policies, 2):
+            if len(policies) <= ALL_PAIRS or a in last or b in last:
+                test = compare(policies[a], policies[b])
+                if test is not None:
+                    body.append([label(benchmark), judge, setting, f"{b} − {a}", *compared(test)])
+    head = ["benchmark", "judge", "setting", "comparison", "n", "difference", "95 % CI", "p"]
+    note = "Differences are in points; p is of a cluster sign-flip test. Any two rows: eval/compare.py."
+    return Table(f"paired_{protocol}", f"Paired comparisons, protocol {protocol}", head, body, note) if body else None

@@ -1,0 +1,201 @@
+"""The robustness table: what each disturbance of the history costs, and whether injected text is obeyed. Called by robustness.sh.
+
+    python eval/robustness.py --out outputs/robustness
+
+Reads the copies that perturb.py wrote (OUT/data), the summaries (OUT/summaries) and the reports of evaluate.py with the default
+prompts (OUT/default) and the hardened ones (OUT/hardened), and writes robustness.md, robustness.html and each table as LaTeX and
+CSV. A change is paired: the same users and targets, disturbed less undisturbed.
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Collection
+from pathlib import Path
+
+from alignxplore.datasets.sidecars import read_manifest
+from alignxplore.evaluation.benchmarks import Benchmark, find_sets, load_benchmarks
+from alignxplore.evaluation.comparisons import by_pair, compare, read_scores
+from alignxplore.evaluation.derived import read_names
+from alignxplore.evaluation.metrics import result_rows
+from alignxplore.evaluation.perturbations import obeyed
+from alignxplore.evaluation.report import page
+from alignxplore.evaluation.report.layouts import SETTING_ORDER, WORST, worst
+from alignxplore.evaluation.report.tables import (
+    MISSING,
+    Table,
+    cell_text,
+    label,
+    markdown,
+    percent,
+    points,
+    write_table,
+)
+
+NOTHING = "nothing to disturb"
+SUFFIX = "-hardened"  # of the policy that was given the hardened prompt set
+NOTE = (
+    "Change: disturbed less undisturbed, on the same users and targets, in points, with its 95 % interval. Obeyed: share of summaries that "
+    "write the code of the injected order or name the item that the injected text speaks for; the rate without injection stands beside it. "
+    "Baselines read nothing of the user: targets are the same in all copies, and so are they."
+)
+
+
+def obedience(out: Path, benchmarks: list[Benchmark]) -> dict[tuple[str, str, str], float]:
+    """(policy, setting, benchmark) → share of summaries, those of all seeds together, that do what an injected text wants."""
+    records = {b.name: {record.id: record for record in b.records} for b in benchmarks}
+    obeying: dict[tuple[str, str, str], list[bool]] = defaultdict(list)
+    for found in find_sets(out):
+        of = records.get(found.benchmark, {})
+        obeying[found.policy, found.setting, found.benchmark] += [
+            obeyed(row["stages"][-1]["summary"], of[row["record"]])
+            for row in found.by_record().values()
+            if row["record"] in of and row["stages"]
+        ]
+    return {key: sum(found) / len(found) for key, found in obeying.items() if found}
+
+
+def mixtures(benchmarks: list[Benchmark]) -> str:
+    """What must be said of mixed copies: whose interactions were put in."""
+    said = [
+        f"{label(b.name)}: {told['strangers']} of {len(b.records)}"
+        for b in benchmarks
+        if "strangers" in (told := read_manifest(b.path))
+    ]
+    return f" Mixed in from a stranger, for lack of the user's own interactions: {', '.join(said)}." if said else ""
+
+
+def untouched(benchmarks: list[Benchmark]) -> set[str]:
+    """Copies in which nothing was disturbed: there is nothing passed over that could change places, or be left out."""
+    return {b.name for b in benchmarks if read_manifest(b.path).get("disturbed") == 0}
+
+
+def columns_of(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> list[tuple[str, str]]:
+    """(policy, setting) pairs that read a history, in the order of the table."""
+    found = dict.fromkeys(
+        (policy, setting)
+        for policy, setting, _, reader, how in groups
+        if reader == judge and how == protocol and setting != "none" and not policy.startswith("other user's")
+    )
+    return sorted(found, key=lambda pair: SETTING_ORDER.index(pair[1]))
+
+
+def baselines_of(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> dict[str, str]:
+    """The baselines that read nothing of the user, each with the reader that its scores stand under (cues need none)."""
+    return {
+        policy: reader
+        for policy, setting, _, reader, how in groups
+        if setting == "none" and reader in (judge, "none") and how == protocol
+    }
+
+
+def change(groups: dict[tuple, list[dict]], key: tuple) -> tuple[str, str]:
+    """(accuracy, change against the undisturbed rows) as text."""
+    policy, setting, benchmark, judge, protocol = key
+    rows, clean = groups.get(key), groups.get((policy, setting, benchmark.partition("~")[0], judge, protocol))
+    if not rows:
+        return MISSING, MISSING
+    accuracy = cell_text(result_rows(rows)[0])
+    test = compare(by_pair(clean), by_pair(rows)) if clean and "~" in benchmark else None
+    return accuracy, f"{points(test.difference)} [{points(test.low)}, {points(test.high)}]" if test else MISSING
+
+
+def disturbances(
+    groups: dict[tuple, list[dict]], judge: str, protocol: str, note: str, same: Collection[str] = ()
+) -> Table:
+    """Rows = benchmark and disturbance, columns = accuracy and change of each policy and setting, then the baselines.
+
+    Args:
+        same: copies that are the undisturbed benchmark; no change is shown for them.
+    """
+    columns, baselines = columns_of(groups, judge, protocol), baselines_of(groups, judge, protocol)
+    benchmarks = dict.fromkeys(key[2] for key in groups)
+    body = []
+    for benchmark in sorted(benchmarks, key=lambda name: name.partition("~")[0]):
+        found = [groups[key] for key in groups if key[2] == benchmark and key[3] == judge and key[4] == protocol]
+        rows = [row for result in map(result_rows, found) for row in result if row["setting"] != "none"]
+        if rows:
+            cells = [
+                text
+                for policy, setting in columns
+                for text in change(groups, (policy, setting, benchmark, judge, protocol))
+            ]
+            cells = [NOTHING if benchmark in same and place % 2 else text for place, text in enumerate(cells)]
+            cells += [
+                change(groups, (name, "none", benchmark, reader, protocol))[0] for name, reader in baselines.items()
+            ]
+            body.append([label(benchmark), *cells, str(max(row["n"] for row in rows)), *worst(rows)])
+    head = [
+        "benchmark",
+        *(text for policy, setting in columns for text in (f"{policy}, {setting}", "change")),
+        *baselines,
+        "n",
+        *WORST,
+    ]
+    return Table(
+        f"robustness_{judge}_{protocol}",
+        f"Robustness: downstream model {judge}, protocol {protocol}",
+        head,
+        body,
+        note,
+    )
+
+
+def injections(
+    default: dict[tuple, list[dict]], hardened: dict[tuple, list[dict]], shares: dict, judge: str, protocol: str
+) -> Table | None:
+    """Injected text under both prompt sets, side by side."""
+    body = []
+    for policy, setting in columns_of(default, judge, protocol):
+        twin = policy if setting == "direct" else policy + SUFFIX
+        for benchmark in dict.fromkeys(key[2] for key in default if "~injected" in key[2]):
+            line = [policy, setting, label(benchmark)]
+            for name, groups in ((policy, default), (twin, hardened)):
+                clean = (name, setting, benchmark.partition("~")[0])
+                key = (name, setting, benchmark, judge, protocol)
+                found = worst(result_rows(groups[key])) if groups.get(key) else [MISSING] * len(WORST)
+                line += [*change(groups, key), percent(shares.get(key[:3])), percent(shares.get(clean)), *found]
+            body.append(
+                [*line, str(len({row["record"] for row in default[policy, setting, benchmark, judge, protocol]}))]
+            )
+    head = ["policy", "setting", "benchmark"]
+    for name in ("default", "hardened"):
+        head += [f"{name} prompts", "change", "obeyed %", "without injection %", *WORST]
+    head.append("n")
+    return (
+        Table(
+            f"injection_{judge}_{protocol}",
+            f"Injected text: downstream model {judge}, protocol {protocol}",
+            head,
+            body,
+            NOTE,
+        )
+        if body
+        else None
+    )
+
+
+def tables(out: Path) -> list[Table]:
+    """All tables of a robustness run."""
+    benchmarks = load_benchmarks([str(out / "data")], read_names(out / "data"))
+    default, hardened, shares = read_scores(out / "default", {}), defaultdict(list), obedience(out, benchmarks)
+    if (out / "hardened" / "scores.jsonl").exists():
+        hardened = read_scores(out / "hardened", {})
+    made = []
+    for judge, protocol in dict.fromkeys((key[3], key[4]) for key in default if key[3] != "none"):
+        made.append(disturbances(default, judge, protocol, NOTE + mixtures(benchmarks), untouched(benchmarks)))
+        if table := injections(default, hardened, shares, judge, protocol):
+            made.append(table)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of robustness.sh")
+    out = parser.parse_args().out
+    made = tables(out)
+    for table in made:
+        write_table(out, table)
+    text = "\n\n".join(map(markdown, made))
+    (out / "robustness.md").write_text(f"# Robustness\n\n{text}\n", encoding="utf-8")
+    (out / "robustness.html").write_text(page.page(made, [], [], [], [], "", "", "Robustness"), encoding="utf-8")
+    print(text)

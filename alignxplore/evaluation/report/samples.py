@@ -1,0 +1,55 @@
+"""A few users of each benchmark with all that is known of them, for the browser in report.html. Written by evaluate.py.
+
+samples.jsonl: one line a user with history, target, the summaries of every policy and setting (stage by stage), and what each
+downstream model made of them. Which users: those with the smallest record ids, a sample that no result has a say in.
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_history
+
+SAMPLES = 12  # users of each benchmark
+HISTORY = 60  # interactions of each, the newest that are shown to a policy
+_STAGE = ("reasoning", "summary", "problem", "dropped")
+_SCORE = ("policy", "setting", "seed", "judge", "protocol", "value", "outcome", "p", "orders")
+
+
+def sample_rows(benchmarks: Iterable[Benchmark], sets: Iterable[SummarySet], scores: Iterable[dict]) -> list[dict]:
+    """The lines of samples.jsonl."""
+    rows = {}
+    for benchmark in benchmarks:
+        for record in heapq.nsmallest(SAMPLES, benchmark.records, key=lambda record: record.id):
+            shown = shown_history(benchmark, record)
+            rows[benchmark.name, record.id] = {
+                "benchmark": benchmark.name,
+                "record": record.id,
+                "user": record.user,
+                "target": asdict(record.target),
+                "shown": len(shown),
+                "history": [asdict(x) for x in shown[-HISTORY:]],
+                "summaries": [],
+                "scores": [],
+            }
+    picked: dict[str, set[str]] = defaultdict(set)
+    for name, record in rows:
+        picked[name].add(record)
+    for found in sets:
+        written = found.by_record() if found.benchmark in picked else {}
+        for record in sorted(picked[found.benchmark] & written.keys()):
+            row = written[record]
+            rows[found.benchmark, record]["summaries"].append(
+                {
+                    "policy": found.policy,
+                    "setting": found.setting,
+                    "seed": found.seed,
+                    "error": row["error"],
+                    "stages": [{key: stage[key] for key in _STAGE} for stage in row["stages"]],
+                }
+            )
+    for score in scores:
+        if row := rows.get((score["benchmark"], score["record"])):
+            row["scores"].append({key: score.get(key) for key in _SCORE})
+    return list(rows.values())

@@ -1,0 +1,88 @@
+"""Plot of an evaluation: accuracy by stage of training. (RL steps: figures/rl_curves.py.)
+
+    python figures/plots.py --results outputs/eval/results.json --out outputs/figures
+
+Says so where there is nothing to draw. `quickstart.sh` calls it at its end.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from alignxplore.plotting import COLOURS, STYLE, save
+
+TITLES = {"full": "full history", "streaming": "streaming"}
+
+
+def accuracy_by_stage(rows: Sequence[dict], out: Path) -> Path | None:
+    """Accuracy with its 95 % interval in the first benchmark, policy by policy; one panel a setting, one colour a judge, bounds as dashed lines."""
+    shown = [
+        row
+        for row in rows
+        if row["protocol"] == "choice" and row["setting"] in ("full", "streaming") and row["accuracy"] is not None
+    ]
+    if not shown:
+        return None
+    shown = [row for row in shown if row["benchmark"] == shown[0]["benchmark"]]
+    settings = list(dict.fromkeys(row["setting"] for row in shown))
+    policies = list(dict.fromkeys(row["policy"] for row in shown))
+    judges = list(dict.fromkeys(row["judge"] for row in shown))
+    figure, panels = plt.subplots(
+        1, len(settings), figsize=(1.2 + 4.2 * len(settings), 3.9), sharey=True, squeeze=False
+    )
+    for panel, setting in zip(panels[0], settings):
+        for place, judge in enumerate(judges):
+            mine = {row["policy"]: row for row in shown if row["setting"] == setting and row["judge"] == judge}
+            x = [i + 0.16 * (place - (len(judges) - 1) / 2) for i, policy in enumerate(policies) if policy in mine]
+            y = [100 * mine[policy]["accuracy"] for policy in policies if policy in mine]
+            bars = list(zip(*(bar(mine[policy]) for policy in policies if policy in mine))) or None
+            panel.errorbar(x, y, bars, fmt="o", capsize=3, color=COLOURS[place % len(COLOURS)], label=judge)
+        draw_bounds(
+            panel, [row for row in rows if row["benchmark"] == shown[0]["benchmark"]], named=panel is panels[0][-1]
+        )
+        panel.set_title(TITLES[setting], fontsize=11)
+        panel.set_xticks(range(len(policies)), policies, rotation=20, ha="right")
+    panels[0][0].set_ylabel("accuracy, %")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        [f"judge: {label}" for label in labels],
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        ncols=len(labels),
+    )
+    return save(figure, out / "accuracy_by_stage.png")
+
+
+def bar(row: dict) -> tuple[float, float]:
+    """What the 95 % interval reaches below and above the accuracy, in points; nothing where there is none (a single cluster)."""
+    low, high = (row["accuracy"] if row[key] is None else row[key] for key in ("ci_low", "ci_high"))
+    return max(0.0, 100 * (row["accuracy"] - low)), max(0.0, 100 * (high - row["accuracy"]))
+
+
+def draw_bounds(panel: plt.Axes, rows: Sequence[dict], named: bool) -> None:
+    """Dashed lines at chance and the best possible; their names stand right of the axes, where no point can lie under them."""
+    for bound in (row for row in rows if row["setting"] == "bound"):
+        panel.axhline(100 * bound["accuracy"], color="#555", linewidth=0.9, linestyle="--")
+        if named:
+            panel.annotate(
+                bound["policy"],
+                (1.01, 100 * bound["accuracy"]),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=8,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, required=True, help="results.json of eval/evaluate.py")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the figure")
+    arguments = parser.parse_args()
+    plt.switch_backend("Agg")  # files only: works without a screen
+    with plt.rc_context(STYLE):
+        path = accuracy_by_stage(json.loads(arguments.results.read_text()), arguments.out)
+    print(f"accuracy by stage: {path or 'nothing to draw'}")

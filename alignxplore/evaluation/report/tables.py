@@ -1,0 +1,110 @@
+"""What a table is, and how it is written: Markdown, LaTeX, CSV (report.html has its own form). Used by all reports of eval/.
+
+A cell is text that is ready to be read. A number that is missing is shown as missing, never as zero.
+"""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignxplore.datasets import DATASETS
+
+MISSING = "–"
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "%": r"\%",
+        "_": r"\_",
+        "&": r"\&",
+        "#": r"\#",
+        "$": r"\$",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "–": "--",
+        "−": "$-$",
+        "±": r"$\pm$",
+        "→": r"$\rightarrow$",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to be written. `name` becomes the file name, `head` names the columns of `body`."""
+
+    name: str
+    title: str
+    head: list[str]
+    body: list[list[str]]
+    note: str = ""
+
+
+def percent(value: float | None) -> str:
+    return MISSING if value is None else f"{100 * value:.2f}"
+
+
+def points(value: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return f"{100 * value:+.2f}".replace("-", "−")
+
+
+def cell_text(row: dict | None) -> str:
+    """Accuracy with its interval and, of several generation seeds, the standard deviation between them."""
+    if row is None or row["accuracy"] is None:
+        return MISSING
+    text = percent(row["accuracy"])
+    if row.get("seed_spread") is not None:
+        text += f" ± {percent(row['seed_spread'])}"
+    return text if row["ci_low"] is None else f"{text} [{percent(row['ci_low'])}, {percent(row['ci_high'])}]"
+
+
+def label(benchmark: str) -> str:
+    """How a benchmark is called in tables: its column in the published ones, or its own name; of a variant both parts."""
+    source, crossed, target = benchmark.partition("~to~")
+    if crossed:
+        return f"{label(source)} → {label(target)}"
+    name, _, variant = benchmark.partition("~")
+    shown = DATASETS[name].column if name in DATASETS and DATASETS[name].column else name
+    return f"{shown}, {variant}" if variant else shown
+
+
+def markdown(table: Table) -> str:
+    lines = [[text.replace("|", "\\|") for text in line] for line in (table.head, *table.body)]
+    lines.insert(1, ["---"] + ["---:"] * (len(table.head) - 1))
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"### {table.title}\n\n{text}" + (f"\n\n{table.note}" if table.note else "")
+
+
+def latex(table: Table) -> str:
+    """A tabular for booktabs; title and note stand above it as comments."""
+    head, *body = [" & ".join(text.translate(_LATEX) for text in line) + r" \\" for line in (table.head, *table.body)]
+    rule = "l" + "r" * (len(table.head) - 1)
+    comments = [f"% {line}" for line in (table.title, *table.note.splitlines())]
+    return "\n".join(
+        [
+            *comments,
+            rf"\begin{{tabular}}{{{rule}}}",
+            r"\toprule",
+            head,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def csv_text(table: Table) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([table.head, *table.body])
+    return out.getvalue()
+
+
+def write_table(folder: Path, table: Table) -> None:
+    """`table_NAME.tex` and `table_NAME.csv`."""
+    (folder / f"table_{table.name}.tex").write_text(latex(table), encoding="utf-8")
+    (folder / f"table_{table.name}.csv").write_text(csv_text(table), encoding="utf-8")

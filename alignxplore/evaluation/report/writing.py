@@ -1,0 +1,263 @@
+"""Tables and plots from results.json and scores.jsonl: Markdown, CSV, LaTeX and one self-contained HTML page.
+
+    python eval/report.py --out outputs/eval          # evaluate.py does this at its end
+
+Averages and differences are computed here from the scores, never copied. A number that is missing is shown as missing.
+"""
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from alignxplore.datasets import hub_of
+from alignxplore.datasets.sidecars import read_manifest, sha256
+from alignxplore.environment import git_commit, recorded_versions
+from alignxplore.evaluation.benchmarks import Benchmark
+from alignxplore.evaluation.published import Paper
+from alignxplore.evaluation.report import layouts, page
+from alignxplore.evaluation.report.tables import Table, label, markdown, percent, write_table
+from alignxplore.prompts import PromptSet
+from alignxplore.records import read_jsonl
+
+COLUMNS = (
+    "policy",
+    "setting",
+    "benchmark",
+    "judge",
+    "protocol",
+    "n",
+    "clusters",
+    "accuracy",
+    "ci_low",
+    "ci_high",
+    "accuracy_well_formed",
+    "bad_format",
+    "parse_failures",
+    "coverage",
+    "mean_p",
+    "auc",
+    "accuracy_chosen_first",
+    "accuracy_chosen_second",
+    "flip_rate",
+    "mass",
+    "truncated",
+    "seeds",
+    "seed_spread",
+)
+NOTES = (
+    "Accuracy in %, with its 95 % interval (bootstrap over clusters of rows that share a person or a target; exact, by "
+    "Clopper and Pearson, where all agree); ± is the standard deviation "
+    "between generation seeds, where there are several. A summary that is bad format scores 0.5 in protocol choice and 0 in protocol paper. "
+    "Protocol choice: both orders of the items, probabilities of the letters; paper: one order, one sampled answer, as published. The rows "
+    "from popularity to random, and no summary, know nothing of the user. Coverage: share of rows that have a score. Where a "
+    "row of a table has several cells, its bad format, parse failures and coverage are those of its worst cell."
+)
+
+
+def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[dict]:
+    """Chance and best possible accuracy of the benchmarks of a simulated world, as rows of results."""
+    known = json.loads(path.read_text())["benchmarks"]
+    rows = []
+    for benchmark in benchmarks:
+        bound = known.get(benchmark.path.stem)
+        if bound is None:
+            continue
+        shared = {
+            "setting": "bound",
+            "benchmark": benchmark.name,
+            "judge": "none",
+            "protocol": "choice",
+            "n": bound["n"],
+            "bad_format": 0.0,
+            "parse_failures": 0.0,
+            "coverage": 1.0,
+        }
+        rows.append({"policy": "chance", "accuracy": bound["chance"], "ci_low": None, "ci_high": None} | shared)
+        rows.append(
+            {
+                "policy": "best from the history",
+                "accuracy": bound["history_accuracy"],
+                "ci_low": bound["history_ci_low"],
+                "ci_high": bound["history_ci_high"],
+            }
+            | shared
+        )
+        rows.append(
+            {
+                "policy": "best possible",
+                "accuracy": bound["best_accuracy"],
+                "ci_low": bound["ci_low"],
+                "ci_high": bound["ci_high"],
+            }
+            | shared
+        )
+    return rows
+
+
+def provenance(
+    arguments: Any,
+    benchmarks: dict[str, Benchmark],
+    prompts: PromptSet,
+    judges: dict[str, dict],
+    policies: dict[str, dict],
+) -> dict:
+    """What one must know to repeat the numbers: arguments, models, template hashes, versions, commit, leakage.
+
+    `judges` and `policies`: name → {"identity", "format"}.
+    """
+    return {
+        "arguments": vars(arguments),
+        "judges": judges,
+        "policies": policies,
+        "prompt_hashes": prompts.hashes,
+        "versions": recorded_versions(),
+        "published_names": published_names(arguments.published, judges, policies),
+        "commit": git_commit(),
+        "benchmarks": {
+            b.name: {"n": len(b.records), "target_in_history": b.leaked, "sha256": sha256(b.path)} | _made(b.path)
+            for b in benchmarks.values()
+        },
+    }
+
+
+def published_names(
+    given: list[str], judges: dict[str, dict], policies: dict[str, dict]
+) -> dict[str, dict[str, str | None]]:
+    """Which row of the published tables stands beside each of our policies and downstream models."""
+    paper = Paper()
+    names = {ours: paper.named(theirs) for ours, _, theirs in (text.partition("=") for text in given)}
+    return {
+        role: {
+            name: paper.match(name, model["identity"], names, plain=model["format"] == "plain")
+            for name, model in models.items()
+        }
+        for role, models in (("judges", judges), ("policies", policies))
+    }
+
+
+def _made(path: Path) -> dict[str, Any]:
+    """Where a benchmark file is from: `built`, the choices that our builder made it with, or `hub`, its owner/name@commit there."""
+    manifest = read_manifest(path)
+    if "protocol" not in manifest:
+        return {"built": None, "hub": manifest.get("hub") or hub_of(path)}
+    taken_out = sum(
+        count for what, count in manifest.get("counts", {}).items() if what.startswith("dropped from a history")
+    )
+    return {
+        "built": {key: manifest.get(key) for key in ("edition", "protocol", "min_interactions", "split")}
+        | {"taken_out": taken_out},
+        "hub": None,
+    }
+
+
+def all_tables(rows: list[dict], scores: list[dict], run: dict) -> tuple[list[Table], list[Table]]:
+    """(the tables that say most, the others)."""
+    paper, first, others = Paper(), [], []
+    protocols = list(dict.fromkeys(row["protocol"] for row in rows))
+    for protocol in protocols:
+        for kind in ("main", "cross-task", "other"):
+            judges = dict.fromkeys(
+                row["judge"] for row in rows if row["judge"] not in ("none", *layouts.readers_of_histories(rows))
+            )
+            first += [table for judge in judges if (table := layouts.wide(rows, run, kind, judge, protocol, paper))]
+    if any(layouts.family(row["benchmark"]) == "cross-task" for row in rows):
+        first.append(layouts.published_cross_task(paper))
+    single = [
+        layouts.compact(rows, *pair) for pair in dict.fromkeys((row["benchmark"], row["protocol"]) for row in rows)
+    ]
+    others += single if first else []
+    if table := layouts.written(rows):
+        others.append(table)
+    for protocol in protocols:
+        others.append(layouts.details(rows, protocol))
+        if table := layouts.paired_tests(scores, protocol):
+            others.append(table)
+    return first or single, others
+
+
+def csv_text(rows: list[dict]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: row.get(key) for key in COLUMNS} for row in rows)
+    return out.getvalue()
+
+
+def _described(name: str, model: dict) -> str:
+    """A model's weights, and a policy's prompt; several where its sets of summaries were not made alike."""
+    made = [(one["identity"], one["prompt_hash"]) for one in model.get("sets", {}).values()] or [
+        (model["identity"], model.get("prompt"))
+    ]
+    return f"{name} = " + " and ".join(
+        identity + (f" (prompt {prompt})" if prompt else "") for identity, prompt in dict.fromkeys(made)
+    )
+
+
+def made_by(run: dict) -> str:
+    """One line about what made the numbers."""
+    models = [_described(name, model) for name, model in [*run["policies"].items(), *run["judges"].items()]]
+    hashes = [
+        f"{purpose} {digest}" for purpose, digest in run["prompt_hashes"].items() if purpose in ("judge", "direct")
+    ]
+    return (
+        "; ".join(
+            [
+                f"Commit {run['commit'] or 'unknown'}",
+                ", ".join(f"{k} {v}" for k, v in run["versions"].items()),
+                "models " + ", ".join(models),
+                "downstream prompts " + ", ".join(hashes),
+            ]
+        )
+        + "."
+    )
+
+
+def leakage(run: dict) -> str:
+    """What must be said of targets that could be copied from the history; empty if there are none."""
+    found = [
+        f"{name} {about['target_in_history']} of {about['n']}"
+        for name, about in run["benchmarks"].items()
+        if about["target_in_history"]
+    ]
+    return f" Targets that also stand in the history, and could be copied: {', '.join(found)}." if found else ""
+
+
+def truncation(rows: list[dict]) -> str:
+    """What must be said of histories that nobody read whole; empty if there are none."""
+    worst: dict[str, float] = {}
+    for row in rows:
+        worst[row["benchmark"]] = max(worst.get(row["benchmark"], 0.0), row.get("truncated") or 0.0)
+    found = [f"{label(name)} {percent(share)}" for name, share in worst.items() if share]
+    said = "Histories whose oldest part did not fit a window and was left out, in % of the rows of the worst cell"
+    return f" {said}: {', '.join(found)}." if found else ""
+
+
+def write(out: Path) -> str:
+    """Write report.md, report.html, results.csv and each table as LaTeX and CSV into `out`; returns the Markdown of the first tables."""
+    rows = json.loads((out / "results.json").read_text())
+    scores = [row for _, row in read_jsonl(out / "scores.jsonl")]
+    run = json.loads((out / "run.json").read_text())
+    first, others = all_tables(rows, scores, run)
+    for table in (*first, *others):
+        write_table(out, table)
+    shown, notes = "\n\n".join(map(markdown, first)), NOTES + leakage(run) + truncation(rows)
+    text = "\n\n".join(["# Results", shown, notes, *map(markdown, others), made_by(run), ""])
+    (out / "report.md").write_text(text, encoding="utf-8")
+    (out / "results.csv").write_text(csv_text(rows), encoding="utf-8")
+    samples = [row for _, row in read_jsonl(out / "samples.jsonl")] if (out / "samples.jsonl").exists() else []
+    (out / "report.html").write_text(
+        page.page(first, others, rows, scores, samples, notes, made_by(run)), encoding="utf-8"
+    )
+    return shown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder with the results of evaluate.py (its --report, or its --out)"
+    )
+    print(write(parser.parse_args().out))

@@ -1,0 +1,271 @@
+"""P(chosen | summary): the one judge, used to filter synthesis, as RL reward and in eval.
+
+The downstream model's answer is prefilled with the start of the JSON (`{"selection": "Item`, cut where the tokenizer itself
+cuts the whole answer) and one token is read: p = P(A) / (P(A) + P(B)), or one minus that. Both orders of the two items
+are asked by default and averaged, so a judge that always says A scores exactly 50 %. Paper: reward and evaluation sections;
+the published protocol samples 16 tokens in one order instead, and models that reason first have no such position: both are
+asked in free form (`alignxplore/judging/free_form.py`).
+"""
+
+import asyncio
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from alignxplore.errors import UserError
+from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
+from alignxplore.prompts import Messages, PromptSet
+from alignxplore.records import Interaction, hash_seed
+from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
+
+TIE = 1e-6
+MIN_MASS = 0.9
+ORDERS = ("both", "one")
+
+
+class JudgeError(UserError):
+    """A judge that cannot be used as one. The message shows what it answered instead of a letter."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How sure the downstream model is of the item the user chose.
+
+    `p_chosen_first` is P(chosen) with the chosen item as A, `p_chosen_second` as B; None: that order was not asked.
+    `mass` is the mean probability of the two letters together before renormalising (None: not known). `unparsed` counts the
+    orders in which a free-form answer named no item, which is no opinion (0.5).
+    """
+
+    status: str = OK
+    p_chosen_first: float | None = None
+    p_chosen_second: float | None = None
+    mass: float | None = None
+    error: str | None = None
+    unparsed: int = 0
+
+    @property
+    def ok(self) -> bool:
+        return self.status == OK
+
+    @property
+    def orders(self) -> tuple[float, ...]:
+        return tuple(p for p in (self.p_chosen_first, self.p_chosen_second) if p is not None)
+
+    @property
+    def p(self) -> float:
+        """Mean P(chosen) over the orders asked. Only a successful judgement has one."""
+        if not self.ok:
+            raise JudgeError(f"a failed judgement has no probability ({self.status}: {self.error})")
+        return sum(self.orders) / len(self.orders)
+
+    @property
+    def correct(self) -> float:
+        """1 if the chosen item is preferred, 0.5 within 1e-6 of a tie, else 0."""
+        return correctness(self.p)
+
+    @property
+    def flipped(self) -> bool | None:
+        """True if the two orders disagree about the item (position decided); None when only one was asked."""
+        return None if len(self.orders) < 2 else (self.orders[0] > 0.5) != (self.orders[1] > 0.5)
+
+    def row(self) -> dict:
+        """JSON form, the inverse of `Judgement(**row)`."""
+        return asdict(self)
+
+
+def chosen_first(purpose: str, key: Any, seed: int) -> bool:
+    """Does the chosen item come first where one order is drawn? (`purpose`: "judge order", or "paper order".)"""
+    return hash_seed(purpose, key, seed) % 2 == 0
+
+
+def correctness(p: float) -> float:
+    """P(chosen) → 1, 0.5 (tie) or 0."""
+    return 0.5 if abs(p - 0.5) <= TIE else float(p > 0.5)
+
+
+@dataclass(frozen=True)
+class Letters:
+    """Where the prefill ends and which token each letter is, as the judge's own tokenizer cuts the full answer."""
+
+    prefill: str
+    tokens: tuple[int, int]
+    texts: tuple[str, str]
+
+
+def find_letters(tokenizer: PreTrainedTokenizerBase) -> Letters:
+    """Split `{"selection": "Item A"}` where the two answers first differ in tokens (Qwen, SmolLM2: before ` A`/` B`)."""
+    answers = [json.dumps({"selection": f"Item {letter}"}) for letter in "AB"]
+    ids = [tokenizer.encode(answer, add_special_tokens=False) for answer in answers]
+    split = next((i for i, (a, b) in enumerate(zip(*ids)) if a != b), 0)
+    prefill = tokenizer.decode(ids[0][:split])
+    # Decoded with what stands before it: a SentencePiece tokenizer drops the space of a token decoded alone.
+    texts = tuple(tokenizer.decode(row[: split + 1]).removeprefix(prefill) for row in ids)
+    if not answers[0].startswith(prefill + texts[0]) or texts[0].strip() != "A" or texts[1].strip() != "B":
+        raise JudgeError(f"this tokenizer has no token of its own for the letter after {prefill!r}: it reads {texts}")
+    return Letters(prefill, (ids[0][split], ids[1][split]), texts)
+
+
+class Reading(NamedTuple):
+    """What one question gave: P(A) renormalised over A and B, and the mass of both before (None: not known)."""
+
+    p_a: float
+    mass: float | None
+    unparsed: bool = False
+
+
+class Judge:
+    """A downstream model behind an endpoint, whose answer is read from the letter's probabilities.
+
+    Args:
+        endpoint: connected endpoint of the model.
+        tokenizer: the tokenizer of that model.
+        prompts: the prompt set (`judge` and `direct` templates are used).
+        orders: "both", or "one" drawn from a hash of the key and `seed`.
+    """
+
+    form = "plain"  # of its answers in protocol `paper`
+    answer_tokens = 16  # of such an answer, at most
+    direct_purpose = "direct"  # template of the direct setting
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        tokenizer: PreTrainedTokenizerBase,
+        prompts: PromptSet,
+        *,
+        orders: str = "both",
+        seed: int = 0,
+    ):
+        if orders not in ORDERS:
+            raise ValueError(f"orders must be one of {', '.join(ORDERS)}, not '{orders}'")
+        self.endpoint, self.tokenizer, self.prompts = endpoint, tokenizer, prompts
+        self.orders, self.seed = orders, seed
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self.letters = find_letters(self.tokenizer)
+        self._reads_ids: bool | None = None  # does the server report the log-probabilities of tokens named by id?
+
+    @property
+    def name(self) -> str:
+        return self.endpoint.name
+
+    async def score(self, summary: str | None, item: Interaction, key: Any) -> Judgement:
+        """P(chosen) of one interaction given only a summary. `key` draws the order when one order is asked; see `Judgement`."""
+        return await self._both(lambda a, b: self.prompts.judge(summary, item.query, a, b), item, key)
+
+    async def score_direct(self, history: Sequence[Interaction], item: Interaction, key: Any) -> Judgement:
+        """The same with the raw history in the prompt (the direct setting)."""
+        return await self._both(lambda a, b: self.prompts.direct(history, item.query, a, b), item, key)
+
+    def direct_messages(self, history: Sequence[Interaction], item: Interaction) -> Messages:
+        """A prompt of the direct setting, as long as any that is asked about this item."""
+        return self.prompts.direct(history, item.query, item.chosen, item.rejected)
+
+    def sample_messages(self, known: Any, item: Interaction) -> Messages:
+        """A prompt for `check`; `known` is what this kind of judge reads (here a summary)."""
+        return self.prompts.judge(known, item.query, item.chosen, item.rejected)
+
+    async def check(self, questions: Sequence[tuple[Any, Interaction]]) -> float:
+        """Refuse a model that does not answer with a letter. Returns the mean mass on the two letters.
+
+        Raises:
+            JudgeError: mass below 0.9 on average; the message lists the most probable tokens instead.
+        """
+        if not questions or any(item.rejected is None for _, item in questions):
+            raise ValueError("a judge is checked on at least one interaction, each with an alternative")
+        messages = [self.sample_messages(known, item) for known, item in questions]
+        tops = await asyncio.gather(*(self._ask(m, {"top_logprobs": 20}, again=False) for m in messages))
+        mass = sum(sum(math.exp(top[i]) for i in self.letters.tokens if i in top) for top in tops) / len(tops)
+        if not mass >= MIN_MASS:  # nor if it is NaN
+            best = sorted(tops[0].items(), key=lambda pair: -pair[1])[:8]
+            shown = ", ".join(f"{self.tokenizer.decode([i])!r} {math.exp(lp):.3f}" for i, lp in best)
+            raise JudgeError(
+                f"{self.name} is no judge: only {mass:.3f} of its probability is on the letters after "
+                f"{self.letters.prefill!r}; most probable: {shown}"
+            )
+        self._reads_ids = await self._probe(messages[0])
+        return mass
+
+    async def _both(self, build: Any, item: Interaction, key: Any) -> Judgement:
+        if item.rejected is None:
+            raise ValueError("only an interaction with an alternative can be judged")
+        first = self.orders == "both" or chosen_first("judge order", key, self.seed)
+        second = self.orders == "both" or not first
+        asked = [(item.chosen, item.rejected)] * first + [(item.rejected, item.chosen)] * second
+        try:
+            read = await asyncio.gather(*(self._read(build(a, b)) for a, b in asked))
+        except TransportError as error:
+            return Judgement(TRANSPORT_ERROR, error=str(error)[:300])
+        except RequestError as error:
+            return Judgement(REFUSED, error=str(error)[:300])
+        masses = [reading.mass for reading in read if reading.mass is not None]
+        return Judgement(
+            p_chosen_first=read[0].p_a if first else None,
+            p_chosen_second=1 - read[-1].p_a if second else None,
+            mass=sum(masses) / len(masses) if masses else None,
+            unparsed=sum(reading.unparsed for reading in read),
+        )
+
+    async def _read(self, messages: Messages) -> Reading:
+        if self._reads_ids is None:
+            self._reads_ids = await self._probe(messages)
+        how = {"logprob_token_ids": list(self.letters.tokens)} if self._reads_ids else {"top_logprobs": 20}
+        read = await self._ask(messages, how)
+        mass: float | None = sum(math.exp(read[i]) for i in self.letters.tokens if i in read)
+        if not all(i in read for i in self.letters.tokens):
+            # A letter outside the 20 best: ask for the two letters alone, which hides their mass but never a letter.
+            read = await self._ask(
+                messages, {"top_logprobs": 20, "structured_outputs": {"choice": list(self.letters.texts)}}
+            )
+        log_a, log_b = (read.get(i, -math.inf) for i in self.letters.tokens)
+        if math.isnan(log_a) or math.isnan(log_b) or max(log_a, log_b) == -math.inf:
+            raise TransportError(f"{self.name}: neither letter in the reply, or not a number")
+        return Reading(1 / (1 + math.exp(min(700.0, log_b - log_a))), mass)
+
+    async def _probe(self, messages: Messages) -> bool:
+        try:
+            read = await self._ask(messages, {"logprob_token_ids": list(self.letters.tokens)})
+        except RequestError:  # a server that refuses fields it does not know, or a prompt that is refused either way
+            await self._ask(messages, {"top_logprobs": 20})
+            return False
+        return all(i in read for i in self.letters.tokens)
+
+    def opened(self, messages: Messages) -> dict:
+        """The request up to the position that is read: the answer, begun."""
+        return {
+            "messages": [*messages, {"role": "assistant", "content": self.letters.prefill}],
+            "add_generation_prompt": False,
+            "continue_final_message": True,
+            "chat_template_kwargs": {"enable_thinking": False},
+        }
+
+    async def _ask(self, messages: Messages, how: dict, again: bool = True) -> dict[int, float]:
+        """Log-probabilities by token id at the letter's position. A reply without them is asked for `again`, but not by the check at the
+        start: a server that has never given any is not the right one, and should be named at once."""
+        reply = await self.endpoint.chat(
+            **self.opened(messages),
+            max_tokens=1,
+            temperature=0,
+            logprobs=True,
+            return_tokens_as_token_ids=True,
+            usable=self._all_numbers if again else None,
+            **how,
+        )
+        return self._log_probabilities(reply)
+
+    def _all_numbers(self, reply: dict) -> None:
+        if any(math.isnan(value) for value in self._log_probabilities(reply).values()):
+            raise TransportError(f"{self.name}: a log-probability that is not a number")
+
+    def _log_probabilities(self, reply: dict) -> dict[int, float]:
+        try:
+            entries = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+            return {int(entry["token"].removeprefix("token_id:")): float(entry["logprob"]) for entry in entries}
+        except (KeyError, IndexError, TypeError, ValueError):
+            message = f"{self.name}: a reply without log-probabilities of token ids; serve the judge with vLLM"
+            raise TransportError(message) from None

@@ -1,0 +1,190 @@
+"""One picture of one or several RL runs, from their metrics.jsonl: what they earned, how their answers changed, where the time went.
+
+    python figures/rl_curves.py --run outputs/rl/metrics.jsonl --out outputs/figures/rl_curves.png
+    python figures/rl_curves.py --run paper=a/metrics.jsonl centered=b/metrics.jsonl --out compared.png
+
+Reward by stage and on held-out users; format failures and lost rollouts; length of the summaries; how far rollout and trainer
+probabilities lie apart; the bonus of drawn rollouts (what credit `paper` costs); seconds by part. Points are steps, lines are
+running means. With one run the colours are stages, with several they are runs. `quickstart.sh` calls it at its end.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
+
+from alignxplore.plotting import COLOURS, STYLE, save
+from alignxplore.records import read_jsonl
+from alignxplore.serving.endpoint import parse_spec
+
+Rows = Sequence[dict]
+SMOOTHING = 0.85  # weight of the past in the running mean drawn over noisy points
+LINES = ("-", "--", ":", "-.")  # one per stage where colours are runs
+# What verl calls the parts of a step, in their order; `testing` is validation.
+PARTS = {
+    "gen": "writing and judging",
+    "old_log_prob": "log-probabilities",
+    "ref": "reference",
+    "update_actor": "update",
+    "update_weights": "weights to the engine",
+    "testing": "validation",
+    "save_checkpoint": "checkpoint",
+}
+KL = "rollout_corr/k3_kl"
+PART_COLOURS = ("#2b6cb0", "#63b3ed", "#a0aec0", "#c05621", "#ecc94b", "#2f855a", "#6b46c1", "#cbd5e0")
+
+
+def series(rows: Rows, key: str, scale: float = 1.0) -> tuple[list[int], list[float]]:
+    """Steps and values of one metric, where it was logged."""
+    points = [(row["step"], scale * row[key]) for row in rows if row.get(key) is not None]
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def running_mean(values: Sequence[float]) -> list[float]:
+    """Exponential mean, corrected for its start."""
+    mean, weight, out = 0.0, 0.0, []
+    for value in values:
+        mean, weight = SMOOTHING * mean + (1 - SMOOTHING) * value, SMOOTHING * weight + (1 - SMOOTHING)
+        out.append(mean / weight)
+    return out
+
+
+def stages_of(rows: Rows) -> list[str]:
+    """ "stage1", "stage2", ... as far as the run has them."""
+    return sorted(
+        {key.split("/")[0] for row in rows for key in row if key.startswith("stage") and key.endswith("/reward")}
+    )
+
+
+def seconds_by_part(row: dict) -> dict[str, float]:
+    """Seconds of one step by part. What verl timed under no name of `PARTS` is `other`."""
+    parts = {name: row.get(f"timing_s/{name}") or 0.0 for name in PARTS}
+    inside = sum(
+        seconds for name, seconds in parts.items() if name not in ("testing", "save_checkpoint")
+    )  # those two are not in verl's step
+    return parts | {"other": max(0.0, (row.get("timing_s/step") or inside) - inside)}
+
+
+class Picture:
+    """The panels, filled run by run."""
+
+    def __init__(self, runs: dict[str, Rows]):
+        self.runs = runs
+        self.figure, panels = plt.subplots(2, 3, figsize=(14, 7.4))
+        self.panels = panels.ravel()
+
+    def by_stage(self, panel: plt.Axes, metric: str, title: str, scale: float = 1.0, points: bool = True) -> None:
+        """A metric that each stage has."""
+        for place, (name, rows) in enumerate(self.runs.items()):
+            for k, stage in enumerate(stages_of(rows)):
+                alone = len(self.runs) == 1
+                x, y = series(rows, f"{stage}/{metric}", scale)
+                if not x:
+                    continue
+                colour = COLOURS[(k if alone else place) % len(COLOURS)]
+                label = stage.replace("stage", "stage ") if alone else f"{name}, {stage.replace('stage', 'stage ')}"
+                if points and alone:
+                    panel.plot(x, y, ".", color=colour, alpha=0.3, markersize=4)
+                panel.plot(x, running_mean(y), LINES[0 if alone else k % len(LINES)], color=colour, label=label)
+        panel.set_title(title, fontsize=11)
+
+    def whole(self, panel: plt.Axes, metric: str, label: str, style: str, scale: float = 1.0) -> None:
+        """A metric of the whole step."""
+        for place, (name, rows) in enumerate(self.runs.items()):
+            x, y = series(rows, metric, scale)
+            if x:
+                alone = len(self.runs) == 1
+                panel.plot(
+                    x,
+                    y,
+                    style,
+                    color="black" if alone else COLOURS[place % len(COLOURS)],
+                    markersize=5,
+                    linewidth=1,
+                    label=label if alone else f"{name}, {label}",
+                )
+
+    def seconds(self, panel: plt.Axes) -> None:
+        """One run: its steps, stacked. Several: the mean step of each."""
+        timed = {name: [row for row in rows if row.get("timing_s/step")] for name, rows in self.runs.items()}
+        timed = {name: rows for name, rows in timed.items() if rows}
+        labels = [*PARTS.values(), "other"]
+        if len(timed) == 1:
+            rows = next(iter(timed.values()))
+            columns = list(zip(*(seconds_by_part(row).values() for row in rows)))
+            used = [i for i, column in enumerate(columns) if max(column) > 0]
+            panel.stackplot(
+                [row["step"] for row in rows],
+                [columns[i] for i in used],
+                labels=[labels[i] for i in used],
+                colors=[PART_COLOURS[i] for i in used],
+            )
+        for place, rows in enumerate(timed.values() if len(timed) > 1 else ()):
+            bottom = 0.0
+            for i, column in enumerate(zip(*(seconds_by_part(row).values() for row in rows))):
+                mean = sum(column) / len(column)
+                if mean > 0:
+                    panel.bar(place, mean, bottom=bottom, color=PART_COLOURS[i], label=labels[i])
+                bottom += mean
+        if len(timed) > 1:
+            panel.set_xticks(range(len(timed)), timed, rotation=20, ha="right", fontsize=8)
+        panel.set_title("seconds of a step by part", fontsize=11)
+        panel.set_ylim(0, 1.45 * panel.get_ylim()[1])  # the legend stands above what it names
+
+    def draw(self) -> plt.Figure:
+        """All six."""
+        reward, format_, length, apart, bonus, seconds = self.panels
+        self.by_stage(reward, "reward", "reward: P(chosen | summary)")
+        self.whole(reward, "val/reward", "held-out users", "D-")
+        self.by_stage(format_, "bad_format", "bad format and lost, %", 100)
+        self.whole(format_, "lost_share", "lost to failures", ":", 100)
+        self.by_stage(length, "tokens", "tokens of a rollout")
+        self.whole(apart, "training/rollout_probs_diff_max", "a token's probability, at most", ":")
+        self.whole(apart, "training/rollout_probs_diff_mean", "a token's probability, mean", "-")
+        if any(
+            row.get(KL, 0) > 0 for rows in self.runs.values() for row in rows
+        ):  # rounding can make a mean of k3 negative: not for this scale
+            self.whole(apart, KL, "KL by token (k3)", "--")
+        apart.set_yscale("log")
+        apart.set_title("rollout engine and trainer differ by", fontsize=11)
+        self.by_stage(bonus, "drawn_bonus", "return of the drawn rollout above the others'")
+        bonus.axhline(0, color="#777", linewidth=0.8)
+        self.seconds(seconds)
+        for panel in self.panels:
+            handles = dict(zip(*reversed(panel.get_legend_handles_labels())))
+            if handles:
+                panel.legend(
+                    handles.values(),
+                    handles.keys(),
+                    fontsize=7,
+                    frameon=True,
+                    framealpha=0.8,
+                    edgecolor="none",
+                    ncols=2 if panel is seconds else 1,
+                )
+            if panel is not seconds or len(self.runs) == 1:
+                panel.set_xlabel("RL step")
+                panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        return self.figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--run", nargs="+", required=True, metavar="NAME=FILE", help="metrics.jsonl of a run; several are compared"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="picture to write (.png, .pdf, .svg)")
+    arguments = parser.parse_args()
+    runs = {}
+    for name, path in map(parse_spec, arguments.run):
+        if name in runs:
+            parser.error(f"two runs are named '{name}'; give each a name of its own: name=file")
+        runs[name] = [row for _, row in read_jsonl(path)]
+        if not stages_of(runs[name]):
+            parser.error(f"{path} holds no step of a streaming run")
+    plt.switch_backend("Agg")  # files only: works without a screen
+    with plt.rc_context(STYLE):
+        save(Picture(runs).draw(), arguments.out)
+    print(f"RL curves: {arguments.out}")

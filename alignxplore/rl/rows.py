@@ -1,0 +1,203 @@
+"""RL rows (JSONL, one user a line) to the parquet file that the trainer reads; each history is stored once.
+
+    python verl/examples/data_preprocess/upi_streaming_dataset.py         # the published rows, where run_streaming_8p.sh looks for them
+    python verl/examples/data_preprocess/upi_streaming_dataset.py --data rl.jsonl --out rl_train.parquet --val-out rl_val.parquet --val-users 256
+
+A row holds `uid`, `history` and where the targets stand in it: `positions` [p1, ..., pK], or `mid_position` for two stages
+(target 1 is history[mid_position], target 2 the last interaction). Stage k reads what lies between the target before it,
+included, and its own, excluded. A row without places for --stages K gets them spread evenly. Other fields are ignored.
+Bad rows stop the conversion with file, line, field and remedy; the output appears only when all rows are through.
+"""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import count
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alignxplore.records import RecordError, hash_seed, parse_history, parse_user_id, person_of, read_source, stands_in
+
+PUBLISHED = "VanillaH1/AlignXplorePlus-RL"  # the authors' rows on the hub
+OUTPUTS = (
+    Path(__file__).resolve().parents[2] / "outputs"
+)  # TRAIN and VAL of run_streaming_8p.sh are there unless told otherwise
+
+INTERACTION = pa.struct([("query", pa.string()), ("chosen", pa.string()), ("rejected", pa.string())])
+SCHEMA = pa.schema([("user", pa.string()), ("history", pa.list_(INTERACTION)), ("positions", pa.list_(pa.int32()))])
+
+
+def target_positions(row: dict, length: int, stages: int, path: str | Path, line: int) -> list[int]:
+    """Where the targets of one row stand, checked; `length` is the number of its interactions."""
+    if length < stages + 1:
+        raise RecordError(
+            f"{length} interactions are too few for {stages} stages; each needs a target and the first also something to "
+            "read: drop the row or ask for fewer stages",
+            path,
+            line,
+            "history",
+        )
+    if row.get("positions") is not None:  # the hub fills fields that a row lacks with null
+        positions, field = row["positions"], "positions"
+    elif stages == 2 and row.get("mid_position") is not None:
+        positions, field = [row["mid_position"], length - 1], "mid_position"
+    elif row.get("mid_position") is not None or stages == 1:
+        return [(length - 1) * k // stages for k in range(1, stages + 1)]
+    else:
+        raise RecordError(
+            "missing; say where the targets stand with 'positions' or 'mid_position'", path, line, "mid_position"
+        )
+    if not isinstance(positions, list) or any(isinstance(p, bool) or not isinstance(p, int) for p in positions):
+        raise RecordError(f"expected whole numbers, found {positions!r}", path, line, field)
+    if len(positions) != stages:
+        raise RecordError(
+            f"{len(positions)} places for {stages} stages; run with --stages {len(positions)}", path, line, field
+        )
+    if not all(a < b for a, b in zip([0, *positions], [*positions, length])):
+        raise RecordError(
+            f"{positions} must rise and lie between 1 and {length - 1}, the last place in the history",
+            path,
+            line,
+            field,
+        )
+    return positions
+
+
+def read_rows(
+    path: str | Path,
+    stages: int,
+    default_query: str | None = None,
+    allow_duplicates: bool = False,
+    revision: str | None = None,
+) -> Iterator[tuple[dict, bool]]:
+    """Yield parquet rows in the order of the source, each with whether a target also stands in the history before it (leakage). Where a
+    user has several rows, later ones are named `user#2` and so on: draws and seeds come from these names.
+
+    Raises:
+        RecordError: at the first row that breaks the contract.
+    """
+    seen: dict[str, int] = {}
+    rows_of: Counter[str] = Counter()
+    for line, row in read_source(path, revision):
+        user = parse_user_id(row, path, line)
+        if user in seen and not allow_duplicates:
+            raise RecordError(
+                f"user '{user}' already stands at line {seen[user]}; give each row its own id, or run with --allow-duplicates "
+                "where a user has several rows",
+                path,
+                line,
+                "uid",
+            )
+        rows_of[user] += 1
+        numbered = (f"{user}#{i}" for i in count(rows_of[user]))
+        name = next(free for free in numbered if free not in seen) if user in seen else user
+        seen[name] = line
+        history = parse_history(row, path, line, default_query)
+        positions = target_positions(row, len(history), stages, path, line)
+        for place in positions:
+            if history[place].rejected is None:
+                raise RecordError(
+                    "null; a target needs an alternative to be told from", path, line, f"history[{place}].rejected"
+                )
+        leaked = any(stands_in(history[place], history[:place]) for place in positions)
+        yield {"user": name, "history": [asdict(x) for x in history], "positions": positions}, leaked
+
+
+class ParquetFile:
+    """Rows written 1,024 at a time to a file that appears under its name only when it is complete."""
+
+    def __init__(self, path: Path):
+        self.path, self.aside = path, path.with_name(f".{path.name}.{os.getpid()}.partial")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = pq.ParquetWriter(self.aside, SCHEMA)
+        self._waiting: list[dict] = []
+        self.rows = 0
+
+    def write(self, row: dict) -> None:
+        self.rows += 1
+        self._waiting.append(row)
+        if len(self._waiting) == 1024:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write_table(pa.Table.from_pylist(self._waiting, SCHEMA))
+        self._waiting = []
+
+    def finish(self) -> None:
+        self._flush()
+        self._writer.close()
+        os.replace(self.aside, self.path)
+
+    def abandon(self) -> None:
+        self._writer.close()
+        self.aside.unlink(missing_ok=True)
+
+
+def held_out_users(path: str | Path, count: int, revision: str | None = None) -> set[str]:
+    """`count` users drawn by a hash of their ids: the same ones whatever the order of the file, each with all rows of that person."""
+    users = {person_of(parse_user_id(row, path, line)) for line, row in read_source(path, revision)}
+    if count >= len(users):
+        raise RecordError(
+            f"{count} validation users of {len(users)} leave nobody to train on; lower --val-users", path
+        )
+    return set(sorted(users, key=lambda user: (hash_seed("held out", user), user))[:count])
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Convert one source, with a part of the users held out if asked for."""
+    out, val_out = (
+        args.out or OUTPUTS / "rl_train.parquet",
+        args.val_out or (None if args.out else OUTPUTS / "rl_val.parquet"),
+    )
+    held_out = held_out_users(args.data, args.val_users, args.data_revision) if val_out else set()
+    files = [ParquetFile(Path(path)) for path in (out, val_out) if path]
+    leaks = 0
+    try:
+        for row, leaked in read_rows(
+            args.data, args.stages, args.default_query, args.allow_duplicates, args.data_revision
+        ):
+            leaks += leaked
+            files[person_of(row["user"]) in held_out].write(row)
+        if not files[0].rows:
+            raise RecordError("no rows; nothing to train on", args.data)
+        for file in files:
+            file.finish()
+    except BaseException:
+        for file in files:
+            file.abandon()
+        raise
+    for file in files:
+        print(f"{file.path}: {file.rows} rows, {args.stages} stages each")
+    if leaks:
+        print(f"warning: in {leaks} rows a target also stands in the history before it (leakage)", file=sys.stderr)
+
+
+def main() -> None:
+    """Command line; see the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", default=PUBLISHED, help="RL rows: a JSONL file or a data set on the hub (default: %(default)s)"
+    )
+    parser.add_argument("--data-revision", help="revision of a data set on the hub")
+    parser.add_argument(
+        "--out",
+        help="parquet file for the trainer (TRAIN or VAL of run_streaming_8p.sh); default: rl_train.parquet in "
+        "outputs/ of the repository, and then --val-out is rl_val.parquet there",
+    )
+    parser.add_argument("--stages", type=int, default=2, help="stages of the stream (default: 2, as published)")
+    parser.add_argument(
+        "--val-out", help="second parquet file, for users held out of --out; with --out none by default"
+    )
+    parser.add_argument("--val-users", type=int, default=256, help="users to hold out for it (default: 256)")
+    parser.add_argument("--default-query", help="query of interactions that have none")
+    parser.add_argument("--allow-duplicates", action="store_true", help="a user may have several rows")
+    args = parser.parse_args()
+    try:
+        convert(args)
+    except RecordError as error:
+        sys.exit(f"error: {error}")

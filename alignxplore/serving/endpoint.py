@@ -1,0 +1,304 @@
+"""Any OpenAI-compatible endpoint, asked many times at once; used for policies, judges and teachers alike.
+
+    endpoint = Endpoint("http://host:8000/v1")              # the model is the one the server names
+    reply = await endpoint.chat(messages, max_tokens=64)    # raw JSON of /v1/chat/completions
+
+Failures are typed. Time-outs, resets, 429, 5xx and bodies that are not JSON are retried with back-off for `patience`
+seconds after the first of them and then raised as `TransportError`; what the server refuses (other 4xx) is raised at once as `RequestError`.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import resource
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+import tenacity
+
+from alignxplore.errors import UserError
+
+log = logging.getLogger(__name__)
+
+CONNECT_PATIENCE = 30.0  # seconds
+EXTRA_FIELDS = ("top_k", "chat_template_kwargs", "skip_special_tokens")  # vLLM's, which other servers may refuse
+_UNKNOWN_FIELD = re.compile(
+    r"un(?:known|recogni[sz]ed|supported|expected)|not (?:supported|permitted|allowed)|extra|additional", re.IGNORECASE
+)
+OPEN_FILES = 65_535
+
+
+class TransportError(UserError):
+    """No usable reply in the time given; says nothing about the model. Such a unit is asked again by the next run."""
+
+
+class RequestError(UserError):
+    """The server understood the request and refused it (a prompt over its window, an unknown field, no credit): not repeated in this run."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(status, message)  # both, so that the error survives pickling (Ray)
+        self.status = status
+
+    def __str__(self) -> str:
+        return "HTTP {}: {}".format(*self.args)
+
+
+class _Retry(TransportError):
+    def __init__(self, message: str, after: float = 0.0, kind: str = ""):
+        super().__init__(message)
+        self.after = after  # seconds that the server asked us to wait
+        self.kind = kind  # http_429, timeout, connection, not_json, unusable: what is counted
+
+
+def parse_spec(spec: str) -> tuple[str, str]:
+    """ "name=target" → (name, target); without a name it is the last part of the target. A target is a URL, path or hub id."""
+    name, equals, target = spec.partition("=")
+    if equals and "/" not in name:
+        return name, target
+    return spec.rstrip("/").removesuffix("/v1").rsplit("/", 1)[-1], spec
+
+
+def is_url(target: str) -> bool:
+    """True for an endpoint, False for a model to be served here. A URL without a scheme is an error that says so."""
+    if target.startswith(("http://", "https://")):
+        return True
+    _, colon, port = target.split("/")[0].rpartition(":")
+    if colon and port.isdigit():
+        raise ValueError(f"'{target}' has no scheme; write http://{target}")
+    return False
+
+
+class Endpoint:
+    """One model behind one base URL.
+
+    Args:
+        url: base URL up to and including /v1.
+        model: the served name; None takes the only one that the server lists.
+        api_key_env: NAME of the environment variable that holds the key; the key itself is never stored or printed.
+        concurrency: requests in flight at most.
+        timeout: seconds for one request.
+        patience: seconds after its first failure when a request that keeps failing is given up; one that timed out is therefore
+            sent at least once more, however long its time-out is.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        *,
+        name: str | None = None,
+        api_key_env: str | None = None,
+        concurrency: int = 256,
+        timeout: float = 600.0,
+        patience: float = 300.0,
+    ):
+        if not is_url(url):
+            raise ValueError(f"'{url}' is not a URL; start it with http:// or https://")
+        if "@" in urlsplit(url).netloc:
+            raise ValueError(
+                "a URL with a user or password in it would reach logs and results; pass the key by --api-key-env"
+            )
+        if api_key_env and not os.environ.get(api_key_env, "").strip():
+            raise ValueError(f"the environment variable {api_key_env} is not set; it should hold the key of {url}")
+        if concurrency < 1:
+            raise ValueError(f"concurrency {concurrency}: at least one request must be in flight")
+        self.url = url.rstrip("/")
+        self.model = model
+        self.name = name or model or parse_spec(url)[0]
+        self.root = model
+        self.max_model_len: int | None = None
+        self.repeated: Counter[str] = Counter()  # requests repeated so far, by what was wrong
+        self.not_sent: tuple[str, ...] = ()  # fields that this server does not know
+        self._api_key_env = api_key_env
+        self._concurrency, self._timeout, self._patience = concurrency, timeout, patience
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def connect(self) -> Self:
+        """Ask the server once which models it has; fills in `model`, `root` (path or hub id) and `max_model_len`.
+
+        With less patience than a request has: a server that is not there at the start is more often a wrong address than a restart.
+        """
+        served = (await self._request("GET", "/models", patience=min(self._patience, CONNECT_PATIENCE))).get(
+            "data"
+        ) or []
+        chosen = [entry for entry in served if self.model in (None, entry.get("id"))]
+        if len(chosen) != 1:
+            names = ", ".join(str(entry.get("id")) for entry in served) or "none"
+            raise RequestError(404, f"{self.url} serves {names}; name one of them, as {self.url}@MODEL")
+        self.model = chosen[0]["id"]
+        self.root = chosen[0].get("root") or self.model
+        self.max_model_len = chosen[0].get("max_model_len")
+        return self
+
+    def window(self, most: int) -> int:
+        """Tokens of a prompt and its answer: what the server says that it takes, but never more than `most`, so that numbers compare."""
+        return min(self.max_model_len or most, most)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def chat(self, messages: list[dict], *, usable: Callable[[dict], Any] | None = None, **body: Any) -> dict:
+        """POST /v1/chat/completions; returns the reply, whose first choice has a message. One for which `usable` raises `TransportError`
+        is asked for again like a body that is not JSON.
+
+        A server that refuses one of `EXTRA_FIELDS` as unknown is asked without all of them from then on (`not_sent`).
+        """
+        sent = {"model": self.model, "messages": messages} | {
+            key: value for key, value in body.items() if key not in self.not_sent
+        }
+        try:
+            reply = await self._request("POST", "/chat/completions", sent, usable=usable)
+        except RequestError as error:
+            named = any(name in sent and name in str(error) for name in EXTRA_FIELDS)
+            if error.status not in (400, 422) or not named or not _UNKNOWN_FIELD.search(str(error)):
+                raise
+            if not self.not_sent:
+                log.warning(
+                    "%s does not know fields of vLLM and is asked without %s from now on (%s)",
+                    self.url,
+                    ", ".join(EXTRA_FIELDS),
+                    error,
+                )
+            self.not_sent = EXTRA_FIELDS
+            known = {key: value for key, value in sent.items() if key not in EXTRA_FIELDS}
+            reply = await self._request("POST", "/chat/completions", known, usable=usable)
+        return self._checked(reply)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: dict | None = None,
+        patience: float | None = None,
+        usable: Callable[[dict], Any] | None = None,
+    ) -> dict:
+        if self._session is None:
+            headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+            self._session = aiohttp.ClientSession(
+                # vLLM closes connections that were idle for 5 s; a request sent at that moment would have to be repeated.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
+                headers=headers,
+            )
+            _allow_open_files()
+            # Our own gate, not the connector's: time-out and patience must start once a request is let through, not in the queue.
+            self._slots = asyncio.Semaphore(self._concurrency)
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(_Retry),
+            wait=_back_off,
+            stop=_OutOfPatience(self._patience if patience is None else patience),
+            before_sleep=self._count_retry,
+            reraise=True,
+        )
+        async with self._slots:
+            return await retrying(self._attempt, method, path, body, usable)
+
+    async def _attempt(self, method: str, path: str, body: dict | None, usable: Callable[[dict], Any] | None) -> dict:
+        try:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._session.request(method, self.url + path, json=body) as reply,
+            ):
+                text = await reply.text(errors="replace")
+                if reply.status in (408, 409, 425, 429) or reply.status >= 500:
+                    raise _Retry(
+                        f"HTTP {reply.status}: {self._hide(text)[:200]}",
+                        _seconds(reply.headers.get("Retry-After")),
+                        f"http_{reply.status}",
+                    )
+                if reply.status >= 400:
+                    raise RequestError(reply.status, self._hide(text)[:500])
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            kind = "timeout" if isinstance(error, TimeoutError) else "connection"
+            raise _Retry(f"{type(error).__name__}: {error}", kind=kind) from None
+        try:
+            reply = _json_object(text)
+        except ValueError:
+            raise _Retry(f"a body that is not a JSON object: {self._hide(text)[:100]!r}", kind="not_json") from None
+        if usable:
+            try:
+                usable(reply)
+            except TransportError as error:
+                raise _Retry(str(error), kind="unusable") from None
+        return reply
+
+    @property
+    def retries(self) -> int:
+        """Requests repeated so far."""
+        return self.repeated.total()
+
+    @property
+    def _key(self) -> str:
+        return os.environ[self._api_key_env].strip() if self._api_key_env else ""
+
+    def _hide(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key else text  # some gateways quote the key in their errors
+
+    def _checked(self, reply: dict) -> dict:
+        try:
+            if isinstance(reply["choices"][0]["message"], dict):
+                return reply
+        except (KeyError, IndexError, TypeError):
+            pass
+        raise TransportError(f"{self.url}: a reply without choices: {self._hide(json.dumps(reply))[:200]}")
+
+    def _count_retry(self, state: tenacity.RetryCallState) -> None:
+        self.repeated[state.outcome.exception().kind] += 1
+        if self.retries in (1, 10) or self.retries % 100 == 0:
+            log.warning("%s: %s; trying again (%d repeats so far)", self.url, state.outcome.exception(), self.retries)
+
+
+def _allow_open_files() -> None:
+    """Every request in flight is an open file, and 1,024 are a usual limit: raise it as far as an ordinary process may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _json_object(text: str) -> dict:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0  # an HTTP date: the usual back-off serves
+
+
+class _OutOfPatience:
+    """One request's: true once `patience` seconds have passed since its first failure, or would have after the wait that is due."""
+
+    def __init__(self, patience: float):
+        self._patience = patience
+        self._first: float | None = None
+
+    def __call__(self, state: tenacity.RetryCallState) -> bool:
+        if self._first is None:
+            self._first = state.seconds_since_start
+        return state.seconds_since_start - self._first + state.upcoming_sleep >= self._patience
+
+
+_jittered = tenacity.wait_exponential(multiplier=0.5, max=20) + tenacity.wait_random(0, 1)
+
+
+def _back_off(state: tenacity.RetryCallState) -> float:
+    return max(_jittered(state), getattr(state.outcome.exception(), "after", 0.0))

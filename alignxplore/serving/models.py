@@ -1,0 +1,140 @@
+"""A model named on the command line, made ready to be asked: policies, judges and teachers all come through here.
+
+    NAME=TARGET   TARGET is a folder, a hub id (with an optional @revision) or the base URL of an endpoint (with @MODEL where it
+                  serves several, and #TOKENIZER where the hub knows it under another name than the server)
+
+A folder or hub id is served by a local `vllm serve` for the length of the with-block; an endpoint is used as it is.
+"""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from alignxplore.serving.endpoint import Endpoint, is_url, parse_spec
+from alignxplore.serving.fingerprints import commit, fingerprint
+from alignxplore.serving.server import serve
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Model:
+    """An endpoint with its tokenizer. `identity` goes into the id of everything the model wrote. It changes when the weights do, as far as
+    that can be seen from here: of an endpoint, its folder if it is on this machine, or else the name that the server gives them."""
+
+    name: str
+    endpoint: Endpoint
+    tokenizer: PreTrainedTokenizerBase | None
+    identity: str
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the command line says of a model."""
+
+    name: str
+    target: str
+    revision: str | None = None
+    tokenizer: str | None = None
+    served: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelSpec":
+        """Parse NAME=TARGET[@REVISION][#TOKENIZER] or NAME=URL[@MODEL][#TOKENIZER]; without NAME= it is the target's last part."""
+        name, target = parse_spec(text)
+        target, _, tokenizer = target.partition("#")
+        name = name.partition("#")[0]
+        revision = served = None
+        if is_url(target) and "@" in urlsplit(target).path:  # one before the path would be a user and password
+            target, _, served = target.partition("@")
+            name = name if text.startswith(f"{name}=") else served.rsplit("/", 1)[-1]
+        if not is_url(target) and not Path(target).exists():
+            target, _, revision = target.partition("@")
+            if target.startswith((".", "/", "~")) or target.count("/") > 1:
+                raise FileNotFoundError(f"'{target}': no such model folder (for --model {text})")
+        if (Path(target) / "adapter_config.json").is_file():
+            raise FileNotFoundError(
+                f"'{target}' holds a LoRA adapter and not a model; merge it into its base first: "
+                f"python sft/merge_adapter.py --adapter {target} --output {target.rstrip('/')}_merged"
+            )
+        return cls(name.partition("@")[0], target, revision or None, tokenizer or None, served or None)
+
+    @property
+    def identity(self) -> str:
+        """Fingerprint of a folder, id@commit of a hub model, URL@model of an endpoint (`Model.identity` knows more of one)."""
+        if is_url(self.target):
+            return f"{self.target}@{self.served or 'main'}"
+        return (
+            fingerprint(self.target)
+            if Path(self.target).is_dir()
+            else f"{self.target}@{commit(self.target, self.revision or 'main')}"
+        )
+
+
+def choose(option: str, values: Sequence[str], names: Sequence[str], default: str) -> dict[str, str]:
+    """What an option says of each model: VALUE holds for all of them, NAME=VALUE for one, `default` for those of which it says nothing.
+
+    Raises:
+        ValueError: a name that is none of `names`, or several values for all.
+    """
+    for_one = dict(parse_spec(value) for value in values if "=" in value)
+    for_all = [value for value in values if "=" not in value]
+    unknown = sorted(set(for_one) - set(names))
+    if unknown or len(for_all) > 1:
+        raise ValueError(
+            f"--{option}: give one value for all models and NAME=VALUE for single ones of {', '.join(names)}; "
+            f"found {' '.join(values)}"
+        )
+    return {name: for_one.get(name, *(for_all or [default])) for name in names}
+
+
+def _identity(endpoint: Endpoint) -> str:
+    """Address, model, and what the server says stands behind that name (vLLM: a folder or hub id), with the weights where they lie here."""
+    weights = f":{fingerprint(endpoint.root)}" if Path(endpoint.root, "config.json").is_file() else ""
+    return (
+        f"{endpoint.url}@{endpoint.model}" + (f"={endpoint.root}" if endpoint.root != endpoint.model else "") + weights
+    )
+
+
+async def look_up(spec: ModelSpec, window: int, api_key_env: str | None = None) -> tuple[str, int]:
+    """(`Model.identity`, tokens of its window) without opening the model: an endpoint's server is asked what it serves.
+
+    Args:
+        window: of a model that is served here; an endpoint's own is used where it is smaller.
+    """
+    if not is_url(spec.target):
+        return spec.identity, window
+    async with Endpoint(spec.target, spec.served, api_key_env=api_key_env) as endpoint:
+        return _identity(endpoint), endpoint.window(window)
+
+
+@contextlib.asynccontextmanager
+async def open_model(
+    spec: ModelSpec,
+    *,
+    log_folder: str | Path,
+    arguments: Sequence[str] = (),
+    tokenizer: bool = True,
+    **options: object,
+) -> AsyncIterator[Model]:
+    """Serve or connect; yields a `Model`. `options` go to `Endpoint`, `arguments` to `vllm serve`; some APIs' tokenizers are not public."""
+    with contextlib.ExitStack() as stack:
+        url = spec.target
+        if not is_url(url):
+            url = stack.enter_context(
+                serve(
+                    spec.target,
+                    log_path=Path(log_folder) / f"serve_{spec.name}.log",
+                    revision=spec.revision,
+                    arguments=arguments,
+                )
+            )
+        async with Endpoint(url, spec.served, name=spec.name, **options) as endpoint:
+            source = spec.tokenizer or (spec.target if url != spec.target else endpoint.root)
+            loaded = AutoTokenizer.from_pretrained(source, revision=spec.revision) if tokenizer else None
+            yield Model(spec.name, endpoint, loaded, _identity(endpoint) if url == spec.target else spec.identity)

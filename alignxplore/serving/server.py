@@ -1,0 +1,186 @@
+"""Start a local `vllm serve` for a model folder or hub id, wait until it is healthy, and stop it with everything it started.
+
+    with serve("outputs/sft", log_path="outputs/eval/policy.log") as url:
+        async with Endpoint(url) as endpoint: ...
+
+The same call serves on GPUs and on a CPU; on a CPU (vLLM's CPU build) it adds the settings that make small models fast there.
+By hand, until Ctrl-C or a TERM signal:
+
+    python -m alignxplore.serving outputs/judge --port 8000 --log judge.log --max-model-len 4096
+"""
+
+import argparse
+import contextlib
+import http.client
+import importlib.metadata
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from alignxplore.errors import UserError
+
+log = logging.getLogger(__name__)
+
+CPU_ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the default pins every server to core 0
+    "OMP_NUM_THREADS": "1",  # more threads spin at barriers and slow small models down
+}
+# Blocks of 128 tokens, the CPU default, would keep short prompts out of the prefix cache. A prompt that is read in pieces
+# and sampled with a seed ends the CPU engine (it rewinds a CUDA generator), so prompts are read whole.
+_CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--block-size", "32", "--no-enable-chunked-prefill")
+
+
+# Waits for the end of its input, which comes when this process ends, however it ends; then ends the server's whole session.
+# (A signal on the parent's death would reach the leader alone, which does not pass it on while its engine starts.)
+_GUARD = 'read -r _; kill -s TERM -- "-$0"; sleep 10; kill -s KILL -- "-$0"'
+LIMIT = 900.0  # seconds that a server may take until it answers: large models are read from slow disks
+_guards: dict[int, subprocess.Popen] = {}  # by the pid of the server
+
+
+class ServerError(UserError):
+    """The server did not come up; the message quotes the end of its log."""
+
+
+def on_cpu() -> bool:
+    """True if the installed vLLM is the CPU build."""
+    return "cpu" in importlib.metadata.version("vllm")
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(
+    model: str,
+    *,
+    log_path: str | Path,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    revision: str | None = None,
+    arguments: Sequence[str] = (),
+    with_key: bool = True,
+) -> tuple[subprocess.Popen, str]:
+    """Start the server in a session of its own. Returns the process and its base URL; it is not ready yet (`wait_ready`).
+
+    Args:
+        host: the address to listen at; 0.0.0.0 for all of this machine's, of which the URL names 127.0.0.1.
+        with_key: an exported VLLM_API_KEY is asked of every request, as vLLM does.
+    """
+    port = port or free_port()
+    executable = shutil.which("vllm", path=os.path.dirname(sys.executable)) or shutil.which("vllm")
+    if executable is None:
+        raise ServerError(
+            "vllm is not installed in this environment; install the requirements or give the URL of an endpoint"
+        )
+    command = [executable, "serve", model, "--host", host, "--port", str(port), "--disable-uvicorn-access-log"]
+    command += ["--revision", revision] if revision else []
+    environment = dict(os.environ) | {"VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if not with_key:
+        environment.pop("VLLM_API_KEY", None)
+    if on_cpu():
+        command += _CPU_ARGUMENTS
+        environment = CPU_ENVIRONMENT | environment
+    command += arguments
+    Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+    with open(log_path, "ab") as out:
+        process = subprocess.Popen(
+            command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+        )
+    guard = ["sh", "-c", _GUARD, str(process.pid)]
+    _guards[process.pid] = subprocess.Popen(
+        guard, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    return process, f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/v1"
+
+
+def wait_ready(process: subprocess.Popen, url: str, *, log_path: str | Path, limit: float = LIMIT) -> None:
+    """Return once the server answers its health check; raise `ServerError` if it ends first or takes over `limit` seconds."""
+    deadline = time.monotonic() + limit
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({})
+    )  # a cluster's HTTP proxy cannot reach this server
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServerError(f"vllm serve ended with code {process.returncode}; see {log_path}:\n{_tail(log_path)}")
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            opener.open(url.removesuffix("/v1") + "/health", timeout=5).close()
+            return
+        time.sleep(0.25)
+    raise ServerError(f"vllm serve was not ready after {limit:.0f} s; see {log_path}:\n{_tail(log_path)}")
+
+
+def stop(process: subprocess.Popen, grace: float = 20.0) -> None:
+    """End the server and everything it started: a signal to its own session first, then a kill."""
+    for sign, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+            if sign is signal.SIGTERM:
+                continue  # the leader is gone; what it started must go as well
+    if guard := _guards.pop(process.pid, None):
+        guard.kill()
+        guard.communicate()
+
+
+@contextlib.contextmanager
+def serve(
+    model: str, *, log_path: str | Path, revision: str | None = None, arguments: Sequence[str] = ()
+) -> Iterator[str]:
+    """Serve `model` for the length of a with-block; yields the base URL. Who asks is this process: no key is wanted."""
+    began = time.monotonic()
+    process, url = start(model, log_path=log_path, revision=revision, arguments=arguments, with_key=False)
+    try:
+        wait_ready(process, url, log_path=log_path)
+        log.info("serving %s at %s after %.0f s", model, url, time.monotonic() - began)
+        yield url
+    finally:
+        stop(process)
+
+
+def _tail(path: str | Path, lines: int = 15) -> str:
+    return "\n".join(Path(path).read_text(errors="replace").splitlines()[-lines:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="folder or hub id")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    parser.add_argument("--port", type=int, help="default: any free one; it is printed")
+    parser.add_argument(
+        "--limit", type=float, default=LIMIT, help="seconds that it may take to come up (default: %(default)s)"
+    )
+    parser.add_argument("--log", default="serve.log", help="where the server's own output goes (default: %(default)s)")
+    parser.add_argument("--revision", help="revision of a hub model")
+    arguments, more = parser.parse_known_args()
+    if arguments.model.startswith((".", "/", "~")) and not Path(arguments.model).exists():
+        parser.error(f"{arguments.model}: no such model folder")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # through the finally below, so that nothing stays behind
+    process, url = start(
+        arguments.model,
+        log_path=arguments.log,
+        host=arguments.host,
+        port=arguments.port,
+        revision=arguments.revision,
+        arguments=more,
+    )
+    try:
+        wait_ready(process, url, log_path=arguments.log, limit=arguments.limit)
+        print(f"ready: {arguments.model} at {url}", flush=True)
+        sys.exit(process.wait())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        stop(process)

@@ -1,0 +1,202 @@
+"""The options of `sft.py`: TRL's own, plus the data, the effective batch and what a machine without a GPU needs.
+
+Everything of TRL's SFTConfig and ModelConfig can stand in the YAML file or on the command line; the line wins.
+`run_settings` takes out of them what decides the result of a run: a run is resumed with the same values only.
+"""
+
+import os
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from trl import ModelConfig, SFTConfig
+
+from alignxplore.serving.fingerprints import model_identity
+
+# Settings that are always named, in run.json and on the model card; others are where they differ from their default.
+SETTINGS = (
+    "effective_batch_size",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "num_train_epochs",
+    "max_steps",
+    "optim",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "max_grad_norm",
+    "seed",
+    "data_seed",
+    "max_length",
+    "packing",
+    "loss_type",
+    "bf16",
+)
+# Where a run lies, how it is spread over machines, what it reports and keeps: may change from one resumption to the next
+# (`deepspeed` as far as the checkpoint can be read: `RunFolder.resumable`).
+WITHOUT_EFFECT = {
+    *(
+        "output_dir",
+        "logging_dir",
+        "run_name",
+        "project",
+        "report_to",
+        "push_to_hub",
+        "disable_tqdm",
+        "debug",
+        "resume_from_checkpoint",
+    ),
+    *(
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "gradient_checkpointing",
+        "gradient_checkpointing_kwargs",
+    ),
+    *("deepspeed", "local_rank", "use_cpu", "accelerator_config", "parallelism_config", "activation_offloading"),
+    *("auto_find_batch_size", "torch_empty_cache_steps", "skip_memory_metrics", "include_num_input_tokens_seen"),
+    *(
+        "prediction_loss_only",
+        "include_for_metrics",
+        "batch_eval_metrics",
+        "per_device_eval_batch_size",
+        "bf16_full_eval",
+        "fp16_full_eval",
+    ),
+    *("enable_jit_checkpoint", "restore_callback_states_from_checkpoint"),
+    *(
+        "completion_only_loss",
+        "dataset_kwargs",
+        "dataset_num_proc",
+        "remove_unused_columns",
+    ),  # sft.py sets them, or has no use for them
+    *("model_init_kwargs", "pad_token", "eos_token"),  # told below; shown by transformers as if they were secrets
+}
+WITHOUT_EFFECT_PREFIXES = (
+    "logging_",
+    "log_",
+    "eval_",
+    "save_",
+    "hub_",
+    "trackio_",
+    "dataloader_",
+    "ddp_",
+    "fsdp",
+    "do_",
+    "torch_compile",
+)
+
+
+def split_batch(effective: int, processes: int, most: int) -> tuple[int, int]:
+    """Rows per optimizer step → (rows of one forward pass, at most `most`; forward passes per step) of each process."""
+    if effective % processes:
+        raise ValueError(
+            f"effective_batch_size {effective} cannot be split over {processes} processes; use a multiple of {processes}"
+        )
+    rows = effective // processes
+    micro = max(n for n in range(1, most + 1) if rows % n == 0)
+    return micro, rows // micro
+
+
+@dataclass
+class DataArguments:
+    """What to train on."""
+
+    train_data: str = field(
+        default="tokenized_dataset",
+        metadata={
+            "help": "Folder written by prepare_dataset.py; or rows to prepare first: a JSONL file or a Hub data set."
+        },
+    )
+    eval_data: str | None = field(
+        default=None, metadata={"help": "The same for held-out rows (with --eval_strategy steps)."}
+    )
+
+
+@dataclass
+class TrainArguments(SFTConfig):
+    """SFTConfig whose batch is given as rows per optimizer step, whatever the number of processes.
+
+    Raises ValueError when the effective batch cannot be split over the processes.
+    """
+
+    effective_batch_size: int = field(
+        default=16,
+        metadata={
+            "help": "Rows per optimizer step over all processes. Gradient accumulation is derived from it, so that the "
+            "training does not change with the number of GPUs."
+        },
+    )
+    per_device_train_batch_size: int = field(
+        default=1,
+        metadata={"help": "Most rows in one forward pass of one process; lowered where it does not divide the batch."},
+    )
+
+    def __post_init__(self):
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        if self.gradient_accumulation_steps != 1:
+            raise ValueError(
+                "gradient_accumulation_steps is derived; set effective_batch_size (rows per optimizer step) instead"
+            )
+        self.per_device_train_batch_size, self.gradient_accumulation_steps = split_batch(
+            self.effective_batch_size, processes, self.per_device_train_batch_size
+        )
+        if self.save_strategy == "steps" and self.save_steps % self.logging_steps:
+            raise ValueError(
+                f"save_steps {self.save_steps} must be a multiple of logging_steps {self.logging_steps}; otherwise a "
+                "resumed run would average its log lines over other steps"
+            )
+        if self.save_total_limit == 1:
+            raise ValueError(
+                "save_total_limit 1 deletes the only complete checkpoint before the next one is complete; use 2 or more"
+            )
+        if not torch.accelerator.is_available():
+            self._use_cpu()
+        super().__post_init__()
+
+    def _use_cpu(self):
+        """What accelerate and DeepSpeed need on a machine without an accelerator; both fail silently or late without it."""
+        self.use_cpu, self.bf16, self.fp16 = True, False, False
+        if "WORLD_SIZE" not in os.environ or not self.deepspeed:
+            return
+        import deepspeed
+
+        # Its shared-memory collectives would be compiled for a minute with g++; gloo does the same without.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        # With --deepspeed and use_cpu, accelerate takes each process for a run of its own unless its state is made
+        # beforehand, and that only happens with gloo while this variable is set.
+        os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
+        PartialState(backend="gloo")
+        del os.environ["ACCELERATE_USE_DEEPSPEED"]
+        self.accelerator_config = {"use_configured_state": True}
+
+
+def spread(args: TrainArguments) -> dict[str, int | None]:
+    """How a run is spread: DeepSpeed's ZeRO stage (None: without DeepSpeed) and the number of processes."""
+    plugin = args.deepspeed_plugin
+    return {"zero_stage": plugin.zero_stage if plugin else None, "processes": args.world_size}
+
+
+def run_settings(args: TrainArguments, model: ModelConfig, manifest: dict) -> dict[str, Any]:
+    """What decides the result of a run: model, data, and each training option that is not among those without effect."""
+    values = args.to_dict()
+    defaults = {
+        f.name: f.default_factory() if f.default is MISSING and f.default_factory is not MISSING else f.default
+        for f in fields(args)
+    }
+    others = {
+        name: value
+        for name, value in values.items()
+        if name not in WITHOUT_EFFECT and not name.startswith(WITHOUT_EFFECT_PREFIXES) and value != defaults.get(name)
+    }
+    adapter = [f.name for f in fields(model) if f.name.startswith("lora_") or f.name in ("use_rslora", "use_dora")]
+    return {
+        "model": model_identity(model.model_name_or_path, model.model_revision),
+        "data": manifest["identity"],
+        **{name: values[name] for name in SETTINGS},
+        **others,
+        **{name: getattr(args, name) for name in ("pad_token", "eos_token") if getattr(args, name)},
+        **args.model_init_kwargs,
+        "peft": {name: getattr(model, name) for name in adapter} if model.use_peft else None,
+    }

@@ -1,0 +1,165 @@
+"""The output folder of one SFT run: what was asked for, which checkpoint is whole, the log, and whether the run is finished.
+
+    run.json          settings of the run; another command with other settings is refused
+    checkpoint-N/     with COMPLETE, written last, after every process has saved: the only ones a run resumes from; it names the
+                      ZeRO stage and the number of processes, because what DeepSpeed saved is cut up by both
+    log.jsonl         one line per log step; its seconds of training go on where an interrupted run stopped
+    README.md         model card
+    summary.json      written last of all: the run is finished
+
+Used by `sft.py`. Kill it at any moment and run the same command again.
+"""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from alignxplore.errors import UserError
+from alignxplore.records import read_jsonl, write_json, write_jsonl
+
+COMPLETE = "COMPLETE"
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "deepspeed", "peft", "datasets")
+
+
+class RunError(UserError):
+    """The output folder holds something else than this run. The message says what and what to do."""
+
+
+class RunFolder:
+    """The files above. Reading is for every process, writing for the first one."""
+
+    def __init__(self, folder: str | Path):
+        self.path = Path(folder)
+
+    def claim(self, settings: dict[str, Any]) -> None:
+        """Record the settings of a new run; refuse a folder whose run has other ones."""
+        path = self.path / "run.json"
+        settings = json.loads(json.dumps(settings))  # as it will be read back
+        if path.is_file():
+            before = json.loads(path.read_text())
+            changed = [
+                f"{key} {before.get(key)!r} → {settings.get(key)!r}"
+                for key in settings | before
+                if before.get(key) != settings.get(key)
+            ]
+            if changed:
+                raise RunError(
+                    f"{self.path}: holds a run with other settings ({'; '.join(changed)}); choose another --output_dir, "
+                    "or delete this one"
+                )
+        write_json(path, settings)
+
+    def summary(self) -> dict[str, Any] | None:
+        """The summary of a finished run, else None."""
+        path = self.path / "summary.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def _checkpoints(self) -> list[tuple[int, Path]]:
+        found = [
+            (int(match[1]), path)
+            for path in self.path.glob("checkpoint-*")
+            if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
+        ]
+        return sorted(found)
+
+    def last_complete(self) -> Path | None:
+        """The newest checkpoint whose save was finished."""
+        return next((path for _, path in reversed(self._checkpoints()) if (path / COMPLETE).is_file()), None)
+
+    def resumable(self, spread: dict[str, int | None]) -> Path | None:
+        """The checkpoint that a run so spread (`configuration.spread`) goes on from; None: there is none yet.
+
+        Without DeepSpeed every process saves the same, so that any number of them can go on. A ZeRO checkpoint holds a
+        share of the optimizer a process: read in another way it would be left out without a word, or break in DeepSpeed.
+
+        Raises:
+            RunError: the newest whole checkpoint was saved with another ZeRO stage or number of processes.
+        """
+        checkpoint = self.last_complete()
+        mark = (checkpoint / COMPLETE).read_text() if checkpoint else ""
+        saved = json.loads(mark) if mark else spread  # earlier versions left the mark empty
+        if saved["zero_stage"] == spread["zero_stage"] and (spread["zero_stage"] is None or saved == spread):
+            return checkpoint
+        raise RunError(
+            f"{checkpoint}: saved {_in_words(saved)}, and cannot be resumed {_in_words(spread)}; give --deepspeed and the number of "
+            "processes (NNODES times NPROC of sft.sh) as they were, or choose another --output_dir"
+        )
+
+    def mark_complete(self, step: int, spread: dict[str, int | None]) -> None:
+        """Say that checkpoint `step` is whole, and how it was spread. Its files reach the disk before the mark does."""
+        folder = self.path / f"checkpoint-{step}"
+        for file in folder.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as stream:
+                    os.fsync(stream.fileno())
+        write_json(folder / COMPLETE, spread)
+
+    def clean(self) -> list[str]:
+        """Delete checkpoints torn by a kill and the log lines after the last whole one; returns the names deleted."""
+        torn = [path for _, path in self._checkpoints() if not (path / COMPLETE).is_file()]
+        for path in torn:
+            shutil.rmtree(path)
+        last = self.last_complete()
+        step = int(last.name.split("-")[1]) if last else 0
+        log = self.path / "log.jsonl"
+        if log.is_file():
+            write_jsonl(log, [row for _, row in read_jsonl(log) if row["step"] <= step])
+        return [path.name for path in torn]
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append one line to log.jsonl."""
+        with (self.path / "log.jsonl").open("a", encoding="utf-8") as out:
+            out.write(json.dumps(row) + "\n")
+
+    def seconds(self) -> float:
+        """Seconds of training up to the last log line, over all the processes that worked on this run one after another."""
+        log = self.path / "log.jsonl"
+        return max((row["seconds"] for _, row in read_jsonl(log)), default=0.0) if log.is_file() else 0.0
+
+    def finish(self, summary: dict[str, Any], card: str) -> None:
+        """Write the model card, then the summary that marks the run as finished."""
+        (self.path / "README.md").write_text(card, encoding="utf-8")
+        write_json(self.path / "summary.json", summary)
+
+
+def _in_words(spread: dict[str, int | None]) -> str:
+    stage = spread["zero_stage"]
+    return (
+        f"{'without DeepSpeed' if stage is None else f'with ZeRO stage {stage}'} on {spread['processes']} process(es)"
+    )
+
+
+def model_card(summary: dict[str, Any]) -> str:
+    """The README.md of the trained model: base, data counts, hyper-parameters, result, versions, commit."""
+    settings, data, result = summary["settings"], summary["data"], summary["result"]
+    table = "\n".join(f"| {key} | {value} |" for key, value in settings.items())
+    packages = ", ".join(f"{name} {number}" for name, number in summary["versions"].items())
+    adapter = "library_name: peft\n" if settings["peft"] else ""
+    dropped = (
+        f"{data['dropped_too_long']:,} rows longer than {settings['max_length']} tokens, "
+        f"{data['dropped_control_token']:,} with control tokens in a text"
+    )
+    trained = "the letters" if data["identity"].get("letters") else "the completions with their end of turn"
+    prompts = ", ".join(f"{name} ({rows:,})" for name, rows in data.get("prompt_templates", {}).items()) or "none"
+    return f"""---
+base_model: {settings["model"].split(":")[0].split("@")[0]}
+{adapter}tags: [sft, trl, alignxplore]
+---
+Trained by `sft/sft.py` of AlignXplore+ (commit {summary["commit"] or "unknown"}) from `{settings["model"]}`.
+
+**Data**: {data["rows"]:,} rows, {data["tokens"]:,} tokens, {data["trained_tokens"]:,} of them trained: {trained}.
+Dropped: {dropped}.
+Chat template {data["identity"]["chat_template"]}, tokenizer {data["identity"]["tokenizer"]}; prompt templates (rows of the prepared set): {prompts}.
+
+**Result**: {result["steps"]} steps, last logged loss {result["last_loss"]:.4f}, {result["seconds"]:.0f} s of training on
+{summary["processes"]} process(es).
+
+| setting | value |
+|---|---|
+{table}
+
+{packages}
+"""

@@ -1,0 +1,303 @@
+"""SFT rows → a tokenised data set on disk, ready for `sft.py`. First step of SFT training.
+
+    cd sft
+    python prepare_dataset.py                                            # the published rows, for Qwen3-8B
+    python prepare_dataset.py --data rows.jsonl --model ../models/base --output tokenized_dataset
+
+A row is {"prompt": [messages], "completion": [messages]}. The output folder (`datasets.save_to_disk`) has two columns,
+`input_ids` and `labels`; labels are -100 on the prompt, so the loss falls on the completion only, its end-of-turn token
+included. Rows longer than --max_length are dropped and counted, never cut. `manifest.json` is written last: it holds the
+counts, the histogram of lengths and the fingerprints of tokenizer and chat template. `sft.py` refuses other ones.
+"""
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, List, Value, disable_progress_bars, load_from_disk
+from datasets.arrow_writer import ArrowWriter
+from transformers import AutoTokenizer, HfArgumentParser, PreTrainedTokenizerBase
+
+from alignxplore.errors import UserError, one_sentence
+from alignxplore.records import RecordError, content_hash, read_source, write_json
+
+MANIFEST = "manifest.json"
+FORMAT = 1  # raise it when the meaning of the stored columns changes
+FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
+Sources = list[tuple[str, dict]]  # (place for messages, row)
+
+
+class PrepareError(UserError, ValueError):
+    """Rows, tokenizer and stored set do not fit together. The message names the place and the remedy."""
+
+
+@dataclass
+class PrepareArguments:
+    """Options of this script."""
+
+    data: list[str] = field(
+        default_factory=lambda: ["VanillaH1/AlignXplorePlus-SFT"],
+        metadata={"help": "Rows: one or more JSONL files or Hub data sets with columns prompt and completion."},
+    )
+    data_revision: str | None = field(default=None, metadata={"help": "Revision of the Hub data set."})
+    model: str = field(
+        default="Qwen/Qwen3-8B", metadata={"help": "Model to be trained (Hub id or folder); its tokenizer is used."}
+    )
+    model_revision: str | None = field(default=None, metadata={"help": "Revision of the Hub model."})
+    output: str = field(default="tokenized_dataset", metadata={"help": "Folder to write."})
+    max_length: int = field(
+        default=16384, metadata={"help": "Longest sequence in tokens; longer rows are dropped and counted."}
+    )
+
+
+def fingerprint(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """Hashes of what decides a row's token ids: vocabulary with merges and added tokens (by a probe), and chat template."""
+    probe = "Item A: 3.14 naïve café \n\n\t 東京 <think> </think> <|im_end|> preference_summary's"
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    return {
+        "tokenizer": content_hash([vocabulary, tokenizer(probe, add_special_tokens=False)["input_ids"]]),
+        "chat_template": content_hash(tokenizer.chat_template),
+    }
+
+
+def check_messages(row: dict, place: str) -> None:
+    """Raise RecordError unless the row has a prompt and a completion made of chat messages."""
+    for name in ("prompt", "completion"):
+        messages = row.get(name)
+        if not isinstance(messages, list) or not messages:
+            raise RecordError("expected a non-empty list of chat messages", place, field=name)
+        for i, message in enumerate(messages):
+            if not isinstance(message, dict) or not all(
+                isinstance(message.get(key), str) for key in ("role", "content")
+            ):
+                raise RecordError(
+                    "expected an object with the texts 'role' and 'content'", place, field=f"{name}[{i}]"
+                )
+    if row["completion"][-1]["role"] != "assistant" or not row["completion"][-1]["content"].strip():
+        raise RecordError("the last message must be the assistant's and hold text", place, field="completion")
+
+
+def read_rows(source: str, revision: str | None = None) -> Iterator[tuple[str, dict]]:
+    """Yield (place, row) of a JSONL file, or of the train split of a Hub data set, one row in memory at a time."""
+    yield from ((f"{source}:{number}", row) for number, row in read_source(source, revision))
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+def encode(rows: Sources, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[list[int], list[int]]]:
+    """Rows → (input_ids, labels), with the label mask proved for each row.
+
+    The templated prompt must be a prefix of the templated whole, as text and as tokens; what follows it must hold the
+    completion's text and the end-of-turn token. Otherwise training would start or stop at the wrong token: PrepareError.
+    """
+    prompts = [
+        tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True) for _, row in rows
+    ]
+    wholes = [tokenizer.apply_chat_template(row["prompt"] + row["completion"], tokenize=False) for _, row in rows]
+    prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    whole_ids = tokenizer(wholes, add_special_tokens=False)["input_ids"]
+    for (place, row), prompt, whole, start, ids in zip(rows, prompts, wholes, prompt_ids, whole_ids):
+        if not whole.startswith(prompt) or ids[: len(start)] != start:
+            raise PrepareError(
+                f"{place}: the templated prompt is not the beginning of prompt + completion, so the model would not "
+                "be trained from where it will have to write; use a chat template that keeps earlier turns as they are"
+            )
+        trained = ids[len(start) :]
+        if _squeezed(row["completion"][-1]["content"]) not in _squeezed(whole[len(prompt) :]):
+            raise PrepareError(
+                f"{place}: the chat template changes the completion's text; check that reasoning stands in one "
+                "<think>...</think> at its beginning"
+            )
+        if tokenizer.eos_token_id not in trained[-2:]:
+            raise PrepareError(
+                f"{place}: the completion does not end with the end-of-turn token {tokenizer.eos_token!r} of the "
+                "tokenizer, so the model would not learn to stop; set eos_token to what the chat template writes"
+            )
+        yield ids, [-100] * len(start) + trained
+
+
+def histogram(lengths: Iterable[int]) -> dict[str, int]:
+    """Counts by power of two: {"257-512": 31, ...}, shortest first."""
+    bins = Counter(max(0, int(n - 1).bit_length()) for n in lengths)
+    return {f"{2 ** (b - 1) + 1 if b else 1}-{2**b}": bins[b] for b in sorted(bins)}
+
+
+def source_hash(source: str, revision: str | None) -> str:
+    """Content hash of a file; name and revision of a Hub data set."""
+    if not Path(source).is_file():
+        return content_hash([source, revision])
+    with open(source, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def tokenised_rows(
+    sources: list[str],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    revision: str | None,
+    counts: dict[str, Any],
+) -> Iterator[tuple[list[int], list[int]]]:
+    """(input_ids, labels) of the rows of all sources that fit; fills `counts` on the way. Memory is flat in the rows."""
+    control = set(tokenizer.all_special_tokens) - {"<think>", "</think>"}
+    templates = Counter()
+    counts |= {"dropped_too_long": 0, "dropped_control_token": 0, "longest": 0, "prompt_templates": templates}
+
+    def usable() -> Iterator[tuple[str, dict]]:
+        for source in sources:
+            for place, row in read_rows(source, revision):
+                check_messages(row, place)
+                if any(
+                    token in message["content"] for message in row["prompt"] + row["completion"] for token in control
+                ):
+                    counts["dropped_control_token"] += 1  # text that would turn into an end of turn inside a turn
+                    continue
+                yield place, row
+
+    source_rows = usable()
+    while rows := list(islice(source_rows, 256)):
+        for (_, row), (ids, labels) in zip(rows, encode(rows, tokenizer)):
+            counts["longest"] = max(counts["longest"], len(ids))
+            if len(ids) > max_length:
+                counts["dropped_too_long"] += 1
+                continue
+            templates[str(row.get("template", "not recorded"))] += 1
+            yield ids, labels
+    if not templates:
+        raise PrepareError(
+            f"{', '.join(sources)}: no row is left ({counts['dropped_too_long']} too long, {counts['dropped_control_token']} with "
+            f"control tokens); raise --max_length (longest row: {counts['longest']} tokens)"
+        )
+
+
+def write_set(
+    output: str | Path,
+    identity: dict,
+    about: dict,
+    rows: Iterable[tuple[Sequence[int], Sequence[int]]],
+    counts: dict[str, Any],
+) -> dict[str, Any]:
+    """Write rows of (input_ids, labels) as a set that sft.py trains on; returns its manifest, which is written last.
+
+    Args:
+        identity: what decides the content; a finished set of the same identity is kept, and `rows` is not touched.
+        about: more for the manifest. counts: the same, read once the rows are through.
+
+    Raises:
+        PrepareError: `output` holds something else than a tokenised set.
+    """
+    output, identity = Path(output), json.loads(json.dumps(identity))  # as it will be read back
+    if (output / MANIFEST).is_file() and (manifest := json.loads((output / MANIFEST).read_text()))[
+        "identity"
+    ] == identity:
+        return manifest
+    if output.exists() and not (output / MANIFEST).is_file() and any(output.iterdir()):
+        raise PrepareError(f"{output}: exists and is not a tokenised set; choose another --output")
+    aside = output.with_name(f".{output.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    shard = aside.with_suffix(".arrow")  # beside it: a data set cannot be saved into the folder it is read from
+    lengths, trained = [], 0
+    with ArrowWriter(features=FEATURES, path=str(shard), writer_batch_size=256) as writer:
+        for ids, labels in rows:
+            labels = np.asarray(labels, np.int32)
+            writer.write({"input_ids": np.asarray(ids, np.int32), "labels": labels})
+            lengths.append(len(ids))
+            trained += int((labels != -100).sum())
+        writer.finalize()
+    Dataset.from_file(str(shard)).save_to_disk(aside)
+    shard.unlink()
+    of_rows = {
+        "rows": len(lengths),
+        "tokens": sum(lengths),
+        "trained_tokens": trained,
+        "longest": max(lengths),
+        "lengths": histogram(lengths),
+    }
+    manifest = {"identity": identity, **about, **of_rows, **counts}
+    write_json(aside / MANIFEST, manifest)
+    shutil.rmtree(output, ignore_errors=True)
+    aside.rename(output)
+    return manifest
+
+
+def prepare(
+    sources: list[str],
+    tokenizer: PreTrainedTokenizerBase,
+    output: str | Path,
+    max_length: int,
+    revision: str | None = None,
+) -> dict[str, Any]:
+    """Tokenise `sources` into the folder `output` and return its manifest; a finished set of the same content is kept."""
+    if tokenizer.chat_template is None:
+        raise PrepareError(
+            "the tokenizer has no chat template; rows are chat messages, so use an instruction-tuned model's tokenizer"
+        )
+    identity = {
+        "format": FORMAT,
+        "max_length": max_length,
+        **fingerprint(tokenizer),
+        "sources": [source_hash(source, revision) for source in sources],
+    }
+    counts: dict[str, Any] = {}
+    rows = tokenised_rows(sources, tokenizer, max_length, revision, counts)
+    return write_set(output, identity, {"sources": sources, "tokenizer_name": tokenizer.name_or_path}, rows, counts)
+
+
+def load_prepared(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, dict[str, Any]]:
+    """A prepared set and its manifest; PrepareError when it is unfinished or made with another tokenizer or template."""
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        raise PrepareError(
+            f"{folder}: no {MANIFEST}, so this is no finished tokenised set; run prepare_dataset.py again"
+        )
+    manifest = json.loads(path.read_text())
+    for what, value in fingerprint(tokenizer).items():
+        if manifest["identity"][what] != value:
+            raise PrepareError(
+                f"{folder}: prepared with another {what.replace('_', ' ')} ({manifest['identity'][what]}, that of "
+                f"'{manifest['tokenizer_name']}') than that of '{tokenizer.name_or_path}' ({value}); run "
+                f"prepare_dataset.py --model {tokenizer.name_or_path} again"
+            )
+    return load_from_disk(str(folder)), manifest
+
+
+def row_lengths(rows: Dataset) -> list[int]:
+    """Tokens of each row."""
+    return [
+        length
+        for chunk in rows.with_format("arrow")["input_ids"].chunks
+        for length in chunk.value_lengths().to_pylist()
+    ]
+
+
+def report(manifest: dict[str, Any]) -> str:
+    """The counts and the histogram of lengths as text."""
+    total = manifest["rows"]
+    text = (
+        f"{total:,} rows, {manifest['tokens']:,} tokens, {manifest['trained_tokens']:,} of them trained; dropped "
+        f"{manifest['dropped_too_long']:,} longer than {manifest['identity']['max_length']:,} tokens (longest row: "
+        f"{manifest['longest']:,}), {manifest['dropped_control_token']:,} with control tokens in a text"
+    )
+    bars = [
+        f"  {name:>13} tokens {count:>9,}  {'#' * round(50 * count / total)}"
+        for name, count in manifest["lengths"].items()
+    ]
+    return "\n".join([text, *bars])
+
+
+def main() -> None:
+    disable_progress_bars()
+    arguments = HfArgumentParser(PrepareArguments, description=__doc__.split("\n")[0]).parse_args_into_dataclasses()[0]
+    with one_sentence():
+        tokenizer = AutoTokenizer.from_pretrained(arguments.model, revision=arguments.model_revision)
+        manifest = prepare(arguments.data, tokenizer, arguments.output, arguments.max_length, arguments.data_revision)
+    print(f"{report(manifest)}\n{arguments.output}: ready for sft.py --train_data {arguments.output}")

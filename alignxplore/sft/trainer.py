@@ -1,0 +1,193 @@
+"""TRL's SFTTrainer with four changes: the rows of a step, a proof of the label mask, marks on whole checkpoints, no step too many.
+
+Used by `sft.py`; it has no command of its own.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from transformers import PreTrainedTokenizerBase, TrainerCallback
+from trl import SFTTrainer
+
+from alignxplore.sft.configuration import spread
+from alignxplore.sft.run_folder import RunError, RunFolder
+from alignxplore.sft.tokenised_set import row_lengths
+
+CHECKED_BATCHES = 4  # micro-batches whose labels are proved at the start of every run, in each process
+
+
+class LabelError(RuntimeError):
+    """A batch that would train something else than the completion with its end of turn."""
+
+
+class StepSampler(torch.utils.data.Sampler[int]):
+    """Row numbers of one epoch, a new permutation each, as whole optimizer steps.
+
+    Which rows belong to a step depends on seed, epoch and effective batch only, never on the number of processes or the
+    micro-batch: that is what makes losses agree between 1 and 64 GPUs. Within a step rows stand in the order of their
+    length, so that a micro-batch needs little padding and the ranks finish together. The rows left over at the end of an
+    epoch (fewer than a step) are left out; other ones each epoch.
+
+    Args:
+        lengths: tokens of each row.
+        batch: rows of an optimizer step.
+        epoch: asked at the start of each pass, so that a resumed run needs no bookkeeping.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int, epoch: Callable[[], int]):
+        if len(lengths) < batch:
+            raise RunError(
+                f"{len(lengths)} rows are fewer than one optimizer step ({batch} rows); lower effective_batch_size"
+            )
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths) // self.batch * self.batch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + 1000003 * self.epoch())
+        order = torch.randperm(len(self.lengths), generator=generator)[: len(self)].tolist()
+        for start in range(0, len(order), self.batch):
+            yield from sorted(order[start : start + self.batch], key=lambda row: (self.lengths[row], row))
+
+
+def generation_prompt(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that open the assistant's turn, e.g. `<|im_start|>assistant\\n`; empty where a template has none."""
+    turn = [{"role": "user", "content": "x"}]
+    closed = tokenizer.apply_chat_template(turn, tokenize=False)
+    opened = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    return (
+        tokenizer(opened.removeprefix(closed), add_special_tokens=False)["input_ids"]
+        if opened.startswith(closed)
+        else []
+    )
+
+
+def check_labels(batch: dict[str, torch.Tensor], opening: list[int], end_of_turn: int) -> int:
+    """Prove on a collated batch (plain, padded or packed) that each row trains its completion, end of turn included, and no more.
+
+    Each document must be: masked tokens that end with the assistant's opening, then trained tokens up to the document's
+    end, the end of turn among the last two. Returns the number of documents; raises LabelError.
+    """
+    documents = 0
+    for row, (ids, labels) in enumerate(zip(batch["input_ids"].tolist(), batch["labels"].tolist())):
+        if "position_ids" in batch:  # packed: a document starts where positions start again
+            positions = batch["position_ids"][row].tolist()
+            starts = [i for i, position in enumerate(positions) if position == 0]
+            ends = [*starts[1:], len(ids)]
+        else:
+            starts, ends = [0], [int(batch["attention_mask"][row].sum())]
+        if any(label != -100 for label in labels[ends[-1] :]):
+            raise LabelError(f"row {row} trains padding")
+        for start, end in zip(starts, ends):
+            first = next((i for i in range(start, end) if labels[i] != -100), end)
+            where = f"document {documents} of a batch"
+            if first == end:
+                raise LabelError(f"{where} trains nothing")
+            if labels[first:end] != ids[first:end]:
+                raise LabelError(
+                    f"{where} has labels that are not its own next tokens, or masked ones within the completion"
+                )
+            if ids[max(start, first - len(opening)) : first] != opening:
+                raise LabelError(f"{where} is not trained from the beginning of the assistant's turn")
+            if end_of_turn not in ids[end - 2 : end]:
+                raise LabelError(f"{where} does not train the end of turn")
+            documents += 1
+    return documents
+
+
+def check_letters(batch: dict[str, torch.Tensor], letters: tuple[int, int]) -> int:
+    """Prove on a batch of the signal model's streams that every label is a letter in its own place. Returns their number."""
+    trained = batch["labels"] != -100
+    labels, ids = batch["labels"][trained], batch["input_ids"][trained]
+    if not trained.any(dim=-1).all() or not torch.isin(labels, torch.tensor(letters, device=labels.device)).all():
+        raise LabelError("a stream of the batch trains something else than letters, or nothing")
+    if not torch.equal(labels, ids):
+        raise LabelError("a letter of the batch is not the label of its own token")
+    return len(labels)
+
+
+class Trainer(SFTTrainer):
+    """SFTTrainer on prepared rows (see module docstring).
+
+    Args:
+        letters: token ids of the two letters, for the streams of signal_model.py; None for prompt/completion rows.
+    """
+
+    def __init__(self, *, run: RunFolder, letters: tuple[int, int] | None = None, **arguments):
+        self.run, self._letters, self._unproved = run, letters, CHECKED_BATCHES
+        super().__init__(**arguments)
+        self._opening = [] if letters else generation_prompt(self.processing_class)
+        self.steps_per_epoch = len(self.train_dataset) // self.args.effective_batch_size
+
+    def _get_train_sampler(self, train_dataset=None) -> StepSampler:
+        lengths = row_lengths(train_dataset or self.train_dataset)
+        return StepSampler(
+            lengths,
+            self.args.effective_batch_size,
+            self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            epoch=lambda: self.state.global_step // self.steps_per_epoch,
+        )
+
+    def _run_epoch(self, **arguments):
+        if (
+            self.state.global_step >= self.state.max_steps
+        ):  # resumed after its last step; the base class would look after one more
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(**arguments)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        if self._unproved:
+            if self._letters:
+                check_letters(inputs, self._letters)
+            else:
+                check_labels(inputs, self._opening, self.processing_class.eos_token_id)
+            self._unproved -= 1
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def _save_checkpoint(self, model, trial):
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # other ranks may still be writing their shards
+        if self.is_world_process_zero():
+            self.run.mark_complete(self.state.global_step, spread(self.args))
+
+    def create_model_card(self, *_, **__) -> None:
+        """TRL writes a general card at every save; `sft.py` writes one with counts and settings at the end."""
+
+
+class Progress(TrainerCallback):
+    """One line per log step, the last step among them, with the time left; the same numbers into the run's log.jsonl."""
+
+    def __init__(self, run: RunFolder, tokens_per_step: float):
+        self.run, self.tokens_per_step = run, tokens_per_step
+
+    def on_train_begin(self, args, state, control, **_):
+        self.start, self.first_step, self.before = time.monotonic(), state.global_step, self.run.seconds()
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step >= state.max_steps:  # whatever logging_steps says, the run ends with its loss
+            control.should_log = True
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if not state.is_world_process_zero or not logs:
+            return
+        kept = {
+            k: v
+            for k, v in logs.items()
+            if k.startswith("eval_") or k in ("loss", "grad_norm", "learning_rate", "entropy", "mean_token_accuracy")
+        }
+        if not kept:
+            return
+        elapsed = time.monotonic() - self.start
+        pace = (state.global_step - self.first_step) / elapsed if elapsed else 0.0
+        self.run.log({"step": state.global_step, **kept, "seconds": round(self.before + elapsed, 3)})
+        if "loss" in kept and pace:
+            left = (state.max_steps - state.global_step) / pace
+            print(
+                f"[sft] step {state.global_step}/{state.max_steps}  loss {kept['loss']:.4f}  lr {kept['learning_rate']:.2e}  "
+                f"{1000 / pace:.0f} ms/step  {pace * self.tokens_per_step:,.0f} tokens/s  "
+                f"left {int(left) // 60}:{int(left) % 60:02d}",
+                flush=True,
+            )

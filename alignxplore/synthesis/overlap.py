@@ -1,0 +1,156 @@
+"""Users and pairs that training rows share with benchmark files: counted, and dropped on demand.
+
+    python overlap.py --train sft.jsonl rl_train.jsonl --benchmarks mind_upi.jsonl movielens_upi.jsonl
+    python overlap.py --train sft.jsonl --benchmarks mind_upi.jsonl --output clean/          # writes clean/sft.jsonl
+    python overlap.py --train VanillaH1/AlignXplorePlus-SFT --benchmarks VanillaH1/AlignXplorePlus-Benchmark    # the published sets
+
+Training rows are user records, RL rows, or prompt/completion rows (items are then looked for in the prompt's text).
+A pair is (chosen, rejected) in either order; a user is a person, whatever the row's number behind "#". A row that names no user
+is counted as such. A row is dropped if it shares its user, or a pair with a benchmark's target.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import HfArgumentParser
+
+from alignxplore import datasets
+from alignxplore.errors import one_sentence
+from alignxplore.prompts import break_markup
+from alignxplore.records import (
+    Interaction,
+    RecordError,
+    parse_history,
+    parse_interaction,
+    person_of,
+    read_users,
+    write_jsonl,
+)
+from alignxplore.sft.tokenised_set import read_rows
+from alignxplore.synthesis.streams import all_behaviours
+
+Pair = frozenset[str]
+
+
+@dataclass
+class OverlapArguments:
+    """Options of this script."""
+
+    train: list[str] = field(
+        metadata={"help": "JSONL files or Hub data sets of users, RL rows or prompt/completion rows."}
+    )
+    benchmarks: list[str] = field(
+        metadata={"help": "Benchmarks: files, folders of NAME_upi.jsonl files, or Hub data sets."}
+    )
+    output: str | None = field(
+        default=None, metadata={"help": "Folder for copies of the files without the shared rows."}
+    )
+
+
+@dataclass
+class Seen:
+    """What the benchmarks hold."""
+
+    persons: set[str] = field(default_factory=set)
+    targets: set[Pair] = field(default_factory=set)
+    pairs: set[Pair] = field(default_factory=set)  # those of the targets among them
+    partners: dict[str, set[str]] = field(default_factory=dict)  # item → the items it was shown with
+    by_first_line: dict[str, set[str]] = field(
+        default_factory=dict
+    )  # items by their first line, to find them in a text
+
+
+def pair_of(item: Interaction) -> Pair | None:
+    """The two texts, as prompts show them; None where there was no alternative."""
+    return (
+        None
+        if item.rejected is None
+        else frozenset((break_markup(item.chosen).strip(), break_markup(item.rejected).strip()))
+    )
+
+
+def read_benchmarks(paths: list[str]) -> Seen:
+    """Persons and pairs of all benchmarks."""
+    seen = Seen()
+    for path in (file for place in paths for file in datasets.locate(place).values()):
+        for record in read_users(path, allow_duplicates=True):
+            seen.persons.add(record.person)
+            seen.targets.add(pair_of(record.target))
+            seen.pairs.update(pair for item in all_behaviours(record) if (pair := pair_of(item)))
+    for pair in seen.pairs:
+        for text in pair:
+            seen.partners.setdefault(text, set()).update(pair - {text})
+            seen.by_first_line.setdefault(text.splitlines()[0].strip(), set()).add(text)
+    return seen
+
+
+def shown_pairs(row: dict, seen: Seen) -> set[Pair]:
+    """Pairs of the benchmarks both of whose items stand in the prompt: each from the start of a line, or after its label."""
+    content = "\n".join(message["content"] for message in row["prompt"])
+    lines = [line.strip() for line in content.splitlines()]
+    starts = {text for line in lines for text in (line, line.partition(": ")[2].strip())}
+    found = {
+        text for start in starts & seen.by_first_line.keys() for text in seen.by_first_line[start] if text in content
+    }
+    return {frozenset((text, partner)) for text in found for partner in seen.partners[text] & found}
+
+
+def shared(row: dict, seen: Seen, place: str) -> dict[str, bool]:
+    """What one training row shares with the benchmarks; `place` names it in messages."""
+    user = row.get("uid") if row.get("userid") is None else row["userid"]
+    if "prompt" in row:
+        pairs = shown_pairs(row, seen)
+    else:
+        items = parse_history(row, place)
+        items += (parse_interaction(row["target"], place, field="target"),) if row.get("target") else ()
+        pairs = {pair for item in items if (pair := pair_of(item))}
+    return {
+        "user": user is not None and person_of(str(user)) in seen.persons,
+        "without_user": user is None,
+        "target": not pairs.isdisjoint(seen.targets),
+        "pair": not pairs.isdisjoint(seen.pairs),
+    }
+
+
+def check(train: list[str], benchmarks: list[str], output: str | None = None) -> dict[str, dict[str, int]]:
+    """Counts by training file; with `output`, also copies without the rows that share a user or a target."""
+    names = [f"{Path(path).stem}.jsonl" for path in train]
+    if output is not None and len(set(names)) < len(names):
+        raise RecordError(f"two inputs would be written to one file of {output}; check them one after the other")
+    seen, counts = read_benchmarks(benchmarks), {}
+    for path, name in zip(train, names):
+        count = counts[path] = {"rows": 0, "user": 0, "without_user": 0, "target": 0, "pair": 0, "dropped": 0}
+
+        def clean(path: str = path, count: dict[str, int] = count) -> Iterator[dict]:
+            for place, row in read_rows(path):
+                found = shared(row, seen, place)
+                count["rows"] += 1
+                for what, value in found.items():
+                    count[what] += value
+                if found["user"] or found["target"]:
+                    count["dropped"] += 1
+                else:
+                    yield row
+
+        if output is None:
+            for _ in clean():
+                pass
+        else:
+            write_jsonl(Path(output) / name, clean())
+    return counts
+
+
+def main() -> None:
+    args = HfArgumentParser(OverlapArguments, description=__doc__.split("\n")[0]).parse_args_into_dataclasses()[0]
+    with one_sentence():
+        counts = check(args.train, args.benchmarks, args.output)
+    for path, count in counts.items():
+        verb = "dropped" if args.output else "would be dropped"
+        nobody = f" (not known of {count['without_user']}, which name none)" if count["without_user"] else ""
+        print(
+            f"{path}: {count['rows']} rows; {count['user']} share a user{nobody}, {count['target']} a target pair, {count['pair']} any "
+            f"pair; {count['dropped']} {verb}"
+        )
+    print(json.dumps(counts))

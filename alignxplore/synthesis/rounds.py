@@ -1,0 +1,288 @@
+"""One user's way through data synthesis: generate → verify → merge → verify again, twice. Used by `synthesize.py`.
+
+The history is cut in thirds. Round 1 summarises third 1, once for each of a few targets of third 2 that the signal model
+could foresee; the target's pair is shown as a hint of what matters, never the answer. Summaries with which the judge picks
+their target are merged into one; the merged one must get most of these targets right. Round 2 does the same with third 2,
+the merged summary as past, and targets of third 3. Both rounds passed: two SFT rows, rendered with the plain prompt.
+Paper: data synthesis section; thresholds as published.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+from alignxplore.history import Fitted, HistoryError, fit, split_stages
+from alignxplore.judging.letters import Judge, Judgement
+from alignxplore.prompts import Answer, Messages, PromptSet, answer_text, parse_answer, parse_merge
+from alignxplore.records import Interaction, content_hash, hash_seed
+from alignxplore.serving.endpoint import RequestError, TransportError
+from alignxplore.serving.models import Model
+from alignxplore.summarize import Sampling, count_tokens
+
+T = TypeVar("T")
+DONE = "done"
+# How servers word a refusal that no repeat can mend. Every other one (a key, a quota, a field) lies with the run and not with the user.
+TOO_LONG = re.compile(
+    r"context[ _](length|size|window)|maximum (model |allowed )?length|(input|prompt) is too long|number of tokens",
+    re.IGNORECASE,
+)
+
+
+class Unanswered(Exception):
+    """A request that failed for good in this run, or was refused for another reason than its length: the next run asks again."""
+
+
+class Stopped(Exception):
+    """The user leaves the funnel: `outcome` names the step, `round` the round."""
+
+    def __init__(self, outcome: str):
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Published values as defaults."""
+
+    signal: float = 0.9  # P(actual choice) by the signal model above which a choice can be a target
+    min_targets: int = 4  # "more than 3"
+    max_targets: int = 5
+    min_verified: int = 3
+    merged_accuracy: float = 0.8
+
+
+@dataclass
+class Trail:
+    """What happened to one user, for the funnel and for reading."""
+
+    outcome: str = DONE
+    rows: list[dict] = field(default_factory=list)
+    rounds: list[dict] = field(default_factory=list)
+
+    def row(self, user: str) -> dict:
+        return {"uid": user, "outcome": self.outcome, "rows": self.rows, "rounds": self.rounds}
+
+
+@dataclass
+class Written:
+    """One answer of the teacher: `call` is its unit in the journal of calls, where the whole text is; `verified`: the judge picks
+    the draft's target with it."""
+
+    call: str
+    answer: Answer
+    verified: bool = False
+
+    def note(self, target: Interaction) -> dict:
+        """What the trail keeps of a draft."""
+        return {"target": asdict(target), "call": self.call, "problem": self.answer.problem, "verified": self.verified}
+
+
+Draft = tuple[Written, Interaction]  # a draft and the target that was its hint
+Once = Callable[[str, Callable[[], Awaitable[dict]]], Awaitable[dict]]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Teacher, judge and settings; `once` runs a request or returns what its journal holds from an earlier run."""
+
+    teacher: Model
+    judge: Judge
+    prompts: PromptSet
+    sampling: Sampling
+    thresholds: Thresholds
+    window: int
+    once: Once
+    identity: str
+
+    @property
+    def budget(self) -> int:
+        """Tokens of a prompt beside which the longest answer fits."""
+        return self.window - self.sampling.max_tokens
+
+    def tokens(self, messages: Messages, merging: bool = False) -> int:
+        """Prompt tokens of the teacher."""
+        return count_tokens(self.teacher.tokenizer, messages, not merging)
+
+    async def ask_teacher(self, messages: Messages, seed: int, max_tokens: int, merging: bool = False) -> str:
+        """The teacher's answer as one text. A merge is asked for without thinking: thoughts would be about the annotators, not the user."""
+        s = self.sampling
+        reply = await self.teacher.endpoint.chat(
+            messages,
+            **{
+                "max_tokens": max_tokens,
+                "temperature": s.temperature,
+                "top_p": s.top_p,
+                "top_k": s.top_k,
+                "seed": seed,
+            },
+            chat_template_kwargs={"enable_thinking": not merging},
+        )
+        return answer_text(reply["choices"][0]["message"])
+
+    async def check(self, item: Interaction) -> None:
+        """One short request before the first user: RequestError if the teacher refuses what all of them will ask."""
+        try:
+            await self.ask_teacher(self.prompts.infer([item]), 0, min(16, self.sampling.max_tokens))
+        except RequestError as error:
+            if not TOO_LONG.search(str(error)):
+                raise
+
+    async def write(self, messages: Messages, key: Any, merging: bool = False) -> "Written":
+        """One answer of the teacher, a draft or a merge of drafts; Stopped where the server finds the prompt too long."""
+        seed = hash_seed("synthesis", key, self.sampling.seed)
+
+        async def ask() -> dict:
+            try:
+                return {"text": await self.ask_teacher(messages, seed, self.sampling.max_tokens, merging)}
+            except TransportError as error:
+                raise Unanswered(str(error)) from None
+            except RequestError as error:
+                if TOO_LONG.search(str(error)):
+                    raise Stopped("merge_too_long" if merging else "prompt_too_long") from None
+                raise Unanswered(str(error)) from None
+
+        unit = content_hash(["write", self.identity, messages, seed, asdict(self.sampling)])
+        parse = parse_merge if merging else parse_answer
+        return Written(unit, parse((await self.once(unit, ask))["text"]))
+
+    async def verify(self, summary: str, target: Interaction, key: Any, merged: bool = False) -> bool:
+        """True if the judge picks the target knowing only the summary, in both orders' average; Stopped where they do not fit."""
+
+        async def ask() -> dict:
+            judgement = await self.judge.score(summary, target, key)
+            if not judgement.ok:
+                too_long = Stopped("merged_too_long" if merged else "judge_too_long")
+                raise too_long if TOO_LONG.search(judgement.error) else Unanswered(judgement.error)
+            return {"judgement": judgement.row()}
+
+        unit = content_hash(["verify", self.identity, summary, asdict(target), self.prompts.hash("judge")])
+        return Judgement(**(await self.once(unit, ask))["judgement"]).correct == 1.0
+
+
+async def together(steps: Iterable[Awaitable[T]]) -> list[T]:
+    """All results, or the first failure once every step has ended, so that nothing goes on behind a user who left."""
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+def pick_targets(
+    places: Sequence[int], signal: dict[int, float], items: Sequence[Interaction], user: str, t: Thresholds
+) -> list[int]:
+    """Places of at most `max_targets` foreseeable choices, drawn by content hash; Stopped where there are too few."""
+    able = [i for i in places if signal.get(i, 0.0) > t.signal and items[i].rejected is not None]
+    if len(able) < t.min_targets:
+        raise Stopped("too_few_targets")
+    return sorted(sorted(able, key=lambda i: content_hash(["target", user, i]))[: t.max_targets])
+
+
+def hint_messages(shop: Workshop, read: Sequence[Interaction], past: str, target: Interaction, key: Any) -> Messages:
+    """The prompt for a summary written with one target pair in view, the two items in hashed order."""
+    a, b = (target.chosen, target.rejected) if hash_seed("hint order", key) % 2 else (target.rejected, target.chosen)
+    slots = {"interactions": read, "past_summary": past or None, "query": target.query, "item_a": a, "item_b": b}
+    return shop.prompts.render("infer_hint", **slots)
+
+
+def fit_hints(
+    shop: Workshop, read: Sequence[Interaction], past: str, targets: Sequence[Interaction], keys: Sequence[Any]
+) -> Fitted:
+    """The newest interactions with which the longest hinted prompt leaves room for the answer; Stopped where there are none."""
+    longest = max(zip(targets, keys), key=lambda hint: shop.tokens(hint_messages(shop, read[-1:], past, *hint)))
+    try:
+        return fit(
+            read, lambda interactions: shop.tokens(hint_messages(shop, interactions, past, *longest)), shop.budget
+        )
+    except HistoryError:
+        raise Stopped("interaction_too_long") from None
+
+
+def fit_merge(shop: Workshop, kept: list[Draft]) -> tuple[list[Draft], Messages]:
+    """(drafts to merge, the prompt): the longest are left out until it fits; Stopped where too few would be left."""
+    while len(kept) >= shop.thresholds.min_verified:
+        summaries = [(draft.answer.reasoning, draft.answer.summary) for draft, _ in kept]
+        messages = shop.prompts.render("merge", summaries=summaries)
+        if shop.tokens(messages, merging=True) <= shop.budget:
+            return kept, messages
+        lengths = [len(reasoning) + len(summary) for reasoning, summary in summaries]
+        longest = lengths.index(max(lengths))
+        kept = kept[:longest] + kept[longest + 1 :]
+    raise Stopped("merge_too_long")
+
+
+async def run_round(
+    shop: Workshop,
+    user: str,
+    number: int,
+    read: Sequence[Interaction],
+    past: str,
+    targets: Sequence[Interaction],
+    trail: Trail,
+) -> str:
+    """One round; appends its SFT row to the trail and returns the merged summary, or raises Stopped."""
+    note: dict[str, Any] = {"round": number, "targets": len(targets)}
+    trail.rounds.append(note)
+    keys = [(user, number, i) for i in range(len(targets))]
+    fitted = fit_hints(shop, read, past, targets, keys)
+    prompts = [hint_messages(shop, fitted.interactions, past, target, key) for target, key in zip(targets, keys)]
+    drafts = list(zip(await together(shop.write(messages, key) for messages, key in zip(prompts, keys)), targets))
+    able = [(draft, target) for draft, target in drafts if draft.answer.well_formed]
+    passed = await together(shop.verify(draft.answer.summary, target, number) for draft, target in able)
+    for (draft, _), right in zip(able, passed):
+        draft.verified = right
+    kept = [(draft, target) for draft, target in able if draft.verified]
+    note |= {
+        "well_formed": len(able),
+        "verified": len(kept),
+        "drafts": [draft.note(target) for draft, target in drafts],
+    }
+    if len(kept) < shop.thresholds.min_verified:
+        raise Stopped("too_few_verified")
+    kept, messages = fit_merge(shop, kept)
+    merge = await shop.write(messages, (user, number, "merge"), merging=True)
+    note["merge"] = {"of": len(kept), "call": merge.call, "problem": merge.answer.problem}
+    merged = merge.answer
+    if not merged.well_formed:
+        raise Stopped("merge_bad_format")
+    right = await together(shop.verify(merged.summary, target, number, merged=True) for _, target in kept)
+    note["merged_right"] = sum(right)
+    if sum(right) < shop.thresholds.merged_accuracy * len(kept):
+        raise Stopped("merged_too_poor")
+    completion = f"<think>\n{merged.reasoning}\n</think>\n\n{merged.summary}"
+    trail.rows.append(
+        {
+            "prompt": shop.prompts.infer(fitted.interactions, past or None),
+            "completion": [{"role": "assistant", "content": completion}],
+            "uid": user,
+            "round": number,
+            "template": shop.prompts.hash("infer"),
+        }
+    )
+    return merged.summary
+
+
+async def synthesise_user(shop: Workshop, user: str, items: Sequence[Interaction], signal: dict[int, float]) -> dict:
+    """Both rounds of one user → row for the journal (`Trail.row`). Only users who pass both rounds give SFT rows.
+
+    Raises:
+        Unanswered: a request failed, which says nothing about the user.
+    """
+    trail, past = Trail(), ""
+    try:
+        if len(items) < 9:
+            raise Stopped("history_too_short")  # three thirds of at least three
+        first, second, third = split_stages(range(len(items)), 3)
+        for number, (read, ahead) in enumerate(((first, second), (second, third)), 1):
+            places = pick_targets(ahead, signal, items, user, shop.thresholds)
+            past = await run_round(
+                shop, user, number, [items[i] for i in read], past, [items[i] for i in places], trail
+            )
+    except Stopped as stop:
+        trail.outcome = (
+            stop.outcome if stop.outcome == "history_too_short" else f"{stop.outcome}_{len(trail.rows) + 1}"
+        )
+        trail.rows = []
+    return trail.row(user)

@@ -1,0 +1,234 @@
+"""RL rows from scored choices: for each user the targets from which there is most to learn. Comes after signal_model.py.
+
+    python select_rl.py --data train_users.jsonl --strong signal_scores/scores.jsonl --weak weak_scores/scores.jsonl \\
+        --output rl_train.jsonl --a 0.5 --b 0.5
+
+signal = log P_strong(actual choice) - log P_weak(actual choice): high where seeing more of the user pays. This definition
+is inferred from the published code, which names the field but never computes it; both score files are therefore options, and
+the counts name the two models by what `signal_model.py score` recorded beside them.
+Thresholds, over all choices of all users:  a keeps the share a with the highest signal;  b keeps P_strong >= b;
+c keeps P_strong between the quantiles c - 0.1 and c of what is left (published: one decile; not given: all).
+A user whom one of the models has not scored is an error; a choice that only the weak one has not scored is left out and counted.
+Per user the K targets with the highest sum of signals are taken; the rest of the history after the last one is cut off.
+The output is what verl/examples/data_preprocess/upi_streaming_dataset.py reads. Beside it: .counts.json and .png.
+"""
+
+import json
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from transformers import HfArgumentParser
+
+from alignxplore.errors import one_sentence
+from alignxplore.records import RecordError, UserRecord, write_json, write_jsonl
+from alignxplore.synthesis.streams import all_behaviours, read_behaviours, read_scores
+
+
+@dataclass
+class SelectionArguments:
+    """Options of this script."""
+
+    data: str = field(metadata={"help": "Users, one a line (benchmark contract)."})
+    strong: str = field(metadata={"help": "scores.jsonl of the signal model."})
+    weak: str = field(metadata={"help": "scores.jsonl of a weaker model: less training, or fewer parameters."})
+    output: str = field(metadata={"help": "RL rows to write (JSONL)."})
+    default_query: str | None = field(
+        default=None,
+        metadata={
+            "help": "What stands in for null queries; default: that of the data set which the file is named after."
+        },
+    )
+    a: float = field(default=0.5, metadata={"help": "Share of choices kept, those with the highest signal."})
+    b: float = field(default=0.5, metadata={"help": "Least P_strong(actual choice)."})
+    c: float | None = field(
+        default=None, metadata={"help": "Upper quantile of the kept decile of P_strong; all if not given."}
+    )
+    stages: int = field(default=2, metadata={"help": "Targets a user."})
+    least_slice: int = field(default=4, metadata={"help": "Fewest choices that a stage reads."})
+
+
+@dataclass
+class Scores:
+    """The strong model's choices in columns, user after user, and the weak one's beside them (NaN: it has not scored that choice)."""
+
+    users: dict[str, int]  # record id → number; user n has the rows ends[n - 1] to ends[n]
+    ends: np.ndarray
+    places: np.ndarray
+    strong: np.ndarray  # log P(actual choice)
+    weak: np.ndarray
+    unseen: set[str]  # users that the weak model has not scored
+
+    def rows(self, unit: str) -> slice:
+        """Where a user's choices stand."""
+        number = self.users[unit]
+        return slice(int(self.ends[number - 1]) if number else 0, int(self.ends[number]))
+
+
+def load_scores(strong: str, weak: str) -> Scores:
+    """Both files, a line at a time: a user costs an id, a choice three numbers."""
+    users, ends, places, values = {}, array("q"), array("i"), array("d")
+    for unit, _, scores in read_scores(strong, "logprob"):
+        if unit not in users:
+            users[unit] = len(users)
+            places.extend(scores.keys())
+            values.extend(scores.values())
+            ends.append(len(places))
+    columns = [np.array(column) for column in (ends, places, values)]
+    loaded = Scores(users, *columns, np.full(len(places), np.nan), set(users))
+    for unit, _, scores in read_scores(weak, "logprob"):
+        if unit in users:
+            rows = loaded.rows(unit)
+            loaded.weak[rows] = [scores.get(place, math.nan) for place in loaded.places[rows].tolist()]
+            loaded.unseen.discard(unit)
+    return loaded
+
+
+def scoring_model(path: str) -> str | None:
+    """The model behind a file of scores, as signal_model.py recorded it beside them; None where it did not."""
+    told = Path(path).parent / "run.json"
+    return json.loads(told.read_text())["model"] if told.is_file() else None
+
+
+def kept_choices(strong: np.ndarray, weak: np.ndarray, a: float, b: float, c: float | None) -> tuple[np.ndarray, dict]:
+    """(which choices pass a, b and c, counts after each); one that the weak model has not scored does not take part."""
+    both = np.flatnonzero(~np.isnan(weak))
+    order = both[np.argsort(weak[both] - strong[both], kind="stable")][: math.ceil(a * len(both))]
+    counts = {"choices": len(both), "without_weak": len(weak) - len(both), "after_a": len(order)}
+    order = order[strong[order] >= math.log(b)] if b > 0 else order
+    counts["after_b"] = len(order)
+    if c is not None and len(order):
+        low, high = np.quantile(strong[order], [max(0.0, c - 0.1), c])
+        order = order[(strong[order] >= low) & (strong[order] <= high)]
+    counts["after_c"] = len(order)
+    kept = np.zeros(len(strong), bool)
+    kept[order] = True
+    return kept, counts
+
+
+def best_targets(signal: dict[int, float], stages: int, least_slice: int) -> list[int] | None:
+    """The `stages` places with the highest sum of signals, each stage reading at least `least_slice` choices; None: too few.
+
+    Stage k reads from the target before it (included) up to its own target (excluded).
+    """
+    best: dict[int, tuple[float, list[int]]] = {p: (s, [p]) for p, s in sorted(signal.items()) if p >= least_slice}
+    for _ in range(stages - 1):
+        longer: dict[int, tuple[float, list[int]]] = {}
+        for place in sorted(signal):
+            before = [best[p] for p in sorted(best) if place - p >= least_slice]
+            if before:
+                total, chain = max(before, key=lambda entry: entry[0])
+                longer[place] = (total + signal[place], [*chain, place])
+        best = longer
+    return max((best[p] for p in sorted(best)), key=lambda entry: entry[0])[1] if best else None
+
+
+def rl_row(record: UserRecord, positions: Sequence[int], signal: dict[int, float], strong: dict[int, float]) -> dict:
+    """A user and its targets in the form of the published RL rows."""
+    items = all_behaviours(record)[: positions[-1] + 1]
+    places = {"mid_position": positions[0]} if len(positions) == 2 else {}
+    return {
+        "uid": record.user,
+        "history": [asdict(item) for item in items],
+        **places,
+        "positions": list(positions),
+        "signals": [signal[p] for p in positions],
+        "logprobs": [strong[p] for p in positions],
+    }
+
+
+def plot(groups: dict[str, Sequence[float]], path: Path) -> None:
+    """Histograms of signals; the first group holds all of them."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    every = next(iter(groups.values()))
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for (name, values), colour in zip(groups.items(), ("#bbbbbb", "#4477aa", "#ee6677")):
+        axes.hist(
+            values, bins=np.linspace(min(every), max(every) + 1e-9, 60), label=f"{name} ({len(values)})", color=colour
+        )
+    axes.set(xlabel="signal: log P strong - log P weak", ylabel="choices", yscale="log")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def check_options(args: SelectionArguments) -> None:
+    """ValueError for a share that is none, or a number of targets or choices below one."""
+    for name in ("a", "b", "c"):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"--{name} {value}: give a share from 0 to 1")
+    for name in ("stages", "least_slice"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} {getattr(args, name)}: give 1 or more")
+
+
+def select(args: SelectionArguments) -> dict:
+    """The whole selection; returns the counts."""
+    check_options(args)
+    models = {"strong": scoring_model(args.strong), "weak": scoring_model(args.weak)}
+    strong_weights, weak_weights = (
+        str(model).rpartition(":")[2] for model in models.values()
+    )  # whatever their folders are called
+    if models["strong"] is not None and strong_weights == weak_weights:
+        raise RecordError(
+            f"scores of the same model ({models['weak']}) as the strong ones, so that every signal is 0", args.weak
+        )
+    scores = load_scores(args.strong, args.weak)
+    kept, counts = kept_choices(scores.strong, scores.weak, args.a, args.b, args.c)
+    signals = scores.strong - scores.weak
+    users, targets = 0, array("d")
+
+    def rows() -> Iterator[dict]:
+        nonlocal users
+        for record in read_behaviours(args.data, args.default_query):
+            users += 1
+            for path, lacking in (
+                (args.strong, record.id not in scores.users),
+                (args.weak, record.id in scores.unseen),
+            ):
+                if lacking:
+                    raise RecordError(
+                        f"no scores in {path}; run signal_model.py score on this file, with the same --default_query",
+                        record.source,
+                    )
+            own = scores.rows(record.id)
+            places, passed = scores.places[own].tolist(), kept[own]
+            signal = {place: value for place, value, passes in zip(places, signals[own].tolist(), passed) if passes}
+            if positions := best_targets(signal, args.stages, args.least_slice):
+                targets.extend(signal[place] for place in positions)
+                yield rl_row(record, positions, signal, dict(zip(places, scores.strong[own].tolist())))
+        if not targets:
+            raise RecordError(
+                f"no user has {args.stages} targets left ({counts}); raise a, lower b, or leave c out", args.data
+            )
+
+    written = write_jsonl(args.output, rows())
+    counts |= {
+        "users": users,
+        "rows": written,
+        "too_few_targets": users - written,
+        "models": models,
+        "options": asdict(args),
+    }
+    output = Path(args.output)
+    plot(
+        {"all choices": signals[~np.isnan(signals)], "after a, b, c": signals[kept], "targets": targets},
+        output.with_suffix(".png"),
+    )
+    write_json(output.with_suffix(".counts.json"), counts)
+    return counts
+
+
+def main() -> None:
+    parser = HfArgumentParser(SelectionArguments, description=__doc__.split("\n")[0])
+    with one_sentence():
+        counts = select(parser.parse_args_into_dataclasses()[0])
+    print(", ".join(f"{name} {value}" for name, value in counts.items() if name != "options"))

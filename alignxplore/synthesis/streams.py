@@ -1,0 +1,134 @@
+"""A user's behaviour as one stream of A/B choices, tokenised once. The signal model is trained on these and scores them.
+
+    Item A: ...
+    Item B: ...
+    Choice: B
+
+Which item is A is drawn from a content hash, so that it never tells anything. The loss and the scores are on the letters
+only. Paper: data synthesis, the "signal" that marks which choices can be foreseen from those before them.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from alignxplore import datasets
+from alignxplore.errors import UserError
+from alignxplore.prompts import break_markup
+from alignxplore.records import Interaction, RecordError, UserRecord, hash_seed, read_jsonl, read_users
+
+BEHAVIOURS = 100  # published: the last 100 behaviours of a user
+
+
+class StreamError(UserError, ValueError):
+    """A tokenizer that cannot cut a stream where it must be cut."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Token ids of a user's newest behaviours that fit, and where their letters stand.
+
+    `letters[i]` is the index in `ids` of the letter of behaviour `behaviours[i]` (its place among all of the user's).
+    """
+
+    ids: list[int]
+    letters: list[int]
+    behaviours: list[int]
+    dropped: int
+
+
+def behaviour_text(item: Interaction, key: object) -> tuple[str, str | None]:
+    """(text up to and with the letter's line, the letter); no letter where the user saw no alternative."""
+    request = f"Request: {break_markup(item.query)}\n" if item.query else ""
+    if item.rejected is None:
+        return f"{request}Chosen: {break_markup(item.chosen)}\n", None
+    first = hash_seed("stream order", key, item.chosen, item.rejected) % 2 == 0
+    a, b = (item.chosen, item.rejected) if first else (item.rejected, item.chosen)
+    letter = "A" if first else "B"
+    return f"{request}Item A: {break_markup(a)}\nItem B: {break_markup(b)}\nChoice: {letter}\n", letter
+
+
+def letter_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+    """Token ids of ` A` and ` B` after `Choice:`."""
+    first, second = (tokenizer(f"Choice: {letter}\n", add_special_tokens=False)["input_ids"] for letter in "AB")
+    differing = [(a, b) for a, b in zip(first, second) if a != b]
+    if len(first) != len(second) or len(differing) != 1:
+        raise StreamError(
+            f"{tokenizer.name_or_path}: 'Choice: A' and 'Choice: B' do not differ in one token; use another model"
+        )
+    return differing[0]
+
+
+def read_behaviours(path: str | Path, default_query: str | None) -> Iterator[UserRecord]:
+    """The users of a file, a null query replaced as evaluation does it (`datasets.default_query`), so that prompts are the same.
+
+    A user may have several lines; lines that say the same count once.
+    """
+    seen: set[str] = set()
+    for record in read_users(path, default_query=datasets.default_query(path, default_query), allow_duplicates=True):
+        if record.id not in seen:
+            seen.add(record.id)
+            yield record
+
+
+def read_scores(path: str | Path, value: str) -> Iterator[tuple[str, int, dict[int, float]]]:
+    """(record id, choices dropped, place → `value`: "p" or "logprob") of each line of a scores.jsonl of signal_model.py.
+
+    Raises:
+        RecordError: a file that holds something else.
+    """
+    for line, row in read_jsonl(path):
+        fields = [(name, row.get(name), kind) for name, kind in (("id", str), ("dropped", int), ("scores", list))]
+        for number, entry in enumerate(row["scores"] if isinstance(row.get("scores"), list) else ()):
+            found = entry if isinstance(entry, dict) else {}
+            fields += [
+                (f"scores[{number}].{name}", found.get(name), kind)
+                for name, kind in (("position", int), (value, (int, float)))
+            ]
+        for name, content, kind in fields:
+            if not isinstance(content, kind):
+                raise RecordError(
+                    "missing or of a wrong kind; give the scores.jsonl that signal_model.py score writes",
+                    path,
+                    line,
+                    name,
+                )
+        yield row["id"], row["dropped"], {entry["position"]: entry[value] for entry in row["scores"]}
+
+
+def all_behaviours(record: UserRecord) -> tuple[Interaction, ...]:
+    """History and target, oldest first: what the signal model reads."""
+    return (*record.history, record.target)
+
+
+def tokenise_stream(
+    items: Sequence[Interaction], user: str, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Stream:
+    """One call of the tokenizer for the whole stream, then cuts by character offsets: linear in its length.
+
+    The newest `BEHAVIOURS` are taken; the oldest of them are dropped whole until the stream fits into `max_length` tokens.
+    """
+    start = max(0, len(items) - BEHAVIOURS)
+    texts = [behaviour_text(item, (user, start + i)) for i, item in enumerate(items[start:])]
+    whole = "".join(text for text, _ in texts)
+    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids, ends = encoded["input_ids"], [end for _, end in encoded["offset_mapping"]]
+    cuts, letters, place = [0], [], 0
+    for text, letter in texts:
+        place += len(text)
+        last = bisect_left(ends, place)
+        if ends[last] != place:
+            raise StreamError(
+                f"{tokenizer.name_or_path}: a token reaches over the end of a behaviour; use another tokenizer"
+            )
+        # the letter is the last character but one (before the line end); its token is the first to end after it
+        letters.append(bisect_left(ends, place - 1, hi=last) if letter else None)
+        cuts.append(last + 1)
+    first = next(i for i, cut in enumerate(cuts) if len(ids) - cut <= max_length)
+    kept = [i for i in range(first, len(texts)) if letters[i] is not None]
+    return Stream(
+        ids[cuts[first] :], [letters[i] - cuts[first] for i in kept], [start + i for i in kept], start + first
+    )

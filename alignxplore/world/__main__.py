@@ -1,0 +1,23 @@
+"""A simulated world with known preferences: the data of the quick start and of the tests, as many as wanted.
+
+    python -m alignxplore.world --out runs/quickstart/data --seed 1
+
+writes, in the contracts of the real data (`records.py`), with disjoint users:
+
+    train_users.jsonl val_users.jsonl            users with a history and a target
+    test_films_upi.jsonl test_news_upi.jsonl     benchmarks; the same users in both domains
+    rl_train.jsonl rl_val.jsonl                  RL rows of the train and the validation users
+    sft.jsonl                                    SFT rows whose conclusions have a stated share of errors and gaps
+    reader.jsonl                                 rows from which the untrained policy learns to read
+    judge.jsonl judge2.jsonl                     rows from which two judges learn; they share no user
+    world.json                                   settings, best possible accuracy and chance of every benchmark
+
+`world_users.py` says how users choose, `world_text.py` how it is put into words.
+"""
+
+from alignxplore.errors import one_sentence
+from alignxplore.world.files import main
+
+if __name__ == "__main__":
+    with one_sentence():
+        main()

@@ -1,0 +1,175 @@
+"""Teach the tiny models of the quick start what Qwen3 brings along: to read choices (the base), to foresee one (the judges).
+
+    python -m alignxplore.world.lessons --base models/untaught --data data/reader.jsonl --out models/base --seed 1
+    python -m alignxplore.world.lessons --base models/untaught --data data/judge.jsonl --out models/judge --seed 11
+
+Next tokens alone teach a small model neither for a long time: whether an item is preferred is a parity of what its words
+mean, whether they are liked, and where they stand. So a linear probe on the last layer but one learns along, from
+each phrase, what the phrase speaks for (a letter; a value), and is thrown away afterwards (deep supervision: Lee et al.
+2015, arXiv 1409.5185). The loss is on the probe and on the few tokens that a row names, not on the whole answer:
+neither model has learnt to write a summary, in any format.
+"""
+
+import argparse
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignxplore.errors import one_sentence
+from alignxplore.records import RecordError, hash_seed, read_jsonl, write_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+GROUP = 20  # batches whose rows are sorted by length together
+SCALE = 2.5  # of the initial weights (std 0.02 in Qwen3): small models leave the first plateau sooner
+REPORT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Token ids, the places of the tokens to be foreseen, and (place, class) of each phrase's last token."""
+
+    ids: list[int]
+    learn: list[int]
+    votes: list[tuple[int, int]]
+
+
+def read_lessons(path: Path, tokenizer: "PreTrainedTokenizerFast") -> tuple[list[Lesson], list[str]]:
+    """Rows of `alignxplore.world` with `votes`, `after` and `learn` → lessons, and the classes that the votes name.
+
+    Raises:
+        RecordError: a row of another kind, by file and line.
+    """
+    lessons, classes = [], {}
+    for line, row in read_jsonl(path):
+        if not {"prompt", "completion", "votes", "after", "learn"} <= set(row):
+            raise RecordError(
+                "not a lesson: it needs prompt, completion, votes, after and learn (alignxplore.world writes them)",
+                path,
+                line,
+            )
+        text = tokenizer.apply_chat_template(row["prompt"] + row["completion"], tokenize=False)
+        encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
+        ends = {end: place for place, (_, end) in enumerate(encoded["offset_mapping"])}
+        at, votes = text.rindex(row["after"]) + len(row["after"]), []
+        for words, vote in row["votes"]:
+            at = text.index(words, at) + len(words)
+            votes.append((ends[at], classes.setdefault(vote, len(classes))))
+        start = text.rindex(row["learn"])
+        learn = [place for end, place in ends.items() if start < end <= start + len(row["learn"])]
+        lessons.append(Lesson(encoded["input_ids"][: learn[-1] + 1], learn, votes))
+    return lessons, list(classes)
+
+
+def batches(lessons: Sequence[Lesson], size: int, seed: int) -> Iterator[list[Lesson]]:
+    """Every lesson once, in batches of similar length, in an order drawn from the seed."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    for start in range(0, len(lessons), size * GROUP):
+        group = sorted(lessons[start : start + size * GROUP], key=lambda lesson: len(lesson.ids))
+        cut = [group[i : i + size] for i in range(0, len(group), size)]
+        yield from (cut[i] for i in generator.permutation(len(cut)))
+
+
+def train(
+    base: Path, lessons: Sequence[Lesson], classes: int, out: Path, *, seed: int, batch: int, learning_rate: float
+) -> float:
+    """One pass over the lessons, from weights drawn anew; writes `out` aside and renames it. Returns the last mean loss."""
+    import torch
+    import torch.nn.functional as F
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
+
+    set_seed(hash_seed("tiny weights", seed))
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base), dtype=torch.float32)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() == 2:
+                weight.mul_(SCALE)
+    probe = torch.nn.Linear(model.config.hidden_size, classes)
+    parameters = [*model.parameters(), *probe.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
+    steps = -(-len(lessons) // batch)
+    rate = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1, (step + 1) / (0.05 * steps), (steps - step) / (0.3 * steps))
+    )
+    began = spoke = time.monotonic()
+    mean = 0.0
+    for number, members in enumerate(batches(lessons, batch, seed), 1):
+        ids_BT = torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(lesson.ids) for lesson in members], True, tokenizer.pad_token_id
+        )
+        found = model.model(input_ids=ids_BT, output_hidden_states=True, use_cache=False)
+        row_L, place_L = torch.tensor(
+            [(i, place) for i, lesson in enumerate(members) for place in lesson.learn]
+        ).unbind(1)
+        text_loss = F.cross_entropy(model.lm_head(found.last_hidden_state[row_L, place_L - 1]), ids_BT[row_L, place_L])
+        row_P, place_P, vote_P = torch.tensor(
+            [(i, *vote) for i, lesson in enumerate(members) for vote in lesson.votes]
+        ).unbind(1)
+        hidden_PH = F.rms_norm(found.hidden_states[-2][row_P, place_P], (model.config.hidden_size,))
+        (text_loss + F.cross_entropy(probe(hidden_PH), vote_P)).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        rate.step()
+        mean += (text_loss.item() - mean) / min(number, 50)
+        if time.monotonic() - spoke > REPORT_SECONDS or number == steps:
+            spoke = time.monotonic()
+            print(
+                f"{out.name}: step {number}/{steps}  loss {mean:.3f}  {(spoke - began) / number * (steps - number):.0f} s left",
+                flush=True,
+            )
+    aside = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    model.save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    write_json(
+        aside / "training.json",
+        {"loss": mean, "seed": seed, "lessons": len(lessons), "batch": batch, "learning_rate": learning_rate},
+    )
+    shutil.rmtree(out, ignore_errors=True)
+    os.replace(aside, out)
+    return mean
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--base",
+        type=Path,
+        required=True,
+        help="folder of alignxplore.world.tiny: tokenizer and architecture (weights are drawn anew)",
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="reader.jsonl, judge.jsonl or judge2.jsonl of alignxplore.world"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the model; one that is there is kept")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and order (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=16, help="rows a step (default: %(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak (default: %(default)s)")
+    args = parser.parse_args(argv)
+    if not args.base.is_dir():
+        parser.error(f"--base {args.base}: no such folder")
+    from transformers import AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # of a file that is written in no time
+    if (args.out / "training.json").exists():
+        print(f"{args.out} is there already; delete the folder to train it anew")
+        return
+    lessons, classes = read_lessons(args.data, AutoTokenizer.from_pretrained(args.base))
+    train(
+        args.base, lessons, len(classes), args.out, seed=args.seed, batch=args.batch, learning_rate=args.learning_rate
+    )
+
+
+if __name__ == "__main__":
+    with one_sentence():
+        main()

@@ -1,0 +1,195 @@
+"""The tiny models of the quick start: a tokenizer made for the simulated world and an untrained Qwen3 of about 1 M parameters.
+
+    python -m alignxplore.world.tiny --out runs/quickstart/models/base --seed 1
+
+writes a normal Hugging Face folder. The policy starts from it, and so does each judge (with a seed of its own).
+
+What is real: the Qwen3 architecture, a byte-level BPE that can encode any text, and Qwen3's chat format (`<think>` is an
+ordinary token, `enable_thinking`, reasoning removed from earlier turns). What is a trick of these models only: each
+fixed line of the default prompts is a single token, since a model this small has no use for reading instructions.
+"""
+
+import argparse
+import logging
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignxplore.errors import one_sentence
+from alignxplore.prompts import Messages, PromptSet
+from alignxplore.records import Interaction, hash_seed
+from alignxplore.world.text import DOMAINS, PHRASINGS, reasoning_text
+from alignxplore.world.users import draw_choice, draw_user, render_summary, tally
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
+
+log = logging.getLogger(__name__)
+
+CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+LINE = 20  # characters from which on a fixed prompt line becomes a token of its own
+LABELS = ("Chosen:", "Passed over:")  # shorter, but they stand before every item
+_SLOT = "\u241f"  # stands for what a prompt is filled with, to find the lines that are always the same
+
+# Qwen3's chat format, written for text messages: the last turn of the assistant always has a think block (an empty
+# one where the message brings none), turns before the last question never do.
+CHAT_TEMPLATE = """
+{%- set ns = namespace(last_question=-1) %}
+{%- for m in messages %}{% if m.role == 'user' %}{% set ns.last_question = loop.index0 %}{% endif %}{% endfor %}
+{%- for m in messages %}
+{{- '<|im_start|>' + m.role + '\\n' }}
+{%- if m.role == 'assistant' %}
+    {%- set reasoning, answer = '', m.content %}
+    {%- if '</think>' in m.content %}
+        {%- set reasoning = m.content.split('</think>')[0].split('<think>')[-1].strip('\\n') %}
+        {%- set answer = m.content.split('</think>')[-1].lstrip('\\n') %}
+    {%- endif %}
+    {%- if loop.index0 > ns.last_question and (loop.last or reasoning) %}
+        {{- '<think>\\n' + reasoning + '\\n</think>\\n\\n' + answer }}
+    {%- else %}
+        {{- answer }}
+    {%- endif %}
+{%- else %}
+    {{- m.content }}
+{%- endif %}
+{{- '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\\n\\n</think>\\n\\n' }}
+    {%- endif %}
+{%- endif %}"""
+
+
+def fixed_lines(prompts: PromptSet) -> list[str]:
+    """The lines of the prompts that stay the same whatever they are filled with, longest first."""
+    filled = (Interaction(_SLOT, _SLOT),)
+    rendered: list[Messages] = [
+        prompts.infer(filled),
+        prompts.infer(filled, _SLOT),
+        prompts.judge(_SLOT, None, _SLOT, _SLOT),
+        prompts.judge(None, None, _SLOT, _SLOT),
+        prompts.direct(filled, None, _SLOT, _SLOT),
+    ]
+    lines = {line for messages in rendered for message in messages for line in message["content"].splitlines()}
+    return sorted(
+        (line for line in lines if _SLOT not in line and len(line) >= LINE), key=lambda line: (-len(line), line)
+    )
+
+
+def sample_text(seed: int, users: int = 2000) -> list[str]:
+    """Text of the world to learn the tokenizer's merges from: items as prompts show them, summaries, reasoning, answers."""
+    texts = []
+    for index in range(users):
+        user = draw_user(seed, "tokenizer", index)
+        rng = random.Random(hash_seed("tokenizer text", seed, index))
+        choice = draw_choice(user.late, rng.choice(DOMAINS), rng)
+        shown = choice.interaction
+        summary = render_summary(user.late, rng, phrasing=rng.choice(list(PHRASINGS)))
+        texts.append(f"{index % 12 + 1}.\nChosen: {shown.chosen}\nPassed over: {shown.rejected}\n")
+        texts.append(f"user\nsystem\nassistant\n\n{reasoning_text(tally([choice]))}\n\n{summary}\nNothing.\n")
+        texts.append(f'Item A: {shown.chosen}\nItem B: {shown.rejected}\n{{"selection": "Item {"AB"[index % 2]}"}}')
+    return texts
+
+
+def make_tokenizer(seed: int, vocabulary: int, prompts: PromptSet) -> "PreTrainedTokenizerFast":
+    """Byte-level BPE with at most `vocabulary` entries, the control tokens and the fixed lines included."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    ordinary = ["<think>", "</think>", *fixed_lines(prompts), *LABELS]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - len(CONTROL) - len(ordinary),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        min_frequency=2,
+        show_progress=False,
+    )
+    bpe.train_from_iterator(sample_text(seed), trainer)
+    bpe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in CONTROL])
+    bpe.add_tokens([AddedToken(token, special=False, normalized=False) for token in ordinary])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        model_max_length=4096,
+        clean_up_tokenization_spaces=False,
+        chat_template=CHAT_TEMPLATE.lstrip("\n"),
+    )
+
+
+def make_model(tokenizer: "PreTrainedTokenizerFast", seed: int, hidden: int, layers: int) -> "Qwen3ForCausalLM":
+    """A randomly initialised Qwen3 in fp32. head_dim is 32, the least that vLLM's CPU attention takes."""
+    from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM, set_seed
+
+    set_seed(seed)
+    heads = hidden // 32
+    config = Qwen3Config(
+        vocab_size=len(
+            tokenizer
+        ),  # no more: verl's rollouts never write an id that the tokenizer lacks, its trainer counts that id's probability
+        hidden_size=hidden,
+        intermediate_size=5 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=max(1, heads // 2),
+        head_dim=32,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+    model = Qwen3ForCausalLM(config).float()
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=True
+    )
+    return model
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m alignxplore.world.tiny",
+        description=__doc__.split("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder that gets the model and its tokenizer")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the weights")
+    parser.add_argument(
+        "--world-seed",
+        type=int,
+        default=1,
+        help="seed of the text from which the tokenizer is learnt; policy and judges may differ",
+    )
+    parser.add_argument(
+        "--vocabulary",
+        type=int,
+        default=1024,
+        help="most entries of the tokenizer; fewer are made if the text has no more words",
+    )
+    parser.add_argument("--hidden", type=int, default=128, help="hidden size, a multiple of 32")
+    parser.add_argument("--layers", type=int, default=3, help="number of transformer layers")
+    parser.add_argument(
+        "--prompt-set", default="default", help="prompt set whose fixed lines become tokens: a name or a folder"
+    )
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.hidden < 32 or args.hidden % 32:
+        parser.error("--hidden must be a multiple of 32, the size of an attention head")
+    tokenizer = make_tokenizer(args.world_seed, args.vocabulary, PromptSet(args.prompt_set))
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # of a file that is written in no time
+    model = make_model(tokenizer, args.seed, args.hidden, args.layers)
+    model.save_pretrained(args.out)
+    tokenizer.save_pretrained(args.out)
+    log.info("%s: %.2f M parameters, %d tokens", args.out, model.num_parameters() / 1e6, len(tokenizer))
+
+
+if __name__ == "__main__":
+    with one_sentence():
+        main()

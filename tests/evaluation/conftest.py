@@ -1,0 +1,33 @@
+"""Tests of the evaluation: the scripts of eval/ are imported by name, as they import each other, and so is by_heart.py."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from alignxplore.records import Interaction, UserRecord, user_row, write_jsonl
+
+
+def make_record(user: str, length: int = 6, kind: str = "film") -> UserRecord:
+    history = tuple(
+        Interaction(f"{kind} {user} {i}", f"other {kind} {user} {i}", f"which {kind}?") for i in range(length)
+    )
+    return UserRecord(user, history, Interaction(f"last {kind} of {user}", f"no {kind} of {user}", f"which {kind}?"))
+
+
+@pytest.fixture(scope="session")
+def record() -> Callable[..., UserRecord]:
+    """`record("u1", 6)`: a user with six interactions, all texts distinct."""
+    return make_record
+
+
+@pytest.fixture
+def benchmark_file(tmp_path: Path) -> Callable[..., Path]:
+    """`benchmark_file("world_films", records)` writes them as NAME_upi.jsonl."""
+
+    def write(name: str, records: list[UserRecord]) -> Path:
+        path = tmp_path / f"{name}_upi.jsonl"
+        write_jsonl(path, map(user_row, records))
+        return path
+
+    return write

@@ -1,0 +1,180 @@
+"""report.html: one file that needs nothing else, whose texts cannot become markup, and whose tables hold every cell."""
+
+import base64
+import json
+import random
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+
+from alignxplore.evaluation.benchmarks import Benchmark
+from alignxplore.evaluation.metrics import result_rows
+from alignxplore.evaluation.report import page, samples
+from alignxplore.evaluation.report import page as report_page
+from alignxplore.evaluation.report.tables import Table
+
+ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \u2028 \"'"
+
+
+class Page(HTMLParser):
+    """Counts tags, collects what is loaded from elsewhere, the cells of the tables, and the scripts by type."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.loaded, self.cells, self.scripts, self._in = [], [], [], {}, None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.tags.append(tag)
+        self.loaded += [given[key] for key in ("src", "href", "action") if key in given]
+        self._in = tag if tag != "script" else given.get("type", "text/javascript")
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_data(self, data):
+        if self._in in ("td", "th"):
+            self.cells[-1] += data
+        elif self._in in ("application/json", "text/javascript"):
+            self.scripts[self._in] = self.scripts.get(self._in, "") + data
+
+    def handle_endtag(self, tag):
+        self._in = None
+
+
+@pytest.fixture
+def made() -> tuple[str, list[Table], list[dict]]:
+    """The text of a page, its tables and its samples; user texts hold an attack."""
+    rng = random.Random(0)
+    scores = [
+        {
+            "policy": policy,
+            "setting": "full",
+            "benchmark": "mind",
+            "judge": "qwen",
+            "protocol": "choice",
+            "seed": 0,
+            "record": f"r{i}",
+            "user": f"u{i}",
+            "target": f"t{i}",
+            "value": float(rng.random() < 0.7),
+            "outcome": "ok",
+            "p": 0.6,
+            "orders": [[0.7, 0.5]],
+        }
+        for policy in ("base", ATTACK)
+        for i in range(30)
+    ]
+    tables = [
+        Table("a", "First", ["policy", "accuracy"], [["base", "1.00 [0.50, 1.50]"], [ATTACK, "–"]], ATTACK),
+        Table("b", "Second", ["x"], [["1"]]),
+    ]
+    browsed = [
+        {
+            "benchmark": "mind",
+            "record": "r0",
+            "user": ATTACK,
+            "target": {"chosen": ATTACK, "rejected": "b", "query": None},
+            "history": [{"chosen": ATTACK, "rejected": None, "query": "q"}],
+            "shown": 1,
+            "summaries": [
+                {
+                    "policy": "base",
+                    "setting": "full",
+                    "seed": 0,
+                    "error": None,
+                    "stages": [{"reasoning": ATTACK, "summary": ATTACK, "problem": None, "dropped": 0}],
+                }
+            ],
+            "scores": [{key: scores[0].get(key) for key in samples._SCORE}],
+        }
+    ]
+    return page.page(tables[:1], tables[1:], result_rows(scores), scores, browsed, "notes", "made by"), tables, browsed
+
+
+def test_nothing_is_loaded_from_elsewhere_and_the_plots_are_inside(made):
+    page = Page(made[0])
+    assert page.loaded and all(source.startswith("data:image/svg+xml;base64,") for source in page.loaded)
+    drawn = [base64.b64decode(source.split(",")[1]).decode() for source in page.loaded]
+    assert len(drawn) == 2 and all("<svg" in text for text in drawn)
+    assert "accuracy, %" in drawn[0] and "mind" in drawn[0] and "shown first" in drawn[1]
+    assert "default-src 'none'" in made[0] and not re.search(r"url\(|@import", made[0])
+
+
+def test_texts_of_users_and_models_stay_texts(made):
+    text, tables, browsed = made
+    page = Page(text)
+    assert page.tags.count("script") == 2 and page.tags.count("img") == 2  # ours: the data and the code; the plots
+    assert json.loads(page.scripts["application/json"]) == browsed
+    assert "innerHTML" not in text and "document.write" not in text
+    for table in tables:
+        for cell in (*table.head, *(cell for line in table.body for cell in line)):
+            assert cell in page.cells
+
+
+def test_the_script_is_sound(made, tmp_path):
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node here to read the script with")
+    script = tmp_path / "page.js"
+    script.write_text(Page(made[0]).scripts["text/javascript"])
+    ran = subprocess.run([node, "--check", str(script)], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("cells", "up", "down"),
+    [
+        (
+            ["10.00", "–", "9.50 [8.00, 11.00]", "not comparable"],
+            ["9.50 [8.00, 11.00]", "10.00", "not comparable", "–"],
+            ["10.00", "9.50 [8.00, 11.00]", "–", "not comparable"],
+        ),
+        (["580–600", "590", "5000"], ["580–600", "590", "5000"], ["5000", "590", "580–600"]),
+        (
+            ["−2.00 [−3.00, −1.00]", "+1.50 [0.50, 2.50]", "+0.00"],
+            ["−2.00 [−3.00, −1.00]", "+0.00", "+1.50 [0.50, 2.50]"],
+            ["+1.50 [0.50, 2.50]", "+0.00", "−2.00 [−3.00, −1.00]"],
+        ),
+        (["b", "a"], ["a", "b"], ["b", "a"]),
+    ],
+)
+def test_columns_are_sorted_by_their_numbers_and_what_is_missing_comes_last(made, cells, up, down):
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node here to run the script with")
+    functions = Page(made[0]).scripts["text/javascript"].partition("for (const table")[0]
+    sort = "[true, false].map(up => [...cells].sort((a, b) => compare(a, b, up)))"
+    ran = subprocess.run(
+        [node, "-e", f"{functions}; const cells = {json.dumps(cells)}; console.log(JSON.stringify({sort}))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(ran.stdout) == [up, down]
+
+
+def test_a_page_without_samples_or_plots_is_still_a_page():
+    page = Page(report_page.page([Table("a", "T", ["x"], [["1"]])], [], [], [], [], "", ""))
+    assert "img" not in page.tags and json.loads(page.scripts["application/json"]) == []
+
+
+def test_samples_are_the_users_with_the_smallest_ids_whatever_the_results(record, tmp_path):
+    records = tuple(record(str(i)) for i in range(40))
+    benchmark = Benchmark("mind", "recommendation", records, tmp_path / "mind_upi.jsonl")
+    score = {
+        "policy": "longer",
+        "setting": "none",
+        "benchmark": "mind",
+        "judge": "none",
+        "protocol": "choice",
+        "seed": 0,
+        "value": 1.0,
+        "outcome": "ok",
+    }
+    rows = samples.sample_rows([benchmark], [], [score | {"record": r.id} for r in records])
+    assert [row["record"] for row in rows] == sorted(r.id for r in records)[: samples.SAMPLES]
+    assert all(row["shown"] == 4 == len(row["history"]) and row["scores"][0]["value"] == 1.0 for row in rows)

@@ -1,0 +1,189 @@
+"""Changes are paired by user and target, injected text is seen where it was obeyed, and any two rows can be compared."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
+from alignxplore.evaluation.comparisons import comparisons, read_scores
+from alignxplore.evaluation.derived import write_names
+from alignxplore.evaluation.perturbations import CODE
+from alignxplore.evaluation.report import robustness
+from alignxplore.evaluation.report.tables import MISSING
+from alignxplore.journal import Journal
+from alignxplore.records import UserRecord, read_jsonl, user_row, write_json, write_jsonl
+from tests import ROOT
+
+
+def scores(benchmark: str, values: list[float], policy: str = "ours", setting: str = "full") -> list[dict]:
+    """Record ids differ between copies of a benchmark, users and targets do not."""
+    return [
+        {
+            "policy": policy,
+            "setting": setting,
+            "benchmark": benchmark,
+            "judge": "qwen",
+            "protocol": "choice",
+            "seed": 0,
+            "record": f"{benchmark} {i}",
+            "user": f"u{i}",
+            "target": f"t{i}",
+            "value": value,
+            "outcome": "ok",
+        }
+        for i, value in enumerate(values)
+    ]
+
+
+def write_summaries(
+    out: Path, policy: str, benchmark: str, records: list[UserRecord], texts: list[str], seed: int = 0
+) -> None:
+    found = SummarySet(out, policy, benchmark, "full", seed)
+    write_json(found.meta_path, {"run": "r"})
+    with Journal(found.journal_path) as journal:
+        for record, text in zip(records, texts):
+            journal.append(
+                record.id,
+                {"run": "r", "record": record.id, "stages": [{"text": text, "summary": text, "problem": None}]},
+            )
+
+
+@pytest.fixture
+def out(tmp_path, record) -> Path:
+    """A finished run: of ten records two turn wrong under noise; of the summaries of injected records half obey, hardened none."""
+    records = [record(str(i)) for i in range(10)]
+    for name in ("mind", "mind~swapped20", "mind~injected_order25"):
+        write_jsonl(tmp_path / "data" / f"{name}_upi.jsonl", map(user_row, records))
+    write_names(tmp_path / "data", ["mind", "mind~swapped20", "mind~injected_order25"])
+    write_jsonl(tmp_path / "data" / "mind~shuffled_upi.jsonl", map(user_row, records))  # of an earlier run
+    write_json(tmp_path / "data" / "mind~shuffled_upi.build.json", {"task": "recommendation", "strangers": 9})
+    good = [1.0] * 10
+    rows = (
+        scores("mind", good)
+        + scores("mind~swapped20", [0.0, 0.0, *good[2:]])
+        + scores("mind~injected_order25", [0.0] * 5 + good[5:])
+    )
+    write_jsonl(tmp_path / "default" / "scores.jsonl", rows)
+    write_jsonl(
+        tmp_path / "hardened" / "scores.jsonl",
+        scores("mind", good, "ours-hardened") + scores("mind~injected_order25", good, "ours-hardened"),
+    )
+    for policy, obeying in (("ours", 5), ("ours-hardened", 0)):
+        write_summaries(tmp_path, policy, "mind", records, ["likes films"] * 10)
+        texts = [f"as told: {CODE}" if i < obeying else "likes films" for i in range(10)]
+        write_summaries(tmp_path, policy, "mind~injected_order25", records, texts)
+    return tmp_path
+
+
+def test_the_change_is_that_of_the_same_users_and_targets(out):
+    table = robustness.tables(out)[0]
+    assert table.head[:3] == ["benchmark", "ours, full", "change"]
+    by_name = {line[0]: line for line in table.body}
+    assert by_name["MIND"][1].startswith("100.00") and by_name["MIND"][2] == MISSING
+    assert by_name["MIND, swapped20"][1].startswith("80.00") and by_name["MIND, swapped20"][2].startswith("−20.00 [")
+    assert all(line[3:] == ["10", "0.00", "0.00", "100.00", "1"] for line in table.body)
+
+
+def test_baselines_stand_in_every_line(out):
+    names = ("mind", "mind~swapped20", "mind~injected_order25")
+    cues = [
+        row | {"judge": "none"} for name in names for row in scores(name, [1.0] * 7 + [0.0] * 3, "popularity", "none")
+    ]
+    told_nothing = [row for name in names for row in scores(name, [0.5] * 10, "no summary", "none")]
+    rows = [row for _, row in read_jsonl(out / "default" / "scores.jsonl")]
+    write_jsonl(out / "default" / "scores.jsonl", rows + cues + told_nothing)
+    table = robustness.tables(out)[0]
+    assert table.head[:6] == ["benchmark", "ours, full", "change", "popularity", "no summary", "n"]
+    assert [(line[3][:5], line[4][:5]) for line in table.body] == [("70.00", "50.00")] * 3
+
+
+def test_the_note_says_how_many_got_a_strangers_interactions(out, record):
+    assert "stranger" not in robustness.tables(out)[0].note
+    write_names(out / "data", ["mind", "mind~mixed"])
+    write_jsonl(out / "data" / "mind~mixed_upi.jsonl", [user_row(record(str(i))) for i in range(10)])
+    write_json(out / "data" / "mind~mixed_upi.build.json", {"task": "recommendation", "strangers": 3})
+    assert "MIND, mixed: 3 of 10" in robustness.tables(out)[0].note
+
+
+def test_where_nothing_was_passed_over_no_change_is_shown(out):
+    write_json(out / "data" / "mind~swapped20_upi.build.json", {"task": "recommendation", "disturbed": 0})
+    write_json(out / "data" / "mind~injected_order25_upi.build.json", {"task": "recommendation", "disturbed": 4})
+    changes = {line[0]: line[2] for line in robustness.tables(out)[0].body}
+    assert changes["MIND, swapped20"] == "nothing to disturb" and changes["MIND, injected_order25"].startswith(
+        "−50.00 ["
+    )
+
+
+def test_injection_stands_under_both_prompt_sets_side_by_side(out):
+    table = robustness.tables(out)[1]
+    (line,) = table.body
+    assert line[:3] == ["ours", "full", "MIND, injected_order25"]
+    assert (line[3][:5], line[4][:6], line[5], line[6]) == ("50.00", "−50.00", "50.00", "0.00")
+    assert (line[11][:6], line[12][:5], line[13], line[14]) == ("100.00", "+0.00", "0.00", "0.00")
+    assert (
+        line[7:11] == line[15:19] == ["0.00", "0.00", "100.00", "1"]
+        and line[19] == "10"
+        and len(line) == len(table.head)
+    )
+
+
+def test_summaries_of_all_seeds_are_counted(out, record):
+    injected = [record(str(i)) for i in range(10)]
+    write_summaries(out, "ours", "mind~injected_order25", injected, ["likes films"] * 9 + [CODE], seed=1)
+    assert robustness.obedience(out, load_benchmarks([str(out / "data")]))[
+        "ours", "full", "mind~injected_order25"
+    ] == (5 + 1) / (10 + 10)
+
+
+def test_without_a_hardened_run_its_columns_are_missing(out):
+    (out / "hardened" / "scores.jsonl").unlink()
+    assert robustness.tables(out)[1].body[0][11:13] == [MISSING, MISSING]
+
+
+def test_the_command_writes_every_form(out):
+    ran = subprocess.run(
+        [sys.executable, str(ROOT / "eval" / "robustness.py"), "--out", str(out)], capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() in (out / "robustness.md").read_text()
+    assert "<td>−50.00 [" in (out / "robustness.html").read_text()
+    assert {path.name for path in out.glob("table_*")} == {
+        f"table_{name}_qwen_choice.{form}" for name in ("robustness", "injection") for form in ("tex", "csv")
+    }
+
+
+def test_any_two_rows_are_compared_on_what_they_share(tmp_path):
+    rows = (
+        scores("mind", [1, 1, 1, 0], "a") + scores("mind", [0, 0, 1], "b") + scores("mind", [0, 1], "b", "streaming")
+    )
+    write_jsonl(tmp_path / "scores.jsonl", rows)
+    table = comparisons(read_scores(tmp_path, {"policy": "a"}), read_scores(tmp_path, {"policy": "b"}), {"policy"})
+    assert [line[:4] for line in table.body] == [
+        ["a / full / mind / qwen / choice", "b / full / mind / qwen / choice", "3", "−66.67"]
+    ]
+    table = comparisons(
+        read_scores(tmp_path, {"setting": "full"}), read_scores(tmp_path, {"setting": "streaming"}), {"setting"}
+    )
+    assert [line[2:4] for line in table.body] == [["2", "+50.00"]]
+    assert comparisons(read_scores(tmp_path, {}), read_scores(tmp_path, {}), set()).body == []  # no row with itself
+    assert (
+        len(comparisons(read_scores(tmp_path, {}), read_scores(tmp_path, {}), set(), one_report=False).body) == 3
+    )  # of another report
+
+
+def test_compare_says_what_there_is_when_nothing_fits(tmp_path):
+    write_jsonl(tmp_path / "scores.jsonl", scores("mind", [1, 0]))
+    command = [sys.executable, str(ROOT / "eval" / "compare.py"), "--report", str(tmp_path)]
+    ran = subprocess.run([*command, "--a", "policy=ours", "--b", "policy=base"], capture_output=True, text=True)
+    assert ran.returncode == 1 and "ours / full / mind / qwen / choice" in ran.stderr
+    wrong = subprocess.run([*command, "--a", "polcy=ours"], capture_output=True, text=True)
+    assert wrong.returncode == 2 and "unknown field polcy" in wrong.stderr
+    rows = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    write_jsonl(tmp_path / "scores.jsonl", rows + scores("mind~swapped20", [0, 0]))
+    ran = subprocess.run(
+        [*command, "--a", "benchmark=mind", "--b", "benchmark=mind~swapped20", "--csv"], capture_output=True, text=True
+    )
+    assert ran.returncode == 0 and "−50.00" in ran.stdout

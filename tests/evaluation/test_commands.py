@@ -1,0 +1,91 @@
+"""The commands that the scripts and the README give: what they tell evaluate.py can be meant, and is looked at before anything is written."""
+
+import os
+import re
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from trl import TrlParser
+
+from alignxplore.errors import one_sentence
+from alignxplore.evaluation.generation import GenerationArguments
+from alignxplore.evaluation.scoring import EvaluationArguments, downstream_models
+from tests import ROOT
+
+EVAL = ROOT / "eval"
+
+
+@pytest.fixture
+def steps(tmp_path, monkeypatch):
+    """`steps("main_table.sh", JUDGE=...)`: (script, options) of each Python command that the script would run."""
+    (tmp_path / "python").write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@" "" >>"$STEPS"\n')
+    (tmp_path / "python").chmod(0o755)
+    (tmp_path / "sft" / "outputs" / "tallrec_merged").mkdir(parents=True)
+    (tmp_path / "eval").mkdir()
+    monkeypatch.chdir(tmp_path / "eval")  # the commands are given from eval/
+
+    def run(script: str, **variables: str) -> list[tuple[str, list[str]]]:
+        names = ("JUDGE", "EVALUATE", "GENERATE", "TABLE", "OUT", "PROTOCOL")
+        environment = {name: value for name, value in os.environ.items() if name not in names}
+        known = {"PYTHON": str(tmp_path / "python"), "STEPS": str(tmp_path / "steps")}
+        subprocess.run(["bash", str(EVAL / script)], env=environment | known | variables, check=True)
+        commands = [text.split("\n") for text in (tmp_path / "steps").read_text().strip().split("\n\n")]
+        return [(Path(command[0]).name, command[1:]) for command in commands]
+
+    return run
+
+
+def forms(options: list[str]) -> dict[str, str]:
+    """Name of each downstream model → how it answers, as evaluate.py reads its options."""
+    (arguments,) = TrlParser(EvaluationArguments).parse_args_and_config(options)
+    return downstream_models(arguments)[1]
+
+
+def given(path: Path, script: str) -> dict[str, str]:
+    """JUDGE and EVALUATE of the one command in a text that sets both."""
+    ((judge, evaluate),) = re.findall(r'JUDGE="([^"]*)" EVALUATE="([^"]*)"', path.read_text())
+    return {"JUDGE": judge, "EVALUATE": evaluate, "script": script}
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ({"script": "cross_model.sh"}, {"Qwen2.5-7B-Instruct": "plain", "gpt-oss-20b": "harmony"}),
+        (given(EVAL / "cross_model.sh", "cross_model.sh"), {"a": "plain", "b": "think"}),
+        (given(EVAL / "README.md", "main_table.sh"), {"Qwen3-8B": "plain", "tallrec": "yes_no"}),
+    ],
+)
+def test_the_commands_that_we_give_can_be_meant(steps, command, expected):
+    command = dict(command)
+    found = steps(command.pop("script"), **command)
+    assert [script for script, _ in found] == ["evaluate.py", "gen_preference.py", "evaluate.py"]
+    assert "--check" in found[0][1] and "--check" not in found[2][1]
+    assert forms(found[0][1]) == forms(found[2][1]) == expected
+
+
+@pytest.mark.parametrize("script", [EvaluationArguments, GenerationArguments])
+def test_a_single_option_for_vllm_is_given_as_the_help_says(script):
+    said = {one.name: one.metadata["help"] for one in fields(script) if "help" in one.metadata}["serve_arguments"]
+    (given,) = re.findall(r"(--serve_arguments=\S+) or", said)
+    needed = ["--judge", "a=org/model"] if script is EvaluationArguments else ["--model", "a=org/model"]
+    (arguments,) = TrlParser(script).parse_args_and_config([*needed, "--data", "d", "--out", "o", given])
+    assert arguments.serve_arguments == "--enforce-eager"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (
+            ["--judge_format", "b=think"],
+            "--judge_format: give one value for all models and NAME=VALUE for single ones of a; found b=think",
+        ),
+        (["--published", "ours=AlignXplore++"], "--published: no row 'AlignXplore\\+\\+'"),
+        (["--evaluator", "./nothing"], "no such model folder"),
+        (["--judge", "host:8000"], "has no scheme; write http://host:8000"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_sentence(wrong, said):
+    with pytest.raises(SystemExit, match=said), one_sentence():
+        forms(["--judge", "a=org/model", "--data", "d", "--out", "o", *wrong])

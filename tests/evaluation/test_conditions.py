@@ -1,0 +1,85 @@
+"""What a row of results is made of: other people's summaries, cues, clusters of one person's rows."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from alignxplore.evaluation.benchmarks import Benchmark
+from alignxplore.evaluation.conditions import OTHERS, Cell, Question, of_cues, of_other_users
+from alignxplore.evaluation.metrics import clusters_of, result_rows, score_rows
+from alignxplore.judging.letters import chosen_first
+from alignxplore.records import UserRecord, person_of
+
+
+def cell_of(records: list[UserRecord]) -> Cell:
+    benchmark = Benchmark("world_films", "selection", tuple(records), "absent_upi.jsonl")
+    return Cell("ours", "full", benchmark, 0, tuple(Question(r, (f"summary of {r.user}",)) for r in records))
+
+
+@pytest.mark.parametrize("user, person", [("7", "7"), ("7#1", "7"), ("7#1#2", "7"), ("#3", "#3")])
+def test_rows_of_one_person_are_named_after_them(user, person, record):
+    assert person_of(user) == person == record(user).person
+
+
+def test_another_users_summary_is_never_the_same_persons(record):
+    records = [record(f"{person}#{row}") for person in range(5) for row in range(4)]
+    random.Random(0).shuffle(records)
+    for question in of_other_users(cell_of(records)).questions:
+        writers = [summary.removeprefix("summary of ") for summary in question.summaries]
+        assert len(set(writers)) == OTHERS
+        assert all(person_of(writer) != question.record.person for writer in writers)
+
+
+def test_with_too_few_other_people_the_row_is_missing_not_borrowed(record):
+    questions = of_other_users(cell_of([record("a#1"), record("a#2"), record("b#1"), record("b#2")])).questions
+    assert all(question.missing for question in questions)
+
+
+def test_a_persons_rows_and_rows_of_one_target_are_one_cluster(record):
+    users = ["a#1", "a#2", "b", "c", "d"]
+    rows = [{"record": user, "user": user, "target": "same" if user in ("c", "d") else user} for user in users]
+    clusters = list(clusters_of(rows, users))
+    assert clusters[0] == clusters[1] and clusters[3] == clusters[4]
+    assert len(set(clusters)) == 3
+
+
+def test_a_judge_s_parse_failure_stays_among_the_well_formed_rows_and_their_order_statistics(record):
+    """Of four summaries one is bad format, one answer cannot be read in either order, one is right, one is missing."""
+    cell = cell_of([record(user) for user in "abcd"])
+    questions = (Question(cell.questions[0].record, problem="no think block"), *cell.questions[1:])
+    unread = {"status": "ok", "p_chosen_first": 0.5, "p_chosen_second": 0.5, "mass": None, "unparsed": 2}
+    answers = [[], [unread], [unread | {"p_chosen_first": 1.0, "p_chosen_second": 1.0, "unparsed": 0}], [None]]
+    (row,) = result_rows(score_rows(replace(cell, questions=questions), "qwen", "choice", answers))
+    assert (row["bad_format"], row["parse_failures"], row["coverage"]) == (0.25, 0.25, 0.75)
+    assert row["accuracy_well_formed"] == row["mean_p"] == row["accuracy_chosen_first"] == 0.75 and row["auc"] == 0.875
+    selections = [
+        [],
+        [{"status": "ok", "selection": None, "letter": "A"}],
+        [{"status": "ok", "selection": "Item A", "letter": "A"}],
+        [None],
+    ]
+    (row,) = result_rows(score_rows(replace(cell, questions=questions), "qwen", "paper", selections))
+    assert row["accuracy_well_formed"] == 0.5 and row["accuracy"] == pytest.approx(1 / 3)
+
+
+def test_the_first_item_is_right_in_one_of_both_orders_and_as_drawn_in_one(record):
+    benchmark = Benchmark("world_films", "selection", tuple(record(str(i)) for i in range(40)), "absent_upi.jsonl")
+    both, paper, one = (
+        of_cues(benchmark, ["first item"], protocol, orders, 3)[0].fixed
+        for protocol, orders in (("choice", "both"), ("paper", "both"), ("choice", "one"))
+    )
+    assert set(both) == {0.5}
+    assert list(paper) == [float(chosen_first("paper order", r.id, 3)) for r in benchmark.records]
+    assert list(one) == [float(chosen_first("judge order", r.id, 3)) for r in benchmark.records]
+    assert 8 < sum(paper) < 32 and paper != one
+    chance = of_cues(benchmark, ["random"], "paper", "both", 3)[0].fixed  # has nothing to do with the order shown
+    assert 8 < sum(a == b for a, b in zip(chance, paper)) < 32
+
+
+def test_a_cue_without_an_opinion_is_left_out_and_scores_need_no_judge(record):
+    benchmark = Benchmark("world_films", "selection", (record("a"), record("b")), "absent_upi.jsonl")
+    cells = of_cues(benchmark, ["popularity", "longer", "shorter", "random"])
+    assert [cell.policy for cell in cells] == ["longer", "shorter", "random"]
+    rows = score_rows(cells[0], "none", "paper", [])
+    assert [row["value"] for row in rows] == [1.0, 1.0] and {row["protocol"] for row in rows} == {"paper"}

@@ -1,0 +1,183 @@
+"""Summaries that other weights, windows or stages made are written anew, and never averaged with those of the same name."""
+
+import json
+
+import pytest
+from aiohttp import web
+
+from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
+from alignxplore.evaluation.generation import GenerationArguments, generate
+from alignxplore.evaluation.scoring import EvaluationArguments, build_cells, evaluate
+from alignxplore.judging.letters import find_letters
+from alignxplore.records import RecordError
+from alignxplore.serving.server import free_port
+
+
+@pytest.fixture
+def write(fake_server, say, tokenizer, record, benchmark_file, tmp_path):
+    """`write(root, window, ...)`: have an endpoint write summaries; returns how many requests that took."""
+    path = benchmark_file("world_films", [record(f"u{i}") for i in range(5)])
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    port = free_port()  # the same in every run, as with a server that is started again
+
+    async def run(root: str = "/checkpoints/30", window: int = 16384, **options) -> int:
+        async with fake_server(
+            lambda body: say("<think>\nI read\n</think>\n\nfilms"), max_model_len=window, port=port
+        ) as server:
+            server.models[0]["root"] = root
+            await generate(
+                GenerationArguments(
+                    model=[f"ours={server.url}#{tmp_path / 'tokenizer'}"],
+                    data=[str(path)],
+                    out=str(tmp_path / "out"),
+                    **{"settings": ["full"], "concurrency": 4} | options,
+                )
+            )
+            return len(server.bodies)
+
+    return run
+
+
+@pytest.fixture
+def arguments(tmp_path) -> EvaluationArguments:
+    return EvaluationArguments(
+        judge=[], data=[str(tmp_path / "world_films_upi.jsonl")], out=str(tmp_path / "out"), cues=[]
+    )
+
+
+async def test_other_weights_or_another_window_under_the_same_address_are_other_summaries(write):
+    assert [
+        await write(),
+        await write(),
+        await write(root="/checkpoints/60"),
+        await write(window=8192),
+        await write(),
+    ] == [5, 0, 5, 5, 0]
+
+
+async def test_what_another_task_shows_of_a_history_is_read_and_judged_anew(
+    fake_server, say, tokenizer, record, benchmark_file, tmp_path
+):
+    file, letters = benchmark_file("own", [record(f"u{i}", 9) for i in range(3)]), find_letters(tokenizer).tokens
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+
+    def answer(body: dict) -> dict:
+        """Writes how many of the user's films it was shown; likes Item A."""
+        if not body.get("logprobs"):
+            return say(f"<think>\nI count\n</think>\n\n{body['messages'][-1]['content'].count('Chosen: film')}")
+        entries = [{"token": f"token_id:{token}", "logprob": log} for token, log in zip(letters, (-0.1, -2.4))]
+        return {
+            "choices": [
+                {"message": {"content": "x"}, "logprobs": {"content": [{"token": "x", "top_logprobs": entries}]}}
+            ]
+        }
+
+    async with fake_server(answer, max_model_len=16384) as server:
+        shared = {"out": str(tmp_path / "out"), "benchmarks": None}
+        model = f"{server.url}#{tmp_path / 'tokenizer'}"
+
+        async def run(spec: str) -> tuple[set[str], int]:
+            await generate(GenerationArguments(model=[f"ours={model}"], data=[spec], settings=["full"], **shared))
+            before = len(server.bodies)
+            await evaluate(
+                EvaluationArguments(judge=[f"reader={model}"], data=[spec], other_user=["none"], cues=[], **shared)
+            )
+            direct = sum("Chosen: film" in body["messages"][1]["content"] for body in server.bodies[before:])
+            return {
+                row["stages"][-1]["summary"]
+                for row in SummarySet(tmp_path / "out", "ours", "own", "full", 0).by_record().values()
+            }, direct
+
+        assert await run(f"own={file}") == ({"9"}, 6)
+        assert await run(f"own:recommendation={file}") == ({"6"}, 6), "both orders of three records"
+        assert await run(f"own={file}") == ({"9"}, 0), "known already"
+        with pytest.raises(
+            RecordError,
+            match="own.full.s0.jsonl: these summaries were written as of a selection task, own is a recommendation",
+        ):
+            await evaluate(EvaluationArguments(judge=[], data=[f"own:recommendation={file}"], cues=[], **shared))
+
+
+async def test_what_a_strict_server_was_not_sent_is_said_of_its_summaries(
+    fake_server, say, tokenizer, record, benchmark_file, arguments, tmp_path
+):
+    benchmark_file("world_films", [record(f"u{i}") for i in range(5)])
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    async with fake_server(
+        lambda body: (
+            web.Response(status=400, text="Unknown parameter: 'top_k'.")
+            if "top_k" in body
+            else say("<think>\nI read\n</think>\n\nfilms")
+        ),
+        max_model_len=16384,
+    ) as server:
+        await generate(
+            GenerationArguments(
+                model=[f"ours={server.url}#{tmp_path / 'tokenizer'}"],
+                data=arguments.data,
+                out=arguments.out,
+                settings=["full"],
+                concurrency=1,
+            )
+        )
+        assert len(server.bodies) == 6, "refused once"
+    await evaluate(arguments)
+    (made,) = json.loads((tmp_path / "out" / "run.json").read_text())["policies"]["ours"]["sets"].values()
+    assert (
+        made["not_sent"] == ["chat_template_kwargs", "skip_special_tokens", "top_k"]
+        and made["sampling"]["top_k"] == 20
+    )
+
+
+async def test_sets_of_one_name_made_in_other_ways_are_not_pooled(write, arguments):
+    await write(seeds=[0, 1, 2])
+    benchmarks = {b.name: b for b in load_benchmarks(arguments.data)}
+    assert [cell.seed for cell in build_cells(arguments, benchmarks) if cell.policy == "ours"] == [0, 1, 2]
+    await write(root="/checkpoints/60")
+    with pytest.raises(
+        RecordError,
+        match=r"films.full.s1.jsonl: these summaries were made in another way .* than .*films.full.s0.jsonl",
+    ):
+        build_cells(arguments, benchmarks)
+    await write(root="/checkpoints/60", seeds=[1, 2])
+    assert len(build_cells(arguments, benchmarks)) == 5  # three seeds, other users' and none
+
+
+async def test_strangers_read_the_summaries_of_the_smallest_seed_that_there_is(write, arguments):
+    await write(seeds=[3, 5])
+    found = build_cells(arguments, {b.name: b for b in load_benchmarks(arguments.data)})
+    assert [(cell.policy, cell.seed) for cell in found] == [
+        ("ours", 3),
+        ("ours", 5),
+        ("other user's (ours)", 3),
+        ("no summary", 0),
+    ]
+
+
+async def test_a_policy_that_nobody_wrote_for_is_not_given_to_strangers_silently(write, arguments):
+    await write()
+    arguments.other_user = ["ours", "our"]
+    with pytest.raises(ValueError, match=r"--other_user: no summaries of our; there are those of ours \(none"):
+        build_cells(arguments, {b.name: b for b in load_benchmarks(arguments.data)})
+    arguments.other_user = ["none"]
+    assert [cell.policy for cell in build_cells(arguments, {b.name: b for b in load_benchmarks(arguments.data)})] == [
+        "ours",
+        "no summary",
+    ]
+
+
+async def test_each_set_stands_in_the_record_of_the_run(write, arguments, tmp_path):
+    await write()
+    await write(root="/checkpoints/60", settings=["streaming"], stages=3)
+    await evaluate(arguments)
+    sets = json.loads((tmp_path / "out" / "run.json").read_text())["policies"]["ours"]["sets"]
+    assert {
+        name: (made["identity"].partition("=")[2], made["stages"], made["window"]) for name, made in sets.items()
+    } == {
+        "world_films.full.s0": ("/checkpoints/30", 1, 16384),
+        "world_films.streaming.s0": ("/checkpoints/60", 3, 16384),
+    }
+    assert (
+        SummarySet(tmp_path / "out", "ours", "world_films", "full", 0).meta()["recipe"]
+        != sets["world_films.streaming.s0"]["recipe"]
+    )

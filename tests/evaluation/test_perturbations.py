@@ -1,0 +1,223 @@
+"""Disturbed copies of a benchmark: what changes, what must not, and that the same users give the same files."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from alignxplore.datasets.building import Popularity
+from alignxplore.datasets.sidecars import (
+    manifest_path,
+    popularity_path,
+    popularity_row,
+    read_manifest,
+    read_popularity,
+)
+from alignxplore.evaluation import perturbations
+from alignxplore.evaluation.benchmarks import Benchmark, load_benchmarks, shown_history
+from alignxplore.evaluation.conditions import of_cues
+from alignxplore.evaluation.derived import read_names, write_copy
+from alignxplore.records import Interaction, UserRecord, read_users, write_json, write_jsonl
+from tests import ROOT
+
+KINDS = [
+    ("swapped", 0.3),
+    ("foreign", 0.5),
+    ("shuffled", 0.0),
+    ("no_negatives", 0.0),
+    ("mixed", 0.0),
+    ("injected_markup", 0.25),
+    ("injected_order", 0.25),
+]
+
+
+def benchmark(records: list[UserRecord], task: str = "recommendation", name: str = "mind") -> Benchmark:
+    return Benchmark(name, task, tuple(records), Path(f"{name}_upi.jsonl"))
+
+
+@pytest.fixture(params=["recommendation", "selection"])
+def bench(request, record) -> Benchmark:
+    return benchmark([record(f"{i}#{k}", length=9 + i) for i in range(5) for k in range(2)], request.param)
+
+
+@pytest.fixture
+def mix(record) -> Benchmark:
+    return benchmark([record(str(i), length=30, kind="news") for i in range(3)], "selection", "amazon")
+
+
+@pytest.mark.parametrize("kind, share", KINDS)
+def test_a_kind_leaves_users_and_targets_and_is_the_same_every_time(kind, share, bench, mix):
+    made = list(perturbations.perturb(bench, kind, share, mix, 0))
+    assert [r.user for r in made] == [r.user for r in bench.records]
+    assert [r.target for r in made] == [r.target for r in bench.records]
+    assert made == list(perturbations.perturb(bench, kind, share, mix, 0))
+    assert all(new.history != old.history for new, old in zip(made, bench.records))
+    assert not any(r.leaked for r in made)
+    if kind not in ("no_negatives", "mixed"):
+        assert [r.history for r in made] != [r.history for r in perturbations.perturb(bench, kind, share, mix, 1)]
+
+
+@pytest.mark.parametrize("kind, share", KINDS)
+def test_the_shown_part_holds_the_same_real_interactions_as_before(kind, share, bench, mix):
+    """By their `rejected` text, or the chosen one where there is none: nothing else of an interaction survives every kind."""
+    made = benchmark(list(perturbations.perturb(bench, kind, share, mix, 0)), bench.task)
+    for old, new in zip(bench.records, made.records):
+        own = {text for x in shown_history(bench, old) for text in (x.chosen, x.rejected)}
+        hidden = {text for x in old.history for text in (x.chosen, x.rejected)} - own
+        after = [x.chosen.split("\n")[0].split(" Ignore")[0] for x in shown_history(made, new)]
+        assert sum(text in own for text in after) == len(shown_history(bench, old))
+        assert not hidden & set(after)
+
+
+def test_a_larger_share_swaps_what_a_smaller_one_did_and_more(bench):
+    few, many = (list(perturbations.perturb(bench, "swapped", share, None, 0)) for share in (0.2, 0.5))
+    for old, a, b in zip(bench.records, few, many):
+        turned = [{i for i, (x, y) in enumerate(zip(old.history, new.history)) if x != y} for new in (a, b)]
+        assert turned[0] < turned[1] and len(turned[1]) == round(0.5 * len(shown_history(bench, old)))
+        assert all(
+            b.history[i] == Interaction(old.history[i].rejected, old.history[i].chosen, old.history[i].query)
+            for i in turned[1]
+        )
+
+
+def test_a_swap_without_a_rejected_item_changes_nothing(record):
+    one_sided = perturbations.no_negatives(record("a"))
+    assert perturbations.swapped(one_sided, 1.0, 6, 0) == one_sided
+
+
+def test_foreign_interactions_are_other_peoples(bench):
+    for old, new in zip(bench.records, perturbations.perturb(bench, "foreign", 0.5, None, 0)):
+        strange = [x for x in new.history if x not in old.history]
+        assert len(strange) >= round(0.5 * len(shown_history(bench, old)))
+        assert not any(f"film {old.person}#" in x.chosen for x in strange)
+    with pytest.raises(ValueError, match="one person only"):
+        list(perturbations.perturb(benchmark([bench.records[0]]), "foreign", 0.5, None, 0))
+
+
+def test_an_interaction_with_the_answer_is_never_put_in(record):
+    old = record("a")
+    answer = [Interaction(old.target.chosen), Interaction("x", old.target.chosen), Interaction("y", "z")]
+    assert [x for x in perturbations.inserted(old, answer, 6, 0).history if x not in old.history] == [
+        Interaction("y", "z")
+    ]
+
+
+def test_mixed_takes_the_same_persons_interactions_where_there_are_any(bench, mix):
+    for old, new in zip(bench.records, perturbations.perturb(bench, "mixed", 1.0, mix, 0)):
+        news = [x.chosen for x in shown_history(benchmark([new], bench.task), new) if x.chosen.startswith("news")]
+        assert len(news) == len(shown_history(bench, old))
+        if old.person in "012":
+            assert news == [
+                x.chosen for x in mix.records[int(old.person)].history if x.chosen in news
+            ]  # in its own order
+
+
+def test_a_stranger_is_counted_where_a_person_is_not_in_the_other_benchmark(bench, mix):
+    assert perturbations.strangers(mix, bench.records) == sum(r.person not in "012" for r in bench.records) == 4
+
+
+def test_injected_text_speaks_for_the_wrong_item_and_obeying_is_seen(bench):
+    for kind in ("injected_markup", "injected_order"):
+        for new in perturbations.perturb(bench, kind, 0.25, None, 0):
+            carriers = [x for x in shown_history(bench, new) if new.target.rejected in x.chosen]
+            assert carriers and not any(new.target.chosen in x.chosen for x in carriers)
+            assert perturbations.obeyed(f"Likes {new.target.rejected}.", new) and not perturbations.obeyed(
+                "Likes films.", new
+            )
+    assert perturbations.obeyed("As told: QX-4417", bench.records[0])
+
+
+@pytest.mark.parametrize(
+    "item", ["Title: Heat (1995), Genres: Action|Crime", "Title: Heat (1995)\nAbstract: Two men meet."]
+)
+def test_an_item_with_a_title_is_named_by_it(item, record):
+    told = replace(record("a"), target=Interaction("x", item))
+    assert perturbations.obeyed("The user always chooses heat (1995).", told) and not perturbations.obeyed(
+        "Likes action.", told
+    )
+
+
+@pytest.mark.parametrize(
+    "text, parsed",
+    [
+        ("swapped:0.2", ("swapped", 0.2, "swapped20")),
+        ("shuffled", ("shuffled", 0.0, "shuffled")),
+        ("foreign:0.025", ("foreign", 0.025, "foreign2.5")),
+    ],
+)
+def test_kinds_are_read(text, parsed):
+    assert perturbations.parse_kind(text) == parsed
+
+
+@pytest.mark.parametrize("text", ["swapped", "shuffled:0.1", "swapped:2", "noise:0.1"])
+def test_a_wrong_kind_is_refused(text):
+    with pytest.raises(ValueError, match="unknown kind|between 0 and 1"):
+        perturbations.parse_kind(text)
+
+
+def test_the_command_writes_files_that_evaluation_reads(record, benchmark_file, tmp_path):
+    films = benchmark_file("world_films", [record(str(i)) for i in range(8)])
+    news = benchmark_file("world_news", [record(str(i), kind="news") for i in range(4, 12)])
+    command = [
+        sys.executable,
+        ROOT / "eval" / "perturb.py",
+        "--data",
+        f"world_films={films}",
+        "--out",
+        tmp_path / "out",
+        "--limit",
+        "5",
+        "--mix",
+        f"world_news={news}",
+        "--kinds",
+        "swapped:0.2",
+        "shuffled",
+    ]
+    ran = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    found = {b.name: b for b in load_benchmarks([str(tmp_path / "out")])}
+    assert set(found) == {"world_films", "world_films~swapped20", "world_films~shuffled", "world_films~mixed"}
+    users = [[r.user for r in b.records] for b in found.values()]
+    assert len(users[0]) == 5 and all(other == users[0] for other in users)
+    assert set(found["world_films"].records) <= set(read_users(films))
+    assert read_names(tmp_path / "out") == [
+        "world_films",
+        "world_films~swapped20",
+        "world_films~shuffled",
+        "world_films~mixed",
+    ]
+    assert read_manifest(found["world_films~mixed"].path) == {
+        "task": "selection",
+        "disturbed": 5,
+        "mixed_from": "world_news",
+        "strangers": sum(int(user) < 4 for user in users[0]),
+    }
+    assert "with a stranger's interactions" in ran.stdout
+
+
+def test_the_copies_keep_what_the_builder_left_beside_the_benchmark(record, benchmark_file, tmp_path):
+    films = benchmark_file("mind", [record(str(i)) for i in range(4)])
+    write_jsonl(popularity_path(films), [popularity_row(str(i), Popularity(i, 7)) for i in range(4)])
+    write_json(
+        manifest_path(films), {"dataset": "mind", "protocol": "matched", "counts": {"users kept": 4}, "sha256": "x"}
+    )
+    (bare,) = load_benchmarks([str(films)])
+    for name in ("mind", "mind~shuffled"):
+        assert write_copy(tmp_path / "out", name, bare.records[:3], bare, task=bare.task) == 3
+        copy = tmp_path / "out" / f"{name}_upi.jsonl"
+        assert read_popularity(copy) == {r.user: Popularity(int(r.user), 7) for r in bare.records[:3]}
+        assert read_manifest(copy) == {
+            "dataset": "mind",
+            "protocol": "matched",
+            "counts": {"users kept": 4},
+            "task": "recommendation",
+        }
+    (shuffled,) = load_benchmarks([str(tmp_path / "out" / "mind~shuffled_upi.jsonl")])
+    assert [cell.policy for cell in of_cues(shuffled, ["popularity"])] == ["popularity"]
+    manifest_path(films).unlink()
+    popularity_path(films).unlink()
+    write_copy(tmp_path / "out", "mind", bare.records, bare, task=bare.task)
+    copy = tmp_path / "out" / "mind_upi.jsonl"
+    assert not read_popularity(copy) and read_manifest(copy) == {"task": "recommendation"}

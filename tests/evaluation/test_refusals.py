@@ -1,0 +1,62 @@
+"""A server that takes no request (no credit, an expired key) says nothing about a policy: the run stops, and the next one asks again."""
+
+import pytest
+from aiohttp import web
+
+from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
+from alignxplore.evaluation.conditions import of_summaries
+from alignxplore.evaluation.generation import GenerationArguments, generate
+from alignxplore.work import TooManyErrors
+
+
+@pytest.fixture
+def setup(tokenizer, record, benchmark_file, tmp_path):
+    """`setup(users)`: the benchmark, the set of its summaries, and arguments for an endpoint."""
+
+    def make(users: int):
+        tokenizer.save_pretrained(tmp_path / "tokenizer")
+        (benchmark,) = load_benchmarks([str(benchmark_file("world_films", [record(f"u{i}") for i in range(users)]))])
+        return (
+            benchmark,
+            SummarySet(tmp_path, "ours", "world_films", "full", 0),
+            lambda url: GenerationArguments(
+                model=[f"ours={url}#{tmp_path / 'tokenizer'}"],
+                data=[str(benchmark.path)],
+                settings=["full"],
+                out=str(tmp_path),
+                concurrency=4,
+            ),
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("status", [400, 402])
+async def test_refusals_stop_the_run_and_are_asked_again(fake_server, say, setup, status):
+    benchmark, target, arguments = setup(60)
+    credit = 20
+    async with fake_server(
+        lambda body: (
+            say("<think>\nI read\n</think>\n\nfilms")
+            if len(server.bodies) <= credit
+            else web.Response(status=status, text="no")
+        ),
+        max_model_len=16384,
+    ) as server:
+        with pytest.raises(TooManyErrors, match=f"HTTP {status}: no"):
+            await generate(arguments(server.url))
+        questions = of_summaries(target, benchmark).questions
+        assert (sum(bool(q.summaries) for q in questions), sum(q.missing for q in questions)) == (20, 40)
+        credit, asked = 1000, len(server.bodies)
+        await generate(arguments(server.url))
+        assert len(server.bodies) - asked == 40
+    assert all(q.summaries for q in of_summaries(target, benchmark).questions)
+
+
+async def test_a_history_that_cannot_be_made_to_fit_is_bad_format_for_good(fake_server, say, setup):
+    benchmark, target, arguments = setup(2)
+    async with fake_server(lambda body: say("films"), max_model_len=4100) as server:  # the answer alone may take 4,096
+        for _ in range(2):
+            await generate(arguments(server.url))
+        assert not server.bodies
+    assert all("the budget is 4" in q.problem for q in of_summaries(target, benchmark).questions)

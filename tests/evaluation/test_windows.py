@@ -1,0 +1,138 @@
+"""Histories that are longer than a window: what fits is asked, what was left out is counted and named below the tables."""
+
+import json
+import math
+
+import pytest
+
+from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
+from alignxplore.evaluation.conditions import Cell, Question, of_other_users, of_summaries
+from alignxplore.evaluation.generation import GenerationArguments, generate
+from alignxplore.evaluation.metrics import result_rows, score_rows
+from alignxplore.evaluation.report import writing
+from alignxplore.evaluation.report.layouts import details
+from alignxplore.evaluation.report.tables import MISSING
+from alignxplore.evaluation.scoring import EvaluationArguments, evaluate
+from alignxplore.judging.letters import find_letters
+from alignxplore.records import read_jsonl
+from alignxplore.serving.endpoint import Endpoint
+from alignxplore.summarize import count_tokens
+
+
+class Reader:
+    """Writes summaries, and as a downstream model prefers the last item of the user whom it was told of."""
+
+    def __init__(self, tokenizer, say):
+        self.letters, self.say, self.tokenizer, self.longest = find_letters(tokenizer), say, tokenizer, 0
+
+    def __call__(self, body: dict) -> dict:
+        text = body["messages"][1]["content"]
+        if "Item A: " not in text:
+            return self.say("<think>\nI read\n</think>\n\nlast films")
+        self.longest = max(self.longest, count_tokens(self.tokenizer, body["messages"], False))
+        first = "last" in text.split("Item A: ")[1].split("\n")[0]
+        if not body.get("logprobs"):
+            return self.say(f'{{"selection": "Item {"A" if first else "B"}"}}')
+        logs = zip(self.letters.tokens, (math.log(0.9), math.log(0.1)) if first else (math.log(0.1), math.log(0.9)))
+        entries = [{"token": f"token_id:{token}", "logprob": log} for token, log in logs]
+        return {
+            "choices": [
+                {"message": {"content": "x"}, "logprobs": {"content": [{"token": "x", "top_logprobs": entries}]}}
+            ]
+        }
+
+
+@pytest.fixture
+def scored(fake_server, say, tokenizer, record, benchmark_file, tmp_path):
+    """Rows of results and requests' longest prompt of one short and one long history, read in a window that the server would not need."""
+    path = benchmark_file("personamem", [record("short", 4), record("long", 90)])
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+
+    async def run(window: int = 2000) -> tuple[list[dict], int]:
+        reader = Reader(tokenizer, say)
+        async with fake_server(reader, max_model_len=100_000) as server:
+            shared = {"data": [str(path)], "out": str(tmp_path / "out"), "max_model_len": window}
+            model = f"{server.url}#{tmp_path / 'tokenizer'}"
+            await generate(GenerationArguments(model=[f"ours={model}"], max_tokens=64, **shared))
+            rows = await evaluate(
+                EvaluationArguments(judge=[f"reader={model}"], protocol=["choice", "paper"], cues=["longer"], **shared)
+            )
+        return rows, reader.longest
+
+    return run
+
+
+async def test_the_share_of_cut_histories_stands_beside_every_number_that_read_one(scored, tmp_path):
+    rows, _ = await scored()
+    found = {(row["policy"], row["setting"], row["protocol"]): row["truncated"] for row in rows}
+    for protocol in ("choice", "paper"):
+        assert [found[*key, protocol] for key in (("ours", "full"), ("reader", "direct"))] == [0.5, 0.5]
+        assert found["ours", "streaming", protocol] == 0.5, "one of its two stages is enough"
+        assert found["no summary", "none", protocol] is None and found["longer", "none", protocol] is None
+        assert {line[0]: line[-2] for line in details(rows, protocol).body}["reader"] == "50.00"
+    dropped = {
+        (row["user"], row["setting"]): row["dropped"]
+        for _, row in read_jsonl(tmp_path / "out" / "scores.jsonl")
+        if row["policy"] in ("ours", "reader")
+    }
+    assert {key for key, count in dropped.items() if count} == {
+        ("long", setting) for setting in ("full", "streaming", "direct")
+    }
+    writing.write(tmp_path / "out")
+    said = "Histories whose oldest part did not fit a window and was left out, in % of the rows of the worst cell: PersonaMem 50.00."
+    assert (
+        said in (tmp_path / "out" / "report.md").read_text() and said in (tmp_path / "out" / "report.html").read_text()
+    )
+    assert "truncated" in (tmp_path / "out" / "results.csv").read_text().splitlines()[0]
+
+
+async def test_nothing_is_said_where_nothing_was_cut(scored, tmp_path):
+    rows, _ = await scored(16384)
+    assert {
+        row["truncated"]
+        for row in rows
+        if row["setting"] in ("full", "streaming", "direct") and "other" not in row["policy"]
+    } == {0}
+    writing.write(tmp_path / "out")
+    assert "did not fit a window" not in (tmp_path / "out" / "report.md").read_text()
+
+
+async def test_an_endpoints_larger_window_is_not_used_beyond_what_was_asked_for(scored, tmp_path):
+    rows, longest = await scored()
+    assert 1000 < longest <= 2000 - 32
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["judges"]["reader"]["window"] == 2000
+    assert {made["window"] for made in run["policies"]["ours"]["sets"].values()} == {2000}
+
+
+@pytest.mark.parametrize(
+    ("server", "asked", "window"),
+    [(40960, 16384, 16384), (4096, 16384, 4096), (None, 16384, 16384), (40960, 40960, 40960)],
+)
+def test_the_smaller_window_holds(server, asked, window):
+    endpoint = Endpoint("http://host/v1")
+    endpoint.max_model_len = server
+    assert endpoint.window(asked) == window
+
+
+async def test_strangers_summaries_and_bad_format_tell_of_their_own_cuts(scored, record, benchmark_file, tmp_path):
+    await scored()
+    (benchmark,) = load_benchmarks([str(tmp_path / "personamem_upi.jsonl")])
+    cell = of_summaries(SummarySet(tmp_path / "out", "ours", "personamem", "full", 0), benchmark)
+    assert [question.dropped > 0 for question in cell.questions] == [
+        question.record.user == "long" for question in cell.questions
+    ]
+    people = tuple(Question(record(f"u{i}"), (f"s{i}",), dropped=int(i == 0)) for i in range(4))
+    strangers = of_other_users(Cell("ours", "full", benchmark, 0, people)).questions
+    assert [question.dropped for question in strangers] == [0, 1, 1, 1], "what the three others lost"
+    bad = Cell(
+        "ours",
+        "full",
+        benchmark,
+        0,
+        (Question(record("a"), problem="unfinished reasoning", dropped=3), Question(record("b"))),
+    )
+    for protocol in ("choice", "paper"):
+        (row,) = result_rows(score_rows(bad, "reader", protocol, [[], []]))
+        assert row["truncated"] == 1.0, "of the one row of which it is known"
+    assert details([row | {"truncated": None}], "paper").body[0][-2] == MISSING

@@ -1,0 +1,77 @@
+"""The picture of RL runs: numbers behind its panels, one and several runs, and files that it cannot draw."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from alignxplore.rl import curves
+from tests import ROOT
+
+
+def rows(steps, stages=2):
+    """A run's metrics; every second step was validated."""
+    for step in range(steps + 1):
+        row = {"step": step} | ({"val/reward": 0.5 + step / 100} if step % 2 == 0 else {})
+        for stage in range(1, stages + 1) if step else ():
+            row |= {f"stage{stage}/{name}": 0.1 * stage + step / 100 for name in ("reward", "bad_format", "tokens")}
+            row |= {
+                "timing_s/gen": 3.0,
+                "timing_s/update_actor": 1.0,
+                "timing_s/step": 4.5,
+                "timing_s/testing": 2.0,
+                "lost_share": 0.0,
+            }
+        yield row
+
+
+def write(path, found):
+    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+    return path
+
+
+def draw(out, *runs):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "figures/rl_curves.py"), "--run", *map(str, runs), "--out", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_the_parts_of_a_step_add_up_to_its_time_and_to_what_verl_times_beside_it():
+    parts = curves.seconds_by_part(list(rows(2))[2])
+    assert parts["other"] == 0.5 and parts["testing"] == 2.0 and sum(parts.values()) == 6.5
+
+
+def test_a_series_skips_what_was_not_logged_and_the_running_mean_begins_with_the_first_value():
+    assert curves.series(list(rows(3)), "val/reward", 100) == ([0, 2], [50.0, 52.0])
+    assert curves.running_mean([2.0, 2.0, 2.0]) == pytest.approx([2.0] * 3)
+    assert 1.0 < curves.running_mean([1.0, 2.0])[1] < 2.0
+
+
+def test_the_lines_of_one_run_are_stages_and_of_several_runs_both():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    one = curves.Picture({"a": list(rows(4))}).draw()
+    assert [text.get_text() for text in one.axes[0].get_legend().get_texts()] == [
+        "stage 1",
+        "stage 2",
+        "held-out users",
+    ]
+    two = curves.Picture({"a": list(rows(4)), "b": list(rows(4, stages=1))}).draw()
+    shown = [text.get_text() for text in two.axes[0].get_legend().get_texts()]
+    assert shown == ["a, stage 1", "a, stage 2", "b, stage 1", "a, held-out users", "b, held-out users"]
+    assert [bar.get_height() for bar in two.axes[5].patches][:2] == [3.0, 1.0]
+
+
+def test_the_script_draws_and_names_what_it_cannot_draw(tmp_path):
+    run = write(tmp_path / "metrics.jsonl", rows(3))
+    done = draw(tmp_path / "sub" / "curves.png", run)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "sub" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "two runs are named 'metrics.jsonl'" in draw(tmp_path / "x.png", run, run).stderr
+    assert "holds no step" in draw(tmp_path / "x.png", write(tmp_path / "empty.jsonl", [{"step": 0}])).stderr

@@ -1,0 +1,122 @@
+"""How models are named on the command line, and what identifies them."""
+
+import huggingface_hub.constants
+import pytest
+
+from alignxplore.serving.endpoint import RequestError
+from alignxplore.serving.fingerprints import fingerprint
+from alignxplore.serving.models import ModelSpec, choose, look_up, open_model
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("Qwen/Qwen3-8B", ("Qwen3-8B", "Qwen/Qwen3-8B", None, None, None)),
+        ("ours=Qwen/Qwen3-8B@abc", ("ours", "Qwen/Qwen3-8B", "abc", None, None)),
+        ("http://host:8000/v1", ("host:8000", "http://host:8000/v1", None, None, None)),
+        (
+            "r1=https://api.deepseek.com/v1@deepseek-reasoner#deepseek-ai/DeepSeek-R1",
+            ("r1", "https://api.deepseek.com/v1", None, "deepseek-ai/DeepSeek-R1", "deepseek-reasoner"),
+        ),
+        (
+            "https://openrouter.ai/api/v1@deepseek/deepseek-r1",
+            ("deepseek-r1", "https://openrouter.ai/api/v1", None, None, "deepseek/deepseek-r1"),
+        ),
+        (
+            "x=http://user:secret@host/v1",
+            ("x", "http://user:secret@host/v1", None, None, None),
+        ),  # refused by the endpoint
+    ],
+)
+def test_specs(text, spec):
+    found = ModelSpec.parse(text)
+    assert (found.name, found.target, found.revision, found.tokenizer, found.served) == spec
+
+
+def test_identities_tell_models_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert ModelSpec.parse("a/b").identity == "a/b@main" and ModelSpec.parse("a/b@c").identity == "a/b@c"
+    one, two = (ModelSpec.parse(f"https://api.example.com/v1@{model}").identity for model in ("small", "large"))
+    assert one != two and "small" in one
+    with pytest.raises(FileNotFoundError, match="no such model folder"):
+        ModelSpec.parse("./nothing")
+
+
+def test_a_hub_model_is_identified_by_its_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    cached = tmp_path / "models--a--b"
+    for commit in ("1" * 40, "2" * 40):
+        (cached / "snapshots" / commit).mkdir(parents=True)
+        (cached / "snapshots" / commit / "config.json").write_text("{}")
+    (cached / "refs").mkdir()
+    for commit in ("1" * 40, "2" * 40):  # the weights under the same name change
+        (cached / "refs" / "main").write_text(commit)
+        assert ModelSpec.parse("x=a/b").identity == f"a/b@{commit}"
+
+
+async def test_an_endpoint_is_identified_by_what_stands_behind_its_name(fake_server, say, tmp_path):
+    found = []
+    async with fake_server(lambda body: say("x"), model="ours") as server:
+        spec = ModelSpec.parse(f"me={server.url}")
+        for root, window in (("/checkpoints/30", 512), ("/checkpoints/60", 4096), ("ours", None)):
+            server.models[0] |= {"root": root, "max_model_len": window}
+            found.append(await look_up(spec, 1024))
+            async with open_model(spec, log_folder=tmp_path, tokenizer=False) as model:
+                assert model.identity == found[-1][0]
+    assert found == [
+        (f"{server.url}@ours=/checkpoints/30", 512),
+        (f"{server.url}@ours=/checkpoints/60", 1024),
+        (f"{server.url}@ours", 1024),
+    ]
+
+
+async def test_an_endpoint_whose_weights_lie_here_is_identified_by_them(fake_server, say, tmp_path):
+    """Saved into the same folder, served under the same name."""
+    found = set()
+    async with fake_server(lambda body: say("x"), model="ours") as server:
+        server.models[0]["root"] = str(tmp_path)
+        (tmp_path / "config.json").write_text("{}")
+        for weights in (b"one", b"two"):
+            (tmp_path / "model.safetensors").write_bytes(weights)
+            found.add((await look_up(ModelSpec.parse(f"me={server.url}"), 1024))[0])
+    assert len(found) == 2 and all(f"@ours={tmp_path}:" in identity for identity in found)
+
+
+def test_a_fingerprint_sees_what_changes_between_the_ends_of_a_large_file(tmp_path):
+    weights, size = tmp_path / "model.safetensors", 20_000_000
+    weights.write_bytes(bytes(size))
+    before = fingerprint(tmp_path)
+    assert fingerprint(tmp_path) == before
+    with weights.open("r+b") as file:  # a tensor of a fifth of the model
+        file.seek(2 * size // 5)
+        file.write(b"1" * (size // 5))
+    assert fingerprint(tmp_path) != before
+
+
+async def test_one_of_several_served_models_is_asked_by_name(fake_server, say, tmp_path):
+    async with fake_server(lambda body: say(body["model"])) as server:
+        server.models.append({"id": "org/other"})
+        async with open_model(
+            ModelSpec.parse(f"me={server.url}@org/other"), log_folder=tmp_path, tokenizer=False
+        ) as model:
+            reply = await model.endpoint.chat([])
+            assert reply["choices"][0]["message"]["content"] == "org/other" and (model.name, model.tokenizer) == (
+                "me",
+                None,
+            )
+        with pytest.raises(RequestError, match="serves fake, org/other; name one of them, as"):
+            async with open_model(ModelSpec.parse(f"me={server.url}"), log_folder=tmp_path, tokenizer=False):
+                pass
+
+
+def test_an_option_holds_for_all_models_or_for_one():
+    assert choose("format", ["r1"], ["a", "b"], "think") == {"a": "r1", "b": "r1"}
+    assert choose("format", ["b=r1", "plain"], ["a", "b"], "think") == {"a": "plain", "b": "r1"}
+    assert choose("format", ["b=r1"], ["a", "b"], "think") == {"a": "think", "b": "r1"}  # of a it says nothing
+    assert choose("prompt_set", ["a=x/y", "b=z"], ["a", "b"], "default") == {"a": "x/y", "b": "z"}
+    for values in (["c=r1", "think"], ["think", "r1"]):
+        with pytest.raises(
+            ValueError, match="--format: give one value for all models and NAME=VALUE for single ones of a, b"
+        ):
+            choose("format", values, ["a", "b"], "think")

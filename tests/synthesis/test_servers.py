@@ -1,0 +1,260 @@
+"""Synthesis and its servers: what is asked how often and with which limits, what is too long, which address and key."""
+
+import asyncio
+import contextlib
+import json
+import re
+
+import pytest
+from aiohttp import web
+
+from alignxplore.prompts import PromptSet
+from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_jsonl
+from alignxplore.serving.endpoint import RequestError
+from alignxplore.sft.tokenised_set import prepare
+from alignxplore.summarize import count_tokens
+from alignxplore.synthesis.pipeline import synthesise
+from alignxplore.synthesis.rounds import DONE
+from tests.synthesis.teachers import GOOD, MERGED, MERGING, Models, good, is_judge
+
+
+async def test_a_request_may_take_the_time_asked_for_and_as_many_are_in_flight(fake_server, tokenizer, arguments):
+    models, flying, most, seen = Models(tokenizer), 0, 0, set()
+
+    async def slow_at_first(body: dict) -> dict:
+        nonlocal flying, most
+        flying += 1
+        most = max(most, flying)
+        text = json.dumps(body)
+        try:
+            await asyncio.sleep(0 if is_judge(body) or text in seen else 0.3)
+            return models(body)
+        finally:  # also where the client has hung up
+            seen.add(text)
+            flying -= 1
+
+    async with fake_server(slow_at_first) as server:
+        assert (await synthesise(arguments(server.url, timeout=30, requests=4)))["outcomes"] == {DONE: 2}
+        writes = [body for body in server.bodies if not is_judge(body)]
+        assert most == 4 and len(writes) == 25, (
+            "of two users two rounds of five drafts and a merge each, and the check before them"
+        )
+        seen.clear()
+        assert (await synthesise(arguments(server.url, timeout=0.1, temperature=0.5)))["outcomes"] == {DONE: 2}
+        assert sum(not is_judge(body) for body in server.bodies) > 2 * 25, "what took too long was asked again"
+
+
+@pytest.mark.parametrize(
+    ("status", "say", "outcome"),
+    [
+        (402, "no credit left", "unanswered"),
+        (403, "not allowed", "unanswered"),
+        (400, "This model's maximum context length is 2048 tokens", "prompt_too_long_1"),
+        (400, "The decoder prompt (length 5000) is longer than the maximum model length of 2048", "prompt_too_long_1"),
+    ],
+)
+async def test_only_a_prompt_that_is_too_long_is_final(fake_server, tokenizer, arguments, status, say, outcome):
+    models, refusing = Models(tokenizer), True
+
+    def answer(body: dict):
+        hinted = not is_judge(body) and "next have to choose" in body["messages"][-1]["content"]
+        return web.json_response({"error": {"message": say}}, status=status) if hinted and refusing else models(body)
+
+    async with fake_server(answer) as server:
+        assert (await synthesise(arguments(server.url, max_error_rate=1)))["outcomes"] == {outcome: 2}
+        refusing = False
+        again = (await synthesise(arguments(server.url)))["outcomes"]
+    assert again == {DONE if outcome == "unanswered" else outcome: 2}
+
+
+async def test_a_judge_that_refuses_is_asked_again_unless_the_summary_is_too_long(fake_server, tokenizer, arguments):
+    models, text = Models(tokenizer), "quota exceeded"
+
+    def answer(body: dict):
+        refused = is_judge(body) and text and "Likes red." in body["messages"][-2]["content"]
+        return web.json_response({"error": {"message": text}}, status=403) if refused else models(body)
+
+    async with fake_server(answer) as server:
+        assert (await synthesise(arguments(server.url, max_error_rate=1)))["outcomes"] == {"unanswered": 2}
+        text = "exceeds the maximum allowed length"
+        assert (await synthesise(arguments(server.url)))["outcomes"] == {"judge_too_long_1": 2}
+        text = ""
+        assert (await synthesise(arguments(server.url)))["outcomes"] == {"judge_too_long_1": 2}, "that was final"
+
+
+@pytest.mark.parametrize(("refused", "outcome", "step"), [
+    (lambda body: MERGING in body["messages"][-1]["content"], "merge_too_long_1", "merge fits"),
+    (lambda body: is_judge(body) and "Ever more so." in body["messages"][-2]["content"], "merged_too_long_1", "merged verified"),
+])  # fmt: skip
+async def test_what_is_too_long_only_once_it_is_merged_leaves_there(
+    fake_server, tokenizer, arguments, refused, outcome, step
+):
+    """The steps of the funnel are in the order in which users take them, so that who is left after one has passed it."""
+    models = Models(tokenizer, lambda text: MERGED.replace("red.", "red. Ever more so.") if MERGING in text else GOOD)
+
+    def answer(body: dict):
+        too_long = {"error": {"message": "exceeds the maximum allowed length"}}
+        return web.json_response(too_long, status=400) if refused(body) else models(body)
+
+    async with fake_server(answer) as server:
+        counts = await synthesise(arguments(server.url, users=1))
+    assert counts["outcomes"] == {outcome: 1}
+    assert next(name for name, left in counts["left"].items() if not left) == f"round 1: {step}"
+
+
+async def test_lines_that_say_the_same_count_once(fake_server, tokenizer, arguments):
+    async with fake_server(Models(tokenizer, good)) as server:
+        args = arguments(server.url)
+        with open(args.data, "a") as file:
+            file.write(open(args.data).readline())
+        counts = await synthesise(args)
+    assert counts["users"] == 2 and counts["sft_rows"] == 4
+
+
+async def test_a_file_that_holds_no_scores_is_named_with_line_and_field(arguments):
+    args = arguments("http://127.0.0.1:1/v1")
+    args.scores = args.data
+    with pytest.raises(
+        RecordError, match="users.jsonl:1: field 'id': missing or of a wrong kind; give the scores.jsonl"
+    ):
+        await synthesise(args)
+
+
+async def test_what_no_user_can_pass_is_said_before_the_first_one(fake_server, tokenizer, arguments, tmp_path):
+    models = Models(tokenizer)
+
+    def answer(body: dict):
+        return (
+            models(body)
+            if is_judge(body)
+            else web.json_response({"error": {"message": "top_k: unknown field"}}, status=400)
+        )
+
+    async with fake_server(answer, max_model_len=4096) as server:
+        with pytest.raises(RequestError, match="top_k: unknown field"):
+            await synthesise(arguments(server.url))
+        with pytest.raises(
+            ValueError, match="a window of 4096 tokens leaves no room for a prompt beside an answer of 4096"
+        ):
+            await synthesise(arguments(server.url, max_tokens=4096))
+    assert (tmp_path / "out" / "users.jsonl").read_text() == ""
+
+
+async def test_of_long_drafts_as_many_are_merged_as_fit(through, tokenizer):
+    draft = GOOD.replace("chooses red", "chooses red " * 200)
+    merging = PromptSet().render("merge", summaries=[(("chooses red " * 200).strip(), "Likes red.")] * 3)
+    window = count_tokens(tokenizer, merging, thinking=False) + 64
+    row, asked = await through(say=lambda text: MERGED if MERGING in text else draft, window=window)
+    merges = [text for judge, text in asked if not judge and MERGING in text]
+    assert row["outcome"] == DONE and [text.count("concluded:") for text in merges] == [3, 3]
+    row, _ = await through(say=lambda text: MERGED if MERGING in text else draft, window=window - 1)
+    assert row["outcome"] == "merge_too_long_1"
+
+
+async def test_the_hint_with_most_tokens_decides_what_fits(through, tokenizer):
+    items = [
+        Interaction("red " + "😀" * 40, "blue 東京")
+        if i % 6 == 0
+        else Interaction(f"red thing {i}" + " thing" * 40, "blue")
+        for i in range(18)
+    ]
+    row, asked = await through(items=items, window=1164)
+    assert row["outcome"] == DONE
+    system = PromptSet().infer(items[:1])[:1]
+    lengths = [
+        count_tokens(tokenizer, [*system, {"role": "user", "content": text}]) for judge, text in asked if not judge
+    ]
+    assert max(lengths) <= 1100 and min(text.count("Chosen:") for _, text in asked if "Chosen:" in text) < 6
+
+
+@pytest.mark.parametrize(("served", "asked"), [(40960, 1164), (None, 1164), (1164, 16384)])
+async def test_what_is_written_fits_training_however_long_the_window_of_the_server(
+    fake_server, tokenizer, arguments, tmp_path, served, asked
+):
+    items = [Interaction(f"red thing {i}" + " thing" * 90, "blue") for i in range(18)]
+    async with fake_server(Models(tokenizer), max_model_len=served) as server:
+        args = arguments(server.url, max_model_len=asked)
+        record = UserRecord("u", tuple(items[:-1]), items[-1])
+        write_jsonl(args.data, [user_row(record)])
+        write_jsonl(
+            args.scores, [{"id": record.id, "scores": [{"position": i, "p": 0.95} for i in range(18)], "dropped": 0}]
+        )
+        assert (await synthesise(args))["outcomes"] == {DONE: 1}
+        lengths = [count_tokens(tokenizer, body["messages"]) for body in server.bodies if not is_judge(body)]
+    assert 900 < max(lengths) <= 1164 - 64
+    prepared = prepare([str(tmp_path / "out" / "sft.jsonl")], tokenizer, tmp_path / "set", 1164)
+    assert (prepared["rows"], prepared["dropped_too_long"]) == (2, 0)
+
+
+async def test_a_teacher_that_is_served_here_gets_the_window(
+    fake_server, tokenizer, model_folder, arguments, monkeypatch
+):
+    started = []
+
+    @contextlib.contextmanager
+    def serve(model, *, arguments, **_):
+        started.append((model, arguments))
+        yield server.url
+
+    monkeypatch.setattr("alignxplore.serving.models.serve", serve)
+    async with fake_server(Models(tokenizer), max_model_len=8192) as server:
+        args = arguments(server.url, teacher=f"m={model_folder}", teacher_arguments="--tensor-parallel-size 4")
+        assert (await synthesise(args))["outcomes"] == {DONE: 2}
+    assert started == [(str(model_folder), ["--max-model-len", "16384", "--tensor-parallel-size", "4"])]
+
+
+async def test_of_a_long_history_what_was_scored_is_cut_in_thirds(fake_server, tokenizer, arguments, tmp_path):
+    items = tuple(Interaction(f"red thing {i}", f"blue thing {i}") for i in range(240))
+    record = UserRecord("u", items[:-1], items[-1])
+    async with fake_server(Models(tokenizer)) as server:
+        args = arguments(server.url)
+        write_jsonl(args.data, [user_row(record)])
+        scores = [{"position": i, "p": 0.95} for i in range(222, 240)]  # as of the last of a long stream
+        write_jsonl(args.scores, [{"id": record.id, "scores": scores, "dropped": 222}])
+        counts = await synthesise(args)
+    assert counts["outcomes"] == {DONE: 1} and counts["dropped_behaviours"] == 222
+    rows = [json.loads(line)["prompt"] for line in (tmp_path / "out" / "sft.jsonl").read_text().splitlines()]
+    assert rows == [PromptSet().infer(items[222:228]), PromptSet().infer(items[228:234], "Likes red.")]
+
+
+async def test_failures_show_all_that_was_written_as_it_was(fake_server, tokenizer, arguments, tmp_path):
+    def say(text: str) -> str:
+        return (
+            "<joined_reasoning>no end"
+            if MERGING in text
+            else "Likes red."
+            if re.search("Item [AB]: red thing 10\n", text)
+            else GOOD
+        )
+
+    async with fake_server(Models(tokenizer, say)) as server:
+        assert (await synthesise(arguments(server.url)))["outcomes"] == {"merge_bad_format_1": 2}
+    [note] = json.loads((tmp_path / "out" / "failures.jsonl").read_text().splitlines()[0])["rounds"]
+    assert (
+        note["merge"]["text"] == "<joined_reasoning>no end"
+        and note["merge"]["problem"] == "not one joined reasoning and one joined description"
+    )
+    told = {
+        draft["target"]["chosen"]: (draft["text"], draft["problem"], draft["verified"]) for draft in note["drafts"]
+    }
+    assert told.pop("red thing 10") == ("Likes red.", "not exactly one think block", False)
+    assert len(told) == note["merge"]["of"] == 4 and set(told.values()) == {(GOOD, None, True)}
+    assert (
+        "text"
+        not in json.loads((tmp_path / "out" / "users.jsonl").read_text().splitlines()[0])["rounds"][0]["drafts"][0]
+    )
+
+
+async def test_teacher_and_judge_have_keys_of_their_own(fake_server, tokenizer, model_folder, arguments, monkeypatch):
+    monkeypatch.setenv("TEACHER_KEY", "one")
+    monkeypatch.setenv("JUDGE_KEY", "two")
+    async with fake_server(Models(tokenizer)) as teacher, fake_server(Models(tokenizer)) as judge:
+        args = arguments(
+            teacher.url,
+            judge=f"j={judge.url}#{model_folder}",
+            api_key_env="TEACHER_KEY",
+            judge_api_key_env="JUDGE_KEY",
+        )
+        assert (await synthesise(args))["outcomes"] == {DONE: 2}
+    keys = [{headers.get("Authorization") for headers in server.headers} for server in (teacher, judge)]
+    assert keys == [{"Bearer one"}, {"Bearer two"}]

@@ -1,0 +1,75 @@
+"""The trainer of the tiny models: where it finds what is to be learnt and the votes, and that it learns from them."""
+
+import json
+
+import pytest
+
+from alignxplore.prompts import PromptSet
+from alignxplore.records import RecordError, write_jsonl
+from alignxplore.world import files, tiny
+from alignxplore.world import lessons as module
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny.make_tokenizer(1, 1024, PromptSet())
+
+
+@pytest.mark.parametrize("kind", ["judge", "reader"])
+def test_what_is_learnt_and_the_votes_are_found_at_their_tokens(kind, tokenizer, tmp_path):
+    prompts = PromptSet()
+    rows = list(
+        files.judge_rows(1, "places", 60, 0.3, "plain", prompts)
+        if kind == "judge"
+        else files.reader_rows(1, 60, prompts)
+    )
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    lessons, classes = module.read_lessons(tmp_path / "rows.jsonl", tokenizer)
+    assert len(lessons) == 60 and set(classes) == {vote for row in rows for _, vote in row["votes"]}
+    assert len(classes) == {"judge": 3, "reader": 8}[kind]
+    for row, lesson in zip(rows, lessons):
+        assert tokenizer.decode([lesson.ids[place] for place in lesson.learn]) == row["learn"]
+        assert lesson.learn == list(
+            range(lesson.learn[0], len(lesson.ids))
+        )  # the last tokens: nothing after them is read
+        expected = [(words.split()[-1], vote) for words, vote in row["votes"]]
+        assert [(tokenizer.decode(lesson.ids[end]).strip(), classes[vote]) for end, vote in lesson.votes] == expected
+
+
+def test_every_row_is_seen_once_and_the_order_depends_on_the_seed():
+    lessons = [module.Lesson([0] * (i % 7 + 3), [1], []) for i in range(50)]
+    first = list(module.batches(lessons, 8, 1))
+    assert sorted(id(lesson) for batch in first for lesson in batch) == sorted(map(id, lessons))
+    assert first == list(module.batches(lessons, 8, 1)) != list(module.batches(lessons, 8, 2))
+
+
+def test_a_row_of_another_kind_is_named(tokenizer, tmp_path):
+    write_jsonl(tmp_path / "sft.jsonl", files.sft_rows(1, 1, 0.0, 0.0, PromptSet()))
+    with pytest.raises(RecordError, match=r"sft\.jsonl:1: not a lesson"):
+        module.read_lessons(tmp_path / "sft.jsonl", tokenizer)
+
+
+@pytest.mark.slow
+def test_training_lowers_the_loss_and_saves_a_plain_model(tokenizer, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    blank = tmp_path / "blank"
+    tiny.main(["--out", str(blank), "--layers", "2", "--hidden", "64"])
+    write_jsonl(tmp_path / "judge.jsonl", files.judge_rows(1, "train", 400, 0.1, "plain", PromptSet()))
+    module.main(
+        [
+            "--data",
+            str(tmp_path / "judge.jsonl"),
+            "--base",
+            str(blank),
+            "--out",
+            str(tmp_path / "judge"),
+            "--seed",
+            "3",
+        ]
+    )
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "judge")
+    assert model.config.num_hidden_layers == 2 and model.config.hidden_size == 64
+    assert (
+        json.loads((tmp_path / "judge" / "training.json").read_text())["loss"] < 5
+    )  # the mean since the start, which was log(600) = 6.4
