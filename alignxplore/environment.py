@@ -1,12 +1,14 @@
 """Compare the installed packages with the pinned set and say in one sentence each what is wrong and what cures it.
 
-setup.sh, and with it the quick start, the tests and the studies, go no further with a wrong one. Training and evaluation
-scripts say what is wrong and go on (`say_problems`). It reads package metadata only and takes a fraction of a second.
+setup.sh, and with it the quick start, the tests and the studies, go no further with a wrong one. Training and
+evaluation scripts say what is wrong and go on (`say_problems`). It reads package metadata only and takes a fraction of
+a second.
 
     python -m alignxplore.environment                 # the set is recognised by the vLLM build that is installed
     python -m alignxplore.environment --device gpu    # compare with requirements.txt whatever is installed
 
-Exit code 1 if something would break a run. Other versions of packages that ours only depend on are a note, not an error.
+Exit code 1 if something would break a run. Other versions of packages that ours only depend on are a note, not an
+error.
 """
 
 import argparse
@@ -88,7 +90,8 @@ def read_pins(path: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def installed_versions() -> dict[str, str]:
-    """Version by normalised name of every distribution this interpreter finds; the first on the path counts, as for import."""
+    """Version by normalised name of every distribution this interpreter finds; the first on the path counts, as for
+    import."""
     versions: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         if name := distribution.metadata["Name"]:
@@ -170,7 +173,8 @@ def _compare(
 
 
 def _check_cpu_build(report: Report, installed: dict[str, str]) -> None:
-    """What pins cannot say: packages that must be absent beside a CPU build, and the name that vLLM looks itself up by."""
+    """What pins cannot say: packages that must be absent beside a CPU build, and the name that vLLM looks itself up
+    by."""
     if "+cpu" in installed.get("torch", ""):
         for name in CUDA_ONLY:
             if name in installed and "+cpu" not in installed[name]:

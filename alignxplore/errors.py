@@ -11,16 +11,19 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """What went wrong lies with what the program was given, or with its surroundings; the text says what, and what to do."""
+    """What went wrong lies with what the program was given, or with its surroundings; the text says what, and what to
+    do."""
 
 
-# What these say is a sentence; a traceback would bury it. Wrong options are ValueErrors; what cannot be read or written is an OSError.
+# What these say is a sentence; a traceback would bury it. Wrong options are ValueErrors; what cannot be read or
+# written is an OSError.
 SAID = (UserError, ValueError, OSError)
 
 
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
-    """Errors of the kinds in `SAID` end the script with their own sentence and exit code 1, Ctrl-C with one and 130: what is done is kept."""
+    """Errors of the kinds in `SAID` end the script with their own sentence and exit code 1, Ctrl-C with one and 130:
+    what is done is kept."""
     name = Path(sys.argv[0]).name
     try:
         yield

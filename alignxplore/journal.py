@@ -1,4 +1,5 @@
-"""The one way a long job writes: an append-only JSONL journal with one line per finished unit, resumable by content hash.
+"""The one way a long job writes: an append-only JSONL journal with one line per finished unit, resumable by content
+hash.
 
     with RunLock(out), Journal(out / "journal.jsonl") as journal:
         for unit in units:
@@ -26,7 +27,9 @@ log = logging.getLogger(__name__)
 
 OK = "ok"
 TRANSPORT_ERROR = "transport_error"  # no usable reply in the time given
-REFUSED = "request_error"  # the server would not take the request: no credit, an expired key, a field it does not know, a longer prompt than it takes
+# the server would not take the request: no credit, an expired key, a field it does not know, a longer prompt than it
+# takes
+REFUSED = "request_error"
 FAILED = (
     TRANSPORT_ERROR,
     REFUSED,
@@ -67,7 +70,8 @@ class RunLock:
 class Journal:
     """Rows by unit id. The file is read once at the start; each `append` is one write of one line.
 
-    In memory are only the places of the rows, so that a journal may be larger than memory; a row is read when it is asked for.
+    In memory are only the places of the rows, so that a journal may be larger than memory; a row is read when it is
+    asked for.
     """
 
     def __init__(self, path: str | Path):
@@ -112,7 +116,8 @@ class Journal:
         (self._failed.add if status in FAILED else self._failed.discard)(unit)
 
     def append(self, unit: str, row: dict[str, Any]) -> dict:
-        """Record a finished unit; it is in the file when this returns (kill -9 safe; `__exit__` also syncs the disk)."""
+        """Record a finished unit; it is in the file when this returns (kill -9 safe; `__exit__` also syncs the
+        disk)."""
         row = {"id": unit, "status": OK} | row | {"id": unit}
         line = (json.dumps(row, ensure_ascii=False) + "\n").encode(errors=HALF_CHARACTERS)
         written = os.write(self._file, line)

@@ -78,7 +78,8 @@ class UserRecord:
 
 
 def stands_in(target: Interaction, history: Iterable[Interaction]) -> bool:
-    """True when a target was chosen before, with or without its alternative, whatever was asked: it could be copied, not predicted."""
+    """True when a target was chosen before, with or without its alternative, whatever was asked: it could be copied,
+    not predicted."""
     return any(x.chosen == target.chosen and x.rejected in (None, target.rejected) for x in history)
 
 
@@ -116,7 +117,8 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
             try:
                 row = json.loads(raw.decode("utf-8"))
             except ValueError as error:
-                # Not UTF-8 in the middle of a last line is a wrong encoding; a character cut at its end is a torn line.
+                # Not UTF-8 in the middle of a last line is a wrong encoding; a character cut at its end is a torn
+                # line.
                 cut = not isinstance(error, UnicodeDecodeError) or error.reason == "unexpected end of data"
                 if not complete and cut:
                     log.warning("%s:%d: dropped the last line: it is torn (%s)", path, number, error)
@@ -132,7 +134,8 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
 
 
 def read_source(source: str | Path, revision: str | None = None) -> Iterator[tuple[int, dict]]:
-    """Yield (number, row), from 1, of a JSONL file or of the train split of a data set on the hub; one row in memory at a time."""
+    """Yield (number, row), from 1, of a JSONL file or of the train split of a data set on the hub; one row in memory
+    at a time."""
     if Path(source).is_file() or str(source).endswith(".jsonl"):
         yield from read_jsonl(source)
         return
@@ -150,7 +153,8 @@ def read_source(source: str | Path, revision: str | None = None) -> Iterator[tup
 
 @contextlib.contextmanager
 def _aside(path: Path) -> Iterator[Path]:
-    """A file beside `path` to be written and then renamed. Those that killed processes of this machine left of the same file are removed."""
+    """A file beside `path` to be written and then renamed. Those that killed processes of this machine left of the
+    same file are removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     stem = f".{path.name}.{socket.gethostname()}."
     for left in path.parent.glob(glob.escape(stem) + "*.partial"):

@@ -1,7 +1,8 @@
 """Numbers with their uncertainty: accuracy, AUC, clustered bootstrap intervals, paired tests. Used by every table.
 
 Rows that share a user or a target are not independent, so whole clusters (connected components of such rows) are
-resampled or sign-flipped, never single rows. All randomness comes from a fixed seed: the same rows give the same numbers.
+resampled or sign-flipped, never single rows. All randomness comes from a fixed seed: the same rows give the same
+numbers.
 """
 
 from collections.abc import Hashable, Sequence
@@ -27,7 +28,8 @@ class Estimate(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """Mean difference a - b over the same n rows, its 95 % interval, and the two-sided p of a cluster sign-flip test."""
+    """Mean difference a - b over the same n rows, its 95 % interval, and the two-sided p of a cluster sign-flip
+    test."""
 
     difference: float
     low: float
@@ -69,9 +71,9 @@ def _bootstrap_means(sums_C: np.ndarray, sizes_C: np.ndarray, seed: int) -> np.n
 def estimate(values: Sequence[float], clusters: Sequence[int], seed: int = 0) -> Estimate:
     """Mean of scores in [0, 1] with a 95 % percentile interval of the cluster bootstrap.
 
-    With a single cluster the interval is [nan, nan]. Where all clusters agree the bootstrap shows no spread, which is no certainty:
-    the interval is then the exact one of Clopper and Pearson, as of so many of so many clusters. Only scores that are all one half are
-    chance by rule (bad format, ties) and keep an interval of width zero.
+    With a single cluster the interval is [nan, nan]. Where all clusters agree the bootstrap shows no spread, which is
+    no certainty: the interval is then the exact one of Clopper and Pearson, as of so many of so many clusters. Only
+    scores that are all one half are chance by rule (bad format, ties) and keep an interval of width zero.
     """
     values_N = np.asarray(values, dtype=float)
     return _estimate(values_N, clusters, seed, least=0.0, by_rule=bool(np.all(values_N == 0.5)))
@@ -123,7 +125,8 @@ def auc(scores: Sequence[float], labels: Sequence[bool]) -> float:
 
 
 def design_effect(values: Sequence[float], clusters: Sequence[int]) -> float:
-    """How many times the variance of a mean is that of as many independent rows: clustered over independent variance, at least 1."""
+    """How many times the variance of a mean is that of as many independent rows: clustered over independent variance,
+    at least 1."""
     values_N = np.asarray(values, dtype=float)
     sums_C, sizes_C = _cluster_sums(values_N, clusters)
     independent = float(((values_N - values_N.mean()) ** 2).sum()) if len(values_N) else 0.0
@@ -136,11 +139,12 @@ def design_effect(values: Sequence[float], clusters: Sequence[int]) -> float:
 def two_sample_interval(
     ours: Estimate, theirs: float, their_n: int, design: float = 1.0
 ) -> tuple[float, float, float]:
-    """(difference, low, high) of our mean against a published proportion of which only n is known (normal approximation).
+    """(difference, low, high) of our mean against a published proportion of which only n is known (normal
+    approximation).
 
     Args:
-        design: `design_effect` of our rows of the same benchmark. The published rows share users and targets as ours do, so their
-            variance is taken for as many times that of independent rows.
+        design: `design_effect` of our rows of the same benchmark. The published rows share users and targets as ours
+            do, so their variance is taken for as many times that of independent rows.
     """
     if not 0 <= theirs <= 1:
         raise ValueError(f"a published accuracy is a proportion between 0 and 1, not {theirs}")

@@ -1,7 +1,9 @@
-"""The one way a summary is written: a chain of K stages; K = 1 is full history. Used by eval, and by RL for its prompts.
+"""The one way a summary is written: a chain of K stages; K = 1 is full history. Used by eval, and by RL for its
+prompts.
 
-Stage k sees its slice of the history and the summary of stage k-1. A stage whose answer is bad format hands on an empty
-summary, and its problem is recorded; nothing is ever cut inside an interaction, the oldest ones are dropped whole.
+Stage k sees its slice of the history and the summary of stage k-1. A stage whose answer is bad format hands on an
+empty summary, and its problem is recorded; nothing is ever cut inside an interaction, the oldest ones are dropped
+whole.
 """
 
 from collections.abc import Sequence
@@ -19,7 +21,8 @@ from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a policy answers. Defaults: the paper's evaluation (temperature 0.6, top_p 0.95, top_k 20, 4,096 new tokens).
+    """How a policy answers. Defaults: the paper's evaluation (temperature 0.6, top_p 0.95, top_k 20, 4,096 new
+    tokens).
 
     `form` names the format of its answers (`prompts.FORMATS`).
     """
@@ -39,8 +42,9 @@ class Sampling:
 
 @dataclass(frozen=True)
 class StageSummary:
-    """What one stage wrote. `problem` names the bad format (None: well-formed); `dropped` counts the oldest interactions
-    that did not fit the prompt; `tokens` counts the answer's tokens; `cut` says that they were all it was allowed, so that its end is missing."""
+    """What one stage wrote. `problem` names the bad format (None: well-formed); `dropped` counts the oldest
+    interactions that did not fit the prompt; `tokens` counts the answer's tokens; `cut` says that they were all it was
+    allowed, so that its end is missing."""
 
     text: str
     reasoning: str

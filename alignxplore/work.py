@@ -1,7 +1,7 @@
 """Run many units of asynchronous work at once, each journalled when it is done. Synthesis and eval run through here.
 
-Units are taken lazily, so memory is flat in their number. Progress and the time left are shown throughout; when too many
-units fail the run stops and says why; run the same command again and only what is missing is done.
+Units are taken lazily, so memory is flat in their number. Progress and the time left are shown throughout; when too
+many units fail the run stops and says why; run the same command again and only what is missing is done.
 """
 
 import asyncio
@@ -39,10 +39,12 @@ async def run_units(
 
     Args:
         units: (content hash id, unit) pairs; ids that the journal holds are skipped.
-        work: does one unit and returns its row; a `status` of `journal.FAILED` marks one to be asked again by the next run.
+        work: does one unit and returns its row; a `status` of `journal.FAILED` marks one to be asked again by the next
+            run.
         total: number of units, for the time left.
         concurrency: units in flight at most.
-        max_error_rate: share of all units, those of earlier runs included, that may fail: more of them stop the run, or fail it at its end.
+        max_error_rate: share of all units, those of earlier runs included, that may fail: more of them stop the run,
+            or fail it at its end.
 
     Raises:
         TooManyErrors: see above.

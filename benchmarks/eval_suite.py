@@ -4,11 +4,12 @@
     python benchmarks/eval_suite.py --users 60 --plain-benchmarks 1    # a few minutes; the plain way is run on one benchmark of eight
     python benchmarks/eval_suite.py --policy Qwen/Qwen3-8B --judge Qwen/Qwen3-8B
 
-Eight benchmarks (users of the simulated world under the published names), modes direct, full history and streaming. "ours":
-eval/gen_preference.py, then eval/evaluate.py, as anyone runs them. "theirs": a process for each benchmark and mode that loads
-the model into itself (no server to start), does the cell in one batch and ends: 16 that write summaries, 24 that judge. Both render
-the same prompts, write up to the same number of tokens, and read one letter in one order; ours also scores "no summary". Where
-the plain way is run on fewer benchmarks, its time is scaled to all of them (cells are of one size). The last line is JSON.
+Eight benchmarks (users of the simulated world under the published names), modes direct, full history and streaming.
+"ours": eval/gen_preference.py, then eval/evaluate.py, as anyone runs them. "theirs": a process for each benchmark and
+mode that loads the model into itself (no server to start), does the cell in one batch and ends: 16 that write
+summaries, 24 that judge. Both render the same prompts, write up to the same number of tokens, and read one letter in
+one order; ours also scores "no summary". Where the plain way is run on fewer benchmarks, its time is scaled to all of
+them (cells are of one size). The last line is JSON.
 """
 
 import argparse
@@ -42,7 +43,8 @@ WINDOW = 2048
 
 
 def prepare(folder: Path, options: argparse.Namespace) -> tuple[str, str]:
-    """Write the benchmark files; make the models that were not given (the judge learns to answer with a letter). Returns both."""
+    """Write the benchmark files; make the models that were not given (the judge learns to answer with a letter).
+    Returns both."""
     from alignxplore.prompts import PromptSet
     from alignxplore.world import files, lessons, tiny
 
@@ -60,7 +62,8 @@ def prepare(folder: Path, options: argparse.Namespace) -> tuple[str, str]:
 
 
 def clock(command: list[str], log: Path, ready: str) -> tuple[float, float, float]:
-    """(wall seconds, of these until a line of output holds `ready`, processor seconds with all children) of a command that must succeed."""
+    """(wall seconds, of these until a line of output holds `ready`, processor seconds with all children) of a command
+    that must succeed."""
     began, before, loaded = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN), None
     with log.open("a") as out:
         process = subprocess.Popen(

@@ -3,9 +3,10 @@
     python benchmarks/letter_logits.py                  # Qwen's vocabulary (151,936), fp32; about 10 GB of memory
     python benchmarks/letter_logits.py --tokens 2048
 
-"theirs" is what the published scorer does: logits of every token, then log_softmax of all of them, to read 100 numbers.
-Each way runs in a process of its own; its peak above the loaded model is read from the kernel. Both must give the same
-probabilities. What is measured is the output layer's activations, so the model has one small layer. The last line is JSON.
+"theirs" is what the published scorer does: logits of every token, then log_softmax of all of them, to read 100
+numbers. Each way runs in a process of its own; its peak above the loaded model is read from the kernel. Both must give
+the same probabilities. What is measured is the output layer's activations, so the model has one small layer. The last
+line is JSON.
 """
 
 import argparse

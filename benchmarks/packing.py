@@ -1,4 +1,5 @@
-"""Training with and without packing on rows of skewed lengths: real tokens a second, and the share of positions that are padding.
+"""Training with and without packing on rows of skewed lengths: real tokens a second, and the share of positions that
+are padding.
 
     python benchmarks/packing.py                                       # a CPU and a tiny model: about 3 minutes
     python benchmarks/packing.py --model Qwen/Qwen3-1.7B --max-length 8192 --batch 8 --attention flash_attention_2      # a GPU
@@ -8,10 +9,11 @@ Four ways through the trainer of sft.py, the same rows and the same number of ro
     random       --batch rows a pass in random order, padded to the longest
     by length    the same, rows of a step in the order of their length: what sft.py does with packing off
     packed       --packing: rows laid end to end up to --max-length, attention kept inside each row
-"theirs" is one row, "ours" is packed. Measured: seconds of forward, backward and optimizer, without the first step. On a CPU
-attention computes every packed position against every other and masks afterwards, so what packing gains on
-a GPU with variable-length attention cannot be seen there; the share of padding is the same everywhere. Packing also changes
-the number of optimizer steps and which rows stand in one, which is why the published preset has it off. The last line is JSON.
+"theirs" is one row, "ours" is packed. Measured: seconds of forward, backward and optimizer, without the first step. On
+a CPU attention computes every packed position against every other and masks afterwards, so what packing gains on a GPU
+with variable-length attention cannot be seen there; the share of padding is the same everywhere. Packing also changes
+the number of optimizer steps and which rows stand in one, which is why the published preset has it off. The last line
+is JSON.
 """
 
 import argparse
@@ -37,7 +39,8 @@ PROMPT_SHARE = 0.8  # of a row's tokens; the rest is trained
 
 
 def make_rows(count: int, longest: int, tokenizer) -> Dataset:
-    """Rows with log-normal lengths, median a tenth of the longest; text of random words, with the turn's opening and end in place."""
+    """Rows with log-normal lengths, median a tenth of the longest; text of random words, with the turn's opening and
+    end in place."""
     rng = random.Random(0)
     opening, end = sft_trainer.generation_prompt(tokenizer), tokenizer.eos_token_id
     words = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids]
@@ -52,7 +55,8 @@ def make_rows(count: int, longest: int, tokenizer) -> Dataset:
 
 
 class CountingTrainer(sft_trainer.Trainer):
-    """The trainer of sft.py that also counts what it is given, from the second optimizer step on (the first one allocates)."""
+    """The trainer of sft.py that also counts what it is given, from the second optimizer step on (the first one
+    allocates)."""
 
     random_order = False
     tokens = positions = 0

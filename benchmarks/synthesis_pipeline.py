@@ -3,15 +3,17 @@
     python benchmarks/synthesis_pipeline.py                            # 150 users, 64 answers at once; about 2 minutes
     python benchmarks/synthesis_pipeline.py --users 400 --sigma 1.2
 
-"theirs" is what the published code does for each 1,000 users: all drafts, all verifications, all merges, all verifications of the
-merged, each phase waiting for the last answer of the one before, twice. Ours and theirs run the same code of alignxplore/synthesis/rounds.py, ask
-the same questions and get the same answers after the same time; the barrier is all that differs. (All users are one batch here:
-with batches of 1,000 there would be more barriers, so that the comparison favours theirs.)
+"theirs" is what the published code does for each 1,000 users: all drafts, all verifications, all merges, all
+verifications of the merged, each phase waiting for the last answer of the one before, twice. Ours and theirs run the
+same code of alignxplore/synthesis/rounds.py, ask the same questions and get the same answers after the same time; the
+barrier is all that differs. (All users are one batch here: with batches of 1,000 there would be more barriers, so that
+the comparison favours theirs.)
 
-The server is local and controlled: it works on --slots requests at once, as an engine with that many sequences, and answers
-after a time that depends on the request alone, log-normal with the given --sigma for what the teacher writes (lengths of reasoning are
-long-tailed), constant for the one token of a judge. It does not slow down when it is full. What is measured is waiting, not
-computing, so the ratio is that of any engine whose answers have such lengths. The last line is JSON.
+The server is local and controlled: it works on --slots requests at once, as an engine with that many sequences, and
+answers after a time that depends on the request alone, log-normal with the given --sigma for what the teacher writes
+(lengths of reasoning are long-tailed), constant for the one token of a judge. It does not slow down when it is full.
+What is measured is waiting, not computing, so the ratio is that of any engine whose answers have such lengths. The
+last line is JSON.
 """
 
 import argparse
@@ -41,7 +43,8 @@ current_user: contextvars.ContextVar[int] = contextvars.ContextVar("current_user
 
 
 class SlowServer:
-    """Answers as a teacher and as a judge that follows the colour it is told; the time an answer takes is drawn from its request."""
+    """Answers as a teacher and as a judge that follows the colour it is told; the time an answer takes is drawn from
+    its request."""
 
     def __init__(self, tokenizer, slots: int, median: float, sigma: float, judge_seconds: float):
         self.letters = find_letters(tokenizer).tokens
@@ -90,7 +93,8 @@ class Barriers:
         self.open: dict[int, asyncio.Event] = {}
 
     async def enter(self, kind: str) -> None:
-        """Wait until the phase of this request is open; a user's phase changes when drafting turns into verifying or back."""
+        """Wait until the phase of this request is open; a user's phase changes when drafting turns into verifying or
+        back."""
         user = current_user.get()
         if self.kind.get(user) != kind:
             self.kind[user] = kind

@@ -5,8 +5,9 @@
     python eval/compare.py --report outputs/robustness/default --a benchmark=mind --b benchmark=mind~swapped20
     python eval/compare.py --report outputs/eval/tables/main --report-b outputs/older/tables/main --where policy=ours
 
-Rows are chosen by policy, setting, benchmark, judge and protocol; what is not named must be the same in both and gives one line each.
-The difference is b − a, over generation seeds where there are several; p is of a cluster sign-flip test.
+Rows are chosen by policy, setting, benchmark, judge and protocol; what is not named must be the same in both and gives
+one line each. The difference is b − a, over generation seeds where there are several; p is of a cluster sign-flip
+test.
 """
 
 from alignxplore.errors import one_sentence

@@ -1,8 +1,10 @@
-"""Disturbed copies of a benchmark, for the robustness table: what do noise, order, missing alternatives and injected text cost?
+"""Disturbed copies of a benchmark, for the robustness table: what do noise, order, missing alternatives and injected
+text cost?
 
     python eval/perturb.py --data mind=mind_upi.jsonl --out outputs/robustness/data --limit 200
 
-writes NAME_upi.jsonl (the same users, undisturbed) and NAME~KIND_upi.jsonl for each kind, which eval/ reads like any benchmark:
+writes NAME_upi.jsonl (the same users, undisturbed) and NAME~KIND_upi.jsonl for each kind, which eval/ reads like any
+benchmark:
 
     swapped:SHARE            chosen and rejected change places in a share of the interactions
     foreign:SHARE            interactions of other people are put in between, as many as a share of what is shown
@@ -13,8 +15,8 @@ writes NAME_upi.jsonl (the same users, undisturbed) and NAME~KIND_upi.jsonl for 
     injected_markup:SHARE    item texts that imitate the prompt's own lines and the chat format, in order to report a choice never made
     injected_order:SHARE     item texts that order the model what to write
 
-Only the part of a history that is shown changes; targets never do. Every draw is by content hash: the same users give the
-same files, and a larger share disturbs what a smaller one did and more.
+Only the part of a history that is shown changes; targets never do. Every draw is by content hash: the same users give
+the same files, and a larger share disturbs what a smaller one did and more.
 """
 
 from alignxplore.errors import one_sentence

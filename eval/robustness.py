@@ -1,10 +1,11 @@
-"""The robustness table: what each disturbance of the history costs, and whether injected text is obeyed. Called by robustness.sh.
+"""The robustness table: what each disturbance of the history costs, and whether injected text is obeyed. Called by
+robustness.sh.
 
     python eval/robustness.py --out outputs/robustness
 
-Reads the copies that perturb.py wrote (OUT/data), the summaries (OUT/summaries) and the reports of evaluate.py with the default
-prompts (OUT/default) and the hardened ones (OUT/hardened), and writes robustness.md, robustness.html and each table as LaTeX and
-CSV. A change is paired: the same users and targets, disturbed less undisturbed.
+Reads the copies that perturb.py wrote (OUT/data), the summaries (OUT/summaries) and the reports of evaluate.py with
+the default prompts (OUT/default) and the hardened ones (OUT/hardened), and writes robustness.md, robustness.html and
+each table as LaTeX and CSV. A change is paired: the same users and targets, disturbed less undisturbed.
 """
 
 from alignxplore.errors import one_sentence

@@ -1,4 +1,5 @@
-"""The plots of an evaluation report, as figures or as SVG text for a page that needs no other file. Used by eval/html_report.py.
+"""The plots of an evaluation report, as figures or as SVG text for a page that needs no other file. Used by
+eval/html_report.py.
 
 python figures/report_plots.py --results outputs/eval --out outputs/eval/figures
 """

@@ -1,11 +1,13 @@
-"""One picture of one or several RL runs, from their metrics.jsonl: what they earned, how their answers changed, where the time went.
+"""One picture of one or several RL runs, from their metrics.jsonl: what they earned, how their answers changed, where
+the time went.
 
     python figures/rl_curves.py --run outputs/rl/metrics.jsonl --out outputs/figures/rl_curves.png
     python figures/rl_curves.py --run paper=a/metrics.jsonl centered=b/metrics.jsonl --out compared.png
 
-Reward by stage and on held-out users; format failures and lost rollouts; length of the summaries; how far rollout and trainer
-probabilities lie apart; the bonus of drawn rollouts (what credit `paper` costs); seconds by part. Points are steps, lines are
-running means. With one run the colours are stages, with several they are runs. `quickstart.sh` calls it at its end.
+Reward by stage and on held-out users; format failures and lost rollouts; length of the summaries; how far rollout and
+trainer probabilities lie apart; the bonus of drawn rollouts (what credit `paper` costs); seconds by part. Points are
+steps, lines are running means. With one run the colours are stages, with several they are runs. `quickstart.sh` calls
+it at its end.
 """
 
 from alignxplore.rl.curves import main

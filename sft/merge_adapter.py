@@ -2,7 +2,8 @@
 
     python merge_adapter.py --adapter outputs/tallrec --output outputs/tallrec_merged
 
-The adapter's weights are added to its base model's in 32 bits and stored in the base's own type. Written aside, then renamed.
+The adapter's weights are added to its base model's in 32 bits and stored in the base's own type. Written aside, then
+renamed.
 """
 
 from alignxplore.sft.adapters import main

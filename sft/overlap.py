@@ -5,8 +5,8 @@
     python overlap.py --train VanillaH1/AlignXplorePlus-SFT --benchmarks VanillaH1/AlignXplorePlus-Benchmark    # the published sets
 
 Training rows are user records, RL rows, or prompt/completion rows (items are then looked for in the prompt's text).
-A pair is (chosen, rejected) in either order; a user is a person, whatever the row's number behind "#". A row that names no user
-is counted as such. A row is dropped if it shares its user, or a pair with a benchmark's target.
+A pair is (chosen, rejected) in either order; a user is a person, whatever the row's number behind "#". A row that
+names no user is counted as such. A row is dropped if it shares its user, or a pair with a benchmark's target.
 """
 
 from alignxplore.synthesis.overlap import main

@@ -5,9 +5,10 @@
     python prepare_dataset.py --data rows.jsonl --model ../models/base --output tokenized_dataset
 
 A row is {"prompt": [messages], "completion": [messages]}. The output folder (`datasets.save_to_disk`) has two columns,
-`input_ids` and `labels`; labels are -100 on the prompt, so the loss falls on the completion only, its end-of-turn token
-included. Rows longer than --max_length are dropped and counted, never cut. `manifest.json` is written last: it holds the
-counts, the histogram of lengths and the fingerprints of tokenizer and chat template. `sft.py` refuses other ones.
+`input_ids` and `labels`; labels are -100 on the prompt, so the loss falls on the completion only, its end-of-turn
+token included. Rows longer than --max_length are dropped and counted, never cut. `manifest.json` is written last: it
+holds the counts, the histogram of lengths and the fingerprints of tokenizer and chat template. `sft.py` refuses other
+ones.
 """
 
 from alignxplore.sft.tokenised_set import main

@@ -1,4 +1,5 @@
-"""Full-parameter SFT (or LoRA with --use_peft) of a causal model on prompt/completion rows: TRL, plain, DDP or DeepSpeed ZeRO.
+"""Full-parameter SFT (or LoRA with --use_peft) of a causal model on prompt/completion rows: TRL, plain, DDP or
+DeepSpeed ZeRO.
 
     python sft.py --config configs/tiny.yaml --train_data rows.jsonl --output_dir out          # one process, also on a CPU
     bash sft.sh                                                                                # all GPUs, the 8B settings

@@ -6,10 +6,10 @@
     accelerate launch signal_model.py score ...                                       # the users shared out over all GPUs
     torchrun --nproc_per_node 2 signal_model.py score ...                             # the same over two CPU processes
 
-`prepare` tokenises each user's stream once, with labels on the letters only; `sft.py` trains on it like on any prepared set. Of several
-processes launched together (one a node: synthesize.sh) the first one does it, and the others wait.
-`score` writes scores.jsonl: {"id", "uid", "scores": [{"position", "p", "logprob"}, ...], "dropped"}, p being P(actual choice)
-and id the record's content hash, by which synthesize.py and select_rl.py find it.
+`prepare` tokenises each user's stream once, with labels on the letters only; `sft.py` trains on it like on any
+prepared set. Of several processes launched together (one a node: synthesize.sh) the first one does it, and the others
+wait. `score` writes scores.jsonl: {"id", "uid", "scores": [{"position", "p", "logprob"}, ...], "dropped"}, p being
+P(actual choice) and id the record's content hash, by which synthesize.py and select_rl.py find it.
 Resumable: run the same command again, with any number of processes. Memory: logits exist at the letters only.
 """
 

@@ -1,10 +1,11 @@
-"""What `studies/credit.sh` found: rewards over steps and final accuracy by credit, over seeds, with the tokens that each generated.
+"""What `studies/credit.sh` found: rewards over steps and final accuracy by credit, over seeds, with the tokens that
+each generated.
 
     python studies/plot_credit.py --study runs/studies/credit --runs paper.1 paper.2 centered.1 centered.2
 
-Reads STUDY/RUN/metrics.jsonl and STUDY/eval, writes STUDY/results.json, STUDY/report.md and STUDY/credit.png. The accuracy of a credit
-is that of its seeds' mean, user by user; its interval resamples users, as everywhere, and cannot show what another seed would
-have changed, so the seeds stand beside it. Credits are compared on the same users.
+Reads STUDY/RUN/metrics.jsonl and STUDY/eval, writes STUDY/results.json, STUDY/report.md and STUDY/credit.png. The
+accuracy of a credit is that of its seeds' mean, user by user; its interval resamples users, as everywhere, and cannot
+show what another seed would have changed, so the seeds stand beside it. Credits are compared on the same users.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""Draws what `studies/sft_errors.sh` found: accuracy after SFT and after SFT + RL by the share of errors in the SFT rows, and the controls.
+"""Draws what `studies/sft_errors.sh` found: accuracy after SFT and after SFT + RL by the share of errors in the SFT
+rows, and the controls.
 
 python studies/plot_sft_errors.py --results runs/studies/sft_errors/results.json --out errors.png
 """

@@ -1,4 +1,5 @@
-"""What several tests share: small real tokenizers in the styles of real models, and a server that answers as a test says."""
+"""What several tests share: small real tokenizers in the styles of real models, and a server that answers as a test
+says."""
 
 import asyncio
 import json
@@ -285,7 +286,8 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def run_script(environment: dict[str, str]):
-    """`run_script([command], VARIABLE="value")` → finished process with its output as text; `expect` its exit status."""
+    """`run_script([command], VARIABLE="value")` → finished process with its output as text; `expect` its exit
+    status."""
 
     def run(command: list, expect: int | None = 0, **variables: str) -> subprocess.CompletedProcess:
         words = [str(part) for part in command]

@@ -1,4 +1,5 @@
-"""The version check names what would break a run, in a sentence with its cure, and stays silent about a complete environment."""
+"""The version check names what would break a run, in a sentence with its cure, and stays silent about a complete
+environment."""
 
 import subprocess
 import sys

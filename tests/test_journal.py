@@ -156,7 +156,8 @@ def test_a_row_is_in_the_file_when_append_returns(tmp_path):
 
 
 def test_a_full_disk_is_said_and_leaves_no_stump(tmp_path):
-    """A limit on the file size cuts a write short, like a full disk does; the next line must not be glued to the stump."""
+    """A limit on the file size cuts a write short, like a full disk does; the next line must not be glued to the
+    stump."""
     path, old = tmp_path / "j", resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:

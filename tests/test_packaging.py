@@ -1,4 +1,5 @@
-"""The repository as a stranger gets it: what is packaged and pinned, what happens at import, that every script explains itself."""
+"""The repository as a stranger gets it: what is packaged and pinned, what happens at import, that every script
+explains itself."""
 
 import ast
 import importlib.metadata
@@ -28,7 +29,8 @@ OURS = [path for path in TRACKED if path.relative_to(ROOT).parts[0] != "data" an
 
 # What the CPU environment leaves out on purpose: built for CUDA, or only named by a package and not used by it here.
 LEFT_OUT = {"torchvision", "torchaudio", "torchcodec", "triton", "llm", "llama-cpp-python"}
-# verl, and Ray with it, loads this module in every process in order to have a CPU platform registered: it acts when asked to.
+# verl, and Ray with it, loads this module in every process in order to have a CPU platform registered: it acts when
+# asked to.
 ACTS_AT_IMPORT = {"alignxplore/rl/cpu_platform.py"}
 EXPLAINED_ELSEWHERE = {"alignxplore/rl/train.py"}  # started by run_streaming_8p.sh, whose --help is its documentation
 
@@ -57,7 +59,8 @@ def run(*command: str | Path, cwd: Path = ROOT, limit: float = 600) -> subproces
     )
 
 
-# --- the package --------------------------------------------------------------------------------------------------------------
+# --- the package
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_import_verl_finds_the_installed_package_from_the_root_of_the_repository():
@@ -92,7 +95,8 @@ def test_the_wheel_holds_the_whole_library_and_nothing_else(wheel):
     assert packaged == library
 
 
-# --- the pinned environments ---------------------------------------------------------------------------------------------------
+# --- the pinned environments
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("file", REQUIREMENTS.values())
@@ -138,7 +142,8 @@ def test_the_cpu_list_is_complete_so_that_it_can_be_installed_without_dependenci
     assert problems == []
 
 
-# --- every file ----------------------------------------------------------------------------------------------------------------
+# --- every file
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", each(MODULES))
@@ -183,8 +188,8 @@ def test_importing_the_library_prints_nothing_writes_nothing_and_starts_no_frame
     assert not list(tmp_path.iterdir())
 
 
-# Runs each script with --help in a copy of a process that has already imported what takes seconds; the project's modules are new in
-# each. Arguments: the folder for the texts, then "name=script" or "name=-m module".
+# Runs each script with --help in a copy of a process that has already imported what takes seconds; the project's
+# modules are new in each. Arguments: the folder for the texts, then "name=script" or "name=-m module".
 HELP = """
 import os, runpy, sys, traceback
 import datasets, peft, transformers, trl, trl.trainer.sft_trainer

@@ -36,7 +36,8 @@ def simulated(generator, clusters=60):
 
 
 def test_interval_covers_the_truth_as_often_as_it_says():
-    """200 simulated tables: 95 %, less one for the bootstrap's shortfall at 60 clusters; three standard errors of 200 draws."""
+    """200 simulated tables: 95 %, less one for the bootstrap's shortfall at 60 clusters; three standard errors of 200
+    draws."""
     generator, error = np.random.default_rng(1), 3 * np.sqrt(0.95 * 0.05 / 200)
     hits = [low <= 0.6 <= high for _, low, high, _, _ in (estimate(*simulated(generator)) for _ in range(200))]
     assert 0.94 - error <= np.mean(hits) <= 0.95 + error
@@ -113,7 +114,8 @@ def test_equal_policies_have_p_one():
 
 @pytest.mark.parametrize("right", [0, 24])
 def test_rows_that_all_agree_are_not_taken_for_certainty(right):
-    """Against the interval of Clopper and Pearson, on the number of clusters: two rows of one user say as much as one."""
+    """Against the interval of Clopper and Pearson, on the number of clusters: two rows of one user say as much as
+    one."""
     exact = binomtest(right, 24).proportion_ci(method="exact")
     found = estimate([right / 24] * 48, [i // 2 for i in range(48)])
     assert (

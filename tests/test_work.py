@@ -1,4 +1,5 @@
-"""Many units of work at once: failures are counted to the end and said, and a mistake in a unit is itself and not a group of groups."""
+"""Many units of work at once: failures are counted to the end and said, and a mistake in a unit is itself and not a
+group of groups."""
 
 import pytest
 

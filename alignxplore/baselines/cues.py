@@ -1,7 +1,8 @@
 """Baselines that never read the history: what a score is worth is seen beside them.
 
 Each is a pure function of a record (and at most a seed) that says how well it picks the chosen item: 1 right, 0.5 no
-opinion, 0 wrong. Eval prints them in the same tables as the models; the builders' tests measure the shortcuts with them.
+opinion, 0 wrong. Eval prints them in the same tables as the models; the builders' tests measure the shortcuts with
+them.
 
     counts = read_popularity("movielens_upi.jsonl")
     score = BASELINES["popularity"](record, counts.get(record.user), 0)
@@ -14,7 +15,8 @@ from alignxplore.records import UserRecord, hash_seed
 
 
 def popularity(record: UserRecord, counts: Popularity | None, seed: int = 0) -> float | None:
-    """The item that more other users took (leave-one-out: the target's own event is not counted); None without counts."""
+    """The item that more other users took (leave-one-out: the target's own event is not counted); None without
+    counts."""
     return None if counts is None else _more(counts.chosen, counts.rejected)
 
 

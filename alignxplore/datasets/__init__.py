@@ -1,4 +1,5 @@
-"""The benchmarks by name: task, default query, column of the paper's tables, and the module that builds each from raw files.
+"""The benchmarks by name: task, default query, column of the paper's tables, and the module that builds each from raw
+files.
 
     python -m alignxplore.datasets list
     python -m alignxplore.datasets describe movielens
@@ -32,7 +33,8 @@ class Dataset:
         min_interactions: of a user who is kept, the target included (published value).
         split: of the users, as published.
         editions: raw files of the published benchmark as the builders name them; empty where there is but one edition.
-        public: how the published benchmark was made of the raw files is public. Where it is not, what is built here is another benchmark.
+        public: how the published benchmark was made of the raw files is public. Where it is not, what is built here is
+            another benchmark.
         published: command-line options that give the published benchmark, or come nearest to it.
         in_domain: the paper's policy was trained on this set.
     """
@@ -166,14 +168,16 @@ def get(name: str) -> Dataset:
 
 
 def name_of(path: str | Path) -> str | None:
-    """The data set a benchmark file belongs to, by its name: `mind_upi.jsonl`, `test_world_films_upi.jsonl` → the known name."""
+    """The data set a benchmark file belongs to, by its name: `mind_upi.jsonl`, `test_world_films_upi.jsonl` → the
+    known name."""
     stem = Path(path).name.removesuffix(".jsonl").removesuffix("_upi")
     found = [name for name in DATASETS if re.search(rf"(?:^|[_.-]){name}(?:$|[_.-])", stem)]
     return max(found, key=len, default=None)
 
 
 def default_query(path: str | Path, given: str | None = None) -> str | None:
-    """What stands in for a null query in this file: what is given, else the default of the data set that it is named after."""
+    """What stands in for a null query in this file: what is given, else the default of the data set that it is named
+    after."""
     return given or (DATASETS[name].default_query if (name := name_of(path)) else "") or None
 
 

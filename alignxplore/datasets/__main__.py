@@ -4,10 +4,10 @@
     python -m alignxplore.datasets describe movielens         raw files it reads, protocols, the published options
     python -m alignxplore.datasets build movielens --raw ml-32m --out movielens_upi.jsonl --split test --users 3000
 
-`build` writes three files: `*.popularity.jsonl` (for recommendation sets: how many other users took each of the target's
-items; the popularity baseline reads it), `*.build.json` (options, what was read, kept and dropped, and the content's hash) and,
-last, the benchmark (one user a line, as `eval/` and `sft/` read it), which never stands without the other two. The same raw
-files, options and seed give the same bytes on any machine.
+`build` writes three files: `*.popularity.jsonl` (for recommendation sets: how many other users took each of the
+target's items; the popularity baseline reads it), `*.build.json` (options, what was read, kept and dropped, and the
+content's hash) and, last, the benchmark (one user a line, as `eval/` and `sft/` read it), which never stands without
+the other two. The same raw files, options and seed give the same bytes on any machine.
 """
 
 import argparse
@@ -29,7 +29,8 @@ from alignxplore.records import user_row, write_json, write_jsonl
 
 
 def build(job: Job, out: Path) -> dict:
-    """Build one benchmark; returns what `*.build.json` holds. An earlier build stands whole until all of the new one is written."""
+    """Build one benchmark; returns what `*.build.json` holds. An earlier build stands whole until all of the new one
+    is written."""
     if job.dataset.module is None:
         raise ValueError(f"{job.dataset.name} is simulated: python -m alignxplore.world writes it")
     out.parent.mkdir(parents=True, exist_ok=True)

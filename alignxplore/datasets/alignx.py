@@ -2,8 +2,8 @@
 
     python -m alignxplore.datasets build alignx --raw DIR --out alignx_upi.jsonl
 
-Reads the JSON, JSONL or parquet files of AlignX or AlignX-test. Rows carry no user: each is a user of its own, named by
-its content.
+Reads the JSON, JSONL or parquet files of AlignX or AlignX-test. Rows carry no user: each is a user of its own, named
+by its content.
 """
 
 from collections.abc import Iterator

@@ -2,8 +2,9 @@
 
     python -m alignxplore.datasets build amazon --raw DIR --out amazon_upi.jsonl
 
-Reads the 2018 files (`Books_5.json.gz` and `meta_Books.json.gz`) and the 2023 ones (`Books.jsonl.gz` and `meta_Books.jsonl.gz`,
-side by side or in `review_categories` and `meta_categories` as on the hub), packed or not. Where the rejected product comes from:
+Reads the 2018 files (`Books_5.json.gz` and `meta_Books.json.gz`) and the 2023 ones (`Books.jsonl.gz` and
+`meta_Books.jsonl.gz`, side by side or in `review_categories` and `meta_categories` as on the hub), packed or not.
+Where the rejected product comes from:
 
 * published: any product with a title, reviewed or not. Most were never reviewed, so being reviewed at all gives the
   chosen one away.

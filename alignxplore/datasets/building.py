@@ -42,8 +42,8 @@ class Example(NamedTuple):
 class Job:
     """One build: what to make of which raw files, and what was seen on the way.
 
-    `counts` holds what was read, kept and dropped, in the order in which a builder first names it; `edition` is set by the builders of
-    data sets that come in several.
+    `counts` holds what was read, kept and dropped, in the order in which a builder first names it; `edition` is set by
+    the builders of data sets that come in several.
     """
 
     dataset: Dataset
@@ -77,7 +77,8 @@ class Job:
         return (hash_seed("split", self.dataset.name, user) % 5 == 0) == (self.split == "test")
 
     def find(self, *patterns: str) -> list[Path]:
-        """Raw files that match any of the glob patterns, sorted; searched in the folder and up to two levels below it."""
+        """Raw files that match any of the glob patterns, sorted; searched in the folder and up to two levels below
+        it."""
         deep = (f"{prefix}{pattern}" for pattern in patterns for prefix in ("", "*/", "*/*/"))
         return sorted({path for pattern in deep for path in self.raw.glob(pattern) if path.is_file()})
 

@@ -1,4 +1,5 @@
-"""HiCUPID → records: all dialogues of a user are the history; the target sets the personalised answer against the general one.
+"""HiCUPID → records: all dialogues of a user are the history; the target sets the personalised answer against the
+general one.
 
     python -m alignxplore.datasets build hicupid --raw DIR --out hicupid_upi.jsonl
 

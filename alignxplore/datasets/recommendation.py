@@ -204,7 +204,8 @@ def build_records(
 def finish(
     user: str, pairs: list[tuple[int, int]], catalogue: Catalogue, popularity: Sequence[int], job: Job
 ) -> Iterator[Example]:
-    """The record of a user's (chosen, rejected) items, the last one the target; nothing when fewer than the job's minimum are left."""
+    """The record of a user's (chosen, rejected) items, the last one the target; nothing when fewer than the job's
+    minimum are left."""
     if len(pairs) < job.min_interactions:
         job.counts[f"users dropped: fewer than {job.min_interactions} interactions with an alternative"] += 1
         return

@@ -13,7 +13,8 @@ from alignxplore.records import RecordError
 
 
 def read_rows(path: Path, job: Job) -> Iterator[tuple[int, dict]]:
-    """(number, row) of each row of a `.jsonl`, `.json`, `.csv` or `.parquet` file (also `.gz`), one in memory at a time."""
+    """(number, row) of each row of a `.jsonl`, `.json`, `.csv` or `.parquet` file (also `.gz`), one in memory at a
+    time."""
     form = path.name.removesuffix(".gz").rpartition(".")[2]
     if form == "parquet":
         rows = _parquet(path)

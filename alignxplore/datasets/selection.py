@@ -57,7 +57,8 @@ def from_messages(messages: Iterable[dict]) -> list[Interaction]:
 
 
 def build_records(rows: Iterable[Row], job: Job) -> Iterator[Example]:
-    """Records of all rows in hash order, one in memory at a time. All rows are read before the first record is yielded."""
+    """Records of all rows in hash order, one in memory at a time. All rows are read before the first record is
+    yielded."""
     groups = UserGroups(job.seed, job.scratch)
     for row in rows:
         job.counts["rows read"] += 1

@@ -1,1 +1,2 @@
-"""Evaluation: benchmarks, conditions, judgements, metrics, comparisons, the published numbers; the tables are in `report`."""
+"""Evaluation: benchmarks, conditions, judgements, metrics, comparisons, the published numbers; the tables are in
+`report`."""

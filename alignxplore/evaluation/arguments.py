@@ -1,4 +1,5 @@
-"""What the evaluation can be told: which summaries to score, with which downstream models, by which protocol. Read by evaluate.py."""
+"""What the evaluation can be told: which summaries to score, with which downstream models, by which protocol. Read by
+evaluate.py."""
 
 from dataclasses import dataclass, field
 

@@ -46,8 +46,9 @@ def load_benchmarks(
 ) -> list[Benchmark]:
     """Benchmarks from NAME=FILE, from a file or folder of NAME_upi.jsonl files, or from a data set on the hub.
 
-    `mind~shuffled` is a variant of `mind` (perturb.py, cross_task.py): it has the task of `mind`, which decides what is shown. A name
-    that the registry does not know is a benchmark of its own, NAME:TASK=FILE or NAME=FILE (selection).
+    `mind~shuffled` is a variant of `mind` (perturb.py, cross_task.py): it has the task of `mind`, which decides what
+    is shown. A name that the registry does not know is a benchmark of its own, NAME:TASK=FILE or NAME=FILE
+    (selection).
 
     Args:
         names: only these, in this order; all that are there by default.
@@ -88,7 +89,8 @@ def load_benchmarks(
 
 
 def task_of(name: str, given: str, path: Path) -> str:
-    """The task of a benchmark: that of the registry, or as given, or as its manifest says (copies), or selection, which is said."""
+    """The task of a benchmark: that of the registry, or as given, or as its manifest says (copies), or selection,
+    which is said."""
     known = datasets.DATASETS.get(name.partition("~")[0])
     if known:
         if given not in ("", known.task):
@@ -125,7 +127,8 @@ def _load(name: str, task: str, path: Path, limit: int | None) -> Benchmark:
 
 
 def slices_of(benchmark: Benchmark, record: UserRecord, setting: str, stages: int) -> list[tuple[Interaction, ...]]:
-    """The interactions that each stage of a setting reads: "full" reads at once what "streaming" reads in `stages` slices."""
+    """The interactions that each stage of a setting reads: "full" reads at once what "streaming" reads in `stages`
+    slices."""
     return protocol_slices(record.history, benchmark.task, 1 if setting == "full" else stages)
 
 
@@ -187,7 +190,8 @@ def find_sets(folder: Path, policies: Iterable[str] | None = None) -> list[Summa
 
 
 def check_recipes(sets: Iterable[SummarySet]) -> None:
-    """One number is of one policy: what other weights, prompts, sampling or numbers of stages wrote under its name is not averaged with it.
+    """One number is of one policy: what other weights, prompts, sampling or numbers of stages wrote under its name is
+    not averaged with it.
 
     Raises:
         RecordError: two such files, named.

@@ -5,8 +5,9 @@
     python eval/compare.py --report outputs/robustness/default --a benchmark=mind --b benchmark=mind~swapped20
     python eval/compare.py --report outputs/eval/tables/main --report-b outputs/older/tables/main --where policy=ours
 
-Rows are chosen by policy, setting, benchmark, judge and protocol; what is not named must be the same in both and gives one line each.
-The difference is b − a, over generation seeds where there are several; p is of a cluster sign-flip test.
+Rows are chosen by policy, setting, benchmark, judge and protocol; what is not named must be the same in both and gives
+one line each. The difference is b − a, over generation seeds where there are several; p is of a cluster sign-flip
+test.
 """
 
 import argparse
@@ -34,7 +35,8 @@ def compared(test: Paired) -> list[str]:
 
 
 def by_pair(rows: list[dict]) -> list[dict]:
-    """Score rows whose `record` is the user and target alone, so that disturbed copies of a record count as the same record."""
+    """Score rows whose `record` is the user and target alone, so that disturbed copies of a record count as the same
+    record."""
     return [row | {"record": f"{row['user']} {row['target']}"} for row in rows]
 
 
@@ -50,7 +52,8 @@ def read_scores(folder: Path, wanted: dict[str, str]) -> dict[tuple, list[dict]]
 def comparisons(
     left: dict[tuple, list[dict]], right: dict[tuple, list[dict]], named: set[str], one_report: bool = True
 ) -> Table:
-    """One line for each two rows that agree in every field that is not named. In one report a row is never compared with itself."""
+    """One line for each two rows that agree in every field that is not named. In one report a row is never compared
+    with itself."""
     free = [place for place, field in enumerate(KEY) if field not in named]
     body = []
     for a, rows in left.items():

@@ -25,8 +25,9 @@ class Question:
     """What a judge is asked about one record.
 
     `summaries` (several: the score is their mean) or `history` is read by the judge. `problem` is the bad format that
-    stands in their place. Nothing at all: the summary could not be had (no reply, or a refusal), which lowers coverage.
-    `dropped` counts the oldest interactions that its policy could not be shown (None: nobody wrote anything).
+    stands in their place. Nothing at all: the summary could not be had (no reply, or a refusal), which lowers
+    coverage. `dropped` counts the oldest interactions that its policy could not be shown (None: nobody wrote
+    anything).
     """
 
     record: UserRecord
@@ -54,7 +55,8 @@ class Cell:
 
 
 def of_summaries(summaries: SummarySet, benchmark: Benchmark) -> Cell:
-    """The summaries that a policy wrote; `made_by` also says which fields some of them were asked for without (`Endpoint.not_sent`)."""
+    """The summaries that a policy wrote; `made_by` also says which fields some of them were asked for without
+    (`Endpoint.not_sent`)."""
     rows, made_by = summaries.by_record(), summaries.meta()
     if not_sent := sorted({name for row in rows.values() for name in row.get("not_sent", ())}):
         made_by |= {"not_sent": not_sent}
@@ -121,7 +123,8 @@ def of_cues(
 ) -> list[Cell]:
     """Baselines that read neither history nor summary. A cue that says nothing of any record is left out.
 
-    The item shown first depends on the orders that a judge is asked in (`protocol`, `orders`, `seed` as for the judge).
+    The item shown first depends on the orders that a judge is asked in (`protocol`, `orders`, `seed` as for the
+    judge).
     """
     counts = read_popularity(benchmark.path)
     cells = []

@@ -1,7 +1,8 @@
-"""A benchmark made of another one's targets, with the files beside it, so that baselines and checks know it like the original.
+"""A benchmark made of another one's targets, with the files beside it, so that baselines and checks know it like the
+original.
 
-Used by perturb.py (disturbed histories) and cross_task.py (histories of another task). A folder may hold copies of an earlier run, too:
-`copies.txt` names those of the last one, which alone are evaluated.
+Used by perturb.py (disturbed histories) and cross_task.py (histories of another task). A folder may hold copies of an
+earlier run, too: `copies.txt` names those of the last one, which alone are evaluated.
 """
 
 from collections.abc import Iterable
@@ -42,10 +43,12 @@ def read_names(folder: Path) -> list[str]:
 def write_copy(
     folder: Path, name: str, records: Iterable[UserRecord], targets: Benchmark, *, task: str, **said: Any
 ) -> int:
-    """Write NAME_upi.jsonl and what lies beside `targets`, the benchmark that the records have their users and targets from.
+    """Write NAME_upi.jsonl and what lies beside `targets`, the benchmark that the records have their users and targets
+    from.
 
-    The popularity counts are those of the records' users; the manifest keeps what is known of how `targets` was made (its options, its counts,
-    or its place on the hub), not its hash, and names the task, which decides what is shown of the histories, and what else is `said` of the copy.
+    The popularity counts are those of the records' users; the manifest keeps what is known of how `targets` was made
+    (its options, its counts, or its place on the hub), not its hash, and names the task, which decides what is shown
+    of the histories, and what else is `said` of the copy.
 
     Returns:
         the number of rows.

@@ -97,7 +97,8 @@ class GenerationArguments:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one set of summaries is made; `run` is its hash and marks every row, `recipe` is the same without seed and task.
+    """How one set of summaries is made; `run` is its hash and marks every row, `recipe` is the same without seed and
+    task.
 
     `task` is the benchmark's: it decides how much of a history is shown.
     """
@@ -188,7 +189,8 @@ async def write_set(
 
 
 async def generate(arguments: GenerationArguments) -> None:
-    """All policies x benchmarks x settings x seeds; each policy is loaded once, and not at all if nothing is missing."""
+    """All policies x benchmarks x settings x seeds; each policy is loaded once, and not at all if nothing is
+    missing."""
     specs = [ModelSpec.parse(text) for text in arguments.model]
     names = [spec.name for spec in specs]
     prompt_sets = {

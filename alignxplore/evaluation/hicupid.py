@@ -1,12 +1,13 @@
-"""HiCUPID's own score: a downstream model answers knowing only the summary, an evaluator says how well that suits the user.
+"""HiCUPID's own score: a downstream model answers knowing only the summary, an evaluator says how well that suits the
+user.
 
     python eval/evaluate.py --protocol paper --evaluator 12kimih/Llama-3.2-3B-HiCUPID --data hicupid=hicupid_upi.jsonl --judge ... --out ...
 
-A persona or profile question is won, tied or lost against the reference answer, asked with the answer on either side and
-averaged (1, 0.5, 0); a schedule question is satisfied or not (1, 0). Score = 100 x mean, so 50 is parity with the reference;
-an evaluation that cannot be read counts 0.5, for a schedule 0, as in the official evaluator (HiCUPID, arXiv 2506.01262, whose
-judge is the model named above). The evaluator's prompts are ours; `--evaluator_prompts` takes the wording it was trained on, which
-finds the data set's own metadata in slots (`Case.slots`).
+A persona or profile question is won, tied or lost against the reference answer, asked with the answer on either side
+and averaged (1, 0.5, 0); a schedule question is satisfied or not (1, 0). Score = 100 x mean, so 50 is parity with the
+reference; an evaluation that cannot be read counts 0.5, for a schedule 0, as in the official evaluator (HiCUPID, arXiv
+2506.01262, whose judge is the model named above). The evaluator's prompts are ours; `--evaluator_prompts` takes the
+wording it was trained on, which finds the data set's own metadata in slots (`Case.slots`).
 """
 
 import asyncio
@@ -33,7 +34,8 @@ from alignxplore.work import run_units
 ANSWER_TOKENS = 512  # of an answer, beside the reasoning of models that reason; and of an evaluation (official: 512)
 METADATA = ("persona", "profile", "schedule")
 PROFILE = ("age", "gender", "personality", "occupation", "income_range")
-# The verdict's own line: a letter further on in the sentence is no verdict, nor is one that goes on in words of its own ("A good answer").
+# The verdict's own line: a letter further on in the sentence is no verdict, nor is one that goes on in words of its
+# own ("A good answer").
 _BETTER = re.compile(
     r"^\W*(?:\d+[.)]\W*)?Better Response\W*?[:：]\W*(?:(?:Response|Answer)\W*)?"
     r"((?:a\s+)?tie\b|[AB](?=\W*$|\s*[^\w\s/&]|\s+(?:is|wins|because|as|since|for|by|due)\b))",
@@ -46,7 +48,8 @@ _SATISFIED = re.compile(r"^\W*(?:\d+[.)]\W*)?Satisfaction\W*?[:：]\W*(YES|NO)\b
 class Case:
     """What the evaluator is told of a question: its kind (persona, profile, schedule) and what is true of the user.
 
-    `slots` is the data set's own metadata, `persona`, `profile` and `schedule` (None where it has none), for templates of another wording.
+    `slots` is the data set's own metadata, `persona`, `profile` and `schedule` (None where it has none), for templates
+    of another wording.
     """
 
     kind: str
@@ -122,7 +125,8 @@ async def write_answer(judge: Judge, asked: Asked, budget: int) -> dict:
 
 
 async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answer: str) -> dict:
-    """What the evaluator says of one answer, as a journal row: `score` in [0, 1], a verdict for each question put to it."""
+    """What the evaluator says of one answer, as a journal row: `score` in [0, 1], a verdict for each question put to
+    it."""
     case, target = case_of(record), record.target
 
     async def ask(purpose: str, **slots: object) -> str:

@@ -1,4 +1,5 @@
-"""How a downstream model is asked one question: what it can read of it, under which id, and what the journal keeps. Used by evaluate.py.
+"""How a downstream model is asked one question: what it can read of it, under which id, and what the journal keeps.
+Used by evaluate.py.
 
 A judge reads a summary, or in the direct setting the newest part of a raw history that fits its window.
 """
@@ -37,7 +38,8 @@ def make_judge(arguments: EvaluationArguments, model: Model, form: str) -> Judge
 
 
 def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArguments, asked: Asked) -> str:
-    """Id of a judgement; changes with the judge, its prompt, the protocol, and the summary or how much of the history is shown."""
+    """Id of a judgement; changes with the judge, its prompt, the protocol, and the summary or how much of the history
+    is shown."""
     purpose = judge.direct_purpose if asked.question.history is not None else "judge"
     how = {"name": protocol, "seed": arguments.seed} | ({"orders": arguments.orders} if protocol == "choice" else {})
     if asked.question.history is not None:  # how much of a history is shown is the task's
@@ -105,7 +107,8 @@ def _direct_tokens(judge: Judge, record: UserRecord, history: list) -> int:
 def first_questions(
     arguments: EvaluationArguments, judge: Judge, cell_list: list[Cell]
 ) -> list[tuple[Any, Interaction]]:
-    """What a judge is checked on before the run: (what it reads, target) of the first questions. Histories are those that fit."""
+    """What a judge is checked on before the run: (what it reads, target) of the first questions. Histories are those
+    that fit."""
     found, reads = [], isinstance(judge, YesNoJudge)
     for asked in questions(cell_list):
         question = asked.question

@@ -1,4 +1,5 @@
-"""From judgements to numbers: one score a record, then one row of results a cell, with intervals clustered by user and target."""
+"""From judgements to numbers: one score a record, then one row of results a cell, with intervals clustered by user and
+target."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -24,11 +25,13 @@ def score_rows(cell: "Cell", judge: str, protocol: str, answers: Sequence[Sequen
     """One score a record of a cell.
 
     Args:
-        answers: per question the journal rows of its judgements, in the order of its summaries; empty for fixed scores.
+        answers: per question the journal rows of its judgements, in the order of its summaries; empty for fixed
+            scores.
 
     Returns:
-        Rows with `outcome` ok, bad_format, parse_failure or missing, `value` in [0, 1] (None: missing), and `dropped`, the oldest
-        interactions that did not fit the window of who read the history (None: nobody did, or it is not known).
+        Rows with `outcome` ok, bad_format, parse_failure or missing, `value` in [0, 1] (None: missing), and `dropped`,
+        the oldest interactions that did not fit the window of who read the history (None: nobody did, or it is not
+        known).
     """
     rows = []
     for i, question in enumerate(cell.questions):

@@ -1,8 +1,9 @@
 """The published numbers beside ours, and when a difference between them means anything. Used by report.py.
 
-A difference is printed only for protocol `paper` on a benchmark of the published tables with all of its rows; everything else is
-"not comparable", and the reason is said. The published rows are in alignxplore/evaluation/published.json; the number of rows behind each is
-inferred from the printed digits, so the interval of a difference takes both samples into account.
+A difference is printed only for protocol `paper` on a benchmark of the published tables with all of its rows;
+everything else is "not comparable", and the reason is said. The published rows are in
+alignxplore/evaluation/published.json; the number of rows behind each is inferred from the printed digits, so the
+interval of a difference takes both samples into account.
 """
 
 import json
@@ -61,7 +62,8 @@ def _built_otherwise(name: str, run: dict) -> str | None:
 
 
 def _written_otherwise(row: dict, run: dict) -> str | None:
-    """How the summaries behind a row were written, where that is not the published way; None also for rows without summaries."""
+    """How the summaries behind a row were written, where that is not the published way; None also for rows without
+    summaries."""
     of_row = f"{row['benchmark']}.{row['setting']}.s"
     for name, made in run["policies"].get(row["policy"], {}).get("sets", {}).items():
         if name.startswith(of_row):
@@ -132,7 +134,8 @@ class Paper:
         return self.rows.get((setting, model, downstream), {}) if model and downstream else {}
 
     def downstream_rows(self, downstream: str | None) -> list[tuple[str, str]]:
-        """(setting, model) of all published rows that this downstream model read, and of models that read raw histories only (TALLRec)."""
+        """(setting, model) of all published rows that this downstream model read, and of models that read raw
+        histories only (TALLRec)."""
         tables = {self.table[key] for key in self.rows if key[2] == downstream and downstream}
         readers = {reader for setting, _, reader in self.rows if setting != "direct"}
         return [

@@ -3,8 +3,8 @@
     python eval/evaluate.py --judge qwen=Qwen/Qwen3-8B --data mind=mind_upi.jsonl --out outputs/eval
 
 Reads every summary that gen_preference.py wrote under --out, adds the direct setting and the baselines that never read
-the history, and writes results.json, scores.jsonl and writing.md. Each judge is loaded once; every judgement is journalled,
-so the same command finishes only what is missing.
+the history, and writes results.json, scores.jsonl and writing.md. Each judge is loaded once; every judgement is
+journalled, so the same command finishes only what is missing.
 """
 
 import argparse
@@ -144,7 +144,8 @@ def keys_of(arguments: EvaluationArguments) -> dict[str, str]:
 
 
 def downstream_models(arguments: EvaluationArguments) -> tuple[list[ModelSpec], dict[str, str]]:
-    """The downstream models and their formats. What names something that is not there is an error here, before any summary is written."""
+    """The downstream models and their formats. What names something that is not there is an error here, before any
+    summary is written."""
     writing.published_names(arguments.published, {}, {})
     PromptSet(arguments.evaluator_prompts or arguments.prompt_set)
     keys_of(arguments)

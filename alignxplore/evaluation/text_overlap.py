@@ -1,4 +1,5 @@
-"""BLEU and ROUGE-L of an answer against its reference, beside HiCUPID's score. They count words and know nothing of the user.
+"""BLEU and ROUGE-L of an answer against its reference, beside HiCUPID's score. They count words and know nothing of
+the user.
 
 Tokens are words and single marks, lower case, so the figures differ in the last digits from those of other toolkits.
 """
@@ -17,7 +18,8 @@ def tokens(text: str) -> list[str]:
 
 
 def bleu(answer: str, reference: str) -> float:
-    """Sentence BLEU-4 in [0, 1] with brevity penalty (Papineni et al. 2002); orders 2 to 4 are smoothed by one (Lin and Och 2004)."""
+    """Sentence BLEU-4 in [0, 1] with brevity penalty (Papineni et al. 2002); orders 2 to 4 are smoothed by one (Lin
+    and Och 2004)."""
     mine, theirs = tokens(answer), tokens(reference)
     if not mine or not theirs:
         return 0.0

@@ -1,9 +1,9 @@
 """Downstream models asked in free form, their final answer read: the published protocol, and models that reason first.
 
 Eval asks through here in protocol `paper` (`ask_paper`), and in the place of `Judge` where a downstream model has a
-format with reasoning (`--judge_format`; gpt-oss, thinking modes). Such a model has no position whose letters' probabilities
-would say how sure it is, so each order gives 1 or 0: mean p and AUC are those of votes. An answer that names no item
-is no opinion (0.5) and is counted; in protocol `paper` it is wrong, as published.
+format with reasoning (`--judge_format`; gpt-oss, thinking modes). Such a model has no position whose letters'
+probabilities would say how sure it is, so each order gives 1 or 0: mean p and AUC are those of votes. An answer that
+names no item is no opinion (0.5) and is counted; in protocol `paper` it is wrong, as published.
 """
 
 import asyncio
@@ -28,7 +28,8 @@ MIN_PARSED = 0.5  # share of the first answers that must name an item
 class ReasoningJudge(Judge):
     """A judge whose answers are written in `form` (a format with reasoning) and take at most `answer_tokens` tokens.
 
-    Sampled as published (models that reason repeat themselves when greedy), with a seed from the content of the question.
+    Sampled as published (models that reason repeat themselves when greedy), with a seed from the content of the
+    question.
     """
 
     def __init__(
@@ -71,7 +72,8 @@ class ReasoningJudge(Judge):
 
 @dataclass(frozen=True)
 class PaperJudgement:
-    """One sampled answer of the published protocol; `selection` None means that it could not be parsed (counted wrong)."""
+    """One sampled answer of the published protocol; `selection` None means that it could not be parsed (counted
+    wrong)."""
 
     status: str = OK
     chosen_letter: str = "A"
@@ -93,7 +95,8 @@ class PaperJudgement:
 async def ask_paper(
     judge: Judge, summary: str | None, item: Interaction, key: Any, history: Sequence[Interaction] | None = None
 ) -> PaperJudgement:
-    """The published protocol: one order by hash, a sampled answer, exact match of the selection. `history`: read instead of a summary."""
+    """The published protocol: one order by hash, a sampled answer, exact match of the selection. `history`: read
+    instead of a summary."""
     letter = "A" if chosen_first("paper order", key, judge.seed) else "B"
     a, b = (item.chosen, item.rejected) if letter == "A" else (item.rejected, item.chosen)
     if history is None:
@@ -124,7 +127,8 @@ async def ask_selection(judge: Judge, messages: Messages, seed: int) -> str | No
 
 
 def parse_selection(text: str) -> str | None:
-    """The `selection` of the last JSON object in a free answer (any text may stand before it); None if there is none."""
+    """The `selection` of the last JSON object in a free answer (any text may stand before it); None if there is
+    none."""
     decoder = json.JSONDecoder()
     for start in reversed([i for i, c in enumerate(text) if c == "{"]):
         try:

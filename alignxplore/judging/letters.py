@@ -1,10 +1,10 @@
 """P(chosen | summary): the one judge, used to filter synthesis, as RL reward and in eval.
 
-The downstream model's answer is prefilled with the start of the JSON (`{"selection": "Item`, cut where the tokenizer itself
-cuts the whole answer) and one token is read: p = P(A) / (P(A) + P(B)), or one minus that. Both orders of the two items
-are asked by default and averaged, so a judge that always says A scores exactly 50 %. Paper: reward and evaluation sections;
-the published protocol samples 16 tokens in one order instead, and models that reason first have no such position: both are
-asked in free form (`alignxplore/judging/free_form.py`).
+The downstream model's answer is prefilled with the start of the JSON (`{"selection": "Item`, cut where the tokenizer
+itself cuts the whole answer) and one token is read: p = P(A) / (P(A) + P(B)), or one minus that. Both orders of the
+two items are asked by default and averaged, so a judge that always says A scores exactly 50 %. Paper: reward and
+evaluation sections; the published protocol samples 16 tokens in one order instead, and models that reason first have
+no such position: both are asked in free form (`alignxplore/judging/free_form.py`).
 """
 
 import asyncio
@@ -36,8 +36,8 @@ class Judgement:
     """How sure the downstream model is of the item the user chose.
 
     `p_chosen_first` is P(chosen) with the chosen item as A, `p_chosen_second` as B; None: that order was not asked.
-    `mass` is the mean probability of the two letters together before renormalising (None: not known). `unparsed` counts the
-    orders in which a free-form answer named no item, which is no opinion (0.5).
+    `mass` is the mean probability of the two letters together before renormalising (None: not known). `unparsed`
+    counts the orders in which a free-form answer named no item, which is no opinion (0.5).
     """
 
     status: str = OK
@@ -97,7 +97,8 @@ class Letters:
 
 
 def find_letters(tokenizer: PreTrainedTokenizerBase) -> Letters:
-    """Split `{"selection": "Item A"}` where the two answers first differ in tokens (Qwen, SmolLM2: before ` A`/` B`)."""
+    """Split `{"selection": "Item A"}` where the two answers first differ in tokens (Qwen, SmolLM2: before ` A`/`
+    B`)."""
     answers = [json.dumps({"selection": f"Item {letter}"}) for letter in "AB"]
     ids = [tokenizer.encode(answer, add_special_tokens=False) for answer in answers]
     split = next((i for i, (a, b) in enumerate(zip(*ids)) if a != b), 0)
@@ -155,7 +156,8 @@ class Judge:
         return self.endpoint.name
 
     async def score(self, summary: str | None, item: Interaction, key: Any) -> Judgement:
-        """P(chosen) of one interaction given only a summary. `key` draws the order when one order is asked; see `Judgement`."""
+        """P(chosen) of one interaction given only a summary. `key` draws the order when one order is asked; see
+        `Judgement`."""
         return await self._both(lambda a, b: self.prompts.judge(summary, item.query, a, b), item, key)
 
     async def score_direct(self, history: Sequence[Interaction], item: Interaction, key: Any) -> Judgement:
@@ -245,7 +247,8 @@ class Judge:
         }
 
     async def _ask(self, messages: Messages, how: dict, again: bool = True) -> dict[int, float]:
-        """Log-probabilities by token id at the letter's position. A reply without them is asked for `again`, but not by the check at the
+        """Log-probabilities by token id at the letter's position. A reply without them is asked for `again`, but not
+        by the check at the
         start: a server that has never given any is not the right one, and should be named at once."""
         reply = await self.endpoint.chat(
             **self.opened(messages),

@@ -1,9 +1,10 @@
-"""P(Yes) of an item: how a recommender in TALLRec's style is scored. Eval uses it in the place of `Judge` (`--judge_format yes_no`).
+"""P(Yes) of an item: how a recommender in TALLRec's style is scored. Eval uses it in the place of `Judge`
+(`--judge_format yes_no`).
 
-Such a model (`sft/tallrec.py`) reads a history and one item and answers Yes or No. Each item of a pair is asked about by
-itself; the chosen one is foreseen where its P(Yes) = P("Yes") / (P("Yes") + P("No")) is the greater of the two. As a `Judgement`:
-`p_chosen_first` = P(Yes) of the chosen item, `p_chosen_second` = 1 - P(Yes) of the other, so that p > 0.5 says just that,
-and AUC is TALLRec's own: P(Yes) of chosen against passed-over items. TALLRec: arXiv 2305.00447.
+Such a model (`sft/tallrec.py`) reads a history and one item and answers Yes or No. Each item of a pair is asked about
+by itself; the chosen one is foreseen where its P(Yes) = P("Yes") / (P("Yes") + P("No")) is the greater of the two. As
+a `Judgement`: `p_chosen_first` = P(Yes) of the chosen item, `p_chosen_second` = 1 - P(Yes) of the other, so that p >
+0.5 says just that, and AUC is TALLRec's own: P(Yes) of chosen against passed-over items. TALLRec: arXiv 2305.00447.
 """
 
 from collections.abc import Sequence
@@ -21,9 +22,11 @@ MOST_CHOICES, MOST_TOKENS = 50, 8192  # of a history, the newest ones, and of a 
 
 
 def find_words(tokenizer: PreTrainedTokenizerBase) -> tuple[Letters, bool]:
-    """(first token of each answer where a trained answer stands, whether the chat template is to be asked for reasoning).
+    """(first token of each answer where a trained answer stands, whether the chat template is to be asked for
+    reasoning).
 
-    Qwen3's template puts an empty think block before an answer without reasoning, and so does a prompt that asks for none.
+    Qwen3's template puts an empty think block before an answer without reasoning, and so does a prompt that asks for
+    none.
 
     Raises:
         JudgeError: the template offers no prompt after which a trained answer would begin at once.
@@ -49,7 +52,8 @@ def find_words(tokenizer: PreTrainedTokenizerBase) -> tuple[Letters, bool]:
 
 
 class YesNoJudge(Judge):
-    """A model that says of one item whether a user will like it. It reads histories only; see the module's docstring."""
+    """A model that says of one item whether a user will like it. It reads histories only; see the module's
+    docstring."""
 
     direct_purpose = "tallrec"
 
@@ -75,7 +79,8 @@ class YesNoJudge(Judge):
         return await self._both(lambda asked, _: self._about(history, item, asked), item, key)
 
     async def select(self, history: Sequence[Interaction], item: Interaction, key: Any) -> PaperJudgement:
-        """The same for protocol `paper`: the item with the greater P(Yes) is its selection (none where they are equal)."""
+        """The same for protocol `paper`: the item with the greater P(Yes) is its selection (none where they are
+        equal)."""
         found = await self.score_direct(history, item, key)
         first = chosen_first("paper order", key, self.seed)
         selection = None

@@ -22,7 +22,8 @@ from alignxplore.records import Interaction, content_hash
 SETS = Path(__file__).parent
 Messages = list[dict[str, str]]
 
-# What chat formats write as control tokens: <|im_end|>, <｜User｜>, <think>, </s>, <start_of_turn>, <repo_name>, [INST], <<SYS>>.
+# What chat formats write as control tokens: <|im_end|>, <｜User｜>, <think>, </s>, <start_of_turn>, <repo_name>, [INST],
+# <<SYS>>.
 _MARKUP = re.compile(
     r"<(?=[|｜])"
     r"|<(?=/?(?:think|answer|s|bos|eos|pad|unk|mask|cls|sep|filename|reponame|[a-z0-9]+(?:_[a-z0-9]+)+)>)"
@@ -200,8 +201,8 @@ def _no_reasoning(text: str) -> Answer:
 def _channels(text: str) -> Answer:
     """gpt-oss: reasoning in the analysis channel, the summary in the final one, which may also come alone.
 
-    A server that takes the channels apart leaves the reasoning in a field of its own (`answer_text`), or nothing but the
-    final channel; one that knows nothing of channels must be told to keep the control tokens.
+    A server that takes the channels apart leaves the reasoning in a field of its own (`answer_text`), or nothing but
+    the final channel; one that knows nothing of channels must be told to keep the control tokens.
     """
     if "<|channel|>" not in text:
         if "<think>" in text:

@@ -1,8 +1,9 @@
-"""Do the rollout engines hold the model that is trained? Asked at every step before an update is made (alignxplore/rl/trainer.py).
+"""Do the rollout engines hold the model that is trained? Asked at every step before an update is made
+(alignxplore/rl/trainer.py).
 
-Three signs: the step whose weights each row says it was written with; the token probabilities of rollout and trainer over all
-rows; and the same by group, because all rows of a prompt come from one engine (verl's router keeps a request id at its server)
-and one bad engine of many hardly moves a mean over all.
+Three signs: the step whose weights each row says it was written with; the token probabilities of rollout and trainer
+over all rows; and the same by group, because all rows of a prompt come from one engine (verl's router keeps a request
+id at its server) and one bad engine of many hardly moves a mean over all.
 """
 
 import math
@@ -15,14 +16,15 @@ from alignxplore.rl.metrics import Numbers
 from alignxplore.rl.settings import RunStopped, Tolerance
 
 PROBABILITIES = "training/rollout_probs_diff_"
-# Share of groups that may lie above the limit. The published run has 32 engines, so a bad one writes 3 % of the groups; a quarter of
-# that if its answers are so long that it gets fewer. A sound engine has none: rounding averages out over a group's tokens.
+# Share of groups that may lie above the limit. The published run has 32 engines, so a bad one writes 3 % of the
+# groups; a quarter of that if its answers are so long that it gets fewer. A sound engine has none: rounding averages
+# out over a group's tokens.
 GROUPS_ABOVE = 0.005
 
 
 def check_versions(tags: Sequence[dict], step: int) -> None:
-    """Raise `RunStopped` unless every row was written with the weights that the step before left. Sees an engine that was not sent
-    new weights whatever the dtype, not one that lost them on arrival."""
+    """Raise `RunStopped` unless every row was written with the weights that the step before left. Sees an engine that
+    was not sent new weights whatever the dtype, not one that lost them on arrival."""
     versions = {(tag.get("min_global_steps"), tag.get("max_global_steps")) for tag in tags} - {(step - 1, step - 1)}
     if versions:
         raise RunStopped(
@@ -34,8 +36,8 @@ def check_versions(tags: Sequence[dict], step: int) -> None:
 def check_probabilities(metrics: Numbers, tolerance: Tolerance) -> None:
     """Raise `RunStopped` unless the rollout engine and the trainer agree on the probabilities of the sampled tokens.
 
-    They differ when new weights did not reach the rollout engine, when the two compute different things, or when sampling
-    was not from the full distribution. Absent or NaN is a failure: it would mean that nobody looked.
+    They differ when new weights did not reach the rollout engine, when the two compute different things, or when
+    sampling was not from the full distribution. Absent or NaN is a failure: it would mean that nobody looked.
     """
     for statistic in ("max", "mean"):
         limit, value = getattr(tolerance, statistic), metrics.get(PROBABILITIES + statistic)

@@ -62,8 +62,8 @@ class Scorer(Protocol):
 
 @dataclass
 class Rollout:
-    """One summary: what was written, how it was judged, what it earned (`total` None: not trained on). Times are seconds
-    since the chain began."""
+    """One summary: what was written, how it was judged, what it earned (`total` None: not trained on). Times are
+    seconds since the chain began."""
 
     generation: Generation
     answer: Answer
@@ -82,8 +82,8 @@ class Rollout:
 
 @dataclass
 class Group:
-    """The summaries of one prompt, which GRPO compares. `parent`: index of the past summary's rollout in the stage before
-    (None: written without one); `drawn`: the member that was continued."""
+    """The summaries of one prompt, which GRPO compares. `parent`: index of the past summary's rollout in the stage
+    before (None: written without one); `drawn`: the member that was continued."""
 
     stage: int
     parent: int | None
@@ -108,8 +108,8 @@ class Group:
 
 @dataclass
 class Chain:
-    """All groups of one user at one step; `problem` says why the chain ended before its last stage (None: it did not), and
-    `lost` how many summaries were therefore never written."""
+    """All groups of one user at one step; `problem` says why the chain ended before its last stage (None: it did not),
+    and `lost` how many summaries were therefore never written."""
 
     user: str
     groups: list[Group] = field(default_factory=list)
@@ -128,8 +128,8 @@ class ChainRunner:
     """Runs the chain of one user.
 
     Args:
-        step: together with the user and `settings.seed` it is what draws and the seeds of sampling are hashed from. Validation samples
-            alike at every step: what changes between two is the policy, not the luck.
+        step: together with the user and `settings.seed` it is what draws and the seeds of sampling are hashed from.
+            Validation samples alike at every step: what changes between two is the policy, not the luck.
         rollouts: summaries a stage (validation writes one).
     """
 

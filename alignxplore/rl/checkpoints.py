@@ -1,4 +1,5 @@
-"""Folders that a run leaves: plain models made from verl's checkpoints, and how many checkpoints stay (alignxplore/rl/trainer.py)."""
+"""Folders that a run leaves: plain models made from verl's checkpoints, and how many checkpoints stay
+(alignxplore/rl/trainer.py)."""
 
 import json
 import os
@@ -19,8 +20,8 @@ def make_room(folder: Path, latest: int, keep: int | None) -> None:
     verl counts only what its own process saved: every restart would leave its predecessor's checkpoints for good.
 
     Args:
-        latest: step of the newest complete checkpoint. Folders of later steps were not finished, or belong to steps that are
-            done again.
+        latest: step of the newest complete checkpoint. Folders of later steps were not finished, or belong to steps
+            that are done again.
     """
     if keep is None:
         return
@@ -33,8 +34,8 @@ def make_room(folder: Path, latest: int, keep: int | None) -> None:
 def publish_model(checkpoint: Path, target: Path, dtype: str, validation: dict | None = None) -> None:
     """Put the Hugging Face folder of a checkpoint at `target`, complete or not at all, and in it how it was validated.
 
-    verl writes its float32 master weights and calls them bfloat16; here the weights have the dtype that the rollouts ran in
-    and config.json says so. Float32 folders share the checkpoint's disk blocks.
+    verl writes its float32 master weights and calls them bfloat16; here the weights have the dtype that the rollouts
+    ran in and config.json says so. Float32 folders share the checkpoint's disk blocks.
     """
     aside = target.with_name(f".{target.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)

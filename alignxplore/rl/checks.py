@@ -1,4 +1,5 @@
-"""What is looked at before Ray starts, so that a run that cannot work ends at once and says why: settings, data, model, judges."""
+"""What is looked at before Ray starts, so that a run that cannot work ends at once and says why: settings, data,
+model, judges."""
 
 import contextlib
 import io
@@ -112,8 +113,8 @@ def check_data(config: DictConfig, stages: int) -> tuple[StreamingDataset, Strea
 
 
 def check_model(config: DictConfig) -> None:
-    """The policy's configuration and tokenizer can be read, and its attention can be computed: otherwise the run would fail minutes
-    later, inside Ray."""
+    """The policy's configuration and tokenizer can be read, and its attention can be computed: otherwise the run would
+    fail minutes later, inside Ray."""
     model = config.actor_rollout_ref.model
     attention = (model.get("override_config") or {}).get("attn_implementation", "flash_attention_2")  # verl's default
     if config.trainer.device == "cuda" and attention == "flash_attention_2":
@@ -135,7 +136,8 @@ def check_model(config: DictConfig) -> None:
 
 
 async def check_judges(settings: Streaming, data: StreamingDataset) -> dict[str, float]:
-    """Ask each judge a few real questions, with summaries that give the answer away; returns its mass on the two letters."""
+    """Ask each judge a few real questions, with summaries that give the answer away; returns its mass on the two
+    letters."""
     judges = await Judges.connect(settings)
     try:
         rows = [parse_row(data[i]["extra_info"]) for i in range(min(8, len(data)))]

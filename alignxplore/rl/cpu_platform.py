@@ -1,8 +1,8 @@
 """verl on a machine without a GPU: registers a CPU platform and fits the few places in verl that assume a device.
 
-verl imports this module in each of its processes when VERL_USE_EXTERNAL_MODULES=alignxplore.rl.cpu_platform and selects
-the platform with VERL_PLATFORM=cpu; run_streaming_8p.sh sets both when DEVICE=cpu. Importing it is the registration.
-Ray keeps counting the resource "GPU": `ray_init.num_gpus=N` declares N slots for training ranks.
+verl imports this module in each of its processes when VERL_USE_EXTERNAL_MODULES=alignxplore.rl.cpu_platform and
+selects the platform with VERL_PLATFORM=cpu; run_streaming_8p.sh sets both when DEVICE=cpu. Importing it is the
+registration. Ray keeps counting the resource "GPU": `ray_init.num_gpus=N` declares N slots for training ranks.
 """
 
 import importlib.metadata
@@ -142,8 +142,8 @@ def _install() -> None:
     distributed.initialize_global_process_group_ray = initialize
     # Reference models are offloaded to pinned host memory, which needs an accelerator and means nothing here.
     fsdp_utils.CPUOffloadPolicy = lambda pin_memory=True: None
-    # Without flash-attention verl takes the log-probabilities one token at a time to save memory, which a small vocabulary does
-    # not need: half of a tiny model's step went there.
+    # Without flash-attention verl takes the log-probabilities one token at a time to save memory, which a small
+    # vocabulary does not need: half of a tiny model's step went there.
     torch_functional.logprobs_from_logits_v2 = torch_functional.logprobs_from_logits_naive
 
 

@@ -6,7 +6,8 @@ one, became the past summary of stage k+1. The drawn summary answers for what wa
     R_k = r_k + discount * mean(R_{k+1})          R_K = r_K
 
 `paper` and `centered` say what the summaries that were not drawn get in place of that mean (paper section 3.3; 0.5 and
-discount 0.9 are constants of the published code). In `tree` every summary of stage 1 is continued, so none needs a stand-in.
+discount 0.9 are constants of the published code). In `tree` every summary of stage 1 is continued, so none needs a
+stand-in.
 
 A reward of None is a judgement that failed: the row is left out, never scored 0. A summary in bad format has reward 0
 and gets no bonus of any kind.
@@ -22,7 +23,8 @@ from alignxplore.records import hash_seed
 Credit = Literal["paper", "centered", "tree"]
 Rewards = Sequence[float | None]
 
-# A judge that knows nothing says 0.5: what `paper` pays every summary that was not drawn for the stages it did not see.
+# A judge that knows nothing says 0.5: what `paper` pays every summary that was not drawn for the stages it did not
+# see.
 PAPER_CONSTANT = 0.5
 
 
@@ -34,7 +36,8 @@ class Scored(NamedTuple):
 
 
 class StageReturns(NamedTuple):
-    """Returns of one group (None: not to be trained on) and what the drawn rollout got above the others (None: no draw)."""
+    """Returns of one group (None: not to be trained on) and what the drawn rollout got above the others (None: no
+    draw)."""
 
     returns: list[float | None]
     drawn_bonus: float | None = None
@@ -97,7 +100,8 @@ def stream_returns(
 def tree_returns(
     first: Scored, second: Sequence[Scored | None], discount: float
 ) -> tuple[StageReturns, list[StageReturns]]:
-    """Returns of a tree of two stages: every summary of stage 1 that is well-formed is continued by a group of its own.
+    """Returns of a tree of two stages: every summary of stage 1 that is well-formed is continued by a group of its
+    own.
 
     Args:
         second: for each member of `first` the group written upon it; None where it was not continued (bad format).

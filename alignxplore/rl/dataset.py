@@ -1,7 +1,8 @@
 """The users of a run as verl's trainer sees them: one row a user, its history once, no prompt yet.
 
 A prompt of stage 2 needs a summary that does not exist before stage 1 was written, so prompts are built by the rollout
-worker (alignxplore/rl/streaming.py). The parquet files come from verl/examples/data_preprocess/upi_streaming_dataset.py.
+worker (alignxplore/rl/streaming.py). The parquet files come from
+verl/examples/data_preprocess/upi_streaming_dataset.py.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,8 @@ def cut_stages(history: Sequence[Interaction], positions: Sequence[int]) -> list
 
 
 class StreamingDataset(Dataset):
-    """Rows for verl's dataloader (`data.custom_cls`): user, history and target positions, whatever else verl asks for empty.
+    """Rows for verl's dataloader (`data.custom_cls`): user, history and target positions, whatever else verl asks for
+    empty.
 
     Args:
         data_files: one parquet file or a list of them.

@@ -17,11 +17,14 @@ from alignxplore.rl.chain import BAD_FORMAT, Chain, Group
 from alignxplore.rl.reward import always_the_same, goes_by_place
 
 Numbers = dict[str, float]
-ENOUGH = 16  # groups whose judge leans to one letter before it is said that it goes by the place (one order may be shared by a group)
+# groups whose judge leans to one letter before it is said that it goes by the place (one order may be shared by a
+# group)
+ENOUGH = 16
 
 
 def chain_record(chain: Chain, step: int, texts: bool = False) -> dict:
-    """A chain as plain data, small enough to send for every user of every step (with `texts`: what was written, too)."""
+    """A chain as plain data, small enough to send for every user of every step (with `texts`: what was written,
+    too)."""
     return {
         "user": chain.user,
         "step": step,
@@ -76,8 +79,8 @@ def failed_record(user: str, step: int, rows: int, error: Exception) -> dict:
 
 
 def lost_share(records: Iterable[dict]) -> tuple[float, Counter]:
-    """Share of rollouts lost to failures, those that were never written among them (bad format is the policy's own outcome and
-    not counted), and why."""
+    """Share of rollouts lost to failures, those that were never written among them (bad format is the policy's own
+    outcome and not counted), and why."""
     total, reasons = 0, Counter()
     for record in records:
         total += record["lost"]
@@ -91,9 +94,9 @@ def lost_share(records: Iterable[dict]) -> tuple[float, Counter]:
 
 
 def stage_metrics(records: Sequence[dict], prefix: str = "") -> Numbers:
-    """Means over the users of one step, by stage: reward (bad format counts 0), confidence by judge, bad format, failures,
-    tokens, interactions dropped, groups without signal, the bonus for being drawn, baselines, and seconds spent writing and judging;
-    over all stages the tokens written and the lost rollouts, by what became of them."""
+    """Means over the users of one step, by stage: reward (bad format counts 0), confidence by judge, bad format,
+    failures, tokens, interactions dropped, groups without signal, the bonus for being drawn, baselines, and seconds
+    spent writing and judging; over all stages the tokens written and the lost rollouts, by what became of them."""
     groups: dict[int, list[dict]] = defaultdict(list)
     for record in records:
         for group in record["groups"]:
@@ -167,8 +170,8 @@ def stage_metrics(records: Sequence[dict], prefix: str = "") -> Numbers:
 
 
 def validation_metrics(records: Sequence[dict], stages: int) -> Numbers:
-    """The same of held-out users, who write one summary a stage. A stage that was never written counts 0, as bad format does:
-    a model whose summaries leave no room for the next stage must not look better for it."""
+    """The same of held-out users, who write one summary a stage. A stage that was never written counts 0, as bad
+    format does: a model whose summaries leave no room for the next stage must not look better for it."""
     metrics, rewards = stage_metrics(records, "val/"), []
     for stage in range(stages):
         written = [
@@ -182,7 +185,8 @@ def validation_metrics(records: Sequence[dict], stages: int) -> Numbers:
 
 
 def constant_judge(records: Sequence[dict]) -> str | None:
-    """What is wrong with a judge that leaned to the same letter in every question of a step; None if none did (or too few were asked)."""
+    """What is wrong with a judge that leaned to the same letter in every question of a step; None if none did (or too
+    few were asked)."""
     letter_a: dict[str, list[float]] = defaultdict(list)
     groups: Counter = Counter()
     for group in (group for record in records for group in record["groups"]):
@@ -227,7 +231,8 @@ def samples(records: Sequence[dict], step: int) -> list[dict]:
 
 
 class StepLog:
-    """An append-only JSONL file of steps. A resumed run first takes out the steps that it will do again; `kept` are the others.
+    """An append-only JSONL file of steps. A resumed run first takes out the steps that it will do again; `kept` are
+    the others.
 
     Args:
         resumed: the step of the checkpoint that the run starts from (0: none, and everything is done again).

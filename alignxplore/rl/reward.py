@@ -1,7 +1,8 @@
 """The reward of a summary: how sure frozen downstream models are of the item that the user really chose.
 
 Several judges may be named; the reward is their mean. Every rollout is judged the moment it is written, many at once,
-over connections that stay open. The prompt, the letters and the orders are those of alignxplore/judging/letters.py, as in eval.
+over connections that stay open. The prompt, the letters and the orders are those of alignxplore/judging/letters.py, as
+in eval.
 """
 
 import asyncio
@@ -25,8 +26,8 @@ FEW = 8  # answers of a judge at the start below which nothing is said about the
 
 @dataclass
 class Reward:
-    """`value` is the mean confidence over the judges; None where one of them failed, and then `status` says how. `letter_a`:
-    the probability that each judge gave to the letter A, in each order that it was asked in."""
+    """`value` is the mean confidence over the judges; None where one of them failed, and then `status` says how.
+    `letter_a`: the probability that each judge gave to the letter A, in each order that it was asked in."""
 
     value: float | None
     status: str = OK
@@ -82,7 +83,8 @@ class Judges:
             await judge.endpoint.close()
 
     async def check(self, questions: Sequence[tuple[str | None, Interaction]]) -> dict[str, float]:
-        """Refuse a model that does not answer with a letter, or answers by place. Returns the mass on the two letters of each judge.
+        """Refuse a model that does not answer with a letter, or answers by place. Returns the mass on the two letters
+        of each judge.
 
         Args:
             questions: summaries and items that they tell something of.
@@ -90,7 +92,8 @@ class Judges:
         masses = {judge.name: await judge.check(questions) for judge in self.judges}
         mirrored = [(summary, Interaction(item.rejected, item.chosen, item.query)) for summary, item in questions]
         for judge in self.judges:
-            # A judge that is asked in one order draws it from the key: the mirrored question has the items the other way round.
+            # A judge that is asked in one order draws it from the key: the mirrored question has the items the other
+            # way round.
             asked = [(i, *question) for both in (questions, mirrored) for i, question in enumerate(both)]
             answers = await asyncio.gather(*(judge.score(summary, item, [i]) for i, summary, item in asked))
             letter_a = [p for answer in answers if answer.ok for p in letter_a_of(answer)]
@@ -136,8 +139,8 @@ def letter_a_of(judgement: Judgement) -> list[float]:
 
 
 def goes_by_place(letter_a: Sequence[float]) -> bool:
-    """True if a judge leans to one letter in all questions, and far on average. Either item may stand there, so no judge does
-    that which reads the question. (One may well stay near 0.5 where a summary tells it nothing.)"""
+    """True if a judge leans to one letter in all questions, and far on average. Either item may stand there, so no
+    judge does that which reads the question. (One may well stay near 0.5 where a summary tells it nothing.)"""
     mean = sum(letter_a) / len(letter_a)
     return (min(letter_a) > 0.5 and mean > 0.75) or (max(letter_a) < 0.5 and mean < 0.25)
 

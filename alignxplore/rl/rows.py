@@ -3,10 +3,11 @@
     python verl/examples/data_preprocess/upi_streaming_dataset.py         # the published rows, where run_streaming_8p.sh looks for them
     python verl/examples/data_preprocess/upi_streaming_dataset.py --data rl.jsonl --out rl_train.parquet --val-out rl_val.parquet --val-users 256
 
-A row holds `uid`, `history` and where the targets stand in it: `positions` [p1, ..., pK], or `mid_position` for two stages
-(target 1 is history[mid_position], target 2 the last interaction). Stage k reads what lies between the target before it,
-included, and its own, excluded. A row without places for --stages K gets them spread evenly. Other fields are ignored.
-Bad rows stop the conversion with file, line, field and remedy; the output appears only when all rows are through.
+A row holds `uid`, `history` and where the targets stand in it: `positions` [p1, ..., pK], or `mid_position` for two
+stages (target 1 is history[mid_position], target 2 the last interaction). Stage k reads what lies between the target
+before it, included, and its own, excluded. A row without places for --stages K gets them spread evenly. Other fields
+are ignored. Bad rows stop the conversion with file, line, field and remedy; the output appears only when all rows are
+through.
 """
 
 import argparse
@@ -75,8 +76,9 @@ def read_rows(
     allow_duplicates: bool = False,
     revision: str | None = None,
 ) -> Iterator[tuple[dict, bool]]:
-    """Yield parquet rows in the order of the source, each with whether a target also stands in the history before it (leakage). Where a
-    user has several rows, later ones are named `user#2` and so on: draws and seeds come from these names.
+    """Yield parquet rows in the order of the source, each with whether a target also stands in the history before it
+    (leakage). Where a user has several rows, later ones are named `user#2` and so on: draws and seeds come from these
+    names.
 
     Raises:
         RecordError: at the first row that breaks the contract.
@@ -139,7 +141,8 @@ class ParquetFile:
 
 
 def held_out_users(path: str | Path, count: int, revision: str | None = None) -> set[str]:
-    """`count` users drawn by a hash of their ids: the same ones whatever the order of the file, each with all rows of that person."""
+    """`count` users drawn by a hash of their ids: the same ones whatever the order of the file, each with all rows of
+    that person."""
     users = {person_of(parse_user_id(row, path, line)) for line, row in read_source(path, revision)}
     if count >= len(users):
         raise RecordError(

@@ -1,8 +1,8 @@
 """What makes a run the same run: the settings that may not change when the same command continues it (OUT/run.json).
 
-Whatever decides what a step learns, or how models are compared, is compared here before Ray starts; steps, addresses of judges,
-checkpoint and test frequency, and machines may change, but not the number of GPUs: each writes its own part of a checkpoint and
-reads that part again. A prompt set counts by its templates, wherever its folder is.
+Whatever decides what a step learns, or how models are compared, is compared here before Ray starts; steps, addresses
+of judges, checkpoint and test frequency, and machines may change, but not the number of GPUs: each writes its own part
+of a checkpoint and reads that part again. A prompt set counts by its templates, wherever its folder is.
 """
 
 import json
@@ -80,7 +80,8 @@ def _leaves(name: str, value: Any) -> dict[str, Any]:
 
 
 def same_run(config: DictConfig, out: Path) -> dict[str, Any]:
-    """Refuse to continue a folder whose run had other settings; returns what OUT/run.json must hold once training begins."""
+    """Refuse to continue a folder whose run had other settings; returns what OUT/run.json must hold once training
+    begins."""
     now, path = fixed_settings(config), out / "run.json"
     if path.exists():
         before = json.loads(path.read_text())
@@ -94,7 +95,8 @@ def same_run(config: DictConfig, out: Path) -> dict[str, Any]:
 
 
 def same_gpus(config: DictConfig, out: Path) -> None:
-    """Refuse a checkpoint that another number of GPUs wrote: verl would look for its parts under names that are not there, inside Ray."""
+    """Refuse a checkpoint that another number of GPUs wrote: verl would look for its parts under names that are not
+    there, inside Ray."""
     latest = out / "checkpoints" / "latest_checkpointed_iteration.txt"
     if not latest.exists():
         return

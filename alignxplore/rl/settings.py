@@ -1,4 +1,5 @@
-"""Settings of the stream: the `streaming` block of verl/config/streaming.yaml as a typed object, checked at the start."""
+"""Settings of the stream: the `streaming` block of verl/config/streaming.yaml as a typed object, checked at the
+start."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -21,8 +22,9 @@ class RunStopped(RuntimeError):
 
 @dataclass
 class Tolerance:
-    """How far the rollout's token probabilities may lie from the trainer's; one that is None is not asked of. `max` and `mean` are over
-    all tokens of a step, `group` is the mean over the tokens of one prompt's summaries (alignxplore/rl/agreement.py)."""
+    """How far the rollout's token probabilities may lie from the trainer's; one that is None is not asked of. `max`
+    and `mean` are over all tokens of a step, `group` is the mean over the tokens of one prompt's summaries
+    (alignxplore/rl/agreement.py)."""
 
     max: float | None = None
     mean: float | None = None
@@ -31,7 +33,8 @@ class Tolerance:
 
 @dataclass
 class Streaming:
-    """One stream of `stages` stages a user, `rollouts` summaries each. Defaults: DESIGN of the published run where it has one."""
+    """One stream of `stages` stages a user, `rollouts` summaries each. Defaults: DESIGN of the published run where it
+    has one."""
 
     stages: int = 2
     rollouts: int = 4

@@ -1,9 +1,10 @@
 """verl's rollout worker for streams: runs each user's chain, publishes its rows for the update, keeps a record of it.
 
-verl hands the worker a batch of users and goes on; each user's chain (alignxplore/rl/chain.py) runs as a task of its own on
-one event loop, so generation, judging and later stages of all users overlap. Rows go to verl's TransferQueue under keys
-`<uid>_s<stage>_<rollout>_0`: verl groups an update by what stands before the first `_` (the user) and GRPO by the field
-`uid` (user, stage and past summary), so that each stage is a group of its own and all of them land in one update.
+verl hands the worker a batch of users and goes on; each user's chain (alignxplore/rl/chain.py) runs as a task of its
+own on one event loop, so generation, judging and later stages of all users overlap. Rows go to verl's TransferQueue
+under keys `<uid>_s<stage>_<rollout>_0`: verl groups an update by what stands before the first `_` (the user) and GRPO
+by the field `uid` (user, stage and past summary), so that each stage is a group of its own and all of them land in one
+update.
 
 The trainer's runner (alignxplore/rl/trainer.py) starts the actors before anything else, so that their imports overlap.
 """
@@ -42,8 +43,8 @@ class VerlPolicy:
 
     Args:
         sampling: parameters of the engine; `max_tokens` is the longest answer.
-        budget: the longest prompt, in tokens. verl would cut a longer one from the left without a word, so every prompt is
-            measured and fitted here.
+        budget: the longest prompt, in tokens. verl would cut a longer one from the left without a word, so every
+            prompt is measured and fitted here.
     """
 
     def __init__(
@@ -71,8 +72,8 @@ class VerlPolicy:
         return Prompt(list(ids), fitted.dropped)
 
     async def write(self, prompt: Prompt, seed: int) -> Generation:
-        """One sampled answer. The engine draws it from a generator of its own, so that neither who else is being written nor which
-        engine writes it changes what is drawn."""
+        """One sampled answer. The engine draws it from a generator of its own, so that neither who else is being
+        written nor which engine writes it changes what is drawn."""
         # The request id only chooses the server: members of a group go to one, where the prompt is cached.
         request = str(hash(tuple(prompt.ids)))
         output = await self.client.generate(
@@ -105,12 +106,14 @@ class StreamingWorker(AgentLoopWorker):
         self.judges = await Judges.connect(share)
 
     def drain(self) -> tuple[list[dict], dict[str, int]]:
-        """The records of all chains that ended since the last call, and how many requests to judges were repeated, by kind."""
+        """The records of all chains that ended since the last call, and how many requests to judges were repeated, by
+        kind."""
         records, self.records = self.records, []
         return records, self.judges.repeated()
 
     async def validate(self, rows: Sequence[dict], step: int) -> list[dict]:
-        """Run the chains of held-out users, one summary a stage, sampled as in eval. Returns their records with texts."""
+        """Run the chains of held-out users, one summary a stage, sampled as in eval. Returns their records with
+        texts."""
         kwargs = self.config.actor_rollout_ref.rollout.val_kwargs
         sampling = {"temperature": kwargs.temperature, "top_p": kwargs.top_p, "top_k": kwargs.top_k}
 
@@ -210,13 +213,14 @@ def row_tag(group: Group, i: int, step: int, order: str) -> dict:
 
 
 def update_order(keys: Sequence[str], tags: Sequence[dict]) -> list[int]:
-    """The order in which rows enter a step's updates: by a hash of user, step and seed, then by their keys. Whoever ends first
-    stands first in verl's own order, and that would be those who write little."""
+    """The order in which rows enter a step's updates: by a hash of user, step and seed, then by their keys. Whoever
+    ends first stands first in verl's own order, and that would be those who write little."""
     return sorted(range(len(keys)), key=lambda i: (tags[i]["order"], keys[i].partition("_")[2]))
 
 
 class StreamingActor:
-    """A worker in a Ray process of its own. It is there, with everything imported, before there is anything to roll out."""
+    """A worker in a Ray process of its own. It is there, with everything imported, before there is anything to roll
+    out."""
 
     async def setup(self, *args: object) -> None:
         """Create the worker; the arguments are verl's for an AgentLoopWorker."""
@@ -258,14 +262,16 @@ class StreamingManager(AgentLoopManagerTQ):
         await asyncio.gather(*setups)
 
     def drain(self) -> tuple[list[dict], dict[str, int]]:
-        """The records of all chains that ended since the last call, and the sums of requests to judges that were repeated."""
+        """The records of all chains that ended since the last call, and the sums of requests to judges that were
+        repeated."""
         parts = ray.get([actor.drain.remote() for actor in self.actors])
         return [record for records, _ in parts for record in records], dict(
             sum((Counter(repeated) for _, repeated in parts), Counter())
         )
 
     def fault(self) -> str | None:
-        """What has become of a process that runs users' streams, if one has ended; None while all live (a busy one may answer later)."""
+        """What has become of a process that runs users' streams, if one has ended; None while all live (a busy one may
+        answer later)."""
         asked = [actor.ping.remote() for actor in self.actors]
         for answer in ray.wait(asked, num_returns=len(asked), timeout=1)[0]:
             try:

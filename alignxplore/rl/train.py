@@ -1,11 +1,13 @@
-"""Starts a streaming GRPO run, watches it, and leaves a plain model. Called by verl/examples/grpo_trainer/run_streaming_8p.sh:
+"""Starts a streaming GRPO run, watches it, and leaves a plain model. Called by
+verl/examples/grpo_trainer/run_streaming_8p.sh:
 
     python -m alignxplore.rl.train --config-path $PWD/verl/config --config-name streaming streaming.out=OUT key=value ...
 
 Before Ray starts, the configuration is validated (by verl's own checks too), the data is looked at and the judges are
 asked a few questions. While it runs the console shows one line a step; all that verl, Ray and vLLM print goes to
-OUT/log/train.log. The same command continues after the last complete checkpoint, and does nothing once the run is finished.
-Exit codes: 0 finished, 1 cannot start or crashed, 3 stopped with a reason (lost rollouts, broken weight sync, ...).
+OUT/log/train.log. The same command continues after the last complete checkpoint, and does nothing once the run is
+finished. Exit codes: 0 finished, 1 cannot start or crashed, 3 stopped with a reason (lost rollouts, broken weight
+sync, ...).
 """
 
 import asyncio
@@ -85,8 +87,8 @@ def socket_folder() -> Path:
 
 
 def stop_in_order(out: Path, progress: Path) -> Callable[[int, object], None]:
-    """What SIGTERM does. While the run trains, the first one asks it to save a checkpoint and end (by OUT/stop, as anybody may); a second
-    one, or STOP_SECONDS, end it at once."""
+    """What SIGTERM does. While the run trains, the first one asks it to save a checkpoint and end (by OUT/stop, as
+    anybody may); a second one, or STOP_SECONDS, end it at once."""
     asked, size_before = False, progress.stat().st_size
 
     def handle(number: int, _: object) -> None:
@@ -161,7 +163,8 @@ def finished(out: Path, steps: int) -> bool:
 
 
 def absolute_paths(config: DictConfig) -> None:
-    """Paths that exist, made absolute: Ray's processes may stand in another folder, and the same file must have one name in OUT/run.json."""
+    """Paths that exist, made absolute: Ray's processes may stand in another folder, and the same file must have one
+    name in OUT/run.json."""
 
     def found(value: str) -> str:
         return os.path.realpath(value) if os.path.exists(value) else value

@@ -1,7 +1,9 @@
-"""verl's synchronous trainer for streams: metrics by stage, checks at every step, validation on held-out users, best model kept.
+"""verl's synchronous trainer for streams: metrics by stage, checks at every step, validation on held-out users, best
+model kept.
 
-Everything that trains is verl's. Added around it: rollout and trainer must agree on token probabilities before an update
-is made, failures above a share stop the run with a checkpoint, and a run that did not do its planned steps does not end well.
+Everything that trains is verl's. Added around it: rollout and trainer must agree on token probabilities before an
+update is made, failures above a share stop the run with a checkpoint, and a run that did not do its planned steps does
+not end well.
 """
 
 import functools
@@ -151,8 +153,8 @@ class StreamingTrainer(PPOTrainerSync):
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **kwargs: object) -> KVBatchMeta:
         check_versions(batch.tags, self.global_steps)
-        # verl cuts a step's updates from the rows as they stand: in the order of their users' ends, the first update would be of
-        # those who write little.
+        # verl cuts a step's updates from the rows as they stand: in the order of their users' ends, the first update
+        # would be of those who write little.
         batch.reorder(update_order(batch.keys, batch.tags))
         return super()._balance_batch(batch, metrics, **kwargs)
 
@@ -174,7 +176,8 @@ class StreamingTrainer(PPOTrainerSync):
         return batch
 
     def _weigh_stages(self, batch: KVBatchMeta) -> None:
-        """A tree has more rows in stage 2; scaled advantages let both stages weigh the same in verl's mean over tokens."""
+        """A tree has more rows in stage 2; scaled advantages let both stages weigh the same in verl's mean over
+        tokens."""
         real = [not tag.get("is_padding", False) for tag in batch.tags]
         weights = stage_weights(
             [tag["response_len"] for tag, r in zip(batch.tags, real) if r],
@@ -232,8 +235,8 @@ class StreamingTrainer(PPOTrainerSync):
     # ---- validation and the best model ----
 
     def _validate(self) -> report.Numbers:
-        """Streams of the held-out users; keeps the model if it is the best so far. Replaces verl's validation, which knows
-        neither stages nor past summaries."""
+        """Streams of the held-out users; keeps the model if it is the best so far. Replaces verl's validation, which
+        knows neither stages nor past summaries."""
         if self._asked_to_stop() and self.global_steps < self.total_training_steps:
             if not self.global_steps:
                 raise RunStopped(f"{ASKED} before the first step; there is no checkpoint yet")
@@ -284,8 +287,8 @@ class StreamingTrainer(PPOTrainerSync):
         return Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
 
     def _save_checkpoint(self) -> None:
-        """verl asks for it before it validates and before we have looked at the step's numbers: it is made after both, so that
-        no checkpoint holds broken weights or a step that metrics.jsonl lacks."""
+        """verl asks for it before it validates and before we have looked at the step's numbers: it is made after both,
+        so that no checkpoint holds broken weights or a step that metrics.jsonl lacks."""
         self._save_due = True
 
     def _save_now(self) -> None:

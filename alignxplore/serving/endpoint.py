@@ -4,7 +4,8 @@
     reply = await endpoint.chat(messages, max_tokens=64)    # raw JSON of /v1/chat/completions
 
 Failures are typed. Time-outs, resets, 429, 5xx and bodies that are not JSON are retried with back-off for `patience`
-seconds after the first of them and then raised as `TransportError`; what the server refuses (other 4xx) is raised at once as `RequestError`.
+seconds after the first of them and then raised as `TransportError`; what the server refuses (other 4xx) is raised at
+once as `RequestError`.
 """
 
 import asyncio
@@ -38,7 +39,8 @@ class TransportError(UserError):
 
 
 class RequestError(UserError):
-    """The server understood the request and refused it (a prompt over its window, an unknown field, no credit): not repeated in this run."""
+    """The server understood the request and refused it (a prompt over its window, an unknown field, no credit): not
+    repeated in this run."""
 
     def __init__(self, status: int, message: str):
         super().__init__(status, message)  # both, so that the error survives pickling (Ray)
@@ -56,7 +58,8 @@ class _Retry(TransportError):
 
 
 def parse_spec(spec: str) -> tuple[str, str]:
-    """ "name=target" → (name, target); without a name it is the last part of the target. A target is a URL, path or hub id."""
+    """ "name=target" → (name, target); without a name it is the last part of the target. A target is a URL, path or
+    hub id."""
     name, equals, target = spec.partition("=")
     if equals and "/" not in name:
         return name, target
@@ -82,8 +85,8 @@ class Endpoint:
         api_key_env: NAME of the environment variable that holds the key; the key itself is never stored or printed.
         concurrency: requests in flight at most.
         timeout: seconds for one request.
-        patience: seconds after its first failure when a request that keeps failing is given up; one that timed out is therefore
-            sent at least once more, however long its time-out is.
+        patience: seconds after its first failure when a request that keeps failing is given up; one that timed out is
+            therefore sent at least once more, however long its time-out is.
     """
 
     def __init__(
@@ -128,7 +131,8 @@ class Endpoint:
     async def connect(self) -> Self:
         """Ask the server once which models it has; fills in `model`, `root` (path or hub id) and `max_model_len`.
 
-        With less patience than a request has: a server that is not there at the start is more often a wrong address than a restart.
+        With less patience than a request has: a server that is not there at the start is more often a wrong address
+        than a restart.
         """
         served = (await self._request("GET", "/models", patience=min(self._patience, CONNECT_PATIENCE))).get(
             "data"
@@ -143,7 +147,8 @@ class Endpoint:
         return self
 
     def window(self, most: int) -> int:
-        """Tokens of a prompt and its answer: what the server says that it takes, but never more than `most`, so that numbers compare."""
+        """Tokens of a prompt and its answer: what the server says that it takes, but never more than `most`, so that
+        numbers compare."""
         return min(self.max_model_len or most, most)
 
     async def close(self) -> None:
@@ -152,8 +157,8 @@ class Endpoint:
             self._session = None
 
     async def chat(self, messages: list[dict], *, usable: Callable[[dict], Any] | None = None, **body: Any) -> dict:
-        """POST /v1/chat/completions; returns the reply, whose first choice has a message. One for which `usable` raises `TransportError`
-        is asked for again like a body that is not JSON.
+        """POST /v1/chat/completions; returns the reply, whose first choice has a message. One for which `usable`
+        raises `TransportError` is asked for again like a body that is not JSON.
 
         A server that refuses one of `EXTRA_FIELDS` as unknown is asked without all of them from then on (`not_sent`).
         """
@@ -189,13 +194,15 @@ class Endpoint:
         if self._session is None:
             headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
             self._session = aiohttp.ClientSession(
-                # vLLM closes connections that were idle for 5 s; a request sent at that moment would have to be repeated.
+                # vLLM closes connections that were idle for 5 s; a request sent at that moment would have to be
+                # repeated.
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
                 headers=headers,
             )
             _allow_open_files()
-            # Our own gate, not the connector's: time-out and patience must start once a request is let through, not in the queue.
+            # Our own gate, not the connector's: time-out and patience must start once a request is let through, not in
+            # the queue.
             self._slots = asyncio.Semaphore(self._concurrency)
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(_Retry),
@@ -263,7 +270,8 @@ class Endpoint:
 
 
 def _allow_open_files() -> None:
-    """Every request in flight is an open file, and 1,024 are a usual limit: raise it as far as an ordinary process may."""
+    """Every request in flight is an open file, and 1,024 are a usual limit: raise it as far as an ordinary process
+    may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -285,7 +293,8 @@ def _seconds(text: str | None) -> float:
 
 
 class _OutOfPatience:
-    """One request's: true once `patience` seconds have passed since its first failure, or would have after the wait that is due."""
+    """One request's: true once `patience` seconds have passed since its first failure, or would have after the wait
+    that is due."""
 
     def __init__(self, patience: float):
         self._patience = patience

@@ -9,7 +9,8 @@ _BLOCK, _BLOCKS = 1 << 16, 64  # bytes, and how many such blocks of a large file
 
 
 def model_identity(model: str, revision: str | None) -> str:
-    """What tells two models apart: for a folder its name and the fingerprint of its files, for a hub model its commit."""
+    """What tells two models apart: for a folder its name and the fingerprint of its files, for a hub model its
+    commit."""
     folder = Path(model)
     return (
         f"{folder.name}:{fingerprint(folder)}" if folder.is_dir() else f"{model}@{commit(model, revision or 'main')}"
@@ -19,7 +20,8 @@ def model_identity(model: str, revision: str | None) -> str:
 def fingerprint(folder: str | Path) -> str:
     """Hash of a model folder: names and sizes of its weights, configuration and tokenizer files, and what they hold.
 
-    Of large files blocks at even distances are read, both ends among them: training moves all weights, and 16 GB take minutes to read.
+    Of large files blocks at even distances are read, both ends among them: training moves all weights, and 16 GB take
+    minutes to read.
     """
     digest = hashlib.sha256()
     for path in sorted(Path(folder).glob("*")):
@@ -36,7 +38,8 @@ def fingerprint(folder: str | Path) -> str:
 
 
 def commit(hub_id: str, revision: str) -> str:
-    """The commit that a revision of a hub model stands for today, offline as the cache has it; the revision where neither is to be had."""
+    """The commit that a revision of a hub model stands for today, offline as the cache has it; the revision where
+    neither is to be had."""
     try:
         return Path(hf_hub_download(hub_id, "config.json", revision=revision)).parent.name
     except OSError:  # also what the hub's own errors are

@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Model:
-    """An endpoint with its tokenizer. `identity` goes into the id of everything the model wrote. It changes when the weights do, as far as
-    that can be seen from here: of an endpoint, its folder if it is on this machine, or else the name that the server gives them."""
+    """An endpoint with its tokenizer. `identity` goes into the id of everything the model wrote. It changes when the
+    weights do, as far as that can be seen from here: of an endpoint, its folder if it is on this machine, or else the
+    name that the server gives them."""
 
     name: str
     endpoint: Endpoint
@@ -45,7 +46,8 @@ class ModelSpec:
 
     @classmethod
     def parse(cls, text: str) -> "ModelSpec":
-        """Parse NAME=TARGET[@REVISION][#TOKENIZER] or NAME=URL[@MODEL][#TOKENIZER]; without NAME= it is the target's last part."""
+        """Parse NAME=TARGET[@REVISION][#TOKENIZER] or NAME=URL[@MODEL][#TOKENIZER]; without NAME= it is the target's
+        last part."""
         name, target = parse_spec(text)
         target, _, tokenizer = target.partition("#")
         name = name.partition("#")[0]
@@ -66,7 +68,8 @@ class ModelSpec:
 
     @property
     def identity(self) -> str:
-        """Fingerprint of a folder, id@commit of a hub model, URL@model of an endpoint (`Model.identity` knows more of one)."""
+        """Fingerprint of a folder, id@commit of a hub model, URL@model of an endpoint (`Model.identity` knows more of
+        one)."""
         if is_url(self.target):
             return f"{self.target}@{self.served or 'main'}"
         return (
@@ -77,7 +80,8 @@ class ModelSpec:
 
 
 def choose(option: str, values: Sequence[str], names: Sequence[str], default: str) -> dict[str, str]:
-    """What an option says of each model: VALUE holds for all of them, NAME=VALUE for one, `default` for those of which it says nothing.
+    """What an option says of each model: VALUE holds for all of them, NAME=VALUE for one, `default` for those of which
+    it says nothing.
 
     Raises:
         ValueError: a name that is none of `names`, or several values for all.
@@ -94,7 +98,8 @@ def choose(option: str, values: Sequence[str], names: Sequence[str], default: st
 
 
 def _identity(endpoint: Endpoint) -> str:
-    """Address, model, and what the server says stands behind that name (vLLM: a folder or hub id), with the weights where they lie here."""
+    """Address, model, and what the server says stands behind that name (vLLM: a folder or hub id), with the weights
+    where they lie here."""
     weights = f":{fingerprint(endpoint.root)}" if Path(endpoint.root, "config.json").is_file() else ""
     return (
         f"{endpoint.url}@{endpoint.model}" + (f"={endpoint.root}" if endpoint.root != endpoint.model else "") + weights
@@ -102,7 +107,8 @@ def _identity(endpoint: Endpoint) -> str:
 
 
 async def look_up(spec: ModelSpec, window: int, api_key_env: str | None = None) -> tuple[str, int]:
-    """(`Model.identity`, tokens of its window) without opening the model: an endpoint's server is asked what it serves.
+    """(`Model.identity`, tokens of its window) without opening the model: an endpoint's server is asked what it
+    serves.
 
     Args:
         window: of a model that is served here; an endpoint's own is used where it is smaller.
@@ -122,7 +128,8 @@ async def open_model(
     tokenizer: bool = True,
     **options: object,
 ) -> AsyncIterator[Model]:
-    """Serve or connect; yields a `Model`. `options` go to `Endpoint`, `arguments` to `vllm serve`; some APIs' tokenizers are not public."""
+    """Serve or connect; yields a `Model`. `options` go to `Endpoint`, `arguments` to `vllm serve`; some APIs'
+    tokenizers are not public."""
     with contextlib.ExitStack() as stack:
         url = spec.target
         if not is_url(url):

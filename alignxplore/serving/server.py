@@ -1,10 +1,11 @@
-"""Start a local `vllm serve` for a model folder or hub id, wait until it is healthy, and stop it with everything it started.
+"""Start a local `vllm serve` for a model folder or hub id, wait until it is healthy, and stop it with everything it
+started.
 
     with serve("outputs/sft", log_path="outputs/eval/policy.log") as url:
         async with Endpoint(url) as endpoint: ...
 
-The same call serves on GPUs and on a CPU; on a CPU (vLLM's CPU build) it adds the settings that make small models fast there.
-By hand, until Ctrl-C or a TERM signal:
+The same call serves on GPUs and on a CPU; on a CPU (vLLM's CPU build) it adds the settings that make small models fast
+there. By hand, until Ctrl-C or a TERM signal:
 
     python -m alignxplore.serving outputs/judge --port 8000 --log judge.log --max-model-len 4096
 """
@@ -34,13 +35,14 @@ CPU_ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the default pins every server to core 0
     "OMP_NUM_THREADS": "1",  # more threads spin at barriers and slow small models down
 }
-# Blocks of 128 tokens, the CPU default, would keep short prompts out of the prefix cache. A prompt that is read in pieces
-# and sampled with a seed ends the CPU engine (it rewinds a CUDA generator), so prompts are read whole.
+# Blocks of 128 tokens, the CPU default, would keep short prompts out of the prefix cache. A prompt that is read in
+# pieces and sampled with a seed ends the CPU engine (it rewinds a CUDA generator), so prompts are read whole.
 _CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--block-size", "32", "--no-enable-chunked-prefill")
 
 
-# Waits for the end of its input, which comes when this process ends, however it ends; then ends the server's whole session.
-# (A signal on the parent's death would reach the leader alone, which does not pass it on while its engine starts.)
+# Waits for the end of its input, which comes when this process ends, however it ends; then ends the server's whole
+# session. (A signal on the parent's death would reach the leader alone, which does not pass it on while its engine
+# starts.)
 _GUARD = 'read -r _; kill -s TERM -- "-$0"; sleep 10; kill -s KILL -- "-$0"'
 LIMIT = 900.0  # seconds that a server may take until it answers: large models are read from slow disks
 _guards: dict[int, subprocess.Popen] = {}  # by the pid of the server
@@ -72,7 +74,8 @@ def start(
     arguments: Sequence[str] = (),
     with_key: bool = True,
 ) -> tuple[subprocess.Popen, str]:
-    """Start the server in a session of its own. Returns the process and its base URL; it is not ready yet (`wait_ready`).
+    """Start the server in a session of its own. Returns the process and its base URL; it is not ready yet
+    (`wait_ready`).
 
     Args:
         host: the address to listen at; 0.0.0.0 for all of this machine's, of which the URL names 127.0.0.1.
@@ -106,7 +109,8 @@ def start(
 
 
 def wait_ready(process: subprocess.Popen, url: str, *, log_path: str | Path, limit: float = LIMIT) -> None:
-    """Return once the server answers its health check; raise `ServerError` if it ends first or takes over `limit` seconds."""
+    """Return once the server answers its health check; raise `ServerError` if it ends first or takes over `limit`
+    seconds."""
     deadline = time.monotonic() + limit
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({})
@@ -139,7 +143,8 @@ def stop(process: subprocess.Popen, grace: float = 20.0) -> None:
 def serve(
     model: str, *, log_path: str | Path, revision: str | None = None, arguments: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Serve `model` for the length of a with-block; yields the base URL. Who asks is this process: no key is wanted."""
+    """Serve `model` for the length of a with-block; yields the base URL. Who asks is this process: no key is
+    wanted."""
     began = time.monotonic()
     process, url = start(model, log_path=log_path, revision=revision, arguments=arguments, with_key=False)
     try:

@@ -34,8 +34,8 @@ SETTINGS = (
     "loss_type",
     "bf16",
 )
-# Where a run lies, how it is spread over machines, what it reports and keeps: may change from one resumption to the next
-# (`deepspeed` as far as the checkpoint can be read: `RunFolder.resumable`).
+# Where a run lies, how it is spread over machines, what it reports and keeps: may change from one resumption to the
+# next (`deepspeed` as far as the checkpoint can be read: `RunFolder.resumable`).
 WITHOUT_EFFECT = {
     *(
         "output_dir",
@@ -89,7 +89,8 @@ WITHOUT_EFFECT_PREFIXES = (
 
 
 def split_batch(effective: int, processes: int, most: int) -> tuple[int, int]:
-    """Rows per optimizer step → (rows of one forward pass, at most `most`; forward passes per step) of each process."""
+    """Rows per optimizer step → (rows of one forward pass, at most `most`; forward passes per step) of each
+    process."""
     if effective % processes:
         raise ValueError(
             f"effective_batch_size {effective} cannot be split over {processes} processes; use a multiple of {processes}"
@@ -156,7 +157,8 @@ class TrainArguments(SFTConfig):
         super().__post_init__()
 
     def _use_cpu(self):
-        """What accelerate and DeepSpeed need on a machine without an accelerator; both fail silently or late without it."""
+        """What accelerate and DeepSpeed need on a machine without an accelerator; both fail silently or late without
+        it."""
         self.use_cpu, self.bf16, self.fp16 = True, False, False
         if "WORLD_SIZE" not in os.environ or not self.deepspeed:
             return
@@ -179,7 +181,8 @@ def spread(args: TrainArguments) -> dict[str, int | None]:
 
 
 def run_settings(args: TrainArguments, model: ModelConfig, manifest: dict) -> dict[str, Any]:
-    """What decides the result of a run: model, data, and each training option that is not among those without effect."""
+    """What decides the result of a run: model, data, and each training option that is not among those without
+    effect."""
     values = args.to_dict()
     defaults = {
         f.name: f.default_factory() if f.default is MISSING and f.default_factory is not MISSING else f.default

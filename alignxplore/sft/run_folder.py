@@ -1,4 +1,5 @@
-"""The output folder of one SFT run: what was asked for, which checkpoint is whole, the log, and whether the run is finished.
+"""The output folder of one SFT run: what was asked for, which checkpoint is whole, the log, and whether the run is
+finished.
 
     run.json          settings of the run; another command with other settings is refused
     checkpoint-N/     with COMPLETE, written last, after every process has saved: the only ones a run resumes from; it names the
@@ -73,7 +74,8 @@ class RunFolder:
         """The checkpoint that a run so spread (`configuration.spread`) goes on from; None: there is none yet.
 
         Without DeepSpeed every process saves the same, so that any number of them can go on. A ZeRO checkpoint holds a
-        share of the optimizer a process: read in another way it would be left out without a word, or break in DeepSpeed.
+        share of the optimizer a process: read in another way it would be left out without a word, or break in
+        DeepSpeed.
 
         Raises:
             RunError: the newest whole checkpoint was saved with another ZeRO stage or number of processes.
@@ -89,7 +91,8 @@ class RunFolder:
         )
 
     def mark_complete(self, step: int, spread: dict[str, int | None]) -> None:
-        """Say that checkpoint `step` is whole, and how it was spread. Its files reach the disk before the mark does."""
+        """Say that checkpoint `step` is whole, and how it was spread. Its files reach the disk before the mark
+        does."""
         folder = self.path / f"checkpoint-{step}"
         for file in folder.rglob("*"):
             if file.is_file():
@@ -115,7 +118,8 @@ class RunFolder:
             out.write(json.dumps(row) + "\n")
 
     def seconds(self) -> float:
-        """Seconds of training up to the last log line, over all the processes that worked on this run one after another."""
+        """Seconds of training up to the last log line, over all the processes that worked on this run one after
+        another."""
         log = self.path / "log.jsonl"
         return max((row["seconds"] for _, row in read_jsonl(log)), default=0.0) if log.is_file() else 0.0
 

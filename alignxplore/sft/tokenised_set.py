@@ -5,9 +5,10 @@
     python prepare_dataset.py --data rows.jsonl --model ../models/base --output tokenized_dataset
 
 A row is {"prompt": [messages], "completion": [messages]}. The output folder (`datasets.save_to_disk`) has two columns,
-`input_ids` and `labels`; labels are -100 on the prompt, so the loss falls on the completion only, its end-of-turn token
-included. Rows longer than --max_length are dropped and counted, never cut. `manifest.json` is written last: it holds the
-counts, the histogram of lengths and the fingerprints of tokenizer and chat template. `sft.py` refuses other ones.
+`input_ids` and `labels`; labels are -100 on the prompt, so the loss falls on the completion only, its end-of-turn
+token included. Rows longer than --max_length are dropped and counted, never cut. `manifest.json` is written last: it
+holds the counts, the histogram of lengths and the fingerprints of tokenizer and chat template. `sft.py` refuses other
+ones.
 """
 
 import hashlib
@@ -58,7 +59,8 @@ class PrepareArguments:
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    """Hashes of what decides a row's token ids: vocabulary with merges and added tokens (by a probe), and chat template."""
+    """Hashes of what decides a row's token ids: vocabulary with merges and added tokens (by a probe), and chat
+    template."""
     probe = "Item A: 3.14 naïve café \n\n\t 東京 <think> </think> <|im_end|> preference_summary's"
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
     return {
@@ -97,7 +99,8 @@ def encode(rows: Sources, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[
     """Rows → (input_ids, labels), with the label mask proved for each row.
 
     The templated prompt must be a prefix of the templated whole, as text and as tokens; what follows it must hold the
-    completion's text and the end-of-turn token. Otherwise training would start or stop at the wrong token: PrepareError.
+    completion's text and the end-of-turn token. Otherwise training would start or stop at the wrong token:
+    PrepareError.
     """
     prompts = [
         tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True) for _, row in rows
@@ -146,7 +149,8 @@ def tokenised_rows(
     revision: str | None,
     counts: dict[str, Any],
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """(input_ids, labels) of the rows of all sources that fit; fills `counts` on the way. Memory is flat in the rows."""
+    """(input_ids, labels) of the rows of all sources that fit; fills `counts` on the way. Memory is flat in the
+    rows."""
     control = set(tokenizer.all_special_tokens) - {"<think>", "</think>"}
     templates = Counter()
     counts |= {"dropped_too_long": 0, "dropped_control_token": 0, "longest": 0, "prompt_templates": templates}
@@ -236,7 +240,8 @@ def prepare(
     max_length: int,
     revision: str | None = None,
 ) -> dict[str, Any]:
-    """Tokenise `sources` into the folder `output` and return its manifest; a finished set of the same content is kept."""
+    """Tokenise `sources` into the folder `output` and return its manifest; a finished set of the same content is
+    kept."""
     if tokenizer.chat_template is None:
         raise PrepareError(
             "the tokenizer has no chat template; rows are chat messages, so use an instruction-tuned model's tokenizer"
@@ -253,7 +258,8 @@ def prepare(
 
 
 def load_prepared(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, dict[str, Any]]:
-    """A prepared set and its manifest; PrepareError when it is unfinished or made with another tokenizer or template."""
+    """A prepared set and its manifest; PrepareError when it is unfinished or made with another tokenizer or
+    template."""
     path = Path(folder) / MANIFEST
     if not path.is_file():
         raise PrepareError(

@@ -1,4 +1,5 @@
-"""TRL's SFTTrainer with four changes: the rows of a step, a proof of the label mask, marks on whole checkpoints, no step too many.
+"""TRL's SFTTrainer with four changes: the rows of a step, a proof of the label mask, marks on whole checkpoints, no
+step too many.
 
 Used by `sft.py`; it has no command of its own.
 """
@@ -24,10 +25,10 @@ class LabelError(RuntimeError):
 class StepSampler(torch.utils.data.Sampler[int]):
     """Row numbers of one epoch, a new permutation each, as whole optimizer steps.
 
-    Which rows belong to a step depends on seed, epoch and effective batch only, never on the number of processes or the
-    micro-batch: that is what makes losses agree between 1 and 64 GPUs. Within a step rows stand in the order of their
-    length, so that a micro-batch needs little padding and the ranks finish together. The rows left over at the end of an
-    epoch (fewer than a step) are left out; other ones each epoch.
+    Which rows belong to a step depends on seed, epoch and effective batch only, never on the number of processes or
+    the micro-batch: that is what makes losses agree between 1 and 64 GPUs. Within a step rows stand in the order of
+    their length, so that a micro-batch needs little padding and the ranks finish together. The rows left over at the
+    end of an epoch (fewer than a step) are left out; other ones each epoch.
 
     Args:
         lengths: tokens of each row.
@@ -65,10 +66,11 @@ def generation_prompt(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def check_labels(batch: dict[str, torch.Tensor], opening: list[int], end_of_turn: int) -> int:
-    """Prove on a collated batch (plain, padded or packed) that each row trains its completion, end of turn included, and no more.
+    """Prove on a collated batch (plain, padded or packed) that each row trains its completion, end of turn included,
+    and no more.
 
-    Each document must be: masked tokens that end with the assistant's opening, then trained tokens up to the document's
-    end, the end of turn among the last two. Returns the number of documents; raises LabelError.
+    Each document must be: masked tokens that end with the assistant's opening, then trained tokens up to the
+    document's end, the end of turn among the last two. Returns the number of documents; raises LabelError.
     """
     documents = 0
     for row, (ids, labels) in enumerate(zip(batch["input_ids"].tolist(), batch["labels"].tolist())):
@@ -98,7 +100,8 @@ def check_labels(batch: dict[str, torch.Tensor], opening: list[int], end_of_turn
 
 
 def check_letters(batch: dict[str, torch.Tensor], letters: tuple[int, int]) -> int:
-    """Prove on a batch of the signal model's streams that every label is a letter in its own place. Returns their number."""
+    """Prove on a batch of the signal model's streams that every label is a letter in its own place. Returns their
+    number."""
     trained = batch["labels"] != -100
     labels, ids = batch["labels"][trained], batch["input_ids"][trained]
     if not trained.any(dim=-1).all() or not torch.isin(labels, torch.tensor(letters, device=labels.device)).all():
@@ -158,7 +161,8 @@ class Trainer(SFTTrainer):
 
 
 class Progress(TrainerCallback):
-    """One line per log step, the last step among them, with the time left; the same numbers into the run's log.jsonl."""
+    """One line per log step, the last step among them, with the time left; the same numbers into the run's
+    log.jsonl."""
 
     def __init__(self, run: RunFolder, tokens_per_step: float):
         self.run, self.tokens_per_step = run, tokens_per_step

@@ -1,4 +1,5 @@
-"""Full-parameter SFT (or LoRA with --use_peft) of a causal model on prompt/completion rows: TRL, plain, DDP or DeepSpeed ZeRO.
+"""Full-parameter SFT (or LoRA with --use_peft) of a causal model on prompt/completion rows: TRL, plain, DDP or
+DeepSpeed ZeRO.
 
     python sft.py --config configs/tiny.yaml --train_data rows.jsonl --output_dir out          # one process, also on a CPU
     bash sft.sh                                                                                # all GPUs, the 8B settings
@@ -38,7 +39,8 @@ def say(*words: object) -> None:
 def load_rows(
     source: str, tokenizer: PreTrainedTokenizerBase, args: TrainArguments, name: str
 ) -> tuple[Dataset, dict]:
-    """A prepared set as it is; other rows are prepared into the output folder by the first process, while the others wait."""
+    """A prepared set as it is; other rows are prepared into the output folder by the first process, while the others
+    wait."""
     if not (Path(source) / MANIFEST).is_file():
         if Path(source).is_dir():
             raise PrepareError(

@@ -64,8 +64,8 @@ class Funnel:
             self._rounds[note["round"]].update(parts, users=1, merged=int("merged_right" in note))
 
     def counts(self) -> dict:
-        """Users left after each step, outcomes, what each round's targets came to, and the oldest choices that were not read because
-        the signal model had not scored them."""
+        """Users left after each step, outcomes, what each round's targets came to, and the oldest choices that were
+        not read because the signal model had not scored them."""
         return {
             "users": self.outcomes.total(),
             "left": users_left(self.outcomes),

@@ -5,8 +5,8 @@
     python overlap.py --train VanillaH1/AlignXplorePlus-SFT --benchmarks VanillaH1/AlignXplorePlus-Benchmark    # the published sets
 
 Training rows are user records, RL rows, or prompt/completion rows (items are then looked for in the prompt's text).
-A pair is (chosen, rejected) in either order; a user is a person, whatever the row's number behind "#". A row that names no user
-is counted as such. A row is dropped if it shares its user, or a pair with a benchmark's target.
+A pair is (chosen, rejected) in either order; a user is a person, whatever the row's number behind "#". A row that
+names no user is counted as such. A row is dropped if it shares its user, or a pair with a benchmark's target.
 """
 
 import json
@@ -87,7 +87,8 @@ def read_benchmarks(paths: list[str]) -> Seen:
 
 
 def shown_pairs(row: dict, seen: Seen) -> set[Pair]:
-    """Pairs of the benchmarks both of whose items stand in the prompt: each from the start of a line, or after its label."""
+    """Pairs of the benchmarks both of whose items stand in the prompt: each from the start of a line, or after its
+    label."""
     content = "\n".join(message["content"] for message in row["prompt"])
     lines = [line.strip() for line in content.splitlines()]
     starts = {text for line in lines for text in (line, line.partition(": ")[2].strip())}

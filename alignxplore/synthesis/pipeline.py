@@ -3,9 +3,9 @@
     python synthesize.py --data train_users.jsonl --scores signal_scores/scores.jsonl --output synthesis \\
         --teacher teacher=Qwen/Qwen3-32B --teacher_arguments "--tensor-parallel-size 4"
 
-Comes after signal_model.py and before prepare_dataset.py. Teacher and judge are folders, hub ids or URLs. Users run side
-by side with no barrier between steps, and the funnel is printed as they pass; every request is journalled, so a killed run
-repeats only what was in flight. Writes:
+Comes after signal_model.py and before prepare_dataset.py. Teacher and judge are folders, hub ids or URLs. Users run
+side by side with no barrier between steps, and the funnel is printed as they pass; every request is journalled, so a
+killed run repeats only what was in flight. Writes:
 
     sft.jsonl      two rows a user who passed; funnel.json, funnel.png: how many users came how far
     failures.jsonl examples of each way to fail, for reading;  calls.jsonl, users.jsonl: the journals
@@ -109,7 +109,8 @@ def journalled(journal: Journal) -> Callable[[str, Callable[[], Awaitable[dict]]
 
 
 def read_signals(path: str, least: float) -> dict[str, tuple[int, dict[int, float]]]:
-    """Record id → (how many of the oldest choices were not scored, place among the others → P(actual choice) where > `least`)."""
+    """Record id → (how many of the oldest choices were not scored, place among the others → P(actual choice) where >
+    `least`)."""
     return {
         unit: (dropped, {place - dropped: p for place, p in scores.items() if p > least})
         for unit, dropped, scores in read_scores(path, "p")
@@ -125,7 +126,8 @@ def with_texts(row: dict, calls: Journal) -> dict:
 
 
 def write_outputs(folder: Path, rows: Iterable[dict], calls: Journal) -> dict:
-    """sft.jsonl, failures.jsonl, funnel.json and funnel.png from the finished users, in one pass; returns the funnel."""
+    """sft.jsonl, failures.jsonl, funnel.json and funnel.png from the finished users, in one pass; returns the
+    funnel."""
     funnel, failures = Funnel(), {}
 
     def sft_rows() -> Iterator[dict]:
@@ -171,7 +173,8 @@ async def synthesise(args: SynthesisArguments) -> dict:
         await judge.check([(None, record.target) for record in samples])
         identity = content_hash([[teacher.identity, model.identity], templates])
         with Journal(folder / "calls.jsonl") as calls, Journal(folder / "users.jsonl") as users:
-            # A row longer than what training takes would be paid for and then dropped, however much the server can read.
+            # A row longer than what training takes would be paid for and then dropped, however much the server can
+            # read.
             window = teacher.endpoint.window(args.max_model_len)
             if window <= args.max_tokens:
                 raise ValueError(

@@ -1,9 +1,10 @@
 """One user's way through data synthesis: generate → verify → merge → verify again, twice. Used by `synthesize.py`.
 
-The history is cut in thirds. Round 1 summarises third 1, once for each of a few targets of third 2 that the signal model
-could foresee; the target's pair is shown as a hint of what matters, never the answer. Summaries with which the judge picks
-their target are merged into one; the merged one must get most of these targets right. Round 2 does the same with third 2,
-the merged summary as past, and targets of third 3. Both rounds passed: two SFT rows, rendered with the plain prompt.
+The history is cut in thirds. Round 1 summarises third 1, once for each of a few targets of third 2 that the signal
+model could foresee; the target's pair is shown as a hint of what matters, never the answer. Summaries with which the
+judge picks their target are merged into one; the merged one must get most of these targets right. Round 2 does the
+same with third 2, the merged summary as past, and targets of third 3. Both rounds passed: two SFT rows, rendered with
+the plain prompt.
 Paper: data synthesis section; thresholds as published.
 """
 
@@ -23,7 +24,8 @@ from alignxplore.summarize import Sampling, count_tokens
 
 T = TypeVar("T")
 DONE = "done"
-# How servers word a refusal that no repeat can mend. Every other one (a key, a quota, a field) lies with the run and not with the user.
+# How servers word a refusal that no repeat can mend. Every other one (a key, a quota, a field) lies with the run and
+# not with the user.
 TOO_LONG = re.compile(
     r"context[ _](length|size|window)|maximum (model |allowed )?length|(input|prompt) is too long|number of tokens",
     re.IGNORECASE,
@@ -31,7 +33,8 @@ TOO_LONG = re.compile(
 
 
 class Unanswered(Exception):
-    """A request that failed for good in this run, or was refused for another reason than its length: the next run asks again."""
+    """A request that failed for good in this run, or was refused for another reason than its length: the next run asks
+    again."""
 
 
 class Stopped(Exception):
@@ -67,8 +70,8 @@ class Trail:
 
 @dataclass
 class Written:
-    """One answer of the teacher: `call` is its unit in the journal of calls, where the whole text is; `verified`: the judge picks
-    the draft's target with it."""
+    """One answer of the teacher: `call` is its unit in the journal of calls, where the whole text is; `verified`: the
+    judge picks the draft's target with it."""
 
     call: str
     answer: Answer
@@ -106,7 +109,8 @@ class Workshop:
         return count_tokens(self.teacher.tokenizer, messages, not merging)
 
     async def ask_teacher(self, messages: Messages, seed: int, max_tokens: int, merging: bool = False) -> str:
-        """The teacher's answer as one text. A merge is asked for without thinking: thoughts would be about the annotators, not the user."""
+        """The teacher's answer as one text. A merge is asked for without thinking: thoughts would be about the
+        annotators, not the user."""
         s = self.sampling
         reply = await self.teacher.endpoint.chat(
             messages,
@@ -130,7 +134,8 @@ class Workshop:
                 raise
 
     async def write(self, messages: Messages, key: Any, merging: bool = False) -> "Written":
-        """One answer of the teacher, a draft or a merge of drafts; Stopped where the server finds the prompt too long."""
+        """One answer of the teacher, a draft or a merge of drafts; Stopped where the server finds the prompt too
+        long."""
         seed = hash_seed("synthesis", key, self.sampling.seed)
 
         async def ask() -> dict:
@@ -148,7 +153,8 @@ class Workshop:
         return Written(unit, parse((await self.once(unit, ask))["text"]))
 
     async def verify(self, summary: str, target: Interaction, key: Any, merged: bool = False) -> bool:
-        """True if the judge picks the target knowing only the summary, in both orders' average; Stopped where they do not fit."""
+        """True if the judge picks the target knowing only the summary, in both orders' average; Stopped where they do
+        not fit."""
 
         async def ask() -> dict:
             judgement = await self.judge.score(summary, target, key)
@@ -190,7 +196,8 @@ def hint_messages(shop: Workshop, read: Sequence[Interaction], past: str, target
 def fit_hints(
     shop: Workshop, read: Sequence[Interaction], past: str, targets: Sequence[Interaction], keys: Sequence[Any]
 ) -> Fitted:
-    """The newest interactions with which the longest hinted prompt leaves room for the answer; Stopped where there are none."""
+    """The newest interactions with which the longest hinted prompt leaves room for the answer; Stopped where there are
+    none."""
     longest = max(zip(targets, keys), key=lambda hint: shop.tokens(hint_messages(shop, read[-1:], past, *hint)))
     try:
         return fit(

@@ -1,16 +1,17 @@
-"""RL rows from scored choices: for each user the targets from which there is most to learn. Comes after signal_model.py.
+"""RL rows from scored choices: for each user the targets from which there is most to learn. Comes after
+signal_model.py.
 
     python select_rl.py --data train_users.jsonl --strong signal_scores/scores.jsonl --weak weak_scores/scores.jsonl \\
         --output rl_train.jsonl --a 0.5 --b 0.5
 
-signal = log P_strong(actual choice) - log P_weak(actual choice): high where seeing more of the user pays. This definition
-is inferred from the published code, which names the field but never computes it; both score files are therefore options, and
-the counts name the two models by what `signal_model.py score` recorded beside them.
-Thresholds, over all choices of all users:  a keeps the share a with the highest signal;  b keeps P_strong >= b;
-c keeps P_strong between the quantiles c - 0.1 and c of what is left (published: one decile; not given: all).
-A user whom one of the models has not scored is an error; a choice that only the weak one has not scored is left out and counted.
-Per user the K targets with the highest sum of signals are taken; the rest of the history after the last one is cut off.
-The output is what verl/examples/data_preprocess/upi_streaming_dataset.py reads. Beside it: .counts.json and .png.
+signal = log P_strong(actual choice) - log P_weak(actual choice): high where seeing more of the user pays. This
+definition is inferred from the published code, which names the field but never computes it; both score files are
+therefore options, and the counts name the two models by what `signal_model.py score` recorded beside them. Thresholds,
+over all choices of all users:  a keeps the share a with the highest signal;  b keeps P_strong >= b; c keeps P_strong
+between the quantiles c - 0.1 and c of what is left (published: one decile; not given: all). A user whom one of the
+models has not scored is an error; a choice that only the weak one has not scored is left out and counted. Per user the
+K targets with the highest sum of signals are taken; the rest of the history after the last one is cut off. The output
+is what verl/examples/data_preprocess/upi_streaming_dataset.py reads. Beside it: .counts.json and .png.
 """
 
 import json
@@ -53,7 +54,8 @@ class SelectionArguments:
 
 @dataclass
 class Scores:
-    """The strong model's choices in columns, user after user, and the weak one's beside them (NaN: it has not scored that choice)."""
+    """The strong model's choices in columns, user after user, and the weak one's beside them (NaN: it has not scored
+    that choice)."""
 
     users: dict[str, int]  # record id → number; user n has the rows ends[n - 1] to ends[n]
     ends: np.ndarray
@@ -94,7 +96,8 @@ def scoring_model(path: str) -> str | None:
 
 
 def kept_choices(strong: np.ndarray, weak: np.ndarray, a: float, b: float, c: float | None) -> tuple[np.ndarray, dict]:
-    """(which choices pass a, b and c, counts after each); one that the weak model has not scored does not take part."""
+    """(which choices pass a, b and c, counts after each); one that the weak model has not scored does not take
+    part."""
     both = np.flatnonzero(~np.isnan(weak))
     order = both[np.argsort(weak[both] - strong[both], kind="stable")][: math.ceil(a * len(both))]
     counts = {"choices": len(both), "without_weak": len(weak) - len(both), "after_a": len(order)}
@@ -110,7 +113,8 @@ def kept_choices(strong: np.ndarray, weak: np.ndarray, a: float, b: float, c: fl
 
 
 def best_targets(signal: dict[int, float], stages: int, least_slice: int) -> list[int] | None:
-    """The `stages` places with the highest sum of signals, each stage reading at least `least_slice` choices; None: too few.
+    """The `stages` places with the highest sum of signals, each stage reading at least `least_slice` choices; None:
+    too few.
 
     Stage k reads from the target before it (included) up to its own target (excluded).
     """

@@ -6,10 +6,10 @@
     accelerate launch signal_model.py score ...                                       # the users shared out over all GPUs
     torchrun --nproc_per_node 2 signal_model.py score ...                             # the same over two CPU processes
 
-`prepare` tokenises each user's stream once, with labels on the letters only; `sft.py` trains on it like on any prepared set. Of several
-processes launched together (one a node: synthesize.sh) the first one does it, and the others wait.
-`score` writes scores.jsonl: {"id", "uid", "scores": [{"position", "p", "logprob"}, ...], "dropped"}, p being P(actual choice)
-and id the record's content hash, by which synthesize.py and select_rl.py find it.
+`prepare` tokenises each user's stream once, with labels on the letters only; `sft.py` trains on it like on any
+prepared set. Of several processes launched together (one a node: synthesize.sh) the first one does it, and the others
+wait. `score` writes scores.jsonl: {"id", "uid", "scores": [{"position", "p", "logprob"}, ...], "dropped"}, p being
+P(actual choice) and id the record's content hash, by which synthesize.py and select_rl.py find it.
 Resumable: run the same command again, with any number of processes. Memory: logits exist at the letters only.
 """
 
@@ -78,7 +78,8 @@ def letter_rows(
 def prepare(
     data: str, tokenizer: PreTrainedTokenizerBase, output: Path, max_length: int, default_query: str | None = None
 ) -> dict:
-    """Tokenise the streams of all users into a set that sft.py trains on; returns its manifest. A finished set is kept."""
+    """Tokenise the streams of all users into a set that sft.py trains on; returns its manifest. A finished set is
+    kept."""
     identity = {
         "format": FORMAT,
         "max_length": max_length,
@@ -94,7 +95,8 @@ def prepare(
 
 @torch.inference_mode()
 def score_stream(model: PreTrainedModel, stream: Stream, letters: tuple[int, int]) -> list[dict]:
-    """P(actual choice) at each letter. Logits are two a letter, in float32: a table in bfloat16 would round p near 1 to a few values.
+    """P(actual choice) at each letter. Logits are two a letter, in float32: a table in bfloat16 would round p near 1
+    to a few values.
 
     The model's logits must be its last hidden states times its head, as Qwen's are.
     """
@@ -178,7 +180,8 @@ def score(
 
 @dataclass
 class Foresight:
-    """How many choices a model foresaw, with a 95 % interval; a user's choices depend on each other, so users are what is drawn."""
+    """How many choices a model foresaw, with a 95 % interval; a user's choices depend on each other, so users are what
+    is drawn."""
 
     users: int = 0
     choices: int = 0
@@ -219,7 +222,8 @@ class Foresight:
 
 
 def merge_parts(data: str, output: Path, default_query: str | None) -> None:
-    """Put the parts together in the order of the data file; print how many choices were foreseen, and write it beside them."""
+    """Put the parts together in the order of the data file; print how many choices were foreseen, and write it beside
+    them."""
     foresight = Foresight()
 
     def rows(parts: list[Journal]) -> Iterator[dict]:

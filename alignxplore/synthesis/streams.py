@@ -1,11 +1,12 @@
-"""A user's behaviour as one stream of A/B choices, tokenised once. The signal model is trained on these and scores them.
+"""A user's behaviour as one stream of A/B choices, tokenised once. The signal model is trained on these and scores
+them.
 
     Item A: ...
     Item B: ...
     Choice: B
 
-Which item is A is drawn from a content hash, so that it never tells anything. The loss and the scores are on the letters
-only. Paper: data synthesis, the "signal" that marks which choices can be foreseen from those before them.
+Which item is A is drawn from a content hash, so that it never tells anything. The loss and the scores are on the
+letters only. Paper: data synthesis, the "signal" that marks which choices can be foreseen from those before them.
 """
 
 from bisect import bisect_left
@@ -63,7 +64,8 @@ def letter_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
 
 
 def read_behaviours(path: str | Path, default_query: str | None) -> Iterator[UserRecord]:
-    """The users of a file, a null query replaced as evaluation does it (`datasets.default_query`), so that prompts are the same.
+    """The users of a file, a null query replaced as evaluation does it (`datasets.default_query`), so that prompts are
+    the same.
 
     A user may have several lines; lines that say the same count once.
     """
@@ -75,7 +77,8 @@ def read_behaviours(path: str | Path, default_query: str | None) -> Iterator[Use
 
 
 def read_scores(path: str | Path, value: str) -> Iterator[tuple[str, int, dict[int, float]]]:
-    """(record id, choices dropped, place → `value`: "p" or "logprob") of each line of a scores.jsonl of signal_model.py.
+    """(record id, choices dropped, place → `value`: "p" or "logprob") of each line of a scores.jsonl of
+    signal_model.py.
 
     Raises:
         RecordError: a file that holds something else.
@@ -109,7 +112,8 @@ def tokenise_stream(
 ) -> Stream:
     """One call of the tokenizer for the whole stream, then cuts by character offsets: linear in its length.
 
-    The newest `BEHAVIOURS` are taken; the oldest of them are dropped whole until the stream fits into `max_length` tokens.
+    The newest `BEHAVIOURS` are taken; the oldest of them are dropped whole until the stream fits into `max_length`
+    tokens.
     """
     start = max(0, len(items) - BEHAVIOURS)
     texts = [behaviour_text(item, (user, start + i)) for i, item in enumerate(items[start:])]

@@ -129,11 +129,13 @@ def reader_rows(seed: int, rows: int, prompts: PromptSet) -> Iterator[dict]:
 def judge_rows(
     seed: int, split: str, rows: int, direct_share: float, phrasing: str, prompts: PromptSet
 ) -> Iterator[dict]:
-    """Rows that teach a judge to foresee a choice: from a preference text, and for a share of rows from the raw history.
+    """Rows that teach a judge to foresee a choice: from a preference text, and for a share of rows from the raw
+    history.
 
     One text in five is faulty, with a share of errors and gaps of its own, and one in twenty says nothing, so that the
-    judge's confidence is that of someone who has met such texts. Either item may be the chosen one. `votes` says of each
-    phrase of the two items which letter it speaks for, as far as the text tells (`tiny_training.py` learns from it).
+    judge's confidence is that of someone who has met such texts. Either item may be the chosen one. `votes` says of
+    each phrase of the two items which letter it speaks for, as far as the text tells (`tiny_training.py` learns from
+    it).
     """
     for index in range(rows):
         user = draw_user(seed, split, index)
@@ -160,7 +162,8 @@ def judge_rows(
 
 
 def _votes(phrases: Sequence[Phrase], statements: Sequence[Statement], letters: str) -> list[tuple[str, str]]:
-    """(words, letter they speak for) of an item's phrases: its own letter if liked, the other one if disliked, else none."""
+    """(words, letter they speak for) of an item's phrases: its own letter if liked, the other one if disliked, else
+    none."""
     verdict = {
         value: letter
         for liked, disliked, _ in statements
@@ -218,10 +221,12 @@ def write_world(args: argparse.Namespace) -> dict:
 
 
 def ceilings(streams: Sequence[Sequence[Choice]]) -> dict:
-    """What can be reached in a benchmark of these users, whose last choices are the targets; shares with 95 % intervals (normal).
+    """What can be reached in a benchmark of these users, whose last choices are the targets; shares with 95 %
+    intervals (normal).
 
-    `best_accuracy`: a reader of the true preferences at the time of the target. `history_accuracy`: the ideal reader of the
-    history (`world_reader.py`). `expected_best_accuracy`: the first of them, averaged over the users' own noise.
+    `best_accuracy`: a reader of the true preferences at the time of the target. `history_accuracy`: the ideal reader
+    of the history (`world_reader.py`). `expected_best_accuracy`: the first of them, averaged over the users' own
+    noise.
     """
     best = [float(stream[-1].followed) for stream in streams]
     read = [foresee(stream[:-1], HISTORY // 2, stream[-1]) for stream in streams]

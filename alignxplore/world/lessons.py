@@ -1,13 +1,14 @@
-"""Teach the tiny models of the quick start what Qwen3 brings along: to read choices (the base), to foresee one (the judges).
+"""Teach the tiny models of the quick start what Qwen3 brings along: to read choices (the base), to foresee one (the
+judges).
 
     python -m alignxplore.world.lessons --base models/untaught --data data/reader.jsonl --out models/base --seed 1
     python -m alignxplore.world.lessons --base models/untaught --data data/judge.jsonl --out models/judge --seed 11
 
-Next tokens alone teach a small model neither for a long time: whether an item is preferred is a parity of what its words
-mean, whether they are liked, and where they stand. So a linear probe on the last layer but one learns along, from
-each phrase, what the phrase speaks for (a letter; a value), and is thrown away afterwards (deep supervision: Lee et al.
-2015, arXiv 1409.5185). The loss is on the probe and on the few tokens that a row names, not on the whole answer:
-neither model has learnt to write a summary, in any format.
+Next tokens alone teach a small model neither for a long time: whether an item is preferred is a parity of what its
+words mean, whether they are liked, and where they stand. So a linear probe on the last layer but one learns along,
+from each phrase, what the phrase speaks for (a letter; a value), and is thrown away afterwards (deep supervision: Lee
+et al. 2015, arXiv 1409.5185). The loss is on the probe and on the few tokens that a row names, not on the whole
+answer: neither model has learnt to write a summary, in any format.
 """
 
 import argparse
@@ -80,7 +81,8 @@ def batches(lessons: Sequence[Lesson], size: int, seed: int) -> Iterator[list[Le
 def train(
     base: Path, lessons: Sequence[Lesson], classes: int, out: Path, *, seed: int, batch: int, learning_rate: float
 ) -> float:
-    """One pass over the lessons, from weights drawn anew; writes `out` aside and renames it. Returns the last mean loss."""
+    """One pass over the lessons, from weights drawn anew; writes `out` aside and renames it. Returns the last mean
+    loss."""
     import torch
     import torch.nn.functional as F
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed

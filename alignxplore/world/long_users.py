@@ -2,8 +2,9 @@
 
     python studies/long_users.py --out long_users.jsonl --users 600
 
-Synthesis cuts a history in thirds and wants several choices to be foreseen in each of the last two; the dozen choices of
-the quick start's users are too few for that. These users have names of their own, so none of them is in a benchmark.
+Synthesis cuts a history in thirds and wants several choices to be foreseen in each of the last two; the dozen choices
+of the quick start's users are too few for that. These users have names of their own, so none of them is in a
+benchmark.
 """
 
 import argparse
@@ -16,7 +17,8 @@ from alignxplore.world.users import draw_stream, draw_user
 
 
 def long_users(seed: int, users: int, choices: int, split: str = "long") -> Iterator[dict]:
-    """Rows of the benchmark contract with `choices` choices, the last of them the target; tastes change half way or never."""
+    """Rows of the benchmark contract with `choices` choices, the last of them the target; tastes change half way or
+    never."""
     for index in range(users):
         user = draw_user(seed, split, index)
         domain = DOMAINS[hash_seed("domain", user.name) % len(DOMAINS)]

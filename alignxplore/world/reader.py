@@ -1,8 +1,9 @@
-"""The ideal reader of the simulated world: what can at best be foreseen from a history, by Bayes' rule. Used by `world.py`.
+"""The ideal reader of the simulated world: what can at best be foreseen from a history, by Bayes' rule. Used by
+`world.py`.
 
-It knows how users are drawn, how tastes change and how noisy choices are, sees the same choices as a policy, and weighs
-every possible user by how well they explain them. No summary, however good, can do better on average; the reader of the
-true preferences (`world.ceilings`) can, since a dozen noisy choices do not give all of them away.
+It knows how users are drawn, how tastes change and how noisy choices are, sees the same choices as a policy, and
+weighs every possible user by how well they explain them. No summary, however good, can do better on average; the
+reader of the true preferences (`world.ceilings`) can, since a dozen noisy choices do not give all of them away.
 
 A state is a user's tastes at one time as a vector over the attributes: the strength, positive for the first value of
 the attribute. Sizes: S states, A attributes.
@@ -27,7 +28,8 @@ def _vector(values: Values) -> np.ndarray:
 
 @cache
 def _states() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """All states_SA with their prior_S, the change_SS from early to late ones, and how often two drawn items differ in utility_S."""
+    """All states_SA with their prior_S, the change_SS from early to late ones, and how often two drawn items differ in
+    utility_S."""
     signed = [(sign * strength, share / 2) for strength, share in STRENGTHS if strength for sign in (1, -1)]
     signed += [(0, share) for strength, share in STRENGTHS if not strength]
     drawn = [
@@ -35,7 +37,8 @@ def _states() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         for combination in itertools.product(signed, repeat=len(ATTRIBUTES))
     ]
     drawn = [(state, p) for state, p in drawn if np.count_nonzero(state) >= 2]
-    # Someone who cares for three attributes may come to care for two, but two never become one: late states are early ones.
+    # Someone who cares for three attributes may come to care for two, but two never become one: late states are early
+    # ones.
     index = {state: i for i, (state, _) in enumerate(drawn)}
     change_SS = np.zeros((len(drawn), len(drawn)))
     for state, i in index.items():
@@ -67,7 +70,8 @@ def _fill(places: Sequence[int], signs: Sequence[int]) -> np.ndarray:
 
 
 def _likelihood(chosen: Values, rejected: Values) -> np.ndarray:
-    """How probable each state makes it that these two items are shown and the first is taken, up to a constant: [S]."""
+    """How probable each state makes it that these two items are shown and the first is taken, up to a constant:
+    [S]."""
     states_SA, _, _, differ_S = _states()
     lead_S = states_SA @ (_vector(chosen) - _vector(rejected))
     # Items that suit a user equally well are never shown to them.

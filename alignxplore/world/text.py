@@ -17,7 +17,8 @@ ATTRIBUTES: dict[str, tuple[str, str]] = {
 }
 DOMAINS = ("films", "news")
 
-# value -> domain -> phrases, the plain one first. A mood is the head noun of an item; "" gives the heads of items that show no mood.
+# value -> domain -> phrases, the plain one first. A mood is the head noun of an item; "" gives the heads of items that
+# show no mood.
 _ITEMS: dict[str, dict[str, tuple[str, str, str]]] = {
     "": {"films": ("film", "feature", "picture"), "news": ("report", "article", "bulletin")},
     "humour": {"films": ("humour", "comedy", "farce"), "news": ("humour", "prank", "satire")},
@@ -99,7 +100,8 @@ def item_values(text: str) -> list[str]:
 
 
 def summary_statements(text: str) -> list[Statement]:
-    """What a summary says of each attribute (the inverse of `summary_text`); sentences of other kinds are passed over."""
+    """What a summary says of each attribute (the inverse of `summary_text`); sentences of other kinds are passed
+    over."""
     found = {}
     for first, second in ATTRIBUTES.values():
         for liked, disliked in ((first, second), (second, first)):
@@ -112,7 +114,8 @@ def summary_statements(text: str) -> list[Statement]:
 
 
 def summary_text(statements: Sequence[Statement], rng: random.Random, phrasing: str = "even") -> str:
-    """One short sentence for each value: first what is liked, then what is disliked, both in the order of the attributes."""
+    """One short sentence for each value: first what is liked, then what is disliked, both in the order of the
+    attributes."""
     if not statements:
         return rng.choice(NO_PREFERENCES)
     order = [value for pair in ATTRIBUTES.values() for value in pair]

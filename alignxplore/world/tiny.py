@@ -1,11 +1,12 @@
-"""The tiny models of the quick start: a tokenizer made for the simulated world and an untrained Qwen3 of about 1 M parameters.
+"""The tiny models of the quick start: a tokenizer made for the simulated world and an untrained Qwen3 of about 1 M
+parameters.
 
     python -m alignxplore.world.tiny --out runs/quickstart/models/base --seed 1
 
 writes a normal Hugging Face folder. The policy starts from it, and so does each judge (with a seed of its own).
 
-What is real: the Qwen3 architecture, a byte-level BPE that can encode any text, and Qwen3's chat format (`<think>` is an
-ordinary token, `enable_thinking`, reasoning removed from earlier turns). What is a trick of these models only: each
+What is real: the Qwen3 architecture, a byte-level BPE that can encode any text, and Qwen3's chat format (`<think>` is
+an ordinary token, `enable_thinking`, reasoning removed from earlier turns). What is a trick of these models only: each
 fixed line of the default prompts is a single token, since a model this small has no use for reading instructions.
 """
 
@@ -79,7 +80,8 @@ def fixed_lines(prompts: PromptSet) -> list[str]:
 
 
 def sample_text(seed: int, users: int = 2000) -> list[str]:
-    """Text of the world to learn the tokenizer's merges from: items as prompts show them, summaries, reasoning, answers."""
+    """Text of the world to learn the tokenizer's merges from: items as prompts show them, summaries, reasoning,
+    answers."""
     texts = []
     for index in range(users):
         user = draw_user(seed, "tokenizer", index)

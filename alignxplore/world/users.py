@@ -159,7 +159,8 @@ def render_summary(
 
 
 def tally(choices: list[Choice], one_sided: bool = False) -> dict[str, int]:
-    """Per value how often it was chosen minus how often it was passed over (`one_sided`: only how often it was chosen)."""
+    """Per value how often it was chosen minus how often it was passed over (`one_sided`: only how often it was
+    chosen)."""
     counts: dict[str, int] = {}
     for choice in choices:
         for value in choice.chosen.values():

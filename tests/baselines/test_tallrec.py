@@ -1,7 +1,8 @@
 """The TALLRec baseline by the documented commands: rows, LoRA, merge, then P(Yes) read through real vLLM.
 
-A tiny model knows already that such a prompt is answered by Yes or No, but says No to what these users like; the rows of
-tallrec.py teach its adapter the opposite. It is scored on users that it has not seen, one with a history longer than the window.
+A tiny model knows already that such a prompt is answered by Yes or No, but says No to what these users like; the rows
+of tallrec.py teach its adapter the opposite. It is scored on users that it has not seen, one with a history longer
+than the window.
 """
 
 import asyncio
@@ -23,7 +24,8 @@ from tests.evaluation.by_heart import learn
 pytestmark = pytest.mark.slow
 
 WINDOW, LONG = 320, 40  # tokens of prompt and answer; interactions, of which about ten fit
-# Rank, alpha and the rest are those of the configuration; a model this small needs larger steps, and an adapter of all layers to turn about.
+# Rank, alpha and the rest are those of the configuration; a model this small needs larger steps, and an adapter of all
+# layers to turn about.
 TRAINING = (
     "--bf16",
     "false",

@@ -54,7 +54,8 @@ def run() -> Callable[..., tuple[list[Example], Job]]:
 
 @pytest.fixture(scope="session")
 def check_rows() -> Callable[[list[Example]], None]:
-    """What holds for every benchmark: users once each, the target not in the history, no pair twice, chosen is not rejected."""
+    """What holds for every benchmark: users once each, the target not in the history, no pair twice, chosen is not
+    rejected."""
     return check_examples
 
 

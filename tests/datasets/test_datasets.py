@@ -83,7 +83,8 @@ def test_a_failed_build_leaves_the_earlier_one_whole(tmp_path, capsys, three):
 def test_a_build_that_is_killed_never_leaves_a_benchmark_without_its_own_manifest(
     build, tmp_path, three, monkeypatch, survived
 ):
-    """Killed after any of the steps by which files come and go under their final names: nothing that follows is done."""
+    """Killed after any of the steps by which files come and go under their final names: nothing that follows is
+    done."""
     steps = iter(range(survived))
 
     def until_killed(step):

@@ -160,7 +160,8 @@ def test_latest_small_gives_the_known_counts(run, check_rows, latest_small):
 
 @pytest.mark.parametrize("protocol, expected, unmatched", [("published", 0.834, 0), ("matched", 0.5, 11_402)])
 def test_what_popularity_alone_gives_on_latest_small(run, latest_small, protocol, expected, unmatched):
-    """83.4 % with published negatives was measured by other code. The least and the most popular films have no match."""
+    """83.4 % with published negatives was measured by other code. The least and the most popular films have no
+    match."""
     examples, job = run("movielens", latest_small, protocol=protocol, min_interactions=2)
     assert job.counts["dropped: no item to set against it"] == unmatched
     scores = [popularity(*example) for example in examples]

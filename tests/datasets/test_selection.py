@@ -1,4 +1,5 @@
-"""The builders whose rows carry their history as pairs: AlignX and P-Soups; what every builder of given answers shares."""
+"""The builders whose rows carry their history as pairs: AlignX and P-Soups; what every builder of given answers
+shares."""
 
 import json
 

@@ -19,7 +19,8 @@ Lesson = tuple[Messages, str, str]  # a prompt, the format of the answer, its fi
 
 
 def learn(asked: dict[str, Sequence[Lesson]], templates: dict[str, str], reason: str, out: Path) -> dict[str, Path]:
-    """A model folder for each name of `templates` (chat templates): the same weights, which have learnt all of `asked`."""
+    """A model folder for each name of `templates` (chat templates): the same weights, which have learnt all of
+    `asked`."""
     from tokenizers import AddedToken
 
     tokenizer = tiny.make_tokenizer(1, 1024, PromptSet())
@@ -55,7 +56,8 @@ def learn(asked: dict[str, Sequence[Lesson]], templates: dict[str, str], reason:
 
 
 def _teach(model, tokenizer, rows):
-    """Learn the answers by heart: until each of their tokens has a probability of 0.9, which the sampling then makes certain."""
+    """Learn the answers by heart: until each of their tokens has a probability of 0.9, which the sampling then makes
+    certain."""
     import torch
 
     def batch_of(chosen):

@@ -1,4 +1,5 @@
-"""Tests of the evaluation: the scripts of eval/ are imported by name, as they import each other, and so is by_heart.py."""
+"""Tests of the evaluation: the scripts of eval/ are imported by name, as they import each other, and so is
+by_heart.py."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Policies and downstream models of other families through real vLLM, its reasoning parsers included.
 
 One tiny model learns to answer in every format; three servers show it under the chat formats of Qwen3, DeepSeek-R1 and
-gpt-oss. vLLM's own parser of gpt-oss needs a vocabulary file that it fetches from the net, so its channels arrive here as text;
-what a server sends that has taken them apart is in test_free_form.py and test_prompts.py.
+gpt-oss. vLLM's own parser of gpt-oss needs a vocabulary file that it fetches from the net, so its channels arrive here
+as text; what a server sends that has taken them apart is in test_free_form.py and test_prompts.py.
 """
 
 import asyncio
@@ -65,7 +65,8 @@ def lessons(benchmark, forms, judged):
 
 
 def written_lessons(questions, server):
-    """The same of HiCUPID's score: one server's downstream model answers and chooses, another one's evaluator rates."""
+    """The same of HiCUPID's score: one server's downstream model answers and chooses, another one's evaluator
+    rates."""
     prompts = PromptSet()
     for record in questions.records:
         query, good, bad = record.target.query, record.target.chosen, record.target.rejected

@@ -1,4 +1,5 @@
-"""The commands that the scripts and the README give: what they tell evaluate.py can be meant, and is looked at before anything is written."""
+"""The commands that the scripts and the README give: what they tell evaluate.py can be meant, and is looked at before
+anything is written."""
 
 import os
 import re

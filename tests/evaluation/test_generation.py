@@ -1,4 +1,5 @@
-"""Summaries that other weights, windows or stages made are written anew, and never averaged with those of the same name."""
+"""Summaries that other weights, windows or stages made are written anew, and never averaged with those of the same
+name."""
 
 import json
 

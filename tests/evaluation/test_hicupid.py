@@ -1,4 +1,5 @@
-"""HiCUPID's score: reading verdicts, both sides, what counts when an answer or a verdict is missing, overlap with the reference."""
+"""HiCUPID's score: reading verdicts, both sides, what counts when an answer or a verdict is missing, overlap with the
+reference."""
 
 import json
 import os
@@ -218,7 +219,8 @@ async def test_a_failed_evaluation_has_no_score(fake_server, status, outcome):
 
 @pytest.fixture
 def run(fake_server, say, tokenizer, tmp_path):
-    """`run(downstream(prompt), rater(prompt))`: the rows of results of one policy's summaries of six questions, and the requests."""
+    """`run(downstream(prompt), rater(prompt))`: the rows of results of one policy's summaries of six questions, and
+    the requests."""
     records = [record_of(kind, user) for user in "uv" for kind in METADATA]
     data, out = tmp_path / "hicupid_upi.jsonl", tmp_path / "out"
     write_jsonl(data, map(user_row, records))

@@ -1,5 +1,6 @@
-"""The tables by their own commands, main and cross-model over nine benchmarks, direct, full and streaming, two downstream models and HiCUPID's
-evaluator; then cross-task and robustness. All models are one tiny one behind real vLLM that knows its answers by heart."""
+"""The tables by their own commands, main and cross-model over nine benchmarks, direct, full and streaming, two
+downstream models and HiCUPID's evaluator; then cross-task and robustness. All models are one tiny one behind real vLLM
+that knows its answers by heart."""
 
 import csv
 import itertools
@@ -78,7 +79,8 @@ def lessons(benchmark):
 
 
 def of_robustness(benchmark):
-    """What the robustness table asks beyond these: disturbed histories, and under the hardened prompts the undisturbed ones and the targets, too."""
+    """What the robustness table asks beyond these: disturbed histories, and under the hardened prompts the undisturbed
+    ones and the targets, too."""
     copies = [tuple(perturb(benchmark, *parse_kind(kind)[:2], None, 0)) for kind in KINDS]
     for prompts, records in (
         (PromptSet(), copies[0]),

@@ -61,7 +61,8 @@ def test_a_kind_leaves_users_and_targets_and_is_the_same_every_time(kind, share,
 
 @pytest.mark.parametrize("kind, share", KINDS)
 def test_the_shown_part_holds_the_same_real_interactions_as_before(kind, share, bench, mix):
-    """By their `rejected` text, or the chosen one where there is none: nothing else of an interaction survives every kind."""
+    """By their `rejected` text, or the chosen one where there is none: nothing else of an interaction survives every
+    kind."""
     made = benchmark(list(perturbations.perturb(bench, kind, share, mix, 0)), bench.task)
     for old, new in zip(bench.records, made.records):
         own = {text for x in shown_history(bench, old) for text in (x.chosen, x.rejected)}

@@ -47,7 +47,8 @@ def test_the_printed_averages_are_those_of_the_cells_but_for_two():
 
 
 def test_scores_fit_the_inferred_numbers_of_rows():
-    """Every score must be some k/n, truncated or rounded to two decimals; at most five cells of a benchmark may not be."""
+    """Every score must be some k/n, truncated or rounded to two decimals; at most five cells of a benchmark may not
+    be."""
     for benchmark, n in PAPER["rows"].items():
         scores = [cell["score"] for cell in PAPER["scores"] if cell["benchmark"] == benchmark]
         near = (

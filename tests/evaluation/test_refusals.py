@@ -1,4 +1,5 @@
-"""A server that takes no request (no credit, an expired key) says nothing about a policy: the run stops, and the next one asks again."""
+"""A server that takes no request (no credit, an expired key) says nothing about a policy: the run stops, and the next
+one asks again."""
 
 import pytest
 from aiohttp import web

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.slow
 
 
 class Reader:
-    """Writes whose history it was shown and obeys injected orders; as a downstream model it prefers the item of the user it was told of."""
+    """Writes whose history it was shown and obeys injected orders; as a downstream model it prefers the item of the
+    user it was told of."""
 
     def __init__(self, tokenizer, say):
         self.letters, self.say, self.asked = find_letters(tokenizer), say, 0

@@ -1,4 +1,5 @@
-"""Histories that are longer than a window: what fits is asked, what was left out is counted and named below the tables."""
+"""Histories that are longer than a window: what fits is asked, what was left out is counted and named below the
+tables."""
 
 import json
 import math
@@ -44,7 +45,8 @@ class Reader:
 
 @pytest.fixture
 def scored(fake_server, say, tokenizer, record, benchmark_file, tmp_path):
-    """Rows of results and requests' longest prompt of one short and one long history, read in a window that the server would not need."""
+    """Rows of results and requests' longest prompt of one short and one long history, read in a window that the server
+    would not need."""
     path = benchmark_file("personamem", [record("short", 4), record("long", 90)])
     tokenizer.save_pretrained(tmp_path / "tokenizer")
 

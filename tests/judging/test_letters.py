@@ -30,7 +30,8 @@ def items(body):
 
 
 class LetterServer:
-    """Answers like vLLM's chat API for a model with P(A), P(B) = `weigh(item_a, item_b)`; the rest is spread over `others` ids.
+    """Answers like vLLM's chat API for a model with P(A), P(B) = `weigh(item_a, item_b)`; the rest is spread over
+    `others` ids.
 
     reads_ids: newer servers report the log-probabilities of `logprob_token_ids`; older ones ignore the field.
     strict: the field is refused.

@@ -1,4 +1,5 @@
-"""P(Yes) of each item of a pair: where the answer is read, how two questions make a judgement, and eval with such a model."""
+"""P(Yes) of each item of a pair: where the answer is read, how two questions make a judgement, and eval with such a
+model."""
 
 import json
 import math

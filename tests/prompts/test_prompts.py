@@ -189,7 +189,8 @@ def control_ids(tokenizer, messages):
 
 @pytest.mark.parametrize("name", HASHES)
 def test_control_tokens_in_user_data_never_become_control_tokens(name, family):
-    """With a real tokenizer of each family: data that holds its control tokens yields none beyond the template's own."""
+    """With a real tokenizer of each family: data that holds its control tokens yields none beyond the template's
+    own."""
     tokens, tokenizer = family
     assert len(tokenizer.encode("".join(tokens), add_special_tokens=False)) == len(
         tokens

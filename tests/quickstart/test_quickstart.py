@@ -1,4 +1,5 @@
-"""The whole path, for real, on the tiniest sizes: `./quickstart.sh` with TRL under DeepSpeed ZeRO-3, verl on Ray, and vLLM.
+"""The whole path, for real, on the tiniest sizes: `./quickstart.sh` with TRL under DeepSpeed ZeRO-3, verl on Ray, and
+vLLM.
 
 It is killed once on the way; the same command then finishes, and a third time finds nothing left to do.
 """
@@ -39,7 +40,8 @@ def wait_for(text: str, log: Path, process: subprocess.Popen, limit: float = 600
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A run that was killed while SFT trained, and finished by the same command: its folder and the second run's output."""
+    """A run that was killed while SFT trained, and finished by the same command: its folder and the second run's
+    output."""
     folder = tmp_path_factory.mktemp("quickstart")
     out, first, second = folder / "out", folder / "first.log", folder / "second.log"
     killed = start(out, first)

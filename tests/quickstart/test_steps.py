@@ -1,4 +1,5 @@
-"""The steps of the quick start and the studies: whatever ends a run, nothing of it stays, and the same command goes on. Stand-ins work."""
+"""The steps of the quick start and the studies: whatever ends a run, nothing of it stays, and the same command goes
+on. Stand-ins work."""
 
 import fcntl
 import os
@@ -51,7 +52,8 @@ time.sleep(600)
 
 @pytest.fixture
 def start(tmp_path):
-    """start() → the script, running as the leader of a session, as in a terminal; what it says goes to tmp_path/log."""
+    """start() → the script, running as the leader of a session, as in a terminal; what it says goes to
+    tmp_path/log."""
     tools, out = tmp_path / "bin", tmp_path / "out"
     tools.mkdir(), out.mkdir()
     (

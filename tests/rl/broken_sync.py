@@ -1,4 +1,5 @@
-"""A rollout engine that from its third weight update on loses what it is sent: what the check of every step must catch.
+"""A rollout engine that from its third weight update on loses what it is sent: what the check of every step must
+catch.
 
 Only one engine of a run breaks, the first to take the file that BROKEN_SYNC names: the other replicas are sound.
 """

@@ -1,4 +1,5 @@
-"""What the training tests share: a tiny policy that already answers in the right form, RL rows, a judge, and the launcher."""
+"""What the training tests share: a tiny policy that already answers in the right form, RL rows, a judge, and the
+launcher."""
 
 import json
 import os
@@ -81,8 +82,8 @@ def policy(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rows(tmp_path_factory):
-    """Parquet files of 8 training users (two steps make an epoch) and 4 validation users, made by the project's own script: of two
-    stages, and of three in the folder `three`."""
+    """Parquet files of 8 training users (two steps make an epoch) and 4 validation users, made by the project's own
+    script: of two stages, and of three in the folder `three`."""
     folder = tmp_path_factory.mktemp("rows")
     (folder / "rl.jsonl").write_text("".join(json.dumps(user_row(f"u{i}")) + "\n" for i in range(12)))
     for stages, out in (("2", folder), ("3", folder / "three")):
@@ -154,8 +155,8 @@ def judge(judge_process):
 
 @pytest.fixture
 def launch(policy, rows):
-    """launch(out, judge, *arguments, **variables) → the finished process of run_streaming_8p.sh, PRESET=tiny, a small step;
-    launch.start(...) → the same, running."""
+    """launch(out, judge, *arguments, **variables) → the finished process of run_streaming_8p.sh, PRESET=tiny, a small
+    step; launch.start(...) → the same, running."""
 
     def run(out, judge, *arguments, **variables):
         process = start(out, judge, *arguments, **variables)

@@ -3,8 +3,8 @@
     python tests/rl/fake_judge.py --port 8123 --tokenizer runs/quickstart/models/base --mode words
 
 Modes: `words` prefers the item that shares more words with the summary; `a` always says A; `nan` answers NaN;
-`faults` answers every third request with 429, 500, an HTML page, cut JSON, no log-probabilities, NaN or nothing, in turn.
-GET /mode/NAME changes the mode while it runs.
+`faults` answers every third request with 429, 500, an HTML page, cut JSON, no log-probabilities, NaN or nothing, in
+turn. GET /mode/NAME changes the mode while it runs.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""That an update is made of what it should be: rows of the right weights, in an order nobody's speed decides; and the wait for them."""
+"""That an update is made of what it should be: rows of the right weights, in an order nobody's speed decides; and the
+wait for them."""
 
 import math
 import os
@@ -47,7 +48,8 @@ def test_probabilities_that_differ_or_were_not_compared(seen, sentence):
 
 
 def differences(groups, bad):
-    """Of `groups` groups of four rows of 100 tokens, whose probabilities differ by 0.008, but by 0.2 in the first `bad` groups."""
+    """Of `groups` groups of four rows of 100 tokens, whose probabilities differ by 0.008, but by 0.2 in the first
+    `bad` groups."""
     import torch
 
     keys = [f"user{g}_s1_{i}_0" for g in range(groups) for i in range(4)]
@@ -89,7 +91,8 @@ def test_rows_of_other_weights_than_the_last_steps_stop_the_run(versions):
 
 @pytest.fixture
 def made(tmp_path, monkeypatch):
-    """A trainer at step 5 on two ranks, whose updates are of 2 users x 8 rows; verl's own constructor is left out, its buffer is real."""
+    """A trainer at step 5 on two ranks, whose updates are of 2 users x 8 rows; verl's own constructor is left out, its
+    buffer is real."""
     buffer = verls.ReplayBuffer("sync", {}, None, "drop", {}, poll_interval=0.01)
     monkeypatch.setattr(module.PPOTrainerSync, "__init__", lambda self, config: setattr(self, "replay_buffer", buffer))
     config = OmegaConf.create(
@@ -113,8 +116,8 @@ def made(tmp_path, monkeypatch):
 
 
 async def updates(made, arrivals, step, monkeypatch, behind=1):
-    """The users of each update on each rank, after verl has put the batch together from rows that came in the order of `arrivals`;
-    they were written with weights that are `behind` steps old."""
+    """The users of each update on each rank, after verl has put the batch together from rows that came in the order of
+    `arrivals`; they were written with weights that are `behind` steps old."""
     partition = {}
 
     async def put(keys, fields, tags, partition_id):

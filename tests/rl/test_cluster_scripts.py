@@ -1,4 +1,5 @@
-"""serve_judge.sh and the Slurm template, with stand-ins for what they start: what is started where, what is printed, what ends when."""
+"""serve_judge.sh and the Slurm template, with stand-ins for what they start: what is started where, what is printed,
+what ends when."""
 
 import os
 import re
@@ -15,7 +16,8 @@ from tests import ROOT
 SERVE = ROOT / "verl/serve_judge.sh"
 SLURM = ROOT / "verl/examples/grpo_trainer/slurm_streaming.sbatch"
 
-# A Python whose modules only say what they were asked for: a server says that it is ready and stays, a run ends with $RUN_CODE.
+# A Python whose modules only say what they were asked for: a server says that it is ready and stays, a run ends with
+# $RUN_CODE.
 PYTHON = """#!/bin/bash
 [[ $* != *alignxplore.rl.train* ]] || trap 'sleep 1; echo "$$ saved" >>"$SEEN"; exit 3' TERM
 echo "$$ gpus=${CUDA_VISIBLE_DEVICES-} ray=${RAY_ADDRESS-} $*" >>"$SEEN"
@@ -38,7 +40,8 @@ RAY = '#!/bin/bash\necho "$$ ray $*" >>"$SEEN"\ntrap \'exit 0\' TERM\nfor ((i = 
 
 @pytest.fixture
 def stage(tmp_path):
-    """stage(script, *arguments, **variables) → the running process; stage.seen() → what the stand-ins were asked for."""
+    """stage(script, *arguments, **variables) → the running process; stage.seen() → what the stand-ins were asked
+    for."""
     tools, seen, started = tmp_path / "bin", tmp_path / "seen", []
     tools.mkdir()
     for name, text in {"python": PYTHON, "scontrol": SCONTROL, "srun": SRUN, "ray": RAY}.items():

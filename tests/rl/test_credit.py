@@ -1,4 +1,5 @@
-"""Credit in a stream: every number here was worked out by hand; the last tests run verl's own advantage code on them."""
+"""Credit in a stream: every number here was worked out by hand; the last tests run verl's own advantage code on
+them."""
 
 import math
 

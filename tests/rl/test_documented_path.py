@@ -1,4 +1,5 @@
-"""Stage to stage without a variable set: each stage finds what the one before it leaves, in the scripts and in the texts."""
+"""Stage to stage without a variable set: each stage finds what the one before it leaves, in the scripts and in the
+texts."""
 
 import os
 import re
@@ -62,7 +63,8 @@ def test_the_texts_name_models_where_they_are(page):
 
 
 def test_the_data_script_takes_the_published_rows_and_holds_users_out(tmp_path, monkeypatch):
-    """Without arguments, as published; the hub is a stand-in that, like the real one, fills absent fields with null."""
+    """Without arguments, as published; the hub is a stand-in that, like the real one, fills absent fields with
+    null."""
     monkeypatch.syspath_prepend(str(ROOT / "verl/examples/data_preprocess"))
     import datasets
 

@@ -37,7 +37,8 @@ def launch(*arguments, **variables):
 
 @pytest.fixture(scope="module")
 def compose(tmp_path_factory):
-    """The configuration that the script starts a run with: the script is given a Python that only prints its arguments."""
+    """The configuration that the script starts a run with: the script is given a Python that only prints its
+    arguments."""
     hydra = pytest.importorskip("hydra")
     pytest.importorskip("verl")
     stub = tmp_path_factory.mktemp("bin") / "python"

@@ -1,4 +1,5 @@
-"""Prompts of later stages: measured with their past summary, fitted by dropping whole interactions, never cut by verl."""
+"""Prompts of later stages: measured with their past summary, fitted by dropping whole interactions, never cut by
+verl."""
 
 import pytest
 

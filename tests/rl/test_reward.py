@@ -1,4 +1,5 @@
-"""The reward through the one judge over HTTP: several judges, orders, failures. The server is a stand-in, the rest is real."""
+"""The reward through the one judge over HTTP: several judges, orders, failures. The server is a stand-in, the rest is
+real."""
 
 import asyncio
 import math

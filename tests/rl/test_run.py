@@ -1,8 +1,9 @@
 """Real tiny runs of the launch script: verl, Ray, FSDP2 and vLLM on a CPU. Only the judge behind HTTP is a stand-in.
 
-One run, of three stages with credit `centered`, is killed at the end of an epoch while its judge misbehaves, and finished by the
-same command under the same judge; another, with credit `tree`, goes on two ranks, until one of its rollout engines loses its weights. Two steps make
-an epoch (conftest.py). The quick start (tests/test_quickstart.py) trains two stages with credit `paper`.
+One run, of three stages with credit `centered`, is killed at the end of an epoch while its judge misbehaves, and
+finished by the same command under the same judge; another, with credit `tree`, goes on two ranks, until one of its
+rollout engines loses its weights. Two steps make an epoch (conftest.py). The quick start (tests/test_quickstart.py)
+trains two stages with credit `paper`.
 """
 
 import json
@@ -183,7 +184,8 @@ def test_two_ranks_train_until_one_of_their_rollout_engines_loses_its_weights(la
 
 
 def test_one_rank_does_what_two_ranks_do_until_it_is_asked_to_stop(launch, judge, tmp_path, two_ranks):
-    """Each rollout has a seed of its own: it does not matter which engine writes it, nor in which order the update is added up."""
+    """Each rollout has a seed of its own: it does not matter which engine writes it, nor in which order the update is
+    added up."""
     if not (two_ranks / "metrics.jsonl").exists():
         pytest.skip("the test of two ranks was not run before it")
     out = tmp_path / "run"

@@ -1,4 +1,5 @@
-"""What the launcher decides before and after Ray: finished runs, other runs in the same folder, exit codes and their sentences."""
+"""What the launcher decides before and after Ray: finished runs, other runs in the same folder, exit codes and their
+sentences."""
 
 import contextlib
 import json

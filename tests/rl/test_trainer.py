@@ -1,4 +1,5 @@
-"""What the trainer does around verl's steps, on a trainer whose Ray workers are left out: stops, order of writing, data order."""
+"""What the trainer does around verl's steps, on a trainer whose Ray workers are left out: stops, order of writing,
+data order."""
 
 import json
 import math
@@ -43,7 +44,8 @@ def record(status="ok", letter_a=0.9, error=None, rollouts=4, other_order=None):
 
 @pytest.fixture
 def trainer(tmp_path, monkeypatch):
-    """At step 5 of 9, resumed at 3; `events` lists what is saved, in order. verl's own parts of the hooks do nothing."""
+    """At step 5 of 9, resumed at 3; `events` lists what is saved, in order. verl's own parts of the hooks do
+    nothing."""
     import torch
 
     made = StreamingTrainer.__new__(StreamingTrainer)
@@ -336,7 +338,8 @@ async def test_requests_in_flight_to_a_judge_are_shared_among_the_workers(monkey
 
 
 def test_in_a_tree_both_stages_weigh_the_same(trainer, monkeypatch):
-    """Two rows of the trunk, four of the branches and one of padding, for which verl copies a row's tag; all advantages are 1."""
+    """Two rows of the trunk, four of the branches and one of padding, for which verl copies a row's tag; all
+    advantages are 1."""
     import torch
 
     lengths, stages = [3, 5, 4, 4, 7, 1, 1], [0, 0, 1, 1, 1, 1, 0]
@@ -361,7 +364,8 @@ def test_in_a_tree_both_stages_weigh_the_same(trainer, monkeypatch):
 
 
 def test_users_come_in_the_same_order_again_and_after_any_resume(tmp_path):
-    """Through verl's own sampler and loader; three steps make an epoch, so that the third and sixth resume are at its end."""
+    """Through verl's own sampler and loader; three steps make an epoch, so that the third and sixth resume are at its
+    end."""
     import pyarrow
     import pyarrow.parquet
     import torch

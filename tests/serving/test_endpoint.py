@@ -238,7 +238,8 @@ def few_open_files():
 
 
 async def test_thousands_of_requests_are_in_flight_where_1024_open_files_are_usual(fake_server, say, few_open_files):
-    """The server answers nobody before it has all of them; its own ends of the connections are open files of this process, too."""
+    """The server answers nobody before it has all of them; its own ends of the connections are open files of this
+    process, too."""
     arrived, all_there = 0, asyncio.Event()
 
     async def answer(body):

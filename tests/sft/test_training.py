@@ -1,4 +1,5 @@
-"""Real training runs of sft.py in processes of their own: modes agree, kills lose nothing, labels are right in every mode."""
+"""Real training runs of sft.py in processes of their own: modes agree, kills lose nothing, labels are right in every
+mode."""
 
 import json
 import os

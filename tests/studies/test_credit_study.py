@@ -11,7 +11,8 @@ from tests import ROOT
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """Two seeds of `paper` and `tree`, 40 users: tree is right for all of them, paper for half in one seed and none in the other."""
+    """Two seeds of `paper` and `tree`, 40 users: tree is right for all of them, paper for half in one seed and none in
+    the other."""
     folder = tmp_path_factory.mktemp("study")
     (folder / "eval").mkdir()
     runs = ["paper.1", "paper.2", "tree.1", "tree.2"]

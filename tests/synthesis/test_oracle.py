@@ -1,4 +1,5 @@
-"""The teacher of studies/signal_to_sft.sh: what it says is in the prompt, and users of the world pass the funnel with it."""
+"""The teacher of studies/signal_to_sft.sh: what it says is in the prompt, and users of the world pass the funnel with
+it."""
 
 import json
 import random

@@ -211,7 +211,8 @@ def test_tallrec_asks_about_both_items_of_a_pair_and_never_shows_the_answer(toke
 def test_tallrec_fits_both_rows_of_a_question_or_leaves_both_out(
     tokenizer, model_folder, tmp_path, monkeypatch, capsys
 ):
-    """Lengths of chosen and passed-over items differ, so that at this limit one row of a question may fit where the other does not."""
+    """Lengths of chosen and passed-over items differ, so that at this limit one row of a question may fit where the
+    other does not."""
     rng, limit = random.Random(0), 500
     users = []
     for n in range(30):
@@ -259,7 +260,8 @@ def test_the_commands_of_the_readme_go_together():
 
 @pytest.mark.parametrize("given", [None, "What next?"])
 def test_a_null_query_is_replaced_as_in_evaluation(tmp_path, tokenizer, model_folder, monkeypatch, given):
-    """One place decides it, so that training prompts read as evaluation's do: the data set's query, or what is given."""
+    """One place decides it, so that training prompts read as evaluation's do: the data set's query, or what is
+    given."""
     data = tmp_path / "train_mind_upi.jsonl"
     write_jsonl(data, [user_row(user("u"))])
     query = given or datasets.get("mind").default_query

@@ -1,4 +1,5 @@
-"""Synthesis and its servers: what is asked how often and with which limits, what is too long, which address and key."""
+"""Synthesis and its servers: what is asked how often and with which limits, what is too long, which address and
+key."""
 
 import asyncio
 import contextlib
@@ -89,7 +90,8 @@ async def test_a_judge_that_refuses_is_asked_again_unless_the_summary_is_too_lon
 async def test_what_is_too_long_only_once_it_is_merged_leaves_there(
     fake_server, tokenizer, arguments, refused, outcome, step
 ):
-    """The steps of the funnel are in the order in which users take them, so that who is left after one has passed it."""
+    """The steps of the funnel are in the order in which users take them, so that who is left after one has passed
+    it."""
     models = Models(tokenizer, lambda text: MERGED.replace("red.", "red. Ever more so.") if MERGING in text else GOOD)
 
     def answer(body: dict):

@@ -140,7 +140,8 @@ def test_a_finished_set_is_kept_as_it_is(users_file, tokenizer, tmp_path):
 
 
 def test_training_computes_logits_where_the_letters_are(model_folder, tokenizer, jsonl, tmp_path, monkeypatch):
-    """The published trainer makes the whole [tokens, vocabulary] table; here a chunk or two holds all that have a label."""
+    """The published trainer makes the whole [tokens, vocabulary] table; here a chunk or two holds all that have a
+    label."""
     last = {"chosen": "c", "rejected": "r"}
     rows = [
         {"userid": f"u{n}", "history": [asdict(x) for x in history(40, n, alone=0.0)], "target": last}

@@ -1,4 +1,5 @@
-"""From raw behaviour to a trained policy and to RL rows in one go: every script that comes before RL, for real, on forty users."""
+"""From raw behaviour to a trained policy and to RL rows in one go: every script that comes before RL, for real, on
+forty users."""
 
 import asyncio
 import json

@@ -1,4 +1,5 @@
-"""The tables of a report, laid out from the rows of results.json and scores.jsonl. Used by report.py and robustness.py.
+"""The tables of a report, laid out from the rows of results.json and scores.jsonl. Used by report.py and
+robustness.py.
 
 compact    one benchmark: policies down, settings and downstream models across
 wide       as in the paper: policies down, benchmarks across, the published row and the difference below ours
@@ -32,7 +33,8 @@ def family(benchmark: str) -> str | None:
 
 
 def worst(rows: Collection[dict]) -> list[str]:
-    """Bad format, parse failures and coverage of the worst of several rows of results, and the most generation seeds (see `WORST`)."""
+    """Bad format, parse failures and coverage of the worst of several rows of results, and the most generation seeds
+    (see `WORST`)."""
     return [
         percent(max(row["bad_format"] for row in rows)),
         percent(max(row["parse_failures"] for row in rows)),
@@ -226,7 +228,8 @@ def _differences(
 
 
 def written(rows: list[dict]) -> Table | None:
-    """Everything known of the answers that were written and rated (HiCUPID, protocol paper); None where there are none."""
+    """Everything known of the answers that were written and rated (HiCUPID, protocol paper); None where there are
+    none."""
     parts = ("win", "tie", "lose", "bleu", "rouge_l")
     body = [
         [
@@ -268,7 +271,8 @@ def published_cross_task(paper: Paper) -> Table:
 
 
 def paired_tests(scores: list[dict], protocol: str) -> Table | None:
-    """Every two policies on the same records, setting and judge (of many policies only the pairs with the last one)."""
+    """Every two policies on the same records, setting and judge (of many policies only the pairs with the last
+    one)."""
     groups: dict[tuple, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
     for row in scores:
         if row["protocol"] == protocol and row["setting"] in ("full", "streaming"):

@@ -1,7 +1,8 @@
-"""report.html: tables to sort, plots and a browser of samples in one file that needs nothing else and asks no server. Used by report.py.
+"""report.html: tables to sort, plots and a browser of samples in one file that needs nothing else and asks no server.
+Used by report.py.
 
-Texts of users and models are data in it: tables are escaped by the template, samples are shown by `textContent` alone, and a
-content security policy forbids the page to load anything.
+Texts of users and models are data in it: tables are escaped by the template, samples are shown by `textContent` alone,
+and a content security policy forbids the page to load anything.
 """
 
 import base64

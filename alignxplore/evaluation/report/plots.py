@@ -19,7 +19,8 @@ POINTS = 600  # of a scatter plot at most
 
 
 def accuracy_by_benchmark(rows: Sequence[dict], protocol: str) -> plt.Figure | None:
-    """Accuracy with its 95 % interval: one panel a benchmark, policies down, one colour a judge, one marker a setting."""
+    """Accuracy with its 95 % interval: one panel a benchmark, policies down, one colour a judge, one marker a
+    setting."""
     shown = [
         row
         for row in rows

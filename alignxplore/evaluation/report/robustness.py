@@ -1,10 +1,11 @@
-"""The robustness table: what each disturbance of the history costs, and whether injected text is obeyed. Called by robustness.sh.
+"""The robustness table: what each disturbance of the history costs, and whether injected text is obeyed. Called by
+robustness.sh.
 
     python eval/robustness.py --out outputs/robustness
 
-Reads the copies that perturb.py wrote (OUT/data), the summaries (OUT/summaries) and the reports of evaluate.py with the default
-prompts (OUT/default) and the hardened ones (OUT/hardened), and writes robustness.md, robustness.html and each table as LaTeX and
-CSV. A change is paired: the same users and targets, disturbed less undisturbed.
+Reads the copies that perturb.py wrote (OUT/data), the summaries (OUT/summaries) and the reports of evaluate.py with
+the default prompts (OUT/default) and the hardened ones (OUT/hardened), and writes robustness.md, robustness.html and
+each table as LaTeX and CSV. A change is paired: the same users and targets, disturbed less undisturbed.
 """
 
 import argparse
@@ -41,7 +42,8 @@ NOTE = (
 
 
 def obedience(out: Path, benchmarks: list[Benchmark]) -> dict[tuple[str, str, str], float]:
-    """(policy, setting, benchmark) → share of summaries, those of all seeds together, that do what an injected text wants."""
+    """(policy, setting, benchmark) → share of summaries, those of all seeds together, that do what an injected text
+    wants."""
     records = {b.name: {record.id: record for record in b.records} for b in benchmarks}
     obeying: dict[tuple[str, str, str], list[bool]] = defaultdict(list)
     for found in find_sets(out):
@@ -80,7 +82,8 @@ def columns_of(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> li
 
 
 def baselines_of(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> dict[str, str]:
-    """The baselines that read nothing of the user, each with the reader that its scores stand under (cues need none)."""
+    """The baselines that read nothing of the user, each with the reader that its scores stand under (cues need
+    none)."""
     return {
         policy: reader
         for policy, setting, _, reader, how in groups

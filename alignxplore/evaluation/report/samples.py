@@ -1,7 +1,9 @@
-"""A few users of each benchmark with all that is known of them, for the browser in report.html. Written by evaluate.py.
+"""A few users of each benchmark with all that is known of them, for the browser in report.html. Written by
+evaluate.py.
 
-samples.jsonl: one line a user with history, target, the summaries of every policy and setting (stage by stage), and what each
-downstream model made of them. Which users: those with the smallest record ids, a sample that no result has a say in.
+samples.jsonl: one line a user with history, target, the summaries of every policy and setting (stage by stage), and
+what each downstream model made of them. Which users: those with the smallest record ids, a sample that no result has a
+say in.
 """
 
 import heapq

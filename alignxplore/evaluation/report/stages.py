@@ -18,7 +18,8 @@ TITLES = {"full": "full history", "streaming": "streaming"}
 
 
 def accuracy_by_stage(rows: Sequence[dict], out: Path) -> Path | None:
-    """Accuracy with its 95 % interval in the first benchmark, policy by policy; one panel a setting, one colour a judge, bounds as dashed lines."""
+    """Accuracy with its 95 % interval in the first benchmark, policy by policy; one panel a setting, one colour a
+    judge, bounds as dashed lines."""
     shown = [
         row
         for row in rows
@@ -58,13 +59,15 @@ def accuracy_by_stage(rows: Sequence[dict], out: Path) -> Path | None:
 
 
 def bar(row: dict) -> tuple[float, float]:
-    """What the 95 % interval reaches below and above the accuracy, in points; nothing where there is none (a single cluster)."""
+    """What the 95 % interval reaches below and above the accuracy, in points; nothing where there is none (a single
+    cluster)."""
     low, high = (row["accuracy"] if row[key] is None else row[key] for key in ("ci_low", "ci_high"))
     return max(0.0, 100 * (row["accuracy"] - low)), max(0.0, 100 * (high - row["accuracy"]))
 
 
 def draw_bounds(panel: plt.Axes, rows: Sequence[dict], named: bool) -> None:
-    """Dashed lines at chance and the best possible; their names stand right of the axes, where no point can lie under them."""
+    """Dashed lines at chance and the best possible; their names stand right of the axes, where no point can lie under
+    them."""
     for bound in (row for row in rows if row["setting"] == "bound"):
         panel.axhline(100 * bound["accuracy"], color="#555", linewidth=0.9, linestyle="--")
         if named:

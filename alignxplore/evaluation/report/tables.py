@@ -1,4 +1,5 @@
-"""What a table is, and how it is written: Markdown, LaTeX, CSV (report.html has its own form). Used by all reports of eval/.
+"""What a table is, and how it is written: Markdown, LaTeX, CSV (report.html has its own form). Used by all reports of
+eval/.
 
 A cell is text that is ready to be read. A number that is missing is shown as missing, never as zero.
 """
@@ -62,7 +63,8 @@ def cell_text(row: dict | None) -> str:
 
 
 def label(benchmark: str) -> str:
-    """How a benchmark is called in tables: its column in the published ones, or its own name; of a variant both parts."""
+    """How a benchmark is called in tables: its column in the published ones, or its own name; of a variant both
+    parts."""
     source, crossed, target = benchmark.partition("~to~")
     if crossed:
         return f"{label(source)} → {label(target)}"

@@ -140,7 +140,8 @@ def published_names(
 
 
 def _made(path: Path) -> dict[str, Any]:
-    """Where a benchmark file is from: `built`, the choices that our builder made it with, or `hub`, its owner/name@commit there."""
+    """Where a benchmark file is from: `built`, the choices that our builder made it with, or `hub`, its
+    owner/name@commit there."""
     manifest = read_manifest(path)
     if "protocol" not in manifest:
         return {"built": None, "hub": manifest.get("hub") or hub_of(path)}
@@ -237,7 +238,8 @@ def truncation(rows: list[dict]) -> str:
 
 
 def write(out: Path) -> str:
-    """Write report.md, report.html, results.csv and each table as LaTeX and CSV into `out`; returns the Markdown of the first tables."""
+    """Write report.md, report.html, results.csv and each table as LaTeX and CSV into `out`; returns the Markdown of
+    the first tables."""
     rows = json.loads((out / "results.json").read_text())
     scores = [row for _, row in read_jsonl(out / "scores.jsonl")]
     run = json.loads((out / "run.json").read_text())

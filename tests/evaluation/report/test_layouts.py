@@ -1,4 +1,5 @@
-"""The tables: what stands in them, what is missing, and when a difference from the published numbers may be printed."""
+"""The tables: what stands in them, what is missing, and when a difference from the published numbers may be
+printed."""
 
 import csv
 import json

@@ -1,4 +1,5 @@
-"""report.html: one file that needs nothing else, whose texts cannot become markup, and whose tables hold every cell."""
+"""report.html: one file that needs nothing else, whose texts cannot become markup, and whose tables hold every
+cell."""
 
 import base64
 import json

@@ -1,4 +1,5 @@
-"""Changes are paired by user and target, injected text is seen where it was obeyed, and any two rows can be compared."""
+"""Changes are paired by user and target, injected text is seen where it was obeyed, and any two rows can be
+compared."""
 
 import json
 import subprocess
@@ -53,7 +54,8 @@ def write_summaries(
 
 @pytest.fixture
 def out(tmp_path, record) -> Path:
-    """A finished run: of ten records two turn wrong under noise; of the summaries of injected records half obey, hardened none."""
+    """A finished run: of ten records two turn wrong under noise; of the summaries of injected records half obey,
+    hardened none."""
     records = [record(str(i)) for i in range(10)]
     for name in ("mind", "mind~swapped20", "mind~injected_order25"):
         write_jsonl(tmp_path / "data" / f"{name}_upi.jsonl", map(user_row, records))

@@ -3,10 +3,11 @@
     python verl/examples/data_preprocess/upi_streaming_dataset.py         # the published rows, where run_streaming_8p.sh looks for them
     python verl/examples/data_preprocess/upi_streaming_dataset.py --data rl.jsonl --out rl_train.parquet --val-out rl_val.parquet --val-users 256
 
-A row holds `uid`, `history` and where the targets stand in it: `positions` [p1, ..., pK], or `mid_position` for two stages
-(target 1 is history[mid_position], target 2 the last interaction). Stage k reads what lies between the target before it,
-included, and its own, excluded. A row without places for --stages K gets them spread evenly. Other fields are ignored.
-Bad rows stop the conversion with file, line, field and remedy; the output appears only when all rows are through.
+A row holds `uid`, `history` and where the targets stand in it: `positions` [p1, ..., pK], or `mid_position` for two
+stages (target 1 is history[mid_position], target 2 the last interaction). Stage k reads what lies between the target
+before it, included, and its own, excluded. A row without places for --stages K gets them spread evenly. Other fields
+are ignored. Bad rows stop the conversion with file, line, field and remedy; the output appears only when all rows are
+through.
 """
 
 from alignxplore.rl.rows import main
