@@ -20,17 +20,25 @@ class UserError(Exception):
 SAID = (UserError, ValueError, OSError)
 
 
+def program() -> str:
+    """How the running script is called: `evaluate.py`, or `python -m alignxplore.world`."""
+    path = Path(sys.argv[0])
+    if path.name != "__main__.py":
+        return path.name
+    parts = path.parent.parts
+    return "python -m " + ".".join(parts[len(parts) - 1 - parts[::-1].index("alignxplore") :])
+
+
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
     """Errors of the kinds in `SAID` end the script with their own sentence and exit code 1, Ctrl-C with one and 130:
     what is done is kept."""
-    name = Path(sys.argv[0]).name
     try:
         yield
     except SAID as error:
-        sys.exit(f"{name}: {error}")
+        sys.exit(f"{program()}: {error}")
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; run the same command again", file=sys.stderr)
+        print(f"{program()}: interrupted; run the same command again", file=sys.stderr)
         sys.exit(130)
 
 

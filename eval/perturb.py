@@ -19,9 +19,8 @@ Only the part of a history that is shown changes; targets never do. Every draw i
 the same files, and a larger share disturbs what a smaller one did and more.
 """
 
-from alignxplore.errors import one_sentence
-from alignxplore.evaluation.perturbations import main
+from alignxplore.command import run
+from alignxplore.evaluation.perturbations import PerturbOptions, write_copies
 
 if __name__ == "__main__":
-    with one_sentence():
-        main()
+    run(write_copies, PerturbOptions, __doc__)

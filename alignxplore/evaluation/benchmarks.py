@@ -23,6 +23,7 @@ from alignxplore.records import Interaction, RecordError, UserRecord, content_ha
 
 log = logging.getLogger("suite")
 SETTINGS = ("full", "streaming")
+BENCHMARK_FILES = "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set (ID[@REVISION])"  # help
 TASKS = ("recommendation", "selection")  # of a benchmark that the registry does not know
 
 

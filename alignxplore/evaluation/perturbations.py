@@ -1,32 +1,18 @@
 """Disturbed copies of a benchmark, for the robustness table: what do noise, order, missing alternatives and injected
-text cost?
-
-    python eval/perturb.py --data mind=mind_upi.jsonl --out outputs/robustness/data --limit 200
-
-writes NAME_upi.jsonl (the same users, undisturbed) and NAME~KIND_upi.jsonl for each kind, which eval/ reads like any
-benchmark:
-
-    swapped:SHARE            chosen and rejected change places in a share of the interactions
-    foreign:SHARE            interactions of other people are put in between, as many as a share of what is shown
-    shuffled                 the order is lost
-    no_negatives             only what was chosen is known
-    mixed                    as many interactions from another benchmark (--mix) in between, the same person's, or a stranger's where it has
-                             none of that person: the manifest of the copy and the table say of how many
-    injected_markup:SHARE    item texts that imitate the prompt's own lines and the chat format, in order to report a choice never made
-    injected_order:SHARE     item texts that order the model what to write
+text cost? `eval/perturb.py` writes them and explains the kinds.
 
 Only the part of a history that is shown changes; targets never do. Every draw is by content hash: the same users give
 the same files, and a larger share disturbs what a smaller one did and more.
 """
 
-import argparse
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from alignxplore.command import option
 from alignxplore.errors import at_least_one
-from alignxplore.evaluation.benchmarks import Benchmark, load_benchmarks, shown_history
+from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, Benchmark, load_benchmarks, shown_history
 from alignxplore.evaluation.derived import write_copy, write_names
 from alignxplore.records import Interaction, UserRecord, content_hash, hash_seed
 
@@ -44,28 +30,24 @@ DEFAULT = (
 CODE = "QX-4417"  # what an injected order tells the model to write: no summary holds it by chance
 
 
-@dataclass
-class PerturbArguments:
+@dataclass(kw_only=True)
+class PerturbOptions:
     """Which benchmarks to disturb, and how."""
 
-    data: list[str] = field(
-        metadata={"help": "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set (ID[@REVISION])"}
-    )
-    out: str = field(metadata={"help": "folder for the copies"})
-    benchmarks: list[str] | None = field(default=None, metadata={"help": "names of those to take; default: all"})
-    kinds: list[str] = field(
-        default_factory=lambda: list(DEFAULT), metadata={"help": f"KIND or KIND:SHARE of {', '.join(KINDS)}"}
-    )
-    mix: str | None = field(
-        default=None, metadata={"help": "benchmark (NAME=FILE) whose interactions are mixed in; adds the kind 'mixed'"}
-    )
-    limit: int | None = field(
-        default=None, metadata={"help": "users per benchmark (a fixed sample by content hash); all by default"}
-    )
-    seed: int = field(default=0, metadata={"help": "seed of all draws"})
+    data: list[str] = option(BENCHMARK_FILES)
+    out: str = option("folder for the copies")
+    benchmarks: list[str] | None = option("names of those to take; default: all", None)
+    kinds: list[str] = option(f"KIND or KIND:SHARE of {', '.join(KINDS)}", list(DEFAULT))
+    mix: str | None = option("benchmark (NAME=FILE) whose interactions are mixed in; adds the kind 'mixed'", None)
+    limit: int | None = option("users per benchmark (a fixed sample by content hash); default: all", None)
+    seed: int = option("seed of all draws", 0)
 
     def __post_init__(self) -> None:
         at_least_one(self, "limit")
+        for text in self.kinds:
+            parse_kind(text)
+        if self.mix is None and "mixed" in self.kinds:
+            raise ValueError("--kinds mixed needs --mix, the benchmark whose interactions are mixed in")
 
 
 def chosen_places(record: UserRecord, kind: str, share: float, shown: int, seed: int) -> list[int]:
@@ -198,36 +180,21 @@ def parse_kind(text: str) -> tuple[str, float, str]:
     return kind, share, kind + (f"{100 * share:g}" if colon else "")
 
 
-def main() -> None:
-    from trl import TrlParser
-
-    parser = TrlParser(PerturbArguments, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    (arguments,) = parser.parse_args_and_config()
-    mix = load_benchmarks([arguments.mix])[0] if arguments.mix else None
-    try:
-        kinds = [
-            parse_kind(text)
-            for text in [*arguments.kinds, *(["mixed"] if mix and "mixed" not in arguments.kinds else [])]
-        ]
-    except ValueError as error:
-        parser.error(f"--kinds: {error}")
-    if mix is None and "mixed" in arguments.kinds:
-        parser.error("--kinds mixed needs --mix, the benchmark whose interactions are mixed in")
-    out, names = Path(arguments.out), []
-    for benchmark in load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit):
+def write_copies(options: PerturbOptions) -> None:
+    """Write each benchmark undisturbed and disturbed in every way; says how many histories changed."""
+    mix = load_benchmarks([options.mix])[0] if options.mix else None
+    wanted = [*options.kinds, *(["mixed"] if mix and "mixed" not in options.kinds else [])]
+    kinds, out, names = [parse_kind(text) for text in wanted], Path(options.out), []
+    for benchmark in load_benchmarks(options.data, options.benchmarks, options.limit):
         names += [benchmark.name, *(f"{benchmark.name}~{name}" for *_, name in kinds)]
         write_copy(out, benchmark.name, benchmark.records, benchmark, task=benchmark.task)
         for kind, share, name in kinds:
-            rows = list(perturb(benchmark, kind, share, mix, arguments.seed))
-            said = {"disturbed": sum(row.history != record.history for row, record in zip(rows, benchmark.records))}
-            said |= (
-                {"mixed_from": mix.name, "strangers": strangers(mix, benchmark.records)}
-                if mix and kind == "mixed"
-                else {}
-            )
-            written = write_copy(out, f"{benchmark.name}~{name}", rows, benchmark, task=benchmark.task, **said)
-            print(
-                f"{benchmark.name}~{name}: {written} users, {said['disturbed']} with another history"
-                + (f", {said['strangers']} with a stranger's interactions" if "strangers" in said else "")
-            )
+            rows = list(perturb(benchmark, kind, share, mix, options.seed))
+            changed = sum(row.history != record.history for row, record in zip(rows, benchmark.records))
+            facts, note = {"disturbed": changed}, ""
+            if mix and kind == "mixed":
+                facts |= {"mixed_from": mix.name, "strangers": strangers(mix, benchmark.records)}
+                note = f", {facts['strangers']} with a stranger's interactions"
+            written = write_copy(out, f"{benchmark.name}~{name}", rows, benchmark, task=benchmark.task, **facts)
+            print(f"{benchmark.name}~{name}: {written} users, {changed} with another history{note}")
     write_names(out, names)

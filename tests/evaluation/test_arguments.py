@@ -5,7 +5,7 @@ import pytest
 from alignxplore.evaluation.arguments import EvaluationArguments
 from alignxplore.evaluation.cross_task import CrossTaskArguments
 from alignxplore.evaluation.generation import GenerationArguments, generate
-from alignxplore.evaluation.perturbations import PerturbArguments
+from alignxplore.evaluation.perturbations import PerturbOptions
 
 NEEDED = {"model": ["m"], "judge": ["j"], "data": ["d"], "out": "o"}
 
@@ -15,7 +15,7 @@ NEEDED = {"model": ["m"], "judge": ["j"], "data": ["d"], "out": "o"}
     [
         *((GenerationArguments, option) for option in ("limit", "concurrency", "stages", "max_tokens")),
         *((EvaluationArguments, option) for option in ("limit", "concurrency", "answer_tokens")),
-        (PerturbArguments, "limit"),
+        (PerturbOptions, "limit"),
         (CrossTaskArguments, "limit"),
     ],
 )

@@ -1,0 +1,110 @@
+"""The one command line of all scripts: a dataclass of options, read by TRL's parser; what goes wrong is one sentence.
+
+    if __name__ == "__main__":
+        run(perturb, PerturbOptions, __doc__)
+
+Every option may also stand in a YAML file (`--config FILE`); the line wins. `--max_tokens` and `--max-tokens` are one.
+A script that starts something long has `--check` (`Checkable`): it resolves and looks at everything and starts nothing.
+"""
+
+import argparse
+import asyncio
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, field
+from typing import Any, NoReturn, TypeVar
+
+from alignxplore.errors import one_sentence, program
+
+T = TypeVar("T")
+
+
+def option(text: str, default: Any = MISSING, *aliases: str) -> Any:
+    """A field of an options class: its help, its default (none: it has to be given), older spellings (`"--output"`)."""
+    metadata = {"help": text, "aliases": list(aliases)}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(kw_only=True)
+class Checkable:
+    """Options of a script that starts something long."""
+
+    check: bool = option("resolve and validate all options, look at the files, print sizes, start nothing", False)
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """The description as it is written, and each default that says something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = action.default
+        if default is None or default is False or default in ("", [], argparse.SUPPRESS):
+            return action.help
+        return (
+            f"{action.help} (default: {' '.join(map(str, default)) if isinstance(default, list) else '%(default)s'})"
+        )
+
+
+def parse(options: type[T], doc: str | None, argv: Sequence[str] | None = None) -> T:
+    """The options of a command line; exits with one sentence and code 2 where it cannot be meant."""
+    return _parser(options, doc).parse_args_and_config(argv)[0]
+
+
+def parse_known(options: type[T], doc: str | None, argv: Sequence[str] | None = None) -> tuple[T, list[str]]:
+    """(options, the words that are none of ours), for a script that passes them on."""
+    parsed, rest = _parser(options, doc).parse_args_and_config(argv, return_remaining_strings=True)
+    return parsed, rest
+
+
+def run(work: Callable[[T], Any], options: type[T], doc: str | None, argv: Sequence[str] | None = None) -> None:
+    """Parse, then work; a text that `work` returns (or its coroutine, which is run) is printed."""
+    with one_sentence():
+        _work(work, _checked(lambda: parse(options, doc, argv)))
+
+
+def run_commands(commands: dict[str, tuple[Callable[[Any], Any], type]], doc: str | None) -> None:
+    """`SCRIPT COMMAND ...`: each command has its own work and options; a word right behind it is the first option."""
+    names = ", ".join(commands)
+    name, *rest = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print(f"usage: {program()} {{{names}}} [options]\n\n{doc}\nEach of them explains itself: {name} --help")
+        return
+    with one_sentence():
+        if name not in commands:
+            _refuse(f"unknown command '{name}'; choose from {names}")
+        work, options = commands[name]
+        if rest and not rest[0].startswith("-"):
+            rest.insert(0, f"--{next(iter(options.__dataclass_fields__))}")
+        _work(work, _checked(lambda: parse(options, inspect.getdoc(work), rest)))
+
+
+def _parser(options: type, doc: str | None) -> Any:
+    from trl import TrlParser  # takes a part of a second, which an import of the library should not
+
+    parser = TrlParser(options, prog=program(), description=doc, formatter_class=_Formatter, allow_abbrev=False)
+    parser.error = _refuse
+    return parser
+
+
+def _refuse(problem: str) -> NoReturn:
+    print(f"{program()}: {problem} (--help explains all options)", file=sys.stderr)
+    sys.exit(2)
+
+
+def _checked(read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except ValueError as error:  # of an options class, which knows what cannot be meant
+        _refuse(str(error))
+
+
+def _work(work: Callable[[T], Any], options: T) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    result = work(options)
+    if inspect.iscoroutine(result):
+        result = asyncio.run(result)
+    if isinstance(result, str):
+        print(result)
