@@ -13,10 +13,10 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, NoReturn, TypeVar
 
-from alignxplore.errors import one_sentence, program
+from alignxplore.errors import is_first_process, one_sentence, program
 
 T = TypeVar("T")
 
@@ -59,16 +59,33 @@ def parse_known(options: type[T], doc: str | None, argv: Sequence[str] | None = 
     return parsed, rest
 
 
-def run(work: Callable[[T], Any], options: type[T], doc: str | None, argv: Sequence[str] | None = None) -> None:
-    """Parse, then work; a text that `work` returns (or its coroutine, which is run) is printed."""
+def first_word(options: type, argv: Sequence[str]) -> list[str]:
+    """The command line with its first word, where that is no option, as the first one of `options`."""
+    if not argv or argv[0].startswith("-") or not (names := fields(options)):
+        return list(argv)
+    return [f"--{names[0].name}", *argv]
+
+
+def run(
+    work: Callable[..., Any],
+    options: type | tuple[type, ...],
+    doc: str | None,
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Parse, then work; a text that `work` returns (or its coroutine, which is run) is printed.
+
+    Of several options classes `work` takes one each.
+    """
     with one_sentence():
-        _work(work, _checked(lambda: parse(options, doc, argv)))
+        _work(work, *_checked(lambda: _parser(options, doc).parse_args_and_config(argv)))
 
 
-def run_commands(commands: dict[str, tuple[Callable[[Any], Any], type]], doc: str | None) -> None:
+def run_commands(
+    commands: dict[str, tuple[Callable[[Any], Any], type]], doc: str | None, argv: Sequence[str] | None = None
+) -> None:
     """`SCRIPT COMMAND ...`: each command has its own work and options; a word right behind it is the first option."""
     names = ", ".join(commands)
-    name, *rest = sys.argv[1:] or ["--help"]
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         print(f"usage: {program()} {{{names}}} [options]\n\n{doc}\nEach of them explains itself: {name} --help")
         return
@@ -76,21 +93,20 @@ def run_commands(commands: dict[str, tuple[Callable[[Any], Any], type]], doc: st
         if name not in commands:
             _refuse(f"unknown command '{name}'; choose from {names}")
         work, options = commands[name]
-        if rest and not rest[0].startswith("-"):
-            rest.insert(0, f"--{next(iter(options.__dataclass_fields__))}")
-        _work(work, _checked(lambda: parse(options, inspect.getdoc(work), rest)))
+        _work(work, _checked(lambda: parse(options, inspect.getdoc(work), first_word(options, rest))))
 
 
-def _parser(options: type, doc: str | None) -> Any:
+def _parser(options: type | tuple[type, ...], doc: str | None) -> Any:
     from trl import TrlParser  # takes a part of a second, which an import of the library should not
 
     parser = TrlParser(options, prog=program(), description=doc, formatter_class=_Formatter, allow_abbrev=False)
-    parser.error = _refuse
+    parser.error = _refuse  # type: ignore[method-assign]  # argparse would print all options first
     return parser
 
 
 def _refuse(problem: str) -> NoReturn:
-    print(f"{program()}: {problem} (--help explains all options)", file=sys.stderr)
+    if is_first_process():
+        print(f"{program()}: {problem} (--help explains all options)", file=sys.stderr)
     sys.exit(2)
 
 
@@ -101,9 +117,10 @@ def _checked(read: Callable[[], T]) -> T:
         _refuse(str(error))
 
 
-def _work(work: Callable[[T], Any], options: T) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    result = work(options)
+def _work(work: Callable[..., Any], *options: Any) -> None:
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("alignxplore").setLevel(logging.INFO)  # ours alone: libraries tell each of their requests
+    result = work(*options)
     if inspect.iscoroutine(result):
         result = asyncio.run(result)
     if isinstance(result, str):

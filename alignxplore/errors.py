@@ -5,6 +5,7 @@ with one_sentence():
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,11 @@ def program() -> str:
     return "python -m " + ".".join(parts[len(parts) - 1 - parts[::-1].index("alignxplore") :])
 
 
+def is_first_process() -> bool:
+    """False for the second and later ones that torchrun started on this machine: what all would say is said once."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
     """Errors of the kinds in `SAID` end the script with their own sentence and exit code 1, Ctrl-C with one and 130:
@@ -36,7 +42,7 @@ def one_sentence() -> Iterator[None]:
     try:
         yield
     except SAID as error:
-        sys.exit(f"{program()}: {error}")
+        sys.exit(f"{program()}: {error}" if is_first_process() else 1)
     except KeyboardInterrupt:
         print(f"{program()}: interrupted; run the same command again", file=sys.stderr)
         sys.exit(130)
