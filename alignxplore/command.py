@@ -3,8 +3,8 @@
     if __name__ == "__main__":
         run(perturb, PerturbOptions, __doc__)
 
-Every option may also stand in a YAML file (`--config FILE`); the line wins. `--max_tokens` and `--max-tokens` are one.
-A script that starts something long has `--check` (`Checkable`): it resolves and looks at everything and starts nothing.
+Every option may also stand in a YAML file (`--config FILE`); the line wins. `--max_tokens` is `--max-tokens`. A script
+that starts something long has `--check` (`Checkable`): it resolves and looks at everything and starts nothing.
 """
 
 import argparse
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def option(text: str, default: Any = MISSING, *aliases: str) -> Any:
-    """A field of an options class: its help, its default (none: it has to be given), older spellings (`"--output"`)."""
+    """A field of an options class: its help, its default (none: it must be given), older spellings (`"--output"`)."""
     metadata = {"help": text, "aliases": list(aliases)}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
@@ -99,7 +99,10 @@ def run_commands(
 def _parser(options: type | tuple[type, ...], doc: str | None) -> Any:
     from trl import TrlParser  # takes a part of a second, which an import of the library should not
 
-    parser = TrlParser(options, prog=program(), description=doc, formatter_class=_Formatter, allow_abbrev=False)
+    usage = "%(prog)s --config FILE [--option value ...]" if isinstance(options, tuple) else None  # or a page of names
+    parser = TrlParser(
+        options, prog=program(), usage=usage, description=doc, formatter_class=_Formatter, allow_abbrev=False
+    )
     parser.error = _refuse  # type: ignore[method-assign]  # argparse would print all options first
     return parser
 

@@ -50,6 +50,13 @@ class Interaction:
     rejected: str | None = None
     query: str | None = None
 
+    @property
+    def items(self) -> tuple[str, str]:
+        """(chosen, passed over) of an interaction that has both, as every target has."""
+        if self.rejected is None:
+            raise RecordError("null; a target needs an alternative to be told from", field="rejected")
+        return self.chosen, self.rejected
+
 
 @dataclass(frozen=True)
 class UserRecord:
@@ -217,11 +224,12 @@ def parse_interaction(
             problem = "half a character (a lone surrogate, which no tokenizer takes); remove it"
             raise RecordError(problem, path, line, f"{field}.{key}")
         texts[key] = value
-    if not (texts["chosen"] or "").strip():
+    chosen = texts["chosen"]
+    if chosen is None or not chosen.strip():
         raise RecordError("empty; an interaction needs the text of what was chosen", path, line, f"{field}.chosen")
     if texts["rejected"] is not None and not texts["rejected"].strip():
         raise RecordError("empty; use null where the user saw no alternative", path, line, f"{field}.rejected")
-    return Interaction(texts["chosen"], texts["rejected"], texts["query"] or default_query)
+    return Interaction(chosen, texts["rejected"], texts["query"] or default_query)
 
 
 def parse_history(

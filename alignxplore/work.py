@@ -76,7 +76,7 @@ async def run_units(
             row = {} if unit_id in journal else journal.append(unit_id, await work(unit))
             seen += 1
             if row.get("status") in FAILED:
-                failed, last = failed + 1, row.get("error")
+                failed, last = failed + 1, str(row.get("error"))
                 if seen >= _MIN_UNITS and too_many():
                     raise TooManyErrors(f"{said()}: {_REMEDY}")
             bar.update()

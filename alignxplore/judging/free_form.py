@@ -21,7 +21,7 @@ from alignxplore.records import Interaction, hash_seed
 from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
 
 # Published sampling of the judge: temperature 0.6, top_p 0.95, top_k 20, 16 new tokens (2,048 for models that reason).
-PAPER_SAMPLING = {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
+PAPER_SAMPLING: dict[str, Any] = {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
 MIN_PARSED = 0.5  # share of the first answers that must name an item
 
 
@@ -55,7 +55,7 @@ class ReasoningJudge(Judge):
         Raises:
             JudgeError: fewer than half of the answers could be read; what to look at first is the format.
         """
-        messages = [self.prompts.judge(summary, item.query, item.chosen, item.rejected) for summary, item in questions]
+        messages = [self.prompts.judge(summary, item.query, *item.items) for summary, item in questions]
         read = await asyncio.gather(*(self._read(m) for m in messages))
         share = sum(not reading.unparsed for reading in read) / len(read)
         if share < MIN_PARSED:
@@ -98,7 +98,7 @@ async def ask_paper(
     """The published protocol: one order by hash, a sampled answer, exact match of the selection. `history`: read
     instead of a summary."""
     letter = "A" if chosen_first("paper order", key, judge.seed) else "B"
-    a, b = (item.chosen, item.rejected) if letter == "A" else (item.rejected, item.chosen)
+    a, b = item.items if letter == "A" else item.items[::-1]
     if history is None:
         messages = judge.prompts.judge(summary, item.query, a, b)
     else:

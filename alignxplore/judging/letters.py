@@ -166,11 +166,11 @@ class Judge:
 
     def direct_messages(self, history: Sequence[Interaction], item: Interaction) -> Messages:
         """A prompt of the direct setting, as long as any that is asked about this item."""
-        return self.prompts.direct(history, item.query, item.chosen, item.rejected)
+        return self.prompts.direct(history, item.query, *item.items)
 
     def sample_messages(self, known: Any, item: Interaction) -> Messages:
         """A prompt for `check`; `known` is what this kind of judge reads (here a summary)."""
-        return self.prompts.judge(known, item.query, item.chosen, item.rejected)
+        return self.prompts.judge(known, item.query, *item.items)
 
     async def check(self, questions: Sequence[tuple[Any, Interaction]]) -> float:
         """Refuse a model that does not answer with a letter. Returns the mean mass on the two letters.

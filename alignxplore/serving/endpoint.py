@@ -215,6 +215,7 @@ class Endpoint:
             return await retrying(self._attempt, method, path, body, usable)
 
     async def _attempt(self, method: str, path: str, body: dict | None, usable: Callable[[dict], Any] | None) -> dict:
+        assert self._session is not None  # `_request` opens it
         try:
             async with (
                 asyncio.timeout(self._timeout),
@@ -233,15 +234,15 @@ class Endpoint:
             kind = "timeout" if isinstance(error, TimeoutError) else "connection"
             raise _Retry(f"{type(error).__name__}: {error}", kind=kind) from None
         try:
-            reply = _json_object(text)
+            answer = _json_object(text)
         except ValueError:
             raise _Retry(f"a body that is not a JSON object: {self._hide(text)[:100]!r}", kind="not_json") from None
         if usable:
             try:
-                usable(reply)
+                usable(answer)
             except TransportError as error:
                 raise _Retry(str(error), kind="unusable") from None
-        return reply
+        return answer
 
     @property
     def retries(self) -> int:
@@ -264,9 +265,10 @@ class Endpoint:
         raise TransportError(f"{self.url}: a reply without choices: {self._hide(json.dumps(reply))[:200]}")
 
     def _count_retry(self, state: tenacity.RetryCallState) -> None:
-        self.repeated[state.outcome.exception().kind] += 1
+        error = _failure(state)
+        self.repeated[error.kind] += 1
         if self.retries in (1, 10) or self.retries % 100 == 0:
-            log.warning("%s: %s; trying again (%d repeats so far)", self.url, state.outcome.exception(), self.retries)
+            log.warning("%s: %s; trying again (%d repeats so far)", self.url, error, self.retries)
 
 
 def _allow_open_files() -> None:
@@ -292,6 +294,13 @@ def _seconds(text: str | None) -> float:
         return 0.0  # an HTTP date: the usual back-off serves
 
 
+def _failure(state: tenacity.RetryCallState) -> _Retry:
+    """What the attempt failed with; nothing else is tried again."""
+    error = state.outcome.exception() if state.outcome else None
+    assert isinstance(error, _Retry)
+    return error
+
+
 class _OutOfPatience:
     """One request's: true once `patience` seconds have passed since its first failure, or would have after the wait
     that is due."""
@@ -301,13 +310,14 @@ class _OutOfPatience:
         self._first: float | None = None
 
     def __call__(self, state: tenacity.RetryCallState) -> bool:
+        now = state.seconds_since_start or 0.0
         if self._first is None:
-            self._first = state.seconds_since_start
-        return state.seconds_since_start - self._first + state.upcoming_sleep >= self._patience
+            self._first = now
+        return now - self._first + state.upcoming_sleep >= self._patience
 
 
 _jittered = tenacity.wait_exponential(multiplier=0.5, max=20) + tenacity.wait_random(0, 1)
 
 
 def _back_off(state: tenacity.RetryCallState) -> float:
-    return max(_jittered(state), getattr(state.outcome.exception(), "after", 0.0))
+    return max(_jittered(state), _failure(state).after)

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -100,10 +101,9 @@ def choose(option: str, values: Sequence[str], names: Sequence[str], default: st
 def _identity(endpoint: Endpoint) -> str:
     """Address, model, and what the server says stands behind that name (vLLM: a folder or hub id), with the weights
     where they lie here."""
-    weights = f":{fingerprint(endpoint.root)}" if Path(endpoint.root, "config.json").is_file() else ""
-    return (
-        f"{endpoint.url}@{endpoint.model}" + (f"={endpoint.root}" if endpoint.root != endpoint.model else "") + weights
-    )
+    root = endpoint.root or ""
+    weights = f":{fingerprint(root)}" if root and Path(root, "config.json").is_file() else ""
+    return f"{endpoint.url}@{endpoint.model}" + (f"={root}" if root != endpoint.model else "") + weights
 
 
 async def look_up(spec: ModelSpec, window: int, api_key_env: str | None = None) -> tuple[str, int]:
@@ -126,7 +126,7 @@ async def open_model(
     log_folder: str | Path,
     arguments: Sequence[str] = (),
     tokenizer: bool = True,
-    **options: object,
+    **options: Any,
 ) -> AsyncIterator[Model]:
     """Serve or connect; yields a `Model`. `options` go to `Endpoint`, `arguments` to `vllm serve`; some APIs'
     tokenizers are not public."""
