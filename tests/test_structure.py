@@ -1,0 +1,115 @@
+"""How the house is built: imports run downward only and in no circle, each module stands by itself, types and form hold."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+
+# From the ground up. What stands in one line does not know of each other; nothing knows of a line below it.
+LAYERS = (
+    ("errors",),
+    ("records",),
+    ("command", "environment", "history", "journal", "plotting", "statistics"),
+    ("work",),
+    ("prompts",),
+    ("serving",),
+    ("judging", "summarize"),
+    ("datasets",),
+    ("world", "sft"),
+    ("synthesis",),
+    ("baselines", "rl"),
+    ("evaluation",),
+)
+LAYER_OF = {room: place for place, rooms in enumerate(LAYERS) for room in rooms}
+FILES = sorted((ROOT / "alignxplore").rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    name = str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
+    return name.removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imported(path: Path) -> Iterator[tuple[str, int, bool]]:
+    """(module of ours, line, whether importing the file imports it) for each import of a file, those in functions too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    at_import = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in MODULES else str(node.module) for name in names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            if name.split(".")[0] == "alignxplore":
+                yield name, node.lineno, id(node) in at_import
+
+
+def test_imports_run_downward_only():
+    upward = []
+    for name, path in MODULES.items():
+        room = name.split(".")[1] if "." in name else None
+        for target, line, _ in imported(path):
+            other = target.split(".")[1] if "." in target else None
+            if room is None or other is None or other == room:
+                continue
+            if LAYER_OF[other] >= LAYER_OF[room]:
+                upward.append(f"{path.relative_to(ROOT)}:{line} imports {target}")
+    assert upward == []
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    edges = {
+        name: {target for target, _, now in imported(path) if now and target != name} for name, path in MODULES.items()
+    }
+    done: set[str] = set()
+
+    def walk(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " → ".join((*trail[trail.index(name) :], name))
+        if name not in done:
+            for target in edges.get(name, ()):
+                walk(target, (*trail, name))
+            done.add(name)
+
+    for name in edges:
+        walk(name, ())
+
+
+def test_every_module_can_be_imported_from_an_empty_folder(tmp_path):
+    names = [name for name in MODULES if not name.endswith("__main__")]
+    code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, *names], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_imported_by_folder():
+    tracked = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    word = ".".join(("sys", "path"))
+    assert [name for name in tracked if word in (ROOT / name).read_text(encoding="utf-8")] == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ruff", "check", "--no-cache", "."),
+        ("ruff", "format", "--no-cache", "--check", "--diff", "."),
+        ("mypy", "--no-error-summary"),
+    ],
+    ids=["lint", "form", "types"],
+)
+def test_a_checker_finds_nothing(command):
+    ran = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, (ran.stdout + ran.stderr)[-4000:]
