@@ -3,16 +3,15 @@
     python eval/compare.py --report outputs/eval --a policy=base --b policy=ours
     python eval/compare.py --report outputs/eval --a setting=streaming --b setting=full --where policy=ours judge=qwen3
     python eval/compare.py --report outputs/robustness/default --a benchmark=mind --b benchmark=mind~swapped20
-    python eval/compare.py --report outputs/eval/tables/main --report-b outputs/older/tables/main --where policy=ours
+    python eval/compare.py --report outputs/eval/tables/main --report_b outputs/older/tables/main --where policy=ours
 
 Rows are chosen by policy, setting, benchmark, judge and protocol; what is not named must be the same in both and gives
 one line each. The difference is b − a, over generation seeds where there are several; p is of a cluster sign-flip
 test.
 """
 
-from alignxplore.errors import one_sentence
-from alignxplore.evaluation.comparisons import main
+from alignxplore.command import run
+from alignxplore.evaluation.comparisons import CompareOptions, compare_rows
 
 if __name__ == "__main__":
-    with one_sentence():
-        main()
+    run(compare_rows, CompareOptions, __doc__)

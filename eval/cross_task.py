@@ -1,7 +1,7 @@
 """Benchmarks across tasks: the history of a user from one task, the target of the same user from another. For the
 cross-task table.
 
-    python eval/cross_task.py --data world_films=test_films_upi.jsonl world_news=test_news_upi.jsonl --out outputs/cross_task/data
+    python eval/cross_task.py --data world_films=films.jsonl world_news=news.jsonl --out outputs/cross_task/data
 
 writes, for the people who are in both files, A~to~B_upi.jsonl and B~to~A_upi.jsonl, and A_upi.jsonl and B_upi.jsonl
 (history and target of one task, for comparison). eval/ reads them like any benchmark: what is shown of a history
@@ -9,9 +9,8 @@ follows the rule of its own task. The 1,000 users of the published cross-task ta
 share users give such a table.
 """
 
-from alignxplore.errors import one_sentence
-from alignxplore.evaluation.cross_task import main
+from alignxplore.command import run
+from alignxplore.evaluation.cross_task import CrossTaskOptions, write_crossed
 
 if __name__ == "__main__":
-    with one_sentence():
-        main()
+    run(write_crossed, CrossTaskOptions, __doc__)

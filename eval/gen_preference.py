@@ -1,14 +1,18 @@
 """Write preference summaries for benchmarks, from the full history and as a stream. First half of the evaluation.
 
-    python eval/gen_preference.py --model ours=outputs/rl/model --data mind=mind_upi.jsonl --settings full streaming --out outputs/eval
+    python eval/gen_preference.py --model ours=outputs/rl/model --data mind=mind_upi.jsonl --out outputs/eval
+    python eval/gen_preference.py --model ours=outputs/rl/model --data mind=mind_upi.jsonl --out outputs/eval --check
 
 Each policy is loaded once for everything asked. Every user's answer is journalled as it comes: kill the run and repeat
 the command, and only what is missing is written. Then run evaluate.py on the same --out.
+
+`--check` says how many summaries of each policy and benchmark are to be written and how many are there. An endpoint is
+not asked anything by it: what is there is counted as if it served the model that it served last.
 """
 
-from alignxplore.errors import one_sentence
-from alignxplore.evaluation.generation import main
+from alignxplore.command import run
+from alignxplore.evaluation.arguments import GenerationArguments
+from alignxplore.evaluation.generation import write_summaries
 
 if __name__ == "__main__":
-    with one_sentence():
-        main()
+    run(write_summaries, GenerationArguments, __doc__)

@@ -10,9 +10,11 @@ benchmark:
     foreign:SHARE            interactions of other people are put in between, as many as a share of what is shown
     shuffled                 the order is lost
     no_negatives             only what was chosen is known
-    mixed                    as many interactions from another benchmark (--mix) in between, the same person's, or a stranger's where it has
-                             none of that person: the manifest of the copy and the table say of how many
-    injected_markup:SHARE    item texts that imitate the prompt's own lines and the chat format, in order to report a choice never made
+    mixed                    as many interactions from another benchmark (--mix) are put in between: the same person's,
+                             or a stranger's where it has none of that person (the copy's manifest and the table say
+                             of how many)
+    injected_markup:SHARE    item texts that imitate the prompt's own lines and the chat format, in order to report a
+                             choice never made
     injected_order:SHARE     item texts that order the model what to write
 
 Only the part of a history that is shown changes; targets never do. Every draw is by content hash: the same users give

@@ -5,9 +5,8 @@
 Averages and differences are computed here from the scores, never copied. A number that is missing is shown as missing.
 """
 
-from alignxplore.errors import one_sentence
-from alignxplore.evaluation.report.writing import main
+from alignxplore.command import run
+from alignxplore.evaluation.report.writing import ReportOptions, write_report
 
 if __name__ == "__main__":
-    with one_sentence():
-        main()
+    run(write_report, ReportOptions, __doc__)

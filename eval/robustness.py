@@ -8,9 +8,8 @@ the default prompts (OUT/default) and the hardened ones (OUT/hardened), and writ
 each table as LaTeX and CSV. A change is paired: the same users and targets, disturbed less undisturbed.
 """
 
-from alignxplore.errors import one_sentence
-from alignxplore.evaluation.report.robustness import main
+from alignxplore.command import run
+from alignxplore.evaluation.report.robustness import RobustnessOptions, write_robustness
 
 if __name__ == "__main__":
-    with one_sentence():
-        main()
+    run(write_robustness, RobustnessOptions, __doc__)

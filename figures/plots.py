@@ -5,9 +5,8 @@
 Says so where there is nothing to draw. `quickstart.sh` calls it at its end.
 """
 
-from alignxplore.errors import one_sentence
-from alignxplore.evaluation.report.stages import main
+from alignxplore.command import run
+from alignxplore.evaluation.report.stages import StagesOptions, draw_stages
 
 if __name__ == "__main__":
-    with one_sentence():
-        main()
+    run(draw_stages, StagesOptions, __doc__)

@@ -1,10 +1,11 @@
-"""The plots of an evaluation report, as figures or as SVG text for a page that needs no other file. Used by
-eval/html_report.py.
+"""The plots of an evaluation report as PNG files: accuracy by benchmark, and confidence by the order of the items.
+(report.html holds the same.)
 
-python figures/report_plots.py --results outputs/eval --out outputs/eval/figures
+    python figures/report_plots.py --results outputs/eval --out outputs/eval/figures
 """
 
-from alignxplore.evaluation.report.plots import main
+from alignxplore.command import run
+from alignxplore.evaluation.report.plots import PlotsOptions, write_plots
 
 if __name__ == "__main__":
-    main()
+    run(write_plots, PlotsOptions, __doc__)

@@ -10,7 +10,8 @@ steps, lines are running means. With one run the colours are stages, with severa
 it at its end.
 """
 
-from alignxplore.rl.curves import main
+from alignxplore.command import run
+from alignxplore.rl.curves import CurvesOptions, draw_curves
 
 if __name__ == "__main__":
-    main()
+    run(draw_curves, CurvesOptions, __doc__)

@@ -8,21 +8,30 @@ accuracy of a credit is that of its seeds' mean, user by user; its interval resa
 show what another seed would have changed, so the seeds stand beside it. Credits are compared on the same users.
 """
 
-import argparse
 import json
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from alignxplore.command import option, run
 from alignxplore.plotting import COLOURS, STYLE, save
 from alignxplore.records import read_jsonl, write_json
 from alignxplore.rl.curves import running_mean, stages_of
 from alignxplore.statistics import cluster_rows, estimate, paired
 
 SETTING = "streaming"
+
+
+@dataclass(kw_only=True)
+class CreditOptions:
+    """Which study."""
+
+    study: Path = option("folder of the study: the runs and eval/")
+    runs: list[str] = option("names of the runs, CREDIT.SEED")
 
 
 def read_runs(study: Path, names: list[str]) -> dict[str, dict[int, list[dict]]]:
@@ -61,9 +70,8 @@ def final(scores: list[dict], credits: dict[str, list[int]]) -> list[dict]:
         found |= {
             credit: [by_user(scores, f"{credit}.{seed}", judge) for seed in seeds] for credit, seeds in credits.items()
         }
-        users = sorted(
-            set.intersection(*(set(one) for each in found.values() for one in each))
-        )  # the same rows for all
+        shared = set.intersection(*(set(one) for each in found.values() for one in each))
+        users = sorted(shared)  # the same rows for all
         clusters = cluster_rows([user for user, _ in users], [target for _, target in users])
         means = {
             name: np.mean([[one[user] for user in users] for one in each], axis=0) for name, each in found.items()
@@ -93,26 +101,41 @@ def final(scores: list[dict], credits: dict[str, list[int]]) -> list[dict]:
 
 def report(rows: list[dict], runs: dict[str, dict[int, list[dict]]]) -> str:
     """Markdown: what each credit was given, and what came of it."""
+    lines = ["# Credit at equal generated tokens", "", *budget_lines(runs), "", *accuracy_lines(rows)]
+    compared = [row for row in rows if "p_value" in row]
+    apart = [f"{row['credit']} ({row['judge']})" for row in compared if row["p_value"] < 0.05]
+    if compared:
+        lines += [
+            "",
+            f"At the 5 % level different from `paper`: {', '.join(apart) or 'none'}, of {len(compared)} comparisons. "
+            "The interval and the test know nothing of other seeds.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def budget_lines(runs: dict[str, dict[int, list[dict]]]) -> list[str]:
+    """The table of what each credit was given."""
     lines = [
-        "# Credit at equal generated tokens",
-        "",
         "## Budget",
         "",
         "| credit | seeds | steps | rows trained on | tokens generated, by seed | mean | against paper |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    tokens = {credit: [budget(metrics)["tokens"] for metrics in seeds.values()] for credit, seeds in runs.items()}
-    for credit, seeds in runs.items():
-        spent = [budget(metrics) for metrics in seeds.values()]
-        against = (
-            f"{100 * (np.mean(tokens[credit]) / np.mean(tokens['paper']) - 1):+.1f} %" if "paper" in tokens else "–"
-        )
+    spent = {credit: [budget(metrics) for metrics in seeds.values()] for credit, seeds in runs.items()}
+    means = {credit: np.mean([one["tokens"] for one in each]) for credit, each in spent.items()}
+    for credit, each in spent.items():
+        against = f"{100 * (means[credit] / means['paper'] - 1):+.1f} %" if "paper" in means else "–"
+        by_seed = ", ".join(f"{one['tokens']:,}" for one in each)
         lines.append(
-            f"| {credit} | {len(spent)} | {spent[0]['steps']} | {np.mean([s['rows'] for s in spent]):,.0f} | "
-            f"{', '.join(f'{t:,}' for t in tokens[credit])} | {np.mean(tokens[credit]):,.0f} | {against} |"
+            f"| {credit} | {len(each)} | {each[0]['steps']} | {np.mean([one['rows'] for one in each]):,.0f} | "
+            f"{by_seed} | {means[credit]:,.0f} | {against} |"
         )
-    lines += [
-        "",
+    return lines
+
+
+def accuracy_lines(rows: list[dict]) -> list[str]:
+    """The table of what came of each credit."""
+    lines = [
         "## Streaming accuracy at the end",
         "",
         "Mean over seeds, user by user, with its 95 % interval over users; then each seed; then "
@@ -124,21 +147,13 @@ def report(rows: list[dict], runs: dict[str, dict[int, list[dict]]]) -> str:
     for row in rows:
         difference, p = "–", "–"
         if "p_value" in row:
-            difference = f"{100 * row['minus_paper']:+.2f} [{100 * row['minus_paper_low']:+.2f}, {100 * row['minus_paper_high']:+.2f}]"
+            low, high = (100 * row[key] for key in ("minus_paper_low", "minus_paper_high"))
+            difference = f"{100 * row['minus_paper']:+.2f} [{low:+.2f}, {high:+.2f}]"
             p = f"{row['p_value']:.4f}"
-        lines.append(
-            f"| {row['judge']} | {row['credit']} | {row['n']} | {100 * row['accuracy']:.2f} [{100 * row['ci_low']:.2f}, "
-            f"{100 * row['ci_high']:.2f}] | {', '.join(f'{100 * s:.2f}' for s in row['seeds'])} | {difference} | {p} |"
-        )
-    compared = [row for row in rows if "p_value" in row]
-    apart = [f"{row['credit']} ({row['judge']})" for row in compared if row["p_value"] < 0.05]
-    if compared:
-        lines += [
-            "",
-            f"At the 5 % level different from `paper`: {', '.join(apart) or 'none'}, of {len(compared)} comparisons. The interval and "
-            "the test know nothing of other seeds.",
-        ]
-    return "\n".join(lines) + "\n"
+        accuracy = f"{100 * row['accuracy']:.2f} [{100 * row['ci_low']:.2f}, {100 * row['ci_high']:.2f}]"
+        seeds = ", ".join(f"{100 * seed:.2f}" for seed in row["seeds"])
+        lines.append(f"| {row['judge']} | {row['credit']} | {row['n']} | {accuracy} | {seeds} | {difference} | {p} |")
+    return lines
 
 
 def draw(rows: list[dict], runs: dict[str, dict[int, list[dict]]]) -> plt.Figure:
@@ -148,82 +163,67 @@ def draw(rows: list[dict], runs: dict[str, dict[int, list[dict]]]) -> plt.Figure
         1, 1 + len(judges), figsize=(6 + 3.2 * len(judges), 4.2), width_ratios=(2, *[1] * len(judges))
     )
     colours = dict(zip(("sft", *runs), ("#718096", *COLOURS)))
-    for credit, seeds in runs.items():
-        steps = sorted(
-            set.intersection(*({row["step"] for row in metrics if stages_of([row])} for metrics in seeds.values()))
-            - {0}
-        )
-        rewards = np.array(
-            [
-                running_mean(
-                    [
-                        float(np.mean([row[f"{stage}/reward"] for stage in stages_of([row])]))
-                        for row in metrics
-                        if row["step"] in steps
-                    ]
-                )
-                for metrics in seeds.values()
-            ]
-        )
-        curves.plot(steps, rewards.mean(0), color=colours[credit], label=credit)
-        curves.fill_between(steps, rewards.min(0), rewards.max(0), color=colours[credit], alpha=0.15, linewidth=0)
-    curves.set_xlabel("RL step (128 summaries)")
-    curves.xaxis.set_major_locator(MaxNLocator(integer=True))
-    curves.set_ylabel("reward, running mean")
-    curves.set_title("training users, range over seeds", fontsize=11)
-    curves.legend(loc="upper left")
+    draw_rewards(curves, runs, colours)
     for panel in finals[1:]:
         panel.sharey(finals[0])  # before anything is drawn, so that the common scale holds all of it
     for panel, judge in zip(finals, judges):
-        mine = [row for row in rows if row["judge"] == judge]
-        for x, row in enumerate(mine):
-            y = 100 * row["accuracy"]
-            panel.errorbar(
-                [x],
-                [y],
-                [[max(0.0, y - 100 * row["ci_low"])], [max(0.0, 100 * row["ci_high"] - y)]],
-                fmt="o",
-                capsize=3,
-                color=colours[row["credit"]],
-            )
-            panel.plot(
-                [x + 0.2] * len(row["seeds"]),
-                [100 * s for s in row["seeds"]],
-                "_",
-                color=colours[row["credit"]],
-                alpha=0.7,
-            )
-        panel.set_xticks(range(len(mine)), [row["credit"] for row in mine], rotation=20, ha="right")
-        panel.set_xlim(-0.5, len(mine) - 0.2)
-        panel.set_title(f"streaming, {judge}, n = {mine[0]['n']}", fontsize=10)
+        draw_accuracy(panel, judge, [row for row in rows if row["judge"] == judge], colours)
     finals[0].set_ylabel("accuracy, %")
     return figure
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", type=Path, required=True, help="folder of the study: the runs and eval/")
-    parser.add_argument("--runs", nargs="+", required=True, help="names of the runs, CREDIT.SEED")
-    arguments = parser.parse_args()
-    runs = read_runs(arguments.study, arguments.runs)
-    scores = [row for _, row in read_jsonl(arguments.study / "eval" / "scores.jsonl")]
+def draw_rewards(panel: plt.Axes, runs: dict[str, dict[int, list[dict]]], colours: dict[str, str]) -> None:
+    """Reward over the steps that all seeds of a credit have."""
+    for credit, seeds in runs.items():
+        by_seed = [{row["step"]: row for row in metrics if stages_of([row])} for metrics in seeds.values()]
+        steps = sorted(set.intersection(*map(set, by_seed)) - {0})
+        rewards = np.array([running_mean([mean_reward(rows[step]) for step in steps]) for rows in by_seed])
+        panel.plot(steps, rewards.mean(0), color=colours[credit], label=credit)
+        panel.fill_between(steps, rewards.min(0), rewards.max(0), color=colours[credit], alpha=0.15, linewidth=0)
+    panel.set_xlabel("RL step (128 summaries)")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.set_ylabel("reward, running mean")
+    panel.set_title("training users, range over seeds", fontsize=11)
+    panel.legend(loc="upper left")
+
+
+def mean_reward(row: dict) -> float:
+    """Mean over the stages of one step."""
+    return float(np.mean([row[f"{stage}/reward"] for stage in stages_of([row])]))
+
+
+def draw_accuracy(panel: plt.Axes, judge: str, rows: list[dict], colours: dict[str, str]) -> None:
+    """Accuracy of each credit with its interval, and that of each seed beside it."""
+    for x, row in enumerate(rows):
+        y, colour = 100 * row["accuracy"], colours[row["credit"]]
+        reach = [[max(0.0, y - 100 * row["ci_low"])], [max(0.0, 100 * row["ci_high"] - y)]]
+        panel.errorbar([x], [y], reach, fmt="o", capsize=3, color=colour)
+        seeds = [100 * seed for seed in row["seeds"]]
+        panel.plot([x + 0.2] * len(seeds), seeds, "_", color=colour, alpha=0.7)
+    panel.set_xticks(range(len(rows)), [row["credit"] for row in rows], rotation=20, ha="right")
+    panel.set_xlim(-0.5, len(rows) - 0.2)
+    panel.set_title(f"streaming, {judge}, n = {rows[0]['n']}", fontsize=10)
+
+
+def show_study(options: CreditOptions) -> str:
+    """Write results.json, report.md and credit.png into the study's folder; says where the report is."""
+    study, runs = options.study, read_runs(options.study, options.runs)
+    scores = [row for _, row in read_jsonl(study / "eval" / "scores.jsonl")]
     rows = final(scores, {credit: list(seeds) for credit, seeds in runs.items()})
     budgets = [
         {"credit": credit, "seed": seed} | budget(metrics)
         for credit, seeds in runs.items()
         for seed, metrics in seeds.items()
     ]
-    evaluated = json.loads((arguments.study / "eval" / "results.json").read_text())
-    write_json(arguments.study / "results.json", {"credits": rows, "budgets": budgets, "policies": evaluated})
-    evaluation = (
-        (arguments.study / "eval" / "report.md").read_text(encoding="utf-8").replace("# Results", "# Each run", 1)
-    )
-    (arguments.study / "report.md").write_text(report(rows, runs) + "\n" + evaluation, encoding="utf-8")
+    evaluated = json.loads((study / "eval" / "results.json").read_text())
+    write_json(study / "results.json", {"credits": rows, "budgets": budgets, "policies": evaluated})
+    evaluation = (study / "eval" / "report.md").read_text(encoding="utf-8").replace("# Results", "# Each run", 1)
+    (study / "report.md").write_text(report(rows, runs) + "\n" + evaluation, encoding="utf-8")
     plt.switch_backend("Agg")  # files only: works without a screen
     with plt.rc_context(STYLE):
-        save(draw(rows, runs), arguments.study / "credit.png")
-    print(f"report: {arguments.study / 'report.md'}")
+        save(draw(rows, runs), study / "credit.png")
+    return f"report: {study / 'report.md'}"
 
 
 if __name__ == "__main__":
-    main()
+    run(show_study, CreditOptions, __doc__)

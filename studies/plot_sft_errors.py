@@ -1,15 +1,16 @@
 """Draws what `studies/sft_errors.sh` found: accuracy after SFT and after SFT + RL by the share of errors in the SFT
 rows, and the controls.
 
-python studies/plot_sft_errors.py --results runs/studies/sft_errors/results.json --out errors.png
+    python studies/plot_sft_errors.py --results runs/studies/sft_errors/results.json --out errors.png
 """
 
-import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from alignxplore.command import option, run
 from alignxplore.evaluation.report.stages import TITLES, bar, draw_bounds
 from alignxplore.plotting import COLOURS, STYLE, save
 
@@ -22,6 +23,14 @@ LABELS = {
     "sft+rl.shuffled": "RL, reward\nshuffled",
 }
 SERIES = {"SFT alone": "#718096", "then RL": COLOURS[1], "control": COLOURS[0]}
+
+
+@dataclass(kw_only=True)
+class ErrorsOptions:
+    """What to draw."""
+
+    results: Path = option("results.json of the study")
+    out: Path = option("picture to write")
 
 
 def draw(rows: list[dict], out: Path) -> None:
@@ -60,15 +69,12 @@ def _point(panel: plt.Axes, x: float, row: dict, colour: str, label: str | None)
     panel.errorbar([x], [100 * row["accuracy"]], [[below], [above]], fmt="o", capsize=3, color=colour, label=label)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, required=True, help="results.json of the study")
-    parser.add_argument("--out", type=Path, required=True, help="picture to write")
-    arguments = parser.parse_args()
-    plt.switch_backend("Agg")
+def draw_errors(options: ErrorsOptions) -> None:
+    """Draw the results of the study."""
+    plt.switch_backend("Agg")  # files only: works without a screen
     with plt.rc_context(STYLE):
-        draw(json.loads(arguments.results.read_text()), arguments.out)
+        draw(json.loads(options.results.read_text()), options.out)
 
 
 if __name__ == "__main__":
-    main()
+    run(draw_errors, ErrorsOptions, __doc__)

@@ -7,12 +7,20 @@ that whatever a summary says, its expected reward is one half. Everything else s
 target also opens the second stage's slice, where it is then the wrong way round for half of the users.)
 """
 
-import argparse
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from alignxplore.errors import one_sentence
+from alignxplore.command import option, run
 from alignxplore.records import hash_seed, read_jsonl, write_jsonl
+
+
+@dataclass(kw_only=True)
+class ShuffleOptions:
+    """Which rows to shuffle."""
+
+    data: Path = option("RL rows (JSONL)")
+    out: Path = option("file for the shuffled rows")
 
 
 def shuffled(data: Path) -> Iterator[dict]:
@@ -26,14 +34,10 @@ def shuffled(data: Path) -> Iterator[dict]:
         yield row | {"history": history}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="RL rows (JSONL)")
-    parser.add_argument("--out", type=Path, required=True, help="file for the shuffled rows")
-    arguments = parser.parse_args()
-    write_jsonl(arguments.out, shuffled(arguments.data))
+def write_shuffled(options: ShuffleOptions) -> None:
+    """Write the shuffled rows."""
+    write_jsonl(options.out, shuffled(options.data))
 
 
 if __name__ == "__main__":
-    with one_sentence():
-        main()
+    run(write_shuffled, ShuffleOptions, __doc__)

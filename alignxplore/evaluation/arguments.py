@@ -1,109 +1,132 @@
-"""What the evaluation can be told: which summaries to score, with which downstream models, by which protocol. Read by
-evaluate.py."""
+"""What the two halves of the evaluation can be told: `eval/gen_preference.py` and `eval/evaluate.py`."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
+from alignxplore.command import Checkable, option
 from alignxplore.errors import at_least_one
+from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, SETTINGS
 from alignxplore.evaluation.conditions import CUES
+from alignxplore.prompts import FORMATS
 
 PROTOCOLS = ("choice", "paper")
 OFFICIAL_EVALUATOR = "12kimih/Llama-3.2-3B-HiCUPID"
 YES_NO = "yes_no"  # the judge format of a TALLRec model
+SERVE_ARGUMENTS = (
+    "more arguments for `vllm serve`, after an =: --serve_arguments=--enforce-eager or "
+    "'--serve_arguments=--tensor-parallel-size 2'"
+)
 
 
-@dataclass
-class EvaluationArguments:
+@dataclass(kw_only=True)
+class GenerationArguments(Checkable):
+    """What to write summaries for, with which policies."""
+
+    model: list[str] = option(
+        "policies as NAME=TARGET; TARGET is a folder, a hub id[@revision] or the URL of an OpenAI-compatible endpoint "
+        "(URL#TOKENIZER where the server does not name its tokenizer)"
+    )
+    data: list[str] = option(BENCHMARK_FILES)
+    out: str = option("output folder, shared with evaluate.py")
+    benchmarks: list[str] | None = option("names of those to take; default: all", None)
+    settings: list[str] = option(" or ".join(SETTINGS), list(SETTINGS))
+    stages: int = option("K, the number of slices that streaming cuts the history into", 2)
+    prompt_set: list[str] = option(
+        "default, hardened, or a folder of templates of your own; NAME=SET gives one policy another set", ["default"]
+    )
+    format: list[str] = option(
+        "how the answers are written: think (ours, Qwen3 thinking), plain (no reasoning), r1 (DeepSeek-R1 and its "
+        "distilled models), answer (AlignXplore), harmony (gpt-oss); NAME=FORMAT for one policy",
+        ["think"],
+    )
+    limit: int | None = option("users per benchmark (a fixed sample by content hash); all by default", None)
+    seeds: list[int] = option("generation seeds; several give a spread", [0])
+    temperature: float = option("sampling temperature (paper: 0.6)", 0.6)
+    top_p: float = option("nucleus sampling (paper: 0.95)", 0.95)
+    top_k: int = option("top-k sampling (paper: 20)", 20)
+    max_tokens: int = option("new tokens at most, reasoning included (paper: 4,096)", 4096)
+    max_model_len: int = option(
+        "window of prompt and answer, also of an endpoint that takes more (paper: 16,384)", 16384
+    )
+    concurrency: int = option("users in flight at most", 256)
+    max_error_rate: float = option("share of users whose requests may fail; more of them fail the run", 0.05)
+    serve_arguments: str = option(SERVE_ARGUMENTS, "")
+    api_key_env: list[str] = option(
+        "name of the environment variable with an endpoint's key: VARIABLE for all of them, NAME=VARIABLE for one "
+        "model",
+        [],
+    )
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "stages", "limit", "concurrency", "max_tokens")
+        one_of("settings", self.settings, SETTINGS)
+        one_of("format", (value.rpartition("=")[2] for value in self.format), FORMATS)
+
+
+@dataclass(kw_only=True)
+class EvaluationArguments(Checkable):
     """Which summaries to score, and with which downstream models."""
 
-    judge: list[str] = field(
-        metadata={"help": "downstream models as NAME=TARGET (folder, hub id[@revision] or endpoint URL)"}
+    judge: list[str] = option("downstream models as NAME=TARGET (folder, hub id[@revision] or endpoint URL)")
+    data: list[str] = option(BENCHMARK_FILES)
+    out: str = option("output folder, shared with gen_preference.py")
+    report: str | None = option("folder of the results and tables; default: --out", None)
+    benchmarks: list[str] | None = option("names of those to take; default: all", None)
+    policies: list[str] | None = option("policies to score, in the order of the table; default: all", None)
+    protocol: list[str] = option(
+        "choice (both orders, probabilities of the letters), paper (one order, one sampled answer)", ["choice"]
     )
-    data: list[str] = field(
-        metadata={"help": "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set (ID[@REVISION])"}
+    direct: bool = option("also let each downstream model read the raw histories", True)
+    other_user: list[str] | None = option(
+        "policies whose summaries are also given to other users; default: the last one; none: nobody's", None
     )
-    out: str = field(metadata={"help": "output folder, shared with gen_preference.py"})
-    check: bool = field(
-        default=False,
-        metadata={"help": "only see whether these arguments can be meant, which needs no summaries and no model"},
+    cues: list[str] = option(f"baselines that read nothing of the user: {', '.join(CUES)}", list(CUES))
+    prompt_set: str = option("prompt set of the downstream models: default, hardened or a folder", "default")
+    orders: str = option("both, or one drawn by hash (protocol choice)", "both")
+    limit: int | None = option("users per benchmark; use the value given to gen_preference.py", None)
+    judge_format: list[str] = option(
+        "how the downstream models answer: plain (a letter, read from its probability), or, for models that reason "
+        "first, think, r1, answer or harmony (gpt-oss): free form; yes_no for a TALLRec model, which reads histories "
+        "only; NAME=FORMAT for one of them",
+        ["plain"],
     )
-    report: str | None = field(default=None, metadata={"help": "folder of the results and tables; default: --out"})
-    benchmarks: list[str] | None = field(default=None, metadata={"help": "names of those to take; default: all"})
-    policies: list[str] | None = field(
-        default=None, metadata={"help": "policies to score, in the order of the table; default: all"}
+    answer_tokens: int | None = option("new tokens of a free answer; default: 16, where the model reasons 2,048", None)
+    published: list[str] = option(
+        "rows of the published tables to put beside ours, as OURS=THEIRS: ours=AlignXplore+ q=qwen3-8b-thinking "
+        "(hub ids are known)",
+        [],
     )
-    protocol: list[str] = field(
-        default_factory=lambda: ["choice"],
-        metadata={"help": "choice (both orders, probabilities of the letters), paper (one order, one sampled answer)"},
+    evaluator: str = option(
+        "model that rates the answers written for HiCUPID in protocol paper, as NAME=TARGET; none: that score is "
+        "missing",
+        OFFICIAL_EVALUATOR,
     )
-    direct: bool = field(default=True, metadata={"help": "also let each downstream model read the raw histories"})
-    other_user: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "policies whose summaries are also given to other users; default: the last one; none: nobody's"
-        },
+    evaluator_prompts: str | None = option(
+        "prompt set of the evaluator, for instance a folder with the official wording (its slots: eval/README.md); "
+        "default: --prompt_set",
+        None,
     )
-    cues: list[str] = field(
-        default_factory=lambda: list(CUES),
-        metadata={"help": f"baselines that read nothing of the user: {', '.join(CUES)}"},
-    )
-    prompt_set: str = field(
-        default="default", metadata={"help": "prompt set of the downstream models: default, hardened or a folder"}
-    )
-    orders: str = field(default="both", metadata={"help": "both, or one drawn by hash (protocol choice)"})
-    limit: int | None = field(
-        default=None, metadata={"help": "users per benchmark; use the value given to gen_preference.py"}
-    )
-    judge_format: list[str] = field(
-        default_factory=lambda: ["plain"],
-        metadata={
-            "help": "how the downstream models answer: plain (a letter, read from its probability), or, for models that reason first, think, r1, "
-            "answer or harmony (gpt-oss): free form; yes_no for a TALLRec model, which reads histories only; NAME=FORMAT for one of them"
-        },
-    )
-    answer_tokens: int | None = field(
-        default=None, metadata={"help": "new tokens of a free answer; default: 16, where the model reasons 2,048"}
-    )
-    published: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "rows of the published tables to put beside ours, as OURS=THEIRS: ours=AlignXplore+ q=qwen3-8b-thinking (hub ids are known)"
-        },
-    )
-    evaluator: str = field(
-        default=OFFICIAL_EVALUATOR,
-        metadata={
-            "help": "model that rates the answers written for HiCUPID in protocol paper, as NAME=TARGET; none: that score is missing"
-        },
-    )
-    evaluator_prompts: str | None = field(
-        default=None,
-        metadata={
-            "help": "prompt set of the evaluator, for instance a folder with the official wording (its slots: eval/README.md); default: --prompt_set"
-        },
-    )
-    bounds: str | None = field(
-        default=None, metadata={"help": "world.json of a simulated world: adds chance and best possible"}
-    )
-    max_model_len: int = field(
-        default=16384, metadata={"help": "window of downstream models, also of an endpoint that takes more"}
-    )
-    seed: int = field(default=0, metadata={"help": "seed of drawn orders and sampled answers"})
-    concurrency: int = field(default=256, metadata={"help": "judgements in flight at most"})
-    max_error_rate: float = field(
-        default=0.05, metadata={"help": "share of judgements that may fail; more of them fail the run"}
-    )
-    serve_arguments: str = field(
-        default="",
-        metadata={
-            "help": "more arguments for `vllm serve`, after an =: --serve_arguments=--enforce-eager or '--serve_arguments=--tensor-parallel-size 2'"
-        },
-    )
-    api_key_env: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "name of the environment variable with an endpoint's key: VARIABLE for all, NAME=VARIABLE for one --judge or the --evaluator"
-        },
+    bounds: str | None = option("world.json of a simulated world: adds chance and best possible", None)
+    max_model_len: int = option("window of downstream models, also of an endpoint that takes more", 16384)
+    seed: int = option("seed of drawn orders and sampled answers", 0)
+    concurrency: int = option("judgements in flight at most", 256)
+    max_error_rate: float = option("share of judgements that may fail; more of them fail the run", 0.05)
+    serve_arguments: str = option(SERVE_ARGUMENTS, "")
+    api_key_env: list[str] = option(
+        "name of the environment variable with an endpoint's key: VARIABLE for all, NAME=VARIABLE for one --judge or "
+        "the --evaluator",
+        [],
     )
 
     def __post_init__(self) -> None:
         at_least_one(self, "limit", "concurrency", "answer_tokens")
+        one_of("protocol", self.protocol, PROTOCOLS)
+        one_of("cues", self.cues, CUES)
+        one_of("orders", [self.orders], ("both", "one"))
+        one_of("judge_format", (value.rpartition("=")[2] for value in self.judge_format), (*FORMATS, YES_NO))
+
+
+def one_of(name: str, values: Iterable[str], known: Iterable[str]) -> None:
+    """Raise a ValueError for values of an option that there are not."""
+    if unknown := set(values) - set(known):
+        raise ValueError(f"--{name}: unknown {', '.join(sorted(unknown))}; choose from {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""What generation and evaluation agree on: benchmarks, settings, where results lie, and the id of each unit of work.
+"""What generation and scoring agree on: benchmarks, settings, where summaries lie, and the id of each unit of work.
 
 OUT/summaries/POLICY/BENCHMARK.SETTING.sSEED.jsonl   one line a user: the stages' answers, journalled
 OUT/summaries/POLICY/BENCHMARK.SETTING.sSEED.meta.json   what made them: model, prompts, sampling
@@ -18,10 +18,9 @@ from typing import Any
 from alignxplore import datasets
 from alignxplore.datasets.sidecars import read_manifest
 from alignxplore.history import protocol_slices
-from alignxplore.journal import Journal
-from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, read_users
+from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, read_jsonl, read_users
 
-log = logging.getLogger("suite")
+log = logging.getLogger(__name__)
 SETTINGS = ("full", "streaming")
 BENCHMARK_FILES = "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set (ID[@REVISION])"  # help
 TASKS = ("recommendation", "selection")  # of a benchmark that the registry does not know
@@ -76,9 +75,7 @@ def load_benchmarks(
             take(*next((name, "", path) for name, path in datasets.locate(spec).items()))
         else:
             places.append(spec)
-    rest = [
-        name for name in wanted if name not in found
-    ]  # of folders and hub data sets only what no file was named for
+    rest = [name for name in wanted if name not in found]  # of folders and hub data sets what no file was named for
     for spec in places if rest or not wanted else ():
         for name, path in datasets.locate(spec, rest or None).items():
             take(name, "", path)
@@ -98,17 +95,14 @@ def task_of(name: str, given: str, path: Path) -> str:
             raise ValueError(f"{name}:{given}: the task of {known.name} is {known.task}")
         return known.task
     if not re.fullmatch(r"[\w.~+-]+", name) or datasets.name_of(name):
-        taken = (
-            f"it would be taken for {datasets.name_of(name)}"
-            if datasets.name_of(name)
-            else "letters, digits and . _ + - make a name"
-        )
-        raise ValueError(f"'{name}' cannot be the name of a benchmark: {taken}")
+        other = datasets.name_of(name)
+        why = f"it would be taken for {other}" if other else "letters, digits and . _ + - make a name"
+        raise ValueError(f"'{name}' cannot be the name of a benchmark: {why}")
     task = given or read_manifest(path).get("task")
     if task is None:
         log.warning(
-            "%s: no data set that is known (%s); taken for a selection task, whose histories are shown whole (%s:recommendation=FILE: "
-            "the first two thirds)",
+            "%s: no data set that is known (%s); taken for a selection task, whose histories are shown whole "
+            "(%s:recommendation=FILE: the first two thirds)",
             name,
             ", ".join(datasets.DATASETS),
             name,
@@ -160,13 +154,13 @@ class SummarySet:
         """What made the summaries; None when this set was never begun."""
         return json.loads(self.meta_path.read_text()) if self.meta_path.exists() else None
 
-    def by_record(self) -> dict[str, dict]:
-        """Rows of the current run by record id (rows that an earlier model or prompt wrote are passed over)."""
-        meta = self.meta()
-        if meta is None:
+    def by_record(self, run: str | None = None) -> dict[str, dict]:
+        """Newest rows of one run by record id, by default of the current one; what another model or prompt wrote is
+        passed over. Only reads, so that it may be called while a run goes on."""
+        run = run or (self.meta() or {}).get("run")
+        if run is None or not self.journal_path.exists():
             return {}
-        with Journal(self.journal_path) as journal:
-            return {row["record"]: row for row in journal.rows() if row["run"] == meta["run"]}
+        return {row["record"]: row for _, row in read_jsonl(self.journal_path) if row["run"] == run}
 
 
 def run_id(**what: Any) -> str:
@@ -202,8 +196,9 @@ def check_recipes(sets: Iterable[SummarySet]) -> None:
         other = first.setdefault((found.policy, found.setting), found)
         if (found.meta() or {}).get("recipe") != (other.meta() or {}).get("recipe"):
             raise RecordError(
-                f"these summaries were made in another way (weights, prompt, sampling, stages) than {other.journal_path}, under the "
-                "same name; write both again with gen_preference.py, remove one, or give one model another name",
+                "these summaries were made in another way (weights, prompt, sampling, stages) than "
+                f"{other.journal_path}, under the same name; write both again with gen_preference.py, remove one, or "
+                "give one model another name",
                 found.journal_path,
             )
 
@@ -219,8 +214,8 @@ def check_tasks(sets: Iterable[SummarySet], benchmarks: dict[str, Benchmark]) ->
         written = (found.meta() or {}).get("task", task)
         if written != task:
             raise RecordError(
-                f"these summaries were written as of a {written} task, {found.benchmark} is a {task} task now, which shows another "
-                "part of a history; write them again with gen_preference.py",
+                f"these summaries were written as of a {written} task, {found.benchmark} is a {task} task now, which "
+                "shows another part of a history; write them again with gen_preference.py",
                 found.journal_path,
             )
 

@@ -1,23 +1,35 @@
-"""A paired test between any two rows of our tables: same users and targets, difference in points, interval, p.
-
-    python eval/compare.py --report outputs/eval --a policy=base --b policy=ours
-    python eval/compare.py --report outputs/eval --a setting=streaming --b setting=full --where policy=ours judge=qwen3
-    python eval/compare.py --report outputs/robustness/default --a benchmark=mind --b benchmark=mind~swapped20
-    python eval/compare.py --report outputs/eval/tables/main --report-b outputs/older/tables/main --where policy=ours
-
-Rows are chosen by policy, setting, benchmark, judge and protocol; what is not named must be the same in both and gives
-one line each. The difference is b − a, over generation seeds where there are several; p is of a cluster sign-flip
-test.
+"""Paired tests of score rows: same users and targets, difference, interval, p. Used by the tables, and by
+`eval/compare.py` for any two rows.
 """
 
-import argparse
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
+from alignxplore.command import option
+from alignxplore.errors import UserError
 from alignxplore.evaluation.metrics import KEY, clusters_of, values_by_record
 from alignxplore.evaluation.report.tables import Table, csv_text, markdown, points
 from alignxplore.records import read_jsonl
 from alignxplore.statistics import Paired, paired
+
+FIELDS = f"as FIELD=VALUE ... of {', '.join(KEY)}"
+
+
+@dataclass(kw_only=True)
+class CompareOptions:
+    """Which two rows."""
+
+    report: Path = option("folder with the scores.jsonl of evaluate.py")
+    report_b: Path | None = option("folder of the second row, where it is another one", None)
+    a: list[str] = option(f"the first row, {FIELDS}", [])
+    b: list[str] = option("the second row", [])
+    where: list[str] = option("what holds of both", [])
+    csv: bool = option("print CSV instead of Markdown", False)
+
+    def __post_init__(self) -> None:
+        for texts in (self.a, self.b, self.where):
+            selection(texts)
 
 
 def compare(a: list[dict], b: list[dict]) -> Paired | None:
@@ -67,29 +79,31 @@ def comparisons(
     )
 
 
-def selection(texts: list[str], parser: argparse.ArgumentParser) -> dict[str, str]:
+def selection(texts: list[str]) -> dict[str, str]:
+    """FIELD=VALUE texts as a dictionary.
+
+    Raises:
+        ValueError: a field that rows are not chosen by.
+    """
     chosen = dict(text.partition("=")[::2] for text in texts)
     if wrong := set(chosen) - set(KEY):
-        parser.error(f"unknown field {', '.join(sorted(wrong))}; rows are chosen by {', '.join(KEY)}")
+        raise ValueError(f"unknown field {', '.join(sorted(wrong))}; rows are chosen by {', '.join(KEY)}")
     return chosen
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--report", type=Path, required=True, help="folder with the scores.jsonl of evaluate.py")
-    parser.add_argument("--report-b", type=Path, help="folder of the second row, where it is another one")
-    parser.add_argument("--a", nargs="+", default=[], metavar="FIELD=VALUE", help="the first row")
-    parser.add_argument("--b", nargs="+", default=[], metavar="FIELD=VALUE", help="the second row")
-    parser.add_argument("--where", nargs="+", default=[], metavar="FIELD=VALUE", help="what holds of both")
-    parser.add_argument("--csv", action="store_true", help="print CSV instead of Markdown")
-    arguments = parser.parse_args()
-    a, b, both = (selection(texts, parser) for texts in (arguments.a, arguments.b, arguments.where))
-    left = read_scores(arguments.report, both | a)
-    right = read_scores(arguments.report_b or arguments.report, both | b)
-    table = comparisons(left, right, set(a) | set(b), one_report=arguments.report_b is None)
+def compare_rows(options: CompareOptions) -> str:
+    """What `eval/compare.py` prints.
+
+    Raises:
+        UserError: no two such rows, with those that there are.
+    """
+    a, b, both = (selection(texts) for texts in (options.a, options.b, options.where))
+    left = read_scores(options.report, both | a)
+    right = read_scores(options.report_b or options.report, both | b)
+    table = comparisons(left, right, set(a) | set(b), one_report=options.report_b is None)
     if not table.body:
-        rows = "\n".join(sorted("  " + " / ".join(key) for key in read_scores(arguments.report, {})))
-        parser.exit(
-            1, f"no two rows with the same users and targets; {arguments.report} holds ({' / '.join(KEY)}):\n{rows}\n"
+        rows = "\n".join(sorted("  " + " / ".join(key) for key in read_scores(options.report, {})))
+        raise UserError(
+            f"no two rows with the same users and targets; {options.report} holds ({' / '.join(KEY)}):\n{rows}"
         )
-    print(csv_text(table) if arguments.csv else markdown(table))
+    return csv_text(table) if options.csv else markdown(table)

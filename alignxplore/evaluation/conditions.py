@@ -152,11 +152,15 @@ class Asked:
     summary: str | None
 
 
+def asked_of(question: Question) -> list[Asked]:
+    """The judgements that one question needs: one for each of its summaries, or one of its history."""
+    if question.history is not None:
+        return [Asked(question, None)]
+    return [Asked(question, summary) for summary in question.summaries]
+
+
 def questions(cell_list: list[Cell]) -> Iterator[Asked]:
     """All judgements that the cells need."""
     for cell in cell_list:
         for question in cell.questions:
-            if question.history is not None:
-                yield Asked(question, None)
-            else:
-                yield from (Asked(question, summary) for summary in question.summaries)
+            yield from asked_of(question)

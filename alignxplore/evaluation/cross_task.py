@@ -1,40 +1,27 @@
-"""Benchmarks across tasks: the history of a user from one task, the target of the same user from another. For the
-cross-task table.
-
-    python eval/cross_task.py --data world_films=test_films_upi.jsonl world_news=test_news_upi.jsonl --out outputs/cross_task/data
-
-writes, for the people who are in both files, A~to~B_upi.jsonl and B~to~A_upi.jsonl, and A_upi.jsonl and B_upi.jsonl
-(history and target of one task, for comparison). eval/ reads them like any benchmark: what is shown of a history
-follows the rule of its own task. The 1,000 users of the published cross-task table are not public; any two files that
-share users give such a table.
+"""Benchmarks across tasks: the history of a user from one task, the target of the same user from another.
+`eval/cross_task.py` writes them and explains what for.
 """
 
-import argparse
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from alignxplore.command import option
 from alignxplore.errors import at_least_one
 from alignxplore.evaluation.benchmarks import Benchmark, load_benchmarks
 from alignxplore.evaluation.derived import write_copy, write_names
 from alignxplore.records import RecordError, UserRecord, content_hash
 
 
-@dataclass
-class CrossTaskArguments:
+@dataclass(kw_only=True)
+class CrossTaskOptions:
     """The two tasks."""
 
-    data: list[str] = field(
-        metadata={"help": "two benchmarks that share users: NAME=FILE NAME=FILE, or a folder or hub data set"}
-    )
-    out: str = field(metadata={"help": "folder for the files"})
-    benchmarks: list[str] | None = field(
-        default=None, metadata={"help": "the two names to take, where there are more"}
-    )
-    limit: int | None = field(
-        default=None, metadata={"help": "people in both files that are kept (a fixed sample by content hash)"}
-    )
+    data: list[str] = option("two benchmarks that share users: NAME=FILE NAME=FILE, or a folder or hub data set")
+    out: str = option("folder for the files")
+    benchmarks: list[str] | None = option("the two names to take, where there are more", None)
+    limit: int | None = option("people in both files that are kept (a fixed sample by content hash)", None)
 
     def __post_init__(self) -> None:
         at_least_one(self, "limit")
@@ -70,18 +57,18 @@ def _by_person(benchmark: Benchmark) -> dict[str, list[UserRecord]]:
     return rows
 
 
-def main() -> None:
-    from trl import TrlParser
+def write_crossed(options: CrossTaskOptions) -> None:
+    """Write both directions, and both tasks alone, of the people who are in both.
 
-    parser = TrlParser(CrossTaskArguments, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    (arguments,) = parser.parse_args_and_config()
-    found = load_benchmarks(arguments.data, arguments.benchmarks)
+    Raises:
+        ValueError: more or fewer than two benchmarks.
+    """
+    found = load_benchmarks(options.data, options.benchmarks)
     if len(found) != 2:
-        parser.error(
-            f"exactly two benchmarks are crossed; found {', '.join(b.name for b in found) or 'none'} (--benchmarks names two)"
-        )
-    people = shared_people(*found, arguments.limit)
-    kept, out, names = set(people), Path(arguments.out), []
+        names = ", ".join(benchmark.name for benchmark in found)
+        raise ValueError(f"exactly two benchmarks are crossed; found {names} (--benchmarks names two)")
+    people = shared_people(*found, options.limit)
+    kept, out, names = set(people), Path(options.out), []
     for source, target in (found, found[::-1]):
         own = (record for record in target.records if record.person in kept)
         for name, rows, task in (

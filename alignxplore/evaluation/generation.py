@@ -1,98 +1,26 @@
-"""Write preference summaries for benchmarks, from the full history and as a stream. First half of the evaluation.
-
-    python eval/gen_preference.py --model ours=outputs/rl/model --data mind=mind_upi.jsonl --settings full streaming --out outputs/eval
-
-Each policy is loaded once for everything asked. Every user's answer is journalled as it comes: kill the run and repeat
-the command, and only what is missing is written. Then run evaluate.py on the same --out.
+"""Summaries of all policies x benchmarks x settings x seeds: the first half of the evaluation, which
+`eval/gen_preference.py` runs and explains.
 """
 
-import argparse
 import asyncio
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from alignxplore.environment import recorded_versions, say_problems
-from alignxplore.errors import at_least_one
-from alignxplore.evaluation.benchmarks import (
-    SETTINGS,
-    Benchmark,
-    SummarySet,
-    load_benchmarks,
-    run_id,
-    slices_of,
-)
-from alignxplore.journal import Journal, RunLock
-from alignxplore.prompts import FORMATS, PromptSet
+from alignxplore.evaluation.arguments import GenerationArguments
+from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, load_benchmarks, run_id, slices_of
+from alignxplore.evaluation.preview import sizes, whereabouts
+from alignxplore.evaluation.report.tables import Table, markdown
+from alignxplore.journal import FAILED, Journal, RunLock
+from alignxplore.prompts import PromptSet
 from alignxplore.records import UserRecord, content_hash, write_json
+from alignxplore.serving.endpoint import is_url
 from alignxplore.serving.models import Model, ModelSpec, choose, look_up, open_model
 from alignxplore.summarize import Sampling, check_window, summarize
 from alignxplore.work import run_units
 
-log = logging.getLogger("gen_preference")
-
-
-@dataclass
-class GenerationArguments:
-    """What to write summaries for, with which policies."""
-
-    model: list[str] = field(
-        metadata={
-            "help": "policies as NAME=TARGET; TARGET is a folder, a hub id[@revision] or the URL of an "
-            "OpenAI-compatible endpoint (URL#TOKENIZER where the server does not name its tokenizer)"
-        }
-    )
-    data: list[str] = field(
-        metadata={"help": "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set (ID[@REVISION])"}
-    )
-    out: str = field(metadata={"help": "output folder, shared with evaluate.py"})
-    benchmarks: list[str] | None = field(default=None, metadata={"help": "names of those to take; default: all"})
-    settings: list[str] = field(default_factory=lambda: list(SETTINGS), metadata={"help": "full, streaming"})
-    stages: int = field(default=2, metadata={"help": "K, the number of slices that streaming cuts the history into"})
-    prompt_set: list[str] = field(
-        default_factory=lambda: ["default"],
-        metadata={
-            "help": "default, hardened, or a folder of templates of your own; NAME=SET gives one policy another set"
-        },
-    )
-    format: list[str] = field(
-        default_factory=lambda: ["think"],
-        metadata={
-            "help": "how the answers are written: think (ours, Qwen3 thinking), plain (no reasoning), r1 (DeepSeek-R1 and its distilled models), "
-            "answer (AlignXplore), harmony (gpt-oss); NAME=FORMAT for one policy"
-        },
-    )
-    limit: int | None = field(
-        default=None, metadata={"help": "users per benchmark (a fixed sample by content hash); all by default"}
-    )
-    seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "generation seeds; several give a spread"})
-    temperature: float = field(default=0.6, metadata={"help": "sampling temperature (paper: 0.6)"})
-    top_p: float = field(default=0.95, metadata={"help": "nucleus sampling (paper: 0.95)"})
-    top_k: int = field(default=20, metadata={"help": "top-k sampling (paper: 20)"})
-    max_tokens: int = field(default=4096, metadata={"help": "new tokens at most, reasoning included (paper: 4,096)"})
-    max_model_len: int = field(
-        default=16384,
-        metadata={"help": "window of prompt and answer, also of an endpoint that takes more (paper: 16,384)"},
-    )
-    concurrency: int = field(default=256, metadata={"help": "users in flight at most"})
-    max_error_rate: float = field(
-        default=0.05, metadata={"help": "share of users whose requests may fail; more of them fail the run"}
-    )
-    serve_arguments: str = field(
-        default="",
-        metadata={
-            "help": "more arguments for `vllm serve`, after an =: --serve_arguments=--enforce-eager or '--serve_arguments=--tensor-parallel-size 2'"
-        },
-    )
-    api_key_env: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "name of the environment variable with an endpoint's key: VARIABLE for all of them, NAME=VARIABLE for one model"
-        },
-    )
-
-    def __post_init__(self) -> None:
-        at_least_one(self, "stages", "limit", "concurrency", "max_tokens")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -114,6 +42,11 @@ class Recipe:
         return content_hash([self.run, record.id])
 
 
+def stages_of(arguments: GenerationArguments, target: SummarySet) -> int:
+    """Answers that one user's summary takes in the setting of a set."""
+    return 1 if target.setting == "full" else arguments.stages
+
+
 def recipe(
     arguments: GenerationArguments,
     identity: str,
@@ -127,7 +60,7 @@ def recipe(
     sampling = Sampling(
         arguments.temperature, arguments.top_p, arguments.top_k, arguments.max_tokens, target.seed, form
     )
-    stages = 1 if target.setting == "full" else arguments.stages
+    stages = stages_of(arguments, target)
     shared = run_id(
         model=identity,
         prompt=prompts.hash("infer"),
@@ -188,65 +121,115 @@ async def write_set(
         )
 
 
+@dataclass(frozen=True)
+class Policy:
+    """One `--model` with what the other options say of it."""
+
+    spec: ModelSpec
+    prompts: PromptSet
+    form: str
+    api_key_env: str
+
+
+def policies_of(arguments: GenerationArguments) -> list[Policy]:
+    """The policies. An option that names none of them, or a prompt set that is not there, is an error here."""
+    specs = [ModelSpec.parse(text) for text in arguments.model]
+    names = [spec.name for spec in specs]
+    sets = choose("prompt_set", arguments.prompt_set, names, "default")
+    forms = choose("format", arguments.format, names, "think")
+    keys = choose("api_key_env", arguments.api_key_env, names, "")
+    return [Policy(spec, PromptSet(sets[spec.name]), forms[spec.name], keys[spec.name]) for spec in specs]
+
+
+def targets_of(arguments: GenerationArguments, policy: Policy, benchmarks: list[Benchmark]) -> list[SummarySet]:
+    """All sets that one policy is to have, benchmark by benchmark."""
+    return [
+        SummarySet(Path(arguments.out), policy.spec.name, benchmark.name, setting, seed)
+        for benchmark in benchmarks
+        for setting in arguments.settings
+        for seed in arguments.seeds
+    ]
+
+
 async def generate(arguments: GenerationArguments) -> None:
     """All policies x benchmarks x settings x seeds; each policy is loaded once, and not at all if nothing is
     missing."""
-    specs = [ModelSpec.parse(text) for text in arguments.model]
-    names = [spec.name for spec in specs]
-    prompt_sets = {
-        name: PromptSet(source)
-        for name, source in choose("prompt_set", arguments.prompt_set, names, "default").items()
-    }
-    forms, keys = (
-        choose("format", arguments.format, names, "think"),
-        choose("api_key_env", arguments.api_key_env, names, ""),
-    )
+    policies = policies_of(arguments)
     benchmarks = load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit)
-    for benchmark in benchmarks:
-        log.info(
-            "%s: %d users, %d with the target in the history", benchmark.name, len(benchmark.records), benchmark.leaked
-        )
-    out = Path(arguments.out)
-    for spec in specs:
-        prompts, jobs = prompt_sets[spec.name], []
-        identity, window = await look_up(spec, arguments.max_model_len, keys[spec.name])
+    by_name = {benchmark.name: benchmark for benchmark in benchmarks}
+    for line in sizes(benchmarks):
+        log.info("%s", line)
+    for policy in policies:
+        spec, jobs = policy.spec, []
+        identity, window = await look_up(spec, arguments.max_model_len, policy.api_key_env)
         check_window(window, arguments.max_tokens)
-        for benchmark in benchmarks:
-            for target in (
-                SummarySet(out, spec.name, benchmark.name, x, seed)
-                for x in arguments.settings
-                for seed in arguments.seeds
-            ):
-                made = recipe(arguments, identity, window, prompts, forms[spec.name], benchmark.task, target)
-                if not is_complete(made, benchmark, target):
-                    jobs.append((made, benchmark, target))
+        for target in targets_of(arguments, policy, benchmarks):
+            benchmark = by_name[target.benchmark]
+            made = recipe(arguments, identity, window, policy.prompts, policy.form, benchmark.task, target)
+            if not is_complete(made, benchmark, target):
+                jobs.append((made, benchmark, target))
         if not jobs:
             log.info("%s: all summaries are there", spec.name)
             continue
-        serve_arguments = ["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()]
         async with open_model(
             spec,
-            log_folder=out / "logs",
-            arguments=serve_arguments,
-            api_key_env=keys[spec.name],
+            log_folder=Path(arguments.out) / "logs",
+            arguments=["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()],
+            api_key_env=policy.api_key_env,
             concurrency=arguments.concurrency,
         ) as model:
             for made, benchmark, target in jobs:
-                await write_set(made, arguments, model, prompts, benchmark, target)
+                await write_set(made, arguments, model, policy.prompts, benchmark, target)
 
 
-def main() -> None:
-    from trl import TrlParser
+def already_there(
+    arguments: GenerationArguments, policy: Policy, identity: str | None, benchmark: Benchmark, target: SummarySet
+) -> int:
+    """Users whose summaries need not be written.
 
-    parser = TrlParser(GenerationArguments, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    (arguments,) = parser.parse_args_and_config()
-    unknown = set(arguments.settings) - set(SETTINGS)
-    if unknown:
-        parser.error(f"--settings: unknown {', '.join(sorted(unknown))}; choose from {', '.join(SETTINGS)}")
-    unknown = {value.rpartition("=")[2] for value in arguments.format} - set(FORMATS)
-    if unknown:
-        parser.error(f"--format: unknown {', '.join(sorted(unknown))}; choose from {', '.join(FORMATS)}")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    Args:
+        identity: of the policy (`Model.identity`); None of an endpoint, which is then taken to serve what it served.
+    """
+    window, meta = arguments.max_model_len, target.meta()
+    if identity is None:
+        if meta is None:
+            return 0
+        identity, window = meta["identity"], min(meta["window"], window)
+    made = recipe(arguments, identity, window, policy.prompts, policy.form, benchmark.task, target)
+    rows, wanted = target.by_record(made.run), {record.id for record in benchmark.records}
+    return sum(row["status"] not in FAILED for record, row in rows.items() if record in wanted)
+
+
+def preview(arguments: GenerationArguments) -> str:
+    """What the run would write, and what of it is there already; starts no server and asks no endpoint."""
+    policies = policies_of(arguments)
+    lines = [
+        f"{policy.spec.name}: {whereabouts(policy.spec, policy.api_key_env)}, format {policy.form}, "
+        f"prompt set {policy.prompts.name} ({policy.prompts.hash('infer')})"
+        for policy in policies
+    ]
+    check_window(arguments.max_model_len, arguments.max_tokens)
+    benchmarks = load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit)
+    by_name = {benchmark.name: benchmark for benchmark in benchmarks}
+    body, missing, answers = [], 0, 0
+    for policy in policies:
+        identity = None if is_url(policy.spec.target) else policy.spec.identity
+        for target in targets_of(arguments, policy, benchmarks):
+            benchmark, stages = by_name[target.benchmark], stages_of(arguments, target)
+            users, there = len(benchmark.records), already_there(arguments, policy, identity, benchmark, target)
+            missing, answers = missing + users - there, answers + (users - there) * stages
+            numbers = (target.seed, users, stages, there, users - there)
+            body.append([policy.spec.name, benchmark.name, target.setting, *map(str, numbers)])
+    head = ["policy", "benchmark", "setting", "seed", "users", "stages", "there", "to write"]
+    table = Table("preview", f"To write: {missing} summaries in {answers} answers", head, body)
+    return "\n".join([*lines, *sizes(benchmarks), "", markdown(table)])
+
+
+def write_summaries(arguments: GenerationArguments) -> str | None:
+    """What `eval/gen_preference.py` does."""
+    if arguments.check:
+        return preview(arguments)
     say_problems()
     with RunLock(arguments.out):
         asyncio.run(generate(arguments))
+    return None

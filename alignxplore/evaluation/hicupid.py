@@ -1,7 +1,7 @@
 """HiCUPID's own score: a downstream model answers knowing only the summary, an evaluator says how well that suits the
 user.
 
-    python eval/evaluate.py --protocol paper --evaluator 12kimih/Llama-3.2-3B-HiCUPID --data hicupid=hicupid_upi.jsonl --judge ... --out ...
+    DATA=hicupid=hicupid_upi.jsonl bash eval/hicupid.sh          # or eval/evaluate.py --protocol paper --evaluator ...
 
 A persona or profile question is won, tied or lost against the reference answer, asked with the answer on either side
 and averaged (1, 0.5, 0); a schedule question is satisfied or not (1, 0). Score = 100 x mean, so 50 is parity with the
@@ -75,7 +75,10 @@ def case_of(record: UserRecord) -> Case:
             facts += [f"{name.replace('_', ' ')}: {metadata['profile'][name]}" for name in PROFILE]
         return Case(kind, tuple(facts), slots)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        problem = f"no HiCUPID metadata here ({type(error).__name__}: {error}); build the file with python -m alignxplore.datasets build hicupid"
+        problem = (
+            f"no HiCUPID metadata here ({type(error).__name__}: {error}); build the file with "
+            "python -m alignxplore.datasets build hicupid"
+        )
         raise RecordError(problem, record.source or None, field="ground_truth_persona") from None
 
 

@@ -1,4 +1,4 @@
-"""The published numbers beside ours, and when a difference between them means anything. Used by report.py.
+"""The published numbers beside ours, and when a difference between them means anything. Used by the report.
 
 A difference is printed only for protocol `paper` on a benchmark of the published tables with all of its rows;
 everything else is "not comparable", and the reason is said. The published rows are in
@@ -21,7 +21,10 @@ SLACK = 0.002  # of the rows: two of Amazon's 3,000 seem to be missing from the 
 WINDOW = 16384  # tokens of prompt and answer
 SAMPLING = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 4096}  # of the published summaries
 STAGES = {"full": 1, "streaming": 2}
-DIRECT = "how much of a history the published readers of raw histories were shown, and how long their answers might be, is not published"
+DIRECT = (
+    "how much of a history the published readers of raw histories were shown, and how long their answers might be, is "
+    "not published"
+)
 # Names of the published rows by hub id: (the model reasons first, it answers at once).
 HUB_IDS = {
     "Qwen/Qwen3-8B": ("Qwen3-8B (thinking)", "Qwen3-8B (non-thinking)"),
@@ -42,22 +45,28 @@ def _built_otherwise(name: str, run: dict) -> str | None:
     if built is None and (about.get("hub") or "").startswith(f"{PUBLISHED}@"):
         return None
     if built is None:
-        return f"nothing shows that the file of {name} is the published one (it neither comes from {PUBLISHED} nor has the manifest of a build)"
+        return (
+            f"nothing shows that the file of {name} is the published one (it neither comes from {PUBLISHED} nor has "
+            "the manifest of a build)"
+        )
     if not dataset.public:
         return f"the published conversion of {name} is not public"
     if dataset.editions and built["edition"] not in dataset.editions:
-        return f"{name} was built from {built['edition'] or 'files of an unknown edition'}, the published one from {' or '.join(dataset.editions)}"
+        edition = built["edition"] or "files of an unknown edition"
+        return f"{name} was built from {edition}, the published one from {' or '.join(dataset.editions)}"
     if built["protocol"] != "published":
         return f"{name} was built with other negatives ({built['protocol']})"
     if (built["min_interactions"], built["split"]) != (dataset.min_interactions, dataset.split):
         return (
-            f"{name} was built of split {built['split']} with at least {built['min_interactions']} interactions, the published one of "
-            f"split {dataset.split} with {dataset.min_interactions}"
+            f"{name} was built of split {built['split']} with at least {built['min_interactions']} interactions, the "
+            f"published one of split {dataset.split} with {dataset.min_interactions}"
         )
-    if (
-        dataset.task == "selection" and built["taken_out"]
-    ):  # there a history is a few answers that its authors put together
-        return f"{built['taken_out']} repeats and answers were taken out of the histories of {name}; whether the published one kept them is not said"
+    # A history is a few answers there, which its authors put together.
+    if dataset.task == "selection" and built["taken_out"]:
+        return (
+            f"{built['taken_out']} repeats and answers were taken out of the histories of {name}; whether the "
+            "published one kept them is not said"
+        )
     return None
 
 
@@ -66,29 +75,25 @@ def _written_otherwise(row: dict, run: dict) -> str | None:
     summaries."""
     of_row = f"{row['benchmark']}.{row['setting']}.s"
     for name, made in run["policies"].get(row["policy"], {}).get("sets", {}).items():
-        if name.startswith(of_row):
-            other = [
-                f"{key} {made['sampling'][key]} for {value}"
-                for key, value in SAMPLING.items()
-                if made["sampling"][key] != value
-            ]
-            other += [
-                f"without {name}, which its server does not know"
-                for name in made.get("not_sent", ())
-                if name in SAMPLING
-            ]
-            other += (
-                [f"{made['stages']} stages for {STAGES[row['setting']]}"]
-                if made["stages"] != STAGES[row["setting"]]
-                else []
-            )
-            other += [f"a window of {made['window']} for {WINDOW}"] if made["window"] != WINDOW else []
-            if other:
-                return f"summaries of {row['policy']} ({row['setting']}) were not written as published: {', '.join(other)}"
+        if name.startswith(of_row) and (other := _differs(made, STAGES[row["setting"]])):
+            return f"summaries of {row['policy']} ({row['setting']}) were not written as published: {', '.join(other)}"
     return None
 
 
-def _plain(name: str) -> str:
+def _differs(made: dict, stages: int) -> list[str]:
+    """What in the recipe of one set of summaries is not as published."""
+    sampling = made["sampling"]
+    other = [f"{key} {sampling[key]} for {value}" for key, value in SAMPLING.items() if sampling[key] != value]
+    not_sent = [name for name in made.get("not_sent", ()) if name in SAMPLING]
+    other += [f"without {name}, which its server does not know" for name in not_sent]
+    if made["stages"] != stages:
+        other.append(f"{made['stages']} stages for {stages}")
+    if made["window"] != WINDOW:
+        other.append(f"a window of {made['window']} for {WINDOW}")
+    return other
+
+
+def _bare(name: str) -> str:
     """A name without case, spaces and brackets: qwen3-8b-thinking is the row "Qwen3-8B (thinking)"."""
     return re.sub(r"[^a-z0-9.+]", "", name.lower())
 
@@ -104,7 +109,7 @@ class Paper:
         for cell in content["scores"]:
             self.table[cell["setting"], cell["model"], cell["downstream"]] = cell["table"]
             self.rows[cell["setting"], cell["model"], cell["downstream"]][cell["benchmark"]] = cell["score"] / 100
-        self.names = {_plain(name): name for _, model, downstream in self.rows for name in (model, downstream) if name}
+        self.names = {_bare(name): name for _, model, downstream in self.rows for name in (model, downstream) if name}
 
     def match(self, name: str, identity: str, given: dict[str, str], plain: bool) -> str | None:
         """The published name of one of our models: as given on the command line, by its own name, or by its hub id.
@@ -119,15 +124,16 @@ class Paper:
         """
         if name in given:
             return self.named(given[name])
-        return self.names.get(_plain(name)) or HUB_IDS.get(identity.partition("@")[0], (None, None))[plain]
+        return self.names.get(_bare(name)) or HUB_IDS.get(identity.partition("@")[0], (None, None))[plain]
 
     def named(self, text: str) -> str:
         """The published name that is meant by a name on the command line; ValueError where there is none."""
-        if _plain(text) not in self.names:
+        if _bare(text) not in self.names:
             raise ValueError(
-                f"--published: no row '{text}' in the published tables; there are: {', '.join(sorted(self.names.values()))}"
+                f"--published: no row '{text}' in the published tables; there are: "
+                f"{', '.join(sorted(self.names.values()))}"
             )
-        return self.names[_plain(text)]
+        return self.names[_bare(text)]
 
     def row(self, setting: str, model: str | None, downstream: str | None) -> dict[str, float]:
         """Benchmark → published accuracy; empty if there is no such row."""

@@ -1,39 +1,34 @@
-"""Score preference summaries with one or several downstream models. Second half of the evaluation.
-
-    python eval/evaluate.py --judge qwen=Qwen/Qwen3-8B --data mind=mind_upi.jsonl --out outputs/eval
-
-Reads every summary that gen_preference.py wrote under --out, adds the direct setting and the baselines that never read
-the history, and writes results.json, scores.jsonl and writing.md. Each judge is loaded once; every judgement is
-journalled, so the same command finishes only what is missing.
+"""Scores of all summaries by one or several downstream models, the direct setting and the baselines: the second half
+of the evaluation, which `eval/evaluate.py` runs and explains.
 """
 
-import argparse
 import asyncio
+import itertools
 import logging
 from functools import partial
 from pathlib import Path
 
 from alignxplore.environment import say_problems
 from alignxplore.evaluation import conditions, hicupid
-from alignxplore.evaluation.arguments import PROTOCOLS, YES_NO, EvaluationArguments
+from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments
 from alignxplore.evaluation.benchmarks import Benchmark, check_recipes, check_tasks, find_sets, load_benchmarks
-from alignxplore.evaluation.conditions import Asked, questions
+from alignxplore.evaluation.conditions import Asked, Cell, asked_of, questions
 from alignxplore.evaluation.judgements import ask, first_questions, make_judge, unit_id, window_of
 from alignxplore.evaluation.metrics import result_rows, score_rows
+from alignxplore.evaluation.preview import not_there, sizes, whereabouts
 from alignxplore.evaluation.report import samples, writing
+from alignxplore.evaluation.report.tables import Table, markdown
 from alignxplore.journal import Journal, RunLock
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import FORMATS, PromptSet
-from alignxplore.records import write_json, write_jsonl
+from alignxplore.records import RecordError, write_json, write_jsonl
 from alignxplore.serving.models import ModelSpec, choose, open_model
 from alignxplore.work import run_units
 
-log = logging.getLogger("evaluate")
+log = logging.getLogger(__name__)
 
 
-async def judge_all(
-    arguments: EvaluationArguments, judge: Judge, identity: str, cell_list: list[conditions.Cell]
-) -> list[dict]:
+async def judge_all(arguments: EvaluationArguments, judge: Judge, identity: str, cell_list: list[Cell]) -> list[dict]:
     """Ask one downstream model everything that is missing; returns the score rows of all cells."""
     mass = await judge.check(first_questions(arguments, judge, cell_list))
     log.info(
@@ -58,10 +53,7 @@ async def judge_all(
                 max_error_rate=arguments.max_error_rate,
             )
             for cell in mine:
-                answers = [
-                    [journal.get(identify(Asked(q, s))) for s in (q.summaries or (None,) * (q.history is not None))]
-                    for q in cell.questions
-                ]
+                answers = [[journal.get(identify(asked)) for asked in asked_of(q)] for q in cell.questions]
                 scores += score_rows(cell, judge.name, protocol, answers)
     return scores
 
@@ -77,7 +69,7 @@ def serve_arguments(arguments: EvaluationArguments) -> list[str]:
 
 
 async def rate_written(
-    arguments: EvaluationArguments, written: dict[str, tuple[list[conditions.Cell], dict[Asked, dict]]]
+    arguments: EvaluationArguments, written: dict[str, tuple[list[Cell], dict[Asked, dict]]]
 ) -> list[dict]:
     """Score rows of the answers that each downstream model wrote: (cells, answers) by its name."""
     spec, scores = evaluator_of(arguments), []
@@ -90,22 +82,15 @@ async def rate_written(
         concurrency=arguments.concurrency,
     ) as model:
         for judge, (cell_list, answers) in written.items():
-            rated = dict(
-                zip(
-                    answers,
-                    await hicupid.rate_answers(arguments, model.endpoint, model.identity, list(answers.items())),
-                )
-            )
+            rows = await hicupid.rate_answers(arguments, model.endpoint, model.identity, list(answers.items()))
+            rated = dict(zip(answers, rows))
             for cell in cell_list:
-                found = [
-                    [rated.get(Asked(q, s)) for s in (q.summaries or (None,) * (q.history is not None))]
-                    for q in cell.questions
-                ]
+                found = [[rated.get(asked) for asked in asked_of(q)] for q in cell.questions]
                 scores += score_rows(cell, judge, "paper", found)
     return scores
 
 
-def build_cells(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> list[conditions.Cell]:
+def build_cells(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> list[Cell]:
     """Policies' summaries, the same given to other users, and no summary."""
     sets = [found for found in find_sets(Path(arguments.out), arguments.policies) if found.benchmark in benchmarks]
     check_recipes(sets)
@@ -143,6 +128,11 @@ def keys_of(arguments: EvaluationArguments) -> dict[str, str]:
     return choose("api_key_env", arguments.api_key_env, [spec.name for spec in models], "")
 
 
+def benchmarks_of(arguments: EvaluationArguments) -> dict[str, Benchmark]:
+    """The benchmarks by name."""
+    return {b.name: b for b in load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit)}
+
+
 def downstream_models(arguments: EvaluationArguments) -> tuple[list[ModelSpec], dict[str, str]]:
     """The downstream models and their formats. What names something that is not there is an error here, before any
     summary is written."""
@@ -153,13 +143,32 @@ def downstream_models(arguments: EvaluationArguments) -> tuple[list[ModelSpec], 
     return specs, choose("judge_format", arguments.judge_format, [spec.name for spec in specs], "plain")
 
 
-async def evaluate(arguments: EvaluationArguments) -> list[dict]:
-    """Everything; returns the rows of results.json."""
-    specs, forms = downstream_models(arguments)
-    prompts = PromptSet(arguments.prompt_set)
-    benchmarks = {b.name: b for b in load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit)}
-    cell_list = build_cells(arguments, benchmarks)
-    scores = [
+def cells_of(
+    arguments: EvaluationArguments, judge: str, form: str, cell_list: list[Cell], benchmarks: dict[str, Benchmark]
+) -> list[Cell]:
+    """What one downstream model reads: the given cells and the raw histories; a TALLRec model reads these alone."""
+    wanted = arguments.direct or form == YES_NO
+    direct = [conditions.of_histories(judge, b) for b in benchmarks.values()] if wanted else []
+    return direct if form == YES_NO else cell_list + direct
+
+
+def rates_answers(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> bool:
+    """Whether answers are written and rated (HiCUPID in protocol paper).
+
+    Raises:
+        RecordError: a file without the facts that the evaluator is told.
+    """
+    if evaluator_of(arguments) is None or "paper" not in arguments.protocol:
+        return False
+    written = [benchmark for benchmark in benchmarks.values() if is_written(benchmark, "paper")]
+    for record in (record for benchmark in written for record in benchmark.records):
+        hicupid.case_of(record)
+    return bool(written)
+
+
+def cue_scores(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> list[dict]:
+    """Score rows of the baselines that read nothing of the user; no judge is asked."""
+    return [
         row
         for protocol in arguments.protocol
         for benchmark in benchmarks.values()
@@ -167,24 +176,27 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
         for cell in conditions.of_cues(benchmark, arguments.cues, protocol, arguments.orders, arguments.seed)
         for row in score_rows(cell, "none", protocol, [])
     ]
+
+
+def policies_of(cell_list: list[Cell]) -> dict[str, dict]:
+    """What made the summaries of each policy: its model, and the recipe of every set."""
     policies: dict[str, dict] = {}
     for cell in cell_list:
         if (made := cell.made_by) and made["policy"] == cell.policy:
-            known = policies.setdefault(
-                cell.policy,
-                {
-                    "identity": made["identity"],
-                    "format": made["sampling"]["form"],
-                    "prompt": made["prompt_hash"],
-                    "sets": {},
-                },
-            )
+            about = {"identity": made["identity"], "format": made["sampling"]["form"], "prompt": made["prompt_hash"]}
+            known = policies.setdefault(cell.policy, about | {"sets": {}})
             known["sets"][f"{cell.benchmark.name}.{cell.setting}.s{cell.seed}"] = made
-    judges, written, keys = {}, {}, keys_of(arguments)
-    rates = evaluator_of(arguments) is not None and "paper" in arguments.protocol
-    for record in (record for b in benchmarks.values() if rates and b.task == "generation" for record in b.records):
-        hicupid.case_of(record)  # a file without the evaluator's facts is better known now
+    return policies
+
+
+async def evaluate(arguments: EvaluationArguments) -> list[dict]:
+    """Everything; returns the rows of results.json."""
+    specs, forms = downstream_models(arguments)
+    keys, benchmarks = keys_of(arguments), benchmarks_of(arguments)
+    cell_list, rates = build_cells(arguments, benchmarks), rates_answers(arguments, benchmarks)
+    scores, judges, written = cue_scores(arguments, benchmarks), {}, {}
     for spec in specs:
+        form = forms[spec.name]
         async with open_model(
             spec,
             log_folder=Path(arguments.out) / "logs",
@@ -192,62 +204,100 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
             api_key_env=keys[spec.name],
             concurrency=arguments.concurrency,
         ) as model:
-            direct = (
-                [conditions.of_histories(spec.name, b) for b in benchmarks.values()]
-                if arguments.direct or forms[spec.name] == YES_NO
-                else []
+            judge, read = (
+                make_judge(arguments, model, form),
+                cells_of(arguments, spec.name, form, cell_list, benchmarks),
             )
-            read = direct if forms[spec.name] == YES_NO else cell_list + direct
-            judge = make_judge(arguments, model, forms[spec.name])
             scores += await judge_all(arguments, judge, model.identity, read)
-            if (
-                rates
-                and forms[spec.name] != YES_NO
-                and (mine := [cell for cell in read if is_written(cell.benchmark, "paper")])
-            ):
-                written[spec.name] = (
-                    mine,
-                    await hicupid.write_answers(arguments, judge, model.identity, list(questions(mine))),
-                )
+            mine = [cell for cell in read if is_written(cell.benchmark, "paper")]
+            if rates and form != YES_NO and mine:
+                answers = await hicupid.write_answers(arguments, judge, model.identity, list(questions(mine)))
+                written[spec.name] = (mine, answers)
             judges[spec.name] = {
                 "identity": model.identity,
-                "format": forms[spec.name],
+                "format": form,
                 "window": window_of(judge, arguments),
             }
     if written:
         scores += await rate_written(arguments, written)
-    rows = result_rows(scores)
+    return write_results(arguments, benchmarks, scores, judges, policies_of(cell_list))
+
+
+def write_results(
+    arguments: EvaluationArguments,
+    benchmarks: dict[str, Benchmark],
+    scores: list[dict],
+    judges: dict[str, dict],
+    policies: dict[str, dict],
+) -> list[dict]:
+    """Write scores.jsonl, samples.jsonl, run.json and results.json; returns the rows of the last."""
+    rows, out = result_rows(scores), Path(arguments.report or arguments.out)
     if arguments.bounds:
         rows += writing.bound_rows(Path(arguments.bounds), benchmarks.values())
-    out = Path(arguments.report or arguments.out)
+    sets = find_sets(Path(arguments.out), arguments.policies)
     write_jsonl(out / "scores.jsonl", scores)
-    write_jsonl(
-        out / "samples.jsonl",
-        samples.sample_rows(benchmarks.values(), find_sets(Path(arguments.out), arguments.policies), scores),
-    )
-    write_json(out / "run.json", writing.provenance(arguments, benchmarks, prompts, judges, policies))
+    write_jsonl(out / "samples.jsonl", samples.sample_rows(benchmarks.values(), sets, scores))
+    run = writing.provenance(arguments, benchmarks, PromptSet(arguments.prompt_set), judges, policies)
+    write_json(out / "run.json", run)
     write_json(out / "results.json", rows)
     return rows
 
 
-def main() -> None:
-    from trl import TrlParser
+def preview(arguments: EvaluationArguments) -> str:
+    """Which downstream models would be asked how much; starts no server and asks no endpoint.
 
-    parser = TrlParser(EvaluationArguments, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    (arguments,) = parser.parse_args_and_config()
-    if unknown := set(arguments.protocol) - set(PROTOCOLS):
-        parser.error(f"--protocol: unknown {', '.join(sorted(unknown))}; choose from {', '.join(PROTOCOLS)}")
-    if unknown := set(arguments.cues) - set(conditions.CUES):
-        parser.error(f"--cues: unknown {', '.join(sorted(unknown))}; choose from {', '.join(conditions.CUES)}")
-    if unknown := {value.rpartition("=")[2] for value in arguments.judge_format} - {*FORMATS, YES_NO}:
-        parser.error(
-            f"--judge_format: unknown {', '.join(sorted(unknown))}; choose from {', '.join((*FORMATS, YES_NO))}"
-        )
-    downstream_models(arguments)
+    Summaries, and even the benchmarks, may be missing yet: then it says so, and counts without them.
+    """
+    (specs, forms), keys, evaluator = downstream_models(arguments), keys_of(arguments), evaluator_of(arguments)
+    lines = [f"{spec.name}: {whereabouts(spec, keys[spec.name])}, format {forms[spec.name]}" for spec in specs]
+    if missing := not_there(arguments.data):
+        return "\n".join([*lines, f"{', '.join(missing)}: not there yet; what would be asked cannot be counted"])
+    benchmarks = benchmarks_of(arguments)
+    if rates_answers(arguments, benchmarks) and evaluator:
+        lines.append(f"evaluator {evaluator.name}: {whereabouts(evaluator, keys[evaluator.name])}")
+    if arguments.bounds:
+        writing.bound_rows(Path(arguments.bounds), benchmarks.values())
+    cell_list, said = cells_so_far(arguments, benchmarks)
+    body = []
+    for spec, protocol in itertools.product(specs, arguments.protocol):
+        read = cells_of(arguments, spec.name, forms[spec.name], cell_list, benchmarks)
+        for benchmark in benchmarks.values():
+            body.append([spec.name, protocol, *counts(read, benchmark, protocol)])
+    head = ["judge", "protocol", "benchmark", "users", "cells", "judgements"]
+    table = Table("preview", "To ask, less what an earlier run has asked", head, body)
+    return "\n".join([*lines, *sizes(benchmarks.values()), *said, "", markdown(table)])
+
+
+def cells_so_far(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> tuple[list[Cell], list[str]]:
+    """(the cells that could be judged now, what must be said of summaries that are missing or cannot be scored)."""
+    sets = find_sets(Path(arguments.out))
+    wanted = {*(arguments.policies or ()), *(arguments.other_user or ())} - {"none"}
+    absent = wanted - {found.policy for found in sets}
+    if absent or not sets:
+        of = f" of {', '.join(sorted(absent))}" if absent else ""
+        said = f"no summaries{of} under {arguments.out} yet; counted is what can be asked without any"
+    else:
+        try:
+            return build_cells(arguments, benchmarks), []
+        except RecordError as error:  # gen_preference.py may be about to write them anew
+            said = f"as they are now the summaries cannot be scored: {error}"
+    return [conditions.of_no_summary(benchmark) for benchmark in benchmarks.values()], [said]
+
+
+def counts(read: list[Cell], benchmark: Benchmark, protocol: str) -> list[str]:
+    """The benchmark's name, its users, the cells that are read of it, and how many different judgements that takes."""
+    mine = [cell for cell in read if cell.benchmark is benchmark]
+    asked = {(one.question.record.id, one.summary, one.question.history is not None) for one in questions(mine)}
+    what = f"{len(asked)} answers" if is_written(benchmark, protocol) else str(len(asked))
+    return [benchmark.name, str(len(benchmark.records)), str(len(mine)), what]
+
+
+def score(arguments: EvaluationArguments) -> str:
+    """What `eval/evaluate.py` does; returns the tables that say most."""
     if arguments.check:
-        return
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+        return preview(arguments)
+    downstream_models(arguments)
     say_problems()
     with RunLock(arguments.out):
         asyncio.run(evaluate(arguments))
-        print(writing.write(Path(arguments.report or arguments.out)))
+        return writing.write(Path(arguments.report or arguments.out))

@@ -1,22 +1,15 @@
-"""One picture of one or several RL runs, from their metrics.jsonl: what they earned, how their answers changed, where
-the time went.
-
-    python figures/rl_curves.py --run outputs/rl/metrics.jsonl --out outputs/figures/rl_curves.png
-    python figures/rl_curves.py --run paper=a/metrics.jsonl centered=b/metrics.jsonl --out compared.png
-
-Reward by stage and on held-out users; format failures and lost rollouts; length of the summaries; how far rollout and
-trainer probabilities lie apart; the bonus of drawn rollouts (what credit `paper` costs); seconds by part. Points are
-steps, lines are running means. With one run the colours are stages, with several they are runs. `quickstart.sh` calls
-it at its end.
+"""One picture of one or several RL runs, from their metrics.jsonl. `figures/rl_curves.py` draws it and says what is in
+it; the study of credits uses its series.
 """
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
+from alignxplore.command import option
 from alignxplore.plotting import COLOURS, STYLE, save
 from alignxplore.records import read_jsonl
 from alignxplore.serving.endpoint import parse_spec
@@ -36,6 +29,14 @@ PARTS = {
 }
 KL = "rollout_corr/k3_kl"
 PART_COLOURS = ("#2b6cb0", "#63b3ed", "#a0aec0", "#c05621", "#ecc94b", "#2f855a", "#6b46c1", "#cbd5e0")
+
+
+@dataclass(kw_only=True)
+class CurvesOptions:
+    """Which runs to draw."""
+
+    run: list[str] = option("metrics.jsonl of a run, as FILE or NAME=FILE; several are compared")
+    out: Path = option("picture to write (.png, .pdf, .svg)")
 
 
 def series(rows: Rows, key: str, scale: float = 1.0) -> tuple[list[int], list[float]]:
@@ -63,9 +64,8 @@ def stages_of(rows: Rows) -> list[str]:
 def seconds_by_part(row: dict) -> dict[str, float]:
     """Seconds of one step by part. What verl timed under no name of `PARTS` is `other`."""
     parts = {name: row.get(f"timing_s/{name}") or 0.0 for name in PARTS}
-    inside = sum(
-        seconds for name, seconds in parts.items() if name not in ("testing", "save_checkpoint")
-    )  # those two are not in verl's step
+    # Validation and checkpoints are not in verl's step.
+    inside = sum(seconds for name, seconds in parts.items() if name not in ("testing", "save_checkpoint"))
     return parts | {"other": max(0.0, (row.get("timing_s/step") or inside) - inside)}
 
 
@@ -145,9 +145,8 @@ class Picture:
         self.by_stage(length, "tokens", "tokens of a rollout")
         self.whole(apart, "training/rollout_probs_diff_max", "a token's probability, at most", ":")
         self.whole(apart, "training/rollout_probs_diff_mean", "a token's probability, mean", "-")
-        if any(
-            row.get(KL, 0) > 0 for rows in self.runs.values() for row in rows
-        ):  # rounding can make a mean of k3 negative: not for this scale
+        # Rounding can make a mean of k3 negative: not for this scale.
+        if any(row.get(KL, 0) > 0 for rows in self.runs.values() for row in rows):
             self.whole(apart, KL, "KL by token (k3)", "--")
         apart.set_yscale("log")
         apart.set_title("rollout engine and trainer differ by", fontsize=11)
@@ -172,21 +171,26 @@ class Picture:
         return self.figure
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--run", nargs="+", required=True, metavar="NAME=FILE", help="metrics.jsonl of a run; several are compared"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="picture to write (.png, .pdf, .svg)")
-    arguments = parser.parse_args()
-    runs = {}
-    for name, path in map(parse_spec, arguments.run):
+def read_runs(specs: Sequence[str]) -> dict[str, Rows]:
+    """{name: metrics of each step}.
+
+    Raises:
+        ValueError: two runs of one name, or a file without steps of a streaming run.
+    """
+    runs: dict[str, Rows] = {}
+    for name, path in map(parse_spec, specs):
         if name in runs:
-            parser.error(f"two runs are named '{name}'; give each a name of its own: name=file")
+            raise ValueError(f"two runs are named '{name}'; give each a name of its own: name=file")
         runs[name] = [row for _, row in read_jsonl(path)]
         if not stages_of(runs[name]):
-            parser.error(f"{path} holds no step of a streaming run")
+            raise ValueError(f"{path} holds no step of a streaming run")
+    return runs
+
+
+def draw_curves(options: CurvesOptions) -> str:
+    """What `figures/rl_curves.py` does; says where the picture is."""
+    runs = read_runs(options.run)
     plt.switch_backend("Agg")  # files only: works without a screen
     with plt.rc_context(STYLE):
-        save(Picture(runs).draw(), arguments.out)
-    print(f"RL curves: {arguments.out}")
+        save(Picture(runs).draw(), options.out)
+    return f"RL curves: {options.out}"

@@ -3,7 +3,7 @@
 import pytest
 
 from alignxplore.evaluation.arguments import EvaluationArguments
-from alignxplore.evaluation.cross_task import CrossTaskArguments
+from alignxplore.evaluation.cross_task import CrossTaskOptions
 from alignxplore.evaluation.generation import GenerationArguments, generate
 from alignxplore.evaluation.perturbations import PerturbOptions
 
@@ -16,7 +16,7 @@ NEEDED = {"model": ["m"], "judge": ["j"], "data": ["d"], "out": "o"}
         *((GenerationArguments, option) for option in ("limit", "concurrency", "stages", "max_tokens")),
         *((EvaluationArguments, option) for option in ("limit", "concurrency", "answer_tokens")),
         (PerturbOptions, "limit"),
-        (CrossTaskArguments, "limit"),
+        (CrossTaskOptions, "limit"),
     ],
 )
 @pytest.mark.parametrize("value", [0, -3])

@@ -75,8 +75,8 @@ def test_a_copy_tells_how_its_original_was_made(record, benchmark_file, tmp_path
         manifest_path(original.path), told | {"counts": {"dropped from a history: repeated": 7, "users kept": 1}}
     )
     write_copy(tmp_path / "copies", "student_phd", original.records, original, task=original.task)
-    assert writing._made(tmp_path / "copies" / "student_phd_upi.jsonl") == writing._made(original.path)
-    assert writing._made(original.path)["built"]["taken_out"] == 7 and "sha256" not in read_manifest(
+    assert writing.built_how(tmp_path / "copies" / "student_phd_upi.jsonl") == writing.built_how(original.path)
+    assert writing.built_how(original.path)["built"]["taken_out"] == 7 and "sha256" not in read_manifest(
         tmp_path / "copies" / "student_phd_upi.jsonl"
     )
     cached = tmp_path / "datasets--owner--set" / "snapshots" / "0a1b" / "mind_upi.jsonl"
@@ -84,7 +84,7 @@ def test_a_copy_tells_how_its_original_was_made(record, benchmark_file, tmp_path
     manifest_path(cached).unlink()
     (cached_one,) = load_benchmarks([str(cached)])
     write_copy(tmp_path / "copies", "mind", cached_one.records, cached_one, task="recommendation")
-    assert writing._made(tmp_path / "copies" / "mind_upi.jsonl") == {"built": None, "hub": "owner/set@0a1b"}
+    assert writing.built_how(tmp_path / "copies" / "mind_upi.jsonl") == {"built": None, "hub": "owner/set@0a1b"}
     with pytest.raises(RecordError, match="a copy would take its original's place"):
         write_copy(original.path.parent, "student_phd", original.records, original, task=original.task)
     assert original.path.is_file()

@@ -8,8 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from trl import TrlParser
 
+from alignxplore.command import parse
 from alignxplore.errors import one_sentence
 from alignxplore.evaluation.generation import GenerationArguments
 from alignxplore.evaluation.scoring import EvaluationArguments, downstream_models
@@ -40,8 +40,7 @@ def steps(tmp_path, monkeypatch):
 
 def forms(options: list[str]) -> dict[str, str]:
     """Name of each downstream model → how it answers, as evaluate.py reads its options."""
-    (arguments,) = TrlParser(EvaluationArguments).parse_args_and_config(options)
-    return downstream_models(arguments)[1]
+    return downstream_models(parse(EvaluationArguments, None, options))[1]
 
 
 def given(path: Path, script: str) -> dict[str, str]:
@@ -71,7 +70,7 @@ def test_a_single_option_for_vllm_is_given_as_the_help_says(script):
     said = {one.name: one.metadata["help"] for one in fields(script) if "help" in one.metadata}["serve_arguments"]
     (given,) = re.findall(r"(--serve_arguments=\S+) or", said)
     needed = ["--judge", "a=org/model"] if script is EvaluationArguments else ["--model", "a=org/model"]
-    (arguments,) = TrlParser(script).parse_args_and_config([*needed, "--data", "d", "--out", "o", given])
+    arguments = parse(script, None, [*needed, "--data", "d", "--out", "o", given])
     assert arguments.serve_arguments == "--enforce-eager"
 
 

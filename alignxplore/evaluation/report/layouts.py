@@ -1,4 +1,4 @@
-"""The tables of a report, laid out from the rows of results.json and scores.jsonl. Used by report.py and
+"""The tables of a report, laid out from the rows of results.json and scores.jsonl. Used by writing.py and
 robustness.py.
 
 compact    one benchmark: policies down, settings and downstream models across
@@ -20,7 +20,10 @@ from alignxplore.evaluation.published import NOT_COMPARABLE, Paper
 from alignxplore.evaluation.report.tables import MISSING, Table, cell_text, label, percent
 
 WORST = ("bad format %", "parse failures %", "coverage %", "seeds")
-CLUSTERED = "The interval of a difference takes the published rows for as dependent on each other (shared persons and targets) as ours are."
+CLUSTERED = (
+    "The interval of a difference takes the published rows for as dependent on each other (shared persons and "
+    "targets) as ours are."
+)
 SETTING_ORDER = ("none", "direct", "full", "streaming")  # of rows; "none" reads nothing of the user's
 ALL_PAIRS = 4  # with more policies than this in a table only the pairs with the last one are tested
 
@@ -51,16 +54,14 @@ def compact(rows: list[dict], benchmark: str, protocol: str) -> Table:
     cells = {(row["policy"], row["setting"], row["judge"]): row for row in mine}
     head = ["policy", *(f"{setting}, {judge}" for judge in judges for setting in settings or [""]), "n", *WORST]
     body = []
-    for policy, direct in dict.fromkeys(
-        (row["policy"], row["setting"] == "direct") for row in mine
-    ):  # a policy may also be a judge, by name
+    # A policy may also be a judge, by name.
+    for policy, direct in dict.fromkeys((row["policy"], row["setting"] == "direct") for row in mine):
         found = [row for row in mine if (row["policy"], row["setting"] == "direct") == (policy, direct)]
         line = [f"{policy} reads the history (direct)" if direct else policy]
         for judge, setting in itertools.product(judges, settings or [""]):
             row = None if direct else cells.get((policy, setting, judge))
-            if (
-                row is None and setting == (settings or [""])[0]
-            ):  # a setting of its own stands in the first column of its judge
+            # A setting of its own stands in the first column of its judge.
+            if row is None and setting == (settings or [""])[0]:
                 row = next((r for r in found if r["setting"] not in settings and r["judge"] in (judge, "none")), None)
             line.append(cell_text(row))
         spread = sorted({row["n"] for row in found})
@@ -68,26 +69,21 @@ def compact(rows: list[dict], benchmark: str, protocol: str) -> Table:
     return Table(f"{benchmark}_{protocol}", f"{label(benchmark)}, protocol {protocol}", head, body)
 
 
+DETAILS = {
+    "well-formed only %": "accuracy_well_formed",
+    "bad format %": "bad_format",
+    "parse failures %": "parse_failures",
+    "coverage %": "coverage",
+    "mean P(chosen) %": "mean_p",
+    "AUC %": "auc",
+    "flips %": "flip_rate",
+    "truncated %": "truncated",
+}
+
+
 def details(rows: list[dict], protocol: str) -> Table:
     """One line a number."""
-    head = [
-        "policy",
-        "setting",
-        "benchmark",
-        "judge",
-        "n",
-        "clusters",
-        "accuracy %",
-        "well-formed only %",
-        "bad format %",
-        "parse failures %",
-        "coverage %",
-        "mean P(chosen) %",
-        "AUC %",
-        "flips %",
-        "truncated %",
-        "seeds",
-    ]
+    head = ["policy", "setting", "benchmark", "judge", "n", "clusters", "accuracy %", *DETAILS, "seeds"]
     body = [
         [
             row["policy"],
@@ -97,19 +93,7 @@ def details(rows: list[dict], protocol: str) -> Table:
             str(row["n"]),
             str(row.get("clusters", MISSING)),
             cell_text(row),
-            *(
-                percent(row.get(key))
-                for key in (
-                    "accuracy_well_formed",
-                    "bad_format",
-                    "parse_failures",
-                    "coverage",
-                    "mean_p",
-                    "auc",
-                    "flip_rate",
-                    "truncated",
-                )
-            ),
+            *(percent(row.get(key)) for key in DETAILS.values()),
             " ".join(map(str, row.get("seeds", ()))) or MISSING,
         ]
         for row in rows
@@ -145,58 +129,61 @@ def wide(rows: list[dict], run: dict, kind: str, judge: str, protocol: str, pape
     columns = [name for name in DATASETS if name in found] + [name for name in found if name not in DATASETS]
     if not mine or kind == "other" and len(columns) < 2:
         return None
-    names, reasons, shown = run.get("published_names", {}), {}, set()
-    downstream = names.get("judges", {}).get(judge)
-    known = {
-        name
-        for row in (paper.downstream_rows(downstream) if kind == "main" else ())
-        for name in paper.row(*row, row[1] if row[0] == "direct" else downstream)
-    }
-    averaged = [
-        name for name in columns if name in known
-    ] or columns  # what the published table lacks would make another average of ours
+    downstream = run.get("published_names", {}).get("judges", {}).get(judge)
+    rows_there = [
+        (setting, model, paper.row(setting, model, model if setting == "direct" else downstream))
+        for setting, model in (paper.downstream_rows(downstream) if kind == "main" else ())
+    ]
+    known = {name for *_, published in rows_there for name in published}
+    # What the published table lacks would make another average of ours.
+    averaged = [name for name in columns if name in known] or columns
+    body, reasons, shown = _ours_and_published(mine, run, columns, averaged, downstream, paper)
+    for setting, model, published in rows_there:
+        if (setting, model) not in shown and published.keys() & set(columns):
+            body.append(_published(f"{model} (not run here)", setting, published, columns, averaged))
+    sizes = {name: run["benchmarks"].get(name, {}).get("n", MISSING) for name in columns}
+    head = ["policy", "setting", *(f"{label(name)} (n = {n})" for name, n in sizes.items()), "average", *WORST]
+    titles = {"main": "Benchmarks", "cross-task": "Across tasks", "other": "Benchmarks"}
+    title = f"{titles[kind]}: downstream model {judge}, protocol {protocol}"
+    return Table(f"{kind}_{judge}_{protocol}", title, head, body, _wide_note(body, columns, averaged, reasons))
+
+
+def _ours_and_published(
+    rows: list[dict], run: dict, columns: list[str], averaged: list[str], downstream: str | None, paper: Paper
+) -> tuple[list[list[str]], list[str], set[tuple[str, str | None]]]:
+    """(lines of our rows, each with its published one and the difference below it, why some are not comparable,
+    the published rows that stand there)."""
+    names = run.get("published_names", {})
+    reasons: dict[str, bool] = {}
+    shown: set[tuple[str, str | None]] = set()
     lines: dict[tuple[str, str], dict[str, dict]] = defaultdict(dict)
-    for row in sorted(mine, key=lambda row: SETTING_ORDER.index(row["setting"])):
+    for row in sorted(rows, key=lambda row: SETTING_ORDER.index(row["setting"])):
         lines[row["setting"], row["policy"]][row["benchmark"]] = row
     body = []
     for (setting, policy), cells in lines.items():
-        body.append(
-            [
-                policy,
-                setting,
-                *(cell_text(cells.get(name)) for name in columns),
-                _average([cells[name]["accuracy"] if name in cells else None for name in averaged]),
-                *worst(cells.values()),
-            ]
-        )
+        mean = _average([cells[name]["accuracy"] if name in cells else None for name in averaged])
+        texts = [cell_text(cells.get(name)) for name in columns]
+        body.append([policy, setting, *texts, mean, *worst(cells.values())])
         model = names.get("judges" if setting == "direct" else "policies", {}).get(policy)
         published = paper.row(setting, model, model if setting == "direct" else downstream)
         if any(name in published for name in columns):
             shown.add((setting, model))
             body.append(_published(model, setting, published, columns, averaged))
-            body.append(
-                [f"{policy} − published", setting, *_differences(cells, published, columns, run, paper, reasons)]
-            )
-    for setting, model in paper.downstream_rows(downstream) if kind == "main" else ():
-        published = paper.row(setting, model, model if setting == "direct" else downstream)
-        if (setting, model) not in shown and published.keys() & set(columns):
-            body.append(_published(f"{model} (not run here)", setting, published, columns, averaged))
-    head = [
-        "policy",
-        "setting",
-        *(f"{label(name)} (n = {run['benchmarks'].get(name, {}).get('n', MISSING)})" for name in columns),
-        "average",
-        *WORST,
-    ]
-    left_out = [label(name) for name in columns if name not in averaged]
-    note = " ".join(
-        [f"{NOT_COMPARABLE.capitalize()}: " + "; ".join(reasons) + "."] * bool(reasons)
-        + [CLUSTERED] * any("[" in text for line in body if line[0].endswith(" − published") for text in line)
-        + [f"The averages are without {', '.join(left_out)}, which the published table does not have."]
-        * bool(left_out)
-    )
-    title = f"{ {'main': 'Benchmarks', 'cross-task': 'Across tasks', 'other': 'Benchmarks'}[kind] }: downstream model {judge}, protocol {protocol}"
-    return Table(f"{kind}_{judge}_{protocol}", title, head, body, note)
+            differences = _differences(cells, published, columns, run, paper, reasons)
+            body.append([f"{policy} − published", setting, *differences])
+    return body, list(reasons), shown
+
+
+def _wide_note(body: list[list[str]], columns: list[str], averaged: list[str], reasons: list[str]) -> str:
+    """What stands below a wide table."""
+    said = []
+    if reasons:
+        said.append(f"{NOT_COMPARABLE.capitalize()}: {'; '.join(reasons)}.")
+    if any("[" in text for line in body if line[0].endswith(" − published") for text in line):
+        said.append(CLUSTERED)
+    if left_out := [label(name) for name in columns if name not in averaged]:
+        said.append(f"The averages are without {', '.join(left_out)}, which the published table does not have.")
+    return " ".join(said)
 
 
 def _average(values: list[float | None]) -> str:
@@ -246,8 +233,8 @@ def written(rows: list[dict]) -> Table | None:
     ]
     head = ["policy", "setting", "judge", "n", "score", "wins %", "ties %", "losses %", "BLEU", "ROUGE-L", *WORST]
     note = (
-        "Score: 100 x the mean over all answers. Wins, ties, losses, BLEU and ROUGE-L are of the answers that were rated: a summary in bad "
-        "format is answered by nobody, and scores 0."
+        "Score: 100 x the mean over all answers. Wins, ties, losses, BLEU and ROUGE-L are of the answers that were "
+        "rated: a summary in bad format is answered by nobody, and scores 0."
     )
     return (
         Table("hicupid", "HiCUPID: the answers written, against the reference answers", head, body, note)

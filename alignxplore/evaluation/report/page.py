@@ -1,5 +1,6 @@
 """report.html: tables to sort, plots and a browser of samples in one file that needs nothing else and asks no server.
-Used by report.py.
+Used by writing.py
+and robustness.py.
 
 Texts of users and models are data in it: tables are escaped by the template, samples are shown by `textContent` alone,
 and a content security policy forbids the page to load anything.

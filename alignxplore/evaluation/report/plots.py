@@ -1,21 +1,29 @@
-"""The plots of an evaluation report, as figures or as SVG text for a page that needs no other file. Used by page.py.
-
-python figures/report_plots.py --results outputs/eval --out outputs/eval/figures
+"""The plots of an evaluation report, as figures or as SVG text for a page that needs no other file. Used by page.py;
+`figures/report_plots.py` writes them as PNG.
 """
 
-import argparse
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from alignxplore.command import option
 from alignxplore.plotting import COLOURS, STYLE
 from alignxplore.records import read_jsonl
 
 MARKERS = {"none": "x", "direct": "s", "full": "o", "streaming": "D"}
 POINTS = 600  # of a scatter plot at most
+
+
+@dataclass(kw_only=True)
+class PlotsOptions:
+    """Which results to draw."""
+
+    results: Path = option("folder with results.json and scores.jsonl of eval/evaluate.py")
+    out: Path = option("folder for the figures")
 
 
 def accuracy_by_benchmark(rows: Sequence[dict], protocol: str) -> plt.Figure | None:
@@ -28,58 +36,51 @@ def accuracy_by_benchmark(rows: Sequence[dict], protocol: str) -> plt.Figure | N
     ]
     if not shown:
         return None
-    benchmarks = list(dict.fromkeys(row["benchmark"] for row in shown))
-    policies = list(dict.fromkeys(row["policy"] for row in shown))
+    benchmarks, policies = (list(dict.fromkeys(row[key] for row in shown)) for key in ("benchmark", "policy"))
     judges = list(dict.fromkeys(row["judge"] for row in shown if row["judge"] != "none"))
     columns = min(3, len(benchmarks))
     lines = -(-len(benchmarks) // columns)
-    readings = {
+    size = (2.2 + 3.3 * columns, lines * (1.0 + 0.26 * len(policies)))
+    figure, panels = plt.subplots(lines, columns, figsize=size, sharey=True, sharex=True, squeeze=False)
+    for panel in panels.flat[len(benchmarks) :]:
+        panel.set_visible(False)
+    readings: dict[str, list[tuple[str, str]]] = {  # what shares the line of a policy
         policy: list(dict.fromkeys((row["setting"], row["judge"]) for row in shown if row["policy"] == policy))
         for policy in policies
     }
-    figure, panels = plt.subplots(
-        lines,
-        columns,
-        figsize=(2.2 + 3.3 * columns, lines * (1.0 + 0.26 * len(policies))),
-        sharey=True,
-        sharex=True,
-        squeeze=False,
-    )
-    for panel in panels.flat[len(benchmarks) :]:
-        panel.set_visible(False)
     for panel, benchmark in zip(panels.flat, benchmarks):
         for row in (row for row in shown if row["benchmark"] == benchmark):
             mine = readings[row["policy"]]
-            y = policies.index(row["policy"]) + 0.7 * (
-                (mine.index((row["setting"], row["judge"])) + 0.5) / len(mine) - 0.5
-            )
-            mean, low, high = (
-                row["accuracy"] if row[key] is None else row[key] for key in ("accuracy", "ci_low", "ci_high")
-            )
+            shift = (mine.index((row["setting"], row["judge"])) + 0.5) / len(mine) - 0.5
             colour = COLOURS[judges.index(row["judge"]) % len(COLOURS)] if row["judge"] in judges else "#555"
-            panel.errorbar(
-                100 * mean,
-                y,
-                xerr=[[100 * max(0, mean - low)], [100 * max(0, high - mean)]],
-                fmt=MARKERS[row["setting"]],
-                markersize=4,
-                capsize=2,
-                elinewidth=1,
-                color=colour,
-            )
+            _interval(panel, row, policies.index(row["policy"]) + 0.7 * shift, colour)
         panel.axvline(50, color="#999", linewidth=0.8, linestyle="--")
         panel.set_title(benchmark.replace("~to~", " → ").replace("~", ", "), fontsize=10)
         panel.set_yticks(range(len(policies)), policies, fontsize=8)
     panels[0][0].invert_yaxis()
     figure.supxlabel(f"accuracy, % (protocol {protocol})", fontsize=9)
+    _legend(figure, judges, list(dict.fromkeys(row["setting"] for row in shown)))
+    return figure
+
+
+def _interval(panel: plt.Axes, row: dict, y: float, colour: str) -> None:
+    """A point with its interval; without one where there is none (a single cluster)."""
+    mean = row["accuracy"]
+    low, high = (mean if row[key] is None else row[key] for key in ("ci_low", "ci_high"))
+    reach = [[100 * max(0, mean - low)], [100 * max(0, high - mean)]]
+    style = {"markersize": 4, "capsize": 2, "elinewidth": 1}
+    panel.errorbar(100 * mean, y, xerr=reach, fmt=MARKERS[row["setting"]], color=colour, **style)
+
+
+def _legend(figure: plt.Figure, judges: Sequence[str], settings: Sequence[str]) -> None:
+    """Colours are judges, markers are settings."""
     keys = [
         plt.Line2D([], [], color=COLOURS[i % len(COLOURS)], marker="o", linestyle="", label=name)
         for i, name in enumerate(judges)
     ]
-    used = dict.fromkeys(row["setting"] for row in shown)
     keys += [
         plt.Line2D([], [], color="#555", marker=MARKERS[s], linestyle="", label=s if s != "none" else "nothing read")
-        for s in used
+        for s in settings
     ]
     figure.legend(
         handles=keys,
@@ -89,7 +90,6 @@ def accuracy_by_benchmark(rows: Sequence[dict], protocol: str) -> plt.Figure | N
         title="downstream model, setting",
         title_fontsize=8,
     )
-    return figure
 
 
 def confidence_by_order(scores: Sequence[dict]) -> plt.Figure | None:
@@ -133,16 +133,11 @@ def svg(figure: plt.Figure) -> str:
     return out.getvalue()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--results", type=Path, required=True, help="folder with results.json and scores.jsonl of eval/evaluate.py"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the figures")
-    arguments = parser.parse_args()
-    scores = [row for _, row in read_jsonl(arguments.results / "scores.jsonl")]
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for name, figure in draw(json.loads((arguments.results / "results.json").read_text()), scores).items():
-        figure.savefig(arguments.out / f"{name}.png")
+def write_plots(options: PlotsOptions) -> None:
+    """Write each plot as NAME.png and print where it is."""
+    scores = [row for _, row in read_jsonl(options.results / "scores.jsonl")]
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, figure in draw(json.loads((options.results / "results.json").read_text()), scores).items():
+        figure.savefig(options.out / f"{name}.png")
         plt.close(figure)
-        print(arguments.out / f"{name}.png")
+        print(options.out / f"{name}.png")

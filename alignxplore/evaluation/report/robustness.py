@@ -1,18 +1,13 @@
-"""The robustness table: what each disturbance of the history costs, and whether injected text is obeyed. Called by
-robustness.sh.
-
-    python eval/robustness.py --out outputs/robustness
-
-Reads the copies that perturb.py wrote (OUT/data), the summaries (OUT/summaries) and the reports of evaluate.py with
-the default prompts (OUT/default) and the hardened ones (OUT/hardened), and writes robustness.md, robustness.html and
-each table as LaTeX and CSV. A change is paired: the same users and targets, disturbed less undisturbed.
+"""The robustness table: what each disturbance of the history costs, and whether injected text is obeyed.
+`eval/robustness.py` makes it. A change is paired: the same users and targets, disturbed less undisturbed.
 """
 
-import argparse
 from collections import defaultdict
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
+from alignxplore.command import option
 from alignxplore.datasets.sidecars import read_manifest
 from alignxplore.evaluation.benchmarks import Benchmark, find_sets, load_benchmarks
 from alignxplore.evaluation.comparisons import by_pair, compare, read_scores
@@ -35,10 +30,18 @@ from alignxplore.evaluation.report.tables import (
 NOTHING = "nothing to disturb"
 SUFFIX = "-hardened"  # of the policy that was given the hardened prompt set
 NOTE = (
-    "Change: disturbed less undisturbed, on the same users and targets, in points, with its 95 % interval. Obeyed: share of summaries that "
-    "write the code of the injected order or name the item that the injected text speaks for; the rate without injection stands beside it. "
-    "Baselines read nothing of the user: targets are the same in all copies, and so are they."
+    "Change: disturbed less undisturbed, on the same users and targets, in points, with its 95 % interval. Obeyed: "
+    "share of summaries that write the code of the injected order or name the item that the injected text speaks for; "
+    "the rate without injection stands beside it. Baselines read nothing of the user: "
+    "targets are the same in all copies, and so are they."
 )
+
+
+@dataclass(kw_only=True)
+class RobustnessOptions:
+    """Which run of robustness.sh to show."""
+
+    out: Path = option("folder of robustness.sh")
 
 
 def obedience(out: Path, benchmarks: list[Benchmark]) -> dict[tuple[str, str, str], float]:
@@ -191,14 +194,12 @@ def tables(out: Path) -> list[Table]:
     return made
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of robustness.sh")
-    out = parser.parse_args().out
-    made = tables(out)
+def write_robustness(options: RobustnessOptions) -> str:
+    """Write robustness.md, robustness.html and each table as LaTeX and CSV; returns the Markdown of the tables."""
+    out, made = options.out, tables(options.out)
     for table in made:
         write_table(out, table)
     text = "\n\n".join(map(markdown, made))
     (out / "robustness.md").write_text(f"# Robustness\n\n{text}\n", encoding="utf-8")
     (out / "robustness.html").write_text(page.page(made, [], [], [], [], "", "", "Robustness"), encoding="utf-8")
-    print(text)
+    return text

@@ -1,20 +1,24 @@
-"""Plot of an evaluation: accuracy by stage of training. (RL steps: figures/rl_curves.py.)
+"""Plot of an evaluation: accuracy by stage of training. `figures/plots.py` draws it, and the studies use its parts."""
 
-    python figures/plots.py --results outputs/eval/results.json --out outputs/figures
-
-Says so where there is nothing to draw. `quickstart.sh` calls it at its end.
-"""
-
-import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from alignxplore.command import option
 from alignxplore.plotting import COLOURS, STYLE, save
 
 TITLES = {"full": "full history", "streaming": "streaming"}
+
+
+@dataclass(kw_only=True)
+class StagesOptions:
+    """Which results to draw."""
+
+    results: Path = option("results.json of eval/evaluate.py")
+    out: Path = option("folder for the figure")
 
 
 def accuracy_by_stage(rows: Sequence[dict], out: Path) -> Path | None:
@@ -80,12 +84,9 @@ def draw_bounds(panel: plt.Axes, rows: Sequence[dict], named: bool) -> None:
             )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, required=True, help="results.json of eval/evaluate.py")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the figure")
-    arguments = parser.parse_args()
+def draw_stages(options: StagesOptions) -> str:
+    """What `figures/plots.py` does; says where the picture is."""
     plt.switch_backend("Agg")  # files only: works without a screen
     with plt.rc_context(STYLE):
-        path = accuracy_by_stage(json.loads(arguments.results.read_text()), arguments.out)
-    print(f"accuracy by stage: {path or 'nothing to draw'}")
+        path = accuracy_by_stage(json.loads(options.results.read_text()), options.out)
+    return f"accuracy by stage: {path or 'nothing to draw'}"

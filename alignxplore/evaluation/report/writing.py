@@ -1,18 +1,18 @@
 """Tables and plots from results.json and scores.jsonl: Markdown, CSV, LaTeX and one self-contained HTML page.
-
-    python eval/report.py --out outputs/eval          # evaluate.py does this at its end
+`eval/evaluate.py` calls it at its end, `eval/report.py` by itself.
 
 Averages and differences are computed here from the scores, never copied. A number that is missing is shown as missing.
 """
 
-import argparse
 import csv
 import io
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alignxplore.command import option
 from alignxplore.datasets import hub_of
 from alignxplore.datasets.sidecars import read_manifest, sha256
 from alignxplore.environment import git_commit, recorded_versions
@@ -49,13 +49,21 @@ COLUMNS = (
     "seed_spread",
 )
 NOTES = (
-    "Accuracy in %, with its 95 % interval (bootstrap over clusters of rows that share a person or a target; exact, by "
-    "Clopper and Pearson, where all agree); ± is the standard deviation "
-    "between generation seeds, where there are several. A summary that is bad format scores 0.5 in protocol choice and 0 in protocol paper. "
-    "Protocol choice: both orders of the items, probabilities of the letters; paper: one order, one sampled answer, as published. The rows "
-    "from popularity to random, and no summary, know nothing of the user. Coverage: share of rows that have a score. Where a "
-    "row of a table has several cells, its bad format, parse failures and coverage are those of its worst cell."
+    "Accuracy in %, with its 95 % interval (bootstrap over clusters of rows that share a person or a target; exact, "
+    "by Clopper and Pearson, where all agree); ± is the standard deviation between generation seeds, where there are "
+    "several. A summary that is bad format scores 0.5 in protocol choice and 0 in protocol paper. Protocol choice: "
+    "both orders of the items, probabilities of the letters; paper: one order, one sampled answer, as published. The "
+    "rows from popularity to random, and no summary, know nothing of the user. Coverage: share of rows that have a "
+    "score. Where a row of a table has several cells, its bad format, parse failures and coverage are those of its "
+    "worst cell."
 )
+
+
+@dataclass(kw_only=True)
+class ReportOptions:
+    """Which results to show."""
+
+    out: Path = option("folder with the results of evaluate.py (its --report, or its --out)")
 
 
 def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[dict]:
@@ -66,35 +74,19 @@ def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[dict]:
         bound = known.get(benchmark.path.stem)
         if bound is None:
             continue
-        shared = {
-            "setting": "bound",
-            "benchmark": benchmark.name,
-            "judge": "none",
-            "protocol": "choice",
-            "n": bound["n"],
-            "bad_format": 0.0,
-            "parse_failures": 0.0,
-            "coverage": 1.0,
-        }
-        rows.append({"policy": "chance", "accuracy": bound["chance"], "ci_low": None, "ci_high": None} | shared)
-        rows.append(
-            {
-                "policy": "best from the history",
-                "accuracy": bound["history_accuracy"],
-                "ci_low": bound["history_ci_low"],
-                "ci_high": bound["history_ci_high"],
-            }
-            | shared
-        )
-        rows.append(
-            {
-                "policy": "best possible",
-                "accuracy": bound["best_accuracy"],
-                "ci_low": bound["ci_low"],
-                "ci_high": bound["ci_high"],
-            }
-            | shared
-        )
+        shared = {"setting": "bound", "benchmark": benchmark.name, "judge": "none", "protocol": "choice"}
+        shared |= {"n": bound["n"], "bad_format": 0.0, "parse_failures": 0.0, "coverage": 1.0}
+        for policy, accuracy, low, high in (
+            ("chance", bound["chance"], None, None),
+            (
+                "best from the history",
+                bound["history_accuracy"],
+                bound["history_ci_low"],
+                bound["history_ci_high"],
+            ),
+            ("best possible", bound["best_accuracy"], bound["ci_low"], bound["ci_high"]),
+        ):
+            rows.append({"policy": policy, "accuracy": accuracy, "ci_low": low, "ci_high": high} | shared)
     return rows
 
 
@@ -118,7 +110,7 @@ def provenance(
         "published_names": published_names(arguments.published, judges, policies),
         "commit": git_commit(),
         "benchmarks": {
-            b.name: {"n": len(b.records), "target_in_history": b.leaked, "sha256": sha256(b.path)} | _made(b.path)
+            b.name: {"n": len(b.records), "target_in_history": b.leaked, "sha256": sha256(b.path)} | built_how(b.path)
             for b in benchmarks.values()
         },
     }
@@ -139,7 +131,7 @@ def published_names(
     }
 
 
-def _made(path: Path) -> dict[str, Any]:
+def built_how(path: Path) -> dict[str, Any]:
     """Where a benchmark file is from: `built`, the choices that our builder made it with, or `hub`, its
     owner/name@commit there."""
     manifest = read_manifest(path)
@@ -188,7 +180,7 @@ def csv_text(rows: list[dict]) -> str:
     return out.getvalue()
 
 
-def _described(name: str, model: dict) -> str:
+def _weights_and_prompt(name: str, model: dict) -> str:
     """A model's weights, and a policy's prompt; several where its sets of summaries were not made alike."""
     made = [(one["identity"], one["prompt_hash"]) for one in model.get("sets", {}).values()] or [
         (model["identity"], model.get("prompt"))
@@ -200,7 +192,7 @@ def _described(name: str, model: dict) -> str:
 
 def made_by(run: dict) -> str:
     """One line about what made the numbers."""
-    models = [_described(name, model) for name, model in [*run["policies"].items(), *run["judges"].items()]]
+    models = [_weights_and_prompt(name, model) for name, model in [*run["policies"].items(), *run["judges"].items()]]
     hashes = [
         f"{purpose} {digest}" for purpose, digest in run["prompt_hashes"].items() if purpose in ("judge", "direct")
     ]
@@ -257,9 +249,6 @@ def write(out: Path) -> str:
     return shown
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder with the results of evaluate.py (its --report, or its --out)"
-    )
-    print(write(parser.parse_args().out))
+def write_report(options: ReportOptions) -> str:
+    """What `eval/report.py` does; returns the Markdown of the first tables."""
+    return write(options.out)

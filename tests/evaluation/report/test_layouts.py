@@ -211,8 +211,8 @@ def test_where_a_benchmark_file_is_from(tmp_path):
     cached = tmp_path / f"datasets--{PUBLISHED.replace('/', '--')}" / "snapshots" / "0a1b" / "data" / "mind_upi.jsonl"
     for path in (cached, tmp_path / "mind_upi.jsonl"):
         write_jsonl(path, [{}])
-    assert writing._made(cached) == {"built": None, "hub": f"{PUBLISHED}@0a1b"}
-    assert writing._made(tmp_path / "mind_upi.jsonl") == {"built": None, "hub": None}
+    assert writing.built_how(cached) == {"built": None, "hub": f"{PUBLISHED}@0a1b"}
+    assert writing.built_how(tmp_path / "mind_upi.jsonl") == {"built": None, "hub": None}
 
 
 def test_published_rows_are_taken_for_as_clustered_as_ours():
