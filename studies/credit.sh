@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
-# Who should answer for the next stage? A study in the simulated world: RL with credit paper, centered and tree, at equal generated tokens.
+# Who should answer for the next stage? A study in the simulated world: RL with credit paper and centered, at equal generated tokens.
 #
 #   bash studies/credit.sh                                      # after ./quickstart.sh; about 7 minutes a run on two cores
 #   BASE=runs/other OUT=runs/studies/other SEEDS=1 RL_STEPS=20 bash studies/credit.sh
-#   BASE=runs/other OUT=runs/trial CREDITS="paper tree" SEEDS=1 RL_STEPS=2 USERS=24 bash studies/credit.sh    # does it run?
+#   BASE=runs/other OUT=runs/trial CREDITS="paper centered" SEEDS=1 RL_STEPS=2 USERS=24 bash studies/credit.sh    # does it run?
 #
 # Takes from a finished quick start (BASE) the SFT model, both judges and the users, and trains the SFT model once for each credit and seed.
 # Every update has 128 summaries, whatever the credit:
 #   paper      16 users, 4 summaries of each of 2 stages; those not drawn get a constant for the stage they did not see
 #   centered   the same, with the judge's confidence without any summary in the place of the constant
-#   tree       8 users, 4 summaries of stage 1, 3 of stage 2 upon each of them: nobody needs a stand-in
 # Then one evaluation of all of them as a stream by both judges; the reward came from the first. Leaves OUT/results.json, OUT/report.md
 # (with the tokens that each credit generated) and OUT/credit.png. Interrupted? Run the same command again.
 #
@@ -23,10 +22,10 @@ case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit ;; es
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BASE=$(realpath -m "${BASE:-$here/runs/quickstart}") OUT=$(realpath -m "${OUT:-$here/runs/studies/credit}")  # as seen by who called
 cd "$here"
-CREDITS=${CREDITS:-paper centered tree} SEEDS=${SEEDS:-1 2 3} RL_STEPS=${RL_STEPS:-40} RL_LR=${RL_LR:-3e-4} USERS=${USERS:-}
+CREDITS=${CREDITS:-paper centered} SEEDS=${SEEDS:-1 2 3} RL_STEPS=${RL_STEPS:-40} RL_LR=${RL_LR:-3e-4} USERS=${USERS:-}
 [[ -f $BASE/results.json ]] || { echo "credit.sh: $BASE holds no finished quick start; run ./quickstart.sh first, or set BASE" >&2; exit 1; }
 for credit in $CREDITS; do
-    [[ $credit =~ ^(paper|centered|tree)$ ]] || { echo "credit.sh: unknown credit '$credit'; known: paper centered tree" >&2; exit 2; }
+    [[ $credit =~ ^(paper|centered)$ ]] || { echo "credit.sh: unknown credit '$credit'; known: paper centered" >&2; exit 2; }
 done
 
 export DEVICE=cpu
@@ -38,7 +37,6 @@ same_settings BASE RL_STEPS RL_LR USERS
 
 credit_run() {  # CREDIT SEED STEPS
     local -x CREDIT=$1 SEED=$2 RL_STEPS=$3 BATCH=16 MINI_BATCH=16 TEST_EVERY=10
-    if [[ $1 == tree ]]; then local -x BRANCHES=3 BATCH=8 MINI_BATCH=8; fi
     train_rl "$BASE/models/sft" "$BASE/data/rl_train.parquet" "$OUT/$1.$2"
 }
 

@@ -28,8 +28,8 @@ def check_versions(tags: Sequence[dict], step: int) -> None:
     versions = {(tag.get("min_global_steps"), tag.get("max_global_steps")) for tag in tags} - {(step - 1, step - 1)}
     if versions:
         raise RunStopped(
-            f"step {step}: rows were written with weights of steps {sorted(versions, key=str)[0]} and not of {step - 1}: a rollout "
-            "engine was not sent the weights that are trained"
+            f"step {step}: rows were written with weights of steps {min(versions, key=str)} and not of {step - 1}: "
+            "a rollout engine was not sent the weights that are trained"
         )
 
 
@@ -47,9 +47,10 @@ def check_probabilities(metrics: Numbers, tolerance: Tolerance) -> None:
             )
         if limit is not None and value > limit:
             raise RunStopped(
-                f"{PROBABILITIES}{statistic} is {value:.2e}, allowed is {limit:.0e}: the rollout engine does not hold the "
-                "weights that are trained, computes with other precision or sampling settings, or the model has more output "
-                "tokens than its tokenizer (the rollout engine never writes those, the trainer counts them)"
+                f"{PROBABILITIES}{statistic} is {value:.2e}, allowed is {limit:.0e}: the rollout engine does not hold "
+                "the weights that are trained, computes with other precision or sampling settings, or the model has "
+                "more output tokens than its tokenizer (the rollout engine never writes those, the trainer counts "
+                "them)"
             )
 
 
@@ -62,7 +63,8 @@ def group_differences(
         keys: of the rows, as alignxplore/rl/streaming.py makes them: a group's name, its member, 0.
         trainer, rollout: log-probabilities of each row's tokens.
     """
-    totals, tokens = defaultdict(float), defaultdict(int)
+    totals: dict[str, float] = defaultdict(float)
+    tokens: dict[str, int] = defaultdict(int)
     for key, tag, ours, theirs in zip(keys, tags, trainer, rollout, strict=True):
         if not tag.get("is_padding", False):
             group = key.rsplit("_", 2)[0]
@@ -77,6 +79,7 @@ def check_groups(differences: Sequence[float], limit: float, metrics: Numbers) -
     metrics[PROBABILITIES + "groups_above"] = above / len(differences)
     if above > max(1, GROUPS_ABOVE * len(differences)):
         raise RunStopped(
-            f"the mean difference of rollout and trainer probabilities is above {limit} in {above} of {len(differences)} groups, the "
-            f"largest is {max(differences):.2e}: one of the rollout engines does not hold the weights that are trained"
+            f"the mean difference of rollout and trainer probabilities is above {limit} in {above} of "
+            f"{len(differences)} groups, the largest is {max(differences):.2e}: one of the rollout engines does not "
+            "hold the weights that are trained"
         )

@@ -19,7 +19,7 @@ from alignxplore.history import HistoryError
 from alignxplore.journal import OK
 from alignxplore.prompts import Answer, parse_answer
 from alignxplore.records import Interaction, hash_seed
-from alignxplore.rl.credit import Scored, StageReturns, draw_order, stream_returns, tree_returns
+from alignxplore.rl.credit import Scored, StageReturns, draw_order, stream_returns
 from alignxplore.rl.dataset import Stage
 from alignxplore.rl.reward import Reward
 from alignxplore.rl.settings import Streaming
@@ -156,11 +156,10 @@ class ChainRunner:
         """Write, judge and (in training) credit all stages. Raises what the rollout engine raises."""
         if not training:
             self._occasion = "validation"
-        tree = training and self.settings.credit == "tree"
         if training and self.settings.credit == "centered":
             self._baselines = [asyncio.create_task(self._score(None, k, 0)) for k in range(len(self.stages))]
         try:
-            await (self._grow_tree() if tree else self._grow_chain())
+            await self._grow()
             for group, writing in zip(self.chain.groups, self._writing, strict=True):
                 group.rollouts = list(await asyncio.gather(*writing))
             await asyncio.gather(*self._judging)
@@ -169,17 +168,17 @@ class ChainRunner:
             for task in [task for writing in self._writing for task in writing] + self._judging + self._baselines:
                 task.cancel()
         if training:
-            self._credit(tree)
+            self._credit()
         self.chain.seconds = self._now()
         return self.chain
 
     def _now(self) -> float:
         return time.monotonic() - self._began
 
-    async def _grow_chain(self) -> None:
+    async def _grow(self) -> None:
         past, parent = None, None
         for k in range(len(self.stages)):
-            group = self._open(k, past, parent, self.rollouts)
+            group = self._open(k, past, parent)
             if group is None:
                 self.chain.lost += self.rollouts * (len(self.stages) - k)
                 return
@@ -192,19 +191,7 @@ class ChainRunner:
                     past, parent, group.drawn = rollout.answer.summary, i, i
                     break
 
-    async def _grow_tree(self) -> None:
-        if self._open(0, None, None, self.rollouts) is None:
-            self.chain.lost = self.settings.rows_per_user
-            return
-
-        async def branch(i: int) -> None:
-            rollout = await self._writing[0][i]
-            if rollout.answer.well_formed and self._open(1, rollout.answer.summary, i, self.settings.branches) is None:
-                self.chain.lost += self.settings.branches
-
-        await asyncio.gather(*(branch(i) for i in range(self.rollouts)))
-
-    def _open(self, k: int, past: str | None, parent: int | None, count: int) -> Group | None:
+    def _open(self, k: int, past: str | None, parent: int | None) -> Group | None:
         """Start writing a group; None (and `chain.problem`) where its prompt cannot be made to fit."""
         try:
             prompt = self.policy.prompt(self.stages[k].interactions, past)
@@ -213,7 +200,7 @@ class ChainRunner:
             return None
         group = Group(k, parent, prompt)
         self.chain.groups.append(group)
-        self._writing.append([asyncio.create_task(self._write(group, i)) for i in range(count)])
+        self._writing.append([asyncio.create_task(self._write(group, i)) for i in range(self.rollouts)])
         return group
 
     async def _write(self, group: Group, i: int) -> Rollout:
@@ -233,18 +220,9 @@ class ChainRunner:
     async def _score(self, summary: str | None, k: int, i: int) -> Reward:
         return await self.judges.score(summary, self.stages[k].target, [self.chain.user, k], i)
 
-    def _credit(self, tree: bool) -> None:
+    def _credit(self) -> None:
         groups, discount = self.chain.groups, self.settings.discount
         if not groups:
-            return
-        if tree:
-            upon = {group.parent: group for group in groups[1:]}
-            branches = [upon.get(i) for i in range(self.rollouts)]
-            trunk, below = tree_returns(groups[0].scored(), [group and group.scored() for group in branches], discount)
-            groups[0].settle(trunk)
-            for group, returns in zip(branches, below):
-                if group is not None:
-                    group.settle(returns)
             return
         # A baseline whose judgement failed is replaced by what a judge says that knows nothing.
         baselines = [0.5 if reward.value is None else reward.value for reward in self.chain.baseline_rewards] or None

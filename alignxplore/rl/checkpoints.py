@@ -1,10 +1,14 @@
-"""Folders that a run leaves: plain models made from verl's checkpoints, and how many checkpoints stay
+"""What a run saves and when, how many checkpoints stay, and plain models made from them
 (alignxplore/rl/trainer.py)."""
 
 import json
 import os
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,6 +16,57 @@ from safetensors.torch import load_file, save_file
 from alignxplore.records import write_json
 
 VALIDATION = "validation.json"  # in the folder of the best model: its step and reward
+
+
+class Checkpoints:
+    """The checkpoints of a run.
+
+    Args:
+        trainer: verl's; its `global_steps` and the state of its `train_dataloader` go into what is saved.
+        verl_saves: writes the checkpoint of the trainer's current step.
+    """
+
+    def __init__(self, trainer: Any, verl_saves: Callable[[], None]):
+        self.trainer, self.verl_saves = trainer, verl_saves
+        self.folder = Path(trainer.config.trainer.default_local_dir)
+        self.keep: int | None = trainer.config.trainer.max_actor_ckpt_to_keep
+        self.saved_step = -1  # the newest complete checkpoint; 0: none
+        self.due = False  # verl has asked for one
+        self._seconds = 0.0
+
+    def current(self) -> Path:
+        """Where the checkpoint of the trainer's current step is."""
+        return self.folder / f"global_step_{self.trainer.global_steps}"
+
+    def save(self) -> None:
+        """Save the current step."""
+        began = time.monotonic()
+        make_room(self.folder, self.saved_step, self.keep)
+        self.verl_saves()
+        self.due, self.saved_step = False, self.trainer.global_steps
+        self._seconds += time.monotonic() - began
+
+    def save_before_this_step(self, data: dict) -> None:
+        """Save the weights as they are, as the step before, unless that was done.
+
+        Args:
+            data: state of the dataloader where the unfinished step began.
+        """
+        trainer = self.trainer
+        if self.saved_step == trainer.global_steps - 1:
+            return
+        loader, trainer.train_dataloader = trainer.train_dataloader, SimpleNamespace(state_dict=lambda: data)
+        trainer.global_steps -= 1
+        try:
+            self.save()
+        finally:
+            trainer.global_steps += 1
+            trainer.train_dataloader = loader
+
+    def spent(self) -> float:
+        """Seconds spent on saving since the last call."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
 
 
 def make_room(folder: Path, latest: int, keep: int | None) -> None:

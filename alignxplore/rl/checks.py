@@ -26,53 +26,62 @@ def prepare(config: DictConfig) -> dict:
     from verl.utils.config import validate_config
 
     settings = Streaming.from_config(config.streaming)
-    rollout, actor = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor
-    rollout.n = settings.rows_per_user
+    config.actor_rollout_ref.rollout.n = settings.rows_per_user
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
         validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    check_rollouts(config, settings)
+    if config.trainer.save_freq < 1:
+        raise SettingsError(
+            f"trainer.save_freq={config.trainer.save_freq} (SAVE_EVERY): the model of a run is made from the "
+            "checkpoint of its last step, so there must be one; a number larger than the steps saves that one alone"
+        )
+    return update_sizes(config) | {"credit": settings.credit, "stages": settings.stages}
+
+
+def check_rollouts(config: DictConfig, settings: Streaming) -> None:
+    """Raise `SettingsError` where the probabilities of the rollouts could not be compared with the trainer's."""
+    rollout = config.actor_rollout_ref.rollout
     if (rollout.temperature, rollout.top_p, rollout.top_k) != (1.0, 1.0, -1):
         raise SettingsError(
-            "rollouts must be sampled with temperature 1, top_p 1, top_k -1: verl compares their probabilities with the "
-            "trainer's full softmax"
+            "rollouts must be sampled with temperature 1, top_p 1, top_k -1: verl compares their probabilities with "
+            "the trainer's full softmax"
         )
     if rollout.dtype not in settings.tolerance:
         raise SettingsError(
-            f"nothing says how far the probabilities of a rollout in {rollout.dtype} may lie from the trainer's; take one of "
-            f"{', '.join(settings.tolerance)} (DTYPE), or give a limit: +streaming.tolerance.{rollout.dtype}.mean=0.02"
+            f"nothing says how far the probabilities of a rollout in {rollout.dtype} may lie from the trainer's; take "
+            f"one of {', '.join(settings.tolerance)} (DTYPE), or give a limit: "
+            f"+streaming.tolerance.{rollout.dtype}.mean=0.02"
         )
-    if config.trainer.save_freq < 1:
-        raise SettingsError(
-            f"trainer.save_freq={config.trainer.save_freq} (SAVE_EVERY): the model of a run is made from the checkpoint of its "
-            "last step, so there must be one; a number larger than the steps saves that one alone"
-        )
-    rows_per_step = config.data.train_batch_size * rollout.n
-    rows_per_update = actor.ppo_mini_batch_size * rollout.n
-    if rows_per_step % rows_per_update:
-        raise SettingsError(
-            f"data.train_batch_size={config.data.train_batch_size} is no multiple of "
-            f"actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}"
-        )
-    gpus, parallel = config.trainer.nnodes * config.trainer.n_gpus_per_node, rollout.tensor_model_parallel_size
-    if rows_per_update % gpus or gpus % parallel:
-        raise SettingsError(
-            f"{gpus} GPUs (NNODES x GPUS) must divide the {rows_per_update} rows of an update (MINI_BATCH x {rollout.n}) and be a "
-            f"multiple of actor_rollout_ref.rollout.tensor_model_parallel_size={parallel} (TP)"
-        )
-    trained = (actor.fsdp_config.get("mixed_precision") or {}).get("param_dtype", "bf16")  # verl's default
+    # verl's default is bf16
+    trained = (config.actor_rollout_ref.actor.fsdp_config.get("mixed_precision") or {}).get("param_dtype", "bf16")
     if rollout.dtype == "float32" and trained != "fp32":
         raise SettingsError(
-            f"DTYPE=float32 is of the rollouts only, the trainer computes in {trained}: their probabilities would differ. PRESET="
-            "tiny sets both; elsewhere take bfloat16"
+            f"DTYPE=float32 is of the rollouts only, the trainer computes in {trained}: their probabilities would "
+            "differ. PRESET=tiny sets both; elsewhere take bfloat16"
+        )
+
+
+def update_sizes(config: DictConfig) -> dict:
+    """Users, rows and updates of a step; raises `SettingsError` where they cannot be dealt out evenly."""
+    users, mini = config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
+    each, parallel = config.actor_rollout_ref.rollout.n, config.actor_rollout_ref.rollout.tensor_model_parallel_size
+    if users % mini:
+        raise SettingsError(
+            f"data.train_batch_size={users} is no multiple of actor_rollout_ref.actor.ppo_mini_batch_size={mini}"
+        )
+    gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    if mini * each % gpus or gpus % parallel:
+        raise SettingsError(
+            f"{gpus} GPUs (NNODES x GPUS) must divide the {mini * each} rows of an update (MINI_BATCH x {each}) and "
+            f"be a multiple of actor_rollout_ref.rollout.tensor_model_parallel_size={parallel} (TP)"
         )
     return {
-        "users_per_step": config.data.train_batch_size,
-        "rows_per_user": rollout.n,
-        "rows_per_step": rows_per_step,
-        "rows_per_update": rows_per_update,
-        "updates_per_step": rows_per_step // rows_per_update,
+        "users_per_step": users,
+        "rows_per_user": each,
+        "rows_per_step": users * each,
+        "rows_per_update": mini * each,
+        "updates_per_step": users // mini,
         "gpus": gpus,
-        "credit": settings.credit,
-        "stages": settings.stages,
     }
 
 
@@ -122,8 +131,9 @@ def check_model(config: DictConfig) -> None:
             import flash_attn  # noqa: F401  (a build for another torch is found, and fails here)
         except ImportError as error:
             raise SettingsError(
-                f"verl trains with FlashAttention, which cannot be loaded ({error}): {FLASH_ATTENTION}. Without it memory and time "
-                "are others than those in verl/README.md: +actor_rollout_ref.model.override_config.attn_implementation=sdpa "
+                f"verl trains with FlashAttention, which cannot be loaded ({error}): {FLASH_ATTENTION}. Without it "
+                "memory and time are others than those in verl/README.md: "
+                "+actor_rollout_ref.model.override_config.attn_implementation=sdpa "
                 "actor_rollout_ref.model.use_remove_padding=false"
             ) from error
     try:

@@ -6,8 +6,7 @@ one, became the past summary of stage k+1. The drawn summary answers for what wa
     R_k = r_k + discount * mean(R_{k+1})          R_K = r_K
 
 `paper` and `centered` say what the summaries that were not drawn get in place of that mean (paper section 3.3; 0.5 and
-discount 0.9 are constants of the published code). In `tree` every summary of stage 1 is continued, so none needs a
-stand-in.
+discount 0.9 are constants of the published code).
 
 A reward of None is a judgement that failed: the row is left out, never scored 0. A summary in bad format has reward 0
 and gets no bonus of any kind.
@@ -20,7 +19,7 @@ from typing import Literal, NamedTuple
 
 from alignxplore.records import hash_seed
 
-Credit = Literal["paper", "centered", "tree"]
+Credit = Literal["paper", "centered"]
 Rewards = Sequence[float | None]
 
 # A judge that knows nothing says 0.5: what `paper` pays every summary that was not drawn for the stages it did not
@@ -64,7 +63,7 @@ def stream_returns(
     discount: float,
     baselines: Sequence[float] | None = None,
 ) -> list[StageReturns]:
-    """Returns of a chain in which one summary of each stage is continued (`paper`, `centered`).
+    """Returns of a chain in which one summary of each stage is continued.
 
     Args:
         stages: the groups in order.
@@ -75,10 +74,8 @@ def stream_returns(
         if baselines is None or len(baselines) != len(stages):
             raise ValueError(f"credit 'centered' needs one baseline for each of the {len(stages)} stages")
         stand_in = propagate(baselines, discount)
-    elif credit == "paper":
-        stand_in = [PAPER_CONSTANT] * len(stages)
     else:
-        raise ValueError(f"credit '{credit}' is none of a chain; use tree_returns for 'tree'")
+        stand_in = [PAPER_CONSTANT] * len(stages)
 
     later: list[float | None] = []  # returns of stage k+1, failed judgements included
     results: list[StageReturns] = []
@@ -95,46 +92,6 @@ def stream_returns(
         ]
         results.insert(0, StageReturns(_at_least_two(later), None if chosen is None else drawn_bonus - other_bonus))
     return results
-
-
-def tree_returns(
-    first: Scored, second: Sequence[Scored | None], discount: float
-) -> tuple[StageReturns, list[StageReturns]]:
-    """Returns of a tree of two stages: every summary of stage 1 that is well-formed is continued by a group of its
-    own.
-
-    Args:
-        second: for each member of `first` the group written upon it; None where it was not continued (bad format).
-
-    A member whose continuations were all lost to failed judgements is left out: its siblings' returns hold a second
-    term, so a return without one could not be compared with theirs.
-    """
-    below, totals = [], []
-    for reward, formed, group in zip(first.rewards, first.well_formed, second, strict=True):
-        returns = (
-            [] if group is None else [_total(r, f, 0.0) for r, f in zip(group.rewards, group.well_formed, strict=True)]
-        )
-        known = [value for value in returns if value is not None]
-        below.append(StageReturns(_at_least_two(returns)))
-        totals.append(
-            _total(reward, formed, discount * sum(known) / len(known) if known else 0.0)
-            if known or not formed
-            else None
-        )
-    return StageReturns(_at_least_two(totals)), below
-
-
-def stage_weights(tokens: Sequence[int], stages: Sequence[int]) -> dict[int, float]:
-    """Factors on the advantages of each stage's rows that let the stages weigh the same in a mean over all tokens.
-
-    Args:
-        tokens: response tokens of each row.
-        stages: stage of each row.
-    """
-    totals: dict[int, int] = {}
-    for count, stage in zip(tokens, stages, strict=True):
-        totals[stage] = totals.get(stage, 0) + count
-    return {stage: sum(totals.values()) / (len(totals) * total) for stage, total in totals.items() if total}
 
 
 def _total(reward: float | None, well_formed: bool, bonus: float) -> float | None:

@@ -5,11 +5,13 @@ OUT/samples.jsonl         summaries of a few fixed validation users, each time t
 """
 
 import json
-import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean, pstdev
+
+from tqdm import tqdm
 
 from alignxplore.journal import OK
 from alignxplore.records import read_jsonl, write_jsonl
@@ -17,8 +19,7 @@ from alignxplore.rl.chain import BAD_FORMAT, Chain, Group
 from alignxplore.rl.reward import always_the_same, goes_by_place
 
 Numbers = dict[str, float]
-# groups whose judge leans to one letter before it is said that it goes by the place (one order may be shared by a
-# group)
+# Groups whose judge leans to one letter before it is said that it goes by the place (a group may share one order).
 ENOUGH = 16
 
 
@@ -96,77 +97,89 @@ def lost_share(records: Iterable[dict]) -> tuple[float, Counter]:
 def stage_metrics(records: Sequence[dict], prefix: str = "") -> Numbers:
     """Means over the users of one step, by stage: reward (bad format counts 0), confidence by judge, bad format,
     failures, tokens, interactions dropped, groups without signal, the bonus for being drawn, baselines, and seconds
-    spent writing and judging; over all stages the tokens written and the lost rollouts, by what became of them."""
+    spent writing and judging; over all stages the tokens written and the lost rollouts, by what became of them.
+
+    Args:
+        prefix: "val/" for validation, which trains on none of it.
+    """
     groups: dict[int, list[dict]] = defaultdict(list)
     for record in records:
         for group in record["groups"]:
             groups[group["stage"]].append(group)
     metrics: Numbers = {}
     for stage, members in sorted(groups.items()):
-        rollouts = [r for group in members for r in group["rollouts"]]
-        judged = [r for r in rollouts if r["reward"] is not None]
-        values = {
-            "reward": _mean(r["reward"] for r in judged),
-            "reward_spread": _mean(
-                _spread([r["reward"] for r in g["rollouts"] if r["reward"] is not None]) for g in members
-            ),
-            # What GRPO looks at: with credit "paper" the draw alone makes some of it.
-            "return_spread": None
-            if prefix
-            else _mean(_spread([r["total"] for r in g["rollouts"] if r["total"] is not None]) for g in members),
-            "bad_format": _mean(r["status"] == BAD_FORMAT for r in rollouts),
-            "failed": sum(r["status"] not in (OK, BAD_FORMAT) for r in rollouts),
-            "tokens": _mean(r["tokens"] for r in rollouts),
-            "prompt_tokens": _mean(g["prompt_tokens"] for g in members),
-            "dropped_interactions": _mean(g["dropped"] for g in members),
-            # Groups without any well-formed summary: no past for the next stage, no signal in this one.
-            "all_bad_groups": sum(all(r["status"] == BAD_FORMAT for r in g["rollouts"]) for g in members),
-            # Groups of which fewer than two rows were left to train on (validation trains on none).
-            "dropped_groups": None if prefix else sum(all(r["total"] is None for r in g["rollouts"]) for g in members),
-            "drawn_bonus": _mean(g["drawn_bonus"] for g in members if g["drawn_bonus"] is not None),
-            "write_seconds": _mean(r["written"] - r["began"] for r in rollouts),
-            "judge_seconds": _mean(r["judge_seconds"] for r in rollouts if r.get("judge_seconds") is not None),
-            # From the group's last token to its last reward: what judging adds where nothing hides it.
-            "judge_wait_seconds": _mean(
-                max(0.0, max(r["judged"] or 0 for r in g["rollouts"]) - max(r["written"] for r in g["rollouts"]))
-                for g in members
-            ),
-        }
-        if baselines := [
-            record["baselines"][stage] for record in records if record.get("baselines")
-        ]:  # with credit "centered"
-            values["baseline"] = _mean(b for b in baselines if b is not None)
-            values["baselines_failed"] = sum(b is None for b in baselines)
-        for judge in sorted({name for r in rollouts for name in r.get("by_judge", {})}):
-            values[f"confidence/{judge}"] = _mean(
-                r["by_judge"][judge] for r in rollouts if judge in r.get("by_judge", {})
-            )
-            values[f"position_bias/{judge}"] = _mean(
-                p - 0.5 for r in rollouts for p in r.get("letter_a", {}).get(judge, ())
-            )
+        values = _of_groups(members) | _of_judges(members)
+        if not prefix:
+            values |= _of_returns(members)
+        if baselines := [r["baselines"][stage] for r in records if r.get("baselines")]:  # with credit "centered"
+            values |= {
+                "baseline": _mean(b for b in baselines if b is not None),
+                "baselines_failed": sum(b is None for b in baselines),
+            }
         metrics |= {f"{prefix}stage{stage + 1}/{name}": value for name, value in values.items() if value is not None}
-    rewards = [
-        metrics[f"{prefix}stage{stage + 1}/reward"]
-        for stage in groups
-        if f"{prefix}stage{stage + 1}/reward" in metrics
-    ]
-    share, _ = lost_share(records)
-    metrics |= {
-        f"{prefix}generated_tokens": sum(
-            r["tokens"] for record in records for g in record["groups"] for r in g["rollouts"]
+    rewards = [metrics[key] for stage in groups if (key := f"{prefix}stage{stage + 1}/reward") in metrics]
+    metrics |= {f"{prefix}{name}": value for name, value in _of_chains(records).items()}
+    return metrics | ({f"{prefix}reward": fmean(rewards)} if rewards else {})
+
+
+def _of_groups(groups: Sequence[dict]) -> dict[str, float | None]:
+    """What the groups of one stage were given, wrote and earned."""
+    rollouts = [r for group in groups for r in group["rollouts"]]
+    return {
+        "reward": _mean(r["reward"] for r in rollouts if r["reward"] is not None),
+        "reward_spread": _mean(_spread("reward", group) for group in groups),
+        "bad_format": _mean(r["status"] == BAD_FORMAT for r in rollouts),
+        "failed": sum(r["status"] not in (OK, BAD_FORMAT) for r in rollouts),
+        "tokens": _mean(r["tokens"] for r in rollouts),
+        "prompt_tokens": _mean(group["prompt_tokens"] for group in groups),
+        "dropped_interactions": _mean(group["dropped"] for group in groups),
+        # Groups without any well-formed summary: no past for the next stage, no signal in this one.
+        "all_bad_groups": sum(all(r["status"] == BAD_FORMAT for r in g["rollouts"]) for g in groups),
+        "drawn_bonus": _mean(g["drawn_bonus"] for g in groups if g["drawn_bonus"] is not None),
+        "write_seconds": _mean(r["written"] - r["began"] for r in rollouts),
+        "judge_seconds": _mean(r["judge_seconds"] for r in rollouts if r.get("judge_seconds") is not None),
+        # From the group's last token to its last reward: what judging adds where nothing hides it.
+        "judge_wait_seconds": _mean(
+            max(0.0, max(r["judged"] or 0 for r in g["rollouts"]) - max(r["written"] for r in g["rollouts"]))
+            for g in groups
         ),
-        f"{prefix}lost_share": share,
-        f"{prefix}chains_broken": sum(record["problem"] is not None for record in records),
-        f"{prefix}chain_seconds": _mean(r["seconds"] for r in records if "seconds" in r) or 0.0,
     }
-    for status, count in Counter(
-        r["status"] for record in records for g in record["groups"] for r in g["rollouts"]
-    ).items():
-        if status not in (OK, BAD_FORMAT):
-            metrics[f"{prefix}lost/{status}"] = count
+
+
+def _of_returns(groups: Sequence[dict]) -> dict[str, float | None]:
+    """What GRPO looks at: with credit "paper" the draw alone makes some of the spread. Groups of which fewer than two
+    rows were left to train on are dropped."""
+    return {
+        "return_spread": _mean(_spread("total", group) for group in groups),
+        "dropped_groups": sum(all(r["total"] is None for r in g["rollouts"]) for g in groups),
+    }
+
+
+def _of_judges(groups: Sequence[dict]) -> dict[str, float | None]:
+    """Each judge's confidence, and how far it leans to the letter A."""
+    rollouts = [r for group in groups for r in group["rollouts"]]
+    values: dict[str, float | None] = {}
+    for judge in sorted({name for r in rollouts for name in r.get("by_judge", {})}):
+        values[f"confidence/{judge}"] = _mean(r["by_judge"][judge] for r in rollouts if judge in r.get("by_judge", {}))
+        values[f"position_bias/{judge}"] = _mean(
+            p - 0.5 for r in rollouts for p in r.get("letter_a", {}).get(judge, ())
+        )
+    return values
+
+
+def _of_chains(records: Sequence[dict]) -> Numbers:
+    """Over all stages: tokens, and what was lost."""
+    rollouts = [r for record in records for group in record["groups"] for r in group["rollouts"]]
+    values: Numbers = {
+        "generated_tokens": sum(r["tokens"] for r in rollouts),
+        "lost_share": lost_share(records)[0],
+        "chains_broken": sum(record["problem"] is not None for record in records),
+        "chain_seconds": _mean(r["seconds"] for r in records if "seconds" in r) or 0.0,
+    }
+    lost = Counter(r["status"] for r in rollouts if r["status"] not in (OK, BAD_FORMAT))
     if unwritten := sum(record["lost"] for record in records):
-        metrics[f"{prefix}lost/unwritten"] = unwritten
-    return metrics | ({f"{prefix}reward": sum(rewards) / len(rewards)} if rewards else {})
+        lost["unwritten"] = unwritten
+    return values | {f"lost/{status}": count for status, count in lost.items()}
 
 
 def validation_metrics(records: Sequence[dict], stages: int) -> Numbers:
@@ -179,9 +192,9 @@ def validation_metrics(records: Sequence[dict], stages: int) -> Numbers:
         ]
         judged = [reward for reward in written if reward is not None] + [0.0] * (len(records) - len(written))
         if judged:
-            rewards.append(sum(judged) / len(judged))
+            rewards.append(fmean(judged))
             metrics[f"val/stage{stage + 1}/reward"] = rewards[-1]
-    return metrics | ({"val/reward": sum(rewards) / len(rewards)} if rewards else {})
+    return metrics | ({"val/reward": fmean(rewards)} if rewards else {})
 
 
 def constant_judge(records: Sequence[dict]) -> str | None:
@@ -206,12 +219,13 @@ def constant_judge(records: Sequence[dict]) -> str | None:
 
 def _mean(values: Iterable[float]) -> float | None:
     values = list(values)
-    return sum(values) / len(values) if values else None
+    return fmean(values) if values else None
 
 
-def _spread(values: Sequence[float]) -> float:
-    mean = sum(values) / len(values) if values else 0.0
-    return math.sqrt(sum((v - mean) ** 2 for v in values) / len(values)) if values else 0.0
+def _spread(name: str, group: dict) -> float:
+    """Standard deviation of what the group's members have of `name`."""
+    values = [r[name] for r in group["rollouts"] if r[name] is not None]
+    return pstdev(values) if values else 0.0
 
 
 def samples(records: Sequence[dict], step: int) -> list[dict]:
@@ -262,21 +276,9 @@ def progress_line(step: int, steps: int, metrics: Numbers, seconds: float, left:
     validated = f"  validation {metrics['val/reward']:.3f}" if "val/reward" in metrics else ""
     return (
         f"step {step}/{steps}  reward {' '.join(rewards)}  bad format {100 * (_mean(bad) or 0):.1f}%  "
-        f"tokens {_mean(tokens) or 0:.0f}{validated}  {seconds:.1f} s  {duration(left)} left"
+        f"tokens {_mean(tokens) or 0:.0f}{validated}  {seconds:.1f} s  {tqdm.format_interval(left)} left"
     )
 
 
 def _is_stage(key: str, name: str) -> bool:
     return key.startswith("stage") and key.endswith(f"/{name}") and key.count("/") == 1
-
-
-def duration(seconds: float) -> str:
-    """Seconds → "42 s", "3 min 05 s", "2 h 10 min"."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    return (
-        f"{seconds // 60} min {seconds % 60:02d} s"
-        if seconds < 3600
-        else f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
-    )

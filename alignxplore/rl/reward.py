@@ -148,8 +148,8 @@ def goes_by_place(letter_a: Sequence[float]) -> bool:
 def always_the_same(name: str, letter_a: Sequence[float]) -> str:
     """The sentence for such a judge."""
     return (
-        f"judge {name} gives the letter A a probability between {min(letter_a):.4f} and {max(letter_a):.4f} in all {len(letter_a)} "
-        "questions, whichever item stands there: its confidence says nothing about a summary"
+        f"judge {name} gives the letter A a probability between {min(letter_a):.4f} and {max(letter_a):.4f} in all "
+        f"{len(letter_a)} questions, whichever item stands there: its confidence says nothing about a summary"
     )
 
 

@@ -56,7 +56,7 @@ FIXED = (
     ),
     *(
         f"streaming.{name}"
-        for name in ("stages", "rollouts", "branches", "credit", "discount", "seed", "thinking", "judge_orders")
+        for name in ("stages", "rollouts", "credit", "discount", "seed", "thinking", "judge_orders")
     ),
 )
 TEMPLATES = ("infer", "judge")  # of the prompt set, those that a run renders
@@ -100,13 +100,11 @@ def same_gpus(config: DictConfig, out: Path) -> None:
     latest = out / "checkpoints" / "latest_checkpointed_iteration.txt"
     if not latest.exists():
         return
-    actor, gpus = (
-        latest.with_name(f"global_step_{int(latest.read_text())}") / "actor",
-        config.trainer.nnodes * config.trainer.n_gpus_per_node,
-    )
+    actor = latest.with_name(f"global_step_{int(latest.read_text())}") / "actor"
+    gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
     written = {int(path.name.split("_")[3]) for path in actor.glob("model_world_size_*_rank_*.pt")}
     if written and gpus not in written:
         raise SettingsError(
-            f"{actor} was written by {min(written)} GPUs, this run has {gpus} (NNODES x GPUS): continue it with as many as before, "
-            f"or start another one in another OUT from the model in {actor / 'huggingface'}"
+            f"{actor} was written by {min(written)} GPUs, this run has {gpus} (NNODES x GPUS): continue it with as "
+            f"many as before, or start another one in another OUT from the model in {actor / 'huggingface'}"
         )

@@ -2,13 +2,13 @@
 start."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
 from alignxplore.errors import UserError
 from alignxplore.rl.credit import Credit
 
 JUDGE_ORDERS = ("both", "one", "per_rollout")
-CREDITS = ("paper", "centered", "tree")
+CREDITS = get_args(Credit)
 STOP = "stop"  # a file in OUT: who makes it asks the run to save a checkpoint and end (alignxplore/rl/trainer.py)
 
 
@@ -38,7 +38,6 @@ class Streaming:
 
     stages: int = 2
     rollouts: int = 4
-    branches: int = 0  # only for credit "tree": summaries written upon each summary of stage 1
     credit: Credit = "paper"
     discount: float = 0.9
     seed: int = 0
@@ -52,9 +51,7 @@ class Streaming:
     judge_timeout: float = 120.0  # seconds for one judgement, which is one token, and its turn in the server's queue
     judge_patience: float = 600.0  # seconds after its first failure for which a judgement is asked for again
     max_failures: float = 0.05  # share of a step's rollouts that may be lost before the run stops
-    step_limit: float = (
-        3600.0  # seconds after which a step's rollouts, or a validation, will not come any more, and the run stops
-    )
+    step_limit: float = 3600.0  # seconds that a step's rollouts, or a validation, may take before the run stops
     poll_seconds: float = 1.0
     samples: int = 4  # validation users whose summaries are written out each time
     tolerance: dict[str, Tolerance] = field(default_factory=dict)  # by dtype of the rollout
@@ -64,7 +61,7 @@ class Streaming:
     @property
     def rows_per_user(self) -> int:
         """Trajectories that one user adds to an update."""
-        return self.rollouts * (1 + self.branches) if self.credit == "tree" else self.rollouts * self.stages
+        return self.rollouts * self.stages
 
     def validate(self) -> None:
         """Raise `SettingsError` at the first thing that cannot be meant."""
@@ -76,17 +73,13 @@ class Streaming:
             raise SettingsError(f"streaming.seed={self.seed} (SEED) is no whole number")
         if self.stages < 1 or self.rollouts < 2:
             raise SettingsError(
-                "streaming.stages must be at least 1 and streaming.rollouts at least 2: a group of one has no advantage"
-            )
-        if self.credit == "tree" and (self.stages != 2 or self.branches < 2):
-            raise SettingsError("streaming.credit=tree needs streaming.stages=2 and streaming.branches of at least 2")
-        if self.credit != "tree" and self.branches:
-            raise SettingsError(
-                f"streaming.branches={self.branches} (BRANCHES) is for streaming.credit=tree only, this is {self.credit}"
+                "streaming.stages must be at least 1 and streaming.rollouts at least 2: a group of one has no "
+                "advantage"
             )
         if self.judge_concurrency < 1:
             raise SettingsError(
-                f"streaming.judge_concurrency={self.judge_concurrency}: no question would ever be asked; it must be at least 1"
+                f"streaming.judge_concurrency={self.judge_concurrency}: no question would ever be asked; "
+                "it must be at least 1"
             )
         if not self.judges:
             raise SettingsError(

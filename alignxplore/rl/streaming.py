@@ -3,7 +3,7 @@
 verl hands the worker a batch of users and goes on; each user's chain (alignxplore/rl/chain.py) runs as a task of its
 own on one event loop, so generation, judging and later stages of all users overlap. Rows go to verl's TransferQueue
 under keys `<uid>_s<stage>_<rollout>_0`: verl groups an update by what stands before the first `_` (the user) and GRPO
-by the field `uid` (user, stage and past summary), so that each stage is a group of its own and all of them land in one
+by the field `uid` (user and stage), so that each stage is a group of its own and all of them land in one
 update.
 
 The trainer's runner (alignxplore/rl/trainer.py) starts the actors before anything else, so that their imports overlap.
@@ -161,9 +161,7 @@ class StreamingWorker(AgentLoopWorker):
         keys, fields, tags = [], [], []
         order = content_hash(["update", self.settings.seed, step, chain.user])
         for group in chain.groups:
-            name = f"{uid}_s{group.stage + 1}" + (
-                f"p{group.parent}" if self.settings.credit == "tree" and group.stage else ""
-            )
+            name = f"{uid}_s{group.stage + 1}"
             for i, rollout in enumerate(group.rollouts):
                 if rollout.total is not None:
                     keys.append(f"{name}_{i}_0")

@@ -1,7 +1,7 @@
 """Starts a streaming GRPO run, watches it, and leaves a plain model. Called by
 verl/examples/grpo_trainer/run_streaming_8p.sh:
 
-    python -m alignxplore.rl.train --config-path $PWD/verl/config --config-name streaming streaming.out=OUT key=value ...
+    python -m alignxplore.rl.train --config-path $PWD/verl/config --config-name streaming streaming.out=OUT key=value
 
 Before Ray starts, the configuration is validated (by verl's own checks too), the data is looked at and the judges are
 asked a few questions. While it runs the console shows one line a step; all that verl, Ray and vLLM print goes to
@@ -25,7 +25,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hydra
+import psutil
 from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
 
 from alignxplore.environment import say_problems
 from alignxplore.errors import SAID
@@ -33,7 +35,6 @@ from alignxplore.journal import RunLock
 from alignxplore.prompts import PromptSet
 from alignxplore.records import write_json
 from alignxplore.rl.checks import check_data, check_judges, check_model, planned_steps, prepare
-from alignxplore.rl.metrics import duration
 from alignxplore.rl.same_run import same_gpus, same_run
 from alignxplore.rl.settings import STOP, RunStopped, Streaming
 
@@ -81,7 +82,7 @@ def socket_folder() -> Path:
     parent = Path(tempfile.gettempdir())
     for left in parent.glob("axp-ray-*"):
         process = left.name.split("-")[2]
-        if process.isdigit() and not Path(f"/proc/{process}").exists():
+        if process.isdigit() and not psutil.pid_exists(int(process)):
             shutil.rmtree(left, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=f"axp-ray-{os.getpid()}-", dir=parent))
 
@@ -130,12 +131,10 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
     sockets = socket_folder()
     if "address" not in config.ray_kwargs.ray_init and "RAY_ADDRESS" not in os.environ:
         OmegaConf.update(config, "ray_kwargs.ray_init._temp_dir", str(sockets), force_add=True)
-    if folder := os.environ.get(
-        "TENSORBOARD_DIR"
-    ):  # the runner takes its environment from `ray start`, and may stand in another folder
-        OmegaConf.update(
-            config, "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR", os.path.abspath(folder), force_add=True
-        )
+    if folder := os.environ.get("TENSORBOARD_DIR"):
+        # The runner takes its environment from `ray start`, and may stand in another folder.
+        name = "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR"
+        OmegaConf.update(config, name, os.path.abspath(folder), force_add=True)
     try:
         run_ppo(config, Starter)
     except BaseException:
@@ -177,9 +176,8 @@ def absolute_paths(config: DictConfig) -> None:
         block[name] = found(block[name]) if isinstance(block[name], str) else [found(value) for value in block[name]]
     stream = config.streaming
     stream.prompts = str(PromptSet(stream.prompts).folder.resolve())
-    parts = [
-        part.rpartition("=") for part in (stream.judge_tokenizer or "").split()
-    ]  # "path", or "name=path name=path"
+    # "path", or "name=path name=path"
+    parts = [part.rpartition("=") for part in (stream.judge_tokenizer or "").split()]
     stream.judge_tokenizer = " ".join(name + equals + found(path) for name, equals, path in parts) or None
 
 
@@ -193,8 +191,8 @@ def run(config: DictConfig) -> int:
     say_problems()
     if settings.credit == "paper" and settings.stages > 2:
         print(
-            f"note: with CREDIT=paper and STAGES={settings.stages} a summary earns more for being drawn even under a judge that always says 0.5 "
-            "(verl/README.md, Credits); CREDIT=centered has no such bonus",
+            f"note: with CREDIT=paper and STAGES={settings.stages} a summary earns more for being drawn even under a "
+            "judge that always says 0.5 (verl/README.md, Credits); CREDIT=centered has no such bonus",
             file=sys.stderr,
         )
     out = Path(settings.out).absolute()
@@ -212,8 +210,9 @@ def run(config: DictConfig) -> int:
             print(f"judge {name}: {100 * mass:.1f}% of its probability is on the two letters", flush=True)
         sizes = prepare(config)
         print(
-            f"{steps} steps of {sizes['users_per_step']} users x {sizes['rows_per_user']} summaries, {sizes['updates_per_step']} updates each; "
-            f"{len(train_data)} training and {len(held_out)} validation users; log: {out / 'log' / 'train.log'}"
+            f"{steps} steps of {sizes['users_per_step']} users x {sizes['rows_per_user']} summaries, "
+            f"{sizes['updates_per_step']} updates each; {len(train_data)} training and {len(held_out)} validation "
+            f"users; log: {out / 'log' / 'train.log'}"
         )
         print("starting Ray, the trainer and the rollout engine ...", flush=True)
         write_json(out / "run.json", fixed)
@@ -228,7 +227,7 @@ def run(config: DictConfig) -> int:
                 if isinstance(error, Exception):
                     raise TrainingEnded from error
                 raise
-        print(f"finished after {duration(time.monotonic() - began)}: {out / 'model'}")
+        print(f"finished after {tqdm.format_interval(time.monotonic() - began)}: {out / 'model'}")
     return 0
 
 
@@ -264,8 +263,8 @@ def main(config: DictConfig) -> None:
     except SystemExit as error:  # SIGTERM, or Ray's way of ending a process whose cluster has gone
         code = error.code if isinstance(error.code, int) else 1
         print(
-            f"ended from outside, or Ray itself died (code {code}); see {out}/log/ray and {out}/log/train.log; the same command "
-            "continues after the last checkpoint",
+            f"ended from outside, or Ray itself died (code {code}); see {out}/log/ray and {out}/log/train.log; "
+            "the same command continues after the last checkpoint",
             file=sys.stderr,
         )
     sys.stdout.flush()

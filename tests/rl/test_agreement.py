@@ -20,14 +20,13 @@ from alignxplore.rl import streaming  # noqa: E402
 from alignxplore.rl import trainer as module  # noqa: E402
 from alignxplore.rl.agreement import (  # noqa: E402
     PROBABILITIES,
-    RunStopped,
     check_groups,
     check_probabilities,
     check_versions,
     group_differences,
 )
 from alignxplore.rl.chain import Chain, Generation, Group, Prompt, Rollout  # noqa: E402
-from alignxplore.rl.settings import Streaming, Tolerance  # noqa: E402
+from alignxplore.rl.settings import RunStopped, Streaming, Tolerance  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -94,10 +93,14 @@ def made(tmp_path, monkeypatch):
     """A trainer at step 5 on two ranks, whose updates are of 2 users x 8 rows; verl's own constructor is left out, its
     buffer is real."""
     buffer = verls.ReplayBuffer("sync", {}, None, "drop", {}, poll_interval=0.01)
-    monkeypatch.setattr(module.PPOTrainerSync, "__init__", lambda self, config: setattr(self, "replay_buffer", buffer))
+
+    def begin(self, config):
+        self.config, self.replay_buffer = config, buffer
+
+    monkeypatch.setattr(module.PPOTrainerSync, "__init__", begin)
     config = OmegaConf.create(
         {
-            "trainer": {"critic_warmup": 0, "default_local_dir": str(tmp_path)},
+            "trainer": {"critic_warmup": 0, "default_local_dir": str(tmp_path), "max_actor_ckpt_to_keep": 2},
             "actor_rollout_ref": {"rollout": {"n": 8, "dtype": "bfloat16"}, "actor": {"ppo_mini_batch_size": 2}},
             "streaming": {
                 "judges": "j=http://x/v1",
@@ -108,10 +111,10 @@ def made(tmp_path, monkeypatch):
         }
     )
     made = module.StreamingTrainer(config)
-    made.config, made.use_critic, made.global_steps, made.tokenizer = config, False, 5, SimpleNamespace(eos_token_id=0)
+    made.use_critic, made.global_steps, made.tokenizer = False, 5, SimpleNamespace(eos_token_id=0)
     made.actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": [0, 1]})
-    made._step_began, made.saved = time.monotonic(), []
-    made._save_before_this_step = lambda: made.saved.append(made.global_steps)
+    made._step_began, made._loader_before, made.saved = time.monotonic(), {"at": "user 7"}, []
+    made.checkpoints.save_before_this_step = lambda data: made.saved.append((made.global_steps, data))
     return made
 
 
@@ -169,17 +172,18 @@ def test_a_step_whose_users_are_never_done_ends_the_run(made, monkeypatch):
     made.settings.step_limit = 0.1
     with pytest.raises(RunStopped, match="step 5: its rollouts were not there after streaming.step_limit=0 seconds"):
         made.replay_buffer.sample(5, "train", 1)
-    assert made.saved == [5]
+    assert made.saved == [(5, {"at": "user 7"})]
 
 
 def test_a_process_that_ends_amid_a_step_ends_the_run_whether_or_not_a_checkpoint_can_be_saved(made, monkeypatch):
-    def fails():
+    def fails(data):
         raise OSError("disk full")
 
     running(monkeypatch)
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.02)
     answers = iter([None, None, "a process that ran users' streams ended: killed"])
-    made.agent_loop_manager, made._save_before_this_step = SimpleNamespace(fault=lambda: next(answers)), fails
+    made.agent_loop_manager = SimpleNamespace(fault=lambda: next(answers))
+    made.checkpoints.save_before_this_step = fails
     with pytest.raises(RunStopped, match="step 5: a process that ran users' streams ended: killed"):
         made.replay_buffer.sample(5, "train", 1)
 

@@ -104,13 +104,12 @@ def test_the_drawn_summary_is_the_past_of_the_next_stage_and_gets_its_mean():
     assert {target for _, target, _, _ in judges.asked} == {"chosen 4", "chosen 8"}
 
 
-@pytest.mark.parametrize("credit", ["paper", "tree"])
-def test_each_rollout_is_sampled_with_a_seed_of_its_own_that_a_second_run_has_again(credit):
+def test_each_rollout_is_sampled_with_a_seed_of_its_own_that_a_second_run_has_again():
     first, late, other = Policy(), Policy(delays={(0, 0): 0.05}), Policy()
     for policy, seed in (first, 0), (late, 0), (other, 1):
-        run(policy, Judges(), credit=credit, branches=2 if credit == "tree" else 0, seed=seed)
+        run(policy, Judges(), seed=seed)
     seeds = sorted(first.seeds.values())
-    assert len(set(seeds)) == len(seeds) == (12 if credit == "tree" else 8)
+    assert len(set(seeds)) == len(seeds) == 8
     assert sorted(late.seeds.values()) == seeds and not set(seeds) & set(other.seeds.values())
 
 
@@ -194,14 +193,6 @@ def test_baselines_that_failed_are_counted_and_stand_at_half():
     assert "stage1/baseline" not in stage_metrics([chain_record(run(Policy(), Judges()), 3)])
 
 
-def test_tree_continues_every_well_formed_summary():
-    policy = Policy(bad=[(0, 1)])
-    chain = run(policy, Judges(), rollouts=3, credit="tree", branches=2)
-    assert sorted(group.parent for group in chain.groups[1:]) == [0, 2]
-    assert [r.total for r in chain.groups[0].rollouts] == pytest.approx([0.95, 0.0, 0.95])
-    assert all(len(group.rollouts) == 2 for group in chain.groups[1:])
-
-
 def test_three_stages():
     policy = Policy()
     chain = run(policy, Judges(), stages=(2, 5, 8), rollouts=2)
@@ -224,14 +215,7 @@ def test_without_thinking_the_whole_answer_is_the_summary():
 
 
 @pytest.mark.parametrize(
-    ("too_long", "settings", "lost"),
-    [
-        ([0], {}, 8),
-        ([1], {}, 4),
-        ([1], {"stages": (2, 5, 8)}, 8),
-        ([0], {"credit": "tree", "branches": 2}, 12),
-        ([1], {"credit": "tree", "branches": 2}, 8),
-    ],
+    ("too_long", "settings", "lost"), [([0], {}, 8), ([1], {}, 4), ([1], {"stages": (2, 5, 8)}, 8)]
 )
 def test_what_is_never_written_is_lost(too_long, settings, lost):
     chain = run(Policy(too_long=too_long), Judges(), **settings)

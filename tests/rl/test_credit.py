@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from alignxplore.rl.credit import Scored, draw_order, propagate, stage_weights, stream_returns, tree_returns
+from alignxplore.rl.credit import Scored, draw_order, propagate, stream_returns
 
 FORMED = [True] * 4
 
@@ -90,33 +90,6 @@ def test_when_all_later_judgements_failed_the_drawn_one_gets_what_the_others_get
     close(first.returns, [0.6 + 0.54, 0.2 + 0.54, 0.4 + 0.54, 0.8 + 0.54])
 
 
-def test_tree_continues_every_summary():
-    first = Scored([0.6, 0.2, None], [True, True, False])
-    below = [Scored([0.9, 0.7], [True] * 2), Scored([0.4, None], [True, False]), None]
-    trunk, groups = tree_returns(first, below, 0.9)
-    close(trunk.returns, [0.6 + 0.9 * 0.8, 0.2 + 0.9 * 0.2, 0.0])
-    close(groups[0].returns, [0.9, 0.7])
-    close(groups[1].returns, [0.4, 0.0])
-    assert groups[2].returns == []
-
-
-def test_tree_leaves_out_a_summary_whose_continuations_were_all_lost():
-    trunk, groups = tree_returns(
-        Scored([0.6, 0.2, 0.4], [True] * 3),
-        [Scored([None] * 2, [True] * 2), Scored([0.4, 0.6], [True] * 2), Scored([0.5, 0.5], [True] * 2)],
-        0.9,
-    )
-    close(trunk.returns, [None, 0.2 + 0.45, 0.4 + 0.45])
-    close(groups[0].returns, [None, None])
-
-
-def test_weights_let_both_stages_of_a_tree_weigh_the_same():
-    tokens, stages = [10, 30, 20, 20, 20, 60], [0, 0, 1, 1, 1, 1]
-    weights = stage_weights(tokens, stages)
-    assert weights == {0: 160 / 80, 1: 160 / 240}
-    assert weights[0] * 40 == pytest.approx(weights[1] * 120)
-
-
 def test_the_draw_is_a_permutation_by_hash():
     orders = [draw_order(4, 0, step, f"user{u}", 0) for step in range(20) for u in range(50)]
     assert all(sorted(order) == [0, 1, 2, 3] for order in orders)
@@ -155,17 +128,9 @@ def test_advantages_of_verl_stage_by_stage():
     assert advantages["u_s2"] == pytest.approx([1.224745, 0.0, -1.224745, 0.0], abs=1e-4)
 
 
-def test_advantages_of_verl_for_centered_and_tree():
+def test_advantages_of_verl_for_centered():
     first, _ = two_stages([0.6, 0.2, 0.4, 0.8], [0.9, 0.7, 0.5, 0.7], credit="centered", baselines=[0.5, 0.6])
     # 1.14, 0.83, 0.94, 1.34; mean 1.0625, squares sum 0.152075, sample deviation 0.225149.
     assert verl_advantages({"u_s1": first.returns})["u_s1"] == pytest.approx(
         [0.344216, -1.032648, -0.544085, 1.232516], abs=1e-4
     )
-    trunk, groups = tree_returns(
-        Scored([0.6, 0.2], [True] * 2), [Scored([0.9, 0.7], [True] * 2), Scored([0.4, 0.8], [True] * 2)], 0.9
-    )
-    advantages = verl_advantages({"u_s1": trunk.returns, "u_s2p0": groups[0].returns, "u_s2p1": groups[1].returns})
-    # Two members always end at +-sqrt(1/2), whatever their distance; each continued summary has a group of its own.
-    assert advantages["u_s1"] == pytest.approx([0.707107, -0.707107], abs=1e-4)
-    assert advantages["u_s2p0"] == pytest.approx([0.707107, -0.707107], abs=1e-4)
-    assert advantages["u_s2p1"] == pytest.approx([-0.707107, 0.707107], abs=1e-4)

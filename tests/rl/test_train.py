@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from alignxplore.prompts import SETS
 from alignxplore.records import write_json
 from alignxplore.rl import train as module
-from alignxplore.rl.settings import SettingsError, Streaming
+from alignxplore.rl.settings import RunStopped, SettingsError, Streaming
 
 ITEM = {"query": None, "chosen": "a", "rejected": "b"}
 
@@ -273,8 +273,6 @@ def test_rows_of_one_person_are_never_on_both_sides(config, tmp_path):
 def test_a_reason_to_stop_is_found_under_what_ray_wraps_it_in():
     pytest.importorskip("verl")
     from ray.exceptions import RayTaskError
-
-    from alignxplore.rl.trainer import RunStopped
 
     stopped = RayTaskError("run", "a traceback", RunStopped("10 % of the rollouts were lost")).as_instanceof_cause()
     assert module.reason(stopped) == (3, "10 % of the rollouts were lost")

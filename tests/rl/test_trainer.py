@@ -4,6 +4,7 @@ data order."""
 import json
 import math
 import time
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -11,13 +12,13 @@ from omegaconf import OmegaConf
 
 pytest.importorskip("verl")
 
-from alignxplore.rl import streaming  # noqa: E402
+from alignxplore.rl import streaming, validation  # noqa: E402
 from alignxplore.rl import trainer as module  # noqa: E402
 from alignxplore.rl.checkpoints import make_room  # noqa: E402
 from alignxplore.rl.metrics import StepLog, failed_record  # noqa: E402
-from alignxplore.rl.settings import Streaming  # noqa: E402
+from alignxplore.rl.settings import RunStopped, Streaming, Tolerance  # noqa: E402
 from alignxplore.rl.streaming import StreamingWorker  # noqa: E402
-from alignxplore.rl.trainer import RunStopped, StreamingTrainer  # noqa: E402
+from alignxplore.rl.trainer import StreamingTrainer  # noqa: E402
 
 GOOD = {"actor/pg_loss": 0.1, "actor/grad_norm": 0.2}
 
@@ -48,44 +49,53 @@ def trainer(tmp_path, monkeypatch):
     nothing."""
     import torch
 
-    made = StreamingTrainer.__new__(StreamingTrainer)
-    made.config = OmegaConf.create(
-        {
-            "trainer": {"default_local_dir": str(tmp_path / "checkpoints"), "max_actor_ckpt_to_keep": 2},
-            "actor_rollout_ref": {"rollout": {"dtype": "float32"}},
-        }
-    )
-    made.settings, made.out = Streaming(judges="j=http://x/v1", out=str(tmp_path)), tmp_path
-    made.global_steps, made.total_training_steps, made.resumed, made.saved_step = 5, 9, 3, 3
-    made.timing_raw, made.events = {}, []
-    made._save_due, made._save_seconds, made._stop_after_row, made._repeated = False, 0.0, None, {"j/http_429": 2}
-    made._records, made.best_reward = [record()], -math.inf
-    made._first_step_done = made._began = 0.0
-    made._step_began = made._looked = time.monotonic()
-    made.agent_loop_manager = SimpleNamespace(fault=lambda: None)
-    made.log, made.sample_log = StepLog(tmp_path / "metrics.jsonl", 3), StepLog(tmp_path / "samples.jsonl", 3)
-    (tmp_path / "log").mkdir()
+    def begin(self, config):
+        self.config, self.replay_buffer = config, SimpleNamespace(_wait_for_next_poll=lambda seconds: seconds)
+        self.global_steps, self.total_training_steps, self.timing_raw, self.events = 5, 9, {}, []
 
     def save(self):
         self.events.append(f"saved {self.global_steps} after rows {[row['step'] for row in rows(self)]}")
-        self.checkpoint_folder().mkdir(parents=True, exist_ok=True)
-        torch.save(self.train_dataloader.state_dict(), self.checkpoint_folder() / "data.pt")
-        self.data_when_tracked = torch.load(
-            self.checkpoint_folder() / "data.pt"
-        )  # verl writes down that this is the latest here
+        folder = self.checkpoints.current()
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(self.train_dataloader.state_dict(), folder / "data.pt")
+        self.data_when_tracked = torch.load(folder / "data.pt")  # verl writes down that this is the latest here
 
-    def publish(checkpoint, target, dtype, validation):
-        made.events.append(f"best {checkpoint.name}")
+    def publish(checkpoint, target, dtype, about):
+        made.events.append(f"best {checkpoint.name} in {dtype}")
         target.mkdir(exist_ok=True)
-        (target / "validation.json").write_text(json.dumps(validation))
+        (target / "validation.json").write_text(json.dumps(about))
 
-    monkeypatch.setattr(module.PPOTrainerSync, "_save_checkpoint", save)
-    monkeypatch.setattr(module.PPOTrainerSync, "on_init_end", lambda _: None)
-    monkeypatch.setattr(module.PPOTrainerSync, "_compute_metrics", lambda *_: None)
-    monkeypatch.setattr(module, "publish_model", publish)
+    for name, stand_in in (
+        ("__init__", begin),
+        ("_save_checkpoint", save),
+        ("on_init_end", lambda _: None),
+        ("_compute_metrics", lambda *_: None),
+    ):
+        monkeypatch.setattr(module.PPOTrainerSync, name, stand_in)
+    monkeypatch.setattr(validation, "publish_model", publish)
+    made = StreamingTrainer(config_of(tmp_path))
+    (tmp_path / "log").mkdir()
+    made.resumed = made.checkpoints.saved_step = 3
+    made.log = StepLog(tmp_path / "metrics.jsonl", 3)
+    made.validation.resume([], 3)
+    made._records, made._repeated = [record()], {"j/http_429": 2}
+    made._first_step_done, made._step_began = 0.0, time.monotonic()
+    made.agent_loop_manager = SimpleNamespace(fault=lambda: None)
     made._loader_before = {"at": "the beginning of step 5"}
     made.train_dataloader = SimpleNamespace(state_dict=lambda: {"at": "its end"})
     return made
+
+
+def config_of(out):
+    """What the trainer reads of a run's configuration."""
+    stream = asdict(Streaming(judges="j=http://x/v1", out=str(out), tolerance={"float32": Tolerance(max=1e-4)}))
+    return OmegaConf.create(
+        {
+            "streaming": stream,
+            "trainer": {"default_local_dir": str(out / "checkpoints"), "max_actor_ckpt_to_keep": 2},
+            "actor_rollout_ref": {"rollout": {"dtype": "float32"}},
+        }
+    )
 
 
 def rows(trainer):
@@ -105,7 +115,10 @@ def test_a_step_is_written_down_then_saved_then_compared_with_the_best(trainer):
     trainer._save_checkpoint()  # as verl asks for it, before it validates
     assert trainer.events == []
     end_step(trainer, GOOD | {"val/reward": 0.6})
-    assert trainer.events == ["saved 5 after rows [5]", "best global_step_5"] and trainer.saved_step == 5
+    assert (
+        trainer.events == ["saved 5 after rows [5]", "best global_step_5 in float32"]
+        and trainer.checkpoints.saved_step == 5
+    )
     row = rows(trainer)[0]
     assert (
         row["repeated_requests"] == row["repeated/j/http_429"] == 2
@@ -123,21 +136,23 @@ def test_a_run_killed_between_a_checkpoint_and_the_best_model_finds_that_model_a
         trainer.log.append({"step": step, "val/reward": reward})
     trainer.config.trainer.val_before_train = True
     trainer.on_init_end()
-    assert trainer.events == ["best global_step_5"] * published and not trainer.config.trainer.val_before_train
-    assert trainer.best_reward == max(rewards.values()) and (
+    assert (
+        trainer.events == ["best global_step_5 in float32"] * published and not trainer.config.trainer.val_before_train
+    )
+    assert trainer.validation.best_reward == max(rewards.values()) and (
         not published or best(trainer) == {"step": 5, "reward": 0.6}
     )
     trainer.on_init_end()  # resumed once more: the model is there
-    assert trainer.events == ["best global_step_5"] * published
+    assert trainer.events == ["best global_step_5 in float32"] * published
 
 
 def test_a_run_killed_before_its_first_checkpoint_validates_its_start_again(trainer):
     trainer.log.append({"step": 0, "val/reward": 0.5})
-    trainer.sample_log.append({"step": 0, "user": "u"})
+    trainer.validation.samples.append({"step": 0, "user": "u"})
     trainer.global_steps, trainer.config.trainer.val_before_train = 0, True
     trainer.on_init_end()
     assert rows(trainer) == [] and not (trainer.out / "samples.jsonl").read_text()
-    assert trainer.config.trainer.val_before_train and trainer.best_reward == -math.inf
+    assert trainer.config.trainer.val_before_train and trainer.validation.best_reward == -math.inf
     trainer.val_dataset = [{"extra_info": {"user": "u"}}]
     trainer.agent_loop_manager = SimpleNamespace(validate=lambda *_: [record()])
     trainer._validate()
@@ -237,10 +252,10 @@ def test_asked_to_stop_it_does_not_validate_first(trainer):
 
 
 def test_a_checkpoint_that_cannot_be_saved_does_not_hide_the_reason(trainer, monkeypatch):
-    def full(_):
+    def full():
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(module.PPOTrainerSync, "_save_checkpoint", full)
+    monkeypatch.setattr(trainer.checkpoints, "verl_saves", full)
     (trainer.out / "stop").touch()
     with pytest.raises(RunStopped, match="step 5: asked to stop; the last checkpoint is of step 3"):
         trainer._wait(lambda seconds: seconds, 7)
@@ -253,10 +268,10 @@ def checkpoints(trainer):
 def test_two_checkpoints_are_kept_however_often_a_run_was_restarted(trainer):
     for step in (1, 2, 3, 7):  # two and the last of earlier starts, and one that was killed while it was written
         (trainer.out / "checkpoints" / f"global_step_{step}" / "actor").mkdir(parents=True)
-    trainer._save_now()
+    trainer.checkpoints.save()
     assert checkpoints(trainer) == ["global_step_3", "global_step_5"]
     trainer.global_steps = 6
-    trainer._save_now()
+    trainer.checkpoints.save()
     assert checkpoints(trainer) == ["global_step_5", "global_step_6"]
 
 
@@ -299,11 +314,11 @@ def test_the_few_who_were_left_of_a_lost_validation_make_no_model_the_best(train
     trainer.agent_loop_manager = SimpleNamespace(validate=lambda rows, step: [lucky] * 4 + [lost] * 60)
     with pytest.raises(RunStopped, match="validation at step 5: 88 % .*engine dead"):
         end_step(trainer, GOOD | trainer._validate())
-    trainer.best_reward, trainer.global_steps = -math.inf, 5
+    trainer.validation.best_reward, trainer.global_steps = -math.inf, 5
     trainer.on_init_end()  # as after a resume
     assert (
         "val/reward" not in rows(trainer)[-1]
-        and trainer.best_reward == -math.inf
+        and trainer.validation.best_reward == -math.inf
         and not (trainer.out / "best").exists()
     )
 
@@ -335,32 +350,6 @@ async def test_requests_in_flight_to_a_judge_are_shared_among_the_workers(monkey
     )
     await StreamingWorker.connect(worker)
     assert worker.judges.judge_concurrency == each
-
-
-def test_in_a_tree_both_stages_weigh_the_same(trainer, monkeypatch):
-    """Two rows of the trunk, four of the branches and one of padding, for which verl copies a row's tag; all
-    advantages are 1."""
-    import torch
-
-    lengths, stages = [3, 5, 4, 4, 7, 1, 1], [0, 0, 1, 1, 1, 1, 0]
-    tags = [
-        {"response_len": n, "stage": stage, "is_padding": i == 6} for i, (n, stage) in enumerate(zip(lengths, stages))
-    ]
-    data = {"advantages": torch.nested.as_nested_tensor([torch.ones(n) for n in lengths], layout=torch.jagged)}
-    put = {}
-    monkeypatch.setattr(module.tq, "kv_batch_get", lambda **_: data)
-    monkeypatch.setattr(module.tq, "kv_batch_put", lambda **what: put.update(what["fields"]))
-    monkeypatch.setattr(module.PPOTrainerSync, "_compute_advantage", lambda self, batch, metrics: batch)
-    batch = SimpleNamespace(tags=tags, keys=[str(i) for i in range(7)], partition_id="train")
-    trainer._compute_advantage(batch, {})
-    assert not put  # credit "paper"
-    trainer.settings.credit = "tree"
-    trainer._compute_advantage(batch, {})
-    rows = put["advantages"].unbind()
-    assert [len(row) for row in rows] == lengths
-    assert sum(row.sum() for row in rows[:2]) == pytest.approx(12) and sum(
-        row.sum() for row in rows[2:6]
-    ) == pytest.approx(12)
 
 
 def test_users_come_in_the_same_order_again_and_after_any_resume(tmp_path):

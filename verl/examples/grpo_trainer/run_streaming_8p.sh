@@ -56,9 +56,8 @@ SEED=${SEED:-0}
 # ---- the stream -------------------------------------------------------------------------------------------------------
 STAGES=${STAGES:-2}                              # published trainer: two stages
 ROLLOUTS=${ROLLOUTS:-4}                          # published script: rollout.n=4, for each stage
-CREDIT=${CREDIT:-paper}                          # published trainer; paper | centered | tree
+CREDIT=${CREDIT:-paper}                          # published trainer; paper | centered
 DISCOUNT=${DISCOUNT:-0.9}                        # published trainer: lambda 0.9, written into the code
-BRANCHES=${BRANCHES:-0}                          # for CREDIT=tree: summaries upon each summary of stage 1
 
 # ---- sizes ------------------------------------------------------------------------------------------------------------
 BATCH=${BATCH:-1024}                             # published script: train_batch_size=1024 users
@@ -129,7 +128,7 @@ fi
 exec "$PYTHON" -m alignxplore.rl.train --config-path "$ROOT/verl/config" --config-name streaming \
     "streaming.out='$OUT'" "streaming.judges='$JUDGES'" "streaming.judge_orders=$JUDGE_ORDERS" "streaming.seed=$SEED" \
     "streaming.stages=$STAGES" "streaming.rollouts=$ROLLOUTS" "streaming.credit=$CREDIT" "streaming.discount=$DISCOUNT" \
-    "streaming.branches=$BRANCHES" "streaming.poll_seconds=$POLL_SECONDS" \
+    "streaming.poll_seconds=$POLL_SECONDS" \
     "actor_rollout_ref.model.path='$MODEL'" "data.train_files='$TRAIN'" "data.val_files='$VAL'" "data.seed=$SEED" \
     "data.train_batch_size=$BATCH" "data.max_prompt_length=$PROMPT_LENGTH" "data.max_response_length=$RESPONSE_LENGTH" \
     "actor_rollout_ref.actor.ppo_mini_batch_size=$MINI_BATCH" "actor_rollout_ref.actor.optim.lr=$LR" \
