@@ -60,10 +60,9 @@ def parse_known(options: type[T], doc: str | None, argv: Sequence[str] | None = 
 
 
 def first_word(options: type, argv: Sequence[str]) -> list[str]:
-    """The command line with its first word, where that is no option, as the first one of `options`."""
-    if not argv or argv[0].startswith("-") or not (names := fields(options)):
-        return list(argv)
-    return [f"--{names[0].name}", *argv]
+    """The command line with its first word, where that is no option, as the first one that has to be given."""
+    needed = [f"--{field.name}" for field in fields(options) if field.default is field.default_factory]  # both missing
+    return [*needed[:1], *argv] if argv and not argv[0].startswith("-") else list(argv)
 
 
 def run(
@@ -83,7 +82,7 @@ def run(
 def run_commands(
     commands: dict[str, tuple[Callable[[Any], Any], type]], doc: str | None, argv: Sequence[str] | None = None
 ) -> None:
-    """`SCRIPT COMMAND ...`: each command has its own work and options; a word right behind it is the first option."""
+    """`SCRIPT COMMAND ...`: each command has its own work and options (`first_word`: `describe movielens`)."""
     names = ", ".join(commands)
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
@@ -93,15 +92,16 @@ def run_commands(
         if name not in commands:
             _refuse(f"unknown command '{name}'; choose from {names}")
         work, options = commands[name]
-        _work(work, _checked(lambda: parse(options, inspect.getdoc(work), first_word(options, rest))))
+        parser = _parser(options, inspect.getdoc(work), f"{program()} {name}")
+        _work(work, *_checked(lambda: parser.parse_args_and_config(first_word(options, rest))))
 
 
-def _parser(options: type | tuple[type, ...], doc: str | None) -> Any:
+def _parser(options: type | tuple[type, ...], doc: str | None, name: str | None = None) -> Any:
     from trl import TrlParser  # takes a part of a second, which an import of the library should not
 
     usage = "%(prog)s --config FILE [--option value ...]" if isinstance(options, tuple) else None  # or a page of names
     parser = TrlParser(
-        options, prog=program(), usage=usage, description=doc, formatter_class=_Formatter, allow_abbrev=False
+        options, prog=name or program(), usage=usage, description=doc, formatter_class=_Formatter, allow_abbrev=False
     )
     parser.error = _refuse  # type: ignore[method-assign]  # argparse would print all options first
     return parser
@@ -122,7 +122,8 @@ def _checked(read: Callable[[], T]) -> T:
 
 def _work(work: Callable[..., Any], *options: Any) -> None:
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("alignxplore").setLevel(logging.INFO)  # ours alone: libraries tell each of their requests
+    for ours in ("alignxplore", "__main__"):  # libraries tell each of their requests
+        logging.getLogger(ours).setLevel(logging.INFO)
     result = work(*options)
     if inspect.iscoroutine(result):
         result = asyncio.run(result)

@@ -23,11 +23,11 @@ SAID = (UserError, ValueError, OSError)
 
 def program() -> str:
     """How the running script is called: `evaluate.py`, or `python -m alignxplore.world`."""
-    path = Path(sys.argv[0])
-    if path.name != "__main__.py":
+    package, path = Path(__file__).resolve().parent, Path(sys.argv[0]).resolve()
+    if not path.is_relative_to(package):
         return path.name
-    parts = path.parent.parts
-    return "python -m " + ".".join(parts[len(parts) - 1 - parts[::-1].index("alignxplore") :])
+    parts = path.relative_to(package.parent).with_suffix("").parts
+    return "python -m " + ".".join(part for part in parts if part != "__main__")
 
 
 def is_first_process() -> bool:

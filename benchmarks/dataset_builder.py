@@ -1,14 +1,13 @@
 """Memory and time of building a benchmark from ratings that are not sorted by user.
 
-    python benchmarks/dataset_builder.py                       100,000 and 1,000,000 simulated users (minutes, 10 GB of disk)
-    python benchmarks/dataset_builder.py --users 10000 100000  smaller
+    python benchmarks/dataset_builder.py                       # 100,000 and 1,000,000 users; minutes, 10 GB of disk
+    python benchmarks/dataset_builder.py --users 10000 100000  # smaller
 
 Writes simulated ratings in MovieLens' CSV format, users mixed at random, and runs the builder on them in a process of
 its own, whose peak memory is the operating system's figure. The ratio is peak memory at the largest number of users to
 that at the smallest: flat memory is a ratio near 1. The last line of output is one JSON object.
 """
 
-import argparse
 import json
 import os
 import random
@@ -16,7 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+
+from alignxplore.command import option, run
 
 FILMS, RATINGS = 20_000, (17, 23)  # ratings of one user: the published minimum and a few more
 
@@ -82,11 +84,20 @@ def build(folder: Path) -> dict:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--users", type=int, nargs=2, default=[100_000, 1_000_000], metavar=("FEW", "MANY"))
-    parser.add_argument("--scratch", type=Path, help="where the simulated files are written (default: the system's)")
-    options = parser.parse_args()
+@dataclass(kw_only=True)
+class BuilderOptions:
+    """How large, and where."""
+
+    users: list[int] = option("two numbers of users, few and many", [100_000, 1_000_000])
+    scratch: str | None = option("where the simulated files are written; default: the system's place", None)
+
+    def __post_init__(self) -> None:
+        if len(self.users) != 2:
+            raise ValueError("--users: give two numbers, few and many")
+
+
+def compare(options: BuilderOptions) -> None:
+    """Build both, and print what each took."""
     results = []
     for users in options.users:
         with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
@@ -121,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(compare, BuilderOptions, __doc__)

@@ -1,7 +1,7 @@
 """Wall time of evaluating everything: each model loaded once, against one process per (benchmark, mode) as published.
 
-    python benchmarks/eval_suite.py                                    # tiny models made here; half an hour and more on a CPU
-    python benchmarks/eval_suite.py --users 60 --plain-benchmarks 1    # a few minutes; the plain way is run on one benchmark of eight
+    python benchmarks/eval_suite.py                                  # tiny models made here; half an hour and more
+    python benchmarks/eval_suite.py --users 60 --plain-benchmarks 1  # minutes; the plain way on one benchmark of eight
     python benchmarks/eval_suite.py --policy Qwen/Qwen3-8B --judge Qwen/Qwen3-8B
 
 Eight benchmarks (users of the simulated world under the published names), modes direct, full history and streaming.
@@ -22,8 +22,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from alignxplore.command import option, run
 from alignxplore.records import hash_seed, write_json, write_jsonl
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +44,29 @@ MODES = ("direct", "full", "streaming")
 WINDOW = 2048
 
 
-def prepare(folder: Path, options: argparse.Namespace) -> tuple[str, str]:
+@dataclass(kw_only=True)
+class SuiteOptions:
+    """Models and sizes."""
+
+    policy: str | None = option("folder or hub id of the model that writes; default: a tiny one, made here", None)
+    judge: str | None = option("folder or hub id of the model that reads; default: a tiny one, made here", None)
+    users: int = option("users of each benchmark", 200)
+    max_tokens: int = option("tokens of a summary at most", 48)
+    plain_benchmarks: int = option(
+        "benchmarks that the plain way is run on; its time is scaled to all", len(BENCHMARKS)
+    )
+    scratch: str | None = option("folder for data, models and logs; default: a temporary one", None)
+    child: str | None = option(argparse.SUPPRESS, None)  # this and what follows: one cell of the plain way
+    model: str | None = option(argparse.SUPPRESS, None)
+    cell: list[str] | None = option(argparse.SUPPRESS, None)
+    folder: str | None = option(argparse.SUPPRESS, None)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.plain_benchmarks <= len(BENCHMARKS):
+            raise ValueError(f"--plain_benchmarks {self.plain_benchmarks}: 1 to {len(BENCHMARKS)}")
+
+
+def prepare(folder: Path, options: SuiteOptions) -> tuple[str, str]:
     """Write the benchmark files; make the models that were not given (the judge learns to answer with a letter).
     Returns both."""
     from alignxplore.prompts import PromptSet
@@ -53,11 +77,12 @@ def prepare(folder: Path, options: argparse.Namespace) -> tuple[str, str]:
         write_jsonl(folder / "data" / f"{name}_upi.jsonl", rows)
     policy, judge = options.policy or str(folder / "policy"), options.judge or str(folder / "judge")
     if not options.policy:
-        tiny.main(["--out", policy, "--seed", "1"])
+        tiny.write_model(tiny.TinyOptions(out=policy, seed=1))
     if not options.judge:
-        tiny.main(["--out", str(folder / "blank"), "--seed", "2"])
-        write_jsonl(folder / "judge.jsonl", files.judge_rows(1, "judge", 600, 0.3, "plain", PromptSet()))
-        lessons.main(["--data", str(folder / "judge.jsonl"), "--base", str(folder / "blank"), "--out", judge])
+        blank, lesson_file = str(folder / "blank"), folder / "judge.jsonl"
+        tiny.write_model(tiny.TinyOptions(out=blank, seed=2))
+        write_jsonl(lesson_file, files.judge_rows(1, "judge", 600, 0.3, "plain", PromptSet()))
+        lessons.teach(lessons.LessonOptions(data=str(lesson_file), base=blank, out=judge))
     return policy, judge
 
 
@@ -79,7 +104,7 @@ def clock(command: list[str], log: Path, ready: str) -> tuple[float, float, floa
     return time.monotonic() - began, loaded, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def ours(folder: Path, policy: str, judge: str, options: argparse.Namespace) -> list[tuple[float, float, float]]:
+def ours(folder: Path, policy: str, judge: str, options: SuiteOptions) -> list[tuple[float, float, float]]:
     """The project's own commands, one process for each model."""
     shared = ["--data", str(folder / "data"), "--out", str(folder / "ours"), "--max_model_len", str(WINDOW)]
     return [
@@ -118,7 +143,7 @@ def ours(folder: Path, policy: str, judge: str, options: argparse.Namespace) -> 
     ]
 
 
-def theirs(folder: Path, policy: str, judge: str, options: argparse.Namespace) -> Iterator[tuple[float, float, float]]:
+def theirs(folder: Path, policy: str, judge: str, options: SuiteOptions) -> Iterator[tuple[float, float, float]]:
     """One process for each cell of the benchmarks that the plain way is run on."""
     for name, mode in itertools.product(BENCHMARKS[: options.plain_benchmarks], MODES):
         cell = ["--cell", name, mode, "--folder", str(folder), "--max-tokens", str(options.max_tokens)]
@@ -129,7 +154,7 @@ def theirs(folder: Path, policy: str, judge: str, options: argparse.Namespace) -
             )
 
 
-def child(options: argparse.Namespace) -> None:
+def child(options: SuiteOptions) -> None:
     """One cell of the plain way: load the model, write the summaries or judge them in one batch."""
     from vllm import LLM, SamplingParams
 
@@ -150,8 +175,8 @@ def child(options: argparse.Namespace) -> None:
     )
     print("loaded", flush=True)
     name, mode = options.cell
-    (benchmark,) = load_benchmarks([str(options.folder / "data" / f"{name}_upi.jsonl")])
-    kept = options.folder / "theirs" / f"{name}.{mode}.json"
+    (benchmark,) = load_benchmarks([str(Path(options.folder) / "data" / f"{name}_upi.jsonl")])
+    kept = Path(options.folder) / "theirs" / f"{name}.{mode}.json"
     if options.child == "write":
         slices, past = (
             [slices_of(benchmark, record, mode, 2) for record in benchmark.records],
@@ -196,29 +221,11 @@ def child(options: argparse.Namespace) -> None:
         add_generation_prompt=False,
         continue_final_message=True,
     )
-    write_json(options.folder / "theirs" / f"{name}.{mode}.judged.json", [reply.outputs[0].text for reply in replies])
+    write_json(kept.with_suffix(".judged.json"), [reply.outputs[0].text for reply in replies])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policy", help="folder or hub id of the model that writes (default: a tiny one, made here)")
-    parser.add_argument("--judge", help="folder or hub id of the model that reads (default: a tiny one, made here)")
-    parser.add_argument("--users", type=int, default=200, help="users of each benchmark (default: %(default)s)")
-    parser.add_argument(
-        "--max-tokens", type=int, default=48, help="tokens of a summary at most (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--plain-benchmarks",
-        type=int,
-        default=len(BENCHMARKS),
-        choices=range(1, len(BENCHMARKS) + 1),
-        metavar="1-8",
-        help="benchmarks that the plain way is run on; its time is scaled to all (default: %(default)s)",
-    )
-    parser.add_argument("--scratch", type=Path, help="folder for data, models and logs (default: a temporary one)")
-    for name, settings in (("child", {}), ("model", {}), ("cell", {"nargs": 2}), ("folder", {"type": Path})):
-        parser.add_argument(f"--{name}", help=argparse.SUPPRESS, **settings)
-    options = parser.parse_args()
+def compare(options: SuiteOptions) -> None:
+    """Both ways, or the one cell that this process is for."""
     if options.child:
         child(options)
         return
@@ -242,8 +249,8 @@ def main() -> None:
     for way, (wall, loading, processor) in total.items():
         scaled = f" ({len(figures[way])} processes run, scaled by {scale[way]:.1f})" if scale[way] > 1 else ""
         print(
-            f"{way}: {scale[way] * len(figures[way]):.0f} processes, {wall:.0f} s, of these {100 * loading / wall:.0f} % until the model "
-            f"was loaded; {processor:.0f} s of processor{scaled}"
+            f"{way}: {scale[way] * len(figures[way]):.0f} processes, {wall:.0f} s, of these "
+            f"{100 * loading / wall:.0f} % until the model was loaded; {processor:.0f} s of processor{scaled}"
         )
     (our_wall, our_loading, our_cpu), (their_wall, their_loading, their_cpu) = total["ours"], total["theirs"]
     print(
@@ -266,4 +273,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(compare, SuiteOptions, __doc__)

@@ -1,8 +1,8 @@
 """Judgements per second of our judge, against the published way and against the most that the same server gives to
 anybody.
 
-    python benchmarks/judge_throughput.py                       # makes a tiny judge, serves it with vLLM; about 2 minutes on a CPU
-    python benchmarks/judge_throughput.py --judge Qwen/Qwen3-8B # any model that vLLM serves here
+    python benchmarks/judge_throughput.py                        # a tiny judge, made here; about 2 minutes on a CPU
+    python benchmarks/judge_throughput.py --judge Qwen/Qwen3-8B  # any model that vLLM serves here
 
 A judgement is one scored order of two items. Three ways take turns on one server, each with questions it has never
 seen: "theirs", as the published reward does it: one after another, the list of models asked each time, 16 sampled
@@ -13,7 +13,6 @@ speed does not depend on what it says. The published way is also run with as man
 a trained judge would stop. The last line is JSON.
 """
 
-import argparse
 import asyncio
 import itertools
 import json
@@ -22,12 +21,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from alignxplore.command import option, run
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, hash_seed
@@ -38,6 +39,18 @@ from alignxplore.world.users import draw_choice, draw_user, render_summary
 
 GOAL, GOAL_OF_CEILING = 8.0, 0.85
 PUBLISHED_TOKENS = 16
+
+
+@dataclass(kw_only=True)
+class ThroughputOptions:
+    """Which judge, how often."""
+
+    judge: str | None = option("folder or Hub id of the judge; default: a tiny one, made here", None)
+    rounds: int = option("rounds after the warm-up", 8)
+    questions: int = option("questions a round, two judgements each", 64)
+    serial: int = option("judgements a round of the published way", 8)
+    concurrency: int = option("requests in flight", 64)
+    summary_tokens: int = option("length of a summary", 200)
 
 
 class Question(NamedTuple):
@@ -120,7 +133,7 @@ async def ceiling(url: str, model: str, prompts_ids: Sequence[list[int]], concur
         return len(prompts_ids) / (time.monotonic() - began)
 
 
-async def measure(url: str, model: str, options: argparse.Namespace) -> dict[str, list[float]]:
+async def measure(url: str, model: str, options: ThroughputOptions) -> dict[str, list[float]]:
     """Judgements per second of each way, one figure a round."""
     tokenizer, prompts = AutoTokenizer.from_pretrained(model), PromptSet()
     stream = make_questions(tokenizer, options.summary_tokens)
@@ -144,8 +157,9 @@ async def measure(url: str, model: str, options: argparse.Namespace) -> dict[str
             ]
             if number == 0:  # the first requests of a server are slow
                 print(
-                    f"{sum(map(len, ids)) / len(ids):.0f} tokens a prompt, {len(ids)} judgements a round, {options.concurrency} in flight; "
-                    f"the published way: {len(serial[0][::2])} judgements a round, an answer has {answer} tokens",
+                    f"{sum(map(len, ids)) / len(ids):.0f} tokens a prompt, {len(ids)} judgements a round, "
+                    f"{options.concurrency} in flight; the published way: {len(serial[0][::2])} judgements a round, "
+                    f"an answer has {answer} tokens",
                     flush=True,
                 )
             seen = {
@@ -164,31 +178,21 @@ async def measure(url: str, model: str, options: argparse.Namespace) -> dict[str
     return rates
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--judge", help="folder or Hub id of the judge (default: a tiny one, made here)")
-    parser.add_argument("--rounds", type=int, default=8, help="rounds after the warm-up (default: %(default)s)")
-    parser.add_argument(
-        "--questions", type=int, default=64, help="questions a round, two judgements each (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--serial", type=int, default=8, help="judgements a round of the published way (default: %(default)s)"
-    )
-    parser.add_argument("--concurrency", type=int, default=64, help="requests in flight (default: %(default)s)")
-    parser.add_argument("--summary-tokens", type=int, default=200, help="length of a summary (default: %(default)s)")
-    options = parser.parse_args()
+def compare(options: ThroughputOptions) -> None:
+    """Serve the judge, measure, print."""
     with tempfile.TemporaryDirectory() as scratch:
         model = options.judge or f"{scratch}/judge"
         if not options.judge:
-            tiny.main(["--out", model, "--seed", "2"])
+            tiny.write_model(tiny.TinyOptions(out=model, seed=2))
         with serve(model, log_path=Path(scratch) / "serve.log", arguments=["--max-model-len", "2048"]) as url:
             rates = asyncio.run(measure(url, model, options))
     median = {way: statistics.median(values) for way, values in rates.items()}
     share = statistics.median(a / b for a, b in zip(rates["ours"], rates["ceiling"]))
     ratio, short = median["ours"] / median["theirs"], median["ours"] / median["theirs, short"]
     print(
-        f"ours {median['ours']:.1f}/s: {ratio:.1f} x published (goal {GOAL:.0f}; {short:.1f} x where its answers end with the JSON), "
-        f"{100 * share:.0f} % of the ceiling of {median['ceiling']:.1f}/s (goal {100 * GOAL_OF_CEILING:.0f} %)"
+        f"ours {median['ours']:.1f}/s: {ratio:.1f} x published (goal {GOAL:.0f}; {short:.1f} x where its answers end "
+        f"with the JSON), {100 * share:.0f} % of the ceiling of {median['ceiling']:.1f}/s "
+        f"(goal {100 * GOAL_OF_CEILING:.0f} %)"
     )
     print(
         json.dumps(
@@ -210,4 +214,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(compare, ThroughputOptions, __doc__)

@@ -14,6 +14,10 @@ import json
 import resource
 import subprocess
 import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from alignxplore.command import option, run
 
 VOCABULARY = 151936
 
@@ -60,12 +64,17 @@ def child(way: str, tokens: int, letters: int) -> None:
     print(json.dumps({"mb": (after - before) / 1024, "sum": sum(values)}))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=8192)
-    parser.add_argument("--letters", type=int, default=100)
-    parser.add_argument("--child", choices=["ours", "theirs"], help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+@dataclass(kw_only=True)
+class LogitsOptions:
+    """How long a stream."""
+
+    tokens: int = option("tokens of the stream", 8192)
+    letters: int = option("letters in it", 100)
+    child: Literal["ours", "theirs"] | None = option(argparse.SUPPRESS, None)  # the way that this process is for
+
+
+def compare(arguments: LogitsOptions) -> None:
+    """Both ways, a process each."""
     if arguments.child:
         child(arguments.child, arguments.tokens, arguments.letters)
         return
@@ -79,7 +88,8 @@ def main() -> None:
         raise AssertionError(f"the two ways give other probabilities: {seen}")
     ours, theirs = max(1.0, seen["ours"]["mb"]), seen["theirs"]["mb"]
     print(
-        f"{arguments.tokens} tokens, {arguments.letters} letters, {VOCABULARY} words: {ours:.0f} MB against {theirs:,.0f} MB"
+        f"{arguments.tokens} tokens, {arguments.letters} letters, {VOCABULARY} words: {ours:.0f} MB against "
+        f"{theirs:,.0f} MB"
     )
     print(
         json.dumps(
@@ -97,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(compare, LogitsOptions, __doc__)

@@ -2,7 +2,7 @@
 are padding.
 
     python benchmarks/packing.py                                       # a CPU and a tiny model: about 3 minutes
-    python benchmarks/packing.py --model Qwen/Qwen3-1.7B --max-length 8192 --batch 8 --attention flash_attention_2      # a GPU
+    python benchmarks/packing.py --model Qwen/Qwen3-1.7B --max-length 8192 --attention flash_attention_2      # a GPU
 
 Four ways through the trainer of sft.py, the same rows and the same number of rows a step:
     one row      one row a forward pass, as published (batch 1): no padding, small passes
@@ -16,17 +16,18 @@ the number of optimizer steps and which rows stand in one, which is why the publ
 is JSON.
 """
 
-import argparse
 import json
 import random
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from datasets import Dataset, disable_progress_bars
 from transformers import AutoTokenizer, PrinterCallback
 
+from alignxplore.command import option, run
 from alignxplore.prompts import PromptSet
 from alignxplore.sft import trainer as sft_trainer
 from alignxplore.sft.configuration import TrainArguments
@@ -36,6 +37,18 @@ from alignxplore.world.tiny import make_model, make_tokenizer
 
 WAYS = ("one row", "random", "by length", "packed")
 PROMPT_SHARE = 0.8  # of a row's tokens; the rest is trained
+
+
+@dataclass(kw_only=True)
+class PackingOptions:
+    """Which model, how many rows."""
+
+    model: str | None = option("Hub id or folder; default: a tiny Qwen3 made here", None)
+    max_length: int = option("longest row and length of a pack", 1024)
+    batch: int = option("rows of a padded forward pass", 8)
+    rows_per_step: int = option("rows of an optimizer step", 32)
+    steps: int = option("steps' worth of tokens measured each way", 4)
+    attention: str = option("attention implementation", "sdpa")
 
 
 def make_rows(count: int, longest: int, tokenizer) -> Dataset:
@@ -77,7 +90,7 @@ class CountingTrainer(sft_trainer.Trainer):
         return super().training_step(model, inputs, num_items_in_batch)
 
 
-def measure(way: str, options: argparse.Namespace, model: str, tokenizer, rows: Dataset, folder: Path) -> dict:
+def measure(way: str, options: PackingOptions, model: str, tokenizer, rows: Dataset, folder: Path) -> dict:
     """Train one step and then --steps more, one way; returns tokens a second and the share of padding."""
     packed, accelerated = way == "packed", torch.accelerator.is_available()
     packs = max(1, round(options.rows_per_step * sum(map(len, rows["input_ids"])) / len(rows) / options.max_length))
@@ -118,21 +131,8 @@ def measure(way: str, options: argparse.Namespace, model: str, tokenizer, rows: 
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="Hub id or folder (default: a tiny Qwen3 made here)")
-    parser.add_argument(
-        "--max-length", type=int, default=1024, help="longest row and length of a pack (default: %(default)s)"
-    )
-    parser.add_argument("--batch", type=int, default=8, help="rows of a padded forward pass (default: %(default)s)")
-    parser.add_argument(
-        "--rows-per-step", type=int, default=32, help="rows of an optimizer step (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--steps", type=int, default=4, help="steps' worth of tokens measured each way (default: %(default)s)"
-    )
-    parser.add_argument("--attention", default="sdpa", help="attention implementation (default: %(default)s)")
-    options = parser.parse_args()
+def compare(options: PackingOptions) -> None:
+    """All ways through the same rows."""
     disable_progress_bars()
     with tempfile.TemporaryDirectory() as name:
         folder, model = Path(name), options.model
@@ -146,7 +146,8 @@ def main() -> None:
         found = {way: measure(way, options, model, tokenizer, rows, folder) for way in WAYS}
     for way, row in found.items():
         print(
-            f"{way:>10}: {row['tokens_per_second']:9,.0f} tokens/s, {100 * row['padding']:4.1f} % padding, {row['tokens']:,} tokens"
+            f"{way:>10}: {row['tokens_per_second']:9,.0f} tokens/s, {100 * row['padding']:4.1f} % padding, "
+            f"{row['tokens']:,} tokens"
         )
     ours, theirs = found["packed"]["tokens_per_second"], found["one row"]["tokens_per_second"]
     device = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
@@ -168,4 +169,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(compare, PackingOptions, __doc__)

@@ -14,7 +14,6 @@ the first calls of "serial" are made, the rest is computed: its calls all take t
 of the seconds that writing one stage takes. The last line is JSON.
 """
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -23,6 +22,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +30,7 @@ import aiohttp
 from aiohttp import web
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from alignxplore.command import option, run
 from alignxplore.judging.letters import find_letters
 from alignxplore.prompts import PromptSet, parse_answer
 from alignxplore.records import Interaction
@@ -46,6 +47,18 @@ from alignxplore.world.users import User, draw_stream, draw_user, render_summary
 GOAL = 1.3
 SHARES = (0.0, 0.25, 0.5, 1.0)  # latencies of the judge, as shares of the time that writing a stage takes
 SERIAL_CALLS = 4  # calls a stage that "serial" really makes
+
+
+@dataclass(kw_only=True)
+class OverlapOptions:
+    """Which policy, how many summaries."""
+
+    policy: str | None = option("folder or Hub id of the policy; default: a tiny one, made here", None)
+    users: int = option("users a step", 16)
+    rollouts: int = option("summaries a user and stage", 4)
+    tokens: int = option("the longest summary", 128)
+    spread: float = option("the shortest is so much shorter, as a share", 0.5)
+    rounds: int = option("turns at each latency, the median counts", 3)
 
 
 class SlowJudge:
@@ -214,7 +227,7 @@ async def overlapped(
     return Arm(seconds)
 
 
-async def measure(url: str, model: str, options: argparse.Namespace) -> dict[float, dict[str, float]]:
+async def measure(url: str, model: str, options: OverlapOptions) -> dict[float, dict[str, float]]:
     """Median seconds of each arm at each latency; latency 0 first, from which the others follow."""
     users = [draw_user(1, "overlap", i) for i in range(options.users)]
     streams = [
@@ -236,19 +249,19 @@ async def measure(url: str, model: str, options: argparse.Namespace) -> dict[flo
             "ours": lambda policies: overlapped(policies, streams, settings, judges),
         }
 
-        async def run(way: str) -> Arm:
+        async def turn(way: str) -> Arm:
             nonlocal runs
             runs += 1
             return await ways[way]([WorldPolicy(engine, user, f"arm {runs}") for user in users])
 
-        await run("ours")  # warm-up
+        await turn("ours")  # warm-up
         stage_seconds = 0.0
         for share in SHARES:
             slow.latency = share * stage_seconds
-            seen: dict[str, list[Arm]] = {"serial": [await run("serial")], "barriers": [], "ours": []}
+            seen: dict[str, list[Arm]] = {"serial": [await turn("serial")], "barriers": [], "ours": []}
             for _ in range(options.rounds):  # they take turns, so that whatever else the machine does hits both
                 for way in ("barriers", "ours"):
-                    seen[way].append(await run(way))
+                    seen[way].append(await turn(way))
             if not share:
                 stage_seconds = statistics.median(arm.writing for arm in seen["barriers"]) / settings.stages
             table[share] = {way: statistics.median(arm.seconds for arm in arms) for way, arms in seen.items()} | {
@@ -267,23 +280,12 @@ async def measure(url: str, model: str, options: argparse.Namespace) -> dict[flo
     return table
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policy", help="folder or Hub id of the policy (default: a tiny one, made here)")
-    parser.add_argument("--users", type=int, default=16, help="users a step (default: %(default)s)")
-    parser.add_argument("--rollouts", type=int, default=4, help="summaries a user and stage (default: %(default)s)")
-    parser.add_argument("--tokens", type=int, default=128, help="the longest summary (default: %(default)s)")
-    parser.add_argument(
-        "--spread", type=float, default=0.5, help="the shortest is so much shorter, as a share (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="turns at each latency, the median counts (default: %(default)s)"
-    )
-    options = parser.parse_args()
+def compare(options: OverlapOptions) -> None:
+    """Serve the policy, measure, print."""
     with tempfile.TemporaryDirectory() as scratch:
         model = options.policy or f"{scratch}/policy"
         if not options.policy:
-            tiny.main(["--out", model])
+            tiny.write_model(tiny.TinyOptions(out=model))
         with serve(model, log_path=Path(scratch) / "serve.log", arguments=["--max-model-len", "2048"]) as url:
             table = asyncio.run(measure(url, model, options))
     lengths = f"{options.tokens * (1 - options.spread):.0f} to {options.tokens} tokens"
@@ -292,8 +294,8 @@ def main() -> None:
     for row in table.values():
         shown = (row["ours"] - table[0.0]["ours"]) / row["latency"] if row["latency"] else 0.0
         print(
-            f"{row['latency']:13.2f}  {row['serial']:17.1f}  {row['barriers']:8.2f} {row['ours']:6.2f}   {row['ratio']:13.2f}"
-            f"   {f'{shown:.2f} x' if row['latency'] else '-':>6}"
+            f"{row['latency']:13.2f}  {row['serial']:17.1f}  {row['barriers']:8.2f} {row['ours']:6.2f}   "
+            f"{row['ratio']:13.2f}   {f'{shown:.2f} x' if row['latency'] else '-':>6}"
         )
     equal = table[1.0]
     print(
@@ -319,4 +321,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(compare, OverlapOptions, __doc__)

@@ -16,7 +16,6 @@ What is measured is waiting, not computing, so the ratio is that of any engine w
 last line is JSON.
 """
 
-import argparse
 import asyncio
 import contextvars
 import json
@@ -25,9 +24,11 @@ import random
 import re
 import time
 from collections import Counter
+from dataclasses import dataclass
 
 from aiohttp import web
 
+from alignxplore.command import option, run
 from alignxplore.judging.letters import Judge, find_letters
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, hash_seed
@@ -40,6 +41,17 @@ from alignxplore.world.tiny import make_tokenizer
 CHOICES = 18  # a user's choices: six to read and five targets in each round
 FAULTY = 0.3  # share of drafts that mislead the judge, so that some users leave early
 current_user: contextvars.ContextVar[int] = contextvars.ContextVar("current_user")
+
+
+@dataclass(kw_only=True)
+class PipelineOptions:
+    """Users, and the server's speed."""
+
+    users: int = option("users taken through", 150)
+    slots: int = option("requests that the server works on at once", 64)
+    median: float = option("seconds of a teacher's answer", 1.0)
+    sigma: float = option("spread of their logarithm (0.8: the longest of 100 takes 6 times the median)", 0.8)
+    judge_seconds: float = option("seconds of a judge's answer", 0.05)
 
 
 class SlowServer:
@@ -132,7 +144,7 @@ class PhasedWorkshop(Workshop):
 barriers: contextvars.ContextVar[Barriers] = contextvars.ContextVar("barriers")
 
 
-async def run(options: argparse.Namespace, tokenizer, phased: bool) -> dict:
+async def take_all(options: PipelineOptions, tokenizer, phased: bool) -> dict:
     """Take all users through; returns wall time, outcomes and how busy the server was."""
     server = SlowServer(tokenizer, options.slots, options.median, options.sigma, options.judge_seconds)
     app = web.Application(client_max_size=1 << 24)
@@ -183,25 +195,12 @@ async def run(options: argparse.Namespace, tokenizer, phased: bool) -> dict:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--users", type=int, default=150, help="default: %(default)s")
-    parser.add_argument(
-        "--slots", type=int, default=64, help="requests that the server works on at once (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--median", type=float, default=1.0, help="seconds of a teacher's answer (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--sigma",
-        type=float,
-        default=0.8,
-        help="spread of their logarithm (default: %(default)s; the longest of 100 then takes 6 times the median)",
-    )
-    parser.add_argument("--judge-seconds", type=float, default=0.05, help="of a judge's answer (default: %(default)s)")
-    options = parser.parse_args()
+def compare(options: PipelineOptions) -> None:
+    """Both ways, one after the other."""
     tokenizer = make_tokenizer(1, 1024, PromptSet())
-    seen = {name: asyncio.run(run(options, tokenizer, phased)) for name, phased in (("theirs", True), ("ours", False))}
+    seen = {
+        name: asyncio.run(take_all(options, tokenizer, phased)) for name, phased in (("theirs", True), ("ours", False))
+    }
     if seen["ours"]["outcomes"] != seen["theirs"]["outcomes"]:
         raise AssertionError(f"the two ways took other users through: {seen}")
     for name, row in seen.items():
@@ -227,4 +226,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(compare, PipelineOptions, __doc__)

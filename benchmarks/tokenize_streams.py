@@ -9,13 +9,14 @@ text up to it, to learn where its letter stands. Both must find the same letters
 JSON.
 """
 
-import argparse
 import json
 import random
 import time
+from dataclasses import dataclass
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from alignxplore.command import option, run
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.synthesis import streams
@@ -58,11 +59,16 @@ def measure(tokenizer: PreTrainedTokenizerBase, users: int, behaviours: int) -> 
     return (middle - began) / users, (end - middle) / users
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokenizer", help="folder or Hub id; default: one learnt from the simulated world")
-    parser.add_argument("--users", type=int, default=5)
-    arguments = parser.parse_args()
+@dataclass(kw_only=True)
+class StreamOptions:
+    """Whose tokenizer, how many users."""
+
+    tokenizer: str | None = option("folder or Hub id; default: one learnt from the simulated world", None)
+    users: int = option("users with 100 behaviours; more where they are fewer", 5)
+
+
+def compare(arguments: StreamOptions) -> None:
+    """Both ways at four lengths."""
     if arguments.tokenizer:
         tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
     else:
@@ -70,8 +76,9 @@ def main() -> None:
     seconds = {n: measure(tokenizer, max(1, arguments.users * 100 // max(n, 100)), n) for n in (10, 30, 100, 300)}
     for behaviours, (ours, theirs) in seconds.items():
         print(
-            f"{behaviours:>4} behaviours: ours {1e3 * ours:8.2f} ms a user ({1e6 * ours / behaviours:6.0f} us a behaviour), "
-            f"growing text {1e3 * theirs:9.1f} ms, {theirs / ours:6.1f} x"
+            f"{behaviours:>4} behaviours: ours {1e3 * ours:8.2f} ms a user "
+            f"({1e6 * ours / behaviours:6.0f} us a behaviour), growing text {1e3 * theirs:9.1f} ms, "
+            f"{theirs / ours:6.1f} x"
         )
     ours, theirs = seconds[100]
     print(
@@ -91,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(compare, StreamOptions, __doc__)

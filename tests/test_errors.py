@@ -42,7 +42,7 @@ def test_an_interrupted_script_says_how_to_go_on(capsys):
 
 MISTAKES = {
     "-m alignxplore.world --out out --prompt-set nodir": "nodir",
-    "-m alignxplore.world --out out --test-users 0": "at least 1 of each",
+    "-m alignxplore.world --out out --test-users 0": "--test_users 0: at least 1",
     "-m alignxplore.world.tiny --out out --prompt-set nodir": "nodir",
     "-m alignxplore.serving ./nowhere": "./nowhere: no such model folder",
     "-m alignxplore.world.lessons --base nowhere --data d.jsonl --out out": "nowhere: no such folder",

@@ -1,64 +1,42 @@
-"""Instruction rows for the TALLRec baseline: will the user like this one item, Yes or No? From the same records as all
-else.
+"""Instruction rows for the TALLRec baseline (arXiv 2305.00447): will the user like this one item, Yes or No?
 
-    python tallrec.py --data train_users.jsonl --output tallrec.jsonl --per_user 2
-    bash sft.sh --config configs/tallrec_qwen3_8b.yaml --train_data tallrec.jsonl
-    python merge_adapter.py --adapter outputs/tallrec --output outputs/tallrec_merged
-    python ../eval/evaluate.py --judge tallrec=outputs/tallrec_merged --judge_format tallrec=yes_no --data ... --out ...
-
-The history is shown with likes and dislikes; each question has one row for the chosen and one for the passed-over
-item, so that always saying Yes is right half of the time. A history that is too long for training loses its oldest
-choices here, where the two rows are still together. Trained with LoRA by sft.py. TALLRec: arXiv 2305.00447.
+Each question has one row for the chosen and one for the passed-over item. `sft/tallrec.py` runs it.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass
 from functools import partial
 
-from transformers import AutoTokenizer, HfArgumentParser, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from alignxplore.errors import one_sentence
+from alignxplore.command import option
 from alignxplore.history import HistoryError, fit
 from alignxplore.judging.yes_no import ANSWERS, MOST_CHOICES, MOST_TOKENS
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, UserRecord, content_hash, write_jsonl
 from alignxplore.sft.tokenised_set import encode
-from alignxplore.synthesis.streams import all_behaviours, read_behaviours
+from alignxplore.synthesis.streams import DEFAULT_QUERY, all_behaviours, read_behaviours
 
 
-@dataclass
-class TallrecArguments:
-    """Options of this script."""
+@dataclass(kw_only=True)
+class TallrecOptions:
+    """Which questions about which users."""
 
-    data: str = field(metadata={"help": "Users, one a line (benchmark contract)."})
-    output: str = field(metadata={"help": "JSONL file to write."})
-    model: str = field(
-        default="Qwen/Qwen3-8B", metadata={"help": "Model to be trained (Hub id or folder); its tokenizer counts."}
+    data: str = option("users, one a line (benchmark contract)")
+    out: str = option("JSONL file to write", MISSING, "--output")
+    model: str = option("model to be trained (Hub id or folder); its tokenizer counts", "Qwen/Qwen3-8B")
+    max_length: int = option(
+        "longest row in tokens, that of the training; the oldest choices are left out until a question's rows fit",
+        MOST_TOKENS,
     )
-    max_length: int = field(
-        default=MOST_TOKENS,
-        metadata={
-            "help": "Longest row in tokens, that of the training; the oldest choices are left out until a question's rows fit."
-        },
+    per_user: int = option("questions a user: the target, then earlier choices drawn by hash", 1)
+    least_history: int = option("fewest choices that stand before a question", 3)
+    last: int = option(
+        "most choices shown before a question, the newest ones (evaluation shows the default number)", MOST_CHOICES
     )
-    per_user: int = field(
-        default=1, metadata={"help": "Questions a user: the target, then earlier choices drawn by hash."}
-    )
-    least_history: int = field(default=3, metadata={"help": "Fewest choices that stand before a question."})
-    last: int = field(
-        default=MOST_CHOICES,
-        metadata={
-            "help": "Most choices shown before a question, the newest ones (evaluation shows the default number)."
-        },
-    )
-    default_query: str | None = field(
-        default=None,
-        metadata={
-            "help": "What stands in for null queries; default: that of the data set which the file is named after."
-        },
-    )
-    prompt_set: str = field(default="default", metadata={"help": "Prompt set: a name or a folder."})
+    default_query: str | None = option(DEFAULT_QUERY, None)
+    prompt_set: str = option("prompt set: a name or a folder", "default")
 
 
 def questions(record: UserRecord, per_user: int, least_history: int) -> list[int]:
@@ -90,11 +68,10 @@ def tallrec_rows(
     record: UserRecord,
     prompts: PromptSet,
     tokenizer: PreTrainedTokenizerBase,
-    args: TallrecArguments,
+    args: TallrecOptions,
     counts: Counter[str],
 ) -> Iterator[dict]:
-    """Two rows a question, or none where it is too long with the newest choice alone; adds to `counts` what was left
-    out."""
+    """Two rows a question, or none where it is too long with the newest choice alone; counts what was left out."""
     items = all_behaviours(record)
     for place in questions(record, args.per_user, args.least_history):
         ask = partial(both_rows, items[place], record.user, prompts)
@@ -108,15 +85,15 @@ def tallrec_rows(
         yield from ask(fitted.interactions)
 
 
-def main() -> None:
-    args = HfArgumentParser(TallrecArguments, description=__doc__.split("\n")[0]).parse_args_into_dataclasses()[0]
-    with one_sentence():
-        prompts, tokenizer, counts = PromptSet(args.prompt_set), AutoTokenizer.from_pretrained(args.model), Counter()
-        users = read_behaviours(args.data, args.default_query)
-        count = write_jsonl(
-            args.output, (row for user in users for row in tallrec_rows(user, prompts, tokenizer, args, counts))
-        )
-    print(
-        f"{args.output}: {count:,} rows, half of them {ANSWERS[0]}; to fit {args.max_length:,} tokens {counts['cut']:,} questions lost "
-        f"{counts['choices']:,} of their oldest choices, and {counts['too long']:,} too long by themselves were left out"
+def write_rows(options: TallrecOptions) -> str:
+    """Write the rows; says how many, and what was left out."""
+    prompts, tokenizer = PromptSet(options.prompt_set), AutoTokenizer.from_pretrained(options.model)
+    users, counts = read_behaviours(options.data, options.default_query), Counter()
+    count = write_jsonl(
+        options.out, (row for user in users for row in tallrec_rows(user, prompts, tokenizer, options, counts))
+    )
+    return (
+        f"{options.out}: {count:,} rows, half of them {ANSWERS[0]}; to fit {options.max_length:,} tokens "
+        f"{counts['cut']:,} questions lost {counts['choices']:,} of their oldest choices, and "
+        f"{counts['too long']:,} too long by themselves were left out"
     )

@@ -81,7 +81,8 @@ _ALL = (
         "amazon",
         (
             "2018: <Category>_5.json(.gz) and meta_<Category>.json(.gz)",
-            "2023: <Category>.jsonl(.gz) and meta_<Category>.jsonl(.gz), also as raw/review_categories and raw/meta_categories of the hub",
+            "2023: <Category>.jsonl(.gz) and meta_<Category>.jsonl(.gz), also as raw/review_categories and "
+            "raw/meta_categories of the hub",
         ),
         "none stated; ask its authors before redistributing",
         protocols=("published", "reviewed", "matched"),
@@ -204,7 +205,8 @@ def locate(data: str | Path = PUBLISHED, names: list[str] | None = None) -> dict
         name = name_of(file) or file.stem.removesuffix("_upi")
         if name in found and name in (names or found):
             raise ValueError(
-                f"{data}: {found[name].name} and {file.name} are both {name}; name the files, each of another name, or move one away"
+                f"{data}: {found[name].name} and {file.name} are both {name}; name the files, each of another name, "
+                "or move one away"
             )
         found[name] = file
     missing = [name for name in names or () if name not in found]

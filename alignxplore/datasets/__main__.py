@@ -3,6 +3,7 @@
     python -m alignxplore.datasets list                       the data sets, their tasks and terms
     python -m alignxplore.datasets describe movielens         raw files it reads, protocols, the published options
     python -m alignxplore.datasets build movielens --raw ml-32m --out movielens_upi.jsonl --split test --users 3000
+    python -m alignxplore.datasets build movielens --raw ml-32m --out movielens_upi.jsonl --check
 
 `build` writes three files: `*.popularity.jsonl` (for recommendation sets: how many other users took each of the
 target's items; the popularity baseline reads it), `*.build.json` (options, what was read, kept and dropped, and the
@@ -10,7 +11,6 @@ content's hash) and, last, the benchmark (one user a line, as `eval/` and `sft/`
 the other two. The same raw files, options and seed give the same bytes on any machine.
 """
 
-import argparse
 import dataclasses
 import importlib
 import json
@@ -20,24 +20,31 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from types import ModuleType
+from typing import Literal, TextIO
 
+from alignxplore.command import Checkable, option, run_commands
 from alignxplore.datasets import DATASETS, Dataset, get
 from alignxplore.datasets.building import Example, Job, take
 from alignxplore.datasets.sidecars import manifest_path, popularity_path, popularity_row, sha256
 from alignxplore.records import user_row, write_json, write_jsonl
 
 
+def builder(job: Job) -> ModuleType:
+    """The module that knows the raw files; ValueError for a data set that has none."""
+    if job.dataset.module is None:
+        raise ValueError(f"{job.dataset.name} is simulated: python -m alignxplore.world writes it")
+    return importlib.import_module(f"alignxplore.datasets.{job.dataset.module}")
+
+
 def build(job: Job, out: Path) -> dict:
     """Build one benchmark; returns what `*.build.json` holds. An earlier build stands whole until all of the new one
     is written."""
-    if job.dataset.module is None:
-        raise ValueError(f"{job.dataset.name} is simulated: python -m alignxplore.world writes it")
+    module = builder(job)
     out.parent.mkdir(parents=True, exist_ok=True)
     job.scratch = job.scratch or out.parent
     manifest, popularity = manifest_path(out), popularity_path(out)
     aside, beside_it = (path.with_name(f".{path.name}.{os.getpid()}.partial") for path in (out, popularity))
-    module = importlib.import_module(f"alignxplore.datasets.{job.dataset.module}")
     start = time.monotonic()
     try:
         with beside_it.open("w", encoding="utf-8") as beside:
@@ -51,11 +58,7 @@ def build(job: Job, out: Path) -> dict:
             "counts": dict(job.counts),
             "sha256": sha256(aside),
         }
-        for earlier in (
-            out,
-            manifest,
-            popularity,
-        ):  # the benchmark first: without its manifest it could pass for another one
+        for earlier in (out, manifest, popularity):  # the benchmark first: alone it could pass for another one
             earlier.unlink(missing_ok=True)
         if wrote_popularity:
             os.replace(beside_it, popularity)
@@ -99,89 +102,88 @@ def describe(dataset: Dataset) -> str:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m alignxplore.datasets",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("list", help="all data sets")
-    about = commands.add_parser("describe", help="one data set: raw files, terms, protocols")
-    about.add_argument("name", choices=DATASETS, metavar="NAME")
-    make = commands.add_parser(
-        "build", help="raw files → benchmark file", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    make.add_argument(
-        "name",
-        choices=[name for name, dataset in DATASETS.items() if dataset.module],
-        metavar="NAME",
-        help="one of: %(choices)s",
-    )
-    make.add_argument(
-        "--raw", required=True, type=Path, metavar="DIR", help="folder of the official files, any layout"
-    )
-    make.add_argument(
-        "--out", required=True, type=Path, metavar="FILE", help="benchmark file to write, e.g. movielens_upi.jsonl"
-    )
-    make.add_argument(
-        "--protocol",
-        default="published",
-        help="where rejected items come from. published: as in the paper's benchmark; matched: as popular "
-        "(answers: as long) as the chosen one, so that this gives nothing away; what has no match is dropped; "
-        "reviewed (amazon): any item that somebody reviewed",
-    )
-    make.add_argument(
-        "--min-interactions",
-        type=int,
-        metavar="N",
-        help="keep users with at least N that have an alternative, the target included (none: the published value, see describe)",
-    )
-    make.add_argument("--users", type=int, metavar="N", help="a sample of N users, drawn by seed (none: all)")
-    make.add_argument(
-        "--split",
-        default="all",
-        choices=["all", "train", "test"],
-        help="one user in five is a test user, the same for every seed",
-    )
-    make.add_argument("--seed", type=int, default=42, help="of sampled users and rejected items")
-    return parser
+@dataclasses.dataclass(kw_only=True)
+class NameOptions:
+    """One data set."""
+
+    name: str = option(f"one of: {', '.join(DATASETS)}")
+
+    def __post_init__(self) -> None:
+        if self.name not in DATASETS:
+            raise ValueError(f"no data set named '{self.name}'; there are: {', '.join(DATASETS)}")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
-    options = _parser().parse_args(argv)
-    if options.command == "list":
-        for name, dataset in DATASETS.items():
-            print(
-                f"{name:20} {dataset.column or '-':10} {dataset.task:15} {dataset.terms or 'simulated by this project'}"
-            )
-        return 0
-    if options.command == "describe":
-        print(describe(get(options.name)))
-        return 0
-    try:
-        if not options.raw.is_dir():
-            raise FileNotFoundError(f"{options.raw}: no such folder")
-        job = Job(
-            get(options.name),
-            options.raw,
-            options.protocol,
-            options.min_interactions,
-            options.users,
-            options.split,
-            options.seed,
-            progress=sys.stderr.isatty(),
-        )
-        result = build(job, options.out)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for what, count in result["counts"].items():
-        print(f"{count:>12,}  {what}")
-    print(f"{options.out}: sha256 {result['sha256'][:16]}, {result['seconds']:.1f} s")
-    return 0
+@dataclasses.dataclass(kw_only=True)
+class BuildOptions(Checkable):
+    """A benchmark in the making."""
 
+    name: str = option(f"one of: {', '.join(name for name, dataset in DATASETS.items() if dataset.module)}")
+    raw: Path = option("folder of the official files, any layout")
+    out: Path = option("benchmark file to write, e.g. movielens_upi.jsonl")
+    protocol: str = option(
+        "where rejected items come from. published: as in the paper's benchmark; matched: as popular (answers: as "
+        "long) as the chosen one, so that this gives nothing away; what has no match is dropped; reviewed (amazon): "
+        "any item that somebody reviewed",
+        "published",
+    )
+    min_interactions: int | None = option(
+        "keep users with at least so many that have an alternative, the target included; default: the published "
+        "value, see describe",
+        None,
+    )
+    users: int | None = option("a sample of so many users, drawn by seed; default: all", None)
+    split: Literal["all", "train", "test"] = option("one user in five is a test user, the same for every seed", "all")
+    seed: int = option("of sampled users and rejected items", 42)
+
+
+@dataclasses.dataclass
+class NoOptions:
+    """None."""
+
+
+def list_all(_: NoOptions) -> str:
+    """All data sets, their tasks and terms."""
+    return "\n".join(
+        f"{name:20} {dataset.column or '-':10} {dataset.task:15} {dataset.terms or 'simulated by this project'}"
+        for name, dataset in DATASETS.items()
+    )
+
+
+def describe_one(options: NameOptions) -> str:
+    """One data set: raw files, terms, protocols, the published options."""
+    return describe(get(options.name))
+
+
+def build_benchmark(options: BuildOptions) -> str:
+    """Raw files → benchmark file, with *.build.json and *.popularity.jsonl beside it. --check names the raw files."""
+    NameOptions(name=options.name)
+    if not options.raw.is_dir():
+        raise FileNotFoundError(f"{options.raw}: no such folder")
+    job = Job(
+        get(options.name),
+        options.raw,
+        options.protocol,
+        options.min_interactions,
+        options.users,
+        options.split,
+        options.seed,
+        progress=sys.stderr.isatty(),
+    )
+    if options.check:
+        files = builder(job).sources(job)
+        lines = [f"would read {path} ({path.stat().st_size / 1e6:,.1f} MB)" for path in files]
+        return "\n".join([*lines, f"would write {options.out}; check: nothing was read or written"])
+    result = build(job, options.out)
+    lines = [f"{count:>12,}  {what}" for what, count in result["counts"].items()]
+    done = f"{options.out}: sha256 {result['sha256'][:16]}, {result['seconds']:.1f} s"
+    return "\n".join([*lines, done])
+
+
+COMMANDS = {
+    "build": (build_benchmark, BuildOptions),
+    "list": (list_all, NoOptions),
+    "describe": (describe_one, NameOptions),
+}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_commands(COMMANDS, __doc__)

@@ -17,12 +17,17 @@ from alignxplore.records import Interaction, RecordError, content_hash
 HISTORY = "Pair-wise Comparative Feedback"
 
 
-def build(job: Job) -> Iterator[Example]:
-    """Records of all files in the raw folder."""
+def sources(job: Job) -> list[Path]:
+    """The raw files that `build` reads; FileNotFoundError for another layout."""
     files = job.find("*.json", "*.jsonl", "*.json.gz", "*.jsonl.gz", "*.parquet")
     if not files:
         raise job.unknown_layout()
-    return build_records((row for path in files for row in feedback_rows(path, job)), job)
+    return files
+
+
+def build(job: Job) -> Iterator[Example]:
+    """Records of all files in the raw folder."""
+    return build_records((row for path in sources(job) for row in feedback_rows(path, job)), job)
 
 
 def feedback_rows(path: Path, job: Job) -> Iterator[Row]:

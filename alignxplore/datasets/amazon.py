@@ -24,7 +24,7 @@ from alignxplore.records import RecordError
 
 def build(job: Job) -> Iterator[Example]:
     """Records of the one category in the raw folder."""
-    reviews, products = _files(job)
+    reviews, products = sources(job)
     job.edition = f"{reviews.name.partition('.')[0]} of {2023 if '.jsonl' in reviews.name else 2018}"
     catalogue = Catalogue(job.scratch)
     for number, row in _rows(products, job):
@@ -47,8 +47,9 @@ def product_text(title: str, description: object) -> str:
     return f"Title: {' '.join(title.split())}" + (f"\nDescription: {text}" if text else "")
 
 
-def _files(job: Job) -> tuple[Path, Path]:
-    """The reviews and the metadata of one category; of a file that is there packed and unpacked the unpacked one."""
+def sources(job: Job) -> list[Path]:
+    """The raw files that `build` reads: reviews and metadata of one category; of a file that is there packed and
+    unpacked the unpacked one."""
     found: dict[tuple, tuple[Path, Path]] = {}
     for products in job.find("meta_*.json", "meta_*.json.gz", "meta_*.jsonl", "meta_*.jsonl.gz"):
         category, _, ending = products.name.removeprefix("meta_").partition(".")
@@ -67,7 +68,7 @@ def _files(job: Job) -> tuple[Path, Path]:
     if len(found) > 1:
         names = ", ".join(str(reviews.relative_to(job.raw)) for reviews, _ in found.values())
         raise ValueError(f"{job.raw}: holds several categories or editions ({names}); give a folder with one")
-    return next(iter(found.values()))
+    return list(next(iter(found.values())))
 
 
 def _rows(path: Path, job: Job) -> Iterator[tuple[int, dict]]:

@@ -10,6 +10,7 @@ the question's type and metadata as JSON: the evaluator shows them to its judge.
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 from alignxplore.datasets.building import Example, Job, UserGroups
 from alignxplore.datasets.rows import identifier, read_rows, text_field
@@ -19,8 +20,13 @@ from alignxplore.records import Interaction
 _FORMS = ("json", "jsonl", "parquet", "json.gz", "jsonl.gz")
 
 
-def build(job: Job) -> Iterator[Example]:
-    """Records of all test questions."""
+def sources(job: Job) -> list[Path]:
+    """The raw files that `build` reads; FileNotFoundError for another layout."""
+    return [*dict.fromkeys(path for paths in _files(job) for path in paths)]
+
+
+def _files(job: Job) -> tuple[list[Path], list[Path]]:
+    """Dialogues and questions: those of the test splits, or all where none is named so."""
     dialogues, questions = (
         [path for form in _FORMS for path in job.find(f"{name}*.{form}", f"{name}*/*.{form}")]
         for name in ("dialogue", "qa")
@@ -28,14 +34,20 @@ def build(job: Job) -> Iterator[Example]:
     if not dialogues or not questions:
         raise job.unknown_layout()
     test = [path for path in questions if "test" in path.name]
+    return sorted(set(dialogues)), sorted(set(test or questions))
+
+
+def build(job: Job) -> Iterator[Example]:
+    """Records of all test questions."""
+    dialogues, questions = _files(job)
     groups = UserGroups(job.seed, job.scratch)
-    for path in sorted(set(dialogues)):
+    for path in dialogues:
         for number, row in read_rows(path, job):
             job.counts["dialogue turns read"] += 1
             turn = [text_field(row, key, path, number) for key in ("user", "assistant")]
             user, dialogue = (identifier(row, key, path, number) for key in ("user_id", "dialogue_id"))
             groups.add(str(user), json.dumps(["turn", dialogue, number, turn]))
-    for path in sorted(set(test or questions)):
+    for path in questions:
         for number, row in read_rows(path, job):
             texts = [
                 text_field(row, key, path, number)

@@ -27,11 +27,18 @@ _EDITIONS = {156_965 + 73_152: "MINDsmall", 2_232_748 + 376_471: "MINDlarge"}  #
 Click = tuple[int, list[int] | None]  # the article, and the unclicked ones beside it (None: a click of the history)
 
 
-def build(job: Job) -> Iterator[Example]:
-    """Records of all the folders of a MIND edition taken together."""
+def sources(job: Job) -> list[Path]:
+    """The raw files that `build` reads; FileNotFoundError for another layout."""
     news, behaviors = job.find("news.tsv"), job.find("behaviors.tsv")
     if not news or not behaviors:
         raise job.unknown_layout()
+    return [*news, *behaviors]
+
+
+def build(job: Job) -> Iterator[Example]:
+    """Records of all the folders of a MIND edition taken together."""
+    files = sources(job)
+    news, behaviors = ([path for path in files if path.name == name] for name in ("news.tsv", "behaviors.tsv"))
     catalogue = Catalogue(job.scratch)
     for path in news:
         for number, line in job.lines(path):

@@ -49,8 +49,14 @@ _EDITIONS = {
 }  # by their number of ratings
 
 
-def build(job: Job) -> Iterator[Example]:
-    """Records of a MovieLens folder, negatives drawn among the films that somebody rated."""
+def sources(job: Job) -> list[Path]:
+    """The raw files that `build` reads; FileNotFoundError for another layout."""
+    ratings, films, _ = _layout(job)
+    return [ratings, films]
+
+
+def _layout(job: Job) -> tuple[Path, Path, str]:
+    """Ratings, films, and what separates the fields of a rating; ValueError for several editions."""
     found = [
         (ratings, ratings.parent / films, separator)
         for name, films, separator in _LAYOUTS
@@ -62,7 +68,12 @@ def build(job: Job) -> Iterator[Example]:
     if len(found) > 1:
         names = ", ".join(str(ratings.relative_to(job.raw)) for ratings, *_ in found)
         raise ValueError(f"{job.raw}: holds several editions ({names}); give the folder of one")
-    ((ratings, films, separator),) = found
+    return found[0]
+
+
+def build(job: Job) -> Iterator[Example]:
+    """Records of a MovieLens folder, negatives drawn among the films that somebody rated."""
+    ratings, films, separator = _layout(job)
     catalogue = Catalogue(job.scratch)
     for key, title, genres in _films(films, job):
         job.counts["films read"] += 1

@@ -24,11 +24,11 @@ from alignxplore.datasets.selection import Row, build_records, from_messages
 from alignxplore.records import Interaction, RecordError, hash_seed
 
 
-def build(job: Job) -> Iterator[Example]:
-    """Records of whichever version the raw folder holds."""
+def sources(job: Job) -> list[Path]:
+    """The raw files that `build` reads (v2: and the chats that its rows name); FileNotFoundError for another
+    layout."""
     if found := job.find("benchmark.csv"):
-        job.edition = "v2"
-        return build_records(_version_2(found[0], job), job)
+        return found[:1]
     found = job.find("questions_32k.csv", "questions_128k.csv", "questions_1M.csv")
     if not found:
         raise job.unknown_layout()
@@ -36,16 +36,25 @@ def build(job: Job) -> Iterator[Example]:
         raise ValueError(
             f"{job.raw}: holds several sizes ({', '.join(x.name for x in found)}); give a folder with one"
         )
-    job.edition = f"v1 {found[0].stem.removeprefix('questions_')}"
-    return build_records(_version_1(found[0], job), job)
-
-
-def _version_1(path: Path, job: Job) -> Iterator[Row]:
-    contexts = path.with_name(path.name.replace("questions", "shared_contexts")).with_suffix(".jsonl")
+    contexts = found[0].with_name(found[0].name.replace("questions", "shared_contexts")).with_suffix(".jsonl")
     if not contexts.is_file():
         raise FileNotFoundError(
-            f"{contexts}: missing; the chats of {path.name} are in it (hub: bowen-upenn/PersonaMem)"
+            f"{contexts}: missing; the chats of {found[0].name} are in it (hub: bowen-upenn/PersonaMem)"
         )
+    return [found[0], contexts]
+
+
+def build(job: Job) -> Iterator[Example]:
+    """Records of whichever version the raw folder holds."""
+    questions, *contexts = sources(job)
+    if not contexts:
+        job.edition = "v2"
+        return build_records(_version_2(questions, job), job)
+    job.edition = f"v1 {questions.stem.removeprefix('questions_')}"
+    return build_records(_version_1(questions, contexts[0], job), job)
+
+
+def _version_1(path: Path, contexts: Path, job: Job) -> Iterator[Row]:
     chat = _Contexts(contexts)
     for number, row in read_rows(path, job):
         persona, question, kind = (

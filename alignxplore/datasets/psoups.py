@@ -7,16 +7,22 @@ intervals must be clustered by target (eval does).
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from alignxplore.datasets.alignx import feedback_rows
 from alignxplore.datasets.building import Example, Job
 from alignxplore.datasets.selection import build_records
 
 
-def build(job: Job) -> Iterator[Example]:
-    """Records of the file named like the data set."""
-    name = job.dataset.name
-    files = job.find(f"{name}.json", f"{name}.jsonl")
+def sources(job: Job) -> list[Path]:
+    """The raw file that `build` reads, named like the data set; FileNotFoundError if it is not there."""
+    files = job.find(f"{job.dataset.name}.json", f"{job.dataset.name}.jsonl")
     if not files:
         raise job.unknown_layout()
-    return build_records(feedback_rows(files[0], job), job)
+    return files[:1]
+
+
+def build(job: Job) -> Iterator[Example]:
+    """Records of this file."""
+    (path,) = sources(job)
+    return build_records(feedback_rows(path, job), job)

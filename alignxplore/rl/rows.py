@@ -1,44 +1,57 @@
 """RL rows (JSONL, one user a line) to the parquet file that the trainer reads; each history is stored once.
 
-    python verl/examples/data_preprocess/upi_streaming_dataset.py         # the published rows, where run_streaming_8p.sh looks for them
-    python verl/examples/data_preprocess/upi_streaming_dataset.py --data rl.jsonl --out rl_train.parquet --val-out rl_val.parquet --val-users 256
-
-A row holds `uid`, `history` and where the targets stand in it: `positions` [p1, ..., pK], or `mid_position` for two
-stages (target 1 is history[mid_position], target 2 the last interaction). Stage k reads what lies between the target
-before it, included, and its own, excluded. A row without places for --stages K gets them spread evenly. Other fields
-are ignored. Bad rows stop the conversion with file, line, field and remedy; the output appears only when all rows are
-through.
+`verl/examples/data_preprocess/upi_streaming_dataset.py` runs it and says what a row holds.
 """
 
-import argparse
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignxplore.command import option
+from alignxplore.errors import at_least_one
 from alignxplore.records import RecordError, hash_seed, parse_history, parse_user_id, person_of, read_source, stands_in
 
 PUBLISHED = "VanillaH1/AlignXplorePlus-RL"  # the authors' rows on the hub
-OUTPUTS = (
-    Path(__file__).resolve().parents[2] / "outputs"
-)  # TRAIN and VAL of run_streaming_8p.sh are there unless told otherwise
+OUTPUTS = Path(__file__).resolve().parents[2] / "outputs"  # where run_streaming_8p.sh looks for TRAIN and VAL
 
 INTERACTION = pa.struct([("query", pa.string()), ("chosen", pa.string()), ("rejected", pa.string())])
 SCHEMA = pa.schema([("user", pa.string()), ("history", pa.list_(INTERACTION)), ("positions", pa.list_(pa.int32()))])
+
+
+@dataclass(kw_only=True)
+class RowOptions:
+    """Which rows go where."""
+
+    data: str = option("RL rows: a JSONL file or a data set on the hub", PUBLISHED)
+    data_revision: str | None = option("revision of a data set on the hub", None)
+    out: str | None = option(
+        "parquet file for the trainer (TRAIN or VAL of run_streaming_8p.sh); default: rl_train.parquet in outputs/ of "
+        "the repository, and then --val_out is rl_val.parquet there",
+        None,
+    )
+    stages: int = option("stages of the stream (2, as published)", 2)
+    val_out: str | None = option("second parquet file, for users held out of --out; with --out none by default", None)
+    val_users: int = option("users to hold out for it", 256)
+    default_query: str | None = option("query of interactions that have none", None)
+    allow_duplicates: bool = option("a user may have several rows", False)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "stages", "val_users")
 
 
 def target_positions(row: dict, length: int, stages: int, path: str | Path, line: int) -> list[int]:
     """Where the targets of one row stand, checked; `length` is the number of its interactions."""
     if length < stages + 1:
         raise RecordError(
-            f"{length} interactions are too few for {stages} stages; each needs a target and the first also something to "
-            "read: drop the row or ask for fewer stages",
+            f"{length} interactions are too few for {stages} stages; each needs a target and the first also something "
+            "to read: drop the row or ask for fewer stages",
             path,
             line,
             "history",
@@ -89,8 +102,8 @@ def read_rows(
         user = parse_user_id(row, path, line)
         if user in seen and not allow_duplicates:
             raise RecordError(
-                f"user '{user}' already stands at line {seen[user]}; give each row its own id, or run with --allow-duplicates "
-                "where a user has several rows",
+                f"user '{user}' already stands at line {seen[user]}; give each row its own id, or run with "
+                "--allow-duplicates where a user has several rows",
                 path,
                 line,
                 "uid",
@@ -151,12 +164,10 @@ def held_out_users(path: str | Path, count: int, revision: str | None = None) ->
     return set(sorted(users, key=lambda user: (hash_seed("held out", user), user))[:count])
 
 
-def convert(args: argparse.Namespace) -> None:
+def convert(args: RowOptions) -> None:
     """Convert one source, with a part of the users held out if asked for."""
-    out, val_out = (
-        args.out or OUTPUTS / "rl_train.parquet",
-        args.val_out or (None if args.out else OUTPUTS / "rl_val.parquet"),
-    )
+    out = args.out or OUTPUTS / "rl_train.parquet"
+    val_out = args.val_out or (None if args.out else OUTPUTS / "rl_val.parquet")
     held_out = held_out_users(args.data, args.val_users, args.data_revision) if val_out else set()
     files = [ParquetFile(Path(path)) for path in (out, val_out) if path]
     leaks = 0
@@ -178,29 +189,3 @@ def convert(args: argparse.Namespace) -> None:
         print(f"{file.path}: {file.rows} rows, {args.stages} stages each")
     if leaks:
         print(f"warning: in {leaks} rows a target also stands in the history before it (leakage)", file=sys.stderr)
-
-
-def main() -> None:
-    """Command line; see the module."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", default=PUBLISHED, help="RL rows: a JSONL file or a data set on the hub (default: %(default)s)"
-    )
-    parser.add_argument("--data-revision", help="revision of a data set on the hub")
-    parser.add_argument(
-        "--out",
-        help="parquet file for the trainer (TRAIN or VAL of run_streaming_8p.sh); default: rl_train.parquet in "
-        "outputs/ of the repository, and then --val-out is rl_val.parquet there",
-    )
-    parser.add_argument("--stages", type=int, default=2, help="stages of the stream (default: 2, as published)")
-    parser.add_argument(
-        "--val-out", help="second parquet file, for users held out of --out; with --out none by default"
-    )
-    parser.add_argument("--val-users", type=int, default=256, help="users to hold out for it (default: 256)")
-    parser.add_argument("--default-query", help="query of interactions that have none")
-    parser.add_argument("--allow-duplicates", action="store_true", help="a user may have several rows")
-    args = parser.parse_args()
-    try:
-        convert(args)
-    except RecordError as error:
-        sys.exit(f"error: {error}")

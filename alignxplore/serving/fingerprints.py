@@ -13,11 +13,11 @@ def model_identity(model: str, revision: str | None) -> str:
     commit."""
     folder = Path(model)
     return (
-        f"{folder.name}:{fingerprint(folder)}" if folder.is_dir() else f"{model}@{commit(model, revision or 'main')}"
+        f"{folder.name}:{weights_fingerprint(folder)}" if folder.is_dir() else f"{model}@{commit(model, revision or 'main')}"
     )
 
 
-def fingerprint(folder: str | Path) -> str:
+def weights_fingerprint(folder: str | Path) -> str:
     """Hash of a model folder: names and sizes of its weights, configuration and tokenizer files, and what they hold.
 
     Of large files blocks at even distances are read, both ends among them: training moves all weights, and 16 GB take

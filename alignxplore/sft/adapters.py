@@ -1,22 +1,25 @@
-"""A LoRA adapter of `sft.py --use_peft` → a model folder like any other, which vLLM serves and eval/ measures.
+"""A LoRA adapter of `sft.py --use_peft` → a model folder like any other. `sft/merge_adapter.py` runs it."""
 
-    python merge_adapter.py --adapter outputs/tallrec --output outputs/tallrec_merged
-
-The adapter's weights are added to its base model's in 32 bits and stored in the base's own type. Written aside, then
-renamed.
-"""
-
-import argparse
 import os
 import shutil
-import sys
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from peft import PeftConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from alignxplore.command import option
 from alignxplore.records import write_json
 from alignxplore.serving.fingerprints import model_identity
+
+
+@dataclass(kw_only=True)
+class MergeOptions:
+    """Which adapter, and where the whole model goes."""
+
+    adapter: str = option("output folder of sft.py --use_peft")
+    out: str = option("folder for the merged model", MISSING, "--output")
+    base: str | None = option("Hub id or folder of the base model; default: the one that the adapter names", None)
 
 
 def merge(adapter: Path, output: Path, base: str | None = None) -> None:
@@ -28,7 +31,7 @@ def merge(adapter: Path, output: Path, base: str | None = None) -> None:
     if not (adapter / "adapter_config.json").is_file():
         raise FileNotFoundError(f"{adapter}: no adapter_config.json; give the output folder of sft.py --use_peft")
     if output.exists():
-        raise FileExistsError(f"{output}: exists; choose another --output, or delete it")
+        raise FileExistsError(f"{output}: exists; choose another --out, or delete it")
     config = PeftConfig.from_pretrained(adapter)
     base = base or config.base_model_name_or_path
     model = AutoModelForCausalLM.from_pretrained(base, revision=config.revision, dtype="auto")
@@ -42,14 +45,7 @@ def merge(adapter: Path, output: Path, base: str | None = None) -> None:
     os.replace(aside, output)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--adapter", type=Path, required=True, help="output folder of sft.py --use_peft")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the merged model")
-    parser.add_argument("--base", help="Hub id or folder of the base model (default: the one that the adapter names)")
-    arguments = parser.parse_args()
-    try:
-        merge(arguments.adapter, arguments.output, arguments.base)
-    except (FileNotFoundError, FileExistsError) as error:
-        sys.exit(f"merge_adapter.py: {error}")
-    print(f"{arguments.output}: a whole model, ready for vLLM and eval/")
+def merge_adapter(options: MergeOptions) -> str:
+    """Merge; says where the model is."""
+    merge(Path(options.adapter), Path(options.out), options.base)
+    return f"{options.out}: a whole model, ready for vLLM and eval/"

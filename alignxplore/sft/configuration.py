@@ -5,13 +5,14 @@ Everything of TRL's SFTConfig and ModelConfig can stand in the YAML file or on t
 """
 
 import os
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from trl import ModelConfig, SFTConfig
 
+from alignxplore.command import Checkable, option
 from alignxplore.serving.fingerprints import model_identity
 
 # Settings that are always named, in run.json and on the model card; others are where they differ from their default.
@@ -93,26 +94,23 @@ def split_batch(effective: int, processes: int, most: int) -> tuple[int, int]:
     process."""
     if effective % processes:
         raise ValueError(
-            f"effective_batch_size {effective} cannot be split over {processes} processes; use a multiple of {processes}"
+            f"effective_batch_size {effective} cannot be split over {processes} processes; use a multiple of "
+            f"{processes}"
         )
     rows = effective // processes
     micro = max(n for n in range(1, most + 1) if rows % n == 0)
     return micro, rows // micro
 
 
-@dataclass
-class DataArguments:
+@dataclass(kw_only=True)
+class DataArguments(Checkable):
     """What to train on."""
 
-    train_data: str = field(
-        default="tokenized_dataset",
-        metadata={
-            "help": "Folder written by prepare_dataset.py; or rows to prepare first: a JSONL file or a Hub data set."
-        },
+    train_data: str = option(
+        "folder written by prepare_dataset.py; or rows to prepare first: a JSONL file or a Hub data set",
+        "tokenized_dataset",
     )
-    eval_data: str | None = field(
-        default=None, metadata={"help": "The same for held-out rows (with --eval_strategy steps)."}
-    )
+    eval_data: str | None = option("the same for held-out rows (with --eval_strategy steps)", None)
 
 
 @dataclass
@@ -122,16 +120,14 @@ class TrainArguments(SFTConfig):
     Raises ValueError when the effective batch cannot be split over the processes.
     """
 
-    effective_batch_size: int = field(
-        default=16,
-        metadata={
-            "help": "Rows per optimizer step over all processes. Gradient accumulation is derived from it, so that the "
-            "training does not change with the number of GPUs."
-        },
+    output_dir: str | None = option("folder of the run: checkpoints, log, the model", None, "--out")
+    effective_batch_size: int = option(
+        "rows per optimizer step over all processes; gradient accumulation is derived from it, so that the training "
+        "does not change with the number of GPUs",
+        16,
     )
-    per_device_train_batch_size: int = field(
-        default=1,
-        metadata={"help": "Most rows in one forward pass of one process; lowered where it does not divide the batch."},
+    per_device_train_batch_size: int = option(
+        "most rows in one forward pass of one process; lowered where it does not divide the batch", 1
     )
 
     def __post_init__(self):
@@ -150,7 +146,7 @@ class TrainArguments(SFTConfig):
             )
         if self.save_total_limit == 1:
             raise ValueError(
-                "save_total_limit 1 deletes the only complete checkpoint before the next one is complete; use 2 or more"
+                "save_total_limit 1 deletes the only complete checkpoint before the next is complete; use 2 or more"
             )
         if not torch.accelerator.is_available():
             self._use_cpu()

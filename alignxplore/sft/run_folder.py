@@ -2,8 +2,8 @@
 finished.
 
     run.json          settings of the run; another command with other settings is refused
-    checkpoint-N/     with COMPLETE, written last, after every process has saved: the only ones a run resumes from; it names the
-                      ZeRO stage and the number of processes, because what DeepSpeed saved is cut up by both
+    checkpoint-N/     with COMPLETE, written last, after every process has saved: the only ones a run resumes from; it
+                      names the ZeRO stage and the number of processes: what DeepSpeed saved is cut up by both
     log.jsonl         one line per log step; its seconds of training go on where an interrupted run stopped
     README.md         model card
     summary.json      written last of all: the run is finished
@@ -35,8 +35,8 @@ class RunFolder:
     def __init__(self, folder: str | Path):
         self.path = Path(folder)
 
-    def claim(self, settings: dict[str, Any]) -> None:
-        """Record the settings of a new run; refuse a folder whose run has other ones."""
+    def refuse_other(self, settings: dict[str, Any]) -> None:
+        """RunError if the folder holds a run with other settings."""
         path = self.path / "run.json"
         settings = json.loads(json.dumps(settings))  # as it will be read back
         if path.is_file():
@@ -48,10 +48,14 @@ class RunFolder:
             ]
             if changed:
                 raise RunError(
-                    f"{self.path}: holds a run with other settings ({'; '.join(changed)}); choose another --output_dir, "
-                    "or delete this one"
+                    f"{self.path}: holds a run with other settings ({'; '.join(changed)}); choose another --out, or "
+                    "delete this one"
                 )
-        write_json(path, settings)
+
+    def claim(self, settings: dict[str, Any]) -> None:
+        """Record the settings of a new run; refuse a folder whose run has other ones."""
+        self.refuse_other(settings)
+        write_json(self.path / "run.json", settings)
 
     def summary(self) -> dict[str, Any] | None:
         """The summary of a finished run, else None."""
@@ -86,8 +90,8 @@ class RunFolder:
         if saved["zero_stage"] == spread["zero_stage"] and (spread["zero_stage"] is None or saved == spread):
             return checkpoint
         raise RunError(
-            f"{checkpoint}: saved {_in_words(saved)}, and cannot be resumed {_in_words(spread)}; give --deepspeed and the number of "
-            "processes (NNODES times NPROC of sft.sh) as they were, or choose another --output_dir"
+            f"{checkpoint}: saved {in_words(saved)}, and cannot be resumed {in_words(spread)}; give --deepspeed and "
+            "the number of processes (NNODES times NPROC of sft.sh) as they were, or choose another --out"
         )
 
     def mark_complete(self, step: int, spread: dict[str, int | None]) -> None:
@@ -129,7 +133,8 @@ class RunFolder:
         write_json(self.path / "summary.json", summary)
 
 
-def _in_words(spread: dict[str, int | None]) -> str:
+def in_words(spread: dict[str, int | None]) -> str:
+    """How a run is spread, e.g. "with ZeRO stage 3 on 2 process(es)"."""
     stage = spread["zero_stage"]
     return (
         f"{'without DeepSpeed' if stage is None else f'with ZeRO stage {stage}'} on {spread['processes']} process(es)"
@@ -148,6 +153,7 @@ def model_card(summary: dict[str, Any]) -> str:
     )
     trained = "the letters" if data["identity"].get("letters") else "the completions with their end of turn"
     prompts = ", ".join(f"{name} ({rows:,})" for name, rows in data.get("prompt_templates", {}).items()) or "none"
+    identity = data["identity"]
     return f"""---
 base_model: {settings["model"].split(":")[0].split("@")[0]}
 {adapter}tags: [sft, trl, alignxplore]
@@ -156,10 +162,11 @@ Trained by `sft/sft.py` of AlignXplore+ (commit {summary["commit"] or "unknown"}
 
 **Data**: {data["rows"]:,} rows, {data["tokens"]:,} tokens, {data["trained_tokens"]:,} of them trained: {trained}.
 Dropped: {dropped}.
-Chat template {data["identity"]["chat_template"]}, tokenizer {data["identity"]["tokenizer"]}; prompt templates (rows of the prepared set): {prompts}.
+Chat template {identity["chat_template"]}, tokenizer {identity["tokenizer"]};
+prompt templates (rows of the prepared set): {prompts}.
 
-**Result**: {result["steps"]} steps, last logged loss {result["last_loss"]:.4f}, {result["seconds"]:.0f} s of training on
-{summary["processes"]} process(es).
+**Result**: {result["steps"]} steps, last logged loss {result["last_loss"]:.4f},
+{result["seconds"]:.0f} s of training on {summary["processes"]} process(es).
 
 | setting | value |
 |---|---|

@@ -1,14 +1,7 @@
-"""SFT rows → a tokenised data set on disk, ready for `sft.py`. First step of SFT training.
+"""SFT rows → a tokenised data set on disk, ready for `sft.py`; `sft/prepare_dataset.py` runs it.
 
-    cd sft
-    python prepare_dataset.py                                            # the published rows, for Qwen3-8B
-    python prepare_dataset.py --data rows.jsonl --model ../models/base --output tokenized_dataset
-
-A row is {"prompt": [messages], "completion": [messages]}. The output folder (`datasets.save_to_disk`) has two columns,
-`input_ids` and `labels`; labels are -100 on the prompt, so the loss falls on the completion only, its end-of-turn
-token included. Rows longer than --max_length are dropped and counted, never cut. `manifest.json` is written last: it
-holds the counts, the histogram of lengths and the fingerprints of tokenizer and chat template. `sft.py` refuses other
-ones.
+A row is {"prompt": [messages], "completion": [messages]}. The folder (`datasets.save_to_disk`) has two columns,
+`input_ids` and `labels` (-100 where nothing is learnt), and `manifest.json`, written last.
 """
 
 import hashlib
@@ -16,7 +9,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,9 +17,10 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, Features, List, Value, disable_progress_bars, load_from_disk
 from datasets.arrow_writer import ArrowWriter
-from transformers import AutoTokenizer, HfArgumentParser, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from alignxplore.errors import UserError, one_sentence
+from alignxplore.command import Checkable, option
+from alignxplore.errors import UserError, at_least_one
 from alignxplore.records import RecordError, content_hash, read_source, write_json
 
 MANIFEST = "manifest.json"
@@ -39,26 +33,25 @@ class PrepareError(UserError, ValueError):
     """Rows, tokenizer and stored set do not fit together. The message names the place and the remedy."""
 
 
-@dataclass
-class PrepareArguments:
-    """Options of this script."""
+@dataclass(kw_only=True)
+class PrepareOptions(Checkable):
+    """Which rows, for which model."""
 
-    data: list[str] = field(
-        default_factory=lambda: ["VanillaH1/AlignXplorePlus-SFT"],
-        metadata={"help": "Rows: one or more JSONL files or Hub data sets with columns prompt and completion."},
+    data: list[str] = option(
+        "rows: one or more JSONL files or Hub data sets with columns prompt and completion",
+        ["VanillaH1/AlignXplorePlus-SFT"],
     )
-    data_revision: str | None = field(default=None, metadata={"help": "Revision of the Hub data set."})
-    model: str = field(
-        default="Qwen/Qwen3-8B", metadata={"help": "Model to be trained (Hub id or folder); its tokenizer is used."}
-    )
-    model_revision: str | None = field(default=None, metadata={"help": "Revision of the Hub model."})
-    output: str = field(default="tokenized_dataset", metadata={"help": "Folder to write."})
-    max_length: int = field(
-        default=16384, metadata={"help": "Longest sequence in tokens; longer rows are dropped and counted."}
-    )
+    data_revision: str | None = option("revision of the Hub data set", None)
+    model: str = option("model to be trained (Hub id or folder); its tokenizer is used", "Qwen/Qwen3-8B")
+    model_revision: str | None = option("revision of the Hub model", None)
+    out: str = option("folder to write", "tokenized_dataset", "--output")
+    max_length: int = option("longest sequence in tokens; longer rows are dropped and counted", 16384)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "max_length")
 
 
-def fingerprint(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
     """Hashes of what decides a row's token ids: vocabulary with merges and added tokens (by a probe), and chat
     template."""
     probe = "Item A: 3.14 naïve café \n\n\t 東京 <think> </think> <|im_end|> preference_summary's"
@@ -177,9 +170,21 @@ def tokenised_rows(
             yield ids, labels
     if not templates:
         raise PrepareError(
-            f"{', '.join(sources)}: no row is left ({counts['dropped_too_long']} too long, {counts['dropped_control_token']} with "
-            f"control tokens); raise --max_length (longest row: {counts['longest']} tokens)"
+            f"{', '.join(sources)}: no row is left ({counts['dropped_too_long']} too long, "
+            f"{counts['dropped_control_token']} with control tokens); raise --max_length (longest row: "
+            f"{counts['longest']} tokens)"
         )
+
+
+def sizes(lengths: Sequence[int], trained: int) -> dict[str, Any]:
+    """What a manifest says of rows with these lengths in tokens, `trained` of which carry a label."""
+    return {
+        "rows": len(lengths),
+        "tokens": sum(lengths),
+        "trained_tokens": trained,
+        "longest": max(lengths),
+        "lengths": histogram(lengths),
+    }
 
 
 def write_set(
@@ -204,7 +209,7 @@ def write_set(
     ] == identity:
         return manifest
     if output.exists() and not (output / MANIFEST).is_file() and any(output.iterdir()):
-        raise PrepareError(f"{output}: exists and is not a tokenised set; choose another --output")
+        raise PrepareError(f"{output}: exists and is not a tokenised set; choose another --out")
     aside = output.with_name(f".{output.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -219,18 +224,27 @@ def write_set(
         writer.finalize()
     Dataset.from_file(str(shard)).save_to_disk(aside)
     shard.unlink()
-    of_rows = {
-        "rows": len(lengths),
-        "tokens": sum(lengths),
-        "trained_tokens": trained,
-        "longest": max(lengths),
-        "lengths": histogram(lengths),
-    }
-    manifest = {"identity": identity, **about, **of_rows, **counts}
+    manifest = {"identity": identity, **about, **sizes(lengths, trained), **counts}
     write_json(aside / MANIFEST, manifest)
     shutil.rmtree(output, ignore_errors=True)
     aside.rename(output)
     return manifest
+
+
+def set_identity(
+    sources: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int, revision: str | None
+) -> dict[str, Any]:
+    """What decides the content of a set; PrepareError for a tokenizer that cannot write chat messages."""
+    if tokenizer.chat_template is None:
+        raise PrepareError(
+            "the tokenizer has no chat template; rows are chat messages, so use an instruction-tuned model's tokenizer"
+        )
+    return {
+        "format": FORMAT,
+        "max_length": max_length,
+        **tokenizer_fingerprint(tokenizer),
+        "sources": [source_hash(source, revision) for source in sources],
+    }
 
 
 def prepare(
@@ -242,19 +256,25 @@ def prepare(
 ) -> dict[str, Any]:
     """Tokenise `sources` into the folder `output` and return its manifest; a finished set of the same content is
     kept."""
-    if tokenizer.chat_template is None:
-        raise PrepareError(
-            "the tokenizer has no chat template; rows are chat messages, so use an instruction-tuned model's tokenizer"
-        )
-    identity = {
-        "format": FORMAT,
-        "max_length": max_length,
-        **fingerprint(tokenizer),
-        "sources": [source_hash(source, revision) for source in sources],
-    }
-    counts: dict[str, Any] = {}
+    identity, counts = set_identity(sources, tokenizer, max_length, revision), {}
     rows = tokenised_rows(sources, tokenizer, max_length, revision, counts)
     return write_set(output, identity, {"sources": sources, "tokenizer_name": tokenizer.name_or_path}, rows, counts)
+
+
+def measure(
+    sources: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int, revision: str | None = None
+) -> dict[str, Any]:
+    """The manifest that `prepare` would write, with every row proved and nothing written."""
+    identity, counts, lengths, trained = set_identity(sources, tokenizer, max_length, revision), {}, [], 0
+    for ids, labels in tokenised_rows(sources, tokenizer, max_length, revision, counts):
+        lengths.append(len(ids))
+        trained += sum(label != -100 for label in labels)
+    return {"identity": identity, **sizes(lengths, trained), **counts}
+
+
+def on_hub(source: str) -> bool:
+    """Is it read from the Hub (`records.read_source`), and not from a file here?"""
+    return not Path(source).is_file() and not source.endswith(".jsonl")
 
 
 def load_prepared(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, dict[str, Any]]:
@@ -266,7 +286,7 @@ def load_prepared(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> tup
             f"{folder}: no {MANIFEST}, so this is no finished tokenised set; run prepare_dataset.py again"
         )
     manifest = json.loads(path.read_text())
-    for what, value in fingerprint(tokenizer).items():
+    for what, value in tokenizer_fingerprint(tokenizer).items():
         if manifest["identity"][what] != value:
             raise PrepareError(
                 f"{folder}: prepared with another {what.replace('_', ' ')} ({manifest['identity'][what]}, that of "
@@ -300,10 +320,14 @@ def report(manifest: dict[str, Any]) -> str:
     return "\n".join([text, *bars])
 
 
-def main() -> None:
+def prepare_dataset(options: PrepareOptions) -> str:
+    """Prepare, or with --check only measure what is here; returns the report."""
     disable_progress_bars()
-    arguments = HfArgumentParser(PrepareArguments, description=__doc__.split("\n")[0]).parse_args_into_dataclasses()[0]
-    with one_sentence():
-        tokenizer = AutoTokenizer.from_pretrained(arguments.model, revision=arguments.model_revision)
-        manifest = prepare(arguments.data, tokenizer, arguments.output, arguments.max_length, arguments.data_revision)
-    print(f"{report(manifest)}\n{arguments.output}: ready for sft.py --train_data {arguments.output}")
+    tokenizer = AutoTokenizer.from_pretrained(options.model, revision=options.model_revision)
+    if not options.check:
+        manifest = prepare(options.data, tokenizer, options.out, options.max_length, options.data_revision)
+        return f"{report(manifest)}\n{options.out}: ready for sft.py --train_data {options.out}"
+    lines = [f"{source}: on the Hub, read when it is prepared" for source in options.data if on_hub(source)]
+    if here := [source for source in options.data if not on_hub(source)]:
+        lines.append(report(measure(here, tokenizer, options.max_length)))
+    return "\n".join([*lines, f"check: {options.out} would be written; nothing was"])

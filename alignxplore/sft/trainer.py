@@ -190,8 +190,8 @@ class Progress(TrainerCallback):
         if "loss" in kept and pace:
             left = (state.max_steps - state.global_step) / pace
             print(
-                f"[sft] step {state.global_step}/{state.max_steps}  loss {kept['loss']:.4f}  lr {kept['learning_rate']:.2e}  "
-                f"{1000 / pace:.0f} ms/step  {pace * self.tokens_per_step:,.0f} tokens/s  "
-                f"left {int(left) // 60}:{int(left) % 60:02d}",
+                f"[sft] step {state.global_step}/{state.max_steps}  loss {kept['loss']:.4f}  "
+                f"lr {kept['learning_rate']:.2e}  {1000 / pace:.0f} ms/step  "
+                f"{pace * self.tokens_per_step:,.0f} tokens/s  left {int(left) // 60}:{int(left) % 60:02d}",
                 flush=True,
             )

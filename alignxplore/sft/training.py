@@ -1,32 +1,25 @@
-"""Full-parameter SFT (or LoRA with --use_peft) of a causal model on prompt/completion rows: TRL, plain, DDP or
-DeepSpeed ZeRO.
+"""The run of `sft/sft.py`: rows, trainer, checkpoints; from the start or from the last complete checkpoint.
 
-    python sft.py --config configs/tiny.yaml --train_data rows.jsonl --output_dir out          # one process, also on a CPU
-    bash sft.sh                                                                                # all GPUs, the 8B settings
-    NPROC=2 bash sft.sh --config configs/tiny.yaml --deepspeed configs/zero3.json ...          # several processes
-
-Every option of TRL's SFTConfig and ModelConfig can stand in the YAML and on the command line (the line wins). Run the
-same command again after a kill: it goes on from the last complete checkpoint; a finished run is not redone.
-Comes after prepare_dataset.py; the folder it writes is the policy that verl/ trains further and eval/ measures.
+TRL's trainer on prompt/completion rows: plain, DDP or DeepSpeed ZeRO, all parameters or LoRA.
 """
 
+import math
 import os
-import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from datasets import Dataset, disable_progress_bars
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback, set_seed
-from trl import ModelConfig, TrlParser, get_peft_config
+from trl import ModelConfig, get_peft_config
 
 from alignxplore.environment import git_commit, recorded_versions, say_problems
-from alignxplore.journal import RunLock, RunLocked
-from alignxplore.records import RecordError
+from alignxplore.journal import RunLock
 from alignxplore.sft.configuration import DataArguments, TrainArguments, run_settings, spread
-from alignxplore.sft.run_folder import RunError, RunFolder, model_card
-from alignxplore.sft.tokenised_set import MANIFEST, PrepareError, load_prepared, prepare, row_lengths
+from alignxplore.sft.run_folder import RunError, RunFolder, in_words, model_card
+from alignxplore.sft.tokenised_set import MANIFEST, PrepareError, load_prepared, measure, on_hub, prepare, row_lengths
 from alignxplore.sft.trainer import Progress, Trainer
 
 
@@ -36,23 +29,23 @@ def say(*words: object) -> None:
         print("[sft]", *words, flush=True)
 
 
-def load_rows(
-    source: str, tokenizer: PreTrainedTokenizerBase, args: TrainArguments, name: str
+def is_prepared(source: str) -> bool:
+    """Is it a set of prepare_dataset.py? PrepareError for another folder."""
+    if (Path(source) / MANIFEST).is_file():
+        return True
+    if Path(source).is_dir():
+        raise PrepareError(
+            f"{source}: a folder without {MANIFEST}; it was not written, or not finished, by prepare_dataset.py"
+        )
+    return False
+
+
+def fitting_rows(
+    folder: str | Path, tokenizer: PreTrainedTokenizerBase, max_length: int, name: str
 ) -> tuple[Dataset, dict]:
-    """A prepared set as it is; other rows are prepared into the output folder by the first process, while the others
-    wait."""
-    if not (Path(source) / MANIFEST).is_file():
-        if Path(source).is_dir():
-            raise PrepareError(
-                f"{source}: a folder without {MANIFEST}; it was not written, or not finished, by prepare_dataset.py"
-            )
-        prepared = Path(args.output_dir) / f"{name}_data"
-        with args.main_process_first(local=False, desc=f"prepare {name} rows"):  # all nodes share the folder
-            prepare([source], tokenizer, prepared, args.max_length)
-        source = str(prepared)
-    rows, manifest = load_prepared(source, tokenizer)
-    lengths = row_lengths(rows)
-    fitting = [i for i, length in enumerate(lengths) if length <= args.max_length]
+    """The rows of a prepared set that are not too long, and its manifest with the counts of these."""
+    rows, manifest = load_prepared(folder, tokenizer)
+    fitting = [i for i, length in enumerate(row_lengths(rows)) if length <= max_length]
     if len(fitting) < len(rows):
         dropped = manifest["dropped_too_long"] + len(rows) - len(fitting)
         rows = rows.select(fitting).flatten_indices()
@@ -60,11 +53,38 @@ def load_rows(
         trained = sum(int((chunk != -100).sum()) for chunk in labels)
         counts = {"rows": len(rows), "tokens": sum(map(len, labels)), "trained_tokens": trained}
         manifest = manifest | counts | {"dropped_too_long": dropped}
+    say_counts(name, manifest)
+    return rows, manifest
+
+
+def say_counts(name: str, manifest: dict) -> None:
+    """One line about the rows of a set."""
     say(
         f"{name} data: {manifest['rows']:,} rows, {manifest['tokens']:,} tokens;",
         f"{manifest['dropped_too_long']:,} rows too long",
     )
-    return rows, manifest
+
+
+def load_rows(
+    source: str, tokenizer: PreTrainedTokenizerBase, args: TrainArguments, name: str
+) -> tuple[Dataset, dict]:
+    """A prepared set as it is; other rows are prepared into the output folder by the first process, while the others
+    wait."""
+    if not is_prepared(source):
+        prepared = Path(args.output_dir) / f"{name}_data"
+        with args.main_process_first(local=False, desc=f"prepare {name} rows"):  # all nodes share the folder
+            prepare([source], tokenizer, prepared, args.max_length)
+        source = str(prepared)
+    return fitting_rows(source, tokenizer, args.max_length, name)
+
+
+def refuse_coarse(dtype: object, args: TrainArguments, model: ModelConfig) -> None:
+    """RunError for weights that plain training would have to step in fewer than 32 bits."""
+    if not args.deepspeed and not model.use_peft and str(dtype).removeprefix("torch.") in ("bfloat16", "float16"):
+        raise RunError(
+            f"weights in {dtype} are too coarse for the steps of the optimizer, which only DeepSpeed gives 32-bit "
+            "copies; add --deepspeed configs/zero3.json, or --dtype float32"
+        )
 
 
 def make_trainer(
@@ -85,35 +105,43 @@ def make_trainer(
     processes, launched = trainer.accelerator.num_processes, int(os.environ.get("WORLD_SIZE", "1"))
     if processes != launched:
         raise RunError(
-            f"accelerate sees {processes} process(es), the launcher started {launched}: they would train apart and overwrite "
-            "each other; check --deepspeed and --use_cpu"
+            f"accelerate sees {processes} process(es), the launcher started {launched}: they would train apart and "
+            "overwrite each other; check --deepspeed and --use_cpu"
         )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Progress(run, args.effective_batch_size * manifest["tokens"] / len(trainer.train_dataset)))
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
-    if not args.deepspeed and not model.use_peft and any(p.dtype != torch.float32 for p in trained):
-        raise RunError(
-            f"weights in {trained[0].dtype} are too coarse for the steps of the optimizer, which only DeepSpeed gives 32-bit copies; add "
-            "--deepspeed configs/zero3.json, or --dtype float32"
-        )
+    for dtype in {p.dtype for p in trained}:
+        refuse_coarse(dtype, args, model)
     say(
-        f"{sum(getattr(p, 'ds_numel', p.numel()) for p in trained):,} trained parameters, {trained[0].dtype}, {args.device.type}, "
-        f"{args.effective_batch_size} rows a step = {args.per_device_train_batch_size} rows x "
-        f"{args.gradient_accumulation_steps} accumulated x {processes} process(es)"
+        f"{sum(getattr(p, 'ds_numel', p.numel()) for p in trained):,} trained parameters, {trained[0].dtype}, "
+        f"{args.device.type}, {batch_in_words(args)}"
     )
     return trainer
 
 
-def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
-    """One run, from the start or from the last complete checkpoint."""
-    run, first = RunFolder(args.output_dir), args.process_index == 0
+def batch_in_words(args: TrainArguments) -> str:
+    """How the rows of an optimizer step are spread."""
+    return (
+        f"{args.effective_batch_size} rows a step = {args.per_device_train_batch_size} rows x "
+        f"{args.gradient_accumulation_steps} accumulated x {args.world_size} process(es)"
+    )
+
+
+def resolve(args: TrainArguments, model: ModelConfig) -> PreTrainedTokenizerBase:
+    """Settle in `args` what the model is loaded with, and load the tokenizer.
+
+    Raises:
+        RunError: options that cannot be met.
+    """
     if model.load_in_4bit or model.load_in_8bit:
         raise RunError(
             "load_in_4bit and load_in_8bit are not supported: models are loaded in --dtype; take the option out"
         )
     if args.n_gpu > 1:  # transformers would spread each batch over them, which multiplies the rows of a step
         raise RunError(
-            f"one process sees {args.n_gpu} GPUs; start one process a GPU with sft.sh, or show it one: CUDA_VISIBLE_DEVICES=0"
+            f"one process sees {args.n_gpu} GPUs; start one process a GPU with sft.sh, or show it one: "
+            "CUDA_VISIBLE_DEVICES=0"
         )
     args.model_init_kwargs = {
         "dtype": "float32" if args.use_cpu else model.dtype,
@@ -124,10 +152,17 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     # Prepared rows carry their labels. Only packing needs TRL's preparation, and that leaves labels as they are.
     if args.packing and not args.use_cpu and "flash" not in str(args.model_init_kwargs["attn_implementation"]):
         say(
-            "warning: packing without flash attention is slow, with a mask of length x length a pack; add --attn_implementation flash_attention_2"
+            "warning: packing without flash attention is slow, with a mask of length x length a pack; add "
+            "--attn_implementation flash_attention_2"
         )
     args.completion_only_loss, args.dataset_kwargs = True, {"skip_prepare_dataset": not args.packing}
-    tokenizer = AutoTokenizer.from_pretrained(model.model_name_or_path, revision=model.model_revision)
+    return AutoTokenizer.from_pretrained(model.model_name_or_path, revision=model.model_revision)
+
+
+def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
+    """One run, from the start or from the last complete checkpoint."""
+    run, first = RunFolder(args.output_dir), args.process_index == 0
+    tokenizer = resolve(args, model)
     rows, manifest = load_rows(data.train_data, tokenizer, args, "train")
     held_out = load_rows(data.eval_data, tokenizer, args, "eval")[0] if data.eval_data else None
     settings = run_settings(args, model, manifest)
@@ -148,40 +183,89 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     trainer.save_model(args.output_dir)
     trainer.accelerator.wait_for_everyone()
     if first:
-        result = {
-            "steps": trainer.state.global_step,
-            "last_loss": next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry),
-            "seconds": run.seconds(),
-            "resumed_from": checkpoint.name if checkpoint else None,
-        }
-        summary = {"settings": settings, "data": manifest, "processes": args.world_size, "result": result}
-        summary |= {"versions": recorded_versions(), "commit": git_commit()}
-        run.finish(summary, model_card(summary))
-        say(
-            f"finished: {args.output_dir}, {result['steps']} steps, loss {result['last_loss']:.4f}, {result['seconds']:.0f} s"
+        finish(run, trainer, settings, manifest, checkpoint)
+
+
+def finish(run: RunFolder, trainer: Trainer, settings: dict, manifest: dict, checkpoint: Path | None) -> None:
+    """Write summary and model card, and say the result."""
+    result = {
+        "steps": trainer.state.global_step,
+        "last_loss": next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry),
+        "seconds": run.seconds(),
+        "resumed_from": checkpoint.name if checkpoint else None,
+    }
+    summary = {"settings": settings, "data": manifest, "processes": trainer.args.world_size, "result": result}
+    summary |= {"versions": recorded_versions(), "commit": git_commit()}
+    run.finish(summary, model_card(summary))
+    say(f"finished: {run.path}, {result['steps']} steps, loss {result['last_loss']:.4f}, {result['seconds']:.0f} s")
+
+
+def look_at(source: str, tokenizer: PreTrainedTokenizerBase, max_length: int, name: str) -> dict[str, Any] | None:
+    """The manifest of the rows that a run would train on, nothing written; None for rows on the Hub."""
+    if is_prepared(source):
+        return fitting_rows(source, tokenizer, max_length, name)[1]
+    if on_hub(source):
+        say(f"{name} data: {source} is on the Hub, read when the run starts")
+        return None
+    manifest = measure([source], tokenizer, max_length)
+    say_counts(name, manifest)
+    return manifest
+
+
+def check(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
+    """Say what `train` would do, from the same options; loads no weights and writes nothing.
+
+    Raises:
+        UserError: what `train` would raise before its first step.
+    """
+    run, tokenizer = RunFolder(args.output_dir), resolve(args, model)
+    refuse_coarse(args.model_init_kwargs["dtype"], args, model)
+    manifest = look_at(data.train_data, tokenizer, args.max_length, "train")
+    if data.eval_data:
+        look_at(data.eval_data, tokenizer, args.max_length, "eval")
+    say(batch_in_words(args))
+    if manifest:
+        run.refuse_other(run_settings(args, model, manifest))
+        say(steps_in_words(args, manifest))
+    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "32 bits"
+    say(f"computes in {precision}, weights in {args.model_init_kwargs['dtype']}, {in_words(spread(args))}")
+    every = f"every {args.save_steps:g} steps" if args.save_strategy == "steps" else f"by {args.save_strategy.value}"
+    say(f"checkpoints {every} in {args.output_dir}/checkpoint-N, the newest {args.save_total_limit or 'all'} are kept")
+    checkpoint = run.resumable(spread(args))
+    say("is finished already" if run.summary() else f"would go on from {checkpoint}" if checkpoint else "would start")
+    say("check: nothing was started, nothing written")
+
+
+def steps_in_words(args: TrainArguments, manifest: dict) -> str:
+    """Optimizer steps an epoch and in all; RunError where the rows are fewer than one step."""
+    if args.packing:  # how many packs the rows fill is known once they are packed
+        about, rows = "about ", manifest["tokens"] // args.max_length
+    else:
+        about, rows = "", manifest["rows"]
+    if not (steps := rows // args.effective_batch_size) and not args.packing:
+        raise RunError(
+            f"{rows} rows are fewer than one optimizer step ({args.effective_batch_size} rows); lower "
+            "effective_batch_size"
         )
+    total = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps)
+    return f"{about}{steps:,} steps an epoch, {total:,} in all"
 
 
-def main() -> None:
+def sft(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
+    """The work of sft.py: train, or with --check say what would be trained."""
     disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
-    parser = TrlParser(
-        (DataArguments, TrainArguments, ModelConfig),
-        usage="%(prog)s --config FILE [--option value ...]",
-        description="SFT on prompt/completion rows. Options marked by TRL and transformers follow ours.",
-    )
-    try:
-        data, args, model = parser.parse_args_and_config()
-    except ValueError as error:
-        sys.exit(f"sft.py: {error}")
     try:
         with ExitStack() as stack:
-            if args.process_index == 0:
+            first = args.process_index == 0
+            if first:
                 say_problems()
-                stack.enter_context(RunLock(args.output_dir))
-            train(data, args, model)
-    except (PrepareError, RecordError, RunError, RunLocked) as error:
-        sys.exit(f"sft.py: {error}")
+            if first and data.check:
+                check(data, args, model)
+            if not data.check:
+                if first:
+                    stack.enter_context(RunLock(args.output_dir))
+                train(data, args, model)
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

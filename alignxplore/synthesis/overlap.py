@@ -1,23 +1,12 @@
-"""Users and pairs that training rows share with benchmark files: counted, and dropped on demand.
-
-    python overlap.py --train sft.jsonl rl_train.jsonl --benchmarks mind_upi.jsonl movielens_upi.jsonl
-    python overlap.py --train sft.jsonl --benchmarks mind_upi.jsonl --output clean/          # writes clean/sft.jsonl
-    python overlap.py --train VanillaH1/AlignXplorePlus-SFT --benchmarks VanillaH1/AlignXplorePlus-Benchmark    # the published sets
-
-Training rows are user records, RL rows, or prompt/completion rows (items are then looked for in the prompt's text).
-A pair is (chosen, rejected) in either order; a user is a person, whatever the row's number behind "#". A row that
-names no user is counted as such. A row is dropped if it shares its user, or a pair with a benchmark's target.
-"""
+"""Users and pairs that training rows share with benchmark files; `sft/overlap.py` runs it."""
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import HfArgumentParser
-
 from alignxplore import datasets
-from alignxplore.errors import one_sentence
+from alignxplore.command import option
 from alignxplore.prompts import break_markup
 from alignxplore.records import (
     Interaction,
@@ -34,19 +23,13 @@ from alignxplore.synthesis.streams import all_behaviours
 Pair = frozenset[str]
 
 
-@dataclass
-class OverlapArguments:
-    """Options of this script."""
+@dataclass(kw_only=True)
+class OverlapOptions:
+    """What is compared, and where what is left goes."""
 
-    train: list[str] = field(
-        metadata={"help": "JSONL files or Hub data sets of users, RL rows or prompt/completion rows."}
-    )
-    benchmarks: list[str] = field(
-        metadata={"help": "Benchmarks: files, folders of NAME_upi.jsonl files, or Hub data sets."}
-    )
-    output: str | None = field(
-        default=None, metadata={"help": "Folder for copies of the files without the shared rows."}
-    )
+    train: list[str] = option("JSONL files or Hub data sets of users, RL rows or prompt/completion rows")
+    benchmarks: list[str] = option("benchmarks: files, folders of NAME_upi.jsonl files, or Hub data sets")
+    out: str | None = option("folder for copies of the files without the shared rows", None, "--output")
 
 
 @dataclass
@@ -143,15 +126,14 @@ def check(train: list[str], benchmarks: list[str], output: str | None = None) ->
     return counts
 
 
-def main() -> None:
-    args = HfArgumentParser(OverlapArguments, description=__doc__.split("\n")[0]).parse_args_into_dataclasses()[0]
-    with one_sentence():
-        counts = check(args.train, args.benchmarks, args.output)
+def overlap(options: OverlapOptions) -> str:
+    """The counts in words, a line a file, and as JSON."""
+    counts, lines = check(options.train, options.benchmarks, options.out), []
+    verb = "dropped" if options.out else "would be dropped"
     for path, count in counts.items():
-        verb = "dropped" if args.output else "would be dropped"
         nobody = f" (not known of {count['without_user']}, which name none)" if count["without_user"] else ""
-        print(
-            f"{path}: {count['rows']} rows; {count['user']} share a user{nobody}, {count['target']} a target pair, {count['pair']} any "
-            f"pair; {count['dropped']} {verb}"
+        lines.append(
+            f"{path}: {count['rows']} rows; {count['user']} share a user{nobody}, {count['target']} a target pair, "
+            f"{count['pair']} any pair; {count['dropped']} {verb}"
         )
-    print(json.dumps(counts))
+    return "\n".join([*lines, json.dumps(counts)])

@@ -1,102 +1,67 @@
-"""SFT rows from users' histories: a teacher writes summaries, a judge verifies them, users pass through on their own.
+"""SFT rows from users' histories: a teacher writes summaries, a judge verifies them. `sft/synthesize.py` runs it.
 
-    python synthesize.py --data train_users.jsonl --scores signal_scores/scores.jsonl --output synthesis \\
-        --teacher teacher=Qwen/Qwen3-32B --teacher_arguments "--tensor-parallel-size 4"
-
-Comes after signal_model.py and before prepare_dataset.py. Teacher and judge are folders, hub ids or URLs. Users run
-side by side with no barrier between steps, and the funnel is printed as they pass; every request is journalled, so a
-killed run repeats only what was in flight. Writes:
-
-    sft.jsonl      two rows a user who passed; funnel.json, funnel.png: how many users came how far
-    failures.jsonl examples of each way to fail, for reading;  calls.jsonl, users.jsonl: the journals
+Users run side by side with no barrier between steps; every request is journalled.
 """
 
-import asyncio
 import itertools
 import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 
-from transformers import HfArgumentParser
-
-from alignxplore.errors import one_sentence
+from alignxplore.command import Checkable, option
 from alignxplore.journal import TRANSPORT_ERROR, Journal, RunLock
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
-from alignxplore.records import RecordError, UserRecord, content_hash, write_json, write_jsonl
-from alignxplore.serving.models import ModelSpec, open_model
+from alignxplore.records import RecordError, UserRecord, content_hash, read_jsonl, write_json, write_jsonl
+from alignxplore.serving.models import Model, ModelSpec, open_model
 from alignxplore.sft.tokenised_set import source_hash
 from alignxplore.summarize import Sampling
 from alignxplore.synthesis.funnel import UNANSWERED, Funnel, LiveFunnel, plot
 from alignxplore.synthesis.rounds import DONE, Thresholds, Unanswered, Workshop, synthesise_user
-from alignxplore.synthesis.streams import all_behaviours, read_behaviours, read_scores
+from alignxplore.synthesis.streams import DEFAULT_QUERY, all_behaviours, read_behaviours, read_scores
 from alignxplore.work import run_units
 
 EXAMPLES = 5  # failures of each kind that are kept for reading
 
 
-@dataclass
-class SynthesisArguments:
-    """Options of this script. Thresholds default to the published ones."""
+@dataclass(kw_only=True)
+class SynthesisOptions(Checkable):
+    """Users, models and thresholds; these default to the published ones."""
 
-    data: str = field(metadata={"help": "Users, one a line (benchmark contract)."})
-    scores: str = field(metadata={"help": "scores.jsonl of signal_model.py for the same users."})
-    output: str = field(metadata={"help": "Folder to write."})
-    default_query: str | None = field(
-        default=None,
-        metadata={
-            "help": "What stands in for null queries; default: that of the data set which the file is named after."
-        },
+    data: str = option("users, one a line (benchmark contract)")
+    scores: str = option("scores.jsonl of signal_model.py for the same users")
+    out: str = option("folder to write", MISSING, "--output")
+    default_query: str | None = option(DEFAULT_QUERY, None)
+    teacher: str = option("NAME=folder, Hub id or URL; writes the summaries", "teacher=Qwen/Qwen3-32B")
+    judge: str | None = option(
+        "the same for the model that verifies them; default, as published: the teacher itself, without thinking", None
     )
-    teacher: str = field(
-        default="teacher=Qwen/Qwen3-32B", metadata={"help": "NAME=folder, Hub id or URL; writes the summaries."}
+    teacher_arguments: str = option("for a teacher served here: more arguments of `vllm serve`", "")
+    judge_arguments: str = option("the same for the judge, e.g. '--gpu-memory-utilization 0.2'", "")
+    prompt_set: str = option("prompt set: a name or a folder", "default")
+    signal: float = option("P(actual choice) above which a choice can be a target", 0.9)
+    min_targets: int = option("fewest targets of a round", 4)
+    max_targets: int = option("most targets of a round", 5)
+    min_verified: int = option("fewest summaries with which the judge picks the target", 3)
+    merged_accuracy: float = option("share of these targets that the merged summary must get", 0.8)
+    temperature: float = option("the teacher's sampling temperature", 0.6)
+    max_tokens: int = option("the teacher's longest answer in tokens", 4096)
+    max_model_len: int = option(
+        "most tokens of prompt and answer together, --max_length of training; less where the server's window is "
+        "smaller",
+        16384,
     )
-    judge: str | None = field(
-        default=None,
-        metadata={
-            "help": "The same for the model that verifies them; default, as published: the teacher itself, without thinking."
-        },
+    seed: int = option("seed of the teacher's sampling", 0)
+    concurrency: int = option("users in flight at most", 1024)
+    requests: int = option(
+        "requests in flight at most, per model; what its server cannot work on yet waits there", 2048
     )
-    teacher_arguments: str = field(
-        default="", metadata={"help": "For a teacher served here: more arguments of `vllm serve`."}
-    )
-    judge_arguments: str = field(
-        default="", metadata={"help": "The same for the judge, e.g. '--gpu-memory-utilization 0.2'."}
-    )
-    prompt_set: str = field(default="default", metadata={"help": "Prompt set: a name or a folder."})
-    signal: float = field(default=0.9, metadata={"help": "P(actual choice) above which a choice can be a target."})
-    min_targets: int = field(default=4, metadata={"help": "Fewest targets of a round."})
-    max_targets: int = field(default=5, metadata={"help": "Most targets of a round."})
-    min_verified: int = field(default=3, metadata={"help": "Fewest summaries with which the judge picks the target."})
-    merged_accuracy: float = field(
-        default=0.8, metadata={"help": "Share of these targets that the merged summary must get."}
-    )
-    temperature: float = field(default=0.6, metadata={"help": "The teacher's sampling temperature."})
-    max_tokens: int = field(default=4096, metadata={"help": "The teacher's longest answer in tokens."})
-    max_model_len: int = field(
-        default=16384,
-        metadata={
-            "help": "Most tokens of prompt and answer together, --max_length of training; less where the server's window is smaller."
-        },
-    )
-    seed: int = field(default=0, metadata={"help": "Seed of the teacher's sampling."})
-    concurrency: int = field(default=1024, metadata={"help": "Users in flight at most."})
-    requests: int = field(
-        default=2048,
-        metadata={"help": "Requests in flight at most, per model; what its server cannot work on yet waits there."},
-    )
-    timeout: float = field(
-        default=3600, metadata={"help": "Seconds that one request may take, its wait in the server's queue included."}
-    )
-    api_key_env: str | None = field(
-        default=None, metadata={"help": "NAME of the variable with the teacher's API key."}
-    )
-    judge_api_key_env: str | None = field(default=None, metadata={"help": "The same for the judge of --judge."})
-    max_error_rate: float = field(
-        default=0.05, metadata={"help": "Share of users whose requests may fail or be refused before the run stops."}
-    )
+    timeout: float = option("seconds that one request may take, its wait in the server's queue included", 3600)
+    api_key_env: str | None = option("NAME of the variable with the teacher's API key", None)
+    judge_api_key_env: str | None = option("the same for the judge of --judge", None)
+    max_error_rate: float = option("share of users whose requests may fail or be refused before the run stops", 0.05)
 
 
 def journalled(journal: Journal) -> Callable[[str, Callable[[], Awaitable[dict]]], Awaitable[dict]]:
@@ -145,65 +110,105 @@ def write_outputs(folder: Path, rows: Iterable[dict], calls: Journal) -> dict:
     return counts
 
 
-async def synthesise(args: SynthesisArguments) -> dict:
-    """The whole run; returns the funnel."""
-    folder, prompts, signals = Path(args.output), PromptSet(args.prompt_set), read_signals(args.scores, args.signal)
-    for record in read_behaviours(args.data, args.default_query):  # before any model is loaded
-        if record.id not in signals:
-            raise RecordError(
-                f"no scores in {args.scores}; run signal_model.py score on this file, with the same --default_query",
-                record.source,
-            )
-    thresholds = Thresholds(args.signal, args.min_targets, args.max_targets, args.min_verified, args.merged_accuracy)
-    sampling = Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=args.seed)
-    specs = [ModelSpec.parse(text) for text in (args.teacher, args.judge or args.teacher)]
-    templates = {purpose: prompts.hash(purpose) for purpose in ("infer", "infer_hint", "merge", "judge")}
-    options = {"log_folder": folder, "concurrency": args.requests, "timeout": args.timeout}
-    async with AsyncExitStack() as stack:
-        own = {
-            "api_key_env": args.api_key_env,
-            "arguments": ["--max-model-len", str(args.max_model_len), *args.teacher_arguments.split()],
-        }
-        model = teacher = await stack.enter_async_context(open_model(specs[0], **own, **options))
-        if args.judge:
-            judging = {"api_key_env": args.judge_api_key_env, "arguments": args.judge_arguments.split()}
-            model = await stack.enter_async_context(open_model(specs[1], **judging, **options))
-        judge = Judge(model.endpoint, model.tokenizer, prompts)
-        samples = list(itertools.islice(read_behaviours(args.data, args.default_query), 4))
-        await judge.check([(None, record.target) for record in samples])
-        identity = content_hash([[teacher.identity, model.identity], templates])
-        with Journal(folder / "calls.jsonl") as calls, Journal(folder / "users.jsonl") as users:
-            # A row longer than what training takes would be paid for and then dropped, however much the server can
-            # read.
-            window = teacher.endpoint.window(args.max_model_len)
-            if window <= args.max_tokens:
-                raise ValueError(
-                    f"{args.teacher}: a window of {window} tokens leaves no room for a prompt beside an answer of "
-                    f"{args.max_tokens}; lower --max_tokens, or raise --max_model_len and the window that the teacher is served with"
-                )
-            shop = Workshop(teacher, judge, prompts, sampling, thresholds, window, journalled(calls), identity)
-            await shop.check(samples[0].target)
-            run = content_hash(
-                [identity, window, asdict(thresholds), asdict(sampling), source_hash(args.scores, None)]
-            )
+@dataclass
+class Plan:
+    """What the options of a run come to, before any model is loaded."""
 
-            async def work(record: UserRecord) -> dict:
-                dropped, signal = signals[
-                    record.id
-                ]  # thirds are cut from what was scored: nothing older can be a target
-                try:
-                    row = await synthesise_user(shop, record.user, all_behaviours(record)[dropped:], signal)
-                except Unanswered as error:
-                    row = {
-                        "uid": record.user,
-                        "status": TRANSPORT_ERROR,
-                        "outcome": UNANSWERED,
-                        "error": str(error)[:300],
-                        "rows": [],
-                        "rounds": [],
-                    }
-                live.add(row)
-                return row | {"dropped_behaviours": dropped}
+    prompts: PromptSet
+    signals: dict[str, tuple[int, dict[int, float]]]
+    specs: list[ModelSpec]  # teacher and judge
+    thresholds: Thresholds
+    sampling: Sampling
+    users: int
+
+    @classmethod
+    def make(cls, args: SynthesisOptions) -> "Plan":
+        """Resolve and look at all of it; RecordError for a user without scores."""
+        prompts, signals, users = PromptSet(args.prompt_set), read_signals(args.scores, args.signal), 0
+        for record in read_behaviours(args.data, args.default_query):
+            users += 1
+            if record.id not in signals:
+                raise RecordError(
+                    f"no scores in {args.scores}; run signal_model.py score on this file, with the same "
+                    "--default_query",
+                    record.source,
+                )
+        return cls(
+            prompts,
+            signals,
+            [ModelSpec.parse(text) for text in (args.teacher, args.judge or args.teacher)],
+            Thresholds(args.signal, args.min_targets, args.max_targets, args.min_verified, args.merged_accuracy),
+            Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=args.seed),
+            users,
+        )
+
+
+async def open_models(stack: AsyncExitStack, plan: Plan, args: SynthesisOptions) -> tuple[Model, Model]:
+    """(teacher, judge), started here or found at their URLs; they end with the stack."""
+    options = {"log_folder": Path(args.out), "concurrency": args.requests, "timeout": args.timeout}
+    own = {
+        "api_key_env": args.api_key_env,
+        "arguments": ["--max-model-len", str(args.max_model_len), *args.teacher_arguments.split()],
+    }
+    teacher = await stack.enter_async_context(open_model(plan.specs[0], **own, **options))
+    if not args.judge:
+        return teacher, teacher
+    judging = {"api_key_env": args.judge_api_key_env, "arguments": args.judge_arguments.split()}
+    return teacher, await stack.enter_async_context(open_model(plan.specs[1], **judging, **options))
+
+
+async def make_workshop(
+    plan: Plan, teacher: Model, model: Model, calls: Journal, args: SynthesisOptions
+) -> tuple[Workshop, str]:
+    """The workshop, tried out on the first users; and what makes the run this one and no other.
+
+    Raises:
+        ValueError: the teacher's window leaves no room for a prompt.
+    """
+    judge = Judge(model.endpoint, model.tokenizer, plan.prompts)
+    samples = list(itertools.islice(read_behaviours(args.data, args.default_query), 4))
+    await judge.check([(None, record.target) for record in samples])
+    templates = {purpose: plan.prompts.hash(purpose) for purpose in ("infer", "infer_hint", "merge", "judge")}
+    identity = content_hash([[teacher.identity, model.identity], templates])
+    # A row longer than what training takes would be paid for and then dropped, however much the server can read.
+    window = teacher.endpoint.window(args.max_model_len)
+    if window <= args.max_tokens:
+        raise ValueError(
+            f"{args.teacher}: a window of {window} tokens leaves no room for a prompt beside an answer of "
+            f"{args.max_tokens}; lower --max_tokens, or raise --max_model_len and the window that the teacher is "
+            "served with"
+        )
+    once = journalled(calls)
+    shop = Workshop(teacher, judge, plan.prompts, plan.sampling, plan.thresholds, window, once, identity)
+    await shop.check(samples[0].target)
+    settings = [identity, window, asdict(plan.thresholds), asdict(plan.sampling), source_hash(args.scores, None)]
+    return shop, content_hash(settings)
+
+
+async def take_through(shop: Workshop, plan: Plan, record: UserRecord) -> dict:
+    """The row of one user. Thirds are cut from what was scored: nothing older can be a target."""
+    dropped, signal = plan.signals[record.id]
+    try:
+        row = await synthesise_user(shop, record.user, all_behaviours(record)[dropped:], signal)
+    except Unanswered as error:
+        row = {
+            "uid": record.user,
+            "status": TRANSPORT_ERROR,
+            "outcome": UNANSWERED,
+            "error": str(error)[:300],
+            "rows": [],
+            "rounds": [],
+        }
+    return row | {"dropped_behaviours": dropped}
+
+
+async def synthesise(args: SynthesisOptions) -> dict:
+    """The whole run; returns the funnel."""
+    folder, plan = Path(args.out), Plan.make(args)
+    async with AsyncExitStack() as stack:
+        teacher, model = await open_models(stack, plan, args)
+        with Journal(folder / "calls.jsonl") as calls, Journal(folder / "users.jsonl") as users:
+            shop, run = await make_workshop(plan, teacher, model, calls, args)
 
             def units() -> Iterator[tuple[str, UserRecord]]:
                 return (
@@ -213,6 +218,12 @@ async def synthesise(args: SynthesisArguments) -> dict:
 
             order = [unit for unit, _ in units()]
             live = LiveFunnel(len(order), (users[unit] for unit in order if unit in users))
+
+            async def work(record: UserRecord) -> dict:
+                row = await take_through(shop, plan, record)
+                live.add(row)
+                return row
+
             await run_units(
                 units(),
                 work,
@@ -226,8 +237,22 @@ async def synthesise(args: SynthesisArguments) -> dict:
             return write_outputs(folder, (users[unit] for unit in order), calls)
 
 
-def main() -> None:
-    args = HfArgumentParser(SynthesisArguments, description=__doc__.split("\n")[0]).parse_args_into_dataclasses()[0]
-    with one_sentence(), RunLock(args.output):
-        counts = asyncio.run(synthesise(args))
-    print(json.dumps(counts, indent=1))
+async def synthesize(options: SynthesisOptions) -> str:
+    """The work of synthesize.py: the funnel as JSON; with --check what would be asked of whom."""
+    if options.check:
+        return check(options)
+    with RunLock(options.out):
+        return json.dumps(await synthesise(options), indent=1)
+
+
+def check(options: SynthesisOptions) -> str:
+    """Users, possible targets and models of a run; starts no server and writes nothing."""
+    plan, journal = Plan.make(options), Path(options.out) / "users.jsonl"
+    able = sum(len(signal) >= 2 * options.min_targets for _, signal in plan.signals.values())
+    done = sum(1 for _ in read_jsonl(journal)) if journal.is_file() else 0
+    teacher, judge = (f"{spec.name} ({spec.target})" for spec in plan.specs)
+    return (
+        f"{plan.users:,} users, {able:,} of them with {2 * options.min_targets} or more choices above "
+        f"{options.signal:g}\nteacher {teacher}, judge {judge}\n{options.out}: {done:,} users in the journal\n"
+        "check: nothing was started, nothing written"
+    )

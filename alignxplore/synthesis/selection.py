@@ -1,55 +1,46 @@
-"""RL rows from scored choices: for each user the targets from which there is most to learn. Comes after
-signal_model.py.
+"""RL rows from scored choices: for each user the targets from which there is most to learn.
 
-    python select_rl.py --data train_users.jsonl --strong signal_scores/scores.jsonl --weak weak_scores/scores.jsonl \\
-        --output rl_train.jsonl --a 0.5 --b 0.5
-
-signal = log P_strong(actual choice) - log P_weak(actual choice): high where seeing more of the user pays. This
-definition is inferred from the published code, which names the field but never computes it; both score files are
-therefore options, and the counts name the two models by what `signal_model.py score` recorded beside them. Thresholds,
-over all choices of all users:  a keeps the share a with the highest signal;  b keeps P_strong >= b; c keeps P_strong
-between the quantiles c - 0.1 and c of what is left (published: one decile; not given: all). A user whom one of the
-models has not scored is an error; a choice that only the weak one has not scored is left out and counted. Per user the
-K targets with the highest sum of signals are taken; the rest of the history after the last one is cut off. The output
-is what verl/examples/data_preprocess/upi_streaming_dataset.py reads. Beside it: .counts.json and .png.
+signal = log P_strong(actual choice) - log P_weak(actual choice). `sft/select_rl.py` runs it, with the thresholds.
 """
 
 import json
 import math
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from transformers import HfArgumentParser
 
-from alignxplore.errors import one_sentence
+from alignxplore.command import option
+from alignxplore.errors import at_least_one
 from alignxplore.records import RecordError, UserRecord, write_json, write_jsonl
-from alignxplore.synthesis.streams import all_behaviours, read_behaviours, read_scores
+from alignxplore.synthesis.streams import DEFAULT_QUERY, all_behaviours, read_behaviours, read_scores
 
 
-@dataclass
-class SelectionArguments:
-    """Options of this script."""
+@dataclass(kw_only=True)
+class SelectionOptions:
+    """Which choices, and how many of them."""
 
-    data: str = field(metadata={"help": "Users, one a line (benchmark contract)."})
-    strong: str = field(metadata={"help": "scores.jsonl of the signal model."})
-    weak: str = field(metadata={"help": "scores.jsonl of a weaker model: less training, or fewer parameters."})
-    output: str = field(metadata={"help": "RL rows to write (JSONL)."})
-    default_query: str | None = field(
-        default=None,
-        metadata={
-            "help": "What stands in for null queries; default: that of the data set which the file is named after."
-        },
+    data: str = option("users, one a line (benchmark contract)")
+    strong: str = option("scores.jsonl of the signal model")
+    weak: str = option("scores.jsonl of a weaker model: less training, or fewer parameters")
+    out: str = option("RL rows to write (JSONL)", MISSING, "--output")
+    default_query: str | None = option(DEFAULT_QUERY, None)
+    signal_share: float = option("share of choices kept, those with the highest signal (a)", 0.5, "--a")
+    least_strong: float = option("least P_strong(actual choice) (b)", 0.5, "--b")
+    strong_quantile: float | None = option(
+        "upper quantile of the kept decile of P_strong (c); default: all are kept", None, "--c"
     )
-    a: float = field(default=0.5, metadata={"help": "Share of choices kept, those with the highest signal."})
-    b: float = field(default=0.5, metadata={"help": "Least P_strong(actual choice)."})
-    c: float | None = field(
-        default=None, metadata={"help": "Upper quantile of the kept decile of P_strong; all if not given."}
-    )
-    stages: int = field(default=2, metadata={"help": "Targets a user."})
-    least_slice: int = field(default=4, metadata={"help": "Fewest choices that a stage reads."})
+    stages: int = option("targets a user", 2)
+    least_slice: int = option("fewest choices that a stage reads", 4)
+
+    def __post_init__(self) -> None:
+        for name in ("signal_share", "least_strong", "strong_quantile"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"--{name} {value}: give a share from 0 to 1")
+        at_least_one(self, "stages", "least_slice")
 
 
 @dataclass
@@ -163,20 +154,8 @@ def plot(groups: dict[str, Sequence[float]], path: Path) -> None:
     pyplot.close(figure)
 
 
-def check_options(args: SelectionArguments) -> None:
-    """ValueError for a share that is none, or a number of targets or choices below one."""
-    for name in ("a", "b", "c"):
-        value = getattr(args, name)
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(f"--{name} {value}: give a share from 0 to 1")
-    for name in ("stages", "least_slice"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name} {getattr(args, name)}: give 1 or more")
-
-
-def select(args: SelectionArguments) -> dict:
+def select(args: SelectionOptions) -> dict:
     """The whole selection; returns the counts."""
-    check_options(args)
     models = {"strong": scoring_model(args.strong), "weak": scoring_model(args.weak)}
     strong_weights, weak_weights = (
         str(model).rpartition(":")[2] for model in models.values()
@@ -186,7 +165,7 @@ def select(args: SelectionArguments) -> dict:
             f"scores of the same model ({models['weak']}) as the strong ones, so that every signal is 0", args.weak
         )
     scores = load_scores(args.strong, args.weak)
-    kept, counts = kept_choices(scores.strong, scores.weak, args.a, args.b, args.c)
+    kept, counts = kept_choices(scores.strong, scores.weak, args.signal_share, args.least_strong, args.strong_quantile)
     signals = scores.strong - scores.weak
     users, targets = 0, array("d")
 
@@ -211,10 +190,12 @@ def select(args: SelectionArguments) -> dict:
                 yield rl_row(record, positions, signal, dict(zip(places, scores.strong[own].tolist())))
         if not targets:
             raise RecordError(
-                f"no user has {args.stages} targets left ({counts}); raise a, lower b, or leave c out", args.data
+                f"no user has {args.stages} targets left ({counts}); raise --signal_share, lower --least_strong, or "
+                "leave --strong_quantile out",
+                args.data,
             )
 
-    written = write_jsonl(args.output, rows())
+    written = write_jsonl(args.out, rows())
     counts |= {
         "users": users,
         "rows": written,
@@ -222,7 +203,7 @@ def select(args: SelectionArguments) -> dict:
         "models": models,
         "options": asdict(args),
     }
-    output = Path(args.output)
+    output = Path(args.out)
     plot(
         {"all choices": signals[~np.isnan(signals)], "after a, b, c": signals[kept], "targets": targets},
         output.with_suffix(".png"),
@@ -231,8 +212,6 @@ def select(args: SelectionArguments) -> dict:
     return counts
 
 
-def main() -> None:
-    parser = HfArgumentParser(SelectionArguments, description=__doc__.split("\n")[0])
-    with one_sentence():
-        counts = select(parser.parse_args_into_dataclasses()[0])
-    print(", ".join(f"{name} {value}" for name, value in counts.items() if name != "options"))
+def select_rows(options: SelectionOptions) -> str:
+    """Select; returns the counts in words."""
+    return ", ".join(f"{name} {value}" for name, value in select(options).items() if name != "options")

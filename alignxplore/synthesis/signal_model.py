@@ -1,27 +1,16 @@
-"""The signal model: which of a user's choices can be foreseen from those before them. First step of data synthesis.
+"""The signal model: which of a user's choices can be foreseen from those before them. `sft/signal_model.py` runs it.
 
-    python signal_model.py prepare --data train_users.jsonl --model Qwen/Qwen3-1.7B --output signal_set
-    bash sft.sh --config configs/signal_qwen3_1p7b.yaml --train_data signal_set --output_dir outputs/signal
-    python signal_model.py score --model outputs/signal --data train_users.jsonl --output signal_scores
-    accelerate launch signal_model.py score ...                                       # the users shared out over all GPUs
-    torchrun --nproc_per_node 2 signal_model.py score ...                             # the same over two CPU processes
-
-`prepare` tokenises each user's stream once, with labels on the letters only; `sft.py` trains on it like on any
-prepared set. Of several processes launched together (one a node: synthesize.sh) the first one does it, and the others
-wait. `score` writes scores.jsonl: {"id", "uid", "scores": [{"position", "p", "logprob"}, ...], "dropped"}, p being
-P(actual choice) and id the record's content hash, by which synthesize.py and select_rl.py find it.
-Resumable: run the same command again, with any number of processes. Memory: logits exist at the letters only.
+Streams are tokenised once, with labels on the letters only; scores are P(actual choice), and logits exist at the
+letters only.
 """
 
-import argparse
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import MISSING, dataclass
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -33,13 +22,15 @@ from datasets import disable_progress_bars
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from alignxplore import datasets
-from alignxplore.journal import Journal, RunLock, RunLocked
-from alignxplore.records import RecordError, UserRecord, write_json, write_jsonl
+from alignxplore.command import Checkable, option
+from alignxplore.errors import at_least_one, is_first_process
+from alignxplore.journal import Journal, RunLock
+from alignxplore.records import UserRecord, read_jsonl, write_json, write_jsonl
 from alignxplore.serving.fingerprints import model_identity
-from alignxplore.sft.tokenised_set import FORMAT, PrepareError, fingerprint, report, source_hash, write_set
+from alignxplore.sft.tokenised_set import FORMAT, PrepareError, report, source_hash, tokenizer_fingerprint, write_set
 from alignxplore.synthesis.streams import (
+    DEFAULT_QUERY,
     Stream,
-    StreamError,
     all_behaviours,
     letter_ids,
     read_behaviours,
@@ -49,6 +40,33 @@ from alignxplore.synthesis.streams import (
 PATIENCE = timedelta(
     days=2
 )  # of a process that is through with its share, for the last one; NCCL's own is ten minutes
+
+
+@dataclass(kw_only=True)
+class StreamOptions(Checkable):
+    """Whose streams, tokenised how."""
+
+    data: str = option("users, one a line (benchmark contract)")
+    model: str = option("Hub id or folder", "Qwen/Qwen3-1.7B")
+    model_revision: str | None = option("revision of the Hub model", None)
+    out: str = option("folder to write", MISSING, "--output")
+    default_query: str | None = option(DEFAULT_QUERY, None)
+    max_length: int = option("longest stream in tokens; the oldest behaviours go first", 8192)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "max_length")
+
+
+@dataclass(kw_only=True)
+class PrepareOptions(StreamOptions):
+    """Streams for training."""
+
+
+@dataclass(kw_only=True)
+class ScoreOptions(StreamOptions):
+    """Streams and who scores them."""
+
+    model: str = option("Hub id or folder", "outputs/signal")
 
 
 def letter_row(stream: Stream) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +101,7 @@ def prepare(
     identity = {
         "format": FORMAT,
         "max_length": max_length,
-        **fingerprint(tokenizer),
+        **tokenizer_fingerprint(tokenizer),
         "sources": [source_hash(data, None)],
         "default_query": datasets.default_query(data, default_query),
         "letters": letter_ids(tokenizer),
@@ -124,50 +142,51 @@ def join_processes(cpu: bool) -> PartialState:
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != launched:
         raise PrepareError(
-            f"accelerate sees {state.num_processes} process(es), the launcher started {launched}; use accelerate launch or torchrun"
+            f"accelerate sees {state.num_processes} process(es), the launcher started {launched}; use accelerate "
+            "launch or torchrun"
         )
     return state
 
 
-def score(
-    data: str,
-    model_name: str,
-    revision: str | None,
-    output: Path,
-    max_length: int,
-    default_query: str | None,
-    state: PartialState,
-) -> None:
-    """Score all users into output/scores.jsonl; each process journals its share, the first one puts them together."""
+def score_identity(options: ScoreOptions) -> dict:
+    """What decides the scores; PrepareError if the folder holds other ones."""
     identity = {
-        "model": model_identity(model_name, revision),
-        "data": source_hash(data, None),
-        "max_length": max_length,
-        "default_query": datasets.default_query(data, default_query),
+        "model": model_identity(options.model, options.model_revision),
+        "data": source_hash(options.data, None),
+        "max_length": options.max_length,
+        "default_query": datasets.default_query(options.data, options.default_query),
     }
-    told = output / "run.json"
+    told = Path(options.out) / "run.json"
+    if told.is_file() and json.loads(told.read_text()) != identity:
+        raise PrepareError(f"{options.out}: holds scores of another model or data set ({told}); choose another --out")
+    return identity
+
+
+def load_scorer(options: ScoreOptions, device: torch.device) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """The signal model, ready to be asked."""
+    tokenizer = AutoTokenizer.from_pretrained(options.model, revision=options.model_revision)
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    model = AutoModelForCausalLM.from_pretrained(options.model, revision=options.model_revision, dtype=dtype)
+    return tokenizer, model.to(device).eval()
+
+
+def score(options: ScoreOptions, state: PartialState) -> None:
+    """Score all users into scores.jsonl; each process journals its share, the first one puts them together."""
+    out = Path(options.out)
     if state.is_main_process:
-        if told.is_file() and json.loads(told.read_text()) != identity:
-            raise PrepareError(
-                f"{output}: holds scores of another model or data set ({told}); choose another --output"
-            )
-        write_json(told, identity)
+        write_json(out / "run.json", score_identity(options))
     state.wait_for_everyone()
     done: set[str] = set()
-    for part in sorted(output.glob("part-*.jsonl")):
+    for part in sorted(out.glob("part-*.jsonl")):
         with Journal(part) as journal:
             done |= journal.finished()
-    tokenizer = AutoTokenizer.from_pretrained(model_name, revision=revision)
-    on_gpu = state.device.type != "cpu"
-    model = AutoModelForCausalLM.from_pretrained(
-        model_name, revision=revision, dtype=torch.bfloat16 if on_gpu else torch.float32
-    )
-    model.to(state.device).eval()
+    tokenizer, model = load_scorer(options, state.device)
     letters, started, count = letter_ids(tokenizer), time.monotonic(), 0
     state.wait_for_everyone()  # all have read the parts of an earlier run before anyone appends to one
-    with Journal(output / f"part-{state.process_index}.jsonl") as journal:
-        for record in shared_out(read_behaviours(data, default_query), done, state.process_index, state.num_processes):
-            stream = tokenise_stream(all_behaviours(record), record.user, tokenizer, max_length)
+    users = read_behaviours(options.data, options.default_query)
+    with Journal(out / f"part-{state.process_index}.jsonl") as journal:
+        for record in shared_out(users, done, state.process_index, state.num_processes):
+            stream = tokenise_stream(all_behaviours(record), record.user, tokenizer, options.max_length)
             scores = score_stream(model, stream, letters)
             journal.append(record.id, {"uid": record.user, "scores": scores, "dropped": stream.dropped})
             count += 1
@@ -175,7 +194,7 @@ def score(
                 print(f"[score] {count} users, {(time.monotonic() - started) / count:.3f} s each", flush=True)
     state.wait_for_everyone()
     if state.is_main_process:
-        merge_parts(data, output, default_query)
+        merge_parts(options.data, out, options.default_query)
 
 
 @dataclass
@@ -241,58 +260,65 @@ def merge_parts(data: str, output: Path, default_query: str | None) -> None:
     write_json(output / "foresight.json", found)
     low, high = (100 * bound for bound in found["interval"])
     print(
-        f"{output}/scores.jsonl: {found['users']} users, {found['choices']} choices, {100 * found['foreseen']:.1f} % foreseen "
-        f"[{low:.1f}, {high:.1f}], {100 * found['surely']:.1f} % surely (p > 0.9)"
+        f"{output}/scores.jsonl: {found['users']} users, {found['choices']} choices, "
+        f"{100 * found['foreseen']:.1f} % foreseen [{low:.1f}, {high:.1f}], {100 * found['surely']:.1f} % surely "
+        "(p > 0.9)"
     )
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, text, model in (
-        ("prepare", "streams → tokenised set for sft.py", "Qwen/Qwen3-1.7B"),
-        ("score", "P(actual choice) of every interaction", "outputs/signal"),
-    ):
-        command = commands.add_parser(name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-        command.add_argument("--data", required=True, help="users, one a line (benchmark contract)")
-        command.add_argument("--model", default=model, help="Hub id or folder")
-        command.add_argument("--model_revision", help="revision of the Hub model")
-        command.add_argument("--output", type=Path, required=True, help="folder to write")
-        command.add_argument(
-            "--default_query",
-            help="what stands in for null queries (default: that of the data set the file is named after)",
-        )
-        command.add_argument(
-            "--max_length", type=int, default=8192, help="longest stream; the oldest behaviours go first"
-        )
-    arguments = parser.parse_args(argv)
+@contextmanager
+def processes(cpu: bool) -> Iterator[PartialState]:
+    """Those that were launched together, until all are through."""
     disable_progress_bars()
     try:
-        if arguments.command == "prepare":
-            state = join_processes(cpu=True)
-            if state.is_main_process:
-                tokenizer = AutoTokenizer.from_pretrained(arguments.model, revision=arguments.model_revision)
-                manifest = prepare(
-                    arguments.data, tokenizer, arguments.output, arguments.max_length, arguments.default_query
-                )
-                print(f"{report(manifest)}\n{manifest['dropped_behaviours']} of the oldest behaviours dropped")
-            state.wait_for_everyone()
-            return
-        with ExitStack() as stack:
-            state = join_processes(cpu=not torch.accelerator.is_available())
-            if state.is_main_process:
-                stack.enter_context(RunLock(arguments.output))
-            score(
-                arguments.data,
-                arguments.model,
-                arguments.model_revision,
-                arguments.output,
-                arguments.max_length,
-                arguments.default_query,
-                state,
-            )
-    except (PrepareError, RecordError, StreamError, RunLocked, OSError) as error:
-        sys.exit(f"signal_model.py: {error}")
+        yield join_processes(cpu)
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def prepare_streams(options: PrepareOptions) -> str | None:
+    """Streams → tokenised set for sft.py. --check tokenises them and writes nothing."""
+    with processes(cpu=True) as state:
+        text = None
+        if state.is_main_process:
+            tokenizer = AutoTokenizer.from_pretrained(options.model, revision=options.model_revision)
+            query, out = options.default_query, Path(options.out)
+            if options.check:
+                text = measure(options.data, tokenizer, options.max_length, query)
+            else:
+                manifest = prepare(options.data, tokenizer, out, options.max_length, query)
+                text = f"{report(manifest)}\n{manifest['dropped_behaviours']} of the oldest behaviours dropped"
+        state.wait_for_everyone()
+    return text
+
+
+def measure(data: str, tokenizer: PreTrainedTokenizerBase, max_length: int, default_query: str | None) -> str:
+    """What `prepare` would write, in words."""
+    counts: dict[str, int] = {}
+    lengths = [len(ids) for ids, _ in letter_rows(data, tokenizer, max_length, default_query, counts)]
+    return (
+        f"{len(lengths):,} streams, {sum(lengths):,} tokens; {counts['dropped_behaviours']} of the oldest behaviours "
+        "dropped\ncheck: nothing was written"
+    )
+
+
+def score_users(options: ScoreOptions) -> str | None:
+    """P(actual choice) of every interaction. --check counts users and those that are done."""
+    if options.check:
+        return check_scoring(options) if is_first_process() else None
+    with ExitStack() as stack:
+        state = stack.enter_context(processes(cpu=not torch.accelerator.is_available()))
+        if state.is_main_process:
+            stack.enter_context(RunLock(options.out))
+        score(options, state)
+    return None
+
+
+def check_scoring(options: ScoreOptions) -> str:
+    """The work that is left, in words; loads the tokenizer and no weights."""
+    letter_ids(AutoTokenizer.from_pretrained(options.model, revision=options.model_revision))
+    identity = score_identity(options)
+    users = sum(1 for _ in read_behaviours(options.data, options.default_query))
+    done = {row["id"] for part in Path(options.out).glob("part-*.jsonl") for _, row in read_jsonl(part)}
+    return f"{users:,} users, {len(done):,} of them scored, by {identity['model']}\ncheck: nothing was started"

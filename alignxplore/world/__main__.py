@@ -11,13 +11,10 @@ writes, in the contracts of the real data (`records.py`), with disjoint users:
     reader.jsonl                                 rows from which the untrained policy learns to read
     judge.jsonl judge2.jsonl                     rows from which two judges learn; they share no user
     world.json                                   settings, best possible accuracy and chance of every benchmark
-
-`world_users.py` says how users choose, `world_text.py` how it is put into words.
 """
 
-from alignxplore.errors import one_sentence
-from alignxplore.world.files import main
+from alignxplore.command import run
+from alignxplore.world.files import WorldOptions, make_world
 
 if __name__ == "__main__":
-    with one_sentence():
-        main()
+    run(make_world, WorldOptions, __doc__)

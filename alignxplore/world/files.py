@@ -1,26 +1,15 @@
-"""A simulated world with known preferences: the data of the quick start and of the tests, as many as wanted.
+"""The files of the simulated world, in the contracts of the real data; `python -m alignxplore.world` writes them.
 
-    python -m alignxplore.world --out runs/quickstart/data --seed 1
-
-writes, in the contracts of the real data (`records.py`), with disjoint users:
-
-    train_users.jsonl val_users.jsonl            users with a history and a target
-    test_films_upi.jsonl test_news_upi.jsonl     benchmarks; the same users in both domains
-    rl_train.jsonl rl_val.jsonl                  RL rows of the train and the validation users
-    sft.jsonl                                    SFT rows whose conclusions have a stated share of errors and gaps
-    reader.jsonl                                 rows from which the untrained policy learns to read
-    judge.jsonl judge2.jsonl                     rows from which two judges learn; they share no user
-    world.json                                   settings, best possible accuracy and chance of every benchmark
-
-`world_users.py` says how users choose, `world_text.py` how it is put into words.
+`users.py` says how users choose, `text.py` how it is put into words.
 """
 
-import argparse
-import logging
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from alignxplore.command import option
+from alignxplore.errors import at_least_one
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, UserRecord, hash_seed, user_row, write_json, write_jsonl
 from alignxplore.world.reader import foresee
@@ -38,11 +27,32 @@ from alignxplore.world.users import (
     tally,
 )
 
-log = logging.getLogger(__name__)
-
 HISTORY = 12  # interactions a user has before the target
 ONE_SIDED = 0.25  # share of SFT users of whom only the chosen items are known
 ERROR_RATE, GAP_RATE = 0.25, 0.10  # fixed beforehand: about a third of the SFT statements is wrong or missing
+
+
+@dataclass(kw_only=True)
+class WorldOptions:
+    """How many of what."""
+
+    out: str = option("folder that gets the files")
+    seed: int = option("another seed gives another world: other users, choices and texts", 1)
+    train_users: int = option("users for RL", 2000)
+    val_users: int = option("users for validation during training", 200)
+    test_users: int = option("users of the two benchmarks", 600)
+    sft_users: int = option("users whose summaries SFT imitates; three rows each", 1500)
+    error_rate: float = option("share of SFT statements that are the wrong way round", ERROR_RATE)
+    gap_rate: float = option("share of SFT statements that are left out", GAP_RATE)
+    reader_rows: int = option("rows from which the untrained policy learns to read", 4000)
+    judge_rows: int = option("rows for each of the two judges; one user each", 12000)
+    direct_share: float = option("share of judge rows with a raw history instead of a summary", 0.15)
+    prompt_set: str = option("prompt set of the SFT and judge rows: a name or a folder", "default")
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "train_users", "val_users", "test_users")
+        if self.error_rate < 0 or self.gap_rate < 0 or self.error_rate + self.gap_rate > 1:
+            raise ValueError("--error_rate and --gap_rate are shares; together they can be at most 1")
 
 
 def benchmark(seed: int, split: str, domain: str | None, users: int) -> Iterator[tuple[dict, list[Choice]]]:
@@ -129,12 +139,11 @@ def reader_rows(seed: int, rows: int, prompts: PromptSet) -> Iterator[dict]:
 def judge_rows(
     seed: int, split: str, rows: int, direct_share: float, phrasing: str, prompts: PromptSet
 ) -> Iterator[dict]:
-    """Rows that teach a judge to foresee a choice: from a preference text, and for a share of rows from the raw
-    history.
+    """Rows that teach a judge to foresee a choice: from a preference text, or for a share of rows from the history.
 
     One text in five is faulty, with a share of errors and gaps of its own, and one in twenty says nothing, so that the
     judge's confidence is that of someone who has met such texts. Either item may be the chosen one. `votes` says of
-    each phrase of the two items which letter it speaks for, as far as the text tells (`tiny_training.py` learns from
+    each phrase of the two items which letter it speaks for, as far as the text tells (`lessons.py` learns from
     it).
     """
     for index in range(rows):
@@ -191,11 +200,11 @@ def _sft_row(prompt: Messages, answer: str) -> dict:
     return {"prompt": prompt, "completion": [{"role": "assistant", "content": answer}]}
 
 
-def write_world(args: argparse.Namespace) -> dict:
+def write_world(args: WorldOptions) -> dict:
     """Write all files; returns the content of world.json."""
-    prompts = PromptSet(args.prompt_set)
+    prompts, out = PromptSet(args.prompt_set), Path(args.out)
     report: dict = {
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k != "out"},
+        "settings": {name: value for name, value in asdict(args).items() if name != "out"},
         "sharpness": SHARPNESS,
         "history": HISTORY,
         "benchmarks": {},
@@ -207,16 +216,16 @@ def write_world(args: argparse.Namespace) -> dict:
         ("test_news_upi", "test", "news", args.test_users),
     ):
         rows, streams = zip(*benchmark(args.seed, split, domain, users))
-        write_jsonl(args.out / f"{name}.jsonl", rows)
+        write_jsonl(out / f"{name}.jsonl", rows)
         report["benchmarks"][name] = ceilings(streams)
-    write_jsonl(args.out / "rl_train.jsonl", rl_rows(args.seed, "train", args.train_users))
-    write_jsonl(args.out / "rl_val.jsonl", rl_rows(args.seed, "val", args.val_users))
-    write_jsonl(args.out / "sft.jsonl", sft_rows(args.seed, args.sft_users, args.error_rate, args.gap_rate, prompts))
-    write_jsonl(args.out / "reader.jsonl", reader_rows(args.seed, args.reader_rows, prompts))
+    write_jsonl(out / "rl_train.jsonl", rl_rows(args.seed, "train", args.train_users))
+    write_jsonl(out / "rl_val.jsonl", rl_rows(args.seed, "val", args.val_users))
+    write_jsonl(out / "sft.jsonl", sft_rows(args.seed, args.sft_users, args.error_rate, args.gap_rate, prompts))
+    write_jsonl(out / "reader.jsonl", reader_rows(args.seed, args.reader_rows, prompts))
     for name, phrasing in (("judge", "plain"), ("judge2", "vivid")):
         rows = judge_rows(args.seed, name, args.judge_rows, args.direct_share, phrasing, prompts)
-        write_jsonl(args.out / f"{name}.jsonl", rows)
-    write_json(args.out / "world.json", report)
+        write_jsonl(out / f"{name}.jsonl", rows)
+    write_json(out / "world.json", report)
     return report
 
 
@@ -225,7 +234,7 @@ def ceilings(streams: Sequence[Sequence[Choice]]) -> dict:
     intervals (normal).
 
     `best_accuracy`: a reader of the true preferences at the time of the target. `history_accuracy`: the ideal reader
-    of the history (`world_reader.py`). `expected_best_accuracy`: the first of them, averaged over the users' own
+    of the history (`reader.py`). `expected_best_accuracy`: the first of them, averaged over the users' own
     noise.
     """
     best = [float(stream[-1].followed) for stream in streams]
@@ -245,47 +254,10 @@ def _share(name: str, interval: str, scores: Sequence[float]) -> dict:
     return {name: mean, f"{interval}_low": max(0.0, mean - half), f"{interval}_high": min(1.0, mean + half)}
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m alignxplore.world",
-        description=__doc__.split("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+def make_world(options: WorldOptions) -> str:
+    """Write all files; says how far a reader can come in each benchmark."""
+    return "\n".join(
+        f"{name:15} {row['n']:5} users, best possible accuracy {100 * row['best_accuracy']:.1f} % "
+        f"(from the history alone {100 * row['history_accuracy']:.1f} %), chance 50 %"
+        for name, row in write_world(options)["benchmarks"].items()
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder that gets the files")
-    parser.add_argument(
-        "--seed", type=int, default=1, help="another seed gives another world: other users, choices and texts"
-    )
-    parser.add_argument("--train-users", type=int, default=2000, help="users for RL")
-    parser.add_argument("--val-users", type=int, default=200, help="users for validation during training")
-    parser.add_argument("--test-users", type=int, default=600, help="users of the two benchmarks")
-    parser.add_argument(
-        "--sft-users", type=int, default=1500, help="users whose summaries SFT imitates; three rows each"
-    )
-    parser.add_argument(
-        "--error-rate", type=float, default=ERROR_RATE, help="share of SFT statements that are the wrong way round"
-    )
-    parser.add_argument("--gap-rate", type=float, default=GAP_RATE, help="share of SFT statements that are left out")
-    parser.add_argument(
-        "--reader-rows", type=int, default=4000, help="rows from which the untrained policy learns to read"
-    )
-    parser.add_argument("--judge-rows", type=int, default=12000, help="rows for each of the two judges; one user each")
-    parser.add_argument(
-        "--direct-share", type=float, default=0.15, help="share of judge rows with a raw history instead of a summary"
-    )
-    parser.add_argument(
-        "--prompt-set", default="default", help="prompt set of the SFT and judge rows: a name or a folder"
-    )
-    args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if args.error_rate < 0 or args.gap_rate < 0 or args.error_rate + args.gap_rate > 1:
-        parser.error("--error-rate and --gap-rate are shares; together they can be at most 1")
-    if min(args.train_users, args.val_users, args.test_users) < 1:
-        parser.error("--train-users, --val-users and --test-users: at least 1 of each")
-    for name, row in write_world(args)["benchmarks"].items():
-        log.info(
-            "%-15s %5d users, best possible accuracy %.1f %% (from the history alone %.1f %%), chance 50 %%",
-            name,
-            row["n"],
-            100 * row["best_accuracy"],
-            100 * row["history_accuracy"],
-        )

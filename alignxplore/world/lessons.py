@@ -11,7 +11,6 @@ et al. 2015, arXiv 1409.5185). The loss is on the probe and on the few tokens th
 answer: neither model has learnt to write a summary, in any format.
 """
 
-import argparse
 import os
 import shutil
 import time
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignxplore.errors import one_sentence
+from alignxplore.command import option, run
 from alignxplore.records import RecordError, hash_seed, read_jsonl, write_json
 
 if TYPE_CHECKING:
@@ -29,6 +28,18 @@ if TYPE_CHECKING:
 GROUP = 20  # batches whose rows are sorted by length together
 SCALE = 2.5  # of the initial weights (std 0.02 in Qwen3): small models leave the first plateau sooner
 REPORT_SECONDS = 10
+
+
+@dataclass(kw_only=True)
+class LessonOptions:
+    """Which model learns what."""
+
+    base: str = option("folder of alignxplore.world.tiny: tokenizer and architecture (weights are drawn anew)")
+    data: str = option("reader.jsonl, judge.jsonl or judge2.jsonl of alignxplore.world")
+    out: str = option("folder for the model; one that is there is kept")
+    seed: int = option("seed of weights and order", 0)
+    batch: int = option("rows a step", 16)
+    learning_rate: float = option("peak of the learning rate", 2e-3)
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,7 @@ class Lesson:
     votes: list[tuple[int, int]]
 
 
-def read_lessons(path: Path, tokenizer: "PreTrainedTokenizerFast") -> tuple[list[Lesson], list[str]]:
+def read_lessons(path: str | Path, tokenizer: "PreTrainedTokenizerFast") -> tuple[list[Lesson], list[str]]:
     """Rows of `alignxplore.world` with `votes`, `after` and `learn` → lessons, and the classes that the votes name.
 
     Raises:
@@ -125,7 +136,8 @@ def train(
         if time.monotonic() - spoke > REPORT_SECONDS or number == steps:
             spoke = time.monotonic()
             print(
-                f"{out.name}: step {number}/{steps}  loss {mean:.3f}  {(spoke - began) / number * (steps - number):.0f} s left",
+                f"{out.name}: step {number}/{steps}  loss {mean:.3f}  "
+                f"{(spoke - began) / number * (steps - number):.0f} s left",
                 flush=True,
             )
     aside = out.with_name(f".{out.name}.partial")
@@ -141,37 +153,22 @@ def train(
     return mean
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--base",
-        type=Path,
-        required=True,
-        help="folder of alignxplore.world.tiny: tokenizer and architecture (weights are drawn anew)",
-    )
-    parser.add_argument(
-        "--data", type=Path, required=True, help="reader.jsonl, judge.jsonl or judge2.jsonl of alignxplore.world"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the model; one that is there is kept")
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights and order (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=16, help="rows a step (default: %(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak (default: %(default)s)")
-    args = parser.parse_args(argv)
-    if not args.base.is_dir():
-        parser.error(f"--base {args.base}: no such folder")
+def teach(options: LessonOptions) -> str | None:
+    """Train, unless the model is there; says if it is."""
     from transformers import AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
+    base, out = Path(options.base), Path(options.out)
+    if not base.is_dir():
+        raise FileNotFoundError(f"--base {base}: no such folder")
     disable_progress_bar()  # of a file that is written in no time
-    if (args.out / "training.json").exists():
-        print(f"{args.out} is there already; delete the folder to train it anew")
-        return
-    lessons, classes = read_lessons(args.data, AutoTokenizer.from_pretrained(args.base))
-    train(
-        args.base, lessons, len(classes), args.out, seed=args.seed, batch=args.batch, learning_rate=args.learning_rate
-    )
+    if (out / "training.json").exists():
+        return f"{out} is there already; delete the folder to train it anew"
+    lessons, classes = read_lessons(options.data, AutoTokenizer.from_pretrained(base))
+    size, rate = options.batch, options.learning_rate
+    train(base, lessons, len(classes), out, seed=options.seed, batch=size, learning_rate=rate)
+    return None
 
 
 if __name__ == "__main__":
-    with one_sentence():
-        main()
+    run(teach, LessonOptions, __doc__)

@@ -1,19 +1,30 @@
 """Users of the simulated world whose histories are long enough for data synthesis. Used by `studies/signal_to_sft.sh`.
 
-    python studies/long_users.py --out long_users.jsonl --users 600
+    python -m alignxplore.world.long_users --out long_users.jsonl --users 600
 
 Synthesis cuts a history in thirds and wants several choices to be foreseen in each of the last two; the dozen choices
 of the quick start's users are too few for that. These users have names of their own, so none of them is in a
 benchmark.
 """
 
-import argparse
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
+from alignxplore.command import option, run
 from alignxplore.records import UserRecord, hash_seed, user_row, write_jsonl
 from alignxplore.world.text import DOMAINS
 from alignxplore.world.users import draw_stream, draw_user
+
+
+@dataclass(kw_only=True)
+class LongOptions:
+    """How many users with how many choices."""
+
+    out: str = option("file to write (JSONL, benchmark contract)")
+    users: int = option("number of users", 600)
+    choices: int = option("choices a user, the target included", 24)
+    split: str = option("users of two splits are never the same", "long")
+    seed: int = option("seed of the world", 1)
 
 
 def long_users(seed: int, users: int, choices: int, split: str = "long") -> Iterator[dict]:
@@ -26,17 +37,11 @@ def long_users(seed: int, users: int, choices: int, split: str = "long") -> Iter
         yield user_row(UserRecord(user.name, tuple(items[:-1]), items[-1]))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="file to write (JSONL, benchmark contract)")
-    parser.add_argument("--users", type=int, default=600, help="number of users (default: %(default)s)")
-    parser.add_argument(
-        "--choices", type=int, default=24, help="choices a user, the target included (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--split", default="long", help="users of two splits are never the same (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=1, help="seed of the world (default: %(default)s)")
-    arguments = parser.parse_args()
-    count = write_jsonl(arguments.out, long_users(arguments.seed, arguments.users, arguments.choices, arguments.split))
-    print(f"{arguments.out}: {count} users with {arguments.choices} choices each")
+def write_users(options: LongOptions) -> str:
+    """Write the file; says how many users it holds."""
+    count = write_jsonl(options.out, long_users(options.seed, options.users, options.choices, options.split))
+    return f"{options.out}: {count} users with {options.choices} choices each"
+
+
+if __name__ == "__main__":
+    run(write_users, LongOptions, __doc__)

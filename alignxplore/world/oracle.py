@@ -1,7 +1,7 @@
 """A teacher for the simulated world behind an OpenAI-compatible server: it reads the prompt as a careful reader would,
 with faults.
 
-    python studies/oracle.py --port 8777                                                  # until Ctrl-C or a TERM signal
+    python -m alignxplore.world.oracle --port 8777                                  # until Ctrl-C or a TERM signal
     python sft/synthesize.py --teacher teacher=http://127.0.0.1:8777/v1#models/base ...
 
 Used by `studies/signal_to_sft.sh`, where a 32B model would take days. It knows the words of the world but not its
@@ -10,13 +10,14 @@ what it finds, a share is told the wrong way round and a share left out (never w
 prompt and the request's seed.
 """
 
-import argparse
 import random
 import re
 from collections import Counter
+from dataclasses import dataclass
 
 from aiohttp import web
 
+from alignxplore.command import option, run
 from alignxplore.records import hash_seed
 from alignxplore.world.text import (
     ATTRIBUTES,
@@ -30,6 +31,15 @@ from alignxplore.world.text import (
 
 ATTRIBUTE_OF = {value: attribute for attribute, values in ATTRIBUTES.items() for value in values}
 PAST = re.compile(r"What was known about the user before:\n(.*?)\n\n", re.DOTALL)
+
+
+@dataclass(kw_only=True)
+class OracleOptions:
+    """Where it listens, and its faults."""
+
+    port: int = option("port at 127.0.0.1", 8777)
+    error_rate: float = option("share of findings told the wrong way round", 0.1)
+    gap_rate: float = option("share left out", 0.2)
 
 
 def read_choices(prompt: str) -> Counter[str]:
@@ -93,7 +103,10 @@ def answer(prompt: str, seed: int, error_rate: float, gap_rate: float) -> str | 
             re.search(r"^Annotator 1 reasoned:\n(.*)$", prompt, re.MULTILINE)[1],
             summary_text(merge(prompt), rng),
         )
-        return f"<joined_reasoning>\n{reasoning}\n</joined_reasoning>\n<joined_description>\n{description}\n</joined_description>"
+        return (
+            f"<joined_reasoning>\n{reasoning}\n</joined_reasoning>\n"
+            f"<joined_description>\n{description}\n</joined_description>"
+        )
     if tally := read_choices(prompt):
         past = PAST.search(prompt)
         hint = {
@@ -138,21 +151,12 @@ def make_app(error_rate: float, gap_rate: float) -> web.Application:
     return app
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--port", type=int, default=8777, help="default: %(default)s")
-    parser.add_argument(
-        "--error-rate",
-        type=float,
-        default=0.1,
-        help="share of findings told the wrong way round (default: %(default)s)",
-    )
-    parser.add_argument("--gap-rate", type=float, default=0.2, help="share left out (default: %(default)s)")
-    arguments = parser.parse_args()
-    app = make_app(arguments.error_rate, arguments.gap_rate)
-    web.run_app(
-        app,
-        host="127.0.0.1",
-        port=arguments.port,
-        print=lambda *_: print(f"ready: oracle at http://127.0.0.1:{arguments.port}/v1", flush=True),
-    )
+def serve(options: OracleOptions) -> None:
+    """Answer until Ctrl-C or a TERM signal."""
+    ready = f"ready: oracle at http://127.0.0.1:{options.port}/v1"
+    app = make_app(options.error_rate, options.gap_rate)
+    web.run_app(app, host="127.0.0.1", port=options.port, print=lambda *_: print(ready, flush=True))
+
+
+if __name__ == "__main__":
+    run(serve, OracleOptions, __doc__)

@@ -10,13 +10,11 @@ an ordinary token, `enable_thinking`, reasoning removed from earlier turns). Wha
 fixed line of the default prompts is a single token, since a model this small has no use for reading instructions.
 """
 
-import argparse
-import logging
 import random
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from alignxplore.errors import one_sentence
+from alignxplore.command import option, run
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.world.text import DOMAINS, PHRASINGS, reasoning_text
@@ -24,8 +22,6 @@ from alignxplore.world.users import draw_choice, draw_user, render_summary, tall
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
-
-log = logging.getLogger(__name__)
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 LINE = 20  # characters from which on a fixed prompt line becomes a token of its own
@@ -61,6 +57,23 @@ CHAT_TEMPLATE = """
         {{- '<think>\\n\\n</think>\\n\\n' }}
     {%- endif %}
 {%- endif %}"""
+
+
+@dataclass(kw_only=True)
+class TinyOptions:
+    """Which model, and where it goes."""
+
+    out: str = option("folder that gets the model and its tokenizer")
+    seed: int = option("seed of the weights", 1)
+    world_seed: int = option("seed of the text from which the tokenizer is learnt; policy and judges may differ", 1)
+    vocabulary: int = option("most entries of the tokenizer; fewer if the text has no more words", 1024)
+    hidden: int = option("hidden size, a multiple of 32", 128)
+    layers: int = option("number of transformer layers", 3)
+    prompt_set: str = option("prompt set whose fixed lines become tokens: a name or a folder", "default")
+
+    def __post_init__(self) -> None:
+        if self.hidden < 32 or self.hidden % 32:
+            raise ValueError("--hidden must be a multiple of 32, the size of an attention head")
 
 
 def fixed_lines(prompts: PromptSet) -> list[str]:
@@ -130,9 +143,8 @@ def make_model(tokenizer: "PreTrainedTokenizerFast", seed: int, hidden: int, lay
     set_seed(seed)
     heads = hidden // 32
     config = Qwen3Config(
-        vocab_size=len(
-            tokenizer
-        ),  # no more: verl's rollouts never write an id that the tokenizer lacks, its trainer counts that id's probability
+        # No more: an id that the tokenizer lacks is never written by verl's rollouts, but counted by its trainer.
+        vocab_size=len(tokenizer),
         hidden_size=hidden,
         intermediate_size=5 * hidden,
         num_hidden_layers=layers,
@@ -153,45 +165,17 @@ def make_model(tokenizer: "PreTrainedTokenizerFast", seed: int, hidden: int, lay
     return model
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m alignxplore.world.tiny",
-        description=__doc__.split("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder that gets the model and its tokenizer")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the weights")
-    parser.add_argument(
-        "--world-seed",
-        type=int,
-        default=1,
-        help="seed of the text from which the tokenizer is learnt; policy and judges may differ",
-    )
-    parser.add_argument(
-        "--vocabulary",
-        type=int,
-        default=1024,
-        help="most entries of the tokenizer; fewer are made if the text has no more words",
-    )
-    parser.add_argument("--hidden", type=int, default=128, help="hidden size, a multiple of 32")
-    parser.add_argument("--layers", type=int, default=3, help="number of transformer layers")
-    parser.add_argument(
-        "--prompt-set", default="default", help="prompt set whose fixed lines become tokens: a name or a folder"
-    )
-    args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if args.hidden < 32 or args.hidden % 32:
-        parser.error("--hidden must be a multiple of 32, the size of an attention head")
-    tokenizer = make_tokenizer(args.world_seed, args.vocabulary, PromptSet(args.prompt_set))
+def write_model(options: TinyOptions) -> str:
+    """Write tokenizer and model; says how large they are."""
     from transformers.utils.logging import disable_progress_bar
 
+    tokenizer = make_tokenizer(options.world_seed, options.vocabulary, PromptSet(options.prompt_set))
     disable_progress_bar()  # of a file that is written in no time
-    model = make_model(tokenizer, args.seed, args.hidden, args.layers)
-    model.save_pretrained(args.out)
-    tokenizer.save_pretrained(args.out)
-    log.info("%s: %.2f M parameters, %d tokens", args.out, model.num_parameters() / 1e6, len(tokenizer))
+    model = make_model(tokenizer, options.seed, options.hidden, options.layers)
+    model.save_pretrained(options.out)
+    tokenizer.save_pretrained(options.out)
+    return f"{options.out}: {model.num_parameters() / 1e6:.2f} M parameters, {len(tokenizer)} tokens"
 
 
 if __name__ == "__main__":
-    with one_sentence():
-        main()
+    run(write_model, TinyOptions, __doc__)

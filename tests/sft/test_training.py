@@ -20,8 +20,10 @@ from alignxplore.sft.run_folder import COMPLETE, RunFolder
 from alignxplore.sft.tokenised_set import load_prepared, prepare
 from alignxplore.sft.trainer import Trainer, check_labels, generation_prompt
 from tests import ROOT
+from tests.golden import check_golden
 
 STEPS = 12
+GOLDEN = Path(__file__).with_name("golden.json")
 ZERO2, ZERO3 = (ROOT / f"sft/configs/zero{stage}.json" for stage in (2, 3))
 
 
@@ -54,11 +56,16 @@ def train(run_script, options, tmp_path_factory):
 
     def run(name: str, *extra, processes: int = 1) -> Path:
         if not (base / name / "summary.json").exists():
-            script = ["bash", ROOT / "sft/sft.sh", *options, "--output_dir", base / name, *extra]
+            script = ["bash", ROOT / "sft/sft.sh", *options, "--out", base / name, *extra]
             run_script(script, NPROC=str(processes))
         return base / name
 
     return run
+
+
+@pytest.mark.slow
+def test_one_process_comes_to_the_golden_losses(train):
+    check_golden(GOLDEN, "one process", {"loss": curve(train("plain"))})
 
 
 @pytest.mark.slow
@@ -150,7 +157,7 @@ def test_a_merged_adapter_says_what_base_and_adapter_say(train, rows, model_fold
             model(ids).logits for model in (whole, parts, AutoModelForCausalLM.from_pretrained(model_folder))
         )
     assert torch.allclose(merged, apart, atol=1e-5) and not torch.allclose(merged, base, atol=1e-3)
-    with pytest.raises(FileExistsError, match="choose another --output"):
+    with pytest.raises(FileExistsError, match="choose another --out"):
         merge(folder, tmp_path / "merged")
 
 

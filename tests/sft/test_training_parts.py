@@ -147,7 +147,7 @@ def test_a_run_resumes_from_the_newest_whole_checkpoint_and_forgets_what_came_af
         (
             ZERO3,
             ZERO3 | {"zero_stage": 2},
-            "ZeRO stage 3 on 2 .* ZeRO stage 2 on 2 .* as they were, or choose another --output_dir",
+            "ZeRO stage 3 on 2 .* ZeRO stage 2 on 2 .* as they were, or choose another --out",
         ),
         (PLAIN, ZERO3, "saved without DeepSpeed on 1 .* ZeRO stage 3 on 2"),
     ],
@@ -240,7 +240,7 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path):
     run = RunFolder(tmp_path)
     run.claim({"seed": 1, "learning_rate": 1e-3, "peft": None})
     run.claim({"seed": 1, "learning_rate": 1e-3, "peft": None})
-    with pytest.raises(RunError, match=r"learning_rate 0.001 → 0.002\); choose another --output_dir"):
+    with pytest.raises(RunError, match=r"learning_rate 0.001 → 0.002\); choose another --out"):
         run.claim({"seed": 1, "learning_rate": 2e-3, "peft": None})
 
 

@@ -63,20 +63,20 @@ def through(fake_server, tokenizer, tmp_path):
 def arguments(tmp_path, model_folder):
     """`arguments(url, users=2, **options)` → options of a run over users of whom every choice can be foreseen."""
     from alignxplore.records import UserRecord, user_row, write_jsonl
-    from alignxplore.synthesis.pipeline import SynthesisArguments
+    from alignxplore.synthesis.pipeline import SynthesisOptions
     from tests.synthesis.teachers import ITEMS
 
-    def make(url: str, users: int = 2, **options) -> "SynthesisArguments":
+    def make(url: str, users: int = 2, **options) -> "SynthesisOptions":
         records = [UserRecord(f"u{n}", tuple(ITEMS[:17]), ITEMS[17]) for n in range(users)]
         write_jsonl(tmp_path / "users.jsonl", map(user_row, records))
         scores = [{"position": i, "p": 0.95} for i in range(18)]
         write_jsonl(
             tmp_path / "scores.jsonl", ({"id": record.id, "scores": scores, "dropped": 0} for record in records)
         )
-        return SynthesisArguments(
+        return SynthesisOptions(
             data=str(tmp_path / "users.jsonl"),
             scores=str(tmp_path / "scores.jsonl"),
-            output=str(tmp_path / "out"),
+            out=str(tmp_path / "out"),
             **{"teacher": f"m={url}#{model_folder}", "max_tokens": 64} | options,
         )
 

@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 from alignxplore.prompts import PromptSet, parse_answer, parse_merge
 from alignxplore.records import read_users, write_jsonl
 from alignxplore.serving.endpoint import Endpoint, RequestError
-from alignxplore.synthesis.pipeline import SynthesisArguments, synthesise
+from alignxplore.synthesis.pipeline import SynthesisOptions, synthesise
 from alignxplore.world.long_users import long_users
 from alignxplore.world.oracle import answer, make_app
 from alignxplore.world.text import DOMAINS, item_values, summary_statements, summary_text
@@ -63,8 +63,12 @@ def test_without_faults_it_says_what_the_choices_show_and_hints_only_keep_what_b
 
 
 def test_merging_takes_what_most_annotators_say():
-    annotators = [("seen", "Loves humour. Hates suspense. Likes sea. Dislikes city."), ("seen", "Loves humour. Hates suspense."),
-                  ("seen", "Likes suspense. Avoids humour. Likes animals. Dislikes machines.")]  # fmt: skip
+    said = (
+        "Loves humour. Hates suspense. Likes sea. Dislikes city.",
+        "Loves humour. Hates suspense.",
+        "Likes suspense. Avoids humour. Likes animals. Dislikes machines.",
+    )
+    annotators = [("seen", text) for text in said]
     merged = parse_merge(answer(PromptSet().render("merge", summaries=annotators)[1]["content"], 0, 0, 0))
     assert sorted(summary_statements(merged.summary)) == [
         ("animals", "machines", 1),
@@ -87,9 +91,16 @@ async def test_users_of_the_world_pass_the_funnel_and_its_numbers_add_up(
         ),
     )
     async with TestServer(make_app(0.1, 0.2)) as teacher, fake_server(careful_judge) as judge:
-        counts = await synthesise(SynthesisArguments(
-            data=str(users), scores=str(scores), output=str(tmp_path / "out"), teacher=f"teacher={teacher.make_url('/v1')}#{model_folder}",
-            judge=f"judge={judge.url}#{model_folder}", signal=0.4, max_tokens=256))  # fmt: skip
+        options = SynthesisOptions(
+            data=str(users),
+            scores=str(scores),
+            out=str(tmp_path / "out"),
+            teacher=f"teacher={teacher.make_url('/v1')}#{model_folder}",
+            judge=f"judge={judge.url}#{model_folder}",
+            signal=0.4,
+            max_tokens=256,
+        )
+        counts = await synthesise(options)
         async with Endpoint(str(teacher.make_url("/v1"))) as endpoint:
             with pytest.raises(RequestError, match="reads prompts of the default set"):
                 await endpoint.chat([{"role": "user", "content": "Hello"}])

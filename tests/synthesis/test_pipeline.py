@@ -6,10 +6,11 @@ import re
 import pytest
 
 from alignxplore import datasets
+from alignxplore.command import run
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_jsonl
 from alignxplore.synthesis.funnel import STEPS, Funnel, LiveFunnel, users_left
-from alignxplore.synthesis.pipeline import EXAMPLES, SynthesisArguments, main, synthesise, write_outputs
+from alignxplore.synthesis.pipeline import EXAMPLES, SynthesisOptions, synthesise, synthesize, write_outputs
 from alignxplore.synthesis.rounds import DONE, Thresholds, pick_targets
 from alignxplore.synthesis.streams import read_behaviours
 from tests.synthesis.teachers import GOOD, ITEMS, MERGED, MERGING, Models, good, is_judge
@@ -157,8 +158,8 @@ async def test_the_command_writes_rows_funnel_and_failures_and_is_not_done_twice
     async with fake_server(models) as server:
         target = f"m={server.url}#{model_folder}"
         out = tmp_path / "out"
-        args = SynthesisArguments(
-            data=str(users), scores=str(scores), output=str(out), teacher=target, judge=target, max_tokens=64
+        args = SynthesisOptions(
+            data=str(users), scores=str(scores), out=str(out), teacher=target, judge=target, max_tokens=64
         )
         counts = await synthesise(args)
         assert (
@@ -186,20 +187,29 @@ async def test_the_command_writes_rows_funnel_and_failures_and_is_not_done_twice
         await synthesise(args)
 
 
-def test_an_address_without_a_scheme_is_one_sentence(tmp_path, monkeypatch):
-    write_jsonl(tmp_path / "users.jsonl", [user_row(UserRecord("u", tuple(ITEMS[:17]), ITEMS[17]))])
-    write_jsonl(
-        tmp_path / "scores.jsonl",
-        [{"id": UserRecord("u", tuple(ITEMS[:17]), ITEMS[17]).id, "scores": [], "dropped": 0}],
-    )
-    options = {
-        "data": tmp_path / "users.jsonl",
-        "scores": tmp_path / "scores.jsonl",
-        "output": tmp_path,
-        "teacher": "t=127.0.0.1:8000/v1",
-    }
-    monkeypatch.setattr(
-        "sys.argv", ["synthesize.py", *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
-    )
-    with pytest.raises(SystemExit, match="^synthesize.py: '127.0.0.1:8000/v1' has no scheme"):
-        main()
+def user_with_scores(folder) -> dict[str, str]:
+    """Options that name one user and scores of it."""
+    record = UserRecord("u", tuple(ITEMS[:17]), ITEMS[17])
+    write_jsonl(folder / "users.jsonl", [user_row(record)])
+    scores = [{"position": place, "p": 0.95} for place in range(18)]
+    write_jsonl(folder / "scores.jsonl", [{"id": record.id, "scores": scores, "dropped": 0}])
+    return {name: str(folder / f"{name}.jsonl") for name in ("users", "scores")}
+
+
+def test_an_address_without_a_scheme_is_one_sentence(tmp_path):
+    files = user_with_scores(tmp_path)
+    words = ["--data", files["users"], "--scores", files["scores"], "--output", str(tmp_path)]
+    with pytest.raises(SystemExit, match=": '127.0.0.1:8000/v1' has no scheme"):
+        run(synthesize, SynthesisOptions, None, [*words, "--teacher", "t=127.0.0.1:8000/v1"])
+
+
+def test_check_looks_at_users_and_scores_asks_nobody_and_writes_nothing(tmp_path, capsys):
+    files, before = user_with_scores(tmp_path), set(tmp_path.iterdir())
+    words = ["--data", files["users"], "--scores", files["scores"], "--out", str(tmp_path / "out"), "--check"]
+    run(synthesize, SynthesisOptions, None, [*words, "--teacher", "t=http://127.0.0.1:1/v1"])
+    said = capsys.readouterr().out
+    assert "1 users, 1 of them with 8 or more choices above 0.9" in said and "t (http://127.0.0.1:1/v1)" in said
+    assert "0 users in the journal" in said and set(tmp_path.iterdir()) == before
+    write_jsonl(tmp_path / "scores.jsonl", [])
+    with pytest.raises(SystemExit, match="no scores in "):
+        run(synthesize, SynthesisOptions, None, words)

@@ -13,15 +13,15 @@ import pytest
 import yaml
 
 from alignxplore import datasets
-from alignxplore.baselines import tallrec
-from alignxplore.baselines.tallrec import TallrecArguments, tallrec_rows
+from alignxplore.baselines.tallrec import TallrecOptions, tallrec_rows, write_rows
+from alignxplore.command import parse
 from alignxplore.judging.yes_no import MOST_CHOICES, MOST_TOKENS
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, RecordError, UserRecord, read_jsonl, user_row, write_json, write_jsonl
 from alignxplore.sft.tokenised_set import load_prepared
 from alignxplore.sft.tokenised_set import prepare as prepare_rows
 from alignxplore.synthesis.overlap import check
-from alignxplore.synthesis.selection import SelectionArguments, best_targets, kept_choices, select
+from alignxplore.synthesis.selection import SelectionOptions, best_targets, kept_choices, select
 from alignxplore.synthesis.signal_model import prepare
 from alignxplore.synthesis.streams import all_behaviours, read_behaviours
 from tests import ROOT
@@ -65,7 +65,7 @@ def test_a_user_without_scores_of_either_model_is_an_error(tmp_path, model):
     args = scored(tmp_path, [user("u0"), user("u1")])
     write_jsonl(args[model], [row for _, row in read_jsonl(args[model])][:1])
     with pytest.raises(RecordError, match=rf"users.jsonl:2: no scores in .*{model}.jsonl; run signal_model.py score"):
-        select(SelectionArguments(output=str(tmp_path / "rl.jsonl"), a=1.0, **args))
+        select(SelectionOptions(out=str(tmp_path / "rl.jsonl"), signal_share=1.0, **args))
     assert not (tmp_path / "rl.jsonl").exists()
 
 
@@ -73,20 +73,29 @@ def test_choices_that_only_the_weak_model_has_not_scored_are_counted(tmp_path):
     args = scored(tmp_path, [user("u0")])
     (row,) = (row for _, row in read_jsonl(args["weak"]))
     write_jsonl(args["weak"], [row | {"scores": row["scores"][3:], "dropped": 3}])
-    counts = select(SelectionArguments(output=str(tmp_path / "rl.jsonl"), a=1.0, **args))
+    counts = select(SelectionOptions(out=str(tmp_path / "rl.jsonl"), signal_share=1.0, **args))
     assert (counts["choices"], counts["without_weak"], counts["rows"]) == (11, 3, 1)
 
 
 def test_the_same_line_twice_gives_one_row(tmp_path):
     args = scored(tmp_path, [user("u0"), user("u1"), user("u0")])
-    counts = select(SelectionArguments(output=str(tmp_path / "rl.jsonl"), a=1.0, **args))
+    counts = select(SelectionOptions(out=str(tmp_path / "rl.jsonl"), signal_share=1.0, **args))
     assert counts["users"] == counts["rows"] == 2 and counts["choices"] == 28
 
 
-@pytest.mark.parametrize(("option", "value"), [("a", 1.5), ("b", -0.1), ("c", 10), ("stages", 0), ("least_slice", 0)])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("signal_share", 1.5), ("least_strong", -0.1), ("strong_quantile", 10), ("stages", 0), ("least_slice", 0)],
+)
 def test_options_out_of_range_are_named_before_anything_is_read(option, value):
-    with pytest.raises(ValueError, match=f"^--{option} {value}: give "):
-        select(SelectionArguments("none", "none", "none", "none", **{option: value}))
+    with pytest.raises(ValueError, match=f"^--{option} {value}: (give a share from 0 to 1|at least 1)"):
+        SelectionOptions(data="none", strong="none", weak="none", out="none", **{option: value})
+
+
+def test_the_thresholds_are_still_known_by_their_letters():
+    words = "--data d --strong s --weak w --output o --a 0.25 --b 0.75 --c 1".split()
+    options = parse(SelectionOptions, None, words)
+    assert (options.out, options.signal_share, options.least_strong, options.strong_quantile) == ("o", 0.25, 0.75, 1)
 
 
 def test_a_file_that_holds_no_scores_is_named_with_line_and_field(tmp_path):
@@ -94,11 +103,11 @@ def test_a_file_that_holds_no_scores_is_named_with_line_and_field(tmp_path):
     with pytest.raises(
         RecordError, match="users.jsonl:1: field 'id': missing or of a wrong kind; give the scores.jsonl"
     ):
-        select(SelectionArguments(output=str(tmp_path / "rl.jsonl"), **args | {"weak": args["data"]}))
+        select(SelectionOptions(out=str(tmp_path / "rl.jsonl"), **args | {"weak": args["data"]}))
     (row,) = (row for _, row in read_jsonl(args["strong"]))
     write_jsonl(args["strong"], [row | {"scores": [*row["scores"], {"position": 14, "p": 0.5}]}])
     with pytest.raises(RecordError, match=r"strong.jsonl:1: field 'scores\[14\].logprob'"):
-        select(SelectionArguments(output=str(tmp_path / "rl.jsonl"), **args))
+        select(SelectionOptions(out=str(tmp_path / "rl.jsonl"), **args))
 
 
 def test_targets_have_the_highest_sum_of_signals_among_all_choices_that_are_allowed():
@@ -133,7 +142,7 @@ def test_selected_rows_are_what_the_rl_stage_reads(tmp_path):
     args = {name: str(tmp_path / name / "scores.jsonl") for name in ("strong", "weak")} | {
         "data": str(tmp_path / "users.jsonl")
     }
-    counts = select(SelectionArguments(output=str(tmp_path / "rl.jsonl"), a=1.0, b=0.5, **args))
+    counts = select(SelectionOptions(out=str(tmp_path / "rl.jsonl"), signal_share=1.0, least_strong=0.5, **args))
     rows = [json.loads(line) for line in (tmp_path / "rl.jsonl").read_text().splitlines()]
     assert counts["users"] == 6 == counts["rows"] + counts["too_few_targets"] and counts["rows"] == len(rows) == 5
     for row in rows:
@@ -145,11 +154,11 @@ def test_selected_rows_are_what_the_rl_stage_reads(tmp_path):
         }
     assert (tmp_path / "rl.png").exists() and json.loads((tmp_path / "rl.counts.json").read_text()) == counts
     assert counts["models"] == {"strong": "strong:06", "weak": "weak:04"}
-    with pytest.raises(RecordError, match="raise a, lower b"):
-        select(SelectionArguments(output=str(tmp_path / "none.jsonl"), b=0.99, **args))
+    with pytest.raises(RecordError, match="raise --signal_share, lower --least_strong"):
+        select(SelectionOptions(out=str(tmp_path / "none.jsonl"), least_strong=0.99, **args))
     write_json(tmp_path / "weak" / "run.json", {"model": "other name:06"})
     with pytest.raises(RecordError, match=r"scores of the same model \(other name:06\) as the strong ones"):
-        select(SelectionArguments(output=str(tmp_path / "none.jsonl"), **args))
+        select(SelectionOptions(out=str(tmp_path / "none.jsonl"), **args))
 
 
 def test_overlap_counts_and_drops_shared_users_and_target_pairs_in_every_kind_of_row(tmp_path):
@@ -197,7 +206,7 @@ def test_overlap_finds_items_of_several_lines_in_prompts(tmp_path, past):
 
 
 def test_tallrec_asks_about_both_items_of_a_pair_and_never_shows_the_answer(tokenizer):
-    record, args = user("u", 9), TallrecArguments("", "", per_user=3, least_history=3, last=4)
+    record, args = user("u", 9), TallrecOptions(data="", out="", per_user=3, least_history=3, last=4)
     rows = list(tallrec_rows(record, PromptSet(), tokenizer, args, Counter()))
     assert len(rows) == 6 and [row["completion"][0]["content"] for row in rows] == ["Yes", "No"] * 3
     for yes, no in zip(rows[::2], rows[1::2]):
@@ -208,9 +217,7 @@ def test_tallrec_asks_about_both_items_of_a_pair_and_never_shows_the_answer(toke
     assert "Item: u good 8" in rows[-2]["prompt"][1]["content"], "the target is always asked about"
 
 
-def test_tallrec_fits_both_rows_of_a_question_or_leaves_both_out(
-    tokenizer, model_folder, tmp_path, monkeypatch, capsys
-):
+def test_tallrec_fits_both_rows_of_a_question_or_leaves_both_out(tokenizer, model_folder, tmp_path):
     """Lengths of chosen and passed-over items differ, so that at this limit one row of a question may fit where the
     other does not."""
     rng, limit = random.Random(0), 500
@@ -223,9 +230,8 @@ def test_tallrec_fits_both_rows_of_a_question_or_leaves_both_out(
         *history, target = (Interaction(good, bad) for good, bad in texts)
         users.append(UserRecord(f"u{n}", tuple(history), target))
     write_jsonl(tmp_path / "users.jsonl", map(user_row, users))
-    command = f"tallrec.py --data {tmp_path / 'users.jsonl'} --output {tmp_path / 'rows.jsonl'} --model {model_folder} --max_length {limit}"
-    monkeypatch.setattr("sys.argv", [*command.split(), "--per_user", "3"])
-    tallrec.main()
+    files = {"data": str(tmp_path / "users.jsonl"), "out": str(tmp_path / "rows.jsonl"), "model": str(model_folder)}
+    told = write_rows(TallrecOptions(**files, max_length=limit, per_user=3))
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     prepared = prepare_rows([str(tmp_path / "rows.jsonl")], tokenizer, tmp_path / "set", limit)
     assert prepared["rows"] == len(rows) and prepared["longest"] > limit - 60, "what fits is kept"
@@ -236,7 +242,6 @@ def test_tallrec_fits_both_rows_of_a_question_or_leaves_both_out(
         assert texts[0] == texts[1] and [row["completion"][0]["content"] for row in (yes, no)] == ["Yes", "No"]
         before += places[items[0].removesuffix("\nWill the user like this item?")]
         shown += texts[0].count("Liked: ")
-    told = capsys.readouterr().out
     said = re.search(
         r": (\d+) rows, half of them Yes; to fit 500 tokens (\d+) questions lost (\d+) of .*, and (\d+) too long", told
     )
@@ -251,15 +256,18 @@ def test_the_commands_of_the_readme_go_together():
     assert (
         set(re.findall(r"score --model (\S+)", text))
         == {"outputs/signal", "outputs/weak"}
-        <= set(re.findall(r"--output_dir (\S+)", text))
+        <= set(re.findall(r"--(?:out|output_dir) (\S+)", text))
     )
-    trained, rows = yaml.safe_load((SFT / "configs/tallrec_qwen3_8b.yaml").read_text()), TallrecArguments("", "")
+    trained, rows = (
+        yaml.safe_load((SFT / "configs/tallrec_qwen3_8b.yaml").read_text()),
+        TallrecOptions(data="", out=""),
+    )
     assert (trained["model_name_or_path"], trained["max_length"]) == (rows.model, rows.max_length)
     assert (rows.max_length, rows.last) == (MOST_TOKENS, MOST_CHOICES), "what evaluation shows"
 
 
 @pytest.mark.parametrize("given", [None, "What next?"])
-def test_a_null_query_is_replaced_as_in_evaluation(tmp_path, tokenizer, model_folder, monkeypatch, given):
+def test_a_null_query_is_replaced_as_in_evaluation(tmp_path, tokenizer, model_folder, given):
     """One place decides it, so that training prompts read as evaluation's do: the data set's query, or what is
     given."""
     data = tmp_path / "train_mind_upi.jsonl"
@@ -272,18 +280,8 @@ def test_a_null_query_is_replaced_as_in_evaluation(tmp_path, tokenizer, model_fo
         tokenizer.decode(load_prepared(tmp_path / "set", tokenizer)[0][0]["input_ids"]).count(f"Request: {query}")
         == 14
     )
-    option = ["--default_query", given] if given else []
-    command = [
-        "tallrec.py",
-        "--data",
-        str(data),
-        "--output",
-        str(tmp_path / "tallrec.jsonl"),
-        "--model",
-        str(model_folder),
-    ]
-    monkeypatch.setattr("sys.argv", [*command, *option])
-    tallrec.main()
+    files = {"data": str(data), "out": str(tmp_path / "tallrec.jsonl"), "model": str(model_folder)}
+    write_rows(TallrecOptions(**files, default_query=given))
     assert query in json.loads((tmp_path / "tallrec.jsonl").read_text().splitlines()[0])["prompt"][1]["content"]
     for name, p in (("strong", 0.9), ("weak", 0.5)):
         entries = [{"position": i, "logprob": math.log(p) - (i % 5) / 100} for i in range(14)]
@@ -291,8 +289,8 @@ def test_a_null_query_is_replaced_as_in_evaluation(tmp_path, tokenizer, model_fo
     options = {
         "strong": str(tmp_path / "strong.jsonl"),
         "weak": str(tmp_path / "weak.jsonl"),
-        "a": 1.0,
+        "signal_share": 1.0,
         "default_query": given,
     }
-    select(SelectionArguments(data=str(data), output=str(tmp_path / "rl.jsonl"), **options))
+    select(SelectionOptions(data=str(data), out=str(tmp_path / "rl.jsonl"), **options))
     assert {item["query"] for item in json.loads((tmp_path / "rl.jsonl").read_text())["history"]} == {query}

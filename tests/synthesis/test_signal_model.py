@@ -5,9 +5,8 @@ import random
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -22,9 +21,21 @@ from alignxplore.sft.run_folder import RunFolder
 from alignxplore.sft.tokenised_set import load_prepared
 from alignxplore.sft.trainer import LabelError, Trainer, check_letters
 from alignxplore.synthesis import signal_model, streams
-from alignxplore.synthesis.signal_model import Foresight, join_processes, main, prepare, score_stream, shared_out
+from alignxplore.synthesis.signal_model import (
+    Foresight,
+    PrepareOptions,
+    ScoreOptions,
+    join_processes,
+    prepare,
+    prepare_streams,
+    score_stream,
+    score_users,
+    shared_out,
+)
 from alignxplore.synthesis.streams import Stream, behaviour_text, letter_ids, tokenise_stream
 from tests import ROOT
+
+SCRIPT = ROOT / "sft/signal_model.py"
 
 
 def history(length: int, seed: int = 0, alone: float = 0.2) -> list[Interaction]:
@@ -150,11 +161,25 @@ def test_training_computes_logits_where_the_letters_are(model_folder, tokenizer,
     manifest = prepare(str(jsonl(*rows)), tokenizer, tmp_path / "set", 4096)
     stored, _ = load_prepared(tmp_path / "set", tokenizer)
     options = yaml.safe_load((ROOT / "sft/configs/signal_qwen3_1p7b.yaml").read_text())
-    args = TrainArguments(output_dir=str(tmp_path / "out"), loss_type=options["loss_type"], effective_batch_size=2, per_device_train_batch_size=2,
-                          report_to="none", completion_only_loss=True, dataset_kwargs={"skip_prepare_dataset": True},
-                          gradient_checkpointing=False, model_init_kwargs={"dtype": "float32"})  # fmt: skip
-    trainer = Trainer(run=RunFolder(tmp_path / "out"), model=str(model_folder), args=args, train_dataset=stored, processing_class=tokenizer,
-                      letters=manifest["identity"]["letters"])  # fmt: skip
+    args = TrainArguments(
+        output_dir=str(tmp_path / "out"),
+        loss_type=options["loss_type"],
+        effective_batch_size=2,
+        per_device_train_batch_size=2,
+        report_to="none",
+        completion_only_loss=True,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        gradient_checkpointing=False,
+        model_init_kwargs={"dtype": "float32"},
+    )
+    trainer = Trainer(
+        run=RunFolder(tmp_path / "out"),
+        model=str(model_folder),
+        args=args,
+        train_dataset=stored,
+        processing_class=tokenizer,
+        letters=manifest["identity"]["letters"],
+    )
     projected, chunk = [], sft_trainer._chunk
     monkeypatch.setattr(
         sft_trainer, "_chunk", lambda hidden, *rest: projected.append(len(hidden)) or chunk(hidden, *rest)
@@ -167,14 +192,16 @@ def test_training_computes_logits_where_the_letters_are(model_folder, tokenizer,
 
 
 def test_scoring_goes_on_where_it_was_stopped(users_file, model_folder, tmp_path, capsys):
-    command = ["score", "--model", str(model_folder), "--data", str(users_file), "--output", str(tmp_path / "scores")]
-    main(command)
+    options = ScoreOptions(model=str(model_folder), data=str(users_file), out=str(tmp_path / "scores"))
+    score_users(options)
     whole = (tmp_path / "scores" / "scores.jsonl").read_text()
     part = tmp_path / "scores" / "part-0.jsonl"
     lines = part.read_text().splitlines(keepends=True)
     (tmp_path / "scores" / "part-1.jsonl").write_text("".join(lines[:4]))  # as two processes would have left them
     part.write_text("".join(lines[4:7]) + lines[7][:20])
-    main(command)
+    assert "12 users, 7 of them scored" in score_users(replace(options, check=True))
+    assert part.read_text().endswith(lines[7][:20]), "looked at only"
+    score_users(options)
     assert (tmp_path / "scores" / "scores.jsonl").read_text() == whole
     assert len(part.read_text().splitlines()) == 8, "three kept, five made again"
     rows = [json.loads(line) for line in whole.splitlines()]
@@ -210,21 +237,10 @@ def test_a_revision_of_the_model_is_the_one_that_is_loaded(users_file, tmp_path,
         raise OSError("no such model")
 
     monkeypatch.setattr(signal_model.AutoTokenizer, "from_pretrained", load)
-    for command in ("prepare", "score"):
-        with pytest.raises(SystemExit, match="no such model"):
-            main(
-                [
-                    command,
-                    "--model",
-                    "some/model",
-                    "--model_revision",
-                    "abc",
-                    "--data",
-                    str(users_file),
-                    "--output",
-                    str(tmp_path / command),
-                ]
-            )
+    for work, options in ((prepare_streams, PrepareOptions), (score_users, ScoreOptions)):
+        model = {"model": "some/model", "model_revision": "abc"}
+        with pytest.raises(OSError, match="no such model"):
+            work(options(**model, data=str(users_file), out=str(tmp_path / "score")))
     assert (
         asked == [("some/model", "abc")] * 2
         and json.loads((tmp_path / "score/run.json").read_text())["model"] == "some/model@abc"
@@ -242,23 +258,14 @@ def test_it_learns_that_one_word_is_always_chosen(model_folder, run_script, tmp_
                 for n in range(96 if name == "seen" else 8)
             ),
         )
-    main(
-        ["prepare", "--model", str(model_folder), "--data", str(tmp_path / "seen"), "--output", str(tmp_path / "set")]
-    )
-    run_script([sys.executable, ROOT / "sft/sft.py", "--config", ROOT / "sft/configs/signal_tiny.yaml", "--model_name_or_path", model_folder,
-                "--train_data", tmp_path / "set", "--output_dir", tmp_path / "model", "--learning_rate", "5e-3", "--num_train_epochs", "12",
-                "--save_strategy", "no"])  # fmt: skip
-    main(
-        [
-            "score",
-            "--model",
-            str(tmp_path / "model"),
-            "--data",
-            str(tmp_path / "unseen"),
-            "--output",
-            str(tmp_path / "scores"),
-        ]
-    )
+    options = PrepareOptions(model=str(model_folder), data=str(tmp_path / "seen"), out=str(tmp_path / "set"))
+    assert "96 streams" in prepare_streams(replace(options, check=True)) and not (tmp_path / "set").exists()
+    prepare_streams(options)
+    command = [sys.executable, ROOT / "sft/sft.py", "--config", ROOT / "sft/configs/signal_tiny.yaml"]
+    command += ["--model_name_or_path", model_folder, "--train_data", tmp_path / "set", "--out", tmp_path / "model"]
+    run_script([*command, "--learning_rate", "5e-3", "--num_train_epochs", "12", "--save_strategy", "no"])
+    unseen = {"model": str(tmp_path / "model"), "data": str(tmp_path / "unseen"), "out": str(tmp_path / "scores")}
+    score_users(ScoreOptions(**unseen))
     found = [entry["p"] for _, row in read_jsonl(tmp_path / "scores/scores.jsonl") for entry in row["scores"]]
     assert len(found) == 240 and min(found) > 0.9
 
@@ -283,10 +290,10 @@ def test_the_interval_of_what_was_foreseen_is_that_of_drawing_users():
 
 @pytest.mark.slow
 def test_two_processes_share_the_users_out_and_write_what_one_writes(users_file, model_folder, run_script, tmp_path):
-    options = ["score", "--model", str(model_folder), "--data", str(users_file), "--output"]
-    main([*options, str(tmp_path / "alone")])
+    score_users(ScoreOptions(model=str(model_folder), data=str(users_file), out=str(tmp_path / "alone")))
+    options = ["score", "--model", model_folder, "--data", users_file, "--out"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2]
-    run_script([*launch, Path(signal_model.__file__), *options, tmp_path / "two"])
+    run_script([*launch, SCRIPT, *options, tmp_path / "two"])
     assert [len((tmp_path / "two" / f"part-{n}.jsonl").read_text().splitlines()) for n in (0, 1)] == [6, 6]
     alone, two = ([row for _, row in read_jsonl(tmp_path / name / "scores.jsonl")] for name in ("alone", "two"))
     assert [row["id"] for row in alone] == [row["id"] for row in two]
@@ -302,16 +309,14 @@ def test_of_two_nodes_the_first_prepares_and_the_other_ends_as_it_does(
     users_file, model_folder, run_script, tmp_path, good
 ):
     data = users_file if good else tmp_path / "missing.jsonl"
-    options = ["--data", data, "--model", model_folder, "--output", tmp_path / "out/signal_set"]
+    options = ["--data", data, "--model", model_folder, "--out", tmp_path / "out/signal_set"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", 2, "--nproc_per_node", 1]
     launch += ["--master_addr", "127.0.0.1", "--master_port", port]
     with ThreadPoolExecutor() as nodes:
-        commands = [
-            [*launch, "--node_rank", rank, Path(signal_model.__file__), "prepare", *options] for rank in (0, 1)
-        ]
+        commands = [[*launch, "--node_rank", rank, SCRIPT, "prepare", *options] for rank in (0, 1)]
         ended = [node.result() for node in [nodes.submit(run_script, command, None) for command in commands]]
     assert [done.returncode == 0 for done in ended] == [good, good]
     assert (tmp_path / "out/signal_set/manifest.json").is_file() == good

@@ -3,6 +3,7 @@
 import json
 import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -23,26 +24,17 @@ from alignxplore.world.users import (
     utility,
 )
 
-SIZES = [
-    "--train-users",
-    "30",
-    "--val-users",
-    "10",
-    "--test-users",
-    "40",
-    "--sft-users",
-    "8",
-    "--judge-rows",
-    "40",
-    "--reader-rows",
-    "10",
-]
+SIZES = {"train_users": 30, "val_users": 10, "test_users": 40, "sft_users": 8, "judge_rows": 40, "reader_rows": 10}
+
+
+def make(out: Path, **options) -> None:
+    files.make_world(files.WorldOptions(out=str(out), **SIZES | options))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("world")
-    files.main(["--out", str(out), *SIZES])
+    make(out)
     return out
 
 
@@ -64,15 +56,15 @@ def test_files_follow_the_contracts(folder):
 
 
 def test_same_seed_same_bytes_other_seed_other_world(folder, tmp_path):
-    files.main(["--out", str(tmp_path / "again"), *SIZES])
-    files.main(["--out", str(tmp_path / "other"), *SIZES, "--seed", "2"])
+    make(tmp_path / "again")
+    make(tmp_path / "other", seed=2)
     for path in folder.glob("*.jsonl"):
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
         assert path.read_bytes() != (tmp_path / "other" / path.name).read_bytes()
 
 
 def test_more_users_leave_the_first_ones_as_they_are(folder, tmp_path):
-    files.main(["--out", str(tmp_path), *SIZES, "--train-users", "60"])
+    make(tmp_path, train_users=60)
     assert _lines(tmp_path / "train_users.jsonl")[:30] == _lines(folder / "train_users.jsonl")
 
 
@@ -268,7 +260,6 @@ def test_sft_rows_are_short_histories_streams_and_full_histories(folder):
             assert parse_answer(before["completion"][0]["content"]).summary in after["prompt"][1]["content"]
 
 
-def test_shares_that_make_no_sense_are_refused(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        files.main(["--out", str(tmp_path), "--error-rate", "0.8", "--gap-rate", "0.4"])
-    assert "at most 1" in capsys.readouterr().err
+def test_shares_that_make_no_sense_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="at most 1"):
+        files.WorldOptions(out=str(tmp_path), error_rate=0.8, gap_rate=0.4)

@@ -54,20 +54,10 @@ def test_training_lowers_the_loss_and_saves_a_plain_model(tokenizer, tmp_path):
     from transformers import AutoModelForCausalLM
 
     blank = tmp_path / "blank"
-    tiny.main(["--out", str(blank), "--layers", "2", "--hidden", "64"])
+    tiny.write_model(tiny.TinyOptions(out=str(blank), layers=2, hidden=64))
     write_jsonl(tmp_path / "judge.jsonl", files.judge_rows(1, "train", 400, 0.1, "plain", PromptSet()))
-    module.main(
-        [
-            "--data",
-            str(tmp_path / "judge.jsonl"),
-            "--base",
-            str(blank),
-            "--out",
-            str(tmp_path / "judge"),
-            "--seed",
-            "3",
-        ]
-    )
+    places = {"data": str(tmp_path / "judge.jsonl"), "base": str(blank), "out": str(tmp_path / "judge")}
+    module.teach(module.LessonOptions(**places, seed=3))
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "judge")
     assert model.config.num_hidden_layers == 2 and model.config.hidden_size == 64
     assert (

@@ -103,7 +103,7 @@ def test_command_writes_a_model_that_transformers_loads(tmp_path, tokenizer):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tiny.main(["--out", str(tmp_path), "--seed", "3", "--layers", "2"])
+    tiny.write_model(tiny.TinyOptions(out=str(tmp_path), seed=3, layers=2))
     model, loaded = AutoModelForCausalLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
     assert model.config.model_type == "qwen3" and model.config.head_dim == 32
     assert loaded.encode("Comedy on an island") == tokenizer.encode("Comedy on an island")
