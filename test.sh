@@ -1,25 +1,26 @@
 #!/usr/bin/env bash
-# Make or reuse the environment, then run all tests: unit tests first, then the end-to-end path with real vLLM, Ray, verl, TRL.
+# Make or reuse the environment, then run all tests: unit tests first, then the whole path with real vLLM, Ray, verl,
+# TRL.
 #
 #   ./test.sh                     everything (no GPU needed)
 #   ./test.sh --fast              without the tests marked slow: about two minutes once installed
 #   ./test.sh --no-install        in the environment that is active now; nothing is installed
 #   ./test.sh --fast -k judge -x  what is left goes to pytest
 #
-# Variables:
-#   TIME_LIMIT        seconds for the tests (default 3300); at the limit they are ended and the exit code is 124
-#   REAL_SAMPLES_DIR  folder with samples of the real data sets; without it the tests that read them are skipped
-#   DEVICE, VENV, PYTHON   see ./setup.sh --help (DEVICE is cpu here: the tests are about CPU runs)
+# DEVICE, VENV and PYTHON: see ./setup.sh --help (the tests are about CPU runs).
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+help_if_asked "$@"
 
-TIME_LIMIT=${TIME_LIMIT:-3300}
-export DEVICE=${DEVICE:-cpu}
+TIME_LIMIT=${TIME_LIMIT:-3300}      # seconds for the tests; at the limit they are ended and the exit code is 124
+REAL_SAMPLES_DIR=${REAL_SAMPLES_DIR:-}    # of the real data sets; without them their tests are skipped
+DEVICE=${DEVICE:-cpu}
+export DEVICE
 
 setup=()
 arguments=()
 while (($#)); do
     case $1 in
-        -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit ;;
         --fast) arguments+=(-m "not slow" -n 3 --dist worksteal) ;;  # three, because many of them wait
         --no-install) setup=(--no-install) ;;
         *) arguments+=("$1") ;;
@@ -27,8 +28,7 @@ while (($#)); do
     shift
 done
 
-cd "$(dirname "$0")"
-source ./setup.sh
+cd "$ROOT"
 prepare_environment "${setup[@]}"
 
 [[ $DEVICE == cpu ]] && export CUDA_VISIBLE_DEVICES=
@@ -39,9 +39,9 @@ run=ALIGNXPLORE_TEST_RUN=$$-$RANDOM  # inherited by everything that the tests st
 ours() { { grep -lzsxF "$run" /proc/[0-9]*/environ || true; } | cut -d/ -f3; }
 
 tests=
-finish() {  # the tests' own process group, asked twice; then, by process id, servers that opened a session of their own
+finish() {  # the tests' own process group, asked twice; then, by process id, servers with a session of their own
     trap '' INT TERM
-    local left round
+    local left='' round
     for round in {0..19}; do
         left=$(ours)
         [[ -n $left ]] || return 0
@@ -53,13 +53,14 @@ finish() {  # the tests' own process group, asked twice; then, by process id, se
     done
     echo "test.sh: these did not end with the tests and are killed now:" >&2
     ps -o pid=,etimes=,args= -p "$(paste -sd, <<<"$left")" | cut -c1-160 >&2 || true
-    kill -KILL $left 2>/dev/null || true
+    xargs kill -KILL <<<"$left" 2>/dev/null || true
 }
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
 # A background process of a script ignores Ctrl-C unless told otherwise.
-env --default-signal=INT "$run" setsid timeout --foreground --signal=INT --kill-after=60 "$TIME_LIMIT" python -m pytest "${arguments[@]}" &
+env --default-signal=INT "$run" setsid timeout --foreground --signal=INT --kill-after=60 "$TIME_LIMIT" \
+    python -m pytest "${arguments[@]}" &
 tests=$!
 wait "$tests"

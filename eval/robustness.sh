@@ -1,41 +1,53 @@
 #!/usr/bin/env bash
-# The robustness table, one command: a benchmark disturbed in several ways (noise, order, no negatives, injected text; with MIX another
-# domain in between), summaries written and scored anew for each, the change against the undisturbed benchmark with its interval;
-# injected text under the default and the hardened prompt set side by side.
+# The robustness table, one command: a benchmark disturbed in several ways (noise, order, no negatives, injected text;
+# with MIX another domain in between), summaries written and scored anew for each, the change against the undisturbed
+# benchmark with its interval; injected text under the default and the hardened prompt set side by side.
 #
 #   DATA=mind=mind_upi.jsonl MODEL=ours=../outputs/rl/model LIMIT=500 bash robustness.sh
 #   DATA=world_films=films.jsonl MIX=world_news=news.jsonl KINDS="swapped:0.2 injected_order:0.5" bash robustness.sh
 #
-# MODEL is one policy; JUDGE, PROTOCOL, SETTINGS and further options as for main_table.sh. perturb.py --help explains the KINDS.
-# The tables are in OUT: robustness.md, table_*.tex, table_*.csv; OUT/default and OUT/hardened hold the whole reports.
+# JUDGE, PROTOCOL and further options as for main_table.sh, --check too, which starts nothing. perturb.py --help
+# explains the KINDS. The tables are in OUT: robustness.md, table_*.tex, table_*.csv; OUT/default and OUT/hardened hold
+# the whole reports.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../shell.bash"
+help_if_asked "$@"
 
-MODEL=${MODEL:-ours=Qwen/Qwen3-8B}                       # NAME=TARGET
-DATA=${DATA:-VanillaH1/AlignXplorePlus-Benchmark}
-BENCHMARKS=${BENCHMARKS:-}
-KINDS=${KINDS:-}                                         # default: see perturb.py
-MIX=${MIX:-}                                             # NAME=FILE of the benchmark that is mixed in
-LIMIT=${LIMIT:-}                                         # users per benchmark, a fixed sample by content hash
-GENERATE=${GENERATE:-} EVALUATE=${EVALUATE:-}            # options for one of the two steps alone
+MODEL=${MODEL:-ours=Qwen/Qwen3-8B}  # one policy, NAME=TARGET
+DATA=${DATA:-VanillaH1/AlignXplorePlus-Benchmark}    # as for gen_preference.sh
+BENCHMARKS=${BENCHMARKS:-}          # names, e.g. "mind amazon"; default: all that are there
+KINDS=${KINDS:-}                    # default: see perturb.py
+MIX=${MIX:-}                        # NAME=FILE of the benchmark that is mixed in
+LIMIT=${LIMIT:-}                    # users per benchmark, a fixed sample by content hash
+GENERATE=${GENERATE:-}              # options for gen_preference.py alone, or one word a line
+EVALUATE=${EVALUATE:-}              # options for evaluate.py alone
+OUT=${OUT:-../outputs/robustness}
+SETTINGS=${SETTINGS:-full streaming}
 PYTHON=${PYTHON:-python}
-export OUT=${OUT:-../outputs/robustness} SETTINGS=${SETTINGS:-full streaming}
-HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export OUT SETTINGS
+models=() generate=() evaluate=()
+items models "$MODEL"
+items generate "$GENERATE"
+items evaluate "$EVALUATE"
+[[ ${#models[@]} == 1 && $MODEL == *=* ]] || refuse "MODEL is one policy, as NAME=TARGET"
+[[ -z $MIX || -f ${MIX#*=} ]] || refuse "MIX=$MIX: no such file"
+use_library
 
-case " $* " in *" --help "* | *" -h "*) sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;; esac
-[[ $MODEL == *=* && $MODEL != *" "* ]] || { echo "robustness.sh: MODEL is one policy, as NAME=TARGET" >&2; exit 2; }
-export PYTHONPATH=$HERE/..${PYTHONPATH:+:$PYTHONPATH}
+# What is wrong there is better known before hours of writing.
+bash "$ROOT/eval/evaluation.sh" --check "${evaluate[@]}" "$@"
+if has --check "$@"; then exec bash "$ROOT/eval/gen_preference.sh" "${generate[@]}" "$@"; fi
+lists --data "$DATA" --benchmarks "$BENCHMARKS" --kinds "$KINDS"
+"$PYTHON" "$ROOT/eval/perturb.py" "${LISTS[@]}" --out "$OUT/data" ${MIX:+--mix "$MIX"} ${LIMIT:+--limit "$LIMIT"}
 
-bash "$HERE/evaluation.sh" --check $EVALUATE "$@"       # what is wrong there is better known before hours of writing
-"$PYTHON" "$HERE/perturb.py" --data $DATA --out "$OUT/data" ${BENCHMARKS:+--benchmarks $BENCHMARKS} ${KINDS:+--kinds $KINDS} \
-    ${MIX:+--mix "$MIX"} ${LIMIT:+--limit "$LIMIT"}
-
-name=${MODEL%%=*} target=${MODEL#*=}
+name=${models[0]%%=*} target=${models[0]#*=}
+export DATA=$OUT/data
 score() {  # POLICY PROMPT_SET BENCHMARKS [OPTION...]
-    MODEL="$1=$target" DATA=$OUT/data BENCHMARKS=$3 bash "$HERE/gen_preference.sh" --prompt_set "$2" $GENERATE "${@:4}"
-    DATA=$OUT/data BENCHMARKS=$3 bash "$HERE/evaluation.sh" --prompt_set "$2" --policies "$1" --other_user none --report "$OUT/$2" \
-        $EVALUATE "${@:4}"
+    export MODEL="$1=$target"$'\n' BENCHMARKS=$3
+    bash "$ROOT/eval/gen_preference.sh" --prompt_set "$2" "${generate[@]}" "${@:4}"
+    bash "$ROOT/eval/evaluation.sh" --prompt_set "$2" --policies "$1" --other_user none --report "$OUT/$2" \
+        "${evaluate[@]}" "${@:4}"
 }
 score "$name" default "$(<"$OUT/data/copies.txt")" "$@"
 injected=$(grep -E '~injected|^[^~]*$' "$OUT/data/copies.txt")   # and the undisturbed ones
-if [[ $injected == *~injected* ]]; then score "$name-hardened" hardened "$(echo $injected)" "$@"; fi
-exec "$PYTHON" "$HERE/robustness.py" --out "$OUT"
+if [[ $injected == *~injected* ]]; then score "$name-hardened" hardened "$injected" "$@"; fi
+exec "$PYTHON" "$ROOT/eval/robustness.py" --out "$OUT"

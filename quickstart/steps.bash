@@ -1,26 +1,35 @@
-# Steps of a long pipeline; sourced by quickstart.sh and the studies, which set OUT (a folder) first: printed, timed, logged,
-# and skipped when they were finished with the same command. (One in which a request failed for good is not finished:
-# --max_error_rate 0.) Each runs in a process group of its own, so that the script itself
-# waits and hears signals at once; nothing that was started outlives the script, not even one that is killed (kill -9).
+# shellcheck shell=bash
+# Steps of a long pipeline; sourced by quickstart.sh and the studies, which set OUT (a folder) first: printed, timed,
+# logged, and skipped when they were finished with the same command. (One in which a request failed for good is not
+# finished: --max_error_rate 0.) Each runs in a process group of its own, so that the script itself waits and hears
+# signals at once; nothing that was started outlives the script, not even one that is killed (kill -9).
+# With only_check=1 they are printed only, with the time that they take: nothing is started, nothing written.
 
-mkdir -p "$OUT/logs" "$OUT/steps"
-export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1
+only_check=${only_check:-}
+source "$(dirname "${BASH_SOURCE[0]}")/../shell.bash"
+use_library
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1
 export DS_ACCELERATOR=cpu  # or DeepSpeed warns that it found nothing else
-exec 9>"$OUT/.lock"
-flock -n 9 || {
-    echo "${0##*/}: another run is writing into $OUT, or just ending; waiting up to 30 s"
-    flock -w 30 9 || { echo "${0##*/}: another run is writing into $OUT; wait for it or choose another --out" >&2; exit 1; }
-}
 
-code=$([[ ! -e .git ]] || git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || true)  # the commit, where there is one
-if [[ -n $code ]]; then
+claim_folder() {  # OUT is ours alone while this runs, and remembers with which code it was made
+    local code others  # the commit, where there is one
+    mkdir -p "$OUT/logs" "$OUT/steps"
+    exec 9>"$OUT/.lock"
+    flock -n 9 || {
+        echo "${0##*/}: another run is writing into $OUT, or just ending; waiting up to 30 s"
+        flock -w 30 9 ||
+            { echo "${0##*/}: another run is writing into $OUT; wait for it or choose another --out" >&2; exit 1; }
+    }
+    code=$([[ ! -e .git ]] || git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || true)
+    [[ -n $code ]] || return 0
     grep -qsxF "$code" "$OUT/commits" || echo "$code" >>"$OUT/commits"
     others=$(grep -vxF "$code" "$OUT/commits" | paste -sd ' ' || true)
     [[ -z $others ]] ||
-        echo "${0##*/}: warning: $OUT was worked on by other code ($others; now $code); finished steps are kept as they are" >&2
-fi
+        echo "${0##*/}: warning: $OUT was worked on by other code ($others; now $code); what is finished is kept" >&2
+}
+[[ -n $only_check ]] || claim_folder
 
-same_settings() {  # NAME...: these variables decide what is made; a folder made with other values is refused, so that runs never mix
+same_settings() {  # NAME...: they decide what is made; a folder made with others is refused, so that runs never mix
     local now name
     now=$(for name in "$@"; do printf '%s=%s\n' "$name" "${!name}"; done)
     if [[ -f $OUT/settings && $(<"$OUT/settings") != "$now" ]]; then
@@ -29,7 +38,7 @@ same_settings() {  # NAME...: these variables decide what is made; a folder made
         echo "Choose another --out (OUT for a study), or delete that folder." >&2
         exit 1
     fi
-    printf '%s\n' "$now" >"$OUT/settings"
+    [[ -n $only_check ]] || printf '%s\n' "$now" >"$OUT/settings"
 }
 
 take_settings() {  # FOLDER NAME...: these variables get the values that a finished run in FOLDER was made with
@@ -38,7 +47,7 @@ take_settings() {  # FOLDER NAME...: these variables get the values that a finis
 }
 
 run_id=$$-$RANDOM servers=() guards=()   # servers: their process groups; guards: by process group, who looks after it
-members() {  # GROUP: who is alive in it, or was started by it and left it for a session of its own (torchrun, vLLM, Ray)
+members() {  # GROUP: who is alive in it, or was started by it and has a session of its own (torchrun, vLLM, Ray)
     ps -e -o pid= -o pgid= -o stat= | awk -v group="$1" '$2 == group && $3 !~ /^Z/ { print $1 }'
     { grep -lzsxF "ALIGNXPLORE_STEP=$run_id-$1" /proc/[0-9]*/environ || true; } | cut -d/ -f3
 }
@@ -48,11 +57,11 @@ end() {  # GROUP...: asked first, killed after five seconds
     for round in {1..40}; do
         left=$(for group in "$@"; do members "$group"; done)
         [[ -n $left ]] || return 0
-        if ((round > 20)); then kill -KILL $left 2>/dev/null || true; fi
+        if ((round > 20)); then xargs kill -KILL <<<"$left" 2>/dev/null || true; fi
         sleep 0.25
     done
 }
-guard() {  # GROUP OWNER: ends the group once its owner is no longer our parent; holds the lock until then, so that no new run meets the old one
+guard() {  # GROUP OWNER: ends the group once its owner is no longer our parent; until then no new run gets the lock
     local parent
     trap '' INT TERM HUP
     exec </dev/null >/dev/null 2>&1
@@ -107,30 +116,35 @@ show() {  # COMMAND...: an ordinary command, printed so that it can be repeated 
     "$@"
 }
 
-step() {  # NAME COMMAND...: run once; its marker holds the command, so another command runs again. Variables that it sets end with it
+step() {  # NAME COMMAND...: run once, in a process of its own; its marker holds the command, so another one runs again
     local name=$1 started=$SECONDS mark=$OUT/steps/$1 what="${*:2}"
     if done_before "$@"; then
         echo "-- $name: done before"
         expected_all=$((expected_all - EXPECTED[$name]))
         return
     fi
-    printf '\n== %s (about %d s; %s left in all)\n   %s\n' "$name" "${EXPECTED[$name]}" "$(time_left)" "${what//$OUT/\$OUT}"
+    if [[ -n $only_check ]]; then echo "-- $name: about ${EXPECTED[$name]} s"; return; fi
+    printf '\n== %s (about %d s; %s left in all)\n' "$name" "${EXPECTED[$name]}" "$(time_left)"
+    printf '   %s\n' "${what//"$OUT"/\$OUT}"
     launch "${@:2}" </dev/null > >(trap '' INT TERM; exec tee -a "$OUT/logs/$name.log") 2>&1
     local group=$launched status=0
     wait "$group" || status=$?
     stop "$group"
     ((status == 0)) || {
-        echo "${0##*/}: step '$name' failed; its output is in $OUT/logs/$name.log. Mend the cause and run the same command again." >&2
+        echo "${0##*/}: step '$name' failed; its output is in $OUT/logs/$name.log." \
+             "Mend the cause and run the same command again." >&2
         exit 1
     }
     printf '%s\n%d\n' "$what" $((SECONDS - started)) >"$mark"
     expected_done=$((expected_done + EXPECTED[$name]))
 }
 
-serve() {  # VARIABLE MODEL NAME: a server for the rest of the step or, outside of steps, of the run; its URL goes into VARIABLE
+serve() {  # VARIABLE MODEL NAME: a server for the rest of the step or, outside of steps, of the run; VARIABLE: its URL
+    [[ -z $only_check ]] || return 0
     local log=$OUT/logs/serve_$3.log ready=$OUT/logs/serve_$3.ready waited=0
     : >"$ready"
-    launch env -u VLLM_API_KEY python -m alignxplore.serving "$2" --log "$log" --served-model-name "$3" --max-model-len 2048 >"$ready" 2>&1
+    launch env -u VLLM_API_KEY python -m alignxplore.serving "$2" --log "$log" --served-model-name "$3" \
+        --max-model-len 2048 >"$ready" 2>&1
     local pid=$launched
     servers+=("$pid")
     until grep -q '^ready:' "$ready"; do
@@ -141,8 +155,11 @@ serve() {  # VARIABLE MODEL NAME: a server for the rest of the step or, outside 
     printf -v "$1" '%s' "$(sed -n 's/^ready: .* at //p' "$ready")"
 }
 
-where_the_time_went() {
+where_the_time_went() {  # with only_check the end of the script
+    if [[ -n $only_check ]]; then echo "$(time_left) to go, on two cores; nothing was started"; exit; fi
     printf '\nDone in %d min %02d s. Where the time went:\n' $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60))
     local mark
-    while IFS= read -r mark; do printf '  %-16s %5d s\n' "$mark" "$(tail -n 1 "$OUT/steps/$mark")"; done < <(ls -tr "$OUT/steps")
+    while IFS= read -r mark; do
+        printf '  %-16s %5d s\n' "$mark" "$(tail -n 1 "$OUT/steps/$mark")"
+    done < <(ls -tr "$OUT/steps")
 }

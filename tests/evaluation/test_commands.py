@@ -1,9 +1,7 @@
 """The commands that the scripts and the README give: what they tell evaluate.py can be meant, and is looked at before
 anything is written."""
 
-import os
 import re
-import subprocess
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from alignxplore.errors import one_sentence
 from alignxplore.evaluation.generation import GenerationArguments
 from alignxplore.evaluation.scoring import EvaluationArguments, downstream_models
 from tests import ROOT
+from tests.shell import Recorder
 
 EVAL = ROOT / "eval"
 
@@ -21,19 +20,14 @@ EVAL = ROOT / "eval"
 @pytest.fixture
 def steps(tmp_path, monkeypatch):
     """`steps("main_table.sh", JUDGE=...)`: (script, options) of each Python command that the script would run."""
-    (tmp_path / "python").write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@" "" >>"$STEPS"\n')
-    (tmp_path / "python").chmod(0o755)
     (tmp_path / "sft" / "outputs" / "tallrec_merged").mkdir(parents=True)
     (tmp_path / "eval").mkdir()
-    monkeypatch.chdir(tmp_path / "eval")  # the commands are given from eval/
+    monkeypatch.chdir(tmp_path / "eval")  # the commands are given from there
+    recorder = Recorder(tmp_path / "eval")
 
     def run(script: str, **variables: str) -> list[tuple[str, list[str]]]:
-        names = ("JUDGE", "EVALUATE", "GENERATE", "TABLE", "OUT", "PROTOCOL")
-        environment = {name: value for name, value in os.environ.items() if name not in names}
-        known = {"PYTHON": str(tmp_path / "python"), "STEPS": str(tmp_path / "steps")}
-        subprocess.run(["bash", str(EVAL / script)], env=environment | known | variables, check=True)
-        commands = [text.split("\n") for text in (tmp_path / "steps").read_text().strip().split("\n\n")]
-        return [(Path(command[0]).name, command[1:]) for command in commands]
+        recorder.run(f"eval/{script}", **variables)
+        return [(Path(command[0]).name, command[1:]) for command in recorder.commands]
 
     return run
 

@@ -17,9 +17,12 @@ SERVE = ROOT / "verl/serve_judge.sh"
 SLURM = ROOT / "verl/examples/grpo_trainer/slurm_streaming.sbatch"
 
 # A Python whose modules only say what they were asked for: a server says that it is ready and stays, a run ends with
-# $RUN_CODE.
-PYTHON = """#!/bin/bash
-[[ $* != *alignxplore.rl.train* ]] || trap 'sleep 1; echo "$$ saved" >>"$SEEN"; exit 3' TERM
+# $RUN_CODE. A program on its standard input is run, with the stand-in RAY_MODULE.
+PYTHON = (
+    f"""#!/bin/bash
+[[ $1 != - ]] || exec {sys.executable} "$@"
+"""
+    + """[[ $* != *alignxplore.rl.train* ]] || trap 'sleep 1; echo "$$ saved" >>"$SEEN"; exit 3' TERM
 echo "$$ gpus=${CUDA_VISIBLE_DEVICES-} ray=${RAY_ADDRESS-} $*" >>"$SEEN"
 case "$*" in
     *"alignxplore.serving bad"*) echo "no such model"; exit 1 ;;
@@ -29,13 +32,33 @@ case "$*" in
     *alignxplore.rl.train*) for ((i = 0; i < ${RUN_TICKS:-1}; i++)); do sleep 0.1; done; exit "${RUN_CODE:-0}" ;;
 esac
 """
+)
 SCONTROL = "#!/bin/bash\nprintf '%s\\n' $SLURM_JOB_NODELIST\n"
+# One task on the named node, whose name comes first in what is seen, then all other options.
 SRUN = """#!/bin/bash
-while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && node=${1#*=}; shift; done
-echo "$$ node=$node $*" >>"$SEEN"
+options=()
+while [[ $1 == --* ]]; do
+    if [[ $1 == --nodelist=* ]]; then node=${1#*=}; else options+=("$1"); fi
+    shift
+done
+echo "$$ node=$node [${options[*]}] $*" >>"$SEEN"
 exec "$@"
 """
-RAY = '#!/bin/bash\necho "$$ ray $*" >>"$SEEN"\ntrap \'exit 0\' TERM\nfor ((i = 0; i < ${RAY_TICKS:-9999}; i++)); do sleep 0.1; done\nexit 1\n'
+# As many nodes as `ray start` was called for, but for $LOST of them.
+RAY_MODULE = """
+import os, re
+def init(address, log_to_driver):
+    assert address == "127.0.0.1:6379"
+def nodes():
+    started = sum(re.match(r"\\d+ ray start", line) is not None for line in open(os.environ["SEEN"]))
+    return [{"Alive": i >= int(os.environ.get("LOST", 0))} for i in range(started)]
+"""
+RAY = """#!/bin/bash
+echo "$$ ray $*" >>"$SEEN"
+trap 'exit 0' TERM
+for ((i = 0; i < ${RAY_TICKS:-9999}; i++)); do sleep 0.1; done
+exit 1
+"""
 
 
 @pytest.fixture
@@ -47,6 +70,7 @@ def stage(tmp_path):
     for name, text in {"python": PYTHON, "scontrol": SCONTROL, "srun": SRUN, "ray": RAY}.items():
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
+    (tools / "ray.py").write_text(RAY_MODULE)
     seen.touch()
 
     def start(script, *arguments, **variables):
@@ -54,6 +78,7 @@ def stage(tmp_path):
         clean = {k: v for k, v in os.environ.items() if k not in left_out}
         paths = {
             "PATH": f"{tools}:{os.environ['PATH']}",
+            "PYTHONPATH": str(tools),
             "SEEN": str(seen),
             "LOGS": str(tmp_path / "logs"),
             "OUT": str(tmp_path / "out"),
@@ -199,6 +224,8 @@ def test_a_job_starts_judges_ray_and_the_run_and_ends_them(stage):
     asked = texts(stage)
     placed = {found.group(1): text for text in asked if (found := re.match(r"node=(\w+) ", text))}
     assert set(placed) == {"n0", "n1", "n2", "j0", "j1"}
+    step = "[--nodes=1 --ntasks=1 --gpus-per-node=4 --cpu-bind=none --overlap] "
+    assert all(step in text for text in placed.values()), placed
     assert (
         "ray start --head" in placed["n0"]
         and "--address=127.0.0.1:6379" in placed["n1"]
@@ -215,6 +242,20 @@ def test_a_job_starts_judges_ray_and_the_run_and_ends_them(stage):
         and run.endswith("save_freq=7")
     )
     assert gone(stage, "serving") and gone(stage, "ray start")
+
+
+def test_a_node_that_ray_misses_is_waited_for_and_then_named(stage):
+    output, _ = (process := submit(stage, LOST="1", LIMIT="1")).communicate(timeout=60)
+    assert process.returncode == 1 and "no Ray on 3 nodes after 1 s" in output
+    assert gone(stage, "ray start") and gone(stage, "serving") and not alive(stage, "rl.train")
+
+
+def test_judges_of_folders_with_blanks_are_each_one(stage, tmp_path):
+    process = submit(stage, JUDGE_MODELS=f"a={tmp_path}/my judge\nb={tmp_path}/other judge")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    served = [text for text in texts(stage) if "alignxplore.serving" in text]
+    assert len(served) == 2 and sum(f"serving {tmp_path}/my judge --port" in text for text in served) == 1
 
 
 def test_the_job_ends_as_the_run_ends(stage):
@@ -286,7 +327,7 @@ def test_two_copies_behind_one_url_and_nothing_left(tmp_path):
     from alignxplore.serving.server import free_port
     from alignxplore.world import tiny
 
-    tiny.main(["--out", str(tmp_path / "judge")])
+    tiny.write_model(tiny.TinyOptions(out=str(tmp_path / "judge")))
     variables = {
         "DEVICE": "cpu",
         "MODELS": f"judge={tmp_path / 'judge'}",
