@@ -67,10 +67,10 @@ def load_benchmarks(
 
     wanted, places = list(dict.fromkeys(names or ())), []
     for spec in data:
-        name, equals, path = spec.partition("=")
+        given, equals, file = spec.partition("=")
         if equals:
-            name, _, task = name.partition(":")
-            take(name, task, Path(path))
+            name, _, task = given.partition(":")
+            take(name, task, Path(file))
         elif Path(spec).is_file():
             take(*next((name, "", path) for name, path in datasets.locate(spec).items()))
         else:

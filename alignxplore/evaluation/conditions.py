@@ -58,7 +58,8 @@ def of_summaries(summaries: SummarySet, benchmark: Benchmark) -> Cell:
     """The summaries that a policy wrote; `made_by` also says which fields some of them were asked for without
     (`Endpoint.not_sent`)."""
     rows, made_by = summaries.by_record(), summaries.meta()
-    if not_sent := sorted({name for row in rows.values() for name in row.get("not_sent", ())}):
+    not_sent = sorted({name for row in rows.values() for name in row.get("not_sent", ())})
+    if made_by and not_sent:
         made_by |= {"not_sent": not_sent}
     return Cell(
         summaries.policy,
@@ -129,6 +130,7 @@ def of_cues(
     counts = read_popularity(benchmark.path)
     cells = []
     for name in names:
+        scores: tuple[float | None, ...]
         if name == FIRST:
             scores = tuple(_first_item(record, protocol, orders, seed) for record in benchmark.records)
         else:

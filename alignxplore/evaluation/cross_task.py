@@ -65,11 +65,12 @@ def write_crossed(options: CrossTaskOptions) -> None:
     """
     found = load_benchmarks(options.data, options.benchmarks)
     if len(found) != 2:
-        names = ", ".join(benchmark.name for benchmark in found)
-        raise ValueError(f"exactly two benchmarks are crossed; found {names} (--benchmarks names two)")
-    people = shared_people(*found, options.limit)
-    kept, out, names = set(people), Path(options.out), []
-    for source, target in (found, found[::-1]):
+        said = ", ".join(benchmark.name for benchmark in found)
+        raise ValueError(f"exactly two benchmarks are crossed; found {said} (--benchmarks names two)")
+    first, second = found
+    people, out = shared_people(first, second, options.limit), Path(options.out)
+    kept, names = set(people), []
+    for source, target in ((first, second), (second, first)):
         own = (record for record in target.records if record.person in kept)
         for name, rows, task in (
             (f"{source.name}~to~{target.name}", crossed(source, target, people), source.task),

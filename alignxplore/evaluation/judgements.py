@@ -1,16 +1,17 @@
 """How a downstream model is asked one question: what it can read of it, under which id, and what the journal keeps.
-Used by evaluate.py.
+Used by scoring.py.
 
 A judge reads a summary, or in the direct setting the newest part of a raw history that fits its window.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments
 from alignxplore.evaluation.benchmarks import judgement_id
-from alignxplore.evaluation.conditions import Asked, Cell, Question, questions
+from alignxplore.evaluation.conditions import Asked, Cell, questions
 from alignxplore.history import Fitted, HistoryError, fit
 from alignxplore.journal import TOO_LONG
 from alignxplore.judging.free_form import ReasoningJudge, ask_paper
@@ -26,13 +27,14 @@ CHECK_ROWS = 8
 
 def make_judge(arguments: EvaluationArguments, model: Model, form: str) -> Judge:
     """The judge of a downstream model that answers in the given format."""
-    prompts, options = PromptSet(arguments.prompt_set), {"orders": arguments.orders, "seed": arguments.seed}
+    prompts, orders, seed = PromptSet(arguments.prompt_set), arguments.orders, arguments.seed
+    judge: Judge
     if form == YES_NO:
-        judge = YesNoJudge(model.endpoint, model.tokenizer, prompts, seed=arguments.seed)
+        judge = YesNoJudge(model.endpoint, model.tokenizer, prompts, seed=seed)
     elif FORMATS[form].reasons:
-        judge = ReasoningJudge(model.endpoint, model.tokenizer, prompts, form, **options)
+        judge = ReasoningJudge(model.endpoint, model.tokenizer, prompts, form, orders=orders, seed=seed)
     else:
-        judge = Judge(model.endpoint, model.tokenizer, prompts, **options)
+        judge = Judge(model.endpoint, model.tokenizer, prompts, orders=orders, seed=seed)
     judge.answer_tokens = arguments.answer_tokens or judge.answer_tokens
     return judge
 
@@ -63,15 +65,17 @@ def direct_budget(judge: Judge, arguments: EvaluationArguments) -> int:
     return window_of(judge, arguments) - max(32, judge.answer_tokens)
 
 
-def fit_history(judge: Judge, arguments: EvaluationArguments, question: Question) -> Fitted:
-    """What a judge of the direct setting can read of a question's history.
+def fit_history(
+    judge: Judge, arguments: EvaluationArguments, record: UserRecord, history: Sequence[Interaction]
+) -> Fitted:
+    """What a judge of the direct setting can read of the history that a question shows.
 
     Raises:
         HistoryError: not even the newest interaction fits.
     """
-    newest = question.history[-MOST_CHOICES:] if isinstance(judge, YesNoJudge) else question.history
-    fitted = fit(newest, partial(_direct_tokens, judge, question.record), direct_budget(judge, arguments))
-    return fitted._replace(dropped=len(question.history) - len(fitted.interactions))
+    newest = history[-MOST_CHOICES:] if isinstance(judge, YesNoJudge) else history
+    fitted = fit(newest, partial(_direct_tokens, judge, record), direct_budget(judge, arguments))
+    return fitted._replace(dropped=len(history) - len(fitted.interactions))
 
 
 async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked: Asked) -> dict:
@@ -79,13 +83,13 @@ async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked
     record, history, seen = asked.question.record, asked.question.history, {}
     if history is not None:
         try:
-            fitted = fit_history(judge, arguments, asked.question)
+            fitted = fit_history(judge, arguments, record, history)
         except HistoryError as error:
             return Judgement(TOO_LONG, error=str(error)).row()
         history, seen = fitted.interactions, {"dropped": fitted.dropped}
     if protocol == "paper":
         answer = await (
-            judge.select(history, record.target, record.id)
+            judge.select(history or (), record.target, record.id)
             if isinstance(judge, YesNoJudge)
             else ask_paper(judge, asked.summary, record.target, record.id, history)
         )
@@ -100,7 +104,7 @@ async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked
     return (await judge.score_direct(history, record.target, record.id)).row() | seen
 
 
-def _direct_tokens(judge: Judge, record: UserRecord, history: list) -> int:
+def _direct_tokens(judge: Judge, record: UserRecord, history: Sequence[Interaction]) -> int:
     return count_tokens(judge.tokenizer, judge.direct_messages(history, record.target), FORMATS[judge.form].reasons)
 
 
@@ -109,15 +113,16 @@ def first_questions(
 ) -> list[tuple[Any, Interaction]]:
     """What a judge is checked on before the run: (what it reads, target) of the first questions. Histories are those
     that fit."""
-    found, reads = [], isinstance(judge, YesNoJudge)
+    reads = isinstance(judge, YesNoJudge)
+    found: list[tuple[Any, Interaction]] = []
     for asked in questions(cell_list):
-        question = asked.question
-        if len(found) < CHECK_ROWS and (question.history is not None) == reads:
+        record, history = asked.question.record, asked.question.history
+        if len(found) == CHECK_ROWS:
+            break
+        if (history is not None) == reads:
             with suppress(HistoryError):  # it will be missing, which is no fault of the judge
-                found.append(
-                    (
-                        fit_history(judge, arguments, question).interactions if reads else asked.summary,
-                        question.record.target,
-                    )
+                what = (
+                    asked.summary if history is None else fit_history(judge, arguments, record, history).interactions
                 )
+                found.append((what, record.target))
     return found or [(() if reads else None, q.record.target) for q in cell_list[0].questions[:CHECK_ROWS]]

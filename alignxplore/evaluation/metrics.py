@@ -110,11 +110,11 @@ def values_by_record(rows: Iterable[dict]) -> dict[str, float]:
     return {record: float(np.mean(found)) for record, found in values.items()}
 
 
-def clusters_of(rows: Iterable[dict], records: Iterable[str]) -> np.ndarray:
+def clusters_of(rows: Iterable[dict], records: Iterable[str]) -> list[int]:
     """Cluster of each of `records`: connected by a shared person (`user` and `user#2` are one) or target."""
     place = {row["record"]: (person_of(row["user"]), row["target"]) for row in rows}
     users, targets = zip(*(place[record] for record in records))
-    return cluster_rows(users, targets)
+    return cluster_rows(users, targets).tolist()
 
 
 def _share(rows: Sequence[dict], outcome: str) -> float:
@@ -130,9 +130,8 @@ def _result(key: dict, rows: list[dict]) -> dict:
     values = values_by_record(rows)
     clusters = clusters_of(rows, values) if values else []
     overall = estimate(list(values.values()), clusters)
-    judged = [
-        row for row in rows if row["outcome"] not in ("bad_format", "missing")
-    ]  # a judge's parse failure says nothing about the summary
+    # A judge's parse failure says nothing about the summary.
+    judged = [row for row in rows if row["outcome"] not in ("bad_format", "missing")]
     pairs = [pair for row in judged for pair in row.get("orders", ())]
     first, second = ([pair[i] for pair in pairs if pair[i] is not None] for i in (0, 1))
     both = [pair for pair in pairs if None not in pair]

@@ -192,7 +192,8 @@ def write_copies(options: PerturbOptions) -> None:
         for kind, share, name in kinds:
             rows = list(perturb(benchmark, kind, share, mix, options.seed))
             changed = sum(row.history != record.history for row, record in zip(rows, benchmark.records))
-            facts, note = {"disturbed": changed}, ""
+            facts: dict[str, int | str] = {"disturbed": changed}
+            note = ""
             if mix and kind == "mixed":
                 facts |= {"mixed_from": mix.name, "strangers": strangers(mix, benchmark.records)}
                 note = f", {facts['strangers']} with a stranger's interactions"

@@ -175,5 +175,7 @@ class Paper:
     def difference(self, row: dict, published: float) -> str:
         """Ours less theirs in points, with the 95 % interval of two samples, theirs taken for as clustered as ours."""
         ours = Estimate(row["accuracy"], row["ci_low"], row["ci_high"], row["n"], row.get("clusters", row["n"]))
-        middle, low, high = two_sample_interval(ours, published, self.sizes[row["benchmark"]], row["design_effect"])
+        size = self.sizes[row["benchmark"]]
+        assert size is not None, "`why_not` says so"
+        middle, low, high = two_sample_interval(ours, published, size, row["design_effect"])
         return f"{points(middle)} [{points(low)}, {points(high)}]"

@@ -69,10 +69,11 @@ def serve_arguments(arguments: EvaluationArguments) -> list[str]:
 
 
 async def rate_written(
-    arguments: EvaluationArguments, written: dict[str, tuple[list[Cell], dict[Asked, dict]]]
+    arguments: EvaluationArguments, spec: ModelSpec, written: dict[str, tuple[list[Cell], dict[Asked, dict]]]
 ) -> list[dict]:
-    """Score rows of the answers that each downstream model wrote: (cells, answers) by its name."""
-    spec, scores = evaluator_of(arguments), []
+    """Score rows of the answers that each downstream model wrote, (cells, answers) by its name; `spec` is the
+    evaluator."""
+    scores = []
     async with open_model(
         spec,
         log_folder=Path(arguments.out) / "logs",
@@ -192,7 +193,7 @@ def policies_of(cell_list: list[Cell]) -> dict[str, dict]:
 async def evaluate(arguments: EvaluationArguments) -> list[dict]:
     """Everything; returns the rows of results.json."""
     specs, forms = downstream_models(arguments)
-    keys, benchmarks = keys_of(arguments), benchmarks_of(arguments)
+    keys, benchmarks, evaluator = keys_of(arguments), benchmarks_of(arguments), evaluator_of(arguments)
     cell_list, rates = build_cells(arguments, benchmarks), rates_answers(arguments, benchmarks)
     scores, judges, written = cue_scores(arguments, benchmarks), {}, {}
     for spec in specs:
@@ -218,8 +219,8 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
                 "format": form,
                 "window": window_of(judge, arguments),
             }
-    if written:
-        scores += await rate_written(arguments, written)
+    if written and evaluator:
+        scores += await rate_written(arguments, evaluator, written)
     return write_results(arguments, benchmarks, scores, judges, policies_of(cell_list))
 
 

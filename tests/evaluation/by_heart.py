@@ -12,7 +12,8 @@ WRITTEN = {
     "plain": "{answer}<|im_end|>",
     "r1": "{reason}\n</think>\n\n{answer}<|im_end|>",
     "answer": "{reason}\n</think>\n\n<answer>\n{answer}\n</answer><|im_end|>",
-    "harmony": "<|channel|>analysis<|message|>{reason}<|end|><|start|>assistant<|channel|>final<|message|>{answer}<|return|>",
+    "harmony": "<|channel|>analysis<|message|>{reason}<|end|>"
+    "<|start|>assistant<|channel|>final<|message|>{answer}<|return|>",
 }
 
 Lesson = tuple[Messages, str, str]  # a prompt, the format of the answer, its final part

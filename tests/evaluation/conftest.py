@@ -1,5 +1,4 @@
-"""Tests of the evaluation: the scripts of eval/ are imported by name, as they import each other, and so is
-by_heart.py."""
+"""What several tests of the evaluation share: users with distinct texts, and files of them."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -119,7 +119,8 @@ async def test_a_wording_of_ones_own_gets_the_metadata_as_they_are(fake_server, 
     """For instance one that shows the profile before the persona, without full stops."""
     template = (
         "#--- user\n{{ kind }}{% for x in profile or {} %}|{{ x }}={{ profile[x] }}{% endfor %}"
-        "{% if persona %}|{{ persona.relation }} {{ persona.entity }}{% endif %}{% if schedule %}|{{ schedule.event }}{% endif %}"
+        "{% if persona %}|{{ persona.relation }} {{ persona.entity }}{% endif %}"
+        "{% if schedule %}|{{ schedule.event }}{% endif %}"
     )
     for purpose in ("hicupid_compare", "hicupid_schedule"):
         (tmp_path / f"{purpose}.jinja").write_text(template)

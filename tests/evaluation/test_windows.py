@@ -81,7 +81,10 @@ async def test_the_share_of_cut_histories_stands_beside_every_number_that_read_o
         ("long", setting) for setting in ("full", "streaming", "direct")
     }
     writing.write(tmp_path / "out")
-    said = "Histories whose oldest part did not fit a window and was left out, in % of the rows of the worst cell: PersonaMem 50.00."
+    said = (
+        "Histories whose oldest part did not fit a window and was left out, in % of the rows of the worst cell: "
+        "PersonaMem 50.00."
+    )
     assert (
         said in (tmp_path / "out" / "report.md").read_text() and said in (tmp_path / "out" / "report.html").read_text()
     )

@@ -188,7 +188,8 @@ def _wide_note(body: list[list[str]], columns: list[str], averaged: list[str], r
 
 def _average(values: list[float | None]) -> str:
     """Computed from the cells; missing as soon as one of them is."""
-    return MISSING if None in values else percent(float(np.mean(values)))
+    known = [value for value in values if value is not None]
+    return percent(float(np.mean(known))) if len(known) == len(values) else MISSING
 
 
 def _published(

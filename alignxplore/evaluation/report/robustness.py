@@ -183,9 +183,8 @@ def injections(
 def tables(out: Path) -> list[Table]:
     """All tables of a robustness run."""
     benchmarks = load_benchmarks([str(out / "data")], read_names(out / "data"))
-    default, hardened, shares = read_scores(out / "default", {}), defaultdict(list), obedience(out, benchmarks)
-    if (out / "hardened" / "scores.jsonl").exists():
-        hardened = read_scores(out / "hardened", {})
+    default, shares = read_scores(out / "default", {}), obedience(out, benchmarks)
+    hardened = read_scores(out / "hardened", {}) if (out / "hardened" / "scores.jsonl").exists() else {}
     made = []
     for judge, protocol in dict.fromkeys((key[3], key[4]) for key in default if key[3] != "none"):
         made.append(disturbances(default, judge, protocol, NOTE + mixtures(benchmarks), untouched(benchmarks)))

@@ -21,7 +21,7 @@ _SCORE = ("policy", "setting", "seed", "judge", "protocol", "value", "outcome", 
 
 def sample_rows(benchmarks: Iterable[Benchmark], sets: Iterable[SummarySet], scores: Iterable[dict]) -> list[dict]:
     """The lines of samples.jsonl."""
-    rows = {}
+    rows: dict[tuple[str, str], dict] = {}
     for benchmark in benchmarks:
         for record in heapq.nsmallest(SAMPLES, benchmark.records, key=lambda record: record.id):
             shown = shown_history(benchmark, record)
@@ -36,13 +36,13 @@ def sample_rows(benchmarks: Iterable[Benchmark], sets: Iterable[SummarySet], sco
                 "scores": [],
             }
     picked: dict[str, set[str]] = defaultdict(set)
-    for name, record in rows:
-        picked[name].add(record)
+    for benchmark_name, record_id in rows:
+        picked[benchmark_name].add(record_id)
     for found in sets:
         written = found.by_record() if found.benchmark in picked else {}
-        for record in sorted(picked[found.benchmark] & written.keys()):
-            row = written[record]
-            rows[found.benchmark, record]["summaries"].append(
+        for record_id in sorted(picked[found.benchmark] & written.keys()):
+            row = written[record_id]
+            rows[found.benchmark, record_id]["summaries"].append(
                 {
                     "policy": found.policy,
                     "setting": found.setting,
@@ -52,6 +52,6 @@ def sample_rows(benchmarks: Iterable[Benchmark], sets: Iterable[SummarySet], sco
                 }
             )
     for score in scores:
-        if row := rows.get((score["benchmark"], score["record"])):
-            row["scores"].append({key: score.get(key) for key in _SCORE})
+        if sample := rows.get((score["benchmark"], score["record"])):
+            sample["scores"].append({key: score.get(key) for key in _SCORE})
     return list(rows.values())

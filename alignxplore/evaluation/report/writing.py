@@ -74,7 +74,12 @@ def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[dict]:
         bound = known.get(benchmark.path.stem)
         if bound is None:
             continue
-        shared = {"setting": "bound", "benchmark": benchmark.name, "judge": "none", "protocol": "choice"}
+        shared: dict[str, str | float] = {
+            "setting": "bound",
+            "benchmark": benchmark.name,
+            "judge": "none",
+            "protocol": "choice",
+        }
         shared |= {"n": bound["n"], "bad_format": 0.0, "parse_failures": 0.0, "coverage": 1.0}
         for policy, accuracy, low, high in (
             ("chance", bound["chance"], None, None),

@@ -1,59 +1,13 @@
 """The tables: what stands in them, what is missing, and when a difference from the published numbers may be
 printed."""
 
-import csv
-import json
-import random
-
 import pytest
 
-from alignxplore.datasets import PUBLISHED
 from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.published import NOT_COMPARABLE, Paper
 from alignxplore.evaluation.report import layouts, writing
-from alignxplore.evaluation.report.tables import MISSING, Table, cell_text, csv_text, label, latex, markdown
-from alignxplore.records import write_json, write_jsonl
-
-JUDGE = "Qwen3-8B (non-thinking)"
-
-
-def scores(
-    policy: str, benchmark: str, n: int, share: float, *, setting="full", judge="qwen", protocol="paper", seeds=(0,)
-) -> list[dict]:
-    """`n` records, one person each, of which a share is right."""
-    rng = random.Random(f"{policy} {benchmark} {setting}")
-    return [
-        {
-            "policy": policy,
-            "setting": setting,
-            "benchmark": benchmark,
-            "judge": judge,
-            "protocol": protocol,
-            "seed": seed,
-            "record": f"r{i}",
-            "user": f"u{i}",
-            "target": f"t{i}",
-            "value": float(rng.random() < share),
-            "outcome": "ok",
-        }
-        for seed in seeds
-        for i in range(n)
-    ]
-
-
-def run_of(names: dict | None = None, **sizes: int) -> dict:
-    return {
-        "benchmarks": {
-            name: {"n": n, "target_in_history": 0, "built": None, "hub": f"{PUBLISHED}@abc"}
-            for name, n in sizes.items()
-        },
-        "judges": {"qwen": {"identity": "x", "format": "plain"}},
-        "policies": {},
-        "versions": {},
-        "commit": None,
-        "prompt_hashes": {},
-        "published_names": names or {"judges": {"qwen": JUDGE}, "policies": {"ours": "AlignXplore+"}},
-    }
+from alignxplore.evaluation.report.tables import MISSING, Table, cell_text, label
+from tests.evaluation.made_up import JUDGE, built, run_of, scores
 
 
 def column(table: Table, name: str, policy: str) -> str:
@@ -78,16 +32,6 @@ def test_a_full_row_of_protocol_paper_stands_beside_the_published_one_with_the_d
     assert low < ours - 86.33 < high and high - low == pytest.approx(
         2 * 1.96 * 100 * (0.09 / 600 + 0.8633 * 0.1367 / 600) ** 0.5, rel=0.1
     )
-
-
-def built(edition="", protocol="published", min_interactions=2, split="all", taken_out=0) -> dict:
-    return {
-        "edition": edition,
-        "protocol": protocol,
-        "min_interactions": min_interactions,
-        "split": split,
-        "taken_out": taken_out,
-    }
 
 
 @pytest.mark.parametrize(
@@ -132,45 +76,6 @@ def test_anything_else_is_not_comparable_and_says_why(benchmark, n, protocol, ho
     assert after(table, "ours")[1][2] == NOT_COMPARABLE and reason in table.note
 
 
-def test_amazon_may_have_its_two_more_rows():
-    row = result_rows(scores("ours", "amazon", 3000, 0.8))[0]
-    run = run_of(amazon=3000)
-    run["benchmarks"]["amazon"]["built"] = built("Books_5 of 2018", min_interactions=17, split="test")
-    assert Paper().why_not(row, run) is None
-    assert Paper().why_not(row | {"n": 2900}, run) is not None
-
-
-@pytest.mark.parametrize(
-    "setting, stages, sampling, window, reason",
-    [
-        ("streaming", 2, {}, 16384, None),
-        ("full", 1, {}, 16384, None),
-        ("streaming", 3, {}, 16384, "3 stages for 2"),
-        (
-            "full",
-            1,
-            {"temperature": 0.0, "max_tokens": 128},
-            16384,
-            "temperature 0.0 for 0.6, max_tokens 128 for 4096",
-        ),
-        ("full", 1, {}, 40960, "a window of 40960 for 16384"),
-        ("streaming", 3, {}, 8192, "3 stages for 2, a window of 8192 for 16384"),
-    ],
-)
-def test_summaries_that_were_written_in_another_way_are_not_compared(setting, stages, sampling, window, reason):
-    row = result_rows(scores("ours", "mind", 3000, 0.8, setting=setting))[0]
-    run = run_of(mind=3000)
-    published = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 4096, "seed": 0, "form": "think"}
-    run["policies"]["ours"] = {
-        "sets": {
-            f"mind.{setting}.s0": {"stages": stages, "sampling": published | sampling, "window": window},
-            "amazon.streaming.s0": {"stages": 5, "sampling": published, "window": 512},
-        }
-    }
-    said = Paper().why_not(row, run)
-    assert said is None if reason is None else reason in said
-
-
 @pytest.mark.parametrize("benchmark, n", [("mind", 3000), ("student_phd", 600)])
 def test_who_read_raw_histories_stands_beside_the_published_reader_and_is_not_compared(benchmark, n):
     rows, run = result_rows(scores("qwen", benchmark, n, 0.6, setting="direct")), run_of(**{benchmark: n})
@@ -186,63 +91,6 @@ def test_who_read_raw_histories_stands_beside_the_published_reader_and_is_not_co
         and layouts.CLUSTERED not in table.note
     )
     assert Paper().why_not(rows[0] | {"setting": "full"}, run) is None
-
-
-@pytest.mark.parametrize(
-    "about, reason",
-    [
-        ({"built": None, "hub": f"{PUBLISHED}@abc"}, None),
-        ({"built": built(), "hub": None}, None),
-        ({"built": None, "hub": None}, "nothing shows that the file of student_phd is the published one"),
-        (
-            {"built": None, "hub": f"{PUBLISHED}-mine@abc"},
-            "nothing shows that the file of student_phd is the published one",
-        ),
-    ],
-)
-def test_a_file_of_which_nothing_is_known_does_not_pass_for_the_published_one(about, reason):
-    row, run = result_rows(scores("ours", "student_phd", 600, 0.8))[0], run_of(student_phd=600)
-    run["benchmarks"]["student_phd"] = about
-    said = Paper().why_not(row, run)
-    assert said is None if reason is None else reason in said
-
-
-def test_where_a_benchmark_file_is_from(tmp_path):
-    cached = tmp_path / f"datasets--{PUBLISHED.replace('/', '--')}" / "snapshots" / "0a1b" / "data" / "mind_upi.jsonl"
-    for path in (cached, tmp_path / "mind_upi.jsonl"):
-        write_jsonl(path, [{}])
-    assert writing.built_how(cached) == {"built": None, "hub": f"{PUBLISHED}@0a1b"}
-    assert writing.built_how(tmp_path / "mind_upi.jsonl") == {"built": None, "hub": None}
-
-
-def test_published_rows_are_taken_for_as_clustered_as_ours():
-    """Two rows of each person, that agree: half as many independent ones."""
-    rows = [
-        row | {"user": f"u{i // 2}", "value": float(i // 2 % 10 < 8)}
-        for i, row in enumerate(scores("ours", "student_phd", 600, 0.8))
-    ]
-    (row,) = result_rows(rows)
-    assert row["design_effect"] == pytest.approx(2, rel=0.01)
-    assert result_rows(scores("ours", "student_phd", 600, 0.8))[0]["design_effect"] == 1
-    low, high = (
-        float(x.replace("−", "-")) for x in Paper().difference(row, 0.8).split("[")[1].rstrip("]").split(", ")
-    )
-    assert high - low == pytest.approx(2 * 1.96 * 100 * (2 * 2 * 0.16 / 600) ** 0.5, rel=0.05)
-
-
-def test_a_sampling_that_the_server_does_not_know_is_not_the_published_one():
-    row, run = result_rows(scores("ours", "mind", 3000, 0.8))[0], run_of(mind=3000)
-    made = {
-        "stages": 1,
-        "sampling": {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 4096},
-        "window": 16384,
-    }
-    run["policies"]["ours"] = {"sets": {"mind.full.s0": made | {"not_sent": ["chat_template_kwargs", "top_k"]}}}
-    assert (
-        Paper()
-        .why_not(row, run)
-        .endswith("were not written as published: without top_k, which its server does not know")
-    )
 
 
 def test_an_unknown_downstream_model_has_no_published_rows_beside_it():
@@ -365,28 +213,6 @@ def test_a_benchmark_without_a_number_keeps_its_column_and_leaves_no_average():
     assert layouts.wide(only_hicupid, run_of(hicupid=50), "main", "qwen", "paper", Paper()) is None
 
 
-def test_names_are_matched_by_hand_by_name_and_by_hub_id():
-    paper = Paper()
-    assert paper.match("ours", "0123abcd", {"ours": "AlignXplore+"}, plain=False) == "AlignXplore+"
-    assert paper.match("gpt-oss-20b", "http://host/v1@main", {}, plain=False) == "GPT-OSS-20B"
-    assert paper.match("q", "0123abcd", {"q": "qwen3-8b-non-thinking"}, plain=False) == JUDGE
-    assert [paper.match("q", "Qwen/Qwen3-8B@main", {}, plain=plain) for plain in (False, True)] == [
-        "Qwen3-8B (thinking)",
-        JUDGE,
-    ]
-    assert paper.match("q", "Qwen/Qwen3-32B@main", {}, plain=True) is None  # was not published without reasoning
-    assert paper.match("ours", "0123abcd", {}, plain=False) is None
-    with pytest.raises(ValueError, match=r"no row 'AlignXplore\+\+'.*AlignXplore\+,"):
-        paper.match("ours", "x", {"ours": "AlignXplore++"}, plain=False)
-
-
-def test_several_generation_seeds_show_their_spread():
-    rows = result_rows([row | {"value": float(row["seed"])} for row in scores("ours", "mind", 10, 0.5, seeds=(0, 1))])
-    assert rows[0]["seeds"] == [0, 1] and rows[0]["n"] == 10
-    assert cell_text(rows[0]).startswith("50.00 ± 70.71 [")
-    assert cell_text(None) == MISSING == cell_text(rows[0] | {"accuracy": None})
-
-
 def test_labels_of_benchmarks_and_variants():
     assert [label(x) for x in ("student_phd", "mind~swapped20", "world_films~to~mind")] == [
         "Expertise",
@@ -406,55 +232,6 @@ def test_only_pairs_with_the_last_policy_where_there_are_many():
     comparisons = [line[3] for line in layouts.paired_tests(rows, "paper").body]
     assert comparisons == ["e − a", "e − b", "e − c", "e − d"]
     assert len(layouts.paired_tests([row for row in rows if row["policy"] in "abc"], "paper").body) == 3
-
-
-def test_every_form_of_a_table_holds_every_cell_and_is_not_broken_by_its_texts():
-    table = Table(
-        "t", "A | title", ["policy", "a_b"], [["x|y & 50 %", "1.00 ± 2 → −3"], ["$p_0~{z}^2$", MISSING]], "one note"
-    )
-    assert markdown(table).count("\n| ") == 4 and r"x\|y" in markdown(table) and markdown(table).endswith("one note")
-    text = latex(table)
-    assert (
-        r"x|y \& 50 \% & 1.00 $\pm$ 2 $\rightarrow$ $-$3 \\" in text
-        and r"\$p\_0\textasciitilde{}\{z\}\textasciicircum{}2\$" in text
-    )
-    assert list(csv.reader(csv_text(table).splitlines())) == [table.head, *table.body]
-
-
-def test_a_report_is_written_from_files_alone(tmp_path):
-    rows = [
-        row for policy in ("base", "ours") for name in ("mind", "student_phd") for row in scores(policy, name, 20, 0.6)
-    ]
-    rows += scores("longer", "mind", 20, 0.5, setting="none", judge="none")
-    write_jsonl(tmp_path / "scores.jsonl", rows)
-    write_json(tmp_path / "results.json", result_rows(rows))
-    run = run_of(mind=20, student_phd=20)
-    run["benchmarks"]["mind"]["target_in_history"] = 3
-    write_json(tmp_path / "run.json", run)
-    shown = writing.write(tmp_path)
-    text = (tmp_path / "report.md").read_text()
-    assert shown in text and "published: AlignXplore+" in shown and "longer" in shown
-    assert (
-        "could be copied: mind 3 of 20." in text
-        and "Paired comparisons" in text
-        and "Every number" in text
-        and "Commit unknown" in text
-    )
-    tables = {path.stem for path in tmp_path.glob("table_*.tex")}
-    assert {"table_main_qwen_paper", "table_mind_paper", "table_details_paper", "table_paired_paper"} <= tables
-    assert tables == {path.stem for path in tmp_path.glob("table_*.csv")}
-    with (tmp_path / "results.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == len(json.loads((tmp_path / "results.json").read_text())) == 5
-
-
-def test_cross_task_rows_stand_beside_what_was_published_and_are_not_compared(tmp_path):
-    rows = [row for name in ("a~to~b", "b~to~a") for row in scores("ours", name, 20, 0.6)]
-    write_jsonl(tmp_path / "scores.jsonl", rows)
-    write_json(tmp_path / "results.json", result_rows(rows))
-    write_json(tmp_path / "run.json", run_of(**{"a~to~b": 20, "b~to~a": 20}))
-    shown = writing.write(tmp_path)
-    assert "a → b (n = 20)" in shown and "are not public" in shown
-    assert "| AlignXplore+ | 74.90 | 51.10 | 63.00 |" in shown and "| TALLRec | 49.90 | 49.80 | 49.85 |" in shown
 
 
 def test_a_policy_and_a_judge_of_one_name_have_a_row_each():

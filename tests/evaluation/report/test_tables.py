@@ -1,0 +1,27 @@
+"""How a table and its cells are written."""
+
+import csv
+
+from alignxplore.evaluation.metrics import result_rows
+from alignxplore.evaluation.report.tables import MISSING, Table, cell_text, csv_text, latex, markdown
+from tests.evaluation.made_up import scores
+
+
+def test_every_form_of_a_table_holds_every_cell_and_is_not_broken_by_its_texts():
+    table = Table(
+        "t", "A | title", ["policy", "a_b"], [["x|y & 50 %", "1.00 ± 2 → −3"], ["$p_0~{z}^2$", MISSING]], "one note"
+    )
+    assert markdown(table).count("\n| ") == 4 and r"x\|y" in markdown(table) and markdown(table).endswith("one note")
+    text = latex(table)
+    assert (
+        r"x|y \& 50 \% & 1.00 $\pm$ 2 $\rightarrow$ $-$3 \\" in text
+        and r"\$p\_0\textasciitilde{}\{z\}\textasciicircum{}2\$" in text
+    )
+    assert list(csv.reader(csv_text(table).splitlines())) == [table.head, *table.body]
+
+
+def test_several_generation_seeds_show_their_spread():
+    rows = result_rows([row | {"value": float(row["seed"])} for row in scores("ours", "mind", 10, 0.5, seeds=(0, 1))])
+    assert rows[0]["seeds"] == [0, 1] and rows[0]["n"] == 10
+    assert cell_text(rows[0]).startswith("50.00 ± 70.71 [")
+    assert cell_text(None) == MISSING == cell_text(rows[0] | {"accuracy": None})

@@ -1,0 +1,54 @@
+"""A report is made of files alone, and says where the benchmarks are from."""
+
+import csv
+import json
+
+from alignxplore.datasets import PUBLISHED
+from alignxplore.evaluation.metrics import result_rows
+from alignxplore.evaluation.report import writing
+from alignxplore.records import write_json, write_jsonl
+from tests.evaluation.made_up import run_of, scores
+
+
+def test_where_a_benchmark_file_is_from(tmp_path):
+    cached = tmp_path / f"datasets--{PUBLISHED.replace('/', '--')}" / "snapshots" / "0a1b" / "data" / "mind_upi.jsonl"
+    for path in (cached, tmp_path / "mind_upi.jsonl"):
+        write_jsonl(path, [{}])
+    assert writing.built_how(cached) == {"built": None, "hub": f"{PUBLISHED}@0a1b"}
+    assert writing.built_how(tmp_path / "mind_upi.jsonl") == {"built": None, "hub": None}
+
+
+def test_a_report_is_written_from_files_alone(tmp_path):
+    rows = [
+        row for policy in ("base", "ours") for name in ("mind", "student_phd") for row in scores(policy, name, 20, 0.6)
+    ]
+    rows += scores("longer", "mind", 20, 0.5, setting="none", judge="none")
+    write_jsonl(tmp_path / "scores.jsonl", rows)
+    write_json(tmp_path / "results.json", result_rows(rows))
+    run = run_of(mind=20, student_phd=20)
+    run["benchmarks"]["mind"]["target_in_history"] = 3
+    write_json(tmp_path / "run.json", run)
+    shown = writing.write(tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert shown in text and "published: AlignXplore+" in shown and "longer" in shown
+    assert (
+        "could be copied: mind 3 of 20." in text
+        and "Paired comparisons" in text
+        and "Every number" in text
+        and "Commit unknown" in text
+    )
+    tables = {path.stem for path in tmp_path.glob("table_*.tex")}
+    assert {"table_main_qwen_paper", "table_mind_paper", "table_details_paper", "table_paired_paper"} <= tables
+    assert tables == {path.stem for path in tmp_path.glob("table_*.csv")}
+    with (tmp_path / "results.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(json.loads((tmp_path / "results.json").read_text())) == 5
+
+
+def test_cross_task_rows_stand_beside_what_was_published_and_are_not_compared(tmp_path):
+    rows = [row for name in ("a~to~b", "b~to~a") for row in scores("ours", name, 20, 0.6)]
+    write_jsonl(tmp_path / "scores.jsonl", rows)
+    write_json(tmp_path / "results.json", result_rows(rows))
+    write_json(tmp_path / "run.json", run_of(**{"a~to~b": 20, "b~to~a": 20}))
+    shown = writing.write(tmp_path)
+    assert "a → b (n = 20)" in shown and "are not public" in shown
+    assert "| AlignXplore+ | 74.90 | 51.10 | 63.00 |" in shown and "| TALLRec | 49.90 | 49.80 | 49.85 |" in shown
