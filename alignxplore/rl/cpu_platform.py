@@ -8,8 +8,9 @@ registration. Ray keeps counting the resource "GPU": `ray_init.num_gpus=N` decla
 import importlib.metadata
 import os
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psutil
 import torch
@@ -22,7 +23,7 @@ def _nothing(*_args: object, **_kwargs: object) -> None:
 
 def _device_module() -> types.ModuleType:
     """torch.cpu with the calls that verl makes on torch.cuda: memory figures are the process's own."""
-    module = types.ModuleType("alignxplore_cpu_device")
+    module: Any = types.ModuleType("alignxplore_cpu_device")
     for name in dir(torch.cpu):
         if not name.startswith("__"):
             setattr(module, name, getattr(torch.cpu, name))
@@ -110,7 +111,7 @@ class CPUPlatform(PlatformBase):
         return None
 
 
-def _answer_for_vllm(find=importlib.metadata.version):
+def _answer_for_vllm(find: Callable[[str], str] = importlib.metadata.version) -> Callable[[str], str]:
     def version(name: str) -> str:
         try:
             return find(name)

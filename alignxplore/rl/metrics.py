@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
+from typing import Any
 
 from tqdm import tqdm
 
@@ -40,7 +41,7 @@ def chain_record(chain: Chain, step: int, texts: bool = False) -> dict:
 def _group_record(group: Group, texts: bool) -> dict:
     rollouts = []
     for r in group.rollouts:
-        row = {
+        row: dict[str, Any] = {
             "status": r.status,
             "total": r.total,
             "tokens": len(r.generation.ids),
@@ -79,10 +80,11 @@ def failed_record(user: str, step: int, rows: int, error: Exception) -> dict:
     }
 
 
-def lost_share(records: Iterable[dict]) -> tuple[float, Counter]:
+def lost_share(records: Iterable[dict]) -> tuple[float, Counter[str]]:
     """Share of rollouts lost to failures, those that were never written among them (bad format is the policy's own
     outcome and not counted), and why."""
-    total, reasons = 0, Counter()
+    total = 0
+    reasons: Counter[str] = Counter()
     for record in records:
         total += record["lost"]
         if record["lost"]:
@@ -201,7 +203,7 @@ def constant_judge(records: Sequence[dict]) -> str | None:
     """What is wrong with a judge that leaned to the same letter in every question of a step; None if none did (or too
     few were asked)."""
     letter_a: dict[str, list[float]] = defaultdict(list)
-    groups: Counter = Counter()
+    groups: Counter[str] = Counter()
     for group in (group for record in records for group in record["groups"]):
         for rollout in group["rollouts"]:
             for judge, answers in rollout.get("letter_a", {}).items():

@@ -90,7 +90,7 @@ class Judges:
             questions: summaries and items that they tell something of.
         """
         masses = {judge.name: await judge.check(questions) for judge in self.judges}
-        mirrored = [(summary, Interaction(item.rejected, item.chosen, item.query)) for summary, item in questions]
+        mirrored = [(text, Interaction(x.rejected, x.chosen, x.query)) for text, x in questions if x.rejected]
         for judge in self.judges:
             # A judge that is asked in one order draws it from the key: the mirrored question has the items the other
             # way round.

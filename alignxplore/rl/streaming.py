@@ -220,9 +220,9 @@ class StreamingActor:
     """A worker in a Ray process of its own. It is there, with everything imported, before there is anything to roll
     out."""
 
-    async def setup(self, *args: object) -> None:
+    async def setup(self, config: DictConfig, *args: object) -> None:
         """Create the worker; the arguments are verl's for an AgentLoopWorker."""
-        self.worker = StreamingWorker(*args)
+        self.worker = StreamingWorker(config, *args)
         await self.worker.connect()
 
     async def generate_sequences(self, batch: TensorDict) -> None:

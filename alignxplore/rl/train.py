@@ -249,7 +249,7 @@ def main(config: DictConfig) -> None:
     try:
         code = run(config)
     except TrainingEnded as error:
-        code, sentence = reason(error.__cause__)
+        code, sentence = reason(error.__cause__ or error)
         print(
             f"stopped: {sentence}\nsee {out}/log/train.log; the same command continues after the last checkpoint",
             file=sys.stderr,

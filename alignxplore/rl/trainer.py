@@ -235,6 +235,6 @@ class StreamingRunner:
             trainer.init()
             trainer.fit(StreamingManager.create(actors, config=config, llm_client=trainer.get_llm_client()))
         finally:
-            if getattr(trainer, "logger", None) is not None:
-                trainer.logger.finish()
+            if logger := getattr(trainer, "logger", None):
+                logger.finish()
             tq.close()

@@ -16,7 +16,10 @@ import pytest
 from tests import ROOT
 
 SCRIPT = ROOT / "verl/examples/grpo_trainer/run_streaming_8p.sh"
-WORDS = "red blue green tea coffee jazz opera chess rugby tango poker yoga soup curry maps trains ships planes novels poems".split()
+WORDS = (
+    "red blue green tea coffee jazz opera chess rugby tango "
+    "poker yoga soup curry maps trains ships planes novels poems"
+).split()
 ENVIRONMENT = {"PYTHONPATH": str(ROOT)}
 
 
@@ -53,9 +56,8 @@ def policy(tmp_path_factory):
     model.resize_token_embeddings(len(tokenizer))
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     for step in range(240):
-        optimizer.param_groups[0]["lr"] = 4e-3 * (
-            1 - step / 240
-        )  # without the decay two answers of three are in bad format
+        # Without the decay two answers of three are in bad format.
+        optimizer.param_groups[0]["lr"] = 4e-3 * (1 - step / 240)
         rows = []
         for _ in range(8):
             history = [Interaction(x["chosen"], x["rejected"]) for x in user_row(str(rng.random()))["history"][:3]]
@@ -153,55 +155,60 @@ def judge(judge_process):
     return behave
 
 
-@pytest.fixture
-def launch(policy, rows):
+# A small step of PRESET=tiny.
+SIZES = {
+    "BATCH": "4",
+    "MINI_BATCH": "4",
+    "LR": "3e-4",
+    "STEPS": "3",
+    "SAVE_EVERY": "2",
+    "TEST_EVERY": "2",
+    "RESPONSE_LENGTH": "32",
+    "PROMPT_LENGTH": "256",
+    "LOGGER": "[console]",
+    "PYTHON": sys.executable,
+}
+
+
+class Launcher:
     """launch(out, judge, *arguments, **variables) → the finished process of run_streaming_8p.sh, PRESET=tiny, a small
     step; launch.start(...) → the same, running."""
 
-    def run(out, judge, *arguments, **variables):
-        process = start(out, judge, *arguments, **variables)
+    def __init__(self, model: Path, rows: Path):
+        self.paths = {
+            "PRESET": "tiny",
+            "MODEL": str(model),
+            "TRAIN": str(rows / "train.parquet"),
+            "VAL": str(rows / "val.parquet"),
+        }
+        self.started: list[subprocess.Popen] = []
+
+    def __call__(self, out: Path, judge: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+        process = self.start(out, judge, *arguments, **variables)
         output, _ = process.communicate(timeout=1500)
         return subprocess.CompletedProcess(process.args, process.returncode, output)
 
-    def start(out, judge, *arguments, **variables):
-        sizes = {
-            "BATCH": "4",
-            "MINI_BATCH": "4",
-            "LR": "3e-4",
-            "STEPS": "3",
-            "SAVE_EVERY": "2",
-            "TEST_EVERY": "2",
-            "RESPONSE_LENGTH": "32",
-            "PROMPT_LENGTH": "256",
-            "LOGGER": "[console]",
-            "PYTHON": sys.executable,
-        }
-        paths = {
-            "PRESET": "tiny",
-            "MODEL": str(policy),
-            "TRAIN": str(rows / "train.parquet"),
-            "VAL": str(rows / "val.parquet"),
-            "JUDGES": f"judge={judge}",
-            "OUT": str(out),
-        }
-        started.append(
-            subprocess.Popen(
-                ["bash", str(SCRIPT), *arguments],
-                env=os.environ | ENVIRONMENT | sizes | paths | variables,
-                text=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
+    def start(self, out: Path, judge: str, *arguments: str, **variables: str) -> subprocess.Popen:
+        run = {"JUDGES": f"judge={judge}", "OUT": str(out)}
+        process = subprocess.Popen(
+            ["bash", str(SCRIPT), *arguments],
+            env=os.environ | ENVIRONMENT | SIZES | self.paths | run | variables,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
-        return started[-1]
+        self.started.append(process)
+        return process
 
-    def stop(process):
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
+    def stop(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                process.wait(60)
 
-    started = []
-    run.start = start
-    yield run
-    for process in started:
-        stop(process)
+
+@pytest.fixture
+def launch(policy, rows):
+    launcher = Launcher(policy, rows)
+    yield launcher
+    launcher.stop()
