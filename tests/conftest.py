@@ -306,6 +306,16 @@ def run_script(environment: dict[str, str]):
     return run
 
 
+LONGEST = ("quickstart", "rl", "sft", "evaluation")  # folders in the order of what their slow tests take
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked slow run last: a mistake in the fast ones shows first."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Tests marked slow run last: a mistake in the fast ones shows first. The longest of them come first: two
+    processes that share the files out then end at about the same time."""
+
+    def turn(item: pytest.Item) -> tuple[bool, int]:
+        slow = item.get_closest_marker("slow") is not None
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        return slow, LONGEST.index(folder) if slow and folder in LONGEST else len(LONGEST)
+
+    items.sort(key=turn)
