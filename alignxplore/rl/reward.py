@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from transformers import AutoTokenizer
 
@@ -154,6 +155,8 @@ def always_the_same(name: str, letter_a: Sequence[float]) -> str:
 
 
 def _named(text: str | None) -> dict[str, str]:
-    """A "path" → {"": path}; "a=path b=path" → {a: path, b: path}."""
-    pairs = [part.partition("=") for part in (text or "").split()]
+    """A "path" → {"": path}; "a=path b=path", or one a line where paths have blanks → {a: path, b: path}."""
+    text = text or ""
+    one = "\n" in text or Path(text.partition("=")[2] or text).exists()
+    pairs = [part.partition("=") for part in (text.splitlines() if one and text else text.split())]
     return {name if equals else "": value if equals else name for name, equals, value in pairs}

@@ -167,6 +167,14 @@ async def test_one_of_the_models_of_a_server_is_named(tokenizer):
         await both.close()
 
 
+@pytest.mark.parametrize("form", ["PATH", "a=PATH b=Q", "a=PATH\nb=PATH\n", "a=PATH\n"])
+async def test_a_tokenizer_may_lie_in_a_folder_with_blanks(judges, tokenizer, tmp_path, form):
+    (tmp_path / "my judge").symlink_to(tokenizer)
+    form = form.replace("PATH", str(tmp_path / "my judge") if "Q" not in form else tokenizer).replace("Q", tokenizer)
+    both, _ = await judges("words", "words", judge_tokenizer=form)
+    assert (await both.score("likes green tea", TEA, ["u", 0])).value > 0.7
+
+
 async def test_a_judge_without_a_tokenizer_says_how_to_give_one(tokenizer, tmp_path):
     async with TestServer(fake_judge.FakeJudge(tokenizer).app()) as server:
         settings = Streaming(judges=f"a={server.make_url('/v1')}", judge_tokenizer=str(tmp_path))
