@@ -245,12 +245,13 @@ def test_check_of_a_table_checks_both_steps_and_starts_none(recorder, odd, scrip
     assert all("--check" in command for command in recorder.commands) and not Path(odd["OUT"]).exists()
 
 
-def test_check_of_training_names_what_is_missing(recorder):
-    said = recorder.run(
-        RL, "--check", expect=1, TRAIN="no rows.parquet", MODEL="/no/model", JUDGE_TOKENIZER="a=/no/one"
-    ).stderr
-    assert "TRAIN=no rows.parquet is not there\n" in said and "MODEL=/no/model is not there\n" in said
-    assert "JUDGE_TOKENIZER=a=/no/one is not there" in said and recorder.commands == []
+@pytest.mark.parametrize("wrong", ["TRAIN=no rows.parquet", "MODEL=/no/model", "JUDGE_TOKENIZER=a=/no/one"])
+def test_check_of_training_names_what_is_missing(recorder, wrong):
+    said = recorder.run(RL, "--check", expect=1, **dict([wrong.split("=", 1)])).stderr
+    assert f"{wrong} is not there\n" in said and recorder.commands == []
+
+
+def test_check_of_training_composes_and_takes_what_is_no_path_for_a_hub_id(recorder):
     (recorder.folder / "rows").touch()
     said = recorder.run(RL, "--check", TRAIN="rows", VAL="rows", MODEL="Qwen/Qwen3-8B")
     assert said.stderr == "" and "streaming.check_only=true" in recorder.commands[0]
