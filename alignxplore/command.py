@@ -86,8 +86,9 @@ def run_commands(
     names = ", ".join(commands)
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
-        print(f"usage: {program()} {{{names}}} [options]\n\n{doc}\nEach of them explains itself: {name} --help")
-        return
+        each = f"Each of them explains itself: {program()} {next(iter(commands))} --help"
+        print(f"usage: {program()} {{{names}}} [options]\n\n{doc}\n{each}")
+        sys.exit(0)
     with one_sentence():
         if name not in commands:
             _refuse(f"unknown command '{name}'; choose from {names}")

@@ -24,9 +24,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alignxplore.command import option, run
 from alignxplore.records import hash_seed, write_json, write_jsonl
+
+if TYPE_CHECKING:
+    from vllm import LLM
+
+    from alignxplore.evaluation.benchmarks import Benchmark
 
 ROOT = Path(__file__).parents[1]
 GOAL = 5.0
@@ -156,52 +162,52 @@ def theirs(folder: Path, policy: str, judge: str, options: SuiteOptions) -> Iter
 
 def child(options: SuiteOptions) -> None:
     """One cell of the plain way: load the model, write the summaries or judge them in one batch."""
-    from vllm import LLM, SamplingParams
+    from vllm import LLM
 
-    from alignxplore.evaluation.benchmarks import load_benchmarks, shown_history, slices_of
-    from alignxplore.judging.letters import chosen_first, find_letters
-    from alignxplore.prompts import PromptSet, parse_answer
+    from alignxplore.evaluation.benchmarks import load_benchmarks
     from alignxplore.serving.server import on_cpu
 
-    settings = (
-        {"dtype": "float32", "enforce_eager": True, "block_size": 32, "enable_chunked_prefill": False}
-        if on_cpu()
-        else {}
-    )
-    model, prompts, plain = (
-        LLM(options.model, max_model_len=WINDOW, **settings),
-        PromptSet(),
-        {"enable_thinking": False},
-    )
+    small = {"dtype": "float32", "enforce_eager": True, "block_size": 32, "enable_chunked_prefill": False}
+    model = LLM(options.model, max_model_len=WINDOW, **(small if on_cpu() else {}))
     print("loaded", flush=True)
     name, mode = options.cell
     (benchmark,) = load_benchmarks([str(Path(options.folder) / "data" / f"{name}_upi.jsonl")])
     kept = Path(options.folder) / "theirs" / f"{name}.{mode}.json"
     if options.child == "write":
-        slices, past = (
-            [slices_of(benchmark, record, mode, 2) for record in benchmark.records],
-            [""] * len(benchmark.records),
-        )
-        for stage in range(1 if mode == "full" else 2):
-            asked = [prompts.infer(parts[stage], before, "plain") for parts, before in zip(slices, past)]
-            how = [
-                SamplingParams(
-                    temperature=0.6,
-                    top_p=0.95,
-                    top_k=20,
-                    max_tokens=options.max_tokens,
-                    seed=hash_seed(name, stage, i),
-                )
-                for i in range(len(asked))
-            ]
-            past = [
-                parse_answer(reply.outputs[0].text, "plain").summary
-                for reply in model.chat(asked, how, chat_template_kwargs=plain, use_tqdm=False)
-            ]
-        write_json(kept, past)
-        return
-    letters, asked = find_letters(model.get_tokenizer()), []
-    summaries = None if mode == "direct" else json.loads(kept.read_text())
+        write_json(kept, plain_summaries(model, benchmark, mode, options.max_tokens))
+    else:
+        summaries = None if mode == "direct" else json.loads(kept.read_text())
+        write_json(kept.with_suffix(".judged.json"), plain_answers(model, benchmark, summaries))
+
+
+def plain_summaries(model: "LLM", benchmark: "Benchmark", mode: str, max_tokens: int) -> list[str]:
+    """The last summary of each user, a batch a stage."""
+    from vllm import SamplingParams
+
+    from alignxplore.evaluation.benchmarks import slices_of
+    from alignxplore.prompts import PromptSet, parse_answer
+
+    prompts, past = PromptSet(), [""] * len(benchmark.records)
+    slices = [slices_of(benchmark, record, mode, 2) for record in benchmark.records]
+    for stage in range(1 if mode == "full" else 2):
+        asked = [prompts.infer(parts[stage], before, "plain") for parts, before in zip(slices, past)]
+        seeds = [hash_seed(benchmark.name, stage, i) for i in range(len(asked))]
+        sampling = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": max_tokens}
+        how = [SamplingParams(**sampling, seed=seed) for seed in seeds]
+        replies = model.chat(asked, how, chat_template_kwargs={"enable_thinking": False}, use_tqdm=False)
+        past = [parse_answer(reply.outputs[0].text, "plain").summary for reply in replies]
+    return past
+
+
+def plain_answers(model: "LLM", benchmark: "Benchmark", summaries: list[str] | None) -> list[str]:
+    """The judge's letter for each user with a summary (None: for all, from their histories)."""
+    from vllm import SamplingParams
+
+    from alignxplore.evaluation.benchmarks import shown_history
+    from alignxplore.judging.letters import chosen_first, find_letters
+    from alignxplore.prompts import PromptSet
+
+    letters, asked, prompts = find_letters(model.get_tokenizer()), [], PromptSet()
     for place, record in enumerate(benchmark.records):
         if summaries is not None and not summaries[place]:
             continue  # bad format is not judged here either
@@ -216,12 +222,12 @@ def child(options: SuiteOptions) -> None:
     replies = model.chat(
         asked,
         SamplingParams(temperature=0, max_tokens=1, logprobs=20),
-        chat_template_kwargs=plain,
+        chat_template_kwargs={"enable_thinking": False},
         use_tqdm=False,
         add_generation_prompt=False,
         continue_final_message=True,
     )
-    write_json(kept.with_suffix(".judged.json"), [reply.outputs[0].text for reply in replies])
+    return [reply.outputs[0].text for reply in replies]
 
 
 def compare(options: SuiteOptions) -> None:

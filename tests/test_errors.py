@@ -40,6 +40,13 @@ def test_an_interrupted_script_says_how_to_go_on(capsys):
     assert ended.value.code == 130 and "interrupted; run the same command again" in capsys.readouterr().err
 
 
+def test_of_several_processes_on_a_machine_one_speaks(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")  # as torchrun says
+    with pytest.raises(SystemExit) as ended, one_sentence():
+        raise ValueError("what the first one says as well")
+    assert ended.value.code == 1
+
+
 MISTAKES = {
     "-m alignxplore.world --out out --prompt-set nodir": "nodir",
     "-m alignxplore.world --out out --test-users 0": "--test_users 0: at least 1",

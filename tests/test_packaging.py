@@ -1,5 +1,4 @@
-"""The repository as a stranger gets it: what is packaged and pinned, what happens at import, that every script
-explains itself."""
+"""The repository as a stranger gets it: what is packaged and pinned, what happens at import, what no file may say."""
 
 import ast
 import importlib.metadata
@@ -31,16 +30,10 @@ LEFT_OUT = {"torchvision", "torchaudio", "torchcodec", "triton", "llm", "llama-c
 # verl, and Ray with it, loads this module in every process in order to have a CPU platform registered: it acts when
 # asked to.
 ACTS_AT_IMPORT = {"alignxplore/rl/cpu_platform.py"}
-EXPLAINED_ELSEWHERE = {"alignxplore/rl/train.py"}  # started by run_streaming_8p.sh, whose --help is its documentation
 
 
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
-
-
-def is_script(path: Path) -> bool:
-    explained = name_of(path) in EXPLAINED_ELSEWHERE or name_of(path).startswith("tests/")
-    return not explained and '\nif __name__ == "__main__":' in path.read_text(encoding="utf-8")
 
 
 def each(paths: list[Path]) -> list:
@@ -185,54 +178,6 @@ def test_importing_the_library_prints_nothing_writes_nothing_and_starts_no_frame
     ran = run(sys.executable, "-c", code, cwd=tmp_path)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
     assert not list(tmp_path.iterdir())
-
-
-# Runs each script with --help in a copy of a process that has already imported what takes seconds; the project's
-# modules are new in each. Arguments: the folder for the texts, then "name=script" or "name=-m module".
-HELP = """
-import os, runpy, sys, traceback
-import datasets, peft, transformers, trl, trl.trainer.sft_trainer
-texts, *scripts = sys.argv[1:]
-for script in scripts:
-    name, _, target = script.partition("=")
-    child = os.fork()
-    if not child:
-        sys.stdout.flush()
-        out = os.open(os.path.join(texts, name), os.O_WRONLY | os.O_CREAT)
-        os.dup2(out, 1), os.dup2(out, 2)
-        sys.argv = [target, "--help"]
-        code = 1
-        try:
-            if target.startswith("-m "):
-                runpy.run_module(target[3:], run_name="__main__", alter_sys=True)
-            else:
-                sys.path[0] = os.path.dirname(target)
-                runpy.run_path(target, run_name="__main__")
-        except SystemExit as end:
-            code = end.code or 0
-        except BaseException:
-            traceback.print_exc()
-        sys.stdout.flush(), sys.stderr.flush()
-        os._exit(code)  # without the second that it takes to tear the frameworks down
-    print(name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
-def test_every_script_explains_itself(tmp_path):
-    scripts = []
-    for name in map(name_of, filter(is_script, MODULES)):
-        module = name.removesuffix(".py").removesuffix("/__main__").replace("/", ".")
-        scripts.append((module, f"-m {module}" if name.startswith("alignxplore/") else f"{ROOT / name}"))
-    ran = run(sys.executable, "-c", HELP, tmp_path, *(f"{name}={target}" for name, target in scripts))
-    codes = dict(line.rsplit(" ", 1) for line in ran.stdout.splitlines())
-    assert list(codes) == [name for name, _ in scripts], ran.stdout + ran.stderr
-    texts = {name: (tmp_path / name).read_text() for name in codes}
-    unexplained = [
-        f"{name}: exit code {codes[name]}\n{text[-2000:]}"
-        for name, text in texts.items()
-        if codes[name] != "0" or len(text) < 200 or not text.startswith("usage: ")
-    ]
-    assert len(scripts) > 30 and unexplained == [], "\n\n".join(unexplained)
 
 
 FORBIDDEN = {

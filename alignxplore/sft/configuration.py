@@ -38,41 +38,17 @@ SETTINGS = (
 # Where a run lies, how it is spread over machines, what it reports and keeps: may change from one resumption to the
 # next (`deepspeed` as far as the checkpoint can be read: `RunFolder.resumable`).
 WITHOUT_EFFECT = {
-    *(
-        "output_dir",
-        "logging_dir",
-        "run_name",
-        "project",
-        "report_to",
-        "push_to_hub",
-        "disable_tqdm",
-        "debug",
-        "resume_from_checkpoint",
-    ),
-    *(
-        "per_device_train_batch_size",
-        "gradient_accumulation_steps",
-        "gradient_checkpointing",
-        "gradient_checkpointing_kwargs",
-    ),
-    *("deepspeed", "local_rank", "use_cpu", "accelerator_config", "parallelism_config", "activation_offloading"),
-    *("auto_find_batch_size", "torch_empty_cache_steps", "skip_memory_metrics", "include_num_input_tokens_seen"),
-    *(
-        "prediction_loss_only",
-        "include_for_metrics",
-        "batch_eval_metrics",
-        "per_device_eval_batch_size",
-        "bf16_full_eval",
-        "fp16_full_eval",
-    ),
-    *("enable_jit_checkpoint", "restore_callback_states_from_checkpoint"),
-    *(
-        "completion_only_loss",
-        "dataset_kwargs",
-        "dataset_num_proc",
-        "remove_unused_columns",
-    ),  # sft.py sets them, or has no use for them
-    *("model_init_kwargs", "pad_token", "eos_token"),  # told below; shown by transformers as if they were secrets
+    *"output_dir logging_dir run_name project report_to push_to_hub disable_tqdm debug resume_from_checkpoint".split(),
+    *"per_device_train_batch_size gradient_accumulation_steps".split(),
+    *"gradient_checkpointing gradient_checkpointing_kwargs activation_offloading".split(),
+    *"deepspeed local_rank use_cpu accelerator_config parallelism_config".split(),
+    *"auto_find_batch_size torch_empty_cache_steps skip_memory_metrics include_num_input_tokens_seen".split(),
+    *"prediction_loss_only include_for_metrics batch_eval_metrics per_device_eval_batch_size".split(),
+    *"bf16_full_eval fp16_full_eval enable_jit_checkpoint restore_callback_states_from_checkpoint".split(),
+    # sft.py sets them, or has no use for them
+    *"completion_only_loss dataset_kwargs dataset_num_proc remove_unused_columns".split(),
+    # told below; shown by transformers as if they were secrets
+    *"model_init_kwargs pad_token eos_token".split(),
 }
 WITHOUT_EFFECT_PREFIXES = (
     "logging_",

@@ -154,17 +154,27 @@ def plot(groups: dict[str, Sequence[float]], path: Path) -> None:
     pyplot.close(figure)
 
 
+def two_models(args: SelectionOptions) -> dict[str, str | None]:
+    """The models behind the two files of scores; RecordError if they are one, whatever its folders are called."""
+    strong, weak = scoring_model(args.strong), scoring_model(args.weak)
+    if strong is not None and strong.rpartition(":")[2] == str(weak).rpartition(":")[2]:
+        raise RecordError(
+            f"scores of the same model ({weak}) as the strong ones, so that every signal is 0", args.weak
+        )
+    return {"strong": strong, "weak": weak}
+
+
+def require_scores(record: UserRecord, scores: Scores, args: SelectionOptions) -> None:
+    """RecordError for a user whom one of the models has not scored."""
+    for path, lacking in ((args.strong, record.id not in scores.users), (args.weak, record.id in scores.unseen)):
+        if lacking:
+            remedy = "run signal_model.py score on this file, with the same --default_query"
+            raise RecordError(f"no scores in {path}; {remedy}", record.source)
+
+
 def select(args: SelectionOptions) -> dict:
     """The whole selection; returns the counts."""
-    models = {"strong": scoring_model(args.strong), "weak": scoring_model(args.weak)}
-    strong_weights, weak_weights = (
-        str(model).rpartition(":")[2] for model in models.values()
-    )  # whatever their folders are called
-    if models["strong"] is not None and strong_weights == weak_weights:
-        raise RecordError(
-            f"scores of the same model ({models['weak']}) as the strong ones, so that every signal is 0", args.weak
-        )
-    scores = load_scores(args.strong, args.weak)
+    models, scores = two_models(args), load_scores(args.strong, args.weak)
     kept, counts = kept_choices(scores.strong, scores.weak, args.signal_share, args.least_strong, args.strong_quantile)
     signals = scores.strong - scores.weak
     users, targets = 0, array("d")
@@ -173,15 +183,7 @@ def select(args: SelectionOptions) -> dict:
         nonlocal users
         for record in read_behaviours(args.data, args.default_query):
             users += 1
-            for path, lacking in (
-                (args.strong, record.id not in scores.users),
-                (args.weak, record.id in scores.unseen),
-            ):
-                if lacking:
-                    raise RecordError(
-                        f"no scores in {path}; run signal_model.py score on this file, with the same --default_query",
-                        record.source,
-                    )
+            require_scores(record, scores, args)
             own = scores.rows(record.id)
             places, passed = scores.places[own].tolist(), kept[own]
             signal = {place: value for place, value, passes in zip(places, signals[own].tolist(), passed) if passes}

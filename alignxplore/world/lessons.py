@@ -23,7 +23,7 @@ from alignxplore.command import option, run
 from alignxplore.records import RecordError, hash_seed, read_jsonl, write_json
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 GROUP = 20  # batches whose rows are sorted by length together
 SCALE = 2.5  # of the initial weights (std 0.02 in Qwen3): small models leave the first plateau sooner
@@ -89,6 +89,17 @@ def batches(lessons: Sequence[Lesson], size: int, seed: int) -> Iterator[list[Le
         yield from (cut[i] for i in generator.permutation(len(cut)))
 
 
+def save(model: "Qwen3ForCausalLM", tokenizer: "PreTrainedTokenizerFast", out: Path, facts: dict) -> None:
+    """Write a model folder aside, with training.json, and rename it."""
+    aside = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    model.save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    write_json(aside / "training.json", facts)
+    shutil.rmtree(out, ignore_errors=True)
+    os.replace(aside, out)
+
+
 def train(
     base: Path, lessons: Sequence[Lesson], classes: int, out: Path, *, seed: int, batch: int, learning_rate: float
 ) -> float:
@@ -140,16 +151,8 @@ def train(
                 f"{(spoke - began) / number * (steps - number):.0f} s left",
                 flush=True,
             )
-    aside = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    write_json(
-        aside / "training.json",
-        {"loss": mean, "seed": seed, "lessons": len(lessons), "batch": batch, "learning_rate": learning_rate},
-    )
-    shutil.rmtree(out, ignore_errors=True)
-    os.replace(aside, out)
+    facts = {"loss": mean, "seed": seed, "lessons": len(lessons), "batch": batch, "learning_rate": learning_rate}
+    save(model, tokenizer, out, facts)
     return mean
 
 

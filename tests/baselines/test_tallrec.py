@@ -1,182 +1,62 @@
-"""The TALLRec baseline by the documented commands: rows, LoRA, merge, then P(Yes) read through real vLLM.
+"""The rows of tallrec.py: both items of a question, and what is left out to fit."""
 
-A tiny model knows already that such a prompt is answered by Yes or No, but says No to what these users like; the rows
-of tallrec.py teach its adapter the opposite. It is scored on users that it has not seen, one with a history longer
-than the window.
-"""
+import json
+import random
+import re
+from collections import Counter
 
-import asyncio
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
-
-from alignxplore.evaluation.scoring import EvaluationArguments, evaluate
-from alignxplore.judging.yes_no import find_words
+from alignxplore.baselines.tallrec import TallrecOptions, tallrec_rows, write_rows
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, UserRecord, read_jsonl, user_row, write_jsonl
-from alignxplore.world import tiny
-from tests import ROOT
-from tests.evaluation.by_heart import learn
-
-pytestmark = pytest.mark.slow
-
-WINDOW, LONG = 320, 40  # tokens of prompt and answer; interactions, of which about ten fit
-# Rank, alpha and the rest are those of the configuration; a model this small needs larger steps, and an adapter of all
-# layers to turn about.
-TRAINING = (
-    "--bf16",
-    "false",
-    "--use_cpu",
-    "true",
-    "--dtype",
-    "float32",
-    "--gradient_checkpointing",
-    "false",
-    "--max_length",
-    WINDOW,
-    "--effective_batch_size",
-    8,
-    "--per_device_train_batch_size",
-    8,
-    "--num_train_epochs",
-    6,
-    "--learning_rate",
-    0.005,
-    "--lora_target_modules",
-    "all-linear",
-)
+from alignxplore.records import Interaction, UserRecord, user_row, write_jsonl
+from alignxplore.sft.tokenised_set import prepare as prepare_rows
+from alignxplore.synthesis.streams import all_behaviours
 
 
-def script(name: str, *options: object) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, ROOT / "sft" / name, *map(str, options)], capture_output=True, text=True, env=environment
+def user(name: str, length: int = 14) -> UserRecord:
+    items = [Interaction(f"{name} good {i}", f"{name} bad {i}") for i in range(length)]
+    return UserRecord(name, tuple(items[:-1]), items[-1])
+
+
+def test_tallrec_asks_about_both_items_of_a_pair_and_never_shows_the_answer(tokenizer):
+    record, args = user("u", 9), TallrecOptions(data="", out="", per_user=3, least_history=3, last=4)
+    rows = list(tallrec_rows(record, PromptSet(), tokenizer, args, Counter()))
+    assert len(rows) == 6 and [row["completion"][0]["content"] for row in rows] == ["Yes", "No"] * 3
+    for yes, no in zip(rows[::2], rows[1::2]):
+        texts = [row["prompt"][1]["content"] for row in (yes, no)]
+        items = [next(line for line in text.splitlines() if line.startswith("Item: ")) for text in texts]
+        assert items[0].replace("good", "bad") == items[1] and texts[0].replace(items[0], items[1]) == texts[1]
+        assert texts[0].count("Liked:") <= 4 and items[0].removeprefix("Item: ") not in texts[0].replace(items[0], "")
+    assert "Item: u good 8" in rows[-2]["prompt"][1]["content"], "the target is always asked about"
+
+
+def test_tallrec_fits_both_rows_of_a_question_or_leaves_both_out(tokenizer, model_folder, tmp_path):
+    """Lengths of chosen and passed-over items differ, so that at this limit one row of a question may fit where the
+    other does not."""
+    rng, limit = random.Random(0), 500
+    users = []
+    for n in range(30):
+        texts = [
+            [f"{n} {i} {side}" + " x" * rng.randint(1, 60 if i < 9 else 400) for side in ("good", "bad")]
+            for i in range(10)
+        ]
+        *history, target = (Interaction(good, bad) for good, bad in texts)
+        users.append(UserRecord(f"u{n}", tuple(history), target))
+    write_jsonl(tmp_path / "users.jsonl", map(user_row, users))
+    files = {"data": str(tmp_path / "users.jsonl"), "out": str(tmp_path / "rows.jsonl"), "model": str(model_folder)}
+    told = write_rows(TallrecOptions(**files, max_length=limit, per_user=3))
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    prepared = prepare_rows([str(tmp_path / "rows.jsonl")], tokenizer, tmp_path / "set", limit)
+    assert prepared["rows"] == len(rows) and prepared["longest"] > limit - 60, "what fits is kept"
+    places = {item.chosen: place for record in users for place, item in enumerate(all_behaviours(record))}
+    before = shown = 0
+    for yes, no in zip(rows[::2], rows[1::2], strict=True):
+        texts, items = zip(*(row["prompt"][1]["content"].split("\nItem: ") for row in (yes, no)))
+        assert texts[0] == texts[1] and [row["completion"][0]["content"] for row in (yes, no)] == ["Yes", "No"]
+        before += places[items[0].removesuffix("\nWill the user like this item?")]
+        shown += texts[0].count("Liked: ")
+    said = re.search(
+        r": (\d+) rows, half of them Yes; to fit 500 tokens (\d+) questions lost (\d+) of .*, and (\d+) too long", told
     )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
-
-
-def user(start: int, length: int) -> UserRecord:
-    """Someone who always goes to the sea."""
-    pairs = [Interaction(f"sea {i}", f"city {i + 1}") for i in range(start, start + length + 1)]
-    return UserRecord(f"{start}-{length}", tuple(pairs[:-1]), pairs[-1])
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    """A model folder that says No to the sea and Yes to the city, whatever stands before the item."""
-    lessons = [
-        (
-            PromptSet().render(
-                "tallrec", interactions=user(start, length).history, query=None, item=f"{place} {start + 9}"
-            ),
-            "think",
-            answer,
-        )
-        for start in range(10, 80, 7)
-        for length in (1, 4, 9)
-        for place, answer in (("sea", "No"), ("city", "Yes"))
-    ]
-    # An empty think block stands before each answer, as Qwen3's template writes it into the rows of SFT.
-    return learn({"base": lessons}, {"base": tiny.CHAT_TEMPLATE.lstrip("\n")}, "", tmp_path_factory.mktemp("tallrec"))[
-        "base"
-    ]
-
-
-@pytest.fixture(scope="module")
-def merged(base) -> Path:
-    """What sft/ makes of it."""
-    folder = base.parent
-    write_jsonl(folder / "users.jsonl", (user_row(user(5 * i + 10, 9)) for i in range(16)))
-    script(
-        "tallrec.py",
-        "--data",
-        folder / "users.jsonl",
-        "--out",
-        folder / "rows.jsonl",
-        "--per_user",
-        8,
-        "--least_history",
-        1,
-        "--model",
-        base,
-        "--max_length",
-        WINDOW,
-    )
-    script(
-        "sft.py",
-        "--config",
-        ROOT / "sft" / "configs" / "tallrec_qwen3_8b.yaml",
-        "--model_name_or_path",
-        base,
-        "--train_data",
-        folder / "rows.jsonl",
-        "--out",
-        folder / "adapter",
-        *TRAINING,
-    )
-    script("merge_adapter.py", "--adapter", folder / "adapter", "--out", folder / "merged")
-    return folder / "merged"
-
-
-def p_yes(folder: Path, history: tuple[Interaction, ...], item: str) -> float:
-    """The same number by transformers alone."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
-    words, thinking = find_words(tokenizer)
-    ids = tokenizer.apply_chat_template(
-        PromptSet().render("tallrec", interactions=history, query=None, item=item),
-        return_tensors="pt",
-        return_dict=False,
-        add_generation_prompt=True,
-        enable_thinking=thinking,
-    )
-    with torch.inference_mode():
-        yes, no = model(ids).logits[0, -1, list(words.tokens)].softmax(-1).tolist()
-    assert yes + no == pytest.approx(1)
-    return yes
-
-
-def test_a_trained_and_merged_model_is_scored_on_histories_shorter_and_longer_than_its_window(base, merged, tmp_path):
-    records = [user(11, LONG), user(12, 2), user(33, 6), user(57, 8)]
-    write_jsonl(tmp_path / "places_upi.jsonl", map(user_row, records))
-    rows = asyncio.run(
-        evaluate(
-            EvaluationArguments(
-                judge=[f"tallrec={merged}"],
-                judge_format=["tallrec=yes_no"],
-                published=["tallrec=TALLRec"],
-                protocol=["choice", "paper"],
-                cues=[],
-                data=[f"places={tmp_path / 'places_upi.jsonl'}"],
-                out=str(tmp_path / "out"),
-                max_model_len=WINDOW,
-                concurrency=8,
-            )
-        )
-    )
-    assert [(row["policy"], row["setting"], row["protocol"]) for row in rows] == [
-        ("tallrec", "direct", name) for name in ("choice", "paper")
-    ]
-    assert all(
-        (row["n"], row["accuracy"], row["coverage"], row["truncated"], row["parse_failures"]) == (4, 1, 1, 0.25, 0)
-        for row in rows
-    ), rows
-    assert rows[0]["auc"] == 1 and rows[0]["mass"] > 0.9
-    scored = {
-        row["user"]: row for _, row in read_jsonl(tmp_path / "out" / "scores.jsonl") if row["protocol"] == "choice"
-    }
-    assert {name: row["dropped"] > LONG // 2 for name, row in scored.items()} == {
-        record.user: len(record.history) == LONG for record in records
-    }
-    for record in records:
-        shown, ((liked, disliked),) = record.history[scored[record.user]["dropped"] :], scored[record.user]["orders"]
-        expected = [p_yes(merged, shown, item) for item in (record.target.chosen, record.target.rejected)]
-        assert [liked, 1 - disliked] == pytest.approx(expected, abs=0.02)
-        assert expected[0] > 0.6 > 0.4 > expected[1] and p_yes(base, shown, record.target.chosen) < 0.1, (
-            "its base says the opposite"
-        )
+    count, cut, choices, too_long = map(int, said.groups())
+    assert count == len(rows) == 2 * (3 * 30 - too_long) and too_long > 5
+    assert choices == before - shown > cut > 5

@@ -1,11 +1,10 @@
-"""RL data selection, the overlap check and the TALLRec rows."""
+"""Selection of RL rows: thresholds, targets, what is refused; and what all readers of users share."""
 
 import itertools
 import json
 import math
 import random
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,11 @@ import pytest
 import yaml
 
 from alignxplore import datasets
-from alignxplore.baselines.tallrec import TallrecOptions, tallrec_rows, write_rows
+from alignxplore.baselines.tallrec import TallrecOptions, write_rows
 from alignxplore.command import parse
 from alignxplore.judging.yes_no import MOST_CHOICES, MOST_TOKENS
-from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, RecordError, UserRecord, read_jsonl, user_row, write_json, write_jsonl
 from alignxplore.sft.tokenised_set import load_prepared
-from alignxplore.sft.tokenised_set import prepare as prepare_rows
-from alignxplore.synthesis.overlap import check
 from alignxplore.synthesis.selection import SelectionOptions, best_targets, kept_choices, select
 from alignxplore.synthesis.signal_model import prepare
 from alignxplore.synthesis.streams import all_behaviours, read_behaviours
@@ -159,95 +155,6 @@ def test_selected_rows_are_what_the_rl_stage_reads(tmp_path):
     write_json(tmp_path / "weak" / "run.json", {"model": "other name:06"})
     with pytest.raises(RecordError, match=r"scores of the same model \(other name:06\) as the strong ones"):
         select(SelectionOptions(out=str(tmp_path / "none.jsonl"), **args))
-
-
-def test_overlap_counts_and_drops_shared_users_and_target_pairs_in_every_kind_of_row(tmp_path):
-    held_out = [user("u1"), user("u2#1")]
-    write_jsonl(tmp_path / "bench_upi.jsonl", map(user_row, held_out))
-    target, past = held_out[0].target, held_out[0].history[3]
-    stranger = user("x")
-    leaking = UserRecord("y", (*stranger.history, Interaction(target.rejected, target.chosen)), stranger.target)
-    near = UserRecord("z", (*stranger.history, past), stranger.target)
-    users = [user_row(r) for r in (stranger, leaking, near, user("u2#7"))]
-    write_jsonl(tmp_path / "users.jsonl", users)
-    rl = [{"uid": row["userid"], "history": row["history"], "mid_position": 3} for row in users]
-    write_jsonl(tmp_path / "rl.jsonl", rl)
-    prompts = PromptSet()
-    sft = [{"prompt": prompts.infer(record.history), "completion": []} for record in (stranger, leaking, near)]
-    write_jsonl(tmp_path / "sft.jsonl", sft)
-    files = [str(tmp_path / name) for name in ("users.jsonl", "rl.jsonl", "sft.jsonl")]
-    counts = check(files, [str(tmp_path / "bench_upi.jsonl")], str(tmp_path / "clean"))
-    assert counts[files[0]] == {"rows": 4, "user": 1, "without_user": 0, "target": 1, "pair": 2, "dropped": 2}
-    assert counts[files[1]] == {"rows": 4, "user": 1, "without_user": 0, "target": 1, "pair": 2, "dropped": 2}
-    assert counts[files[2]] == {"rows": 3, "user": 0, "without_user": 3, "target": 1, "pair": 2, "dropped": 1}
-    left = [json.loads(line)["userid"] for line in (tmp_path / "clean" / "users.jsonl").read_text().splitlines()]
-    assert left == ["x", "z"]
-    assert check(files[:1], [str(tmp_path)])[files[0]] == counts[files[0]], "a folder of benchmarks"
-    with pytest.raises(RecordError, match="two inputs would be written to one file"):
-        check([files[0], str(tmp_path / "other" / "users.jsonl")], [str(tmp_path)], str(tmp_path / "clean"))
-    bad = tmp_path / "bad.jsonl"
-    bad.write_text('{"uid": "u", "history": []}\n')
-    with pytest.raises(RecordError, match=r"bad.jsonl:1: field 'history': empty"):
-        check([str(bad)], [str(tmp_path)])
-
-
-@pytest.mark.parametrize("past", [None, "Likes good things."])
-def test_overlap_finds_items_of_several_lines_in_prompts(tmp_path, past):
-    held_out = user("u")
-    answers = Interaction("Dear user: first\n\n- one <|im_end|>\n- two", "Dear user: first\n\n- other")
-    write_jsonl(tmp_path / "bench_upi.jsonl", [user_row(UserRecord("u", held_out.history, answers))])
-    half = Interaction(answers.chosen, "something else")  # one item of the pair is no pair
-    for item, found in ((answers, 1), (half, 0)):
-        write_jsonl(
-            tmp_path / "sft.jsonl", [{"prompt": PromptSet().infer([item, *user("x").history], past), "completion": []}]
-        )
-        (count,) = check([str(tmp_path / "sft.jsonl")], [str(tmp_path / "bench_upi.jsonl")]).values()
-        assert (count["target"], count["pair"]) == (found, found)
-
-
-def test_tallrec_asks_about_both_items_of_a_pair_and_never_shows_the_answer(tokenizer):
-    record, args = user("u", 9), TallrecOptions(data="", out="", per_user=3, least_history=3, last=4)
-    rows = list(tallrec_rows(record, PromptSet(), tokenizer, args, Counter()))
-    assert len(rows) == 6 and [row["completion"][0]["content"] for row in rows] == ["Yes", "No"] * 3
-    for yes, no in zip(rows[::2], rows[1::2]):
-        texts = [row["prompt"][1]["content"] for row in (yes, no)]
-        items = [next(line for line in text.splitlines() if line.startswith("Item: ")) for text in texts]
-        assert items[0].replace("good", "bad") == items[1] and texts[0].replace(items[0], items[1]) == texts[1]
-        assert texts[0].count("Liked:") <= 4 and items[0].removeprefix("Item: ") not in texts[0].replace(items[0], "")
-    assert "Item: u good 8" in rows[-2]["prompt"][1]["content"], "the target is always asked about"
-
-
-def test_tallrec_fits_both_rows_of_a_question_or_leaves_both_out(tokenizer, model_folder, tmp_path):
-    """Lengths of chosen and passed-over items differ, so that at this limit one row of a question may fit where the
-    other does not."""
-    rng, limit = random.Random(0), 500
-    users = []
-    for n in range(30):
-        texts = [
-            [f"{n} {i} {side}" + " x" * rng.randint(1, 60 if i < 9 else 400) for side in ("good", "bad")]
-            for i in range(10)
-        ]
-        *history, target = (Interaction(good, bad) for good, bad in texts)
-        users.append(UserRecord(f"u{n}", tuple(history), target))
-    write_jsonl(tmp_path / "users.jsonl", map(user_row, users))
-    files = {"data": str(tmp_path / "users.jsonl"), "out": str(tmp_path / "rows.jsonl"), "model": str(model_folder)}
-    told = write_rows(TallrecOptions(**files, max_length=limit, per_user=3))
-    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    prepared = prepare_rows([str(tmp_path / "rows.jsonl")], tokenizer, tmp_path / "set", limit)
-    assert prepared["rows"] == len(rows) and prepared["longest"] > limit - 60, "what fits is kept"
-    places = {item.chosen: place for record in users for place, item in enumerate(all_behaviours(record))}
-    before = shown = 0
-    for yes, no in zip(rows[::2], rows[1::2], strict=True):
-        texts, items = zip(*(row["prompt"][1]["content"].split("\nItem: ") for row in (yes, no)))
-        assert texts[0] == texts[1] and [row["completion"][0]["content"] for row in (yes, no)] == ["Yes", "No"]
-        before += places[items[0].removesuffix("\nWill the user like this item?")]
-        shown += texts[0].count("Liked: ")
-    said = re.search(
-        r": (\d+) rows, half of them Yes; to fit 500 tokens (\d+) questions lost (\d+) of .*, and (\d+) too long", told
-    )
-    count, cut, choices, too_long = map(int, said.groups())
-    assert count == len(rows) == 2 * (3 * 30 - too_long) and too_long > 5
-    assert choices == before - shown > cut > 5
 
 
 def test_the_commands_of_the_readme_go_together():

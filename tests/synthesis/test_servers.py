@@ -83,10 +83,17 @@ async def test_a_judge_that_refuses_is_asked_again_unless_the_summary_is_too_lon
         assert (await synthesise(arguments(server.url)))["outcomes"] == {"judge_too_long_1": 2}, "that was final"
 
 
-@pytest.mark.parametrize(("refused", "outcome", "step"), [
-    (lambda body: MERGING in body["messages"][-1]["content"], "merge_too_long_1", "merge fits"),
-    (lambda body: is_judge(body) and "Ever more so." in body["messages"][-2]["content"], "merged_too_long_1", "merged verified"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("refused", "outcome", "step"),
+    [
+        (lambda body: MERGING in body["messages"][-1]["content"], "merge_too_long_1", "merge fits"),
+        (
+            lambda body: is_judge(body) and "Ever more so." in body["messages"][-2]["content"],
+            "merged_too_long_1",
+            "merged verified",
+        ),
+    ],
+)
 async def test_what_is_too_long_only_once_it_is_merged_leaves_there(
     fake_server, tokenizer, arguments, refused, outcome, step
 ):

@@ -29,17 +29,26 @@ async def test_behaviour_becomes_a_policy_and_rl_rows(fake_server, careful_judge
     write_jsonl(signal, long_users(1, 2 * USERS, 24, "signal"))
     async with TestServer(make_app(0.1, 0.2)) as teacher, fake_server(careful_judge) as judge:
         # a random model foresees nothing, so that its threshold is what chance gives
-        await asyncio.to_thread(run_script, ["bash", ROOT / "sft/synthesize.sh", "--signal", 0.4, "--max_tokens", 256],
-                                DATA=str(users), SIGNAL_DATA=str(signal), OUT=str(out), NPROC="1", SIGNAL_MODEL=str(model_folder),
-                                SIGNAL_CONFIG=str(ROOT / "sft/configs/signal_tiny.yaml"), TEACHER=f"teacher={teacher.make_url('/v1')}#{model_folder}",
-                                JUDGE=f"judge={judge.url}#{model_folder}")  # fmt: skip
+        variables = {
+            "DATA": str(users),
+            "SIGNAL_DATA": str(signal),
+            "OUT": str(out),
+            "NPROC": "1",
+            "SIGNAL_MODEL": str(model_folder),
+            "SIGNAL_CONFIG": str(ROOT / "sft/configs/signal_tiny.yaml"),
+            "TEACHER": f"teacher={teacher.make_url('/v1')}#{model_folder}",
+            "JUDGE": f"judge={judge.url}#{model_folder}",
+        }
+        command = ["bash", ROOT / "sft/synthesize.sh", "--signal", 0.4, "--max_tokens", 256]
+        await asyncio.to_thread(run_script, command, **variables)
     funnel = json.loads((out / "funnel.json").read_text())
     assert funnel["users"] == USERS and funnel["sft_rows"] == 2 * funnel["outcomes"]["done"] > 10
     foresight = json.loads((out / "signal_scores" / "foresight.json").read_text())
     assert (foresight["users"], foresight["choices"]) == (USERS, 24 * USERS)
 
-    run_script([python, ROOT / "sft/sft.py", "--config", ROOT / "sft/configs/tiny.yaml", "--model_name_or_path", model_folder,
-                "--train_data", out / "sft.jsonl", "--output_dir", tmp_path / "policy"])  # fmt: skip
+    command = [python, ROOT / "sft/sft.py", "--config", ROOT / "sft/configs/tiny.yaml"]
+    command += ["--model_name_or_path", model_folder, "--train_data", out / "sft.jsonl"]
+    run_script([*command, "--out", tmp_path / "policy"])
     assert (
         json.loads((tmp_path / "policy" / "summary.json").read_text())
         and (tmp_path / "policy" / "model.safetensors").is_file()

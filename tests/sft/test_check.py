@@ -1,0 +1,60 @@
+"""`--check` of prepare_dataset.py and sft.py: what would be trained is told, nothing is started or written."""
+
+import json
+
+import pytest
+from trl import ModelConfig
+
+from alignxplore.command import run
+from alignxplore.sft import training
+from alignxplore.sft.configuration import DataArguments, TrainArguments
+from alignxplore.sft.tokenised_set import PrepareOptions, prepare, prepare_dataset
+
+
+@pytest.fixture
+def sft(rows_file, model_folder, tmp_path, monkeypatch):
+    """`sft(*words)` runs sft.py on a CPU, with the weights out of reach."""
+    monkeypatch.setattr(training, "make_trainer", lambda *_: pytest.fail("weights would be loaded"))
+    words = ["--model_name_or_path", model_folder, "--train_data", rows_file, "--out", tmp_path / "out"]
+    words += ["--effective_batch_size", 4, "--max_length", 256, "--num_train_epochs", 2, "--report_to", "none"]
+
+    def start(*more: object) -> None:
+        given = [str(word) for word in (*words, *more)]
+        run(training.sft, (DataArguments, TrainArguments, ModelConfig), None, given)
+
+    return start
+
+
+def test_rows_that_are_not_prepared_are_counted_and_nothing_is_written(sft, rows_file, tokenizer, tmp_path, capsys):
+    manifest = prepare([str(rows_file)], tokenizer, tmp_path / "set", 256)
+    sft("--check", "--save_steps", 20, "--logging_steps", 10)
+    said = capsys.readouterr().out
+    steps = manifest["rows"] // 4
+    assert f"{manifest['rows']:,} rows, {manifest['tokens']:,} tokens" in said
+    assert "4 rows a step = 1 rows x 4 accumulated x 1 process(es)" in said
+    assert f"{steps} steps an epoch, {2 * steps} in all" in said
+    assert "computes in 32 bits, weights in float32, without DeepSpeed" in said
+    assert f"checkpoints every 20 steps in {tmp_path}/out/checkpoint-N" in said and "would start" in said
+    assert not (tmp_path / "out").exists()
+    sft("--check", "--train_data", tmp_path / "set", "--max_steps", 7)
+    assert f"{steps} steps an epoch, 7 in all" in capsys.readouterr().out and not (tmp_path / "out").exists()
+
+
+def test_what_would_stop_the_run_stops_the_check(sft, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="rows are fewer than one optimizer step"):
+        sft("--check", "--effective_batch_size", 4096)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text(json.dumps({"learning_rate": 1.0}))
+    with pytest.raises(SystemExit, match="holds a run with other settings .* choose another --out"):
+        sft("--check")
+    with pytest.raises(SystemExit, match="nowhere.jsonl"):
+        sft("--check", "--train_data", "nowhere.jsonl")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+
+
+def test_preparing_is_tried_out_on_the_rows(rows_file, tokenizer, model_folder, tmp_path):
+    manifest = prepare([str(rows_file)], tokenizer, tmp_path / "set", 256)
+    options = {"model": str(model_folder), "out": str(tmp_path / "other"), "max_length": 256, "check": True}
+    said = prepare_dataset(PrepareOptions(data=[str(rows_file), "some/rows"], **options))
+    assert "some/rows: on the Hub" in said and f"{manifest['rows']:,} rows, {manifest['tokens']:,} tokens" in said
+    assert "nothing was" in said and not (tmp_path / "other").exists()

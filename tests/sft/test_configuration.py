@@ -1,0 +1,65 @@
+"""The options of sft.py: the effective batch, what is refused, what makes a run another one."""
+
+import pytest
+from trl import ModelConfig
+
+from alignxplore.sft.configuration import TrainArguments, run_settings, split_batch
+
+
+@pytest.mark.parametrize(
+    "processes, most, micro", [(1, 16, 16), (2, 16, 16), (4, 64, 16), (1, 48, 32), (64, 8, 1), (8, 3, 2)]
+)
+def test_the_effective_batch_does_not_change_with_the_processes(processes, most, micro):
+    rows, accumulated = split_batch(64, processes, most)
+    assert rows == micro and processes * rows * accumulated == 64
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gradient_accumulation_steps": 4}, "set effective_batch_size"),
+        ({"effective_batch_size": 3}, "cannot be split over 2 processes"),
+        ({"save_strategy": "steps", "save_steps": 15}, "multiple of logging_steps"),
+        ({"save_total_limit": 1}, "use 2 or more"),
+    ],
+)
+def test_settings_that_would_lose_work_or_change_the_training_are_refused(monkeypatch, tmp_path, options, message):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=message):
+        TrainArguments(output_dir=str(tmp_path), **options)
+
+
+@pytest.fixture
+def settings_of(model_folder, tmp_path):
+    """`settings_of(training options, model options)` → the identity of such a run."""
+
+    def settings(training: dict | None = None, model: dict | None = None) -> dict:
+        args = TrainArguments(output_dir=str(tmp_path), model_init_kwargs={"dtype": "float32"}, **training or {})
+        return run_settings(args, ModelConfig(model_name_or_path=str(model_folder), **model or {}), {"identity": {}})
+
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("training", "model"),
+    [
+        ({"adam_epsilon": 1e-6}, {}),
+        ({"label_smoothing_factor": 0.1}, {}),
+        ({"lr_scheduler_kwargs": {"num_cycles": 2}}, {}),
+        ({"neftune_noise_alpha": 5.0}, {}),
+        ({"eos_token": "<|endoftext|>"}, {}),
+        ({}, {"use_peft": True, "use_dora": True}),
+        ({}, {"use_peft": True, "lora_modules_to_save": ["lm_head"]}),
+    ],
+)
+def test_what_changes_the_training_changes_the_identity_of_a_run(settings_of, training, model):
+    assert settings_of(training, model) != settings_of({}, {"use_peft": True} if model else {})
+
+
+def test_where_and_how_a_run_is_computed_does_not_change_its_identity(settings_of, tmp_path):
+    other = {
+        **{"logging_steps": 5, "save_steps": 50, "dataloader_num_workers": 2, "per_device_train_batch_size": 2},
+        **{"report_to": "none", "run_name": "x", "gradient_checkpointing": False, "eval_strategy": "steps"},
+        "logging_first_step": True,
+    }
+    assert settings_of(other) == settings_of()

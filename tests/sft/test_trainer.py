@@ -1,0 +1,137 @@
+"""The trainer of sft.py: rows of a step, the proof of the labels, its log, packs."""
+
+import random
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import TrainerControl, TrainerState
+
+from alignxplore.sft.configuration import TrainArguments
+from alignxplore.sft.run_folder import RunError, RunFolder
+from alignxplore.sft.tokenised_set import load_prepared, prepare
+from alignxplore.sft.trainer import LabelError, Progress, StepSampler, Trainer, check_labels, generation_prompt
+
+OPENING, END = [8, 9], 2  # tokens that open the assistant's turn; the end of turn
+
+
+def sampler(rows: int = 103, batch: int = 16, seed: int = 1, epoch: int = 0) -> StepSampler:
+    lengths = [random.Random(i).randint(5, 500) for i in range(rows)]
+    return StepSampler(lengths, batch, seed, epoch=lambda: epoch)
+
+
+def test_an_epoch_is_whole_steps_of_different_rows_sorted_by_length_within_a_step():
+    order = list(sampler())
+    assert len(order) == len(sampler()) == 96 == len(set(order))
+    steps = [order[i : i + 16] for i in range(0, 96, 16)]
+    assert all(step == sorted(step, key=lambda row: (sampler().lengths[row], row)) for step in steps)
+    assert list(sampler()) == order != list(sampler(seed=2))
+    assert set(list(sampler(epoch=1))[:16]) != set(order[:16]), "each epoch has a permutation of its own"
+
+
+def test_fewer_rows_than_a_step_is_an_error():
+    with pytest.raises(RunError, match="10 rows are fewer than one optimizer step"):
+        sampler(rows=10)
+
+
+def padded(*documents: tuple[list[int], list[int]]) -> dict[str, torch.Tensor]:
+    width = max(len(ids) for ids, _ in documents)
+    return {
+        "input_ids": torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in documents]),
+        "labels": torch.tensor([labels + [-100] * (width - len(ids)) for ids, labels in documents]),
+        "attention_mask": torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in documents]),
+    }
+
+
+def packed(*documents: tuple[list[int], list[int]]) -> dict[str, torch.Tensor]:
+    return {
+        "input_ids": torch.tensor([[i for ids, _ in documents for i in ids]]),
+        "labels": torch.tensor([[i for _, labels in documents for i in labels]]),
+        "position_ids": torch.tensor([[i for ids, _ in documents for i in range(len(ids))]]),
+    }
+
+
+IDS = [5, 6, 8, 9, 20, 21, END, 10]
+
+
+GOOD = (IDS, [-100] * 4 + IDS[4:])
+
+
+LONG = ([5, 5, 5, *IDS], [-100] * 7 + IDS[4:])
+
+
+@pytest.mark.parametrize("collate", [padded, packed])
+def test_right_labels_pass_and_every_kind_of_wrong_ones_is_caught(collate):
+    assert check_labels(collate(GOOD, LONG), OPENING, END) == 2
+    wrong = {
+        "trained from the beginning": (IDS, IDS),
+        "beginning of the assistant's turn": (IDS, [-100] * 5 + IDS[5:]),
+        "trains nothing": (IDS, [-100] * 8),
+        "masked ones within": (IDS, [-100] * 4 + [20, -100, END, 10]),
+        "own next tokens": (IDS, [-100] * 4 + [20, 22, END, 10]),
+        "end of turn": (IDS[:-2], [-100] * 4 + IDS[4:-2]),
+    }
+    for message, document in wrong.items():
+        with pytest.raises(LabelError, match=message):
+            check_labels(collate(LONG, document), OPENING, END)
+
+
+def test_trained_padding_is_caught():
+    batch = padded(GOOD, LONG)
+    batch["labels"][0, -1] = 0
+    with pytest.raises(LabelError, match="trains padding"):
+        check_labels(batch, OPENING, END)
+
+
+def test_a_data_seed_of_zero_is_a_seed(rows_file, model_folder, tmp_path):
+    orders = {}
+    for seed in (None, 0, 42):
+        args = TrainArguments(output_dir=str(tmp_path), report_to="none", data_seed=seed)  # seed is 42
+        asking = SimpleNamespace(args=args, train_dataset=None, state=None, steps_per_epoch=1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("alignxplore.sft.trainer.row_lengths", lambda rows: [5] * 64)
+            orders[seed] = Trainer._get_train_sampler(asking).seed
+    assert orders == {None: 42, 0: 0, 42: 42}
+
+
+def test_seconds_of_an_interrupted_run_go_on_where_it_stopped(tmp_path):
+    run, state = RunFolder(tmp_path), TrainerState(global_step=5, max_steps=9)
+    run.log({"step": 5, "loss": 1.0, "seconds": 100.0})
+    progress = Progress(run, 1.0)
+    progress.on_train_begin(None, state, TrainerControl())
+    state.global_step = 9
+    progress.on_log(None, state, TrainerControl(), {"loss": 0.5, "learning_rate": 0.0})
+    assert 100.0 <= run.seconds() < 160.0 and len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+
+
+def test_documents_of_a_pack_do_not_see_each_other(model_folder, rows_file, tokenizer, tmp_path):
+    prepare([str(rows_file)], tokenizer, tmp_path / "set", 256)
+    stored, _ = load_prepared(tmp_path / "set", tokenizer)
+    args = TrainArguments(
+        output_dir=str(tmp_path / "out"),
+        packing=True,
+        max_length=256,
+        effective_batch_size=2,
+        per_device_train_batch_size=2,
+        report_to="none",
+        completion_only_loss=True,
+        dataset_kwargs={"skip_prepare_dataset": False},
+        model_init_kwargs={"dtype": "float32"},
+    )
+    trainer = Trainer(
+        run=RunFolder(tmp_path / "out"),
+        model=str(model_folder),
+        args=args,
+        train_dataset=stored,
+        processing_class=tokenizer,
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    starts = (batch["position_ids"][0] == 0).nonzero()[:, 0].tolist()
+    assert len(starts) > 2 and check_labels(batch, generation_prompt(tokenizer), tokenizer.eos_token_id) == len(starts)
+    model = trainer.model.eval()
+    apart = []
+    with torch.inference_mode():
+        together = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits[0]
+        for start, end in zip(starts, [*starts[1:], batch["input_ids"].shape[1]]):
+            apart.append(model(input_ids=batch["input_ids"][:, start:end], use_cache=False).logits[0])
+    assert torch.allclose(together, torch.cat(apart), atol=1e-5)

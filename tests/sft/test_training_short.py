@@ -1,0 +1,119 @@
+"""Runs of sft.py of three steps, in this process: what they are refused, keep and say."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from trl import ModelConfig
+
+from alignxplore.records import read_jsonl
+from alignxplore.sft.configuration import DataArguments, TrainArguments
+from alignxplore.sft.run_folder import COMPLETE, RunError, RunFolder
+from alignxplore.sft.tokenised_set import load_prepared, prepare
+from alignxplore.sft.training import make_trainer, train
+
+PLAIN, ZERO3 = {"zero_stage": None, "processes": 1}, {"zero_stage": 3, "processes": 2}
+
+
+def tiny_run(folder, rows_file, model_folder, model: dict | None = None, **options) -> None:
+    options |= {"max_steps": 3, "report_to": "none", "disable_tqdm": True, "max_length": 256}
+    args = TrainArguments(output_dir=str(folder), effective_batch_size=4, gradient_checkpointing=False, **options)
+    train(
+        DataArguments(train_data=str(rows_file)),
+        args,
+        ModelConfig(model_name_or_path=str(model_folder), **model or {}),
+    )
+
+
+def test_a_run_that_deepspeed_has_saved_does_not_start_its_optimizer_anew(rows_file, model_folder, tmp_path):
+    saving = {"logging_steps": 1, "save_strategy": "steps", "save_steps": 2}
+    tiny_run(tmp_path, rows_file, model_folder, **saving)
+    (tmp_path / "summary.json").unlink()  # as if it had been killed
+    mark = tmp_path / "checkpoint-3" / COMPLETE
+    assert json.loads(mark.read_text()) == PLAIN
+    mark.write_text(json.dumps(ZERO3))
+    with pytest.raises(RunError, match="checkpoint-3: saved with ZeRO stage 3 on 2"):
+        tiny_run(tmp_path, rows_file, model_folder, **saving)
+
+
+def test_a_run_killed_after_its_last_step_is_saved_and_trains_no_other(rows_file, model_folder, tmp_path):
+    saving = {"logging_steps": 1, "save_strategy": "steps", "save_steps": 2}
+    tiny_run(tmp_path, rows_file, model_folder, **saving)
+    weights = load_file(tmp_path / "model.safetensors")
+    for name in ("summary.json", "model.safetensors"):
+        (tmp_path / name).unlink()
+    tiny_run(tmp_path, rows_file, model_folder, **saving)
+    result = RunFolder(tmp_path).summary()["result"]
+    assert (result["steps"], result["resumed_from"]) == (3, "checkpoint-3")
+    again = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    assert [row["step"] for _, row in read_jsonl(tmp_path / "log.jsonl")] == [1, 2, 3]
+
+
+def test_one_process_that_sees_several_gpus_is_refused(rows_file, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainArguments, "n_gpu", 4)
+    with pytest.raises(
+        RunError,
+        match="one process sees 4 GPUs; start one process a GPU with sft.sh, or show it one: CUDA_VISIBLE_DEVICES",
+    ):
+        tiny_run(tmp_path, rows_file, model_folder)
+
+
+def test_coarse_weights_without_copies_of_their_own_are_refused(rows_file, model_folder, tmp_path):
+    coarse = {"model_init_kwargs": {"dtype": "bfloat16"}}
+    with pytest.raises(
+        RunError,
+        match="weights in torch.bfloat16 are too coarse .* add --deepspeed configs/zero3.json, or --dtype float32",
+    ):
+        tiny_run(tmp_path / "all", rows_file, model_folder, **coarse)
+    tiny_run(
+        tmp_path / "adapter",
+        rows_file,
+        model_folder,
+        {"use_peft": True, "lora_target_modules": ["q_proj", "v_proj"]},
+        **coarse,
+    )
+
+
+def test_a_run_shorter_than_a_log_interval_ends_with_its_loss_and_card(rows_file, model_folder, tmp_path, capsys):
+    tiny_run(tmp_path, rows_file, model_folder, logging_steps=10)
+    (line,) = (json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines())
+    result = RunFolder(tmp_path).summary()["result"]
+    assert (
+        result == {"steps": 3, "last_loss": line["loss"], "seconds": line["seconds"], "resumed_from": None}
+        and line["step"] == 3
+    )
+    assert f"3 steps, last logged loss {line['loss']:.4f}" in (tmp_path / "README.md").read_text()
+    tiny_run(tmp_path, rows_file, model_folder, logging_steps=10)
+    assert "this run is finished" in capsys.readouterr().out
+
+
+def test_what_a_model_is_loaded_with_is_passed_on_or_refused(rows_file, model_folder, tmp_path):
+    tiny_run(tmp_path / "passed", rows_file, model_folder, model_init_kwargs={"attention_dropout": 0.25})
+    assert json.loads((tmp_path / "passed" / "run.json").read_text())["attention_dropout"] == 0.25
+    assert json.loads((tmp_path / "passed" / "config.json").read_text())["attention_dropout"] == 0.25
+    with pytest.raises(RunError, match="load_in_4bit and load_in_8bit are not supported"):
+        tiny_run(tmp_path / "refused", rows_file, model_folder, {"load_in_4bit": True})
+
+
+def test_processes_that_do_not_know_of_each_other_are_refused(
+    model_folder, rows_file, tokenizer, tmp_path, monkeypatch
+):
+    prepare([str(rows_file)], tokenizer, tmp_path / "set", 256)
+    stored, manifest = load_prepared(tmp_path / "set", tokenizer)
+    args = TrainArguments(
+        output_dir=str(tmp_path / "out"),
+        report_to="none",
+        completion_only_loss=True,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        model_init_kwargs={"dtype": "float32"},
+    )
+    model = ModelConfig(model_name_or_path=str(model_folder))
+    pieces = (args, model, RunFolder(tmp_path / "out"), tokenizer, stored, None, manifest)
+    assert make_trainer(*pieces).accelerator.num_processes == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")  # what torchrun says to each of two processes
+    with pytest.raises(
+        RunError, match=r"accelerate sees 1 process\(es\), the launcher started 2: they would train apart"
+    ):
+        make_trainer(*pieces)

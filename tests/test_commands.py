@@ -1,0 +1,135 @@
+"""What a person runs: every command explains itself, and every YAML file says what was published."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from trl import ModelConfig, TrlParser
+
+from alignxplore.sft.configuration import DataArguments, TrainArguments
+from tests import ROOT
+
+# Started by run_streaming_8p.sh, whose --help is its documentation.
+EXPLAINED_ELSEWHERE = {"alignxplore/rl/train.py"}
+# Runs each script with --help in a copy of a process that has already imported what takes seconds; the project's
+# modules are new in each. Arguments: the folder for the texts, then "name=script" or "name=-m module".
+HELP = """
+import os, runpy, sys, traceback
+import datasets, peft, transformers, trl, trl.trainer.sft_trainer
+texts, *scripts = sys.argv[1:]
+for script in scripts:
+    name, _, target = script.partition("=")
+    child = os.fork()
+    if not child:
+        sys.stdout.flush()
+        out = os.open(os.path.join(texts, name), os.O_WRONLY | os.O_CREAT)
+        os.dup2(out, 1), os.dup2(out, 2)
+        sys.argv = [target, "--help"]
+        code = 1
+        try:
+            if target.startswith("-m "):
+                runpy.run_module(target[3:], run_name="__main__", alter_sys=True)
+            else:
+                sys.path[0] = os.path.dirname(target)
+                runpy.run_path(target, run_name="__main__")
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)  # without the second that it takes to tear the frameworks down
+    print(name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def scripts() -> dict[str, str]:
+    """Name → script, or "-m module", of all that a person can run."""
+    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = {}
+    for name in listed.splitlines():
+        if name in EXPLAINED_ELSEWHERE or name.startswith("tests/") or not (ROOT / name).is_file():
+            continue
+        if '\nif __name__ == "__main__":' in (ROOT / name).read_text(encoding="utf-8"):
+            module = name.removesuffix(".py").removesuffix("/__main__").replace("/", ".")
+            found[module] = f"-m {module}" if name.startswith("alignxplore/") else str(ROOT / name)
+    return found
+
+
+def test_every_script_explains_itself(tmp_path):
+    runnable = scripts()
+    words = [sys.executable, "-c", HELP, str(tmp_path), *(f"{name}={target}" for name, target in runnable.items())]
+    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL)
+    codes = dict(line.rsplit(" ", 1) for line in ran.stdout.splitlines())
+    assert list(codes) == list(runnable), ran.stdout + ran.stderr
+    texts = {name: (tmp_path / name).read_text() for name in codes}
+    unexplained = [
+        f"{name}: exit code {codes[name]}\n{text[-2000:]}"
+        for name, text in texts.items()
+        if codes[name] != "0" or len(text) < 200 or not text.startswith("usage: ")
+    ]
+    assert len(runnable) > 30 and unexplained == [], "\n\n".join(unexplained)
+
+
+def test_a_script_is_a_docstring_and_one_line():
+    """What it does is a function of the library, which tests and other scripts call."""
+    for path in sorted((ROOT / "sft").glob("*.py")):
+        _, *statements = ast.parse(path.read_text(encoding="utf-8")).body
+        *imports, guard = statements
+        assert all(isinstance(statement, ast.ImportFrom) for statement in imports), path
+        assert isinstance(guard, ast.If) and len(guard.body) == 1, path
+
+
+# File of sft/configs → what was published, or is a deliberate choice of the tiny models.
+PUBLISHED = {
+    "qwen3_8b": {
+        "model_name_or_path": "Qwen/Qwen3-8B",
+        "num_train_epochs": 4,
+        "learning_rate": 2e-5,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.1,
+        "effective_batch_size": 1024,
+        "per_device_train_batch_size": 1,
+        "max_length": 16384,
+        "bf16": True,
+        "packing": False,
+        "use_peft": False,
+    },
+    "tallrec_qwen3_8b": {
+        "model_name_or_path": "Qwen/Qwen3-8B",
+        "use_peft": True,
+        "lora_r": 8,
+        "lora_alpha": 16,
+        "lora_dropout": 0.05,
+        "learning_rate": 1e-4,
+        "max_length": 8192,
+        "bf16": True,
+    },
+    "signal_qwen3_1p7b": {
+        "model_name_or_path": "Qwen/Qwen3-1.7B",
+        "learning_rate": 1e-4,
+        "max_length": 8192,
+        "num_train_epochs": 1,
+        "loss_type": "chunked_nll",
+        "bf16": True,
+    },
+    "tiny": {"learning_rate": 2e-3, "effective_batch_size": 8, "num_train_epochs": 1, "max_length": 2048},
+    "judge_tiny": {"learning_rate": 2e-3, "effective_batch_size": 64, "num_train_epochs": 1, "max_length": 2048},
+    "signal_tiny": {"learning_rate": 1e-3, "effective_batch_size": 16, "num_train_epochs": 2, "max_length": 2048},
+}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "sft/configs").glob("*.yaml")))
+def test_a_configuration_is_read_by_its_parser_and_says_what_was_published(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainArguments, "_use_cpu", lambda self: setattr(self, "use_cpu", True))  # it turns bf16 off
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
+    monkeypatch.chdir(tmp_path)
+    parser = TrlParser((DataArguments, TrainArguments, ModelConfig))
+    words = ["--config", str(ROOT / f"sft/configs/{name}.yaml"), "--out", str(tmp_path / "out")]
+    data, args, model = parser.parse_args_and_config(words)
+    read = vars(data) | vars(model) | vars(args)
+    wanted = PUBLISHED[name]
+    assert {key: read[key] for key in wanted} == wanted
+    assert args.output_dir == str(tmp_path / "out"), "the line wins, under its short name too"
+    steps = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    assert steps == args.effective_batch_size
