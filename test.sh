@@ -18,7 +18,7 @@ DEVICE=${DEVICE:-cpu}
 export DEVICE
 
 setup=()
-arguments=()
+arguments=(-n 2 --dist loadfile --no-loadscope-reorder)  # a file's servers and runs are started once
 while (($#)); do
     case $1 in
         --fast) arguments+=(-m "not slow" -n 3 --dist worksteal) ;;  # three, because many of them wait

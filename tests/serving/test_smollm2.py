@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from alignxplore.judging.letters import find_letters
 from alignxplore.serving import smollm2
 
 
@@ -45,3 +46,5 @@ def test_the_converted_model_speaks_and_continues_a_prefilled_answer(tmp_path):
     assert text.endswith("The capital of France is")
     logits = model(**tokenizer(text, return_tensors="pt")).logits[0, -1]
     assert tokenizer.decode(logits.argmax()) == " Paris"
+    letters = find_letters(tokenizer)
+    assert letters.prefill == '{"selection": "Item' and letters.texts == (" A", " B")
