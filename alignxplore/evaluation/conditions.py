@@ -66,12 +66,12 @@ def of_summaries(summaries: SummarySet, benchmark: Benchmark) -> Cell:
         summaries.setting,
         benchmark,
         summaries.seed,
-        tuple(_question(record, rows.get(record.id)) for record in benchmark.records),
+        tuple(_question_of(record, rows.get(record.id)) for record in benchmark.records),
         made_by=made_by,
     )
 
 
-def _question(record: UserRecord, row: dict | None) -> Question:
+def _question_of(record: UserRecord, row: dict | None) -> Question:
     if row is None or row["status"] in FAILED:
         return Question(record)
     if not row["stages"]:  # the prompt could not be made to fit, a final outcome

@@ -1,8 +1,8 @@
 """A benchmark made of another one's targets, with the files beside it, so that baselines and checks know it like the
 original.
 
-Used by perturb.py (disturbed histories) and cross_task.py (histories of another task). A folder may hold copies of an
-earlier run, too: `copies.txt` names those of the last one, which alone are evaluated.
+Used by perturbations.py (disturbed histories) and cross_task.py (histories of another task). A folder may hold copies
+of an earlier run, too: `copies.txt` names those of the last one, which alone are evaluated.
 """
 
 from collections.abc import Iterable
@@ -20,12 +20,12 @@ from alignxplore.datasets.sidecars import (
 from alignxplore.evaluation.benchmarks import Benchmark
 from alignxplore.records import RecordError, UserRecord, user_row, write_json, write_jsonl
 
-LIST = "copies.txt"
+NAMES_FILE = "copies.txt"
 
 
 def write_names(folder: Path, names: Iterable[str]) -> None:
     """Say which copies in a folder are of this run, one name a line."""
-    (folder / LIST).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    (folder / NAMES_FILE).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def read_names(folder: Path) -> list[str]:
@@ -34,7 +34,7 @@ def read_names(folder: Path) -> list[str]:
     Raises:
         RecordError: nothing was copied into this folder.
     """
-    path = folder / LIST
+    path = folder / NAMES_FILE
     if not path.is_file():
         raise RecordError("no such file; robustness.sh and cross_task.sh write it with the copies", path)
     return path.read_text(encoding="utf-8").split()

@@ -215,12 +215,12 @@ async def rate_answers(
             max_error_rate=arguments.max_error_rate,
         )
         return [
-            _rated(one, row, journal.get(ids[place]) if place in ids else None)
+            _rating_row(one, row, journal.get(ids[place]) if place in ids else None)
             for place, (one, row) in enumerate(answers)
         ]
 
 
-def _rated(asked: Asked, answer: dict, row: dict | None) -> dict:
+def _rating_row(asked: Asked, answer: dict, row: dict | None) -> dict:
     if answer["status"] != OK:
         return answer
     if answer["problem"]:  # a downstream model that gave no answer has lost

@@ -98,7 +98,7 @@ def result_rows(scores: Iterable[dict]) -> list[dict]:
     groups: dict[tuple, list[dict]] = defaultdict(list)
     for row in scores:
         groups[tuple(row[k] for k in KEY)].append(row)
-    return [_result(dict(zip(KEY, key)), rows) for key, rows in groups.items()]
+    return [_result_row(dict(zip(KEY, key)), rows) for key, rows in groups.items()]
 
 
 def values_by_record(rows: Iterable[dict]) -> dict[str, float]:
@@ -126,7 +126,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _result(key: dict, rows: list[dict]) -> dict:
+def _result_row(key: dict, rows: list[dict]) -> dict:
     values = values_by_record(rows)
     clusters = clusters_of(rows, values) if values else []
     overall = estimate(list(values.values()), clusters)
@@ -141,9 +141,9 @@ def _result(key: dict, rows: list[dict]) -> dict:
     seed_means = [mean for mean in map(_mean, by_seed.values()) if mean is not None]
     return key | {
         "n": overall.n,
-        "accuracy": _number(overall.mean),
-        "ci_low": _number(overall.low),
-        "ci_high": _number(overall.high),
+        "accuracy": _unless_nan(overall.mean),
+        "ci_low": _unless_nan(overall.low),
+        "ci_high": _unless_nan(overall.high),
         "clusters": overall.clusters,
         "design_effect": design_effect(list(values.values()), clusters),
         "bad_format": _share(rows, "bad_format"),
@@ -156,7 +156,7 @@ def _result(key: dict, rows: list[dict]) -> dict:
         "accuracy_chosen_first": _mean(correctness(p) for p in first),
         "accuracy_chosen_second": _mean(correctness(p) for p in second),
         "flip_rate": _mean(float((a > 0.5) != (b > 0.5)) for a, b in both),
-        "auc": _number(auc([*first, *(1 - p for p in second)], [True] * len(first) + [False] * len(second)))
+        "auc": _unless_nan(auc([*first, *(1 - p for p in second)], [True] * len(first) + [False] * len(second)))
         if pairs
         else None,
         **{name: _mean(row.get(name) for row in rows) for name in WRITTEN if any(name in row for row in rows)},
@@ -165,5 +165,5 @@ def _result(key: dict, rows: list[dict]) -> dict:
     }
 
 
-def _number(value: float) -> float | None:
+def _unless_nan(value: float) -> float | None:
     return None if np.isnan(value) else float(value)

@@ -265,7 +265,7 @@ def preview(arguments: EvaluationArguments) -> str:
         for benchmark in benchmarks.values():
             body.append([spec.name, protocol, *counts(read, benchmark, protocol)])
     head = ["judge", "protocol", "benchmark", "users", "cells", "judgements"]
-    table = Table("preview", "To ask, less what an earlier run has asked", head, body)
+    table = Table("preview", "To ask, unless an earlier run has asked it", head, body)
     return "\n".join([*lines, *sizes(benchmarks.values()), *said, "", markdown(table)])
 
 

@@ -15,8 +15,8 @@ from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_histo
 
 SAMPLES = 12  # users of each benchmark
 HISTORY = 60  # interactions of each, the newest that are shown to a policy
-_STAGE = ("reasoning", "summary", "problem", "dropped")
-_SCORE = ("policy", "setting", "seed", "judge", "protocol", "value", "outcome", "p", "orders")
+STAGE_FIELDS = ("reasoning", "summary", "problem", "dropped")
+SCORE_FIELDS = ("policy", "setting", "seed", "judge", "protocol", "value", "outcome", "p", "orders")
 
 
 def sample_rows(benchmarks: Iterable[Benchmark], sets: Iterable[SummarySet], scores: Iterable[dict]) -> list[dict]:
@@ -48,10 +48,10 @@ def sample_rows(benchmarks: Iterable[Benchmark], sets: Iterable[SummarySet], sco
                     "setting": found.setting,
                     "seed": found.seed,
                     "error": row["error"],
-                    "stages": [{key: stage[key] for key in _STAGE} for stage in row["stages"]],
+                    "stages": [{key: stage[key] for key in STAGE_FIELDS} for stage in row["stages"]],
                 }
             )
     for score in scores:
         if sample := rows.get((score["benchmark"], score["record"])):
-            sample["scores"].append({key: score.get(key) for key in _SCORE})
+            sample["scores"].append({key: score.get(key) for key in SCORE_FIELDS})
     return list(rows.values())

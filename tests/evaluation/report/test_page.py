@@ -90,7 +90,7 @@ def made() -> tuple[str, list[Table], list[dict]]:
                     "stages": [{"reasoning": ATTACK, "summary": ATTACK, "problem": None, "dropped": 0}],
                 }
             ],
-            "scores": [{key: scores[0].get(key) for key in samples._SCORE}],
+            "scores": [{key: scores[0].get(key) for key in samples.SCORE_FIELDS}],
         }
     ]
     return page.page(tables[:1], tables[1:], result_rows(scores), scores, browsed, "notes", "made by"), tables, browsed
