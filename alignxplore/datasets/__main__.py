@@ -18,10 +18,10 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 from alignxplore.command import Checkable, option, run_commands
 from alignxplore.datasets import DATASETS, Dataset, get
@@ -179,7 +179,7 @@ def build_benchmark(options: BuildOptions) -> str:
     return "\n".join([*lines, done])
 
 
-COMMANDS = {
+COMMANDS: dict[str, tuple[Callable[[Any], str], type]] = {
     "build": (build_benchmark, BuildOptions),
     "list": (list_all, NoOptions),
     "describe": (describe_one, NameOptions),

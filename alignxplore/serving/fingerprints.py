@@ -12,9 +12,9 @@ def model_identity(model: str, revision: str | None) -> str:
     """What tells two models apart: for a folder its name and the fingerprint of its files, for a hub model its
     commit."""
     folder = Path(model)
-    return (
-        f"{folder.name}:{weights_fingerprint(folder)}" if folder.is_dir() else f"{model}@{commit(model, revision or 'main')}"
-    )
+    if folder.is_dir():
+        return f"{folder.name}:{weights_fingerprint(folder)}"
+    return f"{model}@{commit(model, revision or 'main')}"
 
 
 def weights_fingerprint(folder: str | Path) -> str:

@@ -145,7 +145,7 @@ def tokenised_rows(
     """(input_ids, labels) of the rows of all sources that fit; fills `counts` on the way. Memory is flat in the
     rows."""
     control = set(tokenizer.all_special_tokens) - {"<think>", "</think>"}
-    templates = Counter()
+    templates: Counter[str] = Counter()
     counts |= {"dropped_too_long": 0, "dropped_control_token": 0, "longest": 0, "prompt_templates": templates}
 
     def usable() -> Iterator[tuple[str, dict]]:
@@ -256,7 +256,7 @@ def prepare(
 ) -> dict[str, Any]:
     """Tokenise `sources` into the folder `output` and return its manifest; a finished set of the same content is
     kept."""
-    identity, counts = set_identity(sources, tokenizer, max_length, revision), {}
+    identity, counts = set_identity(sources, tokenizer, max_length, revision), dict[str, Any]()
     rows = tokenised_rows(sources, tokenizer, max_length, revision, counts)
     return write_set(output, identity, {"sources": sources, "tokenizer_name": tokenizer.name_or_path}, rows, counts)
 
@@ -265,7 +265,8 @@ def measure(
     sources: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int, revision: str | None = None
 ) -> dict[str, Any]:
     """The manifest that `prepare` would write, with every row proved and nothing written."""
-    identity, counts, lengths, trained = set_identity(sources, tokenizer, max_length, revision), {}, [], 0
+    identity, counts = set_identity(sources, tokenizer, max_length, revision), dict[str, Any]()
+    lengths, trained = list[int](), 0
     for ids, labels in tokenised_rows(sources, tokenizer, max_length, revision, counts):
         lengths.append(len(ids))
         trained += sum(label != -100 for label in labels)

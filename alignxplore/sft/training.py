@@ -71,7 +71,7 @@ def load_rows(
     """A prepared set as it is; other rows are prepared into the output folder by the first process, while the others
     wait."""
     if not is_prepared(source):
-        prepared = Path(args.output_dir) / f"{name}_data"
+        prepared = Path(str(args.output_dir)) / f"{name}_data"
         with args.main_process_first(local=False, desc=f"prepare {name} rows"):  # all nodes share the folder
             prepare([source], tokenizer, prepared, args.max_length)
         source = str(prepared)
@@ -161,7 +161,7 @@ def resolve(args: TrainArguments, model: ModelConfig) -> PreTrainedTokenizerBase
 
 def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
     """One run, from the start or from the last complete checkpoint."""
-    run, first = RunFolder(args.output_dir), args.process_index == 0
+    run, first = RunFolder(str(args.output_dir)), args.process_index == 0
     tokenizer = resolve(args, model)
     rows, manifest = load_rows(data.train_data, tokenizer, args, "train")
     held_out = load_rows(data.eval_data, tokenizer, args, "eval")[0] if data.eval_data else None
@@ -218,7 +218,7 @@ def check(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     Raises:
         UserError: what `train` would raise before its first step.
     """
-    run, tokenizer = RunFolder(args.output_dir), resolve(args, model)
+    run, tokenizer = RunFolder(str(args.output_dir)), resolve(args, model)
     refuse_coarse(args.model_init_kwargs["dtype"], args, model)
     manifest = look_at(data.train_data, tokenizer, args.max_length, "train")
     if data.eval_data:
@@ -264,7 +264,7 @@ def sft(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
                 check(data, args, model)
             if not data.check:
                 if first:
-                    stack.enter_context(RunLock(args.output_dir))
+                    stack.enter_context(RunLock(str(args.output_dir)))
                 train(data, args, model)
     finally:
         if torch.distributed.is_initialized():
