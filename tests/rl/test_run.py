@@ -1,19 +1,24 @@
 """Real tiny runs of the launch script: verl, Ray, FSDP2 and vLLM on a CPU. Only the judge behind HTTP is a stand-in.
 
 One run, of three stages with credit `centered`, is killed at the end of an epoch while its judge misbehaves, and
-finished by the same command under the same judge; another, with credit `tree`, goes on two ranks, until one of its
-rollout engines loses its weights. Two steps make an epoch (conftest.py). The quick start (tests/test_quickstart.py)
-trains two stages with credit `paper`.
+finished by the same command under the same judge. Another, with a judge order for each rollout, goes on one rank and
+on two, until it is asked to stop or one of its rollout engines loses its weights. Two steps make an epoch
+(conftest.py). What the steps came to is committed in golden.json (tests/golden.py). The quick start
+(tests/quickstart/) trains two stages with credit `paper` under judges that are asked in both orders.
 """
 
 import json
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.golden import check_golden
+
 pytestmark = pytest.mark.slow
+GOLDEN = Path(__file__).with_name("golden.json")
 PROBABILITIES = "training/rollout_probs_diff_max"
 FAULTS = ("streaming.judge_timeout=2",)  # a third of the answers is faulty; one that hangs is asked for again soon
 
@@ -52,12 +57,14 @@ def running(processes):
     return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("runs") / "run"
+def golden(run, rows, stages):
+    """Compare rewards, lengths, loss and gradient of these steps with the committed ones."""
+    names = ["generated_tokens", "actor/pg_loss", "actor/grad_norm"]
+    names += [f"stage{k}/{name}" for k in range(1, stages + 1) for name in ("reward", "tokens", "bad_format")]
+    check_golden(GOLDEN, run, {name: [row[name] for row in rows] for name in names})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def three(rows):
     """Variables of a run of three stages: a step has 4 users x 3 stages x 4 summaries."""
     return {
@@ -68,8 +75,8 @@ def three(rows):
     }
 
 
-def test_killed_at_the_end_of_an_epoch_under_a_judge_that_misbehaves(launch, judge, folder, three):
-    process = launch.start(folder, judge("words"), *FAULTS, "trainer.val_before_train=false", **three)
+def kill_at_the_end_of_an_epoch(process, folder, judge):
+    """Let its judge misbehave once the run trains, and kill it after its first checkpoint; nothing of it may stay."""
     wait_until(lambda: (folder / "log" / "train.log").exists(), process)  # the judge has passed its check
     judge("faults")
     wait_until(lambda: checkpointed(folder) == 2, process)
@@ -79,25 +86,47 @@ def test_killed_at_the_end_of_an_epoch_under_a_judge_that_misbehaves(launch, jud
     ]
     process.send_signal(signal.SIGKILL)
     process.wait(20)
-    found = metrics(folder)
-    assert {1, 2} <= set(found) and not (folder / "model").exists()
-    repeated = {kind for step in (1, 2) for kind in found[step] if kind.startswith("repeated/")}
-    assert repeated >= {
-        f"repeated/judge/{kind}" for kind in ("http_429", "http_500", "not_json", "timeout", "unusable")
-    }
-    assert (
-        found[1]["lost_share"] == found[2]["lost_share"] == 0
-        and found[1]["training/rows"] == 48
-        and found[1]["repeated_requests"] >= 8
-    )
+    assert not (folder / "model").exists()
     deadline = time.monotonic() + 30
     while left := running(started):
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
 
 
-def test_the_same_command_does_the_planned_steps_and_leaves_a_model(launch, judge, folder, three):
+def check_steps_under_faults(found):
+    """Rows of steps whose judge misbehaved: asked again, nothing lost."""
+    kinds = ("http_429", "http_500", "not_json", "timeout", "unusable")
+    repeated = {kind for step in (1, 2) for kind in found[step] if kind.startswith("repeated/")}
+    assert repeated >= {f"repeated/judge/{kind}" for kind in kinds}
+    for row in found.values():
+        assert (row["lost_share"], row["training/rows"]) == (0, 48)
+        assert row["stage2/baselines_failed"] == 0 < row["stage2/baseline"] < 1
+        assert 0 <= row[PROBABILITIES] <= 1e-4 and row["actor/grad_norm"] > 0
+        assert {"stage1/drawn_bonus", "stage2/drawn_bonus", "stage3/confidence/judge", "stage1/judge_seconds"} <= set(
+            row
+        )
+        assert "stage3/drawn_bonus" not in row
+    assert found[1]["repeated_requests"] >= 8
+
+
+def check_model(folder):
+    """It loads, in the dtype of the rollouts, and writes."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert model.dtype == torch.float32
+    assert model.generate(**tokenizer("tea", return_tensors="pt"), max_new_tokens=3).shape[1] > 1
+
+
+def test_killed_under_a_judge_that_misbehaves_the_same_command_finishes_with_the_golden_values(
+    launch, judge, tmp_path, three
+):
+    folder = tmp_path / "run"
+    process = launch.start(folder, judge("words"), *FAULTS, "trainer.val_before_train=false", **three)
+    kill_at_the_end_of_an_epoch(process, folder, judge)
     before = metrics(folder)
+    assert {1, 2} <= set(before)
     started = (folder / "log" / "train.log").stat().st_size
     process = launch.start(folder, judge("words"), *FAULTS, **three)
     wait_until(lambda: (folder / "log" / "train.log").stat().st_size > started, process)
@@ -107,100 +136,63 @@ def test_the_same_command_does_the_planned_steps_and_leaves_a_model(launch, judg
     assert "continuing after step 2 of 3" in said and "step 3/3" in said and "finished after" in said
     found = metrics(folder)
     assert sorted(found) == [1, 2, 3] and all(found[step] == before[step] for step in (1, 2))
-    for step in (1, 2, 3):
-        assert 0 <= found[step][PROBABILITIES] <= 1e-4
-        assert {
-            "stage1/reward",
-            "stage3/reward",
-            "stage1/drawn_bonus",
-            "stage2/drawn_bonus",
-            "stage3/confidence/judge",
-            "stage1/judge_seconds",
-            "stage3/baselines_failed",
-        } <= set(found[step]) and "stage3/drawn_bonus" not in found[step]
-    assert 0 < found[3]["stage2/baseline"] < 1 and found[3]["stage2/baselines_failed"] == 0
-    assert found[3]["training/rows"] == 48 and found[3]["repeated_requests"] >= 8 and found[3]["lost_share"] == 0
-    assert found[1]["actor/grad_norm"] > 0 and 0 < found[1]["stage1/reward"] < 1
+    check_steps_under_faults(found)
+    assert found[3]["repeated_requests"] >= 8
+    golden("three stages, killed and continued", [found[step] for step in (1, 2, 3)], 3)
     assert "val/stage3/reward" in found[2] and "val/reward" in found[3]
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     assert [row["step"] for row in samples] == [2] * 4 + [3] * 4
     assert len({row["user"] for row in samples}) == 4 and all(len(row["stages"]) == 3 for row in samples)
-    assert not leftovers(folder)
-
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model, tokenizer = (
-        AutoModelForCausalLM.from_pretrained(folder / "model"),
-        AutoTokenizer.from_pretrained(folder / "model"),
-    )
-    assert (
-        model.dtype == torch.float32
-        and model.generate(**tokenizer("tea", return_tensors="pt"), max_new_tokens=3).shape[1] > 1
-    )
     best = json.loads((folder / "best" / "validation.json").read_text())
     assert best["reward"] == max(row["val/reward"] for row in found.values() if "val/reward" in row)
-    assert (folder / "best" / "config.json").exists()
+    assert (folder / "best" / "config.json").exists() and not leftovers(folder)
+    check_model(folder / "model")
 
 
-TREE = {
-    "CREDIT": "tree",
-    "BRANCHES": "2",
-    "TEST_EVERY": "-1",
-}  # 4 users x 4 summaries, each well-formed one continued by two
+ALIKE = {"JUDGE_ORDERS": "per_rollout", "TEST_EVERY": "-1"}  # 4 users x 2 stages x 4 summaries
 
 
-@pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory):
-    return tmp_path_factory.mktemp("ranks") / "two"
-
-
-def test_two_ranks_train_until_one_of_their_rollout_engines_loses_its_weights(launch, judge, two_ranks):
-    out = two_ranks
+def two_ranks(launch, judge, out):
+    """Run until one of the two rollout engines loses the weights of step 2; the metrics of what was done."""
     extension = "++actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls=tests.rl.broken_sync.BrokenWorker"
     group = "+streaming.tolerance.float32.group=1e-4"  # in bfloat16 a run is compared by group
-    done = launch(
-        out,
-        judge("words"),
-        extension,
-        group,
-        "trainer.val_before_train=false",
-        GPUS="2",
-        BROKEN_SYNC=str(out.parent / "broken"),
-        **TREE,
-    )
+    ranks = {"GPUS": "2", "BROKEN_SYNC": str(out.parent / "broken")}
+    done = launch(out, judge("words"), extension, group, "trainer.val_before_train=false", **ranks, **ALIKE)
     assert done.returncode == 3, done.stdout
     assert f"{PROBABILITIES} is" in done.stdout and "does not hold the weights" in done.stdout
     found = metrics(out)
     assert sorted(found) == [1, 2] and all(row[PROBABILITIES] <= 1e-4 for row in found.values())
     for row in found.values():
         assert row["training/rollout_probs_diff_groups_above"] == 0
-        assert row["training/rows"] == 16 + 2 * round(16 * (1 - row["stage1/bad_format"])) and row["lost_share"] == 0
+        assert row["training/rows"] == 32 and row["lost_share"] == 0
     actor = out / "checkpoints" / "global_step_2" / "actor"
-    assert {path.name for path in actor.glob("model_world_size_*")} == {
-        f"model_world_size_2_rank_{rank}.pt" for rank in (0, 1)
-    }
+    parts = {path.name for path in actor.glob("model_world_size_*")}
+    assert parts == {f"model_world_size_2_rank_{rank}.pt" for rank in (0, 1)}
     assert list((actor / "huggingface").glob("*.safetensors")) and not (out / "model").exists()
+    return found
 
 
-def test_one_rank_does_what_two_ranks_do_until_it_is_asked_to_stop(launch, judge, tmp_path, two_ranks):
-    """Each rollout has a seed of its own: it does not matter which engine writes it, nor in which order the update is
-    added up."""
-    if not (two_ranks / "metrics.jsonl").exists():
-        pytest.skip("the test of two ranks was not run before it")
-    out = tmp_path / "run"
-    process = launch.start(
-        out, judge("words"), "trainer.val_before_train=false", STEPS="400", SAVE_EVERY="400", **TREE
-    )
+def one_rank(launch, judge, out):
+    """Run until it is asked to stop after step 2; the metrics of what was done."""
+    sizes = {"STEPS": "400", "SAVE_EVERY": "400"}
+    process = launch.start(out, judge("words"), "trainer.val_before_train=false", **sizes, **ALIKE)
     wait_until(lambda: (out / "metrics.jsonl").exists() and 2 in metrics(out), process)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=120)[0]
-    one, two = metrics(out), metrics(two_ranks)
-    assert (
-        process.returncode == 3
-        and f"step {max(one) + 1}: asked to stop; the last checkpoint is of step {max(one)}" in said
-    ), said
-    assert checkpointed(out) == max(one) and not (out / "model").exists() and not leftovers(out)
+    found = metrics(out)
+    last = max(found)
+    assert process.returncode == 3, said
+    assert f"step {last + 1}: asked to stop; the last checkpoint is of step {last}" in said
+    assert checkpointed(out) == last and not (out / "model").exists() and not leftovers(out)
+    return found
+
+
+def test_one_rank_and_two_come_to_the_golden_values_until_they_are_ended(launch, judge, tmp_path):
+    """Each rollout has a seed of its own: it does not matter which engine writes it, nor in which order the update is
+    added up."""
+    one = one_rank(launch, judge, tmp_path / "one")
+    golden("two stages", [one[step] for step in (1, 2)], 2)
+    two = two_ranks(launch, judge, tmp_path / "two")
     for step in (1, 2):
         for name in (
             "stage1/reward",
