@@ -34,6 +34,7 @@ CPU_ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the default pins every server to core 0
     "OMP_NUM_THREADS": "1",  # more threads spin at barriers and slow small models down
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine and worker in one process: a third less work to start
 }
 # Blocks of 128 tokens, the CPU default, would keep short prompts out of the prefix cache. A prompt that is read in
 # pieces and sampled with a seed ends the CPU engine (it rewinds a CUDA generator), so prompts are read whole.

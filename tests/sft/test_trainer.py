@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from transformers import TrainerControl, TrainerState
+from trl import ModelConfig
 
 from alignxplore.sft.configuration import TrainArguments
 from alignxplore.sft.run_folder import RunError, RunFolder
 from alignxplore.sft.tokenised_set import load_prepared, prepare
 from alignxplore.sft.trainer import LabelError, Progress, StepSampler, Trainer, check_labels, generation_prompt
+from alignxplore.sft.training import make_trainer, resolve
 
 OPENING, END = [8, 9], 2  # tokens that open the assistant's turn; the end of turn
 
@@ -104,34 +106,26 @@ def test_seconds_of_an_interrupted_run_go_on_where_it_stopped(tmp_path):
     assert 100.0 <= run.seconds() < 160.0 and len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
 
 
-def test_documents_of_a_pack_do_not_see_each_other(model_folder, rows_file, tokenizer, tmp_path):
+def test_documents_of_a_pack_do_not_see_each_other(model_folder, rows_file, tmp_path):
+    """In the forward pass of a training step of the trainer as sft.py makes it."""
+    sizes = {"max_length": 256, "effective_batch_size": 2, "per_device_train_batch_size": 2}
+    args = TrainArguments(output_dir=str(tmp_path / "out"), packing=True, report_to="none", **sizes)
+    model = ModelConfig(model_name_or_path=str(model_folder))
+    tokenizer = resolve(args, model)
     prepare([str(rows_file)], tokenizer, tmp_path / "set", 256)
-    stored, _ = load_prepared(tmp_path / "set", tokenizer)
-    args = TrainArguments(
-        output_dir=str(tmp_path / "out"),
-        packing=True,
-        max_length=256,
-        effective_batch_size=2,
-        per_device_train_batch_size=2,
-        report_to="none",
-        completion_only_loss=True,
-        dataset_kwargs={"skip_prepare_dataset": False},
-        model_init_kwargs={"dtype": "float32"},
-    )
-    trainer = Trainer(
-        run=RunFolder(tmp_path / "out"),
-        model=str(model_folder),
-        args=args,
-        train_dataset=stored,
-        processing_class=tokenizer,
-    )
+    stored, manifest = load_prepared(tmp_path / "set", tokenizer)
+    trainer = make_trainer(args, model, RunFolder(tmp_path / "out"), tokenizer, stored, None, manifest)
     batch = next(iter(trainer.get_train_dataloader()))
     starts = (batch["position_ids"][0] == 0).nonzero()[:, 0].tolist()
     assert len(starts) > 2 and check_labels(batch, generation_prompt(tokenizer), tokenizer.eos_token_id) == len(starts)
-    model = trainer.model.eval()
-    apart = []
+    policy, ids, labels = trainer.model.eval(), batch["input_ids"], batch["labels"][0]
     with torch.inference_mode():
-        together = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits[0]
-        for start, end in zip(starts, [*starts[1:], batch["input_ids"].shape[1]]):
-            apart.append(model(input_ids=batch["input_ids"][:, start:end], use_cache=False).logits[0])
-    assert torch.allclose(together, torch.cat(apart), atol=1e-5)
+        together = trainer.compute_loss(policy, dict(batch))
+        apart = [
+            torch.nn.functional.cross_entropy(
+                policy(input_ids=ids[:, start:end]).logits[0, :-1], labels[start + 1 : end]
+            )
+            * (labels[start:end] != -100).sum()
+            for start, end in zip(starts, [*starts[1:], len(labels)])
+        ]
+    assert together.item() == pytest.approx(sum(apart).item() / (labels != -100).sum().item(), abs=1e-5)

@@ -247,6 +247,7 @@ def test_a_revision_of_the_model_is_the_one_that_is_loaded(users_file, tmp_path,
     )
 
 
+@pytest.mark.slow
 def test_it_learns_that_one_word_is_always_chosen(model_folder, run_script, tmp_path):
     """Prepared, trained and scored by the commands; the letters tell nothing, so that the word must be read."""
     pairs = [Interaction("plum", f"grey {n % 7}") for n in range(30)]
