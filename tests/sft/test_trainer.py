@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import TrainerControl, TrainerState
+from transformers import AutoTokenizer, TrainerControl, TrainerState
 from trl import ModelConfig
 
 from alignxplore.sft.configuration import TrainArguments
@@ -104,6 +104,38 @@ def test_seconds_of_an_interrupted_run_go_on_where_it_stopped(tmp_path):
     state.global_step = 9
     progress.on_log(None, state, TrainerControl(), {"loss": 0.5, "learning_rate": 0.0})
     assert 100.0 <= run.seconds() < 160.0 and len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("mode", ["plain", "one row a batch", "packed"])
+def test_loss_falls_on_completions_only_in_the_batches_of_every_mode(rows, rows_file, model_folder, tmp_path, mode):
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    prepare([str(rows_file)], tokenizer, tmp_path / "set", 256)
+    stored, manifest = load_prepared(tmp_path / "set", tokenizer)
+    batch = 1 if mode == "one row a batch" else 4
+    args = TrainArguments(
+        output_dir=str(tmp_path / "out"),
+        effective_batch_size=batch,
+        per_device_train_batch_size=batch,
+        packing=mode == "packed",
+        max_length=256,
+        completion_only_loss=True,
+        dataset_kwargs={"skip_prepare_dataset": mode != "packed"},
+        report_to="none",
+        gradient_checkpointing=False,
+    )
+    run = RunFolder(tmp_path / "out")
+    trainer = Trainer(run=run, model=str(model_folder), args=args, train_dataset=stored, processing_class=tokenizer)
+    documents, texts = 0, []
+    for collated in trainer.get_train_dataloader():
+        documents += check_labels(collated, generation_prompt(tokenizer), tokenizer.eos_token_id)
+        for labels in collated["labels"].tolist():
+            texts.append(tokenizer.decode([label for label in labels if label != -100]))
+    expected = {row["completion"][0]["content"] for row in rows}
+    seen = {text for chunk in texts for text in chunk.removesuffix("<|im_end|>\n").split("<|im_end|>\n")}
+    assert documents == sum(chunk.count("<|im_end|>\n") for chunk in texts) and seen <= expected
+    assert manifest["rows"] - documents < 4 * (30 if mode == "packed" else 1), (
+        "only what is less than a step may be left out"
+    )
 
 
 def test_documents_of_a_pack_do_not_see_each_other(model_folder, rows_file, tmp_path):
