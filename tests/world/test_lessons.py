@@ -49,7 +49,6 @@ def test_a_row_of_another_kind_is_named(tokenizer, tmp_path):
         module.read_lessons(tmp_path / "sft.jsonl", tokenizer)
 
 
-@pytest.mark.slow
 def test_training_lowers_the_loss_and_saves_a_plain_model(tokenizer, tmp_path):
     from transformers import AutoModelForCausalLM
 

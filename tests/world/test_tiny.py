@@ -98,7 +98,6 @@ def test_completion_tokens_follow_the_prompt_tokens(tokenizer):
         assert tokenizer.decode(whole[len(before) :]).endswith(answer + "<|im_end|>\n")
 
 
-@pytest.mark.slow
 def test_command_writes_a_model_that_transformers_loads(tmp_path, tokenizer):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
