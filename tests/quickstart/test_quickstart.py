@@ -4,66 +4,89 @@ vLLM.
 It is killed once on the way; the same command then finishes, and a third time finds nothing left to do.
 """
 
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests import ROOT
 
-SIZES = {"TEST_USERS": "24", "TRAIN_USERS": "32", "VAL_USERS": "4", "SFT_USERS": "60", "JUDGE_ROWS": "1600", "READER_ROWS": "800", "RL_STEPS": "2",
-         "NPROC": "2", "SFT_OPTIONS": "--deepspeed sft/configs/zero3.json"}  # fmt: skip
-FIELDS = {"policy", "setting", "benchmark", "judge", "protocol", "n", "accuracy", "ci_low", "ci_high", "bad_format", "parse_failures",
-          "coverage"}  # fmt: skip
+SIZES = {
+    "TEST_USERS": "24",
+    "TRAIN_USERS": "32",
+    "VAL_USERS": "4",
+    "SFT_USERS": "60",
+    "JUDGE_ROWS": "1600",
+    "READER_ROWS": "800",
+    "RL_STEPS": "2",
+    "NPROC": "2",
+    "SFT_OPTIONS": "--deepspeed sft/configs/zero3.json",
+}
+FIELDS = set(
+    "policy setting benchmark judge protocol n accuracy ci_low ci_high bad_format parse_failures coverage".split()
+)
 
 pytestmark = pytest.mark.slow
 
 
 def start(out: Path, log: Path, **sizes: str) -> subprocess.Popen:
     with log.open("ab") as file:
-        return subprocess.Popen(["./quickstart.sh", "--no-install", "--out", str(out)], cwd=ROOT, env=os.environ | SIZES | sizes,
-                                stdout=file, stderr=file, start_new_session=True)  # fmt: skip
+        return subprocess.Popen(
+            ["./quickstart.sh", "--no-install", "--out", str(out)],
+            cwd=ROOT,
+            env=os.environ | SIZES | sizes,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
 
 
-def wait_for(text: str, log: Path, process: subprocess.Popen, limit: float = 600) -> None:
+def wait_for(text: str, log: Path, process: subprocess.Popen, said: Path, limit: float = 900) -> None:
+    """Until `text` stands in `log`; what the process said is shown if it ends first."""
     deadline = time.monotonic() + limit
-    while text not in log.read_text():
-        assert process.poll() is None, log.read_text()[-3000:]
-        assert time.monotonic() < deadline, log.read_text()[-3000:]
+    while not log.exists() or text not in log.read_text():
+        assert process.poll() is None, said.read_text()[-3000:]
+        assert time.monotonic() < deadline, said.read_text()[-3000:]
         time.sleep(0.2)
 
 
+class Finished(NamedTuple):
+    """A run that was killed while SFT trained, and finished by the same command, which a third run met at work."""
+
+    out: Path
+    log: Path  # what the second run said
+    rival: tuple[int, str]  # exit status and words of the third
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A run that was killed while SFT trained, and finished by the same command: its folder and the second run's
-    output."""
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("quickstart")
-    out, first, second = folder / "out", folder / "first.log", folder / "second.log"
+    out, first, second, third = folder / "out", folder / "first.log", folder / "second.log", folder / "third.log"
     killed = start(out, first)
-    wait_for("== sft", first, killed)
-    time.sleep(12)
+    wait_for("[sft] step", out / "logs" / "sft.log", killed, first)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     assert not (out / "results.json").exists()
     again = start(out, second)
+    wait_for("== sft", second, again, second)
+    rival = start(out, third)
     assert again.wait(timeout=2400) == 0, second.read_text()[-4000:]
-    return out, second
+    return Finished(out, second, (rival.wait(timeout=120), third.read_text()))
 
 
 def test_the_second_run_goes_on_where_the_first_was_killed(finished):
-    out, log = finished
-    text = log.read_text()
+    text = finished.log.read_text()
     assert "-- world: done before" in text and "-- lessons: done before" in text and "== rl" in text
     assert "min" in text and "left in all" in text and "Where the time went" in text
 
 
 def test_results_hold_a_row_for_each_policy_setting_and_judge(finished):
-    out, _ = finished
+    out = finished.out
     rows = json.loads((out / "results.json").read_text())
     assert all(FIELDS <= set(row) for row in rows)
     cells = {(row["policy"], row["setting"], row["judge"]): row for row in rows}
@@ -85,7 +108,7 @@ def test_results_hold_a_row_for_each_policy_setting_and_judge(finished):
 
 
 def test_report_and_figures_are_there(finished):
-    out, _ = finished
+    out = finished.out
     report = (out / "report.md").read_text()
     assert "sft+rl" in report and "best possible" in report and "Paired comparisons" in report
     page = (out / "report.html").read_text()
@@ -95,7 +118,7 @@ def test_report_and_figures_are_there(finished):
 
 
 def test_rl_synced_weights_and_left_a_model(finished):
-    out, _ = finished
+    out = finished.out
     steps = [json.loads(line) for line in (out / "rl" / "metrics.jsonl").read_text().splitlines()]
     agreement = [row["training/rollout_probs_diff_max"] for row in steps if "training/rollout_probs_diff_max" in row]
     assert len(agreement) == 2 and max(agreement) < 1e-4
@@ -103,7 +126,7 @@ def test_rl_synced_weights_and_left_a_model(finished):
 
 
 def test_a_third_run_finds_nothing_to_do(finished, tmp_path):
-    out, _ = finished
+    out = finished.out
     before = (out / "results.json").read_bytes()
     third = start(out, tmp_path / "third.log")
     assert third.wait(timeout=120) == 0
@@ -113,7 +136,7 @@ def test_a_third_run_finds_nothing_to_do(finished, tmp_path):
 
 
 def test_other_settings_need_another_folder(finished, tmp_path):
-    out, _ = finished
+    out = finished.out
     before = (out / "results.json").read_bytes()
     assert start(out, tmp_path / "log", SEED="2").wait(timeout=120) == 1
     text = (tmp_path / "log").read_text()
@@ -121,10 +144,6 @@ def test_other_settings_need_another_folder(finished, tmp_path):
     assert (out / "results.json").read_bytes() == before
 
 
-def test_two_runs_on_one_folder(finished, tmp_path):
-    out, _ = finished
-    with (out / ".lock").open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        second = start(out, tmp_path / "log")
-        assert second.wait(timeout=120) == 1
-    assert "another run is writing" in (tmp_path / "log").read_text()
+def test_a_run_on_the_folder_of_another_is_refused(finished):
+    status, said = finished.rival
+    assert status == 1 and "another run is writing" in said and "choose another --out" in said and "== " not in said
