@@ -203,8 +203,8 @@ def say_problems() -> None:
         errors = check().errors
     except ModuleNotFoundError as error:
         errors = [f"{error.name} is not installed"]
-    for error in errors:
-        print(f"environment: {error}", file=sys.stderr)
+    for problem in errors:
+        print(f"environment: {problem}", file=sys.stderr)
 
 
 def public(version: str) -> str:
@@ -228,8 +228,8 @@ def main() -> int:
     except ModuleNotFoundError as error:
         print(f"environment: {error.name} is not installed: run ./setup.sh", file=sys.stderr)
         return 1
-    for error in report.errors:
-        print(f"environment: {error}", file=sys.stderr)
+    for problem in report.errors:
+        print(f"environment: {problem}", file=sys.stderr)
     for note in report.notes:
         print(f"environment: note: {note}", file=sys.stderr)
     if not report.errors and not options.quiet:

@@ -152,7 +152,7 @@ def read_source(source: str | Path, revision: str | None = None) -> Iterator[tup
         rows = load_dataset(str(source), split="train", revision=revision)
     except Exception as error:  # the hub client raises a dozen types: connection, missing, gated, bad name
         raise RecordError(
-            f"neither a file here nor a readable data set on the hub ({type(error).__name__}: {error}); give a JSONL file",
+            f"neither a file here nor a readable data set on the hub ({type(error).__name__}: {error}); give a file",
             source,
         ) from error
     yield from enumerate(rows, 1)

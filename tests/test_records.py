@@ -217,7 +217,8 @@ def test_hashes_are_the_same_in_every_process():
         != hash_seed("judge order", ["u1", 1], 3)
     )
     assert all(0 <= hash_seed(i) < 2**31 for i in range(2000))
-    command = "from alignxplore.records import content_hash, hash_seed; print(content_hash({'a': 'é', 'b': 1}), hash_seed('x'))"
+    command = "from alignxplore.records import content_hash, hash_seed\n"
+    command += "print(content_hash({'a': 'é', 'b': 1}), hash_seed('x'))"
     out = subprocess.run(
         [sys.executable, "-c", command],
         capture_output=True,

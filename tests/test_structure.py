@@ -1,4 +1,4 @@
-"""How the house is built: imports run downward only and in no circle, each module stands by itself, types and form hold."""
+"""How the house is built: imports run downward only, in no circle; each module stands by itself; types and form."""
 
 import ast
 import subprocess
@@ -38,7 +38,7 @@ MODULES = {module_of(path): path for path in FILES}
 
 
 def imported(path: Path) -> Iterator[tuple[str, int, bool]]:
-    """(module of ours, line, whether importing the file imports it) for each import of a file, those in functions too."""
+    """(module of ours, line, whether it is imported at once) for each import of a file, those in functions too."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     at_import = {id(node) for node in tree.body}
     for node in ast.walk(tree):

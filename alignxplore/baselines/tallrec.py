@@ -88,7 +88,7 @@ def tallrec_rows(
 def write_rows(options: TallrecOptions) -> str:
     """Write the rows; says how many, and what was left out."""
     prompts, tokenizer = PromptSet(options.prompt_set), AutoTokenizer.from_pretrained(options.model)
-    users, counts = read_behaviours(options.data, options.default_query), Counter()
+    users, counts = read_behaviours(options.data, options.default_query), Counter[str]()
     count = write_jsonl(
         options.out, (row for user in users for row in tallrec_rows(user, prompts, tokenizer, options, counts))
     )

@@ -66,8 +66,8 @@ def sources(job: Job) -> list[Path]:
     if not found:
         raise job.unknown_layout()
     if len(found) > 1:
-        names = ", ".join(str(reviews.relative_to(job.raw)) for reviews, _ in found.values())
-        raise ValueError(f"{job.raw}: holds several categories or editions ({names}); give a folder with one")
+        several = ", ".join(str(reviews.relative_to(job.raw)) for reviews, _ in found.values())
+        raise ValueError(f"{job.raw}: holds several categories or editions ({several}); give a folder with one")
     return list(next(iter(found.values())))
 
 
@@ -100,6 +100,6 @@ def _events(path: Path, catalogue: Catalogue, job: Job) -> Iterator[tuple[str, i
                     field,
                 )
         if key in index:
-            yield user, time, index[key]
+            yield str(user), int(time or 0), index[key]
         else:
             job.counts["dropped: the product has no title or is not listed"] += 1

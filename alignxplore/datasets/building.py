@@ -63,12 +63,16 @@ class Job:
             raise ValueError(
                 f"{self.dataset.name} has no protocol '{self.protocol}'; it has {', '.join(self.dataset.protocols)}"
             )
-        if self.min_interactions is None:
-            self.min_interactions = self.dataset.min_interactions
-        if self.min_interactions < 2:
+        self.min_interactions = self.least
+        if self.least < 2:
             raise ValueError("--min-interactions must be at least 2: one for the history and the target")
         if self.users is not None and self.users < 1:
             raise ValueError("--users must be at least 1")
+
+    @property
+    def least(self) -> int:
+        """Fewest interactions of a user who is kept."""
+        return self.dataset.min_interactions if self.min_interactions is None else self.min_interactions
 
     def wanted(self, user: str) -> bool:
         """Whether the user belongs to the split: one in five is a test user, whatever the seed."""

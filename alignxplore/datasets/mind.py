@@ -87,7 +87,8 @@ def _add_behaviors(path: Path, catalogue: Catalogue, groups: UserGroups, job: Jo
 def _clicks(rows: list[str]) -> tuple[list[Click], set[int]]:
     """A user's clicks in order (the longest history, then impressions by time), and all articles ever clicked."""
     longest: list[str] = []
-    impressions, taken = [], set()
+    impressions: list[tuple[int, str, list[str], list[int]]] = []
+    taken: set[int] = set()
     for row in rows:
         time, impression, *lists = row.split("\t")
         history, clicked, unclicked = (names.split() for names in lists)
@@ -95,8 +96,8 @@ def _clicks(rows: list[str]) -> tuple[list[Click], set[int]]:
         taken.update(int(item) for item in (*history, *clicked))
         impressions.append((int(time), impression, clicked, [int(item) for item in unclicked]))
     clicks: list[Click] = [(int(item), None) for item in longest]
-    for _, _, clicked, unclicked in sorted(impressions):
-        clicks += [(int(item), unclicked) for item in clicked]
+    for _, _, clicked, passed_over in sorted(impressions):
+        clicks += [(int(item), passed_over) for item in clicked]
     return clicks, taken
 
 
@@ -106,15 +107,15 @@ def _records(groups: UserGroups, catalogue: Catalogue, job: Job) -> Iterator[Exa
         job.counts["users read"] += 1
         for item in _clicks(rows)[1]:
             popularity[item] += 1
-    everywhere = Sampler(range(len(catalogue)), twin)
+    everywhere: Sampler = Sampler(range(len(catalogue)), twin)
     if job.protocol == "matched":
         everywhere = MatchedSampler([item for item, count in enumerate(popularity) if count], twin, popularity)
     for user, rows in groups:
         clicks, taken = _clicks(rows)
         if not job.wanted(user):
             job.counts[f"users left out: not in split {job.split}"] += 1
-        elif len(clicks) < job.min_interactions:
-            job.counts[f"users dropped: fewer than {job.min_interactions} clicks on listed articles"] += 1
+        elif len(clicks) < job.least:
+            job.counts[f"users dropped: fewer than {job.least} clicks on listed articles"] += 1
         else:
             yield from finish(
                 user, _pairs(user, clicks, taken, everywhere, popularity, twin, job), catalogue, popularity, job

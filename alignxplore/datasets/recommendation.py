@@ -142,8 +142,8 @@ def order_events(
             popularity[item] += 1
         if not job.wanted(user):
             job.counts[f"users left out: not in split {job.split}"] += 1
-        elif len(unique) < job.min_interactions:
-            job.counts[f"users dropped: fewer than {job.min_interactions} interactions"] += 1
+        elif len(unique) < job.least:
+            job.counts[f"users dropped: fewer than {job.least} interactions"] += 1
         else:
             ordered.write(f"{user}\t{' '.join(map(str, unique))}\n")
     groups.close()
@@ -179,18 +179,15 @@ def build_records(
     ordered, popularity, job.counts["users read"] = order_events(events, twin, ties, job)
     taken = [item for item, count in enumerate(popularity) if count]
     job.counts["items in the catalogue"], job.counts["items taken by a user"] = len(catalogue), len(taken)
+    sampler: Sampler
     if job.protocol == "matched":
         sampler = MatchedSampler(taken, twin, popularity)
     else:
-        sampler = Sampler(
-            range(len(catalogue)) if job.protocol == "published" and pool == "catalogue" else taken, twin
-        )
+        anything = job.protocol == "published" and pool == "catalogue"
+        sampler = Sampler(range(len(catalogue)) if anything else taken, twin)
     for user, items in ordered:
-        dice, banned, pairs = (
-            random.Random(hash_seed(job.seed, job.dataset.name, user)),
-            {twin[item] for item in items},
-            [],
-        )
+        dice, banned = random.Random(hash_seed(job.seed, job.dataset.name, user)), {twin[item] for item in items}
+        pairs: list[tuple[int, int]] = []
         for item in items:
             rejected = sampler.draw(item, banned, dice)
             if rejected is None:
@@ -206,8 +203,8 @@ def finish(
 ) -> Iterator[Example]:
     """The record of a user's (chosen, rejected) items, the last one the target; nothing when fewer than the job's
     minimum are left."""
-    if len(pairs) < job.min_interactions:
-        job.counts[f"users dropped: fewer than {job.min_interactions} interactions with an alternative"] += 1
+    if len(pairs) < job.least:
+        job.counts[f"users dropped: fewer than {job.least} interactions with an alternative"] += 1
         return
     job.counts["interactions kept"] += len(pairs)
     history = [Interaction(catalogue.text(a), catalogue.text(b), job.dataset.default_query) for a, b in pairs]

@@ -113,8 +113,8 @@ def _record(row: Row, job: Job, counts: dict[str, int]) -> UserRecord | None:
             counts["dropped from a history: repeated"] += 1
         else:
             history[_fields(pair)] = Interaction(pair.chosen, pair.rejected, pair.query or query)
-    if len(history) + 1 < job.min_interactions:
-        counts[f"dropped: fewer than {job.min_interactions} interactions"] += 1
+    if len(history) + 1 < job.least:
+        counts[f"dropped: fewer than {job.least} interactions"] += 1
         return None
     target = Interaction(target.chosen, target.rejected, target.query or query)
     return UserRecord(row.user, tuple(history.values()), target, row.persona)
@@ -124,19 +124,25 @@ def _draw(row: Row, job: Job) -> int:
     return hash_seed(job.seed, "balance", row.user)
 
 
+def _longer(row: Row) -> int:
+    """How many characters the chosen answer has more than the other one."""
+    chosen, rejected = row.target.items
+    return len(chosen) - len(rejected)
+
+
 def _balance(groups: UserGroups, job: Job) -> Callable[[Row], bool]:
     """A predicate that keeps as many longer as shorter chosen answers in each stratum (and all of equal length)."""
     draws: dict[tuple[str, bool], list[int]] = defaultdict(list)
     for row in _rows(groups, defaultdict(int)):
-        if _record(row, job, defaultdict(int)) is not None and len(row.target.chosen) != len(row.target.rejected):
-            draws[row.stratum, len(row.target.chosen) > len(row.target.rejected)].append(_draw(row, job))
+        if _record(row, job, defaultdict(int)) is not None and (longer := _longer(row)):
+            draws[row.stratum, longer > 0].append(_draw(row, job))
     limit = {}
-    for (stratum, longer), values in draws.items():
-        count = min(len(values), len(draws.get((stratum, not longer), ())))
-        limit[stratum, longer] = sorted(values)[count - 1] if count else -1
+    for (stratum, is_longer), values in draws.items():
+        count = min(len(values), len(draws.get((stratum, not is_longer), ())))
+        limit[stratum, is_longer] = sorted(values)[count - 1] if count else -1
 
     def keep(row: Row) -> bool:
-        kind = row.stratum, len(row.target.chosen) > len(row.target.rejected)
-        return len(row.target.chosen) == len(row.target.rejected) or _draw(row, job) <= limit[kind]
+        longer = _longer(row)
+        return not longer or _draw(row, job) <= limit[row.stratum, longer > 0]
 
     return keep

@@ -61,7 +61,7 @@ class ReasoningJudge(Judge):
         if share < MIN_PARSED:
             raise JudgeError(
                 f"{self.name} is no judge: only {share:.0%} of its answers name an item when read as '{self.form}' "
-                f"within {self.answer_tokens} tokens; give its own format by --judge_format, or a larger --answer_tokens"
+                f"within {self.answer_tokens} tokens; give its format by --judge_format, or a larger --answer_tokens"
             )
         return share
 

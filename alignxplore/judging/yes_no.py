@@ -47,7 +47,7 @@ def find_words(tokenizer: PreTrainedTokenizerBase) -> tuple[Letters, bool]:
             tokens = (rest[0][0], rest[1][0])
             return Letters("", tokens, tuple(tokenizer.decode([token]) for token in tokens)), thinking
     raise JudgeError(
-        "this chat template writes something before a trained answer that no prompt ends with; Yes and No cannot be read"
+        "this chat template writes something before a trained answer that no prompt ends in: Yes and No cannot be read"
     )
 
 

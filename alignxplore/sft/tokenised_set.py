@@ -27,6 +27,7 @@ MANIFEST = "manifest.json"
 FORMAT = 1  # raise it when the meaning of the stored columns changes
 FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
 Sources = list[tuple[str, dict]]  # (place for messages, row)
+Tokens = Sequence[int] | np.ndarray
 
 
 class PrepareError(UserError, ValueError):
@@ -191,7 +192,7 @@ def write_set(
     output: str | Path,
     identity: dict,
     about: dict,
-    rows: Iterable[tuple[Sequence[int], Sequence[int]]],
+    rows: Iterable[tuple[Tokens, Tokens]],
     counts: dict[str, Any],
 ) -> dict[str, Any]:
     """Write rows of (input_ids, labels) as a set that sft.py trains on; returns its manifest, which is written last.
@@ -204,11 +205,11 @@ def write_set(
         PrepareError: `output` holds something else than a tokenised set.
     """
     output, identity = Path(output), json.loads(json.dumps(identity))  # as it will be read back
-    if (output / MANIFEST).is_file() and (manifest := json.loads((output / MANIFEST).read_text()))[
-        "identity"
-    ] == identity:
-        return manifest
-    if output.exists() and not (output / MANIFEST).is_file() and any(output.iterdir()):
+    if (output / MANIFEST).is_file():
+        manifest = json.loads((output / MANIFEST).read_text())
+        if manifest["identity"] == identity:
+            return manifest
+    elif output.exists() and any(output.iterdir()):
         raise PrepareError(f"{output}: exists and is not a tokenised set; choose another --out")
     aside = output.with_name(f".{output.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
@@ -217,10 +218,10 @@ def write_set(
     lengths, trained = [], 0
     with ArrowWriter(features=FEATURES, path=str(shard), writer_batch_size=256) as writer:
         for ids, labels in rows:
-            labels = np.asarray(labels, np.int32)
-            writer.write({"input_ids": np.asarray(ids, np.int32), "labels": labels})
+            labels_T = np.asarray(labels, np.int32)
+            writer.write({"input_ids": np.asarray(ids, np.int32), "labels": labels_T})
             lengths.append(len(ids))
-            trained += int((labels != -100).sum())
+            trained += int(np.count_nonzero(labels_T != -100))
         writer.finalize()
     Dataset.from_file(str(shard)).save_to_disk(aside)
     shard.unlink()

@@ -40,18 +40,14 @@ class Seen:
     targets: set[Pair] = field(default_factory=set)
     pairs: set[Pair] = field(default_factory=set)  # those of the targets among them
     partners: dict[str, set[str]] = field(default_factory=dict)  # item → the items it was shown with
-    by_first_line: dict[str, set[str]] = field(
-        default_factory=dict
-    )  # items by their first line, to find them in a text
+    by_first_line: dict[str, set[str]] = field(default_factory=dict)  # items by first line, to find them in a text
 
 
 def pair_of(item: Interaction) -> Pair | None:
     """The two texts, as prompts show them; None where there was no alternative."""
-    return (
-        None
-        if item.rejected is None
-        else frozenset((break_markup(item.chosen).strip(), break_markup(item.rejected).strip()))
-    )
+    if item.rejected is None:
+        return None
+    return frozenset(break_markup(text).strip() for text in item.items)
 
 
 def read_benchmarks(paths: list[str]) -> Seen:
@@ -60,8 +56,8 @@ def read_benchmarks(paths: list[str]) -> Seen:
     for path in (file for place in paths for file in datasets.locate(place).values()):
         for record in read_users(path, allow_duplicates=True):
             seen.persons.add(record.person)
-            seen.targets.add(pair_of(record.target))
-            seen.pairs.update(pair for item in all_behaviours(record) if (pair := pair_of(item)))
+            seen.targets.update(filter(None, [pair_of(record.target)]))
+            seen.pairs.update(filter(None, map(pair_of, all_behaviours(record))))
     for pair in seen.pairs:
         for text in pair:
             seen.partners.setdefault(text, set()).update(pair - {text})

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from alignxplore.command import Checkable, option
 from alignxplore.journal import TRANSPORT_ERROR, Journal, RunLock
@@ -93,7 +94,8 @@ def with_texts(row: dict, calls: Journal) -> dict:
 def write_outputs(folder: Path, rows: Iterable[dict], calls: Journal) -> dict:
     """sft.jsonl, failures.jsonl, funnel.json and funnel.png from the finished users, in one pass; returns the
     funnel."""
-    funnel, failures = Funnel(), {}
+    funnel = Funnel()
+    failures: dict[str, list[dict]] = {}
 
     def sft_rows() -> Iterator[dict]:
         for row in rows:
@@ -145,15 +147,15 @@ class Plan:
 
 async def open_models(stack: AsyncExitStack, plan: Plan, args: SynthesisOptions) -> tuple[Model, Model]:
     """(teacher, judge), started here or found at their URLs; they end with the stack."""
-    options = {"log_folder": Path(args.out), "concurrency": args.requests, "timeout": args.timeout}
-    own = {
+    options: dict[str, Any] = {"log_folder": Path(args.out), "concurrency": args.requests, "timeout": args.timeout}
+    own: dict[str, Any] = {
         "api_key_env": args.api_key_env,
         "arguments": ["--max-model-len", str(args.max_model_len), *args.teacher_arguments.split()],
     }
     teacher = await stack.enter_async_context(open_model(plan.specs[0], **own, **options))
     if not args.judge:
         return teacher, teacher
-    judging = {"api_key_env": args.judge_api_key_env, "arguments": args.judge_arguments.split()}
+    judging: dict[str, Any] = {"api_key_env": args.judge_api_key_env, "arguments": args.judge_arguments.split()}
     return teacher, await stack.enter_async_context(open_model(plan.specs[1], **judging, **options))
 
 

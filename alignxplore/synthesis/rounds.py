@@ -114,13 +114,11 @@ class Workshop:
         s = self.sampling
         reply = await self.teacher.endpoint.chat(
             messages,
-            **{
-                "max_tokens": max_tokens,
-                "temperature": s.temperature,
-                "top_p": s.top_p,
-                "top_k": s.top_k,
-                "seed": seed,
-            },
+            max_tokens=max_tokens,
+            temperature=s.temperature,
+            top_p=s.top_p,
+            top_k=s.top_k,
+            seed=seed,
             chat_template_kwargs={"enable_thinking": not merging},
         )
         return answer_text(reply["choices"][0]["message"])
@@ -160,7 +158,7 @@ class Workshop:
             judgement = await self.judge.score(summary, target, key)
             if not judgement.ok:
                 too_long = Stopped("merged_too_long" if merged else "judge_too_long")
-                raise too_long if TOO_LONG.search(judgement.error) else Unanswered(judgement.error)
+                raise too_long if TOO_LONG.search(judgement.error or "") else Unanswered(judgement.error)
             return {"judgement": judgement.row()}
 
         unit = content_hash(["verify", self.identity, summary, asdict(target), self.prompts.hash("judge")])
@@ -169,10 +167,11 @@ class Workshop:
 
 async def together(steps: Iterable[Awaitable[T]]) -> list[T]:
     """All results, or the first failure once every step has ended, so that nothing goes on behind a user who left."""
-    results = await asyncio.gather(*steps, return_exceptions=True)
-    for result in results:
+    results = []
+    for result in await asyncio.gather(*steps, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
+        results.append(result)
     return results
 
 
@@ -238,8 +237,8 @@ async def run_round(
     drafts = list(zip(await together(shop.write(messages, key) for messages, key in zip(prompts, keys)), targets))
     able = [(draft, target) for draft, target in drafts if draft.answer.well_formed]
     passed = await together(shop.verify(draft.answer.summary, target, number) for draft, target in able)
-    for (draft, _), right in zip(able, passed):
-        draft.verified = right
+    for (draft, _), verified in zip(able, passed):
+        draft.verified = verified
     kept = [(draft, target) for draft, target in able if draft.verified]
     note |= {
         "well_formed": len(able),
@@ -254,9 +253,9 @@ async def run_round(
     merged = merge.answer
     if not merged.well_formed:
         raise Stopped("merge_bad_format")
-    right = await together(shop.verify(merged.summary, target, number, merged=True) for _, target in kept)
-    note["merged_right"] = sum(right)
-    if sum(right) < shop.thresholds.merged_accuracy * len(kept):
+    right = sum(await together(shop.verify(merged.summary, target, number, merged=True) for _, target in kept))
+    note["merged_right"] = right
+    if right < shop.thresholds.merged_accuracy * len(kept):
         raise Stopped("merged_too_poor")
     completion = f"<think>\n{merged.reasoning}\n</think>\n\n{merged.summary}"
     trail.rows.append(

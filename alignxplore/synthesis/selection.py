@@ -63,15 +63,16 @@ class Scores:
 
 def load_scores(strong: str, weak: str) -> Scores:
     """Both files, a line at a time: a user costs an id, a choice three numbers."""
-    users, ends, places, values = {}, array("q"), array("i"), array("d")
+    users: dict[str, int] = {}
+    ends, places, values = array("q"), array("i"), array("d")
     for unit, _, scores in read_scores(strong, "logprob"):
         if unit not in users:
             users[unit] = len(users)
             places.extend(scores.keys())
             values.extend(scores.values())
             ends.append(len(places))
-    columns = [np.array(column) for column in (ends, places, values)]
-    loaded = Scores(users, *columns, np.full(len(places), np.nan), set(users))
+    weak_column = np.full(len(places), np.nan)
+    loaded = Scores(users, np.array(ends), np.array(places), np.array(values), weak_column, set(users))
     for unit, _, scores in read_scores(weak, "logprob"):
         if unit in users:
             rows = loaded.rows(unit)

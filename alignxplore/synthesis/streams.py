@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -85,13 +86,15 @@ def read_scores(path: str | Path, value: str) -> Iterator[tuple[str, int, dict[i
         RecordError: a file that holds something else.
     """
     for line, row in read_jsonl(path):
-        fields = [(name, row.get(name), kind) for name, kind in (("id", str), ("dropped", int), ("scores", list))]
+        fields: list[tuple[str, Any, type | tuple[type, ...]]] = [
+            ("id", row.get("id"), str),
+            ("dropped", row.get("dropped"), int),
+            ("scores", row.get("scores"), list),
+        ]
         for number, entry in enumerate(row["scores"] if isinstance(row.get("scores"), list) else ()):
             found = entry if isinstance(entry, dict) else {}
-            fields += [
-                (f"scores[{number}].{name}", found.get(name), kind)
-                for name, kind in (("position", int), (value, (int, float)))
-            ]
+            fields.append((f"scores[{number}].position", found.get("position"), int))
+            fields.append((f"scores[{number}].{value}", found.get(value), (int, float)))
         for name, content, kind in fields:
             if not isinstance(content, kind):
                 raise RecordError(
@@ -133,7 +136,10 @@ def tokenise_stream(
         letters.append(bisect_left(ends, place - 1, hi=last) if letter else None)
         cuts.append(last + 1)
     first = next(i for i, cut in enumerate(cuts) if len(ids) - cut <= max_length)
-    kept = [i for i in range(first, len(texts)) if letters[i] is not None]
+    kept = [(i, letter) for i, letter in enumerate(letters) if i >= first and letter is not None]
     return Stream(
-        ids[cuts[first] :], [letters[i] - cuts[first] for i in kept], [start + i for i in kept], start + first
+        ids[cuts[first] :],
+        [letter - cuts[first] for _, letter in kept],
+        [start + i for i, _ in kept],
+        start + first,
     )

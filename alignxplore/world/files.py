@@ -153,14 +153,15 @@ def judge_rows(
         target = draw_choice(user.late, domain, rng)
         chosen_first = rng.random() < 0.5
         phrases = target.phrases[:: 1 if chosen_first else -1]
-        items = (target.interaction.chosen, target.interaction.rejected)[:: 1 if chosen_first else -1]
+        item_a, item_b = target.interaction.items if chosen_first else target.interaction.items[::-1]
         if rng.random() < direct_share:
             length = rng.randint(4, HISTORY)
             shown = [choice.interaction for choice in draw_stream(user, domain, length, length // 2, seed)]
-            statements, messages = list(user.late.values()), prompts.direct(shown, None, *items)
+            statements: Sequence[Statement] = list(user.late.values())
+            messages = prompts.direct(shown, None, item_a, item_b)
         else:
             statements, text = _judge_text(user.late, rng, phrasing)
-            messages = prompts.judge(text, None, *items)
+            messages = prompts.judge(text, None, item_a, item_b)
         answer = f'{{"selection": "Item {"A" if chosen_first else "B"}"}}'
         votes = _votes(phrases[0], statements, "AB") + _votes(phrases[1], statements, "BA")
         yield _sft_row(messages, answer) | {

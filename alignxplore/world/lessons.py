@@ -57,7 +57,8 @@ def read_lessons(path: str | Path, tokenizer: "PreTrainedTokenizerFast") -> tupl
     Raises:
         RecordError: a row of another kind, by file and line.
     """
-    lessons, classes = [], {}
+    lessons: list[Lesson] = []
+    classes: dict[str, int] = {}
     for line, row in read_jsonl(path):
         if not {"prompt", "completion", "votes", "after", "learn"} <= set(row):
             raise RecordError(

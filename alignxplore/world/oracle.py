@@ -99,10 +99,8 @@ def answer(prompt: str, seed: int, error_rate: float, gap_rate: float) -> str | 
     """The teacher's answer to one prompt of the default set; None for a prompt that is none of its kinds."""
     rng = random.Random(hash_seed("oracle", prompt, seed))
     if "Annotator 1 concluded:" in prompt:
-        reasoning, description = (
-            re.search(r"^Annotator 1 reasoned:\n(.*)$", prompt, re.MULTILINE)[1],
-            summary_text(merge(prompt), rng),
-        )
+        reasoned = re.search(r"^Annotator 1 reasoned:\n(.*)$", prompt, re.MULTILINE)
+        reasoning, description = reasoned[1] if reasoned else "", summary_text(merge(prompt), rng)
         return (
             f"<joined_reasoning>\n{reasoning}\n</joined_reasoning>\n"
             f"<joined_description>\n{description}\n</joined_description>"

@@ -121,9 +121,10 @@ def summary_text(statements: Sequence[Statement], rng: random.Random, phrasing: 
     order = [value for pair in ATTRIBUTES.values() for value in pair]
     sentences = []
     for disliked in (0, 1):
-        for statement in sorted(statements, key=lambda statement: order.index(statement[disliked])):
-            verb = rng.choices(_VERBS[statement[2]][disliked], PHRASINGS[phrasing])[0]
-            sentences.append(f"{verb} {statement[disliked]}.")
+        values = [(statement[:2][disliked], statement[2]) for statement in statements]
+        for value, strength in sorted(values, key=lambda named: order.index(named[0])):
+            verb = rng.choices(_VERBS[strength][disliked], PHRASINGS[phrasing])[0]
+            sentences.append(f"{verb} {value}.")
     return " ".join(sentences)
 
 

@@ -68,7 +68,7 @@ def draw_user(seed: int, split: str, index: int) -> User:
         early = {}
         for attribute, values in ATTRIBUTES.items():
             liked, disliked = rng.sample(values, 2)
-            strength = rng.choices(*zip(*STRENGTHS))[0]
+            strength = int(rng.choices(*zip(*STRENGTHS))[0])
             if strength:
                 early[attribute] = Taste(liked, disliked, strength)
     late = dict(early)

@@ -43,7 +43,8 @@ async def score(judge):
 def harmony(body):
     """Names the wrong item while it reasons: only the final channel counts."""
     return (
-        f"<|channel|>analysis<|message|>Maybe {pick(body, 'bad')}?<|end|><|start|>assistant<|channel|>final<|message|>{pick(body)}"
+        f"<|channel|>analysis<|message|>Maybe {pick(body, 'bad')}?<|end|>"
+        f"<|start|>assistant<|channel|>final<|message|>{pick(body)}"
         "<|return|>"
     )
 

@@ -71,7 +71,8 @@ def test_a_template_after_which_no_answer_begins_is_refused(tokenizer):
     import copy
 
     strange = copy.deepcopy(tokenizer)
-    strange.chat_template = "{% for m in messages %}{{ m.role }}:{{ m.content }}{% endfor %}{% if add_generation_prompt %}assistant says:{% endif %}"
+    turns = "{% for m in messages %}{{ m.role }}:{{ m.content }}{% endfor %}"
+    strange.chat_template = turns + "{% if add_generation_prompt %}assistant says:{% endif %}"
     with pytest.raises(JudgeError, match="Yes and No cannot be read"):
         find_words(strange)
 

@@ -32,7 +32,8 @@ if mode == "stubborn":
 class Health(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()
-HTTPServer((arguments[arguments.index("--host") + 1], int(arguments[arguments.index("--port") + 1])), Health).serve_forever()
+host, port = (arguments[arguments.index(name) + 1] for name in ("--host", "--port"))
+HTTPServer((host, int(port)), Health).serve_forever()
 """
 
 
