@@ -63,7 +63,7 @@ class ModelSpec:
         if (Path(target) / "adapter_config.json").is_file():
             raise FileNotFoundError(
                 f"'{target}' holds a LoRA adapter and not a model; merge it into its base first: "
-                f"python sft/merge_adapter.py --adapter {target} --output {target.rstrip('/')}_merged"
+                f"python sft/merge_adapter.py --adapter {target} --out {target.rstrip('/')}_merged"
             )
         return cls(name.partition("@")[0], target, revision or None, tokenizer or None, served or None)
 
