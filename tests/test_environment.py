@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alignxplore.environment import REQUIREMENTS, ROOT, check, installed_versions, normalise, read_pins
+from alignxplore.environment import REQUIREMENTS, ROOT, check, installed_versions, read_pins
 
 
 @pytest.fixture
@@ -112,7 +112,6 @@ def test_installed_versions_are_what_this_interpreter_imports():
     import packaging
 
     assert installed_versions()["packaging"] == packaging.__version__
-    assert normalise("Transfer_Queue.x") == "transfer-queue-x"
 
 
 def test_the_check_imports_nothing_heavy_and_its_exit_code_tells(tmp_path):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from alignxplore.environment import REQUIREMENTS, ROOT, normalise, read_pins
+from alignxplore.environment import REQUIREMENTS, ROOT, read_pins
 
 TRACKED = [
     ROOT / name
@@ -95,7 +96,7 @@ def test_the_wheel_holds_the_whole_library_and_nothing_else(wheel):
 def test_every_line_of_a_requirement_file_pins_one_package_once(file):
     direct, indirect = read_pins(ROOT / file)  # raises for a line that does not pin
     names = [
-        normalise(re.split(r"[\[=]", line)[0])
+        canonicalize_name(re.split(r"[\[=]", line)[0])
         for line in (ROOT / file).read_text().splitlines()
         if re.match(r"\w", line)
     ]
@@ -122,7 +123,7 @@ def test_the_cpu_list_is_complete_so_that_it_can_be_installed_without_dependenci
                 needed.marker.evaluate({"extra": extra}) for extra in ("", extras.get(name, ""))
             ):
                 continue
-            other = normalise(needed.name)
+            other = canonicalize_name(needed.name)
             if other not in LEFT_OUT and (
                 other not in pins or not needed.specifier.contains(pins[other], prereleases=True)
             ):
