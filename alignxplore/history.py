@@ -37,7 +37,7 @@ def split_stages(history: Sequence[T], stages: int) -> list[tuple[T, ...]]:
 
 
 def protocol_slices(history: Sequence[T], task: str, stages: int) -> list[tuple[T, ...]]:
-    """The slices that the published protocol shows the policy (DESIGN: `stages` = 1 is the full-history setting).
+    """The slices that the published protocol shows the policy (`stages` = 1 is the full-history setting).
 
     Args:
         history: all interactions, oldest first.

@@ -33,7 +33,7 @@ class Tolerance:
 
 @dataclass
 class Streaming:
-    """One stream of `stages` stages a user, `rollouts` summaries each. Defaults: DESIGN of the published run where it
+    """One stream of `stages` stages a user, `rollouts` summaries each. Defaults: those of the published run where it
     has one."""
 
     stages: int = 2
