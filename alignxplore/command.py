@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, NoReturn, TypeVar
 
-from alignxplore.errors import is_first_process, one_sentence, program
+from alignxplore.errors import UserError, is_first_process, one_sentence, program
 
 T = TypeVar("T")
 
@@ -98,7 +98,11 @@ def run_commands(
 
 
 def _parser(options: type | tuple[type, ...], doc: str | None, name: str | None = None) -> Any:
-    from trl import TrlParser  # takes a part of a second, which an import of the library should not
+    try:
+        from trl import TrlParser  # takes a part of a second, which an import of the library should not
+    except ModuleNotFoundError as error:
+        problem = f"{error.name} is not installed; commands need the pinned packages: pip install -r requirements.txt"
+        raise UserError(problem) from None
 
     usage = "%(prog)s --config FILE [--option value ...]" if isinstance(options, tuple) else None  # or a page of names
     parser = TrlParser(
