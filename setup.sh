@@ -106,7 +106,8 @@ _prepare_venv() {  # makes or completes $VENV; with --check only says what it wo
     fi
     key="$device $(sha256sum <"$file" | cut -c1-16)"
     if [[ ${1:-} == --check ]]; then
-        if [[ $(cat "$VENV/.complete" 2>/dev/null) == "$key" ]]; then
+        _python=$VENV/bin/python
+        if [[ $(cat "$VENV/.complete" 2>/dev/null) == "$key" ]] && _check "$device"; then
             _say "the environment in $VENV is complete"
         else
             _say "the environment would be made or completed in $VENV (CPU: about 5 minutes and 3.5 GB)"

@@ -48,14 +48,14 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         )
 
 
-def parse(options: type[T], doc: str | None, argv: Sequence[str] | None = None) -> T:
-    """The options of a command line; exits with one sentence and code 2 where it cannot be meant."""
-    return _parser(options, doc).parse_args_and_config(argv)[0]
+def parse(options: type | tuple[type, ...], doc: str | None, argv: Sequence[str] | None = None) -> tuple:
+    """One object of each options class; exits with one sentence and code 2 where the line cannot be meant."""
+    return _parser(options, doc).parse_args_and_config(argv)
 
 
 def parse_known(options: type[T], doc: str | None, argv: Sequence[str] | None = None) -> tuple[T, list[str]]:
-    """(options, the words that are none of ours), for a script that passes them on."""
-    parsed, rest = _parser(options, doc).parse_args_and_config(argv, return_remaining_strings=True)
+    """(options, the words that are none of ours), for a script that passes them on, `--config` included."""
+    parsed, rest = _parser(options, doc).parse_args_into_dataclasses(argv, return_remaining_strings=True)
     return parsed, rest
 
 
@@ -76,7 +76,7 @@ def run(
     Of several options classes `work` takes one each.
     """
     with one_sentence():
-        _work(work, *_checked(lambda: _parser(options, doc).parse_args_and_config(argv)))
+        _work(work, *_checked(lambda: parse(options, doc, argv)))
 
 
 def run_commands(
@@ -84,14 +84,14 @@ def run_commands(
 ) -> None:
     """`SCRIPT COMMAND ...`: each command has its own work and options (`first_word`: `describe movielens`)."""
     names = ", ".join(commands)
-    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    name, *rest = (sys.argv[1:] if argv is None else argv) or [""]
     if name in ("-h", "--help"):
         each = f"Each of them explains itself: {program()} {next(iter(commands))} --help"
         print(f"usage: {program()} {{{names}}} [options]\n\n{doc}\n{each}")
         sys.exit(0)
     with one_sentence():
         if name not in commands:
-            _refuse(f"unknown command '{name}'; choose from {names}")
+            _refuse(f"unknown command '{name}'; choose from {names}" if name else f"a command is missing: {names}")
         work, options = commands[name]
         parser = _parser(options, inspect.getdoc(work), f"{program()} {name}")
         _work(work, *_checked(lambda: parser.parse_args_and_config(first_word(options, rest))))

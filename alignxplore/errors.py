@@ -1,7 +1,9 @@
 """How scripts end when what they were given is at fault, or when they are interrupted: one sentence, no traceback.
 
-with one_sentence():
-    run(arguments)
+    with one_sentence():
+        run(arguments)
+
+`alignxplore/command.py` does so for all of them.
 """
 
 import contextlib
@@ -31,7 +33,7 @@ def program() -> str:
 
 
 def is_first_process() -> bool:
-    """False for the second and later ones that torchrun started on this machine: what all would say is said once."""
+    """False for the second and later ones that torchrun started on this machine: what all of them find, one says."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
@@ -42,7 +44,8 @@ def one_sentence() -> Iterator[None]:
     try:
         yield
     except SAID as error:
-        sys.exit(f"{program()}: {error}" if is_first_process() else 1)
+        rank = "" if is_first_process() else f" (process {os.environ['LOCAL_RANK']} of this machine)"
+        sys.exit(f"{program()}{rank}: {error}")
     except KeyboardInterrupt:
         print(f"{program()}: interrupted; run the same command again", file=sys.stderr)
         sys.exit(130)

@@ -12,14 +12,14 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../shell.bash"
 help_if_asked "$@"
 
-DATA=${DATA:-}                      # NAME=FILE NAME=FILE, or one a line
+DATA=${DATA:-}                      # NAME=FILE NAME=FILE, or one a line; a folder or hub data set of two
 LIMIT=${LIMIT:-}                    # people, a fixed sample by content hash
 OUT=${OUT:-../outputs/cross_task}
 SETTINGS=${SETTINGS:-full}
 TABLE=${TABLE:-cross_task}
 PYTHON=${PYTHON:-python}
 data=() && items data "$DATA"
-((${#data[@]} == 2)) || refuse "DATA names two record files that share users; see --help"
+((${#data[@]})) || refuse "DATA names two benchmarks that share users; see --help"
 export OUT SETTINGS TABLE DATA
 
 if ! has --check "$@"; then

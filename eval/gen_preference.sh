@@ -3,7 +3,7 @@
 #
 #   bash gen_preference.sh                                        Qwen/Qwen3-8B on the published benchmark files
 #   MODEL=ours=../outputs/rl/model DATA=../benchmarks bash gen_preference.sh
-#  MODEL="ours=../outputs/rl/model qwen=Qwen/Qwen3-8B" BENCHMARKS="mind student_phd" bash gen_preference.sh --limit 200
+#   MODEL="ours=../outputs/rl/model qwen=Qwen/Qwen3-8B" BENCHMARKS="mind amazon" bash gen_preference.sh --limit 200
 #
 # Lists are separated by blanks or, where a path has blanks, one item a line. --check looks at everything and starts
 # nothing. Interrupted? Run the same command again. Further options go to gen_preference.py (its --help lists them).

@@ -17,7 +17,7 @@ MODEL=${MODEL:-ours=Qwen/Qwen3-8B}  # one policy, NAME=TARGET
 DATA=${DATA:-VanillaH1/AlignXplorePlus-Benchmark}    # as for gen_preference.sh
 BENCHMARKS=${BENCHMARKS:-}          # names, e.g. "mind amazon"; default: all that are there
 KINDS=${KINDS:-}                    # default: see perturb.py
-MIX=${MIX:-}                        # NAME=FILE of the benchmark that is mixed in
+MIX=${MIX:-}                        # benchmark that is mixed in: NAME=FILE, a folder or a hub data set of one
 LIMIT=${LIMIT:-}                    # users per benchmark, a fixed sample by content hash
 GENERATE=${GENERATE:-}              # options for gen_preference.py alone, or one word a line
 EVALUATE=${EVALUATE:-}              # options for evaluate.py alone
@@ -30,7 +30,7 @@ items models "$MODEL"
 items generate "$GENERATE"
 items evaluate "$EVALUATE"
 [[ ${#models[@]} == 1 && $MODEL == *=* ]] || refuse "MODEL is one policy, as NAME=TARGET"
-[[ -z $MIX || -f ${MIX#*=} ]] || refuse "MIX=$MIX: no such file"
+[[ -z $MIX ]] || ! missing "${MIX#*=}" || refuse "MIX=$MIX: no such file"
 use_library
 
 # What is wrong there is better known before hours of writing.

@@ -40,11 +40,11 @@ def test_an_interrupted_script_says_how_to_go_on(capsys):
     assert ended.value.code == 130 and "interrupted; run the same command again" in capsys.readouterr().err
 
 
-def test_of_several_processes_on_a_machine_one_speaks(monkeypatch):
+def test_a_process_that_fails_alone_is_heard(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")  # as torchrun says
     with pytest.raises(SystemExit) as ended, one_sentence():
-        raise ValueError("what the first one says as well")
-    assert ended.value.code == 1
+        raise OSError(28, "No space left on device", "shard-1")
+    assert "(process 1 of this machine): [Errno 28] No space left on device: 'shard-1'" in ended.value.code
 
 
 MISTAKES = {

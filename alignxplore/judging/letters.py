@@ -248,8 +248,7 @@ class Judge:
 
     async def _ask(self, messages: Messages, how: dict, again: bool = True) -> dict[int, float]:
         """Log-probabilities by token id at the letter's position. A reply without them is asked for `again`, but not
-        by the check at the
-        start: a server that has never given any is not the right one, and should be named at once."""
+        by the check at the start: a server that has never given any is not the right one, and is named at once."""
         reply = await self.endpoint.chat(
             **self.opened(messages),
             max_tokens=1,

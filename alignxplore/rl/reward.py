@@ -49,7 +49,7 @@ class Judges:
         """Connect to every judge of `settings.judges`; names, models and windows come from the servers."""
         prompts = PromptSet(settings.prompts)
         orders = "both" if settings.judge_orders == "both" else "one"
-        tokenizers = _named(settings.judge_tokenizer)
+        tokenizers = named_paths(settings.judge_tokenizer)
         judges = []
         async with contextlib.AsyncExitStack() as opened:
             for spec in map(ModelSpec.parse, settings.judges.split()):
@@ -154,7 +154,7 @@ def always_the_same(name: str, letter_a: Sequence[float]) -> str:
     )
 
 
-def _named(text: str | None) -> dict[str, str]:
+def named_paths(text: str | None) -> dict[str, str]:
     """A "path" → {"": path}; "a=path b=path", or one a line where paths have blanks → {a: path, b: path}."""
     text = text or ""
     one = "\n" in text or Path(text.partition("=")[2] or text).exists()

@@ -43,7 +43,7 @@ class RowOptions:
     allow_duplicates: bool = option("a user may have several rows", False)
 
     def __post_init__(self) -> None:
-        at_least_one(self, "stages", "val_users")
+        at_least_one(self, "stages", *(["val_users"] if self.val_out or not self.out else []))
 
 
 def target_positions(row: dict, length: int, stages: int, path: str | Path, line: int) -> list[int]:

@@ -35,6 +35,7 @@ from alignxplore.journal import RunLock
 from alignxplore.prompts import PromptSet
 from alignxplore.records import write_json
 from alignxplore.rl.checks import check_data, check_judges, check_model, planned_steps, prepare
+from alignxplore.rl.reward import named_paths
 from alignxplore.rl.same_run import same_gpus, same_run
 from alignxplore.rl.settings import STOP, RunStopped, Streaming
 
@@ -176,9 +177,8 @@ def absolute_paths(config: DictConfig) -> None:
         block[name] = found(block[name]) if isinstance(block[name], str) else [found(value) for value in block[name]]
     stream = config.streaming
     stream.prompts = str(PromptSet(stream.prompts).folder.resolve())
-    # "path", or "name=path name=path"
-    parts = [part.rpartition("=") for part in (stream.judge_tokenizer or "").split()]
-    stream.judge_tokenizer = " ".join(name + equals + found(path) for name, equals, path in parts) or None
+    tokenizers = named_paths(stream.judge_tokenizer)
+    stream.judge_tokenizer = "\n".join(f"{name}={found(path)}" for name, path in tokenizers.items()) or None
 
 
 def run(config: DictConfig) -> int:

@@ -22,7 +22,6 @@ from alignxplore.errors import UserError
 from alignxplore.records import read_jsonl, write_json, write_jsonl
 
 COMPLETE = "COMPLETE"
-PACKAGES = ("torch", "transformers", "trl", "accelerate", "deepspeed", "peft", "datasets")
 
 
 class RunError(UserError):

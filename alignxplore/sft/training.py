@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback
 from trl import ModelConfig, get_peft_config
 
 from alignxplore.environment import git_commit, recorded_versions, say_problems
+from alignxplore.errors import UserError
 from alignxplore.journal import RunLock
 from alignxplore.sft.configuration import DataArguments, TrainArguments, run_settings, spread
 from alignxplore.sft.run_folder import RunError, RunFolder, in_words, model_card
@@ -179,7 +180,12 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
         f"resuming from {checkpoint.name}" if checkpoint else "starting",
         f"(deleted, torn by a kill: {', '.join(torn)})" if torn else "",
     )
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise RuntimeError("the training itself failed") from error  # a sentence alone would not say where
     trainer.save_model(args.output_dir)
     trainer.accelerator.wait_for_everyone()
     if first:

@@ -208,7 +208,7 @@ def select(args: SelectionOptions) -> dict:
     }
     output = Path(args.out)
     plot(
-        {"all choices": signals[~np.isnan(signals)], "after a, b, c": signals[kept], "targets": targets},
+        {"all choices": signals[~np.isnan(signals)], "after the thresholds": signals[kept], "targets": targets},
         output.with_suffix(".png"),
     )
     write_json(output.with_suffix(".counts.json"), counts)

@@ -1,9 +1,9 @@
 """The ideal reader of the simulated world: what can at best be foreseen from a history, by Bayes' rule. Used by
-`world.py`.
+`files.py`.
 
 It knows how users are drawn, how tastes change and how noisy choices are, sees the same choices as a policy, and
 weighs every possible user by how well they explain them. No summary, however good, can do better on average; the
-reader of the true preferences (`world.ceilings`) can, since a dozen noisy choices do not give all of them away.
+reader of the true preferences (`files.ceilings`) can, since a dozen noisy choices do not give all of them away.
 
 A state is a user's tastes at one time as a vector over the attributes: the strength, positive for the first value of
 the attribute. Sizes: S states, A attributes.

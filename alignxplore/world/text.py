@@ -1,4 +1,4 @@
-"""The words of the simulated world: how items, preferences and a teacher's reasoning read. Used by `world.py` only.
+"""The words of the simulated world: how items, preferences and a teacher's reasoning read. Used in this folder only.
 
 Eight values stand in four attributes, two opposite ones each. Half of the phrases of an item name a value plainly, the
 others allude to it, in other words for films than for news. So what an allusion stands for has to be learnt, and a

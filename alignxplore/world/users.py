@@ -1,4 +1,4 @@
-"""The simulated users: what they like, how it changes, and how they choose between two items. Used by `world.py`.
+"""The simulated users: what they like, how it changes, and how they choose between two items. Used by `files.py`.
 
 A user has at most one taste an attribute: a liked value, a disliked value (the opposite one) and a strength (2 or 1).
 An item shows values of three of the four attributes; its utility is the sum of +strength for what is liked and
@@ -154,7 +154,7 @@ def render_summary(
     gap_rate: float = 0.0,
     phrasing: str = "even",
 ) -> str:
-    """The preferences as a text, with a share of errors and gaps; `phrasing` as in `world_text.PHRASINGS`."""
+    """The preferences as a text, with a share of errors and gaps; `phrasing` as in `text.PHRASINGS`."""
     return summary_text(faulty_statements(preferences, rng, error_rate, gap_rate), rng, phrasing)
 
 

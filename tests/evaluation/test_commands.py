@@ -34,7 +34,7 @@ def steps(tmp_path, monkeypatch):
 
 def forms(options: list[str]) -> dict[str, str]:
     """Name of each downstream model → how it answers, as evaluate.py reads its options."""
-    return downstream_models(parse(EvaluationArguments, None, options))[1]
+    return downstream_models(*parse(EvaluationArguments, None, options))[1]
 
 
 def given(path: Path, script: str) -> dict[str, str]:
@@ -64,7 +64,7 @@ def test_a_single_option_for_vllm_is_given_as_the_help_says(script):
     said = {one.name: one.metadata["help"] for one in fields(script) if "help" in one.metadata}["serve_arguments"]
     (given,) = re.findall(r"(--serve_arguments=\S+) or", said)
     needed = ["--judge", "a=org/model"] if script is EvaluationArguments else ["--model", "a=org/model"]
-    arguments = parse(script, None, [*needed, "--data", "d", "--out", "o", given])
+    (arguments,) = parse(script, None, [*needed, "--data", "d", "--out", "o", given])
     assert arguments.serve_arguments == "--enforce-eager"
 
 

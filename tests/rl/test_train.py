@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from alignxplore.prompts import SETS
 from alignxplore.records import write_json
 from alignxplore.rl import train as module
+from alignxplore.rl.reward import named_paths
 from alignxplore.rl.settings import RunStopped, SettingsError, Streaming
 
 ITEM = {"query": None, "chosen": "a", "rejected": "b"}
@@ -185,7 +186,20 @@ def test_paths_that_exist_are_absolute_whatever_they_were_named_by(config, finis
     assert config.data.val_files == [str(tmp_path / "val.parquet")] and config.streaming.prompts == str(
         SETS / "default"
     )
-    assert config.streaming.judge_tokenizer == f"j={tmp_path / 'out' / 'model'} k=org/name"
+    assert config.streaming.judge_tokenizer == f"j={tmp_path / 'out' / 'model'}\nk=org/name"
+    (tmp_path / "a folder").mkdir()
+    config.streaming.judge_tokenizer = "j=a folder\nk=org/name"
+    module.absolute_paths(config)
+    assert named_paths(config.streaming.judge_tokenizer) == {"j": str(tmp_path / "a folder"), "k": "org/name"}
+
+
+def test_a_run_of_before_credit_tree_was_gone_goes_on(config, finished):
+    path = finished / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"streaming.branches": 0}))
+    module.same_run(config, finished)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"streaming.branches": 3}))
+    with pytest.raises(SettingsError, match="streaming.branches=3"):
+        module.same_run(config, finished)
 
 
 def test_the_same_files_by_relative_names_are_the_same_run(config, finished, tmp_path, monkeypatch, capsys):

@@ -90,7 +90,7 @@ def test_options_out_of_range_are_named_before_anything_is_read(option, value):
 
 def test_the_thresholds_are_still_known_by_their_letters():
     words = "--data d --strong s --weak w --output o --a 0.25 --b 0.75 --c 1".split()
-    options = parse(SelectionOptions, None, words)
+    (options,) = parse(SelectionOptions, None, words)
     assert (options.out, options.signal_share, options.least_strong, options.strong_quantile) == ("o", 0.25, 0.75, 1)
 
 
