@@ -6,7 +6,7 @@
 #   BASE=runs/other OUT=runs/studies/other USERS=120 LIMIT=60 bash studies/signal_to_sft.sh
 #
 # Takes the models and benchmarks of a finished quick start (BASE) and new users with longer histories, then
-#   signal     trains a signal model on their streams and scores every choice; a checkpoint from halfway is the weak one
+#   signal     trains a signal model on their streams and scores every choice; the weak one is a checkpoint
 #   synthesis  a teacher (alignxplore.world.oracle, behind an OpenAI-compatible server) writes summaries, the quick
 #              start's judge verifies them, users pass or leave: OUT/synthesis/sft.jsonl, funnel.json, funnel.png
 #   sft        trains the untrained policy on these rows alone; eval compares it with the quick start's own

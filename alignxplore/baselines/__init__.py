@@ -1,1 +1,1 @@
-"""What a summary has to beat: cues that never read a history, and TALLRec."""
+"""What a summary has to beat: cues that never read a history, content tally, and TALLRec."""

@@ -51,6 +51,10 @@ def build(job: Job, out: Path) -> dict:
             write_jsonl(aside, _rows(take(module.build(job), job), beside))
             wrote_popularity = beside.tell() > 0
         options = {name: getattr(job, name) for name in ("protocol", "min_interactions", "users", "split", "seed")}
+        if job.windows:
+            options |= {"windows": job.windows, "length": job.length}
+        if job.persons != (0.0, 1.0):
+            options["persons"] = list(job.persons)
         result = {
             "dataset": job.dataset.name,
             "edition": job.edition,
@@ -133,7 +137,21 @@ class BuildOptions(Checkable):
     )
     users: int | None = option("a sample of so many users, drawn by seed; default: all", None)
     split: Literal["all", "train", "test"] = option("one user in five is a test user, the same for every seed", "all")
-    seed: int = option("of sampled users and rejected items", 42)
+    persons: list[float] = option(
+        "keep the persons whose hash lies between two shares: 0 0.6 for training and 0.6 1 for a test share nobody",
+        [0.0, 1.0],
+    )
+    windows: int | None = option(
+        "rows a user, each the --length choices before one of the user's choices (recommendation sets); default: one "
+        "row, the whole history before the last choice",
+        None,
+    )
+    length: int = option("choices before the target of each of the --windows", 12)
+    seed: int = option("of sampled users, windows and rejected items", 42)
+
+    def __post_init__(self) -> None:
+        if len(self.persons) != 2:
+            raise ValueError("--persons: give two shares, e.g. 0 0.6")
 
 
 @dataclasses.dataclass
@@ -166,6 +184,9 @@ def build_benchmark(options: BuildOptions) -> str:
         options.min_interactions,
         options.users,
         options.split,
+        (options.persons[0], options.persons[1]),
+        options.windows,
+        options.length,
         options.seed,
         progress=sys.stderr.isatty(),
     )

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TextIO
 
@@ -42,8 +41,10 @@ class Example(NamedTuple):
 class Job:
     """One build: what to make of which raw files, and what was seen on the way.
 
-    `counts` holds what was read, kept and dropped, in the order in which a builder first names it; `edition` is set by
-    the builders of data sets that come in several.
+    `persons` keeps those whose hash in [0, 1) lies in that range: two ranges that do not meet share nobody. With
+    `windows` a user has up to so many rows, `user#1` and so on, each the `length` choices before one of the user's
+    choices; without, one row, the whole history before the last one. `counts` holds what was read, kept and dropped,
+    in the order in which a builder first names it; `edition` is set by the builders of data sets that come in several.
     """
 
     dataset: Dataset
@@ -52,6 +53,9 @@ class Job:
     min_interactions: int | None = None
     users: int | None = None
     split: str = "all"
+    persons: tuple[float, float] = (0.0, 1.0)
+    windows: int | None = None
+    length: int = 12
     seed: int = 42
     scratch: Path | None = None
     progress: bool = False
@@ -66,6 +70,12 @@ class Job:
         self.min_interactions = self.least
         if self.least < 2:
             raise ValueError("--min-interactions must be at least 2: one for the history and the target")
+        if not 0 <= self.persons[0] < self.persons[1] <= 1:
+            raise ValueError("--persons needs two shares from 0 to 1, the smaller one first, e.g. 0 0.6")
+        if min(self.length, 1 if self.windows is None else self.windows) < 1:
+            raise ValueError("--windows and --length must be at least 1")
+        if self.windows and self.dataset.task != "recommendation":
+            raise ValueError(f"--windows cuts histories in the order of time, which {self.dataset.name} does not tell")
         if self.users is not None and self.users < 1:
             raise ValueError("--users must be at least 1")
 
@@ -75,10 +85,21 @@ class Job:
         return self.dataset.min_interactions if self.min_interactions is None else self.min_interactions
 
     def wanted(self, user: str) -> bool:
-        """Whether the user belongs to the split: one in five is a test user, whatever the seed."""
+        """Whether the user belongs to the split (one in five is a test user) and to the persons, whatever the seed."""
+        low, high = self.persons
+        if not low <= hash_seed("persons", self.dataset.name, user) / 2**31 < high:
+            return False
         if self.split == "all":
             return True
         return (hash_seed("split", self.dataset.name, user) % 5 == 0) == (self.split == "test")
+
+    def rows(self, user: str, choices: int) -> list[tuple[str, int, int]]:
+        """(name, place of the first choice shown, place of the target) of each row of a user with so many choices."""
+        if self.windows is None:
+            return [(user, 0, choices - 1)]
+        places = range(self.length, choices)
+        drawn = sorted(places, key=lambda place: hash_seed(self.seed, "window", user, place))[: self.windows]
+        return [(f"{user}#{row}", place - self.length, place) for row, place in enumerate(sorted(drawn), 1)]
 
     def find(self, *patterns: str) -> list[Path]:
         """Raw files that match any of the glob patterns, sorted; searched in the folder and up to two levels below
@@ -175,16 +196,21 @@ class UserGroups:
 
 
 def take(examples: Iterable[Example], job: Job) -> Iterator[Example]:
-    """The first `job.users` examples (all without it), counted as kept.
+    """The examples of the first `job.users` users (all without it), counted as kept.
 
     Raises:
         ValueError: none is left; the message says what was read and dropped.
     """
-    kept = 0
-    for example in islice(examples, job.users):
+    rows, people = 0, set[str]()
+    for example in examples:
+        if example.record.person not in people and len(people) == job.users:
+            break
+        people.add(example.record.person)
         yield example
-        kept += 1
-    job.counts["users kept"] = kept
-    if not kept:
+        rows += 1
+    job.counts["users kept"] = len(people) if job.windows else rows
+    if job.windows:
+        job.counts["rows, windows of these users"] = rows
+    if not rows:
         seen = "; ".join(f"{count:,} {what}" for what, count in job.counts.items() if count)
         raise ValueError(f"{job.raw}: no user of {job.dataset.name} is left ({seen or 'the files are empty'})")

@@ -201,14 +201,16 @@ def build_records(
 def finish(
     user: str, pairs: list[tuple[int, int]], catalogue: Catalogue, popularity: Sequence[int], job: Job
 ) -> Iterator[Example]:
-    """The record of a user's (chosen, rejected) items, the last one the target; nothing when fewer than the job's
-    minimum are left."""
+    """The rows of a user's (chosen, rejected) items (`Job.rows`); none when fewer than the job's minimum are left."""
     if len(pairs) < job.least:
         job.counts[f"users dropped: fewer than {job.least} interactions with an alternative"] += 1
         return
     job.counts["interactions kept"] += len(pairs)
     history = [Interaction(catalogue.text(a), catalogue.text(b), job.dataset.default_query) for a, b in pairs]
-    chosen, rejected = pairs[-1]
-    yield Example(
-        UserRecord(user, tuple(history[:-1]), history[-1]), Popularity(popularity[chosen] - 1, popularity[rejected])
-    )
+    rows = job.rows(user, len(pairs))
+    if not rows:
+        job.counts[f"users dropped: no choice has {job.length} before it"] += 1
+    for name, first, place in rows:
+        chosen, rejected = pairs[place]
+        counts = Popularity(popularity[chosen] - 1, popularity[rejected])
+        yield Example(UserRecord(name, tuple(history[first:place]), history[place]), counts)

@@ -80,7 +80,7 @@ class EvaluationArguments(Checkable):
     other_user: list[str] | None = option(
         "policies whose summaries are also given to other users; default: the last one; none: nobody's", None
     )
-    cues: list[str] = option(f"baselines that read nothing of the user: {', '.join(CUES)}", list(CUES))
+    cues: list[str] = option(f"baselines without a model: {', '.join(CUES)}", list(CUES))
     prompt_set: str = option("prompt set of the downstream models: default, hardened or a folder", "default")
     orders: str = option("both, or one drawn by hash (protocol choice)", "both")
     limit: int | None = option("users per benchmark; use the value given to gen_preference.py", None)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
+from alignxplore.baselines import content
 from alignxplore.baselines.cues import BASELINES
 from alignxplore.datasets.sidecars import read_popularity
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_history
@@ -16,7 +17,8 @@ from alignxplore.judging.letters import chosen_first
 from alignxplore.records import Interaction, UserRecord, content_hash
 
 FIRST = "first item"
-CUES = ("popularity", "longer", "shorter", FIRST, "random")  # baselines that read neither history nor summary
+TALLY = "content tally"
+CUES = ("popularity", "longer", "shorter", FIRST, "random", TALLY)  # without a model; all but the last read nothing
 OTHERS = 3  # other users' summaries shown for each record: their mean has a third of the variance
 
 
@@ -122,7 +124,8 @@ def of_histories(judge: str, benchmark: Benchmark) -> Cell:
 def of_cues(
     benchmark: Benchmark, names: Sequence[str], protocol: str = "choice", orders: str = "both", seed: int = 0
 ) -> list[Cell]:
-    """Baselines that read neither history nor summary. A cue that says nothing of any record is left out.
+    """Baselines without a model; one that says nothing of any record is left out. The content tally reads what a
+    policy is shown of a history, the others neither history nor summary.
 
     The item shown first depends on the orders that a judge is asked in (`protocol`, `orders`, `seed` as for the
     judge).
@@ -131,12 +134,15 @@ def of_cues(
     cells = []
     for name in names:
         scores: tuple[float | None, ...]
-        if name == FIRST:
+        if name == TALLY:
+            scores = tuple(content.foresee(shown_history(benchmark, r), r.target) for r in benchmark.records)
+        elif name == FIRST:
             scores = tuple(_first_item(record, protocol, orders, seed) for record in benchmark.records)
         else:
             scores = tuple(BASELINES[name](record, counts.get(record.user), 0) for record in benchmark.records)
         if any(score is not None for score in scores):
-            cells.append(Cell(name, "none", benchmark, 0, tuple(Question(r) for r in benchmark.records), scores))
+            setting = "direct" if name == TALLY else "none"
+            cells.append(Cell(name, setting, benchmark, 0, tuple(Question(r) for r in benchmark.records), scores))
     return cells
 
 

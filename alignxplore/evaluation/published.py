@@ -61,6 +61,8 @@ def _built_otherwise(name: str, run: dict) -> str | None:
             f"{name} was built of split {built['split']} with at least {built['min_interactions']} interactions, the "
             f"published one of split {dataset.split} with {dataset.min_interactions}"
         )
+    if built.get("windows") or built.get("persons"):
+        return f"{name} was built of windows of the histories, or of some of the persons"
     # A history is a few answers there, which its authors put together.
     if dataset.task == "selection" and built["taken_out"]:
         return (

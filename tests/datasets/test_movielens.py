@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alignxplore.baselines.content import foresee
 from alignxplore.baselines.cues import popularity
 from alignxplore.records import RecordError
 
@@ -167,3 +168,46 @@ def test_what_popularity_alone_gives_on_latest_small(run, latest_small, protocol
     scores = [popularity(*example) for example in examples]
     assert len(scores) == 610
     assert abs(np.mean(scores) - expected) < 3 * np.std(scores) / np.sqrt(610)
+
+
+def test_windows_are_rows_of_a_person_each_with_so_many_choices_before_its_target(run, tmp_path):
+    folder = write(tmp_path / "a", RATINGS)
+    whole = run("movielens", folder, min_interactions=2)[0][0]
+    choices = (*whole.record.history, whole.record.target)
+    examples, job = run("movielens", folder, min_interactions=2, windows=2, length=3)
+    rows = [x.record for x in examples if x.record.person == whole.record.user]
+    assert [row.user for row in rows] == [f"{whole.record.user}#1", f"{whole.record.user}#2"]
+    for row in rows:
+        place = choices.index(row.target)
+        assert row.history == choices[place - 3 : place]
+    again, _ = run("movielens", write(tmp_path / "b", RATINGS[::-1]), min_interactions=2, windows=2, length=3)
+    assert again == examples
+    _, short = run("movielens", folder, min_interactions=2, windows=2, length=6)
+    dropped = short.counts["users dropped: no choice has 6 before it"]
+    assert dropped == sum(sum(user == u for u, *_ in RATINGS) < 7 for user in "abcdef")
+
+
+def test_two_ranges_of_persons_share_nobody_and_lose_nobody(run, tmp_path):
+    ratings = [(f"u{user}", 1 + (7 * user + 3 * place) % 30, place) for user in range(40) for place in range(8)]
+    folder = write(tmp_path, ratings)
+    people = [
+        {x.record.person for x in run("movielens", folder, min_interactions=2, persons=part, windows=2, length=2)[0]}
+        for part in ((0.0, 0.6), (0.6, 0.7), (0.7, 1.0))
+    ]
+    assert all(people) and sum(map(len, people)) == len(set.union(*people)) == 40
+
+
+@pytest.mark.parametrize(
+    "options", [{"persons": (0.6, 0.2)}, {"persons": (0.0, 1.5)}, {"windows": 0}, {"windows": 1, "length": 0}]
+)
+def test_ranges_and_windows_that_cannot_be_are_refused(run, tmp_path, options):
+    with pytest.raises(ValueError, match="--persons needs two shares|must be at least 1"):
+        run("movielens", write(tmp_path, RATINGS), **options)
+
+
+def test_twelve_choices_of_real_people_foresee_the_next_where_popularity_does_not(latest_small, run):
+    examples, job = run("movielens", latest_small, protocol="matched", windows=3, seed=1)
+    scores = [foresee(record.history, record.target) for record, _ in examples]
+    assert len(scores) == 3 * job.counts["users read"] and None not in scores
+    popular = [0.5 if c.chosen == c.rejected else float(c.chosen > c.rejected) for _, c in examples]
+    assert 0.70 < sum(scores) / len(scores) < 0.78 and abs(sum(popular) / len(popular) - 0.5) < 0.03

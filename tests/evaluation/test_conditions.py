@@ -83,3 +83,16 @@ def test_a_cue_without_an_opinion_is_left_out_and_scores_need_no_judge(record):
     assert [cell.policy for cell in cells] == ["longer", "shorter", "random"]
     rows = score_rows(cells[0], "none", "paper", [])
     assert [row["value"] for row in rows] == [1.0, 1.0] and {row["protocol"] for row in rows} == {"paper"}
+
+
+def test_the_content_tally_reads_what_a_policy_is_shown_and_stands_beside_direct_readers(tmp_path):
+    comedy, drama = "Title: One (1994), Genres: Comedy", "Title: Two (1994), Genres: Drama"
+    shown, hidden = Interaction(comedy, drama), Interaction(drama, comedy)
+    history = (shown,) * 4 + (hidden,) * 2  # of a recommendation set the last third is not shown
+    record = UserRecord("u", history, Interaction(comedy, drama))
+    (cell,) = of_cues(Benchmark("movielens", "recommendation", (record,), tmp_path / "m.jsonl"), ["content tally"])
+    assert (cell.policy, cell.setting, cell.fixed) == ("content tally", "direct", (1.0,))
+    whole = replace(record, history=(shown,) * 2 + (hidden,) * 4)
+    (other,) = of_cues(Benchmark("movielens", "selection", (whole,), tmp_path / "m.jsonl"), ["content tally"])
+    assert other.fixed == (0.0,)
+    assert of_cues(Benchmark("mind", "recommendation", (), tmp_path / "m.jsonl"), ["content tally"]) == []

@@ -222,6 +222,6 @@ async def test_no_more_is_shown_than_in_training(fake_server, tokenizer, tmp_pat
 def test_an_adapter_is_no_model_and_the_remedy_is_named(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(
-        FileNotFoundError, match=r"holds a LoRA adapter.*merge_adapter\.py --adapter .* --output .*_merged"
+        FileNotFoundError, match=r"holds a LoRA adapter.*merge_adapter\.py --adapter .* --out .*_merged"
     ):
         ModelSpec.parse(f"tallrec={tmp_path}")

@@ -136,6 +136,9 @@ def published_names(
     }
 
 
+BUILT = ("edition", "protocol", "min_interactions", "split", "windows", "persons")  # what makes a benchmark another
+
+
 def built_how(path: Path) -> dict[str, Any]:
     """Where a benchmark file is from: `built`, the choices that our builder made it with, or `hub`, its
     owner/name@commit there."""
@@ -146,8 +149,7 @@ def built_how(path: Path) -> dict[str, Any]:
         count for what, count in manifest.get("counts", {}).items() if what.startswith("dropped from a history")
     )
     return {
-        "built": {key: manifest.get(key) for key in ("edition", "protocol", "min_interactions", "split")}
-        | {"taken_out": taken_out},
+        "built": {key: manifest.get(key) for key in BUILT} | {"taken_out": taken_out},
         "hub": None,
     }
 
