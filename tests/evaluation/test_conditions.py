@@ -9,7 +9,7 @@ from alignxplore.evaluation.benchmarks import Benchmark
 from alignxplore.evaluation.conditions import OTHERS, Cell, Question, of_cues, of_other_users
 from alignxplore.evaluation.metrics import clusters_of, result_rows, score_rows
 from alignxplore.judging.letters import chosen_first
-from alignxplore.records import UserRecord, person_of
+from alignxplore.records import Interaction, UserRecord, person_of
 
 
 def cell_of(records: list[UserRecord]) -> Cell:
