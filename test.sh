@@ -2,9 +2,10 @@
 # Make or reuse the environment, then run all tests: unit tests first, then the whole path with real vLLM, Ray, verl,
 # TRL.
 #
-#   ./test.sh                     everything (no GPU needed)
-#   ./test.sh --fast              without the tests marked slow: about two minutes once installed
+#   ./test.sh                     everything (no GPU needed): 21 minutes on two cores once installed
+#   ./test.sh --fast              without the tests marked slow: about three minutes once installed
 #   ./test.sh --no-install        in the environment that is active now; nothing is installed
+#   ./test.sh --check             say whether the environment is complete; nothing is installed or run
 #   ./test.sh --fast -k judge -x  what is left goes to pytest
 #
 # DEVICE, VENV and PYTHON: see ./setup.sh --help (the tests are about CPU runs).
@@ -23,6 +24,7 @@ while (($#)); do
     case $1 in
         --fast) arguments+=(-m "not slow" -n 3 --dist worksteal) ;;  # three, because many of them wait
         --no-install) setup=(--no-install) ;;
+        --check) prepare_environment --check; exit ;;
         *) arguments+=("$1") ;;
     esac
     shift

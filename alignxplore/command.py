@@ -36,6 +36,15 @@ class Checkable:
     check: bool = option("resolve and validate all options, look at the files, print sizes, start nothing", False)
 
 
+def planned(options: Checkable, *said: str) -> str:
+    """What `--check` says of a script: `said`, then each option that has a value."""
+    told = {name: value for name, value in vars(options).items() if name != "check" and value not in (None, [])}
+    width = max(map(len, told))
+    return "\n".join(
+        [*said, *(f"{name:{width}}  {value}" for name, value in told.items()), "check: nothing was started"]
+    )
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """The description as it is written, and each default that says something."""
 

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from alignxplore.command import option, run
+from alignxplore.command import Checkable, option, planned, run
 
 FILMS, RATINGS = 20_000, (17, 23)  # ratings of one user: the published minimum and a few more
 
@@ -85,7 +85,7 @@ def build(folder: Path) -> dict:
 
 
 @dataclass(kw_only=True)
-class BuilderOptions:
+class BuilderOptions(Checkable):
     """How large, and where."""
 
     users: list[int] = option("two numbers of users, few and many", [100_000, 1_000_000])
@@ -96,8 +96,10 @@ class BuilderOptions:
             raise ValueError("--users: give two numbers, few and many")
 
 
-def compare(options: BuilderOptions) -> None:
+def compare(options: BuilderOptions) -> str | None:
     """Build both, and print what each took."""
+    if options.check:
+        return planned(options)
     results = []
     for users in options.users:
         with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
@@ -129,6 +131,7 @@ def compare(options: BuilderOptions) -> None:
             }
         )
     )
+    return None
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignxplore.command import option, run
+from alignxplore.command import Checkable, option, planned, run
 from alignxplore.records import hash_seed, write_json, write_jsonl
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ WINDOW = 2048
 
 
 @dataclass(kw_only=True)
-class SuiteOptions:
+class SuiteOptions(Checkable):
     """Models and sizes."""
 
     policy: str | None = option("folder or hub id of the model that writes; default: a tiny one, made here", None)
@@ -230,8 +230,10 @@ def plain_answers(model: "LLM", benchmark: "Benchmark", summaries: list[str] | N
     return [reply.outputs[0].text for reply in replies]
 
 
-def compare(options: SuiteOptions) -> None:
+def compare(options: SuiteOptions) -> str | None:
     """Both ways, or the one cell that this process is for."""
+    if options.check:
+        return planned(options)
     if options.child:
         child(options)
         return
@@ -276,6 +278,7 @@ def compare(options: SuiteOptions) -> None:
             }
         )
     )
+    return None
 
 
 if __name__ == "__main__":

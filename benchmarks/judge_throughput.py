@@ -28,7 +28,7 @@ from typing import NamedTuple
 import aiohttp
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from alignxplore.command import option, run
+from alignxplore.command import Checkable, option, planned, run
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, hash_seed
@@ -42,7 +42,7 @@ PUBLISHED_TOKENS = 16
 
 
 @dataclass(kw_only=True)
-class ThroughputOptions:
+class ThroughputOptions(Checkable):
     """Which judge, how often."""
 
     judge: str | None = option("folder or Hub id of the judge; default: a tiny one, made here", None)
@@ -178,8 +178,10 @@ async def measure(url: str, model: str, options: ThroughputOptions) -> dict[str,
     return rates
 
 
-def compare(options: ThroughputOptions) -> None:
+def compare(options: ThroughputOptions) -> str | None:
     """Serve the judge, measure, print."""
+    if options.check:
+        return planned(options)
     with tempfile.TemporaryDirectory() as scratch:
         model = options.judge or f"{scratch}/judge"
         if not options.judge:
@@ -211,6 +213,7 @@ def compare(options: ThroughputOptions) -> None:
             }
         )
     )
+    return None
 
 
 if __name__ == "__main__":

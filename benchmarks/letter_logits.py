@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from alignxplore.command import option, run
+from alignxplore.command import Checkable, option, planned, run
 
 VOCABULARY = 151936
 
@@ -65,7 +65,7 @@ def child(way: str, tokens: int, letters: int) -> None:
 
 
 @dataclass(kw_only=True)
-class LogitsOptions:
+class LogitsOptions(Checkable):
     """How long a stream."""
 
     tokens: int = option("tokens of the stream", 8192)
@@ -73,8 +73,10 @@ class LogitsOptions:
     child: Literal["ours", "theirs"] | None = option(argparse.SUPPRESS, None)  # the way that this process is for
 
 
-def compare(arguments: LogitsOptions) -> None:
+def compare(arguments: LogitsOptions) -> str | None:
     """Both ways, a process each."""
+    if arguments.check:
+        return planned(arguments)
     if arguments.child:
         child(arguments.child, arguments.tokens, arguments.letters)
         return
@@ -104,6 +106,7 @@ def compare(arguments: LogitsOptions) -> None:
             }
         )
     )
+    return None
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import torch
 from datasets import Dataset, disable_progress_bars
 from transformers import AutoTokenizer, PrinterCallback
 
-from alignxplore.command import option, run
+from alignxplore.command import Checkable, option, planned, run
 from alignxplore.prompts import PromptSet
 from alignxplore.sft import trainer as sft_trainer
 from alignxplore.sft.configuration import TrainArguments
@@ -40,7 +40,7 @@ PROMPT_SHARE = 0.8  # of a row's tokens; the rest is trained
 
 
 @dataclass(kw_only=True)
-class PackingOptions:
+class PackingOptions(Checkable):
     """Which model, how many rows."""
 
     model: str | None = option("Hub id or folder; default: a tiny Qwen3 made here", None)
@@ -131,8 +131,10 @@ def measure(way: str, options: PackingOptions, model: str, tokenizer, rows: Data
     }
 
 
-def compare(options: PackingOptions) -> None:
+def compare(options: PackingOptions) -> str | None:
     """All ways through the same rows."""
+    if options.check:
+        return planned(options)
     disable_progress_bars()
     with tempfile.TemporaryDirectory() as name:
         folder, model = Path(name), options.model
@@ -166,6 +168,7 @@ def compare(options: PackingOptions) -> None:
             }
         )
     )
+    return None
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ import aiohttp
 from aiohttp import web
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from alignxplore.command import option, run
+from alignxplore.command import Checkable, option, planned, run
 from alignxplore.judging.letters import find_letters
 from alignxplore.prompts import PromptSet, parse_answer
 from alignxplore.records import Interaction
@@ -50,7 +50,7 @@ SERIAL_CALLS = 4  # calls a stage that "serial" really makes
 
 
 @dataclass(kw_only=True)
-class OverlapOptions:
+class OverlapOptions(Checkable):
     """Which policy, how many summaries."""
 
     policy: str | None = option("folder or Hub id of the policy; default: a tiny one, made here", None)
@@ -280,8 +280,10 @@ async def measure(url: str, model: str, options: OverlapOptions) -> dict[float, 
     return table
 
 
-def compare(options: OverlapOptions) -> None:
+def compare(options: OverlapOptions) -> str | None:
     """Serve the policy, measure, print."""
+    if options.check:
+        return planned(options)
     with tempfile.TemporaryDirectory() as scratch:
         model = options.policy or f"{scratch}/policy"
         if not options.policy:
@@ -318,6 +320,7 @@ def compare(options: OverlapOptions) -> None:
             }
         )
     )
+    return None
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from alignxplore.command import option, run
+from alignxplore.command import Checkable, option, planned, run
 from alignxplore.judging.letters import Judge, find_letters
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, hash_seed
@@ -44,7 +44,7 @@ current_user: contextvars.ContextVar[int] = contextvars.ContextVar("current_user
 
 
 @dataclass(kw_only=True)
-class PipelineOptions:
+class PipelineOptions(Checkable):
     """Users, and the server's speed."""
 
     users: int = option("users taken through", 150)
@@ -195,8 +195,10 @@ async def take_all(options: PipelineOptions, tokenizer, phased: bool) -> dict:
     }
 
 
-def compare(options: PipelineOptions) -> None:
+def compare(options: PipelineOptions) -> str | None:
     """Both ways, one after the other."""
+    if options.check:
+        return planned(options)
     tokenizer = make_tokenizer(1, 1024, PromptSet())
     seen = {
         name: asyncio.run(take_all(options, tokenizer, phased)) for name, phased in (("theirs", True), ("ours", False))
@@ -223,6 +225,7 @@ def compare(options: PipelineOptions) -> None:
             }
         )
     )
+    return None
 
 
 if __name__ == "__main__":

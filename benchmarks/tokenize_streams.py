@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from alignxplore.command import option, run
+from alignxplore.command import Checkable, option, planned, run
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.synthesis import streams
@@ -60,15 +60,17 @@ def measure(tokenizer: PreTrainedTokenizerBase, users: int, behaviours: int) -> 
 
 
 @dataclass(kw_only=True)
-class StreamOptions:
+class StreamOptions(Checkable):
     """Whose tokenizer, how many users."""
 
     tokenizer: str | None = option("folder or Hub id; default: one learnt from the simulated world", None)
     users: int = option("users with 100 behaviours; more where they are fewer", 5)
 
 
-def compare(arguments: StreamOptions) -> None:
+def compare(arguments: StreamOptions) -> str | None:
     """Both ways at four lengths."""
+    if arguments.check:
+        return planned(arguments)
     if arguments.tokenizer:
         tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
     else:
@@ -95,6 +97,7 @@ def compare(arguments: StreamOptions) -> None:
             }
         )
     )
+    return None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What a person runs: every command explains itself, and every YAML file says what was published."""
 
 import ast
+import json
+import os
 import subprocess
 import sys
 
@@ -132,3 +134,35 @@ def test_a_configuration_is_read_by_its_parser_and_says_what_was_published(name,
     assert args.output_dir == str(tmp_path / "out"), "the line wins, under its short name too"
     steps = args.per_device_train_batch_size * args.gradient_accumulation_steps
     assert steps == args.effective_batch_size
+
+
+# Scripts whose work is long and whose --check is not tested with that work, each with the options that it cannot do
+# without; FILE is a file of RL rows, FOLDER a folder that holds no model.
+CHECKS = {
+    "benchmarks/dataset_builder.py": ("--users", "10", "20"),
+    "benchmarks/eval_suite.py": (),
+    "benchmarks/judge_throughput.py": (),
+    "benchmarks/letter_logits.py": (),
+    "benchmarks/packing.py": (),
+    "benchmarks/rl_overlap.py": (),
+    "benchmarks/synthesis_pipeline.py": (),
+    "benchmarks/tokenize_streams.py": (),
+    "verl/examples/data_preprocess/upi_streaming_dataset.py": ("--data", "FILE", "--out", "OUT"),
+    "-m alignxplore.serving": ("FOLDER", "--log", "OUT", "--max-model-len", "9"),
+    "-m alignxplore.world": ("--out", "OUT"),
+}
+
+
+@pytest.mark.parametrize("script", CHECKS)
+def test_a_check_prints_what_would_be_done_and_writes_nothing(script, tmp_path):
+    interaction = {"query": None, "chosen": "a", "rejected": "b"}
+    (tmp_path / "rl.jsonl").write_text(
+        json.dumps({"uid": "u", "history": [interaction] * 4, "mid_position": 2}) + "\n"
+    )
+    names = {"FILE": str(tmp_path / "rl.jsonl"), "FOLDER": str(tmp_path), "OUT": str(tmp_path / "out")}
+    words = script.split() if script.startswith("-m ") else [str(ROOT / script)]
+    command = [sys.executable, *words, *(names.get(word, word) for word in CHECKS[script]), "--check"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
+    assert ran.returncode == 0 and ran.stdout.endswith("check: nothing was started\n"), ran.stdout + ran.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["rl.jsonl"]

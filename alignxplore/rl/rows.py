@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignxplore.command import option
+from alignxplore.command import Checkable, option, planned
 from alignxplore.errors import at_least_one
 from alignxplore.records import RecordError, hash_seed, parse_history, parse_user_id, person_of, read_source, stands_in
 
@@ -26,7 +26,7 @@ SCHEMA = pa.schema([("user", pa.string()), ("history", pa.list_(INTERACTION)), (
 
 
 @dataclass(kw_only=True)
-class RowOptions:
+class RowOptions(Checkable):
     """Which rows go where."""
 
     data: str = option("RL rows: a JSONL file or a data set on the hub", PUBLISHED)
@@ -164,10 +164,14 @@ def held_out_users(path: str | Path, count: int, revision: str | None = None) ->
     return set(sorted(users, key=lambda user: (hash_seed("held out", user), user))[:count])
 
 
-def convert(args: RowOptions) -> None:
+def convert(args: RowOptions) -> str | None:
     """Convert one source, with a part of the users held out if asked for."""
     out = args.out or OUTPUTS / "rl_train.parquet"
     val_out = args.val_out or (None if args.out else OUTPUTS / "rl_val.parquet")
+    if args.check:
+        if args.data.endswith(".jsonl"):
+            next(read_rows(args.data, args.stages, args.default_query, args.allow_duplicates), None)
+        return planned(args, f"{args.data} → {', '.join(str(path) for path in (out, val_out) if path)}")
     held_out = held_out_users(args.data, args.val_users, args.data_revision) if val_out else set()
     files = [ParquetFile(Path(path)) for path in (out, val_out) if path]
     leaks = 0
@@ -189,3 +193,4 @@ def convert(args: RowOptions) -> None:
         print(f"{file.path}: {file.rows} rows, {args.stages} stages each")
     if leaks:
         print(f"warning: in {leaks} rows a target also stands in the history before it (leakage)", file=sys.stderr)
+    return None

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from alignxplore.command import option
+from alignxplore.command import Checkable, option, planned
 from alignxplore.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ def _tail(path: str | Path, lines: int = 15) -> str:
 
 
 @dataclass(kw_only=True)
-class ServeOptions:
+class ServeOptions(Checkable):
     """What is served where."""
 
     model: str = option("folder or hub id; it may stand first, without its name")
@@ -180,6 +180,9 @@ def serve_until_stopped(options: ServeOptions, arguments: Sequence[str]) -> NoRe
     """
     if options.model.startswith((".", "/", "~")) and not Path(options.model).exists():
         raise FileNotFoundError(f"{options.model}: no such model folder")
+    if options.check:
+        print(planned(options, f"for vllm serve besides: {' '.join(arguments) or 'nothing'}"))
+        sys.exit(0)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # through the finally below, so that nothing stays behind
     process, url = start(
         options.model,

@@ -8,13 +8,13 @@ from pathlib import Path
 from peft import PeftConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from alignxplore.command import option
+from alignxplore.command import Checkable, option, planned
 from alignxplore.records import write_json
 from alignxplore.serving.fingerprints import model_identity
 
 
 @dataclass(kw_only=True)
-class MergeOptions:
+class MergeOptions(Checkable):
     """Which adapter, and where the whole model goes."""
 
     adapter: str = option("output folder of sft.py --use_peft")
@@ -22,8 +22,8 @@ class MergeOptions:
     base: str | None = option("Hub id or folder of the base model; default: the one that the adapter names", None)
 
 
-def merge(adapter: Path, output: Path, base: str | None = None) -> None:
-    """Write `output`: the base model (by default the one the adapter names) with the adapter's weights added.
+def base_of(adapter: Path, output: Path, base: str | None = None) -> tuple[str, str | None]:
+    """(base model, its revision) of an adapter that is to be merged into `output`.
 
     Raises:
         FileNotFoundError: `adapter` holds no adapter; FileExistsError: `output` is there already.
@@ -33,19 +33,28 @@ def merge(adapter: Path, output: Path, base: str | None = None) -> None:
     if output.exists():
         raise FileExistsError(f"{output}: exists; choose another --out, or delete it")
     config = PeftConfig.from_pretrained(adapter)
-    base = base or config.base_model_name_or_path
-    model = AutoModelForCausalLM.from_pretrained(base, revision=config.revision, dtype="auto")
+    return base or config.base_model_name_or_path, config.revision
+
+
+def merge(adapter: Path, output: Path, base: str | None = None) -> None:
+    """Write `output`: the base model (by default the one the adapter names) with the adapter's weights added; raises
+    what `base_of` raises."""
+    base, revision = base_of(adapter, output, base)
+    model = AutoModelForCausalLM.from_pretrained(base, revision=revision, dtype="auto")
     stored = model.dtype
     merged = PeftModel.from_pretrained(model.float(), adapter).merge_and_unload().to(stored)
     aside = output.with_name(f".{output.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     merged.save_pretrained(aside)
     AutoTokenizer.from_pretrained(adapter).save_pretrained(aside)
-    write_json(aside / "merged.json", {"base": model_identity(base, config.revision), "adapter": str(adapter)})
+    write_json(aside / "merged.json", {"base": model_identity(base, revision), "adapter": str(adapter)})
     os.replace(aside, output)
 
 
 def merge_adapter(options: MergeOptions) -> str:
     """Merge; says where the model is."""
+    if options.check:
+        base, revision = base_of(Path(options.adapter), Path(options.out), options.base)
+        return planned(options, f"base model: {model_identity(base, revision)}")
     merge(Path(options.adapter), Path(options.out), options.base)
     return f"{options.out}: a whole model, ready for vLLM and eval/"

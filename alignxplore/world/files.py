@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from alignxplore.command import option
+from alignxplore.command import Checkable, option, planned
 from alignxplore.errors import at_least_one
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, UserRecord, hash_seed, user_row, write_json, write_jsonl
@@ -33,7 +33,7 @@ ERROR_RATE, GAP_RATE = 0.25, 0.10  # fixed beforehand: about a third of the SFT 
 
 
 @dataclass(kw_only=True)
-class WorldOptions:
+class WorldOptions(Checkable):
     """How many of what."""
 
     out: str = option("folder that gets the files")
@@ -205,7 +205,7 @@ def write_world(args: WorldOptions) -> dict:
     """Write all files; returns the content of world.json."""
     prompts, out = PromptSet(args.prompt_set), Path(args.out)
     report: dict = {
-        "settings": {name: value for name, value in asdict(args).items() if name != "out"},
+        "settings": {name: value for name, value in asdict(args).items() if name not in ("out", "check")},
         "sharpness": SHARPNESS,
         "history": HISTORY,
         "benchmarks": {},
@@ -257,6 +257,9 @@ def _share(name: str, interval: str, scores: Sequence[float]) -> dict:
 
 def make_world(options: WorldOptions) -> str:
     """Write all files; says how far a reader can come in each benchmark."""
+    if options.check:
+        PromptSet(options.prompt_set)
+        return planned(options)
     return "\n".join(
         f"{name:15} {row['n']:5} users, best possible accuracy {100 * row['best_accuracy']:.1f} % "
         f"(from the history alone {100 * row['history_accuracy']:.1f} %), chance 50 %"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignxplore.command import option, run
+from alignxplore.command import Checkable, option, planned, run
 from alignxplore.records import RecordError, hash_seed, read_jsonl, write_json
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ REPORT_SECONDS = 10
 
 
 @dataclass(kw_only=True)
-class LessonOptions:
+class LessonOptions(Checkable):
     """Which model learns what."""
 
     base: str = option("folder of alignxplore.world.tiny: tokenizer and architecture (weights are drawn anew)")
@@ -169,6 +169,9 @@ def teach(options: LessonOptions) -> str | None:
     if (out / "training.json").exists():
         return f"{out} is there already; delete the folder to train it anew"
     lessons, classes = read_lessons(options.data, AutoTokenizer.from_pretrained(base))
+    if options.check:
+        steps = -(-len(lessons) // options.batch)
+        return planned(options, f"{len(lessons)} lessons, {steps} steps of {options.batch}, {len(classes)} classes")
     size, rate = options.batch, options.learning_rate
     train(base, lessons, len(classes), out, seed=options.seed, batch=size, learning_rate=rate)
     return None

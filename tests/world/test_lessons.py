@@ -62,3 +62,11 @@ def test_training_lowers_the_loss_and_saves_a_plain_model(tokenizer, tmp_path):
     assert (
         json.loads((tmp_path / "judge" / "training.json").read_text())["loss"] < 5
     )  # the mean since the start, which was log(600) = 6.4
+
+
+def test_a_check_counts_lessons_and_steps_and_trains_nothing(tmp_path):
+    tiny.write_model(tiny.TinyOptions(out=str(tmp_path / "base")))
+    write_jsonl(tmp_path / "rows.jsonl", files.reader_rows(1, 20, PromptSet()))
+    options = {"base": str(tmp_path / "base"), "data": str(tmp_path / "rows.jsonl"), "out": str(tmp_path / "out")}
+    said = module.teach(module.LessonOptions(**options, batch=16, check=True))
+    assert said.startswith("20 lessons, 2 steps of 16, 8 classes\n") and not (tmp_path / "out").exists()
