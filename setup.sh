@@ -15,7 +15,7 @@
 #
 # From another script: `source setup.sh; prepare_environment [--no-install | --check]` makes or checks it and puts it
 # on the PATH.
-set -euo pipefail
+set -o pipefail  # and no more: whoever sources this may be a person's own shell
 source "$(dirname "${BASH_SOURCE[0]}")/shell.bash"
 
 _say() { printf 'setup: %s\n' "$*"; }
@@ -156,6 +156,7 @@ prepare_environment() {
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+    set -euo pipefail
     help_if_asked "$@"
     prepare_environment "$@"
 fi

@@ -354,3 +354,9 @@ def test_slurm_starts_sft_on_every_node(recorder):
             "my config.yaml",
         ]
     assert len(recorder.commands) == 2
+
+
+def test_a_persons_own_shell_that_sources_setup_survives_a_failing_command():
+    ran = subprocess.run(["bash", "-c", 'source "$1"; false; echo "still here"', "_", str(ROOT / "setup.sh")],
+                         capture_output=True, text=True)  # fmt: skip
+    assert ran.returncode == 0 and ran.stdout == "still here\n"
