@@ -130,8 +130,8 @@ def _refuse(problem: str) -> NoReturn:
 def _checked(read: Callable[[], T]) -> T:
     try:
         return read()
-    except ValueError as error:  # of an options class, which knows what cannot be meant
-        _refuse(str(error))
+    except ValueError as error:  # of an options class, which knows what cannot be meant, or of TRL's parser
+        _refuse(str(error).replace("Some specified arguments are not used by the HfArgumentParser", "unknown options"))
 
 
 def _work(work: Callable[..., Any], *options: Any) -> None:

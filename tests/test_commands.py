@@ -166,3 +166,10 @@ def test_a_check_prints_what_would_be_done_and_writes_nothing(script, tmp_path):
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
     assert ran.returncode == 0 and ran.stdout.endswith("check: nothing was started\n"), ran.stdout + ran.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["rl.jsonl"]
+
+
+def test_an_option_that_there_is_not_is_named_in_our_words():
+    command = [sys.executable, str(ROOT / "eval/report.py"), "--out", "x", "--bogus"]
+    ran = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    said = "report.py: unknown options: ['--bogus'] (--help explains all options)\n"
+    assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", said)
