@@ -8,6 +8,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,10 @@ def one_sentence() -> Iterator[None]:
     what is done is kept."""
     try:
         yield
+        sys.stdout.flush()  # or what was printed last would fail where nobody hears it
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
+        sys.exit(128 + signal.SIGPIPE)
     except SAID as error:
         rank = "" if is_first_process() else f" (process {os.environ['LOCAL_RANK']} of this machine)"
         sys.exit(f"{program()}{rank}: {error}")

@@ -73,3 +73,9 @@ def test_scripts_say_what_is_wrong_and_show_no_traceback():
         assert process.returncode in (1, 2) and MISTAKES[said] in error and "Traceback" not in error, (
             f"{said}: {process.returncode}\n{error}"
         )
+
+
+def test_a_reader_that_has_seen_enough_ends_a_script_without_a_word():
+    command = f"{sys.executable} -m alignxplore.datasets list | true; exit ${{PIPESTATUS[0]}}"  # gone before it writes
+    ran = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (141, "")
