@@ -205,11 +205,12 @@ def finish(
     if len(pairs) < job.least:
         job.counts[f"users dropped: fewer than {job.least} interactions with an alternative"] += 1
         return
-    job.counts["interactions kept"] += len(pairs)
-    history = [Interaction(catalogue.text(a), catalogue.text(b), job.dataset.default_query) for a, b in pairs]
     rows = job.rows(user, len(pairs))
     if not rows:
         job.counts[f"users dropped: no choice has {job.length} before it"] += 1
+        return
+    job.counts["interactions kept"] += len(pairs)
+    history = [Interaction(catalogue.text(a), catalogue.text(b), job.dataset.default_query) for a, b in pairs]
     for name, first, place in rows:
         chosen, rejected = pairs[place]
         counts = Popularity(popularity[chosen] - 1, popularity[rejected])
