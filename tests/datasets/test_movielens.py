@@ -182,7 +182,7 @@ def test_windows_are_rows_of_a_person_each_with_so_many_choices_before_its_targe
         assert row.history == choices[place - 3 : place]
     again, _ = run("movielens", write(tmp_path / "b", RATINGS[::-1]), min_interactions=2, windows=2, length=3)
     assert again == examples
-    _, short = run("movielens", folder, min_interactions=2, windows=2, length=5)  # four users have 5 choices, two have 6
+    _, short = run("movielens", folder, min_interactions=2, windows=2, length=5)  # four users have 5, two have 6
     assert short.counts["users dropped: no choice has 5 before it"] == 4 and short.counts["interactions kept"] == 12
 
 
