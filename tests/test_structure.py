@@ -14,7 +14,7 @@ from tests import ROOT
 LAYERS = (
     ("errors",),
     ("records",),
-    ("command", "environment", "history", "journal", "plotting", "statistics"),
+    ("command", "environment", "history", "journal", "plotting", "processes", "statistics"),
     ("work",),
     ("prompts",),
     ("serving",),

@@ -27,6 +27,7 @@ from typing import NoReturn
 
 from alignxplore.command import Checkable, option, planned
 from alignxplore.errors import UserError
+from alignxplore.processes import Family
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +41,8 @@ CPU_ENVIRONMENT = {
 # pieces and sampled with a seed ends the CPU engine (it rewinds a CUDA generator), so prompts are read whole.
 _CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--block-size", "32", "--no-enable-chunked-prefill")
 
-
-# Waits for the end of its input, which comes when this process ends, however it ends; then ends the server's whole
-# session. (A signal on the parent's death would reach the leader alone, which does not pass it on while its engine
-# starts.)
-_GUARD = 'read -r _; kill -s TERM -- "-$0"; sleep 10; kill -s KILL -- "-$0"'
 LIMIT = 900.0  # seconds that a server may take until it answers: large models are read from slow disks
-_guards: dict[int, subprocess.Popen] = {}  # by the pid of the server
+_GRACE = 20.0  # seconds in which a server may end by itself
 
 
 class ServerError(UserError):
@@ -74,9 +70,9 @@ def start(
     revision: str | None = None,
     arguments: Sequence[str] = (),
     with_key: bool = True,
-) -> tuple[subprocess.Popen, str]:
-    """Start the server in a session of its own. Returns the process and its base URL; it is not ready yet
-    (`wait_ready`).
+) -> tuple[Family, str]:
+    """Start the server. Returns its process, which ends with this one or by `end()`, and its base URL; it is not ready
+    yet (`wait_ready`).
 
     Args:
         host: the address to listen at; 0.0.0.0 for all of this machine's, of which the URL names 127.0.0.1.
@@ -99,17 +95,13 @@ def start(
     command += arguments
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
     with open(log_path, "ab") as out:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+        process = Family(
+            command, environment=environment, grace=_GRACE, stdout=out, stderr=out, stdin=subprocess.DEVNULL
         )
-    guard = ["sh", "-c", _GUARD, str(process.pid)]
-    _guards[process.pid] = subprocess.Popen(
-        guard, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-    )
     return process, f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/v1"
 
 
-def wait_ready(process: subprocess.Popen, url: str, *, log_path: str | Path, limit: float = LIMIT) -> None:
+def wait_ready(process: Family, url: str, *, log_path: str | Path, limit: float = LIMIT) -> None:
     """Return once the server answers its health check; raise `ServerError` if it ends first or takes over `limit`
     seconds."""
     deadline = time.monotonic() + limit
@@ -126,20 +118,6 @@ def wait_ready(process: subprocess.Popen, url: str, *, log_path: str | Path, lim
     raise ServerError(f"vllm serve was not ready after {limit:.0f} s; see {log_path}:\n{_tail(log_path)}")
 
 
-def stop(process: subprocess.Popen, grace: float = 20.0) -> None:
-    """End the server and everything it started: a signal to its own session first, then a kill."""
-    for sign, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sign)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
-            if sign is signal.SIGTERM:
-                continue  # the leader is gone; what it started must go as well
-    if guard := _guards.pop(process.pid, None):
-        guard.kill()
-        guard.communicate()
-
-
 @contextlib.contextmanager
 def serve(
     model: str, *, log_path: str | Path, revision: str | None = None, arguments: Sequence[str] = ()
@@ -153,7 +131,7 @@ def serve(
         log.info("serving %s at %s after %.0f s", model, url, time.monotonic() - began)
         yield url
     finally:
-        stop(process)
+        process.end()
 
 
 def _tail(path: str | Path, lines: int = 15) -> str:
@@ -199,4 +177,4 @@ def serve_until_stopped(options: ServeOptions, arguments: Sequence[str]) -> NoRe
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
-        stop(process)
+        process.end()

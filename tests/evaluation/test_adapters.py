@@ -18,7 +18,7 @@ from alignxplore.evaluation.hicupid import case_of
 from alignxplore.evaluation.scoring import EvaluationArguments, evaluate
 from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import Interaction, UserRecord, user_row, write_jsonl
-from alignxplore.serving.server import start, stop, wait_ready
+from alignxplore.serving.server import start, wait_ready
 from alignxplore.world import tiny
 from tests.evaluation.by_heart import learn
 
@@ -150,7 +150,7 @@ def urls(folders, tmp_path_factory):
         yield {name: url for name, (_, url) in began.items()}
     finally:
         for process, _ in began.values():
-            stop(process)
+            process.end()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from alignxplore.serving import server
-from alignxplore.serving.server import ServerError, serve, start, stop, wait_ready
+from alignxplore.serving.server import ServerError, serve, start, wait_ready
 from alignxplore.world import tiny
 
 # Serves /health and starts a child that would outlive it; `MODE` says how it misbehaves.
@@ -108,7 +108,7 @@ def test_a_key_for_other_servers_is_not_asked_of_ourselves(stand_in, monkeypatch
     try:
         assert first_line(stand_in.with_name("by_hand.log"))["environment"]["VLLM_API_KEY"] == "secret"
     finally:
-        stop(process)
+        process.end()
 
 
 def test_an_error_in_the_block_still_stops_the_server(stand_in):
@@ -123,7 +123,8 @@ def test_a_stubborn_server_is_killed_after_its_grace(stand_in, monkeypatch):
     process, url = start("m", log_path=stand_in)
     wait_ready(process, url, log_path=stand_in)
     child, began = first_line(stand_in)["child"], time.monotonic()
-    stop(process, grace=0.5)
+    process.grace = 0.5
+    process.end()
     assert process.poll() == -signal.SIGKILL and gone([child]) and time.monotonic() - began < 30
 
 
@@ -134,9 +135,9 @@ def test_what_a_dead_leader_left_behind_is_stopped_too(stand_in):
     process.kill()
     process.wait()
     assert not gone([child], 0.3)
-    stop(process)
+    process.end()
     assert gone([child])
-    stop(process)  # twice does no harm
+    process.end()  # twice does no harm
 
 
 def test_a_server_that_ends_is_an_error_with_the_end_of_its_log(stand_in, monkeypatch):
@@ -144,7 +145,7 @@ def test_a_server_that_ends_is_an_error_with_the_end_of_its_log(stand_in, monkey
     process, url = start("m", log_path=stand_in)
     with pytest.raises(ServerError) as caught:
         wait_ready(process, url, log_path=stand_in, limit=60)
-    stop(process)
+    process.end()
     message = str(caught.value)
     assert (
         "ended with code 3" in message and str(stand_in) in message and message.endswith("ValueError: no such model")
@@ -157,7 +158,7 @@ def test_a_server_that_is_never_ready(stand_in, unused_tcp_port):
     first_line(stand_in)
     with pytest.raises(ServerError, match="was not ready after 1 s"):
         wait_ready(process, f"http://127.0.0.1:{unused_tcp_port}/v1", log_path=stand_in, limit=0.6)
-    stop(process)
+    process.end()
 
 
 def test_an_http_proxy_does_not_stand_between(stand_in, monkeypatch, unused_tcp_port):
@@ -167,7 +168,7 @@ def test_an_http_proxy_does_not_stand_between(stand_in, monkeypatch, unused_tcp_
     try:
         wait_ready(process, url, log_path=stand_in, limit=60)
     finally:
-        stop(process)
+        process.end()
 
 
 def test_the_thread_that_starts_a_server_may_end_and_stopping_leaves_no_guard(stand_in):
@@ -177,8 +178,8 @@ def test_the_thread_that_starts_a_server_may_end_and_stopping_leaves_no_guard(st
     wait_ready(process, url, log_path=stand_in)
     time.sleep(0.5)
     assert process.poll() is None
-    stop(process)
-    assert set(psutil.Process().children()) == children and not server._guards
+    process.end()
+    assert set(psutil.Process().children()) == children
 
 
 def test_vllm_missing_is_said(monkeypatch, tmp_path):
@@ -236,27 +237,32 @@ def test_the_address_that_it_listens_at_is_the_one_that_is_asked(stand_in, host,
         wait_ready(process, url, log_path=stand_in, limit=60)
         assert url.startswith(f"http://{asked}:")
     finally:
-        stop(process)
+        process.end()
 
 
 def test_by_hand_address_and_limit_are_passed_on_and_the_rest_is_for_vllm(monkeypatch):
     seen = {}
 
+    class Process:
+        def end(self):
+            seen["ended"] = True
+
     def started(model, **options):
         seen.update(options)
-        return None, "http://127.0.0.3:8000/v1"
+        return Process(), "http://127.0.0.3:8000/v1"
 
     def waited(process, url, *, log_path, limit):
         seen["limit"] = limit
         raise KeyboardInterrupt
 
-    for name, stand in (("start", started), ("wait_ready", waited), ("stop", lambda process: None)):
+    for name, stand in (("start", started), ("wait_ready", waited)):
         monkeypatch.setattr(server, name, stand)
     monkeypatch.setattr(server.signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["serving", "m", "--host", "127.0.0.3", "--limit", "7", "--max-model-len", "9"])
     with pytest.raises(SystemExit, match="130"):
         runpy.run_module("alignxplore.serving", run_name="__main__")
     assert (seen["host"], seen["limit"], seen["arguments"]) == ("127.0.0.3", 7, ["--max-model-len", "9"])
+    assert seen["ended"]
 
 
 @pytest.mark.parametrize("mode", ["", "stubborn"])

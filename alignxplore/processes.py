@@ -1,0 +1,192 @@
+"""Processes that are started, watched and ended: the steps of a pipeline, servers of models, the tests.
+
+    family = Family(["bash", "train.sh"])    # and everything that it starts
+    family.wait()
+    family.end()                             # asked first, killed after `grace` seconds
+
+A command begins a session of its own. Whatever it starts inherits a mark in its environment, so that all of it is
+found again, also what has sessions of its own (torchrun, vLLM, Ray) or lost its parent. A guard beside it, a small
+process, ends the family once its owner is gone, even by `kill -9`.
+"""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+MARK = (
+    "ALIGNXPLORE_FAMILIES"  # names of the families that a process belongs to, the innermost last, with colons between
+)
+GRACE = 5.0  # seconds in which a family may end by itself
+_GUARD = """
+import sys
+from alignxplore.processes import watch
+watch(int(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
+"""
+_LAST = 30.0  # seconds after which even a kill is given up: a process may hang in its file system
+# Titles that processes give themselves (vLLM, Ray) are written over their environment, and with it over the mark.
+_KEEP_ENVIRONMENT = {"SPT_NOENV": "1"}
+
+
+class Family(subprocess.Popen[bytes]):
+    """One command, the leader of a session, with everything that it starts; a `Popen` of the leader."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        grace: float = GRACE,
+        keep: Sequence[int] = (),
+        **options: Any,
+    ):
+        """Start it, and its guard before it.
+
+        Args:
+            environment: default: that of this process.
+            grace: seconds between the request to end and the kill.
+            keep: file descriptors that the guard holds open until the family is gone, such as that of a lock.
+            options: those of `Popen`: stdout, cwd ...
+
+        Raises:
+            OSError: the command cannot be started.
+        """
+        self.name, self.grace = f"{os.getpid()}-{secrets.token_hex(6)}", grace
+        environment = dict(os.environ if environment is None else environment)
+        families = ":".join(filter(None, (environment.get(MARK), self.name)))
+        self.guard = _start_guard(self.name, grace, keep)
+        try:
+            marked = environment | _KEEP_ENVIRONMENT | {MARK: families}
+            super().__init__(command, env=marked, start_new_session=True, **options)
+        except BaseException:
+            _dismiss(self.guard)
+            raise
+
+    def end(self, *asked: tuple[signal.Signals, float]) -> list[str]:
+        """End the whole family and reap its leader; a second time does no harm.
+
+        Args:
+            asked: the signals that ask for it, each with the seconds until the next or the kill; default: TERM, grace.
+
+        Returns:
+            A line (pid, seconds of age, command) for each process that had to be killed.
+        """
+        killed = end(self.name, *(asked or ((signal.SIGTERM, self.grace),)))
+        if self.poll() is None:  # it threw its environment away
+            self.kill()
+        self.wait()
+        _dismiss(self.guard)
+        return killed
+
+
+def members(family: str) -> list[psutil.Process]:
+    """Everything alive that carries the mark of a family; a zombie is not alive."""
+    return [process for process in psutil.process_iter() if family in _families(process)]
+
+
+def _families(process: psutil.Process) -> list[str]:
+    try:
+        return process.environ().get(MARK, "").split(":")
+    except (psutil.Error, OSError):  # gone, a zombie, or somebody else's
+        return []
+
+
+def end(family: str, *asked: tuple[signal.Signals, float]) -> list[str]:
+    """Ask a family to end, then kill what is left of it; returns a line for each process that had to be killed.
+
+    Who is asked: processes whose parent does not belong to the family, and their groups, as Ctrl-C in a terminal does.
+    The others are ended by their parents, or asked once these are gone.
+    """
+    for number, patience in asked:
+        told: set[psutil.Process] = set()
+        for left in _until_gone(family, time.monotonic() + patience):
+            for process in set(_first(left)) - told:
+                _send(process, number)
+                told.add(process)
+        if not left:
+            return []
+    killed = [line for process in left for line in _describe(process)]
+    for left in _until_gone(family, time.monotonic() + _LAST):
+        for process in left:
+            _send(process, signal.SIGKILL)
+    return killed
+
+
+def _until_gone(family: str, deadline: float) -> Iterator[list[psutil.Process]]:
+    """Who is alive, again and again, until nobody is (the last one is then empty) or time is up."""
+    while left := members(family) or _again(family):
+        yield left
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.1)
+    yield []
+
+
+def _again(family: str) -> list[psutil.Process]:
+    time.sleep(0.02)  # a process that is just becoming another program has no environment for a moment
+    return members(family)
+
+
+def _first(left: Sequence[psutil.Process]) -> Iterator[psutil.Process]:
+    """Those without a parent among them, and whoever shares a process group with one."""
+    pids = {process.pid for process in left}
+    places = {}
+    for process in left:
+        try:
+            places[process] = process.ppid(), os.getpgid(process.pid)
+        except (psutil.Error, ProcessLookupError):
+            continue
+    groups = {group for parent, group in places.values() if parent not in pids}
+    return (process for process, (_, group) in places.items() if group in groups)
+
+
+def _send(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)  # psutil looks first whether the pid is still that process
+    except psutil.Error:
+        pass
+
+
+def _describe(process: psutil.Process) -> Iterator[str]:
+    try:
+        yield f"{process.pid} {time.time() - process.create_time():.0f} s {' '.join(process.cmdline())}"
+    except psutil.Error:
+        pass
+
+
+def _start_guard(family: str, grace: float, keep: Sequence[int]) -> subprocess.Popen[bytes]:
+    """The guard carries no mark, or it would be ended with a family around this one before its work is done."""
+    library = str(Path(__file__).resolve().parents[1])
+    paths = os.pathsep.join(filter(None, (library, os.environ.get("PYTHONPATH"))))
+    environment = {name: value for name, value in os.environ.items() if name != MARK} | {"PYTHONPATH": paths}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", _GUARD, str(os.getpid()), family, str(grace)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        pass_fds=keep,
+    )
+
+
+def _dismiss(guard: subprocess.Popen[bytes]) -> None:
+    guard.kill()
+    guard.wait()
+
+
+def watch(owner: int, family: str, grace: float) -> None:
+    """What a guard does: end the family once `owner` is no longer the parent of this process. No signal but a kill
+    stops it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    while os.getppid() == owner:
+        time.sleep(0.5)
+    end(family, (signal.SIGTERM, grace))

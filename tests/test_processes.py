@@ -1,0 +1,157 @@
+"""Families of processes: all of one is found and ended, whoever started it, and nothing outlives its owner."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from alignxplore.processes import MARK, Family, members
+
+# Writes its pid to the file that it is given; TERM: "asked" goes to the file as well, after which it ends, or stays.
+WORKER = """
+import os, signal, sys, time
+path, *kinds = sys.argv[1:]
+if "apart" in kinds:
+    os.setsid()
+def asked(*_):
+    open(path, "a").write("asked\\n")
+    if "stubborn" not in kinds:
+        sys.exit(0)
+signal.signal(signal.SIGTERM, asked)
+if "titled" in kinds:
+    import setproctitle
+    setproctitle.setproctitle("a title that is longer than the command line was " * 20)
+open(path, "a").write(f"{os.getpid()}\\n")
+while True:
+    time.sleep(0.1)
+"""
+OWNER = """
+import fcntl, sys, time
+from alignxplore.processes import Family
+lock = open(sys.argv[2], "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+family = Family(["bash", "-c", sys.argv[1]], grace=1, keep=[lock.fileno()])
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def worker(tmp_path):
+    """worker(name, *kinds) → the command of one; worker.pid(name) waits until it runs; worker.text(name) is what it
+    wrote."""
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+
+    def command(name, *kinds):
+        return f"{sys.executable} {script} {tmp_path / name} {' '.join(kinds)}"
+
+    def text(name):
+        path = tmp_path / name
+        return path.read_text().split() if path.exists() else []
+
+    def pid(name):
+        until(lambda: text(name))
+        return int(text(name)[0])
+
+    command.pid, command.text = pid, text
+    return command
+
+
+def until(condition, limit=60):
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def bash(code, **options):
+    return Family(["bash", "-c", code], **options)
+
+
+def test_all_of_a_family_is_asked_and_nothing_of_it_stays(worker):
+    family = bash(f"{worker('one', 'apart')} & {worker('two')} & ({worker('three', 'apart', 'titled')} &) ; wait")
+    pids = [worker.pid(name) for name in ("one", "two", "three")]
+    assert {process.pid for process in members(family.name)} >= {family.pid, *pids}
+    assert family.end() == [] and not any(map(alive, [*pids, family.pid, family.guard.pid]))
+    assert all("asked" in worker.text(name) for name in ("one", "two", "three"))
+    assert family.end() == []
+
+
+def test_one_that_has_a_parent_in_the_family_is_asked_once_that_is_gone(worker):
+    """A launcher ends its workers in order by itself; a second signal from outside would come between."""
+    family = bash(f"trap 'sleep 0.5; kill $child; wait $child; exit' TERM; {worker('one', 'apart')} & child=$!; wait")
+    worker.pid("one")
+    family.end()
+    assert worker.text("one")[1:] == ["asked"]
+
+
+def test_who_does_not_heed_is_killed_and_named(worker):
+    family = bash(f"{worker('one', 'apart', 'stubborn')} & {worker('two')}", grace=1)
+    pids = [worker.pid(name) for name in ("one", "two")]
+    (killed,) = family.end()
+    assert killed.startswith(f"{pids[0]} ") and "stubborn" in killed and not any(map(alive, pids))
+
+
+def test_signals_are_tried_in_turn(worker):
+    family = bash(f"exec {worker('one')}")  # Python ends at INT without the handler of TERM
+    worker.pid("one")
+    assert family.end((signal.SIGINT, 30), (signal.SIGTERM, 30)) == [] and "asked" not in worker.text("one")
+    assert family.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("kind", ["", "stubborn"])
+def test_a_killed_owner_leaves_nothing_and_its_lock_is_held_until_then(worker, tmp_path, kind):
+    lock, code = tmp_path / "lock", f"{worker('one', 'apart', kind)} & {worker('two')}"
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, code, str(lock)])
+    pids = [worker.pid(name) for name in ("one", "two")]
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    with lock.open() as mine:
+        fcntl.flock(mine, fcntl.LOCK_EX)
+        assert not any(map(alive, pids))
+
+
+def test_a_family_in_a_family_ends_with_it(worker, tmp_path):
+    code = f"{sys.executable} -c '{OWNER}' '{worker('inner', 'stubborn')}' {tmp_path / 'lock'}"
+    outer = bash(code, grace=1)
+    inner = worker.pid("inner")
+    names = psutil.Process(inner).environ()[MARK].split(":")
+    assert names[0] == outer.name and len(names) == 2
+    outer.end()
+    assert not alive(inner)
+    with (tmp_path / "lock").open() as mine:
+        fcntl.flock(mine, fcntl.LOCK_EX)  # the inner guard has ended, too
+
+
+def test_what_cannot_be_started_leaves_no_guard():
+    children = set(psutil.Process().children())
+    with pytest.raises(FileNotFoundError):
+        Family(["/no/such/command"])
+    assert set(psutil.Process().children()) == children
+
+
+def test_a_leader_without_an_environment_is_ended_all_the_same():
+    family = Family(["env", "-i", "/bin/sleep", "600"])
+    until(lambda: psutil.Process(family.pid).name() == "sleep" and not members(family.name))
+    family.end()
+    assert family.returncode == -signal.SIGKILL
+
+
+def test_what_was_set_and_where_it_goes_is_passed_on(tmp_path):
+    with (tmp_path / "log").open("wb") as log:
+        family = Family(["sh", "-c", "echo $WORD $PWD"], environment={"WORD": "said"}, cwd=tmp_path, stdout=log)
+        assert family.wait() == 0
+    family.end()
+    assert (tmp_path / "log").read_text() == f"said {os.path.realpath(tmp_path)}\n"
