@@ -19,7 +19,7 @@ from alignxplore.history import HistoryError
 from alignxplore.journal import OK
 from alignxplore.prompts import Answer, parse_answer
 from alignxplore.records import Interaction, hash_seed
-from alignxplore.rl.credit import Scored, StageReturns, draw_order, stream_returns
+from alignxplore.rl.credit import Scored, StageReturns, draw_order, shuffled, stream_returns
 from alignxplore.rl.dataset import Stage
 from alignxplore.rl.reward import Reward
 from alignxplore.rl.settings import Streaming
@@ -232,4 +232,6 @@ class ChainRunner:
             groups,
             stream_returns(stages, drawn, self.settings.credit, discount, baselines and baselines[: len(stages)]),
         ):
+            if self.settings.shuffle_rewards:
+                returns = shuffled(returns, self.settings.seed, self.step, self.chain.user, group.stage)
             group.settle(returns)

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoTokenizer
 from alignxplore.environment import FLASH_ATTENTION
 from alignxplore.records import person_of
 from alignxplore.rl.dataset import StreamingDataset, parse_row
-from alignxplore.rl.reward import Judges
+from alignxplore.rl.reward import Judges, judge_names
 from alignxplore.rl.settings import SettingsError, Streaming
 
 
@@ -27,6 +27,8 @@ def prepare(config: DictConfig) -> dict:
 
     settings = Streaming.from_config(config.streaming)
     config.actor_rollout_ref.rollout.n = settings.rows_per_user
+    decoding = config.actor_rollout_ref.rollout.val_kwargs
+    decoding.do_sample = decoding.temperature > 0  # verl refuses to sample at temperature 0
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
         validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     check_rollouts(config, settings)
@@ -35,7 +37,8 @@ def prepare(config: DictConfig) -> dict:
             f"trainer.save_freq={config.trainer.save_freq} (SAVE_EVERY): the model of a run is made from the "
             "checkpoint of its last step, so there must be one; a number larger than the steps saves that one alone"
         )
-    return update_sizes(config) | {"credit": settings.credit, "stages": settings.stages}
+    said = ("credit", "stages", "shuffle_rewards", "val_judges", "val_temperature")
+    return update_sizes(config) | {name: getattr(settings, name) for name in said}
 
 
 def check_rollouts(config: DictConfig, settings: Streaming) -> None:
@@ -147,11 +150,20 @@ def check_model(config: DictConfig) -> None:
 
 async def check_judges(settings: Streaming, data: StreamingDataset) -> dict[str, float]:
     """Ask each judge a few real questions, with summaries that give the answer away; returns its mass on the two
-    letters."""
-    judges = await Judges.connect(settings)
-    try:
-        rows = [parse_row(data[i]["extra_info"]) for i in range(min(8, len(data)))]
-        targets = [stage.target for _, stages in rows for stage in stages]
-        return await judges.check([(f"The user likes: {target.chosen[:500]}", target) for target in targets])
-    finally:
-        await judges.close()
+    letters. Those that only validate are looked at in the same way."""
+    if both := set(judge_names(settings.judges)) & set(judge_names(settings.val_judges)):
+        raise SettingsError(
+            f"streaming.judges and streaming.val_judges both have a judge named {min(both)}: one that gives the "
+            "reward is asked in validation anyway; name another one, or give this one another name"
+        )
+    rows = [parse_row(data[i]["extra_info"]) for i in range(min(8, len(data)))]
+    targets = [stage.target for _, stages in rows for stage in stages]
+    questions = [(f"The user likes: {target.chosen[:500]}", target) for target in targets]
+    masses: dict[str, float] = {}
+    for connect in (Judges.connect, Judges.connect_watching):
+        judges = await connect(settings)
+        try:
+            masses |= await judges.check(questions)
+        finally:
+            await judges.close()
+    return masses

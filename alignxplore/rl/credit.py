@@ -94,6 +94,17 @@ def stream_returns(
     return results
 
 
+def shuffled(returns: StageReturns, *key: object) -> StageReturns:
+    """The control: the returns of a group dealt out anew among its members by a permutation hashed from `key`, those
+    of bad format and of failed judgements too.
+
+    GRPO compares within a group, so every group keeps the advantages that it would have had, and which summary gets
+    which of them says nothing about it: what a run gains by them it has not learnt from the judges.
+    """
+    order = draw_order(len(returns.returns), "shuffled rewards", *key)
+    return StageReturns([returns.returns[i] for i in order])  # nobody is paid for having been drawn
+
+
 def _total(reward: float | None, well_formed: bool, bonus: float) -> float | None:
     if not well_formed:
         return 0.0

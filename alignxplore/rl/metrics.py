@@ -2,6 +2,7 @@
 
 OUT/metrics.jsonl         one line a step: {"step": 12, "stage1/reward": 0.61, "training/rollout_probs_diff_max": ...}
 OUT/samples.jsonl         summaries of a few fixed validation users, each time they are validated
+OUT/validation.jsonl      what every validation user's summaries earned (alignxplore/rl/held_out.py)
 """
 
 import json
@@ -55,6 +56,7 @@ def _group_record(group: Group, texts: bool) -> dict:
                 "reward": r.reward.value,
                 "by_judge": r.reward.by_judge,
                 "letter_a": r.reward.letter_a,
+                "missing": r.reward.missing,
                 "judge_seconds": r.reward.seconds,
                 "error": r.reward.error,
             }
@@ -263,9 +265,9 @@ class StepLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a", encoding="utf-8")
 
-    def append(self, row: dict) -> None:
-        """Write one line; it is in the file when this returns."""
-        self._file.write(json.dumps(row, ensure_ascii=False, default=float) + "\n")
+    def append(self, *rows: dict) -> None:
+        """Write a line each; they are in the file when this returns."""
+        self._file.write("".join(json.dumps(row, ensure_ascii=False, default=float) + "\n" for row in rows))
         self._file.flush()
         os.fsync(self._file.fileno())
 

@@ -2,14 +2,14 @@
 
 Several judges may be named; the reward is their mean. Every rollout is judged the moment it is written, many at once,
 over connections that stay open. The prompt, the letters and the orders are those of alignxplore/judging/letters.py, as
-in eval.
+in eval. Others may watch: they are asked about held-out users only, and whatever they say is in no reward.
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from transformers import AutoTokenizer
@@ -23,23 +23,26 @@ from alignxplore.serving.endpoint import Endpoint
 from alignxplore.serving.models import ModelSpec
 
 FEW = 8  # answers of a judge at the start below which nothing is said about the place it leans to
+WATCHING_PATIENCE = 60.0  # seconds: a judge that only validates and has gone must not hold up the training for long
 
 
 @dataclass
 class Reward:
     """`value` is the mean confidence over the judges; None where one of them failed, and then `status` says how.
-    `letter_a`: the probability that each judge gave to the letter A, in each order that it was asked in."""
+    `by_judge`: the confidence of each that answered; `letter_a`: the probability that it gave to the letter A, in each
+    order that it was asked in; `missing`: what was wrong with those that did not answer."""
 
     value: float | None
     status: str = OK
     error: str | None = None
     by_judge: dict[str, float] = field(default_factory=dict)
     letter_a: dict[str, list[float]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
 
 class Judges:
-    """All judges of a run."""
+    """The judges of the reward, or those that watch."""
 
     def __init__(self, judges: Sequence[Judge], per_rollout: bool = False):
         self.judges, self.per_rollout = list(judges), per_rollout
@@ -47,12 +50,23 @@ class Judges:
     @classmethod
     async def connect(cls, settings: Streaming) -> "Judges":
         """Connect to every judge of `settings.judges`; names, models and windows come from the servers."""
+        return await cls._connect(settings, settings.judges)
+
+    @classmethod
+    async def connect_watching(cls, settings: Streaming) -> "Judges":
+        """The same of `settings.val_judges` (maybe none), asked in both orders whatever those of the reward are."""
+        patience = min(settings.judge_patience, WATCHING_PATIENCE)
+        watching = replace(settings, judge_orders="both", judge_patience=patience)
+        return await cls._connect(watching, settings.val_judges)
+
+    @classmethod
+    async def _connect(cls, settings: Streaming, specs: str) -> "Judges":
         prompts = PromptSet(settings.prompts)
         orders = "both" if settings.judge_orders == "both" else "one"
         tokenizers = named_paths(settings.judge_tokenizer)
         judges = []
         async with contextlib.AsyncExitStack() as opened:
-            for spec in map(ModelSpec.parse, settings.judges.split()):
+            for spec in map(ModelSpec.parse, specs.split()):
                 name = spec.name
                 endpoint = Endpoint(
                     spec.target,
@@ -123,14 +137,50 @@ class Judges:
         """
         began = time.monotonic()
         key = [*group, rollout] if self.per_rollout else list(group)
-        judgements = await asyncio.gather(*(judge.score(summary, target, key) for judge in self.judges))
-        seconds = time.monotonic() - began
-        for judge, judgement in zip(self.judges, judgements):
-            if not judgement.ok:
-                return Reward(None, judgement.status, f"{judge.name}: {judgement.error}", seconds=seconds)
-        by_judge = {judge.name: judgement.p for judge, judgement in zip(self.judges, judgements)}
-        letter_a = {judge.name: letter_a_of(judgement) for judge, judgement in zip(self.judges, judgements)}
-        return Reward(sum(by_judge.values()) / len(by_judge), by_judge=by_judge, letter_a=letter_a, seconds=seconds)
+        asked = await asyncio.gather(*(judge.score(summary, target, key) for judge in self.judges))
+        judgements = {judge.name: judgement for judge, judgement in zip(self.judges, asked)}
+        given = {name: judgement for name, judgement in judgements.items() if judgement.ok}
+        failed = {name: judgement for name, judgement in judgements.items() if not judgement.ok}
+        reward = Reward(
+            None,
+            by_judge={name: judgement.p for name, judgement in given.items()},
+            letter_a={name: letter_a_of(judgement) for name, judgement in given.items()},
+            missing={name: f"{judgement.status}: {judgement.error}" for name, judgement in failed.items()},
+            seconds=time.monotonic() - began,
+        )
+        if failed:
+            name, judgement = next(iter(failed.items()))
+            return replace(reward, status=judgement.status, error=f"{name}: {judgement.error}")
+        if given:
+            reward.value = sum(reward.by_judge.values()) / len(given)
+        return reward
+
+
+class Watched:
+    """What judges held-out users' summaries: the judges of the reward as in training, and beside them those that
+    watch, whose answers or failures change neither its value nor its status."""
+
+    def __init__(self, judges: Judges, watching: Judges):
+        self.judges, self.watching = judges, watching
+
+    async def score(
+        self, summary: str | None, target: Interaction, group: Sequence[object], rollout: int = 0
+    ) -> Reward:
+        """See `Judges.score`; `by_judge`, `letter_a` and `missing` are of both."""
+        reward, seen = await asyncio.gather(
+            *(judges.score(summary, target, group, rollout) for judges in (self.judges, self.watching))
+        )
+        return replace(
+            reward,
+            by_judge=reward.by_judge | seen.by_judge,
+            letter_a=reward.letter_a | seen.letter_a,
+            missing=reward.missing | seen.missing,
+        )
+
+
+def judge_names(specs: str) -> list[str]:
+    """The names in "name=url name=url"."""
+    return [ModelSpec.parse(spec).name for spec in specs.split()]
 
 
 def letter_a_of(judgement: Judgement) -> list[float]:

@@ -1,8 +1,9 @@
 """What makes a run the same run: the settings that may not change when the same command continues it (OUT/run.json).
 
 Whatever decides what a step learns, or how models are compared, is compared here before Ray starts; steps, addresses
-of judges, checkpoint and test frequency, and machines may change, but not the number of GPUs: each writes its own part
-of a checkpoint and reads that part again. A prompt set counts by its templates, wherever its folder is.
+of judges, judges that only validate, checkpoint and test frequency, and machines may change, but not the number of
+GPUs: each writes its own part of a checkpoint and reads that part again. A prompt set counts by its templates,
+wherever its folder is.
 """
 
 import json
@@ -56,7 +57,16 @@ FIXED = (
     ),
     *(
         f"streaming.{name}"
-        for name in ("stages", "rollouts", "credit", "discount", "seed", "thinking", "judge_orders")
+        for name in (
+            "stages",
+            "rollouts",
+            "credit",
+            "discount",
+            "seed",
+            "thinking",
+            "judge_orders",
+            "shuffle_rewards",
+        )
     ),
 )
 TEMPLATES = ("infer", "judge")  # of the prompt set, those that a run renders
@@ -84,7 +94,7 @@ def same_run(config: DictConfig, out: Path) -> dict[str, Any]:
     begins."""
     now, path = fixed_settings(config), out / "run.json"
     if path.exists():
-        before = json.loads(path.read_text())
+        before = {"streaming.shuffle_rewards": False} | json.loads(path.read_text())  # older runs had no such control
         if not before.get("streaming.branches"):  # of credit `tree`, which is gone; other runs had none
             before.pop("streaming.branches", None)
         changed = sorted(name for name in before | now if before.get(name) != now.get(name))

@@ -44,6 +44,7 @@ class Streaming:
     prompts: str = "default"
     thinking: bool = True
     judges: str = ""  # "name=url name=url": the reward is their mean
+    val_judges: str = ""  # the same of judges that are asked in validation only, and give no reward
     judge_tokenizer: str | None = None  # path or hub id; None: what each server names as its root
     judge_orders: str = "both"
     judge_api_key_env: str | None = None
@@ -54,6 +55,8 @@ class Streaming:
     step_limit: float = 3600.0  # seconds that a step's rollouts, or a validation, may take before the run stops
     poll_seconds: float = 1.0
     samples: int = 4  # validation users whose summaries are written out each time
+    val_temperature: float = 0.6  # of held-out users' summaries, with val_kwargs' top_p and top_k; 0: greedy
+    shuffle_rewards: bool = False  # a control: each group's returns are dealt out anew among its summaries
     tolerance: dict[str, Tolerance] = field(default_factory=dict)  # by dtype of the rollout
     out: str = ""
     check_only: bool = False
@@ -80,6 +83,10 @@ class Streaming:
             raise SettingsError(
                 f"streaming.judge_concurrency={self.judge_concurrency}: no question would ever be asked; "
                 "it must be at least 1"
+            )
+        if self.val_temperature < 0:
+            raise SettingsError(
+                f"streaming.val_temperature={self.val_temperature} is no temperature; 0 decodes greedily"
             )
         if not self.judges:
             raise SettingsError(

@@ -31,7 +31,7 @@ from alignxplore.records import Interaction, content_hash
 from alignxplore.rl.chain import Chain, ChainRunner, Generation, Group, Prompt
 from alignxplore.rl.dataset import parse_row
 from alignxplore.rl.metrics import chain_record, failed_record
-from alignxplore.rl.reward import Judges
+from alignxplore.rl.reward import Judges, Watched
 from alignxplore.rl.settings import Streaming
 from alignxplore.summarize import fit_prompt
 
@@ -104,16 +104,17 @@ class StreamingWorker(AgentLoopWorker):
         workers = self.config.actor_rollout_ref.rollout.agent.num_workers
         share = replace(self.settings, judge_concurrency=max(1, self.settings.judge_concurrency // workers))
         self.judges = await Judges.connect(share)
+        self.watching = await Judges.connect_watching(share)
 
     def drain(self) -> tuple[list[dict], dict[str, int]]:
         """The records of all chains that ended since the last call, and how many requests to judges were repeated, by
         kind."""
         records, self.records = self.records, []
-        return records, self.judges.repeated()
+        return records, self.judges.repeated() | self.watching.repeated()
 
     async def validate(self, rows: Sequence[dict], step: int) -> list[dict]:
-        """Run the chains of held-out users, one summary a stage, sampled as in eval. Returns their records with
-        texts."""
+        """Run the chains of held-out users, one summary a stage, decoded as `streaming.val_temperature` says (the
+        default is eval's). Returns their records with texts."""
         kwargs = self.config.actor_rollout_ref.rollout.val_kwargs
         sampling = {"temperature": kwargs.temperature, "top_p": kwargs.top_p, "top_k": kwargs.top_k}
 
@@ -155,7 +156,8 @@ class StreamingWorker(AgentLoopWorker):
             self.settings.form,
         )
         count = self.settings.rollouts if training else 1
-        return await ChainRunner(user, stages, policy, self.judges, self.settings, step, count).run(training)
+        judges = self.judges if training else Watched(self.judges, self.watching)
+        return await ChainRunner(user, stages, policy, judges, self.settings, step, count).run(training)
 
     async def _publish(self, chain: Chain, uid: str, step: int) -> None:
         keys, fields, tags = [], [], []

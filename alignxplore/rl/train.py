@@ -195,6 +195,12 @@ def run(config: DictConfig) -> int:
             "judge that always says 0.5 (verl/README.md, Credits); CREDIT=centered has no such bonus",
             file=sys.stderr,
         )
+    if settings.shuffle_rewards:
+        print(
+            "note: streaming.shuffle_rewards=true is a control: each group's returns are dealt out at random among "
+            "its summaries, so that nothing can be learnt from the judges",
+            file=sys.stderr,
+        )
     out = Path(settings.out).absolute()
     with RunLock(out):
         (out / STOP).unlink(missing_ok=True)

@@ -159,6 +159,8 @@ class StreamingTrainer(PPOTrainerSync):
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         metrics |= report.stage_metrics(self._records) | {"repeated_requests": sum(self._repeated.values())}
         metrics |= {f"repeated/{kind}": n for kind, n in self._repeated.items()}
+        if self.settings.shuffle_rewards:
+            metrics["shuffled_rewards"] = 1  # a control is told by its numbers, too
         metrics["timing_s/save_checkpoint"] = self.checkpoints.spent()  # before this row: this step's own comes after
         metrics["training/rows"] = sum(not tag.get("is_padding", False) for tag in batch.tags)
         for name in ("actor/pg_loss", "actor/grad_norm"):
@@ -197,9 +199,10 @@ class StreamingTrainer(PPOTrainerSync):
         users = [self.val_dataset[i]["extra_info"] for i in range(len(self.val_dataset))]
         # The step itself is good: it is written down and saved before its validation stops the run.
         metrics, self._stop_after_row = self.validation.run(self.agent_loop_manager, users, step)
+        if not self._stop_after_row:
+            self.say(f"{f'step {step}' if step else 'before training'}: {self.validation.sentence(metrics)}")
         if not step:
             self.log.append({"step": 0} | metrics)
-            self.say(f"before training: validation reward {metrics['val/reward']:.3f}")
             self.validation.keep_best(metrics["val/reward"], step)
         return metrics
 

@@ -1,7 +1,8 @@
 """Validation of a run on held-out users, and the best model (alignxplore/rl/trainer.py).
 
 In the place of verl's own, which knows neither stages nor past summaries: each user's stream, one summary a stage.
-OUT/best is the model with the highest `val/reward`; OUT/samples.jsonl holds what a few users' summaries read like.
+OUT/best is the model with the highest `val/reward`; OUT/validation.jsonl holds what each user's summaries earned, from
+every judge, and OUT/samples.jsonl what a few users' summaries read like.
 """
 
 import json
@@ -13,7 +14,9 @@ from typing import Protocol
 import ray
 
 from alignxplore.rl.checkpoints import VALIDATION, Checkpoints, publish_model
+from alignxplore.rl.held_out import held_out_metrics, held_out_rows, sentence
 from alignxplore.rl.metrics import Numbers, StepLog, lost_share, samples, validation_metrics
+from alignxplore.rl.reward import judge_names
 from alignxplore.rl.settings import RunStopped, Streaming
 
 
@@ -33,12 +36,15 @@ class Validation:
     def __init__(self, settings: Streaming, checkpoints: Checkpoints, dtype: str):
         self.settings, self.checkpoints, self.dtype = settings, checkpoints, dtype
         self.out = Path(settings.out)
+        self.of_reward, self.watching = judge_names(settings.judges), judge_names(settings.val_judges)
         self.best_reward = -math.inf
 
     def resume(self, kept: Sequence[dict], step: int) -> float | None:
         """Go on after `step` (0: at the start), with the rows of metrics.jsonl up to there; returns that step's own
         reward, if it was validated."""
         self.samples = StepLog(self.out / "samples.jsonl", step)
+        self.rows = StepLog(self.out / "validation.jsonl", step)
+        self.start = [row for row in self.rows.kept if not row["step"]]
         validated = {row["step"]: row["val/reward"] for row in kept if "val/reward" in row}
         last = validated.pop(step, None)
         self.best_reward = max(validated.values(), default=-math.inf)
@@ -63,12 +69,21 @@ class Validation:
             fault = f"validation at step {step}: {100 * share:.0f} % of the rollouts were lost: {often}"
             if not step:
                 raise RunStopped(fault)
+        rows = held_out_rows(records, step, self.settings.stages)
         metrics = validation_metrics(records, self.settings.stages)
         if fault:  # its reward is of the few that were left: no model may become the best by it, now or after a resume
             metrics.pop("val/reward", None)
-        for row in samples(records[: self.settings.samples], step):
-            self.samples.append(row)
+        else:
+            metrics = held_out_metrics(rows, self.start, self.of_reward + self.watching) | metrics
+        self.samples.append(*samples(records[: self.settings.samples], step))
+        self.rows.append(*rows)
+        if not step:
+            self.start = rows
         return metrics, fault
+
+    def sentence(self, metrics: Numbers) -> str:
+        """What `run` found, for the person who watches; a single judge of the reward says what the reward says."""
+        return sentence(metrics, (self.of_reward if len(self.of_reward) > 1 else []) + self.watching)
 
     def keep_best(self, reward: float, step: int) -> None:
         """Save and publish the model of this step if it is the best so far."""

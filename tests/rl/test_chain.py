@@ -147,6 +147,22 @@ def test_bad_format_is_not_judged_not_drawn_and_earns_nothing():
     assert chain.groups[0].rollouts[order[1]].total == pytest.approx(0.5 + 0.9 * 0.375)
 
 
+def test_with_shuffled_rewards_bad_format_may_be_paid_and_the_rewards_on_record_stay_true():
+    order = draw_order(4, 0, 3, "user", 0)
+    values = {f"summary {stage}.{n}": 0.1 + 0.2 * n for stage in (0, 1) for n in range(4)}
+    plain, control = (
+        run(Policy(bad=[(0, order[0]), (1, 2)]), Judges(values), shuffle_rewards=shuffle) for shuffle in (False, True)
+    )
+    paid = 0
+    for true, dealt in zip(plain.groups, control.groups, strict=True):
+        totals, others = ([rollout.total for rollout in group.rollouts] for group in (true, dealt))
+        assert sorted(totals) == sorted(others) and totals != others and dealt.drawn == true.drawn
+        assert dealt.scored() == true.scored()
+        paid += sum(rollout.total for rollout in dealt.rollouts if rollout.status == BAD_FORMAT)
+    assert paid > 0
+    assert control.groups[0].drawn_bonus is None
+
+
 def test_without_any_well_formed_summary_the_stream_goes_on_with_none():
     policy = Policy(bad=[(0, n) for n in range(4)])
     chain = run(policy, Judges())

@@ -74,7 +74,7 @@ def stage(tmp_path):
     seen.touch()
 
     def start(script, *arguments, **variables):
-        left_out = ("DEVICE", "JUDGES", "PRESET", "RAY_ADDRESS", "CUDA_VISIBLE_DEVICES", "OUT", "MODEL")
+        left_out = ("DEVICE", "JUDGES", "VAL_JUDGES", "PRESET", "RAY_ADDRESS", "CUDA_VISIBLE_DEVICES", "OUT", "MODEL")
         clean = {k: v for k, v in os.environ.items() if k not in left_out}
         paths = {
             "PATH": f"{tools}:{os.environ['PATH']}",
@@ -242,6 +242,16 @@ def test_a_job_starts_judges_ray_and_the_run_and_ends_them(stage):
         and run.endswith("save_freq=7")
     )
     assert gone(stage, "serving") and gone(stage, "ray start")
+
+
+def test_judges_that_only_validate_have_nodes_of_their_own_and_stand_apart(stage):
+    process = submit(stage, JUDGE_MODELS="a=org/A", VAL_JUDGE_MODELS="b=org/B", VAL_JUDGES="c=http://else/v1")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert 'JUDGES="a=http://j0:8000/v1"\nVAL_JUDGES="c=http://else/v1 b=http://j1:8000/v1"' in output
+    run = next(text for text in texts(stage) if "alignxplore.rl.train" in text)
+    assert "streaming.judges='a=http://j0:8000/v1' " in run
+    assert "streaming.val_judges='c=http://else/v1 b=http://j1:8000/v1'" in run
 
 
 def test_a_node_that_ray_misses_is_waited_for_and_then_named(stage):

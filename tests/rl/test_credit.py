@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from alignxplore.rl.credit import Scored, draw_order, propagate, stream_returns
+from alignxplore.rl.credit import Scored, StageReturns, draw_order, propagate, shuffled, stream_returns
 
 FORMED = [True] * 4
 
@@ -46,6 +46,19 @@ def test_three_stages_pass_returns_on_not_rewards():
     first, second, third = stream_returns(stages, [0, 1, None], "centered", 0.9, [0.5, 0.6, 0.55])
     close(second.returns, [0.5 + 0.9 * 0.55, 0.7 + 0.9 * 0.7])  # 0.995, 1.33
     close(first.returns, [0.4 + 0.9 * 1.1625, 0.6 + 0.9 * (0.6 + 0.9 * 0.55)])
+
+
+def test_shuffled_returns_are_the_same_ones_and_know_nothing_of_whose_they_were():
+    returns = StageReturns([0.0, 0.4, None, 1.4], 0.9)
+    dealt = [shuffled(returns, 0, step, "ann", 0) for step in range(4000)]
+    assert all(sorted(map(str, found.returns)) == sorted(map(str, returns.returns)) for found in dealt)
+    assert {found.drawn_bonus for found in dealt} == {None}
+    for place in range(4):  # each has each of them as often: 1000 times, give or take five standard deviations
+        for value in returns.returns:
+            assert abs(sum(found.returns[place] == value for found in dealt) - 1000) < 5 * (4000 * 3 / 16) ** 0.5
+    assert shuffled(returns, 0, 7, "ann", 0) == dealt[7]
+    seen = {tuple(shuffled(returns, *key).returns) for key in ((1, 7, "ann", 0), (0, 7, "bob", 0), (0, 7, "ann", 1))}
+    assert len(seen | {tuple(dealt[7].returns)}) > 1
 
 
 def test_baselines_are_propagated_like_returns():

@@ -15,6 +15,7 @@ OWN = (
     "TRAIN",
     "VAL",
     "JUDGES",
+    "VAL_JUDGES",
     "STEPS",
     "BATCH",
     "MINI_BATCH",
@@ -200,6 +201,7 @@ def test_values_with_equals_signs_and_spaces_arrive_whole(compose):
         ({"PRESET": "node", "GPUS": "1"}, (), "a multiple of .*tensor_model_parallel_size=2"),
         ({"PRESET": "gpu", "DTYPE": "float32"}, (), "float32 is of the rollouts only, the trainer computes in bf16"),
         ({}, ("streaming.judge_concurrency=0",), "no question would ever be asked"),
+        ({}, ("streaming.val_temperature=-0.5",), "val_temperature=-0.5 is no temperature"),
     ],
 )
 def test_contradictions_are_named(compose, variables, arguments, sentence):
@@ -207,6 +209,22 @@ def test_contradictions_are_named(compose, variables, arguments, sentence):
 
     with pytest.raises(SettingsError, match=sentence):
         sizes(compose(*arguments, **{"PRESET": "tiny"} | variables))
+
+
+def test_held_out_users_are_decoded_as_in_eval_or_greedily(compose):
+    for arguments, temperature, sampled in (((), 0.6, True), (("streaming.val_temperature=0",), 0, False)):
+        config = compose(*arguments, PRESET="tiny")
+        assert sizes(config)["val_temperature"] == temperature
+        decoding = config.actor_rollout_ref.rollout.val_kwargs
+        assert (decoding.temperature, decoding.do_sample) == (temperature, sampled)
+        assert (decoding.top_p, decoding.top_k) == (0.95, 20)
+
+
+def test_judges_that_only_validate_arrive_and_are_shown(compose):
+    config = compose("streaming.shuffle_rewards=true", VAL_JUDGES="b=http://y:2/v1 c=http://z:3/v1")
+    found = sizes(config)
+    assert config.streaming.val_judges == found["val_judges"] == "b=http://y:2/v1 c=http://z:3/v1"
+    assert config.streaming.judges == "judge=http://127.0.0.1:8000/v1" and found["shuffle_rewards"] is True
 
 
 def test_steps_get_epochs_enough(compose):

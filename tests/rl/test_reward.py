@@ -13,7 +13,8 @@ from alignxplore.journal import TRANSPORT_ERROR
 from alignxplore.judging.letters import JudgeError
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
-from alignxplore.rl.reward import Judges
+from alignxplore.rl.checks import check_judges
+from alignxplore.rl.reward import Judges, Watched
 from alignxplore.rl.settings import SettingsError, Streaming
 from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
 from tests.rl import fake_judge
@@ -142,9 +143,86 @@ async def test_one_failed_judge_of_two_fails_the_reward(judges):
     assert reward.value is None and reward.status == TRANSPORT_ERROR and "b: " in reward.error
 
 
+@pytest.fixture
+async def watched(judges, tokenizer):
+    """watched(mode, ...) → what judges held-out users under judge `a` and a second one, `w`, that only watches, with
+    the fakes behind them."""
+    async with TestServer(fake_judge.FakeJudge(tokenizer, "words").app()) as server:
+
+        async def connect(**settings):
+            reward, (fake,) = await judges("words", **settings)
+            settings = {"judge_timeout": 0.5, "judge_patience": 1.0} | settings
+            watching = await Judges.connect_watching(
+                Streaming(judges="a=http://x/v1", val_judges=f"w={server.make_url('/v1')}", **settings)
+            )
+            opened.append(watching)
+            return Watched(reward, watching), fake
+
+        opened: list[Judges] = []
+        connect.url = f"w={server.make_url('/v1')}"
+        yield connect
+        for each in opened:
+            await each.close()
+
+
+async def test_a_judge_that_watches_is_asked_in_both_orders_and_is_in_no_reward(watched):
+    both, fake = await watched(judge_orders="one")
+    fake.mode = "a"
+    reward = await both.score("likes green tea", TEA, ["u", 0])
+    assert reward.value == reward.by_judge["a"] in (0.99, pytest.approx(0.01))
+    assert reward.by_judge["w"] > 0.7 and len(reward.letter_a["w"]) == 2 and len(reward.letter_a["a"]) == 1
+    assert reward.status == "ok" and reward.missing == {}
+
+
+async def test_a_judge_that_watches_and_fails_is_missing_and_costs_no_reward(watched):
+    both, _ = await watched()
+    await both.watching.judges[0].endpoint.close()
+    both.watching.judges[0].endpoint.url = "http://127.0.0.1:9/v1"  # nobody listens there any more
+    reward = await both.score("likes green tea", TEA, ["u", 0])
+    assert reward.value == reward.by_judge["a"] > 0.7 and (reward.status, reward.error) == ("ok", None)
+    assert set(reward.by_judge) == {"a"} and reward.missing["w"].startswith(TRANSPORT_ERROR)
+
+
+async def test_a_judge_of_the_reward_that_fails_leaves_what_the_other_said(watched):
+    both, fake = await watched()
+    fake.mode = "nan"
+    reward = await both.score("likes green tea", TEA, ["u", 0])
+    assert reward.value is None and reward.status == TRANSPORT_ERROR and reward.error.startswith("a: ")
+    assert set(reward.by_judge) == {"w"} and set(reward.missing) == {"a"}
+
+
+def rows_of(questions):
+    """RL data, as far as the check at the start reads it."""
+    return [
+        {
+            "extra_info": {
+                "user": "u",
+                "history": [{"query": item.query, "chosen": item.chosen, "rejected": item.rejected}] * 3,
+                "positions": [1, 2],
+            }
+        }
+        for item in questions
+    ]
+
+
+async def test_judges_that_watch_are_checked_at_the_start_like_the_others(watched, tokenizer):
+    both, fake = await watched()
+    named = f"a={both.judges.judges[0].endpoint.url}"
+    settings = Streaming(judges=named, val_judges=watched.url, judge_timeout=0.5, judge_patience=1.0)
+    assert set(await check_judges(settings, rows_of([TEA, COFFEE]))) == {"a", "w"}
+    fake.mode = "a"
+    swapped = Streaming(judges=watched.url, val_judges=named, judge_timeout=0.5, judge_patience=1.0)
+    with pytest.raises(JudgeError, match="judge a gives the letter A"):
+        await check_judges(swapped, rows_of([TEA, COFFEE]))
+    with pytest.raises(SettingsError, match="streaming.val_judges both have a judge named a"):
+        await check_judges(Streaming(judges=named, val_judges=named), rows_of([TEA]))
+
+
 async def test_settings_that_cannot_be_meant(judges, tokenizer):
     with pytest.raises(SettingsError, match="empty"):
         Streaming.from_config({"judges": ""})
+    with pytest.raises(SettingsError, match="val_temperature=-1 is no temperature; 0 decodes greedily"):
+        Streaming.from_config({"judges": "a=http://x/v1", "val_temperature": -1})
     with pytest.raises(JudgeError, match="no judge"):
         one, fakes = await judges("words")
         fakes[0].log_probabilities = lambda question: (-5.0, -5.0)

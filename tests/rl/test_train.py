@@ -97,6 +97,7 @@ def test_more_steps_or_a_missing_model_are_work_to_do(config, finished):
         ("streaming.judge_orders", "one"),
         ("streaming.thinking", False),
         ("streaming.judges", "j=http://a/v1 k=http://b/v1"),
+        ("streaming.shuffle_rewards", True),
     ],
 )
 def test_another_run_in_the_same_folder_is_refused(config, finished, key, value):
@@ -117,6 +118,7 @@ def test_prompts_count_by_their_templates_and_not_by_their_folder(config, finish
 
 def test_steps_addresses_and_frequencies_may_change(config, finished):
     config.trainer.total_training_steps, config.streaming.judges = 9, "j=http://elsewhere/v1"
+    config.streaming.val_judges = "k=http://b/v1"  # whoever watches changes nothing
     module.same_run(config, finished)
 
 
@@ -200,6 +202,23 @@ def test_a_run_of_before_credit_tree_was_gone_goes_on(config, finished):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"streaming.branches": 3}))
     with pytest.raises(SettingsError, match="streaming.branches=3"):
         module.same_run(config, finished)
+
+
+def test_a_run_of_before_there_was_a_control_goes_on_but_not_as_one(config, finished):
+    path = finished / "run.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if "shuffle" not in k}))
+    module.same_run(config, finished)
+    config.streaming.shuffle_rewards = True
+    with pytest.raises(SettingsError, match="streaming.shuffle_rewards=False, this one has True"):
+        module.same_run(config, finished)
+
+
+def test_a_control_is_named_at_the_start(config, capsys):
+    for shuffle in (False, True):
+        config.streaming.shuffle_rewards = shuffle
+        with contextlib.suppress(SettingsError):
+            module.run(config)
+        assert ("is a control: each group's returns" in capsys.readouterr().err) == shuffle
 
 
 def test_the_same_files_by_relative_names_are_the_same_run(config, finished, tmp_path, monkeypatch, capsys):

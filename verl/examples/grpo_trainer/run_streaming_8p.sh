@@ -8,7 +8,7 @@
 # Every setting below is a variable; further arguments are verl's own (Hydra, key=value) and win over everything here.
 # Run the same command again after an interruption: it continues from the last complete checkpoint.
 # It leaves OUT/model (Hugging Face folder, last step), OUT/best (best validation reward), OUT/metrics.jsonl,
-# OUT/samples.jsonl, OUT/log/train.log. On several nodes start Ray first and set RAY_ADDRESS.
+# OUT/validation.jsonl, OUT/samples.jsonl, OUT/log/train.log. On several nodes start Ray first and set RAY_ADDRESS.
 set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/../../../shell.bash"
@@ -45,6 +45,7 @@ MODEL=${MODEL:-$ROOT/outputs/sft}   # the SFT model, folder or hub id (paper: RL
 TRAIN=${TRAIN:-$ROOT/outputs/rl_train.parquet}  # from verl/examples/data_preprocess/upi_streaming_dataset.py
 VAL=${VAL:-$ROOT/outputs/rl_val.parquet}  # held-out users (published: the training file, and no validation)
 JUDGES=${JUDGES:-}                  # "name=http://host:port/v1 ..."; the reward is their mean
+VAL_JUDGES=${VAL_JUDGES:-}          # the same of judges that are asked in validation only, and give no reward
 JUDGE_TOKENIZER=${JUDGE_TOKENIZER:-}  # path or hub id, or "name=path ..." or one a line; default: the server's
 JUDGE_ORDERS=${JUDGE_ORDERS:-per_rollout}  # published: one random order a rollout; both | one | per_rollout
 OUT=${OUT:-$ROOT/outputs/rl}
@@ -142,6 +143,7 @@ fi
 # exec: a signal to this script reaches the run itself, which stops Ray and everything under it.
 exec "$PYTHON" -m alignxplore.rl.train --config-path "$ROOT/verl/config" --config-name streaming \
     "$(hydra streaming.out "$OUT")" "$(hydra streaming.judges "$JUDGES")" \
+    "$(hydra streaming.val_judges "$VAL_JUDGES")" \
     "$(hydra actor_rollout_ref.model.path "$MODEL")" "$(hydra data.train_files "$TRAIN")" \
     "$(hydra data.val_files "$VAL")" \
     "streaming.judge_orders=$JUDGE_ORDERS" "streaming.seed=$SEED" "streaming.stages=$STAGES" \

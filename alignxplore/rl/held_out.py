@@ -1,0 +1,144 @@
+"""What held-out users' summaries earned, row by row, and how sure one may be of the means
+(alignxplore/rl/validation.py).
+
+OUT/validation.jsonl has one row a validated step and user, and every number below comes from such rows alone:
+
+    {"step": 20, "user": "ann#2", "stages": [
+        {"status": "ok", "reward": 0.7, "by_judge": {"judge": 0.7}, "missing": {"other": "transport_error: HTTP 500"}},
+        {"status": "bad_format", "reward": 0.0, "by_judge": {}}]}
+
+`reward` is null where a judge of the reward failed. All rows and stages of a person are one cluster: more rows of the
+same people make no interval narrower than it may be.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+from alignxplore.judging.letters import correctness
+from alignxplore.records import person_of
+from alignxplore.rl.chain import BAD_FORMAT
+from alignxplore.rl.metrics import Numbers
+from alignxplore.statistics import estimate, paired
+
+UNWRITTEN = "unwritten"
+KNOWS_NOTHING = 0.5  # correctness of a judge that was given no summary; eval's protocol `choice` says the same
+Score = Callable[[dict], float | None]
+
+
+def held_out_rows(records: Sequence[dict], step: int, stages: int) -> list[dict]:
+    """The rows of one validation, in the order of `records` (alignxplore/rl/metrics.py)."""
+    rows = []
+    for record in records:
+        written = {group["stage"]: _summary(group["rollouts"][0]) for group in record["groups"]}
+        unwritten = {"status": UNWRITTEN, "reward": 0.0, "by_judge": {}, "problem": record["problem"]}
+        row = {"step": step, "user": record["user"], "stages": [written.get(k, unwritten) for k in range(stages)]}
+        rows.append(row)
+    return rows
+
+
+def _summary(rollout: dict) -> dict:
+    row = {"status": rollout["status"], "reward": rollout["reward"], "by_judge": rollout.get("by_judge", {})}
+    return row | ({"missing": rollout["missing"]} if rollout.get("missing") else {})
+
+
+def _tells_nothing(summary: dict) -> bool:
+    return summary["status"] in (BAD_FORMAT, UNWRITTEN)
+
+
+def reward_of(judge: str | None) -> Score:
+    """A summary → the confidence of `judge` in the chosen item (None: the reward, the mean of the reward's judges); 0
+    where there is no summary to read, None where the judgement failed."""
+
+    def score(summary: dict) -> float | None:
+        if _tells_nothing(summary):
+            return 0.0
+        return summary["reward"] if judge is None else summary["by_judge"].get(judge)
+
+    return score
+
+
+def correctness_of(judge: str) -> Score:
+    """A summary → 1, 0.5 (a tie, or no summary to read) or 0, as eval counts; None where the judgement failed."""
+
+    def score(summary: dict) -> float | None:
+        if _tells_nothing(summary):
+            return KNOWS_NOTHING
+        p = summary["by_judge"].get(judge)
+        return None if p is None else correctness(p)
+
+    return score
+
+
+def held_out_metrics(rows: Sequence[dict], start: Sequence[dict], judges: Sequence[str]) -> Numbers:
+    """The reward and what each judge says, over all stages and by stage, with 95 % intervals: `val/reward`,
+    `val/NAME/reward`, `val/NAME/accuracy`, `val/NAME/stage1/accuracy`, ..., each with `_low` and `_high`, and where
+    step 0 was validated with `_change`, `_change_low`, `_change_high`, user by user against it. An interval that one
+    person alone cannot have is left out.
+
+    Args:
+        rows: of this validation.
+        start: of step 0, in the same order; empty where it was not validated, or where this is step 0.
+        judges: names of all that were asked.
+    """
+    if [row["user"] for row in start] != [row["user"] for row in rows]:
+        start = []
+    metrics: Numbers = {"val/persons": len({person_of(row["user"]) for row in rows})}
+    stages = range(len(rows[0]["stages"])) if rows else range(0)
+    for place, chosen in [("", stages), *((f"stage{k + 1}/", [k]) for k in stages)]:
+        now, before = ([row["stages"][k] for row in found for k in chosen] for found in (rows, start))
+        people = _numbered([person_of(row["user"]) for row in rows for _ in chosen])
+        metrics[f"val/{place}bad_format"] = sum(summary["status"] == BAD_FORMAT for summary in now) / len(now)
+        metrics |= _measured(f"val/{place}reward", reward_of(None), now, before, people)
+        for judge in judges:
+            name = f"val/{judge}/{place}"
+            known = sum(reward_of(judge)(summary) is not None for summary in now)
+            metrics |= {f"{name}n": known, f"{name}coverage": known / len(now)}
+            metrics |= _measured(f"{name}reward", reward_of(judge), now, before, people)
+            metrics |= _measured(f"{name}accuracy", correctness_of(judge), now, before, people)
+    return metrics
+
+
+def _measured(name: str, score: Score, now: Sequence[dict], before: Sequence[dict], people: Sequence[int]) -> Numbers:
+    """Mean of a score over summaries, and its change since `before` (the same summaries' places, or none)."""
+    scores = [score(summary) for summary in now]
+    known = [(value, person) for value, person in zip(scores, people) if value is not None]
+    mean = estimate([value for value, _ in known], [person for _, person in known])
+    found = {name: mean.mean, f"{name}_low": mean.low, f"{name}_high": mean.high}
+    if before:
+        both = [
+            (value, first, person)
+            for value, first, person in zip(scores, map(score, before), people, strict=True)
+            if value is not None and first is not None
+        ]
+        change = paired([v for v, _, _ in both], [first for _, first, _ in both], [person for _, _, person in both])
+        low, high = change.low, change.high
+        found |= {f"{name}_change": change.difference, f"{name}_change_low": low, f"{name}_change_high": high}
+    return {key: float(value) for key, value in found.items() if not math.isnan(value)}
+
+
+def _numbered(names: Sequence[str]) -> list[int]:
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(name, len(numbers)) for name in names]
+
+
+def sentence(metrics: Numbers, judges: Sequence[str]) -> str:
+    """A validation in words: the reward and each of `judges`, with intervals, and who left questions unanswered."""
+    words = [f"validation reward {_with_interval(metrics, 'val/reward')}"]
+    for judge in judges:
+        coverage = metrics[f"val/{judge}/coverage"]
+        answered = "" if coverage == 1 else f" ({100 * coverage:.0f} % answered)"
+        if f"val/{judge}/reward" in metrics:
+            words.append(f"{judge} {_with_interval(metrics, f'val/{judge}/reward')}{answered}")
+        else:
+            words.append(f"{judge} answered nothing")
+    return "; ".join(words)
+
+
+def _with_interval(metrics: Numbers, name: str) -> str:
+    text = f"{metrics[name]:.3f}"
+    if f"{name}_low" in metrics:
+        text += f" [{metrics[f'{name}_low']:.3f}, {metrics[f'{name}_high']:.3f}]"
+    if f"{name}_change_low" in metrics:
+        low, high = metrics[f"{name}_change_low"], metrics[f"{name}_change_high"]
+        text += f", {metrics[f'{name}_change']:+.3f} [{low:+.3f}, {high:+.3f}] since step 0"
+    return text

@@ -1,0 +1,175 @@
+"""Numbers of held-out users: means and changes were worked out by hand, intervals are those of alignxplore.statistics;
+the last tests keep the rows as a run does."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from alignxplore.rl.held_out import held_out_metrics, held_out_rows, sentence
+from alignxplore.rl.settings import Streaming
+from alignxplore.rl.validation import Validation
+from alignxplore.statistics import estimate, paired
+
+
+def summary(judge=None, other=None, status="ok", missing=None):
+    """A rollout's record under the reward's judge `judge` and one that watches, `other`."""
+    by_judge = {name: p for name, p in (("judge", judge), ("other", other)) if p is not None}
+    reward = 0.0 if status == "bad_format" else judge
+    return {
+        "status": status,
+        "reward": reward,
+        "by_judge": by_judge,
+        "missing": missing or {},
+        "tokens": 3,
+        "text": "x",
+    }
+
+
+def record(user, *summaries, problem=None):
+    groups = [
+        {
+            "stage": k,
+            "prompt_tokens": 5,
+            "dropped": 0,
+            "drawn_bonus": None,
+            "rollouts": [found | {"began": 0.0, "written": 1.0, "judged": 2.0}],
+        }
+        for k, found in enumerate(summaries)
+    ]
+    return {"user": user, "step": 4, "problem": problem, "lost": 0, "groups": groups}
+
+
+BAD = summary(status="bad_format")
+NO_ANSWER = summary(0.9, missing={"other": "transport_error: HTTP 500"})
+NOW = [
+    record("ann#1", summary(0.8, 0.4), summary(0.6, 0.7)),
+    record("ann#2", summary(0.7, 0.5), BAD),
+    record("bob", NO_ANSWER, summary(0.4, 0.6)),
+    record("cem", summary(0.2, 0.3), problem="too_long: stage 2"),
+]
+START = [
+    record("ann#1", summary(0.5, 0.4), summary(0.5, 0.5)),
+    record("ann#2", BAD, BAD),
+    record("bob", summary(0.5, 0.5), summary(None, 0.5, "transport_error")),
+    record("cem", summary(0.4, 0.4), summary(0.5, 0.5)),
+]
+
+
+@pytest.fixture
+def metrics():
+    return held_out_metrics(held_out_rows(NOW, 4, 2), held_out_rows(START, 0, 2), ["judge", "other"])
+
+
+def test_a_row_says_what_each_stage_earned_and_what_is_missing():
+    rows = held_out_rows(NOW, 4, 2)
+    assert [row["user"] for row in rows] == ["ann#1", "ann#2", "bob", "cem"] and {row["step"] for row in rows} == {4}
+    assert rows[0]["stages"][0] == {"status": "ok", "reward": 0.8, "by_judge": {"judge": 0.8, "other": 0.4}}
+    assert rows[2]["stages"][0]["missing"] == {"other": "transport_error: HTTP 500"}
+    assert rows[3]["stages"][1] == {
+        "status": "unwritten",
+        "reward": 0.0,
+        "by_judge": {},
+        "problem": "too_long: stage 2",
+    }
+
+
+def test_the_reward_counts_bad_format_and_what_was_not_written_as_nothing(metrics):
+    assert metrics["val/reward"] == pytest.approx((0.8 + 0.6 + 0.7 + 0 + 0.9 + 0.4 + 0.2 + 0) / 8)
+    assert metrics["val/stage1/reward"] == pytest.approx((0.8 + 0.7 + 0.9 + 0.2) / 4)
+    assert metrics["val/judge/reward"] == metrics["val/reward"]
+    assert metrics["val/bad_format"] == 1 / 8 and metrics["val/stage2/bad_format"] == 1 / 4
+    assert metrics["val/persons"] == 3
+
+
+def test_intervals_are_of_persons_and_not_of_rows(metrics):
+    rewards, people = [0.8, 0.6, 0.7, 0.0, 0.9, 0.4, 0.2, 0.0], [0, 0, 0, 0, 1, 1, 2, 2]
+    right = estimate(rewards, people)
+    assert (metrics["val/reward_low"], metrics["val/reward_high"]) == (right.low, right.high)
+    rows = estimate(rewards, range(8))
+    assert (right.low, right.high) != (rows.low, rows.high)
+
+
+def test_a_judge_that_failed_is_missing_and_nothing_else_is(metrics):
+    assert metrics["val/other/n"] == 7 and metrics["val/other/coverage"] == 7 / 8
+    assert metrics["val/other/stage2/coverage"] == 1 and metrics["val/judge/coverage"] == 1
+    assert metrics["val/other/reward"] == pytest.approx((0.4 + 0.7 + 0.5 + 0 + 0.6 + 0.3 + 0) / 7)
+
+
+def test_accuracy_is_counted_as_in_eval(metrics):
+    # 1 above one half, 0.5 at a tie, in bad format and where nothing was written, 0 below
+    assert metrics["val/other/accuracy"] == pytest.approx((0 + 1 + 0.5 + 0.5 + 1 + 0 + 0.5) / 7)
+    assert metrics["val/judge/stage1/accuracy"] == 3 / 4
+    assert metrics["val/other/accuracy_low"] < metrics["val/other/accuracy"] < metrics["val/other/accuracy_high"]
+
+
+def test_the_change_is_of_those_who_have_both(metrics):
+    now, before, people = [0.8, 0.6, 0.7, 0, 0.9, 0.2, 0], [0.5, 0.5, 0, 0, 0.5, 0.4, 0.5], [0, 0, 0, 0, 1, 2, 2]
+    right = paired(now, before, people)
+    assert metrics["val/reward_change"] == pytest.approx(right.difference)
+    assert (metrics["val/reward_change_low"], metrics["val/reward_change_high"]) == pytest.approx(
+        (right.low, right.high)
+    )
+    assert metrics["val/judge/stage1/accuracy_change"] == pytest.approx((1 - 0.5 + 1 - 0.5 + 1 - 0.5 + 0 - 0) / 4)
+
+
+def test_without_step_0_or_with_other_users_there_is_no_change():
+    rows = held_out_rows(NOW, 4, 2)
+    for start in ([], held_out_rows(START[:3], 0, 2), held_out_rows(START[::-1], 0, 2)):
+        assert not [name for name in held_out_metrics(rows, start, ["judge"]) if "change" in name]
+
+
+def test_one_person_has_no_interval_and_nothing_is_no_number():
+    found = held_out_metrics(held_out_rows(NOW[:2], 4, 2), [], ["judge", "dead"])
+    assert "val/reward" in found and "val/reward_low" not in found
+    assert found["val/dead/coverage"] == 1 / 4  # bad format needs no judge
+    assert all(math.isfinite(value) for value in found.values())
+    whole = held_out_metrics(held_out_rows(NOW[:1], 4, 2), [], ["dead"])
+    assert whole["val/dead/n"] == 0 and "val/dead/reward" not in whole and "val/dead/accuracy" not in whole
+
+
+def test_the_sentence_has_intervals_changes_and_what_is_missing(metrics):
+    low, high = metrics["val/reward_low"], metrics["val/reward_high"]
+    said = sentence(metrics, ["other"])
+    assert said.startswith(f"validation reward 0.450 [{low:.3f}, {high:.3f}], +0.114 [") and " since step 0; " in said
+    assert "other 0.357 [" in said and said.endswith(" (88 % answered)")
+    assert sentence(metrics | {"val/gone/coverage": 0.0}, ["gone"]).endswith("; gone answered nothing")
+
+
+@pytest.fixture
+def validate(tmp_path):
+    """validate(resumed, step, records) → metrics of a validation in a process that begins after step `resumed`."""
+
+    def run(resumed, *found):
+        settings = Streaming(judges="judge=http://x/v1", val_judges="other=http://y/v1", out=str(tmp_path))
+        made = Validation(settings, checkpoints=None, dtype="float32")
+        made.resume([], resumed)
+        results = []
+        for step, records in found:
+            results.append(made.run(SimpleNamespace(validate=lambda *_, r=records: r), [], step)[0])
+        made.rows._file.close()
+        return results
+
+    run.rows = lambda: [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
+    return run
+
+
+def test_a_resumed_run_is_compared_with_the_start_of_the_first(validate):
+    GOOD_START = START[:2] + [record("bob", summary(0.5, 0.5), summary(0.5, 0.5)), START[3]]
+    whole = NOW[:3] + [record("cem", summary(0.2, 0.3), summary(0.2, 0.3))]
+    first, later, last = validate(0, (0, GOOD_START), (2, whole), (4, whole))
+    assert "val/reward_change" not in first and later["val/reward_change"] == last["val/reward_change"]
+    assert first["val/other/reward"] == pytest.approx((0.4 + 0.5 + 0 + 0 + 0.5 + 0.5 + 0.4 + 0.5) / 8)
+    again = validate(2, (4, whole))[0]  # killed after its checkpoint of step 2
+    assert again == last
+    assert [(row["step"], row["user"]) for row in validate.rows()] == [
+        (step, user) for step in (0, 2, 4) for user in ("ann#1", "ann#2", "bob", "cem")
+    ]
+
+
+def test_a_validation_that_was_lost_has_rows_and_no_interval(validate):
+    lost = [record(user, summary(None, 0.5, "transport_error"), summary(0.5, 0.5)) for user in ("ann", "bob")]
+    found = validate(2, (4, lost))[0]
+    assert "val/reward" not in found and not [name for name in found if name.endswith(("_low", "coverage"))]
+    assert [row["stages"][0]["status"] for row in validate.rows()] == ["transport_error"] * 2
