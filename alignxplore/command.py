@@ -11,6 +11,8 @@ import argparse
 import asyncio
 import inspect
 import logging
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -43,6 +45,23 @@ def planned(options: Checkable, *said: str) -> str:
     return "\n".join(
         [*said, *(f"{name:{width}}  {value}" for name, value in told.items()), "check: nothing was started"]
     )
+
+
+def items(text: str) -> list[str]:
+    """The items of a list that is one environment variable, as `items` of shell.bash has it.
+
+    They are separated by blanks or, where a value has blanks, stand one a line. A text that as a whole, or behind
+    "name=", is an existing path is one item.
+    """
+    name, equals, path = text.partition("=")
+    if os.path.exists(text) or (equals and name and not re.search(r"\s", name) and os.path.exists(path)):
+        return [text]
+    return [line.strip() for line in text.splitlines() if line.strip()] if "\n" in text else text.split()
+
+
+@dataclass(kw_only=True)
+class Plain:
+    """Options of flags, texts and paths only, which can be read before anything is installed."""
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -110,6 +129,8 @@ def _parser(options: type | tuple[type, ...], doc: str | None, name: str | None 
     try:
         from trl import TrlParser  # takes a part of a second, which an import of the library should not
     except ModuleNotFoundError as error:
+        if isinstance(options, type) and issubclass(options, Plain):
+            return _PlainParser(options, prog=name or program(), description=doc, formatter_class=_Formatter)
         problem = f"{error.name} is not installed; commands need the pinned packages: pip install -r requirements.txt"
         raise UserError(problem) from None
 
@@ -119,6 +140,23 @@ def _parser(options: type | tuple[type, ...], doc: str | None, name: str | None 
     )
     parser.error = _refuse  # type: ignore[method-assign]  # argparse would print all options first
     return parser
+
+
+class _PlainParser(argparse.ArgumentParser):
+    """Stands in for TRL's parser, without YAML."""
+
+    def __init__(self, options: type[Plain], **named: Any):
+        super().__init__(allow_abbrev=False, **named)
+        self.options = options
+        for one in fields(options):
+            kind: dict[str, Any] = {"action": "store_true"} if one.type is bool else {"type": one.type}
+            self.add_argument(f"--{one.name}", default=one.default, help=one.metadata["help"], **kind)
+
+    def parse_args_and_config(self, argv: Sequence[str] | None) -> tuple[Plain]:
+        return (self.options(**vars(self.parse_args(argv))),)
+
+    def error(self, problem: str) -> NoReturn:
+        _refuse(problem)
 
 
 def _refuse(problem: str) -> NoReturn:

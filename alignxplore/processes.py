@@ -78,7 +78,7 @@ class Family(subprocess.Popen[bytes]):
         Returns:
             A line (pid, seconds of age, command) for each process that had to be killed.
         """
-        killed = end(self.name, *(asked or ((signal.SIGTERM, self.grace),)))
+        killed = _end([self.name], *(asked or ((signal.SIGTERM, self.grace),)))
         if self.poll() is None:  # it threw its environment away
             self.kill()
         self.wait()
@@ -86,42 +86,50 @@ class Family(subprocess.Popen[bytes]):
         return killed
 
 
-def members(family: str) -> list[psutil.Process]:
-    """Everything alive that carries the mark of a family; a zombie is not alive."""
-    return [process for process in psutil.process_iter() if family in _families(process)]
+def end_all(families: Sequence[Family]) -> None:
+    """End several at the same time; the slowest one's `grace` counts."""
+    if families:
+        _end([family.name for family in families], (signal.SIGTERM, max(family.grace for family in families)))
+    for family in families:
+        family.end()
 
 
-def _families(process: psutil.Process) -> list[str]:
+def members(*families: str) -> list[psutil.Process]:
+    """Everything alive that carries the mark of one of these families; a zombie is not alive."""
+    return [process for process in psutil.process_iter() if not _families(process).isdisjoint(families)]
+
+
+def _families(process: psutil.Process) -> set[str]:
     try:
-        return process.environ().get(MARK, "").split(":")
+        return set(process.environ().get(MARK, "").split(":"))
     except (psutil.Error, OSError):  # gone, a zombie, or somebody else's
-        return []
+        return set()
 
 
-def end(family: str, *asked: tuple[signal.Signals, float]) -> list[str]:
-    """Ask a family to end, then kill what is left of it; returns a line for each process that had to be killed.
+def _end(families: Sequence[str], *asked: tuple[signal.Signals, float]) -> list[str]:
+    """Ask families to end, then kill what is left of them; returns a line for each process that had to be killed.
 
-    Who is asked: processes whose parent does not belong to the family, and their groups, as Ctrl-C in a terminal does.
+    Who is asked: processes whose parent does not belong to them, and their groups, as Ctrl-C in a terminal does.
     The others are ended by their parents, or asked once these are gone.
     """
     for number, patience in asked:
         told: set[psutil.Process] = set()
-        for left in _until_gone(family, time.monotonic() + patience):
+        for left in _until_gone(families, time.monotonic() + patience):
             for process in set(_first(left)) - told:
                 _send(process, number)
                 told.add(process)
         if not left:
             return []
     killed = [line for process in left for line in _describe(process)]
-    for left in _until_gone(family, time.monotonic() + _LAST):
+    for left in _until_gone(families, time.monotonic() + _LAST):
         for process in left:
             _send(process, signal.SIGKILL)
     return killed
 
 
-def _until_gone(family: str, deadline: float) -> Iterator[list[psutil.Process]]:
+def _until_gone(families: Sequence[str], deadline: float) -> Iterator[list[psutil.Process]]:
     """Who is alive, again and again, until nobody is (the last one is then empty) or time is up."""
-    while left := members(family) or _again(family):
+    while left := members(*families) or _again(families):
         yield left
         if time.monotonic() > deadline:
             return
@@ -129,9 +137,9 @@ def _until_gone(family: str, deadline: float) -> Iterator[list[psutil.Process]]:
     yield []
 
 
-def _again(family: str) -> list[psutil.Process]:
+def _again(families: Sequence[str]) -> list[psutil.Process]:
     time.sleep(0.02)  # a process that is just becoming another program has no environment for a moment
-    return members(family)
+    return members(*families)
 
 
 def _first(left: Sequence[psutil.Process]) -> Iterator[psutil.Process]:
@@ -189,4 +197,4 @@ def watch(owner: int, family: str, grace: float) -> None:
         signal.signal(number, signal.SIG_IGN)
     while os.getppid() == owner:
         time.sleep(0.5)
-    end(family, (signal.SIGTERM, grace))
+    _end([family], (signal.SIGTERM, grace))

@@ -24,6 +24,7 @@ LAYERS = (
     ("synthesis",),
     ("baselines", "rl"),
     ("evaluation",),
+    ("quickstart",),
 )
 LAYER_OF = {room: place for place, rooms in enumerate(LAYERS) for room in rooms}
 FILES = sorted((ROOT / "alignxplore").rglob("*.py"))

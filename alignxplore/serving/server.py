@@ -13,6 +13,7 @@ import http.client
 import importlib.metadata
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -99,6 +100,12 @@ def start(
             command, environment=environment, grace=_GRACE, stdout=out, stderr=out, stdin=subprocess.DEVNULL
         )
     return process, f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/v1"
+
+
+def announced(path: Path) -> str | None:
+    """The URL of a server whose output goes to this file, once it has said "ready: MODEL at URL"."""
+    found = re.search(r"^ready: .* at (\S+)$", path.read_text(errors="replace"), flags=re.MULTILINE)
+    return found and found.group(1)
 
 
 def wait_ready(process: Family, url: str, *, log_path: str | Path, limit: float = LIMIT) -> None:

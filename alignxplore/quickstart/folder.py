@@ -1,0 +1,116 @@
+"""The folder of a run. It belongs to one run at a time, and remembers with which settings and which code it was made
+and which steps are done: by which commands, in how many seconds."""
+
+import contextlib
+import fcntl
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from alignxplore.environment import git_commit
+from alignxplore.errors import UserError, program
+from alignxplore.quickstart.steps import Step
+
+PATIENCE = 30.0  # seconds that a run waits for another one, which may be just ending
+
+
+class FolderError(UserError):
+    """The folder is another run's, now or for good."""
+
+
+class RunFolder:
+    """Where everything of a run goes: OUT/logs, OUT/steps (a file for each step that is done), and what steps make."""
+
+    def __init__(self, out: Path):
+        self.out, self.logs, self._steps = out, out / "logs", out / "steps"
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[int]:
+        """Ours alone for the length of a with-block; yields the file descriptor that holds the lock.
+
+        Raises:
+            FolderError: another run has it, and does not end within half a minute.
+        """
+        for folder in (self.logs, self._steps):
+            folder.mkdir(parents=True, exist_ok=True)
+        with (self.out / ".lock").open("w") as lock:
+            self._wait_for(lock.fileno())
+            yield lock.fileno()
+
+    def _wait_for(self, lock: int) -> None:
+        deadline = None
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass
+            if deadline is None:
+                print(f"another run is writing into {self.out}, or just ending; waiting up to 30 s", flush=True)
+                deadline = time.monotonic() + PATIENCE
+            if time.monotonic() > deadline:
+                raise FolderError(
+                    f"another run is writing into {self.out}; wait for it or choose another --out (OUT for a study)"
+                )
+            time.sleep(0.2)
+
+    def note_commit(self) -> None:
+        """Remember the commit, where there is one, and warn of others that worked here."""
+        if (code := git_commit()) is None:
+            return
+        path = self.out / "commits"
+        known = path.read_text().split() if path.exists() else []
+        if code not in known:
+            path.write_text("".join(f"{one}\n" for one in [*known, code]))
+        if others := [one for one in known if one != code]:
+            print(
+                f"{program()}: warning: {self.out} was worked on by other code ({' '.join(others)}; now {code}); "
+                "what is finished is kept",
+                file=sys.stderr,
+            )
+
+    def refuse_others(self, deciding: Mapping[str, str]) -> None:
+        """Raise a FolderError if the folder was made with other settings, so that runs never mix.
+
+        Args:
+            deciding: NAME → value of what decides what is made.
+        """
+        path, now = self.out / "settings", _lines(deciding)
+        before = path.read_text().splitlines() if path.exists() else now
+        if before != now:
+            differing = [f"< {line}" for line in before if line not in now]
+            differing += [f"> {line}" for line in now if line not in before]
+            raise FolderError(
+                f"{self.out} holds a run with other settings (<); now they are (>):\n"
+                + "\n".join(differing)
+                + "\nChoose another --out (OUT for a study), or delete that folder."
+            )
+
+    def note_settings(self, deciding: Mapping[str, str]) -> None:
+        """Remember the settings that the folder is made with."""
+        (self.out / "settings").write_text("".join(f"{line}\n" for line in _lines(deciding)))
+
+    def seconds(self, step: Step) -> float | None:
+        """How long the step took; None if it was not done, or by other commands."""
+        path = self._steps / f"{step.name}.json"
+        if not path.exists():
+            return None
+        done = json.loads(path.read_text())
+        return done["seconds"] if done["commands"] == step.lines(self.out) else None
+
+    def note_done(self, step: Step, seconds: float) -> None:
+        """Remember that it is done."""
+        from alignxplore.records import write_json  # not at import: it needs packages, and `--check` none
+
+        write_json(self._steps / f"{step.name}.json", {"commands": step.lines(self.out), "seconds": round(seconds)})
+
+
+def _lines(deciding: Mapping[str, str]) -> list[str]:
+    return "\n".join(f"{name}={value}" for name, value in deciding.items()).splitlines()
+
+
+def settings_of(out: Path) -> dict[str, str]:
+    """NAME → value of the settings that a run's folder was made with."""
+    pairs = (line.partition("=") for line in (out / "settings").read_text().splitlines())
+    return {name: value for name, _, value in pairs}

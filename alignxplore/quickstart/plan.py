@@ -1,0 +1,54 @@
+"""What a pipeline will do: `--check` says it before anything is installed, so nothing here needs a package."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alignxplore.quickstart.folder import RunFolder
+from alignxplore.quickstart.steps import Step, length, order
+
+AT_ONCE = 2  # steps side by side, on two cores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """Steps, the folder for what they make, and what is said of it at the end."""
+
+    out: Path
+    steps: Sequence[Step]
+    deciding: Mapping[str, str] = field(default_factory=dict)  # NAME → value: what decides what is made
+    results: Mapping[str, Path] = field(default_factory=dict)  # what it is → where
+
+
+def carry_out(pipeline: Pipeline, check: bool = False, at_once: int = AT_ONCE) -> str:
+    """Do what is not done yet, or only say what that is. Returns what is said at the end.
+
+    Raises:
+        FolderError: the folder is another run's, or was made with other settings.
+        StepError: a step failed.
+    """
+    if check:
+        return planned_steps(pipeline, at_once)
+    from alignxplore.quickstart.runner import run  # needs psutil
+
+    return run(pipeline, at_once)
+
+
+def planned_steps(pipeline: Pipeline, at_once: int) -> str:
+    """A line for each step, and how long those take that are not done; starts nothing, writes nothing."""
+    folder = RunFolder(pipeline.out)
+    folder.refuse_others(pipeline.deciding)
+    left, lines = {}, []
+    for step in pipeline.steps:
+        if folder.seconds(step) is None:
+            left[step.name] = float(step.seconds)
+            lines.append(f"-- {step.name}: about {step.seconds} s")
+        else:
+            lines.append(f"-- {step.name}: done before")
+    time = minutes(length(left, order(pipeline.steps), at_once))
+    return "\n".join([*lines, f"{time} to go, on two cores; nothing was started"])
+
+
+def minutes(seconds: float) -> str:
+    """`3 min 05 s`."""
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"

@@ -1,0 +1,70 @@
+"""The choices of a pipeline: fields of a dataclass, read from environment variables of the same names in capitals.
+
+@dataclass(frozen=True, kw_only=True)
+class WorldSettings(Settings):
+    seed: int = setting("seed of all draws", 1)
+
+settings = WorldSettings.read(out=Path("runs/quickstart"))      # SEED=2 in the environment: settings.seed == 2
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from alignxplore.errors import UserError
+
+
+class SettingError(UserError):
+    """A variable that cannot be meant as it stands."""
+
+
+def setting(text: str, default: Any, *, decides: bool = True) -> Any:
+    """A field that is read from the environment.
+
+    Args:
+        text: its help.
+        decides: whether it decides what is made, so that a folder made with another value is refused.
+    """
+    return field(default=default, metadata={"help": text, "decides": decides})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The folder of a run, and what a list of steps adds."""
+
+    out: Path
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] = os.environ, **given: Any) -> Self:
+        """Fields from the environment; `given` are those that are none of its business. An empty variable is none.
+
+        Raises:
+            SettingError: a number that is none.
+        """
+        for one in fields(cls):
+            if "help" in one.metadata and one.name not in given and (text := environment.get(one.name.upper())):
+                given[one.name] = _value(one.name.upper(), text, type(one.default))
+        return cls(**given)
+
+    def deciding(self) -> dict[str, str]:
+        """NAME → value of what decides what is made."""
+        return {one.name.upper(): str(getattr(self, one.name)) for one in fields(self) if one.metadata.get("decides")}
+
+    @classmethod
+    def told(cls) -> str:
+        """A line for each variable: its default, and what it is."""
+        lines = (
+            f"  {f'{one.name.upper()}={one.default}':44} {one.metadata['help']}"
+            for one in fields(cls)
+            if "help" in one.metadata
+        )
+        return "Variables and their defaults:\n" + "\n".join(lines)
+
+
+def _value(name: str, text: str, kind: type) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise SettingError(f"{name}={text}: a whole number is needed") from None

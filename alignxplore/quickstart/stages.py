@@ -1,0 +1,74 @@
+"""How the policies of a world are made ready, trained and scored: the commands that its quick start and the studies
+share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignxplore.quickstart.steps import Command, Server, command, model_server
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A folder with data/ and models/, and how policies are trained upon it.
+
+    Attributes:
+        seed: of SFT and RL.
+        rl_steps: updates of RL.
+        rl_lr: their learning rate.
+    """
+
+    folder: Path
+    seed: int
+    rl_steps: int
+    rl_lr: str
+
+    def train_sft(self, model: Path, rows: Path, out: Path, *options: object) -> Command:
+        """SFT of `model` on `rows`, with the settings of the tiny models."""
+        words = ("bash", "sft/sft.sh", "--config", "sft/configs/tiny.yaml", "--model_name_or_path", model)
+        where = ("--train_data", rows, "--output_dir", out, "--seed", self.seed)
+        return command(*words, *where, *options, OMP_NUM_THREADS=2)
+
+    def judge(self, out: Path) -> Server:
+        """The server of the judge that gives rewards; what it says goes to the logs of `out`."""
+        return model_server(out, "judge", self.folder / "models/judge")
+
+    def train_rl(self, judge: Server, model: Path, rows: Path, out: Path, **variables: object) -> Command:
+        """Streaming GRPO of `model` on `rows`; the step needs `judge`."""
+        chosen = {
+            "PRESET": "tiny",
+            "MODEL": model,
+            "TRAIN": rows,
+            "VAL": self.folder / "data/rl_val.parquet",
+            "JUDGES": f"{judge.name}={judge.url}",
+            "JUDGE_TOKENIZER": self.folder / f"models/{judge.name}",
+            "OUT": out,
+            "STEPS": self.rl_steps,
+            "LR": self.rl_lr,
+            "SEED": self.seed,
+        }
+        return command("bash", "verl/examples/grpo_trainer/run_streaming_8p.sh", **chosen | variables)
+
+    def write_summaries(self, out: Path, policies: dict[str, Path], *options: object) -> Command:
+        """Summaries of the test users by each policy (name → model), from the full history and as a stream."""
+        given = [f"{name}={model}" for name, model in policies.items()]
+        sizes = ("--max_tokens", 128, "--max_model_len", 2048, "--concurrency", 64, "--max_error_rate", 0)
+        words = ("python", "eval/gen_preference.py", "--out", out, "--data", self._benchmark)
+        return command(*words, *sizes, "--model", *given, *options)
+
+    def score_summaries(self, out: Path, policies: list[str], *options: object) -> Command:
+        """Their judgements by both judges, tables and reports."""
+        judges = [f"{name}={self.folder / 'models' / name}" for name in ("judge", "judge2")]
+        sizes = ("--max_model_len", 2048, "--concurrency", 64, "--max_error_rate", 0, "--cues", "random")
+        words = ("python", "eval/evaluate.py", "--out", out, "--data", self._benchmark)
+        bounds = ("--bounds", self.folder / "data/world.json")
+        return command(*words, *bounds, *sizes, "--judge", *judges, "--policies", *policies, *options)
+
+    @property
+    def _benchmark(self) -> str:
+        return f"world_films={self.folder / 'data/test_films_upi.jsonl'}"
+
+
+def rl_parquet(*files: Path) -> list[Command]:
+    """FILE.jsonl → FILE.parquet, as RL reads it."""
+    script = "verl/examples/data_preprocess/upi_streaming_dataset.py"
+    return [command("python", script, "--data", file, "--out", file.with_suffix(".parquet")) for file in files]
