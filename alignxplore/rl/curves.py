@@ -2,6 +2,7 @@
 it; the study of credits uses its series.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,13 @@ from alignxplore.serving.endpoint import parse_spec
 
 Rows = Sequence[dict]
 SMOOTHING = 0.85  # weight of the past in the running mean drawn over noisy points
-LINES = ("-", "--", ":", "-.")  # one per stage where colours are runs
+LINES = ("-", "--", ":", "-.")  # one per stage or judge where colours are runs
+LAYOUT = (
+    ("held_out", "held_out", "change", "change"),
+    ("held_out", "held_out", "reward", "format"),
+    ("length", "apart", "bonus", "seconds"),
+)
+OF_JUDGE = re.compile(r"val/(?!stage\d+/)([^/]+)/reward")  # a metric of one judge, over all stages
 # What verl calls the parts of a step, in their order; `testing` is validation.
 PARTS = {
     "gen": "writing and judging",
@@ -61,6 +68,30 @@ def stages_of(rows: Rows) -> list[str]:
     )
 
 
+def held_out_lines(rows: Rows) -> dict[str, str]:
+    """{metric of held-out users: what to call it}, the reward first, then the judges that it is a mean of, then those
+    that only watch. A run of before these had metrics has the reward alone."""
+    keys = {key for row in rows for key in row}
+    judges = sorted(found[1] for key in keys if (found := OF_JUDGE.fullmatch(key)))
+    rewarding = [judge for judge in judges if f"stage1/confidence/{judge}" in keys]
+    watching = [judge for judge in judges if judge not in rewarding]
+    if len(rewarding) == 1:
+        lines = {"val/reward": f"{rewarding[0]}, gives the reward"}
+    else:
+        lines = {"val/reward": "reward", **{f"val/{judge}/reward": f"{judge}, in the reward" for judge in rewarding}}
+    return lines | {f"val/{judge}/reward": f"{judge}, only validates" for judge in watching}
+
+
+def banded(rows: Rows, key: str) -> list[tuple[float, ...]]:
+    """(steps, values, lower ends, upper ends) of a metric with an interval; where none was logged it has no width."""
+    points = [
+        (row["step"], row[key], row.get(f"{key}_low", row[key]), row.get(f"{key}_high", row[key]))
+        for row in rows
+        if row.get(key) is not None
+    ]
+    return list(zip(*points))
+
+
 def seconds_by_part(row: dict) -> dict[str, float]:
     """Seconds of one step by part. What verl timed under no name of `PARTS` is `other`."""
     parts = {name: row.get(f"timing_s/{name}") or 0.0 for name in PARTS}
@@ -74,8 +105,29 @@ class Picture:
 
     def __init__(self, runs: dict[str, Rows]):
         self.runs = runs
-        self.figure, panels = plt.subplots(2, 3, figsize=(14, 7.4))
-        self.panels = panels.ravel()
+        self.figure, self.panels = plt.subplot_mosaic(LAYOUT, figsize=(16, 10.5))
+
+    def held_out(self, panel: plt.Axes, change: bool) -> None:
+        """Held-out users under every judge, with 95 % intervals of persons: what their summaries earn, or how much
+        more than those of step 0 did."""
+        alone = len(self.runs) == 1
+        for place, (name, rows) in enumerate(self.runs.items()):
+            for i, (metric, label) in enumerate(held_out_lines(rows).items()):
+                columns = banded(rows, f"{metric}_change" if change else metric)
+                if not columns:
+                    continue
+                steps, values, low, high = columns
+                if change:  # from nothing
+                    steps, values, low, high = ((0, *column) for column in columns)
+                style = {"color": COLOURS[(i if alone else place) % len(COLOURS)]}
+                panel.fill_between(steps, low, high, alpha=0.15, linewidth=0, **style)
+                line = LINES[0 if alone else i % len(LINES)]
+                panel.plot(steps, values, line, marker="o", label=label if alone else f"{name}, {label}", **style)
+        panel.axhline(0 if change else 0.5, color="#777", linewidth=0.8)
+        people = {row["val/persons"] for rows in self.runs.values() for row in rows if "val/persons" in row}
+        of = f" of {' or '.join(f'{count:.0f}' for count in sorted(people))} persons" if people else ""
+        title = f"held-out users: reward, 95 % interval{of}"
+        panel.set_title("the same less that of step 0, user by user" if change else title, fontsize=11)
 
     def by_stage(self, panel: plt.Axes, metric: str, title: str, scale: float = 1.0, points: bool = True) -> None:
         """A metric that each stage has."""
@@ -136,10 +188,13 @@ class Picture:
         panel.set_ylim(0, 1.45 * panel.get_ylim()[1])  # the legend stands above what it names
 
     def draw(self) -> plt.Figure:
-        """All six."""
-        reward, format_, length, apart, bonus, seconds = self.panels
-        self.by_stage(reward, "reward", "reward: P(chosen | summary)")
-        self.whole(reward, "val/reward", "held-out users", "D-")
+        """All of them."""
+        self.held_out(self.panels["held_out"], change=False)
+        self.held_out(self.panels["change"], change=True)
+        reward, format_, length, apart, bonus, seconds = (
+            self.panels[name] for name in ("reward", "format", "length", "apart", "bonus", "seconds")
+        )
+        self.by_stage(reward, "reward", "training users: reward")
         self.by_stage(format_, "bad_format", "bad format and lost, %", 100)
         self.whole(format_, "lost_share", "lost to failures", ":", 100)
         self.by_stage(length, "tokens", "tokens of a rollout")
@@ -153,13 +208,13 @@ class Picture:
         self.by_stage(bonus, "drawn_bonus", "return of the drawn rollout above the others'")
         bonus.axhline(0, color="#777", linewidth=0.8)
         self.seconds(seconds)
-        for panel in self.panels:
+        for panel in self.panels.values():
             handles = dict(zip(*reversed(panel.get_legend_handles_labels())))
             if handles:
                 panel.legend(
                     handles.values(),
                     handles.keys(),
-                    fontsize=7,
+                    fontsize=9 if panel is self.panels["held_out"] else 7,
                     frameon=True,
                     framealpha=0.8,
                     edgecolor="none",

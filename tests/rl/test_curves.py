@@ -56,16 +56,59 @@ def test_the_lines_of_one_run_are_stages_and_of_several_runs_both():
     import matplotlib
 
     matplotlib.use("Agg")
-    one = curves.Picture({"a": list(rows(4))}).draw()
-    assert [text.get_text() for text in one.axes[0].get_legend().get_texts()] == [
-        "stage 1",
-        "stage 2",
-        "held-out users",
+    one = curves.Picture({"a": list(rows(4))})
+    one.draw()
+    assert legend(one, "reward") == ["stage 1", "stage 2"] and legend(one, "held_out") == ["reward"]
+    two = curves.Picture({"a": list(rows(4)), "b": list(rows(4, stages=1))})
+    two.draw()
+    assert legend(two, "reward") == ["a, stage 1", "a, stage 2", "b, stage 1"]
+    assert legend(two, "held_out") == ["a, reward", "b, reward"]
+    assert [bar.get_height() for bar in two.panels["seconds"].patches][:2] == [3.0, 1.0]
+
+
+def validated(steps, *watching):
+    """A run whose held-out users were asked about by `judge`, which gives the reward, and by others."""
+    for row in rows(steps):
+        row |= {"stage1/confidence/judge": 0.5} if row["step"] else {}
+        if "val/reward" in row:
+            for name in ("val/", "val/judge/", *(f"val/{other}/" for other in watching)):
+                value = row["val/reward"] - (0.2 if name.split("/")[1] in watching else 0)
+                row |= {f"{name}reward": value, f"{name}reward_low": value - 0.1, f"{name}reward_high": value + 0.2}
+                row |= {f"{name}stage1/reward": 0.0, f"{name}accuracy": 1.0}
+                if row["step"]:
+                    row |= {f"{name}reward_change": 0.01, f"{name}reward_change_low": -0.3}
+                    row |= {f"{name}reward_change_high": 0.4}
+        yield row
+
+
+def test_held_out_users_are_drawn_under_each_judge_from_step_0_with_their_interval():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    one = curves.Picture({"a": list(validated(4, "zoe", "ann"))})
+    one.draw()
+    names = ["judge, gives the reward", "ann, only validates", "zoe, only validates"]
+    assert legend(one, "held_out") == legend(one, "change") == names
+    held_out, change = one.panels["held_out"], one.panels["change"]
+    assert held_out.lines[0].get_xydata().tolist() == [[0, 0.5], [2, 0.52], [4, 0.54]]
+    assert held_out.lines[1].get_ydata().tolist() == pytest.approx([0.3, 0.32, 0.34])
+    assert change.lines[1].get_xydata().tolist() == [[0, 0], [2, 0.01], [4, 0.01]]
+    band = held_out.collections[1].get_paths()[0].vertices
+    assert (band[:, 1].min(), band[:, 1].max()) == pytest.approx((0.2, 0.54))
+
+
+def test_a_reward_of_several_judges_is_drawn_with_each():
+    found = [row | {"stage1/confidence/ann": 0.5} for row in validated(4, "ann", "bob")]
+    assert list(curves.held_out_lines(found).items()) == [
+        ("val/reward", "reward"),
+        ("val/ann/reward", "ann, in the reward"),
+        ("val/judge/reward", "judge, in the reward"),
+        ("val/bob/reward", "bob, only validates"),
     ]
-    two = curves.Picture({"a": list(rows(4)), "b": list(rows(4, stages=1))}).draw()
-    shown = [text.get_text() for text in two.axes[0].get_legend().get_texts()]
-    assert shown == ["a, stage 1", "a, stage 2", "b, stage 1", "a, held-out users", "b, held-out users"]
-    assert [bar.get_height() for bar in two.axes[5].patches][:2] == [3.0, 1.0]
+
+
+def legend(picture, panel):
+    return [text.get_text() for text in picture.panels[panel].get_legend().get_texts()]
 
 
 def test_the_script_draws_and_names_what_it_cannot_draw(tmp_path):

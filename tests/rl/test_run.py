@@ -1,7 +1,7 @@
 """Real tiny runs of the launch script: verl, Ray, FSDP2 and vLLM on a CPU. Only the judge behind HTTP is a stand-in.
 
 One run, of three stages with credit `centered`, is killed at the end of an epoch while its judge misbehaves, and
-finished by the same command under the same judge. Another, with a judge order for each rollout, goes on one rank and
+finished by the same command under the same judge; a second one, as faulty, only validates. Another, with a judge order for each rollout, goes on one rank and
 on two, until it is asked to stop or one of its rollout engines loses its weights. Two steps make an epoch
 (conftest.py). What the steps came to is committed in golden.json (tests/golden.py). The quick start
 (tests/quickstart/) trains two stages with credit `paper` under judges that are asked in both orders.
@@ -109,6 +109,19 @@ def check_steps_under_faults(found):
     assert found[1]["repeated_requests"] >= 8
 
 
+def check_held_out(folder, found):
+    """Both judges are one and asked alike, so they agree; rows of a step that was done before the kill are kept."""
+    for step in (2, 3):
+        row = found[step]
+        for measure in ("reward", "reward_low", "reward_high"):
+            assert row[f"val/{measure}"] == pytest.approx(row[f"val/other/{measure}"], abs=1e-9), (step, measure)
+        assert row["val/other/coverage"] == 1 and row["val/other/n"] == 12 and row["val/persons"] == 4
+        assert row["val/reward_low"] < row["val/reward"] < row["val/reward_high"] and "val/reward_change" not in row
+        assert "stage1/confidence/judge" in row and "stage1/confidence/other" not in row
+    rows = [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2] * 4 + [3] * 4 and all(len(row["stages"]) == 3 for row in rows)
+
+
 def check_model(folder):
     """It loads, in the dtype of the rollouts, and writes."""
     import torch
@@ -122,7 +135,7 @@ def check_model(folder):
 def test_killed_under_a_judge_that_misbehaves_the_same_command_finishes_with_the_golden_values(
     launch, judge, tmp_path, three
 ):
-    folder = tmp_path / "run"
+    folder, three = tmp_path / "run", three | {"VAL_JUDGES": f"other={judge('words')}"}
     process = launch.start(folder, judge("words"), *FAULTS, "trainer.val_before_train=false", **three)
     kill_at_the_end_of_an_epoch(process, folder, judge)
     before = metrics(folder)
@@ -143,6 +156,7 @@ def test_killed_under_a_judge_that_misbehaves_the_same_command_finishes_with_the
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     assert [row["step"] for row in samples] == [2] * 4 + [3] * 4
     assert len({row["user"] for row in samples}) == 4 and all(len(row["stages"]) == 3 for row in samples)
+    check_held_out(folder, found)
     best = json.loads((folder / "best" / "validation.json").read_text())
     assert best["reward"] == max(row["val/reward"] for row in found.values() if "val/reward" in row)
     assert (folder / "best" / "config.json").exists() and not leftovers(folder)
