@@ -14,7 +14,7 @@
 # torch is served for CUDA only, the CPU environment uses that build and is about 4 GB larger.
 #
 # From another script: `source setup.sh; prepare_environment [--no-install | --check]` makes or checks it and puts it
-# on the PATH.
+# on the PATH; `become_python` also goes on as Python in it.
 set -o pipefail  # and no more: whoever sources this may be a person's own shell
 source "$(dirname "${BASH_SOURCE[0]}")/shell.bash"
 
@@ -153,6 +153,26 @@ prepare_environment() {
             python -m alignxplore.environment ;;
         *) _die "unknown argument $1; see ./setup.sh --help" ;;
     esac
+}
+
+become_python() {  # PROGRAM ARGUMENT...: goes on as Python with that file or module, in the CPU environment
+    # --no-install among the arguments is ours: the environment that is active now. With --check nothing is made, and
+    # where there is no environment yet, any Python will do.
+    local word how=() words=(-m "$1")
+    [[ $1 != */* ]] || words=("$1")
+    for word in "${@:2}"; do
+        if [[ $word == --no-install ]]; then how=(--no-install); else words+=("$word"); fi
+    done
+    ! has --check "$@" || how=("${how[@]:---check}")
+    export DEVICE=cpu
+    prepare_environment "${how[@]}"
+    use_library
+    word=python
+    if [[ ${how[*]} == --check ]]; then
+        word=$_python
+        [[ -x $word ]] || word=$(_find_python)
+    fi
+    exec "$word" "${words[@]}"
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then

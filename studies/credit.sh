@@ -2,7 +2,7 @@
 # Who should answer for the next stage? A study in the simulated world: RL with credit paper and centered, at equal
 # generated tokens.
 #
-#   bash studies/credit.sh                                  # after ./quickstart.sh; about 7 minutes a run on two cores
+#   bash studies/credit.sh                 # after ./quickstart.sh --world; about 7 minutes a run on two cores
 #   BASE=runs/other OUT=runs/studies/other SEEDS=1 RL_STEPS=20 bash studies/credit.sh
 #   BASE=runs/other OUT=runs/trial CREDITS="paper centered" SEEDS=1 RL_STEPS=2 USERS=24 bash studies/credit.sh
 #
@@ -15,50 +15,16 @@
 # same command again.
 #
 # --check prints the steps and starts nothing; --no-install takes the environment that is active now.
-# BASE is runs/quickstart, OUT is runs/studies/credit unless set.
+#
+# Variables and their defaults:
+#   OUT=runs/studies/credit          folder of the study
+#   BASE=runs/quickstart             a finished quick start of the simulated world
+#   CREDITS=paper centered           which to train with
+#   SEEDS=1 2 3                      seeds of each
+#   RL_STEPS=40                      updates of each run
+#   RL_LR=3e-4                       their learning rate
+#   USERS=                           of the test benchmark (default: all)
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/study.bash"
-
-CREDITS=${CREDITS:-paper centered}  # which to train with
-SEEDS=${SEEDS:-1 2 3}               # seeds of each
-RL_STEPS=${RL_STEPS:-40}            # updates of each run
-RL_LR=${RL_LR:-3e-4}                # their learning rate
-USERS=${USERS:-}                    # of the test benchmark (default: all)
-credits=() seeds=()
-items credits "$CREDITS"
-items seeds "$SEEDS"
-for credit in "${credits[@]}"; do
-    [[ $credit =~ ^(paper|centered)$ ]] || refuse "unknown credit '$credit'; known: paper centered"
-done
-
-source quickstart/steps.bash
-source quickstart/training.bash
-same_settings BASE RL_STEPS RL_LR USERS
-
-credit_run() {  # CREDIT SEED STEPS
-    local -x CREDIT=$1 SEED=$2 RL_STEPS=$3 BATCH=16 MINI_BATCH=16 TEST_EVERY=10
-    train_rl "$BASE/models/sft" "$BASE/data/rl_train.parquet" "$OUT/$1.$2"
-}
-
-policies=(sft="$BASE/models/sft") names=(sft) runs=()
-for credit in "${credits[@]}"; do
-    for seed in "${seeds[@]}"; do
-        expect "$credit.$seed" $((90 + 9 * RL_STEPS)); runs+=("$credit.$seed"); names+=("$credit.$seed")
-        policies+=("$credit.$seed=$OUT/$credit.$seed/model")
-    done
-done
-expect summaries $((60 * ${#names[@]})); expect scores $((30 * ${#names[@]})); expect figure 5
-
-for seed in "${seeds[@]}"; do  # seed by seed, so that an early look compares all credits
-    for credit in "${credits[@]}"; do
-        run=("$credit.$seed" credit_run "$credit" "$seed" "$RL_STEPS")
-        done_before "${run[@]}" || serve_judge  # one server for all runs
-        step "${run[@]}"
-    done
-done
-stop_servers
-step summaries write_summaries "$OUT/eval" "${policies[@]}" --settings streaming ${USERS:+--limit "$USERS"}
-step scores score_summaries "$OUT/eval" "${names[@]}" --no_direct ${USERS:+--limit "$USERS"}
-step figure python studies/plot_credit.py --study "$OUT" --runs "${runs[@]}"
-where_the_time_went
-printf '\nreport   %s\nfigure   %s\n' "$OUT/report.md" "$OUT/credit.png"
+source "$(dirname "${BASH_SOURCE[0]}")/../setup.sh"
+help_if_asked "$@"
+become_python "$ROOT/studies/credit.py" "$@"

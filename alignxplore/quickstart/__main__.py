@@ -26,15 +26,9 @@ class QuickstartOptions(Plain):
 
 def quickstart(options: QuickstartOptions) -> str:
     """Run the list, or say what it would do."""
-    settings = world.WorldSettings.read(out=options.out.absolute())
+    settings = world.WorldSettings.read(out=options.out.resolve())
     results = {"results": "results.json", "report": "report.html", "figures": "figures"}
-    pipeline = Pipeline(
-        out=settings.out,
-        steps=world.steps(settings),
-        deciding=settings.deciding(),
-        results={name: settings.out / file for name, file in results.items()},
-    )
-    return carry_out(pipeline, options.check)
+    return carry_out(Pipeline.of(settings, world.steps(settings), **results), options.check)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alignxplore.quickstart.folder import RunFolder
+from alignxplore.quickstart.settings import Settings
 from alignxplore.quickstart.steps import Step, length, order
 
 AT_ONCE = 2  # steps side by side, on two cores
@@ -18,6 +19,12 @@ class Pipeline:
     steps: Sequence[Step]
     deciding: Mapping[str, str] = field(default_factory=dict)  # NAME → value: what decides what is made
     results: Mapping[str, Path] = field(default_factory=dict)  # what it is → where
+
+    @classmethod
+    def of(cls, settings: Settings, steps: Sequence[Step], **results: str) -> "Pipeline":
+        """The steps of these settings; `results` are files in their folder."""
+        where = {name: settings.out / file for name, file in results.items()}
+        return cls(out=settings.out, steps=steps, deciding=settings.deciding(), results=where)
 
 
 def carry_out(pipeline: Pipeline, check: bool = False, at_once: int = AT_ONCE) -> str:

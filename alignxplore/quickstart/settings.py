@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from alignxplore.environment import ROOT
 from alignxplore.errors import UserError
 
 
@@ -28,6 +29,11 @@ def setting(text: str, default: Any, *, decides: bool = True) -> Any:
         decides: whether it decides what is made, so that a folder made with another value is refused.
     """
     return field(default=default, metadata={"help": text, "decides": decides})
+
+
+def taken() -> Any:
+    """A field that decides what is made and is no choice: it is taken from somewhere else."""
+    return field(metadata={"decides": True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +62,20 @@ class Settings:
     def told(cls) -> str:
         """A line for each variable: its default, and what it is."""
         lines = (
-            f"  {f'{one.name.upper()}={one.default}':44} {one.metadata['help']}"
+            f"  {f'{one.name.upper()}={_short(one.default)}':32} {one.metadata['help']}"
             for one in fields(cls)
             if "help" in one.metadata
         )
         return "Variables and their defaults:\n" + "\n".join(lines)
 
 
-def _value(name: str, text: str, kind: type) -> Any:
+def _short(default: Any) -> Any:
+    return default.relative_to(ROOT) if isinstance(default, Path) and default.is_relative_to(ROOT) else default
+
+
+def _value(name: str, text: str, kind: Any) -> Any:
+    if issubclass(kind, Path):
+        return Path(text).resolve()
     try:
         return kind(text)
     except ValueError:
