@@ -104,7 +104,7 @@ def run(
     Of several options classes `work` takes one each.
     """
     with one_sentence():
-        _work(work, *_checked(lambda: parse(options, doc, argv)))
+        _work(work, *checked(lambda: parse(options, doc, argv)))
 
 
 def run_commands(
@@ -122,7 +122,7 @@ def run_commands(
             _refuse(f"unknown command '{name}'; choose from {names}" if name else f"a command is missing: {names}")
         work, options = commands[name]
         parser = _parser(options, inspect.getdoc(work), f"{program()} {name}")
-        _work(work, *_checked(lambda: parser.parse_args_and_config(first_word(options, rest))))
+        _work(work, *checked(lambda: parser.parse_args_and_config(first_word(options, rest))))
 
 
 def _parser(options: type | tuple[type, ...], doc: str | None, name: str | None = None) -> Any:
@@ -165,7 +165,9 @@ def _refuse(problem: str) -> NoReturn:
     sys.exit(2)
 
 
-def _checked(read: Callable[[], T]) -> T:
+def checked(read: Callable[[], T]) -> T:
+    """What `read` returns. A ValueError in it, of options that cannot be meant, ends the script with one sentence and
+    code 2."""
     try:
         return read()
     except ValueError as error:  # of an options class, which knows what cannot be meant, or of TRL's parser

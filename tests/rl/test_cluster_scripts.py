@@ -17,10 +17,10 @@ SERVE = ROOT / "verl/serve_judge.sh"
 SLURM = ROOT / "verl/examples/grpo_trainer/slurm_streaming.sbatch"
 
 # A Python whose modules only say what they were asked for: a server says that it is ready and stays, a run ends with
-# $RUN_CODE. A program on its standard input is run, with the stand-in RAY_MODULE.
+# $RUN_CODE. A program on its standard input is run, with the stand-in RAY_MODULE, and what starts the servers.
 PYTHON = (
     f"""#!/bin/bash
-[[ $1 != - ]] || exec {sys.executable} "$@"
+[[ $1 != - && $* != *alignxplore.serving.judges* ]] || exec {sys.executable} "$@"
 """
     + """[[ $* != *alignxplore.rl.train* ]] || trap 'sleep 1; echo "$$ saved" >>"$SEEN"; exit 3' TERM
 echo "$$ gpus=${CUDA_VISIBLE_DEVICES-} ray=${RAY_ADDRESS-} $*" >>"$SEEN"
