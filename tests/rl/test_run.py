@@ -1,10 +1,10 @@
 """Real tiny runs of the launch script: verl, Ray, FSDP2 and vLLM on a CPU. Only the judge behind HTTP is a stand-in.
 
 One run, of three stages with credit `centered`, is killed at the end of an epoch while its judge misbehaves, and
-finished by the same command under the same judge; a second one, as faulty, only validates. Another, with a judge order for each rollout, goes on one rank and
-on two, until it is asked to stop or one of its rollout engines loses its weights. Two steps make an epoch
-(conftest.py). What the steps came to is committed in golden.json (tests/golden.py). The quick start
-(tests/quickstart/) trains two stages with credit `paper` under judges that are asked in both orders.
+finished by the same command under the same judge; a second judge, as faulty, only validates. Another run, with a judge
+order for each rollout, goes on one rank and on two, until it is asked to stop or one of its rollout engines loses its
+weights. Two steps make an epoch (conftest.py). What the steps came to is committed in golden.json (tests/golden.py).
+The quick start (tests/quickstart/) trains two stages with credit `paper` under judges that are asked in both orders.
 """
 
 import json
