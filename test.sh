@@ -37,32 +37,5 @@ prepare_environment "${setup[@]}"
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-run=ALIGNXPLORE_TEST_RUN=$$-$RANDOM  # inherited by everything that the tests start, so that it can be found again
-ours() { { grep -lzsxF "$run" /proc/[0-9]*/environ || true; } | cut -d/ -f3; }
-
-tests=
-finish() {  # the tests' own process group, asked twice; then, by process id, servers with a session of their own
-    trap '' INT TERM
-    local left='' round
-    for round in {0..19}; do
-        left=$(ours)
-        [[ -n $left ]] || return 0
-        case $round in
-            0) kill -INT -- "-$tests" 2>/dev/null || true ;;
-            10) kill -TERM -- "-$tests" 2>/dev/null || true ;;
-        esac
-        sleep 0.5
-    done
-    echo "test.sh: these did not end with the tests and are killed now:" >&2
-    ps -o pid=,etimes=,args= -p "$(paste -sd, <<<"$left")" | cut -c1-160 >&2 || true
-    xargs kill -KILL <<<"$left" 2>/dev/null || true
-}
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-# A background process of a script ignores Ctrl-C unless told otherwise.
-env --default-signal=INT "$run" setsid timeout --foreground --signal=INT --kill-after=60 "$TIME_LIMIT" \
-    python -m pytest "${arguments[@]}" &
-tests=$!
-wait "$tests"
+export TIME_LIMIT
+exec python -m tests "${arguments[@]}"

@@ -164,7 +164,7 @@ def _send(process: psutil.Process, number: signal.Signals) -> None:
 
 def _describe(process: psutil.Process) -> Iterator[str]:
     try:
-        yield f"{process.pid} {time.time() - process.create_time():.0f} s {' '.join(process.cmdline())}"
+        yield f"{process.pid} {time.time() - process.create_time():.0f} s {' '.join(' '.join(process.cmdline()).split())}"
     except psutil.Error:
         pass
 

@@ -1,4 +1,4 @@
-"""Where the judges of a run are served: names, shares of the GPUs, the line for who trains. (What is started and ended:
+"""Where the judges of a run are served: names, shares of the GPUs, the line for who trains. (What is started and ends:
 tests/rl/test_cluster_scripts.py.)"""
 
 import pytest
