@@ -164,7 +164,8 @@ def _send(process: psutil.Process, number: signal.Signals) -> None:
 
 def _describe(process: psutil.Process) -> Iterator[str]:
     try:
-        yield f"{process.pid} {time.time() - process.create_time():.0f} s {' '.join(' '.join(process.cmdline()).split())}"
+        command = " ".join(" ".join(process.cmdline()).split())
+        yield f"{process.pid} {time.time() - process.create_time():.0f} s {command}"
     except psutil.Error:
         pass
 

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 def start(out: Path, log: Path, **sizes: str) -> subprocess.Popen:
     with log.open("ab") as file:
         return subprocess.Popen(
-            ["./quickstart.sh", "--no-install", "--out", str(out)],
+            ["./quickstart.sh", "--world", "--no-install", "--out", str(out)],
             cwd=ROOT,
             env=os.environ | SIZES | sizes,
             stdout=file,
