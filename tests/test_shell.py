@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from alignxplore.command import items
 from tests import ROOT
 from tests.shell import Recorder, values
 
@@ -88,6 +89,7 @@ def test_a_list_is_words_or_lines_or_one_path(tmp_path, text, expected):
     here = str(tmp_path)
     found = bash('items found "$1"; for one in "${found[@]}"; do echo "<$one>"; done', text.replace("HERE", here))
     assert found.splitlines() == [f"<{one}>".replace("HERE", here) for one in expected]
+    assert items(text.replace("HERE", here)) == [one.replace("HERE", here) for one in expected]
 
 
 @pytest.mark.parametrize(

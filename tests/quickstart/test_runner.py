@@ -11,9 +11,9 @@ import time
 import psutil
 import pytest
 
-from alignxplore.quickstart.folder import FolderError
+from alignxplore.quickstart.folder import FolderError, RunFolder
 from alignxplore.quickstart.plan import Pipeline, carry_out
-from alignxplore.quickstart.runner import StepError
+from alignxplore.quickstart.runner import StepError, _Runner
 from alignxplore.quickstart.steps import Server, Step, command
 from tests import ROOT
 
@@ -292,3 +292,22 @@ def test_a_server_that_does_not_come_up_says_why(carried):
 def test_a_variable_can_be_taken_away(carried, monkeypatch):
     monkeypatch.setenv("WORD", "of the caller")
     assert "\nsaid \n" in carried(Step("one", 1, [say(None)]))
+
+
+def test_a_server_is_started_once_and_ends_with_the_last_step_that_needs_it(carried, tmp_path):
+    pid = tmp_path / "pid"
+    server = Server("judge", command("sh", "-c", f"echo $$ >>{pid}; echo ready: m at http://x; sleep 600"))
+    ask = [command("sh", "-c", f'kill -0 $(cat {pid}) && echo "asked $0"', server.url)]
+    gone = [command("sh", "-c", f"! kill -0 $(cat {pid})")]
+    text = carried(Step("one", 1, ask, [server]), Step("two", 1, ask, [server]), Step("three", 1, gone))
+    assert text.count("\nasked http://x\n") == 2 and len(pid.read_text().split()) == 1
+
+
+def test_the_time_left_is_corrected_by_how_this_machine_has_done(tmp_path):
+    steps = [Step("a", 100, []), Step("b", 50, [])]
+    runner = _Runner(Pipeline(out=tmp_path, steps=steps), RunFolder(tmp_path), 0, 2)
+    runner.waiting, runner.expected = {"b": steps[1]}, 150
+    runner.began -= 200  # a took twice as long
+    assert runner._time_left() == pytest.approx(100, abs=0.1)
+    runner.expected = 100  # 50 s of work say little
+    assert runner._time_left() == 50
