@@ -14,15 +14,16 @@ answer: neither model has learnt to write a summary, in any format.
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignxplore.command import Checkable, option, planned, run
 from alignxplore.records import RecordError, hash_seed, read_jsonl, write_json
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 GROUP = 20  # batches whose rows are sorted by length together
@@ -44,11 +45,22 @@ class LessonOptions(Checkable):
 
 @dataclass(frozen=True)
 class Lesson:
-    """Token ids, the places of the tokens to be foreseen, and (place, class) of each phrase's last token."""
+    """Token ids, the places of the tokens to be foreseen, and by probe (place, class or classes) of what it is to see
+    there."""
 
     ids: list[int]
     learn: list[int]
-    votes: list[tuple[int, int]]
+    votes: dict[str, list[tuple[int, Any]]]
+
+
+class Probe(NamedTuple):
+    """A linear reading of the hidden states that enter a layer (negative: counted from the last one); `many`: of any
+    number of classes at once, not of one."""
+
+    layer: int
+    classes: int
+    weight: float = 1.0
+    many: bool = False
 
 
 def read_lessons(path: str | Path, tokenizer: "PreTrainedTokenizerFast") -> tuple[list[Lesson], list[str]]:
@@ -75,7 +87,7 @@ def read_lessons(path: str | Path, tokenizer: "PreTrainedTokenizerFast") -> tupl
             votes.append((ends[at], classes.setdefault(vote, len(classes))))
         start = text.rindex(row["learn"])
         learn = [place for end, place in ends.items() if start < end <= start + len(row["learn"])]
-        lessons.append(Lesson(encoded["input_ids"][: learn[-1] + 1], learn, votes))
+        lessons.append(Lesson(encoded["input_ids"][: learn[-1] + 1], learn, {"phrases": votes}))
     return lessons, list(classes)
 
 
@@ -101,8 +113,28 @@ def save(model: "Qwen3ForCausalLM", tokenizer: "PreTrainedTokenizerFast", out: P
     os.replace(aside, out)
 
 
+def _probe_loss(logits_PC: "Tensor", votes: Sequence, many: bool) -> "Tensor":
+    """Cross-entropy of the classes; of each class for itself where there may be many."""
+    import torch
+    import torch.nn.functional as F
+
+    if not many:
+        return F.cross_entropy(logits_PC, torch.tensor(votes))
+    truth_PC = torch.zeros_like(logits_PC)
+    for row, classes in zip(truth_PC, votes, strict=True):
+        row[list(classes)] = 1.0
+    return F.binary_cross_entropy_with_logits(logits_PC, truth_PC)
+
+
 def train(
-    base: Path, lessons: Sequence[Lesson], classes: int, out: Path, *, seed: int, batch: int, learning_rate: float
+    base: Path,
+    lessons: Sequence[Lesson],
+    probes: Mapping[str, Probe],
+    out: Path,
+    *,
+    seed: int,
+    batch: int,
+    learning_rate: float,
 ) -> float:
     """One pass over the lessons, from weights drawn anew; writes `out` aside and renames it. Returns the last mean
     loss."""
@@ -117,8 +149,10 @@ def train(
         for weight in model.parameters():
             if weight.dim() == 2:
                 weight.mul_(SCALE)
-    probe = torch.nn.Linear(model.config.hidden_size, classes)
-    parameters = [*model.parameters(), *probe.parameters()]
+    heads = torch.nn.ModuleDict(
+        {name: torch.nn.Linear(model.config.hidden_size, probe.classes) for name, probe in probes.items()}
+    )
+    parameters = [*model.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
     steps = -(-len(lessons) // batch)
     rate = torch.optim.lr_scheduler.LambdaLR(
@@ -135,11 +169,13 @@ def train(
             [(i, place) for i, lesson in enumerate(members) for place in lesson.learn]
         ).unbind(1)
         text_loss = F.cross_entropy(model.lm_head(found.last_hidden_state[row_L, place_L - 1]), ids_BT[row_L, place_L])
-        row_P, place_P, vote_P = torch.tensor(
-            [(i, *vote) for i, lesson in enumerate(members) for vote in lesson.votes]
-        ).unbind(1)
-        hidden_PH = F.rms_norm(found.hidden_states[-2][row_P, place_P], (model.config.hidden_size,))
-        (text_loss + F.cross_entropy(probe(hidden_PH), vote_P)).backward()
+        loss = text_loss
+        for name, probe in probes.items():
+            votes = [(i, place, vote) for i, lesson in enumerate(members) for place, vote in lesson.votes[name]]
+            row_P, place_P = torch.tensor([vote[:2] for vote in votes]).unbind(1)
+            hidden_PH = F.rms_norm(found.hidden_states[probe.layer][row_P, place_P], (model.config.hidden_size,))
+            loss = loss + probe.weight * _probe_loss(heads[name](hidden_PH), [vote[2] for vote in votes], probe.many)
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -173,7 +209,7 @@ def teach(options: LessonOptions) -> str | None:
         steps = -(-len(lessons) // options.batch)
         return planned(options, f"{len(lessons)} lessons, {steps} steps of {options.batch}, {len(classes)} classes")
     size, rate = options.batch, options.learning_rate
-    train(base, lessons, len(classes), out, seed=options.seed, batch=size, learning_rate=rate)
+    train(base, lessons, {"phrases": Probe(-2, len(classes))}, out, seed=options.seed, batch=size, learning_rate=rate)
     return None
 
 

@@ -13,6 +13,7 @@ prompt and the request's seed.
 import random
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -119,26 +120,34 @@ def answer(prompt: str, seed: int, error_rate: float, gap_rate: float) -> str | 
 
 
 def make_app(error_rate: float, gap_rate: float) -> web.Application:
-    """The server's routes: /v1/models and /v1/chat/completions."""
+    """The oracle's server."""
+    return chat_app(
+        "oracle",
+        lambda prompt, seed: answer(prompt, seed, error_rate, gap_rate),
+        "the oracle reads prompts of the default set about the simulated world",
+    )
+
+
+def chat_app(name: str, reply: Callable[[str, int], str | None], refusal: str) -> web.Application:
+    """A server of the model `name`: /v1/models and /v1/chat/completions.
+
+    Args:
+        reply: (last message, the request's seed) -> the answer; None is answered with 400 and `refusal`.
+    """
 
     async def models(_: web.Request) -> web.Response:
-        return web.json_response(
-            {"object": "list", "data": [{"id": "oracle", "object": "model", "max_model_len": 4096}]}
-        )
+        return web.json_response({"object": "list", "data": [{"id": name, "object": "model", "max_model_len": 4096}]})
 
     async def chat(request: web.Request) -> web.Response:
         body = await request.json()
-        text = answer(body["messages"][-1]["content"], body.get("seed") or 0, error_rate, gap_rate)
+        text = reply(body["messages"][-1]["content"], body.get("seed") or 0)
         if text is None:
-            return web.json_response(
-                {"error": {"message": "the oracle reads prompts of the default set about the simulated world"}},
-                status=400,
-            )
+            return web.json_response({"error": {"message": refusal}}, status=400)
         message = {"role": "assistant", "content": text}
         return web.json_response(
             {
                 "object": "chat.completion",
-                "model": "oracle",
+                "model": name,
                 "usage": {"completion_tokens": len(text.split())},
                 "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
             }
@@ -151,9 +160,13 @@ def make_app(error_rate: float, gap_rate: float) -> web.Application:
 
 def serve(options: OracleOptions) -> None:
     """Answer until Ctrl-C or a TERM signal."""
-    ready = f"ready: oracle at http://127.0.0.1:{options.port}/v1"
-    app = make_app(options.error_rate, options.gap_rate)
-    web.run_app(app, host="127.0.0.1", port=options.port, print=lambda *_: print(ready, flush=True))
+    serve_app(make_app(options.error_rate, options.gap_rate), "oracle", options.port)
+
+
+def serve_app(app: web.Application, name: str, port: int) -> None:
+    """Answer at 127.0.0.1 until Ctrl-C or a TERM signal; says when it is ready."""
+    ready = f"ready: {name} at http://127.0.0.1:{port}/v1"
+    web.run_app(app, host="127.0.0.1", port=port, print=lambda *_: print(ready, flush=True))
 
 
 if __name__ == "__main__":

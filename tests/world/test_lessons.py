@@ -33,11 +33,13 @@ def test_what_is_learnt_and_the_votes_are_found_at_their_tokens(kind, tokenizer,
             range(lesson.learn[0], len(lesson.ids))
         )  # the last tokens: nothing after them is read
         expected = [(words.split()[-1], vote) for words, vote in row["votes"]]
-        assert [(tokenizer.decode(lesson.ids[end]).strip(), classes[vote]) for end, vote in lesson.votes] == expected
+        assert [
+            (tokenizer.decode(lesson.ids[end]).strip(), classes[vote]) for end, vote in lesson.votes["phrases"]
+        ] == expected
 
 
 def test_every_row_is_seen_once_and_the_order_depends_on_the_seed():
-    lessons = [module.Lesson([0] * (i % 7 + 3), [1], []) for i in range(50)]
+    lessons = [module.Lesson([0] * (i % 7 + 3), [1], {}) for i in range(50)]
     first = list(module.batches(lessons, 8, 1))
     assert sorted(id(lesson) for batch in first for lesson in batch) == sorted(map(id, lessons))
     assert first == list(module.batches(lessons, 8, 1)) != list(module.batches(lessons, 8, 2))

@@ -1,0 +1,89 @@
+"""A teacher for films behind an OpenAI-compatible server: a rule that counts, in the place of a 32B model.
+
+    python -m alignxplore.films.teacher --port 8778 --names-of models/blank              # until Ctrl-C or a TERM signal
+    python sft/synthesize.py --teacher teacher=http://127.0.0.1:8778/v1#models/blank ...
+
+It says of a person what the choices in the prompt show, and nothing else: the counts as its reasoning, then one to eight
+true statements, any of them, in its own order. So its summaries are true and uneven: some are brief, most leave out
+something strong. What bears on a hint is always said. Drawn from the prompt and the request's seed.
+"""
+
+import random
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from alignxplore.command import option, run
+from alignxplore.films.lessons import MOST_STATEMENTS, Words
+from alignxplore.films.text import (
+    Statements,
+    attributes,
+    level_of,
+    read_summary,
+    reasoning_text,
+    summary_text,
+    tally,
+    true_statements,
+)
+from alignxplore.records import Interaction, hash_seed
+from alignxplore.world.oracle import PAST, chat_app, serve_app
+
+CHOICE = re.compile(r"^Chosen: (.*)(?:\nPassed over: (.*))?$", re.MULTILINE)
+HINTED = re.compile(r"^Item [AB]: (.*)$", re.MULTILINE)
+CONCLUDED = re.compile(r"^Annotator \d+ concluded:\n(.*)$", re.MULTILINE)
+REASONED = re.compile(r"^Annotator 1 reasoned:\n(.*)$", re.MULTILINE)
+
+
+@dataclass(kw_only=True)
+class TeacherOptions:
+    """Where it listens, and the words that it has."""
+
+    names_of: str = option("folder of a tiny model, whose tokenizer names the attributes")
+    port: int = option("port at 127.0.0.1", 8778)
+    most: int = option("most statements of one summary", MOST_STATEMENTS)
+
+
+def merge(prompt: str) -> tuple[str, Statements]:
+    """(reasoning, statements) of what most annotators say; nothing of that about which as many say the opposite."""
+    votes, levels = Counter[str](), dict[str, int]()
+    for summary in CONCLUDED.findall(prompt):
+        for name, level in dict(read_summary(summary)).items():
+            votes[name] += 1 if level > 0 else -1
+            levels[name] = max(levels.get(name, 0), abs(level))
+    reasoned = REASONED.search(prompt)
+    told = [(name, levels[name] if count > 0 else -levels[name]) for name, count in votes.items() if count]
+    return reasoned[1] if reasoned else "", told
+
+
+def answer(prompt: str, seed: int, names: list[str], most: int) -> str | None:
+    """The teacher's answer to one prompt of the default set; None for a prompt that is none of its kinds."""
+    if "Annotator 1 concluded:" in prompt:
+        reasoning, told = merge(prompt)
+        return (
+            f"<joined_reasoning>\n{reasoning}\n</joined_reasoning>\n"
+            f"<joined_description>\n{summary_text(told)}\n</joined_description>"
+        )
+    choices = [Interaction(chosen, rejected or None) for chosen, rejected in CHOICE.findall(prompt)]
+    if not choices:
+        return None
+    past = PAST.search(prompt)
+    counts = tally(choices, read_summary(past[1]) if past else ())
+    rng = random.Random(hash_seed("teacher", prompt, seed))
+    bearing = {name for item in HINTED.findall(prompt) for name in attributes(item) if counts[name]}
+    told = true_statements(counts, rng, rng.randint(1, most))
+    told = [*told, *((name, level_of(counts[name])) for name in sorted(bearing - dict(told).keys()))]
+    return f"<think>\n{reasoning_text(counts, names)}\n</think>\n\n{summary_text(told)}"
+
+
+def serve(options: TeacherOptions) -> None:
+    """Answer until Ctrl-C or a TERM signal."""
+    from transformers import AutoTokenizer
+
+    names = Words(AutoTokenizer.from_pretrained(options.names_of)).names
+    refusal = "this teacher reads prompts of the default set about films"
+    app = chat_app("teacher", lambda prompt, seed: answer(prompt, seed, names, options.most), refusal)
+    serve_app(app, "teacher", options.port)
+
+
+if __name__ == "__main__":
+    run(serve, TeacherOptions, __doc__)

@@ -1,0 +1,96 @@
+"""What tiny models say about films: attributes, statements about them, and the reasoning that counts.
+
+An attribute is a genre or a decade (all years before 1970 are one). A summary names attributes at four levels:
+
+    Loves 1990s, Drama. Likes Comedy. Dislikes Musical. Hates Horror.
+"""
+
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+from alignxplore.baselines import content
+from alignxplore.records import Interaction
+
+OLD = "pre-1970"
+MOST = 5  # the largest count that is told
+STRONG = 4  # count from which on a liking is a strong one
+NOTHING = "No strong preferences."
+# Level -> the verb of each phrasing. Two people who write about the same taste need not sound alike.
+VERBS: dict[int, tuple[str, str]] = {
+    2: ("Loves", "Adores"),
+    1: ("Likes", "Enjoys"),
+    -1: ("Dislikes", "Avoids"),
+    -2: ("Hates", "Loathes"),
+}
+LEVELS = {verb: level for level, verbs in VERBS.items() for verb in verbs}
+PAST_WEIGHT = {2: 4, 1: 2, -1: -2, -2: -4}  # what a statement of the past counts, in choices
+
+Statements = Sequence[tuple[str, int]]  # (attribute, level), in the order in which they are told
+
+
+@lru_cache(maxsize=1 << 16)
+def attributes(item: str) -> tuple[str, ...]:
+    """Decade and genres of a film as the builder writes it, in the order in which the tiny tokenizer shows them."""
+    *genres, last = content.attributes(item) or ("",)
+    if not re.fullmatch(r"\d{4}s", last):
+        return tuple(name for name in (*genres, last) if name)
+    return (OLD if last < "1970s" else last, *genres)
+
+
+def tally(history: Iterable[Interaction], past: Statements = ()) -> Counter[str]:
+    """How often each attribute was chosen less how often it was passed over; what was known before counts along."""
+    counts: Counter[str] = Counter()
+    for name, level in past:
+        counts[name] += PAST_WEIGHT[level]
+    for interaction in history:
+        counts.update(attributes(interaction.chosen))
+        counts.subtract(attributes(interaction.rejected or ""))
+    return counts
+
+
+def level_of(count: int) -> int:
+    """2 or 1 for a liking, -1 or -2 for a dislike, 0 for neither."""
+    return (count > 0) - (count < 0) + (count >= STRONG) - (count <= -STRONG)
+
+
+def number(count: int) -> str:
+    """A count as reasoning tells it."""
+    count = max(-MOST, min(MOST, count))
+    return f"{count:+d}" if count else "0"
+
+
+def reasoning_text(counts: Mapping[str, int], names: Sequence[str]) -> str:
+    """The count of each attribute, in a fixed order."""
+    return "Counts: " + " ".join(f"{name} {number(counts.get(name, 0))}" for name in names)
+
+
+def summary_text(statements: Statements, phrasing: int = 0) -> str:
+    """Statements as a text, the strong ones first, likes before dislikes."""
+    sentences = []
+    for level in (2, 1, -1, -2):
+        named = [name for name, found in statements if found == level]
+        if named:
+            sentences.append(f"{VERBS[level][phrasing]} {', '.join(named)}.")
+    return " ".join(sentences) or NOTHING
+
+
+def read_summary(text: str) -> list[tuple[str, int]]:
+    """The statements of a text, in its order and with its repeats; sentences of another form tell nothing."""
+    found = []
+    for sentence in text.split("."):
+        verb, _, named = sentence.strip().partition(" ")
+        if verb in LEVELS and named:
+            found += [(name.strip(), LEVELS[verb]) for name in named.split(", ")]
+    return found
+
+
+def true_statements(counts: Mapping[str, int], rng: random.Random, most: int, strongest: bool = False) -> Statements:
+    """At most so many true statements, at their true levels: the strongest ones, or any."""
+    found = [(name, level_of(count)) for name, count in sorted(counts.items()) if count]
+    rng.shuffle(found)
+    if strongest:
+        found.sort(key=lambda statement: -abs(counts[statement[0]]))
+    return found[:most]
