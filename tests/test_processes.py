@@ -89,12 +89,13 @@ def test_all_of_a_family_is_asked_and_nothing_of_it_stays(worker):
     assert family.end() == []
 
 
-def test_one_that_has_a_parent_in_the_family_is_asked_once_that_is_gone(worker):
+def test_one_that_has_a_parent_in_the_family_is_asked_once_that_is_gone(worker, tmp_path):
     """A launcher ends its workers in order by itself; a second signal from outside would come between."""
-    family = bash(f"trap 'sleep 0.5; kill $child; wait $child; exit' TERM; {worker('one', 'apart')} & child=$!; wait")
+    end = f"sleep 0.5; echo launcher >>{tmp_path / 'one'}; kill $child; wait $child; exit"
+    family = bash(f"trap '{end}' TERM; {worker('one', 'apart')} & child=$!; wait")
     worker.pid("one")
     family.end()
-    assert worker.text("one")[1:] == ["asked"]
+    assert worker.text("one")[1:] == ["launcher", "asked"]
 
 
 def test_who_does_not_heed_is_killed_and_named(worker):
@@ -129,8 +130,8 @@ def test_a_family_in_a_family_ends_with_it(worker, tmp_path):
     inner = worker.pid("inner")
     names = psutil.Process(inner).environ()[MARK].split(":")
     assert names[0] == outer.name and len(names) == 2
-    outer.end()
-    assert not alive(inner)
+    (killed,) = outer.end()
+    assert "inner" in killed and not alive(inner)
     with (tmp_path / "lock").open() as mine:
         fcntl.flock(mine, fcntl.LOCK_EX)  # the inner guard has ended, too
 

@@ -121,9 +121,11 @@ def test_nothing_stays_and_the_same_command_goes_on(start, tmp_path, number, who
     pids = [out / name for name in ("apart", "plain", "server")]
     until(lambda: all(path.exists() and path.read_text() for path in pids))
     (os.killpg if whole_group else os.kill)(process.pid, number)
-    until(lambda: nobody_of(out), 45)
     killed = number == signal.SIGKILL
-    assert process.wait(20) == (-number if killed else 130) and not (out / "reached").exists()
+    assert process.wait(45) == (-number if killed else 130)
+    assert killed or nobody_of(out), "it waits until all have ended"
+    until(lambda: nobody_of(out), 45)
+    assert not (out / "reached").exists()
     assert ("to go on run the same command again" in log.read_text()) != killed
     (out / "go").touch()
     assert start().wait(60) == 0, log.read_text()
@@ -131,7 +133,7 @@ def test_nothing_stays_and_the_same_command_goes_on(start, tmp_path, number, who
     assert "-- first: done before" in text and text.count("\nasked http://127.0.0.1:1/v1") == 2
     assert (out / "logs/third.log").read_text().splitlines()[-1] == "http://127.0.0.1:1/v1"
     assert len((out / "server").read_text().split()) == 2, "one server for both steps of a run"
-    until(lambda: nobody_of(out))
+    assert nobody_of(out)
 
 
 def test_a_signal_is_heard_at_once(start, tmp_path):
@@ -148,8 +150,7 @@ def test_a_failed_step_says_where_to_look_and_leaves_no_server(start, tmp_path):
     text = (tmp_path / "log").read_text()
     assert f"step 'second' failed; its output is in {start.out}/logs/second.log." in text
     assert "\nasked http" in text and not (start.out / "plain").exists()
-    assert not (start.out / "steps/second.json").exists()
-    until(lambda: nobody_of(start.out))
+    assert not (start.out / "steps/second.json").exists() and nobody_of(start.out)
 
 
 def test_a_run_that_meets_another_is_refused(start, tmp_path, monkeypatch, capsys):
