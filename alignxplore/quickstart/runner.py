@@ -139,8 +139,7 @@ class _Runner:
 
     def start(self, command: Command, output: Path) -> Family:
         """Start a command; what it says is added to a file."""
-        paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        environment = dict(os.environ) | COMMON | {"PYTHONPATH": paths}
+        environment = dict(os.environ) | _common()
         for name, value in command.environment:
             environment.pop(name, None)
             if value is not None:
@@ -254,11 +253,8 @@ class _RunningServer:
     """A server that was started; what it prints goes to OUT/logs/serve_NAME.ready."""
 
     def __init__(self, runner: _Runner, server: Server):
-        self.server, self.ready, self.began = (
-            server,
-            runner.folder.logs / f"serve_{server.name}.ready",
-            time.monotonic(),
-        )
+        self.server, self.began = server, time.monotonic()
+        self.ready = runner.folder.logs / f"serve_{server.name}.ready"
         self.ready.write_bytes(b"")
         print(f"   $ {server.command.shown(runner.out)}", flush=True)
         self.family, self._told = runner.start(server.command, self.ready), 0
@@ -280,5 +276,11 @@ class _RunningServer:
         return self._found
 
 
+def _common() -> dict[str, str]:
+    paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))  # the project itself may not be installed
+    return COMMON | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
 def _exported(out: Path) -> str:
-    return " ".join(["export", f"OUT={shlex.quote(str(out))}", *(f"{name}={value}" for name, value in COMMON.items())])
+    given = {"OUT": str(out)} | _common()
+    return " ".join(["export", *(f"{name}={shlex.quote(value)}" for name, value in given.items())])
