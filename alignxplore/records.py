@@ -9,6 +9,7 @@ Bad input raises `RecordError`, which names the file, the line, the field and wh
 """
 
 import contextlib
+import functools
 import glob
 import hashlib
 import json
@@ -70,7 +71,7 @@ class UserRecord:
     persona: str | None = None
     source: str = field(default="", compare=False)  # "file:line", for messages only
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """Content hash of the whole record: the same record has the same id in any file, at any line."""
         return content_hash([self.user, [asdict(x) for x in self.history], asdict(self.target), self.persona])

@@ -1,13 +1,15 @@
 """Run many units of asynchronous work at once, each journalled when it is done. Synthesis and eval run through here.
+Larger pieces, such as all that one model is asked, can run side by side, too (`side_by_side`).
 
 Units are taken lazily, so memory is flat in their number. Progress and the time left are shown throughout; when too
 many units fail the run stops and says why; run the same command again and only what is missing is done.
 """
 
 import asyncio
+import contextlib
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -82,17 +84,43 @@ async def run_units(
             bar.update()
 
     try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(concurrency if total is None else min(concurrency, max(1, total))):
-                group.create_task(worker())
-    except BaseExceptionGroup as errors:
-        error = errors
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise error from None
+        with _first_error():
+            async with asyncio.TaskGroup() as group:
+                for _ in range(concurrency if total is None else min(concurrency, max(1, total))):
+                    group.create_task(worker())
     finally:
         bar.close()
     if too_many():
         raise TooManyErrors(f"{said()}: {_REMEDY}")
     if failed:
         log.warning("%s: they count as missing; the same command asks again", said())
+
+
+async def side_by_side(work: Sequence[Callable[[], Awaitable[T]]], at_once: int) -> list[T]:
+    """What each piece of work returns, in order; they begin in order, and at most `at_once` of them run at a time.
+
+    Raises:
+        Exception: the first that one of them raised; the others are cancelled.
+    """
+    gate = asyncio.Semaphore(at_once)
+
+    async def through(one: Callable[[], Awaitable[T]]) -> T:
+        async with gate:
+            return await one()
+
+    with _first_error():
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(through(one)) for one in work]
+    return [task.result() for task in tasks]
+
+
+@contextlib.contextmanager
+def _first_error() -> Iterator[None]:
+    """The first error of a group of tasks, as it was raised there."""
+    try:
+        yield
+    except BaseExceptionGroup as errors:
+        error: BaseException = errors
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None

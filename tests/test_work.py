@@ -1,10 +1,12 @@
 """Many units of work at once: failures are counted to the end and said, and a mistake in a unit is itself and not a
 group of groups."""
 
+import asyncio
+
 import pytest
 
 from alignxplore.journal import REFUSED, Journal
-from alignxplore.work import TooManyErrors, run_units
+from alignxplore.work import TooManyErrors, run_units, side_by_side
 
 
 @pytest.fixture
@@ -68,3 +70,40 @@ async def test_the_first_mistake_is_raised_itself(tmp_path):
 async def test_nothing_at_once_is_refused(run):
     with pytest.raises(ValueError, match="concurrency"):
         await run(3, concurrency=0)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+async def test_no_more_pieces_than_asked_for_run_side_by_side_and_all_come_back_in_order(at_once):
+    running, most = set(), 0
+
+    def piece(number):
+        async def work():
+            nonlocal most
+            running.add(number)
+            most = max(most, len(running))
+            for _ in range(5 - number):  # the later ones are done first
+                await asyncio.sleep(0)
+            running.remove(number)
+            return number
+
+        return work
+
+    assert await side_by_side([piece(number) for number in range(5)], at_once) == list(range(5))
+    assert most == at_once
+
+
+async def test_the_first_error_of_a_piece_is_raised_itself_and_ends_the_others():
+    ended = []
+
+    async def fails():
+        raise ValueError("no such model")
+
+    async def waits():
+        try:
+            await asyncio.sleep(600)
+        finally:
+            ended.append("waits")
+
+    with pytest.raises(ValueError, match="no such model"):
+        await side_by_side([waits, fails], 2)
+    assert ended == ["waits"]

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from alignxplore.command import Checkable, option
 from alignxplore.errors import at_least_one
 from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, SETTINGS
-from alignxplore.evaluation.conditions import CUES
+from alignxplore.evaluation.conditions import CHANCE, CUES
 from alignxplore.prompts import FORMATS
 
 PROTOCOLS = ("choice", "paper")
 OFFICIAL_EVALUATOR = "12kimih/Llama-3.2-3B-HiCUPID"
 YES_NO = "yes_no"  # the judge format of a TALLRec model
+AT_ONCE = "models served here that are asked at the same time; they need memory beside each other"
 SERVE_ARGUMENTS = (
     "more arguments for `vllm serve`, after an =: --serve_arguments=--enforce-eager or "
     "'--serve_arguments=--tensor-parallel-size 2'"
@@ -48,7 +49,8 @@ class GenerationArguments(Checkable):
     max_model_len: int = option(
         "window of prompt and answer, also of an endpoint that takes more (paper: 16,384)", 16384
     )
-    concurrency: int = option("users in flight at most", 256)
+    concurrency: int = option("users in flight at most, of each model", 256)
+    at_once: int = option(AT_ONCE, 1)
     max_error_rate: float = option("share of users whose requests may fail; more of them fail the run", 0.05)
     serve_arguments: str = option(SERVE_ARGUMENTS, "")
     api_key_env: list[str] = option(
@@ -58,7 +60,7 @@ class GenerationArguments(Checkable):
     )
 
     def __post_init__(self) -> None:
-        at_least_one(self, "stages", "limit", "concurrency", "max_tokens")
+        at_least_one(self, "stages", "limit", "concurrency", "max_tokens", "at_once")
         one_of("settings", self.settings, SETTINGS)
         one_of("format", (value.rpartition("=")[2] for value in self.format), FORMATS)
 
@@ -80,7 +82,7 @@ class EvaluationArguments(Checkable):
     other_user: list[str] | None = option(
         "policies whose summaries are also given to other users; default: the last one; none: nobody's", None
     )
-    cues: list[str] = option(f"baselines without a model: {', '.join(CUES)}", list(CUES))
+    cues: list[str] = option(f"baselines without a model: {', '.join(CUES)}", [cue for cue in CUES if cue != CHANCE])
     prompt_set: str = option("prompt set of the downstream models: default, hardened or a folder", "default")
     orders: str = option("both, or one drawn by hash (protocol choice)", "both")
     limit: int | None = option("users per benchmark; use the value given to gen_preference.py", None)
@@ -109,7 +111,8 @@ class EvaluationArguments(Checkable):
     bounds: str | None = option("world.json of a simulated world: adds chance and best possible", None)
     max_model_len: int = option("window of downstream models, also of an endpoint that takes more", 16384)
     seed: int = option("seed of drawn orders and sampled answers", 0)
-    concurrency: int = option("judgements in flight at most", 256)
+    concurrency: int = option("judgements in flight at most, of each downstream model", 256)
+    at_once: int = option(AT_ONCE, 1)
     max_error_rate: float = option("share of judgements that may fail; more of them fail the run", 0.05)
     serve_arguments: str = option(SERVE_ARGUMENTS, "")
     api_key_env: list[str] = option(
@@ -119,7 +122,7 @@ class EvaluationArguments(Checkable):
     )
 
     def __post_init__(self) -> None:
-        at_least_one(self, "limit", "concurrency", "answer_tokens")
+        at_least_one(self, "limit", "concurrency", "answer_tokens", "at_once")
         one_of("protocol", self.protocol, PROTOCOLS)
         one_of("cues", self.cues, CUES)
         one_of("orders", [self.orders], ("both", "one"))

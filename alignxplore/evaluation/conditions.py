@@ -18,7 +18,8 @@ from alignxplore.records import Interaction, UserRecord, content_hash
 
 FIRST = "first item"
 TALLY = "content tally"
-CUES = ("popularity", "longer", "shorter", FIRST, "random", TALLY)  # without a model; all but the last read nothing
+CHANCE = "chance"
+CUES = ("popularity", "longer", "shorter", FIRST, "random", TALLY, CHANCE)  # without a model; the tally alone reads
 OTHERS = 3  # other users' summaries shown for each record: their mean has a third of the variance
 
 
@@ -125,7 +126,7 @@ def of_cues(
     benchmark: Benchmark, names: Sequence[str], protocol: str = "choice", orders: str = "both", seed: int = 0
 ) -> list[Cell]:
     """Baselines without a model; one that says nothing of any record is left out. The content tally reads what a
-    policy is shown of a history, the others neither history nor summary.
+    policy is shown of a history, the others neither history nor summary; chance is a bound, exactly one half.
 
     The item shown first depends on the orders that a judge is asked in (`protocol`, `orders`, `seed` as for the
     judge).
@@ -134,14 +135,16 @@ def of_cues(
     cells = []
     for name in names:
         scores: tuple[float | None, ...]
-        if name == TALLY:
+        if name == CHANCE:
+            scores = (0.5,) * len(benchmark.records)
+        elif name == TALLY:
             scores = tuple(content.foresee(shown_history(benchmark, r), r.target) for r in benchmark.records)
         elif name == FIRST:
             scores = tuple(_first_item(record, protocol, orders, seed) for record in benchmark.records)
         else:
             scores = tuple(BASELINES[name](record, counts.get(record.user), 0) for record in benchmark.records)
         if any(score is not None for score in scores):
-            setting = "direct" if name == TALLY else "none"
+            setting = {TALLY: "direct", CHANCE: "bound"}.get(name, "none")
             cells.append(Cell(name, setting, benchmark, 0, tuple(Question(r) for r in benchmark.records), scores))
     return cells
 

@@ -5,6 +5,7 @@
 import asyncio
 import logging
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from alignxplore.environment import recorded_versions, say_problems
@@ -18,7 +19,7 @@ from alignxplore.records import UserRecord, content_hash, write_json
 from alignxplore.serving.endpoint import is_url
 from alignxplore.serving.models import Model, ModelSpec, choose, look_up, open_model
 from alignxplore.summarize import Sampling, check_window, summarize
-from alignxplore.work import run_units
+from alignxplore.work import run_units, side_by_side
 
 log = logging.getLogger(__name__)
 
@@ -152,34 +153,36 @@ def targets_of(arguments: GenerationArguments, policy: Policy, benchmarks: list[
 
 
 async def generate(arguments: GenerationArguments) -> None:
-    """All policies x benchmarks x settings x seeds; each policy is loaded once, and not at all if nothing is
-    missing."""
+    """All policies x benchmarks x settings x seeds, `at_once` policies at a time."""
     policies = policies_of(arguments)
     benchmarks = load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit)
-    by_name = {benchmark.name: benchmark for benchmark in benchmarks}
     for line in sizes(benchmarks):
         log.info("%s", line)
-    for policy in policies:
-        spec, jobs = policy.spec, []
-        identity, window = await look_up(spec, arguments.max_model_len, policy.api_key_env)
-        check_window(window, arguments.max_tokens)
-        for target in targets_of(arguments, policy, benchmarks):
-            benchmark = by_name[target.benchmark]
-            made = recipe(arguments, identity, window, policy.prompts, policy.form, benchmark.task, target)
-            if not is_complete(made, benchmark, target):
-                jobs.append((made, benchmark, target))
-        if not jobs:
-            log.info("%s: all summaries are there", spec.name)
-            continue
-        async with open_model(
-            spec,
-            log_folder=Path(arguments.out) / "logs",
-            arguments=["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()],
-            api_key_env=policy.api_key_env,
-            concurrency=arguments.concurrency,
-        ) as model:
-            for made, benchmark, target in jobs:
-                await write_set(made, arguments, model, policy.prompts, benchmark, target)
+    await side_by_side([partial(write_sets, arguments, policy, benchmarks) for policy in policies], arguments.at_once)
+
+
+async def write_sets(arguments: GenerationArguments, policy: Policy, benchmarks: list[Benchmark]) -> None:
+    """All that one policy is to write; it is loaded once, and not at all if nothing is missing."""
+    spec, jobs, by_name = policy.spec, [], {benchmark.name: benchmark for benchmark in benchmarks}
+    identity, window = await look_up(spec, arguments.max_model_len, policy.api_key_env)
+    check_window(window, arguments.max_tokens)
+    for target in targets_of(arguments, policy, benchmarks):
+        benchmark = by_name[target.benchmark]
+        made = recipe(arguments, identity, window, policy.prompts, policy.form, benchmark.task, target)
+        if not is_complete(made, benchmark, target):
+            jobs.append((made, benchmark, target))
+    if not jobs:
+        log.info("%s: all summaries are there", spec.name)
+        return
+    async with open_model(
+        spec,
+        log_folder=Path(arguments.out) / "logs",
+        arguments=["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()],
+        api_key_env=policy.api_key_env,
+        concurrency=arguments.concurrency,
+    ) as model:
+        for made, benchmark, target in jobs:
+            await write_set(made, arguments, model, policy.prompts, benchmark, target)
 
 
 def already_there(

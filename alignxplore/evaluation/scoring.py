@@ -5,6 +5,7 @@ of the evaluation, which `eval/evaluate.py` runs and explains.
 import asyncio
 import itertools
 import logging
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from alignxplore.judging.letters import Judge
 from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import RecordError, write_json, write_jsonl
 from alignxplore.serving.models import ModelSpec, choose, open_model
-from alignxplore.work import run_units
+from alignxplore.work import run_units, side_by_side
 
 log = logging.getLogger(__name__)
 
@@ -195,33 +196,61 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
     specs, forms = downstream_models(arguments)
     keys, benchmarks, evaluator = keys_of(arguments), benchmarks_of(arguments), evaluator_of(arguments)
     cell_list, rates = build_cells(arguments, benchmarks), rates_answers(arguments, benchmarks)
-    scores, judges, written = cue_scores(arguments, benchmarks), {}, {}
-    for spec in specs:
-        form = forms[spec.name]
-        async with open_model(
-            spec,
-            log_folder=Path(arguments.out) / "logs",
-            arguments=serve_arguments(arguments),
-            api_key_env=keys[spec.name],
-            concurrency=arguments.concurrency,
-        ) as model:
-            judge, read = (
-                make_judge(arguments, model, form),
-                cells_of(arguments, spec.name, form, cell_list, benchmarks),
+    readings = await side_by_side(
+        [
+            partial(
+                read_all,
+                arguments,
+                spec,
+                forms[spec.name],
+                keys[spec.name],
+                cells_of(arguments, spec.name, forms[spec.name], cell_list, benchmarks),
+                rates,
             )
-            scores += await judge_all(arguments, judge, model.identity, read)
-            mine = [cell for cell in read if is_written(cell.benchmark, "paper")]
-            if rates and form != YES_NO and mine:
-                answers = await hicupid.write_answers(arguments, judge, model.identity, list(questions(mine)))
-                written[spec.name] = (mine, answers)
-            judges[spec.name] = {
-                "identity": model.identity,
-                "format": form,
-                "window": window_of(judge, arguments),
-            }
+            for spec in specs
+        ],
+        arguments.at_once,
+    )
+    scores = cue_scores(arguments, benchmarks) + [row for reading in readings for row in reading.scores]
+    written = {spec.name: reading.written for spec, reading in zip(specs, readings) if reading.written}
     if written and evaluator:
         scores += await rate_written(arguments, evaluator, written)
+    judges = {spec.name: reading.judge for spec, reading in zip(specs, readings)}
     return write_results(arguments, benchmarks, scores, judges, policies_of(cell_list))
+
+
+@dataclass(frozen=True)
+class ReadAll:
+    """What one downstream model gave: score rows, what is to be known of it, and (cells, answers) that it wrote."""
+
+    scores: list[dict]
+    judge: dict
+    written: tuple[list[Cell], dict[Asked, dict]] | None
+
+
+async def read_all(
+    arguments: EvaluationArguments, spec: ModelSpec, form: str, key: str, read: list[Cell], rates: bool
+) -> ReadAll:
+    """Let one downstream model read its cells.
+
+    Args:
+        key: name of the variable with the key of its endpoint.
+        rates: whether answers are to be written, for the evaluator.
+    """
+    async with open_model(
+        spec,
+        log_folder=Path(arguments.out) / "logs",
+        arguments=serve_arguments(arguments),
+        api_key_env=key,
+        concurrency=arguments.concurrency,
+    ) as model:
+        judge = make_judge(arguments, model, form)
+        scores = await judge_all(arguments, judge, model.identity, read)
+        mine, written = [cell for cell in read if is_written(cell.benchmark, "paper")], None
+        if rates and form != YES_NO and mine:
+            written = mine, await hicupid.write_answers(arguments, judge, model.identity, list(questions(mine)))
+        about = {"identity": model.identity, "format": form, "window": window_of(judge, arguments)}
+        return ReadAll(scores, about, written)
 
 
 def write_results(

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from alignxplore.serving.endpoint import Endpoint, is_url, parse_spec
 from alignxplore.serving.fingerprints import commit, weights_fingerprint
-from alignxplore.serving.server import serve
+from alignxplore.serving.server import serve_beside
 
 log = logging.getLogger(__name__)
 
@@ -130,11 +130,11 @@ async def open_model(
 ) -> AsyncIterator[Model]:
     """Serve or connect; yields a `Model`. `options` go to `Endpoint`, `arguments` to `vllm serve`; some APIs'
     tokenizers are not public."""
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         url = spec.target
         if not is_url(url):
-            url = stack.enter_context(
-                serve(
+            url = await stack.enter_async_context(
+                serve_beside(
                     spec.target,
                     log_path=Path(log_folder) / f"serve_{spec.name}.log",
                     revision=spec.revision,

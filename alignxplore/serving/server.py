@@ -8,6 +8,7 @@ The same call serves on GPUs and on a CPU; on a CPU (vLLM's CPU build) it adds t
 there. By hand: `python -m alignxplore.serving`.
 """
 
+import asyncio
 import contextlib
 import http.client
 import importlib.metadata
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -139,6 +140,21 @@ def serve(
         yield url
     finally:
         process.end()
+
+
+@contextlib.asynccontextmanager
+async def serve_beside(
+    model: str, *, log_path: str | Path, revision: str | None = None, arguments: Sequence[str] = ()
+) -> AsyncIterator[str]:
+    """`serve` in a coroutine: while the server starts and ends, others go on."""
+    began = time.monotonic()
+    process, url = start(model, log_path=log_path, revision=revision, arguments=arguments, with_key=False)
+    try:
+        await asyncio.to_thread(wait_ready, process, url, log_path=log_path)
+        log.info("serving %s at %s after %.0f s", model, url, time.monotonic() - began)
+        yield url
+    finally:
+        await asyncio.to_thread(process.end)
 
 
 def _tail(path: str | Path, lines: int = 15) -> str:

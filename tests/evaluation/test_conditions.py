@@ -96,3 +96,10 @@ def test_the_content_tally_reads_what_a_policy_is_shown_and_stands_beside_direct
     (other,) = of_cues(Benchmark("movielens", "selection", (whole,), tmp_path / "m.jsonl"), ["content tally"])
     assert other.fixed == (0.0,)
     assert of_cues(Benchmark("mind", "recommendation", (), tmp_path / "m.jsonl"), ["content tally"]) == []
+
+
+def test_chance_is_a_bound_of_exactly_one_half(record):
+    benchmark = Benchmark("world_films", "selection", (record("a"), record("b")), "absent_upi.jsonl")
+    (row,) = result_rows(score_rows(of_cues(benchmark, ["chance"])[0], "none", "choice", []))
+    assert (row["policy"], row["setting"], row["n"]) == ("chance", "bound", 2)
+    assert row["accuracy"] == row["ci_low"] == row["ci_high"] == 0.5

@@ -1,5 +1,6 @@
 """Starting and stopping a server: a stand-in for what can go wrong, and (slow) real vLLM whose parent is killed."""
 
+import asyncio
 import json
 import os
 import runpy
@@ -14,7 +15,7 @@ import psutil
 import pytest
 
 from alignxplore.serving import server
-from alignxplore.serving.server import ServerError, serve, start, wait_ready
+from alignxplore.serving.server import ServerError, serve, serve_beside, start, wait_ready
 from alignxplore.world import tiny
 
 # Serves /health and starts a child that would outlive it; `MODE` says how it misbehaves.
@@ -109,6 +110,22 @@ def test_a_key_for_other_servers_is_not_asked_of_ourselves(stand_in, monkeypatch
         assert first_line(stand_in.with_name("by_hand.log"))["environment"]["VLLM_API_KEY"] == "secret"
     finally:
         process.end()
+
+
+async def test_others_go_on_while_a_server_starts(stand_in):
+    steps = 0
+
+    async def others():
+        nonlocal steps
+        while True:
+            steps += 1
+            await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(others())
+    async with serve_beside("m", log_path=stand_in):
+        seen, child = steps, first_line(stand_in)["child"]
+    task.cancel()
+    assert seen and gone([child])
 
 
 def test_an_error_in_the_block_still_stops_the_server(stand_in):

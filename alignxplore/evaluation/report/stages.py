@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from alignxplore.command import option
+from alignxplore.evaluation.conditions import TALLY
 from alignxplore.plotting import COLOURS, STYLE, save
 
 TITLES = {"full": "full history", "streaming": "streaming"}
@@ -70,9 +71,9 @@ def bar(row: dict) -> tuple[float, float]:
 
 
 def draw_bounds(panel: plt.Axes, rows: Sequence[dict], named: bool) -> None:
-    """Dashed lines at chance and the best possible; their names stand right of the axes, where no point can lie under
-    them."""
-    for bound in (row for row in rows if row["setting"] == "bound"):
+    """Dashed lines at chance and the best possible, and at what counting without a model foresees; their names stand
+    right of the axes, where no point can lie under them."""
+    for bound in (row for row in rows if row["setting"] == "bound" or row["policy"] == TALLY):
         panel.axhline(100 * bound["accuracy"], color="#555", linewidth=0.9, linestyle="--")
         if named:
             panel.annotate(
