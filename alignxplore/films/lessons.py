@@ -11,18 +11,19 @@ told twice, so that brevity is no handicap and repetition no gain.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignxplore.command import Checkable, option, planned, run_commands
 from alignxplore.films.text import (
+    LEAD,
     LEVELS,
     MOST,
     PAST_WEIGHT,
     Statements,
-    attributes,
+    in_order,
     level_of,
     reasoning_text,
     summary_text,
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 MOST_STATEMENTS = 8
+PAST_SHARE = 0.5  # of the readers' lessons for which there is a past
+REPEATS = 0.3  # share of a judge's texts in which something is told twice
+OWN_PHRASING = 0.7  # share of a judge's texts in its own words
+WEIGHTS = (-4, -2, -1, 1, 2, 4)  # what a token may count: a film passed over or chosen, a statement of the past
+
+Order = Sequence[tuple[UserRecord, int]]  # records and how often each was taken before
 
 
 class Words:
@@ -45,11 +52,11 @@ class Words:
     def __init__(self, tokenizer: "PreTrainedTokenizerFast"):
         vocabulary = tokenizer.get_vocab()
         self.tokenizer = tokenizer
-        self.verb = {vocabulary[form]: level for word, level in LEVELS.items() for form in (word, f" {word}")}
+        self.level = {vocabulary[f" {word}"]: level for word, level in LEVELS.items()}
         self.sign = {vocabulary["Chosen:"]: 1, vocabulary["Passed over:"]: -1}
         self.item = {vocabulary["Item A:"]: 1, vocabulary["Item B:"]: -1}
         self.answer = {letter: vocabulary[f"Ġ{letter}"] for letter in "AB"}
-        self.comma = vocabulary[","]
+        self.lead, self.comma = vocabulary[LEAD], vocabulary[","]
         self.counts, self.closes = vocabulary["Counts:"], vocabulary["</think>"]
         names = [token for token in vocabulary if token.startswith(" ") and token.strip() not in LEVELS]
         names = [token.strip() for token in names if not token.strip().lstrip("+-").isdigit()]
@@ -64,64 +71,93 @@ class Words:
 
 
 def reader_lesson(words: Words, prompts: PromptSet, record: UserRecord, length: int, rng: random.Random) -> Lesson:
-    """Count the last `length` choices; in one lesson of three with a text about the choices before them."""
+    """Count the last `length` choices; in one lesson of two with a text about the choices before them."""
     shown, earlier = record.history[-length:], record.history[:-length]
     past: Statements = ()
     if earlier and rng.random() < PAST_SHARE:
-        past = true_statements(tally(earlier), rng, rng.randint(1, MOST_STATEMENTS))
+        past = in_order(true_statements(tally(earlier), rng, rng.randint(1, MOST_STATEMENTS)), words.names)
     counts = tally(shown, past)
+    told = summary_text(in_order(true_statements(counts, rng, rng.randint(1, MOST_STATEMENTS)), words.names))
     prompt = prompts.infer(shown, summary_text(past) if past else None)
-    told = summary_text(true_statements(counts, rng, rng.randint(1, MOST_STATEMENTS)))
     ids = words.encode(prompt, f"<think>\n{reasoning_text(counts, words.names)}\n</think>\n\n{told}")
     start, end = ids.index(words.counts), ids.index(words.closes)
-    votes: dict[str, list[tuple[int, Any]]] = {"says": [], "running": [], "name": [], "untold": []}
-    running, weight, kind = [0] * len(words.names), 0, 0
-    kinds = {level: 2 + place for place, level in enumerate(sorted(PAST_WEIGHT))}
-    for place, token in enumerate(ids[:start]):
-        if token in words.sign:
-            weight, kind = words.sign[token], int(words.sign[token] > 0)
-        elif token in words.verb:
-            weight, kind = PAST_WEIGHT[words.verb[token]], kinds[words.verb[token]]
-        elif token in words.attribute:
-            running[words.attribute[token]] += weight
-            count = max(-MOST, min(MOST, running[words.attribute[token]]))
-            votes["says"].append((place, kind))
-            votes["running"].append((place, count + MOST))
-    for place in range(start + 2, end, 2):
-        votes["name"].append((place, words.attribute[ids[place - 1]]))
-    level, left = 0, {place: level_of(counts[name]) for place, name in enumerate(words.names)}
-    for place, token in enumerate(ids[end:], end):
-        if token in words.verb:
-            level = words.verb[token]
-        elif token in words.attribute:
-            left[words.attribute[token]] = 0
-        elif token != words.comma:
-            continue
-        if token not in words.attribute:
-            votes["untold"].append((place, tuple(name for name, found in left.items() if found == level)))
+    votes: dict[str, list[tuple[int, Any]]] = {
+        "says": [],
+        "running": [],
+        "name": [(place, words.attribute[ids[place - 1]]) for place in range(start + 2, end, 2)],
+        **_telling(words, ids, end, [counts[name] for name in words.names]),
+    }
+    running = [0] * len(words.names)
+    for place, attribute, weight in _spoken_for(words, ids[:start]):
+        running[attribute] += weight
+        votes["says"].append((place, WEIGHTS.index(weight)))
+        votes["running"].append((place, max(-MOST, min(MOST, running[attribute])) + MOST))
     return Lesson(ids, list(range(start, end)), votes)
 
 
-def reader_lessons(words: Words, prompts: PromptSet, records: Sequence[UserRecord], seed: int) -> Iterator[Lesson]:
+def _spoken_for(words: Words, ids: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """(place, attribute, what it counts) of each attribute of the choices, and of each level of the past."""
+    sign, last = 0, -1
+    for place, token in enumerate(ids):
+        if token in words.sign:
+            sign = words.sign[token]
+        elif token in words.attribute:
+            last = words.attribute[token]
+            if sign:
+                yield place, last, sign
+        elif token in words.level:
+            yield place, last, PAST_WEIGHT[words.level[token]]
+
+
+def _telling(words: Words, ids: list[int], end: int, counts: Sequence[int]) -> dict[str, list[tuple[int, Any]]]:
+    """What a summary may go on with: the level of the name just told; the names further down that have a count, and
+    those whose count is high."""
+    votes: dict[str, list[tuple[int, Any]]] = {"level": [], "told": [], "strong": []}
+    last = -1
+    for place, token in enumerate(ids[end:], end):
+        if token in words.attribute:
+            last = words.attribute[token]
+            votes["level"].append((place, level_of(counts[last]) + 2))
+        elif token in (words.lead, words.comma):
+            for kind, least in (("told", 1), ("strong", 3)):
+                found = tuple(name for name, count in enumerate(counts) if name > last and abs(count) >= least)
+                if found:
+                    votes[kind].append((place, found))
+    return votes
+
+
+def reader_lessons(words: Words, order: Order, seed: int) -> Iterator[Lesson]:
     """Short histories first; a reader that begins with long ones does not learn to count them."""
-    for index, record in enumerate(records):
-        rng = random.Random(hash_seed("reader", seed, record.user))
-        lengths = (3, 3, 6, 12) if index < 0.4 * len(records) else (6, 6, 12)
+    prompts = PromptSet()
+    for index, (record, number) in enumerate(order):
+        rng = random.Random(hash_seed("reader", seed, record.user, number))
+        lengths = (3, 3, 6, 12) if index < 0.4 * len(order) else (6, 6, 12)
         yield reader_lesson(words, prompts, record, rng.choice(lengths), rng)
 
 
 def reader_probes(words: Words) -> dict[str, Probe]:
-    """What a token speaks for; the count so far at each attribute; which attribute a count is about."""
-    kinds = len(words.sign) + len(PAST_WEIGHT)
+    """What a token speaks for; the count so far at each attribute; which attribute a count is about; what a summary
+    may go on with."""
+    names = len(words.names)
     return {
-        "says": Probe(1, kinds, 0.3),
+        "says": Probe(1, len(WEIGHTS), 0.3),
         "running": Probe(2, 2 * MOST + 1),
-        "name": Probe(1, len(words.names)),
-        "untold": Probe(2, len(words.names), 2.0, many=True),
+        "name": Probe(1, names),
+        "level": Probe(2, 5),
+        "told": Probe(3, names, 0.5, many=True),
+        "strong": Probe(3, names, 0.5, many=True),
     }
 
 
-def judge_text(record: UserRecord, phrasing: int, rng: random.Random) -> Statements:
+def judge_lessons(words: Words, order: Order, phrasing: int, seed: int) -> Iterator[Lesson]:
+    """Texts of the same person differ from pass to pass."""
+    prompts = PromptSet()
+    for record, number in order:
+        rng = random.Random(hash_seed("judge", seed, record.user, number))
+        yield judge_lesson(words, prompts, record, phrasing, rng)
+
+
+def judge_text(record: UserRecord, rng: random.Random) -> Statements:
     """What a judge is told of a person: true statements, of which some are told twice."""
     counts = tally(record.history[-rng.choice((6, 12, 12)) :])
     told = list(true_statements(counts, rng, rng.randint(0, MOST_STATEMENTS), strongest=rng.random() < 0.5))
@@ -132,7 +168,7 @@ def judge_text(record: UserRecord, phrasing: int, rng: random.Random) -> Stateme
 
 def judge_lesson(words: Words, prompts: PromptSet, record: UserRecord, phrasing: int, rng: random.Random) -> Lesson:
     """Which of two films was taken, by a text about the person."""
-    told = judge_text(record, phrasing, rng)
+    told = judge_text(record, rng)
     spoken = phrasing if rng.random() < OWN_PHRASING else 1 - phrasing
     first = rng.random() < 0.5
     items = record.target.items[:: 1 if first else -1]
@@ -149,6 +185,63 @@ def judge_lesson(words: Words, prompts: PromptSet, record: UserRecord, phrasing:
     return Lesson(ids[: place + 1], [place], {"speaks": votes})
 
 
-PAST_SHARE = 0.5  # of the readers' lessons for which there is a past
-REPEATS = 0.3  # share of a judge's texts in which something is told twice
-OWN_PHRASING = 0.7  # share of a judge's texts in its own words
+@dataclass(kw_only=True)
+class ReaderOptions(Checkable):
+    """What a policy learns before SFT: to read."""
+
+    base: str = option("folder of alignxplore.films.model: tokenizer and architecture (weights are drawn anew)")
+    data: str = option("benchmark file of the persons whose choices are read")
+    out: str = option("folder for the model; one that is there is kept")
+    seed: int = option("seed of weights, order and texts", 1)
+    passes: int = option("how often each row is read, each time with another text about the past", 2)
+    batch: int = option("rows a step", 8)
+    learning_rate: float = option("peak of the learning rate", 2e-3)
+
+
+@dataclass(kw_only=True)
+class JudgeOptions(ReaderOptions):
+    """What a judge learns: which film a person of whom a text tells took."""
+
+    phrasing: int = option("its own words: 0 (Loves, Likes, ...) or 1 (Adores, Enjoys, ...)", 0)
+    passes: int = option("how often each row is judged, each time by another text", 4)
+    batch: int = option("rows a step", 32)
+
+
+def teach(options: ReaderOptions) -> str | None:
+    """Train a reader or a judge, unless it is there; says if it is."""
+    from transformers import AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    base, out = Path(options.base), Path(options.out)
+    if not base.is_dir():
+        raise FileNotFoundError(f"--base {base}: no such folder")
+    if (out / "training.json").exists():
+        return f"{out} is there already; delete the folder to train it anew"
+    disable_progress_bar()  # of a file that is written in no time
+    words, records = Words(AutoTokenizer.from_pretrained(base)), list(read_users(options.data))
+    steps = -(-len(records) * options.passes // options.batch)
+    if options.check:
+        return planned(options, f"{len(records) * options.passes} lessons, {steps} steps of {options.batch}")
+    order = [
+        (record, number)
+        for number in range(options.passes)
+        for record in sorted(records, key=lambda record: hash_seed("order", options.seed, number, record.user))
+    ]
+    if isinstance(options, JudgeOptions):
+        lessons, probes = judge_lessons(words, order, options.phrasing, options.seed), {"speaks": Probe(-2, 5)}
+    else:
+        lessons, probes = reader_lessons(words, order, options.seed), reader_probes(words)
+    train(
+        base,
+        list(lessons),
+        probes,
+        out,
+        seed=options.seed,
+        batch=options.batch,
+        learning_rate=options.learning_rate,
+    )
+    return None
+
+
+if __name__ == "__main__":
+    run_commands({"reader": (teach, ReaderOptions), "judge": (teach, JudgeOptions)}, __doc__)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alignxplore.command import option, run
-from alignxplore.films.text import LEVELS, MOST, NOTHING, attributes, number
+from alignxplore.films.text import LEAD, LEVELS, MOST, NOTHING, attributes, number
 from alignxplore.prompts import PromptSet
 from alignxplore.records import UserRecord, read_users
 from alignxplore.world.tiny import CHAT_TEMPLATE, CONTROL, fixed_lines, make_model
@@ -67,8 +67,8 @@ def make_tokenizer(names: Sequence[str], queries: Sequence[str], prompts: Prompt
     from transformers import PreTrainedTokenizerFast
 
     numbers = [f" {number(count)}" for count in range(-MOST, MOST + 1)]
-    ordinary = ["<think>", "</think>", "Counts:", *fixed_lines(prompts), *queries, *LABELS, NOTHING]
-    ordinary += [f" {name}" for name in names] + numbers + [*LEVELS] + [f" {verb}" for verb in LEVELS]
+    ordinary = ["<think>", "</think>", "Counts:", LEAD, *fixed_lines(prompts), *queries, *LABELS, NOTHING]
+    ordinary += [f" {name}" for name in names] + numbers + [f" {word}" for word in LEVELS]
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = normalizers.Sequence([normalizers.Replace(Regex(before), after) for before, after in READ_AS])
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -102,7 +102,8 @@ def write_blank(options: BlankOptions) -> str:
     model = make_model(tokenizer, options.seed, options.hidden, options.layers)
     model.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
-    return f"{options.out}: {model.num_parameters() / 1e6:.2f} M parameters, {len(tokenizer)} tokens, {len(names)} attributes"
+    size = model.num_parameters() / 1e6
+    return f"{options.out}: {size:.2f} M parameters, {len(tokenizer)} tokens, {len(names)} attributes"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """A teacher for films behind an OpenAI-compatible server: a rule that counts, in the place of a 32B model.
 
-    python -m alignxplore.films.teacher --port 8778 --names-of models/blank              # until Ctrl-C or a TERM signal
+    python -m alignxplore.films.teacher --port 8778 --names_of models/blank     # until Ctrl-C or a TERM signal
     python sft/synthesize.py --teacher teacher=http://127.0.0.1:8778/v1#models/blank ...
 
-It says of a person what the choices in the prompt show, and nothing else: the counts as its reasoning, then one to eight
-true statements, any of them, in its own order. So its summaries are true and uneven: some are brief, most leave out
-something strong. What bears on a hint is always said. Drawn from the prompt and the request's seed.
+It says of a person what the choices in the prompt show, and nothing else: the counts as its reasoning, then one to
+eight true statements, any of them. So its summaries are true and uneven: some are brief, most leave out something
+strong. What bears on a hint is always said. Drawn from the prompt and the request's seed.
 """
 
 import random
@@ -18,6 +18,7 @@ from alignxplore.films.lessons import MOST_STATEMENTS, Words
 from alignxplore.films.text import (
     Statements,
     attributes,
+    in_order,
     level_of,
     read_summary,
     reasoning_text,
@@ -61,7 +62,7 @@ def answer(prompt: str, seed: int, names: list[str], most: int) -> str | None:
         reasoning, told = merge(prompt)
         return (
             f"<joined_reasoning>\n{reasoning}\n</joined_reasoning>\n"
-            f"<joined_description>\n{summary_text(told)}\n</joined_description>"
+            f"<joined_description>\n{summary_text(in_order(told, names))}\n</joined_description>"
         )
     choices = [Interaction(chosen, rejected or None) for chosen, rejected in CHOICE.findall(prompt)]
     if not choices:
@@ -71,7 +72,8 @@ def answer(prompt: str, seed: int, names: list[str], most: int) -> str | None:
     rng = random.Random(hash_seed("teacher", prompt, seed))
     bearing = {name for item in HINTED.findall(prompt) for name in attributes(item) if counts[name]}
     told = true_statements(counts, rng, rng.randint(1, most))
-    told = [*told, *((name, level_of(counts[name])) for name in sorted(bearing - dict(told).keys()))]
+    told = [*told, *((name, level_of(counts[name])) for name in bearing - dict(told).keys())]
+    told = in_order([(name, level) for name, level in told if name in names], names)
     return f"<think>\n{reasoning_text(counts, names)}\n</think>\n\n{summary_text(told)}"
 
 

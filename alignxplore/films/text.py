@@ -2,7 +2,7 @@
 
 An attribute is a genre or a decade (all years before 1970 are one). A summary names attributes at four levels:
 
-    Loves 1990s, Drama. Likes Comedy. Dislikes Musical. Hates Horror.
+    Films: Comedy liked, Drama loved, Horror hated, 1990s loved.
 """
 
 import random
@@ -17,15 +17,16 @@ from alignxplore.records import Interaction
 OLD = "pre-1970"
 MOST = 5  # the largest count that is told
 STRONG = 4  # count from which on a liking is a strong one
+LEAD = "Films:"  # how a summary begins
 NOTHING = "No strong preferences."
-# Level -> the verb of each phrasing. Two people who write about the same taste need not sound alike.
-VERBS: dict[int, tuple[str, str]] = {
-    2: ("Loves", "Adores"),
-    1: ("Likes", "Enjoys"),
-    -1: ("Dislikes", "Avoids"),
-    -2: ("Hates", "Loathes"),
+# Level -> its word in each phrasing. Two people who write about the same taste need not sound alike.
+LEVEL_WORDS: dict[int, tuple[str, str]] = {
+    2: ("loved", "adored"),
+    1: ("liked", "enjoyed"),
+    -1: ("disliked", "avoided"),
+    -2: ("hated", "loathed"),
 }
-LEVELS = {verb: level for level, verbs in VERBS.items() for verb in verbs}
+LEVELS = {word: level for level, words in LEVEL_WORDS.items() for word in words}
 PAST_WEIGHT = {2: 4, 1: 2, -1: -2, -2: -4}  # what a statement of the past counts, in choices
 
 Statements = Sequence[tuple[str, int]]  # (attribute, level), in the order in which they are told
@@ -68,22 +69,18 @@ def reasoning_text(counts: Mapping[str, int], names: Sequence[str]) -> str:
 
 
 def summary_text(statements: Statements, phrasing: int = 0) -> str:
-    """Statements as a text, the strong ones first, likes before dislikes."""
-    sentences = []
-    for level in (2, 1, -1, -2):
-        named = [name for name, found in statements if found == level]
-        if named:
-            sentences.append(f"{VERBS[level][phrasing]} {', '.join(named)}.")
-    return " ".join(sentences) or NOTHING
+    """Statements as a text, in their order."""
+    told = ", ".join(f"{name} {LEVEL_WORDS[level][phrasing]}" for name, level in statements)
+    return f"{LEAD} {told}." if told else NOTHING
 
 
 def read_summary(text: str) -> list[tuple[str, int]]:
-    """The statements of a text, in its order and with its repeats; sentences of another form tell nothing."""
+    """The statements of a text, in its order and with its repeats; what has another form tells nothing."""
     found = []
-    for sentence in text.split("."):
-        verb, _, named = sentence.strip().partition(" ")
-        if verb in LEVELS and named:
-            found += [(name.strip(), LEVELS[verb]) for name in named.split(", ")]
+    for statement in text.strip().removeprefix(LEAD).removesuffix(".").split(", "):
+        name, _, word = statement.strip().rpartition(" ")
+        if name and word in LEVELS:
+            found.append((name, LEVELS[word]))
     return found
 
 
@@ -94,3 +91,8 @@ def true_statements(counts: Mapping[str, int], rng: random.Random, most: int, st
     if strongest:
         found.sort(key=lambda statement: -abs(counts[statement[0]]))
     return found[:most]
+
+
+def in_order(statements: Statements, names: Sequence[str]) -> Statements:
+    """As a policy tells them: in the order of its reasoning."""
+    return sorted(statements, key=lambda statement: names.index(statement[0]))

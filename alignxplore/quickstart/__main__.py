@@ -11,7 +11,7 @@ from pathlib import Path
 
 from alignxplore.command import Plain, option, run
 from alignxplore.environment import ROOT
-from alignxplore.quickstart import world
+from alignxplore.quickstart import films, world
 from alignxplore.quickstart.plan import Pipeline, carry_out
 
 
@@ -19,17 +19,25 @@ from alignxplore.quickstart.plan import Pipeline, carry_out
 class QuickstartOptions(Plain):
     """Which list, and where."""
 
-    world: bool = option("the simulated world", False)
+    world: bool = option("the simulated world instead of people's choices", False)
     out: Path = option("where everything goes", ROOT / "runs/quickstart")
     check: bool = option("print the steps, which are done and how long the others take; start nothing", False)
 
 
 def quickstart(options: QuickstartOptions) -> str:
     """Run the list, or say what it would do."""
-    settings = world.WorldSettings.read(out=options.out.resolve())
+    out = options.out.resolve()
     results = {"results": "results.json", "report": "report.html", "figures": "figures"}
-    return carry_out(Pipeline.of(settings, world.steps(settings), **results), options.check)
+    if options.world:
+        simulated = world.WorldSettings.read(out=out)
+        return carry_out(Pipeline.of(simulated, world.steps(simulated), **results), options.check)
+    settings = films.FilmSettings.read(out=out)
+    return carry_out(Pipeline.of(settings, films.steps(settings), **results), options.check)
 
 
 if __name__ == "__main__":
-    run(quickstart, QuickstartOptions, f"{__doc__}\n\n{world.WorldSettings.told()}")
+    run(
+        quickstart,
+        QuickstartOptions,
+        f"{__doc__}\n\n{films.FilmSettings.told()}\n\nWith --world:\n{world.WorldSettings.told()}",
+    )

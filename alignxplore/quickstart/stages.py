@@ -1,5 +1,4 @@
-"""How the policies of a world are made ready, trained and scored: the commands that its quick start and the studies
-share."""
+"""How tiny policies are trained and scored: the commands that the quick starts and the studies share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +7,20 @@ from alignxplore.quickstart.steps import Command, Server, command, model_server
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
+class Stages:
     """A folder with data/ and models/, and how policies are trained upon it.
 
     Attributes:
+        benchmark: NAME=FILE of the test.
+        scoring: more options of its scores.
         seed: of SFT and RL.
         rl_steps: updates of RL.
         rl_lr: their learning rate.
     """
 
     folder: Path
+    benchmark: str
+    scoring: tuple[object, ...]
     seed: int
     rl_steps: int
     rl_lr: str
@@ -28,9 +31,9 @@ class World:
         where = ("--train_data", rows, "--output_dir", out, "--seed", self.seed)
         return command(*words, *where, *options, OMP_NUM_THREADS=2)
 
-    def judge(self, out: Path) -> Server:
-        """The server of the judge that gives rewards; what it says goes to the logs of `out`."""
-        return model_server(out, "judge", self.folder / "models/judge")
+    def judge(self, out: Path, name: str = "judge") -> Server:
+        """The server of a judge, by default the one that gives rewards; what it says goes to the logs of `out`."""
+        return model_server(out, name, self.folder / "models" / name)
 
     def train_rl(self, judge: Server, model: Path, rows: Path, out: Path, **variables: object) -> Command:
         """Streaming GRPO of `model` on `rows`; the step needs `judge`."""
@@ -52,20 +55,29 @@ class World:
         """Summaries of the test users by each policy (name → model), from the full history and as a stream."""
         given = [f"{name}={model}" for name, model in policies.items()]
         sizes = ("--max_tokens", 128, "--max_model_len", 2048, "--concurrency", 64, "--max_error_rate", 0)
-        words = ("python", "eval/gen_preference.py", "--out", out, "--data", self._benchmark)
+        words = ("python", "eval/gen_preference.py", "--out", out, "--data", self.benchmark)
         return command(*words, *sizes, "--model", *given, *options)
 
     def score_summaries(self, out: Path, policies: list[str], *options: object) -> Command:
         """Their judgements by both judges, tables and reports."""
         judges = [f"{name}={self.folder / 'models' / name}" for name in ("judge", "judge2")]
-        sizes = ("--max_model_len", 2048, "--concurrency", 64, "--max_error_rate", 0, "--cues", "random")
-        words = ("python", "eval/evaluate.py", "--out", out, "--data", self._benchmark)
-        bounds = ("--bounds", self.folder / "data/world.json")
-        return command(*words, *bounds, *sizes, "--judge", *judges, "--policies", *policies, *options)
+        sizes = ("--max_model_len", 2048, "--concurrency", 64, "--max_error_rate", 0)
+        words = ("python", "eval/evaluate.py", "--out", out, "--data", self.benchmark)
+        return command(*words, *self.scoring, *sizes, "--judge", *judges, "--policies", *policies, *options)
 
-    @property
-    def _benchmark(self) -> str:
-        return f"world_films={self.folder / 'data/test_films_upi.jsonl'}"
+
+class World(Stages):
+    """Stages in the simulated world, where the best possible accuracy is known."""
+
+    def __init__(self, *, folder: Path, seed: int, rl_steps: int, rl_lr: str):
+        super().__init__(
+            folder=folder,
+            benchmark=f"world_films={folder / 'data/test_films_upi.jsonl'}",
+            scoring=("--bounds", folder / "data/world.json", "--cues", "random"),
+            seed=seed,
+            rl_steps=rl_steps,
+            rl_lr=rl_lr,
+        )
 
 
 def rl_parquet(*files: Path) -> list[Command]:

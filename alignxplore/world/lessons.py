@@ -54,8 +54,8 @@ class Lesson:
 
 
 class Probe(NamedTuple):
-    """A linear reading of the hidden states that enter a layer (negative: counted from the last one); `many`: of any
-    number of classes at once, not of one."""
+    """A linear reading of the hidden states that enter a layer (negative: counted from the last one); `many`: of
+    several classes, one of which comes next."""
 
     layer: int
     classes: int
@@ -114,16 +114,16 @@ def save(model: "Qwen3ForCausalLM", tokenizer: "PreTrainedTokenizerFast", out: P
 
 
 def _probe_loss(logits_PC: "Tensor", votes: Sequence, many: bool) -> "Tensor":
-    """Cross-entropy of the classes; of each class for itself where there may be many."""
+    """Cross-entropy of the class, or of all classes that there may be, each as probable as the others."""
     import torch
     import torch.nn.functional as F
 
     if not many:
         return F.cross_entropy(logits_PC, torch.tensor(votes))
-    truth_PC = torch.zeros_like(logits_PC)
-    for row, classes in zip(truth_PC, votes, strict=True):
-        row[list(classes)] = 1.0
-    return F.binary_cross_entropy_with_logits(logits_PC, truth_PC)
+    share_PC = torch.zeros_like(logits_PC)
+    for row, classes in zip(share_PC, votes, strict=True):
+        row[list(classes)] = 1 / len(classes)
+    return F.cross_entropy(logits_PC, share_PC)
 
 
 def train(
@@ -172,6 +172,8 @@ def train(
         loss = text_loss
         for name, probe in probes.items():
             votes = [(i, place, vote) for i, lesson in enumerate(members) for place, vote in lesson.votes[name]]
+            if not votes:
+                continue
             row_P, place_P = torch.tensor([vote[:2] for vote in votes]).unbind(1)
             hidden_PH = F.rms_norm(found.hidden_states[probe.layer][row_P, place_P], (model.config.hidden_size,))
             loss = loss + probe.weight * _probe_loss(heads[name](hidden_PH), [vote[2] for vote in votes], probe.many)
