@@ -3,8 +3,9 @@
     python -m alignxplore.films.statements --data data/movielens_upi.jsonl --summaries eval --policies sft sft+rl \\
         --tokenizer models/sft --out statements.json
 
-After `eval/gen_preference.py`. No model is asked: films tell their genres and decade, so each statement is true or not.
-Of a stream it is the last summary that counts, against the choices of all slices. Intervals: 95 %, clustered by person.
+After `eval/gen_preference.py`. No model is asked: films tell their genres and decade, so each statement is true or
+not. Of a stream it is the last summary that counts, against the choices of all slices. Intervals: 95 %, clustered by
+person.
 
 precision      share of the statements whose sign is that of the tally (an attribute that evens out is never right)
 recall 2, 4    share of the attributes with a tally of 2, or 4, and more either way that are told with their sign
@@ -19,7 +20,7 @@ from transformers import AutoTokenizer
 
 from alignxplore.command import option, run
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, find_sets, load_benchmarks, shown_history
-from alignxplore.evaluation.report.tables import Table, markdown, percent
+from alignxplore.evaluation.report.tables import MISSING, Table, markdown, percent
 from alignxplore.films.lessons import Words
 from alignxplore.films.text import read_summary, tally
 from alignxplore.journal import FAILED
@@ -109,7 +110,7 @@ def table(rows: Sequence[dict]) -> Table:
 
 def _cell(found: dict, measure: str) -> str:
     def shown(value: float | None) -> str:
-        return percent(value) if measure in SHARES else "–" if value is None else f"{value:.2f}"
+        return percent(value) if measure in SHARES else MISSING if value is None else f"{value:.2f}"
 
     return f"{shown(found['mean'])} [{shown(found['low'])}, {shown(found['high'])}]"
 

@@ -1,0 +1,152 @@
+"""One real person, for a first look: twelve films, what the policies wrote about them, what the judges make of it.
+
+    python -m alignxplore.films.example --data data/movielens_upi.jsonl --eval eval --out example.md
+
+After `eval/evaluate.py` with two policies or more. Nobody picks the person: of all test rows it is the one in the
+middle, by how much surer the judges are of the film that was really taken with the summary of the last policy than
+with that of the policy before it.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignxplore.command import option, run
+from alignxplore.errors import UserError
+from alignxplore.evaluation.benchmarks import Benchmark, find_sets, load_benchmarks, shown_history
+from alignxplore.evaluation.report.tables import MISSING, points
+from alignxplore.records import Interaction, UserRecord, read_jsonl
+
+SETTING, NOBODY = "full", "no summary"
+FILM = re.compile(r"^Title: (.*?) *\((\d{4})\) *, Genres: (.*)$", re.DOTALL)
+
+Sure = dict[tuple[str, str], dict[str, float]]  # (policy, judge) → record id → P(chosen)
+
+
+@dataclass(kw_only=True)
+class ExampleOptions:
+    """From which evaluation."""
+
+    data: str = option("benchmark file of films that was evaluated")
+    eval: Path = option("folder of the summaries and scores (--out of eval/evaluate.py)")
+    policies: list[str] = option("policies in the order of their training", ["untrained", "sft", "sft+rl"])
+    out: Path = option("Markdown file")
+
+    def __post_init__(self) -> None:
+        if len(self.policies) < 2:
+            raise ValueError("--policies: name two at least; the person is found by what the last one gains")
+
+
+def film(text: str) -> str:
+    """A film as it is told to people."""
+    found = FILM.match(text)
+    return f"{found[1]} ({found[2]}): {found[3].replace('|', ', ')}" if found else text
+
+
+def read_sure(folder: Path, policies: Sequence[str], benchmark: str) -> Sure:
+    """How sure each judge is, without a summary and with each policy's; 0.5 where one in bad format tells nothing.
+
+    Raises:
+        UserError: a policy that no judge was asked about.
+    """
+    found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for _, row in read_jsonl(folder / "scores.jsonl"):
+        asked = row["setting"] == "none" if row["policy"] == NOBODY else row["setting"] == SETTING
+        wanted = row["policy"] in (NOBODY, *policies) and row["protocol"] == "choice" and row["benchmark"] == benchmark
+        if wanted and asked and row["value"] is not None:
+            found[row["policy"], row["judge"]][row["record"]].append(row.get("p", 0.5))
+    if missing := [name for name in (NOBODY, *policies) if name not in {policy for policy, _ in found}]:
+        raise UserError(
+            f"{folder}/scores.jsonl has no {SETTING} scores of {', '.join(missing)}; run eval/evaluate.py with "
+            "--protocol choice, or name other --policies"
+        )
+    return {key: {record: sum(ps) / len(ps) for record, ps in rows.items()} for key, rows in found.items()}
+
+
+def gains(sure: Sure, before: str, after: str) -> dict[str, float]:
+    """Record id → by how much surer the judges are on average, of the records that all of them were asked about."""
+    judges = [judge for policy, judge in sure if policy == after]
+    asked = set.intersection(*(set(sure[policy, judge]) for policy in (before, after) for judge in judges))
+    return {
+        record: sum(sure[after, judge][record] - sure[before, judge][record] for judge in judges) / len(judges)
+        for record in asked
+    }
+
+
+def middle(gained: dict[str, float]) -> str:
+    """The record with the median gain; the lower one of two, the smaller id of several alike."""
+    return sorted(gained, key=lambda record: (gained[record], record))[(len(gained) - 1) // 2]
+
+
+def films_table(shown: Sequence[Interaction]) -> list[str]:
+    """The choices, oldest first."""
+    lines = ["| | chosen | passed over |", "| ---: | --- | --- |"]
+    return lines + [
+        f"| {place} | {film(one.chosen)} | {film(one.rejected) if one.rejected else MISSING} |"
+        for place, one in enumerate(shown, 1)
+    ]
+
+
+def last_stages(options: ExampleOptions, benchmark: Benchmark, record: str) -> dict[str, dict]:
+    """Policy → the last stage of its summary of one record."""
+    stages: dict[str, dict] = {}
+    for found in find_sets(options.eval, options.policies):
+        row = found.by_record().get(record)
+        if found.benchmark == benchmark.name and found.setting == SETTING and row and row["stages"]:
+            stages.setdefault(found.policy, row["stages"][-1])
+    return stages
+
+
+def confidence_table(sure: Sure, policies: Sequence[str], record: str) -> list[str]:
+    """P(the film that was taken) in %: one line a text, one column a judge."""
+    judges = [judge for policy, judge in sure if policy == NOBODY]
+    lines = [f"| P(taken film), % | {' | '.join(judges)} |", f"| --- |{' ---: |' * len(judges)}"]
+    for policy in (NOBODY, *policies):
+        cells = [sure.get((policy, judge), {}).get(record) for judge in judges]
+        shown = [MISSING if p is None else f"{100 * p:.1f}" for p in cells]
+        lines.append(f"| {policy if policy == NOBODY else f'summary of {policy}'} | {' | '.join(shown)} |")
+    return lines
+
+
+def page(record: UserRecord, benchmark: Benchmark, stages: dict[str, dict], table: list[str], rule: str) -> str:
+    """The whole of it."""
+    shown = shown_history(benchmark, record)
+    said = [
+        f"- **{policy}**: "
+        + (f"none, in bad format ({stage['problem']})" if stage["problem"] else " ".join(stage["summary"].split()))
+        for policy, stage in stages.items()
+    ]
+    lines = [f"# One person: {record.user} of {benchmark.name}", "", rule, ""]
+    lines += [f"The {len(shown)} choices that the policies read:", "", *films_table(shown), ""]
+    lines += ["What they wrote (full history):", "", *said, ""]
+    taken, other = map(film, record.target.items)
+    lines += ["Later this person chose between two films:", "", f"- taken: {taken}", f"- not taken: {other}", ""]
+    lines += ["How sure each judge is of the film that was taken; it reads the summary and no history:", "", *table]
+    return "\n".join([*lines, ""])
+
+
+def write_example(options: ExampleOptions) -> str:
+    """Write the page, and return it."""
+    (benchmark,) = load_benchmarks([options.data])
+    before, after = options.policies[-2:]
+    sure = read_sure(options.eval, options.policies, benchmark.name)
+    gained = gains(sure, before, after)
+    chosen = middle(gained)
+    rule = (
+        f"Found by a rule, not picked: of {len(gained)} test rows the one with the median gain. The gain is P(taken "
+        f"film) with the summary of {after} less that with the summary of {before}, full history, mean of the judges; "
+        f"here it is {points(gained[chosen])} points."
+    )
+    record = next(record for record in benchmark.records if record.id == chosen)
+    stages = last_stages(options, benchmark, chosen)
+    written = [policy for policy, stage in stages.items() if not stage["problem"]]
+    text = page(record, benchmark, stages, confidence_table(sure, written, chosen), rule)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(text, encoding="utf-8")
+    return text
+
+
+if __name__ == "__main__":
+    run(write_example, ExampleOptions, __doc__)
