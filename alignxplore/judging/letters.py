@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from alignxplore.errors import UserError
 from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
+from alignxplore.judging.together import LONGEST, Together
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
@@ -145,6 +146,7 @@ class Judge:
             raise ValueError(f"orders must be one of {', '.join(ORDERS)}, not '{orders}'")
         self.endpoint, self.tokenizer, self.prompts = endpoint, tokenizer, prompts
         self.orders, self.seed = orders, seed
+        self._together: Together | None = None  # once the server has shown that it can be asked so
         self._prepare()
 
     def _prepare(self) -> None:
@@ -217,7 +219,11 @@ class Judge:
         if self._reads_ids is None:
             self._reads_ids = await self._probe(messages)
         how = {"logprob_token_ids": list(self.letters.tokens)} if self._reads_ids else {"top_logprobs": 20}
-        read = await self._ask(messages, how)
+        read = None
+        if self._together and sum(len(message["content"]) for message in messages) <= LONGEST:
+            read = await self._together.read(self._ids(messages))
+        if read is None:
+            read = await self._ask(messages, how)
         mass: float | None = sum(math.exp(read[i]) for i in self.letters.tokens if i in read)
         if not all(i in read for i in self.letters.tokens):
             # A letter outside the 20 best: ask for the two letters alone, which hides their mass but never a letter.
@@ -230,12 +236,34 @@ class Judge:
         return Reading(1 / (1 + math.exp(min(700.0, log_b - log_a))), mass)
 
     async def _probe(self, messages: Messages) -> bool:
+        """Whether the server reports log-probabilities of tokens named by id; also finds out whether it can be asked
+        many questions together."""
         try:
-            read = await self._ask(messages, {"logprob_token_ids": list(self.letters.tokens)})
+            reply = await self._reply(
+                messages, {"logprob_token_ids": list(self.letters.tokens), "return_token_ids": True}
+            )
         except RequestError:  # a server that refuses fields it does not know, or a prompt that is refused either way
             await self._ask(messages, {"top_logprobs": 20})
             return False
-        return all(i in read for i in self.letters.tokens)
+        read = self._log_probabilities(reply)
+        if not all(i in read for i in self.letters.tokens):
+            return False
+        if "prompt_token_ids" in reply and reply["prompt_token_ids"] == (ids := self._ids(messages)):
+            together = Together(self.endpoint, self.letters.tokens)
+            self._together = together if await together.agrees(ids, read) else None
+        return True
+
+    def _ids(self, messages: Messages) -> list[int]:
+        """The prompt of a request, as the server should render it."""
+        opened = self.opened(messages)
+        return self.tokenizer.apply_chat_template(
+            opened["messages"],
+            tokenize=True,
+            return_dict=False,
+            add_generation_prompt=opened.get("add_generation_prompt", True),
+            continue_final_message=opened.get("continue_final_message", False),
+            **opened["chat_template_kwargs"],
+        )
 
     def opened(self, messages: Messages) -> dict:
         """The request up to the position that is read: the answer, begun."""
@@ -249,7 +277,10 @@ class Judge:
     async def _ask(self, messages: Messages, how: dict, again: bool = True) -> dict[int, float]:
         """Log-probabilities by token id at the letter's position. A reply without them is asked for `again`, but not
         by the check at the start: a server that has never given any is not the right one, and is named at once."""
-        reply = await self.endpoint.chat(
+        return self._log_probabilities(await self._reply(messages, how, again))
+
+    async def _reply(self, messages: Messages, how: dict, again: bool = True) -> dict:
+        return await self.endpoint.chat(
             **self.opened(messages),
             max_tokens=1,
             temperature=0,
@@ -258,7 +289,6 @@ class Judge:
             usable=self._all_numbers if again else None,
             **how,
         )
-        return self._log_probabilities(reply)
 
     def _all_numbers(self, reply: dict) -> None:
         if any(math.isnan(value) for value in self._log_probabilities(reply).values()):

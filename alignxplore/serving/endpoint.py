@@ -183,6 +183,17 @@ class Endpoint:
             reply = await self._request("POST", "/chat/completions", known, usable=usable)
         return self._checked(reply)
 
+    async def complete(self, prompts: list[list[int]], **body: Any) -> list[dict]:
+        """POST /v1/completions with several prompts of token ids; returns the choice of each, in their order."""
+        reply = await self._request("POST", "/completions", {"model": self.model, "prompt": prompts} | body)
+        try:
+            choices = sorted(reply["choices"], key=lambda choice: choice["index"])
+        except (KeyError, TypeError):
+            choices = []
+        if len(choices) != len(prompts):
+            raise TransportError(f"{self.url}: {len(choices)} choices for {len(prompts)} prompts")
+        return choices
+
     async def _request(
         self,
         method: str,

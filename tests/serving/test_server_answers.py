@@ -81,7 +81,7 @@ async def test_real_vllm(tiny_qwen3, tokenizer, tmp_path):
                 for pair in ((ITEM.chosen, ITEM.rejected), (ITEM.rejected, ITEM.chosen))
             )
             found = await judge.score("Likes the sea.", ITEM, "k")
-            assert judge._reads_ids is True
+            assert judge._reads_ids is True and judge._together is not None
             assert found.orders == pytest.approx((a1 / (a1 + b1), b2 / (a2 + b2)), abs=1e-4)
             assert found.mass == pytest.approx((a1 + b1 + a2 + b2) / 2, rel=1e-3)
 
@@ -93,8 +93,10 @@ async def test_real_vllm(tiny_qwen3, tokenizer, tmp_path):
 
             with pytest.raises(JudgeError, match="is no judge: only .* most probable: "):
                 await judge.check([("Likes the sea.", ITEM)])
-            too_long = await judge.score("the sea " * 3000, ITEM, "k")
-            assert too_long.status == "request_error" and "1024" in too_long.error
+            asked = ("the sea " * 3000, "the sea " * 900, "Likes the sea.")  # too long for one request, for the model
+            *too_long, fits = await asyncio.gather(*(judge.score(text, ITEM, "k") for text in asked))
+            assert all(one.status == "request_error" and "1024" in one.error for one in too_long)
+            assert fits.orders == pytest.approx(found.orders, abs=1e-4)
             sampled = [await ask_paper(judge, "Likes the sea.", ITEM, "k") for _ in range(2)]
             assert sampled[0].ok and sampled[0] == sampled[1]
 

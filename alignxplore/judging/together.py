@@ -1,0 +1,95 @@
+"""Many prompts in one request: how a judge asks vLLM, whose own work for a request is more than that of a small model.
+
+Prompts go to /v1/completions as token ids, so that neither chat template nor tokenizer runs in the server; what waits
+at the same moment goes together. `Judge` (letters.py) uses it where a server has shown that it reads such prompts as
+it reads the chat. The numbers are those of the chat.
+"""
+
+import asyncio
+import math
+from collections.abc import Sequence
+
+from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
+
+MOST = 32  # prompts in one request
+LONGEST = 8192  # characters of a prompt that is sent so: longer ones are work for the model, not for the server
+AGREE = 1e-3  # log-probabilities of the same prompt asked in both ways
+
+
+class Together:
+    """Log-probabilities of some tokens after prompts of token ids, asked for many at a time.
+
+    Args:
+        endpoint: connected endpoint of a vLLM server.
+        tokens: the ids whose log-probabilities are asked for.
+    """
+
+    def __init__(self, endpoint: Endpoint, tokens: Sequence[int]):
+        self.endpoint, self.tokens = endpoint, list(tokens)
+        self._waiting: list[tuple[list[int], asyncio.Future[dict[int, float] | None]]] = []
+        self._sent: set[asyncio.Task[None]] = set()
+
+    async def agrees(self, ids: list[int], expected: dict[int, float]) -> bool:
+        """Whether the server reads a prompt of ids as it has read the same prompt as a chat."""
+        try:
+            (read,) = await self._ask([ids])
+        except (RequestError, TransportError):
+            return False
+        return read is not None and all(abs(read[i] - expected[i]) < AGREE for i in self.tokens)
+
+    async def read(self, ids: list[int]) -> dict[int, float] | None:
+        """Log-probability of each token after one prompt; None where the prompt has to be asked by itself, to learn
+        what is wrong with it.
+
+        Raises:
+            TransportError: no usable reply in the time given.
+        """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[dict[int, float] | None] = loop.create_future()
+        self._waiting.append((ids, answer))
+        if len(self._waiting) == 1:
+            loop.call_soon(self._send)  # after whoever else is about to ask
+        return await answer
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), MOST):
+            task = asyncio.create_task(self._answer(waiting[start : start + MOST]))
+            self._sent.add(task)  # or nobody would hold it
+            task.add_done_callback(self._sent.discard)
+
+    async def _answer(self, waiting: Sequence[tuple[list[int], asyncio.Future[dict[int, float] | None]]]) -> None:
+        found: Sequence[dict[int, float] | None]
+        error: Exception | None = None
+        try:
+            found = await self._ask([ids for ids, _ in waiting])
+        except RequestError:  # one of them is to blame
+            found = [None] * len(waiting)
+        except Exception as problem:
+            found, error = [None] * len(waiting), problem
+        for (_, answer), read in zip(waiting, found, strict=True):
+            if answer.done():  # who asked has gone
+                continue
+            if error:
+                answer.set_exception(error)
+            else:
+                answer.set_result(read)
+
+    async def _ask(self, prompts: list[list[int]]) -> list[dict[int, float] | None]:
+        choices = await self.endpoint.complete(
+            prompts,
+            max_tokens=1,
+            temperature=0,
+            logprobs=1,
+            logprob_token_ids=self.tokens,
+            return_tokens_as_token_ids=True,
+        )
+        return [self._log_probabilities(choice) for choice in choices]
+
+    def _log_probabilities(self, choice: dict) -> dict[int, float] | None:
+        try:
+            found = choice["logprobs"]["top_logprobs"][0]
+            read = {i: float(found[f"token_id:{i}"]) for i in self.tokens}
+        except (KeyError, IndexError, TypeError, ValueError):
+            return None
+        return None if any(map(math.isnan, read.values())) else read
