@@ -4,7 +4,8 @@
 
 The tokenizer is learnt from the training persons alone. What is a crutch of these tiny models: it reads of a film its
 decade and its genres only, one token each (a title is a hundred thousand words that they never learn), skips the
-numbering of the choices, and holds each fixed line of the default prompts as one token. Any other text becomes bytes.
+numbering of the choices, and holds each fixed line of the default prompts as one token. Any other text becomes bytes,
+a bar a blank.
 """
 
 import re
@@ -25,14 +26,16 @@ if TYPE_CHECKING:
 SELDOM = 0.002  # attributes that stand in a smaller share of the items have no name of their own
 # What the tokenizer reads in another way than it is written, in this order (regular expression, replacement).
 READ_AS = (
-    (r"\n+\d+\.(?: Request: [^\n]*)?\n+(?=Chosen: )", ""),
-    (r"\n(?=Passed over: )", ""),
     (r"Title: [^\n]*?(?=\((?:18|19|20)\d\d\)\s*, Genres: )", ""),
     (r"\((?:18\d\d|19[0-6]\d)\)\s*, Genres: ", "pre-1970 "),
     (r"(?<=\((?:19|20)\d)\d\)\s*, Genres: ", "0s "),
     (r"\((?=(?:19|20)\d0s )", ""),
     (r"Title: [^\n]*?, Genres: ", ""),
+    (r" \(no genres listed\)", ""),
     (r"\|", " "),
+    # Last: before, a title without a year would reach into the next line.
+    (r"\n+\d+\.(?: Request: [^\n]*)?\n+(?=Chosen:)", ""),
+    (r"\n(?=Passed over:)", ""),
 )
 LABELS = ("Chosen:", "Passed over:", "Item A:", "Item B:")
 

@@ -94,5 +94,6 @@ def true_statements(counts: Mapping[str, int], rng: random.Random, most: int, st
 
 
 def in_order(statements: Statements, names: Sequence[str]) -> Statements:
-    """As a policy tells them: in the order of its reasoning."""
-    return sorted(statements, key=lambda statement: names.index(statement[0]))
+    """As a policy tells them: in the order of its reasoning, and nothing of what has no name there."""
+    told = [statement for statement in statements if statement[0] in names]
+    return sorted(told, key=lambda statement: names.index(statement[0]))
