@@ -10,7 +10,7 @@ strong. What bears on a hint is always said. Drawn from the prompt and the reque
 
 import random
 import re
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 
 from alignxplore.command import option, run
@@ -45,14 +45,17 @@ class TeacherOptions:
 
 
 def merge(prompt: str) -> tuple[str, Statements]:
-    """(reasoning, statements) of what most annotators say; nothing of that about which as many say the opposite."""
-    votes, levels = Counter[str](), dict[str, int]()
+    """(reasoning, statements) of what most annotators say, as strongly as any of these says it; nothing of that about
+    which as many say the opposite."""
+    levels: defaultdict[str, list[int]] = defaultdict(list)
     for summary in CONCLUDED.findall(prompt):
         for name, level in dict(read_summary(summary)).items():
-            votes[name] += 1 if level > 0 else -1
-            levels[name] = max(levels.get(name, 0), abs(level))
+            levels[name].append(level)
+    told = []
+    for name, found in levels.items():
+        if lead := sum(1 if level > 0 else -1 for level in found):
+            told.append((name, max(found) if lead > 0 else min(found)))
     reasoned = REASONED.search(prompt)
-    told = [(name, levels[name] if count > 0 else -levels[name]) for name, count in votes.items() if count]
     return reasoned[1] if reasoned else "", told
 
 
@@ -73,8 +76,7 @@ def answer(prompt: str, seed: int, names: list[str], most: int) -> str | None:
     bearing = {name for item in HINTED.findall(prompt) for name in attributes(item) if counts[name]}
     told = true_statements(counts, rng, rng.randint(1, most))
     told = [*told, *((name, level_of(counts[name])) for name in bearing - dict(told).keys())]
-    told = in_order([(name, level) for name, level in told if name in names], names)
-    return f"<think>\n{reasoning_text(counts, names)}\n</think>\n\n{summary_text(told)}"
+    return f"<think>\n{reasoning_text(counts, names)}\n</think>\n\n{summary_text(in_order(told, names))}"
 
 
 def serve(options: TeacherOptions) -> None:
