@@ -1,16 +1,29 @@
 #!/usr/bin/env bash
 # From nothing to the table: make the environment, then run the whole pipeline for real on a CPU with tiny models.
 #
-#   ./quickstart.sh                 a simulated world: SFT, streaming GRPO, evaluation, table and plots
-#   ./quickstart.sh --world         the same, by its name
+#   ./quickstart.sh                 people's choices (MovieLens): SFT, streaming GRPO, evaluation, table and plots
+#   DATA=RAW ./quickstart.sh        the same on another MovieLens edition, whose raw files are in the folder RAW
+#   ./quickstart.sh --world         the same in a simulated world, where the true preferences are known
 #   ./quickstart.sh --out DIR       where everything goes (default: runs/quickstart)
+#   ./quickstart.sh --out DIR --evaluate RAW    only evaluate the models of DIR, on the persons of another MovieLens
+#                                   edition (folder RAW, at most 250 persons); results and report go to DIR/other
 #   ./quickstart.sh --no-install    in the environment that is active now; nothing is installed
 #   ./quickstart.sh --check         print the steps, which are done and how long the others take; start nothing
 #
-# Needs two cores and 12 GB of memory. Interrupted? Run the same command again: what is finished is kept. Every step is
-# made of ordinary commands of this repository; they are printed before they run, and what they say is in DIR/logs.
-# Other sizes or another seed need another folder. NPROC=2 SFT_OPTIONS="--deepspeed sft/configs/zero3.json" trains on
-# two processes. The steps are in alignxplore/quickstart/.
+# Needs two cores and 8 GB of memory, with --world 12 GB. Interrupted? Run the same command again: what is finished is
+# kept. Every step is made of ordinary commands of this repository; they are printed before they run, and what they say
+# is in DIR/logs. Other sizes or another seed need another folder. NPROC=2 SFT_OPTIONS="--deepspeed
+# sft/configs/zero3.json" trains on two processes. The steps are in alignxplore/quickstart/.
+#
+# Variables and their defaults:
+#   DATA=data/movielens/ml-latest-small raw folder of a MovieLens edition
+#   SEED=1                           seed of splits, windows, models and draws
+#   TEST_WINDOWS=6                   windows of each test person: what the intervals of the table need
+#   WINDOWS=60                       windows of each other person
+#   SFT_WINDOWS=2500                 windows that the teacher describes
+#   RL_STEPS=40                      RL updates
+#   RL_LR=5e-4                       their learning rate
+#   SFT_OPTIONS=                     more options of sft/sft.py
 #
 # Variables of --world and their defaults:
 #   SEED=1                           seed of the world, the models and all draws

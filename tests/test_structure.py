@@ -24,6 +24,7 @@ LAYERS = (
     ("synthesis",),
     ("baselines", "rl"),
     ("evaluation",),
+    ("films",),
     ("quickstart",),
 )
 LAYER_OF = {room: place for place, rooms in enumerate(LAYERS) for room in rooms}

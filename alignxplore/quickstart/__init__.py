@@ -5,5 +5,7 @@ settings  choices of a pipeline, read from environment variables
 folder    the folder of a run: a lock, the settings and commits that made it, which steps are done
 plan      what a list will do (`--check`)
 runner    runs a list, in order or side by side, and goes on where it was interrupted
-world     the list of the simulated world; stages: how its policies are trained and scored
+films     the list on people's choices; other: its models on the persons of another edition
+world     the list of the simulated world
+stages    how tiny policies are trained and scored
 """

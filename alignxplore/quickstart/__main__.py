@@ -11,7 +11,7 @@ from pathlib import Path
 
 from alignxplore.command import Plain, option, run
 from alignxplore.environment import ROOT
-from alignxplore.quickstart import films, world
+from alignxplore.quickstart import films, other, world
 from alignxplore.quickstart.plan import Pipeline, carry_out
 
 
@@ -21,13 +21,24 @@ class QuickstartOptions(Plain):
 
     world: bool = option("the simulated world instead of people's choices", False)
     out: Path = option("where everything goes", ROOT / "runs/quickstart")
+    evaluate: str = option(
+        "raw folder of another MovieLens edition: only evaluate the trained models of --out on its persons", ""
+    )
     check: bool = option("print the steps, which are done and how long the others take; start nothing", False)
+
+    def __post_init__(self) -> None:
+        if self.world and self.evaluate:
+            raise ValueError("--evaluate: the persons of another edition are for models of films, not of --world")
 
 
 def quickstart(options: QuickstartOptions) -> str:
     """Run the list, or say what it would do."""
     out = options.out.resolve()
-    results = {"results": "results.json", "report": "report.html", "figures": "figures"}
+    results = {"results": "results.json", "report": "report.html"}
+    if options.evaluate:
+        others = other.OtherSettings.of(out, Path(options.evaluate).resolve())
+        return carry_out(Pipeline.of(others, other.steps(others), **results), options.check)
+    results["figures"] = "figures"
     if options.world:
         simulated = world.WorldSettings.read(out=out)
         return carry_out(Pipeline.of(simulated, world.steps(simulated), **results), options.check)

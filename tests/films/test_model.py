@@ -24,9 +24,8 @@ def read(words, text):
 def test_what_is_common_has_a_name(words, windows):
     assert known_attributes(windows) == words.names == NAMES
     odd = Interaction("Title: X (1877), Genres: Opera|Drama", "Title: Y, Genres: (no genres listed)")
-    often = UserRecord(
-        "a", (Interaction("Title: Z (2001), Genres: Comedy", "Title: Q (2001), Genres: Drama"),) * 300, odd
-    )
+    pairs = (Interaction("Title: Z (2001), Genres: Comedy", "Title: Q (2001), Genres: Drama"),) * 300
+    often = UserRecord("a", (*pairs, odd), odd)
     assert known_attributes([often]) == ["Comedy", "Drama", "2000s"]
     assert known_attributes([often, UserRecord("b", (odd,) * 2, odd)]) == [
         "Comedy",

@@ -1,0 +1,93 @@
+"""The models of a finished quick start on the persons of another MovieLens edition: nothing is trained.
+
+    ./quickstart.sh --out runs/quickstart --evaluate ml-1m      # → runs/quickstart/other/results.json, report.html
+
+Rows are made as those of the test were, of all persons of the edition or a sample of them. A large edition may hold
+persons of the small one under other numbers; of 250 drawn among 100,000 it is one or two.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from alignxplore.errors import UserError
+from alignxplore.quickstart.films import BENCHMARK, SHOWN, FilmSettings
+from alignxplore.quickstart.folder import settings_of
+from alignxplore.quickstart.settings import Settings, taken
+from alignxplore.quickstart.stages import Stages
+from alignxplore.quickstart.steps import Command, Step, command
+
+MOST_PERSONS = 250
+
+
+class OtherError(UserError):
+    """These models cannot be evaluated on these persons."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherSettings(Settings):
+    """Whose models, and on which edition."""
+
+    trained: FilmSettings
+    raw: Path = taken()
+
+    @classmethod
+    def of(cls, folder: Path, raw: Path) -> Self:
+        """Of the finished quick start in `folder`; `raw` has the files of the edition.
+
+        Raises:
+            OtherError: there is no such run or edition, or it is the edition that the models were trained on.
+        """
+        trained = _finished(folder)
+        if not raw.is_dir():
+            raise OtherError(f"--evaluate {raw}: no such folder; give the raw folder of a MovieLens edition")
+        if raw.resolve() == trained.data.resolve():
+            raise OtherError(
+                f"--evaluate {raw}: the models in {folder} were trained on persons of this edition, and its table has "
+                "the others; give another edition"
+            )
+        return cls(out=folder / "other", trained=trained, raw=raw)
+
+
+def _finished(folder: Path) -> FilmSettings:
+    """The settings that the run in a folder was made with."""
+    if not all((folder / name).is_file() for name in ("settings", "results.json")):
+        raise OtherError(f"{folder} holds no finished quick start; run ./quickstart.sh --out {folder} first")
+    found = settings_of(folder)
+    if missing := [name for name in FilmSettings(out=folder).deciding() if name not in found]:
+        raise OtherError(
+            f"{folder} holds another kind of run, not a quick start on films ({missing[0]} is not in its settings); "
+            "give the --out of one"
+        )
+    return FilmSettings.read(found, out=folder)
+
+
+def steps(settings: OtherSettings) -> list[Step]:
+    """From raw ratings to the table."""
+    out, trained = settings.out, settings.trained
+    models = trained.out / "models"
+    stages = Stages(
+        folder=trained.out,
+        benchmark=f"movielens={out / 'data' / BENCHMARK}",
+        scoring=("--cues", "chance", "popularity", "content tally", "--at_once", 2),
+        seed=trained.seed,
+        rl_steps=trained.rl_steps,
+        rl_lr=trained.rl_lr,
+    )
+    policies = {"untrained": models / "base", "sft": models / "sft", "sft+rl": trained.out / "rl/model"}
+    found = [out / "eval" / name for name in ("results.json", "report.md", "report.html")]
+    return [
+        Step("data", 30, [_build(settings)]),
+        Step("summaries", 180, [stages.write_summaries(out / "eval", policies, "--at_once", 2)]),
+        Step("scores", 150, [stages.score_summaries(out / "eval", list(policies))]),
+        Step("table", 1, [command("cp", *found, out)]),
+    ]
+
+
+def _build(settings: OtherSettings) -> Command:
+    """As the test's rows in `films.py`, of anybody."""
+    trained = settings.trained
+    words = ("python", "-m", "alignxplore.datasets", "build", "movielens", "--raw", settings.raw)
+    protocol = ("--protocol", "matched", "--seed", trained.seed)
+    rows = ("--windows", trained.test_windows, "--length", SHOWN * 3 // 2, "--users", MOST_PERSONS)
+    return command(*words, *protocol, *rows, "--out", settings.out / "data" / BENCHMARK)

@@ -1,0 +1,180 @@
+"""The lists of the quick start: every file that a command reads is made by a step before it; groups share nobody; the
+models of a finished run are evaluated on another edition as they were on their own."""
+
+import os
+import subprocess
+
+import pytest
+
+from alignxplore.datasets import get
+from alignxplore.evaluation.benchmarks import Benchmark, shown_history
+from alignxplore.quickstart import films, other, world
+from alignxplore.quickstart.folder import RunFolder
+from alignxplore.quickstart.other import OtherError, OtherSettings
+from alignxplore.quickstart.steps import order
+from alignxplore.records import Interaction, UserRecord
+from tests import ROOT
+
+
+def listed(kind, out):
+    """The settings and steps of a list that goes into `out`."""
+    chosen = {"films": films.FilmSettings, "world": world.WorldSettings}[kind].read({}, out=out)
+    return chosen, {"films": films.steps, "world": world.steps}[kind](chosen)
+
+
+def paths(command, out):
+    """(files that it reads, files that it writes) under `out`."""
+    words = list(command.words)
+    found = [(before, word) for before, word in zip(["", *words], words)]
+    found += [(name, value or "") for name, value in command.environment]
+    inside = [(before, word[word.index(f"{out}/") :]) for before, word in found if f"{out}/" in word]
+    inside += [(before, word) for before, word in found if word == str(out)]
+    made = [path for before, path in inside if before in ("--out", "--output_dir", "OUT")]
+    if words[0] == "cp":
+        made = [words[-1]]
+    return [path for before, path in inside if path not in made and before != "--log"], made
+
+
+def not_made(steps, out, made=()):
+    """(step, file) of what is read before it is made."""
+    made, missing = list(made), []
+    for step in steps:
+        for server in step.servers:
+            missing += [(step.name, path) for path in paths(server.command, out)[0] if not stands(path, made)]
+        for row in step.rows:
+            missing += [(step.name, path) for one in row for path in paths(one, out)[0] if not stands(path, made)]
+            made += [path for one in row for path in paths(one, out)[1]]
+    return missing
+
+
+def stands(path, made):
+    return any(path == one or path.startswith(f"{one}/") for one in made)
+
+
+@pytest.mark.parametrize("kind", ["films", "world"])
+def test_what_a_step_reads_is_made_before(kind, tmp_path):
+    _, steps = listed(kind, tmp_path)
+    assert not_made(steps, tmp_path) == []
+    wanted = [path for step in steps for row in step.rows for one in row for path in paths(one, tmp_path)[0]]
+    assert len(wanted) > 15 and not_made(steps[1:], tmp_path) != []
+    written = [path for step in steps for row in step.rows for one in row for path in paths(one, tmp_path)[1]]
+    assert str(tmp_path) in written, "results.json and the report are copied there"
+    assert list(order(steps)) == [step.name for step in steps] and len(steps) >= 9
+
+
+@pytest.mark.parametrize("kind", ["films", "world"])
+def test_rl_is_served_its_judges_and_every_policy_is_scored_by_both(kind, tmp_path):
+    settings, steps = listed(kind, tmp_path)
+    found = {step.name: step for step in steps}
+    (rl,) = found["rl"].rows[-1]
+    given = dict(rl.environment)
+    assert (given["JUDGES"], given["STEPS"], given["LR"]) == ("judge={judge}", "40", settings.rl_lr)
+    assert given.get("VAL_JUDGES") == {"films": "judge2={judge2}", "world": None}[kind]
+    assert [server.name for server in found["rl"].servers] == {"films": ["judge", "judge2"], "world": ["judge"]}[kind]
+    (summaries,), (scores,) = found["summaries"].rows[-1], found["scores"].rows[-1]
+    at = summaries.words.index("--model") + 1
+    models = ["models/base", "models/sft", "rl/model"]
+    policies = [f"{name}={tmp_path / model}" for name, model in zip(("untrained", "sft", "sft+rl"), models)]
+    assert list(summaries.words[at : at + 3]) == policies
+    at = scores.words.index("--judge") + 1
+    assert list(scores.words[at : at + 2]) == [f"{name}={tmp_path}/models/{name}" for name in ("judge", "judge2")]
+    assert list(scores.words[scores.words.index("--policies") + 1 :]) == ["untrained", "sft", "sft+rl"]
+
+
+def test_groups_share_nobody_and_each_seed_has_others():
+    groups = {name for name, _, _ in films.GROUPS}
+    seen = []
+    for seed in range(1, 6):
+        ranges = films.persons(seed)
+        assert set(ranges) == groups == {"policy", "judge", "judge2", "val", "test"}
+        bounds = sorted(ranges.values())
+        assert bounds[0][0] == 0 and bounds[-1][1] == 1
+        assert all(before[1] == after[0] for before, after in zip(bounds, bounds[1:]))
+        seen.append(ranges["test"])
+    assert len(set(seen)) == 5 and films.persons(6) == films.persons(1)
+
+
+def test_a_test_row_shows_as_many_choices_as_the_models_learn_from(tmp_path):
+    _, steps = listed("films", tmp_path)
+    built = next(step for step in steps if step.name == "data").lines(tmp_path)
+    lengths = {line.split()[-1].split("/")[-1]: line.split("--length ")[1].split()[0] for line in built}
+    assert lengths.pop(films.BENCHMARK) == "18" and set(lengths.values()) == {"12"} and len(lengths) == 4
+    record = UserRecord("a", (Interaction("x", "y"),) * 18, Interaction("x", "y"))
+    assert len(shown_history(Benchmark("movielens", get("movielens").task, (record,), tmp_path), record)) == 12
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """The folder of a finished quick start on films: what is said of it."""
+    settings = films.FilmSettings.read({"SEED": "3", "TEST_WINDOWS": "2"}, out=tmp_path / "run")
+    settings.out.mkdir()
+    RunFolder(settings.out).note_settings(settings.deciding())
+    (settings.out / "results.json").write_text("[]")
+    (tmp_path / "ml-1m").mkdir()
+    return settings
+
+
+def test_another_edition_is_evaluated_as_the_own_one(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("TEST_WINDOWS", "9")  # the run's own choices decide
+    settings = OtherSettings.of(trained.out, tmp_path / "ml-1m")
+    assert settings.trained == trained and settings.out == trained.out / "other"
+    assert settings.deciding() == {"RAW": str(tmp_path / "ml-1m")}
+    steps, own = other.steps(settings), {step.name: step for step in films.steps(trained)}
+    models = [path for step in own.values() for row in step.rows for one in row for path in paths(one, trained.out)[1]]
+    assert not_made(steps, trained.out, [path for path in models if "/models/" in path or "/rl" in path]) == []
+    lines = {step.name: step.lines(trained.out)[-1] for step in steps}
+    assert list(lines) == ["data", "summaries", "scores", "table"]
+    for name in ("summaries", "scores"):
+        moved = own[name].lines(trained.out)[-1].replace('"$OUT"/eval', '"$OUT"/other/eval')
+        assert lines[name] == moved.replace('"$OUT"/data', '"$OUT"/other/data')
+    before = own["data"].lines(trained.out)[-1].split()
+    at = before.index("--persons")
+    anybody = [*before[:at], *before[at + 3 :]]
+    anybody[anybody.index("--raw") + 1] = str(tmp_path / "ml-1m")
+    assert lines["data"].split() == [*anybody[:-1], '"$OUT"/other/data/movielens_upi.jsonl']
+    assert anybody[anybody.index("--users") + 1] == str(other.MOST_PERSONS) == "250"
+    assert lines["table"].endswith(' "$OUT"/other') and lines["table"].count('"$OUT"/other/eval/') == 3
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("unfinished", "holds no finished quick start; run ./quickstart.sh --out .*/run first"),
+        ("world", "another kind of run, not a quick start on films .DATA is not in its settings."),
+        ("no edition", "--evaluate .*/nowhere: no such folder"),
+        ("the same edition", "were trained on persons of this edition"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(trained, tmp_path, case, said):
+    raw = {"no edition": tmp_path / "nowhere", "the same edition": trained.data}.get(case, tmp_path / "ml-1m")
+    if case == "unfinished":
+        (trained.out / "results.json").unlink()
+    if case == "world":
+        RunFolder(trained.out).note_settings(world.WorldSettings.read({}, out=trained.out).deciding())
+    with pytest.raises(OtherError, match=said):
+        OtherSettings.of(trained.out, raw)
+
+
+def check(out, *more, environment=None):
+    command = ["bash", str(ROOT / "quickstart.sh"), "--no-install", "--check", "--out", str(out), *more]
+    return subprocess.run(command, cwd=out.parent, capture_output=True, text=True, env=environment)
+
+
+def test_a_check_of_each_list_says_its_steps_and_writes_nothing(trained, tmp_path):
+    for more, first, last, count in (
+        ([], "data", "figures", 10),
+        (["--world"], "world", "figures", 9),
+        (["--evaluate", "ml-1m"], "data", "table", 4),
+    ):
+        out = trained.out if "--evaluate" in more else tmp_path / "new"
+        done = check(out, *more, environment=os.environ | {"SEED": "3"})
+        assert done.returncode == 0, done.stderr
+        told = [line for line in done.stdout.splitlines() if line.startswith("-- ")]
+        assert told[0].startswith(f"-- {first}: about") and told[-1].startswith(f"-- {last}: about")
+        assert len(told) >= count and "nothing was started" in done.stdout
+    assert not (tmp_path / "new").exists() and not (trained.out / "other").exists()
+
+
+def test_the_world_has_no_other_edition(trained):
+    done = check(trained.out, "--world", "--evaluate", "ml-1m")
+    assert done.returncode == 2 and "--evaluate: the persons of another edition are for models of films" in done.stderr
