@@ -1,5 +1,5 @@
-"""The whole path, for real, on the tiniest sizes: `./quickstart.sh` with TRL under DeepSpeed ZeRO-3, verl on Ray, and
-vLLM.
+"""The whole path, for real, on the tiniest sizes and a few persons of MovieLens: `./quickstart.sh` with TRL under
+DeepSpeed ZeRO-3, verl on Ray, and vLLM.
 
 It is killed once on the way; the same command then finishes, and a third time finds nothing left to do.
 """
@@ -16,13 +16,11 @@ import pytest
 
 from tests import ROOT
 
+PERSONS = 200  # of the 610 of the edition; 63 of them are in the test
 SIZES = {
-    "TEST_USERS": "24",
-    "TRAIN_USERS": "32",
-    "VAL_USERS": "4",
-    "SFT_USERS": "60",
-    "JUDGE_ROWS": "1600",
-    "READER_ROWS": "800",
+    "TEST_WINDOWS": "1",
+    "WINDOWS": "20",
+    "SFT_WINDOWS": "100",
     "RL_STEPS": "2",
     "NPROC": "2",
     "SFT_OPTIONS": "--deepspeed sft/configs/zero3.json",
@@ -34,12 +32,23 @@ FIELDS = set(
 pytestmark = pytest.mark.slow
 
 
+def write_edition(folder: Path) -> None:
+    """The raw files of an edition with the first persons of latest-small."""
+    folder.mkdir()
+    whole = ROOT / "data/movielens/ml-latest-small"
+    head, *ratings = (whole / "ratings.csv").read_text().splitlines(keepends=True)
+    kept = (line for line in ratings if int(line.partition(",")[0]) <= PERSONS)
+    (folder / "ratings.csv").write_text("".join([head, *kept]))
+    (folder / "movies.csv").symlink_to(whole / "movies.csv")
+
+
 def start(out: Path, log: Path, **sizes: str) -> subprocess.Popen:
+    """The quick start in `out`, on the edition beside it."""
     with log.open("ab") as file:
         return subprocess.Popen(
-            ["./quickstart.sh", "--world", "--no-install", "--out", str(out)],
+            ["./quickstart.sh", "--no-install", "--out", str(out)],
             cwd=ROOT,
-            env=os.environ | SIZES | sizes,
+            env=os.environ | SIZES | {"DATA": str(out.parent / "edition")} | sizes,
             stdout=file,
             stderr=file,
             start_new_session=True,
@@ -67,6 +76,7 @@ class Finished(NamedTuple):
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("quickstart")
     out, first, second, third = folder / "out", folder / "first.log", folder / "second.log", folder / "third.log"
+    write_edition(folder / "edition")
     killed = start(out, first)
     wait_for("[sft] step", out / "logs" / "sft.log", killed, first)
     os.killpg(killed.pid, signal.SIGKILL)
@@ -81,36 +91,35 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 def test_the_second_run_goes_on_where_the_first_was_killed(finished):
     text = finished.log.read_text()
-    assert "-- world: done before" in text and "-- lessons: done before" in text and "== rl" in text
+    assert "-- data: done before" in text and "-- lessons: done before" in text and "== rl" in text
     assert "min" in text and "left in all" in text and "Where the time went" in text
 
 
 def test_results_hold_a_row_for_each_policy_setting_and_judge(finished):
     out = finished.out
     rows = json.loads((out / "results.json").read_text())
-    assert all(FIELDS <= set(row) for row in rows)
+    assert all(FIELDS <= set(row) and row["benchmark"] == "movielens" for row in rows)
     cells = {(row["policy"], row["setting"], row["judge"]): row for row in rows}
+    persons = len((out / "data/movielens_upi.jsonl").read_text().splitlines())
+    assert 40 < persons < 90
     for judge in ("judge", "judge2"):
         for setting in ("full", "streaming"):
             for policy in ("untrained", "sft", "sft+rl"):
                 row = cells[policy, setting, judge]
-                assert (
-                    row["n"] == 24
-                    and row["coverage"] == 1
-                    and 0 <= row["ci_low"] <= row["accuracy"] <= row["ci_high"] <= 1
-                )
+                assert row["n"] == persons and row["coverage"] == 1
+                assert 0 <= row["ci_low"] <= row["accuracy"] <= row["ci_high"] <= 1
+            assert ("other user's (sft+rl)", setting, judge) in cells
         assert (judge, "direct", judge) in cells
-    assert (
-        cells["untrained", "full", "judge"]["bad_format"] == 1
-        and cells["untrained", "full", "judge"]["accuracy"] == 0.5
-    )
-    assert cells["chance", "bound", "none"]["accuracy"] == 0.5 < cells["best possible", "bound", "none"]["accuracy"]
+    untrained = cells["untrained", "full", "judge"]
+    assert untrained["bad_format"] == 1 and untrained["accuracy"] == 0.5
+    assert cells["chance", "bound", "none"]["accuracy"] == 0.5 < cells["content tally", "direct", "none"]["accuracy"]
+    assert ("popularity", "none", "none") in cells
 
 
 def test_report_and_figures_are_there(finished):
     out = finished.out
     report = (out / "report.md").read_text()
-    assert "sft+rl" in report and "best possible" in report and "Paired comparisons" in report
+    assert "sft+rl" in report and "content tally" in report and "Paired comparisons" in report
     page = (out / "report.html").read_text()
     assert "data:image/svg+xml;base64," in page and "sft+rl" in page and page.count('"stages": [{') >= 12
     for name in ("accuracy_by_stage.png", "rl_curves.png"):
@@ -122,6 +131,8 @@ def test_rl_synced_weights_and_left_a_model(finished):
     steps = [json.loads(line) for line in (out / "rl" / "metrics.jsonl").read_text().splitlines()]
     agreement = [row["training/rollout_probs_diff_max"] for row in steps if "training/rollout_probs_diff_max" in row]
     assert len(agreement) == 2 and max(agreement) < 1e-4
+    validated = [row for row in steps if "val/judge/coverage" in row]
+    assert validated and all(row["val/judge2/coverage"] == 1 for row in validated), "the second judge watches"
     assert list((out / "rl" / "model").glob("*.safetensors"))
 
 
