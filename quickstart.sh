@@ -22,7 +22,7 @@
 #   WINDOWS=60                       windows of each other person
 #   SFT_WINDOWS=2500                 windows that the teacher describes
 #   RL_STEPS=40                      RL updates
-#   RL_LR=5e-4                       their learning rate
+#   RL_LR=3e-4                       their learning rate
 #   SFT_OPTIONS=                     more options of sft/sft.py
 #
 # Variables of --world and their defaults:

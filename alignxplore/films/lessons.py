@@ -7,11 +7,11 @@ judges).
 A crutch of these models: linear probes on inner layers learn along, and are thrown away afterwards (deep supervision,
 as in `alignxplore/world/lessons.py`). The reader learns the counts of its reasoning and no answer: it has not learnt
 to write a summary. A judge learns which film was really taken, from texts of no to eight statements, some of which are
-told twice, so that brevity is no handicap and repetition no gain.
+told again and again, so that brevity is no handicap and repetition no gain.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from alignxplore.films.text import (
     MOST,
     PAST_WEIGHT,
     Statements,
+    attributes,
     in_order,
     level_of,
     reasoning_text,
@@ -39,8 +40,11 @@ if TYPE_CHECKING:
 
 MOST_STATEMENTS = 8
 PAST_SHARE = 0.5  # of the readers' lessons for which there is a past
-REPEATS = 0.3  # share of a judge's texts in which something is told twice
+REPEATS = 0.4  # share of a judge's texts in which something is told again
+MOST_REPEATS = 12
+CONTRADICTIONS = 0.3  # share of those texts in which what is told again may be the opposite
 OWN_PHRASING = 0.7  # share of a judge's texts in its own words
+AT_ITS_WORD = 0.5  # share of a judge's first lessons in which what is chosen is what the text speaks for
 WEIGHTS = (-4, -2, -1, 1, 2, 4)  # what a token may count: a film passed over or chosen, a statement of the past
 
 Order = Sequence[tuple[UserRecord, int]]  # records and how often each was taken before
@@ -150,39 +154,73 @@ def reader_probes(words: Words) -> dict[str, Probe]:
 
 
 def judge_lessons(words: Words, order: Order, phrasing: int, seed: int) -> Iterator[Lesson]:
-    """Texts of the same person differ from pass to pass."""
+    """Texts of the same person differ from pass to pass. What people do is noisy; a judge that never saw a text come
+    true does not learn to use one."""
     prompts = PromptSet()
-    for record, number in order:
+    for index, (record, number) in enumerate(order):
         rng = random.Random(hash_seed("judge", seed, record.user, number))
-        yield judge_lesson(words, prompts, record, phrasing, rng)
+        yield judge_lesson(words, prompts, record, phrasing, rng, at_its_word=index < AT_ITS_WORD * len(order))
+
+
+def speaks_for(level: Mapping[str, int], item: str) -> float:
+    """The levels of a film's attributes, over the root of their number."""
+    found = attributes(item)
+    return sum(level.get(name, 0) for name in found) / max(1, len(found)) ** 0.5
+
+
+def judge_probes(words: Words) -> dict[str, Probe]:
+    """Which attribute a level is said of; what each attribute of the films speaks for."""
+    return {"about": Probe(1, len(words.names)), "speaks": Probe(2, 5)}
 
 
 def judge_text(record: UserRecord, rng: random.Random) -> Statements:
-    """What a judge is told of a person: true statements, of which some are told twice."""
+    """What a judge is told of a person: true statements. Some texts repeat themselves, and some of those contradict
+    themselves."""
     counts = tally(record.history[-rng.choice((6, 12, 12)) :])
     told = list(true_statements(counts, rng, rng.randint(0, MOST_STATEMENTS), strongest=rng.random() < 0.5))
     if told and rng.random() < REPEATS:
-        told += rng.choices(told, k=rng.randint(1, 3))
+        again = rng.sample(told, min(len(told), 2))
+        if rng.random() < CONTRADICTIONS:
+            again.append((again[0][0], -again[0][1]))
+        told += rng.choices(again, k=rng.randint(1, MOST_REPEATS))
+        rng.shuffle(told)
     return told
 
 
-def judge_lesson(words: Words, prompts: PromptSet, record: UserRecord, phrasing: int, rng: random.Random) -> Lesson:
-    """Which of two films was taken, by a text about the person."""
+def meant(told: Statements) -> dict[str, int]:
+    """Attribute → level: the strongest one told, 0 where likes and dislikes of it are told."""
+    levels: dict[str, set[int]] = {}
+    for name, level in told:
+        levels.setdefault(name, set()).add(level)
+    return {name: 0 if min(found) < 0 < max(found) else max(found, key=abs) for name, found in levels.items()}
+
+
+def judge_lesson(
+    words: Words, prompts: PromptSet, record: UserRecord, phrasing: int, rng: random.Random, at_its_word: bool = False
+) -> Lesson:
+    """Which of two films was taken, by a text about the person; `at_its_word`: which one the text speaks for, where it
+    does."""
     told = judge_text(record, rng)
     spoken = phrasing if rng.random() < OWN_PHRASING else 1 - phrasing
     first = rng.random() < 0.5
     items = record.target.items[:: 1 if first else -1]
+    level = meant(told)
+    if at_its_word and (lead := speaks_for(level, items[0]) - speaks_for(level, items[1])):
+        first = lead > 0
     letter = "A" if first else "B"
     text = summary_text(told, spoken) if told or rng.random() < 0.5 else None
     ids = words.encode(prompts.judge(text, record.target.query, *items), f'{{"selection": "Item {letter}"}}')
-    level, side, votes = dict(told), 0, []
+    side = 0
+    votes: dict[str, list[tuple[int, Any]]] = {"about": [], "speaks": []}
     for place, token in enumerate(ids):
         if token in words.item:
             side = words.item[token]
         elif side and token in words.attribute:
-            votes.append((place, 2 + side * level.get(words.names[words.attribute[token]], 0)))
+            votes["speaks"].append((place, 2 + side * level.get(words.names[words.attribute[token]], 0)))
+        elif token in words.level and ids[place - 1] in words.attribute:
+            votes["about"].append((place, words.attribute[ids[place - 1]]))
     place = len(ids) - 1 - ids[::-1].index(words.answer[letter])
-    return Lesson(ids[: place + 1], [place], {"speaks": votes})
+    return Lesson(ids[: place + 1], [place], votes)
 
 
 @dataclass(kw_only=True)
@@ -202,7 +240,7 @@ class ReaderOptions(Checkable):
 class JudgeOptions(ReaderOptions):
     """What a judge learns: which film a person of whom a text tells took."""
 
-    phrasing: int = option("its own words: 0 (Loves, Likes, ...) or 1 (Adores, Enjoys, ...)", 0)
+    phrasing: int = option("its own words: 0 (loved, liked, ...) or 1 (adored, enjoyed, ...)", 0)
     passes: int = option("how often each row is judged, each time by another text", 4)
     batch: int = option("rows a step", 32)
 
@@ -228,7 +266,7 @@ def teach(options: ReaderOptions) -> str | None:
         for record in sorted(records, key=lambda record: hash_seed("order", options.seed, number, record.user))
     ]
     if isinstance(options, JudgeOptions):
-        lessons, probes = judge_lessons(words, order, options.phrasing, options.seed), {"speaks": Probe(-2, 5)}
+        lessons, probes = judge_lessons(words, order, options.phrasing, options.seed), judge_probes(words)
     else:
         lessons, probes = reader_lessons(words, order, options.seed), reader_probes(words)
     train(

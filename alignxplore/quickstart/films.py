@@ -30,7 +30,7 @@ class FilmSettings(Settings):
     windows: int = setting("windows of each other person", 60)
     sft_windows: int = setting("windows that the teacher describes", 2500)
     rl_steps: int = setting("RL updates", 40)
-    rl_lr: str = setting("their learning rate", "5e-4")
+    rl_lr: str = setting("their learning rate", "3e-4")
     sft_options: str = setting("more options of sft/sft.py", "")
 
 
@@ -66,7 +66,6 @@ def steps(settings: FilmSettings) -> list[Step]:
         out / "rl",
         VAL_JUDGES=f"judge2={judge2.url}",
         JUDGE_TOKENIZER=models / "blank",
-        ROLLOUTS=8,
     )
     return [
         Step("data", 8, [[_build(settings, *group) for group in GROUPS]]),
