@@ -18,8 +18,9 @@
 # Variables and their defaults:
 #   DATA=data/movielens/ml-latest-small raw folder of a MovieLens edition
 #   SEED=1                           seed of splits, windows, models and draws
-#   TEST_WINDOWS=6                   windows of each test person: what the intervals of the table need
-#   WINDOWS=60                       windows of each other person
+#   TEST_WINDOWS=7                   windows of each test person: what the intervals of the table need
+#   WINDOWS=60                       windows of each person whose choices the policy learns from
+#   JUDGE_WINDOWS=100                windows of each person whose choices a judge learns from
 #   SFT_WINDOWS=2500                 windows that the teacher describes
 #   RL_STEPS=40                      RL updates
 #   RL_LR=3e-4                       their learning rate

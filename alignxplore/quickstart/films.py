@@ -26,8 +26,9 @@ class FilmSettings(Settings):
 
     data: Path = setting("raw folder of a MovieLens edition", ROOT / "data/movielens/ml-latest-small")
     seed: int = setting("seed of splits, windows, models and draws", 1)
-    test_windows: int = setting("windows of each test person: what the intervals of the table need", 6)
-    windows: int = setting("windows of each other person", 60)
+    test_windows: int = setting("windows of each test person: what the intervals of the table need", 7)
+    windows: int = setting("windows of each person whose choices the policy learns from", 60)
+    judge_windows: int = setting("windows of each person whose choices a judge learns from", 100)
     sft_windows: int = setting("windows that the teacher describes", 2500)
     rl_steps: int = setting("RL updates", 40)
     rl_lr: str = setting("their learning rate", "3e-4")
@@ -84,7 +85,7 @@ def steps(settings: FilmSettings) -> list[Step]:
 def _build(settings: FilmSettings, group: str, _: float, most: int) -> Command:
     """The windows of one group of persons. Of a test row two thirds are shown, as everywhere in recommendation."""
     test = group == "test"
-    windows = {"test": settings.test_windows, "val": 8}.get(group, settings.windows)
+    windows = {"policy": settings.windows, "test": settings.test_windows, "val": 8}.get(group, settings.judge_windows)
     words = ("python", "-m", "alignxplore.datasets", "build", "movielens", "--raw", settings.data)
     protocol = ("--protocol", "matched", "--seed", settings.seed)
     rows = ("--windows", windows, "--length", SHOWN * 3 // 2 if test else SHOWN, "--users", most)

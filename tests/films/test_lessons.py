@@ -13,6 +13,7 @@ from alignxplore.films.lessons import (
     judge_lessons,
     judge_probes,
     judge_text,
+    meant,
     reader_lesson,
     reader_lessons,
     reader_probes,
@@ -22,6 +23,7 @@ from alignxplore.films.lessons import (
 from alignxplore.films.model import BlankOptions, write_blank
 from alignxplore.films.text import (
     LEVEL_WORDS,
+    LEVELS,
     MOST,
     PAST_WEIGHT,
     attributes,
@@ -156,21 +158,32 @@ def test_a_judge_learns_which_film_was_taken(words, windows):
     assert 15 < letters.count("A") < 45
 
 
-def test_texts_for_judges_are_true_uneven_and_sometimes_told_twice(windows):
+def test_texts_for_judges_are_true_and_uneven_and_some_repeat_or_contradict_themselves(windows):
     texts = [(record, judge_text(record, random.Random(seed))) for seed, record in enumerate(windows * 5)]
+    against = 0
     for record, told in texts:
-        assert any(
-            all(level == level_of(tally(record.history[-length:])[name]) for name, level in told) for length in (6, 12)
-        )
+        levels = [{name: level_of(count) for name, count in tally(record.history[-n:]).items()} for n in (6, 12)]
+        wrong = min(({name for name, level in told if found.get(name, 0) != level} for found in levels), key=len)
+        assert len(wrong) <= 1  # of a text that contradicts itself one statement is turned round
+        assert all(meant(told)[name] == 0 or len({x for n, x in told if n == name}) == 1 for name in wrong)
+        against += bool(wrong)
     lengths = {len(dict(told)) for _, told in texts}
     assert lengths == set(range(MOST_STATEMENTS + 1))
-    twice = sum(len(dict(told)) < len(told) for _, told in texts)
-    assert 0.15 < twice / len(texts) < 0.45
+    again = sum(len(dict(told)) < len(told) for _, told in texts)
+    assert 0.2 < again / len(texts) < 0.5 and 0 < against < again
+
+
+def test_what_is_told_both_ways_says_nothing_and_repeats_say_no_more():
+    assert meant([("War", 1), ("War", 1), ("Drama", 2), ("Drama", -2), ("IMAX", 1), ("IMAX", 2)]) == {
+        "War": 1,
+        "Drama": 0,
+        "IMAX": 2,
+    }
 
 
 def test_votes_of_a_judge_are_what_the_text_says_of_each_attribute(words, windows):
     for _, lesson, _, told, items in lessons_judged(words, windows):
-        level = dict(told)
+        level = meant(told)
         expected = [
             (name, 2 + sign * level.get(name, 0)) for item, sign in zip(items, (1, -1)) for name in attributes(item)
         ]
@@ -179,8 +192,7 @@ def test_votes_of_a_judge_are_what_the_text_says_of_each_attribute(words, window
         about = [
             (words.names[vote], words.tokenizer.decode([lesson.ids[at]]).strip()) for at, vote in lesson.votes["about"]
         ]
-        assert [name for name, _ in about] == [name for name, _ in told]
-        assert all(word in LEVEL_WORDS[level[name]] for name, word in about)
+        assert [(name, LEVELS[word]) for name, word in about] == list(told)
 
 
 def test_a_judge_tells_most_texts_in_its_own_words(words, windows):
@@ -201,7 +213,7 @@ def test_at_its_word_a_text_comes_true_where_it_speaks_for_a_film(words, windows
     silent = 0
     for _, lesson, _, told, items in lessons_judged(words, windows, at_its_word=True):
         first, second = (
-            sum(dict(told).get(name, 0) for name in attributes(item)) / len(attributes(item)) ** 0.5 for item in items
+            sum(meant(told).get(name, 0) for name in attributes(item)) / len(attributes(item)) ** 0.5 for item in items
         )
         if first != second:
             assert lesson.ids[-1] == words.answer["A" if first > second else "B"]

@@ -20,6 +20,7 @@ PERSONS = 200  # of the 610 of the edition; 63 of them are in the test
 SIZES = {
     "TEST_WINDOWS": "1",
     "WINDOWS": "20",
+    "JUDGE_WINDOWS": "20",
     "SFT_WINDOWS": "100",
     "RL_STEPS": "2",
     "NPROC": "2",
