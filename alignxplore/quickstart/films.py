@@ -45,19 +45,28 @@ def persons(seed: int) -> dict[str, tuple[float, float]]:
     return ranges
 
 
-def steps(settings: FilmSettings) -> list[Step]:
-    """From raw ratings to the table."""
-    out, data, models = settings.out, settings.out / "data", settings.out / "models"
-    stages = Stages(
-        folder=out,
+def stages_of(settings: FilmSettings, data: Path) -> Stages:
+    """How the models of a run are trained, and scored on the benchmark in `data`."""
+    return Stages(
+        folder=settings.out,
         benchmark=f"movielens={data / BENCHMARK}",
         scoring=("--cues", "chance", "popularity", "content tally", "--at_once", 2),
         seed=settings.seed,
         rl_steps=settings.rl_steps,
         rl_lr=settings.rl_lr,
     )
+
+
+def policies(out: Path) -> dict[str, Path]:
+    """The policies of a run, in the order of their training."""
+    return {"untrained": out / "models/base", "sft": out / "models/sft", "sft+rl": out / "rl/model"}
+
+
+def steps(settings: FilmSettings) -> list[Step]:
+    """From raw ratings to the table."""
+    out, data, models = settings.out, settings.out / "data", settings.out / "models"
+    stages, written = stages_of(settings, data), policies(out)
     judge, judge2 = stages.judge(out), stages.judge(out, "judge2")
-    policies = {"untrained": models / "base", "sft": models / "sft", "sft+rl": out / "rl/model"}
     train, val = data / "rl_train.jsonl", data / "rl_val.jsonl"
     more = items(settings.sft_options)
     rl = stages.train_rl(
@@ -76,9 +85,9 @@ def steps(settings: FilmSettings) -> list[Step]:
         Step("sft", 90, [stages.train_sft(models / "base", data / "sft.jsonl", models / "sft", *more)]),
         Step("rl_data", 8, [*_rl_rows(settings, train, val), *rl_parquet(train, val)]),
         Step("rl", 330, [rl], [judge, judge2]),
-        Step("summaries", 150, [stages.write_summaries(out / "eval", policies, "--at_once", 2)]),
-        Step("scores", 120, [stages.score_summaries(out / "eval", list(policies))]),
-        Step("figures", 8, _figures(settings)),
+        Step("summaries", 150, [stages.write_summaries(out / "eval", written, "--at_once", 2)]),
+        Step("scores", 120, [stages.score_summaries(out / "eval", list(written))]),
+        Step("figures", 20, _figures(settings)),
     ]
 
 
@@ -132,10 +141,26 @@ def _rl_rows(settings: FilmSettings, train: Path, val: Path) -> list[Command]:
 
 
 def _figures(settings: FilmSettings) -> list[Command]:
-    out, results = settings.out, settings.out / "eval/results.json"
+    """Plots; what the summaries state, against the true tally; one person, found by a rule."""
+    out, results, data = settings.out, settings.out / "eval/results.json", settings.out / "data" / BENCHMARK
     curves = ("--run", out / "rl/metrics.jsonl", "--out", out / "figures/rl_curves.png")
+    stated = ("--summaries", out / "eval", "--policies", "sft", "sft+rl", "--tokenizer", out / "models/blank")
     return [
         command("python", "figures/plots.py", "--results", results, "--out", out / "figures"),
         command("python", "figures/rl_curves.py", *curves),
+        command(
+            "python", "-m", "alignxplore.films.statements", "--data", data, *stated, "--out", out / "statements.json"
+        ),
+        command(
+            "python",
+            "-m",
+            "alignxplore.films.example",
+            "--data",
+            data,
+            "--eval",
+            out / "eval",
+            "--out",
+            out / "example.md",
+        ),
         command("cp", results, out / "eval/report.md", out / "eval/report.html", out),
     ]

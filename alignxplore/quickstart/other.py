@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Self
 
 from alignxplore.errors import UserError
-from alignxplore.quickstart.films import BENCHMARK, SHOWN, FilmSettings
+from alignxplore.quickstart.films import BENCHMARK, SHOWN, FilmSettings, policies, stages_of
 from alignxplore.quickstart.folder import settings_of
 from alignxplore.quickstart.settings import Settings, taken
-from alignxplore.quickstart.stages import Stages
 from alignxplore.quickstart.steps import Command, Step, command
 
 MOST_PERSONS = 250
@@ -65,21 +64,12 @@ def _finished(folder: Path) -> FilmSettings:
 def steps(settings: OtherSettings) -> list[Step]:
     """From raw ratings to the table."""
     out, trained = settings.out, settings.trained
-    models = trained.out / "models"
-    stages = Stages(
-        folder=trained.out,
-        benchmark=f"movielens={out / 'data' / BENCHMARK}",
-        scoring=("--cues", "chance", "popularity", "content tally", "--at_once", 2),
-        seed=trained.seed,
-        rl_steps=trained.rl_steps,
-        rl_lr=trained.rl_lr,
-    )
-    policies = {"untrained": models / "base", "sft": models / "sft", "sft+rl": trained.out / "rl/model"}
+    stages, written = stages_of(trained, out / "data"), policies(trained.out)
     found = [out / "eval" / name for name in ("results.json", "report.md", "report.html")]
     return [
         Step("data", 30, [_build(settings)]),
-        Step("summaries", 180, [stages.write_summaries(out / "eval", policies, "--at_once", 2)]),
-        Step("scores", 150, [stages.score_summaries(out / "eval", list(policies))]),
+        Step("summaries", 180, [stages.write_summaries(out / "eval", written, "--at_once", 2)]),
+        Step("scores", 150, [stages.score_summaries(out / "eval", list(written))]),
         Step("table", 1, [command("cp", *found, out)]),
     ]
 
