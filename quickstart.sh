@@ -4,7 +4,7 @@
 #   ./quickstart.sh                 people's choices (MovieLens): SFT, streaming GRPO, evaluation, table and plots
 #   DATA=RAW ./quickstart.sh        the same on another MovieLens edition, whose raw files are in the folder RAW
 #   ./quickstart.sh --world         the same in a simulated world, where the true preferences are known
-#   ./quickstart.sh --out DIR       where everything goes (default: runs/quickstart)
+#   ./quickstart.sh --out DIR       where everything goes (default: runs/quickstart, or runs/world)
 #   ./quickstart.sh --out DIR --evaluate RAW    only evaluate the models of DIR, on the persons of another MovieLens
 #                                   edition (folder RAW, at most 250 persons); results and report go to DIR/other
 #   ./quickstart.sh --no-install    in the environment that is active now; nothing is installed

@@ -4,7 +4,7 @@
 class WorldSettings(Settings):
     seed: int = setting("seed of all draws", 1)
 
-settings = WorldSettings.read(out=Path("runs/quickstart"))      # SEED=2 in the environment: settings.seed == 2
+settings = WorldSettings.read(out=Path("runs/world"))      # SEED=2 in the environment: settings.seed == 2
 """
 
 import os

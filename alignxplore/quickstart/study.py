@@ -26,7 +26,7 @@ class StudyOptions(Plain):
 class StudySettings(Settings):
     """A study's choices."""
 
-    base: Path = setting("a finished quick start of the simulated world", ROOT / "runs/quickstart")
+    base: Path = setting("a finished quick start of the simulated world", ROOT / "runs/world")
 
 
 def of_the_base(*names: str) -> dict[str, str]:

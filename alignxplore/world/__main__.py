@@ -1,6 +1,6 @@
 """A simulated world with known preferences: the data of the quick start and of the tests, as many as wanted.
 
-    python -m alignxplore.world --out runs/quickstart/data --seed 1
+    python -m alignxplore.world --out runs/world/data --seed 1
 
 writes, in the contracts of the real data (`records.py`), with disjoint users:
 

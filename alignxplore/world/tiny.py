@@ -1,7 +1,7 @@
 """The tiny models of the quick start: a tokenizer made for the simulated world and an untrained Qwen3 of about 1 M
 parameters.
 
-    python -m alignxplore.world.tiny --out runs/quickstart/models/base --seed 1
+    python -m alignxplore.world.tiny --out runs/world/models/base --seed 1
 
 writes a normal Hugging Face folder. The policy starts from it, and so does each judge (with a seed of its own).
 

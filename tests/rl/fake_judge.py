@@ -1,6 +1,6 @@
 """A judge for tests: an HTTP server that answers like vLLM and can be told to misbehave. No model behind it.
 
-    python tests/rl/fake_judge.py --port 8123 --tokenizer runs/quickstart/models/base --mode words
+    python tests/rl/fake_judge.py --port 8123 --tokenizer runs/world/models/base --mode words
 
 Modes: `words` prefers the item that shares more words with the summary; `a` always says A; `nan` answers NaN;
 `faults` answers every third request with 429, 500, an HTML page, cut JSON, no log-probabilities, NaN or nothing, in
