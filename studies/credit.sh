@@ -18,7 +18,7 @@
 #
 # Variables and their defaults:
 #   OUT=runs/studies/credit          folder of the study
-#   BASE=runs/world             a finished quick start of the simulated world
+#   BASE=runs/world                  a finished quick start of the simulated world
 #   CREDITS=paper centered           which to train with
 #   SEEDS=1 2 3                      seeds of each
 #   RL_STEPS=40                      updates of each run

@@ -17,7 +17,7 @@
 #
 # Variables and their defaults:
 #   OUT=runs/studies/sft_errors      folder of the study
-#   BASE=runs/world             a finished quick start of the simulated world
+#   BASE=runs/world                  a finished quick start of the simulated world
 #   VARIANTS=clean less more longer shuffled which to train
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../setup.sh"

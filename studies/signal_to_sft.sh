@@ -18,7 +18,7 @@
 #
 # Variables and their defaults:
 #   OUT=runs/studies/signal_to_sft   folder of the study
-#   BASE=runs/world             a finished quick start of the simulated world
+#   BASE=runs/world                  a finished quick start of the simulated world
 #   USERS=1200                       whose behaviour it begins with
 #   LIMIT=600                        benchmark users
 #   SIGNAL=0.5                       a tiny model is hardly surer; published: 0.9

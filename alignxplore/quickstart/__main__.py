@@ -20,7 +20,7 @@ class QuickstartOptions(Plain):
     """Which list, and where."""
 
     world: bool = option("the simulated world instead of people's choices", False)
-    out: Path | None = option("where everything goes; default: runs/quickstart, or runs/world", None)
+    out: str = option("where everything goes; default: runs/quickstart, or runs/world", "")
     evaluate: str = option(
         "raw folder of another MovieLens edition: only evaluate the trained models of --out on its persons", ""
     )
@@ -33,7 +33,7 @@ class QuickstartOptions(Plain):
 
 def quickstart(options: QuickstartOptions) -> str:
     """Run the list, or say what it would do."""
-    out = (options.out or ROOT / "runs" / ("world" if options.world else "quickstart")).resolve()
+    out = Path(options.out or ROOT / "runs" / ("world" if options.world else "quickstart")).resolve()
     results = {"results": "results.json", "report": "report.html"}
     if options.evaluate:
         others = other.OtherSettings.of(out, Path(options.evaluate).resolve())
