@@ -23,7 +23,7 @@
 #   JUDGE_WINDOWS=100                windows of each person whose choices a judge learns from
 #   SFT_WINDOWS=2500                 windows that the teacher describes
 #   RL_STEPS=40                      RL updates
-#   RL_LR=3e-4                       their learning rate
+#   RL_LR=2e-4                       their learning rate
 #   SFT_OPTIONS=                     more options of sft/sft.py
 #
 # Variables of --world and their defaults:

@@ -241,7 +241,7 @@ class JudgeOptions(ReaderOptions):
     """What a judge learns: which film a person of whom a text tells took."""
 
     phrasing: int = option("its own words: 0 (loved, liked, ...) or 1 (adored, enjoyed, ...)", 0)
-    passes: int = option("how often each row is judged, each time by another text", 4)
+    passes: int = option("how often each row is judged, each time by another text", 6)
     batch: int = option("rows a step", 32)
 
 

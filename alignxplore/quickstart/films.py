@@ -31,7 +31,7 @@ class FilmSettings(Settings):
     judge_windows: int = setting("windows of each person whose choices a judge learns from", 100)
     sft_windows: int = setting("windows that the teacher describes", 2500)
     rl_steps: int = setting("RL updates", 40)
-    rl_lr: str = setting("their learning rate", "3e-4")
+    rl_lr: str = setting("their learning rate", "2e-4")
     sft_options: str = setting("more options of sft/sft.py", "")
 
 
@@ -76,6 +76,9 @@ def steps(settings: FilmSettings) -> list[Step]:
         out / "rl",
         VAL_JUDGES=f"judge2={judge2.url}",
         JUDGE_TOKENIZER=models / "blank",
+        BATCH=8,
+        MINI_BATCH=8,
+        ROLLOUTS=8,
     )
     return [
         Step("data", 8, [[_build(settings, *group) for group in GROUPS]]),

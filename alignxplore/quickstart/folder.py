@@ -6,12 +6,12 @@ import fcntl
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from alignxplore.environment import git_commit
 from alignxplore.errors import UserError, program
-from alignxplore.quickstart.steps import Step
+from alignxplore.quickstart.steps import Step, order
 
 PATIENCE = 30.0  # seconds that a run waits for another one, which may be just ending
 
@@ -98,6 +98,14 @@ class RunFolder:
             return None
         done = json.loads(path.read_text())
         return done["seconds"] if done["commands"] == step.lines(self.out) else None
+
+    def undone(self, steps: Sequence[Step]) -> list[Step]:
+        """The steps that are still to be done: what comes after one of them is to be done again as well."""
+        before, left = order(steps), dict[str, Step]()
+        for step in steps:
+            if self.seconds(step) is None or any(name in left for name in before[step.name]):
+                left[step.name] = step
+        return list(left.values())
 
     def note_done(self, step: Step, seconds: float) -> None:
         """Remember that it is done."""

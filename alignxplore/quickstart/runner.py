@@ -87,10 +87,9 @@ class _Runner:
 
     def work(self) -> None:
         """Until all is done; whatever ends it, nothing that it started stays."""
+        self.waiting = {step.name: step for step in self.folder.undone(self.steps)}
         for step in self.steps:
-            if self.folder.seconds(step) is None:
-                self.waiting[step.name] = step
-            else:
+            if step.name not in self.waiting:
                 print(f"-- {step.name}: done before", flush=True)
         self.expected = self._expected_left()
         if self.waiting:

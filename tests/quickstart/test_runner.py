@@ -200,6 +200,14 @@ def test_what_is_done_is_done_unless_its_commands_change(carried):
     assert "== " not in carried(LITTLE[0], Step("two", 9, [command("echo", "other")]))
 
 
+def test_what_comes_after_a_changed_step_is_done_again_and_what_stands_beside_it_is_not(carried):
+    beside = Step("beside", 1, [command("echo", "apart")], after=())
+    carried(*LITTLE, beside)
+    text = carried(Step("one", 1, [command("echo", "other")]), LITTLE[1], beside)
+    assert text.index("== one") < text.index("\nother\n") < text.index("== two") < text.index("\nsecond\n")
+    assert "-- beside: done before" in text
+
+
 def test_the_results_are_named_at_the_end(carried, tmp_path):
     assert carried(*LITTLE, results={"report": tmp_path / "r.md"}).endswith(f"\nreport   {tmp_path / 'r.md'}")
 
