@@ -8,7 +8,8 @@
 # from whom its policy learnt, then
 #   synthesis  trains a signal model on these windows, whose scores choose the targets; a teacher
 #              (alignxplore.films.teacher, behind an OpenAI-compatible server) writes a summary for each target, the
-#              quick start's judge verifies them, windows pass or leave: OUT/synthesis/sft.jsonl, funnel.json, funnel.png
+#              quick start's judge verifies them, windows pass or leave: sft.jsonl, funnel.json, funnel.png in
+#              OUT/synthesis
 #   sft        trains the untrained policy on these rows alone
 #   summaries, scores    compare it with the quick start's own policies, under both judges
 # Leaves OUT/results.json, OUT/report.md, OUT/statements.json (what the summaries state, against the true tally), and
