@@ -16,6 +16,8 @@ def main(arguments: list[str], limit: float) -> int:
         raise SystemExit(128 + signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, asked)
+    # A job in the background of a script inherits that Ctrl-C is ignored; what is tested is not, as in a terminal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     tests = Family([sys.executable, "-m", "pytest", *arguments], stdin=subprocess.DEVNULL)
     try:
         return _wait(tests, limit)

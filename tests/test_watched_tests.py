@@ -23,6 +23,8 @@ def test_it():
 """
 SLEEPS = "import time\ndef test_it():\n    open({pid!r}, 'w').write('here')\n    time.sleep(600)\n"
 
+HEARS = "import signal\ndef test_it():\n    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # {pid}\n"
+
 
 @pytest.fixture
 def watched(tmp_path):
@@ -72,3 +74,13 @@ def test_a_signal_ends_the_tests(watched, tmp_path, number, code):
     process.send_signal(number)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == code and "KeyboardInterrupt" in text and "were killed" not in text
+
+
+def test_the_tests_hear_ctrl_c_also_where_a_script_runs_them_in_the_background(watched):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = watched(HEARS)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "1 passed" in text
