@@ -23,7 +23,11 @@ def test_it():
 """
 SLEEPS = "import time\ndef test_it():\n    open({pid!r}, 'w').write('here')\n    time.sleep(600)\n"
 
-HEARS = "import signal\ndef test_it():\n    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # {pid}\n"
+HEARS = """
+import signal
+def test_it():
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # {pid}
+"""
 
 
 @pytest.fixture
