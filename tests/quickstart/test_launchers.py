@@ -8,7 +8,13 @@ import pytest
 
 from tests import ROOT
 
-LISTS = ["alignxplore.quickstart", "studies/credit", "studies/films_signal", "studies/sft_errors", "studies/signal_to_sft"]
+LISTS = [
+    "alignxplore.quickstart",
+    "studies/credit",
+    "studies/films_signal",
+    "studies/sft_errors",
+    "studies/signal_to_sft",
+]
 
 
 @pytest.mark.parametrize("name", LISTS)
