@@ -10,7 +10,7 @@ from pathlib import Path
 from alignxplore.command import items, run
 from alignxplore.environment import ROOT
 from alignxplore.quickstart.plan import Pipeline, carry_out
-from alignxplore.quickstart.settings import SettingError, setting
+from alignxplore.quickstart.settings import Number, SettingError, setting
 from alignxplore.quickstart.stages import World
 from alignxplore.quickstart.steps import Step, command
 from alignxplore.quickstart.study import StudyOptions, StudySettings, of_the_base
@@ -26,7 +26,7 @@ class CreditSettings(StudySettings):
     credits: str = setting("which to train with", " ".join(CREDITS), decides=False)
     seeds: str = setting("seeds of each", "1 2 3", decides=False)
     rl_steps: int = setting("updates of each run", 40)
-    rl_lr: str = setting("their learning rate", "3e-4")
+    rl_lr: str = setting("their learning rate", Number("3e-4"))
     users: str = setting("of the test benchmark (default: all)", "")
 
 

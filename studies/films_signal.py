@@ -9,12 +9,11 @@ from pathlib import Path
 
 from alignxplore.command import run
 from alignxplore.environment import ROOT
-from alignxplore.quickstart.films import BENCHMARK, FilmSettings, persons, policies, stages_of
-from alignxplore.quickstart.folder import settings_of
+from alignxplore.quickstart.films import BENCHMARK, FilmSettings, finished, persons, policies, stages_of
 from alignxplore.quickstart.plan import Pipeline, carry_out
 from alignxplore.quickstart.settings import Settings, setting, taken
 from alignxplore.quickstart.steps import Command, Server, Step, command
-from alignxplore.quickstart.study import StudyError, StudyOptions
+from alignxplore.quickstart.study import StudyOptions
 
 THIRD = 6  # choices that a round reads, and those among which it looks for targets
 
@@ -32,22 +31,6 @@ class FilmSignalSettings(Settings):
     port: int = setting("of the teacher", 8778, decides=False)
 
 
-def trained_in(base: Path) -> FilmSettings:
-    """The settings that the quick start in a folder was made with.
-
-    Raises:
-        StudyError: no finished quick start on films is there.
-    """
-    if not all((base / name).is_file() for name in ("settings", "results.json")):
-        raise StudyError(f"{base} holds no finished quick start; run ./quickstart.sh first, or set BASE to its folder")
-    found, known = settings_of(base), FilmSettings(out=base).deciding()
-    if others := [name for name in found if name not in known]:
-        raise StudyError(
-            f"{base} is no quick start on films: {others[0]} is in its settings; set BASE to the folder of one"
-        )
-    return FilmSettings.read(found, out=base)
-
-
 def steps(settings: FilmSignalSettings, trained: FilmSettings) -> list[Step]:
     """Windows, synthesis, SFT from the same untrained policy, evaluation beside the quick start's own."""
     base, out, untrained = settings.base, settings.out, settings.base / "models/base"
@@ -56,9 +39,10 @@ def steps(settings: FilmSignalSettings, trained: FilmSettings) -> list[Step]:
     teacher = Server("teacher", command("python", "-m", "alignxplore.films.teacher", *names))
     compared = policies(base) | {"synthesised": out / "sft"}
     rows, epochs = out / "synthesis/sft.jsonl", ("--num_train_epochs", settings.epochs)
+    synthesis = stages.synthesise(out / "movielens.jsonl", out / "synthesis", settings.signal, teacher)
     return [
         Step("windows", 3, [_build(settings, trained)]),
-        Step("synthesis", 500, [_synthesis(settings, teacher)], [teacher]),
+        Step("synthesis", 500, [synthesis], [teacher]),
         Step("sft", 90, [stages.train_sft(untrained, rows, out / "sft", *epochs)]),
         Step("summaries", 200, [stages.write_summaries(out / "eval", compared, "--at_once", 2)]),
         Step("scores", 150, [stages.score_summaries(out / "eval", list(compared))]),
@@ -72,24 +56,6 @@ def _build(settings: FilmSignalSettings, trained: FilmSettings) -> Command:
     rows = ("--protocol", "matched", "--windows", settings.windows, "--length", 3 * THIRD - 1)
     whose = ("--persons", *persons(trained.seed)["policy"], "--seed", trained.seed)
     return command(*words, *rows, *whose, "--out", settings.out / "movielens.jsonl")
-
-
-def _synthesis(settings: FilmSignalSettings, teacher: Server) -> Command:
-    """Signal model, its scores, then teacher and judge, by the same script as at full size."""
-    models = settings.base / "models"
-    words = ("bash", "sft/synthesize.sh", "--signal", settings.signal, "--max_tokens", 256)
-    judging = ("--judge_arguments", "--max-model-len 2048", "--requests", 64, "--max_error_rate", 0)
-    return command(
-        *words,
-        *judging,
-        DATA=settings.out / "movielens.jsonl",
-        OUT=settings.out / "synthesis",
-        SIGNAL_MODEL=models / "base",
-        SIGNAL_CONFIG="sft/configs/signal_tiny.yaml",
-        NPROC=1,
-        TEACHER=f"teacher={teacher.url}#{models / 'base'}",
-        JUDGE=f"judge={models / 'judge'}",
-    )
 
 
 def _results(settings: FilmSignalSettings) -> list[Command]:
@@ -106,7 +72,7 @@ def _results(settings: FilmSignalSettings) -> list[Command]:
 def study(options: StudyOptions) -> str:
     """Run the study, or say what it would do."""
     base = FilmSignalSettings.read(seed="").base
-    trained = trained_in(base)
+    trained = finished(base)
     settings = FilmSignalSettings.read(seed=str(trained.seed))
     results = {
         "results": "results.json",

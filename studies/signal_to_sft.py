@@ -10,7 +10,7 @@ from pathlib import Path
 from alignxplore.command import run
 from alignxplore.environment import ROOT
 from alignxplore.quickstart.plan import Pipeline, carry_out
-from alignxplore.quickstart.settings import setting, taken
+from alignxplore.quickstart.settings import Number, setting, taken
 from alignxplore.quickstart.stages import World, rl_parquet
 from alignxplore.quickstart.steps import Command, Server, Step, command
 from alignxplore.quickstart.study import StudyOptions, StudySettings, of_the_base
@@ -34,7 +34,7 @@ class SignalSettings(StudySettings):
     epochs: int = setting("of SFT", 6)
     port: int = setting("of the teacher", 8777, decides=False)
     rl_steps: int = setting("RL updates", 2)
-    rl_lr: str = setting("their learning rate", "3e-4")
+    rl_lr: str = setting("their learning rate", Number("3e-4"))
 
 
 def steps(settings: SignalSettings) -> list[Step]:
@@ -46,9 +46,10 @@ def steps(settings: SignalSettings) -> list[Step]:
     users = ("--out", out / "users.jsonl", "--users", settings.users, "--seed", settings.seed)
     policies = {"untrained": base / "models/base", "sft": base / "models/sft", "synthesised": out / "sft"}
     rows, epochs = out / "synthesis/sft.jsonl", ("--num_train_epochs", settings.epochs)
+    synthesis = world.synthesise(out / "users.jsonl", out / "synthesis", settings.signal, oracle)
     return [
         Step("users", 3, [command("python", "-m", "alignxplore.world.long_users", *users)]),
-        Step("synthesis", 500, [_synthesis(settings, oracle)], [oracle]),
+        Step("synthesis", 500, [synthesis], [oracle]),
         Step("sft", 120, [world.train_sft(base / "models/base", rows, out / "sft", *epochs)]),
         Step("weak", 50, [_weak(out)]),
         Step("selection", 8, _selection(settings)),
@@ -57,24 +58,6 @@ def steps(settings: SignalSettings) -> list[Step]:
         Step("scores", 180, [world.score_summaries(out / "eval", list(policies), *limit)]),
         Step("results", 1, [command("cp", out / "eval/results.json", out / "eval/report.md", out)]),
     ]
-
-
-def _synthesis(settings: SignalSettings, oracle: Server) -> Command:
-    """Signal model, its scores, then teacher and judge, by the same script as at full size."""
-    models = settings.base / "models"
-    words = ("bash", "sft/synthesize.sh", "--signal", settings.signal, "--max_tokens", 256)
-    judging = ("--judge_arguments", "--max-model-len 2048", "--requests", 64, "--max_error_rate", 0)
-    return command(
-        *words,
-        *judging,
-        DATA=settings.out / "users.jsonl",
-        OUT=settings.out / "synthesis",
-        SIGNAL_MODEL=models / "base",
-        NPROC=1,
-        SIGNAL_CONFIG="sft/configs/signal_tiny.yaml",
-        TEACHER=f"teacher={oracle.url}#{models / 'base'}",
-        JUDGE=f"judge={models / 'judge'}",
-    )
 
 
 def _weak(out: Path) -> Command:

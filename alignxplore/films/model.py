@@ -1,6 +1,6 @@
 """The blank model of the quick start: a tokenizer made for films and an untrained Qwen3 of about 1 M parameters.
 
-    python -m alignxplore.films.model --out runs/quickstart/models/blank --data runs/quickstart/data/train.jsonl
+    python -m alignxplore.films.model --out runs/quickstart/models/blank --data runs/quickstart/data/policy.jsonl
 
 The tokenizer is learnt from the training persons alone. What is a crutch of these tiny models: it reads of a film its
 decade and its genres only, one token each (a title is a hundred thousand words that they never learn), skips the
@@ -18,7 +18,7 @@ from alignxplore.command import option, run
 from alignxplore.films.text import LEAD, LEVELS, MOST, NOTHING, attributes, number
 from alignxplore.prompts import PromptSet
 from alignxplore.records import UserRecord, read_users
-from alignxplore.world.tiny import CHAT_TEMPLATE, CONTROL, fixed_lines, make_model
+from alignxplore.world.tiny import chat_tokenizer, fixed_lines, make_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -67,7 +67,6 @@ def known_attributes(records: Sequence[UserRecord]) -> list[str]:
 def make_tokenizer(names: Sequence[str], queries: Sequence[str], prompts: PromptSet) -> "PreTrainedTokenizerFast":
     """A byte-level tokenizer in which what these models read and write are tokens of their own."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     numbers = [f" {number(count)}" for count in range(-MOST, MOST + 1)]
     ordinary = ["<think>", "</think>", "Counts:", LEAD, *fixed_lines(prompts), *queries, *LABELS, NOTHING]
@@ -81,16 +80,8 @@ def make_tokenizer(names: Sequence[str], queries: Sequence[str], prompts: Prompt
         vocab_size=512, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     bpe.train_from_iterator(frame * 2, trainer)
-    bpe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in CONTROL])
-    bpe.add_tokens([AddedToken(token, special=False, normalized=True) for token in dict.fromkeys(ordinary)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        model_max_length=4096,
-        clean_up_tokenization_spaces=False,
-        chat_template=CHAT_TEMPLATE.lstrip("\n"),
-    )
+    tokens = [AddedToken(token, special=False, normalized=True) for token in dict.fromkeys(ordinary)]
+    return chat_tokenizer(bpe, tokens)
 
 
 def write_blank(options: BlankOptions) -> str:

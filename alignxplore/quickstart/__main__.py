@@ -13,6 +13,7 @@ from alignxplore.command import Plain, option, run
 from alignxplore.environment import ROOT
 from alignxplore.quickstart import films, other, world
 from alignxplore.quickstart.plan import Pipeline, carry_out
+from alignxplore.quickstart.settings import SettingError
 
 
 @dataclass(kw_only=True)
@@ -43,6 +44,8 @@ def quickstart(options: QuickstartOptions) -> str:
         simulated = world.WorldSettings.read(out=out)
         return carry_out(Pipeline.of(simulated, world.steps(simulated), **results), options.check)
     settings = films.FilmSettings.read(out=out)
+    if not settings.data.is_dir():
+        raise SettingError(f"DATA={settings.data}: no such folder; give the raw folder of a MovieLens edition")
     return carry_out(Pipeline.of(settings, films.steps(settings), **results), options.check)
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from alignxplore.command import items
 from alignxplore.environment import ROOT
-from alignxplore.quickstart.settings import Settings, setting
+from alignxplore.errors import UserError
+from alignxplore.quickstart.folder import settings_of
+from alignxplore.quickstart.settings import Number, Settings, setting
 from alignxplore.quickstart.stages import Stages, rl_parquet
 from alignxplore.quickstart.steps import Command, Step, command
 
@@ -31,8 +33,29 @@ class FilmSettings(Settings):
     judge_windows: int = setting("windows of each person whose choices a judge learns from", 100)
     sft_windows: int = setting("windows that the teacher describes", 2500)
     rl_steps: int = setting("RL updates", 40)
-    rl_lr: str = setting("their learning rate", "2e-4")
+    rl_lr: str = setting("their learning rate", Number("2e-4"))
     sft_options: str = setting("more options of sft/sft.py", "")
+
+
+class UnfinishedError(UserError):
+    """A folder that holds no finished quick start on films."""
+
+
+def finished(folder: Path) -> FilmSettings:
+    """The settings that the finished quick start in a folder was made with.
+
+    Raises:
+        UnfinishedError: none is there, or one of another kind.
+    """
+    if not all((folder / name).is_file() for name in ("settings", "results.json")):
+        raise UnfinishedError(f"{folder} holds no finished quick start; run ./quickstart.sh --out {folder} first")
+    found = settings_of(folder)
+    if missing := [name for name in FilmSettings(out=folder).deciding() if name not in found]:
+        raise UnfinishedError(
+            f"{folder} holds another kind of run, not a quick start on films ({missing[0]} is not in its settings); "
+            "give the folder of one"
+        )
+    return FilmSettings.read(found, out=folder)
 
 
 def persons(seed: int) -> dict[str, tuple[float, float]]:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from alignxplore.errors import UserError
-from alignxplore.quickstart.films import BENCHMARK, SHOWN, FilmSettings, policies, stages_of
-from alignxplore.quickstart.folder import settings_of
+from alignxplore.quickstart.films import BENCHMARK, SHOWN, FilmSettings, finished, policies, stages_of
 from alignxplore.quickstart.settings import Settings, taken
 from alignxplore.quickstart.steps import Command, Step, command
 
@@ -35,9 +34,10 @@ class OtherSettings(Settings):
         """Of the finished quick start in `folder`; `raw` has the files of the edition.
 
         Raises:
-            OtherError: there is no such run or edition, or it is the edition that the models were trained on.
+            UnfinishedError: there is no such run.
+            OtherError: there is no such edition, or it is the one that the models were trained on.
         """
-        trained = _finished(folder)
+        trained = finished(folder)
         if not raw.is_dir():
             raise OtherError(f"--evaluate {raw}: no such folder; give the raw folder of a MovieLens edition")
         if raw.resolve() == trained.data.resolve():
@@ -46,19 +46,6 @@ class OtherSettings(Settings):
                 "the others; give another edition"
             )
         return cls(out=folder / "other", trained=trained, raw=raw)
-
-
-def _finished(folder: Path) -> FilmSettings:
-    """The settings that the run in a folder was made with."""
-    if not all((folder / name).is_file() for name in ("settings", "results.json")):
-        raise OtherError(f"{folder} holds no finished quick start; run ./quickstart.sh --out {folder} first")
-    found = settings_of(folder)
-    if missing := [name for name in FilmSettings(out=folder).deciding() if name not in found]:
-        raise OtherError(
-            f"{folder} holds another kind of run, not a quick start on films ({missing[0]} is not in its settings); "
-            "give the --out of one"
-        )
-    return FilmSettings.read(found, out=folder)
 
 
 def steps(settings: OtherSettings) -> list[Step]:

@@ -21,6 +21,16 @@ class SettingError(UserError):
     """A variable that cannot be meant as it stands."""
 
 
+class Number(str):
+    """A number as it was written: 3e-4 stays 3e-4 in the commands."""
+
+    kind = "number"
+
+    def __new__(cls, text: str) -> Self:
+        float(text)
+        return super().__new__(cls, text)
+
+
 def setting(text: str, default: Any, *, decides: bool = True) -> Any:
     """A field that is read from the environment.
 
@@ -79,4 +89,4 @@ def _value(name: str, text: str, kind: Any) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise SettingError(f"{name}={text}: a whole number is needed") from None
+        raise SettingError(f"{name}={text}: a {getattr(kind, 'kind', 'whole number')} is needed") from None

@@ -31,6 +31,24 @@ class Stages:
         where = ("--train_data", rows, "--output_dir", out, "--seed", self.seed)
         return command(*words, *where, *options, OMP_NUM_THREADS=2)
 
+    def synthesise(self, users: Path, out: Path, signal: str, teacher: Server) -> Command:
+        """Signal model, its scores, then teacher and judge, by the same script as at full size; the step needs
+        `teacher`."""
+        models = self.folder / "models"
+        words = ("bash", "sft/synthesize.sh", "--signal", signal, "--max_tokens", 256)
+        judging = ("--judge_arguments", "--max-model-len 2048", "--requests", 64, "--max_error_rate", 0)
+        return command(
+            *words,
+            *judging,
+            DATA=users,
+            OUT=out,
+            SIGNAL_MODEL=models / "base",
+            SIGNAL_CONFIG="sft/configs/signal_tiny.yaml",
+            NPROC=1,
+            TEACHER=f"teacher={teacher.url}#{models / 'base'}",
+            JUDGE=f"judge={models / 'judge'}",
+        )
+
     def judge(self, out: Path, name: str = "judge") -> Server:
         """The server of a judge, by default the one that gives rewards; what it says goes to the logs of `out`."""
         return model_server(out, name, self.folder / "models" / name)

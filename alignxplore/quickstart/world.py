@@ -4,7 +4,7 @@ each, SFT, streaming GRPO, evaluation. For questions whose answer must be known.
 from dataclasses import dataclass
 
 from alignxplore.command import items
-from alignxplore.quickstart.settings import Settings, setting
+from alignxplore.quickstart.settings import Number, Settings, setting
 from alignxplore.quickstart.stages import World, rl_parquet
 from alignxplore.quickstart.steps import Command, Step, command
 
@@ -21,7 +21,7 @@ class WorldSettings(Settings):
     judge_rows: int = setting("rows each judge learns from", 12000)
     reader_rows: int = setting("rows from which the untrained policy learns to read, as Qwen3 has before SFT", 4000)
     rl_steps: int = setting("RL updates", 40)
-    rl_lr: str = setting("their learning rate", "3e-4")
+    rl_lr: str = setting("their learning rate", Number("3e-4"))
     sft_options: str = setting("more options of sft/sft.py", "")
 
 

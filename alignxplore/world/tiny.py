@@ -11,6 +11,7 @@ fixed line of the default prompts is a single token, since a model this small ha
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from alignxplore.world.text import DOMAINS, PHRASINGS, reasoning_text
 from alignxplore.world.users import draw_choice, draw_user, render_summary, tally
 
 if TYPE_CHECKING:
+    from tokenizers import AddedToken, Tokenizer
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -111,7 +113,6 @@ def sample_text(seed: int, users: int = 2000) -> list[str]:
 def make_tokenizer(seed: int, vocabulary: int, prompts: PromptSet) -> "PreTrainedTokenizerFast":
     """Byte-level BPE with at most `vocabulary` entries, the control tokens and the fixed lines included."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     ordinary = ["<think>", "</think>", *fixed_lines(prompts), *LABELS]
     bpe = Tokenizer(models.BPE())
@@ -124,8 +125,16 @@ def make_tokenizer(seed: int, vocabulary: int, prompts: PromptSet) -> "PreTraine
         show_progress=False,
     )
     bpe.train_from_iterator(sample_text(seed), trainer)
+    return chat_tokenizer(bpe, [AddedToken(token, special=False, normalized=False) for token in ordinary])
+
+
+def chat_tokenizer(bpe: "Tokenizer", ordinary: "Sequence[AddedToken]") -> "PreTrainedTokenizerFast":
+    """A learnt tokenizer with the control tokens, then the `ordinary` ones, and Qwen3's chat format."""
+    from tokenizers import AddedToken
+    from transformers import PreTrainedTokenizerFast
+
     bpe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in CONTROL])
-    bpe.add_tokens([AddedToken(token, special=False, normalized=False) for token in ordinary])
+    bpe.add_tokens(list(ordinary))
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         eos_token="<|im_end|>",

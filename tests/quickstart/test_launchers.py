@@ -63,6 +63,15 @@ def test_an_unknown_option_is_refused(script):
     assert done.returncode == 2 and "unknown options: ['--real']" in done.stderr
 
 
+@pytest.mark.parametrize("more", [[], ["--check"]])
+def test_a_folder_of_ratings_that_is_not_there_is_refused_before_anything_is_written(tmp_path, more):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "alignxplore.quickstart", "--out", str(out), *more]
+    environment = os.environ | {"DATA": str(tmp_path / "nowhere"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1 and f"DATA={tmp_path}/nowhere: no such folder" in done.stderr and not out.exists()
+
+
 def test_a_study_without_its_quick_start_says_what_to_run(tmp_path):
     done = subprocess.run(
         ["bash", str(ROOT / "studies/credit.sh"), "--no-install", "--check"],

@@ -7,10 +7,11 @@ import subprocess
 import pytest
 
 from alignxplore.datasets import get
+from alignxplore.errors import UserError
 from alignxplore.evaluation.benchmarks import Benchmark, shown_history
 from alignxplore.quickstart import films, other, world
 from alignxplore.quickstart.folder import RunFolder
-from alignxplore.quickstart.other import OtherError, OtherSettings
+from alignxplore.quickstart.other import OtherSettings
 from alignxplore.quickstart.steps import order
 from alignxplore.records import Interaction, UserRecord
 from tests import ROOT
@@ -151,7 +152,7 @@ def test_what_cannot_be_evaluated_is_refused(trained, tmp_path, case, said):
         (trained.out / "results.json").unlink()
     if case == "world":
         RunFolder(trained.out).note_settings(world.WorldSettings.read({}, out=trained.out).deciding())
-    with pytest.raises(OtherError, match=said):
+    with pytest.raises(UserError, match=said):
         OtherSettings.of(trained.out, raw)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alignxplore.quickstart.settings import SettingError, Settings, setting
+from alignxplore.quickstart.settings import Number, SettingError, Settings, setting
 from alignxplore.quickstart.steps import Server, Step, command, length, model_server, order
 
 OUT = Path("/a place/it's/out")
@@ -86,7 +86,7 @@ class SomeSettings(Settings):
     """Of a test."""
 
     users: int = setting("how many", 5)
-    rate: str = setting("learning rate", "3e-4")
+    rate: str = setting("learning rate", Number("3e-4"))
     port: int = setting("where", 80, decides=False)
 
 
@@ -97,4 +97,7 @@ def test_settings_come_from_variables():
     assert SomeSettings.read({"USERS": "7"}, out=OUT, users=9).users == 9
     with pytest.raises(SettingError, match="USERS=many: a whole number is needed"):
         SomeSettings.read({"USERS": "many"}, out=OUT)
+    assert SomeSettings.read({"RATE": "1E-05"}, out=OUT).rate == "1E-05", "as it was written"
+    with pytest.raises(SettingError, match="RATE=fast: a number is needed"):
+        SomeSettings.read({"RATE": "fast"}, out=OUT)
     assert "  USERS=5   " in SomeSettings.told() and "how many" in SomeSettings.told()

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from alignxplore.quickstart.films import FilmSettings, persons
+from alignxplore.quickstart.films import FilmSettings, finished, persons
 from tests import ROOT
 
 # What decides the numbers that the script leaves, BASE aside.
@@ -50,7 +50,10 @@ def test_a_folder_made_with_other_settings_is_refused(base, tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "told"),
-    [(None, "holds no finished quick start; run ./quickstart.sh first"), ("TEST_USERS=600\n", "on films: TEST_USERS")],
+    [
+        (None, "holds no finished quick start; run ./quickstart.sh --out"),
+        ("TEST_USERS=600\n", "not a quick start on films (DATA is not in its settings)"),
+    ],
 )
 def test_another_base_is_refused(base, tmp_path, settings, told):
     if settings is None:
@@ -64,7 +67,7 @@ def test_another_base_is_refused(base, tmp_path, settings, told):
 def test_it_stands_upon_its_base(base, tmp_path):
     study, out = runpy.run_path(str(ROOT / "studies/films_signal.py")), tmp_path / "out"
     settings = study["FilmSignalSettings"].read({"BASE": str(base), "PORT": "1234"}, out=out, seed="2")
-    found = {step.name: step for step in study["steps"](settings, study["trained_in"](base))}
+    found = {step.name: step for step in study["steps"](settings, finished(base))}
     (windows,), (synthesis,), (sft,) = (found[name].commands for name in ("windows", "synthesis", "sft"))
     low, high = persons(2)["policy"]
     assert f"--persons {low} {high} --seed 2" in windows.shown(out) and f"--raw {tmp_path}/raw" in windows.shown(out)
