@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from alignxplore.command import items
+from alignxplore.quickstart.films import FilmSettings
 from tests import ROOT
 from tests.shell import Recorder, values
 
@@ -294,7 +295,7 @@ def test_check_of_a_pipeline_prints_its_steps_and_writes_nothing(tmp_path, scrip
     base, out = tmp_path / "base", tmp_path / "my out"
     (base / "models" / "sft").mkdir(parents=True)
     (base / "results.json").touch()
-    (base / "settings").write_text("SEED=7\nRL_STEPS=7\nRL_LR=7\n")
+    (base / "settings").write_text("".join(f"{name}=7\n" for name in FilmSettings(out=base).deciding()))
     (out / "steps").mkdir(parents=True)
     env = {"PATH": "/usr/bin:/bin", "BASE": str(base), "OUT": str(out), "VENV": str(tmp_path / "none")}
     words = ["--check", "--out", str(out)] if script == "quickstart.sh" else ["--check"]
