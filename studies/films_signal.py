@@ -1,5 +1,5 @@
-"""SFT rows of the quick start on films by the whole synthesis instead of the teacher alone. The steps of
-`studies/films_signal.sh`, which says what they do.
+"""SFT rows of the quick start on films with targets that a signal model chose. The steps of `studies/films_signal.sh`,
+which says what they do.
 
     python studies/films_signal.py --check
 """
@@ -9,13 +9,11 @@ from pathlib import Path
 
 from alignxplore.command import run
 from alignxplore.environment import ROOT
-from alignxplore.quickstart.films import BENCHMARK, FilmSettings, finished, persons, policies, stages_of
+from alignxplore.quickstart.films import BENCHMARK, FilmSettings, finished, policies, stages_of, train_sft
 from alignxplore.quickstart.plan import Pipeline, carry_out
-from alignxplore.quickstart.settings import Settings, setting, taken
+from alignxplore.quickstart.settings import Number, Settings, setting, taken
 from alignxplore.quickstart.steps import Command, Server, Step, command
 from alignxplore.quickstart.study import StudyOptions
-
-THIRD = 6  # choices that a round reads, and those among which it looks for targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,37 +23,26 @@ class FilmSignalSettings(Settings):
     out: Path = setting("folder of the study", ROOT / "runs/studies/films_signal", decides=False)
     base: Path = setting("a finished quick start on films", ROOT / "runs/quickstart")
     seed: str = taken()
-    windows: int = setting("windows of each person whose choices the policy learns from", 10)
-    signal: str = setting("0: every choice can be a target, as a tiny model is sure of none; published: 0.9", "0")
-    epochs: int = setting("of SFT", 2)
-    port: int = setting("of the teacher", 8778, decides=False)
+    signal: str = setting(
+        "P(actual choice) of a target; a tiny model is hardly ever sure; published: 0.9", Number("0.5")
+    )
 
 
 def steps(settings: FilmSignalSettings, trained: FilmSettings) -> list[Step]:
-    """Windows, synthesis, SFT from the same untrained policy, evaluation beside the quick start's own."""
+    """Synthesis, SFT from the same untrained policy, evaluation beside the quick start's own."""
     base, out, untrained = settings.base, settings.out, settings.base / "models/base"
     stages = stages_of(trained, base / "data")
-    names = ("--names_of", untrained, "--port", settings.port)
+    names = ("--names_of", untrained, "--port", 0)
     teacher = Server("teacher", command("python", "-m", "alignxplore.films.teacher", *names))
     compared = policies(base) | {"synthesised": out / "sft"}
-    rows, epochs = out / "synthesis/sft.jsonl", ("--num_train_epochs", settings.epochs)
-    synthesis = stages.synthesise(out / "movielens.jsonl", out / "synthesis", settings.signal, teacher)
+    synthesis = stages.synthesise(base / "data/synthesis.jsonl", out / "synthesis", settings.signal, teacher)
     return [
-        Step("windows", 3, [_build(settings, trained)]),
-        Step("synthesis", 500, [synthesis], [teacher]),
-        Step("sft", 90, [stages.train_sft(untrained, rows, out / "sft", *epochs)]),
+        Step("synthesis", 300, [synthesis], [teacher]),
+        Step("sft", 20, [train_sft(stages, untrained, out / "synthesis/sft.jsonl", out / "sft")]),
         Step("summaries", 200, [stages.write_summaries(out / "eval", compared, "--at_once", 2)]),
         Step("scores", 150, [stages.score_summaries(out / "eval", list(compared))]),
         Step("results", 20, _results(settings)),
     ]
-
-
-def _build(settings: FilmSignalSettings, trained: FilmSettings) -> Command:
-    """Windows of the persons of whom the quick start's SFT rows are."""
-    words = ("python", "-m", "alignxplore.datasets", "build", "movielens", "--raw", trained.data)
-    rows = ("--protocol", "matched", "--windows", settings.windows, "--length", 3 * THIRD - 1)
-    whose = ("--persons", *persons(trained.seed)["policy"], "--seed", trained.seed)
-    return command(*words, *rows, *whose, "--out", settings.out / "movielens.jsonl")
 
 
 def _results(settings: FilmSignalSettings) -> list[Command]:

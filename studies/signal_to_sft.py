@@ -32,7 +32,6 @@ class SignalSettings(StudySettings):
     limit: int = setting("benchmark users", 600)
     signal: str = setting("a tiny model is hardly surer; published: 0.9", "0.5")
     epochs: int = setting("of SFT", 6)
-    port: int = setting("of the teacher", 8777, decides=False)
     rl_steps: int = setting("RL updates", 2)
     rl_lr: str = setting("their learning rate", Number("3e-4"))
 
@@ -42,7 +41,7 @@ def steps(settings: SignalSettings) -> list[Step]:
     base, out = settings.base, settings.out
     world = World(folder=base, seed=int(settings.seed), rl_steps=settings.rl_steps, rl_lr=settings.rl_lr)
     judge, limit = world.judge(out), ("--limit", settings.limit)
-    oracle = Server("oracle", command("python", "-m", "alignxplore.world.oracle", "--port", settings.port))
+    oracle = Server("oracle", command("python", "-m", "alignxplore.world.oracle", "--port", 0))
     users = ("--out", out / "users.jsonl", "--users", settings.users, "--seed", settings.seed)
     policies = {"untrained": base / "models/base", "sft": base / "models/sft", "synthesised": out / "sft"}
     rows, epochs = out / "synthesis/sft.jsonl", ("--num_train_epochs", settings.epochs)

@@ -23,7 +23,6 @@
 #   LIMIT=600                        benchmark users
 #   SIGNAL=0.5                       a tiny model is hardly surer; published: 0.9
 #   EPOCHS=6                         of SFT
-#   PORT=8777                        of the teacher
 #   RL_STEPS=2                       RL updates
 #   RL_LR=3e-4                       their learning rate
 set -euo pipefail

@@ -1,5 +1,6 @@
 """The shell scripts: they are sound, explain themselves, pass on every value as it is, and --check starts nothing."""
 
+import contextlib
 import os
 import re
 import socket
@@ -261,11 +262,18 @@ def test_check_of_training_composes_and_takes_what_is_no_path_for_a_hub_id(recor
     assert "--check" not in recorder.commands[0]
 
 
+def free_pair() -> int:
+    """A port that is free with the one after it; below those that systems give out, so that nobody comes between."""
+    for port in range(20000 + os.getpid() % 5000, 32000, 2):
+        with socket.socket() as first, socket.socket() as second, contextlib.suppress(OSError):
+            first.bind(("127.0.0.1", port))
+            second.bind(("127.0.0.1", port + 1))
+            return port
+    raise AssertionError("no two ports are free")
+
+
 def test_check_of_judges_looks_at_models_and_ports():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", port := free_pair())):
         common = {"DEVICE": "cpu", "PORT": str(port), "PATH": os.environ["PATH"], "PYTHON": sys.executable}
         wrong = subprocess.run(
             ["bash", SERVE, "--check"],
@@ -297,7 +305,8 @@ def test_check_of_a_pipeline_prints_its_steps_and_writes_nothing(tmp_path, scrip
     (base / "results.json").touch()
     (base / "settings").write_text("".join(f"{name}=7\n" for name in FilmSettings(out=base).deciding()))
     (out / "steps").mkdir(parents=True)
-    env = {"PATH": "/usr/bin:/bin", "BASE": str(base), "OUT": str(out), "VENV": str(tmp_path / "none")}
+    bases = {"BASE": str(base), "BASES": str(base)}
+    env = bases | {"PATH": "/usr/bin:/bin", "OUT": str(out), "VENV": str(tmp_path / "none")}
     words = ["--check", "--out", str(out)] if script == "quickstart.sh" else ["--check"]
     before = sorted(tmp_path.rglob("*"))
     ran = subprocess.run(["bash", str(ROOT / script), *words], capture_output=True, text=True, env=env, cwd=tmp_path)

@@ -7,8 +7,8 @@ judges).
 A crutch of these models: linear probes on inner layers learn along, and are thrown away afterwards (deep supervision,
 as in `alignxplore/world/lessons.py`). The reader learns the counts of its reasoning and no answer: it has not learnt
 to write a summary. A judge reads texts of no to eight statements, some of which are told again and again, so that
-brevity is no handicap and repetition no gain. In the first half of its lessons the film counts as taken for which the
-text speaks, in the second half the one that the person really took.
+brevity is no handicap and repetition no gain. In the first four fifths of its lessons the film counts as taken for
+which the text speaks, in the last fifth the one that the person really took.
 """
 
 import random
@@ -45,7 +45,7 @@ REPEATS = 0.4  # share of a judge's texts in which something is told again
 MOST_REPEATS = 12
 CONTRADICTIONS = 0.3  # share of those texts in which what is told again may be the opposite
 OWN_PHRASING = 0.7  # share of a judge's texts in its own words
-AT_ITS_WORD = 0.5  # share of a judge's first lessons in which what is chosen is what the text speaks for
+AT_ITS_WORD = 0.8  # share of a judge's lessons, the first ones, in which what is chosen is what the text speaks for
 WEIGHTS = (-4, -2, -1, 1, 2, 4)  # what a token may count: a film passed over or chosen, a statement of the past
 
 Order = Sequence[tuple[UserRecord, int]]  # records and how often each was taken before
@@ -242,7 +242,7 @@ class JudgeOptions(ReaderOptions):
     """What a judge learns: which film a person of whom a text tells took."""
 
     phrasing: int = option("its own words: 0 (loved, liked, ...) or 1 (adored, enjoyed, ...)", 0)
-    passes: int = option("how often each row is judged, each time by another text", 6)
+    passes: int = option("how often each row is judged, each time by another text", 5)
     batch: int = option("rows a step", 32)
 
 

@@ -14,11 +14,16 @@ from alignxplore.errors import UserError
 from alignxplore.quickstart.folder import settings_of
 from alignxplore.quickstart.settings import Number, Settings, setting
 from alignxplore.quickstart.stages import Stages, rl_parquet
-from alignxplore.quickstart.steps import Command, Step, command
+from alignxplore.quickstart.steps import Command, Server, Step, command
 
-# Groups of persons: name, share of all, and at most so many. Another seed begins with another group.
-GROUPS = (("policy", 0.30, 200), ("judge", 0.15, 100), ("judge2", 0.15, 100), ("val", 0.06, 40), ("test", 0.34, 250))
-SHOWN = 12  # choices before a target
+# Groups of persons and their shares of all; another seed begins with another group.
+GROUPS = (("policy", 0.30), ("judge", 0.15), ("judge2", 0.15), ("val", 0.06), ("test", 0.34))
+MOST_PERSONS = {"policy": 200, "judge": 100, "judge2": 100, "val": 40, "test": 250}  # of a large edition
+SHOWN = 12  # choices that a text is about
+LONGER = SHOWN * 3 // 2  # of which two thirds are SHOWN
+THIRD = 9  # choices that a round of synthesis reads, and those among which it then looks for targets
+VAL_WINDOWS = 8  # of each person that RL is validated on
+MAX_TOKENS = 96  # of an answer: the counts, and ten statements
 BENCHMARK = "movielens_upi.jsonl"
 
 
@@ -31,7 +36,7 @@ class FilmSettings(Settings):
     test_windows: int = setting("windows of each test person: what the intervals of the table need", 7)
     windows: int = setting("windows of each person whose choices the policy learns from", 60)
     judge_windows: int = setting("windows of each person whose choices a judge learns from", 100)
-    sft_windows: int = setting("windows that the teacher describes", 2500)
+    sft_windows: int = setting("windows of each of these persons that the teacher describes", 4)
     rl_steps: int = setting("RL updates", 40)
     rl_lr: str = setting("their learning rate", Number("2e-4"))
     sft_options: str = setting("more options of sft/sft.py", "")
@@ -62,7 +67,7 @@ def persons(seed: int) -> dict[str, tuple[float, float]]:
     """Group → the range of person hashes that it gets; disjoint, and others for another seed (five in all)."""
     turned = GROUPS[(seed - 1) % len(GROUPS) :] + GROUPS[: (seed - 1) % len(GROUPS)]
     ranges, low = {}, 0.0
-    for name, share, _ in turned:
+    for name, share in turned:
         ranges[name] = (round(low, 2), round(low + share, 2))
         low += share
     return ranges
@@ -77,7 +82,34 @@ def stages_of(settings: FilmSettings, data: Path) -> Stages:
         seed=settings.seed,
         rl_steps=settings.rl_steps,
         rl_lr=settings.rl_lr,
+        max_tokens=MAX_TOKENS,
     )
+
+
+def train_sft(stages: Stages, model: Path, rows: Path, out: Path, *options: object) -> Command:
+    """SFT of `model` on a few hundred synthesised rows."""
+    return stages.train_sft(model, rows, out, "--num_train_epochs", 2, *options)
+
+
+def rl_judges(settings: FilmSettings, out: Path) -> list[Server]:
+    """The judge that gives the reward, and the one that only validates; what they say goes to the logs of `out`."""
+    stages = stages_of(settings, settings.out / "data")
+    return [stages.judge(out), stages.judge(out, "judge2")]
+
+
+def train_rl(settings: FilmSettings, judges: list[Server], out: Path, *options: object) -> Command:
+    """RL of the SFT model; the step needs `judges`."""
+    run, (judge, second) = settings.out, judges
+    stages, rows = stages_of(settings, run / "data"), run / "data/rl_train.parquet"
+    chosen = {
+        "VAL_JUDGES": f"{second.name}={second.url}",
+        "JUDGE_TOKENIZER": run / "models/blank",
+        "RESPONSE_LENGTH": MAX_TOKENS,
+        "BATCH": 8,
+        "MINI_BATCH": 8,
+        "ROLLOUTS": 8,
+    }
+    return stages.train_rl(judge, run / "models/sft", rows, out, *options, **chosen)
 
 
 def policies(out: Path) -> dict[str, Path]:
@@ -88,48 +120,63 @@ def policies(out: Path) -> dict[str, Path]:
 def steps(settings: FilmSettings) -> list[Step]:
     """From raw ratings to the table."""
     out, data, models = settings.out, settings.out / "data", settings.out / "models"
-    stages, written = stages_of(settings, data), policies(out)
-    judge, judge2 = stages.judge(out), stages.judge(out, "judge2")
+    stages, written, groups = stages_of(settings, data), policies(out), persons(settings.seed)
+    judges = rl_judges(settings, out)
     train, val = data / "rl_train.jsonl", data / "rl_val.jsonl"
-    more = items(settings.sft_options)
-    rl = stages.train_rl(
-        judge,
-        models / "sft",
-        train.with_suffix(".parquet"),
-        out / "rl",
-        VAL_JUDGES=f"judge2={judge2.url}",
-        JUDGE_TOKENIZER=models / "blank",
-        BATCH=8,
-        MINI_BATCH=8,
-        ROLLOUTS=8,
-    )
+    rows, more = settings.out / "synthesis/sft.jsonl", items(settings.sft_options)
+    teacher = _teacher(settings)
+
+    def cut(windows: Windows) -> Command:
+        return build(windows, settings.data, settings.seed, out, groups[windows.group])
+
     return [
-        Step("data", 8, [[_build(settings, *group) for group in GROUPS]]),
+        Step("data", 10, [[cut(windows) for windows in _windows(settings)]]),
         Step("blank", 8, [_blank(settings)]),
         Step("lessons", 260, [_lessons(settings)]),
-        Step("sft_rows", 8, [_sft_rows(settings)]),
-        Step("sft", 90, [stages.train_sft(models / "base", data / "sft.jsonl", models / "sft", *more)]),
-        Step("rl_data", 8, [*_rl_rows(settings, train, val), *rl_parquet(train, val)]),
-        Step("rl", 330, [rl], [judge, judge2]),
+        Step("synthesis", 120, [_synthesis(settings, teacher, judges[0])], [teacher, judges[0]]),
+        Step("sft", 20, [train_sft(stages, models / "base", rows, models / "sft", *more)]),
+        Step("rl_data", 8, [_rl_rows(train), _rl_rows(val), *rl_parquet(train, val)]),
+        Step("rl", 330, [train_rl(settings, judges, out / "rl")], judges),
         Step("summaries", 150, [stages.write_summaries(out / "eval", written, "--at_once", 2)]),
         Step("scores", 120, [stages.score_summaries(out / "eval", list(written))]),
         Step("figures", 20, _figures(settings)),
     ]
 
 
-def _build(settings: FilmSettings, group: str, _: float, most: int) -> Command:
-    """The windows of one group of persons. Of a test row two thirds are shown, as everywhere in recommendation."""
-    test = group == "test"
-    windows = {"policy": settings.windows, "test": settings.test_windows, "val": 8}.get(group, settings.judge_windows)
-    words = ("python", "-m", "alignxplore.datasets", "build", "movielens", "--raw", settings.data)
-    protocol = ("--protocol", "matched", "--seed", settings.seed)
-    rows = ("--windows", windows, "--length", SHOWN * 3 // 2 if test else SHOWN, "--users", most)
-    whose = ("--persons", *persons(settings.seed)[group])
-    return command(*words, *protocol, *rows, *whose, "--out", settings.out / "data" / _file(group))
+@dataclass(frozen=True)
+class Windows:
+    """A file of windows of one group of persons: of each at most `most`, with `length` choices before the target."""
+
+    file: str
+    group: str
+    most: int
+    length: int
 
 
-def _file(group: str) -> str:
-    return BENCHMARK if group == "test" else f"{group}.jsonl"
+def _windows(settings: FilmSettings) -> list[Windows]:
+    """All that is cut from the choices. A row of RL has two stages, of 6 and 12 choices or of 12 and 6."""
+    return [
+        Windows("policy.jsonl", "policy", settings.windows, SHOWN),
+        Windows("judge.jsonl", "judge", settings.judge_windows, SHOWN),
+        Windows("judge2.jsonl", "judge2", settings.judge_windows, SHOWN),
+        Windows("synthesis.jsonl", "policy", settings.sft_windows, 3 * THIRD - 1),
+        Windows("rl_train_windows.jsonl", "policy", settings.windows, LONGER),
+        Windows("rl_val_windows.jsonl", "val", VAL_WINDOWS, LONGER),
+        test_windows(settings),
+    ]
+
+
+def build(windows: Windows, raw: Path, seed: int, out: Path, whose: tuple[float, float] | None = None) -> Command:
+    """Cut these windows from the raw files of an edition; `whose`: persons by their hashes, default: everybody's."""
+    words = ("python", "-m", "alignxplore.datasets", "build", "movielens", "--raw", raw, "--protocol", "matched")
+    rows = ("--windows", windows.most, "--length", windows.length, "--users", MOST_PERSONS[windows.group])
+    persons_of = ("--persons", *whose) if whose else ()
+    return command(*words, *rows, *persons_of, "--seed", seed, "--out", out / "data" / windows.file)
+
+
+def test_windows(settings: FilmSettings) -> Windows:
+    """Those of the table. Two thirds of a row are shown, as everywhere in recommendation."""
+    return Windows(BENCHMARK, "test", settings.test_windows, LONGER)
 
 
 def _blank(settings: FilmSettings) -> Command:
@@ -143,7 +190,7 @@ def _lessons(settings: FilmSettings) -> list[Command]:
 
     def lesson(kind: str, group: str, model: str, seed: int, *more: object) -> Command:
         words = ("python", "-m", "alignxplore.films.lessons", kind, "--base", models / "blank")
-        return command(*words, "--data", data / _file(group), "--out", models / model, "--seed", seed, *more)
+        return command(*words, "--data", data / f"{group}.jsonl", "--out", models / model, "--seed", seed, *more)
 
     return [
         lesson("reader", "policy", "base", seed),
@@ -152,18 +199,28 @@ def _lessons(settings: FilmSettings) -> list[Command]:
     ]
 
 
-def _sft_rows(settings: FilmSettings) -> Command:
-    words = ("python", "-m", "alignxplore.films.rows", "sft", "--data", settings.out / "data/policy.jsonl")
-    where = ("--out", settings.out / "data/sft.jsonl", "--names_of", settings.out / "models/blank")
-    return command(*words, *where, "--limit", settings.sft_windows, "--seed", settings.seed)
+def _teacher(settings: FilmSettings) -> Server:
+    words = ("python", "-m", "alignxplore.films.teacher", "--port", 0)
+    return Server("teacher", command(*words, "--names_of", settings.out / "models/blank"))
 
 
-def _rl_rows(settings: FilmSettings, train: Path, val: Path) -> list[Command]:
-    data, words = settings.out / "data", ("python", "-m", "alignxplore.films.rows", "rl", "--seed", settings.seed)
-    return [
-        command(*words, "--data", data / _file(group), "--out", rows)
-        for group, rows in (("policy", train), ("val", val))
-    ]
+def _synthesis(settings: FilmSettings, teacher: Server, judge: Server) -> Command:
+    """Every choice can be a target: a signal model of this size is sure of none (`studies/films_signal.sh`)."""
+    out, models = settings.out, settings.out / "models"
+    words = ("python", "sft/synthesize.py", "--data", out / "data/synthesis.jsonl", "--out", out / "synthesis")
+    asked = (
+        "--teacher",
+        f"teacher={teacher.url}#{models / 'blank'}",
+        "--judge",
+        f"judge={judge.url}#{models / 'judge'}",
+    )
+    sizes = ("--max_tokens", 256, "--requests", 64, "--max_error_rate", 0, "--seed", settings.seed)
+    return command(*words, *asked, *sizes)
+
+
+def _rl_rows(rows: Path) -> Command:
+    windows = rows.with_name(f"{rows.stem}_windows.jsonl")
+    return command("python", "-m", "alignxplore.films.rows", "--data", windows, "--out", rows)
 
 
 def _figures(settings: FilmSettings) -> list[Command]:

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Self
 
 from alignxplore.errors import UserError
-from alignxplore.quickstart.films import BENCHMARK, SHOWN, FilmSettings, finished, policies, stages_of
+from alignxplore.quickstart.films import FilmSettings, build, finished, policies, stages_of, test_windows
 from alignxplore.quickstart.settings import Settings, taken
-from alignxplore.quickstart.steps import Command, Step, command
-
-MOST_PERSONS = 250
+from alignxplore.quickstart.steps import Step, command
 
 
 class OtherError(UserError):
@@ -54,17 +52,8 @@ def steps(settings: OtherSettings) -> list[Step]:
     stages, written = stages_of(trained, out / "data"), policies(trained.out)
     found = [out / "eval" / name for name in ("results.json", "report.md", "report.html")]
     return [
-        Step("data", 30, [_build(settings)]),
+        Step("data", 30, [build(test_windows(trained), settings.raw, trained.seed, out)]),
         Step("summaries", 180, [stages.write_summaries(out / "eval", written, "--at_once", 2)]),
         Step("scores", 150, [stages.score_summaries(out / "eval", list(written))]),
         Step("table", 1, [command("cp", *found, out)]),
     ]
-
-
-def _build(settings: OtherSettings) -> Command:
-    """As the test's rows in `films.py`, of anybody."""
-    trained = settings.trained
-    words = ("python", "-m", "alignxplore.datasets", "build", "movielens", "--raw", settings.raw)
-    protocol = ("--protocol", "matched", "--seed", trained.seed)
-    rows = ("--windows", trained.test_windows, "--length", SHOWN * 3 // 2, "--users", MOST_PERSONS)
-    return command(*words, *protocol, *rows, "--out", settings.out / "data" / BENCHMARK)

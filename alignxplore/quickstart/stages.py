@@ -16,6 +16,7 @@ class Stages:
         seed: of SFT and RL.
         rl_steps: updates of RL.
         rl_lr: their learning rate.
+        max_tokens: longest answer in evaluation.
     """
 
     folder: Path
@@ -24,6 +25,7 @@ class Stages:
     seed: int
     rl_steps: int
     rl_lr: str
+    max_tokens: int = 128
 
     def train_sft(self, model: Path, rows: Path, out: Path, *options: object) -> Command:
         """SFT of `model` on `rows`, with the settings of the tiny models."""
@@ -53,8 +55,10 @@ class Stages:
         """The server of a judge, by default the one that gives rewards; what it says goes to the logs of `out`."""
         return model_server(out, name, self.folder / "models" / name)
 
-    def train_rl(self, judge: Server, model: Path, rows: Path, out: Path, **variables: object) -> Command:
-        """Streaming GRPO of `model` on `rows`; the step needs `judge`."""
+    def train_rl(
+        self, judge: Server, model: Path, rows: Path, out: Path, *options: object, **variables: object
+    ) -> Command:
+        """Streaming GRPO of `model` on `rows`; `options` are verl's own. The step needs `judge`."""
         chosen = {
             "PRESET": "tiny",
             "MODEL": model,
@@ -67,12 +71,12 @@ class Stages:
             "LR": self.rl_lr,
             "SEED": self.seed,
         }
-        return command("bash", "verl/examples/grpo_trainer/run_streaming_8p.sh", **chosen | variables)
+        return command("bash", "verl/examples/grpo_trainer/run_streaming_8p.sh", *options, **chosen | variables)
 
     def write_summaries(self, out: Path, policies: dict[str, Path], *options: object) -> Command:
         """Summaries of the test users by each policy (name → model), from the full history and as a stream."""
         given = [f"{name}={model}" for name, model in policies.items()]
-        sizes = ("--max_tokens", 128, "--max_model_len", 2048, "--concurrency", 64, "--max_error_rate", 0)
+        sizes = ("--max_tokens", self.max_tokens, "--max_model_len", 2048, "--concurrency", 64, "--max_error_rate", 0)
         words = ("python", "eval/gen_preference.py", "--out", out, "--data", self.benchmark)
         return command(*words, *sizes, "--model", *given, *options)
 

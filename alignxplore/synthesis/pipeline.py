@@ -21,7 +21,7 @@ from alignxplore.sft.tokenised_set import source_hash
 from alignxplore.summarize import Sampling
 from alignxplore.synthesis.funnel import UNANSWERED, Funnel, LiveFunnel, plot
 from alignxplore.synthesis.rounds import DONE, Thresholds, Unanswered, Workshop, synthesise_user
-from alignxplore.synthesis.streams import DEFAULT_QUERY, all_behaviours, read_behaviours, read_scores
+from alignxplore.synthesis.streams import BEHAVIOURS, DEFAULT_QUERY, all_behaviours, read_behaviours, read_scores
 from alignxplore.work import run_units
 
 EXAMPLES = 5  # failures of each kind that are kept for reading
@@ -32,7 +32,9 @@ class SynthesisOptions(Checkable):
     """Users, models and thresholds; these default to the published ones."""
 
     data: str = option("users, one a line (benchmark contract)")
-    scores: str = option("scores.jsonl of signal_model.py for the same users")
+    scores: str | None = option(
+        "scores.jsonl of signal_model.py for the same users; without it every choice can be a target", None
+    )
     out: str = option("folder to write", MISSING, "--output")
     default_query: str | None = option(DEFAULT_QUERY, None)
     teacher: str = option("NAME=folder, Hub id or URL; writes the summaries", "teacher=Qwen/Qwen3-32B")
@@ -83,6 +85,13 @@ def read_signals(path: str, least: float) -> dict[str, tuple[int, dict[int, floa
     }
 
 
+def every_choice(record: UserRecord) -> tuple[int, dict[int, float]]:
+    """The same of one user where no signal model was asked: all choices that had an alternative."""
+    items = all_behaviours(record)
+    dropped = max(0, len(items) - BEHAVIOURS)
+    return dropped, {place: 1.0 for place, item in enumerate(items[dropped:]) if item.rejected is not None}
+
+
 def with_texts(row: dict, calls: Journal) -> dict:
     """A user's row with what the teacher wrote, as it was written, beside each of its drafts and merges."""
     for note in row["rounds"]:
@@ -126,10 +135,13 @@ class Plan:
     @classmethod
     def make(cls, args: SynthesisOptions) -> "Plan":
         """Resolve and look at all of it; RecordError for a user without scores."""
-        prompts, signals, users = PromptSet(args.prompt_set), read_signals(args.scores, args.signal), 0
+        prompts, users = PromptSet(args.prompt_set), 0
+        signals = read_signals(args.scores, args.signal) if args.scores else {}
         for record in read_behaviours(args.data, args.default_query):
             users += 1
-            if record.id not in signals:
+            if not args.scores:
+                signals[record.id] = every_choice(record)
+            elif record.id not in signals:
                 raise RecordError(
                     f"no scores in {args.scores}; run signal_model.py score on this file, with the same "
                     "--default_query",
@@ -183,7 +195,8 @@ async def make_workshop(
     once = journalled(calls)
     shop = Workshop(teacher, judge, plan.prompts, plan.sampling, plan.thresholds, window, once, identity)
     await shop.check(samples[0].target)
-    settings = [identity, window, asdict(plan.thresholds), asdict(plan.sampling), source_hash(args.scores, None)]
+    scores = args.scores and source_hash(args.scores, None)
+    settings = [identity, window, asdict(plan.thresholds), asdict(plan.sampling), scores]
     return shop, content_hash(settings)
 
 
@@ -253,8 +266,9 @@ def check(options: SynthesisOptions) -> str:
     able = sum(len(signal) >= 2 * options.min_targets for _, signal in plan.signals.values())
     done = sum(1 for _ in read_jsonl(journal)) if journal.is_file() else 0
     teacher, judge = (f"{spec.name} ({spec.target})" for spec in plan.specs)
+    above = f" above {options.signal:g}" if options.scores else ""
     return (
-        f"{plan.users:,} users, {able:,} of them with {2 * options.min_targets} or more choices above "
-        f"{options.signal:g}\nteacher {teacher}, judge {judge}\n{options.out}: {done:,} users in the journal\n"
+        f"{plan.users:,} users, {able:,} of them with {2 * options.min_targets} or more choices{above}\n"
+        f"teacher {teacher}, judge {judge}\n{options.out}: {done:,} users in the journal\n"
         "check: nothing was started, nothing written"
     )

@@ -12,6 +12,7 @@ prompt and the request's seed.
 
 import random
 import re
+import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -164,9 +165,10 @@ def serve(options: OracleOptions) -> None:
 
 
 def serve_app(app: web.Application, name: str, port: int) -> None:
-    """Answer at 127.0.0.1 until Ctrl-C or a TERM signal; says when it is ready."""
-    ready = f"ready: {name} at http://127.0.0.1:{port}/v1"
-    web.run_app(app, host="127.0.0.1", port=port, print=lambda *_: print(ready, flush=True))
+    """Answer at 127.0.0.1 until Ctrl-C or a TERM signal; says where once it is ready. Port 0: one that is free."""
+    with socket.create_server(("127.0.0.1", port)) as listening:
+        ready = f"ready: {name} at http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        web.run_app(app, sock=listening, print=lambda *_: print(ready, flush=True))
 
 
 if __name__ == "__main__":

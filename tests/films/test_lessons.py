@@ -238,7 +238,7 @@ def test_the_same_seed_makes_the_same_lessons_and_a_pass_has_its_own(words, wind
 
 @pytest.mark.parametrize(
     ("options", "steps"),
-    [(ReaderOptions, "120 lessons, 15 steps of 8"), (JudgeOptions, "360 lessons, 12 steps of 32")],
+    [(ReaderOptions, "120 lessons, 15 steps of 8"), (JudgeOptions, "300 lessons, 10 steps of 32")],
 )
 def test_a_check_counts_and_a_model_that_is_there_is_kept(windows, tmp_path, options, steps):
     data = tmp_path / "windows.jsonl"

@@ -83,7 +83,7 @@ def test_rl_is_served_its_judges_and_every_policy_is_scored_by_both(kind, tmp_pa
 
 
 def test_groups_share_nobody_and_each_seed_has_others():
-    groups = {name for name, _, _ in films.GROUPS}
+    groups = {name for name, _ in films.GROUPS}
     seen = []
     for seed in range(1, 6):
         ranges = films.persons(seed)
@@ -99,9 +99,21 @@ def test_a_test_row_shows_as_many_choices_as_the_models_learn_from(tmp_path):
     _, steps = listed("films", tmp_path)
     built = next(step for step in steps if step.name == "data").lines(tmp_path)
     lengths = {line.split()[-1].split("/")[-1]: line.split("--length ")[1].split()[0] for line in built}
-    assert lengths.pop(films.BENCHMARK) == "18" and set(lengths.values()) == {"12"} and len(lengths) == 4
+    lessons = {f"{name}.jsonl": "12" for name in ("policy", "judge", "judge2")}
+    longer = {name: "18" for name in ("rl_train_windows.jsonl", "rl_val_windows.jsonl", films.BENCHMARK)}
+    assert lengths == lessons | longer | {"synthesis.jsonl": "26"}
     record = UserRecord("a", (Interaction("x", "y"),) * 18, Interaction("x", "y"))
     assert len(shown_history(Benchmark("movielens", get("movielens").task, (record,), tmp_path), record)) == 12
+
+
+def test_what_the_policy_learns_from_is_of_its_own_persons(tmp_path):
+    settings, steps = listed("films", tmp_path)
+    built = next(step for step in steps if step.name == "data").lines(tmp_path)
+    whose = {line.split()[-1].split("/")[-1]: line.split("--persons ")[1].split()[:2] for line in built}
+    ranges = {group: [str(bound) for bound in found] for group, found in films.persons(settings.seed).items()}
+    of = dict.fromkeys(("policy.jsonl", "synthesis.jsonl", "rl_train_windows.jsonl"), "policy")
+    of |= {"judge.jsonl": "judge", "judge2.jsonl": "judge2", "rl_val_windows.jsonl": "val", films.BENCHMARK: "test"}
+    assert whose == {file: ranges[group] for file, group in of.items()}
 
 
 @pytest.fixture
@@ -133,7 +145,7 @@ def test_another_edition_is_evaluated_as_the_own_one(trained, tmp_path, monkeypa
     anybody = [*before[:at], *before[at + 3 :]]
     anybody[anybody.index("--raw") + 1] = str(tmp_path / "ml-1m")
     assert lines["data"].split() == [*anybody[:-1], '"$OUT"/other/data/movielens_upi.jsonl']
-    assert anybody[anybody.index("--users") + 1] == str(other.MOST_PERSONS) == "250"
+    assert anybody[anybody.index("--users") + 1] == "250"
     assert lines["table"].endswith(' "$OUT"/other') and lines["table"].count('"$OUT"/other/eval/') == 3
 
 

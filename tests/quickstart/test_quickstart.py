@@ -21,7 +21,7 @@ SIZES = {
     "TEST_WINDOWS": "1",
     "WINDOWS": "20",
     "JUDGE_WINDOWS": "20",
-    "SFT_WINDOWS": "100",
+    "SFT_WINDOWS": "1",
     "RL_STEPS": "2",
     "NPROC": "2",
     "SFT_OPTIONS": "--deepspeed sft/configs/zero3.json",

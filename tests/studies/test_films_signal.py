@@ -6,12 +6,12 @@ import subprocess
 
 import pytest
 
-from alignxplore.quickstart.films import FilmSettings, finished, persons
+from alignxplore.quickstart.films import FilmSettings, finished, steps
 from tests import ROOT
 
 # What decides the numbers that the script leaves, BASE aside.
-CHOSEN = "SEED WINDOWS SIGNAL EPOCHS".split()
-VARIABLES = {"out", "base", "data", *(name.lower() for name in (*CHOSEN, "PORT"))}
+CHOSEN = "SEED SIGNAL".split()
+VARIABLES = {"out", "base", "data", *(name.lower() for name in CHOSEN)}
 
 
 @pytest.fixture
@@ -66,17 +66,16 @@ def test_another_base_is_refused(base, tmp_path, settings, told):
 
 def test_it_stands_upon_its_base(base, tmp_path):
     study, out = runpy.run_path(str(ROOT / "studies/films_signal.py")), tmp_path / "out"
-    settings = study["FilmSignalSettings"].read({"BASE": str(base), "PORT": "1234"}, out=out, seed="2")
+    settings = study["FilmSignalSettings"].read({"BASE": str(base)}, out=out, seed="2")
     found = {step.name: step for step in study["steps"](settings, finished(base))}
-    (windows,), (synthesis,), (sft,) = (found[name].commands for name in ("windows", "synthesis", "sft"))
-    low, high = persons(2)["policy"]
-    assert f"--persons {low} {high} --seed 2" in windows.shown(out) and f"--raw {tmp_path}/raw" in windows.shown(out)
+    (synthesis,), (sft,) = (found[name].commands for name in ("synthesis", "sft"))
     (teacher,) = found["synthesis"].servers
-    assert "--port 1234" in teacher.command.shown(out)
     given = dict(synthesis.environment)
-    assert given["DATA"] == windows.words[-1] and given["TEACHER"] == f"teacher={teacher.url}#{base}/models/base"
-    assert given["JUDGE"] == f"judge={base}/models/judge"
-    assert f"--model_name_or_path {base}/models/base " in sft.shown(out)
-    assert '--train_data "$OUT"/synthesis/sft.jsonl' in sft.shown(out)
+    assert given["DATA"] == f"{base}/data/synthesis.jsonl", "the windows that the quick start synthesises from"
+    assert given["TEACHER"] == f"teacher={teacher.url}#{base}/models/base"
+    assert given["JUDGE"] == f"judge={base}/models/judge" and "--signal 0.5 " in synthesis.shown(out)
+    own = next(step for step in steps(finished(base)) if step.name == "sft").lines(base)
+    moved = [line.replace('"$OUT"/sft', '"$OUT"/models/sft') for line in found["sft"].lines(out)]
+    assert [line.replace('"$OUT"', str(base)) for line in own] == [line.replace('"$OUT"', str(base)) for line in moved]
     (summaries,) = found["summaries"].commands
     assert {f"sft={base}/models/sft", f"synthesised={out}/sft"} <= set(summaries.words)

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -14,7 +15,7 @@ from alignxplore.records import Interaction, RecordError, UserRecord, user_row, 
 from alignxplore.serving.endpoint import RequestError
 from alignxplore.sft.tokenised_set import prepare
 from alignxplore.summarize import count_tokens
-from alignxplore.synthesis.pipeline import synthesise
+from alignxplore.synthesis.pipeline import synthesise, synthesize
 from alignxplore.synthesis.rounds import DONE
 from tests.synthesis.teachers import GOOD, MERGED, MERGING, Models, good, is_judge
 
@@ -118,6 +119,25 @@ async def test_lines_that_say_the_same_count_once(fake_server, tokenizer, argume
             file.write(open(args.data).readline())
         counts = await synthesise(args)
     assert counts["users"] == 2 and counts["sft_rows"] == 4
+
+
+@pytest.mark.parametrize(("choices", "dropped"), [(18, 0), (118, 18)])
+async def test_without_a_signal_model_every_choice_can_be_a_target(
+    fake_server, tokenizer, arguments, tmp_path, choices, dropped
+):
+    items = [Interaction(f"red thing {i}", None if i % 3 == 1 else "blue") for i in range(choices)]
+    record, able = UserRecord("u", tuple(items[:-1]), items[-1]), [i for i in range(dropped, choices) if i % 3 != 1]
+    async with fake_server(Models(tokenizer)) as server:
+        args = arguments(server.url)
+        write_jsonl(args.data, [user_row(record)])
+        scores = [{"position": i, "p": 0.95} for i in able]
+        write_jsonl(args.scores, [{"id": record.id, "scores": scores, "dropped": dropped}])
+        counts = await synthesise(args)
+        rows, args.scores, args.out = (tmp_path / "out/sft.jsonl").read_text(), None, str(tmp_path / "other")
+        assert await synthesise(args) == counts
+    assert counts["outcomes"] == {DONE: 1} and counts["dropped_behaviours"] == dropped
+    assert (tmp_path / "other/sft.jsonl").read_text() == rows
+    assert "with 8 or more choices\n" in await synthesize(replace(args, check=True))
 
 
 async def test_a_file_that_holds_no_scores_is_named_with_line_and_field(arguments):

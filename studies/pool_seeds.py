@@ -1,0 +1,155 @@
+"""Quick starts of several seeds as one table: accuracy and paired differences, pooled over seeds and for each of them.
+
+    python studies/pool_seeds.py --runs runs/quickstart runs/seed2 runs/seed3 --out runs/studies/films_seeds
+
+Each seed has other test persons, judges, policies and draws; a person who is in several tests is one cluster. With
+--control (NAME=FOLDER of an evaluation upon the first run) its policy is compared with that run's. Writes results.json
+and report.md.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignxplore.command import option, run
+from alignxplore.evaluation.report.tables import MISSING, Table, markdown, percent, points
+from alignxplore.records import person_of, read_jsonl, write_json
+from alignxplore.statistics import cluster_rows, estimate, paired
+
+Row = tuple[int, str, str]  # run, user, target
+Cell = tuple[str, str, str]  # policy, setting, judge
+TALLY: Cell = ("content tally", "direct", "none")
+SETTINGS = ("full", "streaming")
+# What is compared: policy and the one that it should be better than.
+COMPARED = (("sft", "untrained"), ("sft+rl", "sft"))
+
+
+@dataclass(kw_only=True)
+class SeedsOptions:
+    """Which runs."""
+
+    runs: list[Path] = option("finished quick starts")
+    out: Path = option("folder for results.json and report.md")
+    control: str | None = option(
+        "NAME=FOLDER of an evaluation: a policy trained upon the first run as a control", None
+    )
+
+
+def read_scores(folder: Path, run: int) -> Iterator[tuple[Cell, Row, float]]:
+    """Each score of an evaluation; failed judgements are left out."""
+    for _, row in read_jsonl(folder / "scores.jsonl"):
+        if row["value"] is not None:
+            cell = (row["policy"], row["setting"], row["judge"])
+            yield cell, (run, row["user"], row["target"]), row["value"]
+
+
+def read_runs(options: SeedsOptions) -> dict[Cell, dict[Row, float]]:
+    """Score of each row in each cell, over all runs."""
+    cells: dict[Cell, dict[Row, float]] = defaultdict(dict)
+    folders = [(run / "eval", number) for number, run in enumerate(options.runs)]
+    if options.control:
+        folders.append((Path(options.control.partition("=")[2]), 0))
+    for folder, number in folders:
+        for cell, row, value in read_scores(folder, number):
+            cells[cell][row] = value
+    return dict(cells)
+
+
+def clusters_of(rows: list[Row]) -> list[int]:
+    """Rows of one person, or with one target, belong together, whatever their runs."""
+    return list(cluster_rows([person_of(user) for _, user, _ in rows], [target for _, _, target in rows]))
+
+
+def by_run(values: dict[Row, float]) -> dict[int, dict[Row, float]]:
+    """The same, run by run."""
+    found: dict[int, dict[Row, float]] = defaultdict(dict)
+    for row, value in values.items():
+        found[row[0]][row] = value
+    return dict(sorted(found.items()))
+
+
+def accuracy(cell: Cell, values: dict[Row, float]) -> dict:
+    """Pooled accuracy of one cell with its interval, and that of each run."""
+    rows = sorted(values)
+    pooled = estimate([values[row] for row in rows], clusters_of(rows))
+    each = [sum(found.values()) / len(found) for found in by_run(values).values()]
+    return dict(zip(("policy", "setting", "judge"), cell)) | asdict_of(pooled) | {"runs": each}
+
+
+def difference(better: Cell, than: Cell, cells: dict[Cell, dict[Row, float]]) -> dict:
+    """Paired difference of two cells, pooled and for each run, on the rows that both have."""
+    a, b = cells[better], cells[than]
+
+    def compared(rows: list[Row]) -> dict:
+        return asdict_of(paired([a[row] for row in rows], [b[row] for row in rows], clusters_of(rows)))
+
+    shared = {row: a[row] for row in a if row in b}
+    each = [compared(sorted(found)) for found in by_run(shared).values()]
+    return {"policy": better, "minus": than} | compared(sorted(shared)) | {"runs": each}
+
+
+def asdict_of(found: object) -> dict:
+    """The fields of a named tuple as numbers of Python."""
+    return {name: int(value) if name in ("n", "clusters") else float(value) for name, value in found._asdict().items()}
+
+
+def comparisons(cells: dict[Cell, dict[Row, float]], control: str | None) -> list[dict]:
+    """Each stage of training against the one before, the stream against the full history, the control against SFT."""
+    judges = sorted({judge for _, setting, judge in cells if setting == "streaming"})
+    pairs = [*COMPARED, *([(control, "sft")] if control else [])]
+    found = [
+        difference((policy, setting, judge), (other, setting, judge), cells)
+        for policy, other in pairs
+        for setting in SETTINGS
+        for judge in judges
+    ]
+    last = COMPARED[-1][0]
+    return found + [difference((last, "streaming", judge), (last, "full", judge), cells) for judge in judges]
+
+
+def interval(row: dict, value: str, show=percent) -> str:
+    return f"{show(row[value])} [{show(row['low'])}, {show(row['high'])}]"
+
+
+def tables(accuracies: list[dict], compared: list[dict]) -> list[Table]:
+    """Accuracy with the share of the way to the tally; differences."""
+    tally = next((row["mean"] for row in accuracies if row["policy"] == TALLY[0]), None)
+
+    def way(row: dict) -> str:
+        return MISSING if tally is None else f"{100 * (row['mean'] - 0.5) / (tally - 0.5):.0f} %"
+
+    cells = [
+        [row["policy"], row["setting"], row["judge"], str(row["n"]), interval(row, "mean"), way(row)]
+        + [", ".join(map(percent, row["runs"]))]
+        for row in accuracies
+    ]
+    head = ["policy", "setting", "judge", "n", "accuracy %", "of the way to the tally", "each run"]
+    differences = [
+        [f"{row['policy'][0]} ({row['policy'][1]})", f"{row['minus'][0]} ({row['minus'][1]})", row["policy"][2]]
+        + [str(row["n"]), interval(row, "difference", points), f"{row['p_value']:.4f}"]
+        + ["; ".join(interval(one, "difference", points) for one in row["runs"])]
+        for row in compared
+    ]
+    against = ["policy", "minus", "judge", "n", "points", "p", "each run"]
+    return [
+        Table("accuracy", "Accuracy", head, cells, "95 % intervals, clustered by person and target."),
+        Table("paired", "Differences on the same rows", against, differences),
+    ]
+
+
+def pool(options: SeedsOptions) -> str:
+    """Write results.json and report.md; says where the report is."""
+    cells, control = read_runs(options), options.control and options.control.partition("=")[0]
+    accuracies = [accuracy(cell, values) for cell, values in cells.items()]
+    compared = comparisons(cells, control)
+    write_json(options.out / "results.json", {"accuracy": accuracies, "paired": compared})
+    text = "\n\n".join(map(markdown, tables(accuracies, compared)))
+    (options.out / "report.md").write_text(
+        f"# Quick starts of {len(options.runs)} seeds\n\n{text}\n", encoding="utf-8"
+    )
+    return f"report: {options.out / 'report.md'}"
+
+
+if __name__ == "__main__":
+    run(pool, SeedsOptions, __doc__)

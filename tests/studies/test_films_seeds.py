@@ -1,0 +1,87 @@
+"""The study of seeds: what is pooled, whose rows belong together, and RL as in the run itself but for its rewards."""
+
+import json
+import random
+import runpy
+
+import pytest
+
+from alignxplore.quickstart import films
+from alignxplore.records import write_jsonl
+from tests import ROOT
+
+STUDY = runpy.run_path(str(ROOT / "studies/pool_seeds.py"))
+PERSONS, WINDOWS = 30, 5
+
+
+def write_run(folder, policies, seed):
+    """A run's scores; `policies`: policy → accuracy that it has on average."""
+    rng, rows = random.Random(seed), []
+    for policy, right in policies.items():
+        settings = {"content tally": ("direct",), "chance": ("bound",)}.get(policy, ("full", "streaming"))
+        for setting in settings:
+            for user in range(PERSONS):
+                for window in range(WINDOWS):
+                    value = 0.5 if policy == "untrained" else float(rng.random() < right)
+                    row = {"policy": policy, "setting": setting, "judge": "j" if len(settings) > 1 else "none"}
+                    row |= {"user": f"{user}#{window}", "target": f"{seed} {user} {window}"}
+                    rows.append(row | {"value": None if (policy, user, window) == ("sft", 0, 0) else value})
+    write_jsonl(folder / "scores.jsonl", rows)
+
+
+@pytest.fixture
+def pooled(tmp_path):
+    """What is written of two runs and a control."""
+    for seed in (1, 2):
+        write_run(
+            tmp_path / f"run{seed}/eval", {"content tally": 0.8, "untrained": 0, "sft": 0.6, "sft+rl": 0.74}, seed
+        )
+    write_run(tmp_path / "control", {"shuffled": 0.6}, 1)
+    options = STUDY["SeedsOptions"](
+        runs=[tmp_path / "run1", tmp_path / "run2"], out=tmp_path / "out", control=f"shuffled={tmp_path}/control"
+    )
+    (tmp_path / "out").mkdir()
+    assert STUDY["pool"](options).endswith("out/report.md")
+    return json.loads((tmp_path / "out/results.json").read_text()), (tmp_path / "out/report.md").read_text()
+
+
+def test_runs_are_pooled_and_a_person_in_two_of_them_is_one_cluster(pooled):
+    found = {(row["policy"], row["setting"]): row for row in pooled[0]["accuracy"]}
+    trained = found["sft+rl", "full"]
+    assert (trained["n"], trained["clusters"], len(trained["runs"])) == (2 * PERSONS * WINDOWS, PERSONS, 2)
+    assert trained["mean"] == pytest.approx(sum(trained["runs"]) / 2) and trained["low"] < 0.74 < trained["high"]
+    assert found["sft", "full"]["n"] == 2 * (PERSONS * WINDOWS - 1), "a failed judgement is no row"
+    assert found["shuffled", "full"]["n"] == PERSONS * WINDOWS
+
+
+def test_differences_are_paired_on_the_rows_that_both_have(pooled):
+    found = {(row["policy"][0], row["minus"][0], row["policy"][1]): row for row in pooled[0]["paired"]}
+    assert set(found) == {
+        *((a, b, s) for a, b in [*STUDY["COMPARED"], ("shuffled", "sft")] for s in ("full", "streaming")),
+        ("sft+rl", "sft+rl", "streaming"),
+    }
+    gained = found["sft+rl", "sft", "full"]
+    assert gained["n"] == 2 * (PERSONS * WINDOWS - 1) and gained["low"] > 0 and len(gained["runs"]) == 2
+    assert found["shuffled", "sft", "full"]["n"] == PERSONS * WINDOWS - 1
+    assert found["shuffled", "sft", "full"]["low"] < 0 < found["shuffled", "sft", "full"]["high"]
+
+
+def test_the_report_says_how_far_it_is_to_the_tally(pooled):
+    rows = {(row["policy"], row["setting"]): row["mean"] for row in pooled[0]["accuracy"]}
+    way = 100 * (rows["sft+rl", "full"] - 0.5) / (rows["content tally", "direct"] - 0.5)
+    lines = [line.split(" | ") for line in pooled[1].splitlines()]
+    (line,) = [line for line in lines if line[0] == "| sft+rl" and line[1] == "full" and len(line) == 7]
+    assert line[5] == f"{way:.0f} %"
+    assert any(line[0] == "| shuffled (full)" and line[1] == "sft (full)" for line in lines)
+
+
+def test_the_control_is_the_same_run_with_other_rewards(tmp_path):
+    study = runpy.run_path(str(ROOT / "studies/films_seeds.py"))
+    run, out = films.FilmSettings.read({"SEED": "3"}, out=tmp_path / "run"), tmp_path / "out"
+    settings = study["FilmSeedsSettings"].read({}, out=out)
+    found = {step.name: step for step in study["steps"](settings, [run])}
+    own = {step.name: step for step in films.steps(run)}["rl"]
+    (shuffled,), (trained,) = found["rl"].commands, own.commands
+    assert shuffled.words == (*trained.words, "streaming.shuffle_rewards=true")
+    assert dict(shuffled.environment) == dict(trained.environment) | {"OUT": f"{out}/rl"}
+    assert [server.name for server in found["rl"].servers] == [server.name for server in own.servers]
