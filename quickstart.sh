@@ -10,7 +10,7 @@
 #   ./quickstart.sh --no-install    in the environment that is active now; nothing is installed
 #   ./quickstart.sh --check         print the steps, which are done and how long the others take; start nothing
 #
-# Needs two cores and 8 GB of memory, with --world 12 GB. Interrupted? Run the same command again: what is finished is
+# Needs two cores and 12 GB of memory. Interrupted? Run the same command again: what is finished is
 # kept. Every step is made of ordinary commands of this repository; they are printed before they run, and what they say
 # is in DIR/logs. Other sizes or another seed need another folder. NPROC=2 SFT_OPTIONS="--deepspeed
 # sft/configs/zero3.json" trains on two processes. The steps are in alignxplore/quickstart/.
@@ -21,7 +21,7 @@
 #   TEST_WINDOWS=7                   windows of each test person: what the intervals of the table need
 #   WINDOWS=60                       windows of each person whose choices the policy learns from
 #   JUDGE_WINDOWS=100                windows of each person whose choices a judge learns from
-#   SFT_WINDOWS=4                    windows of each of these persons that the teacher describes
+#   SFT_WINDOWS=6                    windows of each of these persons that the teacher describes
 #   RL_STEPS=40                      RL updates
 #   RL_LR=2e-4                       their learning rate
 #   SFT_OPTIONS=                     more options of sft/sft.py

@@ -3,8 +3,7 @@
     python -m alignxplore.films.example --data data/movielens_upi.jsonl --eval eval --out example.md
 
 After `eval/evaluate.py` with two policies or more. Nobody picks the person: of all test rows it is the one in the
-middle, by how much surer the judges are of the film that was really taken with the summary of the last policy than
-with that of the policy before it.
+middle, by how sure the judges are of the film that was really taken with the summary of the last policy.
 """
 
 import re
@@ -16,7 +15,7 @@ from pathlib import Path
 from alignxplore.command import option, run
 from alignxplore.errors import UserError
 from alignxplore.evaluation.benchmarks import Benchmark, find_sets, load_benchmarks, shown_history
-from alignxplore.evaluation.report.tables import MISSING, points
+from alignxplore.evaluation.report.tables import MISSING, percent
 from alignxplore.records import Interaction, UserRecord, read_jsonl
 
 SETTING, NOBODY = "full", "no summary"
@@ -36,7 +35,9 @@ class ExampleOptions:
 
     def __post_init__(self) -> None:
         if len(self.policies) < 2:
-            raise ValueError("--policies: name two at least; the person is found by what the last one gains")
+            raise ValueError(
+                "--policies: name two at least; the person is found by the last one, compared with those before"
+            )
 
 
 def film(text: str) -> str:
@@ -65,19 +66,17 @@ def read_sure(folder: Path, policies: Sequence[str], benchmark: str) -> Sure:
     return {key: {record: sum(ps) / len(ps) for record, ps in rows.items()} for key, rows in found.items()}
 
 
-def gains(sure: Sure, before: str, after: str) -> dict[str, float]:
-    """Record id → by how much surer the judges are on average, of the records that all of them were asked about."""
-    judges = [judge for policy, judge in sure if policy == after]
-    asked = set.intersection(*(set(sure[policy, judge]) for policy in (before, after) for judge in judges))
-    return {
-        record: sum(sure[after, judge][record] - sure[before, judge][record] for judge in judges) / len(judges)
-        for record in asked
-    }
+def sureness(sure: Sure, policy: str) -> dict[str, float]:
+    """Record id → how sure the judges are on average with a policy's summary, of the records that all were asked
+    about."""
+    judges = [judge for name, judge in sure if name == policy]
+    asked = set.intersection(*(set(sure[policy, judge]) for judge in judges))
+    return {record: sum(sure[policy, judge][record] for judge in judges) / len(judges) for record in asked}
 
 
-def middle(gained: dict[str, float]) -> str:
-    """The record with the median gain; the lower one of two, the smaller id of several alike."""
-    return sorted(gained, key=lambda record: (gained[record], record))[(len(gained) - 1) // 2]
+def middle(values: dict[str, float]) -> str:
+    """The record with the median value; the lower one of two, the smaller id of several alike."""
+    return sorted(values, key=lambda record: (values[record], record))[(len(values) - 1) // 2]
 
 
 def films_table(shown: Sequence[Interaction]) -> list[str]:
@@ -130,14 +129,13 @@ def page(record: UserRecord, benchmark: Benchmark, stages: dict[str, dict], tabl
 def write_example(options: ExampleOptions) -> str:
     """Write the page, and return it."""
     (benchmark,) = load_benchmarks([options.data])
-    before, after = options.policies[-2:]
+    last = options.policies[-1]
     sure = read_sure(options.eval, options.policies, benchmark.name)
-    gained = gains(sure, before, after)
-    chosen = middle(gained)
+    found = sureness(sure, last)
+    chosen = middle(found)
     rule = (
-        f"Found by a rule, not picked: of {len(gained)} test rows the one with the median gain. The gain is P(taken "
-        f"film) with the summary of {after} less that with the summary of {before}, full history, mean of the judges; "
-        f"here it is {points(gained[chosen])} points."
+        f"Found by a rule, not picked: of {len(found)} test rows the one of whose taken film the judges are as sure as "
+        f"in the median: {percent(found[chosen])} % with the summary of {last}, full history, mean of the judges."
     )
     record = next(record for record in benchmark.records if record.id == chosen)
     stages = last_stages(options, benchmark, chosen)

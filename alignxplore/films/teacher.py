@@ -3,10 +3,10 @@
     python -m alignxplore.films.teacher --port 8778 --names_of models/blank     # until Ctrl-C or a TERM signal
     python sft/synthesize.py --teacher teacher=http://127.0.0.1:8778/v1#models/blank ...
 
-It says of a person what the choices in the prompt show, and nothing else: the counts as its reasoning, then true
-statements, any of them. Of what several annotators conclude it keeps what most of them say. Either way it says one to
-eight things: so its summaries are true and uneven, some brief, and most leave out something strong. What bears on a
-hint is always said. Drawn from the prompt and the request's seed.
+It says of a person what the choices in the prompt show, and nothing else: the counts as its reasoning, then one to
+eight true statements, any of them, and always what bears on a hint. Of what several annotators conclude it keeps what
+most of them say, again eight statements at most and any of them: so its summaries are true, and leave out things that
+matter. Drawn from the prompt and the request's seed.
 """
 
 import random
@@ -45,16 +45,16 @@ class TeacherOptions:
     most: int = option("most statements of one summary", MOST_STATEMENTS)
 
 
-def merge(prompt: str, most: int) -> tuple[str, Statements]:
+def merge(prompt: str, most: int, rng: random.Random) -> tuple[str, Statements]:
     """(reasoning, statements) of what most annotators say, as strongly as any of these says it; nothing of that about
-    which as many say the opposite. What more annotators say goes first, and `most` in all."""
+    which as many say the opposite; `most` in all, any of them."""
     levels: defaultdict[str, list[int]] = defaultdict(list)
     for summary in CONCLUDED.findall(prompt):
         for name, level in dict(read_summary(summary)).items():
             levels[name].append(level)
     votes = {name: sum(1 if level > 0 else -1 for level in found) for name, found in levels.items()}
-    agreed = sorted((name for name in levels if votes[name]), key=lambda name: -abs(votes[name]))[:most]
-    told = [(name, (max if votes[name] > 0 else min)(levels[name])) for name in agreed]
+    agreed = [(name, (max if votes[name] > 0 else min)(levels[name])) for name in levels if votes[name]]
+    told = rng.sample(agreed, min(most, len(agreed)))
     reasoned = REASONED.search(prompt)
     return reasoned[1] if reasoned else "", told
 
@@ -63,7 +63,7 @@ def answer(prompt: str, seed: int, names: list[str], most: int) -> str | None:
     """The teacher's answer to one prompt of the default set; None for a prompt that is none of its kinds."""
     rng = random.Random(hash_seed("teacher", prompt, seed))
     if "Annotator 1 concluded:" in prompt:
-        reasoning, told = merge(prompt, rng.randint(1, most))
+        reasoning, told = merge(prompt, most, rng)
         return (
             f"<joined_reasoning>\n{reasoning}\n</joined_reasoning>\n"
             f"<joined_description>\n{summary_text(in_order(told, names))}\n</joined_description>"

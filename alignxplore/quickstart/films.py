@@ -23,20 +23,20 @@ SHOWN = 12  # choices that a text is about
 LONGER = SHOWN * 3 // 2  # of which two thirds are SHOWN
 THIRD = 9  # choices that a round of synthesis reads, and those among which it then looks for targets
 VAL_WINDOWS = 8  # of each person that RL is validated on
-MAX_TOKENS = 96  # of an answer: the counts, and ten statements
+MAX_TOKENS = 112  # of an answer: the counts, and fifteen statements
 BENCHMARK = "movielens_upi.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilmSettings(Settings):
-    """All defaults fit two cores and 8 GB."""
+    """All defaults fit two cores and 12 GB."""
 
     data: Path = setting("raw folder of a MovieLens edition", ROOT / "data/movielens/ml-latest-small")
     seed: int = setting("seed of splits, windows, models and draws", 1)
     test_windows: int = setting("windows of each test person: what the intervals of the table need", 7)
     windows: int = setting("windows of each person whose choices the policy learns from", 60)
     judge_windows: int = setting("windows of each person whose choices a judge learns from", 100)
-    sft_windows: int = setting("windows of each of these persons that the teacher describes", 4)
+    sft_windows: int = setting("windows of each of these persons that the teacher describes", 6)
     rl_steps: int = setting("RL updates", 40)
     rl_lr: str = setting("their learning rate", Number("2e-4"))
     sft_options: str = setting("more options of sft/sft.py", "")
@@ -130,16 +130,16 @@ def steps(settings: FilmSettings) -> list[Step]:
         return build(windows, settings.data, settings.seed, out, groups[windows.group])
 
     return [
-        Step("data", 10, [[cut(windows) for windows in _windows(settings)]]),
-        Step("blank", 8, [_blank(settings)]),
-        Step("lessons", 260, [_lessons(settings)]),
-        Step("synthesis", 120, [_synthesis(settings, teacher, judges[0])], [teacher, judges[0]]),
+        Step("data", 5, [[cut(windows) for windows in _windows(settings)]]),
+        Step("blank", 6, [_blank(settings)]),
+        Step("lessons", 370, [_lessons(settings)]),
+        Step("synthesis", 60, [_synthesis(settings, teacher, judges[0])], [teacher, judges[0]]),
         Step("sft", 20, [train_sft(stages, models / "base", rows, models / "sft", *more)]),
-        Step("rl_data", 8, [_rl_rows(train), _rl_rows(val), *rl_parquet(train, val)]),
-        Step("rl", 330, [train_rl(settings, judges, out / "rl")], judges),
-        Step("summaries", 150, [stages.write_summaries(out / "eval", written, "--at_once", 2)]),
-        Step("scores", 120, [stages.score_summaries(out / "eval", list(written))]),
-        Step("figures", 20, _figures(settings)),
+        Step("rl_data", 4, [_rl_rows(train), _rl_rows(val), *rl_parquet(train, val)]),
+        Step("rl", 400, [train_rl(settings, judges, out / "rl")], judges),
+        Step("summaries", 190, [stages.write_summaries(out / "eval", written, "--at_once", 2)]),
+        Step("scores", 105, [stages.score_summaries(out / "eval", list(written))]),
+        Step("figures", 10, _figures(settings)),
     ]
 
 

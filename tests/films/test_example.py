@@ -4,7 +4,7 @@ import pytest
 
 from alignxplore.errors import UserError
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
-from alignxplore.films.example import ExampleOptions, film, gains, middle, write_example
+from alignxplore.films.example import ExampleOptions, film, middle, sureness, write_example
 from alignxplore.records import Interaction, UserRecord, user_row, write_json, write_jsonl
 
 COMEDY, DRAMA = "Title: One (a.k.a. Uno) (1994), Genres: Comedy", "Title: Two (2003), Genres: Drama|War"
@@ -22,19 +22,18 @@ def test_a_film_is_told_with_year_and_genres(text, told):
     assert film(text) == told
 
 
-def test_the_gain_is_the_mean_of_the_judges_over_what_all_of_them_were_asked():
+def test_sureness_is_the_mean_of_the_judges_over_what_all_of_them_were_asked():
     sure = {
         ("sft", "j1"): {"a": 0.4, "b": 0.5, "c": 0.5},
-        ("sft", "j2"): {"a": 0.6, "b": 0.5},
         ("rl", "j1"): {"a": 0.8, "b": 0.5, "c": 0.9},
-        ("rl", "j2"): {"a": 0.8, "b": 0.1, "c": 0.9},
+        ("rl", "j2"): {"a": 0.6, "b": 0.1},
         ("no summary", "j1"): {"a": 0.5},
     }
-    assert gains(sure, "sft", "rl") == pytest.approx({"a": 0.3, "b": -0.2})
+    assert sureness(sure, "rl") == pytest.approx({"a": 0.7, "b": 0.3})
 
 
 @pytest.mark.parametrize(
-    ("gained", "record"),
+    ("values", "record"),
     [
         ({"a": 0.3, "b": -0.2, "c": 0.9}, "a"),
         ({"a": 0.3, "b": -0.2}, "b"),
@@ -42,8 +41,8 @@ def test_the_gain_is_the_mean_of_the_judges_over_what_all_of_them_were_asked():
         ({"a": 0.0}, "a"),
     ],
 )
-def test_the_row_in_the_middle_is_taken(gained, record):
-    assert middle(gained) == record
+def test_the_row_in_the_middle_is_taken(values, record):
+    assert middle(values) == record
 
 
 @pytest.fixture
@@ -95,7 +94,7 @@ def options(tmp_path):
 def test_the_page_shows_choices_texts_and_confidence_of_the_median_row(options):
     text = write_example(options)
     assert options.out.read_text() == text
-    assert text.startswith("# One person: b of movielens\n") and "of 3 test rows" in text and "+10.00 points" in text
+    assert text.startswith("# One person: b of movielens\n") and "of 3 test rows" in text and "median: 70.00 %" in text
     assert text.count("| One (a.k.a. Uno) (1994): Comedy |") == 4, "the first two thirds of the history"
     assert "- **untrained**: none, in bad format (no think block)" in text
     assert "- **sft**: sft says of b" in text and "- **sft+rl**: sft+rl says of b" in text

@@ -15,7 +15,7 @@ COMEDY, DRAMA = "Title: One (1994), Genres: Comedy", "Title: Two (1941), Genres:
 ODD = "Title: Three (1999), Genres: Opera|Comedy"  # Opera has no name
 CHOICES = [*[Interaction(COMEDY, DRAMA, "Which film?")] * 3, Interaction(ODD)]
 COUNTED = "Counts: Comedy +4 Drama -3 Horror 0 War -3 pre-1970 -3 1990s +4"
-TOLD = ["Drama hated", "Comedy loved, Drama hated", "Comedy loved, Drama hated, Horror disliked"]  # by annotators
+AGREED = ["Comedy loved", "Drama hated", "Horror disliked"]  # by most annotators
 TRUE = {"Comedy": 2, "Drama": -1, "War": -1, "pre-1970": -1, "1990s": 2}
 
 
@@ -79,12 +79,11 @@ def test_merging_tells_what_most_say_as_strongly_as_these_say_it():
         ("other", "No strong preferences."),
         ("other", "Films: Drama disliked, Horror hated, Horror disliked."),
     ]
-    merged = [parse_merge(ask("merge", seed, summaries=said)) for seed in range(30)]
-    assert {one.reasoning for one in merged} == {"Counts: Comedy +2"}
-    brief, longer, whole = (f"Films: {told}." for told in TOLD)
-    assert {one.summary for one in merged} == {brief, longer, whole}, "uneven; what more annotators say goes first"
-    assert sum(one.summary == whole for one in merged) > 10
-    assert {parse_merge(ask("merge", seed, most=1, summaries=said)).summary for seed in range(9)} == {brief}
+    merged = parse_merge(ask("merge", summaries=said))
+    assert merged.reasoning == "Counts: Comedy +2" and merged.summary == f"Films: {', '.join(AGREED)}."
+    brief = {parse_merge(ask("merge", seed, most=1, summaries=said)).summary for seed in range(40)}
+    said_alone = {f"Films: {told}." for told in AGREED}
+    assert brief == said_alone | {"No strong preferences."}, "any of them; Opera is nothing that can be told"
     split = [("r", "Films: Comedy liked, Drama hated."), ("r", "Films: Comedy hated, Drama loved.")]
     assert parse_merge(ask("merge", summaries=split)).summary == "No strong preferences."
     lone = [("r", "Films: Comedy hated."), ("r", "Films: Comedy liked."), ("r", "Films: Comedy liked.")]
