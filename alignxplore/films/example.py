@@ -134,8 +134,8 @@ def write_example(options: ExampleOptions) -> str:
     found = sureness(sure, last)
     chosen = middle(found)
     rule = (
-        f"Found by a rule, not picked: of {len(found)} test rows the one of whose taken film the judges are as sure as "
-        f"in the median: {percent(found[chosen])} % with the summary of {last}, full history, mean of the judges."
+        f"Found by a rule, not picked: of {len(found)} test rows the one of whose taken film the judges are as sure "
+        f"as in the median: {percent(found[chosen])} % with the summary of {last}, full history, mean of the judges."
     )
     record = next(record for record in benchmark.records if record.id == chosen)
     stages = last_stages(options, benchmark, chosen)
