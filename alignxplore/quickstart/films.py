@@ -130,7 +130,7 @@ def steps(settings: FilmSettings) -> list[Step]:
         return build(windows, settings.data, settings.seed, out, groups[windows.group])
 
     return [
-        Step("data", 5, [[cut(windows) for windows in _windows(settings)]]),
+        Step("data", 9, [cut(windows) for windows in _windows(settings)]),
         Step("blank", 6, [_blank(settings)]),
         Step("lessons", 370, [_lessons(settings)]),
         Step("synthesis", 60, [_synthesis(settings, teacher, judges[0])], [teacher, judges[0]]),
@@ -162,7 +162,7 @@ def _windows(settings: FilmSettings) -> list[Windows]:
         Windows("synthesis.jsonl", "policy", settings.sft_windows, 3 * THIRD - 1),
         Windows("rl_train_windows.jsonl", "policy", settings.windows, LONGER),
         Windows("rl_val_windows.jsonl", "val", VAL_WINDOWS, LONGER),
-        test_windows(settings),
+        benchmark_windows(settings),
     ]
 
 
@@ -174,7 +174,7 @@ def build(windows: Windows, raw: Path, seed: int, out: Path, whose: tuple[float,
     return command(*words, *rows, *persons_of, "--seed", seed, "--out", out / "data" / windows.file)
 
 
-def test_windows(settings: FilmSettings) -> Windows:
+def benchmark_windows(settings: FilmSettings) -> Windows:
     """Those of the table. Two thirds of a row are shown, as everywhere in recommendation."""
     return Windows(BENCHMARK, "test", settings.test_windows, LONGER)
 

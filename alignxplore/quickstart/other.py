@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from alignxplore.errors import UserError
-from alignxplore.quickstart.films import FilmSettings, build, finished, policies, stages_of, test_windows
+from alignxplore.quickstart.films import FilmSettings, benchmark_windows, build, finished, policies, stages_of
 from alignxplore.quickstart.settings import Settings, taken
 from alignxplore.quickstart.steps import Step, command
 
@@ -52,7 +52,7 @@ def steps(settings: OtherSettings) -> list[Step]:
     stages, written = stages_of(trained, out / "data"), policies(trained.out)
     found = [out / "eval" / name for name in ("results.json", "report.md", "report.html")]
     return [
-        Step("data", 30, [build(test_windows(trained), settings.raw, trained.seed, out)]),
+        Step("data", 30, [build(benchmark_windows(trained), settings.raw, trained.seed, out)]),
         Step("summaries", 180, [stages.write_summaries(out / "eval", written, "--at_once", 2)]),
         Step("scores", 150, [stages.score_summaries(out / "eval", list(written))]),
         Step("table", 1, [command("cp", *found, out)]),
