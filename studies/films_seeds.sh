@@ -4,10 +4,10 @@
 #   for s in 2 3; do SEED=$s ./quickstart.sh --out runs/quickstart$s; done       # after ./quickstart.sh
 #   bash studies/films_seeds.sh
 #
-# Another seed has other persons for policy, judges and test, other windows, models and draws. Upon the first run (BASES)
-# RL is done once more with its rewards dealt out at random within each group of summaries, and evaluated: what helps
-# then is not the reward. Leaves OUT/report.md and OUT/results.json: accuracy pooled over seeds and each seed's, and
-# differences on the same rows. Interrupted? Run the same command again.
+# Another seed has other persons for policy, judges and test, other windows, models and draws. Upon the first run of
+# BASES, RL is done once more with its rewards dealt out at random within each group of summaries, and evaluated: what
+# helps then is not the reward. Leaves OUT/report.md and OUT/results.json: accuracy pooled over seeds and each seed's,
+# and differences on the same rows. Interrupted? Run the same command again.
 #
 # --check prints the steps and starts nothing; --no-install takes the environment that is active now.
 #
