@@ -22,6 +22,7 @@ MOST_PERSONS = {"policy": 200, "judge": 100, "judge2": 100, "val": 40, "test": 2
 SHOWN = 12  # choices that a text is about
 LONGER = SHOWN * 3 // 2  # of which two thirds are SHOWN
 THIRD = 9  # choices that a round of synthesis reads, and those among which it then looks for targets
+TARGETS = 8  # choices that a summary is judged by in training
 VAL_WINDOWS = 8  # of each person that RL is validated on
 MAX_TOKENS = 112  # of an answer: the counts, and fifteen statements
 BENCHMARK = "movielens_upi.jsonl"
@@ -108,6 +109,7 @@ def train_rl(settings: FilmSettings, judges: list[Server], out: Path, *options: 
         "BATCH": 8,
         "MINI_BATCH": 8,
         "ROLLOUTS": 8,
+        "TARGETS": TARGETS,
     }
     return stages.train_rl(judge, run / "models/sft", rows, out, *options, **chosen)
 
@@ -160,7 +162,7 @@ def _windows(settings: FilmSettings) -> list[Windows]:
         Windows("judge.jsonl", "judge", settings.judge_windows, SHOWN),
         Windows("judge2.jsonl", "judge2", settings.judge_windows, SHOWN),
         Windows("synthesis.jsonl", "policy", settings.sft_windows, 3 * THIRD - 1),
-        Windows("rl_train_windows.jsonl", "policy", settings.windows, LONGER),
+        Windows("rl_train_windows.jsonl", "policy", settings.windows, LONGER + TARGETS - 1),
         Windows("rl_val_windows.jsonl", "val", VAL_WINDOWS, LONGER),
         benchmark_windows(settings),
     ]
@@ -220,7 +222,8 @@ def _synthesis(settings: FilmSettings, teacher: Server, judge: Server) -> Comman
 
 def _rl_rows(rows: Path) -> Command:
     windows = rows.with_name(f"{rows.stem}_windows.jsonl")
-    return command("python", "-m", "alignxplore.films.rows", "--data", windows, "--out", rows)
+    words = ("python", "-m", "alignxplore.films.rows", "--data", windows, "--out", rows)
+    return command(*words, "--length", LONGER)
 
 
 def _figures(settings: FilmSettings) -> list[Command]:

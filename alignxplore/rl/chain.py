@@ -21,7 +21,7 @@ from alignxplore.prompts import Answer, parse_answer
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.rl.credit import Scored, StageReturns, draw_order, shuffled, stream_returns
 from alignxplore.rl.dataset import Stage
-from alignxplore.rl.reward import Reward
+from alignxplore.rl.reward import Reward, mean_reward
 from alignxplore.rl.settings import Streaming
 
 BAD_FORMAT = "bad_format"
@@ -218,7 +218,11 @@ class ChainRunner:
         rollout.judged = self._now()
 
     async def _score(self, summary: str | None, k: int, i: int) -> Reward:
-        return await self.judges.score(summary, self.stages[k].target, [self.chain.user, k], i)
+        asked = [
+            self.judges.score(summary, target, [self.chain.user, k, *([place] if place else [])], i)
+            for place, target in enumerate(self.stages[k].targets)
+        ]
+        return mean_reward(await asyncio.gather(*asked))
 
     def _credit(self) -> None:
         groups, discount = self.chain.groups, self.settings.discount

@@ -157,7 +157,7 @@ async def check_judges(settings: Streaming, data: StreamingDataset) -> dict[str,
             "reward is asked in validation anyway; name another one, or give this one another name"
         )
     rows = [parse_row(data[i]["extra_info"]) for i in range(min(8, len(data)))]
-    targets = [stage.target for _, stages in rows for stage in stages]
+    targets = [stage.targets[0] for _, stages in rows for stage in stages]
     questions = [(f"The user likes: {target.chosen[:500]}", target) for target in targets]
     masses: dict[str, float] = {}
     for connect in (Judges.connect, Judges.connect_watching):

@@ -18,16 +18,28 @@ COLUMNS = ("user", "history", "positions")
 
 
 class Stage(NamedTuple):
-    """What the policy reads in one stage, and the interaction that its summary is judged by."""
+    """What the policy reads in one stage, and the interactions that its summary is judged by, at least one."""
 
     interactions: tuple[Interaction, ...]
-    target: Interaction
+    targets: tuple[Interaction, ...]
 
 
-def cut_stages(history: Sequence[Interaction], positions: Sequence[int]) -> list[Stage]:
-    """Stage k reads what lies between target k-1 (included) and target k; its target is `history[positions[k]]`."""
+def cut_stages(history: Sequence[Interaction], positions: Sequence[int], targets: int = 1) -> list[Stage]:
+    """Stage k reads what lies between target k-1 (included) and target k, which is `history[positions[k]]`.
+
+    Args:
+        targets: interactions that a summary is judged by: the target, and those after it that have an alternative, as
+            far as the history goes.
+    """
     starts = [0, *positions[:-1]]
-    return [Stage(tuple(history[start:end]), history[end]) for start, end in zip(starts, positions)]
+    return [
+        Stage(tuple(history[start:end]), (history[end], *_with_alternative(history[end + 1 :], targets - 1)))
+        for start, end in zip(starts, positions)
+    ]
+
+
+def _with_alternative(interactions: Sequence[Interaction], count: int) -> list[Interaction]:
+    return [interaction for interaction in interactions if interaction.rejected is not None][:count]
 
 
 class StreamingDataset(Dataset):
@@ -74,7 +86,7 @@ class StreamingDataset(Dataset):
         }
 
 
-def parse_row(row: dict) -> tuple[str, list[Stage]]:
-    """The `extra_info` of a row → user and stages."""
+def parse_row(row: dict, targets: int = 1) -> tuple[str, list[Stage]]:
+    """The `extra_info` of a row → user and stages (see `cut_stages`)."""
     history = [Interaction(x["chosen"], x["rejected"], x["query"]) for x in row["history"]]
-    return row["user"], cut_stages(history, row["positions"])
+    return row["user"], cut_stages(history, row["positions"], targets)

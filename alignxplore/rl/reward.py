@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 
 from transformers import AutoTokenizer
 
@@ -176,6 +177,23 @@ class Watched:
             letter_a=reward.letter_a | seen.letter_a,
             missing=reward.missing | seen.missing,
         )
+
+
+def mean_reward(rewards: Sequence[Reward]) -> Reward:
+    """What one summary earned by several targets, on average; as failed as the first that failed."""
+    if len(rewards) == 1:
+        return rewards[0]
+    failed = next((reward for reward in rewards if reward.value is None), None)
+    names = [name for name in rewards[0].by_judge if all(name in reward.by_judge for reward in rewards)]
+    return Reward(
+        None if failed else fmean(reward.value for reward in rewards if reward.value is not None),
+        failed.status if failed else OK,
+        failed.error if failed else None,
+        by_judge={name: fmean(reward.by_judge[name] for reward in rewards) for name in names},
+        letter_a={name: [p for reward in rewards for p in reward.letter_a.get(name, ())] for name in names},
+        missing={name: why for reward in rewards for name, why in reward.missing.items()},
+        seconds=max(reward.seconds for reward in rewards),
+    )
 
 
 def judge_names(specs: str) -> list[str]:

@@ -60,6 +60,7 @@ FIXED = (
         for name in (
             "stages",
             "rollouts",
+            "targets",
             "credit",
             "discount",
             "seed",
@@ -94,7 +95,8 @@ def same_run(config: DictConfig, out: Path) -> dict[str, Any]:
     begins."""
     now, path = fixed_settings(config), out / "run.json"
     if path.exists():
-        before = {"streaming.shuffle_rewards": False} | json.loads(path.read_text())  # older runs had no such control
+        # What older runs did without saying so.
+        before = {"streaming.shuffle_rewards": False, "streaming.targets": 1} | json.loads(path.read_text())
         if not before.get("streaming.branches"):  # of credit `tree`, which is gone; other runs had none
             before.pop("streaming.branches", None)
         changed = sorted(name for name in before | now if before.get(name) != now.get(name))

@@ -38,6 +38,7 @@ class Streaming:
 
     stages: int = 2
     rollouts: int = 4
+    targets: int = 1  # choices that a summary is judged by in training: the target and those after it
     credit: Credit = "paper"
     discount: float = 0.9
     seed: int = 0
@@ -78,6 +79,10 @@ class Streaming:
             raise SettingsError(
                 "streaming.stages must be at least 1 and streaming.rollouts at least 2: a group of one has no "
                 "advantage"
+            )
+        if self.targets < 1:
+            raise SettingsError(
+                f"streaming.targets={self.targets} (TARGETS): a summary needs at least one to be judged by"
             )
         if self.judge_concurrency < 1:
             raise SettingsError(

@@ -70,24 +70,63 @@ class Judges:
 def run(policy, judges, training=True, stages=(4, 8), rollouts=4, **settings):
     settings = Streaming(judges="j=http://x/v1", stages=len(stages), rollouts=rollouts, **settings)
     runner = ChainRunner(
-        "user", cut_stages(HISTORY, list(stages)), policy, judges, settings, 3, rollouts if training else 1
+        "user",
+        cut_stages(HISTORY, list(stages), settings.targets),
+        policy,
+        judges,
+        settings,
+        3,
+        rollouts if training else 1,
     )
     return asyncio.run(runner.run(training))
 
 
 def test_stages_hold_what_lies_between_the_targets():
     first, second, third = cut_stages(HISTORY, [2, 5, 8])
-    assert [x.chosen for x in first.interactions] == ["chosen 0", "chosen 1"] and first.target.chosen == "chosen 2"
+    assert [[x.chosen for x in stage.targets] for stage in (first, second, third)] == [
+        ["chosen 2"],
+        ["chosen 5"],
+        ["chosen 8"],
+    ]
+    assert [x.chosen for x in first.interactions] == ["chosen 0", "chosen 1"]
     assert [x.chosen for x in second.interactions] == [
         "chosen 2",
         "chosen 3",
         "chosen 4",
-    ] and second.target.chosen == "chosen 5"
+    ]
     assert [x.chosen for x in third.interactions] == [
         "chosen 5",
         "chosen 6",
         "chosen 7",
-    ] and third.target.chosen == "chosen 8"
+    ]
+
+
+def test_a_stage_may_have_the_choices_after_its_target_as_targets_too():
+    history = [*HISTORY]
+    history[6] = Interaction("chosen 6", None, "ask 6")  # nothing to tell it from
+    early, late = cut_stages(history, [4, 7], targets=3)
+    assert [x.chosen for x in early.targets] == ["chosen 4", "chosen 5", "chosen 7"]
+    assert [x.chosen for x in late.targets] == ["chosen 7", "chosen 8"], "as far as the history goes"
+    assert [x.chosen for x in late.interactions] == ["chosen 4", "chosen 5", "chosen 6"], "what it reads stays"
+
+
+def test_a_reward_is_the_mean_over_the_targets_and_fails_with_any_of_them():
+    class ByTarget(Judges):
+        async def score(self, summary, target, group, rollout=0):
+            self.asked.append((summary, target.chosen, tuple(group), rollout))
+            value = {"chosen 4": 0.9, "chosen 5": 0.6, "chosen 6": None if summary == "summary 0.1" else 0.3}
+            found = value.get(target.chosen, 0.5)
+            return Reward(found, OK if found is not None else TRANSPORT_ERROR, by_judge={"j": found} if found else {})
+
+    judges = ByTarget()
+    first, second = run(Policy(), judges, stages=(4, 8), targets=3, discount=0.0).groups
+    rewards = [rollout.reward for rollout in first.rollouts]
+    assert [r.value for r in rewards] == [pytest.approx(0.6), None, pytest.approx(0.6), pytest.approx(0.6)]
+    assert rewards[0].by_judge == {"j": pytest.approx(0.6)} and rewards[1].by_judge == {}
+    assert first.rollouts[1].status == TRANSPORT_ERROR and first.rollouts[1].total is None, "masked, never scored 0"
+    assert [rollout.reward.value for rollout in second.rollouts] == [0.5] * 4
+    keys = {(target, key) for _, target, key, _ in judges.asked if target in ("chosen 4", "chosen 5")}
+    assert keys == {("chosen 4", ("user", 0)), ("chosen 5", ("user", 0, 1))}, "one order of a target for a whole group"
 
 
 def test_the_drawn_summary_is_the_past_of_the_next_stage_and_gets_its_mean():

@@ -23,6 +23,7 @@ OWN = (
     "CREDIT",
     "STAGES",
     "ROLLOUTS",
+    "TARGETS",
     "SEED",
     "DEVICE",
     "LR",

@@ -49,8 +49,8 @@ def test_each_history_is_stored_once_and_comes_back_as_stages(tmp_path):
     assert row["raw_prompt"] == [] and row["index"] == 1
     user, (first, second) = parse_row(row["extra_info"])
     assert user == "b" and len(first.interactions) == 4 and len(second.interactions) == 4
-    assert first.target == Interaction("chosen 4", "passed 4", "ask 4") == second.interactions[0]
-    assert second.target == Interaction("chosen 8", "passed 8", "ask 8")
+    assert first.targets == (Interaction("chosen 4", "passed 4", "ask 4"),) == second.interactions[:1]
+    assert second.targets == (Interaction("chosen 8", "passed 8", "ask 8"),)
 
 
 def test_three_stages_from_positions_or_spread_evenly(tmp_path):

@@ -98,6 +98,7 @@ def test_more_steps_or_a_missing_model_are_work_to_do(config, finished):
         ("streaming.thinking", False),
         ("streaming.judges", "j=http://a/v1 k=http://b/v1"),
         ("streaming.shuffle_rewards", True),
+        ("streaming.targets", 4),
     ],
 )
 def test_another_run_in_the_same_folder_is_refused(config, finished, key, value):
@@ -204,9 +205,10 @@ def test_a_run_of_before_credit_tree_was_gone_goes_on(config, finished):
         module.same_run(config, finished)
 
 
-def test_a_run_of_before_there_was_a_control_goes_on_but_not_as_one(config, finished):
+def test_a_run_of_before_there_were_a_control_and_more_targets_goes_on_as_it_was(config, finished):
     path = finished / "run.json"
-    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if "shuffle" not in k}))
+    newer = ("streaming.shuffle_rewards", "streaming.targets")
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k not in newer}))
     module.same_run(config, finished)
     config.streaming.shuffle_rewards = True
     with pytest.raises(SettingsError, match="streaming.shuffle_rewards=False, this one has True"):

@@ -54,6 +54,7 @@ SEED=${SEED:-0}
 # ---- the stream -----------------------------------------------------------------------------------------------------
 STAGES=${STAGES:-2}                 # published trainer: two stages
 ROLLOUTS=${ROLLOUTS:-4}             # published script: rollout.n=4, for each stage
+TARGETS=${TARGETS:-1}               # published: a summary is judged by one choice; more: and by those after it
 CREDIT=${CREDIT:-paper}             # published trainer; paper | centered
 DISCOUNT=${DISCOUNT:-0.9}           # published trainer: lambda 0.9, written into the code
 
@@ -147,8 +148,9 @@ exec "$PYTHON" -m alignxplore.rl.train --config-path "$ROOT/verl/config" --confi
     "$(hydra actor_rollout_ref.model.path "$MODEL")" "$(hydra data.train_files "$TRAIN")" \
     "$(hydra data.val_files "$VAL")" \
     "streaming.judge_orders=$JUDGE_ORDERS" "streaming.seed=$SEED" "streaming.stages=$STAGES" \
-    "streaming.rollouts=$ROLLOUTS" "streaming.credit=$CREDIT" "streaming.discount=$DISCOUNT" \
-    "streaming.poll_seconds=$POLL_SECONDS" "data.seed=$SEED" "data.train_batch_size=$BATCH" \
+    "streaming.rollouts=$ROLLOUTS" "streaming.targets=$TARGETS" "streaming.credit=$CREDIT" \
+    "streaming.discount=$DISCOUNT" "streaming.poll_seconds=$POLL_SECONDS" \
+    "data.seed=$SEED" "data.train_batch_size=$BATCH" \
     "data.max_prompt_length=$PROMPT_LENGTH" "data.max_response_length=$RESPONSE_LENGTH" \
     "actor_rollout_ref.actor.ppo_mini_batch_size=$MINI_BATCH" "actor_rollout_ref.actor.optim.lr=$LR" \
     actor_rollout_ref.actor.use_dynamic_bsz=true "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=$TOKENS_PER_GPU" \
