@@ -37,7 +37,7 @@ class FilmSettings(Settings):
     test_windows: int = setting("windows of each test person: what the intervals of the table need", 7)
     windows: int = setting("windows of each person whose choices the policy learns from", 60)
     judge_windows: int = setting("windows of each person whose choices a judge learns from", 100)
-    sft_windows: int = setting("windows of each of these persons that the teacher describes", 6)
+    sft_windows: int = setting("windows of each of these persons that the teacher describes", 12)
     rl_steps: int = setting("RL updates", 40)
     rl_lr: str = setting("their learning rate", Number("2e-4"))
     sft_options: str = setting("more options of sft/sft.py", "")
@@ -89,7 +89,7 @@ def stages_of(settings: FilmSettings, data: Path) -> Stages:
 
 def train_sft(stages: Stages, model: Path, rows: Path, out: Path, *options: object) -> Command:
     """SFT of `model` on a few hundred synthesised rows."""
-    return stages.train_sft(model, rows, out, "--num_train_epochs", 2, *options)
+    return stages.train_sft(model, rows, out, "--num_train_epochs", 4, *options)
 
 
 def rl_judges(settings: FilmSettings, out: Path) -> list[Server]:
@@ -135,8 +135,8 @@ def steps(settings: FilmSettings) -> list[Step]:
         Step("data", 9, [cut(windows) for windows in _windows(settings)]),
         Step("blank", 6, [_blank(settings)]),
         Step("lessons", 370, [_lessons(settings)]),
-        Step("synthesis", 60, [_synthesis(settings, teacher, judges[0])], [teacher, judges[0]]),
-        Step("sft", 20, [train_sft(stages, models / "base", rows, models / "sft", *more)]),
+        Step("synthesis", 90, [_synthesis(settings, teacher, judges[0])], [teacher, judges[0]]),
+        Step("sft", 55, [train_sft(stages, models / "base", rows, models / "sft", *more)]),
         Step("rl_data", 4, [_rl_rows(train), _rl_rows(val), *rl_parquet(train, val)]),
         Step("rl", 400, [train_rl(settings, judges, out / "rl")], judges),
         Step("summaries", 190, [stages.write_summaries(out / "eval", written, "--at_once", 2)]),
