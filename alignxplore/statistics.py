@@ -1,35 +1,38 @@
 """Numbers with their uncertainty: accuracy, AUC, clustered bootstrap intervals, paired tests. Used by every table.
 
-Rows that share a user or a target are not independent, so whole clusters (connected components of such rows) are
-resampled or sign-flipped, never single rows. All randomness comes from a fixed seed: the same rows give the same
-numbers.
+Rows of one person are not independent, so whole persons are resampled or sign-flipped, never single rows. Nor are
+rows in which the same item was chosen: who knows the item is right in all of them. Where the items are given, the
+variance is also taken by two-way clustering, V_person + V_item - V_both (Cameron, Gelbach and Miller 2011,
+doi 10.1198/jbes.2010.07136); what is said is the wider of both intervals, and the larger of both p. All randomness
+comes from a fixed seed: the same rows give the same numbers.
 """
 
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
+from scipy.stats import t as student
 
 RESAMPLES = 4000
 _BATCH = 250  # resamples at a time, so that memory stays flat in the number of resamples
 
 
 class Estimate(NamedTuple):
-    """A mean over n rows in c clusters with its 95 % interval."""
+    """A mean over n rows in c clusters with its 95 % interval; `two_way`: that of persons and items, since it is the
+    wider one."""
 
     mean: float
     low: float
     high: float
     n: int
     clusters: int
+    two_way: bool = False
 
 
 class Paired(NamedTuple):
-    """Mean difference a - b over the same n rows, its 95 % interval, and the two-sided p of a cluster sign-flip
-    test."""
+    """Mean difference a - b over the same n rows, its 95 % interval, and the two-sided p: of a cluster sign-flip test,
+    or of two-way clustering where that is larger."""
 
     difference: float
     low: float
@@ -39,23 +42,13 @@ class Paired(NamedTuple):
     clusters: int
 
 
-def cluster_rows(users: Sequence[Hashable], targets: Sequence[Hashable]) -> np.ndarray:
-    """Cluster number of each row, shape [n]: rows are connected when they share a user or a target."""
-    user_codes, target_codes = _codes(users), _codes(targets)
-    n_users = int(user_codes.max(initial=-1)) + 1
-    size = n_users + int(target_codes.max(initial=-1)) + 1
-    edges = coo_array((np.ones(len(user_codes)), (user_codes, n_users + target_codes)), shape=(size, size))
-    _, component = connected_components(edges, directed=False)
-    return np.unique(component[user_codes], return_inverse=True)[1]
-
-
 def _codes(values: Sequence[Hashable]) -> np.ndarray:
     codes: dict[Hashable, int] = {}
     return np.array([codes.setdefault(value, len(codes)) for value in values], dtype=int)
 
 
-def _cluster_sums(values_N: np.ndarray, clusters_N: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    codes_N = np.unique(np.asarray(clusters_N), return_inverse=True)[1]
+def _cluster_sums(values_N: np.ndarray, clusters: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
+    codes_N = _codes(clusters)
     return np.bincount(codes_N, weights=values_N), np.bincount(codes_N).astype(float)
 
 
@@ -68,42 +61,87 @@ def _bootstrap_means(sums_C: np.ndarray, sizes_C: np.ndarray, seed: int) -> np.n
     return np.concatenate(means)
 
 
-def estimate(values: Sequence[float], clusters: Sequence[int], seed: int = 0) -> Estimate:
-    """Mean of scores in [0, 1] with a 95 % percentile interval of the cluster bootstrap.
+def _variance(deviations_N: np.ndarray, codes_N: np.ndarray) -> float:
+    """Variance of a mean whose rows may depend on each other within clusters, with the correction for few clusters."""
+    sums_C = np.bincount(codes_N, weights=deviations_N)
+    return float((sums_C**2).sum()) / len(codes_N) ** 2 * len(sums_C) / (len(sums_C) - 1)
+
+
+def two_way_error(
+    values: Sequence[float], persons: Sequence[Hashable], items: Sequence[Hashable]
+) -> tuple[float, int] | None:
+    """(standard error, degrees of freedom) of a mean over rows that share persons and items; None with fewer than two
+    persons or items, of whose spread nothing is known. Never less than with one of both ways alone."""
+    person_N, item_N, both_N = _codes(persons), _codes(items), _codes(list(zip(persons, items, strict=True)))
+    freedom = min(int(person_N.max(initial=0)), int(item_N.max(initial=0)))
+    if not freedom:
+        return None
+    deviations_N = np.asarray(values, dtype=float) - np.mean(values)
+    person, item, both = (_variance(deviations_N, codes_N) for codes_N in (person_N, item_N, both_N))
+    return float(np.sqrt(max(person + item - both, person, item))), freedom
+
+
+def estimate(
+    values: Sequence[float], clusters: Sequence[Hashable], items: Sequence[Hashable] | None = None, seed: int = 0
+) -> Estimate:
+    """Mean of scores in [0, 1] with a 95 % interval: the percentiles of the cluster bootstrap, or the two-way interval
+    where that is wider.
 
     With a single cluster the interval is [nan, nan]. Where all clusters agree the bootstrap shows no spread, which is
-    no certainty: the interval is then the exact one of Clopper and Pearson, as of so many of so many clusters. Only
-    scores that are all one half are chance by rule (bad format, ties) and keep an interval of width zero.
+    no certainty: the interval is then the exact one of Clopper and Pearson, as of so many of so many clusters (or
+    items, if these are fewer). Only scores that are all one half are chance by rule (bad format, ties) and keep an
+    interval of width zero.
+
+    Args:
+        clusters: whose rows these are, a person each.
+        items: what was chosen in each row.
     """
     values_N = np.asarray(values, dtype=float)
-    return _estimate(values_N, clusters, seed, least=0.0, by_rule=bool(np.all(values_N == 0.5)))
+    return _estimate(values_N, clusters, items, seed, least=0.0, by_rule=bool(np.all(values_N == 0.5)))
 
 
-def _estimate(values_N: np.ndarray, clusters: Sequence[int], seed: int, least: float, by_rule: bool) -> Estimate:
+def _estimate(
+    values_N: np.ndarray,
+    clusters: Sequence[Hashable],
+    items: Sequence[Hashable] | None,
+    seed: int,
+    least: float,
+    by_rule: bool,
+) -> Estimate:
     """`estimate` of values in [least, 1], which are what they are `by_rule` or by observation."""
     if not len(values_N):
         return Estimate(np.nan, np.nan, np.nan, 0, 0)
     sums_C, sizes_C = _cluster_sums(values_N, clusters)
-    if len(sums_C) < 2:
-        return Estimate(float(values_N.mean()), np.nan, np.nan, len(values_N), len(sums_C))
     mean = float(values_N.mean())
+    if len(sums_C) < 2:
+        return Estimate(mean, np.nan, np.nan, len(values_N), len(sums_C))
     low, high = np.quantile(_bootstrap_means(sums_C, sizes_C, seed), [0.025, 0.975])
     if np.ptp(sums_C / sizes_C) < 1e-12 and not by_rule:
-        alike = 0.025 ** (
-            1 / len(sums_C)
-        )  # at least this share of all clusters is like these; the others may be anything
+        independent = min(len(sums_C), len(sums_C) if items is None else len(set(items)))
+        alike = 0.025 ** (1 / independent)  # at least this share of all is like these; the others may be anything
         low, high = alike * mean + (1 - alike) * least, alike * mean + (1 - alike)
-    return Estimate(mean, float(low), float(high), len(values_N), len(sums_C))
+    error = two_way_error(values_N.tolist(), clusters, items) if items is not None else None
+    half = error[0] * float(student.ppf(0.975, error[1])) if error else 0.0
+    if two_way := bool(2 * half > high - low):
+        low, high = max(least, mean - half), min(1.0, mean + half)
+    return Estimate(mean, float(low), float(high), len(values_N), len(sums_C), two_way)
 
 
-def paired(a: Sequence[float], b: Sequence[float], clusters: Sequence[int], seed: int = 0) -> Paired:
-    """Compare two policies on the same rows: cluster bootstrap of the difference and a cluster sign-flip test."""
+def paired(
+    a: Sequence[float],
+    b: Sequence[float],
+    clusters: Sequence[Hashable],
+    items: Sequence[Hashable] | None = None,
+    seed: int = 0,
+) -> Paired:
+    """Compare two policies on the same rows: the interval of their difference, as `estimate` makes it, and a cluster
+    sign-flip test, or the test of two-way clustering where that is less sure."""
     if len(a) != len(b):
         raise ValueError(f"a paired comparison needs the same rows: {len(a)} against {len(b)}")
     a_N, b_N = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     difference_N = a_N - b_N
     whole = _estimate(
-        difference_N, clusters, seed, least=-1.0, by_rule=bool(np.all(a_N == 0.5) and np.all(b_N == 0.5))
+        difference_N, clusters, items, seed, least=-1.0, by_rule=bool(np.all(a_N == 0.5) and np.all(b_N == 0.5))
     )
     sums_C, _ = _cluster_sums(difference_N, clusters)
     generator = np.random.default_rng(seed)
@@ -111,7 +149,11 @@ def paired(a: Sequence[float], b: Sequence[float], clusters: Sequence[int], seed
     for _ in range(RESAMPLES // _BATCH):
         signs_BC = generator.choice(np.array([-1.0, 1.0]), size=(_BATCH, len(sums_C)))
         extreme += int((np.abs(signs_BC @ sums_C) >= observed - 1e-12).sum())
-    return Paired(whole.mean, whole.low, whole.high, (extreme + 1) / (RESAMPLES + 1), whole.n, whole.clusters)
+    p_value = (extreme + 1) / (RESAMPLES + 1)
+    error = two_way_error(difference_N.tolist(), clusters, items) if items is not None else None
+    if error and error[0]:
+        p_value = max(p_value, 2 * float(student.sf(abs(whole.mean) / error[0], error[1])))
+    return Paired(whole.mean, whole.low, whole.high, p_value, whole.n, whole.clusters)
 
 
 def auc(scores: Sequence[float], labels: Sequence[bool]) -> float:
@@ -124,16 +166,19 @@ def auc(scores: Sequence[float], labels: Sequence[bool]) -> float:
     return float((ranks_N[labels_N].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def design_effect(values: Sequence[float], clusters: Sequence[int]) -> float:
+def design_effect(
+    values: Sequence[float], clusters: Sequence[Hashable], items: Sequence[Hashable] | None = None
+) -> float:
     """How many times the variance of a mean is that of as many independent rows: clustered over independent variance,
-    at least 1."""
-    values_N = np.asarray(values, dtype=float)
-    sums_C, sizes_C = _cluster_sums(values_N, clusters)
-    independent = float(((values_N - values_N.mean()) ** 2).sum()) if len(values_N) else 0.0
-    if len(sums_C) < 2 or not independent:
+    by persons or by persons and items, whichever is larger, and at least 1."""
+    values_N, codes_N = np.asarray(values, dtype=float), _codes(clusters)
+    independent = float(np.var(values_N)) / (len(values_N) - 1) if len(values_N) > 1 else 0.0
+    if not independent or not codes_N.any():
         return 1.0
-    clustered = float(((sums_C - values_N.mean() * sizes_C) ** 2).sum()) * len(sums_C) / (len(sums_C) - 1)
-    return max(1.0, clustered / (independent * len(values_N) / (len(values_N) - 1)))
+    error = two_way_error(values, clusters, items) if items is not None else None
+    return max(
+        1.0, _variance(values_N - values_N.mean(), codes_N) / independent, (error or (0.0,))[0] ** 2 / independent
+    )
 
 
 def two_sample_interval(

@@ -18,10 +18,11 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from alignxplore.command import option, run
+from alignxplore.evaluation.metrics import read_scores
 from alignxplore.plotting import COLOURS, STYLE, save
-from alignxplore.records import read_jsonl, write_json
+from alignxplore.records import person_of, read_jsonl, write_json
 from alignxplore.rl.curves import running_mean, stages_of
-from alignxplore.statistics import cluster_rows, estimate, paired
+from alignxplore.statistics import estimate, paired
 
 SETTING = "streaming"
 
@@ -53,10 +54,10 @@ def budget(rows: list[dict]) -> dict:
     }
 
 
-def by_user(scores: list[dict], policy: str, judge: str) -> dict[tuple[str, str], float]:
-    """{(user, target): score} of one policy's streamed summaries, failed judgements left out."""
+def by_user(scores: list[dict], policy: str, judge: str) -> dict[tuple[str, str, str], float]:
+    """{(user, target, chosen item): score} of one policy's streamed summaries, failed judgements left out."""
     return {
-        (row["user"], row["target"]): row["value"]
+        (row["user"], row["target"], row["item"]): row["value"]
         for row in scores
         if (row["policy"], row["judge"], row["setting"]) == (policy, judge, SETTING) and row["value"] is not None
     }
@@ -72,12 +73,12 @@ def final(scores: list[dict], credits: dict[str, list[int]]) -> list[dict]:
         }
         shared = set.intersection(*(set(one) for each in found.values() for one in each))
         users = sorted(shared)  # the same rows for all
-        clusters = cluster_rows([user for user, _ in users], [target for _, target in users])
+        sharing = [person_of(user) for user, _, _ in users], [item for *_, item in users]
         means = {
             name: np.mean([[one[user] for user in users] for one in each], axis=0) for name, each in found.items()
         }
         for name, each in found.items():
-            accuracy = estimate(means[name], clusters)
+            accuracy = estimate(means[name], *sharing)
             row = {
                 "credit": name,
                 "judge": judge,
@@ -88,7 +89,7 @@ def final(scores: list[dict], credits: dict[str, list[int]]) -> list[dict]:
                 "seeds": [float(np.mean([one[user] for user in users])) for one in each],
             }
             if name not in ("sft", "paper") and "paper" in means:
-                against = paired(means[name], means["paper"], clusters)
+                against = paired(means[name], means["paper"], *sharing)
                 row |= {
                     "minus_paper": against.difference,
                     "minus_paper_low": against.low,
@@ -208,7 +209,7 @@ def draw_accuracy(panel: plt.Axes, judge: str, rows: list[dict], colours: dict[s
 def show_study(options: CreditOptions) -> str:
     """Write results.json, report.md and credit.png into the study's folder; says where the report is."""
     study, runs = options.study, read_runs(options.study, options.runs)
-    scores = [row for _, row in read_jsonl(study / "eval" / "scores.jsonl")]
+    scores = list(read_scores(study / "eval"))
     rows = final(scores, {credit: list(seeds) for credit, seeds in runs.items()})
     budgets = [
         {"credit": credit, "seed": seed} | budget(metrics)

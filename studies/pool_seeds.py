@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignxplore.command import option, run
+from alignxplore.evaluation.metrics import read_scores
 from alignxplore.evaluation.report.tables import MISSING, Table, markdown, percent, points
-from alignxplore.records import person_of, read_jsonl, write_json
-from alignxplore.statistics import cluster_rows, estimate, paired
+from alignxplore.records import person_of, write_json
+from alignxplore.statistics import estimate, paired
 
-Row = tuple[int, str, str]  # run, user, target
+Row = tuple[int, str, str, str]  # run, user, target, chosen item
 Cell = tuple[str, str, str]  # policy, setting, judge
 TALLY: Cell = ("content tally", "direct", "none")
 SETTINGS = ("full", "streaming")
@@ -36,12 +37,12 @@ class SeedsOptions:
     )
 
 
-def read_scores(folder: Path, run: int) -> Iterator[tuple[Cell, Row, float]]:
+def scores_of(folder: Path, run: int) -> Iterator[tuple[Cell, Row, float]]:
     """Each score of an evaluation; failed judgements are left out."""
-    for _, row in read_jsonl(folder / "scores.jsonl"):
+    for row in read_scores(folder):
         if row["value"] is not None:
             cell = (row["policy"], row["setting"], row["judge"])
-            yield cell, (run, row["user"], row["target"]), row["value"]
+            yield cell, (run, row["user"], row["target"], row["item"]), row["value"]
 
 
 def read_runs(options: SeedsOptions) -> dict[Cell, dict[Row, float]]:
@@ -51,14 +52,14 @@ def read_runs(options: SeedsOptions) -> dict[Cell, dict[Row, float]]:
     if options.control:
         folders.append((Path(options.control.partition("=")[2]), 0))
     for folder, number in folders:
-        for cell, row, value in read_scores(folder, number):
+        for cell, row, value in scores_of(folder, number):
             cells[cell][row] = value
     return dict(cells)
 
 
-def clusters_of(rows: list[Row]) -> list[int]:
-    """Rows of one person, or with one target, belong together, whatever their runs."""
-    return list(cluster_rows([person_of(user) for _, user, _ in rows], [target for _, _, target in rows]))
+def shared(rows: list[Row]) -> tuple[list[str], list[str]]:
+    """Person and chosen item of each row: rows that have one of both alike belong together, whatever their runs."""
+    return [person_of(user) for _, user, _, _ in rows], [item for *_, item in rows]
 
 
 def by_run(values: dict[Row, float]) -> dict[int, dict[Row, float]]:
@@ -72,7 +73,7 @@ def by_run(values: dict[Row, float]) -> dict[int, dict[Row, float]]:
 def accuracy(cell: Cell, values: dict[Row, float]) -> dict:
     """Pooled accuracy of one cell with its interval, and that of each run."""
     rows = sorted(values)
-    pooled = estimate([values[row] for row in rows], clusters_of(rows))
+    pooled = estimate([values[row] for row in rows], *shared(rows))
     each = [sum(found.values()) / len(found) for found in by_run(values).values()]
     return dict(zip(("policy", "setting", "judge"), cell)) | asdict_of(pooled) | {"runs": each}
 
@@ -82,16 +83,19 @@ def difference(better: Cell, than: Cell, cells: dict[Cell, dict[Row, float]]) ->
     a, b = cells[better], cells[than]
 
     def compared(rows: list[Row]) -> dict:
-        return asdict_of(paired([a[row] for row in rows], [b[row] for row in rows], clusters_of(rows)))
+        return asdict_of(paired([a[row] for row in rows], [b[row] for row in rows], *shared(rows)))
 
-    shared = {row: a[row] for row in a if row in b}
-    each = [compared(sorted(found)) for found in by_run(shared).values()]
-    return {"policy": better, "minus": than} | compared(sorted(shared)) | {"runs": each}
+    both = {row: a[row] for row in a if row in b}
+    each = [compared(sorted(found)) for found in by_run(both).values()]
+    return {"policy": better, "minus": than} | compared(sorted(both)) | {"runs": each}
 
 
 def asdict_of(found: object) -> dict:
     """The fields of a named tuple as numbers of Python."""
-    return {name: int(value) if name in ("n", "clusters") else float(value) for name, value in found._asdict().items()}
+    return {
+        name: int(value) if name in ("n", "clusters", "two_way") else float(value)
+        for name, value in found._asdict().items()
+    }
 
 
 def comparisons(cells: dict[Cell, dict[Row, float]], control: str | None) -> list[dict]:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from alignxplore.command import option
 from alignxplore.errors import UserError
-from alignxplore.evaluation.metrics import KEY, clusters_of, values_by_record
+from alignxplore.evaluation.metrics import KEY, read_scores, shared, values_by_record
 from alignxplore.evaluation.report.tables import Table, csv_text, markdown, points
-from alignxplore.records import read_jsonl
 from alignxplore.statistics import Paired, paired
 
 FIELDS = f"as FIELD=VALUE ... of {', '.join(KEY)}"
@@ -36,9 +35,9 @@ def compare(a: list[dict], b: list[dict]) -> Paired | None:
     """Score rows of two policies → the paired test of b − a on the records they share; None if they share none."""
     left, right = values_by_record(a), values_by_record(b)
     records = [record for record in left if record in right]
-    return (
-        paired([right[r] for r in records], [left[r] for r in records], clusters_of(a, records)) if records else None
-    )
+    if not records:
+        return None
+    return paired([right[r] for r in records], [left[r] for r in records], *shared(a, records))
 
 
 def compared(test: Paired) -> list[str]:
@@ -52,10 +51,10 @@ def by_pair(rows: list[dict]) -> list[dict]:
     return [row | {"record": f"{row['user']} {row['target']}"} for row in rows]
 
 
-def read_scores(folder: Path, wanted: dict[str, str]) -> dict[tuple, list[dict]]:
+def chosen_scores(folder: Path, wanted: dict[str, str]) -> dict[tuple, list[dict]]:
     """Score rows by (policy, setting, benchmark, judge, protocol), those that fit the chosen values."""
     groups = defaultdict(list)
-    for _, row in read_jsonl(folder / "scores.jsonl"):
+    for row in read_scores(folder):
         if all(row[field] == value for field, value in wanted.items()):
             groups[tuple(row[field] for field in KEY)].append(row)
     return groups
@@ -98,11 +97,11 @@ def compare_rows(options: CompareOptions) -> str:
         UserError: no two such rows, with those that there are.
     """
     a, b, both = (selection(texts) for texts in (options.a, options.b, options.where))
-    left = read_scores(options.report, both | a)
-    right = read_scores(options.report_b or options.report, both | b)
+    left = chosen_scores(options.report, both | a)
+    right = chosen_scores(options.report_b or options.report, both | b)
     table = comparisons(left, right, set(a) | set(b), one_report=options.report_b is None)
     if not table.body:
-        rows = "\n".join(sorted("  " + " / ".join(key) for key in read_scores(options.report, {})))
+        rows = "\n".join(sorted("  " + " / ".join(key) for key in chosen_scores(options.report, {})))
         raise UserError(
             f"no two rows with the same users and targets; {options.report} holds ({' / '.join(KEY)}):\n{rows}"
         )

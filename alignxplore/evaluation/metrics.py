@@ -1,16 +1,17 @@
-"""From judgements to numbers: one score a record, then one row of results a cell, with intervals clustered by user and
-target."""
+"""From judgements to numbers: one score a record, then one row of results a cell, with intervals clustered by person
+and by chosen item."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alignxplore.journal import OK
 from alignxplore.judging.letters import Judgement, correctness
-from alignxplore.records import content_hash, person_of
-from alignxplore.statistics import auc, cluster_rows, design_effect, estimate
+from alignxplore.records import RecordError, content_hash, person_of, read_jsonl
+from alignxplore.statistics import auc, design_effect, estimate
 
 if TYPE_CHECKING:
     from alignxplore.evaluation.conditions import Cell, Question
@@ -51,6 +52,7 @@ def score_rows(cell: "Cell", judge: str, protocol: str, answers: Sequence[Sequen
                 "user": question.record.user,
                 "dropped": question.dropped if question.history is None else _unread(answers[i]),
                 "target": content_hash([target.query, target.chosen, target.rejected]),
+                "item": content_hash(target.chosen),
             }
             | found
         )
@@ -93,6 +95,23 @@ def _unread(answers: Sequence[dict | None]) -> int | None:
     return sum(known) if known else None
 
 
+def read_scores(folder: Path) -> Iterator[dict]:
+    """The score rows that `evaluate.py` left in a folder.
+
+    Raises:
+        RecordError: they do not say which item was chosen.
+    """
+    for line, row in read_jsonl(folder / "scores.jsonl"):
+        if "item" not in row:
+            raise RecordError(
+                "missing: an earlier version wrote these scores; run evaluate.py again, which asks nothing anew",
+                folder / "scores.jsonl",
+                line,
+                "item",
+            )
+        yield row
+
+
 def result_rows(scores: Iterable[dict]) -> list[dict]:
     """One row of results for each (policy, setting, benchmark, judge, protocol), in order of appearance."""
     groups: dict[tuple, list[dict]] = defaultdict(list)
@@ -110,11 +129,12 @@ def values_by_record(rows: Iterable[dict]) -> dict[str, float]:
     return {record: float(np.mean(found)) for record, found in values.items()}
 
 
-def clusters_of(rows: Iterable[dict], records: Iterable[str]) -> list[int]:
-    """Cluster of each of `records`: connected by a shared person (`user` and `user#2` are one) or target."""
-    place = {row["record"]: (person_of(row["user"]), row["target"]) for row in rows}
-    users, targets = zip(*(place[record] for record in records))
-    return cluster_rows(users, targets).tolist()
+def shared(rows: Iterable[dict], records: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Person (`user` and `user#2` are one) and chosen item of each of `records`: what makes them depend on each
+    other."""
+    place = {row["record"]: (person_of(row["user"]), row["item"]) for row in rows}
+    found = [place[record] for record in records]
+    return [person for person, _ in found], [item for _, item in found]
 
 
 def _share(rows: Sequence[dict], outcome: str) -> float:
@@ -128,8 +148,8 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def _result_row(key: dict, rows: list[dict]) -> dict:
     values = values_by_record(rows)
-    clusters = clusters_of(rows, values) if values else []
-    overall = estimate(list(values.values()), clusters)
+    persons, items = shared(rows, values)
+    overall = estimate(list(values.values()), persons, items)
     # A judge's parse failure says nothing about the summary.
     judged = [row for row in rows if row["outcome"] not in ("bad_format", "missing")]
     pairs = [pair for row in judged for pair in row.get("orders", ())]
@@ -145,7 +165,9 @@ def _result_row(key: dict, rows: list[dict]) -> dict:
         "ci_low": _unless_nan(overall.low),
         "ci_high": _unless_nan(overall.high),
         "clusters": overall.clusters,
-        "design_effect": design_effect(list(values.values()), clusters),
+        "items": len(set(items)),
+        "two_way": overall.two_way,
+        "design_effect": design_effect(list(values.values()), persons, items),
         "bad_format": _share(rows, "bad_format"),
         "parse_failures": _share(rows, "parse_failure"),
         "coverage": 1 - _share(rows, "missing"),

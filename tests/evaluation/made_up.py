@@ -23,6 +23,7 @@ def scores(
             "record": f"r{i}",
             "user": f"u{i}",
             "target": f"t{i}",
+            "item": f"t{i}",
             "value": float(rng.random() < share),
             "outcome": "ok",
         }

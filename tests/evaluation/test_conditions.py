@@ -7,7 +7,7 @@ import pytest
 
 from alignxplore.evaluation.benchmarks import Benchmark
 from alignxplore.evaluation.conditions import OTHERS, Cell, Question, of_cues, of_other_users
-from alignxplore.evaluation.metrics import clusters_of, result_rows, score_rows
+from alignxplore.evaluation.metrics import result_rows, score_rows, shared
 from alignxplore.judging.letters import chosen_first
 from alignxplore.records import Interaction, UserRecord, person_of
 
@@ -36,12 +36,23 @@ def test_with_too_few_other_people_the_row_is_missing_not_borrowed(record):
     assert all(question.missing for question in questions)
 
 
-def test_a_persons_rows_and_rows_of_one_target_are_one_cluster(record):
+def test_rows_depend_on_each_other_by_person_and_by_chosen_item(record):
     users = ["a#1", "a#2", "b", "c", "d"]
-    rows = [{"record": user, "user": user, "target": "same" if user in ("c", "d") else user} for user in users]
-    clusters = list(clusters_of(rows, users))
-    assert clusters[0] == clusters[1] and clusters[3] == clusters[4]
-    assert len(set(clusters)) == 3
+    rows = [{"record": user, "user": user, "item": "same" if user in "cd" else user} for user in users]
+    assert shared(rows, users) == (["a", "a", "b", "c", "d"], ["a#1", "a#2", "b", "same", "same"])
+    assert shared(rows, users[:0]) == ([], [])
+
+
+def test_a_number_says_by_how_many_persons_and_items(record):
+    """Forty persons of whom each chose one of two items; whoever chose the first is right."""
+    cell = cell_of([replace(record(str(i)), target=Interaction(f"film {i % 2}", f"other {i}")) for i in range(40)])
+    answers = [
+        [{"status": "ok", "p_chosen_first": 1 - i % 2, "p_chosen_second": 1 - i % 2, "mass": 1}] for i in range(40)
+    ]
+    (row,) = result_rows(score_rows(cell, "qwen", "choice", answers))
+    assert (row["clusters"], row["items"], row["two_way"], row["accuracy"]) == (40, 2, True, 0.5)
+    assert (row["ci_low"], row["ci_high"]) == (0, 1), "two films say nothing of others"
+    assert row["design_effect"] == pytest.approx(39, rel=0.1)
 
 
 def test_a_judge_s_parse_failure_stays_among_the_well_formed_rows_and_their_order_statistics(record):

@@ -39,6 +39,7 @@ def study(tmp_path_factory):
             "setting": setting,
             "user": f"u{i}",
             "target": f"t{i}",
+            "item": f"t{i}",
             "value": None if (policy, i) == ("tree.1", 39) else float(value(i)),
         }
         for policy, value in values.items()

@@ -25,6 +25,7 @@ def write_run(folder, policies, seed):
                     value = 0.5 if policy == "untrained" else float(rng.random() < right)
                     row = {"policy": policy, "setting": setting, "judge": "j" if len(settings) > 1 else "none"}
                     row |= {"user": f"{user}#{window}", "target": f"{seed} {user} {window}"}
+                    row["item"] = f"film {seed} {user} {window}"
                     rows.append(row | {"value": None if (policy, user, window) == ("sft", 0, 0) else value})
     write_jsonl(folder / "scores.jsonl", rows)
 

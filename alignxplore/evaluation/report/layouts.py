@@ -83,7 +83,7 @@ DETAILS = {
 
 def details(rows: list[dict], protocol: str) -> Table:
     """One line a number."""
-    head = ["policy", "setting", "benchmark", "judge", "n", "clusters", "accuracy %", *DETAILS, "seeds"]
+    head = ["policy", "setting", "benchmark", "judge", "n", "persons", "items", "accuracy %", *DETAILS, "seeds"]
     body = [
         [
             row["policy"],
@@ -92,6 +92,7 @@ def details(rows: list[dict], protocol: str) -> Table:
             row["judge"],
             str(row["n"]),
             str(row.get("clusters", MISSING)),
+            str(row.get("items", MISSING)),
             cell_text(row),
             *(percent(row.get(key)) for key in DETAILS.values()),
             " ".join(map(str, row.get("seeds", ()))) or MISSING,
@@ -274,5 +275,8 @@ def paired_tests(scores: list[dict], protocol: str) -> Table | None:
                 if test is not None:
                     body.append([label(benchmark), judge, setting, f"{b} − {a}", *compared(test)])
     head = ["benchmark", "judge", "setting", "comparison", "n", "difference", "95 % CI", "p"]
-    note = "Differences are in points; p is of a cluster sign-flip test. Any two rows: eval/compare.py."
+    note = (
+        "Differences are in points; p is of a sign-flip test over persons, or of two-way clustering by person and "
+        "chosen item where that is larger. Any two rows: eval/compare.py."
+    )
     return Table(f"paired_{protocol}", f"Paired comparisons, protocol {protocol}", head, body, note) if body else None

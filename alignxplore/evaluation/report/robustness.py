@@ -10,7 +10,7 @@ from pathlib import Path
 from alignxplore.command import option
 from alignxplore.datasets.sidecars import read_manifest
 from alignxplore.evaluation.benchmarks import Benchmark, find_sets, load_benchmarks
-from alignxplore.evaluation.comparisons import by_pair, compare, read_scores
+from alignxplore.evaluation.comparisons import by_pair, chosen_scores, compare
 from alignxplore.evaluation.derived import read_names
 from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.perturbations import obeyed
@@ -183,8 +183,8 @@ def injections(
 def tables(out: Path) -> list[Table]:
     """All tables of a robustness run."""
     benchmarks = load_benchmarks([str(out / "data")], read_names(out / "data"))
-    default, shares = read_scores(out / "default", {}), obedience(out, benchmarks)
-    hardened = read_scores(out / "hardened", {}) if (out / "hardened" / "scores.jsonl").exists() else {}
+    default, shares = chosen_scores(out / "default", {}), obedience(out, benchmarks)
+    hardened = chosen_scores(out / "hardened", {}) if (out / "hardened" / "scores.jsonl").exists() else {}
     made = []
     for judge, protocol in dict.fromkeys((key[3], key[4]) for key in default if key[3] != "none"):
         made.append(disturbances(default, judge, protocol, NOTE + mixtures(benchmarks), untouched(benchmarks)))

@@ -17,6 +17,7 @@ from alignxplore.datasets import hub_of
 from alignxplore.datasets.sidecars import read_manifest, sha256
 from alignxplore.environment import git_commit, recorded_versions
 from alignxplore.evaluation.benchmarks import Benchmark
+from alignxplore.evaluation.metrics import read_scores
 from alignxplore.evaluation.published import Paper
 from alignxplore.evaluation.report import layouts, page
 from alignxplore.evaluation.report.tables import Table, label, markdown, percent, write_table
@@ -31,6 +32,8 @@ COLUMNS = (
     "protocol",
     "n",
     "clusters",
+    "items",
+    "two_way",
     "accuracy",
     "ci_low",
     "ci_high",
@@ -49,13 +52,13 @@ COLUMNS = (
     "seed_spread",
 )
 NOTES = (
-    "Accuracy in %, with its 95 % interval (bootstrap over clusters of rows that share a person or a target; exact, "
-    "by Clopper and Pearson, where all agree); ± is the standard deviation between generation seeds, where there are "
-    "several. A summary that is bad format scores 0.5 in protocol choice and 0 in protocol paper. Protocol choice: "
-    "both orders of the items, probabilities of the letters; paper: one order, one sampled answer, as published. The "
-    "rows from popularity to random, and no summary, know nothing of the user. Coverage: share of rows that have a "
-    "score. Where a row of a table has several cells, its bad format, parse failures and coverage are those of its "
-    "worst cell."
+    "Accuracy in %, with its 95 % interval: bootstrap over persons, or two-way clustering by person and chosen item "
+    "where that is wider (exact, by Clopper and Pearson, where all agree); ± is the standard deviation between "
+    "generation seeds, where there are several. A summary that is bad format scores 0.5 in protocol choice and 0 in "
+    "protocol paper. Protocol choice: both orders of the items, probabilities of the letters; paper: one order, one "
+    "sampled answer, as published. The rows from popularity to random, and no summary, know nothing of the user. "
+    "Coverage: share of rows that have a score. Where a row of a table has several cells, its bad format, parse "
+    "failures and coverage are those of its worst cell."
 )
 
 
@@ -240,7 +243,7 @@ def write(out: Path) -> str:
     """Write report.md, report.html, results.csv and each table as LaTeX and CSV into `out`; returns the Markdown of
     the first tables."""
     rows = json.loads((out / "results.json").read_text())
-    scores = [row for _, row in read_jsonl(out / "scores.jsonl")]
+    scores = list(read_scores(out))
     run = json.loads((out / "run.json").read_text())
     first, others = all_tables(rows, scores, run)
     for table in (*first, *others):

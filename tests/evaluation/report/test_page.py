@@ -61,6 +61,7 @@ def made() -> tuple[str, list[Table], list[dict]]:
             "record": f"r{i}",
             "user": f"u{i}",
             "target": f"t{i}",
+            "item": f"t{i}",
             "value": float(rng.random() < 0.7),
             "outcome": "ok",
             "p": 0.6,

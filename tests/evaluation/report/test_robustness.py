@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
-from alignxplore.evaluation.comparisons import comparisons, read_scores
+from alignxplore.evaluation.comparisons import chosen_scores, comparisons
 from alignxplore.evaluation.derived import write_names
 from alignxplore.evaluation.perturbations import CODE
 from alignxplore.evaluation.report import robustness
@@ -32,6 +32,7 @@ def scores(benchmark: str, values: list[float], policy: str = "ours", setting: s
             "record": f"{benchmark} {i}",
             "user": f"u{i}",
             "target": f"t{i}",
+            "item": f"t{i}",
             "value": value,
             "outcome": "ok",
         }
@@ -162,17 +163,19 @@ def test_any_two_rows_are_compared_on_what_they_share(tmp_path):
         scores("mind", [1, 1, 1, 0], "a") + scores("mind", [0, 0, 1], "b") + scores("mind", [0, 1], "b", "streaming")
     )
     write_jsonl(tmp_path / "scores.jsonl", rows)
-    table = comparisons(read_scores(tmp_path, {"policy": "a"}), read_scores(tmp_path, {"policy": "b"}), {"policy"})
+    table = comparisons(chosen_scores(tmp_path, {"policy": "a"}), chosen_scores(tmp_path, {"policy": "b"}), {"policy"})
     assert [line[:4] for line in table.body] == [
         ["a / full / mind / qwen / choice", "b / full / mind / qwen / choice", "3", "−66.67"]
     ]
     table = comparisons(
-        read_scores(tmp_path, {"setting": "full"}), read_scores(tmp_path, {"setting": "streaming"}), {"setting"}
+        chosen_scores(tmp_path, {"setting": "full"}), chosen_scores(tmp_path, {"setting": "streaming"}), {"setting"}
     )
     assert [line[2:4] for line in table.body] == [["2", "+50.00"]]
-    assert comparisons(read_scores(tmp_path, {}), read_scores(tmp_path, {}), set()).body == []  # no row with itself
     assert (
-        len(comparisons(read_scores(tmp_path, {}), read_scores(tmp_path, {}), set(), one_report=False).body) == 3
+        comparisons(chosen_scores(tmp_path, {}), chosen_scores(tmp_path, {}), set()).body == []
+    )  # no row with itself
+    assert (
+        len(comparisons(chosen_scores(tmp_path, {}), chosen_scores(tmp_path, {}), set(), one_report=False).body) == 3
     )  # of another report
 
 
