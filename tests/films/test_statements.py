@@ -42,7 +42,7 @@ def test_means_are_over_statements_and_summaries_with_intervals_over_persons():
         counted.add(summary_text([("Drama", 1)]), TWICE, person, frozenset(NAMES))
     found = counted.estimates()
     assert found["precision"].mean == pytest.approx(2 / 3) and found["precision"][3:5] == (12, 4)
-    assert found["statements"].mean == pytest.approx(1.5) and found["statements"][3:] == (8, 4)
+    assert found["statements"].mean == pytest.approx(1.5) and found["statements"][3:5] == (8, 4)
     assert found["recall 2"].mean == pytest.approx(2 / 10)
 
 
