@@ -93,12 +93,9 @@ async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked
             if isinstance(judge, YesNoJudge)
             else ask_paper(judge, asked.summary, record.target, record.id, history)
         )
-        return {
-            "status": answer.status,
-            "letter": answer.chosen_letter,
-            "selection": answer.selection,
-            "error": answer.error,
-        } | seen
+        unread = {} if answer.unread is None else {"unread": [answer.unread]}
+        row = {"status": answer.status, "letter": answer.chosen_letter, "selection": answer.selection}
+        return row | {"error": answer.error} | unread | seen
     if history is None:
         return (await judge.score(asked.summary, record.target, record.id)).row()
     return (await judge.score_direct(history, record.target, record.id)).row() | seen

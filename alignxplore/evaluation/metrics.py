@@ -22,21 +22,26 @@ WRITTEN = ("win", "tie", "lose", "bleu", "rouge_l")  # beside the score of a wri
 KEY = ("policy", "setting", "benchmark", "judge", "protocol")
 
 
-def score_rows(cell: "Cell", judge: str, protocol: str, answers: Sequence[Sequence[dict | None]]) -> list[dict]:
+def score_rows(
+    cell: "Cell", judge: str, protocol: str, answers: Sequence[Sequence[dict | None]], places: bool = True
+) -> list[dict]:
     """One score a record of a cell.
 
     Args:
         answers: per question the journal rows of its judgements, in the order of its summaries; empty for fixed
             scores.
+        places: the judge saw both items in one question; one that is asked about each by itself cannot go by places.
 
     Returns:
-        Rows with `outcome` ok, bad_format, parse_failure or missing, `value` in [0, 1] (None: missing), and `dropped`,
-        the oldest interactions that did not fit the window of who read the history (None: nobody did, or it is not
-        known).
+        Rows with `outcome` ok, bad_format, parse_failure or missing, `value` in [0, 1] (None: missing), `dropped`, the
+        oldest interactions that did not fit the window of who read the history (None: nobody did, or it is not known),
+        and `unread`, the answers that could not be parsed.
     """
     rows = []
     for i, question in enumerate(cell.questions):
-        found = {"value": cell.fixed[i], "outcome": "ok"} if cell.fixed else _score(question, protocol, answers[i])
+        found = (
+            {"value": cell.fixed[i], "outcome": "ok"} if cell.fixed else _score(question, protocol, answers[i], places)
+        )
         if found["value"] is None:
             found["outcome"] = "missing"
         target = question.record.target
@@ -50,16 +55,17 @@ def score_rows(cell: "Cell", judge: str, protocol: str, answers: Sequence[Sequen
                 "seed": cell.seed,
                 "record": question.record.id,
                 "user": question.record.user,
-                "dropped": question.dropped if question.history is None else _unread(answers[i]),
+                "dropped": question.dropped if question.history is None else _not_shown(answers[i]),
                 "target": content_hash([target.query, target.chosen, target.rejected]),
                 "item": content_hash(target.chosen),
+                "unread": [text for row in answers[i] if row for text in _unread_answers(row)] if answers else [],
             }
             | found
         )
     return rows
 
 
-def _score(question: "Question", protocol: str, answers: Sequence[dict | None]) -> dict:
+def _score(question: "Question", protocol: str, answers: Sequence[dict | None], places: bool) -> dict:
     if question.problem:
         return {"value": BAD_FORMAT_SCORE[protocol], "outcome": "bad_format"}
     given = [row for row in answers if row is not None and row["status"] == OK]
@@ -85,11 +91,19 @@ def _score(question: "Question", protocol: str, answers: Sequence[dict | None]) 
         "outcome": "parse_failure" if any(row.get("unparsed") for row in given) else "ok",
         "p": sum(j.p for j in judged) / len(judged),
         "orders": [[j.p_chosen_first, j.p_chosen_second] for j in judged],
+        "flips": [j.flipped for j, row in zip(judged, given) if not row.get("unparsed")] if places else None,
         "mass": sum(masses) / len(masses) if masses else None,
     }
 
 
-def _unread(answers: Sequence[dict | None]) -> int | None:
+def _unread_answers(row: dict) -> list[str]:
+    """What a downstream model answered, or an evaluator said of it, that could not be parsed."""
+    if "verdicts" in row:
+        return [text for text, verdict in zip(row.get("said", ()), row["verdicts"]) if verdict is None]
+    return row.get("unread", [])
+
+
+def _not_shown(answers: Sequence[dict | None]) -> int | None:
     """Oldest interactions that a judge of the direct setting could not be shown; None where it was not asked."""
     known = [row["dropped"] for row in answers if row is not None and "dropped" in row]
     return sum(known) if known else None
@@ -152,9 +166,10 @@ def _result_row(key: dict, rows: list[dict]) -> dict:
     overall = estimate(list(values.values()), persons, items)
     # A judge's parse failure says nothing about the summary.
     judged = [row for row in rows if row["outcome"] not in ("bad_format", "missing")]
-    pairs = [pair for row in judged for pair in row.get("orders", ())]
-    first, second = ([pair[i] for pair in pairs if pair[i] is not None] for i in (0, 1))
-    both = [pair for pair in pairs if None not in pair]
+    first, second = _by_order(judged)
+    placed = [row for row in judged if row.get("flips") is not None]
+    placed_first, placed_second = _by_order(placed)
+    flips = [float(flip) for row in placed for flip in row["flips"] if flip is not None]
     by_seed = defaultdict(list)
     for row in rows:
         by_seed[row["seed"]].append(row["value"])
@@ -175,16 +190,23 @@ def _result_row(key: dict, rows: list[dict]) -> dict:
         "accuracy_well_formed": _mean(row["value"] for row in judged),
         "mean_p": _mean(row.get("p") for row in judged),
         "mass": _mean(row.get("mass") for row in judged),
-        "accuracy_chosen_first": _mean(correctness(p) for p in first),
-        "accuracy_chosen_second": _mean(correctness(p) for p in second),
-        "flip_rate": _mean(float((a > 0.5) != (b > 0.5)) for a, b in both),
+        "accuracy_chosen_first": _mean(correctness(p) for p in placed_first),
+        "accuracy_chosen_second": _mean(correctness(p) for p in placed_second),
+        "flip_rate": _mean(flips),
         "auc": _unless_nan(auc([*first, *(1 - p for p in second)], [True] * len(first) + [False] * len(second)))
-        if pairs
+        if first or second
         else None,
         **{name: _mean(row.get(name) for row in rows) for name in WRITTEN if any(name in row for row in rows)},
         "seeds": sorted(by_seed),
         "seed_spread": float(np.std(seed_means, ddof=1)) if len(seed_means) > 1 else None,
     }
+
+
+def _by_order(rows: Iterable[dict]) -> tuple[list[float], list[float]]:
+    """P(chosen) with the chosen item first, and with it second."""
+    pairs = [pair for row in rows for pair in row.get("orders", ())]
+    first, second = ([pair[place] for pair in pairs if pair[place] is not None] for place in (0, 1))
+    return first, second
 
 
 def _unless_nan(value: float) -> float | None:

@@ -55,7 +55,7 @@ async def judge_all(arguments: EvaluationArguments, judge: Judge, identity: str,
             )
             for cell in mine:
                 answers = [[journal.get(identify(asked)) for asked in asked_of(q)] for q in cell.questions]
-                scores += score_rows(cell, judge.name, protocol, answers)
+                scores += score_rows(cell, judge.name, protocol, answers, places=judge.sees_both)
     return scores
 
 

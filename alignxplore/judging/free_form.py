@@ -57,7 +57,7 @@ class ReasoningJudge(Judge):
         """
         messages = [self.prompts.judge(summary, item.query, *item.items) for summary, item in questions]
         read = await asyncio.gather(*(self._read(m) for m in messages))
-        share = sum(not reading.unparsed for reading in read) / len(read)
+        share = sum(reading.unread is None for reading in read) / len(read)
         if share < MIN_PARSED:
             raise JudgeError(
                 f"{self.name} is no judge: only {share:.0%} of its answers name an item when read as '{self.form}' "
@@ -66,19 +66,20 @@ class ReasoningJudge(Judge):
         return share
 
     async def _read(self, messages: Messages) -> Reading:
-        selection = await ask_selection(self, messages, hash_seed("free answer", messages, self.seed))
-        return Reading(0.5 if selection is None else float(selection == "Item A"), None, selection is None)
+        selection, unread = await ask_selection(self, messages, hash_seed("free answer", messages, self.seed))
+        return Reading(0.5 if selection is None else float(selection == "Item A"), None, unread)
 
 
 @dataclass(frozen=True)
 class PaperJudgement:
     """One sampled answer of the published protocol; `selection` None means that it could not be parsed (counted
-    wrong)."""
+    wrong), and `unread` is then what was answered."""
 
     status: str = OK
     chosen_letter: str = "A"
     selection: str | None = None
     error: str | None = None
+    unread: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -104,16 +105,17 @@ async def ask_paper(
     else:
         messages = judge.prompts.direct(history, item.query, a, b)
     try:
-        selection = await ask_selection(judge, messages, hash_seed("paper answer", key, judge.seed))
+        selection, unread = await ask_selection(judge, messages, hash_seed("paper answer", key, judge.seed))
     except TransportError as error:
         return PaperJudgement(TRANSPORT_ERROR, letter, error=str(error)[:300])
     except RequestError as error:
         return PaperJudgement(REFUSED, letter, error=str(error)[:300])
-    return PaperJudgement(chosen_letter=letter, selection=selection)
+    return PaperJudgement(chosen_letter=letter, selection=selection, unread=unread)
 
 
-async def ask_selection(judge: Judge, messages: Messages, seed: int) -> str | None:
-    """A sampled answer in the judge's own format: the item that its final part selects (None: it names none)."""
+async def ask_selection(judge: Judge, messages: Messages, seed: int) -> tuple[str | None, str | None]:
+    """A sampled answer in the judge's own format: (the item that its final part selects, None), or where it names none
+    (None, the whole answer)."""
     form = FORMATS[judge.form]
     reply = await judge.endpoint.chat(
         messages,
@@ -123,7 +125,9 @@ async def ask_selection(judge: Judge, messages: Messages, seed: int) -> str | No
         skip_special_tokens=not form.control_tokens,
         **PAPER_SAMPLING,
     )
-    return parse_selection(parse_answer(answer_text(reply["choices"][0]["message"]), judge.form).summary)
+    answer = answer_text(reply["choices"][0]["message"])
+    selection = parse_selection(parse_answer(answer, judge.form).summary)
+    return selection, answer if selection is None else None
 
 
 def parse_selection(text: str) -> str | None:

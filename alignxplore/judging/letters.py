@@ -38,7 +38,7 @@ class Judgement:
 
     `p_chosen_first` is P(chosen) with the chosen item as A, `p_chosen_second` as B; None: that order was not asked.
     `mass` is the mean probability of the two letters together before renormalising (None: not known). `unparsed`
-    counts the orders in which a free-form answer named no item, which is no opinion (0.5).
+    counts the orders in which a free-form answer named no item, which is no opinion (0.5); `unread` are those answers.
     """
 
     status: str = OK
@@ -47,6 +47,7 @@ class Judgement:
     mass: float | None = None
     error: str | None = None
     unparsed: int = 0
+    unread: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -75,7 +76,7 @@ class Judgement:
 
     def row(self) -> dict:
         """JSON form, the inverse of `Judgement(**row)`."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "unread" or value}
 
 
 def chosen_first(purpose: str, key: Any, seed: int) -> bool:
@@ -112,11 +113,12 @@ def find_letters(tokenizer: PreTrainedTokenizerBase) -> Letters:
 
 
 class Reading(NamedTuple):
-    """What one question gave: P(A) renormalised over A and B, and the mass of both before (None: not known)."""
+    """What one question gave: P(A) renormalised over A and B, and the mass of both before (None: not known); `unread`:
+    an answer in free form that names no item."""
 
     p_a: float
     mass: float | None
-    unparsed: bool = False
+    unread: str | None = None
 
 
 class Judge:
@@ -132,6 +134,7 @@ class Judge:
     form = "plain"  # of its answers in protocol `paper`
     answer_tokens = 16  # of such an answer, at most
     direct_purpose = "direct"  # template of the direct setting
+    sees_both = True  # items in one question, so that their places can matter
 
     def __init__(
         self,
@@ -212,7 +215,8 @@ class Judge:
             p_chosen_first=read[0].p_a if first else None,
             p_chosen_second=1 - read[-1].p_a if second else None,
             mass=sum(masses) / len(masses) if masses else None,
-            unparsed=sum(reading.unparsed for reading in read),
+            unparsed=sum(reading.unread is not None for reading in read),
+            unread=tuple(reading.unread for reading in read if reading.unread is not None),
         )
 
     async def _read(self, messages: Messages) -> Reading:

@@ -56,6 +56,7 @@ class YesNoJudge(Judge):
     docstring."""
 
     direct_purpose = "tallrec"
+    sees_both = False
 
     def _prepare(self) -> None:
         self.letters, self._thinking = find_words(self.tokenizer)

@@ -74,6 +74,37 @@ def test_a_judge_s_parse_failure_stays_among_the_well_formed_rows_and_their_orde
     assert row["accuracy_well_formed"] == 0.5 and row["accuracy"] == pytest.approx(1 / 3)
 
 
+def test_flips_are_of_answers_that_were_read_by_who_sees_both_items(record):
+    """One judgement goes by the place, one does not, of one an order could not be read, one was asked in one order."""
+    cell = cell_of([record(user) for user in "abcd"])
+    row = {"status": "ok", "mass": None, "unparsed": 0}
+    answers = [
+        [row | {"p_chosen_first": 1.0, "p_chosen_second": 0.0}],
+        [row | {"p_chosen_first": 1.0, "p_chosen_second": 1.0}],
+        [row | {"p_chosen_first": 1.0, "p_chosen_second": 0.5, "unparsed": 1}],
+        [row | {"p_chosen_first": 1.0, "p_chosen_second": None}],
+    ]
+    (seen,) = result_rows(score_rows(cell, "qwen", "choice", answers))
+    assert (seen["flip_rate"], seen["accuracy_chosen_first"], seen["accuracy_chosen_second"]) == (0.5, 1, 0.5)
+    (alone,) = result_rows(score_rows(cell, "tallrec", "choice", answers, places=False))
+    assert alone["flip_rate"] is alone["accuracy_chosen_first"] is alone["accuracy_chosen_second"] is None
+    assert alone["auc"] == seen["auc"] and alone["accuracy"] == seen["accuracy"]
+
+
+def test_an_answer_that_could_not_be_read_is_kept_as_it_is(record):
+    cell = cell_of([record(user) for user in "abc"])
+    choice = {"status": "ok", "p_chosen_first": 0.5, "p_chosen_second": 1.0, "mass": None, "unparsed": 1}
+    older = {"status": "ok", "selection": None, "letter": "A"}  # of a journal that did not keep it
+    written = {"status": "ok", "score": 0.5, "bleu": 0, "rouge_l": 0, "verdicts": [None, "win"], "unparsed": 1}
+    answers = [[choice | {"unread": ["Both are fine."]}], [older], [None]]
+    rows = score_rows(cell, "qwen", "choice", [answers[0], [], []]) + score_rows(
+        cell, "qwen", "paper", answers[1:] * 2
+    )
+    assert [row["unread"] for row in rows] == [["Both are fine."], [], [], [], [], []]
+    (rated, *_) = score_rows(cell, "qwen", "paper", [[written | {"said": ["Maybe.", "Better: A"]}], [None], [None]])
+    assert rated["unread"] == ["Maybe."] and rated["outcome"] == "parse_failure"
+
+
 def test_the_first_item_is_right_in_one_of_both_orders_and_as_drawn_in_one(record):
     benchmark = Benchmark("world_films", "selection", tuple(record(str(i)) for i in range(40)), "absent_upi.jsonl")
     both, paper, one = (

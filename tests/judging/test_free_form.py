@@ -76,6 +76,7 @@ async def test_the_reasoning_field_of_an_api_is_no_answer(ask, say):
         lambda body: say(None, reasoning_content=pick(body)), score, form="r1", answer_tokens=512
     )
     assert found.ok and found.orders == (0.5, 0.5) and found.unparsed == 2 and found.correct == 0.5
+    assert all(text.startswith("<think>\n") for text in found.unread) and len(found.unread) == 2, "as it was answered"
     assert bodies[0]["max_tokens"] == 512
 
 
@@ -89,6 +90,7 @@ async def test_one_unread_order_leaves_the_other(ask):
         lambda body: "<think>x</think>" + (pick(body) if "A" in pick(body) else "hm"), score, form="think"
     )
     assert found.orders == (1.0, 0.5) and found.unparsed == 1 and found.correct == 1
+    assert found.unread == ("<think>x</think>hm",)
 
 
 async def test_a_failed_request_is_a_failure_not_an_answer(ask):

@@ -3,7 +3,7 @@ evaluate.py.
 
 samples.jsonl: one line a user with history, target, the summaries of every policy and setting (stage by stage), and
 what each downstream model made of them. Which users: those with the smallest record ids, a sample that no result has a
-say in.
+say in, and beside them a few of whom an answer could not be parsed.
 """
 
 import heapq
@@ -12,18 +12,27 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_history
+from alignxplore.records import UserRecord
 
 SAMPLES = 12  # users of each benchmark
+UNREAD = 4  # more users of each benchmark, with answers that could not be parsed
 HISTORY = 60  # interactions of each, the newest that are shown to a policy
 STAGE_FIELDS = ("reasoning", "summary", "problem", "dropped")
-SCORE_FIELDS = ("policy", "setting", "seed", "judge", "protocol", "value", "outcome", "p", "orders")
+SCORE_FIELDS = ("policy", "setting", "seed", "judge", "protocol", "value", "outcome", "p", "orders", "unread")
+
+
+def _smallest(count: int, records: Iterable[UserRecord]) -> list[UserRecord]:
+    return heapq.nsmallest(count, records, key=lambda record: record.id)
 
 
 def sample_rows(benchmarks: Iterable[Benchmark], sets: Iterable[SummarySet], scores: Iterable[dict]) -> list[dict]:
     """The lines of samples.jsonl."""
     rows: dict[tuple[str, str], dict] = {}
+    scores = list(scores)
+    failed = {(score["benchmark"], score["record"]) for score in scores if score["outcome"] == "parse_failure"}
     for benchmark in benchmarks:
-        for record in heapq.nsmallest(SAMPLES, benchmark.records, key=lambda record: record.id):
+        unread = [record for record in benchmark.records if (benchmark.name, record.id) in failed]
+        for record in [*_smallest(SAMPLES, benchmark.records), *_smallest(UNREAD, unread)]:
             shown = shown_history(benchmark, record)
             rows[benchmark.name, record.id] = {
                 "benchmark": benchmark.name,

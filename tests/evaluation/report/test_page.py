@@ -178,5 +178,10 @@ def test_samples_are_the_users_with_the_smallest_ids_whatever_the_results(record
         "outcome": "ok",
     }
     rows = samples.sample_rows([benchmark], [], [score | {"record": r.id} for r in records])
-    assert [row["record"] for row in rows] == sorted(r.id for r in records)[: samples.SAMPLES]
+    ids = sorted(r.id for r in records)
+    assert [row["record"] for row in rows] == ids[: samples.SAMPLES]
     assert all(row["shown"] == 4 == len(row["history"]) and row["scores"][0]["value"] == 1.0 for row in rows)
+    unread = [score | {"record": r, "outcome": "parse_failure", "unread": ["Hm."]} for r in (ids[0], *ids[-6:])]
+    more = samples.sample_rows([benchmark], [], unread)
+    assert [row["record"] for row in more] == [*ids[: samples.SAMPLES], *ids[-6:-3]], "of whom an answer was not read"
+    assert more[-1]["scores"][0]["unread"] == ["Hm."]
