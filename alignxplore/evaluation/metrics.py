@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alignxplore.journal import OK
+from alignxplore.journal import OK, TOO_LONG
 from alignxplore.judging.letters import Judgement, correctness
 from alignxplore.records import RecordError, content_hash, person_of, read_jsonl
 from alignxplore.statistics import auc, design_effect, estimate
@@ -66,7 +66,8 @@ def score_rows(
 
 
 def _score(question: "Question", protocol: str, answers: Sequence[dict | None], places: bool) -> dict:
-    if question.problem:
+    # What does not fit the window of who reads it tells nothing, be it a policy or a reader of the raw history.
+    if question.problem or any(row is not None and row["status"] == TOO_LONG for row in answers):
         return {"value": BAD_FORMAT_SCORE[protocol], "outcome": "bad_format"}
     given = [row for row in answers if row is not None and row["status"] == OK]
     if not given:

@@ -74,6 +74,16 @@ def test_a_judge_s_parse_failure_stays_among_the_well_formed_rows_and_their_orde
     assert row["accuracy_well_formed"] == 0.5 and row["accuracy"] == pytest.approx(1 / 3)
 
 
+def test_a_raw_history_that_does_not_fit_counts_as_a_summary_does_that_was_never_written(record):
+    """Policies whose prompt is too long are bad format; so is a reader of the history, and no row is missing."""
+    cell = cell_of([record("a"), record("b")])
+    too_long = {"status": "too_long", "error": "the newest interaction alone", "unparsed": 0}
+    read = {"status": "ok", "p_chosen_first": 0.9, "p_chosen_second": 0.9, "mass": 1, "letter": "A"}
+    for protocol, value in (("choice", 0.5), ("paper", 0.0)):
+        (row,) = result_rows(score_rows(cell, "qwen", protocol, [[too_long], [read | {"selection": "Item A"}]]))
+        assert (row["coverage"], row["bad_format"], row["accuracy"]) == (1, 0.5, (1 + value) / 2)
+
+
 def test_flips_are_of_answers_that_were_read_by_who_sees_both_items(record):
     """One judgement goes by the place, one does not, of one an order could not be read, one was asked in one order."""
     cell = cell_of([record(user) for user in "abcd"])
