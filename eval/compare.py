@@ -6,8 +6,8 @@
     python eval/compare.py --report outputs/eval/tables/main --report_b outputs/older/tables/main --where policy=ours
 
 Rows are chosen by policy, setting, benchmark, judge and protocol; what is not named must be the same in both and gives
-one line each. The difference is b − a, over generation seeds where there are several; p is of a cluster sign-flip
-test.
+one line each. The difference is b − a, over generation seeds where there are several; what
+the columns are stands below the table.
 """
 
 from alignxplore.command import run

@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, kstest
 
-from alignxplore.statistics import Estimate, auc, design_effect, estimate, paired, two_sample_interval, two_way_error
+from alignxplore.statistics import (
+    Estimate,
+    auc,
+    design_effect,
+    estimate,
+    holm,
+    least_difference,
+    paired,
+    two_sample_interval,
+    two_way_error,
+)
 
 
 def simulated(generator, clusters=60):
@@ -190,6 +200,24 @@ def test_a_difference_that_all_share_is_not_certain():
     assert (
         found.difference == found.high == 1 and 0.7 < found.low < 0.75
     )  # at most 14 % of the users are otherwise, each by 2
+
+
+def test_holm_adjusts_in_the_order_of_p_and_never_lowers_one():
+    """By hand: 0.01 x 4, 0.02 x 3, then 0.03 x 2 and 0.9 x 1, none smaller than the one before it."""
+    assert holm([0.03, 0.01, 0.9, 0.02]) == pytest.approx([0.06, 0.04, 0.9, 0.06])
+    assert holm([0.4, 0.5]) == pytest.approx([0.8, 0.8]) and holm([]) == []
+    generator = np.random.default_rng(9)
+    wrong = np.mean([min(holm(generator.random(10).tolist())) < 0.05 for _ in range(TABLES)])
+    assert abs(wrong - 0.05) < 3 * np.sqrt(0.05 * 0.95 / TABLES), "ten true nulls a table"
+
+
+def test_the_least_difference_is_found_in_four_cases_of_five():
+    generator, found = np.random.default_rng(10), []
+    test = paired(generator.normal(0, 1, 400), np.zeros(400), range(400))
+    for _ in range(300):
+        one = paired(generator.normal(least_difference(test), 1, 400), np.zeros(400), range(400))
+        found.append(one.low > 0)
+    assert abs(np.mean(found) - 0.8) < 3 * np.sqrt(0.8 * 0.2 / 300) + 0.03, "and the width of one table is luck, too"
 
 
 def test_a_pairing_needs_the_same_rows():

@@ -3,15 +3,23 @@
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from alignxplore.command import option
 from alignxplore.errors import UserError
 from alignxplore.evaluation.metrics import KEY, read_scores, shared, values_by_record
-from alignxplore.evaluation.report.tables import Table, csv_text, markdown, points
-from alignxplore.statistics import Paired, paired
+from alignxplore.evaluation.report.tables import MISSING, Table, csv_text, markdown, points
+from alignxplore.statistics import Paired, holm, least_difference, paired
 
+COMPARED = ["n", "difference", "95 % CI", "p", "p (Holm)", "would show"]
+COMPARED_NOTE = (
+    "Differences are in points; p is of a sign-flip test over persons, or of two-way clustering by person and chosen "
+    "item where that is larger. p (Holm) allows for the number of comparisons: where none of them were true, one of "
+    "them would be below 0.05 in five tables of a hundred. Would show: the least true difference, in points, that so "
+    "many rows show in four cases of five; where nothing was found, less may still be there."
+)
 FIELDS = f"as FIELD=VALUE ... of {', '.join(KEY)}"
 
 
@@ -40,9 +48,19 @@ def compare(a: list[dict], b: list[dict]) -> Paired | None:
     return paired([right[r] for r in records], [left[r] for r in records], *shared(a, records))
 
 
-def compared(test: Paired) -> list[str]:
-    """n, difference, interval and p as shown in tables."""
-    return [str(test.n), points(test.difference), f"[{points(test.low)}, {points(test.high)}]", f"{test.p_value:.4f}"]
+def compared(tests: Sequence[Paired]) -> list[list[str]]:
+    """The columns `COMPARED` of the tests of one table."""
+    return [
+        [
+            str(test.n),
+            points(test.difference),
+            f"[{points(test.low)}, {points(test.high)}]",
+            f"{test.p_value:.4f}",
+            f"{among_all:.4f}",
+            MISSING if test.low != test.low else f"{100 * least_difference(test):.2f}",
+        ]
+        for test, among_all in zip(tests, holm([test.p_value for test in tests]))
+    ]
 
 
 def by_pair(rows: list[dict]) -> list[dict]:
@@ -66,16 +84,16 @@ def comparisons(
     """One line for each two rows that agree in every field that is not named. In one report a row is never compared
     with itself."""
     free = [place for place, field in enumerate(KEY) if field not in named]
-    body = []
+    named_rows, tests = [], []
     for a, rows in left.items():
         for b, others in right.items():
             if not (one_report and a == b) and all(a[place] == b[place] for place in free):
                 test = compare(by_pair(rows), by_pair(others))
                 if test is not None:
-                    body.append([" / ".join(a), " / ".join(b), *compared(test)])
-    return Table(
-        "comparison", "b − a on the same users and targets", ["a", "b", "n", "difference", "95 % CI", "p"], body
-    )
+                    named_rows.append([" / ".join(a), " / ".join(b)])
+                    tests.append(test)
+    body = [names + found for names, found in zip(named_rows, compared(tests))]
+    return Table("comparison", "b − a on the same users and targets", ["a", "b", *COMPARED], body, COMPARED_NOTE)
 
 
 def selection(texts: list[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from collections.abc import Collection
 import numpy as np
 
 from alignxplore.datasets import DATASETS
-from alignxplore.evaluation.comparisons import compare, compared
+from alignxplore.evaluation.comparisons import COMPARED, COMPARED_NOTE, compare, compared
 from alignxplore.evaluation.published import NOT_COMPARABLE, Paper
 from alignxplore.evaluation.report.tables import MISSING, Table, cell_text, label, percent
 
@@ -266,17 +266,16 @@ def paired_tests(scores: list[dict], protocol: str) -> Table | None:
     for row in scores:
         if row["protocol"] == protocol and row["setting"] in ("full", "streaming"):
             groups[row["benchmark"], row["judge"], row["setting"]][row["policy"]].append(row)
-    body = []
+    named, tests = [], []
     for (benchmark, judge, setting), policies in groups.items():
         last = [name for name in policies if not name.startswith("other user's")][-1:]
         for a, b in itertools.combinations(policies, 2):
             if len(policies) <= ALL_PAIRS or a in last or b in last:
                 test = compare(policies[a], policies[b])
                 if test is not None:
-                    body.append([label(benchmark), judge, setting, f"{b} − {a}", *compared(test)])
-    head = ["benchmark", "judge", "setting", "comparison", "n", "difference", "95 % CI", "p"]
-    note = (
-        "Differences are in points; p is of a sign-flip test over persons, or of two-way clustering by person and "
-        "chosen item where that is larger. Any two rows: eval/compare.py."
-    )
+                    named.append([label(benchmark), judge, setting, f"{b} − {a}"])
+                    tests.append(test)
+    body = [names + found for names, found in zip(named, compared(tests))]
+    head = ["benchmark", "judge", "setting", "comparison", *COMPARED]
+    note = f"{COMPARED_NOTE} Any two rows: eval/compare.py."
     return Table(f"paired_{protocol}", f"Paired comparisons, protocol {protocol}", head, body, note) if body else None
