@@ -185,3 +185,11 @@ def test_samples_are_the_users_with_the_smallest_ids_whatever_the_results(record
     more = samples.sample_rows([benchmark], [], unread)
     assert [row["record"] for row in more] == [*ids[: samples.SAMPLES], *ids[-6:-3]], "of whom an answer was not read"
     assert more[-1]["scores"][0]["unread"] == ["Hm."]
+
+
+def test_a_published_row_stays_beside_ours_when_a_table_is_sorted():
+    names = ["a", "published: A", "a − published", "b", "published: D (not run here)"]
+    table = Table("main", "Main", ["policy", "x"], [[name, "60.00"] for name in names])
+    text = report_page.page([table], [], [], [], [], "notes", "made by")
+    kinds = re.findall(r"<tr(?: class=\"([a-z ]+)\")?><td>", text)
+    assert kinds == ["", "published beside", "published beside", "", "published"]
