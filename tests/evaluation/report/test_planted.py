@@ -1,0 +1,80 @@
+"""A table in which every benchmark, judge, setting and policy has an accuracy of its own, cell by cell in every table:
+no two columns, rows, judges or settings can be taken for each other."""
+
+import itertools
+
+import pytest
+
+from alignxplore.datasets import DATASETS
+from alignxplore.evaluation.metrics import result_rows
+from alignxplore.evaluation.published import Paper
+from alignxplore.evaluation.report import layouts
+from alignxplore.evaluation.report.tables import csv_text, label, latex, markdown
+from tests.evaluation.made_up import run_of, scores
+
+ROWS = 200
+POLICIES, JUDGES, SETTINGS = ("ours", "theirs", "third"), ("qwen", "gpt"), ("full", "streaming")
+BENCHMARKS = [name for name in DATASETS if layouts.family(name) == "main"]
+CELLS = list(itertools.product(BENCHMARKS, JUDGES, SETTINGS, POLICIES))
+RIGHT = {cell: 40 + place for place, cell in enumerate(CELLS)}  # of 200 rows, another number in every cell
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """The score rows of all cells."""
+    found = []
+    for (benchmark, judge, setting, policy), right in RIGHT.items():
+        rows = scores(policy, benchmark, ROWS, 1, setting=setting, judge=judge, protocol="choice")
+        found += [row | {"record": f"{benchmark} {i}", "value": float(i < right)} for i, row in enumerate(rows)]
+    return found
+
+
+def number(text):
+    return float(text.replace("−", "-").split(" ")[0])
+
+
+def test_there_is_another_number_in_every_cell():
+    assert len(set(RIGHT.values())) == len(CELLS) == len(BENCHMARKS) * 12
+
+
+def test_every_cell_of_the_wide_tables_is_its_own(planted):
+    rows, run = result_rows(planted), run_of(**dict.fromkeys(BENCHMARKS, ROWS))
+    for judge in JUDGES:
+        table = layouts.wide(rows, run, "main", judge, "choice", Paper())
+        heads = {head.split(" (n =")[0]: place for place, head in enumerate(table.head)}
+        mine = {(line[0], line[1]): line for line in table.body if line[0] in POLICIES}
+        assert set(mine) == set(itertools.product(POLICIES, SETTINGS))
+        for (policy, setting), line in mine.items():
+            expected = {name: RIGHT[name, judge, setting, policy] / ROWS for name in BENCHMARKS}
+            assert {name: number(line[heads[label(name)]]) for name in BENCHMARKS} == {
+                name: pytest.approx(100 * value, abs=0.005) for name, value in expected.items()
+            }
+            averaged = [name for name in BENCHMARKS if label(name) not in table.note]
+            mean = sum(expected[name] for name in averaged) / len(averaged)
+            assert number(line[heads["average"]]) == pytest.approx(100 * mean, abs=0.006)
+
+
+def test_every_line_of_the_details_is_its_own(planted):
+    table = layouts.details(result_rows(planted), "choice")
+    place = table.head.index("accuracy %")
+    found = {(line[2], line[3], line[1], line[0]): number(line[place]) for line in table.body}
+    assert found == {
+        (label(benchmark), *others): pytest.approx(100 * right / ROWS) for (benchmark, *others), right in RIGHT.items()
+    }
+
+
+def test_every_comparison_is_of_its_own_two_cells(planted):
+    table = layouts.paired_tests(planted, "choice")
+    assert len(table.body) == len(BENCHMARKS) * 2 * 2 * 3
+    names = {label(name): name for name in BENCHMARKS}
+    for benchmark, judge, setting, comparison, n, difference, *_ in table.body:
+        better, worse = (RIGHT[names[benchmark], judge, setting, policy] for policy in comparison.split(" − "))
+        assert (int(n), number(difference)) == (ROWS, pytest.approx(100 * (better - worse) / ROWS, abs=0.005))
+
+
+def test_every_form_of_a_table_has_the_same_cells(planted):
+    table = layouts.details(result_rows(planted), "choice")
+    numbers = [line[table.head.index("accuracy %")].split(" ")[0] for line in table.body]
+    for text in (markdown(table), latex(table), csv_text(table)):
+        places = [text.find(number) for number in numbers[:12]]
+        assert -1 not in places and places == sorted(places)
