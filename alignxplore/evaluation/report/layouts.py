@@ -18,6 +18,7 @@ from alignxplore.datasets import DATASETS
 from alignxplore.evaluation.comparisons import COMPARED, COMPARED_NOTE, compare, compared
 from alignxplore.evaluation.published import NOT_COMPARABLE, Paper
 from alignxplore.evaluation.report.tables import MISSING, Table, cell_text, label, percent
+from alignxplore.statistics import Paired, average_interval, paired_average
 
 WORST = ("bad format %", "parse failures %", "coverage %", "seeds")
 CLUSTERED = (
@@ -162,7 +163,7 @@ def _ours_and_published(
         lines[row["setting"], row["policy"]][row["benchmark"]] = row
     body = []
     for (setting, policy), cells in lines.items():
-        mean = _average([cells[name]["accuracy"] if name in cells else None for name in averaged])
+        mean = _average_of_ours([cells.get(name) for name in averaged])
         texts = [cell_text(cells.get(name)) for name in columns]
         body.append([policy, setting, *texts, mean, *worst(cells.values())])
         model = names.get("judges" if setting == "direct" else "policies", {}).get(policy)
@@ -191,6 +192,17 @@ def _average(values: list[float | None]) -> str:
     """Computed from the cells; missing as soon as one of them is."""
     known = [value for value in values if value is not None]
     return percent(float(np.mean(known))) if len(known) == len(values) else MISSING
+
+
+def _average_of_ours(cells: list[dict | None]) -> str:
+    """The same with its interval, where every cell has one."""
+    known = [cell for cell in cells if cell is not None]
+    mean = _average([cell["accuracy"] for cell in known] if len(known) == len(cells) else [None])
+    intervals = [(cell["ci_low"], cell["ci_high"]) for cell in known if cell["ci_low"] is not None]
+    if mean == MISSING or len(cells) < 2 or len(intervals) < len(cells):
+        return mean
+    middle, half = float(np.mean([cell["accuracy"] for cell in known])), average_interval(intervals)
+    return f"{mean} [{percent(middle - half)}, {percent(middle + half)}]"
 
 
 def _published(
@@ -267,6 +279,7 @@ def paired_tests(scores: list[dict], protocol: str) -> Table | None:
         if row["protocol"] == protocol and row["setting"] in ("full", "streaming"):
             groups[row["benchmark"], row["judge"], row["setting"]][row["policy"]].append(row)
     named, tests = [], []
+    everywhere: dict[tuple[str, str, str], list[Paired]] = defaultdict(list)
     for (benchmark, judge, setting), policies in groups.items():
         last = [name for name in policies if not name.startswith("other user's")][-1:]
         for a, b in itertools.combinations(policies, 2):
@@ -275,6 +288,12 @@ def paired_tests(scores: list[dict], protocol: str) -> Table | None:
                 if test is not None:
                     named.append([label(benchmark), judge, setting, f"{b} − {a}"])
                     tests.append(test)
+                    if family(benchmark) == "main":
+                        everywhere[judge, setting, named[-1][-1]].append(test)
+    for (judge, setting, comparison), found in everywhere.items():
+        if len(found) > 1 and not any(np.isnan(test.low) for test in found):
+            named.append([f"average of {len(found)}", judge, setting, comparison])
+            tests.append(paired_average(found))
     body = [names + found for names, found in zip(named, compared(tests))]
     head = ["benchmark", "judge", "setting", "comparison", *COMPARED]
     note = f"{COMPARED_NOTE} Any two rows: eval/compare.py."

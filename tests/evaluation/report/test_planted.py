@@ -65,11 +65,15 @@ def test_every_line_of_the_details_is_its_own(planted):
 
 def test_every_comparison_is_of_its_own_two_cells(planted):
     table = layouts.paired_tests(planted, "choice")
-    assert len(table.body) == len(BENCHMARKS) * 2 * 2 * 3
+    assert len(table.body) == (len(BENCHMARKS) + 1) * 2 * 2 * 3
     names = {label(name): name for name in BENCHMARKS}
     for benchmark, judge, setting, comparison, n, difference, *_ in table.body:
-        better, worse = (RIGHT[names[benchmark], judge, setting, policy] for policy in comparison.split(" − "))
-        assert (int(n), number(difference)) == (ROWS, pytest.approx(100 * (better - worse) / ROWS, abs=0.005))
+        of = [names[benchmark]] if benchmark in names else BENCHMARKS
+        better, worse = (sum(RIGHT[name, judge, setting, p] for name in of) for p in comparison.split(" − "))
+        expected = 100 * (better - worse) / ROWS / len(of)
+        assert (int(n), number(difference)) == (ROWS * len(of), pytest.approx(expected, abs=0.006))
+    averages = [line for line in table.body if line[0] == f"average of {len(BENCHMARKS)}"]
+    assert len(averages) == 2 * 2 * 3 and table.body[-12:] == averages
 
 
 def test_every_form_of_a_table_has_the_same_cells(planted):
