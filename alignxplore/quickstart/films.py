@@ -134,11 +134,15 @@ def steps(settings: FilmSettings) -> list[Step]:
     return [
         Step("data", 9, [cut(windows) for windows in _windows(settings)]),
         Step("blank", 6, [_blank(settings)]),
-        Step("lessons", 370, [_lessons(settings)]),
-        Step("synthesis", 90, [_synthesis(settings, teacher, judges[0])], [teacher, judges[0]]),
-        Step("sft", 55, [train_sft(stages, models / "base", rows, models / "sft", *more)]),
-        Step("rl_data", 4, [_rl_rows(train), _rl_rows(val), *rl_parquet(train, val)]),
-        Step("rl", 400, [train_rl(settings, judges, out / "rl")], judges),
+        Step("reader", 290, [_lesson(settings, "reader", "policy", "base")]),
+        Step("judge", 170, [_lesson(settings, "judge", "judge", "judge", 10)], after=["blank"]),
+        Step("synthesis", 95, [_synthesis(settings, teacher, judges[0])], [teacher, judges[0]], after=["judge"]),
+        Step("judge2", 170, [_lesson(settings, "judge", "judge2", "judge2", 20, "--phrasing", 1)], after=["blank"]),
+        Step(
+            "sft", 60, [train_sft(stages, models / "base", rows, models / "sft", *more)], after=["reader", "synthesis"]
+        ),
+        Step("rl_data", 4, [_rl_rows(train), _rl_rows(val), *rl_parquet(train, val)], after=["data"]),
+        Step("rl", 400, [train_rl(settings, judges, out / "rl")], judges, after=["sft", "judge2", "rl_data"]),
         Step("summaries", 190, [stages.write_summaries(out / "eval", written, "--at_once", 2)]),
         Step("scores", 105, [stages.score_summaries(out / "eval", list(written))]),
         Step("figures", 10, _figures(settings)),
@@ -186,19 +190,13 @@ def _blank(settings: FilmSettings) -> Command:
     return command(*words, "--data", settings.out / "data/policy.jsonl", "--seed", settings.seed)
 
 
-def _lessons(settings: FilmSettings) -> list[Command]:
-    """All at once; the second judge has its own persons and words and is never used as reward."""
-    data, models, seed = settings.out / "data", settings.out / "models", settings.seed
-
-    def lesson(kind: str, group: str, model: str, seed: int, *more: object) -> Command:
-        words = ("python", "-m", "alignxplore.films.lessons", kind, "--base", models / "blank")
-        return command(*words, "--data", data / f"{group}.jsonl", "--out", models / model, "--seed", seed, *more)
-
-    return [
-        lesson("reader", "policy", "base", seed),
-        lesson("judge", "judge", "judge", seed + 10),
-        lesson("judge", "judge2", "judge2", seed + 20, "--phrasing", 1),
-    ]
+def _lesson(settings: FilmSettings, kind: str, group: str, model: str, seed: int = 0, *more: object) -> Command:
+    """Lessons of a reader or a judge on the windows of a group of persons. The second judge has its own persons and
+    words and is never used as reward."""
+    data, models = settings.out / "data", settings.out / "models"
+    words = ("python", "-m", "alignxplore.films.lessons", kind, "--base", models / "blank")
+    rows = ("--data", data / f"{group}.jsonl", "--out", models / model)
+    return command(*words, *rows, "--seed", settings.seed + seed, *more)
 
 
 def _teacher(settings: FilmSettings) -> Server:

@@ -107,6 +107,13 @@ def test_a_test_row_shows_as_many_choices_as_the_models_learn_from(tmp_path):
     assert len(shown_history(Benchmark("movielens", get("movielens").task, (record,), tmp_path), record)) == 12
 
 
+def test_synthesis_runs_beside_the_reader_and_rl_waits_for_every_model(tmp_path):
+    _, steps = listed("films", tmp_path)
+    before = order(steps)
+    assert before["synthesis"] == ("judge",) and before["sft"] == ("reader", "synthesis")
+    assert set(before["rl"]) == {"sft", "judge2", "rl_data"} and before["summaries"] == ("rl",)
+
+
 def test_what_the_policy_learns_from_is_of_its_own_persons(tmp_path):
     settings, steps = listed("films", tmp_path)
     built = next(step for step in steps if step.name == "data").lines(tmp_path)

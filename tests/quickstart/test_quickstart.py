@@ -92,7 +92,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 def test_the_second_run_goes_on_where_the_first_was_killed(finished):
     text = finished.log.read_text()
-    assert "-- data: done before" in text and "-- lessons: done before" in text and "== rl" in text
+    assert "-- reader: done before" in text and "-- synthesis: done before" in text and "== rl" in text
     assert "min" in text and "left in all" in text and "Where the time went" in text
 
 
