@@ -37,7 +37,7 @@ def prepare(config: DictConfig) -> dict:
             f"trainer.save_freq={config.trainer.save_freq} (SAVE_EVERY): the model of a run is made from the "
             "checkpoint of its last step, so there must be one; a number larger than the steps saves that one alone"
         )
-    said = ("credit", "stages", "shuffle_rewards", "val_judges", "val_temperature")
+    said = ("credit", "stages", "targets", "shuffle_rewards", "val_judges", "val_temperature")
     return update_sizes(config) | {name: getattr(settings, name) for name in said}
 
 

@@ -228,6 +228,14 @@ def test_judges_that_only_validate_arrive_and_are_shown(compose):
     assert config.streaming.judges == "judge=http://127.0.0.1:8000/v1" and found["shuffle_rewards"] is True
 
 
+def test_a_summary_has_one_target_as_published_or_as_many_as_are_asked_for(compose):
+    from alignxplore.rl.settings import SettingsError
+
+    assert sizes(compose())["targets"] == 1 and sizes(compose(PRESET="tiny", TARGETS="8"))["targets"] == 8
+    with pytest.raises(SettingsError, match=r"streaming.targets=0 \(TARGETS\)"):
+        sizes(compose(TARGETS="0"))
+
+
 def test_steps_get_epochs_enough(compose):
     from alignxplore.rl.checks import planned_steps
     from alignxplore.rl.settings import SettingsError
