@@ -137,7 +137,7 @@ def tables(accuracies: list[dict], compared: list[dict]) -> list[Table]:
     ]
     against = ["policy", "minus", "judge", "n", "points", "p", "each run"]
     return [
-        Table("accuracy", "Accuracy", head, cells, "95 % intervals, clustered by person and target."),
+        Table("accuracy", "Accuracy", head, cells, "95 % intervals, clustered by person and by chosen film."),
         Table("paired", "Differences on the same rows", against, differences),
     ]
 
