@@ -6,6 +6,7 @@ Rows are made as those of the test were, of all persons of the edition or a samp
 persons of the small one under other numbers; of 250 drawn among 100,000 it is one or two.
 """
 
+import filecmp
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,6 +15,8 @@ from alignxplore.errors import UserError
 from alignxplore.quickstart.films import FilmSettings, benchmark_windows, build, finished, policies, stages_of
 from alignxplore.quickstart.settings import Settings, taken
 from alignxplore.quickstart.steps import Step, command
+
+RATINGS = ("ratings.csv", "ratings.dat", "u.data")  # as the editions call it
 
 
 class OtherError(UserError):
@@ -38,12 +41,18 @@ class OtherSettings(Settings):
         trained = finished(folder)
         if not raw.is_dir():
             raise OtherError(f"--evaluate {raw}: no such folder; give the raw folder of a MovieLens edition")
-        if raw.resolve() == trained.data.resolve():
+        if _same_ratings(raw, trained.data):
             raise OtherError(
                 f"--evaluate {raw}: the models in {folder} were trained on persons of this edition, and its table has "
                 "the others; give another edition"
             )
         return cls(out=folder / "other", trained=trained, raw=raw)
+
+
+def _same_ratings(raw: Path, other: Path) -> bool:
+    """Whether an edition's file of ratings is also in another folder, by its content."""
+    ours, theirs = ([path for name in RATINGS for path in folder.rglob(name)] for folder in (raw, other))
+    return any(filecmp.cmp(a, b, shallow=False) for a in ours for b in theirs)
 
 
 def steps(settings: OtherSettings) -> list[Step]:

@@ -2,6 +2,7 @@
 models of a finished run are evaluated on another edition as they were on their own."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -164,12 +165,15 @@ def test_another_edition_is_evaluated_as_the_own_one(trained, tmp_path, monkeypa
         ("world", "another kind of run, not a quick start on films .DATA is not in its settings."),
         ("no edition", "--evaluate .*/nowhere: no such folder"),
         ("the same edition", "were trained on persons of this edition"),
+        ("a copy of it", "were trained on persons of this edition"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(trained, tmp_path, case, said):
     raw = {"no edition": tmp_path / "nowhere", "the same edition": trained.data}.get(case, tmp_path / "ml-1m")
     if case == "unfinished":
         (trained.out / "results.json").unlink()
+    if case == "a copy of it":
+        shutil.copytree(trained.data, raw / "unpacked", dirs_exist_ok=True)
     if case == "world":
         RunFolder(trained.out).note_settings(world.WorldSettings.read({}, out=trained.out).deciding())
     with pytest.raises(UserError, match=said):
