@@ -134,16 +134,19 @@ def steps(settings: FilmSettings) -> list[Step]:
     return [
         Step("data", 9, [cut(windows) for windows in _windows(settings)]),
         Step("blank", 6, [_blank(settings)]),
-        Step("reader", 290, [_lesson(settings, "reader", "policy", "base")]),
-        Step("judge", 170, [_lesson(settings, "judge", "judge", "judge", 10)], after=["blank"]),
+        Step("reader", 350, [_lesson(settings, "reader", "policy", "base")]),
+        Step("judge", 190, [_lesson(settings, "judge", "judge", "judge", 10)], after=["blank"]),
         Step("synthesis", 95, [_synthesis(settings, teacher, judges[0])], [teacher, judges[0]], after=["judge"]),
         Step("judge2", 170, [_lesson(settings, "judge", "judge2", "judge2", 20, "--phrasing", 1)], after=["blank"]),
         Step(
-            "sft", 60, [train_sft(stages, models / "base", rows, models / "sft", *more)], after=["reader", "synthesis"]
+            "sft",
+            120,
+            [train_sft(stages, models / "base", rows, models / "sft", *more)],
+            after=["reader", "synthesis"],
         ),
         Step("rl_data", 4, [_rl_rows(train), _rl_rows(val), *rl_parquet(train, val)], after=["data"]),
-        Step("rl", 400, [train_rl(settings, judges, out / "rl")], judges, after=["sft", "judge2", "rl_data"]),
-        Step("summaries", 190, [stages.write_summaries(out / "eval", written, "--at_once", 2)]),
+        Step("rl", 500, [train_rl(settings, judges, out / "rl")], judges, after=["sft", "judge2", "rl_data"]),
+        Step("summaries", 230, [stages.write_summaries(out / "eval", written, "--at_once", 2)]),
         Step("scores", 105, [stages.score_summaries(out / "eval", list(written))]),
         Step("figures", 10, _figures(settings)),
     ]
