@@ -202,7 +202,7 @@ def _average_of_ours(cells: list[dict | None]) -> str:
     if mean == MISSING or len(cells) < 2 or len(intervals) < len(cells):
         return mean
     middle, half = float(np.mean([cell["accuracy"] for cell in known])), average_interval(intervals)
-    return f"{mean} [{percent(middle - half)}, {percent(middle + half)}]"
+    return f"{mean} [{percent(max(0.0, middle - half))}, {percent(min(1.0, middle + half))}]"
 
 
 def _published(
