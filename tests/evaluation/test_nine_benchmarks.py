@@ -163,7 +163,9 @@ def test_both_tables_over_nine_benchmarks(url, data, tmp_path):
                 for row in table_of(tmp_path / "tables" / table / f"table_main_{reader}_{protocol}.csv")
             }
             ours = rows["ours", "streaming"]
-            assert len(ours) == 2 + 9 + 1 + 4 and MISSING not in ours.values() and ours["average"].startswith("100.00 [")
+            assert (
+                len(ours) == 2 + 9 + 1 + 4 and MISSING not in ours.values() and ours["average"].startswith("100.00 [")
+            )
             assert (reader, "direct") in rows
     published = [
         row["policy"] for row in table_of(tmp_path / "tables" / "cross_model" / "table_main_gpt-oss-20b_paper.csv")
