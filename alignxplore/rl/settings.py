@@ -2,7 +2,7 @@
 start."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from alignxplore.errors import UserError
 from alignxplore.rl.credit import Credit
@@ -69,12 +69,17 @@ class Streaming:
 
     def validate(self) -> None:
         """Raise `SettingsError` at the first thing that cannot be meant."""
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if kind is float and not number or kind is int and not (number and isinstance(value, int)):
+                raise SettingsError(
+                    f"streaming.{name}={value} ({name.upper()}) is no {'whole ' if kind is int else ''}number"
+                )
         if self.credit not in CREDITS:
             raise SettingsError(f"streaming.credit={self.credit}: choose one of {', '.join(CREDITS)}")
         if self.judge_orders not in JUDGE_ORDERS:
             raise SettingsError(f"streaming.judge_orders={self.judge_orders}: choose one of {', '.join(JUDGE_ORDERS)}")
-        if not isinstance(self.seed, int):
-            raise SettingsError(f"streaming.seed={self.seed} (SEED) is no whole number")
         if self.stages < 1 or self.rollouts < 2:
             raise SettingsError(
                 "streaming.stages must be at least 1 and streaming.rollouts at least 2: a group of one has no "

@@ -236,6 +236,18 @@ def test_a_summary_has_one_target_as_published_or_as_many_as_are_asked_for(compo
         sizes(compose(TARGETS="0"))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [("TARGETS", "x", "whole number"), ("ROLLOUTS", "2.5", "whole number"), ("STAGES", "true", "whole number")]
+    + [("SEED", "x", "whole number"), ("DISCOUNT", "high", "number"), ("POLL_SECONDS", "[1]", "number")],
+)
+def test_what_is_no_number_is_named(compose, name, value, kind):
+    from alignxplore.rl.settings import SettingsError
+
+    with pytest.raises(SettingsError, match=rf"streaming.{name.lower()}=.* \({name}\) is no {kind}"):
+        sizes(compose(**{name: value}))
+
+
 def test_steps_get_epochs_enough(compose):
     from alignxplore.rl.checks import planned_steps
     from alignxplore.rl.settings import SettingsError
