@@ -12,6 +12,11 @@ from alignxplore.prompts import FORMATS
 PROTOCOLS = ("choice", "paper")
 OFFICIAL_EVALUATOR = "12kimih/Llama-3.2-3B-HiCUPID"
 YES_NO = "yes_no"  # the judge format of a TALLRec model
+TEXTS = ("all", "none")
+TEXTS_HELP = (
+    "of users and models in report.html: all, or none, for a page that is shown to others (the terms of MIND, Amazon "
+    "and P-Soups forbid to publish their texts)"
+)
 AT_ONCE = "models served here that are asked at the same time; they need memory beside each other"
 SERVE_ARGUMENTS = (
     "more arguments for `vllm serve`, after an =: --serve_arguments=--enforce-eager or "
@@ -109,6 +114,7 @@ class EvaluationArguments(Checkable):
         None,
     )
     bounds: str | None = option("world.json of a simulated world: adds chance and best possible", None)
+    texts: str = option(TEXTS_HELP, "all")
     max_model_len: int = option("window of downstream models, also of an endpoint that takes more", 16384)
     seed: int = option("seed of drawn orders and sampled answers", 0)
     concurrency: int = option("judgements in flight at most, of each downstream model", 256)
@@ -125,6 +131,7 @@ class EvaluationArguments(Checkable):
         at_least_one(self, "limit", "concurrency", "answer_tokens", "at_once")
         one_of("protocol", self.protocol, PROTOCOLS)
         one_of("cues", self.cues, CUES)
+        one_of("texts", [self.texts], TEXTS)
         one_of("orders", [self.orders], ("both", "one"))
         one_of("judge_format", (value.rpartition("=")[2] for value in self.judge_format), (*FORMATS, YES_NO))
 

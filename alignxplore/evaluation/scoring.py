@@ -264,10 +264,10 @@ def write_results(
     rows, out = result_rows(scores), Path(arguments.report or arguments.out)
     if arguments.bounds:
         rows += writing.bound_rows(Path(arguments.bounds), benchmarks.values())
-    sets = find_sets(Path(arguments.out), arguments.policies)
+    sets, prompts = find_sets(Path(arguments.out), arguments.policies), PromptSet(arguments.prompt_set)
     write_jsonl(out / "scores.jsonl", scores)
-    write_jsonl(out / "samples.jsonl", samples.sample_rows(benchmarks.values(), sets, scores))
-    run = writing.provenance(arguments, benchmarks, PromptSet(arguments.prompt_set), judges, policies)
+    write_jsonl(out / "samples.jsonl", samples.sample_rows(benchmarks.values(), sets, scores, prompts))
+    run = writing.provenance(arguments, benchmarks, prompts, judges, policies)
     write_json(out / "run.json", run)
     write_json(out / "results.json", rows)
     return rows
@@ -330,4 +330,4 @@ def score(arguments: EvaluationArguments) -> str:
     say_problems()
     with RunLock(arguments.out):
         asyncio.run(evaluate(arguments))
-        return writing.write(Path(arguments.report or arguments.out))
+        return writing.write(Path(arguments.report or arguments.out), arguments.texts)

@@ -1,50 +1,39 @@
 """BLEU and ROUGE-L of an answer against its reference, beside HiCUPID's score. They count words and know nothing of
-the user.
-
-Tokens are words and single marks, lower case, so the figures differ in the last digits from those of other toolkits.
+the user. By sacrebleu and rouge-score; lower case, punctuation split off.
 """
 
-import math
 import re
-from collections import Counter
-from collections.abc import Sequence
-
-ORDERS = 4
+from functools import cache
+from typing import Any
 
 
-def tokens(text: str) -> list[str]:
-    """Words and punctuation marks, lower case."""
-    return re.findall(r"\w+|[^\w\s]", text.lower())
+@cache
+def _bleu() -> Any:
+    from sacrebleu.metrics import BLEU
+
+    # Orders 2 to 4 are smoothed by one (Lin and Och 2004); only those that a short answer has are counted.
+    return BLEU(lowercase=True, smooth_method="add-k", smooth_value=1, effective_order=True)
+
+
+@cache
+def _rouge() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer  # takes seconds, as it brings nltk
+    from rouge_score.tokenizers import Tokenizer
+
+    class Words(Tokenizer):
+        """Words and single marks of any script; the library's own knows a to z only and scores other answers 0."""
+
+        def tokenize(self, text: str) -> list[str]:
+            return re.findall(r"\w+|[^\w\s]", text.lower())
+
+    return RougeScorer(["rougeL"], tokenizer=Words())
 
 
 def bleu(answer: str, reference: str) -> float:
-    """Sentence BLEU-4 in [0, 1] with brevity penalty (Papineni et al. 2002); orders 2 to 4 are smoothed by one (Lin
-    and Och 2004)."""
-    mine, theirs = tokens(answer), tokens(reference)
-    if not mine or not theirs:
-        return 0.0
-    logs = 0.0
-    for order in range(1, ORDERS + 1):
-        found, wanted = _grams(mine, order), _grams(theirs, order)
-        smooth = float(order > 1)
-        matches, total = (found & wanted).total() + smooth, found.total() + smooth
-        if not matches:
-            return 0.0
-        logs += math.log(matches / total) / ORDERS
-    return math.exp(logs + min(0.0, 1 - len(theirs) / len(mine)))
-
-
-def _grams(words: Sequence[str], order: int) -> Counter:
-    return Counter(tuple(words[i : i + order]) for i in range(len(words) - order + 1))
+    """Sentence BLEU-4 in [0, 1] with brevity penalty (Papineni et al. 2002)."""
+    return _bleu().sentence_score(answer, [reference]).score / 100
 
 
 def rouge_l(answer: str, reference: str) -> float:
     """F1 of the longest common subsequence, in [0, 1] (Lin 2004)."""
-    mine, theirs = tokens(answer), tokens(reference)
-    lengths = [0] * (len(theirs) + 1)
-    for word in mine:
-        diagonal = 0
-        for place, other in enumerate(theirs, 1):
-            best = diagonal + 1 if word == other else max(lengths[place], lengths[place - 1])
-            diagonal, lengths[place] = lengths[place], best
-    return 2 * lengths[-1] / (len(mine) + len(theirs)) if lengths[-1] else 0.0
+    return _rouge().score(reference, answer)["rougeL"].fmeasure

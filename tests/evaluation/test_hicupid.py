@@ -373,7 +373,8 @@ async def test_without_an_evaluator_the_score_is_missing_not_another_one(run):
 
 def test_overlap_with_the_reference():
     reference = "the cat is on the mat"
-    assert bleu(reference, reference) == rouge_l(reference, reference) == 1
+    assert bleu(reference, reference) == pytest.approx(1) and rouge_l(reference, reference) == 1
+    assert rouge_l("猫 は 好き", "猫 は 嫌い") == pytest.approx(2 / 3)  # no script scores 0
     assert bleu("", reference) == rouge_l("", reference) == bleu("dog", reference) == rouge_l("dog", reference) == 0
     # Lin 2004: "police killed the gunman" / "police kill the gunman": the subsequence has 3 of 4 words on both sides.
     assert rouge_l("police kill the gunman", "Police killed the gunman") == pytest.approx(0.75)

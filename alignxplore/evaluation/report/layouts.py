@@ -17,7 +17,7 @@ import numpy as np
 from alignxplore.datasets import DATASETS
 from alignxplore.evaluation.comparisons import COMPARED, COMPARED_NOTE, compare, compared
 from alignxplore.evaluation.published import NOT_COMPARABLE, Paper
-from alignxplore.evaluation.report.tables import MISSING, Table, cell_text, label, percent
+from alignxplore.evaluation.report.tables import MISSING, Cell, Table, cell_text, label, percent
 from alignxplore.statistics import Paired, average_interval, paired_average
 
 WORST = ("bad format %", "parse failures %", "coverage %", "seeds")
@@ -47,6 +47,11 @@ def worst(rows: Collection[dict]) -> list[str]:
     ]
 
 
+def cell_of(row: dict) -> Cell:
+    """What a row of results is of, for `Table.cells`."""
+    return row["benchmark"], row["policy"], row["setting"], row["judge"], row["protocol"]
+
+
 def compact(rows: list[dict], benchmark: str, protocol: str) -> Table:
     """Rows = policies in order; columns = setting under each judge, then n, format and coverage (their worst cell)."""
     mine = [row for row in rows if row["benchmark"] == benchmark and row["protocol"] == protocol]
@@ -54,7 +59,8 @@ def compact(rows: list[dict], benchmark: str, protocol: str) -> Table:
     settings = [s for s in ("full", "streaming") if any(row["setting"] == s for row in mine)]
     cells = {(row["policy"], row["setting"], row["judge"]): row for row in mine}
     head = ["policy", *(f"{setting}, {judge}" for judge in judges for setting in settings or [""]), "n", *WORST]
-    body = []
+    body: list[list[str]] = []
+    places: dict[tuple[int, int], Cell] = {}
     # A policy may also be a judge, by name.
     for policy, direct in dict.fromkeys((row["policy"], row["setting"] == "direct") for row in mine):
         found = [row for row in mine if (row["policy"], row["setting"] == "direct") == (policy, direct)]
@@ -64,10 +70,12 @@ def compact(rows: list[dict], benchmark: str, protocol: str) -> Table:
             # A setting of its own stands in the first column of its judge.
             if row is None and setting == (settings or [""])[0]:
                 row = next((r for r in found if r["setting"] not in settings and r["judge"] in (judge, "none")), None)
+            if row:
+                places[len(body), len(line)] = cell_of(row)
             line.append(cell_text(row))
         spread = sorted({row["n"] for row in found})
         body.append([*line, "–".join(map(str, dict.fromkeys((spread[0], spread[-1])))), *worst(found)])
-    return Table(f"{benchmark}_{protocol}", f"{label(benchmark)}, protocol {protocol}", head, body)
+    return Table(f"{benchmark}_{protocol}", f"{label(benchmark)}, protocol {protocol}", head, body, cells=places)
 
 
 DETAILS = {
@@ -85,6 +93,7 @@ DETAILS = {
 def details(rows: list[dict], protocol: str) -> Table:
     """One line a number."""
     head = ["policy", "setting", "benchmark", "judge", "n", "persons", "items", "accuracy %", *DETAILS, "seeds"]
+    mine = [row for row in rows if row["protocol"] == protocol]
     body = [
         [
             row["policy"],
@@ -98,10 +107,10 @@ def details(rows: list[dict], protocol: str) -> Table:
             *(percent(row.get(key)) for key in DETAILS.values()),
             " ".join(map(str, row.get("seeds", ()))) or MISSING,
         ]
-        for row in rows
-        if row["protocol"] == protocol
+        for row in mine
     ]
-    return Table(f"details_{protocol}", f"Every number, protocol {protocol}", head, body)
+    places = {(line, head.index("accuracy %")): cell_of(row) for line, row in enumerate(mine)}
+    return Table(f"details_{protocol}", f"Every number, protocol {protocol}", head, body, cells=places)
 
 
 def readers_of_histories(rows: list[dict]) -> list[str]:

@@ -1,24 +1,96 @@
 """report.html: tables to sort, plots and a browser of samples in one file that needs nothing else and asks no server.
-Used by writing.py
-and robustness.py.
+Used by writing.py and robustness.py.
 
-Texts of users and models are data in it: tables are escaped by the template, samples are shown by `textContent` alone,
-and a content security policy forbids the page to load anything.
+Texts of users and models are data in it: tables are escaped by the template, samples are packed (gzip, base64) and
+shown by `textContent` alone, and a content security policy forbids the page to load anything.
 """
 
 import base64
+import gzip
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
 from alignxplore.evaluation.report import plots
 from alignxplore.evaluation.report.tables import Table
 
-TEMPLATE = Path(__file__).with_name("page.html.jinja")
+FOLDER = Path(__file__).parent
+BUDGET = 12_000_000  # characters of all packed samples: the page stays below 20 MB
+SHORTER = ((60, True), (60, False), (30, False), (15, False), (8, False), (4, False))  # interactions, prompts
+
+
+@dataclass(frozen=True)
+class Pack:
+    """The samples of one benchmark, packed. `left_out` says what is missing of them."""
+
+    benchmark: str
+    data: str
+    left_out: str
 
 
 def data_url(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def packs_of(samples: Sequence[dict], texts: str = "all") -> list[Pack]:
+    """One pack a benchmark; long histories and prompts are left out where the page would grow too large."""
+    names = list(dict.fromkeys(sample["benchmark"] for sample in samples))
+    return [_pack(name, [s for s in samples if s["benchmark"] == name], BUDGET // len(names), texts) for name in names]
+
+
+def _pack(name: str, samples: list[dict], budget: int, texts: str) -> Pack:
+    if texts == "none":
+        said = "Texts are left out: no history, summary, prompt or answer is in this page."
+        return Pack(name, _packed([_without_texts(sample) for sample in samples]), said)
+    longest, prompts = max(len(sample["history"]) for sample in samples), True
+    data = _packed(samples)
+    for count, prompts in SHORTER:
+        if len(data) <= budget:
+            break
+        longest = min(longest, count)
+        data = _packed([_shortened(sample, count, prompts) for sample in samples])
+    parts = [] if prompts else ["prompts"]
+    if any(len(sample["history"]) > longest for sample in samples):
+        parts.append(f"all but the newest {longest} interactions")
+    return Pack(name, data, f"Left out for size: {', '.join(parts)}; samples.jsonl has them." if parts else "")
+
+
+def _packed(samples: list[dict]) -> str:
+    text = json.dumps(samples, ensure_ascii=False)
+    return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), mtime=0)).decode()
+
+
+def _shortened(sample: dict, interactions: int, prompts: bool) -> dict:
+    short = sample | {"history": sample["history"][-interactions:]}
+    return short if prompts else _without_prompts(short)
+
+
+def _without_prompts(sample: dict) -> dict:
+    summaries = [
+        written | {"stages": [{k: v for k, v in stage.items() if k != "prompt"} for stage in written["stages"]]}
+        for written in sample["summaries"]
+    ]
+    scores = [{k: v for k, v in score.items() if k != "prompt"} for score in sample["scores"]]
+    return sample | {"prompts": [], "summaries": summaries, "scores": scores}
+
+
+def _without_texts(sample: dict) -> dict:
+    bare = _without_prompts(sample)
+    summaries = [
+        written
+        | {
+            "error": None,
+            "stages": [{"problem": s["problem"], "dropped": s["dropped"], "summary": ""} for s in written["stages"]],
+        }
+        for written in bare["summaries"]
+    ]
+    scores = [score | {"unread": []} for score in bare["scores"]]
+    empty: dict = {"target": None, "history": [], "user": "(left out)"}
+    return bare | empty | {"summaries": summaries, "scores": scores}
 
 
 def page(
@@ -30,6 +102,7 @@ def page(
     notes: str,
     made_by: str,
     title: str = "Results",
+    texts: str = "all",
 ) -> str:
     """The whole page.
 
@@ -37,11 +110,20 @@ def page(
         first: the tables that say most, at the top; `others` come last.
         rows: results.json, and `scores` scores.jsonl, for the plots.
         samples: samples.jsonl.
+        texts: all, or none: no text of users or models is in the page.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     pictures = {name: data_url(plots.svg(figure)) for name, figure in plots.draw(rows, scores).items()}
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        title=title, first=first, others=others, plots=pictures, samples=samples, notes=notes, made_by=made_by
+    return environment.from_string((FOLDER / "page.html.jinja").read_text(encoding="utf-8")).render(
+        title=title,
+        first=first,
+        others=others,
+        plots=pictures,
+        packs=packs_of(samples, texts),
+        notes=notes,
+        made_by=made_by,
+        style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+        script=Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
     )

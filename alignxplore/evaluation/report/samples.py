@@ -1,66 +1,149 @@
-"""A few users of each benchmark with all that is known of them, for the browser in report.html. Written by
-evaluate.py.
+"""Users of each benchmark with all that is known of them, for the browser in report.html. Written by evaluate.py.
 
-samples.jsonl: one line a user with history, target, the summaries of every policy and setting (stage by stage), and
-what each downstream model made of them. Which users: those with the smallest record ids, a sample that no result has a
-say in, and beside them a few of whom an answer could not be parsed.
+samples.jsonl: one line a user with history, target, the summaries of every policy and setting (stage by stage, with
+their prompts), and what each downstream model was asked and made of them. Which users: those with the smallest record
+ids, a sample that no result has a say in; and some of each kind that is worth a look (`KINDS`), whose share here says
+nothing.
 """
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 
-from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_history
+from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_history, slices_of
+from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import UserRecord
 
-SAMPLES = 12  # users of each benchmark
-UNREAD = 4  # more users of each benchmark, with answers that could not be parsed
+SAMPLES = 200  # users of each benchmark
+OF_EACH_KIND = 10  # users of each benchmark and kind, where there are as many
 HISTORY = 60  # interactions of each, the newest that are shown to a policy
+LONGEST_PROMPT = 8000  # characters of a prompt; of a longer one the middle is left out
+BY_OUTCOME = {"bad_format": "bad format", "parse_failure": "answer not read", "missing": "missing"}
+KINDS = (*BY_OUTCOME.values(), "wrong", "flips with the order", "policies disagree")
 STAGE_FIELDS = ("reasoning", "summary", "problem", "dropped")
 SCORE_FIELDS = ("policy", "setting", "seed", "judge", "protocol", "value", "outcome", "p", "orders", "unread")
 
 
-def _smallest(count: int, records: Iterable[UserRecord]) -> list[UserRecord]:
-    return heapq.nsmallest(count, records, key=lambda record: record.id)
+@dataclass
+class Sample:
+    """One line of samples.jsonl. `shown` counts the interactions that a policy may read, `history` holds the newest of
+    them; `prompts` are named by their place in stages and scores."""
+
+    benchmark: str
+    record: str
+    user: str
+    kinds: list[str]
+    target: dict
+    shown: int
+    history: list[dict]
+    prompts: list[str] = field(default_factory=list)
+    summaries: list[dict] = field(default_factory=list)
+    scores: list[dict] = field(default_factory=list)
+
+    def prompt(self, messages: Messages) -> int:
+        """Place of a rendered prompt among `prompts`, where it stands once."""
+        text = "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)
+        if len(text) > LONGEST_PROMPT:
+            half = LONGEST_PROMPT // 2
+            text = f"{text[:half]}\n[… {len(text) - 2 * half} characters left out here …]\n{text[-half:]}"
+        if text not in self.prompts:
+            self.prompts.append(text)
+        return self.prompts.index(text)
 
 
-def sample_rows(benchmarks: Iterable[Benchmark], sets: Iterable[SummarySet], scores: Iterable[dict]) -> list[dict]:
-    """The lines of samples.jsonl."""
-    rows: dict[tuple[str, str], dict] = {}
-    scores = list(scores)
-    failed = {(score["benchmark"], score["record"]) for score in scores if score["outcome"] == "parse_failure"}
-    for benchmark in benchmarks:
-        unread = [record for record in benchmark.records if (benchmark.name, record.id) in failed]
-        for record in [*_smallest(SAMPLES, benchmark.records), *_smallest(UNREAD, unread)]:
-            shown = shown_history(benchmark, record)
-            rows[benchmark.name, record.id] = {
-                "benchmark": benchmark.name,
-                "record": record.id,
-                "user": record.user,
-                "target": asdict(record.target),
-                "shown": len(shown),
-                "history": [asdict(x) for x in shown[-HISTORY:]],
-                "summaries": [],
-                "scores": [],
-            }
-    picked: dict[str, set[str]] = defaultdict(set)
-    for benchmark_name, record_id in rows:
-        picked[benchmark_name].add(record_id)
-    for found in sets:
-        written = found.by_record() if found.benchmark in picked else {}
-        for record_id in sorted(picked[found.benchmark] & written.keys()):
-            row = written[record_id]
-            rows[found.benchmark, record_id]["summaries"].append(
-                {
-                    "policy": found.policy,
-                    "setting": found.setting,
-                    "seed": found.seed,
-                    "error": row["error"],
-                    "stages": [{key: stage[key] for key in STAGE_FIELDS} for stage in row["stages"]],
-                }
-            )
+def kinds_of(scores: Iterable[dict]) -> dict[tuple[str, str], list[str]]:
+    """(benchmark, record) → the kinds of `KINDS` that some policy's own summary shows there."""
+    kinds: dict[tuple[str, str], set[str]] = defaultdict(set)
+    right: dict[tuple, set[bool]] = defaultdict(set)
     for score in scores:
-        if sample := rows.get((score["benchmark"], score["record"])):
-            sample["scores"].append({key: score.get(key) for key in SCORE_FIELDS})
-    return list(rows.values())
+        if score["setting"] not in ("full", "streaming") or score["policy"].startswith("other user's"):
+            continue
+        mine, value = kinds[score["benchmark"], score["record"]], score["value"]
+        if score["outcome"] in BY_OUTCOME:
+            mine.add(BY_OUTCOME[score["outcome"]])
+        elif value is not None and value != 0.5:
+            right[tuple(score[key] for key in ("benchmark", "record", "setting", "judge", "protocol"))].add(
+                value > 0.5
+            )
+            mine.update(["wrong"] if value < 0.5 else [])
+        mine.update(["flips with the order"] if any(score.get("flips") or ()) else [])
+    for (benchmark, record, *_), verdicts in right.items():
+        if len(verdicts) > 1:
+            kinds[benchmark, record].add("policies disagree")
+    return {place: [kind for kind in KINDS if kind in found] for place, found in kinds.items()}
+
+
+def _picked(records: Sequence[UserRecord], kinds: dict[str, list[str]]) -> list[UserRecord]:
+    """A sample by id, then some of each kind."""
+    groups: list[tuple[int, Iterable[UserRecord]]] = [(SAMPLES, records)]
+    groups += [(OF_EACH_KIND, [r for r in records if kind in kinds[r.id]]) for kind in KINDS]
+    found = {r.id: r for count, group in groups for r in heapq.nsmallest(count, group, key=lambda r: r.id)}
+    return list(found.values())
+
+
+def sample_rows(
+    benchmarks: Iterable[Benchmark], sets: Iterable[SummarySet], scores: Iterable[dict], prompts: PromptSet
+) -> list[dict]:
+    """The lines of samples.jsonl.
+
+    Args:
+        prompts: the set that the downstream models were asked with.
+    """
+    scores, found = list(scores), {}
+    kinds = kinds_of(scores)
+    for benchmark in benchmarks:
+        mine = {record.id: kinds.get((benchmark.name, record.id), []) for record in benchmark.records}
+        for record in _picked(benchmark.records, mine):
+            shown = shown_history(benchmark, record)
+            history = [asdict(x) for x in shown[-HISTORY:]]
+            target = asdict(record.target)
+            sample = Sample(benchmark.name, record.id, record.user, mine[record.id], target, len(shown), history)
+            found[benchmark.name, record.id] = benchmark, record, sample
+    for written in sets:
+        _add_summaries(written, [place for place in found.values() if place[0].name == written.benchmark])
+    for score in scores:
+        if place := found.get((score["benchmark"], score["record"])):
+            _add_score(score, *place, prompts)
+    return [asdict(sample) for _, _, sample in found.values()]
+
+
+def _add_summaries(written: SummarySet, places: list[tuple[Benchmark, UserRecord, Sample]]) -> None:
+    rows, meta = written.by_record() if places else {}, written.meta() or {}
+    prompts, form = _infer_prompts(meta), meta.get("sampling", {}).get("form", "think")
+    for benchmark, record, sample in places:
+        if row := rows.get(record.id):
+            stages, past = [], ""
+            slices = slices_of(benchmark, record, written.setting, max(1, len(row["stages"])))
+            for shown, stage in zip(slices, row["stages"]):
+                kept = {key: stage[key] for key in STAGE_FIELDS}
+                if stage["problem"]:  # else the answer is what was read from it
+                    kept["text"] = stage["text"]
+                if prompts:
+                    kept["prompt"] = sample.prompt(prompts.infer(shown[stage["dropped"] :], past, form))
+                stages.append(kept)
+                past = stage["summary"]
+            about = {"policy": written.policy, "setting": written.setting, "seed": written.seed, "error": row["error"]}
+            sample.summaries.append(about | {"stages": stages})
+
+
+def _infer_prompts(meta: dict) -> PromptSet | None:
+    """The prompts of a policy; None where its templates are not at hand as they were."""
+    try:
+        prompts = PromptSet(meta["prompt_set"])
+        return prompts if prompts.hash("infer") == meta["prompt_hash"] else None
+    except (KeyError, OSError, ValueError):
+        return None
+
+
+def _add_score(score: dict, benchmark: Benchmark, record: UserRecord, sample: Sample, prompts: PromptSet) -> None:
+    row = {key: score.get(key) for key in SCORE_FIELDS}
+    target = record.target
+    if score["policy"] == "no summary":
+        row["prompt"] = sample.prompt(prompts.judge(None, target.query, *target.items))
+    elif score["setting"] in ("full", "streaming") and score["outcome"] in ("ok", "parse_failure"):
+        key = ("policy", "setting", "seed")
+        mine = next((s for s in sample.summaries if all(s[name] == score[name] for name in key)), None)
+        if mine and mine["stages"]:
+            row["prompt"] = sample.prompt(prompts.judge(mine["stages"][-1]["summary"], target.query, *target.items))
+    sample.scores.append(row)

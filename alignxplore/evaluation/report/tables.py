@@ -6,7 +6,7 @@ A cell is text that is ready to be read. A number that is missing is shown as mi
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from alignxplore.datasets import DATASETS
@@ -32,15 +32,20 @@ _LATEX = str.maketrans(
 )
 
 
+Cell = tuple[str, str, str, str, str]  # benchmark, policy, setting, judge, protocol
+
+
 @dataclass(frozen=True)
 class Table:
-    """A table ready to be written. `name` becomes the file name, `head` names the columns of `body`."""
+    """A table ready to be written. `name` becomes the file name, `head` names the columns of `body`. `cells` says what
+    a number is of, by (line, column)."""
 
     name: str
     title: str
     head: list[str]
     body: list[list[str]]
     note: str = ""
+    cells: dict[tuple[int, int], Cell] = field(default_factory=dict)
 
 
 def percent(value: float | None) -> str:

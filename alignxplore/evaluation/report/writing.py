@@ -16,6 +16,7 @@ from alignxplore.command import option
 from alignxplore.datasets import hub_of
 from alignxplore.datasets.sidecars import read_manifest, sha256
 from alignxplore.environment import git_commit, recorded_versions
+from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
 from alignxplore.evaluation.benchmarks import Benchmark
 from alignxplore.evaluation.metrics import read_scores
 from alignxplore.evaluation.published import Paper
@@ -68,6 +69,10 @@ class ReportOptions:
     """Which results to show."""
 
     out: Path = option("folder with the results of evaluate.py (its --report, or its --out)")
+    texts: str = option(TEXTS_HELP, "all")
+
+    def __post_init__(self) -> None:
+        one_of("texts", [self.texts], TEXTS)
 
 
 def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[dict]:
@@ -240,7 +245,7 @@ def truncation(rows: list[dict]) -> str:
     return f" {said}: {', '.join(found)}." if found else ""
 
 
-def write(out: Path) -> str:
+def write(out: Path, texts: str = "all") -> str:
     """Write report.md, report.html, results.csv and each table as LaTeX and CSV into `out`; returns the Markdown of
     the first tables."""
     rows = json.loads((out / "results.json").read_text())
@@ -255,11 +260,11 @@ def write(out: Path) -> str:
     (out / "results.csv").write_text(csv_text(rows), encoding="utf-8")
     samples = [row for _, row in read_jsonl(out / "samples.jsonl")] if (out / "samples.jsonl").exists() else []
     (out / "report.html").write_text(
-        page.page(first, others, rows, scores, samples, notes, made_by(run)), encoding="utf-8"
+        page.page(first, others, rows, scores, samples, notes, made_by(run), texts=texts), encoding="utf-8"
     )
     return shown
 
 
 def write_report(options: ReportOptions) -> str:
     """What `eval/report.py` does; returns the Markdown of the first tables."""
-    return write(options.out)
+    return write(options.out, options.texts)

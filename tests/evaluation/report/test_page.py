@@ -2,6 +2,7 @@
 cell."""
 
 import base64
+import gzip
 import json
 import random
 import re
@@ -11,7 +12,6 @@ from html.parser import HTMLParser
 
 import pytest
 
-from alignxplore.evaluation.benchmarks import Benchmark
 from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.report import page, samples
 from alignxplore.evaluation.report import page as report_page
@@ -32,18 +32,24 @@ class Page(HTMLParser):
         given = dict(attributes)
         self.tags.append(tag)
         self.loaded += [given[key] for key in ("src", "href", "action") if key in given]
-        self._in = tag if tag != "script" else given.get("type", "text/javascript")
+        if tag != "button":  # in a cell
+            self._in = tag if tag != "script" else given.get("type", "text/javascript")
         if tag in ("td", "th"):
             self.cells.append("")
 
     def handle_data(self, data):
         if self._in in ("td", "th"):
             self.cells[-1] += data
-        elif self._in in ("application/json", "text/javascript"):
+        elif self._in in ("application/gzip", "text/javascript"):
             self.scripts[self._in] = self.scripts.get(self._in, "") + data
 
     def handle_endtag(self, tag):
-        self._in = None
+        self._in = self._in if tag == "button" else None
+
+
+def unpacked(page: Page) -> list[dict]:
+    """The samples of a page with one benchmark."""
+    return json.loads(gzip.decompress(base64.b64decode(page.scripts["application/gzip"])))
 
 
 @pytest.fixture
@@ -79,6 +85,8 @@ def made() -> tuple[str, list[Table], list[dict]]:
             "benchmark": "mind",
             "record": "r0",
             "user": ATTACK,
+            "kinds": [],
+            "prompts": [],
             "target": {"chosen": ATTACK, "rejected": "b", "query": None},
             "history": [{"chosen": ATTACK, "rejected": None, "query": "q"}],
             "shown": 1,
@@ -99,8 +107,9 @@ def made() -> tuple[str, list[Table], list[dict]]:
 
 def test_nothing_is_loaded_from_elsewhere_and_the_plots_are_inside(made):
     page = Page(made[0])
-    assert page.loaded and all(source.startswith("data:image/svg+xml;base64,") for source in page.loaded)
-    drawn = [base64.b64decode(source.split(",")[1]).decode() for source in page.loaded]
+    pictures = [source for source in page.loaded if not source.startswith("#")]
+    assert pictures and all(source.startswith("data:image/svg+xml;base64,") for source in pictures)
+    drawn = [base64.b64decode(source.split(",")[1]).decode() for source in pictures]
     assert len(drawn) == 2 and all("<svg" in text for text in drawn)
     assert "accuracy, %" in drawn[0] and "mind" in drawn[0] and "shown first" in drawn[1]
     assert "default-src 'none'" in made[0] and not re.search(r"url\(|@import", made[0])
@@ -110,7 +119,7 @@ def test_texts_of_users_and_models_stay_texts(made):
     text, tables, browsed = made
     page = Page(text)
     assert page.tags.count("script") == 2 and page.tags.count("img") == 2  # ours: the data and the code; the plots
-    assert json.loads(page.scripts["application/json"]) == browsed
+    assert unpacked(page) == browsed
     assert "innerHTML" not in text and "document.write" not in text
     for table in tables:
         for cell in (*table.head, *(cell for line in table.body for cell in line)):
@@ -148,7 +157,7 @@ def test_columns_are_sorted_by_their_numbers_and_what_is_missing_comes_last(made
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node here to run the script with")
-    functions = Page(made[0]).scripts["text/javascript"].partition("for (const table")[0]
+    functions = Page(made[0]).scripts["text/javascript"].partition("for (const section")[0]
     sort = "[true, false].map(up => [...cells].sort((a, b) => compare(a, b, up)))"
     ran = subprocess.run(
         [node, "-e", f"{functions}; const cells = {json.dumps(cells)}; console.log(JSON.stringify({sort}))"],
@@ -161,30 +170,7 @@ def test_columns_are_sorted_by_their_numbers_and_what_is_missing_comes_last(made
 
 def test_a_page_without_samples_or_plots_is_still_a_page():
     page = Page(report_page.page([Table("a", "T", ["x"], [["1"]])], [], [], [], [], "", ""))
-    assert "img" not in page.tags and json.loads(page.scripts["application/json"]) == []
-
-
-def test_samples_are_the_users_with_the_smallest_ids_whatever_the_results(record, tmp_path):
-    records = tuple(record(str(i)) for i in range(40))
-    benchmark = Benchmark("mind", "recommendation", records, tmp_path / "mind_upi.jsonl")
-    score = {
-        "policy": "longer",
-        "setting": "none",
-        "benchmark": "mind",
-        "judge": "none",
-        "protocol": "choice",
-        "seed": 0,
-        "value": 1.0,
-        "outcome": "ok",
-    }
-    rows = samples.sample_rows([benchmark], [], [score | {"record": r.id} for r in records])
-    ids = sorted(r.id for r in records)
-    assert [row["record"] for row in rows] == ids[: samples.SAMPLES]
-    assert all(row["shown"] == 4 == len(row["history"]) and row["scores"][0]["value"] == 1.0 for row in rows)
-    unread = [score | {"record": r, "outcome": "parse_failure", "unread": ["Hm."]} for r in (ids[0], *ids[-6:])]
-    more = samples.sample_rows([benchmark], [], unread)
-    assert [row["record"] for row in more] == [*ids[: samples.SAMPLES], *ids[-6:-3]], "of whom an answer was not read"
-    assert more[-1]["scores"][0]["unread"] == ["Hm."]
+    assert "img" not in page.tags and "application/gzip" not in page.scripts
 
 
 def test_a_published_row_stays_beside_ours_when_a_table_is_sorted():

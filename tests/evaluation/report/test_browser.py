@@ -1,0 +1,236 @@
+"""report.html in a real browser (headless Chromium by Playwright): every control does what it says, and the browser
+has nothing to complain about."""
+
+import os
+import shutil
+
+import pytest
+
+from alignxplore.evaluation.report import page as report_page
+from alignxplore.evaluation.report.tables import Table
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+if CHROMIUM is None and os.environ.get("CHROMIUM_EXPECTED"):
+    pytest.fail("CHROMIUM_EXPECTED is set, and there is no Chromium on the PATH", pytrace=False)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH (Debian: apt-get install chromium)")
+
+OUTCOMES = {  # user → (sft, rl): value, outcome, P(chosen) shown first and second
+    "both": ((1, "ok", (0.9, 0.8)), (1, "ok", (0.7, 0.6))),
+    "gain": ((0, "ok", (0.2, 0.3)), (1, "ok", (0.7, 0.6))),
+    "flip": ((0.5, "ok", (0.9, 0.1)), (0, "ok", (0.4, 0.3))),
+    "bad": ((0.5, "bad_format", None), (1, "ok", (0.6, 0.9))),
+    "unread": ((0.5, "parse_failure", None), (0.5, "ok", (0.5, 0.5))),
+    "lost": ((None, "missing", None), (0, "ok", (0.1, 0.2))),
+}
+SHOWN = {  # what is left of them by each choice of "show", for sft, beside rl
+    "all": list(OUTCOMES),
+    "right": ["both"],
+    "wrong": ["gain"],
+    "undecided": ["flip"],
+    "bad format": ["bad"],
+    "answer not read": ["unread"],
+    "missing": ["lost"],
+    "the choice flips with the order": ["flip"],
+    "the two policies disagree": ["gain", "flip", "bad", "unread", "lost"],
+}
+ATTACK = "</script><img src=x onerror=\"document.title='broken'\">"
+
+
+def summary(policy: str, user: str, outcome: str) -> dict:
+    bad = outcome == "bad_format"
+    stage = {"reasoning": "because", "summary": "" if bad else f"{policy} says: comedy liked, westerns hated."}
+    stage |= {"problem": "no think block" if bad else None, "dropped": 2, "prompt": 0}
+    stage |= {"text": "a raw answer"} if bad else {}
+    return {"policy": policy, "setting": "full", "seed": 0, "error": None, "stages": [stage]}
+
+
+def score(policy: str, judge: str, value: float | None, outcome: str, orders: tuple | None) -> dict:
+    unread = ["hm?"] if outcome == "parse_failure" else []
+    of = {"policy": policy, "setting": "full", "seed": 0, "judge": judge, "protocol": "choice", "unread": unread}
+    return of | {"value": value, "outcome": outcome, "p": None, "orders": [orders] if orders else None, "prompt": 1}
+
+
+def sample(benchmark: str, user: str) -> dict:
+    history = [{"query": "q", "chosen": f"comedy {i} {ATTACK}", "rejected": "a drama"} for i in range(2)]
+    made = dict(zip(("sft", "rl"), OUTCOMES[user]))
+    return {
+        "benchmark": benchmark,
+        "record": f"r-{user}",
+        "user": user,
+        "kinds": ["wrong"],
+        "target": {"query": None, "chosen": "a farce", "rejected": ["a western", "a war film"]},
+        "shown": 3,
+        "history": history,
+        "prompts": ["the prompt", "the question"],
+        "summaries": [summary(policy, user, outcome) for policy, (_, outcome, _) in made.items()],
+        "scores": [score(policy, judge, *one) for judge in ("qwen", "gpt") for policy, one in made.items()],
+    }
+
+
+def html(texts: str = "all") -> str:
+    head, body = ["policy", "accuracy"], [["sft", "50.00 [1.00, 99.00]"], ["rl", "–"], ["base", "9.00"]]
+    body.insert(1, ["published: A", "80.00"])
+    first = Table("a", "First", head, body, cells={(0, 1): ("books", "sft", "full", "gpt", "choice")})
+    samples = [sample(name, user) for name in ("films", "books") for user in OUTCOMES]
+    rows = [{"protocol": "choice", "setting": "full", "benchmark": "films", "policy": "sft", "judge": "qwen"}]
+    rows[0] |= {"accuracy": 0.6, "ci_low": 0.5, "ci_high": 0.7}
+    return report_page.page([first], [Table("b", "More", ["x"], [["1"]])], rows, [], samples, "", "", texts=texts)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """opens a page; at the end the browser must have had nothing to say of any."""
+    said, pages = [], []
+
+    def open_page(text: str, **view):
+        (tmp_path / "report.html").write_text(text, encoding="utf-8")
+        page = browser.new_page(**view)
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: said.append(request.url) if "report.html" not in request.url else None)
+        page.goto((tmp_path / "report.html").as_uri())
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert [line for line in said if not line.startswith(("data:", "blob:"))] == []
+
+
+def users(page) -> list[str]:
+    """The users one sees by going through what is shown."""
+    found, count = [], page.inner_text("#count")
+    total = 0 if count == "none" else int(count.split()[-1])
+    for _ in range(total):
+        found.append(page.inner_text("#sample > p").split()[1])
+        page.click("#after")
+    return found
+
+
+def browse(page):
+    page.evaluate("document.getElementById('samples').scrollIntoView()")
+    page.wait_for_selector("#sample > p")
+
+
+def test_a_heading_sorts_and_a_published_row_stays_with_ours(opened):
+    page = opened(html())
+    column = "#tables tbody tr td:first-child"
+    page.click("#tables th:nth-child(2) button")
+    assert page.locator(column).all_inner_texts() == ["base", "sft", "published: A", "rl"]
+    page.locator("#tables th:nth-child(2) button").press("Enter")  # by keyboard, downwards
+    assert page.locator(column).all_inner_texts() == ["sft", "published: A", "base", "rl"]
+    assert page.get_attribute("#tables th:nth-child(2)", "aria-sort") == "descending"
+
+
+def test_a_column_is_hidden_and_comes_back(opened):
+    page = opened(html())
+    page.click("#tables .columns summary")
+    assert page.is_visible("text=80.00")
+    page.uncheck("#tables .columns input")
+    assert not page.is_visible("text=80.00") and page.is_visible("text=published: A")
+    page.check("#tables .columns input")
+    assert page.is_visible("text=80.00")
+
+
+def test_samples_are_unpacked_when_they_are_looked_at_and_each_filter_finds_its_own(opened):
+    page = opened(html(), viewport={"width": 1000, "height": 60})
+    assert page.locator("#sample > *").count() == 0
+    page.set_viewport_size({"width": 1000, "height": 900})
+    browse(page)
+    page.select_option("#left", "sft|full|0")
+    page.select_option("#right", "rl|full|0")
+    for name, expected in SHOWN.items():
+        page.select_option("#outcome", name)
+        assert users(page) == expected, name
+    page.select_option("#outcome", "all")
+    page.fill("#search", "RL SAYS")
+    assert page.inner_text("#count") == "1 of 6"
+    page.fill("#search", "nobody wrote this")
+    assert page.inner_text("#count") == "none" and "No sample fits" in page.inner_text("#sample")
+
+
+def test_a_number_leads_to_its_samples(opened):
+    page = opened(html())
+    page.click("text=50.00 [1.00, 99.00]")
+    page.wait_for_selector("#sample > p")
+    chosen = [page.input_value(f"#{name}") for name in ("benchmark", "left", "reader")]
+    assert chosen == ["books", "sft|full|0", "gpt|choice"]
+
+
+def test_a_statement_marks_its_words_in_the_history_and_again_unmarks_them(opened):
+    page = opened(html())
+    browse(page)
+    page.click(".statement:has-text('comedy liked') >> nth=0")
+    assert page.locator("mark").all_inner_texts() == ["comedy", "comedy"]
+    assert "2 hold a word of the statement" in page.inner_text("details.history summary")
+    page.click(".statement[aria-pressed=true] >> nth=0")
+    assert page.locator("mark").count() == 0
+
+
+def test_everything_known_of_a_sample_is_there(opened):
+    page = opened(html())
+    browse(page)
+    page.select_option("#left", "sft|full|0")
+    page.select_option("#outcome", "bad format")
+    for box in page.locator("#sample details summary").all():
+        if box.evaluate("x => !x.parentNode.open"):
+            box.click()
+    shown = page.inner_text("#sample")
+    for text in ("a raw answer", "the prompt", "the question", "no think block", "2 oldest", "a farce", "a war film"):
+        assert text in shown, text
+    assert ATTACK in shown and page.title() == "Results", "a text of a user stays a text"
+    page.select_option("#outcome", "answer not read")
+    assert "answer that could not be read" in page.inner_text("#sample")
+
+
+def test_keys_go_on_and_back_and_search_but_not_while_one_types(opened):
+    page = opened(html())
+    browse(page)
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    assert page.inner_text("#count") == "2 of 6"
+    page.keyboard.press("/")
+    page.keyboard.type("jk")
+    assert page.input_value("#search") == "jk" and page.inner_text("#count") == "none"
+
+
+def test_without_texts_no_text_of_users_or_models_is_in_the_page(opened):
+    page = opened(html(texts="none"))
+    browse(page)
+    page.select_option("#left", "sft|full|0")
+    page.select_option("#outcome", "right")
+    assert page.inner_text("#count") == "1 of 1"
+    everything = page.evaluate("JSON.stringify(view.all)")
+    for text in ("comedy", "farce", "because", "the prompt", "the question", "raw answer", "hm?"):
+        assert text not in everything, text
+    assert "Texts are left out" in page.inner_text("#left_out")
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        {"viewport": {"width": 390, "height": 800}},
+        {"color_scheme": "dark"},
+        {"viewport": {"width": 2560, "height": 1440}},
+    ],
+)
+def test_phone_projector_and_dark(opened, view):
+    page = opened(html(), **view)
+    browse(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+        "the page itself never scrolls sideways"
+    )
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor === 'rgb(255, 255, 255)'")
+    assert light == ("color_scheme" not in view)
