@@ -1,0 +1,147 @@
+"""The summaries and scores of an evaluation as Parquet with a data card, ready for the Hugging Face hub. What
+`eval/export.py` does.
+
+OUT/hub/summaries.parquet   one row a summary: who wrote it, of whom, its text, reasoning, format, tokens, stages
+OUT/hub/scores.parquet      one row a score: policy, setting, judge, protocol, value, outcome, P(chosen) by order
+OUT/hub/README.md           the card: what the columns are, models, hashes, versions, commit, the table
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alignxplore.command import option
+from alignxplore.errors import UserError
+from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
+from alignxplore.evaluation.benchmarks import SummarySet, find_sets
+from alignxplore.evaluation.metrics import read_scores
+from alignxplore.records import person_of
+
+ROWS = 10_000  # of a Parquet row group
+STAGE = pa.struct(
+    [
+        ("summary", pa.string()),
+        ("reasoning", pa.string()),
+        ("problem", pa.string()),
+        ("dropped", pa.int32()),
+        ("prompt_tokens", pa.int32()),
+        ("tokens", pa.int32()),
+        ("cut", pa.bool_()),
+    ]
+)
+SUMMARIES = pa.schema(
+    [(name, pa.string()) for name in ("benchmark", "policy", "setting")]
+    + [("seed", pa.int32())]
+    + [(name, pa.string()) for name in ("record", "user", "person", "summary", "problem")]
+    + [("stages", pa.list_(STAGE)), ("model", pa.string()), ("prompt", pa.string())]
+)
+SCORES = pa.schema(
+    [(name, pa.string()) for name in ("benchmark", "policy", "setting")]
+    + [("seed", pa.int32())]
+    + [(name, pa.string()) for name in ("judge", "protocol", "record", "user", "person", "item", "outcome")]
+    + [(name, pa.float64()) for name in ("value", "p", "mass")]
+    + [(name, pa.list_(pa.float64())) for name in ("p_chosen_first", "p_chosen_second")]
+)
+
+
+@dataclass(kw_only=True)
+class ExportOptions:
+    """Which results to pack, and where to."""
+
+    out: Path = option("folder with the results of evaluate.py")
+    texts: str = option(TEXTS_HELP.replace("report.html", "the Parquet files"), "all")
+    push: str | None = option("also upload to this data set on the hub, as OWNER/NAME; it is made private", None)
+
+    def __post_init__(self) -> None:
+        one_of("texts", [self.texts], TEXTS)
+
+
+def summary_rows(found: SummarySet, texts: str) -> Iterator[dict]:
+    """Rows of one set of summaries."""
+    meta = found.meta() or {}
+    where = {"benchmark": found.benchmark, "policy": found.policy, "setting": found.setting, "seed": found.seed}
+    made = {"model": meta.get("identity"), "prompt": meta.get("prompt_hash")}
+    for row in found.by_record().values():
+        stages = [{name: stage.get(name) for name in STAGE.names} for stage in row["stages"]]
+        if texts == "none":
+            stages = [stage | {"summary": None, "reasoning": None} for stage in stages]
+        last = stages[-1] if stages else {"summary": None, "problem": row["error"] or row["status"]}
+        who = {"record": row["record"], "user": row["user"], "person": person_of(row["user"])}
+        yield where | who | {"summary": last["summary"], "problem": last["problem"], "stages": stages} | made
+
+
+def score_row(row: dict) -> dict:
+    """One row of scores.jsonl as a row of scores.parquet."""
+    first, second = zip(*row["orders"]) if row.get("orders") else ((), ())
+    orders = {"p_chosen_first": list(first), "p_chosen_second": list(second)}
+    return {name: row.get(name) for name in SCORES.names} | orders | {"person": person_of(row["user"])}
+
+
+def write_parquet(path: Path, rows: Iterable[dict], schema: pa.Schema) -> int:
+    """Write rows by and by; returns how many. A file that is there is replaced when the new one is whole."""
+    count, aside, left = 0, path.with_suffix(".part"), iter(rows)
+    with pq.ParquetWriter(aside, schema) as writer:
+        while some := list(islice(left, ROWS)):
+            writer.write_table(pa.Table.from_pylist(some, schema))
+            count += len(some)
+    aside.rename(path)
+    return count
+
+
+def card(out: Path, counts: dict[str, int], texts: str) -> str:
+    """The data card. It names models by their hash and hub id, never by a folder of this machine."""
+    run = json.loads((out / "run.json").read_text())
+    report = (out / "report.md").read_text(encoding="utf-8").partition("\n\n")[2]
+    configs = "".join(f"- config_name: {name}\n  data_files: {name}.parquet\n" for name in counts)
+    columns = [f"- `{name}`: {', '.join(s.names)}" for name, s in (("summaries", SUMMARIES), ("scores", SCORES))]
+    return "\n".join(
+        [
+            f"---\nconfigs:\n{configs}---",
+            "# Preference summaries and their scores",
+            "",
+            "Summaries that policies wrote of users' past choices, and how often downstream models that read only",
+            "a summary picked the item the user chose. `person` joins the rows of one person.",
+            "" if texts == "all" else "\nTexts are left out: the terms of the data forbid to publish them.",
+            *[f"- {counts[name]} {name}" for name in counts],
+            f"- benchmarks: {', '.join(run['benchmarks'])}",
+            f"- commit {run['commit'] or 'unknown'}; " + ", ".join(f"{k} {v}" for k, v in run["versions"].items()),
+            "",
+            "## Columns",
+            "",
+            *columns,
+            "",
+            "## Results",
+            "",
+            report,
+        ]
+    )
+
+
+def export(options: ExportOptions) -> str:
+    """Write the three files, and upload them where that is asked for; returns what was done."""
+    if not (options.out / "scores.jsonl").exists():
+        raise UserError(f"{options.out} holds no scores.jsonl; run eval/evaluate.py first")
+    folder = options.out / "hub"
+    folder.mkdir(exist_ok=True)
+    told = (row for found in find_sets(options.out) for row in summary_rows(found, options.texts))
+    counts = {
+        "summaries": write_parquet(folder / "summaries.parquet", told, SUMMARIES),
+        "scores": write_parquet(folder / "scores.parquet", map(score_row, read_scores(options.out)), SCORES),
+    }
+    (folder / "README.md").write_text(card(options.out, counts, options.texts), encoding="utf-8")
+    said = f"{folder}: {counts['summaries']} summaries, {counts['scores']} scores, README.md"
+    if options.push is None:
+        return said
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo(options.push, repo_type="dataset", private=True, exist_ok=True)
+    api.upload_folder(
+        folder_path=folder, repo_id=options.push, repo_type="dataset", allow_patterns=["*.parquet", "*.md"]
+    )
+    return f"{said}\nuploaded to the data set {options.push}"

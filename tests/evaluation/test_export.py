@@ -1,0 +1,90 @@
+"""Summaries and scores as Parquet with a data card: every row, no text where none may be, nothing of this machine."""
+
+import json
+
+import pytest
+
+from alignxplore.errors import UserError
+from alignxplore.evaluation import export as exporting
+from alignxplore.evaluation.benchmarks import SummarySet
+from alignxplore.evaluation.export import ExportOptions, export
+from alignxplore.records import write_json, write_jsonl
+
+SECRET = "Likes sport."
+
+
+@pytest.fixture
+def results(tmp_path):
+    out = tmp_path / "eval"
+    found = SummarySet(out, "rl", "mind", "full", 0)
+    stage = {"text": SECRET, "reasoning": "because", "summary": SECRET, "problem": None, "dropped": 1, "tokens": 7}
+    row = {"record": "r1", "user": "7#2", "run": "now", "status": "ok", "error": None, "stages": [stage]}
+    lost = {"record": "r2", "user": "8", "run": "now", "status": "transport_error", "error": None, "stages": []}
+    found.journal_path.parent.mkdir(parents=True)
+    write_jsonl(found.journal_path, [row, row | {"run": "earlier"}, lost])
+    write_json(found.meta_path, {"run": "now", "identity": "abc", "prompt_hash": "h", "served_model": str(tmp_path)})
+    key = {"policy": "rl", "setting": "full", "benchmark": "mind", "judge": "q", "protocol": "choice", "seed": 0}
+    score = key | {"record": "r1", "user": "7#2", "item": "i", "outcome": "ok", "value": 1.0, "p": 0.7}
+    score |= {"orders": [[0.8, None], [0.6, None]]}
+    write_jsonl(out / "scores.jsonl", [score, key | {"record": "r2", "user": "8", "item": "i", "outcome": "missing"}])
+    run = {"benchmarks": {"mind": {}}, "commit": "c0ffee", "versions": {"torch": "2"}}
+    write_json(out / "run.json", run | {"arguments": {"out": str(tmp_path)}})
+    (out / "report.md").write_text("# Results\n\nthe table\n")
+    return out
+
+
+def read(out, name):
+    from datasets import load_dataset
+
+    return load_dataset(str(out / "hub"), name, split="train", cache_dir=str(out / "cache")).to_list()
+
+
+def test_every_row_is_there_and_the_card_is_one_the_hub_can_load(results):
+    assert "2 summaries, 2 scores" in export(ExportOptions(out=results))
+    ours, lost = read(results, "summaries")
+    assert (ours["summary"], ours["person"], ours["model"], ours["stages"][0]["tokens"]) == (SECRET, "7", "abc", 7)
+    assert lost["summary"] is None and lost["problem"] == "transport_error"
+    scored, missing = read(results, "scores")
+    assert (scored["p_chosen_first"], scored["p_chosen_second"]) == ([0.8, 0.6], [None, None])
+    assert missing["value"] is None and missing["p_chosen_first"] == []
+    card = (results / "hub" / "README.md").read_text()
+    assert "the table" in card and "c0ffee" in card and str(results.parent) not in card
+    assert [path.name for path in (results / "hub").glob("*.part")] == []
+
+
+def test_without_texts_there_is_none(results):
+    export(ExportOptions(out=results, texts="none"))
+    assert SECRET not in json.dumps(read(results, "summaries")) and "because" not in json.dumps(
+        read(results, "summaries")
+    )
+    assert "Texts are left out" in (results / "hub" / "README.md").read_text()
+
+
+def test_nothing_is_uploaded_unasked_and_what_is_asked_for_is_private(results, monkeypatch):
+    asked = []
+
+    class Hub:
+        def create_repo(self, name, **how):
+            asked.append((name, how["repo_type"], how["private"]))
+
+        def upload_folder(self, **how):
+            asked.append((how["repo_id"], how["folder_path"]))
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    export(ExportOptions(out=results))
+    assert asked == []
+    export(ExportOptions(out=results, push="me/mine"))
+    assert asked == [("me/mine", "dataset", True), ("me/mine", results / "hub")]
+
+
+def test_a_folder_without_scores_is_named(tmp_path):
+    with pytest.raises(UserError, match="run eval/evaluate.py first"):
+        export(ExportOptions(out=tmp_path))
+
+
+def test_a_file_that_was_begun_is_never_read_as_whole(results, monkeypatch):
+    export(ExportOptions(out=results))
+    monkeypatch.setattr(exporting, "score_row", lambda row: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export(ExportOptions(out=results))
+    assert len(read(results, "scores")) == 2, "what was there is still whole"
