@@ -51,6 +51,23 @@ def protocol_slices(history: Sequence[T], task: str, stages: int) -> list[tuple[
     return split_stages(history, stages)
 
 
+def halve(history: Sequence[Interaction], count: Callable[[Sequence[Interaction]], int], limit: float) -> Fitted:
+    """The published way to shorten a history: its newer half, again and again, until the rendered prompt takes fewer
+    than `limit` tokens.
+
+    Raises:
+        HistoryError: not even the newest interaction fits.
+    """
+    kept = tuple(history)
+    while (tokens := count(kept)) >= limit:
+        if len(kept) == 1:
+            raise HistoryError(
+                f"the prompt takes {tokens} tokens with the newest interaction alone, the limit is {limit:.0f}"
+            )
+        kept = kept[-(len(kept) // 2) :]
+    return Fitted(kept, len(history) - len(kept), tokens)
+
+
 def fit(interactions: Sequence[Interaction], count: Callable[[Sequence[Interaction]], int], budget: int) -> Fitted:
     """Drop the oldest interactions, whole, until the rendered prompt fits.
 

@@ -2,8 +2,8 @@
 prompts.
 
 Stage k sees its slice of the history and the summary of stage k-1. A stage whose answer is bad format hands on an
-empty summary, and its problem is recorded; nothing is ever cut inside an interaction, the oldest ones are dropped
-whole.
+empty summary (as published: what it holds), and its problem is recorded; nothing is ever cut inside an interaction,
+the oldest ones are dropped whole.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from alignxplore.history import Fitted, HistoryError, fit
 from alignxplore.journal import OK, REFUSED, TOO_LONG, TRANSPORT_ERROR
-from alignxplore.prompts import FORMATS, Messages, PromptSet, answer_text, parse_answer
+from alignxplore.prompts import FORMATS, Messages, PromptSet, after_reasoning, answer_text, parse_answer
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
 
@@ -54,6 +54,32 @@ class StageSummary:
     prompt_tokens: int
     tokens: int
     cut: bool = False
+
+    @property
+    def as_it_is(self) -> str:
+        """The summary, or what an answer in bad format holds in its place, as published."""
+        return self.summary if self.problem is None else after_reasoning(self.text)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the stages of one user are shown.
+
+    Attributes:
+        slices: interactions of each stage, oldest stage first; the oldest of them are dropped where they do not fit.
+        budget: tokens that a stage's prompt may take.
+        dropped: interactions that were left out of the history before it was cut.
+        as_it_is: hand on what an answer in bad format holds; else such a stage hands on an empty summary.
+    """
+
+    slices: Sequence[Sequence[Interaction]]
+    budget: int
+    dropped: int = 0
+    as_it_is: bool = False
+
+    def past(self, last: StageSummary | None) -> str:
+        """The past summary that the next stage is shown."""
+        return "" if last is None else last.as_it_is if self.as_it_is else last.summary
 
 
 @dataclass(frozen=True)
@@ -114,31 +140,29 @@ async def summarize(
     endpoint: Endpoint,
     tokenizer: PreTrainedTokenizerBase,
     prompts: PromptSet,
-    slices: Sequence[Sequence[Interaction]],
+    plan: Plan,
     sampling: Sampling,
     key: Any,
-    window: int | None = None,
+    window: int,
 ) -> Summaries:
     """Write the summaries of one user, stage by stage.
 
     Args:
-        slices: the interactions of each stage, oldest stage first.
+        plan: what each stage is shown.
         key: identifies the user and setting; each stage's sampling seed is a hash of it.
-        window: tokens of prompt and answer together; by default what the server says it can take.
+        window: tokens of prompt and answer together; a prompt that leaves less than `max_tokens` shortens the answer.
 
     Returns:
         One `StageSummary` a slice; or a failed outcome without stages (transport error, refused, too long to fit).
     """
-    window = window or endpoint.max_model_len or 16384
-    check_window(window, sampling.max_tokens)
     stages: list[StageSummary] = []
-    past = ""
     try:
-        for number, interactions in enumerate(slices):
-            fitted = fit_prompt(tokenizer, prompts, interactions, past, window - sampling.max_tokens, sampling.form)
+        for number, interactions in enumerate(plan.slices):
+            past = plan.past(stages[-1] if stages else None)
+            fitted = fit_prompt(tokenizer, prompts, interactions, past, plan.budget, sampling.form)
             reply = await endpoint.chat(
                 prompts.infer(fitted.interactions, past, sampling.form),
-                max_tokens=sampling.max_tokens,
+                max_tokens=min(sampling.max_tokens, window - fitted.tokens),
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 top_k=sampling.top_k,
@@ -155,13 +179,12 @@ async def summarize(
                     answer.reasoning,
                     answer.summary,
                     answer.problem,
-                    fitted.dropped,
+                    fitted.dropped + (0 if stages else plan.dropped),
                     fitted.tokens,
                     used.get("completion_tokens", 0),
                     reply["choices"][0].get("finish_reason") == "length",
                 )
             )
-            past = answer.summary
     except TransportError as error:
         return Summaries(status=TRANSPORT_ERROR, error=str(error)[:300])
     except RequestError as error:

@@ -10,7 +10,7 @@ from alignxplore.journal import OK, REFUSED, TOO_LONG, TRANSPORT_ERROR
 from alignxplore.prompts import FORMATS, PromptSet, answer_text
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.serving.endpoint import Endpoint
-from alignxplore.summarize import Sampling, count_tokens, summarize
+from alignxplore.summarize import Plan, Sampling, check_window, count_tokens, summarize
 
 HISTORY = [Interaction(f"sea film {i}", f"car film {i}", "Which film?") for i in range(6)]
 SAMPLING = Sampling(max_tokens=64)
@@ -25,18 +25,15 @@ def short_waits(monkeypatch):
 def chain(fake_server, tokenizer, say):
     """Run one chain against scripted texts (or replies); returns the summaries and the requests."""
 
-    async def run(replies, slices, sampling=SAMPLING, key="u1", window=None, max_model_len=4096, prompts="default"):
+    async def run(replies, slices, sampling=SAMPLING, key="u1", window=4096, prompts="default"):
         rest = [say(r) if isinstance(r, str) else r for r in replies]
         answer = (
             (lambda body: rest.pop(0)) if len(rest) > 1 else (lambda body: rest[0]() if callable(rest[0]) else rest[0])
         )
-        async with (
-            fake_server(answer, max_model_len=max_model_len) as server,
-            Endpoint(server.url, patience=0.02) as endpoint,
-        ):
-            return await summarize(
-                endpoint, tokenizer, PromptSet(prompts), slices, sampling, key, window
-            ), server.bodies
+        async with fake_server(answer) as server, Endpoint(server.url, patience=0.02) as endpoint:
+            plan = Plan(slices, window - sampling.max_tokens)
+            found = await summarize(endpoint, tokenizer, PromptSet(prompts), plan, sampling, key, window)
+            return found, server.bodies
 
     return run
 
@@ -149,16 +146,11 @@ async def test_a_policy_answers_in_its_own_format(chain, tokenizer, form):
     assert found.stages[0].prompt_tokens == count_tokens(tokenizer, bodies[0]["messages"], thinking)
 
 
-@pytest.mark.parametrize("by", ["server", "argument"])
-async def test_what_does_not_fit_is_dropped_whole_and_counted(chain, tokenizer, by):
+async def test_what_does_not_fit_is_dropped_whole_and_counted(chain, tokenizer):
     """Prompt and answer share the window; the past summary counts too."""
     whole = count_tokens(tokenizer, PromptSet().infer(HISTORY * 4))
-    limits = (
-        {"max_model_len": whole // 2 + 64} if by == "server" else {"window": whole // 2 + 64, "max_model_len": 100_000}
-    )
-    found, bodies = await chain(
-        ["<think>x</think>" + "Likes the sea. " * 20, answers(1)[0]], [HISTORY * 4, HISTORY * 4], **limits
-    )
+    texts = ["<think>x</think>" + "Likes the sea. " * 20, answers(1)[0]]
+    found, bodies = await chain(texts, [HISTORY * 4, HISTORY * 4], window=whole // 2 + 64)
     first, second = found.stages
     assert 0 < first.dropped < second.dropped < 24
     for stage, body, past in ((first, bodies[0], None), (second, bodies[1], first.summary)):
@@ -168,15 +160,15 @@ async def test_what_does_not_fit_is_dropped_whole_and_counted(chain, tokenizer, 
 
 async def test_a_past_summary_that_fills_the_window_is_a_recorded_outcome(chain):
     found, bodies = await chain(
-        ["<think>x</think>" + "Likes the sea. " * 2000, answers(1)[0]], [HISTORY, HISTORY], max_model_len=800
+        ["<think>x</think>" + "Likes the sea. " * 2000, answers(1)[0]], [HISTORY, HISTORY], window=800
     )
     assert found.status == TOO_LONG and "with the newest interaction alone, the budget is 736" in found.error
     assert len(bodies) == 1 and found.summary == "" and found.problem == found.error and found.stages == ()
 
 
-async def test_a_window_without_room_is_said_at_once(chain):
+def test_a_window_without_room_is_said_at_once():
     with pytest.raises(ValueError, match="a window of 64 tokens leaves no room for a prompt beside an answer of 64"):
-        await chain(answers(1), [HISTORY], max_model_len=64)
+        check_window(64, 64)
 
 
 async def test_a_refused_prompt_is_not_repeated_in_the_same_run(chain):

@@ -7,6 +7,7 @@ from alignxplore.command import Checkable, option
 from alignxplore.errors import at_least_one
 from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, SETTINGS
 from alignxplore.evaluation.conditions import CHANCE, CUES
+from alignxplore.evaluation.fits import FITS
 from alignxplore.prompts import FORMATS
 
 PROTOCOLS = ("choice", "paper")
@@ -37,6 +38,11 @@ class GenerationArguments(Checkable):
     benchmarks: list[str] | None = option("names of those to take; default: all", None)
     settings: list[str] = option(" or ".join(SETTINGS), list(SETTINGS))
     stages: int = option("K, the number of slices that streaming cuts the history into", 2)
+    fit: str = option(
+        "what of a long history is shown: ours (each stage loses its oldest interactions), published (the whole "
+        "history is halved, then cut into stages; answers in bad format are handed on)",
+        "ours",
+    )
     prompt_set: list[str] = option(
         "default, hardened, or a folder of templates of your own; NAME=SET gives one policy another set", ["default"]
     )
@@ -67,6 +73,7 @@ class GenerationArguments(Checkable):
     def __post_init__(self) -> None:
         at_least_one(self, "stages", "limit", "concurrency", "max_tokens", "at_once")
         one_of("settings", self.settings, SETTINGS)
+        one_of("fit", [self.fit], FITS)
         one_of("format", (value.rpartition("=")[2] for value in self.format), FORMATS)
 
 

@@ -29,8 +29,8 @@ class Question:
 
     `summaries` (several: the score is their mean) or `history` is read by the judge. `problem` is the bad format that
     stands in their place. Nothing at all: the summary could not be had (no reply, or a refusal), which lowers
-    coverage. `dropped` counts the oldest interactions that its policy could not be shown (None: nobody wrote
-    anything).
+    coverage. `dropped` counts the oldest interactions that its policy could not be shown, `otherwise` says whether the
+    other one of `fits.FITS` would have shown it anything else (None: nobody wrote anything).
     """
 
     record: UserRecord
@@ -38,6 +38,7 @@ class Question:
     history: tuple[Interaction, ...] | None = None
     problem: str | None = None
     dropped: int | None = None
+    otherwise: bool | None = None
 
     @property
     def missing(self) -> bool:
@@ -80,7 +81,13 @@ def _question_of(record: UserRecord, row: dict | None) -> Question:
     if not row["stages"]:  # the prompt could not be made to fit, a final outcome
         return Question(record, problem=row["error"])
     last, dropped = row["stages"][-1], sum(stage["dropped"] for stage in row["stages"])
-    return Question(record, () if last["problem"] else (last["summary"],), problem=last["problem"], dropped=dropped)
+    return Question(
+        record,
+        () if last["problem"] else (last["summary"],),
+        problem=last["problem"],
+        dropped=dropped,
+        otherwise=row.get("shown_otherwise"),
+    )
 
 
 def of_other_users(cell: Cell) -> Cell:

@@ -10,15 +10,17 @@ from pathlib import Path
 
 from alignxplore.environment import recorded_versions, say_problems
 from alignxplore.evaluation.arguments import GenerationArguments
-from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, load_benchmarks, run_id, slices_of
+from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, load_benchmarks, run_id
+from alignxplore.evaluation.fits import Fit
 from alignxplore.evaluation.preview import sizes, whereabouts
 from alignxplore.evaluation.report.tables import Table, markdown
-from alignxplore.journal import FAILED, Journal, RunLock
+from alignxplore.history import HistoryError
+from alignxplore.journal import FAILED, TOO_LONG, Journal, RunLock
 from alignxplore.prompts import PromptSet
 from alignxplore.records import UserRecord, content_hash, write_json
 from alignxplore.serving.endpoint import is_url
 from alignxplore.serving.models import Model, ModelSpec, choose, look_up, open_model
-from alignxplore.summarize import Sampling, check_window, summarize
+from alignxplore.summarize import Sampling, Summaries, check_window, summarize
 from alignxplore.work import run_units, side_by_side
 
 log = logging.getLogger(__name__)
@@ -29,13 +31,14 @@ class Recipe:
     """How one set of summaries is made; `run` is its hash and marks every row, `recipe` is the same without seed and
     task.
 
-    `task` is the benchmark's: it decides how much of a history is shown.
+    `task` is the benchmark's: it decides how much of a history is shown; `fit` says how a long one is shortened.
     """
 
     sampling: Sampling
     stages: int
     window: int
     task: str
+    fit: str
     recipe: str
     run: str
 
@@ -68,8 +71,10 @@ def recipe(
         sampling=asdict(sampling) | {"seed": None},
         stages=stages,
         window=window,
+        fit=arguments.fit,
     )
-    return Recipe(sampling, stages, window, task, shared, run_id(recipe=shared, seed=target.seed, task=task))
+    run = run_id(recipe=shared, seed=target.seed, task=task)
+    return Recipe(sampling, stages, window, task, arguments.fit, shared, run)
 
 
 def is_complete(made: Recipe, benchmark: Benchmark, target: SummarySet) -> bool:
@@ -102,13 +107,31 @@ async def write_set(
         },
     )
 
+    fit = Fit(
+        model.tokenizer,
+        prompts,
+        task=made.task,
+        setting=target.setting,
+        stages=made.stages,
+        window=made.window,
+        max_tokens=made.sampling.max_tokens,
+        form=made.sampling.form,
+    )
+
     async def work(record: UserRecord) -> dict:
-        slices = slices_of(benchmark, record, target.setting, made.stages)
+        whose = {"run": made.run, "record": record.id, "user": record.user}
+        try:
+            plan = fit.plan(made.fit, record.history)
+        except HistoryError as error:
+            return whose | Summaries(status=TOO_LONG, error=str(error)[:300]).row()
         written = await summarize(
-            model.endpoint, model.tokenizer, prompts, slices, made.sampling, [record.id, target.setting], made.window
+            model.endpoint, model.tokenizer, prompts, plan, made.sampling, [record.id, target.setting], made.window
         )
         asked = {"not_sent": model.endpoint.not_sent} if model.endpoint.not_sent else {}
-        return {"run": made.run, "record": record.id, "user": record.user} | written.row() | asked
+        if not written.stages:
+            return whose | written.row() | asked
+        otherwise = fit.shown_otherwise(plan, made.fit, record.history, written.stages)
+        return whose | written.row() | asked | {"shown_otherwise": otherwise}
 
     with Journal(target.journal_path) as journal:
         await run_units(
@@ -120,6 +143,17 @@ async def write_set(
             concurrency=arguments.concurrency,
             max_error_rate=arguments.max_error_rate,
         )
+    known = [row["shown_otherwise"] for row in target.by_record(made.run).values() if "shown_otherwise" in row]
+    log.info(
+        "%s %s %s seed %d: %d of %d rows were shown otherwise than by %s fit",
+        model.name,
+        benchmark.name,
+        target.setting,
+        target.seed,
+        sum(known),
+        len(known),
+        "the published" if made.fit == "ours" else "our",
+    )
 
 
 @dataclass(frozen=True)
@@ -208,7 +242,7 @@ def preview(arguments: GenerationArguments) -> str:
     policies = policies_of(arguments)
     lines = [
         f"{policy.spec.name}: {whereabouts(policy.spec, policy.api_key_env)}, format {policy.form}, "
-        f"prompt set {policy.prompts.name} ({policy.prompts.hash('infer')})"
+        f"prompt set {policy.prompts.name} ({policy.prompts.hash('infer')}), fit {arguments.fit}"
         for policy in policies
     ]
     check_window(arguments.max_model_len, arguments.max_tokens)

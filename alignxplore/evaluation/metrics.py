@@ -35,7 +35,7 @@ def score_rows(
     Returns:
         Rows with `outcome` ok, bad_format, parse_failure or missing, `value` in [0, 1] (None: missing), `dropped`, the
         oldest interactions that did not fit the window of who read the history (None: nobody did, or it is not known),
-        and `unread`, the answers that could not be parsed.
+        `shown_otherwise` (`Question.otherwise`), and `unread`, the answers that could not be parsed.
     """
     rows = []
     for i, question in enumerate(cell.questions):
@@ -56,6 +56,7 @@ def score_rows(
                 "record": question.record.id,
                 "user": question.record.user,
                 "dropped": question.dropped if question.history is None else _not_shown(answers[i]),
+                "shown_otherwise": question.otherwise,
                 "target": content_hash([target.query, target.chosen, target.rejected]),
                 "item": content_hash(target.chosen),
                 "unread": [text for row in answers[i] if row for text in _unread_answers(row)] if answers else [],
@@ -188,6 +189,7 @@ def _result_row(key: dict, rows: list[dict]) -> dict:
         "parse_failures": _share(rows, "parse_failure"),
         "coverage": 1 - _share(rows, "missing"),
         "truncated": _mean(float(row["dropped"] > 0) for row in rows if row.get("dropped") is not None),
+        "shown_otherwise": _mean(row.get("shown_otherwise") for row in rows),
         "accuracy_well_formed": _mean(row["value"] for row in judged),
         "mean_p": _mean(row.get("p") for row in judged),
         "mass": _mean(row.get("mass") for row in judged),

@@ -256,6 +256,12 @@ def parse_answer(text: str, form: str = "think") -> Answer:
     return FORMATS[form].parse(text)
 
 
+def after_reasoning(text: str) -> str:
+    """What stands after the last `</think>`, whatever it is: the published reading of an answer. Reasoning that was
+    never closed is all of it."""
+    return text.rpartition("</think>")[2].strip()
+
+
 def parse_merge(text: str) -> Answer:
     """Take the answer to the merge template apart: the joined reasoning, the joined description, and nothing else.
 

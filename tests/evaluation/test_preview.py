@@ -52,7 +52,7 @@ def test_what_is_to_be_written_is_counted_without_asking(written, data, tmp_path
     before = files(tmp_path)
     said = write_summaries(GenerationArguments(**shared, stages=3))
     assert "ours: endpoint http://" in said and "world_films: 5 users, 0 with the target in the history" in said
-    assert "To write: 5 summaries in 15 answers" in said
+    assert "To write: 5 summaries in 15 answers" in said and ", fit ours\n" in said
     assert lines(said) == {
         ("ours", "world_films", "full"): ["0", "5", "1", "5", "0"],
         ("ours", "world_films", "streaming"): ["0", "5", "3", "0", "5"],

@@ -11,7 +11,7 @@ from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.serving.endpoint import Endpoint
 from alignxplore.serving.server import serve
-from alignxplore.summarize import Sampling, summarize
+from alignxplore.summarize import Plan, Sampling, summarize
 
 ARGUMENTS = ("--max-model-len", "1024", "--max-num-seqs", "32")
 ITEM = Interaction("a quiet film by the sea", "a loud film with cars", "Which film?")
@@ -100,11 +100,8 @@ async def test_real_vllm(tiny_qwen3, tokenizer, tmp_path):
             sampled = [await ask_paper(judge, "Likes the sea.", ITEM, "k") for _ in range(2)]
             assert sampled[0].ok and sampled[0] == sampled[1]
 
-            sampling = Sampling(max_tokens=24, seed=1)
-            chains = [
-                await summarize(endpoint, tokenizer, prompts, [[ITEM] * 3, [ITEM] * 90], sampling, "u")
-                for _ in range(2)
-            ]
+            sampling, plan = Sampling(max_tokens=24, seed=1), Plan([[ITEM] * 3, [ITEM] * 90], 1000)
+            chains = [await summarize(endpoint, tokenizer, prompts, plan, sampling, "u", 1024) for _ in range(2)]
             assert chains[0] == chains[1] and chains[0].status == "ok"  # the seed decides
             first, second = chains[0].stages
             assert first.dropped == 0 and 0 < second.dropped < 90 and 0 < first.tokens <= 24

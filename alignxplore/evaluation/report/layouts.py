@@ -87,6 +87,7 @@ DETAILS = {
     "AUC %": "auc",
     "flips %": "flip_rate",
     "truncated %": "truncated",
+    "shown otherwise %": "shown_otherwise",
 }
 
 

@@ -49,6 +49,7 @@ COLUMNS = (
     "flip_rate",
     "mass",
     "truncated",
+    "shown_otherwise",
     "seeds",
     "seed_spread",
 )

@@ -1,0 +1,87 @@
+"""What the stages of a summary are shown of a history: our way, and the published one for comparison with its tables.
+
+ours        the slices of the protocol; each loses its oldest interactions until its prompt leaves room for the answer
+published   the whole history is halved, newest part kept, until its prompt is below the window (streaming: below
+            window / 1.2), and only then cut into slices; what an answer in bad format holds is handed on
+
+A row is *shown otherwise* if, given the same answers, the other way would have shown some stage anything else.
+"""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from alignxplore.history import HistoryError, halve, protocol_slices
+from alignxplore.prompts import FORMATS, PromptSet
+from alignxplore.records import Interaction
+from alignxplore.summarize import Plan, StageSummary, count_tokens, fit_prompt
+
+FITS = ("ours", "published")
+STREAMING_SHARE = 1.2  # by which the published streams divide the window
+
+
+class Fit:
+    """The plans of one set of summaries.
+
+    Args:
+        task: of the benchmark (`history.protocol_slices`).
+        setting: "full", or "streaming" in `stages` slices.
+        window: tokens of prompt and answer together, of which an answer takes up to `max_tokens`.
+        form: format of the policy's answers.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        prompts: PromptSet,
+        *,
+        task: str,
+        setting: str,
+        stages: int,
+        window: int,
+        max_tokens: int,
+        form: str,
+    ):
+        self.tokenizer, self.prompts, self.form = tokenizer, prompts, form
+        self.task, self.stages = task, stages
+        self.window, self.max_tokens = window, max_tokens
+        self.limit = window / STREAMING_SHARE if setting == "streaming" else window
+
+    def plan(self, fit: str, history: Sequence[Interaction]) -> Plan:
+        """What a history's stages are shown by one of `FITS`.
+
+        Raises:
+            HistoryError: nothing of the history fits (published; ours finds out stage by stage).
+        """
+        if fit == "ours":
+            return Plan(protocol_slices(history, self.task, self.stages), self.window - self.max_tokens)
+        halved = halve(history, self._tokens, self.limit)
+        slices = protocol_slices(halved.interactions, self.task, self.stages)
+        return Plan(slices, self.window - 1, halved.dropped, as_it_is=True)
+
+    def shown_otherwise(
+        self, plan: Plan, fit: str, history: Sequence[Interaction], written: Sequence[StageSummary]
+    ) -> bool:
+        """Whether the other one of `FITS` would have shown some stage anything else than `plan`, which is of `fit`."""
+        try:
+            other = self.plan("published" if fit == "ours" else "ours", history)
+            return len(plan.slices) != len(other.slices) or any(
+                self._differs(plan, other, number, written) for number in range(len(written))
+            )
+        except HistoryError:
+            return True
+
+    def _differs(self, plan: Plan, other: Plan, number: int, written: Sequence[StageSummary]) -> bool:
+        stage, last = written[number], written[number - 1] if number else None
+        past, dropped = other.past(last), stage.dropped - (0 if number else plan.dropped)
+        shown, theirs = tuple(plan.slices[number][dropped:]), tuple(other.slices[number])
+        if past != plan.past(last):
+            return True
+        if shown == theirs and stage.prompt_tokens <= other.budget:
+            return False
+        return shown != fit_prompt(self.tokenizer, self.prompts, theirs, past, other.budget, self.form).interactions
+
+    def _tokens(self, interactions: Sequence[Interaction]) -> int:
+        return count_tokens(
+            self.tokenizer, self.prompts.infer(interactions, None, self.form), FORMATS[self.form].reasons
+        )
