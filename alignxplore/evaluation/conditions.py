@@ -1,7 +1,8 @@
 """The cells of the tables: which summaries, histories or cues a row of results is made of.
 
 A cell is one (policy, setting, benchmark, seed). For each record it holds what a judge is to be asked; the score of a
-record whose summary is bad format is fixed by the protocol and needs no judge.
+record whose summary is bad format is fixed by protocol choice and needs no judge; in protocol paper what was written
+in its place is judged as it is.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,8 +13,10 @@ from alignxplore.baselines import content
 from alignxplore.baselines.cues import BASELINES
 from alignxplore.datasets.sidecars import read_popularity
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_history
+from alignxplore.evaluation.fits import FITS
 from alignxplore.journal import FAILED
 from alignxplore.judging.letters import chosen_first
+from alignxplore.prompts import after_reasoning
 from alignxplore.records import Interaction, UserRecord, content_hash
 
 FIRST = "first item"
@@ -28,15 +31,19 @@ class Question:
     """What a judge is asked about one record.
 
     `summaries` (several: the score is their mean) or `history` is read by the judge. `problem` is the bad format that
-    stands in their place. Nothing at all: the summary could not be had (no reply, or a refusal), which lowers
-    coverage. `dropped` counts the oldest interactions that its policy could not be shown, `otherwise` says whether the
-    other one of `fits.FITS` would have shown it anything else (None: nobody wrote anything).
+    stands in their place, `as_it_is` what such an answer holds after its reasoning (None: nothing was written), and
+    `skipped` says that the published way leaves the row out. Nothing at all: the summary could not be had (no reply,
+    or a refusal), which lowers coverage. `dropped` counts the oldest interactions that its policy could not be shown,
+    `otherwise` says whether the other one of `fits.FITS` would have shown it anything else (None: nobody wrote
+    anything).
     """
 
     record: UserRecord
     summaries: tuple[str | None, ...] = ()
     history: tuple[Interaction, ...] | None = None
     problem: str | None = None
+    as_it_is: str | None = None
+    skipped: bool = False
     dropped: int | None = None
     otherwise: bool | None = None
 
@@ -62,6 +69,7 @@ def of_summaries(summaries: SummarySet, benchmark: Benchmark) -> Cell:
     """The summaries that a policy wrote; `made_by` also says which fields some of them were asked for without
     (`Endpoint.not_sent`)."""
     rows, made_by = summaries.by_record(), summaries.meta()
+    fit = (made_by or {}).get("fit", FITS[0])
     not_sent = sorted({name for row in rows.values() for name in row.get("not_sent", ())})
     if made_by and not_sent:
         made_by |= {"not_sent": not_sent}
@@ -70,21 +78,22 @@ def of_summaries(summaries: SummarySet, benchmark: Benchmark) -> Cell:
         summaries.setting,
         benchmark,
         summaries.seed,
-        tuple(_question_of(record, rows.get(record.id)) for record in benchmark.records),
+        tuple(_question_of(record, rows.get(record.id), fit) for record in benchmark.records),
         made_by=made_by,
     )
 
 
-def _question_of(record: UserRecord, row: dict | None) -> Question:
+def _question_of(record: UserRecord, row: dict | None, fit: str) -> Question:
     if row is None or row["status"] in FAILED:
         return Question(record)
     if not row["stages"]:  # the prompt could not be made to fit, a final outcome
-        return Question(record, problem=row["error"])
+        return Question(record, problem=row["error"], skipped=fit == "published")
     last, dropped = row["stages"][-1], sum(stage["dropped"] for stage in row["stages"])
     return Question(
         record,
         () if last["problem"] else (last["summary"],),
         problem=last["problem"],
+        as_it_is=after_reasoning(last["text"]) if last["problem"] else None,
         dropped=dropped,
         otherwise=row.get("shown_otherwise"),
     )
@@ -170,15 +179,18 @@ class Asked:
     summary: str | None
 
 
-def asked_of(question: Question) -> list[Asked]:
-    """The judgements that one question needs: one for each of its summaries, or one of its history."""
+def asked_of(question: Question, protocol: str) -> list[Asked]:
+    """The judgements that one question needs: one for each of its summaries, or one of its history; in protocol paper
+    also one of what an answer in bad format holds."""
     if question.history is not None:
         return [Asked(question, None)]
+    if protocol == "paper" and question.as_it_is is not None:
+        return [Asked(question, question.as_it_is)]
     return [Asked(question, summary) for summary in question.summaries]
 
 
-def questions(cell_list: list[Cell]) -> Iterator[Asked]:
-    """All judgements that the cells need."""
+def questions(cell_list: list[Cell], protocol: str) -> Iterator[Asked]:
+    """All judgements that the cells need in one protocol."""
     for cell in cell_list:
         for question in cell.questions:
-            yield from asked_of(question)
+            yield from asked_of(question, protocol)

@@ -112,7 +112,7 @@ def first_questions(
     that fit."""
     reads = isinstance(judge, YesNoJudge)
     found: list[tuple[Any, Interaction]] = []
-    for asked in questions(cell_list):
+    for asked in questions(cell_list, "choice"):
         record, history = asked.question.record, asked.question.history
         if len(found) == CHECK_ROWS:
             break

@@ -16,7 +16,8 @@ from alignxplore.statistics import auc, design_effect, estimate
 if TYPE_CHECKING:
     from alignxplore.evaluation.conditions import Cell, Question
 
-# What a summary that is bad format scores: it tells the downstream model nothing (choice), or it is wrong (paper).
+# What a row scores of which nothing can be judged: bad format tells the downstream model nothing (choice); in protocol
+# paper it is judged as it is, and only what was never written is wrong.
 BAD_FORMAT_SCORE = {"choice": 0.5, "paper": 0.0}
 WRITTEN = ("win", "tie", "lose", "bleu", "rouge_l")  # beside the score of a written answer
 KEY = ("policy", "setting", "benchmark", "judge", "protocol")
@@ -67,9 +68,16 @@ def score_rows(
 
 
 def _score(question: "Question", protocol: str, answers: Sequence[dict | None], places: bool) -> dict:
+    if protocol == "paper" and question.skipped:
+        return {"value": None, "outcome": "missing"}
     # What does not fit the window of who reads it tells nothing, be it a policy or a reader of the raw history.
-    if question.problem or any(row is not None and row["status"] == TOO_LONG for row in answers):
+    if question.problem and not answers or any(row is not None and row["status"] == TOO_LONG for row in answers):
         return {"value": BAD_FORMAT_SCORE[protocol], "outcome": "bad_format"}
+    found = _judged(protocol, answers, places)
+    return found | {"outcome": "bad_format"} if question.problem else found
+
+
+def _judged(protocol: str, answers: Sequence[dict | None], places: bool) -> dict:
     given = [row for row in answers if row is not None and row["status"] == OK]
     if not given:
         return {"value": None, "outcome": "missing"}
@@ -153,6 +161,10 @@ def shared(rows: Iterable[dict], records: Iterable[str]) -> tuple[list[str], lis
     return [person for person, _ in found], [item for _, item in found]
 
 
+def _bad_is_wrong(row: dict) -> dict:
+    return row | {"value": 0.0} if row["outcome"] == "bad_format" else row
+
+
 def _share(rows: Sequence[dict], outcome: str) -> float:
     return sum(row["outcome"] == outcome for row in rows) / len(rows)
 
@@ -190,6 +202,7 @@ def _result_row(key: dict, rows: list[dict]) -> dict:
         "coverage": 1 - _share(rows, "missing"),
         "truncated": _mean(float(row["dropped"] > 0) for row in rows if row.get("dropped") is not None),
         "shown_otherwise": _mean(row.get("shown_otherwise") for row in rows),
+        "accuracy_bad_wrong": _mean(values_by_record(map(_bad_is_wrong, rows)).values()),
         "accuracy_well_formed": _mean(row["value"] for row in judged),
         "mean_p": _mean(row.get("p") for row in judged),
         "mass": _mean(row.get("mass") for row in judged),

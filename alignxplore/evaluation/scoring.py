@@ -43,7 +43,7 @@ async def judge_all(arguments: EvaluationArguments, judge: Judge, identity: str,
         mine = [cell for cell in cell_list if not is_written(cell.benchmark, protocol)]
         identify = partial(unit_id, judge, identity, protocol, arguments)
         with Journal(Path(arguments.out) / "judgements" / judge.name / f"{protocol}.jsonl") as journal:
-            units = {identify(asked): asked for asked in questions(mine)}
+            units = {identify(asked): asked for asked in questions(mine, protocol)}
             await run_units(
                 units.items(),
                 partial(ask, judge, protocol, arguments),
@@ -54,7 +54,7 @@ async def judge_all(arguments: EvaluationArguments, judge: Judge, identity: str,
                 max_error_rate=arguments.max_error_rate,
             )
             for cell in mine:
-                answers = [[journal.get(identify(asked)) for asked in asked_of(q)] for q in cell.questions]
+                answers = [[journal.get(identify(asked)) for asked in asked_of(q, protocol)] for q in cell.questions]
                 scores += score_rows(cell, judge.name, protocol, answers, places=judge.sees_both)
     return scores
 
@@ -87,7 +87,7 @@ async def rate_written(
             rows = await hicupid.rate_answers(arguments, model.endpoint, model.identity, list(answers.items()))
             rated = dict(zip(answers, rows))
             for cell in cell_list:
-                found = [[rated.get(asked) for asked in asked_of(q)] for q in cell.questions]
+                found = [[rated.get(asked) for asked in asked_of(q, "paper")] for q in cell.questions]
                 scores += score_rows(cell, judge, "paper", found)
     return scores
 
@@ -248,7 +248,10 @@ async def read_all(
         scores = await judge_all(arguments, judge, model.identity, read)
         mine, written = [cell for cell in read if is_written(cell.benchmark, "paper")], None
         if rates and form != YES_NO and mine:
-            written = mine, await hicupid.write_answers(arguments, judge, model.identity, list(questions(mine)))
+            written = (
+                mine,
+                await hicupid.write_answers(arguments, judge, model.identity, list(questions(mine, "paper"))),
+            )
         about = {"identity": model.identity, "format": form, "window": window_of(judge, arguments)}
         return ReadAll(scores, about, written)
 
@@ -317,7 +320,9 @@ def cells_so_far(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark
 def counts(read: list[Cell], benchmark: Benchmark, protocol: str) -> list[str]:
     """The benchmark's name, its users, the cells that are read of it, and how many different judgements that takes."""
     mine = [cell for cell in read if cell.benchmark is benchmark]
-    asked = {(one.question.record.id, one.summary, one.question.history is not None) for one in questions(mine)}
+    asked = {
+        (one.question.record.id, one.summary, one.question.history is not None) for one in questions(mine, protocol)
+    }
     what = f"{len(asked)} answers" if is_written(benchmark, protocol) else str(len(asked))
     return [benchmark.name, str(len(benchmark.records)), str(len(mine)), what]
 

@@ -5,11 +5,23 @@ from dataclasses import replace
 
 import pytest
 
-from alignxplore.evaluation.benchmarks import Benchmark
-from alignxplore.evaluation.conditions import OTHERS, Cell, Question, of_cues, of_other_users
+from alignxplore.evaluation.benchmarks import Benchmark, SummarySet
+from alignxplore.evaluation.conditions import (
+    OTHERS,
+    Cell,
+    Question,
+    of_cues,
+    of_other_users,
+    of_summaries,
+    questions,
+)
 from alignxplore.evaluation.metrics import result_rows, score_rows, shared
+from alignxplore.evaluation.report.layouts import compact, details
+from alignxplore.journal import TOO_LONG
 from alignxplore.judging.letters import chosen_first
-from alignxplore.records import Interaction, UserRecord, person_of
+from alignxplore.prompts import parse_answer
+from alignxplore.records import Interaction, UserRecord, person_of, write_json, write_jsonl
+from alignxplore.summarize import StageSummary, Summaries
 
 
 def cell_of(records: list[UserRecord]) -> Cell:
@@ -32,8 +44,8 @@ def test_another_users_summary_is_never_the_same_persons(record):
 
 
 def test_with_too_few_other_people_the_row_is_missing_not_borrowed(record):
-    questions = of_other_users(cell_of([record("a#1"), record("a#2"), record("b#1"), record("b#2")])).questions
-    assert all(question.missing for question in questions)
+    cell = of_other_users(cell_of([record("a#1"), record("a#2"), record("b#1"), record("b#2")]))
+    assert all(question.missing for question in cell.questions)
 
 
 def test_rows_depend_on_each_other_by_person_and_by_chosen_item(record):
@@ -58,10 +70,10 @@ def test_a_number_says_by_how_many_persons_and_items(record):
 def test_a_judge_s_parse_failure_stays_among_the_well_formed_rows_and_their_order_statistics(record):
     """Of four summaries one is bad format, one answer cannot be read in either order, one is right, one is missing."""
     cell = cell_of([record(user) for user in "abcd"])
-    questions = (Question(cell.questions[0].record, problem="no think block"), *cell.questions[1:])
+    cell = replace(cell, questions=(Question(cell.questions[0].record, problem="never written"), *cell.questions[1:]))
     unread = {"status": "ok", "p_chosen_first": 0.5, "p_chosen_second": 0.5, "mass": None, "unparsed": 2}
     answers = [[], [unread], [unread | {"p_chosen_first": 1.0, "p_chosen_second": 1.0, "unparsed": 0}], [None]]
-    (row,) = result_rows(score_rows(replace(cell, questions=questions), "qwen", "choice", answers))
+    (row,) = result_rows(score_rows(cell, "qwen", "choice", answers))
     assert (row["bad_format"], row["parse_failures"], row["coverage"]) == (0.25, 0.25, 0.75)
     assert row["accuracy_well_formed"] == row["mean_p"] == row["accuracy_chosen_first"] == 0.75 and row["auc"] == 0.875
     selections = [
@@ -70,8 +82,68 @@ def test_a_judge_s_parse_failure_stays_among_the_well_formed_rows_and_their_orde
         [{"status": "ok", "selection": "Item A", "letter": "A"}],
         [None],
     ]
-    (row,) = result_rows(score_rows(replace(cell, questions=questions), "qwen", "paper", selections))
+    (row,) = result_rows(score_rows(cell, "qwen", "paper", selections))
     assert row["accuracy_well_formed"] == 0.5 and row["accuracy"] == pytest.approx(1 / 3)
+
+
+SAID = "what stands there"
+BAD = {"problem": "unfinished reasoning", "as_it_is": SAID}
+RIGHT, WRONG = ({"status": "ok", "selection": f"Item {letter}", "letter": "A"} for letter in "AB")
+
+
+def test_protocol_paper_judges_bad_format_as_it_is_and_says_what_it_is_when_that_is_wrong(record):
+    """Of four rows one is in format and right; of three in bad format one is right, one wrong, one not answered."""
+    whole = cell_of([record(user) for user in "abcd"])
+    cell = replace(whole, questions=(whole.questions[0], *(Question(record(user), **BAD) for user in "bcd")))
+    assert [one.summary for one in questions([cell], "paper")] == ["summary of a", SAID, SAID, SAID]
+    assert [one.summary for one in questions([cell], "choice")] == ["summary of a"]
+    rows = score_rows(cell, "qwen", "paper", [[RIGHT], [RIGHT], [WRONG], [None]])
+    assert [row["outcome"] for row in rows] == ["ok", "bad_format", "bad_format", "missing"]
+    (row,) = found = result_rows(rows)
+    assert (row["accuracy"], row["accuracy_bad_wrong"]) == pytest.approx((2 / 3, 1 / 3))
+    assert (row["bad_format"], row["coverage"], row["accuracy_well_formed"]) == (0.5, 0.75, 1)
+    for table, heading in ((compact(found, "world_films", "paper"), "full, qwen, "), (details(found, "paper"), "")):
+        place = table.head.index(f"{heading}bad format wrong" + " %" * (not heading))
+        assert table.body[0][place - 1].startswith("66.67 [") and table.body[0][place] == "33.33"
+    (half,) = result_rows(score_rows(cell, "qwen", "choice", [[None], [], [], []]))
+    assert half["accuracy"] == 0.5 and "bad format wrong" not in " ".join(
+        compact([half], "world_films", "choice").head
+    ), "protocol choice stays as it is"
+
+
+@pytest.mark.parametrize(
+    ("fit", "paper", "coverage"), [("ours", 0.0, 1), ("published", None, 0)], ids=["ours", "published"]
+)
+def test_a_history_of_which_nothing_fits_is_wrong_or_as_published_left_out(record, tmp_path, fit, paper, coverage):
+    user, found = record("a"), SummarySet(tmp_path, "ours", "world_films", "full", 0)
+    write_json(found.meta_path, {"run": "r", "fit": fit})
+    row = {"run": "r", "record": user.id} | Summaries(status=TOO_LONG, error="too long").row()
+    write_jsonl(found.journal_path, [row])
+    cell = of_summaries(found, Benchmark("world_films", "selection", (user,), tmp_path / "absent_upi.jsonl"))
+    assert list(questions([cell], "paper")) == []
+    for protocol, value, share in (("choice", 0.5, 1), ("paper", paper, coverage)):
+        (row,) = result_rows(score_rows(cell, "qwen", protocol, [[]]))
+        assert (row["accuracy"], row["coverage"]) == (value, share)
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ("<think>\nLikes the sea", "<think>\nLikes the sea"),
+        ("Likes the sea.", "Likes the sea."),
+        ("<think></think>\n\nLikes the sea.", "Likes the sea."),
+        ("<think>a</think>b</think> c ", "c"),
+        ("<think>a</think>", ""),
+    ],
+)
+def test_what_an_answer_in_bad_format_holds_stands_after_its_last_reasoning(record, tmp_path, text, held):
+    user, found = record("a"), SummarySet(tmp_path, "ours", "world_films", "full", 0)
+    write_json(found.meta_path, {"run": "r"})
+    stage = StageSummary(text, "", "", parse_answer(text).problem, 0, 1, 1)
+    write_jsonl(found.journal_path, [{"run": "r", "record": user.id} | Summaries((stage,)).row()])
+    cell = of_summaries(found, Benchmark("world_films", "selection", (user,), tmp_path / "absent_upi.jsonl"))
+    assert [one.summary for one in questions([cell], "paper")] == [held] == [stage.as_it_is]
+    assert list(questions([cell], "choice")) == []
 
 
 def test_a_raw_history_that_does_not_fit_counts_as_a_summary_does_that_was_never_written(record):

@@ -71,7 +71,8 @@ async def test_the_share_of_cut_histories_stands_beside_every_number_that_read_o
         assert [found[*key, protocol] for key in (("ours", "full"), ("reader", "direct"))] == [0.5, 0.5]
         assert found["ours", "streaming", protocol] == 0.5, "one of its two stages is enough"
         assert found["no summary", "none", protocol] is None and found["longer", "none", protocol] is None
-        assert {line[0]: line[-2] for line in details(rows, protocol).body}["reader"] == "50.00"
+        table = details(rows, protocol)
+        assert {line[0]: line[table.head.index("truncated %")] for line in table.body}["reader"] == "50.00"
     dropped = {
         (row["user"], row["setting"]): row["dropped"]
         for _, row in read_jsonl(tmp_path / "out" / "scores.jsonl")
@@ -140,4 +141,5 @@ async def test_strangers_summaries_and_bad_format_tell_of_their_own_cuts(scored,
     for protocol in ("choice", "paper"):
         (row,) = result_rows(score_rows(bad, "reader", protocol, [[], []]))
         assert row["truncated"] == 1.0, "of the one row of which it is known"
-    assert details([row | {"truncated": None}], "paper").body[0][-2] == MISSING
+    table = details([row | {"truncated": None}], "paper")
+    assert table.body[0][table.head.index("truncated %")] == MISSING

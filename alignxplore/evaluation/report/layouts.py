@@ -20,6 +20,7 @@ from alignxplore.evaluation.published import NOT_COMPARABLE, Paper
 from alignxplore.evaluation.report.tables import MISSING, Cell, Table, cell_text, label, percent
 from alignxplore.statistics import Paired, average_interval, paired_average
 
+BAD_WRONG = "bad format wrong"  # heading of the accuracy in which bad format is wrong, whatever it holds
 WORST = ("bad format %", "parse failures %", "coverage %", "seeds")
 CLUSTERED = (
     "The interval of a difference takes the published rows for as dependent on each other (shared persons and "
@@ -58,27 +59,30 @@ def compact(rows: list[dict], benchmark: str, protocol: str) -> Table:
     judges = list(dict.fromkeys(row["judge"] for row in mine if row["judge"] != "none"))
     settings = [s for s in ("full", "streaming") if any(row["setting"] == s for row in mine)]
     cells = {(row["policy"], row["setting"], row["judge"]): row for row in mine}
-    head = ["policy", *(f"{setting}, {judge}" for judge in judges for setting in settings or [""]), "n", *WORST]
+    columns = list(itertools.product(judges, settings or [""]))
+    second = [f", {BAD_WRONG}"] if protocol == "paper" and any(row["bad_format"] for row in mine) else []
+    head = ["policy", *(f"{setting}, {judge}{of}" for judge, setting in columns for of in ("", *second)), "n", *WORST]
     body: list[list[str]] = []
     places: dict[tuple[int, int], Cell] = {}
     # A policy may also be a judge, by name.
     for policy, direct in dict.fromkeys((row["policy"], row["setting"] == "direct") for row in mine):
         found = [row for row in mine if (row["policy"], row["setting"] == "direct") == (policy, direct)]
         line = [f"{policy} reads the history (direct)" if direct else policy]
-        for judge, setting in itertools.product(judges, settings or [""]):
+        for judge, setting in columns:
             row = None if direct else cells.get((policy, setting, judge))
             # A setting of its own stands in the first column of its judge.
             if row is None and setting == (settings or [""])[0]:
                 row = next((r for r in found if r["setting"] not in settings and r["judge"] in (judge, "none")), None)
             if row:
                 places[len(body), len(line)] = cell_of(row)
-            line.append(cell_text(row))
+            line += [cell_text(row), *(percent(row["accuracy_bad_wrong"] if row else None) for _ in second)]
         spread = sorted({row["n"] for row in found})
         body.append([*line, "–".join(map(str, dict.fromkeys((spread[0], spread[-1])))), *worst(found)])
     return Table(f"{benchmark}_{protocol}", f"{label(benchmark)}, protocol {protocol}", head, body, cells=places)
 
 
 DETAILS = {
+    BAD_WRONG + " %": "accuracy_bad_wrong",
     "well-formed only %": "accuracy_well_formed",
     "bad format %": "bad_format",
     "parse failures %": "parse_failures",
@@ -176,6 +180,8 @@ def _ours_and_published(
         mean = _average_of_ours([cells.get(name) for name in averaged])
         texts = [cell_text(cells.get(name)) for name in columns]
         body.append([policy, setting, *texts, mean, *worst(cells.values())])
+        if any(row["protocol"] == "paper" and row["bad_format"] for row in cells.values()):
+            body.append(_bad_is_wrong(policy, setting, cells, columns, averaged))
         model = names.get("judges" if setting == "direct" else "policies", {}).get(policy)
         published = paper.row(setting, model, model if setting == "direct" else downstream)
         if any(name in published for name in columns):
@@ -222,6 +228,15 @@ def _published(
     return [f"published: {model}", setting, *map(percent, values), mean] + [MISSING] * 4
 
 
+def _bad_is_wrong(
+    policy: str, setting: str, cells: dict[str, dict], columns: list[str], averaged: list[str]
+) -> list[str]:
+    """The line below one of ours in which a summary in bad format is wrong, whatever it holds."""
+    values = {name: row["accuracy_bad_wrong"] for name, row in cells.items()}
+    mean = _average([values.get(name) for name in averaged])
+    return [f"{policy}, {BAD_WRONG}", setting, *(percent(values.get(name)) for name in columns), mean] + [MISSING] * 4
+
+
 def _differences(
     cells: dict[str, dict], published: dict[str, float], columns: list[str], run: dict, paper: Paper, reasons: dict
 ) -> list[str]:
@@ -258,7 +273,7 @@ def written(rows: list[dict]) -> Table | None:
     head = ["policy", "setting", "judge", "n", "score", "wins %", "ties %", "losses %", "BLEU", "ROUGE-L", *WORST]
     note = (
         "Score: 100 x the mean over all answers. Wins, ties, losses, BLEU and ROUGE-L are of the answers that were "
-        "rated: a summary in bad format is answered by nobody, and scores 0."
+        "rated: where nothing could be shown to a policy nobody answers, and the score is 0."
     )
     return (
         Table("hicupid", "HiCUPID: the answers written, against the reference answers", head, body, note)

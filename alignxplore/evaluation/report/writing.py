@@ -38,6 +38,7 @@ COLUMNS = (
     "accuracy",
     "ci_low",
     "ci_high",
+    "accuracy_bad_wrong",
     "accuracy_well_formed",
     "bad_format",
     "parse_failures",
@@ -57,8 +58,9 @@ NOTES = (
     "Accuracy in %, with its 95 % interval: bootstrap over persons, or two-way clustering by person and chosen item "
     "where that is wider (exact, by Clopper and Pearson, where all agree); ± is the standard deviation between "
     "generation seeds, where there are several. Intervals are over users: another training run of the same policy "
-    "may differ by more. A summary that is bad format scores 0.5 in protocol choice and 0 in protocol paper. "
-    "Protocol choice: both orders of the items, probabilities of the letters; paper: one order, one sampled answer, "
+    "may differ by more. A summary in bad format scores 0.5 in protocol choice; in protocol paper what stands after "
+    "its reasoning is judged as it is, as published, and 'bad format wrong' counts it 0. Protocol choice: both orders "
+    "of the items, probabilities of the letters; paper: one order, one sampled answer, "
     "as published. The rows from popularity to random, and no summary, know nothing of the user. Coverage: share of "
     "rows that have a score. Where a row of a table has several cells, its bad format, parse failures and coverage "
     "are those of its worst cell."

@@ -174,8 +174,8 @@ def test_a_page_without_samples_or_plots_is_still_a_page():
 
 
 def test_a_published_row_stays_beside_ours_when_a_table_is_sorted():
-    names = ["a", "published: A", "a − published", "b", "published: D (not run here)"]
+    names = ["a", "published: A", "a − published", "b", "b, bad format wrong", "published: D (not run here)"]
     table = Table("main", "Main", ["policy", "x"], [[name, "60.00"] for name in names])
     text = report_page.page([table], [], [], [], [], "notes", "made by")
     kinds = re.findall(r"<tr(?: class=\"([a-z ]+)\")?><td>", text)
-    assert kinds == ["", "published beside", "published beside", "", "published"]
+    assert kinds == ["", "published beside", "published beside", "", "published beside", "published"]
