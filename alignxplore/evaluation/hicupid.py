@@ -124,7 +124,8 @@ async def write_answer(judge: Judge, asked: Asked, budget: int) -> dict:
     except HistoryError as error:
         return {"status": TOO_LONG, "error": str(error)[:300]}
     answer = parse_answer(answer_text(reply["choices"][0]["message"]), judge.form)
-    return {"status": OK, "answer": answer.summary, "problem": answer.problem, "dropped": dropped}
+    row: dict = {"status": OK, "answer": answer.summary, "problem": answer.problem, "dropped": dropped}
+    return row | ({"not_sent": judge.endpoint.not_sent} if judge.endpoint.not_sent else {})
 
 
 async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answer: str) -> dict:

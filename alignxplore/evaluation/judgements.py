@@ -79,7 +79,12 @@ def fit_history(
 
 
 async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked: Asked) -> dict:
-    """One judgement as a journal row."""
+    """One judgement as a journal row, which says what the server was not sent."""
+    row = await _ask(judge, protocol, arguments, asked)
+    return row | ({"not_sent": judge.endpoint.not_sent} if judge.endpoint.not_sent else {})
+
+
+async def _ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked: Asked) -> dict:
     record, history, seen = asked.question.record, asked.question.history, {}
     if history is not None:
         try:

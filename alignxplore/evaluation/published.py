@@ -1,9 +1,9 @@
-"""The published numbers beside ours, and when a difference between them means anything. Used by the report.
+"""The published numbers beside ours, the difference, and what else differs. Used by the report.
 
-A difference is printed only for protocol `paper` on a benchmark of the published tables with all of its rows;
-everything else is "not comparable", and the reason is said. The published rows are in
-alignxplore/evaluation/published.json; the number of rows behind each is inferred from the printed digits, so the
-interval of a difference takes both samples into account.
+A difference stands wherever a benchmark of ours has the name of a published one. Beside it stands the list of what
+differs between the two besides the model (`Paper.differs`); only where that list is empty the number is "comparable".
+The published rows are in alignxplore/evaluation/published.json; the number of rows behind each is inferred from the
+printed digits, so the interval of a difference takes both samples into account.
 """
 
 import json
@@ -12,19 +12,19 @@ from collections import defaultdict
 from pathlib import Path
 
 from alignxplore.datasets import DATASETS, PUBLISHED
+from alignxplore.evaluation.arguments import YES_NO
 from alignxplore.evaluation.report.tables import points
+from alignxplore.serving.endpoint import is_url
 from alignxplore.statistics import Estimate, two_sample_interval
 
 PATH = Path(__file__).with_name("published.json")
-NOT_COMPARABLE = "not comparable"
+COMPARABLE = "comparable"
 SLACK = 0.002  # of the rows: two of Amazon's 3,000 seem to be missing from the published 2,998
 WINDOW = 16384  # tokens of prompt and answer
 SAMPLING = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 4096}  # of the published summaries
 STAGES = {"full": 1, "streaming": 2}
-DIRECT = (
-    "how much of a history the published readers of raw histories were shown, and how long their answers might be, is "
-    "not published"
-)
+WORDING = "published"  # name of a prompt set that is taken at its word; the project holds no copy of that wording
+ANSWER_TOKENS = {False: 16, True: 2048}  # of a published downstream model, by whether it reasons first
 # Names of the published rows by hub id: (the model reasons first, it answers at once).
 HUB_IDS = {
     "Qwen/Qwen3-8B": ("Qwen3-8B (thinking)", "Qwen3-8B (non-thinking)"),
@@ -38,61 +38,93 @@ HUB_IDS = {
 }
 
 
-def _built_otherwise(name: str, run: dict) -> str | None:
-    """How a benchmark differs from the published one, or may; None where nothing speaks against its being the same."""
+def _file(name: str, run: dict) -> list[str]:
+    """How a benchmark's file differs from the published one, or may."""
     about, dataset = run["benchmarks"].get(name, {}), DATASETS[name]
     built = about.get("built")
-    if built is None and (about.get("hub") or "").startswith(f"{PUBLISHED}@"):
-        return None
     if built is None:
-        return (
-            f"nothing shows that the file of {name} is the published one (it neither comes from {PUBLISHED} nor has "
-            "the manifest of a build)"
-        )
+        known = (about.get("hub") or "").startswith(f"{PUBLISHED}@")
+        return [] if known else [f"the file of {dataset.column}, of which nothing shows that it is the published one"]
     if not dataset.public:
-        return f"the published conversion of {name} is not public"
+        return [f"the file of {dataset.column}, whose published conversion is not public"]
+    other = []
     if dataset.editions and built["edition"] not in dataset.editions:
         edition = built["edition"] or "files of an unknown edition"
-        return f"{name} was built from {edition}, the published one from {' or '.join(dataset.editions)}"
+        other.append(f"built from {edition} for {' or '.join(dataset.editions)}")
     if built["protocol"] != "published":
-        return f"{name} was built with other negatives ({built['protocol']})"
-    if (built["min_interactions"], built["split"]) != (dataset.min_interactions, dataset.split):
-        return (
-            f"{name} was built of split {built['split']} with at least {built['min_interactions']} interactions, the "
-            f"published one of split {dataset.split} with {dataset.min_interactions}"
-        )
+        other.append(f"other negatives ({built['protocol']})")
+    if built["min_interactions"] != dataset.min_interactions:
+        other.append(f"at least {built['min_interactions']} interactions for {dataset.min_interactions}")
+    if built["split"] != dataset.split:
+        other.append(f"split {built['split']} for {dataset.split}")
     if built.get("windows") or built.get("persons"):
-        return f"{name} was built of windows of the histories, or of some of the persons"
+        other.append("windows of the histories, or some of the persons")
     # A history is a few answers there, which its authors put together.
     if dataset.task == "selection" and built["taken_out"]:
-        return (
-            f"{built['taken_out']} repeats and answers were taken out of the histories of {name}; whether the "
-            "published one kept them is not said"
+        other.append(
+            f"{built['taken_out']} repeats and answers taken out of the histories, which the published one may have"
         )
-    return None
+    return [f"the file of {dataset.column}: {', '.join(other)}"] if other else []
 
 
-def _written_otherwise(row: dict, run: dict) -> str | None:
-    """How the summaries behind a row were written, where that is not the published way; None also for rows without
-    summaries."""
+def _summaries(row: dict, run: dict) -> list[str]:
+    """How the summaries behind a row were written otherwise than the published ones."""
     of_row = f"{row['benchmark']}.{row['setting']}.s"
-    for name, made in run["policies"].get(row["policy"], {}).get("sets", {}).items():
-        if name.startswith(of_row) and (other := _differs(made, STAGES[row["setting"]])):
-            return f"summaries of {row['policy']} ({row['setting']}) were not written as published: {', '.join(other)}"
-    return None
+    sets = run["policies"].get(row["policy"], {}).get("sets", {})
+    made = [one for name, one in sets.items() if name.startswith(of_row)]
+    if not made:
+        return ["summaries of which nothing is known"]
+    found = [said for one in made for said in _written(one, STAGES[row["setting"]])]
+    if row.get("shown_otherwise") != 0 and any(one.get("fit") != "published" for one in made):
+        found.append("fit ours, by which some rows were shown otherwise (shown otherwise %: table of every number)")
+    return found
 
 
-def _differs(made: dict, stages: int) -> list[str]:
+def _written(made: dict, stages: int) -> list[str]:
     """What in the recipe of one set of summaries is not as published."""
     sampling = made["sampling"]
-    other = [f"{key} {sampling[key]} for {value}" for key, value in SAMPLING.items() if sampling[key] != value]
-    not_sent = [name for name in made.get("not_sent", ()) if name in SAMPLING]
-    other += [f"without {name}, which its server does not know" for name in not_sent]
+    found = [f"{key} {sampling[key]} for {value}" for key, value in SAMPLING.items() if sampling[key] != value]
     if made["stages"] != stages:
-        other.append(f"{made['stages']} stages for {stages}")
+        found.append(f"{made['stages']} stages for {stages}")
     if made["window"] != WINDOW:
-        other.append(f"a window of {made['window']} for {WINDOW}")
-    return other
+        found.append(f"a window of {made['window']} for {WINDOW}")
+    return found + _refused("policy", made) + _wording("infer", made)
+
+
+def _reader(row: dict, run: dict, downstream: str | None) -> list[str]:
+    """How the downstream model was asked otherwise than the published one."""
+    judge = run["judges"].get(row["judge"], {})
+    found = []
+    if downstream not in HUB_IDS.get(_hub_id(judge.get("identity", "")), ()):
+        found.append(f"downstream model {row['judge']}, taken for {downstream} by its name alone")
+    if row["protocol"] != "paper":
+        how = f"{run.get('arguments', {}).get('orders', 'both')} order(s), probabilities of the letters"
+        found.append(f"protocol {row['protocol']} ({how}) for paper (one order, one sampled answer, read as it is)")
+    elif judge.get("format") == YES_NO:
+        found.append("a choice by P(Yes) of each item; how the published one was read is not said")
+    elif judge.get("answer_tokens") != (tokens := ANSWER_TOKENS[judge.get("format") != "plain"]):
+        found.append(f"answers of up to {judge.get('answer_tokens')} tokens for {tokens}")
+    return (
+        found
+        + _refused("downstream model", judge)
+        + _wording("direct" if row["setting"] == "direct" else "judge", run)
+    )
+
+
+def _refused(who: str, asked: dict) -> list[str]:
+    names = ", ".join(asked.get("not_sent", ()))
+    return [f"the {who} was asked without {names}, which its server does not know"] if names else []
+
+
+def _wording(purpose: str, made: dict) -> list[str]:
+    name = made.get("prompt_set")
+    return [] if name == WORDING else [f"wording of the prompt {purpose} (set {name or 'unknown'})"]
+
+
+def _hub_id(identity: str) -> str:
+    """The hub id in the identity of a model (`serving.models.Model.identity`), if there is one."""
+    where, _, rest = identity.partition("@")
+    return rest.rpartition("=")[2] if is_url(where) else where
 
 
 def _bare(name: str) -> str:
@@ -117,7 +149,8 @@ class Paper:
         """The published name of one of our models: as given on the command line, by its own name, or by its hub id.
 
         Args:
-            identity: hub id with @revision, or the fingerprint of a folder (which says nothing about the name).
+            identity: hub id with @revision, address of an endpoint with what it serves, or the fingerprint of a folder
+                (which says nothing about the name).
             given: our name → published name.
             plain: the model was asked to answer without reasoning first.
 
@@ -126,7 +159,7 @@ class Paper:
         """
         if name in given:
             return self.named(given[name])
-        return self.names.get(_bare(name)) or HUB_IDS.get(identity.partition("@")[0], (None, None))[plain]
+        return self.names.get(_bare(name)) or HUB_IDS.get(_hub_id(identity), (None, None))[plain]
 
     def named(self, text: str) -> str:
         """The published name that is meant by a name on the command line; ValueError where there is none."""
@@ -152,32 +185,39 @@ class Paper:
             if self.table[key] in tables and (key[2] == downstream or key[2] not in readers)
         ]
 
-    def why_not(self, row: dict, run: dict) -> str | None:
-        """Why a row of ours cannot be compared with the published one; None if it can.
+    def differs(self, row: dict, run: dict) -> list[str]:
+        """What differs between a number of ours and the published one of its benchmark, besides the model that wrote;
+        empty: comparable.
 
         Args:
             row: a row of results.json.
-            run: run.json, which says how its benchmark was built and its summaries were written.
+            run: run.json, which says how its benchmark was built, its summaries were written and its judge was asked.
         """
-        if row["protocol"] != "paper":
-            return "the published numbers are of protocol paper"
-        if row["benchmark"] not in self.sizes:
-            return f"{row['benchmark']} is not in the published tables"
-        size = self.sizes[row["benchmark"]]
+        benchmark, column, size = row["benchmark"], DATASETS[row["benchmark"]].column, self.sizes[row["benchmark"]]
+        found = []
         if size is None:
-            return f"how many rows of {row['benchmark']} were used is not published"
+            found.append(f"how many rows of {column} were used, and how they were scored, is not published")
+        elif abs(row["n"] - size) > SLACK * size:
+            found.append(f"n = {row['n']} for {size} ({column})")
+        if len(row.get("seeds", ())) > 1:
+            found.append(f"the mean of {len(row['seeds'])} generation seeds for one")
+        found += _file(benchmark, run)
         if row["setting"] == "direct":
-            return DIRECT
-        if reason := _built_otherwise(row["benchmark"], run) or _written_otherwise(row, run):
-            return reason
-        if abs(row["n"] - size) > SLACK * size:
-            return f"{row['benchmark']} has n = {row['n']}, the published table {size}"
-        return None if row["ci_low"] is not None else "no interval"
+            found.append(
+                "how much of a raw history the published readers were shown, and how long their answers might be, is "
+                "not published"
+            )
+        else:
+            found += _summaries(row, run)
+        found += _reader(row, run, run.get("published_names", {}).get("judges", {}).get(row["judge"]))
+        return list(dict.fromkeys(found))
 
     def difference(self, row: dict, published: float) -> str:
-        """Ours less theirs in points, with the 95 % interval of two samples, theirs taken for as clustered as ours."""
-        ours = Estimate(row["accuracy"], row["ci_low"], row["ci_high"], row["n"], row.get("clusters", row["n"]))
+        """Ours less theirs in points; where both numbers of rows are known with the 95 % interval of two samples,
+        theirs taken for as clustered as ours."""
         size = self.sizes[row["benchmark"]]
-        assert size is not None, "`why_not` says so"
+        if size is None or row["ci_low"] is None:
+            return points(row["accuracy"] - published)
+        ours = Estimate(row["accuracy"], row["ci_low"], row["ci_high"], row["n"], row.get("clusters", row["n"]))
         middle, low, high = two_sample_interval(ours, published, size, row["design_effect"])
         return f"{points(middle)} [{points(low)}, {points(high)}]"

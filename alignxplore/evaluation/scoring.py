@@ -5,6 +5,7 @@ of the evaluation, which `eval/evaluate.py` runs and explains.
 import asyncio
 import itertools
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,8 +30,11 @@ from alignxplore.work import run_units, side_by_side
 log = logging.getLogger(__name__)
 
 
-async def judge_all(arguments: EvaluationArguments, judge: Judge, identity: str, cell_list: list[Cell]) -> list[dict]:
-    """Ask one downstream model everything that is missing; returns the score rows of all cells."""
+async def judge_all(
+    arguments: EvaluationArguments, judge: Judge, identity: str, cell_list: list[Cell]
+) -> tuple[list[dict], set[str]]:
+    """Ask one downstream model everything that is missing; returns (the score rows of all cells, the fields that some
+    of it was asked without)."""
     mass = await judge.check(first_questions(arguments, judge, cell_list))
     log.info(
         "%s: answers with a letter (%s %.3f)",
@@ -38,7 +42,7 @@ async def judge_all(arguments: EvaluationArguments, judge: Judge, identity: str,
         "share of readable answers" if FORMATS[judge.form].reasons else "mass",
         mass,
     )
-    scores = []
+    scores, not_sent = [], set()
     for protocol in arguments.protocol:
         mine = [cell for cell in cell_list if not is_written(cell.benchmark, protocol)]
         identify = partial(unit_id, judge, identity, protocol, arguments)
@@ -56,7 +60,13 @@ async def judge_all(arguments: EvaluationArguments, judge: Judge, identity: str,
             for cell in mine:
                 answers = [[journal.get(identify(asked)) for asked in asked_of(q, protocol)] for q in cell.questions]
                 scores += score_rows(cell, judge.name, protocol, answers, places=judge.sees_both)
-    return scores
+                not_sent |= refused(row for rows in answers for row in rows if row)
+    return scores, not_sent
+
+
+def refused(rows: Iterable[dict]) -> set[str]:
+    """Fields that the server of some journal rows was not sent."""
+    return {name for row in rows for name in row.get("not_sent", ())}
 
 
 def is_written(benchmark: Benchmark, protocol: str) -> bool:
@@ -245,14 +255,18 @@ async def read_all(
         concurrency=arguments.concurrency,
     ) as model:
         judge = make_judge(arguments, model, form)
-        scores = await judge_all(arguments, judge, model.identity, read)
+        scores, not_sent = await judge_all(arguments, judge, model.identity, read)
         mine, written = [cell for cell in read if is_written(cell.benchmark, "paper")], None
         if rates and form != YES_NO and mine:
-            written = (
-                mine,
-                await hicupid.write_answers(arguments, judge, model.identity, list(questions(mine, "paper"))),
-            )
-        about = {"identity": model.identity, "format": form, "window": window_of(judge, arguments)}
+            answers = await hicupid.write_answers(arguments, judge, model.identity, list(questions(mine, "paper")))
+            written, not_sent = (mine, answers), not_sent | refused(answers.values())
+        about = {
+            "identity": model.identity,
+            "format": form,
+            "window": window_of(judge, arguments),
+            "answer_tokens": judge.answer_tokens,
+            "not_sent": sorted(not_sent),
+        }
         return ReadAll(scores, about, written)
 
 

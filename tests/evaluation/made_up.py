@@ -3,6 +3,7 @@
 import random
 
 from alignxplore.datasets import PUBLISHED
+from alignxplore.evaluation.published import STAGES
 
 JUDGE = "Qwen3-8B (non-thinking)"
 
@@ -26,20 +27,31 @@ def scores(
             "item": f"t{i}",
             "value": float(rng.random() < share),
             "outcome": "ok",
+            "shown_otherwise": False,
         }
         for seed in seeds
         for i in range(n)
     ]
 
 
+def written(stages=1, window=16384, prompt_set="published", fit="ours", not_sent=(), **sampling) -> dict:
+    """The recipe of a set of summaries, as published but for what is said."""
+    published = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 4096, "seed": 0, "form": "think"}
+    made = {"stages": stages, "window": window, "prompt_set": prompt_set, "fit": fit, "not_sent": not_sent}
+    return made | {"sampling": published | sampling, "identity": "x", "prompt_hash": "0"}
+
+
 def run_of(names: dict | None = None, **sizes: int) -> dict:
+    """A run of these sizes in which nothing differs from the published one."""
+    sets = {f"{name}.{setting}.s0": written(stages) for name in sizes for setting, stages in STAGES.items()}
     return {
         "benchmarks": {
             name: {"n": n, "target_in_history": 0, "built": None, "hub": f"{PUBLISHED}@abc"}
             for name, n in sizes.items()
         },
-        "judges": {"qwen": {"identity": "x", "format": "plain"}},
-        "policies": {},
+        "judges": {"qwen": {"identity": "Qwen/Qwen3-8B@abc", "format": "plain", "answer_tokens": 16}},
+        "policies": {"ours": {"sets": sets}},
+        "prompt_set": "published",
         "versions": {},
         "commit": None,
         "prompt_hashes": {},

@@ -182,3 +182,27 @@ async def test_each_set_stands_in_the_record_of_the_run(write, arguments, tmp_pa
         SummarySet(tmp_path / "out", "ours", "world_films", "full", 0).meta()["recipe"]
         != sets["world_films.streaming.s0"]["recipe"]
     )
+
+
+async def test_what_the_server_of_a_downstream_model_was_not_sent_is_said_of_it_also_by_a_later_run(
+    fake_server, say, tokenizer, record, benchmark_file, arguments, tmp_path
+):
+    benchmark_file("world_films", [record(f"u{i}") for i in range(3)])
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    port = free_port()
+    for _ in range(2):
+        async with fake_server(
+            lambda body: (
+                web.Response(status=400, text="Unknown parameter: 'top_k'.")
+                if "top_k" in body
+                else say('x</think>{"selection": "Item A"}')
+            ),
+            max_model_len=16384,
+            port=port,
+        ) as server:
+            arguments.judge, arguments.judge_format = [f"r={server.url}#{tmp_path / 'tokenizer'}"], ["r1"]
+            arguments.protocol, arguments.answer_tokens = ["paper"], 64
+            await evaluate(arguments)
+        about = json.loads((tmp_path / "out" / "run.json").read_text())["judges"]["r"]
+        assert about["not_sent"] == ["chat_template_kwargs", "skip_special_tokens", "top_k"]
+        assert about["answer_tokens"] == 64

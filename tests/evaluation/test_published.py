@@ -1,4 +1,4 @@
-"""The published numbers: complete, their printed averages recomputed, and what of ours may be compared with them."""
+"""The published numbers: complete, their printed averages recomputed, and what differs between them and ours."""
 
 import json
 from collections import defaultdict
@@ -9,7 +9,7 @@ from alignxplore.datasets import DATASETS, PUBLISHED
 from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.published import Paper
 from tests import ROOT
-from tests.evaluation.made_up import JUDGE, built, run_of, scores
+from tests.evaluation.made_up import JUDGE, built, run_of, scores, written
 
 PAPER = json.loads((ROOT / "alignxplore" / "evaluation" / "published.json").read_text())
 # The README prints the streaming row's average for the full-history row, and 72.93 where the cells give 71.38.
@@ -69,62 +69,117 @@ def test_scores_fit_the_inferred_numbers_of_rows():
         assert scores and len(misfits) <= 5, (benchmark, misfits)
 
 
+def differs(row: dict, run: dict, **other) -> list[str]:
+    return Paper().differs(row | other, run)
+
+
+def row_of(benchmark: str, n: int, **how) -> dict:
+    return result_rows(scores("ours", benchmark, n, 0.8, **how))[0]
+
+
 def test_amazon_may_have_its_two_more_rows():
-    row = result_rows(scores("ours", "amazon", 3000, 0.8))[0]
-    run = run_of(amazon=3000)
+    row, run = row_of("amazon", 3000), run_of(amazon=3000)
     run["benchmarks"]["amazon"]["built"] = built("Books_5 of 2018", min_interactions=17, split="test")
-    assert Paper().why_not(row, run) is None
-    assert Paper().why_not(row | {"n": 2900}, run) is not None
+    assert differs(row, run) == []
+    assert differs(row, run, n=2900) == ["n = 2900 for 2998 (Amazon)"]
 
 
+@pytest.mark.parametrize(("setting", "stages"), [("full", 1), ("streaming", 2)])
 @pytest.mark.parametrize(
-    "setting, stages, sampling, window, reason",
+    ("how", "said"),
     [
-        ("streaming", 2, {}, 16384, None),
-        ("full", 1, {}, 16384, None),
-        ("streaming", 3, {}, 16384, "3 stages for 2"),
+        ({}, []),
+        ({"stages": 3}, ["3 stages for 2"]),
+        ({"temperature": 0.0, "max_tokens": 128}, ["temperature 0.0 for 0.6", "max_tokens 128 for 4096"]),
+        ({"window": 40960}, ["a window of 40960 for 16384"]),
+        ({"prompt_set": "default"}, ["wording of the prompt infer (set default)"]),
         (
-            "full",
-            1,
-            {"temperature": 0.0, "max_tokens": 128},
-            16384,
-            "temperature 0.0 for 0.6, max_tokens 128 for 4096",
-        ),
-        ("full", 1, {}, 40960, "a window of 40960 for 16384"),
-        ("streaming", 3, {}, 8192, "3 stages for 2, a window of 8192 for 16384"),
-    ],
-)
-def test_summaries_that_were_written_in_another_way_are_not_compared(setting, stages, sampling, window, reason):
-    row = result_rows(scores("ours", "mind", 3000, 0.8, setting=setting))[0]
-    run = run_of(mind=3000)
-    published = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 4096, "seed": 0, "form": "think"}
-    run["policies"]["ours"] = {
-        "sets": {
-            f"mind.{setting}.s0": {"stages": stages, "sampling": published | sampling, "window": window},
-            "amazon.streaming.s0": {"stages": 5, "sampling": published, "window": 512},
-        }
-    }
-    said = Paper().why_not(row, run)
-    assert said is None if reason is None else reason in said
-
-
-@pytest.mark.parametrize(
-    "about, reason",
-    [
-        ({"built": None, "hub": f"{PUBLISHED}@abc"}, None),
-        ({"built": built(), "hub": None}, None),
-        ({"built": None, "hub": None}, "nothing shows that the file of student_phd is the published one"),
-        (
-            {"built": None, "hub": f"{PUBLISHED}-mine@abc"},
-            "nothing shows that the file of student_phd is the published one",
+            {"not_sent": ["chat_template_kwargs", "top_k"]},
+            ["the policy was asked without chat_template_kwargs, top_k, which its server does not know"],
         ),
     ],
 )
-def test_a_file_of_which_nothing_is_known_does_not_pass_for_the_published_one(about, reason):
-    row, run = result_rows(scores("ours", "student_phd", 600, 0.8))[0], run_of(student_phd=600)
-    run["benchmarks"]["student_phd"] = about
-    said = Paper().why_not(row, run)
-    assert said is None if reason is None else reason in said
+def test_what_differs_in_the_way_a_summary_was_written(setting, stages, how, said):
+    row, run = row_of("mind", 3000, setting=setting), run_of(mind=3000)
+    sets = run["policies"]["ours"]["sets"]
+    sets[f"mind.{setting}.s0"] = written(**{"stages": stages} | how)
+    sets["amazon.streaming.s0"] = written(5, 512)
+    assert differs(row, run) == [one.replace("for 2", f"for {stages}") for one in said]
+    del sets[f"mind.{setting}.s0"]
+    assert differs(row, run) == ["summaries of which nothing is known"]
+
+
+def test_the_fit_differs_where_some_row_was_shown_otherwise():
+    run, sets = run_of(mind=3000), {}
+    row = result_rows([row | {"shown_otherwise": row["record"] == "r7"} for row in scores("ours", "mind", 3000, 0.8)])[
+        0
+    ]
+    (said,) = differs(row, run)
+    assert said.startswith("fit ours, by which some rows were shown otherwise") and row["shown_otherwise"] == 1 / 3000
+    assert differs(row, run, shown_otherwise=0) == [] and differs(row, run, shown_otherwise=None) == [said]
+    run["policies"]["ours"]["sets"] = sets | {"mind.full.s0": written(fit="published")}
+    assert differs(row, run) == [], "shown as published, whatever ours would have shown"
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"answer_tokens": 64}, "answers of up to 64 tokens for 16"),
+        ({"format": "think", "answer_tokens": 16}, "answers of up to 16 tokens for 2048"),
+        ({"not_sent": ["top_k"]}, "the downstream model was asked without top_k, which its server does not know"),
+        ({"identity": "0123abcd"}, f"downstream model qwen, taken for {JUDGE} by its name alone"),
+        ({"format": "yes_no"}, "a choice by P(Yes) of each item; how the published one was read is not said"),
+    ],
+)
+def test_what_differs_in_the_way_the_downstream_model_was_asked(how, said):
+    row, run = row_of("mind", 3000), run_of(mind=3000)
+    for identity in ("http://host/v1@q=Qwen/Qwen3-8B", "http://host/v1@Qwen/Qwen3-8B"):
+        run["judges"]["qwen"]["identity"] = identity
+        assert differs(row, run) == [], "an endpoint that says what it serves"
+    run["judges"]["qwen"] |= how
+    assert differs(row, run) == [said]
+
+
+def test_what_differs_in_the_protocol_the_wording_and_the_seeds():
+    row, run = row_of("mind", 3000), run_of(mind=3000) | {"prompt_set": "hardened", "arguments": {"orders": "both"}}
+    assert differs(row, run) == ["wording of the prompt judge (set hardened)"]
+    said = differs(row, run, protocol="choice", seeds=[0, 1, 2])
+    assert said[0] == "the mean of 3 generation seeds for one" and said[1].startswith("protocol choice (both order(s)")
+    direct = differs(row, run, setting="direct")
+    assert "raw history the published readers were shown" in direct[0] and direct[1].startswith(
+        "wording of the prompt direct"
+    )
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "n", "how", "said"),
+    [
+        ("friendly_unfriendly", 600, built(), None),
+        ("friendly_unfriendly", 600, built(protocol="matched"), "other negatives (matched)"),
+        ("friendly_unfriendly", 600, built(taken_out=271), "271 repeats and answers taken out of the histories"),
+        ("alignx", 3000, built(), "the file of AlignX, whose published conversion is not public"),
+        ("personamem", 5000, built("v2"), "the file of PersonaMem, whose published conversion is not public"),
+        ("movielens", 3000, built("ml-1m", min_interactions=17, split="test"), "built from ml-1m for ml-32m"),
+        ("movielens", 3000, built(None, min_interactions=17, split="test"), "files of an unknown edition"),
+        ("movielens", 3000, built("ml-32m", split="test"), "at least 2 interactions for 17"),
+        ("movielens", 3000, built("ml-32m", min_interactions=17), "split all for test"),
+        ("student_phd", 600, None, "of which nothing shows that it is the published one"),
+    ],
+)
+def test_what_differs_in_the_file(benchmark, n, how, said):
+    row, run = row_of(benchmark, n), run_of(**{benchmark: n})
+    assert differs(row, run) == [], "the published file"
+    run["benchmarks"][benchmark] |= {"built": how, "hub": f"{PUBLISHED}-mine@abc"}
+    found = differs(row, run)
+    assert found == [] if said is None else len(found) == 1 and said in found[0]
+
+
+def test_a_benchmark_whose_number_of_rows_is_not_known_has_its_difference_without_an_interval():
+    row = row_of("hicupid", 600)
+    assert Paper().difference(row, row["accuracy"] - 0.1) == "+10.00"
+    assert differs(row, run_of(hicupid=600)) == [
+        "how many rows of HiCUPID were used, and how they were scored, is not published"
+    ]
 
 
 def test_published_rows_are_taken_for_as_clustered_as_ours():
@@ -140,21 +195,6 @@ def test_published_rows_are_taken_for_as_clustered_as_ours():
         float(x.replace("−", "-")) for x in Paper().difference(row, 0.8).split("[")[1].rstrip("]").split(", ")
     )
     assert high - low == pytest.approx(2 * 1.96 * 100 * (2 * 2 * 0.16 / 600) ** 0.5, rel=0.05)
-
-
-def test_a_sampling_that_the_server_does_not_know_is_not_the_published_one():
-    row, run = result_rows(scores("ours", "mind", 3000, 0.8))[0], run_of(mind=3000)
-    made = {
-        "stages": 1,
-        "sampling": {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 4096},
-        "window": 16384,
-    }
-    run["policies"]["ours"] = {"sets": {"mind.full.s0": made | {"not_sent": ["chat_template_kwargs", "top_k"]}}}
-    assert (
-        Paper()
-        .why_not(row, run)
-        .endswith("were not written as published: without top_k, which its server does not know")
-    )
 
 
 def test_names_are_matched_by_hand_by_name_and_by_hub_id():

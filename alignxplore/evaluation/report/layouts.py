@@ -16,7 +16,7 @@ import numpy as np
 
 from alignxplore.datasets import DATASETS
 from alignxplore.evaluation.comparisons import COMPARED, COMPARED_NOTE, compare, compared
-from alignxplore.evaluation.published import NOT_COMPARABLE, Paper
+from alignxplore.evaluation.published import COMPARABLE, Paper
 from alignxplore.evaluation.report.tables import MISSING, Cell, Table, cell_text, label, percent
 from alignxplore.statistics import Paired, average_interval, paired_average
 
@@ -153,7 +153,7 @@ def wide(rows: list[dict], run: dict, kind: str, judge: str, protocol: str, pape
     known = {name for *_, published in rows_there for name in published}
     # What the published table lacks would make another average of ours.
     averaged = [name for name in columns if name in known] or columns
-    body, reasons, shown = _ours_and_published(mine, run, columns, averaged, downstream, paper)
+    body, marks, shown = _ours_and_published(mine, run, columns, averaged, downstream, paper)
     for setting, model, published in rows_there:
         if (setting, model) not in shown and published.keys() & set(columns):
             body.append(_published(f"{model} (not run here)", setting, published, columns, averaged))
@@ -161,16 +161,16 @@ def wide(rows: list[dict], run: dict, kind: str, judge: str, protocol: str, pape
     head = ["policy", "setting", *(f"{label(name)} (n = {n})" for name, n in sizes.items()), "average", *WORST]
     titles = {"main": "Benchmarks", "cross-task": "Across tasks", "other": "Benchmarks"}
     title = f"{titles[kind]}: downstream model {judge}, protocol {protocol}"
-    return Table(f"{kind}_{judge}_{protocol}", title, head, body, _wide_note(body, columns, averaged, reasons))
+    return Table(f"{kind}_{judge}_{protocol}", title, head, body, _wide_note(body, columns, averaged, marks))
 
 
 def _ours_and_published(
     rows: list[dict], run: dict, columns: list[str], averaged: list[str], downstream: str | None, paper: Paper
-) -> tuple[list[list[str]], list[str], set[tuple[str, str | None]]]:
-    """(lines of our rows, each with its published one and the difference below it, why some are not comparable,
-    the published rows that stand there)."""
+) -> tuple[list[list[str]], dict[str, int], set[tuple[str, str | None]]]:
+    """(lines of our rows, each with its published one and the difference below it, what differs with the number that
+    stands for it beside the differences, the published rows that stand there)."""
     names = run.get("published_names", {})
-    reasons: dict[str, bool] = {}
+    marks: dict[str, int] = {}
     shown: set[tuple[str, str | None]] = set()
     lines: dict[tuple[str, str], dict[str, dict]] = defaultdict(dict)
     for row in sorted(rows, key=lambda row: SETTING_ORDER.index(row["setting"])):
@@ -187,16 +187,17 @@ def _ours_and_published(
         if any(name in published for name in columns):
             shown.add((setting, model))
             body.append(_published(model, setting, published, columns, averaged))
-            differences = _differences(cells, published, columns, run, paper, reasons)
+            differences = _differences(cells, published, columns, run, paper, marks)
             body.append([f"{policy} − published", setting, *differences])
-    return body, list(reasons), shown
+    return body, marks, shown
 
 
-def _wide_note(body: list[list[str]], columns: list[str], averaged: list[str], reasons: list[str]) -> str:
+def _wide_note(body: list[list[str]], columns: list[str], averaged: list[str], marks: dict[str, int]) -> str:
     """What stands below a wide table."""
     said = []
-    if reasons:
-        said.append(f"{NOT_COMPARABLE.capitalize()}: {'; '.join(reasons)}.")
+    if marks:
+        listed = "; ".join(f"({number}) {what}" for what, number in marks.items())
+        said.append(f"What differs from the published numbers besides the model: {listed}.")
     if any("[" in text for line in body if line[0].endswith(" − published") for text in line):
         said.append(CLUSTERED)
     if left_out := [label(name) for name in columns if name not in averaged]:
@@ -238,18 +239,23 @@ def _bad_is_wrong(
 
 
 def _differences(
-    cells: dict[str, dict], published: dict[str, float], columns: list[str], run: dict, paper: Paper, reasons: dict
+    cells: dict[str, dict],
+    published: dict[str, float],
+    columns: list[str],
+    run: dict,
+    paper: Paper,
+    marks: dict[str, int],
 ) -> list[str]:
+    """Each with the numbers of what differs besides the model, or "comparable"; new ones are added to `marks`."""
     line = []
     for name in columns:
         row = cells.get(name)
         if row is None or row["accuracy"] is None or name not in published:
             line.append(MISSING)
-        elif reason := paper.why_not(row, run):
-            reasons[reason] = True
-            line.append(NOT_COMPARABLE)
         else:
-            line.append(paper.difference(row, published[name]))
+            numbers = sorted(marks.setdefault(what, len(marks) + 1) for what in paper.differs(row, run))
+            beside = f"({' '.join(map(str, numbers))})" if numbers else COMPARABLE
+            line.append(f"{paper.difference(row, published[name])} {beside}")
     return line + [MISSING] * 5
 
 

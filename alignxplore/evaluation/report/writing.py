@@ -122,6 +122,7 @@ def provenance(
         "arguments": vars(arguments),
         "judges": judges,
         "policies": policies,
+        "prompt_set": prompts.name,
         "prompt_hashes": prompts.hashes,
         "versions": recorded_versions(),
         "published_names": published_names(arguments.published, judges, policies),

@@ -1,13 +1,13 @@
-"""The tables: what stands in them, what is missing, and when a difference from the published numbers may be
-printed."""
+"""The tables: what stands in them, what is missing, and what stands beside a difference from the published
+numbers."""
 
 import pytest
 
 from alignxplore.evaluation.metrics import result_rows
-from alignxplore.evaluation.published import NOT_COMPARABLE, Paper
+from alignxplore.evaluation.published import COMPARABLE, Paper
 from alignxplore.evaluation.report import layouts, writing
 from alignxplore.evaluation.report.tables import MISSING, Table, cell_text, label
-from tests.evaluation.made_up import JUDGE, built, run_of, scores
+from tests.evaluation.made_up import JUDGE, run_of, scores
 
 
 def column(table: Table, name: str, policy: str) -> str:
@@ -26,71 +26,61 @@ def test_a_full_row_of_protocol_paper_stands_beside_the_published_one_with_the_d
     published, difference = after(table, "ours")
     assert published[:3] == ["published: AlignXplore+", "full", "86.33"]
     ours = 100 * rows[0]["accuracy"]
-    assert difference[2].startswith(f"{ours - 86.33:+.2f} [") and NOT_COMPARABLE not in " ".join(difference)
+    assert difference[2].startswith(f"{ours - 86.33:+.2f} [") and difference[2].endswith(f"] {COMPARABLE}")
     assert difference[:2] == ["ours − published", "full"] and layouts.CLUSTERED in table.note
-    low, high = (float(x.replace("−", "-")) for x in difference[2].split("[")[1].rstrip("]").split(", "))
+    low, high = (float(x.replace("−", "-")) for x in difference[2].split("[")[1].split("]")[0].split(", "))
     assert low < ours - 86.33 < high and high - low == pytest.approx(
         2 * 1.96 * 100 * (0.09 / 600 + 0.8633 * 0.1367 / 600) ** 0.5, rel=0.1
     )
 
 
-@pytest.mark.parametrize(
-    "benchmark, n, protocol, how, reason",
-    [
-        ("friendly_unfriendly", 600, "choice", None, "protocol paper"),
-        ("friendly_unfriendly", 200, "paper", None, "n = 200, the published table 600"),
-        ("friendly_unfriendly", 600, "paper", built(protocol="matched"), "other negatives (matched)"),
-        (
-            "friendly_unfriendly",
-            600,
-            "paper",
-            built(taken_out=271),
-            "271 repeats and answers were taken out of the histories",
-        ),
-        ("hicupid", 600, "paper", None, "is not published"),
-        ("alignx", 3000, "paper", built(), "the published conversion of alignx is not public"),
-        ("personamem", 5000, "paper", built("v2"), "the published conversion of personamem is not public"),
-        (
-            "movielens",
-            3000,
-            "paper",
-            built("ml-1m", min_interactions=17, split="test"),
-            "built from ml-1m, the published one from ml-32m",
-        ),
-        ("movielens", 3000, "paper", built(None, min_interactions=17, split="test"), "files of an unknown edition"),
-        (
-            "movielens",
-            3000,
-            "paper",
-            built("ml-32m", split="test"),
-            "at least 2 interactions, the published one of split test with 17",
-        ),
-        ("movielens", 3000, "paper", built("ml-32m", min_interactions=17), "of split all"),
-    ],
-)
-def test_anything_else_is_not_comparable_and_says_why(benchmark, n, protocol, how, reason):
-    rows = result_rows(scores("ours", benchmark, n, 0.9, protocol=protocol))
-    run = run_of(**{benchmark: n})
-    run["benchmarks"][benchmark]["built"] = how
-    table = layouts.wide(rows, run, "main", "qwen", protocol, Paper())
-    assert after(table, "ours")[1][2] == NOT_COMPARABLE and reason in table.note
+def test_beside_each_difference_stands_what_differs_and_below_the_table_what_that_is():
+    sizes = {"mind": 50, "friendly_unfriendly": 600, "hicupid": 600}
+    rows = result_rows([row for name, n in sizes.items() for row in scores("ours", name, n, 0.9)])
+    table = layouts.wide(rows, run_of(**sizes), "main", "qwen", "paper", Paper())
+    _, differences = after(table, "ours")
+    mind, style, hicupid = (differences[i] for i in (2, 3, 4))
+    assert (
+        mind.endswith("] (1)") and style.endswith("] comparable") and hicupid.endswith(" (2)") and "[" not in hicupid
+    )
+    assert (
+        "What differs from the published numbers besides the model: (1) n = 50 for 3000 (MIND); (2) how many rows of "
+        "HiCUPID were used"
+    ) in table.note
+    choice = [row | {"protocol": "choice"} for row in rows]
+    found = layouts.wide(choice, run_of(**sizes), "main", "qwen", "choice", Paper())
+    assert [text.split("(")[-1] for text in after(found, "ours")[1][2:5]] == ["1 2)", "2)", "2 3)"]
+    assert "(2) protocol choice (both order(s), probabilities of the letters) for paper" in found.note
 
 
 @pytest.mark.parametrize("benchmark, n", [("mind", 3000), ("student_phd", 600)])
-def test_who_read_raw_histories_stands_beside_the_published_reader_and_is_not_compared(benchmark, n):
+def test_who_read_raw_histories_stands_beside_the_published_reader(benchmark, n):
     rows, run = result_rows(scores("qwen", benchmark, n, 0.6, setting="direct")), run_of(**{benchmark: n})
     table = layouts.wide(rows, run, "main", "qwen", "paper", Paper())
     published, difference = after(table, "qwen")
+    assert published[0] == f"published: {JUDGE}" and published[2] != MISSING
+    assert difference[:2] == ["qwen − published", "direct"] and difference[2].endswith("] (1)")
+    assert "(1) how much of a raw history the published readers were shown" in table.note
+
+
+def test_below_a_line_with_bad_format_stands_what_it_is_when_that_is_wrong():
+    bad = [
+        row | {"outcome": "bad_format" if row["value"] else "ok"} for row in scores("ours", "mind", 50, 0.9)
+    ] + scores("ours", "amazon", 50, 0.9)
+    rows = result_rows(bad)
+    table = layouts.wide(rows, run_of(mind=50, amazon=50), "main", "qwen", "paper", Paper())
+    assert [line[0] for line in table.body[:4]] == [
+        "ours",
+        "ours, bad format wrong",
+        "published: AlignXplore+",
+        "ours − published",
+    ]
+    other = 100 * rows[1]["accuracy"]
     assert (
-        published[0] == f"published: {JUDGE}"
-        and published[2] != MISSING
-        and difference[:3] == ["qwen − published", "direct", NOT_COMPARABLE]
+        table.body[1] == ["ours, bad format wrong", "full", "0.00", f"{other:.2f}", f"{other / 2:.2f}"] + [MISSING] * 4
     )
-    assert (
-        "how much of a history the published readers of raw histories were shown" in table.note
-        and layouts.CLUSTERED not in table.note
-    )
-    assert Paper().why_not(rows[0] | {"setting": "full"}, run) is None
+    good = layouts.wide(rows[1:], run_of(amazon=50), "main", "qwen", "paper", Paper())
+    assert "bad format wrong" not in " ".join(line[0] for line in good.body)
 
 
 def test_an_unknown_downstream_model_has_no_published_rows_beside_it():

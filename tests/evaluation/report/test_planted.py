@@ -49,7 +49,8 @@ def test_every_cell_of_the_wide_tables_is_its_own(planted):
             assert {name: number(line[heads[label(name)]]) for name in BENCHMARKS} == {
                 name: pytest.approx(100 * value, abs=0.005) for name, value in expected.items()
             }
-            averaged = [name for name in BENCHMARKS if label(name) not in table.note]
+            left_out = table.note.partition("The averages are without")[2]
+            averaged = [name for name in BENCHMARKS if label(name) not in left_out]
             mean = sum(expected[name] for name in averaged) / len(averaged)
             assert number(line[heads["average"]]) == pytest.approx(100 * mean, abs=0.006)
 
