@@ -10,6 +10,7 @@ import heapq
 import json
 import logging
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,33 @@ from alignxplore import datasets
 from alignxplore.datasets.sidecars import read_manifest
 from alignxplore.history import protocol_slices
 from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, read_jsonl, read_users
+from alignxplore.serving.endpoint import is_url
 
 log = logging.getLogger(__name__)
 SETTINGS = ("full", "streaming")
 BENCHMARK_FILES = "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set (ID[@REVISION])"  # help
+FORMAT = 1  # of prompts and answers: to be raised with code that renders or reads them otherwise than before
+# Options of `vllm serve` that change weights, arithmetic, prompts or defaults of sampling; not how the work is spread.
+MOVING = {
+    f"--{name}"
+    for name in (
+        "dtype",
+        "quantization",
+        "kv-cache-dtype",
+        "load-format",
+        "hf-overrides",
+        "rope-scaling",
+        "rope-theta",
+        "tokenizer",
+        "tokenizer-mode",
+        "chat-template",
+        "generation-config",
+        "override-generation-config",
+        "lora-modules",
+        "speculative-config",
+    )
+}
+_SHORT = {"-q": "--quantization"}
 TASKS = ("recommendation", "selection")  # of a benchmark that the registry does not know
 
 
@@ -163,9 +187,26 @@ class SummarySet:
         return {row["record"]: row for _, row in read_jsonl(self.journal_path) if row["run"] == run}
 
 
+def as_served(identity: str, serve_arguments: str) -> str:
+    """The identity of a model with those of its serving options that can move a number (`MOVING`), in one order.
+
+    An endpoint of others is served as it is: its options are not known.
+    """
+    if is_url(identity.partition("@")[0]):
+        return identity
+    options: list[list[str]] = []
+    for word in shlex.split(serve_arguments):
+        if word.startswith("-"):
+            name, _, value = word.partition("=")
+            options.append([_SHORT.get(name, name.replace("_", "-")), *([value] if value else [])])
+        elif options:
+            options[-1].append(word)
+    return " ".join([identity, *sorted(" ".join(option) for option in options if option[0] in MOVING)])
+
+
 def run_id(**what: Any) -> str:
-    """Hash of everything that shapes a set of summaries: model, prompt, sampling, stages."""
-    return content_hash(what)
+    """Hash of everything that shapes a set of summaries: model, prompt, sampling, stages, and the code (`FORMAT`)."""
+    return content_hash(what | {"format": FORMAT})
 
 
 def find_sets(folder: Path, policies: Iterable[str] | None = None) -> list[SummarySet]:
@@ -222,4 +263,4 @@ def check_tasks(sets: Iterable[SummarySet], benchmarks: dict[str, Benchmark]) ->
 
 def judgement_id(judge: str, prompt_hash: str, protocol: dict, record: UserRecord, summary: str | None) -> str:
     """Id of one judgement: the same summary of the same record is judged once, whoever wrote it."""
-    return content_hash([judge, prompt_hash, protocol, record.id, summary])
+    return content_hash([FORMAT, judge, prompt_hash, protocol, record.id, summary])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alignxplore.environment import recorded_versions, say_problems
 from alignxplore.evaluation.arguments import GenerationArguments
-from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, load_benchmarks, run_id
+from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, as_served, load_benchmarks, run_id
 from alignxplore.evaluation.fits import Fit
 from alignxplore.evaluation.preview import sizes, whereabouts
 from alignxplore.evaluation.report.tables import Table, markdown
@@ -66,7 +66,7 @@ def recipe(
     )
     stages = stages_of(arguments, target)
     shared = run_id(
-        model=identity,
+        model=as_served(identity, arguments.serve_arguments),
         prompt=prompts.hash("infer"),
         sampling=asdict(sampling) | {"seed": None},
         stages=stages,

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from alignxplore.evaluation.arguments import EvaluationArguments
-from alignxplore.evaluation.benchmarks import judgement_id
+from alignxplore.evaluation.benchmarks import as_served, judgement_id
 from alignxplore.evaluation.conditions import Asked
 from alignxplore.evaluation.text_overlap import bleu, rouge_l
 from alignxplore.history import HistoryError, fit
@@ -169,9 +169,10 @@ async def write_answers(
 ) -> dict[Asked, dict]:
     """Answers to everything asked, journalled in OUT/answers/JUDGE.jsonl."""
     how, budget = {"format": judge.form, "tokens": judge.answer_tokens}, judge.endpoint.window(arguments.max_model_len)
+    served = as_served(identity, arguments.serve_arguments)
     ids = {
         one: judgement_id(
-            identity,
+            served,
             judge.prompts.hash("answer"),
             how | {"direct": one.question.history is not None and budget},
             one.question.record,
@@ -198,9 +199,10 @@ async def rate_answers(
 ) -> list[dict]:
     """A journal row for each answer, in the same order: the evaluator's, or what kept the answer from being rated."""
     prompts = PromptSet(arguments.evaluator_prompts or arguments.prompt_set)
+    served = as_served(identity, arguments.serve_arguments)
     hashes = [prompts.hash(purpose) for purpose in ("hicupid_compare", "hicupid_schedule")]
     ids = {
-        place: content_hash([identity, hashes, one.question.record.id, row["answer"]])
+        place: content_hash([served, hashes, one.question.record.id, row["answer"]])
         for place, (one, row) in enumerate(answers)
         if row["status"] == OK and not row["problem"]
     }

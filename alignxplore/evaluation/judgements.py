@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments
-from alignxplore.evaluation.benchmarks import judgement_id
+from alignxplore.evaluation.benchmarks import as_served, judgement_id
 from alignxplore.evaluation.conditions import Asked, Cell, questions
 from alignxplore.history import Fitted, HistoryError, fit
 from alignxplore.journal import TOO_LONG
@@ -49,8 +49,9 @@ def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArg
         how |= {"choices": MOST_CHOICES} if isinstance(judge, YesNoJudge) else {}
     if protocol == "paper" or judge.form != "plain":
         how |= {"format": judge.form, "tokens": judge.answer_tokens}
+    served = as_served(identity, arguments.serve_arguments)
     return judgement_id(
-        identity, judge.prompts.hash(purpose), how | {"purpose": purpose}, asked.question.record, asked.summary
+        served, judge.prompts.hash(purpose), how | {"purpose": purpose}, asked.question.record, asked.summary
     )
 
 

@@ -2,14 +2,18 @@
 name."""
 
 import json
+import types
 
 import pytest
 from aiohttp import web
 
-from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
-from alignxplore.evaluation.generation import GenerationArguments, generate
+from alignxplore.evaluation.benchmarks import SummarySet, judgement_id, load_benchmarks, run_id
+from alignxplore.evaluation.conditions import Asked, Question
+from alignxplore.evaluation.generation import GenerationArguments, generate, recipe
+from alignxplore.evaluation.judgements import unit_id
 from alignxplore.evaluation.scoring import EvaluationArguments, build_cells, evaluate
 from alignxplore.judging.letters import find_letters
+from alignxplore.prompts import PromptSet
 from alignxplore.records import RecordError
 from alignxplore.serving.server import free_port
 
@@ -54,6 +58,42 @@ async def test_other_weights_or_another_window_under_the_same_address_are_other_
         await write(window=8192),
         await write(),
     ] == [5, 0, 5, 5, 0]
+
+
+@pytest.mark.parametrize(
+    ("identity", "one", "other", "same"),
+    [
+        ("0a1b", "", "--dtype half", False),
+        ("0a1b", "--dtype half", "--dtype=bfloat16", False),
+        ("Qwen/Qwen3-8B@abc", "--chat-template 'a b.jinja'", "--chat-template a", False),
+        ("0a1b", "-q fp8", "--quantization=fp8", True),
+        ("0a1b", "--kv_cache_dtype fp8 --dtype half", "--dtype half --kv-cache-dtype fp8", True),
+        ("0a1b", "", "--tensor-parallel-size 2 --enforce-eager --max-num-seqs 4", True),
+        ("http://host/v1@q", "", "--dtype half", True),
+    ],
+)
+def test_how_a_model_is_served_stands_in_the_ids_where_it_moves_numbers(tmp_path, record, identity, one, other, same):
+    prompts, target = PromptSet(), SummarySet(tmp_path, "m", "own", "full", 0)
+    judge = types.SimpleNamespace(prompts=prompts, form="plain", answer_tokens=16)
+    found = []
+    for served in (one, other):
+        shared = {"data": ["x"], "out": str(tmp_path), "serve_arguments": served}
+        made = recipe(
+            GenerationArguments(model=["m"], **shared), identity, 16384, prompts, "think", "selection", target
+        )
+        asked = Asked(Question(record("u"), ("Likes films.",)), "Likes films.")
+        found.append((made.run, unit_id(judge, identity, "choice", EvaluationArguments(judge=["m"], **shared), asked)))
+    assert [a == b for a, b in zip(*found)] == [same, same]
+
+
+def test_code_that_renders_otherwise_makes_other_ids(tmp_path, monkeypatch, record):
+    def ids():
+        return run_id(model="m"), judgement_id("m", "0", {}, record("u"), "Likes films.")
+
+    before = ids()
+    assert ids() == before
+    monkeypatch.setattr("alignxplore.evaluation.benchmarks.FORMAT", 999)
+    assert not set(ids()) & set(before)
 
 
 async def test_what_another_task_shows_of_a_history_is_read_and_judged_anew(
