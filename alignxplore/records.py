@@ -286,5 +286,9 @@ def read_users(
 
 def user_row(record: UserRecord) -> dict:
     """A record in the form of the benchmark files (the inverse of `read_users`)."""
-    row = {"userid": record.user, "history": [asdict(x) for x in record.history], "target": asdict(record.target)}
+    row = {
+        "userid": record.user,
+        "history": [dict(vars(x)) for x in record.history],
+        "target": dict(vars(record.target)),
+    }
     return row | ({"ground_truth_persona": record.persona} if record.persona else {})

@@ -15,9 +15,17 @@ from alignxplore.records import UserRecord, hash_seed
 
 
 def popularity(record: UserRecord, counts: Popularity | None, seed: int = 0) -> float | None:
-    """The item that more other users took (leave-one-out: the target's own event is not counted); None without
-    counts."""
+    """The item that more other users took, over all time (leave-one-out: the target's own event is not counted); None
+    without counts."""
     return None if counts is None else _more(counts.chosen, counts.rejected)
+
+
+def popularity_before(record: UserRecord, counts: Popularity | None, seed: int = 0) -> float | None:
+    """The item that more other users had taken before the target, so that nothing is known of what came after; None
+    where its time is not known."""
+    if counts is None or counts.chosen_before is None or counts.rejected_before is None:
+        return None
+    return _more(counts.chosen_before, counts.rejected_before)
 
 
 def longer(record: UserRecord, counts: Popularity | None = None, seed: int = 0) -> float:
@@ -37,6 +45,7 @@ def random(record: UserRecord, counts: Popularity | None = None, seed: int = 0) 
 
 BASELINES: dict[str, Callable[[UserRecord, Popularity | None, int], float | None]] = {
     "popularity": popularity,
+    "popularity before": popularity_before,
     "longer": longer,
     "shorter": shorter,
     "random": random,

@@ -6,9 +6,10 @@
     python -m alignxplore.datasets build movielens --raw ml-32m --out movielens_upi.jsonl --check
 
 `build` writes three files: `*.popularity.jsonl` (for recommendation sets: how many other users took each of the
-target's items; the popularity baseline reads it), `*.build.json` (options, what was read, kept and dropped, and the
-content's hash) and, last, the benchmark (one user a line, as `eval/` and `sft/` read it), which never stands without
-the other two. The same raw files, options and seed give the same bytes on any machine.
+target's items, over all time and before the target; the popularity baselines read it), `*.build.json` (options, what
+was read, kept and dropped, and the content's hash) and, last, the benchmark (one user a line, as `eval/` and `sft/`
+read it), which never stands without the other two. The same raw files, options and seed give the same bytes on any
+machine.
 """
 
 import dataclasses
@@ -126,8 +127,10 @@ class BuildOptions(Checkable):
     out: Path = option("benchmark file to write, e.g. movielens_upi.jsonl")
     protocol: str = option(
         "where rejected items come from. published: as in the paper's benchmark; matched: as popular (answers: as "
-        "long) as the chosen one, so that this gives nothing away; what has no match is dropped; reviewed (amazon): "
-        "any item that somebody reviewed",
+        "long) as the chosen one, so that this gives nothing away; what has no match is dropped; matched_both: as "
+        "popular before the choice as well, and nothing that nobody had taken yet; liked (ratings): as matched_both, "
+        "and only what got four stars, or the user's own mean, is chosen; reviewed (amazon): any item that somebody "
+        "reviewed",
         "published",
     )
     min_interactions: int | None = option(

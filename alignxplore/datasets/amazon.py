@@ -1,4 +1,5 @@
-"""Amazon reviews → records, one category at a time. Every reviewed product counts as taken, whatever its stars.
+"""Amazon reviews → records, one category at a time. Every reviewed product counts as taken, whatever its stars (the
+protocol liked apart).
 
     python -m alignxplore.datasets build amazon --raw DIR --out amazon_upi.jsonl
 
@@ -11,6 +12,8 @@ Where the rejected product comes from:
 * reviewed: any product that somebody reviewed.
 * matched: a reviewed product about as popular; a choice of one of the least or most popular products, which have no
   match, is dropped and counted.
+* matched_both: a reviewed product about as popular over all time and before the review.
+* liked: as matched_both, and a product with few stars is not chosen, but may be the rejected one of the same user.
 """
 
 import json
@@ -18,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alignxplore.datasets.building import Example, Job
-from alignxplore.datasets.recommendation import Catalogue, build_records
+from alignxplore.datasets.recommendation import Catalogue, Event, build_records
 from alignxplore.records import RecordError
 
 
@@ -84,8 +87,8 @@ def _rows(path: Path, job: Job) -> Iterator[tuple[int, dict]]:
         yield number, row
 
 
-def _events(path: Path, catalogue: Catalogue, job: Job) -> Iterator[tuple[str, int, int]]:
-    """(user, time, product) of each review of a titled product; 2023 rows name their fields differently."""
+def _events(path: Path, catalogue: Catalogue, job: Job) -> Iterator[Event]:
+    """Each review of a titled product; 2023 rows name their fields differently."""
     index = catalogue.index
     for number, row in _rows(path, job):
         job.counts["reviews read"] += 1
@@ -100,6 +103,16 @@ def _events(path: Path, catalogue: Catalogue, job: Job) -> Iterator[tuple[str, i
                     field,
                 )
         if key in index:
-            yield str(user), int(time or 0), index[key]
+            yield Event(str(user), int(time or 0), index[key], _stars(row, path, number, job))
         else:
             job.counts["dropped: the product has no title or is not listed"] += 1
+
+
+def _stars(row: dict, path: Path, number: int, job: Job) -> float:
+    """1 to 5; they are needed by the protocol `liked` alone, and 0 elsewhere."""
+    if job.protocol != "liked":
+        return 0.0
+    stars = row.get("overall", row.get("rating"))
+    if isinstance(stars, bool) or not isinstance(stars, int | float):
+        raise RecordError(f"expected a number of stars, found {stars!r} (2023 files: rating)", path, number, "overall")
+    return float(stars)

@@ -24,10 +24,15 @@ BUCKETS = 128  # open files while grouping; some systems allow 256
 
 
 class Popularity(NamedTuple):
-    """How many other users took each of the target's two items (the target's own event is not counted)."""
+    """How many other users took each of the target's two items (the target's own event is not counted).
+
+    Over all time, events after the target among them; and before the target (None: its time is not known).
+    """
 
     chosen: int
     rejected: int
+    chosen_before: int | None = None
+    rejected_before: int | None = None
 
 
 class Example(NamedTuple):

@@ -9,22 +9,35 @@ user's longest history counts. What is set against a clicked article:
   an article of the same impression that was not clicked. So targets are mostly harder than the history.
 * matched: an article about as popular; of the same impression where that holds fitting ones. A click that has no such
   article is dropped and counted.
+* matched_both: as popular before the click as well, for a click in an impression. When an article of the history was
+  clicked is not told: it is matched over all time, and a target of that kind has no popularity before it.
+
+How popular an article was at a moment is what the impressions before it tell (histories and clicks).
 
 A user is kept whose clicks with something set against them are enough (--min-interactions).
 """
 
 import random
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from alignxplore.datasets.building import Example, Job, UserGroups
-from alignxplore.datasets.recommendation import Catalogue, MatchedSampler, Sampler, finish
+from alignxplore.datasets.drawing import Choice, Sampler, sampler_of
+from alignxplore.datasets.recommendation import Catalogue, Pair, finish
+from alignxplore.datasets.takings import Others, Takings
 from alignxplore.records import RecordError, hash_seed
 
 _EDITIONS = {156_965 + 73_152: "MINDsmall", 2_232_748 + 376_471: "MINDlarge"}  # by the impressions of train and dev
-Click = tuple[int, list[int] | None]  # the article, and the unclicked ones beside it (None: a click of the history)
+
+
+class Click(NamedTuple):
+    """An article, when it was clicked (None: before the first impression), and the unclicked ones beside it."""
+
+    item: int
+    time: int | None
+    unclicked: list[int]
 
 
 def sources(job: Job) -> list[Path]:
@@ -84,32 +97,36 @@ def _add_behaviors(path: Path, catalogue: Catalogue, groups: UserGroups, job: Jo
         groups.add(user, "\t".join([str(time), impression, *(" ".join(names) for names in listed)]))
 
 
-def _clicks(rows: list[str]) -> tuple[list[Click], set[int]]:
-    """A user's clicks in order (the longest history, then impressions by time), and all articles ever clicked."""
+def _clicks(rows: list[str]) -> tuple[list[Click], dict[int, int]]:
+    """A user's clicks in order (the longest history, then impressions by time), and when each article ever clicked was
+    known to be: the time of the first impression that tells of it."""
     longest: list[str] = []
     impressions: list[tuple[int, str, list[str], list[int]]] = []
-    taken: set[int] = set()
+    taken: dict[int, int] = {}
     for row in rows:
-        time, impression, *lists = row.split("\t")
+        moment, impression, *lists = row.split("\t")
+        time = int(moment)
         history, clicked, unclicked = (names.split() for names in lists)
         longest = max(longest, history, key=len)
-        taken.update(int(item) for item in (*history, *clicked))
-        impressions.append((int(time), impression, clicked, [int(item) for item in unclicked]))
-    clicks: list[Click] = [(int(item), None) for item in longest]
-    for _, _, clicked, passed_over in sorted(impressions):
-        clicks += [(int(item), passed_over) for item in clicked]
+        for item in map(int, (*history, *clicked)):
+            taken[item] = min(time, taken.get(item, time))
+        impressions.append((time, impression, clicked, [int(item) for item in unclicked]))
+    clicks = [Click(int(item), None, []) for item in longest]
+    for time, _, clicked, passed_over in sorted(impressions):
+        clicks += [Click(int(item), time, passed_over) for item in clicked]
     return clicks, taken
 
 
 def _records(groups: UserGroups, catalogue: Catalogue, job: Job) -> Iterator[Example]:
-    popularity, twin = array("L", [0]) * len(catalogue), catalogue.twin
+    takings = Takings(len(catalogue), job.scratch)
     for _, rows in groups:
         job.counts["users read"] += 1
-        for item in _clicks(rows)[1]:
-            popularity[item] += 1
-    everywhere: Sampler = Sampler(range(len(catalogue)), twin)
-    if job.protocol == "matched":
-        everywhere = MatchedSampler([item for item, count in enumerate(popularity) if count], twin, popularity)
+        for item, time in _clicks(rows)[1].items():
+            takings.add(item, time)
+    takings.close()
+    listed = range(len(catalogue))
+    pool = listed if job.protocol == "published" else [item for item in listed if takings.counts[item]]
+    everywhere = sampler_of(job, pool, catalogue.twin, takings)
     for user, rows in groups:
         clicks, taken = _clicks(rows)
         if not job.wanted(user):
@@ -117,40 +134,31 @@ def _records(groups: UserGroups, catalogue: Catalogue, job: Job) -> Iterator[Exa
         elif len(clicks) < job.least:
             job.counts[f"users dropped: fewer than {job.least} clicks on listed articles"] += 1
         else:
-            yield from finish(
-                user, _pairs(user, clicks, taken, everywhere, popularity, twin, job), catalogue, popularity, job
-            )
+            others = Others(takings, taken)
+            yield from finish(user, _pairs(user, clicks, others, everywhere, job), catalogue, others, job)
     groups.close()
 
 
-def _pairs(
-    user: str,
-    clicks: list[Click],
-    taken: set[int],
-    everywhere: Sampler,
-    popularity: Sequence[int],
-    twin: Sequence[int],
-    job: Job,
-) -> list[tuple[int, int]]:
-    """(clicked, set against it) of a user's clicks; a repeated click is dropped."""
-    dice = random.Random(hash_seed(job.seed, job.dataset.name, user))
+def _pairs(user: str, clicks: list[Click], others: Others, everywhere: Sampler, job: Job) -> list[Pair]:
+    """A user's clicks, with what is set against each; a repeated click is dropped."""
+    dice, twin = random.Random(hash_seed(job.seed, job.dataset.name, user)), everywhere.twin
     first: dict[int, Click] = {}
     for click in clicks:
-        first.setdefault(twin[click[0]], click)
+        first.setdefault(twin[click.item], click)
     job.counts["dropped: the user clicked the same article before"] += len(clicks) - len(first)
-    banned, pairs = {twin[item] for item in taken}, []
+    banned, pairs = {twin[item] for item in others.own}, []
     # The last clicks draw first: an impression offers few articles, the clicks of the history can draw from all.
-    for item, unclicked in reversed(first.values()):
-        if unclicked is None:
-            samplers = [everywhere]
-        elif job.protocol == "matched":
-            samplers = [MatchedSampler(unclicked, twin, popularity), everywhere]
-        else:
-            samplers = [Sampler(unclicked, twin)]
-        rejected = next((x for x in (sampler.draw(item, banned, dice) for sampler in samplers) if x is not None), None)
+    for click in reversed(first.values()):
+        samplers = [everywhere]
+        if click.time is not None:
+            beside = sampler_of(job, click.unclicked, twin, others.takings, shown=True)
+            samplers = [beside] if job.protocol == "published" else [beside, everywhere]
+        choice = Choice(click.item, click.time, others)
+        drawn = (sampler.draw(choice, banned, dice) for sampler in samplers)
+        rejected = next((item for item in drawn if item is not None), None)
         if rejected is None:
             job.counts["dropped: no article to set against it"] += 1
         else:
             banned.add(twin[rejected])
-            pairs.append((item, rejected))
+            pairs.append(Pair(click.item, rejected, click.time))
     return pairs[::-1]

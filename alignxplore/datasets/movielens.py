@@ -1,4 +1,5 @@
-"""MovieLens → records. Every rated film counts as taken, whatever its stars, as in the published benchmark.
+"""MovieLens → records. Every rated film counts as taken, whatever its stars, as in the published benchmark; with the
+protocol liked one that got few stars is not chosen.
 
     python -m alignxplore.datasets build movielens --raw ml-latest-small --out movielens_upi.jsonl
 
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alignxplore.datasets.building import Example, Job
-from alignxplore.datasets.recommendation import Catalogue, build_records
+from alignxplore.datasets.recommendation import Catalogue, Event, build_records
 from alignxplore.records import RecordError
 
 # ml-100k marks genres by a row of 0/1 in this order.
@@ -108,22 +109,22 @@ def _csv(rows: Iterator[tuple[int, str]], path: Path) -> Iterator[list[str]]:
         yield row
 
 
-def _events(path: Path, separator: str, catalogue: Catalogue, job: Job) -> Iterator[tuple[str, int, int]]:
-    """(user, time, film) of each rating of a listed film."""
+def _events(path: Path, separator: str, catalogue: Catalogue, job: Job) -> Iterator[Event]:
+    """Each rating of a listed film."""
     index, unlisted, number = catalogue.index, 0, 0
     rows = job.lines(path)
     if separator == "," and next(rows, (1, ""))[1] != "userId,movieId,rating,timestamp":
         raise RecordError("expected the header userId,movieId,rating,timestamp", path, 1)
     for number, line in rows:
         try:
-            user, film, _, time = line.split(separator)
-            moment = int(time)
+            user, film, rating, time = line.split(separator)
+            moment, stars = int(time), float(rating)
         except ValueError:
             raise RecordError(
                 f"'{line[:60]}' is not user{separator}film{separator}rating{separator}time", path, number
             ) from None
         if film in index:
-            yield user, moment, index[film]
+            yield Event(user, moment, index[film], stars)
         else:
             unlisted += 1
     job.counts["ratings read"] = number - (separator == ",")

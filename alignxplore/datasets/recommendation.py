@@ -1,13 +1,13 @@
 """From events (user, time, item) to records: order by time, drop repetitions, draw what was passed over.
 
-MovieLens and Amazon tell what a user took, not what the user left; the rejected item is drawn here:
+MovieLens and Amazon tell what a user took, not what the user left; the rejected item is drawn (`drawing.py`):
 
-* uniform: from a pool of items the user never took (the published way). Popular items are taken more often than they
-  are drawn, so item popularity alone tells the chosen item well.
-* matched: from taken items as popular as the chosen one. Where none has exactly its number of other users, a fair coin
-  decides between the next more popular and the next less popular ones, so popularity alone is right half of the time.
-  Items at either end, with none left beyond them, get no rejected item and are dropped with a count: those that nobody
-  else took, and the most popular ones (11 % of the ratings of MovieLens latest-small).
+* published: from items the user never took.
+* matched: as popular over all time (11 % of the ratings of MovieLens latest-small have no match and are dropped).
+* matched_both: as popular over all time and before the choice.
+* liked: only items with four stars or more, or with the user's own mean or more, count as chosen. What is set against
+  them is an item with fewer stars of the same user, or where none of these fits one that the user never took; either
+  is matched as in matched_both.
 
 A user's draws come from a hash of seed and user: neither the order of the input nor other users change them, except
 through the popularity of items.
@@ -17,18 +17,18 @@ import hashlib
 import random
 import tempfile
 from array import array
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from alignxplore.datasets.building import Example, Job, Popularity, UserGroups, temporary_text
+from alignxplore.datasets.drawing import Choice, Sampler, sampler_of
+from alignxplore.datasets.takings import Others, Takings
 from alignxplore.records import Interaction, UserRecord, hash_seed
 
-NEIGHBOURS = 5  # how many of the next more (or less) popular items a matched negative is drawn from
+LIKED = 4.0  # stars of five that are enough in the protocol `liked`, whatever the user's mean
 
 
 class Catalogue:
@@ -68,140 +68,152 @@ class Catalogue:
         return self._file.read(self._ends[item + 1] - self._ends[item]).decode("utf-8", "surrogatepass")
 
 
-class Sampler:
-    """Draws a rejected item for a chosen one, from a pool, uniformly.
+class Event(NamedTuple):
+    """A user took an item (its number in the catalogue) and gave it so many stars of five."""
 
-    Args:
-        pool: items to draw from.
-        twin: item → the first item with its text; what is banned is banned under all its numbers.
-    """
-
-    def __init__(self, pool: Sequence[int], twin: Sequence[int]):
-        self.pool, self.twin = pool, twin
-
-    def draw(self, chosen: int, banned: set[int], dice: random.Random) -> int | None:
-        """An item whose twin is not in `banned`; None when there is no fitting one."""
-        return self._pick(0, len(self.pool), banned, dice)
-
-    def _pick(self, low: int, high: int, banned: set[int], dice: random.Random) -> int | None:
-        """One of pool[low:high] that is not banned, each with the same chance."""
-        for _ in range(16 if high > low else 0):
-            item = self.pool[dice.randrange(low, high)]
-            if self.twin[item] not in banned:
-                return item
-        rest = list(self._free(range(low, high), banned))
-        return dice.choice(rest) if rest else None
-
-    def _free(self, places: range, banned: set[int]) -> Iterator[int]:
-        return (self.pool[place] for place in places if self.twin[self.pool[place]] not in banned)
+    user: str
+    time: int
+    item: int
+    stars: float
 
 
-class MatchedSampler(Sampler):
-    """Draws an item that as many others took as the chosen one, or a fair coin's choice of more or less popular."""
+class Taken(NamedTuple):
+    """An event of a user who is known."""
 
-    def __init__(self, pool: Sequence[int], twin: Sequence[int], popularity: Sequence[int]):
-        super().__init__(sorted(pool, key=lambda item: (popularity[item], item)), twin)
-        self.popularity = popularity
-        self.counts = [popularity[item] for item in self.pool]
+    time: int
+    item: int
+    stars: float
 
-    def draw(self, chosen: int, banned: set[int], dice: random.Random) -> int | None:
-        """See `Sampler.draw`. Items at either end have no match: without items on both sides no coin is fair."""
-        others = self.popularity[chosen] - 1
-        low, high = bisect_left(self.counts, others), bisect_right(self.counts, others)
-        same = self._pick(low, high, banned, dice)
-        if same is not None:
-            return same
-        above = list(islice(self._free(range(high, len(self.pool)), banned), NEIGHBOURS))
-        below = list(islice(self._free(range(low - 1, -1, -1), banned), NEIGHBOURS))
-        return dice.choice(above if dice.random() < 0.5 else below) if above and below else None
+
+class Pair(NamedTuple):
+    """A chosen item, what is set against it, and when it was chosen (None: not known)."""
+
+    chosen: int
+    rejected: int
+    time: int | None
 
 
 def order_events(
-    events: Iterable[tuple[str, int, int]], twin: Sequence[int], ties: str, job: Job
-) -> tuple[Iterator[tuple[str, list[int]]], array, int]:
+    events: Iterable[Event], catalogue: Catalogue, ties: str, job: Job
+) -> tuple[Iterator[tuple[str, list[Taken]]], Takings]:
     """Group events by user on disk, sort each user's by time, keep the first of what the user took repeatedly.
 
     Returns:
-        an iterator over (user, items in order) of the job's split in hash order, the number of users per item (over
-        all users), and the number of users in all.
+        an iterator over (user, what the user took, in order) of the job's split in hash order, and the takings of all
+        users.
     """
     groups = UserGroups(job.seed, job.scratch)
-    for user, time, item in events:
-        groups.add(user, f"{time} {item}")
-    popularity, users = array("L", [0]) * len(twin), 0
-    ordered = temporary_text(job.scratch)
+    for name, time, item, stars in events:
+        groups.add(name, f"{time} {item} {stars:g}")
+    takings, ordered = Takings(len(catalogue), job.scratch), temporary_text(job.scratch)
     for user, rows in groups:
-        users += 1
-        taken = [(int(time), int(item)) for time, item in (row.split(" ") for row in rows)]
+        job.counts["users read"] += 1
+        taken = list(map(_taken, rows))
         taken.sort(key=None if ties == "item" else itemgetter(0))
-        items = list(dict.fromkeys(item for _, item in taken))
-        unique = _first_of_twins(items, twin)
+        items = _first_of(taken, [item for _, item, _ in taken])
+        unique = _first_of(items, [catalogue.twin[item] for _, item, _ in items])
         job.counts["dropped: the user took the same item before"] += len(taken) - len(items)
         job.counts["dropped: the user took an item with the same text before"] += len(items) - len(unique)
-        for item in unique:
-            popularity[item] += 1
+        for moment, place, _ in unique:
+            takings.add(place, moment)
         if not job.wanted(user):
             job.counts[f"users left out: not in split {job.split}"] += 1
         elif len(unique) < job.least:
             job.counts[f"users dropped: fewer than {job.least} interactions"] += 1
         else:
-            ordered.write(f"{user}\t{' '.join(map(str, unique))}\n")
+            ordered.write("\t".join([user, *(" ".join(map(str, event)) for event in unique)]) + "\n")
     groups.close()
-    return _read_ordered(ordered), popularity, users
+    takings.close()
+    return _read_ordered(ordered), takings
 
 
-def _first_of_twins(items: list[int], twin: Sequence[int]) -> list[int]:
-    first: dict[int, int] = {}
-    for item in items:
-        first.setdefault(twin[item], item)
+def _taken(text: str) -> Taken:
+    time, item, stars = text.split(" ")
+    return Taken(int(time), int(item), float(stars))
+
+
+def _first_of(taken: list[Taken], keys: list[int]) -> list[Taken]:
+    """The first of those with the same key, in order."""
+    first: dict[int, Taken] = {}
+    for key, event in zip(keys, taken):
+        first.setdefault(key, event)
     return list(first.values())
 
 
-def _read_ordered(file: TextIO) -> Iterator[tuple[str, list[int]]]:
+def _read_ordered(file: TextIO) -> Iterator[tuple[str, list[Taken]]]:
     with file:
         file.seek(0)
         for line in file:
-            user, _, items = line.rstrip("\n").partition("\t")
-            yield user, [int(item) for item in items.split(" ")]
+            user, *events = line.rstrip("\n").split("\t")
+            yield user, list(map(_taken, events))
 
 
 def build_records(
-    events: Iterable[tuple[str, int, int]], catalogue: Catalogue, job: Job, *, pool: str, ties: str
+    events: Iterable[Event], catalogue: Catalogue, job: Job, *, pool: str, ties: str
 ) -> Iterator[Example]:
     """Records of all users, negatives drawn by the job's protocol.
 
     Args:
-        events: (user, time, item's number in the catalogue). Consumed before the first record is yielded.
+        events: consumed before the first record is yielded.
         pool: what `published` draws from, "catalogue" (any item) or "taken" (items that some user took).
         ties: what orders events of a user at the same time, "item" (the order of rows does not matter then) or "row".
     """
-    twin = catalogue.twin
-    ordered, popularity, job.counts["users read"] = order_events(events, twin, ties, job)
-    taken = [item for item, count in enumerate(popularity) if count]
-    job.counts["items in the catalogue"], job.counts["items taken by a user"] = len(catalogue), len(taken)
-    sampler: Sampler
-    if job.protocol == "matched":
-        sampler = MatchedSampler(taken, twin, popularity)
-    else:
-        anything = job.protocol == "published" and pool == "catalogue"
-        sampler = Sampler(range(len(catalogue)) if anything else taken, twin)
-    for user, items in ordered:
-        dice, banned = random.Random(hash_seed(job.seed, job.dataset.name, user)), {twin[item] for item in items}
-        pairs: list[tuple[int, int]] = []
-        for item in items:
-            rejected = sampler.draw(item, banned, dice)
-            if rejected is None:
-                job.counts["dropped: no item to set against it"] += 1
-                continue
-            banned.add(twin[rejected])  # never twice, so that a rejected target does not stand in the history
-            pairs.append((item, rejected))
-        yield from finish(user, pairs, catalogue, popularity, job)
+    ordered, takings = order_events(events, catalogue, ties, job)
+    rated = [item for item, count in enumerate(takings.counts) if count]
+    job.counts["items in the catalogue"], job.counts["items taken by a user"] = len(catalogue), len(rated)
+    anything = job.protocol == "published" and pool == "catalogue"
+    sampler = sampler_of(job, range(len(catalogue)) if anything else rated, catalogue.twin, takings)
+    for user, taken in ordered:
+        others = Others(takings, {event.item: event.time for event in taken})
+        dice = random.Random(hash_seed(job.seed, job.dataset.name, user))
+        if job.protocol == "liked":
+            pairs = _liked_pairs(taken, others, sampler, dice, job)
+        else:
+            pairs = _pairs(taken, others, sampler, dice, job)
+        yield from finish(user, pairs, catalogue, others, job)
 
 
-def finish(
-    user: str, pairs: list[tuple[int, int]], catalogue: Catalogue, popularity: Sequence[int], job: Job
-) -> Iterator[Example]:
-    """The rows of a user's (chosen, rejected) items (`Job.rows`); none when fewer than the job's minimum are left."""
+def _pairs(taken: list[Taken], others: Others, sampler: Sampler, dice: random.Random, job: Job) -> list[Pair]:
+    """Each item that the user took, and one that the user never took."""
+    twin, pairs = sampler.twin, []
+    banned = {twin[event.item] for event in taken}
+    for time, item, _ in taken:
+        rejected = sampler.draw(Choice(item, time, others), banned, dice)
+        if rejected is None:
+            job.counts["dropped: no item to set against it"] += 1
+            continue
+        banned.add(twin[rejected])  # never twice, so that a rejected target does not stand in the history
+        pairs.append(Pair(item, rejected, time))
+    return pairs
+
+
+def _liked_pairs(taken: list[Taken], others: Others, sampler: Sampler, dice: random.Random, job: Job) -> list[Pair]:
+    """Each item that the user liked, and one that the user liked less, or never took where none of these fits."""
+    twin, pairs = sampler.twin, []
+    bar = min(LIKED, sum(event.stars for event in taken) / len(taken))
+    low = [event.item for event in taken if event.stars < bar]
+    own = sampler_of(job, low, twin, others.takings)
+    used, banned = {twin[event.item] for event in taken if event.stars >= bar}, {twin[event.item] for event in taken}
+    for time, item, stars in taken:
+        if stars < bar:
+            job.counts["not chosen: few stars"] += 1
+            continue
+        choice = Choice(item, time, others)
+        rejected = own.draw(choice, used, dice)
+        job.counts["rejected items with few stars of the same user"] += rejected is not None
+        if rejected is None:
+            rejected = sampler.draw(choice, banned, dice)
+        if rejected is None:
+            job.counts["dropped: no item to set against it"] += 1
+            continue
+        used.add(twin[rejected])
+        banned.add(twin[rejected])
+        pairs.append(Pair(item, rejected, time))
+    return pairs
+
+
+def finish(user: str, pairs: list[Pair], catalogue: Catalogue, others: Others, job: Job) -> Iterator[Example]:
+    """The rows of a user's choices (`Job.rows`); none when fewer than the job's minimum are left."""
     if len(pairs) < job.least:
         job.counts[f"users dropped: fewer than {job.least} interactions with an alternative"] += 1
         return
@@ -210,8 +222,18 @@ def finish(
         job.counts[f"users dropped: no choice has {job.length} before it"] += 1
         return
     job.counts["interactions kept"] += len(pairs)
-    history = [Interaction(catalogue.text(a), catalogue.text(b), job.dataset.default_query) for a, b in pairs]
+    job.counts["rejected items that nobody had taken before the choice"] += sum(
+        time is not None and not others.takings.before(rejected, time) for _, rejected, time in pairs
+    )
+    query = job.dataset.default_query
+    history = [Interaction(catalogue.text(pair.chosen), catalogue.text(pair.rejected), query) for pair in pairs]
     for name, first, place in rows:
-        chosen, rejected = pairs[place]
-        counts = Popularity(popularity[chosen] - 1, popularity[rejected])
-        yield Example(UserRecord(name, tuple(history[first:place]), history[place]), counts)
+        yield Example(UserRecord(name, tuple(history[first:place]), history[place]), popularity(pairs[place], others))
+
+
+def popularity(pair: Pair, others: Others) -> Popularity:
+    """How many others took either item, over all time and, where the time of the choice is known, before it."""
+    counts = others.count(pair.chosen), others.count(pair.rejected)
+    if pair.time is None:
+        return Popularity(*counts)
+    return Popularity(*counts, others.before(pair.chosen, pair.time), others.before(pair.rejected, pair.time))

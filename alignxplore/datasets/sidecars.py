@@ -1,4 +1,4 @@
-"""The two files beside a benchmark file: how popular the targets' items are, and how the file was made.
+"""The two files beside a benchmark file: how popular the targets' items are (and were), and how the file was made.
 
     NAME_upi.popularity.jsonl    one line a user of a recommendation set; the popularity baseline reads it
     NAME_upi.build.json          the manifest: data set, options, counts
@@ -13,6 +13,8 @@ from pathlib import Path
 
 from alignxplore.datasets.building import Popularity
 from alignxplore.records import RecordError, read_jsonl
+
+_BEFORE = ("chosen_before", "rejected_before")
 
 
 def popularity_path(benchmark: str | Path) -> Path:
@@ -32,7 +34,7 @@ def _beside(benchmark: str | Path, ending: str) -> Path:
 
 def popularity_row(user: str, counts: Popularity) -> dict:
     """A line of the popularity file (the inverse of `read_popularity`)."""
-    return {"userid": user, "chosen": counts.chosen, "rejected": counts.rejected}
+    return {"userid": user} | {name: count for name, count in counts._asdict().items() if count is not None}
 
 
 def read_popularity(benchmark: str | Path) -> Mapping[str, Popularity]:
@@ -47,7 +49,8 @@ def read_popularity(benchmark: str | Path) -> Mapping[str, Popularity]:
     counts = {}
     for line, row in read_jsonl(path):
         try:
-            counts[str(row["userid"])] = Popularity(int(row["chosen"]), int(row["rejected"]))
+            before = [None if row.get(name) is None else int(row[name]) for name in _BEFORE]
+            counts[str(row["userid"])] = Popularity(int(row["chosen"]), int(row["rejected"]), *before)
         except (KeyError, TypeError, ValueError):
             raise RecordError("expected userid, chosen and rejected; build the benchmark again", path, line) from None
     return counts

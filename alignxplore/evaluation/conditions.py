@@ -22,7 +22,8 @@ from alignxplore.records import Interaction, UserRecord, content_hash
 FIRST = "first item"
 TALLY = "content tally"
 CHANCE = "chance"
-CUES = ("popularity", "longer", "shorter", FIRST, "random", TALLY, CHANCE)  # without a model; the tally alone reads
+# Without a model; the tally alone reads.
+CUES = ("popularity", "popularity before", "longer", "shorter", FIRST, "random", TALLY, CHANCE)
 OTHERS = 3  # other users' summaries shown for each record: their mean has a third of the variance
 
 

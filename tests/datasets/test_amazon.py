@@ -111,6 +111,18 @@ def test_published_draws_from_all_products_and_reviewed_from_reviewed_ones(run, 
     assert 0 in drawn["published"] and 0 not in drawn["reviewed"]
 
 
+def test_stars_are_needed_by_the_protocol_liked_alone(run, tmp_path):
+    folder = write(tmp_path, REVIEWS)
+    rows = [json.loads(line) | {"overall": 5.0} for line in (folder / "Toys_5.json").read_text().splitlines()]
+    rows[1]["overall"] = "five"
+    (folder / "Toys_5.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run("amazon", folder)
+    with pytest.raises(
+        RecordError, match=r"Toys_5\.json:2: field 'overall'.*expected a number of stars, found 'five'"
+    ):
+        run("amazon", folder, protocol="liked")
+
+
 def test_damaged_files_name_file_and_line(run, tmp_path):
     write(tmp_path, REVIEWS)
     with (tmp_path / "Toys_5.json").open("a") as out:

@@ -15,8 +15,8 @@ from alignxplore.command import run_commands
 from alignxplore.datasets import DATASETS, get, hub_of, locate, name_of
 from alignxplore.datasets.__main__ import COMMANDS
 from alignxplore.datasets.building import Popularity
-from alignxplore.datasets.sidecars import read_manifest, read_popularity, sha256
-from alignxplore.records import Interaction, RecordError, UserRecord, read_users
+from alignxplore.datasets.sidecars import popularity_row, read_manifest, read_popularity, sha256
+from alignxplore.records import Interaction, RecordError, UserRecord, read_users, write_jsonl
 
 
 def command(*words: object) -> str | int:
@@ -119,7 +119,10 @@ def test_a_build_that_is_killed_never_leaves_a_benchmark_without_its_own_manifes
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--protocol", "reviewed"], "movielens has no protocol 'reviewed'; it has published, matched"),
+        (
+            ["--protocol", "reviewed"],
+            "movielens has no protocol 'reviewed'; it has published, matched, matched_both, liked",
+        ),
         (["--min-interactions", "1"], "must be at least 2"),
         (["--users", "0"], "--users must be at least 1"),
         (["--min-interactions", "99999"], "no user of movielens is left (9,742 films read; "),
@@ -276,6 +279,16 @@ def test_popularity_of_another_form_is_refused(tmp_path):
     with pytest.raises(RecordError, match=r"x\.popularity\.jsonl:1: expected userid, chosen and rejected"):
         read_popularity(tmp_path / "x.jsonl")
     assert read_popularity(tmp_path / "y.jsonl") == {}
+
+
+def test_popularity_before_the_target_stands_beside_that_over_all_time_where_it_is_known(tmp_path):
+    counts = {"dated": Popularity(5, 9, 3, 0), "undated": Popularity(5, 9)}
+    write_jsonl(tmp_path / "x.popularity.jsonl", [popularity_row(*item) for item in counts.items()])
+    assert read_popularity(tmp_path / "x.jsonl") == counts
+    rows = [json.loads(line) for line in (tmp_path / "x.popularity.jsonl").read_text().splitlines()]
+    assert rows[1] == {"userid": "undated", "chosen": 5, "rejected": 9}
+    scores = [BASELINES["popularity before"](record("x", "y"), found, 0) for found in (*counts.values(), None)]
+    assert scores == [1, None, None]
 
 
 def test_a_damaged_manifest_is_named(tmp_path):

@@ -75,6 +75,18 @@ def test_clicks_count_towards_the_minimum_when_something_is_set_against_them(run
     assert not any("clicks on listed articles" in reason for reason in job.counts)
 
 
+def test_popularity_before_a_click_counts_what_an_earlier_impression_tells_of(run, tmp_path):
+    rows = [
+        ("u", "11/12/2019 1:00:00 AM", "N5", "N8-0 N9-1"),
+        ("v", "11/11/2019 1:00:00 AM", "N9 N8", ""),  # clicked at some time before
+        ("w", "11/13/2019 1:00:00 AM", "", "N8-1 N1-0"),
+        ("x", "11/13/2019 1:00:00 AM", "N8 N2", ""),
+    ]
+    found = {x.record.user: x.popularity for x in run("mind", write(tmp_path, rows), min_interactions=2)[0]}
+    assert found["u"] == (1, 3, 1, 1)
+    assert found["x"].chosen_before is None  # when the history was clicked is not told
+
+
 @pytest.mark.parametrize("line", ["1\tu\t11/11/2019 1:00:00 AM\tN1", "1\tu\t2019-11-11\tN1\tN2-1"])
 def test_a_damaged_row_names_file_and_line(run, tmp_path, line):
     folder = write(tmp_path, [("u", "11/11/2019 1:00:00 AM", "N5", "N7-1 N6-0")])
@@ -90,7 +102,7 @@ behaviors = st.lists(st.tuples(st.sampled_from("abcde"), st.integers(1, 12), art
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(behaviors=behaviors, protocol=st.sampled_from(["published", "matched"]), seed=st.integers(0, 3))
+@given(behaviors=behaviors, protocol=st.sampled_from(["published", "matched", "matched_both"]), seed=st.integers(0, 3))
 def test_properties(run, check_rows, check_splits, tmp_path, behaviors, protocol, seed):
     rows = [
         (user, f"11/11/2019 {hour}:00:00 AM", " ".join(history), " ".join(f"{n}-{label}" for n, label in shown))

@@ -1,12 +1,14 @@
 """The MovieLens builder: every edition, the properties of its rows, and the real latest-small edition."""
 
+import random
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alignxplore.baselines.content import foresee
-from alignxplore.baselines.cues import popularity
+from alignxplore.baselines.cues import popularity, popularity_before
 from alignxplore.records import RecordError
 
 FILMS = {
@@ -16,12 +18,15 @@ FILMS = {
 
 
 def write(folder, ratings, edition="csv", films=FILMS):
-    """A MovieLens folder of one of the three forms; ratings are (user, film, time)."""
+    """A MovieLens folder of one of the three forms; ratings are (user, film, time) or (user, film, time, stars)."""
     folder.mkdir(parents=True, exist_ok=True)
     if edition == "csv":
         rows = [f'{key},"{title}",{genres}' for key, (title, genres) in films.items()]
         (folder / "movies.csv").write_text("\n".join(["movieId,title,genres", *rows]) + "\n", encoding="utf-8")
-        lines = ["userId,movieId,rating,timestamp", *(f"{u},{f},3.5,{t}" for u, f, t in ratings)]
+        lines = [
+            "userId,movieId,rating,timestamp",
+            *(f"{u},{f},{(*stars, 3.5)[0]},{t}" for u, f, t, *stars in ratings),
+        ]
         (folder / "ratings.csv").write_text("\n".join(lines) + "\n")
     elif edition == "dat":
         rows = [f"{key}::{title}::{genres}" for key, (title, genres) in films.items()]
@@ -128,7 +133,12 @@ events = st.lists(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(ratings=events, protocol=st.sampled_from(["published", "matched"]), seed=st.integers(0, 3), data=st.data())
+@given(
+    ratings=events,
+    protocol=st.sampled_from(["published", "matched", "matched_both"]),
+    seed=st.integers(0, 3),
+    data=st.data(),
+)
 def test_properties(run, check_rows, check_splits, tmp_path, ratings, protocol, seed, data):
     options = {"protocol": protocol, "seed": seed, "min_interactions": 2}
     examples, _ = run("movielens", write(tmp_path, ratings), **options)
@@ -146,7 +156,14 @@ def test_properties(run, check_rows, check_splits, tmp_path, ratings, protocol, 
         assert times == sorted(times) and len(set(chosen)) == len(chosen)
         assert len(set(rejected)) == len(rejected)
         assert not any((record.user, title) in first_time for title in rejected)
-        assert counts == (len(raters[chosen[-1]]) - 1, len(raters[rejected[-1]]))
+        before = [
+            sum(first_time[rater, title] < times[-1] for rater in raters[title])
+            for title in (chosen[-1], rejected[-1])
+        ]
+        assert counts == (len(raters[chosen[-1]]) - 1, len(raters[rejected[-1]]), *before)
+        if protocol == "matched_both":
+            for title, time in zip(rejected, times):
+                assert any(first_time[rater, title] < time for rater in raters[title])
     shuffled = data.draw(st.permutations(ratings))
     assert run("movielens", write(tmp_path, shuffled), **options)[0] == examples
     check_splits("movielens", tmp_path, **options)
@@ -159,15 +176,74 @@ def test_latest_small_gives_the_known_counts(run, check_rows, latest_small):
     check_rows(examples)
 
 
-@pytest.mark.parametrize("protocol, expected, unmatched", [("published", 0.834, 0), ("matched", 0.5, 11_402)])
-def test_what_popularity_alone_gives_on_latest_small(run, latest_small, protocol, expected, unmatched):
+@pytest.mark.parametrize(
+    "protocol, expected, before, unmatched",
+    [("published", 0.834, 0.812, 0), ("matched", 0.5, 0.483, 11_402), ("matched_both", 0.5, 0.5, 27_011)],
+)
+def test_what_popularity_alone_gives_on_latest_small(run, latest_small, protocol, expected, before, unmatched):
     """83.4 % with published negatives was measured by other code. The least and the most popular films have no
     match."""
     examples, job = run("movielens", latest_small, protocol=protocol, min_interactions=2)
-    assert job.counts["dropped: no item to set against it"] == unmatched
-    scores = [popularity(*example) for example in examples]
-    assert len(scores) == 610
-    assert abs(np.mean(scores) - expected) < 3 * np.std(scores) / np.sqrt(610)
+    assert abs(job.counts["dropped: no item to set against it"] - unmatched) < 200
+    assert job.counts["rejected items that nobody had taken before the choice"] > 20_000 or protocol == "matched_both"
+    for cue, share in ((popularity, expected), (popularity_before, before)):
+        scores = [cue(*example) for example in examples]
+        assert len(scores) >= 608
+        assert abs(np.mean(scores) - share) < 3 * np.std(scores) / np.sqrt(610)
+
+
+def test_popularity_before_the_target_does_not_know_what_came_after(run, tmp_path):
+    """Films 5 and 7 were rated by nobody when u chose film 6, which two had rated; then by seven."""
+    early = [("a", 6, 10), ("b", 6, 20), ("u", 1, 5), ("u", 6, 30)]
+    late = [(f"later{user}", film, 30 + user) for user in range(7) for film in (5, 7)]
+    examples, _ = run("movielens", write(tmp_path, [*early, *late]), min_interactions=2)
+    ((record, counts),) = [example for example in examples if example.record.user == "u"]
+    assert record.target.chosen.startswith("Title: Film 6") and "Title: Film" in record.target.rejected
+    assert counts == (2, 7, 2, 0)
+    assert popularity(record, counts) == 0 and popularity_before(record, counts) == 1
+
+
+def ratings_with_stars():
+    """Twenty users, each ten of thirty films at any time and with any stars."""
+    dice = random.Random(1)
+    return [
+        (user, film, dice.randrange(10_000), dice.randint(1, 10) / 2)
+        for user in "abcdefghijklmnopqrst"
+        for film in dice.sample(range(1, 31), 10)
+    ]
+
+
+STARS = ratings_with_stars()
+
+
+def test_what_a_user_liked_is_chosen_and_what_the_user_liked_less_may_be_set_against_it(run, check_rows, tmp_path):
+    examples, job = run("movielens", write(tmp_path, STARS), protocol="liked", min_interactions=2)
+    check_rows(examples)
+    stars = {(user, FILMS[str(film)][0]): given for user, film, _, given in STARS}
+    times = {(user, FILMS[str(film)][0]): time for user, film, time, _ in STARS}
+    low = 0
+    for record, _ in examples:
+        mine = [given for (user, _), given in stars.items() if user == record.user]
+        bar = min(4, sum(mine) / len(mine))
+        for pair in (*record.history, record.target):
+            chosen, rejected = (
+                (record.user, item.removeprefix("Title: ").partition(", Genres")[0]) for item in pair.items
+            )
+            assert stars[chosen] >= bar and stars.get(rejected, 0) < bar
+            assert any(time < times[chosen] for (_, title), time in times.items() if title == rejected[1])
+            low += rejected in stars
+    assert 0 < low == job.counts["rejected items with few stars of the same user"]
+    assert job.counts["not chosen: few stars"] > 0 and len(examples) > 12
+
+
+def test_four_stars_are_liked_by_whoever_gives_more(run, tmp_path):
+    """The mean of u is 4.5; three stars are less than that of everybody."""
+    stars = [("u", film, 100 + film, 4 + film % 2) for film in range(1, 9)] + [("u", 9, 120, 3)]
+    others = [(f"x{user}", film, user, 5) for user in range(20) for film in range(1, 31) if (user + film) % 4]
+    examples, _ = run("movielens", write(tmp_path, [*stars, *others]), protocol="liked", min_interactions=2)
+    (record,) = [x.record for x in examples if x.record.user == "u"]
+    chosen = {pair.chosen.split(" (")[0] for pair in (*record.history, record.target)}
+    assert chosen <= {f"Title: Film {film}" for film in range(1, 9)} and chosen & {"Title: Film 2", "Title: Film 4"}
 
 
 def test_windows_are_rows_of_a_person_each_with_so_many_choices_before_its_target(run, tmp_path):

@@ -77,6 +77,10 @@ def test_the_command_writes_both_directions_and_both_tasks_of_the_same_people(pa
         name: read_popularity(b.path) for name, b in found.items()
     }  # counts are of the targets, whosever history is shown
     assert {name for name, counts in beside.items() if counts} == {"mind", "student_phd~to~mind"}
-    assert beside["mind"] == beside["student_phd~to~mind"] == {r.user: (int(r.user), 0) for r in found["mind"].records}
+    assert (
+        beside["mind"]
+        == beside["student_phd~to~mind"]
+        == {r.user: Popularity(int(r.user), 0) for r in found["mind"].records}
+    )
     assert found["mind~to~student_phd"].task == "recommendation"  # what is shown of a history follows its own task
     assert len(shown_history(found["mind~to~student_phd"], found["mind~to~student_phd"].records[0])) == 6
