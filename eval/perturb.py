@@ -8,14 +8,17 @@ benchmark:
 
     swapped:SHARE            chosen and rejected change places in a share of the interactions
     foreign:SHARE            interactions of other people are put in between, as many as a share of what is shown
+    foreign_shuffled:SHARE   the same, and all that is shown loses its order
     shuffled                 the order is lost
     no_negatives             only what was chosen is known
-    mixed                    as many interactions from another benchmark (--mix) are put in between: the same person's,
-                             or a stranger's where it has none of that person (the copy's manifest and the table say
-                             of how many)
+    mixed[:SHARE]            interactions from another benchmark (--mix) are put in between, as many as a share of what
+                             is shown (default: as many as are shown): the same person's, or a stranger's where it has
+                             none of that person (the copy's manifest and the table say of how many)
     injected_markup:SHARE    item texts that imitate the prompt's own lines and the chat format, in order to report a
                              choice never made
     injected_order:SHARE     item texts that order the model what to write
+
+The published mixes are, as far as is known, `mixed:0.75` of MovieLens into AlignX and `foreign_shuffled:0.5`.
 
 Only the part of a history that is shown changes; targets never do. Every draw is by content hash: the same users give
 the same files, and a larger share disturbs what a smaller one did and more.

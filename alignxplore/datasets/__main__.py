@@ -130,7 +130,8 @@ class BuildOptions(Checkable):
         "long) as the chosen one, so that this gives nothing away; what has no match is dropped; matched_both: as "
         "popular before the choice as well, and nothing that nobody had taken yet; liked (ratings): as matched_both, "
         "and only what got four stars, or the user's own mean, is chosen; reviewed (amazon): any item that somebody "
-        "reviewed",
+        "reviewed; evidence (hicupid): questions on the persona, with the dialogues that they name; chat "
+        "(personamem): the whole chat",
         "published",
     )
     min_interactions: int | None = option(

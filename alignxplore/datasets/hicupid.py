@@ -6,6 +6,10 @@ general one.
 Reads the subsets `dialogue` and `qa` (files or folders of that name; JSON, JSONL or parquet). Where files of `qa` are
 named after official test splits, only those are used, as the official evaluator does. `ground_truth_persona` carries
 the question's type and metadata as JSON: the evaluator shows them to its judge.
+
+* published: all test questions, all dialogues of a user.
+* matched: as many questions whose personalised answer is the longer one as others.
+* evidence: questions of type persona of the split test_2, each with only the dialogues that it names (`dialogue_id`).
 """
 
 import json
@@ -15,7 +19,7 @@ from pathlib import Path
 from alignxplore.datasets.building import Example, Job, UserGroups
 from alignxplore.datasets.rows import identifier, read_rows, text_field
 from alignxplore.datasets.selection import Row, build_records, from_messages
-from alignxplore.records import Interaction
+from alignxplore.records import Interaction, RecordError
 
 _FORMS = ("json", "jsonl", "parquet", "json.gz", "jsonl.gz")
 
@@ -26,13 +30,15 @@ def sources(job: Job) -> list[Path]:
 
 
 def _files(job: Job) -> tuple[list[Path], list[Path]]:
-    """Dialogues and questions: those of the test splits, or all where none is named so."""
+    """Dialogues and questions: those of the test splits, or all where none is named so; evidence: those of test_2."""
     dialogues, questions = (
         [path for form in _FORMS for path in job.find(f"{name}*.{form}", f"{name}*/*.{form}")]
         for name in ("dialogue", "qa")
     )
     if not dialogues or not questions:
         raise job.unknown_layout()
+    if job.protocol == "evidence" and not (questions := [path for path in questions if "test_2" in path.name]):
+        raise FileNotFoundError(f"{job.raw}: the protocol evidence needs the split test_2 of qa, e.g. qa_test_2.json")
     test = [path for path in questions if "test" in path.name]
     return sorted(set(dialogues)), sorted(set(test or questions))
 
@@ -54,8 +60,27 @@ def build(job: Job) -> Iterator[Example]:
                 for key in ("question", "personalized_answer", "general_answer", "type")
             ]
             user, question = (identifier(row, key, path, number) for key in ("user_id", "question_id"))
-            groups.add(str(user), json.dumps(["question", question, number, [*texts, row.get("metadata")]]))
+            if job.protocol == "evidence" and texts[-1] != "persona":
+                job.counts["questions left out: of another type than persona"] += 1
+                continue
+            named = _named(row, path, number) if job.protocol == "evidence" else None
+            groups.add(str(user), json.dumps(["question", question, number, [*texts, row.get("metadata"), named]]))
     return build_records(_rows(groups, job), job)
+
+
+def _named(row: dict, path: Path, number: int) -> list[str]:
+    """The dialogues that a question is about: one id or a list of them.
+
+    Raises:
+        RecordError: none is named, or something else than ids.
+    """
+    ids = row.get("dialogue_id")
+    ids = ids if isinstance(ids, list) else [ids]
+    if not ids or not all(isinstance(x, (str, int)) and not isinstance(x, bool) for x in ids):
+        raise RecordError(
+            f"expected the ids of dialogues, found {row.get('dialogue_id')!r:.60}", path, number, "dialogue_id"
+        )
+    return [str(x) for x in ids]
 
 
 def _rows(groups: UserGroups, job: Job) -> Iterator[Row]:
@@ -63,14 +88,17 @@ def _rows(groups: UserGroups, job: Job) -> Iterator[Row]:
         parts = [json.loads(line) for line in lines]
         # Dialogues in the order of their ids; turns of one dialogue in the order of the file.
         turns = sorted((x for x in parts if x[0] == "turn"), key=lambda x: (x[1], x[2]))
-        history = [
-            pair
+        told = [
+            (str(turn[1]), pair)
             for turn in turns
             for pair in from_messages(
                 [{"role": "user", "content": turn[3][0]}, {"role": "assistant", "content": turn[3][1]}]
             )
         ]
-        for _, key, _, (question, personal, general, kind, metadata) in (x for x in parts if x[0] == "question"):
+        for _, key, _, (question, personal, general, kind, metadata, named) in (
+            x for x in parts if x[0] == "question"
+        ):
+            history = [pair for dialogue, pair in told if named is None or dialogue in named]
             persona = json.dumps({"type": kind, "metadata": metadata}, ensure_ascii=False)
             yield Row(f"{user}#{key}", history, Interaction(personal, general, question), persona, kind)
     groups.close()

@@ -16,7 +16,16 @@ from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, Benchmark, load_b
 from alignxplore.evaluation.derived import write_copy, write_names
 from alignxplore.records import Interaction, UserRecord, content_hash, hash_seed
 
-KINDS = ("swapped", "foreign", "shuffled", "no_negatives", "mixed", "injected_markup", "injected_order")
+KINDS = (
+    "swapped",
+    "foreign",
+    "foreign_shuffled",
+    "shuffled",
+    "no_negatives",
+    "mixed",
+    "injected_markup",
+    "injected_order",
+)
 DEFAULT = (
     "swapped:0.1",
     "swapped:0.2",
@@ -46,7 +55,7 @@ class PerturbOptions:
         at_least_one(self, "limit")
         for text in self.kinds:
             parse_kind(text)
-        if self.mix is None and "mixed" in self.kinds:
+        if self.mix is None and any(parse_kind(text)[0] == "mixed" for text in self.kinds):
             raise ValueError("--kinds mixed needs --mix, the benchmark whose interactions are mixed in")
 
 
@@ -152,7 +161,8 @@ def perturb(benchmark: Benchmark, kind: str, share: float, mix: Benchmark | None
     """The records of a benchmark, disturbed in one way."""
     for record in benchmark.records:
         shown = len(shown_history(benchmark, record))
-        count = round((share if kind == "foreign" else 1.0) * shown)
+        put_in = share or 1.0 if kind == "mixed" else share  # mixed without a share: as many as are shown
+        count = round(put_in * shown)
         count = 3 * ((count + 1) // 2) if shown < len(record.history) else count  # see `inserted`
         if kind == "swapped":
             yield swapped(record, share, shown, seed)
@@ -162,6 +172,9 @@ def perturb(benchmark: Benchmark, kind: str, share: float, mix: Benchmark | None
             yield no_negatives(record)
         elif kind == "foreign":
             yield inserted(record, foreign(benchmark, record, count, seed), shown, seed)
+        elif kind == "foreign_shuffled":
+            noisy = inserted(record, foreign(benchmark, record, count, seed), shown, seed)
+            yield shuffled(noisy, len(shown_history(benchmark, noisy)), seed)
         elif kind == "mixed" and mix is not None:
             yield inserted(record, of_person(mix, record, count, seed), shown, seed)
         else:
@@ -174,9 +187,11 @@ def parse_kind(text: str) -> tuple[str, float, str]:
     if kind not in KINDS:
         raise ValueError(f"unknown kind '{kind}'; choose from {', '.join(KINDS)}")
     share = float(number) if colon else 0.0
-    if (kind in ("swapped", "foreign") or kind.startswith("injected")) != bool(colon) or not 0 <= share <= 1:
+    fits = bool(colon) != (kind in ("shuffled", "no_negatives")) or kind == "mixed"
+    if not fits or not 0 <= share <= 1 or (colon and kind == "mixed" and not share):
         raise ValueError(
-            f"'{text}': swapped, foreign and injected_* take a share between 0 and 1 (swapped:0.2), the others none"
+            f"'{text}': swapped, foreign, foreign_shuffled and injected_* take a share between 0 and 1 (swapped:0.2), "
+            "mixed may take one above 0, the others none"
         )
     return kind, share, kind + (f"{100 * share:g}" if colon else "")
 
@@ -184,8 +199,9 @@ def parse_kind(text: str) -> tuple[str, float, str]:
 def write_copies(options: PerturbOptions) -> None:
     """Write each benchmark undisturbed and disturbed in every way; says how many histories changed."""
     mix = load_benchmarks([options.mix])[0] if options.mix else None
-    wanted = [*options.kinds, *(["mixed"] if mix and "mixed" not in options.kinds else [])]
-    kinds, out, names = [parse_kind(text) for text in wanted], Path(options.out), []
+    kinds, out, names = [parse_kind(text) for text in options.kinds], Path(options.out), []
+    if mix and not any(kind == "mixed" for kind, *_ in kinds):
+        kinds.append(parse_kind("mixed"))
     for benchmark in load_benchmarks(options.data, options.benchmarks, options.limit):
         names += [benchmark.name, *(f"{benchmark.name}~{name}" for *_, name in kinds)]
         write_copy(out, benchmark.name, benchmark.records, benchmark, task=benchmark.task)

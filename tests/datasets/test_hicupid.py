@@ -59,6 +59,49 @@ def test_hicupid(run, check_rows, tmp_path):
     assert json.loads(record.persona) == {"type": "schedule", "metadata": {"schedule": {"event": "x"}}}
 
 
+def with_test_2(folder):
+    """A split test_2: two questions on the persona that name dialogues, and one of another type."""
+    rows = [
+        {
+            "user_id": "u",
+            "dialogue_id": named,
+            "question_id": f"q{k}",
+            "question": "What?",
+            "type": kind,
+            "personalized_answer": f"for u {k}",
+            "general_answer": "for all",
+        }
+        for k, (kind, named) in enumerate([("persona", [10, 1]), ("persona", 2), ("profile", [1])])
+    ]
+    (write_hicupid(folder) / "qa_test_2.json").write_text(json.dumps(rows))
+    return folder
+
+
+def test_evidence_shows_the_dialogues_that_a_question_on_the_persona_names(run, check_rows, tmp_path):
+    examples, job = run("hicupid", with_test_2(tmp_path), protocol="evidence")
+    check_rows(examples)
+    found = {x.record.user: [pair.query for pair in x.record.history] for x in examples}
+    assert found == {
+        "u#q0": [f"u says {d}.{t}" for d in (1, 10) for t in (1, 2)],
+        "u#q1": [f"u says 2.{t}" for t in (1, 2)],
+    }
+    assert job.counts["questions left out: of another type than persona"] == 1
+
+
+def test_evidence_needs_the_split_that_it_is_of_and_dialogues_that_are_named(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match="the protocol evidence needs the split test_2 of qa"):
+        run("hicupid", write_hicupid(tmp_path / "a"), protocol="evidence")
+    path = with_test_2(tmp_path / "b") / "qa_test_2.json"
+    for wrong in (None, [], [True], {"id": 1}):
+        rows = json.loads(path.read_text())
+        rows[1]["dialogue_id"] = wrong
+        path.write_text(json.dumps(rows))
+        with pytest.raises(
+            RecordError, match=r"qa_test_2\.json:2: field 'dialogue_id'.*expected the ids of dialogues"
+        ):
+            run("hicupid", tmp_path / "b", protocol="evidence")
+
+
 @pytest.mark.parametrize(("file", "field"), [(file, field) for file, fields in FIELDS.items() for field in fields])
 def test_a_missing_field_is_named_with_its_file(run, without, tmp_path, file, field):
     without(write_hicupid(tmp_path) / file, field)

@@ -25,9 +25,11 @@ from tests import ROOT
 KINDS = [
     ("swapped", 0.3),
     ("foreign", 0.5),
+    ("foreign_shuffled", 0.5),
     ("shuffled", 0.0),
     ("no_negatives", 0.0),
     ("mixed", 0.0),
+    ("mixed", 0.75),
     ("injected_markup", 0.25),
     ("injected_order", 0.25),
 ]
@@ -97,6 +99,25 @@ def test_foreign_interactions_are_other_peoples(bench):
         list(perturbations.perturb(benchmark([bench.records[0]]), "foreign", 0.5, None, 0))
 
 
+def test_foreign_interactions_may_come_with_the_loss_of_all_order(bench):
+    kept = list(perturbations.perturb(bench, "foreign", 0.5, None, 0))
+    lost = list(perturbations.perturb(bench, "foreign_shuffled", 0.5, None, 0))
+    for before, after in zip(kept, lost):
+        shown = [list(shown_history(bench, row)) for row in (before, after)]
+        assert shown[0] != shown[1] and sorted(map(str, shown[0])) == sorted(map(str, shown[1]))
+
+
+def test_nothing_foreign_is_put_in_where_the_share_is_nought(bench):
+    assert list(perturbations.perturb(bench, "foreign", 0.0, None, 0)) == list(bench.records)
+
+
+def test_a_share_of_another_benchmark_may_be_mixed_in(bench, mix):
+    for old, new in zip(bench.records, perturbations.perturb(bench, "mixed", 0.75, mix, 0)):
+        shown = len(shown_history(bench, old))
+        news = [x for x in shown_history(bench, new) if x.chosen.startswith("news")]
+        assert 0.75 * shown - 1 <= len(news) <= 0.75 * shown + 1
+
+
 def test_an_interaction_with_the_answer_is_never_put_in(record):
     old = record("a")
     answer = [Interaction(old.target.chosen), Interaction("x", old.target.chosen), Interaction("y", "z")]
@@ -146,13 +167,18 @@ def test_an_item_with_a_title_is_named_by_it(item, record):
         ("swapped:0.2", ("swapped", 0.2, "swapped20")),
         ("shuffled", ("shuffled", 0.0, "shuffled")),
         ("foreign:0.025", ("foreign", 0.025, "foreign2.5")),
+        ("foreign_shuffled:0.5", ("foreign_shuffled", 0.5, "foreign_shuffled50")),
+        ("mixed", ("mixed", 0.0, "mixed")),
+        ("mixed:0.75", ("mixed", 0.75, "mixed75")),
     ],
 )
 def test_kinds_are_read(text, parsed):
     assert perturbations.parse_kind(text) == parsed
 
 
-@pytest.mark.parametrize("text", ["swapped", "shuffled:0.1", "swapped:2", "noise:0.1"])
+@pytest.mark.parametrize(
+    "text", ["swapped", "shuffled:0.1", "swapped:2", "noise:0.1", "foreign_shuffled", "mixed:0", "mixed:2"]
+)
 def test_a_wrong_kind_is_refused(text):
     with pytest.raises(ValueError, match="unknown kind|between 0 and 1"):
         perturbations.parse_kind(text)
