@@ -2,7 +2,8 @@
 
 A benchmark file holds one JSON object a line:
 
-    {"userid": ..., "history": [{"query", "chosen", "rejected"}, ...], "target": {...}, "ground_truth_persona"?: ...}
+    {"userid": ..., "history": [{"query", "chosen", "rejected"}, ...], "target": {...},
+     "ground_truth_persona"?: ..., "question_type"?: ...}
 
 `query` may be null (the data set's default is used) and `rejected` may be null (the user saw no alternative).
 Bad input raises `RecordError`, which names the file, the line, the field and what to do.
@@ -63,13 +64,18 @@ class Interaction:
 
 @dataclass(frozen=True)
 class UserRecord:
-    """A user's history, oldest first, and the interaction to be predicted."""
+    """A user's history, oldest first, and the interaction to be predicted.
+
+    `question_type` is what a data set calls the kind of its question (PersonaMem, HiCUPID): it groups rows in tables,
+    no model is told, and the id is without it.
+    """
 
     user: str
     history: tuple[Interaction, ...]
     target: Interaction
     persona: str | None = None
     source: str = field(default="", compare=False)  # "file:line", for messages only
+    question_type: str | None = field(default=None, compare=False)
 
     @functools.cached_property
     def id(self) -> str:
@@ -278,10 +284,13 @@ def read_users(
         target = parse_interaction(row["target"], path, line, "target", default_query)
         if target.rejected is None:
             raise RecordError("null; a target needs an alternative to be told from", path, line, "target.rejected")
-        persona = row.get("ground_truth_persona")
-        yield UserRecord(
-            user, history, target, persona if isinstance(persona, str) and persona else None, f"{path}:{line}"
-        )
+        persona, kind = (_text_or_none(row.get(key)) for key in ("ground_truth_persona", "question_type"))
+        yield UserRecord(user, history, target, persona, f"{path}:{line}", kind)
+
+
+def _text_or_none(value: Any) -> str | None:
+    """An optional field that groups or describes rows; what is no text, or empty, is not there."""
+    return value if isinstance(value, str) and value else None
 
 
 def user_row(record: UserRecord) -> dict:
@@ -291,4 +300,5 @@ def user_row(record: UserRecord) -> dict:
         "history": [dict(vars(x)) for x in record.history],
         "target": dict(vars(record.target)),
     }
-    return row | ({"ground_truth_persona": record.persona} if record.persona else {})
+    optional = {"ground_truth_persona": record.persona, "question_type": record.question_type}
+    return row | {key: value for key, value in optional.items() if value}

@@ -68,6 +68,13 @@ def test_an_empty_persona_is_none(jsonl):
     assert empty.persona is None and empty.id == absent.id
 
 
+def test_the_type_of_a_question_is_kept_and_no_part_of_the_id(jsonl):
+    (typed,) = read_users(jsonl(user("u", question_type="recall")))
+    (plain,) = read_users(jsonl(user("u"), name="b"))
+    assert (typed.question_type, plain.question_type) == ("recall", None) and typed.id == plain.id
+    assert user_row(typed)["question_type"] == "recall" and "question_type" not in user_row(plain)
+
+
 def test_history_may_have_no_alternative(jsonl):
     record = next(read_users(jsonl(user("u", history=[pair(rejected=None)]))))
     assert record.history[0].rejected is None

@@ -100,5 +100,5 @@ def _rows(groups: UserGroups, job: Job) -> Iterator[Row]:
         ):
             history = [pair for dialogue, pair in told if named is None or dialogue in named]
             persona = json.dumps({"type": kind, "metadata": metadata}, ensure_ascii=False)
-            yield Row(f"{user}#{key}", history, Interaction(personal, general, question), persona, kind)
+            yield Row(f"{user}#{key}", history, Interaction(personal, general, question), persona, kind, kind)
     groups.close()

@@ -72,7 +72,7 @@ def _version_1(path: Path, contexts: Path, job: Job) -> Iterator[Row]:
         target = Interaction(
             chosen, _one(wrong, chosen, question, job), text_field(row, "user_question_or_message", path, number)
         )
-        yield Row(f"{persona}#{question}", from_messages(messages), target, _persona(messages), kind)
+        yield Row(f"{persona}#{question}", from_messages(messages), target, _persona(messages), kind, kind)
 
 
 def options(row: dict, path: Path, number: int) -> tuple[str, list[str]]:
@@ -87,6 +87,7 @@ def options(row: dict, path: Path, number: int) -> tuple[str, list[str]]:
 
 def _version_2(path: Path, job: Job) -> Iterator[Row]:
     for number, row in read_rows(path, job):
+        kind = ", ".join(part for part in (row.get("pref_type"), row.get("who")) if part)
         persona, chosen = (
             text_field(row, "persona_id", path, number),
             text_field(row, "correct_answer", path, number).strip(),
@@ -105,7 +106,8 @@ def _version_2(path: Path, job: Job) -> Iterator[Row]:
             from_messages(messages),
             target,
             row.get("expanded_persona") or _persona(messages),
-            f"{row.get('pref_type')}, {row.get('who')}",
+            kind,
+            kind,
         )
 
 

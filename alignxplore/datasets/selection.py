@@ -20,13 +20,15 @@ from alignxplore.records import Interaction, UserRecord, hash_seed, person_of
 
 
 class Row(NamedTuple):
-    """One row of a raw file in the project's words; `stratum` is within what lengths are balanced."""
+    """One row of a raw file in the project's words; `stratum` is within what lengths are balanced, `question_type`
+    what the data set calls the kind of the question."""
 
     user: str
     history: Sequence[Interaction]
     target: Interaction
     persona: str | None = None
     stratum: str = ""
+    question_type: str | None = None
 
 
 def from_messages(messages: Iterable[dict]) -> list[Interaction]:
@@ -64,7 +66,15 @@ def build_records(rows: Iterable[Row], job: Job) -> Iterator[Example]:
         job.counts["rows read"] += 1
         groups.add(
             row.user,
-            json.dumps([[list(_fields(x)) for x in row.history], _fields(row.target), row.persona, row.stratum]),
+            json.dumps(
+                [
+                    [list(_fields(x)) for x in row.history],
+                    _fields(row.target),
+                    row.persona,
+                    row.stratum,
+                    row.question_type,
+                ]
+            ),
         )
     keep = _balance(groups, job) if job.protocol == "matched" else None
     for row in _rows(groups, job.counts):
@@ -85,8 +95,8 @@ def _rows(groups: UserGroups, counts: dict[str, int]) -> Iterator[Row]:
     """The rows back from disk, the first of each id (ids are hashes of the content, or come from the raw file)."""
     for user, texts in groups:
         counts["dropped: a row of the same id came before"] += len(texts) - 1
-        history, target, persona, stratum = json.loads(texts[0])
-        yield Row(user, [Interaction(*x) for x in history], Interaction(*target), persona, stratum)
+        history, target, *rest = json.loads(texts[0])
+        yield Row(user, [Interaction(*x) for x in history], Interaction(*target), *rest)
 
 
 def _record(row: Row, job: Job, counts: dict[str, int]) -> UserRecord | None:
@@ -117,7 +127,7 @@ def _record(row: Row, job: Job, counts: dict[str, int]) -> UserRecord | None:
         counts[f"dropped: fewer than {job.least} interactions"] += 1
         return None
     target = Interaction(target.chosen, target.rejected, target.query or query)
-    return UserRecord(row.user, tuple(history.values()), target, row.persona)
+    return UserRecord(row.user, tuple(history.values()), target, row.persona, question_type=row.question_type)
 
 
 def _draw(row: Row, job: Job) -> int:

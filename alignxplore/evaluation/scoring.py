@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from alignxplore.environment import say_problems
-from alignxplore.evaluation import conditions, hicupid
+from alignxplore.evaluation import conditions, hicupid, segments
 from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments
 from alignxplore.evaluation.benchmarks import Benchmark, check_recipes, check_tasks, find_sets, load_benchmarks
 from alignxplore.evaluation.conditions import Asked, Cell, asked_of, questions
@@ -279,6 +279,7 @@ def write_results(
 ) -> list[dict]:
     """Write scores.jsonl, samples.jsonl, run.json and results.json; returns the rows of the last."""
     rows, out = result_rows(scores), Path(arguments.report or arguments.out)
+    scores = segments.with_facts(scores, benchmarks)
     if arguments.bounds:
         rows += writing.bound_rows(Path(arguments.bounds), benchmarks.values())
     sets, prompts = find_sets(Path(arguments.out), arguments.policies), PromptSet(arguments.prompt_set)

@@ -57,6 +57,7 @@ def test_hicupid(run, check_rows, tmp_path):
     assert [pair.query for pair in record.history] == [f"{user} says {d}.{t}" for d in (1, 2, 10) for t in (1, 2)]
     assert record.history[0].rejected is None and record.target.rejected == "for all"
     assert json.loads(record.persona) == {"type": "schedule", "metadata": {"schedule": {"event": "x"}}}
+    assert record.question_type == "schedule"
 
 
 def with_test_2(folder):

@@ -82,7 +82,7 @@ def test_personamem_v1(run, check_rows, tmp_path):
     for record, _ in examples:
         assert record.history == (Interaction("heard 0", None, "said 0"), Interaction("heard 1", None, "said 1"))
         assert record.persona == "Current user persona: Ann" and record.target.query == f"What,\n{record.user[-1]}?"
-        assert record.target.chosen == 'it\'s "middle" one'
+        assert record.target.chosen == 'it\'s "middle" one' and record.question_type == "recall"
     drawn = {x.record.target.rejected for seed in range(9) for x in run("personamem", tmp_path, seed=seed)[0]}
     assert drawn == {"short", "the longest of them all", "shor2"}
 
@@ -145,7 +145,7 @@ def test_personamem_v2(run, check_rows, tmp_path, query):
     assert len(snippet) == len(chat) == 8
     assert snippet[0].record.history == (Interaction("d", None, "c"),)
     assert chat[0].record.history == (Interaction("b", None, "a"), Interaction("d", None, "c"))
-    assert chat[0].record.persona == "profile"
+    assert chat[0].record.persona == "profile" and chat[0].record.question_type == "stereotypical, self"
     assert {x.record.target.query for x in snippet} == {f"Question {number}" for number in range(1, 9)}
     (tmp_path / "data" / "chat_history_32k" / "p.json").unlink()
     with pytest.raises(RecordError, match="p.json is not at hand; download data/chat_history_32k"):

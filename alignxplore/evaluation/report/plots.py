@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from alignxplore.command import option
+from alignxplore.evaluation.report.segments import accuracy_by_segment
 from alignxplore.plotting import COLOURS, STYLE
 from alignxplore.records import read_jsonl
 
@@ -121,6 +122,10 @@ def draw(rows: Sequence[dict], scores: Sequence[dict]) -> dict[str, plt.Figure]:
             for protocol in dict.fromkeys(row["protocol"] for row in rows)
         }
         figures["confidence_by_order"] = confidence_by_order(scores)
+        figures |= {
+            f"segments_{protocol}": accuracy_by_segment(scores, protocol)
+            for protocol in dict.fromkeys(row["protocol"] for row in rows)
+        }
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 

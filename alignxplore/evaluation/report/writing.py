@@ -20,7 +20,7 @@ from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
 from alignxplore.evaluation.benchmarks import Benchmark
 from alignxplore.evaluation.metrics import read_scores
 from alignxplore.evaluation.published import Paper
-from alignxplore.evaluation.report import layouts, page
+from alignxplore.evaluation.report import layouts, page, segments
 from alignxplore.evaluation.report.tables import Table, label, markdown, percent, write_table
 from alignxplore.prompts import PromptSet
 from alignxplore.records import read_jsonl
@@ -187,6 +187,8 @@ def all_tables(rows: list[dict], scores: list[dict], run: dict) -> tuple[list[Ta
         others.append(table)
     for protocol in protocols:
         others.append(layouts.details(rows, protocol))
+        if table := segments.by_segment(scores, protocol):
+            others.append(table)
         if table := layouts.paired_tests(scores, protocol):
             others.append(table)
     return first or single, others
@@ -249,6 +251,13 @@ def truncation(rows: list[dict]) -> str:
     return f" {said}: {', '.join(found)}." if found else ""
 
 
+def incomplete(scores: Iterable[dict]) -> str:
+    """What must be said of a folder that an earlier version wrote; empty if nothing is lacking."""
+    if all("shown" in row for row in scores):
+        return ""
+    return " There is no table by kind of row: these scores are older; evaluate.py, run again, asks nothing anew."
+
+
 def write(out: Path, texts: str = "all") -> str:
     """Write report.md, report.html, results.csv and each table as LaTeX and CSV into `out`; returns the Markdown of
     the first tables."""
@@ -258,7 +267,7 @@ def write(out: Path, texts: str = "all") -> str:
     first, others = all_tables(rows, scores, run)
     for table in (*first, *others):
         write_table(out, table)
-    shown, notes = "\n\n".join(map(markdown, first)), NOTES + leakage(run) + truncation(rows)
+    shown, notes = "\n\n".join(map(markdown, first)), NOTES + leakage(run) + truncation(rows) + incomplete(scores)
     text = "\n\n".join(["# Results", shown, notes, *map(markdown, others), made_by(run), ""])
     (out / "report.md").write_text(text, encoding="utf-8")
     (out / "results.csv").write_text(csv_text(rows), encoding="utf-8")

@@ -1,0 +1,159 @@
+"""Accuracy by kind of row: one table a protocol, and one plot. Used by writing.py and plots.py; what the kinds are is
+said in evaluation/segments.py.
+"""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from alignxplore.evaluation.metrics import shared, values_by_record
+from alignxplore.evaluation.report.tables import MISSING, Table, label, percent
+from alignxplore.evaluation.segments import parted
+from alignxplore.statistics import Estimate, estimate
+
+NOTE = (
+    "Each cell: accuracy in % with its 95 % interval, over the rows of that group alone. Interactions shown are those "
+    "that a policy may read. How many others took an item is over all time. A kind of which a benchmark has one "
+    "group alone is left out."
+)
+READ = ("direct", "full", "streaming")  # settings that read something of the user
+SHADES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by every eye (Okabe, Ito)
+MARKS = "osD^vP"
+
+ITSELF = "downstream model"  # as the reader of raw histories
+
+Reader = tuple[str, str]  # policy and setting
+
+
+def _reader(row: dict) -> Reader:
+    itself = row["setting"] == "direct" and row["policy"] == row["judge"]
+    return ITSELF if itself else row["policy"], row["setting"]
+
+
+def readers_of(rows: Iterable[dict]) -> list[Reader]:
+    """The columns: every policy in every setting that reads something of this user."""
+    found = dict.fromkeys(_reader(row) for row in rows if row["setting"] in READ)
+    return [reader for reader in found if not reader[0].startswith("other user's")]
+
+
+def measured(rows: Iterable[dict]) -> Estimate:
+    """Accuracy of score rows; several seeds of a record count once."""
+    rows = list(rows)
+    values = values_by_record(rows)
+    return estimate(list(values.values()), *shared(rows, values))
+
+
+def _cell(rows: list[dict]) -> str:
+    found = measured(rows)
+    if not found.n:
+        return MISSING
+    return percent(found.mean) + ("" if found.low != found.low else f" [{percent(found.low)}, {percent(found.high)}]")
+
+
+def _read_by(scores: Iterable[dict], protocol: str) -> dict[tuple[str, str], list[dict]]:
+    """(benchmark, judge) → its score rows, with those of baselines that no judge was asked about."""
+    rows = [row for row in scores if row["protocol"] == protocol]
+    pairs = dict.fromkeys((row["benchmark"], row["judge"]) for row in rows if row["judge"] != "none")
+    return {
+        (benchmark, judge): [row for row in rows if row["benchmark"] == benchmark and row["judge"] in (judge, "none")]
+        for benchmark, judge in pairs
+    }
+
+
+def by_segment(scores: Sequence[dict], protocol: str) -> Table | None:
+    """One line a benchmark, downstream model, kind and group; None where no benchmark has two groups of a kind."""
+    lines, columns = [], dict[Reader, None]()
+    for (benchmark, judge), rows in _read_by(scores, protocol).items():
+        columns |= dict.fromkeys(readers := readers_of(rows))
+        for segment, groups in parted(rows).items():
+            for group, mine in groups.items():
+                cells = {reader: _cell([row for row in mine if _reader(row) == reader]) for reader in readers}
+                n = str(len({row["record"] for row in mine}))
+                lines.append(([label(benchmark), judge, segment.title, textwrap.shorten(group, 48), n], cells))
+    if not lines or not columns:
+        return None
+    head = ["benchmark", "judge", "kind", "group", "n", *(f"{policy}, {setting}" for policy, setting in columns)]
+    body = [line + [cells.get(reader, MISSING) for reader in columns] for line, cells in lines]
+    return Table(f"segments_{protocol}", f"By kind of row, protocol {protocol}", head, body, NOTE)
+
+
+def accuracy_by_segment(scores: Sequence[dict], protocol: str) -> plt.Figure | None:
+    """One panel a benchmark and kind, groups across, one line a reader (of full histories, where there are any; else
+    as a stream); the first downstream model alone."""
+    everything = _read_by(scores, protocol)
+    judge = next((judge for _, judge in everything), None)
+    panels_of, shown = [], dict[Reader, None]()
+    for (benchmark, reader_of), rows in everything.items():
+        if reader_of == judge:
+            readers = _drawn(readers_of(rows))
+            for segment, groups in parted(rows).items():
+                panels_of.append((f"{label(benchmark)}: {segment.title}", groups, readers, bool(segment.order)))
+                shown |= dict.fromkeys(readers)
+    if not panels_of or not shown:
+        return None
+    columns = min(2, len(panels_of))
+    lines = -(-len(panels_of) // columns)
+    figure, panels = plt.subplots(
+        lines, columns, figsize=(1.0 + 4.6 * columns, 0.8 + 2.9 * lines), sharey=True, squeeze=False
+    )
+    for panel in panels.flat[len(panels_of) :]:
+        panel.set_visible(False)
+    for panel, (title, groups, readers, ordered) in zip(panels.flat, panels_of):
+        _draw(panel, groups, readers, list(shown), ordered)
+        panel.set_title(title, fontsize=10)
+    figure.supylabel("accuracy, %", fontsize=9)
+    handles = [
+        plt.Line2D([], [], color=_colour(place), marker=_mark(place), label=f"{policy}, {setting}")
+        for place, (policy, setting) in enumerate(shown)
+    ]
+    place = {"loc": "outside upper center", "ncols": min(3, len(handles))}
+    title = f"downstream model {judge}, protocol {protocol}"
+    figure.legend(handles=handles, fontsize=8, title=title, title_fontsize=8, **place)
+    return figure
+
+
+def _drawn(readers: list[Reader]) -> list[Reader]:
+    """Readers that a plot can hold: one setting of each policy."""
+    first: dict[str, Reader] = {}
+    for policy, setting in sorted(readers, key=lambda reader: READ.index(reader[1])):
+        first.setdefault(policy, (policy, setting))
+    return list(first.values())
+
+
+def _colour(place: int) -> str:
+    return SHADES[place % len(SHADES)]
+
+
+def _mark(place: int) -> str:
+    return MARKS[place % len(MARKS)]
+
+
+def _draw(
+    panel: Axes, groups: dict[str, list[dict]], readers: list[Reader], everyone: list[Reader], ordered: bool
+) -> None:
+    for place, reader in enumerate(readers):
+        points = []
+        for group, rows in enumerate(groups.values()):
+            found = measured(row for row in rows if _reader(row) == reader)
+            if found.n:
+                points.append((group + 0.5 * ((place + 0.5) / len(readers) - 0.5), found))
+        low = [100 * (found.mean - found.low) if found.low == found.low else 0 for _, found in points]
+        high = [100 * (found.high - found.mean) if found.high == found.high else 0 for _, found in points]
+        number = everyone.index(reader)
+        panel.errorbar(
+            [x for x, _ in points],
+            [100 * found.mean for _, found in points],
+            yerr=[low, high],
+            color=_colour(number),
+            marker=_mark(number),
+            markersize=4,
+            linewidth=0.8 if ordered else 0,
+            elinewidth=1,
+            capsize=2,
+        )
+    counts = [len({row["record"] for row in rows}) for rows in groups.values()]
+    names = [f"{textwrap.fill(textwrap.shorten(name, 48), 16)}\nn = {n}" for name, n in zip(groups, counts)]
+    panel.set_xticks(range(len(groups)), names, fontsize=8)
+    panel.axhline(50, color="#999", linewidth=0.8, linestyle="--")
