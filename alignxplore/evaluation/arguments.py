@@ -8,6 +8,7 @@ from alignxplore.errors import at_least_one
 from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, SETTINGS
 from alignxplore.evaluation.conditions import CHANCE, CUES
 from alignxplore.evaluation.fits import FITS
+from alignxplore.evaluation.history_baselines import BM25, HELP, parse_all
 from alignxplore.prompts import FORMATS
 
 PROTOCOLS = ("choice", "paper")
@@ -95,6 +96,7 @@ class EvaluationArguments(Checkable):
         "policies whose summaries are also given to other users; default: the last one; none: nobody's", None
     )
     cues: list[str] = option(f"baselines without a model: {', '.join(CUES)}", [cue for cue in CUES if cue != CHANCE])
+    baselines: list[str] = option(HELP, [BM25])
     prompt_set: str = option("prompt set of the downstream models: default, hardened or a folder", "default")
     orders: str = option("both, or one drawn by hash (protocol choice)", "both")
     limit: int | None = option("users per benchmark; use the value given to gen_preference.py", None)
@@ -139,6 +141,7 @@ class EvaluationArguments(Checkable):
         one_of("protocol", self.protocol, PROTOCOLS)
         one_of("cues", self.cues, CUES)
         one_of("texts", [self.texts], TEXTS)
+        parse_all(self.baselines)
         one_of("orders", [self.orders], ("both", "one"))
         one_of("judge_format", (value.rpartition("=")[2] for value in self.judge_format), (*FORMATS, YES_NO))
 

@@ -15,6 +15,7 @@ from alignxplore.evaluation import conditions, hicupid, segments
 from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments
 from alignxplore.evaluation.benchmarks import Benchmark, check_recipes, check_tasks, find_sets, load_benchmarks
 from alignxplore.evaluation.conditions import Asked, Cell, asked_of, questions
+from alignxplore.evaluation.history_baselines import HistoryBaselines, parse_all
 from alignxplore.evaluation.judgements import ask, first_questions, make_judge, unit_id, window_of
 from alignxplore.evaluation.metrics import result_rows, score_rows
 from alignxplore.evaluation.preview import not_there, sizes, whereabouts
@@ -179,15 +180,16 @@ def rates_answers(arguments: EvaluationArguments, benchmarks: dict[str, Benchmar
 
 
 def cue_scores(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> list[dict]:
-    """Score rows of the baselines that read nothing of the user; no judge is asked."""
-    return [
-        row
-        for protocol in arguments.protocol
-        for benchmark in benchmarks.values()
-        if not is_written(benchmark, protocol)
-        for cell in conditions.of_cues(benchmark, arguments.cues, protocol, arguments.orders, arguments.seed)
-        for row in score_rows(cell, "none", protocol, [])
-    ]
+    """Score rows of the cues and of the baselines that read a history; no judge is asked."""
+    persons = {record.person for benchmark in benchmarks.values() for record in benchmark.records}
+    baselines, scores = HistoryBaselines(parse_all(arguments.baselines), persons), []
+    for benchmark in benchmarks.values():
+        protocols = [protocol for protocol in arguments.protocol if not is_written(benchmark, protocol)]
+        reading = list(baselines.cells(benchmark)) if protocols else []
+        for protocol in protocols:
+            cues = conditions.of_cues(benchmark, arguments.cues, protocol, arguments.orders, arguments.seed)
+            scores += [row for cell in cues + reading for row in score_rows(cell, "none", protocol, [])]
+    return scores
 
 
 def policies_of(cell_list: list[Cell]) -> dict[str, dict]:
@@ -206,6 +208,7 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
     specs, forms = downstream_models(arguments)
     keys, benchmarks, evaluator = keys_of(arguments), benchmarks_of(arguments), evaluator_of(arguments)
     cell_list, rates = build_cells(arguments, benchmarks), rates_answers(arguments, benchmarks)
+    scores = cue_scores(arguments, benchmarks)  # first: a file or model that is not there is said at once
     readings = await side_by_side(
         [
             partial(
@@ -221,7 +224,7 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
         ],
         arguments.at_once,
     )
-    scores = cue_scores(arguments, benchmarks) + [row for reading in readings for row in reading.scores]
+    scores += [row for reading in readings for row in reading.scores]
     written = {spec.name: reading.written for spec, reading in zip(specs, readings) if reading.written}
     if written and evaluator:
         scores += await rate_written(arguments, evaluator, written)

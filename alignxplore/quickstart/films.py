@@ -79,7 +79,11 @@ def stages_of(settings: FilmSettings, data: Path) -> Stages:
     return Stages(
         folder=settings.out,
         benchmark=f"movielens={data / BENCHMARK}",
-        scoring=("--cues", "chance", "popularity", "content tally", "--at_once", 2),
+        scoring=(
+            *("--cues", "chance", "popularity", "content tally"),
+            *("--baselines", "bm25", f"item-knn={settings.out / 'data/policy.jsonl'}"),
+            *("--at_once", 2),
+        ),
         seed=settings.seed,
         rl_steps=settings.rl_steps,
         rl_lr=settings.rl_lr,

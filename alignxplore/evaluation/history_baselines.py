@@ -1,0 +1,87 @@
+"""`--baselines`: baselines that read what a policy is shown, as cells beside those of the policies. Used by
+scoring.py; how they score is in alignxplore/baselines/.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from alignxplore.baselines.embeddings import Embeddings, Encoder
+from alignxplore.baselines.histories import Bm25, ItemKnn, Likeness, foresee, texts_of, training_choices
+from alignxplore.evaluation.benchmarks import Benchmark, shown_history
+from alignxplore.evaluation.conditions import Cell, Question
+from alignxplore.serving.models import ModelSpec
+
+BM25, KNN, EMBEDDING = "bm25", "item-knn", "embedding"
+HELP = (
+    f"baselines that read the history, without a judge: {BM25} (words of the items), {KNN}=FILE (who else chose them: "
+    f"benchmark files of training persons; several files: several times), {EMBEDDING}=MODEL (any encoder, a folder or "
+    "hub id[@revision]); none: no such baseline"
+)
+
+
+class HistoryBaseline(NamedTuple):
+    """One value of `--baselines`: its kind, and the file or model that it needs."""
+
+    kind: str
+    source: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "HistoryBaseline":
+        """KIND or KIND=SOURCE.
+
+        Raises:
+            ValueError: another kind, or a source that is missing or not wanted.
+        """
+        kind, equals, source = text.partition("=")
+        if kind not in (BM25, KNN, EMBEDDING):
+            raise ValueError(f"--baselines: unknown {text}; choose from {BM25}, {KNN}=FILE, {EMBEDDING}=MODEL, none")
+        if bool(source) != (kind != BM25) or equals and not source:
+            wanted = {BM25: "takes nothing", KNN: "needs a file of training persons", EMBEDDING: "needs a model"}
+            raise ValueError(f"--baselines {text}: {kind} {wanted[kind]}; e.g. {BM25} {KNN}=FILE {EMBEDDING}=MODEL")
+        return cls(kind, source)
+
+
+def parse_all(texts: Iterable[str]) -> list[HistoryBaseline]:
+    """All values of `--baselines`; "none" alone is no baseline."""
+    texts = list(texts)
+    return [] if texts == ["none"] else [HistoryBaseline.parse(text) for text in texts]
+
+
+class HistoryBaselines:
+    """The baselines of a run; a file or model is read once, for all benchmarks.
+
+    Args:
+        persons: of all benchmarks; item-knn learns nothing from them.
+    """
+
+    def __init__(self, wanted: Sequence[HistoryBaseline], persons: set[str]):
+        self._wanted, self._persons = wanted, persons
+        self._encoders: dict[str, Encoder] = {}
+
+    @cached_property
+    def _knn(self) -> ItemKnn:
+        files = [Path(one.source) for one in self._wanted if one.kind == KNN]
+        return ItemKnn(training_choices(files, without=self._persons))
+
+    def cells(self, benchmark: Benchmark) -> Iterator[Cell]:
+        """One cell a baseline, as of a reader of raw histories; item-knn only where it knows an item."""
+        kinds = {one.kind for one in self._wanted}
+        shown = [shown_history(benchmark, record) for record in benchmark.records]
+        targets = [text for record in benchmark.records for text in record.target.items]
+        texts = dict.fromkeys(text for history in shown for text in texts_of(history))
+        if BM25 in kinds:
+            yield self._cell("BM25", Bm25(texts), benchmark, shown)
+        if KNN in kinds and any(map(self._knn.knows, targets)):
+            yield self._cell("item-kNN", self._knn, benchmark, shown)
+        for source in dict.fromkeys(one.source for one in self._wanted if one.kind == EMBEDDING):
+            spec = ModelSpec.parse(source)
+            if source not in self._encoders:
+                self._encoders[source] = Encoder(spec.target, spec.revision)
+            like = Embeddings(self._encoders[source], [*texts, *targets])
+            yield self._cell(f"embeddings ({spec.name})", like, benchmark, shown)
+
+    def _cell(self, name: str, like: Likeness, benchmark: Benchmark, shown: Sequence[tuple]) -> Cell:
+        scores = tuple(foresee(like, history, r.target) for history, r in zip(shown, benchmark.records))
+        return Cell(name, "direct", benchmark, 0, tuple(Question(r) for r in benchmark.records), scores)

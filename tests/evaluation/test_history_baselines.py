@@ -1,0 +1,76 @@
+"""`--baselines` of evaluate.py: the rows that it adds, and what it refuses."""
+
+import json
+
+import pytest
+
+from alignxplore.evaluation.arguments import EvaluationArguments
+from alignxplore.evaluation.benchmarks import load_benchmarks
+from alignxplore.evaluation.history_baselines import HistoryBaseline, parse_all
+from alignxplore.evaluation.metrics import result_rows
+from alignxplore.evaluation.scoring import cue_scores
+from alignxplore.records import Interaction, UserRecord, user_row, write_jsonl
+
+
+def arguments(*baselines, protocol=("choice",)) -> EvaluationArguments:
+    return EvaluationArguments(
+        judge=["x=http://nowhere/v1"], data=[], out="none", cues=["chance"], baselines=list(baselines),
+        protocol=list(protocol),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A benchmark in which whoever chose red things chooses one more, but for the last third, which is not shown."""
+    records = [
+        UserRecord(
+            f"p{i}",
+            (*(Interaction(f"red {i} {k}", f"blue {i} {k}") for k in range(4)),)
+            + (*(Interaction(f"blue {i} {k}", f"red {i} {k}") for k in range(4, 6)),),
+            Interaction(f"red thing {i}", f"blue thing {i}"),
+        )
+        for i in range(8)
+    ]
+    path, train = tmp_path / "movielens_upi.jsonl", tmp_path / "train.jsonl"
+    write_jsonl(path, map(user_row, records))
+    others = [
+        UserRecord(f"q{i}", (Interaction(f"red {i} 0", "x"),), Interaction(f"red thing {i}", "x")) for i in range(4)
+    ]
+    write_jsonl(train, map(user_row, others + records))
+    return path, train
+
+
+def scored(path, *baselines, **more):
+    rows = cue_scores(arguments(*baselines, **more), {b.name: b for b in load_benchmarks([str(path)])})
+    return {(row["policy"], row["setting"], row["protocol"]): row for row in result_rows(rows)}
+
+
+def test_each_baseline_is_a_row_of_the_same_records(written):
+    path, train = written
+    found = scored(path, "bm25", f"item-knn={train}", protocol=("choice", "paper"))
+    for protocol in ("choice", "paper"):
+        assert found["BM25", "direct", protocol]["accuracy"] == 1.0, "the part of the history that a policy is shown"
+        assert found["item-kNN", "direct", protocol]["accuracy"] == (4 + 4 * 0.5) / 8, (
+            "four were never chosen by others"
+        )
+        assert all(found[name, "direct", protocol]["n"] == 8 for name in ("BM25", "item-kNN"))
+        assert found["BM25", "direct", protocol]["ci_low"] < 1
+    assert set(scored(path, "none")) == {("chance", "bound", "choice")}
+
+
+def test_item_knn_is_left_out_of_a_benchmark_of_which_it_knows_nothing(written, tmp_path):
+    other = tmp_path / "other.jsonl"
+    write_jsonl(other, [user_row(UserRecord("z", (Interaction("a", "b"),), Interaction("c", "d")))])
+    assert ("item-kNN", "direct", "choice") not in scored(written[0], f"item-knn={other}")
+
+
+@pytest.mark.parametrize("text", ["bm52", "bm25=x", "item-knn", "item-knn=", "embedding", "none=1"])
+def test_what_cannot_be_meant_is_refused_with_what_there_is(text):
+    with pytest.raises(ValueError, match=r"--baselines.*bm25.*item-knn=FILE.*embedding=MODEL"):
+        arguments(text)
+
+
+def test_what_is_meant():
+    assert parse_all(["bm25", "item-knn=a=b"]) == [HistoryBaseline("bm25"), HistoryBaseline("item-knn", "a=b")]
+    assert parse_all(["none"]) == [] and arguments("bm25").baselines == ["bm25"]
+    assert json.dumps(vars(arguments("bm25", "embedding=x/y")))
