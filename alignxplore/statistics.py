@@ -230,3 +230,45 @@ def two_sample_interval(
     error = float(np.hypot(our_error, np.sqrt(design * theirs * (1 - theirs) / their_n)))
     difference = ours.mean - theirs
     return difference, difference - 1.96 * error, difference + 1.96 * error
+
+
+class Agreement(NamedTuple):
+    """Of n things that two readers sorted: the share that both sorted alike, and Cohen's kappa with its 95 %
+    interval."""
+
+    share: float
+    kappa: float
+    low: float
+    high: float
+    n: int
+
+
+def agreement(a: Sequence[Hashable], b: Sequence[Hashable], clusters: Sequence[Hashable], seed: int = 0) -> Agreement:
+    """How far two readers agree beyond what the shares of their answers would give by chance (Cohen 1960).
+
+    The interval is of a bootstrap over clusters; nan where a reader always says the same, or with a single cluster.
+    """
+    kinds = {kind: place for place, kind in enumerate(dict.fromkeys([*a, *b]))}
+    codes_N, size = _codes(clusters), len(kinds)
+    cells_N = np.array([kinds[x] * size + kinds[y] for x, y in zip(a, b, strict=True)], dtype=int)
+    clusters_C = int(codes_N.max(initial=-1)) + 1
+    counts_CK = np.zeros((clusters_C, size * size))
+    np.add.at(counts_CK, (codes_N, cells_N), 1)
+    share, kappa = _kappa(counts_CK.sum(0)[None], size)
+    low = high = np.nan
+    if clusters_C > 1 and not np.isnan(kappa[0]):
+        generator, found = np.random.default_rng(seed), []
+        for _ in range(RESAMPLES // _BATCH):
+            weights_BC = generator.multinomial(clusters_C, np.full(clusters_C, 1 / clusters_C), size=_BATCH)
+            found.append(_kappa(weights_BC @ counts_CK, size)[1])
+        low, high = np.nanquantile(np.concatenate(found), [0.025, 0.975])
+    return Agreement(float(share[0]), float(kappa[0]), float(low), float(high), len(cells_N))
+
+
+def _kappa(counts_BK: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(share alike, kappa) of each of several tables of counts, one row a table of size x size."""
+    shares_Bxy = (counts_BK / counts_BK.sum(1, keepdims=True)).reshape(-1, size, size)
+    alike_B = np.trace(shares_Bxy, axis1=1, axis2=2)
+    chance_B = (shares_Bxy.sum(2) * shares_Bxy.sum(1)).sum(1)
+    certain_B = np.isclose(chance_B, 1)
+    return alike_B, np.where(certain_B, np.nan, (alike_B - chance_B) / np.where(certain_B, 1, 1 - chance_B))

@@ -6,6 +6,7 @@ empty summary (as published: what it holds), and its problem is recorded; nothin
 the oldest ones are dropped whole.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -43,8 +44,9 @@ class Sampling:
 @dataclass(frozen=True)
 class StageSummary:
     """What one stage wrote. `problem` names the bad format (None: well-formed); `dropped` counts the oldest
-    interactions that did not fit the prompt; `tokens` counts the answer's tokens; `cut` says that they were all it was
-    allowed, so that its end is missing."""
+    interactions that did not fit the prompt; `tokens` counts the answer's tokens, `summary_tokens` those of its
+    summary alone; `cut` says that they were all it was allowed, so that its end is missing. `seconds` passed from
+    asking to the reply, while other requests were in flight. Rows of an earlier version lack the last two."""
 
     text: str
     reasoning: str
@@ -54,6 +56,8 @@ class StageSummary:
     prompt_tokens: int
     tokens: int
     cut: bool = False
+    summary_tokens: int | None = None
+    seconds: float | None = None
 
     @property
     def as_it_is(self) -> str:
@@ -160,6 +164,7 @@ async def summarize(
         for number, interactions in enumerate(plan.slices):
             past = plan.past(stages[-1] if stages else None)
             fitted = fit_prompt(tokenizer, prompts, interactions, past, plan.budget, sampling.form)
+            start = time.monotonic()
             reply = await endpoint.chat(
                 prompts.infer(fitted.interactions, past, sampling.form),
                 max_tokens=min(sampling.max_tokens, window - fitted.tokens),
@@ -170,6 +175,7 @@ async def summarize(
                 chat_template_kwargs={"enable_thinking": sampling.thinking},
                 skip_special_tokens=not FORMATS[sampling.form].control_tokens,
             )
+            seconds = time.monotonic() - start
             text = answer_text(reply["choices"][0]["message"])
             answer = parse_answer(text, sampling.form)
             used = reply.get("usage") or {}
@@ -183,6 +189,8 @@ async def summarize(
                     fitted.tokens,
                     used.get("completion_tokens", 0),
                     reply["choices"][0].get("finish_reason") == "length",
+                    len(tokenizer.encode(answer.summary, add_special_tokens=False)),
+                    round(seconds, 3),
                 )
             )
     except TransportError as error:

@@ -8,6 +8,7 @@ from scipy.stats import binomtest, kstest
 
 from alignxplore.statistics import (
     Estimate,
+    agreement,
     auc,
     average_interval,
     design_effect,
@@ -283,3 +284,20 @@ def test_the_design_effect_is_that_of_the_clusters():
         "pairs that differ say more, not less"
     )
     assert [design_effect([], []), design_effect([1.0, 1.0], [0, 1]), design_effect([0.0, 1.0], [0, 0])] == [1, 1, 1]
+
+
+def test_agreement_s_interval_covers_the_true_kappa():
+    """Persons of three rows, the whole person alike or not; 200 tables, of which 95 % should hold the truth."""
+    generator, held = np.random.default_rng(3), 0
+    for _ in range(200):
+        a, b, persons = [], [], []
+        for person in range(60):
+            same = generator.random() < 0.4  # the second reader copies the first; else both toss a coin
+            for _ in range(3):
+                x = bool(generator.random() < 0.5)
+                a.append(x)
+                b.append(x if same else bool(generator.random() < 0.5))
+                persons.append(person)
+        found = agreement(a, b, persons)
+        held += found.low <= 0.4 <= found.high
+    assert 0.90 <= held / 200 <= 0.985

@@ -6,12 +6,12 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from alignxplore.environment import say_problems
-from alignxplore.evaluation import conditions, hicupid, segments
+from alignxplore.evaluation import conditions, costs, hicupid, segments
 from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments
 from alignxplore.evaluation.benchmarks import Benchmark, check_recipes, check_tasks, find_sets, load_benchmarks
 from alignxplore.evaluation.conditions import Asked, Cell, asked_of, questions
@@ -287,6 +287,7 @@ def write_results(
         rows += writing.bound_rows(Path(arguments.bounds), benchmarks.values())
     sets, prompts = find_sets(Path(arguments.out), arguments.policies), PromptSet(arguments.prompt_set)
     write_jsonl(out / "scores.jsonl", scores)
+    write_jsonl(out / costs.FILE, (asdict(cost) for cost in costs.costs_of(sets, benchmarks)))
     write_jsonl(out / "samples.jsonl", samples.sample_rows(benchmarks.values(), sets, scores, prompts))
     run = writing.provenance(arguments, benchmarks, prompts, judges, policies)
     write_json(out / "run.json", run)

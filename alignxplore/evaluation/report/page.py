@@ -15,6 +15,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from alignxplore.evaluation.costs import Cost
 from alignxplore.evaluation.report import plots
 from alignxplore.evaluation.report.tables import Table
 
@@ -103,19 +104,20 @@ def page(
     made_by: str,
     title: str = "Results",
     texts: str = "all",
+    costs: Sequence[Cost] = (),
 ) -> str:
     """The whole page.
 
     Args:
         first: the tables that say most, at the top; `others` come last.
-        rows: results.json, and `scores` scores.jsonl, for the plots.
+        rows: results.json, `scores` scores.jsonl and `costs` costs.jsonl, for the plots.
         samples: samples.jsonl.
         texts: all, or none: no text of users or models is in the page.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    pictures = {name: data_url(plots.svg(figure)) for name, figure in plots.draw(rows, scores).items()}
+    pictures = {name: data_url(plots.svg(figure)) for name, figure in plots.draw(rows, scores, costs).items()}
     return environment.from_string((FOLDER / "page.html.jinja").read_text(encoding="utf-8")).render(
         title=title,
         first=first,

@@ -11,6 +11,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from alignxplore.command import option
+from alignxplore.evaluation.costs import Cost, read_costs
+from alignxplore.evaluation.report.costs import accuracy_by_length
+from alignxplore.evaluation.report.downstream import reliability
 from alignxplore.evaluation.report.segments import accuracy_by_segment
 from alignxplore.plotting import COLOURS, STYLE
 from alignxplore.records import read_jsonl
@@ -113,7 +116,7 @@ def confidence_by_order(scores: Sequence[dict]) -> plt.Figure | None:
     return figure
 
 
-def draw(rows: Sequence[dict], scores: Sequence[dict]) -> dict[str, plt.Figure]:
+def draw(rows: Sequence[dict], scores: Sequence[dict], costs: Sequence[Cost] = ()) -> dict[str, plt.Figure]:
     """All plots that there is anything to draw for, by name."""
     plt.switch_backend("Agg")  # files only: works without a screen
     with plt.rc_context(STYLE | {"figure.constrained_layout.use": True}):
@@ -122,10 +125,10 @@ def draw(rows: Sequence[dict], scores: Sequence[dict]) -> dict[str, plt.Figure]:
             for protocol in dict.fromkeys(row["protocol"] for row in rows)
         }
         figures["confidence_by_order"] = confidence_by_order(scores)
-        figures |= {
-            f"segments_{protocol}": accuracy_by_segment(scores, protocol)
-            for protocol in dict.fromkeys(row["protocol"] for row in rows)
-        }
+        for protocol in dict.fromkeys(row["protocol"] for row in rows):
+            figures[f"reliability_{protocol}"] = reliability(scores, protocol)
+            figures[f"segments_{protocol}"] = accuracy_by_segment(scores, protocol)
+            figures[f"length_{protocol}"] = accuracy_by_length(costs, scores, protocol)
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
@@ -142,7 +145,8 @@ def write_plots(options: PlotsOptions) -> None:
     """Write each plot as NAME.png and print where it is."""
     scores = [row for _, row in read_jsonl(options.results / "scores.jsonl")]
     options.out.mkdir(parents=True, exist_ok=True)
-    for name, figure in draw(json.loads((options.results / "results.json").read_text()), scores).items():
+    rows = json.loads((options.results / "results.json").read_text())
+    for name, figure in draw(rows, scores, read_costs(options.results)).items():
         figure.savefig(options.out / f"{name}.png")
         plt.close(figure)
         print(options.out / f"{name}.png")

@@ -131,7 +131,8 @@ def _infer_prompts(meta: dict) -> PromptSet | None:
     """The prompts of a policy; None where its templates are not at hand as they were."""
     try:
         prompts = PromptSet(meta["prompt_set"])
-        return prompts if prompts.hash("infer") == meta["prompt_hash"] else None
+        alike = prompts.hash("infer") == meta["prompt_hash"] and meta.get("fit", "ours") == "ours"
+        return prompts if alike else None
     except (KeyError, OSError, ValueError):
         return None
 

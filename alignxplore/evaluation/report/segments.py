@@ -9,7 +9,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from alignxplore.evaluation.metrics import shared, values_by_record
-from alignxplore.evaluation.report.tables import MISSING, Table, label, percent
+from alignxplore.evaluation.report import lines
+from alignxplore.evaluation.report.tables import MISSING, Table, estimated, label
 from alignxplore.evaluation.segments import parted
 from alignxplore.statistics import Estimate, estimate
 
@@ -19,22 +20,20 @@ NOTE = (
     "group alone is left out."
 )
 READ = ("direct", "full", "streaming")  # settings that read something of the user
-SHADES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by every eye (Okabe, Ito)
-MARKS = "osD^vP"
-
 ITSELF = "downstream model"  # as the reader of raw histories
 
 Reader = tuple[str, str]  # policy and setting
 
 
-def _reader(row: dict) -> Reader:
+def reader_of(row: dict) -> Reader:
+    """The column of a row: policies by name, and whichever downstream model reads the history itself as one."""
     itself = row["setting"] == "direct" and row["policy"] == row["judge"]
     return ITSELF if itself else row["policy"], row["setting"]
 
 
 def readers_of(rows: Iterable[dict]) -> list[Reader]:
     """The columns: every policy in every setting that reads something of this user."""
-    found = dict.fromkeys(_reader(row) for row in rows if row["setting"] in READ)
+    found = dict.fromkeys(reader_of(row) for row in rows if row["setting"] in READ)
     return [reader for reader in found if not reader[0].startswith("other user's")]
 
 
@@ -43,13 +42,6 @@ def measured(rows: Iterable[dict]) -> Estimate:
     rows = list(rows)
     values = values_by_record(rows)
     return estimate(list(values.values()), *shared(rows, values))
-
-
-def _cell(rows: list[dict]) -> str:
-    found = measured(rows)
-    if not found.n:
-        return MISSING
-    return percent(found.mean) + ("" if found.low != found.low else f" [{percent(found.low)}, {percent(found.high)}]")
 
 
 def _read_by(scores: Iterable[dict], protocol: str) -> dict[tuple[str, str], list[dict]]:
@@ -64,19 +56,22 @@ def _read_by(scores: Iterable[dict], protocol: str) -> dict[tuple[str, str], lis
 
 def by_segment(scores: Sequence[dict], protocol: str) -> Table | None:
     """One line a benchmark, downstream model, kind and group; None where no benchmark has two groups of a kind."""
-    lines, columns = [], dict[Reader, None]()
+    body, columns = [], dict[Reader, None]()
     for (benchmark, judge), rows in _read_by(scores, protocol).items():
         columns |= dict.fromkeys(readers := readers_of(rows))
         for segment, groups in parted(rows).items():
             for group, mine in groups.items():
-                cells = {reader: _cell([row for row in mine if _reader(row) == reader]) for reader in readers}
+                cells = {
+                    reader: estimated(measured([row for row in mine if reader_of(row) == reader]))
+                    for reader in readers
+                }
                 n = str(len({row["record"] for row in mine}))
-                lines.append(([label(benchmark), judge, segment.title, textwrap.shorten(group, 48), n], cells))
-    if not lines or not columns:
+                body.append(([label(benchmark), judge, segment.title, textwrap.shorten(group, 48), n], cells))
+    if not body or not columns:
         return None
     head = ["benchmark", "judge", "kind", "group", "n", *(f"{policy}, {setting}" for policy, setting in columns)]
-    body = [line + [cells.get(reader, MISSING) for reader in columns] for line, cells in lines]
-    return Table(f"segments_{protocol}", f"By kind of row, protocol {protocol}", head, body, NOTE)
+    filled = [line + [cells.get(reader, MISSING) for reader in columns] for line, cells in body]
+    return Table(f"segments_{protocol}", f"By kind of row, protocol {protocol}", head, filled, NOTE)
 
 
 def accuracy_by_segment(scores: Sequence[dict], protocol: str) -> plt.Figure | None:
@@ -93,24 +88,12 @@ def accuracy_by_segment(scores: Sequence[dict], protocol: str) -> plt.Figure | N
                 shown |= dict.fromkeys(readers)
     if not panels_of or not shown:
         return None
-    columns = min(2, len(panels_of))
-    lines = -(-len(panels_of) // columns)
-    figure, panels = plt.subplots(
-        lines, columns, figsize=(1.0 + 4.6 * columns, 0.8 + 2.9 * lines), sharey=True, squeeze=False
-    )
-    for panel in panels.flat[len(panels_of) :]:
-        panel.set_visible(False)
-    for panel, (title, groups, readers, ordered) in zip(panels.flat, panels_of):
+    figure, panels = lines.panels_for(len(panels_of))
+    for panel, (title, groups, readers, ordered) in zip(panels, panels_of):
         _draw(panel, groups, readers, list(shown), ordered)
         panel.set_title(title, fontsize=10)
-    figure.supylabel("accuracy, %", fontsize=9)
-    handles = [
-        plt.Line2D([], [], color=_colour(place), marker=_mark(place), label=f"{policy}, {setting}")
-        for place, (policy, setting) in enumerate(shown)
-    ]
-    place = {"loc": "outside upper center", "ncols": min(3, len(handles))}
-    title = f"downstream model {judge}, protocol {protocol}"
-    figure.legend(handles=handles, fontsize=8, title=title, title_fontsize=8, **place)
+    names = [f"{policy}, {setting}" for policy, setting in shown]
+    lines.legend(figure, names, f"downstream model {judge}, protocol {protocol}")
     return figure
 
 
@@ -122,37 +105,16 @@ def _drawn(readers: list[Reader]) -> list[Reader]:
     return list(first.values())
 
 
-def _colour(place: int) -> str:
-    return SHADES[place % len(SHADES)]
-
-
-def _mark(place: int) -> str:
-    return MARKS[place % len(MARKS)]
-
-
 def _draw(
     panel: Axes, groups: dict[str, list[dict]], readers: list[Reader], everyone: list[Reader], ordered: bool
 ) -> None:
     for place, reader in enumerate(readers):
-        points = []
-        for group, rows in enumerate(groups.values()):
-            found = measured(row for row in rows if _reader(row) == reader)
-            if found.n:
-                points.append((group + 0.5 * ((place + 0.5) / len(readers) - 0.5), found))
-        low = [100 * (found.mean - found.low) if found.low == found.low else 0 for _, found in points]
-        high = [100 * (found.high - found.mean) if found.high == found.high else 0 for _, found in points]
-        number = everyone.index(reader)
-        panel.errorbar(
-            [x for x, _ in points],
-            [100 * found.mean for _, found in points],
-            yerr=[low, high],
-            color=_colour(number),
-            marker=_mark(number),
-            markersize=4,
-            linewidth=0.8 if ordered else 0,
-            elinewidth=1,
-            capsize=2,
-        )
+        shift = 0.5 * ((place + 0.5) / len(readers) - 0.5)
+        points = [
+            (group + shift, measured(row for row in rows if reader_of(row) == reader))
+            for group, rows in enumerate(groups.values())
+        ]
+        lines.line(panel, points, everyone.index(reader), joined=ordered)
     counts = [len({row["record"] for row in rows}) for rows in groups.values()]
     names = [f"{textwrap.fill(textwrap.shorten(name, 48), 16)}\nn = {n}" for name, n in zip(groups, counts)]
     panel.set_xticks(range(len(groups)), names, fontsize=8)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alignxplore.datasets import DATASETS
+from alignxplore.statistics import Estimate
 
 MISSING = "–"
 _LATEX = str.maketrans(
@@ -28,6 +29,7 @@ _LATEX = str.maketrans(
         "−": "$-$",
         "±": r"$\pm$",
         "→": r"$\rightarrow$",
+        "κ": r"$\kappa$",
     }
 )
 
@@ -65,6 +67,14 @@ def cell_text(row: dict | None) -> str:
     if row.get("seed_spread") is not None:
         text += f" ± {percent(row['seed_spread'])}"
     return text if row["ci_low"] is None else f"{text} [{percent(row['ci_low'])}, {percent(row['ci_high'])}]"
+
+
+def estimated(found: Estimate) -> str:
+    """A share in % with its interval, where it has one."""
+    if not found.n:
+        return MISSING
+    interval = "" if found.low != found.low else f" [{percent(found.low)}, {percent(found.high)}]"
+    return percent(found.mean) + interval
 
 
 def label(benchmark: str) -> str:

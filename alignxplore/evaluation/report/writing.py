@@ -7,7 +7,7 @@ Averages and differences are computed here from the scores, never copied. A numb
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from alignxplore.datasets.sidecars import read_manifest, sha256
 from alignxplore.environment import git_commit, recorded_versions
 from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
 from alignxplore.evaluation.benchmarks import Benchmark
+from alignxplore.evaluation.costs import Cost, read_costs
 from alignxplore.evaluation.metrics import read_scores
 from alignxplore.evaluation.published import Paper
-from alignxplore.evaluation.report import layouts, page, segments
+from alignxplore.evaluation.report import downstream, layouts, page, segments
+from alignxplore.evaluation.report.costs import costs_table
 from alignxplore.evaluation.report.tables import Table, label, markdown, percent, write_table
 from alignxplore.prompts import PromptSet
 from alignxplore.records import read_jsonl
@@ -167,7 +169,9 @@ def built_how(path: Path) -> dict[str, Any]:
     }
 
 
-def all_tables(rows: list[dict], scores: list[dict], run: dict) -> tuple[list[Table], list[Table]]:
+def all_tables(
+    rows: list[dict], scores: list[dict], run: dict, costs: Sequence[Cost] = ()
+) -> tuple[list[Table], list[Table]]:
     """(the tables that say most, the others)."""
     paper, first, others = Paper(), [], []
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
@@ -185,10 +189,13 @@ def all_tables(rows: list[dict], scores: list[dict], run: dict) -> tuple[list[Ta
     others += single if first else []
     if table := layouts.written(rows):
         others.append(table)
+    if table := costs_table(costs):
+        others.append(table)
     for protocol in protocols:
         others.append(layouts.details(rows, protocol))
-        if table := segments.by_segment(scores, protocol):
-            others.append(table)
+        for lay_out in (segments.by_segment, downstream.agreements, downstream.reading_habits):
+            if table := lay_out(scores, protocol):
+                others.append(table)
         if table := layouts.paired_tests(scores, protocol):
             others.append(table)
     return first or single, others
@@ -255,7 +262,10 @@ def incomplete(scores: Iterable[dict]) -> str:
     """What must be said of a folder that an earlier version wrote; empty if nothing is lacking."""
     if all("shown" in row for row in scores):
         return ""
-    return " There is no table by kind of row: these scores are older; evaluate.py, run again, asks nothing anew."
+    return (
+        " There are no tables by kind of row and of costs: these scores are older; evaluate.py, run again, asks "
+        "nothing anew."
+    )
 
 
 def write(out: Path, texts: str = "all") -> str:
@@ -264,7 +274,8 @@ def write(out: Path, texts: str = "all") -> str:
     rows = json.loads((out / "results.json").read_text())
     scores = list(read_scores(out))
     run = json.loads((out / "run.json").read_text())
-    first, others = all_tables(rows, scores, run)
+    costs = read_costs(out)
+    first, others = all_tables(rows, scores, run, costs)
     for table in (*first, *others):
         write_table(out, table)
     shown, notes = "\n\n".join(map(markdown, first)), NOTES + leakage(run) + truncation(rows) + incomplete(scores)
@@ -273,7 +284,8 @@ def write(out: Path, texts: str = "all") -> str:
     (out / "results.csv").write_text(csv_text(rows), encoding="utf-8")
     samples = [row for _, row in read_jsonl(out / "samples.jsonl")] if (out / "samples.jsonl").exists() else []
     (out / "report.html").write_text(
-        page.page(first, others, rows, scores, samples, notes, made_by(run), texts=texts), encoding="utf-8"
+        page.page(first, others, rows, scores, samples, notes, made_by(run), texts=texts, costs=costs),
+        encoding="utf-8",
     )
     return shown
 

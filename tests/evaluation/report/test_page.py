@@ -110,15 +110,15 @@ def test_nothing_is_loaded_from_elsewhere_and_the_plots_are_inside(made):
     pictures = [source for source in page.loaded if not source.startswith("#")]
     assert pictures and all(source.startswith("data:image/svg+xml;base64,") for source in pictures)
     drawn = [base64.b64decode(source.split(",")[1]).decode() for source in pictures]
-    assert len(drawn) == 2 and all("<svg" in text for text in drawn)
-    assert "accuracy, %" in drawn[0] and "mind" in drawn[0] and "shown first" in drawn[1]
+    assert len(drawn) == 3 and all("<svg" in text for text in drawn)
+    assert "accuracy, %" in drawn[0] and "mind" in drawn[0] and "shown first" in drawn[1] and "Brier" in drawn[2]
     assert "default-src 'none'" in made[0] and not re.search(r"url\(|@import", made[0])
 
 
 def test_texts_of_users_and_models_stay_texts(made):
     text, tables, browsed = made
     page = Page(text)
-    assert page.tags.count("script") == 2 and page.tags.count("img") == 2  # ours: the data and the code; the plots
+    assert page.tags.count("script") == 2 and page.tags.count("img") == 3  # ours: the data and the code; the plots
     assert unpacked(page) == browsed
     assert "innerHTML" not in text and "document.write" not in text
     for table in tables:

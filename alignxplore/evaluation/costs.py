@@ -1,0 +1,96 @@
+"""What the summaries took: tokens of reasoning and summary, answers that were cut, bad format by reason, seconds.
+
+`scoring.py` writes costs.jsonl, one line a summary; `report/costs.py` makes a table and a plot of it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from alignxplore.evaluation.benchmarks import Benchmark, SummarySet
+from alignxplore.journal import FAILED
+from alignxplore.records import RecordError, read_jsonl
+
+FILE = "costs.jsonl"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one summary took, all its stages together.
+
+    `tokens` counts what was generated, `reasoning_tokens` all of it but the summaries, `summary_tokens` and `words`
+    the last summary, which is the one that is read. `seconds` is the sum over stages of the time from asking to the
+    reply. None: not known, from an earlier version. `problem` says why it is bad format, `cut` that an answer had
+    all the tokens it was allowed.
+    """
+
+    policy: str
+    setting: str
+    benchmark: str
+    seed: int
+    record: str
+    prompt_tokens: int
+    tokens: int
+    reasoning_tokens: int | None
+    summary_tokens: int | None
+    words: int
+    seconds: float | None
+    cut: bool
+    problem: str | None
+
+
+def costs_of(sets: Iterable[SummarySet], benchmarks: Mapping[str, Benchmark]) -> Iterator[Cost]:
+    """The costs of all summaries of these records; those that failed took nothing that is known."""
+    for found in sets:
+        records = (
+            {record.id for record in benchmarks[found.benchmark].records} if found.benchmark in benchmarks else ()
+        )
+        for record, row in found.by_record().items():
+            if record in records and row["status"] not in FAILED:
+                yield _cost(found, record, row)
+
+
+def _total(values: Iterable[float | None]) -> Any:
+    """The sum, None if one of the values is not known."""
+    values = list(values)
+    return None if None in values else sum(value for value in values if value is not None)
+
+
+def _cost(found: SummarySet, record: str, row: dict) -> Cost:
+    stages = row["stages"]
+    summaries = [stage.get("summary_tokens") for stage in stages]
+    tokens, written = sum(stage["tokens"] for stage in stages), _total(summaries)
+    seconds = _total(stage.get("seconds") for stage in stages)
+    return Cost(
+        found.policy,
+        found.setting,
+        found.benchmark,
+        found.seed,
+        record,
+        sum(stage["prompt_tokens"] for stage in stages),
+        tokens,
+        None if written is None or written > tokens else tokens - written,  # a server may not count tokens
+        summaries[-1] if stages else 0,
+        len(stages[-1]["summary"].split()) if stages else 0,
+        None if seconds is None else round(seconds, 3),
+        any(stage.get("cut", False) for stage in stages),
+        stages[-1]["problem"] if stages else row["error"],
+    )
+
+
+def read_costs(folder: Path) -> list[Cost]:
+    """The costs that evaluate.py left in a folder; none in one that an earlier version wrote.
+
+    Raises:
+        RecordError: a line of another form.
+    """
+    path, names = folder / FILE, {field.name for field in fields(Cost)}
+    if not path.is_file():
+        return []
+    costs = []
+    for line, row in read_jsonl(path):
+        if set(row) != names:
+            raise RecordError("not a line of this version; run evaluate.py again, which asks nothing anew", path, line)
+        costs.append(Cost(**row))
+    return costs

@@ -1,0 +1,110 @@
+"""What summaries cost, and whether longer ones are worth it: one table, and one plot of length against accuracy. Used
+by writing.py and plots.py.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from alignxplore.evaluation.costs import Cost
+from alignxplore.evaluation.report import lines
+from alignxplore.evaluation.report.segments import measured
+from alignxplore.evaluation.report.tables import MISSING, Table, label, percent
+from alignxplore.statistics import Estimate
+
+NOTE = (
+    "Means over all summaries, bad format included; a stream's stages are added up, but for the summary, which is the "
+    "last one. Reasoning is all that was generated beside the summaries. Cut: answers that had all the tokens they "
+    "were allowed. Seconds pass from asking to the reply while other requests are in flight: they compare policies "
+    "of one run, not machines."
+)
+BINS = 5  # of summary length, with as many summaries in each
+
+Policy = tuple[str, str]  # policy and setting
+
+
+def _mean(values: Iterable[float | None], digits: int = 1) -> str:
+    known = [value for value in values if value is not None]
+    return f"{np.mean(known):,.{digits}f}" if known else MISSING
+
+
+def _share(count: int, of: int) -> str:
+    return percent(count / of)
+
+
+def _reasons(costs: Sequence[Cost]) -> str:
+    """Bad format by reason, the most frequent first, in % of all summaries."""
+    counts = Counter(cost.problem for cost in costs if cost.problem)
+    return "; ".join(f"{reason} {_share(count, len(costs))}" for reason, count in counts.most_common()) or MISSING
+
+
+def costs_table(costs: Sequence[Cost]) -> Table | None:
+    """One line a policy, setting and benchmark."""
+    groups: dict[tuple[str, str, str], list[Cost]] = defaultdict(list)
+    for cost in costs:
+        groups[cost.benchmark, cost.policy, cost.setting].append(cost)
+    body = [
+        [
+            label(benchmark),
+            policy,
+            setting,
+            str(len(mine)),
+            _mean(cost.prompt_tokens for cost in mine),
+            _mean(cost.tokens for cost in mine),
+            _mean(cost.reasoning_tokens for cost in mine),
+            _mean(cost.summary_tokens for cost in mine),
+            _mean(cost.words for cost in mine),
+            _mean((cost.seconds for cost in mine), 2),
+            _share(sum(cost.cut for cost in mine), len(mine)),
+            _reasons(mine),
+        ]
+        for (benchmark, policy, setting), mine in groups.items()
+    ]
+    head = ["benchmark", "policy", "setting", "n", "prompt tokens", "new tokens", "of them reasoning"]
+    head += ["summary tokens", "summary words", "seconds", "cut %", "bad format by reason, %"]
+    return Table("costs", "What a summary takes", head, body, NOTE) if body else None
+
+
+def accuracy_by_length(costs: Sequence[Cost], scores: Sequence[dict], protocol: str) -> plt.Figure | None:
+    """Accuracy against the number of words of well-formed summaries: one panel a benchmark, one line a policy and
+    setting, a point a fifth of its summaries; the first downstream model alone."""
+    words = {
+        (cost.policy, cost.setting, cost.benchmark, cost.seed, cost.record): cost.words
+        for cost in costs
+        if not cost.problem
+    }
+    rows = [row for row in scores if row["protocol"] == protocol and row["outcome"] in ("ok", "parse_failure")]
+    found: dict[str, dict[Policy, list[tuple[int, dict]]]] = defaultdict(lambda: defaultdict(list))
+    judge = None
+    for row in rows:
+        key = (row["policy"], row["setting"], row["benchmark"], row["seed"], row["record"])
+        if key in words and (judge := judge or row["judge"]) == row["judge"]:
+            found[row["benchmark"]][row["policy"], row["setting"]].append((words[key], row))
+    if not found:
+        return None
+    figure, panels = lines.panels_for(len(found))
+    policies = list(dict.fromkeys(policy for mine in found.values() for policy in mine))
+    for panel, (benchmark, mine) in zip(panels, found.items()):
+        for policy, pairs in mine.items():
+            lines.line(panel, _by_length(pairs), policies.index(policy))
+        panel.axhline(50, color="#999", linewidth=0.8, linestyle="--")
+        panel.set_title(label(benchmark), fontsize=10)
+    figure.supxlabel("words of the summary", fontsize=9)
+    names = [f"{policy}, {setting}" for policy, setting in policies]
+    lines.legend(figure, names, f"downstream model {judge}, protocol {protocol}")
+    return figure
+
+
+def _by_length(pairs: list[tuple[int, dict]]) -> list[tuple[float, Estimate]]:
+    """(mean length, accuracy) of each fifth of the summaries; those of one length share a point."""
+    lengths = np.array([length for length, _ in pairs])
+    edges = np.quantile(lengths, np.linspace(0, 1, BINS + 1)[1:-1])
+    bins: dict[int, list[tuple[int, dict]]] = defaultdict(list)
+    for place, pair in zip(np.searchsorted(edges, lengths, side="left").tolist(), pairs):
+        bins[place].append(pair)
+    return [
+        (float(np.mean([length for length, _ in mine])), measured(row for _, row in mine))
+        for _, mine in sorted(bins.items())
+    ]
