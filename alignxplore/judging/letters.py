@@ -10,7 +10,7 @@ no such position: both are asked in free form (`alignxplore/judging/free_form.py
 import asyncio
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -18,13 +18,16 @@ from transformers import PreTrainedTokenizerBase
 
 from alignxplore.errors import UserError
 from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
-from alignxplore.judging.together import LONGEST, Together
+from alignxplore.judging.together import LONGEST, MASKED, Together
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
 
 TIE = 1e-6
 MIN_MASS = 0.9
+MAX_MASS = 1.01  # what rounding may add to a probability
+TOP = 20  # vLLM's limit of `top_logprobs`
+_LOOKS = 5  # replies that the check at the start takes before it believes what it sees
 ORDERS = ("both", "one")
 
 
@@ -180,22 +183,27 @@ class Judge:
     async def check(self, questions: Sequence[tuple[Any, Interaction]]) -> float:
         """Refuse a model that does not answer with a letter. Returns the mean mass on the two letters.
 
+        Asked by token id where the server can: other requests of a batch may tear the most probable tokens.
+
         Raises:
-            JudgeError: mass below 0.9 on average; the message lists the most probable tokens instead.
+            JudgeError: mass below 0.9 on average, the message then lists the most probable tokens; or above 1.
         """
         if not questions or any(item.rejected is None for _, item in questions):
             raise ValueError("a judge is checked on at least one interaction, each with an alternative")
         messages = [self.sample_messages(known, item) for known, item in questions]
-        tops = await asyncio.gather(*(self._ask(m, {"top_logprobs": 20}, again=False) for m in messages))
-        mass = sum(sum(math.exp(top[i]) for i in self.letters.tokens if i in top) for top in tops) / len(tops)
+        self._reads_ids = await self._probe(messages[0], again=False)
+        looks = await asyncio.gather(*(self._look(m, self._how) for m in messages))
+        mass = sum(map(self._mass, looks)) / len(looks)
+        if mass > MAX_MASS:
+            raise JudgeError(
+                f"{self.name} is no judge: its letters have a probability of {mass:.3f}, so it reports no "
+                "log-probabilities; serve it without --logprobs-mode"
+            )
         if not mass >= MIN_MASS:  # nor if it is NaN
-            best = sorted(tops[0].items(), key=lambda pair: -pair[1])[:8]
-            shown = ", ".join(f"{self.tokenizer.decode([i])!r} {math.exp(lp):.3f}" for i, lp in best)
             raise JudgeError(
                 f"{self.name} is no judge: only {mass:.3f} of its probability is on the letters after "
-                f"{self.letters.prefill!r}; most probable: {shown}"
+                f"{self.letters.prefill!r}; most probable: {await self._most_probable(messages[0])}"
             )
-        self._reads_ids = await self._probe(messages[0])
         return mass
 
     async def _both(self, build: Any, item: Interaction, key: Any) -> Judgement:
@@ -222,32 +230,61 @@ class Judge:
     async def _read(self, messages: Messages) -> Reading:
         if self._reads_ids is None:
             self._reads_ids = await self._probe(messages)
-        how = {"logprob_token_ids": list(self.letters.tokens)} if self._reads_ids else {"top_logprobs": 20}
         read = None
         if self._together and sum(len(message["content"]) for message in messages) <= LONGEST:
             read = await self._together.read(self._ids(messages))
         if read is None:
-            read = await self._ask(messages, how)
-        mass: float | None = sum(math.exp(read[i]) for i in self.letters.tokens if i in read)
+            read = await self._ask(messages, self._how)
+        mass: float | None = self._mass(read)
         if not all(i in read for i in self.letters.tokens):
             # A letter outside the 20 best: ask for the two letters alone, which hides their mass but never a letter.
             read = await self._ask(
-                messages, {"top_logprobs": 20, "structured_outputs": {"choice": list(self.letters.texts)}}
+                messages, {"top_logprobs": TOP, "structured_outputs": {"choice": list(self.letters.texts)}}
             )
         log_a, log_b = (read.get(i, -math.inf) for i in self.letters.tokens)
         if math.isnan(log_a) or math.isnan(log_b) or max(log_a, log_b) == -math.inf:
             raise TransportError(f"{self.name}: neither letter in the reply, or not a number")
         return Reading(1 / (1 + math.exp(min(700.0, log_b - log_a))), mass)
 
-    async def _probe(self, messages: Messages) -> bool:
+    @property
+    def _how(self) -> dict:
+        """What the server is asked for: the two letters by id, or the most probable tokens."""
+        return {"logprob_token_ids": list(self.letters.tokens)} if self._reads_ids else {"top_logprobs": TOP}
+
+    def _mass(self, read: dict[int, float]) -> float:
+        return sum(math.exp(min(read[i], 100.0)) for i in self.letters.tokens if i in read)
+
+    async def _look(self, messages: Messages, how: dict) -> dict[int, float]:
+        """What the check at the start is told: a torn reply is asked for again a few times, and then taken."""
+        read: dict[int, float] = {}
+        for _ in range(_LOOKS):
+            read = self._log_probabilities(await self._reply(messages, how))
+            if not self._torn(read):
+                break
+        return read
+
+    async def _most_probable(self, messages: Messages) -> str:
+        best = sorted((await self._look(messages, {"top_logprobs": TOP})).items(), key=lambda pair: -pair[1])[:8]
+        return ", ".join(f"{self.tokenizer.decode([i])!r} {math.exp(min(log, 0.0)):.3f}" for i, log in best)
+
+    def _torn(self, read: dict[int, float]) -> bool:
+        """Whether a reply lacks a letter for another reason than that it is improbable.
+
+        vLLM 0.27.1 overwrites the most probable tokens of all requests in a batch that holds one with
+        `logprob_token_ids`: few are left, and they stand beside -9999.
+        """
+        if all(read.get(i, -math.inf) > MASKED for i in self.letters.tokens):
+            return False
+        return len(read) < TOP or any(log <= MASKED for log in read.values())
+
+    async def _probe(self, messages: Messages, again: bool = True) -> bool:
         """Whether the server reports log-probabilities of tokens named by id; also finds out whether it can be asked
         many questions together."""
         try:
-            reply = await self._reply(
-                messages, {"logprob_token_ids": list(self.letters.tokens), "return_token_ids": True}
-            )
+            asked = {"logprob_token_ids": list(self.letters.tokens), "return_token_ids": True}
+            reply = await self._reply(messages, asked, self._all_numbers if again else None)
         except RequestError:  # a server that refuses fields it does not know, or a prompt that is refused either way
-            await self._ask(messages, {"top_logprobs": 20})
+            await self._reply(messages, {"top_logprobs": TOP}, self._all_numbers if again else None)
             return False
         read = self._log_probabilities(reply)
         if not all(i in read for i in self.letters.tokens):
@@ -278,25 +315,33 @@ class Judge:
             "chat_template_kwargs": {"enable_thinking": False},
         }
 
-    async def _ask(self, messages: Messages, how: dict, again: bool = True) -> dict[int, float]:
-        """Log-probabilities by token id at the letter's position. A reply without them is asked for `again`, but not
-        by the check at the start: a server that has never given any is not the right one, and is named at once."""
-        return self._log_probabilities(await self._reply(messages, how, again))
+    async def _ask(self, messages: Messages, how: dict) -> dict[int, float]:
+        """Log-probabilities by token id at the letter's position. A reply without them, or whose numbers cannot be
+        believed, is asked for again."""
+        return self._log_probabilities(await self._reply(messages, how, self._believed))
 
-    async def _reply(self, messages: Messages, how: dict, again: bool = True) -> dict:
+    async def _reply(self, messages: Messages, how: dict, usable: Callable[[dict], None] | None = None) -> dict:
         return await self.endpoint.chat(
             **self.opened(messages),
             max_tokens=1,
             temperature=0,
             logprobs=True,
             return_tokens_as_token_ids=True,
-            usable=self._all_numbers if again else None,
+            usable=usable,
             **how,
         )
 
     def _all_numbers(self, reply: dict) -> None:
         if any(math.isnan(value) for value in self._log_probabilities(reply).values()):
             raise TransportError(f"{self.name}: a log-probability that is not a number")
+
+    def _believed(self, reply: dict) -> None:
+        self._all_numbers(reply)
+        read = self._log_probabilities(reply)
+        if self._torn(read):
+            raise TransportError(f"{self.name}: neither letter in the reply, or one that another request has torn")
+        if self._mass(read) > MAX_MASS:
+            raise TransportError(f"{self.name}: letters with a probability of {self._mass(read):.3f}")
 
     def _log_probabilities(self, reply: dict) -> dict[int, float]:
         try:

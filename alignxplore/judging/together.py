@@ -6,13 +6,13 @@ it reads the chat. The numbers are those of the chat.
 """
 
 import asyncio
-import math
 from collections.abc import Sequence
 
 from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
 
 MOST = 32  # prompts in one request
 LONGEST = 8192  # characters of a prompt that is sent so: longer ones are work for the model, not for the server
+MASKED = -9000.0  # vLLM writes minus infinity as -9999: no log-probability of a letter
 AGREE = 1e-3  # log-probabilities of the same prompt asked in both ways
 
 
@@ -92,4 +92,4 @@ class Together:
             read = {i: float(found[f"token_id:{i}"]) for i in self.tokens}
         except (KeyError, IndexError, TypeError, ValueError):
             return None
-        return None if any(map(math.isnan, read.values())) else read
+        return read if all(log > MASKED for log in read.values()) else None  # NaN is not greater either
