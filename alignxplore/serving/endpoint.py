@@ -23,6 +23,7 @@ import aiohttp
 import tenacity
 
 from alignxplore.errors import UserError
+from alignxplore.serving.proxies import proxy_of
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,7 @@ class Endpoint:
         if concurrency < 1:
             raise ValueError(f"concurrency {concurrency}: at least one request must be in flight")
         self.url = url.rstrip("/")
+        self._proxy = proxy_of(self.url)
         self.model = model
         self.name = name or model or parse_spec(url)[0]
         self.root = model
@@ -203,13 +205,11 @@ class Endpoint:
         usable: Callable[[dict], Any] | None = None,
     ) -> dict:
         if self._session is None:
-            headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
             self._session = aiohttp.ClientSession(
                 # vLLM closes connections that were idle for 5 s; a request sent at that moment would have to be
                 # repeated.
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
-                headers=headers,
             )
             _allow_open_files()
             # Our own gate, not the connector's: time-out and patience must start once a request is let through, not in
@@ -227,10 +227,12 @@ class Endpoint:
 
     async def _attempt(self, method: str, path: str, body: dict | None, usable: Callable[[dict], Any] | None) -> dict:
         assert self._session is not None  # `_request` opens it
+        # Not the session's own headers: aiohttp tells those to a proxy, too.
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         try:
             async with (
                 asyncio.timeout(self._timeout),
-                self._session.request(method, self.url + path, json=body) as reply,
+                self._session.request(method, self.url + path, json=body, headers=headers, proxy=self._proxy) as reply,
             ):
                 text = await reply.text(errors="replace")
                 if reply.status in (408, 409, 425, 429) or reply.status >= 500:
@@ -243,7 +245,7 @@ class Endpoint:
                     raise RequestError(reply.status, self._hide(text)[:500])
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             kind = "timeout" if isinstance(error, TimeoutError) else "connection"
-            raise _Retry(f"{type(error).__name__}: {error}", kind=kind) from None
+            raise _Retry(f"{type(error).__name__}: {error}{self._way}", kind=kind) from None
         try:
             answer = _json_object(text)
         except ValueError:
@@ -263,6 +265,15 @@ class Endpoint:
     @property
     def _key(self) -> str:
         return os.environ[self._api_key_env].strip() if self._api_key_env else ""
+
+    @property
+    def _way(self) -> str:
+        """What to say of a connection that failed on its way through a proxy."""
+        if not self._proxy:
+            return ""
+        host = urlsplit(self.url).hostname
+        proxy = urlsplit(self._proxy).netloc.rpartition("@")[2]
+        return f" (through the proxy {proxy}; NO_PROXY={host} goes around it)"
 
     def _hide(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text  # some gateways quote the key in their errors
