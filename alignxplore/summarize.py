@@ -15,9 +15,10 @@ from transformers import PreTrainedTokenizerBase
 
 from alignxplore.history import Fitted, HistoryError, fit
 from alignxplore.journal import OK, REFUSED, TOO_LONG, TRANSPORT_ERROR
-from alignxplore.prompts import FORMATS, Messages, PromptSet, after_reasoning, answer_text, parse_answer
+from alignxplore.prompts import FORMATS, Messages, PromptSet, after_reasoning, parse_answer
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
+from alignxplore.serving.replies import said
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ async def summarize(
                 skip_special_tokens=not FORMATS[sampling.form].control_tokens,
             )
             seconds = time.monotonic() - start
-            text = answer_text(reply["choices"][0]["message"])
+            text = said(reply)
             answer = parse_answer(text, sampling.form)
             used = reply.get("usage") or {}
             stages.append(

@@ -76,14 +76,14 @@ async def test_a_stage_says_how_long_its_summary_is_and_how_long_it_took(chain, 
         ("Likes 0.", "not exactly one think block"),
         ("<think>because", "unfinished reasoning"),
         ("<think>because</think>", "empty summary"),
-        (None, "not exactly one think block"),
+        ("", "not exactly one think block"),
     ],
 )
 async def test_bad_format_hands_on_an_empty_summary_and_is_recorded(chain, say, text, problem):
     found, bodies = await chain([say(text), answers(2)[1]], split_stages(HISTORY, 2))
     assert bodies[1]["messages"] == PromptSet().infer(HISTORY[3:]) and "Likes 0" not in str(bodies[1])
     assert [stage.problem for stage in found.stages] == [problem, None] and found.stages[0].summary == ""
-    assert found.stages[0].text == (text or "") and found.summary == "Likes 1." and found.problem is None
+    assert found.stages[0].text == text and found.summary == "Likes 1." and found.problem is None
 
 
 async def test_an_answer_that_was_cut_is_marked_and_stays_well_formed(chain, say):

@@ -25,9 +25,10 @@ from alignxplore.evaluation.text_overlap import bleu, rouge_l
 from alignxplore.history import HistoryError, fit
 from alignxplore.journal import OK, REFUSED, TOO_LONG, TRANSPORT_ERROR, Journal
 from alignxplore.judging.letters import Judge
-from alignxplore.prompts import FORMATS, Messages, PromptSet, answer_text, parse_answer
+from alignxplore.prompts import FORMATS, Messages, PromptSet, parse_answer
 from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, hash_seed
 from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
+from alignxplore.serving.replies import said
 from alignxplore.summarize import count_tokens
 from alignxplore.work import run_units
 
@@ -117,13 +118,14 @@ async def write_answer(judge: Judge, asked: Asked, budget: int) -> dict:
             chat_template_kwargs={"enable_thinking": form.reasons},
             skip_special_tokens=not form.control_tokens,
         )
+        text = said(reply)
     except TransportError as error:
         return {"status": TRANSPORT_ERROR, "error": str(error)[:300]}
     except RequestError as error:
         return {"status": REFUSED, "error": str(error)[:300]}
     except HistoryError as error:
         return {"status": TOO_LONG, "error": str(error)[:300]}
-    answer = parse_answer(answer_text(reply["choices"][0]["message"]), judge.form)
+    answer = parse_answer(text, judge.form)
     row: dict = {"status": OK, "answer": answer.summary, "problem": answer.problem, "dropped": dropped}
     return row | ({"not_sent": judge.endpoint.not_sent} if judge.endpoint.not_sent else {})
 
@@ -136,18 +138,18 @@ async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answe
     async def ask(purpose: str, **slots: object) -> str:
         told = {"kind": case.kind, "facts": case.facts, "query": target.query or ""} | case.slots
         reply = await endpoint.chat(prompts.render(purpose, **told, **slots), max_tokens=ANSWER_TOKENS, temperature=0)
-        return answer_text(reply["choices"][0]["message"])
+        return said(reply)
 
     try:
         if case.kind == "schedule":
-            said = [await ask("hicupid_schedule", answer=answer)]
-            verdicts = [{True: "win", False: "lose", None: None}[parse_satisfied(text)] for text in said]
+            texts = [await ask("hicupid_schedule", answer=answer)]
+            verdicts = [{True: "win", False: "lose", None: None}[parse_satisfied(text)] for text in texts]
         else:
             sides = [(answer, target.chosen), (target.chosen, answer)]
-            said = await asyncio.gather(*(ask("hicupid_compare", item_a=a, item_b=b) for a, b in sides))
+            texts = await asyncio.gather(*(ask("hicupid_compare", item_a=a, item_b=b) for a, b in sides))
             verdicts = [
                 {mine: "win", other: "lose", "tie": "tie", None: None}[parse_better(text)]
-                for text, mine, other in zip(said, "AB", "BA")
+                for text, mine, other in zip(texts, "AB", "BA")
             ]
     except TransportError as error:
         return {"status": TRANSPORT_ERROR, "error": str(error)[:300]}
@@ -160,7 +162,7 @@ async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answe
         "verdicts": verdicts,
         "score": sum(points[v] for v in verdicts) / len(verdicts),
         "unparsed": verdicts.count(None),
-        "said": list(said),
+        "said": list(texts),
     }
 
 

@@ -16,9 +16,10 @@ from transformers import PreTrainedTokenizerBase
 
 from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
 from alignxplore.judging.letters import Judge, JudgeError, Reading, chosen_first
-from alignxplore.prompts import FORMATS, Messages, PromptSet, answer_text, parse_answer
+from alignxplore.prompts import FORMATS, Messages, PromptSet, parse_answer
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
+from alignxplore.serving.replies import said
 
 # Published sampling of the judge: temperature 0.6, top_p 0.95, top_k 20, 16 new tokens (2,048 for models that reason).
 PAPER_SAMPLING: dict[str, Any] = {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
@@ -125,7 +126,7 @@ async def ask_selection(judge: Judge, messages: Messages, seed: int) -> tuple[st
         skip_special_tokens=not form.control_tokens,
         **PAPER_SAMPLING,
     )
-    answer = answer_text(reply["choices"][0]["message"])
+    answer = said(reply)
     selection = parse_selection(parse_answer(answer, judge.form).summary)
     return selection, answer if selection is None else None
 

@@ -279,12 +279,18 @@ class Endpoint:
         return text.replace(self._key, "***") if self._key else text  # some gateways quote the key in their errors
 
     def _checked(self, reply: dict) -> dict:
+        """The reply, with the texts of its message as plain ones."""
         try:
-            if isinstance(reply["choices"][0]["message"], dict):
-                return reply
-        except (KeyError, IndexError, TypeError):
-            pass
-        raise TransportError(f"{self.url}: a reply without choices: {self._hide(json.dumps(reply))[:200]}")
+            message = reply["choices"][0]["message"]
+            for field in ("content", "reasoning", "reasoning_content"):
+                if message.get(field) is not None:
+                    message[field] = _text(message[field])
+            return reply
+        except (KeyError, IndexError, TypeError, AttributeError):
+            problem = "a reply without choices"
+        except ValueError as error:
+            problem = f"a message that is no text ({error})"
+        raise TransportError(f"{self.url}: {problem}: {self._hide(json.dumps(reply))[:200]}")
 
     def _count_retry(self, state: tenacity.RetryCallState) -> None:
         error = _failure(state)
@@ -307,6 +313,22 @@ def _json_object(text: str) -> dict:
     if not isinstance(value, dict):
         raise ValueError
     return value
+
+
+def _text(content: Any) -> str:
+    """A message as one text; some servers send it in parts, of which those of text are joined. Anything else is a
+    ValueError."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise ValueError(f"but {type(content).__name__}")
+    texts = []
+    for part in content:
+        text = part.get("text") if isinstance(part, dict) else part
+        if not isinstance(text, str):
+            raise ValueError(f"but a part of type {part.get('type') if isinstance(part, dict) else part!r}")
+        texts.append(text)
+    return "".join(texts)
 
 
 def _seconds(text: str | None) -> float:

@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 
 from alignxplore.history import Fitted, HistoryError, fit, split_stages
 from alignxplore.judging.letters import Judge, Judgement
-from alignxplore.prompts import Answer, Messages, PromptSet, answer_text, parse_answer, parse_merge
+from alignxplore.prompts import Answer, Messages, PromptSet, parse_answer, parse_merge
 from alignxplore.records import Interaction, content_hash, hash_seed
 from alignxplore.serving.endpoint import RequestError, TransportError
 from alignxplore.serving.models import Model
+from alignxplore.serving.replies import said
 from alignxplore.summarize import Sampling, count_tokens
 
 T = TypeVar("T")
@@ -121,7 +122,7 @@ class Workshop:
             seed=seed,
             chat_template_kwargs={"enable_thinking": not merging},
         )
-        return answer_text(reply["choices"][0]["message"])
+        return said(reply)
 
     async def check(self, item: Interaction) -> None:
         """One short request before the first user: RequestError if the teacher refuses what all of them will ask."""
