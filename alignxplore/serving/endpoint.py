@@ -22,8 +22,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import tenacity
 
-from alignxplore.errors import UserError
+from alignxplore.serving.failures import RequestError, TransportError
 from alignxplore.serving.proxies import proxy_of
+from alignxplore.serving.replies import plain
 
 log = logging.getLogger(__name__)
 
@@ -33,22 +34,6 @@ _UNKNOWN_FIELD = re.compile(
     r"un(?:known|recogni[sz]ed|supported|expected)|not (?:supported|permitted|allowed)|extra|additional", re.IGNORECASE
 )
 OPEN_FILES = 65_535
-
-
-class TransportError(UserError):
-    """No usable reply in the time given; says nothing about the model. Such a unit is asked again by the next run."""
-
-
-class RequestError(UserError):
-    """The server understood the request and refused it (a prompt over its window, an unknown field, no credit): not
-    repeated in this run."""
-
-    def __init__(self, status: int, message: str):
-        super().__init__(status, message)  # both, so that the error survives pickling (Ray)
-        self.status = status
-
-    def __str__(self) -> str:
-        return "HTTP {}: {}".format(*self.args)
 
 
 class _Retry(TransportError):
@@ -133,20 +118,64 @@ class Endpoint:
     async def connect(self) -> Self:
         """Ask the server once which models it has; fills in `model`, `root` (path or hub id) and `max_model_len`.
 
-        With less patience than a request has: a server that is not there at the start is more often a wrong address
-        than a restart.
+        A model that was named is asked for even if the server does not list it, or lists nothing.
+
+        Raises:
+            TransportError: nobody there; known soon, since at the start that is more often a wrong address than a
+                restart.
+            RequestError: the key is refused, or it cannot be known which model is meant.
         """
-        served = (await self._request("GET", "/models", patience=min(self._patience, CONNECT_PATIENCE))).get(
-            "data"
-        ) or []
-        chosen = [entry for entry in served if self.model in (None, entry.get("id"))]
-        if len(chosen) != 1:
-            names = ", ".join(str(entry.get("id")) for entry in served) or "none"
-            raise RequestError(404, f"{self.url} serves {names}; name one of them, as {self.url}@MODEL")
-        self.model = chosen[0]["id"]
-        self.root = chosen[0].get("root") or self.model
-        self.max_model_len = chosen[0].get("max_model_len")
+        try:
+            await self._find_model()
+        except BaseException:
+            await self.close()
+            raise
         return self
+
+    async def _find_model(self) -> None:
+        served, problem = await self._listed()
+        names = ", ".join(str(entry.get("id")) for entry in served) or "none"
+        chosen = [entry for entry in served if self.model in (None, entry.get("id"))]
+        if len(chosen) == 1:
+            self.model = chosen[0]["id"]
+            self.root = chosen[0].get("root") or self.model
+            self.max_model_len = chosen[0].get("max_model_len")
+            return
+        which = f"{self.url} serves {names}; name one of them, as {self.url}@MODEL"
+        if self.model is None:
+            if isinstance(problem, RequestError):
+                raise RequestError(problem.status, f"{problem.args[1]}; or name its model, as {self.url}@MODEL")
+            raise RequestError(404, which)
+        try:
+            await self.chat([{"role": "user", "content": "Hi"}], max_tokens=1)
+        except RequestError as error:
+            raise RequestError(error.status, f"{which}; asked for {self.model} it says: {error.args[1]}") from None
+        log.warning(
+            "%s does not list %s (%s), but answers for it; its window and its weights are not known",
+            self.url,
+            self.model,
+            problem or f"it lists {names}",
+        )
+
+    async def _listed(self) -> tuple[list[dict], Exception | None]:
+        """The models that the server lists, and what kept it from listing them; a refused key, or no server at all, is
+        an error."""
+        patience = min(self._patience, CONNECT_PATIENCE if self.model is None else CONNECT_PATIENCE / 6)
+        try:
+            served = (await self._request("GET", "/models", patience=patience)).get("data")
+        except RequestError as error:
+            where = "" if self.url.endswith("/v1") else "; most base URLs end in /v1"
+            problem = RequestError(error.status, f"{self.url}/models: {error.args[1]}{where}")
+            if error.status == 401:
+                raise problem from None
+            return [], problem
+        except _Retry as error:
+            if error.kind in ("timeout", "connection"):
+                raise TransportError(f"{self.url}: {error}") from None
+            if self.model is None:
+                raise TransportError(f"{self.url}/models: {error}; or name its model, as {self.url}@MODEL") from None
+            return [], error
+        return ([entry for entry in served if isinstance(entry, dict)] if isinstance(served, list) else []), None
 
     def window(self, most: int) -> int:
         """Tokens of a prompt and its answer: what the server says that it takes, but never more than `most`, so that
@@ -183,7 +212,10 @@ class Endpoint:
             self.not_sent = EXTRA_FIELDS
             known = {key: value for key, value in sent.items() if key not in EXTRA_FIELDS}
             reply = await self._request("POST", "/chat/completions", known, usable=usable)
-        return self._checked(reply)
+        try:
+            return plain(reply)
+        except ValueError as error:
+            raise TransportError(f"{self.url}: {error}: {self._hide(json.dumps(reply))[:200]}") from None
 
     async def complete(self, prompts: list[list[int]], **body: Any) -> list[dict]:
         """POST /v1/completions with several prompts of token ids; returns the choice of each, in their order."""
@@ -227,11 +259,12 @@ class Endpoint:
 
     async def _attempt(self, method: str, path: str, body: dict | None, usable: Callable[[dict], Any] | None) -> dict:
         assert self._session is not None  # `_request` opens it
+        limit = self._timeout if body else min(self._timeout, CONNECT_PATIENCE)
         # Not the session's own headers: aiohttp tells those to a proxy, too.
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         try:
             async with (
-                asyncio.timeout(self._timeout),
+                asyncio.timeout(limit),
                 self._session.request(method, self.url + path, json=body, headers=headers, proxy=self._proxy) as reply,
             ):
                 text = await reply.text(errors="replace")
@@ -242,10 +275,13 @@ class Endpoint:
                         f"http_{reply.status}",
                     )
                 if reply.status >= 400:
-                    raise RequestError(reply.status, self._hide(text)[:500])
+                    raise RequestError(reply.status, self._hide(text)[:500] + self._about_key(reply.status))
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             kind = "timeout" if isinstance(error, TimeoutError) else "connection"
-            raise _Retry(f"{type(error).__name__}: {error}{self._way}", kind=kind) from None
+            said = str(error) or (
+                f"no whole answer within {limit:g} s" if kind == "timeout" else "the connection broke"
+            )
+            raise _Retry(f"{type(error).__name__}: {said}{self._way}", kind=kind) from None
         try:
             answer = _json_object(text)
         except ValueError:
@@ -266,6 +302,13 @@ class Endpoint:
     def _key(self) -> str:
         return os.environ[self._api_key_env].strip() if self._api_key_env else ""
 
+    def _about_key(self, status: int) -> str:
+        if status not in (401, 403):
+            return ""
+        if self._api_key_env:
+            return f" (the key is that of the environment variable {self._api_key_env})"
+        return " (no key was sent; --api_key_env, in RL judge_api_key_env, names the variable that holds one)"
+
     @property
     def _way(self) -> str:
         """What to say of a connection that failed on its way through a proxy."""
@@ -277,20 +320,6 @@ class Endpoint:
 
     def _hide(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text  # some gateways quote the key in their errors
-
-    def _checked(self, reply: dict) -> dict:
-        """The reply, with the texts of its message as plain ones."""
-        try:
-            message = reply["choices"][0]["message"]
-            for field in ("content", "reasoning", "reasoning_content"):
-                if message.get(field) is not None:
-                    message[field] = _text(message[field])
-            return reply
-        except (KeyError, IndexError, TypeError, AttributeError):
-            problem = "a reply without choices"
-        except ValueError as error:
-            problem = f"a message that is no text ({error})"
-        raise TransportError(f"{self.url}: {problem}: {self._hide(json.dumps(reply))[:200]}")
 
     def _count_retry(self, state: tenacity.RetryCallState) -> None:
         error = _failure(state)
@@ -313,22 +342,6 @@ def _json_object(text: str) -> dict:
     if not isinstance(value, dict):
         raise ValueError
     return value
-
-
-def _text(content: Any) -> str:
-    """A message as one text; some servers send it in parts, of which those of text are joined. Anything else is a
-    ValueError."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise ValueError(f"but {type(content).__name__}")
-    texts = []
-    for part in content:
-        text = part.get("text") if isinstance(part, dict) else part
-        if not isinstance(text, str):
-            raise ValueError(f"but a part of type {part.get('type') if isinstance(part, dict) else part!r}")
-        texts.append(text)
-    return "".join(texts)
 
 
 def _seconds(text: str | None) -> float:

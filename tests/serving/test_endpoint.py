@@ -191,12 +191,16 @@ async def test_nobody_there(unused_tcp_port):
 
 
 async def test_the_served_model_is_found_or_named(fake_server, say):
-    async with fake_server(in_turn(say("x")), model="org/model-8b", max_model_len=4096) as server:
+    def answer(body):
+        served = body["model"] in [entry["id"] for entry in server.models]
+        return say("x") if served else web.Response(status=404, text=f"no model {body['model']}")
+
+    async with fake_server(answer, model="org/model-8b", max_model_len=4096) as server:
         async with Endpoint(server.url) as endpoint:
             assert (endpoint.model, endpoint.root, endpoint.max_model_len) == ("org/model-8b", "org/model-8b", 4096)
             await endpoint.chat(MESSAGES)
             assert server.bodies[-1]["model"] == "org/model-8b"
-        with pytest.raises(RequestError, match=rf"{server.url} serves org/model-8b; name one of them"):
+        with pytest.raises(RequestError, match=rf"{server.url} serves org/model-8b; name one of them.*no model other"):
             await Endpoint(server.url, "other").connect()
         server.models.append({"id": "adapter", "root": "/models/adapter"})
         with pytest.raises(RequestError, match="serves org/model-8b, adapter; name one"):
