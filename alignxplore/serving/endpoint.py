@@ -73,6 +73,7 @@ class Endpoint:
         timeout: seconds for one request.
         patience: seconds after its first failure when a request that keeps failing is given up; one that timed out is
             therefore sent at least once more, however long its time-out is.
+        watch: called after each failure; raises where asking again is in vain, such as `server.check_alive`.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Endpoint:
         concurrency: int = 256,
         timeout: float = 600.0,
         patience: float = 300.0,
+        watch: Callable[[], None] | None = None,
     ):
         if not is_url(url):
             raise ValueError(f"'{url}' is not a URL; start it with http:// or https://")
@@ -106,6 +108,7 @@ class Endpoint:
         self.not_sent: tuple[str, ...] = ()  # fields that this server does not know
         self._api_key_env = api_key_env
         self._concurrency, self._timeout, self._patience = concurrency, timeout, patience
+        self._watch = watch
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -322,6 +325,8 @@ class Endpoint:
         return text.replace(self._key, "***") if self._key else text  # some gateways quote the key in their errors
 
     def _count_retry(self, state: tenacity.RetryCallState) -> None:
+        if self._watch:
+            self._watch()
         error = _failure(state)
         self.repeated[error.kind] += 1
         if self.retries in (1, 10) or self.retries % 100 == 0:

@@ -22,7 +22,7 @@ from alignxplore.command import checked, items, option, parse_known
 from alignxplore.errors import one_sentence, program
 from alignxplore.processes import Family, end_all
 from alignxplore.serving.endpoint import is_url
-from alignxplore.serving.server import LIMIT, ServerError, announced
+from alignxplore.serving.server import LIMIT, ServerError, announced, taken
 
 _GRACE = 40.0  # seconds: each server ends its engine first, which may take half of that
 
@@ -108,7 +108,7 @@ def look(options: JudgesOptions, judges: Sequence[Judge]) -> NoReturn:
     bad = 0
     for judge in judges:
         print(judge.place, file=sys.stderr)
-        for problem in filter(None, (_missing(judge.model), _taken(options.host, judge.port))):
+        for problem in filter(None, (_missing(judge.model), taken(options.host, judge.port))):
             bad = 1
             print(f"{program()}: {problem}", file=sys.stderr)
     print(f'JUDGES="{judges_line(options, judges)}"')
@@ -120,16 +120,6 @@ def _missing(model: str) -> str | None:
     return f"no such model folder: {model}" if path and not is_url(model) and not Path(model).exists() else None
 
 
-def _taken(host: str, port: int) -> str | None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            return f"port {port} of {host}: {error.strerror}"
-    return None
-
-
 def serve_judges(options: JudgesOptions, arguments: Sequence[str]) -> NoReturn:
     """Serve until asked to end (exit code 130 or 143), or until a server ends (1).
 
@@ -139,6 +129,9 @@ def serve_judges(options: JudgesOptions, arguments: Sequence[str]) -> NoReturn:
     judges = checked(lambda: placed(options))
     if options.check:
         look(options, judges)
+    for judge in judges:
+        if problem := taken(options.host, judge.port):
+            raise ServerError(f"judge '{judge.name}': {problem}; end what listens there, or give another --port")
     line, families = judges_line(options, judges), []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # through the finally below
     options.logs.mkdir(parents=True, exist_ok=True)
@@ -189,6 +182,8 @@ def _wait_for(said: Path, judge: Judge, family: Family) -> None:
         if family.poll() is not None:
             raise ServerError(f"judge '{judge.name}' did not come up:\n{said.read_text(errors='replace').strip()}")
         time.sleep(0.5)
+    if family.poll() is not None:
+        raise ServerError(f"judge '{judge.name}' has ended; see {said.with_suffix('.log')}")
 
 
 def _write(path: Path, line: str) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from alignxplore.serving.endpoint import Endpoint, is_url, parse_spec
 from alignxplore.serving.fingerprints import commit, weights_fingerprint
-from alignxplore.serving.server import serve_beside
+from alignxplore.serving.server import check_alive, serve_beside
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ async def open_model(
     """Serve or connect; yields a `Model`. `options` go to `Endpoint`, `arguments` to `vllm serve`; some APIs'
     tokenizers are not public."""
     async with contextlib.AsyncExitStack() as stack:
-        url = spec.target
+        url, watch = spec.target, None
         if not is_url(url):
             url = await stack.enter_async_context(
                 serve_beside(
@@ -141,7 +142,8 @@ async def open_model(
                     arguments=arguments,
                 )
             )
-        async with Endpoint(url, spec.served, name=spec.name, **options) as endpoint:
+            watch = partial(check_alive, url)
+        async with Endpoint(url, spec.served, name=spec.name, watch=watch, **options) as endpoint:
             source = spec.tokenizer or (spec.target if url != spec.target else endpoint.root)
             loaded = AutoTokenizer.from_pretrained(source, revision=spec.revision) if tokenizer else None
             yield Model(spec.name, endpoint, loaded, _identity(endpoint) if url == spec.target else spec.identity)

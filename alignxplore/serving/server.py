@@ -27,9 +27,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import psutil
+
 from alignxplore.command import Checkable, option, planned
 from alignxplore.errors import UserError
-from alignxplore.processes import Family
+from alignxplore.processes import Family, members
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +47,51 @@ _CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--block-size", "32",
 
 LIMIT = 900.0  # seconds that a server may take until it answers: large models are read from slow disks
 _GRACE = 20.0  # seconds in which a server may end by itself
+_GRACE_STARTING = 3.0  # and one that was not ready yet, and has nothing to lose
+# What the first error of a log looks like: later ones are mostly of those who waited for it.
+_ERROR = re.compile(r"(?:^|[\s\]])(?:[\w.]*(?:Error|Exception)|[\w.]+\.\w+Error): \S")
 
 
 class ServerError(UserError):
-    """The server did not come up; the message quotes the end of its log."""
+    """The server did not come up, or has ended; the message quotes its log."""
+
+
+class Server(Family):
+    """A `vllm serve`, and where in its log it began."""
+
+    log_path = Path()
+    log_start = 0  # bytes that were there before: earlier servers wrote into the same file
+
+    def ended(self) -> ServerError | None:
+        """What to say of a server that has ended by itself; None while it lives."""
+        if self.poll() is None:
+            return None
+        return ServerError(f"vllm serve ended with code {self.returncode}; see {self.log_path}:\n{self.said()}")
+
+    def said(self) -> str:
+        """The end of its log, and before it the first error."""
+        return _tail(self.log_path, self.log_start)
+
+
+_running: dict[str, Server] = {}  # by base URL
+
+
+def check_alive(url: str) -> None:
+    """Raise `ServerError` if a server that this process started at `url` has ended: nobody need ask it again."""
+    server = _running.get(url)
+    if server and (error := server.ended()):
+        raise error
+
+
+def taken(host: str, port: int) -> str | None:
+    """Why nothing can listen there; None if it can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return f"port {port} of {host}: {error.strerror}"
+    return None
 
 
 def on_cpu() -> bool:
@@ -72,14 +115,19 @@ def start(
     revision: str | None = None,
     arguments: Sequence[str] = (),
     with_key: bool = True,
-) -> tuple[Family, str]:
+) -> tuple[Server, str]:
     """Start the server. Returns its process, which ends with this one or by `end()`, and its base URL; it is not ready
     yet (`wait_ready`).
 
     Args:
         host: the address to listen at; 0.0.0.0 for all of this machine's, of which the URL names 127.0.0.1.
         with_key: an exported VLLM_API_KEY is asked of every request, as vLLM does.
+
+    Raises:
+        ServerError: no vLLM, or a port that another server has.
     """
+    if port and (problem := taken(host, port)):
+        raise ServerError(f"{problem}; end what listens there or choose another port")
     port = port or free_port()
     executable = shutil.which("vllm", path=os.path.dirname(sys.executable)) or shutil.which("vllm")
     if executable is None:
@@ -96,11 +144,14 @@ def start(
         environment = CPU_ENVIRONMENT | environment
     command += arguments
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+    url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/v1"
     with open(log_path, "ab") as out:
-        process = Family(
+        process = Server(
             command, environment=environment, grace=_GRACE, stdout=out, stderr=out, stdin=subprocess.DEVNULL
         )
-    return process, f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/v1"
+        process.log_path, process.log_start = Path(log_path), out.tell()
+    _running[url] = process
+    return process, url
 
 
 def announced(path: Path) -> str | None:
@@ -109,21 +160,43 @@ def announced(path: Path) -> str | None:
     return found and found.group(1)
 
 
-def wait_ready(process: Family, url: str, *, log_path: str | Path, limit: float = LIMIT) -> None:
-    """Return once the server answers its health check; raise `ServerError` if it ends first or takes over `limit`
-    seconds."""
+def wait_ready(process: Server, url: str, *, log_path: str | Path, limit: float = LIMIT) -> None:
+    """Return once the server answers its health check; raise `ServerError` if it ends first, takes over `limit`
+    seconds, or if it is another server that answers."""
     deadline = time.monotonic() + limit
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({})
     )  # a cluster's HTTP proxy cannot reach this server
     while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise ServerError(f"vllm serve ended with code {process.returncode}; see {log_path}:\n{_tail(log_path)}")
+        if error := process.ended():
+            raise error
         with contextlib.suppress(OSError, http.client.HTTPException):
             opener.open(url.removesuffix("/v1") + "/health", timeout=5).close()
+            if not _listens(process, int(url.removesuffix("/v1").rpartition(":")[2])):
+                raise ServerError(f"{url} is answered by another server than the one that was started there")
             return
         time.sleep(0.25)
-    raise ServerError(f"vllm serve was not ready after {limit:.0f} s; see {log_path}:\n{_tail(log_path)}")
+    raise ServerError(f"vllm serve was not ready after {limit:.0f} s; see {log_path}:\n{process.said()}")
+
+
+def _listens(process: Server, port: int) -> bool:
+    """Whether it is this server, or a process of its family, that listens at a port."""
+    for member in members(process.name):
+        with contextlib.suppress(psutil.Error):
+            listening = (one for one in member.net_connections("tcp") if one.status == psutil.CONN_LISTEN)
+            if any(one.laddr.port == port for one in listening):
+                return True
+    return False
+
+
+def _end(process: Server, url: str, ready: bool) -> None:
+    """End it; one that was still starting is given little time."""
+    _running.pop(url, None)
+    if ready or process.poll() is not None:
+        process.end()
+        return
+    log.info("ending a server that was still starting")
+    process.end((signal.SIGTERM, _GRACE_STARTING))
 
 
 @contextlib.contextmanager
@@ -132,14 +205,15 @@ def serve(
 ) -> Iterator[str]:
     """Serve `model` for the length of a with-block; yields the base URL. Who asks is this process: no key is
     wanted."""
-    began = time.monotonic()
+    began, ready = time.monotonic(), False
     process, url = start(model, log_path=log_path, revision=revision, arguments=arguments, with_key=False)
     try:
         wait_ready(process, url, log_path=log_path)
+        ready = True
         log.info("serving %s at %s after %.0f s", model, url, time.monotonic() - began)
         yield url
     finally:
-        process.end()
+        _end(process, url, ready)
 
 
 @contextlib.asynccontextmanager
@@ -147,18 +221,24 @@ async def serve_beside(
     model: str, *, log_path: str | Path, revision: str | None = None, arguments: Sequence[str] = ()
 ) -> AsyncIterator[str]:
     """`serve` in a coroutine: while the server starts and ends, others go on."""
-    began = time.monotonic()
+    began, ready = time.monotonic(), False
     process, url = start(model, log_path=log_path, revision=revision, arguments=arguments, with_key=False)
     try:
         await asyncio.to_thread(wait_ready, process, url, log_path=log_path)
+        ready = True
         log.info("serving %s at %s after %.0f s", model, url, time.monotonic() - began)
         yield url
     finally:
-        await asyncio.to_thread(process.end)
+        await asyncio.to_thread(_end, process, url, ready)
 
 
-def _tail(path: str | Path, lines: int = 15) -> str:
-    return "\n".join(Path(path).read_text(errors="replace").splitlines()[-lines:])
+def _tail(path: str | Path, start: int = 0, lines: int = 15) -> str:
+    """The last lines of a log from byte `start` on, and before them the first error, if it stands further up."""
+    with Path(path).open("rb") as file:
+        file.seek(start)
+        whole = file.read().decode(errors="replace").splitlines()
+    first = next((line.strip() for line in whole[:-lines] if _ERROR.search(line)), None)
+    return "\n".join(([f"the first error: {first}", "..."] if first else []) + whole[-lines:])
 
 
 @dataclass(kw_only=True)
