@@ -17,9 +17,9 @@ from alignxplore.evaluation.report.tables import Table, markdown
 from alignxplore.history import HistoryError
 from alignxplore.journal import FAILED, TOO_LONG, Journal, RunLock
 from alignxplore.prompts import PromptSet
-from alignxplore.records import UserRecord, content_hash, write_json
+from alignxplore.records import Interaction, UserRecord, content_hash, write_json
 from alignxplore.serving.endpoint import is_url
-from alignxplore.serving.models import Model, ModelSpec, choose, look_up, open_model
+from alignxplore.serving.models import Model, ModelSpec, choose, look_up, open_model, parse_all
 from alignxplore.summarize import Sampling, Summaries, check_window, summarize
 from alignxplore.work import run_units, side_by_side
 
@@ -168,7 +168,7 @@ class Policy:
 
 def policies_of(arguments: GenerationArguments) -> list[Policy]:
     """The policies. An option that names none of them, or a prompt set that is not there, is an error here."""
-    specs = [ModelSpec.parse(text) for text in arguments.model]
+    specs = parse_all(arguments.model)
     names = [spec.name for spec in specs]
     sets = choose("prompt_set", arguments.prompt_set, names, "default")
     forms = choose("format", arguments.format, names, "think")
@@ -212,6 +212,7 @@ async def write_sets(arguments: GenerationArguments, policy: Policy, benchmarks:
         spec,
         log_folder=Path(arguments.out) / "logs",
         arguments=["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()],
+        sample=policy.prompts.infer([Interaction("?")], None, policy.form),
         api_key_env=policy.api_key_env,
         concurrency=arguments.concurrency,
     ) as model:

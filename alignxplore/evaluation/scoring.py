@@ -25,7 +25,7 @@ from alignxplore.journal import Journal, RunLock
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import RecordError, write_json, write_jsonl
-from alignxplore.serving.models import ModelSpec, choose, open_model
+from alignxplore.serving.models import ModelSpec, choose, open_model, parse_all
 from alignxplore.work import run_units, side_by_side
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def evaluator_of(arguments: EvaluationArguments) -> ModelSpec | None:
 
 def keys_of(arguments: EvaluationArguments) -> dict[str, str]:
     """Model → variable with the key of its endpoint, "" where it has none. No endpoint sees the key of another one."""
-    models = [ModelSpec.parse(text) for text in arguments.judge] + [spec for spec in [evaluator_of(arguments)] if spec]
+    models = parse_all(arguments.judge) + [spec for spec in [evaluator_of(arguments)] if spec]
     return choose("api_key_env", arguments.api_key_env, [spec.name for spec in models], "")
 
 
@@ -152,7 +152,7 @@ def downstream_models(arguments: EvaluationArguments) -> tuple[list[ModelSpec], 
     writing.published_names(arguments.published, {}, {})
     PromptSet(arguments.evaluator_prompts or arguments.prompt_set)
     keys_of(arguments)
-    specs = [ModelSpec.parse(text) for text in arguments.judge]
+    specs = parse_all(arguments.judge)
     return specs, choose("judge_format", arguments.judge_format, [spec.name for spec in specs], "plain")
 
 
@@ -254,6 +254,7 @@ async def read_all(
         spec,
         log_folder=Path(arguments.out) / "logs",
         arguments=serve_arguments(arguments),
+        sample=PromptSet(arguments.prompt_set).judge(None, None, "a", "b"),
         api_key_env=key,
         concurrency=arguments.concurrency,
     ) as model:

@@ -20,6 +20,7 @@ from alignxplore.judging.letters import Judge, JudgeError, Judgement
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.rl.settings import SettingsError, Streaming
+from alignxplore.serving.beforehand import check_template
 from alignxplore.serving.endpoint import Endpoint
 from alignxplore.serving.models import ModelSpec
 
@@ -87,6 +88,7 @@ class Judges:
                     raise SettingsError(
                         f"judge {name}: no tokenizer at {source}; say where it is with JUDGE_TOKENIZER={name}=PATH"
                     ) from error
+                check_template(name, tokenizer, prompts.judge(None, None, "a", "b"))
                 judges.append(Judge(endpoint, tokenizer, prompts, orders=orders, seed=settings.seed))
             names = [judge.name for judge in judges]
             if len(set(names)) != len(names):

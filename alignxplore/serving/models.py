@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
+from alignxplore.prompts import Messages
+from alignxplore.serving.beforehand import check_files, load_tokenizer
 from alignxplore.serving.endpoint import Endpoint, is_url, parse_spec
 from alignxplore.serving.fingerprints import commit, weights_fingerprint
 from alignxplore.serving.server import check_alive, serve_beside
@@ -51,6 +53,9 @@ class ModelSpec:
         """Parse NAME=TARGET[@REVISION][#TOKENIZER] or NAME=URL[@MODEL][#TOKENIZER]; without NAME= it is the target's
         last part."""
         name, target = parse_spec(text)
+        written, equals, url = text.partition("=")
+        if equals and "/" in written and not written.startswith(("http://", "https://")) and is_url(url):
+            raise ValueError(f"'{written}' in {text}: a name becomes the name of files and cannot have a '/'")
         target, _, tokenizer = target.partition("#")
         name = name.partition("#")[0]
         revision = served = None
@@ -79,6 +84,18 @@ class ModelSpec:
             if Path(self.target).is_dir()
             else f"{self.target}@{commit(self.target, self.revision or 'main')}"
         )
+
+
+def parse_all(texts: Sequence[str]) -> list[ModelSpec]:
+    """The models of one option. A ValueError names two that have one name: they would write into the same files."""
+    specs = [ModelSpec.parse(text) for text in texts]
+    for spec in specs:
+        same = [other.target for other in specs if other.name == spec.name]
+        if len(same) > 1:
+            raise ValueError(
+                f"{len(same)} models are named {spec.name} ({', '.join(same)}); give each one its own: NAME=TARGET"
+            )
+    return specs
 
 
 def choose(option: str, values: Sequence[str], names: Sequence[str], default: str) -> dict[str, str]:
@@ -127,13 +144,23 @@ async def open_model(
     log_folder: str | Path,
     arguments: Sequence[str] = (),
     tokenizer: bool = True,
+    sample: Messages | None = None,
     **options: Any,
 ) -> AsyncIterator[Model]:
-    """Serve or connect; yields a `Model`. `options` go to `Endpoint`, `arguments` to `vllm serve`; some APIs'
-    tokenizers are not public."""
+    """Serve or connect; yields a `Model`. What can be known of it beforehand is known before anything is served.
+
+    Args:
+        arguments: for `vllm serve`.
+        tokenizer: whether one is needed; some APIs' are not public.
+        sample: a prompt that its chat template must take.
+        options: those of `Endpoint`.
+    """
     async with contextlib.AsyncExitStack() as stack:
-        url, watch = spec.target, None
+        url, watch, loaded = spec.target, None, None
         if not is_url(url):
+            check_files(spec.target, spec.revision, arguments)
+            if tokenizer:
+                loaded = load_tokenizer(spec.name, spec.tokenizer or spec.target, spec.revision, sample)
             url = await stack.enter_async_context(
                 serve_beside(
                     spec.target,
@@ -144,6 +171,6 @@ async def open_model(
             )
             watch = partial(check_alive, url)
         async with Endpoint(url, spec.served, name=spec.name, watch=watch, **options) as endpoint:
-            source = spec.tokenizer or (spec.target if url != spec.target else endpoint.root)
-            loaded = AutoTokenizer.from_pretrained(source, revision=spec.revision) if tokenizer else None
+            if tokenizer and loaded is None:
+                loaded = load_tokenizer(spec.name, spec.tokenizer or endpoint.root or "", spec.revision, sample)
             yield Model(spec.name, endpoint, loaded, _identity(endpoint) if url == spec.target else spec.identity)

@@ -32,6 +32,7 @@ import psutil
 from alignxplore.command import Checkable, option, planned
 from alignxplore.errors import UserError
 from alignxplore.processes import Family, members
+from alignxplore.serving.beforehand import check_files
 
 log = logging.getLogger(__name__)
 
@@ -261,6 +262,8 @@ def serve_until_stopped(options: ServeOptions, arguments: Sequence[str]) -> NoRe
     """
     if options.model.startswith((".", "/", "~")) and not Path(options.model).exists():
         raise FileNotFoundError(f"{options.model}: no such model folder")
+    if "/" in options.model:
+        check_files(options.model, options.revision, arguments)
     if options.check:
         print(planned(options, f"for vllm serve besides: {' '.join(arguments) or 'nothing'}"))
         sys.exit(0)

@@ -160,6 +160,7 @@ class Plan:
 async def open_models(stack: AsyncExitStack, plan: Plan, args: SynthesisOptions) -> tuple[Model, Model]:
     """(teacher, judge), started here or found at their URLs; they end with the stack."""
     options: dict[str, Any] = {"log_folder": Path(args.out), "concurrency": args.requests, "timeout": args.timeout}
+    options["sample"] = plan.prompts.judge(None, None, "a", "b")
     own: dict[str, Any] = {
         "api_key_env": args.api_key_env,
         "arguments": ["--max-model-len", str(args.max_model_len), *args.teacher_arguments.split()],

@@ -90,7 +90,7 @@ async def test_every_model_that_is_opened_is_watched(stand_in, monkeypatch, tmp_
     monkeypatch.setattr("alignxplore.serving.models.Endpoint", Watched)
     folder = tmp_path / "model"
     folder.mkdir()
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+    for name in ("config.json", "tokenizer.json", "model.bin"):
         (folder / name).write_text("{}")
     async with open_model(ModelSpec.parse(f"m={folder}"), log_folder=tmp_path, tokenizer=False):
         seen[0]()

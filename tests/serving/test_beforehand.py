@@ -1,0 +1,142 @@
+"""What is wrong with a model is said before it is served: files, chat template, names."""
+
+import copy
+import json
+
+import huggingface_hub.constants
+import pytest
+
+from alignxplore.prompts import PromptSet
+from alignxplore.serving.beforehand import ModelError, check_files, check_template, load_tokenizer
+from alignxplore.serving.models import ModelSpec, open_model, parse_all
+
+SAMPLE = PromptSet().judge(None, None, "a", "b")
+
+
+def safetensors(size=8):
+    head = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    return len(head).to_bytes(8, "little") + head + bytes(size)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with everything, as far as can be seen from outside."""
+    made = tmp_path / "model"
+    made.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        (made / name).write_text("{}")
+    for shard in "12":
+        (made / f"model-{shard}.safetensors").write_bytes(safetensors())
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (made / "model.safetensors.index.json").write_text(json.dumps(index))
+    return made
+
+
+MISSING = {
+    "config.json": "no config.json",
+    "tokenizer.json": "no tokenizer",
+    "model-2.safetensors": "model-2.safetensors is missing",
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_a_missing_file_is_named(folder, name):
+    check_files(str(folder))
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=MISSING[name]):
+        check_files(str(folder))
+
+
+def test_a_file_of_weights_that_was_cut_is_named(folder):
+    for data in (safetensors(4), b"", b"\x00" * 7, b"\xff" * 16, b"<html>not found</html>"):
+        (folder / "model-2.safetensors").write_bytes(data)
+        with pytest.raises(ModelError, match="model-2.safetensors is cut or damaged"):
+            check_files(str(folder))
+
+
+def test_no_weights_at_all_unless_they_are_not_asked_for(folder):
+    for path in folder.glob("model*"):
+        path.unlink()
+    with pytest.raises(ModelError, match="no weights in"):
+        check_files(str(folder))
+    check_files(str(folder), arguments=["--load-format", "dummy"])
+
+
+def test_offline_the_hubs_cache_is_looked_at(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="org/m: no config.json in the hub's cache; HF_HUB_OFFLINE=1 forbids"):
+        check_files("org/m")
+    cached = tmp_path / "models--org--m"
+    snapshot = cached / "snapshots" / ("1" * 40)
+    snapshot.mkdir(parents=True)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("1" * 40)
+    for name in ("config.json", "tokenizer.json"):
+        (snapshot / name).write_text("{}")
+    (snapshot / "model.safetensors").symlink_to(tmp_path / "blob that was never fetched")
+    with pytest.raises(ModelError, match=r"no weights|model.safetensors is missing.*HF_HUB_OFFLINE=1"):
+        check_files("org/m")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    check_files("org/m")  # it will be fetched
+
+
+def test_a_gguf_file_is_refused_in_a_sentence():
+    with pytest.raises(ModelError, match="a GGUF file is not served here"):
+        check_files("/models/llama-q4.gguf")
+
+
+async def test_nothing_is_served_before_that(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("alignxplore.serving.models.serve_beside", None)
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match="no config.json"):
+        async with open_model(ModelSpec.parse(f"m={folder}"), log_folder=tmp_path):
+            pass
+
+
+def no_system(tokenizer):
+    refusing = copy.deepcopy(tokenizer)
+    refusing.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    return refusing
+
+
+def test_a_template_that_refuses_our_prompts_is_named(tokenizer):
+    check_template("m", tokenizer, SAMPLE)
+    with pytest.raises(ModelError, match=r"m: its chat template refuses messages of system, user \(System role not"):
+        check_template("m", no_system(tokenizer), SAMPLE)
+    check_template("m", no_system(tokenizer), SAMPLE[1:])  # a prompt set without system messages
+    none = copy.deepcopy(tokenizer)
+    none.chat_template = None
+    with pytest.raises(ModelError, match="m: its tokenizer has no chat template"):
+        check_template("m", none, SAMPLE)
+
+
+async def test_an_endpoints_too(fake_server, say, tokenizer, tmp_path):
+    no_system(tokenizer).save_pretrained(tmp_path / "tokenizer")
+    async with fake_server(lambda body: say("x")) as server:
+        spec = ModelSpec.parse(f"m={server.url}#{tmp_path}/tokenizer")
+        with pytest.raises(ModelError, match="System role not supported"):
+            async with open_model(spec, log_folder=tmp_path, sample=SAMPLE):
+                pass
+        assert server.bodies == []
+
+
+def test_no_tokenizer_says_how_to_name_one(tmp_path):
+    with pytest.raises(ModelError, match=r"m: no tokenizer at .*; name another one behind a #"):
+        load_tokenizer("m", str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["org/my=http://h/v1", "a/b=https://h/v1@m"])
+def test_a_name_with_a_slash_is_refused(text):
+    with pytest.raises(ValueError, match="a name becomes the name of files and cannot have a '/'"):
+        ModelSpec.parse(text)
+
+
+def test_two_models_of_one_name_are_refused():
+    for texts in (["a=org/F1", "a=org/F2"], ["org/m", "other/m"], ["a=org/F", "a=org/F"]):
+        with pytest.raises(ValueError, match="2 models are named"):
+            parse_all(texts)
+    assert [spec.name for spec in parse_all(["a=org/F", "b=org/F"])] == ["a", "b"]
