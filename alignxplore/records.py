@@ -16,7 +16,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -26,12 +25,12 @@ from typing import Any
 import psutil
 
 from alignxplore.errors import UserError
+from alignxplore.texts import HalfId, loads, mistaken, no_object, not_json, not_utf_8
 
 log = logging.getLogger(__name__)
 
-# Half of a surrogate pair (text cut by a tool that counts in UTF-16) has no UTF-8 form; "\udXXX" is its JSON escape.
+# Half of a surrogate pair (see texts.py) has no UTF-8 form; "\udXXX" is its JSON escape.
 HALF_CHARACTERS = "backslashreplace"
-_HALF = re.compile("[\ud800-\udfff]")
 
 
 class RecordError(UserError, ValueError):
@@ -115,44 +114,96 @@ def hash_seed(*parts: Any) -> int:
     return int(content_hash(list(parts), 8), 16) & 0x7FFFFFFF
 
 
+def check_file(path: Path) -> None:
+    """Raise RecordError unless it is a file that can be read more than once."""
+    if path.is_dir():
+        raise RecordError("a folder; name the file in it", path)
+    if path.exists() and not path.is_file():
+        raise RecordError("a pipe or a device, and data are read more than once; write it to a file first", path)
+    if not path.is_file():
+        raise RecordError("no such file", path)
+
+
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
     """Yield (line number, object) for each line of a JSONL file, reading one line at a time.
 
     A torn last line (a writer was killed) is dropped with a warning; a torn line anywhere else is an error, as are
-    bytes that are not UTF-8 and lines that hold no object. A byte-order mark at the start is skipped.
+    bytes that are not UTF-8 and lines that hold no object. A byte-order mark at the start is skipped, and half a
+    character in a text is replaced, with a warning (`texts.py`).
     """
-    path = Path(path)
-    if not path.is_file():
-        raise RecordError("no such file", path)
+    path, first, halves = Path(path), True, 0
+    check_file(path)
     with path.open("rb") as lines:
+        if problem := mistaken(lines.peek(512)):
+            raise RecordError(problem, path)
         for number, raw in enumerate(lines, 1):
             complete = raw.endswith(b"\n")
             raw = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
             if not raw.strip():
                 continue
             try:
-                row = json.loads(raw.decode("utf-8"))
+                row, found = loads(raw.decode("utf-8"))
+            except HalfId as error:
+                raise RecordError(str(error), path, number, error.field) from None
             except ValueError as error:
-                # Not UTF-8 in the middle of a last line is a wrong encoding; a character cut at its end is a torn
-                # line.
-                cut = not isinstance(error, UnicodeDecodeError) or error.reason == "unexpected end of data"
-                if not complete and cut:
+                if not complete and _torn(raw, error, first):
                     log.warning("%s:%d: dropped the last line: it is torn (%s)", path, number, error)
                     return
-                if isinstance(error, UnicodeDecodeError):
-                    reason = f"byte {error.start + 1} is not UTF-8; convert the file, e.g. with iconv -t UTF-8"
-                else:
-                    reason = f"not JSON ({error}); repair or delete this line"
-                raise RecordError(reason, path, number) from None
+                raise RecordError(_unreadable(raw, error, first), path, number) from None
             if not isinstance(row, dict):
-                raise RecordError(f"expected an object, found {type(row).__name__}", path, number)
+                raise RecordError(no_object(row, first), path, number)
+            if found and not halves:
+                log.warning("%s:%d: half a character in a text: U+FFFD stands in for it", path, number)
+            first, halves = False, halves + found
             yield number, row
+    if halves > 1:
+        log.warning("%s: half a character was replaced in %d texts", path, halves)
+
+
+def _torn(raw: bytes, error: ValueError, first: bool) -> bool:
+    """Whether a last line without an end was cut off. Not UTF-8 in its middle is a wrong encoding; what begins as no
+    JSON object is another kind of file."""
+    if isinstance(error, UnicodeDecodeError):
+        return error.reason == "unexpected end of data"
+    return not_json(raw.decode("utf-8"), first) is None
+
+
+def _unreadable(raw: bytes, error: ValueError, first: bool) -> str:
+    """Why a line is no JSON object, and what to do."""
+    if isinstance(error, UnicodeDecodeError):
+        return not_utf_8(error)
+    return not_json(raw.decode("utf-8"), first) or f"not JSON ({error}); repair or delete this line"
+
+
+def read_json(path: Path, remedy: str = "it may be cut short") -> Any:
+    """The one JSON value of a file; `remedy` is what to do about one that is damaged.
+
+    Raises:
+        RecordError: not JSON in UTF-8.
+    """
+    check_file(path)
+    raw = path.read_bytes()
+    if problem := mistaken(raw[:512]):
+        raise RecordError(problem, path)
+    try:
+        return loads(raw.decode("utf-8-sig"))[0]
+    except HalfId as error:
+        raise RecordError(str(error), path, field=error.field) from None
+    except UnicodeDecodeError as error:
+        raise RecordError(not_utf_8(error), path) from None
+    except ValueError as error:
+        raise RecordError(f"not JSON ({error}); {remedy}", path) from None
+
+
+def in_files(source: str | Path) -> bool:
+    """Is it read from here (`read_source`), and not from the hub? A folder is left to the hub's own reader."""
+    return str(source).endswith(".jsonl") or Path(source).exists() and not Path(source).is_dir()
 
 
 def read_source(source: str | Path, revision: str | None = None) -> Iterator[tuple[int, dict]]:
     """Yield (number, row), from 1, of a JSONL file or of the train split of a data set on the hub; one row in memory
     at a time."""
-    if Path(source).is_file() or str(source).endswith(".jsonl"):
+    if in_files(source):
         yield from read_jsonl(source)
         return
     from datasets import load_dataset  # takes a second, and only the hub needs it
@@ -229,9 +280,6 @@ def parse_interaction(
         value = row.get(key)
         if value is not None and not isinstance(value, str):
             raise RecordError(f"expected text or null, found {type(value).__name__}", path, line, f"{field}.{key}")
-        if value is not None and _HALF.search(value):
-            problem = "half a character (a lone surrogate, which no tokenizer takes); remove it"
-            raise RecordError(problem, path, line, f"{field}.{key}")
         texts[key] = value
     chosen = texts["chosen"]
     if chosen is None or not chosen.strip():

@@ -1,5 +1,6 @@
 """The data contract: what is read and written, and the message for every kind of bad input."""
 
+import gzip
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from alignxplore.records import (
     hash_seed,
     parse_interaction,
     read_jsonl,
+    read_source,
     read_users,
     user_row,
     write_json,
@@ -113,7 +115,8 @@ def test_history_may_have_no_alternative(jsonl):
         ),
         (user("u2", history=[pair(chosen=3)]), "field 'history[0].chosen': expected text or null, found int"),
         (user("u2", history=[pair(query=["q"])]), "field 'history[0].query': expected text or null, found list"),
-        (user("u2", history=[pair(chosen="cut here \ud83d")]), "field 'history[0].chosen': half a character"),
+        (user("u\ud83d"), "field 'userid': half a character (a lone surrogate) in an id, so two could become one"),
+        ("{'userid': 'u2', 'history': []}", "Python literals, as older dumps have them, not JSON; convert them"),
         (without("target", user("u2")), "field 'target': missing; it holds the interaction to be predicted"),
         (user("u2", target=None), "field 'target': expected an object"),
         (
@@ -123,7 +126,7 @@ def test_history_may_have_no_alternative(jsonl):
         (user("u1"), "field 'userid': user 'u1' already stands at line 1; give each row its own id"),
         ('["a", "list"]', "expected an object, found list"),
         ('{"userid": "u2", "hist', "not JSON (Invalid control character"),
-        (b'{"userid": "caf\xe9"}', "byte 16 is not UTF-8; convert the file, e.g. with iconv -t UTF-8"),
+        (b'{"userid": "caf\xe9"}', "byte 16 is not UTF-8; convert the file from its own encoding, e.g. "),
     ],
 )
 def test_bad_line_names_file_line_field_and_remedy(jsonl, line, expected):
@@ -239,9 +242,65 @@ def test_hashes_are_the_same_in_every_process():
 def test_half_characters_survive_writing(tmp_path):
     """A model's text can end in half of a pair; it must neither stop the run nor make the file unreadable."""
     write_jsonl(tmp_path / "a.jsonl", [{"text": "cut \ud83d"}])
-    assert [row for _, row in read_jsonl(tmp_path / "a.jsonl")] == [{"text": "cut \ud83d"}]
+    assert [row for _, row in read_jsonl(tmp_path / "a.jsonl")] == [{"text": "cut \ufffd"}]
     write_json(tmp_path / "a.json", {"text": "cut \ud83d é"})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"text": "cut \ud83d é"}
+
+
+def test_half_characters_are_replaced_where_they_are_read_and_counted(jsonl, caplog):
+    """No tokenizer takes one; whole characters that are written in two halves stay as they are."""
+    halves = user("u1", history=[pair(chosen="cut \ud83d", query="\ude00?")])
+    with caplog.at_level(logging.WARNING):
+        one, two = read_users(jsonl(halves, json.dumps(user("u2", history=[pair(chosen="whole \U0001f600")]))))
+    assert (one.history[0].chosen, one.history[0].query) == ("cut \ufffd", "\ufffd?")
+    assert two.history[0].chosen == "whole \U0001f600"
+    assert ":1: half a character in a text" in caplog.text and "replaced in 2 texts" in caplog.text
+
+
+ROW = json.dumps(USER)
+ARRAY = json.dumps([USER], indent=1).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (gzip.compress(ROW.encode()), ": packed by gzip; unpack it with gunzip"),
+        (b"PK\x03\x04 and more", ": packed by zip; unpack it"),
+        (b"PAR1 and more", ": a Parquet file under another name"),
+        (b"\n\n<!DOCTYPE html>\n<html>sign in</html>\n", ": a web page, not data"),
+        (b"<HTML><body>404</body></HTML>", ": a web page, not data"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", ": a pointer of Git LFS"),
+        ((ROW + "\n").encode("utf-16"), ": UTF-16, not UTF-8; convert it with iconv -f UTF-16 -t UTF-8"),
+        ((ROW + "\n").encode("utf-16-le"), ": UTF-16LE, not UTF-8; convert it with iconv -f UTF-16LE -t UTF-8"),
+        ((ROW + "\n").encode("utf-16-be"), ": UTF-16BE, not UTF-8; convert it with iconv -f UTF-16BE -t UTF-8"),
+        ((ROW + "\n").encode("utf-32"), ": UTF-32, not UTF-8; convert it with iconv -f UTF-32 -t UTF-8"),
+        (ARRAY, ":1: a JSON array, not one object a line; convert it with jq -c '.[]'"),
+        (json.dumps([USER]).encode() + b"\n", ":1: a JSON array, not one object a line"),
+        (
+            json.dumps(USER, indent=1).encode(),
+            ":1: JSON over several lines, not one object a line; convert it with jq",
+        ),
+        (b"userid,chosen,rejected\nu1,a,b\n", ":1: not JSON (CSV or plain text?); one JSON object a line"),
+        (b"userid,chosen,rejected", ":1: not JSON (CSV or plain text?); one JSON object a line"),
+        (b"{'userid': 'u1'}", ":1: Python literals"),
+    ],
+)
+def test_another_kind_of_file_is_called_by_its_name(tmp_path, content, expected):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(content)
+    assert error_of(path).startswith(f"{path}{expected}")
+
+
+def test_what_is_there_but_is_no_file_is_called_by_its_name(tmp_path):
+    (tmp_path / "folder.jsonl").mkdir()
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    os.mkfifo(tmp_path / "pipe")
+    assert error_of(tmp_path / "folder.jsonl").endswith("folder.jsonl: a folder; name the file in it")
+    assert error_of(tmp_path / "pipe.jsonl").endswith(
+        "pipe.jsonl: a pipe or a device, and data are read more than once; write it to a file first"
+    )
+    with pytest.raises(RecordError, match="pipe: a pipe or a device"):
+        next(read_source(tmp_path / "pipe"))
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_scraps(tmp_path):

@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from alignxplore.records import check_file
+
 PUBLISHED = "VanillaH1/AlignXplorePlus-Benchmark"  # the authors' ready-made files on the hub
 
 
@@ -198,10 +200,11 @@ def locate(data: str | Path = PUBLISHED, names: list[str] | None = None) -> dict
         ValueError: two files of one name.
     """
     path = Path(data)
-    if path.is_file():
-        files = [path]
-    elif path.is_dir():
+    if path.is_dir():
         files = sorted(path.glob("*_upi.jsonl"))
+    elif path.exists():
+        check_file(path)
+        files = [path]
     else:
         files = sorted(_download(str(data), names).rglob("*_upi.jsonl"))
     found: dict[str, Path] = {}

@@ -180,7 +180,8 @@ def build_benchmark(options: BuildOptions) -> str:
     """Raw files → benchmark file, with *.build.json and *.popularity.jsonl beside it. --check names the raw files."""
     NameOptions(name=options.name)
     if not options.raw.is_dir():
-        raise FileNotFoundError(f"{options.raw}: no such folder")
+        what = "a file; give the folder that it lies in" if options.raw.exists() else "no such folder"
+        raise FileNotFoundError(f"{options.raw}: {what}")
     job = Job(
         get(options.name),
         options.raw,

@@ -16,12 +16,12 @@ Where the rejected product comes from:
 * liked: as matched_both, and a product with few stars is not chosen, but may be the rejected one of the same user.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from alignxplore.datasets.building import Example, Job
 from alignxplore.datasets.recommendation import Catalogue, Event, build_records
+from alignxplore.datasets.rows import objects
 from alignxplore.records import RecordError
 
 
@@ -30,7 +30,7 @@ def build(job: Job) -> Iterator[Example]:
     reviews, products = sources(job)
     job.edition = f"{reviews.name.partition('.')[0]} of {2023 if '.jsonl' in reviews.name else 2018}"
     catalogue = Catalogue(job.scratch)
-    for number, row in _rows(products, job):
+    for number, row in objects(products, job):
         job.counts["products read"] += 1
         key, title = row.get("parent_asin") or row.get("asin"), row.get("title")
         if not isinstance(key, str):
@@ -74,23 +74,10 @@ def sources(job: Job) -> list[Path]:
     return list(next(iter(found.values())))
 
 
-def _rows(path: Path, job: Job) -> Iterator[tuple[int, dict]]:
-    for number, line in job.lines(path):
-        if not line:
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise RecordError(f"not JSON ({error}); the download may be cut short", path, number) from None
-        if not isinstance(row, dict):
-            raise RecordError(f"expected an object, found {type(row).__name__}", path, number)
-        yield number, row
-
-
 def _events(path: Path, catalogue: Catalogue, job: Job) -> Iterator[Event]:
     """Each review of a titled product; 2023 rows name their fields differently."""
     index = catalogue.index
-    for number, row in _rows(path, job):
+    for number, row in objects(path, job):
         job.counts["reviews read"] += 1
         user, time = row.get("reviewerID", row.get("user_id")), row.get("unixReviewTime", row.get("timestamp"))
         key = row.get("parent_asin") or row.get("asin")

@@ -6,20 +6,24 @@ grouped. Users come out in the order of that hash, whatever the order of the inp
 
 import gzip
 import hashlib
+import json
 import tempfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from tqdm import tqdm
 
 from alignxplore.datasets import Dataset
 from alignxplore.records import RecordError, UserRecord, hash_seed
+from alignxplore.texts import HalfId, mend, mistaken, not_json, not_packed, not_utf_8
 
+DAMAGED = "repair or delete this line; if it is the last one, the download was cut short"
 BUCKETS = 128  # open files while grouping; some systems allow 256
 
 
@@ -117,6 +121,33 @@ class Job:
         expected = "; ".join(self.dataset.layouts)
         return FileNotFoundError(f"{self.raw}: no raw files of {self.dataset.name} here; expected {expected}")
 
+    def parse(self, text: str, path: Path, number: int, first: bool) -> Any:
+        """The JSON value of one line of a raw file, mended; `first`: no other stood before it.
+
+        Raises:
+            RecordError: not JSON, or half a character in an id.
+        """
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            problem = not_json(text, first) or f"not JSON ({error}); {DAMAGED}"
+            raise RecordError(problem, path, number) from None
+        return self.mended(value, path, number) if "\\u" in text else value
+
+    def mended(self, value: Any, path: Path, number: int) -> Any:
+        """A value out of a raw file. Half a character in a text is replaced and counted (`alignxplore/texts.py`).
+
+        Raises:
+            RecordError: half a character in an id.
+        """
+        try:
+            value, halves = mend(value)
+        except HalfId as error:
+            raise RecordError(str(error), path, number, error.field) from None
+        if halves:
+            self.counts["replaced: half a character in a text"] += halves
+        return value
+
     def lines(self, path: Path, latin_1: bool = False) -> Iterator[tuple[int, str]]:
         """Number and text of each line of a text file (also gzip), with a progress bar over its bytes.
 
@@ -134,24 +165,35 @@ class Job:
                 disable=not self.progress,
             ) as bar,
         ):
-            for number, line in enumerate(_unpacked(raw, path) if path.suffix == ".gz" else raw, 1):
+            for number, line in enumerate(_unpacked(raw, path) if path.suffix == ".gz" else _plain(raw, path), 1):
                 if number % 4096 == 0:
                     bar.update(raw.tell() - bar.n)
                 try:
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
                     if not latin_1:
-                        remedy = f"byte {error.start + 1} is not UTF-8; convert it with iconv -t UTF-8"
-                        raise RecordError(remedy, path, number) from None
+                        raise RecordError(not_utf_8(error), path, number) from None
                     text = line.decode("latin-1")
                 yield number, text.rstrip("\r\n")
             bar.update(raw.tell() - bar.n)
 
 
-def _unpacked(raw: BinaryIO, path: Path) -> Iterator[bytes]:
+def _plain(raw: BufferedReader, path: Path) -> Iterator[bytes]:
+    """Lines of a file that is not packed."""
+    if problem := mistaken(raw.peek(512)):
+        raise RecordError(problem, path)
+    yield from raw
+
+
+def _unpacked(raw: BufferedReader, path: Path) -> Iterator[bytes]:
     """Lines of a gzip file."""
+    if problem := not_packed(raw.peek(512)):
+        raise RecordError(problem, path)
     try:
-        yield from gzip.GzipFile(fileobj=raw)
+        lines = gzip.GzipFile(fileobj=raw)
+        if problem := mistaken(lines.peek(512), packed=True):
+            raise RecordError(problem, path)
+        yield from lines
     except (EOFError, OSError, zlib.error) as error:
         raise RecordError(f"cannot be unpacked to its end ({error}); the download may be cut short", path) from None
 

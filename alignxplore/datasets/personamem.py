@@ -12,7 +12,6 @@ Target: the right option against one wrong option, drawn by a hash of seed and q
 nearest in length, with rows then balanced by length (matched).
 """
 
-import json
 import random
 from collections.abc import Iterator
 from functools import lru_cache
@@ -21,7 +20,8 @@ from pathlib import Path
 from alignxplore.datasets.building import Example, Job
 from alignxplore.datasets.rows import literal, read_rows, text_field
 from alignxplore.datasets.selection import Row, build_records, from_messages
-from alignxplore.records import Interaction, RecordError, hash_seed
+from alignxplore.records import Interaction, RecordError, hash_seed, read_json
+from alignxplore.texts import mistaken, not_utf_8
 
 
 def sources(job: Job) -> list[Path]:
@@ -55,12 +55,12 @@ def build(job: Job) -> Iterator[Example]:
 
 
 def _version_1(path: Path, contexts: Path, job: Job) -> Iterator[Row]:
-    chat = _Contexts(contexts)
+    chat = _Contexts(contexts, job)
     for number, row in read_rows(path, job):
         persona, question, kind = (
             text_field(row, key, path, number) for key in ("persona_id", "question_id", "question_type")
         )
-        chosen, wrong = options(row, path, number)
+        chosen, wrong = options(row, path, number, job)
         messages = chat(text_field(row, "shared_context_id", path, number))
         if messages is None:
             job.counts["dropped: its chat is not in the contexts file"] += 1
@@ -75,9 +75,9 @@ def _version_1(path: Path, contexts: Path, job: Job) -> Iterator[Row]:
         yield Row(f"{persona}#{question}", from_messages(messages), target, _persona(messages), kind, kind)
 
 
-def options(row: dict, path: Path, number: int) -> tuple[str, list[str]]:
+def options(row: dict, path: Path, number: int, job: Job) -> tuple[str, list[str]]:
     """The right option of a v1 question and the wrong ones, without their letters."""
-    listed = literal(text_field(row, "all_options", path, number), path, number, "all_options")
+    listed = literal(text_field(row, "all_options", path, number), path, number, "all_options", job)
     by_letter = {option[:3].lower(): option[3:].strip() for option in listed if isinstance(option, str)}
     right = text_field(row, "correct_answer", path, number).strip().lower()
     if right not in by_letter or len(by_letter) < 2:
@@ -92,14 +92,14 @@ def _version_2(path: Path, job: Job) -> Iterator[Row]:
             text_field(row, "persona_id", path, number),
             text_field(row, "correct_answer", path, number).strip(),
         )
-        wrong = literal(text_field(row, "incorrect_answers", path, number), path, number, "incorrect_answers")
+        wrong = literal(text_field(row, "incorrect_answers", path, number), path, number, "incorrect_answers", job)
         if job.protocol == "chat":
             messages = _chat_file(path, text_field(row, "chat_history_32k_link", path, number), number)
         else:
             snippet = text_field(row, "related_conversation_snippet", path, number)
-            messages = literal(snippet, path, number, "related_conversation_snippet", dict)
+            messages = literal(snippet, path, number, "related_conversation_snippet", job, dict)
         target = Interaction(
-            chosen, _one([str(x).strip() for x in wrong], chosen, number, job), _query(row, path, number)
+            chosen, _one([str(x).strip() for x in wrong], chosen, number, job), _query(row, path, number, job)
         )
         yield Row(
             f"{persona}#{number}",
@@ -111,11 +111,11 @@ def _version_2(path: Path, job: Job) -> Iterator[Row]:
         )
 
 
-def _query(row: dict, path: Path, number: int) -> str:
+def _query(row: dict, path: Path, number: int, job: Job) -> str:
     """The question: plain text, or a message {role, content} written as text."""
     text = text_field(row, "user_query", path, number)
     if text.lstrip().startswith("{"):
-        (message,) = literal(f"[{text}]", path, number, "user_query", dict)
+        (message,) = literal(f"[{text}]", path, number, "user_query", job, dict)
         return str(message.get("content", text))
     return text
 
@@ -138,10 +138,7 @@ def _chat_file(benchmark: Path, link: str, number: int) -> list[dict]:
     path = next((root / link for root in benchmark.parents[:4] if (root / link).is_file()), None)
     if path is None:
         raise RecordError(f"{link} is not at hand; download data/chat_history_32k of the data set", benchmark, number)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RecordError(f"not JSON ({error}); the download may be cut short", path) from None
+    data = read_json(path)
     chat = data.get("chat_history", []) if isinstance(data, dict) else data
     if not isinstance(chat, list) or not all(isinstance(message, dict) for message in chat):
         raise RecordError("expected a list of messages {role, content}", path)
@@ -151,13 +148,16 @@ def _chat_file(benchmark: Path, link: str, number: int) -> list[dict]:
 class _Contexts:
     """The chats of v1 by id, read from their place in the file when asked for (the 1M file is too big to hold)."""
 
-    def __init__(self, path: Path):
-        self.path, self.places = path, {}
+    def __init__(self, path: Path, job: Job):
+        self.path, self.job = path, job
+        self.places: dict[str, tuple[int, int]] = {}  # id → line and offset
         with path.open("rb") as lines:
             place = 0
-            for line in lines:
-                key = line[: line.find(b":")].strip(b' {"').decode()
-                self.places[key] = place
+            for number, line in enumerate(lines, 1):
+                if number == 1 and (problem := mistaken(line)):
+                    raise RecordError(problem, path)
+                key = line[: line.find(b":")].strip(b'\xef\xbb\xbf {"').decode(errors="replace")
+                self.places[key] = number, place
                 place += len(line)
         self._load = lru_cache(maxsize=4)(self._read)
 
@@ -165,11 +165,12 @@ class _Contexts:
         return self._load(key) if key in self.places else None
 
     def _read(self, key: str) -> list[dict]:
+        number, place = self.places[key]
         with self.path.open("rb") as lines:
-            lines.seek(self.places[key])
-            try:
-                return json.loads(lines.readline())[key]
-            except ValueError as error:
-                raise RecordError(
-                    f"the chat {key} is not JSON ({error}); the download may be cut short", self.path
-                ) from None
+            lines.seek(place)
+            raw = lines.readline()
+        try:
+            line = raw.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise RecordError(not_utf_8(error), self.path, number) from None
+        return self.job.parse(line, self.path, number, first=number == 1)[key]

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from alignxplore.datasets.building import Job
+from alignxplore.datasets.building import DAMAGED, Job
 from alignxplore.records import RecordError
+from alignxplore.texts import mistaken, no_object, not_json
 
 
 def read_rows(path: Path, job: Job) -> Iterator[tuple[int, dict]]:
@@ -50,7 +51,19 @@ def identifier(row: dict, key: str, path: Path, number: int) -> str | int:
     return row[key]
 
 
-def literal(text: str, path: Path, number: int, field: str, of: type = object) -> list:
+def objects(path: Path, job: Job) -> Iterator[tuple[int, dict]]:
+    """(line number, object) of each line of a JSONL file that is not blank."""
+    first = True
+    for number, line in job.lines(path):
+        if line.strip():
+            row = job.parse(line, path, number, first)
+            if not isinstance(row, dict):
+                raise RecordError(no_object(row, first), path, number)
+            first = False
+            yield number, row
+
+
+def literal(text: str, path: Path, number: int, field: str, job: Job, of: type = object) -> list:
     """A list, of values of the type `of`, written as JSON or as a Python literal inside a text field."""
     for parse in (json.loads, ast.literal_eval):
         try:
@@ -58,7 +71,7 @@ def literal(text: str, path: Path, number: int, field: str, of: type = object) -
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
         if isinstance(value, list) and all(isinstance(x, of) for x in value):
-            return value
+            return job.mended(value, path, number)
         raise RecordError(
             f"expected a list{'' if of is object else f' of {of.__name__}'}, found {text[:60]!r}", path, number, field
         )
@@ -69,6 +82,10 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
     import pyarrow.parquet
 
     number = 0
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head.startswith(b"PAR1") and (problem := mistaken(head)):
+        raise RecordError(problem, path)
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=256):
@@ -88,10 +105,11 @@ def _csv(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
 
 def _json(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
     """Objects of a JSON array or of JSONL: each is cut off the front of a buffer as soon as it is complete."""
-    decode, buffer, number, array = json.JSONDecoder().raw_decode, "", 0, False
+    decode, buffer, number, array, begun = json.JSONDecoder().raw_decode, "", 0, False, False
     for line_number, line in job.lines(path):
-        if line_number == 1 and line.lstrip().startswith("["):
+        if not begun and line.lstrip().startswith("["):
             array, line = True, line.lstrip()[1:]
+            begun = True
         buffer += line + "\n"
         place = 0
         # An object of an indented array ends on a line with its bracket; JSONL ends every line with one.
@@ -104,12 +122,12 @@ def _json(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
                 row, place = decode(buffer, place)
             except ValueError as error:
                 if not array:
-                    raise RecordError(
-                        f"not JSON ({error}); the download may be cut short", path, line_number
-                    ) from None
+                    problem = not_json(line, not begun) or f"not JSON ({error}); {DAMAGED}"
+                    raise RecordError(problem, path, line_number) from None
                 break
-            number += 1
-            yield (number if array else line_number), row
+            number, begun = number + 1, True
+            yield (number if array else line_number), job.mended(row, path, number if array else line_number)
         buffer = buffer[place:]
-    if buffer.strip(" ,\n\t]"):
-        raise RecordError("ends in the middle of a row; the download may be cut short", path, number + 1)
+    if rest := buffer.strip(" ,\n\t]"):
+        other = not_json(rest.partition("\n")[0], not begun)
+        raise RecordError(other or "ends in the middle of a row; the download may be cut short", path, number + 1)

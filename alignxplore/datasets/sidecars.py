@@ -7,12 +7,11 @@ Builders write them, copies of a benchmark (evaluation/derived.py) carry them on
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from alignxplore.datasets.building import Popularity
-from alignxplore.records import RecordError, read_jsonl
+from alignxplore.records import RecordError, read_json, read_jsonl
 
 _BEFORE = ("chosen_before", "rejected_before")
 
@@ -71,10 +70,7 @@ def read_manifest(benchmark: str | Path) -> dict:
     path = manifest_path(benchmark)
     if not path.is_file():
         return {}
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RecordError(f"not JSON ({error}); build the benchmark again", path) from None
+    manifest = read_json(path, "build the benchmark again")
     if not isinstance(manifest, dict):
         raise RecordError("expected an object; build the benchmark again", path)
     return manifest

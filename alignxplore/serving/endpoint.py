@@ -25,6 +25,7 @@ import tenacity
 from alignxplore.serving.failures import RequestError, TransportError
 from alignxplore.serving.proxies import proxy_of
 from alignxplore.serving.replies import plain
+from alignxplore.texts import loads
 
 log = logging.getLogger(__name__)
 
@@ -343,7 +344,7 @@ def _allow_open_files() -> None:
 
 
 def _json_object(text: str) -> dict:
-    value = json.loads(text)
+    value, _ = loads(text)
     if not isinstance(value, dict):
         raise ValueError
     return value

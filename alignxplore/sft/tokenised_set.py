@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from alignxplore.command import Checkable, option
 from alignxplore.errors import UserError, at_least_one
-from alignxplore.records import RecordError, content_hash, read_source, write_json
+from alignxplore.records import RecordError, content_hash, in_files, read_source, write_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # raise it when the meaning of the stored columns changes
@@ -276,7 +276,7 @@ def measure(
 
 def on_hub(source: str) -> bool:
     """Is it read from the Hub (`records.read_source`), and not from a file here?"""
-    return not Path(source).is_file() and not source.endswith(".jsonl")
+    return not in_files(source)
 
 
 def load_prepared(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, dict[str, Any]]:

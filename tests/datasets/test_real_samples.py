@@ -58,7 +58,8 @@ def test_style_counts(run, check_rows, samples):
 
 def test_personamem_v1_questions(samples):
     path = samples / "personamem" / "questions_32k.csv"
-    rows = [row for _, row in read_rows(path, Job(get("personamem"), path.parent))]
+    job = Job(get("personamem"), path.parent)
+    rows = [row for _, row in read_rows(path, job)]
     assert len(rows) == 589 and len({row["persona_id"] for row in rows}) == 20
     assert len({row["shared_context_id"] for row in rows}) == 37
     kinds = collections.Counter(row["question_type"] for row in rows)
@@ -69,7 +70,7 @@ def test_personamem_v1_questions(samples):
         "(c)": 158,
         "(d)": 142,
     }
-    answers = [options(row, path, number) for number, row in enumerate(rows, 1)]
+    answers = [options(row, path, number, job) for number, row in enumerate(rows, 1)]
     assert all(len(wrong) == 3 for _, wrong in answers)
     assert sum(len(right) > max(map(len, wrong)) for right, wrong in answers) == 288  # 48.9 %
 

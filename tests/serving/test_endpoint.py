@@ -111,6 +111,12 @@ async def test_a_reply_without_an_answer_is_typed_and_quoted(fake_server, reply)
         assert json.dumps(reply) in str(caught.value) and server.url in str(caught.value)
 
 
+async def test_half_a_character_of_an_answer_is_replaced(fake_server, say):
+    async with fake_server(in_turn(say("cut \ud83d"))) as server, Endpoint(server.url) as endpoint:
+        reply = await endpoint.chat(MESSAGES)
+    assert reply["choices"][0]["message"]["content"] == "cut \ufffd"
+
+
 async def test_retry_after_is_obeyed(fake_server, say):
     async with (
         fake_server(in_turn(status(429, headers={"Retry-After": "0.4"}), say("well"))) as server,

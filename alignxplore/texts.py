@@ -1,0 +1,137 @@
+"""Text as it arrives: halves of characters, and files that are something else than they are taken for.
+
+Whatever reads what others wrote (`records.py`, the builders in `datasets/`, endpoints) asks here, so that one rule
+holds for all. A half of a surrogate pair (text cut by a tool that counts in UTF-16) has no UTF-8 form and no token:
+it is replaced by U+FFFD, except in an id, where two users could become one.
+"""
+
+import ast
+import json
+import re
+from typing import Any
+
+LOST = "\ufffd"
+_HALF = re.compile("[\ud800-\udfff]")
+_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")  # in JSON: one half, or each of both
+_ID = re.compile(r"(?:\w+_)?(?:id|uid|userid|reviewerID|asin)")
+
+_PACKED = (
+    (b"\x1f\x8b", "gzip", "gunzip -c"),
+    (b"PK\x03\x04", "zip", "unzip -p"),
+    (b"BZh", "bzip2", "bunzip2 -c"),
+    (b"\xfd7zXZ", "xz", "unxz -c"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "unzstd -c"),
+)
+_BY_MARK = ((b"\xff\xfe\0\0", "UTF-32"), (b"\0\0\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
+_BY_ZEROS = (
+    (rb"[^\0]\0\0\0", "UTF-32LE"),
+    (rb"[^\0]\0", "UTF-16LE"),
+    (rb"\0\0\0[^\0]", "UTF-32BE"),
+    (rb"\0", "UTF-16BE"),
+)
+_ARRAY = "a JSON array, not one object a line; convert it with jq -c '.[]' FILE > NEW"
+_LITERALS = (
+    "Python literals, as older dumps have them, not JSON; convert them: python -c 'import ast, json, sys; "
+    "[print(json.dumps(ast.literal_eval(x))) for x in sys.stdin]' < OLD > NEW"
+)
+
+
+class HalfId(ValueError):
+    """Half a character in an id. `field` names it."""
+
+    def __init__(self, field: str):
+        super().__init__("half a character (a lone surrogate) in an id, so two could become one; repair the file")
+        self.field = field
+
+
+def mend(value: Any, field: str = "") -> tuple[Any, int]:
+    """(a JSON value with U+FFFD for every half character, number of texts in which there was one).
+
+    Raises:
+        HalfId: in the text of a field that holds an id.
+    """
+    if isinstance(value, str):
+        if not _HALF.search(value):
+            return value, 0
+        if _ID.fullmatch(field):
+            raise HalfId(field)
+        return _HALF.sub(LOST, value), 1
+    if isinstance(value, list):
+        parts = [mend(x, field) for x in value]
+        return [part for part, _ in parts], sum(count for _, count in parts)
+    if isinstance(value, dict):
+        pairs = [(mend(key), mend(x, key)) for key, x in value.items()]
+        return {key: x for (key, _), (x, _) in pairs}, sum(a + b for (_, a), (_, b) in pairs)
+    return value, 0
+
+
+def loads(text: str) -> tuple[Any, int]:
+    """`json.loads`, mended (see `mend`)."""
+    value = json.loads(text)
+    return mend(value) if _ESCAPED.search(text) else (value, 0)
+
+
+def mistaken(head: bytes, packed: bool = False) -> str | None:
+    """What a file is instead of text in UTF-8, by its first bytes, and what to do; None where nothing shows it.
+
+    Args:
+        packed: the bytes come out of a gzip file.
+    """
+    for mark, name, command in _PACKED:
+        if head.startswith(mark):
+            return f"packed by {name}{' inside gzip' if packed else ''}; unpack it with {command} FILE > NEW"
+    if head.startswith(b"PAR1"):
+        return "a Parquet file under another name; rename it to *.parquet"
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
+    if re.match(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|\?xml)\b", head, re.IGNORECASE):
+        return "a web page, not data (a login or an error, perhaps); open it to see what it says and download again"
+    for mark, name in _BY_MARK:
+        if head.startswith(mark):
+            return f"{name}, not UTF-8; convert it with iconv -f {name} -t UTF-8 FILE > NEW"
+    for pattern, name in _BY_ZEROS:
+        if re.match(pattern, head):
+            return f"{name}, not UTF-8; convert it with iconv -f {name} -t UTF-8 FILE > NEW"
+    return None
+
+
+def not_packed(head: bytes) -> str | None:
+    """What a file named *.gz is instead, and what to do; None for a gzip file."""
+    if head.startswith(b"\x1f\x8b"):
+        return None
+    return mistaken(head) or "not packed by gzip, though its name ends in .gz; take that ending off"
+
+
+def not_utf_8(error: UnicodeDecodeError) -> str:
+    """Which byte of a line is no UTF-8, and what to do."""
+    return (
+        f"byte {error.start + 1} is not UTF-8; convert the file from its own encoding, e.g. with "
+        "iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW"
+    )
+
+
+def not_json(line: str, first: bool) -> str | None:
+    """What a line that should hold a JSON object holds instead, and what to do; None where it may be damaged JSON.
+
+    Args:
+        first: it is the first line of the file that is not blank.
+    """
+    text = line.strip()
+    if text.startswith("{"):
+        try:
+            if isinstance(ast.literal_eval(text), dict):
+                return _LITERALS
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            pass
+    if not first or text.startswith('{"'):
+        return None
+    if text.startswith("["):
+        return _ARRAY
+    if text == "{":
+        return "JSON over several lines, not one object a line; convert it with jq -c . FILE > NEW"
+    return None if text.startswith("{") else "not JSON (CSV or plain text?); one JSON object a line is expected"
+
+
+def no_object(value: Any, first: bool) -> str:
+    """What to say of a line that holds a JSON value other than an object (`first`: see `not_json`)."""
+    return _ARRAY if first and isinstance(value, list) else f"expected an object, found {type(value).__name__}"
