@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from alignxplore.errors import UserError
-from alignxplore.texts import HalfId, loads, mistaken, no_object, not_json, not_utf_8
+from alignxplore.texts import HalfId, loads, mistaken, no_object, not_json, not_utf_8, table_id
 
 log = logging.getLogger(__name__)
 
@@ -306,7 +306,9 @@ def parse_history(
 def parse_user_id(row: dict, path: str | Path, line: int) -> str:
     """The user's id (`userid`, or `uid` in RL rows) as text."""
     user = row.get("uid") if row.get("userid") is None else row["userid"]
-    if user is None or isinstance(user, (bool, list, dict)) or str(user) == "":
+    if isinstance(user, float) and user.is_integer():
+        user = int(user)  # what pandas makes of 7 where other rows lack one
+    if user is None or isinstance(user, (bool, list, dict)) or table_id(str(user)) == "":
         raise RecordError("missing; each row needs the user's id as 'userid' or 'uid'", path, line, "userid")
     return str(user)
 

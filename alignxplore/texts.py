@@ -1,4 +1,4 @@
-"""Text as it arrives: halves of characters, and files that are something else than they are taken for.
+"""Text as it arrives: halves of characters, files of another kind, ids that a table program touched, HTML.
 
 Whatever reads what others wrote (`records.py`, the builders in `datasets/`, endpoints) asks here, so that one rule
 holds for all. A half of a surrogate pair (text cut by a tool that counts in UTF-16) has no UTF-8 form and no token:
@@ -6,6 +6,7 @@ it is replaced by U+FFFD, except in an id, where two users could become one.
 """
 
 import ast
+import html
 import json
 import re
 from typing import Any
@@ -135,3 +136,47 @@ def not_json(line: str, first: bool) -> str | None:
 def no_object(value: Any, first: bool) -> str:
     """What to say of a line that holds a JSON value other than an object (`first`: see `not_json`)."""
     return _ARRAY if first and isinstance(value, list) else f"expected an object, found {type(value).__name__}"
+
+
+def table_id(text: str) -> str:
+    """An id out of a table: 7.0, which pandas makes of 7 where others are missing, is 7; "" where there is none."""
+    if text.isdecimal():
+        return text
+    text = text.strip()
+    if text.lower() in ("nan", "none", "null", "<na>"):
+        return ""
+    whole, point, zeros = text.partition(".")
+    return whole if point and whole.isdecimal() and zeros.strip("0") == "" else text
+
+
+_INLINE = (
+    "a|abbr|acronym|b|bdi|bdo|big|cite|code|dfn|"
+    "del|em|font|i|ins|kbd|mark|q|s|samp|small|span|strike|strong|sub|sup|tt|u|var|wbr"
+)
+_BLOCK = (
+    "address|article|aside|audio|blockquote|body|br|button|caption|center|col|colgroup|dd|details|div|dl|dt|fieldset|"
+    "figcaption|figure|footer|form|h[1-6]|head|header|hr|html|iframe|img|input|label|legend|li|link|main|map|meta|nav|"
+    "noscript|object|ol|option|p|param|picture|pre|section|select|source|summary|svg|table|tbody|td|textarea|tfoot|th|"
+    "thead|title|tr|ul|video"
+)
+_INSIDE = r"""(?:\s(?:"[^"<]*"|'[^'<]*'|[^<>"'])*|\s[^<>]*)?/?>"""
+_HIDDEN = re.compile(
+    r"<!--(?:(?!<!--).)*?-->|<(script|style)\b[^<>]*>(?:(?!<\1\b).)*?</\1\s*>", re.DOTALL | re.IGNORECASE
+)
+_APART = re.compile(rf"</?(?:{_BLOCK}){_INSIDE}", re.IGNORECASE)
+_WITHIN = re.compile(rf"</?(?:{_INLINE}){_INSIDE}", re.IGNORECASE)
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
+
+
+def plain(text: str) -> str:
+    """A text without HTML: tags and comments taken out, entities written as characters. A text that holds none stays
+    as it is, white space included. "<3", "a < b" and tags that are none of HTML's are no markup."""
+    if "<" not in text and "&" not in text:
+        return text
+    cleaned = text
+    for _ in range(3):  # some texts were escaped twice
+        without = _WITHIN.sub("", _APART.sub(" ", _HIDDEN.sub(" ", cleaned)))
+        before, cleaned = cleaned, _ENTITY.sub(lambda found: html.unescape(found.group()), without)
+        if cleaned == before:
+            break
+    return text if cleaned == text else " ".join(cleaned.split())

@@ -62,6 +62,11 @@ def test_a_null_userid_falls_back_to_uid(jsonl):
     assert next(read_users(jsonl(user(None, uid="u9")))).user == "u9"
 
 
+def test_numbers_of_users_are_whole_whatever_wrote_them(jsonl):
+    """A table program makes 7.0 of 7 where other rows lack a number: one person, not two."""
+    assert "user '7' already stands at line 1" in error_of(jsonl(user(7), user(7.0)))
+
+
 def test_an_empty_persona_is_none(jsonl):
     empty, absent = (
         next(read_users(jsonl(row, name=name)))
@@ -89,6 +94,9 @@ def test_history_may_have_no_alternative(jsonl):
         (user(""), "field 'userid': missing"),
         (user(True), "field 'userid': missing"),
         (user(["u"]), "field 'userid': missing"),
+        (user(" "), "field 'userid': missing"),
+        (user("NaN"), "field 'userid': missing"),
+        (user(float("nan")), "field 'userid': missing"),
         (without("history", user("u2")), "field 'history': missing"),
         (user("u2", history={}), "field 'history': expected a list"),
         (

@@ -73,7 +73,7 @@ _ALL = (
         min_interactions=9,
         split="test",
         editions=("MINDsmall", "MINDlarge"),  # which of the two is not published
-        published="--split test --users 3000",
+        published="--split test --users 3000 --markup kept",
         in_domain=True,
     ),
     Dataset(
@@ -92,7 +92,7 @@ _ALL = (
         min_interactions=17,
         split="test",
         editions=("Books_5 of 2018",),
-        published="--split test --users 3000 (category Books, 2018)",
+        published="--split test --users 3000 --markup kept (category Books, 2018)",
         in_domain=True,
     ),
     Dataset(
@@ -103,6 +103,7 @@ _ALL = (
         "movielens",
         (
             "ml-32m, ml-25m, ml-20m, ml-latest, ml-latest-small: ratings.csv and movies.csv",
+            "ml-20m of Kaggle: rating.csv and movie.csv",
             "ml-1m, ml-10m: ratings.dat and movies.dat",
             "ml-100k: u.data and u.item",
         ),

@@ -26,7 +26,7 @@ from typing import Any, Literal, TextIO
 
 from alignxplore.command import Checkable, option, run_commands
 from alignxplore.datasets import DATASETS, Dataset, get
-from alignxplore.datasets.building import Example, Job, take
+from alignxplore.datasets.building import CLEANED, Example, Job, take
 from alignxplore.datasets.sidecars import manifest_path, popularity_path, popularity_row, sha256
 from alignxplore.records import user_row, write_json, write_jsonl
 
@@ -56,6 +56,8 @@ def build(job: Job, out: Path) -> dict:
             options |= {"windows": job.windows, "length": job.length}
         if job.persons != (0.0, 1.0):
             options["persons"] = list(job.persons)
+        if job.markup == "kept" or job.counts.get(CLEANED):  # else the texts are those of the raw files either way
+            options["markup"] = job.markup
         result = {
             "dataset": job.dataset.name,
             "edition": job.edition,
@@ -152,6 +154,10 @@ class BuildOptions(Checkable):
     )
     length: int = option("choices before the target of each of the --windows", 12)
     seed: int = option("of sampled users, windows and rejected items", 42)
+    markup: Literal["removed", "kept"] = option(
+        "HTML in titles and descriptions (<br>, &amp;): removed and counted, or kept, as in the published benchmarks",
+        "removed",
+    )
 
     def __post_init__(self) -> None:
         if len(self.persons) != 2:
@@ -194,6 +200,7 @@ def build_benchmark(options: BuildOptions) -> str:
         options.length,
         options.seed,
         progress=sys.stderr.isatty(),
+        markup=options.markup,
     )
     if options.check:
         files = builder(job).sources(job)

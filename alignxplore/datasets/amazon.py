@@ -16,13 +16,14 @@ Where the rejected product comes from:
 * liked: as matched_both, and a product with few stars is not chosen, but may be the rejected one of the same user.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from alignxplore.datasets.building import Example, Job
 from alignxplore.datasets.recommendation import Catalogue, Event, build_records
 from alignxplore.datasets.rows import objects
 from alignxplore.records import RecordError
+from alignxplore.texts import table_id
 
 
 def build(job: Job) -> Iterator[Example]:
@@ -35,18 +36,20 @@ def build(job: Job) -> Iterator[Example]:
         key, title = row.get("parent_asin") or row.get("asin"), row.get("title")
         if not isinstance(key, str):
             raise RecordError("missing; is this the metadata of the same edition?", products, number, "asin")
-        if isinstance(title, str) and title.strip():
-            catalogue.add(key, product_text(title, row.get("description")))
+        title = job.plain(title) if isinstance(title, str) else ""
+        if title.strip():
+            catalogue.add(key, product_text(title, row.get("description"), job.plain))
         else:
             job.counts["dropped: a product without a title"] += 1
     # The 2018 times are days, and most users wrote several reviews on one: as published, the order of rows decides.
     return build_records(_events(reviews, catalogue, job), catalogue, job, pool="catalogue", ties="row")
 
 
-def product_text(title: str, description: object) -> str:
-    """What a reader sees of a product. A description is a list of paragraphs in most rows, one text in some."""
+def product_text(title: str, description: object, plain: Callable[[str], str] = str) -> str:
+    """What a reader sees of a product. A description is a list of paragraphs in most rows, one text in some; `plain`
+    takes the HTML out of them."""
     paragraphs = description if isinstance(description, list) else [description]
-    text = " ".join(" ".join(x.split()) for x in paragraphs if isinstance(x, str) and x.strip())
+    text = plain(" ".join(" ".join(x.split()) for x in paragraphs if isinstance(x, str) and x.strip()))
     return f"Title: {' '.join(title.split())}" + (f"\nDescription: {text}" if text else "")
 
 
@@ -89,7 +92,9 @@ def _events(path: Path, catalogue: Catalogue, job: Job) -> Iterator[Event]:
                     number,
                     field,
                 )
-        if key in index:
+        if not table_id(str(user)):
+            job.counts["dropped: a review without a user"] += 1
+        elif key in index:
             yield Event(str(user), int(time or 0), index[key], _stars(row, path, number, job))
         else:
             job.counts["dropped: the product has no title or is not listed"] += 1

@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from alignxplore.datasets import Dataset
 from alignxplore.records import RecordError, UserRecord, hash_seed
-from alignxplore.texts import HalfId, mend, mistaken, not_json, not_packed, not_utf_8
+from alignxplore.texts import HalfId, mend, mistaken, not_json, not_packed, not_utf_8, plain
 
+CLEANED = "cleaned: a title or a description with HTML in it"
 DAMAGED = "repair or delete this line; if it is the last one, the download was cut short"
 BUCKETS = 128  # open files while grouping; some systems allow 256
 
@@ -52,8 +53,9 @@ class Job:
 
     `persons` keeps those whose hash in [0, 1) lies in that range: two ranges that do not meet share nobody. With
     `windows` a user has up to so many rows, `user#1` and so on, each the `length` choices before one of the user's
-    choices; without, one row, the whole history before the last one. `counts` holds what was read, kept and dropped,
-    in the order in which a builder first names it; `edition` is set by the builders of data sets that come in several.
+    choices; without, one row, the whole history before the last one. `markup` says whether HTML is "removed" from the
+    texts of items or "kept". `counts` holds what was read, kept and dropped, in the order in which a builder first
+    names it; `edition` is set by the builders of data sets that come in several.
     """
 
     dataset: Dataset
@@ -68,6 +70,7 @@ class Job:
     seed: int = 42
     scratch: Path | None = None
     progress: bool = False
+    markup: str = "removed"
     edition: str = ""
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
@@ -121,6 +124,13 @@ class Job:
         expected = "; ".join(self.dataset.layouts)
         return FileNotFoundError(f"{self.raw}: no raw files of {self.dataset.name} here; expected {expected}")
 
+    def plain(self, text: str) -> str:
+        """An item's text without HTML, unless it is to be kept; counted where that changes it."""
+        cleaned = plain(text) if self.markup == "removed" else text
+        if cleaned != text:
+            self.counts[CLEANED] += 1
+        return cleaned
+
     def parse(self, text: str, path: Path, number: int, first: bool) -> Any:
         """The JSON value of one line of a raw file, mended; `first`: no other stood before it.
 
@@ -148,11 +158,12 @@ class Job:
             self.counts["replaced: half a character in a text"] += halves
         return value
 
-    def lines(self, path: Path, latin_1: bool = False) -> Iterator[tuple[int, str]]:
+    def lines(self, path: Path, latin_1: bool = False, blank: bool = False) -> Iterator[tuple[int, str]]:
         """Number and text of each line of a text file (also gzip), with a progress bar over its bytes.
 
         Args:
             latin_1: read lines that are not UTF-8 as Latin-1 (old MovieLens files) instead of refusing them.
+            blank: yield lines that hold nothing but white space, too (a quoted field of a CSV may go over several).
         """
         with (
             path.open("rb") as raw,
@@ -174,7 +185,8 @@ class Job:
                     if not latin_1:
                         raise RecordError(not_utf_8(error), path, number) from None
                     text = line.decode("latin-1")
-                yield number, text.rstrip("\r\n")
+                if blank or text.strip():
+                    yield number, text.rstrip("\r\n")
             bar.update(raw.tell() - bar.n)
 
 

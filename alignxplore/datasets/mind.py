@@ -28,6 +28,7 @@ from alignxplore.datasets.drawing import Choice, Sampler, sampler_of
 from alignxplore.datasets.recommendation import Catalogue, Pair, finish
 from alignxplore.datasets.takings import Others, Takings
 from alignxplore.records import RecordError, hash_seed
+from alignxplore.texts import table_id
 
 _EDITIONS = {156_965 + 73_152: "MINDsmall", 2_232_748 + 376_471: "MINDlarge"}  # by the impressions of train and dev
 
@@ -59,7 +60,11 @@ def build(job: Job) -> Iterator[Example]:
             if len(fields) != 8:
                 raise RecordError(f"found {len(fields)} fields, news.tsv has 8", path, number)
             job.counts["news read"] += 1
-            catalogue.add(fields[0], f"Title: {fields[3]}" + (f"\nAbstract: {fields[4]}" if fields[4] else ""))
+            title, abstract = job.plain(fields[3]), job.plain(fields[4])
+            if title.strip():
+                catalogue.add(fields[0], f"Title: {title}" + (f"\nAbstract: {abstract}" if abstract.strip() else ""))
+            else:
+                job.counts["dropped: an article without a title"] += 1
     groups = UserGroups(job.seed, job.scratch)
     for path in behaviors:
         _add_behaviors(path, catalogue, groups, job)
@@ -81,7 +86,7 @@ def _add_behaviors(path: Path, catalogue: Catalogue, groups: UserGroups, job: Jo
                 path,
                 number,
             ) from None
-        articles = history.split()
+        articles = table_id(history).split()
         labelled = [
             article.rpartition("-") for article in shown.split()
         ]  # the test set has no labels: nothing to learn
@@ -92,6 +97,9 @@ def _add_behaviors(path: Path, catalogue: Catalogue, groups: UserGroups, job: Jo
         )
         listed = [[str(index[article]) for article in names if article in index] for names in lists]
         job.counts["impressions read"] += 1
+        if not table_id(user):
+            job.counts["dropped: an impression without a user"] += 1
+            continue
         job.counts["impressions with an empty history"] += not articles
         job.counts["dropped: a clicked article is not listed"] += sum(map(len, lists[:2])) - sum(map(len, listed[:2]))
         groups.add(user, "\t".join([str(time), impression, *(" ".join(names) for names in listed)]))

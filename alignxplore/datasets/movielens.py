@@ -3,16 +3,19 @@ protocol liked one that got few stars is not chosen.
 
     python -m alignxplore.datasets build movielens --raw ml-latest-small --out movielens_upi.jsonl
 
-Reads 100K (`u.data`), 1M and 10M (`ratings.dat`) and the CSV editions (20M, 25M, 32M, latest, latest-small).
+Reads 100K (`u.data`), 1M and 10M (`ratings.dat`) and the CSV editions (20M, 25M, 32M, latest, latest-small), also as
+Kaggle and pandas write them: `rating.csv` and `movie.csv`, quoted, with dates for times and other columns beside.
 """
 
-import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from alignxplore.datasets.building import Example, Job
 from alignxplore.datasets.recommendation import Catalogue, Event, build_records
+from alignxplore.datasets.rows import csv_rows
 from alignxplore.records import RecordError
+from alignxplore.texts import table_id
 
 # ml-100k marks genres by a row of 0/1 in this order.
 _GENRES_100K = (
@@ -36,8 +39,13 @@ _GENRES_100K = (
     "War",
     "Western",
 )
-# Ratings file, films file, what separates the fields of a rating; CSV ratings hold numbers only, so no quotes.
-_LAYOUTS = (("ratings.csv", "movies.csv", ","), ("ratings.dat", "movies.dat", "::"), ("u.data", "u.item", "\t"))
+# Ratings file, films file, what separates the fields of a rating.
+_LAYOUTS = (
+    ("ratings.csv", "movies.csv", ","),
+    ("rating.csv", "movie.csv", ","),
+    ("ratings.dat", "movies.dat", "::"),
+    ("u.data", "u.item", "\t"),
+)
 
 _EDITIONS = {
     100_000: "ml-100k",
@@ -78,7 +86,11 @@ def build(job: Job) -> Iterator[Example]:
     catalogue = Catalogue(job.scratch)
     for key, title, genres in _films(films, job):
         job.counts["films read"] += 1
-        catalogue.add(key, f"Title: {title}, Genres: {genres}")
+        key, title = table_id(key), job.plain(title)
+        if key and title.strip():
+            catalogue.add(key, f"Title: {title}, Genres: {job.plain(genres)}")
+        else:
+            job.counts["dropped: a film without an id or a title"] += 1
     return build_records(_events(ratings, separator, catalogue, job), catalogue, job, pool="taken", ties="item")
 
 
@@ -86,7 +98,8 @@ def _films(path: Path, job: Job) -> Iterator[tuple[str, str, str]]:
     """(id, title, genres joined by |) of each film, in any of the three forms."""
     rows = job.lines(path, latin_1=path.suffix != ".csv")
     if path.suffix == ".csv":
-        yield from ((row[0], row[1], row[2]) for row in _csv(rows, path))
+        for _, fields in _named(rows, path, ("movieId", "title", "genres")):
+            yield fields[0], fields[1], fields[2]
         return
     for number, line in rows:
         fields = line.split("::") if path.suffix == ".dat" else line.split("|")
@@ -99,34 +112,69 @@ def _films(path: Path, job: Job) -> Iterator[tuple[str, str, str]]:
             yield fields[0], fields[1], "|".join(genres)
 
 
-def _csv(rows: Iterator[tuple[int, str]], path: Path) -> Iterator[list[str]]:
-    if next(csv.reader([next(rows, (1, ""))[1]]), None) != ["movieId", "title", "genres"]:
-        raise RecordError("expected the header movieId,title,genres", path, 1)
+def _named(rows: Iterator[tuple[int, str]], path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """(line, the named fields) of each row of a CSV file, whatever other columns it has."""
+    header = _fields(next(rows, (1, ""))[1])
+    if missing := [name for name in names if name not in header]:
+        raise RecordError(f"expected the header {','.join(names)}, and {missing[0]} is not in it", path, 1)
+    places = [header.index(name) for name in names]
     for number, line in rows:
-        row = next(csv.reader([line]), [])
-        if len(row) != 3:
-            raise RecordError(f"found {len(row)} fields, expected movieId,title,genres", path, number)
-        yield row
+        fields = _fields(line)
+        if len(fields) != len(header):
+            problem = f"'{line[:60]}' has {len(fields)} fields, expected {','.join(header)}"
+            raise RecordError(problem, path, number)
+        yield number, [fields[place] for place in places]
+
+
+def _fields(line: str) -> list[str]:
+    return next(csv_rows([line]), []) if '"' in line else line.split(",")
+
+
+def _ratings(path: Path, separator: str, job: Job) -> Iterator[tuple[int, list[str]]]:
+    """(line, [user, film, stars, time]) of each rating."""
+    rows = job.lines(path)
+    if separator == ",":
+        yield from _named(rows, path, ("userId", "movieId", "rating", "timestamp"))
+        return
+    for number, line in rows:
+        fields = line.split(separator)
+        if len(fields) != 4:
+            raise RecordError(
+                f"'{line[:60]}' is not user{separator}film{separator}rating{separator}time", path, number
+            )
+        yield number, fields
+
+
+def _seconds(time: str) -> int:
+    """Seconds since 1970: a number (as pandas may write it, with .0), or a date and time in UTC; else a ValueError."""
+    try:
+        return int(table_id(time))
+    except ValueError:
+        moment = datetime.fromisoformat(time.strip())
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
 def _events(path: Path, separator: str, catalogue: Catalogue, job: Job) -> Iterator[Event]:
     """Each rating of a listed film."""
-    index, unlisted, number = catalogue.index, 0, 0
-    rows = job.lines(path)
-    if separator == "," and next(rows, (1, ""))[1] != "userId,movieId,rating,timestamp":
-        raise RecordError("expected the header userId,movieId,rating,timestamp", path, 1)
-    for number, line in rows:
+    index, read, unlisted = catalogue.index, 0, 0
+    for number, (user, film, rating, time) in _ratings(path, separator, job):
+        read += 1
+        user, film = table_id(user), table_id(film)
         try:
-            user, film, rating, time = line.split(separator)
-            moment, stars = int(time), float(rating)
+            moment = _seconds(time)
         except ValueError:
-            raise RecordError(
-                f"'{line[:60]}' is not user{separator}film{separator}rating{separator}time", path, number
-            ) from None
-        if film in index:
+            problem = f"'{time[:60]}' is neither seconds since 1970 nor a time like 2005-04-02 23:53:47"
+            raise RecordError(problem, path, number, "timestamp") from None
+        try:
+            stars = float(rating)
+        except ValueError:
+            raise RecordError(f"'{rating[:60]}' is no number of stars", path, number, "rating") from None
+        if not user or not film:
+            job.counts["dropped: a rating without a user or a film"] += 1
+        elif film in index:
             yield Event(user, moment, index[film], stars)
         else:
             unlisted += 1
-    job.counts["ratings read"] = number - (separator == ",")
-    job.edition = _EDITIONS.get(job.counts["ratings read"], f"{job.counts['ratings read']:,} ratings")
+    job.counts["ratings read"] = read
+    job.edition = _EDITIONS.get(read, f"{read:,} ratings")
     job.counts["dropped: the film is not listed"] = unlisted

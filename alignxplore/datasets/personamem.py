@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from alignxplore.datasets.building import Example, Job
-from alignxplore.datasets.rows import literal, read_rows, text_field
+from alignxplore.datasets.rows import identifier, literal, read_rows, text_field
 from alignxplore.datasets.selection import Row, build_records, from_messages
 from alignxplore.records import Interaction, RecordError, hash_seed, read_json
 from alignxplore.texts import mistaken, not_utf_8
@@ -57,9 +57,8 @@ def build(job: Job) -> Iterator[Example]:
 def _version_1(path: Path, contexts: Path, job: Job) -> Iterator[Row]:
     chat = _Contexts(contexts, job)
     for number, row in read_rows(path, job):
-        persona, question, kind = (
-            text_field(row, key, path, number) for key in ("persona_id", "question_id", "question_type")
-        )
+        persona = identifier(row, "persona_id", path, number)
+        question, kind = (text_field(row, key, path, number) for key in ("question_id", "question_type"))
         chosen, wrong = options(row, path, number, job)
         messages = chat(text_field(row, "shared_context_id", path, number))
         if messages is None:
@@ -89,7 +88,7 @@ def _version_2(path: Path, job: Job) -> Iterator[Row]:
     for number, row in read_rows(path, job):
         kind = ", ".join(part for part in (row.get("pref_type"), row.get("who")) if part)
         persona, chosen = (
-            text_field(row, "persona_id", path, number),
+            identifier(row, "persona_id", path, number),
             text_field(row, "correct_answer", path, number).strip(),
         )
         wrong = literal(text_field(row, "incorrect_answers", path, number), path, number, "incorrect_answers", job)

@@ -4,13 +4,13 @@ import ast
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from alignxplore.datasets.building import DAMAGED, Job
 from alignxplore.records import RecordError
-from alignxplore.texts import mistaken, no_object, not_json
+from alignxplore.texts import mistaken, no_object, not_json, table_id
 
 
 def read_rows(path: Path, job: Job) -> Iterator[tuple[int, dict]]:
@@ -41,26 +41,30 @@ def text_field(row: dict, key: str, path: Path, number: int) -> str:
 
 
 def identifier(row: dict, key: str, path: Path, number: int) -> str | int:
-    """A field that must hold an id: text or a whole number.
+    """A field that must hold an id: text or a whole number (7.0 is 7, see `texts.table_id`).
 
     Raises:
         RecordError: missing or of another type.
     """
-    if not isinstance(row.get(key), (str, int)) or isinstance(row[key], bool):
+    found = row.get(key)
+    if isinstance(found, float) and found.is_integer():
+        found = int(found)
+    elif isinstance(found, str):
+        found = table_id(found)
+    if not isinstance(found, (str, int)) or isinstance(found, bool) or found == "":
         raise RecordError(f"expected an id, found {row[key]!r:.60}" if key in row else "missing", path, number, key)
-    return row[key]
+    return found
 
 
 def objects(path: Path, job: Job) -> Iterator[tuple[int, dict]]:
-    """(line number, object) of each line of a JSONL file that is not blank."""
+    """(line number, object) of each line of a JSONL file."""
     first = True
     for number, line in job.lines(path):
-        if line.strip():
-            row = job.parse(line, path, number, first)
-            if not isinstance(row, dict):
-                raise RecordError(no_object(row, first), path, number)
-            first = False
-            yield number, row
+        row = job.parse(line, path, number, first)
+        if not isinstance(row, dict):
+            raise RecordError(no_object(row, first), path, number)
+        first = False
+        yield number, row
 
 
 def literal(text: str, path: Path, number: int, field: str, job: Job, of: type = object) -> list:
@@ -98,9 +102,19 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
         ) from None
 
 
-def _csv(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
+def csv_rows(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Rows of fields of a CSV file's lines. A description may be longer than the 128 kB that Python's reader takes."""
     csv.field_size_limit(min(sys.maxsize, 1 << 30))
-    yield from enumerate(csv.DictReader(line + "\n" for _, line in job.lines(path)), 1)
+    yield from csv.reader(lines)
+
+
+def _csv(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
+    rows = (row for row in csv_rows(line + "\n" for _, line in job.lines(path, blank=True)) if "".join(row).strip())
+    header = next(rows, [])
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise RecordError(f"{len(row)} fields, and the header has {len(header)}", path, number)
+        yield number, dict(zip(header, row))
 
 
 def _json(path: Path, job: Job) -> Iterator[tuple[int, Any]]:

@@ -59,6 +59,8 @@ def _file(name: str, run: dict) -> list[str]:
         other.append(f"split {built['split']} for {dataset.split}")
     if built.get("windows") or built.get("persons"):
         other.append("windows of the histories, or some of the persons")
+    if built.get("markup") == "removed":
+        other.append("without the HTML of its texts (--markup kept leaves it in)")
     # A history is a few answers there, which its authors put together.
     if dataset.task == "selection" and built["taken_out"]:
         other.append(

@@ -192,6 +192,22 @@ def test_what_cannot_be_built_as_published_is_said(capsys, name, said):
     assert said in capsys.readouterr().out.partition("as published")[2]
 
 
+def test_what_was_done_with_html_stands_in_the_manifest_where_it_changes_a_text(build, tmp_path):
+    manifests = {}
+    for name, options in (("plain", []), ("kept", ["--markup", "kept"])):
+        assert build(tmp_path / f"{name}.jsonl", "--users", "3", *options) == 0
+        manifests[name] = json.loads((tmp_path / f"{name}.build.json").read_text())
+    assert "markup" not in manifests["plain"] and manifests["kept"]["markup"] == "kept"
+    assert manifests["plain"]["sha256"] == manifests["kept"]["sha256"]  # the titles of MovieLens hold none
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "movies.csv").write_text("movieId,title,genres\n1,A &amp; B,Drama\n2,C,War\n3,D,War\n4,E,War\n")
+    (raw / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4,5\n1,2,4,6\n2,3,4,5\n2,4,4,6\n")
+    words = ["build", "movielens", "--raw", raw, "--min-interactions", 2, "--out"]
+    assert command(*words, tmp_path / "cleaned.jsonl") == 0
+    assert json.loads((tmp_path / "cleaned.build.json").read_text())["markup"] == "removed"
+
+
 def test_files_are_found_by_name_in_a_folder(tmp_path):
     for file in ("mind_upi.jsonl", "test_world_films_upi.jsonl", "other.jsonl"):
         (tmp_path / file).write_text("{}\n")

@@ -6,6 +6,8 @@ import json
 import pytest
 
 from alignxplore.records import RecordError
+from alignxplore.texts import plain
+from tests.datasets import test_mind, test_movielens
 from tests.datasets.test_amazon import REVIEWS, write
 
 
@@ -88,3 +90,126 @@ def test_rows_of_answers_are_no_different(run, tmp_path, name, content, expected
     with pytest.raises(RecordError) as caught:
         run("alignx", tmp_path)
     assert str(caught.value).startswith(f"{tmp_path / name}{expected}")
+
+
+def everything(examples):
+    return [(x.record.user, x.record.history, x.record.target) for x in examples]
+
+
+def kaggle(folder, ratings, films="movie.csv", name="rating.csv"):
+    """MovieLens as Kaggle's copy has it: other names, a quoted header, dates for times."""
+    plain = test_movielens.write(folder, ratings)
+    plain.joinpath("movies.csv").rename(plain / films)
+    rows = [f'{u},{f},3.5,"1970-01-01 {t // 3600:02}:{t // 60 % 60:02}:{t % 60:02}"' for u, f, t in ratings]
+    plain.joinpath("ratings.csv").unlink()
+    (plain / name).write_text("\n".join(['"userId","movieId","rating","timestamp"', *rows]) + "\n")
+    return plain
+
+
+@pytest.mark.parametrize("names", [{}, {"name": "ratings.csv", "films": "movies.csv"}])
+def test_movielens_of_kaggle_is_read_under_its_own_names_or_the_official_ones(run, tmp_path, names):
+    official = run("movielens", test_movielens.write(tmp_path / "a", test_movielens.RATINGS), min_interactions=2)[0]
+    built, job = run("movielens", kaggle(tmp_path / "b", test_movielens.RATINGS, **names), min_interactions=2)
+    assert everything(built) == everything(official) and built
+    assert job.counts["ratings read"] == len(test_movielens.RATINGS)
+
+
+def test_numbers_that_a_table_program_touched(run, tmp_path):
+    """Whole numbers with .0, a column of row numbers, and users that are missing: these are dropped and counted."""
+    ratings = [(user, film, 10 * film) for user in range(1, 7) for film in range(1 + user, 9 + user)]
+    official = run("movielens", test_movielens.write(tmp_path / "a", ratings), min_interactions=2)[0]
+    folder = test_movielens.write(tmp_path / "b", ratings)
+    rows = [f"{i},{u}{'.0' * (f % 2)},{f}.0,3.5,{t}.0" for i, (u, f, t) in enumerate(ratings)]
+    rows[3:3] = ["98,NaN,3.0,4.0,70.0", "99,,3.0,4.0,70.0", "100, ,3.0,4.0,70.0", "101,1.0,nan,4.0,70.0"]
+    (folder / "ratings.csv").write_text("\n".join([",userId,movieId,rating,timestamp", *rows]) + "\n")
+    built, job = run("movielens", folder, min_interactions=2)
+    assert everything(built) == everything(official)
+    assert job.counts["dropped: a rating without a user or a film"] == 4
+
+
+@pytest.mark.parametrize(
+    "name, text, expected",
+    [
+        (
+            "ratings.csv",
+            "userId,movieId,rating\n",
+            ":1: expected the header userId,movieId,timestamp, and timestamp is",
+        ),
+        ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,4,soon\n", ":2: field 'timestamp': 'soon' is neither"),
+        ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,4,\n", ":2: field 'timestamp': '' is neither"),
+        ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,4\n", ":2: '1,2,4' has 3 fields, expected userId,"),
+        ("movies.csv", "id,title,genres\n", ":1: expected the header movieId,title,genres, and movieId is not in it"),
+    ],
+)
+def test_what_no_edition_of_movielens_has_is_named(run, tmp_path, name, text, expected):
+    folder = test_movielens.write(tmp_path, test_movielens.RATINGS)
+    (folder / name).write_text(text)
+    with pytest.raises(RecordError) as caught:
+        run("movielens", folder)
+    assert str(caught.value).startswith(f"{folder / name}{expected}")
+
+
+def test_a_field_of_200_kilobytes_is_read(run, tmp_path):
+    long = test_movielens.FILMS | {"1": ("Film " + "x" * 200_000, "Drama")}
+    built, _ = run("movielens", test_movielens.write(tmp_path, test_movielens.RATINGS, films=long), min_interactions=2)
+    assert any(len(pair.chosen) > 200_000 for x in built for pair in (*x.record.history, x.record.target))
+
+
+@pytest.mark.parametrize("edition", ["csv", "dat", "u.data"])
+def test_blank_lines_of_movielens_are_passed_over(run, tmp_path, edition):
+    folder = test_movielens.write(tmp_path, test_movielens.RATINGS, edition)
+    before, _ = run("movielens", folder, min_interactions=2)
+    for path in folder.iterdir():
+        path.write_text(path.read_text() + "\n  \n")
+    built, job = run("movielens", folder, min_interactions=2)
+    assert built == before and job.counts["ratings read"] == len(test_movielens.RATINGS)
+
+
+def test_blank_lines_of_mind_are_passed_over(run, tmp_path):
+    rows = [("u", "11/12/2019 1:00:00 AM", "N5 N3", "N8-0 N9-1"), ("v", "11/12/2019 1:00:00 AM", "N1 N2", "N8-1 N9-0")]
+    folder = test_mind.write(tmp_path, rows)
+    before, _ = run("mind", folder, min_interactions=2)
+    for path in folder.rglob("*.tsv"):
+        path.write_text(path.read_text() + "\n\t\n")
+    assert run("mind", folder, min_interactions=2)[0] == before and before
+
+
+@pytest.mark.parametrize("title", [" ", "\u00a0", "<br/>"])
+def test_an_item_of_white_space_alone_is_dropped_and_counted(run, tmp_path, title):
+    films = test_movielens.FILMS | {"3": (title, "Drama")}
+    built, job = run("movielens", test_movielens.write(tmp_path, test_movielens.RATINGS, films=films))
+    assert job.counts["dropped: a film without an id or a title"] == 1
+    assert job.counts["dropped: the film is not listed"] == sum(film == 3 for _, film, _ in test_movielens.RATINGS)
+
+
+@pytest.mark.parametrize(
+    "text, cleaned",
+    [
+        ("AT&amp;T <b>x</b>", "AT&T x"),
+        ("one<br/>two<BR>three<br />four", "one two three four"),
+        ('<div class="aplus"><h4>Cards</h4><p>For  all.</p></div>', "Cards For all."),
+        ("Tom &#38; J&#x65;rry&nbsp;&quot;new&quot;", 'Tom & Jerry "new"'),
+        ("&lt;b&gt;bold&lt;/b&gt; &amp;amp; more", "bold & more"),
+        ("a<!-- hidden > --> b<style>p {color: red}</style> <SCRIPT>x < 1</SCRIPT>c", "a b c"),
+        ("<a href=\"x?a>b\" title='c'>link</a>s", "links"),
+        ("I <3 you, a < b > c,  <think>x</think> AT&T; R&D &unknown; <3&4;", None),
+        ("  <user> & \t <Reader> 5 > 4 ", None),
+        ("&#xD83D; half", "\ufffd half"),
+    ],
+)
+def test_html_is_taken_out_of_a_text_and_nothing_else_is(text, cleaned):
+    assert plain(text) == (text if cleaned is None else cleaned)
+
+
+def test_html_of_items_is_removed_and_counted_or_kept_as_published(run, tmp_path):
+    product = {"title": "AT&amp;T <b>x</b>", "description": ["<div class='aplus'>One.", "", "Two.<br/></div>"]}
+    folder = amazon(tmp_path, product)
+    cleaned, job = run("amazon", folder, min_interactions=2)
+    raw, as_published = run("amazon", folder, min_interactions=2, markup="kept")
+    texts, before = (
+        {pair.chosen for x in examples for pair in (*x.record.history, x.record.target)} for examples in (cleaned, raw)
+    )
+    assert "Title: AT&T x\nDescription: One. Two." in texts - before
+    assert "Title: AT&amp;T <b>x</b>\nDescription: <div class='aplus'>One. Two.<br/></div>" in before - texts
+    count = "cleaned: a title or a description with HTML in it"
+    assert job.counts[count] == 2 and count not in as_published.counts

@@ -156,6 +156,8 @@ def test_what_differs_in_the_protocol_the_wording_and_the_seeds():
     [
         ("friendly_unfriendly", 600, built(), None),
         ("friendly_unfriendly", 600, built(protocol="matched"), "other negatives (matched)"),
+        ("friendly_unfriendly", 600, built() | {"markup": "kept"}, None),
+        ("friendly_unfriendly", 600, built() | {"markup": "removed"}, "without the HTML of its texts"),
         ("friendly_unfriendly", 600, built(taken_out=271), "271 repeats and answers taken out of the histories"),
         ("alignx", 3000, built(), "the file of AlignX, whose published conversion is not public"),
         ("personamem", 5000, built("v2"), "the file of PersonaMem, whose published conversion is not public"),

@@ -151,7 +151,15 @@ def published_names(
     }
 
 
-BUILT = ("edition", "protocol", "min_interactions", "split", "windows", "persons")  # what makes a benchmark another
+BUILT = (
+    "edition",
+    "protocol",
+    "min_interactions",
+    "split",
+    "windows",
+    "persons",
+    "markup",
+)  # what makes a benchmark another
 
 
 def built_how(path: Path) -> dict[str, Any]:
