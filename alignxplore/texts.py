@@ -67,8 +67,11 @@ def mend(value: Any, field: str = "") -> tuple[Any, int]:
 
 
 def loads(text: str) -> tuple[Any, int]:
-    """`json.loads`, mended (see `mend`)."""
-    value = json.loads(text)
+    """`json.loads`, mended (see `mend`); ValueError for all that is no JSON."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("brackets are nested too deeply") from None
     return mend(value) if _ESCAPED.search(text) else (value, 0)
 
 
@@ -135,7 +138,9 @@ def not_json(line: str, first: bool) -> str | None:
 
 def no_object(value: Any, first: bool) -> str:
     """What to say of a line that holds a JSON value other than an object (`first`: see `not_json`)."""
-    return _ARRAY if first and isinstance(value, list) else f"expected an object, found {type(value).__name__}"
+    if first and isinstance(value, list) and any(isinstance(x, dict) for x in value):
+        return _ARRAY
+    return f"expected an object, found {type(value).__name__}"
 
 
 def table_id(text: str) -> str:

@@ -38,6 +38,7 @@ class Dataset:
         public: how the published benchmark was made of the raw files is public. Where it is not, what is built here is
             another benchmark.
         published: command-line options that give the published benchmark, or come nearest to it.
+        where: what must be known of where the raw files are.
         in_domain: the paper's policy was trained on this set.
     """
 
@@ -54,6 +55,7 @@ class Dataset:
     editions: tuple[str, ...] = ()
     public: bool = True
     published: str = ""
+    where: str = ""
     in_domain: bool = False
 
 
@@ -86,6 +88,8 @@ _ALL = (
             "2018: <Category>_5.json(.gz) and meta_<Category>.json(.gz)",
             "2023: <Category>.jsonl(.gz) and meta_<Category>.jsonl(.gz), also as raw/review_categories and "
             "raw/meta_categories of the hub",
+            "2023, ready-made: <Category>.csv(.gz) or .parquet of benchmark/5core/rating_only, beside the metadata "
+            "(also meta_<Category>.parquet)",
         ),
         "none stated; ask its authors before redistributing",
         protocols=("published", "reviewed", "matched", "matched_both", "liked"),
@@ -93,6 +97,9 @@ _ALL = (
         split="test",
         editions=("Books_5 of 2018",),
         published="--split test --users 3000 --markup kept (category Books, 2018)",
+        where="The 2018 files are no longer at their old place (datarepo.eng.ucsd.edu). Those of 2023 stand in for "
+        "them: McAuley-Lab/Amazon-Reviews-2023 on the hub, or mcauleylab.ucsd.edu/public_datasets/data/amazon_2023. "
+        "What is built of them is not the published benchmark.",
         in_domain=True,
     ),
     Dataset(

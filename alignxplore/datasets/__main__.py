@@ -86,7 +86,8 @@ def _rows(examples: Iterator[Example], beside: TextIO) -> Iterator[dict]:
 
 def describe(dataset: Dataset) -> str:
     """What the project knows about a data set, for reading."""
-    layouts = "\n".join(f"    {layout}" for layout in dataset.layouts) or "    simulated: python -m alignxplore.world"
+    places = [*dataset.layouts, *([dataset.where] if dataset.where else [])]
+    layouts = "\n".join(f"    {line}" for line in places) or "    simulated: python -m alignxplore.world"
     published = dataset.published or "the defaults"
     if not dataset.public:
         published = f"cannot be built: how it was made of the raw files is not public (nearest: {published})"

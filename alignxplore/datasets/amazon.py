@@ -4,7 +4,9 @@ protocol liked apart).
     python -m alignxplore.datasets build amazon --raw DIR --out amazon_upi.jsonl
 
 Reads the 2018 files (`Books_5.json.gz` and `meta_Books.json.gz`) and the 2023 ones (`Books.jsonl.gz` and
-`meta_Books.jsonl.gz`, side by side or in `review_categories` and `meta_categories` as on the hub), packed or not.
+`meta_Books.jsonl.gz`, side by side or in `review_categories` and `meta_categories` as on the hub), packed or not. In
+place of the reviews of 2023 the ready-made 5-core ratings will do (`Books.csv` or `Books.parquet`: user_id,
+parent_asin, rating, timestamp), and Parquet in place of the metadata.
 Where the rejected product comes from:
 
 * published: any product with a title, reviewed or not. Most were never reviewed, so being reviewed at all gives the
@@ -21,17 +23,22 @@ from pathlib import Path
 
 from alignxplore.datasets.building import Example, Job
 from alignxplore.datasets.recommendation import Catalogue, Event, build_records
-from alignxplore.datasets.rows import objects
+from alignxplore.datasets.rows import check_id, objects, read_rows
 from alignxplore.records import RecordError
 from alignxplore.texts import table_id
+
+_TABLES = ("csv", "parquet")  # forms that need no JSON
 
 
 def build(job: Job) -> Iterator[Example]:
     """Records of the one category in the raw folder."""
     reviews, products = sources(job)
-    job.edition = f"{reviews.name.partition('.')[0]} of {2023 if '.jsonl' in reviews.name else 2018}"
+    category, _, form = reviews.name.removesuffix(".gz").partition(".")
+    job.edition = f"{category} of 2018" if form == "json" else f"{category} of 2023"
+    if form in _TABLES:
+        job.edition += ", ready-made ratings"  # of 5-core users, as a rule
     catalogue = Catalogue(job.scratch)
-    for number, row in objects(products, job):
+    for number, row in _rows(products, job):
         job.counts["products read"] += 1
         key, title = row.get("parent_asin") or row.get("asin"), row.get("title")
         if not isinstance(key, str):
@@ -57,10 +64,15 @@ def sources(job: Job) -> list[Path]:
     """The raw files that `build` reads: reviews and metadata of one category; of a file that is there packed and
     unpacked the unpacked one."""
     found: dict[tuple, tuple[Path, Path]] = {}
-    for products in job.find("meta_*.json", "meta_*.json.gz", "meta_*.jsonl", "meta_*.jsonl.gz"):
+    for products in job.find(*(f"meta_*.{ending}" for ending in ("json", "json.gz", "jsonl", "jsonl.gz", "parquet"))):
         category, _, ending = products.name.removeprefix("meta_").partition(".")
         form = ending.removesuffix(".gz")
-        names = [f"{category}{core}.{form}{packed}" for core in ("_5", "") for packed in ("", ".gz")]
+        names = [
+            f"{category}{core}.{kind}{packed}"
+            for kind in ([form] if form == "json" else ["jsonl", *_TABLES])
+            for core in ("_5", "")
+            for packed in ("", ".gz")
+        ]
         folder = (
             products.parent.with_name("review_categories")
             if products.parent.name == "meta_categories"
@@ -77,13 +89,19 @@ def sources(job: Job) -> list[Path]:
     return list(next(iter(found.values())))
 
 
+def _rows(path: Path, job: Job) -> Iterator[tuple[int, dict]]:
+    return read_rows(path, job) if path.name.removesuffix(".gz").rpartition(".")[2] in _TABLES else objects(path, job)
+
+
 def _events(path: Path, catalogue: Catalogue, job: Job) -> Iterator[Event]:
     """Each review of a titled product; 2023 rows name their fields differently."""
     index = catalogue.index
-    for number, row in objects(path, job):
+    for number, row in _rows(path, job):
         job.counts["reviews read"] += 1
         user, time = row.get("reviewerID", row.get("user_id")), row.get("unixReviewTime", row.get("timestamp"))
         key = row.get("parent_asin") or row.get("asin")
+        if isinstance(time, str) and time.isdecimal():  # a CSV holds text alone
+            time = int(time)
         for field, value, kind in (("reviewerID", user, str), ("asin", key, str), ("unixReviewTime", time, int)):
             if not isinstance(value, kind):
                 raise RecordError(
@@ -92,6 +110,7 @@ def _events(path: Path, catalogue: Catalogue, job: Job) -> Iterator[Event]:
                     number,
                     field,
                 )
+        check_id(str(user), "reviewerID", path, number)
         if not table_id(str(user)):
             job.counts["dropped: a review without a user"] += 1
         elif key in index:
@@ -105,6 +124,9 @@ def _stars(row: dict, path: Path, number: int, job: Job) -> float:
     if job.protocol != "liked":
         return 0.0
     stars = row.get("overall", row.get("rating"))
-    if isinstance(stars, bool) or not isinstance(stars, int | float):
-        raise RecordError(f"expected a number of stars, found {stars!r} (2023 files: rating)", path, number, "overall")
-    return float(stars)
+    try:
+        if isinstance(stars, int | float | str) and not isinstance(stars, bool):
+            return float(stars)  # text in the tables of 2023
+    except ValueError:
+        pass
+    raise RecordError(f"expected a number of stars, found {stars!r} (2023 files: rating)", path, number, "overall")

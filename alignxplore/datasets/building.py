@@ -6,7 +6,6 @@ grouped. Users come out in the order of that hash, whatever the order of the inp
 
 import gzip
 import hashlib
-import json
 import tempfile
 import zlib
 from collections import defaultdict
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from alignxplore.datasets import Dataset
 from alignxplore.records import RecordError, UserRecord, hash_seed
-from alignxplore.texts import HalfId, mend, mistaken, not_json, not_packed, not_utf_8, plain
+from alignxplore.texts import HalfId, loads, mend, mistaken, not_json, not_packed, not_utf_8, plain
 
 CLEANED = "cleaned: a title or a description with HTML in it"
 DAMAGED = "repair or delete this line; if it is the last one, the download was cut short"
@@ -138,11 +137,13 @@ class Job:
             RecordError: not JSON, or half a character in an id.
         """
         try:
-            value = json.loads(text)
+            value, halves = loads(text)
+        except HalfId as error:
+            raise RecordError(str(error), path, number, error.field) from None
         except ValueError as error:
             problem = not_json(text, first) or f"not JSON ({error}); {DAMAGED}"
             raise RecordError(problem, path, number) from None
-        return self.mended(value, path, number) if "\\u" in text else value
+        return self._count(halves, value)
 
     def mended(self, value: Any, path: Path, number: int) -> Any:
         """A value out of a raw file. Half a character in a text is replaced and counted (`alignxplore/texts.py`).
@@ -154,6 +155,9 @@ class Job:
             value, halves = mend(value)
         except HalfId as error:
             raise RecordError(str(error), path, number, error.field) from None
+        return self._count(halves, value)
+
+    def _count(self, halves: int, value: Any) -> Any:
         if halves:
             self.counts["replaced: half a character in a text"] += halves
         return value

@@ -159,9 +159,10 @@ def _events(path: Path, separator: str, catalogue: Catalogue, job: Job) -> Itera
     index, read, unlisted = catalogue.index, 0, 0
     for number, (user, film, rating, time) in _ratings(path, separator, job):
         read += 1
-        user, film = table_id(user), table_id(film)
+        if not (user.isdecimal() and film.isdecimal()):
+            user, film = table_id(user), table_id(film)
         try:
-            moment = _seconds(time)
+            moment = int(time) if time.isdecimal() else _seconds(time)
         except ValueError:
             problem = f"'{time[:60]}' is neither seconds since 1970 nor a time like 2005-04-02 23:53:47"
             raise RecordError(problem, path, number, "timestamp") from None

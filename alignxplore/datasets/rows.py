@@ -53,7 +53,14 @@ def identifier(row: dict, key: str, path: Path, number: int) -> str | int:
         found = table_id(found)
     if not isinstance(found, (str, int)) or isinstance(found, bool) or found == "":
         raise RecordError(f"expected an id, found {row[key]!r:.60}" if key in row else "missing", path, number, key)
+    check_id(str(found), key, path, number)
     return found
+
+
+def check_id(text: str, key: str, path: Path, number: int) -> None:
+    """Raise RecordError for an id that rows on disk could not hold (`building.UserGroups`)."""
+    if "\t" in text or "\n" in text:
+        raise RecordError(f"an id with a tab or a line end, {text!r:.60}; repair the file", path, number, key)
 
 
 def objects(path: Path, job: Job) -> Iterator[tuple[int, dict]]:
@@ -134,7 +141,7 @@ def _json(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
                 break
             try:
                 row, place = decode(buffer, place)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 if not array:
                     problem = not_json(line, not begun) or f"not JSON ({error}); {DAMAGED}"
                     raise RecordError(problem, path, line_number) from None

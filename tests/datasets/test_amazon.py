@@ -3,6 +3,9 @@
 import gzip
 import json
 
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -60,6 +63,30 @@ def test_editions_and_packing_make_no_difference(run, tmp_path):
     assert [job.edition for job in jobs] == ["Toys_5 of 2018"] * 2 + ["Toys of 2023"] * 2
     assert built[0] == built[1] == built[2] == built[3] and len(built[0]) == 5
     assert any(example.record.target.chosen.endswith("\nDescription: One. Two.") for example in built[0])
+
+
+@pytest.mark.parametrize("reviews, metadata", [("csv", "jsonl"), ("parquet", "jsonl"), ("csv", "parquet")])
+def test_ready_made_ratings_of_2023_stand_in_for_the_reviews(run, tmp_path, reviews, metadata):
+    full, _ = run("amazon", write(tmp_path / "full", REVIEWS, 2023), min_interactions=2)
+    folder = write(tmp_path / "ready", REVIEWS, 2023)
+    table = pa.table(
+        {
+            "user_id": [user for user, _, _ in REVIEWS],
+            "parent_asin": [product for _, product, _ in REVIEWS],
+            "rating": [5.0] * len(REVIEWS),
+            "timestamp": [1000 * time for _, _, time in REVIEWS],
+        }
+    )
+    (folder / "Toys.jsonl").unlink()
+    pa.csv.write_csv(table, folder / "Toys.csv") if reviews == "csv" else pq.write_table(
+        table, folder / "Toys.parquet"
+    )
+    if metadata == "parquet":
+        rows = [json.loads(line) for line in (folder / "meta_Toys.jsonl").read_text().splitlines()]
+        pq.write_table(pa.Table.from_pylist(rows), folder / "meta_Toys.parquet")
+        (folder / "meta_Toys.jsonl").unlink()
+    built, job = run("amazon", folder, min_interactions=2)
+    assert built == full and built and job.edition == "Toys of 2023, ready-made ratings"
 
 
 @pytest.mark.parametrize(

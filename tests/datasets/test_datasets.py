@@ -208,6 +208,12 @@ def test_what_was_done_with_html_stands_in_the_manifest_where_it_changes_a_text(
     assert json.loads((tmp_path / "cleaned.build.json").read_text())["markup"] == "removed"
 
 
+def test_where_amazon_s_files_have_gone_is_said(capsys):
+    assert command("describe", "amazon") == 0
+    said = capsys.readouterr().out
+    assert "2018 files are no longer at their old place" in said and "McAuley-Lab/Amazon-Reviews-2023" in said
+
+
 def test_files_are_found_by_name_in_a_folder(tmp_path):
     for file in ("mind_upi.jsonl", "test_world_films_upi.jsonl", "other.jsonl"):
         (tmp_path / file).write_text("{}\n")

@@ -33,10 +33,11 @@ def test_half_characters_of_texts_are_replaced_and_counted(run, tmp_path):
     "changes, where",
     [
         ({"review": {"reviewerID": "u\ud83d"}}, r"Toys_5\.json:3: field 'reviewerID': half a character"),
+        ({"review": {"reviewerID": "u\tv"}}, r"Toys_5\.json:3: field 'reviewerID': an id with a tab or a line end"),
         ({"product": {"asin": "B\ud83d"}}, r"meta_Toys\.json:3: field 'asin': half a character"),
     ],
 )
-def test_half_a_character_in_an_id_is_an_error_with_its_place(run, tmp_path, changes, where):
+def test_an_id_that_cannot_be_kept_whole_is_an_error_with_its_place(run, tmp_path, changes, where):
     with pytest.raises(RecordError, match=where):
         run("amazon", amazon(tmp_path, **changes))
 
