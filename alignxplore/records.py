@@ -18,7 +18,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 # Half of a surrogate pair (see texts.py) has no UTF-8 form; "\udXXX" is its JSON escape.
 HALF_CHARACTERS = "backslashreplace"
+NO_ALTERNATIVE = "null; a target needs an alternative to be told from"
 
 
 class RecordError(UserError, ValueError):
@@ -57,8 +58,13 @@ class Interaction:
     def items(self) -> tuple[str, str]:
         """(chosen, passed over) of an interaction that has both, as every target has."""
         if self.rejected is None:
-            raise RecordError("null; a target needs an alternative to be told from", field="rejected")
+            raise RecordError(NO_ALTERNATIVE, field="rejected")
         return self.chosen, self.rejected
+
+    @property
+    def same(self) -> bool:
+        """Whether both are one text, but for white space: nobody can tell what was chosen."""
+        return self.rejected is not None and self.chosen.split() == self.rejected.split()
 
 
 @dataclass(frozen=True)
@@ -292,7 +298,8 @@ def parse_interaction(
 def parse_history(
     row: dict, path: str | Path, line: int | None = None, default_query: str | None = None
 ) -> tuple[Interaction, ...]:
-    """The `history` field of a row → interactions, oldest first; it must be a list with at least one of them."""
+    """The `history` field of a row → interactions, oldest first; it must be a list with at least one of them. Where
+    both items are one text there was nothing to choose: read as no alternative, with a warning."""
     history = row.get("history")
     if not isinstance(history, list):
         raise RecordError("missing" if history is None else "expected a list", path, line, "history")
@@ -300,7 +307,24 @@ def parse_history(
         raise RecordError(
             "empty; a user without a past has no preferences to infer: drop the row", path, line, "history"
         )
-    return tuple(parse_interaction(x, path, line, f"history[{i}]", default_query) for i, x in enumerate(history))
+    found = [parse_interaction(x, path, line, f"history[{i}]", default_query) for i, x in enumerate(history)]
+    if places := [i for i, x in enumerate(found) if x.same]:
+        log.warning(
+            "%s:%s: history[%s]: rejected is the same as chosen; read as no alternative",
+            path,
+            line,
+            ", ".join(map(str, places)),
+        )
+    return tuple(replace(x, rejected=None) if x.same else x for x in found)
+
+
+def check_target(item: Interaction, path: str | Path, line: int, field: str) -> None:
+    """Raise RecordError unless one of two different items was chosen."""
+    if item.rejected is None:
+        raise RecordError(NO_ALTERNATIVE, path, line, f"{field}.rejected")
+    if item.same:
+        problem = "the same as 'chosen', so there is no right answer; drop the row"
+        raise RecordError(problem, path, line, f"{field}.rejected")
 
 
 def parse_user_id(row: dict, path: str | Path, line: int) -> str:
@@ -332,8 +356,7 @@ def read_users(
         if "target" not in row:
             raise RecordError("missing; it holds the interaction to be predicted", path, line, "target")
         target = parse_interaction(row["target"], path, line, "target", default_query)
-        if target.rejected is None:
-            raise RecordError("null; a target needs an alternative to be told from", path, line, "target.rejected")
+        check_target(target, path, line, "target")
         persona, kind = (_text_or_none(row.get(key)) for key in ("ground_truth_persona", "question_type"))
         yield UserRecord(user, history, target, persona, f"{path}:{line}", kind)
 

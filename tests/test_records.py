@@ -26,6 +26,7 @@ from alignxplore.records import (
     write_json,
     write_jsonl,
 )
+from alignxplore.texts import table_id
 
 PAIR = {"query": "Which film?", "chosen": "a quiet film", "rejected": "a loud film"}
 USER = {"userid": "u1", "history": [PAIR], "target": {"query": None, "chosen": "a sea film", "rejected": "a car film"}}
@@ -124,12 +125,17 @@ def test_history_may_have_no_alternative(jsonl):
         (user("u2", history=[pair(chosen=3)]), "field 'history[0].chosen': expected text or null, found int"),
         (user("u2", history=[pair(query=["q"])]), "field 'history[0].query': expected text or null, found list"),
         (user("u\ud83d"), "field 'userid': half a character (a lone surrogate) in an id, so two could become one"),
+        ('{"userid": ' + "[" * 100_000, "not JSON (brackets are nested too deeply); repair or delete this line"),
         ("{'userid': 'u2', 'history': []}", "Python literals, as older dumps have them, not JSON; convert them"),
         (without("target", user("u2")), "field 'target': missing; it holds the interaction to be predicted"),
         (user("u2", target=None), "field 'target': expected an object"),
         (
             user("u2", target=pair(rejected=None)),
             "field 'target.rejected': null; a target needs an alternative to be told from",
+        ),
+        (
+            user("u2", target=pair(chosen="a film ", rejected="a  film")),
+            "field 'target.rejected': the same as 'chosen', so there is no right answer; drop the row",
         ),
         (user("u1"), "field 'userid': user 'u1' already stands at line 1; give each row its own id"),
         ('["a", "list"]', "expected an object, found list"),
@@ -140,6 +146,12 @@ def test_history_may_have_no_alternative(jsonl):
 def test_bad_line_names_file_line_field_and_remedy(jsonl, line, expected):
     path = jsonl(USER, line, user("u3"))
     assert error_of(path).startswith(f"{path}:2: {expected}")
+
+
+def test_two_items_of_one_text_in_a_history_are_no_choice(jsonl, caplog):
+    (record,) = read_users(jsonl(user("u1", history=[PAIR, pair(chosen="x", rejected="x")])))
+    assert record.history[1] == Interaction("x", None, "Which film?") and record.history[0].rejected
+    assert ":1: history[1]: rejected is the same as chosen; read as no alternative" in caplog.text
 
 
 def test_rows_before_the_bad_one_are_yielded(jsonl):
@@ -198,12 +210,12 @@ def test_target_in_history_is_flagged_as_leakage(jsonl, history, leaked):
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
-interactions = st.builds(Interaction, texts, st.none() | texts, st.none() | texts)
+interactions = st.builds(Interaction, texts, st.none() | texts, st.none() | texts).filter(lambda x: not x.same)
 records = st.builds(
     UserRecord,
-    texts,
+    texts.filter(table_id),
     st.lists(interactions, min_size=1, max_size=3).map(tuple),
-    st.builds(Interaction, texts, texts, texts | st.none()),
+    st.builds(Interaction, texts, texts, texts | st.none()).filter(lambda x: not x.same),
     st.text(max_size=9) | st.none(),
 )
 

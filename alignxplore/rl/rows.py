@@ -16,7 +16,17 @@ import pyarrow.parquet as pq
 
 from alignxplore.command import Checkable, option, planned
 from alignxplore.errors import at_least_one
-from alignxplore.records import RecordError, hash_seed, parse_history, parse_user_id, person_of, read_source, stands_in
+from alignxplore.records import (
+    RecordError,
+    check_target,
+    hash_seed,
+    parse_history,
+    parse_interaction,
+    parse_user_id,
+    person_of,
+    read_source,
+    stands_in,
+)
 
 PUBLISHED = "VanillaH1/AlignXplorePlus-RL"  # the authors' rows on the hub
 OUTPUTS = Path(__file__).resolve().parents[2] / "outputs"  # where run_streaming_8p.sh looks for TRAIN and VAL
@@ -115,10 +125,7 @@ def read_rows(
         history = parse_history(row, path, line, default_query)
         positions = target_positions(row, len(history), stages, path, line)
         for place in positions:
-            if history[place].rejected is None:
-                raise RecordError(
-                    "null; a target needs an alternative to be told from", path, line, f"history[{place}].rejected"
-                )
+            check_target(parse_interaction(row["history"][place], path, line), path, line, f"history[{place}]")
         leaked = any(stands_in(history[place], history[:place]) for place in positions)
         yield {"user": name, "history": [asdict(x) for x in history], "positions": positions}, leaked
 

@@ -87,6 +87,11 @@ def test_rows_of_one_user_get_names_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
+        (
+            [rl_row("a") | {"history": [*rl_row("a")["history"][:5], {"chosen": "x", "rejected": "x "}]}],
+            ["rl.jsonl:1", "history[5].rejected", "the same as 'chosen', so there is no right answer; drop the row"],
+        ),
+        ([rl_row("a\ud83d")], ["rl.jsonl:1", "field 'uid': half a character"]),
         ([rl_row("a"), rl_row("a")], ["rl.jsonl:2", "uid", "'a' already stands at line 1", "--allow-duplicates"]),
         ([rl_row(length=2)], ["rl.jsonl:1", "history", "too few"]),
         ([rl_row(history=[])], ["rl.jsonl:1", "history", "empty"]),
