@@ -37,7 +37,7 @@ def read_names(folder: Path) -> list[str]:
     path = folder / NAMES_FILE
     if not path.is_file():
         raise RecordError("no such file; robustness.sh and cross_task.sh write it with the copies", path)
-    return path.read_text(encoding="utf-8").split()
+    return path.read_text(encoding="utf-8-sig").split()
 
 
 def write_copy(

@@ -18,6 +18,7 @@ import jinja2
 
 from alignxplore.errors import UserError
 from alignxplore.records import Interaction, content_hash
+from alignxplore.texts import mistaken, not_utf_8
 
 SETS = Path(__file__).parent
 Messages = list[dict[str, str]]
@@ -89,7 +90,11 @@ class PromptSet:
             path = self.folder / f"{purpose}.jinja"
             if not path.is_file():
                 raise PromptError(f"{path}: no such template; the set '{self.name}' cannot be used for '{purpose}'")
-            before, *pieces = _SECTION.split(path.read_text(encoding="utf-8"))
+            try:
+                before, *pieces = _SECTION.split(path.read_text(encoding="utf-8-sig"))
+            except UnicodeDecodeError as error:
+                problem = mistaken(path.read_bytes()[:512]) or not_utf_8(error)
+                raise PromptError(f"{path}: {problem}") from None
             if before.strip() or not pieces:
                 raise PromptError(f"{path}: the first line must be '#--- system' or '#--- user'")
             compiled = []

@@ -342,3 +342,31 @@ def test_a_folder_without_templates_is_named(tmp_path):
         PromptSet(tmp_path)
     with pytest.raises(PromptError, match="nosuchset"):
         PromptSet("nosuchset")
+
+
+@pytest.fixture
+def own_set(tmp_path):
+    """`own_set(bytes)`: a set of one template, `judge`."""
+
+    def write(content: bytes) -> PromptSet:
+        (tmp_path / "judge.jinja").write_bytes(content)
+        return PromptSet(tmp_path)
+
+    return write
+
+
+def test_a_byte_order_mark_and_windows_ends_change_no_prompt(own_set):
+    marked = own_set(b"\xef\xbb\xbf#--- system\r\nYou judge.\r\n#--- user\r\n{{ item_a }} or {{ item_b }}?\r\n")
+    assert marked.judge(None, None, "x", "y") == [
+        {"role": "system", "content": "You judge."},
+        {"role": "user", "content": "x or y?"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "encoding, said",
+    [("latin-1", "byte 14 is not UTF-8; convert the file from its own"), ("utf-16", "UTF-16, not UTF-8; convert it")],
+)
+def test_a_template_in_another_encoding_is_named(own_set, encoding, said):
+    with pytest.raises(PromptError, match=f"judge.jinja: {said}"):
+        own_set("#--- user\ncaf\u00e9 {{ item_a }}".encode(encoding)).judge(None, None, "x", "y")
