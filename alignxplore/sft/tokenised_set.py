@@ -76,6 +76,16 @@ def check_messages(row: dict, place: str) -> None:
                 raise RecordError(
                     "expected an object with the texts 'role' and 'content'", place, field=f"{name}[{i}]"
                 )
+            if message.get("tool_calls") or message.get("function_call"):
+                problem = (
+                    "a tool call, of which nothing but an empty turn would be left; write it as text or drop the row"
+                )
+                raise RecordError(problem, place, field=f"{name}[{i}]")
+    if len(row["completion"]) > 1:
+        problem = (
+            f"{len(row['completion'])} messages, and one answer is trained on; put the earlier ones into the prompt"
+        )
+        raise RecordError(problem, place, field="completion")
     if row["completion"][-1]["role"] != "assistant" or not row["completion"][-1]["content"].strip():
         raise RecordError("the last message must be the assistant's and hold text", place, field="completion")
 
@@ -143,11 +153,13 @@ def tokenised_rows(
     revision: str | None,
     counts: dict[str, Any],
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """(input_ids, labels) of the rows of all sources that fit; fills `counts` on the way. Memory is flat in the
-    rows."""
+    """(input_ids, labels) of the rows of all sources that fit; fills `counts` on the way. Memory is flat in the rows
+    but for a hash of each, by which repeated ones are counted."""
     control = set(tokenizer.all_special_tokens) - {"<think>", "</think>"}
     templates: Counter[str] = Counter()
+    seen: set[int] = set()  # eight bytes a row
     counts |= {"dropped_too_long": 0, "dropped_control_token": 0, "longest": 0, "prompt_templates": templates}
+    counts |= {"without_reasoning": 0, "repeated": 0}
 
     def usable() -> Iterator[tuple[str, dict]]:
         for source in sources:
@@ -168,6 +180,9 @@ def tokenised_rows(
                 counts["dropped_too_long"] += 1
                 continue
             templates[str(row.get("template", "not recorded"))] += 1
+            counts["without_reasoning"] += "</think>" not in row["completion"][-1]["content"]
+            counts["repeated"] += (content := int(content_hash([row["prompt"], row["completion"]]), 16)) in seen
+            seen.add(content)
             yield ids, labels
     if not templates:
         raise PrepareError(
@@ -315,11 +330,19 @@ def report(manifest: dict[str, Any]) -> str:
         f"{manifest['dropped_too_long']:,} longer than {manifest['identity']['max_length']:,} tokens (longest row: "
         f"{manifest['longest']:,}), {manifest['dropped_control_token']:,} with control tokens in a text"
     )
+    notes = [
+        f"of these {count:,} {what}"
+        for what, count in (
+            ("have no </think>: the model learns to answer without reasoning", manifest.get("without_reasoning", 0)),
+            ("repeat an earlier row word for word", manifest.get("repeated", 0)),
+        )
+        if count
+    ]
     bars = [
         f"  {name:>13} tokens {count:>9,}  {'#' * round(50 * count / total)}"
         for name, count in manifest["lengths"].items()
     ]
-    return "\n".join([text, *bars])
+    return "\n".join([text, *notes, *bars])
 
 
 def prepare_dataset(options: PrepareOptions) -> str:

@@ -17,6 +17,8 @@ from alignxplore.sft.tokenised_set import (
     tokenizer_fingerprint,
 )
 
+ANSWER = {"role": "assistant", "content": "<think>\nwell\n</think>\n\nfilms"}
+
 
 def test_labels_are_the_completion_with_its_end_of_turn_in_every_row(rows, rows_file, tokenizer, tmp_path):
     prepare([str(rows_file)], tokenizer, tmp_path / "set", 4096)
@@ -91,12 +93,31 @@ def test_the_same_set_is_kept_and_changed_rows_are_prepared_again(rows, tokenize
         ({"prompt": [{"role": "user"}]}, r"prompt\[0\]"),
         ({"completion": [{"role": "user", "content": "x"}]}, "completion"),
         ({"completion": [{"role": "assistant", "content": " "}]}, "completion"),
+        ({"completion": [ANSWER, {"role": "user", "content": "And?"}, ANSWER]}, "completion': 3 messages"),
+        ({"completion": [ANSWER | {"tool_calls": [{"function": {"name": "f"}}]}]}, r"completion\[0\]': a tool call"),
+        ({"prompt": [ANSWER | {"tool_calls": [{"function": {"name": "f"}}]}]}, r"prompt\[0\]': a tool call"),
     ],
 )
 def test_bad_rows_name_file_line_and_field(rows, tokenizer, jsonl, tmp_path, change, field):
     path = jsonl(rows[0], rows[1] | change)
-    with pytest.raises(RecordError, match=rf"users.jsonl:2: field '{field}'"):
+    with pytest.raises(RecordError, match=rf"users.jsonl:2: field '{field}"):
         prepare([str(path)], tokenizer, tmp_path / "set", 4096)
+
+
+def test_answers_without_reasoning_and_repeated_rows_are_counted_and_said(rows, tokenizer, jsonl, tmp_path):
+    bare = rows[1] | {"completion": [{"role": "assistant", "content": "films"}]}
+    manifest = prepare([str(jsonl(rows[0], bare, rows[0], rows[2]))], tokenizer, tmp_path / "set", 4096)
+    assert (manifest["rows"], manifest["without_reasoning"], manifest["repeated"]) == (4, 1, 1)
+    said = report(manifest)
+    assert "of these 1 have no </think>" in said and "of these 1 repeat an earlier row word for word" in said
+    older = {key: value for key, value in manifest.items() if key not in ("without_reasoning", "repeated")}
+    assert "of these" not in report(older), "sets of earlier versions are read as before"
+
+
+def test_half_a_character_in_a_prompt_is_replaced(rows, tokenizer, jsonl, tmp_path):
+    halved = json.loads(json.dumps(rows[1]))
+    halved["prompt"][1]["content"] += "\ud83d"
+    assert prepare([str(jsonl(rows[0], halved))], tokenizer, tmp_path / "set", 4096)["rows"] == 2
 
 
 def test_text_with_control_tokens_is_dropped_and_counted(rows, tokenizer, jsonl, tmp_path):
