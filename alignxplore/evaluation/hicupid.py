@@ -122,7 +122,8 @@ async def write_answer(judge: Judge, asked: Asked, budget: int) -> dict:
     except TransportError as error:
         return {"status": TRANSPORT_ERROR, "error": str(error)[:300]}
     except RequestError as error:
-        return {"status": REFUSED, "error": str(error)[:300]}
+        never_fits = count_tokens(judge.tokenizer, messages(history), form.reasons) > budget - room
+        return {"status": TOO_LONG if never_fits else REFUSED, "error": str(error)[:300]}
     except HistoryError as error:
         return {"status": TOO_LONG, "error": str(error)[:300]}
     answer = parse_answer(text, judge.form)

@@ -13,7 +13,7 @@ from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments
 from alignxplore.evaluation.benchmarks import as_served, judgement_id
 from alignxplore.evaluation.conditions import Asked, Cell, questions
 from alignxplore.history import Fitted, HistoryError, fit
-from alignxplore.journal import TOO_LONG
+from alignxplore.journal import REFUSED, TOO_LONG
 from alignxplore.judging.free_form import ReasoningJudge, ask_paper
 from alignxplore.judging.letters import Judge, Judgement
 from alignxplore.judging.yes_no import MOST_CHOICES, MOST_TOKENS, YesNoJudge
@@ -80,8 +80,15 @@ def fit_history(
 
 
 async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked: Asked) -> dict:
-    """One judgement as a journal row, which says what the server was not sent."""
+    """One judgement as a journal row, which says what the server was not sent. What it refuses because that never fits
+    its window is final."""
     row = await _ask(judge, protocol, arguments, asked)
+    if row["status"] == REFUSED and asked.question.history is None:
+        target = asked.question.record.target
+        messages = judge.prompts.judge(asked.summary, target.query, *target.items)
+        tokens = count_tokens(judge.tokenizer, messages, FORMATS[judge.form].reasons)
+        if tokens > (budget := direct_budget(judge, arguments)):
+            row |= {"status": TOO_LONG, "error": f"{tokens} tokens of prompt, and {budget} fit: {row['error']}"}
     return row | ({"not_sent": judge.endpoint.not_sent} if judge.endpoint.not_sent else {})
 
 

@@ -70,8 +70,10 @@ def score_rows(
 def _score(question: "Question", protocol: str, answers: Sequence[dict | None], places: bool) -> dict:
     if protocol == "paper" and question.skipped:
         return {"value": None, "outcome": "missing"}
-    # What does not fit the window of who reads it tells nothing, be it a policy or a reader of the raw history.
-    if question.problem and not answers or any(row is not None and row["status"] == TOO_LONG for row in answers):
+    # What does not fit the window of who reads it tells nothing, be it a policy or a reader of the raw history. Where
+    # a summary was written, it is the items that do not fit: nobody's fault, so the row is missing for good.
+    too_long = any(row is not None and row["status"] == TOO_LONG for row in answers)
+    if question.problem and not answers or too_long and question.history is not None:
         return {"value": BAD_FORMAT_SCORE[protocol], "outcome": "bad_format"}
     found = _judged(protocol, answers, places)
     return found | {"outcome": "bad_format"} if question.problem else found

@@ -6,7 +6,6 @@ probabilities would say how sure it is, so each order gives 1 or 0: mean p and A
 names no item is no opinion (0.5) and is counted; in protocol `paper` it is wrong, as published.
 """
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
-from alignxplore.judging.letters import Judge, JudgeError, Reading, chosen_first
+from alignxplore.judging.letters import Judge, JudgeError, Reading, chosen_first, taken
 from alignxplore.prompts import FORMATS, Messages, PromptSet, parse_answer
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
@@ -57,7 +56,7 @@ class ReasoningJudge(Judge):
             JudgeError: fewer than half of the answers could be read; what to look at first is the format.
         """
         messages = [self.prompts.judge(summary, item.query, *item.items) for summary, item in questions]
-        read = await asyncio.gather(*(self._read(m) for m in messages))
+        _, read = await taken(messages, self._read)
         share = sum(reading.unread is None for reading in read) / len(read)
         if share < MIN_PARSED:
             raise JudgeError(

@@ -10,9 +10,9 @@ no such position: both are asked in free form (`alignxplore/judging/free_form.py
 import asyncio
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -124,6 +124,26 @@ class Reading(NamedTuple):
     unread: str | None = None
 
 
+T = TypeVar("T")
+
+
+async def taken(
+    messages: Sequence[Messages], ask: Callable[[Messages], Awaitable[T]]
+) -> tuple[list[Messages], list[T]]:
+    """The prompts that the server takes, and what it answers to each. One that it refuses (an item longer than its
+    window, say) tells nothing of the judge.
+
+    Raises:
+        RequestError: it takes none.
+    """
+    replies = await asyncio.gather(*(ask(m) for m in messages), return_exceptions=True)
+    answers = [(m, reply) for m, reply in zip(messages, replies) if not isinstance(reply, BaseException)]
+    for reply in replies:
+        if isinstance(reply, BaseException) and (not answers or not isinstance(reply, RequestError)):
+            raise reply
+    return [m for m, _ in answers], [reply for _, reply in answers]
+
+
 class Judge:
     """A downstream model behind an endpoint, whose answer is read from the letter's probabilities.
 
@@ -191,8 +211,8 @@ class Judge:
         if not questions or any(item.rejected is None for _, item in questions):
             raise ValueError("a judge is checked on at least one interaction, each with an alternative")
         messages = [self.sample_messages(known, item) for known, item in questions]
-        self._reads_ids = await self._probe(messages[0], again=False)
-        looks = await asyncio.gather(*(self._look(m, self._how) for m in messages))
+        messages = await self._probe_any(messages)
+        messages, looks = await taken(messages, lambda m: self._look(m, self._how))
         mass = sum(map(self._mass, looks)) / len(looks)
         if mass > MAX_MASS:
             raise JudgeError(
@@ -253,6 +273,17 @@ class Judge:
 
     def _mass(self, read: dict[int, float]) -> float:
         return sum(math.exp(min(read[i], 100.0)) for i in self.letters.tokens if i in read)
+
+    async def _probe_any(self, messages: list[Messages]) -> list[Messages]:
+        """Probe on the first prompt that the server takes; returns it and those after it."""
+        for place, one in enumerate(messages):
+            try:
+                self._reads_ids = await self._probe(one, again=False)
+                return messages[place:]
+            except RequestError:
+                if place + 1 == len(messages):
+                    raise
+        return messages
 
     async def _look(self, messages: Messages, how: dict) -> dict[int, float]:
         """What the check at the start is told: a torn reply is asked for again a few times, and then taken."""

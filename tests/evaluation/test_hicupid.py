@@ -3,16 +3,19 @@ reference."""
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from alignxplore.evaluation.benchmarks import SummarySet
-from alignxplore.evaluation.hicupid import case_of, parse_better, parse_satisfied, rate
+from alignxplore.evaluation.conditions import Asked, Question
+from alignxplore.evaluation.hicupid import case_of, parse_better, parse_satisfied, rate, write_answer
 from alignxplore.evaluation.scoring import EvaluationArguments, evaluate, evaluator_of, keys_of
 from alignxplore.evaluation.text_overlap import bleu, rouge_l
 from alignxplore.journal import Journal
+from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_json, write_jsonl
 from alignxplore.serving.endpoint import Endpoint
@@ -385,3 +388,17 @@ def test_overlap_with_the_reference():
     # 5/6 words, then (3+1)/(5+1), (2+1)/(4+1), (1+1)/(3+1) with one more of each; no brevity penalty at equal length.
     assert bleu("the cat sat on the mat", reference) == pytest.approx((5 / 6 * 4 / 6 * 2 / 5 * 1 / 4) ** 0.25)
     assert bleu("the cat is", reference) == pytest.approx((1 * 1 * 1 * 1) ** 0.25 * 2.718281828 ** (1 - 6 / 3))
+
+
+@pytest.mark.parametrize("length, status", [(200_000, "too_long"), (20, "request_error")])
+async def test_a_question_that_no_window_takes_is_final_and_another_refusal_is_not(
+    fake_server, tokenizer, length, status
+):
+    record = replace(record_of("profile"), target=Interaction("a", "b", "x" * length))
+    async with (
+        fake_server(lambda body: web.Response(status=400, text="no")) as server,
+        Endpoint(server.url) as endpoint,
+    ):
+        judge = Judge(endpoint, tokenizer, PromptSet())
+        row = await write_answer(judge, Asked(Question(record, (None,)), None), 4096)
+    assert (row["status"], row["error"]) == (status, "HTTP 400: no")

@@ -1,5 +1,7 @@
 """A server that takes no request (no credit, an expired key) says nothing about a policy: the run stops, and the next
-one asks again."""
+one asks again. What can never fit its window is final."""
+
+import json
 
 import pytest
 from aiohttp import web
@@ -7,7 +9,11 @@ from aiohttp import web
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
 from alignxplore.evaluation.conditions import of_summaries
 from alignxplore.evaluation.generation import GenerationArguments, generate
+from alignxplore.evaluation.scoring import EvaluationArguments, evaluate
+from alignxplore.records import Interaction, UserRecord
+from alignxplore.summarize import count_tokens
 from alignxplore.work import TooManyErrors
+from tests.judging.test_letters import LetterServer
 
 
 @pytest.fixture
@@ -61,3 +67,34 @@ async def test_a_history_that_cannot_be_made_to_fit_is_bad_format_for_good(fake_
             await generate(arguments(server.url))
         assert not server.bodies
     assert all("the budget is 4" in q.problem for q in of_summaries(target, benchmark).questions)
+
+
+async def test_a_target_that_no_window_takes_is_missing_for_good_and_stops_nothing(
+    fake_server, tokenizer, record, benchmark_file, tmp_path
+):
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    huge = UserRecord("huge", (Interaction("a", "b"),), Interaction("x" * 200_000, "a film"))
+    path = benchmark_file("world_films", [huge, *(record(f"u{i}") for i in range(3))])
+    letters, window = LetterServer(tokenizer, lambda a, b: (0.9, 0.05) if "last" in a else (0.05, 0.9)), 4096
+
+    def strict(body):
+        tokens = count_tokens(tokenizer, body["messages"][:-1], False)
+        return letters(body) if tokens < window else web.Response(status=400, text=f"{tokens} tokens are too many")
+
+    async with fake_server(strict, max_model_len=window) as server:
+        arguments = EvaluationArguments(
+            judge=[f"judge={server.url}#{tmp_path / 'tokenizer'}"],
+            data=[str(path)],
+            out=str(tmp_path / "out"),
+            direct=False,
+            cues=[],
+        )
+        rows = await evaluate(arguments)
+        asked = len(server.bodies)
+        await evaluate(arguments)
+        again = server.bodies[asked:]
+    assert [(row["coverage"], row["bad_format"]) for row in rows] == [(0.75, 0)]
+    assert len([body for body in again if "x" * 99 in str(body)]) <= 1, "none but to check the judge"
+    kept = [json.loads(line) for line in (tmp_path / "out/judgements/judge/choice.jsonl").read_text().splitlines()]
+    (final,) = [row for row in kept if row["status"] != "ok"]
+    assert final["status"] == "too_long" and "tokens of prompt, and 4064 fit: HTTP 400" in final["error"]

@@ -112,3 +112,13 @@ async def test_check_refuses_what_cannot_be_read(ask):
         JudgeError, match="only 0% of its answers name an item when read as 'harmony' within 2048 tokens"
     ):
         await ask(lambda body: "analysis... assistantfinal " + pick(body), lambda j: j.check([("s", GOOD)] * 3))
+
+
+async def test_check_passes_over_what_the_server_refuses(ask):
+    long = Interaction("x" * 200, "a bad film")
+
+    def reply(body):
+        return web.Response(status=400, text="too long") if "x" * 99 in str(body) else harmony(body)
+
+    (share,), _ = await ask(reply, lambda j: j.check([("s", long), ("s", GOOD)]))
+    assert share == 1

@@ -11,7 +11,7 @@ from alignxplore.judging.free_form import PaperJudgement, ask_paper
 from alignxplore.judging.letters import MIN_MASS, Judge, JudgeError, Judgement, correctness, find_letters
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
-from alignxplore.serving.endpoint import Endpoint
+from alignxplore.serving.endpoint import Endpoint, RequestError
 
 GOOD = Interaction("a good film", "a bad film", "Which film?")
 FLOOR = -9999.0  # vLLM writes minus infinity so
@@ -296,6 +296,19 @@ async def test_check_takes_a_judge_and_returns_its_mass(fake_server, tokenizer, 
         fake_server, tokenizer, answer, lambda j: j.check([("s", GOOD), (None, Interaction("x", "y"))])
     )
     assert mass == pytest.approx(0.95)
+
+
+async def test_check_passes_over_what_the_server_refuses(fake_server, tokenizer):
+    letters = LetterServer(tokenizer, prefers_good)
+
+    def answer(body):
+        return web.Response(status=400, text="too long") if "x" * 99 in str(body) else letters(body)
+
+    long = Interaction("x" * 200, "a bad film")
+    (mass,), _ = await judged(fake_server, tokenizer, answer, lambda j: j.check([("s", long), ("s", GOOD)]))
+    assert mass > MIN_MASS
+    with pytest.raises(RequestError, match="HTTP 400: too long"):
+        await judged(fake_server, tokenizer, answer, lambda j: j.check([("s", long)]))
 
 
 @pytest.mark.parametrize("mass", [0.0, 0.5, MIN_MASS - 0.01])
