@@ -124,9 +124,8 @@ def check_data(config: DictConfig, stages: int) -> tuple[StreamingDataset, Strea
     return train, held_out
 
 
-def check_model(config: DictConfig) -> None:
-    """The policy's configuration and tokenizer can be read, and its attention can be computed: otherwise the run would
-    fail minutes later, inside Ray."""
+def check_attention(config: DictConfig) -> None:
+    """The policy's attention can be computed: otherwise the run would fail minutes later, inside Ray."""
     model = config.actor_rollout_ref.model
     attention = (model.get("override_config") or {}).get("attn_implementation", "flash_attention_2")  # verl's default
     if config.trainer.device == "cuda" and attention == "flash_attention_2":
@@ -139,6 +138,11 @@ def check_model(config: DictConfig) -> None:
                 "+actor_rollout_ref.model.override_config.attn_implementation=sdpa "
                 "actor_rollout_ref.model.use_remove_padding=false"
             ) from error
+
+
+def check_model(config: DictConfig) -> None:
+    """The policy's configuration and tokenizer can be read."""
+    model = config.actor_rollout_ref.model
     try:
         AutoConfig.from_pretrained(model.path)
         AutoTokenizer.from_pretrained(model.get("tokenizer_path") or model.path)

@@ -2,10 +2,11 @@
 
 Whatever decides what a step learns, or how models are compared, is compared here before Ray starts; steps, addresses
 of judges, judges that only validate, checkpoint and test frequency, and machines may change, but not the number of
-GPUs: each writes its own part of a checkpoint and reads that part again. A prompt set counts by its templates,
-wherever its folder is.
+GPUs: each writes its own part of a checkpoint and reads that part again. Files count by what they hold, wherever they
+are: the model, the data, the prompt templates. A judge counts by its name and by what its server says it serves.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,18 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from alignxplore.prompts import PromptSet
-from alignxplore.rl.settings import SettingsError
-from alignxplore.serving.models import ModelSpec
+from alignxplore.rl.settings import SettingsError, Streaming
+from alignxplore.serving.endpoint import Endpoint
+from alignxplore.serving.fingerprints import commit, weights_fingerprint
+from alignxplore.serving.models import ModelSpec, served_weights
 
 # A block counts with all that stands in it.
 FIXED = (
-    "actor_rollout_ref.model.path",
     "algorithm",
     "actor_rollout_ref.rollout.val_kwargs",
     *(
         f"data.{name}"
         for name in (
-            "train_files",
-            "val_files",
             "train_max_samples",
             "val_max_samples",
             "train_batch_size",
@@ -71,17 +71,35 @@ FIXED = (
     ),
 )
 TEMPLATES = ("infer", "judge")  # of the prompt set, those that a run renders
+MODEL = "actor_rollout_ref.model.path (what it holds)"
+SERVED = ": what is served)"  # ends the names of what judges' servers say
 
 
 def fixed_settings(config: DictConfig) -> dict[str, Any]:
-    """The settings that may not change, by name."""
+    """The settings that may not change, by name. Data files and the model must be there."""
     prompts = PromptSet(config.streaming.prompts)
     found: dict[str, Any] = {f"streaming.prompts ({template}.jinja)": prompts.hash(template) for template in TEMPLATES}
     found["streaming.judges"] = sorted(ModelSpec.parse(spec).name for spec in config.streaming.judges.split())
+    model = config.actor_rollout_ref.model
+    found[MODEL] = _model_contents(model.path)
+    if tokenizer := model.get("tokenizer_path"):
+        found["actor_rollout_ref.model.tokenizer_path (what it holds)"] = _model_contents(tokenizer)
+    for name in ("train_files", "val_files"):
+        files = [config.data[name]] if isinstance(config.data[name], str) else config.data[name]
+        found[f"data.{name} (what they hold)"] = [_file_contents(path) for path in files]
     for name in FIXED:
         value = OmegaConf.select(config, name)
         found |= _leaves(name, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
     return found
+
+
+def _model_contents(model: str) -> str:
+    return weights_fingerprint(model) if Path(model).is_dir() else f"{model}@{commit(model, 'main')}"
+
+
+def _file_contents(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _leaves(name: str, value: Any) -> dict[str, Any]:
@@ -90,22 +108,50 @@ def _leaves(name: str, value: Any) -> dict[str, Any]:
     return {leaf: v for key, inner in value.items() for leaf, v in _leaves(f"{name}.{key}", inner).items()}
 
 
-def same_run(config: DictConfig, out: Path) -> dict[str, Any]:
-    """Refuse to continue a folder whose run had other settings; returns what OUT/run.json must hold once training
-    begins."""
-    now, path = fixed_settings(config), out / "run.json"
-    if path.exists():
-        # What older runs did without saying so.
-        before = {"streaming.shuffle_rewards": False, "streaming.targets": 1} | json.loads(path.read_text())
-        if not before.get("streaming.branches"):  # of credit `tree`, which is gone; other runs had none
-            before.pop("streaming.branches", None)
-        changed = sorted(name for name in before | now if before.get(name) != now.get(name))
-        if changed:
-            raise SettingsError(
-                f"{out} holds a run with {changed[0]}={before.get(changed[0])}, this one has {now.get(changed[0])}; "
-                "choose another OUT, or delete the folder to start again"
+async def served_by_judges(settings: Streaming, patience: float) -> dict[str, Any]:
+    """What each judge's server says it serves, by the name of the setting.
+
+    Args:
+        patience: seconds for a server that does not answer.
+
+    Raises:
+        TransportError: a server did not answer; RequestError: it has no such model.
+    """
+    found = {}
+    for name in ("judges", "val_judges"):
+        for spec in map(ModelSpec.parse, getattr(settings, name).split()):
+            endpoint = Endpoint(
+                spec.target,
+                spec.served,
+                name=spec.name,
+                api_key_env=settings.judge_api_key_env,
+                timeout=settings.judge_timeout,
+                patience=patience,
             )
-    return now
+            async with endpoint:
+                found[f"streaming.{name} ({spec.name}{SERVED}"] = served_weights(endpoint)
+    return found
+
+
+def same_run(now: dict[str, Any], out: Path) -> None:
+    """Refuse to continue a folder whose run had other settings than `now`, which OUT/run.json will hold once training
+    begins: those of `fixed_settings`, and what `served_by_judges` found if they were asked. Judges that only validate
+    may come and go, but one that stays must stay what it was: its numbers are compared with those of step 0."""
+    path = out / "run.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    if before and MODEL not in before:
+        raise SettingsError(
+            f"{out} holds a run of an earlier version, which did not write down what its model and data held: nobody "
+            "can tell whether this is the same one. Choose another OUT; or, if you know that model, data, judges and "
+            f"settings are the same, delete {path} and run the same command again"
+        )
+    comparable = {name for name in before | now if not name.endswith(SERVED) or (name in before and name in now)}
+    changed = sorted(name for name in comparable if before and before.get(name) != now.get(name))
+    if changed:
+        raise SettingsError(
+            f"{out} holds a run with {changed[0]}={before.get(changed[0])}, this one has {now.get(changed[0])}; "
+            "choose another OUT, or delete the folder to start again"
+        )
 
 
 def same_gpus(config: DictConfig, out: Path) -> None:

@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hydra
 import psutil
@@ -34,11 +35,20 @@ from alignxplore.errors import SAID
 from alignxplore.journal import RunLock
 from alignxplore.prompts import PromptSet
 from alignxplore.records import write_json
-from alignxplore.rl.checks import check_data, check_judges, check_model, planned_steps, prepare
+from alignxplore.rl.checks import (
+    check_attention,
+    check_data,
+    check_judges,
+    check_model,
+    planned_steps,
+    prepare,
+)
 from alignxplore.rl.reward import named_paths
-from alignxplore.rl.same_run import same_gpus, same_run
+from alignxplore.rl.same_run import fixed_settings, same_gpus, same_run, served_by_judges
 from alignxplore.rl.settings import STOP, RunStopped, Streaming
+from alignxplore.serving.endpoint import CONNECT_PATIENCE, TransportError
 
+FINISHED_PATIENCE = 1.0  # seconds: a finished run needs its judges no more
 STOP_SECONDS = 600  # that a run may take to end in order: an update or a validation, and a checkpoint
 
 
@@ -162,9 +172,17 @@ def finished(out: Path, steps: int) -> bool:
     )
 
 
+def same_judges(settings: Streaming, fixed: dict[str, Any], out: Path) -> str:
+    """Refuse to call a run finished whose judges were others; returns what there is to say if they cannot be asked."""
+    try:
+        same_run(fixed | asyncio.run(served_by_judges(settings, FINISHED_PATIENCE)), out)
+    except TransportError:
+        return "; not every judge answers, so that nobody was asked whether they are still the same"
+    return ""
+
+
 def absolute_paths(config: DictConfig) -> None:
-    """Paths that exist, made absolute: Ray's processes may stand in another folder, and the same file must have one
-    name in OUT/run.json."""
+    """Paths that exist, made absolute: Ray's processes may stand in another folder."""
 
     def found(value: str) -> str:
         return os.path.realpath(value) if os.path.exists(value) else value
@@ -206,12 +224,16 @@ def run(config: DictConfig) -> int:
         (out / STOP).unlink(missing_ok=True)
         train_data, held_out = check_data(config, settings.stages)
         steps = planned_steps(config, len(train_data))
-        fixed = same_run(config, out)
+        check_model(config)
+        fixed = fixed_settings(config)
+        same_run(fixed, out)
         if finished(out, steps):
-            print(f"already finished: {out / 'model'} ({steps} steps)")
+            print(f"already finished: {out / 'model'} ({steps} steps){same_judges(settings, fixed, out)}")
             return 0
         same_gpus(config, out)
-        check_model(config)
+        check_attention(config)
+        fixed |= asyncio.run(served_by_judges(settings, min(settings.judge_patience, CONNECT_PATIENCE)))
+        same_run(fixed, out)
         for name, mass in asyncio.run(check_judges(settings, train_data)).items():
             print(f"judge {name}: {100 * mass:.1f}% of its probability is on the two letters", flush=True)
         sizes = prepare(config)

@@ -124,6 +124,13 @@ def _identity(endpoint: Endpoint) -> str:
     return f"{endpoint.url}@{endpoint.model}" + (f"={root}" if root != endpoint.model else "") + weights
 
 
+def served_weights(endpoint: Endpoint) -> str:
+    """What a connected endpoint's server says that it serves, wherever it is: the weights of a folder that lies here,
+    else the folder or hub id that it names."""
+    root = endpoint.root or ""
+    return weights_fingerprint(root) if root and Path(root, "config.json").is_file() else root
+
+
 async def look_up(spec: ModelSpec, window: int, api_key_env: str | None = None) -> tuple[str, int]:
     """(`Model.identity`, tokens of its window) without opening the model: an endpoint's server is asked what it
     serves.

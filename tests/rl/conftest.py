@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ WORDS = (
     "poker yoga soup curry maps trains ships planes novels poems"
 ).split()
 ENVIRONMENT = {"PYTHONPATH": str(ROOT)}
+ITEM = {"query": None, "chosen": "a", "rejected": "b"}
+SERVED = {"streaming.judges (j: what is served)": "Qwen/Qwen3-8B"}
 
 
 def user_row(name, length=7):
@@ -212,3 +215,83 @@ def launch(policy, rows):
     launcher = Launcher(policy, rows)
     yield launcher
     launcher.stop()
+
+
+def make_model(folder):
+    """A folder that has a configuration, a tokenizer, and what stands for weights."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast, Qwen3Config
+
+    Qwen3Config(num_hidden_layers=1).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, "a"))).save_pretrained(folder)
+    (folder / "model.safetensors").write_bytes(b"as SFT left them")
+
+
+@pytest.fixture
+def config(tmp_path):
+    """8 training and 2 validation users, 2 of them a step, 3 steps; what only verl reads is left out."""
+    import pyarrow.parquet
+    from omegaconf import OmegaConf
+
+    from alignxplore.rl.settings import Streaming
+
+    make_model(tmp_path / "sft")
+    for name, users in (("train", range(8)), ("val", range(8, 10))):
+        rows = [{"user": f"u{i}", "history": [ITEM] * 3, "positions": [1, 2]} for i in users]
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+    made = OmegaConf.create(
+        {
+            "data": {
+                "train_files": str(tmp_path / "train.parquet"),
+                "val_files": str(tmp_path / "val.parquet"),
+                "train_batch_size": 2,
+                "max_prompt_length": 64,
+                "max_response_length": 8,
+                "seed": 0,
+                "train_max_samples": -1,
+                "val_max_samples": -1,
+            },
+            "actor_rollout_ref": {
+                "model": {"path": str(tmp_path / "sft"), "override_config": {}},
+                "actor": {"optim": {"lr": 1e-6}, "ppo_mini_batch_size": 2},
+            },
+            "trainer": {
+                "total_training_steps": 3,
+                "total_epochs": 1,
+                "device": "cpu",
+                "nnodes": 1,
+                "n_gpus_per_node": 2,
+            },
+        }
+    )
+    made.streaming = OmegaConf.create(
+        asdict(Streaming(judges="j=http://127.0.0.1:9/v1", out=str(tmp_path / "out"), judge_patience=0.1))
+    )
+    return made
+
+
+@pytest.fixture
+def finished(config, tmp_path):
+    """The folder of a finished run of `config`."""
+    from alignxplore.rl.same_run import fixed_settings
+
+    out = tmp_path / "out"
+    (out / "model").mkdir(parents=True)
+    (out / "model" / "config.json").write_text("{}")
+    (out / "finished.json").write_text(json.dumps({"steps": 3}))
+    (out / "run.json").write_text(json.dumps(fixed_settings(config) | SERVED))
+    return out
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """What the servers of judges say; `served["error"]` is raised if it is there."""
+    says = dict(SERVED)
+
+    async def ask(settings, patience):
+        if "error" in says:
+            raise says["error"]
+        return dict(says)
+
+    monkeypatch.setattr("alignxplore.rl.train.served_by_judges", ask)
+    return says

@@ -152,12 +152,14 @@ def test_the_preset_of_one_gpu_names_its_model(compose):
     assert compose(PRESET="gpu").actor_rollout_ref.model.path == "Qwen/Qwen3-1.7B"
 
 
-def test_what_may_not_change_is_found_in_the_composed_settings(compose):
+def test_what_may_not_change_is_found_in_the_composed_settings(compose, tmp_path):
     from alignxplore.rl.same_run import fixed_settings
 
+    (tmp_path / "rows").touch()
+    files = {"MODEL": str(tmp_path), "TRAIN": str(tmp_path / "rows"), "VAL": str(tmp_path / "rows")}
     found, other = (
-        fixed_settings(compose(JUDGES="a=http://x/v1")),
-        fixed_settings(compose(JUDGES="a=http://y/v1", STEPS="9", SAVE_EVERY="7")),
+        fixed_settings(compose(JUDGES="a=http://x/v1", **files)),
+        fixed_settings(compose(JUDGES="a=http://y/v1", STEPS="9", SAVE_EVERY="7", **files)),
     )
     assert found == other and found["streaming.judges"] == ["a"] and found["algorithm.adv_estimator"] == "grpo"
     assert (

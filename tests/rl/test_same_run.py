@@ -1,0 +1,179 @@
+"""Whether a folder holds this run: finished, to be continued, or another one."""
+
+import json
+import shutil
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from omegaconf import OmegaConf
+
+from alignxplore.prompts import SETS
+from alignxplore.records import write_json
+from alignxplore.rl import train as module
+from alignxplore.rl.same_run import served_by_judges
+from alignxplore.rl.settings import SettingsError, Streaming
+from alignxplore.serving.endpoint import TransportError
+from tests.rl.conftest import ITEM, SERVED, make_model
+
+
+def same(config, out, served=SERVED):
+    module.same_run(module.fixed_settings(config) | served, out)
+
+
+def test_a_finished_run_is_not_done_again(config, finished, served, capsys):
+    assert module.run(config) == 0
+    assert capsys.readouterr().out.strip().endswith("/out/model (3 steps)")
+    served["error"] = TransportError("nobody there")
+    assert module.run(config) == 0
+    assert "already finished" in (said := capsys.readouterr().out) and "not every judge answers" in said
+
+
+def test_the_same_files_by_relative_names_are_the_same_run(config, finished, served, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config.data.train_files, config.data.val_files = "train.parquet", "val.parquet"
+    assert module.run(config) == 0 and "already finished" in capsys.readouterr().out
+
+
+def rewrite_model(folder):
+    (folder / "sft" / "model.safetensors").write_bytes(b"as SFT left  now")  # as long as before
+
+
+def rewrite_data(folder):
+    rows = [{"user": f"u{i}", "history": [ITEM] * 4, "positions": [1, 2]} for i in range(8)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "train.parquet")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (rewrite_model, r"actor_rollout_ref.model.path \(what it holds\)"),
+        (rewrite_data, r"data.train_files \(what they hold\)"),
+    ],
+)
+@pytest.mark.parametrize("steps", [3, 4])
+def test_files_count_by_what_they_hold(config, finished, served, tmp_path, change, named, steps):
+    """Neither is a finished run said to be one of other files, nor does it go on with them."""
+    config.trainer.total_training_steps = steps
+    change(tmp_path)
+    with pytest.raises(SettingsError, match=rf"holds a run with {named}=.*, this one has .*choose another OUT"):
+        module.run(config)
+
+
+def test_the_same_files_elsewhere_are_the_same_run(config, finished, tmp_path):
+    for name in ("sft", "train.parquet"):
+        (tmp_path / name).rename(tmp_path / f"moved_{name}")
+    config.actor_rollout_ref.model.path = str(tmp_path / "moved_sft")
+    config.data.train_files = [str(tmp_path / "moved_train.parquet")]
+    same(config, finished)
+
+
+@pytest.mark.parametrize("steps", [3, 4])
+def test_another_judge_under_the_same_name_is_refused(config, finished, served, steps):
+    config.trainer.total_training_steps = steps
+    served["streaming.judges (j: what is served)"] = "Qwen/Qwen3-32B"
+    with pytest.raises(
+        SettingsError, match=r"judges \(j: what is served\)=Qwen/Qwen3-8B, this one has Qwen/Qwen3-32B"
+    ):
+        module.run(config)
+
+
+async def test_a_judge_is_what_its_server_says_wherever_that_is(tmp_path):
+    """Of a folder on this machine its weights, else the name."""
+    make_model(tmp_path / "judge")
+    found = []
+    for root in (tmp_path / "judge", tmp_path / "judge", "Qwen/Qwen3-8B"):
+        models = {"data": [{"id": "j", "root": str(root)}, {"id": "other", "root": "a/b"}]}
+        app = web.Application()
+        app.router.add_get("/v1/models", lambda _, models=models: web.json_response(models))
+        async with TestServer(app) as server:
+            named = f"j={server.make_url('/v1')}@j"
+            found.append(await served_by_judges(Streaming(judges=named, val_judges=named.replace("j", "k", 1)), 1.0))
+        (tmp_path / "judge" / "model.safetensors").write_bytes(b"other weights")
+    first, trained, hub = found
+    name = "streaming.judges (j: what is served)"
+    assert hub == {name: "Qwen/Qwen3-8B", "streaming.val_judges (k: what is served)": "Qwen/Qwen3-8B"}
+    assert first[name] != trained[name] and str(tmp_path) not in first[name]
+
+
+def test_judges_that_watch_may_come_and_go_but_one_that_stays_is_the_same(config, finished):
+    name = "streaming.val_judges (k: what is served)"
+    same(config, finished, SERVED | {name: "a/b"})
+    write_json(finished / "run.json", module.fixed_settings(config) | SERVED | {name: "a/b"})
+    same(config, finished)
+    same(config, finished, SERVED | {name: "a/b"})
+    with pytest.raises(SettingsError, match=r"val_judges \(k: what is served\)=a/b, this one has a/c"):
+        same(config, finished, SERVED | {name: "a/c"})
+
+
+def test_a_run_of_before_contents_were_written_down_is_refused_in_a_sentence(config, finished):
+    path = finished / "run.json"
+    path.write_text(json.dumps({"actor_rollout_ref.model.path": "/models/sft", "data.seed": 0}))
+    with pytest.raises(SettingsError, match="of an earlier version.*Choose another OUT; or, .* delete .*run.json"):
+        module.run(config)
+    path.unlink()  # as the sentence says
+    same(config, finished)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("actor_rollout_ref.actor.optim.lr", 5e-7),
+        ("actor_rollout_ref.actor.optim.weight_decay", 0.1),
+        ("actor_rollout_ref.actor.entropy_coeff", 0.01),
+        ("actor_rollout_ref.actor.use_kl_loss", True),
+        ("actor_rollout_ref.actor.clip_ratio_high", 0.3),
+        ("algorithm.kl_ctrl.kl_coef", 0.1),
+        ("data.train_batch_size", 4),
+        ("data.train_max_samples", 4),
+        ("streaming.credit", "centered"),
+        ("streaming.judge_orders", "one"),
+        ("streaming.thinking", False),
+        ("streaming.judges", "j=http://a/v1 k=http://b/v1"),
+        ("streaming.shuffle_rewards", True),
+        ("streaming.targets", 4),
+    ],
+)
+def test_another_run_in_the_same_folder_is_refused(config, finished, key, value):
+    OmegaConf.update(config, key, value)
+    with pytest.raises(SettingsError, match=f"holds a run with {key}=.*choose another OUT"):
+        same(config, finished)
+
+
+def test_prompts_count_by_their_templates_and_not_by_their_folder(config, finished, tmp_path):
+    shutil.copytree(SETS / "default", tmp_path / "mine")
+    config.streaming.prompts = str(tmp_path / "mine")
+    same(config, finished)
+    with (tmp_path / "mine" / "judge.jinja").open("a") as template:
+        template.write("Be quick.")
+    with pytest.raises(SettingsError, match=r"streaming.prompts \(judge.jinja\)="):
+        same(config, finished)
+
+
+def test_steps_addresses_and_frequencies_may_change(config, finished):
+    config.trainer.total_training_steps, config.streaming.judges = 9, "j=http://elsewhere/v1"
+    config.streaming.val_judges = "k=http://b/v1"  # whoever watches changes nothing
+    same(config, finished)
+
+
+def checkpoint(out, gpus):
+    """What the trainer leaves of step 2, by name."""
+    actor = out / "checkpoints" / "global_step_2" / "actor"
+    actor.mkdir(parents=True)
+    for rank in range(gpus):
+        (actor / f"model_world_size_{gpus}_rank_{rank}.pt").touch()
+    (out / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("2")
+
+
+def test_a_checkpoint_of_another_number_of_gpus_is_refused_before_ray(config, tmp_path):
+    checkpoint(tmp_path / "out", 4)
+    with pytest.raises(
+        SettingsError,
+        match="global_step_2/actor was written by 4 GPUs, this run has 2 .*: continue it with as many as before",
+    ):
+        module.run(config)
+    config.trainer.nnodes = 2
+    with pytest.raises(TransportError):
+        module.run(config)
