@@ -6,12 +6,13 @@ import io
 import warnings
 
 import pyarrow.compute
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from transformers import AutoConfig, AutoTokenizer
 
 from alignxplore.environment import FLASH_ATTENTION
 from alignxplore.records import person_of
 from alignxplore.rl.dataset import StreamingDataset, parse_row
+from alignxplore.rl.options import check_options
 from alignxplore.rl.reward import Judges, judge_names
 from alignxplore.rl.settings import SettingsError, Streaming
 
@@ -26,12 +27,20 @@ def prepare(config: DictConfig) -> dict:
     from verl.utils.config import validate_config
 
     settings = Streaming.from_config(config.streaming)
+    check_options(config)
+    rows = config.actor_rollout_ref.rollout.n
+    if rows not in (1, settings.rows_per_user):  # 1 is verl's default
+        raise SettingsError(
+            f"actor_rollout_ref.rollout.n={rows}: a user has {settings.stages} stages of {settings.rollouts} "
+            f"summaries ({settings.rows_per_user} rows); set ROLLOUTS (streaming.rollouts), from which it follows"
+        )
     config.actor_rollout_ref.rollout.n = settings.rows_per_user
     decoding = config.actor_rollout_ref.rollout.val_kwargs
     decoding.do_sample = decoding.temperature > 0  # verl refuses to sample at temperature 0
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
         validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     check_rollouts(config, settings)
+    check_longest_row(config)
     if config.trainer.save_freq < 1:
         raise SettingsError(
             f"trainer.save_freq={config.trainer.save_freq} (SAVE_EVERY): the model of a run is made from the "
@@ -62,6 +71,26 @@ def check_rollouts(config: DictConfig, settings: Streaming) -> None:
             f"DTYPE=float32 is of the rollouts only, the trainer computes in {trained}: their probabilities would "
             "differ. PRESET=tiny sets both; elsewhere take bfloat16"
         )
+
+
+def check_longest_row(config: DictConfig) -> None:
+    """Raise `SettingsError` where a row may be longer than one pass of the trainer takes: a worker would end at the
+    first such row, in the middle of the run, and again at the same step of every resume."""
+    actor = config.actor_rollout_ref.actor
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    # With sequence parallelism so many GPUs share a row.
+    shared = max(block.get("ulysses_sequence_parallel_size") or 1 for block in (actor, actor.fsdp_config))
+    passes = ["actor.ppo_max_token_len_per_gpu", "rollout.log_prob_max_token_len_per_gpu"]
+    if actor.use_kl_loss or config.algorithm.use_kl_in_reward:
+        passes.append("ref.log_prob_max_token_len_per_gpu")
+    for name in passes if actor.use_dynamic_bsz else []:
+        tokens = OmegaConf.select(config.actor_rollout_ref, name)
+        if tokens * shared < longest:
+            raise SettingsError(
+                f"actor_rollout_ref.{name}={tokens} (TOKENS_PER_GPU) is less than the longest row: PROMPT_LENGTH="
+                f"{config.data.max_prompt_length} + RESPONSE_LENGTH={config.data.max_response_length} = {longest} "
+                "tokens; raise it, or shorten one of them"
+            )
 
 
 def update_sizes(config: DictConfig) -> dict:

@@ -1,0 +1,87 @@
+"""Settings of verl that a stream cannot be trained with, and why: refused before Ray starts, in one sentence.
+
+Each would train something else than it says, or end the run after its first step. What people ask for and what becomes
+of it is a table in verl/README.md.
+"""
+
+from collections.abc import Callable
+from operator import not_ as off
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from alignxplore.rl.settings import SettingsError
+
+# Estimators that compare the rows of one group (`uid`: a user's stage) and need nothing else.
+ESTIMATORS = ("grpo", "grpo_vectorized", "rloo", "rloo_vectorized", "opo", "reinforce_plus_plus_baseline")
+
+
+class Option(NamedTuple):
+    """A setting of verl, which of its values a stream can be trained with, and what is wrong with the others."""
+
+    name: str
+    fits: Callable[[Any], bool]
+    why: str
+
+
+_LORA = (
+    "a checkpoint of an adapter cannot be exported: verl 0.9.1 names its weights base_model.model.*, and no server "
+    "would load them; train all weights"
+)
+_REWARD = (
+    "rewards come from the judges (JUDGES); verl's own reward workers are never asked, so that this would be ignored"
+)
+_GROUPS = (
+    "verl filters by user, over both stages at once and by returns that hold the draw's bonus, and ends the run at a "
+    "user without rows; algorithm.norm_adv_by_std_in_grpo=false keeps nearly equal rewards from being scaled up"
+)
+_BYPASS = (
+    "the update would take the rollout's probabilities for the trainer's, so that nothing could tell whether the "
+    "rollout engines hold the trained weights; algorithm.rollout_correction.rollout_is=token corrects what differs"
+)
+_ESTIMATOR = (
+    "a stream's rows are compared within the group of their stage, by one of "
+    f"{', '.join(ESTIMATORS)}; others compare stages whose returns are of different size, or need a critic"
+)
+OPTIONS = (
+    Option("algorithm.adv_estimator", ESTIMATORS.__contains__, _ESTIMATOR),
+    Option("critic.enable", off, _ESTIMATOR),
+    Option(
+        "algorithm.use_pf_ppo",
+        off,
+        "verl 0.9.1 reads it beside a critic only, and then pairs advantages with other rows",
+    ),
+    Option("algorithm.filter_groups.enable", off, _GROUPS),
+    Option("algorithm.rollout_correction.bypass_mode", off, _BYPASS),
+    Option("actor_rollout_ref.actor.policy_loss.loss_mode", "bypass_mode".__ne__, _BYPASS),
+    Option("actor_rollout_ref.model.lora_rank", off, _LORA),
+    Option("actor_rollout_ref.model.lora.rank", off, _LORA),
+    Option("actor_rollout_ref.model.lora_adapter_path", off, _LORA),
+    Option(
+        "actor_rollout_ref.rollout.calculate_log_probs",
+        bool,
+        "an update is made only of rows whose probabilities were compared with the trainer's",
+    ),
+    Option(
+        "trainer.v1.trainer_mode",
+        "sync".__eq__,
+        "streams run on verl's synchronous trainer; the others mix weights of several steps in one update, which the "
+        "checks of a step refuse",
+    ),
+    Option("trainer.use_v1", bool, "verl's older trainer has no place for streams"),
+    Option("trainer.v1.sampler.sync_refill_failed_groups", off, "refilled users would change the order of the data"),
+    Option(
+        "trainer.v1.sampler.custom_sampler.path", off, "the wait for a step's rollouts is part of verl's own buffer"
+    ),
+    Option("distillation.enabled", off, "no teacher's probabilities are computed for the rows of a stream"),
+    Option("reward.custom_reward_function.path", off, _REWARD),
+    Option("reward.reward_model.enable", off, _REWARD),
+)
+
+
+def check_options(config: DictConfig) -> None:
+    """Raise `SettingsError` at the first setting that a stream cannot be trained with."""
+    for name, fits, why in OPTIONS:
+        value = OmegaConf.select(config, name)
+        if value is not None and not fits(value):
+            raise SettingsError(f"{name}={value} is refused: {why}")

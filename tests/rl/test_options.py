@@ -1,0 +1,160 @@
+"""What becomes of verl's own settings on the command line: each one that people ask for is taken or refused, and
+verl/README.md says so."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from tests import ROOT
+
+pytest.importorskip("verl")
+
+from alignxplore.rl.options import ESTIMATORS, OPTIONS  # noqa: E402
+from alignxplore.rl.settings import SettingsError  # noqa: E402
+from tests.rl.test_presets import compose, sizes  # noqa: E402, F401
+
+REFUSED = {
+    "algorithm.adv_estimator=gae": "compared within the group of their stage",
+    "algorithm.adv_estimator=reinforce_plus_plus": "compare stages whose returns are of different size",
+    "critic.enable=true": "need a critic",
+    "algorithm.use_pf_ppo=true": "pairs advantages with other rows",
+    "algorithm.filter_groups.enable=true": "filters by user, over both stages at once",
+    "algorithm.rollout_correction.bypass_mode=true": "hold the trained weights",
+    "actor_rollout_ref.actor.policy_loss.loss_mode=bypass_mode": "hold the trained weights",
+    "actor_rollout_ref.model.lora_rank=16": r"base_model\.model\.\*",
+    "actor_rollout_ref.model.lora.rank=16": "train all weights",
+    "actor_rollout_ref.model.lora_adapter_path=adapter": "train all weights",
+    "actor_rollout_ref.rollout.calculate_log_probs=false": "whose probabilities were compared",
+    "actor_rollout_ref.rollout.n=16": r"2 stages of 4 summaries \(8 rows\); set ROLLOUTS",
+    "trainer.v1.trainer_mode=colocate_async": "weights of several steps",
+    "trainer.v1.trainer_mode=separate_async": "weights of several steps",
+    "trainer.use_v1=false": "no place for streams",
+    "trainer.v1.sampler.sync_refill_failed_groups=true": "order of the data",
+    "trainer.v1.sampler.custom_sampler.path=mine.py": "verl's own buffer",
+    "distillation.enabled=true": "no teacher",
+    "reward.custom_reward_function.path=mine.py": "would be ignored",
+    "reward.reward_model.enable=true": "would be ignored",
+}
+
+
+@pytest.mark.parametrize("argument", REFUSED)
+def test_what_would_train_something_else_is_refused_with_its_reason(compose, argument):  # noqa: F811
+    name, _, value = argument.partition("=")
+    why = REFUSED[argument] if name.endswith("rollout.n") else f" is refused: .*{REFUSED[argument]}"
+    with pytest.raises(SettingsError, match=f"^{re.escape(name)}=(?i:{re.escape(value)}).*{why}"):
+        sizes(compose(argument, PRESET="tiny"))
+
+
+def test_every_refusal_was_tried():
+    assert {option.name for option in OPTIONS} <= {argument.partition("=")[0] for argument in REFUSED}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "named"),
+    [
+        ((), {"TOKENS_PER_GPU": "895"}, r"actor\.ppo_max_token_len_per_gpu=895"),
+        (("actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=800",), {}, r"rollout\.log_prob_max_token_len"),
+        (
+            ("actor_rollout_ref.actor.use_kl_loss=true", "actor_rollout_ref.ref.log_prob_max_token_len_per_gpu=800"),
+            {},
+            r"ref\.log_prob_max_token_len",
+        ),
+    ],
+)
+def test_a_pass_that_does_not_take_the_longest_row_is_refused(compose, arguments, variables, named):  # noqa: F811
+    with pytest.raises(
+        SettingsError, match=rf"{named}.* less than the longest row: PROMPT_LENGTH=768 \+ RESPONSE_LENGTH=128 = 896"
+    ):
+        sizes(compose(*arguments, PRESET="tiny", **variables))
+
+
+def test_a_pass_that_takes_one_row_is_enough(compose):  # noqa: F811
+    assert sizes(compose(PRESET="tiny", TOKENS_PER_GPU="896"))
+    shared = "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size=2"
+    assert sizes(compose(shared, PRESET="node", TOKENS_PER_GPU="6144"))
+    assert sizes(compose("actor_rollout_ref.ref.log_prob_max_token_len_per_gpu=800", PRESET="tiny")), "no reference"
+
+
+README = (ROOT / "verl/README.md").read_text()
+TAKEN, TURNED_AWAY = README.split("## Other algorithms")[1].split("## Presets")[0].split("Refused, with")
+ALGORITHMS = {
+    row.split("|")[1].strip(): re.findall(r"`([^`]+)`", row.split("|")[2])
+    for row in TAKEN.splitlines()
+    if row.startswith("| ") and "`" in row
+}
+
+
+def test_the_table_names_what_is_refused():
+    assert [option.name for option in OPTIONS if f"`{option.name}" not in TURNED_AWAY] == []
+    assert {"clip-higher (DAPO)", "Dr. GRPO", "GSPO", "CISPO", "RLOO", "KL in the loss"} <= set(ALGORITHMS)
+
+
+@pytest.mark.parametrize("preset", ["paper", "tiny"])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_each_algorithm_of_the_table_composes_and_is_what_it_says(compose, name, preset):  # noqa: F811
+    config = compose(*ALGORITHMS[name], PRESET=preset)
+    assert sizes(config)["rows_per_user"] == 8
+    for argument in ALGORITHMS[name]:
+        key, _, value = argument.partition("=")
+        found = config
+        for part in key.split("."):
+            found = found[part]
+        assert str(found).lower() in (value, str(float(value)) if value[0].isdigit() else value), argument
+    advantages = advantages_of(config)
+    assert torch.isfinite(advantages).all() and gradient_of(config, advantages).abs().sum() > 0
+
+
+# Two stages of one user: returns of the first are larger by what the next one adds, those of the second nearly equal.
+RETURNS = [0.9, 1.1, 1.0, 1.4, 0.50000, 0.50010, 0.50005, 0.50001]
+
+
+def advantages_of(config):
+    """What verl gives each of eight rows of three tokens, by the names and keys that a stream publishes."""
+    from tensordict import TensorDict
+    from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
+
+    from verl import DataProto
+
+    rewards = torch.zeros(8, 3)
+    rewards[:, -1] = torch.tensor(RETURNS)
+    fields = {"token_level_rewards": rewards, "response_mask": torch.ones(8, 3)}
+    groups = np.array(["u_s1"] * 4 + ["u_s2"] * 4, dtype=object)
+    algorithm = config.algorithm
+    done = compute_advantage_for_multi_trajectories(
+        DataProto(batch=TensorDict(fields, batch_size=8), non_tensor_batch={"uid": groups}),
+        batch_keys=[f"u_s{1 + i // 4}_{i % 4}_0" for i in range(8)],
+        adv_estimator=algorithm.adv_estimator,
+        norm_adv_by_std_in_grpo=algorithm.norm_adv_by_std_in_grpo,
+        config=algorithm,
+    )
+    return done.batch["advantages"]
+
+
+def gradient_of(config, advantages):
+    """The gradient of verl's loss, at a policy that has moved a little from the one that wrote."""
+    from verl.trainer.ppo.core_algos import get_policy_loss_fn
+    from verl.utils.config import omega_conf_to_dataclass
+
+    old = torch.full((8, 3), -1.0)
+    new = (old + 1e-4 * torch.arange(24).view(8, 3)).requires_grad_()
+    actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    loss = get_policy_loss_fn(actor.policy_loss.loss_mode)
+    value, _ = loss(old, new, advantages, torch.ones(8, 3), loss_agg_mode=actor.loss_agg_mode, config=actor)
+    (gradient,) = torch.autograd.grad(value, new)
+    return gradient
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_estimators_compare_the_rows_of_a_stage(compose, estimator):  # noqa: F811
+    found = advantages_of(compose(f"algorithm.adv_estimator={estimator}", PRESET="tiny"))
+    assert found[:4].mean().item() == pytest.approx(0, abs=1e-4) and found[4:].mean().item() == pytest.approx(
+        0, abs=1e-3
+    )
+
+
+def test_rewards_that_are_nearly_equal_are_scaled_up_by_grpo_and_not_by_dr_grpo(compose):  # noqa: F811
+    nearly_equal = advantages_of(compose(PRESET="tiny"))[4:]
+    assert nearly_equal.abs().max() > 0.9
+    assert advantages_of(compose(*ALGORITHMS["Dr. GRPO"], PRESET="tiny"))[4:].abs().max() < 1e-4
