@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,6 +36,17 @@ class Model:
     endpoint: Endpoint
     tokenizer: PreTrainedTokenizerBase | None
     identity: str
+
+    @cached_property
+    def named(self) -> str:
+        """`identity` without the address, where the server names what it serves: the same model at another port keeps
+        what it wrote. A folder of another machine (`/model`) is no name: there the address stays."""
+        root = self.endpoint.root or ""
+        if not self.identity.startswith(f"{self.endpoint.url}@"):
+            return self.identity
+        if Path(root, "config.json").is_file():
+            return weights_fingerprint(root)
+        return self.identity if root.startswith((".", "/", "~")) or root.count("/") > 1 else root
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ async def make_workshop(
     samples = list(itertools.islice(read_behaviours(args.data, args.default_query), 4))
     await judge.check([(None, record.target) for record in samples])
     templates = {purpose: plan.prompts.hash(purpose) for purpose in ("infer", "infer_hint", "merge", "judge")}
-    identity = content_hash([[teacher.identity, model.identity], templates])
+    made_by = [teacher.named, model.named, templates]
     # A row longer than what training takes would be paid for and then dropped, however much the server can read.
     window = teacher.endpoint.window(args.max_model_len)
     if window <= args.max_tokens:
@@ -194,10 +194,10 @@ async def make_workshop(
             "served with"
         )
     once = journalled(calls)
-    shop = Workshop(teacher, judge, plan.prompts, plan.sampling, plan.thresholds, window, once, identity)
+    shop = Workshop(teacher, judge, plan.prompts, plan.sampling, plan.thresholds, window, once, model.named)
     await shop.check(samples[0].target)
     scores = args.scores and source_hash(args.scores, None)
-    settings = [identity, window, asdict(plan.thresholds), asdict(plan.sampling), scores]
+    settings = [made_by, window, asdict(plan.thresholds), asdict(plan.sampling), scores]
     return shop, content_hash(settings)
 
 

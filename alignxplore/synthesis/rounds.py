@@ -89,7 +89,12 @@ Once = Callable[[str, Callable[[], Awaitable[dict]]], Awaitable[dict]]
 
 @dataclass(frozen=True)
 class Workshop:
-    """Teacher, judge and settings; `once` runs a request or returns what its journal holds from an earlier run."""
+    """Teacher, judge and settings; `once` runs a request or returns what its journal holds from an earlier run.
+
+    `judged_by` names the judge (`Model.named`). A request's unit in the journal holds what its answer depends on and
+    nothing else, so that nobody pays twice: not the address, not the judge of a draft, not the teacher of a verified
+    summary.
+    """
 
     teacher: Model
     judge: Judge
@@ -98,7 +103,7 @@ class Workshop:
     thresholds: Thresholds
     window: int
     once: Once
-    identity: str
+    judged_by: str
 
     @property
     def budget(self) -> int:
@@ -147,7 +152,7 @@ class Workshop:
                     raise Stopped("merge_too_long" if merging else "prompt_too_long") from None
                 raise Unanswered(str(error)) from None
 
-        unit = content_hash(["write", self.identity, messages, seed, asdict(self.sampling)])
+        unit = content_hash(["write", self.teacher.named, messages, seed, asdict(self.sampling)])
         parse = parse_merge if merging else parse_answer
         return Written(unit, parse((await self.once(unit, ask))["text"]))
 
@@ -162,7 +167,8 @@ class Workshop:
                 raise too_long if TOO_LONG.search(judgement.error or "") else Unanswered(judgement.error)
             return {"judgement": judgement.row()}
 
-        unit = content_hash(["verify", self.identity, summary, asdict(target), self.prompts.hash("judge")])
+        asked = [self.prompts.judge(summary, target.query, *items) for items in (target.items, target.items[::-1])]
+        unit = content_hash(["verify", self.judged_by, asked])
         return Judgement(**(await self.once(unit, ask))["judgement"]).correct == 1.0
 
 

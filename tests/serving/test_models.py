@@ -83,6 +83,26 @@ async def test_an_endpoint_whose_weights_lie_here_is_identified_by_them(fake_ser
     assert len(found) == 2 and all(f"@ours={tmp_path}:" in identity for identity in found)
 
 
+async def test_a_model_has_one_name_wherever_it_is_served(fake_server, say, tmp_path):
+    """The name that goes with what was written: without the address, unless the server names nothing that holds
+    elsewhere."""
+    (tmp_path / "config.json").write_text("{}")
+    for root, named in (
+        ("Qwen/Qwen3-8B", "Qwen/Qwen3-8B"),
+        (str(tmp_path), weights_fingerprint(tmp_path)),
+        (None, "ours"),
+    ):
+        for _ in range(2):  # at two ports
+            async with fake_server(lambda body: say("x"), model="ours") as server:
+                server.models[0]["root"] = root
+                async with open_model(ModelSpec.parse(server.url), log_folder=tmp_path, tokenizer=False) as model:
+                    assert model.named == named
+    async with fake_server(lambda body: say("x"), model="ours") as server:
+        server.models[0]["root"] = "/model"  # of some machine
+        async with open_model(ModelSpec.parse(server.url), log_folder=tmp_path, tokenizer=False) as model:
+            assert model.named == model.identity == f"{server.url}@ours=/model"
+
+
 def test_a_fingerprint_sees_what_changes_between_the_ends_of_a_large_file(tmp_path):
     weights, size = tmp_path / "model.safetensors", 20_000_000
     weights.write_bytes(bytes(size))
