@@ -20,6 +20,7 @@ IN_ROUND = {
     "enough verified": ("too_few_verified",),
     "merge fits": ("merge_too_long",),
     "merged": ("merge_bad_format",),
+    "hint not named": ("merge_names_hint",),
     "merged verified": ("merged_too_long", "merged_too_poor"),
 }
 STEPS: dict[str, tuple[str, ...]] = {

@@ -2,16 +2,16 @@
 
 The history is cut in thirds. Round 1 summarises third 1, once for each of a few targets of third 2 that the signal
 model could foresee; the target's pair is shown as a hint of what matters, never the answer. Summaries with which the
-judge picks their target are merged into one; the merged one must get most of these targets right. Round 2 does the
-same with third 2, the merged summary as past, and targets of third 3. Both rounds passed: two SFT rows, rendered with
-the plain prompt.
+judge picks their target are merged into one; the merged one must name none of these pairs (`leakage.py`) and get most
+of the targets right. Round 2 does the same with third 2, the merged summary as past, and targets of third 3. Both
+rounds passed: two SFT rows, rendered with the plain prompt.
 Paper: data synthesis section; thresholds as published.
 """
 
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 from alignxplore.history import Fitted, HistoryError, fit, split_stages
@@ -22,9 +22,11 @@ from alignxplore.serving.endpoint import RequestError, TransportError
 from alignxplore.serving.models import Model
 from alignxplore.serving.replies import said
 from alignxplore.summarize import Sampling, count_tokens
+from alignxplore.synthesis.leakage import named
 
 T = TypeVar("T")
 DONE = "done"
+PROMPT_TOO_LONG, JUDGE_TOO_LONG = "prompt too long", "too long for the judge"  # problems of single drafts
 # How servers word a refusal that no repeat can mend. Every other one (a key, a quota, a field) lies with the run and
 # not with the user.
 TOO_LONG = re.compile(
@@ -36,6 +38,10 @@ TOO_LONG = re.compile(
 class Unanswered(Exception):
     """A request that failed for good in this run, or was refused for another reason than its length: the next run asks
     again."""
+
+
+class TooLong(Exception):
+    """A server finds a prompt too long, which no repeat can mend."""
 
 
 class Stopped(Exception):
@@ -114,9 +120,9 @@ class Workshop:
         """Prompt tokens of the teacher."""
         return count_tokens(self.teacher.tokenizer, messages, not merging)
 
-    async def ask_teacher(self, messages: Messages, seed: int, max_tokens: int, merging: bool = False) -> str:
-        """The teacher's answer as one text. A merge is asked for without thinking: thoughts would be about the
-        annotators, not the user."""
+    async def ask_teacher(self, messages: Messages, seed: int, max_tokens: int, merging: bool = False) -> dict:
+        """The teacher's answer: `text`, and `cut` where the limit of tokens ended it. A merge is asked for without
+        thinking: thoughts would be about the annotators, not the user."""
         s = self.sampling
         reply = await self.teacher.endpoint.chat(
             messages,
@@ -127,7 +133,8 @@ class Workshop:
             seed=seed,
             chat_template_kwargs={"enable_thinking": not merging},
         )
-        return said(reply)
+        cut = {"cut": True} if reply["choices"][0].get("finish_reason") == "length" else {}
+        return {"text": said(reply)} | cut
 
     async def check(self, item: Interaction) -> None:
         """One short request before the first user: RequestError if the teacher refuses what all of them will ask."""
@@ -138,33 +145,31 @@ class Workshop:
                 raise
 
     async def write(self, messages: Messages, key: Any, merging: bool = False) -> "Written":
-        """One answer of the teacher, a draft or a merge of drafts; Stopped where the server finds the prompt too
-        long."""
+        """One answer of the teacher, a draft or a merge of drafts; TooLong where the server finds the prompt so. What
+        was cut off is bad format, however well-formed what is there looks."""
         seed = hash_seed("synthesis", key, self.sampling.seed)
 
         async def ask() -> dict:
             try:
-                return {"text": await self.ask_teacher(messages, seed, self.sampling.max_tokens, merging)}
+                return await self.ask_teacher(messages, seed, self.sampling.max_tokens, merging)
             except TransportError as error:
                 raise Unanswered(str(error)) from None
             except RequestError as error:
-                if TOO_LONG.search(str(error)):
-                    raise Stopped("merge_too_long" if merging else "prompt_too_long") from None
-                raise Unanswered(str(error)) from None
+                raise (TooLong if TOO_LONG.search(str(error)) else Unanswered)(str(error)) from None
 
         unit = content_hash(["write", self.teacher.named, messages, seed, asdict(self.sampling)])
+        row = await self.once(unit, ask)
         parse = parse_merge if merging else parse_answer
-        return Written(unit, parse((await self.once(unit, ask))["text"]))
+        return Written(unit, Answer("", "", "cut off at the token limit") if row.get("cut") else parse(row["text"]))
 
-    async def verify(self, summary: str, target: Interaction, key: Any, merged: bool = False) -> bool:
-        """True if the judge picks the target knowing only the summary, in both orders' average; Stopped where they do
+    async def verify(self, summary: str, target: Interaction, key: Any) -> bool:
+        """True if the judge picks the target knowing only the summary, in both orders' average; TooLong where they do
         not fit."""
 
         async def ask() -> dict:
             judgement = await self.judge.score(summary, target, key)
             if not judgement.ok:
-                too_long = Stopped("merged_too_long" if merged else "judge_too_long")
-                raise too_long if TOO_LONG.search(judgement.error or "") else Unanswered(judgement.error)
+                raise (TooLong if TOO_LONG.search(judgement.error or "") else Unanswered)(judgement.error)
             return {"judgement": judgement.row()}
 
         asked = [self.prompts.judge(summary, target.query, *items) for items in (target.items, target.items[::-1])]
@@ -226,6 +231,76 @@ def fit_merge(shop: Workshop, kept: list[Draft]) -> tuple[list[Draft], Messages]
     raise Stopped("merge_too_long")
 
 
+async def write_drafts(shop: Workshop, prompts: Sequence[Messages], keys: Sequence[Any]) -> list[Written]:
+    """A draft a prompt; one whose prompt the server finds too long stays empty, and the others count."""
+
+    async def write(messages: Messages, key: Any) -> Written:
+        try:
+            return await shop.write(messages, key)
+        except TooLong:
+            return Written("", Answer("", "", PROMPT_TOO_LONG))
+
+    return await together(write(messages, key) for messages, key in zip(prompts, keys))
+
+
+async def verify_draft(shop: Workshop, draft: Written, target: Interaction, key: Any) -> None:
+    """Note whether the judge picks the target with a draft; one that does not fit it has failed."""
+    try:
+        draft.verified = await shop.verify(draft.answer.summary, target, key)
+    except TooLong:
+        draft.answer = replace(draft.answer, problem=JUDGE_TOO_LONG)
+
+
+def keep(drafts: Sequence[Draft], least: int) -> list[Draft]:
+    """The verified drafts; Stopped where they are too few, with what alone made them so."""
+    kept = [(draft, target) for draft, target in drafts if draft.verified]
+    if len(kept) < least:
+        problems = [draft.answer.problem for draft, _ in drafts]
+        able = sum(problem in (None, JUDGE_TOO_LONG) for problem in problems)
+        if len(drafts) - problems.count(PROMPT_TOO_LONG) < least:
+            raise Stopped("prompt_too_long")
+        raise Stopped("judge_too_long" if able >= least > problems.count(None) else "too_few_verified")
+    return kept
+
+
+async def merge_drafts(
+    shop: Workshop,
+    user: str,
+    number: int,
+    kept: list[Draft],
+    prompt: Messages,
+    hints: Sequence[Interaction],
+    note: dict,
+) -> Answer:
+    """The merge of the drafts, tried on their targets; Stopped where it is none, names a hint or gets too few right.
+
+    Args:
+        prompt: what the policy will be shown in training.
+        hints: the pairs that the drafts were written with.
+    """
+    try:
+        kept, messages = fit_merge(shop, kept)
+        merge = await shop.write(messages, (user, number, "merge"), merging=True)
+    except TooLong:
+        raise Stopped("merge_too_long") from None
+    merged = merge.answer
+    note["merge"] = {"of": len(kept), "call": merge.call, "problem": merged.problem}
+    if not merged.well_formed:
+        raise Stopped("merge_bad_format")
+    shown = "\n".join(message["content"] for message in prompt)
+    if told := named(f"{merged.reasoning}\n{merged.summary}", hints, shown):
+        note["merge"]["named"] = told
+        raise Stopped("merge_names_hint")
+    try:
+        right = sum(await together(shop.verify(merged.summary, target, number) for _, target in kept))
+    except TooLong:
+        raise Stopped("merged_too_long") from None
+    note["merged_right"] = right
+    if right < shop.thresholds.merged_accuracy * len(kept):
+        raise Stopped("merged_too_poor")
+    return merged
+
+
 async def run_round(
     shop: Workshop,
     user: str,
@@ -241,33 +316,21 @@ async def run_round(
     keys = [(user, number, i) for i in range(len(targets))]
     fitted = fit_hints(shop, read, past, targets, keys)
     prompts = [hint_messages(shop, fitted.interactions, past, target, key) for target, key in zip(targets, keys)]
-    drafts = list(zip(await together(shop.write(messages, key) for messages, key in zip(prompts, keys)), targets))
+    drafts = list(zip(await write_drafts(shop, prompts, keys), targets))
     able = [(draft, target) for draft, target in drafts if draft.answer.well_formed]
-    passed = await together(shop.verify(draft.answer.summary, target, number) for draft, target in able)
-    for (draft, _), verified in zip(able, passed):
-        draft.verified = verified
-    kept = [(draft, target) for draft, target in able if draft.verified]
+    await together(verify_draft(shop, draft, target, number) for draft, target in able)
     note |= {
         "well_formed": len(able),
-        "verified": len(kept),
+        "verified": sum(draft.verified for draft, _ in able),
         "drafts": [draft.note(target) for draft, target in drafts],
     }
-    if len(kept) < shop.thresholds.min_verified:
-        raise Stopped("too_few_verified")
-    kept, messages = fit_merge(shop, kept)
-    merge = await shop.write(messages, (user, number, "merge"), merging=True)
-    note["merge"] = {"of": len(kept), "call": merge.call, "problem": merge.answer.problem}
-    merged = merge.answer
-    if not merged.well_formed:
-        raise Stopped("merge_bad_format")
-    right = sum(await together(shop.verify(merged.summary, target, number, merged=True) for _, target in kept))
-    note["merged_right"] = right
-    if right < shop.thresholds.merged_accuracy * len(kept):
-        raise Stopped("merged_too_poor")
+    kept = keep(drafts, shop.thresholds.min_verified)
+    prompt = shop.prompts.infer(fitted.interactions, past or None)
+    merged = await merge_drafts(shop, user, number, kept, prompt, targets, note)
     completion = f"<think>\n{merged.reasoning}\n</think>\n\n{merged.summary}"
     trail.rows.append(
         {
-            "prompt": shop.prompts.infer(fitted.interactions, past or None),
+            "prompt": prompt,
             "completion": [{"role": "assistant", "content": completion}],
             "uid": user,
             "round": number,

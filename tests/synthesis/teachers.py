@@ -20,6 +20,14 @@ def good(text: str) -> str:
     return MERGED if MERGING in text else GOOD
 
 
+def leaking(text: str) -> str:
+    """A teacher that names the items of some hints in its drafts, and repeats in a merge what its first draft said."""
+    if MERGING in text:
+        return MERGED.replace("chooses red", re.search(r"Annotator 1 reasoned:\n(.*)", text)[1])
+    hint = re.search(r"^Item A: (\w+ thing (?:7|13))$", text, re.MULTILINE)
+    return GOOD.replace("chooses red", f"chooses red, so {hint[1]}?") if hint else GOOD
+
+
 def is_judge(body: dict) -> bool:
     return body.get("max_tokens") == 1
 

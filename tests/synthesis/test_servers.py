@@ -19,6 +19,18 @@ from alignxplore.synthesis.pipeline import synthesise, synthesize
 from alignxplore.synthesis.rounds import DONE
 from tests.synthesis.teachers import GOOD, MERGED, MERGING, Models, good, is_judge
 
+TENTH = re.compile("Item [AB]: red thing 10\n")  # the hint of one draft of the first round
+
+
+def asked(body: dict) -> str:
+    """The question of a request."""
+    return body["messages"][-2 if is_judge(body) else -1]["content"]
+
+
+def hinted(body: dict) -> bool:
+    """Is it one for a draft?"""
+    return not is_judge(body) and "next have to choose" in asked(body)
+
 
 async def test_a_request_may_take_the_time_asked_for_and_as_many_are_in_flight(fake_server, tokenizer, arguments):
     models, flying, most, seen = Models(tokenizer), 0, 0, set()
@@ -110,6 +122,52 @@ async def test_what_is_too_long_only_once_it_is_merged_leaves_there(
         counts = await synthesise(arguments(server.url, users=1))
     assert counts["outcomes"] == {outcome: 1}
     assert next(name for name, left in counts["left"].items() if not left) == f"round 1: {step}"
+
+
+@pytest.mark.parametrize(
+    ("long", "outcome", "problem"),
+    [
+        (lambda body: hinted(body) and TENTH.search(asked(body)), DONE, "prompt too long"),
+        (lambda body: hinted(body) and not TENTH.search(asked(body)), "prompt_too_long_1", "prompt too long"),
+        (lambda body: is_judge(body) and "At length." in asked(body), DONE, "too long for the judge"),
+    ],
+)
+async def test_one_draft_that_is_too_long_does_not_end_a_user_whose_others_passed(
+    fake_server, tokenizer, arguments, tmp_path, long, outcome, problem
+):
+    def say(text: str) -> str:
+        longer = TENTH.search(text)
+        return GOOD.replace("red.", "red. At length.") if longer else MERGED if MERGING in text else GOOD
+
+    models = Models(tokenizer, say)
+
+    def answer(body: dict):
+        too_long = {"error": {"message": "exceeds the maximum allowed length"}}
+        return web.json_response(too_long, status=400) if long(body) else models(body)
+
+    async with fake_server(answer) as server:
+        assert (await synthesise(arguments(server.url, users=1)))["outcomes"] == {outcome: 1}
+    note = json.loads((tmp_path / "out/users.jsonl").read_text())["rounds"][0]
+    assert [draft["problem"] for draft in note["drafts"]].count(problem) == (1 if outcome == DONE else 4)
+
+
+async def test_what_the_limit_of_tokens_ended_is_not_well_formed(fake_server, tokenizer, arguments, tmp_path):
+    models = Models(tokenizer)
+
+    def answer(body: dict) -> dict:
+        reply = models(body)
+        if hinted(body) and TENTH.search(asked(body)):
+            reply["choices"][0]["finish_reason"] = "length"
+        return reply
+
+    async with fake_server(answer) as server:
+        for _ in range(2):  # asked, and read from the journal
+            assert (await synthesise(arguments(server.url, users=1)))["outcomes"] == {DONE: 1}
+            note = json.loads((tmp_path / "out/users.jsonl").read_text())["rounds"][0]
+            (tmp_path / "out/users.jsonl").unlink()
+            told = {draft["target"]["chosen"]: (draft["problem"], draft["verified"]) for draft in note["drafts"]}
+            assert told.pop("red thing 10") == ("cut off at the token limit", False)
+            assert set(told.values()) == {(None, True)} and note["well_formed"] == 4
 
 
 async def test_lines_that_say_the_same_count_once(fake_server, tokenizer, arguments):
