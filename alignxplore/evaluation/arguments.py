@@ -8,7 +8,7 @@ from alignxplore.errors import at_least_one
 from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, SETTINGS
 from alignxplore.evaluation.conditions import CHANCE, CUES
 from alignxplore.evaluation.fits import FITS
-from alignxplore.evaluation.history_baselines import BM25, HELP, parse_all
+from alignxplore.evaluation.history_baselines import BM25, HELP, parse_baselines
 from alignxplore.prompts import FORMATS
 
 PROTOCOLS = ("choice", "paper")
@@ -141,7 +141,7 @@ class EvaluationArguments(Checkable):
         one_of("protocol", self.protocol, PROTOCOLS)
         one_of("cues", self.cues, CUES)
         one_of("texts", [self.texts], TEXTS)
-        parse_all(self.baselines)
+        parse_baselines(self.baselines)
         one_of("orders", [self.orders], ("both", "one"))
         one_of("judge_format", (value.rpartition("=")[2] for value in self.judge_format), (*FORMATS, YES_NO))
 

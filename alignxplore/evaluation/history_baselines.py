@@ -43,7 +43,7 @@ class HistoryBaseline(NamedTuple):
         return cls(kind, source)
 
 
-def parse_all(texts: Iterable[str]) -> list[HistoryBaseline]:
+def parse_baselines(texts: Iterable[str]) -> list[HistoryBaseline]:
     """All values of `--baselines`; "none" alone is no baseline."""
     texts = list(texts)
     return [] if texts == ["none"] else [HistoryBaseline.parse(text) for text in texts]

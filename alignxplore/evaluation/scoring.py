@@ -15,7 +15,7 @@ from alignxplore.evaluation import conditions, costs, hicupid, segments
 from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments
 from alignxplore.evaluation.benchmarks import Benchmark, check_recipes, check_tasks, find_sets, load_benchmarks
 from alignxplore.evaluation.conditions import Asked, Cell, asked_of, questions
-from alignxplore.evaluation.history_baselines import HistoryBaselines, parse_all
+from alignxplore.evaluation.history_baselines import HistoryBaselines, parse_baselines
 from alignxplore.evaluation.judgements import ask, first_questions, make_judge, unit_id, window_of
 from alignxplore.evaluation.metrics import result_rows, score_rows
 from alignxplore.evaluation.preview import not_there, sizes, whereabouts
@@ -182,7 +182,7 @@ def rates_answers(arguments: EvaluationArguments, benchmarks: dict[str, Benchmar
 def cue_scores(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> list[dict]:
     """Score rows of the cues and of the baselines that read a history; no judge is asked."""
     persons = {record.person for benchmark in benchmarks.values() for record in benchmark.records}
-    baselines, scores = HistoryBaselines(parse_all(arguments.baselines), persons), []
+    baselines, scores = HistoryBaselines(parse_baselines(arguments.baselines), persons), []
     for benchmark in benchmarks.values():
         protocols = [protocol for protocol in arguments.protocol if not is_written(benchmark, protocol)]
         reading = list(baselines.cells(benchmark)) if protocols else []

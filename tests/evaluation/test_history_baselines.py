@@ -6,7 +6,7 @@ import pytest
 
 from alignxplore.evaluation.arguments import EvaluationArguments
 from alignxplore.evaluation.benchmarks import load_benchmarks
-from alignxplore.evaluation.history_baselines import HistoryBaseline, parse_all
+from alignxplore.evaluation.history_baselines import HistoryBaseline, parse_baselines
 from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.scoring import cue_scores
 from alignxplore.records import Interaction, UserRecord, user_row, write_jsonl
@@ -71,6 +71,6 @@ def test_what_cannot_be_meant_is_refused_with_what_there_is(text):
 
 
 def test_what_is_meant():
-    assert parse_all(["bm25", "item-knn=a=b"]) == [HistoryBaseline("bm25"), HistoryBaseline("item-knn", "a=b")]
-    assert parse_all(["none"]) == [] and arguments("bm25").baselines == ["bm25"]
+    assert parse_baselines(["bm25", "item-knn=a=b"]) == [HistoryBaseline("bm25"), HistoryBaseline("item-knn", "a=b")]
+    assert parse_baselines(["none"]) == [] and arguments("bm25").baselines == ["bm25"]
     assert json.dumps(vars(arguments("bm25", "embedding=x/y")))
