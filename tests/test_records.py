@@ -284,7 +284,7 @@ ARRAY = json.dumps([USER], indent=1).encode()
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (gzip.compress(ROW.encode()), ": packed by gzip; unpack it with gunzip"),
+        (gzip.compress(ROW.encode(), mtime=0), ": packed by gzip; unpack it with gunzip"),
         (b"PK\x03\x04 and more", ": packed by zip; unpack it"),
         (b"PAR1 and more", ": a Parquet file under another name"),
         (b"\n\n<!DOCTYPE html>\n<html>sign in</html>\n", ": a web page, not data"),

@@ -132,7 +132,7 @@ def test_options_that_cannot_be_met(build, tmp_path, options, message):
     assert message in str(build(tmp_path / "x.jsonl", *options)) and not list(tmp_path.iterdir())
 
 
-PACKED = gzip.compress(b'{"asin": "B1", "title": "T"}\n' * 3000)
+PACKED = gzip.compress(b'{"asin": "B1", "title": "T"}\n' * 3000, mtime=0)
 
 
 @pytest.mark.parametrize(
