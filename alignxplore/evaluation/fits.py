@@ -51,11 +51,17 @@ class Fit:
         """What a history's stages are shown by one of `FITS`.
 
         Raises:
-            HistoryError: nothing of the history fits (published; ours finds out stage by stage).
+            HistoryError: nothing of the history fits, or too little for thirds (published; ours finds out stage by
+                stage, and shows one interaction of fewer than three).
         """
         if fit == "ours":
             return Plan(protocol_slices(history, self.task, self.stages), self.window - self.max_tokens)
         halved = halve(history, self._tokens, self.limit)
+        if self.task == "recommendation" and len(halved.interactions) < 3:
+            raise HistoryError(
+                f"nothing is left to show: {len(halved.interactions)} of {len(history)} interactions fit, and the "
+                "first two thirds of them are none"
+            )
         slices = protocol_slices(halved.interactions, self.task, self.stages)
         return Plan(slices, self.window - 1, halved.dropped, as_it_is=True)
 

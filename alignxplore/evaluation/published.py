@@ -100,8 +100,8 @@ def _reader(row: dict, run: dict, downstream: str | None) -> list[str]:
     if downstream not in HUB_IDS.get(_hub_id(judge.get("identity", "")), ()):
         found.append(f"downstream model {row['judge']}, taken for {downstream} by its name alone")
     if row["protocol"] != "paper":
-        how = f"{run.get('arguments', {}).get('orders', 'both')} order(s), probabilities of the letters"
-        found.append(f"protocol {row['protocol']} ({how}) for paper (one order, one sampled answer, read as it is)")
+        orders = "one order" if run.get("arguments", {}).get("orders") == "one" else "both orders"
+        found.append(f"protocol {row['protocol']} ({orders}) for paper (one order, one sampled answer)")
     elif judge.get("format") == YES_NO:
         found.append("a choice by P(Yes) of each item; how the published one was read is not said")
     elif judge.get("answer_tokens") != (tokens := ANSWER_TOKENS[judge.get("format") != "plain"]):

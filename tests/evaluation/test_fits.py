@@ -61,6 +61,16 @@ def test_the_published_streams_divide_the_window_by_1_2(fit, tokenizer, record):
         assert fit(window=int(window)).plan("published", history).dropped == 0, "full history is not divided"
 
 
+def test_the_published_thirds_of_fewer_than_three_interactions_are_nothing(fit, tokenizer, record):
+    history = record("u", 4).history
+    window = tokens(tokenizer, history)  # two are left
+    with pytest.raises(HistoryError, match="nothing is left to show: 2 of 4 interactions fit"):
+        fit(window=window).plan("published", history)
+    assert fit("selection", window=window).plan("published", history).slices == [history[2:]]
+    assert fit(window=window + 1).plan("published", history).slices == [history[:2]]
+    assert fit().plan("ours", history[2:]).slices == [history[2:3]]
+
+
 @pytest.fixture
 def write(fake_server, say, tokenizer, record, benchmark_file, tmp_path):
     """`write(window, fit, replies)`: one user of 12 films; returns (the row, the requests)."""

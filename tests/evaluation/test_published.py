@@ -144,7 +144,10 @@ def test_what_differs_in_the_protocol_the_wording_and_the_seeds():
     row, run = row_of("mind", 3000), run_of(mind=3000) | {"prompt_set": "hardened", "arguments": {"orders": "both"}}
     assert differs(row, run) == ["wording of the prompt judge (set hardened)"]
     said = differs(row, run, protocol="choice", seeds=[0, 1, 2])
-    assert said[0] == "the mean of 3 generation seeds for one" and said[1].startswith("protocol choice (both order(s)")
+    assert (
+        said[0] == "the mean of 3 generation seeds for one"
+        and said[1] == "protocol choice (both orders) for paper (one order, one sampled answer)"
+    )
     direct = differs(row, run, setting="direct")
     assert "raw history the published readers were shown" in direct[0] and direct[1].startswith(
         "wording of the prompt direct"

@@ -50,7 +50,7 @@ def test_beside_each_difference_stands_what_differs_and_below_the_table_what_tha
     choice = [row | {"protocol": "choice"} for row in rows]
     found = layouts.wide(choice, run_of(**sizes), "main", "qwen", "choice", Paper())
     assert [text.split("(")[-1] for text in after(found, "ours")[1][2:5]] == ["1 2)", "2)", "2 3)"]
-    assert "(2) protocol choice (both order(s), probabilities of the letters) for paper" in found.note
+    assert "(2) protocol choice (both orders) for paper" in found.note
 
 
 @pytest.mark.parametrize("benchmark, n", [("mind", 3000), ("student_phd", 600)])
