@@ -69,6 +69,8 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         default = action.default
+        if isinstance(action, argparse._StoreFalseAction):  # what the parser adds to a flag that is on
+            return f"turn off --{action.dest}: do not {action.help}"
         if default is None or default is False or default in ("", [], argparse.SUPPRESS):
             return action.help
         return (

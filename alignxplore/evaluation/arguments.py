@@ -99,7 +99,7 @@ class EvaluationArguments(Checkable):
     baselines: list[str] = option(HELP, [BM25])
     prompt_set: str = option("prompt set of the downstream models: default, hardened or a folder", "default")
     orders: str = option("both, or one drawn by hash (protocol choice)", "both")
-    limit: int | None = option("users per benchmark; use the value given to gen_preference.py", None)
+    limit: int | None = option("users per benchmark; use the value given to gen_preference.py; default: all", None)
     judge_format: list[str] = option(
         "how the downstream models answer: plain (a letter, read from its probability), or, for models that reason "
         "first, think, r1, answer or harmony (gpt-oss): free form; yes_no for a TALLRec model, which reads histories "

@@ -49,18 +49,17 @@ def compare(a: list[dict], b: list[dict]) -> Paired | None:
 
 
 def compared(tests: Sequence[Paired]) -> list[list[str]]:
-    """The columns `COMPARED` of the tests of one table."""
-    return [
-        [
-            str(test.n),
-            points(test.difference),
+    """The columns `COMPARED` of the tests of one table. Of a single person nothing is known but the difference."""
+    rows = []
+    for test, among_all in zip(tests, holm([test.p_value for test in tests])):
+        known = [
             f"[{points(test.low)}, {points(test.high)}]",
             f"{test.p_value:.4f}",
             f"{among_all:.4f}",
-            MISSING if test.low != test.low else f"{100 * least_difference(test):.2f}",
         ]
-        for test, among_all in zip(tests, holm([test.p_value for test in tests]))
-    ]
+        shown = [*known, f"{100 * least_difference(test):.2f}"] if test.low == test.low else [MISSING] * 4
+        rows.append([str(test.n), points(test.difference), *shown])
+    return rows
 
 
 def by_pair(rows: list[dict]) -> list[dict]:
@@ -112,15 +111,22 @@ def compare_rows(options: CompareOptions) -> str:
     """What `eval/compare.py` prints.
 
     Raises:
-        UserError: no two such rows, with those that there are.
+        UserError: no such row, the same one twice, or no two with the same users; with the rows that there are.
     """
     a, b, both = (selection(texts) for texts in (options.a, options.b, options.where))
     left = chosen_scores(options.report, both | a)
-    right = chosen_scores(options.report_b or options.report, both | b)
+    other = options.report_b or options.report
+    right = chosen_scores(other, both | b)
+    everything = chosen_scores(options.report, {})
+    listed = "\n".join(sorted("  " + " / ".join(key) for key in everything))
+    holds = f"{options.report} holds ({' / '.join(KEY)}):\n{listed}"
+    for which, found, wanted, folder in (("a", left, both | a, options.report), ("b", right, both | b, other)):
+        if not found:
+            said = " ".join(f"{field}={value}" for field, value in wanted.items())
+            raise UserError(f"no row of {folder} has {said} (--{which} and --where); {holds}")
+    if options.report_b is None and left.keys() == right.keys() and len(left) == 1:
+        raise UserError(f"--a and --b are the same row, {' / '.join(next(iter(left)))}; {holds}")
     table = comparisons(left, right, set(a) | set(b), one_report=options.report_b is None)
     if not table.body:
-        rows = "\n".join(sorted("  " + " / ".join(key) for key in chosen_scores(options.report, {})))
-        raise UserError(
-            f"no two rows with the same users and targets; {options.report} holds ({' / '.join(KEY)}):\n{rows}"
-        )
+        raise UserError(f"no two rows with the same users and targets; {holds}")
     return csv_text(table) if options.csv else markdown(table)

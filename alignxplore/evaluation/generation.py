@@ -4,6 +4,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -153,6 +154,29 @@ async def write_set(
         sum(known),
         len(known),
         "the published" if made.fit == "ours" else "our",
+    )
+    say_bad_format(made, target)
+
+
+def say_bad_format(made: Recipe, target: SummarySet) -> None:
+    """The share of a set's users whose last summary is in bad format. Above a half, the model or the format that it is
+    read by is a wrong one."""
+    last = [row["stages"][-1] for row in target.by_record(made.run).values() if row["stages"]]
+    bad = [stage for stage in last if stage["problem"]]
+    if not last:
+        return
+    which = f"{target.policy} {target.benchmark} {target.setting} seed {target.seed}"
+    said = f"{which}: {len(bad)} of {len(last)} summaries are in bad format ({100 * len(bad) / len(last):.0f} %)"
+    if 2 * len(bad) <= len(last):
+        log.info("%s", said)
+        return
+    problem, times = Counter(stage["problem"] for stage in bad).most_common(1)[0]
+    log.warning(
+        "%s: mostly '%s' (%d); look at --format, --max_tokens and the model's weights. One of them begins: %r",
+        said,
+        problem,
+        times,
+        next(stage["text"] for stage in bad if stage["problem"] == problem)[:80],
     )
 
 

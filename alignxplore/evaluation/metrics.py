@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from alignxplore.errors import UserError
 from alignxplore.journal import OK, TOO_LONG
 from alignxplore.judging.letters import Judgement, correctness
 from alignxplore.records import RecordError, content_hash, person_of, read_jsonl
@@ -126,7 +127,10 @@ def read_scores(folder: Path) -> Iterator[dict]:
 
     Raises:
         RecordError: they do not say which item was chosen.
+        UserError: there are none.
     """
+    if not (folder / "scores.jsonl").is_file():
+        raise UserError(f"{folder}: nothing is scored here (no scores.jsonl); run evaluate.py --out {folder} first")
     for line, row in read_jsonl(folder / "scores.jsonl"):
         if "item" not in row:
             raise RecordError(

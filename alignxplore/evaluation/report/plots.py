@@ -12,11 +12,11 @@ import matplotlib.pyplot as plt
 
 from alignxplore.command import option
 from alignxplore.evaluation.costs import Cost, read_costs
+from alignxplore.evaluation.metrics import read_scores
 from alignxplore.evaluation.report.costs import accuracy_by_length
 from alignxplore.evaluation.report.downstream import reliability
 from alignxplore.evaluation.report.segments import accuracy_by_segment
 from alignxplore.plotting import COLOURS, STYLE
-from alignxplore.records import read_jsonl
 
 MARKERS = {"none": "x", "direct": "s", "full": "o", "streaming": "D"}
 POINTS = 600  # of a scatter plot at most
@@ -143,7 +143,7 @@ def svg(figure: plt.Figure) -> str:
 
 def write_plots(options: PlotsOptions) -> None:
     """Write each plot as NAME.png and print where it is."""
-    scores = [row for _, row in read_jsonl(options.results / "scores.jsonl")]
+    scores = list(read_scores(options.results))
     options.out.mkdir(parents=True, exist_ok=True)
     rows = json.loads((options.results / "results.json").read_text())
     for name, figure in draw(rows, scores, read_costs(options.results)).items():

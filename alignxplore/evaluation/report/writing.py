@@ -279,8 +279,8 @@ def incomplete(scores: Iterable[dict]) -> str:
 def write(out: Path, texts: str = "all") -> str:
     """Write report.md, report.html, results.csv and each table as LaTeX and CSV into `out`; returns the Markdown of
     the first tables."""
-    rows = json.loads((out / "results.json").read_text())
     scores = list(read_scores(out))
+    rows = json.loads((out / "results.json").read_text())
     run = json.loads((out / "run.json").read_text())
     costs = read_costs(out)
     first, others = all_tables(rows, scores, run, costs)
