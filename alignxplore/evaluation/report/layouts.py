@@ -161,7 +161,25 @@ def wide(rows: list[dict], run: dict, kind: str, judge: str, protocol: str, pape
     head = ["policy", "setting", *(f"{label(name)} (n = {n})" for name, n in sizes.items()), "average", *WORST]
     titles = {"main": "Benchmarks", "cross-task": "Across tasks", "other": "Benchmarks"}
     title = f"{titles[kind]}: downstream model {judge}, protocol {protocol}"
-    return Table(f"{kind}_{judge}_{protocol}", title, head, body, _wide_note(body, columns, averaged, marks))
+    return Table(
+        f"{kind}_{judge}_{protocol}",
+        title,
+        head,
+        body,
+        _wide_note(body, columns, averaged, marks),
+        _places(mine, body, columns),
+    )
+
+
+def _places(rows: list[dict], body: list[list[str]], columns: list[str]) -> dict[tuple[int, int], Cell]:
+    """What the numbers of a wide table are of (`Table.cells`)."""
+    known = {(row["policy"], row["setting"], row["benchmark"]): row for row in rows}
+    return {
+        (line, place): cell_of(row)
+        for line, (policy, setting, *_) in enumerate(body)
+        for place, name in enumerate(columns, 2)
+        if (row := known.get((policy, setting, name)))
+    }
 
 
 def _ours_and_published(

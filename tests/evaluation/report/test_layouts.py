@@ -236,3 +236,15 @@ def test_a_policy_and_a_judge_of_one_name_have_a_row_each():
     n = table.head.index("n")
     assert [(line[0], line[n]) for line in table.body] == [("qwen", "20"), ("qwen reads the history (direct)", "30")]
     assert [line[1] for line in table.body] == [cell_text(row) for row in rows]
+
+
+def test_a_number_of_each_table_says_what_it_is_of():
+    rows = result_rows(scores("ours", "mind", 20, 0.5) + scores("base", "amazon", 20, 0.5))
+    run = run_of(mind=20, amazon=20)
+    found = layouts.wide(rows, run, "main", "qwen", "paper", Paper())
+    for table in (found, layouts.compact(rows, "mind", "paper"), layouts.details(rows, "paper")):
+        assert table.cells
+        for (line, place), (benchmark, policy, setting, judge, protocol) in table.cells.items():
+            [row] = [r for r in rows if (r["benchmark"], r["policy"]) == (benchmark, policy)]
+            assert table.body[line][place] == cell_text(row) and table.body[line][0] == policy
+            assert (setting, judge, protocol) == (row["setting"], row["judge"], row["protocol"])
