@@ -148,12 +148,17 @@ def test_what_an_answer_in_bad_format_holds_stands_after_its_last_reasoning(reco
 
 def test_a_raw_history_that_does_not_fit_counts_as_a_summary_does_that_was_never_written(record):
     """Policies whose prompt is too long are bad format; so is a reader of the history, and no row is missing."""
-    cell = cell_of([record("a"), record("b")])
+    written = cell_of([record("a"), record("b")])
+    histories = [replace(q, summaries=(), history=q.record.history) for q in written.questions]
+    cell = replace(written, questions=histories)
     too_long = {"status": "too_long", "error": "the newest interaction alone", "unparsed": 0}
     read = {"status": "ok", "p_chosen_first": 0.9, "p_chosen_second": 0.9, "mass": 1, "letter": "A"}
     for protocol, value in (("choice", 0.5), ("paper", 0.0)):
         (row,) = result_rows(score_rows(cell, "qwen", protocol, [[too_long], [read | {"selection": "Item A"}]]))
         assert (row["coverage"], row["bad_format"], row["accuracy"]) == (1, 0.5, (1 + value) / 2)
+        # Where a summary was written, the items are too long: no policy's fault, and the row is missing.
+        (row,) = result_rows(score_rows(written, "qwen", protocol, [[too_long], [read | {"selection": "Item A"}]]))
+        assert (row["coverage"], row["bad_format"], row["accuracy"]) == (0.5, 0, 1)
 
 
 def test_flips_are_of_answers_that_were_read_by_who_sees_both_items(record):
