@@ -28,8 +28,8 @@ def check_versions(tags: Sequence[dict], step: int) -> None:
     versions = {(tag.get("min_global_steps"), tag.get("max_global_steps")) for tag in tags} - {(step - 1, step - 1)}
     if versions:
         raise RunStopped(
-            f"step {step}: rows were written with weights of steps {min(versions, key=str)} and not of {step - 1}: "
-            "a rollout engine was not sent the weights that are trained"
+            f"rows were written with weights of steps {min(versions, key=str)} and not of {step - 1}: a rollout "
+            "engine was not sent the weights that are trained"
         )
 
 

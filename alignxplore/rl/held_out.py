@@ -7,8 +7,8 @@ OUT/validation.jsonl has one row a validated step and user, and every number bel
         {"status": "ok", "reward": 0.7, "by_judge": {"judge": 0.7}, "missing": {"other": "transport_error: HTTP 500"}},
         {"status": "bad_format", "reward": 0.0, "by_judge": {}}]}
 
-`reward` is null where a judge of the reward failed. All rows and stages of a person are one cluster: more rows of the
-same people make no interval narrower than it may be.
+`reward` is null where a judge of the reward failed, or the engine that writes. All rows and stages of a person are one
+cluster: more rows of the same people make no interval narrower than it may be.
 """
 
 import math
@@ -20,7 +20,8 @@ from alignxplore.rl.chain import BAD_FORMAT
 from alignxplore.rl.metrics import Numbers
 from alignxplore.statistics import estimate, paired
 
-UNWRITTEN = "unwritten"
+UNWRITTEN = "unwritten"  # its prompt could not be made to fit
+FAILED = "failed"  # the engine's fault
 KNOWS_NOTHING = 0.5  # correctness of a judge that was given no summary; eval's protocol `choice` says the same
 Score = Callable[[dict], float | None]
 
@@ -31,6 +32,8 @@ def held_out_rows(records: Sequence[dict], step: int, stages: int) -> list[dict]
     for record in records:
         written = {group["stage"]: _summary(group["rollouts"][0]) for group in record["groups"]}
         unwritten = {"status": UNWRITTEN, "reward": 0.0, "by_judge": {}, "problem": record["problem"]}
+        if record.get("failed"):
+            unwritten |= {"status": FAILED, "reward": None}
         row = {"step": step, "user": record["user"], "stages": [written.get(k, unwritten) for k in range(stages)]}
         rows.append(row)
     return rows

@@ -72,10 +72,11 @@ def _group_record(group: Group, texts: bool) -> dict:
 
 
 def failed_record(user: str, step: int, rows: int, error: Exception) -> dict:
-    """A chain that could not be run at all; `rows` rollouts are lost."""
+    """A chain that the engine could not run; `rows` rollouts are lost, and nothing is known of the policy."""
     return {
         "user": user,
         "step": step,
+        "failed": True,
         "problem": f"{type(error).__name__}: {error}"[:500],
         "lost": rows,
         "groups": [],
@@ -188,8 +189,10 @@ def _of_chains(records: Sequence[dict]) -> Numbers:
 
 def validation_metrics(records: Sequence[dict], stages: int) -> Numbers:
     """The same of held-out users, who write one summary a stage. A stage that was never written counts 0, as bad
-    format does: a model whose summaries leave no room for the next stage must not look better for it."""
+    format does: a model whose summaries leave no room for the next stage must not look better for it. A user whom the
+    engine failed is left out: it is not the policy's fault."""
     metrics, rewards = stage_metrics(records, "val/"), []
+    records = [record for record in records if not record.get("failed")]
     for stage in range(stages):
         written = [
             r["reward"] for record in records for g in record["groups"] if g["stage"] == stage for r in g["rollouts"]

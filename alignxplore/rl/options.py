@@ -73,6 +73,11 @@ OPTIONS = (
     Option(
         "trainer.v1.sampler.custom_sampler.path", off, "the wait for a step's rollouts is part of verl's own buffer"
     ),
+    Option(
+        "actor_rollout_ref.rollout.full_determinism",
+        off,
+        "vLLM would get one request id for all summaries of a group; each has a seed of its own already",
+    ),
     Option("distillation.enabled", off, "no teacher's probabilities are computed for the rows of a stream"),
     Option("reward.custom_reward_function.path", off, _REWARD),
     Option("reward.reward_model.enable", off, _REWARD),

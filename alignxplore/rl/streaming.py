@@ -26,6 +26,7 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from verl.workers.rollout.llm_server import LLMServerClient
 
+from alignxplore.history import fit
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, content_hash
 from alignxplore.rl.chain import Chain, ChainRunner, Generation, Group, Prompt
@@ -33,7 +34,6 @@ from alignxplore.rl.dataset import parse_row
 from alignxplore.rl.metrics import chain_record, failed_record
 from alignxplore.rl.reward import Judges, Watched
 from alignxplore.rl.settings import Streaming
-from alignxplore.summarize import fit_prompt
 
 log = logging.getLogger(__name__)
 
@@ -55,27 +55,41 @@ class VerlPolicy:
         sampling: dict,
         budget: int,
         form: str,
+        step: int,
     ):
+        self.step = step
         self.client, self.tokenizer, self.prompts = client, tokenizer, prompts
         self.sampling, self.budget, self.form = sampling, budget, form
 
     def prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt:
-        """Token ids of the *infer* prompt, with as many of the newest interactions as fit."""
-        fitted = fit_prompt(self.tokenizer, self.prompts, interactions, past_summary, self.budget, self.form)
+        """Token ids of the *infer* prompt, with as many of the newest interactions as fit. A prompt that fits is
+        tokenised once: this runs on the loop that streams all users of the worker."""
+        measured: dict[int, list[int]] = {}  # by the number of interactions, which are always the newest
+
+        def count(newest: Sequence[Interaction]) -> int:
+            if len(newest) not in measured:
+                measured[len(newest)] = self._ids(newest, past_summary)
+            return len(measured[len(newest)])
+
+        fitted = fit(interactions, count, self.budget)
+        return Prompt(measured[len(fitted.interactions)], fitted.dropped)
+
+    def _ids(self, interactions: Sequence[Interaction], past_summary: str | None) -> list[int]:
         ids = self.tokenizer.apply_chat_template(
-            self.prompts.infer(fitted.interactions, past_summary, self.form),
+            self.prompts.infer(interactions, past_summary, self.form),
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,
             enable_thinking=self.form == "think",
         )
-        return Prompt(list(ids), fitted.dropped)
+        return list(ids)
 
     async def write(self, prompt: Prompt, seed: int) -> Generation:
         """One sampled answer. The engine draws it from a generator of its own, so that neither who else is being
         written nor which engine writes it changes what is drawn."""
-        # The request id only chooses the server: members of a group go to one, where the prompt is cached.
-        request = str(hash(tuple(prompt.ids)))
+        # The request id only chooses the server: members of a group go to one, where the prompt is cached. In another
+        # step the same prompt is free to go to whoever has less to do.
+        request = f"{self.step}_{hash(tuple(prompt.ids))}"
         output = await self.client.generate(
             request_id=request, prompt_ids=prompt.ids, sampling_params=self.sampling | {"seed": seed}
         )
@@ -154,6 +168,7 @@ class StreamingWorker(AgentLoopWorker):
             {"max_tokens": rollout.response_length, "logprobs": training} | sampling,
             rollout.prompt_length,
             self.settings.form,
+            step,
         )
         count = self.settings.rollouts if training else 1
         judges = self.judges if training else Watched(self.judges, self.watching)

@@ -6,15 +6,19 @@ not end well. What is saved and when: alignxplore/rl/checkpoints.py; held-out us
 alignxplore/rl/validation.py.
 """
 
+import contextlib
 import functools
 import logging
 import math
+import os
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from pprint import pprint
 from typing import NoReturn
 
+import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
@@ -31,6 +35,7 @@ from alignxplore.rl.validation import Validation
 
 log = logging.getLogger(__name__)
 
+DRIVER_THREADS = 8
 LOOK_SECONDS = 10.0  # between two looks at the processes that run the streams
 ASKED = "asked to stop"
 
@@ -97,15 +102,13 @@ class StreamingTrainer(PPOTrainerSync):
         self._records, self._repeated = self.agent_loop_manager.drain()
         share, reasons = report.lost_share(self._records)
         if share > self.settings.max_failures:
-            self.checkpoints.save_before_this_step(self._loader_before)
             worst, count = reasons.most_common(1)[0]
-            raise RunStopped(
-                f"step {self.global_steps}: {100 * share:.0f} % of the rollouts were lost, allowed are "
+            self._stop(
+                f"{100 * share:.0f} % of the rollouts were lost, allowed are "
                 f"{100 * self.settings.max_failures:.0f} %; most often ({count} times): {worst}"
             )
         if fault := report.constant_judge(self._records):
-            self.checkpoints.save_before_this_step(self._loader_before)
-            raise RunStopped(f"step {self.global_steps}: {fault}")
+            self._stop(fault)
 
     def _wait(self, verls: Callable, *args: object) -> float:
         """verl's wait for a step's rollouts, which ends the run if they will never come."""
@@ -123,18 +126,32 @@ class StreamingTrainer(PPOTrainerSync):
     def _asked_to_stop(self) -> bool:
         return (self.out / STOP).exists()
 
-    def _stop(self, reason: str) -> NoReturn:
-        """End the run before this step's update, if possible with a checkpoint."""
+    def _stop(self, reason: str, save: Callable[[], None] | None = None) -> NoReturn:
+        """End the run, if possible with a checkpoint: of the weights before this step's update, or what `save`
+        saves."""
         try:
-            self.checkpoints.save_before_this_step(self._loader_before)
+            if save:
+                save()
+            else:
+                self.checkpoints.save_before_this_step(self._loader_before)
         except Exception:  # whatever has gone with it, the reason is the one to be told
             log.exception("no checkpoint could be saved")
         saved = self.checkpoints.saved_step
         left = f"the last checkpoint is of step {saved}" if saved else "there is no checkpoint yet"
         raise RunStopped(f"step {self.global_steps}: {reason}; {left}")
 
+    @contextlib.contextmanager
+    def _saved_first(self) -> Iterator[None]:
+        """A check that fails before the update ends the run with a checkpoint: the weights are as sound as they were
+        a step ago, and the alarm may be a false one."""
+        try:
+            yield
+        except RunStopped as fault:
+            self._stop(str(fault))
+
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **kwargs: object) -> KVBatchMeta:
-        check_versions(batch.tags, self.global_steps)
+        with self._saved_first():
+            check_versions(batch.tags, self.global_steps)
         # verl cuts a step's updates from the rows as they stand: in the order of their users' ends, the first update
         # would be of those who write little.
         batch.reorder(update_order(batch.keys, batch.tags))
@@ -142,6 +159,11 @@ class StreamingTrainer(PPOTrainerSync):
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._compute_old_log_prob(batch, metrics)
+        with self._saved_first():
+            self._compare_probabilities(batch, metrics)
+        return batch
+
+    def _compare_probabilities(self, batch: KVBatchMeta, metrics: dict) -> None:
         check_probabilities(metrics, self.tolerance)
         if self.tolerance.group is not None:
             data = tq.kv_batch_get(
@@ -149,7 +171,6 @@ class StreamingTrainer(PPOTrainerSync):
             )
             both = (data[name].unbind() for name in ("old_log_probs", "rollout_log_probs"))
             check_groups(group_differences(batch.keys, batch.tags, *both), self.tolerance.group, metrics)
-        return batch
 
     # ---- after the update: the step is written down, then saved, then compared with the best ----
 
@@ -170,10 +191,10 @@ class StreamingTrainer(PPOTrainerSync):
         numbers = {k: v for k, v in metrics.items() if isinstance(v, (int, float)) or hasattr(v, "item")}
         self.log.append({"step": global_steps} | numbers)
         self._progress(global_steps, metrics)
-        if self.checkpoints.due or self._stop_after_row:
-            self.checkpoints.save()
         if self._stop_after_row:
-            raise RunStopped(self._stop_after_row)
+            self._stop(self._stop_after_row, self.checkpoints.save)
+        if self.checkpoints.due:
+            self.checkpoints.save()
         if "val/reward" in metrics:
             self.validation.keep_best(metrics["val/reward"], global_steps)
 
@@ -227,17 +248,32 @@ class StreamingRunner:
     def run(self, config: DictConfig) -> None:
         """Train to the last planned step; raises where that was not reached."""
         configure_verl_logging()
+        if config.trainer.device != "cpu":
+            # Ray gives a process with one CPU one thread, and a step's tensors of rows x tokens are added up here.
+            torch.set_num_threads(min(DRIVER_THREADS, os.cpu_count() or 1))
+        if "wandb" in config.trainer.logger:
+            continue_in_wandb(Path(config.streaming.out))
         actors = start_actors(config)
         config.transfer_queue.enable = True
         OmegaConf.resolve(config)
         pprint(OmegaConf.to_container(config))
         tq.init(config.transfer_queue)
-        trainer = None
+        trainer, code = None, 1
         try:
             trainer = StreamingTrainer(config)
             trainer.init()
             trainer.fit(StreamingManager.create(actors, config=config, llm_client=trainer.get_llm_client()))
+            code = 0
         finally:
             if logger := getattr(trainer, "logger", None):
-                logger.finish()
+                logger.finish(exit_code=code)  # or a run that was stopped would look finished in wandb
             tq.close()
+
+
+def continue_in_wandb(out: Path) -> None:
+    """A resumed run is the same run in wandb: its name there is kept in OUT/log/wandb_run."""
+    path = out / "log" / "wandb_run"
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex[:12])
+    os.environ.setdefault("WANDB_RUN_ID", path.read_text())
+    os.environ.setdefault("WANDB_RESUME", "allow")

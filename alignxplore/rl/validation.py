@@ -13,11 +13,14 @@ from typing import Protocol
 
 import ray
 
+from alignxplore.rl.chain import BAD_FORMAT
 from alignxplore.rl.checkpoints import VALIDATION, Checkpoints, publish_model
 from alignxplore.rl.held_out import held_out_metrics, held_out_rows, sentence
 from alignxplore.rl.metrics import Numbers, StepLog, lost_share, samples, validation_metrics
 from alignxplore.rl.reward import judge_names
 from alignxplore.rl.settings import RunStopped, Streaming
+
+ENOUGH = 32  # summaries of a first validation, before it is said of their form that none is good
 
 
 class Streams(Protocol):
@@ -38,6 +41,7 @@ class Validation:
         self.out = Path(settings.out)
         self.of_reward, self.watching = judge_names(settings.judges), judge_names(settings.val_judges)
         self.best_reward = -math.inf
+        self.is_first = True
 
     def resume(self, kept: Sequence[dict], step: int) -> float | None:
         """Go on after `step` (0: at the start), with the rows of metrics.jsonl up to there; returns that step's own
@@ -47,39 +51,56 @@ class Validation:
         self.start = [row for row in self.rows.kept if not row["step"]]
         validated = {row["step"]: row["val/reward"] for row in kept if "val/reward" in row}
         last = validated.pop(step, None)
+        self.is_first = not any("val/bad_format" in row for row in kept)
         self.best_reward = max(validated.values(), default=-math.inf)
         return last
 
     def run(self, streams: Streams, users: Sequence[dict], step: int) -> tuple[Numbers, str | None]:
-        """Metrics of the model after `step`, and why the run must stop for them if it must.
+        """Metrics of the model after `step`, and why the run must stop for them if it must: the step itself is good
+        and has yet to be saved.
 
         Raises:
-            RunStopped: before the first step, and where the streams came to no end.
+            RunStopped: before the first step.
         """
+        records: list[dict] = []
         try:
             records = streams.validate(users, step)
+            self.samples.append(*samples(records[: self.settings.samples], step))
+            fault = self._fault(records)
         except ray.exceptions.GetTimeoutError:
-            raise RunStopped(
-                f"validation at step {step} was not done after "
-                f"streaming.step_limit={self.settings.step_limit:.0f} seconds"
-            ) from None
-        fault, (share, reasons) = None, lost_share(records)
-        if share > self.settings.max_failures:
-            often = reasons.most_common(1)[0][0]
-            fault = f"validation at step {step}: {100 * share:.0f} % of the rollouts were lost: {often}"
+            fault = f"it was not done after streaming.step_limit={self.settings.step_limit:.0f} seconds"
+        except ray.exceptions.RayError as error:
+            fault = f"it came to no end: {' '.join(str(error).split())[:300]}"
+        self.is_first = False
+        if fault:
+            fault = f"validation at step {step}: {fault}"
             if not step:
                 raise RunStopped(fault)
+        if not records:
+            return {}, fault
         rows = held_out_rows(records, step, self.settings.stages)
         metrics = validation_metrics(records, self.settings.stages)
         if fault:  # its reward is of the few that were left: no model may become the best by it, now or after a resume
             metrics.pop("val/reward", None)
         else:
             metrics = held_out_metrics(rows, self.start, self.of_reward + self.watching) | metrics
-        self.samples.append(*samples(records[: self.settings.samples], step))
         self.rows.append(*rows)
         if not step:
             self.start = rows
         return metrics, fault
+
+    def _fault(self, records: Sequence[dict]) -> str | None:
+        """Why a run whose held-out users wrote this must not go on; None where it may."""
+        share, reasons = lost_share(records)
+        if share > self.settings.max_failures:
+            return f"{100 * share:.0f} % of the rollouts were lost: {reasons.most_common(1)[0][0]}"
+        written = [r["status"] for record in records for group in record["groups"] for r in group["rollouts"]]
+        if self.is_first and len(written) >= ENOUGH and set(written) == {BAD_FORMAT}:
+            return (
+                f"all {len(written)} summaries are in bad format, and a group without a well-formed one teaches "
+                "nothing: read samples.jsonl, and start from a model that SFT has taught the form"
+            )
+        return None
 
     def sentence(self, metrics: Numbers) -> str:
         """What `run` found, for the person who watches; a single judge of the reward says what the reward says."""

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from alignxplore.rl.held_out import held_out_metrics, held_out_rows, sentence
+from alignxplore.rl.metrics import failed_record, validation_metrics
 from alignxplore.rl.settings import Streaming
 from alignxplore.rl.validation import Validation
 from alignxplore.statistics import estimate, paired
@@ -73,6 +74,25 @@ def test_a_row_says_what_each_stage_earned_and_what_is_missing():
         "by_judge": {},
         "problem": "too_long: stage 2",
     }
+
+
+def test_whom_the_engine_failed_is_left_out_and_lowers_nothing():
+    """Unlike a prompt that did not fit, which is the policy's fault (cem)."""
+    records = [*NOW, failed_record("dan", 4, 2, RuntimeError("engine died"))]
+    rows = held_out_rows(records, 4, 2)
+    assert rows[4]["stages"][0] | {"problem": ""} == {
+        "status": "failed",
+        "reward": None,
+        "by_judge": {},
+        "problem": "",
+    }
+    found, without = (held_out_metrics(held_out_rows(some, 4, 2), [], ["judge"]) for some in (records, NOW))
+    assert (
+        found["val/reward"] == without["val/reward"] and found["val/judge/accuracy"] == without["val/judge/accuracy"]
+    )
+    assert found["val/judge/coverage"] == pytest.approx(8 / 10)
+    assert validation_metrics(records, 2)["val/reward"] == validation_metrics(NOW, 2)["val/reward"]
+    assert validation_metrics(records, 2)["val/lost_share"] > validation_metrics(NOW, 2)["val/lost_share"]
 
 
 def test_the_reward_counts_bad_format_and_what_was_not_written_as_nothing(metrics):

@@ -33,6 +33,7 @@ REFUSED = {
     "trainer.use_v1=false": "no place for streams",
     "trainer.v1.sampler.sync_refill_failed_groups=true": "order of the data",
     "trainer.v1.sampler.custom_sampler.path=mine.py": "verl's own buffer",
+    "actor_rollout_ref.rollout.full_determinism=true": "one request id for all summaries",
     "distillation.enabled=true": "no teacher",
     "reward.custom_reward_function.path=mine.py": "would be ignored",
     "reward.reward_model.enable=true": "would be ignored",

@@ -17,7 +17,7 @@ def policy():
     from alignxplore.world.tiny import make_tokenizer
 
     prompts = PromptSet("default")
-    return lambda budget: VerlPolicy(None, make_tokenizer(1, 800, prompts), prompts, {}, budget, "think")
+    return lambda budget: VerlPolicy(None, make_tokenizer(1, 800, prompts), prompts, {}, budget, "think", 1)
 
 
 def test_a_very_long_past_summary_leaves_system_text_and_instruction_whole(policy):
@@ -35,6 +35,25 @@ def test_a_very_long_past_summary_leaves_system_text_and_instruction_whole(polic
         and f"{HISTORY[prompt.dropped - 1].chosen}\n" not in text
     )
     assert past.strip() in text
+
+
+def test_no_prompt_is_tokenised_twice_and_one_that_fits_once(policy, monkeypatch):
+    from alignxplore.summarize import count_tokens, fit_prompt
+
+    roomy, tight = policy(9000), policy(700)
+    seen, template = [], roomy.tokenizer.apply_chat_template
+    for each in (roomy, tight):
+        monkeypatch.setattr(
+            each.tokenizer, "apply_chat_template", lambda *a, **k: seen.append(str(a)) or template(*a, **k)
+        )
+    fits = roomy.prompt(HISTORY, "Likes suspense.")
+    assert len(seen) == 1 and fits.dropped == 0
+    seen.clear()
+    cut = tight.prompt(HISTORY, "Likes suspense.")
+    assert 1 < len(seen) == len(set(seen)) <= 7, "all 40 interactions, then halves"
+    right = fit_prompt(tight.tokenizer, tight.prompts, HISTORY, "Likes suspense.", 700)
+    assert (len(cut.ids), cut.dropped) == (right.tokens, right.dropped)
+    assert len(cut.ids) == count_tokens(tight.tokenizer, tight.prompts.infer(right.interactions, "Likes suspense."))
 
 
 def test_the_longest_prompt_still_fits_what_verl_would_cut(policy):

@@ -1,0 +1,165 @@
+"""How a run ends for a reason: the last sound weights are saved first, nothing hides the reason, and who watches sees
+it."""
+
+import math
+import os
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("verl")
+
+import ray  # noqa: E402
+
+from alignxplore.rl import trainer as module  # noqa: E402
+from alignxplore.rl.agreement import PROBABILITIES  # noqa: E402
+from alignxplore.rl.settings import RunStopped  # noqa: E402
+from alignxplore.rl.streaming import VerlPolicy  # noqa: E402
+from tests.rl.test_trainer import GOOD, end_step, record, rows, trainer  # noqa: E402, F401
+
+
+def full_disk():
+    raise OSError("no space left on device")
+
+
+@pytest.mark.parametrize("seen", [{"mean": 0.5, "max": 0.9}, {"mean": math.nan, "max": math.nan}, {}])
+@pytest.mark.parametrize(("disk", "left"), [(None, "step 4"), (full_disk, "step 3")])
+def test_probabilities_that_differ_end_the_run_with_a_checkpoint(trainer, monkeypatch, seen, disk, left):  # noqa: F811
+    def compare(self, batch, metrics):
+        metrics |= {PROBABILITIES + name: value for name, value in seen.items()}
+        return batch
+
+    monkeypatch.setattr(module.PPOTrainerSync, "_compute_old_log_prob", compare)
+    if disk:
+        trainer.checkpoints.verl_saves = disk
+    with pytest.raises(RunStopped, match=f"^step 5: {PROBABILITIES}.*; the last checkpoint is of {left}"):
+        trainer._compute_old_log_prob(SimpleNamespace(), {})
+    assert trainer.events == ([] if disk else ["saved 4 after rows []"])
+
+
+def test_groups_of_one_engine_that_differ_end_the_run_with_a_checkpoint(trainer, monkeypatch):  # noqa: F811
+    import torch
+
+    keys = [f"u{g}_s1_{i}_0" for g in range(8) for i in range(4)]
+    batch = SimpleNamespace(keys=keys, tags=[{}] * len(keys), partition_id="train")
+    columns = {"old_log_probs": torch.zeros(len(keys), 3), "rollout_log_probs": torch.full((len(keys), 3), -2.0)}
+    monkeypatch.setattr(module.tq, "kv_batch_get", lambda **_: columns)
+    monkeypatch.setattr(module, "check_probabilities", lambda *_: None)
+    monkeypatch.setattr(module.PPOTrainerSync, "_compute_old_log_prob", lambda self, batch, metrics: batch)
+    trainer.tolerance.group = 0.05
+    with pytest.raises(RunStopped, match="step 5: the mean difference.* in 8 of 8 groups.*checkpoint is of step 4"):
+        trainer._compute_old_log_prob(batch, {})
+    assert trainer.events == ["saved 4 after rows []"]
+
+
+def test_a_full_disk_does_not_hide_why_a_step_was_lost(trainer):  # noqa: F811
+    trainer.checkpoints.verl_saves = full_disk
+    lost = [record("transport_error", error="judge: HTTP 500")]
+    trainer.agent_loop_manager = SimpleNamespace(drain=lambda: (lost, {}))
+    with pytest.raises(RunStopped, match="step 5: 100 % of the rollouts were lost.* HTTP 500; the last .* of step 3"):
+        trainer._collect()
+
+
+@pytest.fixture
+def validated(trainer):  # noqa: F811
+    """validated(step, validate) → what verl does at that step with held-out users whose streams end so."""
+
+    def at(step, validate):
+        trainer.global_steps = step
+        trainer.val_dataset = [{"extra_info": {"user": "u"}}]
+        trainer.agent_loop_manager = SimpleNamespace(validate=validate)
+        metrics = trainer._validate()
+        if step:
+            end_step(trainer, GOOD | metrics)
+
+    return at
+
+
+def raises(error):
+    def validate(users, step):
+        raise error
+
+    return validate
+
+
+ENDS = [
+    (ray.exceptions.GetTimeoutError("late"), "it was not done after streaming.step_limit=3600 seconds"),
+    (ray.exceptions.RayActorError(), "it came to no end: .*actor"),
+]
+
+
+@pytest.mark.parametrize(("error", "why"), ENDS)
+def test_a_validation_without_an_end_loses_no_step(trainer, validated, error, why):  # noqa: F811
+    trainer._save_checkpoint()
+    with pytest.raises(RunStopped, match=f"validation at step 5: {why}.*; the last checkpoint is of step 5"):
+        validated(5, raises(error))
+    assert trainer.events == ["saved 5 after rows [5]"] and "val/reward" not in rows(trainer)[0]
+    trainer.checkpoints.verl_saves = full_disk
+    with pytest.raises(RunStopped, match=f"validation at step 6: {why}"):
+        validated(6, raises(error))
+    with pytest.raises(RunStopped, match=f"validation at step 0: {why}"):
+        validated(0, raises(error))
+
+
+def test_a_policy_that_does_not_know_the_form_is_not_trained(trainer, validated):  # noqa: F811
+    def validate(summaries, status="bad_format"):
+        return lambda users, step: [record(status) for _ in range(summaries // 4)]
+
+    with pytest.raises(RunStopped, match="validation at step 0: all 32 summaries are in bad format.* SFT"):
+        validated(0, validate(32))
+    assert len((trainer.out / "samples.jsonl").read_text().splitlines()) == 4, "what they read like"
+    trainer.validation.resume([], 0)
+    validated(0, validate(28))  # too few to say so
+    trainer.validation.resume([], 0)
+    validated(0, lambda users, step: validate(60)(users, step) + [record()])
+    validated(5, validate(64))  # it was not the first: in between some were good
+
+
+def test_a_run_that_was_stopped_does_not_look_finished(trainer, monkeypatch, tmp_path):  # noqa: F811
+    codes, threads, run = [], [], tmp_path / "run"
+    (run / "log").mkdir(parents=True)
+    for name in ("WANDB_RUN_ID", "WANDB_RESUME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    made = SimpleNamespace(init=lambda: None, get_llm_client=lambda: None)
+    made.logger = SimpleNamespace(finish=lambda exit_code: codes.append(exit_code))
+    for name, stand_in in (
+        ("configure_verl_logging", lambda: None),
+        ("start_actors", lambda config: []),
+        ("StreamingTrainer", lambda config: made),
+        ("StreamingManager", SimpleNamespace(create=lambda *_, **__: None)),
+        ("tq", SimpleNamespace(init=lambda _: None, close=lambda: None)),
+    ):
+        monkeypatch.setattr(module, name, stand_in)
+    monkeypatch.setattr(module.torch, "set_num_threads", threads.append)
+    config = trainer.config.copy()
+    config.transfer_queue, config.streaming.out = {}, str(run)
+    config.trainer.device, config.trainer.logger = "cuda", ["console", "wandb"]
+
+    def stops(_):
+        raise RunStopped("a reason")
+
+    made.fit = stops
+    with pytest.raises(RunStopped, match="a reason"):
+        module.StreamingRunner().run(config)
+    first = os.environ.pop("WANDB_RUN_ID")
+    made.fit, config.trainer.device = lambda _: None, "cpu"
+    module.StreamingRunner().run(config)
+    assert codes == [1, 0] and os.environ["WANDB_RUN_ID"] == first and os.environ["WANDB_RESUME"] == "allow"
+    assert len(threads) == 1, "on a CPU the order of a sum stays what it was"
+
+
+async def test_members_of_a_group_go_to_one_server_and_the_next_step_may_choose_another():
+    asked = []
+
+    class Client:
+        async def generate(self, request_id, prompt_ids, sampling_params):
+            asked.append(request_id)
+            return SimpleNamespace(token_ids=[1], log_probs=[0.0], extra_fields={}, stop_reason=None)
+
+    tokenizer, prompt = SimpleNamespace(decode=lambda *_, **__: ""), SimpleNamespace(ids=[1, 2, 3])
+    for step in (1, 2):
+        policy = VerlPolicy(Client(), tokenizer, None, {}, 9, "think", step)
+        for seed in (7, 8):
+            await policy.write(prompt, seed)
+    assert asked[0] == asked[1] != asked[2] == asked[3]
