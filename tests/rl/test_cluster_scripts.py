@@ -320,6 +320,12 @@ def test_a_lost_judge_ends_the_job_and_the_run_in_order(stage):
     assert gone(stage, "rl.train") and gone(stage, "serving") and gone(stage, "ray start")
 
 
+def test_jobs_get_the_memory_of_their_nodes():
+    """Slurm's default is a share for each CPU that was asked for, and none is."""
+    for script in (SLURM, ROOT / "sft/slurm_sft.sbatch"):
+        assert "\n#SBATCH --mem=0\n" in script.read_text()
+
+
 def test_a_wrong_number_of_nodes_is_named(stage):
     process = submit(stage, nodes="n0 n1 n2")
     output, _ = process.communicate(timeout=30)

@@ -100,7 +100,7 @@ PAPER = {
     "device, dtype": ("cuda", "bfloat16"),
     "judge orders": "per_rollout",
     "epochs, steps": (1, None),
-    "save, test": (30, 30),
+    "save, test": (10, 30),
     "memory, tokens, sequences": (0.6, 24576, 256),
     "workers": 8,
 }

@@ -66,7 +66,7 @@ RESPONSE_LENGTH=${RESPONSE_LENGTH:-4096}  # published script: max_response_lengt
 EPOCHS=${EPOCHS:-1}                 # published script: total_epochs=1
 STEPS=${STEPS:-}                    # default: as many as the epochs give
 LR=${LR:-1e-6}                      # published script: lr=1e-6, no KL, no entropy bonus
-SAVE_EVERY=${SAVE_EVERY:-30}        # published script: save_freq=30
+SAVE_EVERY=${SAVE_EVERY:-10}        # published script: save_freq=30, which is two to four hours of 64 GPUs
 TEST_EVERY=${TEST_EVERY:-30}        # ours: the published run never validates
 
 # ---- the machine ----------------------------------------------------------------------------------------------------
