@@ -1,4 +1,10 @@
-"""Users and pairs that training rows share with benchmark files; `sft/overlap.py` runs it."""
+"""Users and pairs that training rows share with benchmark files; `sft/overlap.py` runs it.
+
+User ids are those of a data set: "455" of MovieLens is somebody else than "455" of MIND. Rows of a file whose data set
+is known (`NAME=FILE`, or a file named after it) share a user by the id alone. Of other rows an id says little: they
+share a user where they also share a pair with the benchmarks; the rest are counted as strangers of the same id, and
+kept.
+"""
 
 import json
 from collections.abc import Iterator
@@ -21,13 +27,17 @@ from alignxplore.sft.tokenised_set import read_rows
 from alignxplore.synthesis.streams import all_behaviours
 
 Pair = frozenset[str]
+COUNTED = ("rows", "user", "without_user", "strangers", "target", "pair", "dropped")
 
 
 @dataclass(kw_only=True)
 class OverlapOptions:
     """What is compared, and where what is left goes."""
 
-    train: list[str] = option("JSONL files or Hub data sets of users, RL rows or prompt/completion rows")
+    train: list[str] = option(
+        "[NAME=]JSONL files or Hub data sets of users, RL rows or prompt/completion rows; NAME: the data set that "
+        "their user ids are of, by default the one that the file is named after"
+    )
     benchmarks: list[str] = option("benchmarks: files, folders of NAME_upi.jsonl files, or Hub data sets")
     out: str | None = option("folder for copies of the files without the shared rows", None, "--output")
 
@@ -36,7 +46,7 @@ class OverlapOptions:
 class Seen:
     """What the benchmarks hold."""
 
-    persons: set[str] = field(default_factory=set)
+    persons: dict[str, set[str]] = field(default_factory=dict)  # by data set
     targets: set[Pair] = field(default_factory=set)
     pairs: set[Pair] = field(default_factory=set)  # those of the targets among them
     partners: dict[str, set[str]] = field(default_factory=dict)  # item → the items it was shown with
@@ -53,9 +63,10 @@ def pair_of(item: Interaction) -> Pair | None:
 def read_benchmarks(paths: list[str]) -> Seen:
     """Persons and pairs of all benchmarks."""
     seen = Seen()
-    for path in (file for place in paths for file in datasets.locate(place).values()):
+    for name, path in (found for place in paths for found in datasets.locate(place).items()):
+        persons = seen.persons.setdefault(name, set())
         for record in read_users(path, allow_duplicates=True):
-            seen.persons.add(record.person)
+            persons.add(record.person)
             seen.targets.update(filter(None, [pair_of(record.target)]))
             seen.pairs.update(filter(None, map(pair_of, all_behaviours(record))))
     for pair in seen.pairs:
@@ -77,8 +88,17 @@ def shown_pairs(row: dict, seen: Seen) -> set[Pair]:
     return {frozenset((text, partner)) for text in found for partner in seen.partners[text] & found}
 
 
-def shared(row: dict, seen: Seen, place: str) -> dict[str, bool]:
-    """What one training row shares with the benchmarks; `place` names it in messages."""
+def named_file(text: str) -> tuple[str | None, str]:
+    """[NAME=]FILE → (data set of its users, where that is known; the file)."""
+    name, equals, path = text.partition("=")
+    if equals and "/" not in name and not Path(text).exists():
+        return name, path
+    return datasets.name_of(text), text
+
+
+def shared(row: dict, seen: Seen, place: str, name: str | None) -> dict[str, bool]:
+    """What one training row shares with the benchmarks; `place` names it in messages, `name` is the data set of its
+    user."""
     user = row.get("uid") if row.get("userid") is None else row["userid"]
     if "prompt" in row:
         pairs = shown_pairs(row, seen)
@@ -86,26 +106,31 @@ def shared(row: dict, seen: Seen, place: str) -> dict[str, bool]:
         items = parse_history(row, place)
         items += (parse_interaction(row["target"], place, field="target"),) if row.get("target") else ()
         pairs = {pair for item in items if (pair := pair_of(item))}
+    person, seen_pair = person_of(str(user)), not pairs.isdisjoint(seen.pairs)
+    sets = {one for one, persons in seen.persons.items() if user is not None and person in persons}
+    same = bool(sets) and seen_pair if name is None else name in sets
     return {
-        "user": user is not None and person_of(str(user)) in seen.persons,
+        "user": same,
         "without_user": user is None,
+        "strangers": bool(sets) and not same,
         "target": not pairs.isdisjoint(seen.targets),
-        "pair": not pairs.isdisjoint(seen.pairs),
+        "pair": seen_pair,
     }
 
 
 def check(train: list[str], benchmarks: list[str], output: str | None = None) -> dict[str, dict[str, int]]:
     """Counts by training file; with `output`, also copies without the rows that share a user or a target."""
-    names = [f"{Path(path).stem}.jsonl" for path in train]
-    if output is not None and len(set(names)) < len(names):
+    files = [named_file(text) for text in train]
+    outputs = [f"{Path(path).stem}.jsonl" for _, path in files]
+    if output is not None and len(set(outputs)) < len(outputs):
         raise RecordError(f"two inputs would be written to one file of {output}; check them one after the other")
     seen, counts = read_benchmarks(benchmarks), {}
-    for path, name in zip(train, names):
-        count = counts[path] = {"rows": 0, "user": 0, "without_user": 0, "target": 0, "pair": 0, "dropped": 0}
+    for (name, path), written in zip(files, outputs):
+        count = counts[path] = dict.fromkeys(COUNTED, 0)
 
-        def clean(path: str = path, count: dict[str, int] = count) -> Iterator[dict]:
+        def clean(path: str = path, name: str | None = name, count: dict[str, int] = count) -> Iterator[dict]:
             for place, row in read_rows(path):
-                found = shared(row, seen, place)
+                found = shared(row, seen, place, name)
                 count["rows"] += 1
                 for what, value in found.items():
                     count[what] += value
@@ -118,7 +143,7 @@ def check(train: list[str], benchmarks: list[str], output: str | None = None) ->
             for _ in clean():
                 pass
         else:
-            write_jsonl(Path(output) / name, clean())
+            write_jsonl(Path(output) / written, clean())
     return counts
 
 
@@ -132,4 +157,9 @@ def overlap(options: OverlapOptions) -> str:
             f"{path}: {count['rows']} rows; {count['user']} share a user{nobody}, {count['target']} a target pair, "
             f"{count['pair']} any pair; {count['dropped']} {verb}"
         )
+        if count["strangers"]:
+            lines.append(
+                f"{path}: {count['strangers']} more have the id of a user of another data set, and are kept; if the "
+                "ids are of one of the benchmarks' data sets, name it: NAME=FILE"
+            )
     return "\n".join([*lines, json.dumps(counts)])

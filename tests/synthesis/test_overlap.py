@@ -6,7 +6,7 @@ import pytest
 
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_jsonl
-from alignxplore.synthesis.overlap import check
+from alignxplore.synthesis.overlap import OverlapOptions, check, overlap
 
 
 def user(name: str, length: int = 14) -> UserRecord:
@@ -29,13 +29,14 @@ def test_overlap_counts_and_drops_shared_users_and_target_pairs_in_every_kind_of
     sft = [{"prompt": prompts.infer(record.history), "completion": []} for record in (stranger, leaking, near)]
     write_jsonl(tmp_path / "sft.jsonl", sft)
     files = [str(tmp_path / name) for name in ("users.jsonl", "rl.jsonl", "sft.jsonl")]
-    counts = check(files, [str(tmp_path / "bench_upi.jsonl")], str(tmp_path / "clean"))
-    assert counts[files[0]] == {"rows": 4, "user": 1, "without_user": 0, "target": 1, "pair": 2, "dropped": 2}
-    assert counts[files[1]] == {"rows": 4, "user": 1, "without_user": 0, "target": 1, "pair": 2, "dropped": 2}
-    assert counts[files[2]] == {"rows": 3, "user": 0, "without_user": 3, "target": 1, "pair": 2, "dropped": 1}
+    named = [f"bench={file}" for file in files]
+    counts = check(named, [str(tmp_path / "bench_upi.jsonl")], str(tmp_path / "clean"))
+    found = {"rows": 4, "user": 1, "without_user": 0, "strangers": 0, "target": 1, "pair": 2, "dropped": 2}
+    assert counts[files[0]] == found and counts[files[1]] == found
+    assert counts[files[2]] == found | {"rows": 3, "user": 0, "without_user": 3, "dropped": 1}
     left = [json.loads(line)["userid"] for line in (tmp_path / "clean" / "users.jsonl").read_text().splitlines()]
     assert left == ["x", "z"]
-    assert check(files[:1], [str(tmp_path)])[files[0]] == counts[files[0]], "a folder of benchmarks"
+    assert check(named[:1], [str(tmp_path)])[files[0]] == counts[files[0]], "a folder of benchmarks"
     with pytest.raises(RecordError, match="two inputs would be written to one file"):
         check([files[0], str(tmp_path / "other" / "users.jsonl")], [str(tmp_path)], str(tmp_path / "clean"))
     bad = tmp_path / "bad.jsonl"
@@ -56,3 +57,49 @@ def test_overlap_finds_items_of_several_lines_in_prompts(tmp_path, past):
         )
         (count,) = check([str(tmp_path / "sft.jsonl")], [str(tmp_path / "bench_upi.jsonl")]).values()
         assert (count["target"], count["pair"]) == (found, found)
+
+
+def rows_of(folder, name: str, users: list[UserRecord]) -> str:
+    path = folder / f"{name}.jsonl"
+    write_jsonl(path, map(user_row, users))
+    return str(path)
+
+
+def with_id(name: str, items_of: str) -> UserRecord:
+    """A user of that id who has chosen among the items of another one."""
+    record = user(items_of)
+    return UserRecord(name, record.history, record.target)
+
+
+def test_users_of_one_id_in_two_data_sets_are_strangers(tmp_path):
+    """Who "455" is depends on the data set: strangers are kept, persons are found."""
+    benchmarks = [
+        rows_of(tmp_path, "movielens_upi", [with_id("455", "films")]),
+        rows_of(tmp_path, "mind_upi", [with_id("7", "news")]),
+    ]
+    same, other = with_id("455#3", "more films"), with_id("7", "things")
+    overlapping = UserRecord("7", (*other.history, user("news").history[0]), other.target)
+    found = {}
+    for name, prefix in (
+        ("rl_train", ""),
+        ("rl_train", "movielens="),
+        ("rl_train", "amazon="),
+        ("movielens_train", ""),
+    ):
+        path = rows_of(tmp_path, name, [same, other, overlapping])
+        (count,) = check([prefix + path], benchmarks, str(tmp_path / "clean")).values()
+        kept = [json.loads(line)["userid"] for line in (tmp_path / f"clean/{name}.jsonl").read_text().splitlines()]
+        found[prefix or name] = (count["user"], count["strangers"], count["dropped"], kept)
+    assert found == {
+        "rl_train": (1, 2, 1, ["455#3", "7"]),  # ids alone say nothing; one row shares a pair as well
+        "movielens=": (1, 2, 1, ["7", "7"]),
+        "amazon=": (0, 3, 0, ["455#3", "7", "7"]),
+        "movielens_train": (1, 2, 1, ["7", "7"]),
+    }
+
+
+def test_strangers_are_said_with_what_to_do(tmp_path):
+    benchmark = rows_of(tmp_path, "movielens_upi", [user("455")])
+    path = rows_of(tmp_path, "rl_train", [with_id("455", "x")])
+    said = overlap(OverlapOptions(train=[path], benchmarks=[benchmark]))
+    assert "1 more have the id of a user of another data set, and are kept" in said and "NAME=FILE" in said
