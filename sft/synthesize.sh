@@ -3,6 +3,7 @@
 #
 #   DATA=train_users.jsonl OUT=synthesis bash synthesize.sh
 #   TEACHER=teacher=http://host:8000/v1 bash synthesize.sh --max_tokens 2048
+#   TEACHER="teacher=http://a:8000/v1 http://b:8000/v1" bash synthesize.sh      two servers of one teacher
 #   NNODES=2 NODE_RANK=$R MASTER_ADDR=$HOST OUT=/shared/synthesis bash synthesize.sh      start it on each node
 #   DATA=train_users.jsonl bash synthesize.sh --check     look at everything that is there, start nothing
 #

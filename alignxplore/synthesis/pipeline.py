@@ -5,7 +5,9 @@ Users run side by side with no barrier between steps; every request is journalle
 
 import itertools
 import json
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+import math
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
@@ -15,7 +17,8 @@ from alignxplore.command import Checkable, option
 from alignxplore.journal import TRANSPORT_ERROR, Journal, RunLock
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
-from alignxplore.records import RecordError, UserRecord, content_hash, read_jsonl, write_json, write_jsonl
+from alignxplore.records import RecordError, UserRecord, content_hash, hash_seed, read_jsonl, write_json, write_jsonl
+from alignxplore.serving.endpoint import is_url
 from alignxplore.serving.models import Model, ModelSpec, open_model
 from alignxplore.sft.tokenised_set import source_hash
 from alignxplore.summarize import Sampling
@@ -24,6 +27,7 @@ from alignxplore.synthesis.rounds import DONE, Thresholds, Unanswered, Workshop,
 from alignxplore.synthesis.streams import BEHAVIOURS, DEFAULT_QUERY, all_behaviours, read_behaviours, read_scores
 from alignxplore.work import run_units
 
+ANOTHER_URL = re.compile(r"\s+(?=(?:[\w.-]+=)?https?://)")  # a folder behind "#" may have blanks
 EXAMPLES = 5  # failures of each kind that are kept for reading
 
 
@@ -37,7 +41,11 @@ class SynthesisOptions(Checkable):
     )
     out: str = option("folder to write", MISSING, "--output")
     default_query: str | None = option(DEFAULT_QUERY, None)
-    teacher: str = option("NAME=folder, Hub id or URL; writes the summaries", "teacher=Qwen/Qwen3-32B")
+    teacher: str = option(
+        "NAME=folder, Hub id or URL; writes the summaries. Several URLs that serve the same model, separated by "
+        "blanks, share the users, each of whom stays with one of them",
+        "teacher=Qwen/Qwen3-32B",
+    )
     judge: str | None = option(
         "the same for the model that verifies them; default, as published: the teacher itself, without thinking", None
     )
@@ -127,7 +135,8 @@ class Plan:
 
     prompts: PromptSet
     signals: dict[str, tuple[int, dict[int, float]]]
-    specs: list[ModelSpec]  # teacher and judge
+    teachers: list[ModelSpec]
+    judges: list[ModelSpec]  # none: the teachers themselves
     thresholds: Thresholds
     sampling: Sampling
     users: int
@@ -150,43 +159,70 @@ class Plan:
         return cls(
             prompts,
             signals,
-            [ModelSpec.parse(text) for text in (args.teacher, args.judge or args.teacher)],
+            parse_models("teacher", args.teacher),
+            parse_models("judge", args.judge) if args.judge else [],
             Thresholds(args.signal, args.min_targets, args.max_targets, args.min_verified, args.merged_accuracy),
             Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=args.seed),
             users,
         )
 
 
-async def open_models(stack: AsyncExitStack, plan: Plan, args: SynthesisOptions) -> tuple[Model, Model]:
-    """(teacher, judge), started here or found at their URLs; they end with the stack."""
+def parse_models(option: str, text: str) -> list[ModelSpec]:
+    """One model, or several addresses of one; ValueError for several that would be served here."""
+    specs = [ModelSpec.parse(one) for one in ANOTHER_URL.split(text.strip())]
+    if len(specs) > 1 and not all(is_url(spec.target) for spec in specs):
+        raise ValueError(f"--{option} '{text}': give one model, or several URLs that serve the same one")
+    return specs
+
+
+def same_model(option: str, models: Sequence[Model]) -> None:
+    """ValueError where the servers of one model say that they serve different ones: what they write is known by the
+    model alone, wherever it was written."""
+    told = {model.endpoint.root: model.endpoint.url for model in models}
+    if len(told) > 1:
+        found = ", ".join(f"{root} at {url}" for root, url in told.items())
+        raise ValueError(f"--{option}: the servers must serve the same model; found {found}")
+
+
+async def open_models(stack: AsyncExitStack, plan: Plan, args: SynthesisOptions) -> tuple[list[Model], list[Model]]:
+    """(teachers, judges), started here or found at their URLs; they end with the stack."""
     options: dict[str, Any] = {"log_folder": Path(args.out), "concurrency": args.requests, "timeout": args.timeout}
     options["sample"] = plan.prompts.judge(None, None, "a", "b")
     own: dict[str, Any] = {
         "api_key_env": args.api_key_env,
         "arguments": ["--max-model-len", str(args.max_model_len), *args.teacher_arguments.split()],
     }
-    teacher = await stack.enter_async_context(open_model(plan.specs[0], **own, **options))
-    if not args.judge:
-        return teacher, teacher
+    teachers = [await stack.enter_async_context(open_model(spec, **own, **options)) for spec in plan.teachers]
     judging: dict[str, Any] = {"api_key_env": args.judge_api_key_env, "arguments": args.judge_arguments.split()}
-    return teacher, await stack.enter_async_context(open_model(plan.specs[1], **judging, **options))
+    judges = [await stack.enter_async_context(open_model(spec, **judging, **options)) for spec in plan.judges]
+    same_model("teacher", teachers)
+    same_model("judge", judges)
+    return teachers, judges or teachers
 
 
-async def make_workshop(
-    plan: Plan, teacher: Model, model: Model, calls: Journal, args: SynthesisOptions
-) -> tuple[Workshop, str]:
-    """The workshop, tried out on the first users; and what makes the run this one and no other.
+def pairs_of(teachers: Sequence[Model], judges: Sequence[Model]) -> list[tuple[Model, Model]]:
+    """(teacher, judge) of each workshop, so that both are shared evenly among the users, and a teacher that judges
+    itself does so at one address."""
+    count = math.lcm(len(teachers), len(judges))
+    return [(teachers[i % len(teachers)], judges[i % len(judges)]) for i in range(count)]
+
+
+async def make_workshops(
+    plan: Plan, teachers: Sequence[Model], models: Sequence[Model], calls: Journal, args: SynthesisOptions
+) -> tuple[list[Workshop], str]:
+    """The workshops, tried out on the first users; and what makes the run this one and no other.
 
     Raises:
         ValueError: the teacher's window leaves no room for a prompt.
     """
-    judge = Judge(model.endpoint, model.tokenizer, plan.prompts)
+    judges = {model.endpoint.url: Judge(model.endpoint, model.tokenizer, plan.prompts) for model in models}
     samples = list(itertools.islice(read_behaviours(args.data, args.default_query), 4))
-    await judge.check([(None, record.target) for record in samples])
+    for judge in judges.values():
+        await judge.check([(None, record.target) for record in samples])
     templates = {purpose: plan.prompts.hash(purpose) for purpose in ("infer", "infer_hint", "merge", "judge")}
-    made_by = [teacher.named, model.named, templates]
+    made_by = [teachers[0].named, models[0].named, templates]
     # A row longer than what training takes would be paid for and then dropped, however much the server can read.
-    window = teacher.endpoint.window(args.max_model_len)
+    window = min(teacher.endpoint.window(args.max_model_len) for teacher in teachers)
     if window <= args.max_tokens:
         raise ValueError(
             f"{args.teacher}: a window of {window} tokens leaves no room for a prompt beside an answer of "
@@ -194,16 +230,31 @@ async def make_workshop(
             "served with"
         )
     once = journalled(calls)
-    shop = Workshop(teacher, judge, plan.prompts, plan.sampling, plan.thresholds, window, once, model.named)
-    await shop.check(samples[0].target)
+    shops = [
+        Workshop(
+            teacher,
+            judges[model.endpoint.url],
+            plan.prompts,
+            plan.sampling,
+            plan.thresholds,
+            window,
+            once,
+            model.named,
+        )
+        for teacher, model in pairs_of(teachers, models)
+    ]
+    for shop in shops[: len(teachers)]:
+        await shop.check(samples[0].target)
     scores = args.scores and source_hash(args.scores, None)
     settings = [made_by, window, asdict(plan.thresholds), asdict(plan.sampling), scores]
-    return shop, content_hash(settings)
+    return shops, content_hash(settings)
 
 
-async def take_through(shop: Workshop, plan: Plan, record: UserRecord) -> dict:
-    """The row of one user. Thirds are cut from what was scored: nothing older can be a target."""
+async def take_through(shops: Sequence[Workshop], plan: Plan, record: UserRecord) -> dict:
+    """The row of one user, who stays at one address: servers keep the beginnings of prompts. Thirds are cut from what
+    was scored: nothing older can be a target."""
     dropped, signal = plan.signals[record.id]
+    shop = shops[hash_seed("server", record.user) % len(shops)]
     try:
         row = await synthesise_user(shop, record.user, all_behaviours(record)[dropped:], signal)
     except Unanswered as error:
@@ -222,9 +273,9 @@ async def synthesise(args: SynthesisOptions) -> dict:
     """The whole run; returns the funnel."""
     folder, plan = Path(args.out), Plan.make(args)
     async with AsyncExitStack() as stack:
-        teacher, model = await open_models(stack, plan, args)
+        teachers, models = await open_models(stack, plan, args)
         with Journal(folder / "calls.jsonl") as calls, Journal(folder / "users.jsonl") as users:
-            shop, run = await make_workshop(plan, teacher, model, calls, args)
+            shops, run = await make_workshops(plan, teachers, models, calls, args)
 
             def units() -> Iterator[tuple[str, UserRecord]]:
                 return (
@@ -236,7 +287,7 @@ async def synthesise(args: SynthesisOptions) -> dict:
             live = LiveFunnel(len(order), (users[unit] for unit in order if unit in users))
 
             async def work(record: UserRecord) -> dict:
-                row = await take_through(shop, plan, record)
+                row = await take_through(shops, plan, record)
                 live.add(row)
                 return row
 
@@ -266,7 +317,10 @@ def check(options: SynthesisOptions) -> str:
     plan, journal = Plan.make(options), Path(options.out) / "users.jsonl"
     able = sum(len(signal) >= 2 * options.min_targets for _, signal in plan.signals.values())
     done = sum(1 for _ in read_jsonl(journal)) if journal.is_file() else 0
-    teacher, judge = (f"{spec.name} ({spec.target})" for spec in plan.specs)
+    teacher, judge = (
+        f"{specs[0].name} ({' '.join(spec.target for spec in specs)})"
+        for specs in (plan.teachers, plan.judges or plan.teachers)
+    )
     above = f" above {options.signal:g}" if options.scores else ""
     return (
         f"{plan.users:,} users, {able:,} of them with {2 * options.min_targets} or more choices{above}\n"

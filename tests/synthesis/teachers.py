@@ -32,6 +32,16 @@ def is_judge(body: dict) -> bool:
     return body.get("max_tokens") == 1
 
 
+def asked(body: dict) -> str:
+    """The question of a request."""
+    return body["messages"][-2 if is_judge(body) else -1]["content"]
+
+
+def hinted(body: dict) -> bool:
+    """Is it one for a draft?"""
+    return not is_judge(body) and "next have to choose" in asked(body)
+
+
 class Models:
     """Teacher and judge in one: the judge follows the colour that the summary names; `say` is the teacher's answer."""
 

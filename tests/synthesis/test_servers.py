@@ -17,19 +17,9 @@ from alignxplore.sft.tokenised_set import prepare
 from alignxplore.summarize import count_tokens
 from alignxplore.synthesis.pipeline import synthesise, synthesize
 from alignxplore.synthesis.rounds import DONE
-from tests.synthesis.teachers import GOOD, MERGED, MERGING, Models, good, is_judge
+from tests.synthesis.teachers import GOOD, MERGED, MERGING, Models, asked, good, hinted, is_judge
 
 TENTH = re.compile("Item [AB]: red thing 10\n")  # the hint of one draft of the first round
-
-
-def asked(body: dict) -> str:
-    """The question of a request."""
-    return body["messages"][-2 if is_judge(body) else -1]["content"]
-
-
-def hinted(body: dict) -> bool:
-    """Is it one for a draft?"""
-    return not is_judge(body) and "next have to choose" in asked(body)
 
 
 async def test_a_request_may_take_the_time_asked_for_and_as_many_are_in_flight(fake_server, tokenizer, arguments):
