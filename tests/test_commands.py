@@ -90,6 +90,7 @@ PUBLISHED = {
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.1,
         "effective_batch_size": 1024,
+        "published_steps": 2116,
         "per_device_train_batch_size": 1,
         "max_length": 16384,
         "bf16": True,

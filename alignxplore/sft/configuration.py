@@ -5,6 +5,7 @@ Everything of TRL's SFTConfig and ModelConfig can stand in the YAML file or on t
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
@@ -65,6 +66,35 @@ WITHOUT_EFFECT_PREFIXES = (
 )
 
 
+# What would change the rows of a step, or save what no run can go on from, without a word.
+UNSUPPORTED = {
+    "padding_free": "leaves max_length unheard and cuts nothing; take it out (--packing pads nothing either)",
+    "auto_find_batch_size": "would change the rows of a step; lower --per_device_train_batch_size, which does not",
+    "parallelism_config": "context and sequence parallelism would change the rows of a step; take it out",
+    "fsdp": "its checkpoints are not told whole from torn, nor resumed; use --deepspeed configs/zero3.json",
+    "hub_token": "would be written into training_args.bin; put it into the environment variable HF_TOKEN",
+}
+SWITCHED_ON = {  # by `accelerate launch`, past the options
+    "ACCELERATE_USE_FSDP": "fsdp",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "parallelism_config",
+}
+
+
+def refuse_unsupported(args: SFTConfig, environment: Mapping[str, str]) -> None:
+    """Raise a ValueError for an option of TRL's that a run here cannot be meant with."""
+    given = [name for name in UNSUPPORTED if getattr(args, name)]
+    given += [name for variable, name in SWITCHED_ON.items() if environment.get(variable, "").lower() in ("true", "1")]
+    for name in given:
+        raise ValueError(f"{name} is not supported: {UNSUPPORTED[name]}")
+    loading = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
+    for name in ("token", "use_auth_token"):
+        if loading.get(name):
+            raise ValueError(
+                f"model_init_kwargs holds a {name}, which would be written into run.json and the model card; put it "
+                "into the environment variable HF_TOKEN"
+            )
+
+
 def split_batch(effective: int, processes: int, most: int) -> tuple[int, int]:
     """Rows per optimizer step → (rows of one forward pass, at most `most`; forward passes per step) of each
     process."""
@@ -87,6 +117,11 @@ class DataArguments(Checkable):
         "tokenized_dataset",
     )
     eval_data: str | None = option("the same for held-out rows (with --eval_strategy steps)", None)
+    published_steps: int | None = option(
+        "steps of the published run that this one repeats: the plan is shown beside them, with a warning where it "
+        "differs by more than a tenth",
+        None,
+    )
 
 
 @dataclass
@@ -107,6 +142,7 @@ class TrainArguments(SFTConfig):
     )
 
     def __post_init__(self):
+        refuse_unsupported(self, os.environ)
         processes = int(os.environ.get("WORLD_SIZE", "1"))
         if self.gradient_accumulation_steps != 1:
             raise ValueError(

@@ -126,9 +126,12 @@ class RunFolder:
         log = self.path / "log.jsonl"
         return max((row["seconds"] for _, row in read_jsonl(log)), default=0.0) if log.is_file() else 0.0
 
-    def finish(self, summary: dict[str, Any], card: str) -> None:
-        """Write the model card, then the summary that marks the run as finished."""
-        (self.path / "README.md").write_text(card, encoding="utf-8")
+    def describe(self, summary: dict[str, Any]) -> None:
+        """Write the model card."""
+        (self.path / "README.md").write_text(model_card(summary), encoding="utf-8")
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write the summary that marks the run as finished."""
         write_json(self.path / "summary.json", summary)
 
 

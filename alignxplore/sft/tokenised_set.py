@@ -10,7 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class PrepareOptions(Checkable):
     model_revision: str | None = option("revision of the Hub model", None)
     out: str = option("folder to write", "tokenized_dataset", "--output")
     max_length: int = option("longest sequence in tokens; longer rows are dropped and counted", 16384)
+    show: int = option("print so many rows as the model reads them, what is trained between ⟦ and ⟧", 0)
 
     def __post_init__(self) -> None:
         at_least_one(self, "max_length")
@@ -345,14 +346,37 @@ def report(manifest: dict[str, Any]) -> str:
     return "\n".join([text, *notes, *bars])
 
 
+def marked(ids: Tokens, labels: Tokens, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A row as text, control tokens and all, with what is trained between ⟦ and ⟧."""
+    text = ""
+    for trained, run in groupby(zip(ids, labels), key=lambda one: one[1] != -100):
+        part = tokenizer.decode([token for token, _ in run], skip_special_tokens=False)
+        text += f"⟦{part}⟧" if trained else part
+    return text
+
+
+def show(rows: Iterable[tuple[Tokens, Tokens]], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Rows for reading, with their lengths in tokens."""
+    return [
+        f"row {number}: {len(ids)} tokens, {sum(label != -100 for label in labels)} of them trained\n"
+        f"{marked(ids, labels, tokenizer)}\n"
+        for number, (ids, labels) in enumerate(rows, 1)
+    ]
+
+
 def prepare_dataset(options: PrepareOptions) -> str:
     """Prepare, or with --check only measure what is here; returns the report."""
     disable_progress_bars()
     tokenizer = AutoTokenizer.from_pretrained(options.model, revision=options.model_revision)
     if not options.check:
         manifest = prepare(options.data, tokenizer, options.out, options.max_length, options.data_revision)
-        return f"{report(manifest)}\n{options.out}: ready for sft.py --train_data {options.out}"
+        stored = load_from_disk(options.out)
+        rows = [(row["input_ids"], row["labels"]) for row in islice(stored, options.show)]
+        ready = f"{options.out}: ready for sft.py --train_data {options.out}"
+        return "\n".join([*show(rows, tokenizer), report(manifest), ready])
     lines = [f"{source}: on the Hub, read when it is prepared" for source in options.data if on_hub(source)]
     if here := [source for source in options.data if not on_hub(source)]:
+        first = islice(tokenised_rows(here, tokenizer, options.max_length, None, {}), options.show)
+        lines += show(first, tokenizer)
         lines.append(report(measure(here, tokenizer, options.max_length)))
     return "\n".join([*lines, f"check: {options.out} would be written; nothing was"])

@@ -13,6 +13,7 @@ from trl import SFTTrainer
 
 from alignxplore.sft.configuration import spread
 from alignxplore.sft.run_folder import RunError, RunFolder
+from alignxplore.sft.speed import Work
 from alignxplore.sft.tokenised_set import row_lengths
 
 CHECKED_BATCHES = 4  # micro-batches whose labels are proved at the start of every run, in each process
@@ -159,13 +160,19 @@ class Trainer(SFTTrainer):
     def create_model_card(self, *_, **__) -> None:
         """TRL writes a general card at every save; `sft.py` writes one with counts and settings at the end."""
 
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Nothing goes up while it is trained: `sft.py` uploads the folder once it has a card."""
+
+    def _send_telemetry(self) -> None:
+        """TRL would tell the Hub what is trained on which machines; Ray and vLLM are kept from it likewise."""
+
 
 class Progress(TrainerCallback):
     """One line per log step, the last step among them, with the time left; the same numbers into the run's
     log.jsonl."""
 
-    def __init__(self, run: RunFolder, tokens_per_step: float):
-        self.run, self.tokens_per_step = run, tokens_per_step
+    def __init__(self, run: RunFolder, work: Work):
+        self.run, self.work = run, work
 
     def on_train_begin(self, args, state, control, **_):
         self.start, self.first_step, self.before = time.monotonic(), state.global_step, self.run.seconds()
@@ -186,12 +193,13 @@ class Progress(TrainerCallback):
             return
         elapsed = time.monotonic() - self.start
         pace = (state.global_step - self.first_step) / elapsed if elapsed else 0.0
-        self.run.log({"step": state.global_step, **kept, "seconds": round(self.before + elapsed, 3)})
+        speed = self.work.at(pace) if "loss" in kept and pace else {}
+        self.run.log({"step": state.global_step, **kept, **speed, "seconds": round(self.before + elapsed, 3)})
         if "loss" in kept and pace:
             left = (state.max_steps - state.global_step) / pace
             print(
                 f"[sft] step {state.global_step}/{state.max_steps}  loss {kept['loss']:.4f}  "
                 f"lr {kept['learning_rate']:.2e}  {1000 / pace:.0f} ms/step  "
-                f"{pace * self.tokens_per_step:,.0f} tokens/s  left {int(left) // 60}:{int(left) % 60:02d}",
+                f"{pace * self.work.tokens:,.0f} tokens/s  left {int(left) // 60}:{int(left) % 60:02d}",
                 flush=True,
             )

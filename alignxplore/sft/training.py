@@ -12,16 +12,21 @@ from typing import Any
 import torch
 import transformers
 from datasets import Dataset, disable_progress_bars
+from peft import PeftConfig
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback, set_seed
 from trl import ModelConfig, get_peft_config
 
 from alignxplore.environment import git_commit, recorded_versions, say_problems
 from alignxplore.errors import UserError
 from alignxplore.journal import RunLock
+from alignxplore.serving.fingerprints import commit
 from alignxplore.sft.configuration import DataArguments, TrainArguments, run_settings, spread
-from alignxplore.sft.run_folder import RunError, RunFolder, in_words, model_card
+from alignxplore.sft.run_folder import RunError, RunFolder, in_words
+from alignxplore.sft.speed import work_of_a_step
 from alignxplore.sft.tokenised_set import MANIFEST, PrepareError, load_prepared, measure, on_hub, prepare, row_lengths
 from alignxplore.sft.trainer import Progress, Trainer
+
+FAR = 0.1  # share by which planned and published steps may differ before that is a warning
 
 
 def say(*words: object) -> None:
@@ -88,6 +93,15 @@ def refuse_coarse(dtype: object, args: TrainArguments, model: ModelConfig) -> No
         )
 
 
+def adapter_config(args: TrainArguments, model: ModelConfig) -> PeftConfig | None:
+    """The adapter that is trained, with the commit of the model that it is trained on: `merge_adapter.py` loads that
+    one."""
+    config = get_peft_config(model)
+    if config and not Path(model.model_name_or_path).is_dir():
+        config.revision = commit(model.model_name_or_path, args.model_init_kwargs["revision"] or "main")
+    return config
+
+
 def make_trainer(
     args: TrainArguments, model: ModelConfig, run: RunFolder, tokenizer, rows, held_out, manifest: dict
 ) -> Trainer:
@@ -100,7 +114,7 @@ def make_trainer(
         train_dataset=rows,
         eval_dataset=held_out,
         processing_class=tokenizer,
-        peft_config=get_peft_config(model),
+        peft_config=adapter_config(args, model),
         letters=manifest["identity"].get("letters"),
     )
     processes, launched = trainer.accelerator.num_processes, int(os.environ.get("WORLD_SIZE", "1"))
@@ -110,7 +124,10 @@ def make_trainer(
             "overwrite each other; check --deepspeed and --use_cpu"
         )
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Progress(run, args.effective_batch_size * manifest["tokens"] / len(trainer.train_dataset)))
+    steps = len(trainer.train_dataset) / args.effective_batch_size
+    lengths, trained_tokens = row_lengths(rows), manifest["trained_tokens"]
+    work = work_of_a_step(trainer.model, lengths, trained_tokens, steps, args.device, processes)
+    trainer.add_callback(Progress(run, work))
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
     for dtype in {p.dtype for p in trained}:
         refuse_coarse(dtype, args, model)
@@ -169,6 +186,7 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     settings = run_settings(args, model, manifest)
     if first:
         run.claim(settings)
+        compare_steps(args, manifest, data.published_steps)
     if run.summary():
         say(f"{args.output_dir}: this run is finished (summary.json); nothing to do")
         return
@@ -186,24 +204,32 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
         if isinstance(error, UserError):
             raise
         raise RuntimeError("the training itself failed") from error  # a sentence alone would not say where
-    trainer.save_model(args.output_dir)
+    trainer.save_model(args.output_dir, _internal_call=True)  # or it would be uploaded before it has a card
     trainer.accelerator.wait_for_everyone()
+    summary = summary_of(run, trainer, settings, manifest, checkpoint)
     if first:
-        finish(run, trainer, settings, manifest, checkpoint)
+        run.describe(summary)
+    if args.push_to_hub:
+        trainer.push_to_hub()  # every process takes part
+    if first:
+        run.finish(summary)
+        result = summary["result"]
+        seconds = f"{result['seconds']:.0f} s"
+        say(f"finished: {run.path}, {result['steps']} steps, loss {result['last_loss']:.4f}, {seconds}")
 
 
-def finish(run: RunFolder, trainer: Trainer, settings: dict, manifest: dict, checkpoint: Path | None) -> None:
-    """Write summary and model card, and say the result."""
+def summary_of(
+    run: RunFolder, trainer: Trainer, settings: dict, manifest: dict, checkpoint: Path | None
+) -> dict[str, Any]:
+    """What summary.json and the model card tell."""
     result = {
         "steps": trainer.state.global_step,
         "last_loss": next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry),
         "seconds": run.seconds(),
         "resumed_from": checkpoint.name if checkpoint else None,
     }
-    summary = {"settings": settings, "data": manifest, "processes": trainer.args.world_size, "result": result}
-    summary |= {"versions": recorded_versions(), "commit": git_commit()}
-    run.finish(summary, model_card(summary))
-    say(f"finished: {run.path}, {result['steps']} steps, loss {result['last_loss']:.4f}, {result['seconds']:.0f} s")
+    about = {"settings": settings, "data": manifest, "processes": trainer.args.world_size, "result": result}
+    return about | {"versions": recorded_versions(), "commit": git_commit()}
 
 
 def look_at(source: str, tokenizer: PreTrainedTokenizerBase, max_length: int, name: str) -> dict[str, Any] | None:
@@ -233,6 +259,7 @@ def check(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     if manifest:
         run.refuse_other(run_settings(args, model, manifest))
         say(steps_in_words(args, manifest))
+        compare_steps(args, manifest, data.published_steps)
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "32 bits"
     say(f"computes in {precision}, weights in {args.model_init_kwargs['dtype']}, {in_words(spread(args))}")
     every = f"every {args.save_steps:g} steps" if args.save_strategy == "steps" else f"by {args.save_strategy.value}"
@@ -242,19 +269,36 @@ def check(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     say("check: nothing was started, nothing written")
 
 
-def steps_in_words(args: TrainArguments, manifest: dict) -> str:
-    """Optimizer steps an epoch and in all; RunError where the rows are fewer than one step."""
-    if args.packing:  # how many packs the rows fill is known once they are packed
-        about, rows = "about ", manifest["tokens"] // args.max_length
-    else:
-        about, rows = "", manifest["rows"]
+def planned_steps(args: TrainArguments, manifest: dict) -> tuple[int, int]:
+    """Optimizer steps (of an epoch, in all); with packing about so many, since the packs are counted once they are
+    made. RunError where the rows are fewer than one step."""
+    rows = manifest["tokens"] // args.max_length if args.packing else manifest["rows"]
     if not (steps := rows // args.effective_batch_size) and not args.packing:
         raise RunError(
             f"{rows} rows are fewer than one optimizer step ({args.effective_batch_size} rows); lower "
             "effective_batch_size"
         )
-    total = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps)
-    return f"{about}{steps:,} steps an epoch, {total:,} in all"
+    return steps, args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps)
+
+
+def steps_in_words(args: TrainArguments, manifest: dict) -> str:
+    """Optimizer steps an epoch and in all."""
+    steps, total = planned_steps(args, manifest)
+    return f"{'about ' if args.packing else ''}{steps:,} steps an epoch, {total:,} in all"
+
+
+def compare_steps(args: TrainArguments, manifest: dict, published: int | None) -> None:
+    """Say the planned steps beside those of the published run, and warn where they differ by more than a tenth."""
+    if not published:
+        return
+    _, total = planned_steps(args, manifest)
+    said = f"{total:,} steps are planned; the published run's last checkpoint is {published:,}"
+    if abs(total - published) > FAR * published:
+        said = (
+            f"warning: {said}: another number of rows, of rows a step ({args.effective_batch_size}; the published "
+            "number of GPUs is not known) or of epochs"
+        )
+    say(said)
 
 
 def sft(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:

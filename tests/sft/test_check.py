@@ -1,14 +1,17 @@
 """`--check` of prepare_dataset.py and sft.py: what would be trained is told, nothing is started or written."""
 
 import json
+import re
 
 import pytest
+import yaml
 from trl import ModelConfig
 
 from alignxplore.command import run
 from alignxplore.sft import training
 from alignxplore.sft.configuration import DataArguments, TrainArguments
 from alignxplore.sft.tokenised_set import PrepareOptions, prepare, prepare_dataset
+from tests import ROOT
 
 
 @pytest.fixture
@@ -40,6 +43,18 @@ def test_rows_that_are_not_prepared_are_counted_and_nothing_is_written(sft, rows
     assert f"{steps} steps an epoch, 7 in all" in capsys.readouterr().out and not (tmp_path / "out").exists()
 
 
+def test_planned_steps_stand_beside_the_published_ones(sft, capsys):
+    for published, warned in ((40, False), (37, False), (45, True), (2116, True)):
+        sft("--check", "--published_steps", published)  # two epochs of 80 rows, four a step
+        said = capsys.readouterr().out
+        assert f"40 steps are planned; the published run's last checkpoint is {published:,}" in said
+        assert ("warning: 40 steps" in said) == warned
+    sft("--check")
+    assert "published" not in capsys.readouterr().out
+    config = yaml.safe_load((ROOT / "sft/configs/qwen3_8b.yaml").read_text())
+    assert config["published_steps"] == 2116
+
+
 def test_what_would_stop_the_run_stops_the_check(sft, tmp_path, capsys):
     with pytest.raises(SystemExit, match="rows are fewer than one optimizer step"):
         sft("--check", "--effective_batch_size", 4096)
@@ -50,6 +65,18 @@ def test_what_would_stop_the_run_stops_the_check(sft, tmp_path, capsys):
     with pytest.raises(SystemExit, match="nowhere.jsonl"):
         sft("--check", "--train_data", "nowhere.jsonl")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+
+
+def test_rows_are_shown_with_their_trained_part_marked(rows, rows_file, model_folder, tmp_path):
+    options = {"model": str(model_folder), "out": str(tmp_path / "set"), "max_length": 256, "show": 3}
+    for check in (True, False):  # as they would be, and as they are
+        said = prepare_dataset(PrepareOptions(data=[str(rows_file)], check=check, **options))
+        shown = re.findall(r"^row \d: \d+ tokens, \d+ of them trained\n(.*?)⟦(.*?)⟧\n", said, re.DOTALL | re.MULTILINE)
+        assert len(shown) == 3
+        for row, (before, trained) in zip(rows, shown):
+            assert row["prompt"][-1]["content"] in before and before.endswith("<|im_start|>assistant\n")
+            assert trained.startswith("<think>\nseen") and row["completion"][0]["content"] in trained
+            assert trained.endswith("<|im_end|>\n")
 
 
 def test_preparing_is_tried_out_on_the_rows(rows_file, tokenizer, model_folder, tmp_path):

@@ -1,9 +1,14 @@
 """The options of sft.py: the effective batch, what is refused, what makes a run another one."""
 
+import json
+
 import pytest
+import torch
+from accelerate.parallelism_config import ParallelismConfig
 from trl import ModelConfig
 
 from alignxplore.sft.configuration import TrainArguments, run_settings, split_batch
+from tests import ROOT
 
 
 @pytest.mark.parametrize(
@@ -27,6 +32,30 @@ def test_settings_that_would_lose_work_or_change_the_training_are_refused(monkey
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=message):
         TrainArguments(output_dir=str(tmp_path), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"padding_free": True}, "padding_free is not supported: .* take it out"),
+        ({"auto_find_batch_size": True}, "would change the rows of a step; lower --per_device_train_batch_size"),
+        ({"fsdp": "full_shard"}, "fsdp is not supported: .* use --deepspeed"),
+        ({"hub_token": "hf_secret"}, "hub_token is not supported: .* HF_TOKEN"),
+        ({"model_init_kwargs": {"token": "hf_secret"}}, "model_init_kwargs holds a token, .* HF_TOKEN"),
+        ({"parallelism_config": ParallelismConfig(sp_size=2)}, "would change the rows of a step; take it out"),
+    ],
+)
+def test_what_would_change_the_batch_or_write_a_secret_is_refused_in_one_sentence(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        TrainArguments(output_dir=str(tmp_path), **options)
+    assert "hf_secret" not in str(refused.value) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("variable", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_PARALLELISM_CONFIG"])
+def test_what_the_launcher_switches_on_is_refused_too(tmp_path, monkeypatch, variable):
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(ValueError, match="is not supported"):
+        TrainArguments(output_dir=str(tmp_path))
 
 
 @pytest.fixture
@@ -63,3 +92,18 @@ def test_where_and_how_a_run_is_computed_does_not_change_its_identity(settings_o
         "logging_first_step": True,
     }
     assert settings_of(other) == settings_of()
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_gradients_of_many_passes_are_added_up_in_32_bits(stage):
+    """DeepSpeed adds them in the model's own bits where nothing is said; 128 passes in bf16 would lose a percent."""
+    from deepspeed.runtime.config import DtypeEnum
+
+    config = json.loads((ROOT / f"sft/configs/zero{stage}.json").read_text())
+    assert config["zero_optimization"]["stage"] == stage
+    assert DtypeEnum(config["data_types"]["grad_accum_dtype"]).value is torch.float32
+    gradients_GP = (torch.randn(128, 10_000, generator=torch.Generator().manual_seed(0)) + 0.5).bfloat16()
+    coarse_P, fine_P = torch.zeros(10_000, dtype=torch.bfloat16), torch.zeros(10_000)
+    for gradient_P in gradients_GP:
+        coarse_P, fine_P = coarse_P + gradient_P, fine_P + gradient_P.float()
+    assert (coarse_P.float() - fine_P).norm() > 0.01 * fine_P.norm()

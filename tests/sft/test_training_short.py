@@ -1,6 +1,7 @@
 """Runs of sft.py of three steps, in this process: what they are refused, keep and say."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +9,11 @@ from safetensors.torch import load_file
 from trl import ModelConfig
 
 from alignxplore.records import read_jsonl
+from alignxplore.sft import training
 from alignxplore.sft.configuration import DataArguments, TrainArguments
 from alignxplore.sft.run_folder import COMPLETE, RunError, RunFolder
 from alignxplore.sft.tokenised_set import load_prepared, prepare
+from alignxplore.sft.trainer import Trainer
 from alignxplore.sft.training import make_trainer, train
 
 PLAIN, ZERO3 = {"zero_stage": None, "processes": 1}, {"zero_stage": 3, "processes": 2}
@@ -84,9 +87,47 @@ def test_a_run_shorter_than_a_log_interval_ends_with_its_loss_and_card(rows_file
         result == {"steps": 3, "last_loss": line["loss"], "seconds": line["seconds"], "resumed_from": None}
         and line["step"] == 3
     )
+    assert line["tokens_per_second"] > 0 and "mfu" not in line, "of a CPU nobody says what it could do"
     assert f"3 steps, last logged loss {line['loss']:.4f}" in (tmp_path / "README.md").read_text()
     tiny_run(tmp_path, rows_file, model_folder, logging_steps=10)
     assert "this run is finished" in capsys.readouterr().out
+
+
+def test_an_upload_has_the_card_and_a_run_that_could_not_upload_is_not_finished(
+    rows_file, model_folder, tmp_path, monkeypatch
+):
+    uploads, broken = [], True
+    monkeypatch.setattr(Trainer, "init_hf_repo", lambda *_, **__: None)
+
+    def push(trainer: Trainer, *_: object, **__: object) -> None:
+        folder = Path(trainer.args.output_dir)
+        uploads.append((folder / "README.md").is_file() and (folder / "model.safetensors").is_file())
+        if broken:
+            raise OSError("no route to the Hub")
+
+    monkeypatch.setattr(Trainer, "push_to_hub", push)
+    with pytest.raises(OSError, match="no route"):
+        tiny_run(tmp_path, rows_file, model_folder, push_to_hub=True)
+    assert not (tmp_path / "summary.json").exists()
+    broken = False
+    tiny_run(tmp_path, rows_file, model_folder, push_to_hub=True)
+    assert (tmp_path / "summary.json").is_file() and uploads == [True, True]
+
+
+def test_nothing_is_reported_to_the_makers_of_trl(rows_file, model_folder, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", lambda **about: told.append(about))
+    tiny_run(tmp_path, rows_file, model_folder)
+    assert not told
+
+
+def test_an_adapter_names_the_commit_that_it_was_trained_on(monkeypatch):
+    monkeypatch.setattr(training, "commit", lambda model, revision: f"{model} at {revision}")
+    args, hub = TrainArguments(output_dir="x"), ModelConfig(model_name_or_path="a/b", use_peft=True)
+    args.model_init_kwargs = {"revision": "v1"}
+    assert training.adapter_config(args, hub).revision == "a/b at v1"
+    assert training.adapter_config(args, ModelConfig(model_name_or_path="a/b")) is None
 
 
 def test_what_a_model_is_loaded_with_is_passed_on_or_refused(rows_file, model_folder, tmp_path):
