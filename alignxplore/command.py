@@ -128,6 +128,8 @@ def run_commands(
 
 
 def _parser(options: type | tuple[type, ...], doc: str | None, name: str | None = None) -> Any:
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        raise UserError(f"files are read and written as {encoding} here, and ours are UTF-8; set PYTHONUTF8=1")
     try:
         from trl import TrlParser  # takes a part of a second, which an import of the library should not
     except ModuleNotFoundError as error:

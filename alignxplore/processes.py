@@ -11,15 +11,19 @@ process, ends the family once its owner is gone, even by `kill -9`.
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from alignxplore.errors import UserError
 
 MARK = (
     "ALIGNXPLORE_FAMILIES"  # names of the families that a process belongs to, the innermost last, with colons between
@@ -30,6 +34,7 @@ import sys
 from alignxplore.processes import watch
 watch(int(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
 """
+_SOCKET_PATH = 107  # bytes that the kernel allows
 _LAST = 30.0  # seconds after which even a kill is given up: a process may hang in its file system
 # Titles that processes give themselves (vLLM, Ray) are written over their environment, and with it over the mark.
 _KEEP_ENVIRONMENT = {"SPT_NOENV": "1"}
@@ -92,6 +97,33 @@ def end_all(families: Sequence[Family]) -> None:
         _end([family.name for family in families], (signal.SIGTERM, max(family.grace for family in families)))
     for family in families:
         family.end()
+
+
+def socket_folder(prefix: str, longest: str) -> Path:
+    """A new folder for sockets, in the temporary folder or, where paths would be too long for the kernel, in /tmp.
+    Those of processes that were killed are taken away.
+
+    Args:
+        prefix: "axp-ray": the folder is PREFIX-PID-random.
+        longest: what stands behind the folder in the longest path of a socket.
+
+    Raises:
+        UserError: no place is short enough.
+    """
+    for parent in dict.fromkeys((Path(tempfile.gettempdir()), Path("/tmp"))):
+        name = f"{prefix}-{os.getpid()}-{secrets.token_hex(4)}"
+        if len(os.fsencode(f"{parent}/{name}{longest}")) > _SOCKET_PATH or not os.access(parent, os.W_OK):
+            continue
+        for left in parent.glob(f"{prefix}-*-*"):
+            process = left.name.removeprefix(f"{prefix}-").partition("-")[0]
+            if process.isdigit() and not psutil.pid_exists(int(process)):
+                shutil.rmtree(left, ignore_errors=True)
+        (parent / name).mkdir(mode=0o700)
+        return parent / name
+    raise UserError(
+        f"TMPDIR={tempfile.gettempdir()} is too long for sockets, whose paths have at most {_SOCKET_PATH} bytes, and "
+        "/tmp cannot be written to; set TMPDIR to a shorter folder"
+    )
 
 
 def members(*families: str) -> list[psutil.Process]:

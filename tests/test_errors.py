@@ -1,5 +1,6 @@
 """What the user of a script can mend is said in one sentence; what only we can mend keeps its traceback."""
 
+import os
 import subprocess
 import sys
 
@@ -79,3 +80,20 @@ def test_a_reader_that_has_seen_enough_ends_a_script_without_a_word():
     command = f"{sys.executable} -m alignxplore.datasets list | true; exit ${{PIPESTATUS[0]}}"  # gone before it writes
     ran = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (141, "")
+
+
+def test_without_utf8_a_script_says_so(tmp_path):
+    """Or a policy called modèle would be judged, and then could not be written."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from dataclasses import dataclass\nfrom alignxplore.command import Plain, option, run\n\n\n"
+        "@dataclass\nclass Options(Plain):\n    name: str = option('a name', 'x')\n\n\n"
+        "run(lambda options: print('worked'), Options, 'doc')\n"
+    )
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = os.environ | ascii_only | {"PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 1 and "set PYTHONUTF8=1" in ran.stderr and "Traceback" not in ran.stderr
+    environment["PYTHONUTF8"] = "1"
+    ran = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0 and ran.stdout == "worked\n", ran.stderr

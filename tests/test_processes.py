@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
+from alignxplore import processes
+from alignxplore.errors import UserError
 from alignxplore.processes import MARK, Family, members
 
 # Writes its pid to the file that it is given; TERM: "asked" goes to the file as well, after which it ends, or stays.
@@ -156,3 +159,25 @@ def test_what_was_set_and_where_it_goes_is_passed_on(tmp_path):
         assert family.wait() == 0
     family.end()
     assert (tmp_path / "log").read_text() == f"said {os.path.realpath(tmp_path)}\n"
+
+
+def test_sockets_of_runs_that_were_killed_are_taken_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes.tempfile, "gettempdir", lambda: str(tmp_path))
+    (tmp_path / "axp-ray-999999999-x").mkdir()
+    (tmp_path / "axp-ray-1-alive").mkdir()
+    made = processes.socket_folder("axp-ray", "")
+    assert {path.name for path in tmp_path.iterdir()} == {"axp-ray-1-alive", made.name}
+
+
+def test_sockets_stand_where_their_paths_are_short_enough(tmp_path, monkeypatch):
+    """A TMPDIR of 45 characters is too long for Ray, whose sockets have 67 more."""
+    long = tmp_path / ("x" * 45)
+    long.mkdir()
+    monkeypatch.setattr(processes.tempfile, "gettempdir", lambda: str(long))
+    made = processes.socket_folder("axp-ray", "/" + "y" * 66)
+    try:
+        assert made.parent == Path("/tmp") and len(str(made)) + 67 <= 107 and not list(long.iterdir())
+        with pytest.raises(UserError, match=f"TMPDIR={long} is too long for sockets"):
+            processes.socket_folder("axp-ray", "/" + "y" * 99)
+    finally:
+        made.rmdir()

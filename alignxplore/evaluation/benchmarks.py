@@ -92,7 +92,7 @@ def load_benchmarks(
     wanted, places = list(dict.fromkeys(names or ())), []
     for spec in data:
         given, equals, file = spec.partition("=")
-        if equals:
+        if equals and not Path(spec).exists():  # an existing path is one, whatever signs it has
             name, _, task = given.partition(":")
             take(name, task, Path(file))
         elif Path(spec).is_file():

@@ -227,6 +227,8 @@ def always_the_same(name: str, letter_a: Sequence[float]) -> str:
 def named_paths(text: str | None) -> dict[str, str]:
     """A "path" → {"": path}; "a=path b=path", or one a line where paths have blanks → {a: path, b: path}."""
     text = text or ""
+    if text and Path(text).exists():  # a path, whatever signs it has
+        return {"": text}
     one = "\n" in text or Path(text.partition("=")[2] or text).exists()
     pairs = [part.partition("=") for part in (text.splitlines() if one and text else text.split())]
     return {name if equals else "": value if equals else name for name, equals, value in pairs}

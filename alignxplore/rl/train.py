@@ -17,7 +17,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -26,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import psutil
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from alignxplore.environment import say_problems
 from alignxplore.errors import SAID
 from alignxplore.journal import RunLock
+from alignxplore.processes import socket_folder
 from alignxplore.prompts import PromptSet
 from alignxplore.records import write_json
 from alignxplore.rl.checks import (
@@ -49,6 +48,8 @@ from alignxplore.rl.settings import STOP, RunStopped, Streaming
 from alignxplore.serving.endpoint import CONNECT_PATIENCE, TransportError
 
 FINISHED_PATIENCE = 1.0  # seconds: a finished run needs its judges no more
+# The longest socket of Ray, behind its folder.
+_RAY_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.9"
 STOP_SECONDS = 600  # that a run may take to end in order: an update or a validation, and a checkpoint
 
 
@@ -86,16 +87,6 @@ def quiet_console(log_path: Path, progress: Path) -> Iterator[None]:
         follower.join()
         sys.stdout.flush(), sys.stderr.flush()
         os.dup2(console, 1), os.dup2(errors, 2)
-
-
-def socket_folder() -> Path:
-    """A new folder for Ray's sockets, whose paths must be short; those of runs that were killed are removed."""
-    parent = Path(tempfile.gettempdir())
-    for left in parent.glob("axp-ray-*"):
-        process = left.name.split("-")[2]
-        if process.isdigit() and not psutil.pid_exists(int(process)):
-            shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"axp-ray-{os.getpid()}-", dir=parent))
 
 
 def stop_in_order(out: Path, progress: Path) -> Callable[[int, object], None]:
@@ -139,7 +130,7 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
                 signal.signal(number, on_signal)
             return ray.remote(num_cpus=1)(StreamingRunner).remote()
 
-    sockets = socket_folder()
+    sockets = socket_folder("axp-ray", _RAY_SOCKET)
     if "address" not in config.ray_kwargs.ray_init and "RAY_ADDRESS" not in os.environ:
         OmegaConf.update(config, "ray_kwargs.ray_init._temp_dir", str(sockets), force_add=True)
     if folder := os.environ.get("TENSORBOARD_DIR"):

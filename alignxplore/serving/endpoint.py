@@ -46,9 +46,9 @@ class _Retry(TransportError):
 
 def parse_spec(spec: str) -> tuple[str, str]:
     """ "name=target" → (name, target); without a name it is the last part of the target. A target is a URL, path or
-    hub id."""
+    hub id; an existing path is one, whatever signs it has."""
     name, equals, target = spec.partition("=")
-    if equals and "/" not in name:
+    if equals and "/" not in name and not os.path.exists(spec):
         return name, target
     return spec.rstrip("/").removesuffix("/v1").rsplit("/", 1)[-1], spec
 

@@ -31,7 +31,7 @@ import psutil
 
 from alignxplore.command import Checkable, option, planned
 from alignxplore.errors import UserError
-from alignxplore.processes import Family, members
+from alignxplore.processes import Family, members, socket_folder
 from alignxplore.serving.beforehand import check_files
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,14 @@ class Server(Family):
 
     log_path = Path()
     log_start = 0  # bytes that were there before: earlier servers wrote into the same file
+    sockets: Path | None = None  # its own folder of sockets, which vLLM leaves behind
+
+    def end(self, *asked: tuple[signal.Signals, float]) -> list[str]:
+        """As `Family.end`; its sockets are taken away."""
+        killed = super().end(*asked)
+        if self.sockets:
+            shutil.rmtree(self.sockets, ignore_errors=True)
+        return killed
 
     def ended(self) -> ServerError | None:
         """What to say of a server that has ended by itself; None while it lives."""
@@ -137,7 +145,7 @@ def start(
         )
     command = [executable, "serve", model, "--host", host, "--port", str(port), "--disable-uvicorn-access-log"]
     command += ["--revision", revision] if revision else []
-    environment = dict(os.environ) | {"VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = dict(os.environ) | {"VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUTF8": "1"}
     if not with_key:
         environment.pop("VLLM_API_KEY", None)
     if on_cpu():
@@ -145,12 +153,16 @@ def start(
         environment = CPU_ENVIRONMENT | environment
     command += arguments
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+    sockets = None
+    if "VLLM_RPC_BASE_PATH" not in environment:
+        sockets = socket_folder("axp-serve", "/" + "0" * 36)  # names of vLLM's sockets are random ids
+        environment["VLLM_RPC_BASE_PATH"] = str(sockets)
     url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/v1"
     with open(log_path, "ab") as out:
         process = Server(
             command, environment=environment, grace=_GRACE, stdout=out, stderr=out, stdin=subprocess.DEVNULL
         )
-        process.log_path, process.log_start = Path(log_path), out.tell()
+        process.log_path, process.log_start, process.sockets = Path(log_path), out.tell(), sockets
     _running[url] = process
     return process, url
 

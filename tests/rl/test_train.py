@@ -171,14 +171,6 @@ def test_a_reason_to_stop_is_found_under_what_ray_wraps_it_in():
     assert module.reason(crashed) == (1, "RayTaskError(ValueError): ValueError: no such thing")
 
 
-def test_sockets_of_runs_that_were_killed_are_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
-    (tmp_path / "axp-ray-999999999-x").mkdir()
-    (tmp_path / "axp-ray-1-alive").mkdir()
-    made = module.socket_folder()
-    assert {path.name for path in tmp_path.iterdir()} == {"axp-ray-1-alive", made.name}
-
-
 def test_the_first_sigterm_asks_for_an_end_in_order_and_the_second_ends(tmp_path, monkeypatch):
     alarms, progress = [], tmp_path / "progress.txt"
     monkeypatch.setattr(module.signal, "alarm", alarms.append)

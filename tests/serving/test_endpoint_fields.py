@@ -26,6 +26,13 @@ def test_names_and_targets(spec, name, target):
     assert parse_spec(spec) == (name, target)
 
 
+def test_an_existing_path_is_one_whatever_signs_it_has(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=3e-5").mkdir()
+    assert parse_spec("lr=3e-5") == ("lr=3e-5", "lr=3e-5")
+    assert parse_spec("ours=lr=3e-5") == ("ours", "lr=3e-5")
+
+
 def test_urls_paths_and_a_forgotten_scheme():
     assert is_url("https://host/v1") and is_url("http://host")
     assert not any(map(is_url, ("Qwen/Qwen3-8B", "/models/x", "runs/30", "30/actor", "2024", "./m:8")))
