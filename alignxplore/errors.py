@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -22,6 +23,9 @@ class UserError(Exception):
 # What these say is a sentence; a traceback would bury it. Wrong options are ValueErrors; what cannot be read or
 # written is an OSError.
 SAID = (UserError, ValueError, OSError)
+# What a library says of a disk in an error of its own kind (safetensors, torch).
+_DISK = ("No space left on device", "Read-only file system", "PytorchStreamWriter failed writing file")
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 
 
 def program() -> str:
@@ -54,6 +58,21 @@ def one_sentence() -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"{program()}: interrupted; run the same command again", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if not any(words in str(error) for words in _DISK):
+            raise
+        sys.exit(f"{program()}: {error}; what is done is kept: make space, and run the same command again")
+
+
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """An error of the system in here, such as a full disk, names the file that was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _OF_THE_DISK:
+            error.filename = str(path)
+        raise
 
 
 def at_least_one(options: object, *names: str) -> None:

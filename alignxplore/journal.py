@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from alignxplore.errors import UserError
+from alignxplore.errors import UserError, naming
 from alignxplore.records import HALF_CHARACTERS, RecordError
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,8 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._lines.close()
-        os.fsync(self._file)
+        with naming(self.path):
+            os.fsync(self._file)
         os.close(self._file)
 
     def _recover(self) -> None:
@@ -120,7 +121,8 @@ class Journal:
         disk)."""
         row = {"id": unit, "status": OK} | row | {"id": unit}
         line = (json.dumps(row, ensure_ascii=False) + "\n").encode(errors=HALF_CHARACTERS)
-        written = os.write(self._file, line)
+        with naming(self.path):
+            written = os.write(self._file, line)
         end = os.lseek(self._file, 0, os.SEEK_CUR)
         if written < len(line):  # take the stump away, or the next line would be appended to it
             os.ftruncate(self._file, end - written)

@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from alignxplore.errors import UserError
+from alignxplore.errors import UserError, naming
 from alignxplore.texts import HalfId, loads, mistaken, no_object, not_json, not_utf_8, table_id
 
 log = logging.getLogger(__name__)
@@ -236,7 +236,8 @@ def _aside(path: Path) -> Iterator[Path]:
             left.unlink(missing_ok=True)
     aside = path.with_name(f"{stem}{os.getpid()}.partial")
     try:
-        yield aside
+        with naming(path):
+            yield aside
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)

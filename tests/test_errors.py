@@ -1,14 +1,17 @@
 """What the user of a script can mend is said in one sentence; what only we can mend keeps its traceback."""
 
+import errno
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from alignxplore.errors import one_sentence
+from alignxplore.journal import Journal
 from alignxplore.prompts import PromptSet
-from alignxplore.records import read_users
+from alignxplore.records import read_users, write_json, write_jsonl
 from alignxplore.serving.models import ModelSpec
 from tests import ROOT
 
@@ -97,3 +100,39 @@ def test_without_utf8_a_script_says_so(tmp_path):
     environment["PYTHONUTF8"] = "1"
     ran = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
     assert ran.returncode == 0 and ran.stdout == "worked\n", ran.stderr
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "rows.jsonl"
+    for write in (lambda: write_jsonl(path, [{"a": 1}]), lambda: write_json(path, {"a": 1})):
+        (tmp_path / f".rows.jsonl.{socket.gethostname()}.{os.getpid()}.partial").symlink_to("/dev/full")
+        with pytest.raises(SystemExit, match=f"No space left on device: '{path}'"), one_sentence():
+            write()
+        assert not list(tmp_path.iterdir()), "neither half a file nor its beginning"
+    with Journal(path) as journal:
+        journal.append("a", {})
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            with pytest.raises(SystemExit, match=f"No space left on device: '{path}'"), one_sentence():
+                journal.append("b", {})
+        assert "b" not in journal
+        journal.append("b", {})
+    with Journal(path) as journal:
+        assert journal.finished() == {"a", "b"}
+
+
+def test_a_librarys_own_word_for_a_full_disk_is_a_sentence(capsys):
+    class SafetensorError(Exception):
+        pass
+
+    with (
+        pytest.raises(SystemExit, match="I/O error: No space left on device .*; what is done is kept"),
+        one_sentence(),
+    ):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+    with pytest.raises(RuntimeError, match="shape"), one_sentence():
+        raise RuntimeError("shape mismatch")

@@ -130,7 +130,9 @@ def read_scores(folder: Path) -> Iterator[dict]:
         UserError: there are none.
     """
     if not (folder / "scores.jsonl").is_file():
-        raise UserError(f"{folder}: nothing is scored here (no scores.jsonl); run evaluate.py --out {folder} first")
+        raise UserError(
+            f"{folder}: nothing is scored here (scores.jsonl: no such file); run evaluate.py --out {folder} first"
+        )
     for line, row in read_jsonl(folder / "scores.jsonl"):
         if "item" not in row:
             raise RecordError(

@@ -53,7 +53,7 @@ def test_a_folder_that_is_not_scored_says_so(tmp_path):
         lambda: write_plots(PlotsOptions(results=tmp_path, out=tmp_path / "plots")),
         lambda: compared(tmp_path, "a", "b"),
     ):
-        with pytest.raises(UserError, match=r"nothing is scored here \(no scores.jsonl\); run evaluate.py --out"):
+        with pytest.raises(UserError, match=r"nothing is scored here \(scores.jsonl: no such file\); run evaluate.py"):
             work()
 
 
