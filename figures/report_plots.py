@@ -1,5 +1,5 @@
-"""The plots of an evaluation report as PNG files: accuracy by benchmark, and confidence by the order of the items.
-(report.html holds the same.)
+"""The plots of an evaluation report as PNG files: accuracy by benchmark, by kind of row and by length of summary;
+confidence by the order of the items; reliability. (report.html holds the same.)
 
     python figures/report_plots.py --results outputs/eval --out outputs/eval/figures
 """

@@ -3,6 +3,7 @@ whether the place of an item speaks. Used by writing.py and plots.py.
 """
 
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 import matplotlib.pyplot as plt
@@ -84,31 +85,31 @@ def agreements(scores: Sequence[dict], protocol: str) -> Table | None:
     return Table(f"agreement_{protocol}", title, head, body, AGREEMENT_NOTE) if body else None
 
 
-READ = {  # what a downstream model was given
-    "summaries": lambda row: row["setting"] in ("full", "streaming") and not row["policy"].startswith("other user's"),
-    "raw history": lambda row: row["setting"] == "direct",
-    "nothing": lambda row: row["policy"] == "no summary",
-}
+def _given(row: dict) -> str | None:
+    """What a downstream model was given to read; None: another user's summary."""
+    if row["policy"].startswith("other user's"):
+        return None
+    return {"full": "summaries", "streaming": "summaries", "direct": "raw history"}.get(row["setting"], "nothing")
 
 
 def reading_habits(scores: Sequence[dict], protocol: str) -> Table | None:
     """One line a benchmark, downstream model and kind of text: order bias and Brier score; None where nothing was
     read from probabilities."""
-    rows, body = [row for row in _judged(scores, protocol) if row.get("p") is not None], []
-    for benchmark, judge in dict.fromkeys((row["benchmark"], row["judge"]) for row in rows):
-        for what, belongs in READ.items():
-            mine = [row for row in rows if (row["benchmark"], row["judge"]) == (benchmark, judge) and belongs(row)]
-            if mine:
-                placed = [row for row in mine if row.get("flips") is not None]
-                cells = [
-                    _mean(placed, lambda row: _p_of_a(row["orders"])),
-                    _mean(placed, lambda row: _by_place(row["orders"], 0)),
-                    _mean(placed, lambda row: _by_place(row["orders"], 1)),
-                    _mean(placed, lambda row: _share(flip for flip in row["flips"] if flip is not None)),
-                    _mean(mine, brier),
-                ]
-                n = str(len({row["record"] for row in mine}))
-                body.append([label(benchmark), judge, what, n, *cells])
+    groups: dict[tuple[str, str, str], list[dict]] = defaultdict(list)
+    for row in _judged(scores, protocol):
+        if row.get("p") is not None and (what := _given(row)):
+            groups[row["benchmark"], row["judge"], what].append(row)
+    body = []
+    for (benchmark, judge, what), mine in groups.items():
+        placed = [row for row in mine if row.get("flips") is not None]
+        cells = [
+            _mean(placed, lambda row: _p_of_a(row["orders"])),
+            _mean(placed, lambda row: _by_place(row["orders"], 0)),
+            _mean(placed, lambda row: _by_place(row["orders"], 1)),
+            _mean(placed, lambda row: _share(flip for flip in row["flips"] if flip is not None)),
+            _mean(mine, brier),
+        ]
+        body.append([label(benchmark), judge, what, str(len({row["record"] for row in mine})), *cells])
     head = ["benchmark", "judge", "read", "n", "mean P(A) %", "first %", "second %", "flips %", "Brier x 100"]
     title = f"Habits of the downstream models, protocol {protocol}"
     return Table(f"judges_{protocol}", title, head, body, BIAS_NOTE) if body else None
@@ -136,13 +137,14 @@ def _by_place(orders: Iterable[Sequence[float | None]], place: int) -> float | N
 
 def _mean(rows: Iterable[dict], value: Callable[[dict], float | None]) -> str:
     """Mean over records, with its interval, of what rows say."""
-    return estimated(measured(row | {"value": value(row)} for row in rows))
+    known = ("record", "user", "item")
+    return estimated(measured({key: row[key] for key in known} | {"value": value(row)} for row in rows))
 
 
 def reliability(scores: Sequence[dict], protocol: str) -> plt.Figure | None:
     """How often each downstream model is right (with 95 % intervals) against how sure it is, after reading summaries:
     one panel a model; on the diagonal both agree. Bars: the share of rows."""
-    rows = [row for row in _judged(scores, protocol) if row.get("p") is not None and READ["summaries"](row)]
+    rows = [row for row in _judged(scores, protocol) if row.get("p") is not None and _given(row) == "summaries"]
     judges = judges_of(rows)
     if not judges:
         return None

@@ -3,6 +3,7 @@ said in evaluation/segments.py.
 """
 
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
@@ -61,10 +62,10 @@ def by_segment(scores: Sequence[dict], protocol: str) -> Table | None:
         columns |= dict.fromkeys(readers := readers_of(rows))
         for segment, groups in parted(rows).items():
             for group, mine in groups.items():
-                cells = {
-                    reader: estimated(measured([row for row in mine if reader_of(row) == reader]))
-                    for reader in readers
-                }
+                of: dict[Reader, list[dict]] = defaultdict(list)
+                for row in mine:
+                    of[reader_of(row)].append(row)
+                cells = {reader: estimated(measured(of[reader])) for reader in readers}
                 n = str(len({row["record"] for row in mine}))
                 body.append(([label(benchmark), judge, segment.title, textwrap.shorten(group, 48), n], cells))
     if not body or not columns:
