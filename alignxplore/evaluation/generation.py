@@ -4,14 +4,14 @@
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from alignxplore.environment import recorded_versions, say_problems
 from alignxplore.evaluation.arguments import GenerationArguments
-from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, as_served, load_benchmarks, run_id
+from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, as_served, load_benchmarks, run_id, slices_of
 from alignxplore.evaluation.fits import Fit
 from alignxplore.evaluation.preview import sizes, whereabouts
 from alignxplore.evaluation.report.tables import Table, markdown
@@ -86,6 +86,19 @@ def is_complete(made: Recipe, benchmark: Benchmark, target: SummarySet) -> bool:
         )
 
 
+def owners(made: Recipe, benchmark: Benchmark, target: SummarySet, journal: Journal) -> dict[str, UserRecord]:
+    """Record id → the record whose summary it gets: of a person's rows that are shown the same (questions after the
+    same dialogues) the first one, or one that has its summary already."""
+    alike: dict[tuple[str, str], list[UserRecord]] = defaultdict(list)
+    for record in benchmark.records:
+        # The published fit also looks at the last third, which is not shown.
+        seen = [record.history] if made.fit != "ours" else slices_of(benchmark, record, target.setting, made.stages)
+        shown = content_hash([[asdict(x) for x in part] for part in seen])
+        alike[record.person, shown].append(record)
+    first = (min(group, key=lambda record: made.unit(record) not in journal) for group in alike.values())
+    return {record.id: owner for owner, group in zip(first, alike.values()) for record in group}
+
+
 async def write_set(
     made: Recipe,
     arguments: GenerationArguments,
@@ -120,6 +133,9 @@ async def write_set(
     )
 
     async def work(record: UserRecord) -> dict:
+        owner = owner_of[record.id]
+        if owner.id != record.id:
+            return journal[made.unit(owner)] | {"record": record.id, "user": record.user}
         whose = {"run": made.run, "record": record.id, "user": record.user}
         try:
             plan = fit.plan(made.fit, record.history)
@@ -135,15 +151,19 @@ async def write_set(
         return whose | written.row() | asked | {"shown_otherwise": otherwise}
 
     with Journal(target.journal_path) as journal:
-        await run_units(
-            ((made.unit(record), record) for record in benchmark.records),
-            work,
-            journal,
-            label=f"{model.name} {benchmark.name} {target.setting} seed {target.seed}",
-            total=len(benchmark.records),
-            concurrency=arguments.concurrency,
-            max_error_rate=arguments.max_error_rate,
-        )
+        owner_of = owners(made, benchmark, target, journal)
+        written = [record for record in benchmark.records if owner_of[record.id].id == record.id]
+        copied = [record for record in benchmark.records if owner_of[record.id].id != record.id]
+        for records in filter(None, (written, copied)):
+            await run_units(
+                ((made.unit(record), record) for record in records),
+                work,
+                journal,
+                label=f"{model.name} {benchmark.name} {target.setting} seed {target.seed}",
+                total=len(records),
+                concurrency=arguments.concurrency,
+                max_error_rate=arguments.max_error_rate,
+            )
     known = [row["shown_otherwise"] for row in target.by_record(made.run).values() if "shown_otherwise" in row]
     log.info(
         "%s %s %s seed %d: %d of %d rows were shown otherwise than by %s fit",

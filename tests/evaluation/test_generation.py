@@ -3,6 +3,7 @@ name."""
 
 import json
 import types
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -48,6 +49,37 @@ def arguments(tmp_path) -> EvaluationArguments:
     return EvaluationArguments(
         judge=[], data=[str(tmp_path / "world_films_upi.jsonl")], out=str(tmp_path / "out"), cues=[]
     )
+
+
+async def test_questions_after_the_same_dialogues_share_a_summary(
+    fake_server, say, tokenizer, record, benchmark_file, tmp_path
+):
+    """Two persons who said the same have one each, a question after other dialogues too; what is there stays."""
+    rows = [replace(record("u"), user=f"{person}#{k}") for person in "uv" for k in range(3)]
+    rows = [replace(row, target=replace(row.target, query=f"question {k}")) for k, row in enumerate(rows)]
+    rows.append(replace(rows[0], user="u#9", history=rows[0].history[:-1]))
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    written = iter(range(100))
+    asked, found = [], []
+    async with fake_server(lambda body: say(f"<think>\nI read\n</think>\n\n{next(written)}")) as server:
+        for part in (rows[2:3], rows, rows):
+            before = len(server.bodies)
+            await generate(
+                GenerationArguments(
+                    model=[f"ours={server.url}#{tmp_path / 'tokenizer'}"],
+                    data=[str(benchmark_file("hicupid", part))],
+                    out=str(tmp_path / "out"),
+                    settings=["streaming"],
+                )
+            )
+            asked.append(len(server.bodies) - before)
+            rows_of = SummarySet(tmp_path / "out", "ours", "hicupid", "streaming", 0).by_record().values()
+            found.append({row["user"]: row["stages"][-1]["summary"] for row in rows_of})
+    assert asked == [2, 4, 0]  # two stages a summary
+    assert found[1] == found[2] and len(found[1]) == 7
+    assert found[1]["u#0"] == found[1]["u#1"] == found[1]["u#2"] == found[0]["u#2"]
+    assert found[1]["v#0"] == found[1]["v#1"] == found[1]["v#2"]
+    assert len({found[1][user] for user in ("u#0", "v#0", "u#9")}) == 3
 
 
 async def test_other_weights_or_another_window_under_the_same_address_are_other_summaries(write):
