@@ -113,8 +113,11 @@ class Endpoint:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        await self.connect()
-        return self
+        try:
+            return await self.connect()
+        except BaseException:
+            await self.close()
+            raise
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
@@ -129,11 +132,7 @@ class Endpoint:
                 restart.
             RequestError: the key is refused, or it cannot be known which model is meant.
         """
-        try:
-            await self._find_model()
-        except BaseException:
-            await self.close()
-            raise
+        await self._find_model()
         return self
 
     async def _find_model(self) -> None:
