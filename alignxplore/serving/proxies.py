@@ -41,7 +41,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _in_networks(host: str, listed: str) -> bool:
-    """Whether an address lies in a network of NO_PROXY, such as 10.0.0.0/8, which Python's own reading overlooks."""
+    """Whether an address lies in a network of NO_PROXY (203.0.113.0/24), which Python's own reading overlooks."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -134,7 +134,7 @@ def test_numbers_that_a_table_program_touched(run, tmp_path):
         (
             "ratings.csv",
             "userId,movieId,rating\n",
-            ":1: expected the header userId,movieId,timestamp, and timestamp is",
+            ":1: expected the header userId,movieId,rating,timestamp, and timestamp is",
         ),
         ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,4,soon\n", ":2: field 'timestamp': 'soon' is neither"),
         ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,4,\n", ":2: field 'timestamp': '' is neither"),

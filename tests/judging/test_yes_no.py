@@ -134,6 +134,7 @@ async def test_eval_scores_such_a_model_on_histories_only(fake_server, tokenizer
             judge_format=["tallrec=yes_no"],
             protocol=["choice", "paper"],
             cues=[],
+            baselines=["none"],
             limit=None,
         )
         rows = await evaluate(arguments)
@@ -178,6 +179,7 @@ async def test_a_history_longer_than_the_window_is_cut_before_the_model_is_first
                 judge_format=["yes_no"],
                 protocol=["choice", "paper"],
                 cues=[],
+                baselines=["none"],
             )
         )
     # Three are read, and right. What does not fit at all is bad format: 0.5 in choice, 0 in paper.

@@ -9,7 +9,7 @@ from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.serving.endpoint import Endpoint, TransportError
 from alignxplore.serving.replies import said
-from alignxplore.summarize import Sampling, summarize
+from alignxplore.summarize import Plan, Sampling, summarize
 
 ITEM = Interaction("green tea", "coffee", "What to drink?")
 TEXT = "<think>\nshe drinks tea\n</think>\n\nLikes tea."
@@ -21,7 +21,9 @@ def reply(content, ended="stop", **fields):
 
 async def written(fake_server, tokenizer, answer):
     async with fake_server(lambda body: answer) as server, Endpoint(server.url, patience=0.02) as endpoint:
-        return await summarize(endpoint, tokenizer, PromptSet(), [[ITEM]], Sampling(max_tokens=64), "u")
+        return await summarize(
+            endpoint, tokenizer, PromptSet(), Plan([[ITEM]], 4032), Sampling(max_tokens=64), "u", 4096
+        )
 
 
 PARTS = {
