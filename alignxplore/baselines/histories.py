@@ -3,17 +3,16 @@ and without a judge.
 
 bm25          the words of the items (Robertson and Zaragoza 2009)
 item-knn      who else chose them: items are alike when the same training persons chose them (Sarwar et al. 2001)
+als           who else chose them: factors of persons and items (Hu, Koren and Volinsky 2008)
 embedding     their texts as a model of the hub embeds them
 
 Each scores both items of a target against the interactions that a policy is shown; the greater score is foreseen.
-BM25 and item-knn are a few lines of NumPy and SciPy here: none of the libraries that have them is among the pinned
-ones, and only two items a row are ever scored.
+item-knn is a few lines of SciPy: neighbours are looked for within a history, which no library's recommender does.
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +21,7 @@ from scipy.sparse import csr_matrix
 
 from alignxplore.records import Interaction, RecordError, person_of, read_users
 
+FACTORS = 32  # of a person or an item (als)
 NEIGHBOURS = 20  # of an item among those of a history (item-knn)
 K1, B = 1.5, 0.75  # of BM25, the usual values
 _WORD = re.compile(r"\w+")
@@ -54,38 +54,32 @@ def texts_of(history: Iterable[Interaction]) -> dict[str, None]:
     return dict.fromkeys(text for x in history for text in (x.chosen, x.rejected) if text is not None)
 
 
-@lru_cache(maxsize=1 << 14)
-def _count(text: str) -> Counter[str]:
-    return Counter(_WORD.findall(text.lower()))
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
 
 
 class Bm25:
-    """The words of an item as a query, the items of a history as the documents.
+    """The words of an item as a query, the items of a history as the documents, by bm25s as Lucene counts.
 
     Args:
-        texts: different texts of items, of which it learns how rare a word is and how long a text.
+        texts: different texts of items, all that histories hold; they tell how rare a word is and how long a text.
     """
 
     def __init__(self, texts: Iterable[str]):
-        lengths, seen = [], Counter[str]()
-        for text in texts:
-            words = _count(text)
-            lengths.append(words.total())
-            seen.update(words.keys())
-        self._mean = float(np.mean(lengths)) if lengths else 1.0
-        self._rarity = {
-            word: float(np.log(1 + (len(lengths) - count + 0.5) / (count + 0.5))) for word, count in seen.items()
-        }
+        from bm25s import BM25
 
-    def score(self, query: str, document: str) -> float:
-        """BM25 of one text for the words of another."""
-        words = _count(document)
-        norm = K1 * (1 - B + B * words.total() / self._mean)
-        found = ((word, words[word]) for word in _count(query) if word in words)
-        return sum(self._rarity.get(word, 0.0) * count * (K1 + 1) / (count + norm) for word, count in found)
+        self._place = {text: place for place, text in enumerate(texts)}
+        self._index = BM25(k1=K1, b=B, method="lucene", dtype="float64")
+        self._index.index([_words(text) or [""] for text in self._place], show_progress=False)
+
+    def scores(self, query: str) -> np.ndarray:
+        """BM25 of every text for the words of another, each word once. [texts]"""
+        known = [word for word in dict.fromkeys(_words(query)) if word in self._index.vocab_dict]
+        return self._index.get_scores(known) if known else np.zeros(len(self._place))
 
     def __call__(self, item: str, history: Sequence[Interaction]) -> float:
-        return chosen_less_rejected({text: self.score(item, text) for text in texts_of(history)}, history)
+        scores = self.scores(item)
+        return chosen_less_rejected({text: float(scores[self._place[text]]) for text in texts_of(history)}, history)
 
 
 class ItemKnn:
@@ -97,26 +91,65 @@ class ItemKnn:
     """
 
     def __init__(self, chosen: dict[str, set[str]]):
-        items = {
-            text: place for place, text in enumerate(dict.fromkeys(x for texts in chosen.values() for x in texts))
-        }
-        pairs = [(row, items[text]) for row, texts in enumerate(chosen.values()) for text in sorted(texts)]
-        rows, columns = zip(*pairs) if pairs else ((), ())
-        taken_PI = csr_matrix((np.ones(len(pairs)), (rows, columns)), shape=(len(chosen), len(items)))
-        self._items, self._persons_of = items, taken_PI.T.tocsr()
-        self._norms = np.sqrt(np.asarray(taken_PI.sum(0)).ravel())
+        self._items, taken_PI = _matrix(chosen)
+        self._persons_of = taken_PI.astype(np.float64).T.tocsr()
+        self._norms = np.sqrt(np.asarray(self._persons_of.sum(1)).ravel())
 
     def knows(self, item: str) -> bool:
         """Whether any training person chose it."""
         return item in self._items
 
     def __call__(self, item: str, history: Sequence[Interaction]) -> float | None:
-        place, others = self._items.get(item), [self._items[x.chosen] for x in history if x.chosen in self._items]
+        place, others = self._items.get(item), _places(self._items, history)
         if place is None or not others:
             return None
         shared = np.asarray((self._persons_of[others] @ self._persons_of[place].T).todense()).ravel()
         cosines = shared / (self._norms[others] * self._norms[place])
         return float(np.sort(cosines)[-NEIGHBOURS:].sum())
+
+
+class Als:
+    """Factors of persons and items, learnt from who chose what (Hu, Koren and Volinsky 2008), by implicit; a history's
+    own factors are those that fit its chosen items.
+
+    Args:
+        chosen: person → texts of all items that the person chose.
+    """
+
+    def __init__(self, chosen: dict[str, set[str]]):
+        from implicit.cpu.als import AlternatingLeastSquares
+
+        self._items, taken_PI = _matrix(chosen)
+        # One thread and a seed: the same factors every time.
+        self._model = AlternatingLeastSquares(factors=FACTORS, random_state=0, num_threads=1)
+        self._model.fit(taken_PI, show_progress=False)
+        self._last: tuple[tuple[int, ...], np.ndarray] | None = None
+
+    def knows(self, item: str) -> bool:
+        """Whether any training person chose it."""
+        return item in self._items
+
+    def __call__(self, item: str, history: Sequence[Interaction]) -> float | None:
+        place, others = self._items.get(item), _places(self._items, history)
+        if place is None or not others:
+            return None
+        if self._last is None or self._last[0] != tuple(others):  # the other item of a target has the same history
+            row = csr_matrix((np.ones(len(others), np.float32), ([0] * len(others), others)), (1, len(self._items)))
+            self._last = tuple(others), self._model.recalculate_user(0, row)
+        return float(self._model.item_factors[place] @ self._last[1])
+
+
+def _matrix(chosen: dict[str, set[str]]) -> tuple[dict[str, int], csr_matrix]:
+    """(item text → column, persons x items: 1 where chosen)."""
+    items = {text: place for place, text in enumerate(dict.fromkeys(x for texts in chosen.values() for x in texts))}
+    pairs = [(row, items[text]) for row, texts in enumerate(chosen.values()) for text in sorted(texts)]
+    rows, columns = zip(*pairs) if pairs else ((), ())
+    ones = np.ones(len(pairs), np.float32)
+    return items, csr_matrix((ones, (rows, columns)), shape=(len(chosen), len(items)))
+
+
+def _places(items: dict[str, int], history: Sequence[Interaction]) -> list[int]:
+    return [items[x.chosen] for x in history if x.chosen in items]
 
 
 def training_choices(files: Iterable[str | Path], without: set[str]) -> dict[str, set[str]]:

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alignxplore.baselines.embeddings import Embeddings, Encoder
-from alignxplore.baselines.histories import Bm25, ItemKnn, Likeness, foresee, texts_of, training_choices
+from alignxplore.baselines.histories import Als, Bm25, ItemKnn, Likeness, foresee, texts_of, training_choices
 from alignxplore.evaluation.benchmarks import Benchmark, shown_history
 from alignxplore.evaluation.conditions import Cell, Question
 from alignxplore.serving.models import ModelSpec
 
-BM25, KNN, EMBEDDING = "bm25", "item-knn", "embedding"
+BM25, KNN, ALS, EMBEDDING = "bm25", "item-knn", "als", "embedding"
 HELP = (
     f"baselines that read the history, without a judge: {BM25} (words of the items), {KNN}=FILE (who else chose them: "
-    f"benchmark files of training persons; several files: several times), {EMBEDDING}=MODEL (any encoder, a folder or "
+    f"benchmark files of training persons; several files: several times), {ALS}=FILE (the same by factors of persons "
+    f"and items), {EMBEDDING}=MODEL (any encoder, a folder or "
     "hub id[@revision]); none: no such baseline"
 )
 
@@ -35,10 +36,13 @@ class HistoryBaseline(NamedTuple):
             ValueError: another kind, or a source that is missing or not wanted.
         """
         kind, equals, source = text.partition("=")
-        if kind not in (BM25, KNN, EMBEDDING):
-            raise ValueError(f"--baselines: unknown {text}; choose from {BM25}, {KNN}=FILE, {EMBEDDING}=MODEL, none")
+        if kind not in (BM25, KNN, ALS, EMBEDDING):
+            raise ValueError(
+                f"--baselines: unknown {text}; choose from {BM25}, {KNN}=FILE, {ALS}=FILE, {EMBEDDING}=MODEL, none"
+            )
         if bool(source) != (kind != BM25) or equals and not source:
-            wanted = {BM25: "takes nothing", KNN: "needs a file of training persons", EMBEDDING: "needs a model"}
+            persons = "needs a file of training persons"
+            wanted = {BM25: "takes nothing", KNN: persons, ALS: persons, EMBEDDING: "needs a model"}
             raise ValueError(f"--baselines {text}: {kind} {wanted[kind]}; e.g. {BM25} {KNN}=FILE {EMBEDDING}=MODEL")
         return cls(kind, source)
 
@@ -60,10 +64,17 @@ class HistoryBaselines:
         self._wanted, self._persons = wanted, persons
         self._encoders: dict[str, Encoder] = {}
 
+    def _choices(self, kind: str) -> dict[str, set[str]]:
+        files = [Path(one.source) for one in self._wanted if one.kind == kind]
+        return training_choices(files, without=self._persons)
+
     @cached_property
     def _knn(self) -> ItemKnn:
-        files = [Path(one.source) for one in self._wanted if one.kind == KNN]
-        return ItemKnn(training_choices(files, without=self._persons))
+        return ItemKnn(self._choices(KNN))
+
+    @cached_property
+    def _als(self) -> Als:
+        return Als(self._choices(ALS))
 
     def cells(self, benchmark: Benchmark) -> Iterator[Cell]:
         """One cell a baseline, as of a reader of raw histories; item-knn only where it knows an item."""
@@ -75,6 +86,8 @@ class HistoryBaselines:
             yield self._cell("BM25", Bm25(texts), benchmark, shown)
         if KNN in kinds and any(map(self._knn.knows, targets)):
             yield self._cell("item-kNN", self._knn, benchmark, shown)
+        if ALS in kinds and any(map(self._als.knows, targets)):
+            yield self._cell("ALS", self._als, benchmark, shown)
         for source in dict.fromkeys(one.source for one in self._wanted if one.kind == EMBEDDING):
             spec = ModelSpec.parse(source)
             if source not in self._encoders:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alignxplore.baselines.embeddings import Embeddings, Encoder
-from alignxplore.baselines.histories import Bm25, ItemKnn, chosen_less_rejected, foresee, training_choices
+from alignxplore.baselines.histories import Als, Bm25, ItemKnn, chosen_less_rejected, foresee, training_choices
 from alignxplore.errors import UserError
 from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_jsonl
 
@@ -24,9 +24,10 @@ def test_bm25_is_what_its_formula_says():
                 holding = sum(word in text.split() for text in TEXTS)
                 idf = np.log(1 + (5 - holding + 0.5) / (holding + 0.5))
                 length = 1 - 0.75 + 0.75 * words.total() / mean
-                expected += idf * words[word] * 2.5 / (words[word] + 1.5 * length)
-            assert bm25.score(query, document) == pytest.approx(expected, abs=1e-9)
-    assert bm25.score("RED, car!", "red car") > bm25.score("red car", "blue sea") == 0
+                expected += idf * words[word] / (words[word] + 1.5 * length)
+            assert bm25.scores(query)[TEXTS.index(document)] == pytest.approx(expected, abs=1e-9)
+    assert bm25.scores("RED, car!")[0] > bm25.scores("red car")[2] == 0
+    assert bm25.scores("?!").tolist() == bm25.scores("unheard").tolist() == [0.0] * 5
 
 
 def test_an_item_is_like_what_was_chosen_and_unlike_what_was_passed_over():
@@ -55,6 +56,27 @@ def test_item_knn_is_the_cosine_over_persons():
     assert foresee(like, [Interaction("unheard of")], Interaction(items[0], items[1])) == 0.5
     assert foresee(like, history, Interaction(items[4], "unheard of")) == 1.0
     assert foresee(like, history, Interaction("unheard of", items[4])) == 0.0
+
+
+def test_als_takes_to_its_items_who_chose_of_them_and_is_the_same_every_time(monkeypatch):
+    """Two groups of persons, each with films of its own: a history of one group's films speaks for another of them."""
+    monkeypatch.setattr("alignxplore.baselines.histories.FACTORS", 2)
+    generator = random.Random(0)
+    groups = [[f"{name} {i}" for i in range(20)] for name in ("drama", "comedy")]
+    chosen = {f"p{i}": set(generator.sample(groups[i % 2], 8)) for i in range(60)}
+    like, again = Als(chosen), Als(chosen)
+    right = []
+    for side in (0, 1):
+        for _ in range(20):
+            *history, target = generator.sample(groups[side], 5)
+            history = [Interaction(text, "unheard of") for text in history]
+            target = Interaction(target, generator.choice(groups[1 - side]))
+            right.append(foresee(like, history, target))
+            assert like(target.chosen, history) == again(target.chosen, history)
+    assert np.mean(right) > 0.95
+    assert (
+        like("unheard of", [Interaction("drama 1")]) is None and like("drama 1", [Interaction("unheard of")]) is None
+    )
 
 
 def test_only_the_nearest_neighbours_count(monkeypatch):
