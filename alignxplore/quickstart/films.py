@@ -81,7 +81,7 @@ def stages_of(settings: FilmSettings, data: Path) -> Stages:
         benchmark=f"movielens={data / BENCHMARK}",
         scoring=(
             *("--cues", "chance", "popularity", "content tally"),
-            *("--baselines", "bm25", *(f"{kind}={settings.out / 'data/policy.jsonl'}" for kind in ("item-knn", "als"))),
+            *("--baselines", "bm25", *(f"{kind}={data / 'policy.jsonl'}" for kind in ("item-knn", "als"))),
             *("--at_once", 2),
         ),
         seed=settings.seed,
