@@ -76,12 +76,13 @@ def persons(seed: int) -> dict[str, tuple[float, float]]:
 
 def stages_of(settings: FilmSettings, data: Path) -> Stages:
     """How the models of a run are trained, and scored on the benchmark in `data`."""
+    others = settings.out / "data/policy.jsonl"  # persons whose choices tell who takes what
     return Stages(
         folder=settings.out,
         benchmark=f"movielens={data / BENCHMARK}",
         scoring=(
             *("--cues", "chance", "popularity", "content tally"),
-            *("--baselines", "bm25", *(f"{kind}={data / 'policy.jsonl'}" for kind in ("item-knn", "als"))),
+            *("--baselines", "bm25", *(f"{kind}={others}" for kind in ("item-knn", "als"))),
             *("--at_once", 2),
         ),
         seed=settings.seed,
