@@ -17,11 +17,10 @@ import numpy as np
 from alignxplore.datasets import DATASETS
 from alignxplore.evaluation.comparisons import COMPARED, COMPARED_NOTE, compare, compared
 from alignxplore.evaluation.published import COMPARABLE, Paper
-from alignxplore.evaluation.report.tables import MISSING, Cell, Table, cell_text, label, percent
+from alignxplore.evaluation.report.tables import MISSING, WORST, Cell, Table, cell_text, label, percent
 from alignxplore.statistics import Paired, average_interval, paired_average
 
 BAD_WRONG = "bad format wrong"  # heading of the accuracy in which bad format is wrong, whatever it holds
-WORST = ("bad format %", "parse failures %", "coverage %", "seeds")
 CLUSTERED = (
     "The interval of a difference takes the published rows for as dependent on each other (shared persons and "
     "targets) as ours are."

@@ -15,9 +15,10 @@ from alignxplore.evaluation.derived import read_names
 from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.perturbations import obeyed
 from alignxplore.evaluation.report import page
-from alignxplore.evaluation.report.layouts import SETTING_ORDER, WORST, worst
+from alignxplore.evaluation.report.layouts import SETTING_ORDER, worst
 from alignxplore.evaluation.report.tables import (
     MISSING,
+    WORST,
     Table,
     cell_text,
     label,

@@ -6,13 +6,16 @@ A cell is text that is ready to be read. A number that is missing is shown as mi
 
 import csv
 import io
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from alignxplore.datasets import DATASETS
 from alignxplore.statistics import Estimate
 
 MISSING = "–"
+WORST = ("bad format %", "parse failures %", "coverage %", "seeds")  # headings of what a short table leaves out
+_INTERVAL = re.compile(r" \[[^\]]*\]")
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -115,6 +118,13 @@ def latex(table: Table) -> str:
     )
 
 
+def short(table: Table) -> Table:
+    """The same without intervals and columns of `WORST`, which fits a page."""
+    kept = [place for place, text in enumerate(table.head) if text not in WORST]
+    lines = ([_INTERVAL.sub("", line[place]) for place in kept] for line in (table.head, *table.body))
+    return replace(table, head=next(lines), body=list(lines), cells={})
+
+
 def csv_text(table: Table) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([table.head, *table.body])
@@ -122,6 +132,7 @@ def csv_text(table: Table) -> str:
 
 
 def write_table(folder: Path, table: Table) -> None:
-    """`table_NAME.tex` and `table_NAME.csv`."""
+    """`table_NAME.tex`, `table_NAME_short.tex` and `table_NAME.csv`."""
     (folder / f"table_{table.name}.tex").write_text(latex(table), encoding="utf-8")
+    (folder / f"table_{table.name}_short.tex").write_text(latex(short(table)), encoding="utf-8")
     (folder / f"table_{table.name}.csv").write_text(csv_text(table), encoding="utf-8")

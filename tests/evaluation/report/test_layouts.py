@@ -6,7 +6,7 @@ import pytest
 from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.published import COMPARABLE, Paper
 from alignxplore.evaluation.report import layouts, writing
-from alignxplore.evaluation.report.tables import MISSING, Table, cell_text, label
+from alignxplore.evaluation.report.tables import MISSING, WORST, Table, cell_text, label
 from tests.evaluation.made_up import JUDGE, run_of, scores
 
 
@@ -196,7 +196,7 @@ def test_the_table_of_one_benchmark_tells_parse_failures_and_seeds():
         for row in scores("ours", "mind", 4, 1.0, seeds=(0, 1))
     ]
     table = layouts.compact(result_rows(rows), "mind", "paper")
-    assert table.head[-4:] == list(layouts.WORST) and table.body[0][-4:] == ["0.00", "25.00", "100.00", "2"]
+    assert table.head[-4:] == list(WORST) and table.body[0][-4:] == ["0.00", "25.00", "100.00", "2"]
 
 
 def test_a_benchmark_without_a_number_keeps_its_column_and_leaves_no_average():

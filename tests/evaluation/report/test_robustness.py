@@ -154,7 +154,9 @@ def test_the_command_writes_every_form(out):
     assert ran.stdout.strip() in (out / "robustness.md").read_text()
     assert "<td>−50.00 [" in (out / "robustness.html").read_text()
     assert {path.name for path in out.glob("table_*")} == {
-        f"table_{name}_qwen_choice.{form}" for name in ("robustness", "injection") for form in ("tex", "csv")
+        f"table_{name}_qwen_choice{form}"
+        for name in ("robustness", "injection")
+        for form in (".tex", "_short.tex", ".csv")
     }
 
 

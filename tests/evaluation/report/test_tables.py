@@ -3,7 +3,7 @@
 import csv
 
 from alignxplore.evaluation.metrics import result_rows
-from alignxplore.evaluation.report.tables import MISSING, Table, cell_text, csv_text, latex, markdown
+from alignxplore.evaluation.report.tables import MISSING, Table, cell_text, csv_text, latex, markdown, short
 from tests.evaluation.made_up import scores
 
 
@@ -18,6 +18,15 @@ def test_every_form_of_a_table_holds_every_cell_and_is_not_broken_by_its_texts()
         and r"\$p\_0\textasciitilde{}\{z\}\textasciicircum{}2\$" in text
     )
     assert list(csv.reader(csv_text(table).splitlines())) == [table.head, *table.body]
+
+
+def test_a_short_table_has_the_same_numbers_without_intervals_and_details():
+    head = ["policy", "mind (n = 3)", "average", "bad format %", "parse failures %", "coverage %", "seeds"]
+    table = Table(
+        "t", "T", head, [["ours", "60.00 ± 1.00 [50.00, 70.00]", "+1.00 [−2.00, 3.00] (1)", "1", "2", "3", "4"]]
+    )
+    assert short(table).head == head[:3] and short(table).body == [["ours", "60.00 ± 1.00", "+1.00 (1)"]]
+    assert r"ours & 60.00 $\pm$ 1.00 & +1.00 (1) \\" in latex(short(table))
 
 
 def test_several_generation_seeds_show_their_spread():

@@ -39,7 +39,7 @@ def test_a_report_is_written_from_files_alone(tmp_path):
     )
     tables = {path.stem for path in tmp_path.glob("table_*.tex")}
     assert {"table_main_qwen_paper", "table_mind_paper", "table_details_paper", "table_paired_paper"} <= tables
-    assert tables == {path.stem for path in tmp_path.glob("table_*.csv")}
+    assert tables == {path.stem + form for path in tmp_path.glob("table_*.csv") for form in ("", "_short")}
     with (tmp_path / "results.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(json.loads((tmp_path / "results.json").read_text())) == 5
 
