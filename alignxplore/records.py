@@ -5,7 +5,8 @@ A benchmark file holds one JSON object a line:
     {"userid": ..., "history": [{"query", "chosen", "rejected"}, ...], "target": {...},
      "ground_truth_persona"?: ..., "question_type"?: ...}
 
-`query` may be null (the data set's default is used) and `rejected` may be null (the user saw no alternative).
+`query` may be null (the data set's default is used) and `rejected` may be null (the user saw no alternative). A
+target may be a choice among k items (`Offer`): `rejected` is a list then, and `chosen` too where several were taken.
 Bad input raises `RecordError`, which names the file, the line, the field and what to do.
 """
 
@@ -20,7 +21,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
@@ -62,9 +63,42 @@ class Interaction:
         return self.chosen, self.rejected
 
     @property
+    def taken(self) -> tuple[str, ...]:
+        """All that was chosen: one item, or of an `Offer` several."""
+        return (self.chosen,)
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """All items that there were, what was chosen first."""
+        return self.items
+
+    @property
     def same(self) -> bool:
         """Whether both are one text, but for white space: nobody can tell what was chosen."""
         return self.rejected is not None and self.chosen.split() == self.rejected.split()
+
+
+@dataclass(frozen=True)
+class Offer(Interaction):
+    """A target among k items: `chosen` and `also_chosen` were taken, `passed_over` were not.
+
+    `rejected` is None, so that whoever asks about pairs refuses it and never reads half of it.
+    """
+
+    also_chosen: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
+
+    @property
+    def items(self) -> NoReturn:
+        raise RecordError("a list; here a pair is needed, so give one text", field="rejected")
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        return self.chosen, *self.also_chosen
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        return *self.taken, *self.passed_over
 
 
 @dataclass(frozen=True)
@@ -101,6 +135,8 @@ class UserRecord:
 def stands_in(target: Interaction, history: Iterable[Interaction]) -> bool:
     """True when a target was chosen before, with or without its alternative, whatever was asked: it could be copied,
     not predicted."""
+    if isinstance(target, Offer):
+        return any(x.chosen in target.taken and x.rejected in (None, *target.passed_over) for x in history)
     return any(x.chosen == target.chosen and x.rejected in (None, target.rejected) for x in history)
 
 
@@ -356,8 +392,7 @@ def read_users(
         history = parse_history(row, path, line, default_query)
         if "target" not in row:
             raise RecordError("missing; it holds the interaction to be predicted", path, line, "target")
-        target = parse_interaction(row["target"], path, line, "target", default_query)
-        check_target(target, path, line, "target")
+        target = parse_target(row["target"], path, line, default_query)
         persona, kind = (_text_or_none(row.get(key)) for key in ("ground_truth_persona", "question_type"))
         yield UserRecord(user, history, target, persona, f"{path}:{line}", kind)
 
@@ -367,12 +402,52 @@ def _text_or_none(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def parse_target(row: Any, path: str | Path, line: int, default_query: str | None = None) -> Interaction:
+    """The `target` field of a row: a pair, or an offer where `rejected` is a list. An item that a list repeats counts
+    once.
+
+    Raises:
+        RecordError: there is nothing to tell apart.
+    """
+    if not isinstance(row, dict) or not isinstance(row.get("rejected"), list):
+        pair = parse_interaction(row, path, line, "target", default_query)
+        check_target(pair, path, line, "target")
+        return pair
+    lists = {"chosen": row.get("chosen"), "rejected": row["rejected"]}
+    chosen, rejected = (_texts(name, texts, path, line) for name, texts in lists.items())
+    if chosen.keys() & rejected.keys():
+        problem = "holds an item of 'chosen', so there is no right answer; drop the row"
+        raise RecordError(problem, path, line, "target.rejected")
+    first, *also = chosen.values()
+    pair = parse_interaction(row | {"chosen": first, "rejected": None}, path, line, "target", default_query)
+    return Offer(pair.chosen, None, pair.query, tuple(also), tuple(rejected.values()))
+
+
+def _texts(name: str, texts: Any, path: str | Path, line: int) -> dict[str, str]:
+    """The items of a list (or one by itself), by what stands in them but for white space."""
+    texts = texts if isinstance(texts, list) else [texts]
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise RecordError("expected at least one text, and no empty one", path, line, f"target.{name}")
+    found: dict[str, str] = {}
+    for text in texts:
+        found.setdefault(" ".join(text.split()), text)
+    return found
+
+
+def target_row(target: Interaction) -> dict:
+    """A target in the form of the benchmark files (the inverse of `parse_target`)."""
+    if not isinstance(target, Offer):
+        return dict(vars(target))
+    chosen = list(target.taken) if target.also_chosen else target.chosen
+    return {"chosen": chosen, "rejected": list(target.passed_over), "query": target.query}
+
+
 def user_row(record: UserRecord) -> dict:
     """A record in the form of the benchmark files (the inverse of `read_users`)."""
     row = {
         "userid": record.user,
         "history": [dict(vars(x)) for x in record.history],
-        "target": dict(vars(record.target)),
+        "target": target_row(record.target),
     }
     optional = {"ground_truth_persona": record.persona, "question_type": record.question_type}
     return row | {key: value for key, value in optional.items() if value}

@@ -83,7 +83,11 @@ def two_way_error(
 
 
 def estimate(
-    values: Sequence[float], clusters: Sequence[Hashable], items: Sequence[Hashable] | None = None, seed: int = 0
+    values: Sequence[float],
+    clusters: Sequence[Hashable],
+    items: Sequence[Hashable] | None = None,
+    seed: int = 0,
+    by_rule: bool | None = None,
 ) -> Estimate:
     """Mean of scores in [0, 1] with a 95 % interval: the percentiles of the cluster bootstrap, or the two-way interval
     where that is wider.
@@ -96,9 +100,11 @@ def estimate(
     Args:
         clusters: whose rows these are, a person each.
         items: what was chosen in each row.
+        by_rule: whether all scores are chance by rule; by default where all are one half.
     """
     values_N = np.asarray(values, dtype=float)
-    return _estimate(values_N, clusters, items, seed, least=0.0, by_rule=bool(np.all(values_N == 0.5)))
+    by_rule = bool(np.all(values_N == 0.5)) if by_rule is None else by_rule
+    return _estimate(values_N, clusters, items, seed, least=0.0, by_rule=by_rule)
 
 
 def _estimate(

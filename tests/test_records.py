@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from alignxplore.records import (
     Interaction,
+    Offer,
     RecordError,
     UserRecord,
     content_hash,
@@ -22,6 +24,7 @@ from alignxplore.records import (
     read_jsonl,
     read_source,
     read_users,
+    stands_in,
     user_row,
     write_json,
     write_jsonl,
@@ -387,3 +390,50 @@ def test_what_killed_writers_left_is_swept_when_the_file_is_written_again(tmp_pa
     running.touch()
     write(tmp_path / "a.json")
     assert not left.exists() and running.exists() and len(list(tmp_path.glob(".b.json.*.partial"))) == 1
+
+
+OFFER = {"query": "Which?", "chosen": "a", "rejected": ["b", "c"]}
+
+
+def test_a_target_may_be_a_choice_among_k_items(jsonl):
+    row = {"userid": "u", "history": [{"chosen": "x", "rejected": None}], "target": OFFER}
+    several = row | {"userid": "v", "target": OFFER | {"chosen": ["a", "d"]}}
+    one, two = read_users(jsonl(row, several))
+    assert one.target == Offer("a", None, "Which?", (), ("b", "c")) and one.target.candidates == ("a", "b", "c")
+    assert two.target == Offer("a", None, "Which?", ("d",), ("b", "c")) and two.target.taken == ("a", "d")
+    assert [user_row(record)["target"] for record in (one, two)] == [OFFER, OFFER | {"chosen": ["a", "d"]}]
+    assert one.id != two.id and one.id != replace(one, target=Offer("a", None, "Which?", (), ("c", "b"))).id
+    with pytest.raises(RecordError, match="field 'rejected': a list; here a pair is needed"):
+        _ = one.target.items
+    assert one.target.rejected is None, "who asks about pairs leaves it out"
+
+
+def test_a_list_leaks_when_one_of_the_chosen_stands_in_the_history():
+    offer = Offer("a", None, None, ("d",), ("b", "c"))
+    shown = [Interaction("a", "z"), Interaction("b", "d"), Interaction("d", "c"), Interaction("a")]
+    assert [stands_in(offer, [one]) for one in shown] == [False, False, True, True]
+
+
+def test_an_item_that_a_list_repeats_counts_once(jsonl):
+    target = OFFER | {"chosen": ["a", "a ", "d"], "rejected": ["b b", "c", "b  b", "c"]}
+    (record,) = read_users(jsonl({"userid": "u", "history": [{"chosen": "x", "rejected": None}], "target": target}))
+    assert record.target == Offer("a", None, "Which?", ("d",), ("b b", "c"))
+
+
+@pytest.mark.parametrize(
+    "target, field, problem",
+    [
+        (OFFER | {"rejected": []}, "rejected", "expected at least one text"),
+        (OFFER | {"rejected": ["b", None]}, "rejected", "expected at least one text"),
+        (OFFER | {"rejected": ["b", " "]}, "rejected", "no empty one"),
+        (OFFER | {"chosen": []}, "chosen", "expected at least one text"),
+        (OFFER | {"chosen": None}, "chosen", "expected at least one text"),
+        (OFFER | {"rejected": ["b", "a"]}, "rejected", "holds an item of 'chosen'"),
+        (OFFER | {"query": 3}, "query", "expected text or null"),
+        ({"chosen": ["a"], "rejected": "b"}, "chosen", "expected text or null, found list"),
+    ],
+)
+def test_a_list_that_cannot_be_meant_is_named(jsonl, target, field, problem):
+    row = {"userid": "u", "history": [{"chosen": "x", "rejected": None}], "target": target}
+    with pytest.raises(RecordError, match=rf":1: field 'target\.{field}': .*{problem}"):
+        list(read_users(jsonl(row)))

@@ -6,7 +6,7 @@ that was passed over. So it is the bar for a summary of items that tell their at
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from alignxplore.records import Interaction
@@ -38,11 +38,16 @@ def tally(history: Iterable[Interaction]) -> Counter[str]:
 def foresee(history: Iterable[Interaction], target: Interaction) -> float | None:
     """1 where the chosen item has the greater sum of counts (over the root of the number of its attributes, as their
     noise adds up), 0.5 where both are alike; None where neither item tells any attribute."""
-    counts = tally(history)
-    chosen, rejected = (
-        sum(counts[name] for name in found) / max(1, len(found)) ** 0.5
-        for found in (attributes(item) for item in target.items)
-    )
-    if not any(map(attributes, target.items)):
+    found = scores(history, target.items)
+    if found is None:
         return None
+    chosen, rejected = found
     return 0.5 if abs(chosen - rejected) < 1e-9 else float(chosen > rejected)
+
+
+def scores(history: Iterable[Interaction], items: Sequence[str]) -> tuple[float, ...] | None:
+    """That sum of each of several items; None where none of them tells any attribute."""
+    counts = tally(history)
+    if not any(map(attributes, items)):
+        return None
+    return tuple(sum(counts[name] for name in found) / max(1, len(found)) ** 0.5 for found in map(attributes, items))

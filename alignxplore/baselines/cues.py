@@ -11,7 +11,7 @@ them.
 from collections.abc import Callable
 
 from alignxplore.datasets.building import Popularity
-from alignxplore.records import UserRecord, hash_seed
+from alignxplore.records import Offer, UserRecord, hash_seed
 
 
 def popularity(record: UserRecord, counts: Popularity | None, seed: int = 0) -> float | None:
@@ -50,6 +50,21 @@ BASELINES: dict[str, Callable[[UserRecord, Popularity | None, int], float | None
     "shorter": shorter,
     "random": random,
 }
+
+
+def candidate_scores(
+    name: str, record: UserRecord, offer: Offer, counts: Popularity | None
+) -> tuple[float, ...] | None:
+    """The same cue for a choice among k items: a score of each candidate, higher is better; None where it says nothing
+    of them."""
+    items = offer.candidates
+    if name == "popularity":
+        return None if counts is None or counts.offered is None else tuple(map(float, counts.offered))
+    if name in ("longer", "shorter"):
+        return tuple(len(item) * (1.0 if name == "longer" else -1.0) for item in items)
+    if name == "random":
+        return tuple(float(hash_seed("random", record.id, item)) for item in items)
+    return None
 
 
 def _more(chosen: int, rejected: int) -> float:

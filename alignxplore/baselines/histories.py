@@ -38,8 +38,13 @@ def foresee(like: Likeness, history: Sequence[Interaction], target: Interaction)
 
     An item of which nothing is known counts as not alike at all.
     """
-    chosen, rejected = (like(item, history) or 0.0 for item in target.items)
+    chosen, rejected = scores(like, history, target.items)
     return 0.5 if abs(chosen - rejected) < 1e-9 else float(chosen > rejected)
+
+
+def scores(like: Likeness, history: Sequence[Interaction], items: Iterable[str]) -> tuple[float, ...]:
+    """How like each of several items is to a history."""
+    return tuple(like(item, history) or 0.0 for item in items)
 
 
 def chosen_less_rejected(values: dict[str, float], history: Sequence[Interaction]) -> float:
@@ -163,7 +168,7 @@ def training_choices(files: Iterable[str | Path], without: set[str]) -> dict[str
     for path in files:
         for record in read_users(path):
             if (person := person_of(record.user)) not in without:
-                found[person] |= {x.chosen for x in (*record.history, record.target)}
+                found[person] |= {*record.target.taken, *(x.chosen for x in record.history)}
     if not found:
         raise RecordError("item-knn learns from other persons than those of the benchmark; nobody is left", files[0])
     return found

@@ -40,6 +40,8 @@ class Dataset:
         published: command-line options that give the published benchmark, or come nearest to it.
         where: what must be known of where the raw files are.
         in_domain: the paper's policy was trained on this set.
+        sampled: it tells what users took only, so that targets can be choices among k items with drawn alternatives.
+        whole: it tells all that was offered, so that targets can be whole choices.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Dataset:
     published: str = ""
     where: str = ""
     in_domain: bool = False
+    sampled: bool = False
+    whole: bool = False
 
 
 _ANSWER = "Answer in the way that I prefer."
@@ -77,6 +81,7 @@ _ALL = (
         editions=("MINDsmall", "MINDlarge"),  # which of the two is not published
         published="--split test --users 3000 --markup kept",
         in_domain=True,
+        whole=True,
     ),
     Dataset(
         "amazon",
@@ -101,6 +106,7 @@ _ALL = (
         "them: McAuley-Lab/Amazon-Reviews-2023 on the hub, or mcauleylab.ucsd.edu/public_datasets/data/amazon_2023. "
         "What is built of them is not the published benchmark.",
         in_domain=True,
+        sampled=True,
     ),
     Dataset(
         "movielens",
@@ -120,6 +126,7 @@ _ALL = (
         split="test",
         editions=("ml-32m",),
         published="--split test --users 3000 (ml-32m)",
+        sampled=True,
     ),
     Dataset(
         "alignx",
@@ -147,6 +154,7 @@ _ALL = (
         protocols=("published", "matched", "chat"),
         public=False,
         published="v2, --users 5000",
+        whole=True,
     ),
     Dataset("concise_detail", "Info.", "selection", _ANSWER, "psoups", ("concise_detail.json",), _PSOUPS_TERMS),
     Dataset(

@@ -4,6 +4,7 @@
     python -m alignxplore.datasets describe movielens         raw files it reads, protocols, the published options
     python -m alignxplore.datasets build movielens --raw ml-32m --out movielens_upi.jsonl --split test --users 3000
     python -m alignxplore.datasets build movielens --raw ml-32m --out movielens_upi.jsonl --check
+    python -m alignxplore.datasets build movielens --raw ml-32m --out movielens_upi.jsonl --items 20     k = 20
 
 `build` writes three files: `*.popularity.jsonl` (for recommendation sets: how many other users took each of the
 target's items, over all time and before the target; the popularity baselines read it), `*.build.json` (options, what
@@ -54,6 +55,10 @@ def build(job: Job, out: Path) -> dict:
         options = {name: getattr(job, name) for name in ("protocol", "min_interactions", "users", "split", "seed")}
         if job.windows:
             options |= {"windows": job.windows, "length": job.length}
+        if job.items:
+            options |= {"items": job.items, "negatives": job.negatives}
+        if job.whole:
+            options["items"] = "whole"
         if job.persons != (0.0, 1.0):
             options["persons"] = list(job.persons)
         if job.markup == "kept" or job.counts.get(CLEANED):  # else the texts are those of the raw files either way
@@ -154,6 +159,19 @@ class BuildOptions(Checkable):
         None,
     )
     length: int = option("choices before the target of each of the --windows", 12)
+    items: int | None = option(
+        "the target as a choice among so many items, the others drawn from those that the user never took (movielens, "
+        "amazon); default: a pair",
+        None,
+    )
+    negatives: Literal["uniform", "popularity"] = option(
+        "how these are drawn: each item with the same chance, or in proportion to the users who took it", "uniform"
+    )
+    whole: bool = option(
+        "the target as the whole choice that was offered: an impression with all its clicks (mind), all options of a "
+        "question (personamem)",
+        False,
+    )
     seed: int = option("of sampled users, windows and rejected items", 42)
     markup: Literal["removed", "kept"] = option(
         "HTML in titles and descriptions (<br>, &amp;): removed and counted, or kept, as in the published benchmarks",
@@ -199,6 +217,9 @@ def build_benchmark(options: BuildOptions) -> str:
         (options.persons[0], options.persons[1]),
         options.windows,
         options.length,
+        options.items,
+        options.negatives,
+        options.whole,
         options.seed,
         progress=sys.stderr.isatty(),
         markup=options.markup,

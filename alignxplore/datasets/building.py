@@ -24,19 +24,23 @@ from alignxplore.texts import HalfId, loads, mend, mistaken, not_json, not_packe
 
 CLEANED = "cleaned: a title or a description with HTML in it"
 DAMAGED = "repair or delete this line; if it is the last one, the download was cut short"
+OF_PAIRS = ("matched", "matched_both", "liked")  # protocols that match one item to one
 BUCKETS = 128  # open files while grouping; some systems allow 256
 
 
 class Popularity(NamedTuple):
     """How many other users took each of the target's two items (the target's own event is not counted).
 
-    Over all time, events after the target among them; and before the target (None: its time is not known).
+    Over all time, events after the target among them; and before the target (None: its time is not known). Of a choice
+    among k items `offered` counts each candidate over all time, as they stand in the `Offer`, and `rejected` is the
+    most popular one of those that were passed over.
     """
 
     chosen: int
     rejected: int
     chosen_before: int | None = None
     rejected_before: int | None = None
+    offered: tuple[int, ...] | None = None
 
 
 class Example(NamedTuple):
@@ -52,9 +56,11 @@ class Job:
 
     `persons` keeps those whose hash in [0, 1) lies in that range: two ranges that do not meet share nobody. With
     `windows` a user has up to so many rows, `user#1` and so on, each the `length` choices before one of the user's
-    choices; without, one row, the whole history before the last one. `markup` says whether HTML is "removed" from the
-    texts of items or "kept". `counts` holds what was read, kept and dropped, in the order in which a builder first
-    names it; `edition` is set by the builders of data sets that come in several.
+    choices; without, one row, the whole history before the last one. `items` makes targets choices among so many
+    items, with `negatives` drawn uniformly or by popularity; `whole` makes them all that was offered (an impression of
+    MIND, the options of PersonaMem). `markup` says whether HTML is "removed" from the texts of items or "kept".
+    `counts` holds what was read, kept and dropped, in the order in which a builder first names it; `edition` is set by
+    the builders of data sets that come in several.
     """
 
     dataset: Dataset
@@ -66,6 +72,9 @@ class Job:
     persons: tuple[float, float] = (0.0, 1.0)
     windows: int | None = None
     length: int = 12
+    items: int | None = None
+    negatives: str = "uniform"
+    whole: bool = False
     seed: int = 42
     scratch: Path | None = None
     progress: bool = False
@@ -87,8 +96,26 @@ class Job:
             raise ValueError("--windows and --length must be at least 1")
         if self.windows and self.dataset.task != "recommendation":
             raise ValueError(f"--windows cuts histories in the order of time, which {self.dataset.name} does not tell")
+        self._check_items()
         if self.users is not None and self.users < 1:
             raise ValueError("--users must be at least 1")
+
+    def _check_items(self) -> None:
+        """ValueError for choices among k items that this data set, or protocol, cannot give."""
+        if self.items is not None and not self.dataset.sampled:
+            raise ValueError(
+                f"--items draws items that were not taken, which {self.dataset.name} has not; see describe"
+            )
+        if self.whole and not self.dataset.whole:
+            raise ValueError(f"--whole: {self.dataset.name} does not tell what else was offered; give --items")
+        if self.items is not None and self.items < 3:
+            raise ValueError("--items must be at least 3; without it targets are pairs")
+        if self.negatives not in ("uniform", "popularity"):
+            raise ValueError(f"--negatives {self.negatives}: uniform or popularity")
+        if (self.items or self.whole) and self.protocol in OF_PAIRS:
+            raise ValueError(
+                f"protocol {self.protocol} is of pairs; for choices among k items give --negatives popularity"
+            )
 
     @property
     def least(self) -> int:

@@ -14,15 +14,18 @@ user's longest history counts. What is set against a clicked article:
 
 How popular an article was at a moment is what the impressions before it tell (histories and clicks).
 
+With `--whole` the target is the last impression, all of it (impressions.py), and the history what was clicked before.
+
 A user is kept whose clicks with something set against them are enough (--min-interactions).
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from alignxplore.datasets import impressions
 from alignxplore.datasets.building import Example, Job, UserGroups
 from alignxplore.datasets.drawing import Choice, Sampler, sampler_of
 from alignxplore.datasets.recommendation import Catalogue, Pair, finish
@@ -101,6 +104,8 @@ def _add_behaviors(path: Path, catalogue: Catalogue, groups: UserGroups, job: Jo
             job.counts["dropped: an impression without a user"] += 1
             continue
         job.counts["impressions with an empty history"] += not articles
+        if job.whole:
+            job.counts["left out of an impression: not listed"] += len(lists[2]) - len(listed[2])
         job.counts["dropped: a clicked article is not listed"] += sum(map(len, lists[:2])) - sum(map(len, listed[:2]))
         groups.add(user, "\t".join([str(time), impression, *(" ".join(names) for names in listed)]))
 
@@ -139,6 +144,8 @@ def _records(groups: UserGroups, catalogue: Catalogue, job: Job) -> Iterator[Exa
         clicks, taken = _clicks(rows)
         if not job.wanted(user):
             job.counts[f"users left out: not in split {job.split}"] += 1
+        elif job.whole:
+            yield from _whole(user, rows, Others(takings, taken), everywhere, catalogue, job)
         elif len(clicks) < job.least:
             job.counts[f"users dropped: fewer than {job.least} clicks on listed articles"] += 1
         else:
@@ -147,14 +154,32 @@ def _records(groups: UserGroups, catalogue: Catalogue, job: Job) -> Iterator[Exa
     groups.close()
 
 
-def _pairs(user: str, clicks: list[Click], others: Others, everywhere: Sampler, job: Job) -> list[Pair]:
-    """A user's clicks, with what is set against each; a repeated click is dropped."""
+def _whole(
+    user: str, rows: list[str], others: Others, everywhere: Sampler, catalogue: Catalogue, job: Job
+) -> Iterator[Example]:
+    """The rows of a user whose targets are whole impressions."""
+    for name, target, earlier in impressions.targets(user, impressions.read(rows), catalogue.twin, job):
+        clicks = [Click(item, None, []) for item in target.history]
+        clicks += [Click(item, shown.time, shown.unclicked) for shown in earlier for item in shown.clicked]
+        # Of the target nothing stands in the history as passed over.
+        pairs = _pairs(user, clicks, others, everywhere, job, target.unclicked)
+        yield from impressions.example(name, target, pairs, catalogue, others, job)
+
+
+def _pairs(
+    user: str, clicks: list[Click], others: Others, everywhere: Sampler, job: Job, never: Iterable[int] = ()
+) -> list[Pair]:
+    """A user's clicks, with what is set against each; a repeated click is dropped.
+
+    Args:
+        never: articles that are set against nothing.
+    """
     dice, twin = random.Random(hash_seed(job.seed, job.dataset.name, user)), everywhere.twin
     first: dict[int, Click] = {}
     for click in clicks:
         first.setdefault(twin[click.item], click)
     job.counts["dropped: the user clicked the same article before"] += len(clicks) - len(first)
-    banned, pairs = {twin[item] for item in others.own}, []
+    banned, pairs = {twin[item] for item in (*others.own, *never)}, []
     # The last clicks draw first: an impression offers few articles, the clicks of the history can draw from all.
     for click in reversed(first.values()):
         samplers = [everywhere]

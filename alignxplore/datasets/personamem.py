@@ -9,7 +9,8 @@ History: each user message with the reply to it, nothing rejected; the persona i
 v1 takes the chat up to the question. v2 takes the conversation that the question is about (which fits the published
 16,384-token window); with protocol `chat` the whole 32k chat.
 Target: the right option against one wrong option, drawn by a hash of seed and question (published, chat) or the one
-nearest in length, with rows then balanced by length (matched).
+nearest in length, with rows then balanced by length (matched); with `--whole` against all of them, which is how the
+benchmark itself counts (four-way accuracy).
 """
 
 import random
@@ -20,7 +21,7 @@ from pathlib import Path
 from alignxplore.datasets.building import Example, Job
 from alignxplore.datasets.rows import identifier, literal, read_rows, text_field
 from alignxplore.datasets.selection import Row, build_records, from_messages
-from alignxplore.records import Interaction, RecordError, hash_seed, read_json
+from alignxplore.records import Interaction, Offer, RecordError, hash_seed, read_json
 from alignxplore.texts import mistaken, not_utf_8
 
 
@@ -68,9 +69,7 @@ def _version_1(path: Path, contexts: Path, job: Job) -> Iterator[Row]:
         if not end.isdecimal():
             raise RecordError(f"expected a number, found {end!r:.60}", path, number, "end_index_in_shared_context")
         messages = messages[: int(end)]
-        target = Interaction(
-            chosen, _one(wrong, chosen, question, job), text_field(row, "user_question_or_message", path, number)
-        )
+        target = _target(chosen, wrong, question, text_field(row, "user_question_or_message", path, number), job)
         yield Row(f"{persona}#{question}", from_messages(messages), target, _persona(messages), kind, kind)
 
 
@@ -97,9 +96,7 @@ def _version_2(path: Path, job: Job) -> Iterator[Row]:
         else:
             snippet = text_field(row, "related_conversation_snippet", path, number)
             messages = literal(snippet, path, number, "related_conversation_snippet", job, dict)
-        target = Interaction(
-            chosen, _one([str(x).strip() for x in wrong], chosen, number, job), _query(row, path, number, job)
-        )
+        target = _target(chosen, [str(x).strip() for x in wrong], number, _query(row, path, number, job), job)
         yield Row(
             f"{persona}#{number}",
             from_messages(messages),
@@ -117,6 +114,18 @@ def _query(row: dict, path: Path, number: int, job: Job) -> str:
         (message,) = literal(f"[{text}]", path, number, "user_query", job, dict)
         return str(message.get("content", text))
     return text
+
+
+def _target(chosen: str, wrong: list[str], question: str | int, query: str, job: Job) -> Interaction:
+    """The right option against one wrong one, or against all of them. Options that repeat another one are passed
+    over."""
+    if not job.whole:
+        return Interaction(chosen, _one(wrong, chosen, question, job), query)
+    right = " ".join(chosen.split())
+    first: dict[str, str] = {}
+    for option in wrong:
+        first.setdefault(" ".join(option.split()), option)
+    return Offer(chosen, None, query, (), tuple(text for key, text in first.items() if key not in ("", right)))
 
 
 def _one(wrong: list[str], chosen: str, question: str | int, job: Job) -> str:

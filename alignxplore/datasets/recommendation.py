@@ -25,6 +25,7 @@ from typing import NamedTuple, TextIO
 
 from alignxplore.datasets.building import Example, Job, Popularity, UserGroups, temporary_text
 from alignxplore.datasets.drawing import Choice, Sampler, sampler_of
+from alignxplore.datasets.offers import Offers
 from alignxplore.datasets.takings import Others, Takings
 from alignxplore.records import Interaction, UserRecord, hash_seed
 
@@ -163,6 +164,7 @@ def build_records(
     job.counts["items in the catalogue"], job.counts["items taken by a user"] = len(catalogue), len(rated)
     anything = job.protocol == "published" and pool == "catalogue"
     sampler = sampler_of(job, range(len(catalogue)) if anything else rated, catalogue.twin, takings)
+    offers = Offers(job, catalogue, sampler.pool, takings.counts)
     for user, taken in ordered:
         others = Others(takings, {event.item: event.time for event in taken})
         dice = random.Random(hash_seed(job.seed, job.dataset.name, user))
@@ -170,7 +172,8 @@ def build_records(
             pairs = _liked_pairs(taken, others, sampler, dice, job)
         else:
             pairs = _pairs(taken, others, sampler, dice, job)
-        yield from finish(user, pairs, catalogue, others, job)
+        used = {catalogue.twin[item] for item in (*others.own, *(pair.rejected for pair in pairs))}
+        yield from offers.widen(finish(user, pairs, catalogue, others, job), used)
 
 
 def _pairs(taken: list[Taken], others: Others, sampler: Sampler, dice: random.Random, job: Job) -> list[Pair]:

@@ -13,10 +13,11 @@ A user of several rows is named `user#row`; all rows of a user fall into the sam
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from alignxplore.datasets.building import Example, Job, UserGroups
-from alignxplore.records import Interaction, UserRecord, hash_seed, person_of
+from alignxplore.records import Interaction, Offer, UserRecord, hash_seed, person_of
 
 
 class Row(NamedTuple):
@@ -69,7 +70,7 @@ def build_records(rows: Iterable[Row], job: Job) -> Iterator[Example]:
             json.dumps(
                 [
                     [list(_fields(x)) for x in row.history],
-                    _fields(row.target),
+                    _target_fields(row.target),
                     row.persona,
                     row.stratum,
                     row.question_type,
@@ -91,12 +92,29 @@ def _fields(pair: Interaction) -> tuple[str | None, ...]:
     return pair.chosen, pair.rejected, pair.query
 
 
+def _target_fields(target: Interaction) -> tuple:
+    return (*_fields(target), target.also_chosen, target.passed_over) if isinstance(target, Offer) else _fields(target)
+
+
+def _target_of(fields: list) -> Interaction:
+    """A target back from its fields."""
+    pair, lists = fields[:3], fields[3:]
+    return Offer(*pair, *map(tuple, lists)) if lists else Interaction(*pair)
+
+
+def _torn_target(target: Interaction) -> bool:
+    """Whether an answer is empty, or there is nothing to tell the chosen one from."""
+    if isinstance(target, Offer):
+        return not target.passed_over or not all(text.strip() for text in target.candidates)
+    return not target.chosen.strip() or not (target.rejected or "").strip() or target.chosen == target.rejected
+
+
 def _rows(groups: UserGroups, counts: dict[str, int]) -> Iterator[Row]:
     """The rows back from disk, the first of each id (ids are hashes of the content, or come from the raw file)."""
     for user, texts in groups:
         counts["dropped: a row of the same id came before"] += len(texts) - 1
         history, target, *rest = json.loads(texts[0])
-        yield Row(user, [Interaction(*x) for x in history], Interaction(*target), *rest)
+        yield Row(user, [Interaction(*x) for x in history], _target_of(target), *rest)
 
 
 def _record(row: Row, job: Job, counts: dict[str, int]) -> UserRecord | None:
@@ -105,7 +123,7 @@ def _record(row: Row, job: Job, counts: dict[str, int]) -> UserRecord | None:
     if not job.wanted(person_of(row.user)):
         counts[f"left out: not in split {job.split}"] += 1
         return None
-    if not target.chosen.strip() or not (target.rejected or "").strip() or target.chosen == target.rejected:
+    if _torn_target(target):
         counts["dropped: an answer is empty, or both are the same"] += 1
         return None
     history: dict[tuple, Interaction] = {}
@@ -126,7 +144,7 @@ def _record(row: Row, job: Job, counts: dict[str, int]) -> UserRecord | None:
     if len(history) + 1 < job.least:
         counts[f"dropped: fewer than {job.least} interactions"] += 1
         return None
-    target = Interaction(target.chosen, target.rejected, target.query or query)
+    target = replace(target, query=target.query or query)
     return UserRecord(row.user, tuple(history.values()), target, row.persona, question_type=row.question_type)
 
 

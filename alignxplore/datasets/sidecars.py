@@ -48,8 +48,9 @@ def read_popularity(benchmark: str | Path) -> Mapping[str, Popularity]:
     counts = {}
     for line, row in read_jsonl(path):
         try:
-            before = [None if row.get(name) is None else int(row[name]) for name in _BEFORE]
-            counts[str(row["userid"])] = Popularity(int(row["chosen"]), int(row["rejected"]), *before)
+            first, second = (None if row.get(name) is None else int(row[name]) for name in _BEFORE)
+            offered = None if row.get("offered") is None else tuple(map(int, row["offered"]))
+            counts[str(row["userid"])] = Popularity(int(row["chosen"]), int(row["rejected"]), first, second, offered)
         except (KeyError, TypeError, ValueError):
             raise RecordError("expected userid, chosen and rejected; build the benchmark again", path, line) from None
     return counts

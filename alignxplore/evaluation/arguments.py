@@ -9,6 +9,7 @@ from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, SETTINGS
 from alignxplore.evaluation.conditions import CHANCE, CUES
 from alignxplore.evaluation.fits import FITS
 from alignxplore.evaluation.history_baselines import BM25, HELP, parse_baselines
+from alignxplore.judging.ranking import ROTATIONS
 from alignxplore.prompts import FORMATS
 
 PROTOCOLS = ("choice", "paper")
@@ -99,6 +100,7 @@ class EvaluationArguments(Checkable):
     baselines: list[str] = option(HELP, [BM25])
     prompt_set: str = option("prompt set of the downstream models: default, hardened or a folder", "default")
     orders: str = option("both, or one drawn by hash (protocol choice)", "both")
+    rotations: int = option("orders in which a choice among k items is asked and averaged", ROTATIONS)
     limit: int | None = option("users per benchmark; use the value given to gen_preference.py; default: all", None)
     judge_format: list[str] = option(
         "how the downstream models answer: plain (a letter, read from its probability), or, for models that reason "
@@ -137,7 +139,7 @@ class EvaluationArguments(Checkable):
     )
 
     def __post_init__(self) -> None:
-        at_least_one(self, "limit", "concurrency", "answer_tokens", "at_once")
+        at_least_one(self, "limit", "concurrency", "answer_tokens", "at_once", "rotations")
         one_of("protocol", self.protocol, PROTOCOLS)
         one_of("cues", self.cues, CUES)
         one_of("texts", [self.texts], TEXTS)

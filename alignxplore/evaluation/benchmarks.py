@@ -19,7 +19,7 @@ from typing import Any
 from alignxplore import datasets
 from alignxplore.datasets.sidecars import read_manifest
 from alignxplore.history import protocol_slices
-from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, read_jsonl, read_users
+from alignxplore.records import Interaction, Offer, RecordError, UserRecord, content_hash, read_jsonl, read_users
 from alignxplore.serving.endpoint import is_url
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,11 @@ class Benchmark:
     task: str
     records: tuple[UserRecord, ...]
     path: Path
+
+    @property
+    def among_k(self) -> bool:
+        """Whether its targets are choices among k items, and not pairs."""
+        return any(isinstance(record.target, Offer) for record in self.records[:1])
 
     @property
     def leaked(self) -> int:
@@ -142,6 +147,9 @@ def _load(name: str, task: str, path: Path, limit: int | None) -> Benchmark:
     records = tuple(heapq.nsmallest(limit, users, key=lambda record: record.id) if limit else users)
     if not records:
         raise RecordError("no records in this file", path)
+    if len({isinstance(record.target, Offer) for record in records}) > 1:
+        problem = "a text in some rows and a list in others; write pairs and choices among k into two files"
+        raise RecordError(problem, path, field="target.rejected")
     return Benchmark(name, task, records, path)
 
 

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from alignxplore.baselines import content
-from alignxplore.baselines.cues import BASELINES
+from alignxplore.baselines.cues import BASELINES, candidate_scores
 from alignxplore.datasets.sidecars import read_popularity
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_history
 from alignxplore.evaluation.fits import FITS
 from alignxplore.journal import FAILED
 from alignxplore.judging.letters import chosen_first
+from alignxplore.judging.ranking import ROTATIONS, first_shares
 from alignxplore.prompts import after_reasoning
-from alignxplore.records import Interaction, UserRecord, content_hash
+from alignxplore.records import Interaction, Offer, UserRecord, content_hash
 
 FIRST = "first item"
 TALLY = "content tally"
@@ -55,7 +56,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of results before it is judged; `fixed` holds scores that need no judge (cues such as popularity)."""
+    """One row of results before it is judged; `fixed` holds scores that need no judge (cues such as popularity), of
+    choices among k items `ranked` those of each candidate."""
 
     policy: str
     setting: str
@@ -64,6 +66,7 @@ class Cell:
     questions: tuple[Question, ...]
     fixed: tuple[float | None, ...] | None = None
     made_by: dict | None = None
+    ranked: tuple[tuple[float, ...] | None, ...] | None = None
 
 
 def of_summaries(summaries: SummarySet, benchmark: Benchmark) -> Cell:
@@ -140,14 +143,21 @@ def of_histories(judge: str, benchmark: Benchmark) -> Cell:
 
 
 def of_cues(
-    benchmark: Benchmark, names: Sequence[str], protocol: str = "choice", orders: str = "both", seed: int = 0
+    benchmark: Benchmark,
+    names: Sequence[str],
+    protocol: str = "choice",
+    orders: str = "both",
+    seed: int = 0,
+    rotations: int = ROTATIONS,
 ) -> list[Cell]:
     """Baselines without a model; one that says nothing of any record is left out. The content tally reads what a
     policy is shown of a history, the others neither history nor summary; chance is a bound, exactly one half.
 
-    The item shown first depends on the orders that a judge is asked in (`protocol`, `orders`, `seed` as for the
-    judge).
+    The item shown first depends on the orders that a judge is asked in (`protocol`, `orders`, `seed`, `rotations` as
+    for the judge).
     """
+    if benchmark.among_k:
+        return _of_ranked_cues(benchmark, names, seed, rotations)
     counts = read_popularity(benchmark.path)
     cells = []
     for name in names:
@@ -161,9 +171,37 @@ def of_cues(
         else:
             scores = tuple(BASELINES[name](record, counts.get(record.user), 0) for record in benchmark.records)
         if any(score is not None for score in scores):
-            setting = {TALLY: "direct", CHANCE: "bound"}.get(name, "none")
-            cells.append(Cell(name, setting, benchmark, 0, tuple(Question(r) for r in benchmark.records), scores))
+            cells.append(
+                Cell(name, setting_of(name), benchmark, 0, tuple(Question(r) for r in benchmark.records), scores)
+            )
     return cells
+
+
+def _of_ranked_cues(benchmark: Benchmark, names: Sequence[str], seed: int, rotations: int) -> list[Cell]:
+    """The same of choices among k items, each candidate with a score."""
+    counts, cells = read_popularity(benchmark.path), []
+    for name in names:
+        ranked: list[tuple[float, ...] | None] = []
+        for record in benchmark.records:
+            offer = record.target
+            assert isinstance(offer, Offer)
+            if name == CHANCE:
+                ranked.append((0.0,) * len(offer.candidates))
+            elif name == FIRST:
+                ranked.append(first_shares(offer, record.id, seed, rotations))
+            elif name == TALLY:
+                ranked.append(content.scores(shown_history(benchmark, record), offer.candidates))
+            else:
+                ranked.append(candidate_scores(name, record, offer, counts.get(record.user)))
+        if any(scores is not None for scores in ranked):
+            questions = tuple(map(Question, benchmark.records))
+            cells.append(Cell(name, setting_of(name), benchmark, 0, questions, ranked=tuple(ranked)))
+    return cells
+
+
+def setting_of(cue: str) -> str:
+    """Where the row of a cue stands: the tally reads the history, chance is a bound, the others read nothing."""
+    return {TALLY: "direct", CHANCE: "bound"}.get(cue, "none")
 
 
 def _first_item(record: UserRecord, protocol: str, orders: str, seed: int) -> float:

@@ -20,6 +20,7 @@ from alignxplore.errors import UserError
 from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
 from alignxplore.evaluation.benchmarks import SummarySet, find_sets
 from alignxplore.evaluation.metrics import read_scores
+from alignxplore.evaluation.offers import MEASURES
 from alignxplore.records import person_of
 
 ROWS = 10_000  # of a Parquet row group
@@ -46,6 +47,7 @@ SCORES = pa.schema(
     + [(name, pa.string()) for name in ("judge", "protocol", "record", "user", "person", "item", "outcome")]
     + [(name, pa.float64()) for name in ("value", "p", "mass")]
     + [(name, pa.list_(pa.float64())) for name in ("p_chosen_first", "p_chosen_second")]
+    + [(name, pa.float64()) for name in ("k", "chance", *MEASURES)]  # of choices among k items
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alignxplore.baselines.embeddings import Embeddings, Encoder
-from alignxplore.baselines.histories import Als, Bm25, ItemKnn, Likeness, foresee, texts_of, training_choices
+from alignxplore.baselines.histories import Als, Bm25, ItemKnn, Likeness, foresee, scores, texts_of, training_choices
 from alignxplore.evaluation.benchmarks import Benchmark, shown_history
 from alignxplore.evaluation.conditions import Cell, Question
 from alignxplore.serving.models import ModelSpec
@@ -80,7 +80,7 @@ class HistoryBaselines:
         """One cell a baseline, as of a reader of raw histories; item-knn only where it knows an item."""
         kinds = {one.kind for one in self._wanted}
         shown = [shown_history(benchmark, record) for record in benchmark.records]
-        targets = [text for record in benchmark.records for text in record.target.items]
+        targets = [text for record in benchmark.records for text in record.target.candidates]
         texts = dict.fromkeys(text for history in shown for text in texts_of(history))
         if BM25 in kinds:
             yield self._cell("BM25", Bm25(texts), benchmark, shown)
@@ -96,5 +96,9 @@ class HistoryBaselines:
             yield self._cell(f"embeddings ({spec.name})", like, benchmark, shown)
 
     def _cell(self, name: str, like: Likeness, benchmark: Benchmark, shown: Sequence[tuple]) -> Cell:
-        scores = tuple(foresee(like, history, r.target) for history, r in zip(shown, benchmark.records))
-        return Cell(name, "direct", benchmark, 0, tuple(Question(r) for r in benchmark.records), scores)
+        read, questions = list(zip(shown, benchmark.records)), tuple(map(Question, benchmark.records))
+        if benchmark.among_k:
+            ranked = tuple(scores(like, history, r.target.candidates) for history, r in read)
+            return Cell(name, "direct", benchmark, 0, questions, ranked=ranked)
+        fixed = tuple(foresee(like, history, r.target) for history, r in read)
+        return Cell(name, "direct", benchmark, 0, questions, fixed)

@@ -14,11 +14,12 @@ from alignxplore.evaluation.benchmarks import as_served, judgement_id
 from alignxplore.evaluation.conditions import Asked, Cell, questions
 from alignxplore.history import Fitted, HistoryError, fit
 from alignxplore.journal import REFUSED, TOO_LONG
+from alignxplore.judging import ranking
 from alignxplore.judging.free_form import ReasoningJudge, ask_paper
 from alignxplore.judging.letters import Judge, Judgement
 from alignxplore.judging.yes_no import MOST_CHOICES, MOST_TOKENS, YesNoJudge
-from alignxplore.prompts import FORMATS, PromptSet
-from alignxplore.records import Interaction, UserRecord
+from alignxplore.prompts import FORMATS, Messages, PromptSet
+from alignxplore.records import Interaction, Offer, UserRecord
 from alignxplore.serving.models import Model
 from alignxplore.summarize import count_tokens
 
@@ -44,6 +45,9 @@ def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArg
     is shown."""
     purpose = judge.direct_purpose if asked.question.history is not None else "judge"
     how = {"name": protocol, "seed": arguments.seed} | ({"orders": arguments.orders} if protocol == "choice" else {})
+    if isinstance(asked.question.record.target, Offer):
+        purpose = purpose if isinstance(judge, YesNoJudge) else ranking.PURPOSE
+        how = {"name": protocol, "seed": arguments.seed, "rotations": arguments.rotations}
     if asked.question.history is not None:  # how much of a history is shown is the task's
         how |= {"budget": direct_budget(judge, arguments), "shown": len(asked.question.history)}
         how |= {"choices": MOST_CHOICES} if isinstance(judge, YesNoJudge) else {}
@@ -84,8 +88,7 @@ async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked
     its window is final."""
     row = await _ask(judge, protocol, arguments, asked)
     if row["status"] == REFUSED and asked.question.history is None:
-        target = asked.question.record.target
-        messages = judge.prompts.judge(asked.summary, target.query, *target.items)
+        messages = _messages(judge, asked.question.record, asked.summary)
         tokens = count_tokens(judge.tokenizer, messages, FORMATS[judge.form].reasons)
         if tokens > (budget := direct_budget(judge, arguments)):
             row |= {"status": TOO_LONG, "error": f"{tokens} tokens of prompt, and {budget} fit: {row['error']}"}
@@ -100,6 +103,9 @@ async def _ask(judge: Judge, protocol: str, arguments: EvaluationArguments, aske
         except HistoryError as error:
             return Judgement(TOO_LONG, error=str(error)).row()
         history, seen = fitted.interactions, {"dropped": fitted.dropped}
+    if isinstance(record.target, Offer):
+        found = ranking.rank(judge, asked.summary, history, record.target, record.id, arguments.rotations)
+        return (await found).row() | seen
     if protocol == "paper":
         answer = await (
             judge.select(history or (), record.target, record.id)
@@ -114,17 +120,35 @@ async def _ask(judge: Judge, protocol: str, arguments: EvaluationArguments, aske
     return (await judge.score_direct(history, record.target, record.id)).row() | seen
 
 
+def _messages(judge: Judge, record: UserRecord, summary: str | None) -> Messages:
+    """A prompt that is as long as any that is asked about this target after a summary."""
+    target = record.target
+    if isinstance(target, Offer):
+        return ranking.question(judge, summary, None, target)
+    return judge.prompts.judge(summary, target.query, *target.items)
+
+
 def _direct_tokens(judge: Judge, record: UserRecord, history: Sequence[Interaction]) -> int:
-    return count_tokens(judge.tokenizer, judge.direct_messages(history, record.target), FORMATS[judge.form].reasons)
+    return count_tokens(judge.tokenizer, _direct_messages(judge, record, history), FORMATS[judge.form].reasons)
+
+
+def _direct_messages(judge: Judge, record: UserRecord, history: Sequence[Interaction]) -> Messages:
+    offer = record.target
+    if not isinstance(offer, Offer):
+        return judge.direct_messages(history, offer)
+    if isinstance(judge, YesNoJudge):
+        return judge.direct_messages(history, ranking.longest_item(offer))
+    return ranking.question(judge, None, history, offer)
 
 
 def first_questions(
-    arguments: EvaluationArguments, judge: Judge, cell_list: list[Cell]
+    arguments: EvaluationArguments, judge: Judge, cell_list: list[Cell], among_k: bool = False
 ) -> list[tuple[Any, Interaction]]:
-    """What a judge is checked on before the run: (what it reads, target) of the first questions. Histories are those
-    that fit."""
+    """What a judge is checked on before the run: (what it reads, target) of the first questions, of pairs or `among_k`
+    items. Histories are those that fit. Empty where there is no such benchmark."""
     reads = isinstance(judge, YesNoJudge)
     found: list[tuple[Any, Interaction]] = []
+    cell_list = [cell for cell in cell_list if cell.benchmark.among_k == among_k]
     for asked in questions(cell_list, "choice"):
         record, history = asked.question.record, asked.question.history
         if len(found) == CHECK_ROWS:
@@ -135,4 +159,5 @@ def first_questions(
                     asked.summary if history is None else fit_history(judge, arguments, record, history).interactions
                 )
                 found.append((what, record.target))
-    return found or [(() if reads else None, q.record.target) for q in cell_list[0].questions[:CHECK_ROWS]]
+    spare = cell_list[0].questions[:CHECK_ROWS] if cell_list else ()
+    return found or [(() if reads else None, question.record.target) for question in spare]

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alignxplore.errors import UserError
+from alignxplore.evaluation import offers
 from alignxplore.journal import OK, TOO_LONG
 from alignxplore.judging.letters import Judgement, correctness
-from alignxplore.records import RecordError, content_hash, person_of, read_jsonl
+from alignxplore.records import Interaction, Offer, RecordError, content_hash, person_of, read_jsonl
 from alignxplore.statistics import auc, design_effect, estimate
 
 if TYPE_CHECKING:
@@ -35,18 +36,22 @@ def score_rows(
         places: the judge saw both items in one question; one that is asked about each by itself cannot go by places.
 
     Returns:
-        Rows with `outcome` ok, bad_format, parse_failure or missing, `value` in [0, 1] (None: missing), `dropped`, the
+        Rows with `outcome` ok, bad_format, parse_failure or missing, `value` in [0, 1] (None: missing; of a choice
+        among k items accuracy@1, beside the other measures, `k` and `chance`), `dropped`, the
         oldest interactions that did not fit the window of who read the history (None: nobody did, or it is not known),
         `shown_otherwise` (`Question.otherwise`), and `unread`, the answers that could not be parsed.
     """
     rows = []
     for i, question in enumerate(cell.questions):
-        found = (
-            {"value": cell.fixed[i], "outcome": "ok"} if cell.fixed else _score(question, protocol, answers[i], places)
-        )
+        target = question.record.target
+        if isinstance(target, Offer):
+            found = _offered(cell, i, target, answers)
+        elif cell.fixed:
+            found = {"value": cell.fixed[i], "outcome": "ok"}
+        else:
+            found = _score(question, protocol, answers[i], places)
         if found["value"] is None:
             found["outcome"] = "missing"
-        target = question.record.target
         rows.append(
             {
                 "policy": cell.policy,
@@ -59,13 +64,27 @@ def score_rows(
                 "user": question.record.user,
                 "dropped": question.dropped if question.history is None else _not_shown(answers[i]),
                 "shown_otherwise": question.otherwise,
-                "target": content_hash([target.query, target.chosen, target.rejected]),
+                "target": _target_hash(target),
                 "item": content_hash(target.chosen),
                 "unread": [text for row in answers[i] if row for text in _unread_answers(row)] if answers else [],
             }
             | found
         )
     return rows
+
+
+def _target_hash(target: Interaction) -> str:
+    if isinstance(target, Offer):
+        return content_hash([target.query, target.taken, target.passed_over])
+    return content_hash([target.query, target.chosen, target.rejected])
+
+
+def _offered(cell: "Cell", place: int, offer: Offer, answers: Sequence[Sequence[dict | None]]) -> dict:
+    """The score of a choice among k items, from the candidates' scores of a cue or from a judge's answers."""
+    if cell.ranked is None:
+        return offers.score(cell.questions[place], offer, answers[place])
+    scores = cell.ranked[place]
+    return offers.unknown(offer) if scores is None else offers.fields(offer, scores) | {"outcome": "ok"}
 
 
 def _score(question: "Question", protocol: str, answers: Sequence[dict | None], places: bool) -> dict:
@@ -152,12 +171,12 @@ def result_rows(scores: Iterable[dict]) -> list[dict]:
     return [_result_row(dict(zip(KEY, key)), rows) for key, rows in groups.items()]
 
 
-def values_by_record(rows: Iterable[dict]) -> dict[str, float]:
+def values_by_record(rows: Iterable[dict], field: str = "value") -> dict[str, float]:
     """Mean score of each record over generation seeds; records without any score are left out."""
     values: dict[str, list[float]] = defaultdict(list)
     for row in rows:
-        if row["value"] is not None:
-            values[row["record"]].append(row["value"])
+        if row.get(field) is not None:
+            values[row["record"]].append(row[field])
     return {record: float(np.mean(found)) for record, found in values.items()}
 
 
@@ -185,7 +204,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def _result_row(key: dict, rows: list[dict]) -> dict:
     values = values_by_record(rows)
     persons, items = shared(rows, values)
-    overall = estimate(list(values.values()), persons, items)
+    overall = estimate(list(values.values()), persons, items, by_rule=by_rule(rows))
     # A judge's parse failure says nothing about the summary.
     judged = [row for row in rows if row["outcome"] not in ("bad_format", "missing")]
     first, second = _by_order(judged)
@@ -223,7 +242,30 @@ def _result_row(key: dict, rows: list[dict]) -> dict:
         **{name: _mean(row.get(name) for row in rows) for name in WRITTEN if any(name in row for row in rows)},
         "seeds": sorted(by_seed),
         "seed_spread": float(np.std(seed_means, ddof=1)) if len(seed_means) > 1 else None,
+        **_among_k(rows, persons, items),
     }
+
+
+def by_rule(rows: Iterable[dict]) -> bool | None:
+    """Whether all scores are chance by rule; None: pairs, whose values say so."""
+    said = [row["by_rule"] for row in rows if row["value"] is not None and "by_rule" in row]
+    return all(said) if said else None
+
+
+def _among_k(rows: Sequence[dict], persons: Sequence[str], items: Sequence[str]) -> dict:
+    """The measures of a choice among k items, each with its interval, and what chance gives; nothing of pairs."""
+    if not any("k" in row for row in rows):
+        return {}
+    found: dict[str, float | None] = {
+        "k": _mean(row.get("k") for row in rows),
+        "chance": _mean(row.get("chance") for row in rows),
+        "auc": _mean(row.get("auc_each") for row in rows),
+    }
+    for name in offers.MEASURES:
+        whole = estimate(list(values_by_record(rows, name).values()), persons, items, by_rule=by_rule(rows))
+        found |= {name: _unless_nan(whole.mean)}
+        found |= {f"{name}_low": _unless_nan(whole.low), f"{name}_high": _unless_nan(whole.high)}
+    return found
 
 
 def _by_order(rows: Iterable[dict]) -> tuple[list[float], list[float]]:

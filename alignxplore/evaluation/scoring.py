@@ -22,6 +22,7 @@ from alignxplore.evaluation.preview import not_there, sizes, whereabouts
 from alignxplore.evaluation.report import samples, writing
 from alignxplore.evaluation.report.tables import Table, markdown
 from alignxplore.journal import Journal, RunLock
+from alignxplore.judging import ranking
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import RecordError, write_json, write_jsonl
@@ -36,16 +37,10 @@ async def judge_all(
 ) -> tuple[list[dict], set[str]]:
     """Ask one downstream model everything that is missing; returns (the score rows of all cells, the fields that some
     of it was asked without)."""
-    mass = await judge.check(first_questions(arguments, judge, cell_list))
-    log.info(
-        "%s: answers with a letter (%s %.3f)",
-        judge.name,
-        "share of readable answers" if FORMATS[judge.form].reasons else "mass",
-        mass,
-    )
+    await check(arguments, judge, cell_list)
     scores, not_sent = [], set()
     for protocol in arguments.protocol:
-        mine = [cell for cell in cell_list if not is_written(cell.benchmark, protocol)]
+        mine = [cell for cell in cell_list if is_chosen(cell.benchmark, protocol)]
         identify = partial(unit_id, judge, identity, protocol, arguments)
         with Journal(Path(arguments.out) / "judgements" / judge.name / f"{protocol}.jsonl") as journal:
             units = {identify(asked): asked for asked in questions(mine, protocol)}
@@ -68,6 +63,26 @@ async def judge_all(
 def refused(rows: Iterable[dict]) -> set[str]:
     """Fields that the server of some journal rows was not sent."""
     return {name for row in rows for name in row.get("not_sent", ())}
+
+
+async def check(arguments: EvaluationArguments, judge: Judge, cell_list: list[Cell]) -> None:
+    """Refuse a model that is no judge, of pairs or among k items, whichever it is to be asked about."""
+    for among_k, check_on in ((False, judge.check), (True, partial(ranking.check, judge))):
+        if asked := first_questions(arguments, judge, cell_list, among_k):
+            mass = await check_on(asked)
+            log.info(
+                "%s: answers with a letter%s (%s %.3f)",
+                judge.name,
+                " of k" if among_k else "",
+                "share of readable answers" if FORMATS[judge.form].reasons else "mass",
+                mass,
+            )
+
+
+def is_chosen(benchmark: Benchmark, protocol: str) -> bool:
+    """True where an item is chosen. Protocol paper, which is there for comparison with published numbers, is of pairs
+    alone."""
+    return not is_written(benchmark, protocol) and not (benchmark.among_k and protocol == "paper")
 
 
 def is_written(benchmark: Benchmark, protocol: str) -> bool:
@@ -183,11 +198,12 @@ def cue_scores(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark])
     """Score rows of the cues and of the baselines that read a history; no judge is asked."""
     persons = {record.person for benchmark in benchmarks.values() for record in benchmark.records}
     baselines, scores = HistoryBaselines(parse_baselines(arguments.baselines), persons), []
+    orders = arguments.orders, arguments.seed, arguments.rotations
     for benchmark in benchmarks.values():
-        protocols = [protocol for protocol in arguments.protocol if not is_written(benchmark, protocol)]
+        protocols = [protocol for protocol in arguments.protocol if is_chosen(benchmark, protocol)]
         reading = list(baselines.cells(benchmark)) if protocols else []
         for protocol in protocols:
-            cues = conditions.of_cues(benchmark, arguments.cues, protocol, arguments.orders, arguments.seed)
+            cues = conditions.of_cues(benchmark, arguments.cues, protocol, *orders)
             scores += [row for cell in cues + reading for row in score_rows(cell, "none", protocol, [])]
     return scores
 
@@ -315,7 +331,8 @@ def preview(arguments: EvaluationArguments) -> str:
     for spec, protocol in itertools.product(specs, arguments.protocol):
         read = cells_of(arguments, spec.name, forms[spec.name], cell_list, benchmarks)
         for benchmark in benchmarks.values():
-            body.append([spec.name, protocol, *counts(read, benchmark, protocol)])
+            if is_chosen(benchmark, protocol) or is_written(benchmark, protocol):
+                body.append([spec.name, protocol, *counts(read, benchmark, protocol)])
     head = ["judge", "protocol", "benchmark", "users", "cells", "judgements"]
     table = Table("preview", "To ask, unless an earlier run has asked it", head, body)
     return "\n".join([*lines, *sizes(benchmarks.values()), *said, "", markdown(table)])

@@ -113,7 +113,9 @@ async def ask_paper(
     return PaperJudgement(chosen_letter=letter, selection=selection, unread=unread)
 
 
-async def ask_selection(judge: Judge, messages: Messages, seed: int) -> tuple[str | None, str | None]:
+async def ask_selection(
+    judge: Judge, messages: Messages, seed: int, letters: str = "AB"
+) -> tuple[str | None, str | None]:
     """A sampled answer in the judge's own format: (the item that its final part selects, None), or where it names none
     (None, the whole answer)."""
     form = FORMATS[judge.form]
@@ -126,19 +128,19 @@ async def ask_selection(judge: Judge, messages: Messages, seed: int) -> tuple[st
         **PAPER_SAMPLING,
     )
     answer = said(reply)
-    selection = parse_selection(parse_answer(answer, judge.form).summary)
+    selection = parse_selection(parse_answer(answer, judge.form).summary, letters)
     return selection, answer if selection is None else None
 
 
-def parse_selection(text: str) -> str | None:
-    """The `selection` of the last JSON object in a free answer (any text may stand before it); None if there is
-    none."""
-    decoder = json.JSONDecoder()
+def parse_selection(text: str, letters: str = "AB") -> str | None:
+    """The `selection` of the last JSON object in a free answer (any text may stand before it); None if there is none,
+    or if it is of no item of these `letters`."""
+    decoder, items = json.JSONDecoder(), [f"Item {letter}" for letter in letters]
     for start in reversed([i for i, c in enumerate(text) if c == "{"]):
         try:
             value, _ = decoder.raw_decode(text[start:])
         except (ValueError, RecursionError):  # a model that repeats itself can nest brackets without end
             continue
-        if value.get("selection") in ("Item A", "Item B"):
+        if value.get("selection") in items:
             return value["selection"]
     return None

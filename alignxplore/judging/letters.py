@@ -97,22 +97,21 @@ class Letters:
     """Where the prefill ends and which token each letter is, as the judge's own tokenizer cuts the full answer."""
 
     prefill: str
-    tokens: tuple[int, int]
-    texts: tuple[str, str]
+    tokens: tuple[int, ...]
+    texts: tuple[str, ...]
 
 
-def find_letters(tokenizer: PreTrainedTokenizerBase) -> Letters:
-    """Split `{"selection": "Item A"}` where the two answers first differ in tokens (Qwen, SmolLM2: before ` A`/`
-    B`)."""
-    answers = [json.dumps({"selection": f"Item {letter}"}) for letter in "AB"]
+def find_letters(tokenizer: PreTrainedTokenizerBase, names: str = "AB") -> Letters:
+    """Split `{"selection": "Item A"}` where the answers first differ in tokens (Qwen, SmolLM2: before ` A`/` B`)."""
+    answers = [json.dumps({"selection": f"Item {letter}"}) for letter in names]
     ids = [tokenizer.encode(answer, add_special_tokens=False) for answer in answers]
-    split = next((i for i, (a, b) in enumerate(zip(*ids)) if a != b), 0)
+    split = next((i for i, tokens in enumerate(zip(*ids)) if len(set(tokens)) > 1), 0)
     prefill = tokenizer.decode(ids[0][:split])
     # Decoded with what stands before it: a SentencePiece tokenizer drops the space of a token decoded alone.
     texts = tuple(tokenizer.decode(row[: split + 1]).removeprefix(prefill) for row in ids)
-    if not answers[0].startswith(prefill + texts[0]) or texts[0].strip() != "A" or texts[1].strip() != "B":
+    if not answers[0].startswith(prefill + texts[0]) or [text.strip() for text in texts] != list(names):
         raise JudgeError(f"this tokenizer has no token of its own for the letter after {prefill!r}: it reads {texts}")
-    return Letters(prefill, (ids[0][split], ids[1][split]), texts)
+    return Letters(prefill, tuple(row[split] for row in ids), texts)
 
 
 class Reading(NamedTuple):
@@ -124,24 +123,23 @@ class Reading(NamedTuple):
     unread: str | None = None
 
 
+Q = TypeVar("Q")
 T = TypeVar("T")
 
 
-async def taken(
-    messages: Sequence[Messages], ask: Callable[[Messages], Awaitable[T]]
-) -> tuple[list[Messages], list[T]]:
-    """The prompts that the server takes, and what it answers to each. One that it refuses (an item longer than its
+async def taken(questions: Sequence[Q], ask: Callable[[Q], Awaitable[T]]) -> tuple[list[Q], list[T]]:
+    """The questions that the server takes, and what it answers to each. One that it refuses (an item longer than its
     window, say) tells nothing of the judge.
 
     Raises:
         RequestError: it takes none.
     """
-    replies = await asyncio.gather(*(ask(m) for m in messages), return_exceptions=True)
-    answers = [(m, reply) for m, reply in zip(messages, replies) if not isinstance(reply, BaseException)]
+    replies = await asyncio.gather(*map(ask, questions), return_exceptions=True)
+    answers = [(asked, reply) for asked, reply in zip(questions, replies) if not isinstance(reply, BaseException)]
     for reply in replies:
         if isinstance(reply, BaseException) and (not answers or not isinstance(reply, RequestError)):
             raise reply
-    return [m for m, _ in answers], [reply for _, reply in answers]
+    return [asked for asked, _ in answers], [reply for _, reply in answers]
 
 
 class Judge:

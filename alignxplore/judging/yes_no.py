@@ -13,7 +13,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from alignxplore.judging.free_form import PaperJudgement
-from alignxplore.judging.letters import Judge, JudgeError, Judgement, Letters, chosen_first
+from alignxplore.judging.letters import Judge, JudgeError, Judgement, Letters, Reading, chosen_first
 from alignxplore.prompts import Messages
 from alignxplore.records import Interaction
 
@@ -68,6 +68,10 @@ class YesNoJudge(Judge):
 
     def _about(self, history: Sequence[Interaction], item: Interaction, text: str) -> Messages:
         return self.prompts.render("tallrec", interactions=history, query=item.query, item=text)
+
+    async def read_one(self, history: Sequence[Interaction], item: Interaction, text: str) -> Reading:
+        """P(Yes) of one text in the place of an item."""
+        return await self._read(self._about(history, item, text))
 
     def sample_messages(self, known: Sequence[Interaction], item: Interaction) -> Messages:
         return self.direct_messages(known, item)

@@ -142,6 +142,19 @@ class PromptSet:
         """Ask the downstream model the same with the raw history instead of a summary (the direct setting)."""
         return self.render("direct", interactions=interactions, query=query, item_a=item_a, item_b=item_b)
 
+    def choose(
+        self,
+        summary: str | None,
+        interactions: Sequence[Interaction] | None,
+        query: str | None,
+        items: Sequence[tuple[str, str]],
+    ) -> Messages:
+        """Ask the downstream model which of several (letter, item) the user will choose, given a summary or, in its
+        place, the raw history."""
+        return self.render(
+            "choose", summary=summary or None, interactions=interactions, query=query, items=list(items)
+        )
+
     def hash(self, purpose: str) -> str:
         """Hash of one template's text; it goes into every output made with it."""
         self._load(purpose)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alignxplore.datasets.building import Popularity
 from alignxplore.records import RecordError
 
 NEWS = [f"N{number}" for number in range(1, 31)]
@@ -83,7 +84,7 @@ def test_popularity_before_a_click_counts_what_an_earlier_impression_tells_of(ru
         ("x", "11/13/2019 1:00:00 AM", "N8 N2", ""),
     ]
     found = {x.record.user: x.popularity for x in run("mind", write(tmp_path, rows), min_interactions=2)[0]}
-    assert found["u"] == (1, 3, 1, 1)
+    assert found["u"] == Popularity(1, 3, 1, 1)
     assert found["x"].chosen_before is None  # when the history was clicked is not told
 
 

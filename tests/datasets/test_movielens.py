@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from alignxplore.baselines.content import foresee
 from alignxplore.baselines.cues import popularity, popularity_before
+from alignxplore.datasets.building import Popularity
 from alignxplore.records import RecordError
 
 FILMS = {
@@ -167,7 +168,7 @@ def test_properties(run, check_rows, check_splits, tmp_path, ratings, protocol, 
             sum(first_time[rater, title] < times[-1] for rater in raters[title])
             for title in (chosen[-1], rejected[-1])
         ]
-        assert counts == (len(raters[chosen[-1]]) - 1, len(raters[rejected[-1]]), *before)
+        assert counts == Popularity(len(raters[chosen[-1]]) - 1, len(raters[rejected[-1]]), *before)
         if protocol == "matched_both":
             for title, time in zip(rejected, times):
                 assert any(first_time[rater, title] < time for rater in raters[title])
@@ -206,7 +207,7 @@ def test_popularity_before_the_target_does_not_know_what_came_after(run, tmp_pat
     examples, _ = run("movielens", write(tmp_path, [*early, *late]), min_interactions=2)
     ((record, counts),) = [example for example in examples if example.record.user == "u"]
     assert record.target.chosen.startswith("Title: Film 6") and "Title: Film" in record.target.rejected
-    assert counts == (2, 7, 2, 0)
+    assert counts == Popularity(2, 7, 2, 0)
     assert popularity(record, counts) == 0 and popularity_before(record, counts) == 1
 
 

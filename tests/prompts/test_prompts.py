@@ -40,6 +40,7 @@ Item B: two"""
 HASHES = {
     "default": {
         "answer": "26123141258f",
+        "choose": "0347dbf9b965",
         "direct": "e20a0f1d5af3",
         "hicupid_compare": "b8b1e21be306",
         "hicupid_schedule": "aa150b9177e2",
@@ -51,6 +52,7 @@ HASHES = {
     },
     "hardened": {
         "answer": "2fb56460e194",
+        "choose": "a6b7bfa71594",
         "direct": "4a1dec770df0",
         "hicupid_compare": "4f5389156288",
         "hicupid_schedule": "8cfd5819845a",
@@ -69,6 +71,8 @@ def renders(prompts, text):
     pair = {"query": text, "item_a": text, "item_b": text}
     found = [prompts.infer(items), prompts.infer(items, text), prompts.infer(items, text, "plain")]
     found += [prompts.judge(text, **pair), prompts.direct(items, **pair)]
+    several = [("A", text), ("B", f"{text}2"), ("C", f"{text}3")]
+    found += [prompts.choose(text, None, text, several), prompts.choose(None, items, text, several)]
     found += [prompts.render("infer_hint", interactions=items, past_summary=past, **pair) for past in (None, text)]
     found += [prompts.render("merge", summaries=[(text, text), (text, text)])]
     found += [prompts.render("tallrec", interactions=items, query=query, item=text) for query in (None, text)]
@@ -112,6 +116,18 @@ def test_judge_reads_exactly_so():
         "Which film?", "Which item will the user choose?"
     )
     assert PromptSet().judge("", None, "one", "two")[1]["content"] == empty
+
+
+def test_a_choice_among_k_items_reads_as_the_pair_does_with_more_items():
+    items = [("A", "one"), ("B", "two"), ("C", "three")]
+    system, user = PromptSet().choose("Likes the sea.", None, "Which film?", items)
+    assert user["content"] == f"{JUDGE}\nItem C: three"
+    assert system["content"].endswith('{"selection": "Item X"}, where X is the letter of that item.')
+    told = PromptSet().direct(HISTORY, None, "one", "two")[1]["content"]
+    assert PromptSet().choose(None, HISTORY, None, items)[1]["content"] == f"{told}\nItem C: three"
+    assert (
+        PromptSet().choose(None, None, "Q?", items)[1]["content"].startswith("What is known about the user:\nNothing.")
+    )
 
 
 def test_direct_ends_like_the_judge_and_holds_the_history():

@@ -10,7 +10,7 @@ import numpy as np
 
 from alignxplore.evaluation.costs import Cost
 from alignxplore.evaluation.report import lines
-from alignxplore.evaluation.report.segments import measured
+from alignxplore.evaluation.report.segments import chance_of, measured
 from alignxplore.evaluation.report.tables import MISSING, Table, label, percent
 from alignxplore.statistics import Estimate
 
@@ -89,7 +89,8 @@ def accuracy_by_length(costs: Sequence[Cost], scores: Sequence[dict], protocol: 
     for panel, (benchmark, mine) in zip(panels, found.items()):
         for policy, pairs in mine.items():
             lines.line(panel, _by_length(pairs), policies.index(policy))
-        panel.axhline(50, color="#999", linewidth=0.8, linestyle="--")
+        chance = chance_of(row for pairs in mine.values() for _, row in pairs)
+        panel.axhline(100 * chance, color="#999", linewidth=0.8, linestyle="--")
         panel.set_title(label(benchmark), fontsize=10)
     figure.supxlabel("words of the summary", fontsize=9)
     names = [f"{policy}, {setting}" for policy, setting in policies]

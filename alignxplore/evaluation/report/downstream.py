@@ -36,7 +36,7 @@ def judges_of(rows: Iterable[dict]) -> list[str]:
 
 
 def _judged(scores: Iterable[dict], protocol: str) -> list[dict]:
-    """Rows that a downstream model had a say in: neither bad format nor missing, nor written answers."""
+    """Rows of pairs that a downstream model had a say in: neither bad format nor missing, nor written answers."""
     return [
         row
         for row in scores
@@ -44,6 +44,7 @@ def _judged(scores: Iterable[dict], protocol: str) -> list[dict]:
         and row["judge"] != "none"
         and row["outcome"] in ("ok", "parse_failure")
         and WRITTEN[0] not in row
+        and "k" not in row
     ]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from alignxplore.datasets import DATASETS
 from alignxplore.evaluation.comparisons import COMPARED, COMPARED_NOTE, compare, compared
+from alignxplore.evaluation.offers import MEASURES
 from alignxplore.evaluation.published import COMPARABLE, Paper
 from alignxplore.evaluation.report.tables import MISSING, WORST, Cell, Table, cell_text, label, percent
 from alignxplore.statistics import Paired, average_interval, paired_average
@@ -24,6 +25,13 @@ BAD_WRONG = "bad format wrong"  # heading of the accuracy in which bad format is
 CLUSTERED = (
     "The interval of a difference takes the published rows for as dependent on each other (shared persons and "
     "targets) as ours are."
+)
+AMONG_K = (
+    "k: items to choose from, on average. Equal items are worth what lots between them give on average, so a row that "
+    "says nothing (bad format) has the value of chance. MRR: mean of 1/rank over the chosen items. HR@5: one of them "
+    "is among the first five. AUC: share of (chosen, passed over) in the right order, row by row. Where the items "
+    "passed over are a sample, these measures say which policy knows more of a user. They do not say how high it "
+    "ranks an item in a whole catalogue, and how the sample was drawn moves all of them."
 )
 SETTING_ORDER = ("none", "direct", "full", "streaming")  # of rows; "none" reads nothing of the user's
 ALL_PAIRS = 4  # with more policies than this in a table only the pairs with the last one are tested
@@ -115,6 +123,39 @@ def details(rows: list[dict], protocol: str) -> Table:
     ]
     places = {(line, head.index("accuracy %")): cell_of(row) for line, row in enumerate(mine)}
     return Table(f"details_{protocol}", f"Every number, protocol {protocol}", head, body, cells=places)
+
+
+def is_pair(row: dict) -> bool:
+    """Whether a row of results, or of scores, is of pairs, and not of choices among k items."""
+    return "k" not in row
+
+
+def among_k(rows: list[dict]) -> Table | None:
+    """Everything known of the choices among k items, one line a number; None where there are none."""
+    mine = [row for row in rows if not is_pair(row)]
+    head = ["policy", "setting", "benchmark", "judge", "n", "k", "chance %", "accuracy@1 %"]
+    places = {(line, head.index("accuracy@1 %")): cell_of(row) for line, row in enumerate(mine)}
+    head += [*(f"{heading} %" for heading in MEASURES.values()), *WORST]
+    body = [
+        [
+            row["policy"],
+            row["setting"],
+            label(row["benchmark"]),
+            row["judge"],
+            str(row["n"]),
+            f"{row['k']:.4g}",
+            percent(row["chance"]),
+            cell_text(row | {"seed_spread": None}),
+            *(_measure_text(row, name) for name in MEASURES),
+            *worst([row]),
+        ]
+        for row in mine
+    ]
+    return Table("among_k", "Choices among k items", head, body, AMONG_K, places) if body else None
+
+
+def _measure_text(row: dict, name: str) -> str:
+    return cell_text({"accuracy": row[name], "ci_low": row[f"{name}_low"], "ci_high": row[f"{name}_high"]})
 
 
 def readers_of_histories(rows: list[dict]) -> list[str]:
@@ -336,7 +377,7 @@ def paired_tests(scores: list[dict], protocol: str) -> Table | None:
                 if test is not None:
                     named.append([label(benchmark), judge, setting, f"{b} − {a}"])
                     tests.append(test)
-                    if family(benchmark) == "main":
+                    if family(benchmark) == "main" and is_pair(policies[a][0]):
                         everywhere[judge, setting, named[-1][-1]].append(test)
     for (judge, setting, comparison), found in everywhere.items():
         if len(found) > 1 and not any(np.isnan(test.low) for test in found):

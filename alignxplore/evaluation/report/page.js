@@ -91,10 +91,12 @@ function verdict(score) {
   if (!score) return "not asked";
   if (score.value === null) return "missing";
   if (score.outcome !== "ok") return score.outcome.replace("_", " ");
-  return score.value > 0.5 ? "right" : score.value < 0.5 ? "wrong" : "undecided";
+  const wrong = score.k ? score.value === 0 : score.value < 0.5;  // among k items a tie may be worth less than half
+  return score.value > 0.5 ? "right" : wrong ? "wrong" : "undecided";
 }
 
 function flipped(score) {
+  if (score && score.k) return (score.flips || []).some(Boolean);
   return Boolean(score) && (score.orders || []).some(([a, b]) => a !== null && b !== null && (a > 0.5) !== (b > 0.5));
 }
 
@@ -168,7 +170,7 @@ function marked(parent, text, kind) {
 function interaction(parent, x, kind) {
   const card = add(parent, "div", undefined, kind);
   if (x.query) add(card, "div", x.query, "text note");
-  marked(card, "chosen: " + x.chosen, "text");
+  for (const item of [x.chosen].flat()) marked(card, "chosen: " + item, "text");
   for (const item of [x.rejected].flat()) if (item !== null) marked(card, "passed over: " + item, "text rejected");
 }
 

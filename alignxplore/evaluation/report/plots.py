@@ -58,7 +58,8 @@ def accuracy_by_benchmark(rows: Sequence[dict], protocol: str) -> plt.Figure | N
             shift = (mine.index((row["setting"], row["judge"])) + 0.5) / len(mine) - 0.5
             colour = COLOURS[judges.index(row["judge"]) % len(COLOURS)] if row["judge"] in judges else "#555"
             _interval(panel, row, policies.index(row["policy"]) + 0.7 * shift, colour)
-        panel.axvline(50, color="#999", linewidth=0.8, linestyle="--")
+        chance = next((row["chance"] for row in shown if row["benchmark"] == benchmark and "chance" in row), 0.5)
+        panel.axvline(100 * chance, color="#999", linewidth=0.8, linestyle="--")
         panel.set_title(benchmark.replace("~to~", " → ").replace("~", ", "), fontsize=10)
         panel.set_yticks(range(len(policies)), policies, fontsize=8)
     panels[0][0].invert_yaxis()

@@ -10,10 +10,11 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from string import ascii_uppercase
 
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_history, slices_of
 from alignxplore.prompts import Messages, PromptSet
-from alignxplore.records import UserRecord
+from alignxplore.records import Interaction, Offer, UserRecord, target_row
 
 SAMPLES = 200  # users of each benchmark
 OF_EACH_KIND = 10  # users of each benchmark and kind, where there are as many
@@ -23,6 +24,7 @@ BY_OUTCOME = {"bad_format": "bad format", "parse_failure": "answer not read", "m
 KINDS = (*BY_OUTCOME.values(), "wrong", "flips with the order", "policies disagree")
 STAGE_FIELDS = ("reasoning", "summary", "problem", "dropped")
 SCORE_FIELDS = ("policy", "setting", "seed", "judge", "protocol", "value", "outcome", "p", "orders", "unread")
+AMONG_K = ("k", "flips")  # more of them where a choice is among k items
 
 
 @dataclass
@@ -59,19 +61,26 @@ def kinds_of(scores: Iterable[dict]) -> dict[tuple[str, str], list[str]]:
     for score in scores:
         if score["setting"] not in ("full", "streaming") or score["policy"].startswith("other user's"):
             continue
-        mine, value = kinds[score["benchmark"], score["record"]], score["value"]
+        mine = kinds[score["benchmark"], score["record"]]
         if score["outcome"] in BY_OUTCOME:
             mine.add(BY_OUTCOME[score["outcome"]])
-        elif value is not None and value != 0.5:
-            right[tuple(score[key] for key in ("benchmark", "record", "setting", "judge", "protocol"))].add(
-                value > 0.5
-            )
-            mine.update(["wrong"] if value < 0.5 else [])
+        elif (is_right := decided(score)) is not None:
+            right[tuple(score[key] for key in ("benchmark", "record", "setting", "judge", "protocol"))].add(is_right)
+            mine.update([] if is_right else ["wrong"])
         mine.update(["flips with the order"] if any(score.get("flips") or ()) else [])
     for (benchmark, record, *_), verdicts in right.items():
         if len(verdicts) > 1:
             kinds[benchmark, record].add("policies disagree")
     return {place: [kind for kind in KINDS if kind in found] for place, found in kinds.items()}
+
+
+def decided(score: dict) -> bool | None:
+    """Whether a score is right; None where it says neither. Among k items a tie may be worth less than half."""
+    value = score["value"]
+    if value is None:
+        return None
+    wrong = value == 0 if "k" in score else value < 0.5
+    return True if value > 0.5 else False if wrong else None
 
 
 def _picked(records: Sequence[UserRecord], kinds: dict[str, list[str]]) -> list[UserRecord]:
@@ -97,7 +106,7 @@ def sample_rows(
         for record in _picked(benchmark.records, mine):
             shown = shown_history(benchmark, record)
             history = [asdict(x) for x in shown[-HISTORY:]]
-            target = asdict(record.target)
+            target = target_row(record.target)
             sample = Sample(benchmark.name, record.id, record.user, mine[record.id], target, len(shown), history)
             found[benchmark.name, record.id] = benchmark, record, sample
     for written in sets:
@@ -137,14 +146,22 @@ def _infer_prompts(meta: dict) -> PromptSet | None:
         return None
 
 
+def _question(prompts: PromptSet, summary: str | None, target: Interaction) -> Messages:
+    """What a downstream model is asked, with what was chosen first; of more items than there are letters the first."""
+    if isinstance(target, Offer):
+        return prompts.choose(summary, None, target.query, list(zip(ascii_uppercase, target.candidates)))
+    return prompts.judge(summary, target.query, *target.items)
+
+
 def _add_score(score: dict, benchmark: Benchmark, record: UserRecord, sample: Sample, prompts: PromptSet) -> None:
-    row = {key: score.get(key) for key in SCORE_FIELDS}
-    target = record.target
+    row = {key: score.get(key) for key in SCORE_FIELDS} | (
+        {key: score.get(key) for key in AMONG_K} if "k" in score else {}
+    )
     if score["policy"] == "no summary":
-        row["prompt"] = sample.prompt(prompts.judge(None, target.query, *target.items))
+        row["prompt"] = sample.prompt(_question(prompts, None, record.target))
     elif score["setting"] in ("full", "streaming") and score["outcome"] in ("ok", "parse_failure"):
         key = ("policy", "setting", "seed")
         mine = next((s for s in sample.summaries if all(s[name] == score[name] for name in key)), None)
         if mine and mine["stages"]:
-            row["prompt"] = sample.prompt(prompts.judge(mine["stages"][-1]["summary"], target.query, *target.items))
+            row["prompt"] = sample.prompt(_question(prompts, mine["stages"][-1]["summary"], record.target))
     sample.scores.append(row)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from alignxplore.evaluation.metrics import shared, values_by_record
+from alignxplore.evaluation.metrics import by_rule, shared, values_by_record
 from alignxplore.evaluation.report import lines
 from alignxplore.evaluation.report.tables import MISSING, Table, estimated, label
 from alignxplore.evaluation.segments import parted
@@ -42,7 +42,13 @@ def measured(rows: Iterable[dict]) -> Estimate:
     """Accuracy of score rows; several seeds of a record count once."""
     rows = list(rows)
     values = values_by_record(rows)
-    return estimate(list(values.values()), *shared(rows, values))
+    return estimate(list(values.values()), *shared(rows, values), by_rule=by_rule(rows))
+
+
+def chance_of(rows: Iterable[dict]) -> float:
+    """What saying nothing is worth in the rows of one benchmark: one half of pairs."""
+    known = [row["chance"] for row in rows if "chance" in row]
+    return sum(known) / len(known) if known else 0.5
 
 
 def _read_by(scores: Iterable[dict], protocol: str) -> dict[tuple[str, str], list[dict]]:
@@ -119,4 +125,5 @@ def _draw(
     counts = [len({row["record"] for row in rows}) for rows in groups.values()]
     names = [f"{textwrap.fill(textwrap.shorten(name, 48), 16)}\nn = {n}" for name, n in zip(groups, counts)]
     panel.set_xticks(range(len(groups)), names, fontsize=8)
-    panel.axhline(50, color="#999", linewidth=0.8, linestyle="--")
+    chance = chance_of(row for rows in groups.values() for row in rows)
+    panel.axhline(100 * chance, color="#999", linewidth=0.8, linestyle="--")

@@ -20,10 +20,12 @@ from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
 from alignxplore.evaluation.benchmarks import Benchmark
 from alignxplore.evaluation.costs import Cost, read_costs
 from alignxplore.evaluation.metrics import read_scores
+from alignxplore.evaluation.offers import MEASURES
 from alignxplore.evaluation.published import Paper
 from alignxplore.evaluation.report import downstream, layouts, page, segments
 from alignxplore.evaluation.report.costs import costs_table
 from alignxplore.evaluation.report.tables import Table, label, markdown, percent, write_table
+from alignxplore.judging.ranking import PURPOSE
 from alignxplore.prompts import PromptSet
 from alignxplore.records import read_jsonl
 
@@ -47,6 +49,9 @@ COLUMNS = (
     "coverage",
     "mean_p",
     "auc",
+    "k",
+    "chance",
+    *MEASURES,
     "accuracy_chosen_first",
     "accuracy_chosen_second",
     "flip_rate",
@@ -60,9 +65,10 @@ NOTES = (
     "Accuracy in %, with its 95 % interval: bootstrap over persons, or two-way clustering by person and chosen item "
     "where that is wider (exact, by Clopper and Pearson, where all agree); ± is the standard deviation between "
     "generation seeds, where there are several. Intervals are over users: another training run of the same policy "
-    "may differ by more. A summary in bad format scores 0.5 in protocol choice; in protocol paper what stands after "
-    "its reasoning is judged as it is, as published, and 'bad format wrong' counts it 0. Protocol choice: both orders "
-    "of the items, probabilities of the letters; paper: one order, one sampled answer, "
+    "may differ by more. A summary in bad format scores 0.5 in protocol choice (among k items what chance gives); in "
+    "protocol paper what stands after its reasoning is judged as it is, as published, and 'bad format wrong' counts "
+    "it 0. Protocol choice: both orders of the items, probabilities of the letters; paper: one order, one sampled "
+    "answer, "
     "as published. The rows from popularity to random, and no summary, know nothing of the user. Coverage: share of "
     "rows that have a score. Where a row of a table has several cells, its bad format, parse failures and coverage "
     "are those of its worst cell."
@@ -159,6 +165,8 @@ BUILT = (
     "windows",
     "persons",
     "markup",
+    "items",
+    "negatives",
 )  # what makes a benchmark another
 
 
@@ -183,16 +191,27 @@ def all_tables(
     """(the tables that say most, the others)."""
     paper, first, others = Paper(), [], []
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
+    of_pairs = list(filter(layouts.is_pair, rows))
+    lists = {row["benchmark"] for row in rows if not layouts.is_pair(row)}
+    of_pairs_run = run | {
+        "benchmarks": {name: about for name, about in run["benchmarks"].items() if name not in lists}
+    }
     for protocol in protocols:
         for kind in ("main", "cross-task", "other"):
             judges = dict.fromkeys(
-                row["judge"] for row in rows if row["judge"] not in ("none", *layouts.readers_of_histories(rows))
+                row["judge"] for row in of_pairs if row["judge"] not in ("none", *layouts.readers_of_histories(rows))
             )
-            first += [table for judge in judges if (table := layouts.wide(rows, run, kind, judge, protocol, paper))]
+            first += [
+                table
+                for judge in judges
+                if (table := layouts.wide(of_pairs, of_pairs_run, kind, judge, protocol, paper))
+            ]
     if any(layouts.family(row["benchmark"]) == "cross-task" for row in rows):
         first.append(layouts.published_cross_task(paper))
+    if table := layouts.among_k(rows):
+        first.append(table)
     single = [
-        layouts.compact(rows, *pair) for pair in dict.fromkeys((row["benchmark"], row["protocol"]) for row in rows)
+        layouts.compact(rows, *pair) for pair in dict.fromkeys((row["benchmark"], row["protocol"]) for row in of_pairs)
     ]
     others += single if first else []
     if table := layouts.written(rows):
@@ -231,7 +250,9 @@ def made_by(run: dict) -> str:
     """One line about what made the numbers."""
     models = [_weights_and_prompt(name, model) for name, model in [*run["policies"].items(), *run["judges"].items()]]
     hashes = [
-        f"{purpose} {digest}" for purpose, digest in run["prompt_hashes"].items() if purpose in ("judge", "direct")
+        f"{purpose} {digest}"
+        for purpose, digest in run["prompt_hashes"].items()
+        if purpose in ("judge", "direct", PURPOSE)
     ]
     return (
         "; ".join(

@@ -58,7 +58,7 @@ def sample(benchmark: str, user: str) -> dict:
         "record": f"r-{user}",
         "user": user,
         "kinds": ["wrong"],
-        "target": {"query": None, "chosen": "a farce", "rejected": ["a western", "a war film"]},
+        "target": {"query": None, "chosen": ["a farce", "a romp"], "rejected": ["a western", "a war film"]},
         "shown": 3,
         "history": history,
         "prompts": ["the prompt", "the question"],
@@ -187,7 +187,16 @@ def test_everything_known_of_a_sample_is_there(opened):
         if box.evaluate("x => !x.parentNode.open"):
             box.click()
     shown = page.inner_text("#sample")
-    for text in ("a raw answer", "the prompt", "the question", "no think block", "2 oldest", "a farce", "a war film"):
+    for text in (
+        "a raw answer",
+        "the prompt",
+        "the question",
+        "no think block",
+        "2 oldest",
+        "a farce",
+        "a romp",
+        "a war film",
+    ):
         assert text in shown, text
     assert ATTACK in shown and page.title() == "Results", "a text of a user stays a text"
     page.select_option("#outcome", "answer not read")

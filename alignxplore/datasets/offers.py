@@ -1,0 +1,87 @@
+"""From a pair to a choice among k items: the target's other items, drawn from those that the user never took.
+
+Sampled-k ranking on MovieLens and Amazon (`--items 20`). The draw is by a hash of seed and row: neither other users
+nor the order of the input change it. `--negatives uniform`: each item of the pool with the same chance, so that
+popularity alone tells the chosen one well (MovieLens latest-small, 109 test users, k = 20: 40 % right, AUC 83).
+`popularity`: in proportion to the users who took it, so that it tells little (7 %, AUC 52; chance is 5 % and 50).
+"""
+
+import random
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from alignxplore.datasets.building import Example, Job, Popularity
+from alignxplore.records import Offer, hash_seed
+
+if TYPE_CHECKING:
+    from alignxplore.datasets.recommendation import Catalogue
+
+NEGATIVES = ("uniform", "popularity")
+_TRIES = 64  # draws of an item that is free, before the free ones are listed
+
+
+class Offers:
+    """Widens the pairs of targets.
+
+    Args:
+        pool: items to draw from.
+        popularity: item → how many users took it.
+    """
+
+    def __init__(self, job: Job, catalogue: "Catalogue", pool: Sequence[int], popularity: Sequence[int]):
+        self.job, self.catalogue, self.pool, self.popularity = job, catalogue, pool, popularity
+        weighted = job.items is not None and job.negatives == "popularity"
+        self._sums = list(accumulate(popularity[item] for item in pool)) if weighted else None
+
+    def widen(self, examples: Iterable[Example], banned: set[int]) -> Iterator[Example]:
+        """The rows of one user, each with a choice among k items in the place of its pair; one for which there are too
+        few items is dropped. Pairs where no k was asked for.
+
+        Args:
+            banned: twins of all items that the user took, or that are set against others in the history.
+        """
+        for example in examples:
+            if self.job.items is None:
+                yield example
+                continue
+            drawn = self._draw(self.job.items - 1, banned, example.record.user)
+            if drawn is None:
+                self.job.counts[f"rows dropped: fewer than {self.job.items - 1} items to set against the target"] += 1
+            else:
+                yield self._offered(example, drawn)
+
+    def _draw(self, count: int, banned: set[int], row: str) -> list[int] | None:
+        dice = random.Random(hash_seed(self.job.seed, "offer", self.job.dataset.name, self.job.negatives, row))
+        taken, drawn, twin = set(banned), list[int](), self.catalogue.twin
+        while len(drawn) < count:
+            item = next((x for x in (self._one(dice) for _ in range(_TRIES)) if twin[x] not in taken), None)
+            item = self._listed(taken, dice) if item is None else item
+            if item is None:
+                return None
+            taken.add(twin[item])
+            drawn.append(item)
+        return drawn
+
+    def _one(self, dice: random.Random) -> int:
+        if self._sums is None:
+            return self.pool[dice.randrange(len(self.pool))]
+        return self.pool[bisect_right(self._sums, dice.random() * self._sums[-1])]
+
+    def _listed(self, taken: set[int], dice: random.Random) -> int | None:
+        """An item that is free, drawn from the list of them; None where there is none."""
+        free = [item for item in self.pool if self.catalogue.twin[item] not in taken]
+        weights = [self.popularity[item] for item in free] if self._sums is not None else None
+        if not free or weights is not None and not any(weights):
+            return None
+        return dice.choices(free, weights)[0]
+
+    def _offered(self, example: Example, drawn: Sequence[int]) -> Example:
+        record, known = example.record, example.popularity
+        texts = tuple(self.catalogue.text(item) for item in drawn)
+        target = Offer(record.target.chosen, None, record.target.query, (), texts)
+        counts = [self.popularity[item] for item in drawn]
+        taken = known.chosen if known else 0
+        return Example(replace(record, target=target), Popularity(taken, max(counts), offered=(taken, *counts)))

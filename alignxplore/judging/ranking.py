@@ -1,0 +1,243 @@
+"""How sure a downstream model is of each of k items (`Offer`): one question with k letters in the place of k - 1
+pairs.
+
+The answer is prefilled as for a pair, and the letters of up to 26 items are read at the one position, in one request.
+Two rotations of an order that is drawn by a hash are asked by default and averaged, so that no item stands at one
+place only. More than 26 items are asked in groups that share one item, the anchor: what a group says of an item is its
+log-probability above the anchor's, and these are put together. That is right as far as the odds of two items do not
+depend on which others are shown (Luce). P(Yes) item by item, the other way, would need a prompt of its own and 25
+times as many requests, and would compare nothing.
+
+Models that answer in free form give one vote a question; a yes/no reader is asked about each item by itself.
+"""
+
+import asyncio
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from string import ascii_uppercase
+from typing import Any, NamedTuple
+
+from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
+from alignxplore.judging.free_form import ReasoningJudge, ask_selection
+from alignxplore.judging.letters import MIN_MASS, Judge, JudgeError, Letters, find_letters, taken
+from alignxplore.judging.yes_no import YesNoJudge
+from alignxplore.prompts import Messages
+from alignxplore.records import Interaction, Offer, hash_seed
+from alignxplore.serving.endpoint import RequestError, TransportError
+
+PURPOSE = "choose"  # the template
+MOST = len(ascii_uppercase)  # items in one question
+ROTATIONS = 2
+TOP = 20  # log-probabilities that vLLM gives of the most probable tokens
+_NEVER = -9999.0  # what vLLM writes for a probability of zero
+letters_of = lru_cache(maxsize=64)(find_letters)
+_VOTE = 20.0  # log-odds of an item that a free answer names: far from the others, and alike for all
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What a downstream model makes of k items.
+
+    `rotations`: of each order that was asked, P(item) of each candidate as they stand in the `Offer`; their sum is 1,
+    but for a yes/no reader, who has one P(Yes) each. `mass`: mean probability of all letters together before
+    renormalising (None: not known). `unparsed` counts the questions whose free answer named no item; `unread` are
+    those answers.
+    """
+
+    status: str = OK
+    rotations: tuple[tuple[float, ...], ...] = ()
+    mass: float | None = None
+    error: str | None = None
+    unparsed: int = 0
+    unread: tuple[str, ...] = ()
+
+    def row(self) -> dict:
+        """JSON form."""
+        return {name: value for name, value in asdict(self).items() if name != "unread" or value}
+
+
+class Said(NamedTuple):
+    """What one question gave: the log-probability of each of its items up to a constant, the mass of all letters
+    (None: not known), and a free answer that names no item."""
+
+    logs: list[float]
+    mass: float | None
+    unread: str | None = None
+
+
+def groups(offer: Offer, key: Any, seed: int) -> list[list[int]]:
+    """Places of the candidates in the questions that are asked: one group in an order drawn by a hash, or of more than
+    26 several of like size, each with the same anchor at its head."""
+    items = offer.candidates
+    order = sorted(range(len(items)), key=lambda place: hash_seed("item order", key, items[place], seed))
+    if len(order) <= MOST:
+        return [order]
+    anchor, *rest = order
+    count = math.ceil(len(rest) / (MOST - 1))
+    bounds = [len(rest) * i // count for i in range(count + 1)]
+    return [[anchor, *rest[start:end]] for start, end in zip(bounds, bounds[1:])]
+
+
+def rotated(group: Sequence[int], rotation: int, rotations: int) -> list[int]:
+    """The same group that begins at another of its items; rotations are spread evenly."""
+    start = rotation * len(group) // rotations
+    return [*group[start:], *group[:start]]
+
+
+def first_shares(offer: Offer, key: Any, seed: int, rotations: int) -> tuple[float, ...]:
+    """How often each candidate stands first in a question."""
+    asked = [
+        rotated(group, rotation, rotations)[0] for group in groups(offer, key, seed) for rotation in range(rotations)
+    ]
+    return tuple(asked.count(place) / len(asked) for place in range(len(offer.candidates)))
+
+
+def question(
+    judge: Judge,
+    summary: str | None,
+    history: Sequence[Interaction] | None,
+    offer: Offer,
+    places: Sequence[int] | None = None,
+) -> Messages:
+    """The prompt about some of the candidates; without `places` one as long as any that is asked about this offer."""
+    items = offer.candidates
+    if places is None:
+        places = sorted(range(len(items)), key=lambda place: -len(items[place]))[:MOST]
+    return judge.prompts.choose(
+        summary, history, offer.query, list(zip(ascii_uppercase, (items[place] for place in places)))
+    )
+
+
+def longest_item(offer: Offer) -> Interaction:
+    """The longest candidate with nothing beside it, for who is asked about one item at a time."""
+    return Interaction(max(offer.candidates, key=len), "", offer.query)
+
+
+async def rank(
+    judge: Judge,
+    summary: str | None,
+    history: Sequence[Interaction] | None,
+    offer: Offer,
+    key: Any,
+    rotations: int = ROTATIONS,
+) -> Ranking:
+    """Ask about all candidates, after a summary or, in its place, a raw history. `key` draws the order."""
+    try:
+        if isinstance(judge, YesNoJudge):
+            return await _each_alone(judge, history or (), offer)
+        asked = groups(offer, key, judge.seed)
+        orders = [[rotated(group, rotation, rotations) for group in asked] for rotation in range(rotations)]
+        ask = partial(question, judge, summary, history, offer)
+        said = await asyncio.gather(*(_say(judge, ask(places), len(places)) for order in orders for places in order))
+    except TransportError as error:
+        return Ranking(TRANSPORT_ERROR, error=str(error)[:300])
+    except RequestError as error:
+        return Ranking(REFUSED, error=str(error)[:300])
+    shares = []
+    for rotation, order in enumerate(orders):
+        mine = said[rotation * len(asked) : (rotation + 1) * len(asked)]
+        shares.append(_together(len(offer.candidates), order, [one.logs for one in mine], asked[0][0]))
+    masses = [one.mass for one in said if one.mass is not None]
+    unread = tuple(one.unread for one in said if one.unread is not None)
+    return Ranking(OK, tuple(shares), sum(masses) / len(masses) if masses else None, None, len(unread), unread)
+
+
+def _together(
+    count: int, order: Sequence[Sequence[int]], logs: Sequence[Sequence[float]], anchor: int
+) -> tuple[float, ...]:
+    """P of each of `count` candidates from what the groups of one rotation say, each above the anchor of all."""
+    above = [0.0] * count
+    for places, said in zip(order, logs, strict=True):
+        level = said[list(places).index(anchor)]
+        for place, log in zip(places, said, strict=True):
+            above[place] = log - level
+    best = max(above)
+    weights = [math.exp(log - best) for log in above]
+    return tuple(weight / sum(weights) for weight in weights)
+
+
+async def _each_alone(judge: YesNoJudge, history: Sequence[Interaction], offer: Offer) -> Ranking:
+    read = await asyncio.gather(*(judge.read_one(history, offer, item) for item in offer.candidates))
+    masses = [reading.mass for reading in read if reading.mass is not None]
+    return Ranking(OK, (tuple(reading.p_a for reading in read),), sum(masses) / len(masses) if masses else None)
+
+
+async def _say(judge: Judge, messages: Messages, count: int) -> Said:
+    """What a downstream model says of the `count` items of one question."""
+    names = ascii_uppercase[:count]
+    if not isinstance(judge, ReasoningJudge):
+        return await _read_letters(judge, messages, names)
+    selection, unread = await ask_selection(judge, messages, hash_seed("free answer", messages, judge.seed), names)
+    return Said([_VOTE * (selection == f"Item {name}") for name in names], None, unread)
+
+
+def with_letters(judge: Judge, letters: Letters) -> Judge:
+    """The same judge, asked for other letters, each question in a request of its own."""
+    other = copy.copy(judge)
+    other.letters, other._together = letters, None
+    return other
+
+
+async def _read_letters(judge: Judge, messages: Messages, names: str) -> Said:
+    letters = letters_of(judge.tokenizer, names)
+    asked = with_letters(judge, letters)
+    if asked._reads_ids is None:
+        asked._reads_ids = judge._reads_ids = await asked._probe(messages)
+    how = {"logprob_token_ids": list(letters.tokens)} if asked._reads_ids else {"top_logprobs": TOP}
+    read = await asked._ask(messages, how)
+    mass: float | None = asked._mass(read)
+    if not all(i in read for i in letters.tokens):
+        # Letters outside the 20 best: ask for the letters alone, which hides their mass but never the 20 best of them.
+        read = await asked._ask(messages, _choice(letters.texts))
+    if missing := [i for i in letters.tokens if i not in read]:
+        read |= await _rest(judge, messages, letters, missing, read)
+    logs = [max(_NEVER, read.get(i, _NEVER)) for i in letters.tokens]
+    if any(map(math.isnan, logs)) or max(logs) == _NEVER:
+        raise TransportError(f"{judge.name}: no letter in the reply, or not a number")
+    return Said(logs, mass)
+
+
+async def _rest(
+    judge: Judge, messages: Messages, letters: Letters, missing: Sequence[int], read: dict[int, float]
+) -> dict[int, float]:
+    """The letters that a reply of the 20 best lacks, asked for once more beside the most probable one."""
+    best = max((i for i in letters.tokens if i in read), key=lambda i: read[i], default=None)
+    if best is None:
+        return {}
+    texts = dict(zip(letters.tokens, letters.texts))
+    few = Letters(letters.prefill, (best, *missing), (texts[best], *(texts[i] for i in missing)))
+    found = await with_letters(judge, few)._ask(messages, _choice(few.texts))
+    level = read[best] - found.get(best, math.nan)
+    return {i: found[i] + level for i in missing if i in found}
+
+
+def _choice(texts: Sequence[str]) -> dict:
+    return {"top_logprobs": TOP, "structured_outputs": {"choice": list(texts)}}
+
+
+async def check(judge: Judge, questions: Sequence[tuple[Any, Interaction]]) -> float:
+    """Refuse a model that does not answer with one of the letters. Returns the mean mass on them (free form: the share
+    of answers that name an item).
+
+    Args:
+        questions: (what the judge reads, offer); a summary, or for a yes/no reader a history.
+
+    Raises:
+        JudgeError: mass below 0.9 on average.
+    """
+    offers = [(known, offer) for known, offer in questions if isinstance(offer, Offer)]
+    if isinstance(judge, YesNoJudge):
+        return await judge.check([(known, longest_item(offer)) for known, offer in offers])
+    asked = [(question(judge, summary, None, offer), min(MOST, len(offer.candidates))) for summary, offer in offers]
+    _, said = await taken(asked, lambda one: _say(judge, *one))
+    masses = [float(one.unread is None) if one.mass is None else one.mass for one in said]
+    mass = sum(masses) / len(masses)
+    least = 0.5 if isinstance(judge, ReasoningJudge) else MIN_MASS
+    if not mass >= least:  # nor if it is NaN
+        raise JudgeError(
+            f"{judge.name} is no judge among several items: only {mass:.3f} of its answers is a letter of one of them"
+        )
+    return mass

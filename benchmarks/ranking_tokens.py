@@ -1,0 +1,170 @@
+"""Prompt tokens of a choice among k = 20 items in two rotations, against its 19 pairs in both orders.
+
+    python benchmarks/ranking_tokens.py                                # films of MovieLens latest-small, in data/
+    python benchmarks/ranking_tokens.py --tokenizer Qwen/Qwen3-8B
+
+"ours" is what alignxplore/judging/ranking.py sends for one summary: two prompts with all items. "theirs" is what a
+judge of pairs has to be sent to rank the same items: the chosen one against each other one, in both orders, 38
+prompts. All are rendered from the project's own templates, with the chat template and the begun answer, and counted by
+the tokenizer; no model is needed. Prefix caching saves part of the work of pairs and is not counted. The longer the
+summary (`--summary_tokens`) and the shorter the items, the more is saved: the table shows several lengths. The default
+tokenizer is learnt here from film titles and summaries; it cuts a film into as many tokens as large models' do, about
+20 (digits stand alone). The last line is JSON.
+"""
+
+import itertools
+import json
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from alignxplore.command import Checkable, option, planned, run
+from alignxplore.datasets import get
+from alignxplore.datasets.__main__ import build
+from alignxplore.datasets.building import Job
+from alignxplore.judging.letters import find_letters
+from alignxplore.judging.ranking import groups, rotated
+from alignxplore.prompts import SETS, Messages, PromptSet
+from alignxplore.records import Offer, UserRecord, hash_seed, read_users
+from alignxplore.world.tiny import chat_tokenizer, sample_text
+from alignxplore.world.users import draw_user, render_summary
+
+FILMS = Path(__file__).resolve().parent.parent / "data/movielens/ml-latest-small"
+GOAL = 8
+VOCABULARY = 4096
+LENGTHS = (50, 100, 200, 400)
+
+
+@dataclass(kw_only=True)
+class TokensOptions(Checkable):
+    """Whose tokenizer, which lists."""
+
+    tokenizer: str | None = option("folder or Hub id; default: one learnt from these films and summaries", None)
+    users: int = option("users, one list each", 50)
+    items: int = option("k, the items of a list", 20)
+    rotations: int = option("orders in which a list is asked", 2)
+    summary_tokens: int = option("length of a summary", 200)
+
+
+def lists(options: TokensOptions) -> list[UserRecord]:
+    """Users of MovieLens, each with a target among k films."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "movielens_upi.jsonl"
+        build(Job(get("movielens"), FILMS, users=options.users, items=options.items), out)
+        return list(read_users(out))
+
+
+def learnt_tokenizer(records: Sequence[UserRecord]) -> PreTrainedTokenizerBase:
+    """Byte-level pieces of films, summaries and templates, with single digits, in Qwen3's chat format."""
+    bpe = Tokenizer(models.BPE())
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    films = [item for record in records for x in record.history for item in (x.chosen, x.rejected or "")]
+    answers = [json.dumps({"selection": f"Item {letter}"}) for letter in ascii_uppercase] * 20
+    templates = [path.read_text(encoding="utf-8") for path in sorted((SETS / "default").glob("*.jinja"))] * 20
+    bpe.train_from_iterator([*films, *sample_text(1), *answers, *templates], trainer)
+    return chat_tokenizer(bpe, [])
+
+
+def summary_of(record: UserRecord, tokenizer: PreTrainedTokenizerBase, tokens: int) -> str:
+    """Statements of the simulated world, joined to about so many tokens."""
+    rng, summary = random.Random(hash_seed("ranking tokens", record.id)), ""
+    while len(tokenizer.encode(summary, add_special_tokens=False)) < tokens:
+        user = draw_user(1, "ranking", rng.randrange(10**9))
+        summary += render_summary(user.late, rng) + "\n"
+    words = tokenizer.encode(summary, add_special_tokens=False)[:tokens]
+    return tokenizer.decode(words).strip()
+
+
+def among_k(prompts: PromptSet, summary: str, record: UserRecord, offer: Offer, rotations: int) -> Iterator[Messages]:
+    """The prompts of a list."""
+    for rotation, group in itertools.product(range(rotations), groups(offer, record.id, 0)):
+        items = [offer.candidates[place] for place in rotated(group, rotation, rotations)]
+        yield prompts.choose(summary, None, offer.query, list(zip(ascii_uppercase, items)))
+
+
+def pairs(prompts: PromptSet, summary: str, offer: Offer) -> Iterator[Messages]:
+    """The prompts of its pairs in both orders."""
+    for other in offer.passed_over:
+        for a, b in ((offer.chosen, other), (other, offer.chosen)):
+            yield prompts.judge(summary, offer.query, a, b)
+
+
+def count(tokenizer: PreTrainedTokenizerBase, prefill: str, asked: Iterator[Messages]) -> int:
+    """Tokens of all the prompts up to the position that is read."""
+    return sum(
+        len(
+            tokenizer.apply_chat_template(
+                [*messages, {"role": "assistant", "content": prefill}],
+                tokenize=True,
+                return_dict=False,
+                continue_final_message=True,
+                enable_thinking=False,
+            )
+        )
+        for messages in asked
+    )
+
+
+def measure(
+    tokenizer: PreTrainedTokenizerBase, records: Sequence[UserRecord], options: TokensOptions, length: int
+) -> tuple[float, float]:
+    """Prompt tokens a list: (ours, theirs)."""
+    prompts, prefill, ours, theirs = PromptSet(), find_letters(tokenizer).prefill, 0, 0
+    for record in records:
+        offer, summary = record.target, summary_of(record, tokenizer, length)
+        if not isinstance(offer, Offer):
+            raise TypeError("a pair where a list was built")
+        ours += count(tokenizer, prefill, among_k(prompts, summary, record, offer, options.rotations))
+        theirs += count(tokenizer, prefill, pairs(prompts, summary, offer))
+    return ours / len(records), theirs / len(records)
+
+
+def compare(options: TokensOptions) -> str | None:
+    """Both ways at several lengths of the summary."""
+    if options.check:
+        return planned(options)
+    records = lists(options)
+    if options.tokenizer:
+        tokenizer = AutoTokenizer.from_pretrained(options.tokenizer)
+    else:
+        tokenizer = learnt_tokenizer(records)
+    films = [tokenizer.encode(x.chosen, add_special_tokens=False) for record in records for x in record.history]
+    print(f"{sum(map(len, films)) / len(films):.1f} tokens a film")
+    found = {
+        length: measure(tokenizer, records, options, length) for length in sorted({*LENGTHS, options.summary_tokens})
+    }
+    for length, (ours, theirs) in found.items():
+        print(
+            f"summary of {length:>4} tokens: {ours:8,.0f} tokens a list, {theirs:9,.0f} of its pairs, "
+            f"{theirs / ours:5.1f} x"
+        )
+    ours, theirs = found[options.summary_tokens]
+    print(
+        json.dumps(
+            {
+                "name": "ranking_tokens",
+                "ratio": round(theirs / ours, 2),
+                "goal": GOAL,
+                "ours": round(ours, 1),
+                "theirs": round(theirs, 1),
+                "unit": f"prompt tokens a list of {options.items}",
+                "n": len(records),
+            }
+        )
+    )
+    return None
+
+
+if __name__ == "__main__":
+    run(compare, TokensOptions, __doc__)
