@@ -24,6 +24,7 @@ from string import ascii_uppercase
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from alignxplore.benchmark_files import read_users
 from alignxplore.command import Checkable, option, planned, run
 from alignxplore.datasets import get
 from alignxplore.datasets.__main__ import build
@@ -31,7 +32,7 @@ from alignxplore.datasets.building import Job
 from alignxplore.judging.letters import find_letters
 from alignxplore.judging.ranking import groups, rotated
 from alignxplore.prompts import SETS, Messages, PromptSet
-from alignxplore.records import Offer, UserRecord, hash_seed, read_users
+from alignxplore.records import Offer, UserRecord, hash_seed
 from alignxplore.world.tiny import chat_tokenizer, sample_text
 from alignxplore.world.users import draw_user, render_summary
 

@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
+from alignxplore.benchmark_files import read_users
 from alignxplore.errors import one_sentence
 from alignxplore.journal import Journal
 from alignxplore.prompts import PromptSet
-from alignxplore.records import read_users, write_json, write_jsonl
+from alignxplore.records import write_json, write_jsonl
 from alignxplore.serving.models import ModelSpec
 from tests import ROOT
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alignxplore.benchmark_files import parse_interaction, read_users, user_row
 from alignxplore.records import (
     Interaction,
     Offer,
@@ -20,12 +21,9 @@ from alignxplore.records import (
     UserRecord,
     content_hash,
     hash_seed,
-    parse_interaction,
     read_jsonl,
     read_source,
-    read_users,
     stands_in,
-    user_row,
     write_json,
     write_jsonl,
 )

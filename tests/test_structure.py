@@ -15,6 +15,7 @@ LAYERS = (
     ("errors",),
     ("texts",),
     ("records",),
+    ("benchmark_files",),
     ("command", "environment", "history", "journal", "plotting", "processes", "statistics"),
     ("work",),
     ("prompts",),

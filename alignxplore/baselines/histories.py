@@ -19,7 +19,8 @@ from typing import Protocol
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from alignxplore.records import Interaction, RecordError, person_of, read_users
+from alignxplore.benchmark_files import read_users
+from alignxplore.records import Interaction, RecordError, person_of
 
 FACTORS = 32  # of a person or an item (als)
 NEIGHBOURS = 20  # of an item among those of a history (item-knn)
@@ -146,7 +147,9 @@ class Als:
 
 def _matrix(chosen: dict[str, set[str]]) -> tuple[dict[str, int], csr_matrix]:
     """(item text → column, persons x items: 1 where chosen)."""
-    items = {text: place for place, text in enumerate(dict.fromkeys(x for texts in chosen.values() for x in texts))}
+    # In a fixed order, so that the draws that factors start from fall to the same items.
+    texts_in_order = dict.fromkeys(text for texts in chosen.values() for text in sorted(texts))
+    items = {text: place for place, text in enumerate(texts_in_order)}
     pairs = [(row, items[text]) for row, texts in enumerate(chosen.values()) for text in sorted(texts)]
     rows, columns = zip(*pairs) if pairs else ((), ())
     ones = np.ones(len(pairs), np.float32)

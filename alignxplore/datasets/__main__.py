@@ -25,11 +25,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TextIO
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.command import Checkable, option, run_commands
 from alignxplore.datasets import DATASETS, Dataset, get
 from alignxplore.datasets.building import CLEANED, Example, Job, take
 from alignxplore.datasets.sidecars import manifest_path, popularity_path, popularity_row, sha256
-from alignxplore.records import user_row, write_json, write_jsonl
+from alignxplore.records import write_json, write_jsonl
 
 
 def builder(job: Job) -> ModuleType:

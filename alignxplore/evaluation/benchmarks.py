@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from alignxplore import datasets
+from alignxplore.benchmark_files import read_users
 from alignxplore.datasets.sidecars import read_manifest
 from alignxplore.history import protocol_slices
-from alignxplore.records import Interaction, Offer, RecordError, UserRecord, content_hash, read_jsonl, read_users
+from alignxplore.records import Interaction, Offer, RecordError, UserRecord, content_hash, read_jsonl
 from alignxplore.serving.endpoint import is_url
 
 log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.datasets import hub_of
 from alignxplore.datasets.sidecars import (
     manifest_path,
@@ -18,7 +19,7 @@ from alignxplore.datasets.sidecars import (
     read_popularity,
 )
 from alignxplore.evaluation.benchmarks import Benchmark
-from alignxplore.records import RecordError, UserRecord, user_row, write_json, write_jsonl
+from alignxplore.records import RecordError, UserRecord, write_json, write_jsonl
 
 NAMES_FILE = "copies.txt"
 

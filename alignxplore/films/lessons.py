@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignxplore.benchmark_files import read_users
 from alignxplore.command import Checkable, option, planned, run_commands
 from alignxplore.films.text import (
     LEAD,
@@ -33,7 +34,7 @@ from alignxplore.films.text import (
     true_statements,
 )
 from alignxplore.prompts import PromptSet
-from alignxplore.records import UserRecord, hash_seed, read_users
+from alignxplore.records import UserRecord, hash_seed
 from alignxplore.world.lessons import Lesson, Probe, train
 
 if TYPE_CHECKING:

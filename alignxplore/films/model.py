@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from alignxplore.benchmark_files import read_users
 from alignxplore.command import option, run
 from alignxplore.films.text import LEAD, LEVELS, MOST, NOTHING, attributes, number
 from alignxplore.prompts import PromptSet
-from alignxplore.records import UserRecord, read_users
+from alignxplore.records import UserRecord
 from alignxplore.world.tiny import chat_tokenizer, fixed_lines, make_model
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ earlier choices and without. What follows is for targets alone.
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
+from alignxplore.benchmark_files import read_users
 from alignxplore.command import option, run
-from alignxplore.records import UserRecord, hash_seed, read_users, write_jsonl
+from alignxplore.records import UserRecord, hash_seed, write_jsonl
 
 
 @dataclass(kw_only=True)

@@ -14,19 +14,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignxplore.benchmark_files import check_target, parse_history, parse_interaction, parse_user_id
 from alignxplore.command import Checkable, option, planned
 from alignxplore.errors import at_least_one
-from alignxplore.records import (
-    RecordError,
-    check_target,
-    hash_seed,
-    parse_history,
-    parse_interaction,
-    parse_user_id,
-    person_of,
-    read_source,
-    stands_in,
-)
+from alignxplore.records import RecordError, hash_seed, person_of, read_source, stands_in
 
 PUBLISHED = "VanillaH1/AlignXplorePlus-RL"  # the authors' rows on the hub
 OUTPUTS = Path(__file__).resolve().parents[2] / "outputs"  # where run_streaming_8p.sh looks for TRAIN and VAL

@@ -12,17 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alignxplore import datasets
+from alignxplore.benchmark_files import parse_history, parse_interaction, read_users
 from alignxplore.command import option
 from alignxplore.prompts import break_markup
-from alignxplore.records import (
-    Interaction,
-    RecordError,
-    parse_history,
-    parse_interaction,
-    person_of,
-    read_users,
-    write_jsonl,
-)
+from alignxplore.records import Interaction, RecordError, person_of, write_jsonl
 from alignxplore.sft.tokenised_set import read_rows
 from alignxplore.synthesis.streams import all_behaviours
 

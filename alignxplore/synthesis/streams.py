@@ -18,9 +18,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from alignxplore import datasets
+from alignxplore.benchmark_files import read_users
 from alignxplore.errors import UserError
 from alignxplore.prompts import break_markup
-from alignxplore.records import Interaction, RecordError, UserRecord, hash_seed, read_jsonl, read_users
+from alignxplore.records import Interaction, RecordError, UserRecord, hash_seed, read_jsonl
 
 BEHAVIOURS = 100  # published: the last 100 behaviours of a user
 DEFAULT_QUERY = "what stands in for null queries; default: that of the data set which the file is named after"

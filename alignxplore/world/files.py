@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.command import Checkable, option, planned
 from alignxplore.errors import at_least_one
 from alignxplore.prompts import Messages, PromptSet
-from alignxplore.records import Interaction, UserRecord, hash_seed, user_row, write_json, write_jsonl
+from alignxplore.records import Interaction, UserRecord, hash_seed, write_json, write_jsonl
 from alignxplore.world.reader import foresee
 from alignxplore.world.text import ATTRIBUTES, DOMAINS, Phrase, Statement, reasoning_text, summary_text
 from alignxplore.world.users import (

@@ -10,8 +10,9 @@ benchmark.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.command import option, run
-from alignxplore.records import UserRecord, hash_seed, user_row, write_jsonl
+from alignxplore.records import UserRecord, hash_seed, write_jsonl
 from alignxplore.world.text import DOMAINS
 from alignxplore.world.users import draw_stream, draw_user
 

@@ -8,8 +8,9 @@ import pytest
 
 from alignxplore.baselines.embeddings import Embeddings, Encoder
 from alignxplore.baselines.histories import Als, Bm25, ItemKnn, chosen_less_rejected, foresee, training_choices
+from alignxplore.benchmark_files import user_row
 from alignxplore.errors import UserError
-from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_jsonl
+from alignxplore.records import Interaction, RecordError, UserRecord, write_jsonl
 
 TEXTS = ["red car", "a red red house by the sea", "blue sea", "the car by the house", "green"]
 

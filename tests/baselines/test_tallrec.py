@@ -6,8 +6,9 @@ import re
 from collections import Counter
 
 from alignxplore.baselines.tallrec import TallrecOptions, tallrec_rows, write_rows
+from alignxplore.benchmark_files import user_row
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, UserRecord, user_row, write_jsonl
+from alignxplore.records import Interaction, UserRecord, write_jsonl
 from alignxplore.sft.tokenised_set import prepare as prepare_rows
 from alignxplore.synthesis.streams import all_behaviours
 

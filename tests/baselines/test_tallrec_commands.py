@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.evaluation.scoring import EvaluationArguments, evaluate
 from alignxplore.judging.yes_no import find_words
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, UserRecord, read_jsonl, user_row, write_jsonl
+from alignxplore.records import Interaction, UserRecord, read_jsonl, write_jsonl
 from alignxplore.world import tiny
 from tests import ROOT
 from tests.evaluation.by_heart import learn

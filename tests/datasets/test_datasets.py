@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from alignxplore.baselines.cues import BASELINES
+from alignxplore.benchmark_files import read_users
 from alignxplore.command import run_commands
 from alignxplore.datasets import DATASETS, get, hub_of, locate, name_of
 from alignxplore.datasets.__main__ import COMMANDS
 from alignxplore.datasets.building import Popularity
 from alignxplore.datasets.sidecars import popularity_row, read_manifest, read_popularity, sha256
-from alignxplore.records import Interaction, RecordError, UserRecord, read_users, write_jsonl
+from alignxplore.records import Interaction, RecordError, UserRecord, write_jsonl
 
 
 def command(*words: object) -> str | int:

@@ -7,12 +7,13 @@ import json
 import numpy as np
 import pytest
 
+from alignxplore.benchmark_files import read_users
 from alignxplore.datasets import get
 from alignxplore.datasets.__main__ import build
 from alignxplore.datasets.building import Job
 from alignxplore.datasets.sidecars import read_manifest, read_popularity
 from alignxplore.evaluation.benchmarks import load_benchmarks
-from alignxplore.records import Offer, read_users
+from alignxplore.records import Offer
 
 NEWS = [f"N{number}" for number in range(1, 31)]
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from alignxplore.records import Interaction, UserRecord, user_row, write_jsonl
+from alignxplore.benchmark_files import user_row
+from alignxplore.records import Interaction, UserRecord, write_jsonl
 
 
 def make_record(user: str, length: int = 6, kind: str = "film") -> UserRecord:

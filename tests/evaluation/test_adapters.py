@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks, slices_of
 from alignxplore.evaluation.generation import GenerationArguments, generate
 from alignxplore.evaluation.hicupid import case_of
 from alignxplore.evaluation.scoring import EvaluationArguments, evaluate
 from alignxplore.prompts import FORMATS, PromptSet
-from alignxplore.records import Interaction, UserRecord, user_row, write_jsonl
+from alignxplore.records import Interaction, UserRecord, write_jsonl
 from alignxplore.serving.server import start, wait_ready
 from alignxplore.world import tiny
 from tests.evaluation.by_heart import learn

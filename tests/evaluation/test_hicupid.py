@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.evaluation.benchmarks import SummarySet
 from alignxplore.evaluation.conditions import Asked, Question
 from alignxplore.evaluation.hicupid import case_of, parse_better, parse_satisfied, rate, write_answer
@@ -17,7 +18,7 @@ from alignxplore.evaluation.text_overlap import bleu, rouge_l
 from alignxplore.journal import Journal
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_json, write_jsonl
+from alignxplore.records import Interaction, RecordError, UserRecord, write_json, write_jsonl
 from alignxplore.serving.endpoint import Endpoint
 from alignxplore.serving.server import free_port
 from alignxplore.summarize import StageSummary, Summaries

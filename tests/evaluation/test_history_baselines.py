@@ -4,12 +4,13 @@ import json
 
 import pytest
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.evaluation.arguments import EvaluationArguments
 from alignxplore.evaluation.benchmarks import load_benchmarks
 from alignxplore.evaluation.history_baselines import HistoryBaseline, parse_baselines
 from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.scoring import cue_scores
-from alignxplore.records import Interaction, UserRecord, user_row, write_jsonl
+from alignxplore.records import Interaction, UserRecord, write_jsonl
 
 
 def arguments(*baselines, protocol=("choice",)) -> EvaluationArguments:

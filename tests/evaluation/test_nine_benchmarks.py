@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.datasets import DATASETS
 from alignxplore.evaluation.benchmarks import load_benchmarks, shown_history, slices_of
 from alignxplore.evaluation.hicupid import case_of
 from alignxplore.evaluation.perturbations import parse_kind, perturb
 from alignxplore.evaluation.report.tables import MISSING
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, UserRecord, user_row, write_jsonl
+from alignxplore.records import Interaction, UserRecord, write_jsonl
 from alignxplore.serving.server import serve
 from alignxplore.world import tiny
 from tests import ROOT

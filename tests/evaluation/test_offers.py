@@ -17,6 +17,7 @@ from string import ascii_uppercase
 import numpy as np
 import pytest
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.datasets import get
 from alignxplore.datasets.__main__ import build
 from alignxplore.datasets.building import Job
@@ -31,7 +32,7 @@ from alignxplore.evaluation.report.samples import decided
 from alignxplore.evaluation.scoring import evaluate
 from alignxplore.judging.letters import Judge, find_letters
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, Offer, RecordError, UserRecord, user_row, write_jsonl
+from alignxplore.records import Interaction, Offer, RecordError, UserRecord, write_jsonl
 
 
 def by_hand(order, chosen):

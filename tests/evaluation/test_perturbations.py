@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from alignxplore.benchmark_files import read_users
 from alignxplore.datasets.building import Popularity
 from alignxplore.datasets.sidecars import (
     manifest_path,
@@ -19,7 +20,7 @@ from alignxplore.evaluation import perturbations
 from alignxplore.evaluation.benchmarks import Benchmark, load_benchmarks, shown_history
 from alignxplore.evaluation.conditions import of_cues
 from alignxplore.evaluation.derived import read_names, write_copy
-from alignxplore.records import Interaction, Offer, UserRecord, read_users, write_json, write_jsonl
+from alignxplore.records import Interaction, Offer, UserRecord, write_json, write_jsonl
 from tests import ROOT
 
 KINDS = [

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.datasets.building import Popularity
 from alignxplore.datasets.sidecars import popularity_path, popularity_row
 from alignxplore.evaluation import scoring
@@ -11,7 +12,7 @@ from alignxplore.evaluation.benchmarks import load_benchmarks
 from alignxplore.evaluation.conditions import of_cues
 from alignxplore.evaluation.metrics import read_scores, score_rows
 from alignxplore.evaluation.segments import MOST_PERSONAS, parted, with_facts
-from alignxplore.records import user_row, write_jsonl
+from alignxplore.records import write_jsonl
 
 
 def facts(row: dict) -> tuple:

@@ -2,10 +2,11 @@
 
 import pytest
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.errors import UserError
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
 from alignxplore.films.example import ExampleOptions, film, middle, sureness, write_example
-from alignxplore.records import Interaction, UserRecord, user_row, write_json, write_jsonl
+from alignxplore.records import Interaction, UserRecord, write_json, write_jsonl
 
 COMEDY, DRAMA = "Title: One (a.k.a. Uno) (1994), Genres: Comedy", "Title: Two (2003), Genres: Drama|War"
 

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.films.lessons import (
     MOST_STATEMENTS,
     WEIGHTS,
@@ -33,7 +34,7 @@ from alignxplore.films.text import (
     tally,
 )
 from alignxplore.prompts import PromptSet
-from alignxplore.records import user_row, write_jsonl
+from alignxplore.records import write_jsonl
 from alignxplore.world.oracle import PAST
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.films.model import BlankOptions, known_attributes, write_blank
 from alignxplore.films.text import LEVELS, NOTHING, attributes, number
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, UserRecord, user_row, write_jsonl
+from alignxplore.records import Interaction, UserRecord, write_jsonl
 from alignxplore.world.tiny import CONTROL, fixed_lines
 from tests.films.conftest import QUERY
 

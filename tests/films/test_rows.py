@@ -2,8 +2,9 @@
 
 from collections import Counter
 
+from alignxplore.benchmark_files import parse_history, user_row
 from alignxplore.films.rows import RowOptions, rl_rows, write_rows
-from alignxplore.records import parse_history, user_row, write_jsonl
+from alignxplore.records import write_jsonl
 from alignxplore.rl.rows import read_rows, target_positions
 
 

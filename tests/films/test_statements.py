@@ -4,12 +4,13 @@ import json
 
 import pytest
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
 from alignxplore.films.model import make_tokenizer
 from alignxplore.films.statements import Counted, StatementsOptions, report
 from alignxplore.films.text import summary_text
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_json, write_jsonl
+from alignxplore.records import Interaction, RecordError, UserRecord, write_json, write_jsonl
 
 COMEDY, DRAMA = "Title: One (1994), Genres: Comedy", "Title: Two (2003), Genres: Drama|War"
 NAMES = ["Comedy", "Drama", "War", "1990s", "2000s"]

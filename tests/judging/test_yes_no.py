@@ -7,11 +7,12 @@ import math
 import pytest
 from aiohttp import web
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.judging.free_form import PaperJudgement
 from alignxplore.judging.letters import JudgeError
 from alignxplore.judging.yes_no import ANSWERS, MOST_CHOICES, MOST_TOKENS, YesNoJudge, find_words
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, UserRecord, user_row, write_jsonl
+from alignxplore.records import Interaction, UserRecord, write_jsonl
 from alignxplore.serving.endpoint import Endpoint
 from alignxplore.serving.models import ModelSpec
 from alignxplore.statistics import auc

@@ -275,7 +275,7 @@ def test_the_job_ends_as_the_run_ends(stage):
 
 
 def test_a_lost_node_ends_the_job_and_the_run(stage):
-    process = submit(stage, RAY_TICKS="60", RUN_TICKS="900")
+    process = submit(stage, RAY_TICKS="150", RUN_TICKS="900")
     output, _ = process.communicate(timeout=90)
     assert (
         process.returncode == 1

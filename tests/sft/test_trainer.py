@@ -10,6 +10,7 @@ from trl import ModelConfig
 
 from alignxplore.sft.configuration import TrainArguments
 from alignxplore.sft.run_folder import RunError, RunFolder
+from alignxplore.sft.speed import Work
 from alignxplore.sft.tokenised_set import load_prepared, prepare
 from alignxplore.sft.trainer import LabelError, Progress, StepSampler, Trainer, check_labels, generation_prompt
 from alignxplore.sft.training import make_trainer, resolve
@@ -99,7 +100,7 @@ def test_a_data_seed_of_zero_is_a_seed(rows_file, model_folder, tmp_path):
 def test_seconds_of_an_interrupted_run_go_on_where_it_stopped(tmp_path):
     run, state = RunFolder(tmp_path), TrainerState(global_step=5, max_steps=9)
     run.log({"step": 5, "loss": 1.0, "seconds": 100.0})
-    progress = Progress(run, 1.0)
+    progress = Progress(run, Work(tokens=1.0, flop=1.0))
     progress.on_train_begin(None, state, TrainerControl())
     state.global_step = 9
     progress.on_log(None, state, TrainerControl(), {"loss": 0.5, "learning_rate": 0.0})

@@ -62,7 +62,8 @@ def through(fake_server, tokenizer, tmp_path):
 @pytest.fixture
 def arguments(tmp_path, model_folder):
     """`arguments(url, users=2, **options)` → options of a run over users of whom every choice can be foreseen."""
-    from alignxplore.records import UserRecord, user_row, write_jsonl
+    from alignxplore.benchmark_files import user_row
+    from alignxplore.records import UserRecord, write_jsonl
     from alignxplore.synthesis.pipeline import SynthesisOptions
     from tests.synthesis.teachers import ITEMS
 

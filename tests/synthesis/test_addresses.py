@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from alignxplore.records import Interaction, UserRecord, user_row, write_jsonl
+from alignxplore.benchmark_files import user_row
+from alignxplore.records import Interaction, UserRecord, write_jsonl
 from alignxplore.synthesis.pipeline import synthesise
 from alignxplore.synthesis.rounds import DONE
 from tests.synthesis.teachers import ITEMS, Models, asked, hinted, is_judge

@@ -6,8 +6,9 @@ import random
 import pytest
 from aiohttp.test_utils import TestServer
 
+from alignxplore.benchmark_files import read_users
 from alignxplore.prompts import parse_answer
-from alignxplore.records import read_users, write_jsonl
+from alignxplore.records import write_jsonl
 from alignxplore.serving.endpoint import Endpoint, RequestError
 from alignxplore.synthesis.pipeline import SynthesisOptions, synthesise
 from alignxplore.world.long_users import long_users

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_jsonl
+from alignxplore.records import Interaction, RecordError, UserRecord, write_jsonl
 from alignxplore.synthesis.overlap import OverlapOptions, check, overlap
 
 

@@ -6,9 +6,10 @@ import re
 import pytest
 
 from alignxplore import datasets
+from alignxplore.benchmark_files import user_row
 from alignxplore.command import run
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_jsonl
+from alignxplore.records import Interaction, RecordError, UserRecord, write_jsonl
 from alignxplore.synthesis.funnel import STEPS, Funnel, LiveFunnel, users_left
 from alignxplore.synthesis.pipeline import EXAMPLES, SynthesisOptions, synthesise, synthesize, write_outputs
 from alignxplore.synthesis.rounds import DONE, Thresholds, pick_targets

@@ -13,9 +13,10 @@ import yaml
 
 from alignxplore import datasets
 from alignxplore.baselines.tallrec import TallrecOptions, write_rows
+from alignxplore.benchmark_files import user_row
 from alignxplore.command import parse
 from alignxplore.judging.yes_no import MOST_CHOICES, MOST_TOKENS
-from alignxplore.records import Interaction, RecordError, UserRecord, read_jsonl, user_row, write_json, write_jsonl
+from alignxplore.records import Interaction, RecordError, UserRecord, read_jsonl, write_json, write_jsonl
 from alignxplore.sft.tokenised_set import load_prepared
 from alignxplore.synthesis.selection import SelectionOptions, best_targets, kept_choices, select
 from alignxplore.synthesis.signal_model import prepare

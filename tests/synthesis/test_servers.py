@@ -10,8 +10,9 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, RecordError, UserRecord, user_row, write_jsonl
+from alignxplore.records import Interaction, RecordError, UserRecord, write_jsonl
 from alignxplore.serving.endpoint import RequestError
 from alignxplore.sft.tokenised_set import prepare
 from alignxplore.summarize import count_tokens

@@ -15,7 +15,8 @@ import yaml
 from transformers import AutoModelForCausalLM
 from trl.trainer import sft_trainer
 
-from alignxplore.records import Interaction, UserRecord, read_jsonl, user_row, write_jsonl
+from alignxplore.benchmark_files import user_row
+from alignxplore.records import Interaction, UserRecord, read_jsonl, write_jsonl
 from alignxplore.sft.configuration import TrainArguments
 from alignxplore.sft.run_folder import RunFolder
 from alignxplore.sft.tokenised_set import load_prepared

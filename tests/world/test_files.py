@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from alignxplore.benchmark_files import read_users
 from alignxplore.prompts import PromptSet, parse_answer
-from alignxplore.records import read_users
 from alignxplore.world import files
 from alignxplore.world.reader import foresee
 from alignxplore.world.text import _ITEMS, ATTRIBUTES, DOMAINS, PHRASINGS, item_phrases, item_text, summary_text

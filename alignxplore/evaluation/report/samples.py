@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from string import ascii_uppercase
 
+from alignxplore.benchmark_files import target_row
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_history, slices_of
 from alignxplore.prompts import Messages, PromptSet
-from alignxplore.records import Interaction, Offer, UserRecord, target_row
+from alignxplore.records import Interaction, Offer, UserRecord
 
 SAMPLES = 200  # users of each benchmark
 OF_EACH_KIND = 10  # users of each benchmark and kind, where there are as many

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from alignxplore.benchmark_files import user_row
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
 from alignxplore.evaluation.comparisons import chosen_scores, comparisons
 from alignxplore.evaluation.derived import write_names
@@ -15,7 +16,7 @@ from alignxplore.evaluation.perturbations import CODE
 from alignxplore.evaluation.report import robustness
 from alignxplore.evaluation.report.tables import MISSING
 from alignxplore.journal import Journal
-from alignxplore.records import UserRecord, read_jsonl, user_row, write_json, write_jsonl
+from alignxplore.records import UserRecord, read_jsonl, write_json, write_jsonl
 from tests import ROOT
 
 
