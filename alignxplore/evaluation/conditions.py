@@ -6,7 +6,7 @@ in its place is judged as it is.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 from alignxplore.baselines import content
@@ -212,10 +212,12 @@ def _first_item(record: UserRecord, protocol: str, orders: str, seed: int) -> fl
 
 @dataclass(frozen=True)
 class Asked:
-    """One judgement to be made: a question with one of its summaries (or its history)."""
+    """One judgement to be made: a question with one of its summaries (or its history). `whose` names the policy and
+    setting that it is made for first; the same text of another one is the same judgement."""
 
     question: Question
     summary: str | None
+    whose: str = field(default="", compare=False)
 
 
 def asked_of(question: Question, protocol: str) -> list[Asked]:
@@ -232,4 +234,5 @@ def questions(cell_list: list[Cell], protocol: str) -> Iterator[Asked]:
     """All judgements that the cells need in one protocol."""
     for cell in cell_list:
         for question in cell.questions:
-            yield from asked_of(question, protocol)
+            for asked in asked_of(question, protocol):
+                yield replace(asked, whose=f"{cell.policy}, {cell.setting}")

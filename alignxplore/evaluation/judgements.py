@@ -84,11 +84,13 @@ def fit_history(
 
 
 async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked: Asked) -> dict:
-    """One judgement as a journal row, which says what the server was not sent. What it refuses because that never fits
-    its window is final."""
-    row = await _ask(judge, protocol, arguments, asked)
+    """One judgement as a journal row, which says whose it is and what the server was not sent. What it refuses because
+    that never fits its window is final."""
+    record = asked.question.record
+    row = {"record": record.id, "user": record.user, "whose": asked.whose}
+    row |= await _ask(judge, protocol, arguments, asked)
     if row["status"] == REFUSED and asked.question.history is None:
-        messages = _messages(judge, asked.question.record, asked.summary)
+        messages = _messages(judge, record, asked.summary)
         tokens = count_tokens(judge.tokenizer, messages, FORMATS[judge.form].reasons)
         if tokens > (budget := direct_budget(judge, arguments)):
             row |= {"status": TOO_LONG, "error": f"{tokens} tokens of prompt, and {budget} fit: {row['error']}"}

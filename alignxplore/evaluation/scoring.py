@@ -43,7 +43,9 @@ async def judge_all(
         mine = [cell for cell in cell_list if is_chosen(cell.benchmark, protocol)]
         identify = partial(unit_id, judge, identity, protocol, arguments)
         with Journal(Path(arguments.out) / "judgements" / judge.name / f"{protocol}.jsonl") as journal:
-            units = {identify(asked): asked for asked in questions(mine, protocol)}
+            units: dict[str, Asked] = {}
+            for asked in questions(mine, protocol):
+                units.setdefault(identify(asked), asked)
             await run_units(
                 units.items(),
                 partial(ask, judge, protocol, arguments),

@@ -97,5 +97,8 @@ async def test_a_target_that_no_window_takes_is_missing_for_good_and_stops_nothi
     assert [(row["coverage"], row["bad_format"]) for row in rows] == [(0.75, 0)]
     assert len([body for body in again if "x" * 99 in str(body)]) <= 2, "none but to check the judge, by either way"
     kept = [json.loads(line) for line in (tmp_path / "out/judgements/judge/choice.jsonl").read_text().splitlines()]
+    assert {(row["user"], row["whose"]) for row in kept} == {
+        (user, "no summary, none") for user in ("huge", "u0", "u1", "u2")
+    }
     (final,) = [row for row in kept if row["status"] != "ok"]
     assert final["status"] == "too_long" and "tokens of prompt, and 4064 fit: HTTP 400" in final["error"]
