@@ -20,7 +20,7 @@ from alignxplore.rl.metrics import Numbers, StepLog, lost_share, samples, valida
 from alignxplore.rl.reward import judge_names
 from alignxplore.rl.settings import RunStopped, Streaming
 
-ENOUGH = 256  # summaries of a first validation, before it is said of their form that none is good
+ENOUGH = 500  # summaries of a first validation, before it is said of their form that none is good
 
 
 class Streams(Protocol):

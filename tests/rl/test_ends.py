@@ -105,14 +105,14 @@ def test_a_policy_that_does_not_know_the_form_is_not_trained(trainer, validated)
     def validate(summaries, status="bad_format"):
         return lambda users, step: [record(status) for _ in range(summaries // 4)]
 
-    with pytest.raises(RunStopped, match="validation at step 0: all 256 summaries are in bad format.* SFT"):
-        validated(0, validate(256))
+    with pytest.raises(RunStopped, match="validation at step 0: all 500 summaries are in bad format.* SFT"):
+        validated(0, validate(500))
     assert len((trainer.out / "samples.jsonl").read_text().splitlines()) == 4, "what they read like"
     trainer.validation.resume([], 0)
-    validated(0, validate(252))  # too few to say so
+    validated(0, validate(496))  # too few to say so
     trainer.validation.resume([], 0)
-    validated(0, lambda users, step: validate(256)(users, step) + [record()])
-    validated(5, validate(256))  # it was not the first: in between some were good
+    validated(0, lambda users, step: validate(500)(users, step) + [record()])
+    validated(5, validate(500))  # it was not the first: in between some were good
 
 
 def test_a_run_that_was_stopped_does_not_look_finished(trainer, monkeypatch, tmp_path):  # noqa: F811
