@@ -8,7 +8,7 @@ the oldest ones are dropped whole.
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -58,7 +58,7 @@ class StageSummary:
     tokens: int
     cut: bool = False
     summary_tokens: int | None = None
-    seconds: float | None = None
+    seconds: float | None = field(default=None, compare=False)  # no part of what was written
 
     @property
     def as_it_is(self) -> str:

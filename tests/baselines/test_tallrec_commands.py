@@ -153,6 +153,7 @@ def test_a_trained_and_merged_model_is_scored_on_histories_shorter_and_longer_th
                 published=["tallrec=TALLRec"],
                 protocol=["choice", "paper"],
                 cues=[],
+                baselines=["none"],
                 data=[f"places={tmp_path / 'places_upi.jsonl'}"],
                 out=str(tmp_path / "out"),
                 max_model_len=WINDOW,

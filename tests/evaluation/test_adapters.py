@@ -199,6 +199,7 @@ def test_downstream_models_that_reason_judge_by_their_final_answer(written, urls
                 direct=False,
                 answer_tokens=64,
                 cues=[],
+                baselines=["none"],
                 concurrency=8,
             )
         )
@@ -231,6 +232,7 @@ def test_written_answers_are_rated_in_the_same_run(urls, questions, tmp_path):
                 direct=False,
                 answer_tokens=64,
                 cues=[],
+                baselines=["none"],
                 concurrency=8,
             )
         )

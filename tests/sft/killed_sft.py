@@ -55,7 +55,7 @@ if "KILL_IN_FINAL_SAVE" in os.environ:
 
     def save_model(self, output_dir=None, _internal_call=False):
         save(self, output_dir, _internal_call)
-        if not _internal_call:  # those are checkpoints
+        if not Path(output_dir).name.startswith("checkpoint-"):
             tear(Path(output_dir) / "model.safetensors")
             die()
 
