@@ -4,8 +4,11 @@ DeepSpeed ZeRO-3, verl on Ray, and vLLM.
 It is killed once on the way; the same command then finishes, and a third time finds nothing left to do.
 """
 
+import base64
+import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -122,7 +125,9 @@ def test_report_and_figures_are_there(finished):
     report = (out / "report.md").read_text()
     assert "sft+rl" in report and "content tally" in report and "Paired comparisons" in report
     page = (out / "report.html").read_text()
-    assert "data:image/svg+xml;base64," in page and "sft+rl" in page and page.count('"stages": [{') >= 12
+    assert "data:image/svg+xml;base64," in page and "sft+rl" in page
+    [packed] = re.findall(r'data-benchmark="movielens"[^>]*>([^<]+)<', page)
+    assert gzip.decompress(base64.b64decode(packed)).count(b'"stages": [{') >= 12
     for name in ("accuracy_by_stage.png", "rl_curves.png"):
         assert (out / "figures" / name).read_bytes().startswith(b"\x89PNG")
 
