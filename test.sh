@@ -2,8 +2,8 @@
 # Make or reuse the environment, then run all tests: unit tests first, then the whole path with real vLLM, Ray, verl,
 # TRL.
 #
-#   ./test.sh                     everything (no GPU needed): 21 minutes on two cores once installed
-#   ./test.sh --fast              without the tests marked slow: about three minutes once installed
+#   ./test.sh                     everything (no GPU needed): 27 minutes on two cores once installed
+#   ./test.sh --fast              without the tests marked slow: about ten minutes once installed
 #   ./test.sh --no-install        in the environment that is active now; nothing is installed
 #   ./test.sh --check             say whether the environment is complete; nothing is installed or run
 #   ./test.sh --fast -k judge -x  what is left goes to pytest
