@@ -88,76 +88,69 @@ class Bm25:
         return chosen_less_rejected({text: float(scores[self._place[text]]) for text in texts_of(history)}, history)
 
 
-class ItemKnn:
-    """Cosine of two items over the training persons who chose them; an item's score is the sum over its nearest
-    `NEIGHBOURS` among the chosen items of a history.
+class _ByChoices:
+    """What learns from who chose what.
 
     Args:
         chosen: person → texts of all items that the person chose.
     """
 
     def __init__(self, chosen: dict[str, set[str]]):
-        self._items, taken_PI = _matrix(chosen)
+        # In a fixed order, so that the draws that factors start from fall to the same items.
+        texts_in_order = dict.fromkeys(text for texts in chosen.values() for text in sorted(texts))
+        self._items = {text: place for place, text in enumerate(texts_in_order)}
+        pairs = [(row, self._items[text]) for row, texts in enumerate(chosen.values()) for text in sorted(texts)]
+        rows, columns = zip(*pairs) if pairs else ((), ())
+        ones = np.ones(len(pairs), np.float32)
+        self._learn(csr_matrix((ones, (rows, columns)), shape=(len(chosen), len(self._items))))
+
+    def _learn(self, taken_PI: csr_matrix) -> None:
+        """From persons x items, 1 where chosen."""
+        raise NotImplementedError
+
+    def _score(self, item: int, others: list[int]) -> float:
+        raise NotImplementedError
+
+    def knows(self, item: str) -> bool:
+        """Whether any training person chose it."""
+        return item in self._items
+
+    def __call__(self, item: str, history: Sequence[Interaction]) -> float | None:
+        others = [self._items[x.chosen] for x in history if x.chosen in self._items]
+        return self._score(self._items[item], others) if item in self._items and others else None
+
+
+class ItemKnn(_ByChoices):
+    """Cosine of two items over the training persons who chose them; an item's score is the sum over its nearest
+    `NEIGHBOURS` among the chosen items of a history."""
+
+    def _learn(self, taken_PI: csr_matrix) -> None:
         self._persons_of = taken_PI.astype(np.float64).T.tocsr()
         self._norms = np.sqrt(np.asarray(self._persons_of.sum(1)).ravel())
 
-    def knows(self, item: str) -> bool:
-        """Whether any training person chose it."""
-        return item in self._items
-
-    def __call__(self, item: str, history: Sequence[Interaction]) -> float | None:
-        place, others = self._items.get(item), _places(self._items, history)
-        if place is None or not others:
-            return None
-        shared = np.asarray((self._persons_of[others] @ self._persons_of[place].T).todense()).ravel()
-        cosines = shared / (self._norms[others] * self._norms[place])
+    def _score(self, item: int, others: list[int]) -> float:
+        shared = np.asarray((self._persons_of[others] @ self._persons_of[item].T).todense()).ravel()
+        cosines = shared / (self._norms[others] * self._norms[item])
         return float(np.sort(cosines)[-NEIGHBOURS:].sum())
 
 
-class Als:
+class Als(_ByChoices):
     """Factors of persons and items, learnt from who chose what (Hu, Koren and Volinsky 2008), by implicit; a history's
-    own factors are those that fit its chosen items.
+    own factors are those that fit its chosen items."""
 
-    Args:
-        chosen: person → texts of all items that the person chose.
-    """
-
-    def __init__(self, chosen: dict[str, set[str]]):
+    def _learn(self, taken_PI: csr_matrix) -> None:
         from implicit.cpu.als import AlternatingLeastSquares
 
-        self._items, taken_PI = _matrix(chosen)
         # One thread and a seed: the same factors every time.
         self._model = AlternatingLeastSquares(factors=FACTORS, random_state=0, num_threads=1)
         self._model.fit(taken_PI, show_progress=False)
-        self._last: tuple[tuple[int, ...], np.ndarray] | None = None
+        self._last: tuple[list[int], np.ndarray] = ([], np.zeros(FACTORS))
 
-    def knows(self, item: str) -> bool:
-        """Whether any training person chose it."""
-        return item in self._items
-
-    def __call__(self, item: str, history: Sequence[Interaction]) -> float | None:
-        place, others = self._items.get(item), _places(self._items, history)
-        if place is None or not others:
-            return None
-        if self._last is None or self._last[0] != tuple(others):  # the other item of a target has the same history
+    def _score(self, item: int, others: list[int]) -> float:
+        if self._last[0] != others:  # the other item of a target has the same history
             row = csr_matrix((np.ones(len(others), np.float32), ([0] * len(others), others)), (1, len(self._items)))
-            self._last = tuple(others), self._model.recalculate_user(0, row)
-        return float(self._model.item_factors[place] @ self._last[1])
-
-
-def _matrix(chosen: dict[str, set[str]]) -> tuple[dict[str, int], csr_matrix]:
-    """(item text → column, persons x items: 1 where chosen)."""
-    # In a fixed order, so that the draws that factors start from fall to the same items.
-    texts_in_order = dict.fromkeys(text for texts in chosen.values() for text in sorted(texts))
-    items = {text: place for place, text in enumerate(texts_in_order)}
-    pairs = [(row, items[text]) for row, texts in enumerate(chosen.values()) for text in sorted(texts)]
-    rows, columns = zip(*pairs) if pairs else ((), ())
-    ones = np.ones(len(pairs), np.float32)
-    return items, csr_matrix((ones, (rows, columns)), shape=(len(chosen), len(items)))
-
-
-def _places(items: dict[str, int], history: Sequence[Interaction]) -> list[int]:
-    return [items[x.chosen] for x in history if x.chosen in items]
+            self._last = others, self._model.recalculate_user(0, row)
+        return float(self._model.item_factors[item] @ self._last[1])
 
 
 def training_choices(files: Iterable[str | Path], without: set[str]) -> dict[str, set[str]]:
