@@ -11,6 +11,7 @@ item-knn is a few lines of SciPy: neighbours are looked for within a history, wh
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -88,7 +89,7 @@ class Bm25:
         return chosen_less_rejected({text: float(scores[self._place[text]]) for text in texts_of(history)}, history)
 
 
-class _ByChoices:
+class _ByChoices(ABC):
     """What learns from who chose what.
 
     Args:
@@ -104,12 +105,13 @@ class _ByChoices:
         ones = np.ones(len(pairs), np.float32)
         self._learn(csr_matrix((ones, (rows, columns)), shape=(len(chosen), len(self._items))))
 
+    @abstractmethod
     def _learn(self, taken_PI: csr_matrix) -> None:
         """From persons x items, 1 where chosen."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _score(self, item: int, others: list[int]) -> float:
-        raise NotImplementedError
+        """How like an item is to others, all by place."""
 
     def knows(self, item: str) -> bool:
         """Whether any training person chose it."""

@@ -102,17 +102,21 @@ DETAILS = {
 }
 
 
+WHAT = ("policy", "setting", "benchmark", "judge", "n")
+
+
+def what(row: dict) -> list[str]:
+    """What a line of one number is of (`WHAT`)."""
+    return [row["policy"], row["setting"], label(row["benchmark"]), row["judge"], str(row["n"])]
+
+
 def details(rows: list[dict], protocol: str) -> Table:
     """One line a number."""
-    head = ["policy", "setting", "benchmark", "judge", "n", "persons", "items", "accuracy %", *DETAILS, "seeds"]
+    head = [*WHAT, "persons", "items", "accuracy %", *DETAILS, "seeds"]
     mine = [row for row in rows if row["protocol"] == protocol]
     body = [
         [
-            row["policy"],
-            row["setting"],
-            label(row["benchmark"]),
-            row["judge"],
-            str(row["n"]),
+            *what(row),
             str(row.get("clusters", MISSING)),
             str(row.get("items", MISSING)),
             cell_text(row),
@@ -133,16 +137,12 @@ def is_pair(row: dict) -> bool:
 def among_k(rows: list[dict]) -> Table | None:
     """Everything known of the choices among k items, one line a number; None where there are none."""
     mine = [row for row in rows if not is_pair(row)]
-    head = ["policy", "setting", "benchmark", "judge", "n", "k", "chance %", "accuracy@1 %"]
+    head = [*WHAT, "k", "chance %", "accuracy@1 %"]
     places = {(line, head.index("accuracy@1 %")): cell_of(row) for line, row in enumerate(mine)}
     head += [*(f"{heading} %" for heading in MEASURES.values()), *WORST]
     body = [
         [
-            row["policy"],
-            row["setting"],
-            label(row["benchmark"]),
-            row["judge"],
-            str(row["n"]),
+            *what(row),
             f"{row['k']:.4g}",
             percent(row["chance"]),
             cell_text(row | {"seed_spread": None}),
