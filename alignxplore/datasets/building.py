@@ -112,6 +112,10 @@ class Job:
             raise ValueError("--items must be at least 3; without it targets are pairs")
         if self.negatives not in ("uniform", "popularity"):
             raise ValueError(f"--negatives {self.negatives}: uniform or popularity")
+        if self.negatives != "uniform" and self.items is None:
+            raise ValueError(
+                "--negatives popularity says how the items of --items are drawn; give --items, or neither"
+            )
         if (self.items or self.whole) and self.protocol in OF_PAIRS:
             raise ValueError(
                 f"protocol {self.protocol} is of pairs; for choices among k items give --negatives popularity"

@@ -152,6 +152,7 @@ def test_a_file_of_lists_is_read_as_it_was_built_and_says_how(tmp_path, latest_s
         ("movielens", {"items": 20, "protocol": "matched_both"}, "protocol matched_both is of pairs"),
         ("movielens", {"items": 20, "protocol": "liked"}, "protocol liked is of pairs"),
         ("personamem", {"whole": True, "protocol": "matched"}, "protocol matched is of pairs"),
+        ("movielens", {"negatives": "popularity"}, "--negatives popularity says how the items of --items are drawn"),
         ("movielens", {"items": 20, "negatives": "hard"}, "--negatives hard: uniform or popularity"),
     ],
 )
