@@ -92,7 +92,7 @@ def normalised(name: str) -> str:
 
 
 def pins(path: Path) -> dict[tuple[str, str], str]:
-    """(name, version) → the pin as it is written, of each line of a requirement file. Read without `packaging`, which a
+    """(name, version) → the pin as it is written, of each line of a requirement file. Without `packaging`, which a
     bare Python lacks."""
     found = {}
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -250,11 +250,11 @@ def bundle(options: BundleOptions) -> str:
         found = sum(pin in there for pin in wanted)
         return f"{found} of {len(wanted)} wheels of {requirements.name} are in {work / 'wheels'}; nothing was changed"
     work.mkdir(parents=True, exist_ok=True)
+    clone_project(work / "project")
     fetch(requirements, work / "wheels", log)
     without_network = ("--no-index", "--find-links", str(work / "wheels"), "-r", str(requirements))
     resolver = ("--no-deps",) if options.device == "cpu" else ()  # as setup.sh installs them
     pip("install", "--dry-run", "--ignore-installed", *resolver, *without_network, log=log)
-    clone_project(work / "project")
     inside = contents(options, requirements, work)
     sums = pack(out, inside, options.part_mb * 10**6)
     (out / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sums), encoding="utf-8")

@@ -17,7 +17,7 @@ LAYERS = (
     ("records",),
     ("benchmark_files",),
     ("command", "environment", "history", "journal", "plotting", "processes", "statistics"),
-    ("work",),
+    ("work", "bundle"),
     ("prompts",),
     ("serving",),
     ("judging", "summarize"),
