@@ -1,5 +1,6 @@
 """Cutting a history into stages, and fitting it into a token budget. Used by synthesis, RL and eval alike."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -7,6 +8,7 @@ from alignxplore.errors import UserError
 from alignxplore.records import Interaction
 
 T = TypeVar("T")
+_GUESSES = 6  # of the number of interactions that fit, before it is found by halving
 
 
 class HistoryError(UserError, ValueError):
@@ -82,16 +84,22 @@ def fit(interactions: Sequence[Interaction], count: Callable[[Sequence[Interacti
     tokens = count(interactions)
     if tokens <= budget:
         return Fitted(tuple(interactions), 0, tokens)
-    low, high = 1, len(interactions)  # the number to drop lies in [low, high); high would leave nothing
+    # The number to drop lies in [low, high]; with `high` it fits, and len(interactions) would leave nothing.
+    low, high, fits = 1, len(interactions), 0
+    too_long, looks = tokens, 0  # tokens where low - 1 are dropped
     while low < high:
-        middle = (low + high) // 2
-        if count(interactions[middle:]) <= budget:
-            high = middle
+        # Interactions of one history are about as long: where the budget would be met is looked at first. Should they
+        # differ much, halving finds it.
+        share = (too_long - budget) / (too_long - fits) if looks < _GUESSES and too_long > fits else 0.5
+        middle = min(high - 1, max(low, math.ceil(low - 1 + share * (high - low + 1))))
+        tokens, looks = count(interactions[middle:]), looks + 1
+        if tokens <= budget:
+            high, fits = middle, tokens
         else:
-            low = middle + 1
+            low, too_long = middle + 1, tokens
     if low >= len(interactions):
         newest = count(interactions[-1:])
         raise HistoryError(
             f"the prompt takes {newest} tokens with the newest interaction alone, the budget is {budget}"
         )
-    return Fitted(tuple(interactions[low:]), low, count(interactions[low:]))
+    return Fitted(tuple(interactions[low:]), low, fits)

@@ -116,7 +116,7 @@ class WorldPolicy:
     def __init__(self, engine: Engine, user: User, salt: str):
         self.engine, self.user, self.salt = engine, user, salt
 
-    def prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt:
+    async def prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt:
         tokenizer, prompts = self.engine.tokenizer, self.engine.prompts
         fitted = fit_prompt(tokenizer, prompts, interactions, past_summary, 1024)
         ids = tokenizer.apply_chat_template(
@@ -170,7 +170,7 @@ async def phases(
     for k in range(settings.stages):
         began = time.monotonic()
         prompts = [
-            policy.prompt(stages[k].interactions, text) for policy, stages, text in zip(policies, streams, past)
+            await policy.prompt(stages[k].interactions, text) for policy, stages, text in zip(policies, streams, past)
         ]
         written = await asyncio.gather(
             *(

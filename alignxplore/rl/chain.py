@@ -47,7 +47,7 @@ class Generation(NamedTuple):
 class Policy(Protocol):
     """Renders prompts and writes answers, the same one for the same prompt and seed as far as its engine can."""
 
-    def prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt: ...
+    async def prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt: ...
 
     async def write(self, prompt: Prompt, seed: int) -> Generation: ...
 
@@ -178,7 +178,7 @@ class ChainRunner:
     async def _grow(self) -> None:
         past, parent = None, None
         for k in range(len(self.stages)):
-            group = self._open(k, past, parent)
+            group = await self._open(k, past, parent)
             if group is None:
                 self.chain.lost += self.rollouts * (len(self.stages) - k)
                 return
@@ -191,10 +191,10 @@ class ChainRunner:
                     past, parent, group.drawn = rollout.answer.summary, i, i
                     break
 
-    def _open(self, k: int, past: str | None, parent: int | None) -> Group | None:
+    async def _open(self, k: int, past: str | None, parent: int | None) -> Group | None:
         """Start writing a group; None (and `chain.problem`) where its prompt cannot be made to fit."""
         try:
-            prompt = self.policy.prompt(self.stages[k].interactions, past)
+            prompt = await self.policy.prompt(self.stages[k].interactions, past)
         except HistoryError as error:
             self.chain.problem = f"{TOO_LONG}: stage {k + 1}: {error}"
             return None

@@ -10,10 +10,13 @@ The trainer's runner (alignxplore/rl/trainer.py) starts the actors before anythi
 """
 
 import asyncio
+import functools
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeVar
 
 import ray
 import torch
@@ -36,6 +39,7 @@ from alignxplore.rl.reward import Judges, Watched
 from alignxplore.rl.settings import Streaming
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class VerlPolicy:
@@ -45,6 +49,9 @@ class VerlPolicy:
         sampling: parameters of the engine; `max_tokens` is the longest answer.
         budget: the longest prompt, in tokens. verl would cut a longer one from the left without a word, so every
             prompt is measured and fitted here.
+        tokenising: one thread, in which all chains of a worker turn text into tokens and back: a long prompt takes
+            some hundredths of a second, and the loop that streams every user must not wait for it. The tokenizer lets
+            other threads run meanwhile; one thread alone, because it does not bear two.
     """
 
     def __init__(
@@ -56,14 +63,21 @@ class VerlPolicy:
         budget: int,
         form: str,
         step: int,
+        tokenising: Executor,
     ):
-        self.step = step
+        self.step, self.tokenising = step, tokenising
         self.client, self.tokenizer, self.prompts = client, tokenizer, prompts
         self.sampling, self.budget, self.form = sampling, budget, form
 
-    def prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt:
+    async def prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt:
         """Token ids of the *infer* prompt, with as many of the newest interactions as fit. A prompt that fits is
-        tokenised once: this runs on the loop that streams all users of the worker."""
+        tokenised once."""
+        return await self._aside(self._prompt, interactions, past_summary)
+
+    async def _aside(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.tokenising, work, *arguments)
+
+    def _prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt:
         measured: dict[int, list[int]] = {}  # by the number of interactions, which are always the newest
 
         def count(newest: Sequence[Interaction]) -> int:
@@ -95,7 +109,7 @@ class VerlPolicy:
         )
         if not output.token_ids:
             raise RuntimeError(f"the rollout engine wrote nothing (stop reason: {output.stop_reason})")
-        text = self.tokenizer.decode(output.token_ids, skip_special_tokens=True)
+        text = await self._aside(functools.partial(self.tokenizer.decode, skip_special_tokens=True), output.token_ids)
         return Generation(list(output.token_ids), output.log_probs, text, output.extra_fields)
 
 
@@ -112,6 +126,7 @@ class StreamingWorker(AgentLoopWorker):
         self.settings = Streaming.from_config(config.streaming)
         self.prompts = PromptSet(self.settings.prompts)
         self.records: list[dict] = []
+        self.tokenising = ThreadPoolExecutor(1, "tokenise")
 
     async def connect(self) -> None:
         """Connect to the judges; chains may run after that. Each worker has its part of the requests in flight."""
@@ -169,6 +184,7 @@ class StreamingWorker(AgentLoopWorker):
             rollout.prompt_length,
             self.settings.form,
             step,
+            self.tokenising,
         )
         count = self.settings.rollouts if training else 1
         judges = self.judges if training else Watched(self.judges, self.watching)
@@ -216,7 +232,7 @@ def training_row(group: Group, i: int, name: str) -> dict:
 
 
 def row_tag(group: Group, i: int, step: int, order: str) -> dict:
-    """What verl's trainer knows of a row without fetching it; `stage` and `order` (see `update_order`) are ours."""
+    """What verl's trainer knows of a row without fetching it; `stage` and `order` are ours (see updates.py)."""
     generation = group.rollouts[i].generation
     lengths = {
         "prompt_len": len(group.prompt.ids),
@@ -225,12 +241,6 @@ def row_tag(group: Group, i: int, step: int, order: str) -> dict:
     }
     versions = {name: generation.extra.get(name) for name in ("min_global_steps", "max_global_steps")}
     return {"status": "success", "global_steps": step, "stage": group.stage, "order": order} | lengths | versions
-
-
-def update_order(keys: Sequence[str], tags: Sequence[dict]) -> list[int]:
-    """The order in which rows enter a step's updates: by a hash of user, step and seed, then by their keys. Whoever
-    ends first stands first in verl's own order, and that would be those who write little."""
-    return sorted(range(len(keys)), key=lambda i: (tags[i]["order"], keys[i].partition("_")[2]))
 
 
 class StreamingActor:

@@ -30,7 +30,8 @@ from alignxplore.rl import metrics as report
 from alignxplore.rl.agreement import check_groups, check_probabilities, check_versions, group_differences
 from alignxplore.rl.checkpoints import Checkpoints
 from alignxplore.rl.settings import STOP, RunStopped, Streaming
-from alignxplore.rl.streaming import StreamingManager, start_actors, update_order
+from alignxplore.rl.streaming import StreamingManager, start_actors
+from alignxplore.rl.updates import share_out, slowest_rank, update_order
 from alignxplore.rl.validation import Validation
 
 log = logging.getLogger(__name__)
@@ -152,10 +153,18 @@ class StreamingTrainer(PPOTrainerSync):
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **kwargs: object) -> KVBatchMeta:
         with self._saved_first():
             check_versions(batch.tags, self.global_steps)
-        # verl cuts a step's updates from the rows as they stand: in the order of their users' ends, the first update
-        # would be of those who write little.
-        batch.reorder(update_order(batch.keys, batch.tags))
-        return super()._balance_batch(batch, metrics, **kwargs)
+        rollout, actor = self.config.actor_rollout_ref.rollout, self.config.actor_rollout_ref.actor
+        rows = actor.ppo_mini_batch_size * rollout.n
+        batch.reorder(update_order(batch.keys, batch.tags, rows))  # verl fills up with likenesses of the first row
+        batch = super()._balance_batch(batch, metrics, **kwargs)
+        # verl has balanced the whole step over the ranks: which row enters which update would depend on their number,
+        # and in each update most ranks would wait for one.
+        batch.reorder(update_order(batch.keys, batch.tags, rows))
+        lengths = [tag["seq_len"] for tag in batch.tags]
+        shares = share_out(lengths, rows, max(self.actor_rollout_wg._dispatch_info["actor"]) + 1)
+        batch.reorder([i for share in shares for part in share for i in part])
+        metrics["training/slowest_rank"] = slowest_rank(lengths, shares)
+        return batch
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._compute_old_log_prob(batch, metrics)

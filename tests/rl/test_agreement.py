@@ -113,13 +113,13 @@ def made(tmp_path, monkeypatch):
     made = module.StreamingTrainer(config)
     made.use_critic, made.global_steps, made.tokenizer = False, 5, SimpleNamespace(eos_token_id=0)
     made.actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": [0, 1]})
-    made._step_began, made._loader_before, made.saved = time.monotonic(), {"at": "user 7"}, []
+    made._step_began, made._loader_before, made.saved, made.metrics = time.monotonic(), {"at": "user 7"}, [], {}
     made.checkpoints.save_before_this_step = lambda data: made.saved.append((made.global_steps, data))
     return made
 
 
 async def updates(made, arrivals, step, monkeypatch, behind=1):
-    """The users of each update on each rank, after verl has put the batch together from rows that came in the order of
+    """The rows of each update on each rank, after verl has put the batch together from rows that came in the order of
     `arrivals`; they were written with weights that are `behind` steps old."""
     partition = {}
 
@@ -143,17 +143,30 @@ async def updates(made, arrivals, step, monkeypatch, behind=1):
         await streaming.StreamingWorker._publish(worker, chain, f"uid-{user}-{random.random()}", step)
     made.global_steps = step
     batch = made.replay_buffer._materialize_batch("train", {key.split("_")[0] for key in partition}, partition)
-    batch = made._balance_batch(batch, {})
-    users = [key.split("-")[1] for key in batch.keys]
-    ranks = [users[: len(users) // 2], users[len(users) // 2 :]]
-    return [[rank[i : i + 8] for i in range(0, len(rank), 8)] for rank in ranks]
+    batch = made._balance_batch(batch, made.metrics)
+    rows = [f"{key.split('-')[1]}_{key.partition('_')[2]}" for key in batch.keys]
+    ranks = max(made.actor_rollout_wg._dispatch_info["actor"]) + 1
+    each, part = len(rows) // ranks, 16 // ranks
+    return [[rows[r * each + i : r * each + i + part] for r in range(ranks)] for i in range(0, each, part)]
 
 
 async def test_which_update_a_row_enters_does_not_depend_on_who_ended_first(made, monkeypatch):
     users = [f"u{i}" for i in range(8)]
     there, back = await updates(made, users, 5, monkeypatch), await updates(made, users[::-1], 5, monkeypatch)
     assert there == back and there != await updates(made, users, 6, monkeypatch)
-    assert not set(there[0][0]) <= {"u0", "u1"}
+    assert not {row.split("_")[0] for row in there[0][0]} <= {"u0", "u1"}
+
+
+async def test_an_update_holds_the_same_rows_on_any_number_of_ranks(made, monkeypatch):
+    users, found, slowest = [f"u{i}" for i in range(8)], [], []
+    for ranks in (1, 2, 4):
+        made.actor_rollout_wg._dispatch_info["actor"] = list(range(ranks))
+        shares = await updates(made, users, 5, monkeypatch)
+        assert all(len({len(part) for part in update}) == 1 and len(update) == ranks for update in shares)
+        found.append([{row for part in update for row in part} for update in shares])
+        slowest.append(made.metrics["training/slowest_rank"])
+    assert found[0] == found[1] == found[2] and [len(update) for update in found[0]] == [16] * 4
+    assert slowest[0] == 1 and max(slowest) < 1.1
 
 
 async def test_a_batch_of_rows_with_older_weights_is_not_trained_on(made, monkeypatch):

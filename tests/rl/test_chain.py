@@ -26,7 +26,7 @@ class Policy:
         self.bad, self.delays, self.too_long, self.broken = set(bad), delays or {}, too_long, set(broken)
         self.prompts, self.events, self.counts, self.seeds = [], [], {}, {}
 
-    def prompt(self, interactions, past_summary):
+    async def prompt(self, interactions, past_summary):
         stage = len(self.prompts)
         if stage in self.too_long:
             raise HistoryError("does not fit")

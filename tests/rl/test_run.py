@@ -3,7 +3,8 @@
 One run, of three stages with credit `centered`, is killed at the end of an epoch while its judge misbehaves, and
 finished by the same command under the same judge; a second judge, as faulty, only validates. Another run, with a judge
 order for each rollout, goes on one rank and on two, until it is asked to stop or one of its rollout engines loses its
-weights. Two steps make an epoch (conftest.py). What the steps came to is committed in golden.json (tests/golden.py).
+weights. A third makes four updates a step. Two steps make an epoch (conftest.py). What the steps came to is committed
+in golden.json (tests/golden.py).
 The quick start (tests/quickstart/) trains two stages with credit `paper` under judges that are asked in both orders.
 """
 
@@ -217,6 +218,31 @@ def test_one_rank_and_two_come_to_the_golden_values_until_they_are_ended(launch,
             "critic/advantages/max",
         ):
             assert one[step][name] == pytest.approx(two[step][name], rel=1e-3, abs=1e-5), (step, name)
+
+
+# One user an update, four updates a step: the fourth is made at weights that the other three have moved.
+UPDATES = {"MINI_BATCH": "1", "TEST_EVERY": "-1", "LR": "1e-3"}
+OFTEN = ("trainer.val_before_train=false", "actor_rollout_ref.actor.clip_ratio=0.02")
+
+
+def test_four_updates_a_step_clip_and_are_the_same_on_two_ranks_and_after_a_resume(launch, judge, tmp_path):
+    """Adam follows the order and the make-up of the updates: with other rows in one of them the numbers part."""
+    url = judge("words")
+    for steps in ("1", "3"):  # the second goes on where the first ended
+        done = launch(tmp_path / "one", url, *OFTEN, STEPS=steps, **UPDATES)
+        assert done.returncode == 0 and "8 summaries, 4 updates each" in done.stdout, done.stdout
+    assert "continuing after step 1 of 3" in done.stdout
+    done = launch(tmp_path / "two", url, *OFTEN, STEPS="3", GPUS="2", **UPDATES)
+    assert done.returncode == 0, done.stdout
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    assert sorted(one) == sorted(two) == [1, 2, 3]
+    for step, row in one.items():
+        assert row["actor/pg_clipfrac"] > 0.01 and row["actor/ppo_kl"] != 0, "the ratio has left 1"
+        assert row["training/rows"] == 32 and row["training/slowest_rank"] == 1 <= two[step]["training/slowest_rank"]
+        for name in ("stage1/reward", "stage2/reward", "generated_tokens", "actor/pg_loss", "actor/grad_norm"):
+            assert row[name] == pytest.approx(two[step][name], rel=2e-3, abs=1e-5), (step, name)
+        assert row["actor/pg_clipfrac"] == pytest.approx(two[step]["actor/pg_clipfrac"], rel=0.02)
+    golden("four updates a step", [one[step] for step in (1, 2, 3)], 2)
 
 
 def test_a_judge_that_does_not_judge_is_refused_before_anything_starts(launch, judge, tmp_path):
