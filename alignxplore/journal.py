@@ -104,8 +104,10 @@ class Journal:
                     break
                 try:
                     row = json.loads(raw)
+                    if not (isinstance(row["id"], str) and isinstance(row["status"], str)):
+                        raise TypeError
                     self._note(row["id"], row["status"], end)
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     remedy = "this line is damaged; delete it and run again: its unit is redone"
                     raise RecordError(remedy, self.path, number) from None
                 end += len(raw)

@@ -230,6 +230,21 @@ def read_json(path: Path, remedy: str = "it may be cut short") -> Any:
         raise RecordError(f"not JSON ({error}); {remedy}", path) from None
 
 
+def read_object(path: Path, *needed: str, remedy: str = "run again what wrote it") -> dict[str, Any]:
+    """The JSON object of a file that a command wrote, with at least the fields `needed`.
+
+    Raises:
+        RecordError: something else, by the file and, where one is missing, the field.
+    """
+    found = read_json(path, remedy)
+    if not isinstance(found, dict):
+        raise RecordError(f"expected an object, found {type(found).__name__}; {remedy}", path)
+    for name in needed:
+        if name not in found:
+            raise RecordError(f"missing; {remedy}", path, field=name)
+    return found
+
+
 def in_files(source: str | Path) -> bool:
     """Is it read from here (`read_source`), and not from the hub? A folder is left to the hub's own reader."""
     return str(source).endswith(".jsonl") or Path(source).exists() and not Path(source).is_dir()

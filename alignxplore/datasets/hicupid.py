@@ -86,8 +86,8 @@ def _named(row: dict, path: Path, number: int) -> list[str]:
 def _rows(groups: UserGroups, job: Job) -> Iterator[Row]:
     for user, lines in groups:
         parts = [json.loads(line) for line in lines]
-        # Dialogues in the order of their ids; turns of one dialogue in the order of the file.
-        turns = sorted((x for x in parts if x[0] == "turn"), key=lambda x: (x[1], x[2]))
+        # Dialogues in the order of their ids, numbers before texts; turns of one dialogue in the order of the file.
+        turns = sorted((x for x in parts if x[0] == "turn"), key=lambda x: (isinstance(x[1], str), x[1], x[2]))
         told = [
             (str(turn[1]), pair)
             for turn in turns

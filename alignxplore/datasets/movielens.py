@@ -114,20 +114,20 @@ def _films(path: Path, job: Job) -> Iterator[tuple[str, str, str]]:
 
 def _named(rows: Iterator[tuple[int, str]], path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """(line, the named fields) of each row of a CSV file, whatever other columns it has."""
-    header = _fields(next(rows, (1, ""))[1])
+    header = _fields(next(rows, (1, ""))[1], path, 1)
     if missing := [name for name in names if name not in header]:
         raise RecordError(f"expected the header {','.join(names)}, and {missing[0]} is not in it", path, 1)
     places = [header.index(name) for name in names]
     for number, line in rows:
-        fields = _fields(line)
+        fields = _fields(line, path, number)
         if len(fields) != len(header):
             problem = f"'{line[:60]}' has {len(fields)} fields, expected {','.join(header)}"
             raise RecordError(problem, path, number)
         yield number, [fields[place] for place in places]
 
 
-def _fields(line: str) -> list[str]:
-    return next(csv_rows([line]), []) if '"' in line else line.split(",")
+def _fields(line: str, path: Path, number: int) -> list[str]:
+    return next(csv_rows([line], path, number), []) if '"' in line else line.split(",")
 
 
 def _ratings(path: Path, separator: str, job: Job) -> Iterator[tuple[int, list[str]]]:

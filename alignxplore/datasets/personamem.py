@@ -17,6 +17,7 @@ import random
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from alignxplore.datasets.building import Example, Job
 from alignxplore.datasets.rows import identifier, literal, read_rows, text_field
@@ -147,10 +148,19 @@ def _chat_file(benchmark: Path, link: str, number: int) -> list[dict]:
     if path is None:
         raise RecordError(f"{link} is not at hand; download data/chat_history_32k of the data set", benchmark, number)
     data = read_json(path)
-    chat = data.get("chat_history", []) if isinstance(data, dict) else data
-    if not isinstance(chat, list) or not all(isinstance(message, dict) for message in chat):
-        raise RecordError("expected a list of messages {role, content}", path)
-    return chat
+    return _chat(data.get("chat_history") if isinstance(data, dict) else data, path)
+
+
+def _chat(messages: Any, path: Path, number: int | None = None) -> list[dict]:
+    """The messages of a chat; RecordError for what is none."""
+    if not isinstance(messages, list):
+        raise RecordError(f"expected a list of messages, found {messages!r:.60}", path, number)
+    for place, message in enumerate(messages):
+        fields = message if isinstance(message, dict) else {}
+        if not isinstance(fields.get("role"), str) or not isinstance(fields.get("content") or "", str):
+            problem = f"message {place}: expected an object with the texts role and content, found {message!r:.60}"
+            raise RecordError(problem, path, number)
+    return messages
 
 
 class _Contexts:
@@ -181,4 +191,5 @@ class _Contexts:
             line = raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise RecordError(not_utf_8(error), self.path, number) from None
-        return self.job.parse(line, self.path, number, first=number == 1)[key]
+        row = self.job.parse(line, self.path, number, first=number == 1)
+        return _chat(row.get(key) if isinstance(row, dict) else row, self.path, number)

@@ -109,14 +109,20 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
         ) from None
 
 
-def csv_rows(lines: Iterable[str]) -> Iterator[list[str]]:
+def csv_rows(lines: Iterable[str], path: Path, first: int = 1) -> Iterator[list[str]]:
     """Rows of fields of a CSV file's lines. A description may be longer than the 128 kB that Python's reader takes."""
     csv.field_size_limit(min(sys.maxsize, 1 << 30))
-    yield from csv.reader(lines)
+    reader = csv.reader(lines)
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise RecordError(f"not CSV ({error}); {DAMAGED}", path, first + reader.line_num - 1) from None
 
 
 def _csv(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
-    rows = (row for row in csv_rows(line + "\n" for _, line in job.lines(path, blank=True)) if "".join(row).strip())
+    rows = (
+        row for row in csv_rows((line + "\n" for _, line in job.lines(path, blank=True)), path) if "".join(row).strip()
+    )
     header = next(rows, [])
     for number, row in enumerate(rows, 1):
         if len(row) != len(header):

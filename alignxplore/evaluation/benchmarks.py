@@ -7,7 +7,6 @@ OUT/results.json, OUT/report.md, ...                  everything computed from t
 """
 
 import heapq
-import json
 import logging
 import re
 import shlex
@@ -20,7 +19,7 @@ from alignxplore import datasets
 from alignxplore.benchmark_files import read_users
 from alignxplore.datasets.sidecars import read_manifest
 from alignxplore.history import protocol_slices
-from alignxplore.records import Interaction, Offer, RecordError, UserRecord, content_hash, read_jsonl
+from alignxplore.records import Interaction, Offer, RecordError, UserRecord, content_hash, read_jsonl, read_object
 from alignxplore.serving.endpoint import is_url
 
 log = logging.getLogger(__name__)
@@ -165,6 +164,9 @@ def shown_history(benchmark: Benchmark, record: UserRecord) -> tuple[Interaction
     return protocol_slices(record.history, benchmark.task, 1)[0]
 
 
+_OF_ROWS: dict[str, type] = {"run": str, "record": str, "user": str, "status": str, "stages": list}
+
+
 @dataclass(frozen=True)
 class SummarySet:
     """The summaries of one (policy, benchmark, setting, seed) as they lie on disk."""
@@ -185,7 +187,9 @@ class SummarySet:
 
     def meta(self) -> dict | None:
         """What made the summaries; None when this set was never begun."""
-        return json.loads(self.meta_path.read_text()) if self.meta_path.exists() else None
+        if not self.meta_path.exists():
+            return None
+        return read_object(self.meta_path, "run", remedy="run gen_preference.py again")
 
     def by_record(self, run: str | None = None) -> dict[str, dict]:
         """Newest rows of one run by record id, by default of the current one; what another model or prompt wrote is
@@ -193,7 +197,15 @@ class SummarySet:
         run = run or (self.meta() or {}).get("run")
         if run is None or not self.journal_path.exists():
             return {}
-        return {row["record"]: row for _, row in read_jsonl(self.journal_path) if row["run"] == run}
+        found = {}
+        for line, row in read_jsonl(self.journal_path):
+            for name, kind in _OF_ROWS.items():
+                if not isinstance(row.get(name), kind):
+                    problem = "this line is damaged; delete it and run gen_preference.py again"
+                    raise RecordError(problem, self.journal_path, line, name)
+            if row["run"] == run:
+                found[row["record"]] = row
+        return found
 
 
 def as_served(identity: str, serve_arguments: str) -> str:

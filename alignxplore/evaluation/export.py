@@ -6,7 +6,6 @@ OUT/hub/scores.parquet      one row a score: policy, setting, judge, protocol, v
 OUT/hub/README.md           the card: what the columns are, models, hashes, versions, commit, the table
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -21,7 +20,7 @@ from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
 from alignxplore.evaluation.benchmarks import SummarySet, find_sets
 from alignxplore.evaluation.metrics import read_scores
 from alignxplore.evaluation.offers import MEASURES
-from alignxplore.records import person_of
+from alignxplore.records import person_of, read_object
 
 ROWS = 10_000  # of a Parquet row group
 STAGE = pa.struct(
@@ -97,7 +96,7 @@ def write_parquet(path: Path, rows: Iterable[dict], schema: pa.Schema) -> int:
 
 def card(out: Path, counts: dict[str, int], texts: str) -> str:
     """The data card. It names models by their hash and hub id, never by a folder of this machine."""
-    run = json.loads((out / "run.json").read_text())
+    run = read_object(out / "run.json")
     report = (out / "report.md").read_text(encoding="utf-8").partition("\n\n")[2]
     configs = "".join(f"- config_name: {name}\n  data_files: {name}.parquet\n" for name in counts)
     columns = [f"- `{name}`: {', '.join(s.names)}" for name, s in (("summaries", SUMMARIES), ("scores", SCORES))]

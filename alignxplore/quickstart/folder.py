@@ -3,7 +3,6 @@ and which steps are done: by which commands, in how many seconds."""
 
 import contextlib
 import fcntl
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -96,7 +95,9 @@ class RunFolder:
         path = self._steps / f"{step.name}.json"
         if not path.exists():
             return None
-        done = json.loads(path.read_text())
+        from alignxplore.records import read_object  # not at import: it needs packages, and `--check` none
+
+        done = read_object(path, "seconds", "commands", remedy="delete it: its step is done again")
         return done["seconds"] if done["commands"] == step.lines(self.out) else None
 
     def undone(self, steps: Sequence[Step]) -> list[Step]:

@@ -1,7 +1,6 @@
 """What a run saves and when, how many checkpoints stay, and plain models made from them
 (alignxplore/rl/trainer.py)."""
 
-import json
 import os
 import shutil
 import time
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from alignxplore.records import write_json
+from alignxplore.records import read_object, write_json
 
 VALIDATION = "validation.json"  # in the folder of the best model: its step and reward
 
@@ -100,7 +99,7 @@ def publish_model(checkpoint: Path, target: Path, dtype: str, validation: dict |
             tensors = {name: tensor.to(getattr(torch, dtype)) for name, tensor in load_file(source).items()}
             save_file(tensors, aside / source.name, metadata={"format": "pt"})
         elif source.name == "config.json":
-            config = json.loads(source.read_text())
+            config = read_object(source)
             config.pop("attn_implementation", None)  # how it was trained, not how it must be run
             write_json(aside / source.name, config | {"dtype": dtype})
         else:

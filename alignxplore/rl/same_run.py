@@ -7,13 +7,13 @@ are: the model, the data, the prompt templates. A judge counts by its name and b
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from alignxplore.prompts import PromptSet
+from alignxplore.records import read_object
 from alignxplore.rl.settings import SettingsError, Streaming
 from alignxplore.serving.endpoint import Endpoint
 from alignxplore.serving.fingerprints import commit, weights_fingerprint
@@ -138,7 +138,7 @@ def same_run(now: dict[str, Any], out: Path) -> None:
     begins: those of `fixed_settings`, and what `served_by_judges` found if they were asked. Judges that only validate
     may come and go, but one that stays must stay what it was: its numbers are compared with those of step 0."""
     path = out / "run.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
+    before = read_object(path) if path.exists() else {}
     if before and MODEL not in before:
         raise SettingsError(
             f"{out} holds a run of an earlier version, which did not write down what its model and data held: nobody "

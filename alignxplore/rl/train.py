@@ -33,7 +33,7 @@ from alignxplore.errors import SAID
 from alignxplore.journal import RunLock
 from alignxplore.processes import socket_folder
 from alignxplore.prompts import PromptSet
-from alignxplore.records import write_json
+from alignxplore.records import read_object, write_json
 from alignxplore.rl.checks import (
     check_attention,
     check_data,
@@ -158,9 +158,7 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
 def finished(out: Path, steps: int) -> bool:
     """True if this folder holds a run of at least `steps` steps with its model."""
     path = out / "finished.json"
-    return (
-        path.exists() and (out / "model" / "config.json").exists() and json.loads(path.read_text())["steps"] >= steps
-    )
+    return path.exists() and (out / "model" / "config.json").exists() and read_object(path, "steps")["steps"] >= steps
 
 
 def same_judges(settings: Streaming, fixed: dict[str, Any], out: Path) -> str:

@@ -5,7 +5,6 @@ OUT/best is the model with the highest `val/reward`; OUT/validation.jsonl holds 
 every judge, and OUT/samples.jsonl what a few users' summaries read like.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Protocol
 
 import ray
 
+from alignxplore.records import read_object
 from alignxplore.rl.chain import BAD_FORMAT
 from alignxplore.rl.checkpoints import VALIDATION, Checkpoints, publish_model
 from alignxplore.rl.held_out import held_out_metrics, held_out_rows, sentence
@@ -116,5 +116,5 @@ class Validation:
         if self.checkpoints.saved_step != step:
             self.checkpoints.save()
         best, about = self.out / "best", {"step": step, "reward": reward}
-        if not (best / VALIDATION).exists() or json.loads((best / VALIDATION).read_text()) != about:
+        if not (best / VALIDATION).exists() or read_object(best / VALIDATION) != about:
             publish_model(self.checkpoints.current(), best, self.dtype, about)

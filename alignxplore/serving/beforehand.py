@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from alignxplore.errors import UserError
 from alignxplore.prompts import Messages
+from alignxplore.records import read_object
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json")
@@ -46,7 +47,10 @@ def check_files(model: str, revision: str | None = None, arguments: Sequence[str
 def _check_weights(model: str, folder: Path, where: str) -> None:
     shards = {path for pattern in _WEIGHTS for path in folder.glob(pattern)}
     for index in folder.glob("*.index.json"):
-        shards |= {folder / name for name in json.loads(index.read_text())["weight_map"].values()}
+        shards |= {
+            folder / name
+            for name in read_object(index, "weight_map", remedy="copy or download it again")["weight_map"].values()
+        }
     if not shards:
         raise ModelError(f"{model}: no weights in {folder} (*.safetensors){where}")
     for path in sorted(shards):

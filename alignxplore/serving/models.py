@@ -82,7 +82,12 @@ class ModelSpec:
                 f"'{target}' holds a LoRA adapter and not a model; merge it into its base first: "
                 f"python sft/merge_adapter.py --adapter {target} --out {target.rstrip('/')}_merged"
             )
-        return cls(name.partition("@")[0], target, revision or None, tokenizer or None, served or None)
+        name = name.partition("@")[0]
+        if not target.strip():
+            raise ValueError(f"'{text}' names no model; give NAME=TARGET, whose target is a folder, a hub id or a URL")
+        if not name.strip() or name in (".", "..") or "/" in name or not name.isprintable():
+            raise ValueError(f"'{text}': '{name}' cannot be the name of a file; give the model one: NAME=TARGET")
+        return cls(name, target, revision or None, tokenizer or None, served or None)
 
     @property
     def identity(self) -> str:

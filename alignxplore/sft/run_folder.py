@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from alignxplore.errors import UserError
-from alignxplore.records import read_jsonl, write_json, write_jsonl
+from alignxplore.records import read_jsonl, read_object, write_json, write_jsonl
 
 COMPLETE = "COMPLETE"
 
@@ -39,7 +39,7 @@ class RunFolder:
         path = self.path / "run.json"
         settings = json.loads(json.dumps(settings))  # as it will be read back
         if path.is_file():
-            before = json.loads(path.read_text())
+            before = read_object(path)
             changed = [
                 f"{key} {before.get(key)!r} → {settings.get(key)!r}"
                 for key in settings | before
@@ -59,7 +59,7 @@ class RunFolder:
     def summary(self) -> dict[str, Any] | None:
         """The summary of a finished run, else None."""
         path = self.path / "summary.json"
-        return json.loads(path.read_text()) if path.is_file() else None
+        return read_object(path) if path.is_file() else None
 
     def _checkpoints(self) -> list[tuple[int, Path]]:
         found = [

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from alignxplore.command import Checkable, option
 from alignxplore.errors import UserError, at_least_one
-from alignxplore.records import RecordError, content_hash, in_files, read_source, write_json
+from alignxplore.records import RecordError, content_hash, in_files, read_object, read_source, write_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # raise it when the meaning of the stored columns changes
@@ -185,6 +185,8 @@ def tokenised_rows(
             counts["repeated"] += (content := int(content_hash([row["prompt"], row["completion"]]), 16)) in seen
             seen.add(content)
             yield ids, labels
+    if not templates and not counts["dropped_too_long"] + counts["dropped_control_token"]:
+        raise PrepareError(f"{', '.join(sources)}: no row in it; a row is an object with 'prompt' and 'completion'")
     if not templates:
         raise PrepareError(
             f"{', '.join(sources)}: no row is left ({counts['dropped_too_long']} too long, "
@@ -222,7 +224,7 @@ def write_set(
     """
     output, identity = Path(output), json.loads(json.dumps(identity))  # as it will be read back
     if (output / MANIFEST).is_file():
-        manifest = json.loads((output / MANIFEST).read_text())
+        manifest = read_object(output / MANIFEST, "identity", remedy=f"delete {output}")
         if manifest["identity"] == identity:
             return manifest
     elif output.exists() and any(output.iterdir()):
@@ -303,7 +305,7 @@ def load_prepared(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> tup
         raise PrepareError(
             f"{folder}: no {MANIFEST}, so this is no finished tokenised set; run prepare_dataset.py again"
         )
-    manifest = json.loads(path.read_text())
+    manifest = read_object(path, "identity", "tokenizer_name", remedy="run prepare_dataset.py again")
     for what, value in tokenizer_fingerprint(tokenizer).items():
         if manifest["identity"][what] != value:
             raise PrepareError(

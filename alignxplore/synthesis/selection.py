@@ -3,7 +3,6 @@
 signal = log P_strong(actual choice) - log P_weak(actual choice). `sft/select_rl.py` runs it, with the thresholds.
 """
 
-import json
 import math
 from array import array
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 
 from alignxplore.command import option
 from alignxplore.errors import at_least_one
-from alignxplore.records import RecordError, UserRecord, write_json, write_jsonl
+from alignxplore.records import RecordError, UserRecord, read_object, write_json, write_jsonl
 from alignxplore.synthesis.streams import DEFAULT_QUERY, all_behaviours, read_behaviours, read_scores
 
 
@@ -84,7 +83,7 @@ def load_scores(strong: str, weak: str) -> Scores:
 def scoring_model(path: str) -> str | None:
     """The model behind a file of scores, as signal_model.py recorded it beside them; None where it did not."""
     told = Path(path).parent / "run.json"
-    return json.loads(told.read_text())["model"] if told.is_file() else None
+    return read_object(told, "model")["model"] if told.is_file() else None
 
 
 def kept_choices(strong: np.ndarray, weak: np.ndarray, a: float, b: float, c: float | None) -> tuple[np.ndarray, dict]:

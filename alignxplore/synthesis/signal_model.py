@@ -4,7 +4,6 @@ Streams are tokenised once, with labels on the letters only; scores are P(actual
 letters only.
 """
 
-import json
 import math
 import os
 import time
@@ -25,7 +24,7 @@ from alignxplore import datasets
 from alignxplore.command import Checkable, option
 from alignxplore.errors import at_least_one, is_first_process
 from alignxplore.journal import Journal, RunLock
-from alignxplore.records import UserRecord, read_jsonl, write_json, write_jsonl
+from alignxplore.records import UserRecord, read_jsonl, read_object, write_json, write_jsonl
 from alignxplore.serving.fingerprints import model_identity
 from alignxplore.sft.tokenised_set import FORMAT, PrepareError, report, source_hash, tokenizer_fingerprint, write_set
 from alignxplore.synthesis.streams import (
@@ -157,7 +156,7 @@ def score_identity(options: ScoreOptions) -> dict:
         "default_query": datasets.default_query(options.data, options.default_query),
     }
     told = Path(options.out) / "run.json"
-    if told.is_file() and json.loads(told.read_text()) != identity:
+    if told.is_file() and read_object(told) != identity:
         raise PrepareError(f"{options.out}: holds scores of another model or data set ({told}); choose another --out")
     return identity
 

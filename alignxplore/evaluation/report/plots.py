@@ -3,7 +3,6 @@
 """
 
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from alignxplore.evaluation.report.costs import accuracy_by_length
 from alignxplore.evaluation.report.downstream import reliability
 from alignxplore.evaluation.report.segments import accuracy_by_segment
 from alignxplore.plotting import COLOURS, STYLE
+from alignxplore.records import read_json
 
 MARKERS = {"none": "x", "direct": "s", "full": "o", "streaming": "D"}
 POINTS = 600  # of a scatter plot at most
@@ -146,7 +146,7 @@ def write_plots(options: PlotsOptions) -> None:
     """Write each plot as NAME.png and print where it is."""
     scores = list(read_scores(options.results))
     options.out.mkdir(parents=True, exist_ok=True)
-    rows = json.loads((options.results / "results.json").read_text())
+    rows = read_json(options.results / "results.json")
     for name, figure in draw(rows, scores, read_costs(options.results)).items():
         figure.savefig(options.out / f"{name}.png")
         plt.close(figure)

@@ -1,6 +1,5 @@
 """Plot of an evaluation: accuracy by stage of training. `figures/plots.py` draws it, and the studies use its parts."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import matplotlib.pyplot as plt
 from alignxplore.command import option
 from alignxplore.evaluation.conditions import TALLY
 from alignxplore.plotting import COLOURS, STYLE, save
+from alignxplore.records import read_json
 
 TITLES = {"full": "full history", "streaming": "streaming"}
 
@@ -89,5 +89,5 @@ def draw_stages(options: StagesOptions) -> str:
     """What `figures/plots.py` does; says where the picture is."""
     plt.switch_backend("Agg")  # files only: works without a screen
     with plt.rc_context(STYLE):
-        path = accuracy_by_stage(json.loads(options.results.read_text()), options.out)
+        path = accuracy_by_stage(read_json(options.results), options.out)
     return f"accuracy by stage: {path or 'nothing to draw'}"

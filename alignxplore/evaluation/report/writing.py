@@ -6,7 +6,6 @@ Averages and differences are computed here from the scores, never copied. A numb
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from alignxplore.evaluation.report.costs import costs_table
 from alignxplore.evaluation.report.tables import Table, label, markdown, percent, write_table
 from alignxplore.judging.ranking import PURPOSE
 from alignxplore.prompts import PromptSet
-from alignxplore.records import read_jsonl
+from alignxplore.records import read_json, read_jsonl, read_object
 
 COLUMNS = (
     "policy",
@@ -61,6 +60,7 @@ COLUMNS = (
     "seeds",
     "seed_spread",
 )
+REMEDY = "run evaluate.py again, which asks nothing anew"
 NOTES = (
     "Accuracy in %, with its 95 % interval: bootstrap over persons, or two-way clustering by person and chosen item "
     "where that is wider (exact, by Clopper and Pearson, where all agree); ± is the standard deviation between "
@@ -88,7 +88,7 @@ class ReportOptions:
 
 def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[dict]:
     """Chance and best possible accuracy of the benchmarks of a simulated world, as rows of results."""
-    known = json.loads(path.read_text())["benchmarks"]
+    known = read_object(path, "benchmarks")["benchmarks"]
     rows = []
     for benchmark in benchmarks:
         bound = known.get(benchmark.path.stem)
@@ -301,8 +301,8 @@ def write(out: Path, texts: str = "all") -> str:
     """Write report.md, report.html, results.csv and each table as LaTeX and CSV into `out`; returns the Markdown of
     the first tables."""
     scores = list(read_scores(out))
-    rows = json.loads((out / "results.json").read_text())
-    run = json.loads((out / "run.json").read_text())
+    rows = read_json(out / "results.json", REMEDY)
+    run = read_object(out / "run.json", "benchmarks", "judges", "policies", remedy=REMEDY)
     costs = read_costs(out)
     first, others = all_tables(rows, scores, run, costs)
     for table in (*first, *others):

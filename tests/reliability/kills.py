@@ -1,0 +1,271 @@
+"""The kill suite's engine: a real command is killed at a drawn moment, then the same command runs again, and must end
+as if nothing had been.
+
+    ./test.sh --kill                       every stage, 20 moments of each (KILLS): half by SIGKILL, half by Ctrl-C
+    KILLS=2 ./test.sh --kill -k summaries  two moments of one stage
+
+Each stage's counts go to outputs/reliability.json, from which `python -m tests.reliability` writes the table of
+RELIABILITY.md.
+"""
+
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from alignxplore.records import write_json
+from tests import ROOT
+
+KILLS = int(os.environ.get("KILLS", "1"))
+RESULTS = ROOT / "outputs" / "reliability.json"
+MARK = "KILL_SUITE"
+STARTING = 0.2  # share of the moments that fall before the work begins: imports, files, servers
+GONE = 30.0  # seconds in which everything of a killed run must have ended
+_SHM = 'mount --bind "$0" /dev/shm && exec "$@"'
+# What a library keeps on purpose, by name: compiled code, downloaded tables.
+CACHES = ("torchinductor_", "matplotlib")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the pipeline as its command is given.
+
+    Attributes:
+        command: words, given the output folder; relative to nothing.
+        begun: whether the work of a run in this folder has begun.
+        made: what two runs must agree in.
+        finished: unit → requests that it takes, of those that a folder holds as done.
+        asked: requests so far (None: the stage asks nobody).
+        in_flight: requests that can be in flight at most.
+        prepare: what an output folder needs before the first run.
+        grace: how a run that is asked by Ctrl-C may exit.
+    """
+
+    name: str
+    command: Callable[[Path], Sequence[object]]
+    begun: Callable[[Path], bool]
+    made: Callable[[Path], Any]
+    finished: Callable[[Path], Mapping[str, int]] = lambda out: {}
+    asked: Callable[[], int] | None = None
+    in_flight: int = 0
+    prepare: Callable[[Path], None] = lambda out: out.mkdir(parents=True, exist_ok=True)
+    variables: Callable[[Path], Mapping[str, str]] = lambda out: {}
+    grace: tuple[int, ...] = (130,)
+
+
+@dataclass
+class Counts:
+    """What became of the moments of one stage."""
+
+    stage: str
+    moments: int = 0
+    struck: dict[str, int] = field(default_factory=lambda: {"SIGKILL": 0, "SIGINT": 0})  # while it ran
+    survived: int = 0
+    faults: list[str] = field(default_factory=list)
+    finished: int = 0  # units that were done when the signals struck
+    asked_again: int = 0  # requests beyond those of an undisturbed run and its checks
+    seconds: float = 0.0  # of the undisturbed run
+
+
+@cache
+def own_shm() -> bool:
+    """Whether a run can be given a /dev/shm of its own, so that what it leaves there is known to be its own."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+
+
+class Run:
+    """A started command, with a temporary folder and a /dev/shm of its own; whatever it starts carries a mark."""
+
+    def __init__(self, stage: Stage, out: Path, place: Path):
+        self.mark, self.temporary, self.shm = secrets.token_hex(8), place / "tmp", place / "shm"
+        for folder in (self.temporary, self.shm):
+            folder.mkdir(parents=True, exist_ok=True)
+        words = [str(word) for word in stage.command(out)]
+        if own_shm():
+            words = ["unshare", "-m", "sh", "-c", _SHM, str(self.shm), *words]
+        variables = {MARK: self.mark, "TMPDIR": str(self.temporary), "SPT_NOENV": "1"} | dict(stage.variables(out))
+        self.log = (place / "log.txt").open("a+b")
+        began = self.log.tell()
+        self.process = subprocess.Popen(
+            words,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | variables,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        self.said = lambda: self.log.seek(began) and self.log.read().decode(errors="replace") or ""
+
+    def strike(self, number: signal.Signals) -> bool:
+        """A kill of the command alone, or Ctrl-C for all of its group; False where it has ended already."""
+        if self.process.poll() is not None:
+            return False
+        if number == signal.SIGKILL:
+            self.process.kill()
+        else:
+            os.killpg(self.process.pid, number)
+        return True
+
+    def alive(self) -> list[str]:
+        """Commands that carry the mark and have not ended."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(" ".join(process.cmdline())[:120])
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    def end(self, limit: float) -> int:
+        """The exit code; what hangs is killed and is a fault."""
+        try:
+            return self.process.wait(limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise AssertionError(f"not done after {limit:.0f} s: {self.said()[-300:]}") from None
+
+    def all_gone(self) -> None:
+        deadline = time.monotonic() + GONE
+        while left := self.alive():
+            assert time.monotonic() < deadline, f"still running: {left}"
+            time.sleep(0.2)
+
+
+def left_behind(run: Run) -> list[str]:
+    """What lies in the temporary folder and in /dev/shm, and folders in /tmp of processes that are gone."""
+    found = [path.name for path in run.temporary.iterdir() if not path.name.startswith(CACHES)]
+    found += [f"/dev/shm/{path.name}" for path in run.shm.iterdir()]
+    for path in Path("/tmp").glob("axp-*-*-*"):
+        process = path.name.split("-")[2]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            found.append(str(path))
+    return sorted(found)
+
+
+def files(out: Path) -> set[str]:
+    """Names of all files below a folder, but for tensorboard's, which are named after the clock."""
+    return {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file() and "tfevents" not in path.name}
+
+
+class Suite:
+    """One stage's undisturbed run, and moments to compare with it."""
+
+    def __init__(self, stage: Stage, place: Path, limit: float = 600.0):
+        self.stage, self.place, self.limit = stage, place, limit
+        self.counts = Counts(stage.name)
+        out, started = place / "whole" / "out", time.monotonic()
+        self.before_shm = left_behind
+        stage.prepare(out)
+        before = self._asked()
+        run = Run(stage, out, place / "whole")
+        while run.process.poll() is None and not stage.begun(out):
+            time.sleep(0.01)
+        self.begins = time.monotonic() - started
+        code = run.end(limit)
+        self.takes = time.monotonic() - started
+        assert code == 0, run.said()[-3000:]
+        run.all_gone()
+        self.kept, self.whole, self.units, self.files = (
+            left_behind(run),
+            stage.made(out),
+            stage.finished(out),
+            files(out),
+        )
+        self.checks = self._asked() - before - sum(self.units.values())
+        self.counts.seconds = round(self.takes, 1)
+
+    def _asked(self) -> int:
+        return self.stage.asked() if self.stage.asked else 0
+
+    def moment(self, number: int, count: int) -> None:
+        """One moment of `count`: strike, run again, compare. What is wrong is noted."""
+        dice = random.Random(f"{self.stage.name} {number}")
+        share = (number + dice.random()) / count if count > 1 else STARTING + (1 - STARTING) * dice.random()
+        signal_number = signal.SIGINT if number % 2 else signal.SIGKILL
+        place = self.place / f"moment{number}"
+        self.counts.moments += 1
+        try:
+            self._moment(share, signal_number, place)
+        except AssertionError as error:
+            self.counts.faults.append(f"moment {number} ({signal_number.name} at {share:.2f}): {str(error)[:1500]}")
+        else:
+            self.counts.survived += 1
+            shutil.rmtree(place)
+
+    def _moment(self, share: float, number: signal.Signals, place: Path) -> None:
+        stage, out = self.stage, place / "out"
+        stage.prepare(out)
+        first = self._asked()
+        run = Run(stage, out, place)
+        self._wait(run, out, share)
+        struck = run.strike(number)
+        self.counts.struck[number.name] += struck
+        code = run.end(self.limit)
+        if struck and number == signal.SIGINT:
+            assert code in (*stage.grace, 0), f"Ctrl-C: exit {code}: {run.said()[-800:]}"
+            assert "Traceback" not in run.said(), f"Ctrl-C: a traceback: {run.said()[-800:]}"
+        run.all_gone()
+        done = dict(stage.finished(out))
+        self.counts.finished += len(done)
+        second = self._asked()
+        again = Run(stage, out, place)
+        code = again.end(self.limit)
+        assert code == 0, f"the same command: exit {code}: {again.said()[-1500:]}"
+        again.all_gone()
+        assert stage.made(out) == self.whole, "it came to something else"
+        self._compare_requests(done, second - first, self._asked() - second)
+        extra = files(out) ^ self.files
+        assert not extra, f"other files than in an undisturbed run: {sorted(extra)}"
+        left = [name for name in left_behind(again) if name not in self.kept]
+        assert not left, f"left behind: {left}"
+
+    def _wait(self, run: Run, out: Path, share: float) -> None:
+        """Until the moment: a share of the start, or of the work."""
+        if share < STARTING:
+            self._sleep(run, self.begins * share / STARTING)
+            return
+        while run.process.poll() is None and not self.stage.begun(out):
+            time.sleep(0.005)
+        self._sleep(run, (self.takes - self.begins) * (share - STARTING) / (1 - STARTING))
+
+    @staticmethod
+    def _sleep(run: Run, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while run.process.poll() is None and time.monotonic() < until:
+            time.sleep(0.005)
+
+    def _compare_requests(self, done: Mapping[str, int], before: int, after: int) -> None:
+        """Finished units are asked nothing; beyond an undisturbed run's requests are those in flight at most."""
+        if not self.stage.asked:
+            return
+        assert done.keys() <= self.units.keys(), "units of other ids"
+        left = sum(requests for unit, requests in self.units.items() if unit not in done)
+        assert after <= left + self.checks, f"{after} requests for units that take {left}, and {self.checks} checks"
+        again = before + after - sum(self.units.values()) - 2 * self.checks
+        self.counts.asked_again += max(0, again)
+        assert again <= self.stage.in_flight, (
+            f"{again} requests were repeated; {self.stage.in_flight} can be in flight"
+        )
+
+    def all(self, count: int = KILLS) -> None:
+        """All moments; writes the counts, then fails for what was found."""
+        for number in range(count):
+            self.moment(number, count)
+        known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+        write_json(RESULTS, known | {self.stage.name: asdict(self.counts)})
+        assert not self.counts.faults, "\n\n".join(self.counts.faults)
