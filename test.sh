@@ -4,6 +4,7 @@
 #
 #   ./test.sh                     everything (no GPU needed): 27 minutes on two cores once installed
 #   ./test.sh --fast              without the tests marked slow: about ten minutes once installed
+#   ./test.sh --kill              real runs killed at 20 moments of each stage, and continued: see RELIABILITY.md
 #   ./test.sh --no-install        in the environment that is active now; nothing is installed
 #   ./test.sh --check             say whether the environment is complete; nothing is installed or run
 #   ./test.sh --fast -k judge -x  what is left goes to pytest
@@ -23,6 +24,7 @@ arguments=(-n 2 --dist loadfile --no-loadscope-reorder)  # a file's servers and 
 while (($#)); do
     case $1 in
         --fast) arguments+=(-m "not slow" -n 3 --dist worksteal) ;;  # three, because many of them wait
+        --kill) arguments+=(-m kill -n 0) KILLS=${KILLS:-20} TIME_LIMIT=86400 ;;
         --no-install) setup=(--no-install) ;;
         --check) prepare_environment --check; exit ;;
         *) arguments+=("$1") ;;
@@ -37,5 +39,6 @@ prepare_environment "${setup[@]}"
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
+[[ -z ${KILLS:-} ]] || export KILLS
 export TIME_LIMIT
 exec python -m tests "${arguments[@]}"

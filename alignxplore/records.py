@@ -268,17 +268,21 @@ def read_source(source: str | Path, revision: str | None = None) -> Iterator[tup
     yield from enumerate(rows, 1)
 
 
-@contextlib.contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """A file beside `path` to be written and then renamed. Those that killed processes of this machine left of the
-    same file are removed."""
+def aside_of(path: Path) -> Path:
+    """The name of a file beside `path` that is to be written and then renamed. Those that killed processes of this
+    machine left of the same file are removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     stem = f".{path.name}.{socket.gethostname()}."
     for left in path.parent.glob(glob.escape(stem) + "*.partial"):
         owner = left.name.removeprefix(stem).removesuffix(".partial")
         if owner.isdigit() and not psutil.pid_exists(int(owner)):
             left.unlink(missing_ok=True)
-    aside = path.with_name(f"{stem}{os.getpid()}.partial")
+    return path.with_name(f"{stem}{os.getpid()}.partial")
+
+
+@contextlib.contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    aside = aside_of(path)
     try:
         with naming(path):
             yield aside
@@ -289,8 +293,14 @@ def _aside(path: Path) -> Iterator[Path]:
 
 def write_jsonl(path: str | Path, rows: Iterable[dict]) -> int:
     """Write rows aside, then rename: the file is either absent or complete. Returns the number of rows."""
+    with _aside(Path(path)) as aside:
+        return write_rows(aside, rows)
+
+
+def write_rows(path: Path, rows: Iterable[dict]) -> int:
+    """Write rows to a file that the caller renames; they are on the disk when this returns. Returns their number."""
     count = 0
-    with _aside(Path(path)) as aside, aside.open("w", encoding="utf-8", errors=HALF_CHARACTERS) as out:
+    with path.open("w", encoding="utf-8", errors=HALF_CHARACTERS) as out:
         for row in rows:
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1

@@ -30,7 +30,8 @@ from alignxplore.command import Checkable, option, run_commands
 from alignxplore.datasets import DATASETS, Dataset, get
 from alignxplore.datasets.building import CLEANED, Example, Job, take
 from alignxplore.datasets.sidecars import manifest_path, popularity_path, popularity_row, sha256
-from alignxplore.records import write_json, write_jsonl
+from alignxplore.errors import naming
+from alignxplore.records import aside_of, write_json, write_rows
 
 
 def builder(job: Job) -> ModuleType:
@@ -47,11 +48,11 @@ def build(job: Job, out: Path) -> dict:
     out.parent.mkdir(parents=True, exist_ok=True)
     job.scratch = job.scratch or out.parent
     manifest, popularity = manifest_path(out), popularity_path(out)
-    aside, beside_it = (path.with_name(f".{path.name}.{os.getpid()}.partial") for path in (out, popularity))
+    aside, beside_it = aside_of(out), aside_of(popularity)
     start = time.monotonic()
     try:
-        with beside_it.open("w", encoding="utf-8") as beside:
-            write_jsonl(aside, _rows(take(module.build(job), job), beside))
+        with naming(out), beside_it.open("w", encoding="utf-8") as beside:
+            write_rows(aside, _rows(take(module.build(job), job), beside))
             wrote_popularity = beside.tell() > 0
         options = {name: getattr(job, name) for name in ("protocol", "min_interactions", "users", "split", "seed")}
         if job.windows:

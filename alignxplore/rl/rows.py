@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from alignxplore.benchmark_files import check_target, parse_history, parse_interaction, parse_user_id
 from alignxplore.command import Checkable, option, planned
 from alignxplore.errors import at_least_one
-from alignxplore.records import RecordError, hash_seed, person_of, read_source, stands_in
+from alignxplore.records import RecordError, aside_of, hash_seed, person_of, read_source, stands_in
 
 PUBLISHED = "VanillaH1/AlignXplorePlus-RL"  # the authors' rows on the hub
 OUTPUTS = Path(__file__).resolve().parents[2] / "outputs"  # where run_streaming_8p.sh looks for TRAIN and VAL
@@ -125,8 +125,7 @@ class ParquetFile:
     """Rows written 1,024 at a time to a file that appears under its name only when it is complete."""
 
     def __init__(self, path: Path):
-        self.path, self.aside = path, path.with_name(f".{path.name}.{os.getpid()}.partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.aside = path, aside_of(path)
         self._writer = pq.ParquetWriter(self.aside, SCHEMA)
         self._waiting: list[dict] = []
         self.rows = 0

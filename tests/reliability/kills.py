@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from alignxplore.records import write_json
 from tests import ROOT
 
 KILLS = int(os.environ.get("KILLS", "1"))
+WHOLE = pytest.mark.skipif("KILLS" not in os.environ, reason="of the kill suite: ./test.sh --kill")
 RESULTS = ROOT / "outputs" / "reliability.json"
 MARK = "KILL_SUITE"
 STARTING = 0.2  # share of the moments that fall before the work begins: imports, files, servers
@@ -169,7 +171,6 @@ class Suite:
         self.stage, self.place, self.limit = stage, place, limit
         self.counts = Counts(stage.name)
         out, started = place / "whole" / "out", time.monotonic()
-        self.before_shm = left_behind
         stage.prepare(out)
         before = self._asked()
         run = Run(stage, out, place / "whole")

@@ -1,0 +1,35 @@
+"""Writes the counts of the last kill suite into RELIABILITY.md: `python -m tests.reliability`, after
+`./test.sh --kill`."""
+
+import json
+import re
+
+from alignxplore.environment import git_commit
+from tests import ROOT
+from tests.reliability.kills import RESULTS
+
+PAGE = ROOT / "RELIABILITY.md"
+SECTION = re.compile(r"(?<=<!-- kills -->\n).*(?=<!-- end of kills -->)", re.DOTALL)
+STAGES = ("building", "synthesis", "scoring", "SFT", "RL", "summaries", "judgements")
+
+
+def table(found: dict[str, dict]) -> str:
+    """The counts as Markdown."""
+    rows = ["| stage | moments | SIGKILL | Ctrl-C | survived | lost | units done when struck | requests repeated |"]
+    rows.append("|---|---|---|---|---|---|---|---|")
+    for stage in STAGES:
+        one = found.get(stage)
+        if one is None:
+            rows.append(f"| {stage} | none yet | | | | | | |")
+            continue
+        cells = [one["moments"], one["struck"]["SIGKILL"], one["struck"]["SIGINT"], one["survived"]]
+        cells += [one["moments"] - one["survived"], one["finished"], one["asked_again"]]
+        rows.append(f"| {stage} | {' | '.join(map(str, cells))} |")
+    said = (
+        "A moment in which the run had already ended counts as no strike. Stages that ask no endpoint repeat nothing."
+    )
+    return "\n".join([*rows, "", f"At commit {git_commit()}, on a CPU with tiny models. {said}", ""])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(SECTION.sub(lambda _: table(json.loads(RESULTS.read_text())), PAGE.read_text()))
