@@ -19,7 +19,7 @@ from tests.reliability.served import Served
 from tests.synthesis.teachers import MERGED, MERGING, Models
 
 pytestmark = [pytest.mark.slow, pytest.mark.kill]
-USERS, AT_ONCE, SECONDS = 40, 4, 0.04  # users, units in flight, and how long a reply takes
+USERS, AT_ONCE, SECONDS = 40, 4, 0.1  # users, units in flight, and how long a reply takes
 
 
 def say(text: str) -> str:
