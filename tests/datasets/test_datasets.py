@@ -3,6 +3,8 @@
 import gzip
 import json
 import os
+import subprocess
+import sys
 from contextlib import suppress
 from fnmatch import fnmatch
 from functools import partial
@@ -18,6 +20,7 @@ from alignxplore.datasets.__main__ import COMMANDS
 from alignxplore.datasets.building import Popularity
 from alignxplore.datasets.sidecars import popularity_row, read_manifest, read_popularity, sha256
 from alignxplore.records import Interaction, RecordError, UserRecord, write_jsonl
+from tests import ROOT
 
 
 def command(*words: object) -> str | int:
@@ -86,6 +89,26 @@ def test_a_failed_build_leaves_the_earlier_one_whole(tmp_path, three):
     said = command("build", "movielens", "--raw", tmp_path / "raw", "--out", tmp_path / "out" / "x.jsonl")
     assert "ratings.csv:3" in str(said)
     assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == three
+
+
+def test_what_a_killed_build_left_is_swept_by_the_next_one(build, tmp_path):
+    """Killed while it wrote: the benchmark and the counts beside it were still under other names."""
+    killed = (
+        "import os, signal, sys; from alignxplore.datasets import building\n"
+        "building.take = lambda examples, job: (os.kill(os.getpid(), signal.SIGKILL) for _ in range(1))\n"
+        "import alignxplore.datasets.__main__ as command\n"
+        "command.run_commands(command.COMMANDS, '', sys.argv[1:])"
+    )
+    raw, out = ROOT / "data/movielens/ml-latest-small", tmp_path / "x_upi.jsonl"
+    words = [sys.executable, "-c", killed, "build", "movielens", "--raw", str(raw), "--out", str(out)]
+    assert subprocess.run(words, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode == -9
+    assert len(list(tmp_path.glob(".*.partial"))) == 2
+    assert build(out, "--users", "12") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "x_upi.build.json",
+        "x_upi.jsonl",
+        "x_upi.popularity.jsonl",
+    ]
 
 
 @pytest.mark.parametrize("survived", range(12))
