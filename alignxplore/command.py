@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, NoReturn, TypeVar
 
-from alignxplore.errors import UserError, is_first_process, one_sentence, program
+from alignxplore.errors import UserError, is_first_process, naming, one_sentence, program
 
 T = TypeVar("T")
 
@@ -127,9 +127,14 @@ def run_commands(
         _work(work, *checked(lambda: parser.parse_args_and_config(first_word(options, rest))))
 
 
-def _parser(options: type | tuple[type, ...], doc: str | None, name: str | None = None) -> Any:
+def check_encoding() -> None:
+    """Raise a UserError where Python would read and write files in another encoding than UTF-8."""
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
         raise UserError(f"files are read and written as {encoding} here, and ours are UTF-8; set PYTHONUTF8=1")
+
+
+def _parser(options: type | tuple[type, ...], doc: str | None, name: str | None = None) -> Any:
+    check_encoding()
     try:
         from trl import TrlParser  # takes a part of a second, which an import of the library should not
     except ModuleNotFoundError as error:
@@ -178,12 +183,28 @@ def checked(read: Callable[[], T]) -> T:
         _refuse(str(error).replace("Some specified arguments are not used by the HfArgumentParser", "unknown options"))
 
 
-def _work(work: Callable[..., Any], *options: Any) -> None:
+def say_what_matters() -> None:
+    """Our words reach the console, and of the libraries' those that tell of something wrong."""
     logging.basicConfig(format="%(message)s")
     for ours in ("alignxplore", "__main__"):  # libraries tell each of their requests
         logging.getLogger(ours).setLevel(logging.INFO)
-    result = work(*options)
-    if inspect.iscoroutine(result):
-        result = asyncio.run(result)
+    # Prompts are measured before they are shortened: a long one is no error, whatever transformers says of it.
+    logging.getLogger("transformers.tokenization_utils_base").addFilter(
+        lambda record: "indexing errors" not in record.getMessage()
+    )
+
+
+def _folder(*options: Any) -> str:
+    """Where most of what a script makes goes."""
+    named = (getattr(some, name, None) for some in options for name in ("out", "output_dir"))
+    return next((str(path) for path in named if path), "a file of this run")
+
+
+def _work(work: Callable[..., Any], *options: Any) -> None:
+    say_what_matters()
+    with naming(_folder(*options)):
+        result = work(*options)
+        if inspect.iscoroutine(result):
+            result = asyncio.run(result)
     if isinstance(result, str):
         print(result)

@@ -13,10 +13,12 @@ error.
 
 import argparse
 import importlib.metadata
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = {"cpu": "requirements-cpu.txt", "gpu": "requirements.txt"}
@@ -48,6 +50,8 @@ WHY = {
 }
 CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")
 # Built against the installed torch, so it can stand in no list of requirements.
+# A path of at least two parts that begins a word, or stands behind "=", "@" or "#"; of a URL it is no part.
+_PLACE = re.compile(r"(^|[\s=@#])~?/(?:[^\s=@#/]+/)+([^\s=@#/]+)/?(?=$|[\s=@#])")
 FLASH_ATTENTION = "pip install --no-deps --no-build-isolation flash-attn==2.8.3"
 
 
@@ -238,3 +242,21 @@ def main() -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+def portable(value: Any) -> Any:
+    """A value of JSON without the folders of this machine: of an absolute path its last part stays, also behind
+    "name=" and in URL@PATH#PATH. Files that are made to be shown to others hold nothing more of it."""
+    if isinstance(value, dict):
+        return {key: portable(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [portable(one) for one in value]
+    if not isinstance(value, str | Path):
+        return value
+    text = str(value)
+    name, equals, path = text.partition("=")
+    if text.startswith(("/", "~/")) and "#" not in text:
+        return Path(text).name or text
+    if equals and path.startswith(("/", "~/")) and "#" not in path and "/" not in name:
+        return f"{name}={Path(path).name}"
+    return _PLACE.sub(r"\1\2", text)

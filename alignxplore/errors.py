@@ -24,7 +24,12 @@ class UserError(Exception):
 # written is an OSError.
 SAID = (UserError, ValueError, OSError)
 # What a library says of a disk in an error of its own kind (safetensors, torch).
-_DISK = ("No space left on device", "Read-only file system", "PytorchStreamWriter failed writing file")
+_DISK = (
+    "No space left on device",
+    "Read-only file system",
+    "PytorchStreamWriter failed writing file",
+    "unexpected pos ",
+)
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 
 
@@ -54,25 +59,44 @@ def one_sentence() -> Iterator[None]:
         sys.exit(128 + signal.SIGPIPE)
     except SAID as error:
         rank = "" if is_first_process() else f" (process {os.environ['LOCAL_RANK']} of this machine)"
-        sys.exit(f"{program()}{rank}: {error}")
+        sys.exit(f"{program()}{rank}: {in_a_sentence(error)}")
     except KeyboardInterrupt:
         print(f"{program()}: interrupted; run the same command again", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if not any(words in str(error) for words in _DISK):
+        if not of_the_disk(error):
             raise
-        sys.exit(f"{program()}: {error}; what is done is kept: make space, and run the same command again")
+        sys.exit(f"{program()}: {in_a_sentence(error)}")
+
+
+def of_the_disk(error: BaseException) -> bool:
+    """Whether it says that a disk is full, or cannot be written to, in whosever words."""
+    return isinstance(error, OSError) and error.errno in _OF_THE_DISK or any(words in str(error) for words in _DISK)
+
+
+def in_a_sentence(error: BaseException) -> str:
+    """What it says, and of a disk what to do."""
+    return f"{error}; what is done is kept: make space, and run the same command again" if _full(error) else str(error)
+
+
+def _full(error: BaseException) -> bool:
+    return of_the_disk(error) and getattr(error, "errno", None) not in (errno.EROFS, errno.EIO)
 
 
 @contextlib.contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """An error of the system in here, such as a full disk, names the file that was being written."""
+    """An error of the disk in here, also one that a library says in its own words, names the file, or the folder, that
+    was being written."""
     try:
         yield
     except OSError as error:
         if error.filename is None and error.errno in _OF_THE_DISK:
             error.filename = str(path)
         raise
+    except Exception as error:
+        if isinstance(error, SAID) or not of_the_disk(error):
+            raise
+        raise OSError(errno.ENOSPC, str(error).splitlines()[0], str(path)) from error
 
 
 def at_least_one(options: object, *names: str) -> None:

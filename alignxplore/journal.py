@@ -59,8 +59,9 @@ class RunLock:
             message = f"{self.path.parent}: {holder} is writing here; wait for it or choose another output folder"
             raise RunLocked(message) from None
         self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self._file.flush()
+        with naming(self.path):
+            self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            self._file.flush()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -311,7 +311,10 @@ def write_rows(path: Path, rows: Iterable[dict]) -> int:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write one JSON value aside, then rename."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text aside, then rename: the file is either as it was before or complete."""
     with _aside(Path(path)) as aside:
-        aside.write_text(
-            json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", errors=HALF_CHARACTERS
-        )
+        aside.write_text(text, encoding="utf-8", errors=HALF_CHARACTERS)

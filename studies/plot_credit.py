@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from alignxplore.command import option, run
 from alignxplore.evaluation.metrics import read_scores
 from alignxplore.plotting import COLOURS, STYLE, save
-from alignxplore.records import person_of, read_jsonl, write_json
+from alignxplore.records import person_of, read_jsonl, write_json, write_text
 from alignxplore.rl.curves import running_mean, stages_of
 from alignxplore.statistics import estimate, paired
 
@@ -219,7 +219,7 @@ def show_study(options: CreditOptions) -> str:
     evaluated = json.loads((study / "eval" / "results.json").read_text())
     write_json(study / "results.json", {"credits": rows, "budgets": budgets, "policies": evaluated})
     evaluation = (study / "eval" / "report.md").read_text(encoding="utf-8").replace("# Results", "# Each run", 1)
-    (study / "report.md").write_text(report(rows, runs) + "\n" + evaluation, encoding="utf-8")
+    write_text(study / "report.md", report(rows, runs) + "\n" + evaluation)
     plt.switch_backend("Agg")  # files only: works without a screen
     with plt.rc_context(STYLE):
         save(draw(rows, runs), study / "credit.png")

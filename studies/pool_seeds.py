@@ -15,7 +15,7 @@ from pathlib import Path
 from alignxplore.command import option, run
 from alignxplore.evaluation.metrics import read_scores
 from alignxplore.evaluation.report.tables import MISSING, Table, markdown, percent, points
-from alignxplore.records import person_of, write_json
+from alignxplore.records import person_of, write_json, write_text
 from alignxplore.statistics import estimate, paired
 
 Row = tuple[int, str, str, str]  # run, user, target, chosen item
@@ -149,9 +149,7 @@ def pool(options: SeedsOptions) -> str:
     compared = comparisons(cells, control)
     write_json(options.out / "results.json", {"accuracy": accuracies, "paired": compared})
     text = "\n\n".join(map(markdown, tables(accuracies, compared)))
-    (options.out / "report.md").write_text(
-        f"# Quick starts of {len(options.runs)} seeds\n\n{text}\n", encoding="utf-8"
-    )
+    write_text(options.out / "report.md", f"# Quick starts of {len(options.runs)} seeds\n\n{text}\n")
     return f"report: {options.out / 'report.md'}"
 
 

@@ -1,15 +1,19 @@
 """What the user of a script can mend is said in one sentence; what only we can mend keeps its traceback."""
 
+import copy
 import errno
 import os
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from alignxplore.benchmark_files import read_users
-from alignxplore.errors import one_sentence
+from alignxplore.command import Plain, option, run, say_what_matters
+from alignxplore.errors import naming, one_sentence
 from alignxplore.journal import Journal
 from alignxplore.prompts import PromptSet
 from alignxplore.records import write_json, write_jsonl
@@ -137,3 +141,26 @@ def test_a_librarys_own_word_for_a_full_disk_is_a_sentence(capsys):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
     with pytest.raises(RuntimeError, match="shape"), one_sentence():
         raise RuntimeError("shape mismatch")
+    cut = "[enforce fail at inline_container.cc:672] . unexpected pos 3790016 vs 3789908"  # torch.save on a full disk
+    said = r"\[Errno 28\] .*unexpected pos .*: '/out/checkpoint-3'; what is done is kept: make space"
+    with pytest.raises(SystemExit, match=said), one_sentence(), naming("/out/checkpoint-3"):
+        raise RuntimeError(cut)
+    with pytest.raises(RuntimeError, match="shape"), naming("/out"):
+        raise RuntimeError("shape mismatch")
+
+
+def test_what_no_writer_named_is_in_the_folder_of_the_script(tmp_path):
+    @dataclass
+    class Options(Plain):
+        out: Path = option("where", tmp_path)
+
+    with pytest.raises(SystemExit, match=f"No space left on device: '{tmp_path}'; what is done is kept"):
+        run(full, Options, "doc", [])
+
+
+def test_a_long_prompt_is_no_error_whatever_transformers_says(tokenizer, capfd):
+    short = copy.deepcopy(tokenizer)
+    short.model_max_length = 2
+    say_what_matters()
+    short("one two three four five six")
+    assert "indexing errors" not in capfd.readouterr().err

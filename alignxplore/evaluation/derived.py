@@ -19,14 +19,14 @@ from alignxplore.datasets.sidecars import (
     read_popularity,
 )
 from alignxplore.evaluation.benchmarks import Benchmark
-from alignxplore.records import RecordError, UserRecord, write_json, write_jsonl
+from alignxplore.records import RecordError, UserRecord, write_json, write_jsonl, write_text
 
 NAMES_FILE = "copies.txt"
 
 
 def write_names(folder: Path, names: Iterable[str]) -> None:
     """Say which copies in a folder are of this run, one name a line."""
-    (folder / NAMES_FILE).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    write_text(folder / NAMES_FILE, "".join(f"{name}\n" for name in names))
 
 
 def read_names(folder: Path) -> list[str]:

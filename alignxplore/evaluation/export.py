@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignxplore.command import option
+from alignxplore.environment import portable
 from alignxplore.errors import UserError
 from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
 from alignxplore.evaluation.benchmarks import SummarySet, find_sets
 from alignxplore.evaluation.metrics import read_scores
 from alignxplore.evaluation.offers import MEASURES
-from alignxplore.records import person_of, read_object
+from alignxplore.records import person_of, read_object, write_text
 
 ROWS = 10_000  # of a Parquet row group
 STAGE = pa.struct(
@@ -66,7 +67,7 @@ def summary_rows(found: SummarySet, texts: str) -> Iterator[dict]:
     """Rows of one set of summaries."""
     meta = found.meta() or {}
     where = {"benchmark": found.benchmark, "policy": found.policy, "setting": found.setting, "seed": found.seed}
-    made = {"model": meta.get("identity"), "prompt": meta.get("prompt_hash")}
+    made = {"model": portable(meta.get("identity")), "prompt": meta.get("prompt_hash")}
     for row in found.by_record().values():
         stages = [{name: stage.get(name) for name in STAGE.names} for stage in row["stages"]]
         if texts == "none":
@@ -134,7 +135,7 @@ def export(options: ExportOptions) -> str:
         "summaries": write_parquet(folder / "summaries.parquet", told, SUMMARIES),
         "scores": write_parquet(folder / "scores.parquet", map(score_row, read_scores(options.out)), SCORES),
     }
-    (folder / "README.md").write_text(card(options.out, counts, options.texts), encoding="utf-8")
+    write_text(folder / "README.md", card(options.out, counts, options.texts))
     said = f"{folder}: {counts['summaries']} summaries, {counts['scores']} scores, README.md"
     if options.push is None:
         return said

@@ -16,7 +16,7 @@ from alignxplore.command import option, run
 from alignxplore.errors import UserError
 from alignxplore.evaluation.benchmarks import Benchmark, find_sets, load_benchmarks, shown_history
 from alignxplore.evaluation.report.tables import MISSING, percent
-from alignxplore.records import Interaction, UserRecord, read_jsonl
+from alignxplore.records import Interaction, UserRecord, read_jsonl, write_text
 
 SETTING, NOBODY = "full", "no summary"
 FILM = re.compile(r"^Title: (.*?) *\((\d{4})\) *, Genres: (.*)$", re.DOTALL)
@@ -142,7 +142,7 @@ def write_example(options: ExampleOptions) -> str:
     written = [policy for policy, stage in stages.items() if not stage["problem"]]
     text = page(record, benchmark, stages, confidence_table(sure, written, chosen), rule)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(text, encoding="utf-8")
+    write_text(options.out, text)
     return text
 
 

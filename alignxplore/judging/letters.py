@@ -21,7 +21,7 @@ from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
 from alignxplore.judging.together import LONGEST, MASKED, Together
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, hash_seed
-from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
+from alignxplore.serving.endpoint import UNKNOWN_FIELD, Endpoint, RequestError, TransportError
 
 TIE = 1e-6
 MIN_MASS = 0.9
@@ -209,7 +209,15 @@ class Judge:
         if not questions or any(item.rejected is None for _, item in questions):
             raise ValueError("a judge is checked on at least one interaction, each with an alternative")
         messages = [self.sample_messages(known, item) for known, item in questions]
-        messages = await self._probe_any(messages)
+        try:
+            messages = await self._probe_any(messages)
+        except RequestError as error:
+            if "continue_final_message" not in str(error) or not UNKNOWN_FIELD.search(str(error)):
+                raise
+            raise JudgeError(
+                f"{self.name}: its server cannot be asked for the probability of a letter ({error}); serve the judge "
+                "with vLLM, or have its written answers read: --judge_format"
+            ) from None
         messages, looks = await taken(messages, lambda m: self._look(m, self._how))
         mass = sum(map(self._mass, looks)) / len(looks)
         if mass > MAX_MASS:

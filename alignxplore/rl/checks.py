@@ -4,6 +4,7 @@ model, judges."""
 import contextlib
 import io
 import warnings
+from pathlib import Path
 
 import pyarrow.compute
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +16,7 @@ from alignxplore.rl.dataset import StreamingDataset, parse_row
 from alignxplore.rl.options import check_options
 from alignxplore.rl.reward import Judges, judge_names
 from alignxplore.rl.settings import SettingsError, Streaming
+from alignxplore.serving.beforehand import check_files
 
 
 def prepare(config: DictConfig) -> dict:
@@ -170,8 +172,10 @@ def check_attention(config: DictConfig) -> None:
 
 
 def check_model(config: DictConfig) -> None:
-    """The policy's configuration and tokenizer can be read."""
+    """The policy's configuration and tokenizer can be read, and its weights are there, whole, and numbers."""
     model = config.actor_rollout_ref.model
+    if Path(model.path).is_dir():
+        check_files(model.path, arguments=["--tokenizer"] if model.get("tokenizer_path") else [])
     try:
         AutoConfig.from_pretrained(model.path)
         AutoTokenizer.from_pretrained(model.get("tokenizer_path") or model.path)

@@ -15,6 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from alignxplore.errors import naming
 from alignxplore.journal import OK
 from alignxplore.records import read_jsonl, write_jsonl
 from alignxplore.rl.chain import BAD_FORMAT, Chain, Group
@@ -270,9 +271,10 @@ class StepLog:
 
     def append(self, *rows: dict) -> None:
         """Write a line each; they are in the file when this returns."""
-        self._file.write("".join(json.dumps(row, ensure_ascii=False, default=float) + "\n" for row in rows))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            self._file.write("".join(json.dumps(row, ensure_ascii=False, default=float) + "\n" for row in rows))
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
 
 def progress_line(step: int, steps: int, metrics: Numbers, seconds: float, left: float) -> str:

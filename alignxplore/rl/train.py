@@ -28,8 +28,9 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
+from alignxplore.command import check_encoding
 from alignxplore.environment import say_problems
-from alignxplore.errors import SAID
+from alignxplore.errors import SAID, of_the_disk
 from alignxplore.journal import RunLock
 from alignxplore.processes import socket_folder
 from alignxplore.prompts import PromptSet
@@ -190,6 +191,7 @@ def absolute_paths(config: DictConfig) -> None:
 
 def run(config: DictConfig) -> int:
     """Everything from the checks to the model; returns the exit code."""
+    check_encoding()
     absolute_paths(config)
     settings = Streaming.from_config(config.streaming)
     if settings.check_only:
@@ -256,7 +258,15 @@ def reason(error: BaseException) -> tuple[int, str]:
         if isinstance(seen, RunStopped) and not isinstance(inner, RunStopped):
             return 3, str(seen)
         seen = inner
-    return 1, f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
+    said = str(error).strip().splitlines()[-1] if str(error).strip() else ""
+    return 1, f"{type(error).__name__}: {said}{'; make space on its disk' if of_the_disk(error) else ''}"
+
+
+def goes_on(out: str) -> str:
+    """What the same command will do."""
+    if Path(out, "checkpoints", "latest_checkpointed_iteration.txt").exists():
+        return "the same command continues after the last checkpoint"
+    return "no checkpoint was saved: the same command starts from the beginning"
 
 
 @hydra.main(version_base=None, config_path=None, config_name=None)
@@ -268,20 +278,20 @@ def main(config: DictConfig) -> None:
     except TrainingEnded as error:
         code, sentence = reason(error.__cause__ or error)
         print(
-            f"stopped: {sentence}\nsee {out}/log/train.log; the same command continues after the last checkpoint",
+            f"stopped: {sentence}\nsee {out}/log/train.log; {goes_on(out)}",
             file=sys.stderr,
         )
     except (*SAID, AssertionError) as error:  # verl asserts what it expects of settings
         print(f"cannot start: {error}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
-        print("interrupted; the same command continues after the last checkpoint", file=sys.stderr)
+        print(f"interrupted; {goes_on(out)}", file=sys.stderr)
         code = 130
     except SystemExit as error:  # SIGTERM, or Ray's way of ending a process whose cluster has gone
         code = error.code if isinstance(error.code, int) else 1
         print(
             f"ended from outside, or Ray itself died (code {code}); see {out}/log/ray and {out}/log/train.log; "
-            "the same command continues after the last checkpoint",
+            f"{goes_on(out)}",
             file=sys.stderr,
         )
     sys.stdout.flush()

@@ -2,11 +2,14 @@
 prompts? A server takes a minute to say less."""
 
 import json
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import huggingface_hub.constants
 import jinja2
+import numpy as np
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -16,6 +19,12 @@ from alignxplore.records import read_object
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json")
+_MAX_MODEL_LEN = re.compile(r"--max-model-len[= ](\d+)(?= |$)")
+
+
+# Numbers as their bits: how they are stored, all but the sign, and infinity; what lies above that is NaN.
+_BITS = {"F32": ("<u4", 0x7FFFFFFF, 0x7F800000), "BF16": ("<u2", 0x7FFF, 0x7F80), "F16": ("<u2", 0x7FFF, 0x7C00)}
+_LOOKED_AT = 1 << 14  # bytes of each tensor
 
 
 class ModelError(UserError):
@@ -42,6 +51,7 @@ def check_files(model: str, revision: str | None = None, arguments: Sequence[str
         raise ModelError(f"{model}: no tokenizer in {folder} (tokenizer.json or another form of it){where}")
     if "--load-format" not in arguments:
         _check_weights(model, folder, where)
+    _check_window(model, folder, arguments)
 
 
 def _check_weights(model: str, folder: Path, where: str) -> None:
@@ -58,6 +68,37 @@ def _check_weights(model: str, folder: Path, where: str) -> None:
             raise ModelError(f"{model}: {path} is missing{where}")
         if path.suffix == ".safetensors" and not _is_whole(path):
             raise ModelError(f"{model}: {path} is cut or damaged; copy or download it again")
+        if path.suffix == ".safetensors" and (tensor := _no_number(path)):
+            raise ModelError(
+                f"{model}: {tensor} in {path} holds values that are no numbers (NaN): the training that wrote them "
+                "diverged; take an earlier checkpoint"
+            )
+
+
+def _check_window(model: str, folder: Path, arguments: Sequence[str]) -> None:
+    """vLLM refuses a longer window than the model was made for, and takes a page to say so."""
+    asked = [int(tokens) for tokens in _MAX_MODEL_LEN.findall(" ".join(arguments))][-1:]  # the last one counts
+    takes = _window(folder)
+    forced = "--hf-overrides" in arguments or os.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0") not in ("", "0")
+    if asked and takes and asked[0] > takes and not forced:
+        problem = f"a window of {asked[0]:,} tokens is asked for, and the model was made for {takes:,}"
+        raise ModelError(f"{model}: {problem}; lower --max_model_len to {takes} or less")
+
+
+def _window(folder: Path) -> int | None:
+    """Tokens that a model was made for; None where that is not said, or where its positions are stretched."""
+    said: list[int] = []
+    for name, field in (("config.json", "max_position_embeddings"), ("tokenizer_config.json", "model_max_length")):
+        try:
+            about = json.loads((folder / name).read_text(encoding="utf-8"))
+            about = about.get("text_config", about)
+            if "factor" in json.dumps([about.get("rope_scaling"), about.get("rope_parameters")]):
+                return None
+            if isinstance(about.get(field), int):
+                said.append(about[field])
+        except (OSError, ValueError, AttributeError):
+            continue
+    return min(said, default=None)
 
 
 def _is_whole(path: Path) -> bool:
@@ -73,6 +114,23 @@ def _is_whole(path: Path) -> bool:
         except (ValueError, KeyError, TypeError, AttributeError):
             return False
     return 8 + length + max(ends, default=0) <= size
+
+
+def _no_number(path: Path) -> str | None:
+    """The first tensor that has a NaN at its beginning; a training that diverges leaves them in all places."""
+    with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        head = json.loads(file.read(start - 8))
+        for name, entry in head.items():
+            if name == "__metadata__" or entry["dtype"] not in _BITS:
+                continue
+            kind, all_but_sign, infinity = _BITS[entry["dtype"]]
+            begin, end = entry["data_offsets"]
+            file.seek(start + begin)
+            values = np.frombuffer(file.read(min(end - begin, _LOOKED_AT)), kind)
+            if ((values & all_but_sign) > infinity).any():
+                return name
+    return None
 
 
 def load_tokenizer(

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_PATIENCE = 30.0  # seconds
 EXTRA_FIELDS = ("top_k", "chat_template_kwargs", "skip_special_tokens")  # vLLM's, which other servers may refuse
-_UNKNOWN_FIELD = re.compile(
+UNKNOWN_FIELD = re.compile(
     r"un(?:known|recogni[sz]ed|supported|expected)|not (?:supported|permitted|allowed)|extra|additional", re.IGNORECASE
 )
 OPEN_FILES = 65_535
@@ -194,27 +194,23 @@ class Endpoint:
         """POST /v1/chat/completions; returns the reply, whose first choice has a message. One for which `usable`
         raises `TransportError` is asked for again like a body that is not JSON.
 
-        A server that refuses one of `EXTRA_FIELDS` as unknown is asked without all of them from then on (`not_sent`).
+        A server that refuses some of `EXTRA_FIELDS` as unknown is asked without these from then on (`not_sent`).
         """
-        sent = {"model": self.model, "messages": messages} | {
-            key: value for key, value in body.items() if key not in self.not_sent
-        }
-        try:
-            reply = await self._request("POST", "/chat/completions", sent, usable=usable)
-        except RequestError as error:
-            named = any(name in sent and name in str(error) for name in EXTRA_FIELDS)
-            if error.status not in (400, 422) or not named or not _UNKNOWN_FIELD.search(str(error)):
-                raise
-            if not self.not_sent:
-                log.warning(
-                    "%s does not know fields of vLLM and is asked without %s from now on (%s)",
-                    self.url,
-                    ", ".join(EXTRA_FIELDS),
-                    error,
-                )
-            self.not_sent = EXTRA_FIELDS
-            known = {key: value for key, value in sent.items() if key not in EXTRA_FIELDS}
-            reply = await self._request("POST", "/chat/completions", known, usable=usable)
+        while True:
+            known = {key: value for key, value in body.items() if key not in self.not_sent}
+            sent = {"model": self.model, "messages": messages} | known
+            try:
+                reply = await self._request("POST", "/chat/completions", sent, usable=usable)
+                break
+            except RequestError as error:
+                refused = [name for name in EXTRA_FIELDS if name in known and name in str(error)]
+                if error.status not in (400, 422) or not refused or not UNKNOWN_FIELD.search(str(error)):
+                    raise
+                if new := tuple(name for name in refused if name not in self.not_sent):
+                    self.not_sent += new
+                    log.warning(
+                        "%s does not know %s and is asked without from now on (%s)", self.url, ", ".join(new), error
+                    )
         try:
             return plain(reply)
         except ValueError as error:

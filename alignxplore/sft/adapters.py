@@ -9,6 +9,7 @@ from peft import PeftConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignxplore.command import Checkable, option, planned
+from alignxplore.environment import portable
 from alignxplore.records import write_json
 from alignxplore.serving.fingerprints import model_identity
 
@@ -47,7 +48,7 @@ def merge(adapter: Path, output: Path, base: str | None = None) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     merged.save_pretrained(aside)
     AutoTokenizer.from_pretrained(adapter).save_pretrained(aside)
-    write_json(aside / "merged.json", {"base": model_identity(base, revision), "adapter": str(adapter)})
+    write_json(aside / "merged.json", {"base": model_identity(base, revision), "adapter": portable(adapter)})
     os.replace(aside, output)
 
 

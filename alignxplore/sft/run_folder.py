@@ -18,8 +18,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from alignxplore.errors import UserError
-from alignxplore.records import read_jsonl, read_object, write_json, write_jsonl
+from alignxplore.errors import UserError, naming
+from alignxplore.records import read_jsonl, read_object, write_json, write_jsonl, write_text
 
 COMPLETE = "COMPLETE"
 
@@ -117,7 +117,8 @@ class RunFolder:
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one line to log.jsonl."""
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as out:
+        path = self.path / "log.jsonl"
+        with naming(path), path.open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
 
     def seconds(self) -> float:
@@ -128,7 +129,7 @@ class RunFolder:
 
     def describe(self, summary: dict[str, Any]) -> None:
         """Write the model card."""
-        (self.path / "README.md").write_text(model_card(summary), encoding="utf-8")
+        write_text(self.path / "README.md", model_card(summary))
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the summary that marks the run as finished."""

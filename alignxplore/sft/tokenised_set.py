@@ -20,6 +20,7 @@ from datasets.arrow_writer import ArrowWriter
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from alignxplore.command import Checkable, option
+from alignxplore.environment import portable
 from alignxplore.errors import UserError, at_least_one
 from alignxplore.records import RecordError, content_hash, in_files, read_object, read_source, write_json
 
@@ -277,7 +278,8 @@ def prepare(
     kept."""
     identity, counts = set_identity(sources, tokenizer, max_length, revision), dict[str, Any]()
     rows = tokenised_rows(sources, tokenizer, max_length, revision, counts)
-    return write_set(output, identity, {"sources": sources, "tokenizer_name": tokenizer.name_or_path}, rows, counts)
+    about = {"sources": portable(sources), "tokenizer_name": portable(tokenizer.name_or_path)}
+    return write_set(output, identity, about, rows, counts)
 
 
 def measure(

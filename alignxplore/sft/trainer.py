@@ -6,11 +6,13 @@ Used by `sft.py`; it has no command of its own.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTTrainer
 
+from alignxplore.errors import naming
 from alignxplore.sft.configuration import spread
 from alignxplore.sft.run_folder import RunError, RunFolder
 from alignxplore.sft.speed import Work
@@ -149,10 +151,25 @@ class Trainer(SFTTrainer):
             else:
                 check_labels(inputs, self._opening, self.processing_class.eos_token_id)
             self._unproved -= 1
-        return super().training_step(model, inputs, num_items_in_batch)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss):  # transformers would show the mean of the losses before it
+            self._lost(f"the loss is {float(loss)}")
+        return loss
+
+    def _lost(self, what: str) -> NoReturn:
+        last = self.run.last_complete()
+        raise RunError(
+            f"after step {self.state.global_step}: {what}, so nothing more can be learnt; "
+            f"{f'{last} is the last that is sound' if last else 'no checkpoint was saved'}. Look at the rows, lower "
+            "--learning_rate, or train in 32 bits, into another --out"
+        )
 
     def _save_checkpoint(self, model, trial):
-        super()._save_checkpoint(model, trial)
+        weights = (getattr(p, "ds_tensor", p) for p in self.model.parameters() if p.requires_grad)
+        if not all(torch.isfinite(part).all() for part in weights):
+            self._lost("weights are no numbers (NaN)")
+        with naming(self.run.path / f"checkpoint-{self.state.global_step}"):
+            super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # other ranks may still be writing their shards
         if self.is_world_process_zero():
             self.run.mark_complete(self.state.global_step, spread(self.args))

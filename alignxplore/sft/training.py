@@ -206,6 +206,8 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
         raise RuntimeError("the training itself failed") from error  # a sentence alone would not say where
     trainer.save_model(args.output_dir, _internal_call=True)  # or it would be uploaded before it has a card
     trainer.accelerator.wait_for_everyone()
+    if first:  # it holds folders of this machine, and the model is made to be passed on
+        (run.path / "training_args.bin").unlink(missing_ok=True)
     summary = summary_of(run, trainer, settings, manifest, checkpoint)
     if first:
         run.describe(summary)

@@ -12,6 +12,7 @@ import urllib.request
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests import ROOT
@@ -224,7 +225,14 @@ def make_model(folder):
 
     Qwen3Config(num_hidden_layers=1).save_pretrained(folder)
     PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, "a"))).save_pretrained(folder)
-    (folder / "model.safetensors").write_bytes(b"as SFT left them")
+    save_weights(folder, 0)
+
+
+def save_weights(folder, value: float):
+    """A file of weights that is as long whatever the value."""
+    from safetensors.numpy import save_file
+
+    save_file({"w": np.full(4, value, np.float32)}, folder / "model.safetensors")
 
 
 @pytest.fixture

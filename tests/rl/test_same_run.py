@@ -16,7 +16,7 @@ from alignxplore.rl import train as module
 from alignxplore.rl.same_run import served_by_judges
 from alignxplore.rl.settings import SettingsError, Streaming
 from alignxplore.serving.endpoint import TransportError
-from tests.rl.conftest import ITEM, SERVED, make_model
+from tests.rl.conftest import ITEM, SERVED, make_model, save_weights
 
 
 def same(config, out, served=SERVED):
@@ -38,7 +38,7 @@ def test_the_same_files_by_relative_names_are_the_same_run(config, finished, ser
 
 
 def rewrite_model(folder):
-    (folder / "sft" / "model.safetensors").write_bytes(b"as SFT left  now")  # as long as before
+    save_weights(folder / "sft", 1)
 
 
 def rewrite_data(folder):

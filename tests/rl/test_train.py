@@ -1,8 +1,10 @@
 """What the launcher decides before and after Ray: what cannot be trained, exit codes and their sentences."""
 
 import contextlib
+import math
 import signal
 import sys
+from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
@@ -13,8 +15,9 @@ from alignxplore.prompts import SETS
 from alignxplore.rl import train as module
 from alignxplore.rl.reward import named_paths
 from alignxplore.rl.settings import RunStopped, SettingsError
+from alignxplore.serving.beforehand import ModelError
 from alignxplore.serving.endpoint import TransportError
-from tests.rl.conftest import ITEM
+from tests.rl.conftest import ITEM, save_weights
 
 
 def test_more_steps_or_a_missing_model_are_work_to_do(config, finished):
@@ -147,8 +150,27 @@ def test_what_goes_wrong_in_training_says_how_to_go_on(config, served, monkeypat
         module.main.__wrapped__(config)
     assert (
         "stopped: ValueError: no such tensor" in (said := capsys.readouterr().err)
-        and "continues after the last checkpoint" in said
+        and "no checkpoint was saved: the same command starts from the beginning" in said
     )
+    latest = Path(config.streaming.out) / "checkpoints" / "latest_checkpointed_iteration.txt"
+    latest.parent.mkdir(parents=True)
+    latest.write_text("3")
+    with pytest.raises(SystemExit, match="1"):
+        module.main.__wrapped__(config)
+    assert "the same command continues after the last checkpoint" in capsys.readouterr().err
+
+
+def test_without_utf8_nothing_starts(config, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    with pytest.raises(SystemExit, match="1"):
+        module.main.__wrapped__(config)
+    assert "cannot start: files are read and written as ascii here" in capsys.readouterr().err
+
+
+def test_a_start_whose_weights_are_no_numbers_is_named_before_ray(config, served):
+    save_weights(Path(config.actor_rollout_ref.model.path), math.nan)
+    with pytest.raises(ModelError, match="w in .*model.safetensors holds values that are no numbers"):
+        module.run(config)
 
 
 def test_rows_of_one_person_are_never_on_both_sides(config, tmp_path):

@@ -2,9 +2,12 @@
 
 import copy
 import json
+import math
 
 import huggingface_hub.constants
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from alignxplore.prompts import PromptSet
 from alignxplore.serving.beforehand import ModelError, check_files, check_template, load_tokenizer
@@ -54,6 +57,19 @@ def test_a_file_of_weights_that_was_cut_is_named(folder):
             check_files(str(folder))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_weights_that_are_no_numbers_are_named(folder, dtype):
+    weights = {"good": torch.tensor([1.0, -math.inf]), "count": torch.tensor([1, -1]), "lost": torch.ones(9)}
+    path = folder / "model-2.safetensors"
+    cast = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    save_file(cast, path)
+    check_files(str(folder))
+    cast["lost"][4] = -math.nan
+    save_file(cast, path)
+    with pytest.raises(ModelError, match=f"lost in {path} holds values that are no numbers .*earlier checkpoint"):
+        check_files(str(folder))
+
+
 def test_no_weights_at_all_unless_they_are_not_asked_for(folder):
     for path in folder.glob("model*"):
         path.unlink()
@@ -84,6 +100,37 @@ def test_offline_the_hubs_cache_is_looked_at(monkeypatch, tmp_path):
 def test_a_gguf_file_is_refused_in_a_sentence():
     with pytest.raises(ModelError, match="a GGUF file is not served here"):
         check_files("/models/llama-q4.gguf")
+
+
+@pytest.mark.parametrize(
+    ("config", "tokenizer", "takes"),
+    [
+        ({"max_position_embeddings": 2048}, {}, 2048),
+        ({"text_config": {"max_position_embeddings": 2048}}, {"model_max_length": 10**30}, 2048),
+        ({"max_position_embeddings": 32768}, {"model_max_length": 4096}, 4096),
+        ({"max_position_embeddings": 2048, "rope_scaling": {"rope_type": "yarn", "factor": 16.0}}, {}, None),
+        ({"max_position_embeddings": 2048, "rope_parameters": {"rope_type": "linear", "factor": 8.0}}, {}, None),
+        ({}, {}, None),
+    ],
+)
+def test_a_window_that_the_model_was_not_made_for_is_refused_in_a_sentence(folder, config, tokenizer, takes):
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    for asked in (["--max-model-len", "16384"], ["--max-model-len", "64", "--max-model-len=16384"]):
+        if takes is None:
+            check_files(str(folder), arguments=asked)
+            continue
+        said = f"16,384 tokens is asked for, and the model was made for {takes:,}; lower --max_model_len to {takes} "
+        with pytest.raises(ModelError, match=said):
+            check_files(str(folder), arguments=asked)
+    check_files(str(folder), arguments=["--max-model-len", "2048"])
+
+
+def test_a_longer_window_can_be_had_by_who_wants_it(folder, monkeypatch):
+    (folder / "config.json").write_text('{"max_position_embeddings": 2048}')
+    check_files(str(folder), arguments=["--max-model-len", "16384", "--hf-overrides", "{}"])
+    monkeypatch.setenv("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1")
+    check_files(str(folder), arguments=["--max-model-len", "16384"])
 
 
 async def test_nothing_is_served_before_that(folder, tmp_path, monkeypatch):

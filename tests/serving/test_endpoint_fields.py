@@ -1,6 +1,7 @@
 """How servers are named, which fields a server is asked with, and errors that travel between processes."""
 
 import asyncio
+import json
 import pickle
 
 import pytest
@@ -52,38 +53,39 @@ def test_errors_survive_the_way_between_processes(error):
     assert type(again) is type(error) and str(again) == str(error) and vars(again) == vars(error)
 
 
+FIELDS = {"top_k": 20, "chat_template_kwargs": {"enable_thinking": True}, "skip_special_tokens": True}
+EXTRA = {"type": "extra_forbidden", "msg": "Extra inputs are not permitted"}
+# How servers refuse fields: some name the first, some all of them.
 UNKNOWN = {
-    "OpenAI": (400, "Unrecognized request argument supplied: top_k"),
-    "another": (400, "property 'chat_template_kwargs' is unsupported"),
-    "pydantic": (
-        422,
-        '{"detail": [{"type": "extra_forbidden", "loc": ["body", "top_k"], "msg": "Extra inputs are not permitted"}]}',
-    ),
+    "OpenAI": (400, lambda names: f"Unrecognized request argument supplied: {names[0]}"),
+    "another": (400, lambda names: f"property '{names[0]}' is unsupported"),
+    "pydantic": (422, lambda names: json.dumps({"detail": [EXTRA | {"loc": ["body", name]} for name in names]})),
+    "transformers": (422, lambda names: json.dumps({"detail": f"Unexpected fields in the request: {set(names)}"})),
 }
 
 
+@pytest.mark.parametrize("unknown", [list(FIELDS), ["top_k", "skip_special_tokens"], ["chat_template_kwargs"]])
 @pytest.mark.parametrize("server_of", UNKNOWN)
-async def test_a_server_that_does_not_know_fields_of_vllm_is_asked_without_them_from_then_on(
-    fake_server, say, caplog, server_of
+async def test_a_server_is_asked_without_the_fields_that_it_does_not_know_from_then_on(
+    fake_server, say, caplog, server_of, unknown
 ):
     code, text = UNKNOWN[server_of]
-    fields = {"top_k": 20, "chat_template_kwargs": {"enable_thinking": True}, "skip_special_tokens": True}
-    async with (
-        fake_server(
-            lambda body: web.Response(status=code, text=text) if fields.keys() & body.keys() else say("well")
-        ) as server,
-        Endpoint(server.url) as endpoint,
-    ):
-        replies = await asyncio.gather(*(endpoint.chat(MESSAGES, max_tokens=3, **fields) for _ in range(3)))
-        replies.append(await endpoint.chat(MESSAGES, max_tokens=3, **fields))
+
+    def answer(body):
+        refused = [name for name in unknown if name in body]
+        return web.Response(status=code, text=text(refused)) if refused else say("well")
+
+    async with fake_server(answer) as server, Endpoint(server.url) as endpoint:
+        replies = await asyncio.gather(*(endpoint.chat(MESSAGES, max_tokens=3, **FIELDS) for _ in range(3)))
+        asked = len(server.bodies)
+        replies.append(await endpoint.chat(MESSAGES, max_tokens=3, **FIELDS))
         assert [reply["choices"][0]["message"]["content"] for reply in replies] == ["well"] * 4
-        assert len(server.bodies) == 3 + 3 + 1 and server.bodies[-1] == {
-            "model": "fake",
-            "messages": MESSAGES,
-            "max_tokens": 3,
-        }
-        assert set(endpoint.not_sent) == fields.keys()
-    assert caplog.text.count("is asked without top_k, chat_template_kwargs, skip_special_tokens from now on") == 1
+        known = {name: value for name, value in FIELDS.items() if name not in unknown}
+        assert asked <= 3 + 3 * len(unknown) and server.bodies[asked:] == [
+            {"model": "fake", "messages": MESSAGES, "max_tokens": 3} | known
+        ]
+        assert set(endpoint.not_sent) == set(unknown)
+    assert all(len([line for line in caplog.messages if f"know {name}" in line]) <= 1 for name in unknown)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """Runs of sft.py of three steps, in this process: what they are refused, keep and say."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from trl import ModelConfig
+from trl import ModelConfig, SFTTrainer
 
 from alignxplore.records import read_jsonl
 from alignxplore.sft import training
@@ -52,6 +53,34 @@ def test_a_run_killed_after_its_last_step_is_saved_and_trains_no_other(rows_file
     again = load_file(tmp_path / "model.safetensors")
     assert all(torch.equal(weights[name], again[name]) for name in weights)
     assert [row["step"] for _, row in read_jsonl(tmp_path / "log.jsonl")] == [1, 2, 3]
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_names_what_is_sound(rows_file, model_folder, tmp_path, monkeypatch):
+    saving = {"logging_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    step = SFTTrainer.training_step
+
+    def diverges(self, *arguments, **named):
+        return step(self, *arguments, **named) * (math.nan if self.state.global_step == 2 else 1)
+
+    monkeypatch.setattr(SFTTrainer, "training_step", diverges)
+    with pytest.raises(RunError, match=r"after step 2: the loss is nan, .*checkpoint-2 is the last that is sound"):
+        tiny_run(tmp_path, rows_file, model_folder, **saving)
+    assert RunFolder(tmp_path).last_complete().name == "checkpoint-2"
+    assert RunFolder(tmp_path).summary() is None and not (tmp_path / "model.safetensors").exists()
+
+
+def test_weights_that_are_no_numbers_are_not_saved(rows_file, model_folder, tmp_path, monkeypatch):
+    step = SFTTrainer.training_step
+
+    def diverges(self, model, *arguments, **named):
+        loss = step(self, model, *arguments, **named)
+        next(iter(model.parameters())).grad.fill_(math.nan)  # the loss itself was one
+        return loss
+
+    monkeypatch.setattr(SFTTrainer, "training_step", diverges)
+    with pytest.raises(RunError, match=r"after step 1: weights are no numbers .*no checkpoint was saved"):
+        tiny_run(tmp_path, rows_file, model_folder, save_strategy="steps", save_steps=1, logging_steps=1)
+    assert not list(tmp_path.glob("checkpoint-*/model.safetensors"))
 
 
 def test_one_process_that_sees_several_gpus_is_refused(rows_file, model_folder, tmp_path, monkeypatch):

@@ -27,6 +27,7 @@ from alignxplore.evaluation.report.tables import (
     points,
     write_table,
 )
+from alignxplore.records import write_text
 
 NOTHING = "nothing to disturb"
 SUFFIX = "-hardened"  # of the policy that was given the hardened prompt set
@@ -200,6 +201,6 @@ def write_robustness(options: RobustnessOptions) -> str:
     for table in made:
         write_table(out, table)
     text = "\n\n".join(map(markdown, made))
-    (out / "robustness.md").write_text(f"# Robustness\n\n{text}\n", encoding="utf-8")
-    (out / "robustness.html").write_text(page.page(made, [], [], [], [], "", "", "Robustness"), encoding="utf-8")
+    write_text(out / "robustness.md", f"# Robustness\n\n{text}\n")
+    write_text(out / "robustness.html", page.page(made, [], [], [], [], "", "", "Robustness"))
     return text

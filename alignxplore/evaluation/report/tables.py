@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from alignxplore.datasets import DATASETS
+from alignxplore.records import write_text
 from alignxplore.statistics import Estimate
 
 MISSING = "–"
@@ -133,6 +134,6 @@ def csv_text(table: Table) -> str:
 
 def write_table(folder: Path, table: Table) -> None:
     """`table_NAME.tex`, `table_NAME_short.tex` and `table_NAME.csv`."""
-    (folder / f"table_{table.name}.tex").write_text(latex(table), encoding="utf-8")
-    (folder / f"table_{table.name}_short.tex").write_text(latex(short(table)), encoding="utf-8")
-    (folder / f"table_{table.name}.csv").write_text(csv_text(table), encoding="utf-8")
+    write_text(folder / f"table_{table.name}.tex", latex(table))
+    write_text(folder / f"table_{table.name}_short.tex", latex(short(table)))
+    write_text(folder / f"table_{table.name}.csv", csv_text(table))

@@ -14,7 +14,7 @@ from typing import Any
 from alignxplore.command import option
 from alignxplore.datasets import hub_of
 from alignxplore.datasets.sidecars import read_manifest, sha256
-from alignxplore.environment import git_commit, recorded_versions
+from alignxplore.environment import git_commit, portable, recorded_versions
 from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
 from alignxplore.evaluation.benchmarks import Benchmark
 from alignxplore.evaluation.costs import Cost, read_costs
@@ -26,7 +26,7 @@ from alignxplore.evaluation.report.costs import costs_table
 from alignxplore.evaluation.report.tables import Table, label, markdown, percent, write_table
 from alignxplore.judging.ranking import PURPOSE
 from alignxplore.prompts import PromptSet
-from alignxplore.records import read_json, read_jsonl, read_object
+from alignxplore.records import read_json, read_jsonl, read_object, write_text
 
 COLUMNS = (
     "policy",
@@ -124,12 +124,12 @@ def provenance(
 ) -> dict:
     """What one must know to repeat the numbers: arguments, models, template hashes, versions, commit, leakage.
 
-    `judges` and `policies`: name → {"identity", "format"}.
+    `judges` and `policies`: name → {"identity", "format"}. No folder of this machine is in it.
     """
     return {
-        "arguments": vars(arguments),
-        "judges": judges,
-        "policies": policies,
+        "arguments": portable(vars(arguments)),
+        "judges": portable(judges),
+        "policies": portable(policies),
         "prompt_set": prompts.name,
         "prompt_hashes": prompts.hashes,
         "versions": recorded_versions(),
@@ -309,12 +309,12 @@ def write(out: Path, texts: str = "all") -> str:
         write_table(out, table)
     shown, notes = "\n\n".join(map(markdown, first)), NOTES + leakage(run) + truncation(rows) + incomplete(scores)
     text = "\n\n".join(["# Results", shown, notes, *map(markdown, others), made_by(run), ""])
-    (out / "report.md").write_text(text, encoding="utf-8")
-    (out / "results.csv").write_text(csv_text(rows), encoding="utf-8")
+    write_text(out / "report.md", text)
+    write_text(out / "results.csv", csv_text(rows))
     samples = [row for _, row in read_jsonl(out / "samples.jsonl")] if (out / "samples.jsonl").exists() else []
-    (out / "report.html").write_text(
+    write_text(
+        out / "report.html",
         page.page(first, others, rows, scores, samples, notes, made_by(run), texts=texts, costs=costs),
-        encoding="utf-8",
     )
     return shown
 
