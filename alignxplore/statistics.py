@@ -3,8 +3,9 @@
 Rows of one person are not independent, so whole persons are resampled or sign-flipped, never single rows. Nor are
 rows in which the same item was chosen: who knows the item is right in all of them. Where the items are given, the
 variance is also taken by two-way clustering, V_person + V_item - V_both (Cameron, Gelbach and Miller 2011,
-doi 10.1198/jbes.2010.07136); what is said is the wider of both intervals, and the larger of both p. All randomness
-comes from a fixed seed: the same rows give the same numbers.
+doi 10.1198/jbes.2010.07136); what is said is the wider of both intervals, and the larger of both p. Nor are rows of
+one training run: several runs of a policy are a third way. All randomness comes from a fixed seed: the same rows give
+the same numbers.
 """
 
 from collections.abc import Hashable, Sequence
@@ -161,6 +162,74 @@ def paired(
     if error and error[0]:
         p_value = max(p_value, 2 * float(student.sf(abs(whole.mean) / error[0], error[1])))
     return Paired(whole.mean, whole.low, whole.high, p_value, whole.n, whole.clusters)
+
+
+def runs_error(
+    values: Sequence[float],
+    runs: Sequence[Hashable],
+    persons: Sequence[Hashable],
+    items: Sequence[Hashable] | None = None,
+) -> tuple[float, float] | None:
+    """(standard error, degrees of freedom) of a mean over several training runs; None with fewer than two runs or
+    persons.
+
+    Runs and persons are crossed ways of clustering: V_users + V_runs - V_both, never less than one of them alone. Few
+    runs say little of their own spread, so the degrees of freedom are those of Welch and Satterthwaite: near the
+    number of runs less one where runs differ most, near that of persons where persons do.
+    """
+    run_N, person_N, both_N = _codes(runs), _codes(persons), _codes(list(zip(runs, persons, strict=True)))
+    if not run_N.any() or not person_N.any():
+        return None
+    deviations_N = np.asarray(values, dtype=float) - np.mean(values)
+    of_runs, both = _variance(deviations_N, run_N), _variance(deviations_N, both_N)
+    of_users, users_freedom = _variance(deviations_N, person_N), int(person_N.max())
+    if items is not None and (shared := two_way_error(values, persons, items)) is not None:
+        of_users, users_freedom = max(of_users, shared[0] ** 2), shared[1]
+    total = max(of_users + of_runs - both, of_users, of_runs)
+    if not total:
+        return 0.0, float(users_freedom)
+    return float(np.sqrt(total)), total**2 / (of_runs**2 / int(run_N.max()) + of_users**2 / users_freedom)
+
+
+def estimate_over_runs(
+    values: Sequence[float],
+    runs: Sequence[Hashable],
+    persons: Sequence[Hashable],
+    items: Sequence[Hashable] | None = None,
+) -> Estimate:
+    """Mean of scores in [0, 1] of several training runs of one policy, with the 95 % interval for other runs and other
+    users; `estimate` where there is one run."""
+    alone = estimate(values, persons, items)
+    error = runs_error(values, runs, persons, items)
+    if error is None:
+        return alone
+    half = error[0] * float(student.ppf(0.975, error[1]))
+    low, high = max(0.0, alone.mean - half), min(1.0, alone.mean + half)
+    # What all agree on is no certainty: never narrower than over the users of these runs.
+    return alone._replace(low=min(low, alone.low), high=max(high, alone.high), two_way=True)
+
+
+def paired_over_runs(
+    a: Sequence[float],
+    b: Sequence[float],
+    runs: Sequence[Hashable],
+    persons: Sequence[Hashable],
+    items: Sequence[Hashable] | None = None,
+) -> Paired:
+    """The comparison of two policies of which one or both were trained several times; `paired` where there is one
+    run."""
+    alone = paired(a, b, persons, items)
+    difference = (np.asarray(a, dtype=float) - np.asarray(b, dtype=float)).tolist()
+    error = runs_error(difference, runs, persons, items)
+    if error is None or not error[0]:
+        return alone
+    half = error[0] * float(student.ppf(0.975, error[1]))
+    p_value = 2 * float(student.sf(abs(alone.difference) / error[0], error[1]))
+    return alone._replace(
+        low=min(alone.low, max(-1.0, alone.difference - half)),
+        high=max(alone.high, min(1.0, alone.difference + half)),
+        p_value=max(alone.p_value, p_value),
+    )
 
 
 def average_interval(intervals: Sequence[tuple[float, float]]) -> float:

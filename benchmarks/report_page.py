@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignxplore.command import option, run
-from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.report import page, samples, writing
+from alignxplore.evaluation.results import result_rows
+from alignxplore.evaluation.rows import Score
 from alignxplore.records import Interaction, UserRecord
 
 BENCHMARKS = ("mind", "amazon", "movielens", "alignx", "personamem", "concise_detail", "student_phd", "a", "b")
@@ -39,12 +40,24 @@ def words(rng: random.Random, count: int) -> str:
     return " ".join(f"w{int(rng.paretovariate(0.6)) % 20000}" for _ in range(count))
 
 
-def scores_of(benchmark: str, rows: int, rng: random.Random) -> list[dict]:
-    """Score rows of all policies, settings and judges."""
+def scores_of(benchmark: str, rows: int, rng: random.Random) -> list[Score]:
+    """Scores of all policies, settings and judges."""
     return [
-        {"policy": policy, "setting": setting, "benchmark": benchmark, "judge": judge, "protocol": "choice", "seed": 0}
-        | {"record": f"r{i}", "user": f"u{i}", "target": f"t{i}", "item": f"t{i}", "outcome": "ok", "p": 0.6}
-        | {"value": float(rng.random() < 0.6), "orders": [[rng.random(), rng.random()]], "unread": []}
+        Score(
+            policy=policy,
+            setting=setting,
+            benchmark=benchmark,
+            judge=judge,
+            protocol="choice",
+            record=f"r{i}",
+            user=f"u{i}",
+            target=f"t{i}",
+            item=f"t{i}",
+            value=float(rng.random() < 0.6),
+            outcome="ok",
+            p=0.6,
+            orders=((rng.random(), rng.random()),),
+        )
         for policy in POLICIES
         for setting in SETTINGS
         for judge in JUDGES
@@ -52,7 +65,7 @@ def scores_of(benchmark: str, rows: int, rng: random.Random) -> list[dict]:
     ]
 
 
-def sample_of(benchmark: str, place: int, scores: list[dict], rng: random.Random) -> dict:
+def sample_of(benchmark: str, place: int, scores: list[Score], rng: random.Random) -> dict:
     """A line of samples.jsonl with texts of real length."""
     history = tuple(Interaction(words(rng, ITEM_WORDS), words(rng, ITEM_WORDS)) for _ in range(INTERACTIONS))
     record = UserRecord(f"u{place}", history, Interaction(words(rng, ITEM_WORDS), words(rng, ITEM_WORDS)))
@@ -64,7 +77,7 @@ def sample_of(benchmark: str, place: int, scores: list[dict], rng: random.Random
             stage["prompt"] = made.prompt([{"role": "user", "content": "\n".join(x["chosen"] for x in shown)}])
             about = {"policy": policy, "setting": setting, "seed": 0, "error": None}
             made.summaries.append(about | {"stages": [stage]})
-    made.scores = scores
+    made.scores = [score.row() for score in scores]
     return vars(made)
 
 
@@ -91,7 +104,7 @@ def measure(options: PageOptions) -> str:
         mine = scores_of(name, options.rows, rng)
         scores += mine
         for place in range(min(options.rows, samples.SAMPLES)):
-            browsed.append(sample_of(name, place, [row for row in mine if row["record"] == f"r{place}"], rng))
+            browsed.append(sample_of(name, place, [row for row in mine if row.record == f"r{place}"], rng))
     rows = result_rows(scores)
     run_info = {"benchmarks": {name: {"n": options.rows} for name in BENCHMARKS}, "published_names": {}}
     text = page.page(*writing.all_tables(rows, scores, run_info), rows, scores, browsed, "", "")

@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from alignxplore.command import option, run
-from alignxplore.evaluation.metrics import read_scores
+from alignxplore.evaluation.rows import Score, read_scores
 from alignxplore.plotting import COLOURS, STYLE, save
 from alignxplore.records import person_of, read_jsonl, write_json, write_text
 from alignxplore.rl.curves import running_mean, stages_of
@@ -54,19 +54,19 @@ def budget(rows: list[dict]) -> dict:
     }
 
 
-def by_user(scores: list[dict], policy: str, judge: str) -> dict[tuple[str, str, str], float]:
+def by_user(scores: list[Score], policy: str, judge: str) -> dict[tuple[str, str, str], float]:
     """{(user, target, chosen item): score} of one policy's streamed summaries, failed judgements left out."""
     return {
-        (row["user"], row["target"], row["item"]): row["value"]
+        (row.user, row.target, row.item): row.value
         for row in scores
-        if (row["policy"], row["judge"], row["setting"]) == (policy, judge, SETTING) and row["value"] is not None
+        if (row.policy, row.judge, row.setting) == (policy, judge, SETTING) and row.value is not None
     }
 
 
-def final(scores: list[dict], credits: dict[str, list[int]]) -> list[dict]:
+def final(scores: list[Score], credits: dict[str, list[int]]) -> list[dict]:
     """One row for each credit (and for the policy that all began from) and judge."""
     rows = []
-    for judge in sorted({row["judge"] for row in scores if row["setting"] == SETTING}):
+    for judge in sorted({row.judge for row in scores if row.setting == SETTING}):
         found = {"sft": [by_user(scores, "sft", judge)]}
         found |= {
             credit: [by_user(scores, f"{credit}.{seed}", judge) for seed in seeds] for credit, seeds in credits.items()

@@ -4,7 +4,6 @@ rows, and the controls.
     python studies/plot_sft_errors.py --results runs/studies/sft_errors/results.json --out errors.png
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import matplotlib.pyplot as plt
 
 from alignxplore.command import option, run
 from alignxplore.evaluation.report.stages import TITLES, bar, draw_bounds
+from alignxplore.evaluation.rows import Result, read_results
 from alignxplore.plotting import COLOURS, STYLE, save
 
 LABELS = {
@@ -33,18 +33,18 @@ class ErrorsOptions:
     out: Path = option("picture to write")
 
 
-def draw(rows: list[dict], out: Path) -> None:
+def draw(rows: list[Result], out: Path) -> None:
     """One panel a judge and setting; a point with its 95 % interval for each policy that was evaluated."""
-    found = [row for row in rows if row["setting"] in TITLES and row["accuracy"] is not None]
-    judges, settings = (sorted({row[key] for row in found}) for key in ("judge", "setting"))
+    found = [row for row in rows if row.setting in TITLES and row.accuracy is not None]
+    judges, settings = (sorted({getattr(row, key) for row in found}) for key in ("judge", "setting"))
     size = (1.6 + 4.4 * len(judges), 1 + 2.8 * len(settings))
     figure, panels = plt.subplots(len(settings), len(judges), figsize=size, sharey=True, sharex=True, squeeze=False)
     groups = [
-        label for label in LABELS if any(row["policy"] in (label, label.replace("sft", "sft+rl", 1)) for row in found)
+        label for label in LABELS if any(row.policy in (label, label.replace("sft", "sft+rl", 1)) for row in found)
     ]
     for line, setting in zip(panels, settings):
         for panel, judge in zip(line, judges):
-            mine = {row["policy"]: row for row in found if row["judge"] == judge and row["setting"] == setting}
+            mine = {row.policy: row for row in found if row.judge == judge and row.setting == setting}
             for x, group in enumerate(groups):
                 control = group in ("sft.longer", "sft+rl.shuffled")
                 for policy, kind, shift in (
@@ -64,16 +64,18 @@ def draw(rows: list[dict], out: Path) -> None:
     save(figure, out)
 
 
-def _point(panel: plt.Axes, x: float, row: dict, colour: str, label: str | None) -> None:
+def _point(panel: plt.Axes, x: float, row: Result, colour: str, label: str | None) -> None:
     below, above = bar(row)
-    panel.errorbar([x], [100 * row["accuracy"]], [[below], [above]], fmt="o", capsize=3, color=colour, label=label)
+    panel.errorbar(
+        [x], [100 * (row.accuracy or 0.0)], [[below], [above]], fmt="o", capsize=3, color=colour, label=label
+    )
 
 
 def draw_errors(options: ErrorsOptions) -> None:
     """Draw the results of the study."""
     plt.switch_backend("Agg")  # files only: works without a screen
     with plt.rc_context(STYLE):
-        draw(json.loads(options.results.read_text()), options.out)
+        draw(read_results(options.results), options.out)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python studies/pool_seeds.py --runs runs/quickstart runs/seed2 runs/seed3 --out runs/studies/films_seeds
 
-Each seed has other test persons, judges, policies and draws; a person who is in several tests is one cluster. With
---control (NAME=FOLDER of an evaluation upon the first run) its policy is compared with that run's. Writes results.json
-and report.md.
+Each seed has other test persons, judges, policies and draws: a pooled interval is over runs, persons and films, that
+of one run over its persons and films alone. With --control (NAME=FOLDER of an evaluation upon the first run) its
+policy is compared with that run's. Writes results.json and report.md.
 """
 
 from collections import defaultdict
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignxplore.command import option, run
-from alignxplore.evaluation.metrics import read_scores
 from alignxplore.evaluation.report.tables import MISSING, Table, markdown, percent, points
+from alignxplore.evaluation.rows import read_scores
 from alignxplore.records import person_of, write_json, write_text
-from alignxplore.statistics import estimate, paired
+from alignxplore.statistics import estimate_over_runs, paired_over_runs
 
 Row = tuple[int, str, str, str]  # run, user, target, chosen item
 Cell = tuple[str, str, str]  # policy, setting, judge
@@ -40,9 +40,8 @@ class SeedsOptions:
 def scores_of(folder: Path, run: int) -> Iterator[tuple[Cell, Row, float]]:
     """Each score of an evaluation; failed judgements are left out."""
     for row in read_scores(folder):
-        if row["value"] is not None:
-            cell = (row["policy"], row["setting"], row["judge"])
-            yield cell, (run, row["user"], row["target"], row["item"]), row["value"]
+        if row.value is not None:
+            yield (row.policy, row.setting, row.judge), (run, row.user, row.target, row.item), row.value
 
 
 def read_runs(options: SeedsOptions) -> dict[Cell, dict[Row, float]]:
@@ -57,9 +56,9 @@ def read_runs(options: SeedsOptions) -> dict[Cell, dict[Row, float]]:
     return dict(cells)
 
 
-def shared(rows: list[Row]) -> tuple[list[str], list[str]]:
-    """Person and chosen item of each row: rows that have one of both alike belong together, whatever their runs."""
-    return [person_of(user) for _, user, _, _ in rows], [item for *_, item in rows]
+def shared(rows: list[Row]) -> tuple[list[int], list[str], list[str]]:
+    """Run, person and chosen item of each row: rows that have one of them alike depend on each other."""
+    return [run for run, *_ in rows], [person_of(user) for _, user, _, _ in rows], [item for *_, item in rows]
 
 
 def by_run(values: dict[Row, float]) -> dict[int, dict[Row, float]]:
@@ -73,7 +72,7 @@ def by_run(values: dict[Row, float]) -> dict[int, dict[Row, float]]:
 def accuracy(cell: Cell, values: dict[Row, float]) -> dict:
     """Pooled accuracy of one cell with its interval, and that of each run."""
     rows = sorted(values)
-    pooled = estimate([values[row] for row in rows], *shared(rows))
+    pooled = estimate_over_runs([values[row] for row in rows], *shared(rows))
     each = [sum(found.values()) / len(found) for found in by_run(values).values()]
     return dict(zip(("policy", "setting", "judge"), cell)) | asdict_of(pooled) | {"runs": each}
 
@@ -83,7 +82,7 @@ def difference(better: Cell, than: Cell, cells: dict[Cell, dict[Row, float]]) ->
     a, b = cells[better], cells[than]
 
     def compared(rows: list[Row]) -> dict:
-        return asdict_of(paired([a[row] for row in rows], [b[row] for row in rows], *shared(rows)))
+        return asdict_of(paired_over_runs([a[row] for row in rows], [b[row] for row in rows], *shared(rows)))
 
     both = {row: a[row] for row in a if row in b}
     each = [compared(sorted(found)) for found in by_run(both).values()]
@@ -137,7 +136,7 @@ def tables(accuracies: list[dict], compared: list[dict]) -> list[Table]:
     ]
     against = ["policy", "minus", "judge", "n", "points", "p", "each run"]
     return [
-        Table("accuracy", "Accuracy", head, cells, "95 % intervals, clustered by person and by chosen film."),
+        Table("accuracy", "Accuracy", head, cells, "95 % intervals over training runs, persons and chosen films."),
         Table("paired", "Differences on the same rows", against, differences),
     ]
 

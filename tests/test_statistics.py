@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, kstest
+from scipy.stats import t as student
 
 from alignxplore.statistics import (
     Estimate,
@@ -13,10 +14,13 @@ from alignxplore.statistics import (
     average_interval,
     design_effect,
     estimate,
+    estimate_over_runs,
     holm,
     least_difference,
     paired,
     paired_average,
+    paired_over_runs,
+    runs_error,
     two_sample_interval,
     two_way_error,
 )
@@ -301,3 +305,49 @@ def test_agreement_s_interval_covers_the_true_kappa():
         found = agreement(a, b, persons)
         held += found.low <= 0.4 <= found.high
     assert 0.90 <= held / 200 <= 0.985
+
+
+def trained(generator, runs, spread, persons=80, each=3):
+    """Rows of several training runs of one policy on the same persons. Runs differ by `spread`, persons by 0.12, and
+    what a run makes of a person by 0.1; 0.6 is right on average."""
+    rates_RP = 0.6 + generator.normal(0, spread, (runs, 1)) + generator.normal(0, 0.12, persons)
+    rates_RP = (rates_RP + generator.normal(0, 0.1, rates_RP.shape)).clip(0, 1)
+    right = generator.random((runs, persons, each)) < rates_RP[..., None]
+    whose = np.repeat(np.arange(persons), each)
+    return right.ravel().astype(float), np.repeat(np.arange(runs), persons * each), np.tile(whose, runs)
+
+
+@pytest.mark.parametrize("runs", [3, 5, 8])
+@pytest.mark.parametrize("spread", [0.04, 0.08])
+def test_an_interval_over_few_training_runs_covers_another_run_and_one_over_users_does_not(runs, spread):
+    generator = np.random.default_rng(100 * runs + int(100 * spread))
+    tables = [trained(generator, runs, spread) for _ in range(TABLES)]
+    assert 0.93 <= coverage(runs_interval(*table) for table in tables) <= 0.97 + LUCK / 3
+    assert coverage(estimate(values, persons) for values, _, persons in tables[:150]) < 0.93, "over users only"
+
+
+def runs_interval(values, runs, persons):
+    """The interval of `estimate_over_runs` but for its bootstrap, which takes most of the time."""
+    error, freedom = runs_error(values, runs, persons)
+    half = error * student.ppf(0.975, freedom)
+    return Estimate(values.mean(), values.mean() - half, values.mean() + half, len(values), len(set(persons)))
+
+
+def test_what_is_said_of_runs_is_never_narrower_than_over_users_and_of_one_run_the_same():
+    values, runs, persons = trained(np.random.default_rng(1), 3, 0.05)
+    found, alone = estimate_over_runs(values, runs, persons), estimate(values, persons)
+    assert found.mean == alone.mean and found.low < alone.low and alone.high < found.high
+    wanted = runs_interval(values, runs, persons)
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
+    assert estimate_over_runs(values, [0] * len(values), persons) == alone
+    assert runs_error(values, [0] * len(values), persons) is None is runs_error(values, runs, [0] * len(values))
+    assert estimate_over_runs([1.0] * 6, [0, 1] * 3, [0, 0, 1, 1, 2, 2]).low < 1, "all right in six rows"
+
+
+def test_equal_policies_of_three_runs_each_differ_in_five_tables_of_a_hundred():
+    generator, ps = np.random.default_rng(2), []
+    for _ in range(100):
+        (a, runs, persons), (b, *_) = (trained(generator, 3, 0.05) for _ in range(2))
+        ps.append([paired_over_runs(a, b, runs, persons).p_value, paired(a, b, persons).p_value])
+    both, alone = (np.array(ps) < 0.05).mean(0)
+    assert both < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 100) < 0.15 < alone

@@ -3,15 +3,16 @@
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alignxplore.command import option
 from alignxplore.errors import UserError
-from alignxplore.evaluation.metrics import KEY, read_scores, shared, values_by_record
 from alignxplore.evaluation.report.tables import MISSING, Table, csv_text, markdown, points
-from alignxplore.statistics import Paired, holm, least_difference, paired
+from alignxplore.evaluation.results import OverRuns, over_runs, pooled, run_of, shared
+from alignxplore.evaluation.rows import KEY, Key, Score, read_scores
+from alignxplore.statistics import Paired, holm, least_difference, paired_over_runs
 
 COMPARED = ["n", "difference", "95 % CI", "p", "p (Holm)", "would show"]
 COMPARED_NOTE = (
@@ -39,13 +40,28 @@ class CompareOptions:
             selection(texts)
 
 
-def compare(a: list[dict], b: list[dict]) -> Paired | None:
-    """Score rows of two policies → the paired test of b − a on the records they share; None if they share none."""
-    left, right = values_by_record(a), values_by_record(b)
-    records = [record for record in left if record in right]
-    if not records:
+def compare(a: Sequence[Score], b: Sequence[Score]) -> Paired | None:
+    """Scores of two policies → the paired test of b − a on the records they share; None if they share none."""
+    left, right = over_runs(a), over_runs(b)
+    places = _shared_places(left, right)
+    if not places:
         return None
-    return paired([right[r] for r in records], [left[r] for r in records], *shared(a, records))
+    ours, theirs = [right.values[place] for place, _ in places], [left.values[place] for _, place in places]
+    runs = [mine[0] or other[0] for mine, other in places]
+    return paired_over_runs(ours, theirs, runs, *shared(a, [record for _, (_, record) in places]))
+
+
+def _shared_places(left: OverRuns, right: OverRuns) -> list[tuple[tuple[str, str], tuple[str, str]]]:
+    """(place in the second, place in the first) of what is compared: training runs of the same number, or each of them
+    with the policy that was trained once."""
+    theirs, ours = dict.fromkeys(left.runs), dict.fromkeys(right.runs)
+    alike = len(ours) > 1 and len(theirs) > 1
+    return [
+        ((mine, record), (run, record))
+        for run, record in left.values
+        for mine in ours
+        if (mine == run or not alike) and (mine, record) in right.values
+    ]
 
 
 def compared(tests: Sequence[Paired]) -> list[list[str]]:
@@ -62,23 +78,30 @@ def compared(tests: Sequence[Paired]) -> list[list[str]]:
     return rows
 
 
-def by_pair(rows: list[dict]) -> list[dict]:
-    """Score rows whose `record` is the user and target alone, so that disturbed copies of a record count as the same
+def by_pair(scores: Iterable[Score]) -> list[Score]:
+    """Scores whose `record` is the user and target alone, so that disturbed copies of a record count as the same
     record."""
-    return [row | {"record": f"{row['user']} {row['target']}"} for row in rows]
+    return [replace(score, record=f"{score.user} {score.target}") for score in scores]
 
 
-def chosen_scores(folder: Path, wanted: dict[str, str]) -> dict[tuple, list[dict]]:
-    """Score rows by (policy, setting, benchmark, judge, protocol), those that fit the chosen values."""
-    groups = defaultdict(list)
-    for row in read_scores(folder):
-        if all(row[field] == value for field, value in wanted.items()):
-            groups[tuple(row[field] for field in KEY)].append(row)
-    return groups
+def chosen_scores(folder: Path, wanted: dict[str, str]) -> dict[Key, list[Score]]:
+    """Scores by (policy, setting, benchmark, judge, protocol), those that fit the chosen values."""
+    groups: dict[Key, list[Score]] = defaultdict(list)
+    for score in read_scores(folder):
+        groups[score.key].append(score)
+    groups |= pooled(groups)
+    return {key: mine for key, mine in groups.items() if _fits(key, mine, wanted)}
+
+
+def _fits(key: Key, mine: Sequence[Score], wanted: dict[str, str]) -> bool:
+    """Whether a row is meant. The name of a policy without the number of a run is that of all its runs together."""
+    together = run_of(mine[0].policy)[0] if mine[0].policy != key.policy else key.policy
+    known = key._asdict() | {"policy": together}
+    return all(value in (known[field], getattr(key, field)) for field, value in wanted.items())
 
 
 def comparisons(
-    left: dict[tuple, list[dict]], right: dict[tuple, list[dict]], named: set[str], one_report: bool = True
+    left: dict[Key, list[Score]], right: dict[Key, list[Score]], named: set[str], one_report: bool = True
 ) -> Table:
     """One line for each two rows that agree in every field that is not named. In one report a row is never compared
     with itself."""

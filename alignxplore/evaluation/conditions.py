@@ -5,7 +5,7 @@ record whose summary is bad format is fixed by protocol choice and needs no judg
 in its place is judged as it is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
@@ -29,44 +29,77 @@ OTHERS = 3  # other users' summaries shown for each record: their mean has a thi
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a judge is asked about one record.
+class ReadSummaries:
+    """A judge reads summaries; of several the score is the mean. None is no summary.
 
-    `summaries` (several: the score is their mean) or `history` is read by the judge. `problem` is the bad format that
-    stands in their place, `as_it_is` what such an answer holds after its reasoning (None: nothing was written), and
-    `skipped` says that the published way leaves the row out. Nothing at all: the summary could not be had (no reply,
-    or a refusal), which lowers coverage. `dropped` counts the oldest interactions that its policy could not be shown,
-    `otherwise` says whether the other one of `fits.FITS` would have shown it anything else (None: nobody wrote
-    anything).
+    `dropped` counts the oldest interactions that the policy could not be shown, `otherwise` says whether the other one
+    of `fits.FITS` would have shown it anything else; None: nobody wrote anything.
     """
 
     record: UserRecord
-    summaries: tuple[str | None, ...] = ()
-    history: tuple[Interaction, ...] | None = None
-    problem: str | None = None
+    summaries: tuple[str | None, ...]
+    dropped: int | None = None
+    otherwise: bool | None = None
+
+
+@dataclass(frozen=True)
+class ReadHistory:
+    """The direct setting: a judge reads the raw history."""
+
+    record: UserRecord
+    history: tuple[Interaction, ...]
+
+
+@dataclass(frozen=True)
+class BadFormat:
+    """The policy gave no summary, and `problem` says why; `as_it_is` is what such an answer holds after its reasoning
+    (None: nothing was written), `skipped` says that the published way leaves the row out."""
+
+    record: UserRecord
+    problem: str
     as_it_is: str | None = None
     skipped: bool = False
     dropped: int | None = None
     otherwise: bool | None = None
 
-    @property
-    def missing(self) -> bool:
-        return not self.summaries and self.history is None and self.problem is None
+
+@dataclass(frozen=True)
+class Missing:
+    """The summary could not be had (no reply, or a refusal), which lowers coverage."""
+
+    record: UserRecord
+    dropped: int | None = None
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """Nobody is asked: a cue foresees the choice between two items with this score (None: it says nothing)."""
+
+    record: UserRecord
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Nobody is asked: a cue gives each of k items a score (None: it says nothing)."""
+
+    record: UserRecord
+    scores: tuple[float, ...] | None
+
+
+Question = ReadSummaries | ReadHistory | BadFormat | Missing | Foreseen | Weighed
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of results before it is judged; `fixed` holds scores that need no judge (cues such as popularity), of
-    choices among k items `ranked` those of each candidate."""
+    """One row of results before it is judged. `made_by`: the recipe of its summaries."""
 
     policy: str
     setting: str
     benchmark: Benchmark
     seed: int
     questions: tuple[Question, ...]
-    fixed: tuple[float | None, ...] | None = None
     made_by: dict | None = None
-    ranked: tuple[tuple[float, ...] | None, ...] | None = None
 
 
 def of_summaries(summaries: SummarySet, benchmark: Benchmark) -> Cell:
@@ -89,18 +122,14 @@ def of_summaries(summaries: SummarySet, benchmark: Benchmark) -> Cell:
 
 def _question_of(record: UserRecord, row: dict | None, fit: str) -> Question:
     if row is None or row["status"] in FAILED:
-        return Question(record)
+        return Missing(record)
     if not row["stages"]:  # the prompt could not be made to fit, a final outcome
-        return Question(record, problem=row["error"], skipped=fit == "published")
+        return BadFormat(record, row["error"], skipped=fit == "published")
     last, dropped = row["stages"][-1], sum(stage["dropped"] for stage in row["stages"])
-    return Question(
-        record,
-        () if last["problem"] else (last["summary"],),
-        problem=last["problem"],
-        as_it_is=after_reasoning(last["text"]) if last["problem"] else None,
-        dropped=dropped,
-        otherwise=row.get("shown_otherwise"),
-    )
+    if last["problem"]:
+        as_it_is = after_reasoning(last["text"])
+        return BadFormat(record, last["problem"], as_it_is, dropped=dropped, otherwise=row.get("shown_otherwise"))
+    return ReadSummaries(record, (last["summary"],), dropped, row.get("shown_otherwise"))
 
 
 def of_other_users(cell: Cell) -> Cell:
@@ -108,19 +137,22 @@ def of_other_users(cell: Cell) -> Cell:
 
     Rows of one person (`user#1`, `user#2`) are never given to each other.
     """
-    written = [q for q in cell.questions if q.summaries]
+    written = [q for q in cell.questions if isinstance(q, ReadSummaries)]
     written.sort(key=lambda q: content_hash(["other user", cell.seed, q.record.user, q.summaries[0]]))
     place = {q.record.user: i for i, q in enumerate(written)}
-    questions = []
+    questions: list[Question] = []
     for question in cell.questions:
         start = place.get(question.record.user)
         ring = [] if start is None else chain(islice(written, start + 1, None), islice(written, start))
         others = tuple(islice((q for q in ring if q.record.person != question.record.person), OTHERS))
         if len(others) == OTHERS:
             dropped = sum(q.dropped or 0 for q in others)
-            questions.append(Question(question.record, tuple(q.summaries[0] for q in others), dropped=dropped))
+            questions.append(ReadSummaries(question.record, tuple(q.summaries[0] for q in others), dropped))
+        elif isinstance(question, BadFormat):
+            questions.append(BadFormat(question.record, question.problem, dropped=question.dropped))
         else:
-            questions.append(Question(question.record, problem=question.problem, dropped=question.dropped))
+            dropped_here = question.dropped if isinstance(question, ReadSummaries) else None
+            questions.append(Missing(question.record, dropped_here))
     return Cell(
         f"other user's ({cell.policy})",
         cell.setting,
@@ -133,12 +165,14 @@ def of_other_users(cell: Cell) -> Cell:
 
 def of_no_summary(benchmark: Benchmark) -> Cell:
     """The judge is told that nothing is known of the user."""
-    return Cell("no summary", "none", benchmark, 0, tuple(Question(record, (None,)) for record in benchmark.records))
+    return Cell(
+        "no summary", "none", benchmark, 0, tuple(ReadSummaries(record, (None,)) for record in benchmark.records)
+    )
 
 
 def of_histories(judge: str, benchmark: Benchmark) -> Cell:
     """The direct setting: the judge reads the raw history."""
-    questions = tuple(Question(record, history=shown_history(benchmark, record)) for record in benchmark.records)
+    questions = tuple(ReadHistory(record, shown_history(benchmark, record)) for record in benchmark.records)
     return Cell(judge, "direct", benchmark, 0, questions)
 
 
@@ -171,9 +205,7 @@ def of_cues(
         else:
             scores = tuple(BASELINES[name](record, counts.get(record.user), 0) for record in benchmark.records)
         if any(score is not None for score in scores):
-            cells.append(
-                Cell(name, setting_of(name), benchmark, 0, tuple(Question(r) for r in benchmark.records), scores)
-            )
+            cells.append(foreseen(name, setting_of(name), benchmark, scores))
     return cells
 
 
@@ -194,9 +226,18 @@ def _of_ranked_cues(benchmark: Benchmark, names: Sequence[str], seed: int, rotat
             else:
                 ranked.append(candidate_scores(name, record, offer, counts.get(record.user)))
         if any(scores is not None for scores in ranked):
-            questions = tuple(map(Question, benchmark.records))
-            cells.append(Cell(name, setting_of(name), benchmark, 0, questions, ranked=tuple(ranked)))
+            cells.append(weighed(name, setting_of(name), benchmark, ranked))
     return cells
+
+
+def foreseen(name: str, setting: str, benchmark: Benchmark, scores: Iterable[float | None]) -> Cell:
+    """The cell of a baseline that chooses between two items."""
+    return Cell(name, setting, benchmark, 0, tuple(map(Foreseen, benchmark.records, scores)))
+
+
+def weighed(name: str, setting: str, benchmark: Benchmark, scores: Iterable[tuple[float, ...] | None]) -> Cell:
+    """The cell of a baseline that chooses among k items."""
+    return Cell(name, setting, benchmark, 0, tuple(map(Weighed, benchmark.records, scores)))
 
 
 def setting_of(cue: str) -> str:
@@ -212,22 +253,27 @@ def _first_item(record: UserRecord, protocol: str, orders: str, seed: int) -> fl
 
 @dataclass(frozen=True)
 class Asked:
-    """One judgement to be made: a question with one of its summaries (or its history). `whose` names the policy and
-    setting that it is made for first; the same text of another one is the same judgement."""
+    """One judgement to be made: of a record, after one of its summaries (None: no summary) or, in its place, a raw
+    history. `whose` names the policy and setting that it is made for first; the same text of another one is the same
+    judgement."""
 
-    question: Question
-    summary: str | None
+    record: UserRecord
+    summary: str | None = None
+    history: tuple[Interaction, ...] | None = None
     whose: str = field(default="", compare=False)
 
 
 def asked_of(question: Question, protocol: str) -> list[Asked]:
     """The judgements that one question needs: one for each of its summaries, or one of its history; in protocol paper
     also one of what an answer in bad format holds."""
-    if question.history is not None:
-        return [Asked(question, None)]
-    if protocol == "paper" and question.as_it_is is not None:
-        return [Asked(question, question.as_it_is)]
-    return [Asked(question, summary) for summary in question.summaries]
+    match question:
+        case ReadHistory(record, history):
+            return [Asked(record, history=history)]
+        case ReadSummaries(record, summaries):
+            return [Asked(record, summary) for summary in summaries]
+        case BadFormat(record, _, as_it_is) if protocol == "paper" and as_it_is is not None:
+            return [Asked(record, as_it_is)]
+    return []
 
 
 def questions(cell_list: list[Cell], protocol: str) -> Iterator[Asked]:

@@ -19,8 +19,8 @@ from alignxplore.environment import portable
 from alignxplore.errors import UserError
 from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
 from alignxplore.evaluation.benchmarks import SummarySet, find_sets
-from alignxplore.evaluation.metrics import read_scores
-from alignxplore.evaluation.offers import MEASURES
+from alignxplore.evaluation.registry import MEASURES
+from alignxplore.evaluation.rows import Score, read_scores
 from alignxplore.records import person_of, read_object, write_text
 
 ROWS = 10_000  # of a Parquet row group
@@ -77,11 +77,12 @@ def summary_rows(found: SummarySet, texts: str) -> Iterator[dict]:
         yield where | who | {"summary": last["summary"], "problem": last["problem"], "stages": stages} | made
 
 
-def score_row(row: dict) -> dict:
-    """One row of scores.jsonl as a row of scores.parquet."""
-    first, second = zip(*row["orders"]) if row.get("orders") else ((), ())
+def score_row(score: Score) -> dict:
+    """A score as a row of scores.parquet."""
+    first, second = zip(*score.orders) if score.orders else ((), ())
+    row = {**vars(score), **score.measures}
     orders = {"p_chosen_first": list(first), "p_chosen_second": list(second)}
-    return {name: row.get(name) for name in SCORES.names} | orders | {"person": person_of(row["user"])}
+    return {name: row.get(name) for name in SCORES.names} | orders | {"person": person_of(score.user)}
 
 
 def write_parquet(path: Path, rows: Iterable[dict], schema: pa.Schema) -> int:

@@ -14,10 +14,11 @@ import asyncio
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Self
 
+from alignxplore.evaluation.answers import Answer, NotSaid, Rated
 from alignxplore.evaluation.arguments import EvaluationArguments
 from alignxplore.evaluation.benchmarks import as_served, judgement_id
 from alignxplore.evaluation.conditions import Asked
@@ -95,9 +96,35 @@ def parse_satisfied(text: str) -> bool | None:
     return None if not found else found[-1].upper() == "YES"
 
 
-async def write_answer(judge: Judge, asked: Asked, budget: int) -> dict:
-    """The downstream model's answer to the record's question, as a journal row; greedy, in the model's own format."""
-    record, history, form = asked.question.record, asked.question.history, FORMATS[judge.form]
+@dataclass(frozen=True)
+class Written:
+    """A downstream model's own answer to a question, a row of the journal of answers; `problem`: it is in bad
+    format."""
+
+    status: str
+    answer: str = ""
+    problem: str | None = None
+    dropped: int | None = None
+    error: str | None = None
+    not_sent: tuple[str, ...] = ()
+
+    def row(self) -> dict:
+        """JSON form."""
+        if self.status != OK:
+            return {"status": self.status, "error": self.error}
+        known = {"status": OK, "answer": self.answer, "problem": self.problem, "dropped": self.dropped}
+        return known | ({"not_sent": self.not_sent} if self.not_sent else {})
+
+    @classmethod
+    def of(cls, row: dict) -> Self:
+        """The answer of a journal row."""
+        known = {one.name: row[one.name] for one in fields(cls) if one.name in row}
+        return cls(**known | {"not_sent": tuple(row.get("not_sent", ()))})
+
+
+async def write_answer(judge: Judge, asked: Asked, budget: int) -> Written:
+    """The downstream model's answer to the record's question; greedy, in the model's own format."""
+    record, history, form = asked.record, asked.history, FORMATS[judge.form]
 
     def messages(interactions: Sequence[Interaction] | None) -> Messages:
         return judge.prompts.render(
@@ -120,20 +147,18 @@ async def write_answer(judge: Judge, asked: Asked, budget: int) -> dict:
         )
         text = said(reply)
     except TransportError as error:
-        return {"status": TRANSPORT_ERROR, "error": str(error)[:300]}
+        return Written(TRANSPORT_ERROR, error=str(error)[:300])
     except RequestError as error:
         never_fits = count_tokens(judge.tokenizer, messages(history), form.reasons) > budget - room
-        return {"status": TOO_LONG if never_fits else REFUSED, "error": str(error)[:300]}
+        return Written(TOO_LONG if never_fits else REFUSED, error=str(error)[:300])
     except HistoryError as error:
-        return {"status": TOO_LONG, "error": str(error)[:300]}
+        return Written(TOO_LONG, error=str(error)[:300])
     answer = parse_answer(text, judge.form)
-    row: dict = {"status": OK, "answer": answer.summary, "problem": answer.problem, "dropped": dropped}
-    return row | ({"not_sent": judge.endpoint.not_sent} if judge.endpoint.not_sent else {})
+    return Written(OK, answer.summary, answer.problem, dropped, not_sent=tuple(judge.endpoint.not_sent))
 
 
-async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answer: str) -> dict:
-    """What the evaluator says of one answer, as a journal row: `score` in [0, 1], a verdict for each question put to
-    it."""
+async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answer: str) -> Rated | NotSaid:
+    """What the evaluator says of one answer, a row of the journal of ratings."""
     case, target = case_of(record), record.target
 
     async def ask(purpose: str, **slots: object) -> str:
@@ -144,32 +169,26 @@ async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answe
     try:
         if case.kind == "schedule":
             texts = [await ask("hicupid_schedule", answer=answer)]
-            verdicts = [{True: "win", False: "lose", None: None}[parse_satisfied(text)] for text in texts]
+            verdicts = tuple({True: "win", False: "lose", None: None}[parse_satisfied(text)] for text in texts)
         else:
             sides = [(answer, target.chosen), (target.chosen, answer)]
             texts = await asyncio.gather(*(ask("hicupid_compare", item_a=a, item_b=b) for a, b in sides))
-            verdicts = [
+            verdicts = tuple(
                 {mine: "win", other: "lose", "tie": "tie", None: None}[parse_better(text)]
                 for text, mine, other in zip(texts, "AB", "BA")
-            ]
+            )
     except TransportError as error:
-        return {"status": TRANSPORT_ERROR, "error": str(error)[:300]}
+        return NotSaid(TRANSPORT_ERROR, str(error)[:300])
     except RequestError as error:
-        return {"status": REFUSED, "error": str(error)[:300]}
+        return NotSaid(REFUSED, str(error)[:300])
     points = {"win": 1.0, "tie": 0.5, "lose": 0.0, None: 0.0 if case.kind == "schedule" else 0.5}
-    return {
-        "status": OK,
-        "kind": case.kind,
-        "verdicts": verdicts,
-        "score": sum(points[v] for v in verdicts) / len(verdicts),
-        "unparsed": verdicts.count(None),
-        "said": list(texts),
-    }
+    score = sum(points[v] for v in verdicts) / len(verdicts)
+    return Rated(score, verdicts, verdicts.count(None), case.kind, tuple(texts))
 
 
 async def write_answers(
     arguments: EvaluationArguments, judge: Judge, identity: str, asked: Sequence[Asked]
-) -> dict[Asked, dict]:
+) -> dict[Asked, Written]:
     """Answers to everything asked, journalled in OUT/answers/JUDGE.jsonl."""
     how, budget = {"format": judge.form, "tokens": judge.answer_tokens}, judge.endpoint.window(arguments.max_model_len)
     served = as_served(identity, arguments.serve_arguments)
@@ -177,43 +196,51 @@ async def write_answers(
         one: judgement_id(
             served,
             judge.prompts.hash("answer"),
-            how | {"direct": one.question.history is not None and budget},
-            one.question.record,
+            how | {"direct": one.history is not None and budget},
+            one.record,
             one.summary,
         )
         for one in asked
     }
+
+    async def write(asked: Asked) -> dict:
+        return (await write_answer(judge, asked, budget)).row()
+
     with Journal(Path(arguments.out) / "answers" / f"{judge.name}.jsonl") as journal:
         units = {unit: one for one, unit in ids.items()}
         await run_units(
             units.items(),
-            partial(write_answer, judge, budget=budget),
+            write,
             journal,
             label=f"{judge.name} answers",
             total=len(units),
             concurrency=arguments.concurrency,
             max_error_rate=arguments.max_error_rate,
         )
-        return {one: row for one, unit in ids.items() if (row := journal.get(unit)) is not None}
+        return {one: Written.of(row) for one, unit in ids.items() if (row := journal.get(unit)) is not None}
 
 
 async def rate_answers(
-    arguments: EvaluationArguments, endpoint: Endpoint, identity: str, answers: Sequence[tuple[Asked, dict]]
-) -> list[dict]:
-    """A journal row for each answer, in the same order: the evaluator's, or what kept the answer from being rated."""
+    arguments: EvaluationArguments, endpoint: Endpoint, identity: str, answers: Sequence[tuple[Asked, Written]]
+) -> list[Answer]:
+    """What the evaluator said of each answer, in the same order, or what kept the answer from being rated."""
     prompts = PromptSet(arguments.evaluator_prompts or arguments.prompt_set)
     served = as_served(identity, arguments.serve_arguments)
     hashes = [prompts.hash(purpose) for purpose in ("hicupid_compare", "hicupid_schedule")]
     ids = {
-        place: content_hash([served, hashes, one.question.record.id, row["answer"]])
-        for place, (one, row) in enumerate(answers)
-        if row["status"] == OK and not row["problem"]
+        place: content_hash([served, hashes, one.record.id, written.answer])
+        for place, (one, written) in enumerate(answers)
+        if written.status == OK and not written.problem
     }
+
+    async def ask(pair: tuple[Asked, Written]) -> dict:
+        return (await rate(endpoint, prompts, pair[0].record, pair[1].answer)).row()
+
     with Journal(Path(arguments.out) / "answers" / f"rated_by_{endpoint.name}.jsonl") as journal:
         units = {unit: answers[place] for place, unit in ids.items()}
         await run_units(
             units.items(),
-            lambda pair: rate(endpoint, prompts, pair[0].question.record, pair[1]["answer"]),
+            ask,
             journal,
             label=f"{endpoint.name} rates",
             total=len(units),
@@ -221,29 +248,23 @@ async def rate_answers(
             max_error_rate=arguments.max_error_rate,
         )
         return [
-            _rating_row(one, row, journal.get(ids[place]) if place in ids else None)
-            for place, (one, row) in enumerate(answers)
+            _rated(asked, written, journal.get(ids[place]) if place in ids else None)
+            for place, (asked, written) in enumerate(answers)
         ]
 
 
-def _rating_row(asked: Asked, answer: dict, row: dict | None) -> dict:
-    if answer["status"] != OK:
-        return answer
-    if answer["problem"]:  # a downstream model that gave no answer has lost
-        return {
-            "status": OK,
-            "score": 0.0,
-            "verdicts": ["lose"],
-            "unparsed": 1,
-            "bleu": 0.0,
-            "rouge_l": 0.0,
-            "dropped": answer["dropped"],
-        }
-    if row is None or row["status"] != OK:
-        return row or {"status": TRANSPORT_ERROR}
-    reference = asked.question.record.target.chosen
-    return row | {
-        "bleu": bleu(answer["answer"], reference),
-        "rouge_l": rouge_l(answer["answer"], reference),
-        "dropped": answer["dropped"],
-    }
+def _rated(asked: Asked, written: Written, row: dict | None) -> Answer:
+    """The rating of one answer.
+
+    Args:
+        row: its journal row; None: it was not to be rated, or not yet.
+    """
+    if written.status != OK:
+        return Answer(NotSaid(written.status, written.error))
+    if written.problem:  # a downstream model that gave no answer has lost
+        return Answer(Rated(0.0, ("lose",), 1), written.dropped)
+    said = NotSaid(TRANSPORT_ERROR) if row is None else Answer.of(row).said
+    if isinstance(said, Rated):
+        reference = asked.record.target.chosen
+        said = replace(said, bleu=bleu(written.answer, reference), rouge_l=rouge_l(written.answer, reference))
+    return Answer(said, written.dropped)

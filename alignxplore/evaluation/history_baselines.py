@@ -10,7 +10,7 @@ from typing import NamedTuple
 from alignxplore.baselines.embeddings import Embeddings, Encoder
 from alignxplore.baselines.histories import Als, Bm25, ItemKnn, Likeness, foresee, scores, texts_of, training_choices
 from alignxplore.evaluation.benchmarks import Benchmark, shown_history
-from alignxplore.evaluation.conditions import Cell, Question
+from alignxplore.evaluation.conditions import Cell, foreseen, weighed
 from alignxplore.serving.models import ModelSpec
 
 BM25, KNN, ALS, EMBEDDING = "bm25", "item-knn", "als", "embedding"
@@ -96,9 +96,8 @@ class HistoryBaselines:
             yield self._cell(f"embeddings ({spec.name})", like, benchmark, shown)
 
     def _cell(self, name: str, like: Likeness, benchmark: Benchmark, shown: Sequence[tuple]) -> Cell:
-        read, questions = list(zip(shown, benchmark.records)), tuple(map(Question, benchmark.records))
+        read = list(zip(shown, benchmark.records))
         if benchmark.among_k:
-            ranked = tuple(scores(like, history, r.target.candidates) for history, r in read)
-            return Cell(name, "direct", benchmark, 0, questions, ranked=ranked)
-        fixed = tuple(foresee(like, history, r.target) for history, r in read)
-        return Cell(name, "direct", benchmark, 0, questions, fixed)
+            ranked = (scores(like, history, r.target.candidates) for history, r in read)
+            return weighed(name, "direct", benchmark, ranked)
+        return foreseen(name, "direct", benchmark, (foresee(like, history, r.target) for history, r in read))

@@ -6,9 +6,11 @@ A judge reads a summary, or in the direct setting the newest part of a raw histo
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from alignxplore.evaluation.answers import Answer
 from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments
 from alignxplore.evaluation.benchmarks import as_served, judgement_id
 from alignxplore.evaluation.conditions import Asked, Cell, questions
@@ -43,20 +45,18 @@ def make_judge(arguments: EvaluationArguments, model: Model, form: str) -> Judge
 def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArguments, asked: Asked) -> str:
     """Id of a judgement; changes with the judge, its prompt, the protocol, and the summary or how much of the history
     is shown."""
-    purpose = judge.direct_purpose if asked.question.history is not None else "judge"
+    purpose = judge.direct_purpose if asked.history is not None else "judge"
     how = {"name": protocol, "seed": arguments.seed} | ({"orders": arguments.orders} if protocol == "choice" else {})
-    if isinstance(asked.question.record.target, Offer):
+    if isinstance(asked.record.target, Offer):
         purpose = purpose if isinstance(judge, YesNoJudge) else ranking.PURPOSE
         how = {"name": protocol, "seed": arguments.seed, "rotations": arguments.rotations}
-    if asked.question.history is not None:  # how much of a history is shown is the task's
-        how |= {"budget": direct_budget(judge, arguments), "shown": len(asked.question.history)}
+    if asked.history is not None:  # how much of a history is shown is the task's
+        how |= {"budget": direct_budget(judge, arguments), "shown": len(asked.history)}
         how |= {"choices": MOST_CHOICES} if isinstance(judge, YesNoJudge) else {}
     if protocol == "paper" or judge.form != "plain":
         how |= {"format": judge.form, "tokens": judge.answer_tokens}
     served = as_served(identity, arguments.serve_arguments)
-    return judgement_id(
-        served, judge.prompts.hash(purpose), how | {"purpose": purpose}, asked.question.record, asked.summary
-    )
+    return judgement_id(served, judge.prompts.hash(purpose), how | {"purpose": purpose}, asked.record, asked.summary)
 
 
 def window_of(judge: Judge, arguments: EvaluationArguments) -> int:
@@ -86,40 +86,40 @@ def fit_history(
 async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked: Asked) -> dict:
     """One judgement as a journal row, which says whose it is and what the server was not sent. What it refuses because
     that never fits its window is final."""
-    record = asked.question.record
-    row = {"record": record.id, "user": record.user, "whose": asked.whose}
-    row |= await _ask(judge, protocol, arguments, asked)
-    if row["status"] == REFUSED and asked.question.history is None:
+    record = asked.record
+    answer = await _ask(judge, protocol, arguments, asked)
+    if answer.said.status == REFUSED and asked.history is None:
         messages = _messages(judge, record, asked.summary)
         tokens = count_tokens(judge.tokenizer, messages, FORMATS[judge.form].reasons)
         if tokens > (budget := direct_budget(judge, arguments)):
-            row |= {"status": TOO_LONG, "error": f"{tokens} tokens of prompt, and {budget} fit: {row['error']}"}
-    return row | ({"not_sent": judge.endpoint.not_sent} if judge.endpoint.not_sent else {})
+            error = f"{tokens} tokens of prompt, and {budget} fit: {answer.said.error}"
+            answer = replace(answer, said=replace(answer.said, status=TOO_LONG, error=error))
+    answer = replace(answer, not_sent=tuple(judge.endpoint.not_sent))
+    return {"record": record.id, "user": record.user, "whose": asked.whose} | answer.row()
 
 
-async def _ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked: Asked) -> dict:
-    record, history, seen = asked.question.record, asked.question.history, {}
+async def _ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked: Asked) -> Answer:
+    record, history, dropped = asked.record, asked.history, None
     if history is not None:
         try:
             fitted = fit_history(judge, arguments, record, history)
         except HistoryError as error:
-            return Judgement(TOO_LONG, error=str(error)).row()
-        history, seen = fitted.interactions, {"dropped": fitted.dropped}
-    if isinstance(record.target, Offer):
-        found = ranking.rank(judge, asked.summary, history, record.target, record.id, arguments.rotations)
-        return (await found).row() | seen
+            return Answer(Judgement(TOO_LONG, error=str(error)))
+        history, dropped = fitted.interactions, fitted.dropped
+    target = record.target
+    if isinstance(target, Offer):
+        found = ranking.rank(judge, asked.summary, history, target, record.id, arguments.rotations)
+        return Answer(await found, dropped)
     if protocol == "paper":
-        answer = await (
-            judge.select(history or (), record.target, record.id)
+        answer = (
+            judge.select(history or (), target, record.id)
             if isinstance(judge, YesNoJudge)
-            else ask_paper(judge, asked.summary, record.target, record.id, history)
+            else ask_paper(judge, asked.summary, target, record.id, history)
         )
-        unread = {} if answer.unread is None else {"unread": [answer.unread]}
-        row = {"status": answer.status, "letter": answer.chosen_letter, "selection": answer.selection}
-        return row | {"error": answer.error} | unread | seen
+        return Answer(await answer, dropped)
     if history is None:
-        return (await judge.score(asked.summary, record.target, record.id)).row()
-    return (await judge.score_direct(history, record.target, record.id)).row() | seen
+        return Answer(await judge.score(asked.summary, target, record.id))
+    return Answer(await judge.score_direct(history, target, record.id), dropped)
 
 
 def _messages(judge: Judge, record: UserRecord, summary: str | None) -> Messages:
@@ -152,7 +152,7 @@ def first_questions(
     found: list[tuple[Any, Interaction]] = []
     cell_list = [cell for cell in cell_list if cell.benchmark.among_k == among_k]
     for asked in questions(cell_list, "choice"):
-        record, history = asked.question.record, asked.question.history
+        record, history = asked.record, asked.history
         if len(found) == CHECK_ROWS:
             break
         if (history is not None) == reads:

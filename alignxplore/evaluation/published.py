@@ -13,7 +13,9 @@ from pathlib import Path
 
 from alignxplore.datasets import DATASETS, PUBLISHED
 from alignxplore.evaluation.arguments import YES_NO
+from alignxplore.evaluation.metrics import shown_otherwise
 from alignxplore.evaluation.report.tables import points
+from alignxplore.evaluation.rows import Result
 from alignxplore.serving.endpoint import is_url
 from alignxplore.statistics import Estimate, two_sample_interval
 
@@ -69,15 +71,15 @@ def _file(name: str, run: dict) -> list[str]:
     return [f"the file of {dataset.column}: {', '.join(other)}"] if other else []
 
 
-def _summaries(row: dict, run: dict) -> list[str]:
+def _summaries(row: Result, run: dict) -> list[str]:
     """How the summaries behind a row were written otherwise than the published ones."""
-    of_row = f"{row['benchmark']}.{row['setting']}.s"
-    sets = run["policies"].get(row["policy"], {}).get("sets", {})
+    of_row = f"{row.benchmark}.{row.setting}.s"
+    sets = run["policies"].get(row.policy, {}).get("sets", {})
     made = [one for name, one in sets.items() if name.startswith(of_row)]
     if not made:
         return ["summaries of which nothing is known"]
-    found = [said for one in made for said in _written(one, STAGES[row["setting"]])]
-    if row.get("shown_otherwise") != 0 and any(one.get("fit") != "published" for one in made):
+    found = [said for one in made for said in _written(one, STAGES[row.setting])]
+    if row[shown_otherwise] != 0 and any(one.get("fit") != "published" for one in made):
         found.append("fit ours, by which some rows were shown otherwise (shown otherwise %: table of every number)")
     return found
 
@@ -93,23 +95,21 @@ def _written(made: dict, stages: int) -> list[str]:
     return found + _refused("policy", made) + _wording("infer", made)
 
 
-def _reader(row: dict, run: dict, downstream: str | None) -> list[str]:
+def _reader(row: Result, run: dict, downstream: str | None) -> list[str]:
     """How the downstream model was asked otherwise than the published one."""
-    judge = run["judges"].get(row["judge"], {})
+    judge = run["judges"].get(row.judge, {})
     found = []
     if downstream not in HUB_IDS.get(_hub_id(judge.get("identity", "")), ()):
-        found.append(f"downstream model {row['judge']}, taken for {downstream} by its name alone")
-    if row["protocol"] != "paper":
+        found.append(f"downstream model {row.judge}, taken for {downstream} by its name alone")
+    if row.protocol != "paper":
         orders = "one order" if run.get("arguments", {}).get("orders") == "one" else "both orders"
-        found.append(f"protocol {row['protocol']} ({orders}) for paper (one order, one sampled answer)")
+        found.append(f"protocol {row.protocol} ({orders}) for paper (one order, one sampled answer)")
     elif judge.get("format") == YES_NO:
         found.append("a choice by P(Yes) of each item; how the published one was read is not said")
     elif judge.get("answer_tokens") != (tokens := ANSWER_TOKENS[judge.get("format") != "plain"]):
         found.append(f"answers of up to {judge.get('answer_tokens')} tokens for {tokens}")
     return (
-        found
-        + _refused("downstream model", judge)
-        + _wording("direct" if row["setting"] == "direct" else "judge", run)
+        found + _refused("downstream model", judge) + _wording("direct" if row.setting == "direct" else "judge", run)
     )
 
 
@@ -187,39 +187,40 @@ class Paper:
             if self.table[key] in tables and (key[2] == downstream or key[2] not in readers)
         ]
 
-    def differs(self, row: dict, run: dict) -> list[str]:
+    def differs(self, row: Result, run: dict) -> list[str]:
         """What differs between a number of ours and the published one of its benchmark, besides the model that wrote;
         empty: comparable.
 
         Args:
-            row: a row of results.json.
+            row: one of results.json.
             run: run.json, which says how its benchmark was built, its summaries were written and its judge was asked.
         """
-        benchmark, column, size = row["benchmark"], DATASETS[row["benchmark"]].column, self.sizes[row["benchmark"]]
+        benchmark, column, size = row.benchmark, DATASETS[row.benchmark].column, self.sizes[row.benchmark]
         found = []
         if size is None:
             found.append(f"how many rows of {column} were used, and how they were scored, is not published")
-        elif abs(row["n"] - size) > SLACK * size:
-            found.append(f"n = {row['n']} for {size} ({column})")
-        if len(row.get("seeds", ())) > 1:
-            found.append(f"the mean of {len(row['seeds'])} generation seeds for one")
+        elif abs(row.n - size) > SLACK * size:
+            found.append(f"n = {row.n} for {size} ({column})")
+        if len(row.seeds) > 1:
+            found.append(f"the mean of {len(row.seeds)} generation seeds for one")
         found += _file(benchmark, run)
-        if row["setting"] == "direct":
+        if row.setting == "direct":
             found.append(
                 "how much of a raw history the published readers were shown, and how long their answers might be, is "
                 "not published"
             )
         else:
             found += _summaries(row, run)
-        found += _reader(row, run, run.get("published_names", {}).get("judges", {}).get(row["judge"]))
+        found += _reader(row, run, run.get("published_names", {}).get("judges", {}).get(row.judge))
         return list(dict.fromkeys(found))
 
-    def difference(self, row: dict, published: float) -> str:
+    def difference(self, row: Result, published: float) -> str:
         """Ours less theirs in points; where both numbers of rows are known with the 95 % interval of two samples,
         theirs taken for as clustered as ours."""
-        size = self.sizes[row["benchmark"]]
-        if size is None or row["ci_low"] is None:
-            return points(row["accuracy"] - published)
-        ours = Estimate(row["accuracy"], row["ci_low"], row["ci_high"], row["n"], row.get("clusters", row["n"]))
-        middle, low, high = two_sample_interval(ours, published, size, row["design_effect"])
+        size = self.sizes[row.benchmark]
+        assert row.accuracy is not None
+        if size is None or row.ci_low is None or row.ci_high is None:
+            return points(row.accuracy - published)
+        ours = Estimate(row.accuracy, row.ci_low, row.ci_high, row.n, row.clusters or row.n)
+        middle, low, high = two_sample_interval(ours, published, size, row.design_effect)
         return f"{points(middle)} [{points(low)}, {points(high)}]"

@@ -5,22 +5,25 @@ of the evaluation, which `eval/evaluate.py` runs and explains.
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from alignxplore.environment import say_problems
 from alignxplore.evaluation import conditions, costs, hicupid, segments
+from alignxplore.evaluation import rows as rows_of
+from alignxplore.evaluation.answers import Answer
 from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments
 from alignxplore.evaluation.benchmarks import Benchmark, check_recipes, check_tasks, find_sets, load_benchmarks
 from alignxplore.evaluation.conditions import Asked, Cell, asked_of, questions
 from alignxplore.evaluation.history_baselines import HistoryBaselines, parse_baselines
 from alignxplore.evaluation.judgements import ask, first_questions, make_judge, unit_id, window_of
-from alignxplore.evaluation.metrics import result_rows, score_rows
 from alignxplore.evaluation.preview import not_there, sizes, whereabouts
 from alignxplore.evaluation.report import samples, writing
 from alignxplore.evaluation.report.tables import Table, markdown
+from alignxplore.evaluation.results import result_rows
+from alignxplore.evaluation.rows import Result, Score
+from alignxplore.evaluation.scores import score_rows
 from alignxplore.journal import Journal, RunLock
 from alignxplore.judging import ranking
 from alignxplore.judging.letters import Judge
@@ -34,11 +37,12 @@ log = logging.getLogger(__name__)
 
 async def judge_all(
     arguments: EvaluationArguments, judge: Judge, identity: str, cell_list: list[Cell]
-) -> tuple[list[dict], set[str]]:
+) -> tuple[list[Score], set[str]]:
     """Ask one downstream model everything that is missing; returns (the score rows of all cells, the fields that some
     of it was asked without)."""
     await check(arguments, judge, cell_list)
-    scores, not_sent = [], set()
+    scores: list[Score] = []
+    not_sent: set[str] = set()
     for protocol in arguments.protocol:
         mine = [cell for cell in cell_list if is_chosen(cell.benchmark, protocol)]
         identify = partial(unit_id, judge, identity, protocol, arguments)
@@ -56,15 +60,18 @@ async def judge_all(
                 max_error_rate=arguments.max_error_rate,
             )
             for cell in mine:
-                answers = [[journal.get(identify(asked)) for asked in asked_of(q, protocol)] for q in cell.questions]
+                answers = [
+                    [read_answer(journal.get(identify(asked))) for asked in asked_of(q, protocol)]
+                    for q in cell.questions
+                ]
                 scores += score_rows(cell, judge.name, protocol, answers, places=judge.sees_both)
-                not_sent |= refused(row for rows in answers for row in rows if row)
+                not_sent |= {name for given in answers for answer in given if answer for name in answer.not_sent}
     return scores, not_sent
 
 
-def refused(rows: Iterable[dict]) -> set[str]:
-    """Fields that the server of some journal rows was not sent."""
-    return {name for row in rows for name in row.get("not_sent", ())}
+def read_answer(row: dict | None) -> Answer | None:
+    """The answer of a journal row; None: there is none yet."""
+    return None if row is None else Answer.of(row)
 
 
 async def check(arguments: EvaluationArguments, judge: Judge, cell_list: list[Cell]) -> None:
@@ -98,11 +105,13 @@ def serve_arguments(arguments: EvaluationArguments) -> list[str]:
 
 
 async def rate_written(
-    arguments: EvaluationArguments, spec: ModelSpec, written: dict[str, tuple[list[Cell], dict[Asked, dict]]]
-) -> list[dict]:
+    arguments: EvaluationArguments,
+    spec: ModelSpec,
+    written: dict[str, tuple[list[Cell], dict[Asked, hicupid.Written]]],
+) -> list[Score]:
     """Score rows of the answers that each downstream model wrote, (cells, answers) by its name; `spec` is the
     evaluator."""
-    scores = []
+    scores: list[Score] = []
     async with open_model(
         spec,
         log_folder=Path(arguments.out) / "logs",
@@ -196,17 +205,17 @@ def rates_answers(arguments: EvaluationArguments, benchmarks: dict[str, Benchmar
     return bool(written)
 
 
-def cue_scores(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> list[dict]:
+def cue_scores(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> list[Score]:
     """Score rows of the cues and of the baselines that read a history; no judge is asked."""
     persons = {record.person for benchmark in benchmarks.values() for record in benchmark.records}
-    baselines, scores = HistoryBaselines(parse_baselines(arguments.baselines), persons), []
+    baselines, scores = HistoryBaselines(parse_baselines(arguments.baselines), persons), list[Score]()
     orders = arguments.orders, arguments.seed, arguments.rotations
     for benchmark in benchmarks.values():
         protocols = [protocol for protocol in arguments.protocol if is_chosen(benchmark, protocol)]
         reading = list(baselines.cells(benchmark)) if protocols else []
         for protocol in protocols:
             cues = conditions.of_cues(benchmark, arguments.cues, protocol, *orders)
-            scores += [row for cell in cues + reading for row in score_rows(cell, "none", protocol, [])]
+            scores += [row for cell in cues + reading for row in score_rows(cell, "none", protocol)]
     return scores
 
 
@@ -221,7 +230,7 @@ def policies_of(cell_list: list[Cell]) -> dict[str, dict]:
     return policies
 
 
-async def evaluate(arguments: EvaluationArguments) -> list[dict]:
+async def evaluate(arguments: EvaluationArguments) -> list[Result]:
     """Everything; returns the rows of results.json."""
     specs, forms = downstream_models(arguments)
     keys, benchmarks, evaluator = keys_of(arguments), benchmarks_of(arguments), evaluator_of(arguments)
@@ -254,9 +263,9 @@ async def evaluate(arguments: EvaluationArguments) -> list[dict]:
 class ReadAll:
     """What one downstream model gave: score rows, what is to be known of it, and (cells, answers) that it wrote."""
 
-    scores: list[dict]
+    scores: list[Score]
     judge: dict
-    written: tuple[list[Cell], dict[Asked, dict]] | None
+    written: tuple[list[Cell], dict[Asked, hicupid.Written]] | None
 
 
 async def read_all(
@@ -281,7 +290,7 @@ async def read_all(
         mine, written = [cell for cell in read if is_written(cell.benchmark, "paper")], None
         if rates and form != YES_NO and mine:
             answers = await hicupid.write_answers(arguments, judge, model.identity, list(questions(mine, "paper")))
-            written, not_sent = (mine, answers), not_sent | refused(answers.values())
+            written, not_sent = (mine, answers), not_sent | {name for one in answers.values() for name in one.not_sent}
         about = {
             "identity": model.identity,
             "format": form,
@@ -295,22 +304,22 @@ async def read_all(
 def write_results(
     arguments: EvaluationArguments,
     benchmarks: dict[str, Benchmark],
-    scores: list[dict],
+    scores: list[Score],
     judges: dict[str, dict],
     policies: dict[str, dict],
-) -> list[dict]:
+) -> list[Result]:
     """Write scores.jsonl, samples.jsonl, run.json and results.json; returns the rows of the last."""
     rows, out = result_rows(scores), Path(arguments.report or arguments.out)
     scores = segments.with_facts(scores, benchmarks)
     if arguments.bounds:
         rows += writing.bound_rows(Path(arguments.bounds), benchmarks.values())
     sets, prompts = find_sets(Path(arguments.out), arguments.policies), PromptSet(arguments.prompt_set)
-    write_jsonl(out / "scores.jsonl", scores)
+    rows_of.write_scores(out, scores)
     write_jsonl(out / costs.FILE, (asdict(cost) for cost in costs.costs_of(sets, benchmarks)))
     write_jsonl(out / "samples.jsonl", samples.sample_rows(benchmarks.values(), sets, scores, prompts))
     run = writing.provenance(arguments, benchmarks, prompts, judges, policies)
     write_json(out / "run.json", run)
-    write_json(out / "results.json", rows)
+    rows_of.write_results(out, rows)
     return rows
 
 
@@ -359,9 +368,7 @@ def cells_so_far(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark
 def counts(read: list[Cell], benchmark: Benchmark, protocol: str) -> list[str]:
     """The benchmark's name, its users, the cells that are read of it, and how many different judgements that takes."""
     mine = [cell for cell in read if cell.benchmark is benchmark]
-    asked = {
-        (one.question.record.id, one.summary, one.question.history is not None) for one in questions(mine, protocol)
-    }
+    asked = {(one.record.id, one.summary, one.history is not None) for one in questions(mine, protocol)}
     what = f"{len(asked)} answers" if is_written(benchmark, protocol) else str(len(asked))
     return [benchmark.name, str(len(benchmark.records)), str(len(mine)), what]
 

@@ -5,11 +5,12 @@ plot of them.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 from alignxplore.datasets.sidecars import read_popularity
 from alignxplore.evaluation.benchmarks import Benchmark, shown_history
+from alignxplore.evaluation.rows import Score
 
 MOST_PERSONAS = 8  # a benchmark that describes more of them describes persons, which are no groups
 _LENGTHS = ((5, "1 to 5 (cold start)"), (12, "6 to 12"), (25, "13 to 25"), (50, "26 to 50"))
@@ -35,7 +36,7 @@ class Segment(NamedTuple):
     of the groups (empty: as they come)."""
 
     title: str
-    group: Callable[[dict], str | None]
+    group: Callable[[Score], str | None]
     order: tuple[str, ...] = ()
 
 
@@ -46,16 +47,16 @@ def _binned(value: int | None, bins: tuple[tuple[int, str], ...], rest: str) -> 
 SEGMENTS = (
     Segment(
         "interactions shown",
-        lambda row: _binned(row.get("shown"), _LENGTHS, "51 and more"),
+        lambda row: _binned(row.shown, _LENGTHS, "51 and more"),
         (*(name for _, name in _LENGTHS), "51 and more"),
     ),
     Segment(
         "others who took the chosen item",
-        lambda row: _binned(row.get("popularity"), _OTHERS, "1,000 and more"),
+        lambda row: _binned(row.popularity, _OTHERS, "1,000 and more"),
         (*(name for _, name in _OTHERS), "1,000 and more"),
     ),
-    Segment("question type", lambda row: row.get("question_type")),
-    Segment("persona", lambda row: row.get("persona")),
+    Segment("question type", lambda row: row.question_type),
+    Segment("persona", lambda row: row.persona),
 )
 
 
@@ -76,20 +77,20 @@ def facts_of(benchmark: Benchmark) -> dict[str, Facts]:
     return found
 
 
-def with_facts(scores: Iterable[dict], benchmarks: Mapping[str, Benchmark]) -> list[dict]:
-    """Score rows with the facts of their records."""
+def with_facts(scores: Iterable[Score], benchmarks: Mapping[str, Benchmark]) -> list[Score]:
+    """Scores with the facts of their records."""
     known = {
         name: {record: asdict(facts) for record, facts in facts_of(benchmark).items()}
         for name, benchmark in benchmarks.items()
     }
-    return [row | known[row["benchmark"]][row["record"]] for row in scores]
+    return [replace(score, **known[score.benchmark][score.record]) for score in scores]
 
 
-def parted(rows: Iterable[dict]) -> dict[Segment, dict[str, list[dict]]]:
-    """The rows of one benchmark by segment and group, in order; a segment of one group alone says nothing."""
+def parted(rows: Iterable[Score]) -> dict[Segment, dict[str, list[Score]]]:
+    """The scores of one benchmark by segment and group, in order; a segment of one group alone says nothing."""
     rows, found = list(rows), {}
     for segment in SEGMENTS:
-        groups: dict[str, list[dict]] = defaultdict(list)
+        groups: dict[str, list[Score]] = defaultdict(list)
         for row in rows:
             if (group := segment.group(row)) is not None:
                 groups[group].append(row)

@@ -16,7 +16,8 @@ from alignxplore.command import option, run
 from alignxplore.errors import UserError
 from alignxplore.evaluation.benchmarks import Benchmark, find_sets, load_benchmarks, shown_history
 from alignxplore.evaluation.report.tables import MISSING, percent
-from alignxplore.records import Interaction, UserRecord, read_jsonl, write_text
+from alignxplore.evaluation.rows import read_scores
+from alignxplore.records import Interaction, UserRecord, write_text
 
 SETTING, NOBODY = "full", "no summary"
 FILM = re.compile(r"^Title: (.*?) *\((\d{4})\) *, Genres: (.*)$", re.DOTALL)
@@ -53,11 +54,11 @@ def read_sure(folder: Path, policies: Sequence[str], benchmark: str) -> Sure:
         UserError: a policy that no judge was asked about.
     """
     found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for _, row in read_jsonl(folder / "scores.jsonl"):
-        asked = row["setting"] == "none" if row["policy"] == NOBODY else row["setting"] == SETTING
-        wanted = row["policy"] in (NOBODY, *policies) and row["protocol"] == "choice" and row["benchmark"] == benchmark
-        if wanted and asked and row["value"] is not None:
-            found[row["policy"], row["judge"]][row["record"]].append(row.get("p", 0.5))
+    for score in read_scores(folder):
+        asked = score.setting == "none" if score.policy == NOBODY else score.setting == SETTING
+        wanted = score.policy in (NOBODY, *policies) and score.protocol == "choice" and score.benchmark == benchmark
+        if wanted and asked and score.value is not None:
+            found[score.policy, score.judge][score.record].append(0.5 if score.p is None else score.p)
     if missing := [name for name in (NOBODY, *policies) if name not in {policy for policy, _ in found}]:
         raise UserError(
             f"{folder}/scores.jsonl has no {SETTING} scores of {', '.join(missing)}; run eval/evaluate.py with "

@@ -79,7 +79,7 @@ class PaperJudgement:
     chosen_letter: str = "A"
     selection: str | None = None
     error: str | None = None
-    unread: str | None = None
+    unread: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -91,6 +91,11 @@ class PaperJudgement:
         if not self.ok:
             raise JudgeError(f"a failed request has no answer ({self.status}: {self.error})")
         return float(self.selection == f"Item {self.chosen_letter}")
+
+    def row(self) -> dict:
+        """JSON form."""
+        said = {"status": self.status, "letter": self.chosen_letter, "selection": self.selection, "error": self.error}
+        return said | ({"unread": self.unread} if self.unread else {})
 
 
 async def ask_paper(
@@ -110,7 +115,7 @@ async def ask_paper(
         return PaperJudgement(TRANSPORT_ERROR, letter, error=str(error)[:300])
     except RequestError as error:
         return PaperJudgement(REFUSED, letter, error=str(error)[:300])
-    return PaperJudgement(chosen_letter=letter, selection=selection, unread=unread)
+    return PaperJudgement(chosen_letter=letter, selection=selection, unread=() if unread is None else (unread,))
 
 
 async def ask_selection(

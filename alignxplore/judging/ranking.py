@@ -54,6 +54,21 @@ class Ranking:
     unparsed: int = 0
     unread: tuple[str, ...] = ()
 
+    @property
+    def ok(self) -> bool:
+        return self.status == OK
+
+    @property
+    def averaged(self) -> list[float]:
+        """Mean score of each candidate over the orders asked."""
+        return [sum(scores) / len(scores) for scores in zip(*self.rotations, strict=True)]
+
+    @property
+    def first_differs(self) -> bool | None:
+        """Whether the orders put another item first; None where one order was asked."""
+        best = {max(range(len(scores)), key=lambda place: scores[place]) for scores in self.rotations}
+        return None if len(self.rotations) < 2 else len(best) > 1
+
     def row(self) -> dict:
         """JSON form."""
         return {name: value for name, value in asdict(self).items() if name != "unread" or value}

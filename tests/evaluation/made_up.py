@@ -1,34 +1,62 @@
 """Scores and runs of known numbers, for tests of the tables."""
 
 import random
+from dataclasses import replace
 
 from alignxplore.datasets import PUBLISHED
+from alignxplore.evaluation.answers import Answer
 from alignxplore.evaluation.published import STAGES
+from alignxplore.evaluation.results import result_rows
+from alignxplore.evaluation.rows import Score
 
 JUDGE = "Qwen3-8B (non-thinking)"
 
 
+SCORE = Score(
+    policy="ours",
+    setting="full",
+    benchmark="mind",
+    judge="qwen",
+    protocol="choice",
+    record="r0",
+    user="u0",
+    target="t0",
+    item="t0",
+    value=1.0,
+    outcome="ok",
+)
+
+
+def score(**known) -> Score:
+    """One score, right unless something else is said."""
+    return replace(SCORE, **known)
+
+
+def answered(given: list[list[dict | None]]) -> list[list[Answer | None]]:
+    """Journal rows as the answers to each question."""
+    return [[None if row is None else Answer.of(row) for row in rows] for rows in given]
+
+
 def scores(
     policy: str, benchmark: str, n: int, share: float, *, setting="full", judge="qwen", protocol="paper", seeds=(0,)
-) -> list[dict]:
+) -> list[Score]:
     """`n` records, one person each, of which a share is right."""
     rng = random.Random(f"{policy} {benchmark} {setting}")
     return [
-        {
-            "policy": policy,
-            "setting": setting,
-            "benchmark": benchmark,
-            "judge": judge,
-            "protocol": protocol,
-            "seed": seed,
-            "record": f"r{i}",
-            "user": f"u{i}",
-            "target": f"t{i}",
-            "item": f"t{i}",
-            "value": float(rng.random() < share),
-            "outcome": "ok",
-            "shown_otherwise": False,
-        }
+        score(
+            policy=policy,
+            setting=setting,
+            benchmark=benchmark,
+            judge=judge,
+            protocol=protocol,
+            seed=seed,
+            record=f"r{i}",
+            user=f"u{i}",
+            target=f"t{i}",
+            item=f"t{i}",
+            value=float(rng.random() < share),
+            shown_otherwise=False,
+        )
         for seed in seeds
         for i in range(n)
     ]
@@ -67,3 +95,8 @@ def built(edition="", protocol="published", min_interactions=2, split="all", tak
         "split": split,
         "taken_out": taken_out,
     }
+
+
+def numbers(found: list[Score]) -> list[dict]:
+    """The results of some scores, as rows of results.json."""
+    return [result.row() for result in result_rows(found)]

@@ -188,7 +188,7 @@ def test_every_format_gives_its_summary(written, benchmark, form, setting):
 
 def test_downstream_models_that_reason_judge_by_their_final_answer(written, urls, benchmark):
     judges = {name: judged for name, (*_, judged) in SERVERS.items() if judged}
-    rows = asyncio.run(
+    found = asyncio.run(
         evaluate(
             EvaluationArguments(
                 judge=[f"{name}={urls[name]}" for name in judges],
@@ -204,6 +204,7 @@ def test_downstream_models_that_reason_judge_by_their_final_answer(written, urls
             )
         )
     )
+    rows = [result.row() for result in found]
     cells = {(row["policy"], row["setting"], row["judge"], row["protocol"]): row for row in rows}
     for form, setting, judge, protocol in itertools.product(
         FORMATS, ("full", "streaming"), judges, ("choice", "paper")
@@ -220,7 +221,7 @@ def test_downstream_models_that_reason_judge_by_their_final_answer(written, urls
 
 
 def test_written_answers_are_rated_in_the_same_run(urls, questions, tmp_path):
-    (row,) = asyncio.run(
+    (result,) = asyncio.run(
         evaluate(
             EvaluationArguments(
                 judge=[f"reader={urls['gptoss']}"],
@@ -237,6 +238,7 @@ def test_written_answers_are_rated_in_the_same_run(urls, questions, tmp_path):
             )
         )
     )
+    row = result.row()
     assert (row["policy"], row["n"], row["accuracy"], row["win"], row["parse_failures"], row["coverage"]) == (
         "no summary",
         3,

@@ -8,25 +8,34 @@ import pytest
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet
 from alignxplore.evaluation.conditions import (
     OTHERS,
+    BadFormat,
     Cell,
-    Question,
+    Missing,
+    ReadHistory,
+    ReadSummaries,
     of_cues,
     of_other_users,
     of_summaries,
     questions,
 )
-from alignxplore.evaluation.metrics import result_rows, score_rows, shared
 from alignxplore.evaluation.report.layouts import compact, details
+from alignxplore.evaluation.results import result_rows, shared
+from alignxplore.evaluation.scores import score_rows
 from alignxplore.journal import TOO_LONG
 from alignxplore.judging.letters import chosen_first
 from alignxplore.prompts import parse_answer
 from alignxplore.records import Interaction, UserRecord, person_of, write_json, write_jsonl
 from alignxplore.summarize import StageSummary, Summaries
+from tests.evaluation.made_up import answered, numbers, score
 
 
 def cell_of(records: list[UserRecord]) -> Cell:
     benchmark = Benchmark("world_films", "selection", tuple(records), "absent_upi.jsonl")
-    return Cell("ours", "full", benchmark, 0, tuple(Question(r, (f"summary of {r.user}",)) for r in records))
+    return Cell("ours", "full", benchmark, 0, tuple(ReadSummaries(r, (f"summary of {r.user}",)) for r in records))
+
+
+def foreseen(cell: Cell) -> tuple[float | None, ...]:
+    return tuple(question.value for question in cell.questions)
 
 
 @pytest.mark.parametrize("user, person", [("7", "7"), ("7#1", "7"), ("7#1#2", "7"), ("#3", "#3")])
@@ -45,12 +54,12 @@ def test_another_users_summary_is_never_the_same_persons(record):
 
 def test_with_too_few_other_people_the_row_is_missing_not_borrowed(record):
     cell = of_other_users(cell_of([record("a#1"), record("a#2"), record("b#1"), record("b#2")]))
-    assert all(question.missing for question in cell.questions)
+    assert all(isinstance(question, Missing) for question in cell.questions)
 
 
 def test_rows_depend_on_each_other_by_person_and_by_chosen_item(record):
     users = ["a#1", "a#2", "b", "c", "d"]
-    rows = [{"record": user, "user": user, "item": "same" if user in "cd" else user} for user in users]
+    rows = [score(record=user, user=user, item="same" if user in "cd" else user) for user in users]
     assert shared(rows, users) == (["a", "a", "b", "c", "d"], ["a#1", "a#2", "b", "same", "same"])
     assert shared(rows, users[:0]) == ([], [])
 
@@ -61,7 +70,7 @@ def test_a_number_says_by_how_many_persons_and_items(record):
     answers = [
         [{"status": "ok", "p_chosen_first": 1 - i % 2, "p_chosen_second": 1 - i % 2, "mass": 1}] for i in range(40)
     ]
-    (row,) = result_rows(score_rows(cell, "qwen", "choice", answers))
+    (row,) = numbers(score_rows(cell, "qwen", "choice", answered(answers)))
     assert (row["clusters"], row["items"], row["two_way"], row["accuracy"]) == (40, 2, True, 0.5)
     assert (row["ci_low"], row["ci_high"]) == (0, 1), "two films say nothing of others"
     assert row["design_effect"] == pytest.approx(39, rel=0.1)
@@ -70,10 +79,10 @@ def test_a_number_says_by_how_many_persons_and_items(record):
 def test_a_judge_s_parse_failure_stays_among_the_well_formed_rows_and_their_order_statistics(record):
     """Of four summaries one is bad format, one answer cannot be read in either order, one is right, one is missing."""
     cell = cell_of([record(user) for user in "abcd"])
-    cell = replace(cell, questions=(Question(cell.questions[0].record, problem="never written"), *cell.questions[1:]))
+    cell = replace(cell, questions=(BadFormat(cell.questions[0].record, "never written"), *cell.questions[1:]))
     unread = {"status": "ok", "p_chosen_first": 0.5, "p_chosen_second": 0.5, "mass": None, "unparsed": 2}
     answers = [[], [unread], [unread | {"p_chosen_first": 1.0, "p_chosen_second": 1.0, "unparsed": 0}], [None]]
-    (row,) = result_rows(score_rows(cell, "qwen", "choice", answers))
+    (row,) = numbers(score_rows(cell, "qwen", "choice", answered(answers)))
     assert (row["bad_format"], row["parse_failures"], row["coverage"]) == (0.25, 0.25, 0.75)
     assert row["accuracy_well_formed"] == row["mean_p"] == row["accuracy_chosen_first"] == 0.75 and row["auc"] == 0.875
     selections = [
@@ -82,7 +91,7 @@ def test_a_judge_s_parse_failure_stays_among_the_well_formed_rows_and_their_orde
         [{"status": "ok", "selection": "Item A", "letter": "A"}],
         [None],
     ]
-    (row,) = result_rows(score_rows(cell, "qwen", "paper", selections))
+    (row,) = numbers(score_rows(cell, "qwen", "paper", answered(selections)))
     assert row["accuracy_well_formed"] == 0.5 and row["accuracy"] == pytest.approx(1 / 3)
 
 
@@ -94,20 +103,21 @@ RIGHT, WRONG = ({"status": "ok", "selection": f"Item {letter}", "letter": "A"} f
 def test_protocol_paper_judges_bad_format_as_it_is_and_says_what_it_is_when_that_is_wrong(record):
     """Of four rows one is in format and right; of three in bad format one is right, one wrong, one not answered."""
     whole = cell_of([record(user) for user in "abcd"])
-    cell = replace(whole, questions=(whole.questions[0], *(Question(record(user), **BAD) for user in "bcd")))
+    cell = replace(whole, questions=(whole.questions[0], *(BadFormat(record(user), **BAD) for user in "bcd")))
     assert [one.summary for one in questions([cell], "paper")] == ["summary of a", SAID, SAID, SAID]
     assert [one.summary for one in questions([cell], "choice")] == ["summary of a"]
-    rows = score_rows(cell, "qwen", "paper", [[RIGHT], [RIGHT], [WRONG], [None]])
-    assert [row["outcome"] for row in rows] == ["ok", "bad_format", "bad_format", "missing"]
-    (row,) = found = result_rows(rows)
+    rows = score_rows(cell, "qwen", "paper", answered([[RIGHT], [RIGHT], [WRONG], [None]]))
+    assert [row.outcome for row in rows] == ["ok", "bad_format", "bad_format", "missing"]
+    (result,) = found = result_rows(rows)
+    row = result.row()
     assert (row["accuracy"], row["accuracy_bad_wrong"]) == pytest.approx((2 / 3, 1 / 3))
     assert (row["bad_format"], row["coverage"], row["accuracy_well_formed"]) == (0.5, 0.75, 1)
     for table, heading in ((compact(found, "world_films", "paper"), "full, qwen, "), (details(found, "paper"), "")):
         place = table.head.index(f"{heading}bad format wrong" + " %" * (not heading))
         assert table.body[0][place - 1].startswith("66.67 [") and table.body[0][place] == "33.33"
-    (half,) = result_rows(score_rows(cell, "qwen", "choice", [[None], [], [], []]))
-    assert half["accuracy"] == 0.5 and "bad format wrong" not in " ".join(
-        compact([half], "world_films", "choice").head
+    half = score_rows(cell, "qwen", "choice", answered([[None], [], [], []]))
+    assert numbers(half)[0]["accuracy"] == 0.5 and "bad format wrong" not in " ".join(
+        compact(result_rows(half), "world_films", "choice").head
     ), "protocol choice stays as it is"
 
 
@@ -122,7 +132,7 @@ def test_a_history_of_which_nothing_fits_is_wrong_or_as_published_left_out(recor
     cell = of_summaries(found, Benchmark("world_films", "selection", (user,), tmp_path / "absent_upi.jsonl"))
     assert list(questions([cell], "paper")) == []
     for protocol, value, share in (("choice", 0.5, 1), ("paper", paper, coverage)):
-        (row,) = result_rows(score_rows(cell, "qwen", protocol, [[]]))
+        (row,) = numbers(score_rows(cell, "qwen", protocol, answered([[]])))
         assert (row["accuracy"], row["coverage"]) == (value, share)
 
 
@@ -149,15 +159,18 @@ def test_what_an_answer_in_bad_format_holds_stands_after_its_last_reasoning(reco
 def test_a_raw_history_that_does_not_fit_counts_as_a_summary_does_that_was_never_written(record):
     """Policies whose prompt is too long are bad format; so is a reader of the history, and no row is missing."""
     written = cell_of([record("a"), record("b")])
-    histories = [replace(q, summaries=(), history=q.record.history) for q in written.questions]
+    histories = tuple(ReadHistory(q.record, q.record.history) for q in written.questions)
     cell = replace(written, questions=histories)
     too_long = {"status": "too_long", "error": "the newest interaction alone", "unparsed": 0}
     read = {"status": "ok", "p_chosen_first": 0.9, "p_chosen_second": 0.9, "mass": 1, "letter": "A"}
+    given = answered([[too_long], [read | {"selection": "Item A"}]])
     for protocol, value in (("choice", 0.5), ("paper", 0.0)):
-        (row,) = result_rows(score_rows(cell, "qwen", protocol, [[too_long], [read | {"selection": "Item A"}]]))
+        (row,) = numbers(score_rows(cell, "qwen", protocol, given))
         assert (row["coverage"], row["bad_format"], row["accuracy"]) == (1, 0.5, (1 + value) / 2)
         # Where a summary was written, the items are too long: no policy's fault, and the row is missing.
-        (row,) = result_rows(score_rows(written, "qwen", protocol, [[too_long], [read | {"selection": "Item A"}]]))
+        (row,) = numbers(
+            score_rows(written, "qwen", protocol, answered([[too_long], [read | {"selection": "Item A"}]]))
+        )
         assert (row["coverage"], row["bad_format"], row["accuracy"]) == (0.5, 0, 1)
 
 
@@ -171,9 +184,9 @@ def test_flips_are_of_answers_that_were_read_by_who_sees_both_items(record):
         [row | {"p_chosen_first": 1.0, "p_chosen_second": 0.5, "unparsed": 1}],
         [row | {"p_chosen_first": 1.0, "p_chosen_second": None}],
     ]
-    (seen,) = result_rows(score_rows(cell, "qwen", "choice", answers))
+    (seen,) = numbers(score_rows(cell, "qwen", "choice", answered(answers)))
     assert (seen["flip_rate"], seen["accuracy_chosen_first"], seen["accuracy_chosen_second"]) == (0.5, 1, 0.5)
-    (alone,) = result_rows(score_rows(cell, "tallrec", "choice", answers, places=False))
+    (alone,) = numbers(score_rows(cell, "tallrec", "choice", answered(answers), places=False))
     assert alone["flip_rate"] is alone["accuracy_chosen_first"] is alone["accuracy_chosen_second"] is None
     assert alone["auc"] == seen["auc"] and alone["accuracy"] == seen["accuracy"]
 
@@ -184,25 +197,27 @@ def test_an_answer_that_could_not_be_read_is_kept_as_it_is(record):
     older = {"status": "ok", "selection": None, "letter": "A"}  # of a journal that did not keep it
     written = {"status": "ok", "score": 0.5, "bleu": 0, "rouge_l": 0, "verdicts": [None, "win"], "unparsed": 1}
     answers = [[choice | {"unread": ["Both are fine."]}], [older], [None]]
-    rows = score_rows(cell, "qwen", "choice", [answers[0], [], []]) + score_rows(
-        cell, "qwen", "paper", answers[1:] * 2
+    rows = score_rows(cell, "qwen", "choice", answered([answers[0], [], []])) + score_rows(
+        cell, "qwen", "paper", answered([*answers[1:], [None]])
     )
-    assert [row["unread"] for row in rows] == [["Both are fine."], [], [], [], [], []]
-    (rated, *_) = score_rows(cell, "qwen", "paper", [[written | {"said": ["Maybe.", "Better: A"]}], [None], [None]])
-    assert rated["unread"] == ["Maybe."] and rated["outcome"] == "parse_failure"
+    assert [row.unread for row in rows] == [("Both are fine.",), (), (), (), (), ()]
+    (rated, *_) = score_rows(
+        cell, "qwen", "paper", answered([[written | {"said": ["Maybe.", "Better: A"]}], [None], [None]])
+    )
+    assert rated.unread == ("Maybe.",) and rated.outcome == "parse_failure"
 
 
 def test_the_first_item_is_right_in_one_of_both_orders_and_as_drawn_in_one(record):
     benchmark = Benchmark("world_films", "selection", tuple(record(str(i)) for i in range(40)), "absent_upi.jsonl")
     both, paper, one = (
-        of_cues(benchmark, ["first item"], protocol, orders, 3)[0].fixed
+        foreseen(of_cues(benchmark, ["first item"], protocol, orders, 3)[0])
         for protocol, orders in (("choice", "both"), ("paper", "both"), ("choice", "one"))
     )
     assert set(both) == {0.5}
     assert list(paper) == [float(chosen_first("paper order", r.id, 3)) for r in benchmark.records]
     assert list(one) == [float(chosen_first("judge order", r.id, 3)) for r in benchmark.records]
     assert 8 < sum(paper) < 32 and paper != one
-    chance = of_cues(benchmark, ["random"], "paper", "both", 3)[0].fixed  # has nothing to do with the order shown
+    chance = foreseen(of_cues(benchmark, ["random"], "paper", "both", 3)[0])  # has nothing to do with the order shown
     assert 8 < sum(a == b for a, b in zip(chance, paper)) < 32
 
 
@@ -210,8 +225,8 @@ def test_a_cue_without_an_opinion_is_left_out_and_scores_need_no_judge(record):
     benchmark = Benchmark("world_films", "selection", (record("a"), record("b")), "absent_upi.jsonl")
     cells = of_cues(benchmark, ["popularity", "longer", "shorter", "random"])
     assert [cell.policy for cell in cells] == ["longer", "shorter", "random"]
-    rows = score_rows(cells[0], "none", "paper", [])
-    assert [row["value"] for row in rows] == [1.0, 1.0] and {row["protocol"] for row in rows} == {"paper"}
+    rows = score_rows(cells[0], "none", "paper")
+    assert [row.value for row in rows] == [1.0, 1.0] and {row.protocol for row in rows} == {"paper"}
 
 
 def test_the_content_tally_reads_what_a_policy_is_shown_and_stands_beside_direct_readers(tmp_path):
@@ -220,15 +235,15 @@ def test_the_content_tally_reads_what_a_policy_is_shown_and_stands_beside_direct
     history = (shown,) * 4 + (hidden,) * 2  # of a recommendation set the last third is not shown
     record = UserRecord("u", history, Interaction(comedy, drama))
     (cell,) = of_cues(Benchmark("movielens", "recommendation", (record,), tmp_path / "m.jsonl"), ["content tally"])
-    assert (cell.policy, cell.setting, cell.fixed) == ("content tally", "direct", (1.0,))
+    assert (cell.policy, cell.setting, foreseen(cell)) == ("content tally", "direct", (1.0,))
     whole = replace(record, history=(shown,) * 2 + (hidden,) * 4)
     (other,) = of_cues(Benchmark("movielens", "selection", (whole,), tmp_path / "m.jsonl"), ["content tally"])
-    assert other.fixed == (0.0,)
+    assert foreseen(other) == (0.0,)
     assert of_cues(Benchmark("mind", "recommendation", (), tmp_path / "m.jsonl"), ["content tally"]) == []
 
 
 def test_chance_is_a_bound_of_exactly_one_half(record):
     benchmark = Benchmark("world_films", "selection", (record("a"), record("b")), "absent_upi.jsonl")
-    (row,) = result_rows(score_rows(of_cues(benchmark, ["chance"])[0], "none", "choice", []))
+    (row,) = numbers(score_rows(of_cues(benchmark, ["chance"])[0], "none", "choice"))
     assert (row["policy"], row["setting"], row["n"]) == ("chance", "bound", 2)
     assert row["accuracy"] == row["ci_low"] == row["ci_high"] == 0.5

@@ -8,7 +8,9 @@ from alignxplore.errors import UserError
 from alignxplore.evaluation import export as exporting
 from alignxplore.evaluation.benchmarks import SummarySet
 from alignxplore.evaluation.export import ExportOptions, export
+from alignxplore.evaluation.rows import write_scores
 from alignxplore.records import write_json, write_jsonl
+from tests.evaluation.made_up import score
 
 SECRET = "Likes sport."
 
@@ -24,9 +26,8 @@ def results(tmp_path):
     write_jsonl(found.journal_path, [row, row | {"run": "earlier"}, lost])
     write_json(found.meta_path, {"run": "now", "identity": "abc", "prompt_hash": "h", "served_model": str(tmp_path)})
     key = {"policy": "rl", "setting": "full", "benchmark": "mind", "judge": "q", "protocol": "choice", "seed": 0}
-    score = key | {"record": "r1", "user": "7#2", "item": "i", "outcome": "ok", "value": 1.0, "p": 0.7}
-    score |= {"orders": [[0.8, None], [0.6, None]]}
-    write_jsonl(out / "scores.jsonl", [score, key | {"record": "r2", "user": "8", "item": "i", "outcome": "missing"}])
+    scored = score(**key, record="r1", user="7#2", p=0.7, orders=((0.8, None), (0.6, None)))
+    write_scores(out, [scored, score(**key, record="r2", user="8", outcome="missing", value=None)])
     run = {"benchmarks": {"mind": {}}, "commit": "c0ffee", "versions": {"torch": "2"}}
     write_json(out / "run.json", run | {"arguments": {"out": str(tmp_path)}})
     (out / "report.md").write_text("# Results\n\nthe table\n")

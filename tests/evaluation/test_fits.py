@@ -7,12 +7,15 @@ from alignxplore.evaluation.benchmarks import Benchmark, SummarySet
 from alignxplore.evaluation.conditions import of_summaries
 from alignxplore.evaluation.fits import Fit
 from alignxplore.evaluation.generation import generate
-from alignxplore.evaluation.metrics import result_rows, score_rows
+from alignxplore.evaluation.metrics import shown_otherwise
 from alignxplore.evaluation.report.layouts import details
+from alignxplore.evaluation.results import result_rows
+from alignxplore.evaluation.scores import score_rows
 from alignxplore.history import HistoryError, halve
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.summarize import count_tokens
+from tests.evaluation.made_up import answered
 
 PROMPTS = PromptSet()
 GOOD = "<think>\nI read\n</think>\n\nfilms"
@@ -154,8 +157,8 @@ async def test_the_share_of_rows_shown_otherwise_stands_in_the_results(write, re
     benchmark = Benchmark("movielens", "recommendation", (record("u", 12),), tmp_path / "movielens_upi.jsonl")
     cell = of_summaries(SummarySet(tmp_path / "out", "ours", "movielens", "streaming", 0), benchmark)
     answer = {"status": "ok", "selection": "Item A", "letter": "A"}
-    (row,) = rows = result_rows(score_rows(cell, "qwen", "paper", [[answer]]))
-    assert row["shown_otherwise"] == 1
+    (result,) = rows = result_rows(score_rows(cell, "qwen", "paper", answered([[answer]])))
+    assert result[shown_otherwise] == 1
     table = details(rows, "paper")
     assert table.body[0][table.head.index("shown otherwise %")] == "100.00"
 

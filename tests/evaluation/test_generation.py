@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from alignxplore.evaluation.benchmarks import SummarySet, judgement_id, load_benchmarks, run_id
-from alignxplore.evaluation.conditions import Asked, Question
+from alignxplore.evaluation.conditions import Asked
 from alignxplore.evaluation.generation import GenerationArguments, generate, recipe
 from alignxplore.evaluation.judgements import unit_id
 from alignxplore.evaluation.scoring import EvaluationArguments, build_cells, evaluate
@@ -113,7 +113,7 @@ def test_how_a_model_is_served_stands_in_the_ids_where_it_moves_numbers(tmp_path
         made = recipe(
             GenerationArguments(model=["m"], **shared), identity, 16384, prompts, "think", "selection", target
         )
-        asked = Asked(Question(record("u"), ("Likes films.",)), "Likes films.")
+        asked = Asked(record("u"), "Likes films.")
         found.append((made.run, unit_id(judge, identity, "choice", EvaluationArguments(judge=["m"], **shared), asked)))
     assert [a == b for a, b in zip(*found)] == [same, same]
 

@@ -10,11 +10,11 @@ import pytest
 from aiohttp import web
 
 from alignxplore.benchmark_files import user_row
+from alignxplore.evaluation.answers import NotSaid
 from alignxplore.evaluation.benchmarks import SummarySet
-from alignxplore.evaluation.conditions import Asked, Question
+from alignxplore.evaluation.conditions import Asked
 from alignxplore.evaluation.hicupid import case_of, parse_better, parse_satisfied, rate, write_answer
 from alignxplore.evaluation.scoring import EvaluationArguments, evaluate, evaluator_of, keys_of
-from alignxplore.evaluation.text_overlap import bleu, rouge_l
 from alignxplore.journal import Journal
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
@@ -190,7 +190,7 @@ async def test_both_sides_are_asked_and_averaged(fake_server, say, kind, verdict
         Endpoint(server.url, patience=0.02) as endpoint,
     ):
         row = await rate(endpoint, PromptSet(), record_of(kind), "mine")
-    assert (row["status"], row["score"], row["unparsed"]) == ("ok", score, unparsed)
+    assert (row.status, row.score, row.unparsed) == ("ok", score, unparsed)
     assert sorted(map(sides, server.bodies)) == [
         ("a fitting reference for u", "mine"),
         ("mine", "a fitting reference for u"),
@@ -207,9 +207,7 @@ async def test_both_sides_are_asked_and_averaged(fake_server, say, kind, verdict
 async def test_a_schedule_is_satisfied_or_not(fake_server, say, text, score, unparsed):
     async with fake_server(lambda body: say(text)) as server, Endpoint(server.url, patience=0.02) as endpoint:
         row = await rate(endpoint, PromptSet(), record_of("schedule"), "mine")
-    assert (row["score"], row["unparsed"], len(server.bodies)) == (score, unparsed, 1) and "dentist" in str(
-        server.bodies
-    )
+    assert (row.score, row.unparsed, len(server.bodies)) == (score, unparsed, 1) and "dentist" in str(server.bodies)
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(500, "transport_error"), (400, "request_error")])
@@ -219,7 +217,7 @@ async def test_a_failed_evaluation_has_no_score(fake_server, status, outcome):
         Endpoint(server.url, patience=0.02) as endpoint,
     ):
         row = await rate(endpoint, PromptSet(), record_of("persona"), "mine")
-    assert row["status"] == outcome and "score" not in row
+    assert row == NotSaid(outcome, row.error)
 
 
 @pytest.fixture
@@ -277,7 +275,7 @@ def run(fake_server, say, tokenizer, tmp_path):
                     | options,
                 )
             )
-            return {(row["policy"], row["setting"]): row for row in rows}, one.bodies, two.bodies
+            return {(row.policy, row.setting): row.row() for row in rows}, one.bodies, two.bodies
 
     return evaluation
 
@@ -378,19 +376,6 @@ async def test_without_an_evaluator_the_score_is_missing_not_another_one(run):
     )  # there it is a choice between the personal and the general answer
 
 
-def test_overlap_with_the_reference():
-    reference = "the cat is on the mat"
-    assert bleu(reference, reference) == pytest.approx(1) and rouge_l(reference, reference) == 1
-    assert rouge_l("猫 は 好き", "猫 は 嫌い") == pytest.approx(2 / 3)  # no script scores 0
-    assert bleu("", reference) == rouge_l("", reference) == bleu("dog", reference) == rouge_l("dog", reference) == 0
-    # Lin 2004: "police killed the gunman" / "police kill the gunman": the subsequence has 3 of 4 words on both sides.
-    assert rouge_l("police kill the gunman", "Police killed the gunman") == pytest.approx(0.75)
-    assert rouge_l("the gunman kill police", "police killed the gunman") == pytest.approx(0.5)
-    # 5/6 words, then (3+1)/(5+1), (2+1)/(4+1), (1+1)/(3+1) with one more of each; no brevity penalty at equal length.
-    assert bleu("the cat sat on the mat", reference) == pytest.approx((5 / 6 * 4 / 6 * 2 / 5 * 1 / 4) ** 0.25)
-    assert bleu("the cat is", reference) == pytest.approx((1 * 1 * 1 * 1) ** 0.25 * 2.718281828 ** (1 - 6 / 3))
-
-
 @pytest.mark.parametrize("length, status", [(200_000, "too_long"), (20, "request_error")])
 async def test_a_question_that_no_window_takes_is_final_and_another_refusal_is_not(
     fake_server, tokenizer, length, status
@@ -401,5 +386,5 @@ async def test_a_question_that_no_window_takes_is_final_and_another_refusal_is_n
         Endpoint(server.url) as endpoint,
     ):
         judge = Judge(endpoint, tokenizer, PromptSet())
-        row = await write_answer(judge, Asked(Question(record, (None,)), None), 4096)
-    assert (row["status"], row["error"]) == (status, "HTTP 400: no")
+        row = await write_answer(judge, Asked(record), 4096)
+    assert (row.status, row.error) == (status, "HTTP 400: no")

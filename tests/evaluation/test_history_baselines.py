@@ -8,9 +8,9 @@ from alignxplore.benchmark_files import user_row
 from alignxplore.evaluation.arguments import EvaluationArguments
 from alignxplore.evaluation.benchmarks import load_benchmarks
 from alignxplore.evaluation.history_baselines import HistoryBaseline, parse_baselines
-from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.scoring import cue_scores
 from alignxplore.records import Interaction, UserRecord, write_jsonl
+from tests.evaluation.made_up import numbers
 
 
 def arguments(*baselines, protocol=("choice",)) -> EvaluationArguments:
@@ -43,7 +43,7 @@ def written(tmp_path):
 
 def scored(path, *baselines, **more):
     rows = cue_scores(arguments(*baselines, **more), {b.name: b for b in load_benchmarks([str(path)])})
-    return {(row["policy"], row["setting"], row["protocol"]): row for row in result_rows(rows)}
+    return {(row["policy"], row["setting"], row["protocol"]): row for row in numbers(rows)}
 
 
 def test_each_baseline_is_a_row_of_the_same_records(written):

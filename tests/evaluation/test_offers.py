@@ -24,15 +24,20 @@ from alignxplore.datasets.building import Job
 from alignxplore.evaluation import export, offers
 from alignxplore.evaluation.arguments import EvaluationArguments
 from alignxplore.evaluation.benchmarks import Benchmark, load_benchmarks
-from alignxplore.evaluation.conditions import CHANCE, Asked, Cell, Question, of_cues
+from alignxplore.evaluation.conditions import CHANCE, Asked, BadFormat, Cell, ReadHistory, ReadSummaries, of_cues
 from alignxplore.evaluation.judgements import unit_id
-from alignxplore.evaluation.metrics import read_scores, result_rows, score_rows
+from alignxplore.evaluation.measures import accuracy_at_1, all_of, ranked
+from alignxplore.evaluation.registry import MEASURES
 from alignxplore.evaluation.report import downstream, writing
 from alignxplore.evaluation.report.samples import decided
+from alignxplore.evaluation.rows import read_scores
+from alignxplore.evaluation.scores import score_rows
 from alignxplore.evaluation.scoring import evaluate
 from alignxplore.judging.letters import Judge, find_letters
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, Offer, RecordError, UserRecord, write_jsonl
+from tests.evaluation.made_up import answered, numbers
+from tests.evaluation.made_up import score as scored
 
 
 def by_hand(order, chosen):
@@ -55,6 +60,16 @@ def by_hand(order, chosen):
     }
 
 
+def measured(scores, chosen):
+    found = ranked(scores, chosen)
+    return {"value": accuracy_at_1(found), **all_of(found)}
+
+
+def uninformed(offer):
+    found = offers.of_scores(offer, None)
+    return {"value": found.value, **found.measures}
+
+
 def over_lots(scores, chosen):
     """The mean over all orders that agree with the scores."""
     orders = [
@@ -72,26 +87,26 @@ def test_measures_are_the_mean_over_lots_between_equal_items(seed):
     count = rng.randint(2, 7)
     scores = [rng.choice([0.1, 0.2, 0.2, 0.7]) for _ in range(count)]
     chosen = rng.randint(1, count - 1)
-    assert offers.measures(scores, chosen) == pytest.approx(over_lots(scores, chosen), abs=1e-12)
+    assert measured(scores, chosen) == pytest.approx(over_lots(scores, chosen), abs=1e-12)
 
 
 def test_items_further_down_are_measured_too():
     """Thirteen items, no two alike, the chosen ones at places 4, 7 and 12."""
     order = [5, 6, 7, 0, 8, 9, 1, 10, 11, 12, 3, 2, 4]
     scores = [float(-order.index(place)) for place in range(13)]
-    found = offers.measures(scores, 3)
+    found = measured(scores, 3)
     assert found == pytest.approx(by_hand(order, 3)) and found["hr_5"] == 1 and found["value"] == 0
     assert found["mrr"] == pytest.approx((1 / 4 + 1 / 7 + 1 / 12) / 3)
 
 
 def test_what_says_nothing_is_worth_chance():
-    assert offers.chance(offer_of(4)) == pytest.approx(over_lots([0, 0, 0, 0], 1))
-    twenty = offers.chance(offer_of(20))
+    assert uninformed(offer_of(4)) == pytest.approx(over_lots([0, 0, 0, 0], 1))
+    twenty = uninformed(offer_of(20))
     assert (twenty["value"], twenty["hr_5"], twenty["hr_10"], twenty["auc_each"]) == pytest.approx(
         (0.05, 0.25, 0.5, 0.5)
     )
     assert twenty["mrr"] == pytest.approx(sum(1 / rank for rank in range(1, 21)) / 20)
-    assert offers.chance(offer_of(5, 2))["value"] == pytest.approx(2 / 5)
+    assert uninformed(offer_of(5, 2))["value"] == pytest.approx(2 / 5)
 
 
 def offer_of(count, chosen=1, name=""):
@@ -102,7 +117,7 @@ def offer_of(count, chosen=1, name=""):
 def cell_of(targets, **options):
     records = [UserRecord(f"u{i}", (Interaction("a", "b"),), target) for i, target in enumerate(targets)]
     benchmark = Benchmark("lists", "selection", tuple(records), "absent_upi.jsonl")
-    return Cell("ours", "full", benchmark, 0, tuple(Question(record, ("s",)) for record in records), **options)
+    return Cell("ours", "full", benchmark, 0, tuple(ReadSummaries(record, ("s",)) for record in records), **options)
 
 
 def said(*rotations, **more):
@@ -111,37 +126,37 @@ def said(*rotations, **more):
 
 def test_bad_format_is_chance_a_failed_request_is_missing_and_intervals_know_rules_from_luck():
     cell = cell_of([offer_of(4, name=f"{i} ") for i in range(4)])
-    bad = Question(cell.questions[0].record, problem="no think block")
+    bad = BadFormat(cell.questions[0].record, "no think block")
     answers = [[], [said([0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.7, 0.1])], [said([0.1, 0.7, 0.1, 0.1])], [None]]
     cell = Cell("ours", "full", cell.benchmark, 0, (bad, *cell.questions[1:]))
-    rows = score_rows(cell, "qwen", "choice", answers)
-    assert [row["outcome"] for row in rows] == ["bad_format", "ok", "ok", "missing"]
-    assert [row["value"] for row in rows] == [0.25, 0.5, 0.0, None], (
-        "two items share the first place of the second row"
-    )
-    (row,) = result_rows(rows)
+    rows = score_rows(cell, "qwen", "choice", answered(answers))
+    assert [row.outcome for row in rows] == ["bad_format", "ok", "ok", "missing"]
+    assert [row.value for row in rows] == [0.25, 0.5, 0.0, None], "two items share the first place of the second row"
+    (row,) = numbers(rows)
     assert (row["n"], row["k"], row["chance"], row["coverage"], row["bad_format"]) == (3, 4, 0.25, 0.75, 0.25)
     assert row["accuracy"] == pytest.approx(0.25) and row["accuracy_well_formed"] == pytest.approx(0.25)
     assert (
         row["flip_rate"] == 1 and row["mean_p"] == pytest.approx((0.4 + 0.1) / 2) and row["mass"] == pytest.approx(0.9)
     )
-    assert row["mrr"] == pytest.approx((offers.chance(offer_of(4))["mrr"] + 3 / 4 + 13 / 36) / 3)
+    assert row["mrr"] == pytest.approx((uninformed(offer_of(4))["mrr"] + 3 / 4 + 13 / 36) / 3)
     assert row["auc"] == row["auc_each"] == pytest.approx((0.5 + (0.5 + 2) / 3 + 1 / 3) / 3)
-    questions = tuple(Question(question.record, problem="x") for question in cell.questions)
-    (row,) = result_rows(score_rows(Cell("bad", "full", cell.benchmark, 0, questions), "qwen", "choice", [[]] * 4))
-    for name in ("accuracy", *offers.MEASURES):
+    questions = tuple(BadFormat(question.record, "x") for question in cell.questions)
+    (row,) = numbers(score_rows(Cell("bad", "full", cell.benchmark, 0, questions), "qwen", "choice"))
+    for name in ("accuracy", *MEASURES):
         low, high = ("ci_low", "ci_high") if name == "accuracy" else (f"{name}_low", f"{name}_high")
         assert row[name] == row[low] == row[high], "by rule, so there is nothing to be unsure of"
-    (row,) = result_rows(score_rows(cell_of([offer_of(4)] * 4), "q", "choice", [[said([0.7, 0.1, 0.1, 0.1])]] * 4))
+    (row,) = numbers(
+        score_rows(cell_of([offer_of(4)] * 4), "q", "choice", answered([[said([0.7, 0.1, 0.1, 0.1])]] * 4))
+    )
     assert row["accuracy"] == 1 and row["ci_low"] < 0.5, "all right by observation is not certain"
 
 
 def test_items_that_fit_no_window_are_nobody_s_fault():
-    question, offer = cell_of([offer_of(4)]).questions[0], offer_of(4)
-    too_long = [{"status": "too_long", "error": "5000 tokens"}]
-    assert offers.score(question, offer, too_long)["outcome"] == "missing"
-    read = replace(question, summaries=(), history=question.record.history)
-    assert offers.score(read, offer, too_long)["outcome"] == "bad_format"
+    cell, too_long = cell_of([offer_of(4)]), answered([[{"status": "too_long", "error": "5000 tokens"}]])
+    assert score_rows(cell, "qwen", "choice", too_long)[0].outcome == "missing"
+    record = cell.questions[0].record
+    read = replace(cell, questions=(ReadHistory(record, record.history),))
+    assert score_rows(read, "qwen", "choice", too_long)[0].outcome == "bad_format"
 
 
 @pytest.mark.parametrize(
@@ -149,15 +164,15 @@ def test_items_that_fit_no_window_are_nobody_s_fault():
     [(1.0, True, True), (2 / 3, True, True), (0.5, None, None), (1 / 3, False, None), (0.0, False, False)],
 )
 def test_a_tie_among_k_items_is_no_wrong_choice(value, of_pair, among_k):
-    assert (decided({"value": value}), decided({"value": value, "k": 3})) == (of_pair, among_k)
+    assert (decided(scored(value=value)), decided(scored(value=value, k=3))) == (of_pair, among_k)
 
 
 def test_strangers_summaries_are_averaged_and_unread_answers_counted():
     cell = cell_of([offer_of(3)])
     answers = [[said([0.8, 0.1, 0.1]), said([0.1, 0.2, 0.7]), said([1 / 3] * 3, unparsed=1, unread=["hm"])]]
-    (row,) = score_rows(cell, "qwen", "choice", answers)
-    assert row["value"] == pytest.approx((1 + 0 + 1 / 3) / 3) and row["outcome"] == "parse_failure"
-    assert row["unread"] == ["hm"] and row["flips"] == [None, None]
+    (row,) = score_rows(cell, "qwen", "choice", answered(answers))
+    assert row.value == pytest.approx((1 + 0 + 1 / 3) / 3) and row.outcome == "parse_failure"
+    assert row.unread == ("hm",) and row.flips == (None, None)
 
 
 def test_cues_rank_the_candidates_and_chance_is_exact(tmp_path):
@@ -167,7 +182,7 @@ def test_cues_rank_the_candidates_and_chance_is_exact(tmp_path):
     for cell in of_cues(
         benchmark, ["popularity", "longer", "shorter", "first item", "random", "content tally", CHANCE]
     ):
-        (found[cell.policy],) = result_rows(score_rows(cell, "none", "choice", []))
+        (found[cell.policy],) = numbers(score_rows(cell, "none", "choice"))
     assert set(found) == {"longer", "shorter", "first item", "random", CHANCE}, "no counts, no attributes: no row"
     assert found["longer"]["accuracy"] == 0.5 and found["shorter"]["accuracy"] == pytest.approx((0 + 1 / 2) / 2)
     assert found[CHANCE]["accuracy"] == found[CHANCE]["ci_low"] == 0.25 and found[CHANCE]["auc"] == 0.5
@@ -216,10 +231,10 @@ def test_mind_s_measures_over_whole_impressions_are_those_of_other_code(samples,
     sizes = Counter(len(record.target.taken) for record in benchmark.records)
     assert len(benchmark.records) == 73 and sizes[1] == 70 and sum(sizes.values()) == 73
     (cell,) = of_cues(benchmark, [cue])
-    (row,) = result_rows(score_rows(cell, "none", "choice", []))
+    (row,) = numbers(score_rows(cell, "none", "choice"))
     expected = [
         mind_measures(scores, [place < len(record.target.taken) for place in range(len(scores))])
-        for scores, record in zip(cell.ranked, benchmark.records)
+        for scores, record in ((question.scores, question.record) for question in cell.questions)
     ]
     for name in ("auc_each", "mrr", "ndcg_5", "ndcg_10"):
         assert row[name] == pytest.approx(np.mean([one[name] for one in expected]), abs=1e-9)
@@ -243,7 +258,7 @@ def test_personamem_s_four_way_accuracy_is_a_count_by_hand(samples, tmp_path):
     sizes = Counter(len(record.target.candidates) for record in benchmark.records)
     assert sizes == {4: 572, 3: 17}, "of 17 questions two options have the same text"
     (cell,) = of_cues(benchmark, ["longer"])
-    (row,) = result_rows(score_rows(cell, "none", "choice", []))
+    (row,) = numbers(score_rows(cell, "none", "choice"))
     lengths = [[len(text) for text in record.target.candidates] for record in benchmark.records]
     right = [(found[0] == max(found)) / found.count(max(found)) for found in lengths]
     assert row["n"] == len(right) and row["accuracy"] == pytest.approx(sum(right) / len(right), abs=1e-9)
@@ -268,7 +283,7 @@ def test_pairs_keep_their_ids():
     pair = UserRecord("u", (Interaction("a", "b", "q"), Interaction("c")), Interaction("d", "e", "q"))
     judge = Judge.__new__(Judge)
     judge.prompts = PromptSet()
-    asked = Asked(Question(pair, ("s",)), "s")
+    asked = Asked(pair, "s")
     ids = [
         unit_id(judge, "m", protocol, EvaluationArguments(judge=["j=x"], data=["d"], out="o", rotations=5), asked)
         for protocol in ("choice", "paper")
@@ -281,7 +296,7 @@ def test_a_list_s_id_knows_its_items_and_rotations():
     judge.prompts = PromptSet()
 
     def identify(offer, rotations=2):
-        asked = Asked(Question(UserRecord("u", (Interaction("a", "b"),), offer), ("s",)), "s")
+        asked = Asked(UserRecord("u", (Interaction("a", "b"),), offer), "s")
         options = EvaluationArguments(judge=["j=x"], data=["d"], out="o", rotations=rotations)
         return unit_id(judge, "m", "choice", options, asked)
 
@@ -329,9 +344,11 @@ async def test_lists_and_pairs_are_evaluated_side_by_side(fake_server, say, toke
             out=str(tmp_path / "out"),
             protocol=["choice", "paper"],
         )
-        rows = await evaluate(arguments)
+        rows = [result.row() for result in await evaluate(arguments)]
         asked = answer.asked
-        assert await evaluate(arguments) == rows and answer.asked - asked < 40, "only the check at the start"
+        assert [result.row() for result in await evaluate(arguments)] == rows and answer.asked - asked < 40, (
+            "only the check at the start"
+        )
     found = {(row["benchmark"], row["protocol"], row["policy"]): row for row in rows}
     assert ("lists", "paper", "reader") not in found and ("pairs", "paper", "reader") in found
     direct = found["lists", "choice", "reader"]
@@ -350,7 +367,7 @@ async def test_lists_and_pairs_are_evaluated_side_by_side(fake_server, say, toke
     (nothing,) = [score for score in sample["scores"] if score["policy"] == "no summary"]
     assert nothing["k"] == 30 and "\nItem Z: film 24" in sample["prompts"][nothing["prompt"]]
     scores = list(read_scores(tmp_path / "out"))
-    packed = [export.score_row(row)["mrr"] for row in scores if row["policy"] == "reader" and "k" in row]
+    packed = [export.score_row(row)["mrr"] for row in scores if row.policy == "reader" and row.k]
     assert packed == [1.0] * 6
     agreed = downstream.reading_habits(scores, "choice")
     assert {line[0] for line in agreed.body} == {"pairs", "more"}, "there is no second place among k items"

@@ -2,12 +2,15 @@
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 
 from alignxplore.datasets import DATASETS, PUBLISHED
-from alignxplore.evaluation.metrics import result_rows
+from alignxplore.evaluation.metrics import shown_otherwise
 from alignxplore.evaluation.published import Paper
+from alignxplore.evaluation.results import result_rows
+from alignxplore.evaluation.rows import Result
 from tests import ROOT
 from tests.evaluation.made_up import JUDGE, built, run_of, scores, written
 
@@ -69,11 +72,11 @@ def test_scores_fit_the_inferred_numbers_of_rows():
         assert scores and len(misfits) <= 5, (benchmark, misfits)
 
 
-def differs(row: dict, run: dict, **other) -> list[str]:
-    return Paper().differs(row | other, run)
+def differs(row: Result, run: dict, shown=0.0, **other) -> list[str]:
+    return Paper().differs(replace(row, values={**row.values, "shown_otherwise": shown}, **other), run)
 
 
-def row_of(benchmark: str, n: int, **how) -> dict:
+def row_of(benchmark: str, n: int, **how) -> Result:
     return result_rows(scores("ours", benchmark, n, 0.8, **how))[0]
 
 
@@ -111,14 +114,14 @@ def test_what_differs_in_the_way_a_summary_was_written(setting, stages, how, sai
 
 def test_the_fit_differs_where_some_row_was_shown_otherwise():
     run, sets = run_of(mind=3000), {}
-    row = result_rows([row | {"shown_otherwise": row["record"] == "r7"} for row in scores("ours", "mind", 3000, 0.8)])[
+    row = result_rows([replace(row, shown_otherwise=row.record == "r7") for row in scores("ours", "mind", 3000, 0.8)])[
         0
     ]
-    (said,) = differs(row, run)
-    assert said.startswith("fit ours, by which some rows were shown otherwise") and row["shown_otherwise"] == 1 / 3000
-    assert differs(row, run, shown_otherwise=0) == [] and differs(row, run, shown_otherwise=None) == [said]
+    (said,) = Paper().differs(row, run)
+    assert said.startswith("fit ours, by which some rows were shown otherwise") and row[shown_otherwise] == 1 / 3000
+    assert differs(row, run) == [] and differs(row, run, shown=None) == [said]
     run["policies"]["ours"]["sets"] = sets | {"mind.full.s0": written(fit="published")}
-    assert differs(row, run) == [], "shown as published, whatever ours would have shown"
+    assert Paper().differs(row, run) == [], "shown as published, whatever ours would have shown"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +146,7 @@ def test_what_differs_in_the_way_the_downstream_model_was_asked(how, said):
 def test_what_differs_in_the_protocol_the_wording_and_the_seeds():
     row, run = row_of("mind", 3000), run_of(mind=3000) | {"prompt_set": "hardened", "arguments": {"orders": "both"}}
     assert differs(row, run) == ["wording of the prompt judge (set hardened)"]
-    said = differs(row, run, protocol="choice", seeds=[0, 1, 2])
+    said = differs(row, run, protocol="choice", seeds=(0, 1, 2))
     assert (
         said[0] == "the mean of 3 generation seeds for one"
         and said[1] == "protocol choice (both orders) for paper (one order, one sampled answer)"
@@ -181,7 +184,7 @@ def test_what_differs_in_the_file(benchmark, n, how, said):
 
 def test_a_benchmark_whose_number_of_rows_is_not_known_has_its_difference_without_an_interval():
     row = row_of("hicupid", 600)
-    assert Paper().difference(row, row["accuracy"] - 0.1) == "+10.00"
+    assert Paper().difference(row, row.accuracy - 0.1) == "+10.00"
     assert differs(row, run_of(hicupid=600)) == [
         "how many rows of HiCUPID were used, and how they were scored, is not published"
     ]
@@ -190,12 +193,12 @@ def test_a_benchmark_whose_number_of_rows_is_not_known_has_its_difference_withou
 def test_published_rows_are_taken_for_as_clustered_as_ours():
     """Two rows of each person, that agree: half as many independent ones."""
     rows = [
-        row | {"user": f"u{i // 2}", "value": float(i // 2 % 10 < 8)}
+        replace(row, user=f"u{i // 2}", value=float(i // 2 % 10 < 8))
         for i, row in enumerate(scores("ours", "student_phd", 600, 0.8))
     ]
     (row,) = result_rows(rows)
-    assert row["design_effect"] == pytest.approx(2, rel=0.01)
-    assert result_rows(scores("ours", "student_phd", 600, 0.8))[0]["design_effect"] == 1
+    assert row.design_effect == pytest.approx(2, rel=0.01)
+    assert result_rows(scores("ours", "student_phd", 600, 0.8))[0].design_effect == 1
     low, high = (
         float(x.replace("−", "-")) for x in Paper().difference(row, 0.8).split("[")[1].rstrip("]").split(", ")
     )

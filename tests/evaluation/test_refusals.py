@@ -2,12 +2,13 @@
 one asks again. What can never fit its window is final."""
 
 import json
+from collections import Counter
 
 import pytest
 from aiohttp import web
 
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
-from alignxplore.evaluation.conditions import of_summaries
+from alignxplore.evaluation.conditions import Missing, ReadSummaries, of_summaries
 from alignxplore.evaluation.generation import GenerationArguments, generate
 from alignxplore.evaluation.scoring import EvaluationArguments, evaluate
 from alignxplore.records import Interaction, UserRecord
@@ -53,11 +54,11 @@ async def test_refusals_stop_the_run_and_are_asked_again(fake_server, say, setup
         with pytest.raises(TooManyErrors, match=f"HTTP {status}: no"):
             await generate(arguments(server.url))
         questions = of_summaries(target, benchmark).questions
-        assert (sum(bool(q.summaries) for q in questions), sum(q.missing for q in questions)) == (20, 40)
+        assert Counter(map(type, questions)) == {ReadSummaries: 20, Missing: 40}
         credit, asked = 1000, len(server.bodies)
         await generate(arguments(server.url))
         assert len(server.bodies) - asked == 40
-    assert all(q.summaries for q in of_summaries(target, benchmark).questions)
+    assert all(isinstance(q, ReadSummaries) for q in of_summaries(target, benchmark).questions)
 
 
 async def test_a_history_that_cannot_be_made_to_fit_is_bad_format_for_good(fake_server, say, setup):
@@ -90,7 +91,7 @@ async def test_a_target_that_no_window_takes_is_missing_for_good_and_stops_nothi
             cues=[],
             baselines=["none"],
         )
-        rows = await evaluate(arguments)
+        rows = [result.row() for result in await evaluate(arguments)]
         asked = len(server.bodies)
         await evaluate(arguments)
         again = server.bodies[asked:]

@@ -10,22 +10,24 @@ from alignxplore.evaluation import scoring
 from alignxplore.evaluation.arguments import EvaluationArguments
 from alignxplore.evaluation.benchmarks import load_benchmarks
 from alignxplore.evaluation.conditions import of_cues
-from alignxplore.evaluation.metrics import read_scores, score_rows
+from alignxplore.evaluation.rows import Score, read_scores
+from alignxplore.evaluation.scores import score_rows
 from alignxplore.evaluation.segments import MOST_PERSONAS, parted, with_facts
 from alignxplore.records import write_jsonl
+from tests.evaluation.made_up import score
 
 
-def facts(row: dict) -> tuple:
-    return row["shown"], row["popularity"], row["question_type"], row["persona"]
+def facts(row: Score) -> tuple:
+    return row.shown, row.popularity, row.question_type, row.persona
 
 
 def loaded(path, name):
     return {found.name: found for found in load_benchmarks([f"{name}={path}"])}
 
 
-def rows_of(benchmark) -> list[dict]:
+def rows_of(benchmark) -> list[Score]:
     (cell,) = of_cues(benchmark, ["longer"])
-    return score_rows(cell, "none", "choice", [])
+    return score_rows(cell, "none", "choice")
 
 
 def test_the_scores_of_an_evaluation_say_what_kind_of_row_each_is(record, tmp_path):
@@ -56,17 +58,17 @@ def test_a_persona_is_a_group_only_where_there_are_few_of_them(record, tmp_path)
 
 def test_rows_part_at_the_bounds_that_the_headings_name():
     rows = [
-        {"shown": n, "popularity": m} for n, m in ((1, 0), (5, 4), (6, 5), (12, 19), (13, 20), (50, 999), (51, 1000))
+        score(shown=n, popularity=m) for n, m in ((1, 0), (5, 4), (6, 5), (12, 19), (13, 20), (50, 999), (51, 1000))
     ]
     length, others = parted(rows).values()
-    assert [(name, [row["shown"] for row in rows]) for name, rows in length.items()] == [
+    assert [(name, [row.shown for row in rows]) for name, rows in length.items()] == [
         ("1 to 5 (cold start)", [1, 5]),
         ("6 to 12", [6, 12]),
         ("13 to 25", [13]),
         ("26 to 50", [50]),
         ("51 and more", [51]),
     ]
-    assert [(name, [row["popularity"] for row in rows]) for name, rows in others.items()] == [
+    assert [(name, [row.popularity for row in rows]) for name, rows in others.items()] == [
         ("0 to 4 (cold start)", [0, 4]),
         ("5 to 19", [5, 19]),
         ("20 to 99", [20]),
@@ -76,4 +78,4 @@ def test_rows_part_at_the_bounds_that_the_headings_name():
 
 
 def test_a_kind_of_one_group_or_of_none_is_left_out():
-    assert parted([{"shown": 12, "popularity": None}, {"shown": 12, "question_type": "recall"}]) == {}
+    assert parted([score(shown=12), score(shown=12, question_type="recall")]) == {}

@@ -85,9 +85,10 @@ def written(url: str, benchmark: Benchmark, out: Path, form: str) -> list[dict]:
 def scored(url: str, benchmark: Benchmark, out: Path, form: str) -> list[dict]:
     about = {"direct": False, "cues": [], "baselines": ["none"], "concurrency": 2, "max_model_len": 1024}
     judge, data = [f"reader={url}"], [str(benchmark.path)]
-    return asyncio.run(
+    found = asyncio.run(
         evaluate(EvaluationArguments(judge=judge, judge_format=[form], data=data, out=str(out), **about))
     )
+    return [result.row() for result in found]
 
 
 def test_a_policy_that_only_answers(url, benchmark, tmp_path):

@@ -11,13 +11,13 @@ from alignxplore.evaluation.comparisons import CompareOptions, compare_rows
 from alignxplore.evaluation.generation import generate
 from alignxplore.evaluation.report.plots import PlotsOptions, write_plots
 from alignxplore.evaluation.report.writing import write
-from alignxplore.records import write_jsonl
+from alignxplore.evaluation.rows import write_scores
+from tests.evaluation.made_up import score
 
 
 def rows(policy, values):
-    told = {"setting": "full", "benchmark": "mind", "judge": "j", "protocol": "choice", "outcome": "ok"}
     return [
-        told | {"policy": policy, "user": f"u{i}", "target": f"t{i}", "item": f"i{i}", "record": f"r{i}", "value": v}
+        score(policy=policy, judge="j", user=f"u{i}", target=f"t{i}", item=f"i{i}", record=f"r{i}", value=v)
         for i, v in enumerate(values)
     ]
 
@@ -27,7 +27,7 @@ def compared(folder, a, b, **options):
 
 
 def test_a_policy_that_is_not_there_is_named_with_those_that_are(tmp_path):
-    write_jsonl(tmp_path / "scores.jsonl", rows("base", [1, 0]) + rows("ours", [1, 1]))
+    write_scores(tmp_path, rows("base", [1, 0]) + rows("ours", [1, 1]))
     with pytest.raises(UserError, match=r"no row of .* has policy=typo \(--b and --where\);(?s:.*)base / full"):
         compared(tmp_path, "base", "typo")
     with pytest.raises(UserError, match=r"has judge=none policy=base \(--a and --where\)"):
@@ -36,13 +36,13 @@ def test_a_policy_that_is_not_there_is_named_with_those_that_are(tmp_path):
 
 
 def test_a_row_is_not_compared_with_itself(tmp_path):
-    write_jsonl(tmp_path / "scores.jsonl", rows("base", [1, 0]))
+    write_scores(tmp_path, rows("base", [1, 0]))
     with pytest.raises(UserError, match="--a and --b are the same row, base / full / mind"):
         compared(tmp_path, "base", "base")
 
 
 def test_of_a_single_user_only_the_difference_is_known(tmp_path):
-    write_jsonl(tmp_path / "scores.jsonl", rows("base", [0]) + rows("ours", [1]))
+    write_scores(tmp_path, rows("base", [0]) + rows("ours", [1]))
     table = compared(tmp_path, "base", "ours")
     assert "nan" not in table and "1.0000" not in table and "| 1 | +100.00 |" in table
 

@@ -3,16 +3,20 @@ tables."""
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
-from alignxplore.evaluation.conditions import Cell, Question, of_other_users, of_summaries
+from alignxplore.evaluation.conditions import BadFormat, Cell, Missing, ReadSummaries, of_other_users, of_summaries
 from alignxplore.evaluation.generation import GenerationArguments, generate
-from alignxplore.evaluation.metrics import result_rows, score_rows
+from alignxplore.evaluation.metrics import truncated
 from alignxplore.evaluation.report import writing
 from alignxplore.evaluation.report.layouts import details
 from alignxplore.evaluation.report.tables import MISSING
+from alignxplore.evaluation.results import result_rows
+from alignxplore.evaluation.rows import Result
+from alignxplore.evaluation.scores import score_rows
 from alignxplore.evaluation.scoring import EvaluationArguments, evaluate
 from alignxplore.judging.letters import find_letters
 from alignxplore.records import read_jsonl
@@ -50,7 +54,7 @@ def scored(fake_server, say, tokenizer, record, benchmark_file, tmp_path):
     path = benchmark_file("personamem", [record("short", 4), record("long", 90)])
     tokenizer.save_pretrained(tmp_path / "tokenizer")
 
-    async def run(window: int = 2000) -> tuple[list[dict], int]:
+    async def run(window: int = 2000) -> tuple[list[Result], int]:
         reader = Reader(tokenizer, say)
         async with fake_server(reader, max_model_len=100_000) as server:
             shared = {"data": [str(path)], "out": str(tmp_path / "out"), "max_model_len": window}
@@ -66,7 +70,7 @@ def scored(fake_server, say, tokenizer, record, benchmark_file, tmp_path):
 
 async def test_the_share_of_cut_histories_stands_beside_every_number_that_read_one(scored, tmp_path):
     rows, _ = await scored()
-    found = {(row["policy"], row["setting"], row["protocol"]): row["truncated"] for row in rows}
+    found = {(row.policy, row.setting, row.protocol): row[truncated] for row in rows}
     for protocol in ("choice", "paper"):
         assert [found[*key, protocol] for key in (("ours", "full"), ("reader", "direct"))] == [0.5, 0.5]
         assert found["ours", "streaming", protocol] == 0.5, "one of its two stages is enough"
@@ -95,11 +99,9 @@ async def test_the_share_of_cut_histories_stands_beside_every_number_that_read_o
 async def test_nothing_is_said_where_nothing_was_cut(scored, tmp_path):
     rows, _ = await scored(16384)
     assert {
-        row["truncated"]
+        row[truncated]
         for row in rows
-        if row["setting"] in ("full", "streaming", "direct")
-        and "other" not in row["policy"]
-        and row["judge"] != "none"
+        if row.setting in ("full", "streaming", "direct") and "other" not in row.policy and row.judge != "none"
     } == {0}
     writing.write(tmp_path / "out")
     assert "did not fit a window" not in (tmp_path / "out" / "report.md").read_text()
@@ -130,7 +132,7 @@ async def test_strangers_summaries_and_bad_format_tell_of_their_own_cuts(scored,
     assert [question.dropped > 0 for question in cell.questions] == [
         question.record.user == "long" for question in cell.questions
     ]
-    people = tuple(Question(record(f"u{i}"), (f"s{i}",), dropped=int(i == 0)) for i in range(4))
+    people = tuple(ReadSummaries(record(f"u{i}"), (f"s{i}",), dropped=int(i == 0)) for i in range(4))
     strangers = of_other_users(Cell("ours", "full", benchmark, 0, people)).questions
     assert [question.dropped for question in strangers] == [0, 1, 1, 1], "what the three others lost"
     bad = Cell(
@@ -138,10 +140,11 @@ async def test_strangers_summaries_and_bad_format_tell_of_their_own_cuts(scored,
         "full",
         benchmark,
         0,
-        (Question(record("a"), problem="unfinished reasoning", dropped=3), Question(record("b"))),
+        (BadFormat(record("a"), "unfinished reasoning", dropped=3), Missing(record("b"))),
     )
     for protocol in ("choice", "paper"):
-        (row,) = result_rows(score_rows(bad, "reader", protocol, [[], []]))
+        (result,) = result_rows(score_rows(bad, "reader", protocol))
+        row = result.row()
         assert row["truncated"] == 1.0, "of the one row of which it is known"
-    table = details([row | {"truncated": None}], "paper")
+    table = details([replace(result, values={**result.values, "truncated": None})], "paper")
     assert table.body[0][table.head.index("truncated %")] == MISSING

@@ -5,8 +5,10 @@ import pytest
 from alignxplore.benchmark_files import user_row
 from alignxplore.errors import UserError
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
+from alignxplore.evaluation.rows import write_scores
 from alignxplore.films.example import ExampleOptions, film, middle, sureness, write_example
 from alignxplore.records import Interaction, UserRecord, write_json, write_jsonl
+from tests.evaluation.made_up import score
 
 COMEDY, DRAMA = "Title: One (a.k.a. Uno) (1994), Genres: Comedy", "Title: Two (2003), Genres: Drama|War"
 
@@ -73,21 +75,20 @@ def options(tmp_path):
         "sft+rl": (0.9, 0.7, 0.5),
     }
     scores = [
-        {
-            "policy": policy,
-            "setting": "none" if policy == "no summary" else setting,
-            "benchmark": "movielens",
-            "judge": "judge",
-            "protocol": "choice",
-            "record": record.id,
-            "value": 0.5,
-        }
-        | ({} if p is None else {"p": p if setting == "full" else 0.01})
+        score(
+            policy=policy,
+            setting="none" if policy == "no summary" else setting,
+            benchmark="movielens",
+            judge="judge",
+            record=record.id,
+            value=0.5,
+            p=p if p is None or setting == "full" else 0.01,
+        )
         for policy, ps in sure.items()
         for record, p in zip(records, ps)
         for setting in ("full", "streaming")[: 1 if policy == "no summary" else 2]
     ]
-    write_jsonl(tmp_path / "eval" / "scores.jsonl", scores)
+    write_scores(tmp_path / "eval", scores)
     data = str(tmp_path / "movielens_upi.jsonl")
     return ExampleOptions(data=data, eval=tmp_path / "eval", out=tmp_path / "example.md")
 

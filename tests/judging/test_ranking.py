@@ -9,7 +9,8 @@ from string import ascii_uppercase
 import pytest
 from aiohttp import web
 
-from alignxplore.evaluation.offers import averaged, chance, measures
+from alignxplore.evaluation.measures import all_of
+from alignxplore.evaluation.measures import ranked as in_tiers
 from alignxplore.journal import REFUSED, TRANSPORT_ERROR
 from alignxplore.judging.free_form import ReasoningJudge
 from alignxplore.judging.letters import Judge, JudgeError, find_letters
@@ -164,11 +165,11 @@ async def test_a_judge_that_always_says_a_is_worth_chance(fake_server, lettered)
         return 3.0 * (place == 0)
 
     found, _ = await ranked(fake_server, lettered, Server(lettered, always), offer, rotations=6)
-    assert measures(averaged(found.rotations), 2) == pytest.approx(chance(offer))
+    assert all_of(in_tiers(found.averaged, 2)) == pytest.approx(all_of(in_tiers([0.0] * len(found.averaged), 2)))
     found, _ = await ranked(fake_server, lettered, Server(lettered, always), offer)
-    best = max(averaged(found.rotations))
+    best = max(found.averaged)
     shown_first = first_shares(offer, "key", 0, 2)
-    assert [score == pytest.approx(best) for score in averaged(found.rotations)] == [x == 0.5 for x in shown_first]
+    assert [score == pytest.approx(best) for score in found.averaged] == [x == 0.5 for x in shown_first]
 
 
 async def test_among_two_items_it_is_the_pair_s_judgement(fake_server, lettered):
@@ -180,7 +181,7 @@ async def test_among_two_items_it_is_the_pair_s_judgement(fake_server, lettered)
         pair = await Judge(endpoint, lettered, PromptSet()).score(
             "s", Interaction("item 0", "item 1", "Which?"), "key"
         )
-    assert averaged(found.rotations)[0] == pytest.approx(pair.p)
+    assert found.averaged[0] == pytest.approx(pair.p)
 
 
 @pytest.mark.parametrize("status, outcome", [(500, TRANSPORT_ERROR), (400, REFUSED)])
@@ -197,12 +198,12 @@ async def test_a_reasoning_model_gives_a_vote_a_question(fake_server, lettered, 
 
     offer = offer_of(8)
     found, _ = await ranked(fake_server, lettered, answer, offer, form="think", cls=ReasoningJudge)
-    scores = averaged(found.rotations)
+    scores = found.averaged
     assert max(range(8), key=lambda place: scores[place]) == max(range(8), key=lambda place: shares(offer)[place])
     assert found.mass is None and found.unparsed == 0
     found, _ = await ranked(fake_server, lettered, lambda body: say("hm"), offer, form="think", cls=ReasoningJudge)
     assert found.unparsed == 2 and found.unread == ("hm", "hm")
-    assert measures(averaged(found.rotations), 1) == pytest.approx(chance(offer)), "no opinion is chance"
+    assert all_of(in_tiers(found.averaged, 1)) == pytest.approx(all_of(in_tiers([0.0] * 8, 1))), "no opinion is chance"
 
 
 async def test_a_yes_no_reader_is_asked_about_each_item(fake_server, lettered):

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from alignxplore.benchmark_files import user_row
+from alignxplore.evaluation.metrics import bad_format, coverage
 from alignxplore.judging.free_form import PaperJudgement
 from alignxplore.judging.letters import JudgeError
 from alignxplore.judging.yes_no import ANSWERS, MOST_CHOICES, MOST_TOKENS, YesNoJudge, find_words
@@ -138,7 +139,7 @@ async def test_eval_scores_such_a_model_on_histories_only(fake_server, tokenizer
             baselines=["none"],
             limit=None,
         )
-        rows = await evaluate(arguments)
+        rows = [result.row() for result in await evaluate(arguments)]
     found = {row["protocol"]: row for row in rows if row["policy"] == "tallrec"}
     assert {row["setting"] for row in rows} == {"direct"} and len(rows) == 2
     assert found["choice"]["n"] == 20 and found["choice"]["accuracy"] == pytest.approx(0.9), "16 right, 4 ties"
@@ -172,7 +173,7 @@ async def test_a_history_longer_than_the_window_is_cut_before_the_model_is_first
         return server(body) if tokens < window else web.Response(status=400, text=f"{tokens} tokens are too many")
 
     async with fake_server(strict, max_model_len=window) as fake:
-        rows = await evaluate(
+        found = await evaluate(
             EvaluationArguments(
                 judge=[f"tallrec={fake.url}#{tmp_path / 'tokenizer'}"],
                 data=[f"personamem={tmp_path / 'world_films_upi.jsonl'}"],
@@ -184,8 +185,7 @@ async def test_a_history_longer_than_the_window_is_cut_before_the_model_is_first
             )
         )
     # Three are read, and right. What does not fit at all is bad format: 0.5 in choice, 0 in paper.
-    found = [(row["accuracy"], row["bad_format"], row["coverage"]) for row in rows]
-    assert found == [(3.5 / 4, 0.25, 1), (0.75, 0.25, 1)]
+    assert [(row.accuracy, row[bad_format], row[coverage]) for row in found] == [(3.5 / 4, 0.25, 1), (0.75, 0.25, 1)]
 
 
 async def test_no_more_is_shown_than_in_training(fake_server, tokenizer, tmp_path, monkeypatch):

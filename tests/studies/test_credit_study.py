@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from alignxplore.evaluation.rows import write_scores
 from tests import ROOT
+from tests.evaluation.made_up import score
 
 
 @pytest.fixture(scope="module")
@@ -33,20 +35,21 @@ def study(tmp_path_factory):
         "tree.2": lambda i: 1.0,
     }
     scores = [
-        {
-            "policy": policy,
-            "judge": "j",
-            "setting": setting,
-            "user": f"u{i}",
-            "target": f"t{i}",
-            "item": f"t{i}",
-            "value": None if (policy, i) == ("tree.1", 39) else float(value(i)),
-        }
+        score(
+            policy=policy,
+            judge="j",
+            setting=setting,
+            record=f"r{i}",
+            user=f"u{i}",
+            target=f"t{i}",
+            item=f"t{i}",
+            value=None if (policy, i) == ("tree.1", 39) else float(value(i)),
+        )
         for policy, value in values.items()
         for i in range(40)
         for setting in ("full", "streaming")
     ]
-    (folder / "eval" / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scores))
+    write_scores(folder / "eval", scores)
     (folder / "eval" / "results.json").write_text('[{"policy": "sft"}]')
     (folder / "eval" / "report.md").write_text("# Results\n\nall of it\n")
     done = subprocess.run(

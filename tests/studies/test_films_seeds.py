@@ -6,9 +6,10 @@ import runpy
 
 import pytest
 
+from alignxplore.evaluation.rows import write_scores
 from alignxplore.quickstart import films
-from alignxplore.records import write_jsonl
 from tests import ROOT
+from tests.evaluation.made_up import score
 
 STUDY = runpy.run_path(str(ROOT / "studies/pool_seeds.py"))
 PERSONS, WINDOWS = 30, 5
@@ -23,11 +24,11 @@ def write_run(folder, policies, seed):
             for user in range(PERSONS):
                 for window in range(WINDOWS):
                     value = 0.5 if policy == "untrained" else float(rng.random() < right)
-                    row = {"policy": policy, "setting": setting, "judge": "j" if len(settings) > 1 else "none"}
-                    row |= {"user": f"{user}#{window}", "target": f"{seed} {user} {window}"}
-                    row["item"] = f"film {seed} {user} {window}"
-                    rows.append(row | {"value": None if (policy, user, window) == ("sft", 0, 0) else value})
-    write_jsonl(folder / "scores.jsonl", rows)
+                    named = {"policy": policy, "setting": setting, "judge": "j" if len(settings) > 1 else "none"}
+                    named |= {"user": f"{user}#{window}", "target": f"{seed} {user} {window}"}
+                    named |= {"record": named["target"], "item": f"film {seed} {user} {window}"}
+                    rows.append(score(**named, value=None if (policy, user, window) == ("sft", 0, 0) else value))
+    write_scores(folder, rows)
 
 
 @pytest.fixture
@@ -62,7 +63,9 @@ def test_differences_are_paired_on_the_rows_that_both_have(pooled):
         ("sft+rl", "sft+rl", "streaming"),
     }
     gained = found["sft+rl", "sft", "full"]
-    assert gained["n"] == 2 * (PERSONS * WINDOWS - 1) and gained["low"] > 0 and len(gained["runs"]) == 2
+    assert gained["n"] == 2 * (PERSONS * WINDOWS - 1) and gained["difference"] > 0.08 and len(gained["runs"]) == 2
+    widest = max(one["high"] - one["low"] for one in gained["runs"])
+    assert gained["high"] - gained["low"] > widest, "two runs say little of others"
     assert found["shuffled", "sft", "full"]["n"] == PERSONS * WINDOWS - 1
     assert found["shuffled", "sft", "full"]["low"] < 0 < found["shuffled", "sft", "full"]["high"]
 

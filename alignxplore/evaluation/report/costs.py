@@ -12,6 +12,7 @@ from alignxplore.evaluation.costs import Cost
 from alignxplore.evaluation.report import lines
 from alignxplore.evaluation.report.segments import chance_of, measured
 from alignxplore.evaluation.report.tables import MISSING, Table, label, percent
+from alignxplore.evaluation.rows import Score
 from alignxplore.statistics import Estimate
 
 NOTE = (
@@ -67,7 +68,7 @@ def costs_table(costs: Sequence[Cost]) -> Table | None:
     return Table("costs", "What a summary takes", head, body, NOTE) if body else None
 
 
-def accuracy_by_length(costs: Sequence[Cost], scores: Sequence[dict], protocol: str) -> plt.Figure | None:
+def accuracy_by_length(costs: Sequence[Cost], scores: Sequence[Score], protocol: str) -> plt.Figure | None:
     """Accuracy against the number of words of well-formed summaries: one panel a benchmark, one line a policy and
     setting, a point a fifth of its summaries; the first downstream model alone."""
     words = {
@@ -75,13 +76,13 @@ def accuracy_by_length(costs: Sequence[Cost], scores: Sequence[dict], protocol: 
         for cost in costs
         if not cost.problem
     }
-    rows = [row for row in scores if row["protocol"] == protocol and row["outcome"] in ("ok", "parse_failure")]
-    found: dict[str, dict[Policy, list[tuple[int, dict]]]] = defaultdict(lambda: defaultdict(list))
+    rows = [row for row in scores if row.protocol == protocol and row.outcome in ("ok", "parse_failure")]
+    found: dict[str, dict[Policy, list[tuple[int, Score]]]] = defaultdict(lambda: defaultdict(list))
     judge = None
     for row in rows:
-        key = (row["policy"], row["setting"], row["benchmark"], row["seed"], row["record"])
-        if key in words and (judge := judge or row["judge"]) == row["judge"]:
-            found[row["benchmark"]][row["policy"], row["setting"]].append((words[key], row))
+        key = (row.policy, row.setting, row.benchmark, row.seed, row.record)
+        if key in words and (judge := judge or row.judge) == row.judge:
+            found[row.benchmark][row.policy, row.setting].append((words[key], row))
     if not found:
         return None
     figure, panels = lines.panels_for(len(found))
@@ -98,11 +99,11 @@ def accuracy_by_length(costs: Sequence[Cost], scores: Sequence[dict], protocol: 
     return figure
 
 
-def _by_length(pairs: list[tuple[int, dict]]) -> list[tuple[float, Estimate]]:
+def _by_length(pairs: list[tuple[int, Score]]) -> list[tuple[float, Estimate]]:
     """(mean length, accuracy) of each fifth of the summaries; those of one length share a point."""
     lengths = np.array([length for length, _ in pairs])
     edges = np.quantile(lengths, np.linspace(0, 1, BINS + 1)[1:-1])
-    bins: dict[int, list[tuple[int, dict]]] = defaultdict(list)
+    bins: dict[int, list[tuple[int, Score]]] = defaultdict(list)
     for place, pair in zip(np.searchsorted(edges, lengths, side="left").tolist(), pairs):
         bins[place].append(pair)
     return [

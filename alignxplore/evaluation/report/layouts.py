@@ -15,23 +15,29 @@ from collections.abc import Collection
 import numpy as np
 
 from alignxplore.datasets import DATASETS
+from alignxplore.evaluation import measures, metrics
 from alignxplore.evaluation.comparisons import COMPARED, COMPARED_NOTE, compare, compared
-from alignxplore.evaluation.offers import MEASURES
+from alignxplore.evaluation.metrics import BAD_WRONG
 from alignxplore.evaluation.published import COMPARABLE, Paper
-from alignxplore.evaluation.report.tables import MISSING, WORST, Cell, Table, cell_text, label, percent
+from alignxplore.evaluation.registry import ACCURACY, AMONG_K, READING, WRITTEN, Metric, glossary, of_kind
+from alignxplore.evaluation.report.tables import MISSING, WORST, Cell, Table, cell_text, interval, label, percent
+from alignxplore.evaluation.results import pooled
+from alignxplore.evaluation.rows import Key, Result, Score
 from alignxplore.statistics import Paired, average_interval, paired_average
 
-BAD_WRONG = "bad format wrong"  # heading of the accuracy in which bad format is wrong, whatever it holds
 CLUSTERED = (
     "The interval of a difference takes the published rows for as dependent on each other (shared persons and "
     "targets) as ours are."
 )
-AMONG_K = (
-    "k: items to choose from, on average. Equal items are worth what lots between them give on average, so a row that "
-    "says nothing (bad format) has the value of chance. MRR: mean of 1/rank over the chosen items. HR@5: one of them "
-    "is among the first five. AUC: share of (chosen, passed over) in the right order, row by row. Where the items "
-    "passed over are a sample, these measures say which policy knows more of a user. They do not say how high it "
-    "ranks an item in a whole catalogue, and how the sample was drawn moves all of them."
+AMONG_K_NOTE = (
+    "Equal items are worth what lots between them give on average, so a row that says nothing (bad format) has the "
+    "value of chance. Where the items passed over are a sample, these measures say which policy knows more of a user. "
+    "They do not say how high it ranks an item in a whole catalogue, and how the sample was drawn moves all of them."
+)
+USERS_ONLY = "Intervals are over users only: each policy is one training run, and another one may differ by more."
+OVER_RUNS = (
+    "Intervals of policies with several training runs are over runs and users, ± is between the runs; all others are "
+    "over users only, and another training run may differ by more."
 )
 SETTING_ORDER = ("none", "direct", "full", "streaming")  # of rows; "none" reads nothing of the user's
 ALL_PAIRS = 4  # with more policies than this in a table only the pairs with the last one are tested
@@ -44,130 +50,119 @@ def family(benchmark: str) -> str | None:
     return "main" if benchmark in DATASETS and DATASETS[benchmark].column else "other"
 
 
-def worst(rows: Collection[dict]) -> list[str]:
+def over(rows: Collection[Result]) -> str:
+    """What the intervals of a table are over."""
+    return OVER_RUNS if any(row.runs > 1 for row in rows) else USERS_ONLY
+
+
+def worst(rows: Collection[Result]) -> list[str]:
     """Bad format, parse failures and coverage of the worst of several rows of results, and the most generation seeds
     (see `WORST`)."""
     return [
-        percent(max(row["bad_format"] for row in rows)),
-        percent(max(row["parse_failures"] for row in rows)),
-        percent(min(row["coverage"] for row in rows)),
-        str(max(len(row.get("seeds", ())) for row in rows)),
+        percent(max(row[metrics.bad_format] or 0.0 for row in rows)),
+        percent(max(row[metrics.parse_failures] or 0.0 for row in rows)),
+        percent(min(row[metrics.coverage] or 0.0 for row in rows)),
+        str(max(len(row.seeds) for row in rows)),
     ]
 
 
-def cell_of(row: dict) -> Cell:
+def cell_of(row: Result) -> Cell:
     """What a row of results is of, for `Table.cells`."""
-    return row["benchmark"], row["policy"], row["setting"], row["judge"], row["protocol"]
+    return row.benchmark, row.policy, row.setting, row.judge, row.protocol
 
 
-def compact(rows: list[dict], benchmark: str, protocol: str) -> Table:
+def compact(rows: list[Result], benchmark: str, protocol: str) -> Table:
     """Rows = policies in order; columns = setting under each judge, then n, format and coverage (their worst cell)."""
-    mine = [row for row in rows if row["benchmark"] == benchmark and row["protocol"] == protocol]
-    judges = list(dict.fromkeys(row["judge"] for row in mine if row["judge"] != "none"))
-    settings = [s for s in ("full", "streaming") if any(row["setting"] == s for row in mine)]
-    cells = {(row["policy"], row["setting"], row["judge"]): row for row in mine}
+    mine = [row for row in rows if row.benchmark == benchmark and row.protocol == protocol]
+    judges = list(dict.fromkeys(row.judge for row in mine if row.judge != "none"))
+    settings = [s for s in ("full", "streaming") if any(row.setting == s for row in mine)]
+    cells = {(row.policy, row.setting, row.judge): row for row in mine}
     columns = list(itertools.product(judges, settings or [""]))
-    second = [f", {BAD_WRONG}"] if protocol == "paper" and any(row["bad_format"] for row in mine) else []
+    second = [f", {BAD_WRONG}"] if protocol == "paper" and any(row[metrics.bad_format] for row in mine) else []
     head = ["policy", *(f"{setting}, {judge}{of}" for judge, setting in columns for of in ("", *second)), "n", *WORST]
     body: list[list[str]] = []
     places: dict[tuple[int, int], Cell] = {}
     # A policy may also be a judge, by name.
-    for policy, direct in dict.fromkeys((row["policy"], row["setting"] == "direct") for row in mine):
-        found = [row for row in mine if (row["policy"], row["setting"] == "direct") == (policy, direct)]
+    for policy, direct in dict.fromkeys((row.policy, row.setting == "direct") for row in mine):
+        found = [row for row in mine if (row.policy, row.setting == "direct") == (policy, direct)]
         line = [f"{policy} reads the history (direct)" if direct else policy]
         for judge, setting in columns:
             row = None if direct else cells.get((policy, setting, judge))
             # A setting of its own stands in the first column of its judge.
             if row is None and setting == (settings or [""])[0]:
-                row = next((r for r in found if r["setting"] not in settings and r["judge"] in (judge, "none")), None)
+                row = next((r for r in found if r.setting not in settings and r.judge in (judge, "none")), None)
             if row:
                 places[len(body), len(line)] = cell_of(row)
-            line += [cell_text(row), *(percent(row["accuracy_bad_wrong"] if row else None) for _ in second)]
-        spread = sorted({row["n"] for row in found})
+            line += [cell_text(row), *(percent(row[metrics.accuracy_bad_wrong] if row else None) for _ in second)]
+        spread = sorted({row.n for row in found})
         body.append([*line, "–".join(map(str, dict.fromkeys((spread[0], spread[-1])))), *worst(found)])
-    return Table(f"{benchmark}_{protocol}", f"{label(benchmark)}, protocol {protocol}", head, body, cells=places)
-
-
-DETAILS = {
-    BAD_WRONG + " %": "accuracy_bad_wrong",
-    "well-formed only %": "accuracy_well_formed",
-    "bad format %": "bad_format",
-    "parse failures %": "parse_failures",
-    "coverage %": "coverage",
-    "mean P(chosen) %": "mean_p",
-    "AUC %": "auc",
-    "flips %": "flip_rate",
-    "truncated %": "truncated",
-    "shown otherwise %": "shown_otherwise",
-}
+    title = f"{label(benchmark)}, protocol {protocol}"
+    return Table(f"{benchmark}_{protocol}", title, head, body, over(mine), places)
 
 
 WHAT = ("policy", "setting", "benchmark", "judge", "n")
 
 
-def what(row: dict) -> list[str]:
+def what(row: Result) -> list[str]:
     """What a line of one number is of (`WHAT`)."""
-    return [row["policy"], row["setting"], label(row["benchmark"]), row["judge"], str(row["n"])]
+    return [row.policy, row.setting, label(row.benchmark), row.judge, str(row.n)]
 
 
-def details(rows: list[dict], protocol: str) -> Table:
+def details(rows: list[Result], protocol: str) -> Table:
     """One line a number."""
-    head = [*WHAT, "persons", "items", "accuracy %", *DETAILS, "seeds"]
-    mine = [row for row in rows if row["protocol"] == protocol]
+    shown = [one for one in of_kind(ACCURACY, READING) if one.shown]
+    head = [*WHAT, "persons", "items", "accuracy %", *(one.heading for one in shown), "seeds"]
+    mine = [row for row in rows if row.protocol == protocol]
     body = [
         [
             *what(row),
-            str(row.get("clusters", MISSING)),
-            str(row.get("items", MISSING)),
+            *(MISSING if count is None else str(count) for count in (row.clusters, row.items)),
             cell_text(row),
-            *(percent(row.get(key)) for key in DETAILS.values()),
-            " ".join(map(str, row.get("seeds", ()))) or MISSING,
+            *(percent(row[one]) for one in shown),
+            " ".join(map(str, row.seeds)) or MISSING,
         ]
         for row in mine
     ]
     places = {(line, head.index("accuracy %")): cell_of(row) for line, row in enumerate(mine)}
-    return Table(f"details_{protocol}", f"Every number, protocol {protocol}", head, body, cells=places)
+    return Table(f"details_{protocol}", f"Every number, protocol {protocol}", head, body, glossary(shown), places)
 
 
-def is_pair(row: dict) -> bool:
-    """Whether a row of results, or of scores, is of pairs, and not of choices among k items."""
-    return "k" not in row
-
-
-def among_k(rows: list[dict]) -> Table | None:
+def among_k(rows: list[Result]) -> Table | None:
     """Everything known of the choices among k items, one line a number; None where there are none."""
-    mine = [row for row in rows if not is_pair(row)]
+    mine = [row for row in rows if not row.of_pair]
+    shown = [one for one in of_kind(AMONG_K) if one.shown]
     head = [*WHAT, "k", "chance %", "accuracy@1 %"]
     places = {(line, head.index("accuracy@1 %")): cell_of(row) for line, row in enumerate(mine)}
-    head += [*(f"{heading} %" for heading in MEASURES.values()), *WORST]
+    head += [*(one.heading for one in shown), *WORST]
     body = [
         [
             *what(row),
-            f"{row['k']:.4g}",
-            percent(row["chance"]),
-            cell_text(row | {"seed_spread": None}),
-            *(_measure_text(row, name) for name in MEASURES),
+            f"{row[measures.k]:.4g}",
+            percent(row[measures.chance]),
+            percent(row.accuracy) + interval(row.ci_low, row.ci_high),
+            *(_measured(row, one) for one in shown),
             *worst([row]),
         ]
         for row in mine
     ]
-    return Table("among_k", "Choices among k items", head, body, AMONG_K, places) if body else None
+    note = f"{glossary(of_kind(AMONG_K))} {AMONG_K_NOTE}"
+    return Table("among_k", "Choices among k items", head, body, note, places) if body else None
 
 
-def _measure_text(row: dict, name: str) -> str:
-    return cell_text({"accuracy": row[name], "ci_low": row[f"{name}_low"], "ci_high": row[f"{name}_high"]})
+def _measured(row: Result, metric: Metric) -> str:
+    return percent(row[metric]) + interval(*row.ends[metric.name])
 
 
-def readers_of_histories(rows: list[dict]) -> list[str]:
+def readers_of_histories(rows: list[Result]) -> list[str]:
     """The judges that were asked in the direct setting alone, though others were given summaries."""
     settings = defaultdict(set)
     for row in rows:
-        settings[row["judge"]].add(row["setting"])
+        settings[row.judge].add(row.setting)
     found = [judge for judge, seen in settings.items() if seen == {"direct"} and judge != "none"]
     return found if len(found) < len([judge for judge in settings if judge != "none"]) else []
 
 
-def wide(rows: list[dict], run: dict, kind: str, judge: str, protocol: str, paper: Paper) -> Table | None:
+def wide(rows: list[Result], run: dict, kind: str, judge: str, protocol: str, paper: Paper) -> Table | None:
     """The paper's layout for one downstream model; None where there is nothing of this family.
 
     Models that read nothing but raw histories (TALLRec) stand in the table of every downstream model.
@@ -176,10 +171,10 @@ def wide(rows: list[dict], run: dict, kind: str, judge: str, protocol: str, pape
     mine = [
         row
         for row in rows
-        if family(row["benchmark"]) == kind
-        and row["protocol"] == protocol
-        and row["judge"] in readers
-        and row["setting"] in SETTING_ORDER
+        if family(row.benchmark) == kind
+        and row.protocol == protocol
+        and row.judge in readers
+        and row.setting in SETTING_ORDER
     ]
     found = [name for name in run["benchmarks"] if family(name) == kind]  # one without a number here keeps its column
     columns = [name for name in DATASETS if name in found] + [name for name in found if name not in DATASETS]
@@ -206,14 +201,14 @@ def wide(rows: list[dict], run: dict, kind: str, judge: str, protocol: str, pape
         title,
         head,
         body,
-        _wide_note(body, columns, averaged, marks),
+        _wide_note(mine, body, columns, averaged, marks),
         _places(mine, body, columns),
     )
 
 
-def _places(rows: list[dict], body: list[list[str]], columns: list[str]) -> dict[tuple[int, int], Cell]:
+def _places(rows: list[Result], body: list[list[str]], columns: list[str]) -> dict[tuple[int, int], Cell]:
     """What the numbers of a wide table are of (`Table.cells`)."""
-    known = {(row["policy"], row["setting"], row["benchmark"]): row for row in rows}
+    known = {(row.policy, row.setting, row.benchmark): row for row in rows}
     return {
         (line, place): cell_of(row)
         for line, (policy, setting, *_) in enumerate(body)
@@ -223,22 +218,22 @@ def _places(rows: list[dict], body: list[list[str]], columns: list[str]) -> dict
 
 
 def _ours_and_published(
-    rows: list[dict], run: dict, columns: list[str], averaged: list[str], downstream: str | None, paper: Paper
+    rows: list[Result], run: dict, columns: list[str], averaged: list[str], downstream: str | None, paper: Paper
 ) -> tuple[list[list[str]], dict[str, int], set[tuple[str, str | None]]]:
     """(lines of our rows, each with its published one and the difference below it, what differs with the number that
     stands for it beside the differences, the published rows that stand there)."""
     names = run.get("published_names", {})
     marks: dict[str, int] = {}
     shown: set[tuple[str, str | None]] = set()
-    lines: dict[tuple[str, str], dict[str, dict]] = defaultdict(dict)
-    for row in sorted(rows, key=lambda row: SETTING_ORDER.index(row["setting"])):
-        lines[row["setting"], row["policy"]][row["benchmark"]] = row
+    lines: dict[tuple[str, str], dict[str, Result]] = defaultdict(dict)
+    for row in sorted(rows, key=lambda row: SETTING_ORDER.index(row.setting)):
+        lines[row.setting, row.policy][row.benchmark] = row
     body = []
     for (setting, policy), cells in lines.items():
         mean = _average_of_ours([cells.get(name) for name in averaged])
         texts = [cell_text(cells.get(name)) for name in columns]
         body.append([policy, setting, *texts, mean, *worst(cells.values())])
-        if any(row["protocol"] == "paper" and row["bad_format"] for row in cells.values()):
+        if any(row.protocol == "paper" and row[metrics.bad_format] for row in cells.values()):
             body.append(_bad_is_wrong(policy, setting, cells, columns, averaged))
         model = names.get("judges" if setting == "direct" else "policies", {}).get(policy)
         published = paper.row(setting, model, model if setting == "direct" else downstream)
@@ -250,9 +245,11 @@ def _ours_and_published(
     return body, marks, shown
 
 
-def _wide_note(body: list[list[str]], columns: list[str], averaged: list[str], marks: dict[str, int]) -> str:
+def _wide_note(
+    rows: list[Result], body: list[list[str]], columns: list[str], averaged: list[str], marks: dict[str, int]
+) -> str:
     """What stands below a wide table."""
-    said = []
+    said = [over(rows)]
     if marks:
         listed = "; ".join(f"({number}) {what}" for what, number in marks.items())
         said.append(f"What differs from the published numbers besides the model: {listed}.")
@@ -269,14 +266,15 @@ def _average(values: list[float | None]) -> str:
     return percent(float(np.mean(known))) if len(known) == len(values) else MISSING
 
 
-def _average_of_ours(cells: list[dict | None]) -> str:
+def _average_of_ours(cells: list[Result | None]) -> str:
     """The same with its interval, where every cell has one."""
     known = [cell for cell in cells if cell is not None]
-    mean = _average([cell["accuracy"] for cell in known] if len(known) == len(cells) else [None])
-    intervals = [(cell["ci_low"], cell["ci_high"]) for cell in known if cell["ci_low"] is not None]
+    mean = _average([cell.accuracy for cell in known] if len(known) == len(cells) else [None])
+    intervals = [(c.ci_low, c.ci_high) for c in known if c.ci_low is not None and c.ci_high is not None]
     if mean == MISSING or len(cells) < 2 or len(intervals) < len(cells):
         return mean
-    middle, half = float(np.mean([cell["accuracy"] for cell in known])), average_interval(intervals)
+    middle = float(np.mean([cell.accuracy or 0.0 for cell in known]))
+    half = average_interval(intervals)
     return f"{mean} [{percent(max(0.0, middle - half))}, {percent(min(1.0, middle + half))}]"
 
 
@@ -288,16 +286,16 @@ def _published(
 
 
 def _bad_is_wrong(
-    policy: str, setting: str, cells: dict[str, dict], columns: list[str], averaged: list[str]
+    policy: str, setting: str, cells: dict[str, Result], columns: list[str], averaged: list[str]
 ) -> list[str]:
     """The line below one of ours in which a summary in bad format is wrong, whatever it holds."""
-    values = {name: row["accuracy_bad_wrong"] for name, row in cells.items()}
+    values = {name: row[metrics.accuracy_bad_wrong] for name, row in cells.items()}
     mean = _average([values.get(name) for name in averaged])
     return [f"{policy}, {BAD_WRONG}", setting, *(percent(values.get(name)) for name in columns), mean] + [MISSING] * 4
 
 
 def _differences(
-    cells: dict[str, dict],
+    cells: dict[str, Result],
     published: dict[str, float],
     columns: list[str],
     run: dict,
@@ -308,7 +306,7 @@ def _differences(
     line = []
     for name in columns:
         row = cells.get(name)
-        if row is None or row["accuracy"] is None or name not in published:
+        if row is None or row.accuracy is None or name not in published:
             line.append(MISSING)
         else:
             numbers = sorted(marks.setdefault(what, len(marks) + 1) for what in paper.differs(row, run))
@@ -317,24 +315,24 @@ def _differences(
     return line + [MISSING] * 5
 
 
-def written(rows: list[dict]) -> Table | None:
+def written(rows: list[Result]) -> Table | None:
     """Everything known of the answers that were written and rated (HiCUPID, protocol paper); None where there are
     none."""
-    parts = ("win", "tie", "lose", "bleu", "rouge_l")
+    parts = of_kind(WRITTEN)
     body = [
         [
-            row["policy"],
-            row["setting"],
-            row["judge"],
-            str(row["n"]),
+            row.policy,
+            row.setting,
+            row.judge,
+            str(row.n),
             cell_text(row),
-            *(percent(row.get(name)) for name in parts),
+            *(percent(row[one]) for one in parts),
             *worst([row]),
         ]
         for row in rows
-        if "win" in row
+        if metrics.win.name in row.values
     ]
-    head = ["policy", "setting", "judge", "n", "score", "wins %", "ties %", "losses %", "BLEU", "ROUGE-L", *WORST]
+    head = ["policy", "setting", "judge", "n", "score", *(one.heading for one in parts), *WORST]
     note = (
         "Score: 100 x the mean over all answers. Wins, ties, losses, BLEU and ROUGE-L are of the answers that were "
         "rated: where nothing could be shown to a policy nobody answers, and the score is 0."
@@ -360,13 +358,16 @@ def published_cross_task(paper: Paper) -> Table:
     )
 
 
-def paired_tests(scores: list[dict], protocol: str) -> Table | None:
+def paired_tests(scores: list[Score], protocol: str) -> Table | None:
     """Every two policies on the same records, setting and judge (of many policies only the pairs with the last
     one)."""
-    groups: dict[tuple, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
+    by_key: dict[Key, list[Score]] = defaultdict(list)
     for row in scores:
-        if row["protocol"] == protocol and row["setting"] in ("full", "streaming"):
-            groups[row["benchmark"], row["judge"], row["setting"]][row["policy"]].append(row)
+        if row.protocol == protocol and row.setting in ("full", "streaming"):
+            by_key[row.key].append(row)
+    groups: dict[tuple[str, str, str], dict[str, list[Score]]] = defaultdict(dict)
+    for key, mine in (by_key | pooled(by_key)).items():
+        groups[key.benchmark, key.judge, key.setting][key.policy] = mine
     named, tests = [], []
     everywhere: dict[tuple[str, str, str], list[Paired]] = defaultdict(list)
     for (benchmark, judge, setting), policies in groups.items():
@@ -377,7 +378,7 @@ def paired_tests(scores: list[dict], protocol: str) -> Table | None:
                 if test is not None:
                     named.append([label(benchmark), judge, setting, f"{b} − {a}"])
                     tests.append(test)
-                    if family(benchmark) == "main" and is_pair(policies[a][0]):
+                    if family(benchmark) == "main" and policies[a][0].of_pair:
                         everywhere[judge, setting, named[-1][-1]].append(test)
     for (judge, setting, comparison), found in everywhere.items():
         if len(found) > 1 and not any(np.isnan(test.low) for test in found):

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from alignxplore.evaluation.costs import Cost
 from alignxplore.evaluation.report import plots
 from alignxplore.evaluation.report.tables import Table
+from alignxplore.evaluation.rows import Result, Score
 
 FOLDER = Path(__file__).parent
 BUDGET = 12_000_000  # characters of all packed samples: the page stays below 20 MB
@@ -97,8 +98,8 @@ def _without_texts(sample: dict) -> dict:
 def page(
     first: list[Table],
     others: list[Table],
-    rows: list[dict],
-    scores: list[dict],
+    rows: list[Result],
+    scores: list[Score],
     samples: list[dict],
     notes: str,
     made_by: str,

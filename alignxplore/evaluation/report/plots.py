@@ -10,13 +10,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from alignxplore.command import option
+from alignxplore.evaluation import measures
 from alignxplore.evaluation.costs import Cost, read_costs
-from alignxplore.evaluation.metrics import read_scores
 from alignxplore.evaluation.report.costs import accuracy_by_length
 from alignxplore.evaluation.report.downstream import reliability
 from alignxplore.evaluation.report.segments import accuracy_by_segment
+from alignxplore.evaluation.rows import RESULTS, Result, Score, read_results, read_scores
 from alignxplore.plotting import COLOURS, STYLE
-from alignxplore.records import read_json
 
 MARKERS = {"none": "x", "direct": "s", "full": "o", "streaming": "D"}
 POINTS = 600  # of a scatter plot at most
@@ -30,18 +30,14 @@ class PlotsOptions:
     out: Path = option("folder for the figures")
 
 
-def accuracy_by_benchmark(rows: Sequence[dict], protocol: str) -> plt.Figure | None:
+def accuracy_by_benchmark(rows: Sequence[Result], protocol: str) -> plt.Figure | None:
     """Accuracy with its 95 % interval: one panel a benchmark, policies down, one colour a judge, one marker a
     setting."""
-    shown = [
-        row
-        for row in rows
-        if row["protocol"] == protocol and row["accuracy"] is not None and row["setting"] in MARKERS
-    ]
+    shown = [row for row in rows if row.protocol == protocol and row.accuracy is not None and row.setting in MARKERS]
     if not shown:
         return None
-    benchmarks, policies = (list(dict.fromkeys(row[key] for row in shown)) for key in ("benchmark", "policy"))
-    judges = list(dict.fromkeys(row["judge"] for row in shown if row["judge"] != "none"))
+    benchmarks, policies = (list(dict.fromkeys(getattr(row, key) for row in shown)) for key in ("benchmark", "policy"))
+    judges = list(dict.fromkeys(row.judge for row in shown if row.judge != "none"))
     columns = min(3, len(benchmarks))
     lines = -(-len(benchmarks) // columns)
     size = (2.2 + 3.3 * columns, lines * (1.0 + 0.26 * len(policies)))
@@ -49,32 +45,33 @@ def accuracy_by_benchmark(rows: Sequence[dict], protocol: str) -> plt.Figure | N
     for panel in panels.flat[len(benchmarks) :]:
         panel.set_visible(False)
     readings: dict[str, list[tuple[str, str]]] = {  # what shares the line of a policy
-        policy: list(dict.fromkeys((row["setting"], row["judge"]) for row in shown if row["policy"] == policy))
+        policy: list(dict.fromkeys((row.setting, row.judge) for row in shown if row.policy == policy))
         for policy in policies
     }
     for panel, benchmark in zip(panels.flat, benchmarks):
-        for row in (row for row in shown if row["benchmark"] == benchmark):
-            mine = readings[row["policy"]]
-            shift = (mine.index((row["setting"], row["judge"])) + 0.5) / len(mine) - 0.5
-            colour = COLOURS[judges.index(row["judge"]) % len(COLOURS)] if row["judge"] in judges else "#555"
-            _interval(panel, row, policies.index(row["policy"]) + 0.7 * shift, colour)
-        chance = next((row["chance"] for row in shown if row["benchmark"] == benchmark and "chance" in row), 0.5)
+        for row in (row for row in shown if row.benchmark == benchmark):
+            mine = readings[row.policy]
+            shift = (mine.index((row.setting, row.judge)) + 0.5) / len(mine) - 0.5
+            colour = COLOURS[judges.index(row.judge) % len(COLOURS)] if row.judge in judges else "#555"
+            _interval(panel, row, policies.index(row.policy) + 0.7 * shift, colour)
+        known = (row[measures.chance] for row in shown if row.benchmark == benchmark)
+        chance = next((value for value in known if value is not None), 0.5)
         panel.axvline(100 * chance, color="#999", linewidth=0.8, linestyle="--")
         panel.set_title(benchmark.replace("~to~", " → ").replace("~", ", "), fontsize=10)
         panel.set_yticks(range(len(policies)), policies, fontsize=8)
     panels[0][0].invert_yaxis()
     figure.supxlabel(f"accuracy, % (protocol {protocol})", fontsize=9)
-    _legend(figure, judges, list(dict.fromkeys(row["setting"] for row in shown)))
+    _legend(figure, judges, list(dict.fromkeys(row.setting for row in shown)))
     return figure
 
 
-def _interval(panel: plt.Axes, row: dict, y: float, colour: str) -> None:
+def _interval(panel: plt.Axes, row: Result, y: float, colour: str) -> None:
     """A point with its interval; without one where there is none (a single cluster)."""
-    mean = row["accuracy"]
-    low, high = (mean if row[key] is None else row[key] for key in ("ci_low", "ci_high"))
+    mean = row.accuracy or 0.0
+    low, high = (mean if end is None else end for end in (row.ci_low, row.ci_high))
     reach = [[100 * max(0, mean - low)], [100 * max(0, high - mean)]]
     style = {"markersize": 4, "capsize": 2, "elinewidth": 1}
-    panel.errorbar(100 * mean, y, xerr=reach, fmt=MARKERS[row["setting"]], color=colour, **style)
+    panel.errorbar(100 * mean, y, xerr=reach, fmt=MARKERS[row.setting], color=colour, **style)
 
 
 def _legend(figure: plt.Figure, judges: Sequence[str], settings: Sequence[str]) -> None:
@@ -97,14 +94,12 @@ def _legend(figure: plt.Figure, judges: Sequence[str], settings: Sequence[str]) 
     )
 
 
-def confidence_by_order(scores: Sequence[dict]) -> plt.Figure | None:
+def confidence_by_order(scores: Sequence[Score]) -> plt.Figure | None:
     """P(chosen) with the chosen item first against second, row by row: off the diagonal the position speaks."""
     judges: dict[str, list[tuple[float, float]]] = {}
     for row in scores:
-        if row["setting"] in ("full", "streaming"):
-            judges.setdefault(row["judge"], []).extend(
-                (a, b) for a, b in row.get("orders") or () if a is not None and b is not None
-            )
+        if row.setting in ("full", "streaming"):
+            judges.setdefault(row.judge, []).extend((a, b) for a, b in row.orders if a is not None and b is not None)
     judges = {judge: pairs[:: 1 + len(pairs) // POINTS] for judge, pairs in judges.items() if pairs}
     if not judges:
         return None
@@ -117,16 +112,16 @@ def confidence_by_order(scores: Sequence[dict]) -> plt.Figure | None:
     return figure
 
 
-def draw(rows: Sequence[dict], scores: Sequence[dict], costs: Sequence[Cost] = ()) -> dict[str, plt.Figure]:
+def draw(rows: Sequence[Result], scores: Sequence[Score], costs: Sequence[Cost] = ()) -> dict[str, plt.Figure]:
     """All plots that there is anything to draw for, by name."""
     plt.switch_backend("Agg")  # files only: works without a screen
     with plt.rc_context(STYLE | {"figure.constrained_layout.use": True}):
         figures = {
             f"accuracy_{protocol}": accuracy_by_benchmark(rows, protocol)
-            for protocol in dict.fromkeys(row["protocol"] for row in rows)
+            for protocol in dict.fromkeys(row.protocol for row in rows)
         }
         figures["confidence_by_order"] = confidence_by_order(scores)
-        for protocol in dict.fromkeys(row["protocol"] for row in rows):
+        for protocol in dict.fromkeys(row.protocol for row in rows):
             figures[f"reliability_{protocol}"] = reliability(scores, protocol)
             figures[f"segments_{protocol}"] = accuracy_by_segment(scores, protocol)
             figures[f"length_{protocol}"] = accuracy_by_length(costs, scores, protocol)
@@ -146,7 +141,7 @@ def write_plots(options: PlotsOptions) -> None:
     """Write each plot as NAME.png and print where it is."""
     scores = list(read_scores(options.results))
     options.out.mkdir(parents=True, exist_ok=True)
-    rows = read_json(options.results / "results.json")
+    rows = read_results(options.results / RESULTS)
     for name, figure in draw(rows, scores, read_costs(options.results)).items():
         figure.savefig(options.out / f"{name}.png")
         plt.close(figure)

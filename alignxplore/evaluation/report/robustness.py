@@ -12,7 +12,6 @@ from alignxplore.datasets.sidecars import read_manifest
 from alignxplore.evaluation.benchmarks import Benchmark, find_sets, load_benchmarks
 from alignxplore.evaluation.comparisons import by_pair, chosen_scores, compare
 from alignxplore.evaluation.derived import read_names
-from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.perturbations import obeyed
 from alignxplore.evaluation.report import page
 from alignxplore.evaluation.report.layouts import SETTING_ORDER, worst
@@ -27,8 +26,11 @@ from alignxplore.evaluation.report.tables import (
     points,
     write_table,
 )
+from alignxplore.evaluation.results import result_rows
+from alignxplore.evaluation.rows import Key, Score
 from alignxplore.records import write_text
 
+Groups = dict[Key, list[Score]]
 NOTHING = "nothing to disturb"
 SUFFIX = "-hardened"  # of the policy that was given the hardened prompt set
 NOTE = (
@@ -76,7 +78,7 @@ def untouched(benchmarks: list[Benchmark]) -> set[str]:
     return {b.name for b in benchmarks if read_manifest(b.path).get("disturbed") == 0}
 
 
-def columns_of(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> list[tuple[str, str]]:
+def columns_of(groups: Groups, judge: str, protocol: str) -> list[tuple[str, str]]:
     """(policy, setting) pairs that read a history, in the order of the table."""
     found = dict.fromkeys(
         (policy, setting)
@@ -86,7 +88,7 @@ def columns_of(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> li
     return sorted(found, key=lambda pair: SETTING_ORDER.index(pair[1]))
 
 
-def baselines_of(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> dict[str, str]:
+def baselines_of(groups: Groups, judge: str, protocol: str) -> dict[str, str]:
     """The baselines that read nothing of the user, each with the reader that its scores stand under (cues need
     none)."""
     return {
@@ -96,10 +98,10 @@ def baselines_of(groups: dict[tuple, list[dict]], judge: str, protocol: str) -> 
     }
 
 
-def change(groups: dict[tuple, list[dict]], key: tuple) -> tuple[str, str]:
+def change(groups: Groups, key: Key) -> tuple[str, str]:
     """(accuracy, change against the undisturbed rows) as text."""
-    policy, setting, benchmark, judge, protocol = key
-    rows, clean = groups.get(key), groups.get((policy, setting, benchmark.partition("~")[0], judge, protocol))
+    benchmark = key.benchmark
+    rows, clean = groups.get(key), groups.get(key._replace(benchmark=benchmark.partition("~")[0]))
     if not rows:
         return MISSING, MISSING
     accuracy = cell_text(result_rows(rows)[0])
@@ -107,9 +109,7 @@ def change(groups: dict[tuple, list[dict]], key: tuple) -> tuple[str, str]:
     return accuracy, f"{points(test.difference)} [{points(test.low)}, {points(test.high)}]" if test else MISSING
 
 
-def disturbances(
-    groups: dict[tuple, list[dict]], judge: str, protocol: str, note: str, same: Collection[str] = ()
-) -> Table:
+def disturbances(groups: Groups, judge: str, protocol: str, note: str, same: Collection[str] = ()) -> Table:
     """Rows = benchmark and disturbance, columns = accuracy and change of each policy and setting, then the baselines.
 
     Args:
@@ -120,18 +120,18 @@ def disturbances(
     body = []
     for benchmark in sorted(benchmarks, key=lambda name: name.partition("~")[0]):
         found = [groups[key] for key in groups if key[2] == benchmark and key[3] == judge and key[4] == protocol]
-        rows = [row for result in map(result_rows, found) for row in result if row["setting"] != "none"]
+        rows = [row for result in map(result_rows, found) for row in result if row.setting != "none"]
         if rows:
             cells = [
                 text
                 for policy, setting in columns
-                for text in change(groups, (policy, setting, benchmark, judge, protocol))
+                for text in change(groups, Key(policy, setting, benchmark, judge, protocol))
             ]
             cells = [NOTHING if benchmark in same and place % 2 else text for place, text in enumerate(cells)]
             cells += [
-                change(groups, (name, "none", benchmark, reader, protocol))[0] for name, reader in baselines.items()
+                change(groups, Key(name, "none", benchmark, reader, protocol))[0] for name, reader in baselines.items()
             ]
-            body.append([label(benchmark), *cells, str(max(row["n"] for row in rows)), *worst(rows)])
+            body.append([label(benchmark), *cells, str(max(row.n for row in rows)), *worst(rows)])
     head = [
         "benchmark",
         *(text for policy, setting in columns for text in (f"{policy}, {setting}", "change")),
@@ -148,9 +148,7 @@ def disturbances(
     )
 
 
-def injections(
-    default: dict[tuple, list[dict]], hardened: dict[tuple, list[dict]], shares: dict, judge: str, protocol: str
-) -> Table | None:
+def injections(default: Groups, hardened: Groups, shares: dict, judge: str, protocol: str) -> Table | None:
     """Injected text under both prompt sets, side by side."""
     body = []
     for policy, setting in columns_of(default, judge, protocol):
@@ -159,11 +157,11 @@ def injections(
             line = [policy, setting, label(benchmark)]
             for name, groups in ((policy, default), (twin, hardened)):
                 clean = (name, setting, benchmark.partition("~")[0])
-                key = (name, setting, benchmark, judge, protocol)
+                key = Key(name, setting, benchmark, judge, protocol)
                 found = worst(result_rows(groups[key])) if groups.get(key) else [MISSING] * len(WORST)
                 line += [*change(groups, key), percent(shares.get(key[:3])), percent(shares.get(clean)), *found]
             body.append(
-                [*line, str(len({row["record"] for row in default[policy, setting, benchmark, judge, protocol]}))]
+                [*line, str(len({row.record for row in default[Key(policy, setting, benchmark, judge, protocol)]}))]
             )
     head = ["policy", "setting", "benchmark"]
     for name in ("default", "hardened"):

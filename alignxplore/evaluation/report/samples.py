@@ -14,6 +14,7 @@ from string import ascii_uppercase
 
 from alignxplore.benchmark_files import target_row
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_history, slices_of
+from alignxplore.evaluation.rows import Score
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, Offer, UserRecord
 
@@ -55,32 +56,32 @@ class Sample:
         return self.prompts.index(text)
 
 
-def kinds_of(scores: Iterable[dict]) -> dict[tuple[str, str], list[str]]:
+def kinds_of(scores: Iterable[Score]) -> dict[tuple[str, str], list[str]]:
     """(benchmark, record) → the kinds of `KINDS` that some policy's own summary shows there."""
     kinds: dict[tuple[str, str], set[str]] = defaultdict(set)
-    right: dict[tuple, set[bool]] = defaultdict(set)
+    right: dict[tuple[str, ...], set[bool]] = defaultdict(set)
     for score in scores:
-        if score["setting"] not in ("full", "streaming") or score["policy"].startswith("other user's"):
+        if score.setting not in ("full", "streaming") or score.policy.startswith("other user's"):
             continue
-        mine = kinds[score["benchmark"], score["record"]]
-        if score["outcome"] in BY_OUTCOME:
-            mine.add(BY_OUTCOME[score["outcome"]])
+        mine = kinds[score.benchmark, score.record]
+        if score.outcome in BY_OUTCOME:
+            mine.add(BY_OUTCOME[score.outcome])
         elif (is_right := decided(score)) is not None:
-            right[tuple(score[key] for key in ("benchmark", "record", "setting", "judge", "protocol"))].add(is_right)
+            right[score.benchmark, score.record, score.setting, score.judge, score.protocol].add(is_right)
             mine.update([] if is_right else ["wrong"])
-        mine.update(["flips with the order"] if any(score.get("flips") or ()) else [])
+        mine.update(["flips with the order"] if any(score.flips or ()) else [])
     for (benchmark, record, *_), verdicts in right.items():
         if len(verdicts) > 1:
             kinds[benchmark, record].add("policies disagree")
     return {place: [kind for kind in KINDS if kind in found] for place, found in kinds.items()}
 
 
-def decided(score: dict) -> bool | None:
+def decided(score: Score) -> bool | None:
     """Whether a score is right; None where it says neither. Among k items a tie may be worth less than half."""
-    value = score["value"]
+    value = score.value
     if value is None:
         return None
-    wrong = value == 0 if "k" in score else value < 0.5
+    wrong = value < 0.5 if score.of_pair else value == 0
     return True if value > 0.5 else False if wrong else None
 
 
@@ -93,7 +94,7 @@ def _picked(records: Sequence[UserRecord], kinds: dict[str, list[str]]) -> list[
 
 
 def sample_rows(
-    benchmarks: Iterable[Benchmark], sets: Iterable[SummarySet], scores: Iterable[dict], prompts: PromptSet
+    benchmarks: Iterable[Benchmark], sets: Iterable[SummarySet], scores: Iterable[Score], prompts: PromptSet
 ) -> list[dict]:
     """The lines of samples.jsonl.
 
@@ -113,7 +114,7 @@ def sample_rows(
     for written in sets:
         _add_summaries(written, [place for place in found.values() if place[0].name == written.benchmark])
     for score in scores:
-        if place := found.get((score["benchmark"], score["record"])):
+        if place := found.get((score.benchmark, score.record)):
             _add_score(score, *place, prompts)
     return [asdict(sample) for _, _, sample in found.values()]
 
@@ -154,15 +155,14 @@ def _question(prompts: PromptSet, summary: str | None, target: Interaction) -> M
     return prompts.judge(summary, target.query, *target.items)
 
 
-def _add_score(score: dict, benchmark: Benchmark, record: UserRecord, sample: Sample, prompts: PromptSet) -> None:
-    row = {key: score.get(key) for key in SCORE_FIELDS} | (
-        {key: score.get(key) for key in AMONG_K} if "k" in score else {}
-    )
-    if score["policy"] == "no summary":
+def _add_score(score: Score, benchmark: Benchmark, record: UserRecord, sample: Sample, prompts: PromptSet) -> None:
+    shown = SCORE_FIELDS if score.of_pair else (*SCORE_FIELDS, *AMONG_K)
+    row = {key: getattr(score, key) for key in shown} | ({} if score.orders else {"orders": None})
+    if score.policy == "no summary":
         row["prompt"] = sample.prompt(_question(prompts, None, record.target))
-    elif score["setting"] in ("full", "streaming") and score["outcome"] in ("ok", "parse_failure"):
-        key = ("policy", "setting", "seed")
-        mine = next((s for s in sample.summaries if all(s[name] == score[name] for name in key)), None)
+    elif score.setting in ("full", "streaming") and score.outcome in ("ok", "parse_failure"):
+        key = (score.policy, score.setting, score.seed)
+        mine = next((s for s in sample.summaries if (s["policy"], s["setting"], s["seed"]) == key), None)
         if mine and mine["stages"]:
             row["prompt"] = sample.prompt(_question(prompts, mine["stages"][-1]["summary"], record.target))
     sample.scores.append(row)

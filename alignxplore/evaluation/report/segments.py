@@ -4,14 +4,15 @@ said in evaluation/segments.py.
 
 import textwrap
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from alignxplore.evaluation.metrics import by_rule, shared, values_by_record
 from alignxplore.evaluation.report import lines
 from alignxplore.evaluation.report.tables import MISSING, Table, estimated, label
+from alignxplore.evaluation.results import by_rule, shared, value_of, values_by_record
+from alignxplore.evaluation.rows import Score
 from alignxplore.evaluation.segments import parted
 from alignxplore.statistics import Estimate, estimate
 
@@ -26,53 +27,53 @@ ITSELF = "downstream model"  # as the reader of raw histories
 Reader = tuple[str, str]  # policy and setting
 
 
-def reader_of(row: dict) -> Reader:
+def reader_of(row: Score) -> Reader:
     """The column of a row: policies by name, and whichever downstream model reads the history itself as one."""
-    itself = row["setting"] == "direct" and row["policy"] == row["judge"]
-    return ITSELF if itself else row["policy"], row["setting"]
+    itself = row.setting == "direct" and row.policy == row.judge
+    return ITSELF if itself else row.policy, row.setting
 
 
-def readers_of(rows: Iterable[dict]) -> list[Reader]:
+def readers_of(rows: Iterable[Score]) -> list[Reader]:
     """The columns: every policy in every setting that reads something of this user."""
-    found = dict.fromkeys(reader_of(row) for row in rows if row["setting"] in READ)
+    found = dict.fromkeys(reader_of(row) for row in rows if row.setting in READ)
     return [reader for reader in found if not reader[0].startswith("other user's")]
 
 
-def measured(rows: Iterable[dict]) -> Estimate:
-    """Accuracy of score rows; several seeds of a record count once."""
+def measured(rows: Iterable[Score], of: Callable[[Score], float | None] = value_of) -> Estimate:
+    """Accuracy of scores, or the mean of what else `of` takes of them; several seeds of a record count once."""
     rows = list(rows)
-    values = values_by_record(rows)
+    values = values_by_record(rows, of)
     return estimate(list(values.values()), *shared(rows, values), by_rule=by_rule(rows))
 
 
-def chance_of(rows: Iterable[dict]) -> float:
+def chance_of(rows: Iterable[Score]) -> float:
     """What saying nothing is worth in the rows of one benchmark: one half of pairs."""
-    known = [row["chance"] for row in rows if "chance" in row]
+    known = [row.chance for row in rows if row.chance is not None]
     return sum(known) / len(known) if known else 0.5
 
 
-def _read_by(scores: Iterable[dict], protocol: str) -> dict[tuple[str, str], list[dict]]:
-    """(benchmark, judge) → its score rows, with those of baselines that no judge was asked about."""
-    rows = [row for row in scores if row["protocol"] == protocol]
-    pairs = dict.fromkeys((row["benchmark"], row["judge"]) for row in rows if row["judge"] != "none")
+def _read_by(scores: Iterable[Score], protocol: str) -> dict[tuple[str, str], list[Score]]:
+    """(benchmark, judge) → its scores, with those of baselines that no judge was asked about."""
+    rows = [row for row in scores if row.protocol == protocol]
+    pairs = dict.fromkeys((row.benchmark, row.judge) for row in rows if row.judge != "none")
     return {
-        (benchmark, judge): [row for row in rows if row["benchmark"] == benchmark and row["judge"] in (judge, "none")]
+        (benchmark, judge): [row for row in rows if row.benchmark == benchmark and row.judge in (judge, "none")]
         for benchmark, judge in pairs
     }
 
 
-def by_segment(scores: Sequence[dict], protocol: str) -> Table | None:
+def by_segment(scores: Sequence[Score], protocol: str) -> Table | None:
     """One line a benchmark, downstream model, kind and group; None where no benchmark has two groups of a kind."""
     body, columns = [], dict[Reader, None]()
     for (benchmark, judge), rows in _read_by(scores, protocol).items():
         columns |= dict.fromkeys(readers := readers_of(rows))
         for segment, groups in parted(rows).items():
             for group, mine in groups.items():
-                of: dict[Reader, list[dict]] = defaultdict(list)
+                of: dict[Reader, list[Score]] = defaultdict(list)
                 for row in mine:
                     of[reader_of(row)].append(row)
                 cells = {reader: estimated(measured(of[reader])) for reader in readers}
-                n = str(len({row["record"] for row in mine}))
+                n = str(len({row.record for row in mine}))
                 body.append(([label(benchmark), judge, segment.title, textwrap.shorten(group, 48), n], cells))
     if not body or not columns:
         return None
@@ -81,7 +82,7 @@ def by_segment(scores: Sequence[dict], protocol: str) -> Table | None:
     return Table(f"segments_{protocol}", f"By kind of row, protocol {protocol}", head, filled, NOTE)
 
 
-def accuracy_by_segment(scores: Sequence[dict], protocol: str) -> plt.Figure | None:
+def accuracy_by_segment(scores: Sequence[Score], protocol: str) -> plt.Figure | None:
     """One panel a benchmark and kind, groups across, one line a reader (of full histories, where there are any; else
     as a stream); the first downstream model alone."""
     everything = _read_by(scores, protocol)
@@ -113,7 +114,7 @@ def _drawn(readers: list[Reader]) -> list[Reader]:
 
 
 def _draw(
-    panel: Axes, groups: dict[str, list[dict]], readers: list[Reader], everyone: list[Reader], ordered: bool
+    panel: Axes, groups: dict[str, list[Score]], readers: list[Reader], everyone: list[Reader], ordered: bool
 ) -> None:
     for place, reader in enumerate(readers):
         shift = 0.5 * ((place + 0.5) / len(readers) - 0.5)
@@ -122,7 +123,7 @@ def _draw(
             for group, rows in enumerate(groups.values())
         ]
         lines.line(panel, points, everyone.index(reader), joined=ordered)
-    counts = [len({row["record"] for row in rows}) for rows in groups.values()]
+    counts = [len({row.record for row in rows}) for rows in groups.values()]
     names = [f"{textwrap.fill(textwrap.shorten(name, 48), 16)}\nn = {n}" for name, n in zip(groups, counts)]
     panel.set_xticks(range(len(groups)), names, fontsize=8)
     chance = chance_of(row for rows in groups.values() for row in rows)

@@ -10,7 +10,10 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from alignxplore.datasets import DATASETS
+from alignxplore.evaluation.rows import Result
 from alignxplore.records import write_text
 from alignxplore.statistics import Estimate
 
@@ -63,22 +66,24 @@ def points(value: float) -> str:
     return f"{100 * value:+.2f}".replace("-", "−")
 
 
-def cell_text(row: dict | None) -> str:
+def cell_text(row: Result | None) -> str:
     """Accuracy with its interval and, of several generation seeds, the standard deviation between them."""
-    if row is None or row["accuracy"] is None:
+    if row is None or row.accuracy is None:
         return MISSING
-    text = percent(row["accuracy"])
-    if row.get("seed_spread") is not None:
-        text += f" ± {percent(row['seed_spread'])}"
-    return text if row["ci_low"] is None else f"{text} [{percent(row['ci_low'])}, {percent(row['ci_high'])}]"
+    spread = "" if row.seed_spread is None else f" ± {percent(row.seed_spread)}"
+    return percent(row.accuracy) + spread + interval(row.ci_low, row.ci_high)
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """What stands behind a share that has an interval."""
+    return "" if low is None or np.isnan(low) else f" [{percent(low)}, {percent(high)}]"
 
 
 def estimated(found: Estimate) -> str:
     """A share in % with its interval, where it has one."""
     if not found.n:
         return MISSING
-    interval = "" if found.low != found.low else f" [{percent(found.low)}, {percent(found.high)}]"
-    return percent(found.mean) + interval
+    return percent(found.mean) + interval(found.low, found.high)
 
 
 def label(benchmark: str) -> str:
@@ -127,6 +132,7 @@ def short(table: Table) -> Table:
 
 
 def csv_text(table: Table) -> str:
+    # Not by pandas: it writes the same bytes, and to import it takes longer than to write a report's tables.
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([table.head, *table.body])
     return out.getvalue()

@@ -15,60 +15,29 @@ from alignxplore.command import option
 from alignxplore.datasets import hub_of
 from alignxplore.datasets.sidecars import read_manifest, sha256
 from alignxplore.environment import git_commit, portable, recorded_versions
+from alignxplore.evaluation import metrics
 from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
 from alignxplore.evaluation.benchmarks import Benchmark
 from alignxplore.evaluation.costs import Cost, read_costs
-from alignxplore.evaluation.metrics import read_scores
-from alignxplore.evaluation.offers import MEASURES
 from alignxplore.evaluation.published import Paper
+from alignxplore.evaluation.registry import ACCURACY, AMONG_K, KINDS, READING, of_kind
 from alignxplore.evaluation.report import downstream, layouts, page, segments
 from alignxplore.evaluation.report.costs import costs_table
 from alignxplore.evaluation.report.tables import Table, label, markdown, percent, write_table
+from alignxplore.evaluation.rows import KEY, REMEDY, RESULTS, Key, Result, Score, read_results, read_scores
 from alignxplore.judging.ranking import PURPOSE
 from alignxplore.prompts import PromptSet
-from alignxplore.records import read_json, read_jsonl, read_object, write_text
+from alignxplore.records import read_jsonl, read_object, write_text
 
-COLUMNS = (
-    "policy",
-    "setting",
-    "benchmark",
-    "judge",
-    "protocol",
-    "n",
-    "clusters",
-    "items",
-    "two_way",
-    "accuracy",
-    "ci_low",
-    "ci_high",
-    "accuracy_bad_wrong",
-    "accuracy_well_formed",
-    "bad_format",
-    "parse_failures",
-    "coverage",
-    "mean_p",
-    "auc",
-    "k",
-    "chance",
-    *MEASURES,
-    "accuracy_chosen_first",
-    "accuracy_chosen_second",
-    "flip_rate",
-    "mass",
-    "truncated",
-    "shown_otherwise",
-    "seeds",
-    "seed_spread",
-)
-REMEDY = "run evaluate.py again, which asks nothing anew"
+_NUMBER = ("n", "clusters", "items", "two_way", "accuracy", "ci_low", "ci_high")
 NOTES = (
     "Accuracy in %, with its 95 % interval: bootstrap over persons, or two-way clustering by person and chosen item "
     "where that is wider (exact, by Clopper and Pearson, where all agree); ± is the standard deviation between "
-    "generation seeds, where there are several. Intervals are over users: another training run of the same policy "
-    "may differ by more. A summary in bad format scores 0.5 in protocol choice (among k items what chance gives); in "
-    "protocol paper what stands after its reasoning is judged as it is, as published, and 'bad format wrong' counts "
-    "it 0. Protocol choice: both orders of the items, probabilities of the letters; paper: one order, one sampled "
-    "answer, "
+    "generation seeds, where there are several. Models named NAME#1, NAME#2 ... are training runs of one policy: they "
+    "also have one row together, whose interval is over runs and users. A summary in bad format scores 0.5 in "
+    "protocol choice (among k items what chance gives); in protocol paper what stands after its reasoning is judged "
+    "as it is, as published, and 'bad format wrong' counts it 0. Protocol choice: both orders of the items, "
+    "probabilities of the letters; paper: one order, one sampled answer, "
     "as published. The rows from popularity to random, and no summary, know nothing of the user. Coverage: share of "
     "rows that have a score. Where a row of a table has several cells, its bad format, parse failures and coverage "
     "are those of its worst cell."
@@ -86,7 +55,7 @@ class ReportOptions:
         one_of("texts", [self.texts], TEXTS)
 
 
-def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[dict]:
+def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[Result]:
     """Chance and best possible accuracy of the benchmarks of a simulated world, as rows of results."""
     known = read_object(path, "benchmarks")["benchmarks"]
     rows = []
@@ -94,13 +63,8 @@ def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[dict]:
         bound = known.get(benchmark.path.stem)
         if bound is None:
             continue
-        shared: dict[str, str | float] = {
-            "setting": "bound",
-            "benchmark": benchmark.name,
-            "judge": "none",
-            "protocol": "choice",
-        }
-        shared |= {"n": bound["n"], "bad_format": 0.0, "parse_failures": 0.0, "coverage": 1.0}
+        told = {metrics.bad_format.name: 0.0, metrics.parse_failures.name: 0.0, metrics.coverage.name: 1.0}
+        key = Key("", "bound", benchmark.name, "none", "choice")
         for policy, accuracy, low, high in (
             ("chance", bound["chance"], None, None),
             (
@@ -111,7 +75,8 @@ def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[dict]:
             ),
             ("best possible", bound["best_accuracy"], bound["ci_low"], bound["ci_high"]),
         ):
-            rows.append({"policy": policy, "accuracy": accuracy, "ci_low": low, "ci_high": high} | shared)
+            named = key._replace(policy=policy)._asdict()
+            rows.append(Result(**named, n=bound["n"], accuracy=accuracy, ci_low=low, ci_high=high, values=told))
     return rows
 
 
@@ -186,32 +151,32 @@ def built_how(path: Path) -> dict[str, Any]:
 
 
 def all_tables(
-    rows: list[dict], scores: list[dict], run: dict, costs: Sequence[Cost] = ()
+    rows: list[Result], scores: list[Score], run: dict, costs: Sequence[Cost] = ()
 ) -> tuple[list[Table], list[Table]]:
     """(the tables that say most, the others)."""
     paper, first, others = Paper(), [], []
-    protocols = list(dict.fromkeys(row["protocol"] for row in rows))
-    of_pairs = list(filter(layouts.is_pair, rows))
-    lists = {row["benchmark"] for row in rows if not layouts.is_pair(row)}
+    protocols = list(dict.fromkeys(row.protocol for row in rows))
+    of_pairs = [row for row in rows if row.of_pair]
+    lists = {row.benchmark for row in rows if not row.of_pair}
     of_pairs_run = run | {
         "benchmarks": {name: about for name, about in run["benchmarks"].items() if name not in lists}
     }
     for protocol in protocols:
         for kind in ("main", "cross-task", "other"):
             judges = dict.fromkeys(
-                row["judge"] for row in of_pairs if row["judge"] not in ("none", *layouts.readers_of_histories(rows))
+                row.judge for row in of_pairs if row.judge not in ("none", *layouts.readers_of_histories(rows))
             )
             first += [
                 table
                 for judge in judges
                 if (table := layouts.wide(of_pairs, of_pairs_run, kind, judge, protocol, paper))
             ]
-    if any(layouts.family(row["benchmark"]) == "cross-task" for row in rows):
+    if any(layouts.family(row.benchmark) == "cross-task" for row in rows):
         first.append(layouts.published_cross_task(paper))
     if table := layouts.among_k(rows):
         first.append(table)
     single = [
-        layouts.compact(rows, *pair) for pair in dict.fromkeys((row["benchmark"], row["protocol"]) for row in of_pairs)
+        layouts.compact(rows, *pair) for pair in dict.fromkeys((row.benchmark, row.protocol) for row in of_pairs)
     ]
     others += single if first else []
     if table := layouts.written(rows):
@@ -228,11 +193,22 @@ def all_tables(
     return first or single, others
 
 
-def csv_text(rows: list[dict]) -> str:
+# What `eval/report.py --help` says of each metric.
+GLOSSARY = "In results.csv and in the tables:\n" + "\n".join(
+    f"  {one.name}: {one.description}" for one in of_kind(*KINDS)
+)
+
+
+def csv_text(rows: list[Result]) -> str:
+    """results.csv: one line a number, one column a metric."""
+    columns = [one.name for one in of_kind(ACCURACY, AMONG_K, READING)]
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    names = (*KEY, *_NUMBER, *columns, "seeds", "seed_spread")
+    writer = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: row.get(key) for key in COLUMNS} for row in rows)
+    for row in rows:
+        seeds = None if row.clusters is None else list(row.seeds)
+        writer.writerow({**vars(row), **row.values, "seeds": seeds})
     return out.getvalue()
 
 
@@ -277,19 +253,19 @@ def leakage(run: dict) -> str:
     return f" Targets that also stand in the history, and could be copied: {', '.join(found)}." if found else ""
 
 
-def truncation(rows: list[dict]) -> str:
+def truncation(rows: list[Result]) -> str:
     """What must be said of histories that nobody read whole; empty if there are none."""
     worst: dict[str, float] = {}
     for row in rows:
-        worst[row["benchmark"]] = max(worst.get(row["benchmark"], 0.0), row.get("truncated") or 0.0)
+        worst[row.benchmark] = max(worst.get(row.benchmark, 0.0), row[metrics.truncated] or 0.0)
     found = [f"{label(name)} {percent(share)}" for name, share in worst.items() if share]
     said = "Histories whose oldest part did not fit a window and was left out, in % of the rows of the worst cell"
     return f" {said}: {', '.join(found)}." if found else ""
 
 
-def incomplete(scores: Iterable[dict]) -> str:
+def incomplete(scores: Iterable[Score]) -> str:
     """What must be said of a folder that an earlier version wrote; empty if nothing is lacking."""
-    if all("shown" in row for row in scores):
+    if all(score.shown is not None for score in scores):
         return ""
     return (
         " There are no tables by kind of row and of costs: these scores are older; evaluate.py, run again, asks "
@@ -301,7 +277,7 @@ def write(out: Path, texts: str = "all") -> str:
     """Write report.md, report.html, results.csv and each table as LaTeX and CSV into `out`; returns the Markdown of
     the first tables."""
     scores = list(read_scores(out))
-    rows = read_json(out / "results.json", REMEDY)
+    rows = read_results(out / RESULTS)
     run = read_object(out / "run.json", "benchmarks", "judges", "policies", remedy=REMEDY)
     costs = read_costs(out)
     first, others = all_tables(rows, scores, run, costs)

@@ -8,6 +8,7 @@ import pytest
 
 from alignxplore.evaluation.report import page as report_page
 from alignxplore.evaluation.report.tables import Table
+from alignxplore.evaluation.rows import Result
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if CHROMIUM is None and os.environ.get("CHROMIUM_EXPECTED"):
@@ -72,8 +73,8 @@ def html(texts: str = "all") -> str:
     body.insert(1, ["published: A", "80.00"])
     first = Table("a", "First", head, body, cells={(0, 1): ("books", "sft", "full", "gpt", "choice")})
     samples = [sample(name, user) for name in ("films", "books") for user in OUTCOMES]
-    rows = [{"protocol": "choice", "setting": "full", "benchmark": "films", "policy": "sft", "judge": "qwen"}]
-    rows[0] |= {"accuracy": 0.6, "ci_low": 0.5, "ci_high": 0.7}
+    named = {"protocol": "choice", "setting": "full", "benchmark": "films", "policy": "sft", "judge": "qwen"}
+    rows = [Result(**named, n=9, accuracy=0.6, ci_low=0.5, ci_high=0.7)]
     return report_page.page([first], [Table("b", "More", ["x"], [["1"]])], rows, [], samples, "", "", texts=texts)
 
 

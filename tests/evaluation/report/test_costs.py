@@ -5,8 +5,9 @@ from dataclasses import asdict, replace
 import matplotlib.pyplot as plt
 
 from alignxplore.evaluation.costs import Cost
-from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.report import costs, writing
+from alignxplore.evaluation.results import result_rows
+from alignxplore.evaluation.rows import write_results, write_scores
 from alignxplore.records import write_json, write_jsonl
 from tests.evaluation.made_up import run_of, scores
 
@@ -37,10 +38,10 @@ def test_every_column_is_a_mean_over_all_summaries():
 def test_the_plot_shows_accuracy_by_fifths_of_length():
     """Summary i has i + 1 words; the longest fifth is right always, the shortest one never, the middle in half."""
     rows = scores("ours", "mind", 100, 1, protocol="choice")
-    rows = [row | {"value": (0.0, 0.25, 0.5, 0.75, 1.0)[i // 20]} for i, row in enumerate(rows)]
-    others = [row | {"judge": "gpt", "value": 0.0} for row in rows]
+    rows = [replace(row, value=(0.0, 0.25, 0.5, 0.75, 1.0)[i // 20]) for i, row in enumerate(rows)]
+    others = [replace(row, judge="gpt", value=0.0) for row in rows]
     took = [replace(ONE, record=f"r{i}", words=i + 1) for i in range(100)]
-    bad = [row | {"outcome": "bad_format", "record": f"b{i}", "value": 0.5} for i, row in enumerate(rows)]
+    bad = [replace(row, outcome="bad_format", record=f"b{i}", value=0.5) for i, row in enumerate(rows)]
     problems = [replace(ONE, record=f"b{i}", words=0, problem="empty summary") for i in range(100)]
     with plt.rc_context({"figure.constrained_layout.use": True}):
         figure = costs.accuracy_by_length(took + problems, rows + others + bad, "choice")
@@ -59,9 +60,9 @@ def test_the_plot_shows_accuracy_by_fifths_of_length():
 
 
 def test_a_report_has_both(tmp_path):
-    rows = [row | {"shown": 4} for row in scores("ours", "mind", 20, 0.5, protocol="choice")]
-    write_jsonl(tmp_path / "scores.jsonl", rows)
-    write_json(tmp_path / "results.json", result_rows(rows))
+    rows = [replace(row, shown=4) for row in scores("ours", "mind", 20, 0.5, protocol="choice")]
+    write_scores(tmp_path, rows)
+    write_results(tmp_path, result_rows(rows))
     write_json(tmp_path / "run.json", run_of(mind=20))
     write_jsonl(tmp_path / "costs.jsonl", (asdict(replace(ONE, record=f"r{i}", words=i)) for i in range(20)))
     writing.write(tmp_path)

@@ -1,40 +1,30 @@
 """What is said of downstream models: agreement, order bias, Brier score, reliability, each from rows of known
 answers."""
 
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import pytest
 
-from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.report import downstream, writing
 from alignxplore.evaluation.report.tables import MISSING, latex
-from alignxplore.records import write_json, write_jsonl
-from tests.evaluation.made_up import run_of
+from alignxplore.evaluation.results import result_rows
+from alignxplore.evaluation.rows import Score, write_results, write_scores
+from alignxplore.records import write_json
+from tests.evaluation.made_up import run_of, score
 
 
 def row(record, value, *, policy="ours", setting="full", judge="a", orders=None, outcome="ok", seed=0, places=True):
-    found = {
-        "policy": policy,
-        "setting": setting,
-        "benchmark": "mind",
-        "judge": judge,
-        "protocol": "choice",
-        "seed": seed,
-        "record": f"r{record}",
-        "user": f"u{record}",
-        "target": f"t{record}",
-        "item": f"t{record}",
-        "value": value,
-        "outcome": outcome,
-        "p": None,
-    }
+    names = {"record": f"r{record}", "user": f"u{record}", "target": f"t{record}", "item": f"t{record}"}
+    found = score(policy=policy, setting=setting, judge=judge, seed=seed, value=value, outcome=outcome, **names)
     if orders:
         first, second = orders
-        flips = [(first > 0.5) != (second > 0.5)] if places else None
-        found |= {"orders": [[first, second]], "p": (first + second) / 2, "flips": flips}
+        flips = ((first > 0.5) != (second > 0.5),) if places else None
+        found = replace(found, orders=((first, second),), p=(first + second) / 2, flips=flips)
     return found
 
 
-def both(counts: dict[tuple[float, float], int], **about) -> list[dict]:
+def both(counts: dict[tuple[float, float], int], **about) -> list[Score]:
     """Rows of judges a and b that give each pair of values so many times."""
     pairs = [pair for pair, count in counts.items() for _ in range(count)]
     return [row(i, x, judge=judge, **about) for i, pair in enumerate(pairs) for judge, x in zip("ab", pair)]
@@ -54,7 +44,7 @@ def test_agreement_is_of_the_rows_that_both_judged():
     assert second[2:5] == ["ours, streaming", "100", "100.00"] and second[5].startswith("1.000")
     assert third[2:5] == ["raw history", "40", "100.00"]
     assert r"$\kappa$" in latex(table)
-    assert downstream.agreements([x for x in rows if x["judge"] == "a"], "choice") is None
+    assert downstream.agreements([x for x in rows if x.judge == "a"], "choice") is None
 
 
 def test_undecided_is_an_answer_of_its_own_and_one_that_never_varies_has_no_kappa():
@@ -82,7 +72,7 @@ def test_the_place_of_an_item_and_the_brier_score():
 
 
 def test_one_drawn_order_has_one_place():
-    rows = [row(i, 1.0) | {"orders": [[0.7, None]], "p": 0.7, "flips": [None]} for i in range(20)]
+    rows = [replace(row(i, 1.0), orders=((0.7, None),), p=0.7, flips=(None,)) for i in range(20)]
     (line,) = downstream.reading_habits(rows, "choice").body
     assert [text.split(" ")[0] for text in line[4:]] == ["70.00", "100.00", MISSING, MISSING, "9.00"]
 
@@ -110,8 +100,8 @@ def test_the_reliability_diagram_shows_how_often_a_model_is_right_when_it_is_so_
 @pytest.mark.parametrize("judges", ["a", "ab"])
 def test_the_report_has_these_tables(tmp_path, judges):
     rows = [row(i, 1.0, judge=judge, orders=(0.7, 0.6)) for i in range(20) for judge in judges]
-    write_jsonl(tmp_path / "scores.jsonl", rows)
-    write_json(tmp_path / "results.json", result_rows(rows))
+    write_scores(tmp_path, rows)
+    write_results(tmp_path, result_rows(rows))
     write_json(tmp_path / "run.json", run_of(mind=20))
     writing.write(tmp_path)
     text = (tmp_path / "report.md").read_text()

@@ -1,12 +1,14 @@
 """The tables: what stands in them, what is missing, and what stands beside a difference from the published
 numbers."""
 
+from dataclasses import replace
+
 import pytest
 
-from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.published import COMPARABLE, Paper
 from alignxplore.evaluation.report import layouts, writing
 from alignxplore.evaluation.report.tables import MISSING, WORST, Table, cell_text, label
+from alignxplore.evaluation.results import result_rows
 from tests.evaluation.made_up import JUDGE, run_of, scores
 
 
@@ -25,7 +27,7 @@ def test_a_full_row_of_protocol_paper_stands_beside_the_published_one_with_the_d
     table = layouts.wide(rows, run_of(friendly_unfriendly=600), "main", "qwen", "paper", Paper())
     published, difference = after(table, "ours")
     assert published[:3] == ["published: AlignXplore+", "full", "86.33"]
-    ours = 100 * rows[0]["accuracy"]
+    ours = 100 * rows[0].accuracy
     assert difference[2].startswith(f"{ours - 86.33:+.2f} [") and difference[2].endswith(f"] {COMPARABLE}")
     assert difference[:2] == ["ours − published", "full"] and layouts.CLUSTERED in table.note
     low, high = (float(x.replace("−", "-")) for x in difference[2].split("[")[1].split("]")[0].split(", "))
@@ -47,7 +49,7 @@ def test_beside_each_difference_stands_what_differs_and_below_the_table_what_tha
         "What differs from the published numbers besides the model: (1) n = 50 for 3000 (MIND); (2) how many rows of "
         "HiCUPID were used"
     ) in table.note
-    choice = [row | {"protocol": "choice"} for row in rows]
+    choice = [replace(row, protocol="choice") for row in rows]
     found = layouts.wide(choice, run_of(**sizes), "main", "qwen", "choice", Paper())
     assert [text.split("(")[-1] for text in after(found, "ours")[1][2:5]] == ["1 2)", "2)", "2 3)"]
     assert "(2) protocol choice (both orders) for paper" in found.note
@@ -65,7 +67,7 @@ def test_who_read_raw_histories_stands_beside_the_published_reader(benchmark, n)
 
 def test_below_a_line_with_bad_format_stands_what_it_is_when_that_is_wrong():
     bad = [
-        row | {"outcome": "bad_format" if row["value"] else "ok"} for row in scores("ours", "mind", 50, 0.9)
+        replace(row, outcome="bad_format" if row.value else "ok") for row in scores("ours", "mind", 50, 0.9)
     ] + scores("ours", "amazon", 50, 0.9)
     rows = result_rows(bad)
     table = layouts.wide(rows, run_of(mind=50, amazon=50), "main", "qwen", "paper", Paper())
@@ -75,7 +77,7 @@ def test_below_a_line_with_bad_format_stands_what_it_is_when_that_is_wrong():
         "published: AlignXplore+",
         "ours − published",
     ]
-    other = 100 * rows[1]["accuracy"]
+    other = 100 * rows[1].accuracy
     assert (
         table.body[1] == ["ours, bad format wrong", "full", "0.00", f"{other:.2f}", f"{other / 2:.2f}"] + [MISSING] * 4
     )
@@ -115,7 +117,7 @@ def test_a_reader_of_raw_histories_stands_in_the_table_of_the_others():
     assert after(table, "qwen")[0][:3] == [f"published: {JUDGE}", "direct", "63.03"]
     assert after(table, "tallrec")[0][:3] == ["published: TALLRec", "direct", "81.96"]
     assert len(writing.all_tables(rows, [], run_of(names, mind=50))[0]) == 1
-    assert layouts.readers_of_histories([row for row in rows if row["setting"] == "direct"]) == []
+    assert layouts.readers_of_histories([row for row in rows if row.setting == "direct"]) == []
 
 
 def test_a_model_that_is_published_as_writer_and_reader_lends_no_row_to_another_downstream_model():
@@ -134,8 +136,8 @@ def test_the_average_is_that_of_the_cells():
     rows = result_rows(scores("ours", "mind", 50, 0.9) + scores("ours", "amazon", 50, 0.5))
     table = layouts.wide(rows, run_of(mind=50, amazon=50), "main", "qwen", "paper", Paper())
     mean, interval = column(table, "average", "ours").split(" ", 1)
-    assert mean == f"{100 * (rows[0]['accuracy'] + rows[1]['accuracy']) / 2:.2f}"
-    halves = [100 * (row["ci_high"] - row["ci_low"]) / 2 for row in rows]
+    assert mean == f"{100 * (rows[0].accuracy + rows[1].accuracy) / 2:.2f}"
+    halves = [100 * (row.ci_high - row.ci_low) / 2 for row in rows]
     low, high = (float(end) for end in interval.strip("[]").split(", "))
     assert (high - low) / 2 == pytest.approx((halves[0] ** 2 + halves[1] ** 2) ** 0.5 / 2, abs=0.01)
     assert (low + high) / 2 == pytest.approx(float(mean), abs=0.01)
@@ -147,29 +149,22 @@ def test_a_benchmark_that_the_published_table_lacks_is_in_no_average():
     rows = result_rows(scores("ours", "mind", 50, 0.9) + scores("ours", "hicupid", 50, 0.1))
     table = layouts.wide(rows, run_of(names, mind=50, hicupid=50), "main", "qwen", "paper", Paper())
     assert (
-        column(table, "average", "ours") == f"{100 * rows[0]['accuracy']:.2f}"
+        column(table, "average", "ours") == f"{100 * rows[0].accuracy:.2f}"
         and column(table, "HiCUPID", "ours") != MISSING
     )
     assert after(table, "ours")[0][4] == after(table, "ours")[0][2] != MISSING
     assert "The averages are without HiCUPID, which the published table does not have." in table.note
     main = layouts.wide(rows, run_of(mind=50, hicupid=50), "main", "qwen", "paper", Paper())
     assert (
-        column(main, "average", "ours").split(" ")[0] == f"{50 * (rows[0]['accuracy'] + rows[1]['accuracy']):.2f}"
+        column(main, "average", "ours").split(" ")[0] == f"{50 * (rows[0].accuracy + rows[1].accuracy):.2f}"
         and "averages" not in main.note
     )
 
 
 def test_written_answers_have_a_table_of_their_own():
+    parts = {"win": 0.5, "tie": 0.25, "lose": 0.25, "bleu": 0.1, "rouge_l": 0.2}
     rated = [
-        row
-        | {
-            "win": 0.5,
-            "tie": 0.25,
-            "lose": 0.25,
-            "bleu": 0.1,
-            "rouge_l": 0.2,
-            "outcome": "parse_failure" if i == 0 else "ok",
-        }
+        replace(row, measures=parts, outcome="parse_failure" if i == 0 else "ok")
         for i, row in enumerate(scores("ours", "hicupid", 4, 1.0))
     ]
     rows = result_rows(rated + scores("ours", "mind", 4, 1.0))
@@ -192,7 +187,7 @@ def test_written_answers_have_a_table_of_their_own():
 
 def test_the_table_of_one_benchmark_tells_parse_failures_and_seeds():
     rows = [
-        row | {"outcome": "parse_failure" if row["record"] == "r0" else "ok"}
+        replace(row, outcome="parse_failure" if row.record == "r0" else "ok")
         for row in scores("ours", "mind", 4, 1.0, seeds=(0, 1))
     ]
     table = layouts.compact(result_rows(rows), "mind", "paper")
@@ -204,7 +199,7 @@ def test_a_benchmark_without_a_number_keeps_its_column_and_leaves_no_average():
     table = layouts.wide(rows, run_of(mind=50, hicupid=50), "main", "qwen", "paper", Paper())
     assert [column(table, name, "ours") for name in ("HiCUPID", "average")] == [MISSING, MISSING]
     assert all(len(line) == len(table.head) for line in table.body)
-    only_hicupid = [row for row in rows if row["benchmark"] == "hicupid"]
+    only_hicupid = [row for row in rows if row.benchmark == "hicupid"]
     assert layouts.wide(only_hicupid, run_of(hicupid=50), "main", "qwen", "paper", Paper()) is None
 
 
@@ -226,7 +221,7 @@ def test_only_pairs_with_the_last_policy_where_there_are_many():
     rows = [row for policy in "abcde" for row in scores(policy, "mind", 12, 0.5)]
     comparisons = [line[3] for line in layouts.paired_tests(rows, "paper").body]
     assert comparisons == ["e − a", "e − b", "e − c", "e − d"]
-    assert len(layouts.paired_tests([row for row in rows if row["policy"] in "abc"], "paper").body) == 3
+    assert len(layouts.paired_tests([row for row in rows if row.policy in "abc"], "paper").body) == 3
 
 
 def test_a_policy_and_a_judge_of_one_name_have_a_row_each():
@@ -245,6 +240,6 @@ def test_a_number_of_each_table_says_what_it_is_of():
     for table in (found, layouts.compact(rows, "mind", "paper"), layouts.details(rows, "paper")):
         assert table.cells
         for (line, place), (benchmark, policy, setting, judge, protocol) in table.cells.items():
-            [row] = [r for r in rows if (r["benchmark"], r["policy"]) == (benchmark, policy)]
+            [row] = [r for r in rows if (r.benchmark, r.policy) == (benchmark, policy)]
             assert table.body[line][place] == cell_text(row) and table.body[line][0] == policy
-            assert (setting, judge, protocol) == (row["setting"], row["judge"], row["protocol"])
+            assert (setting, judge, protocol) == (row.setting, row.judge, row.protocol)

@@ -12,10 +12,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.report import page, samples
 from alignxplore.evaluation.report import page as report_page
 from alignxplore.evaluation.report.tables import Table
+from alignxplore.evaluation.results import result_rows
+from tests.evaluation.made_up import score
 
 ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \u2028 \"'"
 
@@ -57,22 +58,16 @@ def made() -> tuple[str, list[Table], list[dict]]:
     """The text of a page, its tables and its samples; user texts hold an attack."""
     rng = random.Random(0)
     scores = [
-        {
-            "policy": policy,
-            "setting": "full",
-            "benchmark": "mind",
-            "judge": "qwen",
-            "protocol": "choice",
-            "seed": 0,
-            "record": f"r{i}",
-            "user": f"u{i}",
-            "target": f"t{i}",
-            "item": f"t{i}",
-            "value": float(rng.random() < 0.7),
-            "outcome": "ok",
-            "p": 0.6,
-            "orders": [[0.7, 0.5]],
-        }
+        score(
+            policy=policy,
+            record=f"r{i}",
+            user=f"u{i}",
+            target=f"t{i}",
+            item=f"t{i}",
+            value=float(rng.random() < 0.7),
+            p=0.6,
+            orders=((0.7, 0.5),),
+        )
         for policy in ("base", ATTACK)
         for i in range(30)
     ]
@@ -99,7 +94,7 @@ def made() -> tuple[str, list[Table], list[dict]]:
                     "stages": [{"reasoning": ATTACK, "summary": ATTACK, "problem": None, "dropped": 0}],
                 }
             ],
-            "scores": [{key: scores[0].get(key) for key in samples.SCORE_FIELDS}],
+            "scores": [{key: scores[0].row().get(key) for key in samples.SCORE_FIELDS}],
         }
     ]
     return page.page(tables[:1], tables[1:], result_rows(scores), scores, browsed, "notes", "made by"), tables, browsed
@@ -119,7 +114,7 @@ def test_texts_of_users_and_models_stay_texts(made):
     text, tables, browsed = made
     page = Page(text)
     assert page.tags.count("script") == 2 and page.tags.count("img") == 3  # ours: the data and the code; the plots
-    assert unpacked(page) == browsed
+    assert unpacked(page) == json.loads(json.dumps(browsed))
     assert "innerHTML" not in text and "document.write" not in text
     for table in tables:
         for cell in (*table.head, *(cell for line in table.body for cell in line)):

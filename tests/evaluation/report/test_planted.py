@@ -2,14 +2,15 @@
 no two columns, rows, judges or settings can be taken for each other."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from alignxplore.datasets import DATASETS
-from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.published import Paper
 from alignxplore.evaluation.report import layouts
 from alignxplore.evaluation.report.tables import csv_text, label, latex, markdown
+from alignxplore.evaluation.results import result_rows
 from tests.evaluation.made_up import run_of, scores
 
 ROWS = 200
@@ -25,7 +26,7 @@ def planted():
     found = []
     for (benchmark, judge, setting, policy), right in RIGHT.items():
         rows = scores(policy, benchmark, ROWS, 1, setting=setting, judge=judge, protocol="choice")
-        found += [row | {"record": f"{benchmark} {i}", "value": float(i < right)} for i, row in enumerate(rows)]
+        found += [replace(row, record=f"{benchmark} {i}", value=float(i < right)) for i, row in enumerate(rows)]
     return found
 
 

@@ -1,9 +1,9 @@
 """Changes are paired by user and target, injected text is seen where it was obeyed, and any two rows can be
 compared."""
 
-import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,28 +15,26 @@ from alignxplore.evaluation.derived import write_names
 from alignxplore.evaluation.perturbations import CODE
 from alignxplore.evaluation.report import robustness
 from alignxplore.evaluation.report.tables import MISSING
+from alignxplore.evaluation.rows import Score, read_scores, write_scores
 from alignxplore.journal import Journal
-from alignxplore.records import UserRecord, read_jsonl, write_json, write_jsonl
+from alignxplore.records import UserRecord, write_json, write_jsonl
 from tests import ROOT
+from tests.evaluation.made_up import score
 
 
-def scores(benchmark: str, values: list[float], policy: str = "ours", setting: str = "full") -> list[dict]:
+def scores(benchmark: str, values: list[float], policy: str = "ours", setting: str = "full") -> list[Score]:
     """Record ids differ between copies of a benchmark, users and targets do not."""
     return [
-        {
-            "policy": policy,
-            "setting": setting,
-            "benchmark": benchmark,
-            "judge": "qwen",
-            "protocol": "choice",
-            "seed": 0,
-            "record": f"{benchmark} {i}",
-            "user": f"u{i}",
-            "target": f"t{i}",
-            "item": f"t{i}",
-            "value": value,
-            "outcome": "ok",
-        }
+        score(
+            policy=policy,
+            setting=setting,
+            benchmark=benchmark,
+            record=f"{benchmark} {i}",
+            user=f"u{i}",
+            target=f"t{i}",
+            item=f"t{i}",
+            value=value,
+        )
         for i, value in enumerate(values)
     ]
 
@@ -70,9 +68,9 @@ def out(tmp_path, record) -> Path:
         + scores("mind~swapped20", [0.0, 0.0, *good[2:]])
         + scores("mind~injected_order25", [0.0] * 5 + good[5:])
     )
-    write_jsonl(tmp_path / "default" / "scores.jsonl", rows)
-    write_jsonl(
-        tmp_path / "hardened" / "scores.jsonl",
+    write_scores(tmp_path / "default", rows)
+    write_scores(
+        tmp_path / "hardened",
         scores("mind", good, "ours-hardened") + scores("mind~injected_order25", good, "ours-hardened"),
     )
     for policy, obeying in (("ours", 5), ("ours-hardened", 0)):
@@ -94,11 +92,13 @@ def test_the_change_is_that_of_the_same_users_and_targets(out):
 def test_baselines_stand_in_every_line(out):
     names = ("mind", "mind~swapped20", "mind~injected_order25")
     cues = [
-        row | {"judge": "none"} for name in names for row in scores(name, [1.0] * 7 + [0.0] * 3, "popularity", "none")
+        replace(row, judge="none")
+        for name in names
+        for row in scores(name, [1.0] * 7 + [0.0] * 3, "popularity", "none")
     ]
     told_nothing = [row for name in names for row in scores(name, [0.5] * 10, "no summary", "none")]
-    rows = [row for _, row in read_jsonl(out / "default" / "scores.jsonl")]
-    write_jsonl(out / "default" / "scores.jsonl", rows + cues + told_nothing)
+    rows = list(read_scores(out / "default"))
+    write_scores(out / "default", rows + cues + told_nothing)
     table = robustness.tables(out)[0]
     assert table.head[:6] == ["benchmark", "ours, full", "change", "popularity", "no summary", "n"]
     assert [(line[3][:5], line[4][:5]) for line in table.body] == [("70.00", "50.00")] * 3
@@ -165,7 +165,7 @@ def test_any_two_rows_are_compared_on_what_they_share(tmp_path):
     rows = (
         scores("mind", [1, 1, 1, 0], "a") + scores("mind", [0, 0, 1], "b") + scores("mind", [0, 1], "b", "streaming")
     )
-    write_jsonl(tmp_path / "scores.jsonl", rows)
+    write_scores(tmp_path, rows)
     table = comparisons(chosen_scores(tmp_path, {"policy": "a"}), chosen_scores(tmp_path, {"policy": "b"}), {"policy"})
     assert [line[:4] for line in table.body] == [
         ["a / full / mind / qwen / choice", "b / full / mind / qwen / choice", "3", "−66.67"]
@@ -183,14 +183,13 @@ def test_any_two_rows_are_compared_on_what_they_share(tmp_path):
 
 
 def test_compare_says_what_there_is_when_nothing_fits(tmp_path):
-    write_jsonl(tmp_path / "scores.jsonl", scores("mind", [1, 0]))
+    write_scores(tmp_path, scores("mind", [1, 0]))
     command = [sys.executable, str(ROOT / "eval" / "compare.py"), "--report", str(tmp_path)]
     ran = subprocess.run([*command, "--a", "policy=ours", "--b", "policy=base"], capture_output=True, text=True)
     assert ran.returncode == 1 and "ours / full / mind / qwen / choice" in ran.stderr
     wrong = subprocess.run([*command, "--a", "polcy=ours"], capture_output=True, text=True)
     assert wrong.returncode == 2 and "unknown field polcy" in wrong.stderr
-    rows = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
-    write_jsonl(tmp_path / "scores.jsonl", rows + scores("mind~swapped20", [0, 0]))
+    write_scores(tmp_path, [*read_scores(tmp_path), *scores("mind~swapped20", [0, 0])])
     ran = subprocess.run(
         [*command, "--a", "benchmark=mind", "--b", "benchmark=mind~swapped20", "--csv"], capture_output=True, text=True
     )

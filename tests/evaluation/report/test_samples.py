@@ -3,17 +3,20 @@
 import base64
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet
 from alignxplore.evaluation.report import page, samples
+from alignxplore.evaluation.rows import Score
 from alignxplore.prompts import PromptSet
 from alignxplore.records import write_json, write_jsonl
+from tests.evaluation.made_up import score
 
 PROMPTS = PromptSet("default")
-CUE = {"policy": "longer", "setting": "none", "benchmark": "mind", "judge": "none", "protocol": "choice", "seed": 0}
-OURS = CUE | {"policy": "rl", "setting": "full", "judge": "qwen"}
+CUE = score(policy="longer", setting="none", judge="none")
+OURS = score(policy="rl")
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def benchmark(record, tmp_path) -> Benchmark:
 
 
 def test_a_sample_is_the_smallest_ids_whatever_the_results(benchmark):
-    scores = [CUE | {"value": 1.0, "outcome": "ok", "record": r.id} for r in benchmark.records]
+    scores = [replace(CUE, record=r.id) for r in benchmark.records]
     rows = samples.sample_rows([benchmark], [], scores, PROMPTS)
     assert [row["record"] for row in rows] == sorted(r.id for r in benchmark.records)[: samples.SAMPLES]
     assert all(row["shown"] == 4 == len(row["history"]) and row["scores"][0]["value"] == 1.0 for row in rows)
@@ -33,16 +36,16 @@ def test_a_sample_is_the_smallest_ids_whatever_the_results(benchmark):
     ("kind", "scored"),
     [
         ("bad format", [{"value": 0.5, "outcome": "bad_format"}]),
-        ("answer not read", [{"value": 0.5, "outcome": "parse_failure", "unread": ["Hm."]}]),
+        ("answer not read", [{"value": 0.5, "outcome": "parse_failure", "unread": ("Hm.",)}]),
         ("missing", [{"value": None, "outcome": "missing"}]),
         ("wrong", [{"value": 0.0, "outcome": "ok"}]),
-        ("flips with the order", [{"value": 0.5, "outcome": "ok", "flips": [True]}]),
+        ("flips with the order", [{"value": 0.5, "outcome": "ok", "p": 0.5, "flips": (True,)}]),
         ("policies disagree", [{"value": 1.0, "outcome": "ok"}, {"value": 0.0, "outcome": "ok", "policy": "sft"}]),
     ],
 )
 def test_beside_it_are_some_of_each_kind(benchmark, kind, scored):
     last = sorted(r.id for r in benchmark.records)[-samples.OF_EACH_KIND - 5 :]
-    scores = [OURS | one | {"record": r} for r in last for one in scored]
+    scores = [replace(OURS, **one, record=r) for r in last for one in scored]
     rows = samples.sample_rows([benchmark], [], scores, PROMPTS)
     assert [row["record"] for row in rows[samples.SAMPLES :]] == last[: samples.OF_EACH_KIND]
     assert all(kind in row["kinds"] and len(row["scores"]) == len(scored) for row in rows[samples.SAMPLES :])
@@ -50,12 +53,12 @@ def test_beside_it_are_some_of_each_kind(benchmark, kind, scored):
 
 
 def test_another_user_s_summary_and_a_cue_are_of_no_kind(benchmark):
-    wrong = {"value": 0.0, "outcome": "ok", "record": benchmark.records[0].id}
-    assert samples.kinds_of([CUE | wrong, OURS | wrong | {"policy": "other user's (rl)"}]) == {}
+    wrong = {"value": 0.0, "record": benchmark.records[0].id}
+    assert samples.kinds_of([replace(CUE, **wrong), replace(OURS, **wrong, policy="other user's (rl)")]) == {}
 
 
 @pytest.fixture
-def written(benchmark, tmp_path) -> tuple[SummarySet, list[dict]]:
+def written(benchmark, tmp_path) -> tuple[SummarySet, list[Score]]:
     """A streaming run of one record: the first stage is bad format and could not be shown the oldest interaction."""
     found = SummarySet(tmp_path, "rl", "mind", "streaming", 0)
     found.journal_path.parent.mkdir(parents=True)
@@ -65,7 +68,7 @@ def written(benchmark, tmp_path) -> tuple[SummarySet, list[dict]]:
     write_jsonl(found.journal_path, [row])
     meta = {"prompt_set": "default", "prompt_hash": PROMPTS.hash("infer"), "sampling": {"form": "think"}, "run": "x"}
     write_json(found.meta_path, meta)
-    return found, [OURS | {"setting": "streaming", "value": 1.0, "outcome": "ok", "record": benchmark.records[0].id}]
+    return found, [replace(OURS, setting="streaming", record=benchmark.records[0].id)]
 
 
 def test_prompts_are_those_that_were_asked(benchmark, written):

@@ -1,12 +1,15 @@
 """The table and the plot by kind of row: every cell holds the accuracy of its own rows."""
 
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import pytest
 
-from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.report import plots, segments, writing
 from alignxplore.evaluation.report.tables import MISSING
-from alignxplore.records import write_json, write_jsonl
+from alignxplore.evaluation.results import result_rows
+from alignxplore.evaluation.rows import Score, write_results, write_scores
+from alignxplore.records import write_json
 from tests.evaluation.made_up import run_of, scores
 
 N = 100
@@ -22,14 +25,14 @@ RIGHT = {  # of so many rows of each group, for every reader and judge another n
 }
 
 
-def planted(benchmark="movielens") -> list[dict]:
+def planted(benchmark="movielens") -> list[Score]:
     found = []
     for (policy, setting, judge), right in RIGHT.items():
         rows = scores(policy, benchmark, 2 * N, 1, setting=setting, judge=judge, protocol="choice")
         for i, row in enumerate(rows):
             group, place = divmod(i, N)
             facts = {"shown": (4, 40)[group], "popularity": 7, "question_type": None, "persona": None}
-            found.append(row | facts | {"value": float(place < right[group])})
+            found.append(replace(row, **facts, value=float(place < right[group])))
     return found
 
 
@@ -66,9 +69,9 @@ def test_the_plot_holds_the_numbers_of_the_first_downstream_model():
 def test_a_report_has_the_table_and_the_plot_or_says_why_not(tmp_path, old):
     rows = planted()
     if old:
-        rows = [{key: value for key, value in row.items() if key != "shown"} for row in rows]
-    write_jsonl(tmp_path / "scores.jsonl", rows)
-    write_json(tmp_path / "results.json", result_rows(rows))
+        rows = [replace(row, shown=None) for row in rows]
+    write_scores(tmp_path, rows)
+    write_results(tmp_path, result_rows(rows))
     write_json(tmp_path / "run.json", run_of(movielens=2 * N))
     writing.write(tmp_path)
     text = (tmp_path / "report.md").read_text()

@@ -6,19 +6,12 @@ import matplotlib.pyplot as plt
 import pytest
 
 from alignxplore.evaluation.report import stages
+from alignxplore.evaluation.rows import Result
 
 
-def row(accuracy: float, low: float | None, high: float | None, setting: str = "full") -> dict:
-    return {
-        "policy": "sft",
-        "setting": setting,
-        "benchmark": "b",
-        "judge": "j",
-        "protocol": "choice",
-        "accuracy": accuracy,
-        "ci_low": low,
-        "ci_high": high,
-    }
+def row(accuracy: float, low: float | None, high: float | None) -> Result:
+    named = {"policy": "sft", "setting": "full", "benchmark": "b", "judge": "j", "protocol": "choice"}
+    return Result(**named, n=9, accuracy=accuracy, ci_low=low, ci_high=high)
 
 
 @pytest.mark.parametrize(("low", "high", "reach"), [(0.0, 0.6, [0.0, 60.0]), (None, None, [30.0, 30.0])])

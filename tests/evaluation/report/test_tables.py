@@ -1,9 +1,10 @@
 """How a table and its cells are written."""
 
 import csv
+from dataclasses import replace
 
-from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.report.tables import MISSING, Table, cell_text, csv_text, latex, markdown, short
+from alignxplore.evaluation.results import result_rows
 from tests.evaluation.made_up import scores
 
 
@@ -30,7 +31,7 @@ def test_a_short_table_has_the_same_numbers_without_intervals_and_details():
 
 
 def test_several_generation_seeds_show_their_spread():
-    rows = result_rows([row | {"value": float(row["seed"])} for row in scores("ours", "mind", 10, 0.5, seeds=(0, 1))])
-    assert rows[0]["seeds"] == [0, 1] and rows[0]["n"] == 10
+    rows = result_rows([replace(row, value=float(row.seed)) for row in scores("ours", "mind", 10, 0.5, seeds=(0, 1))])
+    assert rows[0].seeds == (0, 1) and rows[0].n == 10
     assert cell_text(rows[0]).startswith("50.00 ± 70.71 [")
-    assert cell_text(None) == MISSING == cell_text(rows[0] | {"accuracy": None})
+    assert cell_text(None) == MISSING == cell_text(replace(rows[0], accuracy=None))

@@ -4,8 +4,9 @@ import csv
 import json
 
 from alignxplore.datasets import PUBLISHED
-from alignxplore.evaluation.metrics import result_rows
 from alignxplore.evaluation.report import writing
+from alignxplore.evaluation.results import result_rows
+from alignxplore.evaluation.rows import write_results, write_scores
 from alignxplore.records import write_json, write_jsonl
 from tests.evaluation.made_up import run_of, scores
 
@@ -23,8 +24,8 @@ def test_a_report_is_written_from_files_alone(tmp_path):
         row for policy in ("base", "ours") for name in ("mind", "student_phd") for row in scores(policy, name, 20, 0.6)
     ]
     rows += scores("longer", "mind", 20, 0.5, setting="none", judge="none")
-    write_jsonl(tmp_path / "scores.jsonl", rows)
-    write_json(tmp_path / "results.json", result_rows(rows))
+    write_scores(tmp_path, rows)
+    write_results(tmp_path, result_rows(rows))
     run = run_of(mind=20, student_phd=20)
     run["benchmarks"]["mind"]["target_in_history"] = 3
     write_json(tmp_path / "run.json", run)
@@ -46,8 +47,8 @@ def test_a_report_is_written_from_files_alone(tmp_path):
 
 def test_cross_task_rows_stand_beside_what_was_published_and_are_not_compared(tmp_path):
     rows = [row for name in ("a~to~b", "b~to~a") for row in scores("ours", name, 20, 0.6)]
-    write_jsonl(tmp_path / "scores.jsonl", rows)
-    write_json(tmp_path / "results.json", result_rows(rows))
+    write_scores(tmp_path, rows)
+    write_results(tmp_path, result_rows(rows))
     write_json(tmp_path / "run.json", run_of(**{"a~to~b": 20, "b~to~a": 20}))
     shown = writing.write(tmp_path)
     assert "a → b (n = 20)" in shown and "are not public" in shown

@@ -1,0 +1,100 @@
+"""What a downstream model said of one question, as the journals of judgements hold it. judgements.py and hicupid.py
+write these rows, scores.py makes scores of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from alignxplore.journal import OK, TOO_LONG
+from alignxplore.judging.free_form import PaperJudgement
+from alignxplore.judging.letters import Judgement
+from alignxplore.judging.ranking import Ranking
+
+
+@dataclass(frozen=True)
+class Rated:
+    """What the evaluator of HiCUPID said of a written answer: `score` in [0, 1], a verdict (win, tie, lose; None: not
+    read) for each question put to it, and how far the answer agrees with the reference in words. `kind`: of the
+    question."""
+
+    score: float
+    verdicts: tuple[str | None, ...]
+    unparsed: int
+    kind: str = ""
+    said: tuple[str, ...] = ()
+    status: str = OK
+    error: str | None = None
+    bleu: float = 0.0
+    rouge_l: float = 0.0
+
+    def row(self) -> dict:
+        """JSON form, without what is computed from the answer."""
+        names = ("status", "kind", "verdicts", "score", "unparsed", "said")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def ok(self) -> bool:
+        return self.status == OK
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """What it said that could not be read."""
+        return tuple(text for text, verdict in zip(self.said, self.verdicts) if verdict is None)
+
+
+@dataclass(frozen=True)
+class NotSaid:
+    """A request that has no answer: it failed, or does not fit the window."""
+
+    status: str
+    error: str | None = None
+    unread: tuple[str, ...] = ()
+    ok: bool = False
+
+    def row(self) -> dict:
+        """JSON form."""
+        return {"status": self.status, "error": self.error}
+
+
+Said = Judgement | PaperJudgement | Ranking | Rated | NotSaid
+# Which one a journal row is, by a field that no other has.
+_KINDS: dict[str, type] = {
+    "rotations": Ranking,
+    "selection": PaperJudgement,
+    "p_chosen_first": Judgement,
+    "score": Rated,
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was said; the oldest interactions of a raw history that could not be shown (None: no history was read); and
+    fields of the request that the server does not know, so that it was asked without them."""
+
+    said: Said
+    dropped: int | None = None
+    not_sent: tuple[str, ...] = ()
+
+    @property
+    def too_long(self) -> bool:
+        return self.said.status == TOO_LONG
+
+    def row(self) -> dict:
+        """JSON form."""
+        seen = {} if self.dropped is None else {"dropped": self.dropped}
+        return self.said.row() | seen | ({"not_sent": self.not_sent} if self.not_sent else {})
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """The answer of a journal row."""
+        kind = next((kind for name, kind in _KINDS.items() if name in row), NotSaid)
+        if kind is PaperJudgement:
+            row = dict(row) | {"chosen_letter": row["letter"]}
+        known = {one.name: row[one.name] for one in fields(kind) if one.name in row}
+        said = kind(**{name: _frozen(value) for name, value in known.items()})
+        return cls(said, row.get("dropped"), tuple(row.get("not_sent", ())))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

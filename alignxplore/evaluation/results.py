@@ -1,0 +1,163 @@
+"""From scores to numbers: one result a cell, with its interval clustered by person and by chosen item, and the values
+of all registered metrics (metrics.py, measures.py).
+
+Policies named NAME#1, NAME#2 ... are training runs of one policy. Beside a result of each they have one together,
+whose interval is over training runs, persons and items.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from alignxplore.evaluation.metrics import by_record
+from alignxplore.evaluation.registry import ACCURACY, AMONG_K, MEASURES, READING, WRITTEN, mean_of, of_kind
+from alignxplore.evaluation.rows import Key, Result, Score
+from alignxplore.records import person_of
+from alignxplore.statistics import design_effect, estimate, estimate_over_runs
+
+
+def value_of(score: Score) -> float | None:
+    """What a table is of, unless it says otherwise."""
+    return score.value
+
+
+def result_rows(scores: Iterable[Score]) -> list[Result]:
+    """One result for each (policy, setting, benchmark, judge, protocol), in order of appearance."""
+    groups: dict[Key, list[Score]] = defaultdict(list)
+    for score in scores:
+        groups[score.key].append(score)
+    found = [_result(key, mine) for key, mine in groups.items()]
+    return found + [_over_runs(key, mine) for key, mine in pooled(groups).items()]
+
+
+def run_of(policy: str) -> tuple[str, str]:
+    """(policy, which training run of it) of a name NAME#1, NAME#2 ...; the run is "" where the name does not say."""
+    name, _, run = policy.rpartition("#")
+    return (name, run) if name and run.isdigit() else (policy, "")
+
+
+def pooled(groups: Mapping[Key, Sequence[Score]]) -> dict[Key, list[Score]]:
+    """The scores of all training runs of a policy under one key, where it was trained several times."""
+    together: dict[Key, list[list[Score]]] = defaultdict(list)
+    for key, mine in groups.items():
+        name, run = run_of(key.policy)
+        if run:
+            together[key._replace(policy=name)].append(list(mine))
+    return {
+        key._replace(policy=f"{key.policy} ({len(runs)} training runs)"): [score for mine in runs for score in mine]
+        for key, runs in together.items()
+        if len(runs) > 1
+    }
+
+
+@dataclass(frozen=True)
+class OverRuns:
+    """Values of records, run by run, with what makes them depend on each other."""
+
+    values: dict[tuple[str, str], float]  # (run, record)
+    persons: list[str]
+    items: list[str]
+
+    @property
+    def runs(self) -> list[str]:
+        return [run for run, _ in self.values]
+
+
+def over_runs(scores: Sequence[Score], of: Callable[[Score], float | None] = value_of) -> OverRuns:
+    """The values of several training runs of a policy; mean over generation seeds."""
+    values: dict[tuple[str, str], float] = {}
+    by_run: dict[str, list[Score]] = defaultdict(list)
+    for score in scores:
+        by_run[run_of(score.policy)[1]].append(score)
+    for run, mine in by_run.items():
+        values |= {(run, record): value for record, value in values_by_record(mine, of).items()}
+    persons, items = shared(scores, [record for _, record in values])
+    return OverRuns(values, persons, items)
+
+
+def _over_runs(key: Key, scores: list[Score]) -> Result:
+    """The number of a policy that was trained several times: its interval is over training runs, too."""
+    found, alone = over_runs(scores), _result(key, scores)
+    whole = estimate_over_runs(list(found.values.values()), found.runs, found.persons, found.items)
+    means = [
+        float(np.mean([value for (run, _), value in found.values.items() if run == one]))
+        for one in dict.fromkeys(found.runs)
+    ]
+    return replace(
+        alone,
+        n=whole.n,
+        accuracy=_unless_nan(whole.mean),
+        ci_low=_unless_nan(whole.low),
+        ci_high=_unless_nan(whole.high),
+        runs=len(means),
+        seed_spread=float(np.std(means, ddof=1)),
+    )
+
+
+def values_by_record(scores: Sequence[Score], of: Callable[[Score], float | None] = value_of) -> dict[str, float]:
+    """Mean value of each record over generation seeds; records without any are left out."""
+    return by_record(scores, map(of, scores))
+
+
+def shared(scores: Iterable[Score], records: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Person (`user` and `user#2` are one) and chosen item of each of `records`: what makes them depend on each
+    other."""
+    place = {score.record: (person_of(score.user), score.item) for score in scores}
+    found = [place[record] for record in records]
+    return [person for person, _ in found], [item for _, item in found]
+
+
+def by_rule(scores: Iterable[Score]) -> bool | None:
+    """Whether all scores are chance by rule; None: pairs, whose values say so."""
+    said = [score.by_rule for score in scores if score.value is not None and score.by_rule is not None]
+    return all(said) if said else None
+
+
+def _result(key: Key, scores: list[Score]) -> Result:
+    values = values_by_record(scores)
+    persons, items = shared(scores, values)
+    overall = estimate(list(values.values()), persons, items, by_rule=by_rule(scores))
+    by_seed = defaultdict(list)
+    for score in scores:
+        by_seed[score.seed].append(score.value)
+    seed_means = [mean for mean in map(mean_of, by_seed.values()) if mean is not None]
+    measured, ends = _measures(scores, persons, items)
+    kinds = [ACCURACY, READING]
+    kinds += [AMONG_K] if any(not score.of_pair for score in scores) else []
+    kinds += [WRITTEN] if any(score.written for score in scores) else []
+    found = {one.name: one(scores) for one in of_kind(*kinds)} | measured
+    return Result(
+        **key._asdict(),
+        n=overall.n,
+        accuracy=_unless_nan(overall.mean),
+        ci_low=_unless_nan(overall.low),
+        ci_high=_unless_nan(overall.high),
+        clusters=overall.clusters,
+        items=len(set(items)),
+        two_way=overall.two_way,
+        design_effect=design_effect(list(values.values()), persons, items),
+        values=found,
+        ends=ends,
+        seeds=tuple(sorted(by_seed)),
+        seed_spread=float(np.std(seed_means, ddof=1)) if len(seed_means) > 1 else None,
+    )
+
+
+def _measures(
+    scores: Sequence[Score], persons: Sequence[str], items: Sequence[str]
+) -> tuple[dict[str, float | None], dict[str, tuple[float | None, float | None]]]:
+    """The measures of choices among k items and the ends of their intervals; nothing of pairs."""
+    found: dict[str, float | None] = {}
+    ends: dict[str, tuple[float | None, float | None]] = {}
+    for name in MEASURES if any(not score.of_pair for score in scores) else ():
+        values = values_by_record(scores, lambda score, name=name: score.measures.get(name))  # type: ignore[misc]
+        whole = estimate(list(values.values()), persons, items, by_rule=by_rule(scores))
+        found[name] = _unless_nan(whole.mean)
+        ends[name] = _unless_nan(whole.low), _unless_nan(whole.high)
+    return found, ends
+
+
+def _unless_nan(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

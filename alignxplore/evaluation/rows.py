@@ -1,0 +1,258 @@
+"""The rows of an evaluation: a score of one record, and a result of one cell of the tables. What scores.jsonl and
+results.json hold; scoring.py writes them, everything in `report/` and eval/compare.py reads them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+import alignxplore.evaluation.metrics  # noqa: F401  # registers all of them: rows are read by their names
+from alignxplore.errors import UserError
+from alignxplore.evaluation.registry import MEASURES, METRICS, PARTS, Metric
+from alignxplore.records import RecordError, read_json, read_jsonl, write_json, write_jsonl
+
+SCORES, RESULTS = "scores.jsonl", "results.json"
+OUTCOMES = ("ok", "bad_format", "parse_failure", "missing")
+REMEDY = "run evaluate.py again, which asks nothing anew"
+OTHER = f"another version wrote this; {REMEDY}"
+
+
+class Key(NamedTuple):
+    """What makes a cell of the tables: score rows of one key are one number."""
+
+    policy: str
+    setting: str
+    benchmark: str
+    judge: str
+    protocol: str
+
+
+KEY = Key._fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keyed:
+    """A row that says which cell it is of."""
+
+    policy: str
+    setting: str
+    benchmark: str
+    judge: str
+    protocol: str
+
+    @property
+    def key(self) -> Key:
+        return Key(self.policy, self.setting, self.benchmark, self.judge, self.protocol)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What the answers to one question are worth.
+
+    Attributes:
+        value: in [0, 1]; of a choice among k items accuracy@1. None: missing.
+        outcome: one of `OUTCOMES`.
+        unread: answers that could not be parsed.
+        p: mean P(chosen), where it was read. Then `orders` are P(chosen) with the chosen item first and second, of
+            each judgement; `flips` says of each whether they disagree (None: one order; no list: the judge was asked
+            about each item by itself); `mass` is that of the letters.
+        k, chance, by_rule: of a choice among k items: how many, what saying nothing is worth, whether the value is
+            that by rule and not by observation.
+        measures: of a choice among k items those of `registry.MEASURES`, of a written answer its `PARTS`.
+    """
+
+    value: float | None
+    outcome: str
+    unread: tuple[str, ...] = ()
+    p: float | None = None
+    orders: tuple[tuple[float | None, float | None], ...] = ()
+    flips: tuple[bool | None, ...] | None = None
+    mass: float | None = None
+    k: int | None = None
+    chance: float | None = None
+    by_rule: bool | None = None
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Keyed, Found):
+    """One policy's score on one record under one judge; the fields of a line of scores.jsonl.
+
+    Attributes:
+        seed: of the generation.
+        dropped: the oldest interactions that did not fit the window of who read the history (None: nobody did, or it
+            is not known).
+        shown_otherwise: whether the other fit would have shown another part of it (None: not known).
+        target, item: hashes of the pair or list, and of what was chosen.
+        shown, popularity, question_type, persona: facts of the record (`segments.Facts`); `shown` None: not known.
+    """
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    seed: int = 0
+    record: str
+    user: str
+    dropped: int | None = None
+    shown_otherwise: bool | None = None
+    target: str
+    item: str
+    shown: int | None = None
+    popularity: int | None = None
+    question_type: str | None = None
+    persona: str | None = None
+
+    @property
+    def of_pair(self) -> bool:
+        """False for a choice among k items."""
+        return self.k is None
+
+    @property
+    def written(self) -> bool:
+        """Of an answer that was written and rated; nothing was chosen."""
+        return self.k is None and bool(self.measures)
+
+    def row(self) -> dict:
+        """JSON form. What a kind of score does not have is not in its line."""
+        known: dict[str, Any] = {name: getattr(self, name) for name in _ALWAYS}
+        if self.k is not None:
+            known |= {**self.measures, "k": self.k, "chance": self.chance}
+            known |= {} if self.by_rule is None else {"by_rule": self.by_rule}
+        known["outcome"] = self.outcome
+        if self.k is None:
+            known |= self.measures
+        if self.p is not None:
+            orders = {"orders": self.orders} if self.k is None else {}
+            known |= {"p": self.p, **orders, "flips": self.flips, "mass": self.mass}
+        return known | ({name: getattr(self, name) for name in _FACTS} if self.shown is not None else {})
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Score":
+        """The score of a JSON line.
+
+        Raises:
+            ValidationError: it is not one.
+        """
+        named = MEASURES.keys() | PARTS.keys()
+        measures = {name: value for name, value in row.items() if name in named}
+        rest = {name: value for name, value in row.items() if name not in named}
+        return _SCORE.validate_python(rest | {"measures": measures})
+
+
+_FACTS = ("shown", "popularity", "question_type", "persona")
+_ALWAYS = (*KEY, "seed", "record", "user", "dropped", "shown_otherwise", "target", "item", "unread", "value")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Keyed):
+    """One number of the tables with all that is known of it; a row of results.json.
+
+    `values` are those of the registered metrics, by name: `result[metric]`; `ends` the ends of the 95 % intervals of
+    those that have one. `clusters` persons and `items` chosen items were counted; None for a bound that nobody
+    measured. `seeds` are generation seeds, `seed_spread` the standard deviation between them; of several training
+    `runs` that between runs.
+    """
+
+    n: int
+    accuracy: float | None
+    ci_low: float | None
+    ci_high: float | None
+    clusters: int | None = None
+    items: int | None = None
+    two_way: bool = False
+    design_effect: float = 1.0
+    values: Mapping[str, float | None] = field(default_factory=dict)
+    ends: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    seed_spread: float | None = None
+    runs: int = 1
+
+    def __getitem__(self, metric: Metric) -> float | None:
+        return self.values.get(metric.name)
+
+    @property
+    def of_pair(self) -> bool:
+        """False for choices among k items."""
+        return "k" not in self.values
+
+    def row(self) -> dict:
+        """JSON form."""
+        counted = () if self.clusters is None else ("clusters", "items", "two_way", "design_effect")
+        known: dict[str, Any] = {name: getattr(self, name) for name in (*KEY, *_NUMBER, *counted)}
+        for name, value in self.values.items():
+            known[name] = value
+            if name in self.ends:
+                known[f"{name}_low"], known[f"{name}_high"] = self.ends[name]
+        known |= {} if self.clusters is None else {"seeds": self.seeds, "seed_spread": self.seed_spread}
+        return known | ({"runs": self.runs} if self.runs > 1 else {})
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Result":
+        """The result of a row of results.json.
+
+        Raises:
+            ValidationError: it is not one.
+        """
+        own = {one.name for one in fields(cls)}
+        values = {name: row[name] for name in row if name in METRICS}
+        ends = {name: (row[f"{name}_low"], row[f"{name}_high"]) for name in values if f"{name}_low" in row}
+        return _RESULT.validate_python(
+            {name: value for name, value in row.items() if name in own} | {"values": values, "ends": ends}
+        )
+
+
+_NUMBER = ("n", "accuracy", "ci_low", "ci_high")
+_SCORE, _RESULT = TypeAdapter(Score), TypeAdapter(Result)
+
+
+def write_scores(folder: Path, scores: Iterable[Score]) -> None:
+    """Write scores.jsonl."""
+    write_jsonl(folder / SCORES, (score.row() for score in scores))
+
+
+def read_scores(folder: Path) -> Iterator[Score]:
+    """The scores that `evaluate.py` left in a folder.
+
+    Raises:
+        RecordError: a line that is no score, by line and field.
+        UserError: there are none.
+    """
+    path = folder / SCORES
+    if not path.is_file():
+        raise UserError(
+            f"{folder}: nothing is scored here (scores.jsonl: no such file); run evaluate.py --out {folder} first"
+        )
+    for line, row in read_jsonl(path):
+        try:
+            yield Score.of(row)
+        except ValidationError as error:
+            raise _named(error, path, line) from None
+
+
+def write_results(folder: Path, results: Iterable[Result]) -> None:
+    """Write results.json."""
+    write_json(folder / RESULTS, [result.row() for result in results])
+
+
+def read_results(path: Path) -> list[Result]:
+    """The results that `evaluate.py` left in a file.
+
+    Raises:
+        RecordError: one that is none, by its place and field.
+    """
+    found = []
+    for place, row in enumerate(read_json(path, REMEDY), 1):
+        try:
+            found.append(Result.of(row))
+        except ValidationError as error:
+            raise _named(error, path, place) from None
+    return found
+
+
+def _named(error: ValidationError, path: Path, line: int) -> RecordError:
+    """The first thing that is wrong with a row, by file, line and field."""
+    first = error.errors()[0]
+    what = "missing" if first["type"] == "missing" else first["msg"].lower()
+    return RecordError(f"{what}: {OTHER}", path, line, ".".join(map(str, first["loc"])))

@@ -1,0 +1,147 @@
+"""A metric is one registered function: whatever shows numbers shows it. Rows are read with their types, and what is no
+row is named."""
+
+import json
+import re
+
+import pytest
+
+from alignxplore.evaluation import registry
+from alignxplore.evaluation.answers import Rated
+from alignxplore.evaluation.costs import Cost
+from alignxplore.evaluation.hicupid import Written
+from alignxplore.evaluation.report import layouts, writing
+from alignxplore.evaluation.results import result_rows
+from alignxplore.evaluation.rows import Result, Score, read_results, read_scores, write_results, write_scores
+from alignxplore.judging.free_form import PaperJudgement
+from alignxplore.judging.letters import Judgement
+from alignxplore.judging.ranking import Ranking
+from alignxplore.records import RecordError, write_json, write_jsonl
+from alignxplore.summarize import StageSummary
+from tests import ROOT
+from tests.evaluation.made_up import run_of, score, scores
+
+WRITTEN = score(measures={"win": 0.5, "tie": 0.25, "lose": 0.25, "bleu": 0.1, "rouge_l": 0.2}, protocol="paper")
+KINDS = [
+    score(),
+    score(unread=("hm",), outcome="parse_failure", dropped=3, shown_otherwise=True),
+    score(p=0.6, orders=((0.7, 0.5), (None, 0.3)), flips=(False, None), mass=None),
+    score(value=None, outcome="missing", k=4, chance=0.25),
+    score(k=3, chance=1 / 3, by_rule=False, measures={"mrr": 0.5, "auc_each": 0.2}, p=0.5, flips=(None,), mass=0.9),
+    WRITTEN,
+    score(shown=4, popularity=None, question_type="recall"),
+]
+
+
+@pytest.fixture
+def wrong_of_ten():
+    """A metric that exists for the length of a test."""
+    before = dict(registry.METRICS)
+
+    @registry.metric("wrong %", "share of rows that are wrong")
+    def wrong(found):
+        return sum(one.value == 0 for one in found) / len(found)
+
+    yield wrong
+    registry.METRICS.clear()
+    registry.METRICS.update(before)
+
+
+def test_a_registered_function_stands_in_every_place(wrong_of_ten, tmp_path):
+    found = [score(record=f"r{i}", user=f"u{i}", target=f"t{i}", item=f"t{i}", value=float(i > 2)) for i in range(10)]
+    results = result_rows(found)
+    assert results[0][wrong_of_ten] == 0.3
+    table = layouts.details(results, "choice")
+    assert (
+        table.body[0][table.head.index("wrong %")] == "30.00" and "wrong: share of rows that are wrong" in table.note
+    )
+    head, line = writing.csv_text(results).splitlines()
+    assert dict(zip(head.split(","), line.split(",")))["wrong"] == "0.3"
+    write_results(tmp_path, results)
+    assert json.loads((tmp_path / "results.json").read_text())[0]["wrong"] == 0.3
+    assert read_results(tmp_path / "results.json") == results
+
+
+@pytest.mark.parametrize("one", KINDS)
+def test_a_score_is_read_as_it_was_written(tmp_path, one):
+    write_scores(tmp_path, [one])
+    (read,) = read_scores(tmp_path)
+    assert read == one and isinstance(read, Score)
+
+
+def test_a_score_s_line_has_what_its_kind_has():
+    pair, judged, missing, among_k, written = (KINDS[i].row().keys() for i in (0, 2, 3, 4, 5))
+    assert not {"p", "orders", "k", "mrr", "shown"} & pair and {"p", "orders", "flips", "mass"} <= judged
+    assert {"k", "chance"} <= missing and "by_rule" not in missing and "orders" not in among_k
+    assert {"mrr", "by_rule", "mass"} <= among_k and "bleu" in written
+
+
+def test_results_are_read_as_they_were_written(tmp_path):
+    found = [*scores("ours", "mind", 9, 0.5, seeds=(0, 1)), WRITTEN]
+    found += [score(benchmark="lists", k=3, chance=1 / 3, by_rule=False, measures={"mrr": 0.5})]
+    bound = Result(**score(policy="chance").key._asdict(), n=3, accuracy=0.5, ci_low=None, ci_high=None)
+    results = [*result_rows(found), bound]
+    write_results(tmp_path, results)
+    assert read_results(tmp_path / "results.json") == results
+    assert "clusters" not in json.loads((tmp_path / "results.json").read_text())[-1], "nobody counted them"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"item": None}, "field 'item': missing: another version wrote this; run evaluate.py again"),
+        ({"value": "high"}, "field 'value': input should be a valid number"),
+        ({"colour": "red"}, "field 'colour': unexpected keyword argument"),
+    ],
+)
+def test_a_line_that_is_no_score_is_named(tmp_path, change, said):
+    row = {name: value for name, value in (score().row() | change).items() if value is not None}
+    write_jsonl(tmp_path / "scores.jsonl", [score().row(), row])
+    with pytest.raises(RecordError, match=rf"scores\.jsonl:2: {said}"):
+        list(read_scores(tmp_path))
+
+
+def test_a_row_that_is_no_result_is_named(tmp_path):
+    write_json(tmp_path / "results.json", [{"policy": "ours"}])
+    with pytest.raises(RecordError, match=r"results\.json:1: field 'setting': missing"):
+        read_results(tmp_path / "results.json")
+
+
+def test_a_report_says_what_its_columns_are(tmp_path):
+    found = scores("ours", "mind", 9, 0.5)
+    write_scores(tmp_path, found)
+    write_results(tmp_path, result_rows(found))
+    write_json(tmp_path / "run.json", run_of(mind=9))
+    writing.write(tmp_path)
+    for where in ((tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()):
+        assert "coverage: share of rows that have a score" in where
+    assert "coverage: share of rows that have a score" in writing.GLOSSARY
+
+
+README = (
+    (ROOT / "eval" / "README.md")
+    .read_text(encoding="utf-8")
+    .partition("### Fields")[2]
+    .partition("**Interrupted?**")[0]
+)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        StageSummary("t", "r", "s", None, 0, 1, 1),
+        Judgement(unread=("hm",)),
+        PaperJudgement(unread=("hm",)),
+        Ranking(unread=("hm",)),
+        Written("ok", not_sent=("top_k",)),
+        Rated(1.0, ("win",), 0),
+        Cost("ours", "full", "mind", 0, "r0", 1, 1, 1, 1, 1, 2.0, False, None),
+        *KINDS[2:],
+        *result_rows(scores("ours", "mind", 2, 0.5)),
+    ],
+    ids=lambda row: type(row).__name__,
+)
+def test_each_field_of_a_file_is_explained(row):
+    names = row.row() if hasattr(row, "row") else vars(row)
+    explained = set(re.findall(r"`(\w+)`", README)) | registry.METRICS.keys() | {"status"}
+    assert set(names) <= explained
