@@ -212,6 +212,9 @@ class Judge:
         try:
             messages = await self._probe_any(messages)
         except RequestError as error:
+            if "Out of range float" in str(error):  # vLLM, of what JSON has no sign for
+                problem = "its probabilities are no numbers (NaN), as of weights that have diverged"
+                raise JudgeError(f"{self.name} is no judge: {problem}; take an earlier checkpoint") from None
             if "continue_final_message" not in str(error) or not UNKNOWN_FIELD.search(str(error)):
                 raise
             raise JudgeError(

@@ -331,6 +331,19 @@ async def test_check_refuses_a_model_that_does_not_answer_with_a_letter(fake_ser
     assert f"{tokenizer.decode([yes])!r} {1 - mass:.3f}" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Out of range float values are not JSON compliant: nan", r"its probabilities are no numbers \(NaN\)"),
+        ("Unexpected fields in the request: {'continue_final_message'}", "cannot be asked for .* of a letter"),
+    ],
+)
+async def test_check_says_what_a_server_cannot(fake_server, tokenizer, text, said):
+    async with fake_server(lambda _: web.Response(status=400, text=text)) as server, Endpoint(server.url) as endpoint:
+        with pytest.raises(JudgeError, match=said):
+            await Judge(endpoint, tokenizer, PromptSet()).check([("s", GOOD)])
+
+
 async def test_check_needs_questions(fake_server, tokenizer):
     for questions in ([], [("s", Interaction("x"))]):
         with pytest.raises(ValueError, match="checked on at least one interaction, each with an alternative"):
