@@ -20,7 +20,7 @@ from alignxplore.benchmark_files import read_users
 from alignxplore.datasets.sidecars import read_manifest
 from alignxplore.history import protocol_slices
 from alignxplore.records import Interaction, Offer, RecordError, UserRecord, content_hash, read_jsonl, read_object
-from alignxplore.serving.endpoint import is_url
+from alignxplore.serving.models import of_endpoint
 
 log = logging.getLogger(__name__)
 SETTINGS = ("full", "streaming")
@@ -213,7 +213,7 @@ def as_served(identity: str, serve_arguments: str) -> str:
 
     An endpoint of others is served as it is: its options are not known.
     """
-    if is_url(identity.partition("@")[0]):
+    if of_endpoint(identity):
         return identity
     options: list[list[str]] = []
     for word in shlex.split(serve_arguments):

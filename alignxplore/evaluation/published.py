@@ -17,6 +17,7 @@ from alignxplore.evaluation.metrics import shown_otherwise
 from alignxplore.evaluation.report.tables import points
 from alignxplore.evaluation.rows import Result
 from alignxplore.serving.endpoint import is_url
+from alignxplore.serving.models import SERVED
 from alignxplore.statistics import Estimate, two_sample_interval
 
 PATH = Path(__file__).with_name("published.json")
@@ -125,7 +126,7 @@ def _wording(purpose: str, made: dict) -> list[str]:
 
 def _hub_id(identity: str) -> str:
     """The hub id in the identity of a model (`serving.models.Model.identity`), if there is one."""
-    where, _, rest = identity.partition("@")
+    where, _, rest = identity.removeprefix(SERVED).partition("@")
     return rest.rpartition("=")[2] if is_url(where) else where
 
 

@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,29 +24,24 @@ from alignxplore.serving.fingerprints import commit, weights_fingerprint
 from alignxplore.serving.server import check_alive, serve_beside
 
 log = logging.getLogger(__name__)
+SERVED = "served:"  # begins the identity of what an endpoint serves
 
 
 @dataclass(frozen=True)
 class Model:
     """An endpoint with its tokenizer. `identity` goes into the id of everything the model wrote. It changes when the
     weights do, as far as that can be seen from here: of an endpoint, its folder if it is on this machine, or else the
-    name that the server gives them."""
+    name that the server gives them; its address only where that is no name (`_identity`)."""
 
     name: str
     endpoint: Endpoint
     tokenizer: PreTrainedTokenizerBase | None
     identity: str
 
-    @cached_property
+    @property
     def named(self) -> str:
-        """`identity` without the address, where the server names what it serves: the same model at another port keeps
-        what it wrote. A folder of another machine (`/model`) is no name: there the address stays."""
-        root = self.endpoint.root or ""
-        if not self.identity.startswith(f"{self.endpoint.url}@"):
-            return self.identity
-        if Path(root, "config.json").is_file():
-            return weights_fingerprint(root)
-        return self.identity if root.startswith((".", "/", "~")) or root.count("/") > 1 else root
+        """`identity` without what tells endpoints from models that are served here."""
+        return self.identity.removeprefix(SERVED)
 
 
 @dataclass(frozen=True)
@@ -91,8 +86,8 @@ class ModelSpec:
 
     @property
     def identity(self) -> str:
-        """Fingerprint of a folder, id@commit of a hub model, URL@model of an endpoint (`Model.identity` knows more of
-        one)."""
+        """Fingerprint of a folder, id@commit of a hub model, URL@model of an endpoint (`Model.identity` knows what
+        it serves)."""
         if is_url(self.target):
             return f"{self.target}@{self.served or 'main'}"
         return (
@@ -132,12 +127,18 @@ def choose(option: str, values: Sequence[str], names: Sequence[str], default: st
     return {name: for_one.get(name, *(for_all or [default])) for name in names}
 
 
+def of_endpoint(identity: str) -> bool:
+    """Is it the identity of a model behind an endpoint, and not of one that is served here?"""
+    return identity.startswith(SERVED) or is_url(identity.partition("@")[0])
+
+
 def _identity(endpoint: Endpoint) -> str:
-    """Address, model, and what the server says stands behind that name (vLLM: a folder or hub id), with the weights
-    where they lie here."""
-    root = endpoint.root or ""
-    weights = f":{weights_fingerprint(root)}" if root and Path(root, "config.json").is_file() else ""
-    return f"{endpoint.url}@{endpoint.model}" + (f"={root}" if root != endpoint.model else "") + weights
+    """What the server says stands behind the model's name (vLLM: a folder or hub id), by its weights where they lie
+    here: the same at another address. A folder of another machine (`/model`) is no name: there the address stays."""
+    what = served_weights(endpoint) or endpoint.model or ""
+    if what.startswith((".", "/", "~")) or what.count("/") > 1:
+        return f"{endpoint.url}@{endpoint.model}" + (f"={what}" if what != endpoint.model else "")
+    return f"{SERVED}{what}"
 
 
 def served_weights(endpoint: Endpoint) -> str:

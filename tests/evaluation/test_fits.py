@@ -147,7 +147,7 @@ async def test_an_answer_in_bad_format_is_handed_on_as_it_is_or_not_at_all(write
     assert bodies[1]["messages"] == PROMPTS.infer(history[4:8]) and row["shown_otherwise"] is True
     row, bodies = await write(16384, "published", [unclosed, GOOD])
     assert bodies[1]["messages"] == PROMPTS.infer(history[4:8], unclosed) and row["shown_otherwise"] is True
-    row, bodies = await write(16384, "published", ["two</think>\n</think>\n\nLikes the sea", GOOD])
+    row, bodies = await write(16000, "published", ["two</think>\n</think>\n\nLikes the sea", GOOD])  # another window
     assert bodies[1]["messages"] == PROMPTS.infer(history[4:8], "Likes the sea")
 
 

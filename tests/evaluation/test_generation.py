@@ -102,6 +102,7 @@ async def test_other_weights_or_another_window_under_the_same_address_are_other_
         ("0a1b", "--kv_cache_dtype fp8 --dtype half", "--dtype half --kv-cache-dtype fp8", True),
         ("0a1b", "", "--tensor-parallel-size 2 --enforce-eager --max-num-seqs 4", True),
         ("http://host/v1@q", "", "--dtype half", True),
+        ("served:Qwen/Qwen3-8B", "", "--dtype half", True),
     ],
 )
 def test_how_a_model_is_served_stands_in_the_ids_where_it_moves_numbers(tmp_path, record, identity, one, other, same):
@@ -169,6 +170,38 @@ async def test_what_another_task_shows_of_a_history_is_read_and_judged_anew(
             match="own.full.s0.jsonl: these summaries were written as of a selection task, own is a recommendation",
         ):
             await evaluate(EvaluationArguments(judge=[], data=[f"own:recommendation={file}"], cues=[], **shared))
+
+
+@pytest.mark.parametrize(
+    ("root", "again"), [("Qwen/Qwen3-8B", False), (None, False), ("/checkpoints/30", True)], ids=str
+)
+async def test_a_server_that_moved_is_not_asked_again(
+    fake_server, say, tokenizer, record, benchmark_file, tmp_path, root, again
+):
+    """Neither for summaries nor for judgements, unless it names nothing but a folder of some machine."""
+    file, letters = benchmark_file("own", [record(f"u{i}", 9) for i in range(3)]), find_letters(tokenizer).tokens
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    entries = [{"token": f"token_id:{token}", "logprob": log} for token, log in zip(letters, (-0.1, -2.4))]
+    letter = {"message": {"content": "x"}, "logprobs": {"content": [{"token": "x", "top_logprobs": entries}]}}
+
+    def answer(body: dict) -> dict:
+        return {"choices": [letter]} if body.get("logprobs") else say("<think>\nI read\n</think>\n\nLikes films.")
+
+    asked = []
+    for _ in range(2):
+        async with fake_server(answer, max_model_len=16384) as server:
+            server.models[0]["root"] = root
+            spec, shared = (
+                f"{server.url}#{tmp_path / 'tokenizer'}",
+                {"data": [f"own={file}"], "out": str(tmp_path / "o")},
+            )
+            await generate(GenerationArguments(model=[f"ours={spec}"], settings=["full"], **shared))
+            written = len(server.bodies)
+            await evaluate(EvaluationArguments(judge=[f"r={spec}"], other_user=["none"], cues=[], **shared))
+            read = sum("Likes films." in str(body["messages"]) for body in server.bodies[written:])
+            asked.append((written, read))
+    check = 4  # questions that every judge is tried with before it is believed
+    assert asked == [(3, 6 + check), (3, 6 + check) if again else (0, check)], "three users, both orders"
 
 
 async def test_what_a_strict_server_was_not_sent_is_said_of_its_summaries(

@@ -20,7 +20,6 @@ from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, RecordError, UserRecord, write_json, write_jsonl
 from alignxplore.serving.endpoint import Endpoint
-from alignxplore.serving.server import free_port
 from alignxplore.summarize import StageSummary, Summaries
 
 PROFILE = {"age": 30, "gender": "woman", "personality": "curious", "occupation": "baker", "income_range": "middle"}
@@ -248,8 +247,6 @@ def run(fake_server, say, tokenizer, tmp_path):
                 record.id, {"run": "r", "record": record.id, "user": record.user} | Summaries((stage,)).row()
             )
 
-    ports = free_port(), free_port()  # the same in every run, for an endpoint's address is its identity
-
     async def evaluation(downstream, rater, **options):
         def reply(function):
             return lambda body: (
@@ -257,8 +254,8 @@ def run(fake_server, say, tokenizer, tmp_path):
             )
 
         async with (
-            fake_server(reply(downstream), model="reader", port=ports[0]) as one,
-            fake_server(reply(rater), model="rater", port=ports[1]) as two,
+            fake_server(reply(downstream), model="reader") as one,
+            fake_server(reply(rater), model="rater") as two,
         ):
             rows = await evaluate(
                 EvaluationArguments(

@@ -136,7 +136,7 @@ def test_the_fit_differs_where_some_row_was_shown_otherwise():
 )
 def test_what_differs_in_the_way_the_downstream_model_was_asked(how, said):
     row, run = row_of("mind", 3000), run_of(mind=3000)
-    for identity in ("http://host/v1@q=Qwen/Qwen3-8B", "http://host/v1@Qwen/Qwen3-8B"):
+    for identity in ("http://host/v1@q=Qwen/Qwen3-8B", "http://host/v1@Qwen/Qwen3-8B", "served:Qwen/Qwen3-8B"):
         run["judges"]["qwen"]["identity"] = identity
         assert differs(row, run) == [], "an endpoint that says what it serves"
     run["judges"]["qwen"] |= how

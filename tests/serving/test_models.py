@@ -67,7 +67,7 @@ async def test_an_endpoint_is_identified_by_what_stands_behind_its_name(fake_ser
     assert found == [
         (f"{server.url}@ours=/checkpoints/30", 512),
         (f"{server.url}@ours=/checkpoints/60", 1024),
-        (f"{server.url}@ours", 1024),
+        ("served:ours", 1024),
     ]
 
 
@@ -80,7 +80,7 @@ async def test_an_endpoint_whose_weights_lie_here_is_identified_by_them(fake_ser
         for weights in (b"one", b"two"):
             (tmp_path / "model.safetensors").write_bytes(weights)
             found.add((await look_up(ModelSpec.parse(f"me={server.url}"), 1024))[0])
-    assert len(found) == 2 and all(f"@ours={tmp_path}:" in identity for identity in found)
+    assert len(found) == 2 and f"served:{weights_fingerprint(tmp_path)}" in found
 
 
 async def test_a_model_has_one_name_wherever_it_is_served(fake_server, say, tmp_path):
@@ -96,7 +96,7 @@ async def test_a_model_has_one_name_wherever_it_is_served(fake_server, say, tmp_
             async with fake_server(lambda body: say("x"), model="ours") as server:
                 server.models[0]["root"] = root
                 async with open_model(ModelSpec.parse(server.url), log_folder=tmp_path, tokenizer=False) as model:
-                    assert model.named == named
+                    assert (model.named, model.identity) == (named, f"served:{named}")
     async with fake_server(lambda body: say("x"), model="ours") as server:
         server.models[0]["root"] = "/model"  # of some machine
         async with open_model(ModelSpec.parse(server.url), log_folder=tmp_path, tokenizer=False) as model:
