@@ -51,6 +51,14 @@ def test_a_pair_is_named_by_letter_title_or_first_line(text, hint, told):
     assert named(text, [Interaction("Other thing here", "else"), hint], "") == told
 
 
+def test_each_item_of_each_hinted_pair_is_looked_for():
+    hints = [Interaction(f"Number {word} of the chosen", f"Number {word} of the others") for word in "abcde"]
+    for hint in hints:
+        for item in hint.items:
+            assert named(f"would take {item.lower()} now", hints, "") == [item.lower()]
+    assert len(named(" ".join(item for hint in hints for item in hint.items), hints, "")) == 10
+
+
 def test_what_the_policy_reads_itself_may_be_named():
     text = "watched Lion King, and Item A"
     assert named(text, [FILMS], "Chosen: Title: Lion King, The (1994)") == ["Item A"]
