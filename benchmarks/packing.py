@@ -1,19 +1,18 @@
-"""Training with and without packing on rows of skewed lengths: real tokens a second, and the share of positions that
-are padding.
+"""Training with and without packing inside a step, on rows of skewed lengths: real tokens a second, and the share of
+positions that are padding.
 
     python benchmarks/packing.py                                       # a CPU and a tiny model: about 3 minutes
     python benchmarks/packing.py --model Qwen/Qwen3-1.7B --max-length 8192 --attention flash_attention_2      # a GPU
 
-Four ways through the trainer of sft.py, the same rows and the same number of rows a step:
+Four ways through the trainer of sft.py; the rows of a step are the same in all but the second:
     one row      one row a forward pass, as published (batch 1): no padding, small passes
     random       --batch rows a pass in random order, padded to the longest
     by length    the same, rows of a step in the order of their length: what sft.py does with packing off
-    packed       --packing: rows laid end to end up to --max-length, attention kept inside each row
+    packed       --packing: rows laid end to end up to --packed-tokens, attention kept inside each row
 "theirs" is one row, "ours" is packed. Measured: seconds of forward, backward and optimizer, without the first step. On
 a CPU attention computes every packed position against every other and masks afterwards, so what packing gains on a GPU
-with variable-length attention cannot be seen there; the share of padding is the same everywhere. Packing also changes
-the number of optimizer steps and which rows stand in one, which is why the published preset has it off. The last line
-is JSON.
+with variable-length attention cannot be seen there; the share of padding is the same everywhere. The last line is
+JSON.
 """
 
 import json
@@ -31,8 +30,9 @@ from alignxplore.command import Checkable, option, planned, run
 from alignxplore.prompts import PromptSet
 from alignxplore.sft import trainer as sft_trainer
 from alignxplore.sft.configuration import TrainArguments
+from alignxplore.sft.plan import plan_passes
 from alignxplore.sft.run_folder import RunFolder
-from alignxplore.sft.tokenised_set import FEATURES
+from alignxplore.sft.tokenised_set import FEATURES, row_lengths
 from alignxplore.world.tiny import make_model, make_tokenizer
 
 WAYS = ("one row", "random", "by length", "packed")
@@ -44,10 +44,11 @@ class PackingOptions(Checkable):
     """Which model, how many rows."""
 
     model: str | None = option("Hub id or folder; default: a tiny Qwen3 made here", None)
-    max_length: int = option("longest row and length of a pack", 1024)
+    max_length: int = option("longest row", 1024)
+    packed_tokens: int | None = option("most tokens of a packed pass; default: --max-length", None)
     batch: int = option("rows of a padded forward pass", 8)
     rows_per_step: int = option("rows of an optimizer step", 32)
-    steps: int = option("steps' worth of tokens measured each way", 4)
+    steps: int = option("steps measured each way", 4)
     attention: str = option("attention implementation", "sdpa")
 
 
@@ -92,17 +93,17 @@ class CountingTrainer(sft_trainer.Trainer):
 
 def measure(way: str, options: PackingOptions, model: str, tokenizer, rows: Dataset, folder: Path) -> dict:
     """Train one step and then --steps more, one way; returns tokens a second and the share of padding."""
-    packed, accelerated = way == "packed", torch.accelerator.is_available()
-    packs = max(1, round(options.rows_per_step * sum(map(len, rows["input_ids"])) / len(rows) / options.max_length))
+    accelerated = torch.accelerator.is_available()
     args = TrainArguments(
         output_dir=str(folder / way.replace(" ", "_")),
-        effective_batch_size=packs if packed else options.rows_per_step,
-        per_device_train_batch_size=1 if way in ("one row", "packed") else options.batch,
-        packing=packed,
+        effective_batch_size=options.rows_per_step,
+        per_device_train_batch_size=1 if way == "one row" else options.batch,
+        packing=way == "packed",
+        packed_tokens=options.packed_tokens,
         max_length=options.max_length,
         max_steps=options.steps + 1,
         completion_only_loss=True,
-        dataset_kwargs={"skip_prepare_dataset": not packed},
+        dataset_kwargs={"skip_prepare_dataset": True},
         save_strategy="no",
         report_to="none",
         logging_strategy="no",
@@ -115,6 +116,7 @@ def measure(way: str, options: PackingOptions, model: str, tokenizer, rows: Data
             "attn_implementation": options.attention,
         },
     )
+    plan_passes(args, row_lengths(rows))
     trainer = CountingTrainer(
         run=RunFolder(args.output_dir), model=model, args=args, train_dataset=rows, processing_class=tokenizer
     )

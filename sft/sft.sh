@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Launch SFT on the GPUs of one or several nodes (torchrun + DeepSpeed), or on CPU processes. Needs: the tokenised set.
 #
-#   bash sft.sh                         the published settings (configs/qwen3_8b.yaml, ZeRO-3) on all GPUs of this node
+#   bash sft.sh                         the published settings (configs/qwen3_8b.yaml, ZeRO-2) on all GPUs of this node
 #   bash sft.sh --learning_rate 1e-5               the same with any option of sft.py changed
 #   NNODES=8 NODE_RANK=$R MASTER_ADDR=$HOST bash sft.sh      one of eight nodes; start it on each
 #   NPROC=2 bash sft.sh --config configs/tiny.yaml --model_name_or_path DIR --train_data rows.jsonl --output_dir OUT
 #                                                  a tiny model on two CPU processes
 #   bash sft.sh --check                            look at the options and files, print the sizes, start nothing
 #
-# Without --config: configs/qwen3_8b.yaml and --deepspeed configs/zero3.json. With --config, add --deepspeed FILE as
-# needed. Interrupted? Run the same command again: it goes on from the last complete checkpoint (of ZeRO's with the
-# same stage and number of processes only; without DeepSpeed on any number). Options: python sft.py --help
+# Without --config: configs/qwen3_8b.yaml and --deepspeed configs/zero2.json. With --config, add --deepspeed FILE as
+# needed. SIGTERM saves the running step. Interrupted? Run the same command again: it goes on from the last complete
+# checkpoint (of ZeRO's with the same stage and number of processes only; without DeepSpeed on any number). Options:
+# python sft.py --help
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../shell.bash"
 help_if_asked "$@"
@@ -21,10 +22,12 @@ MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}    # address of node 0
 MASTER_PORT=${MASTER_PORT:-29500}   # a free port of node 0
 NPROC=${NPROC:-}                    # processes on this node (default: number of GPUs, or 1)
 PYTHON=${PYTHON:-python}
+# Seconds in which processes that are told to end may still save (torchrun of torch 2.12 and later; before: 30).
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-600}
 
 NPROC=${NPROC:-$("$PYTHON" -c 'import torch; print(max(1, torch.accelerator.device_count()))')}
 command=("$ROOT/sft/sft.py")
-has --config "$@" || command+=(--config "$ROOT/sft/configs/qwen3_8b.yaml" --deepspeed "$ROOT/sft/configs/zero3.json")
+has --config "$@" || command+=(--config "$ROOT/sft/configs/qwen3_8b.yaml" --deepspeed "$ROOT/sft/configs/zero2.json")
 command+=("$@")
 use_library
 

@@ -94,7 +94,10 @@ PUBLISHED = {
         "per_device_train_batch_size": 1,
         "max_length": 16384,
         "bf16": True,
-        "packing": False,
+        "tf32": True,
+        "longest_first": True,
+        "save_minutes": 30,
+        "packing": None,  # on where there is FlashAttention; it changes nothing but speed
         "use_peft": False,
     },
     "tallrec_qwen3_8b": {
@@ -125,6 +128,8 @@ PUBLISHED = {
 def test_a_configuration_is_read_by_its_parser_and_says_what_was_published(name, tmp_path, monkeypatch):
     monkeypatch.setattr(TrainArguments, "_use_cpu", lambda self: setattr(self, "use_cpu", True))  # it turns bf16 off
     monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
+    monkeypatch.setattr("transformers.training_args.is_torch_tf32_available", lambda: True)
+    monkeypatch.setattr("transformers.training_args.enable_tf32", lambda on: None)
     monkeypatch.chdir(tmp_path)
     parser = TrlParser((DataArguments, TrainArguments, ModelConfig))
     words = ["--config", str(ROOT / f"sft/configs/{name}.yaml"), "--out", str(tmp_path / "out")]

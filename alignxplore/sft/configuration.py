@@ -32,7 +32,6 @@ SETTINGS = (
     "seed",
     "data_seed",
     "max_length",
-    "packing",
     "loss_type",
     "bf16",
 )
@@ -40,12 +39,13 @@ SETTINGS = (
 # next (`deepspeed` as far as the checkpoint can be read: `RunFolder.resumable`).
 WITHOUT_EFFECT = {
     *"output_dir logging_dir run_name project report_to push_to_hub disable_tqdm debug resume_from_checkpoint".split(),
-    *"per_device_train_batch_size gradient_accumulation_steps".split(),
+    # packs hold the rows of the same steps
+    *"per_device_train_batch_size gradient_accumulation_steps packing packed_tokens".split(),
     *"gradient_checkpointing gradient_checkpointing_kwargs activation_offloading".split(),
     *"deepspeed local_rank use_cpu accelerator_config parallelism_config".split(),
     *"auto_find_batch_size torch_empty_cache_steps skip_memory_metrics include_num_input_tokens_seen".split(),
     *"prediction_loss_only include_for_metrics batch_eval_metrics per_device_eval_batch_size".split(),
-    *"bf16_full_eval fp16_full_eval enable_jit_checkpoint restore_callback_states_from_checkpoint".split(),
+    *"bf16_full_eval fp16_full_eval keep_optimizer restore_callback_states_from_checkpoint".split(),
     # sft.py sets them, or has no use for them
     *"completion_only_loss dataset_kwargs dataset_num_proc remove_unused_columns".split(),
     # told below; shown by transformers as if they were secrets
@@ -69,9 +69,11 @@ WITHOUT_EFFECT_PREFIXES = (
 # What would change the rows of a step, or save what no run can go on from, without a word.
 UNSUPPORTED = {
     "padding_free": "leaves max_length unheard and cuts nothing; take it out (--packing pads nothing either)",
+    "eval_packing": "held-out rows are packed as --packing says; take it out",
     "auto_find_batch_size": "would change the rows of a step; lower --per_device_train_batch_size, which does not",
     "parallelism_config": "context and sequence parallelism would change the rows of a step; take it out",
     "fsdp": "its checkpoints are not told whole from torn, nor resumed; use --deepspeed configs/zero3.json",
+    "enable_jit_checkpoint": "processes would not agree on a step; SIGTERM saves without it",
     "hub_token": "would be written into training_args.bin; put it into the environment variable HF_TOKEN",
 }
 SWITCHED_ON = {  # by `accelerate launch`, past the options
@@ -86,6 +88,8 @@ def refuse_unsupported(args: SFTConfig, environment: Mapping[str, str]) -> None:
     given += [name for variable, name in SWITCHED_ON.items() if environment.get(variable, "").lower() in ("true", "1")]
     for name in given:
         raise ValueError(f"{name} is not supported: {UNSUPPORTED[name]}")
+    if args.packing_strategy != "bfd":
+        raise ValueError("packing_strategy is not supported: whole rows are packed, those of a step; take it out")
     loading = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
     for name in ("token", "use_auth_token"):
         if loading.get(name):
@@ -138,7 +142,29 @@ class TrainArguments(SFTConfig):
         16,
     )
     per_device_train_batch_size: int = option(
-        "most rows in one forward pass of one process; lowered where it does not divide the batch", 1
+        "most rows in one forward pass of one process; lowered where it does not divide the batch; packs have tokens",
+        1,
+    )
+    packing: bool | None = option(
+        "lay the rows of each step end to end, without padding, in passes of packed_tokens; changes speed alone. "
+        "Default: on a GPU with FlashAttention",
+        None,
+    )
+    packed_tokens: int | None = option(
+        "with packing: most tokens in one forward pass of one process; default: max_length", None
+    )
+    save_minutes: float | None = option(
+        "save a checkpoint every so many minutes, and at the last step (--save_strategy no: only so)", None
+    )
+    keep_optimizer: bool = option(
+        "keep what a run goes on from once it is finished: six times the weights, in each checkpoint", False
+    )
+    eval_samples: int = option(
+        "at each evaluation, write summaries for so many held-out rows, and log the share of bad format", 0
+    )
+    eval_new_tokens: int = option("most tokens of such a summary", 4096)
+    longest_first: bool = option(
+        "open with the steps that have the longest rows, so that what does not fit into memory shows at once", False
     )
 
     def __post_init__(self):
@@ -164,10 +190,23 @@ class TrainArguments(SFTConfig):
             self._use_cpu()
         super().__post_init__()
 
+    @property
+    def order_seed(self) -> int:
+        """What the order of rows is drawn with."""
+        return self.seed if self.data_seed is None else self.data_seed
+
+    def accumulate(self, passes: int) -> None:
+        """Take so many passes of packs to an optimizer step, from here on."""
+        self.per_device_train_batch_size, self.gradient_accumulation_steps = 1, passes
+        sizes = {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": passes}
+        sizes["train_batch_size"] = passes * self.world_size
+        if self.deepspeed:
+            self.hf_deepspeed_config.config |= sizes
+
     def _use_cpu(self):
         """What accelerate and DeepSpeed need on a machine without an accelerator; both fail silently or late without
         it."""
-        self.use_cpu, self.bf16, self.fp16 = True, False, False
+        self.use_cpu, self.bf16, self.fp16, self.tf32 = True, False, False, None
         if "WORLD_SIZE" not in os.environ or not self.deepspeed:
             return
         import deepspeed
@@ -202,6 +241,8 @@ def run_settings(args: TrainArguments, model: ModelConfig, manifest: dict) -> di
         if name not in WITHOUT_EFFECT and not name.startswith(WITHOUT_EFFECT_PREFIXES) and value != defaults.get(name)
     }
     adapter = [f.name for f in fields(model) if f.name.startswith("lora_") or f.name in ("use_rslora", "use_dora")]
+    if model.load_in_4bit:
+        adapter += [f.name for f in fields(model) if f.name == "load_in_4bit" or "bnb_" in f.name]
     return {
         "model": model_identity(model.model_name_or_path, model.model_revision),
         "data": manifest["identity"],

@@ -6,7 +6,7 @@ finished.
                       names the ZeRO stage and the number of processes: what DeepSpeed saved is cut up by both
     log.jsonl         one line per log step; its seconds of training go on where an interrupted run stopped
     README.md         model card
-    summary.json      written last of all: the run is finished
+    summary.json      written last of all: the run is finished; then the optimizer's part of checkpoints is deleted
 
 Used by `sft.py`. Kill it at any moment and run the same command again.
 """
@@ -22,6 +22,8 @@ from alignxplore.errors import UserError, naming
 from alignxplore.records import read_jsonl, read_object, write_json, write_jsonl, write_text
 
 COMPLETE = "COMPLETE"
+# What a checkpoint holds for going on besides the model: transformers' and DeepSpeed's names.
+OF_THE_OPTIMIZER = ("global_step*", "optimizer.*", "scheduler.*", "rng_state*", "latest", "zero_to_fp32.py")
 
 
 class RunError(UserError):
@@ -40,6 +42,8 @@ class RunFolder:
         settings = json.loads(json.dumps(settings))  # as it will be read back
         if path.is_file():
             before = read_object(path)
+            if before.get("packing") is False:
+                del before["packing"]  # earlier versions, where it changed the rows of a step
             changed = [
                 f"{key} {before.get(key)!r} → {settings.get(key)!r}"
                 for key in settings | before
@@ -134,6 +138,15 @@ class RunFolder:
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the summary that marks the run as finished."""
         write_json(self.path / "summary.json", summary)
+
+    def drop_optimizers(self) -> None:
+        """Leave nothing but the model in the checkpoints of a finished run; one that lost its optimizer is no longer
+        marked as whole."""
+        for _, path in self._checkpoints():
+            (path / COMPLETE).unlink(missing_ok=True)
+            for name in OF_THE_OPTIMIZER:
+                for found in path.glob(name):
+                    shutil.rmtree(found) if found.is_dir() else found.unlink()
 
 
 def in_words(spread: dict[str, int | None]) -> str:

@@ -10,7 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ from alignxplore.command import Checkable, option
 from alignxplore.environment import portable
 from alignxplore.errors import UserError, at_least_one
 from alignxplore.records import RecordError, content_hash, in_files, read_object, read_source, write_json
+from alignxplore.sft.reading import Tokens, show
+from alignxplore.sft.splits import Side
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # raise it when the meaning of the stored columns changes
 FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
 Sources = list[tuple[str, dict]]  # (place for messages, row)
-Tokens = Sequence[int] | np.ndarray
 
 
 class PrepareError(UserError, ValueError):
@@ -48,10 +49,16 @@ class PrepareOptions(Checkable):
     model_revision: str | None = option("revision of the Hub model", None)
     out: str = option("folder to write", "tokenized_dataset", "--output")
     max_length: int = option("longest sequence in tokens; longer rows are dropped and counted", 16384)
+    held_out: float = option(
+        "share of persons whose rows go into OUT_held_out, for --eval_data; rows of no user are split by prompt",
+        0.0,
+    )
     show: int = option("print so many rows as the model reads them, what is trained between ⟦ and ⟧", 0)
 
     def __post_init__(self) -> None:
         at_least_one(self, "max_length")
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"--held_out {self.held_out}: a share of persons, from 0 to below 1")
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
@@ -154,6 +161,7 @@ def tokenised_rows(
     max_length: int,
     revision: str | None,
     counts: dict[str, Any],
+    side: Side | None = None,
 ) -> Iterator[tuple[list[int], list[int]]]:
     """(input_ids, labels) of the rows of all sources that fit; fills `counts` on the way. Memory is flat in the rows
     but for a hash of each, by which repeated ones are counted."""
@@ -167,6 +175,8 @@ def tokenised_rows(
         for source in sources:
             for place, row in read_rows(source, revision):
                 check_messages(row, place)
+                if side and not side.holds(row):
+                    continue
                 if any(
                     token in message["content"] for message in row["prompt"] + row["completion"] for token in control
                 ):
@@ -252,7 +262,11 @@ def write_set(
 
 
 def set_identity(
-    sources: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int, revision: str | None
+    sources: list[str],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    revision: str | None,
+    side: Side | None = None,
 ) -> dict[str, Any]:
     """What decides the content of a set; PrepareError for a tokenizer that cannot write chat messages."""
     if tokenizer.chat_template is None:
@@ -264,6 +278,7 @@ def set_identity(
         "max_length": max_length,
         **tokenizer_fingerprint(tokenizer),
         "sources": [source_hash(source, revision) for source in sources],
+        **({"side": [side.share, side.held_out]} if side else {}),
     }
 
 
@@ -273,25 +288,27 @@ def prepare(
     output: str | Path,
     max_length: int,
     revision: str | None = None,
+    side: Side | None = None,
 ) -> dict[str, Any]:
-    """Tokenise `sources` into the folder `output` and return its manifest; a finished set of the same content is
-    kept."""
-    identity, counts = set_identity(sources, tokenizer, max_length, revision), dict[str, Any]()
-    rows = tokenised_rows(sources, tokenizer, max_length, revision, counts)
+    """Tokenise `sources`, or one side of them, into the folder `output` and return its manifest; a finished set of the
+    same content is kept."""
+    identity, counts = set_identity(sources, tokenizer, max_length, revision, side), dict[str, Any]()
+    rows = tokenised_rows(sources, tokenizer, max_length, revision, counts, side)
     about = {"sources": portable(sources), "tokenizer_name": portable(tokenizer.name_or_path)}
     return write_set(output, identity, about, rows, counts)
 
 
 def measure(
     sources: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int, revision: str | None = None
-) -> dict[str, Any]:
-    """The manifest that `prepare` would write, with every row proved and nothing written."""
+) -> tuple[dict[str, Any], list[int]]:
+    """The manifest that `prepare` would write and the rows' lengths in tokens, with every row proved and nothing
+    written."""
     identity, counts = set_identity(sources, tokenizer, max_length, revision), dict[str, Any]()
     lengths, trained = list[int](), 0
     for ids, labels in tokenised_rows(sources, tokenizer, max_length, revision, counts):
         lengths.append(len(ids))
         trained += sum(label != -100 for label in labels)
-    return {"identity": identity, **sizes(lengths, trained), **counts}
+    return {"identity": identity, **sizes(lengths, trained), **counts}, lengths
 
 
 def on_hub(source: str) -> bool:
@@ -350,37 +367,24 @@ def report(manifest: dict[str, Any]) -> str:
     return "\n".join([text, *notes, *bars])
 
 
-def marked(ids: Tokens, labels: Tokens, tokenizer: PreTrainedTokenizerBase) -> str:
-    """A row as text, control tokens and all, with what is trained between ⟦ and ⟧."""
-    text = ""
-    for trained, run in groupby(zip(ids, labels), key=lambda one: one[1] != -100):
-        part = tokenizer.decode([token for token, _ in run], skip_special_tokens=False)
-        text += f"⟦{part}⟧" if trained else part
-    return text
-
-
-def show(rows: Iterable[tuple[Tokens, Tokens]], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Rows for reading, with their lengths in tokens."""
-    return [
-        f"row {number}: {len(ids)} tokens, {sum(label != -100 for label in labels)} of them trained\n"
-        f"{marked(ids, labels, tokenizer)}\n"
-        for number, (ids, labels) in enumerate(rows, 1)
-    ]
-
-
 def prepare_dataset(options: PrepareOptions) -> str:
     """Prepare, or with --check only measure what is here; returns the report."""
     disable_progress_bars()
     tokenizer = AutoTokenizer.from_pretrained(options.model, revision=options.model_revision)
     if not options.check:
-        manifest = prepare(options.data, tokenizer, options.out, options.max_length, options.data_revision)
+        given = (options.data, tokenizer, options.out, options.max_length, options.data_revision)
+        manifest = prepare(*given, Side(options.held_out, False) if options.held_out else None)
         stored = load_from_disk(options.out)
         rows = [(row["input_ids"], row["labels"]) for row in islice(stored, options.show)]
-        ready = f"{options.out}: ready for sft.py --train_data {options.out}"
-        return "\n".join([*show(rows, tokenizer), report(manifest), ready])
+        ready = [f"{options.out}: ready for sft.py --train_data {options.out}"]
+        if options.held_out:
+            apart = f"{options.out.rstrip('/')}_held_out"
+            held = prepare(*given[:2], apart, *given[3:], Side(options.held_out, True))
+            ready.append(f"{apart}: {held['rows']:,} rows of other persons, for --eval_data {apart}")
+        return "\n".join([*show(rows, tokenizer), report(manifest), *ready])
     lines = [f"{source}: on the Hub, read when it is prepared" for source in options.data if on_hub(source)]
     if here := [source for source in options.data if not on_hub(source)]:
         first = islice(tokenised_rows(here, tokenizer, options.max_length, None, {}), options.show)
         lines += show(first, tokenizer)
-        lines.append(report(measure(here, tokenizer, options.max_length)))
+        lines.append(report(measure(here, tokenizer, options.max_length)[0]))
     return "\n".join([*lines, f"check: {options.out} would be written; nothing was"])

@@ -1,59 +1,35 @@
-"""TRL's SFTTrainer with four changes: the rows of a step, a proof of the label mask, marks on whole checkpoints, no
-step too many.
+"""TRL's SFTTrainer with these changes: the rows of a step and their packs, a proof of the label mask and of the packs,
+marks on whole checkpoints, no step too many.
 
 Used by `sft.py`; it has no command of its own.
 """
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTTrainer
 
-from alignxplore.errors import naming
+from alignxplore.errors import UserError, naming
+from alignxplore.sft.batches import Packs, PackSampler, StepSampler
 from alignxplore.sft.configuration import spread
 from alignxplore.sft.run_folder import RunError, RunFolder
+from alignxplore.sft.saving import Saves, heedless
 from alignxplore.sft.speed import Work
 from alignxplore.sft.tokenised_set import row_lengths
 
 CHECKED_BATCHES = 4  # micro-batches whose labels are proved at the start of every run, in each process
+PROBE = 32  # tokens of two rows with which it is proved that packs keep rows apart
 
 
 class LabelError(RuntimeError):
     """A batch that would train something else than the completion with its end of turn."""
 
 
-class StepSampler(torch.utils.data.Sampler[int]):
-    """Row numbers of one epoch, a new permutation each, as whole optimizer steps.
-
-    Which rows belong to a step depends on seed, epoch and effective batch only, never on the number of processes or
-    the micro-batch: that is what makes losses agree between 1 and 64 GPUs. Within a step rows stand in the order of
-    their length, so that a micro-batch needs little padding and the ranks finish together. The rows left over at the
-    end of an epoch (fewer than a step) are left out; other ones each epoch.
-
-    Args:
-        lengths: tokens of each row.
-        batch: rows of an optimizer step.
-        epoch: asked at the start of each pass, so that a resumed run needs no bookkeeping.
-    """
-
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int, epoch: Callable[[], int]):
-        if len(lengths) < batch:
-            raise RunError(
-                f"{len(lengths)} rows are fewer than one optimizer step ({batch} rows); lower effective_batch_size"
-            )
-        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths) // self.batch * self.batch
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + 1000003 * self.epoch())
-        order = torch.randperm(len(self.lengths), generator=generator)[: len(self)].tolist()
-        for start in range(0, len(order), self.batch):
-            yield from sorted(order[start : start + self.batch], key=lambda row: (self.lengths[row], row))
+class PackError(UserError):
+    """Rows that would see each other."""
 
 
 def generation_prompt(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -114,6 +90,36 @@ def check_letters(batch: dict[str, torch.Tensor], letters: tuple[int, int]) -> i
     return len(labels)
 
 
+@torch.no_grad()
+def check_apart(model: torch.nn.Module, device: torch.device) -> None:
+    """Prove that a row of a pack does not see the one before it: its logits stay the same when that one changes.
+
+    Raises:
+        PackError: they do not, as where attention drops the borders, or a model mixes tokens in another way, too.
+    """
+    half = PROBE // 2
+    ids = torch.arange(PROBE, device=device).unsqueeze(0) + 1
+    positions = torch.arange(half, device=device).repeat(2).unsqueeze(0)
+    other = ids.clone()
+    other[:, :half] += half
+    training = model.training
+    model.eval()  # dropout would differ from call to call
+    first, second = (
+        model(input_ids=one, position_ids=positions, use_cache=False).logits[:, half:].float() for one in (ids, other)
+    )
+    model.train(training)
+    if (first - second).abs().max() > 1e-3 * first.std():
+        raise PackError(
+            "rows of a pack see each other with this model and --attn_implementation; take --packing out, or use "
+            "flash_attention_2"
+        )
+
+
+def undoubted(record: logging.LogRecord) -> bool:
+    """Not what TRL fears of packs without flash attention: `check_apart` knows."""
+    return "supported Flash Attention variant" not in str(record.msg)
+
+
 class Trainer(SFTTrainer):
     """SFTTrainer on prepared rows (see module docstring).
 
@@ -123,18 +129,37 @@ class Trainer(SFTTrainer):
 
     def __init__(self, *, run: RunFolder, letters: tuple[int, int] | None = None, **arguments):
         self.run, self._letters, self._unproved = run, letters, CHECKED_BATCHES
+        logging.getLogger("trl.trainer.sft_trainer").addFilter(undoubted)
         super().__init__(**arguments)
         self._opening = [] if letters else generation_prompt(self.processing_class)
+        self.saves = Saves(self.args.save_minutes)
+        self.add_callback(self.saves)
         self.steps_per_epoch = len(self.train_dataset) // self.args.effective_batch_size
 
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader:
+        if self.args.packing:
+            loader = self._get_dataloader(
+                dataset=Packs(self.train_dataset),
+                description="Training",
+                batch_size=1,
+                sampler_fn=lambda _: self._get_train_sampler(self.train_dataset),
+                is_training=True,
+            )
+        else:
+            loader = super().get_train_dataloader()
+        loader.worker_init_fn = heedless(loader.worker_init_fn)
+        return loader
+
     def _get_train_sampler(self, train_dataset=None) -> StepSampler:
-        lengths = row_lengths(train_dataset or self.train_dataset)
-        return StepSampler(
-            lengths,
-            self.args.effective_batch_size,
-            self.args.seed if self.args.data_seed is None else self.args.data_seed,
-            epoch=lambda: self.state.global_step // self.steps_per_epoch,
-        )
+        args, lengths = self.args, row_lengths(train_dataset or self.train_dataset)
+
+        def epoch() -> int:
+            return self.state.global_step // self.steps_per_epoch
+
+        order = (lengths, args.effective_batch_size, args.order_seed, epoch, args.longest_first)
+        if not args.packing:
+            return StepSampler(*order)
+        return PackSampler(*order, passes=args.gradient_accumulation_steps, processes=args.world_size)
 
     def _run_epoch(self, **arguments):
         if (
@@ -146,6 +171,9 @@ class Trainer(SFTTrainer):
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         if self._unproved:
+            if self.args.packing and self._unproved == CHECKED_BATCHES:
+                with self.compute_loss_context_manager():
+                    check_apart(model, self.args.device)
             if self._letters:
                 check_letters(inputs, self._letters)
             else:

@@ -3,8 +3,8 @@
 TRL's trainer on prompt/completion rows: plain, DDP or DeepSpeed ZeRO, all parameters or LoRA.
 """
 
-import math
 import os
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,25 +14,29 @@ import transformers
 from datasets import Dataset, disable_progress_bars
 from peft import PeftConfig
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback, set_seed
-from trl import ModelConfig, get_peft_config
+from transformers.utils import is_bitsandbytes_available, is_flash_attn_2_available
+from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from alignxplore.environment import git_commit, recorded_versions, say_problems
 from alignxplore.errors import UserError
 from alignxplore.journal import RunLock
 from alignxplore.serving.fingerprints import commit
 from alignxplore.sft.configuration import DataArguments, TrainArguments, run_settings, spread
+from alignxplore.sft.plan import (
+    batch_in_words,
+    compare_steps,
+    plan_passes,
+    saves_in_words,
+    say,
+    say_arithmetic,
+    steps_in_words,
+)
 from alignxplore.sft.run_folder import RunError, RunFolder, in_words
+from alignxplore.sft.samples import Samples, prompts_of
+from alignxplore.sft.saving import STOPPED
 from alignxplore.sft.speed import work_of_a_step
 from alignxplore.sft.tokenised_set import MANIFEST, PrepareError, load_prepared, measure, on_hub, prepare, row_lengths
 from alignxplore.sft.trainer import Progress, Trainer
-
-FAR = 0.1  # share by which planned and published steps may differ before that is a warning
-
-
-def say(*words: object) -> None:
-    """Print from the first process only."""
-    if os.environ.get("RANK", "0") == "0":
-        print("[sft]", *words, flush=True)
 
 
 def is_prepared(source: str) -> bool:
@@ -115,6 +119,7 @@ def make_trainer(
         eval_dataset=held_out,
         processing_class=tokenizer,
         peft_config=adapter_config(args, model),
+        quantization_config=get_quantization_config(model),
         letters=manifest["identity"].get("letters"),
     )
     processes, launched = trainer.accelerator.num_processes, int(os.environ.get("WORLD_SIZE", "1"))
@@ -128,6 +133,9 @@ def make_trainer(
     lengths, trained_tokens = row_lengths(rows), manifest["trained_tokens"]
     work = work_of_a_step(trainer.model, lengths, trained_tokens, steps, args.device, processes)
     trainer.add_callback(Progress(run, work))
+    if held_out is not None and args.eval_samples:
+        prompts = prompts_of(held_out, args.eval_samples)
+        trainer.add_callback(Samples(trainer, tokenizer, prompts, args.eval_new_tokens))
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
     for dtype in {p.dtype for p in trained}:
         refuse_coarse(dtype, args, model)
@@ -138,12 +146,23 @@ def make_trainer(
     return trainer
 
 
-def batch_in_words(args: TrainArguments) -> str:
-    """How the rows of an optimizer step are spread."""
-    return (
-        f"{args.effective_batch_size} rows a step = {args.per_device_train_batch_size} rows x "
-        f"{args.gradient_accumulation_steps} accumulated x {args.world_size} process(es)"
-    )
+def settle_packing(args: TrainArguments, model: ModelConfig) -> None:
+    """Settle whether rows are packed, and with which attention: packs need one that knows of borders, or they take a
+    mask of tokens x tokens."""
+    loading = dict(args.model_init_kwargs or {})
+    attention = loading.get("attn_implementation") or model.attn_implementation
+    if attention is None and not args.use_cpu and is_flash_attn_2_available():
+        attention = model.attn_implementation = "flash_attention_2"
+    bordered = "flash" in str(attention)
+    if args.packing is None:
+        args.packing = bordered
+        if not bordered and not args.use_cpu:
+            say("rows are not packed: FlashAttention is not installed (requirements.txt says how)")
+    elif args.packing and not bordered and not args.use_cpu:
+        say(
+            "warning: packing without flash attention is slow, with a mask of length x length a pack; add "
+            "--attn_implementation flash_attention_2"
+        )
 
 
 def resolve(args: TrainArguments, model: ModelConfig) -> PreTrainedTokenizerBase:
@@ -152,28 +171,27 @@ def resolve(args: TrainArguments, model: ModelConfig) -> PreTrainedTokenizerBase
     Raises:
         RunError: options that cannot be met.
     """
-    if model.load_in_4bit or model.load_in_8bit:
+    if model.load_in_8bit or (model.load_in_4bit and not model.use_peft):
         raise RunError(
-            "load_in_4bit and load_in_8bit are not supported: models are loaded in --dtype; take the option out"
+            "load_in_8bit, and load_in_4bit of a model that is trained itself, are not supported; with load_in_4bit "
+            "train an adapter (--use_peft)"
         )
+    if model.load_in_4bit and not is_bitsandbytes_available():
+        raise RunError("load_in_4bit needs bitsandbytes, which is not among the pinned packages: pip install it")
     if args.n_gpu > 1:  # transformers would spread each batch over them, which multiplies the rows of a step
         raise RunError(
             f"one process sees {args.n_gpu} GPUs; start one process a GPU with sft.sh, or show it one: "
             "CUDA_VISIBLE_DEVICES=0"
         )
+    settle_packing(args, model)
     args.model_init_kwargs = {
         "dtype": "float32" if args.use_cpu else model.dtype,
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
         **(args.model_init_kwargs or {}),
     }
-    # Prepared rows carry their labels. Only packing needs TRL's preparation, and that leaves labels as they are.
-    if args.packing and not args.use_cpu and "flash" not in str(args.model_init_kwargs["attn_implementation"]):
-        say(
-            "warning: packing without flash attention is slow, with a mask of length x length a pack; add "
-            "--attn_implementation flash_attention_2"
-        )
-    args.completion_only_loss, args.dataset_kwargs = True, {"skip_prepare_dataset": not args.packing}
+    # Prepared rows carry their labels, and packs are those of a step (`batches.py`), not TRL's.
+    args.completion_only_loss, args.dataset_kwargs = True, {"skip_prepare_dataset": True}
     return AutoTokenizer.from_pretrained(model.model_name_or_path, revision=model.model_revision)
 
 
@@ -182,6 +200,7 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     run, first = RunFolder(str(args.output_dir)), args.process_index == 0
     tokenizer = resolve(args, model)
     rows, manifest = load_rows(data.train_data, tokenizer, args, "train")
+    plan_passes(args, row_lengths(rows))
     held_out = load_rows(data.eval_data, tokenizer, args, "eval")[0] if data.eval_data else None
     settings = run_settings(args, model, manifest)
     if first:
@@ -189,6 +208,8 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
         compare_steps(args, manifest, data.published_steps)
     if run.summary():
         say(f"{args.output_dir}: this run is finished (summary.json); nothing to do")
+        if first and not args.keep_optimizer:
+            run.drop_optimizers()
         return
     checkpoint = run.resumable(spread(args))  # before anything is deleted
     with args.main_process_first(local=False, desc="clean the output folder"):
@@ -204,6 +225,10 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
         if isinstance(error, UserError):
             raise
         raise RuntimeError("the training itself failed") from error  # a sentence alone would not say where
+    if trainer.saves.stopped:
+        step = trainer.state.global_step
+        say(f"told to end (SIGTERM): step {step} is saved; run the same command again to go on")
+        sys.exit(STOPPED)
     trainer.save_model(args.output_dir, _internal_call=True)  # or it would be uploaded before it has a card
     trainer.accelerator.wait_for_everyone()
     if first:  # it holds folders of this machine, and the model is made to be passed on
@@ -215,6 +240,8 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
         trainer.push_to_hub()  # every process takes part
     if first:
         run.finish(summary)
+        if not args.keep_optimizer:
+            run.drop_optimizers()
         result = summary["result"]
         seconds = f"{result['seconds']:.0f} s"
         say(f"finished: {run.path}, {result['steps']} steps, loss {result['last_loss']:.4f}, {seconds}")
@@ -234,16 +261,20 @@ def summary_of(
     return about | {"versions": recorded_versions(), "commit": git_commit()}
 
 
-def look_at(source: str, tokenizer: PreTrainedTokenizerBase, max_length: int, name: str) -> dict[str, Any] | None:
-    """The manifest of the rows that a run would train on, nothing written; None for rows on the Hub."""
+def look_at(
+    source: str, tokenizer: PreTrainedTokenizerBase, max_length: int, name: str
+) -> tuple[dict[str, Any], list[int]] | None:
+    """The manifest of the rows that a run would train on and their lengths, nothing written; None for rows on the
+    Hub."""
     if is_prepared(source):
-        return fitting_rows(source, tokenizer, max_length, name)[1]
+        rows, manifest = fitting_rows(source, tokenizer, max_length, name)
+        return manifest, row_lengths(rows)
     if on_hub(source):
         say(f"{name} data: {source} is on the Hub, read when the run starts")
         return None
-    manifest = measure([source], tokenizer, max_length)
+    manifest, lengths = measure([source], tokenizer, max_length)
     say_counts(name, manifest)
-    return manifest
+    return manifest, lengths
 
 
 def check(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
@@ -254,53 +285,27 @@ def check(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     """
     run, tokenizer = RunFolder(str(args.output_dir)), resolve(args, model)
     refuse_coarse(args.model_init_kwargs["dtype"], args, model)
-    manifest = look_at(data.train_data, tokenizer, args.max_length, "train")
+    seen = look_at(data.train_data, tokenizer, args.max_length, "train")
     if data.eval_data:
         look_at(data.eval_data, tokenizer, args.max_length, "eval")
+    if seen:
+        plan_passes(args, seen[1])
     say(batch_in_words(args))
-    if manifest:
+    if seen:
+        manifest, lengths = seen
         run.refuse_other(run_settings(args, model, manifest))
         say(steps_in_words(args, manifest))
         compare_steps(args, manifest, data.published_steps)
+        say_arithmetic(args, model, lengths, manifest["trained_tokens"])
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "32 bits"
     say(f"computes in {precision}, weights in {args.model_init_kwargs['dtype']}, {in_words(spread(args))}")
-    every = f"every {args.save_steps:g} steps" if args.save_strategy == "steps" else f"by {args.save_strategy.value}"
-    say(f"checkpoints {every} in {args.output_dir}/checkpoint-N, the newest {args.save_total_limit or 'all'} are kept")
+    say(
+        f"checkpoints {saves_in_words(args)} in {args.output_dir}/checkpoint-N, the newest "
+        f"{args.save_total_limit or 'all'} are kept"
+    )
     checkpoint = run.resumable(spread(args))
     say("is finished already" if run.summary() else f"would go on from {checkpoint}" if checkpoint else "would start")
     say("check: nothing was started, nothing written")
-
-
-def planned_steps(args: TrainArguments, manifest: dict) -> tuple[int, int]:
-    """Optimizer steps (of an epoch, in all); with packing about so many, since the packs are counted once they are
-    made. RunError where the rows are fewer than one step."""
-    rows = manifest["tokens"] // args.max_length if args.packing else manifest["rows"]
-    if not (steps := rows // args.effective_batch_size) and not args.packing:
-        raise RunError(
-            f"{rows} rows are fewer than one optimizer step ({args.effective_batch_size} rows); lower "
-            "effective_batch_size"
-        )
-    return steps, args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps)
-
-
-def steps_in_words(args: TrainArguments, manifest: dict) -> str:
-    """Optimizer steps an epoch and in all."""
-    steps, total = planned_steps(args, manifest)
-    return f"{'about ' if args.packing else ''}{steps:,} steps an epoch, {total:,} in all"
-
-
-def compare_steps(args: TrainArguments, manifest: dict, published: int | None) -> None:
-    """Say the planned steps beside those of the published run, and warn where they differ by more than a tenth."""
-    if not published:
-        return
-    _, total = planned_steps(args, manifest)
-    said = f"{total:,} steps are planned; the published run's last checkpoint is {published:,}"
-    if abs(total - published) > FAR * published:
-        said = (
-            f"warning: {said}: another number of rows, of rows a step ({args.effective_batch_size}; the published "
-            "number of GPUs is not known) or of epochs"
-        )
-    say(said)
 
 
 def sft(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:

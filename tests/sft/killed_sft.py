@@ -1,19 +1,25 @@
-"""sft.py with a kill -9 at a chosen moment; stands in for the machine that fails. Used by test_training.py.
+"""sft.py with a kill -9 at a chosen moment; stands in for the machine that fails. Used by tests of runs.
 
 KILL_AT=7 python killed_sft.py --config ...          before optimizer step 8 is done
 KILL_IN_SAVE=10 python killed_sft.py --config ...    with half of checkpoint-10's files torn
 KILL_IN_FINAL_SAVE=1 python killed_sft.py ...        after the last checkpoint, with the finished model torn
+KILL_IN_CLEANUP=1 python killed_sft.py ...           with the optimizer of the first checkpoint gone, others not
+TERM_AT=7 TERM=group python killed_sft.py ...        no kill, but a SIGTERM in step 8: to its process group with the
+                                                     workers of the data loader, or to its launcher (TERM=launcher)
 """
 
 import os
+import shutil
 import signal
+import time
+import types
 from pathlib import Path
 
 from transformers.trainer import Trainer as Base
 from trl import ModelConfig
 
 from alignxplore.command import run
-from alignxplore.sft import training
+from alignxplore.sft import run_folder, training
 from alignxplore.sft.configuration import DataArguments, TrainArguments
 from alignxplore.sft.run_folder import RunFolder
 from alignxplore.sft.trainer import Trainer
@@ -22,6 +28,21 @@ from alignxplore.sft.trainer import Trainer
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
+
+if "TERM_AT" in os.environ:
+    quiet_step = Trainer.training_step
+
+    def training_step_told(self, *arguments, **keywords):
+        if self.state.global_step == int(os.environ["TERM_AT"]) and self.args.process_index == 0:
+            if not self.saves.told:
+                os.killpg(0, signal.SIGTERM) if os.environ["TERM"] == "group" else os.kill(
+                    os.getppid(), signal.SIGTERM
+                )
+                while not self.saves.told:  # the launcher passes it on
+                    time.sleep(0.05)
+        return quiet_step(self, *arguments, **keywords)
+
+    Trainer.training_step = training_step_told
 
 if "KILL_AT" in os.environ:
     step_forward = Trainer.training_step
@@ -44,7 +65,7 @@ if "KILL_IN_SAVE" in os.environ:
 
     def save_rng_state(self, folder):
         save_states(self, folder)
-        if self.state.global_step == int(os.environ["KILL_IN_SAVE"]):
+        if self.state.global_step == int(os.environ["KILL_IN_SAVE"]) and self.args.process_index == 0:
             tear(Path(folder) / "model.safetensors")
             die()
 
@@ -60,6 +81,14 @@ if "KILL_IN_FINAL_SAVE" in os.environ:
             die()
 
     Trainer.save_model = save_model
+
+if "KILL_IN_CLEANUP" in os.environ:
+
+    def rmtree_and_die(folder):
+        shutil.rmtree(folder)
+        die()
+
+    run_folder.shutil = types.SimpleNamespace(rmtree=rmtree_and_die)
 
 assert RunFolder is training.RunFolder
 run(training.sft, (DataArguments, TrainArguments, ModelConfig), __doc__)

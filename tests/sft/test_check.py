@@ -37,7 +37,7 @@ def test_rows_that_are_not_prepared_are_counted_and_nothing_is_written(sft, rows
     assert "4 rows a step = 1 rows x 4 accumulated x 1 process(es)" in said
     assert f"{steps} steps an epoch, {2 * steps} in all" in said
     assert "computes in 32 bits, weights in float32, without DeepSpeed" in said
-    assert f"checkpoints every 20 steps in {tmp_path}/out/checkpoint-N" in said and "would start" in said
+    assert f"checkpoints every 20 steps, on SIGTERM in {tmp_path}/out/checkpoint-N" in said and "would start" in said
     assert not (tmp_path / "out").exists()
     sft("--check", "--train_data", tmp_path / "set", "--max_steps", 7)
     assert f"{steps} steps an epoch, 7 in all" in capsys.readouterr().out and not (tmp_path / "out").exists()

@@ -1,5 +1,6 @@
 """The options of sft.py: the effective batch, what is refused, what makes a run another one."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,7 +8,15 @@ import torch
 from accelerate.parallelism_config import ParallelismConfig
 from trl import ModelConfig
 
-from alignxplore.sft.configuration import TrainArguments, run_settings, split_batch
+from alignxplore.sft.configuration import (
+    SETTINGS,
+    UNSUPPORTED,
+    WITHOUT_EFFECT,
+    WITHOUT_EFFECT_PREFIXES,
+    TrainArguments,
+    run_settings,
+    split_batch,
+)
 from tests import ROOT
 
 
@@ -42,6 +51,8 @@ def test_settings_that_would_lose_work_or_change_the_training_are_refused(monkey
         ({"fsdp": "full_shard"}, "fsdp is not supported: .* use --deepspeed"),
         ({"hub_token": "hf_secret"}, "hub_token is not supported: .* HF_TOKEN"),
         ({"model_init_kwargs": {"token": "hf_secret"}}, "model_init_kwargs holds a token, .* HF_TOKEN"),
+        ({"enable_jit_checkpoint": True}, "processes would not agree on a step; SIGTERM saves without it"),
+        ({"packing": True, "packing_strategy": "wrapped"}, "packing_strategy is not supported: whole rows are packed"),
         ({"parallelism_config": ParallelismConfig(sp_size=2)}, "would change the rows of a step; take it out"),
     ],
 )
@@ -89,9 +100,33 @@ def test_where_and_how_a_run_is_computed_does_not_change_its_identity(settings_o
     other = {
         **{"logging_steps": 5, "save_steps": 50, "dataloader_num_workers": 2, "per_device_train_batch_size": 2},
         **{"report_to": "none", "run_name": "x", "gradient_checkpointing": False, "eval_strategy": "steps"},
+        **{"packing": True, "packed_tokens": 2048, "save_minutes": 5.0, "keep_optimizer": True},
         "logging_first_step": True,
     }
     assert settings_of(other) == settings_of()
+
+
+# Every option of TRL's and transformers' that may change what is learnt; all others are without effect, or refused.
+SHAPING = """
+    num_train_epochs max_steps learning_rate lr_scheduler_type lr_scheduler_kwargs warmup_steps warmup_ratio
+    optim optim_args optim_target_modules weight_decay adam_beta1 adam_beta2 adam_epsilon max_grad_norm
+    label_smoothing_factor neftune_noise_alpha average_tokens_across_devices loss_type router_aux_loss_coef
+    bf16 fp16 tf32 use_liger_kernel liger_kernel_config use_cache full_determinism
+    load_best_model_at_end metric_for_best_model greater_is_better
+    seed data_seed ignore_data_skip train_sampling_strategy length_column_name effective_batch_size longest_first
+    trust_remote_code chat_template_path dataset_text_field label_names max_length truncation_mode shuffle_dataset
+    pad_to_multiple_of assistant_only_loss
+"""
+
+
+def test_every_option_of_trl_is_known_to_shape_a_run_or_not_to():
+    """A version of TRL with another option is looked at before a run can be told from another one."""
+    names = {field.name for field in dataclasses.fields(TrainArguments)}
+    without = {name for name in names if name in WITHOUT_EFFECT or name.startswith(WITHOUT_EFFECT_PREFIXES)}
+    refused = {*UNSUPPORTED, "packing_strategy"} & names
+    assert not WITHOUT_EFFECT - names, "options that are gone"
+    assert names - without - refused == set(SHAPING.split())
+    assert set(SETTINGS) <= set(SHAPING.split())
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

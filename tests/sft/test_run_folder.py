@@ -64,6 +64,22 @@ def test_what_zero_has_saved_is_resumed_with_the_same_stage_and_processes_only(t
             run.resumable(now)
 
 
+def test_of_a_finished_run_the_optimizer_is_deleted_and_cannot_be_missed(tmp_path):
+    run = RunFolder(tmp_path)
+    model = {"model.safetensors", "config.json", "trainer_state.json"}
+    for step, files in ((5, {"optimizer.pt", "scheduler.pt", "rng_state.pth"}), (10, {"latest", "rng_state_0.pth"})):
+        folder = tmp_path / f"checkpoint-{step}"
+        (folder / f"global_step{step}").mkdir(parents=True)
+        for name in files | model | {f"global_step{step}/zero_pp_rank_0_mp_rank_00_optim_states.pt"}:
+            (folder / name).write_text("x")
+        run.mark_complete(step, PLAIN)
+    run.drop_optimizers()
+    run.drop_optimizers()  # once more, after a kill in its middle
+    for folder in tmp_path.iterdir():
+        assert {str(path.relative_to(folder)) for path in folder.rglob("*")} == model
+    assert run.last_complete() is None, "nothing starts the optimizer anew from it"
+
+
 def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path):
     run = RunFolder(tmp_path)
     run.claim({"seed": 1, "learning_rate": 1e-3, "peft": None})

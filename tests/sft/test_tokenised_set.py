@@ -10,9 +10,11 @@ from alignxplore.records import RecordError
 from alignxplore.sft.tokenised_set import (
     MANIFEST,
     PrepareError,
+    PrepareOptions,
     histogram,
     load_prepared,
     prepare,
+    prepare_dataset,
     report,
     tokenizer_fingerprint,
 )
@@ -149,3 +151,19 @@ def test_histogram_bins_are_powers_of_two():
         "1025-2048": 1,
     }
     assert sum(histogram(lengths).values()) == 300
+
+
+def test_held_out_rows_are_those_of_other_persons(rows, tokenizer, model_folder, jsonl, tmp_path):
+    persons = [f"u{number // 2}#{number}" for number in range(len(rows))]  # two rows each
+    file = jsonl(*(row | {"uid": uid} for row, uid in zip(rows, persons)))
+    options = {"model": str(model_folder), "out": str(tmp_path / "set"), "max_length": 4096, "held_out": 0.3}
+    said = prepare_dataset(PrepareOptions(data=[str(file)], **options))
+    sets = [load_prepared(tmp_path / name, tokenizer)[0] for name in ("set", "set_held_out")]
+    found = [
+        {persons[int(text.split("seen ")[1].split("\n")[0])].partition("#")[0] for text in map(tokenizer.decode, ids)}
+        for ids in (stored["input_ids"] for stored in sets)
+    ]
+    assert sum(map(len, sets)) == len(rows) and not found[0] & found[1] and len(found[0] | found[1]) == 40
+    assert 4 <= len(found[1]) <= 20 and f"{len(sets[1])} rows of other persons, for --eval_data" in said
+    with pytest.raises(ValueError, match="--held_out 1.0: a share of persons"):
+        PrepareOptions(data=["x"], held_out=1.0)

@@ -1,6 +1,5 @@
 """The trainer of sft.py: rows of a step, the proof of the labels, its log, packs."""
 
-import random
 from types import SimpleNamespace
 
 import pytest
@@ -9,32 +8,14 @@ from transformers import AutoTokenizer, TrainerControl, TrainerState
 from trl import ModelConfig
 
 from alignxplore.sft.configuration import TrainArguments
-from alignxplore.sft.run_folder import RunError, RunFolder
+from alignxplore.sft.plan import plan_passes
+from alignxplore.sft.run_folder import RunFolder
 from alignxplore.sft.speed import Work
-from alignxplore.sft.tokenised_set import load_prepared, prepare
-from alignxplore.sft.trainer import LabelError, Progress, StepSampler, Trainer, check_labels, generation_prompt
+from alignxplore.sft.tokenised_set import load_prepared, prepare, row_lengths
+from alignxplore.sft.trainer import LabelError, PackError, Progress, Trainer, check_labels, generation_prompt
 from alignxplore.sft.training import make_trainer, resolve
 
 OPENING, END = [8, 9], 2  # tokens that open the assistant's turn; the end of turn
-
-
-def sampler(rows: int = 103, batch: int = 16, seed: int = 1, epoch: int = 0) -> StepSampler:
-    lengths = [random.Random(i).randint(5, 500) for i in range(rows)]
-    return StepSampler(lengths, batch, seed, epoch=lambda: epoch)
-
-
-def test_an_epoch_is_whole_steps_of_different_rows_sorted_by_length_within_a_step():
-    order = list(sampler())
-    assert len(order) == len(sampler()) == 96 == len(set(order))
-    steps = [order[i : i + 16] for i in range(0, 96, 16)]
-    assert all(step == sorted(step, key=lambda row: (sampler().lengths[row], row)) for step in steps)
-    assert list(sampler()) == order != list(sampler(seed=2))
-    assert set(list(sampler(epoch=1))[:16]) != set(order[:16]), "each epoch has a permutation of its own"
-
-
-def test_fewer_rows_than_a_step_is_an_error():
-    with pytest.raises(RunError, match="10 rows are fewer than one optimizer step"):
-        sampler(rows=10)
 
 
 def padded(*documents: tuple[list[int], list[int]]) -> dict[str, torch.Tensor]:
@@ -120,10 +101,11 @@ def test_loss_falls_on_completions_only_in_the_batches_of_every_mode(rows, rows_
         packing=mode == "packed",
         max_length=256,
         completion_only_loss=True,
-        dataset_kwargs={"skip_prepare_dataset": mode != "packed"},
+        dataset_kwargs={"skip_prepare_dataset": True},
         report_to="none",
         gradient_checkpointing=False,
     )
+    plan_passes(args, row_lengths(stored))
     run = RunFolder(tmp_path / "out")
     trainer = Trainer(run=run, model=str(model_folder), args=args, train_dataset=stored, processing_class=tokenizer)
     documents, texts = 0, []
@@ -134,20 +116,44 @@ def test_loss_falls_on_completions_only_in_the_batches_of_every_mode(rows, rows_
     expected = {row["completion"][0]["content"] for row in rows}
     seen = {text for chunk in texts for text in chunk.removesuffix("<|im_end|>\n").split("<|im_end|>\n")}
     assert documents == sum(chunk.count("<|im_end|>\n") for chunk in texts) and seen <= expected
-    assert manifest["rows"] - documents < 4 * (30 if mode == "packed" else 1), (
-        "only what is less than a step may be left out"
-    )
+    assert manifest["rows"] - documents < batch, "only what is less than a step may be left out"
 
 
-def test_documents_of_a_pack_do_not_see_each_other(model_folder, rows_file, tmp_path):
-    """In the forward pass of a training step of the trainer as sft.py makes it."""
-    sizes = {"max_length": 256, "effective_batch_size": 2, "per_device_train_batch_size": 2}
+@pytest.fixture
+def packing_trainer(model_folder, rows_file, tmp_path) -> Trainer:
+    """The trainer as sft.py makes it: eight rows a step, packed."""
+    sizes = {"max_length": 256, "effective_batch_size": 8, "packed_tokens": 512}
     args = TrainArguments(output_dir=str(tmp_path / "out"), packing=True, report_to="none", **sizes)
     model = ModelConfig(model_name_or_path=str(model_folder))
     tokenizer = resolve(args, model)
     prepare([str(rows_file)], tokenizer, tmp_path / "set", 256)
     stored, manifest = load_prepared(tmp_path / "set", tokenizer)
-    trainer = make_trainer(args, model, RunFolder(tmp_path / "out"), tokenizer, stored, None, manifest)
+    plan_passes(args, row_lengths(stored))
+    return make_trainer(args, model, RunFolder(tmp_path / "out"), tokenizer, stored, None, manifest)
+
+
+def test_a_pass_of_packs_holds_its_tokens_and_a_step_its_rows(packing_trainer):
+    passes = packing_trainer.args.gradient_accumulation_steps
+    batches = list(packing_trainer.get_train_dataloader())
+    assert passes > 1 and len(batches) == 10 * passes
+    for batch in batches:
+        assert batch["input_ids"].shape[0] == 1 and batch["input_ids"].numel() <= 512 and "attention_mask" not in batch
+    rows = [int((batch["position_ids"] == 0).sum()) for batch in batches]
+    assert all(sum(rows[step : step + passes]) == 8 for step in range(0, len(rows), passes))
+
+
+def test_packs_whose_rows_see_each_other_are_refused(packing_trainer, monkeypatch):
+    packing_trainer.args.max_steps = 1
+    monkeypatch.setattr("transformers.masking_utils.find_packed_sequence_indices", lambda positions: None)
+    with pytest.raises(PackError, match="rows of a pack see each other .* take --packing out"):
+        packing_trainer.train()
+    monkeypatch.undo()
+    packing_trainer.train()
+
+
+def test_documents_of_a_pack_do_not_see_each_other(packing_trainer):
+    """In the forward pass of a training step."""
+    trainer, tokenizer = packing_trainer, packing_trainer.processing_class
     batch = next(iter(trainer.get_train_dataloader()))
     starts = (batch["position_ids"][0] == 0).nonzero()[:, 0].tolist()
     assert len(starts) > 2 and check_labels(batch, generation_prompt(tokenizer), tokenizer.eos_token_id) == len(starts)

@@ -115,6 +115,19 @@ def test_killed_at_a_random_step_and_in_a_save_the_curve_is_that_of_an_undisturb
     assert other.returncode != 0 and "other settings (learning_rate 0.002 → 0.0005)" in other.stderr + other.stdout
 
 
+@pytest.mark.parametrize("prompts", [3, 1], ids=["shared", "fewer than processes"])
+def test_processes_write_the_samples_of_an_evaluation_together(train, rows_file, prompts):
+    evaluations = ("--eval_data", rows_file, "--eval_strategy", "steps", "--eval_steps", 6, "--eval_new_tokens", 8)
+    name, stage = f"{prompts} samples", ("--deepspeed", ZERO3)
+    folder = train(name, *evaluations, "--eval_samples", prompts, *stage, processes=2)
+    rows = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["row"]) for row in rows] == [(step, row) for step in (6, 12) for row in range(prompts)]
+    logged = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [row["samples"] for row in logged if "bad_format" in row] == [prompts] * 2
+    losses = [row["loss"] for row in logged if "loss" in row]
+    assert losses == pytest.approx(curve(train("plain")), rel=0, abs=1e-5), "the training goes on as without"
+
+
 def test_lora_trains_the_adapter_only(train):
     folder = train("lora", "--use_peft", "--lora_r", 4, "--lora_target_modules", "all-linear")
     losses = curve(folder)

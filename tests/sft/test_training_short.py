@@ -13,6 +13,7 @@ from alignxplore.records import read_jsonl
 from alignxplore.sft import training
 from alignxplore.sft.configuration import DataArguments, TrainArguments
 from alignxplore.sft.run_folder import COMPLETE, RunError, RunFolder
+from alignxplore.sft.samples import Samples
 from alignxplore.sft.tokenised_set import load_prepared, prepare
 from alignxplore.sft.trainer import Trainer
 from alignxplore.sft.training import make_trainer, train
@@ -20,11 +21,11 @@ from alignxplore.sft.training import make_trainer, train
 PLAIN, ZERO3 = {"zero_stage": None, "processes": 1}, {"zero_stage": 3, "processes": 2}
 
 
-def tiny_run(folder, rows_file, model_folder, model: dict | None = None, **options) -> None:
-    options |= {"max_steps": 3, "report_to": "none", "disable_tqdm": True, "max_length": 256}
+def tiny_run(folder, rows_file, model_folder, model: dict | None = None, eval_data=None, **options) -> None:
+    options |= {"max_steps": 3, "report_to": "none", "disable_tqdm": True, "max_length": 256, "keep_optimizer": True}
     args = TrainArguments(output_dir=str(folder), effective_batch_size=4, gradient_checkpointing=False, **options)
     train(
-        DataArguments(train_data=str(rows_file)),
+        DataArguments(train_data=str(rows_file), eval_data=eval_data and str(eval_data)),
         args,
         ModelConfig(model_name_or_path=str(model_folder), **model or {}),
     )
@@ -163,8 +164,12 @@ def test_what_a_model_is_loaded_with_is_passed_on_or_refused(rows_file, model_fo
     tiny_run(tmp_path / "passed", rows_file, model_folder, model_init_kwargs={"attention_dropout": 0.25})
     assert json.loads((tmp_path / "passed" / "run.json").read_text())["attention_dropout"] == 0.25
     assert json.loads((tmp_path / "passed" / "config.json").read_text())["attention_dropout"] == 0.25
-    with pytest.raises(RunError, match="load_in_4bit and load_in_8bit are not supported"):
+    with pytest.raises(
+        RunError, match="load_in_4bit of a model that is trained itself, are not supported; .* train an"
+    ):
         tiny_run(tmp_path / "refused", rows_file, model_folder, {"load_in_4bit": True})
+    with pytest.raises(RunError, match="load_in_4bit needs bitsandbytes"):
+        tiny_run(tmp_path / "missing", rows_file, model_folder, {"load_in_4bit": True, "use_peft": True})
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(
@@ -187,3 +192,25 @@ def test_processes_that_do_not_know_of_each_other_are_refused(
         RunError, match=r"accelerate sees 1 process\(es\), the launcher started 2: they would train apart"
     ):
         make_trainer(*pieces)
+
+
+def test_each_evaluation_writes_a_few_summaries_and_counts_bad_format(
+    rows_file, model_folder, tmp_path, monkeypatch, capsys
+):
+    samples = {"eval_samples": 3, "eval_new_tokens": 8, "eval_strategy": "steps", "eval_steps": 1}
+    texts = iter(["<think>\nx\n</think>\n\nfine", "unfinished", "<think>\ny\n</think>\n\nfine"] * 9)
+    written = Samples._write
+    monkeypatch.setattr(
+        Samples, "_write", lambda self, prompts: [next(texts) for _ in written(self, prompts)]
+    )  # it cannot write yet
+    tiny_run(tmp_path / "with", rows_file, model_folder, logging_steps=1, eval_data=rows_file, **samples)
+    rows = [row for _, row in read_jsonl(tmp_path / "with" / "samples.jsonl")]
+    assert [(row["step"], row["row"]) for row in rows] == [(step, row) for step in (1, 2, 3) for row in range(3)]
+    assert [row["problem"] is None for row in rows] == [True, False, True] * 3
+    logged = [row for _, row in read_jsonl(tmp_path / "with" / "log.jsonl")]
+    assert [row["bad_format"] for row in logged if "bad_format" in row] == [pytest.approx(1 / 3)] * 3
+    assert len([row for row in logged if "eval_loss" in row]) == 3
+    assert "bad format 33% of 3, e.g. '<think>" in capsys.readouterr().out
+    tiny_run(tmp_path / "without", rows_file, model_folder, logging_steps=1)
+    plain = [row["loss"] for _, row in read_jsonl(tmp_path / "without" / "log.jsonl")]
+    assert [row["loss"] for row in logged if "loss" in row] == plain, "writing draws no number of the training's"

@@ -1,0 +1,97 @@
+"""What the model writes for a few held-out prompts at each evaluation, and the share of it that breaks the format.
+
+    samples.jsonl     step, number of the held-out row, text, problem (null: well-formed)
+    log.jsonl         {"step", "bad_format", "samples", "seconds"}
+
+Used by `trainer.py`. Sampled as in eval/ (temperature 0.6, top_p 0.95, top_k 20), the same draws at each evaluation.
+"""
+
+from pathlib import Path
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
+from trl.models import unwrap_model_for_generation
+
+from alignxplore.prompts import parse_answer
+from alignxplore.records import read_jsonl, write_jsonl
+from alignxplore.summarize import Sampling
+
+FILE = "samples.jsonl"
+
+
+def prompts_of(rows: Dataset, count: int) -> list[list[int]]:
+    """Tokens of the first rows, up to what is trained."""
+    first = rows.select(range(min(count, len(rows))))
+    return [row["input_ids"][: next(i for i, label in enumerate(row["labels"]) if label != -100)] for row in first]
+
+
+class Samples(TrainerCallback):
+    """Writes and counts them after each evaluation; all processes share the prompts.
+
+    Args:
+        new_tokens: the longest text; one that was cut off is bad format.
+    """
+
+    def __init__(
+        self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], new_tokens: int
+    ):
+        self.trainer, self.tokenizer, self.prompts, self.new_tokens = trainer, tokenizer, prompts, new_tokens
+
+    def on_evaluate(self, args, state, control, **_):
+        mine = range(args.process_index, len(self.prompts), args.world_size)
+        texts = gather_object(
+            [(number, text) for number, text in zip(mine, self._write([self.prompts[i] for i in mine]))]
+        )
+        if not state.is_world_process_zero:
+            return
+        rows = []
+        for number, text in sorted(texts):
+            rows.append(
+                {"step": state.global_step, "row": number, "text": text, "problem": parse_answer(text).problem}
+            )
+        path = Path(args.output_dir) / FILE
+        before = [row for _, row in read_jsonl(path) if row["step"] < state.global_step] if path.is_file() else []
+        write_jsonl(path, [*before, *rows])
+        bad = sum(row["problem"] is not None for row in rows) / len(rows)
+        self.trainer.run.log(
+            {"step": state.global_step, "bad_format": bad, "samples": len(rows), "seconds": self.trainer.run.seconds()}
+        )
+        print(f"[sft] step {state.global_step}  bad format {bad:.0%} of {len(rows)}, e.g. {rows[0]['text'][:200]!r}")
+
+    def _write(self, prompts: list[list[int]]) -> list[str]:
+        """One text a prompt; the training's own random numbers are left alone."""
+        trainer, s = self.trainer, Sampling()
+        width, pad = max(map(len, prompts), default=1), self.tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=trainer.args.device)
+        seen = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=ids.device)
+        devices = [ids.device] if ids.device.type == "cuda" else []
+        with (
+            unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model,
+            torch.random.fork_rng(devices),
+            torch.no_grad(),
+            trainer.compute_loss_context_manager(),
+        ):
+            if not prompts:  # fewer prompts than processes; weights that are shared out were gathered with this one
+                return []
+            torch.manual_seed(s.seed)
+            training = model.training
+            model.eval()
+            written = model.generate(
+                input_ids=ids,
+                attention_mask=seen,
+                max_new_tokens=self.new_tokens,
+                do_sample=True,
+                temperature=s.temperature,
+                top_p=s.top_p,
+                top_k=s.top_k,
+                pad_token_id=pad,
+                eos_token_id=self.tokenizer.eos_token_id,
+            )
+            model.train(training)
+        return [self._text(row[width:].tolist()) for row in written]
+
+    def _text(self, ids: list[int]) -> str:
+        end = self.tokenizer.eos_token_id
+        return self.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids, skip_special_tokens=False)
