@@ -37,6 +37,8 @@ GONE = 30.0  # seconds in which everything of a killed run must have ended
 _SHM = 'mount --bind "$0" /dev/shm && exec "$@"'
 # What a library keeps on purpose, by name: compiled code, downloaded tables.
 CACHES = ("torchinductor_", "matplotlib")
+# Empty folders that wandb makes when it is imported, and takes away at an ordinary end only (RELIABILITY.md says so).
+OF_WANDB = ("wandb-media", "wandb-artifacts")
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,8 @@ class Run:
 
 def left_behind(run: Run) -> list[str]:
     """What lies in the temporary folder and in /dev/shm, and folders in /tmp of processes that are gone."""
-    found = [path.name for path in run.temporary.iterdir() if not path.name.startswith(CACHES)]
+    there = [path.name for path in run.temporary.iterdir()]
+    found = [name for name in there if not name.startswith(CACHES) and not name.endswith(OF_WANDB)]
     found += [f"/dev/shm/{path.name}" for path in run.shm.iterdir()]
     for path in Path("/tmp").glob("axp-*-*-*"):
         process = path.name.split("-")[2]
