@@ -15,7 +15,9 @@ STAGES = ("building", "synthesis", "scoring", "SFT", "RL", "summaries", "judgeme
 
 def table(found: dict[str, dict]) -> str:
     """The counts as Markdown."""
-    rows = ["| stage | moments | SIGKILL | Ctrl-C | survived | lost | units done when struck | requests repeated |"]
+    rows = [
+        "| stage | moments | SIGKILL | Ctrl-C | survived | with a fault | units done when struck | requests repeated |"
+    ]
     rows.append("|---|---|---|---|---|---|---|---|")
     for stage in STAGES:
         one = found.get(stage)
@@ -25,10 +27,13 @@ def table(found: dict[str, dict]) -> str:
         cells = [one["moments"], one["struck"]["SIGKILL"], one["struck"]["SIGINT"], one["survived"]]
         cells += [one["moments"] - one["survived"], one["finished"], one["asked_again"]]
         rows.append(f"| {stage} | {' | '.join(map(str, cells))} |")
+    faults = [(stage, text) for stage in STAGES for text in found.get(stage, {}).get("faults", ())]
+    if faults:
+        rows += ["", "What was found:", "", *(f"- {stage}, {text.splitlines()[0][:90]}" for stage, text in faults)]
     said = (
         "A moment in which the run had already ended counts as no strike. Stages that ask no endpoint repeat nothing."
     )
-    return "\n".join([*rows, "", f"At commit {git_commit()}, on a CPU with tiny models. {said}", ""])
+    return "\n".join([*rows, "", f"At commit {git_commit()}, on a CPU with tiny models.", said, ""])
 
 
 if __name__ == "__main__":

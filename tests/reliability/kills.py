@@ -156,14 +156,10 @@ class Run:
 
 
 def left_behind(run: Run) -> list[str]:
-    """What lies in the temporary folder and in /dev/shm, and folders in /tmp of processes that are gone."""
+    """What lies in the temporary folder of a run and in its /dev/shm."""
     there = [path.name for path in run.temporary.iterdir()]
     found = [name for name in there if not name.startswith(CACHES) and not name.endswith(OF_WANDB)]
     found += [f"/dev/shm/{path.name}" for path in run.shm.iterdir()]
-    for path in Path("/tmp").glob("axp-*-*-*"):
-        process = path.name.split("-")[2]
-        if process.isdigit() and not psutil.pid_exists(int(process)):
-            found.append(str(path))
     return sorted(found)
 
 
@@ -228,8 +224,8 @@ class Suite:
         code = run.end(self.limit)
         if struck and number == signal.SIGINT:
             # An interpreter that is still importing, or has done its work, has no handler of ours and dies of it.
-            assert code in (*stage.grace, 0, -signal.SIGINT), f"Ctrl-C: exit {code}: {run.said()[-800:]}"
-            assert not begun or "Traceback" not in run.said(), f"Ctrl-C: a traceback: {run.said()[-800:]}"
+            kind = code in (*stage.grace, 0, -signal.SIGINT) and "Traceback" not in run.said()
+            assert kind or not begun, f"Ctrl-C: exit {code}: {run.said()[-800:]}"
         run.all_gone()
         done = dict(stage.finished(out))
         self.counts.finished += len(done)
