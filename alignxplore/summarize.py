@@ -8,7 +8,7 @@ the oldest ones are dropped whole.
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -141,6 +141,61 @@ def check_window(window: int, max_tokens: int) -> None:
         )
 
 
+async def write_stage(
+    endpoint: Endpoint,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: PromptSet,
+    interactions: Sequence[Interaction],
+    past: str,
+    sampling: Sampling,
+    seed: int,
+    window: int,
+    budget: int,
+) -> StageSummary:
+    """One stage: a slice of a history and the past summary (empty: none) → what the policy writes of them.
+
+    Args:
+        window: tokens of prompt and answer together; a prompt that leaves less than `max_tokens` shortens the answer.
+        budget: tokens that the prompt may take.
+
+    Raises:
+        TransportError, RequestError: no answer.
+        HistoryError: not even the newest interaction fits.
+    """
+    fitted = fit_prompt(tokenizer, prompts, interactions, past, budget, sampling.form)
+    start = time.monotonic()
+    reply = await endpoint.chat(
+        prompts.infer(fitted.interactions, past, sampling.form),
+        max_tokens=min(sampling.max_tokens, window - fitted.tokens),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=seed,
+        chat_template_kwargs={"enable_thinking": sampling.thinking},
+        skip_special_tokens=not FORMATS[sampling.form].control_tokens,
+    )
+    seconds = time.monotonic() - start
+    text = said(reply)
+    answer = parse_answer(text, sampling.form)
+    return StageSummary(
+        text,
+        answer.reasoning,
+        answer.summary,
+        answer.problem,
+        fitted.dropped,
+        fitted.tokens,
+        (reply.get("usage") or {}).get("completion_tokens", 0),
+        reply["choices"][0].get("finish_reason") == "length",
+        len(tokenizer.encode(answer.summary, add_special_tokens=False)),
+        round(seconds, 3),
+    )
+
+
+def stage_seed(key: Any, number: int, seed: int) -> int:
+    """The sampling seed of stage `number` (from 0) of the stream that `key` names, in the run of `seed`."""
+    return hash_seed("summary", key, number, seed)
+
+
 async def summarize(
     endpoint: Endpoint,
     tokenizer: PreTrainedTokenizerBase,
@@ -164,36 +219,11 @@ async def summarize(
     try:
         for number, interactions in enumerate(plan.slices):
             past = plan.past(stages[-1] if stages else None)
-            fitted = fit_prompt(tokenizer, prompts, interactions, past, plan.budget, sampling.form)
-            start = time.monotonic()
-            reply = await endpoint.chat(
-                prompts.infer(fitted.interactions, past, sampling.form),
-                max_tokens=min(sampling.max_tokens, window - fitted.tokens),
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                seed=hash_seed("summary", key, number, sampling.seed),
-                chat_template_kwargs={"enable_thinking": sampling.thinking},
-                skip_special_tokens=not FORMATS[sampling.form].control_tokens,
+            seed = stage_seed(key, number, sampling.seed)
+            stage = await write_stage(
+                endpoint, tokenizer, prompts, interactions, past, sampling, seed, window, plan.budget
             )
-            seconds = time.monotonic() - start
-            text = said(reply)
-            answer = parse_answer(text, sampling.form)
-            used = reply.get("usage") or {}
-            stages.append(
-                StageSummary(
-                    text,
-                    answer.reasoning,
-                    answer.summary,
-                    answer.problem,
-                    fitted.dropped + (0 if stages else plan.dropped),
-                    fitted.tokens,
-                    used.get("completion_tokens", 0),
-                    reply["choices"][0].get("finish_reason") == "length",
-                    len(tokenizer.encode(answer.summary, add_special_tokens=False)),
-                    round(seconds, 3),
-                )
-            )
+            stages.append(stage if stages else replace(stage, dropped=stage.dropped + plan.dropped))
     except TransportError as error:
         return Summaries(status=TRANSPORT_ERROR, error=str(error)[:300])
     except RequestError as error:
