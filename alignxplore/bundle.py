@@ -42,7 +42,7 @@ UNPACK = """\
 #
 #   bash unpack.sh TARGET      makes TARGET/project (with its .venv) and TARGET/wheels; the same command goes on
 #
-# Needs Python @PYTHON@ with venv. VENV, PYTHON: see TARGET/project/setup.sh --help.
+# Needs Python @PYTHON@ with venv (PYTHON=/path/to/it). No other environment is touched, whatever VENV says.
 set -euo pipefail
 [[ $# == 1 && $1 != -* ]] || { sed -n '2,7s/^# \\{0,1\\}//p' "$0"; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
@@ -55,6 +55,7 @@ if [[ ! -e $target/.unpacked ]]; then
     touch "$target/.unpacked"
 fi
 export PIP_NO_INDEX=1 PIP_FIND_LINKS=$target/wheels PIP_CONFIG_FILE=/dev/null DEVICE=@DEVICE@
+export VENV=$target/project/.venv
 source "$target/project/setup.sh"
 prepare_environment
 for wheel in "$target"/wheels/besides/*.whl; do

@@ -82,7 +82,6 @@ def test_what_cannot_be_meant_is_refused(wrong):
 
 SETUP = """\
 prepare_environment() {
-    VENV=$target/venv
     python3 -m venv "$VENV"
     "$VENV/bin/python" -m pip install --quiet -r "$target/project/requirements.txt"
 }
@@ -109,6 +108,7 @@ def project(tmp_path, monkeypatch) -> Path:
 
 def unpack(out: Path, target: Path) -> subprocess.CompletedProcess:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    environment["VENV"] = str(out / "of-somebody-else")  # an environment that is active for other work
     words = ["bash", out / "unpack.sh", target]
     return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
 
@@ -121,7 +121,8 @@ def test_what_is_packed_installs_without_a_network(project, tmp_path):
     assert "2 wheels and the project" in said and f"Python {sys.version_info[0]}.{sys.version_info[1]}" in said
     ended = unpack(out, target)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    ask = [target / "venv/bin/python", "-c", "import needed, extra; print(needed.answer)"]
+    assert not (out / "of-somebody-else").exists()
+    ask = [target / "project/.venv/bin/python", "-c", "import needed, extra; print(needed.answer)"]
     assert subprocess.run(ask, capture_output=True, text=True).stdout == "42\n"
     commit = ["git", "-C", target / "project", "log", "--format=%s"]
     assert subprocess.run(commit, capture_output=True, text=True).stdout == "one\n"

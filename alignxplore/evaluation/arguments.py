@@ -33,10 +33,20 @@ class GenerationArguments(Checkable):
 
     model: list[str] = option(
         "policies as NAME=TARGET; TARGET is a folder, a hub id[@revision] or the URL of an OpenAI-compatible endpoint "
-        "(URL#TOKENIZER where the server does not name its tokenizer)"
+        "(URL#TOKENIZER where the server does not name its tokenizer)",
+        [],
     )
-    data: list[str] = option(BENCHMARK_FILES)
-    out: str = option("output folder, shared with evaluate.py")
+    data: list[str] = option(BENCHMARK_FILES, [])
+    out: str = option("output folder, shared with evaluate.py", "")
+    continue_run: str = option(
+        "go on with the summaries of this --out, for the persons of --data, whose histories hold new interactions",
+        "",
+        "--continue",
+    )
+    forget: str = option(
+        "with --continue: JSONL file of what is to be forgotten, a line each: userid; userid and chosen; source", ""
+    )
+    diff: list[str] = option("with --continue: persons whose versions are shown, word by word", [])
     benchmarks: list[str] | None = option("names of those to take; default: all", None)
     settings: list[str] = option(" or ".join(SETTINGS), list(SETTINGS))
     stages: int = option("K, the number of slices that streaming cuts the history into", 2)
@@ -74,9 +84,26 @@ class GenerationArguments(Checkable):
 
     def __post_init__(self) -> None:
         at_least_one(self, "stages", "limit", "concurrency", "max_tokens", "at_once")
+        self._check_what_is_given()
         one_of("settings", self.settings, SETTINGS)
         one_of("fit", [self.fit], FITS)
         one_of("format", (value.rpartition("=")[2] for value in self.format), FORMATS)
+
+    def _check_what_is_given(self) -> None:
+        if not self.continue_run:
+            if self.forget or self.diff:
+                raise ValueError(f"--{'forget' if self.forget else 'diff'} needs --continue RUN")
+            for name in ("model", "data", "out"):
+                if not getattr(self, name):
+                    raise ValueError(f"--{name} is needed")
+            return
+        if self.out and self.out != self.continue_run:
+            raise ValueError("--continue goes on in the folder that it names; leave --out out")
+        self.out = self.continue_run
+        if self.data and not self.model:
+            raise ValueError("--model is needed: it writes the new summaries of --data")
+        if not (self.data or self.forget or self.diff):
+            raise ValueError("--continue needs --data (new interactions), --forget or --diff")
 
 
 @dataclass(kw_only=True)

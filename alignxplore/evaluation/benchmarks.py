@@ -178,6 +178,11 @@ class SummarySet:
     seed: int
 
     @property
+    def title(self) -> str:
+        """How messages name it."""
+        return f"{self.policy} {self.benchmark} {self.setting} seed {self.seed}"
+
+    @property
     def journal_path(self) -> Path:
         return self.folder / "summaries" / self.policy / f"{self.benchmark}.{self.setting}.s{self.seed}.jsonl"
 

@@ -4,6 +4,7 @@
 
 import asyncio
 import logging
+import os
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -118,6 +119,7 @@ async def write_set(
             "prompt_set": prompts.name,
             "prompt_hash": prompts.hash("infer"),
             "versions": recorded_versions(),
+            "data": os.path.relpath(benchmark.path.resolve(), target.meta_path.parent.resolve()),
         },
     )
 

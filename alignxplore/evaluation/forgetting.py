@@ -1,0 +1,96 @@
+"""What a run is to forget: persons, single interactions, or all that came in one file.
+
+A JSONL file, one thing a line: {"userid": U} a person; {"userid": U, "chosen": ..., "rejected"?: ..., "query"?: ...}
+an interaction, everywhere in the person's history; {"source": FILE} what came in a file of that name, with "userid"
+only that person's. What rests on it goes from disk: slices, versions, summaries of the run itself.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alignxplore.benchmark_files import parse_user_id
+from alignxplore.evaluation.benchmarks import SummarySet
+from alignxplore.evaluation.updates import Stream, Updates
+from alignxplore.records import Interaction, RecordError, read_jsonl, write_jsonl
+
+KEYS = ("userid", "uid", "chosen", "rejected", "query", "source")
+
+
+@dataclass
+class Forgotten:
+    """What to forget; an interaction is told by the fields that its line gives."""
+
+    persons: set[str] = field(default_factory=set)
+    sources: set[str] = field(default_factory=set)
+    parts: dict[str, list[dict[str, str | None]]] = field(default_factory=lambda: defaultdict(list))  # of one person
+
+    def concerns(self, user: str) -> bool:
+        """Whether something may have to be forgotten of a person."""
+        return bool(self.sources) or user in self.persons or user in self.parts
+
+    def of(self, user: str) -> Callable[[str, Interaction], bool]:
+        """Whether an interaction from a source is to be forgotten of a person."""
+
+        def forgotten(source: str, x: Interaction) -> bool:
+            if user in self.persons or source in self.sources:
+                return True
+            has = {"source": source, "chosen": x.chosen, "rejected": x.rejected, "query": x.query}
+            return any(all(has[name] == value for name, value in part.items()) for part in self.parts.get(user, ()))
+
+        return forgotten
+
+
+def read_forgotten(path: str | Path) -> Forgotten:
+    """Read the file.
+
+    Raises:
+        RecordError: a line that names nothing, or a field that there is not.
+    """
+    found = Forgotten()
+    for line, row in read_jsonl(path):
+        if unknown := sorted(set(row) - set(KEYS)):
+            raise RecordError(f"no field of what is forgotten; these are: {', '.join(KEYS)}", path, line, unknown[0])
+        for name in ("chosen", "rejected", "query", "source"):
+            if not isinstance(row.get(name), str | None):
+                raise RecordError(f"expected text or null, found {type(row[name]).__name__}", path, line, name)
+        part = {name: row[name] for name in ("source", "chosen", "rejected", "query") if name in row}
+        if "userid" in row or "uid" in row:
+            user = parse_user_id(row, path, line)
+            if part:
+                found.parts[user].append(part)
+            else:
+                found.persons.add(user)
+        elif set(part) == {"source"} and part["source"]:
+            found.sources.add(part["source"])
+        else:
+            raise RecordError("name a person (userid), or a file whose data are to be forgotten (source)", path, line)
+    return found
+
+
+def cut(updates: Updates, users: Iterable[str], forgotten: Forgotten) -> dict[str, str]:
+    """Take it out of these persons' streams; user → the summary that stood, of those whom it concerned.
+
+    The run's own summaries of them go first, then the interactions, then the versions: killed in between, the same
+    command goes on.
+    """
+    changed: dict[str, Stream] = {}
+    stood: dict[str, str] = {}
+    for user in users:
+        if stream := updates.stream(user):
+            left = stream.without(forgotten.of(user))
+            if left != stream:
+                changed[user] = left
+                found = updates.standing(stream)
+                stood[user] = found[1].stage.summary if found and found[1].stage else ""
+    drop_summaries(updates.target, set(changed) | forgotten.persons)
+    updates.replace(changed)
+    return stood
+
+
+def drop_summaries(target: SummarySet, users: set[str]) -> None:
+    """Take these persons' rows out of the run's own journal, whatever run of that name wrote them."""
+    path = target.journal_path
+    if path.exists() and any(row["user"] in users for _, row in read_jsonl(path)):
+        write_jsonl(path, (row for _, row in read_jsonl(path) if row["user"] not in users))

@@ -1,0 +1,325 @@
+"""Summaries that go on: laws of updating and forgetting, and that nothing good is ever replaced by nothing."""
+
+import asyncio
+import json
+import re
+import sys
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from alignxplore.evaluation.arguments import GenerationArguments
+from alignxplore.evaluation.benchmarks import SummarySet
+from alignxplore.evaluation.continuing import continue_summaries, word_diff
+from alignxplore.evaluation.forgetting import read_forgotten
+from alignxplore.evaluation.generation import generate
+from alignxplore.evaluation.updates import Slice, Stream, Updates, Writer
+from alignxplore.history import protocol_slices
+from alignxplore.prompts import PromptSet
+from alignxplore.records import Interaction, RecordError, content_hash
+from alignxplore.serving.endpoint import Endpoint
+from alignxplore.serving.models import Model
+from alignxplore.summarize import Plan, Sampling, summarize
+from tests import ROOT
+
+
+def answer(body: dict, say) -> dict:
+    """A summary that tells everything that it was made of."""
+    if "BAD" in body["messages"][-1]["content"]:
+        return say("no format at all")
+    return say(f"<think>\nread\n</think>\n\nlikes {content_hash([body['messages'], body['seed']])}")
+
+
+@pytest.fixture
+def policy(fake_server, say, tokenizer, tmp_path):
+    """`policy(fault)`: a server that answers so; it is `fault(body)` that may answer instead."""
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+
+    def start(fault=lambda body: None):
+        return fake_server(lambda body: fault(body) or answer(body, say))
+
+    return start
+
+
+@pytest.fixture
+def run(policy, record, benchmark_file, tmp_path):
+    """A finished run about five persons; `run(...)` continues it and returns the requests that this took."""
+    path = benchmark_file("world_films", [record(f"u{i}") for i in range(5)])
+    out = tmp_path / "out"
+
+    def options(server, **given) -> GenerationArguments:
+        return GenerationArguments(model=[f"ours={server.url}#{tmp_path / 'tokenizer'}"], concurrency=4, **given)
+
+    async def begin() -> None:
+        async with policy() as server:
+            await generate(options(server, data=[str(path)], out=str(out), settings=["streaming"]))
+
+    asyncio.run(begin())
+
+    def go_on(folder=out, fault=lambda body: None, model=True, **given) -> list[dict]:
+        async def ask():
+            async with policy(fault) as server:
+                arguments = options(server, continue_run=str(folder), **given)
+                if not model:
+                    arguments.model = []
+                await asyncio.to_thread(continue_summaries, arguments)
+                return server.bodies
+
+        return asyncio.run(ask())
+
+    go_on.out = out
+    return go_on
+
+
+def films(*names: str) -> list[dict]:
+    return [{"query": None, "chosen": name, "rejected": f"not {name}"} for name in names]
+
+
+def new(folder: Path, name: str = "new.jsonl", **persons: list[dict]) -> list[str]:
+    """`--data` with these persons' new interactions."""
+    path = folder / name
+    path.write_text("".join(json.dumps({"userid": user, "history": xs}) + "\n" for user, xs in persons.items()))
+    return [f"world_films={path}"]
+
+
+def set_of(out: Path) -> SummarySet:
+    return SummarySet(out, "ours", "world_films", "streaming", 0)
+
+
+def current(out: Path) -> dict[str, dict]:
+    path = Updates(set_of(out)).current_path
+    return {row["user"]: row for row in map(json.loads, path.read_text().splitlines())}
+
+
+def versions(out: Path) -> dict[str, dict]:
+    """Id → what was written, without when."""
+    path = Updates(set_of(out)).versions_path
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [row | {"when": 0, "model": 0} for row in rows]
+    return {row["id"]: row | {"stage": row["stage"] and row["stage"] | {"seconds": 0}} for row in rows}
+
+
+def test_a_stream_goes_on_for_persons_with_new_interactions_only(run, tmp_path, capsys):
+    before = {row["user"]: row["stages"][-1]["summary"] for row in set_of(run.out).by_record().values()}
+    asked = run(data=new(tmp_path, u1=films("Heat"), u3=films("Alien", "Brazil")))
+    assert len(asked) == 2
+    prompt = next(body["messages"][-1]["content"] for body in asked if "Heat" in body["messages"][-1]["content"])
+    assert before["u1"] in prompt and prompt.count("Passed over") == 1
+    found = current(run.out)
+    assert set(found) == {"u1", "u3"} and found["u1"]["summary"] not in before.values()
+    assert (found["u1"]["version"], found["u1"]["slices"]) == (3, 3)
+    assert [row["number"] for row in versions(run.out).values() if row["user"] == "u1"] == [0, 1, 2]
+    assert "2 persons with 3 new interactions, 0 without; 2 summaries written" in capsys.readouterr().out
+
+
+def test_the_same_data_twice_are_one_update_and_of_a_whole_history_the_rest_is_new(run, record, tmp_path):
+    data = new(tmp_path, u1=films("Heat"))
+    run(data=data)
+    first = versions(run.out)
+    assert run(data=data) == [] and versions(run.out) == first
+    whole = [asdict(x) for x in record("u1").history] + films("Heat", "Ran")
+    [body] = run(data=new(tmp_path, "whole.jsonl", u1=whole))
+    assert "Ran" in body["messages"][-1]["content"] and "Heat" not in body["messages"][-1]["content"]
+
+
+async def test_going_on_after_k_stages_is_a_run_of_k_plus_one(policy, tokenizer, record, tmp_path):
+    """The same slices, the same seeds, the same text."""
+    person, prompts, sampling = record("u1"), PromptSet(), Sampling(max_tokens=64)
+    slices = [*protocol_slices(person.history, "selection", 2), (Interaction("Heat", "Ran"),)]
+    key = (person.id, "streaming")
+    async with policy() as server, Endpoint(server.url) as endpoint:
+        whole = await summarize(endpoint, tokenizer, prompts, Plan(slices, 900), sampling, list(key), 964)
+        stream = Stream("u1", key, tuple(Slice("data", part) for part in slices))
+        with Updates(set_of(tmp_path)) as updates:
+            writer = Writer(Model("ours", endpoint, tokenizer, "m"), prompts, sampling, 964)
+            row = await writer.derive(updates, updates.keep(stream))
+    assert row["stage"] | {"seconds": 0} == asdict(whole.stages[-1]) | {"seconds": 0}
+
+
+def test_an_update_in_bad_format_replaces_nothing_and_is_read_again_with_the_next(run, tmp_path, capsys):
+    run(data=new(tmp_path, u1=films("Heat")))
+    good = current(run.out)["u1"]
+    run(data=new(tmp_path, "bad.jsonl", u1=films("BAD")))
+    assert current(run.out)["u1"] == good | {"slices": 4}
+    assert "1 persons kept the older one (" in capsys.readouterr().out
+    bodies = run(fault=lambda body: None, data=new(tmp_path, "next.jsonl", u1=films("Ran")))
+    assert all(
+        "BAD" in body["messages"][-1]["content"] and "Ran" in body["messages"][-1]["content"] for body in bodies
+    )
+    assert run(data=new(tmp_path, "next.jsonl", u1=films("Ran"))) == []
+
+
+def test_a_failed_update_is_asked_again_and_ends_as_if_nothing_had_happened(run, tmp_path):
+    data = new(tmp_path, **{f"u{i}": films(f"Film {i}") for i in range(5)})
+    refused = web.Response(status=400, text="no credit")
+    with pytest.raises(Exception, match="failed"):
+        run(fault=lambda body: refused if "Film 3" in body["messages"][-1]["content"] else None, data=data)
+    assert {user for user, row in current(run.out).items() if row["version"] == 3} == {"u0", "u1", "u2", "u4"}
+    assert len(run(data=data)) == 1
+    assert {user: row["version"] for user, row in current(run.out).items()} == {f"u{i}": 3 for i in range(5)}
+
+
+@pytest.mark.parametrize("asked", [3])
+async def test_kill_9_loses_nothing(policy, environment, say, tmp_path, asked):
+    """Killed after so many requests; then the same command: the same versions, and only what was in flight again."""
+    people = {f"person {i}": films(f"Film {i}") for i in range(10)}
+    spec, model = new(tmp_path, **people)[0], f"#{tmp_path / 'tokenizer'}"
+
+    async def slow(body: dict) -> dict:
+        await asyncio.sleep(0.05)
+        return answer(body, say)
+
+    async def command(url: str, out: Path) -> asyncio.subprocess.Process:
+        words = (ROOT / "eval/gen_preference.py", "--continue", out, "--model", f"ours={url}{model}", "--data", spec)
+        return await asyncio.create_subprocess_exec(
+            sys.executable, *map(str, words), "--concurrency", "2", env=environment, stdout=asyncio.subprocess.DEVNULL
+        )
+
+    async with policy(slow) as server:
+        assert await (await command(server.url, tmp_path / "calm")).wait() == 0
+        server.bodies.clear()
+        killed = await command(server.url, tmp_path / "killed")
+        while len(server.bodies) <= asked:
+            await asyncio.sleep(0.01)
+        killed.kill()
+        await killed.wait()
+        before = len(server.bodies)
+        assert await (await command(server.url, tmp_path / "killed")).wait() == 0
+        assert before < 10 and len(server.bodies) <= 10 + 2  # two in flight
+    assert versions(tmp_path / "killed") == versions(tmp_path / "calm") and len(current(tmp_path / "killed")) == 10
+
+
+def test_a_person_whom_the_run_did_not_know_begins(run, tmp_path):
+    [body] = run(data=new(tmp_path, stranger=films("Heat")))
+    assert not re.search("likes [0-9a-f]{16}", body["messages"][-1]["content"])
+    assert current(run.out)["stranger"]["version"] == 1
+
+
+def test_what_is_forgotten_is_gone_from_disk_and_the_rest_is_as_if_it_had_never_been_seen(run, tmp_path, capsys):
+    never = tmp_path / "never"
+    run(folder=never, data=new(tmp_path, "a.jsonl", ann=films("Alien"), bob=films("Brazil")))
+    run(folder=never, data=new(tmp_path, "b.jsonl", ann=films("Casablanca"), bob=films("Dune")))
+    seen = tmp_path / "seen"
+    run(folder=seen, data=new(tmp_path, "a.jsonl", ann=films("Alien", "Zebra"), bob=films("Brazil")))
+    run(folder=seen, data=new(tmp_path, "b.jsonl", ann=films("Casablanca"), bob=films("Dune")))
+    file = tmp_path / "forget.jsonl"
+    file.write_text(json.dumps({"userid": "ann", "chosen": "Zebra"}) + "\n")
+    bodies = run(folder=seen, forget=str(file))
+    assert len(bodies) == 2 and versions(seen) == versions(never)
+    assert {u: r["summary"] for u, r in current(seen).items()} == {u: r["summary"] for u, r in current(never).items()}
+    assert not any(b"Zebra" in path.read_bytes() for path in seen.rglob("*.jsonl"))
+    assert "forgotten of 1 persons; of 1 statements (lines) of their summaries 1 are gone" in capsys.readouterr().out
+    assert run(folder=seen, forget=str(file)) == []
+
+
+def test_a_person_and_a_file_can_be_forgotten(run, tmp_path):
+    run(data=new(tmp_path, "diary.jsonl", u1=films("Heat"), u2=films("Ran")))
+    file = tmp_path / "forget.jsonl"
+    file.write_text('{"userid": "u1"}\n{"source": "diary.jsonl"}\n')
+    assert run(forget=str(file)) == []  # what stands of u2 rests on older slices only, and is there
+    assert set(current(run.out)) == {f"u{i}" for i in (0, 2, 3, 4)} and current(run.out)["u2"]["version"] == 2
+    assert not any(b"Ran" in path.read_bytes() for path in (run.out / "updates").rglob("*.jsonl"))
+    assert "u1" not in {row["user"] for row in set_of(run.out).by_record().values()}
+
+
+def test_forgetting_needs_no_model_but_then_says_who_waits(run, tmp_path, capsys):
+    run(data=new(tmp_path, u1=films("Heat", "Ran")))
+    file = tmp_path / "forget.jsonl"
+    file.write_text(json.dumps({"userid": "u1", "chosen": "Ran"}) + "\n")
+    assert run(model=False, forget=str(file)) == []
+    assert "1 wait for --model ours=" in capsys.readouterr().out
+    assert current(run.out)["u1"]["version"] == 2  # the one before; nothing that rests on it
+    [body] = run(forget=str(file))
+    assert "Heat" in body["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"userid": "a", "item": "x"}', "item"),
+        ('{"userid": "a", "chosen": 3}', "chosen"),
+        ('{"chosen": "x"}', "name a person"),
+        ("{}", "name a person"),
+    ],
+)
+def test_a_line_that_names_nothing_to_forget_is_refused(tmp_path, line, problem):
+    (tmp_path / "f.jsonl").write_text(line + "\n")
+    with pytest.raises(RecordError, match=f"f.jsonl:1.*{problem}"):
+        read_forgotten(tmp_path / "f.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"forget": "f"}, "--forget needs --continue"),
+        ({"continue_run": "a", "out": "b"}, "leave --out out"),
+        ({"continue_run": "a", "data": ["x"]}, "--model is needed"),
+        ({"continue_run": "a"}, "needs --data"),
+        ({"model": ["m"], "data": ["x"]}, "--out is needed"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(given, problem):
+    with pytest.raises(ValueError, match=problem):
+        GenerationArguments(**given)
+
+
+def test_a_benchmark_that_the_run_does_not_have_is_named(run, tmp_path):
+    [spec] = new(tmp_path, u1=films("Heat"))
+    with pytest.raises(Exception, match="has summaries of world_films only"):
+        run(data=[spec.replace("world_films", "mind")])
+
+
+def test_a_run_whose_data_moved_says_where_they_were(run, tmp_path):
+    (tmp_path / "world_films_upi.jsonl").rename(tmp_path / "elsewhere.jsonl")
+    with pytest.raises(Exception, match="world_films_upi.jsonl.*put it there"):
+        run(data=new(tmp_path, u1=films("Heat")))
+
+
+def test_words_that_came_and_went_are_marked():
+    assert word_diff("likes old films", "likes new long films") == "likes [-old-]{+new long+} films"
+    assert word_diff("", "a") == "{+a+}" and word_diff("a b", "a b") == "a b"
+
+
+class Echo:
+    """Stands in for a policy's server: an answer that tells what it was made of."""
+
+    model, not_sent = "echo", ()
+
+    async def chat(self, messages, **options) -> dict:
+        text = f"<think>\nread\n</think>\n\n{content_hash([messages, options['seed']])}"
+        return {"choices": [{"message": {"content": text}}]}
+
+
+names = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=st.lists(names, min_size=1, max_size=4), forgotten=st.sets(st.sampled_from("abcdef"), max_size=3))
+def test_law_forget_then_derive_anew_is_never_seen(tokenizer, batches, forgotten):
+    def after(batches: list[list[str]], forget: set[str]) -> dict | None:
+        async def work() -> dict | None:
+            with tempfile.TemporaryDirectory() as folder, Updates(set_of(Path(folder))) as updates:
+                writer = Writer(Model("m", Echo(), tokenizer, "m"), PromptSet(), Sampling(max_tokens=64), 4096)
+                for batch in batches:
+                    stream = updates.stream("u") or Stream("u", ("u", "streaming"), ())
+                    if fresh := stream.new(Interaction(name, f"not {name}") for name in batch):
+                        stream = updates.keep(stream.grown("data", fresh, updates.unread(stream)))
+                        updates.journal.append(stream.versions[-1], await writer.derive(updates, stream))
+                if stream := updates.stream("u"):
+                    left = stream.without(lambda source, x: x.chosen in forget)
+                    updates.replace({"u": left})
+                    if left.slices:
+                        updates.journal.append(left.versions[-1], await writer.derive(updates, left))
+                        return replace(updates.standing(left)[1], when=None).row() | {"stage": None}
+            return None
+
+        return asyncio.run(work())
+
+    seen = after(batches, forgotten)
+    kept = [[name for name in batch if name not in forgotten] for batch in batches]
+    assert seen == after([batch for batch in kept if batch], set())
