@@ -4,21 +4,22 @@
 #
 #   bash verl/serve_judge.sh                                             Qwen3-8B, one copy on each GPU of this machine
 #   MODELS="qwen=Qwen/Qwen3-8B small=Qwen/Qwen2.5-7B-Instruct" bash verl/serve_judge.sh      two judges share the GPUs
-#   HOST=0.0.0.0 bash verl/serve_judge.sh                                 reachable from the nodes that train
+#   HOST=10.0.0.7 bash verl/serve_judge.sh               reachable from the nodes that train, at this machine's address
 #   DEVICE=cpu MODELS=judge=runs/quickstart/models/judge bash verl/serve_judge.sh            a tiny judge on a CPU
 #   bash verl/serve_judge.sh --check                                      look at models, GPUs and ports, start nothing
 #
 # Each judge is one `vllm serve` with its own URL; vLLM spreads the requests over its copies. The line is printed once
 # all of them answer their health check; then this script stays until it gets Ctrl-C or a TERM signal, or until a
 # server ends (exit code 1). It ends what it started and nothing else. Further arguments go to every `vllm serve`. A
-# key: set VLLM_API_KEY here, and train with streaming.judge_api_key_env=VLLM_API_KEY.
+# key: set VLLM_API_KEY here, and train with streaming.judge_api_key_env=VLLM_API_KEY. Every path but /health asks for
+# it (vLLM by itself leaves POST /invocations open). HOST=0.0.0.0 without a key is refused.
 set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/../shell.bash"
 help_if_asked "$@"
 
 MODELS=${MODELS:-qwen3=Qwen/Qwen3-8B}  # "name=folder or hub id ...", or one a line; the reward is their mean
-HOST=${HOST:-127.0.0.1}             # address to listen at; 0.0.0.0 for training on other nodes
+HOST=${HOST:-127.0.0.1}             # address to listen at: this machine's in the cluster, for other nodes
 ADVERTISE=${ADVERTISE:-}            # address in the JUDGES= line (default: HOST, or this machine's name for 0.0.0.0)
 PORT=${PORT:-8000}                  # of the first judge; the next ones follow
 DEVICE=${DEVICE:-cuda}

@@ -22,7 +22,7 @@ from alignxplore.command import checked, items, option, parse_known
 from alignxplore.errors import one_sentence, program
 from alignxplore.processes import Family, end_all
 from alignxplore.serving.endpoint import is_url
-from alignxplore.serving.server import LIMIT, ServerError, announced, taken
+from alignxplore.serving.server import LIMIT, ServerError, announced, open_to_anybody, taken
 
 _GRACE = 40.0  # seconds: each server ends its engine first, which may take half of that
 
@@ -32,7 +32,7 @@ class JudgesOptions:
     """Which judges, and where."""
 
     models: str = option('"name=folder or hub id ...", or one a line')
-    host: str = option("address to listen at; 0.0.0.0 for training on other nodes", "127.0.0.1")
+    host: str = option("address to listen at: this machine's in the cluster, for training on other nodes", "127.0.0.1")
     advertise: str | None = option(
         "address in the JUDGES= line; default: host, or this machine's name for 0.0.0.0", None
     )
@@ -127,6 +127,8 @@ def serve_judges(options: JudgesOptions, arguments: Sequence[str]) -> NoReturn:
         arguments: more of them, for every `vllm serve`.
     """
     judges = checked(lambda: placed(options))
+    if problem := open_to_anybody(options.host, arguments):
+        raise ServerError(problem)
     if options.check:
         look(options, judges)
     for judge in judges:

@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from typing import NoReturn
 import psutil
 
 from alignxplore.command import Checkable, option, planned
+from alignxplore.environment import ROOT
 from alignxplore.errors import UserError
 from alignxplore.processes import Family, members, socket_folder
 from alignxplore.serving.beforehand import check_files
@@ -46,6 +48,7 @@ CPU_ENVIRONMENT = {
 # pieces and sampled with a seed ends the CPU engine (it rewinds a CUDA generator), so prompts are read whole.
 _CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--block-size", "32", "--no-enable-chunked-prefill")
 
+ANYWHERE = ("0.0.0.0", "::", "")  # addresses at which a server is reached from everywhere
 LIMIT = 900.0  # seconds that a server may take until it answers: large models are read from slow disks
 _GRACE = 20.0  # seconds in which a server may end by itself
 _GRACE_STARTING = 3.0  # and one that was not ready yet, and has nothing to lose
@@ -130,11 +133,13 @@ def start(
 
     Args:
         host: the address to listen at; 0.0.0.0 for all of this machine's, of which the URL names 127.0.0.1.
-        with_key: an exported VLLM_API_KEY is asked of every request, as vLLM does.
+        with_key: an exported VLLM_API_KEY is asked of every request (alignxplore/serving/guard.py).
 
     Raises:
-        ServerError: no vLLM, or a port that another server has.
+        ServerError: no vLLM, a port that another server has, or a server that anybody could use.
     """
+    if problem := open_to_anybody(host, arguments, with_key):
+        raise ServerError(problem)
     if port and (problem := taken(host, port)):
         raise ServerError(f"{problem}; end what listens there or choose another port")
     port = port or free_port()
@@ -148,6 +153,9 @@ def start(
     environment = dict(os.environ) | {"VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUTF8": "1"}
     if not with_key:
         environment.pop("VLLM_API_KEY", None)
+    elif environment.get("VLLM_API_KEY"):
+        command += ["--middleware", "alignxplore.serving.guard.KeyEverywhere"]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
     if on_cpu():
         command += _CPU_ARGUMENTS
         environment = CPU_ENVIRONMENT | environment
@@ -165,6 +173,33 @@ def start(
         process.log_path, process.log_start, process.sockets = Path(log_path), out.tell(), sockets
     _running[url] = process
     return process, url
+
+
+def open_to_anybody(host: str, arguments: Sequence[str], with_key: bool = True) -> str | None:
+    """Why a server that asks for an exported VLLM_API_KEY (`with_key`) must not be started so; None if it may."""
+    if any(word.partition("=")[0].replace("_", "-") == "--api-key" for word in arguments):
+        return (
+            "--api-key is read by every user of this machine in the list of processes, and vLLM asks for it under /v1 "
+            "alone: set VLLM_API_KEY in the environment"
+        )
+    if host in ANYWHERE and not (with_key and os.environ.get("VLLM_API_KEY")):
+        return (
+            f"{host} lets everybody who reaches this machine use the model: listen at the address by which those who "
+            "ask see this machine, or set VLLM_API_KEY"
+        )
+    return None
+
+
+def check_key(url: str) -> None:
+    """Raise `ServerError` if a server that was started with a key answers without one. vLLM by itself would, at
+    /invocations."""
+    request = urllib.request.Request(url.removesuffix("/v1") + "/invocations", b"{}", method="POST")
+    try:
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60).close()
+    except urllib.error.HTTPError as refused:
+        if refused.code == 401:
+            return
+    raise ServerError(f"{url} answers POST /invocations without VLLM_API_KEY: it must not be reached by others")
 
 
 def announced(path: Path) -> str | None:
@@ -290,6 +325,8 @@ def serve_until_stopped(options: ServeOptions, arguments: Sequence[str]) -> NoRe
     )
     try:
         wait_ready(process, url, log_path=options.log, limit=options.limit)
+        if os.environ.get("VLLM_API_KEY"):
+            check_key(url)
         print(f"ready: {options.model} at {url}", flush=True)
         sys.exit(process.wait())
     except KeyboardInterrupt:

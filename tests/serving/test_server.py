@@ -107,9 +107,29 @@ def test_a_key_for_other_servers_is_not_asked_of_ourselves(stand_in, monkeypatch
         assert "VLLM_API_KEY" not in first_line(stand_in)["environment"]
     process, _ = start("m", log_path=stand_in.with_name("by_hand.log"))  # as verl/serve_judge.sh has it
     try:
-        assert first_line(stand_in.with_name("by_hand.log"))["environment"]["VLLM_API_KEY"] == "secret"
+        said = first_line(stand_in.with_name("by_hand.log"))
+        assert said["environment"]["VLLM_API_KEY"] == "secret"
+        assert (
+            said["arguments"][said["arguments"].index("--middleware") + 1] == "alignxplore.serving.guard.KeyEverywhere"
+        )
     finally:
         process.end()
+
+
+@pytest.mark.parametrize(
+    ("host", "arguments", "sentence"),
+    [
+        ("0.0.0.0", (), "0.0.0.0 lets everybody who reaches this machine use the model: .*VLLM_API_KEY"),
+        ("::", (), "lets everybody"),
+        ("127.0.0.1", ("--api-key", "secret"), "--api-key is read by every user of this machine"),
+        ("127.0.0.1", ("--api_key=secret",), "vLLM asks for it under /v1 alone"),
+    ],
+)
+def test_a_server_that_anybody_could_use_is_not_started(stand_in, monkeypatch, host, arguments, sentence):
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    with pytest.raises(ServerError, match=sentence):
+        start("m", log_path=stand_in, host=host, arguments=arguments)
+    assert not stand_in.exists()
 
 
 async def test_others_go_on_while_a_server_starts(stand_in):
@@ -248,7 +268,8 @@ def family(server):
 
 
 @pytest.mark.parametrize(("host", "asked"), [("127.0.0.2", "127.0.0.2"), ("0.0.0.0", "127.0.0.1")])
-def test_the_address_that_it_listens_at_is_the_one_that_is_asked(stand_in, host, asked):
+def test_the_address_that_it_listens_at_is_the_one_that_is_asked(stand_in, monkeypatch, host, asked):
+    monkeypatch.setenv("VLLM_API_KEY", "secret")
     process, url = start("m", log_path=stand_in, host=host)
     try:
         wait_ready(process, url, log_path=stand_in, limit=60)
