@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from alignxplore.errors import UserError
 from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
-from alignxplore.judging.together import LONGEST, MASKED, Together
+from alignxplore.judging.together import LONGEST, MASKED, ONE_TOKEN, Together
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.serving.endpoint import UNKNOWN_FIELD, Endpoint, RequestError, TransportError
@@ -363,8 +363,7 @@ class Judge:
     async def _reply(self, messages: Messages, how: dict, usable: Callable[[dict], None] | None = None) -> dict:
         return await self.endpoint.chat(
             **self.opened(messages),
-            max_tokens=1,
-            temperature=0,
+            **ONE_TOKEN,
             logprobs=True,
             return_tokens_as_token_ids=True,
             usable=usable,

@@ -7,12 +7,17 @@ it reads the chat. The numbers are those of the chat.
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
 
 MOST = 32  # prompts in one request
 LONGEST = 8192  # characters of a prompt that is sent so: longer ones are work for the model, not for the server
 MASKED = -9000.0  # vLLM writes minus infinity as -9999: no log-probability of a letter
+# Which token is written does not matter, only how probable each was. With a seed, because vLLM 0.27.1 on a CPU forgets
+# the seeds of all requests in a batch that holds one without (a greedy one, too): what a teacher writes beside a judge
+# on one server would not repeat. Temperature 1 changes no probability.
+ONE_TOKEN: dict[str, Any] = {"max_tokens": 1, "temperature": 1.0, "seed": 0}
 AGREE = 1e-3  # log-probabilities of the same prompt asked in both ways
 
 
@@ -78,8 +83,7 @@ class Together:
     async def _ask(self, prompts: list[list[int]]) -> list[dict[int, float] | None]:
         choices = await self.endpoint.complete(
             prompts,
-            max_tokens=1,
-            temperature=0,
+            **ONE_TOKEN,
             logprobs=1,
             logprob_token_ids=self.tokens,
             return_tokens_as_token_ids=True,

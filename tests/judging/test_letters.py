@@ -49,7 +49,7 @@ class LetterServer:
     def __call__(self, body):
         assert body["messages"][-1] == {"role": "assistant", "content": self.letters.prefill}
         assert body["continue_final_message"] is True and body["add_generation_prompt"] is False
-        assert body["max_tokens"] == 1 and body["temperature"] == 0 and body["logprobs"] is True
+        assert body["max_tokens"] == 1 and body["temperature"] == 1 and body["seed"] == 0 and body["logprobs"] is True
         if "logprob_token_ids" in body and self.strict:
             return web.Response(status=400, text="unrecognized field logprob_token_ids")
         p = dict(zip(self.letters.tokens, self.weigh(*items(body))))

@@ -2,9 +2,10 @@
 
     python tests/rl/fake_judge.py --port 8123 --tokenizer runs/world/models/base --mode words
 
-Modes: `words` prefers the item that shares more words with the summary; `a` always says A; `nan` answers NaN;
-`faults` answers every third request with 429, 500, an HTML page, cut JSON, no log-probabilities, NaN or nothing, in
-turn. GET /mode/NAME changes the mode while it runs.
+Modes: `words` prefers the item that shares more words with the summary; `older` does the same and, like vLLM on GPUs,
+knows of no `logprob_token_ids` and gives the most probable tokens; `a` always says A; `nan` answers NaN; `faults`
+answers every third request with 429, 500, an HTML page, cut JSON, no log-probabilities, NaN or nothing, in turn. GET
+/mode/NAME changes the mode while it runs.
 """
 
 import argparse
@@ -55,11 +56,16 @@ class FakeJudge:
             await asyncio.sleep(self.latency)
         if self.mode == "faults" and self.asked % 3 == 0:
             return await self.fault()
-        return self.reply(*self.log_probabilities(body["messages"][-2]["content"]))
+        most = body.get("top_logprobs", 0) if self.mode == "older" else None
+        return self.reply(*self.log_probabilities(body["messages"][-2]["content"]), most=most)
 
-    def reply(self, *log_probabilities: float) -> web.Response:
+    def reply(self, *log_probabilities: float, most: int | None = None) -> web.Response:
+        """`most`: how many of the most probable tokens; None: the letters alone."""
         tops = [{"token": f"token_id:{i}", "logprob": p} for i, p in zip(self.letters, log_probabilities)]
-        content = [{"token": tops[0]["token"], "logprob": tops[0]["logprob"], "top_logprobs": tops}]
+        if most is not None:
+            tops += [{"token": f"token_id:{10**6 + i}", "logprob": -50.0 - i} for i in range(20)]
+            tops = sorted(tops, key=lambda top: -top["logprob"])[:most]
+        content = [{"token": "x", "logprob": log_probabilities[0], "top_logprobs": tops}]
         # NaN is no JSON, yet Python's own parser takes it, as it would from a server written in Python.
         reply = json.dumps({"choices": [{"index": 0, "message": {"content": " A"}, "logprobs": {"content": content}}]})
         return web.Response(text=reply, content_type="application/json")
@@ -99,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--tokenizer", required=True)
-    parser.add_argument("--mode", default="words", choices=("words", "a", "nan", "faults"))
+    parser.add_argument("--mode", default="words", choices=("words", "older", "a", "nan", "faults"))
     parser.add_argument("--latency", type=float, default=0.0)
     args = parser.parse_args()
     application = FakeJudge(args.tokenizer, args.mode, args.latency).app()
