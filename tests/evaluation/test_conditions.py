@@ -127,7 +127,7 @@ def test_protocol_paper_judges_bad_format_as_it_is_and_says_what_it_is_when_that
 def test_a_history_of_which_nothing_fits_is_wrong_or_as_published_left_out(record, tmp_path, fit, paper, coverage):
     user, found = record("a"), SummarySet(tmp_path, "ours", "world_films", "full", 0)
     write_json(found.meta_path, {"run": "r", "fit": fit})
-    row = {"run": "r", "record": user.id} | Summaries(status=TOO_LONG, error="too long").row()
+    row = {"run": "r", "record": user.id, "user": "a"} | Summaries(status=TOO_LONG, error="too long").row()
     write_jsonl(found.journal_path, [row])
     cell = of_summaries(found, Benchmark("world_films", "selection", (user,), tmp_path / "absent_upi.jsonl"))
     assert list(questions([cell], "paper")) == []
@@ -150,7 +150,7 @@ def test_what_an_answer_in_bad_format_holds_stands_after_its_last_reasoning(reco
     user, found = record("a"), SummarySet(tmp_path, "ours", "world_films", "full", 0)
     write_json(found.meta_path, {"run": "r"})
     stage = StageSummary(text, "", "", parse_answer(text).problem, 0, 1, 1)
-    write_jsonl(found.journal_path, [{"run": "r", "record": user.id} | Summaries((stage,)).row()])
+    write_jsonl(found.journal_path, [{"run": "r", "record": user.id, "user": "a"} | Summaries((stage,)).row()])
     cell = of_summaries(found, Benchmark("world_films", "selection", (user,), tmp_path / "absent_upi.jsonl"))
     assert [one.summary for one in questions([cell], "paper")] == [held] == [stage.as_it_is]
     assert list(questions([cell], "choice")) == []

@@ -61,6 +61,8 @@ def options(tmp_path):
         rows = [
             {
                 "run": "r",
+                "status": "ok",
+                "user": record.user,
                 "record": record.id,
                 "stages": [{"summary": "" if problem else f"{policy} says of {record.user}", "problem": problem}],
             }

@@ -65,7 +65,15 @@ def folder(tmp_path):
             for text in summaries
         ]
         rows = [
-            {"id": record.id, "status": "ok", "run": "r", "record": record.id, "error": None, "stages": stages_of_one}
+            {
+                "id": record.id,
+                "status": "ok",
+                "run": "r",
+                "record": record.id,
+                "user": "u",
+                "error": None,
+                "stages": stages_of_one,
+            }
             for record, stages_of_one in zip(records, stages)
         ]
         write_jsonl(target.journal_path, rows)

@@ -48,7 +48,12 @@ def write_summaries(
         for record, text in zip(records, texts):
             journal.append(
                 record.id,
-                {"run": "r", "record": record.id, "stages": [{"text": text, "summary": text, "problem": None}]},
+                {
+                    "run": "r",
+                    "record": record.id,
+                    "user": record.user,
+                    "stages": [{"text": text, "summary": text, "problem": None}],
+                },
             )
 
 

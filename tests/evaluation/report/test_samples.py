@@ -64,7 +64,8 @@ def written(benchmark, tmp_path) -> tuple[SummarySet, list[Score]]:
     found.journal_path.parent.mkdir(parents=True)
     bad = {"text": "no end", "reasoning": "", "summary": "", "problem": "not exactly one think block", "dropped": 1}
     good = {"text": "<think>r</think>s", "reasoning": "r", "summary": "Likes sport.", "problem": None, "dropped": 0}
-    row = {"id": "1", "record": benchmark.records[0].id, "run": "x", "error": None, "stages": [bad, good]}
+    row = {"id": "1", "status": "ok", "user": "u", "record": benchmark.records[0].id, "run": "x", "error": None}
+    row["stages"] = [bad, good]
     write_jsonl(found.journal_path, [row])
     meta = {"prompt_set": "default", "prompt_hash": PROMPTS.hash("infer"), "sampling": {"form": "think"}, "run": "x"}
     write_json(found.meta_path, meta)
