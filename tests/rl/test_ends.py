@@ -3,6 +3,7 @@ it."""
 
 import math
 import os
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -158,8 +159,9 @@ async def test_members_of_a_group_go_to_one_server_and_the_next_step_may_choose_
             return SimpleNamespace(token_ids=[1], log_probs=[0.0], extra_fields={}, stop_reason=None)
 
     tokenizer, prompt = SimpleNamespace(decode=lambda *_, **__: ""), SimpleNamespace(ids=[1, 2, 3])
-    for step in (1, 2):
-        policy = VerlPolicy(Client(), tokenizer, None, {}, 9, "think", step)
-        for seed in (7, 8):
-            await policy.write(prompt, seed)
+    with ThreadPoolExecutor(1) as thread:
+        for step in (1, 2):
+            policy = VerlPolicy(Client(), tokenizer, None, {}, 9, "think", step, thread)
+            for seed in (7, 8):
+                await policy.write(prompt, seed)
     assert asked[0] == asked[1] != asked[2] == asked[3]
