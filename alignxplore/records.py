@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # Half of a surrogate pair (see texts.py) has no UTF-8 form; "\udXXX" is its JSON escape.
 HALF_CHARACTERS = "backslashreplace"
+as_json = json.JSONEncoder(ensure_ascii=False).encode  # made once: `json.dumps` makes one for each value
+_COMPACT = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 NO_ALTERNATIVE = "null; a target needs an alternative to be told from"
 
 
@@ -140,8 +142,7 @@ def person_of(user: str) -> str:
 
 def content_hash(value: Any, length: int = 16) -> str:
     """Hex digest of a JSON-serialisable value. Ids, draws and seeds come from it, so a run can be repeated exactly."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
+    return hashlib.sha256(_COMPACT.encode(value).encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 
 def hash_seed(*parts: Any) -> int:
@@ -293,20 +294,26 @@ def _aside(path: Path) -> Iterator[Path]:
 
 def write_jsonl(path: str | Path, rows: Iterable[dict]) -> int:
     """Write rows aside, then rename: the file is either absent or complete. Returns the number of rows."""
-    with _aside(Path(path)) as aside:
-        return write_rows(aside, rows)
-
-
-def write_rows(path: Path, rows: Iterable[dict]) -> int:
-    """Write rows to a file that the caller renames; they are on the disk when this returns. Returns their number."""
     count = 0
-    with path.open("w", encoding="utf-8", errors=HALF_CHARACTERS) as out:
+
+    def lines() -> Iterator[bytes]:
+        nonlocal count
         for row in rows:
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            yield (as_json(row) + "\n").encode("utf-8", HALF_CHARACTERS)
             count += 1
+
+    with _aside(Path(path)) as aside:
+        write_lines(aside, lines())
+    return count
+
+
+def write_lines(path: Path, parts: Iterable[bytes]) -> None:
+    """Write lines, some at once, to a file that the caller renames; they are on the disk when this returns."""
+    with path.open("wb") as out:
+        for part in parts:
+            out.write(part)
         out.flush()
         os.fsync(out.fileno())
-    return count
 
 
 def write_json(path: str | Path, value: Any) -> None:

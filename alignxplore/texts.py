@@ -90,6 +90,8 @@ def mistaken(head: bytes, packed: bool = False) -> str | None:
         return "a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
     if re.match(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|\?xml)\b", head, re.IGNORECASE):
         return "a web page, not data (a login or an error, perhaps); open it to see what it says and download again"
+    if b"\r" in head[:-1] and b"\n" not in head:
+        return "lines that end with CR alone; convert it with tr '\\r' '\\n' < FILE > NEW"
     for mark, name in _BY_MARK:
         if head.startswith(mark):
             return f"{name}, not UTF-8; convert it with iconv -f {name} -t UTF-8 FILE > NEW"
@@ -122,6 +124,13 @@ def not_json(line: str, first: bool) -> str | None:
     """
     text = line.strip()
     if text.startswith("{"):
+        try:
+            json.loads(text, strict=False)
+            return (
+                "a tab or another control character as it stands inside a text, where JSON wants it escaped; repair it"
+            )
+        except (ValueError, RecursionError):
+            pass
         try:
             if isinstance(ast.literal_eval(text), dict):
                 return _LITERALS

@@ -1,15 +1,16 @@
-"""Memory and time of building a benchmark from ratings that are not sorted by user.
+"""Users a second and memory of building a benchmark from ratings that are not sorted by user.
 
     python benchmarks/dataset_builder.py                       # 100,000 and 1,000,000 users; minutes, 10 GB of disk
     python benchmarks/dataset_builder.py --users 10000 100000  # smaller
 
-Writes simulated ratings in MovieLens' CSV format, users mixed at random, and runs the builder on them in a process of
-its own, whose peak memory is the operating system's figure. The ratio is peak memory at the largest number of users to
-that at the smallest: flat memory is a ratio near 1. The last line of output is one JSON object.
+Writes simulated ratings in MovieLens' CSV format, users mixed at random, and builds a benchmark of them: few users
+with the builder of this commit and with the last one that sorted and grouped in Python (`--before`, from this
+repository's history), which must give the same bytes; then many users with the former. Memory is the peak of all
+processes together, looked at five times a second; what they share counts once. The ratio is that of users a second, on
+the few users. The last line of output is one JSON object.
 """
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -18,8 +19,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from alignxplore.command import Checkable, option, planned, run
+import psutil
 
+from alignxplore.command import Checkable, option, planned, run
+from alignxplore.datasets.sidecars import sha256
+
+ROOT = Path(__file__).resolve().parents[1]
+GOAL = 20_000  # users a second on two cores
 FILMS, RATINGS = 20_000, (17, 23)  # ratings of one user: the published minimum and a few more
 
 
@@ -55,40 +61,73 @@ def simulate(folder: Path, users: int, seed: int = 0) -> int:
                 active.pop()
 
 
-def build(folder: Path) -> dict:
-    """Run the builder in a process of its own."""
-    start = time.monotonic()
-    command = [
-        sys.executable,
-        "-m",
-        "alignxplore.datasets",
-        "build",
-        "movielens",
-        "--raw",
-        str(folder),
-        "--out",
-        str(folder / "movielens_upi.jsonl"),
-        "--min-interactions",
-        "5",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"the builder failed with status {status}")
+@dataclass
+class Built:
+    """What a build took and made."""
+
+    seconds: float
+    cpu: float
+    peak_mb: float
+    users: int
+    gb: float
+    sha256: str
+
+    @property
+    def rate(self) -> float:
+        """Users a second of wall time."""
+        return self.users / self.seconds
+
+
+def build(folder: Path, library: Path) -> Built:
+    """Run the builder of a library in processes of its own."""
+    out, start = folder / "movielens_upi.jsonl", time.monotonic()
+    command = [sys.executable, "-m", "alignxplore.datasets", "build", "movielens", "--min-interactions", "5"]
+    paths = ["--raw", str(folder), "--out", str(out)]
+    process = psutil.Popen([*command, *paths], stdout=subprocess.DEVNULL, cwd=library)
+    peak, cpu = 0.0, 0.0
+    while process.poll() is None:
+        now = [taken(one) for one in (process, *children(process))]
+        peak, cpu = max(peak, sum(memory for memory, _ in now)), max(cpu, sum(seconds for _, seconds in now))
+        time.sleep(0.2)
+    seconds = time.monotonic() - start
+    if process.returncode:
+        raise SystemExit(f"the builder failed with status {process.returncode}")
     counts = json.loads((folder / "movielens_upi.build.json").read_text())["counts"]
-    return {
-        "seconds": time.monotonic() - start,
-        "cpu": usage.ru_utime + usage.ru_stime,
-        "peak_mb": usage.ru_maxrss / 1024,
-        "users": counts["users kept"],
-    }
+    return Built(seconds, cpu, peak / 2**20, counts["users kept"], out.stat().st_size / 1e9, sha256(out))
+
+
+def children(process: psutil.Process) -> list[psutil.Process]:
+    """All that a process started and that still runs."""
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def taken(process: psutil.Process) -> tuple[float, float]:
+    """Bytes (of what is shared a part) and seconds of processor of a process; nothing of one that has ended."""
+    try:
+        times = process.cpu_times()
+        return process.memory_full_info().pss, times.user + times.system
+    except psutil.Error:
+        return 0.0, 0.0
+
+
+def library_of(commit: str, folder: Path) -> Path:
+    """The library as it was at a commit."""
+    packed = subprocess.run(["git", "archive", commit, "alignxplore"], cwd=ROOT, capture_output=True)
+    if packed.returncode:
+        raise ValueError(f"--before {commit}: {packed.stderr.decode().strip()}; the whole history is needed")
+    subprocess.run(["tar", "-x", "-C", folder], input=packed.stdout, check=True)
+    return folder
 
 
 @dataclass(kw_only=True)
 class BuilderOptions(Checkable):
-    """How large, and where."""
+    """How large, against what, and where."""
 
     users: list[int] = option("two numbers of users, few and many", [100_000, 1_000_000])
+    before: str = option("commit of the builder that is compared with", "9b45f15")
     scratch: str | None = option("where the simulated files are written; default: the system's place", None)
 
     def __post_init__(self) -> None:
@@ -100,38 +139,47 @@ def compare(options: BuilderOptions) -> str | None:
     """Build both, and print what each took."""
     if options.check:
         return planned(options)
-    results = []
-    for users in options.users:
-        with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
-            ratings = simulate(Path(folder), users)
-            result = build(Path(folder)) | {"ratings": ratings}
-            result["gb_written"] = (Path(folder) / "movielens_upi.jsonl").stat().st_size / 1e9
-        results.append(result)
-        print(
-            f"{users:,} users, {ratings:,} ratings: peak {result['peak_mb']:.0f} MB, {result['seconds']:.0f} s "
-            f"({result['cpu']:.0f} s of processor), {result['users'] / result['seconds']:,.0f} users/s, "
-            f"{result['gb_written']:.1f} GB written",
-            flush=True,
-        )
-    few, many = results
-    slope = (many["cpu"] / many["ratings"]) / (few["cpu"] / few["ratings"])
-    print(f"processor time per rating, many against few users: {slope:.2f} (linear: 1)")
+    few, many = options.users
+    with tempfile.TemporaryDirectory(dir=options.scratch) as name:
+        folder = Path(name)
+        for part in ("old", "few", "many"):
+            (folder / part).mkdir()
+        old = library_of(options.before, folder / "old")
+        ratings = {users: simulate(folder / part, users) for part, users in (("few", few), ("many", many))}
+        before = report("before", build(folder / "few", old), ratings[few])
+        ours = report("now", build(folder / "few", ROOT), ratings[few])
+        large = report("now", build(folder / "many", ROOT), ratings[many])
+    if ours.sha256 != before.sha256:
+        raise SystemExit("the two builders do not write the same file")
     print(
         json.dumps(
             {
                 "name": "dataset_builder",
-                "ratio": many["peak_mb"] / few["peak_mb"],
-                "goal": "near 1, peak below 1000 MB",
-                "ours": many["peak_mb"],
-                "theirs": few["peak_mb"],
-                "unit": "MB peak, many against few users",
-                "n": many["users"],
-                "users_per_second": many["users"] / many["seconds"],
-                "time_per_rating": slope,
+                "ratio": ours.rate / before.rate,
+                "goal": f"{GOAL} users a second on two cores that do nothing else, below 1000 MB",
+                "ours": ours.rate,
+                "theirs": before.rate,
+                "unit": "users a second of wall time",
+                "n": ours.users,
+                "users_per_second": large.rate,
+                "users": large.users,
+                "peak_mb": large.peak_mb,
+                "processor_ratio": before.cpu / ours.cpu,
+                "processor_ms_per_user": 1000 * large.cpu / large.users,
             }
         )
     )
     return None
+
+
+def report(name: str, built: Built, ratings: int) -> Built:
+    """Print one build."""
+    print(
+        f"{name}: {built.users:,} users, {ratings:,} ratings: {built.seconds:.0f} s ({built.cpu:.0f} s of processor), "
+        f"{built.rate:,.0f} users/s, peak {built.peak_mb:.0f} MB, {built.gb:.1f} GB written",
+        flush=True,
+    )
+    return built
 
 
 if __name__ == "__main__":

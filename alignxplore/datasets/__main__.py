@@ -14,24 +14,24 @@ machine.
 """
 
 import dataclasses
+import hashlib
 import importlib
-import json
 import os
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TextIO
+from typing import Any, BinaryIO, Literal
 
-from alignxplore.benchmark_files import user_row
 from alignxplore.command import Checkable, option, run_commands
 from alignxplore.datasets import DATASETS, Dataset, get
-from alignxplore.datasets.building import CLEANED, Example, Job, take
-from alignxplore.datasets.sidecars import manifest_path, popularity_path, popularity_row, sha256
+from alignxplore.datasets.building import CLEANED, Example, Job, account, take
+from alignxplore.datasets.parts import Part, Records, line_of, part_of
+from alignxplore.datasets.sidecars import manifest_path, popularity_path
 from alignxplore.errors import naming
-from alignxplore.records import aside_of, write_json, write_rows
+from alignxplore.records import aside_of, write_json, write_lines
 
 
 def builder(job: Job) -> ModuleType:
@@ -51,8 +51,9 @@ def build(job: Job, out: Path) -> dict:
     aside, beside_it = aside_of(out), aside_of(popularity)
     start = time.monotonic()
     try:
-        with naming(out), beside_it.open("w", encoding="utf-8") as beside:
-            write_rows(aside, _rows(take(module.build(job), job), beside))
+        digest = hashlib.sha256()
+        with naming(out), beside_it.open("wb") as beside:
+            write_lines(aside, _lines(module.build(job), job, beside, digest))
             wrote_popularity = beside.tell() > 0
         options = {name: getattr(job, name) for name in ("protocol", "min_interactions", "users", "split", "seed")}
         if job.windows:
@@ -70,7 +71,7 @@ def build(job: Job, out: Path) -> dict:
             "edition": job.edition,
             **options,
             "counts": dict(job.counts),
-            "sha256": sha256(aside),
+            "sha256": digest.hexdigest(),
         }
         for earlier in (out, manifest, popularity):  # the benchmark first: alone it could pass for another one
             earlier.unlink(missing_ok=True)
@@ -84,11 +85,23 @@ def build(job: Job, out: Path) -> dict:
     return result | {"seconds": time.monotonic() - start}
 
 
-def _rows(examples: Iterator[Example], beside: TextIO) -> Iterator[dict]:
-    for record, popularity in examples:
-        if popularity is not None:
-            beside.write(json.dumps(popularity_row(record.user, popularity)) + "\n")
-        yield user_row(record)
+def _lines(examples: Iterable[Example], job: Job, beside: BinaryIO, digest: "hashlib._Hash") -> Iterator[bytes]:
+    """Lines of the benchmark; those of the popularity file are written beside it."""
+    parts: Iterable[Part]
+    if whole := isinstance(examples, Records) and job.users is None:
+        parts = examples.parts()
+    else:
+        parts = (part_of([line_of(example)], {}) for example in take(examples, job))
+    rows = people = 0
+    for part in parts:
+        beside.write(part.popularity)
+        digest.update(part.lines)
+        yield part.lines
+        rows, people = rows + part.rows, people + part.people
+        for what, count in part.counts.items():
+            job.counts[what] += count
+    if whole:
+        account(job, rows, people)
 
 
 def describe(dataset: Dataset) -> str:
@@ -175,6 +188,7 @@ class BuildOptions(Checkable):
         False,
     )
     seed: int = option("of sampled users, windows and rejected items", 42)
+    memory: int = option("MB that sorting and grouping may take; what is more goes to files beside --out", 400)
     markup: Literal["removed", "kept"] = option(
         "HTML in titles and descriptions (<br>, &amp;): removed and counted, or kept, as in the published benchmarks",
         "removed",
@@ -224,6 +238,7 @@ def build_benchmark(options: BuildOptions) -> str:
         options.whole,
         options.seed,
         progress=sys.stderr.isatty(),
+        memory=options.memory,
         markup=options.markup,
     )
     if options.check:

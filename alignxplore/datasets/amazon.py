@@ -18,38 +18,57 @@ Where the rejected product comes from:
 * liked: as matched_both, and a product with few stars is not chosen, but may be the rejected one of the same user.
 """
 
+import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from alignxplore.datasets.building import Example, Job
-from alignxplore.datasets.recommendation import Catalogue, Event, build_records
-from alignxplore.datasets.rows import check_id, objects, read_rows
+from alignxplore.datasets.building import Job
+from alignxplore.datasets.catalogue import Catalogue
+from alignxplore.datasets.engine import Engine
+from alignxplore.datasets.events import Raw, load
+from alignxplore.datasets.parts import Records
+from alignxplore.datasets.recommendation import build_records
+from alignxplore.datasets.rows import check_id, number_of_stars, objects, read_rows
+from alignxplore.datasets.tables import sql_json, sql_name, sql_number, sql_whole
 from alignxplore.records import RecordError
 from alignxplore.texts import table_id
 
 _TABLES = ("csv", "parquet")  # forms that need no JSON
+# Names of fields in 2018 and 2023.
+_USER, _KEY = ("reviewerID", "user_id"), ("parent_asin", "asin")
+_TIME, _STARS = ("unixReviewTime", "timestamp"), ("overall", "rating")
 
 
-def build(job: Job) -> Iterator[Example]:
+def build(job: Job) -> Records:
     """Records of the one category in the raw folder."""
     reviews, products = sources(job)
     category, _, form = reviews.name.removesuffix(".gz").partition(".")
     job.edition = f"{category} of 2018" if form == "json" else f"{category} of 2023"
     if form in _TABLES:
         job.edition += ", ready-made ratings"  # of 5-core users, as a rule
-    catalogue = Catalogue(job.scratch)
-    for number, row in _rows(products, job):
-        job.counts["products read"] += 1
-        key, title = row.get("parent_asin") or row.get("asin"), row.get("title")
-        if not isinstance(key, str):
-            raise RecordError("missing; is this the metadata of the same edition?", products, number, "asin")
-        title = job.plain(title) if isinstance(title, str) else ""
-        if title.strip():
-            catalogue.add(key, product_text(title, row.get("description"), job.plain))
-        else:
-            job.counts["dropped: a product without a title"] += 1
-    # The 2018 times are days, and most users wrote several reviews on one: as published, the order of rows decides.
-    return build_records(_events(reviews, catalogue, job), catalogue, job, pool="catalogue", ties="row")
+    with Engine(job) as engine:
+        catalogue = Catalogue(engine.folder)
+        for number, row in _products(products, engine) or _rows(products, job):
+            job.counts["products read"] += 1
+            key, title = row.get("parent_asin") or row.get("asin"), row.get("title")
+            if not isinstance(key, str):
+                raise RecordError("missing; is this the metadata of the same edition?", products, number, "asin")
+            title = job.plain(title) if isinstance(title, str) else ""
+            if title.strip():
+                catalogue.add(key, product_text(title, row.get("description"), job.plain))
+            else:
+                job.counts["dropped: a product without a title"] += 1
+        catalogue.close()
+        rows = partial(_reviews, reviews, job)
+        found = load(engine, catalogue, _statement(reviews, job), rows, what=reviews.name, ties="row")
+        job.counts["reviews read"] = found.read
+        if found.nameless:
+            job.counts["dropped: a review without a user"] = found.nameless
+        if found.unlisted:
+            job.counts["dropped: the product has no title or is not listed"] = found.unlisted
+        # The 2018 times are days, and most users wrote several reviews on one: as published, the rows' order decides.
+        return build_records(engine, catalogue, job, pool="catalogue", ties="row")
 
 
 def product_text(title: str, description: object, plain: Callable[[str], str] = str) -> str:
@@ -93,15 +112,46 @@ def _rows(path: Path, job: Job) -> Iterator[tuple[int, dict]]:
     return read_rows(path, job) if path.name.removesuffix(".gz").rpartition(".")[2] in _TABLES else objects(path, job)
 
 
-def _events(path: Path, catalogue: Catalogue, job: Job) -> Iterator[Event]:
-    """Each review of a titled product; 2023 rows name their fields differently."""
-    index = catalogue.index
+def _statement(path: Path, job: Job) -> str | None:
+    """What reads all reviews at once; see `tables.py`."""
+    columns = sql_json(path, (*_USER, *_KEY, *_TIME, *_STARS))
+    if columns is None:
+        return None
+    user, time = f"coalesce({', '.join(_USER)})", f"coalesce({', '.join(_TIME)})"
+    stars = sql_number(f"coalesce({', '.join(_STARS)})->>'$'") if job.protocol == "liked" else "0::DOUBLE"
+    parent, key = (f"({name}->>'$')" for name in _KEY)
+    return f"""
+        SELECT CASE WHEN json_type({user}) = 'VARCHAR' THEN {sql_name(f"({user}->>'$')")} END AS "user",
+            CASE WHEN json_type(parent_asin) <> 'VARCHAR' THEN NULL WHEN {parent} <> '' THEN {parent}
+                WHEN json_type(asin) = 'VARCHAR' THEN {key} END AS "key",
+            CASE WHEN json_type({time}) IN ('UBIGINT', 'VARCHAR') THEN {sql_whole(f"({time}->>'$')")} END AS time,
+            {stars} AS stars
+        FROM ({columns})"""
+
+
+def _products(path: Path, engine: Engine) -> Iterator[tuple[int, dict]] | None:
+    """(number, row) of each product, read at once; None where a row must be looked at."""
+    columns = sql_json(path, (*_KEY, "title", "description"))
+    odd = "json_type(coalesce(parent_asin, asin)) IS DISTINCT FROM 'VARCHAR' OR coalesce(parent_asin, asin)->>'$' = ''"
+    if columns is None or not engine.reads("products", columns, odd, path.name):
+        return None
+    rows = engine.rows("SELECT * FROM products")
+    return (
+        (number, dict(zip((*_KEY, "title", "description"), map(_value, row)))) for number, row in enumerate(rows, 1)
+    )
+
+
+def _value(text: str | None) -> object:
+    return None if text is None else json.loads(text)
+
+
+def _reviews(path: Path, job: Job) -> Iterator[Raw]:
+    """Each review, one by one; 2023 rows name their fields differently."""
     for number, row in _rows(path, job):
-        job.counts["reviews read"] += 1
         user, time = row.get("reviewerID", row.get("user_id")), row.get("unixReviewTime", row.get("timestamp"))
         key = row.get("parent_asin") or row.get("asin")
-        if isinstance(time, str) and time.isdecimal():  # a CSV holds text alone
-            time = int(time)
+        if isinstance(time, str) and table_id(time).isdecimal():  # a CSV holds text alone
+            time = int(table_id(time))
         for field, value, kind in (("reviewerID", user, str), ("asin", key, str), ("unixReviewTime", time, int)):
             if not isinstance(value, kind):
                 raise RecordError(
@@ -110,23 +160,17 @@ def _events(path: Path, catalogue: Catalogue, job: Job) -> Iterator[Event]:
                     number,
                     field,
                 )
+        if not -(1 << 63) <= int(time or 0) < 1 << 63:
+            raise RecordError(
+                f"{str(time)[:30]} ... is no time; repair or delete this line", path, number, "unixReviewTime"
+            )
         check_id(str(user), "reviewerID", path, number)
-        if not table_id(str(user)):
-            job.counts["dropped: a review without a user"] += 1
-        elif key in index:
-            yield Event(str(user), int(time or 0), index[key], _stars(row, path, number, job))
-        else:
-            job.counts["dropped: the product has no title or is not listed"] += 1
+        nameless = not table_id(str(user))
+        yield Raw("" if nameless else str(user), str(key), int(time or 0), _stars(row, path, number, job))
 
 
 def _stars(row: dict, path: Path, number: int, job: Job) -> float:
     """1 to 5; they are needed by the protocol `liked` alone, and 0 elsewhere."""
     if job.protocol != "liked":
         return 0.0
-    stars = row.get("overall", row.get("rating"))
-    try:
-        if isinstance(stars, int | float | str) and not isinstance(stars, bool):
-            return float(stars)  # text in the tables of 2023
-    except ValueError:
-        pass
-    raise RecordError(f"expected a number of stars, found {stars!r} (2023 files: rating)", path, number, "overall")
+    return number_of_stars(row.get("overall", row.get("rating")), path, number, "overall")

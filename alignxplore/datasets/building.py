@@ -1,31 +1,27 @@
-"""What every builder shares: the job, its counts, reading raw files with progress, and grouping rows by user on disk.
-
-Memory stays flat in the number of users: rows go to bucket files by a hash of their user, then one bucket at a time is
-grouped. Users come out in the order of that hash, whatever the order of the input, so the first n are a fair sample.
-"""
+"""What every builder shares: the job, its counts, and reading raw files with progress."""
 
 import gzip
-import hashlib
-import tempfile
+import os
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from alignxplore.datasets import Dataset
-from alignxplore.records import RecordError, UserRecord, hash_seed
+from alignxplore.records import RecordError, UserRecord, check_file, hash_seed
 from alignxplore.texts import HalfId, loads, mend, mistaken, not_json, not_packed, not_utf_8, plain
 
 CLEANED = "cleaned: a title or a description with HTML in it"
 DAMAGED = "repair or delete this line; if it is the last one, the download was cut short"
 OF_PAIRS = ("matched", "matched_both", "liked")  # protocols that match one item to one
-BUCKETS = 128  # open files while grouping; some systems allow 256
+DATA = (".csv", ".data", ".dat", ".gz", ".item", ".json", ".jsonl", ".parquet", ".tsv")
+LITTLE = 100  # MB with which the engine can work
+MOST = 8  # processes; what one process writes to the file is no faster with more
 
 
 class Popularity(NamedTuple):
@@ -59,8 +55,9 @@ class Job:
     choices; without, one row, the whole history before the last one. `items` makes targets choices among so many
     items, with `negatives` drawn uniformly or by popularity; `whole` makes them all that was offered (an impression of
     MIND, the options of PersonaMem). `markup` says whether HTML is "removed" from the texts of items or "kept".
-    `counts` holds what was read, kept and dropped, in the order in which a builder first names it; `edition` is set by
-    the builders of data sets that come in several.
+    `memory` bounds what sorting and grouping take, in MB, and `processors` how much is done at once. `counts` holds
+    what was read, kept and dropped, in the order in which a builder first names it; `edition` is set by the builders
+    of data sets that come in several.
     """
 
     dataset: Dataset
@@ -78,6 +75,8 @@ class Job:
     seed: int = 42
     scratch: Path | None = None
     progress: bool = False
+    memory: int = 400
+    processors: int = field(default_factory=lambda: min(MOST, len(os.sched_getaffinity(0))))
     markup: str = "removed"
     edition: str = ""
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -99,6 +98,8 @@ class Job:
         self._check_items()
         if self.users is not None and self.users < 1:
             raise ValueError("--users must be at least 1")
+        if self.memory < LITTLE:
+            raise ValueError(f"--memory must be at least {LITTLE} (MB)")
 
     def _check_items(self) -> None:
         """ValueError for choices among k items that this data set, or protocol, cannot give."""
@@ -129,7 +130,7 @@ class Job:
     def wanted(self, user: str) -> bool:
         """Whether the user belongs to the split (one in five is a test user) and to the persons, whatever the seed."""
         low, high = self.persons
-        if not low <= hash_seed("persons", self.dataset.name, user) / 2**31 < high:
+        if (low, high) != (0, 1) and not low <= hash_seed("persons", self.dataset.name, user) / 2**31 < high:
             return False
         if self.split == "all":
             return True
@@ -150,7 +151,14 @@ class Job:
         return sorted({path for pattern in deep for path in self.raw.glob(pattern) if path.is_file()})
 
     def unknown_layout(self) -> FileNotFoundError:
-        """What to raise when the raw folder holds no known layout."""
+        """What to raise when the raw folder holds no known layout.
+
+        Raises:
+            RecordError: it holds a folder or a pipe that is called like a file.
+        """
+        for path in sorted(self.raw.iterdir()):
+            if path.suffix in DATA and not path.is_file():
+                check_file(path)
         expected = "; ".join(self.dataset.layouts)
         return FileNotFoundError(f"{self.raw}: no raw files of {self.dataset.name} here; expected {expected}")
 
@@ -245,50 +253,6 @@ def _unpacked(raw: BufferedReader, path: Path) -> Iterator[bytes]:
         raise RecordError(f"cannot be unpacked to its end ({error}); the download may be cut short", path) from None
 
 
-def temporary_text(scratch: Path | None) -> TextIO:
-    """A nameless text file, read and written through one handle."""
-    return tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass", newline="\n", dir=scratch)
-
-
-class UserGroups:
-    """Rows of text grouped by user, on disk. Add all, then iterate (any number of times) over (user, rows).
-
-    The files have no name, so that nothing is left behind by a process that is killed.
-    """
-
-    def __init__(self, seed: int, scratch: Path | None):
-        self.seed = seed
-        self.scratch = scratch
-        self.files: dict[int, TextIO] = {}
-        self._place = lru_cache(maxsize=1 << 16)(self._hash)
-
-    def _hash(self, user: str) -> int:
-        if not user or "\t" in user or "\n" in user:
-            raise RecordError(f"user id {user!r} is empty or holds a tab or a line end; repair the raw file")
-        return int.from_bytes(hashlib.blake2b(f"{self.seed}\t{user}".encode(), digest_size=4).digest(), "big")
-
-    def add(self, user: str, row: str) -> None:
-        """Keep one row of a user; it must not hold a line end."""
-        bucket = self._place(user) * BUCKETS >> 32
-        if bucket not in self.files:
-            self.files[bucket] = temporary_text(self.scratch)
-        self.files[bucket].write(f"{user}\t{row}\n")
-
-    def __iter__(self) -> Iterator[tuple[str, list[str]]]:
-        for _, file in sorted(self.files.items()):
-            groups: dict[str, list[str]] = defaultdict(list)
-            file.seek(0)
-            for line in file:
-                user, _, row = line.rstrip("\n").partition("\t")
-                groups[user].append(row)
-            yield from sorted(groups.items(), key=lambda group: (self._hash(group[0]), group[0]))
-
-    def close(self) -> None:
-        """Give the disk space back."""
-        for file in self.files.values():
-            file.close()
-
-
 def take(examples: Iterable[Example], job: Job) -> Iterator[Example]:
     """The examples of the first `job.users` users (all without it), counted as kept.
 
@@ -302,7 +266,16 @@ def take(examples: Iterable[Example], job: Job) -> Iterator[Example]:
         people.add(example.record.person)
         yield example
         rows += 1
-    job.counts["users kept"] = len(people) if job.windows else rows
+    account(job, rows, len(people))
+
+
+def account(job: Job, rows: int, people: int) -> None:
+    """Count what was kept.
+
+    Raises:
+        ValueError: nothing; the message says what was read and dropped.
+    """
+    job.counts["users kept"] = people if job.windows else rows
     if job.windows:
         job.counts["rows, windows of these users"] = rows
     if not rows:

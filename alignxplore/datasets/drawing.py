@@ -26,6 +26,7 @@ from alignxplore.datasets.takings import Others, Takings
 
 NEIGHBOURS = 5  # how many of the next more (or less) popular items a matched negative is drawn from
 NEAR = 24  # how many more (and less) popular items over all time are compared by their counts before a choice
+TRIES = 16  # draws of an item that is not banned, before those that are not are listed
 FAR = 4096  # how far these are looked for, in places of the order of popularity
 
 
@@ -56,12 +57,40 @@ class Sampler:
         """An item whose twin is not in `banned`; None when there is no fitting one."""
         return self._pick(0, len(self.pool), banned, dice)
 
+    def draw_each(
+        self, items: Sequence[int], times: Sequence[int], others: Others, banned: set[int], dice: random.Random
+    ) -> list[int | None]:
+        """The same for each of a user's items in turn; what is drawn is banned from then on."""
+        pool, twin, size, draw = self.pool, self.twin, len(self.pool), dice.getrandbits
+        bits, drawn = size.bit_length(), list[int | None]()
+        while len(drawn) < len(items):  # the loop of a build: `_pick`, written out
+            for _ in range(TRIES if size else 0):
+                while (place := draw(bits)) >= size:
+                    pass
+                item = pool[place]
+                if (own := twin[item]) not in banned:
+                    banned.add(own)
+                    drawn.append(item)
+                    break
+            else:
+                drawn.append(self._one_of(0, size, banned, dice))
+                banned.update(twin[item] for item in drawn[-1:] if item is not None)
+        return drawn
+
     def _pick(self, low: int, high: int, banned: set[int], dice: random.Random) -> int | None:
         """One of pool[low:high] that is not banned, each with the same chance."""
-        for _ in range(16 if high > low else 0):
-            item = self.pool[dice.randrange(low, high)]
+        size, draw = high - low, dice.getrandbits
+        bits = size.bit_length()
+        for _ in range(TRIES if size > 0 else 0):
+            while (place := draw(bits)) >= size:  # what randrange does, without its checks
+                pass
+            item = self.pool[low + place]
             if self.twin[item] not in banned:
                 return item
+        return self._one_of(low, high, banned, dice)
+
+    def _one_of(self, low: int, high: int, banned: set[int], dice: random.Random) -> int | None:
+        """The same out of a list of those that are not banned."""
         rest = list(self._free(range(low, high), banned))
         return dice.choice(rest) if rest else None
 
@@ -75,6 +104,18 @@ class MatchedSampler(Sampler):
     def __init__(self, pool: Sequence[int], twin: Sequence[int], popularity: Sequence[int]):
         super().__init__(sorted(pool, key=lambda item: (popularity[item], item)), twin)
         self.counts = [popularity[item] for item in self.pool]
+
+    def draw_each(
+        self, items: Sequence[int], times: Sequence[int], others: Others, banned: set[int], dice: random.Random
+    ) -> list[int | None]:
+        """The same for each of a user's items in turn; what is drawn is banned from then on."""
+        drawn = []
+        for item, time in zip(items, times):
+            found = self.draw(Choice(item, time, others), banned, dice)
+            if found is not None:
+                banned.add(self.twin[found])
+            drawn.append(found)
+        return drawn
 
     def draw(self, choice: Choice, banned: set[int], dice: random.Random) -> int | None:
         """See `Sampler.draw`. Items at either end have no match: without items on both sides no coin is fair."""
@@ -101,7 +142,7 @@ class MatchedBothSampler(MatchedSampler):
     def __init__(self, pool: Sequence[int], twin: Sequence[int], takings: Takings, shown: bool = False):
         super().__init__(pool, twin, takings.counts)
         never = np.iinfo(np.int64).min
-        self.first = np.array([never if shown else takings.first(item) for item in self.pool], np.int64)
+        self.first = np.array([never if shown else takings.first[item] for item in self.pool], np.int64)
 
     def draw(self, choice: Choice, banned: set[int], dice: random.Random) -> int | None:
         """See `MatchedSampler.draw`."""

@@ -16,7 +16,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from alignxplore.datasets.building import Example, Job, UserGroups
+from alignxplore.datasets.building import Example, Job
+from alignxplore.datasets.engine import Engine
+from alignxplore.datasets.groups import UserGroups
 from alignxplore.datasets.rows import identifier, read_rows, text_field
 from alignxplore.datasets.selection import Row, build_records, from_messages
 from alignxplore.records import Interaction, RecordError
@@ -46,7 +48,10 @@ def _files(job: Job) -> tuple[list[Path], list[Path]]:
 def build(job: Job) -> Iterator[Example]:
     """Records of all test questions."""
     dialogues, questions = _files(job)
-    groups = UserGroups(job.seed, job.scratch)
+    return build_records(_rows(dialogues, questions, job), job)
+
+
+def _read(dialogues: list[Path], questions: list[Path], groups: UserGroups, job: Job) -> None:
     for path in dialogues:
         for number, row in read_rows(path, job):
             job.counts["dialogue turns read"] += 1
@@ -65,7 +70,6 @@ def build(job: Job) -> Iterator[Example]:
                 continue
             named = _named(row, path, number) if job.protocol == "evidence" else None
             groups.add(str(user), json.dumps(["question", question, number, [*texts, row.get("metadata"), named]]))
-    return build_records(_rows(groups, job), job)
 
 
 def _named(row: dict, path: Path, number: int) -> list[str]:
@@ -83,22 +87,26 @@ def _named(row: dict, path: Path, number: int) -> list[str]:
     return [str(x) for x in ids]
 
 
-def _rows(groups: UserGroups, job: Job) -> Iterator[Row]:
-    for user, lines in groups:
-        parts = [json.loads(line) for line in lines]
-        # Dialogues in the order of their ids, numbers before texts; turns of one dialogue in the order of the file.
-        turns = sorted((x for x in parts if x[0] == "turn"), key=lambda x: (isinstance(x[1], str), x[1], x[2]))
-        told = [
-            (str(turn[1]), pair)
-            for turn in turns
-            for pair in from_messages(
-                [{"role": "user", "content": turn[3][0]}, {"role": "assistant", "content": turn[3][1]}]
-            )
-        ]
-        for _, key, _, (question, personal, general, kind, metadata, named) in (
-            x for x in parts if x[0] == "question"
-        ):
-            history = [pair for dialogue, pair in told if named is None or dialogue in named]
-            persona = json.dumps({"type": kind, "metadata": metadata}, ensure_ascii=False)
-            yield Row(f"{user}#{key}", history, Interaction(personal, general, question), persona, kind, kind)
-    groups.close()
+def _rows(dialogues: list[Path], questions: list[Path], job: Job) -> Iterator[Row]:
+    with Engine(job) as engine:
+        groups = UserGroups(engine, job)
+        _read(dialogues, questions, groups, job)
+        for user, lines in groups:
+            yield from _of_user(user, [json.loads(line) for line in lines])
+        engine.close()
+
+
+def _of_user(user: str, parts: list) -> Iterator[Row]:
+    # Dialogues in the order of their ids, numbers before texts; turns of one dialogue in the order of the file.
+    turns = sorted((x for x in parts if x[0] == "turn"), key=lambda x: (isinstance(x[1], str), x[1], x[2]))
+    told = [
+        (str(turn[1]), pair)
+        for turn in turns
+        for pair in from_messages(
+            [{"role": "user", "content": turn[3][0]}, {"role": "assistant", "content": turn[3][1]}]
+        )
+    ]
+    for _, key, _, (question, personal, general, kind, metadata, named) in (x for x in parts if x[0] == "question"):
+        history = [pair for dialogue, pair in told if named is None or dialogue in named]
+        persona = json.dumps({"type": kind, "metadata": metadata}, ensure_ascii=False)
+        yield Row(f"{user}#{key}", history, Interaction(personal, general, question), persona, kind, kind)

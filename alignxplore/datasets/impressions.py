@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from alignxplore.datasets.building import Example, Job, Popularity
-from alignxplore.datasets.recommendation import Catalogue, Pair
+from alignxplore.datasets.catalogue import Catalogue
+from alignxplore.datasets.recommendation import Pair
 from alignxplore.datasets.takings import Others
 from alignxplore.records import Interaction, Offer, UserRecord, hash_seed
 

@@ -22,13 +22,18 @@ A user is kept whose clicks with something set against them are enough (--min-in
 import random
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from alignxplore.datasets import impressions
-from alignxplore.datasets.building import Example, Job, UserGroups
+from alignxplore.datasets.building import Example, Job
+from alignxplore.datasets.catalogue import Catalogue
 from alignxplore.datasets.drawing import Choice, Sampler, sampler_of
-from alignxplore.datasets.recommendation import Catalogue, Pair, finish
+from alignxplore.datasets.engine import Engine
+from alignxplore.datasets.groups import UserGroups
+from alignxplore.datasets.parts import CHUNK, Drawer, Records
+from alignxplore.datasets.recommendation import Pair, finish
 from alignxplore.datasets.takings import Others, Takings
 from alignxplore.records import RecordError, hash_seed
 from alignxplore.texts import table_id
@@ -52,27 +57,36 @@ def sources(job: Job) -> list[Path]:
     return [*news, *behaviors]
 
 
-def build(job: Job) -> Iterator[Example]:
+def build(job: Job) -> Records:
     """Records of all the folders of a MIND edition taken together."""
     files = sources(job)
     news, behaviors = ([path for path in files if path.name == name] for name in ("news.tsv", "behaviors.tsv"))
-    catalogue = Catalogue(job.scratch)
-    for path in news:
-        for number, line in job.lines(path):
-            fields = line.split("\t")
-            if len(fields) != 8:
-                raise RecordError(f"found {len(fields)} fields, news.tsv has 8", path, number)
-            job.counts["news read"] += 1
-            title, abstract = job.plain(fields[3]), job.plain(fields[4])
-            if title.strip():
-                catalogue.add(fields[0], f"Title: {title}" + (f"\nAbstract: {abstract}" if abstract.strip() else ""))
-            else:
-                job.counts["dropped: an article without a title"] += 1
-    groups = UserGroups(job.seed, job.scratch)
-    for path in behaviors:
-        _add_behaviors(path, catalogue, groups, job)
-    job.edition = _EDITIONS.get(job.counts["impressions read"], f"{job.counts['impressions read']:,} impressions")
-    return _records(groups, catalogue, job)
+    with Engine(job) as engine:
+        catalogue = Catalogue(engine.folder)
+        for path in news:
+            _add_news(path, catalogue, job)
+        catalogue.close()
+        groups = UserGroups(engine, job)
+        for path in behaviors:
+            _add_behaviors(path, catalogue, groups, job)
+        read = job.counts["impressions read"]
+        job.edition = _EDITIONS.get(read, f"{read:,} impressions")
+        job.counts["users read"] = len(groups)
+        takings = _takings(engine, groups, len(catalogue))
+        return Records(engine, job, MindDrawer(job, catalogue, takings), groups.chunks, len(groups))
+
+
+def _add_news(path: Path, catalogue: Catalogue, job: Job) -> None:
+    for number, line in job.lines(path):
+        fields = line.split("\t")
+        if len(fields) != 8:
+            raise RecordError(f"found {len(fields)} fields, news.tsv has 8", path, number)
+        job.counts["news read"] += 1
+        title, abstract = job.plain(fields[3]), job.plain(fields[4])
+        if title.strip():
+            catalogue.add(fields[0], f"Title: {title}" + (f"\nAbstract: {abstract}" if abstract.strip() else ""))
+        else:
+            job.counts["dropped: an article without a title"] += 1
 
 
 def _add_behaviors(path: Path, catalogue: Catalogue, groups: UserGroups, job: Job) -> None:
@@ -130,28 +144,42 @@ def _clicks(rows: list[str]) -> tuple[list[Click], dict[int, int]]:
     return clicks, taken
 
 
-def _records(groups: UserGroups, catalogue: Catalogue, job: Job) -> Iterator[Example]:
-    takings = Takings(len(catalogue), job.scratch)
-    for _, rows in groups:
-        job.counts["users read"] += 1
-        for item, time in _clicks(rows)[1].items():
-            takings.add(item, time)
-    takings.close()
-    listed = range(len(catalogue))
-    pool = listed if job.protocol == "published" else [item for item in listed if takings.counts[item]]
-    everywhere = sampler_of(job, pool, catalogue.twin, takings)
-    for user, rows in groups:
-        clicks, taken = _clicks(rows)
-        if not job.wanted(user):
-            job.counts[f"users left out: not in split {job.split}"] += 1
-        elif job.whole:
-            yield from _whole(user, rows, Others(takings, taken), everywhere, catalogue, job)
-        elif len(clicks) < job.least:
-            job.counts[f"users dropped: fewer than {job.least} clicks on listed articles"] += 1
-        else:
-            others = Others(takings, taken)
-            yield from finish(user, _pairs(user, clicks, others, everywhere, job), catalogue, others, job)
-    groups.close()
+def _takings(engine: Engine, groups: UserGroups, articles: int) -> Takings:
+    """When each article was first known to be clicked, user by user."""
+    engine.run("CREATE TABLE taken (item INTEGER, time BIGINT)")
+    for users in groups.chunks(CHUNK):
+        taken = [pair for _, rows in users for pair in _clicks(rows)[1].items()]
+        engine.insert("taken", {"item": [item for item, _ in taken], "time": [time for _, time in taken]})
+    return Takings(engine, "taken", articles)
+
+
+class MindDrawer(Drawer):
+    """Makes rows of what users clicked."""
+
+    def __init__(self, job: Job, catalogue: Catalogue, takings: Takings):
+        super().__init__(job)
+        self.catalogue, self.takings = catalogue, takings
+
+    @cached_property
+    def everywhere(self) -> Sampler:
+        """Draws from all articles."""
+        listed = range(len(self.catalogue))
+        pool = listed if self.job.protocol == "published" else [item for item in listed if self.takings.counts[item]]
+        return sampler_of(self.job, pool, self.catalogue.twin, self.takings)
+
+    def examples(self, chunk: list[tuple[str, list[str]]]) -> Iterator[Example]:
+        job, catalogue = self.job, self.catalogue
+        for user, rows in chunk:
+            clicks, taken = _clicks(rows)
+            others = Others(self.takings, taken)
+            if not job.wanted(user):
+                job.counts[f"users left out: not in split {job.split}"] += 1
+            elif job.whole:
+                yield from _whole(user, rows, others, self.everywhere, catalogue, job)
+            elif len(clicks) < job.least:
+                job.counts[f"users dropped: fewer than {job.least} clicks on listed articles"] += 1
+            else:
+                yield from finish(user, _pairs(user, clicks, others, self.everywhere, job), catalogue, others, job)
 
 
 def _whole(

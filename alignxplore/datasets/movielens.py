@@ -9,11 +9,17 @@ Kaggle and pandas write them: `rating.csv` and `movie.csv`, quoted, with dates f
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from alignxplore.datasets.building import Example, Job
-from alignxplore.datasets.recommendation import Catalogue, Event, build_records
-from alignxplore.datasets.rows import csv_rows
+from alignxplore.datasets.building import Job
+from alignxplore.datasets.catalogue import Catalogue
+from alignxplore.datasets.engine import Engine
+from alignxplore.datasets.events import Raw, load
+from alignxplore.datasets.parts import Records
+from alignxplore.datasets.recommendation import build_records
+from alignxplore.datasets.rows import check_id, csv_rows, number_of_stars
+from alignxplore.datasets.tables import csv_header, sql_id, sql_number, sql_seconds, sql_table
 from alignxplore.records import RecordError
 from alignxplore.texts import table_id
 
@@ -47,6 +53,7 @@ _LAYOUTS = (
     ("u.data", "u.item", "\t"),
 )
 
+_RATING = ["userId", "movieId", "rating", "timestamp"]
 _EDITIONS = {
     100_000: "ml-100k",
     1_000_209: "ml-1m",
@@ -80,18 +87,28 @@ def _layout(job: Job) -> tuple[Path, Path, str]:
     return found[0]
 
 
-def build(job: Job) -> Iterator[Example]:
+def build(job: Job) -> Records:
     """Records of a MovieLens folder, negatives drawn among the films that somebody rated."""
     ratings, films, separator = _layout(job)
-    catalogue = Catalogue(job.scratch)
-    for key, title, genres in _films(films, job):
-        job.counts["films read"] += 1
-        key, title = table_id(key), job.plain(title)
-        if key and title.strip():
-            catalogue.add(key, f"Title: {title}, Genres: {job.plain(genres)}")
-        else:
-            job.counts["dropped: a film without an id or a title"] += 1
-    return build_records(_events(ratings, separator, catalogue, job), catalogue, job, pool="taken", ties="item")
+    with Engine(job) as engine:
+        catalogue = Catalogue(engine.folder)
+        for key, title, genres in _films(films, job):
+            job.counts["films read"] += 1
+            key, title = table_id(key), job.plain(title)
+            if key and title.strip():
+                catalogue.add(key, f"Title: {title}, Genres: {job.plain(genres)}")
+            else:
+                job.counts["dropped: a film without an id or a title"] += 1
+        catalogue.close()
+        statement = _statement(ratings, separator)
+        rows = partial(_rows, ratings, separator, job)
+        found = load(engine, catalogue, statement, rows, what=ratings.name, ties="item")
+        if found.nameless:
+            job.counts["dropped: a rating without a user or a film"] = found.nameless
+        job.counts["ratings read"] = found.read
+        job.edition = _EDITIONS.get(found.read, f"{found.read:,} ratings")
+        job.counts["dropped: the film is not listed"] = found.unlisted
+        return build_records(engine, catalogue, job, pool="taken", ties="item")
 
 
 def _films(path: Path, job: Job) -> Iterator[tuple[str, str, str]]:
@@ -134,7 +151,7 @@ def _ratings(path: Path, separator: str, job: Job) -> Iterator[tuple[int, list[s
     """(line, [user, film, stars, time]) of each rating."""
     rows = job.lines(path)
     if separator == ",":
-        yield from _named(rows, path, ("userId", "movieId", "rating", "timestamp"))
+        yield from _named(rows, path, _RATING)
         return
     for number, line in rows:
         fields = line.split(separator)
@@ -148,34 +165,37 @@ def _ratings(path: Path, separator: str, job: Job) -> Iterator[tuple[int, list[s
 def _seconds(time: str) -> int:
     """Seconds since 1970: a number (as pandas may write it, with .0), or a date and time in UTC; else a ValueError."""
     try:
-        return int(table_id(time))
+        seconds = int(table_id(time))
     except ValueError:
         moment = datetime.fromisoformat(time.strip())
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+        seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    if not -(1 << 63) <= seconds < 1 << 63:
+        raise ValueError("so far from 1970 that no file of ratings means it")
+    return seconds
 
 
-def _events(path: Path, separator: str, catalogue: Catalogue, job: Job) -> Iterator[Event]:
-    """Each rating of a listed film."""
-    index, read, unlisted = catalogue.index, 0, 0
+def _statement(path: Path, separator: str) -> str | None:
+    """What reads all ratings at once; see `tables.py`."""
+    names = csv_header(path) if separator == "," else _RATING
+    if any(names.count(name) != 1 for name in _RATING):
+        return None
+    user, film, stars, time = (f"c{names.index(name)}" for name in _RATING)
+    table = sql_table(path, separator, len(names), skipped=1 if separator == "," else 0)
+    return f"""
+        SELECT CASE "key" WHEN '' THEN '' ELSE "user" END AS "user", "key", time, stars
+        FROM (SELECT {sql_id(user)} AS "user", {sql_id(film)} AS "key", {sql_seconds(time)} AS time,
+            {sql_number(stars)} AS stars FROM {table})"""
+
+
+def _rows(path: Path, separator: str, job: Job) -> Iterator[Raw]:
+    """Each rating, one by one."""
     for number, (user, film, rating, time) in _ratings(path, separator, job):
-        read += 1
-        if not (user.isdecimal() and film.isdecimal()):
-            user, film = table_id(user), table_id(film)
         try:
-            moment = int(time) if time.isdecimal() else _seconds(time)
+            moment = _seconds(time)
         except ValueError:
             problem = f"'{time[:60]}' is neither seconds since 1970 nor a time like 2005-04-02 23:53:47"
             raise RecordError(problem, path, number, "timestamp") from None
-        try:
-            stars = float(rating)
-        except ValueError:
-            raise RecordError(f"'{rating[:60]}' is no number of stars", path, number, "rating") from None
-        if not user or not film:
-            job.counts["dropped: a rating without a user or a film"] += 1
-        elif film in index:
-            yield Event(user, moment, index[film], stars)
-        else:
-            unlisted += 1
-    job.counts["ratings read"] = read
-    job.edition = _EDITIONS.get(read, f"{read:,} ratings")
-    job.counts["dropped: the film is not listed"] = unlisted
+        stars = number_of_stars(rating, path, number, "rating")
+        check_id(user, "userId", path, number)
+        key = table_id(film)
+        yield Raw(table_id(user) if key else "", key, moment, stars)

@@ -11,13 +11,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from alignxplore.datasets.building import Example, Job, Popularity
+from alignxplore.datasets.catalogue import Catalogue
 from alignxplore.records import Offer, hash_seed
-
-if TYPE_CHECKING:
-    from alignxplore.datasets.recommendation import Catalogue
 
 NEGATIVES = ("uniform", "popularity")
 _TRIES = 64  # draws of an item that is free, before the free ones are listed
@@ -31,7 +28,7 @@ class Offers:
         popularity: item → how many users took it.
     """
 
-    def __init__(self, job: Job, catalogue: "Catalogue", pool: Sequence[int], popularity: Sequence[int]):
+    def __init__(self, job: Job, catalogue: Catalogue, pool: Sequence[int], popularity: Sequence[int]):
         self.job, self.catalogue, self.pool, self.popularity = job, catalogue, pool, popularity
         weighted = job.items is not None and job.negatives == "popularity"
         self._sums = list(accumulate(popularity[item] for item in pool)) if weighted else None

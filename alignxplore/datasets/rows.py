@@ -3,6 +3,7 @@
 import ast
 import csv
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -55,6 +56,20 @@ def identifier(row: dict, key: str, path: Path, number: int) -> str | int:
         raise RecordError(f"expected an id, found {row[key]!r:.60}" if key in row else "missing", path, number, key)
     check_id(str(found), key, path, number)
     return found
+
+
+def number_of_stars(found: object, path: Path, number: int, field: str) -> float:
+    """A field that must hold a number, perhaps as text.
+
+    Raises:
+        RecordError: anything else; "nan" and "inf" are no numbers either.
+    """
+    try:
+        if isinstance(found, int | float | str) and not isinstance(found, bool) and math.isfinite(float(found)):
+            return float(found)
+    except (ValueError, OverflowError):
+        pass
+    raise RecordError(f"expected a number of stars, found {found!r:.60}", path, number, field)
 
 
 def check_id(text: str, key: str, path: Path, number: int) -> None:

@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from alignxplore.datasets.building import Example, Job, UserGroups
+from alignxplore.datasets.building import Example, Job
+from alignxplore.datasets.engine import Engine
+from alignxplore.datasets.groups import UserGroups
 from alignxplore.records import Interaction, Offer, UserRecord, hash_seed, person_of
 
 
@@ -62,30 +64,25 @@ def from_messages(messages: Iterable[dict]) -> list[Interaction]:
 def build_records(rows: Iterable[Row], job: Job) -> Iterator[Example]:
     """Records of all rows in hash order, one in memory at a time. All rows are read before the first record is
     yielded."""
-    groups = UserGroups(job.seed, job.scratch)
-    for row in rows:
-        job.counts["rows read"] += 1
-        groups.add(
-            row.user,
-            json.dumps(
-                [
-                    [list(_fields(x)) for x in row.history],
-                    _target_fields(row.target),
-                    row.persona,
-                    row.stratum,
-                    row.question_type,
-                ]
-            ),
-        )
-    keep = _balance(groups, job) if job.protocol == "matched" else None
-    for row in _rows(groups, job.counts):
-        record = _record(row, job, job.counts)
-        if record is not None and keep is not None and not keep(row):
-            job.counts["dropped: one more row of the more frequent order of lengths"] += 1
-        elif record is not None:
-            job.counts["interactions kept"] += len(record.history) + 1
-            yield Example(record)
-    groups.close()
+    with Engine(job) as engine:
+        groups = UserGroups(engine, job)
+        for row in rows:
+            job.counts["rows read"] += 1
+            groups.add(row.user, _text(row))
+        keep = _balance(groups, job) if job.protocol == "matched" else None
+        for row in _rows(groups, job.counts):
+            record = _record(row, job, job.counts)
+            if record is not None and keep is not None and not keep(row):
+                job.counts["dropped: one more row of the more frequent order of lengths"] += 1
+            elif record is not None:
+                job.counts["interactions kept"] += len(record.history) + 1
+                yield Example(record)
+        engine.close()
+
+
+def _text(row: Row) -> str:
+    history = [list(_fields(x)) for x in row.history]
+    return json.dumps([history, _target_fields(row.target), row.persona, row.stratum, row.question_type])
 
 
 def _fields(pair: Interaction) -> tuple[str | None, ...]:

@@ -100,7 +100,7 @@ def test_what_a_killed_build_left_is_swept_by_the_next_one(build, tmp_path):
         "command.run_commands(command.COMMANDS, '', sys.argv[1:])"
     )
     raw, out = ROOT / "data/movielens/ml-latest-small", tmp_path / "x_upi.jsonl"
-    words = [sys.executable, "-c", killed, "build", "movielens", "--raw", str(raw), "--out", str(out)]
+    words = [sys.executable, "-c", killed, "build", "movielens", "--users", "9", "--raw", str(raw), "--out", str(out)]
     assert subprocess.run(words, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode == -9
     assert len(list(tmp_path.glob(".*.partial"))) == 2
     assert build(out, "--users", "12") == 0

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +66,8 @@ LINE = b'{"asin": "B1", "title": "T"}\n'
         ("meta_Toys.jsonl", b"[\n " + LINE + b"]\n", ":1: a JSON array, not one object a line"),
         ("meta_Toys.jsonl", b"asin,title\nB1,T\n", ":1: not JSON (CSV or plain text?)"),
         ("meta_Toys.jsonl", LINE.decode().encode("utf-16"), ": UTF-16, not UTF-8; convert it with iconv -f UTF-16 "),
+        ("meta_Toys.jsonl", LINE.replace(b"T", b"a\tb"), ":1: a tab or another control character as it stands inside"),
+        ("meta_Toys.jsonl", LINE.replace(b"\n", b"\r") * 2, ": lines that end with CR alone; convert it with tr"),
         ("meta_Toys.jsonl", b'{"title": "caf\xe9"}\n', ":1: byte 15 is not UTF-8; convert the file from its own "),
     ],
 )
@@ -91,6 +95,36 @@ def test_rows_of_answers_are_no_different(run, tmp_path, name, content, expected
     with pytest.raises(RecordError) as caught:
         run("alignx", tmp_path)
     assert str(caught.value).startswith(f"{tmp_path / name}{expected}")
+
+
+@pytest.mark.parametrize(
+    "name, content, expected",
+    [
+        ("Toys.csv", b"<html>404</html>", ": a web page, not data"),
+        ("Toys.csv.gz", b"<html>404</html>", ": a web page, not data"),
+        ("Toys.csv.gz", gzip.compress(b"<html>404</html>", mtime=0), ": a web page, not data"),
+        ("Toys.csv", b"a,B001,5.0,7\n" * 2, ":1: field 'reviewerID': expected str, found None"),
+        ("Toys.csv", b"user_id,parent_asin,rating,timestamp\na,B001,5.0,soon\n", ":1: field 'unixReviewTime'"),
+        ("Toys.csv", b"user_id,parent_asin,rating,timestamp\na,B001\n", ":1: 2 fields, and the header has 4"),
+        ("Toys.parquet", b"PAR1 cut", ": not a whole parquet file"),
+    ],
+)
+def test_ready_made_ratings_are_no_different(run, tmp_path, name, content, expected):
+    write(tmp_path, REVIEWS, 2023)
+    (tmp_path / "Toys.jsonl").unlink()
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RecordError) as caught:
+        run("amazon", tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / name}{expected}")
+
+
+@pytest.mark.parametrize("make, said", [(Path.mkdir, "a folder; name the file in it"), (os.mkfifo, "a pipe or a dev")])
+def test_what_is_called_like_a_raw_file_and_is_none_is_named(run, tmp_path, make, said):
+    folder = test_movielens.write(tmp_path, test_movielens.RATINGS)
+    (folder / "ratings.csv").unlink()
+    make(folder / "ratings.csv")
+    with pytest.raises(RecordError, match=rf"ratings\.csv: {said}"):
+        run("movielens", folder)
 
 
 def everything(examples):
@@ -139,6 +173,10 @@ def test_numbers_that_a_table_program_touched(run, tmp_path):
         ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,4,soon\n", ":2: field 'timestamp': 'soon' is neither"),
         ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,4,\n", ":2: field 'timestamp': '' is neither"),
         ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,4\n", ":2: '1,2,4' has 3 fields, expected userId,"),
+        ("ratings.csv", "userId,movieId,rating,timestamp\r1,2,4,5\r", ": lines that end with CR alone; convert it"),
+        ("ratings.csv", "userId,movieId,rating,timestamp\na\tb,2,4,5\n", ":2: field 'userId': an id with a tab"),
+        ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,nan,5\n", ":2: field 'rating': expected a number of"),
+        ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,4," + "9" * 30, ":2: field 'timestamp': '99999"),
         ("movies.csv", "id,title,genres\n", ":1: expected the header movieId,title,genres, and movieId is not in it"),
     ],
 )

@@ -1,0 +1,147 @@
+"""The engine of the builders: a DuckDB database on disk, in which raw rows are read, sorted and grouped.
+
+It takes no more memory than the job's `--memory` allows and goes on in files where that is not enough. Its folder lies
+beside the output; what a killed build left there, the next one takes away.
+"""
+
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psutil
+import pyarrow as pa
+from tqdm import tqdm
+
+from alignxplore.datasets.building import Job
+from alignxplore.errors import UserError
+
+_BATCH = 1 << 17  # rows that are handed over at once
+_ROWS = 256  # rows of text
+_WAIT = 0.2  # seconds between two looks at how far a statement is
+
+
+class Engine:
+    """The database of one build. As a context it is closed where something fails, and by whoever uses it up else.
+
+    Attributes:
+        folder: for other files of the build; it goes with the database.
+    """
+
+    def __init__(self, job: Job):
+        self.folder = _folder(job.scratch)
+        self._progress = job.progress
+        settings: dict[str, Any] = {
+            "threads": job.processors,
+            "memory_limit": f"{job.memory}MB",
+            "temp_directory": str(self.folder / "spilled"),
+            "allocator_background_threads": False,
+        }
+        self._database = duckdb.connect(":memory:", config=settings)  # tables that it has no room for go to the folder
+
+    def run(self, statement: str, what: str = "") -> None:
+        """Run one statement; `what` it does stands beside the progress bar.
+
+        Raises:
+            UserError: the memory is not enough.
+            duckdb.Error: among others for rows of a raw file that cannot be read.
+        """
+        try:
+            self._run(statement, what)
+        except duckdb.OutOfMemoryException as error:
+            raise UserError(f"--memory is not enough for this data set; give more ({str(error)[:100]})") from None
+
+    def _run(self, statement: str, what: str) -> None:
+        if not (self._progress and what):
+            self._database.execute(statement)
+            return
+        failed: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                self._database.execute(statement)
+            except BaseException as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        with tqdm(total=100, unit="%", desc=what, mininterval=1) as bar:
+            try:
+                while thread.is_alive():
+                    thread.join(_WAIT)
+                    bar.update(max(0, round(self._database.query_progress()) - bar.n))
+            except KeyboardInterrupt:
+                self._database.interrupt()
+                thread.join()
+                raise
+            bar.update(100 - bar.n if not failed else 0)
+        if failed:
+            raise failed[0]
+
+    def reads(self, table: str, statement: str, odd: str, what: str) -> bool:
+        """Make a table of what a statement reads from a raw file; False where the engine cannot, or where `odd` holds
+        of some row: then the rows are to be read one by one."""
+        try:
+            self.run(f"CREATE TABLE {table} AS {statement}", what)
+        except duckdb.Error:
+            return False
+        if self.one(f"SELECT count(*) FROM {table} WHERE {odd}") == (0,):
+            return True
+        self.run(f"DROP TABLE {table}")
+        return False
+
+    def one(self, question: str) -> tuple:
+        """The one row that answers a question."""
+        return self._database.execute(question).fetchall()[0]
+
+    def batches(self, question: str) -> Iterator[pa.RecordBatch]:
+        """The rows that answer a question, in batches, while the database goes on being used."""
+        with self._database.cursor() as cursor:
+            yield from cursor.sql(question).to_arrow_reader(_BATCH)
+
+    def rows(self, question: str) -> Iterator[tuple]:
+        """The same row by row, where they may be long."""
+        with self._database.cursor() as cursor:
+            cursor.execute(question)
+            while rows := cursor.fetchmany(_ROWS):
+                yield from rows
+
+    def insert(self, table: str, columns: dict[str, Sequence | pa.Array]) -> None:
+        """Add rows to a table, whose columns come in this order."""
+        rows = pa.table(columns)
+        self._database.register("rows_to_insert", rows)
+        self._database.execute(f"INSERT INTO {table} SELECT * FROM rows_to_insert")
+        self._database.unregister("rows_to_insert")
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind:
+            self.close()
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        self._database.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def quoted(text: str | Path) -> str:
+    """A text as a literal of SQL."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def _folder(scratch: Path | None) -> Path:
+    """A new folder for the files of a build. Those of builds of this machine that were killed are removed."""
+    place = Path(scratch or tempfile.gettempdir())
+    stem = f".build.{socket.gethostname()}."
+    for left in place.glob(f"{stem}*"):
+        owner = left.name.removeprefix(stem).partition(".")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{stem}{os.getpid()}.", dir=place))

@@ -1,0 +1,189 @@
+"""Events (user, item, time, stars) in the engine: who took what, in order, each item once, and the takings of all.
+
+A builder's raw rows become the table `events` either by one statement that reads the raw file (`load`), or, where that
+meets a row it cannot read, row by row in Python: then the row is read after all, or its file and line are named.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+
+from alignxplore.datasets.building import Job
+from alignxplore.datasets.catalogue import Catalogue
+from alignxplore.datasets.engine import Engine
+from alignxplore.datasets.groups import rank_users
+from alignxplore.datasets.takings import Takings
+
+_ROWS = 1 << 16  # rows that are read in Python and handed over at once
+_COLUMNS = '"user" VARCHAR, "key" VARCHAR, time BIGINT, stars DOUBLE'
+
+
+class Raw(NamedTuple):
+    """A row of a raw file: a user ("" where it names none, or no item) took the item of that key and gave it so many
+    stars."""
+
+    user: str
+    key: str
+    time: int
+    stars: float
+
+
+class Found(NamedTuple):
+    """How many rows a raw file has, how many of them name no user (see `Raw`), and how many an item that is not
+    listed."""
+
+    read: int
+    nameless: int
+    unlisted: int
+
+
+class Chunk(NamedTuple):
+    """What some users took, in order: the events of user i are those from ends[i - 1] to ends[i]."""
+
+    users: list[str]
+    ends: np.ndarray
+    items: np.ndarray
+    times: np.ndarray
+    stars: np.ndarray
+
+
+def load(
+    engine: Engine,
+    catalogue: Catalogue,
+    statement: str | None,
+    rows: Callable[[], Iterable[Raw]],
+    *,
+    what: str,
+    ties: str,
+) -> Found:
+    """Fill the table `events` with all that name a user and a listed item.
+
+    Args:
+        statement: SELECT of the columns of `Raw`, in the order of the raw file's rows; a NULL says that the row needs
+            to be looked at. None: there is no such statement for this form of file.
+        rows: the same rows, read one by one.
+        what: the name of the file.
+        ties: what orders events of a user at the same time, "item" or "row".
+    """
+    _list_items(engine, catalogue)
+    if statement is None or not _join(engine, statement, what, ties):
+        engine.run(f"CREATE TABLE raw ({_COLUMNS})")
+        found = iter(rows())
+        while part := list(islice(found, _ROWS)):
+            engine.insert("raw", dict(zip(Raw._fields, zip(*part))))
+        _join(engine, "SELECT * FROM raw", "", ties)
+        engine.run("DROP TABLE raw")
+    counts = engine.one(
+        "SELECT count(*), count(*) FILTER (\"user\" = ''), count(*) FILTER (\"user\" <> '' AND item IS NULL) "
+        "FROM events"
+    )
+    if any(counts[1:]):
+        engine.run("DELETE FROM events WHERE \"user\" = '' OR item IS NULL")
+    return Found(*counts)
+
+
+def _list_items(engine: Engine, catalogue: Catalogue) -> None:
+    engine.run('CREATE TABLE items ("key" VARCHAR, item INTEGER, twin INTEGER)')
+    keys, start = iter(catalogue.index), 0
+    while listed := list(islice(keys, _ROWS)):
+        items = range(start, start + len(listed))
+        engine.insert("items", {"key": listed, "item": items, "twin": catalogue.twin[start : items.stop]})
+        start = items.stop
+
+
+def _join(engine: Engine, statement: str, what: str, ties: str) -> bool:
+    """Make the table `events` of raw rows; False where the engine cannot read one of them."""
+    odd = '"user" IS NULL OR time IS NULL OR stars IS NULL'
+    columns = 'CASE WHEN "key" IS NOT NULL THEN "user" END AS "user", item, twin, time, stars'
+    if ties == "item":
+        joined = f'SELECT {columns}, 0::TINYINT AS place FROM ({statement}) LEFT JOIN items USING ("key")'
+        return engine.reads("events", joined, odd, what)
+    if not engine.reads("ordered", statement, f'"key" IS NULL OR {odd}', what):
+        return False
+    engine.run(
+        f'CREATE TABLE events AS SELECT {columns}, ordered.rowid AS place FROM ordered LEFT JOIN items USING ("key")'
+    )
+    engine.run("DROP TABLE ordered")
+    return True
+
+
+class Ordered:
+    """Users in the order of their hash, and what each took in order of time, nothing twice.
+
+    Args:
+        engine: with the table `events`.
+        ties: what orders events of a user at the same time: "item" (the order of rows does not matter then) or "row".
+
+    Attributes:
+        takings: of all users, those that are left out among them.
+        users: how many of the job's split have enough interactions.
+    """
+
+    def __init__(self, engine: Engine, catalogue: Catalogue, ties: str, job: Job):
+        self._engine, self._tie = engine, "item" if ties == "item" else "place"
+        job.counts["users read"] = rank_users(engine, "events", job)
+        order = "time, item, stars" if ties == "item" else "time, place"
+        engine.run(
+            f'CREATE TABLE taken AS SELECT rank, item, time, stars, place FROM events JOIN users USING ("user") '
+            f"QUALIFY row_number() OVER (PARTITION BY rank, twin ORDER BY {order}) = 1",
+            "first takings",
+        )
+        dropped = engine.one("SELECT (SELECT count(*) FROM events) - (SELECT count(*) FROM taken)")[0]
+        twins = dropped and any(item != twin for item, twin in enumerate(catalogue.twin)) and _twins(engine)
+        job.counts["dropped: the user took the same item before"] += dropped - twins
+        job.counts["dropped: the user took an item with the same text before"] += twins
+        engine.run("DROP TABLE events")
+        engine.run(
+            'CREATE TABLE kept AS SELECT rank, "user", takings FROM users JOIN '
+            "(SELECT rank, count(*) AS takings FROM taken GROUP BY rank) USING (rank) "
+            f"WHERE wanted AND takings >= {job.least}"
+        )
+        wanted, self.users = engine.one(
+            "SELECT (SELECT count(*) FROM users WHERE wanted), (SELECT count(*) FROM kept)"
+        )
+        if left := job.counts["users read"] - wanted:
+            job.counts[f"users left out: not in split {job.split}"] += left
+        if few := wanted - self.users:
+            job.counts[f"users dropped: fewer than {job.least} interactions"] += few
+        self.takings = Takings(engine, "taken", len(catalogue))
+
+    def chunks(self, size: int) -> Iterator[Chunk]:
+        """The users, so many at once."""
+        events = _Reader(
+            self._engine,
+            f"SELECT item, time, stars FROM taken JOIN kept USING (rank) ORDER BY rank, time, {self._tie}",
+        )
+        for batch in self._engine.batches('SELECT "user", takings FROM kept ORDER BY rank'):
+            users, takings = batch["user"].to_pylist(), batch["takings"].to_numpy()
+            for start in range(0, len(users), size):
+                ends = np.cumsum(takings[start : start + size])
+                columns = events.read(int(ends[-1]))
+                yield Chunk(users[start : start + size], ends, *columns)
+
+
+class _Reader:
+    """The rows that answer a question, as many at once as are asked for."""
+
+    def __init__(self, engine: Engine, question: str):
+        self._batches = engine.batches(question)
+        self._rest: list[np.ndarray] = []
+
+    def read(self, count: int) -> list[np.ndarray]:
+        """The columns of the next so many rows."""
+        parts: list[list[np.ndarray]] = []
+        while count:
+            if not len(self._rest) or not len(self._rest[0]):
+                self._rest = [column.to_numpy() for column in next(self._batches).columns]
+            parts.append([column[:count] for column in self._rest])
+            self._rest = [column[count:] for column in self._rest]
+            count -= len(parts[-1][0])
+        return [np.concatenate(columns) for columns in zip(*parts)]
+
+
+def _twins(engine: Engine) -> int:
+    """How many items users took after another one with the same text."""
+    return engine.one(
+        'SELECT count(*) - (SELECT count(*) FROM taken) FROM (SELECT DISTINCT "user", item FROM events)'
+    )[0]
