@@ -4,6 +4,7 @@ It takes no more memory than the job's `--memory` allows and goes on in files wh
 beside the output; what a killed build left there, the next one takes away.
 """
 
+import contextlib
 import os
 import shutil
 import socket
@@ -51,10 +52,8 @@ class Engine:
             UserError: the memory is not enough.
             duckdb.Error: among others for rows of a raw file that cannot be read.
         """
-        try:
+        with _enough():
             self._run(statement, what)
-        except duckdb.OutOfMemoryException as error:
-            raise UserError(f"--memory is not enough for this data set; give more ({str(error)[:100]})") from None
 
     def _run(self, statement: str, what: str) -> None:
         if not (self._progress and what):
@@ -97,16 +96,17 @@ class Engine:
 
     def one(self, question: str) -> tuple:
         """The one row that answers a question."""
-        return self._database.execute(question).fetchall()[0]
+        with _enough():
+            return self._database.execute(question).fetchall()[0]
 
     def batches(self, question: str) -> Iterator[pa.RecordBatch]:
         """The rows that answer a question, in batches, while the database goes on being used."""
-        with self._database.cursor() as cursor:
+        with _enough(), self._database.cursor() as cursor:
             yield from cursor.sql(question).to_arrow_reader(_BATCH)
 
     def rows(self, question: str) -> Iterator[tuple]:
         """The same row by row, where they may be long."""
-        with self._database.cursor() as cursor:
+        with _enough(), self._database.cursor() as cursor:
             cursor.execute(question)
             while rows := cursor.fetchmany(_ROWS):
                 yield from rows
@@ -115,7 +115,8 @@ class Engine:
         """Add rows to a table, whose columns come in this order."""
         rows = pa.table(columns)
         self._database.register("rows_to_insert", rows)
-        self._database.execute(f"INSERT INTO {table} SELECT * FROM rows_to_insert")
+        with _enough():
+            self._database.execute(f"INSERT INTO {table} SELECT * FROM rows_to_insert")
         self._database.unregister("rows_to_insert")
 
     def __enter__(self) -> "Engine":
@@ -129,6 +130,16 @@ class Engine:
         """Give the disk space back."""
         self._database.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _enough() -> Iterator[None]:
+    """What the engine says of its memory, with what to do."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        said = str(error).partition("\n")[0]
+        raise UserError(f"--memory is not enough for this data set; give more ({said})") from None
 
 
 def quoted(text: str | Path) -> str:
