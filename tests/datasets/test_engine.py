@@ -96,7 +96,10 @@ def test_ratings_are_read_at_once(run, tmp_path, monkeypatch, edition):
 @pytest.mark.parametrize("edition", [2018, 2023])
 @pytest.mark.parametrize("protocol", ["published", "liked"])
 def test_reviews_and_products_are_read_at_once(run, tmp_path, monkeypatch, edition, packed, protocol):
-    folder = test_amazon.write(tmp_path, test_amazon.REVIEWS, edition, packed)
+    reviews = [
+        (f"u{user}", f"B{1 + (7 * user + 3 * n) % 24:03}", 50 * user + 10 * n) for user in range(40) for n in range(8)
+    ]
+    folder = test_amazon.write(tmp_path, reviews, edition, packed)
     one, job = run("amazon", folder, min_interactions=2, protocol=protocol)
     with monkeypatch.context() as patch:
         one_by_one(patch)
