@@ -156,7 +156,7 @@ class Job:
         Raises:
             RecordError: it holds a folder or a pipe that is called like a file.
         """
-        for path in sorted(self.raw.iterdir()):
+        for path in sorted(self.raw.glob("*")):
             if path.suffix in DATA and not path.is_file():
                 check_file(path)
         expected = "; ".join(self.dataset.layouts)

@@ -41,7 +41,8 @@ class Engine:
             "threads": job.processors,
             "memory_limit": f"{job.memory}MB",
             "temp_directory": str(self.folder / "spilled"),
-            "allocator_background_threads": False,
+            "enable_progress_bar": True,  # or it does not know how far it is
+            "enable_progress_bar_print": False,
         }
         self._database = duckdb.connect(":memory:", config=settings)  # tables that it has no room for go to the folder
 
