@@ -24,6 +24,7 @@ from alignxplore.errors import UserError
 
 _BATCH = 1 << 17  # rows that are handed over at once
 _ROWS = 256  # rows of text
+_SILENT = "SET enable_progress_bar = true; SET enable_progress_bar_print = false"  # it counts, and we tell
 _WAIT = 0.2  # seconds between two looks at how far a statement is
 
 
@@ -41,10 +42,9 @@ class Engine:
             "threads": job.processors,
             "memory_limit": f"{job.memory}MB",
             "temp_directory": str(self.folder / "spilled"),
-            "enable_progress_bar": True,  # or it does not know how far it is
-            "enable_progress_bar_print": False,
         }
         self._database = duckdb.connect(":memory:", config=settings)  # tables that it has no room for go to the folder
+        self._database.execute(_SILENT)
 
     def run(self, statement: str, what: str = "") -> None:
         """Run one statement; `what` it does stands beside the progress bar.
@@ -103,11 +103,13 @@ class Engine:
     def batches(self, question: str) -> Iterator[pa.RecordBatch]:
         """The rows that answer a question, in batches, while the database goes on being used."""
         with _enough(), self._database.cursor() as cursor:
+            cursor.execute(_SILENT)
             yield from cursor.sql(question).to_arrow_reader(_BATCH)
 
     def rows(self, question: str) -> Iterator[tuple]:
         """The same row by row, where they may be long."""
         with _enough(), self._database.cursor() as cursor:
+            cursor.execute(_SILENT)
             cursor.execute(question)
             while rows := cursor.fetchmany(_ROWS):
                 yield from rows
