@@ -118,7 +118,7 @@ def _statement(path: Path, job: Job) -> str | None:
     if columns is None:
         return None
     user, time = f"coalesce({', '.join(_USER)})", f"coalesce({', '.join(_TIME)})"
-    stars = sql_number(f"coalesce({', '.join(_STARS)})->>'$'") if job.protocol == "liked" else "0::DOUBLE"
+    stars = sql_number(f"(coalesce({', '.join(_STARS)})->>'$')") if job.protocol == "liked" else "0::DOUBLE"
     parent, key = (f"({name}->>'$')" for name in _KEY)
     return f"""
         SELECT CASE WHEN json_type({user}) = 'VARCHAR' THEN {sql_name(f"({user}->>'$')")} END AS "user",
