@@ -1,10 +1,11 @@
-"""Benchmarks from raw files.
+"""Benchmarks from raw files, and from a table of one's own.
 
     python -m alignxplore.datasets list                       the data sets, their tasks and terms
     python -m alignxplore.datasets describe movielens         raw files it reads, protocols, the published options
     python -m alignxplore.datasets build movielens --raw ml-32m --out movielens_upi.jsonl --split test --users 3000
     python -m alignxplore.datasets build movielens --raw ml-32m --out movielens_upi.jsonl --check
     python -m alignxplore.datasets build movielens --raw ml-32m --out movielens_upi.jsonl --items 20     k = 20
+    python -m alignxplore.datasets import mine.csv --user user_id --item title --time when --rating stars
 
 `build` writes three files: `*.popularity.jsonl` (for recommendation sets: how many other users took each of the
 target's items, over all time and before the target; the popularity baselines read it), `*.build.json` (options, what
@@ -28,6 +29,7 @@ from typing import Any, BinaryIO, Literal
 from alignxplore.command import Checkable, option, run_commands
 from alignxplore.datasets import DATASETS, Dataset, get
 from alignxplore.datasets.building import CLEANED, Example, Job, account, take
+from alignxplore.datasets.importing import Import, import_table
 from alignxplore.datasets.parts import Part, Records, line_of, part_of
 from alignxplore.datasets.sidecars import manifest_path, popularity_path
 from alignxplore.errors import naming
@@ -251,8 +253,41 @@ def build_benchmark(options: BuildOptions) -> str:
     return "\n".join([*lines, done])
 
 
+@dataclasses.dataclass(kw_only=True)
+class ImportOptions:
+    """A table of one's own."""
+
+    file: Path = option("CSV, JSONL or Parquet file, one interaction a row")
+    user: str = option("column of the person")
+    item: str = option("column of what was chosen, as text (a title, a note), or of a chat: messages {role, content}")
+    time: str | None = option("column of when: a number or a date; default: the order of the rows", None)
+    rating: str | None = option("column of a number: above the person's own mean is liked, below it is not", None)
+    label: str | None = option("column of yes or no (1, true, like, ... or 0, false, dislike, ...)", None)
+    query: str | None = option("what is asked of the person, e.g. 'Recommend a film.'; chats have their own", None)
+    out: Path | None = option("where to: OUT_upi.jsonl, OUT_train.jsonl, OUT_rl.jsonl; default: the file's name", None)
+    test_share: float = option("share of the persons who are for the test; all others are for training", 0.2)
+    seed: int = option("of drawn alternatives", 42)
+
+    def __post_init__(self) -> None:
+        if self.rating and self.label:
+            raise ValueError("--rating and --label: give one of them")
+        if not 0 < self.test_share <= 1:
+            raise ValueError(f"--test_share {self.test_share}: a share above 0 and up to 1")
+
+
+def import_own(options: ImportOptions) -> str:
+    """CSV, JSONL or Parquet → OUT_upi.jsonl (test persons, as eval/ reads them), OUT_train.jsonl (records for
+    synthesis) and OUT_rl.jsonl (RL rows). Every row that is left out is counted."""
+    fields = {name: getattr(options, name) for name in vars(options) if name != "out"}
+    out = options.out or Path(options.file.stem)
+    counts = import_table(Import(**fields), out)
+    lines = [f"{count:>12,}  {what}" for what, count in counts.items() if count]
+    return "\n".join([*lines, f"{out}_upi.jsonl, {out}_train.jsonl and {out}_rl.jsonl are written"])
+
+
 COMMANDS: dict[str, tuple[Callable[[Any], str], type]] = {
     "build": (build_benchmark, BuildOptions),
+    "import": (import_own, ImportOptions),
     "list": (list_all, NoOptions),
     "describe": (describe_one, NameOptions),
 }

@@ -1,0 +1,385 @@
+"""A table of one's own → records and RL rows: ratings, likes with and without negatives, free text, chats.
+
+    python -m alignxplore.datasets import ratings.csv --user user_id --item title --time when --rating stars
+
+A rating counts against the person's own mean: above it is liked, below it is not. A label says so by itself. What was
+liked is set against what was not, of the same person and the nearest in time; each is used once. Without ratings and
+labels everything was liked: histories then have no alternatives, and those of the targets are drawn from what others
+took, as popular and about as long. An item that is a list of messages is a chat: its answers are what was chosen.
+
+One person in five is for the test. Everything a person has goes to one side. Rows are grouped on disk by DuckDB, so
+that memory holds one person (and of likes each different item once).
+"""
+
+import dataclasses
+import itertools
+import json
+import random
+import tempfile
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from alignxplore.benchmark_files import user_row
+from alignxplore.datasets.own_tables import number_of, own_rows, text_of, time_of, yes_of
+from alignxplore.datasets.selection import from_messages
+from alignxplore.datasets.sidecars import manifest_path, sha256
+from alignxplore.errors import UserError
+from alignxplore.records import Interaction, UserRecord, hash_seed, write_json, write_jsonl
+from alignxplore.texts import mend, plain, table_id
+
+LEAST = 3  # liked items of a person: something to read, and two targets of RL
+_BATCH = 20_000  # rows that go to DuckDB at once
+_NEIGHBOURS = 12  # items next in popularity that an alternative is drawn from
+_EQUAL = 1e-9  # between a rating and a mean that are one, but for rounding
+_EVENTS = pa.schema(
+    [
+        ("person", pa.string()),
+        ("place", pa.int64()),
+        ("time", pa.float64()),
+        ("item", pa.string()),
+        ("query", pa.string()),
+        ("value", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Import:
+    """What is read of which columns. `rating` and `label` exclude each other; None: there is no such column."""
+
+    file: Path
+    user: str
+    item: str
+    time: str | None = None
+    rating: str | None = None
+    label: str | None = None
+    query: str | None = None
+    test_share: float = 0.2
+    seed: int = 42
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def columns(self) -> list[str]:
+        return [name for name in (self.user, self.item, self.time, self.rating, self.label) if name]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One interaction of a person. `value`: a rating, 1 or 0 of a label, None of a like."""
+
+    item: str
+    query: str | None
+    time: float
+    value: float | None
+
+
+def import_table(job: Import, out: Path) -> dict[str, int]:
+    """Write OUT_upi.jsonl (test persons, with its manifest), OUT_train.jsonl and OUT_rl.jsonl; returns the counts.
+
+    Raises:
+        RecordError: a row that cannot be read, with file, line and field.
+        UserError: nobody is left.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    test, train, rows = (out.with_name(f"{out.name}_{kind}.jsonl") for kind in ("upi", "train", "rl"))
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
+        database = _database(Path(scratch))
+        for path in (test, manifest_path(test), train, rows):  # an earlier import must not pass for this one's
+            path.unlink(missing_ok=True)
+        _read(job, database)
+        sides = Sides(Path(scratch))
+        for person, liked in _persons(job, database):
+            sides.add(job, person, liked)
+        database.close()
+        kept = sides.close(job)
+        job.counts["test persons"] = write_jsonl(test, kept["test"])
+        job.counts["training persons"] = write_jsonl(train, kept["train"])
+        job.counts["RL rows, of training persons"] = write_jsonl(rows, kept["rl"])
+    manifest = {name: value for name, value in dataclasses.asdict(job).items() if name not in ("counts", "file")}
+    about = {"dataset": out.name, "task": "selection", "edition": job.file.name} | manifest
+    write_json(manifest_path(test), about | {"counts": dict(job.counts), "sha256": sha256(test)})
+    return dict(job.counts)
+
+
+def _database(scratch: Path) -> duckdb.DuckDBPyConnection:
+    database = duckdb.connect(scratch / "events.duckdb")
+    database.execute(f"SET temp_directory = '{str(scratch).replace(chr(39), chr(39) * 2)}'")
+    database.execute("SET memory_limit = '2GB'")
+    columns = "person VARCHAR, place BIGINT, time DOUBLE, item VARCHAR, query VARCHAR, value DOUBLE"
+    database.execute(f"CREATE TABLE events ({columns})")
+    return database
+
+
+def _read(job: Import, database: duckdb.DuckDBPyConnection) -> None:
+    """All rows of the file into the database, in the file's order."""
+    waiting: list[dict] = []
+    for line, row in own_rows(job.file, job.columns):
+        job.counts["rows read"] += 1
+        waiting += ({"place": line} | event for event in _events(job, line, row))
+        if len(waiting) >= _BATCH:
+            _insert(database, waiting)
+            waiting = []
+    _insert(database, waiting)
+
+
+def _insert(database: duckdb.DuckDBPyConnection, rows: list[dict]) -> None:
+    if rows:
+        database.register("batch", pa.Table.from_pylist(rows, schema=_EVENTS))
+        database.execute("INSERT INTO events SELECT * FROM batch")
+        database.unregister("batch")
+
+
+def _events(job: Import, line: int, row: dict) -> Iterator[dict]:
+    """The interactions of a row: one, or of a chat each answer (with a label the last one). None where it is left
+    out, which is counted."""
+    person = table_id(text_of(row, job.user, job.file, line))
+    if not person:
+        job.counts["left out: a row without a user"] += 1
+        return
+    value = _value(job, line, row)
+    if value is None and (job.rating or job.label):
+        job.counts["left out: a row without a rating or label"] += 1
+        return
+    moment = time_of(row, job.time, job.file, line) if job.time else float(line)
+    if moment is None:
+        job.counts["left out: a row without a time"] += 1
+        return
+    found = _items(job, line, row)
+    if not found:
+        job.counts["left out: a row without an item"] += 1
+    for query, item in found[-1:] if value is not None else found:
+        # A '#' parts a person from the number of a row (records.person_of).
+        yield {
+            "person": person.replace("#", "%23"),
+            "time": moment,
+            "item": item,
+            "query": query or job.query,
+            "value": value,
+        }
+
+
+def _items(job: Import, line: int, row: dict) -> list[tuple[str | None, str]]:
+    """(query, item) of a row: its text, or the answers of its chat."""
+    messages = _chat(row.get(job.item))
+    if messages is not None:
+        found = from_messages(mend(messages)[0])
+        return [(one.query, one.chosen) for one in found if one.query]
+    text = text_of(row, job.item, job.file, line)
+    cleaned = plain(text).strip()
+    job.counts["cleaned: HTML in an item"] += cleaned != text
+    return [(None, cleaned)] if cleaned else []
+
+
+def _chat(value: Any) -> list[dict] | None:
+    """The messages of a chat, also written as JSON inside a text field; None for anything else."""
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    is_chat = isinstance(value, list) and value and all(isinstance(x, dict) and "role" in x for x in value)
+    return value if is_chat else None
+
+
+def _value(job: Import, line: int, row: dict) -> float | None:
+    """A rating as it is, a label as 1 or 0; None where there is none."""
+    if job.label:
+        return yes_of(row, job.label, job.file, line)
+    return number_of(row, job.rating, job.file, line) if job.rating else None
+
+
+def _persons(job: Import, database: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, list[Interaction]]]:
+    """(person, what was liked, oldest first, with its alternatives) of those with enough of it, in hash order."""
+    pool = None if job.rating or job.label else Pool(job, database)
+    order = "ORDER BY md5(person), person, time, place"
+    rows = database.execute(f"SELECT person, item, query, time, value FROM events {order}")
+    for person, events in _grouped(rows):
+        job.counts["persons read"] += 1
+        kept = _once(job, events)
+        liked = _paired(job, kept) if pool is None else pool.with_alternatives(job, person, kept)
+        if len(liked) < LEAST:
+            job.counts[f"left out: a person with fewer than {LEAST} liked items"] += 1
+        elif liked[-1].rejected is None:
+            job.counts["left out: a person without anything to set against a liked item"] += 1
+        else:
+            yield person, liked
+
+
+def _grouped(rows: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, list[Event]]]:
+    person, events = None, list[Event]()
+    while batch := rows.fetchmany(_BATCH):
+        for name, item, query, time, value in batch:
+            if name != person:
+                if person is not None:
+                    yield person, events
+                person, events = name, []
+            events.append(Event(item, query, time, value))
+    if person is not None:
+        yield person, events
+
+
+def _once(job: Import, events: list[Event]) -> list[Event]:
+    """Each item once: the first time that it was taken, or the last word on it where it was rated."""
+    found: dict[tuple[str | None, str], Event] = {}
+    for event in events:
+        key = event.query, " ".join(event.item.split())
+        if key in found:
+            job.counts["left out: the person had the same item before"] += 1
+            if event.value is None:
+                continue
+            del found[key]  # a later rating takes its place, and its time
+        found[key] = event
+    return list(found.values())
+
+
+def _paired(job: Import, events: list[Event]) -> list[Interaction]:
+    """What was liked, each set against what was not: the newest first, each the nearest in time that is left and, of
+    chats, answers the same question."""
+    bar = 0.5 if job.label else sum(event.value or 0.0 for event in events) / len(events)
+    above = [(event.value or 0.0) - bar for event in events]
+    job.counts["left out: a rating that is the person's mean"] += sum(abs(by) <= _EQUAL for by in above)
+    liked = [event for event, by in zip(events, above) if by > _EQUAL]
+    against: dict[str | None, list[Event]] = {}
+    for event, by in zip(events, above):
+        if by < -_EQUAL:
+            against.setdefault(event.query, []).append(event)
+    pairs = []
+    for event in reversed(liked):
+        left = against.get(event.query, [])
+        other = min(left, key=lambda one: abs(one.time - event.time), default=None)
+        if other:
+            left.remove(other)
+        pairs.append(Interaction(event.item, other.item if other else None, event.query))
+    job.counts["liked items without an alternative"] += sum(pair.rejected is None for pair in pairs)
+    job.counts["left out: a disliked item that no liked one is set against"] += sum(map(len, against.values()))
+    pairs.reverse()
+    last = max((place for place, pair in enumerate(pairs) if pair.rejected is not None), default=len(pairs) - 1)
+    return pairs[: last + 1]  # the last one is the target
+
+
+class Pool:
+    """What others took, in the order of popularity: alternatives of likes."""
+
+    def __init__(self, job: Import, database: duckdb.DuckDBPyConnection):
+        self.seed = job.seed
+        counted = database.execute(
+            "SELECT item, count(DISTINCT person) AS persons FROM events GROUP BY item ORDER BY persons, item"
+        ).fetchall()
+        self.items = [item for item, _ in counted]
+        self.counts = [count for _, count in counted]
+        self.count_of = dict(zip(self.items, self.counts))
+
+    def with_alternatives(self, job: Import, person: str, events: list[Event]) -> list[Interaction]:
+        """What a person took, with alternatives to the targets: the last item that has a fair one, and one about in
+        the middle. Where none is fair, any alternative is taken and counted."""
+        dice = random.Random(hash_seed(self.seed, "import", person))
+        found = [Interaction(event.item, None, event.query) for event in events]
+        banned = {event.item for event in events}
+        for fair in (True, False):
+            last = self._give(found, range(len(found) - 1, LEAST - 2, -1), banned, dice, fair)
+            if last is not None:
+                job.counts["alternatives that popularity could tell"] += not fair
+                job.counts["left out: newer than the last item with an alternative"] += len(found) - 1 - last
+                self._give(found, sorted(range(1, last), key=lambda at: abs(at - _middle(last + 1))), banned, dice)
+                return found[: last + 1]
+        return found
+
+    def _give(
+        self, items: list[Interaction], places: Iterable[int], banned: set[str], dice: random.Random, fair: bool = True
+    ) -> int | None:
+        """Set an alternative against the first of these places that has one; returns the place."""
+        for place in places:
+            other = self._draw(items[place].chosen, banned, dice, fair)
+            if other is not None:
+                banned.add(other)
+                items[place] = dataclasses.replace(items[place], rejected=other)
+                return place
+        return None
+
+    def _draw(self, item: str, banned: set[str], dice: random.Random, fair: bool) -> str | None:
+        """An item as popular as this one, or on a fair coin's side of it; of a few the most alike in length."""
+        count = self.count_of[item]
+        low, high = bisect_left(self.counts, count), bisect_left(self.counts, count + 1)
+        start = dice.randrange(low, high)
+        near = self._free(itertools.chain(range(start, high), range(low, start)), banned)
+        if not near:
+            sides = self._free(range(high, len(self.items)), banned), self._free(range(low - 1, -1, -1), banned)
+            if fair and not all(sides):
+                return None
+            near = dice.choice([side for side in sides if side] or [[]])
+        few = dice.sample(near, min(4, len(near)))
+        return min(few, key=lambda other: abs(len(other) - len(item)), default=None)
+
+    def _free(self, places: Iterable[int], banned: set[str]) -> list[str]:
+        """The first items of these places that may be drawn."""
+        free = (self.items[place] for place in places if self.items[place] not in banned)
+        return list(itertools.islice(free, _NEIGHBOURS))
+
+
+def _middle(count: int) -> int:
+    return count // 2
+
+
+class Sides:
+    """Records dealt to test and training, on disk. The test has one person at least."""
+
+    def __init__(self, scratch: Path):
+        self.scratch = scratch
+        self._files = {kind: (scratch / kind).open("w", encoding="utf-8") for kind in ("test", "train", "rl")}
+        self._first: tuple[str, list[Interaction]] | None = None  # is for the test where nobody else is
+
+    def add(self, job: Import, person: str, liked: list[Interaction]) -> None:
+        """A person with what was liked, the target last."""
+        if hash_seed("split", person) / 2**31 < job.test_share:
+            self._test(person, liked)
+        elif self._first is None:
+            self._first = person, liked
+        else:
+            self._train(job, person, liked)
+
+    def close(self, job: Import) -> dict[str, Iterable[dict]]:
+        """Rows by kind.
+
+        Raises:
+            UserError: there is nobody.
+        """
+        if self._first and self._files["test"].tell() == 0:
+            self._test(*self._first)
+        elif self._first:
+            self._train(job, *self._first)
+        if self._files["test"].tell() == 0:
+            seen = "; ".join(f"{count:,} {what}" for what, count in job.counts.items() if count)
+            raise UserError(f"{job.file}: no person is left ({seen or 'the file has no rows'})")
+        for file in self._files.values():
+            file.close()
+        return {kind: self._rows(kind) for kind in self._files}
+
+    def _rows(self, kind: str) -> Iterator[dict]:
+        with (self.scratch / kind).open(encoding="utf-8") as file:
+            yield from map(json.loads, file)
+
+    def _test(self, person: str, liked: list[Interaction]) -> None:
+        self._write("test", _record(person, liked))
+
+    def _train(self, job: Import, person: str, liked: list[Interaction]) -> None:
+        self._write("train", _record(person, liked))
+        able = [place for place in range(1, len(liked) - 1) if liked[place].rejected is not None]
+        if not able:
+            job.counts["training persons without an RL row: no alternative in the middle"] += 1
+            return
+        middle = min(able, key=lambda place: abs(place - _middle(len(liked))))
+        self._write("rl", {"uid": person, "history": [dict(vars(one)) for one in liked], "mid_position": middle})
+
+    def _write(self, kind: str, row: dict) -> None:
+        self._files[kind].write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _record(person: str, liked: list[Interaction]) -> dict:
+    return user_row(UserRecord(person, tuple(liked[:-1]), liked[-1]))

@@ -1,0 +1,191 @@
+"""Rows of a person's own file: CSV (comma, semicolon or tab), JSONL or Parquet. Each comes with its line.
+
+Read by `datasets import` and by `alignxplore.ask`. One row is in memory at a time. What is wrong raises `RecordError`
+with the file, the line, the field and what to do.
+"""
+
+import csv
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from alignxplore.records import RecordError, check_file, read_jsonl
+from alignxplore.texts import HalfId, mend, mistaken, not_utf_8
+
+YES = frozenset(("1", "1.0", "true", "yes", "y", "like", "liked", "up", "chosen", "positive", "+1"))
+NO = frozenset(("0", "0.0", "false", "no", "n", "dislike", "disliked", "down", "rejected", "negative", "-1", "-1.0"))
+DELIMITERS = ",;\t"
+FORMS = "CSV (.csv, .tsv), JSONL (.jsonl, .ndjson) or Parquet (.parquet)"
+
+
+def form_of(path: Path) -> str:
+    """csv, jsonl or parquet, by the file's ending; RecordError for any other."""
+    ending = path.suffix.lower()
+    if ending in (".csv", ".tsv", ".txt"):
+        return "csv"
+    if ending in (".jsonl", ".ndjson"):
+        return "jsonl"
+    if ending == ".parquet":
+        return "parquet"
+    raise RecordError(f"its ending '{ending}' is of none that is read here: {FORMS}; rename it or convert it", path)
+
+
+def own_rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, row) of each row; of a Parquet file the row's number, from 1.
+
+    Args:
+        columns: names that the file must have; of JSONL every row is asked for them where they are used.
+        optional: names that it may have.
+
+    Raises:
+        RecordError: a name that the file does not have, or a row that is damaged.
+    """
+    check_file(path)
+    form = form_of(path)
+    if form == "jsonl":
+        yield from read_jsonl(path)
+    elif form == "parquet":
+        yield from _parquet_rows(path, columns, optional)
+    else:
+        yield from _csv_rows(path, columns)
+
+
+def check_columns(columns: Sequence[str], there: Sequence[str], path: Path, line: int | None = None) -> None:
+    """Raise RecordError for the first of `columns` that is not there."""
+    for name in columns:
+        if name not in there:
+            raise RecordError(f"no such column; name one of these: {', '.join(there) or 'none'}", path, line, name)
+
+
+def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    csv.field_size_limit(min(sys.maxsize, 1 << 30))
+    lines = _lines(path)
+    first = next((line for line in lines if line.strip()), "")
+    delimiter = max(DELIMITERS, key=first.count)
+    head = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    check_columns(columns, head, path, 1)
+    if twice := next((name for name in columns if head.count(name) > 1), None):
+        raise RecordError("two columns have this name; rename one of them", path, 1, twice)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        line = reader.line_num + 2  # the head is the first line, and a field may go over several
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise RecordError(f"not CSV ({error}); close the quotes of this row", path, line) from None
+        if row is None:
+            return
+        if not "".join(row).strip():
+            continue
+        if len(row) != len(head):
+            problem = f"{len(row)} fields, and the header has {len(head)}; quote fields that hold a '{delimiter}'"
+            raise RecordError(problem, path, line)
+        yield line, dict(zip(head, row))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Lines of a text file in UTF-8, with or without a byte-order mark."""
+    with path.open("rb") as raw:
+        if problem := mistaken(raw.peek(512)):
+            raise RecordError(problem, path)
+        for number, line in enumerate(raw, 1):
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise RecordError(not_utf_8(error), path, number) from None
+
+
+def _parquet_rows(path: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    import pyarrow.parquet
+
+    number = 0
+    with path.open("rb") as raw:
+        head = raw.read(512)
+    if not head.startswith(b"PAR1") and (problem := mistaken(head)):
+        raise RecordError(problem, path)
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            there = file.schema_arrow.names
+            check_columns(columns, there, path)
+            wanted = [name for name in dict.fromkeys([*columns, *optional]) if name in there]
+            for batch in file.iter_batches(batch_size=4096, columns=wanted):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (pyarrow.ArrowException, OSError) as error:
+        problem = f"not a whole Parquet file ({str(error)[:100]}); copy or download it again"
+        raise RecordError(problem, path) from None
+
+
+def text_of(row: dict, name: str, path: Path, line: int) -> str:
+    """A field as text without blanks at its ends; "" where there is none. Half a character is replaced.
+
+    Raises:
+        RecordError: no such field (JSONL), a list or an object, or half a character in what `mend` calls an id.
+    """
+    if name not in row:
+        raise RecordError(f"missing; this row has: {', '.join(row) or 'nothing'}", path, line, name)
+    value = row[name]
+    if isinstance(value, (list, dict)):
+        raise RecordError(f"expected text or a number, found a {type(value).__name__}", path, line, name)
+    if value is None or value != value:  # NaN
+        return ""
+    try:
+        return str(mend(str(value), name)[0]).strip()
+    except HalfId as error:
+        raise RecordError(str(error), path, line, name) from None
+
+
+def yes_of(row: dict, name: str, path: Path, line: int) -> float | None:
+    """A field of yes or no as 1 or 0; None where it is empty. RecordError for any other word."""
+    text = text_of(row, name, path, line).lower()
+    if text and text not in YES | NO:
+        words = ", ".join(sorted(YES | NO))
+        raise RecordError(f"'{text[:40]}' is neither yes nor no; write one of {words}", path, line, name)
+    return float(text in YES) if text else None
+
+
+def number_of(row: dict, name: str, path: Path, line: int) -> float | None:
+    """A field as a number, also with a decimal comma; None where it is empty. RecordError for what is none."""
+    text = text_of(row, name, path, line)
+    if not text:
+        return None
+    try:
+        value = float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise RecordError(f"'{text[:40]}' is no number; repair or empty this field", path, line, name)
+    return value
+
+
+def time_of(row: dict, name: str, path: Path, line: int) -> float | None:
+    """A moment: a number as it is, a date as seconds since 1970 (UTC where it names no zone); None where it is empty.
+
+    Raises:
+        RecordError: neither a number nor a date.
+    """
+    value = row.get(name)
+    if isinstance(value, (datetime, date)):
+        return _seconds(value)
+    text = text_of(row, name, path, line)
+    if not text:
+        return None
+    for read in (float, lambda text: _seconds(datetime.fromisoformat(text))):
+        try:
+            moment = read(text)
+        except ValueError:
+            continue
+        if math.isfinite(moment):
+            return moment
+    problem = f"'{text[:40]}' is neither a number nor a date such as 2026-05-01 or 2026-05-01T12:00:00"
+    raise RecordError(problem, path, line, name)
+
+
+def _seconds(moment: datetime | date) -> float:
+    if not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

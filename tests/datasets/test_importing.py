@@ -1,0 +1,235 @@
+"""Tables of one's own → records and RL rows that evaluation and RL read; what is left out is counted."""
+
+import json
+import random
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from alignxplore.benchmark_files import read_users
+from alignxplore.datasets.__main__ import ImportOptions, import_own
+from alignxplore.datasets.importing import Import, import_table
+from alignxplore.datasets.sidecars import read_manifest, sha256
+from alignxplore.errors import UserError
+from alignxplore.evaluation.benchmarks import load_benchmarks
+from alignxplore.records import RecordError, read_jsonl
+from alignxplore.rl.rows import read_rows
+
+
+def imported(tmp_path, table, columns, name="mine.csv", **options):
+    """(test records, training records, RL rows, counts) of a table given as text or as rows."""
+    path = tmp_path / name
+    if isinstance(table, (str, bytes)):
+        path.write_bytes(table if isinstance(table, bytes) else table.encode())
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(table), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in table))
+    counts = import_table(Import(path, **columns, **options), tmp_path / "out")
+    test, train = (list(read_users(tmp_path / f"out_{kind}.jsonl")) for kind in ("upi", "train"))
+    return test, train, [row for _, row in read_jsonl(tmp_path / "out_rl.jsonl")], counts
+
+
+def pairs(record):
+    return [(one.chosen, one.rejected) for one in (*record.history, record.target)]
+
+
+RATED = """user,film,when,stars
+a,Bad 2,6,1
+a,Good 1,1,5
+a,Mean,2,3
+a,Bad 1,2,1
+a,Good 3,5,5
+a,Good 2,3,4
+a,,7,5
+,Up,8,5
+a,No stars,9,
+"""
+RATINGS = {"user": "user", "item": "film", "time": "when", "rating": "stars"}
+
+
+def test_ratings_count_against_the_persons_own_mean(tmp_path):
+    test, train, rows, counts = imported(tmp_path, RATED.replace("Mean,2,3", "Mean,2,3.2"), RATINGS)
+    assert (len(test), train, rows) == (1, [], [])
+    assert pairs(test[0]) == [("Good 1", None), ("Good 2", "Bad 1"), ("Good 3", "Bad 2")]
+    assert counts["rows read"] == 9 and counts["persons read"] == counts["test persons"] == 1
+    for reason in ("user", "item", "rating or label"):
+        assert counts[f"left out: a row without a{'n' if reason == 'item' else ''} {reason}"] == 1
+    assert counts["left out: a rating that is the person's mean"] == 1
+    assert counts["liked items without an alternative"] == 1
+
+
+def test_a_later_rating_takes_the_place_of_an_earlier_one(tmp_path):
+    again = RATED + "a,Good 1,10,1\na,Good 4,11,5\n"
+    test, _, _, counts = imported(tmp_path, again, RATINGS)
+    assert "Good 1" not in [chosen for chosen, _ in pairs(test[0])]
+    assert counts["left out: the person had the same item before"] == 1
+
+
+@pytest.mark.parametrize("yes, no", [("1", "0"), ("Like", "DISLIKE"), ("true", "false"), ("+1", "-1")])
+def test_labels_say_it_by_themselves(tmp_path, yes, no):
+    table = "u;i;l\n" + "".join(
+        f"7.0;{'g' if good else 'b'}{i};{yes if good else no}\n" for i, good in enumerate([1, 0, 1, 0, 1, 0, 0])
+    )
+    test, _, _, counts = imported(tmp_path, table, {"user": "u", "item": "i", "label": "l"})
+    assert test[0].user == "7" and pairs(test[0]) == [("g0", "b5"), ("g2", "b1"), ("g4", "b3")]
+    assert counts["left out: a disliked item that no liked one is set against"] == 1
+
+
+def likes(persons=40, seed=0):
+    dice = random.Random(seed)
+    return [
+        {"user": f"p{person}", "item": f"item {item}", "at": f"2026-01-{day:02}"}
+        for person in range(persons)
+        for day, item in enumerate(dice.sample(range(60), 8), 1)
+    ]
+
+
+def test_likes_alone_get_alternatives_for_their_targets(tmp_path):
+    columns = {"user": "user", "item": "item", "time": "at", "query": "What next?"}
+    test, train, rows, counts = imported(tmp_path, likes(), columns, "likes.jsonl")
+    assert len(test) + len(train) == 40 and 3 <= len(test) <= 14 and len(rows) == len(train)
+    taken = {}
+    for row in likes():
+        taken.setdefault(row["user"], []).append(row["item"])
+    for record in (*test, *train):
+        chosen = [one for one, _ in pairs(record)]
+        assert chosen == taken[record.user][: len(chosen)] and len(chosen) >= 3 and record.target.query == "What next?"
+        assert record.target.rejected and record.target.rejected not in taken[record.user]
+    for row in rows:
+        with_one = [place for place, one in enumerate(row["history"]) if one["rejected"]]
+        assert with_one == [row["mid_position"], len(row["history"]) - 1]
+    assert counts["left out: newer than the last item with an alternative"] < 12
+    assert not {record.user for record in test} & {record.user for record in train}
+    assert len(list(read_rows(tmp_path / "out_rl.jsonl", 2))) == len(rows)
+    (benchmark,) = load_benchmarks([str(tmp_path / "out_upi.jsonl")])
+    manifest = read_manifest(benchmark.path)
+    assert benchmark.task == manifest["task"] == "selection" and manifest["sha256"] == sha256(benchmark.path)
+    assert manifest["counts"] == counts and manifest["edition"] == "likes.jsonl"
+
+
+def test_alternatives_are_as_popular_so_that_counting_tells_nothing(tmp_path):
+    dice, rows = random.Random(3), []
+    for person in range(600):
+        weights = [1 / (1 + item) for item in range(200)]
+        rows += [{"u": person, "i": f"item {item}"} for item in dict.fromkeys(dice.choices(range(200), weights, k=9))]
+    test, train, _, _ = imported(tmp_path, rows, {"user": "u", "item": "i"}, "likes.jsonl")
+    count = {}
+    for row in rows:
+        count[row["i"]] = count.get(row["i"], 0) + 1
+    right = [
+        0.5
+        if count[one.target.chosen] == count[one.target.rejected]
+        else count[one.target.chosen] > count[one.target.rejected]
+        for one in (*test, *train)
+    ]
+    assert len(right) > 500 and 0.42 < sum(right) / len(right) < 0.58
+
+
+def test_free_text_is_an_item_like_any_other(tmp_path):
+    rows = [{"who": f"w{n % 5}", "note": f"<p>note {n} says &amp; means{' much' * n}</p>"} for n in range(25)]
+    test, train, _, counts = imported(tmp_path, rows, {"user": "who", "item": "note"}, "notes.jsonl")
+    assert counts["cleaned: HTML in an item"] == 25
+    target = (test + train)[0].target
+    assert "<" not in target.chosen + target.rejected and " & " in target.chosen and target.chosen != target.rejected
+
+
+def chat(question, answer):
+    return [
+        {"role": "system", "content": "be kind"},
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": answer},
+    ]
+
+
+@pytest.mark.parametrize("name", ["chats.jsonl", "chats.parquet", "chats.csv"])
+def test_chats_give_their_answers(tmp_path, name):
+    rows = [{"user": f"p{n % 3}", "chat": chat(f"q{n}", f"a{n}") + chat(f"r{n}", f"b{n}")[1:]} for n in range(9)]
+    table = rows
+    if name.endswith("csv"):
+        table = "user\tchat\n" + "".join(
+            '{}\t"{}"\n'.format(x["user"], json.dumps(x["chat"]).replace('"', '""')) for x in rows
+        )
+    test, train, _, _ = imported(tmp_path, table, {"user": "user", "item": "chat"}, name)
+    record = next(one for one in (*test, *train) if one.user == "p1")
+    said = [(one.query, one.chosen) for one in (*record.history, record.target)]
+    assert said == [(f"{x}{n}", f"{y}{n}") for n in (1, 4, 7) for x, y in ("qa", "rb")]
+
+
+def test_a_disliked_answer_is_set_against_a_liked_one_of_the_same_question(tmp_path):
+    rows = [
+        {"user": "p", "chat": chat(f"q{n}", f"{word} {n}"), "thumb": thumb}
+        for n in range(4)
+        for word, thumb in (("bad", "down"), ("good", "up"))
+    ]
+    test, _, _, _ = imported(tmp_path, rows, {"user": "user", "item": "chat", "label": "thumb"}, "chats.jsonl")
+    assert pairs(test[0]) == [(f"good {n}", f"bad {n}") for n in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (("a,Good 2,3,4", "a,Good 2,3,four"), "mine.csv:7: field 'stars': 'four' is no number"),
+        (("a,Good 2,3,4", "a,Good 2,3,nan"), "mine.csv:7: field 'stars': 'nan' is no number"),
+        (("a,Good 2,3,4", "a,Good 2,soon,4"), "mine.csv:7: field 'when': 'soon' is neither a number nor a date"),
+        (("a,Good 2,3,4", "a,Good, 2,3,4"), "mine.csv:7: 5 fields, and the header has 4"),
+        (("a,Good 2,3,4", 'a,"Good 2,3,4'), "mine.csv:7: not CSV"),
+        (("film,", "movie,"), "mine.csv:1: field 'film': no such column; name one of these: user, movie, when, stars"),
+    ],
+)
+def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, change, problem):
+    with pytest.raises(RecordError, match=problem):
+        imported(tmp_path, RATED.replace(*change), RATINGS)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
+
+
+def test_other_faults_say_what_to_do(tmp_path):
+    with pytest.raises(RecordError, match=r"mine.csv:2: field 'l': 'perhaps' is neither yes nor no; write one of \+1"):
+        imported(tmp_path, "u,i,l\na,b,perhaps\n", {"user": "u", "item": "i", "label": "l"})
+    with pytest.raises(RecordError, match="x.jsonl:2: field 'i': missing; this row has: u"):
+        imported(tmp_path, [{"u": 1, "i": "a"}, {"u": 1}], {"user": "u", "item": "i"}, "x.jsonl")
+    with pytest.raises(RecordError, match="x.jsonl:1: field 'i': expected text or a number, found a dict"):
+        imported(tmp_path, [{"u": 1, "i": {}}], {"user": "u", "item": "i"}, "x.jsonl")
+    with pytest.raises(UserError, match="no person is left .*1 left out: a person with fewer than 3 liked items"):
+        imported(tmp_path, "u,i\na,b\n", {"user": "u", "item": "i"})
+    with pytest.raises(UserError, match="1 left out: a person without anything to set against a liked item"):
+        imported(tmp_path, "u,i\na,b\na,c\na,d\n", {"user": "u", "item": "i"})
+    with pytest.raises(ValueError, match="give one of them"):
+        ImportOptions(file=tmp_path, user="u", item="i", rating="a", label="b")
+
+
+def test_times_of_any_form_order_alike_and_rows_without_one_are_counted(tmp_path):
+    times = ["2026-05-01", "2026-05-01T12:00:00+02:00", "2026-05-01 11:00:00", "2026-05-02T00:00Z"]
+    rows = [{"u": "a", "i": f"{n}", "t": t, "l": 1} for n, t in enumerate(times)]
+    rows += [{"u": "a", "i": f"no {n}", "t": "2026-05-01", "l": 0} for n in range(4)]
+    random.Random(1).shuffle(rows)
+    rows.append({"u": "a", "i": "never", "t": None, "l": 1})
+    columns = {"user": "u", "item": "i", "time": "t", "label": "l"}
+    test, _, _, counts = imported(tmp_path, rows, columns, "t.jsonl")
+    assert [chosen for chosen, _ in pairs(test[0])] == ["0", "1", "2", "3"]
+    assert counts["left out: a row without a time"] == 1
+    for row in rows[:-1]:
+        row["t"] = datetime.fromisoformat(row["t"]).replace(tzinfo=None) if " " in row["t"] else datetime(2026, 5, 3)
+    test, _, _, _ = imported(tmp_path, rows[:-1], columns, "t.parquet")
+    assert pairs(test[0])[0][0] == "2"
+
+
+def test_the_same_file_gives_the_same_bytes_and_a_number_sign_parts_nobody(tmp_path):
+    rows = [row | {"user": f"bob#{row['user']}"} for row in likes(12)]
+    columns = {"user": "user", "item": "item", "time": "at"}
+    first = imported(tmp_path, rows, columns, "likes.jsonl")
+    before = [(tmp_path / f"out_{kind}.jsonl").read_bytes() for kind in ("upi", "train", "rl")]
+    random.Random(0).shuffle(rows)
+    imported(tmp_path, rows, columns, "likes.jsonl")
+    assert [(tmp_path / f"out_{kind}.jsonl").read_bytes() for kind in ("upi", "train", "rl")] == before
+    assert len({record.person for record in (*first[0], *first[1])}) == 12
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_what_the_command_says(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(RATED)
+    said = import_own(ImportOptions(file=path, user="user", item="film", rating="stars", out=tmp_path / "x"))
+    assert "9  rows read" in said and "1  test persons" in said and f"{tmp_path}/x_upi.jsonl" in said
