@@ -7,8 +7,9 @@ the oldest ones are dropped whole.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -151,18 +152,21 @@ async def write_stage(
     seed: int,
     window: int,
     budget: int,
+    hear: Callable[[str], None] | None = None,
 ) -> StageSummary:
     """One stage: a slice of a history and the past summary (empty: none) → what the policy writes of them.
 
     Args:
         window: tokens of prompt and answer together; a prompt that leaves less than `max_tokens` shortens the answer.
         budget: tokens that the prompt may take.
+        hear: is told the whole of the answer so far, as it is written.
 
     Raises:
         TransportError, RequestError: no answer.
         HistoryError: not even the newest interaction fits.
     """
     fitted = fit_prompt(tokenizer, prompts, interactions, past, budget, sampling.form)
+    listening: dict[str, Any] = {"hear": hear} if hear else {}
     start = time.monotonic()
     reply = await endpoint.chat(
         prompts.infer(fitted.interactions, past, sampling.form),
@@ -173,6 +177,7 @@ async def write_stage(
         seed=seed,
         chat_template_kwargs={"enable_thinking": sampling.thinking},
         skip_special_tokens=not FORMATS[sampling.form].control_tokens,
+        **listening,
     )
     seconds = time.monotonic() - start
     text = said(reply)
@@ -204,6 +209,7 @@ async def summarize(
     sampling: Sampling,
     key: Any,
     window: int,
+    hear: Callable[[int, str], None] | None = None,
 ) -> Summaries:
     """Write the summaries of one user, stage by stage.
 
@@ -211,6 +217,7 @@ async def summarize(
         plan: what each stage is shown.
         key: identifies the user and setting; each stage's sampling seed is a hash of it.
         window: tokens of prompt and answer together; a prompt that leaves less than `max_tokens` shortens the answer.
+        hear: is told the number of a stage (from 0) and the whole of its answer so far, as it is written.
 
     Returns:
         One `StageSummary` a slice; or a failed outcome without stages (transport error, refused, too long to fit).
@@ -220,8 +227,9 @@ async def summarize(
         for number, interactions in enumerate(plan.slices):
             past = plan.past(stages[-1] if stages else None)
             seed = stage_seed(key, number, sampling.seed)
+            heard = partial(hear, number) if hear else None
             stage = await write_stage(
-                endpoint, tokenizer, prompts, interactions, past, sampling, seed, window, plan.budget
+                endpoint, tokenizer, prompts, interactions, past, sampling, seed, window, plan.budget, heard
             )
             stages.append(stage if stages else replace(stage, dropped=stage.dropped + plan.dropped))
     except TransportError as error:

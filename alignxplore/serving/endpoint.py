@@ -25,6 +25,7 @@ import tenacity
 from alignxplore.serving.failures import RequestError, TransportError
 from alignxplore.serving.proxies import proxy_of
 from alignxplore.serving.replies import plain
+from alignxplore.serving.streaming import ASKED, Hear, whole_reply
 from alignxplore.texts import loads
 
 log = logging.getLogger(__name__)
@@ -190,17 +191,25 @@ class Endpoint:
             await self._session.close()
             self._session = None
 
-    async def chat(self, messages: list[dict], *, usable: Callable[[dict], Any] | None = None, **body: Any) -> dict:
+    async def chat(
+        self,
+        messages: list[dict],
+        *,
+        usable: Callable[[dict], Any] | None = None,
+        hear: Hear | None = None,
+        **body: Any,
+    ) -> dict:
         """POST /v1/chat/completions; returns the reply, whose first choice has a message. One for which `usable`
-        raises `TransportError` is asked for again like a body that is not JSON.
+        raises `TransportError` is asked for again like a body that is not JSON. `hear` is told the answer as it grows.
 
         A server that refuses some of `EXTRA_FIELDS` as unknown is asked without these from then on (`not_sent`).
         """
+        body |= ASKED if hear else {}
         while True:
             known = {key: value for key, value in body.items() if key not in self.not_sent}
             sent = {"model": self.model, "messages": messages} | known
             try:
-                reply = await self._request("POST", "/chat/completions", sent, usable=usable)
+                reply = await self._request("POST", "/chat/completions", sent, usable=usable, hear=hear)
                 break
             except RequestError as error:
                 refused = [name for name in EXTRA_FIELDS if name in known and name in str(error)]
@@ -234,6 +243,7 @@ class Endpoint:
         body: dict | None = None,
         patience: float | None = None,
         usable: Callable[[dict], Any] | None = None,
+        hear: Hear | None = None,
     ) -> dict:
         if self._session is None:
             self._session = aiohttp.ClientSession(
@@ -254,9 +264,11 @@ class Endpoint:
             reraise=True,
         )
         async with self._slots:
-            return await retrying(self._attempt, method, path, body, usable)
+            return await retrying(self._attempt, method, path, body, usable, hear)
 
-    async def _attempt(self, method: str, path: str, body: dict | None, usable: Callable[[dict], Any] | None) -> dict:
+    async def _attempt(
+        self, method: str, path: str, body: dict | None, usable: Callable[[dict], Any] | None, hear: Hear | None
+    ) -> dict:
         assert self._session is not None  # `_request` opens it
         limit = self._timeout if body else min(self._timeout, CONNECT_PATIENCE)
         # Not the session's own headers: aiohttp tells those to a proxy, too.
@@ -266,7 +278,8 @@ class Endpoint:
                 asyncio.timeout(limit),
                 self._session.request(method, self.url + path, json=body, headers=headers, proxy=self._proxy) as reply,
             ):
-                text = await reply.text(errors="replace")
+                heard = hear if reply.status < 400 else None
+                text = await (whole_reply(reply, heard) if heard else reply.text(errors="replace"))
                 if reply.status in (408, 409, 425, 429) or reply.status >= 500:
                     raise _Retry(
                         f"HTTP {reply.status}: {self._hide(text)[:200]}",

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -118,6 +119,20 @@ def test_results_hold_a_row_for_each_policy_setting_and_judge(finished):
     assert untrained["bad_format"] == 1 and untrained["accuracy"] == 0.5
     assert cells["chance", "bound", "none"]["accuracy"] == 0.5 < cells["content tally", "direct", "none"]["accuracy"]
     assert ("popularity", "none", "none") in cells
+
+
+def test_one_of_its_persons_is_asked_about_with_no_more_than_the_folder(finished, run_script):
+    words = [sys.executable, "-m", "alignxplore.ask", "--run", finished.out, "--logs", finished.out / "logs"]
+    said = run_script(words).stdout
+    record = json.loads((finished.out / "data/movielens_upi.jsonl").read_text().splitlines()[0])
+    assert f"{record['userid']}: 12 choices" in said and "sft+rl: reads 12 choices" in said
+    journal = finished.out / "eval/summaries/sft+rl/movielens.full.s0.jsonl"
+    rows = (json.loads(line) for line in journal.read_text().splitlines())
+    written = next(row for row in rows if row.get("user") == record["userid"])
+    assert written["stages"][-1]["text"] in said  # as the evaluation has it
+    assert re.search(r"judge  no summary +(A|B|neither) +\d+\.\d %", said)
+    check = run_script([sys.executable, "-m", "alignxplore.demo", "--run", finished.out, "--check"]).stdout
+    assert "models: sft, sft+rl, judge, judge2" in check
 
 
 def test_report_and_figures_are_there(finished):

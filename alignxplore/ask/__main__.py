@@ -1,0 +1,199 @@
+"""One person: a history is read, a summary is written while you watch, and a downstream model chooses by it.
+
+    python -m alignxplore.ask                                            after ./quickstart.sh: one of its test persons
+    python -m alignxplore.ask --person 331#7 --stages 2                  another one, as a stream of two slices
+    python -m alignxplore.ask --history - --items "FILM A" "FILM B"      type choices in, end with Ctrl-D
+    python -m alignxplore.ask --history mine.csv --chosen title --rejected instead --items "FILM A" "FILM B"
+    python -m alignxplore.ask --model Qwen/Qwen3-8B --judge http://host:8000/v1 --history mine.jsonl --items A B
+
+A line typed in is one choice, oldest first: `what was chosen > what was passed over`, or the first part alone. A
+folder or hub id is served here by `vllm serve` and ends with the command; an endpoint is used as it is. The judge is
+asked with the summary and without it, about the items in both orders (of more than two items: in two rotations).
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+
+from alignxplore.ask.finished import RUN, Finished
+from alignxplore.ask.histories import HOW, Columns, Person, of_benchmark, read_history, typed
+from alignxplore.ask.models import Chooser, How, Policy, Verdict, opened
+from alignxplore.ask.telling import Teller, aligned, choices, short, told_history, verdict_lines
+from alignxplore.command import Checkable, option, planned, run
+from alignxplore.errors import UserError, at_least_one
+from alignxplore.evaluation.benchmarks import load_benchmarks
+from alignxplore.films.titles import complete, unknown
+from alignxplore.journal import OK
+from alignxplore.prompts import FORMATS
+from alignxplore.serving.models import ModelSpec, parse_all
+
+MOST = len(ascii_uppercase)
+
+
+@dataclass(kw_only=True)
+class AskOptions(Checkable):
+    """Whose history, which models."""
+
+    model: str | None = option(
+        "policy: folder, hub id[@revision] or endpoint URL; default: the last one of --run", None
+    )
+    judge: list[str] = option("downstream models that choose; default: those of --run, where there are items", [])
+    history: str | None = option(
+        "file of the history (JSONL, CSV or Parquet), or - to type it in; default: a person of --data", None
+    )
+    chosen: str = option("column of a CSV or Parquet with what was chosen", "chosen")
+    rejected: str = option("column with what was passed over; it may be missing or empty", "rejected")
+    query: str = option("column with what was asked; it may be missing or empty", "query")
+    person: str | None = option("user id in --data, or in a JSONL of persons; default: the first", None)
+    data: str | None = option("benchmark file of the person; default: that of --run", None)
+    items: list[str] = option("two or more items to choose from; default: what the person really chose from", [])
+    question: str | None = option("what is asked about the items; default: that of the person's target", None)
+    stages: int = option("slices that the history is read in, each with the summary of those before", 1)
+    run: Path = option("folder of a finished quick start, for what is not given", RUN)
+    prompt_set: str = option("default, hardened, or a folder of templates of your own", "default")
+    format: str = option(f"how the policy answers: {', '.join(FORMATS)}", "think")
+    judge_format: str = option("plain: letters are read; else a format of --format, for judges that reason", "plain")
+    max_tokens: int | None = option("new tokens at most; default: 4,096, or a quarter of a smaller window", None)
+    max_model_len: int | None = option("window; default: 16,384, or less where the model takes less", None)
+    seed: int = option("of the sampling; 0 as in the evaluation", 0)
+    api_key_env: str | None = option("name of the environment variable with the endpoints' key", None)
+    logs: Path = option("what the servers say goes there", Path("outputs/ask"))
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "stages", "max_tokens", "max_model_len")
+        if self.history and self.data:
+            raise ValueError("--history and --data: give one of them")
+        if len(self.items) == 1 or len(self.items) > MOST:
+            raise ValueError(f"--items: give two to {MOST} items, each in quotes; found {len(self.items)}")
+        if len(set(self.items)) < len(self.items):
+            raise ValueError("--items: two of them are the same; nobody can choose between them")
+        for name, form in (("format", self.format), ("judge_format", self.judge_format)):
+            if form not in FORMATS:
+                raise ValueError(f"--{name} {form}: choose from {', '.join(FORMATS)}")
+
+
+@dataclass(frozen=True)
+class Question:
+    """All that is asked: the models, the person, and the items (none: only the summary is wanted)."""
+
+    model: ModelSpec
+    judges: Sequence[ModelSpec]
+    person: Person
+    items: tuple[str, ...]
+    query: str | None
+
+
+def question_of(options: AskOptions) -> Question:
+    """What the options ask; what they leave out is that of the finished run."""
+    needs_run = options.model is None or not (options.history or options.data) or not options.judge
+    finished = None
+    try:
+        finished = Finished.read(options.run) if needs_run else None
+    except UserError:
+        if options.model is None or not (options.history or options.data):
+            raise
+    person = _person(options, finished)
+    items = tuple(options.items) or (person.target.candidates if person.target else ())
+    judges = options.judge or (list(finished.judges[:1]) if finished and not options.model else [])
+    if options.items and not judges:
+        raise UserError("--items without a --judge: name the downstream model that is to choose")
+    model = ModelSpec.parse(options.model or (finished.policies[-1] if finished else ""))
+    if finished and finished.of_films and options.model is None:
+        person, items = _with_genres(person, items) if options.history else (person, tuple(map(complete, items)))
+    query = options.question or (person.target.query if person.target else None)
+    return Question(model, parse_all(judges) if items else [], person, items, query)
+
+
+def _with_genres(person: Person, items: tuple[str, ...]) -> tuple[Person, tuple[str, ...]]:
+    """Titles that were typed, with the genres that the quick start's models read; the others are named."""
+    person, items = person.completed(complete), tuple(map(complete, items))
+    texts = [text for one in person.history for text in (one.chosen, one.rejected) if text]
+    if missing := unknown([*texts, *items]):
+        print(
+            f"{len(missing)} of {len(texts) + len(items)} items are no films that the quick start's models can read, "
+            f"such as: {short(missing[0], 60)}. Write them as Title: NAME (YEAR), Genres: Comedy|Drama"
+        )
+    return person, items
+
+
+def _person(options: AskOptions, finished: Finished | None) -> Person:
+    if options.history == "-":
+        if sys.stdin.isatty():
+            print(f"Type {HOW}. End with Ctrl-D.", flush=True)
+        return typed(sys.stdin.read())
+    if options.history:
+        columns = Columns(options.chosen, options.rejected, options.query)
+        return read_history(Path(options.history), columns, options.person)
+    (benchmark,) = load_benchmarks([options.data or str(finished.benchmark if finished else "")])
+    for record in benchmark.records:
+        if options.person in (None, record.user):
+            return of_benchmark(benchmark, record)
+    some = ", ".join(record.user for record in benchmark.records[:5])
+    raise UserError(f"{benchmark.path}: no person '{options.person}'; there are {some}, ...")
+
+
+async def ask(options: AskOptions) -> str | None:
+    """Everything the script does."""
+    question = question_of(options)
+    person, judges = question.person, question.judges
+    print(f"{person.name}: {choices(len(person.history))}, oldest first")
+    print(told_history(person.history), flush=True)
+    if options.check:
+        names = ", ".join(spec.target for spec in (question.model, *judges))
+        return planned(options, f"models: {names}", f"items: {len(question.items)}")
+    how = How(
+        options.prompt_set,
+        options.format,
+        options.judge_format,
+        options.max_tokens,
+        options.max_model_len,
+        options.api_key_env,
+        options.seed,
+        options.logs,
+    )
+    print(f"\nStarting {', '.join(spec.name for spec in (question.model, *judges))} ...", flush=True)
+    async with opened([question.model], judges, how) as ((policy,), choosers):
+        summary = await tell_summary(policy, person, options.stages)
+        if choosers:
+            await tell_choice(choosers, summary, question)
+    return None
+
+
+async def tell_summary(policy: Policy, person: Person, stages: int) -> str | None:
+    """Print the reasoning and the summary as they are written; returns the summary, None in bad format.
+
+    Raises:
+        UserError: nothing could be written.
+    """
+    teller = Teller(policy.name, person.slices(stages))
+    written = await policy.write(person, stages, teller.hear)
+    if written.status != OK:
+        raise UserError(f"{policy.name} wrote nothing ({written.status}): {written.error}")
+    teller.end(written)
+    return written.summary or None
+
+
+async def tell_choice(choosers: Sequence[Chooser], summary: str | None, question: Question) -> None:
+    """Print what each downstream model chooses with the summary and without, and how sure it is in each order."""
+    print(f"\n{question.query or 'Which of these will the person choose?'}")
+    for letter, item in zip(ascii_uppercase, question.items):
+        print(aligned(letter, item, chosen=bool(question.person.target) and item in _taken(question)))
+    rows: list[tuple[str, Verdict]] = []
+    for chooser in choosers:
+        await chooser.check(question.items, question.query)
+        rows.append(("no summary", await chooser.choose(None, question.items, question.query)))
+        if summary:
+            rows.append(("this summary", await chooser.choose(summary, question.items, question.query)))
+    print(verdict_lines(rows, question.items))
+    if summary is None:
+        print("The summary is in bad format, so no downstream model was shown it.")
+
+
+def _taken(question: Question) -> tuple[str, ...]:
+    return question.person.target.taken if question.person.target else ()
+
+
+if __name__ == "__main__":
+    run(ask, AskOptions, __doc__)

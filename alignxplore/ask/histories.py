@@ -1,0 +1,178 @@
+"""Whose history is read: a person of a benchmark, a file of one's own (JSONL, CSV), or choices typed in.
+
+Typed in, a line is one choice, oldest first: `what was chosen > what was passed over`, or the first part alone.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from alignxplore.benchmark_files import parse_history, parse_interaction, parse_target, parse_user_id
+from alignxplore.datasets.own_tables import DELIMITERS, form_of, own_rows, text_of
+from alignxplore.evaluation.benchmarks import Benchmark, shown_history
+from alignxplore.history import split_stages
+from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, read_jsonl
+from alignxplore.texts import mend
+
+OVER = re.compile(r"\t+|(?:^|\s)>(?:\s|$)")  # between what was chosen and what was passed over
+HOW = "one choice a line, oldest first: chosen > passed over"
+TYPED = "what was typed"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a CSV hold an interaction; the two last ones may be missing."""
+
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+    query: str = "query"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Someone with a past.
+
+    Attributes:
+        name: for people to read.
+        history: what a policy reads, oldest first.
+        key: draws and seeds come from it.
+        target: what the person chose later, where it is known.
+    """
+
+    name: str
+    history: tuple[Interaction, ...]
+    key: str
+    target: Interaction | None = None
+
+    def without(self, places: Iterable[int]) -> "Person":
+        """The same person as if some interactions (places from 0) had never been. At least one is left.
+
+        Raises:
+            RecordError: nothing would be left.
+        """
+        gone = set(places)
+        left = tuple(one for place, one in enumerate(self.history) if place not in gone)
+        if not left:
+            raise RecordError("nothing of the history is left; keep one interaction at least")
+        return replace(self, history=left)
+
+    def completed(self, complete: Callable[[str], str]) -> "Person":
+        """The same person with each item's text as `complete` has it."""
+
+        def whole(one: Interaction) -> Interaction:
+            return replace(one, chosen=complete(one.chosen), rejected=one.rejected and complete(one.rejected))
+
+        return own(self.name, [whole(one) for one in self.history], self.target)
+
+    def slices(self, stages: int) -> Sequence[tuple[Interaction, ...]]:
+        """What each stage reads."""
+        return split_stages(self.history, stages)
+
+
+def own(name: str, history: Sequence[Interaction], target: Interaction | None = None) -> Person:
+    """A person whose history is not of a benchmark: all of it is read."""
+    shown = tuple(replace(one, rejected=None) if one.same else one for one in history)
+    return Person(name, shown, content_hash([[one.chosen, one.rejected, one.query] for one in shown]), target)
+
+
+def of_benchmark(benchmark: Benchmark, record: UserRecord) -> Person:
+    """A person of a benchmark, with what the evaluation shows of the history: the summary is the same as there."""
+    return Person(record.user, shown_history(benchmark, record), record.id, record.target)
+
+
+def typed(text: str) -> Person:
+    """What someone typed or pasted: JSONL, CSV with a header, or a choice a line.
+
+    Raises:
+        RecordError: nothing there, or a line that cannot be read.
+    """
+    text = mend(text)[0].removeprefix("\ufeff")
+    lines = text.splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    if first.lstrip().startswith("{"):
+        return _of_rows(enumerate(_objects(lines), 1), TYPED)
+    delimiter = max(DELIMITERS, key=first.count)
+    head = [name.strip().lower() for name in first.split(delimiter)]
+    if head[0] == "chosen" or ("chosen" in head and len(head) <= 3):
+        rows = csv.DictReader(io.StringIO(text.strip()), fieldnames=head, delimiter=delimiter)
+        next(rows)
+        return own("you", [_interaction(row, Columns(), TYPED, rows.line_num) for row in rows])
+    found = [_choice(line, number) for number, line in enumerate(lines, 1) if line.strip()]
+    if not found:
+        raise RecordError(f"no choice yet; type {HOW}")
+    return own("you", found)
+
+
+def _choice(line: str, number: int) -> Interaction:
+    chosen, *over = (part.strip() for part in OVER.split(line.strip(), maxsplit=1))
+    if not chosen or over == [""]:
+        raise RecordError(f"one side of the '>' is empty; type {HOW}", TYPED, number)
+    return Interaction(chosen, over[0] if over else None)
+
+
+def _objects(lines: Iterable[str]) -> Iterable[dict]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise RecordError(f"not JSON ({error}); one object a line is expected", TYPED, number) from None
+        if not isinstance(row, dict):
+            raise RecordError("expected an object {chosen, rejected}", TYPED, number)
+        yield row
+
+
+def read_history(path: Path, columns: Columns = Columns(), user: str | None = None) -> Person:
+    """The history in a file. A row is an interaction, or (JSONL) a person of the benchmark files.
+
+    Args:
+        columns: names of a CSV's or Parquet file's columns.
+        user: which person of a file of persons; default: the first.
+
+    Raises:
+        RecordError: an empty file, a row that breaks the contract, or no such person.
+    """
+    if form_of(path) == "jsonl":
+        return _of_rows(read_jsonl(path), str(path), user)
+    rows = own_rows(path, [columns.chosen], [columns.rejected, columns.query])
+    found = [_interaction(row, columns, path, line) for line, row in rows]
+    if not found:
+        raise RecordError("no row in it; an interaction a row is expected", path)
+    return own(path.name, found)
+
+
+def _interaction(row: dict, columns: Columns, path: str | Path, line: int) -> Interaction:
+    """One row of a table. An empty field of what was passed over: nothing was."""
+
+    def field(name: str) -> str | None:
+        return text_of(row, name, Path(path), line) or None if name in row else None
+
+    chosen = field(columns.chosen)
+    if not chosen:
+        raise RecordError("empty; an interaction needs what was chosen", path, line, columns.chosen)
+    return Interaction(chosen, field(columns.rejected), field(columns.query))
+
+
+def _of_rows(rows: Iterable[tuple[int, dict]], path: str, user: str | None = None) -> Person:
+    """Rows of JSONL: the interactions of one person, or persons, of whom one is taken."""
+    found: list[Interaction] = []
+    for line, row in rows:
+        if "history" in row:
+            if found:
+                raise RecordError("a person among interactions; give a file of one kind", path, line)
+            name = str(row.get("userid") or row.get("uid") or "you")
+            if user is None or parse_user_id(row, path, line) == user:
+                target = row.get("target")
+                return own(name, parse_history(row, path, line), target and parse_target(target, path, line))
+        else:
+            found.append(parse_interaction({"rejected": None} | row, path, line, "interaction"))
+    if user is not None:
+        raise RecordError(f"no person '{user}' in it", path)
+    if not found:
+        raise RecordError("no row in it; an interaction a line is expected", path)
+    return own("you" if path == TYPED else Path(path).name, found)

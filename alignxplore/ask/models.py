@@ -1,0 +1,207 @@
+"""Policies and downstream models made ready to be asked one person at a time; they end with the with-block."""
+
+import asyncio
+import contextlib
+import itertools
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+
+from alignxplore.ask.finished import answer_tokens, window_of
+from alignxplore.ask.histories import Person
+from alignxplore.journal import OK
+from alignxplore.judging import ranking
+from alignxplore.judging.free_form import ReasoningJudge
+from alignxplore.judging.letters import Judge, JudgeError
+from alignxplore.prompts import FORMATS, PromptSet
+from alignxplore.records import Interaction, Offer
+from alignxplore.serving.models import Model, ModelSpec, open_model
+from alignxplore.summarize import Plan, Sampling, Summaries, check_window, summarize
+
+Told = Callable[[int, str], None]  # number of a stage, all of its answer so far
+
+
+@dataclass(frozen=True)
+class How:
+    """How models are asked; `max_tokens` None: the paper's 4,096, or a quarter of a smaller window."""
+
+    prompt_set: str = "default"
+    form: str = "think"
+    judge_form: str = "plain"
+    max_tokens: int | None = None
+    window: int | None = None
+    api_key_env: str | None = None
+    seed: int = 0
+    logs: Path = Path("outputs/ask")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model that writes summaries."""
+
+    model: Model
+    prompts: PromptSet
+    sampling: Sampling
+    window: int
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    async def write(self, person: Person, stages: int, hear: Told | None = None) -> Summaries:
+        """A person's summaries in so many stages. With the seed 0 they are those of the evaluation."""
+        setting = "full" if stages == 1 else "streaming"
+        plan = Plan(person.slices(stages), self.window - self.sampling.max_tokens)
+        tokenizer = self.model.tokenizer
+        assert tokenizer is not None  # `open_model` has one, or raises
+        key = [person.key, setting]
+        return await summarize(
+            self.model.endpoint, tokenizer, self.prompts, plan, self.sampling, key, self.window, hear
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a downstream model makes of some items.
+
+    `orders`: of each order that was asked, P(item) of each item, as the items were given. A pair is asked in both
+    orders; among more items two rotations are.
+    """
+
+    judge: str
+    orders: tuple[tuple[float, ...], ...] = ()
+    error: str | None = None
+
+    @property
+    def sure(self) -> tuple[float, ...]:
+        """P(item), mean of the orders."""
+        return tuple(sum(ps) / len(ps) for ps in zip(*self.orders))
+
+    @property
+    def pick(self) -> int | None:
+        """Place of the most probable item; None where the judge failed, or cannot tell."""
+        sure = self.sure
+        return None if not sure or max(sure) - sorted(sure)[-2] < 1e-6 else sure.index(max(sure))
+
+    @property
+    def wavers(self) -> bool:
+        """Whether another order has another item."""
+        return len({order.index(max(order)) for order in self.orders}) > 1
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """A downstream model that chooses among items by a summary."""
+
+    judge: Judge
+
+    @property
+    def name(self) -> str:
+        return self.judge.name
+
+    async def choose(self, summary: str | None, items: Sequence[str], query: str | None) -> Verdict:
+        """Which of two or more items it expects; without a summary (None) by the items alone."""
+        if len(items) == 2 or not self._reads(len(items)):
+            return await self._by_pairs(summary, items, query)
+        ranked = await ranking.rank(self.judge, summary, None, _offer(items, query), "ask")
+        return Verdict(self.name, ranked.rotations, None if ranked.status == OK else ranked.error)
+
+    async def check(self, items: Sequence[str], query: str | None) -> None:
+        """Raise JudgeError where the model is no judge of these items."""
+        if len(items) == 2 or not self._reads(len(items)):
+            await self.judge.check([(None, Interaction(items[0], items[1], query))])
+        else:
+            await ranking.check(self.judge, [(None, _offer(items, query))])
+
+    def _reads(self, count: int) -> bool:
+        """Whether so many items can stand in one question. The tiny judges know two letters."""
+        if isinstance(self.judge, ReasoningJudge):
+            return True
+        try:
+            ranking.letters_of(self.judge.tokenizer, ascii_uppercase[:count])
+        except JudgeError:
+            return False
+        return True
+
+    async def _by_pairs(self, summary: str | None, items: Sequence[str], query: str | None) -> Verdict:
+        """Each item against each other one, in both orders. Of more than two the log-odds are averaged, which is right
+        as far as the odds of two items do not depend on the others (as in judging/ranking.py)."""
+        pairs = list(itertools.combinations(range(len(items)), 2))
+        found = await asyncio.gather(
+            *(self.judge.score(summary, Interaction(items[a], items[b], query), "ask") for a, b in pairs)
+        )
+        if failed := next((one for one in found if not one.ok), None):
+            return Verdict(self.name, error=failed.error)
+        orders = []
+        for order in range(2):
+            odds = [0.0] * len(items)
+            for (a, b), one in zip(pairs, found):
+                p = min(1 - 1e-9, max(1e-9, one.orders[order]))
+                odds[a] += math.log(p / (1 - p)) / len(items)
+                odds[b] -= math.log(p / (1 - p)) / len(items)
+            shares = [math.exp(one) for one in odds]
+            orders.append(tuple(share / sum(shares) for share in shares))
+        return Verdict(self.name, tuple(orders))
+
+
+def _offer(items: Sequence[str], query: str | None) -> Offer:
+    return Offer(items[0], None, query, (), tuple(items[1:]))
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    policies: Sequence[ModelSpec], judges: Sequence[ModelSpec], how: How
+) -> AsyncIterator[tuple[list[Policy], list[Chooser]]]:
+    """All models, started side by side, each server by its own `vllm serve`."""
+    prompts = PromptSet(how.prompt_set)
+    async with contextlib.AsyncExitStack() as stack:
+        models = await _all_open(stack, [*policies, *judges], how, prompts)
+        writers, choosers = models[: len(policies)], models[len(policies) :]
+        yield (
+            [_policy(model, spec, how, prompts) for model, spec in zip(writers, policies)],
+            [_chooser(model, how, prompts) for model in choosers],
+        )
+
+
+async def _all_open(
+    stack: contextlib.AsyncExitStack, specs: Sequence[ModelSpec], how: How, prompts: PromptSet
+) -> list[Model]:
+    """A model that fails ends those that are still starting."""
+    sample = prompts.infer([Interaction("?")], None, how.form)
+    starting = [
+        asyncio.create_task(
+            stack.enter_async_context(
+                open_model(
+                    spec,
+                    log_folder=how.logs,
+                    arguments=["--max-model-len", str(how.window or window_of(spec))],
+                    sample=sample,
+                    api_key_env=how.api_key_env,
+                )
+            )
+        )
+        for spec in specs
+    ]
+    try:
+        return list(await asyncio.gather(*starting))
+    except BaseException:
+        for task in starting:
+            task.cancel()
+        await asyncio.gather(*starting, return_exceptions=True)
+        raise
+
+
+def _policy(model: Model, spec: ModelSpec, how: How, prompts: PromptSet) -> Policy:
+    window = model.endpoint.window(how.window or window_of(spec))
+    sampling = Sampling(max_tokens=how.max_tokens or answer_tokens(window), seed=how.seed, form=how.form)
+    check_window(window, sampling.max_tokens)
+    return Policy(model, prompts, sampling, window)
+
+
+def _chooser(model: Model, how: How, prompts: PromptSet) -> Chooser:
+    assert model.tokenizer is not None  # `open_model` has one, or raises
+    if FORMATS[how.judge_form].reasons:
+        return Chooser(ReasoningJudge(model.endpoint, model.tokenizer, prompts, how.judge_form))
+    return Chooser(Judge(model.endpoint, model.tokenizer, prompts))

@@ -1,0 +1,37 @@
+"""What a statement rests on, by its words."""
+
+from alignxplore.ask.evidence import LONGEST, MOST, Statement, statements
+from alignxplore.records import Interaction
+
+
+def film(year: int, *genres: str) -> str:
+    return f"Title: Film ({year}), Genres: {'|'.join(genres)}"
+
+
+def test_a_liking_rests_on_what_was_chosen_and_a_dislike_on_what_was_passed_over():
+    history = [
+        Interaction(film(1995, "Comedy"), film(1965, "War")),
+        Interaction(film(1991, "War"), film(2004, "Comedy")),
+        Interaction(film(2004, "Comedy", "War")),
+    ]
+    assert statements("Films: Comedy loved, War hated, 1990s liked, Western liked.", history) == [
+        Statement("Comedy loved", chosen=(0, 2)),
+        Statement("War hated", rejected=(0,)),
+        Statement("1990s liked", chosen=(0, 1)),
+        Statement("Western liked"),
+    ]
+
+
+def test_other_statements_rest_on_the_items_that_share_their_rare_words():
+    history = [Interaction(f"a story of {word}", f"a story without {word}") for word in ("whales", "cars", "the sea")]
+    found = statements("Likes whales and stories.\nPrefers the sea! Nothing of this", history)
+    assert [one.text for one in found] == ["Likes whales and stories.", "Prefers the sea!", "Nothing of this"]
+    assert [(one.chosen, one.rejected) for one in found] == [((0,), (0,)), ((2,), (2,)), ((), ())]
+
+
+def test_it_is_bounded_and_takes_anything():
+    history = [Interaction(f"rare {n}", None) for n in range(50)] + [Interaction("other")]
+    assert len(statements("rare. " * 1000, history)) == LONGEST
+    assert len(statements("rare", history)[0].chosen) == MOST
+    assert statements("", history) == [] and statements("Films: ", history) == []
+    assert statements("x" * 1_000_000, [Interaction("y" * 1_000_000)])[0].chosen == ()

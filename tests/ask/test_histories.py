@@ -1,0 +1,110 @@
+"""A history of one's own: typed in, JSONL, CSV or Parquet; what cannot be read is named by its line."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from alignxplore.ask.histories import Columns, read_history, typed
+from alignxplore.records import Interaction, RecordError
+
+PAIR = Interaction("Heat (1995)", "Alien (1979)")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Heat (1995) > Alien (1979)\n", [PAIR]),
+        ("\ufeffHeat (1995)\tAlien (1979)", [PAIR]),
+        ("  Heat (1995)   >   Alien (1979)  \n\n\nUp\n", [PAIR, Interaction("Up")]),
+        ("a>b is one item", [Interaction("a>b is one item")]),
+        ('{"chosen": "Heat (1995)", "rejected": "Alien (1979)"}', [PAIR]),
+        (
+            '{"chosen": "Up"}\n{"chosen": "Ran", "rejected": null, "query": "Which?"}',
+            [Interaction("Up"), Interaction("Ran", None, "Which?")],
+        ),
+        ("chosen,rejected\nHeat (1995),Alien (1979)\n", [PAIR]),
+        ("rejected;chosen\nAlien (1979);Heat (1995)\n", [PAIR]),
+        ("Ugly, beautiful\nx", [Interaction("Ugly, beautiful"), Interaction("x")]),
+        ("same > same", [Interaction("same")]),
+        ("half \ud83d", [Interaction("half \ufffd")]),
+    ],
+)
+def test_what_is_typed_is_read(text, expected):
+    assert list(typed(text).history) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "no choice yet; type one choice a line"),
+        ("Up\nHeat >  \n > Alien", "what was typed:2: one side of the '>' is empty"),
+        ('{"chosen": "Up"}\n{"chosen"', "what was typed:2: not JSON"),
+        ('{"chosen": "Up"}\n[1]', "what was typed:2: expected an object"),
+        ('{"chosen": 7}', "field 'interaction.chosen': expected text"),
+        ("chosen,rejected\n,Alien", "what was typed:2: field 'chosen': empty"),
+    ],
+)
+def test_what_cannot_be_read_is_named(text, problem):
+    with pytest.raises(RecordError, match=problem):
+        typed(text)
+
+
+def test_a_csv_with_columns_of_any_name(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_bytes('\ufefftitle;other;x\n"Heat; (1995)";Alien (1979);1\nUp;;2\n"Two\nlines";;3\n'.encode())
+    person = read_history(path, Columns("title", "other"))
+    assert person.history == (
+        Interaction("Heat; (1995)", "Alien (1979)"),
+        Interaction("Up"),
+        Interaction("Two\nlines"),
+    )
+    assert person.key == read_history(path, Columns("title", "other")).key != read_history(path, Columns("title")).key
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        (b"title,other\nUp,\n", "mine.csv:1: field 'chosen': no such column; name one of these: title, other"),
+        (b"chosen,other\nUp\n", "mine.csv:2: 1 fields, and the header has 2"),
+        (b"chosen\nUp\n\xffx\n", "mine.csv:3: byte 1 is not UTF-8"),
+        (b'chosen\nUp\n"open\nnever closed\n', "mine.csv:3: not CSV"),
+        (b"chosen,rejected\nUp,x\n,y\n", "mine.csv:3: field 'chosen': empty"),
+        (b"chosen\n", "mine.csv: no row in it"),
+        (b"", "field 'chosen': no such column; name one of these: none"),
+        (b"chosen,chosen\na,b\n", "two columns have this name"),
+        (b"PK\x03\x04", "packed by zip"),
+    ],
+)
+def test_a_csv_that_cannot_be_read_names_its_line(tmp_path, raw, problem):
+    path = tmp_path / "mine.csv"
+    path.write_bytes(raw)
+    with pytest.raises(RecordError, match=problem.replace("(", r"\(")):
+        read_history(path)
+
+
+def test_jsonl_of_interactions_of_persons_and_parquet(tmp_path, jsonl):
+    rows = [
+        {"userid": 7, "history": [{"chosen": "Up", "rejected": "Ran"}], "target": {"chosen": "A", "rejected": "B"}}
+    ]
+    rows.append({"userid": "8", "history": [{"chosen": "Heat", "rejected": None}]})
+    persons = jsonl(*rows)
+    first, second = read_history(persons), read_history(persons, user="8")
+    assert (first.name, first.target, second.target) == ("7", Interaction("A", "B"), None)
+    with pytest.raises(RecordError, match="no person '9'"):
+        read_history(persons, user="9")
+    assert read_history(jsonl({"chosen": "Up"}, name="own.jsonl")).history == (Interaction("Up"),)
+    with pytest.raises(RecordError, match="own.jsonl:2: a person among interactions"):
+        read_history(jsonl({"chosen": "Up"}, rows[0], name="own.jsonl"))
+    pq.write_table(pa.table({"chosen": ["Up", "Ran"], "rejected": [None, "Heat"]}), tmp_path / "own.parquet")
+    assert read_history(tmp_path / "own.parquet").history == (Interaction("Up"), Interaction("Ran", "Heat"))
+    with pytest.raises(RecordError, match="its ending '.xlsx' is of none that is read here"):
+        (tmp_path / "own.xlsx").write_bytes(b"x")
+        read_history(tmp_path / "own.xlsx")
+
+
+def test_without_an_interaction_it_is_as_if_it_had_never_been():
+    person = typed("a > b\nc > d\ne > f")
+    assert [one.chosen for one in person.without([1]).history] == ["a", "e"]
+    assert person.without([1]).key == person.key  # what else changes is the model's doing, not another seed's
+    with pytest.raises(RecordError, match="nothing of the history is left"):
+        person.without([0, 1, 2])
