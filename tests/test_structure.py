@@ -28,6 +28,8 @@ LAYERS = (
     ("evaluation",),
     ("films",),
     ("quickstart",),
+    ("ask",),
+    ("demo",),
 )
 LAYER_OF = {room: place for place, rooms in enumerate(LAYERS) for room in rooms}
 FILES = sorted((ROOT / "alignxplore").rglob("*.py"))

@@ -21,6 +21,7 @@ from alignxplore.texts import mend
 OVER = re.compile(r"\t+|(?:^|\s)>(?:\s|$)")  # between what was chosen and what was passed over
 HOW = "one choice a line, oldest first: chosen > passed over"
 TYPED = "what was typed"
+LONGEST = 100_000  # characters of an item: no window holds more, and tokenizers take minutes for it
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ class Person:
 
 def own(name: str, history: Sequence[Interaction], target: Interaction | None = None) -> Person:
     """A person whose history is not of a benchmark: all of it is read."""
+    for number, one in enumerate(history, 1):
+        if (length := max(len(one.chosen), len(one.rejected or ""))) > LONGEST:
+            raise RecordError(f"choice {number} has an item of {length:,} characters; {LONGEST:,} are the most")
     shown = tuple(replace(one, rejected=None) if one.same else one for one in history)
     return Person(name, shown, content_hash([[one.chosen, one.rejected, one.query] for one in shown]), target)
 

@@ -20,6 +20,7 @@ from alignxplore.records import Interaction, Offer
 from alignxplore.serving.models import Model, ModelSpec, open_model
 from alignxplore.summarize import Plan, Sampling, Summaries, check_window, summarize
 
+CHARACTERS = 40  # of a token, at most: what is longer than the window by that is not even tokenised
 Told = Callable[[int, str], None]  # number of a stage, all of its answer so far
 
 
@@ -53,13 +54,25 @@ class Policy:
     async def write(self, person: Person, stages: int, hear: Told | None = None) -> Summaries:
         """A person's summaries in so many stages. With the seed 0 they are those of the evaluation."""
         setting = "full" if stages == 1 else "streaming"
-        plan = Plan(person.slices(stages), self.window - self.sampling.max_tokens)
+        older = _too_old(person.history, self.window)
+        shown = person.without(range(older)) if older else person
+        plan = Plan(shown.slices(stages), self.window - self.sampling.max_tokens, older)
         tokenizer = self.model.tokenizer
         assert tokenizer is not None  # `open_model` has one, or raises
         key = [person.key, setting]
         return await summarize(
             self.model.endpoint, tokenizer, self.prompts, plan, self.sampling, key, self.window, hear
         )
+
+
+def _too_old(history: Sequence[Interaction], window: int) -> int:
+    """How many of the oldest interactions lie beyond what the window could hold. The newest always stays."""
+    left = CHARACTERS * window
+    for newer, one in enumerate(reversed(history)):
+        left -= len(one.chosen) + len(one.rejected or "")
+        if left < 0 and newer:
+            return len(history) - newer
+    return 0
 
 
 @dataclass(frozen=True)

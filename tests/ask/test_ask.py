@@ -63,6 +63,16 @@ async def test_check_starts_nothing(jsonl, capsys):
     assert "nothing was started" in said and "2 choices" in capsys.readouterr().out
 
 
+async def test_what_no_window_holds_is_left_out_before_it_is_tokenised(models, jsonl, capsys):
+    rows = [{"chosen": f"film {place} " + "s" * 300, "rejected": None} for place in range(16000)]  # 5 MB
+    async with models as server:
+        await ask(options(server.url, jsonl(*rows), max_model_len=512, max_tokens=64))
+        assert len(server.bodies[-1]["messages"][-1]["content"]) < 512 * 40
+    assert "of the oldest choices did not fit the window" in capsys.readouterr().out
+    with pytest.raises(UserError, match="choice 1 has an item of 5,000,000 characters; 100,000 are the most"):
+        await ask(options("http://127.0.0.1:9/v1", jsonl({"chosen": "x" * 5_000_000})))
+
+
 async def test_a_history_that_does_not_fit_is_said(models, jsonl):
     async with models as server:
         with pytest.raises(UserError, match=r"wrote nothing \(too_long\): the prompt takes \d+ tokens"):

@@ -1,0 +1,99 @@
+"""A page in the browser: watch a summary being written, see what it rests on, change it, and see who chooses what.
+
+    python -m alignxplore.demo                                   after ./quickstart.sh; then open the address it prints
+    python -m alignxplore.demo --model a=DIR b=DIR --judge http://host:8000/v1 --data mine_upi.jsonl
+
+Folders and hub ids are served here by `vllm serve` and end with the page (Ctrl-C); an endpoint is used as it is.
+It listens on this machine alone unless --host says otherwise; nobody is asked for a password. Nothing is fetched from
+the internet, nothing is sent there, and what is typed is not stored.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from alignxplore.ask.finished import RUN, Finished
+from alignxplore.ask.models import How, opened
+from alignxplore.command import Checkable, option, planned, run
+from alignxplore.demo.page import Demo
+from alignxplore.demo.site import application, serve
+from alignxplore.evaluation.benchmarks import Benchmark, load_benchmarks
+from alignxplore.films.titles import complete
+from alignxplore.prompts import FORMATS
+from alignxplore.serving.models import ModelSpec, parse_all
+from alignxplore.serving.server import ServerError, taken
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(kw_only=True)
+class DemoOptions(Checkable):
+    """Which models, whose histories, where."""
+
+    model: list[str] = option("policies as NAME=TARGET; default: those of --run", [])
+    judge: list[str] = option("downstream models as NAME=TARGET; default: those of --run", [])
+    data: str | None = option("benchmark file whose persons can be chosen; default: that of --run", None)
+    run: Path = option("folder of a finished quick start, for what is not given", RUN)
+    host: str = option("address to listen at; 0.0.0.0 lets everybody in who can reach this machine", LOOPBACK)
+    port: int = option("port of the page", 7860)
+    prompt_set: str = option("default, hardened, or a folder of templates of your own", "default")
+    format: str = option(f"how the policies answer: {', '.join(FORMATS)}", "think")
+    judge_format: str = option("plain: letters are read; else a format of --format, for judges that reason", "plain")
+    max_tokens: int | None = option("new tokens at most; default: 4,096, or a quarter of a smaller window", None)
+    max_model_len: int | None = option("window; default: 16,384, or less where the model takes less", None)
+    api_key_env: str | None = option("name of the environment variable with the endpoints' key", None)
+    logs: Path = option("what the servers say goes there", Path("outputs/demo"))
+
+    def __post_init__(self) -> None:
+        for name, form in (("format", self.format), ("judge_format", self.judge_format)):
+            if form not in FORMATS:
+                raise ValueError(f"--{name} {form}: choose from {', '.join(FORMATS)}")
+
+
+class Parts(NamedTuple):
+    """What the page is made of. `of_films`: its policies are those of the quick start."""
+
+    policies: list[ModelSpec]
+    judges: list[ModelSpec]
+    benchmark: Benchmark
+    of_films: bool
+
+
+def parts_of(options: DemoOptions) -> Parts:
+    """What the options leave out is that of the finished run."""
+    policies, judges, data, of_films = options.model, options.judge, options.data, False
+    if not policies or not judges or not data:
+        finished = Finished.read(options.run)
+        of_films = finished.of_films and not policies
+        policies, judges = policies or list(finished.policies), judges or list(finished.judges)
+        data = data or str(finished.benchmark)
+    (benchmark,) = load_benchmarks([data])
+    return Parts(parse_all(policies), parse_all(judges), benchmark, of_films)
+
+
+async def show(options: DemoOptions) -> str | None:
+    """Open the models, then serve the page until Ctrl-C."""
+    policies, judges, benchmark, of_films = parts_of(options)
+    names = ", ".join(spec.name for spec in (*policies, *judges))
+    if problem := taken(options.host, options.port):
+        raise ServerError(f"{problem}; choose another --port")
+    if options.check:
+        return planned(options, f"models: {names}", f"persons: {len(benchmark.records)}")
+    print(f"Starting {names} ...", flush=True)
+    how = How(
+        options.prompt_set,
+        options.format,
+        options.judge_format,
+        options.max_tokens,
+        options.max_model_len,
+        options.api_key_env,
+        logs=options.logs,
+    )
+    async with opened(policies, judges, how) as (writers, choosers):
+        page = Demo(writers, choosers, benchmark, complete if of_films else str)
+        await serve(application(page), options.host, options.port)
+    return None
+
+
+if __name__ == "__main__":
+    run(show, DemoOptions, __doc__)

@@ -1,0 +1,257 @@
+"""The page of the demo: what stands where, and what a click does."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from alignxplore.ask.histories import HOW, Person, of_benchmark, typed
+from alignxplore.ask.models import Chooser, Policy, Verdict
+from alignxplore.ask.telling import short
+from alignxplore.demo import views
+from alignxplore.errors import UserError
+from alignxplore.evaluation.benchmarks import Benchmark
+from alignxplore.summarize import Summaries
+
+PERSONS = 1000  # of the benchmark that can be chosen
+TICK = 0.15  # seconds between two looks at what is being written
+READS = {"all at once": 1, "in two slices": 2, "in three slices": 3}
+NOBODY = "none"
+LONGEST = 6_000_000  # characters of a history that can be pasted
+EXAMPLE = "Heat (1995) > The Matrix (1999)\nToy Story\nAlien (1979) > Clueless (1995)"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one side wrote last, and for whom; `before` is what stood there before that."""
+
+    policy: str = ""
+    summary: str = ""
+    before: str = ""
+    person: str = ""
+
+
+@dataclass
+class Side:
+    """The parts of the page that belong to one policy."""
+
+    policy: gr.Dropdown
+    stages: gr.HTML
+    summary: gr.Textbox
+    evidence: gr.HTML
+    change: gr.HTML
+    written: gr.State = field(default_factory=lambda: gr.State(Written()))
+
+
+class Demo:
+    """What the page asks of the models.
+
+    Args:
+        policies: one or more.
+        choosers: downstream models.
+        benchmark: its persons can be chosen.
+        complete: makes of a text that was typed what the models know.
+    """
+
+    def __init__(
+        self,
+        policies: Sequence[Policy],
+        choosers: Sequence[Chooser],
+        benchmark: Benchmark,
+        complete: Callable[[str], str] = str,
+    ):
+        self.complete = complete
+        self.policies = {policy.name: policy for policy in policies}
+        self.choosers = list(choosers)
+        self.benchmark = benchmark
+        self.records = {record.user: record for record in benchmark.records[:PERSONS]}
+
+    def person(self, user: str) -> Person:
+        """A person of the benchmark."""
+        return of_benchmark(self.benchmark, self.records[user])
+
+    def show(self, person: Person) -> tuple[Any, ...]:
+        """A person's history and items: all that hangs on who it is."""
+        target, items = person.target, [gr.skip()] * 3  # without a target the items stay what they are
+        if target:
+            items = [*target.candidates[:2], target.query or ""]
+        places = views.shown_places(len(person.history))
+        choices = [(f"{place + 1}: {short(person.history[place].chosen, 60)}", place) for place in places]
+        left_out = gr.Dropdown(choices=choices, value=[])
+        nothing = (views.told(""), "", Written())
+        return person, views.history(person.history), left_out, *items, views.told(""), *nothing, *nothing
+
+    def choose(self, user: str) -> tuple[Any, ...]:
+        """Someone of the benchmark is chosen."""
+        return self.show(self.person(user))
+
+    def read(self, text: str) -> tuple[Any, ...]:
+        """A history was pasted."""
+        try:
+            return self.show(typed(text[:LONGEST]).completed(self.complete))
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    def strike(self, person: Person, left_out: list[int]) -> str:
+        """Interactions are left out, or are not any more."""
+        return views.history(person.history, left_out)
+
+    async def write(
+        self, person: Person, left_out: list[int], reads: str, names: Sequence[str], before: Sequence[Written]
+    ) -> AsyncIterator[list[tuple[Any, ...]]]:
+        """Each side's (stages, summary, what was written) while its policy writes."""
+        try:
+            shown = person.without(left_out)
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        slices, policies = shown.slices(READS[reads]), [self.policies.get(name) for name in names]
+        answers: list[dict[int, str]] = [{} for _ in names]
+        tasks = [
+            asyncio.create_task(policy.write(shown, READS[reads], answers[side].__setitem__)) if policy else None
+            for side, policy in enumerate(policies)
+        ]
+        running = [task for task in tasks if task]
+        try:
+            while running and not all(task.done() for task in running):
+                await asyncio.wait(running, timeout=TICK)
+                yield [
+                    (views.stages(texts, slices, None, "think"), gr.skip(), was) for texts, was in zip(answers, before)
+                ]
+            yield [
+                self._written(policy, task.result() if task else None, texts, slices, was, person)
+                for policy, task, texts, was in zip(policies, tasks, answers, before)
+            ]
+        finally:  # whoever watched has gone
+            for task in running:
+                task.cancel()
+
+    def _written(
+        self,
+        policy: Policy | None,
+        found: Summaries | None,
+        answers: dict[int, str],
+        slices: Sequence[Sequence[Any]],
+        was: Written,
+        person: Person,
+    ) -> tuple[Any, ...]:
+        """One side when its policy has ended."""
+        if policy is None or found is None:
+            return views.told(""), "", Written()
+        same = (was.policy, was.person) == (policy.name, person.key)
+        now = Written(policy.name, found.summary, was.summary if same else "", person.key)
+        answers |= {number: stage.text for number, stage in enumerate(found.stages)}
+        return views.stages(answers, slices, found, policy.sampling.form), found.summary, now
+
+    def tell(self, side: int, text: str, written: Written, person: Person, left_out: list[int]) -> tuple[str, str]:
+        """What a summary rests on, and how it differs: from what was written, or that from what was before."""
+        edited = text.strip() != written.summary
+        before = written.summary if edited else written.before
+        return views.evidence(side, text, person.history, left_out), views.difference(before, text)
+
+    async def ask(
+        self, person: Person, item_a: str, item_b: str, query: str, texts: Sequence[str], written: Sequence[Written]
+    ) -> str:
+        """What each downstream model chooses by each text, and without one."""
+        items = [self.complete(item.strip()) for item in (item_a, item_b)]
+        if not all(items) or items[0] == items[1]:
+            return views.told("Give two different items, and the downstream models choose between them.")
+        read: dict[str, str | None] = {"no summary": None}
+        for text, was in zip(texts, written):
+            if was.before and was.before != was.summary:
+                read[f"{was.policy}, before"] = was.before
+            if was.summary:
+                read[was.policy] = was.summary
+            if text.strip() and text.strip() != was.summary:
+                read[f"{was.policy or 'your text'}, edited"] = text.strip()
+        asked = [(name, chooser, summary) for name, summary in read.items() for chooser in self.choosers]
+        found: list[Verdict] = await asyncio.gather(
+            *(chooser.choose(summary, items, query.strip() or None) for _, chooser, summary in asked)
+        )
+        rows = [(name, verdict) for (name, _, _), verdict in zip(asked, found)]
+        return views.verdicts(rows, items, person.target.chosen if person.target else None)
+
+
+def build(demo: Demo) -> gr.Blocks:
+    """The page."""
+    first = demo.person(next(iter(demo.records)))
+    policies, judges = ", ".join(demo.policies), ", ".join(chooser.name for chooser in demo.choosers)
+    with gr.Blocks(title="AlignXplore", analytics_enabled=False) as blocks:
+        gr.Markdown(f"# A person in words\nPolicies: {policies}. Downstream models: {judges}.")
+        with gr.Row():
+            with gr.Column(scale=4, min_width=320):
+                person = gr.State(first)
+                with gr.Tab("A person of the test"):
+                    user = gr.Dropdown(list(demo.records), value=first.name, label="Person", elem_id="person")
+                with gr.Tab("Your own history"):
+                    pasted = gr.Textbox(
+                        lines=6,
+                        max_lines=12,
+                        label=f"Type or paste {HOW}; or JSONL, or CSV with a header",
+                        placeholder=EXAMPLE,
+                        max_length=LONGEST,
+                        elem_id="pasted",
+                    )
+                    read = gr.Button("Read it", elem_id="read")
+                shown = gr.HTML()
+                left_out = gr.Dropdown(multiselect=True, label="Leave out", elem_id="left-out")
+            with gr.Column(scale=6, min_width=320):
+                with gr.Row():
+                    reads = gr.Radio(
+                        list(READS), value=next(iter(READS)), label="The history is read", elem_id="reads"
+                    )
+                    write = gr.Button("Write the summary", variant="primary", elem_id="write")
+                with gr.Row():
+                    sides = [_side(number, list(demo.policies)) for number in range(2)]
+                items = [gr.Textbox(label=f"Item {name}", lines=2, elem_id=f"item-{name}") for name in "AB"]
+                query = gr.Textbox(label="What is asked", elem_id="query")
+                ask = gr.Button("Ask the downstream models", elem_id="ask")
+                choice = gr.HTML(elem_id="choice")
+        told = [part for side in sides for part in (side.stages, side.summary, side.written)]
+        of_person = [person, shown, left_out, *items, query, choice, *told]
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        gr.on([user.change, blocks.load], demo.choose, user, of_person, **quiet)
+        read.click(demo.read, pasted, of_person, **quiet)
+        left_out.change(demo.strike, [person, left_out], shown, **quiet)
+        asked = [person, *items, query, *(part for side in sides for part in (side.summary, side.written))]
+        given = [person, left_out, reads, *(part for side in sides for part in (side.policy, side.written))]
+        wrote = write.click(partial(_write, demo), given, told, **quiet)
+        wrote.then(partial(_ask, demo), asked, choice, **quiet)
+        ask.click(partial(_ask, demo), asked, choice, **quiet)
+        for number, side in enumerate(sides):
+            gr.on(
+                [side.summary.change, side.written.change, left_out.change],
+                partial(demo.tell, number),
+                [side.summary, side.written, person, left_out],
+                [side.evidence, side.change],
+                **quiet,
+            )
+    return blocks
+
+
+def _side(number: int, names: list[str]) -> Side:
+    """The parts of one policy; the last two are set side by side at first."""
+    default = names[-2:][number] if number < len(names[-2:]) else NOBODY
+    with gr.Column(min_width=260):
+        return Side(
+            gr.Dropdown([*names, NOBODY], value=default, label=f"Policy {number + 1}", elem_id=f"policy-{number}"),
+            gr.HTML(elem_id=f"stages-{number}"),
+            gr.Textbox(label="Summary (edit it)", lines=3, max_lines=12, elem_id=f"summary-{number}"),
+            gr.HTML(elem_id=f"evidence-{number}"),
+            gr.HTML(elem_id=f"change-{number}"),
+        )
+
+
+async def _write(
+    demo: Demo, person: Person, left_out: list[int], reads: str, *sides: Any
+) -> AsyncIterator[tuple[Any, ...]]:
+    """`Demo.write` in the order of the page's parts: (policy, what was written) of each side come in."""
+    async for told in demo.write(person, left_out, reads, sides[::2], sides[1::2]):
+        yield tuple(part for side in told for part in side)
+
+
+async def _ask(demo: Demo, person: Person, item_a: str, item_b: str, query: str, *sides: Any) -> str:
+    """`Demo.ask` in the order of the page's parts: (text, what was written) of each side come in."""
+    return await demo.ask(person, item_a, item_b, query, sides[::2], sides[1::2])

@@ -1,0 +1,166 @@
+"""What the demo shows, as HTML. Every text that comes from data or from a model is escaped here.
+
+Evidence lights up by CSS alone: a statement is a checkbox, and a rule names the items that it rests on.
+"""
+
+import difflib
+import html
+from collections.abc import Sequence
+from string import ascii_uppercase
+
+from alignxplore.ask.evidence import statements
+from alignxplore.ask.models import Verdict
+from alignxplore.ask.telling import choices, short
+from alignxplore.prompts import parse_answer
+from alignxplore.records import Interaction
+from alignxplore.summarize import Summaries
+
+MOST = 200  # interactions that are shown; of a longer history the newest
+LONGEST = 20_000  # characters of an answer that are shown
+
+CSS = """
+.axp ol {list-style: none; padding: 0; margin: 0; max-height: 34em; overflow-y: auto}
+.axp li {display: grid; grid-template-columns: 2.2em 1fr 1fr; gap: .5em; padding: .25em 0;
+  border-bottom: 1px solid var(--border-color-primary); font-size: .9em; overflow-wrap: anywhere}
+.axp li > b {font-weight: 400; opacity: .75}
+.axp li.gone {opacity: .35; text-decoration: line-through}
+.axp .over {opacity: .85}
+.axp .head {font-weight: 600; opacity: .85}
+.axp pre {white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85em; margin: .2em 0; max-height: 14em;
+  overflow-y: auto; background: var(--background-fill-secondary); color: var(--body-text-color); padding: .5em;
+  border-radius: 6px}
+.axp .note {font-size: .85em; opacity: .85; margin: .2em 0}
+.axp .says {display: flex; flex-wrap: wrap; gap: .35em}
+.axp .says label {border: 1px solid var(--border-color-primary); border-radius: 1em; padding: .2em .7em;
+  cursor: pointer; font-size: .9em; overflow-wrap: anywhere}
+.axp .says input {position: absolute; opacity: 0; width: 1px; height: 1px}
+.axp .says label:has(input:checked), .axp .says label:hover {background: #ffd54d; color: #1a1a1a}
+.axp .says label:has(input:focus-visible) {outline: 2px solid var(--color-accent)}
+.axp .says small {opacity: .85; color: inherit}
+.axp ins {background: #b9e8c4; color: #10361b; text-decoration: none}
+.axp del {background: #f6c3c0; color: #4a1110}
+.axp table {border: 0 !important; border-collapse: collapse; width: 100%; font-size: .9em}
+.axp td, .axp th {border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important;
+  padding: .3em .5em; text-align: left}
+.axp .scroll {overflow-x: auto}
+.axp td.number, .axp th.number {text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums}
+"""
+_LIT = "background: #ffd54d; color: #1a1a1a; opacity: 1; border-radius: 4px"
+
+
+def _box(inside: str) -> str:
+    return f'<div class="axp">{inside}</div>'
+
+
+def _note(text: str) -> str:
+    return f'<p class="note">{html.escape(text)}</p>'
+
+
+def told(text: str) -> str:
+    """A sentence by itself."""
+    return _box(_note(text))
+
+
+def shown_places(count: int) -> range:
+    """Places of the interactions that are shown."""
+    return range(max(0, count - MOST), count)
+
+
+def history(interactions: Sequence[Interaction], left_out: Sequence[int] = ()) -> str:
+    """The choices, oldest first; those that are left out are struck through."""
+    places = shown_places(len(interactions))
+    lines = ['<li class="head"><b></b><span>chosen</span><span>passed over</span></li>']
+    for place in places:
+        one, gone = interactions[place], ' class="gone"' if place in left_out else ""
+        over = html.escape(short(one.rejected)) if one.rejected else ""
+        chosen = html.escape(short(one.chosen))
+        lines.append(
+            f'<li{gone}><b>{place + 1}</b><span class="e{place}c">{chosen}</span>'
+            f'<span class="over e{place}r">{over}</span></li>'
+        )
+    older = _note(f"{places.start:,} older choices are read, too, and not shown.") if places.start else ""
+    return _box(f'<div id="history">{older}<ol>{"".join(lines)}</ol></div>')
+
+
+def stages(
+    answers: dict[int, str], slices: Sequence[Sequence[Interaction]], written: Summaries | None, form: str
+) -> str:
+    """The answers of the stages so far: reasoning and summary of each, as they are written."""
+    parts = []
+    for stage, text in sorted(answers.items()):
+        count, past = choices(len(slices[stage])), " and the summary before" if stage else ""
+        of = f"Stage {stage + 1} of {len(slices)}" if len(slices) > 1 else "One stage"
+        parts.append(f'<p class="head">{of}: reads {count}{past}</p><pre>{html.escape(_tail(text))}</pre>')
+        answer = parse_answer(text, form)
+        if written and answer.problem:
+            parts.append(_note(f"Bad format: {answer.problem}. No summary is handed on."))
+    if written:
+        if not written.stages:
+            parts.append(_note(f"Nothing was written ({written.status}): {written.error}"))
+        elif dropped := sum(stage.dropped for stage in written.stages):
+            parts.append(_note(f"{dropped:,} of the oldest choices did not fit the window and were left out."))
+        if written.stages and written.stages[-1].cut:
+            parts.append(_note("The answer was cut at the largest number of tokens."))
+    return _box("".join(parts))
+
+
+def _tail(text: str) -> str:
+    return text if len(text) <= LONGEST else f"… {text[-LONGEST:]}"
+
+
+def evidence(panel: int, summary: str, interactions: Sequence[Interaction], left_out: Sequence[int] = ()) -> str:
+    """The statements of a summary. Clicking one lights up what it rests on in the history, less what is left out."""
+    read = [Interaction("") if place in left_out else one for place, one in enumerate(interactions)]
+    found, rules, labels = statements(summary, read), [], []
+    for number, statement in enumerate(found):
+        name = f"says-{panel}-{number}"
+        places = [f".e{place}c" for place in statement.chosen] + [f".e{place}r" for place in statement.rejected]
+        if places:
+            lit = ", ".join(f"#history {place}" for place in places)
+            rules.append(f"body:has(#{name}:checked, label[for={name}]:hover) :is({lit}) {{{_LIT}}}")
+        count = f"{len(places)} item{'' if len(places) == 1 else 's'}"
+        labels.append(
+            f'<label for="{name}"><input type="checkbox" id="{name}">{html.escape(statement.text)} '
+            f"<small>{count}</small></label>"
+        )
+    if not labels:
+        return _box("")
+    head = _note("Click a statement: the items that it rests on, by its words, light up in the history.")
+    return _box(f'<style>{"".join(rules)}</style>{head}<div class="says">{"".join(labels)}</div>')
+
+
+def difference(before: str, after: str) -> str:
+    """What changed from one text to another, word by word; empty where nothing did."""
+    if not before or before == after:
+        return _box("")
+    old, new = before.split(), after.split()
+    parts = []
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind in ("delete", "replace"):
+            parts.append(f"<del>{html.escape(' '.join(old[a:b]))}</del>")
+        if kind in ("insert", "replace"):
+            parts.append(f"<ins>{html.escape(' '.join(new[c:d]))}</ins>")
+        if kind == "equal":
+            parts.append(html.escape(" ".join(new[c:d])))
+    return _box(f'<p class="head">What changed</p><p>{" ".join(parts)}</p>')
+
+
+def verdicts(rows: Sequence[tuple[str, Verdict]], items: Sequence[str], taken: str | None) -> str:
+    """A line a text and downstream model: its pick, how sure it is, P(A) in each order."""
+    lines = []
+    for text, verdict in rows:
+        head = f"<td>{html.escape(text)}</td><td>{html.escape(verdict.judge)}</td>"
+        if verdict.error:
+            lines.append(f'<tr>{head}<td colspan="4">failed: {html.escape(verdict.error)}</td></tr>')
+            continue
+        pick = "neither" if verdict.pick is None else ascii_uppercase[verdict.pick]
+        pick += " (the order decides)" if verdict.wavers else ""
+        shares = [max(verdict.sure), *(order[0] for order in verdict.orders)]
+        cells = "".join(f'<td class="number">{100 * share:.1f} %</td>' for share in shares)
+        lines.append(f"<tr>{head}<td>{pick}</td>{cells}</tr>")
+    numbers = ("sure", "P(A), A first", "P(A), B first")
+    head = "".join(f"<th>{name}</th>" for name in ("reads", "downstream model", "picks"))
+    head += "".join(f'<th class="number">{name}</th>' for name in numbers)
+    truth = f"The person took {ascii_uppercase[items.index(taken)]}." if taken in items else ""
+    table = f'<div class="scroll"><table id="verdicts"><tr>{head}</tr>{"".join(lines)}</table></div>'
+    return _box(f"{table}{_note(truth)}")
