@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from alignxplore.command import option, run
 from alignxplore.evaluation.rows import Score, read_scores
-from alignxplore.plotting import COLOURS, STYLE, save
+from alignxplore.plotting import COLOURS, GREY, STYLE, save
 from alignxplore.records import person_of, read_jsonl, write_json, write_text
 from alignxplore.rl.curves import running_mean, stages_of
 from alignxplore.statistics import estimate, paired
@@ -163,7 +163,7 @@ def draw(rows: list[dict], runs: dict[str, dict[int, list[dict]]]) -> plt.Figure
     figure, (curves, *finals) = plt.subplots(
         1, 1 + len(judges), figsize=(6 + 3.2 * len(judges), 4.2), width_ratios=(2, *[1] * len(judges))
     )
-    colours = dict(zip(("sft", *runs), ("#718096", *COLOURS)))
+    colours = dict(zip(("sft", *runs), (GREY, *COLOURS)))
     draw_rewards(curves, runs, colours)
     for panel in finals[1:]:
         panel.sharey(finals[0])  # before anything is drawn, so that the common scale holds all of it

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from alignxplore.command import option, run
 from alignxplore.evaluation.report.stages import TITLES, bar, draw_bounds
 from alignxplore.evaluation.rows import Result, read_results
-from alignxplore.plotting import COLOURS, STYLE, save
+from alignxplore.plotting import COLOURS, GREY, STYLE, save
 
 LABELS = {
     "sft.clean": "SFT,\nno errors",
@@ -22,7 +22,7 @@ LABELS = {
     "sft.longer": "SFT × 5\nepochs",
     "sft+rl.shuffled": "RL, reward\nshuffled",
 }
-SERIES = {"SFT alone": "#718096", "then RL": COLOURS[1], "control": COLOURS[0]}
+SERIES = {"SFT alone": GREY, "then RL": COLOURS[1], "control": COLOURS[0]}
 
 
 @dataclass(kw_only=True)

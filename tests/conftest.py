@@ -106,12 +106,15 @@ CONTROL_TOKENS = {
 }
 
 
+NEWER = ("choose", "short")
+
+
 def _byte_level_bpe(vocabulary: int) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     # A template more would be another tokenizer, and other golden values: those that are newer are not learnt from.
-    texts = [path.read_text() for path in sorted(SETS.glob("*/*.jinja")) if path.stem != "choose"] * 3
+    texts = [path.read_text() for path in sorted(SETS.glob("*/*.jinja")) if path.stem not in NEWER] * 3
     answers = ['{"selection": "Item A"}', '{"selection": "Item B"}', "system user assistant\n"] * 20
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(

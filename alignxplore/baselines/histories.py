@@ -155,6 +155,22 @@ class Als(_ByChoices):
         return float(self._model.item_factors[item] @ self._last[1])
 
 
+class Bpr(_ByChoices):
+    """Factors that rank what a person chose above what the person did not (Rendle et al. 2009), by implicit; a
+    history's own factors are the mean of those of its chosen items: nobody new can be learnt without learning all."""
+
+    def _learn(self, taken_PI: csr_matrix) -> None:
+        from implicit.cpu.bpr import BayesianPersonalizedRanking
+
+        # One thread and a seed: the same draws, so the same factors every time.
+        model = BayesianPersonalizedRanking(factors=FACTORS, random_state=0, num_threads=1)
+        model.fit(taken_PI, show_progress=False)
+        self._factors_IF, self._bias_I = model.item_factors[:, :-1], model.item_factors[:, -1]
+
+    def _score(self, item: int, others: list[int]) -> float:
+        return float(self._factors_IF[item] @ self._factors_IF[others].mean(0) + self._bias_I[item])
+
+
 def training_choices(files: Iterable[str | Path], without: set[str]) -> dict[str, set[str]]:
     """Person → all that the person chose in benchmark files, histories and targets, persons of `without` left out.
 

@@ -69,6 +69,12 @@ class GenerationArguments(Checkable):
     top_p: float = option("nucleus sampling (paper: 0.95)", 0.95)
     top_k: int = option("top-k sampling (paper: 20)", 20)
     max_tokens: int = option("new tokens at most, reasoning included (paper: 4,096)", 4096)
+    summary_tokens: int | None = option(
+        "ask for summaries of at most so many tokens, under the name POLICY~N; evaluate.py then tells what it costs "
+        "in points beside the same policy without",
+        None,
+    )
+    gpus: int = option("GPUs that serve one policy, for GPU-seconds a summary in the table of costs; 0: not told", 0)
     max_model_len: int = option(
         "window of prompt and answer, also of an endpoint that takes more (paper: 16,384)", 16384
     )
@@ -83,7 +89,7 @@ class GenerationArguments(Checkable):
     )
 
     def __post_init__(self) -> None:
-        at_least_one(self, "stages", "limit", "concurrency", "max_tokens", "at_once")
+        at_least_one(self, "stages", "limit", "concurrency", "max_tokens", "at_once", "summary_tokens")
         self._check_what_is_given()
         one_of("settings", self.settings, SETTINGS)
         one_of("fit", [self.fit], FITS)

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from alignxplore.journal import FAILED
 from alignxplore.records import RecordError, read_jsonl
 
 FILE = "costs.jsonl"
+SHORTER = "~"  # POLICY~N: the policy that was asked for at most N tokens
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Cost:
 
     `tokens` counts what was generated, `reasoning_tokens` all of it but the summaries, `summary_tokens` and `words`
     the last summary, which is the one that is read. `seconds` is the sum over stages of the time from asking to the
-    reply. None: not known, from an earlier version. `problem` says why it is bad format, `cut` that an answer had
-    all the tokens it was allowed.
+    reply; `gpu_seconds` are those of the whole set, shared alike. None: not known, from an earlier version, or nobody
+    told of GPUs. `problem` says why it is bad format, `cut` that an answer had all the tokens it was allowed.
     """
 
     policy: str
@@ -38,6 +39,32 @@ class Cost:
     seconds: float | None
     cut: bool
     problem: str | None
+    gpu_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a set of summaries took as a whole, all runs of the command together: seconds of the clock while summaries
+    were being written, how many were, and the GPUs that served the policy (0: not told)."""
+
+    seconds: float = 0.0
+    summaries: int = 0
+    gpus: int = 0
+
+    @classmethod
+    def of(cls, meta: dict | None, run: str, gpus: int) -> "Spent":
+        """What earlier runs of the same recipe took."""
+        earlier = meta.get("spent") if meta and meta.get("run") == run else None
+        return cls(**(earlier or {}) | {"gpus": gpus or (earlier or {}).get("gpus", 0)})
+
+    def more(self, seconds: float, summaries: int) -> "Spent":
+        """The same with what another run took."""
+        return Spent(round(self.seconds + seconds, 3), self.summaries + summaries, self.gpus)
+
+    @property
+    def gpu_seconds(self) -> float | None:
+        """GPU-seconds a summary; None where nobody told of GPUs."""
+        return self.gpus * self.seconds / self.summaries if self.gpus and self.summaries else None
 
 
 def costs_of(sets: Iterable[SummarySet], benchmarks: Mapping[str, Benchmark]) -> Iterator[Cost]:
@@ -46,9 +73,10 @@ def costs_of(sets: Iterable[SummarySet], benchmarks: Mapping[str, Benchmark]) ->
         records = (
             {record.id for record in benchmarks[found.benchmark].records} if found.benchmark in benchmarks else ()
         )
+        gpu_seconds = Spent(**(found.meta() or {}).get("spent", {})).gpu_seconds
         for record, row in found.by_record().items():
             if record in records and row["status"] not in FAILED:
-                yield _cost(found, record, row)
+                yield replace(_cost(found, record, row), gpu_seconds=gpu_seconds)
 
 
 def _total(values: Iterable[float | None]) -> Any:

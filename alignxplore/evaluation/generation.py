@@ -5,14 +5,16 @@
 import asyncio
 import logging
 import os
+import time
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from alignxplore.environment import recorded_versions, say_problems
 from alignxplore.evaluation.arguments import GenerationArguments
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, as_served, load_benchmarks, run_id, slices_of
+from alignxplore.evaluation.costs import SHORTER, Spent
 from alignxplore.evaluation.fits import Fit
 from alignxplore.evaluation.preview import sizes, whereabouts
 from alignxplore.evaluation.report.tables import Table, markdown
@@ -109,19 +111,18 @@ async def write_set(
     target: SummarySet,
 ) -> None:
     """Write all summaries of one (policy, benchmark, setting, seed) that are not there yet."""
-    write_json(
-        target.meta_path,
-        asdict(made)
-        | {
-            "policy": model.name,
-            "identity": model.identity,
-            "served_model": model.endpoint.model,
-            "prompt_set": prompts.name,
-            "prompt_hash": prompts.hash("infer"),
-            "versions": recorded_versions(),
-            "data": os.path.relpath(benchmark.path.resolve(), target.meta_path.parent.resolve()),
-        },
-    )
+    spent = Spent.of(target.meta(), made.run, arguments.gpus)
+    meta = asdict(made) | {
+        "policy": model.name,
+        "identity": model.identity,
+        "served_model": model.endpoint.model,
+        "prompt_set": prompts.name,
+        "prompt_hash": prompts.hash("infer"),
+        "summary_tokens": prompts.summary_tokens,
+        "versions": recorded_versions(),
+        "data": os.path.relpath(benchmark.path.resolve(), target.meta_path.parent.resolve()),
+    }
+    write_json(target.meta_path, meta | {"spent": asdict(spent)})
 
     fit = Fit(
         model.tokenizer,
@@ -156,6 +157,7 @@ async def write_set(
         owner_of = owners(made, benchmark, target, journal)
         written = [record for record in benchmark.records if owner_of[record.id].id == record.id]
         copied = [record for record in benchmark.records if owner_of[record.id].id != record.id]
+        before, start = len(journal), time.monotonic()
         for records in filter(None, (written, copied)):
             await run_units(
                 ((made.unit(record), record) for record in records),
@@ -166,6 +168,8 @@ async def write_set(
                 concurrency=arguments.concurrency,
                 max_error_rate=arguments.max_error_rate,
             )
+        spent = spent.more(time.monotonic() - start, len(journal) - before)
+    write_json(target.meta_path, meta | {"spent": asdict(spent)})
     known = [row["shown_otherwise"] for row in target.by_record(made.run).values() if "shown_otherwise" in row]
     log.info(
         "%s %s %s seed %d: %d of %d rows were shown otherwise than by %s fit",
@@ -219,7 +223,13 @@ def policies_of(arguments: GenerationArguments) -> list[Policy]:
     sets = choose("prompt_set", arguments.prompt_set, names, "default")
     forms = choose("format", arguments.format, names, "think")
     keys = choose("api_key_env", arguments.api_key_env, names, "")
-    return [Policy(spec, PromptSet(sets[spec.name]), forms[spec.name], keys[spec.name]) for spec in specs]
+    most = arguments.summary_tokens
+
+    def policy(spec: ModelSpec) -> Policy:
+        shorter = spec if most is None else replace(spec, name=f"{spec.name}{SHORTER}{most}")
+        return Policy(shorter, PromptSet(sets[spec.name], most), forms[spec.name], keys[spec.name])
+
+    return [policy(spec) for spec in specs]
 
 
 def targets_of(arguments: GenerationArguments, policy: Policy, benchmarks: list[Benchmark]) -> list[SummarySet]:

@@ -8,16 +8,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alignxplore.baselines.embeddings import Embeddings, Encoder
-from alignxplore.baselines.histories import Als, Bm25, ItemKnn, Likeness, foresee, scores, texts_of, training_choices
+from alignxplore.baselines.histories import (
+    Als,
+    Bm25,
+    Bpr,
+    ItemKnn,
+    Likeness,
+    foresee,
+    scores,
+    texts_of,
+    training_choices,
+)
 from alignxplore.evaluation.benchmarks import Benchmark, shown_history
 from alignxplore.evaluation.conditions import Cell, foreseen, weighed
 from alignxplore.serving.models import ModelSpec
 
-BM25, KNN, ALS, EMBEDDING = "bm25", "item-knn", "als", "embedding"
+BM25, KNN, ALS, BPR, EMBEDDING = "bm25", "item-knn", "als", "bpr", "embedding"
 HELP = (
     f"baselines that read the history, without a judge: {BM25} (words of the items), {KNN}=FILE (who else chose them: "
-    f"benchmark files of training persons; several files: several times), {ALS}=FILE (the same by factors of persons "
-    f"and items), {EMBEDDING}=MODEL (any encoder, a folder or "
+    f"benchmark files of training persons; several files: several times), {ALS}=FILE and {BPR}=FILE (the same by "
+    f"factors of persons and items), {EMBEDDING}=MODEL (any encoder, a folder or "
     "hub id[@revision]); none: no such baseline"
 )
 
@@ -36,13 +46,14 @@ class HistoryBaseline(NamedTuple):
             ValueError: another kind, or a source that is missing or not wanted.
         """
         kind, equals, source = text.partition("=")
-        if kind not in (BM25, KNN, ALS, EMBEDDING):
+        if kind not in (BM25, KNN, ALS, BPR, EMBEDDING):
             raise ValueError(
-                f"--baselines: unknown {text}; choose from {BM25}, {KNN}=FILE, {ALS}=FILE, {EMBEDDING}=MODEL, none"
+                f"--baselines: unknown {text}; choose from {BM25}, {KNN}=FILE, {ALS}=FILE, {BPR}=FILE, "
+                f"{EMBEDDING}=MODEL, none"
             )
         if bool(source) != (kind != BM25) or equals and not source:
             persons = "needs a file of training persons"
-            wanted = {BM25: "takes nothing", KNN: persons, ALS: persons, EMBEDDING: "needs a model"}
+            wanted = {BM25: "takes nothing", KNN: persons, ALS: persons, BPR: persons, EMBEDDING: "needs a model"}
             raise ValueError(f"--baselines {text}: {kind} {wanted[kind]}; e.g. {BM25} {KNN}=FILE {EMBEDDING}=MODEL")
         return cls(kind, source)
 
@@ -76,6 +87,10 @@ class HistoryBaselines:
     def _als(self) -> Als:
         return Als(self._choices(ALS))
 
+    @cached_property
+    def _bpr(self) -> Bpr:
+        return Bpr(self._choices(BPR))
+
     def cells(self, benchmark: Benchmark) -> Iterator[Cell]:
         """One cell a baseline, as of a reader of raw histories; item-knn only where it knows an item."""
         kinds = {one.kind for one in self._wanted}
@@ -88,6 +103,8 @@ class HistoryBaselines:
             yield self._cell("item-kNN", self._knn, benchmark, shown)
         if ALS in kinds and any(map(self._als.knows, targets)):
             yield self._cell("ALS", self._als, benchmark, shown)
+        if BPR in kinds and any(map(self._bpr.knows, targets)):
+            yield self._cell("BPR", self._bpr, benchmark, shown)
         for source in dict.fromkeys(one.source for one in self._wanted if one.kind == EMBEDDING):
             spec = ModelSpec.parse(source)
             if source not in self._encoders:

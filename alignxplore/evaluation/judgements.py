@@ -48,7 +48,7 @@ def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArg
     purpose = judge.direct_purpose if asked.history is not None else "judge"
     how = {"name": protocol, "seed": arguments.seed} | ({"orders": arguments.orders} if protocol == "choice" else {})
     if isinstance(asked.record.target, Offer):
-        purpose = purpose if isinstance(judge, YesNoJudge) else ranking.PURPOSE
+        purpose = ranking.purpose_of(judge, purpose)
         how = {"name": protocol, "seed": arguments.seed, "rotations": arguments.rotations}
     if asked.history is not None:  # how much of a history is shown is the task's
         how |= {"budget": direct_budget(judge, arguments), "shown": len(asked.history)}

@@ -23,6 +23,7 @@ KINDS = (
     "shuffled",
     "no_negatives",
     "mixed",
+    "nothing",
     "injected_markup",
     "injected_order",
 )
@@ -152,6 +153,18 @@ def foreign(benchmark: Benchmark, record: UserRecord, count: int, seed: int) -> 
     return drawn
 
 
+def nothing(benchmark: Benchmark, record: UserRecord, count: int, seed: int) -> list[Interaction]:
+    """Two thirds of `count` (all of an even one, where everything is shown) are choices of other people, each followed
+    by the same one the other way round: together they say nothing. The rest is never shown."""
+    drawn = foreign(benchmark, record, 4 * count, seed)
+    whole = [x for x in drawn if x.rejected is not None]
+    if len(whole) < count:
+        raise ValueError(f"{benchmark.path}: 'nothing' needs histories that say what was passed over")
+    pairs = [y for x in whole for y in (x, replace(x, chosen=x.rejected or "", rejected=x.chosen))]
+    hidden = 0 if len(shown_history(benchmark, record)) == len(record.history) else count // 3
+    return pairs[: count - hidden] + whole[-hidden:] * bool(hidden)
+
+
 def of_person(mix: Benchmark, record: UserRecord, count: int, seed: int) -> list[Interaction]:
     """The newest `count` interactions of the same person in another benchmark, or of someone drawn by hash."""
     same = [other for other in mix.records if other.person == record.person]
@@ -180,6 +193,9 @@ def perturb(benchmark: Benchmark, kind: str, share: float, mix: Benchmark | None
             yield no_negatives(record)
         elif kind == "foreign":
             yield inserted(record, foreign(benchmark, record, count, seed), shown, seed)
+        elif kind == "nothing":
+            count += count % 2 if shown == len(record.history) else 0
+            yield inserted(record, nothing(benchmark, record, count, seed), shown, seed)
         elif kind == "foreign_shuffled":
             noisy = inserted(record, foreign(benchmark, record, count, seed), shown, seed)
             yield shuffled(noisy, len(shown_history(benchmark, noisy)), seed)
@@ -198,8 +214,8 @@ def parse_kind(text: str) -> tuple[str, float, str]:
     fits = bool(colon) != (kind in ("shuffled", "no_negatives")) or kind == "mixed"
     if not fits or not 0 <= share <= 1 or (colon and kind == "mixed" and not share):
         raise ValueError(
-            f"'{text}': swapped, foreign, foreign_shuffled and injected_* take a share between 0 and 1 (swapped:0.2), "
-            "mixed may take one above 0, the others none"
+            f"'{text}': swapped, foreign, foreign_shuffled, nothing and injected_* take a share between 0 and 1 "
+            "(swapped:0.2), mixed may take one above 0, the others none"
         )
     return kind, share, kind + (f"{100 * share:g}" if colon else "")
 

@@ -5,8 +5,9 @@ The answer is prefilled as for a pair, and the letters of up to 26 items are rea
 Two rotations of an order that is drawn by a hash are asked by default and averaged, so that no item stands at one
 place only. More than 26 items are asked in groups that share one item, the anchor: what a group says of an item is its
 log-probability above the anchor's, and these are put together. That is right as far as the odds of two items do not
-depend on which others are shown (Luce). P(Yes) item by item, the other way, would need a prompt of its own and 25
-times as many requests, and would compare nothing.
+depend on which others are shown (Luce). A model whose tokenizer knows the letters A and B alone is asked in groups of
+two, by the question about a pair. P(Yes) item by item, the other way, would need a prompt of its own and 25 times as
+many requests, and would compare nothing.
 
 Models that answer in free form give one vote a question; a yes/no reader is asked about each item by itself.
 """
@@ -15,10 +16,13 @@ import asyncio
 import copy
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from string import ascii_uppercase
 from typing import Any, NamedTuple
+
+from transformers import PreTrainedTokenizerBase
 
 from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
 from alignxplore.judging.free_form import ReasoningJudge, ask_selection
@@ -83,17 +87,34 @@ class Said(NamedTuple):
     unread: str | None = None
 
 
-def groups(offer: Offer, key: Any, seed: int) -> list[list[int]]:
+def most_of(judge: Judge) -> int:
+    """Items that a downstream model can be asked about in one question: 26, or two where only A and B are tokens."""
+    return MOST if isinstance(judge, ReasoningJudge) else _letters_known(judge.tokenizer)
+
+
+@lru_cache(maxsize=64)
+def _letters_known(tokenizer: PreTrainedTokenizerBase) -> int:
+    with suppress(JudgeError):
+        return len(find_letters(tokenizer, ascii_uppercase).tokens)
+    return 2
+
+
+def groups(offer: Offer, key: Any, seed: int, most: int = MOST) -> list[list[int]]:
     """Places of the candidates in the questions that are asked: one group in an order drawn by a hash, or of more than
-    26 several of like size, each with the same anchor at its head."""
+    `most` several of like size, each with the same anchor at its head."""
     items = offer.candidates
     order = sorted(range(len(items)), key=lambda place: hash_seed("item order", key, items[place], seed))
-    if len(order) <= MOST:
+    if len(order) <= most:
         return [order]
     anchor, *rest = order
-    count = math.ceil(len(rest) / (MOST - 1))
+    count = math.ceil(len(rest) / (most - 1))
     bounds = [len(rest) * i // count for i in range(count + 1)]
     return [[anchor, *rest[start:end]] for start, end in zip(bounds, bounds[1:])]
+
+
+def purpose_of(judge: Judge, of_pairs: str) -> str:
+    """The template that a downstream model is asked with; `of_pairs` is that of its question about a pair."""
+    return of_pairs if isinstance(judge, YesNoJudge) or most_of(judge) == 2 else PURPOSE
 
 
 def rotated(group: Sequence[int], rotation: int, rotations: int) -> list[int]:
@@ -118,9 +139,13 @@ def question(
     places: Sequence[int] | None = None,
 ) -> Messages:
     """The prompt about some of the candidates; without `places` one as long as any that is asked about this offer."""
-    items = offer.candidates
+    items, most = offer.candidates, most_of(judge)
     if places is None:
-        places = sorted(range(len(items)), key=lambda place: -len(items[place]))[:MOST]
+        places = sorted(range(len(items)), key=lambda place: -len(items[place]))[:most]
+    if most == 2:
+        a, b = (items[place] for place in places)
+        known = judge.prompts.judge(summary, offer.query, a, b)
+        return known if history is None else judge.prompts.direct(history, offer.query, a, b)
     return judge.prompts.choose(
         summary, history, offer.query, list(zip(ascii_uppercase, (items[place] for place in places)))
     )
@@ -143,7 +168,7 @@ async def rank(
     try:
         if isinstance(judge, YesNoJudge):
             return await _each_alone(judge, history or (), offer)
-        asked = groups(offer, key, judge.seed)
+        asked = groups(offer, key, judge.seed, most_of(judge))
         orders = [[rotated(group, rotation, rotations) for group in asked] for rotation in range(rotations)]
         ask = partial(question, judge, summary, history, offer)
         said = await asyncio.gather(*(_say(judge, ask(places), len(places)) for order in orders for places in order))
@@ -246,7 +271,8 @@ async def check(judge: Judge, questions: Sequence[tuple[Any, Interaction]]) -> f
     offers = [(known, offer) for known, offer in questions if isinstance(offer, Offer)]
     if isinstance(judge, YesNoJudge):
         return await judge.check([(known, longest_item(offer)) for known, offer in offers])
-    asked = [(question(judge, summary, None, offer), min(MOST, len(offer.candidates))) for summary, offer in offers]
+    most = most_of(judge)
+    asked = [(question(judge, summary, None, offer), min(most, len(offer.candidates))) for summary, offer in offers]
     _, said = await taken(asked, lambda one: _say(judge, *one))
     masses = [float(one.unread is None) if one.mass is None else one.mass for one in said]
     mass = sum(masses) / len(masses)

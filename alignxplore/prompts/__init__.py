@@ -21,6 +21,7 @@ from alignxplore.records import Interaction, content_hash
 from alignxplore.texts import mistaken, not_utf_8
 
 SETS = Path(__file__).parent
+SHORT = "short"  # the template that is added to infer where a summary is to be short
 Messages = list[dict[str, str]]
 
 # What chat formats write as control tokens: <|im_end|>, <｜User｜>, <think>, </s>, <start_of_turn>, <repo_name>,
@@ -70,14 +71,15 @@ class PromptSet:
 
     Args:
         source: a folder, or the name of a set that comes with the project ("default", "hardened").
+        summary_tokens: a policy is asked for a summary of at most so many tokens (template `short`); None: it is not.
     """
 
-    def __init__(self, source: str | Path = "default"):
+    def __init__(self, source: str | Path = "default", summary_tokens: int | None = None):
         named = SETS / str(source)
         self.folder = named if str(source).isidentifier() and named.is_dir() else Path(source)
         if not any(self.folder.glob("*.jinja")):
             raise PromptError(f"{self.folder}: no *.jinja templates here; give a folder like {SETS / 'default'}")
-        self.name = self.folder.name
+        self.name, self.summary_tokens = self.folder.name, summary_tokens
         self._environment = jinja2.Environment(
             undefined=jinja2.StrictUndefined, finalize=break_markup, trim_blocks=True, lstrip_blocks=True
         )
@@ -126,13 +128,17 @@ class PromptSet:
 
         `form` is the name of the format (`FORMATS`) in which this policy answers; templates also get `thinking`.
         """
-        return self.render(
+        messages = self.render(
             "infer",
             interactions=interactions,
             past_summary=past_summary or None,
             form=form,
             thinking=FORMATS[form].reasons,
         )
+        if self.summary_tokens is not None:
+            (short,) = self.render(SHORT, tokens=self.summary_tokens)
+            messages[-1]["content"] += "\n" + short["content"]
+        return messages
 
     def judge(self, summary: str | None, query: str | None, item_a: str, item_b: str) -> Messages:
         """Ask the downstream model which item the user will choose, given only the summary."""
@@ -158,7 +164,10 @@ class PromptSet:
     def hash(self, purpose: str) -> str:
         """Hash of one template's text; it goes into every output made with it."""
         self._load(purpose)
-        return hashlib.sha256((self.folder / f"{purpose}.jinja").read_bytes()).hexdigest()[:12]
+        digest = hashlib.sha256((self.folder / f"{purpose}.jinja").read_bytes()).hexdigest()[:12]
+        if purpose == "infer" and self.summary_tokens is not None:
+            return content_hash([digest, self.hash(SHORT), self.summary_tokens], 12)
+        return digest
 
     @cached_property
     def hashes(self) -> dict[str, str]:

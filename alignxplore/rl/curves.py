@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
 from alignxplore.command import option
-from alignxplore.plotting import COLOURS, STYLE, save
+from alignxplore.plotting import COLOURS, GREY, STYLE, save
 from alignxplore.records import read_jsonl
 from alignxplore.serving.endpoint import parse_spec
 
@@ -35,7 +35,7 @@ PARTS = {
     "save_checkpoint": "checkpoint",
 }
 KL = "rollout_corr/k3_kl"
-PART_COLOURS = ("#2b6cb0", "#63b3ed", "#a0aec0", "#c05621", "#ecc94b", "#2f855a", "#6b46c1", "#cbd5e0")
+PART_COLOURS = (*COLOURS, GREY, "#cccccc")
 
 
 @dataclass(kw_only=True)

@@ -104,17 +104,17 @@ class LiveFunnel:
 
 def plot(counts: dict, path: Path) -> None:
     """Bars: users that are left after each step."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    from alignxplore.plotting import COLOURS, GREY, STYLE, save
+
+    pyplot.switch_backend("Agg")  # files only: works without a screen
     bars = {"users": counts["users"], **counts["left"]}
-    colours = ["#bbbbbb"] + ["#ee6677" if step.startswith("round 2") else "#4477aa" for step in counts["left"]]
-    figure, axes = pyplot.subplots(figsize=(7, 0.34 * len(bars) + 1), layout="constrained")
+    colours = [GREY] + [COLOURS[step.startswith("round 2")] for step in counts["left"]]
+    with pyplot.rc_context(STYLE):
+        figure, axes = pyplot.subplots(figsize=(7, 0.34 * len(bars) + 1), layout="constrained")
     drawn = axes.barh(list(bars)[::-1], list(bars.values())[::-1], color=colours[::-1])
     axes.bar_label(drawn, padding=3)
     axes.set(xlabel="users left", title=f"Synthesis funnel: {counts['users']} users, {counts['sft_rows']} SFT rows")
     axes.margins(x=0.1)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save(figure, path)

@@ -137,21 +137,21 @@ def rl_row(record: UserRecord, positions: Sequence[int], signal: dict[int, float
 
 def plot(groups: dict[str, Sequence[float]], path: Path) -> None:
     """Histograms of signals; the first group holds all of them."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    from alignxplore.plotting import COLOURS, GREY, STYLE, save
+
+    pyplot.switch_backend("Agg")  # files only: works without a screen
     every = next(iter(groups.values()))
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for (name, values), colour in zip(groups.items(), ("#bbbbbb", "#4477aa", "#ee6677")):
+    with pyplot.rc_context(STYLE):
+        figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for (name, values), colour in zip(groups.items(), (GREY, *COLOURS)):
         axes.hist(
             values, bins=np.linspace(min(every), max(every) + 1e-9, 60), label=f"{name} ({len(values)})", color=colour
         )
     axes.set(xlabel="signal: log P strong - log P weak", ylabel="choices", yscale="log")
     axes.legend()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save(figure, path)
 
 
 def two_models(args: SelectionOptions) -> dict[str, str | None]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alignxplore.baselines.embeddings import Embeddings, Encoder
-from alignxplore.baselines.histories import Als, Bm25, ItemKnn, chosen_less_rejected, foresee, training_choices
+from alignxplore.baselines.histories import Als, Bm25, Bpr, ItemKnn, chosen_less_rejected, foresee, training_choices
 from alignxplore.benchmark_files import user_row
 from alignxplore.errors import UserError
 from alignxplore.records import Interaction, RecordError, UserRecord, write_jsonl
@@ -59,13 +59,14 @@ def test_item_knn_is_the_cosine_over_persons():
     assert foresee(like, history, Interaction("unheard of", items[4])) == 0.0
 
 
-def test_als_takes_to_its_items_who_chose_of_them_and_is_the_same_every_time(monkeypatch):
+@pytest.mark.parametrize("factors", [Als, Bpr])
+def test_factors_take_to_its_items_who_chose_of_them_and_are_the_same_every_time(monkeypatch, factors):
     """Two groups of persons, each with films of its own: a history of one group's films speaks for another of them."""
     monkeypatch.setattr("alignxplore.baselines.histories.FACTORS", 2)
     generator = random.Random(0)
     groups = [[f"{name} {i}" for i in range(20)] for name in ("drama", "comedy")]
     chosen = {f"p{i}": set(generator.sample(groups[i % 2], 8)) for i in range(60)}
-    like, again = Als(chosen), Als(chosen)
+    like, again = factors(chosen), factors(chosen)
     right = []
     for side in (0, 1):
         for _ in range(20):

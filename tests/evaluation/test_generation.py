@@ -82,6 +82,31 @@ async def test_questions_after_the_same_dialogues_share_a_summary(
     assert len({found[1][user] for user in ("u#0", "v#0", "u#9")}) == 3
 
 
+async def test_a_short_summary_is_asked_for_under_a_name_of_its_own(
+    fake_server, say, tokenizer, record, benchmark_file, tmp_path
+):
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    async with fake_server(lambda body: say("<think>\nI read\n</think>\n\nLikes films.")) as server:
+        for most in (None, 8, 8):
+            await generate(
+                GenerationArguments(
+                    model=[f"ours={server.url}#{tmp_path / 'tokenizer'}"],
+                    data=[str(benchmark_file("hicupid", [record("u")]))],
+                    out=str(tmp_path / "out"),
+                    settings=["full"],
+                    summary_tokens=most,
+                    gpus=2,
+                )
+            )
+    asked = ["at most 8 tokens" in body["messages"][-1]["content"] for body in server.bodies]
+    assert asked == [False, True], "once each; what is there is not asked for again"
+    metas = [SummarySet(tmp_path / "out", name, "hicupid", "full", 0).meta() for name in ("ours", "ours~8")]
+    assert [meta["summary_tokens"] for meta in metas] == [None, 8] and metas[0]["prompt_hash"] != metas[1][
+        "prompt_hash"
+    ]
+    assert [(meta["spent"]["summaries"], meta["spent"]["gpus"]) for meta in metas] == [(1, 2), (1, 2)]
+
+
 async def test_other_weights_or_another_window_under_the_same_address_are_other_summaries(write):
     assert [
         await write(),

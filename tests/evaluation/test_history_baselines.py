@@ -56,6 +56,8 @@ def test_each_baseline_is_a_row_of_the_same_records(written):
         )
         assert all(found[name, "direct", protocol]["n"] == 8 for name in ("BM25", "item-kNN"))
         assert found["BM25", "direct", protocol]["ci_low"] < 1
+    factors = scored(path, f"als={train}", f"bpr={train}")
+    assert {name for name, *_ in factors} == {"ALS", "BPR", "chance"}
     assert set(scored(path, "none")) == {("chance", "bound", "choice")}
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ KINDS = [
     ("no_negatives", 0.0),
     ("mixed", 0.0),
     ("mixed", 0.75),
+    ("nothing", 0.5),
     ("injected_markup", 0.25),
     ("injected_order", 0.25),
 ]
@@ -106,6 +108,24 @@ def test_foreign_interactions_may_come_with_the_loss_of_all_order(bench):
     for before, after in zip(kept, lost):
         shown = [list(shown_history(bench, row)) for row in (before, after)]
         assert shown[0] != shown[1] and sorted(map(str, shown[0])) == sorted(map(str, shown[1]))
+
+
+def test_choices_that_cancel_out_leave_every_count_as_it_was(bench):
+    def balance(records) -> list[dict]:
+        made, counts = benchmark(list(records), bench.task), []
+        for record in made.records:
+            count = Counter(x.chosen for x in shown_history(made, record))
+            count.subtract(x.rejected for x in shown_history(made, record))
+            counts.append({item: n for item, n in count.items() if n})
+        return counts
+
+    disturbed = list(perturbations.perturb(bench, "nothing", 0.5, None, 0))
+    assert balance(disturbed) == balance(bench.records)
+    for old, new in zip(bench.records, disturbed):
+        assert len(new.history) - len(old.history) >= round(0.5 * len(shown_history(bench, old)))
+    with pytest.raises(ValueError, match="says? what was passed over"):
+        bare = benchmark([perturbations.no_negatives(record) for record in bench.records], bench.task)
+        list(perturbations.perturb(bare, "nothing", 0.5, None, 0))
 
 
 def test_nothing_foreign_is_put_in_where_the_share_is_nought(bench):

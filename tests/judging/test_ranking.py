@@ -14,7 +14,7 @@ from alignxplore.evaluation.measures import ranked as in_tiers
 from alignxplore.journal import REFUSED, TRANSPORT_ERROR
 from alignxplore.judging.free_form import ReasoningJudge
 from alignxplore.judging.letters import Judge, JudgeError, find_letters
-from alignxplore.judging.ranking import MOST, check, first_shares, groups, rank, rotated
+from alignxplore.judging.ranking import MOST, check, first_shares, groups, most_of, purpose_of, rank, rotated
 from alignxplore.judging.yes_no import YesNoJudge, find_words
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, Offer
@@ -56,9 +56,17 @@ def shares(offer: Offer, of=utility) -> list[float]:
 class Server:
     """vLLM's chat API for a model whose letters have the odds exp(`of(item, place)`)."""
 
-    def __init__(self, tokenizer, of=lambda item, place: utility(item), reads_ids=True, strict=False, mass=MASS):
+    def __init__(
+        self,
+        tokenizer,
+        of=lambda item, place: utility(item),
+        reads_ids=True,
+        strict=False,
+        mass=MASS,
+        names=ascii_uppercase,
+    ):
         self.letters, self.of, self.reads_ids, self.strict = (
-            find_letters(tokenizer, ascii_uppercase),
+            find_letters(tokenizer, names),
             of,
             reads_ids,
             strict,
@@ -235,6 +243,26 @@ async def test_a_model_that_answers_with_no_letter_is_refused(fake_server, lette
                 await check(judge, asked)
 
 
-async def test_a_tokenizer_without_a_token_for_each_letter_is_named(fake_server, tokenizer, lettered):
-    with pytest.raises(JudgeError, match="has no token of its own for the letter"):
-        await ranked(fake_server, tokenizer, Server(lettered), offer_of(20))
+@pytest.mark.parametrize("history", [None, (Interaction("seen", "b"),)])
+async def test_a_tokenizer_that_knows_a_and_b_alone_is_asked_about_pairs_that_share_an_item(
+    fake_server, tokenizer, history
+):
+    """As the tiny models of the quick start, by the question that they have learnt."""
+    server, offer = Server(tokenizer, names="AB"), offer_of(20)
+    found, bodies = await ranked(fake_server, tokenizer, server, offer, history=history)
+    for scores in found.rotations:
+        assert scores == pytest.approx(shares(offer), abs=1e-9)
+    assert len(server.asked) == 2 * 19 and {len(items) for items in server.asked} == {2}
+    assert len(set.intersection(*map(set, server.asked))) == 1, "the anchor"
+    items = server.asked[0]
+    pair = PromptSet().judge("s", "Which?", *items)
+    if history:
+        pair = PromptSet().direct(history, "Which?", *items)
+    assert pair in [body["messages"][:2] for body in bodies]
+    judge = Judge(Endpoint("http://nowhere/v1"), tokenizer, PromptSet())
+    assert (most_of(judge), purpose_of(judge, "judge"), purpose_of(judge, "direct")) == (2, "judge", "direct")
+
+
+def test_a_tokenizer_with_all_letters_is_asked_about_all_items_at_once(lettered):
+    judge = Judge(Endpoint("http://nowhere/v1"), lettered, PromptSet())
+    assert (most_of(judge), purpose_of(judge, "judge")) == (MOST, "choose")

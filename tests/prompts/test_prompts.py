@@ -48,6 +48,7 @@ HASHES = {
         "infer_hint": "c641fb6881f6",
         "judge": "c3dc6967edd2",
         "merge": "39454b372542",
+        "short": "6d2f56720903",
         "tallrec": "218012ca2bdf",
     },
     "hardened": {
@@ -60,6 +61,7 @@ HASHES = {
         "infer_hint": "8ef8bf97066b",
         "judge": "be199fa42d75",
         "merge": "6c12d72f7927",
+        "short": "6d2f56720903",
         "tallrec": "de371b2f4fb1",
     },
 }
@@ -105,6 +107,15 @@ def test_a_policy_that_does_not_reason_is_asked_for_the_description_only(name):
     )
     tagged = PromptSet(name).infer(HISTORY, "Likes the sea.", "answer")[1]["content"]
     assert tagged == asked.removesuffix(".") + ", between <answer> and </answer>."
+
+
+def test_a_short_summary_is_asked_for_in_one_line_more():
+    plain, short = PromptSet(), PromptSet(summary_tokens=64)
+    asked, (system, user) = plain.infer(HISTORY), short.infer(HISTORY)
+    assert user["content"] == f"{asked[1]['content']}\nThe description may take at most 64 tokens."
+    assert system == asked[0]
+    hashes = {plain.hash("infer"), short.hash("infer"), PromptSet(summary_tokens=32).hash("infer")}
+    assert len(hashes) == 3 and short.hash("judge") == plain.hash("judge")
 
 
 def test_judge_reads_exactly_so():
@@ -161,6 +172,8 @@ def unfenced(text):
 def test_both_sets_have_the_same_templates_and_differ_in_their_fences_only():
     hardened, default = PromptSet("hardened"), PromptSet()
     pairs = list(zip(renders(hardened, "text"), renders(default, "text"), strict=True))
+    for prompts in (hardened, default):
+        assert [message["role"] for message in prompts.render("short", tokens=64)] == ["user"]
     assert hardened._sections.keys() == default._sections.keys() == default.hashes.keys(), (
         "every template was rendered"
     )

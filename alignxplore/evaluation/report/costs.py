@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 
-from alignxplore.evaluation.costs import Cost
+from alignxplore.evaluation.comparisons import COMPARED, COMPARED_NOTE, compare, compared
+from alignxplore.evaluation.costs import SHORTER, Cost
 from alignxplore.evaluation.report import lines
 from alignxplore.evaluation.report.segments import chance_of, measured
 from alignxplore.evaluation.report.tables import MISSING, Table, label, percent
@@ -19,7 +20,7 @@ NOTE = (
     "Means over all summaries, bad format included; a stream's stages are added up, but for the summary, which is the "
     "last one. Reasoning is all that was generated beside the summaries. Cut: answers that had all the tokens they "
     "were allowed. Seconds pass from asking to the reply while other requests are in flight: they compare policies "
-    "of one run, not machines."
+    "of one run, not machines. GPU-seconds: the time that a whole set took, times --gpus, shared alike."
 )
 BINS = 5  # of summary length, with as many summaries in each
 
@@ -58,14 +59,41 @@ def costs_table(costs: Sequence[Cost]) -> Table | None:
             _mean(cost.summary_tokens for cost in mine),
             _mean(cost.words for cost in mine),
             _mean((cost.seconds for cost in mine), 2),
+            _mean((cost.gpu_seconds for cost in mine), 2),
             _share(sum(cost.cut for cost in mine), len(mine)),
             _reasons(mine),
         ]
         for (benchmark, policy, setting), mine in groups.items()
     ]
     head = ["benchmark", "policy", "setting", "n", "prompt tokens", "new tokens", "of them reasoning"]
-    head += ["summary tokens", "summary words", "seconds", "cut %", "bad format by reason, %"]
+    head += ["summary tokens", "summary words", "seconds", "GPU-seconds", "cut %", "bad format by reason, %"]
     return Table("costs", "What a summary takes", head, body, NOTE) if body else None
+
+
+def brevity(costs: Sequence[Cost], scores: Sequence[Score], protocol: str) -> Table | None:
+    """What asking for short summaries (--summary_tokens) costs in points, against the same policy without; None where
+    nobody was asked."""
+    tokens: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for cost in costs:
+        if cost.summary_tokens is not None:
+            tokens[cost.policy, cost.setting, cost.benchmark].append(cost.summary_tokens)
+    groups: dict[tuple[str, str, str, str], list[Score]] = defaultdict(list)
+    for score in scores:
+        if score.protocol == protocol:
+            groups[score.policy, score.setting, score.benchmark, score.judge].append(score)
+    names, tests = [], []
+    for (policy, setting, benchmark, judge), rows in groups.items():
+        whole, shorter, most = policy.rpartition(SHORTER)
+        longer = groups.get((whole, setting, benchmark, judge))
+        test = compare(longer, rows) if shorter and most.isdigit() and longer else None
+        if test:
+            lengths = [_mean(tokens[name, setting, benchmark]) for name in (whole, policy)]
+            names.append([label(benchmark), judge, whole, setting, most, *lengths])
+            tests.append(test)
+    body = [line + found for line, found in zip(names, compared(tests))]
+    head = ["benchmark", "downstream model", "policy", "setting", "asked for", "tokens without", "tokens with"]
+    title = f"What short summaries cost, protocol {protocol}"
+    return Table(f"brevity_{protocol}", title, head + COMPARED, body, COMPARED_NOTE) if body else None
 
 
 def accuracy_by_length(costs: Sequence[Cost], scores: Sequence[Score], protocol: str) -> plt.Figure | None:

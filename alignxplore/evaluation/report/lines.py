@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from alignxplore.plotting import COLOURS
 from alignxplore.statistics import Estimate
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by every eye (Okabe, Ito)
 MARKS = "osD^vP"
 
 

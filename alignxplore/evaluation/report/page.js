@@ -70,7 +70,7 @@ async function unpack(name) {
 }
 
 const $ = id => document.getElementById(id);
-const view = { all: [], found: [], at: 0, words: [] };
+const view = { all: [], found: [], at: 0, words: [], evidence: null };
 const writer = x => x.policy + "|" + x.setting + "|" + x.seed;
 const reader = x => x.judge + "|" + x.protocol;
 const spoken = key => key.split("|").filter((part, i) => part && !(i === 2 && part === "0")).join(", ");
@@ -129,6 +129,7 @@ function filter() {
 function go(at) {
   view.at = Math.max(0, Math.min(at, view.found.length - 1));
   view.words = [];
+  view.evidence = null;
   $("count").textContent = view.found.length ? (view.at + 1) + " of " + view.found.length : "none";
   draw();
 }
@@ -208,11 +209,32 @@ function statements(parent, text) {
     button.type = "button";
     const on = words.join() === view.words.join();
     button.setAttribute("aria-pressed", String(on));
-    button.addEventListener("click", () => { view.words = on ? [] : words; draw(); });
+    button.addEventListener("click", () => { view.evidence = null; view.words = on ? [] : words; draw(); });
   }
 }
 
-function stageCard(card, sample, stage, title) {
+function counted(one) {
+  return one.verdict + ": " + one.supports.length + " for it, " + one.contradicts.length + " against it";
+}
+
+// Each statement with its verdict; a click shows the choices that speak for it and against it.
+function judged(parent, text, found) {
+  const line = add(parent, "div", undefined, "text");
+  let place = 0;
+  for (const one of found) {
+    line.append(text.slice(place, one.start));
+    const button = add(line, "button", text.slice(one.start, one.end), "statement " + one.verdict.replace(" ", "-"));
+    button.type = "button";
+    button.title = counted(one);
+    const on = view.evidence === one;
+    button.setAttribute("aria-pressed", String(on));
+    button.addEventListener("click", () => { view.words = []; view.evidence = on ? null : one; draw(); });
+    place = one.end;
+  }
+  line.append(text.slice(place));
+}
+
+function stageCard(card, sample, stage, title, found) {
   if (title) add(card, "div", title, "note");
   if (stage.dropped) add(card, "div", stage.dropped + " oldest interactions did not fit", "note");
   if (typeof stage.prompt === "number") folded(card, "prompt", sample.prompts[stage.prompt]);
@@ -220,7 +242,8 @@ function stageCard(card, sample, stage, title) {
   if (stage.problem) {
     add(card, "div", "bad format: " + stage.problem, "bad");
     if (stage.text) folded(card, "raw answer", stage.text);
-  } else statements(card, stage.summary);
+  } else if (found && stage.summary) judged(card, stage.summary, found);
+  else statements(card, stage.summary);
 }
 
 function side(parent, sample, key) {
@@ -229,7 +252,10 @@ function side(parent, sample, key) {
   const written = sample.summaries.find(s => writer(s) === key);
   if (written && written.error) add(card, "div", written.error, "bad");
   const stages = written ? written.stages : [];
-  stages.forEach((stage, i) => stageCard(card, sample, stage, stages.length > 1 ? "stage " + (i + 1) : ""));
+  const linked = written && written.evidence, reader = $("reader").value.split("|")[0];
+  const found = linked && (linked[reader] || Object.values(linked)[0]);
+  stages.forEach((stage, i) => stageCard(
+    card, sample, stage, stages.length > 1 ? "stage " + (i + 1) : "", i + 1 === stages.length ? found : null));
   verdicts(card, sample, key);
 }
 
@@ -243,10 +269,19 @@ function draw() {
   const pair = add(place, "div", undefined, "pair");
   for (const key of [$("left").value, $("right").value]) if (key) side(pair, sample, key);
   const history = add(place, "details", undefined, "card history"), count = sample.history.length;
-  history.open = open || view.words.length > 0;
+  history.open = open || view.words.length > 0 || Boolean(view.evidence);
   const newest = count < sample.shown ? "; the newest " + count : "";
   add(history, "summary", "history as shown to a policy: " + sample.shown + " interactions, oldest first" + newest);
-  sample.history.forEach(x => interaction(history, x, "card"));
+  const first = sample.shown - count;  // places are counted in all that was shown
+  const bears = i => !view.evidence ? "" : view.evidence.supports.includes(first + i) ? "for it"
+    : view.evidence.contradicts.includes(first + i) ? "against it" : "";
+  sample.history.forEach((x, i) => {
+    interaction(history, x, "card " + bears(i).replace(" ", "-"));
+    if (bears(i)) history.lastChild.prepend(bears(i));
+  });
+  if (view.evidence) {
+    history.querySelector("summary").append("; " + counted(view.evidence));
+  }
   if (view.words.length) {
     const holding = [...history.querySelectorAll(".card")].filter(card => card.querySelector("mark")).length;
     history.querySelector("summary").append("; " + holding + " hold a word of the statement");

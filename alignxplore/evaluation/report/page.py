@@ -83,7 +83,7 @@ def _without_prompts(sample: dict) -> dict:
 def _without_texts(sample: dict) -> dict:
     bare = _without_prompts(sample)
     summaries = [
-        written
+        {key: value for key, value in written.items() if key != "evidence"}
         | {
             "error": None,
             "stages": [{"problem": s["problem"], "dropped": s["dropped"], "summary": ""} for s in written["stages"]],

@@ -16,7 +16,7 @@ from alignxplore.evaluation.report.costs import accuracy_by_length
 from alignxplore.evaluation.report.downstream import reliability
 from alignxplore.evaluation.report.segments import accuracy_by_segment
 from alignxplore.evaluation.rows import RESULTS, Result, Score, read_results, read_scores
-from alignxplore.plotting import COLOURS, STYLE
+from alignxplore.plotting import COLOURS, STYLE, save
 
 MARKERS = {"none": "x", "direct": "s", "full": "o", "streaming": "D"}
 POINTS = 600  # of a scatter plot at most
@@ -138,11 +138,8 @@ def svg(figure: plt.Figure) -> str:
 
 
 def write_plots(options: PlotsOptions) -> None:
-    """Write each plot as NAME.png and print where it is."""
+    """Write each plot as NAME.png and NAME.svg, and print where it is."""
     scores = list(read_scores(options.results))
-    options.out.mkdir(parents=True, exist_ok=True)
     rows = read_results(options.results / RESULTS)
     for name, figure in draw(rows, scores, read_costs(options.results)).items():
-        figure.savefig(options.out / f"{name}.png")
-        plt.close(figure)
-        print(options.out / f"{name}.png")
+        print(save(figure, options.out / f"{name}.png"))

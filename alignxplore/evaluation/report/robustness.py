@@ -11,13 +11,17 @@ from alignxplore.command import option
 from alignxplore.datasets.sidecars import read_manifest
 from alignxplore.evaluation.benchmarks import Benchmark, find_sets, load_benchmarks
 from alignxplore.evaluation.comparisons import by_pair, chosen_scores, compare
+from alignxplore.evaluation.costs import read_costs
 from alignxplore.evaluation.derived import read_names
+from alignxplore.evaluation.evidence import read_evidence
 from alignxplore.evaluation.perturbations import obeyed
-from alignxplore.evaluation.report import page
+from alignxplore.evaluation.report import faithfulness, page, writing
 from alignxplore.evaluation.report.layouts import SETTING_ORDER, worst
+from alignxplore.evaluation.report.restraint import restraint
 from alignxplore.evaluation.report.tables import (
     MISSING,
     WORST,
+    Cell,
     Table,
     cell_text,
     label,
@@ -27,8 +31,8 @@ from alignxplore.evaluation.report.tables import (
     write_table,
 )
 from alignxplore.evaluation.results import result_rows
-from alignxplore.evaluation.rows import Key, Score
-from alignxplore.records import write_text
+from alignxplore.evaluation.rows import RESULTS, Key, Score, read_results, read_scores
+from alignxplore.records import read_jsonl, read_object, write_text
 
 Groups = dict[Key, list[Score]]
 NOTHING = "nothing to disturb"
@@ -117,7 +121,8 @@ def disturbances(groups: Groups, judge: str, protocol: str, note: str, same: Col
     """
     columns, baselines = columns_of(groups, judge, protocol), baselines_of(groups, judge, protocol)
     benchmarks = dict.fromkeys(key[2] for key in groups)
-    body = []
+    body: list[list[str]] = []
+    places: dict[tuple[int, int], Cell] = {}
     for benchmark in sorted(benchmarks, key=lambda name: name.partition("~")[0]):
         found = [groups[key] for key in groups if key[2] == benchmark and key[3] == judge and key[4] == protocol]
         rows = [row for result in map(result_rows, found) for row in result if row.setting != "none"]
@@ -131,6 +136,8 @@ def disturbances(groups: Groups, judge: str, protocol: str, note: str, same: Col
             cells += [
                 change(groups, Key(name, "none", benchmark, reader, protocol))[0] for name, reader in baselines.items()
             ]
+            for column, (policy, setting) in enumerate(columns):
+                places[len(body), 1 + 2 * column] = (benchmark, policy, setting, judge, protocol)
             body.append([label(benchmark), *cells, str(max(row.n for row in rows)), *worst(rows)])
     head = [
         "benchmark",
@@ -145,6 +152,7 @@ def disturbances(groups: Groups, judge: str, protocol: str, note: str, same: Col
         head,
         body,
         note,
+        places,
     )
 
 
@@ -188,8 +196,11 @@ def tables(out: Path) -> list[Table]:
     made = []
     for judge, protocol in dict.fromkeys((key[3], key[4]) for key in default if key[3] != "none"):
         made.append(disturbances(default, judge, protocol, NOTE + mixtures(benchmarks), untouched(benchmarks)))
-        if table := injections(default, hardened, shares, judge, protocol):
-            made.append(table)
+        for table in (
+            restraint(default, judge, protocol),
+            injections(default, hardened, shares, judge, protocol),
+        ):
+            made += [table] if table else []
     return made
 
 
@@ -200,5 +211,18 @@ def write_robustness(options: RobustnessOptions) -> str:
         write_table(out, table)
     text = "\n\n".join(map(markdown, made))
     write_text(out / "robustness.md", f"# Robustness\n\n{text}\n")
-    write_text(out / "robustness.html", page.page(made, [], [], [], [], "", "", "Robustness"))
+    write_text(out / "robustness.html", whole_page(out / "default", made))
     return text
+
+
+def whole_page(report: Path, made: list[Table]) -> str:
+    """The tables with the plots and the samples of the report under the default prompts, like the page of any report;
+    texts are left out where they are there."""
+    rows = read_results(report / RESULTS)
+    run = read_object(report / "run.json", "arguments", "policies", "judges", remedy=writing.REMEDY)
+    samples = [row for _, row in read_jsonl(report / "samples.jsonl")] if (report / "samples.jsonl").exists() else []
+    faithfulness.link(samples, read_evidence(report))
+    scores, costs = list(read_scores(report)), read_costs(report)
+    texts = run["arguments"].get("texts", "all")
+    notes = "Plots and samples: under the default prompts; those of the hardened ones are in hardened/report.html."
+    return page.page(made, [], rows, scores, samples, notes, writing.made_by(run), "Robustness", texts, costs)

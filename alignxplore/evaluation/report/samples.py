@@ -141,7 +141,7 @@ def _add_summaries(written: SummarySet, places: list[tuple[Benchmark, UserRecord
 def _infer_prompts(meta: dict) -> PromptSet | None:
     """The prompts of a policy; None where its templates are not at hand as they were."""
     try:
-        prompts = PromptSet(meta["prompt_set"])
+        prompts = PromptSet(meta["prompt_set"], meta.get("summary_tokens"))
         alike = prompts.hash("infer") == meta["prompt_hash"] and meta.get("fit", "ours") == "ours"
         return prompts if alike else None
     except (KeyError, OSError, ValueError):

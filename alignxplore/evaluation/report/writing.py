@@ -19,10 +19,11 @@ from alignxplore.evaluation import metrics
 from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
 from alignxplore.evaluation.benchmarks import Benchmark
 from alignxplore.evaluation.costs import Cost, read_costs
+from alignxplore.evaluation.evidence import read_evidence
 from alignxplore.evaluation.published import Paper
 from alignxplore.evaluation.registry import ACCURACY, AMONG_K, KINDS, READING, of_kind
-from alignxplore.evaluation.report import downstream, layouts, page, segments
-from alignxplore.evaluation.report.costs import costs_table
+from alignxplore.evaluation.report import downstream, faithfulness, layouts, page, segments
+from alignxplore.evaluation.report.costs import brevity, costs_table
 from alignxplore.evaluation.report.tables import Table, label, markdown, percent, write_table
 from alignxplore.evaluation.rows import KEY, REMEDY, RESULTS, Key, Result, Score, read_results, read_scores
 from alignxplore.judging.ranking import PURPOSE
@@ -188,6 +189,8 @@ def all_tables(
         for lay_out in (segments.by_segment, downstream.agreements, downstream.reading_habits):
             if table := lay_out(scores, protocol):
                 others.append(table)
+        if table := brevity(costs, scores, protocol):
+            others.append(table)
         if table := layouts.paired_tests(scores, protocol):
             others.append(table)
     return first or single, others
@@ -280,7 +283,9 @@ def write(out: Path, texts: str = "all") -> str:
     rows = read_results(out / RESULTS)
     run = read_object(out / "run.json", "benchmarks", "judges", "policies", remedy=REMEDY)
     costs = read_costs(out)
+    evidence = read_evidence(out)
     first, others = all_tables(rows, scores, run, costs)
+    others += faithfulness.tables(evidence)
     for table in (*first, *others):
         write_table(out, table)
     shown, notes = "\n\n".join(map(markdown, first)), NOTES + leakage(run) + truncation(rows) + incomplete(scores)
@@ -288,6 +293,7 @@ def write(out: Path, texts: str = "all") -> str:
     write_text(out / "report.md", text)
     write_text(out / "results.csv", csv_text(rows))
     samples = [row for _, row in read_jsonl(out / "samples.jsonl")] if (out / "samples.jsonl").exists() else []
+    faithfulness.link(samples, evidence)
     write_text(
         out / "report.html",
         page.page(first, others, rows, scores, samples, notes, made_by(run), texts=texts, costs=costs),

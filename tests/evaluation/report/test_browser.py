@@ -179,6 +179,32 @@ def test_a_statement_marks_its_words_in_the_history_and_again_unmarks_them(opene
     assert page.locator("mark").count() == 0
 
 
+def test_a_statement_shows_the_choices_for_it_and_against_it(opened):
+    """Where eval/faithfulness.py has looked for them; of a history of 3 the newest 2 are in the page."""
+    evidence = [
+        {"start": 10, "end": 22, "verdict": "supported", "supports": [0, 2], "contradicts": [1]},
+        {"start": 24, "end": 38, "verdict": "not there", "supports": [], "contradicts": []},
+    ]
+    samples = [sample("films", user) for user in OUTCOMES]
+    for one in samples:
+        one["summaries"][0]["evidence"] = {"qwen": evidence}
+    page = opened(report_page.page([], [], [], [], samples, "", ""))
+    browse(page)
+    page.select_option("#left", "sft|full|0")
+    page.select_option("#right", "rl|full|0")
+    page.click(".statement.supported")
+    cards = [card.get_attribute("class") for card in page.locator("details.history .card").all()]
+    assert cards == ["card against-it", "card for-it"]
+    assert "supported: 2 for it, 1 against it" in page.inner_text("details.history summary")
+    assert page.inner_text(".statement.supported") == "comedy liked" and page.locator("mark").count() == 0
+    page.click(".statement:has-text('westerns hated') >> nth=1")  # of the other policy: its words alone
+    assert page.locator(".for-it").count() == 0 and "hold a word" in page.inner_text("details.history summary")
+    page.click(".statement.not-there")
+    assert "not there: 0 for it" in page.inner_text("details.history summary")
+    page.click(".statement.not-there")
+    assert "for it" not in page.inner_text("details.history summary")
+
+
 def test_everything_known_of_a_sample_is_there(opened):
     page = opened(html())
     browse(page)

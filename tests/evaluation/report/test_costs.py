@@ -4,13 +4,14 @@ from dataclasses import asdict, replace
 
 import matplotlib.pyplot as plt
 
-from alignxplore.evaluation.costs import Cost
+from alignxplore.evaluation.costs import Cost, Spent
 from alignxplore.evaluation.report import costs, writing
 from alignxplore.evaluation.results import result_rows
 from alignxplore.evaluation.rows import write_results, write_scores
 from alignxplore.records import write_json, write_jsonl
 from tests.evaluation.made_up import run_of, scores
 
+LENGTHS = (("ours", 20), ("ours~8", 7))
 ONE = Cost("ours", "full", "mind", 0, "r0", 1000, 100, 80, 20, 12, 2.0, False, None)
 
 
@@ -24,13 +25,15 @@ def test_every_column_is_a_mean_over_all_summaries():
     ]
     table = costs.costs_table(found)
     assert table.head[3:] == [
-        "n", "prompt tokens", "new tokens", "of them reasoning", "summary tokens", "summary words", "seconds", "cut %",
+        "n", "prompt tokens", "new tokens", "of them reasoning", "summary tokens", "summary words", "seconds",
+        "GPU-seconds",
+        "cut %",
         "bad format by reason, %",
     ]  # fmt: skip
     assert table.body == [
-        ["MIND", "ours", "full", "4", "1,500.0", "150.0", "130.0", "10.0", "6.5", "2.50", "25.00",
+        ["MIND", "ours", "full", "4", "1,500.0", "150.0", "130.0", "10.0", "6.5", "2.50", "–", "25.00",
          "unfinished reasoning 25.00; empty summary 25.00"],
-        ["MIND", "ours", "streaming", "1", "1,000.0", "100.0", "–", "–", "12.0", "–", "0.00", "–"],
+        ["MIND", "ours", "streaming", "1", "1,000.0", "100.0", "–", "–", "12.0", "–", "–", "0.00", "–"],
     ]  # fmt: skip
     assert costs.costs_table([]) is None
 
@@ -69,3 +72,27 @@ def test_a_report_has_both(tmp_path):
     assert "What a summary takes" in (tmp_path / "report.md").read_text()
     assert 'alt="length_choice"' in (tmp_path / "report.html").read_text()
     assert (tmp_path / "table_costs.csv").exists()
+
+
+def test_what_short_summaries_cost_is_paired_with_the_same_policy_without():
+    """At most 8 tokens: two of ten users turn wrong."""
+    found = [replace(ONE, record=f"r{i}", policy=p, summary_tokens=t) for i in range(10) for p, t in LENGTHS]
+    rows = scores("ours", "mind", 10, 1.0, protocol="choice")
+    shorter = scores("ours~8", "mind", 10, 1.0, protocol="choice")
+    rows += [replace(row, value=float(i > 1)) for i, row in enumerate(shorter)]
+    table = costs.brevity(found, rows, "choice")
+    line = dict(zip(table.head, table.body[0]))
+    assert (line["policy"], line["asked for"], line["difference"]) == ("ours", "8", "−20.00")
+    assert (line["tokens without"], line["tokens with"], line["n"]) == ("20.0", "7.0", "10")
+    assert costs.brevity(found, [row for row in rows if row.policy == "ours~8"], "choice") is None
+
+
+def test_gpu_seconds_are_those_of_the_set_shared_alike():
+    first = Spent.of(None, "r", gpus=4).more(10.0, 5)
+    assert first.gpu_seconds == 8.0 and Spent().gpu_seconds is None
+    again = Spent.of({"run": "r", "spent": asdict(first)}, "r", gpus=0).more(5.0, 5)
+    assert (again.seconds, again.summaries, again.gpu_seconds) == (15.0, 10, 6.0)
+    assert Spent.of({"run": "other", "spent": asdict(first)}, "r", gpus=2) == Spent(gpus=2)
+    told = replace(ONE, gpu_seconds=6.0)
+    table = costs.costs_table([told])
+    assert dict(zip(table.head, table.body[0]))["GPU-seconds"] == "6.00"

@@ -14,12 +14,14 @@ from alignxplore.evaluation.comparisons import chosen_scores, comparisons
 from alignxplore.evaluation.derived import write_names
 from alignxplore.evaluation.perturbations import CODE
 from alignxplore.evaluation.report import robustness
+from alignxplore.evaluation.report.restraint import restraint
 from alignxplore.evaluation.report.tables import MISSING
-from alignxplore.evaluation.rows import Score, read_scores, write_scores
+from alignxplore.evaluation.results import result_rows
+from alignxplore.evaluation.rows import Score, read_scores, write_results, write_scores
 from alignxplore.journal import Journal
 from alignxplore.records import UserRecord, write_json, write_jsonl
 from tests import ROOT
-from tests.evaluation.made_up import score
+from tests.evaluation.made_up import run_of, score
 
 
 def scores(benchmark: str, values: list[float], policy: str = "ours", setting: str = "full") -> list[Score]:
@@ -74,6 +76,8 @@ def out(tmp_path, record) -> Path:
         + scores("mind~injected_order25", [0.0] * 5 + good[5:])
     )
     write_scores(tmp_path / "default", rows)
+    write_results(tmp_path / "default", result_rows(rows))
+    write_json(tmp_path / "default" / "run.json", run_of(mind=10) | {"arguments": {"texts": "all"}})
     write_scores(
         tmp_path / "hardened",
         scores("mind", good, "ours-hardened") + scores("mind~injected_order25", good, "ours-hardened"),
@@ -158,12 +162,28 @@ def test_the_command_writes_every_form(out):
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip() in (out / "robustness.md").read_text()
-    assert "<td>−50.00 [" in (out / "robustness.html").read_text()
+    written = (out / "robustness.html").read_text()
+    assert "<td>−50.00 [" in written and 'id="plots"' in written
     assert {path.name for path in out.glob("table_*")} == {
         f"table_{name}_qwen_choice{form}"
         for name in ("robustness", "injection")
         for form in (".tex", "_short.tex", ".csv")
     }
+
+
+def test_the_page_has_the_samples_of_the_report_and_a_number_leads_to_them(out):
+    history = [{"query": None, "chosen": "a film that was seen", "rejected": "b"}]
+    one = {"benchmark": "mind~swapped20", "record": "r", "user": "u0", "kinds": [], "target": history[0], "shown": 1}
+    one |= {"history": history, "prompts": [], "summaries": [], "scores": []}
+    write_jsonl(out / "default" / "samples.jsonl", [one])
+    robustness.write_robustness(robustness.RobustnessOptions(out=out))
+    written = (out / "robustness.html").read_text()
+    assert (
+        'data-cell="mind~swapped20|ours|full|qwen|choice"' in written and 'data-benchmark="mind~swapped20"' in written
+    )
+    write_json(out / "default" / "run.json", run_of(mind=10) | {"arguments": {"texts": "none"}})
+    robustness.write_robustness(robustness.RobustnessOptions(out=out))
+    assert "Texts are left out" in (out / "robustness.html").read_text(), "where the report has none"
 
 
 def test_any_two_rows_are_compared_on_what_they_share(tmp_path):
@@ -199,3 +219,21 @@ def test_compare_says_what_there_is_when_nothing_fits(tmp_path):
         [*command, "--a", "benchmark=mind", "--b", "benchmark=mind~swapped20", "--csv"], capture_output=True, text=True
     )
     assert ran.returncode == 0 and "−50.00" in ran.stdout
+
+
+def test_restraint_is_measured_against_what_a_summary_drawn_anew_moves():
+    """Of ten users choices that cancel out move four, another draw of the same summary moves one of these."""
+    clean = [1.0] * 10
+    groups = {
+        ("ours", "full", "mind", "qwen", "choice"): scores("mind", clean)
+        + [replace(row, seed=1) for row in scores("mind", [0.0] + [1.0] * 9)],
+        ("ours", "full", "mind~nothing50", "qwen", "choice"): scores("mind~nothing50", [0.0] * 4 + [1.0] * 6),
+        ("ours", "full", "mind~shuffled", "qwen", "choice"): scores("mind~shuffled", [0.0] * 10),
+        ("popularity", "none", "mind~nothing50", "none", "choice"): scores("mind~nothing50", clean),
+    }
+    table = restraint(groups, "qwen", "choice")
+    assert [line[:4] for line in table.body] == [["ours", "full", "MIND, nothing50", "10"]]
+    moved, anew, more = table.body[0][4:]
+    assert (moved[:5], anew[:5], more[:6]) == ("40.00", "10.00", "+30.00")
+    del groups["ours", "full", "mind~nothing50", "qwen", "choice"]
+    assert restraint(groups, "qwen", "choice") is None

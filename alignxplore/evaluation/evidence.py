@@ -1,0 +1,103 @@
+"""evidence.jsonl: each statement of a summary with the interactions that bear it out or go against it. Written by
+`eval/faithfulness.py`, read by the report page and by `eval/forgetting.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from alignxplore.records import RecordError, read_jsonl, write_jsonl
+
+FILE = "evidence.jsonl"
+SUPPORTED, CONTRADICTED, NOT_THERE = "supported", "contradicted", "not there"
+VERDICTS = (SUPPORTED, CONTRADICTED, NOT_THERE)
+
+
+@dataclass(frozen=True)
+class Links:
+    """The interactions that a statement rests on, and those against it: places in the history as shown, from 0, oldest
+    first."""
+
+    supports: tuple[int, ...] = ()
+    contradicts: tuple[int, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """What they come to: more for it than against it, more against it, or neither."""
+        lead = len(self.supports) - len(self.contradicts)
+        return SUPPORTED if lead > 0 else CONTRADICTED if lead < 0 else NOT_THERE
+
+    def without(self, places: Sequence[int]) -> "Links":
+        """What is left when these interactions are dropped."""
+        return Links(
+            tuple(x for x in self.supports if x not in places), tuple(x for x in self.contradicts if x not in places)
+        )
+
+
+@dataclass(frozen=True)
+class Told:
+    """One statement, where it stands in the summary, and its links as the downstream model has them; `true` are those
+    that are known from the items (None: not known)."""
+
+    text: str
+    start: int
+    end: int
+    links: Links
+    true: Links | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All statements of one summary. `seen` are the places of the interactions that its policy was shown. Where items
+    are known, `strong` counts the attributes that should be told and `recalled` those that are."""
+
+    policy: str
+    setting: str
+    benchmark: str
+    seed: int
+    record: str
+    user: str
+    judge: str
+    seen: tuple[int, ...]
+    statements: tuple[Told, ...]
+    strong: int | None = None
+    recalled: int | None = None
+
+
+def write_evidence(folder: Path, found: Sequence[Evidence]) -> None:
+    """Write the file of a report's folder; verdicts stand beside the links, for who reads it without this code."""
+    rows = []
+    for one in found:
+        row = asdict(one)
+        for told, written in zip(one.statements, row["statements"]):
+            written["verdict"] = told.links.verdict
+        rows.append(row)
+    write_jsonl(folder / FILE, rows)
+
+
+def read_evidence(folder: Path) -> list[Evidence]:
+    """What faithfulness.py left in a folder; nothing where it was not run.
+
+    Raises:
+        RecordError: a line of another form.
+    """
+    path, names = folder / FILE, {field.name for field in fields(Evidence)}
+    found = []
+    for line, row in read_jsonl(path) if path.is_file() else ():
+        try:
+            if set(row) != names:
+                raise TypeError
+            statements = tuple(_told(told) for told in row.pop("statements"))
+            found.append(Evidence(statements=statements, seen=tuple(row.pop("seen")), **row))
+        except (KeyError, TypeError):
+            raise RecordError("not a line of this version; run eval/faithfulness.py again", path, line) from None
+    return found
+
+
+def _told(row: dict) -> Told:
+    true = row["true"] and _links(row["true"])
+    return Told(row["text"], row["start"], row["end"], _links(row["links"]), true)
+
+
+def _links(row: dict) -> Links:
+    return Links(tuple(row["supports"]), tuple(row["contradicts"]))

@@ -1,0 +1,211 @@
+"""A test of a policy: when the interactions behind a statement are dropped and the summary is derived anew, is the
+statement gone, and do the others stay? `eval/forgetting.py` runs it and explains how.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from alignxplore.command import option
+from alignxplore.errors import at_least_one
+from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, Benchmark, SummarySet, load_benchmarks, shown_history
+from alignxplore.evaluation.derived import write_copy, write_names
+from alignxplore.evaluation.evidence import SUPPORTED, Evidence, Links, Told, read_evidence
+from alignxplore.evaluation.report.tables import MISSING, Table, estimated, markdown, points, write_table
+from alignxplore.evaluation.statements import same, statements_of
+from alignxplore.journal import FAILED
+from alignxplore.records import RecordError, UserRecord, content_hash, person_of, read_jsonl, write_jsonl
+from alignxplore.statistics import Estimate, estimate, paired
+
+PLAN = "forgotten.jsonl"
+WHOLE, FORGOTTEN, OTHERS = "whole", "forgotten", "others_dropped"  # the copies: NAME~BENCHMARK
+NOTE = (
+    "One statement a user, drawn by content hash among those that are supported and whose evidence is not the whole "
+    "history. Gone: the summary derived anew without that evidence has no statement that says the same; in bad format "
+    "it has none. Beside it the same after as many other choices were dropped, which say nothing of it, and where "
+    "nothing was dropped and the summary was drawn anew. Stays: share of the other statements that the choices left "
+    "still support and that are told again. Intervals: 95 %, over persons."
+)
+
+
+@dataclass(kw_only=True)
+class ForgettingOptions:
+    """Whose statements are to be forgotten, and where."""
+
+    data: str = option(BENCHMARK_FILES + "; one of them")
+    evidence: Path = option("folder with the evidence.jsonl of faithfulness.py")
+    policy: str = option("whose summaries")
+    out: Path = option("folder for the copies, the summaries derived anew and the table")
+    judge: str | None = option("downstream model whose evidence counts; default: the first in the file", None)
+    limit: int | None = option("users (a fixed sample by content hash); default: all that have evidence", None)
+    seed: int = option("seed of all draws", 0)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "limit")
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """One line of forgotten.jsonl: what was dropped of a user's shown history, and what becomes of each statement.
+
+    `stays` are the other statements that the choices left still support, `stays_other` those that are still supported
+    when `other` is dropped in place of `dropped`.
+    """
+
+    user: str
+    statement: str
+    dropped: tuple[int, ...]
+    other: tuple[int, ...]
+    stays: tuple[str, ...]
+    stays_other: tuple[str, ...]
+
+
+def links_of(told: Told) -> Links:
+    """The links that are known from the items, or else those of the downstream model."""
+    return told.links if told.true is None else told.true
+
+
+def planned(found: Evidence, shown: int, seed: int) -> Forgotten | None:
+    """What is dropped of one user's history; None where no statement can be put to the test: it must be supported, and
+    as many choices that say nothing of it must be there."""
+    order = sorted(found.statements, key=lambda told: content_hash(["forgotten", found.user, told.text, seed]))
+    for told in order:
+        links = links_of(told)
+        silent = [place for place in range(shown) if place not in (*links.supports, *links.contradicts)]
+        count = len(links.supports)
+        if links.verdict == SUPPORTED and len(silent) >= count:
+            drawn = sorted(silent, key=lambda place: content_hash(["others dropped", found.user, place, seed]))
+            other = tuple(sorted(drawn[:count]))
+            rest = [one for one in found.statements if not same(one.text, told.text)]
+            return Forgotten(
+                found.user,
+                told.text,
+                links.supports,
+                other,
+                tuple(one.text for one in rest if links_of(one).without(links.supports).verdict == SUPPORTED),
+                tuple(one.text for one in rest if links_of(one).without(other).verdict == SUPPORTED),
+            )
+    return None
+
+
+def copies(benchmark: Benchmark, plan: Mapping[str, Forgotten]) -> Iterator[tuple[str, list[UserRecord]]]:
+    """(name, records) of each copy: what is shown of the history, whole or without what is dropped."""
+    records = [record for record in benchmark.records if record.user in plan]
+
+    def without(record: UserRecord, places: Sequence[int]) -> UserRecord:
+        shown = shown_history(benchmark, record)
+        return replace(record, history=tuple(x for place, x in enumerate(shown) if place not in places))
+
+    yield WHOLE, [without(record, ()) for record in records]
+    yield FORGOTTEN, [without(record, plan[record.user].dropped) for record in records]
+    yield OTHERS, [without(record, plan[record.user].other) for record in records]
+
+
+def evidence_of(options: ForgettingOptions, benchmark: Benchmark) -> Iterator[Evidence]:
+    """The evidence that counts: of one policy, full history, first seed, one downstream model.
+
+    Raises:
+        RecordError: there is none.
+    """
+    found = [
+        one
+        for one in read_evidence(options.evidence)
+        if (one.policy, one.setting, one.benchmark) == (options.policy, "full", benchmark.name)
+        and options.judge in (None, one.judge)
+    ]
+    if not found:
+        problem = f"no evidence of {options.policy}, full history, {benchmark.name}; run eval/faithfulness.py first"
+        raise RecordError(problem, options.evidence)
+    yield from (one for one in found if (one.judge, one.seed) == (found[0].judge, found[0].seed))
+
+
+def write_plan(options: ForgettingOptions, benchmark: Benchmark) -> dict[str, Forgotten]:
+    """Draw what is forgotten of whom, and write the copies."""
+    shown = {record.user: len(shown_history(benchmark, record)) for record in benchmark.records}
+    made = (
+        planned(one, shown[one.user], options.seed) for one in evidence_of(options, benchmark) if one.user in shown
+    )
+    plan = {one.user: one for one in made if one}
+    folder = options.out / "data"
+    for name, records in copies(benchmark, plan):
+        write_copy(folder, f"{name}~{benchmark.name}", records, benchmark, task="selection")
+    write_names(folder, [f"{name}~{benchmark.name}" for name in (WHOLE, FORGOTTEN, OTHERS)])
+    write_jsonl(options.out / PLAN, (asdict(one) for one in plan.values()))
+    return plan
+
+
+def told_anew(options: ForgettingOptions, benchmark: Benchmark, copy: str, seed: int = 0) -> dict[str, list[str]]:
+    """User → the statements of the summary derived anew; none of one in bad format."""
+    found = SummarySet(options.out, options.policy, f"{copy}~{benchmark.name}", "full", seed).by_record().values()
+    return {
+        row["user"]: [one.text for one in statements_of(row["stages"][-1]["summary"])]
+        for row in found
+        if row["status"] not in FAILED and row["stages"]
+    }
+
+
+def table(options: ForgettingOptions, benchmark: Benchmark, plan: Iterable[Forgotten]) -> Table:
+    """One line a copy: the share of statements gone, of the others that stay, and the difference to other choices
+    dropped."""
+    plan = list(plan)
+    told = {name: told_anew(options, benchmark, name) for name in (FORGOTTEN, OTHERS, WHOLE)}
+    gone = {name: {one.user: _gone(one, anew) for one in plan if one.user in anew} for name, anew in told.items()}
+    body = []
+    for name, what in ((FORGOTTEN, "its evidence"), (OTHERS, "as many other choices"), (WHOLE, "nothing, drawn anew")):
+        stays: list[tuple[str, bool]] = []
+        for one in plan:
+            kept = one.stays_other if name == OTHERS else one.stays
+            if one.user in told[name]:
+                stays += [(one.user, any(same(text, anew) for anew in told[name][one.user])) for text in kept]
+        both = [user for user in gone[name] if user in gone[OTHERS]] if name == FORGOTTEN else []
+        body.append(
+            [
+                what,
+                str(len(gone[name])),
+                estimated(_mean(list(gone[name].items()))),
+                _difference(gone[FORGOTTEN], gone[OTHERS], both),
+                str(len(stays)),
+                estimated(_mean(stays)),
+            ]
+        )
+    head = ["dropped", "statements", "gone %", "more than with others dropped", "other statements", "stay %"]
+    title = f"Forgetting: {options.policy}, {benchmark.name}"
+    return Table("forgetting", title, head, body, NOTE)
+
+
+def _gone(one: Forgotten, anew: Mapping[str, Sequence[str]]) -> bool:
+    return not any(same(one.statement, text) for text in anew[one.user])
+
+
+def _mean(found: Sequence[tuple[str, bool]]) -> Estimate:
+    return estimate([float(value) for _, value in found], [person_of(user) for user, _ in found])
+
+
+def _difference(gone: Mapping[str, bool], control: Mapping[str, bool], users: Sequence[str]) -> str:
+    if not users:
+        return MISSING
+    test = paired([gone[u] for u in users], [control[u] for u in users], [person_of(u) for u in users])
+    return f"{points(test.difference)} [{points(test.low)}, {points(test.high)}]"
+
+
+def forgetting(options: ForgettingOptions) -> str:
+    """What `eval/forgetting.py` does: write the copies, or, where their summaries are there, the table."""
+    (benchmark,) = load_benchmarks([options.data], limit=options.limit)
+    plan_file = options.out / PLAN
+    names = [f"{name}~{benchmark.name}" for name in (WHOLE, FORGOTTEN, OTHERS)]
+    if any(not SummarySet(options.out, options.policy, name, "full", 0).by_record() for name in names):
+        plan = write_plan(options, benchmark)
+        return (
+            f"{len(plan)} users, one statement each. Now derive their summaries anew, then run this command again:\n"
+            f"python eval/gen_preference.py --model {options.policy}=... --data {options.out / 'data'} "
+            f"--out {options.out} --settings full"
+        )
+    plan = {row["user"]: _planned(row) for _, row in read_jsonl(plan_file)}
+    made = table(options, benchmark, plan.values())
+    write_table(options.out, made)
+    return markdown(made)
+
+
+def _planned(row: dict) -> Forgotten:
+    places = {name: tuple(row[name]) for name in ("dropped", "other", "stays", "stays_other")}
+    return Forgotten(row["user"], row["statement"], **places)

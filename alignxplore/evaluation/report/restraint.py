@@ -1,0 +1,61 @@
+"""Restraint: what choices that cancel each other out (perturb.py, kind `nothing`) change. They say nothing of anybody,
+so they must not move the downstream model's choice; but a summary drawn anew from the same history moves it, too, and
+that is the measure. A table of robustness.py.
+"""
+
+from collections.abc import Sequence
+
+from alignxplore.evaluation.comparisons import by_pair
+from alignxplore.evaluation.report.tables import MISSING, Table, estimated, label, points
+from alignxplore.evaluation.results import shared, values_by_record
+from alignxplore.evaluation.rows import Key, Score
+from alignxplore.statistics import estimate, paired
+
+KIND = "~nothing"
+NOTE = (
+    "Moved: share of users for whom the downstream model takes another item than after the undisturbed history. Drawn "
+    "anew: the same, between two generation seeds of the undisturbed history (--seeds 0 1); a policy that samples "
+    "moves so many by itself. More than drawn anew: the difference on the same users, in points. Intervals: 95 %."
+)
+
+Groups = dict[Key, list[Score]]
+
+
+def restraint(groups: Groups, judge: str, protocol: str) -> Table | None:
+    """One line a policy, setting and copy; None where nothing was put in."""
+    body = []
+    for policy, setting, benchmark, reader, how in groups:
+        if KIND in benchmark and (reader, how) == (judge, protocol) and setting != "none":
+            clean = groups.get(Key(policy, setting, benchmark.partition("~")[0], judge, protocol), [])
+            line = _line(by_pair(clean), by_pair(groups[Key(policy, setting, benchmark, judge, protocol)]))
+            if line and not policy.startswith("other user's"):
+                body.append([policy, setting, label(benchmark), *line])
+    head = ["policy", "setting", "benchmark", "n", "moved %", "moved, drawn anew %", "more than drawn anew"]
+    title = f"Restraint: downstream model {judge}, protocol {protocol}"
+    return Table(f"restraint_{judge}_{protocol}", title, head, body, NOTE) if body else None
+
+
+def _line(clean: Sequence[Score], put_in: Sequence[Score]) -> list[str] | None:
+    """n, what moved, what moves by itself, and the difference."""
+    seeds = sorted({row.seed for row in clean})
+    moved = _moved(clean, put_in, seeds[0], seeds[0]) if seeds else {}
+    if not moved:
+        return None
+    anew = _moved(clean, clean, seeds[0], seeds[1]) if len(seeds) > 1 else {}
+    both = [record for record in moved if record in anew]
+    line = [str(len(moved)), *(_share(found, clean) for found in (moved, anew))]
+    if not both:
+        return [*line, MISSING]
+    test = paired([moved[r] for r in both], [anew[r] for r in both], *shared(clean, both))
+    return [*line, f"{points(test.difference)} [{points(test.low)}, {points(test.high)}]"]
+
+
+def _moved(before: Sequence[Score], after: Sequence[Score], seed: int, other: int) -> dict[str, float]:
+    """Record → whether another item is taken."""
+    first = values_by_record([row for row in before if row.seed == seed])
+    second = values_by_record([row for row in after if row.seed == other])
+    return {record: float(first[record] != second[record]) for record in first if record in second}
+
+
+def _share(found: dict[str, float], rows: Sequence[Score]) -> str:
+    return estimated(estimate(list(found.values()), *shared(rows, found))) if found else MISSING

@@ -1,0 +1,92 @@
+"""What a summary states, statement by statement, and whether two of them say the same. Used by faithfulness.py and
+evidence_dropped.py.
+
+A statement is a sentence, a line, or one part of a list (`Films: Comedy liked, Drama loved.` states two things).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+_END = re.compile(r"(?<=[.!?;])\s+|\s*\n\s*")
+_BULLET = re.compile(r"\s*(?:[-*•]\s+|\d+[.)]\s+)?")
+_LIST = re.compile(r"([^:,]{1,40}):\s+(.+,\s+.+)", re.DOTALL)
+_WORD = re.compile(r"[^\W_][\w'’-]{2,}")
+_LIKES = re.compile(r"lov(e|es|ed|ing)|ador(e|es|ed)|lik(e|es|ed|ing)|enjoy(s|ed)?|prefer(s|red)?|favou?r(s|ed)?")
+_DISLIKES = re.compile(r"hat(e|es|ed)|loath(e|es|ed)|dislik(e|es|ed)|avoid(s|ed)?|detest(s|ed)?|reject(s|ed)?")
+_TURNS = {"not", "never", "doesn't", "doesn’t", "don't", "don’t", "without"}
+_EMPTY = set(
+    "the and for with that this user users they them their she her his him has have are was who does did".split()
+)
+ALIKE = 0.5  # share of common words from which on two statements are about the same
+
+
+@dataclass(frozen=True)
+class Statement:
+    """`text` says it by itself; in the summary it stands from character `start` to `end`."""
+
+    text: str
+    start: int
+    end: int
+
+
+def statements_of(summary: str) -> list[Statement]:
+    """The statements of a summary, in its order."""
+    return [found for found in _pieces(summary) if _WORD.search(found.text)]
+
+
+def without(summary: str, one: Statement) -> str | None:
+    """A summary less one of its statements; None where nothing is left."""
+    left = summary[: one.start] + summary[one.end :]
+    for pattern, replacement in ((r":\s*,\s*", ": "), (r",(\s*,)+", ","), (r",\s*([.;])", r"\1"), (r"  +", " ")):
+        left = re.sub(pattern, replacement, left)
+    return left.strip() if any(about(found.text)[0] for found in statements_of(left)) else None
+
+
+def _pieces(summary: str) -> Iterator[Statement]:
+    start = 0
+    for end in [*_END.finditer(summary), None]:
+        stop = end.start() if end else len(summary)
+        begin = start + len(_BULLET.match(summary[start:stop])[0])  # type: ignore[index]  # matches the empty text
+        yield from _parts(summary, begin, stop)
+        start = end.end() if end else stop
+
+
+def _parts(summary: str, start: int, stop: int) -> Iterator[Statement]:
+    """A sentence, or the parts of a list, each with the word that leads it."""
+    found = _LIST.fullmatch(summary, start, stop)
+    parts = re.split(r",\s+", found[2].rstrip(".;")) if found else []
+    if found is None or len(found[1].split()) > 3 or any(len(part.split()) < 2 for part in parts):
+        yield Statement(summary[start:stop].strip(), start, stop)
+        return
+    place = found.start(2)
+    for part in parts:
+        place = summary.index(part, place)
+        yield Statement(f"{found[1]}: {part}.", place, place + len(part))
+        place += len(part)
+
+
+@lru_cache(maxsize=1 << 16)
+def about(text: str) -> tuple[frozenset[str], int]:
+    """(the words that a statement is about, 1 for a liking, -1 for a dislike, 0 where it says neither)."""
+    lead, colon, rest = text.partition(": ")
+    words = _WORD.findall((rest if colon else lead).lower())
+    sign = 1
+    for word in words:
+        if word in _TURNS:
+            sign = -sign
+    said = [1 if _LIKES.fullmatch(word) else -1 for word in words if _is_verdict(word)]
+    named = (word for word in words if word not in _EMPTY and word not in _TURNS and not _is_verdict(word))
+    return frozenset(named), sign * said[0] if said else 0
+
+
+def _is_verdict(word: str) -> bool:
+    return bool(_LIKES.fullmatch(word) or _DISLIKES.fullmatch(word))
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two statements say the same: mostly the same words, and not the one a liking and the other a dislike."""
+    (words, sign), (others, other_sign) = about(one), about(other)
+    common, every = len(words & others), len(words | others)
+    return sign * other_sign >= 0 and bool(every) and common >= ALIKE * every
