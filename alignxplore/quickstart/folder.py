@@ -11,6 +11,7 @@ from pathlib import Path
 from alignxplore.environment import git_commit
 from alignxplore.errors import UserError, program
 from alignxplore.quickstart.steps import Step, order
+from alignxplore.same_run import refuse_other
 
 PATIENCE = 30.0  # seconds that a run waits for another one, which may be just ending
 
@@ -70,21 +71,13 @@ class RunFolder:
             )
 
     def refuse_others(self, deciding: Mapping[str, str]) -> None:
-        """Raise a FolderError if the folder was made with other settings, so that runs never mix.
+        """Raise `OtherRun` if the folder was made with other settings, so that runs never mix.
 
         Args:
             deciding: NAME → value of what decides what is made.
         """
-        path, now = self.out / "settings", _lines(deciding)
-        before = path.read_text().splitlines() if path.exists() else now
-        if before != now:
-            differing = [f"< {line}" for line in before if line not in now]
-            differing += [f"> {line}" for line in now if line not in before]
-            raise FolderError(
-                f"{self.out} holds a run with other settings (<); now they are (>):\n"
-                + "\n".join(differing)
-                + "\nChoose another --out (OUT for a study), or delete that folder."
-            )
+        if (self.out / "settings").exists():
+            refuse_other(self.out, settings_of(self.out), _pairs(_lines(deciding)), out="--out (OUT for a study)")
 
     def note_settings(self, deciding: Mapping[str, str]) -> None:
         """Remember the settings that the folder is made with."""
@@ -119,7 +112,10 @@ def _lines(deciding: Mapping[str, str]) -> list[str]:
     return "\n".join(f"{name}={value}" for name, value in deciding.items()).splitlines()
 
 
+def _pairs(lines: Sequence[str]) -> dict[str, str]:
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
 def settings_of(out: Path) -> dict[str, str]:
     """NAME → value of the settings that a run's folder was made with."""
-    pairs = (line.partition("=") for line in (out / "settings").read_text().splitlines())
-    return {name: value for name, _, value in pairs}
+    return _pairs((out / "settings").read_text().splitlines())

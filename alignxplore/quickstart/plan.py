@@ -31,7 +31,7 @@ def carry_out(pipeline: Pipeline, check: bool = False, at_once: int = AT_ONCE) -
     """Do what is not done yet, or only say what that is. Returns what is said at the end.
 
     Raises:
-        FolderError: the folder is another run's, or was made with other settings.
+        FolderError: the folder is another run's just now. OtherRun: it was made with other settings.
         StepError: a step failed.
     """
     if check:

@@ -41,7 +41,7 @@ def run(pipeline: Pipeline, at_once: int = AT_ONCE) -> str:
     """Do what is not done yet. Returns where the time went, and where the results are.
 
     Raises:
-        FolderError: the folder is another run's, or was made with other settings.
+        FolderError: the folder is another run's just now. OtherRun: it was made with other settings.
         StepError: a step failed.
     """
     began, folder = time.monotonic(), RunFolder(pipeline.out)

@@ -13,8 +13,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from alignxplore.prompts import PromptSet
-from alignxplore.records import read_object
 from alignxplore.rl.settings import SettingsError, Streaming
+from alignxplore.same_run import OtherRun, refuse_other, written
 from alignxplore.serving.endpoint import Endpoint
 from alignxplore.serving.fingerprints import commit, weights_fingerprint
 from alignxplore.serving.models import ModelSpec, served_weights
@@ -138,20 +138,18 @@ def same_run(now: dict[str, Any], out: Path) -> None:
     begins: those of `fixed_settings`, and what `served_by_judges` found if they were asked. Judges that only validate
     may come and go, but one that stays must stay what it was: its numbers are compared with those of step 0."""
     path = out / "run.json"
-    before = read_object(path) if path.exists() else {}
+    before = written(path)
     if before and MODEL not in before:
-        raise SettingsError(
+        raise OtherRun(
             f"{out} holds a run of an earlier version, which did not write down what its model and data held: nobody "
             "can tell whether this is the same one. Choose another OUT; or, if you know that model, data, judges and "
             f"settings are the same, delete {path} and run the same command again"
         )
-    comparable = {name for name in before | now if not name.endswith(SERVED) or (name in before and name in now)}
-    changed = sorted(name for name in comparable if before and before.get(name) != now.get(name))
-    if changed:
-        raise SettingsError(
-            f"{out} holds a run with {changed[0]}={before.get(changed[0])}, this one has {now.get(changed[0])}; "
-            "choose another OUT, or delete the folder to start again"
-        )
+
+    def comparable(these: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in these.items() if not name.endswith(SERVED) or name in others}
+
+    refuse_other(out, comparable(before, now), comparable(now, before), out="OUT")
 
 
 def same_gpus(config: DictConfig, out: Path) -> None:

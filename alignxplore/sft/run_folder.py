@@ -20,6 +20,7 @@ from typing import Any
 
 from alignxplore.errors import UserError, naming
 from alignxplore.records import read_jsonl, read_object, write_json, write_jsonl, write_text
+from alignxplore.same_run import refuse_other, written
 
 COMPLETE = "COMPLETE"
 # What a checkpoint holds for going on besides the model: transformers' and DeepSpeed's names.
@@ -37,23 +38,11 @@ class RunFolder:
         self.path = Path(folder)
 
     def refuse_other(self, settings: dict[str, Any]) -> None:
-        """RunError if the folder holds a run with other settings."""
-        path = self.path / "run.json"
-        settings = json.loads(json.dumps(settings))  # as it will be read back
-        if path.is_file():
-            before = read_object(path)
-            if before.get("packing") is False:
-                del before["packing"]  # earlier versions, where it changed the rows of a step
-            changed = [
-                f"{key} {before.get(key)!r} → {settings.get(key)!r}"
-                for key in settings | before
-                if before.get(key) != settings.get(key)
-            ]
-            if changed:
-                raise RunError(
-                    f"{self.path}: holds a run with other settings ({'; '.join(changed)}); choose another --out, or "
-                    "delete this one"
-                )
+        """`OtherRun` if the folder holds a run with other settings."""
+        before = written(self.path / "run.json")
+        if before.get("packing") is False:
+            del before["packing"]  # earlier versions, where it changed the rows of a step
+        refuse_other(self.path, before, settings)
 
     def claim(self, settings: dict[str, Any]) -> None:
         """Record the settings of a new run; refuse a folder whose run has other ones."""

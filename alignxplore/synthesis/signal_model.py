@@ -24,7 +24,8 @@ from alignxplore import datasets
 from alignxplore.command import Checkable, option
 from alignxplore.errors import at_least_one, is_first_process
 from alignxplore.journal import Journal, RunLock
-from alignxplore.records import UserRecord, read_jsonl, read_object, write_json, write_jsonl
+from alignxplore.records import UserRecord, read_jsonl, write_json, write_jsonl
+from alignxplore.same_run import refuse_other, written
 from alignxplore.serving.fingerprints import model_identity
 from alignxplore.sft.tokenised_set import FORMAT, PrepareError, report, source_hash, tokenizer_fingerprint, write_set
 from alignxplore.synthesis.streams import (
@@ -148,16 +149,14 @@ def join_processes(cpu: bool) -> PartialState:
 
 
 def score_identity(options: ScoreOptions) -> dict:
-    """What decides the scores; PrepareError if the folder holds other ones."""
+    """What decides the scores; `OtherRun` if the folder holds other ones."""
     identity = {
         "model": model_identity(options.model, options.model_revision),
         "data": source_hash(options.data, None),
         "max_length": options.max_length,
         "default_query": datasets.default_query(options.data, options.default_query),
     }
-    told = Path(options.out) / "run.json"
-    if told.is_file() and read_object(told) != identity:
-        raise PrepareError(f"{options.out}: holds scores of another model or data set ({told}); choose another --out")
+    refuse_other(options.out, written(Path(options.out) / "run.json"), identity)
     return identity
 
 

@@ -172,7 +172,7 @@ def test_other_settings_need_another_folder(finished, tmp_path):
     before = (out / "results.json").read_bytes()
     assert start(out, tmp_path / "log", SEED="2").wait(timeout=120) == 1
     text = (tmp_path / "log").read_text()
-    assert "other settings" in text and "< SEED=1" in text and "> SEED=2" in text
+    assert "other settings (SEED '1' → '2')" in text
     assert (out / "results.json").read_bytes() == before
 
 

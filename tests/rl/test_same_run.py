@@ -15,6 +15,7 @@ from alignxplore.records import write_json
 from alignxplore.rl import train as module
 from alignxplore.rl.same_run import served_by_judges
 from alignxplore.rl.settings import SettingsError, Streaming
+from alignxplore.same_run import OtherRun
 from alignxplore.serving.endpoint import TransportError
 from tests.rl.conftest import ITEM, SERVED, make_model, save_weights
 
@@ -58,7 +59,7 @@ def test_files_count_by_what_they_hold(config, finished, served, tmp_path, chang
     """Neither is a finished run said to be one of other files, nor does it go on with them."""
     config.trainer.total_training_steps = steps
     change(tmp_path)
-    with pytest.raises(SettingsError, match=rf"holds a run with {named}=.*, this one has .*choose another OUT"):
+    with pytest.raises(OtherRun, match=rf"holds a run with other settings \({named} .* → .*choose another OUT"):
         module.run(config)
 
 
@@ -74,9 +75,7 @@ def test_the_same_files_elsewhere_are_the_same_run(config, finished, tmp_path):
 def test_another_judge_under_the_same_name_is_refused(config, finished, served, steps):
     config.trainer.total_training_steps = steps
     served["streaming.judges (j: what is served)"] = "Qwen/Qwen3-32B"
-    with pytest.raises(
-        SettingsError, match=r"judges \(j: what is served\)=Qwen/Qwen3-8B, this one has Qwen/Qwen3-32B"
-    ):
+    with pytest.raises(OtherRun, match=r"judges \(j: what is served\) 'Qwen/Qwen3-8B' → 'Qwen/Qwen3-32B'"):
         module.run(config)
 
 
@@ -104,14 +103,14 @@ def test_judges_that_watch_may_come_and_go_but_one_that_stays_is_the_same(config
     write_json(finished / "run.json", module.fixed_settings(config) | SERVED | {name: "a/b"})
     same(config, finished)
     same(config, finished, SERVED | {name: "a/b"})
-    with pytest.raises(SettingsError, match=r"val_judges \(k: what is served\)=a/b, this one has a/c"):
+    with pytest.raises(OtherRun, match=r"val_judges \(k: what is served\) 'a/b' → 'a/c'"):
         same(config, finished, SERVED | {name: "a/c"})
 
 
 def test_a_run_of_before_contents_were_written_down_is_refused_in_a_sentence(config, finished):
     path = finished / "run.json"
     path.write_text(json.dumps({"actor_rollout_ref.model.path": "/models/sft", "data.seed": 0}))
-    with pytest.raises(SettingsError, match="of an earlier version.*Choose another OUT; or, .* delete .*run.json"):
+    with pytest.raises(OtherRun, match="of an earlier version.*Choose another OUT; or, .* delete .*run.json"):
         module.run(config)
     path.unlink()  # as the sentence says
     same(config, finished)
@@ -138,7 +137,7 @@ def test_a_run_of_before_contents_were_written_down_is_refused_in_a_sentence(con
 )
 def test_another_run_in_the_same_folder_is_refused(config, finished, key, value):
     OmegaConf.update(config, key, value)
-    with pytest.raises(SettingsError, match=f"holds a run with {key}=.*choose another OUT"):
+    with pytest.raises(OtherRun, match=rf"holds a run with other settings .*{key}.*→.*choose another OUT"):
         same(config, finished)
 
 
@@ -148,7 +147,7 @@ def test_prompts_count_by_their_templates_and_not_by_their_folder(config, finish
     same(config, finished)
     with (tmp_path / "mine" / "judge.jinja").open("a") as template:
         template.write("Be quick.")
-    with pytest.raises(SettingsError, match=r"streaming.prompts \(judge.jinja\)="):
+    with pytest.raises(OtherRun, match=r"streaming.prompts \(judge.jinja\) "):
         same(config, finished)
 
 

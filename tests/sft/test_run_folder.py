@@ -5,6 +5,7 @@ import json
 import pytest
 
 from alignxplore.environment import git_commit, recorded_versions
+from alignxplore.same_run import OtherRun
 from alignxplore.sft.run_folder import COMPLETE, RunError, RunFolder, model_card
 
 PLAIN, ZERO3 = {"zero_stage": None, "processes": 1}, {"zero_stage": 3, "processes": 2}
@@ -84,7 +85,7 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path):
     run = RunFolder(tmp_path)
     run.claim({"seed": 1, "learning_rate": 1e-3, "peft": None})
     run.claim({"seed": 1, "learning_rate": 1e-3, "peft": None})
-    with pytest.raises(RunError, match=r"learning_rate 0.001 → 0.002\); choose another --out"):
+    with pytest.raises(OtherRun, match=r"learning_rate 0.001 → 0.002\); choose another --out"):
         run.claim({"seed": 1, "learning_rate": 2e-3, "peft": None})
 
 

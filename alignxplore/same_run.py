@@ -1,0 +1,42 @@
+"""Is this the same run? What decides what a folder holds is written down in it, and compared by every command that
+works there again. SFT, RL, the scores of the signal model and the quick start ask here; what each of them writes down
+is its own business. (Summaries and judgements are units with ids of their own: alignxplore/journal.py.)
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from alignxplore.errors import UserError
+
+
+class OtherRun(UserError, ValueError):
+    """The folder holds another run. The message names each setting that differs, before and now."""
+
+
+def refuse_other(folder: str | Path, before: Mapping[str, Any], now: Mapping[str, Any], out: str = "--out") -> None:
+    """Raise `OtherRun` if a folder that was made with `before` is not the one that `now` would make.
+
+    Args:
+        before: settings by name; empty: nothing was made there yet.
+        out: how another folder is chosen.
+    """
+    now = json.loads(json.dumps(now))  # as it is read back
+    changed = [
+        f"{name} {before.get(name)!r} → {now.get(name)!r}"
+        for name in {**before, **now}
+        if before and before.get(name) != now.get(name)
+    ]
+    if changed:
+        raise OtherRun(
+            f"{folder} holds a run with other settings ({'; '.join(changed)}); choose another {out}, or delete that "
+            "folder to start again"
+        )
+
+
+def written(path: Path) -> dict[str, Any]:
+    """The settings that stand in a JSON file; none if it is not there."""
+    from alignxplore.records import read_object  # not at import: the quick start's --check needs no packages
+
+    return read_object(path) if path.is_file() else {}
