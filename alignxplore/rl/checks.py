@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoTokenizer
 from alignxplore.environment import FLASH_ATTENTION
 from alignxplore.records import person_of
 from alignxplore.rl.dataset import StreamingDataset, parse_row
-from alignxplore.rl.options import check_options
+from alignxplore.rl.options import OPTIONS, check_options
 from alignxplore.rl.reward import Judges, judge_names
 from alignxplore.rl.settings import SettingsError, Streaming
 from alignxplore.serving.beforehand import check_files
@@ -37,6 +37,9 @@ def prepare(config: DictConfig) -> dict:
             f"summaries ({settings.rows_per_user} rows); set ROLLOUTS (streaming.rollouts), from which it follows"
         )
     config.actor_rollout_ref.rollout.n = settings.rows_per_user
+    for name in ("max_model_len", "max_num_batched_tokens"):
+        if config.actor_rollout_ref.rollout[name] is None:
+            config.actor_rollout_ref.rollout[name] = config.data.max_prompt_length + config.data.max_response_length
     decoding = config.actor_rollout_ref.rollout.val_kwargs
     decoding.do_sample = decoding.temperature > 0  # verl refuses to sample at temperature 0
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
@@ -49,7 +52,9 @@ def prepare(config: DictConfig) -> dict:
             "checkpoint of its last step, so there must be one; a number larger than the steps saves that one alone"
         )
     said = ("credit", "stages", "targets", "shuffle_rewards", "val_judges", "val_temperature")
-    return update_sizes(config) | {name: getattr(settings, name) for name in said}
+    sizes = update_sizes(config) | {name: getattr(settings, name) for name in said}
+    refused = [option.name for option in OPTIONS]
+    return sizes | {"tokens_per_gpu": config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu, "refused": refused}
 
 
 def check_rollouts(config: DictConfig, settings: Streaming) -> None:
@@ -153,6 +158,14 @@ def check_data(config: DictConfig, stages: int) -> tuple[StreamingDataset, Strea
             f"{len(both)} users are in training and validation data alike, e.g. '{min(both)}'; hold out others"
         )
     return train, held_out
+
+
+def not_there(config: DictConfig) -> list[str]:
+    """Which of the model and the data files are paths that do not exist; anything else is a hub id."""
+    named = {"MODEL": config.actor_rollout_ref.model.path, "TRAIN": config.data.train_files}
+    named["VAL"] = config.data.val_files
+    paths = [(name, path) for name, path in named.items() if isinstance(path, str) and Path(path).is_absolute()]
+    return [f"{name}={path}" for name, path in paths if not Path(path).exists()]
 
 
 def check_attention(config: DictConfig) -> None:

@@ -1,8 +1,10 @@
-"""Settings of the stream: the `streaming` block of verl/config/streaming.yaml as a typed object, checked at the
-start."""
+"""Settings of the stream: the `streaming` block of a run's configuration as a typed object, checked at the start. The
+defaults stand here and nowhere else; verl/config/ and the command line say what differs from them."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_args, get_type_hints
+
+from hydra.core.config_store import ConfigStore
 
 from alignxplore.errors import UserError
 from alignxplore.rl.credit import Credit
@@ -29,6 +31,13 @@ class Tolerance:
     max: float | None = None
     mean: float | None = None
     group: float | None = None
+
+
+def tolerances() -> dict[str, Tolerance]:
+    """The largest allowed differences by dtype of the rollout. bfloat16 rounds differently in the two engines, token
+    by token: only its mean says something. A group has some thousand tokens instead of millions, whence its wider
+    limit; an engine with other weights differs by a tenth and more in most of its groups."""
+    return {"float32": Tolerance(max=1e-4), "bfloat16": Tolerance(mean=0.02, group=0.05)}
 
 
 @dataclass
@@ -58,7 +67,7 @@ class Streaming:
     samples: int = 4  # validation users whose summaries are written out each time
     val_temperature: float = 0.6  # of held-out users' summaries, with val_kwargs' top_p and top_k; 0: greedy
     shuffle_rewards: bool = False  # a control: each group's returns are dealt out anew among its summaries
-    tolerance: dict[str, Tolerance] = field(default_factory=dict)  # by dtype of the rollout
+    tolerance: dict[str, Tolerance] = field(default_factory=tolerances)
     out: str = ""
     check_only: bool = False
 
@@ -123,3 +132,14 @@ class Streaming:
         settings = cls(**values)
         settings.validate()
         return settings
+
+
+def register_defaults() -> None:
+    """Make the defaults of `Streaming` the block `streaming` of Hydra's configuration (verl/config/streaming.yaml). A
+    limit of `tolerance` that is not asked is left out: it can be added by `+`."""
+    block = asdict(Streaming())
+    block["tolerance"] = {
+        dtype: {name: limit for name, limit in limits.items() if limit is not None}
+        for dtype, limits in block["tolerance"].items()
+    }
+    ConfigStore.instance().store("stream", {"streaming": block})

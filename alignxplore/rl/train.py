@@ -40,12 +40,14 @@ from alignxplore.rl.checks import (
     check_data,
     check_judges,
     check_model,
+    not_there,
     planned_steps,
     prepare,
 )
+from alignxplore.rl.memory import memory
 from alignxplore.rl.reward import named_paths
 from alignxplore.rl.same_run import fixed_settings, same_gpus, same_run, served_by_judges
-from alignxplore.rl.settings import STOP, RunStopped, Streaming
+from alignxplore.rl.settings import STOP, RunStopped, Streaming, register_defaults
 from alignxplore.serving.endpoint import CONNECT_PATIENCE, TransportError
 
 FINISHED_PATIENCE = 1.0  # seconds: a finished run needs its judges no more
@@ -133,11 +135,18 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
 
     sockets = socket_folder("axp-ray", _RAY_SOCKET)
     if "address" not in config.ray_kwargs.ray_init and "RAY_ADDRESS" not in os.environ:
-        OmegaConf.update(config, "ray_kwargs.ray_init._temp_dir", str(sockets), force_add=True)
-    if folder := os.environ.get("TENSORBOARD_DIR"):
-        # The runner takes its environment from `ray start`, and may stand in another folder.
-        name = "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR"
-        OmegaConf.update(config, name, os.path.abspath(folder), force_add=True)
+        ray_init: dict[str, Any] = {"_temp_dir": str(sockets)}
+        if config.trainer.device == "cpu":
+            # Ray counts slots, not cores: each training rank takes one "GPU", the helpers one "CPU" each.
+            ranks = config.trainer.n_gpus_per_node
+            ray_init |= {"num_cpus": 12 + 4 * ranks, "num_gpus": ranks}
+            ray_init |= {"include_dashboard": False, "object_store_memory": 300_000_000}
+        ray_init = {k: v for k, v in ray_init.items() if config.ray_kwargs.ray_init.get(k) is None}  # nobody chose it
+        OmegaConf.update(config, "ray_kwargs.ray_init", ray_init, force_add=True)
+    # The runner takes its environment from `ray start`, and may stand in another folder.
+    name = "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR"
+    pictures = os.path.abspath(os.environ.get("TENSORBOARD_DIR") or out / "tensorboard")
+    OmegaConf.update(config, name, pictures, force_add=True)
     try:
         run_ppo(config, Starter)
     except BaseException:
@@ -195,7 +204,9 @@ def run(config: DictConfig) -> int:
     absolute_paths(config)
     settings = Streaming.from_config(config.streaming)
     if settings.check_only:
-        print(json.dumps(prepare(config)))
+        for path in not_there(config):
+            print(f"{path} is not there yet", file=sys.stderr)
+        print(json.dumps(prepare(config) | {"memory_gb": memory(config)}))
         return 0
     say_problems()
     if settings.credit == "paper" and settings.stages > 2:
@@ -235,6 +246,7 @@ def run(config: DictConfig) -> int:
         )
         print("starting Ray, the trainer and the rollout engine ...", flush=True)
         write_json(out / "run.json", fixed)
+        OmegaConf.save(config, out / "config.yaml", resolve=True)
         (out / "log").mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         config.streaming.out = str(out)
@@ -299,4 +311,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    register_defaults()
     main()

@@ -1,53 +1,29 @@
 """Stage to stage without a variable set: each stage finds what the one before it leaves, in the scripts and in the
 texts."""
 
-import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests import ROOT
+from tests.rl.test_presets import compose  # noqa: F401
 
 MODELS = {ROOT / "outputs/sft", ROOT / "outputs/rl/model"}
 
 
-def settings_of_the_run(tmp_path, cwd):
-    """What run_streaming_8p.sh hands to the trainer, started from `cwd` with JUDGES alone."""
-    stub = tmp_path / "python"
-    stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    stub.chmod(0o755)
-    environment = {"PATH": os.environ["PATH"], "PYTHON": str(stub), "JUDGES": "qwen3=http://judge-host:8000/v1"}
-    done = subprocess.run(
-        ["bash", ROOT / "verl/examples/grpo_trainer/run_streaming_8p.sh"],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    pairs = (line.partition("=") for line in done.stdout.splitlines() if "=" in line)
-    return {name: cwd / value.strip("'") for name, _, value in pairs}
-
-
-def test_rl_starts_from_what_sft_and_the_data_script_leave(tmp_path, monkeypatch):
+def test_rl_starts_from_what_sft_and_the_data_script_leave(compose):  # noqa: F811
     sft = yaml.safe_load((ROOT / "sft/configs/qwen3_8b.yaml").read_text())
     assert (ROOT / "sft" / sft["output_dir"]).resolve() == ROOT / "outputs/sft"
-    monkeypatch.syspath_prepend(str(ROOT / "verl/examples/data_preprocess"))
     from alignxplore.rl.rows import OUTPUTS
 
-    for cwd in (ROOT, ROOT / "verl", tmp_path):
-        found = settings_of_the_run(tmp_path, cwd)
-        assert (
-            found["actor_rollout_ref.model.path"] == ROOT / "outputs/sft"
-            and found["streaming.out"] == ROOT / "outputs/rl"
-        )
-        assert (found["data.train_files"], found["data.val_files"]) == (
-            OUTPUTS / "rl_train.parquet",
-            OUTPUTS / "rl_val.parquet",
-        )
+    config = compose()
+    assert Path(config.actor_rollout_ref.model.path) == ROOT / "outputs/sft"
+    assert [Path(config.data[name]) for name in ("train_files", "val_files")] == [
+        OUTPUTS / "rl_train.parquet",
+        OUTPUTS / "rl_val.parquet",
+    ]
 
 
 @pytest.mark.parametrize("page", ["README.md", "verl/README.md", "eval/README.md"])

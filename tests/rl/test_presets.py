@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
+from dataclasses import asdict
 
 import pytest
 
@@ -43,6 +45,11 @@ def compose(tmp_path_factory):
     arguments."""
     hydra = pytest.importorskip("hydra")
     pytest.importorskip("verl")
+    from alignxplore.rl.settings import register_defaults
+
+    register_defaults()
+    before = os.environ.get("ROOT")
+    os.environ["ROOT"] = str(ROOT)  # as the script exports it
     stub = tmp_path_factory.mktemp("bin") / "python"
     stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     stub.chmod(0o755)
@@ -57,7 +64,8 @@ def compose(tmp_path_factory):
         with hydra.initialize_config_dir(folder, version_base=None):
             return hydra.compose(name, words[words.index("--config-name") + 2 :])
 
-    return one
+    yield one
+    os.environ.pop("ROOT") if before is None else os.environ.update(ROOT=before)
 
 
 def sizes(config):
@@ -116,6 +124,11 @@ GPU = NODE | {
     "memory, tokens, sequences": (0.5, 12288, 256),
     "workers": 2,
 }
+SOLO = GPU | {
+    "rows a step, an update, updates": (256, 256, 1),
+    "prompt, response, window": (3072, 1024, 4096),
+    "memory, tokens, sequences": (0.3, 4096, 128),
+}
 TINY = {
     "rows a step, an update, updates": (128, 128, 1),
     "learning rate": 3e-4,
@@ -130,7 +143,9 @@ TINY = {
 }
 
 
-@pytest.mark.parametrize(("preset", "expected"), [("paper", PAPER), ("node", NODE), ("gpu", GPU), ("tiny", TINY)])
+@pytest.mark.parametrize(
+    ("preset", "expected"), [("paper", PAPER), ("node", NODE), ("gpu", GPU), ("solo", SOLO), ("tiny", TINY)]
+)
 def test_the_numbers_of_each_preset(compose, preset, expected):
     """Those of `paper` are the published ones (verl/README.md says where each stands)."""
     assert hyper_parameters(compose(PRESET=preset)) == expected
@@ -148,8 +163,39 @@ def test_what_every_preset_has_of_the_published_run(compose, preset):
     assert config.actor_rollout_ref.model.use_remove_padding == (preset != "tiny")
 
 
-def test_the_preset_of_one_gpu_names_its_model(compose):
-    assert compose(PRESET="gpu").actor_rollout_ref.model.path == "Qwen/Qwen3-1.7B"
+@pytest.mark.parametrize(("preset", "model"), [("gpu", "Qwen/Qwen3-1.7B"), ("solo", "Qwen/Qwen3-0.6B")])
+def test_the_presets_of_one_gpu_name_their_model(compose, preset, model):
+    assert compose(PRESET=preset).actor_rollout_ref.model.path == model
+
+
+def test_the_memory_of_each_preset_is_that_of_the_readme(compose):
+    """Billions of parameters; GB of states, activations, logits; vLLM's share and its cache, kB a token."""
+    from alignxplore.rl.memory import memory
+
+    rows = {
+        "paper": (8.19, 2.05, 7.25, [14.9, 29.9], 0.6, 73.7),
+        "node": (8.19, 16.38, 7.25, [14.9, 29.9], 0.6, 73.7),
+        "gpu": (1.72, 27.53, 1.41, [7.5, 14.9], 0.5, 114.7),
+        "solo": (0.6, 9.53, 0.23, [2.5, 5.0], 0.3, 114.7),
+    }
+    for preset, row in rows.items():
+        found = memory(compose(PRESET=preset))
+        vllm = found["vllm"]
+        parts = [found[part] for part in ("states", "activations", "logits")]
+        assert (round(found["parameters"] / 1e9, 2), *parts, vllm["share"], vllm["cache_kb_a_token"]) == row, preset
+
+
+def test_policy_and_judge_fit_on_one_gpu_of_40_gb(compose):
+    """The judge's share stands in the preset's own words; what is left must hold the trainer, and the policy's vLLM
+    beside its states."""
+    from alignxplore.rl.memory import memory
+
+    found, text = memory(compose(PRESET="solo")), (ROOT / "verl/config/preset/solo.yaml").read_text()
+    judge = float(re.search(r"--gpu-memory-utilization (\S+)", text)[1])
+    writing = 40 * (judge + found["vllm"]["share"]) + found["states"]
+    training = 40 * judge + found["states"] + found["activations"] + found["logits"][1]
+    assert max(writing, training) < 36, "some GB for CUDA itself, three times"
+    assert 40 * judge - 2 * 1.72 - 1 > 5, "the judge's weights, and a cache"
 
 
 def test_what_may_not_change_is_found_in_the_composed_settings(compose, tmp_path):
@@ -264,16 +310,33 @@ def test_steps_get_epochs_enough(compose):
 def test_an_unknown_preset_and_help():
     assert "choose paper" in launch(PRESET="huge").stderr
     page = launch("--help")
-    assert page.returncode == 0 and "BATCH=1024" in page.stdout and "published script" in page.stdout
+    assert page.returncode == 0 and "BATCH= " in page.stdout and "published script" in page.stdout
+
+
+def test_each_default_stands_once_and_files_win_over_it_and_variables_over_files(compose, tmp_path):
+    """Class, streaming.yaml, device, preset, variables, command line: each wins over those before it."""
+    from alignxplore.rl.settings import Streaming
+
+    assert re.findall(r"^(\w+)=\$\{\1:-[^}]", SCRIPT.read_text(), re.M) == ["PRESET", "PYTHON"]
+    given, defaults = compose().streaming, asdict(Streaming())
+    assert {name for name in defaults if name != "tolerance" and given[name] != defaults[name]} == {
+        "judges",
+        "judge_orders",
+        "out",
+    }
+    assert given.tolerance.bfloat16.mean == defaults["tolerance"]["bfloat16"]["mean"]
+    assert compose(PRESET="tiny").streaming.poll_seconds == 0.05, "the file"
+    assert compose(PRESET="tiny", POLL_SECONDS="2").streaming.poll_seconds == 2, "the variable"
+    assert compose("streaming.poll_seconds=3", PRESET="tiny", POLL_SECONDS="2").streaming.poll_seconds == 3
 
 
 @pytest.mark.slow
 def test_the_script_itself_checks_and_starts_nothing(tmp_path):
     done = launch(CHECK="1", OUT=str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr[-2000:]
-    assert (
-        json.loads(done.stdout.strip().splitlines()[-1])["updates_per_step"] == 4 and not (tmp_path / "out").exists()
-    )
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    assert said["updates_per_step"] == 4 and said["memory_gb"]["states"] == 2.05 and not (tmp_path / "out").exists()
+    assert "actor_rollout_ref.model.lora_rank" in said["refused"] and "is not there yet" in done.stderr
     done = launch(CHECK="1", OUT=str(tmp_path / "out"), CREDIT="best")
     assert done.returncode == 1 and "choose one of" in done.stderr and "Traceback" not in done.stderr
 

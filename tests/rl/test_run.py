@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from tests.golden import check_golden
 
@@ -172,7 +173,7 @@ def two_ranks(launch, judge, out):
     extension = "++actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls=tests.rl.broken_sync.BrokenWorker"
     group = "+streaming.tolerance.float32.group=1e-4"  # in bfloat16 a run is compared by group
     ranks = {"GPUS": "2", "BROKEN_SYNC": str(out.parent / "broken")}
-    done = launch(out, judge("words"), extension, group, "trainer.val_before_train=false", **ranks, **ALIKE)
+    done = launch(out, judge("older"), extension, group, "trainer.val_before_train=false", **ranks, **ALIKE)
     assert done.returncode == 3, done.stdout
     assert f"{PROBABILITIES} is" in done.stdout and "does not hold the weights" in done.stdout
     found = metrics(out)
@@ -199,12 +200,17 @@ def one_rank(launch, judge, out):
     assert process.returncode == 3, said
     assert f"step {last + 1}: asked to stop; the last checkpoint is of step {last}" in said
     assert checkpointed(out) == last and not (out / "model").exists() and not leftovers(out)
+    used = yaml.safe_load((out / "config.yaml").read_text())
+    assert used["streaming"]["judge_orders"] == "per_rollout" and used["data"]["train_batch_size"] == 4
+    assert (
+        used["trainer"]["default_local_dir"] == f"{out}/checkpoints" and "${" not in (out / "config.yaml").read_text()
+    )
     return found
 
 
 def test_one_rank_and_two_come_to_the_golden_values_until_they_are_ended(launch, judge, tmp_path):
     """Each rollout has a seed of its own: it does not matter which engine writes it, nor in which order the update is
-    added up."""
+    added up. The judge of the two is asked for the most probable tokens, as vLLM on GPUs is, that of the one by id."""
     one = one_rank(launch, judge, tmp_path / "one")
     golden("two stages", [one[step] for step in (1, 2)], 2)
     two = two_ranks(launch, judge, tmp_path / "two")

@@ -1,0 +1,74 @@
+"""What a training GPU must hold, by arithmetic on the composed settings. `CHECK=1` of run_streaming_8p.sh prints it,
+verl/README.md says how the figures come about. Nothing here was measured."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from transformers import AutoConfig, Qwen3Config
+
+STATES = 16  # bytes a parameter: float32 weights, gradients and Adam's two moments
+HALF = 2  # bytes of a bfloat16
+LOGITS = (2, 4)  # copies of the logits that may be alive in the backward pass
+GB = 1e9
+
+
+def _qwen3(layers: int, width: int, inner: int, heads: int, tied: bool) -> Qwen3Config:
+    return Qwen3Config(
+        vocab_size=151936,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        intermediate_size=inner,
+        num_attention_heads=heads,
+        num_key_value_heads=8,
+        head_dim=128,
+        tie_word_embeddings=tied,
+    )
+
+
+# (layers, width, inner width, heads, tied embeddings) of models that need not be here to be reckoned with.
+SHAPES = {
+    "Qwen/Qwen3-0.6B": (28, 1024, 3072, 16, True),
+    "Qwen/Qwen3-1.7B": (28, 2048, 6144, 16, True),
+    "Qwen/Qwen3-8B": (36, 4096, 12288, 32, False),
+}
+PAPER = "Qwen/Qwen3-8B"
+
+
+def shape(model: str) -> tuple[str, Any]:
+    """Name and configuration of the policy; of the paper's, where its folder is not there yet."""
+    if (Path(model) / "config.json").exists():
+        return model, AutoConfig.from_pretrained(model)
+    name = model if model in SHAPES else PAPER
+    return name, _qwen3(*SHAPES[name])
+
+
+def parameters(model: Any) -> int:
+    """Parameters of a decoder of Qwen's or Llama's form, norms left out."""
+    width, head = model.hidden_size, getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
+    attention = 2 * width * head * (model.num_attention_heads + model.num_key_value_heads)
+    layer = attention + 3 * width * model.intermediate_size
+    return model.num_hidden_layers * layer + model.vocab_size * width * (1 if model.tie_word_embeddings else 2)
+
+
+def memory(config: DictConfig) -> dict[str, Any]:
+    """GB of one GPU. While vLLM writes it holds `states` and vLLM's share of the card; while the trainer works
+    `states`, `activations` and `logits` (from ... to)."""
+    name, model = shape(config.actor_rollout_ref.model.path)
+    rollout, tokens = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
+    gpus, size = config.trainer.nnodes * config.trainer.n_gpus_per_node, parameters(model)
+    logits = tokens * model.vocab_size * HALF / GB
+    cache = 2 * model.num_hidden_layers * model.num_key_value_heads * HALF
+    cache *= getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
+    return {
+        "model": name,
+        "parameters": size,
+        "states": round(size * STATES / gpus / GB, 2),
+        "activations": round(model.num_hidden_layers * tokens * model.hidden_size * HALF / GB, 2),
+        "logits": [round(copies * logits, 1) for copies in LOGITS],
+        "vllm": {
+            "share": rollout.gpu_memory_utilization,
+            "weights": round(size * HALF / rollout.tensor_model_parallel_size / GB, 2),
+            "cache_kb_a_token": round(cache / rollout.tensor_model_parallel_size / 1e3, 1),
+        },
+    }
