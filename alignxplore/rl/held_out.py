@@ -18,6 +18,7 @@ from alignxplore.judging.letters import correctness
 from alignxplore.records import person_of
 from alignxplore.rl.chain import BAD_FORMAT
 from alignxplore.rl.metrics import Numbers
+from alignxplore.rl.step_records import ChainRecord, RolloutRecord
 from alignxplore.statistics import estimate, paired
 
 UNWRITTEN = "unwritten"  # its prompt could not be made to fit
@@ -26,22 +27,22 @@ KNOWS_NOTHING = 0.5  # correctness of a judge that was given no summary; eval's 
 Score = Callable[[dict], float | None]
 
 
-def held_out_rows(records: Sequence[dict], step: int, stages: int) -> list[dict]:
-    """The rows of one validation, in the order of `records` (alignxplore/rl/metrics.py)."""
+def held_out_rows(records: Sequence[ChainRecord], step: int, stages: int) -> list[dict]:
+    """The rows of one validation, in the order of `records`."""
     rows = []
     for record in records:
-        written = {group["stage"]: _summary(group["rollouts"][0]) for group in record["groups"]}
-        unwritten = {"status": UNWRITTEN, "reward": 0.0, "by_judge": {}, "problem": record["problem"]}
-        if record.get("failed"):
+        written = {group.stage: _summary(group.rollouts[0]) for group in record.groups}
+        unwritten = {"status": UNWRITTEN, "reward": 0.0, "by_judge": {}, "problem": record.problem}
+        if record.failed:
             unwritten |= {"status": FAILED, "reward": None}
-        row = {"step": step, "user": record["user"], "stages": [written.get(k, unwritten) for k in range(stages)]}
+        row = {"step": step, "user": record.user, "stages": [written.get(k, unwritten) for k in range(stages)]}
         rows.append(row)
     return rows
 
 
-def _summary(rollout: dict) -> dict:
-    row = {"status": rollout["status"], "reward": rollout["reward"], "by_judge": rollout.get("by_judge", {})}
-    return row | ({"missing": rollout["missing"]} if rollout.get("missing") else {})
+def _summary(rollout: RolloutRecord) -> dict:
+    row = {"status": rollout.status, "reward": rollout.reward, "by_judge": rollout.by_judge}
+    return row | ({"missing": rollout.missing} if rollout.missing else {})
 
 
 def _tells_nothing(summary: dict) -> bool:

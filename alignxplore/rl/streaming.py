@@ -34,9 +34,9 @@ from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, content_hash
 from alignxplore.rl.chain import Chain, ChainRunner, Generation, Group, Prompt
 from alignxplore.rl.dataset import parse_row
-from alignxplore.rl.metrics import chain_record, failed_record
 from alignxplore.rl.reward import Judges, Watched
 from alignxplore.rl.settings import Streaming
+from alignxplore.rl.step_records import ChainRecord, chain_record, failed_record
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -125,7 +125,7 @@ class StreamingWorker(AgentLoopWorker):
         self.background_tasks: set[asyncio.Task] = set()
         self.settings = Streaming.from_config(config.streaming)
         self.prompts = PromptSet(self.settings.prompts)
-        self.records: list[dict] = []
+        self.records: list[ChainRecord] = []
         self.tokenising = ThreadPoolExecutor(1, "tokenise")
 
     async def connect(self) -> None:
@@ -135,19 +135,19 @@ class StreamingWorker(AgentLoopWorker):
         self.judges = await Judges.connect(share)
         self.watching = await Judges.connect_watching(share)
 
-    def drain(self) -> tuple[list[dict], dict[str, int]]:
+    def drain(self) -> tuple[list[ChainRecord], dict[str, int]]:
         """The records of all chains that ended since the last call, and how many requests to judges were repeated, by
         kind."""
         records, self.records = self.records, []
         return records, self.judges.repeated() | self.watching.repeated()
 
-    async def validate(self, rows: Sequence[dict], step: int) -> list[dict]:
+    async def validate(self, rows: Sequence[dict], step: int) -> list[ChainRecord]:
         """Run the chains of held-out users, one summary a stage, decoded as `streaming.val_temperature` says (the
         default is eval's). Returns their records with texts."""
         kwargs = self.config.actor_rollout_ref.rollout.val_kwargs
         sampling = {"temperature": kwargs.temperature, "top_p": kwargs.top_p, "top_k": kwargs.top_k}
 
-        async def one(row: dict) -> dict:
+        async def one(row: dict) -> ChainRecord:
             try:
                 return chain_record(await self._run_chain(row, sampling, step, training=False), step, texts=True)
             except (
@@ -259,11 +259,11 @@ class StreamingActor:
     async def ping(self) -> None:
         """Answers as long as the process lives."""
 
-    async def drain(self) -> tuple[list[dict], dict[str, int]]:
+    async def drain(self) -> tuple[list[ChainRecord], dict[str, int]]:
         """See `StreamingWorker.drain`."""
         return self.worker.drain()
 
-    async def validate(self, rows: Sequence[dict], step: int) -> list[dict]:
+    async def validate(self, rows: Sequence[dict], step: int) -> list[ChainRecord]:
         """See `StreamingWorker.validate`."""
         return await self.worker.validate(rows, step)
 
@@ -286,7 +286,7 @@ class StreamingManager(AgentLoopManagerTQ):
         setups = (actor.setup.remote(self.config, self.llm_client, self.teacher_client, []) for actor in self.actors)
         await asyncio.gather(*setups)
 
-    def drain(self) -> tuple[list[dict], dict[str, int]]:
+    def drain(self) -> tuple[list[ChainRecord], dict[str, int]]:
         """The records of all chains that ended since the last call, and the sums of requests to judges that were
         repeated."""
         parts = ray.get([actor.drain.remote() for actor in self.actors])
@@ -305,7 +305,7 @@ class StreamingManager(AgentLoopManagerTQ):
                 return f"a process that ran users' streams ended: {' '.join(str(error).split())[:300]}"
         return None
 
-    def validate(self, rows: Sequence[dict], step: int) -> list[dict]:
+    def validate(self, rows: Sequence[dict], step: int) -> list[ChainRecord]:
         """Records of the chains of held-out users, in the order of `rows`."""
         count = len(self.actors)
         parts = ray.get(

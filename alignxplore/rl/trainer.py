@@ -30,6 +30,7 @@ from alignxplore.rl import metrics as report
 from alignxplore.rl.agreement import check_groups, check_probabilities, check_versions, group_differences
 from alignxplore.rl.checkpoints import Checkpoints
 from alignxplore.rl.settings import STOP, RunStopped, Streaming
+from alignxplore.rl.step_records import ChainRecord
 from alignxplore.rl.streaming import StreamingManager, start_actors
 from alignxplore.rl.updates import share_out, slowest_rank, update_order
 from alignxplore.rl.validation import Validation
@@ -55,7 +56,7 @@ class StreamingTrainer(PPOTrainerSync):
         self.replay_buffer.poll_interval = self.settings.poll_seconds  # verl's 2 s are most of a small model's step
         # verl waits there until the last user is done, however long that takes and whether or not anybody is at work.
         self.replay_buffer._wait_for_next_poll = functools.partial(self._wait, self.replay_buffer._wait_for_next_poll)
-        self._records: list[dict] = []
+        self._records: list[ChainRecord] = []
         self._repeated: dict[str, int] = {}
         self._stop_after_row: str | None = None
         self._began = self._looked = time.monotonic()
@@ -101,7 +102,7 @@ class StreamingTrainer(PPOTrainerSync):
 
     def _collect(self) -> None:
         self._records, self._repeated = self.agent_loop_manager.drain()
-        share, reasons = report.lost_share(self._records)
+        share, reasons = report.losses(self._records)
         if share > self.settings.max_failures:
             worst, count = reasons.most_common(1)[0]
             self._stop(

@@ -16,9 +16,10 @@ from alignxplore.records import read_object
 from alignxplore.rl.chain import BAD_FORMAT
 from alignxplore.rl.checkpoints import VALIDATION, Checkpoints, publish_model
 from alignxplore.rl.held_out import held_out_metrics, held_out_rows, sentence
-from alignxplore.rl.metrics import Numbers, StepLog, lost_share, samples, validation_metrics
+from alignxplore.rl.metrics import Numbers, StepLog, losses, validation_metrics
 from alignxplore.rl.reward import judge_names
 from alignxplore.rl.settings import RunStopped, Streaming
+from alignxplore.rl.step_records import ChainRecord, samples
 
 ENOUGH = 500  # summaries of a first validation, before it is said of their form that none is good
 
@@ -26,7 +27,7 @@ ENOUGH = 500  # summaries of a first validation, before it is said of their form
 class Streams(Protocol):
     """Runs the streams of held-out users (`alignxplore.rl.streaming.StreamingManager`)."""
 
-    def validate(self, rows: Sequence[dict], step: int) -> list[dict]: ...
+    def validate(self, rows: Sequence[dict], step: int) -> list[ChainRecord]: ...
 
 
 class Validation:
@@ -62,7 +63,7 @@ class Validation:
         Raises:
             RunStopped: before the first step.
         """
-        records: list[dict] = []
+        records: list[ChainRecord] = []
         try:
             records = streams.validate(users, step)
             self.samples.append(*samples(records[: self.settings.samples], step))
@@ -89,12 +90,12 @@ class Validation:
             self.start = rows
         return metrics, fault
 
-    def _fault(self, records: Sequence[dict]) -> str | None:
+    def _fault(self, records: Sequence[ChainRecord]) -> str | None:
         """Why a run whose held-out users wrote this must not go on; None where it may."""
-        share, reasons = lost_share(records)
+        share, reasons = losses(records)
         if share > self.settings.max_failures:
             return f"{100 * share:.0f} % of the rollouts were lost: {reasons.most_common(1)[0][0]}"
-        written = [r["status"] for record in records for group in record["groups"] for r in group["rollouts"]]
+        written = [r.status for record in records for r in record.rollouts]
         if self.is_first and len(written) >= ENOUGH and set(written) == {BAD_FORMAT}:
             return (
                 f"all {len(written)} summaries are in bad format, and a group without a well-formed one teaches "

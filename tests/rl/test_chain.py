@@ -12,9 +12,10 @@ from alignxplore.records import Interaction
 from alignxplore.rl.chain import BAD_FORMAT, ChainRunner, Generation, Prompt
 from alignxplore.rl.credit import draw_order
 from alignxplore.rl.dataset import cut_stages
-from alignxplore.rl.metrics import chain_record, constant_judge, lost_share, stage_metrics, validation_metrics
+from alignxplore.rl.metrics import constant_judge, losses, stage_metrics, validation_metrics
 from alignxplore.rl.reward import Reward
 from alignxplore.rl.settings import Streaming
+from alignxplore.rl.step_records import chain_record
 
 HISTORY = [Interaction(f"chosen {i}", f"passed {i}") for i in range(9)]
 
@@ -214,7 +215,7 @@ def test_failed_and_nan_judgements_are_left_out_and_counted():
     chain = run(Policy(), Judges({"summary 1.0": None, "summary 1.1": math.nan, "summary 0.3": None}))
     assert [rollout.total for rollout in chain.groups[1].rollouts] == [None, None, 0.5, 0.5]
     assert chain.groups[0].rollouts[3].total is None
-    share, reasons = lost_share([chain_record(chain, 3)])
+    share, reasons = losses([chain_record(chain, 3)])
     assert share == pytest.approx(2 / 8) and list(reasons)[0].startswith(TRANSPORT_ERROR)
 
 
@@ -275,7 +276,7 @@ def test_without_thinking_the_whole_answer_is_the_summary():
 def test_what_is_never_written_is_lost(too_long, settings, lost):
     chain = run(Policy(too_long=too_long), Judges(), **settings)
     written = sum(len(group.rollouts) for group in chain.groups)
-    share, reasons = lost_share([chain_record(chain, 3)])
+    share, reasons = losses([chain_record(chain, 3)])
     assert chain.lost == lost and share == lost / (lost + written)
     assert all(reason.startswith("too_long: stage") for reason in reasons)
     assert stage_metrics([chain_record(chain, 3)])["lost/unwritten"] == lost

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from alignxplore.rl.held_out import held_out_metrics, held_out_rows, sentence
-from alignxplore.rl.metrics import failed_record, validation_metrics
+from alignxplore.rl.metrics import validation_metrics
 from alignxplore.rl.settings import Streaming
+from alignxplore.rl.step_records import ChainRecord, GroupRecord, RolloutRecord, failed_record
 from alignxplore.rl.validation import Validation
 from alignxplore.statistics import estimate, paired
 
@@ -18,28 +19,12 @@ def summary(judge=None, other=None, status="ok", missing=None):
     """A rollout's record under the reward's judge `judge` and one that watches, `other`."""
     by_judge = {name: p for name, p in (("judge", judge), ("other", other)) if p is not None}
     reward = 0.0 if status == "bad_format" else judge
-    return {
-        "status": status,
-        "reward": reward,
-        "by_judge": by_judge,
-        "missing": missing or {},
-        "tokens": 3,
-        "text": "x",
-    }
+    return RolloutRecord(status, 3, 0.0, 1.0, 2.0, reward, by_judge=by_judge, missing=missing or {}, text="x")
 
 
 def record(user, *summaries, problem=None):
-    groups = [
-        {
-            "stage": k,
-            "prompt_tokens": 5,
-            "dropped": 0,
-            "drawn_bonus": None,
-            "rollouts": [found | {"began": 0.0, "written": 1.0, "judged": 2.0}],
-        }
-        for k, found in enumerate(summaries)
-    ]
-    return {"user": user, "step": 4, "problem": problem, "lost": 0, "groups": groups}
+    groups = [GroupRecord(k, 5, 0, None, [found]) for k, found in enumerate(summaries)]
+    return ChainRecord(user, 4, problem, 0, groups)
 
 
 BAD = summary(status="bad_format")

@@ -15,8 +15,9 @@ pytest.importorskip("verl")
 from alignxplore.rl import streaming, validation  # noqa: E402
 from alignxplore.rl import trainer as module  # noqa: E402
 from alignxplore.rl.checkpoints import make_room  # noqa: E402
-from alignxplore.rl.metrics import StepLog, failed_record  # noqa: E402
+from alignxplore.rl.metrics import StepLog  # noqa: E402
 from alignxplore.rl.settings import RunStopped, Streaming, Tolerance  # noqa: E402
+from alignxplore.rl.step_records import ChainRecord, GroupRecord, RolloutRecord, failed_record  # noqa: E402
 from alignxplore.rl.streaming import StreamingWorker  # noqa: E402
 from alignxplore.rl.trainer import StreamingTrainer  # noqa: E402
 
@@ -25,22 +26,25 @@ GOOD = {"actor/pg_loss": 0.1, "actor/grad_norm": 0.2}
 
 def record(status="ok", letter_a=0.9, error=None, rollouts=4, other_order=None):
     members = [
-        {
-            "status": status,
-            "total": 0.5,
-            "tokens": 9,
-            "began": 0.0,
-            "written": 1.0,
-            "judged": 2.0,
-            "reward": 0.5,
-            "error": error,
-            "text": "<think>a</think>b",
-            "letter_a": {"j": [letter_a + 0.001 * i, other_order or 1 - letter_a]},
-        }
+        RolloutRecord(
+            status,
+            tokens=9,
+            began=0.0,
+            written=1.0,
+            judged=2.0,
+            reward=0.5,
+            total=0.5,
+            error=error,
+            text="<think>a</think>b",
+            letter_a={"j": [letter_a + 0.001 * i, other_order or 1 - letter_a]},
+        )
         for i in range(rollouts)
     ]
-    group = {"stage": 0, "prompt_tokens": 50, "dropped": 0, "drawn": 0, "drawn_bonus": 0.0, "rollouts": members}
-    return {"user": "u", "step": 5, "problem": None, "lost": 0, "seconds": 1.0, "groups": [group], "baselines": []}
+    return ChainRecord("u", 5, None, 0, [GroupRecord(0, 50, 0, 0.0, members)], 1.0)
+
+
+def lost_record(problem):
+    return ChainRecord("u", 5, problem, 8, [])
 
 
 @pytest.fixture
@@ -176,9 +180,9 @@ def test_an_update_that_is_not_a_number_is_named_and_never_saved(trainer, name):
             [record()] * 9 + [record("transport_error", error="judge: HTTP 500")],
             r"step 5: 10 % of the rollouts were lost.* \(4 times\).* HTTP 500",
         ),
-        ([{"user": "u", "problem": "RuntimeError: engine died", "lost": 8, "groups": []}], "100 %.*engine died"),
+        ([lost_record("RuntimeError: engine died")], "100 %.*engine died"),
         (
-            [{"user": "u", "problem": "too_long: stage 1: the prompt takes 900 tokens", "lost": 8, "groups": []}] * 4,
+            [lost_record("too_long: stage 1: the prompt takes 900 tokens")] * 4,
             "100 %.*too_long: stage 1",
         ),
         (
@@ -334,7 +338,7 @@ async def test_a_validation_chain_that_cannot_run_is_a_lost_one_and_not_the_end(
         config=SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=SimpleNamespace(val_kwargs=kwargs))),
     )
     found = await StreamingWorker.validate(worker, [{"user": "u"}], 5)
-    assert [(r["lost"], r["problem"]) for r in found] == [(2, "RuntimeError: the rollout engine wrote nothing")]
+    assert [(r.lost, r.problem) for r in found] == [(2, "RuntimeError: the rollout engine wrote nothing")]
 
 
 @pytest.mark.parametrize(("workers", "each"), [(1, 256), (8, 32), (500, 1)])
