@@ -19,7 +19,7 @@ from alignxplore.history import HistoryError
 from alignxplore.journal import OK
 from alignxplore.prompts import Answer, parse_answer
 from alignxplore.records import Interaction, hash_seed
-from alignxplore.rl.credit import Scored, StageReturns, draw_order, shuffled, stream_returns
+from alignxplore.rl.credit import Scored, StageReturns, draw_order, shuffled, stream_returns, too_alike
 from alignxplore.rl.dataset import Stage
 from alignxplore.rl.reward import Reward, mean_reward
 from alignxplore.rl.settings import Streaming
@@ -98,6 +98,11 @@ class Group:
             [r.reward.value if r.reward else None for r in self.rollouts],
             [r.answer.well_formed for r in self.rollouts],
         )
+
+    def earned(self) -> list[float | None]:
+        """Rewards of the members, bad format 0."""
+        given = [r.reward.value if r.reward else None for r in self.rollouts]
+        return [0.0 if r.status == BAD_FORMAT else value for r, value in zip(self.rollouts, given)]
 
     def settle(self, results: StageReturns) -> None:
         """Write the returns onto the members."""
@@ -236,6 +241,8 @@ class ChainRunner:
             groups,
             stream_returns(stages, drawn, self.settings.credit, discount, baselines and baselines[: len(stages)]),
         ):
-            if self.settings.shuffle_rewards:
+            if too_alike(group.earned(), self.settings.least_spread):
+                returns = returns._replace(returns=[None] * len(group.rollouts))
+            elif self.settings.shuffle_rewards:
                 returns = shuffled(returns, self.settings.seed, self.step, self.chain.user, group.stage)
             group.settle(returns)

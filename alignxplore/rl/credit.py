@@ -105,6 +105,14 @@ def shuffled(returns: StageReturns, *key: object) -> StageReturns:
     return StageReturns([returns.returns[i] for i in order])  # nobody is paid for having been drawn
 
 
+def too_alike(rewards: Rewards, least_spread: float) -> bool:
+    """Whether the rewards of a group (bad format 0, failed judgements left out) lie so close together that it is not
+    trained on: what GRPO would scale up is then noise, or the bonus for having been drawn (DAPO's dynamic sampling,
+    without the refilling)."""
+    known = [reward for reward in rewards if reward is not None]
+    return bool(known) and max(known) - min(known) < least_spread
+
+
 def _total(reward: float | None, well_formed: bool, bonus: float) -> float | None:
     if not well_formed:
         return 0.0

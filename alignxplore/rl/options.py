@@ -33,7 +33,7 @@ _REWARD = (
 )
 _GROUPS = (
     "verl filters by user, over both stages at once and by returns that hold the draw's bonus, and ends the run at a "
-    "user without rows; algorithm.norm_adv_by_std_in_grpo=false keeps nearly equal rewards from being scaled up"
+    "user without rows; streaming.least_spread=0.01 leaves out the groups of a stage whose rewards are nearly equal"
 )
 _BYPASS = (
     "the update would take the rollout's probabilities for the trainer's, so that nothing could tell whether the "

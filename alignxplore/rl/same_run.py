@@ -66,6 +66,7 @@ FIXED = (
             "seed",
             "thinking",
             "judge_orders",
+            "least_spread",
             "shuffle_rewards",
         )
     ),

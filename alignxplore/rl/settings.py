@@ -66,6 +66,7 @@ class Streaming:
     poll_seconds: float = 1.0
     samples: int = 4  # validation users whose summaries are written out each time
     val_temperature: float = 0.6  # of held-out users' summaries, with val_kwargs' top_p and top_k; 0: greedy
+    least_spread: float = 0.0  # groups whose rewards (largest less smallest) differ by less are not trained on
     shuffle_rewards: bool = False  # a control: each group's returns are dealt out anew among its summaries
     tolerance: dict[str, Tolerance] = field(default_factory=tolerances)
     out: str = ""
@@ -106,6 +107,10 @@ class Streaming:
         if self.val_temperature < 0:
             raise SettingsError(
                 f"streaming.val_temperature={self.val_temperature} is no temperature; 0 decodes greedily"
+            )
+        if not 0 <= self.least_spread < 1:
+            raise SettingsError(
+                f"streaming.least_spread={self.least_spread}: rewards lie between 0 and 1; 0 trains on every group"
             )
         if not self.judges:
             raise SettingsError(

@@ -94,6 +94,10 @@ class StreamingTrainer(PPOTrainerSync):
         except RuntimeError as error:
             if "no materializable trajectories" in str(error):  # every row of the step was lost
                 self._collect()
+                self._stop(
+                    "no group is left to train on: in each of them the rewards differ by less than "
+                    f"streaming.least_spread={self.settings.least_spread}, or fewer than two were judged"
+                )
             raise
 
     def on_sample_end(self) -> None:

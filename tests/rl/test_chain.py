@@ -335,6 +335,20 @@ def test_groups_without_signal_are_counted():
     assert "val/stage1/dropped_groups" not in stage_metrics([chain_record(dropped, 3)], "val/")
 
 
+@pytest.mark.parametrize("credit", ["paper", "centered"])
+def test_groups_whose_rewards_are_too_alike_are_not_trained_on(credit):
+    """Of stage 1 they differ by 0.0001 and by the bonus of the draw, of stage 2 by 0.3."""
+    values = {"summary 0.0": 0.5001, "summary 1.1": 0.8}
+    every = run(Policy(), Judges(values), credit=credit)
+    some = run(Policy(), Judges(values), credit=credit, least_spread=0.01)
+    assert [r.total for r in some.groups[0].rollouts] == [None] * 4
+    assert [r.total for r in some.groups[1].rollouts] == [r.total for r in every.groups[1].rollouts]
+    metrics = stage_metrics([chain_record(some, 3)])
+    assert (metrics["stage1/dropped_groups"], metrics["stage2/dropped_groups"], metrics["lost_share"]) == (1, 0, 0)
+    bad = run(Policy(bad=[(0, 1)]), Judges({}), credit=credit, least_spread=0.01)
+    assert bad.groups[0].rollouts[1].total == 0, "bad format is a reward of 0"
+
+
 class Leaning(Judges):
     """Gives the letter A what `p_a(question, chosen first)` says, in both orders."""
 

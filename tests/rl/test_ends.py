@@ -165,3 +165,14 @@ async def test_members_of_a_group_go_to_one_server_and_the_next_step_may_choose_
             for seed in (7, 8):
                 await policy.write(prompt, seed)
     assert asked[0] == asked[1] != asked[2] == asked[3]
+
+
+def test_a_step_without_a_group_to_train_on_ends_the_run_with_its_reason(trainer, monkeypatch):  # noqa: F811
+    def nothing(*_):
+        raise RuntimeError("no materializable trajectories in the batch")
+
+    monkeypatch.setattr(module.PPOTrainerSync, "_step_once", nothing, raising=False)
+    trainer.agent_loop_manager = SimpleNamespace(drain=lambda: ([record()], {}))
+    trainer.settings.least_spread = 0.2
+    with pytest.raises(RunStopped, match="step 5: no group is left .* least_spread=0.2, .* checkpoint is of step 4"):
+        trainer._step_once({}, {}, 1)
