@@ -176,7 +176,7 @@ def test_the_memory_of_each_preset_is_that_of_the_readme(compose):
         "paper": (8.19, 2.05, 7.25, [14.9, 29.9], 0.6, 73.7),
         "node": (8.19, 16.38, 7.25, [14.9, 29.9], 0.6, 73.7),
         "gpu": (1.72, 27.53, 1.41, [7.5, 14.9], 0.5, 114.7),
-        "solo": (0.6, 9.53, 0.23, [2.5, 5.0], 0.3, 114.7),
+        "solo": (0.6, 9.54, 0.23, [2.5, 5.0], 0.3, 114.7),
     }
     for preset, row in rows.items():
         found = memory(compose(PRESET=preset))
