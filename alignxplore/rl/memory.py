@@ -39,8 +39,9 @@ def shape(model: str) -> tuple[str, Any]:
     """Name and configuration of the policy; of the paper's, where its folder is not there yet."""
     if (Path(model) / "config.json").exists():
         return model, AutoConfig.from_pretrained(model)
-    name = model if model in SHAPES else PAPER
-    return name, _qwen3(*SHAPES[name])
+    if model in SHAPES:
+        return model, _qwen3(*SHAPES[model])
+    return f"{PAPER} (assumed)", _qwen3(*SHAPES[PAPER])
 
 
 def parameters(model: Any) -> int:
