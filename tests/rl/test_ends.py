@@ -174,5 +174,5 @@ def test_a_step_without_a_group_to_train_on_ends_the_run_with_its_reason(trainer
     monkeypatch.setattr(module.PPOTrainerSync, "_step_once", nothing, raising=False)
     trainer.agent_loop_manager = SimpleNamespace(drain=lambda: ([record()], {}))
     trainer.settings.least_spread = 0.2
-    with pytest.raises(RunStopped, match="step 5: no group is left .* least_spread=0.2, .* checkpoint is of step 4"):
+    with pytest.raises(RunStopped, match="step 5: no group is left .*least_spread=0.2, .*checkpoint is of step 4"):
         trainer._step_once({}, {}, 1)
