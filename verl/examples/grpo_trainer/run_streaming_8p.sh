@@ -17,7 +17,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../../../shell.bash"
 help_if_asked "$@"
 
 PRESET=${PRESET:-paper}             # paper, node, gpu, solo or tiny
-[[ -f $ROOT/verl/config/preset/$PRESET.yaml ]] || refuse "unknown PRESET=$PRESET; choose paper, node, gpu, solo or tiny"
+[[ -f $ROOT/verl/config/preset/$PRESET.yaml ]] ||
+    refuse "unknown PRESET=$PRESET; choose paper, node, gpu, solo or tiny"
 
 # ---- what to train, on what, judged by whom -------------------------------------------------------------------------
 MODEL=${MODEL:-}                    # the SFT model, folder or hub id (paper: RL starts from it); outputs/sft
