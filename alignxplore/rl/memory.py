@@ -13,7 +13,8 @@ LOGITS = (2, 4)  # copies of the logits that may be alive in the backward pass
 GB = 1e9
 
 
-def _qwen3(layers: int, width: int, inner: int, heads: int, tied: bool) -> Qwen3Config:
+def qwen3(layers: int, width: int, inner: int, heads: int, tied: bool) -> Qwen3Config:
+    """The configuration that an entry of `SHAPES` stands for."""
     return Qwen3Config(
         vocab_size=151936,
         hidden_size=width,
@@ -40,8 +41,8 @@ def shape(model: str) -> tuple[str, Any]:
     if (Path(model) / "config.json").exists():
         return model, AutoConfig.from_pretrained(model)
     if model in SHAPES:
-        return model, _qwen3(*SHAPES[model])
-    return f"{PAPER} (assumed)", _qwen3(*SHAPES[PAPER])
+        return model, qwen3(*SHAPES[model])
+    return f"{PAPER} (assumed)", qwen3(*SHAPES[PAPER])
 
 
 def parameters(model: Any) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 
 from alignxplore.command import option
 from alignxplore.records import hash_seed
+from alignxplore.rl.memory import SHAPES, STATES, parameters, qwen3
 
 NODE = 8  # GPUs
 MODES = ("sync", "partial", "separate")
@@ -56,11 +57,13 @@ class Model:
         return 2 * self.layers * self.keys * 2
 
 
-MODELS = {
-    "Qwen3-0.6B": Model(0.60e9, 28, 1024, 2048),
-    "Qwen3-1.7B": Model(1.72e9, 28, 1024, 2048),
-    "Qwen3-8B": Model(8.19e9, 36, 1024, 4096),
-}
+def _model(layers: int, width: int, inner: int, heads: int, tied: bool) -> Model:
+    config = qwen3(layers, width, inner, heads, tied)
+    head = config.head_dim
+    return Model(parameters(config), layers, config.num_key_value_heads * head, heads * head)
+
+
+MODELS = {name.partition("/")[2]: _model(*shape) for name, shape in SHAPES.items()}
 
 
 @dataclass(kw_only=True)
@@ -309,7 +312,7 @@ def too_big(options: Assumptions, gpus: int) -> str:
     """Why the policy cannot be trained on so many GPUs, or nothing."""
     card, model = CARDS[options.card], MODELS[options.model]
     share = gpus if options.fsdp_size == 0 else min(options.fsdp_size, gpus)
-    states = 16 * model.parameters / share
+    states = STATES * model.parameters / share
     if states > 0.8 * card.memory:
         return f"weights, gradients and Adam take {states / 1e9:.0f} GB a GPU"
     if engine_of(options).cache < options.longest_prompt + options.longest_answer:
