@@ -45,5 +45,5 @@ async def test_the_lora_recipe_is_trained_merged_and_evaluated(
     async with fake_server(lambda body: {"choices": [letter]}, max_model_len=16384) as server:
         judge = f"reader={server.url}#{tmp_path / 'tokenizer'}"
         rows = await evaluate(EvaluationArguments(judge=[judge], data=[f"own={file}"], out=out, cues=[]))
-    (row,) = (row for row in rows if (row["policy"], row["setting"]) == ("lora", "full"))
-    assert (row["n"], row["coverage"]) == (3, 1.0)
+    (row,) = (row for row in rows if (row.policy, row.setting) == ("lora", "full"))
+    assert (row.n, row.values["coverage"]) == (3, 1.0)
