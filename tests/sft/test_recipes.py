@@ -67,6 +67,14 @@ def test_a_recipe_says_rows_steps_memory_and_time_before_it_starts(check, name):
     assert "checkpoints every 30 minutes, on SIGTERM" in said
 
 
+def test_a_model_that_cannot_be_fetched_is_named(rows_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(ROOT / "sft")
+    words = ["--config", "recipes/lora_qwen3_4b.yaml", "--train_data", rows_file, "--check", "--out", tmp_path / "out"]
+    with pytest.raises(SystemExit, match="Qwen/Qwen3-4B: no config.json in the hub's cache.*HF_HUB_OFFLINE"):
+        run(training.sft, (DataArguments, TrainArguments, ModelConfig), None, [str(word) for word in words])
+
+
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("full")])
 def test_a_full_recipe_has_the_published_settings(name):
     published = yaml.safe_load((ROOT / "sft/configs/qwen3_8b.yaml").read_text())
