@@ -188,7 +188,10 @@ def test_check_names_the_raw_files_and_writes_nothing(build, tmp_path, capsys, l
 def test_a_command_or_a_data_set_that_there_is_not_is_named(capsys):
     assert command("make", "movielens") == command("describe", "movie") == command("build", "movie") == 2
     said = capsys.readouterr().err
-    assert "unknown command 'make'; choose from build, list, describe" in said and "no data set named 'movie'" in said
+    assert (
+        "unknown command 'make'; choose from build, import, list, describe" in said
+        and "no data set named 'movie'" in said
+    )
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["build", "--help"]])

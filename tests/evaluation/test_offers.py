@@ -291,9 +291,9 @@ def test_pairs_keep_their_ids():
     assert (pair.id, *ids) == IDS
 
 
-def test_a_list_s_id_knows_its_items_and_rotations():
+def test_a_list_s_id_knows_its_items_and_rotations(tokenizer):
     judge = Judge.__new__(Judge)
-    judge.prompts = PromptSet()
+    judge.prompts, judge.tokenizer = PromptSet(), tokenizer
 
     def identify(offer, rotations=2):
         asked = Asked(UserRecord("u", (Interaction("a", "b"),), offer), "s")

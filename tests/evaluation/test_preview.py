@@ -73,7 +73,9 @@ def test_the_weights_of_a_folder_decide_what_is_there_and_failed_ones_are_not(mo
         target.journal_path.unlink(missing_ok=True)
         with Journal(target.journal_path) as journal:
             for place, user in enumerate(benchmark.records[:4]):
-                row = {"run": made.run, "record": user.id} | ({} if place else {"status": TRANSPORT_ERROR})
+                row = {"run": made.run, "record": user.id, "user": user.user, "stages": []} | (
+                    {} if place else {"status": TRANSPORT_ERROR}
+                )
                 journal.append(made.unit(user), row)
         said = write_summaries(arguments)
         assert lines(said)["m", "world_films", "full"][-2] == there and f"m: folder {model_folder}" in said
