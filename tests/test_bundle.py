@@ -145,5 +145,8 @@ def test_changes_that_would_be_missing_are_refused(project, tmp_path):
 
 def test_a_pin_that_pip_cannot_find_ends_with_what_pip_said(project, tmp_path):
     (project / "requirements.txt").write_text("needed==9\n")
+    subprocess.run(
+        ["git", "-C", project, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qam", "2"], check=True
+    )
     with pytest.raises(UserError, match="(?s)needed==9.*the same command goes on"):
         bundle.bundle(BundleOptions(out=str(tmp_path / "out")))

@@ -132,18 +132,18 @@ def test_the_check_imports_nothing_heavy_and_its_exit_code_tells(tmp_path):
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("/home/ann/models/sft", "sft"),
+        ("/srv/ann/models/sft", "sft"),
         ("judge=/home/ann b/models/judge", "judge=judge"),
         ("~/models/sft/", "sft"),
-        ("m=http://host:8000/v1@/home/ann/sft#/home/ann/tokenizer", "m=http://host:8000/v1@sft#tokenizer"),
-        ("--dtype float32 --tokenizer /home/ann/tokenizer", "--dtype float32 --tokenizer tokenizer"),
+        ("m=http://host:8000/v1@/srv/ann/sft#/srv/ann/tokenizer", "m=http://host:8000/v1@sft#tokenizer"),
+        ("--dtype float32 --tokenizer /srv/ann/tokenizer", "--dtype float32 --tokenizer tokenizer"),
         ("http://host:8000/v1@fake=/srv/models/sft:0123", "http://host:8000/v1@fake=sft:0123"),
         ("Qwen/Qwen3-8B@main", "Qwen/Qwen3-8B@main"),
         ("runs/a/model", "runs/a/model"),
         ("https://host/v1", "https://host/v1"),
         ("and/or 1/2", "and/or 1/2"),
         ({"a": ["/x/y", 1, None]}, {"a": ["y", 1, None]}),
-        (Path("/home/ann/adapter"), "adapter"),
+        (Path("/srv/ann/adapter"), "adapter"),
     ],
 )
 def test_what_is_shown_to_others_holds_no_folder_of_this_machine(value, told):

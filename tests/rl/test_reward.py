@@ -109,7 +109,7 @@ async def test_replies_without_usable_log_probabilities_are_asked_for_again(judg
 
 async def test_a_server_that_never_gives_log_probabilities_is_named_at_once(judges):
     one, fakes = await judges("words", judge_patience=600.0)
-    fakes[0].reply = lambda *_: web.json_response(
+    fakes[0].reply = lambda *_, **__: web.json_response(
         {"choices": [{"index": 0, "message": {"content": " A"}, "logprobs": None}]}
     )
     with pytest.raises(TransportError, match="serve the judge with vLLM"):

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -265,9 +266,11 @@ async def test_what_is_written_fits_training_however_long_the_window_of_the_serv
 
 
 async def test_a_teacher_that_is_served_here_gets_the_window(
-    fake_server, tokenizer, model_folder, arguments, monkeypatch
+    fake_server, tokenizer, model_folder, arguments, monkeypatch, tmp_path
 ):
-    started = []
+    started, longer = [], shutil.copytree(model_folder, tmp_path / "longer")
+    config = json.loads((longer / "config.json").read_text())
+    (longer / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 16384}))
 
     @contextlib.asynccontextmanager
     async def serve(model, *, arguments, **_):
@@ -276,9 +279,9 @@ async def test_a_teacher_that_is_served_here_gets_the_window(
 
     monkeypatch.setattr("alignxplore.serving.models.serve_beside", serve)
     async with fake_server(Models(tokenizer), max_model_len=8192) as server:
-        args = arguments(server.url, teacher=f"m={model_folder}", teacher_arguments="--tensor-parallel-size 4")
+        args = arguments(server.url, teacher=f"m={longer}", teacher_arguments="--tensor-parallel-size 4")
         assert (await synthesise(args))["outcomes"] == {DONE: 2}
-    assert started == [(str(model_folder), ["--max-model-len", "16384", "--tensor-parallel-size", "4"])]
+    assert started == [(str(longer), ["--max-model-len", "16384", "--tensor-parallel-size", "4"])]
 
 
 async def test_of_a_long_history_what_was_scored_is_cut_in_thirds(fake_server, tokenizer, arguments, tmp_path):
