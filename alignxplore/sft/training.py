@@ -184,6 +184,8 @@ def resolve(args: TrainArguments, model: ModelConfig) -> PreTrainedTokenizerBase
             f"one process sees {args.n_gpu} GPUs; start one process a GPU with sft.sh, or show it one: "
             "CUDA_VISIBLE_DEVICES=0"
         )
+    if args.device.type == "cpu":  # of several processes it is called cpu:0, to which torch loads no optimizer
+        args.__dict__["_setup_devices"] = torch.device("cpu")
     settle_packing(args, model)
     args.model_init_kwargs = {
         "dtype": "float32" if args.use_cpu else model.dtype,

@@ -83,7 +83,7 @@ def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on_from_there(
     assert (tmp_path / "checkpoint-7").is_dir() and RunFolder(tmp_path).last_complete().name == "checkpoint-5"
     ended = run_script(line, expect=None, TERM_AT="6", TERM=to)
     assert "resuming from checkpoint-5 (deleted, torn by a kill: checkpoint-7)" in ended.stdout
-    assert "told to end (SIGTERM): step 7 is saved; run the same command again" in ended.stdout
+    assert "told to end (SIGTERM): step 7 is saved; run the same command again" in ended.stdout, ended.stderr[-4000:]
     assert ended.returncode == STOPPED if processes == 1 else ended.returncode != 0
     assert RunFolder(tmp_path).last_complete().name == "checkpoint-7" and not (tmp_path / "summary.json").exists()
     assert "resuming from checkpoint-7" in run_script(line).stdout
