@@ -57,11 +57,17 @@ def sets(folder: Path) -> list[SummarySet]:
 def targets(arguments: GenerationArguments, policy: str, benchmark: str) -> list[SummarySet]:
     """The sets that go on; a new one where the policy has none of this benchmark."""
     folder = Path(arguments.out)
-    mine = [one for one in sets(folder) if (one.policy, one.benchmark) == (policy, benchmark)]
+    there = [one for one in sets(folder) if one.benchmark == benchmark]
+    mine = [one for one in there if one.policy == policy]
+    if there and not mine:
+        names = ", ".join(sorted({one.policy for one in there}))
+        raise UserError(
+            f"--model {policy}: it has no summaries of {benchmark} in {folder}; there are those of {names}"
+        )
     wanted = [one for one in mine if one.setting in arguments.settings and one.seed in arguments.seeds]
     if mine and not wanted:
-        there = ", ".join(f"{one.setting} seed {one.seed}" for one in mine)
-        raise UserError(f"{policy} has no such summaries of {benchmark}; it has: {there} (--settings, --seeds)")
+        kinds = ", ".join(f"{one.setting} seed {one.seed}" for one in mine)
+        raise UserError(f"{policy} has no such summaries of {benchmark}; it has: {kinds} (--settings, --seeds)")
     return wanted or [SummarySet(folder, policy, benchmark, NEW_RUN, arguments.seeds[0])]
 
 
@@ -302,6 +308,8 @@ def continue_summaries(arguments: GenerationArguments) -> str | None:
     folder = Path(arguments.out)
     if arguments.check:
         return preview(arguments)
+    if not arguments.data and not sets(folder):
+        raise UserError(f"--continue {folder}: there are no summaries; gen_preference.py --out writes them")
     say_problems()
     forgotten = read_forgotten(arguments.forget) if arguments.forget else None
     with RunLock(folder):

@@ -13,6 +13,7 @@ from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alignxplore.errors import UserError
 from alignxplore.evaluation.arguments import GenerationArguments
 from alignxplore.evaluation.benchmarks import SummarySet
 from alignxplore.evaluation.continuing import continue_summaries, word_diff
@@ -272,6 +273,21 @@ def test_a_benchmark_that_the_run_does_not_have_is_named(run, tmp_path):
     [spec] = new(tmp_path, u1=films("Heat"))
     with pytest.raises(Exception, match="has summaries of world_films only"):
         run(data=[spec.replace("world_films", "mind")])
+
+
+def test_a_policy_that_the_run_does_not_have_is_not_begun_unnoticed(run, tmp_path):
+    for kind in ("", ".meta"):
+        path = set_of(run.out).journal_path.with_suffix(f"{kind}.json" if kind else ".jsonl")
+        (run.out / "summaries/theirs").mkdir(exist_ok=True)
+        path.rename(run.out / "summaries/theirs" / path.name)
+    with pytest.raises(UserError, match="--model ours: it has no summaries of world_films .* those of theirs"):
+        run(data=new(tmp_path, u1=films("Heat")))
+
+
+def test_a_folder_without_summaries_is_said(run, tmp_path):
+    with pytest.raises(UserError, match="nothing: there are no summaries"):
+        run(folder=tmp_path / "nothing", model=False, diff=["u1"])
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_a_run_whose_data_moved_says_where_they_were(run, tmp_path):

@@ -111,9 +111,8 @@ def test_a_policy_that_does_not_reason_is_asked_for_the_description_only(name):
 
 def test_a_short_summary_is_asked_for_in_one_line_more():
     plain, short = PromptSet(), PromptSet(summary_tokens=64)
-    asked, (system, user) = plain.infer(HISTORY), short.infer(HISTORY)
-    assert user["content"] == f"{asked[1]['content']}\nThe description may take at most 64 tokens."
-    assert system == asked[0]
+    (first, asked), (system, user) = plain.infer(HISTORY), short.infer(HISTORY)
+    assert system == first and user["content"] == f"{asked['content']}\nThe description may take at most 64 tokens."
     hashes = {plain.hash("infer"), short.hash("infer"), PromptSet(summary_tokens=32).hash("infer")}
     assert len(hashes) == 3 and short.hash("judge") == plain.hash("judge")
 
