@@ -4,7 +4,7 @@
 #
 #   bash verl/serve_judge.sh                                             Qwen3-8B, one copy on each GPU of this machine
 #   MODELS="qwen=Qwen/Qwen3-8B small=Qwen/Qwen2.5-7B-Instruct" bash verl/serve_judge.sh      two judges share the GPUs
-#   HOST=192.0.2.7 bash verl/serve_judge.sh               reachable from the nodes that train, at this machine's address
+#   HOST=192.0.2.7 bash verl/serve_judge.sh               reachable by the nodes that train, at this machine's address
 #   DEVICE=cpu MODELS=judge=runs/quickstart/models/judge bash verl/serve_judge.sh            a tiny judge on a CPU
 #   bash verl/serve_judge.sh --check                                      look at models, GPUs and ports, start nothing
 #

@@ -40,10 +40,10 @@ class Samples(TrainerCallback):
         self.trainer, self.tokenizer, self.prompts, self.new_tokens = trainer, tokenizer, prompts, new_tokens
 
     def on_evaluate(self, args, state, control, **_):
-        mine = range(args.process_index, len(self.prompts), args.world_size)
-        texts = gather_object(
-            [(number, text) for number, text in zip(mine, self._write([self.prompts[i] for i in mine]))]
-        )
+        mine = list(range(args.process_index, len(self.prompts), args.world_size))
+        # Under ZeRO-3 all processes step through the tokens together: one without a prompt writes the first one, too.
+        written = self._write([self.prompts[i] for i in mine or [0]])
+        texts = gather_object(list(zip(mine, written)))
         if not state.is_world_process_zero:
             return
         rows = []
@@ -63,7 +63,7 @@ class Samples(TrainerCallback):
     def _write(self, prompts: list[list[int]]) -> list[str]:
         """One text a prompt; the training's own random numbers are left alone."""
         trainer, s = self.trainer, Sampling()
-        width, pad = max(map(len, prompts), default=1), self.tokenizer.pad_token_id
+        width, pad = max(map(len, prompts)), self.tokenizer.pad_token_id
         ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=trainer.args.device)
         seen = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=ids.device)
         devices = [ids.device] if ids.device.type == "cuda" else []
@@ -73,8 +73,6 @@ class Samples(TrainerCallback):
             torch.no_grad(),
             trainer.compute_loss_context_manager(),
         ):
-            if not prompts:  # fewer prompts than processes; weights that are shared out were gathered with this one
-                return []
             torch.manual_seed(s.seed)
             training = model.training
             model.eval()

@@ -161,6 +161,7 @@ def test_a_trained_and_merged_model_is_scored_on_histories_shorter_and_longer_th
             )
         )
     )
+    rows = [result.row() for result in rows]
     assert [(row["policy"], row["setting"], row["protocol"]) for row in rows] == [
         ("tallrec", "direct", name) for name in ("choice", "paper")
     ]
