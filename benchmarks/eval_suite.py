@@ -204,7 +204,8 @@ def plain_answers(model: "LLM", benchmark: "Benchmark", summaries: list[str] | N
     from vllm import SamplingParams
 
     from alignxplore.evaluation.benchmarks import shown_history
-    from alignxplore.judging.letters import chosen_first, find_letters
+    from alignxplore.judging.judgement import chosen_first
+    from alignxplore.judging.letters import find_letters
     from alignxplore.prompts import PromptSet
 
     letters, asked, prompts = find_letters(model.get_tokenizer()), [], PromptSet()

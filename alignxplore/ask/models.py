@@ -7,14 +7,13 @@ import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from string import ascii_uppercase
 
 from alignxplore.ask.finished import answer_tokens, window_of
 from alignxplore.ask.histories import Person
 from alignxplore.journal import OK
 from alignxplore.judging import ranking
 from alignxplore.judging.free_form import ReasoningJudge
-from alignxplore.judging.letters import Judge, JudgeError
+from alignxplore.judging.letters import Judge
 from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import Interaction, Offer
 from alignxplore.serving.models import Model, ModelSpec, open_model
@@ -130,13 +129,7 @@ class Chooser:
 
     def _reads(self, count: int) -> bool:
         """Whether so many items can stand in one question. The tiny judges know two letters."""
-        if isinstance(self.judge, ReasoningJudge):
-            return True
-        try:
-            ranking.letters_of(self.judge.tokenizer, ascii_uppercase[:count])
-        except JudgeError:
-            return False
-        return True
+        return count <= self.judge.items_at_once
 
     async def _by_pairs(self, summary: str | None, items: Sequence[str], query: str | None) -> Verdict:
         """Each item against each other one, in both orders. Of more than two the log-odds are averaged, which is right

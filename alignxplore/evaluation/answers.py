@@ -7,8 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from alignxplore.journal import OK, TOO_LONG
-from alignxplore.judging.free_form import PaperJudgement
-from alignxplore.judging.letters import Judgement
+from alignxplore.judging.judgement import Judgement, PaperJudgement
 from alignxplore.judging.ranking import Ranking
 
 

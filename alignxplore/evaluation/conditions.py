@@ -15,7 +15,7 @@ from alignxplore.datasets.sidecars import read_popularity
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_history
 from alignxplore.evaluation.fits import FITS
 from alignxplore.journal import FAILED
-from alignxplore.judging.letters import chosen_first
+from alignxplore.judging.judgement import chosen_first
 from alignxplore.judging.ranking import ROTATIONS, first_shares
 from alignxplore.prompts import after_reasoning
 from alignxplore.records import Interaction, Offer, UserRecord, content_hash

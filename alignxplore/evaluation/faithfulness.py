@@ -33,7 +33,8 @@ from alignxplore.evaluation.report import writing
 from alignxplore.evaluation.report.tables import markdown, write_table
 from alignxplore.evaluation.statements import Statement, statements_of, without
 from alignxplore.journal import FAILED, OK, Journal, RunLock
-from alignxplore.judging.letters import Judge, Judgement
+from alignxplore.judging.judgement import Judgement
+from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, RecordError, UserRecord, hash_seed
 from alignxplore.serving.models import ModelSpec, choose, open_model, parse_all

@@ -25,7 +25,7 @@ from alignxplore.evaluation.conditions import Asked
 from alignxplore.evaluation.text_overlap import bleu, rouge_l
 from alignxplore.history import HistoryError, fit
 from alignxplore.journal import OK, REFUSED, TOO_LONG, TRANSPORT_ERROR, Journal
-from alignxplore.judging.letters import Judge
+from alignxplore.judging.downstream import Downstream
 from alignxplore.prompts import FORMATS, Messages, PromptSet, parse_answer
 from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, hash_seed
 from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
@@ -122,7 +122,7 @@ class Written:
         return cls(**known | {"not_sent": tuple(row.get("not_sent", ()))})
 
 
-async def write_answer(judge: Judge, asked: Asked, budget: int) -> Written:
+async def write_answer(judge: Downstream, asked: Asked, budget: int) -> Written:
     """The downstream model's answer to the record's question; greedy, in the model's own format."""
     record, history, form = asked.record, asked.history, FORMATS[judge.form]
 
@@ -187,7 +187,7 @@ async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answe
 
 
 async def write_answers(
-    arguments: EvaluationArguments, judge: Judge, identity: str, asked: Sequence[Asked]
+    arguments: EvaluationArguments, judge: Downstream, identity: str, asked: Sequence[Asked]
 ) -> dict[Asked, Written]:
     """Answers to everything asked, journalled in OUT/answers/JUDGE.jsonl."""
     how, budget = {"format": judge.form, "tokens": judge.answer_tokens}, judge.endpoint.window(arguments.max_model_len)

@@ -17,9 +17,11 @@ from alignxplore.evaluation.conditions import Asked, Cell, questions
 from alignxplore.history import Fitted, HistoryError, fit
 from alignxplore.journal import REFUSED, TOO_LONG
 from alignxplore.judging import ranking
-from alignxplore.judging.free_form import ReasoningJudge, ask_paper
-from alignxplore.judging.letters import Judge, Judgement
-from alignxplore.judging.yes_no import MOST_CHOICES, MOST_TOKENS, YesNoJudge
+from alignxplore.judging.downstream import Downstream
+from alignxplore.judging.free_form import ReasoningJudge
+from alignxplore.judging.judgement import Judgement
+from alignxplore.judging.letters import Judge
+from alignxplore.judging.yes_no import YesNoJudge
 from alignxplore.prompts import FORMATS, Messages, PromptSet
 from alignxplore.records import Interaction, Offer, UserRecord
 from alignxplore.serving.models import Model
@@ -28,10 +30,10 @@ from alignxplore.summarize import count_tokens
 CHECK_ROWS = 8
 
 
-def make_judge(arguments: EvaluationArguments, model: Model, form: str) -> Judge:
+def make_judge(arguments: EvaluationArguments, model: Model, form: str) -> Downstream:
     """The judge of a downstream model that answers in the given format."""
     prompts, orders, seed = PromptSet(arguments.prompt_set), arguments.orders, arguments.seed
-    judge: Judge
+    judge: Downstream
     if form == YES_NO:
         judge = YesNoJudge(model.endpoint, model.tokenizer, prompts, seed=seed)
     elif FORMATS[form].reasons:
@@ -42,7 +44,7 @@ def make_judge(arguments: EvaluationArguments, model: Model, form: str) -> Judge
     return judge
 
 
-def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArguments, asked: Asked) -> str:
+def unit_id(judge: Downstream, identity: str, protocol: str, arguments: EvaluationArguments, asked: Asked) -> str:
     """Id of a judgement; changes with the judge, its prompt, the protocol, and the summary or how much of the history
     is shown."""
     purpose = judge.direct_purpose if asked.history is not None else "judge"
@@ -52,38 +54,38 @@ def unit_id(judge: Judge, identity: str, protocol: str, arguments: EvaluationArg
         how = {"name": protocol, "seed": arguments.seed, "rotations": arguments.rotations}
     if asked.history is not None:  # how much of a history is shown is the task's
         how |= {"budget": direct_budget(judge, arguments), "shown": len(asked.history)}
-        how |= {"choices": MOST_CHOICES} if isinstance(judge, YesNoJudge) else {}
+        how |= {"choices": judge.most_choices} if judge.most_choices else {}
     if protocol == "paper" or judge.form != "plain":
         how |= {"format": judge.form, "tokens": judge.answer_tokens}
     served = as_served(identity, arguments.serve_arguments)
     return judgement_id(served, judge.prompts.hash(purpose), how | {"purpose": purpose}, asked.record, asked.summary)
 
 
-def window_of(judge: Judge, arguments: EvaluationArguments) -> int:
+def window_of(judge: Downstream, arguments: EvaluationArguments) -> int:
     """Tokens of a prompt and its answer; a TALLRec model reads no more than it was trained on."""
     most = arguments.max_model_len
-    return judge.endpoint.window(min(most, MOST_TOKENS) if isinstance(judge, YesNoJudge) else most)
+    return judge.endpoint.window(min(most, judge.most_tokens or most))
 
 
-def direct_budget(judge: Judge, arguments: EvaluationArguments) -> int:
+def direct_budget(judge: Downstream, arguments: EvaluationArguments) -> int:
     """Tokens that a prompt of the direct setting may take: the window less the answer."""
     return window_of(judge, arguments) - max(32, judge.answer_tokens)
 
 
 def fit_history(
-    judge: Judge, arguments: EvaluationArguments, record: UserRecord, history: Sequence[Interaction]
+    judge: Downstream, arguments: EvaluationArguments, record: UserRecord, history: Sequence[Interaction]
 ) -> Fitted:
     """What a judge of the direct setting can read of the history that a question shows.
 
     Raises:
         HistoryError: not even the newest interaction fits.
     """
-    newest = history[-MOST_CHOICES:] if isinstance(judge, YesNoJudge) else history
+    newest = history[-judge.most_choices :] if judge.most_choices else history
     fitted = fit(newest, partial(_direct_tokens, judge, record), direct_budget(judge, arguments))
     return fitted._replace(dropped=len(history) - len(fitted.interactions))
 
 
-async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked: Asked) -> dict:
+async def ask(judge: Downstream, protocol: str, arguments: EvaluationArguments, asked: Asked) -> dict:
     """One judgement as a journal row, which says whose it is and what the server was not sent. What it refuses because
     that never fits its window is final."""
     record = asked.record
@@ -98,7 +100,7 @@ async def ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked
     return {"record": record.id, "user": record.user, "whose": asked.whose} | answer.row()
 
 
-async def _ask(judge: Judge, protocol: str, arguments: EvaluationArguments, asked: Asked) -> Answer:
+async def _ask(judge: Downstream, protocol: str, arguments: EvaluationArguments, asked: Asked) -> Answer:
     record, history, dropped = asked.record, asked.history, None
     if history is not None:
         try:
@@ -111,18 +113,11 @@ async def _ask(judge: Judge, protocol: str, arguments: EvaluationArguments, aske
         found = ranking.rank(judge, asked.summary, history, target, record.id, arguments.rotations)
         return Answer(await found, dropped)
     if protocol == "paper":
-        answer = (
-            judge.select(history or (), target, record.id)
-            if isinstance(judge, YesNoJudge)
-            else ask_paper(judge, asked.summary, target, record.id, history)
-        )
-        return Answer(await answer, dropped)
-    if history is None:
-        return Answer(await judge.score(asked.summary, target, record.id))
-    return Answer(await judge.score_direct(history, target, record.id), dropped)
+        return Answer(await judge.select(asked.summary, history, target, record.id), dropped)
+    return Answer(await judge.answer(asked.summary, history, target, record.id), dropped)
 
 
-def _messages(judge: Judge, record: UserRecord, summary: str | None) -> Messages:
+def _messages(judge: Downstream, record: UserRecord, summary: str | None) -> Messages:
     """A prompt that is as long as any that is asked about this target after a summary."""
     target = record.target
     if isinstance(target, Offer):
@@ -130,25 +125,23 @@ def _messages(judge: Judge, record: UserRecord, summary: str | None) -> Messages
     return judge.prompts.judge(summary, target.query, *target.items)
 
 
-def _direct_tokens(judge: Judge, record: UserRecord, history: Sequence[Interaction]) -> int:
+def _direct_tokens(judge: Downstream, record: UserRecord, history: Sequence[Interaction]) -> int:
     return count_tokens(judge.tokenizer, _direct_messages(judge, record, history), FORMATS[judge.form].reasons)
 
 
-def _direct_messages(judge: Judge, record: UserRecord, history: Sequence[Interaction]) -> Messages:
-    offer = record.target
-    if not isinstance(offer, Offer):
-        return judge.direct_messages(history, offer)
-    if isinstance(judge, YesNoJudge):
-        return judge.direct_messages(history, ranking.longest_item(offer))
-    return ranking.question(judge, None, history, offer)
+def _direct_messages(judge: Downstream, record: UserRecord, history: Sequence[Interaction]) -> Messages:
+    target = record.target
+    if isinstance(target, Offer):
+        return ranking.question(judge, None, history, target)
+    return judge.direct_messages(history, target)
 
 
 def first_questions(
-    arguments: EvaluationArguments, judge: Judge, cell_list: list[Cell], among_k: bool = False
+    arguments: EvaluationArguments, judge: Downstream, cell_list: list[Cell], among_k: bool = False
 ) -> list[tuple[Any, Interaction]]:
     """What a judge is checked on before the run: (what it reads, target) of the first questions, of pairs or `among_k`
     items. Histories are those that fit. Empty where there is no such benchmark."""
-    reads = isinstance(judge, YesNoJudge)
+    reads = not judge.reads_summaries
     found: list[tuple[Any, Interaction]] = []
     cell_list = [cell for cell in cell_list if cell.benchmark.among_k == among_k]
     for asked in questions(cell_list, "choice"):

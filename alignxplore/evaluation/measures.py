@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from alignxplore.evaluation.registry import AMONG_K, MEASURES, Ranked, mean_of, measure, metric
-from alignxplore.judging.letters import TIE
+from alignxplore.judging.judgement import TIE
 
 if TYPE_CHECKING:
     from alignxplore.evaluation.rows import Score

@@ -9,7 +9,7 @@ import numpy as np
 
 from alignxplore.evaluation import measures
 from alignxplore.evaluation.registry import READING, mean_of, metric, part
-from alignxplore.judging.letters import correctness
+from alignxplore.judging.judgement import correctness
 from alignxplore.statistics import auc as area
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ from alignxplore.evaluation.conditions import (
 )
 from alignxplore.evaluation.registry import PARTS
 from alignxplore.evaluation.rows import Found, Score
-from alignxplore.judging.free_form import PaperJudgement
-from alignxplore.judging.letters import Judgement
+from alignxplore.judging.judgement import Judgement, PaperJudgement
 from alignxplore.records import Interaction, Offer, content_hash
 
 # What a row scores of which nothing can be judged: bad format tells the downstream model nothing (choice); in protocol

@@ -26,7 +26,7 @@ from alignxplore.evaluation.rows import Result, Score
 from alignxplore.evaluation.scores import score_rows
 from alignxplore.journal import Journal, RunLock
 from alignxplore.judging import ranking
-from alignxplore.judging.letters import Judge
+from alignxplore.judging.downstream import Downstream
 from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import RecordError, write_json, write_jsonl
 from alignxplore.serving.models import ModelSpec, choose, open_model, parse_all
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 async def judge_all(
-    arguments: EvaluationArguments, judge: Judge, identity: str, cell_list: list[Cell]
+    arguments: EvaluationArguments, judge: Downstream, identity: str, cell_list: list[Cell]
 ) -> tuple[list[Score], set[str]]:
     """Ask one downstream model everything that is missing; returns (the score rows of all cells, the fields that some
     of it was asked without)."""
@@ -74,7 +74,7 @@ def read_answer(row: dict | None) -> Answer | None:
     return None if row is None else Answer.of(row)
 
 
-async def check(arguments: EvaluationArguments, judge: Judge, cell_list: list[Cell]) -> None:
+async def check(arguments: EvaluationArguments, judge: Downstream, cell_list: list[Cell]) -> None:
     """Refuse a model that is no judge, of pairs or among k items, whichever it is to be asked about."""
     for among_k, check_on in ((False, judge.check), (True, partial(ranking.check, judge))):
         if asked := first_questions(arguments, judge, cell_list, among_k):

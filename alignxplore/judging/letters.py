@@ -4,92 +4,38 @@ The downstream model's answer is prefilled with the start of the JSON (`{"select
 itself cuts the whole answer) and one token is read: p = P(A) / (P(A) + P(B)), or one minus that. Both orders of the
 two items are asked by default and averaged, so a judge that always says A scores exactly 50 %. Paper: reward and
 evaluation sections; the published protocol samples 16 tokens in one order instead, and models that reason first have
-no such position: both are asked in free form (`alignxplore/judging/free_form.py`).
+no such position: both are asked in free form (`free_form.py`, `sampled.py`).
 """
 
 import asyncio
+import copy
 import json
 import math
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from string import ascii_uppercase
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from alignxplore.errors import UserError
-from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
+from alignxplore.journal import REFUSED, TRANSPORT_ERROR
+from alignxplore.judging.judgement import JudgeError, Judgement, PaperJudgement, Reading, Said, chosen_first, taken
+from alignxplore.judging.sampled import ask_paper
 from alignxplore.judging.together import LONGEST, MASKED, ONE_TOKEN, Together
 from alignxplore.prompts import Messages, PromptSet
-from alignxplore.records import Interaction, hash_seed
+from alignxplore.records import Interaction
 from alignxplore.serving.endpoint import UNKNOWN_FIELD, Endpoint, RequestError, TransportError
 
-TIE = 1e-6
 MIN_MASS = 0.9
 MAX_MASS = 1.01  # what rounding may add to a probability
 TOP = 20  # vLLM's limit of `top_logprobs`
 _LOOKS = 5  # replies that the check at the start takes before it believes what it sees
 ORDERS = ("both", "one")
-
-
-class JudgeError(UserError):
-    """A judge that cannot be used as one. The message shows what it answered instead of a letter."""
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """How sure the downstream model is of the item the user chose.
-
-    `p_chosen_first` is P(chosen) with the chosen item as A, `p_chosen_second` as B; None: that order was not asked.
-    `mass` is the mean probability of the two letters together before renormalising (None: not known). `unparsed`
-    counts the orders in which a free-form answer named no item, which is no opinion (0.5); `unread` are those answers.
-    """
-
-    status: str = OK
-    p_chosen_first: float | None = None
-    p_chosen_second: float | None = None
-    mass: float | None = None
-    error: str | None = None
-    unparsed: int = 0
-    unread: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        return self.status == OK
-
-    @property
-    def orders(self) -> tuple[float, ...]:
-        return tuple(p for p in (self.p_chosen_first, self.p_chosen_second) if p is not None)
-
-    @property
-    def p(self) -> float:
-        """Mean P(chosen) over the orders asked. Only a successful judgement has one."""
-        if not self.ok:
-            raise JudgeError(f"a failed judgement has no probability ({self.status}: {self.error})")
-        return sum(self.orders) / len(self.orders)
-
-    @property
-    def correct(self) -> float:
-        """1 if the chosen item is preferred, 0.5 within 1e-6 of a tie, else 0."""
-        return correctness(self.p)
-
-    @property
-    def flipped(self) -> bool | None:
-        """True if the two orders disagree about the item (position decided); None when only one was asked."""
-        return None if len(self.orders) < 2 else (self.orders[0] > 0.5) != (self.orders[1] > 0.5)
-
-    def row(self) -> dict:
-        """JSON form, the inverse of `Judgement(**row)`."""
-        return {name: value for name, value in asdict(self).items() if name != "unread" or value}
-
-
-def chosen_first(purpose: str, key: Any, seed: int) -> bool:
-    """Does the chosen item come first where one order is drawn? (`purpose`: "judge order", or "paper order".)"""
-    return hash_seed(purpose, key, seed) % 2 == 0
-
-
-def correctness(p: float) -> float:
-    """P(chosen) → 1, 0.5 (tie) or 0."""
-    return 0.5 if abs(p - 0.5) <= TIE else float(p > 0.5)
+MOST = len(ascii_uppercase)  # items in one question
+_NEVER = -9999.0  # what vLLM writes for a probability of zero
 
 
 @dataclass(frozen=True)
@@ -114,48 +60,30 @@ def find_letters(tokenizer: PreTrainedTokenizerBase, names: str = "AB") -> Lette
     return Letters(prefill, tuple(row[split] for row in ids), texts)
 
 
-class Reading(NamedTuple):
-    """What one question gave: P(A) renormalised over A and B, and the mass of both before (None: not known); `unread`:
-    an answer in free form that names no item."""
-
-    p_a: float
-    mass: float | None
-    unread: str | None = None
+letters_of = lru_cache(maxsize=64)(find_letters)
 
 
-Q = TypeVar("Q")
-T = TypeVar("T")
+@lru_cache(maxsize=64)
+def letters_known(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Letters that are tokens of their own: all 26, or A and B alone."""
+    with suppress(JudgeError):
+        return len(find_letters(tokenizer, ascii_uppercase).tokens)
+    return 2
 
 
-async def taken(questions: Sequence[Q], ask: Callable[[Q], Awaitable[T]]) -> tuple[list[Q], list[T]]:
-    """The questions that the server takes, and what it answers to each. One that it refuses (an item longer than its
-    window, say) tells nothing of the judge.
-
-    Raises:
-        RequestError: it takes none.
-    """
-    replies = await asyncio.gather(*map(ask, questions), return_exceptions=True)
-    answers = [(asked, reply) for asked, reply in zip(questions, replies) if not isinstance(reply, BaseException)]
-    for reply in replies:
-        if isinstance(reply, BaseException) and (not answers or not isinstance(reply, RequestError)):
-            raise reply
-    return [asked for asked, _ in answers], [reply for _, reply in answers]
-
-
-class Judge:
-    """A downstream model behind an endpoint, whose answer is read from the letter's probabilities.
+class LetterReader(ABC):
+    """A downstream model behind an endpoint, whose answer is read from the probabilities of one token of two.
 
     Args:
         endpoint: connected endpoint of the model.
         tokenizer: the tokenizer of that model.
-        prompts: the prompt set (`judge` and `direct` templates are used).
+        prompts: the prompt set.
         orders: "both", or "one" drawn from a hash of the key and `seed`.
     """
 
     form = "plain"  # of its answers in protocol `paper`
     answer_tokens = 16  # of such an answer, at most
-    direct_purpose = "direct"  # template of the direct setting
-    sees_both = True  # items in one question, so that their places can matter
+    least_mass = MIN_MASS
 
     def __init__(
         self,
@@ -181,22 +109,9 @@ class Judge:
     def name(self) -> str:
         return self.endpoint.name
 
-    async def score(self, summary: str | None, item: Interaction, key: Any) -> Judgement:
-        """P(chosen) of one interaction given only a summary. `key` draws the order when one order is asked; see
-        `Judgement`."""
-        return await self._both(lambda a, b: self.prompts.judge(summary, item.query, a, b), item, key)
-
-    async def score_direct(self, history: Sequence[Interaction], item: Interaction, key: Any) -> Judgement:
-        """The same with the raw history in the prompt (the direct setting)."""
-        return await self._both(lambda a, b: self.prompts.direct(history, item.query, a, b), item, key)
-
-    def direct_messages(self, history: Sequence[Interaction], item: Interaction) -> Messages:
-        """A prompt of the direct setting, as long as any that is asked about this item."""
-        return self.prompts.direct(history, item.query, *item.items)
-
+    @abstractmethod
     def sample_messages(self, known: Any, item: Interaction) -> Messages:
-        """A prompt for `check`; `known` is what this kind of judge reads (here a summary)."""
-        return self.prompts.judge(known, item.query, *item.items)
+        """A prompt for `check`; `known` is what this kind of judge reads."""
 
     async def check(self, questions: Sequence[tuple[Any, Interaction]]) -> float:
         """Refuse a model that does not answer with a letter. Returns the mean mass on the two letters.
@@ -257,6 +172,14 @@ class Judge:
         )
 
     async def _read(self, messages: Messages) -> Reading:
+        read, mass = await self._letters(messages)
+        log_a, log_b = (read.get(i, -math.inf) for i in self.letters.tokens)
+        if math.isnan(log_a) or math.isnan(log_b) or max(log_a, log_b) == -math.inf:
+            raise TransportError(f"{self.name}: neither letter in the reply, or not a number")
+        return Reading(1 / (1 + math.exp(min(700.0, log_b - log_a))), mass)
+
+    async def _letters(self, messages: Messages) -> tuple[dict[int, float], float]:
+        """(log-probabilities by token id, mass of the letters). Of many letters some may be missing."""
         if self._reads_ids is None:
             self._reads_ids = await self._probe(messages)
         read = None
@@ -264,16 +187,13 @@ class Judge:
             read = await self._together.read(self._ids(messages))
         if read is None:
             read = await self._ask(messages, self._how)
-        mass: float | None = self._mass(read)
+        mass = self._mass(read)
         if not all(i in read for i in self.letters.tokens):
-            # A letter outside the 20 best: ask for the two letters alone, which hides their mass but never a letter.
+            # Letters outside the 20 best: ask for the letters alone, which hides their mass but never the 20 best.
             read = await self._ask(
                 messages, {"top_logprobs": TOP, "structured_outputs": {"choice": list(self.letters.texts)}}
             )
-        log_a, log_b = (read.get(i, -math.inf) for i in self.letters.tokens)
-        if math.isnan(log_a) or math.isnan(log_b) or max(log_a, log_b) == -math.inf:
-            raise TransportError(f"{self.name}: neither letter in the reply, or not a number")
-        return Reading(1 / (1 + math.exp(min(700.0, log_b - log_a))), mass)
+        return read, mass
 
     @property
     def _how(self) -> dict:
@@ -389,3 +309,92 @@ class Judge:
         except (KeyError, IndexError, TypeError, ValueError):
             message = f"{self.name}: a reply without log-probabilities of token ids; serve the judge with vLLM"
             raise TransportError(message) from None
+
+
+class Judge(LetterReader):
+    """Reads a summary, or in its place a history, and names one of two or more items by a letter (templates `judge`,
+    `direct` and `choose`)."""
+
+    direct_purpose = "direct"
+    reads_summaries = True
+    sees_both = True
+    most_choices: int | None = None
+    most_tokens: int | None = None
+
+    async def score(self, summary: str | None, item: Interaction, key: Any) -> Judgement:
+        """P(chosen) of one interaction given only a summary. `key` draws the order when one order is asked; see
+        `Judgement`."""
+        return await self._both(lambda a, b: self.prompts.judge(summary, item.query, a, b), item, key)
+
+    async def score_direct(self, history: Sequence[Interaction], item: Interaction, key: Any) -> Judgement:
+        """The same with the raw history in the prompt (the direct setting)."""
+        return await self._both(lambda a, b: self.prompts.direct(history, item.query, a, b), item, key)
+
+    async def answer(
+        self, summary: str | None, history: Sequence[Interaction] | None, item: Interaction, key: Any
+    ) -> Judgement:
+        """`score`, or `score_direct` where there is a history."""
+        return await (self.score(summary, item, key) if history is None else self.score_direct(history, item, key))
+
+    async def select(
+        self, summary: str | None, history: Sequence[Interaction] | None, item: Interaction, key: Any
+    ) -> PaperJudgement:
+        """The published protocol: the item that a sampled answer names."""
+        return await ask_paper(self, summary, item, key, history)
+
+    def direct_messages(self, history: Sequence[Interaction], item: Interaction) -> Messages:
+        """A prompt of the direct setting, as long as any that is asked about this item."""
+        return self.prompts.direct(history, item.query, *item.items)
+
+    def sample_messages(self, known: Any, item: Interaction) -> Messages:
+        """A prompt for `check`; `known` is a summary."""
+        return self.prompts.judge(known, item.query, *item.items)
+
+    @property
+    def items_at_once(self) -> int:
+        """26, or two where only A and B are tokens: these are asked about by the question about a pair."""
+        return letters_known(self.tokenizer)
+
+    def about(
+        self, summary: str | None, history: Sequence[Interaction] | None, query: str | None, items: Sequence[str]
+    ) -> Messages:
+        """The question about so many items."""
+        if self.items_at_once > 2:
+            return self.prompts.choose(summary, history, query, list(zip(ascii_uppercase, items)))
+        a, b = items
+        if history is None:
+            return self.prompts.judge(summary, query, a, b)
+        return self.prompts.direct(history, query, a, b)
+
+    async def say(self, messages: Messages, count: int) -> Said:
+        """The log-probabilities of the first `count` letters."""
+        letters = letters_of(self.tokenizer, ascii_uppercase[:count])
+        asked = self if letters == self.letters else self._with(letters)
+        read, mass = await asked._letters(messages)
+        self._reads_ids = asked._reads_ids
+        if missing := [i for i in letters.tokens if i not in read]:
+            read |= await self._rest(messages, letters, missing, read)
+        logs = [max(_NEVER, read.get(i, _NEVER)) for i in letters.tokens]
+        if any(map(math.isnan, logs)) or max(logs) == _NEVER:
+            raise TransportError(f"{self.name}: no letter in the reply, or not a number")
+        return Said(logs, mass)
+
+    def _with(self, letters: Letters) -> "Judge":
+        """The same judge, asked for other letters, each question in a request of its own."""
+        other = copy.copy(self)
+        other.letters, other._together = letters, None
+        return other
+
+    async def _rest(
+        self, messages: Messages, letters: Letters, missing: Sequence[int], read: dict[int, float]
+    ) -> dict[int, float]:
+        """The letters that a reply of the 20 best lacks, asked for once more beside the most probable one."""
+        best = max((i for i in letters.tokens if i in read), key=lambda i: read[i], default=None)
+        if best is None:
+            return {}
+        texts = dict(zip(letters.tokens, letters.texts))
+        few = Letters(letters.prefill, (best, *missing), (texts[best], *(texts[i] for i in missing)))
+        asked = {"top_logprobs": TOP, "structured_outputs": {"choice": list(few.texts)}}
+        found = await self._with(few)._ask(messages, asked)
+        level = read[best] - found.get(best, math.nan)
+        return {i: found[i] + level for i in missing if i in found}

@@ -13,32 +13,22 @@ Models that answer in free form give one vote a question; a yes/no reader is ask
 """
 
 import asyncio
-import copy
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
-from string import ascii_uppercase
-from typing import Any, NamedTuple
-
-from transformers import PreTrainedTokenizerBase
+from functools import partial
+from typing import Any
 
 from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
-from alignxplore.judging.free_form import ReasoningJudge, ask_selection
-from alignxplore.judging.letters import MIN_MASS, Judge, JudgeError, Letters, find_letters, taken
-from alignxplore.judging.yes_no import YesNoJudge
+from alignxplore.judging.downstream import Downstream
+from alignxplore.judging.judgement import JudgeError, taken
+from alignxplore.judging.letters import MOST
 from alignxplore.prompts import Messages
 from alignxplore.records import Interaction, Offer, hash_seed
 from alignxplore.serving.endpoint import RequestError, TransportError
 
 PURPOSE = "choose"  # the template
-MOST = len(ascii_uppercase)  # items in one question
 ROTATIONS = 2
-TOP = 20  # log-probabilities that vLLM gives of the most probable tokens
-_NEVER = -9999.0  # what vLLM writes for a probability of zero
-letters_of = lru_cache(maxsize=64)(find_letters)
-_VOTE = 20.0  # log-odds of an item that a free answer names: far from the others, and alike for all
 
 
 @dataclass(frozen=True)
@@ -78,27 +68,6 @@ class Ranking:
         return {name: value for name, value in asdict(self).items() if name != "unread" or value}
 
 
-class Said(NamedTuple):
-    """What one question gave: the log-probability of each of its items up to a constant, the mass of all letters
-    (None: not known), and a free answer that names no item."""
-
-    logs: list[float]
-    mass: float | None
-    unread: str | None = None
-
-
-def most_of(judge: Judge) -> int:
-    """Items that a downstream model can be asked about in one question: 26, or two where only A and B are tokens."""
-    return MOST if isinstance(judge, ReasoningJudge) else _letters_known(judge.tokenizer)
-
-
-@lru_cache(maxsize=64)
-def _letters_known(tokenizer: PreTrainedTokenizerBase) -> int:
-    with suppress(JudgeError):
-        return len(find_letters(tokenizer, ascii_uppercase).tokens)
-    return 2
-
-
 def groups(offer: Offer, key: Any, seed: int, most: int = MOST) -> list[list[int]]:
     """Places of the candidates in the questions that are asked: one group in an order drawn by a hash, or of more than
     `most` several of like size, each with the same anchor at its head."""
@@ -112,9 +81,9 @@ def groups(offer: Offer, key: Any, seed: int, most: int = MOST) -> list[list[int
     return [[anchor, *rest[start:end]] for start, end in zip(bounds, bounds[1:])]
 
 
-def purpose_of(judge: Judge, of_pairs: str) -> str:
+def purpose_of(judge: Downstream, of_pairs: str) -> str:
     """The template that a downstream model is asked with; `of_pairs` is that of its question about a pair."""
-    return of_pairs if isinstance(judge, YesNoJudge) or most_of(judge) == 2 else PURPOSE
+    return PURPOSE if judge.items_at_once > 2 else of_pairs
 
 
 def rotated(group: Sequence[int], rotation: int, rotations: int) -> list[int]:
@@ -132,23 +101,17 @@ def first_shares(offer: Offer, key: Any, seed: int, rotations: int) -> tuple[flo
 
 
 def question(
-    judge: Judge,
+    judge: Downstream,
     summary: str | None,
     history: Sequence[Interaction] | None,
     offer: Offer,
     places: Sequence[int] | None = None,
 ) -> Messages:
     """The prompt about some of the candidates; without `places` one as long as any that is asked about this offer."""
-    items, most = offer.candidates, most_of(judge)
+    items = offer.candidates
     if places is None:
-        places = sorted(range(len(items)), key=lambda place: -len(items[place]))[:most]
-    if most == 2:
-        a, b = (items[place] for place in places)
-        known = judge.prompts.judge(summary, offer.query, a, b)
-        return known if history is None else judge.prompts.direct(history, offer.query, a, b)
-    return judge.prompts.choose(
-        summary, history, offer.query, list(zip(ascii_uppercase, (items[place] for place in places)))
-    )
+        places = sorted(range(len(items)), key=lambda place: -len(items[place]))[: judge.items_at_once]
+    return judge.about(summary, history, offer.query, [items[place] for place in places])
 
 
 def longest_item(offer: Offer) -> Interaction:
@@ -157,7 +120,7 @@ def longest_item(offer: Offer) -> Interaction:
 
 
 async def rank(
-    judge: Judge,
+    judge: Downstream,
     summary: str | None,
     history: Sequence[Interaction] | None,
     offer: Offer,
@@ -166,12 +129,12 @@ async def rank(
 ) -> Ranking:
     """Ask about all candidates, after a summary or, in its place, a raw history. `key` draws the order."""
     try:
-        if isinstance(judge, YesNoJudge):
-            return await _each_alone(judge, history or (), offer)
-        asked = groups(offer, key, judge.seed, most_of(judge))
+        if judge.items_at_once == 1:
+            return await _each_alone(judge, history, offer)
+        asked = groups(offer, key, judge.seed, judge.items_at_once)
         orders = [[rotated(group, rotation, rotations) for group in asked] for rotation in range(rotations)]
         ask = partial(question, judge, summary, history, offer)
-        said = await asyncio.gather(*(_say(judge, ask(places), len(places)) for order in orders for places in order))
+        said = await asyncio.gather(*(judge.say(ask(places), len(places)) for order in orders for places in order))
     except TransportError as error:
         return Ranking(TRANSPORT_ERROR, error=str(error)[:300])
     except RequestError as error:
@@ -179,7 +142,7 @@ async def rank(
     shares = []
     for rotation, order in enumerate(orders):
         mine = said[rotation * len(asked) : (rotation + 1) * len(asked)]
-        shares.append(_together(len(offer.candidates), order, [one.logs for one in mine], asked[0][0]))
+        shares.append(_together(len(offer.candidates), order, [one.scores for one in mine], asked[0][0]))
     masses = [one.mass for one in said if one.mass is not None]
     unread = tuple(one.unread for one in said if one.unread is not None)
     return Ranking(OK, tuple(shares), sum(masses) / len(masses) if masses else None, None, len(unread), unread)
@@ -199,66 +162,14 @@ def _together(
     return tuple(weight / sum(weights) for weight in weights)
 
 
-async def _each_alone(judge: YesNoJudge, history: Sequence[Interaction], offer: Offer) -> Ranking:
-    read = await asyncio.gather(*(judge.read_one(history, offer, item) for item in offer.candidates))
-    masses = [reading.mass for reading in read if reading.mass is not None]
-    return Ranking(OK, (tuple(reading.p_a for reading in read),), sum(masses) / len(masses) if masses else None)
+async def _each_alone(judge: Downstream, history: Sequence[Interaction] | None, offer: Offer) -> Ranking:
+    asked = [question(judge, None, history, offer, [place]) for place in range(len(offer.candidates))]
+    said = await asyncio.gather(*(judge.say(messages, 1) for messages in asked))
+    masses = [one.mass for one in said if one.mass is not None]
+    return Ranking(OK, (tuple(one.scores[0] for one in said),), sum(masses) / len(masses) if masses else None)
 
 
-async def _say(judge: Judge, messages: Messages, count: int) -> Said:
-    """What a downstream model says of the `count` items of one question."""
-    names = ascii_uppercase[:count]
-    if not isinstance(judge, ReasoningJudge):
-        return await _read_letters(judge, messages, names)
-    selection, unread = await ask_selection(judge, messages, hash_seed("free answer", messages, judge.seed), names)
-    return Said([_VOTE * (selection == f"Item {name}") for name in names], None, unread)
-
-
-def with_letters(judge: Judge, letters: Letters) -> Judge:
-    """The same judge, asked for other letters, each question in a request of its own."""
-    other = copy.copy(judge)
-    other.letters, other._together = letters, None
-    return other
-
-
-async def _read_letters(judge: Judge, messages: Messages, names: str) -> Said:
-    letters = letters_of(judge.tokenizer, names)
-    asked = with_letters(judge, letters)
-    if asked._reads_ids is None:
-        asked._reads_ids = judge._reads_ids = await asked._probe(messages)
-    how = {"logprob_token_ids": list(letters.tokens)} if asked._reads_ids else {"top_logprobs": TOP}
-    read = await asked._ask(messages, how)
-    mass: float | None = asked._mass(read)
-    if not all(i in read for i in letters.tokens):
-        # Letters outside the 20 best: ask for the letters alone, which hides their mass but never the 20 best of them.
-        read = await asked._ask(messages, _choice(letters.texts))
-    if missing := [i for i in letters.tokens if i not in read]:
-        read |= await _rest(judge, messages, letters, missing, read)
-    logs = [max(_NEVER, read.get(i, _NEVER)) for i in letters.tokens]
-    if any(map(math.isnan, logs)) or max(logs) == _NEVER:
-        raise TransportError(f"{judge.name}: no letter in the reply, or not a number")
-    return Said(logs, mass)
-
-
-async def _rest(
-    judge: Judge, messages: Messages, letters: Letters, missing: Sequence[int], read: dict[int, float]
-) -> dict[int, float]:
-    """The letters that a reply of the 20 best lacks, asked for once more beside the most probable one."""
-    best = max((i for i in letters.tokens if i in read), key=lambda i: read[i], default=None)
-    if best is None:
-        return {}
-    texts = dict(zip(letters.tokens, letters.texts))
-    few = Letters(letters.prefill, (best, *missing), (texts[best], *(texts[i] for i in missing)))
-    found = await with_letters(judge, few)._ask(messages, _choice(few.texts))
-    level = read[best] - found.get(best, math.nan)
-    return {i: found[i] + level for i in missing if i in found}
-
-
-def _choice(texts: Sequence[str]) -> dict:
-    return {"top_logprobs": TOP, "structured_outputs": {"choice": list(texts)}}
-
-
-async def check(judge: Judge, questions: Sequence[tuple[Any, Interaction]]) -> float:
+async def check(judge: Downstream, questions: Sequence[tuple[Any, Interaction]]) -> float:
     """Refuse a model that does not answer with one of the letters. Returns the mean mass on them (free form: the share
     of answers that name an item).
 
@@ -269,15 +180,14 @@ async def check(judge: Judge, questions: Sequence[tuple[Any, Interaction]]) -> f
         JudgeError: mass below 0.9 on average.
     """
     offers = [(known, offer) for known, offer in questions if isinstance(offer, Offer)]
-    if isinstance(judge, YesNoJudge):
+    if judge.items_at_once == 1:
         return await judge.check([(known, longest_item(offer)) for known, offer in offers])
-    most = most_of(judge)
+    most = judge.items_at_once
     asked = [(question(judge, summary, None, offer), min(most, len(offer.candidates))) for summary, offer in offers]
-    _, said = await taken(asked, lambda one: _say(judge, *one))
+    _, said = await taken(asked, lambda one: judge.say(*one))
     masses = [float(one.unread is None) if one.mass is None else one.mass for one in said]
     mass = sum(masses) / len(masses)
-    least = 0.5 if isinstance(judge, ReasoningJudge) else MIN_MASS
-    if not mass >= least:  # nor if it is NaN
+    if not mass >= judge.least_mass:  # nor if it is NaN
         raise JudgeError(
             f"{judge.name} is no judge among several items: only {mass:.3f} of its answers is a letter of one of them"
         )

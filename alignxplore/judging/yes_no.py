@@ -12,8 +12,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from alignxplore.judging.free_form import PaperJudgement
-from alignxplore.judging.letters import Judge, JudgeError, Judgement, Letters, Reading, chosen_first
+from alignxplore.judging.judgement import JudgeError, Judgement, PaperJudgement, Said, chosen_first
+from alignxplore.judging.letters import LetterReader, Letters
 from alignxplore.prompts import Messages
 from alignxplore.records import Interaction
 
@@ -51,12 +51,16 @@ def find_words(tokenizer: PreTrainedTokenizerBase) -> tuple[Letters, bool]:
     )
 
 
-class YesNoJudge(Judge):
+class YesNoJudge(LetterReader):
     """A model that says of one item whether a user will like it. It reads histories only; see the module's
     docstring."""
 
     direct_purpose = "tallrec"
+    reads_summaries = False
     sees_both = False
+    most_choices: int | None = MOST_CHOICES
+    most_tokens: int | None = MOST_TOKENS
+    items_at_once = 1
 
     def _prepare(self) -> None:
         self.letters, self._thinking = find_words(self.tokenizer)
@@ -64,29 +68,36 @@ class YesNoJudge(Judge):
 
     def direct_messages(self, history: Sequence[Interaction], item: Interaction) -> Messages:
         """The question about the longer of the two items."""
-        return self._about(history, item, max(item.chosen, item.rejected or "", key=len))
+        return self.about(None, history, item.query, [max(item.chosen, item.rejected or "", key=len)])
 
-    def _about(self, history: Sequence[Interaction], item: Interaction, text: str) -> Messages:
-        return self.prompts.render("tallrec", interactions=history, query=item.query, item=text)
+    def about(
+        self, summary: str | None, history: Sequence[Interaction] | None, query: str | None, items: Sequence[str]
+    ) -> Messages:
+        """The question about one item."""
+        (text,) = items
+        return self.prompts.render("tallrec", interactions=history or (), query=query, item=text)
 
-    async def read_one(self, history: Sequence[Interaction], item: Interaction, text: str) -> Reading:
-        """P(Yes) of one text in the place of an item."""
-        return await self._read(self._about(history, item, text))
+    async def say(self, messages: Messages, count: int) -> Said:
+        """P(Yes) of one item."""
+        reading = await self._read(messages)
+        return Said([reading.p_a], reading.mass)
 
     def sample_messages(self, known: Sequence[Interaction], item: Interaction) -> Messages:
+        """A prompt for `check`; `known` is a history."""
         return self.direct_messages(known, item)
 
-    async def score(self, summary: str | None, item: Interaction, key: Any) -> Judgement:
-        raise JudgeError(f"{self.name} is a yes/no model: it reads histories, not summaries")
-
-    async def score_direct(self, history: Sequence[Interaction], item: Interaction, key: Any) -> Judgement:
+    async def answer(
+        self, summary: str | None, history: Sequence[Interaction] | None, item: Interaction, key: Any
+    ) -> Judgement:
         """P(Yes) of both items of a pair, after the raw history."""
-        return await self._both(lambda asked, _: self._about(history, item, asked), item, key)
+        return await self._both(lambda asked, _: self.about(None, history, item.query, [asked]), item, key)
 
-    async def select(self, history: Sequence[Interaction], item: Interaction, key: Any) -> PaperJudgement:
+    async def select(
+        self, summary: str | None, history: Sequence[Interaction] | None, item: Interaction, key: Any
+    ) -> PaperJudgement:
         """The same for protocol `paper`: the item with the greater P(Yes) is its selection (none where they are
         equal)."""
-        found = await self.score_direct(history, item, key)
+        found = await self.answer(summary, history, item, key)
         first = chosen_first("paper order", key, self.seed)
         selection = None
         if found.ok and found.correct != 0.5:

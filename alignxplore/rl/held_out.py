@@ -14,7 +14,7 @@ cluster: more rows of the same people make no interval narrower than it may be.
 import math
 from collections.abc import Callable, Sequence
 
-from alignxplore.judging.letters import correctness
+from alignxplore.judging.judgement import correctness
 from alignxplore.records import person_of
 from alignxplore.rl.chain import BAD_FORMAT
 from alignxplore.rl.metrics import Numbers

@@ -16,7 +16,8 @@ from statistics import fmean
 from transformers import AutoTokenizer
 
 from alignxplore.journal import OK
-from alignxplore.judging.letters import Judge, JudgeError, Judgement
+from alignxplore.judging.judgement import JudgeError, Judgement
+from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.rl.settings import SettingsError, Streaming

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 from alignxplore.history import Fitted, HistoryError, fit, split_stages
-from alignxplore.judging.letters import Judge, Judgement
+from alignxplore.judging.judgement import Judgement
+from alignxplore.judging.letters import Judge
 from alignxplore.prompts import Answer, Messages, PromptSet, parse_answer, parse_merge
 from alignxplore.records import Interaction, content_hash, hash_seed
 from alignxplore.serving.endpoint import RequestError, TransportError

@@ -8,8 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from alignxplore.judging.letters import find_letters
-from alignxplore.judging.ranking import letters_of
+from alignxplore.judging.letters import find_letters, letters_of
 
 ANSWER = "<think>\nseas\n</think>\n\nLikes the sea."
 

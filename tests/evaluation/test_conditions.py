@@ -22,7 +22,7 @@ from alignxplore.evaluation.report.layouts import compact, details
 from alignxplore.evaluation.results import result_rows, shared
 from alignxplore.evaluation.scores import score_rows
 from alignxplore.journal import TOO_LONG
-from alignxplore.judging.letters import chosen_first
+from alignxplore.judging.judgement import chosen_first
 from alignxplore.prompts import parse_answer
 from alignxplore.records import Interaction, UserRecord, person_of, write_json, write_jsonl
 from alignxplore.summarize import StageSummary, Summaries

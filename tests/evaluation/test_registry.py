@@ -13,8 +13,7 @@ from alignxplore.evaluation.hicupid import Written
 from alignxplore.evaluation.report import layouts, writing
 from alignxplore.evaluation.results import result_rows
 from alignxplore.evaluation.rows import Result, Score, read_results, read_scores, write_results, write_scores
-from alignxplore.judging.free_form import PaperJudgement
-from alignxplore.judging.letters import Judgement
+from alignxplore.judging.judgement import Judgement, PaperJudgement
 from alignxplore.judging.ranking import Ranking
 from alignxplore.records import RecordError, write_json, write_jsonl
 from alignxplore.summarize import StageSummary

@@ -15,7 +15,7 @@ from alignxplore.benchmark_files import user_row
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, load_benchmarks, slices_of
 from alignxplore.evaluation.generation import GenerationArguments, generate
 from alignxplore.evaluation.scoring import EvaluationArguments, evaluate
-from alignxplore.judging.letters import JudgeError
+from alignxplore.judging.judgement import JudgeError
 from alignxplore.processes import Family
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, UserRecord, write_jsonl

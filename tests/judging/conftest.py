@@ -3,7 +3,7 @@ the twenty most probable tokens and a choice."""
 
 import pytest
 
-from alignxplore.judging.letters import TOP, Judge
+from alignxplore.judging.letters import TOP, LetterReader
 
 TWICE = ("test_letters", "test_ranking", "test_yes_no", "test_torn_replies")
 BY_ID = {
@@ -29,4 +29,4 @@ def older_server(request, monkeypatch):
         return False
 
     if request.param:
-        monkeypatch.setattr(Judge, "_probe", probe)
+        monkeypatch.setattr(LetterReader, "_probe", probe)

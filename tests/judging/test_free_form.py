@@ -3,8 +3,9 @@
 import pytest
 from aiohttp import web
 
-from alignxplore.judging.free_form import ReasoningJudge, ask_paper
-from alignxplore.judging.letters import JudgeError
+from alignxplore.judging.free_form import ReasoningJudge
+from alignxplore.judging.judgement import JudgeError
+from alignxplore.judging.sampled import ask_paper
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.serving.endpoint import Endpoint

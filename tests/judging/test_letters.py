@@ -7,8 +7,9 @@ import pytest
 from aiohttp import web
 
 from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
-from alignxplore.judging.free_form import PaperJudgement, ask_paper
-from alignxplore.judging.letters import MIN_MASS, Judge, JudgeError, Judgement, correctness, find_letters
+from alignxplore.judging.judgement import JudgeError, Judgement, PaperJudgement, correctness
+from alignxplore.judging.letters import MIN_MASS, Judge, find_letters
+from alignxplore.judging.sampled import ask_paper
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.serving.endpoint import Endpoint, RequestError

@@ -4,8 +4,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from alignxplore.judging.free_form import parse_selection
-from alignxplore.judging.letters import JudgeError, find_letters
+from alignxplore.judging.judgement import JudgeError
+from alignxplore.judging.letters import find_letters
+from alignxplore.judging.sampled import parse_selection
 
 
 def test_letters_are_cut_where_the_tokenizer_cuts(tokenizer):

@@ -13,8 +13,9 @@ from alignxplore.evaluation.measures import all_of
 from alignxplore.evaluation.measures import ranked as in_tiers
 from alignxplore.journal import REFUSED, TRANSPORT_ERROR
 from alignxplore.judging.free_form import ReasoningJudge
-from alignxplore.judging.letters import Judge, JudgeError, find_letters
-from alignxplore.judging.ranking import MOST, check, first_shares, groups, most_of, purpose_of, rank, rotated
+from alignxplore.judging.judgement import JudgeError
+from alignxplore.judging.letters import Judge, find_letters
+from alignxplore.judging.ranking import MOST, check, first_shares, groups, purpose_of, rank, rotated
 from alignxplore.judging.yes_no import YesNoJudge, find_words
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, Offer
@@ -260,9 +261,9 @@ async def test_a_tokenizer_that_knows_a_and_b_alone_is_asked_about_pairs_that_sh
         pair = PromptSet().direct(history, "Which?", *items)
     assert pair in [body["messages"][:2] for body in bodies]
     judge = Judge(Endpoint("http://nowhere/v1"), tokenizer, PromptSet())
-    assert (most_of(judge), purpose_of(judge, "judge"), purpose_of(judge, "direct")) == (2, "judge", "direct")
+    assert (judge.items_at_once, purpose_of(judge, "judge"), purpose_of(judge, "direct")) == (2, "judge", "direct")
 
 
 def test_a_tokenizer_with_all_letters_is_asked_about_all_items_at_once(lettered):
     judge = Judge(Endpoint("http://nowhere/v1"), lettered, PromptSet())
-    assert (most_of(judge), purpose_of(judge, "judge")) == (MOST, "choose")
+    assert (judge.items_at_once, purpose_of(judge, "judge")) == (MOST, "choose")

@@ -6,7 +6,8 @@ import random
 import pytest
 
 from alignxplore.journal import OK, TRANSPORT_ERROR
-from alignxplore.judging.letters import Judge, JudgeError
+from alignxplore.judging.judgement import JudgeError
+from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
 from alignxplore.serving.endpoint import Endpoint
 from tests.judging.test_letters import GOOD, PATHS, LetterServer, prefers_good

@@ -9,8 +9,7 @@ from aiohttp import web
 
 from alignxplore.benchmark_files import user_row
 from alignxplore.evaluation.metrics import bad_format, coverage
-from alignxplore.judging.free_form import PaperJudgement
-from alignxplore.judging.letters import JudgeError
+from alignxplore.judging.judgement import JudgeError, PaperJudgement
 from alignxplore.judging.yes_no import ANSWERS, MOST_CHOICES, MOST_TOKENS, YesNoJudge, find_words
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, UserRecord, write_jsonl
@@ -88,10 +87,10 @@ async def test_the_item_with_the_greater_p_yes_is_the_one_foreseen(fake_server, 
     async with fake_server(server) as fake, Endpoint(fake.url) as endpoint:
         judge = YesNoJudge(endpoint, tokenizer, PromptSet())
         assert await judge.check([(HISTORY, item)]) == pytest.approx(0.95)
-        found = await judge.score_direct(HISTORY, item, "key")
+        found = await judge.answer(None, HISTORY, item, "key")
         assert found.p_chosen_first == pytest.approx(chosen) and found.p_chosen_second == pytest.approx(1 - other)
         assert found.correct == correct and found.mass == pytest.approx(0.95)
-        answers = {await judge.select(HISTORY, item, key) for key in range(8)}
+        answers = {await judge.select(None, HISTORY, item, key) for key in range(8)}
         if correct == 0.5:
             assert {answer.selection for answer in answers} == {None}
         else:

@@ -10,7 +10,7 @@ from alignxplore.command import items
 from alignxplore.errors import SAID
 from alignxplore.evaluation.benchmarks import load_benchmarks
 from alignxplore.films.text import read_summary
-from alignxplore.judging.free_form import parse_selection
+from alignxplore.judging.sampled import parse_selection
 from alignxplore.prompts import FORMATS, SETS, PromptError, PromptSet, parse_answer, parse_merge
 from alignxplore.records import Interaction
 from alignxplore.serving.endpoint import Endpoint, is_url

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from alignxplore.journal import TRANSPORT_ERROR
-from alignxplore.judging.letters import JudgeError
+from alignxplore.judging.judgement import JudgeError
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.rl.checks import check_judges

@@ -3,8 +3,8 @@
 import pytest
 
 from alignxplore.journal import OK, TRANSPORT_ERROR
-from alignxplore.judging.free_form import ask_paper
 from alignxplore.judging.letters import Judge
+from alignxplore.judging.sampled import ask_paper
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.serving.endpoint import Endpoint, TransportError

@@ -5,8 +5,9 @@ import asyncio
 import psutil
 import pytest
 
-from alignxplore.judging.free_form import ask_paper
-from alignxplore.judging.letters import Judge, JudgeError, find_letters
+from alignxplore.judging.judgement import JudgeError
+from alignxplore.judging.letters import Judge, find_letters
+from alignxplore.judging.sampled import ask_paper
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.serving.endpoint import Endpoint

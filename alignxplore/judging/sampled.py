@@ -1,0 +1,69 @@
+"""Written answers that select an item: the published protocol, and all that models which reason first can give."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from alignxplore.journal import REFUSED, TRANSPORT_ERROR
+from alignxplore.judging.downstream import Speaker
+from alignxplore.judging.judgement import PaperJudgement, chosen_first
+from alignxplore.prompts import FORMATS, Messages, parse_answer
+from alignxplore.records import Interaction, hash_seed
+from alignxplore.serving.endpoint import RequestError, TransportError
+from alignxplore.serving.replies import said
+
+# Published sampling of the judge: temperature 0.6, top_p 0.95, top_k 20, 16 new tokens (2,048 for models that reason).
+PAPER_SAMPLING: dict[str, Any] = {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
+
+
+async def ask_paper(
+    judge: Speaker, summary: str | None, item: Interaction, key: Any, history: Sequence[Interaction] | None = None
+) -> PaperJudgement:
+    """The published protocol: one order by hash, a sampled answer, exact match of the selection. `history`: read
+    instead of a summary."""
+    letter = "A" if chosen_first("paper order", key, judge.seed) else "B"
+    a, b = item.items if letter == "A" else item.items[::-1]
+    if history is None:
+        messages = judge.prompts.judge(summary, item.query, a, b)
+    else:
+        messages = judge.prompts.direct(history, item.query, a, b)
+    try:
+        selection, unread = await ask_selection(judge, messages, hash_seed("paper answer", key, judge.seed))
+    except TransportError as error:
+        return PaperJudgement(TRANSPORT_ERROR, letter, error=str(error)[:300])
+    except RequestError as error:
+        return PaperJudgement(REFUSED, letter, error=str(error)[:300])
+    return PaperJudgement(chosen_letter=letter, selection=selection, unread=() if unread is None else (unread,))
+
+
+async def ask_selection(
+    judge: Speaker, messages: Messages, seed: int, letters: str = "AB"
+) -> tuple[str | None, str | None]:
+    """A sampled answer in the judge's own format: (the item that its final part selects, None), or where it names none
+    (None, the whole answer)."""
+    form = FORMATS[judge.form]
+    reply = await judge.endpoint.chat(
+        messages,
+        max_tokens=judge.answer_tokens,
+        seed=seed,
+        chat_template_kwargs={"enable_thinking": form.reasons},
+        skip_special_tokens=not form.control_tokens,
+        **PAPER_SAMPLING,
+    )
+    answer = said(reply)
+    selection = parse_selection(parse_answer(answer, judge.form).summary, letters)
+    return selection, answer if selection is None else None
+
+
+def parse_selection(text: str, letters: str = "AB") -> str | None:
+    """The `selection` of the last JSON object in a free answer (any text may stand before it); None if there is none,
+    or if it is of no item of these `letters`."""
+    decoder, items = json.JSONDecoder(), [f"Item {letter}" for letter in letters]
+    for start in reversed([i for i, c in enumerate(text) if c == "{"]):
+        try:
+            value, _ = decoder.raw_decode(text[start:])
+        except (ValueError, RecursionError):  # a model that repeats itself can nest brackets without end
+            continue
+        if value.get("selection") in items:
+            return value["selection"]
+    return None
