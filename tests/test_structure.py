@@ -30,6 +30,7 @@ LAYERS = (
     ("quickstart",),
     ("ask",),
     ("demo",),
+    ("guide",),
 )
 LAYER_OF = {room: place for place, rooms in enumerate(LAYERS) for room in rooms}
 FILES = sorted((ROOT / "alignxplore").rglob("*.py"))

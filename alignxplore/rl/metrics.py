@@ -62,17 +62,19 @@ def _all(groups: Iterable[GroupRecord]) -> list[RolloutRecord]:
 
 @of_stage
 def reward(groups: Sequence[GroupRecord]) -> float | None:
-    """Bad format counts 0, a failed judgement not."""
+    """Mean reward of a summary: bad format counts 0, a failed judgement not at all."""
     return _mean(r.reward for r in _all(groups))
 
 
 @of_stage
 def reward_spread(groups: Sequence[GroupRecord]) -> float | None:
+    """Mean standard deviation of rewards within a group."""
     return _mean(_spread(r.reward for r in group.rollouts) for group in groups)
 
 
 @of_stage
 def bad_format(groups: Sequence[GroupRecord]) -> float | None:
+    """Share of summaries without exactly one think block, reasoning and a summary."""
     return _mean(float(r.bad_format) for r in _all(groups))
 
 
@@ -84,16 +86,19 @@ def failed(groups: Sequence[GroupRecord]) -> float | None:
 
 @of_stage
 def tokens(groups: Sequence[GroupRecord]) -> float | None:
+    """Mean tokens of an answer, reasoning included."""
     return _mean(r.tokens for r in _all(groups))
 
 
 @of_stage
 def prompt_tokens(groups: Sequence[GroupRecord]) -> float | None:
+    """Mean tokens of a prompt."""
     return _mean(group.prompt_tokens for group in groups)
 
 
 @of_stage
 def dropped_interactions(groups: Sequence[GroupRecord]) -> float | None:
+    """Oldest interactions dropped so that a prompt fits, a group on average."""
     return _mean(group.dropped for group in groups)
 
 
@@ -105,16 +110,19 @@ def all_bad_groups(groups: Sequence[GroupRecord]) -> float | None:
 
 @of_stage
 def drawn_bonus(groups: Sequence[GroupRecord]) -> float | None:
+    """What the drawn summary earned above the others by having been drawn (stages before the last)."""
     return _mean(group.drawn_bonus for group in groups)
 
 
 @of_stage
 def write_seconds(groups: Sequence[GroupRecord]) -> float | None:
+    """Seconds of writing one summary, on average."""
     return _mean(r.written - r.began for r in _all(groups))
 
 
 @of_stage
 def judge_seconds(groups: Sequence[GroupRecord]) -> float | None:
+    """Seconds of judging one summary, on average."""
     return _mean(r.judge_seconds for r in _all(groups))
 
 
@@ -142,6 +150,7 @@ def dropped_groups(groups: Sequence[GroupRecord]) -> float | None:
 
 @of_judge
 def confidence(rollouts: Sequence[RolloutRecord], judge: str) -> float | None:
+    """Mean confidence of one judge in the chosen item, over well-formed summaries."""
     return _mean(r.by_judge.get(judge) for r in rollouts)
 
 
@@ -153,21 +162,25 @@ def position_bias(rollouts: Sequence[RolloutRecord], judge: str) -> float | None
 
 @of_step
 def generated_tokens(records: Sequence[ChainRecord]) -> float | None:
+    """Tokens that were written in the step."""
     return sum(r.tokens for record in records for r in record.rollouts)
 
 
 @of_step
 def lost_share(records: Sequence[ChainRecord]) -> float | None:
+    """Share of rollouts lost to failures; bad format is none."""
     return losses(records)[0]
 
 
 @of_step
 def chains_broken(records: Sequence[ChainRecord]) -> float | None:
+    """Users whose stream ended early."""
     return sum(record.problem is not None for record in records)
 
 
 @of_step
 def chain_seconds(records: Sequence[ChainRecord]) -> float | None:
+    """Seconds of one user's stream, on average."""
     return _mean(record.seconds for record in records) or 0.0
 
 

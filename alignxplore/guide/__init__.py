@@ -1,0 +1,1 @@
+"""What the documentation in docs/ takes from the code, so that it cannot go stale."""

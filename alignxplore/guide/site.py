@@ -1,0 +1,74 @@
+"""MkDocs' hooks: what the built documentation has beside the files of docs/ (mkdocs.yml names this file).
+
+Pages of the repository (READMEs and the like) become pages of the site, in `repository/`, with the pictures that they
+show. Links from one to the other are followed as on a code host. A line `<!-- made: NAME -->` is replaced by what the
+code says: all commands with their options, all metrics.
+"""
+
+import os
+import posixpath
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from alignxplore.environment import ROOT
+from alignxplore.guide.commands import options_page
+from alignxplore.guide.measured import metrics_page
+from alignxplore.guide.messages import messages_page
+
+MADE: dict[str, Callable[[], str]] = {"options": options_page, "metrics": metrics_page, "messages": messages_page}
+PLACE = "repository"  # of the repository's pages in the site
+_MADE = re.compile(r"^<!-- made: (\w+) -->$", re.MULTILINE)
+_LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
+_CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """The repository's pages and pictures, beside those of docs/."""
+    from mkdocs.structure.files import File  # only where the site is built
+
+    for name in tracked():
+        path = ROOT / name
+        if path.suffix in (".md", ".png", ".svg") and not name.startswith(("docs/", "data/")):
+            files.append(File.generated(config, f"{PLACE}/{name}", abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """What is made stands where it was announced, and links reach pages in their places."""
+    markdown = _MADE.sub(lambda found: MADE[found[1]](), markdown)
+    parts = _CODE.split(markdown)
+    return "".join(part if place % 2 else relinked(part, page.file.src_uri) for place, part in enumerate(parts))
+
+
+def relinked(text: str, page: str) -> str:
+    """The links of a page of the site. Those to folders and to files that are no pages lose their target."""
+
+    def moved(found: re.Match[str]) -> str:
+        target, hash_, anchor = found[1].partition("#")
+        if not target or "://" in target or target.startswith("mailto:"):
+            return found[1]
+        inside = page.startswith(f"{PLACE}/")
+        here = page.removeprefix(f"{PLACE}/") if inside else f"docs/{page}"
+        there = posixpath.normpath(posixpath.join(posixpath.dirname(here), target))
+        if (ROOT / there).is_dir():
+            there = f"{there}/README.md"
+        return os.path.relpath(_place(there), posixpath.dirname(page)) + hash_ + anchor
+
+    return _LINK.sub(moved, text)
+
+
+def _place(name: str) -> str:
+    """Where a file of the repository stands in the site."""
+    path = PurePosixPath(name)
+    return str(path.relative_to("docs")) if path.parts[0] == "docs" else f"{PLACE}/{name}"
+
+
+def tracked() -> list[str]:
+    """Files of the repository; without git, all that there are outside hidden folders."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode == 0:
+        return [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+    return [str(Path(p).relative_to(ROOT)) for p in ROOT.rglob("*.md") if "/." not in str(p)]
