@@ -1,41 +1,24 @@
-"""A disk that is full, or that cannot be written to: one sentence that names a file or folder of that disk, what was
-there stays whole, and with more space the same command comes to what an undisturbed run does."""
+"""A disk that is full, or that cannot be written to, under every stage that writes: one sentence that names a file or
+folder of that disk, what was there stays whole, and with more space the same command comes to what an undisturbed run
+does, asking nothing twice."""
 
 import asyncio
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from alignxplore.records import write_json
+from alignxplore.benchmark_files import user_row
+from alignxplore.records import Interaction, UserRecord, write_json, write_jsonl
 from tests import ROOT
+from tests.judging.test_letters import LetterServer
+from tests.reliability.disks import LARGE, Disk, size_of
+from tests.synthesis.teachers import ITEMS, Models
 
-LARGE = 64 << 20  # bytes
-
-
-class Disk:
-    """A file system of its own, in memory."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        path.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(path)], capture_output=True)
-        if done.returncode:
-            pytest.skip("no file system can be mounted here")
-
-    def remount(self, options: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{options}", str(self.path)], check=True)
-
-    def used(self) -> int:
-        about = os.statvfs(self.path)
-        return (about.f_blocks - about.f_bfree) * about.f_frsize
-
-    def close(self) -> None:
-        subprocess.run(["umount", "-l", str(self.path)], check=True)
+THINKS = "<think>\nI read\n</think>\n\nfilms " + "and more films " * 40
 
 
 @pytest.fixture
@@ -78,8 +61,8 @@ async def goes_on_with_more_space(
     assert code == 0, said
 
 
-def size_of(folder: Path) -> int:
-    return sum(-(-path.stat().st_size // 4096) * 4096 for path in folder.rglob("*") if path.is_file())
+def lines(path: Path) -> dict[str, dict]:
+    return {row["id"]: row for row in map(json.loads, path.read_text().splitlines())}
 
 
 async def test_building(disk, environment, tmp_path):
@@ -92,6 +75,98 @@ async def test_building(disk, environment, tmp_path):
         if not path.name.endswith(".build.json"):  # which says how long it took
             assert (made / path.name).read_bytes() == path.read_bytes()
     assert {path.name for path in made.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+@pytest.fixture
+def users(tmp_path, tokenizer) -> Path:
+    """A benchmark of 40 users, beside a tokenizer."""
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    history = tuple(Interaction(f"film {i}", f"other {i}", "which?") for i in range(6))
+    records = [UserRecord(f"u{n}", history, Interaction(f"good film {n}", "a bad one", "which?")) for n in range(40)]
+    write_jsonl(tmp_path / "world_films_upi.jsonl", map(user_row, records))
+    return tmp_path / "world_films_upi.jsonl"
+
+
+@pytest.mark.slow
+async def test_summaries_judgements_reports_and_exports(
+    disk, environment, users, tokenizer, fake_server, say, tmp_path
+):
+    def in_folder(out: Path, url: str, judge: str) -> dict[str, list]:
+        shared = ["--data", users, "--out", out, "--concurrency", 4]
+        policy, reader = (f"{name}={at}#{tmp_path}/tokenizer" for name, at in (("ours", url), ("reader", judge)))
+        return {
+            "summaries": ["eval/gen_preference.py", "--model", policy, "--settings", "full", *shared],
+            "judgements": ["eval/evaluate.py", "--judge", reader, "--cues", "first item", *shared],
+            "report": ["eval/report.py", "--out", out],
+            "export": ["eval/export.py", "--out", out],
+        }
+
+    judge = LetterServer(tokenizer, lambda a, b: (0.9, 0.08) if "good" in a else (0.08, 0.9))
+    async with fake_server(lambda body: say(THINKS), max_model_len=16384) as policy, fake_server(judge) as reader:
+        done: dict[str, list] = {}
+        for out in (tmp_path / "whole", disk.path / "out"):
+            for stage, command in in_folder(out, policy.url, reader.url).items():
+                before, asked = disk.used(), len(policy.bodies) + len(reader.bodies)
+                if out.is_relative_to(disk.path):
+                    await goes_on_with_more_space(disk, command, environment, *done[stage][:1], [0.5])
+                else:
+                    was = size_of(out)
+                    code, said = await ended(command, environment)
+                    assert code == 0, said
+                    done[stage] = [size_of(out) - was + before, len(policy.bodies) + len(reader.bodies) - asked]
+                    continue
+                more = len(policy.bodies) + len(reader.bodies) - asked - done[stage][1]
+                # What was in flight, and what each connection asks at its start.
+                assert more <= 4 * 12, f"{stage}: {more} of {done[stage][1]} asked twice"
+    summaries = [lines(folder / "summaries/ours/world_films.full.s0.jsonl") for folder in (tmp_path / "whole", out)]
+    assert summaries[0].keys() == summaries[1].keys() and len(summaries[0]) == 40
+    scored = [(folder / "results.json").read_text() for folder in (tmp_path / "whole", out)]
+    assert scored[0] == scored[1]
+    assert not list(out.rglob("*.partial"))
+
+
+@pytest.mark.slow
+async def test_synthesis(disk, environment, tokenizer, model_folder, fake_server, tmp_path):
+    records = [UserRecord(f"u{n}", tuple(ITEMS[:17]), replace(ITEMS[17], query=f"{n}?")) for n in range(12)]
+    write_jsonl(tmp_path / "users.jsonl", map(user_row, records))
+    async with fake_server(Models(tokenizer)) as server:
+        command = [
+            "sft/synthesize.py",
+            "--data",
+            tmp_path / "users.jsonl",
+            "--teacher",
+            f"m={server.url}#{model_folder}",
+        ]
+        command += ["--max_tokens", 64, "--concurrency", 2, "--requests", 4, "--out"]
+        code, said = await ended([*command, tmp_path / "whole"], environment)
+        assert code == 0, said
+        asked = len(server.bodies)
+        needed = size_of(tmp_path / "whole")
+        await goes_on_with_more_space(disk, [*command, disk.path / "out"], environment, needed, [0.5])
+        assert len(server.bodies) - 2 * asked <= 2 * (4 + 10)  # in flight, and the judge's check at the start
+    for name in ("sft.jsonl", "funnel.json"):
+        assert (disk.path / "out" / name).read_text() == (tmp_path / "whole" / name).read_text()
+
+
+@pytest.mark.slow
+async def test_preparing_training_and_scoring(disk, environment, rows_file, model_folder, tmp_path):
+    train = ["sft/sft.py", "--config", "sft/configs/tiny.yaml", "--model_name_or_path", model_folder]
+    train += ["--train_data", rows_file, "--max_steps", 6, "--logging_steps", 1, "--save_steps", 2]
+    train += ["--use_cpu", "true", "--output_dir"]
+    histories = [
+        {"userid": f"u{n}", "history": [vars(x) for x in ITEMS[:9]], "target": vars(ITEMS[n])} for n in range(12)
+    ]
+    write_jsonl(tmp_path / "users.jsonl", histories)
+    score = ["sft/signal_model.py", "score", "--model", model_folder, "--data", tmp_path / "users.jsonl", "--out"]
+    prepare = ["sft/prepare_dataset.py", "--model", model_folder, "--data", rows_file, "--out"]
+    for stage, command in {"prepare": prepare, "train": train, "score": score}.items():
+        whole = tmp_path / stage
+        code, said = await ended([*command, whole], environment)
+        assert code == 0, said
+        needed = size_of(whole)
+        await goes_on_with_more_space(disk, [*command, disk.path / stage], environment, needed, [0.5])
+    assert (disk.path / "train/model.safetensors").read_bytes() == (tmp_path / "train/model.safetensors").read_bytes()
+    assert (disk.path / "score/scores.jsonl").read_text() == (tmp_path / "score/scores.jsonl").read_text()
 
 
 async def test_a_file_that_may_not_grow_is_the_same(environment, tmp_path):

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignxplore.command import Checkable, option, planned
 from alignxplore.environment import portable
-from alignxplore.records import write_json
+from alignxplore.records import read_object, write_json
 from alignxplore.serving.fingerprints import model_identity
 
 
@@ -27,14 +27,31 @@ def base_of(adapter: Path, output: Path, base: str | None = None) -> tuple[str, 
     """(base model, its revision) of an adapter that is to be merged into `output`.
 
     Raises:
-        FileNotFoundError: `adapter` holds no adapter; FileExistsError: `output` is there already.
+        FileNotFoundError: `adapter` holds no adapter, or its base is a folder that is not there;
+        FileExistsError: `output` is there already.
     """
     if not (adapter / "adapter_config.json").is_file():
         raise FileNotFoundError(f"{adapter}: no adapter_config.json; give the output folder of sft.py --use_peft")
     if output.exists():
         raise FileExistsError(f"{output}: exists; choose another --out, or delete it")
     config = PeftConfig.from_pretrained(adapter)
-    return base or config.base_model_name_or_path, config.revision
+    named = str(config.base_model_name_or_path)
+    if base or not named.startswith((f"..{os.sep}", f"{os.sep}")):  # a hub id
+        return base or named, config.revision
+    if not (adapter / named).is_dir():
+        raise FileNotFoundError(f"{adapter}: its base model {Path(named).name!r} is not at {named}; give --base")
+    return os.path.normpath(adapter / named), config.revision
+
+
+def name_base_from_here(folder: Path) -> None:
+    """Where the adapter in `folder` names a folder as its base, say it as seen from there: adapters are passed on."""
+    path = folder / "adapter_config.json"
+    config = read_object(path) if path.is_file() else {}
+    named = str(config.get("base_model_name_or_path", ""))
+    if os.path.isabs(named) or (named and Path(named).is_dir()):
+        beside = os.path.commonpath([os.path.abspath(named), os.path.abspath(folder)]) != os.sep
+        seen = os.path.relpath(named, folder) if beside else os.path.join("..", Path(named).name)
+        write_json(path, config | {"base_model_name_or_path": seen})
 
 
 def merge(adapter: Path, output: Path, base: str | None = None) -> None:

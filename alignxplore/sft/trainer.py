@@ -6,13 +6,17 @@ Used by `sft.py`; it has no command of its own.
 
 import logging
 import time
+from pathlib import Path
 from typing import NoReturn
 
 import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers.trainer import TRAINING_ARGS_NAME
 from trl import SFTTrainer
 
 from alignxplore.errors import UserError, naming
+from alignxplore.records import write_text
+from alignxplore.sft.adapters import name_base_from_here
 from alignxplore.sft.batches import Packs, PackSampler, StepSampler
 from alignxplore.sft.configuration import spread
 from alignxplore.sft.run_folder import RunError, RunFolder
@@ -201,6 +205,19 @@ class Trainer(SFTTrainer):
         self.accelerator.wait_for_everyone()  # other ranks may still be writing their shards
         if self.is_world_process_zero():
             self.run.mark_complete(self.state.global_step, spread(self.args))
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """What is made to be passed on names no folder of this machine, and is uploaded as it is saved."""
+        folder = Path(output_dir or self.args.output_dir)
+        card = folder / "README.md"
+        ours = card.read_text(encoding="utf-8") if card.is_file() else None
+        super()._save(output_dir, state_dict)
+        (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # run.json has the settings
+        if ours is None:  # the card of an adapter, which peft writes, has the folder of its base in it
+            card.unlink(missing_ok=True)
+        else:
+            write_text(card, ours)
+        name_base_from_here(folder)
 
     def create_model_card(self, *_, **__) -> None:
         """TRL writes a general card at every save; `sft.py` writes one with counts and settings at the end."""

@@ -238,8 +238,6 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
         sys.exit(STOPPED)
     trainer.save_model(args.output_dir, _internal_call=True)  # or it would be uploaded before it has a card
     trainer.accelerator.wait_for_everyone()
-    if first:  # it holds folders of this machine, and the model is made to be passed on
-        (run.path / "training_args.bin").unlink(missing_ok=True)
     summary = summary_of(run, trainer, settings, manifest, checkpoint)
     if first:
         run.describe(summary)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from alignxplore.serving.fingerprints import model_identity
-from alignxplore.sft.adapters import MergeOptions, merge_adapter
+from alignxplore.sft.adapters import MergeOptions, base_of, merge_adapter, name_base_from_here
 
 
 def test_a_check_names_the_base_model_and_merges_nothing(model_folder, tmp_path):
@@ -14,6 +14,38 @@ def test_a_check_names_the_base_model_and_merges_nothing(model_folder, tmp_path)
     said = merge_adapter(MergeOptions(adapter=str(tmp_path), out=str(tmp_path / "out"), check=True))
     assert said.startswith(f"base model: {model_identity(str(model_folder), None)}\n")
     assert said.endswith("check: nothing was started") and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("base", "adapter", "named"),
+    [
+        ("models/base", "models/lora", "../base"),
+        ("models/base", "runs/lora/checkpoint-2", "../../../models/base"),
+        ("Qwen/Qwen3-8B", "models/lora", "Qwen/Qwen3-8B"),
+    ],
+)
+def test_the_base_is_named_as_seen_from_the_adapter(base, adapter, named, tmp_path, monkeypatch):
+    for folder in ("models/base", adapter):
+        (tmp_path / folder).mkdir(parents=True)
+    path = tmp_path / adapter / "adapter_config.json"
+    for said in (str(tmp_path / base), base) if base.startswith("models") else (base,):
+        path.write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": said, "r": 8}))
+        monkeypatch.chdir(tmp_path)
+        name_base_from_here(path.parent)
+        assert json.loads(path.read_text()) == {"peft_type": "LORA", "base_model_name_or_path": named, "r": 8}
+        found, _ = base_of(path.parent, tmp_path / "out")
+        assert found == (str(tmp_path / base) if base.startswith("models") else base)
+    with pytest.raises(FileNotFoundError, match="its base model 'base' is not at .*give --base"):
+        path.write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "../gone/base", "r": 8}))
+        base_of(path.parent, tmp_path / "out")
+    assert base_of(path.parent, tmp_path / "out", "org/base")[0] == "org/base"
+
+
+def test_of_a_base_on_another_disk_only_the_name_is_told(tmp_path):
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps({"base_model_name_or_path": "/proc/self"}))
+    name_base_from_here(tmp_path)
+    assert json.loads(path.read_text())["base_model_name_or_path"] == "../self"
 
 
 def test_a_folder_without_an_adapter_and_an_output_that_is_there_are_refused(tmp_path):

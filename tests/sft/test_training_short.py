@@ -17,6 +17,7 @@ from alignxplore.sft.samples import Samples
 from alignxplore.sft.tokenised_set import load_prepared, prepare
 from alignxplore.sft.trainer import Trainer
 from alignxplore.sft.training import make_trainer, train
+from tests import ROOT
 
 PLAIN, ZERO3 = {"zero_stage": None, "processes": 1}, {"zero_stage": 3, "processes": 2}
 
@@ -107,6 +108,29 @@ def test_coarse_weights_without_copies_of_their_own_are_refused(rows_file, model
         {"use_peft": True, "lora_target_modules": ["q_proj", "v_proj"]},
         **coarse,
     )
+
+
+@pytest.mark.parametrize("model", [{}, {"use_peft": True, "lora_target_modules": ["q_proj", "v_proj"]}])
+def test_what_is_passed_on_names_no_folder_of_this_machine(model, rows_file, model_folder, tmp_path, monkeypatch):
+    """The model and its checkpoints, as they are uploaded: settings of the run and an adapter's base among them."""
+    cards = []
+
+    def push(trainer: Trainer, *_: object, **__: object) -> None:
+        cards.append((tmp_path / "README.md").read_text())
+        trainer.save_model(_internal_call=True)  # as transformers does before it uploads
+
+    monkeypatch.setattr(Trainer, "init_hf_repo", lambda *_, **__: None)
+    monkeypatch.setattr(Trainer, "push_to_hub", push)
+    saving = {"save_strategy": "steps", "save_steps": 1, "logging_steps": 1, "push_to_hub": True}
+    tiny_run(tmp_path, rows_file, model_folder, model, **saving)
+    made = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"README.md", "run.json", "summary.json", "adapter_config.json" if model else "config.json"} <= {
+        path.name for path in made
+    }
+    assert cards == [(tmp_path / "README.md").read_text()]
+    places = [str(place).encode() for place in (tmp_path, rows_file.parent, model_folder, ROOT)]
+    assert not [path for path in made if any(place in path.read_bytes() for place in places)]
+    assert not [path for path in made if path.name == "training_args.bin"]
 
 
 def test_a_run_shorter_than_a_log_interval_ends_with_its_loss_and_card(rows_file, model_folder, tmp_path, capsys):
