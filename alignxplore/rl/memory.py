@@ -9,7 +9,9 @@ from transformers import AutoConfig, Qwen3Config
 
 STATES = 16  # bytes a parameter: float32 weights, gradients and Adam's two moments
 HALF = 2  # bytes of a bfloat16
+SAVED = 12  # bytes a parameter in a checkpoint: weights and moments, without gradients
 LOGITS = (2, 4)  # copies of the logits that may be alive in the backward pass
+FUSED_LOGITS, FUSED_TOKENS = (4, 6), 512  # with use_fused_kernels: float32 copies, of so many tokens at once
 GB = 1e9
 
 
@@ -55,19 +57,25 @@ def parameters(model: Any) -> int:
 
 def memory(config: DictConfig) -> dict[str, Any]:
     """GB of one GPU. While vLLM writes it holds `states` and vLLM's share of the card; while the trainer works
-    `states`, `activations` and `logits` (from ... to)."""
+    `states`, `activations` and `logits` (from ... to). `checkpoint` is GB of disk: verl 0.9.1 has each rank write what
+    it holds, copies, too."""
     name, model = shape(config.actor_rollout_ref.model.path)
     rollout, tokens = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
     gpus, size = config.trainer.nnodes * config.trainer.n_gpus_per_node, parameters(model)
-    logits = tokens * model.vocab_size * HALF / GB
+    shared = config.actor_rollout_ref.actor.fsdp_config.fsdp_size  # GPUs that share one copy; -1: all
+    shared = shared if 0 < shared < gpus else gpus
+    logits, copies = tokens * model.vocab_size * HALF / GB, LOGITS
+    if config.actor_rollout_ref.model.use_fused_kernels:
+        logits, copies = FUSED_TOKENS * model.vocab_size * 4 / GB, FUSED_LOGITS
     cache = 2 * model.num_hidden_layers * model.num_key_value_heads * HALF
     cache *= getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
     return {
         "model": name,
         "parameters": size,
-        "states": round(size * STATES / gpus / GB, 2),
+        "states": round(size * STATES / shared / GB, 2),
         "activations": round(model.num_hidden_layers * tokens * model.hidden_size * HALF / GB, 2),
-        "logits": [round(copies * logits, 1) for copies in LOGITS],
+        "logits": [round(number * logits, 1) for number in copies],
+        "checkpoint": round(size * (SAVED * gpus / shared + 4) / GB),
         "vllm": {
             "share": rollout.gpu_memory_utilization,
             "weights": round(size * HALF / rollout.tensor_model_parallel_size / GB, 2),

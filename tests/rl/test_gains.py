@@ -1,0 +1,61 @@
+"""Gains that were looked at and are not set (verl/README.md): what each costs, by arithmetic and by verl's code."""
+
+import pytest
+
+pytest.importorskip("verl")
+
+from tests.rl.test_presets import compose, sizes  # noqa: E402, F401
+
+
+def test_what_saves_traffic_or_logits_costs_what_check_says(compose):  # noqa: F811
+    """verl/README.md, Gains that were looked at: copies of the weights stand in memory and in each checkpoint."""
+    from alignxplore.rl.memory import memory
+
+    def found(*arguments):
+        config = compose(*arguments)
+        sizes(config)  # verl's own checks take it
+        return {name: memory(config)[name] for name in ("states", "logits", "checkpoint")}
+
+    plain = {"states": 2.05, "logits": [14.9, 29.9], "checkpoint": 131}
+    assert found() == plain
+    shared = "actor_rollout_ref.actor.fsdp_config.fsdp_size="
+    assert found(f"{shared}8") == plain | {"states": 16.38, "checkpoint": 819}
+    assert found(f"{shared}64") == found(f"{shared}-1") == plain
+    assert found("actor_rollout_ref.model.use_fused_kernels=true") == plain | {"logits": [1.2, 1.9]}
+
+
+@pytest.mark.parametrize("preset", ["paper", "node", "gpu", "solo", "tiny"])
+def test_no_preset_takes_what_was_found_to_cost_more_than_it_gains(compose, preset):  # noqa: F811
+    config = compose(PRESET=preset)
+    assert config.actor_rollout_ref.actor.fsdp_config.fsdp_size == -1
+    assert not config.actor_rollout_ref.model.use_fused_kernels
+
+
+def test_fused_kernels_give_the_same_probabilities_and_a_rougher_gradient_of_the_head():
+    """Why no preset sets use_fused_kernels: in bfloat16 verl adds the head's gradient up chunk by chunk."""
+    import torch
+    from verl.utils.experimental.torch_functional import FusedLinearForPPO
+
+    torch.manual_seed(0)
+    tokens, width, words = 8192, 64, 512
+    seen, head = torch.randn(tokens, width).bfloat16(), (torch.randn(words, width) / width**0.5).bfloat16()
+    ids, advantages = torch.randint(0, words, (tokens,)), torch.randn(tokens) / tokens
+
+    def plain(seen, head):
+        return torch.log_softmax((seen @ head.t()).float(), -1).gather(-1, ids[:, None])[:, 0]
+
+    def fused(seen, head):
+        return FusedLinearForPPO()(seen, head, ids)[0]
+
+    def of(function, kind):
+        one, other = (tensor.detach().clone().to(kind).requires_grad_() for tensor in (seen, head))
+        found = function(one, other)
+        (found * advantages).sum().backward()
+        return found.detach().float(), other.grad.float()
+
+    exact = of(plain, torch.float32)[1]
+    said, gradient = of(plain, torch.bfloat16)
+    fused_said, fused_gradient = of(fused, torch.bfloat16)
+    assert torch.allclose(said, fused_said, atol=1e-5)
+    error, fused_error = ((found - exact).norm() / exact.norm() for found in (gradient, fused_gradient))
+    assert error < 0.004 and 1.5 * error < fused_error < 10 * error
