@@ -90,7 +90,15 @@ def refuse_unsupported(args: SFTConfig, environment: Mapping[str, str]) -> None:
         raise ValueError(f"{name} is not supported: {UNSUPPORTED[name]}")
     if args.packing_strategy != "bfd":
         raise ValueError("packing_strategy is not supported: whole rows are packed, those of a step; take it out")
-    loading = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
+
+
+def refuse_secrets(args: SFTConfig) -> None:
+    """Raise a ValueError for a key among the options that a run writes down."""
+    loading = args.model_init_kwargs or {}
+    if not isinstance(loading, dict):
+        raise ValueError(
+            f"model_init_kwargs {loading!r} is no JSON object; give one, as in '{{\"use_cache\": false}}'"
+        )
     for name in ("token", "use_auth_token"):
         if loading.get(name):
             raise ValueError(
@@ -189,6 +197,7 @@ class TrainArguments(SFTConfig):
         if not torch.accelerator.is_available():
             self._use_cpu()
         super().__post_init__()
+        refuse_secrets(self)  # the command line's JSON is an object only now
 
     @property
     def order_seed(self) -> int:

@@ -14,7 +14,7 @@ import transformers
 from datasets import Dataset, disable_progress_bars
 from peft import PeftConfig
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback, set_seed
-from transformers.utils import is_bitsandbytes_available, is_flash_attn_2_available
+from transformers.utils import is_bitsandbytes_available, is_flash_attn_2_available, is_liger_kernel_available
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from alignxplore.environment import git_commit, recorded_versions, say_problems
@@ -179,6 +179,8 @@ def resolve(args: TrainArguments, model: ModelConfig) -> PreTrainedTokenizerBase
         )
     if model.load_in_4bit and not is_bitsandbytes_available():
         raise RunError("load_in_4bit needs bitsandbytes, which is not among the pinned packages: pip install it")
+    if args.use_liger_kernel and not is_liger_kernel_available():
+        raise RunError("use_liger_kernel needs liger-kernel, which is not among the pinned packages: pip install it")
     if args.n_gpu > 1:  # transformers would spread each batch over them, which multiplies the rows of a step
         raise RunError(
             f"one process sees {args.n_gpu} GPUs; start one process a GPU with sft.sh, or show it one: "

@@ -51,6 +51,8 @@ def test_settings_that_would_lose_work_or_change_the_training_are_refused(monkey
         ({"fsdp": "full_shard"}, "fsdp is not supported: .* use --deepspeed"),
         ({"hub_token": "hf_secret"}, "hub_token is not supported: .* HF_TOKEN"),
         ({"model_init_kwargs": {"token": "hf_secret"}}, "model_init_kwargs holds a token, .* HF_TOKEN"),
+        ({"model_init_kwargs": '{"token": "hf_secret"}'}, "model_init_kwargs holds a token, .* HF_TOKEN"),
+        ({"model_init_kwargs": "use_cache=false"}, "model_init_kwargs 'use_cache=false' is no JSON object; give one"),
         ({"enable_jit_checkpoint": True}, "processes would not agree on a step; SIGTERM saves without it"),
         ({"packing": True, "packing_strategy": "wrapped"}, "packing_strategy is not supported: whole rows are packed"),
         ({"parallelism_config": ParallelismConfig(sp_size=2)}, "would change the rows of a step; take it out"),

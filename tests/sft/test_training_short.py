@@ -194,6 +194,8 @@ def test_what_a_model_is_loaded_with_is_passed_on_or_refused(rows_file, model_fo
         tiny_run(tmp_path / "refused", rows_file, model_folder, {"load_in_4bit": True})
     with pytest.raises(RunError, match="load_in_4bit needs bitsandbytes"):
         tiny_run(tmp_path / "missing", rows_file, model_folder, {"load_in_4bit": True, "use_peft": True})
+    with pytest.raises(RunError, match="use_liger_kernel needs liger-kernel"):
+        tiny_run(tmp_path / "missing", rows_file, model_folder, use_liger_kernel=True)
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(
