@@ -1,19 +1,11 @@
 """report.html in a real browser (headless Chromium by Playwright): every control does what it says, and the browser
 has nothing to complain about."""
 
-import os
-import shutil
-
 import pytest
 
 from alignxplore.evaluation.report import page as report_page
 from alignxplore.evaluation.report.tables import Table
 from alignxplore.evaluation.rows import Result
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-if CHROMIUM is None and os.environ.get("CHROMIUM_EXPECTED"):
-    pytest.fail("CHROMIUM_EXPECTED is set, and there is no Chromium on the PATH", pytrace=False)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH (Debian: apt-get install chromium)")
 
 OUTCOMES = {  # user → (sft, rl): value, outcome, P(chosen) shown first and second
     "both": ((1, "ok", (0.9, 0.8)), (1, "ok", (0.7, 0.6))),
@@ -76,37 +68,6 @@ def html(texts: str = "all") -> str:
     named = {"protocol": "choice", "setting": "full", "benchmark": "films", "policy": "sft", "judge": "qwen"}
     rows = [Result(**named, n=9, accuracy=0.6, ci_low=0.5, ci_high=0.7)]
     return report_page.page([first], [Table("b", "More", ["x"], [["1"]])], rows, [], samples, "", "", texts=texts)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-@pytest.fixture
-def opened(browser, tmp_path):
-    """opens a page; at the end the browser must have had nothing to say of any."""
-    said, pages = [], []
-
-    def open_page(text: str, **view):
-        (tmp_path / "report.html").write_text(text, encoding="utf-8")
-        page = browser.new_page(**view)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: said.append(request.url) if "report.html" not in request.url else None)
-        page.goto((tmp_path / "report.html").as_uri())
-        pages.append(page)
-        return page
-
-    yield open_page
-    for page in pages:
-        page.close()
-    assert [line for line in said if not line.startswith(("data:", "blob:"))] == []
 
 
 def users(page) -> list[str]:
