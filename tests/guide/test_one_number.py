@@ -1,0 +1,72 @@
+"""The page that follows one number: what it names exists, and its arithmetic can be repeated from what it shows."""
+
+import importlib
+import re
+import statistics
+
+import pytest
+
+from alignxplore.guide.group import advantages
+from alignxplore.guide.one_number import place
+from alignxplore.guide.site import tracked
+from alignxplore.prompts import parse_answer
+from alignxplore.rl.chain import Generation, Group, Prompt, Rollout
+from alignxplore.rl.credit import stream_returns
+from tests import ROOT
+
+PAGE = ROOT / "docs/one-number.md"
+NAMED = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.py):([\w.]+)`")
+
+
+def test_every_file_and_function_that_the_docs_name_is_there():
+    found = [
+        (path, name)
+        for page in tracked()
+        if page.startswith("docs/") and page.endswith(".md")
+        for path, name in NAMED.findall((ROOT / page).read_text())
+    ]
+    assert len(found) > 15
+    for path, name in found:
+        inside = importlib.import_module(path.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+        for part in name.split("."):
+            inside = getattr(inside, part)
+        assert callable(inside), f"{path}:{name}"
+
+
+def test_a_place_is_read_from_the_function_itself():
+    assert place(stream_returns) == "`alignxplore/rl/credit.py:stream_returns`"
+
+
+def test_the_rewards_returns_and_advantages_of_the_page_follow_from_each_other():
+    page = PAGE.read_text()
+    rows = re.findall(r"^\| (\d+)( \(drawn\))? \| ([\d.]+) \| ([\d.]+) \| (-?[\d.]+) \|$", page, re.MULTILINE)
+    assert len(rows) == 8
+    drawn, other = (
+        float(re.search(pattern, page)[1])
+        for pattern in (r"mean\(stage 2\) = r \+ ([\d.]+)", r"0\.5 .*= r \+ ([\d.]+)")
+    )
+    returns = [float(total) for *_, total, _ in rows]
+    for _, is_drawn, reward, total, advantage in rows:
+        bonus = drawn if is_drawn else other
+        assert float(total) == pytest.approx(float(reward) + bonus if float(reward) else 0, abs=2e-4)
+        z = (float(total) - statistics.mean(returns)) / statistics.stdev(returns)
+        assert float(advantage) == pytest.approx(z, abs=5e-3)
+
+
+def test_the_judgement_and_the_cell_of_the_page_agree():
+    page = PAGE.read_text()
+    first, second = map(float, re.findall(r"^\| .* \| .* \| (0\.\d{4}) \|$", page.partition("## 9")[2], re.MULTILINE))
+    p, again = (float(re.search(pattern, page)[1]) for pattern in (r"p = ([\d.]+) \(", r"vLLM, p is ([\d.]+)\.\n"))
+    assert p == pytest.approx((first + second) / 2, abs=1e-4) == pytest.approx(again, abs=1e-3)
+    accuracy = float(re.search(r'"accuracy": ([\d.]+)', page)[1])
+    right, bad, n = map(int, re.search(r"Of (\d+) such rows (\d+) are right\. (\d+)", page).group(2, 3, 1))
+    assert (right + bad / 2) / n == pytest.approx(accuracy)
+    assert f"**{100 * accuracy:.1f} [" in page
+
+
+def test_advantages_are_of_those_alone_that_are_trained_on():
+    answer = parse_answer("<think>a</think>b")
+    group = Group(0, None, Prompt([1], 0))
+    for total in (1.0, None, 0.0):
+        group.rollouts.append(Rollout(Generation([2], None, "", {}), answer, 0, 0, total=total))
+    assert advantages(group) == [pytest.approx(0.7071, abs=1e-3), None, pytest.approx(-0.7071, abs=1e-3)]
