@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from string import ascii_uppercase
 from typing import Any
 
@@ -184,7 +184,7 @@ class LetterReader(ABC):
             self._reads_ids = await self._probe(messages)
         read = None
         if self._together and sum(len(message["content"]) for message in messages) <= LONGEST:
-            read = await self._together.read(self._ids(messages))
+            read = await self._together.read(messages)
         if read is None:
             read = await self._ask(messages, self._how)
         mass = self._mass(read)
@@ -250,14 +250,15 @@ class LetterReader(ABC):
         if not all(i in read for i in self.letters.tokens):
             return False
         if "prompt_token_ids" in reply and reply["prompt_token_ids"] == (ids := self._ids(messages)):
-            together = Together(self.endpoint, self.letters.tokens)
+            beside = copy.deepcopy(self.tokenizer)  # one alone does not bear two threads
+            together = Together(self.endpoint, self.letters.tokens, partial(self._ids, tokenizer=beside))
             self._together = together if await together.agrees(ids, read) else None
         return True
 
-    def _ids(self, messages: Messages) -> list[int]:
+    def _ids(self, messages: Messages, tokenizer: PreTrainedTokenizerBase | None = None) -> list[int]:
         """The prompt of a request, as the server should render it."""
         opened = self.opened(messages)
-        return self.tokenizer.apply_chat_template(
+        return (tokenizer or self.tokenizer).apply_chat_template(
             opened["messages"],
             tokenize=True,
             return_dict=False,
@@ -276,8 +277,7 @@ class LetterReader(ABC):
         }
 
     async def _ask(self, messages: Messages, how: dict) -> dict[int, float]:
-        """Log-probabilities by token id at the letter's position. A reply without them, or whose numbers cannot be
-        believed, is asked for again."""
+        """Log-probabilities by token id at the letter's place; a reply that cannot be believed is asked for again."""
         return self._log_probabilities(await self._reply(messages, how, self._believed))
 
     async def _reply(self, messages: Messages, how: dict, usable: Callable[[dict], None] | None = None) -> dict:

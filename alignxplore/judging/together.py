@@ -6,9 +6,11 @@ it reads the chat. The numbers are those of the chat.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from alignxplore.prompts import Messages
 from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
 
 MOST = 32  # prompts in one request
@@ -27,11 +29,14 @@ class Together:
     Args:
         endpoint: connected endpoint of a vLLM server.
         tokens: the ids whose log-probabilities are asked for.
+        tokenise: a prompt → its ids. It is called in a thread of its own: a long prompt takes some milliseconds, for
+            which the loop that streams all users would stand still.
     """
 
-    def __init__(self, endpoint: Endpoint, tokens: Sequence[int]):
-        self.endpoint, self.tokens = endpoint, list(tokens)
-        self._waiting: list[tuple[list[int], asyncio.Future[dict[int, float] | None]]] = []
+    def __init__(self, endpoint: Endpoint, tokens: Sequence[int], tokenise: Callable[[Messages], list[int]]):
+        self.endpoint, self.tokens, self.tokenise = endpoint, list(tokens), tokenise
+        self._aside = ThreadPoolExecutor(1, "tokenise")
+        self._waiting: list[tuple[Messages, asyncio.Future[dict[int, float] | None]]] = []
         self._sent: set[asyncio.Task[None]] = set()
 
     async def agrees(self, ids: list[int], expected: dict[int, float]) -> bool:
@@ -42,7 +47,7 @@ class Together:
             return False
         return read is not None and all(abs(read[i] - expected[i]) < AGREE for i in self.tokens)
 
-    async def read(self, ids: list[int]) -> dict[int, float] | None:
+    async def read(self, messages: Messages) -> dict[int, float] | None:
         """Log-probability of each token after one prompt; None where the prompt has to be asked by itself, to learn
         what is wrong with it.
 
@@ -51,7 +56,7 @@ class Together:
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[dict[int, float] | None] = loop.create_future()
-        self._waiting.append((ids, answer))
+        self._waiting.append((messages, answer))
         if len(self._waiting) == 1:
             loop.call_soon(self._send)  # after whoever else is about to ask
         return await answer
@@ -63,11 +68,12 @@ class Together:
             self._sent.add(task)  # or nobody would hold it
             task.add_done_callback(self._sent.discard)
 
-    async def _answer(self, waiting: Sequence[tuple[list[int], asyncio.Future[dict[int, float] | None]]]) -> None:
+    async def _answer(self, waiting: Sequence[tuple[Messages, asyncio.Future[dict[int, float] | None]]]) -> None:
         found: Sequence[dict[int, float] | None]
         error: Exception | None = None
         try:
-            found = await self._ask([ids for ids, _ in waiting])
+            loop, asked = asyncio.get_running_loop(), [messages for messages, _ in waiting]
+            found = await self._ask(await loop.run_in_executor(self._aside, self._tokenised, asked))
         except RequestError:  # one of them is to blame
             found = [None] * len(waiting)
         except Exception as problem:
@@ -79,6 +85,9 @@ class Together:
                 answer.set_exception(error)
             else:
                 answer.set_result(read)
+
+    def _tokenised(self, asked: list[Messages]) -> list[list[int]]:
+        return [self.tokenise(messages) for messages in asked]
 
     async def _ask(self, prompts: list[list[int]]) -> list[dict[int, float] | None]:
         choices = await self.endpoint.complete(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import threading
 
 import pytest
 from aiohttp import web
@@ -81,6 +82,21 @@ async def test_each_question_of_a_request_gets_its_own_answer(tokenizer):
     assert [j.p_chosen_second for j in found] == pytest.approx([n / 100 for n in numbers])
     assert {j.status for j in found} == {OK} and [j.mass for j in found] == pytest.approx([1.0] * 90)
     assert server.bodies == [] and server.batches == [MOST] * 5 + [180 - 5 * MOST]
+
+
+async def test_prompts_are_tokenised_beside_the_loop(tokenizer, monkeypatch):
+    """The check looks at one prompt itself; all others are a thread's of their own, and still go together."""
+    threads, ids = [], Judge._ids
+
+    def noted(self, *arguments, **options):
+        threads.append(threading.current_thread())
+        return ids(self, *arguments, **options)
+
+    monkeypatch.setattr(Judge, "_ids", noted)
+    found, server = await judged(tokenizer, range(5, 95))
+    assert [j.p_chosen_first for j in found] == pytest.approx([n / 100 for n in range(5, 95)])
+    assert threads.count(threading.main_thread()) == 1 and len(set(threads)) == 2 and len(threads) == 181
+    assert server.batches == [MOST] * 5 + [180 - 5 * MOST]
 
 
 async def test_a_server_that_renders_the_chat_otherwise_is_asked_by_chat(tokenizer):
