@@ -38,6 +38,13 @@ def test_probabilities_that_differ_end_the_run_with_a_checkpoint(trainer, monkey
     assert trainer.events == ([] if disk else ["saved 4 after rows []"])
 
 
+def test_rows_of_old_weights_end_the_run_with_a_checkpoint(trainer):  # noqa: F811
+    batch = SimpleNamespace(tags=[{"min_global_steps": 3, "max_global_steps": 4}])
+    with pytest.raises(RunStopped, match=r"^step 5: rows were written with weights of steps \(3, 4\) and not of 4.*"):
+        trainer._balance_batch(batch, {})
+    assert trainer.events == ["saved 4 after rows []"]
+
+
 def test_groups_of_one_engine_that_differ_end_the_run_with_a_checkpoint(trainer, monkeypatch):  # noqa: F811
     import torch
 
