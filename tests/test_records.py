@@ -10,6 +10,7 @@ import weakref
 
 import pytest
 
+from alignxplore import records
 from alignxplore.benchmark_files import read_users
 from alignxplore.records import (
     RecordError,
@@ -74,6 +75,12 @@ def test_ids_depend_on_content_only(jsonl):
     assert one.id == two.id and one == two
     changed = next(read_users(jsonl(user("u1", target=pair(chosen="another")), name="c")))
     assert changed.id != one.id
+
+
+def test_the_whole_history_is_hashed_once_however_often_the_id_is_asked_for(jsonl, monkeypatch):
+    record, hashed = next(read_users(jsonl(USER))), []
+    monkeypatch.setattr(records, "content_hash", lambda what: hashed.append(what) or content_hash(what))
+    assert len({record.id for _ in range(5)}) == 1 and len(hashed) == 1
 
 
 def test_hashes_are_the_same_in_every_process():
