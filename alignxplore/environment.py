@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alignxplore.errors import one_sentence
+
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = {"cpu": "requirements-cpu.txt", "gpu": "requirements.txt"}
 PYTHONS = ((3, 11), (3, 12))
@@ -240,10 +242,6 @@ def main() -> int:
     return 1 if report.errors else 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 def portable(value: Any) -> Any:
     """A value of JSON without the folders of this machine: of an absolute path its last part stays, also behind
     "name=" and in URL@PATH#PATH. Files that are made to be shown to others hold nothing more of it."""
@@ -260,3 +258,8 @@ def portable(value: Any) -> Any:
     if equals and path.startswith(("/", "~/")) and "#" not in path and "/" not in name:
         return f"{name}={Path(path).name}"
     return _PLACE.sub(r"\1\2", text)
+
+
+if __name__ == "__main__":
+    with one_sentence():
+        sys.exit(main())

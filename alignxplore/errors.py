@@ -3,16 +3,20 @@
     with one_sentence():
         run(arguments)
 
-`alignxplore/command.py` does so for all of them.
+`alignxplore/command.py` does so for all of them. What a command imports takes seconds before that: `hear_interrupts`,
+called by the package itself, makes Ctrl-C a sentence then, too.
 """
 
+import atexit
 import contextlib
 import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 
 class UserError(Exception):
@@ -30,6 +34,7 @@ _DISK = (
     "PytorchStreamWriter failed writing file",
     "unexpected pos ",
 )
+_COMMANDS = ("sft", "verl", "eval", "figures", "studies", "benchmarks")  # folders of scripts
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 
 
@@ -47,10 +52,38 @@ def is_first_process() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
+def _is_command() -> bool:
+    """Whether what runs in this process is one of our commands, and not a program that imports the library."""
+    if sys.argv[:1] == ["-m"]:  # Python is looking for a module of this package, to run it
+        return True
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    root = Path(__file__).resolve().parents[1]
+    return script is not None and any(Path(script).resolve().is_relative_to(root / name) for name in _COMMANDS)
+
+
+def _ends_at_once(number: int, _: object) -> NoReturn:
+    """Ctrl-C while a command imports. An exception would be swallowed, or turned into another, in some module."""
+    signal.signal(number, signal.SIG_IGN)
+    if is_first_process():
+        os.write(2, f"{program()}: interrupted; run the same command again\n".encode())
+    atexit._run_exitfuncs()  # a module may have made a temporary folder
+    os._exit(128 + number)
+
+
+def hear_interrupts() -> None:
+    """In one of our commands, until its work begins (`one_sentence`): Ctrl-C ends it with a sentence. Elsewhere this
+    changes nothing."""
+    ours = threading.current_thread() is threading.main_thread() and _is_command()
+    if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _ends_at_once)
+
+
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
     """Errors of the kinds in `SAID` end the script with their own sentence and exit code 1, Ctrl-C with one and 130:
     what is done is kept."""
+    if signal.getsignal(signal.SIGINT) is _ends_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
         sys.stdout.flush()  # or what was printed last would fail where nobody hears it
@@ -61,7 +94,8 @@ def one_sentence() -> Iterator[None]:
         rank = "" if is_first_process() else f" (process {os.environ['LOCAL_RANK']} of this machine)"
         sys.exit(f"{program()}{rank}: {in_a_sentence(error)}")
     except KeyboardInterrupt:
-        print(f"{program()}: interrupted; run the same command again", file=sys.stderr)
+        if is_first_process():
+            print(f"{program()}: interrupted; run the same command again", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if not of_the_disk(error):

@@ -19,6 +19,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import alignxplore  # noqa: F401  # isort: skip  # hears Ctrl-C from here on
+
 import psutil
 
 from alignxplore.command import Checkable, option, planned, run

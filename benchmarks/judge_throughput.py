@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import alignxplore  # noqa: F401  # isort: skip  # hears Ctrl-C from here on
+
 import aiohttp
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 

@@ -22,6 +22,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import alignxplore  # noqa: F401  # isort: skip  # hears Ctrl-C from here on
+
 import torch
 from datasets import Dataset, disable_progress_bars
 from transformers import AutoTokenizer, PrinterCallback

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
 
+import alignxplore  # noqa: F401  # isort: skip  # hears Ctrl-C from here on
+
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 

@@ -26,6 +26,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+import alignxplore  # noqa: F401  # isort: skip  # hears Ctrl-C from here on
+
 from aiohttp import web
 
 from alignxplore.command import Checkable, option, planned, run

@@ -14,6 +14,8 @@ import random
 import time
 from dataclasses import dataclass
 
+import alignxplore  # noqa: F401  # isort: skip  # hears Ctrl-C from here on
+
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from alignxplore.command import Checkable, option, planned, run

@@ -11,10 +11,8 @@ same command again after a kill: it goes on from the last complete checkpoint; a
 Comes after prepare_dataset.py; the folder it writes is the policy that verl/ trains further and eval/ measures.
 """
 
-from trl import ModelConfig
-
 from alignxplore.command import run
-from alignxplore.sft.configuration import DataArguments, TrainArguments
+from alignxplore.sft.configuration import DataArguments, ModelConfig, TrainArguments
 from alignxplore.sft.training import sft
 
 if __name__ == "__main__":

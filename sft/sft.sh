@@ -37,6 +37,6 @@ if has --check "$@"; then
 elif ((NNODES > 1)); then
     launch=(--nnodes "$NNODES" --node_rank "$NODE_RANK" --master_addr "$MASTER_ADDR" --master_port "$MASTER_PORT")
 fi
-launch=(-m torch.distributed.run "${launch[@]}" --nproc_per_node "$NPROC")
+launch=(-m alignxplore.torchrun "${launch[@]}" --nproc_per_node "$NPROC")
 if ((NNODES * NPROC == 1)) && [[ " ${command[*]}" != *" --deepspeed"* ]]; then launch=(); fi
 exec "$PYTHON" "${launch[@]}" "${command[@]}"

@@ -27,7 +27,7 @@ NODE_RANK=${NODE_RANK:-0}           # this node's number
 PYTHON=${PYTHON:-python}
 
 use_library
-query=() torchrun=(-m torch.distributed.run)
+query=() torchrun=(-m alignxplore.torchrun)
 [[ -z $DEFAULT_QUERY ]] || query=(--default_query "$DEFAULT_QUERY")
 signal_model=$ROOT/sft/signal_model.py scores=$OUT/signal_scores/scores.jsonl
 prepare=("$signal_model" prepare --data "$SIGNAL_DATA" --model "$SIGNAL_MODEL" --output "$OUT/signal_set"

@@ -7,6 +7,8 @@ rows, and the controls.
 from dataclasses import dataclass
 from pathlib import Path
 
+import alignxplore  # noqa: F401  # isort: skip  # hears Ctrl-C from here on
+
 import matplotlib.pyplot as plt
 
 from alignxplore.command import option, run

@@ -224,7 +224,7 @@ def test_check_of_sft_waits_for_no_other_node(recorder):
     said = recorder.run("sft/sft.sh", "--check", "--learning_rate", "1", NNODES="8", NPROC="4")
     assert "NNODES=8 nodes of NPROC=4 processes" in said.stdout
     ((*launch, _, _, _, _, _, check, _, _),) = recorder.commands
-    assert launch == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "4"] and check == "--check"
+    assert launch == ["-m", "alignxplore.torchrun", "--standalone", "--nproc_per_node", "4"] and check == "--check"
 
 
 def test_check_of_synthesis_goes_as_far_as_the_steps_before(recorder):
@@ -350,7 +350,7 @@ def test_slurm_starts_sft_on_every_node(recorder):
     for rank, command in enumerate(recorder.commands):
         assert command == [
             "-m",
-            "torch.distributed.run",
+            "alignxplore.torchrun",
             "--nnodes",
             "2",
             "--node_rank",

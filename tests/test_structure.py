@@ -16,7 +16,7 @@ LAYERS = (
     ("texts",),
     ("records",),
     ("benchmark_files",),
-    ("command", "environment", "history", "journal", "plotting", "processes", "same_run", "statistics"),
+    ("command", "environment", "history", "journal", "plotting", "processes", "same_run", "statistics", "torchrun"),
     ("work", "bundle"),
     ("prompts",),
     ("serving",),

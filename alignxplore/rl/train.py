@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from alignxplore.command import check_encoding
 from alignxplore.environment import say_problems
-from alignxplore.errors import SAID, of_the_disk
+from alignxplore.errors import SAID, of_the_disk, one_sentence
 from alignxplore.journal import RunLock
 from alignxplore.processes import socket_folder
 from alignxplore.prompts import PromptSet
@@ -311,5 +311,6 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    register_defaults()
-    main()
+    with one_sentence():
+        register_defaults()
+        main()

@@ -26,7 +26,7 @@ def test_all_nodes_train_and_only_the_first_does_the_rest(commands):
     prepared, trained, scored, synthesised = commands(NODE_RANK="0", **nodes)
     node = [
         "-m",
-        "torch.distributed.run",
+        "alignxplore.torchrun",
         "--nnodes",
         "2",
         "--node_rank",
@@ -37,7 +37,7 @@ def test_all_nodes_train_and_only_the_first_does_the_rest(commands):
     ]
     assert launched(prepared) == [*node, "29501", "--nproc_per_node", "1"]
     assert launched(trained) == [*node, "29500", "--nproc_per_node", "4"]
-    assert launched(scored) == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "4"]
+    assert launched(scored) == ["-m", "alignxplore.torchrun", "--standalone", "--nproc_per_node", "4"]
     assert launched(synthesised) == [] and synthesised[-2:] == ["--max_tokens", "9"]
     assert values(trained, "--train_data") == ["out/signal_set"] == values(prepared, "--output")
     assert values(scored, "--model") == ["out/signal_model"] == values(trained, "--output_dir")
