@@ -19,21 +19,20 @@ from string import ascii_uppercase
 
 from alignxplore.ask.finished import RUN, Finished
 from alignxplore.ask.histories import HOW, Columns, Person, of_benchmark, read_history, typed
-from alignxplore.ask.models import Chooser, How, Policy, Verdict, opened
+from alignxplore.ask.models import Chooser, ModelOptions, Policy, Verdict, opened
 from alignxplore.ask.telling import Teller, aligned, choices, short, told_history, verdict_lines
-from alignxplore.command import Checkable, option, planned, run
+from alignxplore.command import option, planned, run
 from alignxplore.errors import UserError, at_least_one
 from alignxplore.evaluation.benchmarks import load_benchmarks
 from alignxplore.films.titles import complete, unknown
 from alignxplore.journal import OK
-from alignxplore.prompts import FORMATS
 from alignxplore.serving.models import ModelSpec, parse_all
 
 MOST = len(ascii_uppercase)
 
 
 @dataclass(kw_only=True)
-class AskOptions(Checkable):
+class AskOptions(ModelOptions):
     """Whose history, which models."""
 
     model: str | None = option(
@@ -52,26 +51,16 @@ class AskOptions(Checkable):
     question: str | None = option("what is asked about the items; default: that of the person's target", None)
     stages: int = option("slices that the history is read in, each with the summary of those before", 1)
     run: Path = option("folder of a finished quick start, for what is not given", RUN)
-    prompt_set: str = option("default, hardened, or a folder of templates of your own", "default")
-    format: str = option(f"how the policy answers: {', '.join(FORMATS)}", "think")
-    judge_format: str = option("plain: letters are read; else a format of --format, for judges that reason", "plain")
-    max_tokens: int | None = option("new tokens at most; default: 4,096, or a quarter of a smaller window", None)
-    max_model_len: int | None = option("window; default: 16,384, or less where the model takes less", None)
-    seed: int = option("of the sampling; 0 as in the evaluation", 0)
-    api_key_env: str | None = option("name of the environment variable with the endpoints' key", None)
-    logs: Path = option("what the servers say goes there", Path("outputs/ask"))
 
     def __post_init__(self) -> None:
-        at_least_one(self, "stages", "max_tokens", "max_model_len")
+        super().__post_init__()
+        at_least_one(self, "stages")
         if self.history and self.data:
             raise ValueError("--history and --data: give one of them")
         if len(self.items) == 1 or len(self.items) > MOST:
             raise ValueError(f"--items: give two to {MOST} items, each in quotes; found {len(self.items)}")
         if len(set(self.items)) < len(self.items):
             raise ValueError("--items: two of them are the same; nobody can choose between them")
-        for name, form in (("format", self.format), ("judge_format", self.judge_format)):
-            if form not in FORMATS:
-                raise ValueError(f"--{name} {form}: choose from {', '.join(FORMATS)}")
 
 
 @dataclass(frozen=True)
@@ -143,18 +132,8 @@ async def ask(options: AskOptions) -> str | None:
     if options.check:
         names = ", ".join(spec.target for spec in (question.model, *judges))
         return planned(options, f"models: {names}", f"items: {len(question.items)}")
-    how = How(
-        options.prompt_set,
-        options.format,
-        options.judge_format,
-        options.max_tokens,
-        options.max_model_len,
-        options.api_key_env,
-        options.seed,
-        options.logs,
-    )
     print(f"\nStarting {', '.join(spec.name for spec in (question.model, *judges))} ...", flush=True)
-    async with opened([question.model], judges, how) as ((policy,), choosers):
+    async with opened([question.model], judges, options) as ((policy,), choosers):
         summary = await tell_summary(policy, person, options.stages)
         if choosers:
             await tell_choice(choosers, summary, question)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from alignxplore.ask.finished import answer_tokens, window_of
 from alignxplore.ask.histories import Person
+from alignxplore.command import Checkable, option
+from alignxplore.errors import at_least_one
 from alignxplore.journal import OK
 from alignxplore.judging import ranking
 from alignxplore.judging.free_form import ReasoningJudge
@@ -23,18 +25,24 @@ CHARACTERS = 40  # of a token, at most: what is longer than the window by that i
 Told = Callable[[int, str], None]  # number of a stage, all of its answer so far
 
 
-@dataclass(frozen=True)
-class How:
-    """How models are asked; `max_tokens` None: the paper's 4,096, or a quarter of a smaller window."""
+@dataclass(kw_only=True)
+class ModelOptions(Checkable):
+    """ModelOptions models are asked: options of the command line."""
 
-    prompt_set: str = "default"
-    form: str = "think"
-    judge_form: str = "plain"
-    max_tokens: int | None = None
-    window: int | None = None
-    api_key_env: str | None = None
-    seed: int = 0
-    logs: Path = Path("outputs/ask")
+    prompt_set: str = option("default, hardened, or a folder of templates of your own", "default")
+    format: str = option(f"how the policy answers: {', '.join(FORMATS)}", "think")
+    judge_format: str = option("plain: letters are read; else a format of --format, for judges that reason", "plain")
+    max_tokens: int | None = option("new tokens at most; default: 4,096, or a quarter of a smaller window", None)
+    max_model_len: int | None = option("window; default: 16,384, or less where the model takes less", None)
+    seed: int = option("of the sampling; 0 as in the evaluation", 0)
+    api_key_env: str | None = option("name of the environment variable with the endpoints' key", None)
+    logs: Path = option("what the servers say goes there", Path("outputs/ask"))
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "max_tokens", "max_model_len")
+        for name, form in (("format", self.format), ("judge_format", self.judge_format)):
+            if form not in FORMATS:
+                raise ValueError(f"--{name} {form}: choose from {', '.join(FORMATS)}")
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ class Policy:
 
 
 def _too_old(history: Sequence[Interaction], window: int) -> int:
-    """How many of the oldest interactions lie beyond what the window could hold. The newest always stays."""
+    """ModelOptions many of the oldest interactions lie beyond what the window could hold. The newest always stays."""
     left = CHARACTERS * window
     for newer, one in enumerate(reversed(history)):
         left -= len(one.chosen) + len(one.rejected or "")
@@ -158,33 +166,33 @@ def _offer(items: Sequence[str], query: str | None) -> Offer:
 
 @contextlib.asynccontextmanager
 async def opened(
-    policies: Sequence[ModelSpec], judges: Sequence[ModelSpec], how: How
+    policies: Sequence[ModelSpec], judges: Sequence[ModelSpec], options: ModelOptions
 ) -> AsyncIterator[tuple[list[Policy], list[Chooser]]]:
     """All models, started side by side, each server by its own `vllm serve`."""
-    prompts = PromptSet(how.prompt_set)
+    prompts = PromptSet(options.prompt_set)
     async with contextlib.AsyncExitStack() as stack:
-        models = await _all_open(stack, [*policies, *judges], how, prompts)
+        models = await _all_open(stack, [*policies, *judges], options, prompts)
         writers, choosers = models[: len(policies)], models[len(policies) :]
         yield (
-            [_policy(model, spec, how, prompts) for model, spec in zip(writers, policies)],
-            [_chooser(model, how, prompts) for model in choosers],
+            [_policy(model, spec, options, prompts) for model, spec in zip(writers, policies)],
+            [_chooser(model, options, prompts) for model in choosers],
         )
 
 
 async def _all_open(
-    stack: contextlib.AsyncExitStack, specs: Sequence[ModelSpec], how: How, prompts: PromptSet
+    stack: contextlib.AsyncExitStack, specs: Sequence[ModelSpec], options: ModelOptions, prompts: PromptSet
 ) -> list[Model]:
     """A model that fails ends those that are still starting."""
-    sample = prompts.infer([Interaction("?")], None, how.form)
+    sample = prompts.infer([Interaction("?")], None, options.format)
     starting = [
         asyncio.create_task(
             stack.enter_async_context(
                 open_model(
                     spec,
-                    log_folder=how.logs,
-                    arguments=["--max-model-len", str(how.window or window_of(spec))],
+                    log_folder=options.logs,
+                    arguments=["--max-model-len", str(options.max_model_len or window_of(spec))],
                     sample=sample,
-                    api_key_env=how.api_key_env,
+                    api_key_env=options.api_key_env,
                 )
             )
         )
@@ -199,15 +207,15 @@ async def _all_open(
         raise
 
 
-def _policy(model: Model, spec: ModelSpec, how: How, prompts: PromptSet) -> Policy:
-    window = model.endpoint.window(how.window or window_of(spec))
-    sampling = Sampling(max_tokens=how.max_tokens or answer_tokens(window), seed=how.seed, form=how.form)
+def _policy(model: Model, spec: ModelSpec, options: ModelOptions, prompts: PromptSet) -> Policy:
+    window = model.endpoint.window(options.max_model_len or window_of(spec))
+    sampling = Sampling(max_tokens=options.max_tokens or answer_tokens(window), seed=options.seed, form=options.format)
     check_window(window, sampling.max_tokens)
     return Policy(model, prompts, sampling, window)
 
 
-def _chooser(model: Model, how: How, prompts: PromptSet) -> Chooser:
+def _chooser(model: Model, options: ModelOptions, prompts: PromptSet) -> Chooser:
     assert model.tokenizer is not None  # `open_model` has one, or raises
-    if FORMATS[how.judge_form].reasons:
-        return Chooser(ReasoningJudge(model.endpoint, model.tokenizer, prompts, how.judge_form))
+    if FORMATS[options.judge_format].reasons:
+        return Chooser(ReasoningJudge(model.endpoint, model.tokenizer, prompts, options.judge_format))
     return Chooser(Judge(model.endpoint, model.tokenizer, prompts))

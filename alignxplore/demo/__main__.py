@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alignxplore.ask.finished import RUN, Finished
-from alignxplore.ask.models import How, opened
-from alignxplore.command import Checkable, option, planned, run
+from alignxplore.ask.models import ModelOptions, opened
+from alignxplore.command import option, planned, run
 from alignxplore.demo.page import Demo
 from alignxplore.demo.site import application, serve
 from alignxplore.evaluation.benchmarks import Benchmark, load_benchmarks
 from alignxplore.films.titles import complete
-from alignxplore.prompts import FORMATS
 from alignxplore.serving.models import ModelSpec, parse_all
 from alignxplore.serving.server import ServerError, taken
 
@@ -27,7 +26,7 @@ LOOPBACK = "127.0.0.1"
 
 
 @dataclass(kw_only=True)
-class DemoOptions(Checkable):
+class DemoOptions(ModelOptions):
     """Which models, whose histories, where."""
 
     model: list[str] = option("policies as NAME=TARGET; default: those of --run", [])
@@ -36,18 +35,7 @@ class DemoOptions(Checkable):
     run: Path = option("folder of a finished quick start, for what is not given", RUN)
     host: str = option("address to listen at; 0.0.0.0 lets everybody in who can reach this machine", LOOPBACK)
     port: int = option("port of the page", 7860)
-    prompt_set: str = option("default, hardened, or a folder of templates of your own", "default")
-    format: str = option(f"how the policies answer: {', '.join(FORMATS)}", "think")
-    judge_format: str = option("plain: letters are read; else a format of --format, for judges that reason", "plain")
-    max_tokens: int | None = option("new tokens at most; default: 4,096, or a quarter of a smaller window", None)
-    max_model_len: int | None = option("window; default: 16,384, or less where the model takes less", None)
-    api_key_env: str | None = option("name of the environment variable with the endpoints' key", None)
     logs: Path = option("what the servers say goes there", Path("outputs/demo"))
-
-    def __post_init__(self) -> None:
-        for name, form in (("format", self.format), ("judge_format", self.judge_format)):
-            if form not in FORMATS:
-                raise ValueError(f"--{name} {form}: choose from {', '.join(FORMATS)}")
 
 
 class Parts(NamedTuple):
@@ -80,16 +68,7 @@ async def show(options: DemoOptions) -> str | None:
     if options.check:
         return planned(options, f"models: {names}", f"persons: {len(benchmark.records)}")
     print(f"Starting {names} ...", flush=True)
-    how = How(
-        options.prompt_set,
-        options.format,
-        options.judge_format,
-        options.max_tokens,
-        options.max_model_len,
-        options.api_key_env,
-        logs=options.logs,
-    )
-    async with opened(policies, judges, how) as (writers, choosers):
+    async with opened(policies, judges, options) as (writers, choosers):
         page = Demo(writers, choosers, benchmark, complete if of_films else str)
         await serve(application(page), options.host, options.port)
     return None

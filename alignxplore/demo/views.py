@@ -46,6 +46,7 @@ CSS = """
 .axp td.number, .axp th.number {text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums}
 """
 _LIT = "background: #ffd54d; color: #1a1a1a; opacity: 1; border-radius: 4px"
+_AGAINST = "outline: 2px dashed #d55e00; opacity: 1; border-radius: 4px"
 
 
 def _box(inside: str) -> str:
@@ -109,23 +110,31 @@ def _tail(text: str) -> str:
 
 
 def evidence(panel: int, summary: str, interactions: Sequence[Interaction], left_out: Sequence[int] = ()) -> str:
-    """The statements of a summary. Clicking one lights up what it rests on in the history, less what is left out."""
+    """The statements of a summary. Clicking one lights up what speaks for it in the history, and frames what speaks
+    against it; what is left out does neither."""
     read = [Interaction("") if place in left_out else one for place, one in enumerate(interactions)]
     found, rules, labels = statements(summary, read), [], []
     for number, statement in enumerate(found):
         name = f"says-{panel}-{number}"
-        places = [f".e{place}c" for place in statement.chosen] + [f".e{place}r" for place in statement.rejected]
-        if places:
-            lit = ", ".join(f"#history {place}" for place in places)
-            rules.append(f"body:has(#{name}:checked, label[for={name}]:hover) :is({lit}) {{{_LIT}}}")
-        count = f"{len(places)} item{'' if len(places) == 1 else 's'}"
+        chosen, rejected = [f".e{x}c" for x in statement.chosen], [f".e{x}r" for x in statement.rejected]
+        speaks = {1: (chosen, rejected), -1: (rejected, chosen), 0: (chosen + rejected, [])}[statement.sign]
+        for places, style in zip(speaks, (_LIT, _AGAINST)):
+            if places:
+                lit = ", ".join(f"#history {place}" for place in places)
+                rules.append(f"body:has(#{name}:checked, label[for={name}]:hover) :is({lit}) {{{style}}}")
+        count = f"{len(speaks[0])} for, {len(speaks[1])} against"
+        if not statement.sign:
+            count = f"{len(speaks[0])} item{'' if len(speaks[0]) == 1 else 's'}"
         labels.append(
             f'<label for="{name}"><input type="checkbox" id="{name}">{html.escape(statement.text)} '
             f"<small>{count}</small></label>"
         )
     if not labels:
         return _box("")
-    head = _note("Click a statement: the items that it rests on, by its words, light up in the history.")
+    known = any(statement.sign for statement in found)
+    framed = " Those against it are framed." if known else ""
+    by = "its attribute" if known else "its words"
+    head = _note(f"Click a statement: the items that speak for it, by {by}, light up in the history.{framed}")
     return _box(f'<style>{"".join(rules)}</style>{head}<div class="says">{"".join(labels)}</div>')
 
 

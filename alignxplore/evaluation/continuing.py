@@ -17,6 +17,7 @@ from alignxplore.evaluation.arguments import GenerationArguments
 from alignxplore.evaluation.benchmarks import SummarySet, find_sets
 from alignxplore.evaluation.forgetting import Forgotten, cut, read_forgotten
 from alignxplore.evaluation.generation import Policy, policies_of
+from alignxplore.evaluation.statements import same, statements_of
 from alignxplore.evaluation.updates import Stream, Updates, Writer, begin
 from alignxplore.journal import RunLock
 from alignxplore.records import Interaction, read_jsonl
@@ -231,33 +232,28 @@ def forget(arguments: GenerationArguments, forgotten: Forgotten) -> dict[Summary
 
 
 def say_forgotten(stood: dict[SummarySet, dict[str, str]]) -> None:
-    """Of the statements (lines) that stood, how many are gone: the check of what was to be forgotten."""
+    """Of the statements that stood, how many are gone: the check of what was to be forgotten."""
     for target, before in stood.items():
         gone = stay = waiting = 0
         with Updates(target) as updates:
             for user, summary in before.items():
                 stream = updates.stream(user)
                 if stream is None:
-                    gone += len(statements(summary))
+                    gone += len(statements_of(summary))
                     continue
                 found = updates.standing(stream)
                 waiting += found is None or stream.versions[-1] not in updates.journal
-                now = set(statements(found[1].stage.summary)) if found and found[1].stage else set()
-                stay += sum(statement in now for statement in statements(summary))
-                gone += sum(statement not in now for statement in statements(summary))
+                now = statements_of(found[1].stage.summary) if found and found[1].stage else []
+                again = [any(same(one.text, new.text) for new in now) for one in statements_of(summary)]
+                stay, gone = stay + sum(again), gone + again.count(False)
         line = (
             f"{target.title}: forgotten of {len(before)} persons; of "
-            f"{gone + stay} statements (lines) of their summaries {gone} are gone, {stay} are there again"
+            f"{gone + stay} statements of their summaries {gone} are gone, {stay} are there again"
         )
         if waiting:
             line += f"; {waiting} wait for --model {target.policy}=..., which derives their summaries anew"
         print(line)
     print("Files of --data, reports and judgements still hold what they held.")
-
-
-def statements(summary: str) -> list[str]:
-    """The lines of a summary."""
-    return [line.strip() for line in summary.splitlines() if line.strip()]
 
 
 def word_diff(before: str, after: str) -> str:

@@ -1,4 +1,4 @@
-"""What a statement rests on, by its words."""
+"""What a statement rests on."""
 
 from alignxplore.ask.evidence import LONGEST, MOST, Statement, statements
 from alignxplore.records import Interaction
@@ -8,24 +8,33 @@ def film(year: int, *genres: str) -> str:
     return f"Title: Film ({year}), Genres: {'|'.join(genres)}"
 
 
-def test_a_liking_rests_on_what_was_chosen_and_a_dislike_on_what_was_passed_over():
+def test_what_was_chosen_speaks_for_a_liking_and_what_was_passed_over_for_a_dislike():
     history = [
         Interaction(film(1995, "Comedy"), film(1965, "War")),
         Interaction(film(1991, "War"), film(2004, "Comedy")),
         Interaction(film(2004, "Comedy", "War")),
     ]
-    assert statements("Films: Comedy loved, War hated, 1990s liked, Western liked.", history) == [
-        Statement("Comedy loved", chosen=(0, 2)),
-        Statement("War hated", rejected=(0,)),
-        Statement("1990s liked", chosen=(0, 1)),
+    assert statements("Films: Comedy loved, War hated, 1990s liked, pre-1970 disliked, Western liked.", history) == [
+        Statement("Comedy loved", chosen=(0, 2), rejected=(1,), sign=1),
+        Statement("War hated", chosen=(1, 2), rejected=(0,), sign=-1),
+        Statement("1990s liked", chosen=(0, 1), sign=1),
+        Statement("pre-1970 disliked", rejected=(0,), sign=-1),
         Statement("Western liked"),
+    ]
+
+
+def test_attributes_are_known_of_the_simulated_world_too():
+    history = [Interaction("a farce on a ship", "a thriller in the city"), Interaction("a manhunt", "a satire")]
+    assert statements("Likes humour. Dislikes the sea.", history) == [
+        Statement("Likes humour", chosen=(0,), rejected=(1,), sign=1),
+        Statement("Dislikes the sea", chosen=(0,), sign=-1),
     ]
 
 
 def test_other_statements_rest_on_the_items_that_share_their_rare_words():
     history = [Interaction(f"a story of {word}", f"a story without {word}") for word in ("whales", "cars", "the sea")]
     found = statements("Likes whales and stories.\nPrefers the sea! Nothing of this", history)
-    assert [one.text for one in found] == ["Likes whales and stories.", "Prefers the sea!", "Nothing of this"]
+    assert [one.text for one in found] == ["Likes whales and stories", "Prefers the sea!", "Nothing of this"]
     assert [(one.chosen, one.rejected) for one in found] == [((0,), (0,)), ((2,), (2,)), ((), ())]
 
 

@@ -64,6 +64,14 @@ def test_a_statement_lights_up_its_items_and_nothing_that_is_left_out():
     assert ".e0c" not in without and "#history .e1c" in without and "1 item<" in without
 
 
+def test_what_speaks_against_a_statement_is_framed_where_attributes_are_known():
+    history = [Interaction("a farce", "a thriller"), Interaction("a manhunt", "a satire")]
+    page = views.evidence(0, "Likes humour.", history)
+    lit, framed = re.findall(r":is\(([^)]*)\) {([a-z]+):", page)
+    assert (lit, framed) == (("#history .e0c", "background"), ("#history .e1r", "outline"))
+    assert "1 for, 1 against" in page and "by its attribute" in page
+
+
 def test_only_what_changed_is_marked():
     page = views.difference("likes the sea", "hates the sea")
     assert "<del>likes</del> <ins>hates</ins> the sea" in page

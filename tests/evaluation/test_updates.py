@@ -214,7 +214,7 @@ def test_what_is_forgotten_is_gone_from_disk_and_the_rest_is_as_if_it_had_never_
     assert len(bodies) == 2 and versions(seen) == versions(never)
     assert {u: r["summary"] for u, r in current(seen).items()} == {u: r["summary"] for u, r in current(never).items()}
     assert not any(b"Zebra" in path.read_bytes() for path in seen.rglob("*.jsonl"))
-    assert "forgotten of 1 persons; of 1 statements (lines) of their summaries 1 are gone" in capsys.readouterr().out
+    assert "forgotten of 1 persons; of 1 statements of their summaries 1 are gone" in capsys.readouterr().out
     assert run(folder=seen, forget=str(file)) == []
 
 
