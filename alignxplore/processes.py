@@ -126,6 +126,14 @@ def socket_folder(prefix: str, longest: str) -> Path:
     )
 
 
+def temporary_files(folder: Path) -> dict[str, str]:
+    """Variables with which a command and what it starts put temporary files into a new folder in `folder`, with which
+    these go: libraries leave locks and sockets behind. What torch compiles stays where it is found again."""
+    (folder / "tmp").mkdir()
+    compiled = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}"
+    return {"TMPDIR": str(folder / "tmp"), "TORCHINDUCTOR_CACHE_DIR": compiled}
+
+
 def members(*families: str) -> list[psutil.Process]:
     """Everything alive that carries the mark of one of these families; a zombie is not alive."""
     return [process for process in psutil.process_iter() if not _families(process).isdisjoint(families)]

@@ -181,3 +181,13 @@ def test_sockets_stand_where_their_paths_are_short_enough(tmp_path, monkeypatch)
             processes.socket_folder("axp-ray", "/" + "y" * 99)
     finally:
         made.rmdir()
+
+
+def test_temporary_files_of_a_command_go_with_its_folder(tmp_path, monkeypatch):
+    """Locks and sockets do; what torch compiles is found by the next run."""
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    code = "import tempfile; tempfile.mkstemp(); print(tempfile.gettempdir())"
+    variables = processes.temporary_files(tmp_path)
+    said = subprocess.run([sys.executable, "-c", code], env=os.environ | variables, capture_output=True, text=True)
+    assert said.stdout.strip() == variables["TMPDIR"] and len(list((tmp_path / "tmp").iterdir())) == 1
+    assert not Path(variables["TORCHINDUCTOR_CACHE_DIR"]).is_relative_to(tmp_path)

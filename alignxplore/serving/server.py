@@ -33,7 +33,7 @@ import psutil
 from alignxplore.command import Checkable, option, planned
 from alignxplore.environment import ROOT
 from alignxplore.errors import UserError
-from alignxplore.processes import Family, members, socket_folder
+from alignxplore.processes import Family, members, socket_folder, temporary_files
 from alignxplore.serving.beforehand import check_files
 
 log = logging.getLogger(__name__)
@@ -65,13 +65,13 @@ class Server(Family):
 
     log_path = Path()
     log_start = 0  # bytes that were there before: earlier servers wrote into the same file
-    sockets: Path | None = None  # its own folder of sockets, which vLLM leaves behind
+    own: Path | None = None  # folder of its sockets and temporary files, which vLLM leaves behind
 
     def end(self, *asked: tuple[signal.Signals, float]) -> list[str]:
-        """As `Family.end`; its sockets are taken away."""
+        """As `Family.end`; its own folder is taken away."""
         killed = super().end(*asked)
-        if self.sockets:
-            shutil.rmtree(self.sockets, ignore_errors=True)
+        if self.own:
+            shutil.rmtree(self.own, ignore_errors=True)
         return killed
 
     def ended(self) -> ServerError | None:
@@ -161,16 +161,14 @@ def start(
         environment = CPU_ENVIRONMENT | environment
     command += arguments
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
-    sockets = None
-    if "VLLM_RPC_BASE_PATH" not in environment:
-        sockets = socket_folder("axp-serve", "/" + "0" * 36)  # names of vLLM's sockets are random ids
-        environment["VLLM_RPC_BASE_PATH"] = str(sockets)
+    own = socket_folder("axp-serve", "/" + "0" * 36)  # names of vLLM's sockets are random ids
+    environment = {"VLLM_RPC_BASE_PATH": str(own)} | environment | temporary_files(own)
     url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/v1"
     with open(log_path, "ab") as out:
         process = Server(
             command, environment=environment, grace=_GRACE, stdout=out, stderr=out, stdin=subprocess.DEVNULL
         )
-        process.log_path, process.log_start, process.sockets = Path(log_path), out.tell(), sockets
+        process.log_path, process.log_start, process.own = Path(log_path), out.tell(), own
     _running[url] = process
     return process, url
 

@@ -4,7 +4,6 @@
 import json
 import re
 
-from alignxplore.environment import git_commit
 from tests import ROOT
 from tests.reliability.kills import RESULTS
 
@@ -33,8 +32,10 @@ def table(found: dict[str, dict]) -> str:
     said = (
         "A moment in which the run had already ended counts as no strike. Stages that ask no endpoint repeat nothing."
     )
-    return "\n".join([*rows, "", f"At commit {git_commit()}, on a CPU with tiny models.", said, ""])
+    commits = ", ".join(sorted({one["commit"] for one in found.values()}))
+    return "\n".join([*rows, "", f"At commit {commits}, on a CPU with tiny models.", said, ""])
 
 
 if __name__ == "__main__":
-    PAGE.write_text(SECTION.sub(lambda _: table(json.loads(RESULTS.read_text())), PAGE.read_text()))
+    found = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
+    PAGE.write_text(SECTION.sub(lambda _: table(found), PAGE.read_text()))

@@ -4,17 +4,17 @@ as if nothing had been.
     ./test.sh --kill                       every stage, 20 moments of each (KILLS): half by SIGKILL, half by Ctrl-C
     KILLS=2 ./test.sh --kill -k summaries  two moments of one stage
 
-Each stage's counts go to outputs/reliability.json, from which `python -m tests.reliability` writes the table of
+Each stage's counts go to outputs/reliability/, from which `python -m tests.reliability` writes the table of
 RELIABILITY.md.
 """
 
-import json
 import os
 import random
 import secrets
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,12 +25,13 @@ from typing import Any
 import psutil
 import pytest
 
+from alignxplore.environment import git_commit
 from alignxplore.records import write_json
 from tests import ROOT
 
 KILLS = int(os.environ.get("KILLS", "1"))
 WHOLE = pytest.mark.skipif("KILLS" not in os.environ, reason="of the kill suite: ./test.sh --kill")
-RESULTS = ROOT / "outputs" / "reliability.json"
+RESULTS = ROOT / "outputs" / "reliability"  # a file for each stage
 MARK = "KILL_SUITE"
 STARTING = 0.2  # share of the moments that fall before the work begins: imports, files, servers
 GONE = 30.0  # seconds in which everything of a killed run must have ended
@@ -90,13 +91,18 @@ def own_shm() -> bool:
     return subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
 
 
+@cache
+def temporary_of(place: Path) -> Path:
+    """A temporary folder for the runs of one place, with a path that is short enough for sockets."""
+    return Path(tempfile.mkdtemp(prefix="axp-kill-", dir="/tmp"))
+
+
 class Run:
     """A started command, with a temporary folder and a /dev/shm of its own; whatever it starts carries a mark."""
 
     def __init__(self, stage: Stage, out: Path, place: Path):
-        self.mark, self.temporary, self.shm = secrets.token_hex(8), place / "tmp", place / "shm"
-        for folder in (self.temporary, self.shm):
-            folder.mkdir(parents=True, exist_ok=True)
+        self.mark, self.temporary, self.shm = secrets.token_hex(8), temporary_of(place), place / "shm"
+        self.shm.mkdir(parents=True, exist_ok=True)
         words = [str(word) for word in stage.command(out)]
         if own_shm():
             words = ["unshare", "-m", "sh", "-c", _SHM, str(self.shm), *words]
@@ -191,6 +197,7 @@ class Suite:
             stage.finished(out),
             files(out),
         )
+        shutil.rmtree(temporary_of(place / "whole"))
         self.checks = self._asked() - before - sum(self.units.values())
         self.counts.seconds = round(self.takes, 1)
 
@@ -211,6 +218,7 @@ class Suite:
         else:
             self.counts.survived += 1
             shutil.rmtree(place)
+            shutil.rmtree(temporary_of(place))
 
     def _moment(self, share: float, number: signal.Signals, place: Path) -> None:
         stage, out = self.stage, place / "out"
@@ -223,9 +231,10 @@ class Suite:
         self.counts.struck[number.name] += struck
         code = run.end(self.limit)
         if struck and number == signal.SIGINT:
-            # An interpreter that is still importing, or has done its work, has no handler of ours and dies of it.
+            # An interpreter that has no line of ours yet, or has done its work, dies of it in its own way.
             kind = code in (*stage.grace, 0, -signal.SIGINT) and "Traceback" not in run.said()
-            assert kind or not begun, f"Ctrl-C: exit {code}: {run.said()[-800:]}"
+            early = not begun and not any(part in run.said() for part in ("/alignxplore/", "site-packages"))
+            assert kind or early, f"Ctrl-C: exit {code}: {run.said()[-800:]}"
         run.all_gone()
         done = dict(stage.finished(out))
         self.counts.finished += len(done)
@@ -270,9 +279,11 @@ class Suite:
         )
 
     def all(self, count: int = KILLS) -> None:
-        """All moments; writes the counts, then fails for what was found."""
-        for number in range(count):
+        """All moments, in a drawn order: those of a suite that is ended early are a sample. Counts are written after
+        each; then it fails for what was found."""
+        if self.kept:
+            self.counts.faults.append(f"an undisturbed run: left behind: {self.kept}")
+        for number in random.Random(self.stage.name).sample(range(count), count):
             self.moment(number, count)
-        known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-        write_json(RESULTS, known | {self.stage.name: asdict(self.counts)})
+            write_json(RESULTS / f"{self.stage.name}.json", asdict(self.counts) | {"commit": git_commit()})
         assert not self.counts.faults, "\n\n".join(self.counts.faults)

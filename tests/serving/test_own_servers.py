@@ -144,13 +144,14 @@ def test_a_port_is_free_again_after_a_server(stand_in):  # noqa: F811
         probe.bind(("127.0.0.1", port))
 
 
-def test_each_server_has_a_folder_of_sockets_and_takes_it_away(stand_in, monkeypatch):  # noqa: F811
+def test_each_server_has_a_folder_of_its_own_and_takes_it_away(stand_in, monkeypatch):  # noqa: F811
     """vLLM leaves seven files in the temporary folder."""
     with serve("m", log_path=stand_in):
         environment = first_line(stand_in)["environment"]
         folder = Path(environment["VLLM_RPC_BASE_PATH"])
         (folder / "left behind").touch()
-        assert folder.is_dir() and environment["PYTHONUTF8"] == "1"
+        (Path(environment["TMPDIR"]) / "and this").touch()
+        assert Path(environment["TMPDIR"]).is_relative_to(folder) and environment["PYTHONUTF8"] == "1"
     assert not folder.exists()
     monkeypatch.setenv("VLLM_RPC_BASE_PATH", str(stand_in.parent))  # what the user set wins, and stays
     with serve("m", log_path=stand_in.with_name("second.log")):
