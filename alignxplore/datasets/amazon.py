@@ -30,7 +30,7 @@ from alignxplore.datasets.events import Raw, load
 from alignxplore.datasets.parts import Records
 from alignxplore.datasets.recommendation import build_records
 from alignxplore.datasets.rows import check_id, number_of_stars, objects, read_rows
-from alignxplore.datasets.tables import sql_json, sql_name, sql_number, sql_whole
+from alignxplore.datasets.tables import json_is_plain, sql_json, sql_name, sql_number, sql_whole
 from alignxplore.records import RecordError
 from alignxplore.texts import table_id
 
@@ -61,7 +61,8 @@ def build(job: Job) -> Records:
                 job.counts["dropped: a product without a title"] += 1
         catalogue.close()
         rows = partial(_reviews, reviews, job)
-        found = load(engine, catalogue, _statement(reviews, job), rows, what=reviews.name, ties="row")
+        statement = _statement(reviews, job) if json_is_plain(reviews, engine) else None
+        found = load(engine, catalogue, statement, rows, what=reviews.name, ties="row")
         job.counts["reviews read"] = found.read
         if found.nameless:
             job.counts["dropped: a review without a user"] = found.nameless
@@ -133,7 +134,7 @@ def _products(path: Path, engine: Engine) -> Iterator[tuple[int, dict]] | None:
     """(number, row) of each product, read at once; None where a row must be looked at."""
     columns = sql_json(path, (*_KEY, "title", "description"))
     odd = "json_type(coalesce(parent_asin, asin)) IS DISTINCT FROM 'VARCHAR' OR coalesce(parent_asin, asin)->>'$' = ''"
-    if columns is None or not engine.reads("products", columns, odd, path.name):
+    if columns is None or not json_is_plain(path, engine) or not engine.reads("products", columns, odd, path.name):
         return None
     rows = engine.rows("SELECT * FROM products")
     return (

@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import itertools
 import json
 import math
 import sys
@@ -146,30 +147,43 @@ def _csv(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
 
 
 def _json(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
-    """Objects of a JSON array or of JSONL: each is cut off the front of a buffer as soon as it is complete."""
-    decode, buffer, number, array, begun = json.JSONDecoder().raw_decode, "", 0, False, False
-    for line_number, line in job.lines(path):
-        if not begun and line.lstrip().startswith("["):
-            array, line = True, line.lstrip()[1:]
-            begun = True
+    """Objects of a JSON array or of JSONL."""
+    lines = job.lines(path)
+    number, line = next(lines, (1, ""))
+    if line.lstrip().startswith("["):
+        yield from _array(itertools.chain([(number, line.lstrip()[1:])], lines), path, job)
+    elif line:
+        yield number, job.parse(line, path, number, True)
+        yield from ((number, job.parse(line, path, number, False)) for number, line in lines)
+
+
+def _array(lines: Iterable[tuple[int, str]], path: Path, job: Job) -> Iterator[tuple[int, Any]]:
+    """Objects of a JSON array, after its first bracket: each is cut off the front of a buffer as soon as it is
+    complete."""
+    decode, buffer, number, between = json.JSONDecoder().raw_decode, "", 0, ""
+    for _, line in lines:
         buffer += line + "\n"
         place = 0
-        # An object of an indented array ends on a line with its bracket; JSONL ends every line with one.
+        # An object of an indented array ends on a line with its bracket.
         while line.rstrip(" ,]").endswith("}"):
-            while place < len(buffer) and buffer[place] in " ,\n\t]":
-                place += 1
-            if place == len(buffer):
+            rest = buffer[place:].lstrip(" ,\n\t]")
+            between += buffer[place : len(buffer) - len(rest)]
+            place = len(buffer) - len(rest)
+            if not rest:
                 break
             try:
                 row, place = decode(buffer, place)
-            except (ValueError, RecursionError) as error:
-                if not array:
-                    problem = not_json(line, not begun) or f"not JSON ({error}); {DAMAGED}"
-                    raise RecordError(problem, path, line_number) from None
+            except (ValueError, RecursionError):
                 break
-            number, begun = number + 1, True
-            yield (number if array else line_number), job.mended(row, path, number if array else line_number)
+            if "".join(between.split()) != ("," if number else ""):
+                raise RecordError(
+                    f"{between.strip()[:20]!r} where one comma parts two rows; repair it", path, number + 1
+                )
+            number, between = number + 1, ""
+            yield number, job.mended(row, path, number)
         buffer = buffer[place:]
-    if rest := buffer.strip(" ,\n\t]"):
-        other = not_json(rest.partition("\n")[0], not begun)
+    if buffer.strip(" ,\n\t]") or "]" not in (end := between + buffer):
+        other = not_json(buffer.strip().partition("\n")[0], not number)
         raise RecordError(other or "ends in the middle of a row; the download may be cut short", path, number + 1)
+    if "".join(end.split()) != "]":
+        raise RecordError(f"{end.strip()[:20]!r} where ] ends the array; repair it", path, number)

@@ -5,16 +5,19 @@ more forms, or says what is wrong at which line.
 """
 
 import gzip
+import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import duckdb
 import pyarrow.parquet
 
-from alignxplore.datasets.engine import quoted
+from alignxplore.datasets.engine import Engine, quoted
 from alignxplore.datasets.rows import csv_rows
 from alignxplore.records import RecordError
 
+_TABLES = (".csv", ".parquet")  # forms that hold no JSON
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2} (?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 
 
@@ -93,6 +96,23 @@ def sql_json(path: Path, names: Sequence[str]) -> str | None:
         for name in names
     )
     return f"SELECT {', '.join(f'{value} AS {name}' for value, name in zip(values, names))} FROM {every}"
+
+
+def json_is_plain(path: Path, engine: Engine) -> bool:
+    """Whether the engine can be trusted with a JSONL file: it takes a comma before a closing bracket, which no other
+    reader does."""
+    if path.name.removesuffix(".gz").endswith(_TABLES):
+        return True
+    lines = (
+        f"read_csv({quoted(path)}, columns = {{line: 'VARCHAR'}}, auto_detect = false, header = false, "
+        "delim = '\x01', quote = '', escape = '')"
+    )
+    try:
+        for (line,) in engine.rows(rf"SELECT line FROM {lines} WHERE regexp_matches(line, ',\s*[}}\]]')"):
+            json.loads(line)
+    except (ValueError, RecursionError, duckdb.Error):
+        return False
+    return True
 
 
 def _parquet_names(path: Path) -> list[str]:

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from alignxplore.records import RecordError
+from alignxplore.datasets import amazon as amazon_builder
+from alignxplore.datasets import get
+from alignxplore.datasets.building import Job
+from alignxplore.datasets.rows import read_rows
+from alignxplore.records import RecordError, read_jsonl
 from alignxplore.texts import plain
 from tests.datasets import test_mind, test_movielens
 from tests.datasets.test_amazon import REVIEWS, write
@@ -252,3 +256,61 @@ def test_html_of_items_is_removed_and_counted_or_kept_as_published(run, tmp_path
     assert "Title: AT&amp;T <b>x</b>\nDescription: <div class='aplus'>One. Two.<br/></div>" in before - texts
     count = "cleaned: a title or a description with HTML in it"
     assert job.counts[count] == 2 and count not in as_published.counts
+
+
+COMMA = b'{"asin": "B1", "title": "T",}\n'
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("line", [COMMA, COMMA.replace(b",}", b"},"), LINE.strip() + b" " + LINE], ids=str)
+@pytest.mark.parametrize("name", ["meta_Toys.jsonl", "Toys.jsonl"])
+def test_a_comma_at_the_end_and_two_objects_on_a_line_are_no_json_to_any_reader(run, tmp_path, name, line, packed):
+    write(tmp_path, REVIEWS, 2023)
+    path = tmp_path / name
+    content = path.read_bytes() + line
+    if packed:
+        path.unlink()
+        path = path.with_name(f"{name}.gz")
+        content = gzip.compress(content, mtime=0)
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match=rf"{name}(\.gz)?:\d+: not JSON \("):
+        run("amazon", tmp_path, min_interactions=2)
+    rows = tmp_path / "answers"
+    rows.mkdir()
+    (rows / "a.jsonl").write_bytes(line)
+    with pytest.raises(RecordError, match=r"a\.jsonl:1: not JSON \("):
+        run("alignx", rows)
+    with pytest.raises(RecordError, match=r"a\.jsonl:1: not JSON \("):
+        list(read_jsonl(rows / "a.jsonl"))
+
+
+def test_a_comma_and_a_bracket_inside_a_text_are_no_reason_to_read_row_by_row(run, tmp_path, monkeypatch):
+    folder = amazon(tmp_path, {"title": "one, ] two,}"}, {"reviewText": "a,} b,]"})
+    monkeypatch.setattr(amazon_builder, "_rows", None)
+    assert run("amazon", folder, min_interactions=2)[0]
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ('[{"a": 1},]', "',]' where ] ends the array"),
+        ('[\n{"a": 1},\n]\n', "',\\n]' where ] ends the array"),
+        ('[{"a": 1}\n', "ends in the middle of a row; the download may be cut short"),
+        ('[{"a": 1},\n{"a": 2}\n', "ends in the middle of a row; the download may be cut short"),
+        ('[{"a": 1} {"a": 2}]', "'' where one comma parts two rows"),
+        ('[{"a": 1},,{"a": 2}]', "',,' where one comma parts two rows"),
+        ('[{"a": 1}] {"a": 2}', "']' where one comma parts two rows"),
+    ],
+)
+def test_an_array_that_is_none_is_named(tmp_path, text, said):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(RecordError) as caught:
+        list(read_rows(tmp_path / "a.json", Job(get("alignx"), tmp_path)))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "[ ]\n", '[{"a": 1}]', '[\n {"a": 1}\n,{"a":\n 2}\n]\n', "", "\n\n"])
+def test_arrays_are_read(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    read = [row for _, row in read_rows(tmp_path / "a.json", Job(get("alignx"), tmp_path))]
+    assert read == (json.loads(text) if text.strip() else [])
