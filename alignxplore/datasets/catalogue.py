@@ -3,13 +3,17 @@
 import hashlib
 import os
 from array import array
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from alignxplore.records import as_json
+import numpy as np
+import pyarrow as pa
 
-_HELD = 1 << 26  # bytes of texts that `Quoted` holds in memory
+from alignxplore.records import HALF_CHARACTERS, as_json
+
+_HELD = 1 << 25  # bytes of texts that are held in memory
 
 
 class Catalogue:
@@ -36,6 +40,11 @@ class Catalogue:
 
     def __len__(self) -> int:
         return len(self.twin)
+
+    @property
+    def bytes(self) -> int:
+        """How long all texts are."""
+        return self._ends[-1]
 
     def add(self, key: str, text: str) -> None:
         """Add an item; a key that is already there keeps its first text."""
@@ -68,18 +77,22 @@ class Catalogue:
         self.text = lru_cache(maxsize=1 << 16)(self._text)
 
 
-class Quoted(dict[int, str]):
-    """Item → its text as JSON writes it. What was read last is held, in bounded memory."""
+class Quoted:
+    """The texts of items as JSON writes them, between what stands before them and behind them. Those of a small
+    catalogue are made once; of a large one, those that are asked for."""
 
-    def __init__(self, catalogue: Catalogue):
-        super().__init__()
-        self._catalogue, self._bytes = catalogue, 0
+    def __init__(self, catalogue: Catalogue, before: str, behind: str):
+        self._catalogue, self._before, self._behind = catalogue, before, behind
+        size = catalogue.bytes + len(catalogue) * len(before + behind)
+        self._all = self._made(range(len(catalogue))) if size <= _HELD else None
 
-    def __missing__(self, item: int) -> str:
-        text = as_json(self._catalogue._text(item))
-        self._bytes += 2 * len(text) + 100
-        if self._bytes > _HELD:
-            self.clear()
-            self._bytes = 2 * len(text) + 100
-        self[item] = text
-        return text
+    def take(self, items: np.ndarray) -> pa.LargeBinaryArray:
+        """The text of each of these items."""
+        if self._all is not None:
+            return self._all.take(pa.array(items))
+        distinct, places = np.unique(items, return_inverse=True)
+        return self._made(distinct.tolist()).take(pa.array(places))
+
+    def _made(self, items: Iterable[int]) -> pa.LargeBinaryArray:
+        texts = (f"{self._before}{as_json(self._catalogue._text(item))}{self._behind}" for item in items)
+        return pa.array([text.encode("utf-8", HALF_CHARACTERS) for text in texts], pa.large_binary())

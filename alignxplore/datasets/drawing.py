@@ -15,6 +15,7 @@ import random
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from math import log
 from typing import NamedTuple
@@ -57,25 +58,57 @@ class Sampler:
         """An item whose twin is not in `banned`; None when there is no fitting one."""
         return self._pick(0, len(self.pool), banned, dice)
 
-    def draw_each(
-        self, items: Sequence[int], times: Sequence[int], others: Others, banned: set[int], dice: random.Random
-    ) -> list[int | None]:
-        """The same for each of a user's items in turn; what is drawn is banned from then on."""
-        pool, twin, size, draw = self.pool, self.twin, len(self.pool), dice.getrandbits
-        bits, drawn = size.bit_length(), list[int | None]()
-        while len(drawn) < len(items):  # the loop of a build: `_pick`, written out
-            for _ in range(TRIES if size else 0):
-                while (place := draw(bits)) >= size:
-                    pass
-                item = pool[place]
-                if (own := twin[item]) not in banned:
-                    banned.add(own)
-                    drawn.append(item)
-                    break
-            else:
-                drawn.append(self._one_of(0, size, banned, dice))
-                banned.update(twin[item] for item in drawn[-1:] if item is not None)
+    def draw_all(self, seeds: np.ndarray, ends: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """The same for all items of many users, each a hash of the user's seed and the item's place: nobody's draws
+        depend on who else is there. Nothing that a user took is drawn, and nothing twice for one user.
+
+        Args:
+            seeds: (users,) of 64 bits.
+            ends: (users,), items of user i are those from ends[i - 1] to ends[i].
+            items: (events,)
+
+        Returns:
+            (events,) items, -1 where there is no fitting one.
+        """
+        sizes = np.diff(ends, prepend=0)
+        users = np.repeat(np.arange(len(sizes)), sizes)
+        places = np.arange(len(items)) - np.repeat(ends - sizes, sizes)
+        streams = _mixed(seeds[users] + places.astype(np.uint64))
+        base, twin, pool = users * len(self.twin), self._twins, self._pool
+        banned, drawn = np.sort(base + twin[items]), np.full(len(items), -1)
+        left = np.arange(len(items)) if len(pool) else np.arange(0)
+        for round in range(TRIES):
+            if not len(left):
+                return drawn
+            found = pool[_mixed(streams[left] + np.uint64(round)) % np.uint64(len(pool))]
+            keys = base[left] + twin[found]
+            free = banned[np.searchsorted(banned, keys) % len(banned)] != keys
+            free[free] = _first(keys[free])
+            drawn[left[free]] = found[free]
+            banned = np.sort(np.concatenate((banned, keys[free])))
+            left = left[~free]
+        return self._draw_left(drawn, left, ends, items, streams)
+
+    def _draw_left(
+        self, drawn: np.ndarray, left: np.ndarray, ends: np.ndarray, items: np.ndarray, streams: np.ndarray
+    ) -> np.ndarray:
+        """Those for which many draws found nothing, out of lists of what is free."""
+        for event in left.tolist():
+            user = int(np.searchsorted(ends, event, "right"))
+            own = slice(ends[user - 1] if user else 0, ends[user])
+            taken = np.concatenate((items[own], drawn[own][drawn[own] >= 0]))
+            free = self._pool[~np.isin(self._twins[self._pool], self._twins[taken])]
+            if len(free):
+                drawn[event] = free[int(streams[event]) % len(free)]
         return drawn
+
+    @cached_property
+    def _pool(self) -> np.ndarray:
+        return np.asarray(self.pool, np.int64)
+
+    @cached_property
+    def _twins(self) -> np.ndarray:
+        return np.asarray(self.twin, np.int64)
 
     def _pick(self, low: int, high: int, banned: set[int], dice: random.Random) -> int | None:
         """One of pool[low:high] that is not banned, each with the same chance."""
@@ -104,18 +137,6 @@ class MatchedSampler(Sampler):
     def __init__(self, pool: Sequence[int], twin: Sequence[int], popularity: Sequence[int]):
         super().__init__(sorted(pool, key=lambda item: (popularity[item], item)), twin)
         self.counts = [popularity[item] for item in self.pool]
-
-    def draw_each(
-        self, items: Sequence[int], times: Sequence[int], others: Others, banned: set[int], dice: random.Random
-    ) -> list[int | None]:
-        """The same for each of a user's items in turn; what is drawn is banned from then on."""
-        drawn = []
-        for item, time in zip(items, times):
-            found = self.draw(Choice(item, time, others), banned, dice)
-            if found is not None:
-                banned.add(self.twin[found])
-            drawn.append(found)
-        return drawn
 
     def draw(self, choice: Choice, banned: set[int], dice: random.Random) -> int | None:
         """See `Sampler.draw`. Items at either end have no match: without items on both sides no coin is fair."""
@@ -170,6 +191,21 @@ class MatchedBothSampler(MatchedSampler):
         middle = int(np.searchsorted(known, place))
         for places in (known[middle:], known[:middle][::-1]):
             yield from islice(self._free(map(int, places), banned), NEAR)
+
+
+def _mixed(numbers: np.ndarray) -> np.ndarray:
+    """A hash of each number of 64 bits: three rounds of shifting and multiplying, each of which can be undone."""
+    numbers = (numbers + np.uint64(0x9E3779B97F4A7C15)) * np.uint64(0xD6E8FEB86659FD93)
+    numbers = (numbers ^ numbers >> np.uint64(32)) * np.uint64(0xD6E8FEB86659FD93)
+    numbers = (numbers ^ numbers >> np.uint64(29)) * np.uint64(0xBF58476D1CE4E5B9)
+    return numbers ^ numbers >> np.uint64(32)
+
+
+def _first(keys: np.ndarray) -> np.ndarray:
+    """Whether nothing before it is the same, of each key."""
+    first = np.zeros(len(keys), bool)
+    first[np.unique(keys, return_index=True)[1]] = True
+    return first
 
 
 def _sign(difference: int) -> int:

@@ -17,6 +17,7 @@ from alignxplore.datasets.groups import rank_users
 from alignxplore.datasets.takings import Takings
 
 _ROWS = 1 << 16  # rows that are read in Python and handed over at once
+_EVENTS = 1 << 16  # of the users who are worked on at once
 _COLUMNS = '"user" VARCHAR, "key" VARCHAR, time BIGINT, stars DOUBLE'
 
 
@@ -150,17 +151,20 @@ class Ordered:
         self.takings = Takings(engine, "taken", len(catalogue))
 
     def chunks(self, size: int) -> Iterator[Chunk]:
-        """The users, so many at once."""
+        """The users, so many at once, or fewer of those who took much."""
         events = _Reader(
             self._engine,
             f"SELECT item, time, stars FROM taken JOIN kept USING (rank) ORDER BY rank, time, {self._tie}",
         )
         for batch in self._engine.batches('SELECT "user", takings FROM kept ORDER BY rank'):
-            users, takings = batch["user"].to_pylist(), batch["takings"].to_numpy()
-            for start in range(0, len(users), size):
-                ends = np.cumsum(takings[start : start + size])
-                columns = events.read(int(ends[-1]))
-                yield Chunk(users[start : start + size], ends, *columns)
+            users, ends = batch["user"].to_pylist(), np.cumsum(batch["takings"].to_numpy())
+            start = before = 0
+            while start < len(users):
+                most = int(np.searchsorted(ends, before + _EVENTS, "right"))
+                stop = min(start + size, max(start + 1, most))
+                own = ends[start:stop] - before
+                yield Chunk(users[start:stop], own, *events.read(int(own[-1])))
+                start, before = stop, ends[stop - 1]
 
 
 class _Reader:

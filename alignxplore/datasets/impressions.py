@@ -82,7 +82,7 @@ def example(
     """
     twin, query = catalogue.twin, job.dataset.default_query
     wanted = {twin[item] for item in target.clicked}
-    shown = [pair for pair in pairs if twin[pair.chosen] not in wanted]
+    shown = [pair for pair in pairs if twin[pair[0]] not in wanted]
     job.counts["dropped from a history: clicked in the target, too"] += len(pairs) - len(shown)
     shown = shown if job.windows is None else shown[-job.length :]
     if len(shown) + 1 < (job.least if job.windows is None else job.length + 1):

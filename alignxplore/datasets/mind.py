@@ -221,5 +221,5 @@ def _pairs(
             job.counts["dropped: no article to set against it"] += 1
         else:
             banned.add(twin[rejected])
-            pairs.append(Pair(click.item, rejected, click.time))
+            pairs.append((click.item, rejected, click.time))
     return pairs[::-1]

@@ -51,15 +51,15 @@ class Drawer(ABC):
     def examples(self, chunk: Any) -> Iterator[Example]:
         """The examples of some users. What is dropped is counted in `job.counts`."""
 
-    def lines(self, chunk: Any) -> Iterator[Line]:
-        """The same as lines."""
-        return map(line_of, self.examples(chunk))
+    def made(self, chunk: Any) -> Part:
+        """The same as lines, without what is counted."""
+        return part_of(map(line_of, self.examples(chunk)), {})
 
     def part(self, chunk: Any) -> Part:
-        """All of them, counted apart."""
+        """The same, counted apart."""
         before, self.job.counts = self.job.counts, defaultdict(int)
         try:
-            return part_of(self.lines(chunk), self.job.counts)
+            return self.made(chunk)._replace(counts=self.job.counts)
         finally:
             self.job.counts = before
 
@@ -73,7 +73,10 @@ def line_of(example: Example) -> Line:
 
 def popularity_line(user: str, counts: Popularity) -> str:
     """The line of a row in the popularity file."""
-    return json.dumps(popularity_row(user, counts)) + "\n"
+    if counts.chosen_before is None or counts.offered is not None:
+        return json.dumps(popularity_row(user, counts)) + "\n"
+    fields = zip(counts._fields, counts[:4])  # the common case of a build, as `json` would write it
+    return f'{{"userid": {json.dumps(user)}, ' + ", ".join([f'"{name}": {count}' for name, count in fields]) + "}\n"
 
 
 def part_of(lines: Iterable[Line], counts: dict[str, int]) -> Part:

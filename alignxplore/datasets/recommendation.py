@@ -10,13 +10,18 @@ MovieLens and Amazon tell what a user took, not what the user left; the rejected
   is matched as in matched_both.
 
 A user's draws come from a hash of seed and user: neither the order of the input nor other users change them, except
-through the popularity of items.
+through the popularity of items. Uniform ones are made for all users of a chunk at once (`Sampler.draw_all`).
 """
 
+import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as arrow
 
 from alignxplore.datasets.building import Example, Job, Popularity
 from alignxplore.datasets.catalogue import Catalogue, Quoted
@@ -24,10 +29,12 @@ from alignxplore.datasets.drawing import Choice, Sampler, sampler_of
 from alignxplore.datasets.engine import Engine
 from alignxplore.datasets.events import Chunk, Ordered
 from alignxplore.datasets.offers import Offers
-from alignxplore.datasets.parts import Drawer, Line, Records, popularity_line
+from alignxplore.datasets.parts import Drawer, Part, Records, popularity_line
 from alignxplore.datasets.takings import Others, Takings
-from alignxplore.records import Interaction, UserRecord, as_json, hash_seed
+from alignxplore.records import HALF_CHARACTERS, Interaction, UserRecord, as_json, hash_seed
 
+_UNMATCHED = "dropped: no item to set against it"
+_UNSEEN = "rejected items that nobody had taken before the choice"
 LIKED = 4.0  # stars of five that are enough in the protocol `liked`, whatever the user's mean
 
 
@@ -39,12 +46,17 @@ class Taken(NamedTuple):
     stars: list[float]
 
 
-class Pair(NamedTuple):
-    """A chosen item, what is set against it, and when it was chosen (None: not known)."""
+# A chosen item, what is set against it, and when it was chosen (None: not known). Millions are made: a plain tuple.
+Pair = tuple[int, int, int | None]
 
-    chosen: int
-    rejected: int
-    time: int | None
+
+class Drawn(NamedTuple):
+    """What some users chose and what is set against it, in order: that of user i is from ends[i - 1] to ends[i]."""
+
+    ends: np.ndarray
+    chosen: np.ndarray
+    rejected: np.ndarray
+    times: np.ndarray
 
 
 def build_records(engine: Engine, catalogue: Catalogue, job: Job, *, pool: str, ties: str) -> Records:
@@ -91,50 +103,92 @@ class RecommendationDrawer(Drawer):
         return Writer(self.catalogue, self.job)
 
     def examples(self, chunk: Chunk) -> Iterator[Example]:
-        twin = self.catalogue.twin
-        for user, pairs, others in self._drawn(chunk):
-            used = {twin[item] for item in (*others.own, *(pair.rejected for pair in pairs))}
-            yield from self.offers.widen(finish(user, pairs, self.catalogue, others, self.job), used)
+        twin, drawn, start, begin = self.catalogue.twin, self._draw(chunk), 0, 0
+        pairs: list[Pair] = list(zip(*(column.tolist() for column in drawn[1:])))
+        for user, stop, end in zip(chunk.users, chunk.ends.tolist(), drawn.ends.tolist()):
+            others, own = self._others(chunk, begin, stop), pairs[start:end]
+            used = {twin[item] for item in (*others.own, *(rejected for _, rejected, _ in own))}
+            yield from self.offers.widen(finish(user, own, self.catalogue, others, self.job), used)
+            start, begin = end, stop
 
-    def lines(self, chunk: Chunk) -> Iterator[Line]:
-        if self.job.items is not None:
-            yield from super().lines(chunk)
-            return
-        for user, pairs, others in self._drawn(chunk):
-            for window in windows(user, pairs, others, self.job):
-                yield Line(user, self.writer.line(window), popularity_line(window.name, window.popularity))
+    def made(self, chunk: Chunk) -> Part:
+        """The same as lines, put together for all users at once."""
+        job = self.job
+        if job.items is not None:
+            return super().made(chunk)
+        drawn, people, start, begin = self._draw(chunk), 0, 0, 0
+        unseen = np.cumsum(np.asarray(self.takings.first)[drawn.rejected] >= drawn.times)
+        names, first, last, known = list[str](), list[int](), list[int](), list[Others]()
+        for user, stop, end in zip(chunk.users, chunk.ends.tolist(), drawn.ends.tolist()):
+            rows = rows_of(user, end - start, job)
+            if rows:
+                people += 1
+                job.counts[_UNSEEN] += int(unseen[end - 1] - (unseen[start - 1] if start else 0))
+                known += [self._others(chunk, begin, stop)] * len(rows)
+            for name, shown, place in rows:
+                names.append(name)
+                first.append(start + shown)
+                last.append(start + place)
+            start, begin = end, stop
+        if not names:
+            return Part(b"", b"", 0, 0, {})
+        targets: Iterable[Pair] = zip(*(column[last].tolist() for column in drawn[1:]))
+        counts = map(popularity, targets, known)
+        beside = "".join(map(popularity_line, names, counts)).encode()
+        return Part(self.writer.lines(names, np.array(first), np.array(last), drawn), beside, len(names), people, {})
 
-    def _drawn(self, chunk: Chunk) -> Iterator[tuple[str, list[Pair], Others]]:
-        """Each user's choices with what is set against them."""
-        job, dice, start = self.job, random.Random(), 0
-        draw = _liked_pairs if job.protocol == "liked" else _pairs
+    def _others(self, chunk: Chunk, start: int, end: int) -> Others:
+        """All but the user who took the items from start to end."""
+        own = zip(chunk.items[start:end].tolist(), chunk.times[start:end].tolist())
+        return Others(self.takings, dict(own))
+
+    def _draw(self, chunk: Chunk) -> Drawn:
+        """The users' choices with what is set against them."""
+        job, start = self.job, 0
+        if type(self.sampler) is Sampler:
+            rejected = self.sampler.draw_all(self._seeds(chunk.users), chunk.ends, chunk.items)
+            kept = rejected >= 0
+            if dropped := len(kept) - int(kept.sum()):
+                job.counts[_UNMATCHED] += dropped
+            ends = np.cumsum(kept)[chunk.ends - 1]
+            return Drawn(ends, chunk.items[kept], rejected[kept], chunk.times[kept])
+        # Matching asks for one choice after another.
+        draw, dice = _liked_pairs if job.protocol == "liked" else _matched_pairs, random.Random()
         items, times, stars = (column.tolist() for column in (chunk.items, chunk.times, chunk.stars))
+        pairs, ends_U = list[Pair](), list[int]()
         for user, end in zip(chunk.users, chunk.ends.tolist()):
             taken = Taken(items[start:end], times[start:end], stars[start:end])
-            others = Others(self.takings, dict(zip(taken.items, taken.times)))
             dice.seed(hash_seed(job.seed, job.dataset.name, user))
-            yield user, draw(taken, others, self.sampler, dice, job), others
+            pairs += draw(taken, self._others(chunk, start, end), self.sampler, dice, job)
+            ends_U.append(len(pairs))
             start = end
+        columns = np.array(pairs, np.int64).reshape(-1, 3).T
+        return Drawn(np.array(ends_U), *columns)
+
+    def _seeds(self, users: Sequence[str]) -> np.ndarray:
+        """64 bits for the draws of each user."""
+        own = f"{self.job.seed}\t{self.job.dataset.name}\t"
+        hashes = [hashlib.blake2b(f"{own}{user}".encode(), digest_size=8).digest() for user in users]
+        return np.frombuffer(b"".join(hashes), "<u8")
 
 
-def _pairs(taken: Taken, others: Others, sampler: Sampler, dice: random.Random, job: Job) -> list[Pair]:
-    """Each item that the user took, and one that the user never took."""
-    banned = {sampler.twin[item] for item in taken.items}
-    # Never twice, so that a rejected target does not stand in the history.
-    drawn = sampler.draw_each(taken.items, taken.times, others, banned, dice)
-    pairs = [
-        Pair(item, rejected, time)
-        for item, rejected, time in zip(taken.items, drawn, taken.times)
-        if rejected is not None
-    ]
-    if len(pairs) < len(drawn):
-        job.counts["dropped: no item to set against it"] += len(drawn) - len(pairs)
+def _matched_pairs(taken: Taken, others: Others, sampler: Sampler, dice: random.Random, job: Job) -> list[Pair]:
+    """Each item that the user took, and one as popular that the user never took. Nothing is drawn twice, so that a
+    rejected target does not stand in the history."""
+    banned, pairs = {sampler.twin[item] for item in taken.items}, list[Pair]()
+    for item, time in zip(taken.items, taken.times):
+        rejected = sampler.draw(Choice(item, time, others), banned, dice)
+        if rejected is None:
+            job.counts[_UNMATCHED] += 1
+        else:
+            banned.add(sampler.twin[rejected])
+            pairs.append((item, rejected, time))
     return pairs
 
 
 def _liked_pairs(taken: Taken, others: Others, sampler: Sampler, dice: random.Random, job: Job) -> list[Pair]:
     """Each item that the user liked, and one that the user liked less, or never took where none of these fits."""
-    twin, pairs = sampler.twin, []
+    twin, pairs = sampler.twin, list[Pair]()
     bar = min(LIKED, sum(taken.stars) / len(taken.stars))
     low = [item for item, stars in zip(taken.items, taken.stars) if stars < bar]
     own = sampler_of(job, low, twin, others.takings)
@@ -150,11 +204,11 @@ def _liked_pairs(taken: Taken, others: Others, sampler: Sampler, dice: random.Ra
         if rejected is None:
             rejected = sampler.draw(choice, banned, dice)
         if rejected is None:
-            job.counts["dropped: no item to set against it"] += 1
+            job.counts[_UNMATCHED] += 1
             continue
         used.add(twin[rejected])
         banned.add(twin[rejected])
-        pairs.append(Pair(item, rejected, time))
+        pairs.append((item, rejected, time))
     return pairs
 
 
@@ -166,20 +220,25 @@ class Window(NamedTuple):
     popularity: Popularity
 
 
-def windows(user: str, pairs: list[Pair], others: Others, job: Job) -> Iterator[Window]:
-    """The rows of a user's choices (`Job.rows`); none when fewer than the job's minimum are left."""
-    if len(pairs) < job.least:
+def rows_of(user: str, choices: int, job: Job) -> list[tuple[str, int, int]]:
+    """The rows of a user with so many choices (`Job.rows`); none when these are fewer than the job's minimum."""
+    if choices < job.least:
         job.counts[f"users dropped: fewer than {job.least} interactions with an alternative"] += 1
-        return
-    rows = job.rows(user, len(pairs))
-    if not rows:
+        return []
+    rows = job.rows(user, choices)
+    if rows:
+        job.counts["interactions kept"] += choices
+    else:
         job.counts[f"users dropped: no choice has {job.length} before it"] += 1
+    return rows
+
+
+def windows(user: str, pairs: list[Pair], others: Others, job: Job) -> Iterator[Window]:
+    """The rows of a user's choices."""
+    if not (rows := rows_of(user, len(pairs), job)):
         return
-    job.counts["interactions kept"] += len(pairs)
     first = others.takings.first
-    job.counts["rejected items that nobody had taken before the choice"] += sum(
-        [time is not None and first[rejected] >= time for _, rejected, time in pairs]
-    )
+    job.counts[_UNSEEN] += sum([time is not None and first[rejected] >= time for _, rejected, time in pairs])
     for name, start, place in rows:
         yield Window(name, pairs[start : place + 1], popularity(pairs[place], others))
 
@@ -193,23 +252,37 @@ def finish(user: str, pairs: list[Pair], catalogue: Catalogue, others: Others, j
 
 
 class Writer:
-    """Windows as lines of a benchmark file: what `user_row` and `json` make of their examples, ten times as fast."""
+    """Makes lines of a benchmark file: what `user_row` and `json` make of examples, for many at once."""
 
     def __init__(self, catalogue: Catalogue, job: Job):
-        self._texts = Quoted(catalogue)
-        self._end = f', "query": {as_json(job.dataset.default_query)}}}'
+        self._chosen = Quoted(catalogue, '{"chosen": ', ', "rejected": ')
+        self._rejected = Quoted(catalogue, "", f', "query": {as_json(job.dataset.default_query)}}}')
 
-    def line(self, window: Window) -> str:
-        """The line of a window."""
-        texts, end = self._texts, self._end
-        pairs = [f'{{"chosen": {texts[a]}, "rejected": {texts[b]}{end}' for a, b, _ in window.pairs]
-        name, target = as_json(window.name), pairs.pop()
-        return f'{{"userid": {name}, "history": [{", ".join(pairs)}], "target": {target}}}\n'
+    def lines(self, names: list[str], first: np.ndarray, last: np.ndarray, drawn: Drawn) -> bytes:
+        """The lines of rows whose choices are those from first to last, which is the target."""
+        sizes = last - first + 1
+        ends = np.cumsum(sizes)
+        places = np.arange(ends[-1]) + np.repeat(first - ends + sizes, sizes)
+        chosen, rejected = self._chosen.take(drawn.chosen[places]), self._rejected.take(drawn.rejected[places])
+        pairs = arrow.binary_join_element_wise(chosen, rejected, _bytes(b""))
+        # Of each row a list for the history, and one for the target.
+        parts = np.concatenate(([0], np.stack((ends - 1, ends), 1).ravel()))
+        joined = arrow.binary_join(pa.LargeListArray.from_arrays(parts, pairs), _bytes(b", "))
+        histories, targets = (joined.take(np.arange(part, len(joined), 2)) for part in (0, 1))
+        users = pa.array([as_json(name).encode("utf-8", HALF_CHARACTERS) for name in names], pa.large_binary())
+        texts = (b'{"userid": ', users, b', "history": [', histories, b'], "target": ', targets, b"}\n", b"")
+        whole = arrow.binary_join_element_wise(*(_bytes(x) if isinstance(x, bytes) else x for x in texts))
+        return whole.buffers()[2].to_pybytes()
+
+
+def _bytes(text: bytes) -> pa.LargeBinaryScalar:
+    return pa.scalar(text, pa.large_binary())
 
 
 def popularity(pair: Pair, others: Others) -> Popularity:
     """How many others took either item, over all time and, where the time of the choice is known, before it."""
-    counts = others.count(pair.chosen), others.count(pair.rejected)
-    if pair.time is None:
+    chosen, rejected, time = pair
+    counts = others.count(chosen), others.count(rejected)
+    if time is None:
         return Popularity(*counts)
-    return Popularity(*counts, others.before(pair.chosen, pair.time), others.before(pair.rejected, pair.time))
+    return Popularity(*counts, others.before(chosen, time), others.before(rejected, time))

@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alignxplore.datasets import amazon, building, engine, get, movielens, parts
+from alignxplore.datasets import amazon, building, catalogue, engine, get, movielens, parts
 from alignxplore.datasets.__main__ import build
 from alignxplore.datasets.building import Job
 from alignxplore.datasets.engine import Engine
@@ -64,12 +65,27 @@ def test_other_processes_and_smaller_chunks_change_nothing(tmp_path, monkeypatch
     assert json.loads((tmp_path / "here" / "x.build.json").read_text())["counts"]["users kept"] > 50
 
 
-def test_lines_are_what_json_makes_of_the_rows(run, tmp_path, latest_small):
-    examples, _ = run("movielens", latest_small, windows=2, length=4)
-    build(Job(get("movielens"), latest_small, windows=2, length=4), tmp_path / "x.jsonl")
+@pytest.mark.parametrize("protocol", ["published", "matched", "liked"])
+@pytest.mark.parametrize("windows", [{}, {"windows": 2, "length": 4}])
+def test_lines_are_what_json_makes_of_the_rows(run, tmp_path, latest_small, protocol, windows):
+    options = {"protocol": protocol, **windows, "persons": (0.0, 0.2)}
+    examples, job = run("movielens", latest_small, **options)
+    made = build(Job(get("movielens"), latest_small, **options), tmp_path / "x.jsonl")
     lines = [parts.line_of(example) for example in examples]
-    assert "".join(line.line for line in lines) == (tmp_path / "x.jsonl").read_text()
+    assert "".join(line.line for line in lines) == (tmp_path / "x.jsonl").read_text() and len(lines) > 50
     assert "".join(line.popularity for line in lines) == (tmp_path / "x.popularity.jsonl").read_text()
+    assert made["counts"].items() >= job.counts.items()
+
+
+@pytest.mark.parametrize("held", [0, 1 << 20])
+def test_texts_of_large_catalogues_are_read_as_they_are_asked_for(tmp_path, monkeypatch, held):
+    monkeypatch.setattr(catalogue, "_HELD", held)
+    items = catalogue.Catalogue(tmp_path)
+    for key, text in enumerate(['say "a"', "é", "half \ud83d"]):
+        items.add(str(key), text)
+    items.close()
+    texts = catalogue.Quoted(items, "<", ">").take(np.array([2, 0, 2, 1])).to_pylist()
+    assert texts == [b'<"half \\ud83d">', b'<"say \\"a\\"">', b'<"half \\ud83d">', '<"é">'.encode()]
 
 
 def one_by_one(monkeypatch):
