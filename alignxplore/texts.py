@@ -105,6 +105,8 @@ def not_packed(head: bytes) -> str | None:
     """What a file named *.gz is instead, and what to do; None for a gzip file."""
     if head.startswith(b"\x1f\x8b"):
         return None
+    if not head:
+        return "an empty file, not one packed by gzip; the download may have failed"
     return mistaken(head) or "not packed by gzip, though its name ends in .gz; take that ending off"
 
 

@@ -148,7 +148,10 @@ class Job:
         """Raw files that match any of the glob patterns, sorted; searched in the folder and up to two levels below
         it."""
         deep = (f"{prefix}{pattern}" for pattern in patterns for prefix in ("", "*/", "*/*/"))
-        return sorted({path for pattern in deep for path in self.raw.glob(pattern) if path.is_file()})
+        found = {path for pattern in deep for path in self.raw.glob(pattern) if path.is_file()}
+        # A folder that a link leads to as well is one folder, by its shortest name.
+        longest_first = sorted(found, key=lambda path: (-len(path.parts), path))
+        return sorted({path.parent.resolve() / path.name: path for path in longest_first}.values())
 
     def unknown_layout(self) -> FileNotFoundError:
         """What to raise when the raw folder holds no known layout.
@@ -250,7 +253,10 @@ def _unpacked(raw: BufferedReader, path: Path) -> Iterator[bytes]:
             raise RecordError(problem, path)
         yield from lines
     except (EOFError, OSError, zlib.error) as error:
-        raise RecordError(f"cannot be unpacked to its end ({error}); the download may be cut short", path) from None
+        remedy = "the download may be cut short"
+        if isinstance(error, gzip.BadGzipFile):  # of a file whose start was whole
+            remedy = "it is damaged, or something else was added to it; download it again"
+        raise RecordError(f"cannot be unpacked to its end ({error}); {remedy}", path) from None
 
 
 def take(examples: Iterable[Example], job: Job) -> Iterator[Example]:

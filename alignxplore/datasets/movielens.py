@@ -53,6 +53,7 @@ _LAYOUTS = (
     ("u.data", "u.item", "\t"),
 )
 
+_SEPARATORS = ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"))  # that a table program may write
 _RATING = ["userId", "movieId", "rating", "timestamp"]
 _EDITIONS = {
     100_000: "ml-100k",
@@ -131,8 +132,11 @@ def _films(path: Path, job: Job) -> Iterator[tuple[str, str, str]]:
 
 def _named(rows: Iterator[tuple[int, str]], path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """(line, the named fields) of each row of a CSV file, whatever other columns it has."""
-    header = _fields(next(rows, (1, ""))[1], path, 1)
+    first = next(rows, (1, ""))[1]
+    header = [name.strip() for name in _fields(first, path, 1)]
     if missing := [name for name in names if name not in header]:
+        if other := next((name for mark, name in _SEPARATORS if mark in first and "," not in first), None):
+            raise RecordError(f"fields parted by {other}; part them by commas", path, 1)
         raise RecordError(f"expected the header {','.join(names)}, and {missing[0]} is not in it", path, 1)
     places = [header.index(name) for name in names]
     for number, line in rows:

@@ -139,7 +139,7 @@ def _csv(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
     rows = (
         row for row in csv_rows((line + "\n" for _, line in job.lines(path, blank=True)), path) if "".join(row).strip()
     )
-    header = next(rows, [])
+    header = [name.strip() for name in next(rows, [])]
     for number, row in enumerate(rows, 1):
         if len(row) != len(header):
             raise RecordError(f"{len(row)} fields, and the header has {len(header)}", path, number)

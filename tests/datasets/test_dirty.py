@@ -314,3 +314,39 @@ def test_arrays_are_read(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     read = [row for _, row in read_rows(tmp_path / "a.json", Job(get("alignx"), tmp_path))]
     assert read == (json.loads(text) if text.strip() else [])
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"", ": an empty file, not one packed by gzip; the download may have failed"),
+        (gzip.compress(LINE, mtime=0) + b"<html>", "; it is damaged, or something else was added to it"),
+        (gzip.compress(LINE * 99, mtime=0)[:-12], "; the download may be cut short"),
+    ],
+)
+def test_what_is_wrong_with_a_packed_file_is_said(run, tmp_path, content, said):
+    write(tmp_path, REVIEWS, 2023)
+    (tmp_path / "Toys.jsonl").unlink()
+    (tmp_path / "Toys.jsonl.gz").write_bytes(content)
+    with pytest.raises(RecordError) as caught:
+        run("amazon", tmp_path, min_interactions=2)
+    assert "Toys.jsonl.gz" in str(caught.value) and said in str(caught.value)
+
+
+@pytest.mark.parametrize("mark, name", [(";", "semicolons"), ("\t", "tabs")])
+def test_ratings_parted_by_something_else_are_named_and_blanks_in_the_header_are_none(run, tmp_path, mark, name):
+    folder = test_movielens.write(tmp_path, test_movielens.RATINGS)
+    before, _ = run("movielens", folder, min_interactions=2)
+    ratings = folder / "ratings.csv"
+    text = ratings.read_text()
+    ratings.write_text(text.replace("userId,movieId,", "userId, movieId ,"))
+    assert run("movielens", folder, min_interactions=2)[0] == before
+    ratings.write_text(text.replace(",", mark))
+    with pytest.raises(RecordError, match=rf"ratings\.csv:1: fields parted by {name}; part them by commas"):
+        run("movielens", folder, min_interactions=2)
+
+
+def test_a_folder_that_links_to_itself_holds_one_edition(run, tmp_path):
+    folder = test_movielens.write(tmp_path, test_movielens.RATINGS)
+    (folder / "again").symlink_to(folder)
+    assert run("movielens", folder, min_interactions=2)[0]
