@@ -14,6 +14,7 @@ from typing import Any
 LOST = "\ufffd"
 _HALF = re.compile("[\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")  # in JSON: one half, or each of both
+_COMMA = re.compile(r",\s*([}\]])")
 _ID = re.compile(r"(?:\w+_)?(?:id|uid|userid|reviewerID|asin)")
 
 _PACKED = (
@@ -131,6 +132,11 @@ def not_json(line: str, first: bool) -> str | None:
             return (
                 "a tab or another control character as it stands inside a text, where JSON wants it escaped; repair it"
             )
+        except (ValueError, RecursionError):
+            pass
+        try:
+            json.loads(_COMMA.sub(r"\1", text.rstrip(",")))
+            return "not JSON (a comma before a closing bracket or behind the object); take it out"
         except (ValueError, RecursionError):
             pass
         try:
