@@ -9,6 +9,7 @@ found again, also what has sessions of its own (torchrun, vLLM, Ray) or lost its
 process, ends the family once its owner is gone, even by `kill -9`.
 """
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -132,6 +133,17 @@ def temporary_files(folder: Path) -> dict[str, str]:
     (folder / "tmp").mkdir()
     compiled = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}"
     return {"TMPDIR": str(folder / "tmp"), "TORCHINDUCTOR_CACHE_DIR": compiled}
+
+
+def semaphores() -> list[Path]:
+    """Python's named semaphores that what this process has started holds: who is killed leaves them in /dev/shm."""
+    held: set[int] = set()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(OSError):
+            maps = Path(f"/proc/{child.pid}/maps").read_text().splitlines()
+            held |= {int(line.split()[4]) for line in maps if "/dev/shm/sem." in line}  # by inode: names change
+    there = os.scandir("/dev/shm") if os.path.isdir("/dev/shm") else ()
+    return [Path(entry) for entry in there if entry.name.startswith("sem.mp-") and entry.inode() in held]
 
 
 def members(*families: str) -> list[psutil.Process]:

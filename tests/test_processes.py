@@ -191,3 +191,20 @@ def test_temporary_files_of_a_command_go_with_its_folder(tmp_path, monkeypatch):
     said = subprocess.run([sys.executable, "-c", code], env=os.environ | variables, capture_output=True, text=True)
     assert said.stdout.strip() == variables["TMPDIR"] and len(list((tmp_path / "tmp").iterdir())) == 1
     assert not Path(variables["TORCHINDUCTOR_CACHE_DIR"]).is_relative_to(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm")
+def test_a_semaphore_of_a_process_that_is_killed_is_known():
+    code = "import multiprocessing as m; lock = m.get_context('spawn').Lock(); print(flush=True); input()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        child.stdout.readline()
+        (held,) = processes.semaphores()
+        assert held.name.startswith("sem.mp-") and held.exists()
+    finally:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+    held.unlink(missing_ok=True)
+    assert processes.semaphores() == []

@@ -32,7 +32,7 @@ from alignxplore.command import check_encoding
 from alignxplore.environment import say_problems
 from alignxplore.errors import SAID, of_the_disk, one_sentence
 from alignxplore.journal import RunLock
-from alignxplore.processes import socket_folder
+from alignxplore.processes import semaphores, socket_folder, temporary_files
 from alignxplore.prompts import PromptSet
 from alignxplore.records import read_object, write_json
 from alignxplore.rl.checks import (
@@ -92,6 +92,19 @@ def quiet_console(log_path: Path, progress: Path) -> Iterator[None]:
         os.dup2(console, 1), os.dup2(errors, 2)
 
 
+@contextlib.contextmanager
+def environment_of(variables: dict[str, str]) -> Iterator[None]:
+    """Variables of what is started in here."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            os.environ.pop(name)
+        os.environ.update({name: before[name] for name in variables if name in before})
+
+
 def stop_in_order(out: Path, progress: Path) -> Callable[[int, object], None]:
     """What SIGTERM does. While the run trains, the first one asks it to save a checkpoint and end (by OUT/stop, as
     anybody may); a second one, or STOP_SECONDS, end it at once."""
@@ -133,9 +146,9 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
                 signal.signal(number, on_signal)
             return ray.remote(num_cpus=1)(StreamingRunner).remote()
 
-    sockets = socket_folder("axp-ray", _RAY_SOCKET)
+    own = socket_folder("axp-ray", _RAY_SOCKET)
     if "address" not in config.ray_kwargs.ray_init and "RAY_ADDRESS" not in os.environ:
-        ray_init: dict[str, Any] = {"_temp_dir": str(sockets)}
+        ray_init: dict[str, Any] = {"_temp_dir": str(own)}
         if config.trainer.device == "cpu":
             # Ray counts slots, not cores: each training rank takes one "GPU", the helpers one "CPU" each.
             ranks = config.trainer.n_gpus_per_node
@@ -148,15 +161,19 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
     pictures = os.path.abspath(os.environ.get("TENSORBOARD_DIR") or out / "tensorboard")
     OmegaConf.update(config, name, pictures, force_add=True)
     try:
-        run_ppo(config, Starter)
+        with environment_of(temporary_files(own)):
+            run_ppo(config, Starter)
     except BaseException:
-        for logs in sockets.glob("session_2*/logs"):  # what Ray itself has to say about it
+        for logs in own.glob("session_2*/logs"):  # what Ray itself has to say about it
             shutil.copytree(logs, out / "log" / "ray", dirs_exist_ok=True, symlinks=True)
         raise
     finally:
         signal.alarm(0)
+        held = semaphores()
         ray.shutdown()
-        shutil.rmtree(sockets, ignore_errors=True)
+        for semaphore in held:
+            semaphore.unlink(missing_ok=True)
+        shutil.rmtree(own, ignore_errors=True)
     latest = out / "checkpoints" / "latest_checkpointed_iteration.txt"
     done = int(latest.read_text()) if latest.exists() else 0
     if done < steps:
