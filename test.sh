@@ -5,6 +5,8 @@
 #   ./test.sh                     everything (no GPU needed): 27 minutes on two cores once installed
 #   ./test.sh --fast              without the tests marked slow: about ten minutes once installed
 #   ./test.sh --kill              real runs killed at 20 moments of each stage, and continued: see RELIABILITY.md
+#   ./test.sh --gpu               a smoke run of the whole path on one GPU: 40 GB, about 8 minutes, not yet run on one.
+#                                 The last line is JSON. --rehearse: the same steps on a CPU, tiny. 2: there is no GPU
 #   ./test.sh --no-install        in the environment that is active now; nothing is installed
 #   ./test.sh --check             say whether the environment is complete; nothing is installed or run
 #   ./test.sh --fast -k judge -x  what is left goes to pytest
@@ -18,6 +20,30 @@ TIME_LIMIT=${TIME_LIMIT:-3300}      # seconds for the tests; at the limit they a
 REAL_SAMPLES_DIR=${REAL_SAMPLES_DIR:-}    # of the real data sets; without them their tests are skipped
 DEVICE=${DEVICE:-cpu}
 export DEVICE
+
+smoke() {  # ARGUMENT...: the steps of alignxplore/quickstart/card.py, in the environment of the device
+    local word how=() words=()
+    for word in "$@"; do
+        case $word in
+            --gpu) ;;
+            --no-install) how=(--no-install) ;;
+            *) words+=("$word") ;;
+        esac
+    done
+    if has --rehearse "$@"; then
+        DEVICE=cpu CUDA_VISIBLE_DEVICES=
+        export CUDA_VISIBLE_DEVICES
+    elif [[ $(_detect_device) == gpu ]]; then
+        DEVICE=gpu
+    else
+        refuse "there is no GPU here (nvidia-smi names none), so nothing was run; --gpu --rehearse runs the same" \
+            "steps on a CPU"
+    fi
+    prepare_environment "${how[@]}"
+    use_library
+    exec python -m alignxplore.quickstart.card "${words[@]}"
+}
+! has --gpu "$@" || smoke "$@"
 
 setup=()
 arguments=(-n 2 --dist loadfile --no-loadscope-reorder)  # a file's servers and runs are started once

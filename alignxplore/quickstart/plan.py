@@ -19,6 +19,7 @@ class Pipeline:
     steps: Sequence[Step]
     deciding: Mapping[str, str] = field(default_factory=dict)  # NAME → value: what decides what is made
     results: Mapping[str, Path] = field(default_factory=dict)  # what it is → where
+    keep_going: bool = False  # after a step that failed: with those that need nothing of it
 
     @classmethod
     def of(cls, settings: Settings, steps: Sequence[Step], **results: str) -> "Pipeline":

@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,7 +34,12 @@ COMMON = {
 
 
 class StepError(UserError):
-    """A step, or a server that it needs, ended with an error."""
+    """A step, or a server that it needs, ended with an error. `steps`: name → why, of all that did, where the run went
+    on."""
+
+    def __init__(self, message: str, steps: Mapping[str, str] | None = None):
+        super().__init__(message)
+        self.steps = dict(steps or {})
 
 
 def run(pipeline: Pipeline, at_once: int = AT_ONCE) -> str:
@@ -79,6 +84,7 @@ class _Runner:
     def __init__(self, pipeline: Pipeline, folder: RunFolder, lock: int, at_once: int):
         self.out, self.steps, self.folder = pipeline.out, pipeline.steps, folder
         self.lock, self.at_once, self.before = lock, at_once, order(pipeline.steps)
+        self.keep_going, self.failed = pipeline.keep_going, dict[str, str]()
         self.waiting: dict[str, Step] = {}
         self.active: dict[str, _Work] = {}
         self.servers: dict[str, _RunningServer] = {}
@@ -100,6 +106,8 @@ class _Runner:
                 for work in list(self.active.values()):
                     self._advance(work)
                 time.sleep(0.1)
+            if self.failed:
+                raise StepError("\n".join(self.failed.values()), self.failed)
         except KeyboardInterrupt:
             print("\ninterrupted; to go on run the same command again", flush=True)
             raise
@@ -117,12 +125,32 @@ class _Runner:
             self.active[step.name] = _Work(self, self.waiting.pop(step.name))
 
     def _advance(self, work: "_Work") -> None:
-        finished = not next(work.progress, False)
+        try:
+            finished = not next(work.progress, False)
+        except StepError as error:
+            if not self.keep_going:
+                raise
+            return self._give_up(work.step, error)
         work.log.show(several=len(self.active) > 1, last=finished)
         if finished:
             del self.active[work.step.name]
             self.folder.note_done(work.step, time.monotonic() - work.began)
             self._end_servers()
+
+    def _give_up(self, failed: Step, error: StepError) -> None:
+        """Go on without a step and those that need it; a server that has ended is started again for the others."""
+        print(f"{error}\nWhat needs nothing of it goes on.", flush=True)
+        del self.active[failed.name]
+        self.failed[failed.name] = str(error)
+        lost = {failed.name}
+        for name in list(self.waiting):
+            if lost.intersection(self.before[name]):
+                lost.add(name)
+                del self.waiting[name]
+        for server in failed.servers:
+            if (running := self.servers.get(server.name)) and running.family.poll() is not None:
+                self.end(self.servers.pop(server.name).family)
+        self._end_servers()
 
     def _expected_left(self) -> float:
         """Seconds by the list: of steps that wait, and of what is left of those at work."""

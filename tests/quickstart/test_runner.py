@@ -321,3 +321,27 @@ def test_the_time_left_is_corrected_by_how_this_machine_has_done(tmp_path):
     assert runner._time_left() == pytest.approx(100, abs=0.1)
     runner.expected = 100  # 50 s of work say little
     assert runner._time_left() == 50
+
+
+def test_after_a_failure_what_needs_nothing_of_it_goes_on(tmp_path, capsys):
+    """Steps and servers that fail are named together, and are all that the same command does again."""
+    mended = tmp_path / "mended"
+    ends = Server("judge", command("sh", "-c", f'[ -e "{mended}" ] && echo "ready: m at http://x/v1" && sleep 600'))
+    steps = [
+        Step("first", 1, [command("true")]),
+        Step("broken", 1, [command("sh", "-c", f'[ -e "{mended}" ]')]),
+        Step("upon it", 1, [command("true")]),
+        Step("asks", 1, [command("true")], [ends], after=["first"]),
+        Step("apart", 1, [command("true")], after=["first"]),
+    ]
+    pipeline = Pipeline(out=tmp_path / "out", steps=steps, keep_going=True)
+    with pytest.raises(StepError) as error:
+        carry_out(pipeline)
+    assert set(error.value.steps) == {"broken", "asks"} and "the server 'judge' ended" in error.value.steps["asks"]
+    folder = RunFolder(tmp_path / "out")
+    assert [step.name for step in folder.undone(steps)] == ["broken", "upon it", "asks"]
+    mended.touch()
+    capsys.readouterr()
+    assert "Done" in carry_out(pipeline)
+    assert "-- apart: done before" in capsys.readouterr().out
+    assert folder.undone(steps) == []

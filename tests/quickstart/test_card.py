@@ -1,0 +1,149 @@
+"""The smoke run on one GPU: its list, what it says without a GPU, its last line, and the whole of it on a CPU."""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from alignxplore.quickstart import card
+from alignxplore.quickstart.card import CardSettings
+from alignxplore.quickstart.card_report import Card, Watch, report
+from alignxplore.quickstart.folder import RunFolder
+from alignxplore.quickstart.steps import order
+from tests import ROOT
+from tests.quickstart.test_lists import not_made
+
+H100 = Card("0", "NVIDIA H100 80GB HBM3", 85.5)
+
+
+def listed(out: Path, found: Card | None = None, flash: bool = True):
+    return card.steps(CardSettings(out=out, card=found, flash=found is not None and flash))
+
+
+def commands(steps):
+    return {step.name: one for step in steps for row in step.rows for one in row}
+
+
+@pytest.mark.parametrize("found", [None, H100])
+def test_what_a_step_reads_is_made_before_and_the_same_steps_are_rehearsed(found, tmp_path):
+    steps = listed(tmp_path, found)
+    assert not_made(steps, tmp_path) == []
+    assert order(steps) == order(listed(tmp_path))
+
+
+def test_what_fails_leaves_the_other_parts(tmp_path):
+    """SFT of the large model needs neither judge nor RL; what needs both comes after both."""
+    before = order(listed(tmp_path))
+
+    def needs(name):
+        return {name}.union(*(needs(other) for other in before[name]))
+
+    assert needs("large_packed") == {"large_packed", "large", "blank", "data"}
+    assert "rl" not in needs("large_rl") and {"judge", "sft", "rl_data"} < needs("scores")
+
+
+def test_on_a_gpu_all_of_it_is_told_so_and_stays_within_40_gb(tmp_path):
+    for flash in (True, False):
+        steps = listed(tmp_path, H100, flash)
+        for told in (("DEVICE", "cuda"), ("CUDA_VISIBLE_DEVICES", "0")):
+            assert all(told in one.environment for one in commands(steps).values())
+        rl, packed = commands(steps)["large_rl"], commands(steps)["large_packed"]
+        assert dict(rl.environment)["PRESET"] == "solo" and "--bf16" in packed.words
+        assert ("sdpa" in " ".join(rl.words)) == ("sdpa" in packed.words) == (not flash)
+        server = steps[-1].servers[0].command
+        judge = float(server.words[server.words.index("--gpu-memory-utilization") + 1])
+        writing = float(dict(rl.environment)["GPU_MEMORY"])
+        states = 0.6 * 16  # GB of the trainer of 0.6B parameters
+        assert (judge + writing) * H100.memory_gb + states < 36, "some GB for CUDA itself, three times"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flash", [True, False])
+def test_the_rl_settings_of_a_gpu_are_sound(flash, tmp_path):
+    """verl's own checks take them; nothing is started."""
+    for name in ("rl", "large_rl"):
+        one = commands(listed(tmp_path, H100, flash))[name].with_urls({"judge": "http://127.0.0.1:1/v1"})
+        environment = os.environ | {key: value for key, value in one.environment if value is not None}
+        for key in ("MODEL", "TRAIN", "VAL", "JUDGE_TOKENIZER"):
+            Path(environment[key]).parent.mkdir(parents=True, exist_ok=True)
+            Path(environment[key]).mkdir(exist_ok=True)
+        done = subprocess.run(
+            [*one.words], cwd=ROOT, env=environment | {"CHECK": "1"}, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert json.loads(done.stdout.splitlines()[-1])["updates_per_step"] == 1
+
+
+def test_without_a_gpu_it_says_so_and_runs_nothing(tmp_path):
+    nowhere = tmp_path / "bin"
+    nowhere.mkdir()
+    for name in ("bash", "dirname", "env"):
+        (nowhere / name).symlink_to(f"/usr/bin/{name}")
+    ran = subprocess.run(
+        ["bash", str(ROOT / "test.sh"), "--gpu"], env={"PATH": str(nowhere)}, capture_output=True, text=True
+    )
+    assert ran.returncode == 2 and ran.stdout == ""
+    assert ran.stderr.startswith("test.sh: there is no GPU here") and ran.stderr.count("\n") == 1
+
+
+def test_the_card_is_the_one_that_may_be_used_and_its_memory_is_watched(tmp_path, monkeypatch):
+    script = tmp_path / "nvidia-smi"
+    script.write_text(
+        '#!/bin/sh\ncase "$*" in "-i 3 "*memory.total*) echo "A, B, 40000";; "-i 3 "*) echo 1234;; esac\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
+    found = card.find_card()
+    assert found == Card("3", "A, B", pytest.approx(41.9, abs=0.1))
+    monkeypatch.setattr("alignxplore.quickstart.card_report.LOOK_SECONDS", 0.01)
+    with Watch(found) as watch:
+        time.sleep(0.5)
+    assert watch.peak_gb == pytest.approx(1.29, abs=0.01)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert card.find_card() is None
+
+
+def test_the_last_line_says_what_is_missing_and_why(tmp_path):
+    steps = listed(tmp_path, H100)
+    folder = RunFolder(tmp_path)
+    with folder.claimed():
+        for step in steps[:2]:
+            folder.note_done(step, 3)
+    said = report(tmp_path, H100, False, steps, {"judge": "step 'judge' failed"}, 33.5)
+    assert said["card"] == H100.name and not said["rehearsal"] and said["attention"] == "sdpa"
+    assert said["failed"] == {"judge": "step 'judge' failed"} and said["seconds"] == {"data": 3, "blank": 3}
+    assert said["not_done"] == [step.name for step in steps[2:]] and said["peak_memory_gb"] == 33.5
+    assert said["sft"] == said["rl"] == {} and said["accuracy"] is None
+
+
+@pytest.fixture(scope="module")
+def rehearsed(tmp_path_factory):
+    out = tmp_path_factory.mktemp("card") / "out"
+    words = ["bash", str(ROOT / "test.sh"), "--gpu", "--rehearse", "--no-install", "--out", str(out)]
+
+    def run(*more: str) -> subprocess.CompletedProcess:
+        return subprocess.run([*words, *more], capture_output=True, text=True, timeout=1200)
+
+    return run, run()
+
+
+@pytest.mark.slow
+def test_the_rehearsal_runs_every_step_and_ends_with_its_figures(rehearsed):
+    run, done = rehearsed
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["rehearsal"] and said["card"] is None and said["failed"] == {} and said["not_done"] == []
+    for kind in ("zero2", "zero3_packed"):
+        assert said["sft"][kind]["tokens_per_second"] > 0
+    for kind in ("taught", "large"):
+        found = said["rl"][kind]
+        assert found["written_per_second"] > 0 and found["trained_per_second"] > 0
+        assert 0 <= found["probability_difference_mean"] <= found["probability_difference_max"] < 1e-3
+    assert 0 <= said["accuracy"]["sft+rl, streaming"] <= 1
+    again = run()
+    assert again.returncode == 0 and "-- large_rl: done before" in again.stdout
+    assert json.loads(again.stdout.splitlines()[-1]) == said
