@@ -12,8 +12,8 @@ from trl import ModelConfig, TrlParser
 from alignxplore.sft.configuration import DataArguments, TrainArguments
 from tests import ROOT
 
-# Started by run_streaming_8p.sh, whose --help is its documentation.
-EXPLAINED_ELSEWHERE = {"alignxplore/rl/train.py"}
+# Started by run_streaming_8p.sh, and by sft.sh and synthesize.sh, whose --help is their documentation.
+EXPLAINED_ELSEWHERE = {"alignxplore/rl/train.py", "alignxplore/torchrun.py"}
 # Runs each script with --help in a copy of a process that has already imported what takes seconds; the project's
 # modules are new in each. Arguments: the folder for the texts, then "name=script" or "name=-m module".
 HELP = """
