@@ -5,7 +5,7 @@
     python -m alignxplore.bundle --out bundle --part_mb 1900       # files for a stick or a web form
     bash bundle/unpack.sh TARGET                                   # there: checks, unpacks, installs, compares
 
-Needs nothing but Python and pip, and takes the wheels for the Python that runs it (3.11 or 3.12): run it with the
+Needs nothing but Python and pip. It takes the wheels for the Python that runs it (3.11 or 3.12). So run it with the
 version that the other machine has, on the same kind of processor. What only exists as source is built here.
 Interrupted? The same command goes on. OUT holds `bundle.tar.NNN`, `SHA256SUMS` and `unpack.sh`; carry all of it.
 FlashAttention is built against torch and stands in no list: give a wheel that fits by `--wheel`.

@@ -3,12 +3,12 @@
     python benchmarks/dataset_builder.py                       # 100,000 and 1,000,000 users; minutes, 10 GB of disk
     python benchmarks/dataset_builder.py --users 10000 100000  # smaller
 
-Writes simulated ratings in MovieLens' CSV format, users mixed at random, and builds a benchmark of them: few users
-with the builder of this commit and with the last one that sorted and grouped in Python (`--before`, from this
-repository's history), which must give the same users, choices and counts (what is set against a choice is drawn in
-another way); then many users with the former. Memory is the peak of all
-processes together, looked at five times a second; what they share counts once. The ratio is that of users a second, on
-the few users. The last line of output is one JSON object.
+Writes simulated ratings in MovieLens' CSV format, users mixed at random, and builds a benchmark of them. Few users are
+built twice: by this commit, and by the last builder that sorted and grouped in Python (`--before`, from this
+repository's history). Both must give the same users, choices and counts; what is set against a choice is drawn in
+another way. Then many users are built by this commit. Memory is the peak of all processes together, looked at five
+times a second; what they share counts once. The ratio is that of users a second, on the few users. The last line of
+output is one JSON object.
 """
 
 import hashlib

@@ -4,12 +4,15 @@
     python benchmarks/eval_suite.py --users 60 --plain-benchmarks 1  # minutes; the plain way on one benchmark of eight
     python benchmarks/eval_suite.py --policy Qwen/Qwen3-8B --judge Qwen/Qwen3-8B
 
-Eight benchmarks (users of the simulated world under the published names), modes direct, full history and streaming.
-"ours": eval/gen_preference.py, then eval/evaluate.py, as anyone runs them. "theirs": a process for each benchmark and
-mode that loads the model into itself (no server to start), does the cell in one batch and ends: 16 that write
-summaries, 24 that judge. Both render the same prompts, write up to the same number of tokens, and read one letter in
-one order; ours also scores "no summary". Where the plain way is run on fewer benchmarks, its time is scaled to all of
-them (cells are of one size). The last line is JSON.
+Eight benchmarks (users of the simulated world under the published names), modes direct, full history and streaming:
+
+    ours     eval/gen_preference.py, then eval/evaluate.py, as anyone runs them
+    theirs   a process for each benchmark and mode; it loads the model into itself (no server to start), does the cell
+             in one batch and ends; 16 write summaries, 24 judge
+
+Both render the same prompts, write up to the same number of tokens, and read one letter in one order; ours also scores
+"no summary". Where the plain way is run on fewer benchmarks, its time is scaled to all of them (cells are of one
+size). The last line is JSON.
 """
 
 import argparse

@@ -5,12 +5,16 @@ anybody.
     python benchmarks/judge_throughput.py --judge Qwen/Qwen3-8B  # any model that vLLM serves here
 
 A judgement is one scored order of two items. Three ways take turns on one server, each with questions it has never
-seen: "theirs", as the published reward does it: one after another, the list of models asked each time, 16 sampled
-tokens with log-probabilities (over a connection that stays open, which is kinder than the published client); "ours",
-alignxplore/judging/letters.py: prefilled, one token, many in flight; "ceiling": the same prompts as token ids to
-/v1/completions, one token and nothing read, by a bare client with as many in flight. A tiny judge is not trained:
-speed does not depend on what it says. The published way is also run with as many tokens as the JSON answer has, where
-a trained judge would stop. The last line is JSON.
+seen:
+
+    theirs    as the published reward does it: one after another, the list of models asked each time, 16 sampled tokens
+              with log-probabilities; the connection stays open, which is kinder than the published client
+    ours      alignxplore/judging/letters.py: prefilled, one token, many in flight
+    ceiling   the same prompts as token ids to /v1/completions, one token and nothing read, by a bare client with as
+              many in flight
+
+A tiny judge is not trained: speed does not depend on what it says. The published way is also run with as many tokens
+as the JSON answer has, where a trained judge would stop. The last line is JSON.
 """
 
 import asyncio

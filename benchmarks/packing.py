@@ -11,8 +11,8 @@ Four ways through the trainer of sft.py; the rows of a step are the same in all 
     packed       --packing: rows laid end to end up to --packed-tokens, attention kept inside each row
 "theirs" is one row, "ours" is packed. Measured: seconds of forward, backward and optimizer, without the first step;
 the ways take turns, and of three turns the fastest counts. On a CPU attention computes every packed position against
-every other and masks afterwards, so what packing gains on a GPU with variable-length attention cannot be seen there;
-the share of padding is the same everywhere. The last line is JSON.
+every other and masks afterwards. What packing gains on a GPU with variable-length attention cannot be seen there; the
+share of padding is the same everywhere. The last line is JSON.
 """
 
 import json

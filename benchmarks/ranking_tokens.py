@@ -3,10 +3,13 @@
     python benchmarks/ranking_tokens.py                                # films of MovieLens latest-small, in data/
     python benchmarks/ranking_tokens.py --tokenizer Qwen/Qwen3-8B
 
-"ours" is what alignxplore/judging/ranking.py sends for one summary: two prompts with all items. "theirs" is what a
-judge of pairs has to be sent to rank the same items: the chosen one against each other one, in both orders, 38
-prompts. All are rendered from the project's own templates, with the chat template and the begun answer, and counted by
-the tokenizer; no model is needed. Prefix caching saves part of the work of pairs and is not counted. The longer the
+Two ways to rank k items for one summary:
+
+    ours     what alignxplore/judging/ranking.py sends: two prompts with all items
+    theirs   what a judge of pairs has to be sent: the chosen item against each other one, in both orders; 38 prompts
+
+All are rendered from the project's own templates, with the chat template and the begun answer, and counted by the
+tokenizer; no model is needed. Prefix caching saves part of the work of pairs and is not counted. The longer the
 summary (`--summary_tokens`) and the shorter the items, the more is saved: the table shows several lengths. The default
 tokenizer is learnt here from film titles and summaries; it cuts a film into as many tokens as large models' do, about
 20 (digits stand alone). The last line is JSON.

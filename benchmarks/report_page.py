@@ -1,5 +1,5 @@
-"""Size of report.html, and time until its first table is shown, for an evaluation of nine benchmarks: samples packed
-and unpacked when they are looked at, against the same samples as plain JSON in the page, read at its start.
+"""Size of report.html, and time until its first table is shown, for an evaluation of nine benchmarks. Samples that are
+packed, and unpacked when they are looked at, stand against plain JSON in the page, read at its start.
 
     python benchmarks/report_page.py               # needs Chromium on the PATH (Debian: apt-get install chromium)
     python benchmarks/report_page.py --rows 300    # smaller

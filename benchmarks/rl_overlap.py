@@ -4,14 +4,18 @@ order it.
     python benchmarks/rl_overlap.py                 # tiny policy behind vLLM; about 4 minutes on a CPU
     python benchmarks/rl_overlap.py --spread 0      # all summaries equally long: the least that overlap can gain
 
-"serial", as published: write stage 1, judge it one call after another with the list of models asked each time, write
-stage 2, judge it likewise. "barriers": the same four phases, each with everything in flight at once. "ours":
-alignxplore/rl/chain.py, where a summary is judged the moment it is written and a stage waits for nothing but its past
-summary. All three write with one vLLM server, from the same prompts, the same number of tokens for each summary. What
-is controlled: the judge is a local server that answers after a fixed time, and an untrained policy's noise is replaced
-by summaries of the simulated world, so that all are well-formed; `--spread` says how much their lengths differ. Only
-the first calls of "serial" are made, the rest is computed: its calls all take the same time. The latencies are shares
-of the seconds that writing one stage takes. The last line is JSON.
+Three ways with one vLLM server, from the same prompts, the same number of tokens for each summary:
+
+    serial     as published: write stage 1, judge it one call after another with the list of models asked each time;
+               write stage 2, judge it likewise
+    barriers   the same four phases, each with everything in flight at once
+    ours       alignxplore/rl/chain.py: a summary is judged the moment it is written; a stage waits for nothing but its
+               past summary
+
+Two things are controlled. The judge is a local server that answers after a fixed time. An untrained policy's noise is
+replaced by summaries of the simulated world, so that all are well-formed; `--spread` says how much their lengths
+differ. Only the first calls of "serial" are made, the rest is computed: its calls all take the same time. The
+latencies are shares of the seconds that writing one stage takes. The last line is JSON.
 """
 
 import asyncio

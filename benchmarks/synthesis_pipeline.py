@@ -3,17 +3,17 @@
     python benchmarks/synthesis_pipeline.py                            # 150 users, 64 answers at once; about 2 minutes
     python benchmarks/synthesis_pipeline.py --users 400 --sigma 1.2
 
-"theirs" is what the published code does for each 1,000 users: all drafts, all verifications, all merges, all
-verifications of the merged, each phase waiting for the last answer of the one before, twice. Ours and theirs run the
-same code of alignxplore/synthesis/rounds.py, ask the same questions and get the same answers after the same time; the
-barrier is all that differs. (All users are one batch here: with batches of 1,000 there would be more barriers, so that
-the comparison favours theirs.)
+For each 1,000 users the published code ("theirs") goes twice through all drafts, all verifications, all merges, all
+verifications of the merged. Each phase waits for the last answer of the one before. Ours and theirs run the same code
+of alignxplore/synthesis/rounds.py, ask the same questions and get the same answers after the same time; the barrier is
+all that differs. (All users are one batch here: with batches of 1,000 there would be more barriers, so that the
+comparison favours theirs.)
 
-The server is local and controlled: it works on --slots requests at once, as an engine with that many sequences, and
-answers after a time that depends on the request alone, log-normal with the given --sigma for what the teacher writes
-(lengths of reasoning are long-tailed), constant for the one token of a judge. It does not slow down when it is full.
-What is measured is waiting, not computing, so the ratio is that of any engine whose answers have such lengths. The
-last line is JSON.
+The server is local and controlled. It works on --slots requests at once, as an engine with that many sequences. It
+answers after a time that depends on the request alone. What the teacher writes takes a log-normal time with the given
+--sigma (lengths of reasoning are long-tailed). The one token of a judge takes a constant time. The server does not
+slow down when it is full. What is measured is waiting, not computing, so the ratio is that of any engine whose answers
+have such lengths. The last line is JSON.
 """
 
 import asyncio

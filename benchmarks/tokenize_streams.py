@@ -4,9 +4,9 @@ behaviour.
     python benchmarks/tokenize_streams.py                        # 100 behaviours a user, then 10, 30, 100, 300
     python benchmarks/tokenize_streams.py --tokenizer Qwen/Qwen3-1.7B
 
-"theirs" is what the published code does for its signal model (sft/preprocess.py): one encode a behaviour, of all the
-text up to it, to learn where its letter stands. Both must find the same letters at the same places. The last line is
-JSON.
+The published code for its signal model ("theirs", sft/preprocess.py) needs one encode a behaviour. It encodes all the
+text up to the behaviour to learn where its letter stands. Both must find the same letters at the same places. The last
+line is JSON.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Tokens of the slowest rank in an update of RL, over the mean of all ranks, who wait for it at the end of the update:
-rows shared out over a whole step, as verl does, against rows shared out in each update (alignxplore/rl/updates.py).
-Arithmetic on lengths; nothing is trained.
+"""Tokens of the slowest rank in an update of RL, over the mean of all ranks. The others wait for it at the end of an
+update. Rows shared out over a whole step, as verl does, stand against rows shared out in each update
+(alignxplore/rl/updates.py). Arithmetic on lengths; nothing is trained.
 
     python benchmarks/update_balance.py                   # some seconds
 

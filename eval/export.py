@@ -1,8 +1,10 @@
 """Summaries and scores as Parquet with a data card, for sharing: OUT/hub/. Nothing is uploaded unless --push is given.
 
-python eval/export.py --out outputs/eval
-python eval/export.py --out outputs/eval --texts none               # where the terms of the data forbid texts
-python eval/export.py --out outputs/eval --push OWNER/NAME          # needs a login (HF_TOKEN)
+    python eval/export.py --out outputs/eval
+    python eval/export.py --out outputs/eval --texts none               # where the terms of the data forbid texts
+    python eval/export.py --out outputs/eval --push OWNER/NAME          # needs a login (HF_TOKEN)
+
+Comes after evaluate.py.
 """
 
 from alignxplore.command import run

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main table, one command: summaries from the full history and as a stream, scored by the downstream model, the
-# published rows and the baselines that never read the history beside them.
+# The main table, one command: summaries from the full history and as a stream, scored by the downstream model. The
+# published rows and the baselines that never read the history stand beside them.
 #
 #   bash main_table.sh                                             Qwen/Qwen3-8B on the published benchmark files
 #   MODEL="ours=../outputs/rl/model qwen3-8b=Qwen/Qwen3-8B" EVALUATE="--published ours=AlignXplore+" bash main_table.sh

@@ -12,10 +12,10 @@ benchmark:
     shuffled                 the order is lost
     no_negatives             only what was chosen is known
     mixed[:SHARE]            interactions from another benchmark (--mix) are put in between, as many as a share of what
-                             is shown (default: as many as are shown): the same person's, or a stranger's where it has
-                             none of that person (the copy's manifest and the table say of how many)
-    nothing:SHARE            choices of other people are put in between, each with the same one the other way round, so
-                             that together they say nothing: they must not move a choice
+                             is shown (default: as many as are shown); the same person's, or a stranger's where it has
+                             none of that person; the copy's manifest and the table say of how many
+    nothing:SHARE            choices of other people are put in between, each with the same one the other way round;
+                             together they say nothing, so they must not move a choice
     injected_markup:SHARE    item texts that imitate the prompt's own lines and the chat format, in order to report a
                              choice never made
     injected_order:SHARE     item texts that order the model what to write

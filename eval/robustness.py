@@ -3,8 +3,8 @@ robustness.sh.
 
     python eval/robustness.py --out outputs/robustness
 
-Reads the copies that perturb.py wrote (OUT/data), the summaries (OUT/summaries) and the reports of evaluate.py with
-the default prompts (OUT/default) and the hardened ones (OUT/hardened), and writes robustness.md, robustness.html and
+Reads the copies that perturb.py wrote (OUT/data) and the summaries (OUT/summaries). Reads the reports of evaluate.py
+with the default prompts (OUT/default) and the hardened ones (OUT/hardened). Writes robustness.md, robustness.html and
 each table as LaTeX and CSV. A change is paired: the same users and targets, disturbed less undisturbed.
 """
 

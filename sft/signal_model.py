@@ -8,9 +8,9 @@
 
 `prepare` tokenises each user's stream once, with labels on the letters only; `sft.py` trains on it like on any
 prepared set. Of several processes launched together (one a node: synthesize.sh) the first one does it, and the others
-wait. `score` writes scores.jsonl: {"id", "uid", "scores": [{"position", "p", "logprob"}, ...], "dropped"}, p being
-P(actual choice) and id the record's content hash, by which synthesize.py and select_rl.py find it. `--check` counts
-users and what is done, and starts nothing.
+wait. `score` writes scores.jsonl: {"id", "uid", "scores": [{"position", "p", "logprob"}, ...], "dropped"}. There p is
+P(actual choice). By the id, the record's content hash, synthesize.py and select_rl.py find it. `--check` counts users
+and what is done, and starts nothing.
 Resumable: run the same command again, with any number of processes. Memory: logits exist at the letters only.
 """
 

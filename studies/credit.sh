@@ -6,8 +6,8 @@
 #   BASE=runs/other OUT=runs/studies/other SEEDS=1 RL_STEPS=20 bash studies/credit.sh
 #   BASE=runs/other OUT=runs/trial CREDITS="paper centered" SEEDS=1 RL_STEPS=2 USERS=24 bash studies/credit.sh
 #
-# Takes from a finished quick start (BASE) the SFT model, both judges and the users, and trains the SFT model once for
-# each credit and seed. Every update has 128 summaries, whatever the credit:
+# Takes from a finished quick start (BASE) the SFT model, both judges and the users. Trains the SFT model once for each
+# credit and seed. Every update has 128 summaries, whatever the credit:
 #   paper      16 users, 4 summaries of each of 2 stages; those not drawn get a constant for the stage they did not see
 #   centered   the same, with the judge's confidence without any summary in the place of the constant
 # Then one evaluation of all of them as a stream by both judges; the reward came from the first. Leaves

@@ -5,7 +5,7 @@
 #   bash studies/films_seeds.sh
 #
 # Another seed has other persons for policy, judges and test, other windows, models and draws. Upon the first run of
-# BASES, RL is done once more with its rewards dealt out at random within each group of summaries, and evaluated: what
+# BASES, RL is done once more with its rewards dealt out at random within each group of summaries, and evaluated. What
 # helps then is not the reward. Leaves OUT/report.md and OUT/results.json: accuracy pooled over seeds and each seed's,
 # and differences on the same rows. Interrupted? Run the same command again.
 #

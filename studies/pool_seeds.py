@@ -2,7 +2,7 @@
 
     python studies/pool_seeds.py --runs runs/quickstart runs/seed2 runs/seed3 --out runs/studies/films_seeds
 
-Each seed has other test persons, judges, policies and draws: a pooled interval is over runs, persons and films, that
+Each seed has other test persons, judges, policies and draws. A pooled interval is over runs, persons and films, that
 of one run over its persons and films alone. With --control (NAME=FOLDER of an evaluation upon the first run) its
 policy is compared with that run's. Writes results.json and report.md.
 """

@@ -2,8 +2,8 @@
 
     python studies/shuffle_targets.py --data rl_train.jsonl --out shuffled.jsonl
 
-In each target the chosen and the rejected item change places by the toss of a coin (hashed from user and place), so
-that whatever a summary says, its expected reward is one half. Everything else stays: users, prompts, sizes. (The first
+In each target the chosen and the rejected item change places by the toss of a coin (hashed from user and place). So
+whatever a summary says, its expected reward is one half. Everything else stays: users, prompts, sizes. (The first
 target also opens the second stage's slice, where it is then the wrong way round for half of the users.)
 """
 

@@ -7,11 +7,14 @@
     python -m alignxplore.datasets build movielens --raw ml-32m --out movielens_upi.jsonl --items 20     k = 20
     python -m alignxplore.datasets import mine.csv --user user_id --item title --time when --rating stars
 
-`build` writes three files: `*.popularity.jsonl` (for recommendation sets: how many other users took each of the
-target's items, over all time and before the target; the popularity baselines read it), `*.build.json` (options, what
-was read, kept and dropped, and the content's hash) and, last, the benchmark (one user a line, as `eval/` and `sft/`
-read it), which never stands without the other two. The same raw files, options and seed give the same bytes on any
-machine.
+`build` writes three files. The last of them, the benchmark, never stands without the other two:
+
+    *.popularity.jsonl   for recommendation sets: how many other users took each of the target's items, over all time
+                         and before the target; the popularity baselines read it
+    *.build.json         options, what was read, kept and dropped, and the content's hash
+    the benchmark        one user a line, as `eval/` and `sft/` read it
+
+The same raw files, options and seed give the same bytes on any machine.
 """
 
 import dataclasses

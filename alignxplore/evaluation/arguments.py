@@ -17,8 +17,8 @@ OFFICIAL_EVALUATOR = "12kimih/Llama-3.2-3B-HiCUPID"
 YES_NO = "yes_no"  # the judge format of a TALLRec model
 TEXTS = ("all", "none")
 TEXTS_HELP = (
-    "of users and models in report.html: all, or none, for a page that is shown to others (the terms of MIND, Amazon "
-    "and P-Soups forbid to publish their texts)"
+    "of users and models in report.html: all, or none; none is for a page that is shown to others: the terms of MIND, "
+    "Amazon and P-Soups forbid to publish their texts"
 )
 AT_ONCE = "models served here that are asked at the same time; they need memory beside each other"
 SERVE_ARGUMENTS = (
@@ -136,8 +136,8 @@ class EvaluationArguments(Checkable):
     rotations: int = option("orders in which a choice among k items is asked and averaged", ROTATIONS)
     limit: int | None = option("users per benchmark; use the value given to gen_preference.py; default: all", None)
     judge_format: list[str] = option(
-        "how the downstream models answer: plain (a letter, read from its probability), or, for models that reason "
-        "first, think, r1, answer or harmony (gpt-oss): free form; yes_no for a TALLRec model, which reads histories "
+        "how the downstream models answer: plain (a letter, read from its probability); free form, for models that "
+        "reason first: think, r1, answer or harmony (gpt-oss); yes_no for a TALLRec model, which reads histories "
         "only; NAME=FORMAT for one of them",
         ["plain"],
     )

@@ -2,8 +2,9 @@
 
     python -m alignxplore.films.example --data data/movielens_upi.jsonl --eval eval --out example.md
 
-After `eval/evaluate.py` with two policies or more. Nobody picks the person: of all test rows it is the one in the
-middle, by how sure the judges are of the film that was really taken with the summary of the last policy.
+After `eval/evaluate.py` with two policies or more. Nobody picks the person: it is the one in the middle of all test
+rows. They are ordered by how sure the judges are of the film that was really taken, with the summary of the last
+policy.
 """
 
 import re

@@ -6,9 +6,9 @@ judges).
 
 A crutch of these models: linear probes on inner layers learn along, and are thrown away afterwards (deep supervision,
 as in `alignxplore/world/lessons.py`). The reader learns the counts of its reasoning and no answer: it has not learnt
-to write a summary. A judge reads texts of no to eight statements, some of which are told again and again, so that
-brevity is no handicap and repetition no gain. In the first four fifths of its lessons the film counts as taken for
-which the text speaks, in the last fifth the one that the person really took.
+to write a summary. A judge reads texts of no to eight statements. Some are told again and again, so that brevity is no
+handicap and repetition no gain. In the first four fifths of its lessons the film for which the text speaks counts as
+taken. In the last fifth it is the one that the person really took.
 """
 
 import random

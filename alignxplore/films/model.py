@@ -2,10 +2,10 @@
 
     python -m alignxplore.films.model --out runs/quickstart/models/blank --data runs/quickstart/data/policy.jsonl
 
-The tokenizer is learnt from the training persons alone. What is a crutch of these tiny models: it reads of a film its
-decade and its genres only, one token each (a title is a hundred thousand words that they never learn), skips the
-numbering of the choices, and holds each fixed line of the default prompts as one token. Any other text becomes bytes,
-a bar a blank.
+The tokenizer is learnt from the training persons alone. Three things in it are a crutch of these tiny models. It reads
+of a film its decade and its genres only, one token each; titles are a hundred thousand words that they never learn. It
+skips the numbering of the choices. It holds each fixed line of the default prompts as one token. Any other text
+becomes bytes, a bar a blank.
 """
 
 import re

@@ -2,8 +2,8 @@
 
     python -m alignxplore.films.rows --data data/rl_train_windows.jsonl --out data/rl_train.jsonl
 
-A row is a window with its target, read in two stages: stage 1 reads a third of its first choices or two thirds,
-drawn by a hash, and stage 2 the rest of them. So both a short history and a long one are practised, with a text about
+A row is a window with its target, read in two stages. Stage 1 reads a third of its first choices or two thirds, drawn
+by a hash. Stage 2 reads the rest of them. So both a short history and a long one are practised, with a text about
 earlier choices and without. What follows is for targets alone.
 """
 

@@ -7,9 +7,11 @@ After `eval/gen_preference.py`. No model is asked: films tell their genres and d
 not. Of a stream it is the last summary that counts, against the choices of all slices. Intervals: 95 %, clustered by
 person.
 
-precision      share of the statements whose sign is that of the tally (an attribute that evens out is never right)
-recall 2, 4    share of the attributes with a tally of 2, or 4, and more either way that are told with their sign
-statements, repeats, unknown    a summary: how many, those about an attribute told before, those about nothing known
+    precision    share of the statements whose sign is that of the tally (an attribute that evens out is never right)
+    recall 2, 4  share of the attributes with a tally of 2, or 4, and more either way that are told with their sign
+    statements   how many a summary has
+    repeats      of these, those about an attribute told before
+    unknown      of these, those about nothing known
 """
 
 from collections.abc import Iterable, Sequence

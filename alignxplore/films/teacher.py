@@ -3,10 +3,10 @@
     python -m alignxplore.films.teacher --port 8778 --names_of models/blank     # until Ctrl-C or a TERM signal
     python sft/synthesize.py --teacher teacher=http://127.0.0.1:8778/v1#models/blank ...
 
-It says of a person what the choices in the prompt show, and nothing else: the counts as its reasoning, then one to
-eight true statements, any of them, and always what bears on a hint. Of what several annotators conclude it keeps what
-most of them say, again eight statements at most and any of them: so its summaries are true, and leave out things that
-matter. Drawn from the prompt and the request's seed.
+It says of a person what the choices in the prompt show, and nothing else. The counts are its reasoning. Then it writes
+one to eight true statements, any of them, and always what bears on a hint. Of what several annotators conclude it
+keeps what most of them say, again eight statements at most and any of them. So its summaries are true, and leave out
+things that matter. They are drawn from the prompt and the request's seed.
 """
 
 import random

@@ -3,11 +3,11 @@
     python -m alignxplore.quickstart.card --out runs/gpu               # on a machine with a GPU
     python -m alignxplore.quickstart.card --out runs/rehearsal --rehearse      # the same list on a CPU, tiny
 
-Models are made on the spot: a policy and a judge of a million parameters, which learn, and a Qwen3 of 0.6B with random
-weights (`large.py`), with which speed is measured. SFT in bf16 under ZeRO, packed and not; two steps of streaming GRPO
-with FSDP2, vLLM rollouts and a judge behind vLLM; evaluation. A step that fails is named, and those that need
-nothing of it go on. The last line is one JSON object (`card_report.py`). Run the same command again: what is done is
-kept. Exit codes: 0 all done, 1 a step failed, 2 there is no GPU here. It was not yet run on a GPU.
+Models are made on the spot. A policy and a judge of a million parameters learn. Speed is measured with a Qwen3 of 0.6B
+with random weights (`large.py`). SFT in bf16 under ZeRO, packed and not; two steps of streaming GRPO with FSDP2, vLLM
+rollouts and a judge behind vLLM; evaluation. A step that fails is named, and those that need nothing of it go on. The
+last line is one JSON object (`card_report.py`). Run the same command again: what is done is kept. Exit codes: 0 all
+done, 1 a step failed, 2 there is no GPU here. It was not yet run on a GPU.
 """
 
 import importlib

@@ -2,7 +2,7 @@
 
     python -m alignxplore.quickstart.large --tokenizer models/blank --out models/large --rows data/long.jsonl
 
-Nothing is downloaded. The tokenizer is that of the tiny models, filled up to Qwen3's 151,936 entries: a logit costs
+Nothing is downloaded. The tokenizer is that of the tiny models, filled up to Qwen3's 151,936 entries. So a logit costs
 what it costs there, and each can be written by the rollouts that the trainer counts.
 """
 

@@ -130,7 +130,7 @@ class DataArguments(Checkable):
     )
     eval_data: str | None = option("the same for held-out rows (with --eval_strategy steps)", None)
     published_steps: int | None = option(
-        "steps of the published run that this one repeats: the plan is shown beside them, with a warning where it "
+        "steps of the published run that this one repeats; the plan is shown beside them, with a warning where it "
         "differs by more than a tenth",
         None,
     )

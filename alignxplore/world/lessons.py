@@ -4,11 +4,11 @@ judges).
     python -m alignxplore.world.lessons --base models/untaught --data data/reader.jsonl --out models/base --seed 1
     python -m alignxplore.world.lessons --base models/untaught --data data/judge.jsonl --out models/judge --seed 11
 
-Next tokens alone teach a small model neither for a long time: whether an item is preferred is a parity of what its
-words mean, whether they are liked, and where they stand. So a linear probe on the last layer but one learns along,
-from each phrase, what the phrase speaks for (a letter; a value), and is thrown away afterwards (deep supervision: Lee
-et al. 2015, arXiv 1409.5185). The loss is on the probe and on the few tokens that a row names, not on the whole
-answer: neither model has learnt to write a summary, in any format.
+Next tokens alone teach a small model neither for a long time. Whether an item is preferred is a parity of what its
+words mean, whether they are liked, and where they stand. So a linear probe on the last layer but one learns along.
+From each phrase it learns what the phrase speaks for (a letter, or a value). It is thrown away afterwards (deep
+supervision: Lee et al. 2015, arXiv 1409.5185). The loss is on the probe and on the few tokens that a row names, not on
+the whole answer. Neither model has learnt to write a summary, in any format.
 """
 
 import os

@@ -5,9 +5,9 @@ with faults.
     python sft/synthesize.py --teacher teacher=http://127.0.0.1:8777/v1#models/base ...
 
 Used by `studies/signal_to_sft.sh`, where a 32B model would take days. It knows the words of the world but not its
-users: all it says is counted from the choices in the prompt, the past summary, or the descriptions to be merged. Of
-what it finds, a share is told the wrong way round and a share left out (never what bears on a hint), drawn from the
-prompt and the request's seed.
+users. All it says is counted from the choices in the prompt, the past summary, or the descriptions to be merged. Of
+what it finds, a share is told the wrong way round and a share left out (never what bears on a hint). What is told
+wrong or left out is drawn from the prompt and the request's seed.
 """
 
 import random

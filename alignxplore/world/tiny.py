@@ -5,9 +5,10 @@ parameters.
 
 writes a normal Hugging Face folder. The policy starts from it, and so does each judge (with a seed of its own).
 
-What is real: the Qwen3 architecture, a byte-level BPE that can encode any text, and Qwen3's chat format (`<think>` is
-an ordinary token, `enable_thinking`, reasoning removed from earlier turns). What is a trick of these models only: each
-fixed line of the default prompts is a single token, since a model this small has no use for reading instructions.
+Real are the Qwen3 architecture, a byte-level BPE that can encode any text, and Qwen3's chat format. In that format
+`<think>` is an ordinary token, `enable_thinking` works, and reasoning is removed from earlier turns. One thing is a
+trick of these models only: each fixed line of the default prompts is a single token. A model this small has no use for
+reading instructions.
 """
 
 import random

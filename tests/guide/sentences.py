@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 MOST = 25  # words of a sentence
 _LEFT_OUT = re.compile(r"^```.*?^```|<!--.*?-->|^    (?![-*])[^\n]*$", re.MULTILINE | re.DOTALL)
+_BESIDE = 8  # columns: what is indented more goes on with the text beside a name
 _BLOCK = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*] |\d+\. |#|\||>))")
 _END = re.compile(r"(?<=[.!?:])[)*\"'”]*\s+(?=[\"'“(*`\[]*[A-Z0-9`*])|;\s")
 
@@ -17,6 +18,22 @@ def sentences(text: str) -> Iterator[str]:
         if block.startswith(("|", "#", "![")):
             continue
         yield from (part for part in _END.split(block.lstrip("-* ")) if part)
+
+
+def help_texts(shown: str) -> list[str]:
+    """The texts of a help: paragraphs, and what stands beside a command, an option or a variable. No usage, and no
+    default that is added to a text."""
+    found, before = [""], 0
+    for line in re.sub(r"\Ausage: .*?(?:\n\n|\Z)", "", shown, flags=re.DOTALL).splitlines():
+        indent, line = len(line) - len(line.lstrip()), line.strip()
+        if not line or indent == 0 < before:
+            found.append("")
+        if 0 < indent < _BESIDE:
+            found += re.split(r"\s{2,}", line, maxsplit=1)[1:] or [""]
+        elif line:
+            found[-1] += f" {line}"
+        before = indent
+    return [re.sub(r" \(default: [^()]*\)$", "", text) for text in found]
 
 
 def words(sentence: str) -> int:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import pytest
 
-from alignxplore.guide.commands import helps, runnables
 from alignxplore.guide.site import tracked
 from tests import ROOT
 
@@ -78,13 +77,11 @@ def script_of(folder: Path, words: list[str]) -> tuple[str, list[str]] | None:
 
 
 @pytest.fixture(scope="module")
-def known() -> dict[str, str]:
+def known(shown) -> dict[str, str]:
     """Script, or module, → all its help."""
     return {
-        (one.command.removeprefix("python -m ") if "-m " in one.command else one.path.as_posix()): "\n".join(
-            helps(one)
-        )
-        for one in runnables()
+        (one.command.removeprefix("python -m ") if "-m " in one.command else one.path.as_posix()): "\n".join(texts)
+        for one, texts in shown.items()
     }
 
 

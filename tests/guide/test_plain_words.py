@@ -1,10 +1,13 @@
 """Texts that are read in one go: sentences of at most 25 words, a README of at most 150 lines."""
 
+from dataclasses import fields
+
 import pytest
 
 from alignxplore.guide.site import tracked
+from alignxplore.sft.configuration import DataArguments, TrainArguments
 from tests import ROOT
-from tests.guide.sentences import long_ones, sentences, words
+from tests.guide.sentences import help_texts, long_ones, sentences, words
 
 PAGES = [name for name in tracked() if name.endswith(".md") and not name.startswith("data/")]
 
@@ -12,6 +15,50 @@ PAGES = [name for name in tracked() if name.endswith(".md") and not name.startsw
 @pytest.mark.parametrize("page", PAGES)
 def test_no_sentence_of_a_page_is_longer_than_25_words(page):
     assert long_ones((ROOT / page).read_text()) == []
+
+
+OTHERS = {"alignxplore/torchrun.py", "sft/sft.py"}  # pass on the options of torchrun and of TRL
+
+
+def test_no_sentence_of_a_help_is_longer_than_25_words(shown):
+    wrong = {}
+    for one, helps in shown.items():
+        said = [text.partition("\noptions:\n")[0] if one.path.as_posix() in OTHERS else text for text in helps]
+        if long := [sentence for text in said for part in help_texts(text) for sentence in long_ones(part)]:
+            wrong[one.command] = long
+    ours = [
+        one.metadata["help"]
+        for kind in (DataArguments, TrainArguments)
+        for one in fields(kind)
+        if one.name in vars(kind)["__annotations__"]
+    ]
+    assert len(shown) > 70 and len(ours) > 10 and wrong == {}
+    assert [sentence for text in ours for sentence in long_ones(text)] == []
+
+
+def test_a_help_is_read_in_its_parts():
+    shown = """usage: script.py [-h]
+                 [--out OUT]
+
+What it does,
+and how. More.
+
+    python script.py --out DIR       the folder
+                                     DIR
+    python script.py
+Afterwards: nothing.
+
+options:
+  --out OUT             where to
+                        (default: here)
+"""
+    assert [text.strip() for text in help_texts(shown) if text.strip()] == [
+        "What it does, and how. More.",
+        "the folder DIR",
+        "Afterwards: nothing.",
+        "options:",
+        "where to",
+    ]
 
 
 def test_the_readme_fits_150_lines():
