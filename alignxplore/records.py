@@ -211,6 +211,22 @@ def _unreadable(raw: bytes, error: ValueError, first: bool) -> str:
     return not_json(raw.decode("utf-8"), first) or f"not JSON ({error}); repair or delete this line"
 
 
+def read_steps(path: str | Path, *needed: str) -> list[dict]:
+    """Rows of a log of training.
+
+    Raises:
+        RecordError: a line without the number of its step, or where another of the fields `needed` is no number.
+    """
+    rows = []
+    for line, row in read_jsonl(path):
+        for name in ("step", *needed):
+            value = row.get(name)
+            if isinstance(value, bool) or not isinstance(value, int if name == "step" else int | float):
+                raise RecordError(f"expected a number, found {value!r}; delete this line", path, line, name)
+        rows.append(row)
+    return rows
+
+
 def read_json(path: Path, remedy: str = "it may be cut short") -> Any:
     """The one JSON value of a file; `remedy` is what to do about one that is damaged.
 

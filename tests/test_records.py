@@ -18,6 +18,7 @@ from alignxplore.records import (
     hash_seed,
     read_jsonl,
     read_source,
+    read_steps,
     write_json,
     write_jsonl,
 )
@@ -226,3 +227,11 @@ def test_what_killed_writers_left_is_swept_when_the_file_is_written_again(tmp_pa
     running.touch()
     write(tmp_path / "a.json")
     assert not left.exists() and running.exists() and len(list(tmp_path.glob(".b.json.*.partial"))) == 1
+
+
+@pytest.mark.parametrize("row", [{}, {"step": None}, {"step": "3"}, {"step": True}, {"step": 3, "seconds": "1"}])
+def test_a_line_of_a_log_that_is_no_step_is_named(tmp_path, row):
+    path, field = tmp_path / "log.jsonl", "seconds" if "seconds" in row else "step"
+    write_jsonl(path, [{"step": 1, "seconds": 0.5}, row])
+    with pytest.raises(RecordError, match=rf"log.jsonl:2.*{field}.*expected a number"):
+        read_steps(path, "seconds")

@@ -146,7 +146,8 @@ def compare_rows(options: CompareOptions) -> str:
     for which, found, wanted, folder in (("a", left, both | a, options.report), ("b", right, both | b, other)):
         if not found:
             said = " ".join(f"{field}={value}" for field, value in wanted.items())
-            raise UserError(f"no row of {folder} has {said} (--{which} and --where); {holds}")
+            path = Path(folder) / "scores.jsonl"
+            raise UserError(f"{path}: no row in it has {said} (--{which} and --where); {holds}")
     if options.report_b is None and left.keys() == right.keys() and len(left) == 1:
         raise UserError(f"--a and --b are the same row, {' / '.join(next(iter(left)))}; {holds}")
     table = comparisons(left, right, set(a) | set(b), one_report=options.report_b is None)

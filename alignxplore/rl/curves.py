@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from alignxplore.command import option
 from alignxplore.plotting import COLOURS, GREY, STYLE, save
-from alignxplore.records import read_jsonl
+from alignxplore.records import RecordError, read_steps
 from alignxplore.serving.endpoint import parse_spec
 
 Rows = Sequence[dict]
@@ -230,15 +230,15 @@ def read_runs(specs: Sequence[str]) -> dict[str, Rows]:
     """{name: metrics of each step}.
 
     Raises:
-        ValueError: two runs of one name, or a file without steps of a streaming run.
+        ValueError: two runs of one name; RecordError: a line that is no step, or no step of a streaming run.
     """
     runs: dict[str, Rows] = {}
     for name, path in map(parse_spec, specs):
         if name in runs:
             raise ValueError(f"two runs are named '{name}'; give each a name of its own: name=file")
-        runs[name] = [row for _, row in read_jsonl(path)]
+        runs[name] = read_steps(path)
         if not stages_of(runs[name]):
-            raise ValueError(f"{path} holds no step of a streaming run")
+            raise RecordError("no row in it is a step of a streaming run", path)
     return runs
 
 

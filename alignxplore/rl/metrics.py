@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from alignxplore.errors import naming
 from alignxplore.journal import OK
-from alignxplore.records import read_jsonl, write_jsonl
+from alignxplore.records import read_steps, write_jsonl
 from alignxplore.rl.chain import BAD_FORMAT
 from alignxplore.rl.reward import always_the_same, goes_by_place
 from alignxplore.rl.step_records import ChainRecord, GroupRecord, RolloutRecord
@@ -297,7 +297,7 @@ class StepLog:
         self.path = Path(path)
         self.kept: list[dict] = []
         if self.path.exists():
-            self.kept = [row for _, row in read_jsonl(self.path) if resumed and row["step"] <= resumed]
+            self.kept = [row for row in read_steps(self.path) if resumed and row["step"] <= resumed]
             write_jsonl(self.path, self.kept)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a", encoding="utf-8")

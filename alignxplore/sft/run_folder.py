@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from alignxplore.errors import UserError, naming
-from alignxplore.records import read_jsonl, read_object, write_json, write_jsonl, write_text
+from alignxplore.records import read_object, read_steps, write_json, write_jsonl, write_text
 from alignxplore.same_run import refuse_other, written
 
 COMPLETE = "COMPLETE"
@@ -105,7 +105,7 @@ class RunFolder:
         step = int(last.name.split("-")[1]) if last else 0
         log = self.path / "log.jsonl"
         if log.is_file():
-            write_jsonl(log, [row for _, row in read_jsonl(log) if row["step"] <= step])
+            write_jsonl(log, [row for row in read_steps(log) if row["step"] <= step])
         return [path.name for path in torn]
 
     def log(self, row: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ class RunFolder:
         """Seconds of training up to the last log line, over all the processes that worked on this run one after
         another."""
         log = self.path / "log.jsonl"
-        return max((row["seconds"] for _, row in read_jsonl(log)), default=0.0) if log.is_file() else 0.0
+        return max((row["seconds"] for row in read_steps(log, "seconds")), default=0.0) if log.is_file() else 0.0
 
     def describe(self, summary: dict[str, Any]) -> None:
         """Write the model card."""

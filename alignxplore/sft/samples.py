@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 from trl.models import unwrap_model_for_generation
 
 from alignxplore.prompts import parse_answer
-from alignxplore.records import read_jsonl, write_jsonl
+from alignxplore.records import read_steps, write_jsonl
 from alignxplore.summarize import Sampling
 
 FILE = "samples.jsonl"
@@ -52,7 +52,7 @@ class Samples(TrainerCallback):
                 {"step": state.global_step, "row": number, "text": text, "problem": parse_answer(text).problem}
             )
         path = Path(args.output_dir) / FILE
-        before = [row for _, row in read_jsonl(path) if row["step"] < state.global_step] if path.is_file() else []
+        before = [row for row in read_steps(path) if row["step"] < state.global_step] if path.is_file() else []
         write_jsonl(path, [*before, *rows])
         bad = sum(row["problem"] is not None for row in rows) / len(rows)
         self.trainer.run.log(

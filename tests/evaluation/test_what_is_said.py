@@ -28,7 +28,7 @@ def compared(folder, a, b, **options):
 
 def test_a_policy_that_is_not_there_is_named_with_those_that_are(tmp_path):
     write_scores(tmp_path, rows("base", [1, 0]) + rows("ours", [1, 1]))
-    with pytest.raises(UserError, match=r"no row of .* has policy=typo \(--b and --where\);(?s:.*)base / full"):
+    with pytest.raises(UserError, match=r"scores.jsonl: no row in it has policy=typo \(--b (?s:.*)base / full"):
         compared(tmp_path, "base", "typo")
     with pytest.raises(UserError, match=r"has judge=none policy=base \(--a and --where\)"):
         compared(tmp_path, "base", "ours", where=["judge=none"])

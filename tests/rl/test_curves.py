@@ -117,4 +117,5 @@ def test_the_script_draws_and_names_what_it_cannot_draw(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "sub" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "two runs are named 'metrics.jsonl'" in draw(tmp_path / "x.png", run, run).stderr
-    assert "holds no step" in draw(tmp_path / "x.png", write(tmp_path / "empty.jsonl", [{"step": 0}])).stderr
+    empty = write(tmp_path / "empty.jsonl", [{"step": 0}])
+    assert "no row in it is a step of a streaming run" in draw(tmp_path / "x.png", empty).stderr
