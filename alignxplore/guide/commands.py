@@ -10,6 +10,7 @@ import re
 import runpy
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,9 +76,9 @@ def _help(runnable: Runnable, *words: str) -> str:
     before, columns = sys.argv, os.environ.get("COLUMNS")
     sys.argv, os.environ["COLUMNS"] = [str(path), *words, "--help"], WIDTH
     try:
-        with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+        with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a module that is imported already is run anew
             if runnable.command.startswith("python -m "):
-                sys.modules.pop(runnable.command.removeprefix("python -m "), None)
                 runpy.run_module(runnable.command.removeprefix("python -m "), run_name="__main__", alter_sys=True)
             else:
                 runpy.run_path(str(path), run_name="__main__")
