@@ -34,8 +34,8 @@ items evaluate "$EVALUATE"
 use_library
 
 # What is wrong there is better known before hours of writing.
-bash "$ROOT/eval/evaluation.sh" --check "${evaluate[@]}" "$@"
-if has --check "$@"; then exec bash "$ROOT/eval/gen_preference.sh" "${generate[@]}" "$@"; fi
+bash "$ROOT/eval/evaluation.sh" --check "${evaluate[@]}" ${LIMIT:+--limit "$LIMIT"} "$@"
+if has --check "$@"; then exec bash "$ROOT/eval/gen_preference.sh" "${generate[@]}" ${LIMIT:+--limit "$LIMIT"} "$@"; fi
 lists --data "$DATA" --benchmarks "$BENCHMARKS" --kinds "$KINDS"
 "$PYTHON" "$ROOT/eval/perturb.py" "${LISTS[@]}" --out "$OUT/data" ${MIX:+--mix "$MIX"} ${LIMIT:+--limit "$LIMIT"}
 

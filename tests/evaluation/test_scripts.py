@@ -158,3 +158,10 @@ async def test_robustness_by_one_command_sees_what_was_obeyed(
         and "−50.00 [" in by_name["world_films, injected_order50"]
     )
     assert (out / "robustness.html").exists() and (out / "hardened" / "report.html").exists()
+
+
+async def test_the_check_of_robustness_counts_the_users_that_it_would_take(record, benchmark_file, tmp_path):
+    data, out = files(record, benchmark_file)["world_films"], str(tmp_path / "out")
+    where = {"MODEL": "ours=http://127.0.0.1:9/v1", "JUDGE": "reader=http://127.0.0.1:9/v1", "DATA": data, "OUT": out}
+    said = await run("robustness.sh", "--check", **where, SETTINGS="full", LIMIT="3")
+    assert "| ours | world_films | full | 0 | 3 | 1 | 0 | 3 |" in said
