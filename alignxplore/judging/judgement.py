@@ -3,7 +3,7 @@ way for all of them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from alignxplore.errors import UserError
@@ -21,25 +21,37 @@ class JudgeError(UserError):
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """How sure the downstream model is of the item the user chose.
+class Reply:
+    """What all forms of an answer say of themselves.
 
-    `p_chosen_first` is P(chosen) with the chosen item as A, `p_chosen_second` as B; None: that order was not asked.
-    `mass` is the mean probability of the two letters together before renormalising (None: not known). `unparsed`
-    counts the orders in which a free-form answer named no item, which is no opinion (0.5); `unread` are those answers.
+    `mass` is the mean probability of the letters together before renormalising (None: not known). `unparsed` counts
+    the questions whose free-form answer named no item, which is no opinion; `unread` are those answers.
     """
 
     status: str = OK
-    p_chosen_first: float | None = None
-    p_chosen_second: float | None = None
-    mass: float | None = None
-    error: str | None = None
-    unparsed: int = 0
-    unread: tuple[str, ...] = ()
+    mass: float | None = field(default=None, kw_only=True)
+    error: str | None = field(default=None, kw_only=True)
+    unparsed: int = field(default=0, kw_only=True)
+    unread: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def ok(self) -> bool:
         return self.status == OK
+
+    def row(self) -> dict:
+        """JSON form, the fields by name."""
+        return {name: value for name, value in asdict(self).items() if name != "unread" or value}
+
+
+@dataclass(frozen=True)
+class Judgement(Reply):
+    """How sure the downstream model is of the item the user chose.
+
+    `p_chosen_first` is P(chosen) with the chosen item as A, `p_chosen_second` as B; None: that order was not asked.
+    """
+
+    p_chosen_first: float | None = None
+    p_chosen_second: float | None = None
 
     @property
     def orders(self) -> tuple[float, ...]:
@@ -61,10 +73,6 @@ class Judgement:
     def flipped(self) -> bool | None:
         """True if the two orders disagree about the item (position decided); None when only one was asked."""
         return None if len(self.orders) < 2 else (self.orders[0] > 0.5) != (self.orders[1] > 0.5)
-
-    def row(self) -> dict:
-        """JSON form, the inverse of `Judgement(**row)`."""
-        return {name: value for name, value in asdict(self).items() if name != "unread" or value}
 
 
 def chosen_first(purpose: str, key: Any, seed: int) -> bool:

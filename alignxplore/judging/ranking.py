@@ -15,13 +15,13 @@ Models that answer in free form give one vote a question; a yes/no reader is ask
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
+from alignxplore.journal import REFUSED, TRANSPORT_ERROR
 from alignxplore.judging.downstream import Downstream
-from alignxplore.judging.judgement import JudgeError, taken
+from alignxplore.judging.judgement import JudgeError, Reply, Said, taken
 from alignxplore.judging.letters import MOST
 from alignxplore.prompts import Messages
 from alignxplore.records import Interaction, Offer, hash_seed
@@ -32,25 +32,14 @@ ROTATIONS = 2
 
 
 @dataclass(frozen=True)
-class Ranking:
+class Ranking(Reply):
     """What a downstream model makes of k items.
 
     `rotations`: of each order that was asked, P(item) of each candidate as they stand in the `Offer`; their sum is 1,
-    but for a yes/no reader, who has one P(Yes) each. `mass`: mean probability of all letters together before
-    renormalising (None: not known). `unparsed` counts the questions whose free answer named no item; `unread` are
-    those answers.
+    but for a yes/no reader, who has one P(Yes) each.
     """
 
-    status: str = OK
     rotations: tuple[tuple[float, ...], ...] = ()
-    mass: float | None = None
-    error: str | None = None
-    unparsed: int = 0
-    unread: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        return self.status == OK
 
     @property
     def averaged(self) -> list[float]:
@@ -62,10 +51,6 @@ class Ranking:
         """Whether the orders put another item first; None where one order was asked."""
         best = {max(range(len(scores)), key=lambda place: scores[place]) for scores in self.rotations}
         return None if len(self.rotations) < 2 else len(best) > 1
-
-    def row(self) -> dict:
-        """JSON form."""
-        return {name: value for name, value in asdict(self).items() if name != "unread" or value}
 
 
 def groups(offer: Offer, key: Any, seed: int, most: int = MOST) -> list[list[int]]:
@@ -143,9 +128,8 @@ async def rank(
     for rotation, order in enumerate(orders):
         mine = said[rotation * len(asked) : (rotation + 1) * len(asked)]
         shares.append(_together(len(offer.candidates), order, [one.scores for one in mine], asked[0][0]))
-    masses = [one.mass for one in said if one.mass is not None]
     unread = tuple(one.unread for one in said if one.unread is not None)
-    return Ranking(OK, tuple(shares), sum(masses) / len(masses) if masses else None, None, len(unread), unread)
+    return Ranking(rotations=tuple(shares), mass=_mean_mass(said), unparsed=len(unread), unread=unread)
 
 
 def _together(
@@ -165,8 +149,12 @@ def _together(
 async def _each_alone(judge: Downstream, history: Sequence[Interaction] | None, offer: Offer) -> Ranking:
     asked = [question(judge, None, history, offer, [place]) for place in range(len(offer.candidates))]
     said = await asyncio.gather(*(judge.say(messages, 1) for messages in asked))
-    masses = [one.mass for one in said if one.mass is not None]
-    return Ranking(OK, (tuple(one.scores[0] for one in said),), sum(masses) / len(masses) if masses else None)
+    return Ranking(rotations=(tuple(one.scores[0] for one in said),), mass=_mean_mass(said))
+
+
+def _mean_mass(said: Sequence[Said]) -> float | None:
+    known = [one.mass for one in said if one.mass is not None]
+    return sum(known) / len(known) if known else None
 
 
 async def check(judge: Downstream, questions: Sequence[tuple[Any, Interaction]]) -> float:
