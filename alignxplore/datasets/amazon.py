@@ -30,7 +30,7 @@ from alignxplore.datasets.events import Raw, load
 from alignxplore.datasets.parts import Records
 from alignxplore.datasets.recommendation import build_records
 from alignxplore.datasets.rows import check_id, number_of_stars, objects, read_rows
-from alignxplore.datasets.tables import json_is_plain, sql_json, sql_name, sql_number, sql_whole
+from alignxplore.datasets.tables import json_is_plain, sql_json, sql_name, sql_stars, sql_whole
 from alignxplore.records import RecordError
 from alignxplore.texts import table_id
 
@@ -38,6 +38,7 @@ _TABLES = ("csv", "parquet")  # forms that need no JSON
 # Names of fields in 2018 and 2023.
 _USER, _KEY = ("reviewerID", "user_id"), ("parent_asin", "asin")
 _TIME, _STARS = ("unixReviewTime", "timestamp"), ("overall", "rating")
+_SCALE = (0.0, 5.0)  # stars; reviews are written from 1, and 0 says no more than that
 
 
 def build(job: Job) -> Records:
@@ -119,7 +120,10 @@ def _statement(path: Path, job: Job) -> str | None:
     if columns is None:
         return None
     user, time = f"coalesce({', '.join(_USER)})", f"coalesce({', '.join(_TIME)})"
-    stars = sql_number(f"(coalesce({', '.join(_STARS)})->>'$')") if job.protocol == "liked" else "0::DOUBLE"
+    given = f"coalesce({', '.join(_STARS)})"
+    stars = sql_stars(f"({given}->>'$')", _SCALE)
+    if job.protocol != "liked":
+        stars = f"CASE WHEN {given} IS NULL THEN 0 ELSE {stars} END"
     parent, key = (f"({name}->>'$')" for name in _KEY)
     return f"""
         SELECT CASE WHEN json_type({user}) = 'VARCHAR' THEN {sql_name(f"({user}->>'$')")} END AS "user",
@@ -171,7 +175,8 @@ def _reviews(path: Path, job: Job) -> Iterator[Raw]:
 
 
 def _stars(row: dict, path: Path, number: int, job: Job) -> float:
-    """1 to 5; they are needed by the protocol `liked` alone, and 0 elsewhere."""
-    if job.protocol != "liked":
+    """They may be missing (0), except for the protocol `liked`."""
+    stars = row.get("overall", row.get("rating"))
+    if job.protocol != "liked" and stars in (None, ""):
         return 0.0
-    return number_of_stars(row.get("overall", row.get("rating")), path, number, "overall")
+    return number_of_stars(stars, _SCALE, path, number, "overall")

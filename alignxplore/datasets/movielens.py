@@ -19,7 +19,7 @@ from alignxplore.datasets.events import Raw, load
 from alignxplore.datasets.parts import Records
 from alignxplore.datasets.recommendation import build_records
 from alignxplore.datasets.rows import check_id, csv_rows, number_of_stars
-from alignxplore.datasets.tables import csv_header, sql_id, sql_number, sql_seconds, sql_table
+from alignxplore.datasets.tables import csv_header, sql_id, sql_seconds, sql_stars, sql_table
 from alignxplore.records import RecordError
 from alignxplore.texts import table_id
 
@@ -55,6 +55,7 @@ _LAYOUTS = (
 
 _SEPARATORS = ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"))  # that a table program may write
 _RATING = ["userId", "movieId", "rating", "timestamp"]
+_SCALE = (0.5, 5.0)  # stars; whole ones from 1 in the older editions
 _EDITIONS = {
     100_000: "ml-100k",
     1_000_209: "ml-1m",
@@ -188,7 +189,7 @@ def _statement(path: Path, separator: str) -> str | None:
     return f"""
         SELECT CASE "key" WHEN '' THEN '' ELSE "user" END AS "user", "key", time, stars
         FROM (SELECT {sql_id(user)} AS "user", {sql_id(film)} AS "key", {sql_seconds(time)} AS time,
-            {sql_number(stars)} AS stars FROM {table})"""
+            {sql_stars(stars, _SCALE)} AS stars FROM {table})"""
 
 
 def _rows(path: Path, separator: str, job: Job) -> Iterator[Raw]:
@@ -199,7 +200,7 @@ def _rows(path: Path, separator: str, job: Job) -> Iterator[Raw]:
         except ValueError:
             problem = f"'{time[:60]}' is neither seconds since 1970 nor a time like 2005-04-02 23:53:47"
             raise RecordError(problem, path, number, "timestamp") from None
-        stars = number_of_stars(rating, path, number, "rating")
+        stars = number_of_stars(rating, _SCALE, path, number, "rating")
         check_id(user, "userId", path, number)
         key = table_id(film)
         yield Raw(table_id(user) if key else "", key, moment, stars)

@@ -75,8 +75,11 @@ def popularity_line(user: str, counts: Popularity) -> str:
     """The line of a row in the popularity file."""
     if counts.chosen_before is None or counts.offered is not None:
         return json.dumps(popularity_row(user, counts)) + "\n"
-    fields = zip(counts._fields, counts[:4])  # the common case of a build, as `json` would write it
-    return f'{{"userid": {json.dumps(user)}, ' + ", ".join([f'"{name}": {count}' for name, count in fields]) + "}\n"
+    chosen, rejected, chosen_before, rejected_before, _ = counts
+    return (  # as `json` would write it
+        f'{{"userid": {json.dumps(user)}, "chosen": {chosen}, "rejected": {rejected}, '
+        f'"chosen_before": {chosen_before}, "rejected_before": {rejected_before}}}\n'
+    )
 
 
 def part_of(lines: Iterable[Line], counts: dict[str, int]) -> Part:

@@ -15,7 +15,7 @@ through the popularity of items. Uniform ones are made for all users of a chunk 
 
 import hashlib
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ from alignxplore.datasets.engine import Engine
 from alignxplore.datasets.events import Chunk, Ordered
 from alignxplore.datasets.offers import Offers
 from alignxplore.datasets.parts import Drawer, Part, Records, popularity_line
-from alignxplore.datasets.takings import Others, Takings
+from alignxplore.datasets.takings import Others, OthersOfMany, Takings
 from alignxplore.records import HALF_CHARACTERS, Interaction, UserRecord, as_json, hash_seed
 
 _UNMATCHED = "dropped: no item to set against it"
@@ -116,26 +116,32 @@ class RecommendationDrawer(Drawer):
         job = self.job
         if job.items is not None:
             return super().made(chunk)
-        drawn, people, start, begin = self._draw(chunk), 0, 0, 0
-        unseen = np.cumsum(np.asarray(self.takings.first)[drawn.rejected] >= drawn.times)
-        names, first, last, known = list[str](), list[int](), list[int](), list[Others]()
-        for user, stop, end in zip(chunk.users, chunk.ends.tolist(), drawn.ends.tolist()):
+        drawn, people, start = self._draw(chunk), 0, 0
+        unseen = [0, *np.cumsum(np.asarray(self.takings.first)[drawn.rejected] >= drawn.times).tolist()]
+        names, users, first, last = list[str](), list[int](), list[int](), list[int]()
+        for place, (user, end) in enumerate(zip(chunk.users, drawn.ends.tolist())):
             rows = rows_of(user, end - start, job)
             if rows:
                 people += 1
-                job.counts[_UNSEEN] += int(unseen[end - 1] - (unseen[start - 1] if start else 0))
-                known += [self._others(chunk, begin, stop)] * len(rows)
-            for name, shown, place in rows:
+                job.counts[_UNSEEN] += unseen[end] - unseen[start]
+            for name, shown, target in rows:
                 names.append(name)
+                users.append(place)
                 first.append(start + shown)
-                last.append(start + place)
-            start, begin = end, stop
+                last.append(start + target)
+            start = end
         if not names:
             return Part(b"", b"", 0, 0, {})
-        targets: Iterable[Pair] = zip(*(column[last].tolist() for column in drawn[1:]))
-        counts = map(popularity, targets, known)
-        beside = "".join(map(popularity_line, names, counts)).encode()
+        beside = "".join(map(popularity_line, names, self._popularity(chunk, users, drawn, last))).encode()
         return Part(self.writer.lines(names, np.array(first), np.array(last), drawn), beside, len(names), people, {})
+
+    def _popularity(self, chunk: Chunk, users: list[int], drawn: Drawn, targets: list[int]) -> Iterator[Popularity]:
+        """How popular the items of some users' targets are."""
+        others = OthersOfMany(self.takings, chunk.ends, chunk.items, chunk.times)
+        who, times = np.array(users), drawn.times[targets]
+        chosen, rejected = (others.counted(who, items[targets], times) for items in (drawn.chosen, drawn.rejected))
+        columns = chosen[0], rejected[0], chosen[1], rejected[1]
+        return map(Popularity, *(column.tolist() for column in columns))
 
     def _others(self, chunk: Chunk, start: int, end: int) -> Others:
         """All but the user who took the items from start to end."""

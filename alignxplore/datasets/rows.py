@@ -4,7 +4,6 @@ import ast
 import csv
 import itertools
 import json
-import math
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -59,18 +58,22 @@ def identifier(row: dict, key: str, path: Path, number: int) -> str | int:
     return found
 
 
-def number_of_stars(found: object, path: Path, number: int, field: str) -> float:
-    """A field that must hold a number, perhaps as text.
+def number_of_stars(found: object, scale: tuple[float, float], path: Path, number: int, field: str) -> float:
+    """A field that must hold a number from scale[0] to scale[1], perhaps as text.
 
     Raises:
         RecordError: anything else; "nan" and "inf" are no numbers either.
     """
     try:
-        if isinstance(found, int | float | str) and not isinstance(found, bool) and math.isfinite(float(found)):
-            return float(found)
+        if isinstance(found, int | float | str) and not isinstance(found, bool):
+            stars = float(found)
+            if scale[0] <= stars <= scale[1]:
+                return stars
     except (ValueError, OverflowError):
         pass
-    raise RecordError(f"expected a number of stars, found {found!r:.60}", path, number, field)
+    least, most = scale
+    problem = f"expected a number of stars from {least:g} to {most:g}, found {found!r:.60}; repair or delete this line"
+    raise RecordError(problem, path, number, field)
 
 
 def check_id(text: str, key: str, path: Path, number: int) -> None:

@@ -2,7 +2,7 @@
 
 The engine puts the times in order, item after item, and they lie in a file; memory holds one of `BLOCK` of them, so
 that it stays flat in the number of events (3 MB for 25 million). A question is a binary search and the reading of one
-block.
+block; many are searched for at once.
 """
 
 import os
@@ -62,6 +62,23 @@ class Takings:
         times = memoryview(os.pread(self._file.fileno(), 8 * (high - low), 8 * low)).cast("q")
         return low + bisect_left(times, time) - start
 
+    def before_all(self, items_Q: np.ndarray, times_Q: np.ndarray) -> np.ndarray:
+        """The same of many items, each before a time of its own."""
+        counts, starts, marks = (np.asarray(x).view(np.int64) for x in (self.counts, self._starts, self._marks))
+        start_Q, size_Q = starts[items_Q], counts[items_Q]
+        end_Q = start_Q + size_Q
+        mark_Q, last_Q = -(-start_Q // BLOCK), (end_Q - 1) // BLOCK + 1
+        while len(open_O := np.flatnonzero(mark_Q < last_Q)):
+            middle_O = (mark_Q[open_O] + last_Q[open_O]) // 2
+            earlier_O = marks[middle_O] < times_Q[open_O]
+            mark_Q[open_O[earlier_O]], last_Q[open_O[~earlier_O]] = middle_O[earlier_O] + 1, middle_O[~earlier_O]
+        low_Q = np.maximum(start_Q, BLOCK * (mark_Q - 1))
+        size_Q = np.minimum(end_Q, BLOCK * mark_Q) - low_Q
+        file, size = self._file.fileno(), 8 * BLOCK
+        read = b"".join([os.pread(file, size, at).ljust(size) for at in (8 * low_Q).tolist()])
+        times_QB = np.frombuffer(read, np.int64).reshape(-1, BLOCK)
+        return low_Q - start_Q + ((times_QB < times_Q[:, None]) & (np.arange(BLOCK) < size_Q[:, None])).sum(1)
+
     def __getstate__(self) -> dict:
         return {name: value for name, value in vars(self).items() if name != "_file"}
 
@@ -83,3 +100,29 @@ class Others:
     def before(self, item: int, time: int) -> int:
         """How many others had taken the item before that time."""
         return self.takings.before(item, time) - (self.own.get(item, time) < time)
+
+
+class OthersOfMany:
+    """The same for many users at once, of whom user i took the items from ends[i - 1] to ends[i].
+
+    Args:
+        ends: (users,)
+        items: (events,), at least one, and `times`; nobody took one twice.
+    """
+
+    def __init__(self, takings: Takings, ends: np.ndarray, items: np.ndarray, times: np.ndarray):
+        self.takings = takings
+        keys = self._keys_of(np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0)), items)
+        order = np.argsort(keys)
+        self._keys, self._times = keys[order], times[order]
+
+    def counted(self, users_Q: np.ndarray, items_Q: np.ndarray, times_Q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`count` and `before` of `Others`, of a user, an item and a time each."""
+        keys_Q = self._keys_of(users_Q, items_Q)
+        place_Q = np.searchsorted(self._keys, keys_Q) % len(self._keys)
+        own_Q = self._keys[place_Q] == keys_Q
+        before_Q = self.takings.before_all(items_Q, times_Q) - (own_Q & (self._times[place_Q] < times_Q))
+        return np.asarray(self.takings.counts).view(np.int64)[items_Q] - own_Q, before_Q
+
+    def _keys_of(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        return users * len(self.takings.counts) + items

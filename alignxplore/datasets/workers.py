@@ -66,6 +66,7 @@ def _start(work: Callable[[Any], Any]) -> subprocess.Popen[bytes]:
         env=os.environ | {"PYTHONPATH": paths},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        pipesize=1 << 20,
     )
     assert process.stdin
     pickle.dump(work, process.stdin)

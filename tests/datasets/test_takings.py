@@ -1,7 +1,9 @@
 """Counts of takings before a moment, against counting them one by one."""
 
 import pickle
+from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,38 +11,57 @@ from hypothesis import strategies as st
 from alignxplore.datasets import get, takings
 from alignxplore.datasets.building import Job
 from alignxplore.datasets.engine import Engine
-from alignxplore.datasets.takings import Others, Takings
+from alignxplore.datasets.takings import Others, OthersOfMany, Takings
 
 MOMENTS = st.integers(-3, 12)
+OWN = st.dictionaries(st.integers(0, 5), MOMENTS, max_size=4)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory) -> Iterator[Engine]:
+    engine = Engine(Job(get("movielens"), tmp_path_factory.mktemp("raw")))
+    yield engine
+    engine.close()
 
 
 @settings(deadline=None)
 @given(
     events=st.lists(st.tuples(st.integers(0, 5), MOMENTS), max_size=60),
-    own=st.dictionaries(st.integers(0, 5), MOMENTS, max_size=4),
+    own=st.lists(OWN, min_size=1, max_size=3).filter(any),
     block=st.sampled_from([1, 2, 5, 64]),
 )
-def test_counts_before_a_moment(tmp_path_factory, events, own, block):
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        Engine(Job(get("movielens"), tmp_path_factory.mktemp("raw"))) as engine,
-    ):
+def test_counts_before_a_moment(engine, events, own, block):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(takings, "BLOCK", block)
-        engine.run("CREATE TABLE taken (item INTEGER, time BIGINT)")
-        if rows := [*events, *own.items()]:
+        engine.run("CREATE OR REPLACE TABLE taken (item INTEGER, time BIGINT)")
+        if rows := [*events, *(pair for one in own for pair in one.items())]:
             engine.insert("taken", {"item": [item for item, _ in rows], "time": [time for _, time in rows]})
         found = Takings(engine, "taken", 7)
-        check(found, events, own)
-        check(pickle.loads(pickle.dumps(found)), events, own)
-        engine.close()
+        for copy in (found, pickle.loads(pickle.dumps(found))):
+            for user, one in enumerate(own):
+                check(copy, rows, one)
+        check_many(found, own)
 
 
-def check(found, events, own):
+def check(found, rows, own):
     others = Others(found, own)
     for item in range(7):
-        times = [time for taken, time in events if taken == item]
-        assert others.count(item) == len(times) == found.counts[item] - (item in own)
-        everybody = times + [own[item] for _ in range(item in own)]
+        everybody = [time for taken, time in rows if taken == item]
+        assert found.counts[item] == len(everybody) == others.count(item) + (item in own)
         assert found.first[item] == min(everybody, default=(1 << 63) - 1)
         for moment in range(-4, 14):
+            times = everybody.copy()
+            times.remove(own[item]) if item in own else None
             assert others.before(item, moment) == sum(time < moment for time in times)
+
+
+def check_many(found, own):
+    """Many users' questions at once are answered as one after another."""
+    events = [pair for one in own for pair in one.items()]
+    items, times = np.array(events, np.int64).reshape(-1, 2).T
+    many = OthersOfMany(found, np.cumsum([len(one) for one in own]), items, times)
+    asked = [(user, item, moment) for user in range(len(own)) for item in range(7) for moment in range(-4, 14)]
+    counts, before = many.counted(*np.array(asked).T)
+    each = [(Others(found, own[user]), item, moment) for user, item, moment in asked]
+    assert counts.tolist() == [others.count(item) for others, item, _ in each]
+    assert before.tolist() == [others.before(item, moment) for others, item, moment in each]
