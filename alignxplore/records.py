@@ -156,6 +156,8 @@ def check_file(path: Path) -> None:
         raise RecordError("a folder; name the file in it", path)
     if path.exists() and not path.is_file():
         raise RecordError("a pipe or a device, and data are read more than once; write it to a file first", path)
+    if path.is_symlink() and not path.exists():
+        raise RecordError("a link to a file that is not there; link it anew", path)
     if not path.is_file():
         raise RecordError("no such file", path)
 

@@ -57,13 +57,13 @@ def build(job: Job) -> Records:
                 raise RecordError("missing; is this the metadata of the same edition?", products, number, "asin")
             title = job.plain(title) if isinstance(title, str) else ""
             if title.strip():
-                catalogue.add(key, product_text(title, row.get("description"), job.plain))
+                catalogue.add(key, product_text(title, row.get("description"), job.plain), "product", job)
             else:
                 job.counts["dropped: a product without a title"] += 1
         catalogue.close()
         rows = partial(_reviews, reviews, job)
         statement = _statement(reviews, job) if json_is_plain(reviews, engine) else None
-        found = load(engine, catalogue, statement, rows, what=reviews.name, ties="row")
+        found = load(engine, catalogue, statement, rows, path=reviews, ties="row")
         job.counts["reviews read"] = found.read
         if found.nameless:
             job.counts["dropped: a review without a user"] = found.nameless
@@ -138,7 +138,7 @@ def _products(path: Path, engine: Engine) -> Iterator[tuple[int, dict]] | None:
     """(number, row) of each product, read at once; None where a row must be looked at."""
     columns = sql_json(path, (*_KEY, "title", "description"))
     odd = "json_type(coalesce(parent_asin, asin)) IS DISTINCT FROM 'VARCHAR' OR coalesce(parent_asin, asin)->>'$' = ''"
-    if columns is None or not json_is_plain(path, engine) or not engine.reads("products", columns, odd, path.name):
+    if columns is None or not json_is_plain(path, engine) or not engine.reads("products", columns, odd, path):
         return None
     rows = engine.rows("SELECT * FROM products")
     return (
@@ -155,8 +155,10 @@ def _reviews(path: Path, job: Job) -> Iterator[Raw]:
     for number, row in _rows(path, job):
         user, time = row.get("reviewerID", row.get("user_id")), row.get("unixReviewTime", row.get("timestamp"))
         key = row.get("parent_asin") or row.get("asin")
-        if isinstance(time, str) and table_id(time).isdecimal():  # a CSV holds text alone
+        if isinstance(time, str) and table_id(time).removeprefix("-").isdecimal():  # a CSV holds text alone
             time = int(table_id(time))
+        elif isinstance(time, float) and time.is_integer():
+            time = int(time)
         for field, value, kind in (("reviewerID", user, str), ("asin", key, str), ("unixReviewTime", time, int)):
             if not isinstance(value, kind):
                 raise RecordError(

@@ -1,25 +1,24 @@
 """What every builder shares: the job, its counts, and reading raw files with progress."""
 
-import gzip
 import os
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from alignxplore.datasets import Dataset
+from alignxplore.datasets.packed import raw_lines
 from alignxplore.records import RecordError, UserRecord, check_file, hash_seed
-from alignxplore.texts import HalfId, loads, mend, mistaken, not_json, not_packed, not_utf_8, plain
+from alignxplore.texts import HalfId, loads, mend, not_json, not_utf_8, plain
 
 CLEANED = "cleaned: a title or a description with HTML in it"
 DAMAGED = "repair or delete this line; if it is the last one, the download was cut short"
 OF_PAIRS = ("matched", "matched_both", "liked")  # protocols that match one item to one
 DATA = (".csv", ".data", ".dat", ".gz", ".item", ".json", ".jsonl", ".parquet", ".tsv")
+PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".7z")  # that are to be unpacked first
 LITTLE = 100  # MB with which the engine can work
 MOST = 8  # processes; what one process writes to the file is no faster with more
 
@@ -163,7 +162,9 @@ class Job:
             if path.suffix in DATA and not path.is_file():
                 check_file(path)
         expected = "; ".join(self.dataset.layouts)
-        return FileNotFoundError(f"{self.raw}: no raw files of {self.dataset.name} here; expected {expected}")
+        packed = next((path.name for path in self.find(*(f"*{ending}" for ending in PACKED))), None)
+        remedy = f"unpack {packed}" if packed else f"expected {expected}"
+        return FileNotFoundError(f"{self.raw}: no raw files of {self.dataset.name} here; {remedy}")
 
     def plain(self, text: str) -> str:
         """An item's text without HTML, unless it is to be kept; counted where that changes it."""
@@ -222,7 +223,7 @@ class Job:
                 disable=not self.progress,
             ) as bar,
         ):
-            for number, line in enumerate(_unpacked(raw, path) if path.suffix == ".gz" else _plain(raw, path), 1):
+            for number, line in enumerate(raw_lines(raw, path), 1):
                 if number % 4096 == 0:
                     bar.update(raw.tell() - bar.n)
                 try:
@@ -234,29 +235,6 @@ class Job:
                 if blank or text.strip():
                     yield number, text.rstrip("\r\n")
             bar.update(raw.tell() - bar.n)
-
-
-def _plain(raw: BufferedReader, path: Path) -> Iterator[bytes]:
-    """Lines of a file that is not packed."""
-    if problem := mistaken(raw.peek(512)):
-        raise RecordError(problem, path)
-    yield from raw
-
-
-def _unpacked(raw: BufferedReader, path: Path) -> Iterator[bytes]:
-    """Lines of a gzip file."""
-    if problem := not_packed(raw.peek(512)):
-        raise RecordError(problem, path)
-    try:
-        lines = gzip.GzipFile(fileobj=raw)
-        if problem := mistaken(lines.peek(512), packed=True):
-            raise RecordError(problem, path)
-        yield from lines
-    except (EOFError, OSError, zlib.error) as error:
-        remedy = "the download may be cut short"
-        if isinstance(error, gzip.BadGzipFile):  # of a file whose start was whole
-            remedy = "it is damaged, or something else was added to it; download it again"
-        raise RecordError(f"cannot be unpacked to its end ({error}); {remedy}", path) from None
 
 
 def take(examples: Iterable[Example], job: Job) -> Iterator[Example]:
@@ -285,5 +263,6 @@ def account(job: Job, rows: int, people: int) -> None:
     if job.windows:
         job.counts["rows, windows of these users"] = rows
     if not rows:
-        seen = "; ".join(f"{count:,} {what}" for what, count in job.counts.items() if count)
+        told = ((what, count) for what, count in job.counts.items() if count or what.endswith(" read"))
+        seen = "; ".join(f"{count:,} {what}" for what, count in told)
         raise ValueError(f"{job.raw}: no user of {job.dataset.name} is left ({seen or 'the files are empty'})")

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from alignxplore.datasets.building import Job
 from alignxplore.records import HALF_CHARACTERS, as_json
 
 _HELD = 1 << 25  # bytes of texts that are held in memory
@@ -46,9 +47,10 @@ class Catalogue:
         """How long all texts are."""
         return self._ends[-1]
 
-    def add(self, key: str, text: str) -> None:
-        """Add an item; a key that is already there keeps its first text."""
+    def add(self, key: str, text: str, kind: str, job: Job) -> None:
+        """Add an item. A key that is already there keeps its first text; the other one, of that `kind`, is counted."""
         if key in self.index:
+            job.counts[f"dropped: a {kind} that is listed already"] += 1
             return
         item = self.index[key] = len(self)
         data = text.encode("utf-8", "surrogatepass")

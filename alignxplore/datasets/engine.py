@@ -20,6 +20,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from alignxplore.datasets.building import Job
+from alignxplore.datasets.packed import whole
 from alignxplore.errors import UserError
 
 _BATCH = 1 << 17  # rows that are handed over at once
@@ -83,11 +84,17 @@ class Engine:
         if failed:
             raise failed[0]
 
-    def reads(self, table: str, statement: str, odd: str, what: str) -> bool:
-        """Make a table of what a statement reads from a raw file; False where the engine cannot, or where `odd` holds
-        of some row: then the rows are to be read one by one."""
+    def reads(self, table: str, statement: str, odd: str, path: Path | None) -> bool:
+        """Make a table of what a statement reads from a raw file (None: from another table).
+
+        False where the engine cannot, or where `odd` holds of some row: then rows are to be read one by one.
+
+        Raises:
+            RecordError: the file is packed and damaged.
+        """
         try:
-            self.run(f"CREATE TABLE {table} AS {statement}", what)
+            with whole(path):
+                self.run(f"CREATE TABLE {table} AS {statement}", path.name if path else "")
         except duckdb.Error:
             return False
         if self.one(f"SELECT count(*) FROM {table} WHERE {odd}") == (0,):

@@ -6,6 +6,7 @@ meets a row it cannot read, row by row in Python: then the row is read after all
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +57,7 @@ def load(
     statement: str | None,
     rows: Callable[[], Iterable[Raw]],
     *,
-    what: str,
+    path: Path,
     ties: str,
 ) -> Found:
     """Fill the table `events` with all that name a user and a listed item.
@@ -65,16 +66,16 @@ def load(
         statement: SELECT of the columns of `Raw`, in the order of the raw file's rows; a NULL says that the row needs
             to be looked at. None: there is no such statement for this form of file.
         rows: the same rows, read one by one.
-        what: the name of the file.
+        path: the file.
         ties: what orders events of a user at the same time, "item" or "row".
     """
     _list_items(engine, catalogue)
-    if statement is None or not _join(engine, statement, what, ties):
+    if statement is None or not _join(engine, statement, path, ties):
         engine.run(f"CREATE TABLE raw ({_COLUMNS})")
         found = iter(rows())
         while part := list(islice(found, _ROWS)):
             engine.insert("raw", dict(zip(Raw._fields, zip(*part))))
-        _join(engine, "SELECT * FROM raw", "", ties)
+        _join(engine, "SELECT * FROM raw", None, ties)
         engine.run("DROP TABLE raw")
     counts = engine.one(
         "SELECT count(*), count(*) FILTER (\"user\" = ''), count(*) FILTER (\"user\" <> '' AND item IS NULL) "
@@ -94,14 +95,15 @@ def _list_items(engine: Engine, catalogue: Catalogue) -> None:
         start = items.stop
 
 
-def _join(engine: Engine, statement: str, what: str, ties: str) -> bool:
-    """Make the table `events` of raw rows; False where the engine cannot read one of them."""
+def _join(engine: Engine, statement: str, path: Path | None, ties: str) -> bool:
+    """Make the table `events` of raw rows, which the statement reads from a file or from the table `raw`; False where
+    the engine cannot read one of them."""
     odd = '"user" IS NULL OR time IS NULL OR stars IS NULL'
     columns = 'CASE WHEN "key" IS NOT NULL THEN "user" END AS "user", item, twin, time, stars'
     if ties == "item":
         joined = f'SELECT {columns}, 0::TINYINT AS place FROM ({statement}) LEFT JOIN items USING ("key")'
-        return engine.reads("events", joined, odd, what)
-    if not engine.reads("ordered", statement, f'"key" IS NULL OR {odd}', what):
+        return engine.reads("events", joined, odd, path)
+    if not engine.reads("ordered", statement, f'"key" IS NULL OR {odd}', path):
         return False
     engine.run(
         f'CREATE TABLE events AS SELECT {columns}, ordered.rowid AS place FROM ordered LEFT JOIN items USING ("key")'

@@ -81,10 +81,13 @@ def _add_news(path: Path, catalogue: Catalogue, job: Job) -> None:
         fields = line.split("\t")
         if len(fields) != 8:
             raise RecordError(f"found {len(fields)} fields, news.tsv has 8", path, number)
+        if fields[3].lower() == "title" and fields[4].lower() == "abstract":
+            raise RecordError("a header, which news.tsv has not; delete this line", path, number)
         job.counts["news read"] += 1
         title, abstract = job.plain(fields[3]), job.plain(fields[4])
         if title.strip():
-            catalogue.add(fields[0], f"Title: {title}" + (f"\nAbstract: {abstract}" if abstract.strip() else ""))
+            text = f"Title: {title}" + (f"\nAbstract: {abstract}" if abstract.strip() else "")
+            catalogue.add(fields[0], text, "news article", job)
         else:
             job.counts["dropped: an article without a title"] += 1
 
@@ -104,9 +107,11 @@ def _add_behaviors(path: Path, catalogue: Catalogue, groups: UserGroups, job: Jo
                 number,
             ) from None
         articles = table_id(history).split()
-        labelled = [
-            article.rpartition("-") for article in shown.split()
-        ]  # the test set has no labels: nothing to learn
+        # The test set has no labels: nothing to learn.
+        labelled = [article.rpartition("-") for article in shown.split()]
+        if odd := next((x for x in labelled if x[1] and x[2] not in ("0", "1")), None):
+            problem = f"{''.join(odd)!r:.60} ends neither in -1, clicked, nor in -0; repair or delete this line"
+            raise RecordError(problem, path, number, "impressions")
         lists = (
             articles,
             [a for a, _, label in labelled if label == "1"],

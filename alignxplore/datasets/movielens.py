@@ -18,7 +18,7 @@ from alignxplore.datasets.engine import Engine
 from alignxplore.datasets.events import Raw, load
 from alignxplore.datasets.parts import Records
 from alignxplore.datasets.recommendation import build_records
-from alignxplore.datasets.rows import check_id, csv_rows, number_of_stars
+from alignxplore.datasets.rows import check_id, check_once, csv_table, number_of_stars
 from alignxplore.datasets.tables import csv_header, sql_id, sql_seconds, sql_stars, sql_table
 from alignxplore.records import RecordError
 from alignxplore.texts import table_id
@@ -75,12 +75,13 @@ def sources(job: Job) -> list[Path]:
 
 def _layout(job: Job) -> tuple[Path, Path, str]:
     """Ratings, films, and what separates the fields of a rating; ValueError for several editions."""
-    found = [
-        (ratings, ratings.parent / films, separator)
-        for name, films, separator in _LAYOUTS
-        for ratings in job.find(name)
-        if (ratings.parent / films).is_file()
-    ]
+    found = []
+    for name, beside, separator in _LAYOUTS:
+        for ratings in job.find(name, f"{name}.gz"):
+            films = [path for path in (ratings.with_name(beside), ratings.with_name(f"{beside}.gz")) if path.is_file()]
+            unpacked = ratings.suffix == ".gz" and ratings.with_suffix("").is_file()
+            if films and not unpacked:
+                found.append((ratings, films[0], separator))
     if not found:
         raise job.unknown_layout()
     if len(found) > 1:
@@ -98,13 +99,14 @@ def build(job: Job) -> Records:
             job.counts["films read"] += 1
             key, title = table_id(key), job.plain(title)
             if key and title.strip():
-                catalogue.add(key, f"Title: {title}, Genres: {job.plain(genres)}")
+                title = " ".join(title.split()) if "\n" in title else title  # a quoted one may go over several lines
+                catalogue.add(key, f"Title: {title}, Genres: {job.plain(genres)}", "film", job)
             else:
                 job.counts["dropped: a film without an id or a title"] += 1
         catalogue.close()
         statement = _statement(ratings, separator)
         rows = partial(_rows, ratings, separator, job)
-        found = load(engine, catalogue, statement, rows, what=ratings.name, ties="item")
+        found = load(engine, catalogue, statement, rows, path=ratings, ties="item")
         if found.nameless:
             job.counts["dropped: a rating without a user or a film"] = found.nameless
         job.counts["ratings read"] = found.read
@@ -115,50 +117,41 @@ def build(job: Job) -> Records:
 
 def _films(path: Path, job: Job) -> Iterator[tuple[str, str, str]]:
     """(id, title, genres joined by |) of each film, in any of the three forms."""
-    rows = job.lines(path, latin_1=path.suffix != ".csv")
-    if path.suffix == ".csv":
-        for _, fields in _named(rows, path, ("movieId", "title", "genres")):
+    form = path.name.removesuffix(".gz").rpartition(".")[2]
+    if form == "csv":
+        for _, fields in _named(path, ("movieId", "title", "genres"), job):
             yield fields[0], fields[1], fields[2]
         return
-    for number, line in rows:
-        fields = line.split("::") if path.suffix == ".dat" else line.split("|")
-        if len(fields) != (3 if path.suffix == ".dat" else 24):
+    for number, line in job.lines(path, latin_1=True):
+        fields = line.split("::") if form == "dat" else line.split("|")
+        if len(fields) != (3 if form == "dat" else 24):
             raise RecordError(f"found {len(fields)} fields; the file is damaged or of another edition", path, number)
-        if path.suffix == ".dat":
+        if form == "dat":
             yield fields[0], fields[1], fields[2]
         else:
             genres = [name for name, flag in zip(_GENRES_100K, fields[5:], strict=True) if flag == "1"]
             yield fields[0], fields[1], "|".join(genres)
 
 
-def _named(rows: Iterator[tuple[int, str]], path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+def _named(path: Path, names: Sequence[str], job: Job) -> Iterator[tuple[int, list[str]]]:
     """(line, the named fields) of each row of a CSV file, whatever other columns it has."""
-    first = next(rows, (1, ""))[1]
-    header = [name.strip() for name in _fields(first, path, 1)]
+    header, rows = csv_table(path, job)
     if missing := [name for name in names if name not in header]:
-        if other := next((name for mark, name in _SEPARATORS if mark in first and "," not in first), None):
+        if other := next((name for mark, name in _SEPARATORS if len(header) == 1 and mark in header[0]), None):
             raise RecordError(f"fields parted by {other}; part them by commas", path, 1)
         raise RecordError(f"expected the header {','.join(names)}, and {missing[0]} is not in it", path, 1)
+    check_once(names, header, path)
     places = [header.index(name) for name in names]
-    for number, line in rows:
-        fields = _fields(line, path, number)
-        if len(fields) != len(header):
-            problem = f"'{line[:60]}' has {len(fields)} fields, expected {','.join(header)}"
-            raise RecordError(problem, path, number)
+    for number, fields in rows:
         yield number, [fields[place] for place in places]
-
-
-def _fields(line: str, path: Path, number: int) -> list[str]:
-    return next(csv_rows([line], path, number), []) if '"' in line else line.split(",")
 
 
 def _ratings(path: Path, separator: str, job: Job) -> Iterator[tuple[int, list[str]]]:
     """(line, [user, film, stars, time]) of each rating."""
-    rows = job.lines(path)
     if separator == ",":
-        yield from _named(rows, path, _RATING)
+        yield from _named(path, _RATING, job)
         return
-    for number, line in rows:
+    for number, line in job.lines(path):
         fields = line.split(separator)
         if len(fields) != 4:
             raise RecordError(

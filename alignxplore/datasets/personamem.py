@@ -85,7 +85,7 @@ def options(row: dict, path: Path, number: int, job: Job) -> tuple[str, list[str
 
 
 def _version_2(path: Path, job: Job) -> Iterator[Row]:
-    for number, row in read_rows(path, job):
+    for place, (number, row) in enumerate(read_rows(path, job), 1):
         kind = ", ".join(part for part in (row.get("pref_type"), row.get("who")) if part)
         persona, chosen = (
             identifier(row, "persona_id", path, number),
@@ -97,9 +97,9 @@ def _version_2(path: Path, job: Job) -> Iterator[Row]:
         else:
             snippet = text_field(row, "related_conversation_snippet", path, number)
             messages = literal(snippet, path, number, "related_conversation_snippet", job, dict)
-        target = _target(chosen, [str(x).strip() for x in wrong], number, _query(row, path, number, job), job)
+        target = _target(chosen, [str(x).strip() for x in wrong], place, _query(row, path, number, job), job)
         yield Row(
-            f"{persona}#{number}",
+            f"{persona}#{place}",
             from_messages(messages),
             target,
             row.get("expanded_persona") or _persona(messages),

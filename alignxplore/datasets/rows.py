@@ -4,14 +4,15 @@ import ast
 import csv
 import itertools
 import json
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from alignxplore.datasets.building import DAMAGED, Job
 from alignxplore.records import RecordError
 from alignxplore.texts import mistaken, no_object, not_json, table_id
+
+_LONGEST = 1 << 24  # characters of a field of CSV; Python's reader takes 128 kB, and a description may be longer
 
 
 def read_rows(path: Path, job: Job) -> Iterator[tuple[int, dict]]:
@@ -128,25 +129,59 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
         ) from None
 
 
-def csv_rows(lines: Iterable[str], path: Path, first: int = 1) -> Iterator[list[str]]:
-    """Rows of fields of a CSV file's lines. A description may be longer than the 128 kB that Python's reader takes."""
-    csv.field_size_limit(min(sys.maxsize, 1 << 30))
-    reader = csv.reader(lines)
-    try:
-        yield from reader
-    except csv.Error as error:
-        raise RecordError(f"not CSV ({error}); {DAMAGED}", path, first + reader.line_num - 1) from None
+def csv_rows(lines: Iterable[str], path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(its first line, fields) of each row of a CSV file: a quoted field may go over several lines. Rows of blanks
+    alone are passed over."""
+    csv.field_size_limit(_LONGEST)
+    reader, first = csv.reader(lines), 1
+    while True:
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            raise RecordError(f"not CSV ({error}); {DAMAGED}", path, first) from None
+        if fields is None:
+            return
+        if "".join(fields).strip():
+            yield first, fields
+        first = reader.line_num + 1
+
+
+def csv_table(path: Path, job: Job) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """The names of a CSV file's columns, and (line, fields) of each row. The header again, as in files put together,
+    is counted."""
+    rows = csv_rows((line + "\n" for _, line in job.lines(path, blank=True)), path)
+    _, header = next(rows, (1, []))
+    if not header:
+        raise RecordError("an empty file; the download may have failed", path)
+    return [name.strip() for name in header], _below(header, rows, path, job)
+
+
+def _below(
+    header: list[str], rows: Iterator[tuple[int, list[str]]], path: Path, job: Job
+) -> Iterator[tuple[int, list[str]]]:
+    for number, fields in rows:
+        if fields == header:
+            job.counts["dropped: the header again"] += 1
+            continue
+        if len(fields) != len(header):
+            shown = " ".join(",".join(fields).split())[:60]
+            quote = "; is a quotation mark not closed?" if any("\n" in field for field in fields) else ""
+            problem = f"'{shown}' has {len(fields)} fields, expected {','.join(header)}{quote}"
+            raise RecordError(problem, path, number)
+        yield number, fields
+
+
+def check_once(names: Iterable[str], header: Sequence[str], path: Path) -> None:
+    """Raise RecordError for the first of the names that several columns have."""
+    if twice := next((name for name in names if header.count(name) > 1), None):
+        raise RecordError("two columns have this name; rename one of them", path, 1, twice)
 
 
 def _csv(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
-    rows = (
-        row for row in csv_rows((line + "\n" for _, line in job.lines(path, blank=True)), path) if "".join(row).strip()
-    )
-    header = [name.strip() for name in next(rows, [])]
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(header):
-            raise RecordError(f"{len(row)} fields, and the header has {len(header)}", path, number)
-        yield number, dict(zip(header, row))
+    header, rows = csv_table(path, job)
+    check_once(header, header, path)
+    for number, fields in rows:
+        yield number, dict(zip(header, fields))
 
 
 def _json(path: Path, job: Job) -> Iterator[tuple[int, Any]]:

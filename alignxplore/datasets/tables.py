@@ -130,7 +130,7 @@ def csv_header(path: Path) -> list[str]:
     """The names of a CSV file's columns, by its first line; none where it cannot be read."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            names = next(csv_rows([file.readline().decode("utf-8-sig", "replace")], path), [])
-            return [name.strip() for name in names]
+            first = file.readline().decode("utf-8-sig", "replace")
+            return [name.strip() for _, names in csv_rows([first], path) for name in names]
     except (EOFError, OSError, zlib.error, RecordError):
         return []  # whoever reads the rows says what is wrong

@@ -186,7 +186,7 @@ events = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(reviews=events, protocol=st.sampled_from(["published", "reviewed", "matched"]), seed=st.integers(0, 3))
 def test_properties(run, check_rows, check_splits, tmp_path, reviews, protocol, seed):
     options = {"protocol": protocol, "seed": seed, "min_interactions": 2}

@@ -102,7 +102,7 @@ impressions = st.lists(st.tuples(st.sampled_from(NEWS), st.sampled_from("01")), 
 behaviors = st.lists(st.tuples(st.sampled_from("abcde"), st.integers(1, 12), articles, impressions), max_size=12)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(behaviors=behaviors, protocol=st.sampled_from(["published", "matched", "matched_both"]), seed=st.integers(0, 3))
 def test_properties(run, check_rows, check_splits, tmp_path, behaviors, protocol, seed):
     rows = [

@@ -132,7 +132,7 @@ feedback = st.lists(pairs, max_size=5)
 row_lists = st.lists(st.tuples(pairs, feedback, st.sampled_from("xy")), max_size=12)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=row_lists, name=st.sampled_from(FEEDBACK_SETS), protocol=st.sampled_from(["published", "matched"]))
 def test_properties_of_alignx_and_psoups(run, check_rows, check_splits, tmp_path, rows, name, protocol):
     raw = [target | {FEEDBACK: history, "ground_truth_persona": persona} for target, history, persona in rows]

@@ -38,7 +38,7 @@ def test_counts_before_a_moment(engine, events, own, block):
             engine.insert("taken", {"item": [item for item, _ in rows], "time": [time for _, time in rows]})
         found = Takings(engine, "taken", 7)
         for copy in (found, pickle.loads(pickle.dumps(found))):
-            for user, one in enumerate(own):
+            for one in own:
                 check(copy, rows, one)
         check_many(found, own)
 
