@@ -31,8 +31,8 @@ from alignxplore.datasets.own_tables import number_of, own_rows, text_of, time_o
 from alignxplore.datasets.selection import from_messages
 from alignxplore.datasets.sidecars import manifest_path, sha256
 from alignxplore.errors import UserError
-from alignxplore.records import Interaction, UserRecord, hash_seed, write_json, write_jsonl
-from alignxplore.texts import mend, plain, table_id
+from alignxplore.records import Interaction, RecordError, UserRecord, hash_seed, write_json, write_jsonl
+from alignxplore.texts import LOST, HalfId, mend, plain, table_id
 
 LEAST = 3  # liked items of a person: something to read, and two targets of RL
 _BATCH = 20_000  # rows that go to DuckDB at once
@@ -143,6 +143,8 @@ def _events(job: Import, line: int, row: dict) -> Iterator[dict]:
     if not person:
         job.counts["left out: a row without a user"] += 1
         return
+    if LOST in person:  # what was there before is not known, whatever replaced it
+        raise RecordError(str(HalfId(job.user)), job.file, line, job.user)
     value = _value(job, line, row)
     if value is None and (job.rating or job.label):
         job.counts["left out: a row without a rating or label"] += 1

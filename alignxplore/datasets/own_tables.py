@@ -5,6 +5,7 @@ with the file, the line, the field and what to do.
 """
 
 import csv
+import logging
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,8 +16,11 @@ from typing import Any
 from alignxplore.records import RecordError, check_file, read_jsonl
 from alignxplore.texts import HalfId, mend, mistaken, not_utf_8
 
+log = logging.getLogger(__name__)
+
 YES = frozenset(("1", "1.0", "true", "yes", "y", "like", "liked", "up", "chosen", "positive", "+1"))
 NO = frozenset(("0", "0.0", "false", "no", "n", "dislike", "disliked", "down", "rejected", "negative", "-1", "-1.0"))
+PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".tar")
 DELIMITERS = ",;\t"
 FORMS = "CSV (.csv, .tsv), JSONL (.jsonl, .ndjson) or Parquet (.parquet)"
 
@@ -30,6 +34,10 @@ def form_of(path: Path) -> str:
         return "jsonl"
     if ending == ".parquet":
         return "parquet"
+    if ending in PACKED:
+        raise RecordError(f"packed, by its ending '{ending}'; unpack it", path)
+    if ending in (".xls", ".xlsx", ".ods"):
+        raise RecordError("a spreadsheet; save it as CSV", path)
     raise RecordError(f"its ending '{ending}' is of none that is read here: {FORMS}; rename it or convert it", path)
 
 
@@ -64,6 +72,8 @@ def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[st
     csv.field_size_limit(min(sys.maxsize, 1 << 30))
     lines = _lines(path)
     first = next((line for line in lines if line.strip()), "")
+    if not first:
+        raise RecordError("an empty file; the download or the export may have failed", path)
     delimiter = max(DELIMITERS, key=first.count)
     head = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
     check_columns(columns, head, path, 1)
@@ -79,6 +89,9 @@ def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[st
         if row is None:
             return
         if not "".join(row).strip():
+            continue
+        if [name.strip() for name in row] == head:  # of files put together
+            log.warning("%s:%d: the header again: left out", path, line)
             continue
         if len(row) != len(head):
             problem = f"{len(row)} fields, and the header has {len(head)}; quote fields that hold a '{delimiter}'"

@@ -177,12 +177,28 @@ def test_a_disliked_answer_is_set_against_a_liked_one_of_the_same_question(tmp_p
         (("a,Good 2,3,4", "a,Good, 2,3,4"), "mine.csv:7: 5 fields, and the header has 4"),
         (("a,Good 2,3,4", 'a,"Good 2,3,4'), "mine.csv:7: not CSV"),
         (("film,", "movie,"), "mine.csv:1: field 'film': no such column; name one of these: user, movie, when, stars"),
+        (("a,Good 2", "a\ufffd,Good 2"), "mine.csv:7: field 'user': half a character"),
+        ((RATED, ""), "mine.csv: an empty file"),
     ],
 )
 def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, change, problem):
     with pytest.raises(RecordError, match=problem):
         imported(tmp_path, RATED.replace(*change), RATINGS)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
+
+
+@pytest.mark.parametrize(("name", "said"), [("a.csv.gz", "packed, by its ending '.gz'"), ("a.xlsx", "a spreadsheet")])
+def test_a_table_in_another_form_is_named(tmp_path, name, said):
+    with pytest.raises(RecordError, match=rf"{name}: {said}"):
+        imported(tmp_path, "", RATINGS, name)
+
+
+def test_the_header_again_is_left_out_and_half_a_user_is_named(tmp_path, caplog):
+    expected = imported(tmp_path, RATED, RATINGS)
+    assert imported(tmp_path, RATED + RATED.partition("\n")[0] + "\n", RATINGS) == expected
+    assert "mine.csv:11: the header again: left out" in caplog.text
+    with pytest.raises(RecordError, match=r"x\.jsonl:1: field 'who': half a character"):
+        imported(tmp_path, [{"who": "u\ud83d", "i": "a"}], {"user": "who", "item": "i"}, "x.jsonl")
 
 
 def test_other_faults_say_what_to_do(tmp_path):
