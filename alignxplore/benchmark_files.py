@@ -11,11 +11,12 @@ Bad input raises `RecordError`, which names the file, the line, the field and wh
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from alignxplore.places import Places
 from alignxplore.records import NO_ALTERNATIVE, Interaction, Offer, RecordError, UserRecord, read_jsonl
 from alignxplore.texts import table_id
 
@@ -98,20 +99,30 @@ def parse_user_id(row: dict, path: str | Path, line: int) -> str:
 
 
 def read_users(
-    path: str | Path, *, default_query: str | None = None, allow_duplicates: bool = False
+    path: str | Path,
+    *,
+    default_query: str | None = None,
+    allow_duplicates: bool = False,
+    wanted: Callable[[str], bool] = lambda user: True,
 ) -> Iterator[UserRecord]:
-    """Yield the user records of a benchmark file in order, one line in memory at a time (only ids are kept).
+    """Yield the user records of a benchmark file in order, one line in memory at a time.
+
+    Args:
+        wanted: of other users nothing but the id is looked at.
 
     Raises:
         RecordError: at the first row that breaks the contract, a repeated user id included.
     """
-    seen: dict[str, int] = {}
+    lines = Places()  # user → line
     for line, row in read_jsonl(path):
         user = parse_user_id(row, path, line)
-        if user in seen and not allow_duplicates:
-            problem = f"user '{user}' already stands at line {seen[user]}; give each row its own id"
-            raise RecordError(problem, path, line, "userid")
-        seen[user] = line
+        if not wanted(user):
+            continue
+        if not allow_duplicates:
+            if (first := lines.get(user)) is not None:
+                problem = f"user '{user}' already stands at line {first}; give each row its own id"
+                raise RecordError(problem, path, line, "userid")
+            lines.put(user, line)
         history = parse_history(row, path, line, default_query)
         if "target" not in row:
             raise RecordError("missing; it holds the interaction to be predicted", path, line, "target")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from alignxplore.errors import UserError, naming
+from alignxplore.places import Places
 from alignxplore.records import HALF_CHARACTERS, RecordError
 
 log = logging.getLogger(__name__)
@@ -71,16 +72,16 @@ class RunLock:
 class Journal:
     """Rows by unit id. The file is read once at the start; each `append` is one write of one line.
 
-    In memory are only the places of the rows, so that a journal may be larger than memory; a row is read when it is
-    asked for.
+    Not even the places of the rows are all in memory (`places.py`), so that it does not grow with the units; a row is
+    read when it is asked for.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._places: dict[str, int] = {}  # unit → offset of its newest line
-        self._failed: set[str] = set()
 
     def __enter__(self) -> Self:
+        self._places = Places()  # unit → offset of its newest line; ~offset of one that failed
+        self._count = 0  # units that are finished
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._recover()
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -92,6 +93,7 @@ class Journal:
         with naming(self.path):
             os.fsync(self._file)
         os.close(self._file)
+        self._places.close()
 
     def _recover(self) -> None:
         """Find what earlier runs wrote, and cut off a last line torn by a kill, so that the next line starts clean."""
@@ -115,9 +117,10 @@ class Journal:
         if end < self.path.stat().st_size:
             os.truncate(self.path, end)
 
-    def _note(self, unit: str, status: str, place: int) -> None:
-        self._places[unit] = place
-        (self._failed.add if status in FAILED else self._failed.discard)(unit)
+    def _note(self, unit: str, status: str, offset: int) -> None:
+        before, now = unit in self, status not in FAILED
+        self._places.put(unit, offset if now else ~offset)
+        self._count += now - before
 
     def append(self, unit: str, row: dict[str, Any]) -> dict:
         """Record a finished unit; it is in the file when this returns (kill -9 safe; `__exit__` also syncs the
@@ -134,23 +137,30 @@ class Journal:
         return row
 
     def __contains__(self, unit: str) -> bool:
-        return unit in self._places and unit not in self._failed
+        place = self._places.get(unit)
+        return place is not None and place >= 0
 
     def __getitem__(self, unit: str) -> dict:
-        self._lines.seek(self._places[unit])
-        return json.loads(self._lines.readline())
+        if (row := self.get(unit)) is None:
+            raise KeyError(unit)
+        return row
 
     def get(self, unit: str) -> dict | None:
         """The row of a unit, failed ones included; None if it was never recorded."""
-        return self[unit] if unit in self._places else None
+        place = self._places.get(unit)
+        return None if place is None else self._row(place)
+
+    def _row(self, place: int) -> dict:
+        self._lines.seek(max(place, ~place))
+        return json.loads(self._lines.readline())
 
     def rows(self) -> Iterator[dict]:
         """All rows, the newest of each unit, failed ones included; read one by one."""
-        return (self[unit] for unit in self._places)
+        return (self._row(place) for _, place in self._places)
 
     def finished(self) -> set[str]:
         """Ids of the units that are in the journal."""
-        return self._places.keys() - self._failed
+        return {unit for unit, place in self._places if place >= 0}
 
     def __len__(self) -> int:
-        return len(self._places) - len(self._failed)
+        return self._count
