@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -114,7 +114,7 @@ class UserRecord:
     @functools.cached_property
     def id(self) -> str:
         """Content hash of the whole record: the same record has the same id in any file, at any line."""
-        return content_hash([self.user, [asdict(x) for x in self.history], asdict(self.target), self.persona])
+        return content_hash([self.user, [vars(x) for x in self.history], vars(self.target), self.persona])
 
     @property
     def person(self) -> str:

@@ -150,6 +150,7 @@ CHECKS = {
     "benchmarks/judge_throughput.py": (),
     "benchmarks/letter_logits.py": (),
     "benchmarks/packing.py": (),
+    "benchmarks/persons_scale.py": (),
     "benchmarks/ranking_tokens.py": (),
     "benchmarks/rl_overlap.py": (),
     "benchmarks/synthesis_pipeline.py": (),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from alignxplore.command import Checkable, option
 from alignxplore.errors import at_least_one
@@ -9,6 +10,7 @@ from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, SETTINGS
 from alignxplore.evaluation.conditions import CHANCE, CUES
 from alignxplore.evaluation.fits import FITS
 from alignxplore.evaluation.history_baselines import BM25, HELP, parse_baselines
+from alignxplore.evaluation.shards import Shard
 from alignxplore.judging.ranking import ROTATIONS
 from alignxplore.prompts import FORMATS
 
@@ -45,6 +47,11 @@ class GenerationArguments(Checkable):
     )
     forget: str = option(
         "with --continue: JSONL file of what is to be forgotten, a line each: userid; userid and chosen; source", ""
+    )
+    shard: str = option(
+        "I/N: only the persons of share I (from 0) of N, by hash, in OUT/shards/I-of-N; what reads --out reads all "
+        "shards together",
+        "",
     )
     diff: list[str] = option("with --continue: persons whose versions are shown, word by word", [])
     benchmarks: list[str] | None = option("names of those to take; default: all", None)
@@ -91,9 +98,15 @@ class GenerationArguments(Checkable):
     def __post_init__(self) -> None:
         at_least_one(self, "stages", "limit", "concurrency", "max_tokens", "at_once", "summary_tokens")
         self._check_what_is_given()
+        self.part = Shard.parse(self.shard)
         one_of("settings", self.settings, SETTINGS)
         one_of("fit", [self.fit], FITS)
         one_of("format", (value.rpartition("=")[2] for value in self.format), FORMATS)
+
+    @property
+    def folder(self) -> Path:
+        """What this process writes into: --out, or the shard's folder in it."""
+        return self.part.folder(Path(self.out))
 
     def _check_what_is_given(self) -> None:
         if not self.continue_run:

@@ -2,22 +2,25 @@
 
 OUT/summaries/POLICY/BENCHMARK.SETTING.sSEED.jsonl   one line a user: the stages' answers, journalled
 OUT/summaries/POLICY/BENCHMARK.SETTING.sSEED.meta.json   what made them: model, prompts, sampling
+OUT/shards/I-of-N/summaries/...                       the same of one shard's persons (shards.py)
 OUT/judgements/JUDGE/PROTOCOL.jsonl                   one line a judgement, journalled
 OUT/results.json, OUT/report.md, ...                  everything computed from the above
 """
 
+import functools
 import heapq
 import logging
 import re
 import shlex
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from alignxplore import datasets
 from alignxplore.benchmark_files import read_users
 from alignxplore.datasets.sidecars import read_manifest
+from alignxplore.evaluation.shards import WHOLE, Shard, folders
 from alignxplore.history import protocol_slices
 from alignxplore.records import Interaction, Offer, RecordError, UserRecord, content_hash, read_jsonl, read_object
 from alignxplore.serving.models import of_endpoint
@@ -69,10 +72,86 @@ class Benchmark:
         """Rows whose target also stands in the history; they are kept, counted and reported."""
         return sum(record.leaked for record in self.records)
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """As `BenchmarkFile.sizes`."""
+        return len(self.records), self.leaked
+
+
+@dataclass(frozen=True)
+class BenchmarkFile:
+    """A benchmark that is read anew whenever its records are asked for, so that memory does not grow with them.
+
+    Summaries are written of these; scoring has all records in memory (`Benchmark`).
+
+    Attributes:
+        limit: users kept, those with the smallest record ids: a fixed sample; None: all.
+        shard: the persons that are kept, of the sample where there is one.
+    """
+
+    name: str
+    task: str
+    path: Path
+    limit: int | None = None
+    shard: Shard = WHOLE
+
+    def __iter__(self) -> Iterator[UserRecord]:
+        return iter(self._sample) if self.limit else self._read(allow_duplicates=True)
+
+    def _read(self, allow_duplicates: bool) -> Iterator[UserRecord]:
+        known = datasets.DATASETS.get(self.name.partition("~")[0])
+        shard = WHOLE if self.limit else self.shard
+        return read_users(
+            self.path,
+            default_query=known.default_query if known else None,
+            allow_duplicates=allow_duplicates,
+            wanted=functools.partial(shard.holds, self.name),
+        )
+
+    def checked(self) -> Iterator[UserRecord]:
+        """All records; the first time they are read.
+
+        Raises:
+            RecordError: no records, a user who stands there twice, or pairs and choices among k in one file.
+        """
+        kinds = set()
+        for record in self._read(allow_duplicates=False):
+            kinds.add(isinstance(record.target, Offer))
+            if len(kinds) > 1:
+                problem = "a text in some rows and a list in others; write pairs and choices among k into two files"
+                raise RecordError(problem, self.path, field="target.rejected")
+            yield record
+        if not kinds and (self.shard == WHOLE or self.limit):
+            raise RecordError("no records in this file", self.path)
+
+    @functools.cached_property
+    def _sample(self) -> tuple[UserRecord, ...]:
+        some = heapq.nsmallest(self.limit or 0, self.checked(), key=lambda record: record.id)
+        return tuple(record for record in some if self.shard.holds(self.name, record.user))
+
+    @functools.cached_property
+    def sizes(self) -> tuple[int, int]:
+        """(users, rows whose target also stands in the history; they are kept, counted and reported)."""
+        users = leaked = 0
+        for record in self._sample if self.limit else self.checked():
+            users, leaked = users + 1, leaked + record.leaked
+        return users, leaked
+
+    def loaded(self) -> Benchmark:
+        """With all records in memory."""
+        return Benchmark(self.name, self.task, self._sample if self.limit else tuple(self.checked()), self.path)
+
 
 def load_benchmarks(
     data: Iterable[str], names: Iterable[str] | None = None, limit: int | None = None
 ) -> list[Benchmark]:
+    """Those of `find_benchmarks`, with all records in memory."""
+    return [one.loaded() for one in find_benchmarks(data, names, limit)]
+
+
+def find_benchmarks(
+    data: Iterable[str], names: Iterable[str] | None = None, limit: int | None = None, shard: Shard = WHOLE
+) -> list[BenchmarkFile]:
     """Benchmarks from NAME=FILE, from a file or folder of NAME_upi.jsonl files, or from a data set on the hub.
 
     `mind~shuffled` is a variant of `mind` (perturb.py, cross_task.py): it has the task of `mind`, which decides what
@@ -81,7 +160,7 @@ def load_benchmarks(
 
     Args:
         names: only these, in this order; all that are there by default.
-        limit: users kept of each benchmark, those with the smallest record ids: a fixed sample.
+        limit, shard: see `BenchmarkFile`.
 
     Raises:
         FileNotFoundError: one of the names is nowhere.
@@ -112,7 +191,7 @@ def load_benchmarks(
         raise FileNotFoundError(
             f"no benchmark {', '.join(missing)} among {', '.join(found)} (--benchmarks picks by name)"
         )
-    return [_load(name, task_of(name, *found[name]), found[name][1], limit) for name in wanted or found]
+    return [BenchmarkFile(name, task_of(name, *found[name]), found[name][1], limit, shard) for name in wanted or found]
 
 
 def task_of(name: str, given: str, path: Path) -> str:
@@ -141,19 +220,9 @@ def task_of(name: str, given: str, path: Path) -> str:
     return task or "selection"
 
 
-def _load(name: str, task: str, path: Path, limit: int | None) -> Benchmark:
-    known = datasets.DATASETS.get(name.partition("~")[0])
-    users: Iterable[UserRecord] = read_users(path, default_query=known.default_query if known else None)
-    records = tuple(heapq.nsmallest(limit, users, key=lambda record: record.id) if limit else users)
-    if not records:
-        raise RecordError("no records in this file", path)
-    if len({isinstance(record.target, Offer) for record in records}) > 1:
-        problem = "a text in some rows and a list in others; write pairs and choices among k into two files"
-        raise RecordError(problem, path, field="target.rejected")
-    return Benchmark(name, task, records, path)
-
-
-def slices_of(benchmark: Benchmark, record: UserRecord, setting: str, stages: int) -> list[tuple[Interaction, ...]]:
+def slices_of(
+    benchmark: Benchmark | BenchmarkFile, record: UserRecord, setting: str, stages: int
+) -> list[tuple[Interaction, ...]]:
     """The interactions that each stage of a setting reads: "full" reads at once what "streaming" reads in `stages`
     slices."""
     return protocol_slices(record.history, benchmark.task, 1 if setting == "full" else stages)
@@ -190,27 +259,46 @@ class SummarySet:
     def meta_path(self) -> Path:
         return self.journal_path.with_suffix(".meta.json")
 
+    @property
+    def parts(self) -> "list[SummarySet]":
+        """The sets that it is read from: its own, and those of the shards."""
+        return [self, *(replace(self, folder=folder) for folder in folders(self.folder))]
+
     def meta(self) -> dict | None:
-        """What made the summaries; None when this set was never begun."""
-        if not self.meta_path.exists():
-            return None
-        return read_object(self.meta_path, "run", remedy="run gen_preference.py again")
+        """What made the summaries, `spent` by all shards together; None when this set was never begun.
+
+        Raises:
+            RecordError: two shards were made in different ways.
+        """
+        paths = [part.meta_path for part in self.parts if part.meta_path.exists()]
+        metas = [read_object(path, "run", remedy="run gen_preference.py again") for path in paths]
+        for path, other in zip(paths, metas):
+            if other["run"] != metas[0]["run"]:
+                problem = f"made in another way than {paths[0]}: run both again with the same model and options"
+                raise RecordError(problem, path)
+        if len(metas) < 2:
+            return metas[0] if metas else None
+        spent = [meta.get("spent", {}) for meta in metas]
+        gpus = max(one.get("gpus", 0) for one in spent)
+        sums = {name: sum(one.get(name, 0) for one in spent) for name in ("seconds", "summaries")}
+        return metas[0] | {"spent": sums | {"gpus": gpus}}
+
+    def rows(self, run: str | None = None) -> Iterator[dict]:
+        """Rows of one run, one by one as they stand on disk, by default of the current one; what another model or
+        prompt wrote is passed over. Only reads, so that it may be called while a run goes on."""
+        run = run or (self.meta() or {}).get("run")
+        for path in [part.journal_path for part in self.parts if run and part.journal_path.exists()]:
+            for line, row in read_jsonl(path):
+                for name, kind in _OF_ROWS.items():
+                    if not isinstance(row.get(name), kind):
+                        problem = "this line is damaged; delete it and run gen_preference.py again"
+                        raise RecordError(problem, path, line, name)
+                if row["run"] == run:
+                    yield row
 
     def by_record(self, run: str | None = None) -> dict[str, dict]:
-        """Newest rows of one run by record id, by default of the current one; what another model or prompt wrote is
-        passed over. Only reads, so that it may be called while a run goes on."""
-        run = run or (self.meta() or {}).get("run")
-        if run is None or not self.journal_path.exists():
-            return {}
-        found = {}
-        for line, row in read_jsonl(self.journal_path):
-            for name, kind in _OF_ROWS.items():
-                if not isinstance(row.get(name), kind):
-                    problem = "this line is damaged; delete it and run gen_preference.py again"
-                    raise RecordError(problem, self.journal_path, line, name)
-            if row["run"] == run:
-                found[row["record"]] = row
-        return found
+        """The newest row of each record (see `rows`), by its id."""
+        return {row["record"]: row for row in self.rows(run)}
 
 
 def as_served(identity: str, serve_arguments: str) -> str:
@@ -236,11 +324,12 @@ def run_id(**what: Any) -> str:
 
 
 def find_sets(folder: Path, policies: Iterable[str] | None = None) -> list[SummarySet]:
-    """All sets of summaries under an output folder, in a fixed order."""
+    """All sets of summaries under an output folder, those of its shards among them, in a fixed order."""
+    paths = (p for part in (folder, *folders(folder)) for p in (part / "summaries").glob("*/*.meta.json"))
     sets = []
-    for path in sorted((folder / "summaries").glob("*/*.meta.json")):
-        benchmark, setting, seed = path.name.removesuffix(".meta.json").rsplit(".", 2)
-        sets.append(SummarySet(folder, path.parent.name, benchmark, setting, int(seed.removeprefix("s"))))
+    for policy, file in sorted({(path.parent.name, path.name) for path in paths}):
+        benchmark, setting, seed = file.removesuffix(".meta.json").rsplit(".", 2)
+        sets.append(SummarySet(folder, policy, benchmark, setting, int(seed.removeprefix("s"))))
     wanted = list(policies or [])
     missing = set(wanted) - {s.policy for s in sets}
     if missing:

@@ -17,6 +17,7 @@ from alignxplore.evaluation.arguments import GenerationArguments
 from alignxplore.evaluation.benchmarks import SummarySet, find_sets
 from alignxplore.evaluation.forgetting import Forgotten, cut, read_forgotten
 from alignxplore.evaluation.generation import Policy, policies_of
+from alignxplore.evaluation.shards import Shard
 from alignxplore.evaluation.statements import same, statements_of
 from alignxplore.evaluation.updates import Stream, Updates, Writer, begin
 from alignxplore.journal import RunLock
@@ -39,7 +40,7 @@ def new_files(arguments: GenerationArguments) -> dict[str, Path]:
     for spec in arguments.data:
         name, equals, file = spec.partition("=")
         files |= {name: Path(file)} if equals and not Path(spec).exists() else datasets.locate(spec)
-    names = {found.benchmark for found in sets(Path(arguments.out))}
+    names = {found.benchmark for found in sets(arguments.folder)}
     if unknown := sorted(set(files) - names) if names else []:
         raise UserError(f"--data {unknown[0]}: {arguments.out} has summaries of {', '.join(sorted(names))} only")
     return files
@@ -57,7 +58,7 @@ def sets(folder: Path) -> list[SummarySet]:
 
 def targets(arguments: GenerationArguments, policy: str, benchmark: str) -> list[SummarySet]:
     """The sets that go on; a new one where the policy has none of this benchmark."""
-    folder = Path(arguments.out)
+    folder = arguments.folder
     there = [one for one in sets(folder) if one.benchmark == benchmark]
     mine = [one for one in there if one.policy == policy]
     if there and not mine:
@@ -72,11 +73,12 @@ def targets(arguments: GenerationArguments, policy: str, benchmark: str) -> list
     return wanted or [SummarySet(folder, policy, benchmark, NEW_RUN, arguments.seeds[0])]
 
 
-def new_interactions(path: Path, benchmark: str) -> Iterator[tuple[str, tuple[Interaction, ...]]]:
-    """(person, interactions) of each row; other fields than `userid` and `history` are not read."""
+def new_interactions(path: Path, benchmark: str, shard: Shard) -> Iterator[tuple[str, tuple[Interaction, ...]]]:
+    """(person, interactions) of each row of a shard; other fields than `userid` and `history` are not read."""
     known = datasets.DATASETS.get(benchmark.partition("~")[0])
     for line, row in read_jsonl(path):
-        yield parse_user_id(row, path, line), parse_history(row, path, line, known.default_query if known else None)
+        if shard.holds(benchmark, user := parse_user_id(row, path, line)):
+            yield user, parse_history(row, path, line, known.default_query if known else None)
 
 
 def begin_all(updates: Updates, users: set[str] | None) -> None:
@@ -93,21 +95,23 @@ def begin_all(updates: Updates, users: set[str] | None) -> None:
         where = f"it was {path}" if "data" in meta else "an older version wrote it"
         raise UserError(f"{target.meta_path} does not lead to the file of {target.benchmark} ({where}); put it there")
     known = datasets.DATASETS.get(target.benchmark.partition("~")[0])
-    written = {row["record"]: row for row in target.by_record().values()}
-    for record in read_users(path, default_query=known.default_query if known else None):
-        if (users is None or record.user in users) and updates.stream(record.user) is None:
+    written = {row["record"]: row for row in target.rows() if users is None or row["user"] in users}
+    theirs = {row["user"] for row in written.values()}
+    query = known.default_query if known else None
+    for record in read_users(path, default_query=query, wanted=theirs.__contains__):
+        if updates.stream(record.user) is None:
             row = written.get(record.id)
             if row is not None:
                 begin(updates, record, meta, row, path.name)
 
 
-def take_in(updates: Updates, path: Path) -> Counter[str]:
+def take_in(updates: Updates, path: Path, shard: Shard) -> Counter[str]:
     """Write down what is new; user → number of new interactions, 0 of those with none."""
     benchmark, setting = updates.target.benchmark, updates.target.setting
-    users = {user for user, _ in new_interactions(path, benchmark)}
+    users = {user for user, _ in new_interactions(path, benchmark, shard)}
     begin_all(updates, {user for user in users if updates.stream(user) is None})
     fresh: Counter[str] = Counter(dict.fromkeys(users, 0))
-    for user, interactions in new_interactions(path, benchmark):
+    for user, interactions in new_interactions(path, benchmark, shard):
         stream = updates.stream(user) or Stream(user, (user, setting), ())
         if new := stream.new(interactions):
             updates.keep(stream.grown(path.name, new, updates.unread(stream)))
@@ -175,7 +179,7 @@ async def go_on(arguments: GenerationArguments, forgotten: Forgotten | None) -> 
     for policy in policies_of(arguments):
         name = policy.spec.name
         if forgotten is not None:
-            found = [one for one in sets(Path(arguments.out)) if one.policy == name]
+            found = [one for one in sets(arguments.folder) if one.policy == name]
         else:
             found = [one for benchmark in files for one in targets(arguments, name, benchmark)]
         await _go_on(arguments, policy, found, files)
@@ -188,7 +192,7 @@ async def _go_on(
     for target in found:
         with Updates(target) as updates:
             if path := files.get(target.benchmark):
-                fresh = take_in(updates, path)
+                fresh = take_in(updates, path, arguments.part)
             else:
                 fresh = Counter({stream.user: 0 for stream in updates.streams()})
             streams = (updates.stream(user) for user in fresh)
@@ -202,7 +206,7 @@ async def _go_on(
     _, window = await look_up(policy.spec, arguments.max_model_len, policy.api_key_env)
     async with open_model(
         policy.spec,
-        log_folder=Path(arguments.out) / "logs",
+        log_folder=arguments.folder / "logs",
         arguments=["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()],
         sample=policy.prompts.infer([Interaction("?")], None, policy.form),
         api_key_env=policy.api_key_env,
@@ -222,7 +226,7 @@ async def _go_on(
 def forget(arguments: GenerationArguments, forgotten: Forgotten) -> dict[SummarySet, dict[str, str]]:
     """Take it out of every set of the run, whoever wrote it; for each, user → the summary that stood."""
     stood = {}
-    for target in sets(Path(arguments.out)):
+    for target in sets(arguments.folder):
         with Updates(target) as updates:
             begin_all(updates, None if forgotten.sources else forgotten.persons | set(forgotten.parts))
             users = [stream.user for stream in updates.streams() if forgotten.concerns(stream.user)]
@@ -294,14 +298,14 @@ def preview(arguments: GenerationArguments) -> str:
     """What `--continue --data` would take in; nothing is asked or written."""
     lines = []
     for benchmark, path in new_files(arguments).items():
-        rows = list(new_interactions(path, benchmark))
+        rows = list(new_interactions(path, benchmark, arguments.part))
         lines.append(f"{path}: {len({user for user, _ in rows})} persons, {sum(len(x) for _, x in rows)} interactions")
     return "\n".join([*lines, "check: nothing was asked or written"])
 
 
 def continue_summaries(arguments: GenerationArguments) -> str | None:
     """What `eval/gen_preference.py --continue` does."""
-    folder = Path(arguments.out)
+    folder = arguments.folder
     if arguments.check:
         return preview(arguments)
     if not arguments.data and not sets(folder):

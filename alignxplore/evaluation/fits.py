@@ -47,8 +47,8 @@ class Fit:
         self.window, self.max_tokens = window, max_tokens
         self.limit = window / STREAMING_SHARE if setting == "streaming" else window
 
-    def plan(self, fit: str, history: Sequence[Interaction]) -> Plan:
-        """What a history's stages are shown by one of `FITS`.
+    def plan(self, fit: str, history: Sequence[Interaction], whole: int | None = None) -> Plan:
+        """What a history's stages are shown by one of `FITS`; `whole`: tokens of the prompt with all of it, if known.
 
         Raises:
             HistoryError: nothing of the history fits, or too little for thirds (published; ours finds out stage by
@@ -56,7 +56,9 @@ class Fit:
         """
         if fit == "ours":
             return Plan(protocol_slices(history, self.task, self.stages), self.window - self.max_tokens)
-        halved = halve(history, self._tokens, self.limit)
+        halved = halve(
+            history, lambda xs: whole if whole and len(xs) == len(history) else self._tokens(xs), self.limit
+        )
         if self.task == "recommendation" and len(halved.interactions) < 3:
             raise HistoryError(
                 f"nothing is left to show: {len(halved.interactions)} of {len(history)} interactions fit, and the "
@@ -70,7 +72,9 @@ class Fit:
     ) -> bool:
         """Whether the other one of `FITS` would have shown some stage anything else than `plan`, which is of `fit`."""
         try:
-            other = self.plan("published" if fit == "ours" else "ours", history)
+            first = written[0]
+            whole = first.prompt_tokens if len(plan.slices[0]) - first.dropped == len(history) else None
+            other = self.plan("published" if fit == "ours" else "ours", history, whole)
             return len(plan.slices) != len(other.slices) or any(
                 self._differs(plan, other, number, written) for number in range(len(written))
             )

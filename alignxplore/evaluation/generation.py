@@ -6,20 +6,20 @@ import asyncio
 import logging
 import os
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from alignxplore.environment import recorded_versions, say_problems
 from alignxplore.evaluation.arguments import GenerationArguments
-from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, as_served, load_benchmarks, run_id, slices_of
+from alignxplore.evaluation.benchmarks import BenchmarkFile, SummarySet, as_served, find_benchmarks, run_id, slices_of
 from alignxplore.evaluation.costs import SHORTER, Spent
 from alignxplore.evaluation.fits import Fit
 from alignxplore.evaluation.preview import sizes, whereabouts
 from alignxplore.evaluation.report.tables import Table, markdown
 from alignxplore.history import HistoryError
 from alignxplore.journal import FAILED, TOO_LONG, Journal, RunLock
+from alignxplore.places import Places
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, UserRecord, content_hash, write_json
 from alignxplore.serving.endpoint import is_url
@@ -46,8 +46,9 @@ class Recipe:
     recipe: str
     run: str
 
-    def unit(self, record: UserRecord) -> str:
-        return content_hash([self.run, record.id])
+    def unit(self, record: str) -> str:
+        """Id of the summary of a record, by the record's id."""
+        return content_hash([self.run, record])
 
 
 def stages_of(arguments: GenerationArguments, target: SummarySet) -> int:
@@ -81,25 +82,43 @@ def recipe(
     return Recipe(sampling, stages, window, task, arguments.fit, shared, run)
 
 
-def is_complete(made: Recipe, benchmark: Benchmark, target: SummarySet) -> bool:
+def is_complete(made: Recipe, benchmark: BenchmarkFile, target: SummarySet) -> bool:
     """True if nothing is left to write, so that the model need not be loaded."""
     with Journal(target.journal_path) as journal:
         return (target.meta() or {}).get("run") == made.run and all(
-            made.unit(record) in journal for record in benchmark.records
+            made.unit(record.id) in journal for record in benchmark
         )
 
 
-def owners(made: Recipe, benchmark: Benchmark, target: SummarySet, journal: Journal) -> dict[str, UserRecord]:
-    """Record id → the record whose summary it gets: of a person's rows that are shown the same (questions after the
-    same dialogues) the first one, or one that has its summary already."""
-    alike: dict[tuple[str, str], list[UserRecord]] = defaultdict(list)
-    for record in benchmark.records:
+class Owners:
+    """The record whose summary each record gets: of a person's rows that are shown the same (questions after the same
+    dialogues) the first one, or one that has its summary already. Of a person with one row, that row."""
+
+    def __init__(self, made: Recipe, benchmark: BenchmarkFile, target: SummarySet, journal: Journal):
+        self._made, self._benchmark, self._setting = made, benchmark, target.setting
+        self._of: dict[str, str] = {}  # person and what is shown → id of a record; of persons with several rows alone
+        rows = 0
+        for record in benchmark:
+            if record.user != record.person:
+                rows += 1
+                shown = self._shown(record)
+                there = self._of.setdefault(shown, record.id)
+                if made.unit(record.id) in journal and made.unit(there) not in journal:
+                    self._of[shown] = record.id
+        self.copies = rows - len(self._of)
+
+    def of(self, record: UserRecord) -> str:
+        """Id of the record."""
+        return self._of[self._shown(record)] if record.user != record.person else record.id
+
+    def _shown(self, record: UserRecord) -> str:
         # The published fit also looks at the last third, which is not shown.
-        seen = [record.history] if made.fit != "ours" else slices_of(benchmark, record, target.setting, made.stages)
-        shown = content_hash([[asdict(x) for x in part] for part in seen])
-        alike[record.person, shown].append(record)
-    first = (min(group, key=lambda record: made.unit(record) not in journal) for group in alike.values())
-    return {record.id: owner for owner, group in zip(first, alike.values()) for record in group}
+        parts = (
+            [record.history]
+            if self._made.fit != "ours"
+            else slices_of(self._benchmark, record, self._setting, self._made.stages)
+        )
+        return content_hash([record.person, [[asdict(x) for x in part] for part in parts]])
 
 
 async def write_set(
@@ -107,7 +126,7 @@ async def write_set(
     arguments: GenerationArguments,
     model: Model,
     prompts: PromptSet,
-    benchmark: Benchmark,
+    benchmark: BenchmarkFile,
     target: SummarySet,
 ) -> None:
     """Write all summaries of one (policy, benchmark, setting, seed) that are not there yet."""
@@ -136,8 +155,7 @@ async def write_set(
     )
 
     async def work(record: UserRecord) -> dict:
-        owner = owner_of[record.id]
-        if owner.id != record.id:
+        if (owner := owners.of(record)) != record.id:
             return journal[made.unit(owner)] | {"record": record.id, "user": record.user}
         whose = {"run": made.run, "record": record.id, "user": record.user}
         try:
@@ -154,55 +172,54 @@ async def write_set(
         return whose | written.row() | asked | {"shown_otherwise": otherwise}
 
     with Journal(target.journal_path) as journal:
-        owner_of = owners(made, benchmark, target, journal)
-        written = [record for record in benchmark.records if owner_of[record.id].id == record.id]
-        copied = [record for record in benchmark.records if owner_of[record.id].id != record.id]
+        owners = Owners(made, benchmark, target, journal)
         before, start = len(journal), time.monotonic()
-        for records in filter(None, (written, copied)):
+        for copies in (False, True) if owners.copies else (False,):  # these are copied from the others
             await run_units(
-                ((made.unit(record), record) for record in records),
+                ((made.unit(record.id), record) for record in benchmark if (owners.of(record) != record.id) == copies),
                 work,
                 journal,
                 label=f"{model.name} {benchmark.name} {target.setting} seed {target.seed}",
-                total=len(records),
+                total=owners.copies if copies else benchmark.sizes[0] - owners.copies,
                 concurrency=arguments.concurrency,
                 max_error_rate=arguments.max_error_rate,
             )
         spent = spent.more(time.monotonic() - start, len(journal) - before)
     write_json(target.meta_path, meta | {"spent": asdict(spent)})
-    known = [row["shown_otherwise"] for row in target.by_record(made.run).values() if "shown_otherwise" in row]
-    log.info(
-        "%s %s %s seed %d: %d of %d rows were shown otherwise than by %s fit",
-        model.name,
-        benchmark.name,
-        target.setting,
-        target.seed,
-        sum(known),
-        len(known),
-        "the published" if made.fit == "ours" else "our",
-    )
-    say_bad_format(made, target)
+    say_what_came(made, target)
 
 
-def say_bad_format(made: Recipe, target: SummarySet) -> None:
-    """The share of a set's users whose last summary is in bad format. Above a half, the model or the format that it is
-    read by is a wrong one."""
-    last = [row["stages"][-1] for row in target.by_record(made.run).values() if row["stages"]]
-    bad = [stage for stage in last if stage["problem"]]
-    if not last:
+def say_what_came(made: Recipe, target: SummarySet) -> None:
+    """Of a whole set: the share of users who were shown otherwise than by the other fit, and of those whose last
+    summary is in bad format. Above a half, the model or the format that it is read by is a wrong one."""
+    fits: Counter[bool] = Counter()
+    problems: Counter[str | None] = Counter()
+    begins: dict[str | None, str] = {}  # problem → the first text that has it
+    for row in target.rows(made.run):
+        if "shown_otherwise" in row:
+            fits[row["shown_otherwise"]] += 1
+        if row["stages"]:
+            last = row["stages"][-1]
+            problems[last["problem"]] += 1
+            begins.setdefault(last["problem"], last["text"][:80])
+    other = "the published" if made.fit == "ours" else "our"
+    rows = f"{fits[True]} of {fits.total()} rows"
+    log.info("%s: %s were shown otherwise than by %s fit", target.title, rows, other)
+    users = problems.total()
+    bad = users - problems.pop(None, 0)
+    if not users:
         return
-    which = f"{target.policy} {target.benchmark} {target.setting} seed {target.seed}"
-    said = f"{which}: {len(bad)} of {len(last)} summaries are in bad format ({100 * len(bad) / len(last):.0f} %)"
-    if 2 * len(bad) <= len(last):
+    said = f"{target.title}: {bad} of {users} summaries are in bad format ({100 * bad / users:.0f} %)"
+    if 2 * bad <= users:
         log.info("%s", said)
         return
-    problem, times = Counter(stage["problem"] for stage in bad).most_common(1)[0]
+    problem, times = problems.most_common(1)[0]
     log.warning(
         "%s: mostly '%s' (%d); look at --format, --max_tokens and the model's weights. One of them begins: %r",
         said,
         problem,
         times,
-        next(stage["text"] for stage in bad if stage["problem"] == problem)[:80],
+        begins[problem],
     )
 
 
@@ -232,10 +249,15 @@ def policies_of(arguments: GenerationArguments) -> list[Policy]:
     return [policy(spec) for spec in specs]
 
 
-def targets_of(arguments: GenerationArguments, policy: Policy, benchmarks: list[Benchmark]) -> list[SummarySet]:
+def benchmarks_of(arguments: GenerationArguments) -> list[BenchmarkFile]:
+    """The benchmarks, with the persons of this shard."""
+    return find_benchmarks(arguments.data, arguments.benchmarks, arguments.limit, arguments.part)
+
+
+def targets_of(arguments: GenerationArguments, policy: Policy, benchmarks: list[BenchmarkFile]) -> list[SummarySet]:
     """All sets that one policy is to have, benchmark by benchmark."""
     return [
-        SummarySet(Path(arguments.out), policy.spec.name, benchmark.name, setting, seed)
+        SummarySet(arguments.folder, policy.spec.name, benchmark.name, setting, seed)
         for benchmark in benchmarks
         for setting in arguments.settings
         for seed in arguments.seeds
@@ -245,13 +267,13 @@ def targets_of(arguments: GenerationArguments, policy: Policy, benchmarks: list[
 async def generate(arguments: GenerationArguments) -> None:
     """All policies x benchmarks x settings x seeds, `at_once` policies at a time."""
     policies = policies_of(arguments)
-    benchmarks = load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit)
+    benchmarks = benchmarks_of(arguments)
     for line in sizes(benchmarks):
         log.info("%s", line)
     await side_by_side([partial(write_sets, arguments, policy, benchmarks) for policy in policies], arguments.at_once)
 
 
-async def write_sets(arguments: GenerationArguments, policy: Policy, benchmarks: list[Benchmark]) -> None:
+async def write_sets(arguments: GenerationArguments, policy: Policy, benchmarks: list[BenchmarkFile]) -> None:
     """All that one policy is to write; it is loaded once, and not at all if nothing is missing."""
     spec, jobs, by_name = policy.spec, [], {benchmark.name: benchmark for benchmark in benchmarks}
     identity, window = await look_up(spec, arguments.max_model_len, policy.api_key_env)
@@ -266,7 +288,7 @@ async def write_sets(arguments: GenerationArguments, policy: Policy, benchmarks:
         return
     async with open_model(
         spec,
-        log_folder=Path(arguments.out) / "logs",
+        log_folder=arguments.folder / "logs",
         arguments=["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()],
         sample=policy.prompts.infer([Interaction("?")], None, policy.form),
         api_key_env=policy.api_key_env,
@@ -277,7 +299,7 @@ async def write_sets(arguments: GenerationArguments, policy: Policy, benchmarks:
 
 
 def already_there(
-    arguments: GenerationArguments, policy: Policy, identity: str | None, benchmark: Benchmark, target: SummarySet
+    arguments: GenerationArguments, policy: Policy, identity: str | None, benchmark: BenchmarkFile, target: SummarySet
 ) -> int:
     """Users whose summaries need not be written.
 
@@ -290,8 +312,10 @@ def already_there(
             return 0
         identity, window = meta["identity"], min(meta["window"], window)
     made = recipe(arguments, identity, window, policy.prompts, policy.form, benchmark.task, target)
-    rows, wanted = target.by_record(made.run), {record.id for record in benchmark.records}
-    return sum(row["status"] not in FAILED for record, row in rows.items() if record in wanted)
+    there = Places()  # record → whether it has one
+    for row in target.rows(made.run):
+        there.put(row["record"], row["status"] not in FAILED)
+    return sum(there.get(record.id) or 0 for record in benchmark)
 
 
 def preview(arguments: GenerationArguments) -> str:
@@ -303,14 +327,14 @@ def preview(arguments: GenerationArguments) -> str:
         for policy in policies
     ]
     check_window(arguments.max_model_len, arguments.max_tokens)
-    benchmarks = load_benchmarks(arguments.data, arguments.benchmarks, arguments.limit)
+    benchmarks = benchmarks_of(arguments)
     by_name = {benchmark.name: benchmark for benchmark in benchmarks}
     body, missing, answers = [], 0, 0
     for policy in policies:
         identity = None if is_url(policy.spec.target) else policy.spec.identity
         for target in targets_of(arguments, policy, benchmarks):
             benchmark, stages = by_name[target.benchmark], stages_of(arguments, target)
-            users, there = len(benchmark.records), already_there(arguments, policy, identity, benchmark, target)
+            users, there = benchmark.sizes[0], already_there(arguments, policy, identity, benchmark, target)
             missing, answers = missing + users - there, answers + (users - there) * stages
             numbers = (target.seed, users, stages, there, users - there)
             body.append([policy.spec.name, benchmark.name, target.setting, *map(str, numbers)])
@@ -324,6 +348,6 @@ def write_summaries(arguments: GenerationArguments) -> str | None:
     if arguments.check:
         return preview(arguments)
     say_problems()
-    with RunLock(arguments.out):
+    with RunLock(arguments.folder):
         asyncio.run(generate(arguments))
     return None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from alignxplore.evaluation.benchmarks import Benchmark
+from alignxplore.evaluation.benchmarks import Benchmark, BenchmarkFile
 from alignxplore.serving.endpoint import Endpoint, is_url
 from alignxplore.serving.models import ModelSpec
 
@@ -35,10 +35,10 @@ def whereabouts(spec: ModelSpec, api_key_env: str) -> str:
     return f"hub model {spec.target}" + (f"@{spec.revision}" if spec.revision else "")
 
 
-def sizes(benchmarks: Iterable[Benchmark]) -> list[str]:
+def sizes(benchmarks: Iterable[BenchmarkFile | Benchmark]) -> list[str]:
     """One line a benchmark: how many users it has, and how many of them could copy the target from the history."""
     return [
-        f"{benchmark.name}: {len(benchmark.records)} users, {benchmark.leaked} with the target in the history"
+        "{}: {} users, {} with the target in the history".format(benchmark.name, *benchmark.sizes)
         for benchmark in benchmarks
     ]
 

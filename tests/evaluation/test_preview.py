@@ -76,7 +76,7 @@ def test_the_weights_of_a_folder_decide_what_is_there_and_failed_ones_are_not(mo
                 row = {"run": made.run, "record": user.id, "user": user.user, "stages": []} | (
                     {} if place else {"status": TRANSPORT_ERROR}
                 )
-                journal.append(made.unit(user), row)
+                journal.append(made.unit(user.id), row)
         said = write_summaries(arguments)
         assert lines(said)["m", "world_films", "full"][-2] == there and f"m: folder {model_folder}" in said
 
