@@ -372,3 +372,19 @@ def test_a_persons_own_shell_that_sources_setup_survives_a_failing_command():
     ran = subprocess.run(["bash", "-c", 'source "$1"; false; echo "still here"', "_", str(ROOT / "setup.sh")],
                          capture_output=True, text=True)  # fmt: skip
     assert ran.returncode == 0 and ran.stdout == "still here\n"
+
+
+def test_each_task_of_a_slurm_array_writes_one_shard(recorder):
+    """With a file and an endpoint of its own; a repeated task still belongs to all shards."""
+    array = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MAX": "7", "SLURM_SUBMIT_DIR": str(ROOT / "eval")}
+    given = array | {"ENVIRONMENT": "/dev/null", "DATA": "own=parts/%a.jsonl", "MODEL": "ours=folder"}
+    recorder.run("eval/slurm_summaries.sbatch", "--limit", "3", **given, SLURM_ARRAY_TASK_COUNT="8")
+    (command,) = recorder.commands
+    assert values(command, "--shard") == ["7/8"] and values(command, "--data") == ["own=parts/7.jsonl"]
+    assert values(command, "--model") == ["ours=folder"] and values(command, "--limit") == ["3"]
+    urls = {"ENDPOINTS": "http://a/v1 http://b/v1 http://c/v1"}
+    recorder.run("eval/slurm_summaries.sbatch", **given | urls, SLURM_ARRAY_TASK_COUNT="2", SHARDS="64")
+    (command,) = recorder.commands
+    assert values(command, "--shard") == ["7/64"] and values(command, "--model") == ["ours=http://b/v1"]
+    said = recorder.run("eval/slurm_summaries.sbatch", expect=2, **given, SLURM_ARRAY_TASK_COUNT="2").stderr
+    assert "set SHARDS" in said and not recorder.commands

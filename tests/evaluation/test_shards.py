@@ -2,15 +2,185 @@
 
 import asyncio
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from alignxplore.datasets.movielens import DATASET
+from alignxplore import datasets
+from alignxplore.datasets.building import Job
 from alignxplore.errors import UserError
 from alignxplore.evaluation.arguments import EvaluationArguments, GenerationArguments
-from alignxplore.evaluation.benchmarks import SummarySet, find_sets
+from alignxplore.evaluation.benchmarks import BenchmarkFile, SummarySet, find_sets, load_benchmarks
 from alignxplore.evaluation.continuing import continue_summaries
-from alignxplore.evaluation.generation import generate, write_summaries
-from alignxplore.evaluation.scoring import build_cells, benchmarks_of
+from alignxplore.evaluation.generation import generate, preview
+from alignxplore.evaluation.scoring import build_cells
 from alignxplore.evaluation.shards import WHOLE, Shard
+from alignxplore.journal import RunLock
 from alignxplore.records import RecordError, content_hash
+from tests import ROOT
+
+PERSONS = 12
+
+
+@pytest.fixture
+def run(fake_server, say, tokenizer, record, benchmark_file, tmp_path):
+    """`run(out, shard, ...)` writes summaries of twelve persons; how many requests that took."""
+    path = benchmark_file("world_films", [record(f"u{i}") for i in range(PERSONS)])
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+
+    def answer(body: dict) -> dict:
+        return say(f"<think>\nread\n</think>\n\nlikes {content_hash([body['messages'], body['seed']])}")
+
+    def work(out: str, shard: str = "", goes_on: bool = False, **given) -> int:
+        async def ask() -> int:
+            async with fake_server(answer, max_model_len=16384) as server:
+                server.models[0]["root"] = given.pop("root", "org/model")
+                where = {"continue_run": str(tmp_path / out)} if goes_on else {"out": str(tmp_path / out)}
+                options = {"data": [str(path)], "settings": ["full"], "concurrency": 4} | where | given
+                model = [f"ours={server.url}#{tmp_path / 'tokenizer'}"]
+                arguments = GenerationArguments(model=model, shard=shard, **options)
+                if goes_on:
+                    await asyncio.to_thread(continue_summaries, arguments)
+                else:
+                    await generate(arguments)
+                return len(server.bodies)
+
+        return asyncio.run(ask())
+
+    work.path = path
+    return work
+
+
+def summaries(out: Path) -> dict[str, str]:
+    rows = SummarySet(out, "ours", "world_films", "full", 0).by_record().values()
+    return {row["user"]: row["stages"][-1]["summary"] for row in rows}
+
+
+def test_shards_together_are_the_run_without_shards(run, tmp_path):
+    asked = [run("cut", f"{number}/3") for number in range(3)]
+    assert run("whole") == PERSONS == sum(asked) and min(asked) > 0
+    assert summaries(tmp_path / "cut") == summaries(tmp_path / "whole") and len(summaries(tmp_path / "cut")) == PERSONS
+    assert [run("cut", f"{number}/3") for number in range(3)] == [0, 0, 0], "each goes on by the same command"
+    (found,) = find_sets(tmp_path / "cut")
+    assert found.folder == tmp_path / "cut" and found.meta()["spent"]["summaries"] == PERSONS
+    arguments = EvaluationArguments(judge=[], data=[str(run.path)], out=str(tmp_path / "cut"), cues=[])
+    cell = next(c for c in build_cells(arguments, {b.name: b for b in load_benchmarks(arguments.data)}) if c.made_by)
+    assert len(cell.questions) == PERSONS and all(question.summaries for question in cell.questions)
+
+
+def test_what_a_shard_is_to_write_is_counted(run, tmp_path):
+    run("out", "0/2")
+    options = {"model": ["ours=http://127.0.0.1:9/v1"], "data": [str(run.path)], "settings": ["full"], "check": True}
+    there = len(summaries(tmp_path / "out"))
+    said = [preview(GenerationArguments(**options, out=str(tmp_path / "out"), shard=f"{i}/2")) for i in range(2)]
+    assert "To write: 0 summaries" in said[0] and f"To write: {PERSONS - there} summaries" in said[1]
+
+
+def test_a_shard_has_a_lock_of_its_own(run, tmp_path):
+    with RunLock(Shard(0, 2).folder(tmp_path / "out")):
+        run("out", "1/2")
+        with pytest.raises(UserError, match="0-of-2: process"), RunLock(Shard(0, 2).folder(tmp_path / "out")):
+            pass
+
+
+def test_a_folder_is_cut_in_one_way(run, tmp_path):
+    run("cut", "0/3")
+    run("whole")
+    for out, shard, message in (
+        ("cut", "0/4", "holds 0-of-3: go on with that number"),
+        ("cut", "", "holds shards .0-of-3, ....: give --shard"),
+        ("whole", "0/3", "holds a run without shards"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run(out, shard)
+
+
+def test_shards_that_another_model_wrote_are_not_read_together(run, tmp_path):
+    run("out", "0/2")
+    run("out", "1/2", root="org/other")
+    with pytest.raises(RecordError, match="1-of-2.*made in another way than .*0-of-2"):
+        summaries(tmp_path / "out")
+
+
+def test_a_shard_goes_on_and_forgets_for_its_own_persons(run, record, tmp_path):
+    """New interactions of everybody, given to both shards: each takes its own, and forgets its own."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for number in range(2):
+        run("cut", f"{number}/2")
+    run("whole")
+    new, forget = tmp_path / "new.jsonl", tmp_path / "forget.jsonl"
+    rows = [{"userid": f"u{i}", "history": [{"chosen": f"Heat {i}", "rejected": None}]} for i in range(PERSONS)]
+    new.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    forget.write_text("".join(json.dumps({"userid": f"u{i}"}) + "\n" for i in range(4)))
+    more, gone = {"data": [f"world_films={new}"]}, {"data": [], "forget": str(forget)}
+    for step, left in ((more, PERSONS), (gone, PERSONS - 4)):
+        for number in range(2):
+            run("cut", f"{number}/2", goes_on=True, **step)
+        run("whole", goes_on=True, **step)
+        found = [
+            {row["user"]: row["summary"] for path in out.rglob("*.current.jsonl") for row in _rows(path)}
+            for out in (whole, cut)
+        ]
+        assert found[0] == found[1] and len(found[0]) == left
+
+
+def _rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_builder_cuts_as_shards_do():
+    job = {"dataset": datasets.get("movielens"), "raw": Path("raw")}
+    for number in range(5):
+        kept = Job(**job, persons=(number / 5, (number + 1) / 5)).wanted
+        assert all(kept(str(i)) == Shard(number, 5).holds("movielens~shuffled", f"{i}#2") for i in range(300))
+
+
+@pytest.mark.parametrize("text", ["3/3", "1", "a/b", "-1/2", "1/0", "1/2/3"])
+def test_what_is_no_shard_is_said(text):
+    with pytest.raises(ValueError, match=f"--shard {text}: write I/N"):
+        Shard.parse(text)
+    assert Shard.parse("") == WHOLE and Shard.parse("2/3") == Shard(2, 3)
+
+
+def test_a_shard_without_persons_is_no_error_and_an_empty_file_is(tmp_path, record, benchmark_file):
+    path = benchmark_file("own", [record("a")])
+    sizes = [BenchmarkFile("own", "selection", path, shard=Shard(number, 2)).sizes for number in range(2)]
+    assert sorted(sizes) == [(0, 0), (1, 0)]
+    sampled = [BenchmarkFile("own", "selection", path, limit=1, shard=Shard(number, 2)).sizes for number in range(2)]
+    assert sampled == sizes
+    with pytest.raises(RecordError, match="no records in this file"):
+        BenchmarkFile("own", "selection", benchmark_file("none", [])).sizes  # noqa: B018
+
+
+READ = """
+import sys
+from alignxplore.evaluation.benchmarks import BenchmarkFile
+from alignxplore.journal import Journal
+file = BenchmarkFile("own", "selection", __import__("pathlib").Path(sys.argv[1]))
+users, _ = file.sizes
+with Journal(sys.argv[2]) as journal:
+    for record in file:
+        journal.append(record.id, {"stages": [record.history[0].chosen * 20]})
+    assert all(record.id in journal for record in file) and len(journal) == users
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(users, int(peak) // 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_persons(tmp_path):
+    """Read, written and found again: ten times the persons take no more than a few megabytes more."""
+    peaks = []
+    for persons in (1_000, 10_000):
+        path = tmp_path / f"{persons}.jsonl"
+        choice = {"query": None, "chosen": "film " * 20, "rejected": "other " * 20}
+        with path.open("w") as out:
+            for number in range(persons):
+                history = [choice | {"chosen": f"film {number} {i}"} for i in range(4)]
+                out.write(json.dumps({"userid": f"user {number}", "history": history, "target": choice}) + "\n")
+        command = [sys.executable, "-c", READ, str(path), str(tmp_path / f"{persons}.journal")]
+        users, peak = map(int, subprocess.check_output(command, cwd=ROOT).split())
+        assert users == persons
+        peaks.append(peak)
+    assert peaks[1] - peaks[0] < 12, peaks
