@@ -7,8 +7,8 @@
 For each number of persons it writes a file of histories and runs `eval/gen_preference.py` on it, as anyone runs it.
 The endpoint is real HTTP from a process of its own, but answers at once. So what is measured is reading, prompts,
 tokens, requests and the journal. Seconds are those of the command as a whole, its start included. Memory is the peak
-of one process of it (of shards, the largest), looked at five times a second. The ratio is that of persons a second of
-processor time, from the last but one size to the last against from the first to the second: so the start counts in
+of one process of it (of shards, the largest), looked at five times a second. The ratio compares persons a second of
+processor time: from the last but one size to the last, and from the first to the second. So the start counts in
 neither, and other work on the machine hardly moves it. The last line of output is one JSON object.
 """
 
