@@ -152,7 +152,7 @@ class WorldPolicy:
         if tokens != length:
             raise RuntimeError(f"the engine wrote {tokens} tokens, asked for were {length}")
         return Generation(
-            [0] * tokens, None, f"<think>\nIt shows.\n</think>\n\n{render_summary(self.user.late, rng)}", {}
+            [0] * tokens, None, f"<think>\nIt shows.\n</think>\n\n{render_summary(self.user.late, rng)}", ()
         )
 
 

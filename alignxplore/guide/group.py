@@ -51,7 +51,7 @@ class LocalPolicy(LocalModel):
             ids = self.model.generate(
                 torch.tensor([prompt.ids]), do_sample=True, top_k=0, max_new_tokens=self.max_tokens
             )[0, len(prompt.ids) :].tolist()
-        return Generation(ids, None, self.tokenizer.decode(ids, skip_special_tokens=True), {})
+        return Generation(ids, None, self.tokenizer.decode(ids, skip_special_tokens=True), ())
 
 
 class LocalJudge(LocalModel):

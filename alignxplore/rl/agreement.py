@@ -1,14 +1,16 @@
 """Do the rollout engines hold the model that is trained? Asked at every step before an update is made
 (alignxplore/rl/trainer.py).
 
-Three signs: the step whose weights each row says it was written with; the token probabilities of rollout and trainer
+Three signs: the steps whose weights each row says it was written with; the token probabilities of rollout and trainer
 over all rows; and the same by group, because all rows of a prompt come from one engine (verl's router keeps a request
-id at its server) and one bad engine of many hardly moves a mean over all.
+id at its server) and one bad engine of many hardly moves a mean over all. Tokens of older weights, which asynchronous
+training has, cannot be compared: the trainer no longer holds what wrote them.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -22,14 +24,17 @@ PROBABILITIES = "training/rollout_probs_diff_"
 GROUPS_ABOVE = 0.005
 
 
-def check_versions(tags: Sequence[dict], step: int) -> None:
-    """Raise `RunStopped` unless every row was written with the weights that the step before left. Sees an engine that
-    was not sent new weights whatever the dtype, not one that lost them on arrival."""
-    versions = {(tag.get("min_global_steps"), tag.get("max_global_steps")) for tag in tags} - {(step - 1, step - 1)}
-    if versions:
+def check_versions(tags: Sequence[dict], step: int, lag: int = 0) -> None:
+    """Raise `RunStopped` unless every row was written with the weights that the step before left, or those of up to
+    `lag` steps before that. Sees an engine that was not sent new weights whatever the dtype, not one that lost them
+    on arrival."""
+    oldest, newest = step - 1 - lag, step - 1
+    versions: set[tuple[Any, Any]] = {(tag.get("min_global_steps"), tag.get("max_global_steps")) for tag in tags}
+    wrong = {pair for pair in versions if None in pair or not oldest <= pair[0] <= pair[1] <= newest}
+    if wrong:
         raise RunStopped(
-            f"rows were written with weights of steps {min(versions, key=str)} and not of {step - 1}: a rollout "
-            "engine was not sent the weights that are trained"
+            f"rows were written with weights of steps {min(wrong, key=str)} and not of "
+            f"{f'{oldest} to {newest}' if lag else newest}: a rollout engine was not sent the weights that are trained"
         )
 
 
@@ -54,23 +59,49 @@ def check_probabilities(metrics: Numbers, tolerance: Tolerance) -> None:
             )
 
 
-def group_differences(
-    keys: Sequence[str], tags: Sequence[dict], trainer: Sequence[torch.Tensor], rollout: Sequence[torch.Tensor]
-) -> list[float]:
-    """Mean difference of the probabilities over each group's tokens.
+def token_differences(
+    tags: Sequence[dict], trainer: Sequence[torch.Tensor], rollout: Sequence[torch.Tensor], version: int
+) -> list[torch.Tensor]:
+    """How far the two probabilities of each token lie apart: of each row, the tokens that the weights of step
+    `version` wrote (tag `versions`: pairs of step and tokens, in the order of writing); of padding none.
+
+    Args:
+        trainer, rollout: log-probabilities of each row's tokens.
+    """
+    found = []
+    for tag, ours, theirs in zip(tags, trainer, rollout, strict=True):
+        parts, start = [torch.zeros(0)], 0
+        for step, tokens in [] if tag.get("is_padding", False) else tag["versions"]:
+            if step == version:
+                part = slice(start, start + tokens)
+                parts.append((ours[part].exp() - theirs[part].exp()).abs())
+            start += tokens
+        found.append(torch.cat(parts))
+    return found
+
+
+def summed_up(differences: Sequence[torch.Tensor]) -> Numbers:
+    """Their largest and mean, and the tokens that were compared; of no tokens there is neither."""
+    tokens = torch.cat(list(differences))
+    counted: Numbers = {PROBABILITIES + "tokens": len(tokens)}
+    if len(tokens):
+        counted |= {PROBABILITIES + "max": tokens.max().item(), PROBABILITIES + "mean": tokens.mean().item()}
+    return counted
+
+
+def group_differences(keys: Sequence[str], differences: Sequence[torch.Tensor]) -> list[float]:
+    """The mean over the tokens of each group that has any.
 
     Args:
         keys: of the rows, as alignxplore/rl/streaming.py makes them: a group's name, its member, 0.
-        trainer, rollout: log-probabilities of each row's tokens.
     """
     totals: dict[str, float] = defaultdict(float)
     tokens: dict[str, int] = defaultdict(int)
-    for key, tag, ours, theirs in zip(keys, tags, trainer, rollout, strict=True):
-        if not tag.get("is_padding", False):
-            group = key.rsplit("_", 2)[0]
-            totals[group] += (ours.exp() - theirs.exp()).abs().sum().item()
-            tokens[group] += len(ours)
-    return [total / tokens[group] for group, total in totals.items()]
+    for key, row in zip(keys, differences, strict=True):
+        group = key.rsplit("_", 2)[0]
+        totals[group] += row.sum().item()
+        tokens[group] += len(row)
+    return [total / tokens[group] for group, total in totals.items() if tokens[group]]
 
 
 def check_groups(differences: Sequence[float], limit: float, metrics: Numbers) -> None:

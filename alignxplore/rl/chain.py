@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from alignxplore.history import HistoryError
 from alignxplore.journal import OK
@@ -36,12 +36,13 @@ class Prompt(NamedTuple):
 
 
 class Generation(NamedTuple):
-    """What the rollout engine wrote. `extra` travels with the row (model version, for one)."""
+    """What the rollout engine wrote; `versions`: the training step of the weights and how many tokens they wrote, one
+    pair for each time that it was begun or gone on with."""
 
     ids: list[int]
     log_probs: list[float] | None
     text: str
-    extra: dict[str, Any]
+    versions: Sequence[tuple[int | None, int]]
 
 
 class Policy(Protocol):

@@ -23,10 +23,12 @@ class Checkpoints:
     Args:
         trainer: verl's; its `global_steps` and the state of its `train_dataloader` go into what is saved.
         verl_saves: writes the checkpoint of the trainer's current step.
+        place: the state of the dataloader from which a run goes on after a step. It is not always the present one:
+            users may have been fetched who are not trained on yet.
     """
 
-    def __init__(self, trainer: Any, verl_saves: Callable[[], None]):
-        self.trainer, self.verl_saves = trainer, verl_saves
+    def __init__(self, trainer: Any, verl_saves: Callable[[], None], place: Callable[[int], dict]):
+        self.trainer, self.verl_saves, self.place = trainer, verl_saves, place
         self.folder = Path(trainer.config.trainer.default_local_dir)
         self.keep: int | None = trainer.config.trainer.max_actor_ckpt_to_keep
         self.saved_step = -1  # the newest complete checkpoint; 0: none
@@ -39,28 +41,26 @@ class Checkpoints:
 
     def save(self) -> None:
         """Save the current step."""
-        began = time.monotonic()
+        began, trainer = time.monotonic(), self.trainer
+        place = self.place(trainer.global_steps)
         make_room(self.folder, self.saved_step, self.keep)
-        self.verl_saves()
-        self.due, self.saved_step = False, self.trainer.global_steps
+        loader, trainer.train_dataloader = trainer.train_dataloader, SimpleNamespace(state_dict=lambda: place)
+        try:
+            self.verl_saves()
+        finally:
+            trainer.train_dataloader = loader
+        self.due, self.saved_step = False, trainer.global_steps
         self._seconds += time.monotonic() - began
 
-    def save_before_this_step(self, data: dict) -> None:
-        """Save the weights as they are, as the step before, unless that was done.
-
-        Args:
-            data: state of the dataloader where the unfinished step began.
-        """
-        trainer = self.trainer
-        if self.saved_step == trainer.global_steps - 1:
+    def save_before_this_step(self) -> None:
+        """Save the weights as they are, as the step before, unless that was done."""
+        if self.saved_step == self.trainer.global_steps - 1:
             return
-        loader, trainer.train_dataloader = trainer.train_dataloader, SimpleNamespace(state_dict=lambda: data)
-        trainer.global_steps -= 1
+        self.trainer.global_steps -= 1
         try:
             self.save()
         finally:
-            trainer.global_steps += 1
-            trainer.train_dataloader = loader
+            self.trainer.global_steps += 1
 
     def spent(self) -> float:
         """Seconds spent on saving since the last call."""

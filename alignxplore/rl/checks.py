@@ -46,6 +46,7 @@ def prepare(config: DictConfig) -> dict:
         validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     check_rollouts(config, settings)
     check_longest_row(config)
+    check_mode(config)
     if config.trainer.save_freq < 1:
         raise SettingsError(
             f"trainer.save_freq={config.trainer.save_freq} (SAVE_EVERY): the model of a run is made from the "
@@ -77,6 +78,34 @@ def check_rollouts(config: DictConfig, settings: Streaming) -> None:
         raise SettingsError(
             f"DTYPE=float32 is of the rollouts only, the trainer computes in {trained}: their probabilities would "
             "differ. PRESET=tiny sets both; elsewhere take bfloat16"
+        )
+
+
+def check_mode(config: DictConfig) -> None:
+    """Raise `SettingsError` where asynchronous training would not be one step behind, or would not say so in its
+    updates (verl/config/mode/async.yaml)."""
+    if config.trainer.v1.trainer_mode == "sync":
+        return
+    wanted: dict[str, object] = {
+        "trainer.v1.colocate_async.num_warmup_batches": 1,
+        "trainer.v1.sampler.max_off_policy_threshold": 2,
+        "trainer.v1.sampler.max_off_policy_strategy": "wait",
+    }
+    for name, value in wanted.items():
+        if OmegaConf.select(config, name) != value:
+            raise SettingsError(
+                f"{name}={OmegaConf.select(config, name)}: an asynchronous step trains on the users of the step "
+                f"before, all of them, which needs {value}; MODE=async sets it"
+            )
+    if OmegaConf.select(config, "data.gen_batch_size") not in (None, config.data.train_batch_size):
+        raise SettingsError(
+            f"data.gen_batch_size={config.data.gen_batch_size}: an asynchronous step sends off as many users as it "
+            f"trains on (BATCH={config.data.train_batch_size}); leave it out"
+        )
+    if OmegaConf.select(config, "algorithm.rollout_correction.rollout_is") is None:
+        raise SettingsError(
+            "algorithm.rollout_correction.rollout_is is not set: some tokens of an asynchronous step were written by "
+            "older weights, which importance weights have to correct; MODE=async sets token"
         )
 
 

@@ -64,9 +64,8 @@ OPTIONS = (
     ),
     Option(
         "trainer.v1.trainer_mode",
-        "sync".__eq__,
-        "streams run on verl's synchronous trainer; the others mix weights of several steps in one update, which the "
-        "checks of a step refuse",
+        ("sync", "colocate_async").__contains__,
+        "streams were never run on engines that only write; MODE=async trains and writes on the same ones",
     ),
     Option("trainer.use_v1", bool, "verl's older trainer has no place for streams"),
     Option("trainer.v1.sampler.sync_refill_failed_groups", off, "refilled users would change the order of the data"),

@@ -88,6 +88,8 @@ def fixed_settings(config: DictConfig) -> dict[str, Any]:
     for name in ("train_files", "val_files"):
         files = [config.data[name]] if isinstance(config.data[name], str) else config.data[name]
         found[f"data.{name} (what they hold)"] = [_file_contents(path) for path in files]
+    if (mode := OmegaConf.select(config, "trainer.v1.trainer_mode")) not in (None, "sync"):
+        found["trainer.v1.trainer_mode"] = mode  # runs of before there was a choice have no such line
     for name in FIXED:
         value = OmegaConf.select(config, name)
         found |= _leaves(name, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)

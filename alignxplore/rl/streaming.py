@@ -31,7 +31,7 @@ from verl.workers.rollout.llm_server import LLMServerClient
 
 from alignxplore.history import fit
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, content_hash
+from alignxplore.records import Interaction, content_hash, hash_seed
 from alignxplore.rl.chain import Chain, ChainRunner, Generation, Group, Prompt
 from alignxplore.rl.dataset import parse_row
 from alignxplore.rl.reward import Judges, Watched
@@ -40,6 +40,7 @@ from alignxplore.rl.step_records import ChainRecord, chain_record, failed_record
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+INTERRUPTED = "aborted"  # verl's word for an answer that an engine had to leave unfinished
 
 
 class VerlPolicy:
@@ -100,17 +101,33 @@ class VerlPolicy:
 
     async def write(self, prompt: Prompt, seed: int) -> Generation:
         """One sampled answer. The engine draws it from a generator of its own, so that neither who else is being
-        written nor which engine writes it changes what is drawn."""
+        written nor which engine writes it changes what is drawn.
+
+        Asynchronous training interrupts an engine to send it new weights. The answer is then gone on with under
+        these, drawn with another seed: the old one would repeat the draws of its beginning.
+        """
         # The request id only chooses the server: members of a group go to one, where the prompt is cached. In another
         # step the same prompt is free to go to whoever has less to do.
         request = f"{self.step}_{hash(tuple(prompt.ids))}"
-        output = await self.client.generate(
-            request_id=request, prompt_ids=prompt.ids, sampling_params=self.sampling | {"seed": seed}
-        )
-        if not output.token_ids:
+        ids: list[int] = []
+        log_probs: list[float] = []
+        versions: list[tuple[int | None, int]] = []  # step of the weights, tokens that they wrote
+        while True:
+            left = {"max_tokens": self.sampling["max_tokens"] - len(ids)}
+            drawn = {"seed": hash_seed("continued", seed, len(ids)) if ids else seed}
+            output = await self.client.generate(
+                request_id=request, prompt_ids=prompt.ids + ids, sampling_params=self.sampling | left | drawn
+            )
+            ids += output.token_ids
+            log_probs += output.log_probs or []
+            if output.token_ids:
+                versions.append((output.extra_fields.get("global_steps"), len(output.token_ids)))
+            if output.stop_reason != INTERRUPTED or len(ids) >= self.sampling["max_tokens"]:
+                break
+        if not ids:
             raise RuntimeError(f"the rollout engine wrote nothing (stop reason: {output.stop_reason})")
-        text = await self._aside(functools.partial(self.tokenizer.decode, skip_special_tokens=True), output.token_ids)
-        return Generation(list(output.token_ids), output.log_probs, text, output.extra_fields)
+        text = await self._aside(functools.partial(self.tokenizer.decode, skip_special_tokens=True), ids)
+        return Generation(ids, log_probs or None, text, versions)
 
 
 class StreamingWorker(AgentLoopWorker):
@@ -166,12 +183,11 @@ class StreamingWorker(AgentLoopWorker):
             chain = await self._run_chain(prompt["extra_info"], sampling_params, step, training=True)
             await self._publish(chain, uid, step)
             self.records.append(chain_record(chain, step))
-            status = "finished"
         except Exception as error:  # whatever it was, the step must end: the trainer counts it and stops above a share
             log.exception("the chain of user %s failed", prompt["extra_info"]["user"])
             self.records.append(failed_record(prompt["extra_info"]["user"], step, self.settings.rows_per_user, error))
-            status = "failure"
-        await tq.async_kv_put(key=uid, partition_id="train", tag={"status": status})
+        # Also where it failed: verl's asynchronous buffer would fetch another user in the place of this one.
+        await tq.async_kv_put(key=uid, partition_id="train", tag={"status": "finished"})
 
     async def _run_chain(self, row: dict, sampling: dict, step: int, training: bool) -> Chain:
         user, stages = parse_row(row, self.settings.targets if training else 1)
@@ -239,8 +255,11 @@ def row_tag(group: Group, i: int, step: int, order: str) -> dict:
         "response_len": len(generation.ids),
         "seq_len": len(group.prompt.ids + generation.ids),
     }
-    versions = {name: generation.extra.get(name) for name in ("min_global_steps", "max_global_steps")}
-    return {"status": "success", "global_steps": step, "stage": group.stage, "order": order} | lengths | versions
+    steps = [step for step, _ in generation.versions if step is not None]
+    known = bool(steps) and len(steps) == len(generation.versions)
+    weights = {"min_global_steps": min(steps) if known else None, "max_global_steps": max(steps) if known else None}
+    about = {"status": "success", "global_steps": step, "stage": group.stage, "order": order}
+    return about | lengths | weights | {"versions": list(generation.versions)}
 
 
 class StreamingActor:

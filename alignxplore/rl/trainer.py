@@ -1,9 +1,13 @@
-"""verl's synchronous trainer for streams: checks at every step, metrics by stage, and an orderly end.
+"""verl's trainers for streams: checks at every step, metrics by stage, and an orderly end.
 
 Everything that trains is verl's. Added around it: rollout and trainer must agree on token probabilities before an
 update is made, failures above a share stop the run with a checkpoint, and a run that did not do its planned steps does
 not end well. What is saved and when: alignxplore/rl/checkpoints.py; held-out users and the best model:
 alignxplore/rl/validation.py.
+
+A step of the synchronous trainer writes its users' summaries, then trains on them. The asynchronous one trains on the
+users of the step before, while those of this step are being written; so nobody waits for the longest answer alone.
+Before an update it interrupts what is still being written, and goes on with it under the new weights.
 """
 
 import contextlib
@@ -21,13 +25,25 @@ from typing import NoReturn
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDict
 from tqdm import tqdm
 from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.logging_utils import configure_verl_logging
+from verl.workers.rollout.llm_server import LLMServerClient
 
 from alignxplore.rl import metrics as report
-from alignxplore.rl.agreement import check_groups, check_probabilities, check_versions, group_differences
+from alignxplore.rl.agreement import (
+    PROBABILITIES,
+    check_groups,
+    check_probabilities,
+    check_versions,
+    group_differences,
+    summed_up,
+    token_differences,
+)
 from alignxplore.rl.checkpoints import Checkpoints
 from alignxplore.rl.settings import STOP, RunStopped, Streaming
 from alignxplore.rl.step_records import ChainRecord
@@ -40,10 +56,13 @@ log = logging.getLogger(__name__)
 DRIVER_THREADS = 8
 LOOK_SECONDS = 10.0  # between two looks at the processes that run the streams
 ASKED = "asked to stop"
+UNCOMPARED = 5  # asynchronous steps in a row that may have no token of the newest weights to compare
 
 
-class StreamingTrainer(PPOTrainerSync):
-    """See the module. `config.streaming` holds what verl's configuration has no place for."""
+class StreamingSteps(PPOTrainer):
+    """What both trainers do. `config.streaming` holds what verl's configuration has no place for."""
+
+    lag = 0  # steps between the writing of a user's summaries and their update
 
     def __init__(self, config: DictConfig):
         super().__init__(config)
@@ -51,19 +70,22 @@ class StreamingTrainer(PPOTrainerSync):
         self.out = Path(self.settings.out)
         dtype = config.actor_rollout_ref.rollout.dtype
         self.tolerance = self.settings.tolerance[dtype]
-        self.checkpoints = Checkpoints(self, super()._save_checkpoint)
+        self.checkpoints = Checkpoints(self, super()._save_checkpoint, self._place_after)
         self.validation = Validation(self.settings, self.checkpoints, dtype)
         self.replay_buffer.poll_interval = self.settings.poll_seconds  # verl's 2 s are most of a small model's step
         # verl waits there until the last user is done, however long that takes and whether or not anybody is at work.
         self.replay_buffer._wait_for_next_poll = functools.partial(self._wait, self.replay_buffer._wait_for_next_poll)
-        self._records: list[ChainRecord] = []
+        self._records: list[ChainRecord] = []  # of the users whom this step trains on
+        self._ahead: list[ChainRecord] = []  # of users whose turn comes later
+        self._places: dict[int, dict] = {}  # by step, the state of the dataloader before that step's users
+        self._uncompared = 0
         self._repeated: dict[str, int] = {}
         self._stop_after_row: str | None = None
         self._began = self._looked = time.monotonic()
 
     def on_init_end(self) -> None:
         super().on_init_end()
-        self.resumed = self.checkpoints.saved_step = self.global_steps
+        self.resumed = self.checkpoints.saved_step = self._fetched = self.global_steps
         self.log = report.StepLog(self.out / "metrics.jsonl", self.resumed)
         last = self.validation.resume(self.log.kept, self.resumed)
         self.say(f"they are up after {tqdm.format_interval(time.monotonic() - self._began)}")
@@ -83,10 +105,20 @@ class StreamingTrainer(PPOTrainerSync):
 
     def prepare_step(self) -> dict:
         self._step_began = time.monotonic()
-        self._loader_before = self.train_dataloader.state_dict()
         if self._asked_to_stop():
             self._stop(ASKED)
         return super().prepare_step()
+
+    def _next_train_batch(self, num_prompts: int | None = None) -> TensorDict:
+        self._fetched += 1  # the step that will train on these users
+        self._places = {step: place for step, place in self._places.items() if step >= self.global_steps}
+        self._places[self._fetched] = self.train_dataloader.state_dict()
+        return super()._next_train_batch(num_prompts)
+
+    def _place_after(self, step: int) -> dict:
+        """The state of the dataloader from which a run goes on after `step`: users of later steps, who are being
+        written, are fetched again and written anew."""
+        return self._places.get(step + 1) or self.train_dataloader.state_dict()
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
         try:
@@ -94,18 +126,24 @@ class StreamingTrainer(PPOTrainerSync):
         except RuntimeError as error:
             if "no materializable trajectories" in str(error):  # every row of the step was lost
                 self._collect()
-                self._stop(
-                    "no group is left to train on: in each of them the rewards differ by less than "
-                    f"streaming.least_spread={self.settings.least_spread}, or fewer than two were judged"
-                )
+                self._stop_without_rows()
             raise
+
+    def _stop_without_rows(self) -> NoReturn:
+        self._stop(
+            "no group is left to train on: in each of them the rewards differ by less than "
+            f"streaming.least_spread={self.settings.least_spread}, or fewer than two were judged"
+        )
 
     def on_sample_end(self) -> None:
         self._collect()
         super().on_sample_end()
 
     def _collect(self) -> None:
-        self._records, self._repeated = self.agent_loop_manager.drain()
+        ended, self._repeated = self.agent_loop_manager.drain()
+        ended, written_at = self._ahead + ended, self.global_steps - self.lag
+        self._records = [record for record in ended if record.step == written_at]
+        self._ahead = [record for record in ended if record.step > written_at]
         share, reasons = report.losses(self._records)
         if share > self.settings.max_failures:
             worst, count = reasons.most_common(1)[0]
@@ -139,7 +177,7 @@ class StreamingTrainer(PPOTrainerSync):
             if save:
                 save()
             else:
-                self.checkpoints.save_before_this_step(self._loader_before)
+                self.checkpoints.save_before_this_step()
         except Exception:  # whatever has gone with it, the reason is the one to be told
             log.exception("no checkpoint could be saved")
         saved = self.checkpoints.saved_step
@@ -156,8 +194,10 @@ class StreamingTrainer(PPOTrainerSync):
             self._stop(str(fault))
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **kwargs: object) -> KVBatchMeta:
+        if not batch.keys:
+            self._stop_without_rows()
         with self._saved_first():
-            check_versions(batch.tags, self.global_steps)
+            check_versions(batch.tags, self.global_steps, self.lag)
         rollout, actor = self.config.actor_rollout_ref.rollout, self.config.actor_rollout_ref.actor
         rows = actor.ppo_mini_batch_size * rollout.n
         batch.reorder(update_order(batch.keys, batch.tags, rows))  # verl fills up with likenesses of the first row
@@ -178,13 +218,20 @@ class StreamingTrainer(PPOTrainerSync):
         return batch
 
     def _compare_probabilities(self, batch: KVBatchMeta, metrics: dict) -> None:
+        data = tq.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=["old_log_probs", "rollout_log_probs"]
+        )
+        ours, theirs = (data[name].unbind() for name in ("old_log_probs", "rollout_log_probs"))
+        differences = token_differences(batch.tags, ours, theirs, self.global_steps - 1)
+        for name in ("max", "mean"):  # verl's are of all tokens
+            metrics.pop(PROBABILITIES + name, None)
+        metrics |= summed_up(differences)
+        self._uncompared = 0 if metrics[PROBABILITIES + "tokens"] else self._uncompared + 1
+        if self._uncompared and self.lag and self._uncompared <= UNCOMPARED:
+            return  # all of it was there before the newest weights were
         check_probabilities(metrics, self.tolerance)
         if self.tolerance.group is not None:
-            data = tq.kv_batch_get(
-                keys=batch.keys, partition_id=batch.partition_id, select_fields=["old_log_probs", "rollout_log_probs"]
-            )
-            both = (data[name].unbind() for name in ("old_log_probs", "rollout_log_probs"))
-            check_groups(group_differences(batch.keys, batch.tags, *both), self.tolerance.group, metrics)
+            check_groups(group_differences(batch.keys, differences), self.tolerance.group, metrics)
 
     # ---- after the update: the step is written down, then saved, then compared with the best ----
 
@@ -256,6 +303,40 @@ class StreamingTrainer(PPOTrainerSync):
             )
 
 
+class StreamingTrainer(StreamingSteps, PPOTrainerSync):
+    """The synchronous one."""
+
+
+class AsyncStreamingTrainer(StreamingSteps, PPOTrainerColocateAsync):
+    """The asynchronous one. Which users a step trains on is the same again in every run. How much of an answer the
+    older weights wrote is not: it depends on time."""
+
+    lag = 1
+
+    def __init__(self, config: DictConfig):
+        super().__init__(config)
+        # verl's buffer has been made for asynchronous training. From here on the word would make verl save what is
+        # being written, with all that is finished, and train on both again after a resume.
+        self.trainer_mode = "sync"
+
+    def get_llm_client(self) -> LLMServerClient:
+        """verl's plain one: alignxplore/rl/streaming.py itself goes on with what was interrupted."""
+        return PPOTrainer.get_llm_client(self)
+
+    def on_train_begin(self) -> None:
+        # Sent off as if in the step before, which is what they will be in every other step.
+        self.global_steps -= 1
+        self._add_batch_to_generate()
+        self.global_steps += 1
+
+    def _add_batch_to_generate(self) -> None:
+        if self._fetched < self.total_training_steps:
+            super()._add_batch_to_generate()
+
+
+TRAINERS = {"sync": StreamingTrainer, "colocate_async": AsyncStreamingTrainer}
+
+
 class StreamingRunner:
     """The Ray actor that drives a run: verl's TaskRunner with our trainer."""
 
@@ -274,7 +355,7 @@ class StreamingRunner:
         tq.init(config.transfer_queue)
         trainer, code = None, 1
         try:
-            trainer = StreamingTrainer(config)
+            trainer = TRAINERS[config.trainer.v1.trainer_mode](config)
             trainer.init()
             trainer.fit(StreamingManager.create(actors, config=config, llm_client=trainer.get_llm_client()))
             code = 0

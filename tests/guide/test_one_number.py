@@ -68,5 +68,5 @@ def test_advantages_are_of_those_alone_that_are_trained_on():
     answer = parse_answer("<think>a</think>b")
     group = Group(0, None, Prompt([1], 0))
     for total in (1.0, None, 0.0):
-        group.rollouts.append(Rollout(Generation([2], None, "", {}), answer, 0, 0, total=total))
+        group.rollouts.append(Rollout(Generation([2], None, "", ()), answer, 0, 0, total=total))
     assert advantages(group) == [pytest.approx(0.7071, abs=1e-3), None, pytest.approx(-0.7071, abs=1e-3)]

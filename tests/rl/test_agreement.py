@@ -24,6 +24,8 @@ from alignxplore.rl.agreement import (  # noqa: E402
     check_probabilities,
     check_versions,
     group_differences,
+    summed_up,
+    token_differences,
 )
 from alignxplore.rl.chain import Chain, Generation, Group, Prompt, Rollout  # noqa: E402
 from alignxplore.rl.settings import RunStopped, Streaming, Tolerance  # noqa: E402
@@ -54,13 +56,26 @@ def differences(groups, bad):
     keys = [f"user{g}_s1_{i}_0" for g in range(groups) for i in range(4)]
     ours = [torch.full((100,), math.log(0.6)) for _ in keys]
     theirs = [torch.full((100,), math.log(0.6 - (0.2 if i < 4 * bad else 0.008))) for i in range(len(keys))]
-    padding = {"is_padding": True}
-    return group_differences(
-        [*keys, "user0_s1_9_0"],
-        [{}] * len(keys) + [padding],
-        [*ours, torch.zeros(1)],
-        [*theirs, torch.full((1,), -9.0)],
-    )
+    tags = [{"versions": [(4, 100)]}] * len(keys) + [{"versions": [(4, 1)], "is_padding": True}]
+    found = token_differences(tags, [*ours, torch.zeros(1)], [*theirs, torch.full((1,), -9.0)], 4)
+    return group_differences([*keys, "user0_s1_9_0"], found)
+
+
+def test_only_tokens_of_the_newest_weights_are_compared():
+    import torch
+
+    tags = [{"versions": [(3, 2), (4, 1), (4, 2)]}, {"versions": [(3, 5)]}, {"versions": [(4, 5)]}]
+    trainer = [torch.zeros(5)] * 3  # probability 1
+    rollout = [torch.tensor([-9.0, -9.0, -0.1, -0.2, -0.3]), torch.full((5,), -9.0), torch.zeros(5)]
+    found = token_differences(tags, trainer, rollout, 4)
+    assert [len(row) for row in found] == [3, 0, 5]
+    expected = [1 - math.exp(-0.1), 1 - math.exp(-0.2), 1 - math.exp(-0.3)]
+    assert found[0].tolist() == pytest.approx(expected, abs=1e-6)
+    numbers = summed_up(found)
+    assert numbers[PROBABILITIES + "tokens"] == 8 and numbers[PROBABILITIES + "max"] == pytest.approx(expected[2])
+    assert numbers[PROBABILITIES + "mean"] == pytest.approx(sum(expected) / 8)
+    assert group_differences(["a_s1_0_0", "b_s1_0_0", "a_s1_1_0"], found) == [pytest.approx(sum(expected) / 8)]
+    assert summed_up(found[1:2]) == {PROBABILITIES + "tokens": 0}, "nothing to compare is not agreement"
 
 
 def test_one_bad_engine_of_32_is_seen_though_the_mean_over_all_is_within_its_limit():
@@ -88,6 +103,16 @@ def test_rows_of_other_weights_than_the_last_steps_stop_the_run(versions):
         check_versions([good, dict(zip(good, versions))], 5)
 
 
+@pytest.mark.parametrize(("versions", "fits"), [((3, 4), True), ((3, 3), True), ((2, 4), False), ((4, 5), False)])
+def test_an_asynchronous_step_takes_rows_of_two_steps_weights(versions, fits):
+    tags = [{"min_global_steps": versions[0], "max_global_steps": versions[1]}]
+    if fits:
+        check_versions(tags, 5, lag=1)
+        return
+    with pytest.raises(RunStopped, match="and not of 3 to 4"):
+        check_versions(tags, 5, lag=1)
+
+
 @pytest.fixture
 def made(tmp_path, monkeypatch):
     """A trainer at step 5 on two ranks, whose updates are of 2 users x 8 rows; verl's own constructor is left out, its
@@ -113,8 +138,9 @@ def made(tmp_path, monkeypatch):
     made = module.StreamingTrainer(config)
     made.use_critic, made.global_steps, made.tokenizer = False, 5, SimpleNamespace(eos_token_id=0)
     made.actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": [0, 1]})
-    made._step_began, made._loader_before, made.saved, made.metrics = time.monotonic(), {"at": "user 7"}, [], {}
-    made.checkpoints.save_before_this_step = lambda data: made.saved.append((made.global_steps, data))
+    made._step_began, made.saved, made.metrics = time.monotonic(), [], {}
+    made._places = {5: {"at": "user 7"}}
+    made.checkpoints.save_before_this_step = lambda: made.saved.append((made.global_steps, made._place_after(4)))
     return made
 
 
@@ -135,10 +161,8 @@ async def updates(made, arrivals, step, monkeypatch, behind=1):
             group = Group(stage, None, Prompt([1] * rng.randint(3, 9), 0))
             for _ in range(4):
                 ids = [2] * rng.randint(1, 30)
-                extra = {"min_global_steps": step - behind, "max_global_steps": step - behind}
-                group.rollouts.append(
-                    Rollout(Generation(ids, [-1.0] * len(ids), "", extra), parse_answer(""), 0.0, 1.0, total=0.5)
-                )
+                written = Generation(ids, [-1.0] * len(ids), "", [(step - behind, len(ids))])
+                group.rollouts.append(Rollout(written, parse_answer(""), 0.0, 1.0, total=0.5))
             chain.groups.append(group)
         await streaming.StreamingWorker._publish(worker, chain, f"uid-{user}-{random.random()}", step)
     made.global_steps = step
@@ -190,7 +214,7 @@ def test_a_step_whose_users_are_never_done_ends_the_run(made, monkeypatch):
 
 
 def test_a_process_that_ends_amid_a_step_ends_the_run_whether_or_not_a_checkpoint_can_be_saved(made, monkeypatch):
-    def fails(data):
+    def fails():
         raise OSError("disk full")
 
     running(monkeypatch)

@@ -44,7 +44,7 @@ class Policy:
             raise RuntimeError("engine died")
         self.events.append(f"wrote {stage}.{n}")
         text = f"summary {stage}.{n}" if (stage, n) in self.bad else f"<think>r</think>summary {stage}.{n}"
-        return Generation([1, 2, 3], [-1.0] * 3, text, {})
+        return Generation([1, 2, 3], [-1.0] * 3, text, ())
 
 
 class Judges:

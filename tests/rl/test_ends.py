@@ -23,37 +23,52 @@ def full_disk():
     raise OSError("no space left on device")
 
 
-@pytest.mark.parametrize("seen", [{"mean": 0.5, "max": 0.9}, {"mean": math.nan, "max": math.nan}, {}])
-@pytest.mark.parametrize(("disk", "left"), [(None, "step 4"), (full_disk, "step 3")])
-def test_probabilities_that_differ_end_the_run_with_a_checkpoint(trainer, monkeypatch, seen, disk, left):  # noqa: F811
-    def compare(self, batch, metrics):
-        metrics |= {PROBABILITIES + name: value for name, value in seen.items()}
-        return batch
+def written(monkeypatch, rows, apart, versions, groups=8):
+    """A batch of `rows` rows of three tokens, whose log-probabilities in rollout and trainer differ by `apart`."""
+    import torch
 
-    monkeypatch.setattr(module.PPOTrainerSync, "_compute_old_log_prob", compare)
+    keys = [f"u{i % groups}_s1_{i}_0" for i in range(rows)]
+    columns = {"old_log_probs": torch.zeros(rows, 3), "rollout_log_probs": torch.full((rows, 3), apart)}
+    monkeypatch.setattr(module.tq, "kv_batch_get", lambda **_: columns)
+    monkeypatch.setattr(module.PPOTrainerSync, "_compute_old_log_prob", lambda self, batch, metrics: batch)
+    return SimpleNamespace(keys=keys, tags=[{"versions": versions}] * rows, partition_id="train")
+
+
+DIFFER = [(-2.0, [(4, 3)], "max is 8.6"), (math.nan, [(4, 3)], "max is nan"), (0.0, [(3, 3)], "max is None")]
+
+
+@pytest.mark.parametrize(("apart", "versions", "said"), DIFFER)
+@pytest.mark.parametrize(("disk", "left"), [(None, "step 4"), (full_disk, "step 3")])
+def test_probabilities_that_differ_end_the_run_with_a_checkpoint(
+    trainer, monkeypatch, apart, versions, said, disk, left  # noqa: F811
+):
+    batch, verls = written(monkeypatch, 4, apart, versions), {PROBABILITIES + "max": 0.0, PROBABILITIES + "mean": 0.0}
     if disk:
         trainer.checkpoints.verl_saves = disk
-    with pytest.raises(RunStopped, match=f"^step 5: {PROBABILITIES}.*; the last checkpoint is of {left}"):
-        trainer._compute_old_log_prob(SimpleNamespace(), {})
+    with pytest.raises(RunStopped, match=f"^step 5: {PROBABILITIES}{said}.*; the last checkpoint is of {left}"):
+        trainer._compute_old_log_prob(batch, verls)
     assert trainer.events == ([] if disk else ["saved 4 after rows []"])
 
 
+def test_an_asynchronous_step_may_have_nothing_to_compare_but_not_many_in_a_row(trainer, monkeypatch):  # noqa: F811
+    trainer.lag, old, new = 1, [(3, 3)], [(3, 1), (4, 2)]
+    for versions in [old] * 5 + [new] + [old] * 5:
+        trainer._compute_old_log_prob(written(monkeypatch, 4, 0.0, versions), {})
+    with pytest.raises(RunStopped, match="could not be compared"):
+        trainer._compute_old_log_prob(written(monkeypatch, 4, 0.0, old), {})
+    assert trainer.events == ["saved 4 after rows []"]
+
+
 def test_rows_of_old_weights_end_the_run_with_a_checkpoint(trainer):  # noqa: F811
-    batch = SimpleNamespace(tags=[{"min_global_steps": 3, "max_global_steps": 4}])
+    batch = SimpleNamespace(keys=["u_s1_0_0"], tags=[{"min_global_steps": 3, "max_global_steps": 4}])
     with pytest.raises(RunStopped, match=r"^step 5: rows were written with weights of steps \(3, 4\) and not of 4.*"):
         trainer._balance_batch(batch, {})
     assert trainer.events == ["saved 4 after rows []"]
 
 
 def test_groups_of_one_engine_that_differ_end_the_run_with_a_checkpoint(trainer, monkeypatch):  # noqa: F811
-    import torch
-
-    keys = [f"u{g}_s1_{i}_0" for g in range(8) for i in range(4)]
-    batch = SimpleNamespace(keys=keys, tags=[{}] * len(keys), partition_id="train")
-    columns = {"old_log_probs": torch.zeros(len(keys), 3), "rollout_log_probs": torch.full((len(keys), 3), -2.0)}
-    monkeypatch.setattr(module.tq, "kv_batch_get", lambda **_: columns)
+    batch = written(monkeypatch, 32, -2.0, [(4, 3)])
     monkeypatch.setattr(module, "check_probabilities", lambda *_: None)
-    monkeypatch.setattr(module.PPOTrainerSync, "_compute_old_log_prob", lambda self, batch, metrics: batch)
     trainer.tolerance.group = 0.05
     with pytest.raises(RunStopped, match="step 5: the mean difference.* in 8 of 8 groups.*checkpoint is of step 4"):
         trainer._compute_old_log_prob(batch, {})
@@ -134,7 +149,7 @@ def test_a_run_that_was_stopped_does_not_look_finished(trainer, monkeypatch, tmp
     for name, stand_in in (
         ("configure_verl_logging", lambda: None),
         ("start_actors", lambda config: []),
-        ("StreamingTrainer", lambda config: made),
+        ("TRAINERS", {"sync": lambda config: made}),
         ("StreamingManager", SimpleNamespace(create=lambda *_, **__: None)),
         ("tq", SimpleNamespace(init=lambda _: None, close=lambda: None)),
     ):
@@ -143,6 +158,7 @@ def test_a_run_that_was_stopped_does_not_look_finished(trainer, monkeypatch, tmp
     config = trainer.config.copy()
     config.transfer_queue, config.streaming.out = {}, str(run)
     config.trainer.device, config.trainer.logger = "cuda", ["console", "wandb"]
+    config.trainer.v1 = {"trainer_mode": "sync"}
 
     def stops(_):
         raise RunStopped("a reason")
@@ -168,7 +184,7 @@ async def test_members_of_a_group_go_to_one_server_and_the_next_step_may_choose_
     tokenizer, prompt = SimpleNamespace(decode=lambda *_, **__: ""), SimpleNamespace(ids=[1, 2, 3])
     with ThreadPoolExecutor(1) as thread:
         for step in (1, 2):
-            policy = VerlPolicy(Client(), tokenizer, None, {}, 9, "think", step, thread)
+            policy = VerlPolicy(Client(), tokenizer, None, {"max_tokens": 4}, 9, "think", step, thread)
             for seed in (7, 8):
                 await policy.write(prompt, seed)
     assert asked[0] == asked[1] != asked[2] == asked[3]
@@ -183,3 +199,29 @@ def test_a_step_without_a_group_to_train_on_ends_the_run_with_its_reason(trainer
     trainer.settings.least_spread = 0.2
     with pytest.raises(RunStopped, match="step 5: no group is left .*least_spread=0.2, .*checkpoint is of step 4"):
         trainer._step_once({}, {}, 1)
+
+
+async def test_an_interrupted_answer_is_gone_on_with_under_the_new_weights():
+    """Each part is drawn with a seed of its own, and says which weights wrote it."""
+    parts, asked = [([5, 6], 3, "aborted"), ([], 3, "aborted"), ([7], 4, "completed")], []
+
+    class Client:
+        async def generate(self, request_id, prompt_ids, sampling_params):
+            asked.append((request_id, prompt_ids, sampling_params))
+            ids, step, reason = parts[len(asked) - 1]
+            logs = [-0.5] * len(ids) or None
+            return SimpleNamespace(
+                token_ids=ids, log_probs=logs, extra_fields={"global_steps": step}, stop_reason=reason
+            )
+
+    tokenizer, prompt = SimpleNamespace(decode=lambda ids, **_: str(ids)), SimpleNamespace(ids=[1, 2])
+    with ThreadPoolExecutor(1) as thread:
+        sampling = {"max_tokens": 9, "temperature": 1}
+        policy = VerlPolicy(Client(), tokenizer, None, sampling, 9, "think", 1, thread)
+        generation = await policy.write(prompt, 77)
+    assert generation == ([5, 6, 7], [-0.5] * 3, "[5, 6, 7]", [(3, 2), (4, 1)])
+    assert [ids for _, ids, _ in asked] == [[1, 2], [1, 2, 5, 6], [1, 2, 5, 6]]
+    assert [sampling["max_tokens"] for _, _, sampling in asked] == [9, 7, 7]
+    seeds = [sampling["seed"] for _, _, sampling in asked]
+    assert seeds[0] == 77 != seeds[1] == seeds[2], "an old seed would repeat the draws of the beginning"
+    assert len({request for request, _, _ in asked}) == 1, "where the prompt is cached"

@@ -28,8 +28,7 @@ REFUSED = {
     "actor_rollout_ref.model.lora_adapter_path=adapter": "train all weights",
     "actor_rollout_ref.rollout.calculate_log_probs=false": "whose probabilities were compared",
     "actor_rollout_ref.rollout.n=16": r"2 stages of 4 summaries \(8 rows\); set ROLLOUTS",
-    "trainer.v1.trainer_mode=colocate_async": "weights of several steps",
-    "trainer.v1.trainer_mode=separate_async": "weights of several steps",
+    "trainer.v1.trainer_mode=separate_async": "MODE=async",
     "trainer.use_v1=false": "no place for streams",
     "trainer.v1.sampler.sync_refill_failed_groups=true": "order of the data",
     "trainer.v1.sampler.custom_sampler.path=mine.py": "verl's own buffer",
@@ -50,6 +49,30 @@ def test_what_would_train_something_else_is_refused_with_its_reason(compose, arg
 
 def test_every_refusal_was_tried():
     assert {option.name for option in OPTIONS} <= {argument.partition("=")[0] for argument in REFUSED}
+
+
+ASYNC = {
+    "trainer.v1.colocate_async.num_warmup_batches=2": "needs 1",
+    "trainer.v1.sampler.max_off_policy_threshold=8": "needs 2",
+    "trainer.v1.sampler.max_off_policy_strategy=drop": "needs wait",
+    "data.gen_batch_size=8": "BATCH=16",
+    "algorithm.rollout_correction.rollout_is=null": "older weights",
+}
+
+
+@pytest.mark.parametrize("argument", ASYNC)
+def test_an_asynchronous_run_is_one_step_behind_and_corrects_for_it(compose, argument):  # noqa: F811
+    assert sizes(compose(PRESET="tiny", MODE="async"))["rows_per_user"] == 8
+    name, _, value = argument.partition("=")
+    with pytest.raises(SettingsError, match=f"^{re.escape(name)}.*{re.escape(ASYNC[argument])}"):
+        sizes(compose(argument, PRESET="tiny", MODE="async"))
+    if value != "null":
+        sizes(compose(f"+{argument}" if name.startswith("data") else argument, PRESET="tiny"))  # means nothing there
+
+
+def test_verls_own_word_alone_is_no_asynchronous_run(compose):  # noqa: F811
+    with pytest.raises(SettingsError, match="MODE=async sets it"):
+        sizes(compose("trainer.v1.trainer_mode=colocate_async", PRESET="tiny"))
 
 
 @pytest.mark.parametrize(

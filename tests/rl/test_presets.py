@@ -28,6 +28,7 @@ OWN = (
     "TARGETS",
     "SEED",
     "DEVICE",
+    "MODE",
     "LR",
 )
 

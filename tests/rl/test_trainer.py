@@ -19,7 +19,7 @@ from alignxplore.rl.metrics import StepLog  # noqa: E402
 from alignxplore.rl.settings import RunStopped, Streaming, Tolerance  # noqa: E402
 from alignxplore.rl.step_records import ChainRecord, GroupRecord, RolloutRecord, failed_record  # noqa: E402
 from alignxplore.rl.streaming import StreamingWorker  # noqa: E402
-from alignxplore.rl.trainer import StreamingTrainer  # noqa: E402
+from alignxplore.rl.trainer import AsyncStreamingTrainer, StreamingTrainer  # noqa: E402
 
 GOOD = {"actor/pg_loss": 0.1, "actor/grad_norm": 0.2}
 
@@ -56,6 +56,7 @@ def trainer(tmp_path, monkeypatch):
     def begin(self, config):
         self.config, self.replay_buffer = config, SimpleNamespace(_wait_for_next_poll=lambda seconds: seconds)
         self.global_steps, self.total_training_steps, self.timing_raw, self.events = 5, 9, {}, []
+        self._fetched = 5
 
     def save(self):
         self.events.append(f"saved {self.global_steps} after rows {[row['step'] for row in rows(self)]}")
@@ -85,7 +86,7 @@ def trainer(tmp_path, monkeypatch):
     made._records, made._repeated = [record()], {"j/http_429": 2}
     made._first_step_done, made._step_began = 0.0, time.monotonic()
     made.agent_loop_manager = SimpleNamespace(fault=lambda: None)
-    made._loader_before = {"at": "the beginning of step 5"}
+    made._places = {5: {"at": "the beginning of step 5"}}
     made.train_dataloader = SimpleNamespace(state_dict=lambda: {"at": "its end"})
     return made
 
@@ -236,6 +237,7 @@ def test_asked_to_stop_it_begins_no_step(trainer, monkeypatch):
     begun = []
     monkeypatch.setattr(module.PPOTrainerSync, "prepare_step", lambda self: begun.append(self.global_steps))
     trainer.prepare_step()
+    trainer._places = {}
     (trainer.out / "stop").touch()
     with pytest.raises(RunStopped, match="step 5: asked to stop; the last checkpoint is of step 4"):
         trainer.prepare_step()
@@ -356,9 +358,10 @@ async def test_requests_in_flight_to_a_judge_are_shared_among_the_workers(monkey
     assert worker.judges.judge_concurrency == each
 
 
-def test_users_come_in_the_same_order_again_and_after_any_resume(tmp_path):
-    """Through verl's own sampler and loader; three steps make an epoch, so that the third and sixth resume are at its
-    end."""
+@pytest.mark.parametrize("kind", [StreamingTrainer, AsyncStreamingTrainer])
+def test_users_come_in_the_same_order_again_and_after_any_resume(tmp_path, monkeypatch, kind):
+    """Through verl's own sampler and loader, whatever is being written when a checkpoint is made; three steps make an
+    epoch, so that the third and sixth resume are at its end."""
     import pyarrow
     import pyarrow.parquet
     import torch
@@ -374,24 +377,51 @@ def test_users_come_in_the_same_order_again_and_after_any_resume(tmp_path):
     )
     pyarrow.parquet.write_table(table, tmp_path / "users.parquet")
     data = OmegaConf.create({"shuffle": True, "seed": 7, "sampler": None, "train_batch_size": 4})
+    sent = []
+    monkeypatch.setattr(
+        module.PPOTrainer,
+        "_submit_batch_to_rollout",
+        lambda self, batch: sent.append([row.data["user"] for row in batch.get("extra_info")]),
+    )
 
-    def steps(count, state=None, seed=7):
+    def steps(first, last, state=None, seed=7, amid=False):
+        """Users of each step, and the place in the data after the last one; `amid`: saved when the next had begun."""
         users = StreamingDataset(str(tmp_path / "users.parquet"))
         sampler = create_rl_sampler(OmegaConf.merge(data, {"seed": seed}), users)
-        loader = StatefulDataLoader(users, batch_size=4, drop_last=True, collate_fn=collate_fn, sampler=sampler)
+        made = kind.__new__(kind)
+        made.train_dataloader_it, made.config = None, OmegaConf.create({"data": data})
+        made.train_dataloader = StatefulDataLoader(
+            users, batch_size=4, drop_last=True, collate_fn=collate_fn, sampler=sampler
+        )
         if state:
-            loader.load_state_dict(state)
-        fetch = StreamingTrainer.__new__(StreamingTrainer)
-        fetch.train_dataloader, fetch.train_dataloader_it = loader, None
-        seen = []
-        for _ in range(count):
-            seen.append([row["user"] for row in fetch._fetch_one_gen_batch()["extra_info"]])
-            torch.save(loader.state_dict(), tmp_path / "data.pt")
+            made.train_dataloader.load_state_dict(state)
+        made._places, made._fetched, made.total_training_steps = {}, first - 1, 8
+        seen, sent[:] = [], []
+        for made.global_steps in range(first, last + 1 + amid):
+            if made.global_steps == first:
+                made.on_train_begin()
+            made._add_batch_to_generate()
+            if made.global_steps <= last:
+                seen.append(sent.pop(0))
+        torch.save(made._place_after(last), tmp_path / "data.pt")
         return seen, torch.load(tmp_path / "data.pt", weights_only=False)
 
-    whole, _ = steps(8)
-    assert steps(8)[0] == whole and steps(8, seed=8)[0] != whole
+    whole, _ = steps(1, 8)
+    assert steps(1, 8)[0] == whole and steps(1, 8, seed=8)[0] != whole and not sent, "nobody is written for nothing"
     assert sorted(sum(whole[:3], [])) == sorted(f"u{i}" for i in range(12)) and whole[:3] != whole[3:6]
     for cut in range(1, 8):
-        first, state = steps(cut)
-        assert first + steps(8 - cut, state)[0] == whole, f"resumed after step {cut}"
+        for amid in (False, True):
+            first, state = steps(1, cut, amid=amid)
+            assert first + steps(cut + 1, 8, state)[0] == whole, f"resumed after step {cut}"
+
+
+def test_an_asynchronous_step_is_told_of_its_own_users(trainer):
+    """Records of those who are ready before their turn wait for it."""
+    trainer.lag, early = 1, [ChainRecord("u", step, None, 0, record().groups, 1.0) for step in (4, 5, 5)]
+    trainer.agent_loop_manager = SimpleNamespace(drain=lambda: (early, {}))
+    trainer._collect()
+    assert [r.step for r in trainer._records] == [4] and [r.step for r in trainer._ahead] == [5, 5]
+    trainer.global_steps = 6
+    trainer.agent_loop_manager = SimpleNamespace(drain=lambda: ([], {}))
+    trainer._collect()
+    assert [r.step for r in trainer._records] == [5, 5] and not trainer._ahead

@@ -19,6 +19,8 @@ help_if_asked "$@"
 PRESET=${PRESET:-paper}             # paper, node, gpu, solo or tiny
 [[ -f $ROOT/verl/config/preset/$PRESET.yaml ]] ||
     refuse "unknown PRESET=$PRESET; choose paper, node, gpu, solo or tiny"
+MODE=${MODE:-}                      # sync; async trains on the users of the step before while this step's are written
+[[ -z $MODE || -f $ROOT/verl/config/mode/$MODE.yaml ]] || refuse "unknown MODE=$MODE; choose sync or async"
 
 # ---- what to train, on what, judged by whom -------------------------------------------------------------------------
 MODEL=${MODEL:-}                    # the SFT model, folder or hub id (paper: RL starts from it); outputs/sft
@@ -96,7 +98,7 @@ actor=actor_rollout_ref.actor rollout=actor_rollout_ref.rollout
 pass hydra OUT=streaming.out JUDGES=streaming.judges VAL_JUDGES=streaming.val_judges \
     JUDGE_TOKENIZER=streaming.judge_tokenizer MODEL=actor_rollout_ref.model.path TRAIN=data.train_files \
     VAL=data.val_files
-pass plain DEVICE=device JUDGE_ORDERS=streaming.judge_orders SEED=streaming.seed STAGES=streaming.stages \
+pass plain DEVICE=device MODE=mode JUDGE_ORDERS=streaming.judge_orders SEED=streaming.seed STAGES=streaming.stages \
     ROLLOUTS=streaming.rollouts TARGETS=streaming.targets CREDIT=streaming.credit DISCOUNT=streaming.discount \
     POLL_SECONDS=streaming.poll_seconds BATCH=data.train_batch_size PROMPT_LENGTH=data.max_prompt_length \
     RESPONSE_LENGTH=data.max_response_length MINI_BATCH="$actor.ppo_mini_batch_size" LR="$actor.optim.lr" \
