@@ -203,7 +203,7 @@ async def phases(
 async def all_at_once(judges: Judges, calls: Sequence[tuple[str, Stage, list, int]]) -> float:
     """Seconds of judging everything concurrently."""
     began = time.monotonic()
-    await asyncio.gather(*(judges.score(text, stage.target, group, i) for text, stage, group, i in calls))
+    await asyncio.gather(*(judges.score(text, stage.targets[0], group, i) for text, stage, group, i in calls))
     return time.monotonic() - began
 
 
@@ -212,7 +212,7 @@ async def one_by_one(judges: Judges, calls: Sequence[tuple[str, Stage, list, int
     began = time.monotonic()
     for text, stage, group, i in calls[:SERIAL_CALLS]:
         await judges.judges[0].endpoint.connect()
-        await judges.score(text, stage.target, group, i)
+        await judges.score(text, stage.targets[0], group, i)
     return (time.monotonic() - began) * len(calls) / SERIAL_CALLS
 
 
