@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -281,11 +282,19 @@ def run(config: DictConfig) -> int:
 
 def reason(error: BaseException) -> tuple[int, str]:
     """Exit code and the one sentence for the console; Ray wraps what happened in a worker."""
+    import ray
+
     seen: BaseException | None = error
     while seen is not None:
         inner = getattr(seen, "cause", None) or seen.__cause__
         if isinstance(seen, RunStopped) and not isinstance(inner, RunStopped):
             return 3, str(seen)
+        if isinstance(seen, ray.exceptions.OutOfMemoryError):
+            full = re.search(r"was (\S+) used / (\S+) limit", str(seen))
+            return 1, (
+                f"the machine's memory is full{f' ({full[1]} of {full[2]})' if full else ''}, and Ray ended processes "
+                "of this run: leave it more, by fewer WORKERS or GPUS or by ending what else runs there"
+            )
         seen = inner
     said = str(error).strip().splitlines()[-1] if str(error).strip() else ""
     return 1, f"{type(error).__name__}: {said}{'; make space on its disk' if of_the_disk(error) else ''}"

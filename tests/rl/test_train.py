@@ -193,6 +193,18 @@ def test_a_reason_to_stop_is_found_under_what_ray_wraps_it_in():
     assert module.reason(crashed) == (1, "RayTaskError(ValueError): ValueError: no such thing")
 
 
+def test_a_full_memory_is_said_in_a_sentence():
+    """Ray says it in twenty lines, of which the last is about its environment variables."""
+    from ray.exceptions import OutOfMemoryError, RayTaskError
+
+    said = "4 worker(s) were killed due to the node running low on memory. Memory on the node was 22.4GB used / "
+    full = OutOfMemoryError(f"{said}23.5GB limit (0.95)\nOOM kill reason: ...\nset RAY_memory_monitor_refresh_ms")
+    for error in (full, RayTaskError("run", "a traceback", full).as_instanceof_cause()):
+        code, sentence = module.reason(error)
+        assert code == 1 and "memory is full (22.4GB of 23.5GB)" in sentence and "RAY_" not in sentence
+    assert "memory is full, and" in module.reason(OutOfMemoryError("in other words"))[1]
+
+
 def test_the_first_sigterm_asks_for_an_end_in_order_and_the_second_ends(tmp_path, monkeypatch):
     alarms, progress = [], tmp_path / "progress.txt"
     monkeypatch.setattr(module.signal, "alarm", alarms.append)
