@@ -240,7 +240,7 @@ def compare(options: SuiteOptions) -> str | None:
         return planned(options)
     if options.child:
         child(options)
-        return
+        return None
     from alignxplore.serving.server import CPU_ENVIRONMENT, on_cpu
 
     os.environ |= {

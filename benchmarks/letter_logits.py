@@ -79,7 +79,7 @@ def compare(arguments: LogitsOptions) -> str | None:
         return planned(arguments)
     if arguments.child:
         child(arguments.child, arguments.tokens, arguments.letters)
-        return
+        return None
     seen = {}
     for way in ("ours", "theirs"):
         sizes = ["--tokens", str(arguments.tokens), "--letters", str(arguments.letters)]

@@ -61,7 +61,7 @@ def make_rows(count: int, longest: int, tokenizer) -> Dataset:
     rng = random.Random(0)
     opening, end = sft_trainer.generation_prompt(tokenizer), tokenizer.eos_token_id
     words = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids]
-    rows = {"input_ids": [], "labels": []}
+    rows: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
     for _ in range(count):
         length = max(24, min(longest, round(longest / 10 * rng.lognormvariate(0, 1))))
         prompt = rng.choices(words, k=round(PROMPT_SHARE * length) - len(opening)) + opening

@@ -25,7 +25,6 @@ from pathlib import Path
 import alignxplore  # noqa: F401  # isort: skip  # hears Ctrl-C from here on
 
 import torch
-from rl_overlap import SlowJudge
 from transformers import AutoTokenizer
 
 from alignxplore.command import Checkable, option, planned, run
@@ -101,8 +100,8 @@ def write_rows(folder: Path, users: int) -> list[list[Interaction]]:
         for i, history in enumerate(histories)
     ]
     write_jsonl(folder / "rl.jsonl", rows)
-    parts = {"out": str(folder / "train.parquet"), "val_out": str(folder / "val.parquet"), "val_users": 4}
-    convert(RowOptions(data=str(folder / "rl.jsonl"), **parts))
+    train, held_out = str(folder / "train.parquet"), str(folder / "val.parquet")
+    convert(RowOptions(data=str(folder / "rl.jsonl"), out=train, val_out=held_out, val_users=4))
     return histories
 
 
@@ -158,6 +157,8 @@ async def train(folder: Path, mode: str, turn: int, judge: str, options: AsyncOp
 
 async def measure(folder: Path, options: AsyncOptions) -> dict[str, list[list[float]]]:
     """Seconds of the steps of each run, by mode."""
+    from rl_overlap import SlowJudge  # beside this script, which is on the path only where it is run
+
     judge = SlowJudge(str(folder / "policy"), AutoTokenizer.from_pretrained(folder / "policy"))
     judge.latency = options.latency
     seconds: dict[str, list[list[float]]] = {mode: [] for mode in MODES}

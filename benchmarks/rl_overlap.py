@@ -195,8 +195,9 @@ async def phases(
                 for i, text in enumerate(group)
             ]
         )
-        parents = [draw_order(len(group), settings.seed, 0, p.user.name, k)[0] for p, group in zip(policies, groups)]
-        past = [group[parent] for group, parent in zip(groups, parents)]
+        drawn = [draw_order(len(group), settings.seed, 0, p.user.name, k) for p, group in zip(policies, groups)]
+        parents = [order[0] for order in drawn]
+        past = [group[order[0]] for group, order in zip(groups, drawn)]
     return Arm(writing + judging, writing)
 
 

@@ -42,7 +42,7 @@ HEADINGS = ("GPUs", "mode", "write", "tail", "judge", "train", "traffic", "slowe
 
 def table(options: StepOptions, steps: Sequence[Step]) -> str:
     """Seconds; of `write` the tail, of `train` traffic and waiting for the slowest rank."""
-    lines = [HEADINGS]
+    lines: list[tuple[str, ...]] = [HEADINGS]
     for x in steps:
         if x.reason:
             lines.append((str(x.gpus), x.mode, x.reason, *[""] * 8))

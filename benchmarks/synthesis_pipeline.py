@@ -80,7 +80,8 @@ class SlowServer:
         if body["max_tokens"] == 1:
             await self.work(self.judge_seconds)
             text = body["messages"][-2]["content"]
-            colour = re.search(r"Likes (\w+)\.", text)[1]
+            told = re.search(r"Likes (\w+)\.", text)
+            colour = told[1] if told else ""
             p = 0.9 if re.search(rf"Item A: {colour}", text) else 0.1
             tops = [{"token": f"token_id:{i}", "logprob": math.log(q)} for i, q in zip(self.letters, (p, 1 - p))]
             content = [tops[0] | {"top_logprobs": tops}]
@@ -102,7 +103,9 @@ class Barriers:
     """Opens phase n when every user who is still inside has come to it."""
 
     def __init__(self, users: int):
-        self.inside, self.phase, self.kind = users, Counter(), {}
+        self.inside = users
+        self.phase: Counter[int] = Counter()
+        self.kind: dict[int, str] = {}
         self.arrived: Counter[int] = Counter()
         self.open: dict[int, asyncio.Event] = {}
 
@@ -155,7 +158,7 @@ async def take_all(options: PipelineOptions, tokenizer, phased: bool) -> dict:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1"
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
 
     async def ask(_, request):
         return await request()

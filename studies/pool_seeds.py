@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from alignxplore.command import option, run
 from alignxplore.evaluation.report.tables import MISSING, Table, markdown, percent, points
@@ -89,7 +90,7 @@ def difference(better: Cell, than: Cell, cells: dict[Cell, dict[Row, float]]) ->
     return {"policy": better, "minus": than} | compared(sorted(both)) | {"runs": each}
 
 
-def asdict_of(found: object) -> dict:
+def asdict_of(found: NamedTuple) -> dict:
     """The fields of a named tuple as numbers of Python."""
     return {
         name: int(value) if name in ("n", "clusters", "two_way") else float(value)

@@ -289,7 +289,8 @@ def reason(error: BaseException) -> tuple[int, str]:
         inner = getattr(seen, "cause", None) or seen.__cause__
         if isinstance(seen, RunStopped) and not isinstance(inner, RunStopped):
             return 3, str(seen)
-        if isinstance(seen, ray.exceptions.OutOfMemoryError):
+        full_memory = ray.exceptions.OutOfMemoryError
+        if isinstance(seen, full_memory) and not isinstance(inner, full_memory):
             full = re.search(r"was (\S+) used / (\S+) limit", str(seen))
             return 1, (
                 f"the machine's memory is full{f' ({full[1]} of {full[2]})' if full else ''}, and Ray ended processes "

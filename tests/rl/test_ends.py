@@ -40,13 +40,13 @@ DIFFER = [(-2.0, [(4, 3)], "max is 8.6"), (math.nan, [(4, 3)], "max is nan"), (0
 @pytest.mark.parametrize(("apart", "versions", "said"), DIFFER)
 @pytest.mark.parametrize(("disk", "left"), [(None, "step 4"), (full_disk, "step 3")])
 def test_probabilities_that_differ_end_the_run_with_a_checkpoint(
-    trainer,
+    trainer,  # noqa: F811
     monkeypatch,
     apart,
     versions,
     said,
     disk,
-    left,  # noqa: F811
+    left,
 ):
     batch, verls = written(monkeypatch, 4, apart, versions), {PROBABILITIES + "max": 0.0, PROBABILITIES + "mean": 0.0}
     if disk:

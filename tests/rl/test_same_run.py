@@ -38,6 +38,15 @@ def test_the_same_files_by_relative_names_are_the_same_run(config, finished, ser
     assert module.run(config) == 0 and "already finished" in capsys.readouterr().out
 
 
+def test_synchronous_and_asynchronous_training_are_two_runs(config, finished):
+    """A run of before there was a choice was synchronous."""
+    config.trainer.v1 = {"trainer_mode": "sync"}
+    same(config, finished)
+    config.trainer.v1.trainer_mode = "colocate_async"
+    with pytest.raises(OtherRun, match="trainer.v1.trainer_mode"):
+        same(config, finished)
+
+
 def rewrite_model(folder):
     save_weights(folder / "sft", 1)
 
