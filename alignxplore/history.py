@@ -8,6 +8,7 @@ from alignxplore.errors import UserError
 from alignxplore.records import Interaction
 
 T = TypeVar("T")
+CHARACTERS = 128  # of a token, at most; what is longer than its budget by that is not even rendered and tokenised
 _GUESSES = 6  # of the number of interactions that fit, before it is found by halving
 
 
@@ -103,3 +104,23 @@ def fit(interactions: Sequence[Interaction], count: Callable[[Sequence[Interacti
             f"the prompt takes {newest} tokens with the newest interaction alone, the budget is {budget}"
         )
     return Fitted(tuple(interactions[low:]), low, fits)
+
+
+def too_old(interactions: Sequence[Interaction], budget: int) -> int:
+    """How many of the oldest have more characters behind them than so many tokens could hold.
+
+    Raises:
+        HistoryError: the newest alone has.
+    """
+    left = CHARACTERS * budget
+    for newer, one in enumerate(reversed(interactions)):
+        length = len(one.chosen) + len(one.rejected or "")
+        left -= length
+        if left < 0 and newer:
+            return len(interactions) - newer
+        if left < 0:
+            raise HistoryError(
+                f"the prompt takes more than {budget} tokens with the newest interaction alone: "
+                f"its items have {length:,} characters"
+            )
+    return 0

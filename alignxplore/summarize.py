@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from alignxplore.history import Fitted, HistoryError, fit
+from alignxplore.history import Fitted, HistoryError, fit, too_old
 from alignxplore.journal import OK, REFUSED, TOO_LONG, TRANSPORT_ERROR
 from alignxplore.prompts import FORMATS, Messages, PromptSet, after_reasoning, parse_answer
 from alignxplore.records import Interaction, hash_seed
@@ -127,10 +127,13 @@ def fit_prompt(
     form: str = "think",
 ) -> Fitted:
     """The newest interactions whose rendered *infer* prompt, past summary included, takes at most `budget` tokens."""
-    thinking = FORMATS[form].reasons
-    return fit(
-        interactions, lambda xs: count_tokens(tokenizer, prompts.infer(xs, past_summary, form), thinking), budget
+    thinking, older = FORMATS[form].reasons, too_old(interactions, budget)
+    newer = fit(
+        interactions[older:],
+        lambda xs: count_tokens(tokenizer, prompts.infer(xs, past_summary, form), thinking),
+        budget,
     )
+    return newer._replace(dropped=newer.dropped + older)
 
 
 def check_window(window: int, max_tokens: int) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignxplore.history import HistoryError, fit, protocol_slices, split_stages
+from alignxplore.history import CHARACTERS, HistoryError, fit, protocol_slices, split_stages, too_old
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.summarize import count_tokens, fit_prompt
@@ -115,3 +115,12 @@ def test_count_tokens_counts_what_the_server_will_see(tokenizer):
         )
         assert count_tokens(tokenizer, messages, thinking) == len(tokenizer.encode(text, add_special_tokens=False))
     assert count_tokens(tokenizer, messages, False) > count_tokens(tokenizer, messages, True)
+
+
+def test_what_no_budget_could_hold_is_not_tokenised():
+    history = [Interaction("a" * CHARACTERS, "b" * CHARACTERS) for _ in range(10)]
+    assert [too_old(history, budget) for budget in (2, 5, 6, 20, 21)] == [9, 8, 7, 0, 0]
+    with pytest.raises(
+        HistoryError, match="takes more than 1 tokens with the newest interaction alone: its items have"
+    ):
+        too_old(history, 1)
