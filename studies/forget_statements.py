@@ -1,8 +1,8 @@
 """What `--forget` takes out of real summaries: of statements that rest on forgotten choices alone, the share that is
 gone; of all others, the share that stays. After the quick start.
 
-    python studies/forgetting.py --run runs/quickstart --out outputs/forgetting
-    python studies/forgetting.py --run runs/quickstart --out outputs/forgetting --check
+    python studies/forget_statements.py --run runs/quickstart --out outputs/forgetting
+    python studies/forget_statements.py --run runs/quickstart --out outputs/forgetting --check
 
 It copies the summaries of the run to `--out`, twice. Of each person one statement that choices bear out is drawn by
 hash. In the first copy `eval/gen_preference.py --continue ... --forget` forgets all choices that bear it out, in the

@@ -17,7 +17,7 @@ from tests import ROOT
 
 @pytest.fixture(scope="module")
 def study():
-    spec = importlib.util.spec_from_file_location("forgetting_study", ROOT / "studies/forgetting.py")
+    spec = importlib.util.spec_from_file_location("forgetting_study", ROOT / "studies/forget_statements.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
