@@ -195,6 +195,19 @@ async def test_kill_9_loses_nothing(policy, environment, say, tmp_path, asked):
     assert versions(tmp_path / "killed") == versions(tmp_path / "calm") and len(current(tmp_path / "killed")) == 10
 
 
+def test_all_versions_of_a_person_are_shown_word_by_word(run, tmp_path, capsys):
+    folder = tmp_path / "own"
+    run(folder=folder, data=new(tmp_path, "a.jsonl", ann=films("Alien")))
+    run(folder=folder, data=new(tmp_path, "b.jsonl", ann=films("BAD")))
+    run(folder=folder, data=new(tmp_path, "c.jsonl", bob=films("Brazil")))
+    capsys.readouterr()
+    assert run(folder=folder, model=False, diff=["ann", "nobody"]) == []
+    said = capsys.readouterr().out
+    assert re.search(r"ann, version 1: 1 interactions of a.jsonl; \S+, 2\S+\n\{\+likes [0-9a-f]+\+\}", said), said
+    assert "ann, version 2: 1 interactions of b.jsonl" in said and "kept the older summary" in said
+    assert "nobody: no updates" in said and "Brazil" not in said
+
+
 def test_a_person_whom_the_run_did_not_know_begins(run, tmp_path):
     [body] = run(data=new(tmp_path, stranger=films("Heat")))
     assert not re.search("likes [0-9a-f]{16}", body["messages"][-1]["content"])

@@ -1,9 +1,15 @@
 """The commands that the README, docs/ and the stages' pages give: each script exists and knows each of its options.
-What needs a trained model is run by a test that is named here, or is marked as needing GPUs."""
+A block of the README and of docs/ without a mark is run here, as it stands. What needs a trained model, or long, is
+run by a test that is named here. What needs GPUs or a network is marked so."""
 
+import ast
+import multiprocessing
 import os
 import re
+import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,16 +23,36 @@ STAGES = ["sft/README.md", "verl/README.md", "eval/README.md", "studies/README.m
 MARK = re.compile(r"# (needs|after|takes|downloads) ")  # the first line of a block that is not run as it stands
 # What a block that is marked asks for, and the test that runs the same script.
 RUN_BY = {
-    "quickstart.sh": "tests/quickstart/test_quickstart.py",
-    "alignxplore.ask": "tests/ask/test_ask.py",
-    "alignxplore.demo": "tests/demo/test_browser.py",
-    "alignxplore.bundle": "tests/test_bundle.py",
-    "alignxplore.guide.one_number": "tests/guide/test_one_number.py",
-    "gen_preference.py": "tests/evaluation/test_updates.py",
-    "compare.py": "tests/evaluation/test_training_runs.py",
-    "run_streaming_8p.sh": "tests/rl/test_presets.py",
-    "sft.sh": "tests/sft/test_check.py",
-    "films_seeds.sh": "tests/studies/test_films_seeds.py",
+    name: f"tests/{file}.py::test_{test}"
+    for name, file, test in (
+        ("quickstart.sh", "quickstart/test_quickstart", "the_second_run_goes_on_where_the_first_was_killed"),
+        ("quickstart.sh --world", "quickstart/test_lists", "a_check_of_each_list_says_its_steps_and_writes_nothing"),
+        ("quickstart.sh --evaluate", "quickstart/test_lists", "another_edition_is_evaluated_as_the_own_one"),
+        (
+            "alignxplore.ask",
+            "quickstart/test_quickstart",
+            "one_of_its_persons_is_asked_about_with_no_more_than_the_folder",
+        ),
+        ("alignxplore.ask --person", "ask/test_ask", "a_finished_run_gives_what_is_not_said"),
+        ("alignxplore.ask --items", "ask/test_ask", "a_summary_is_written_and_a_model_chooses_with_it_and_without"),
+        ("alignxplore.demo", "demo/test_browser", "a_summary_is_watched_its_evidence_lights_up_and_models_choose"),
+        ("alignxplore.guide.one_number", "guide/test_one_number", "the_judgement_and_the_cell_of_the_page_agree"),
+        (
+            "gen_preference.py --data",
+            "evaluation/test_updates",
+            "a_stream_goes_on_for_persons_with_new_interactions_only",
+        ),
+        ("gen_preference.py --diff", "evaluation/test_updates", "all_versions_of_a_person_are_shown_word_by_word"),
+        ("gen_preference.py --forget", "evaluation/test_updates", "a_person_and_a_file_can_be_forgotten"),
+        ("compare.py", "evaluation/test_training_runs", "a_comparison_is_over_runs_too"),
+        (
+            "forget_statements.py",
+            "studies/test_forget_statements",
+            "gone_is_what_the_summary_derived_anew_does_not_say",
+        ),
+        ("run_streaming_8p.sh", "rl/test_presets", "the_script_itself_checks_and_starts_nothing"),
+        ("films_seeds.sh", "studies/test_films_seeds", "the_control_is_the_same_run_with_other_rewards"),
+    )
 }
 
 
@@ -104,13 +130,72 @@ def test_each_command_of_the_texts_names_a_script_that_is_there_and_options_that
 
 def test_a_marked_command_needs_gpus_or_is_run_by_a_test_that_is_named():
     for block in blocks(PAGES):
-        if not block.mark or block.mark.startswith("# needs"):
+        if not block.mark or block.mark.startswith(("# needs", "# downloads")):
             continue
         for folder, words in block.commands():
             if (asked := script_of(folder, words)) is None:
                 continue
             name = Path(asked[0]).name if "/" in asked[0] else asked[0]
-            assert name in RUN_BY, f"{block.page}: {block.mark}: {' '.join(words)}"
-            stem = Path(name).stem if name.endswith((".py", ".sh")) else name.rpartition(".")[2]
-            text = (ROOT / RUN_BY[name]).read_text()
-            assert stem in text, f"{RUN_BY[name]} does not run {name}"
+            options = [word for word in asked[1] if f"{name} {word}" in RUN_BY]
+            key = f"{name} {options[-1]}" if options else name
+            assert key in RUN_BY, f"{block.page}: {block.mark}: {' '.join(words)}"
+            file, _, test = RUN_BY[key].partition("::")
+            text = (ROOT / file).read_text()
+            tests = {one.name for one in ast.walk(ast.parse(text)) if isinstance(one, FUNCTIONS)}
+            assert test in tests, f"{RUN_BY[key]} is not there, and was to run {key}"
+
+
+FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """A folder that looks like the repository; what commands write there goes nowhere else."""
+    for name in {name.partition("/")[0] for name in tracked()} - {"outputs", "runs"}:
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def python(words: list[str]) -> None:
+    """What `python WORDS` does, in a child that has imported already what the tests have."""
+    sys.argv = words
+    if words[0] == "-m":
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.path.insert(0, str(Path(words[0]).parent))
+        runpy.run_path(words[0], run_name="__main__")
+
+
+def run_line(line: str, folder: Path) -> int:
+    """Status of one line of a block."""
+    words = shlex.split(line, comments=True)
+    if words[:1] != ["python"]:
+        environment = os.environ | {"VENV": sys.prefix}
+        return subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True).returncode
+    child = multiprocessing.get_context("fork").Process(target=python, args=(words[1:],))
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        child.start()
+    finally:
+        os.chdir(before)
+    child.join(timeout=120)
+    return child.exitcode if child.exitcode is not None else -1
+
+
+def test_every_block_without_a_mark_runs_as_it_stands(copy):
+    """Page by page and line by line, in one folder: a lesson reads what an earlier one wrote."""
+    failed, count = [], 0
+    for block in blocks(PAGES):
+        if block.mark:
+            continue
+        for line in block.text.replace("\\\n", " ").splitlines():
+            if line.strip() and not line.startswith("#"):
+                count += 1
+                if status := run_line(line, copy):
+                    failed.append(f"{block.page}: {' '.join(line.split())} ended with {status}")
+    assert failed == [] and count > 15
+    made = {"outputs/lesson1/movielens_upi.jsonl", "outputs/lesson3/books_rl.jsonl", "outputs/lesson3/train.parquet"}
+    assert all((copy / name).is_file() for name in made)
+    assert "at most five short" in (copy / "outputs/lesson4/mywords/infer.jinja").read_text()
