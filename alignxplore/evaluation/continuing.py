@@ -173,6 +173,12 @@ def writer_options(target: SummarySet, arguments: GenerationArguments, form: str
     return Sampling(options.temperature, options.top_p, options.top_k, options.max_tokens, target.seed, form)
 
 
+def window_of(target: SummarySet, arguments: GenerationArguments) -> int:
+    """Tokens of prompt and answer: as the run itself had it; of a set that begins here, as the options say."""
+    meta = target.meta()
+    return meta["window"] if meta else arguments.max_model_len
+
+
 async def go_on(arguments: GenerationArguments, forgotten: Forgotten | None) -> None:
     """All policies, one after the other; each is loaded once, and not at all if nothing is missing."""
     files = new_files(arguments)
@@ -203,17 +209,19 @@ async def _go_on(
                 updates.write_current()
     if not waiting:
         return
-    _, window = await look_up(policy.spec, arguments.max_model_len, policy.api_key_env)
+    most = max(window_of(target, arguments) for target in waiting)
+    _, served = await look_up(policy.spec, most, policy.api_key_env)
     async with open_model(
         policy.spec,
         log_folder=arguments.folder / "logs",
-        arguments=["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()],
+        arguments=["--max-model-len", str(most), *arguments.serve_arguments.split()],
         sample=policy.prompts.infer([Interaction("?")], None, policy.form),
         api_key_env=policy.api_key_env,
         concurrency=arguments.concurrency,
     ) as model:
         for target, fresh in waiting.items():
             sampling = writer_options(target, arguments, policy.form)
+            window = min(served, window_of(target, arguments))
             check_window(window, sampling.max_tokens)
             with Updates(target) as updates:
                 writer = Writer(model, policy.prompts, sampling, window)
@@ -237,7 +245,9 @@ def forget(arguments: GenerationArguments, forgotten: Forgotten) -> dict[Summary
 
 def say_forgotten(stood: dict[SummarySet, dict[str, str]]) -> None:
     """Of the statements that stood, how many are gone: the check of what was to be forgotten."""
-    for target, before in stood.items():
+    if not any(stood.values()):
+        print("Nothing of it stands in these summaries.")
+    for target, before in ((target, before) for target, before in stood.items() if before):
         gone = stay = waiting = 0
         with Updates(target) as updates:
             for user, summary in before.items():
@@ -273,11 +283,11 @@ def word_diff(before: str, after: str) -> str:
 
 
 def history_of(updates: Updates, user: str) -> str:
-    """All versions of one person's summary, each as what it changed."""
+    """All versions of one person's summary, each as what it changed; nothing of one without updates."""
     stream = updates.stream(user)
     if stream is None:
-        return f"{user}: no updates"
-    lines, text = [], ""
+        return ""
+    lines, text = [updates.target.title], ""
     for number, (unit, one) in enumerate(zip(stream.versions, stream.slices), 1):
         version = updates.version(unit)
         head = f"{user}, version {number}: {len(one.interactions)} interactions of {one.source}"
@@ -292,6 +302,16 @@ def history_of(updates: Updates, user: str) -> str:
         lines.append(f"{head}\n{word_diff(text, version.stage.summary)}")
         text = version.stage.summary
     return "\n".join(lines)
+
+
+def told_versions(targets: list[SummarySet], users: list[str]) -> str:
+    """`history_of` these persons in all sets that have updates of them."""
+    found: dict[str, list[str]] = {user: [] for user in users}
+    for target in targets:
+        with Updates(target) as updates:
+            for user in users:
+                found[user] += filter(None, [history_of(updates, user)])
+    return "\n\n".join(text for user in users for text in found[user] or [f"{user}: no updates"])
 
 
 def preview(arguments: GenerationArguments) -> str:
@@ -318,8 +338,6 @@ def continue_summaries(arguments: GenerationArguments) -> str | None:
             asyncio.run(go_on(arguments, forgotten))
         if forgotten:
             say_forgotten(stood)
-        for target in sets(folder) if arguments.diff else ():
-            with Updates(target) as updates:
-                for user in arguments.diff:
-                    print(f"{target.title}\n{history_of(updates, user)}\n")
+        if arguments.diff:
+            print(told_versions(sets(folder), arguments.diff))
     return None

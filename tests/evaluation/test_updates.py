@@ -205,7 +205,7 @@ def test_all_versions_of_a_person_are_shown_word_by_word(run, tmp_path, capsys):
     said = capsys.readouterr().out
     assert re.search(r"ann, version 1: 1 interactions of a.jsonl; \S+, 2\S+\n\{\+likes [0-9a-f]+\+\}", said), said
     assert "ann, version 2: 1 interactions of b.jsonl" in said and "kept the older summary" in said
-    assert "nobody: no updates" in said and "Brazil" not in said
+    assert "nobody: no updates" in said and "ann: no updates" not in said and "Brazil" not in said
 
 
 def test_a_person_whom_the_run_did_not_know_begins(run, tmp_path):
@@ -239,6 +239,33 @@ def test_a_person_and_a_file_can_be_forgotten(run, tmp_path):
     assert set(current(run.out)) == {f"u{i}" for i in (0, 2, 3, 4)} and current(run.out)["u2"]["version"] == 2
     assert not any(b"Ran" in path.read_bytes() for path in (run.out / "updates").rglob("*.jsonl"))
     assert "u1" not in {row["user"] for row in set_of(run.out).by_record().values()}
+
+
+def test_what_is_not_there_to_be_forgotten_is_said(run, tmp_path, capsys):
+    file = tmp_path / "forget.jsonl"
+    file.write_text('{"userid": "u1", "chosen": "no such film"}\n{"userid": "nobody"}\n')
+    assert run(forget=str(file)) == []
+    said = capsys.readouterr().out
+    assert "Nothing of it stands in these summaries." in said and "forgotten of" not in said
+
+
+def test_a_run_goes_on_in_the_window_that_it_had(policy, record, benchmark_file, tmp_path):
+    """As with sampling, nobody has to say it again: the same prompts as a run of one stage more."""
+    path = benchmark_file("world_films", [record("u1")])
+    model = f"#{tmp_path / 'tokenizer'}"
+
+    async def work() -> None:
+        async with policy() as server:
+            spec, out = [f"ours={server.url}{model}"], str(tmp_path / "out")
+            first = {"data": [str(path)], "out": out, "settings": ["streaming"]}
+            await generate(GenerationArguments(model=spec, max_tokens=64, max_model_len=400, **first))
+            more = new(tmp_path, u1=[{"chosen": f"film {i} {'x' * 40}", "rejected": None} for i in range(40)])
+            go_on = GenerationArguments(model=spec, continue_run=out, data=more, settings=["streaming"])
+            await asyncio.to_thread(continue_summaries, go_on)
+            assert server.bodies[-1]["max_tokens"] == 64 and "film 39" in server.bodies[-1]["messages"][-1]["content"]
+            assert "film 0 " not in server.bodies[-1]["messages"][-1]["content"], "400 tokens do not hold all of it"
+
+    asyncio.run(work())
 
 
 def test_forgetting_needs_no_model_but_then_says_who_waits(run, tmp_path, capsys):
