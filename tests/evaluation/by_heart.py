@@ -29,24 +29,25 @@ def learn(asked: dict[str, Sequence[Lesson]], templates: dict[str, str], reason:
     tokenizer.add_tokens(
         [AddedToken(token, special=True, normalized=False) for token in channels], special_tokens=True
     )
-    texts = [message["content"] for rows in asked.values() for messages, *_ in rows for message in messages]
-    # A model this small has no use for reading instructions: each long line is one token.
-    lines = {line for text in texts for line in text.splitlines() if len(line) > 60} - tokenizer.get_vocab().keys()
-    tokenizer.add_tokens([AddedToken(line, special=False, normalized=False) for line in sorted(lines)])
-    model = tiny.make_model(tokenizer, 1, 64, 2)
-    rows = []
+    prompts = []
     for name, template in templates.items():
         tokenizer.chat_template = template
-        for messages, form, answer in asked[name]:
+        for lesson in asked[name]:
+            reasons = FORMATS[lesson[1]].reasons
             prompt = tokenizer.apply_chat_template(
-                messages,
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=False,
-                enable_thinking=FORMATS[form].reasons,
+                lesson[0], add_generation_prompt=True, tokenize=False, enable_thinking=reasons
             )
-            text = WRITTEN[form].format(reason=reason, answer=answer)
-            rows.append((list(prompt), tokenizer.encode(text, add_special_tokens=False)))
+            prompts.append((prompt, lesson))
+    # A model this small has no use for reading or writing: each prompt is one token, and each long answer.
+    known = dict.fromkeys([*(prompt for prompt, _ in prompts), *(text for _, (*_, text) in prompts if len(text) > 60)])
+    tokenizer.add_tokens([AddedToken(prompt, special=False, normalized=False) for prompt in known])
+    model = tiny.make_model(tokenizer, 1, 128, 2)
+    rows = []
+    for prompt, (_, form, answer) in prompts:
+        text = WRITTEN[form].format(reason=reason, answer=answer)
+        rows.append(
+            (tokenizer.encode(prompt, add_special_tokens=False), tokenizer.encode(text, add_special_tokens=False))
+        )
     _teach(model, tokenizer, rows)
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|return|>")]
     for name, template in templates.items():
@@ -61,28 +62,28 @@ def _teach(model, tokenizer, rows):
     certain."""
     import torch
 
-    def batch_of(chosen):
+    def log_p(chosen):
         ids = torch.nn.utils.rnn.pad_sequence(
             [torch.tensor(prompt + answer) for prompt, answer in chosen], True, tokenizer.pad_token_id
         )
         labels = [torch.tensor([-100] * len(prompt) + answer) for prompt, answer in chosen]
-        return {"input_ids": ids, "labels": torch.nn.utils.rnn.pad_sequence(labels, True, -100)}
+        wanted = torch.nn.utils.rnn.pad_sequence(labels, True, -100)[:, 1:]
+        found = model(ids).logits[:, :-1].log_softmax(-1).gather(-1, wanted.clamp(min=0)[..., None])[..., 0]
+        return found[wanted >= 0]
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0, betas=(0.9, 0.99))
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=400, pct_start=0.1)
+    size, steps = min(64, len(rows)), 480
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.0, betas=(0.9, 0.99))
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
     generator, order = torch.Generator().manual_seed(0), []
-    for step in range(1, 401):
-        order = order if len(order) >= 16 else torch.randperm(len(rows), generator=generator).tolist()
-        model(**batch_of([rows[order.pop()] for _ in range(16)])).loss.backward()
+    for step in range(1, steps + 1):
+        order = order if len(order) >= size else torch.randperm(len(rows), generator=generator).tolist()
+        (-log_p([rows[order.pop()] for _ in range(size)]).mean()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         rate.step()
         if step >= 120 and step % 40 == 0:
             with torch.no_grad():
-                batch = batch_of(rows)
-                log_p = model(batch["input_ids"]).logits[:, :-1].log_softmax(-1)
-            wanted = batch["labels"][:, 1:]
-            if log_p.gather(-1, wanted.clamp(min=0)[..., None])[..., 0][wanted >= 0].exp().min() > 0.9:
-                return
+                if log_p(rows).min().exp() > 0.9:
+                    return
     raise AssertionError("the tiny model did not learn its answers by heart")

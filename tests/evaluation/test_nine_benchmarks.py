@@ -14,9 +14,10 @@ import pytest
 from alignxplore.benchmark_files import user_row
 from alignxplore.datasets import DATASETS
 from alignxplore.evaluation.benchmarks import load_benchmarks, shown_history, slices_of
+from alignxplore.evaluation.cross_task import shared_people
 from alignxplore.evaluation.hicupid import case_of
 from alignxplore.evaluation.perturbations import parse_kind, perturb
-from alignxplore.evaluation.report.tables import MISSING
+from alignxplore.evaluation.report.tables import MISSING, label
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, UserRecord, write_jsonl
 from alignxplore.serving.server import serve
@@ -33,75 +34,117 @@ READERS = {
     "gpt-oss-20b": "think",
 }  # names of the published rows, so that these stand beside ours
 DISTURBED, KINDS = "student_phd", ("shuffled", "injected_order:0.5")
-REASON, SUMMARY, REPLY = "Chosen by the sea.", "Likes sea. Dislikes city.", "Look at the sea."
+REASON, LIMIT = "Chosen by the sea.", 4
+FIELDS = ("n", "accuracy", "bad_format", "parse_failures", "coverage")
+TOLD = ("full", "streaming", "direct", "none")  # by either summary, by the history, not at all
+ROWS = list(itertools.product(READERS, TOLD))
+# Who of the eight persons of a benchmark chose the sea. Told in one way, a reader foresees the sea for all persons but
+# the first few, another number in each row of the tables. So any two benchmarks differ in seven of the eight rows or
+# more, and any two rows in seven of the nine benchmarks or more.
+CHOSE_SEA = dict(
+    zip(
+        NINE,
+        "00111111 00000001 11111100 11110000 10000000 10111111 00000111 00000101 11110001".split(),
+        strict=True,
+    )
+)
+SUMMARIES = {
+    "full": "The user loves every tale of the sea, as all that was ever chosen shows.",
+    "streaming": "The user loves every tale of the sea, as the newer choices show as well.",
+}
+REPLIES = [f"Look at the {place}, which is what you have always liked best of all." for place in ("sea", "city")]
 
 
-def users():
-    """Four people. Each item is so long that it is one token, so that choosing is no riddle for a model this small."""
+def foresees_sea(reader: str, told: str, person: int) -> bool:
+    return person >= ROWS.index((reader, told))
+
+
+def is_right(name: str, reader: str, told: str, person: int) -> bool:
+    return foresees_sea(reader, told, person) == (CHOSE_SEA[name][person] == "1")
+
+
+def share_right(name: str, reader: str, told: str, persons=range(8)) -> float:
+    return sum(is_right(name, reader, told, person) for person in persons) / len(persons)
+
+
+# Each line of a prompt is so long that it is one token, so that choosing is no riddle for a model this small.
+ASKED = "Which of these two tales do you take for the evening, and which one is left on the shelf for another day?"
+
+
+def tales(person: int) -> tuple[str, str]:
+    return (
+        f"a tale of the sea, number {person}, with boats, gulls, salt and wind in every line",
+        f"a tale of the city, number {person}, with trams, smoke, rain and noise in every line",
+    )
+
+
+def users(name: str):
     persona = json.dumps({"type": "persona", "metadata": {"persona": {"relation": "likes", "entity": "the sea"}}})
-    for n in range(4):
-        sea = f"a tale of the sea, number {n}, with boats, gulls, salt and wind in every line"
-        city = f"a tale of the city, number {n}, with trams, smoke, rain and noise in every line"
-        history = tuple(Interaction(f"{sea}, part {i}", f"{city}, part {i}", "Which tale?") for i in range(6))
-        yield UserRecord(f"u{n}", history, Interaction(sea, city, "Which tale?"), persona)
+    history = tuple(Interaction(*(f"{tale}, as it was told before" for tale in tales(i)), ASKED) for i in range(6))
+    for person, sea in enumerate(CHOSE_SEA[name]):
+        pair = tales(person)[:: 1 if sea == "1" else -1]
+        yield UserRecord(f"u{person}", history, Interaction(*pair, f"{ASKED} ({person})"), persona)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     for name in NINE:
-        write_jsonl(folder / f"{name}_upi.jsonl", map(user_row, users()))
+        write_jsonl(folder / f"{name}_upi.jsonl", map(user_row, users(name)))
     return folder
+
+
+def selection(is_a: bool) -> str:
+    return f'{{"selection": "Item {"A" if is_a else "B"}"}}'
 
 
 def lessons(benchmark):
     """(prompt, format, answer) of everything that the main and the cross-model table ask of one benchmark."""
     prompts = PromptSet()
     for record in benchmark.records:
-        query, good, bad, history = (
-            record.target.query,
-            record.target.chosen,
-            record.target.rejected,
-            shown_history(benchmark, record),
-        )
+        person, query, history = int(record.user[1:]), record.target.query, shown_history(benchmark, record)
         for setting in ("full", "streaming"):
             for number, part in enumerate(slices_of(benchmark, record, setting, 2)):
-                yield prompts.infer(part, SUMMARY if number else None), "think", SUMMARY
-        for form, (a, b) in itertools.product(READERS.values(), ((good, bad), (bad, good))):
-            selection = f'{{"selection": "Item {"A" if a == good else "B"}"}}'
-            yield from ((prompts.judge(summary, query, a, b), form, selection) for summary in (SUMMARY, None))
-            yield prompts.direct(history, query, a, b), form, selection
+                past = SUMMARIES["full"] if number else None
+                yield prompts.infer(part, past), "think", SUMMARIES["streaming" if number else "full"]
+        for (reader, form), told in itertools.product(READERS.items(), TOLD):
+            sea, read = foresees_sea(reader, told, person), history if told == "direct" else None
+            for order in (1, -1):
+                pair = tales(person)[::order]
+                asked = prompts.judge(SUMMARIES.get(told), query, *pair)
+                yield prompts.direct(read, query, *pair) if read else asked, form, selection(sea == (order == 1))
+            if benchmark.name == "hicupid":
+                asked = prompts.render("answer", query=query, summary=SUMMARIES.get(told), interactions=read)
+                yield asked, form, REPLIES[0 if sea else 1]
         if benchmark.name == "hicupid":
-            for form, known in itertools.product(READERS.values(), ((SUMMARY, None), (None, None), (None, history))):
-                yield prompts.render("answer", query=query, summary=known[0], interactions=known[1]), form, REPLY
-            for a, b in ((REPLY, good), (good, REPLY)):
+            for reply, order in itertools.product(REPLIES, (1, -1)):
+                a, b = (reply, record.target.chosen)[::order]
                 asked = prompts.render("hicupid_compare", facts=case_of(record).facts, query=query, item_a=a, item_b=b)
-                yield asked, "think", f"Better Response: {'A' if a == REPLY else 'B'}"
+                fits = (reply == REPLIES[0]) == (CHOSE_SEA["hicupid"][person] == "1")
+                yield asked, "think", f"Better Response: {'A' if fits == (order == 1) else 'B'}"
 
 
 def of_robustness(benchmark):
     """What the robustness table asks beyond these: disturbed histories, and under the hardened prompts the undisturbed
     ones and the targets, too."""
     copies = [tuple(perturb(benchmark, *parse_kind(kind)[:2], None, 0)) for kind in KINDS]
+    hardened = PromptSet("hardened")
     for prompts, records in (
         (PromptSet(), copies[0]),
         (PromptSet(), copies[1]),
-        (PromptSet("hardened"), (*benchmark.records, *copies[1])),
+        (hardened, (*benchmark.records, *copies[1])),
     ):
-        yield from ((prompts.infer(record.history, None), "think", SUMMARY) for record in records)
-    for record, summary, order in itertools.product(benchmark.records, (SUMMARY, None), (1, -1)):
-        pair = (record.target.chosen, record.target.rejected)[::order]
-        yield (
-            PromptSet("hardened").judge(summary, record.target.query, *pair),
-            "plain",
-            f'{{"selection": "Item {"A" if order == 1 else "B"}"}}',
-        )
+        yield from ((prompts.infer(record.history, None), "think", SUMMARIES["full"]) for record in records)
+    for record, told, order in itertools.product(benchmark.records, ("full", "none"), (1, -1)):
+        person = int(record.user[1:])
+        asked = hardened.judge(SUMMARIES.get(told), record.target.query, *tales(person)[::order])
+        yield asked, "plain", selection(foresees_sea(next(iter(READERS)), told, person) == (order == 1))
 
 
 @pytest.fixture(scope="module")
 def url(data, tmp_path_factory):
     asked = [lesson for benchmark in load_benchmarks([str(data)]) for lesson in lessons(benchmark)]
-    asked += of_robustness(*load_benchmarks([str(data)], [DISTURBED], limit=2))
+    asked += of_robustness(*load_benchmarks([str(data)], [DISTURBED], limit=LIMIT))
     known = {json.dumps(lesson): lesson for lesson in asked}
     folder = learn(
         {"tiny": list(known.values())},
@@ -119,13 +162,22 @@ def cells_of(out: Path) -> dict[tuple, dict]:
     return {tuple(row[key] for key in ("policy", "setting", "benchmark", "judge", "protocol")): row for row in rows}
 
 
-def table_of(path: Path) -> list[dict]:
+def table_of(path: Path) -> dict[tuple, dict]:
     with path.open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return {(row["policy"], row.get("setting")): row for row in csv.DictReader(file)}
+
+
+def number(cell: str) -> float:
+    return float(cell.split(" ")[0])
 
 
 def test_both_tables_over_nine_benchmarks(url, data, tmp_path):
+    rows = {row: [share_right(name, *row) for name in NINE] for row in ROWS}
     assert len(NINE) == 9
+    for one, other in itertools.combinations([*rows.values()], 2):
+        assert sum(x != y for x, y in zip(one, other)) >= 7
+    for one, other in itertools.combinations([*zip(*rows.values())], 2):
+        assert sum(x != y for x, y in zip(one, other)) >= 7
     models = [f"{name}={url}" for name in READERS]
     shared = os.environ | {
         "MODEL": f"ours={url}",
@@ -140,76 +192,65 @@ def test_both_tables_over_nine_benchmarks(url, data, tmp_path):
     ):
         subprocess.run(["bash", str(EVAL / script), "--concurrency", "32"], env=shared | more, check=True)
         written = {path: path.read_text().count("\n") for path in (tmp_path / "summaries").rglob("*.jsonl")}
-        assert len(written) == 9 * 2 and set(written.values()) == {4}  # by the second command, too
+        assert len(written) == 9 * 2 and set(written.values()) == {8}  # by the second command, too
     for table, readers in (("main", list(READERS)[:1]), ("cross_model", list(READERS))):
-        cells = cells_of(tmp_path / "tables" / table)
-        for reader, name, protocol in itertools.product(readers, NINE, ("choice", "paper")):
-            for policy, setting in (
-                ("ours", "full"),
-                ("ours", "streaming"),
-                (reader, "direct"),
-                ("no summary", "none"),
-            ):
-                row = cells[policy, setting, name, reader, protocol]
-                assert [row[key] for key in ("n", "accuracy", "bad_format", "parse_failures", "coverage")] == [
-                    4,
-                    1,
-                    0,
-                    0,
-                    1,
-                ], row
         for reader, protocol in itertools.product(readers, ("choice", "paper")):
-            rows = {
-                (row["policy"], row["setting"]): row
-                for row in table_of(tmp_path / "tables" / table / f"table_main_{reader}_{protocol}.csv")
-            }
-            ours = rows["ours", "streaming"]
-            assert (
-                len(ours) == 2 + 9 + 1 + 4 and MISSING not in ours.values() and ours["average"].startswith("100.00 [")
-            )
-            assert (reader, "direct") in rows
-    published = [
-        row["policy"] for row in table_of(tmp_path / "tables" / "cross_model" / "table_main_gpt-oss-20b_paper.csv")
-    ]
-    assert "published: AlignXplore+" in published and "published: GPT-OSS-20B" in published
+            check_tables(tmp_path / "tables" / table, reader, protocol, len(readers) > 1)
+    published = {policy for policy, _ in table_of(tmp_path / "tables/cross_model/table_main_gpt-oss-20b_paper.csv")}
+    assert {"published: AlignXplore+", "published: GPT-OSS-20B"} <= published
+
+
+def check_tables(folder, reader, protocol, crossed):
+    """Every number of one downstream model: in results.json, its own table, and that of each benchmark."""
+    cells, lines = cells_of(folder), table_of(folder / f"table_main_{reader}_{protocol}.csv")
+    keys = (("ours", "full"), ("ours", "streaming"), (reader, "direct"), ("no summary", "none"))
+    for (told, key), name in itertools.product(zip(TOLD, keys, strict=True), NINE):
+        share, row = share_right(name, reader, told), cells[*key, name, reader, protocol]
+        assert [row[field] for field in FIELDS] == [8, share, 0, 0, 1], row
+        assert number(lines[key][f"{label(name)} (n = 8)"]) == 100 * share
+        if crossed:
+            line = f"{reader} reads the history (direct)" if told == "direct" else key[0]
+            column = f"{'streaming' if told == 'streaming' else 'full'}, {reader}"
+            assert number(table_of(folder / f"table_{name}_{protocol}.csv")[line, None][column]) == 100 * share
+    ours = lines["ours", "streaming"]
+    assert len(ours) == 2 + 9 + 1 + 4 and MISSING not in ours.values()
 
 
 def test_cross_task_and_robustness(url, data, tmp_path):
-    reader = next(iter(READERS))
+    reader, kept = next(iter(READERS)), [f"{name}={data / f'{name}_upi.jsonl'}" for name in ("mind", DISTURBED)]
     shared = os.environ | {
         "MODEL": f"ours={url}",
         "JUDGE": f"{reader}={url}",
         "PROTOCOL": "choice",
-        "LIMIT": "2",
+        "LIMIT": str(LIMIT),
         "GENERATE": "--max_tokens 64",
         "EVALUATE": "--direct false",
         "SETTINGS": "full",
     }
-    pair = " ".join(f"{name}={data / f'{name}_upi.jsonl'}" for name in ("mind", DISTURBED))
     for script, more in (
-        ("cross_task.sh", {"DATA": pair}),
-        ("robustness.sh", {"DATA": pair.split()[1], "KINDS": " ".join(KINDS)}),
+        ("cross_task.sh", {"DATA": " ".join(kept)}),
+        ("robustness.sh", {"DATA": kept[1], "KINDS": " ".join(KINDS)}),
     ):
         subprocess.run(
             ["bash", str(EVAL / script), "--concurrency", "32"],
             env=shared | more | {"OUT": str(tmp_path / script)},
             check=True,
         )
-    crossed = (f"mind~to~{DISTURBED}", f"{DISTURBED}~to~mind", "mind", DISTURBED)
-    copies = (DISTURBED, f"{DISTURBED}~shuffled", f"{DISTURBED}~injected_order50")
-    for folder, policy, names in (
-        (tmp_path / "cross_task.sh" / "tables" / "cross_task", "ours", crossed),
-        (tmp_path / "robustness.sh" / "default", "ours", copies),
-        (tmp_path / "robustness.sh" / "hardened", "ours-hardened", (copies[0], copies[2])),
+    crossed = {f"mind~to~{DISTURBED}": DISTURBED, f"{DISTURBED}~to~mind": "mind", "mind": "mind", DISTURBED: DISTURBED}
+    copies = [DISTURBED, f"{DISTURBED}~shuffled", f"{DISTURBED}~injected_order50"]
+    people = [int(person[1:]) for person in shared_people(*load_benchmarks(kept), LIMIT)]
+    drawn = [int(record.user[1:]) for record in load_benchmarks(kept[1:], limit=LIMIT)[0].records]
+    for folder, policy, names, persons in (
+        (tmp_path / "cross_task.sh" / "tables" / "cross_task", "ours", crossed, people),
+        (tmp_path / "robustness.sh" / "default", "ours", dict.fromkeys(copies, DISTURBED), drawn),
+        (tmp_path / "robustness.sh" / "hardened", "ours-hardened", dict.fromkeys(copies[::2], DISTURBED), drawn),
     ):
         cells = cells_of(folder)
         assert {name for _, _, name, *_ in cells} == set(names)
-        for key in ((who, how, name) for name in names for who, how in ((policy, "full"), ("no summary", "none"))):
-            row = cells[*key, reader, "choice"]
-            assert [row[field] for field in ("n", "accuracy", "bad_format", "coverage")] == [2, 1, 0, 1], row
-    (line,) = [
-        row
-        for row in table_of(tmp_path / "robustness.sh" / f"table_injection_{reader}_choice.csv")
-        if row["policy"] == "ours"
-    ]
-    assert (line["hardened prompts"][:6], line["obeyed %"]) == ("100.00", "0.00")
+        for (name, target), key in itertools.product(names.items(), ((policy, "full"), ("no summary", "none"))):
+            row = cells[*key, name, reader, "choice"]
+            share = share_right(target, reader, key[1], persons)
+            assert [row[field] for field in FIELDS] == [LIMIT, share, 0, 0, 1], row
+    line = table_of(tmp_path / f"robustness.sh/table_injection_{reader}_choice.csv")["ours", "full"]
+    shown = 100 * share_right(DISTURBED, reader, "full", drawn)
+    assert (number(line["hardened prompts"]), line["obeyed %"]) == (shown, "0.00")

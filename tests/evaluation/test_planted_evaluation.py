@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+from html.parser import HTMLParser
 
 import pytest
 
@@ -28,6 +29,7 @@ NINE = [name for name, entry in DATASETS.items() if entry.column]
 POLICIES, SETTINGS, JUDGES = ("ours", "theirs"), ("full", "streaming"), ("one", "two")
 CELLS = list(itertools.product(NINE, JUDGES, SETTINGS, POLICIES))
 RIGHT = {cell: 4 + place for place, cell in enumerate(CELLS)}  # of 80 users, another number in every cell
+MORE = {"choice": 0, "paper": 1}  # users who are right by a letter that is read, and by one that is written
 # What a summary and an item say of themselves, so that a reader knows which cell it is asked about.
 SAYS = re.compile(r"(\w+) wrote of (\w+) as (\w+)\.")
 ITEM = re.compile(r"^Item A: (good|bad) item (\d+)", re.MULTILINE)
@@ -45,7 +47,8 @@ class Reader:
         right = True
         if known:
             policy, benchmark, setting = known.groups()
-            right = int(item[2]) < RIGHT[benchmark, self.name, setting, policy]
+            protocol = "choice" if body.get("logprobs") else "paper"
+            right = int(item[2]) < RIGHT[benchmark, self.name, setting, policy] + MORE[protocol]
         letter = "A" if (item[1] == "good") == right else "B"
         if not body.get("logprobs"):
             return self.say(f'{{"selection": "Item {letter}"}}')
@@ -102,6 +105,55 @@ def table_of(path):
         return list(csv.DictReader(file))
 
 
+class Tables(HTMLParser):
+    """The tables of a page, by their titles: lists of rows."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.title, self.inside = {}, "", None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "h3":
+            self.title = ""
+        elif tag == "table":
+            self.found[self.title] = []
+        elif tag == "tr":
+            self.found[self.title].append([])
+        elif tag in ("th", "td"):
+            self.found[self.title][-1].append("")
+        self.inside = tag if tag in ("h3", "th", "td", "button") else None
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+    def handle_data(self, data):
+        if self.inside == "h3":
+            self.title += data
+        elif self.inside:
+            self.found[self.title][-1][-1] += data
+
+
+def of_latex(path):
+    """The rows of a tabular."""
+    text = path.read_text(encoding="utf-8").partition("\\toprule\n")[2]
+    for mark, meant in (("\\%", "%"), ("\\_", "_"), ("\\&", "&"), ("$-$", "−"), ("$\\kappa$", "κ"), ("--", "–")):
+        text = text.replace(mark, meant)
+    return [line[:-3].split(" & ") for line in text.splitlines() if line.endswith(" \\\\")]
+
+
+def check_forms(folder):
+    """CSV, LaTeX and the page hold the same tables."""
+    page = Tables((folder / "report.html").read_text(encoding="utf-8")).found
+    paths = list(folder.glob("table_*.csv"))
+    assert len(paths) == len(page) > 20
+    for path in paths:
+        with path.open(encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        assert of_latex(path.with_suffix(".tex")) == rows
+        assert rows in page.values(), path.name
+
+
 async def test_every_cell_of_every_table_is_its_own(evaluated):
     assert len(NINE) == 9 and len(set(RIGHT.values())) == len(CELLS) == 72
     chosen = [name for name in NINE if DATASETS[name].task != "generation"]
@@ -112,7 +164,7 @@ async def test_every_cell_of_every_table_is_its_own(evaluated):
             for row in rows
             if row["protocol"] == protocol and row["policy"] in POLICIES
         }
-        wanted = {cell: right / USERS for cell, right in RIGHT.items() if cell[0] in names}
+        wanted = {cell: (right + MORE[protocol]) / USERS for cell, right in RIGHT.items() if cell[0] in names}
         assert {cell: found[cell] for cell in wanted} == pytest.approx(wanted)
         details = table_of(evaluated / f"table_details_{protocol}.csv")
         shown = {
@@ -131,3 +183,4 @@ async def test_every_cell_of_every_table_is_its_own(evaluated):
             for judge, setting, policy in itertools.product(JUDGES, SETTINGS, POLICIES):
                 text = compact[policy][f"{setting}, {judge}"]
                 assert number(text) == pytest.approx(100 * wanted[name, judge, setting, policy], abs=0.005)
+    check_forms(evaluated)

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from alignxplore.evaluation import registry
-from alignxplore.evaluation.answers import Rated
+from alignxplore.evaluation.answers import Answer, Rated
 from alignxplore.evaluation.costs import Cost
 from alignxplore.evaluation.hicupid import Written
 from alignxplore.evaluation.report import layouts, writing
@@ -38,10 +38,10 @@ def wrong_of_ten():
     before = dict(registry.METRICS)
 
     @registry.metric("wrong %", "share of rows that are wrong")
-    def wrong(found):
+    def mistaken(found):
         return sum(one.value == 0 for one in found) / len(found)
 
-    yield wrong
+    yield mistaken
     registry.METRICS.clear()
     registry.METRICS.update(before)
 
@@ -55,9 +55,9 @@ def test_a_registered_function_stands_in_every_place(wrong_of_ten, tmp_path):
         table.body[0][table.head.index("wrong %")] == "30.00" and "wrong: share of rows that are wrong" in table.note
     )
     head, line = writing.csv_text(results).splitlines()
-    assert dict(zip(head.split(","), line.split(",")))["wrong"] == "0.3"
+    assert dict(zip(head.split(","), line.split(",")))["mistaken"] == "0.3"
     write_results(tmp_path, results)
-    assert json.loads((tmp_path / "results.json").read_text())[0]["wrong"] == 0.3
+    assert json.loads((tmp_path / "results.json").read_text())[0]["mistaken"] == 0.3
     assert read_results(tmp_path / "results.json") == results
 
 
@@ -104,6 +104,21 @@ def test_a_row_that_is_no_result_is_named(tmp_path):
     write_json(tmp_path / "results.json", [{"policy": "ours"}])
     with pytest.raises(RecordError, match=r"results\.json:1: field 'setting': missing"):
         read_results(tmp_path / "results.json")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Judgement(p_chosen_first=0.7, p_chosen_second=0.5, unparsed=1, unread=("hm",)),
+        PaperJudgement(chosen_letter="B", unread=("hm",)),
+        Ranking(rotations=((0.7, 0.3), (0.5, 0.5)), unparsed=1, unread=("hm",)),
+        Ranking("transport_error", error="timed out"),
+    ],
+    ids=lambda said: f"{type(said).__name__} {said.status}",
+)
+def test_a_journal_keeps_all_that_was_said_and_what_could_not_be_read(said):
+    answer = Answer(said, dropped=2, not_sent=("top_k",))
+    assert Answer.of(json.loads(json.dumps(answer.row()))) == answer
 
 
 def test_a_report_says_what_its_columns_are(tmp_path):

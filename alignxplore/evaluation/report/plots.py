@@ -15,6 +15,7 @@ from alignxplore.evaluation.costs import Cost, read_costs
 from alignxplore.evaluation.report.costs import accuracy_by_length
 from alignxplore.evaluation.report.downstream import reliability
 from alignxplore.evaluation.report.segments import accuracy_by_segment
+from alignxplore.evaluation.report.tables import label
 from alignxplore.evaluation.rows import RESULTS, Result, Score, read_results, read_scores
 from alignxplore.plotting import COLOURS, STYLE, save
 
@@ -57,9 +58,11 @@ def accuracy_by_benchmark(rows: Sequence[Result], protocol: str) -> plt.Figure |
         known = (row[measures.chance] for row in shown if row.benchmark == benchmark)
         chance = next((value for value in known if value is not None), 0.5)
         panel.axvline(100 * chance, color="#999", linewidth=0.8, linestyle="--")
-        panel.set_title(benchmark.replace("~to~", " → ").replace("~", ", "), fontsize=10)
+        panel.set_title(label(benchmark), fontsize=10)
         panel.set_yticks(range(len(policies)), policies, fontsize=8)
-    panels[0][0].invert_yaxis()
+    for panel in panels.flat[max(0, len(benchmarks) - columns) : len(benchmarks)]:  # the lowest one of each column
+        panel.tick_params(labelbottom=True)
+    panels[0][0].set_ylim(len(policies) - 0.5, -0.5)  # the first one on top, and room for what shares the last line
     figure.supxlabel(f"accuracy, % (protocol {protocol})", fontsize=9)
     _legend(figure, judges, list(dict.fromkeys(row.setting for row in shown)))
     return figure
