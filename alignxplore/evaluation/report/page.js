@@ -101,7 +101,9 @@ function flipped(score) {
 }
 
 function scoreOf(sample, key) {
-  return sample.scores.find(x => writer(x) === key && reader(x) === $("reader").value);
+  const chosen = $("reader").value, mine = sample.scores.filter(x => writer(x) === key);
+  // A baseline has no downstream model: it is the same beside each of them.
+  return mine.find(x => reader(x) === chosen) || mine.find(x => x.judge === "none" && chosen.endsWith("|" + x.protocol));
 }
 
 function textOf(sample) {

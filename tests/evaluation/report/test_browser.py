@@ -46,6 +46,7 @@ def score(policy: str, judge: str, value: float | None, outcome: str, orders: tu
 def sample(benchmark: str, user: str) -> dict:
     history = [{"query": "q", "chosen": f"comedy {i} {ATTACK}", "rejected": "a drama"} for i in range(2)]
     made = dict(zip(("sft", "rl"), OUTCOMES[user]))
+    baseline = score("BM25", "none", float(user != "gain"), "ok", None) | {"setting": "direct"}
     return {
         "benchmark": benchmark,
         "record": f"r-{user}",
@@ -56,7 +57,8 @@ def sample(benchmark: str, user: str) -> dict:
         "history": history,
         "prompts": ["the prompt", "the question"],
         "summaries": [summary(policy, user, outcome) for policy, (_, outcome, _) in made.items()],
-        "scores": [score(policy, judge, *one) for judge in ("qwen", "gpt") for policy, one in made.items()],
+        "scores": [score(policy, judge, *one) for judge in ("qwen", "gpt") for policy, one in made.items()]
+        + [baseline],
     }
 
 
@@ -120,6 +122,19 @@ def test_samples_are_unpacked_when_they_are_looked_at_and_each_filter_finds_its_
     assert page.inner_text("#count") == "1 of 6"
     page.fill("#search", "nobody wrote this")
     assert page.inner_text("#count") == "none" and "No sample fits" in page.inner_text("#sample")
+
+
+def test_a_baseline_which_no_downstream_model_reads_stands_beside_each_of_them(opened):
+    page = opened(html())
+    browse(page)
+    page.select_option("#left", "BM25|direct|0")
+    page.select_option("#right", "sft|full|0")
+    for reader in ("gpt|choice", "qwen|choice"):
+        page.select_option("#reader", reader)
+        page.select_option("#outcome", "wrong")
+        assert users(page) == ["gain"]
+        page.select_option("#outcome", "the two policies disagree")
+        assert users(page) == [user for user, ((value, *_), _) in OUTCOMES.items() if value != float(user != "gain")]
 
 
 def test_a_number_leads_to_its_samples(opened):
