@@ -122,10 +122,10 @@ class Tables(HTMLParser):
             self.found[self.title].append([])
         elif tag in ("th", "td"):
             self.found[self.title][-1].append("")
-        self.inside = tag if tag in ("h3", "th", "td", "button") else None
+        self.inside = tag if tag in ("h3", "th", "td") else self.inside
 
     def handle_endtag(self, tag):
-        self.inside = None
+        self.inside = None if tag == self.inside else self.inside
 
     def handle_data(self, data):
         if self.inside == "h3":
