@@ -19,9 +19,12 @@ WRITTEN = {
 Lesson = tuple[Messages, str, str]  # a prompt, the format of the answer, its final part
 
 
-def learn(asked: dict[str, Sequence[Lesson]], templates: dict[str, str], reason: str, out: Path) -> dict[str, Path]:
+def learn(
+    asked: dict[str, Sequence[Lesson]], templates: dict[str, str], reason: str, out: Path, whole: bool = False
+) -> dict[str, Path]:
     """A model folder for each name of `templates` (chat templates): the same weights, which have learnt all of
-    `asked`."""
+    `asked`. `whole`: each prompt is one token, and prompts of one answer are the same to it; so hundreds of lessons
+    are learnt in seconds."""
     from tokenizers import AddedToken
 
     tokenizer = tiny.make_tokenizer(1, 1024, PromptSet())
@@ -29,26 +32,24 @@ def learn(asked: dict[str, Sequence[Lesson]], templates: dict[str, str], reason:
     tokenizer.add_tokens(
         [AddedToken(token, special=True, normalized=False) for token in channels], special_tokens=True
     )
-    prompts = []
+    lessons = []
     for name, template in templates.items():
         tokenizer.chat_template = template
-        for lesson in asked[name]:
-            reasons = FORMATS[lesson[1]].reasons
-            prompt = tokenizer.apply_chat_template(
-                lesson[0], add_generation_prompt=True, tokenize=False, enable_thinking=reasons
-            )
-            prompts.append((prompt, lesson))
-    # A model this small has no use for reading or writing: each prompt is one token, and each long answer.
-    known = dict.fromkeys([*(prompt for prompt, _ in prompts), *(text for _, (*_, text) in prompts if len(text) > 60)])
-    tokenizer.add_tokens([AddedToken(prompt, special=False, normalized=False) for prompt in known])
-    model = tiny.make_model(tokenizer, 1, 128, 2)
-    rows = []
-    for prompt, (_, form, answer) in prompts:
-        text = WRITTEN[form].format(reason=reason, answer=answer)
-        rows.append(
-            (tokenizer.encode(prompt, add_special_tokens=False), tokenizer.encode(text, add_special_tokens=False))
-        )
-    _teach(model, tokenizer, rows)
+        for messages, form, answer in asked[name]:
+            reasons, text = FORMATS[form].reasons, WRITTEN[form].format(reason=reason, answer=answer)
+            how = {"add_generation_prompt": True, "tokenize": False, "enable_thinking": reasons}
+            lessons.append((tokenizer.apply_chat_template(messages, **how), text))
+    texts = [message["content"] for rows in asked.values() for messages, *_ in rows for message in messages]
+    # A model this small has no use for reading instructions: each long line is one token.
+    long = {line for text in texts for line in text.splitlines() if len(line) > 60}
+    known = {prompt for prompt, _ in lessons} if whole else long - tokenizer.get_vocab().keys()
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in sorted(known)])
+    model = tiny.make_model(tokenizer, 1, 64, 2)
+    rows = [tuple(tokenizer.encode(text, add_special_tokens=False) for text in lesson) for lesson in lessons]
+    if whole:
+        _teach_once(model, tokenizer, rows)
+    else:
+        _teach(model, tokenizer, rows)
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|return|>")]
     for name, template in templates.items():
         tokenizer.chat_template = template
@@ -57,33 +58,57 @@ def learn(asked: dict[str, Sequence[Lesson]], templates: dict[str, str], reason:
     return {name: out / name for name in templates}
 
 
+def _teach_once(model, tokenizer, rows):
+    """Learn one lesson of each answer; then all prompts that have it are that one."""
+    import torch
+
+    first = {}
+    for (prompt,), answer in rows:
+        first.setdefault(tuple(answer), prompt)
+    _teach(model, tokenizer, [([prompt], list(answer)) for answer, prompt in first.items()])
+    embeddings = model.get_input_embeddings().weight
+    with torch.no_grad():
+        for (prompt,), answer in rows:
+            embeddings[prompt] = embeddings[first[tuple(answer)]]
+    assert min(_least(model, tokenizer, rows[start : start + 64]) for start in range(0, len(rows), 64)) > 0.9
+
+
 def _teach(model, tokenizer, rows):
     """Learn the answers by heart: until each of their tokens has a probability of 0.9, which the sampling then makes
     certain."""
     import torch
 
-    def log_p(chosen):
-        ids = torch.nn.utils.rnn.pad_sequence(
-            [torch.tensor(prompt + answer) for prompt, answer in chosen], True, tokenizer.pad_token_id
-        )
-        labels = [torch.tensor([-100] * len(prompt) + answer) for prompt, answer in chosen]
-        wanted = torch.nn.utils.rnn.pad_sequence(labels, True, -100)[:, 1:]
-        found = model(ids).logits[:, :-1].log_softmax(-1).gather(-1, wanted.clamp(min=0)[..., None])[..., 0]
-        return found[wanted >= 0]
-
-    size, steps = min(64, len(rows)), 480
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.0, betas=(0.9, 0.99))
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
-    generator, order = torch.Generator().manual_seed(0), []
-    for step in range(1, steps + 1):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0, betas=(0.9, 0.99))
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=400, pct_start=0.1)
+    generator, order, size = torch.Generator().manual_seed(0), [], min(16, len(rows))
+    for step in range(1, 401):
         order = order if len(order) >= size else torch.randperm(len(rows), generator=generator).tolist()
-        (-log_p([rows[order.pop()] for _ in range(size)]).mean()).backward()
+        batch = _batch(tokenizer, [rows[order.pop()] for _ in range(size)])
+        model(**batch).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         rate.step()
-        if step >= 120 and step % 40 == 0:
-            with torch.no_grad():
-                if log_p(rows).min().exp() > 0.9:
-                    return
+        if step >= 120 and step % 40 == 0 and _least(model, tokenizer, rows) > 0.9:
+            return
     raise AssertionError("the tiny model did not learn its answers by heart")
+
+
+def _batch(tokenizer, rows):
+    import torch
+
+    ids = [torch.tensor(prompt + answer) for prompt, answer in rows]
+    labels = [torch.tensor([-100] * len(prompt) + answer) for prompt, answer in rows]
+    pad = torch.nn.utils.rnn.pad_sequence
+    return {"input_ids": pad(ids, True, tokenizer.pad_token_id), "labels": pad(labels, True, -100)}
+
+
+def _least(model, tokenizer, rows):
+    """The smallest probability of any token of the answers."""
+    import torch
+
+    batch = _batch(tokenizer, rows)
+    wanted = batch["labels"][:, 1:]
+    with torch.no_grad():
+        log_p = model(batch["input_ids"]).logits[:, :-1].log_softmax(-1)
+    return log_p.gather(-1, wanted.clamp(min=0)[..., None])[..., 0][wanted >= 0].exp().min()

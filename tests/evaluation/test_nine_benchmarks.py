@@ -38,52 +38,26 @@ REASON, LIMIT = "Chosen by the sea.", 4
 FIELDS = ("n", "accuracy", "bad_format", "parse_failures", "coverage")
 TOLD = ("full", "streaming", "direct", "none")  # by either summary, by the history, not at all
 ROWS = list(itertools.product(READERS, TOLD))
-# Who of the eight persons of a benchmark chose the sea. Told in one way, a reader foresees the sea for all persons but
-# the first few, another number in each row of the tables. So any two benchmarks differ in seven of the eight rows or
-# more, and any two rows in seven of the nine benchmarks or more.
-CHOSE_SEA = dict(
-    zip(
-        NINE,
-        "00111111 00000001 11111100 11110000 10000000 10111111 00000111 00000101 11110001".split(),
-        strict=True,
-    )
-)
+# Of the eight persons of a benchmark, in how many a downstream model is right: another number in each column of a row
+# of the tables, and in each row of a column.
+RIGHT = {(name, *row): (9 - column + line) % 9 for column, name in enumerate(NINE) for line, row in enumerate(ROWS)}
 SUMMARIES = {
-    "full": "The user loves every tale of the sea, as all that was ever chosen shows.",
-    "streaming": "The user loves every tale of the sea, as the newer choices show as well.",
+    "full": "Likes sea, as all choices show.",
+    "streaming": "Likes sea, as the newer ones show.",
 }
-REPLIES = [f"Look at the {place}, which is what you have always liked best of all." for place in ("sea", "city")]
-
-
-def foresees_sea(reader: str, told: str, person: int) -> bool:
-    return person >= ROWS.index((reader, told))
-
-
-def is_right(name: str, reader: str, told: str, person: int) -> bool:
-    return foresees_sea(reader, told, person) == (CHOSE_SEA[name][person] == "1")
+REPLIES = ["Look at the sea.", "Look at the city."]
 
 
 def share_right(name: str, reader: str, told: str, persons=range(8)) -> float:
-    return sum(is_right(name, reader, told, person) for person in persons) / len(persons)
-
-
-# Each line of a prompt is so long that it is one token, so that choosing is no riddle for a model this small.
-ASKED = "Which of these two tales do you take for the evening, and which one is left on the shelf for another day?"
-
-
-def tales(person: int) -> tuple[str, str]:
-    return (
-        f"a tale of the sea, number {person}, with boats, gulls, salt and wind in every line",
-        f"a tale of the city, number {person}, with trams, smoke, rain and noise in every line",
-    )
+    return sum(person < RIGHT[name, reader, told] for person in persons) / len(persons)
 
 
 def users(name: str):
     persona = json.dumps({"type": "persona", "metadata": {"persona": {"relation": "likes", "entity": "the sea"}}})
-    history = tuple(Interaction(*(f"{tale}, as it was told before" for tale in tales(i)), ASKED) for i in range(6))
-    for person, sea in enumerate(CHOSE_SEA[name]):
-        pair = tales(person)[:: 1 if sea == "1" else -1]
-        yield UserRecord(f"u{person}", history, Interaction(*pair, f"{ASKED} ({person})"), persona)
+    history = tuple(Interaction(f"boats, part {i}", f"trams, part {i}", "Which tale?") for i in range(6))
+    for person in range(8):
+        tales = (f"a tale of the sea for {name} {person}", f"a tale of the city for {name} {person}")
+        yield UserRecord(f"u{person}", history, Interaction(*tales, f"Which tale, {name} {person}?"), persona)
 
 
 @pytest.fixture(scope="module")
@@ -94,34 +68,36 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def selection(is_a: bool) -> str:
-    return f'{{"selection": "Item {"A" if is_a else "B"}"}}'
+def asked_of_reader(prompts, record, name, reader, told, read=None):
+    """(prompt, format, answer) of a downstream model's question about a target, with either item first."""
+    right = int(record.user[1:]) < RIGHT[name, reader, told]
+    for order in (1, -1):
+        pair = (record.target.chosen, record.target.rejected)[::order]
+        asked = prompts.judge(SUMMARIES.get(told), record.target.query, *pair)
+        answer = f'{{"selection": "Item {"A" if right == (order == 1) else "B"}"}}'
+        yield prompts.direct(read, record.target.query, *pair) if read else asked, READERS[reader], answer
 
 
 def lessons(benchmark):
     """(prompt, format, answer) of everything that the main and the cross-model table ask of one benchmark."""
-    prompts = PromptSet()
+    prompts, name = PromptSet(), benchmark.name
     for record in benchmark.records:
         person, query, history = int(record.user[1:]), record.target.query, shown_history(benchmark, record)
         for setting in ("full", "streaming"):
             for number, part in enumerate(slices_of(benchmark, record, setting, 2)):
                 past = SUMMARIES["full"] if number else None
                 yield prompts.infer(part, past), "think", SUMMARIES["streaming" if number else "full"]
-        for (reader, form), told in itertools.product(READERS.items(), TOLD):
-            sea, read = foresees_sea(reader, told, person), history if told == "direct" else None
-            for order in (1, -1):
-                pair = tales(person)[::order]
-                asked = prompts.judge(SUMMARIES.get(told), query, *pair)
-                yield prompts.direct(read, query, *pair) if read else asked, form, selection(sea == (order == 1))
-            if benchmark.name == "hicupid":
+        for reader, told in ROWS:
+            read = history if told == "direct" else None
+            yield from asked_of_reader(prompts, record, name, reader, told, read)
+            if name == "hicupid":
                 asked = prompts.render("answer", query=query, summary=SUMMARIES.get(told), interactions=read)
-                yield asked, form, REPLIES[0 if sea else 1]
-        if benchmark.name == "hicupid":
+                yield asked, READERS[reader], REPLIES[0 if person < RIGHT[name, reader, told] else 1]
+        if name == "hicupid":
             for reply, order in itertools.product(REPLIES, (1, -1)):
                 a, b = (reply, record.target.chosen)[::order]
                 asked = prompts.render("hicupid_compare", facts=case_of(record).facts, query=query, item_a=a, item_b=b)
-                fits = (reply == REPLIES[0]) == (CHOSE_SEA["hicupid"][person] == "1")
-                yield asked, "think", f"Better Response: {'A' if fits == (order == 1) else 'B'}"
+                yield asked, "think", f"Better Response: {'A' if (reply == REPLIES[0]) == (order == 1) else 'B'}"
 
 
 def of_robustness(benchmark):
@@ -135,10 +111,8 @@ def of_robustness(benchmark):
         (hardened, (*benchmark.records, *copies[1])),
     ):
         yield from ((prompts.infer(record.history, None), "think", SUMMARIES["full"]) for record in records)
-    for record, told, order in itertools.product(benchmark.records, ("full", "none"), (1, -1)):
-        person = int(record.user[1:])
-        asked = hardened.judge(SUMMARIES.get(told), record.target.query, *tales(person)[::order])
-        yield asked, "plain", selection(foresees_sea(next(iter(READERS)), told, person) == (order == 1))
+    for record, told in itertools.product(benchmark.records, ("full", "none")):
+        yield from asked_of_reader(hardened, record, benchmark.name, next(iter(READERS)), told)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +125,7 @@ def url(data, tmp_path_factory):
         {"tiny": tiny.CHAT_TEMPLATE.lstrip("\n")},
         REASON,
         tmp_path_factory.mktemp("models"),
+        whole=True,
     )["tiny"]
     arguments = ("--max-model-len", "2048", "--max-num-seqs", "32")
     with serve(str(folder), log_path=tmp_path_factory.mktemp("logs") / "serve.log", arguments=arguments) as url:
@@ -172,12 +147,8 @@ def number(cell: str) -> float:
 
 
 def test_both_tables_over_nine_benchmarks(url, data, tmp_path):
-    rows = {row: [share_right(name, *row) for name in NINE] for row in ROWS}
-    assert len(NINE) == 9
-    for one, other in itertools.combinations([*rows.values()], 2):
-        assert sum(x != y for x, y in zip(one, other)) >= 7
-    for one, other in itertools.combinations([*zip(*rows.values())], 2):
-        assert sum(x != y for x, y in zip(one, other)) >= 7
+    assert all(len({RIGHT[name, *row] for name in NINE}) == 9 == len(NINE) for row in ROWS)
+    assert all(len({RIGHT[name, *row] for row in ROWS}) == len(ROWS) for name in NINE)
     models = [f"{name}={url}" for name in READERS]
     shared = os.environ | {
         "MODEL": f"ours={url}",
