@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -144,6 +145,26 @@ def semaphores() -> list[Path]:
             held |= {int(line.split()[4]) for line in maps if "/dev/shm/sem." in line}  # by inode: names change
     there = os.scandir("/dev/shm") if os.path.isdir("/dev/shm") else ()
     return [Path(entry) for entry in there if entry.name.startswith("sem.mp-") and entry.inode() in held]
+
+
+@contextlib.contextmanager
+def semaphores_taken_away() -> Iterator[None]:
+    """Within it children are ended: whatever `semaphores` they held before, or were just making, is taken away."""
+    seen, ended = set(semaphores()), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.05):
+            seen.update(semaphores())
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        looking.join()
+        for semaphore in seen:
+            semaphore.unlink(missing_ok=True)
 
 
 def members(*families: str) -> list[psutil.Process]:

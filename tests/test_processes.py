@@ -1,5 +1,6 @@
 """Families of processes: all of one is found and ended, whoever started it, and nothing outlives its owner."""
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -193,18 +194,50 @@ def test_temporary_files_of_a_command_go_with_its_folder(tmp_path, monkeypatch):
     assert not Path(variables["TORCHINDUCTOR_CACHE_DIR"]).is_relative_to(tmp_path)
 
 
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm")
-def test_a_semaphore_of_a_process_that_is_killed_is_known():
-    code = "import multiprocessing as m; lock = m.get_context('spawn').Lock(); print(flush=True); input()"
-    child = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    )
-    try:
+HOLDS = "import multiprocessing as m; lock = m.get_context('spawn').Lock(); print(flush=True); input()"
+
+
+@pytest.fixture
+def holder():
+    """holder() → a process that holds a semaphore."""
+    started = []
+
+    def start():
+        child = subprocess.Popen(
+            [sys.executable, "-c", HOLDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        started.append(child)
         child.stdout.readline()
-        (held,) = processes.semaphores()
-        assert held.name.startswith("sem.mp-") and held.exists()
-    finally:
-        os.killpg(child.pid, signal.SIGKILL)
+        return child
+
+    yield start
+    for child in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm")
+def test_semaphores_go_with_the_processes_that_are_ended(holder):
+    """Also one that was made only while others were already being ended."""
+    first = holder()
+    with processes.semaphores_taken_away():
+        os.killpg(first.pid, signal.SIGKILL)
+        second = holder()
+        made = set(processes.semaphores())
+        assert len(made) == 1
+        time.sleep(1)  # some looks long
+        os.killpg(second.pid, signal.SIGKILL)
+        second.wait()
+    assert not any(path.exists() for path in made) and processes.semaphores() == []
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm")
+def test_a_semaphore_of_a_process_that_is_killed_is_known(holder):
+    child = holder()
+    (held,) = processes.semaphores()
+    assert held.name.startswith("sem.mp-") and held.exists()
+    os.killpg(child.pid, signal.SIGKILL)
+    child.communicate()
     held.unlink(missing_ok=True)
     assert processes.semaphores() == []

@@ -33,7 +33,7 @@ from alignxplore.command import check_encoding
 from alignxplore.environment import say_problems
 from alignxplore.errors import SAID, of_the_disk, one_sentence
 from alignxplore.journal import RunLock
-from alignxplore.processes import semaphores, socket_folder, temporary_files
+from alignxplore.processes import semaphores_taken_away, socket_folder, temporary_files
 from alignxplore.prompts import PromptSet
 from alignxplore.records import read_object, write_json
 from alignxplore.rl.checks import (
@@ -170,10 +170,8 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
         raise
     finally:
         signal.alarm(0)
-        held = semaphores()
-        ray.shutdown()
-        for semaphore in held:
-            semaphore.unlink(missing_ok=True)
+        with semaphores_taken_away():
+            ray.shutdown()
         shutil.rmtree(own, ignore_errors=True)
     latest = out / "checkpoints" / "latest_checkpointed_iteration.txt"
     done = int(latest.read_text()) if latest.exists() else 0

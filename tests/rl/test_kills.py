@@ -52,5 +52,6 @@ def test_rl(policy, rows, judge, tmp_path):
         finished=saved,
         variables=lambda out: ENVIRONMENT | SIZES | paths | {"OUT": str(out)},
         grace=(3, 130),
+        gone=150.0,  # two agents of Ray, which hold nothing, leave by themselves a minute after a kill
     )
     Suite(stage, tmp_path, limit=1500).all()
