@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,9 @@ SIZES = {
     "NPROC": "2",
     "SFT_OPTIONS": "--deepspeed sft/configs/zero3.json",
 }
+SECRET = "canary-2b90c4e1"
+KEYS = dict.fromkeys(("HF_TOKEN", "OPENAI_API_KEY", "WANDB_API_KEY", "VLLM_API_KEY"), SECRET)
+WORKING = {"logs", "log", "settings", "config.yaml", ".lock"}  # what a run keeps for itself, and names its folders in
 FIELDS = set(
     "policy setting benchmark judge protocol n accuracy ci_low ci_high bad_format parse_failures coverage".split()
 )
@@ -53,7 +57,7 @@ def start(out: Path, log: Path, **sizes: str) -> subprocess.Popen:
         return subprocess.Popen(
             ["./quickstart.sh", "--no-install", "--out", str(out)],
             cwd=ROOT,
-            env=os.environ | SIZES | {"DATA": str(out.parent / "edition")} | sizes,
+            env=os.environ | SIZES | KEYS | {"DATA": str(out.parent / "edition")} | sizes,
             stdout=file,
             stderr=file,
             start_new_session=True,
@@ -155,6 +159,29 @@ def test_rl_synced_weights_and_left_a_model(finished):
     validated = [row for row in steps if "val/judge/coverage" in row]
     assert validated and all(row["val/judge2/coverage"] == 1 for row in validated), "the second judge watches"
     assert list((out / "rl" / "model").glob("*.safetensors"))
+
+
+def left(out: Path) -> Iterator[tuple[Path, bytes]]:
+    """Each file of a run."""
+    for path in (path for path in out.rglob("*") if path.is_file() and not path.is_symlink()):
+        yield path.relative_to(out), path.read_bytes()
+
+
+def test_keys_of_the_environment_are_in_nothing_that_is_left(finished):
+    found = [str(path) for path, content in left(finished.out) if SECRET.encode() in content]
+    said = [log.name for log in finished.out.parent.glob("*.log") if SECRET in log.read_text()]
+    assert not found and not said
+
+
+def test_what_is_made_to_be_shown_names_no_folder_of_this_machine(finished):
+    """Models, tables, reports, scores and samples; journals and logs are a run's own."""
+    out, own = finished.out, {"meta.json", "run.json"}
+    shown = {path: content for path, content in left(out) if not WORKING & set(path.parts)}
+    shown = {path: content for path, content in shown.items() if not path.name.endswith(tuple(own))}
+    assert {"results.json", "report.md", "report.html", "example.md"} <= {str(path) for path in shown}
+    assert sum(path.suffix == ".safetensors" for path in shown) > 5
+    here = (str(out).encode(), str(Path.home()).encode() + b"/", str(ROOT).encode() + b"/")
+    assert [str(path) for path, content in shown.items() if any(folder in content for folder in here)] == []
 
 
 def test_a_third_run_finds_nothing_to_do(finished, tmp_path):
