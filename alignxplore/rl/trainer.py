@@ -56,7 +56,9 @@ log = logging.getLogger(__name__)
 DRIVER_THREADS = 8
 LOOK_SECONDS = 10.0  # between two looks at the processes that run the streams
 ASKED = "asked to stop"
-UNCOMPARED = 5  # asynchronous steps in a row that may have no token of the newest weights to compare
+# Asynchronous steps in a row that may have no token of the newest weights to compare. With few users a step that is
+# so in four of ten; the next one that has some shows what was wrong.
+UNCOMPARED = 20
 
 
 class StreamingSteps(PPOTrainer):

@@ -58,7 +58,7 @@ def test_probabilities_that_differ_end_the_run_with_a_checkpoint(
 
 def test_an_asynchronous_step_may_have_nothing_to_compare_but_not_many_in_a_row(trainer, monkeypatch):  # noqa: F811
     trainer.lag, old, new = 1, [(3, 3)], [(3, 1), (4, 2)]
-    for versions in [old] * 5 + [new] + [old] * 5:
+    for versions in [old] * 20 + [new] + [old] * 20:
         trainer._compute_old_log_prob(written(monkeypatch, 4, 0.0, versions), {})
     with pytest.raises(RunStopped, match="could not be compared"):
         trainer._compute_old_log_prob(written(monkeypatch, 4, 0.0, old), {})
