@@ -24,7 +24,7 @@ from alignxplore.ask.telling import Teller, aligned, choices, short, told_histor
 from alignxplore.command import option, planned, run
 from alignxplore.errors import UserError, at_least_one
 from alignxplore.evaluation.benchmarks import load_benchmarks
-from alignxplore.films.titles import complete, unknown
+from alignxplore.films.titles import REQUEST, complete, unknown
 from alignxplore.journal import OK
 from alignxplore.serving.models import ModelSpec, parse_all
 
@@ -89,15 +89,16 @@ def question_of(options: AskOptions) -> Question:
     if options.items and not judges:
         raise UserError("--items without a --judge: name the downstream model that is to choose")
     model = ModelSpec.parse(options.model or (finished.policies[-1] if finished else ""))
-    if finished and finished.of_films and options.model is None:
-        person, items = _with_genres(person, items) if options.history else (person, tuple(map(complete, items)))
     query = options.question or (person.target.query if person.target else None)
+    if finished and finished.of_films and options.model is None:
+        query = query or REQUEST
+        person, items = _with_genres(person, items) if options.history else (person, tuple(map(complete, items)))
     return Question(model, parse_all(judges) if items else [], person, items, query)
 
 
 def _with_genres(person: Person, items: tuple[str, ...]) -> tuple[Person, tuple[str, ...]]:
     """Titles that were typed, with the genres that the quick start's models read; the others are named."""
-    person, items = person.completed(complete), tuple(map(complete, items))
+    person, items = person.completed(complete, REQUEST), tuple(map(complete, items))
     texts = [text for one in person.history for text in (one.chosen, one.rejected) if text]
     if missing := unknown([*texts, *items]):
         print(

@@ -61,11 +61,12 @@ class Person:
             raise RecordError("nothing of the history is left; keep one interaction at least")
         return replace(self, history=left)
 
-    def completed(self, complete: Callable[[str], str]) -> "Person":
-        """The same person with each item's text as `complete` has it."""
+    def completed(self, complete: Callable[[str], str], request: str | None) -> "Person":
+        """The same person with each item's text as `complete` has it, and `request` where none is known."""
 
         def whole(one: Interaction) -> Interaction:
-            return replace(one, chosen=complete(one.chosen), rejected=one.rejected and complete(one.rejected))
+            rejected = one.rejected and complete(one.rejected)
+            return replace(one, chosen=complete(one.chosen), rejected=rejected, query=one.query or request)
 
         return own(self.name, [whole(one) for one in self.history], self.target)
 

@@ -18,7 +18,7 @@ from alignxplore.command import option, planned, run
 from alignxplore.demo.page import Demo
 from alignxplore.demo.site import application, serve
 from alignxplore.evaluation.benchmarks import Benchmark, load_benchmarks
-from alignxplore.films.titles import complete
+from alignxplore.films.titles import REQUEST, complete
 from alignxplore.serving.models import ModelSpec, parse_all
 from alignxplore.serving.server import ServerError, taken
 
@@ -69,7 +69,8 @@ async def show(options: DemoOptions) -> str | None:
         return planned(options, f"models: {names}", f"persons: {len(benchmark.records)}")
     print(f"Starting {names} ...", flush=True)
     async with opened(policies, judges, options) as (writers, choosers):
-        page = Demo(writers, choosers, benchmark, complete if of_films else str)
+        typed = (complete, REQUEST) if of_films else ()
+        page = Demo(writers, choosers, benchmark, *typed)
         await serve(application(page), options.host, options.port)
     return None
 

@@ -53,7 +53,7 @@ class Demo:
         policies: one or more.
         choosers: downstream models.
         benchmark: its persons can be chosen.
-        complete: makes of a text that was typed what the models know.
+        complete: makes of a text that was typed what the models know; `request`: what its choices answer.
     """
 
     def __init__(
@@ -62,8 +62,9 @@ class Demo:
         choosers: Sequence[Chooser],
         benchmark: Benchmark,
         complete: Callable[[str], str] = str,
+        request: str | None = None,
     ):
-        self.complete = complete
+        self.complete, self.request = complete, request
         self.policies = {policy.name: policy for policy in policies}
         self.choosers = list(choosers)
         self.benchmark = benchmark
@@ -91,7 +92,7 @@ class Demo:
     def read(self, text: str) -> tuple[Any, ...]:
         """A history was pasted."""
         try:
-            return self.show(typed(text[:LONGEST]).completed(self.complete))
+            return self.show(typed(text[:LONGEST]).completed(self.complete, self.request))
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from None
 

@@ -1,7 +1,7 @@
 """Films by the titles that people type: "Heat (1995)", "the matrix", also without the year where it is one film.
 
-Tiny models read of a film its genres and decade only, so that a bare title tells them nothing (`python -m
-alignxplore.ask`, the demo).
+Tiny models read of a film its genres and decade only, so that a bare title tells them nothing. And they know choices
+that answer one request, so that without it they write nothing (`python -m alignxplore.ask`, the demo).
 """
 
 import csv
@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from alignxplore import datasets
 from alignxplore.environment import ROOT
 from alignxplore.films.text import attributes
 
+REQUEST = datasets.get("movielens").default_query
 MOVIES = ROOT / "data/movielens/ml-latest-small/movies.csv"
 _ARTICLE = re.compile(r"^(.*), (the|a|an|le|la|les|l'|der|die|das|el|il)( \(.*)?$")
 _YEAR = re.compile(r"\s*\(\d{4}\)\s*$")

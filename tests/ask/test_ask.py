@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from alignxplore.ask.__main__ import AskOptions, ask
+from alignxplore.ask.__main__ import AskOptions, ask, question_of
 from alignxplore.ask.finished import Finished, answer_tokens, window_of
 from alignxplore.ask.models import Verdict
 from alignxplore.ask.telling import Teller, safe, told_history, verdict_lines
@@ -136,6 +136,9 @@ async def test_titles_that_are_typed_get_the_genres_that_the_quick_start_reads(t
     assert "Heat (1995): Action, Crime, Thriller  >  Matrix, The (1999): Action, Sci-Fi, Thriller" in shown
     assert "1 of 5 items are no films that the quick start's models can read, such as: My cat" in shown
     assert "items: 2" in said
+    question = question_of(AskOptions(run=tmp_path, history=str(jsonl(*rows)), items=["Alien", "Big (1988)"]))
+    asked = {question.query, *(one.query for one in question.person.history)}
+    assert asked == {"Recommend a movie that I would like to watch."}, "without it these models write nothing"
 
 
 def test_nothing_that_is_shown_moves_the_terminal():
