@@ -21,8 +21,8 @@ A user is kept whose clicks with something set against them are enough (--min-in
 
 import random
 from collections.abc import Iterable, Iterator
-from datetime import datetime
-from functools import cached_property
+from datetime import UTC, datetime
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ from alignxplore.datasets.catalogue import Catalogue
 from alignxplore.datasets.drawing import Choice, Sampler, sampler_of
 from alignxplore.datasets.engine import Engine
 from alignxplore.datasets.groups import UserGroups
-from alignxplore.datasets.parts import CHUNK, Drawer, Records
+from alignxplore.datasets.parts import Drawer, Records
 from alignxplore.datasets.recommendation import Pair, finish
 from alignxplore.datasets.takings import Others, Takings
 from alignxplore.records import RecordError, hash_seed
@@ -72,7 +72,7 @@ def build(job: Job) -> Records:
         read = job.counts["impressions read"]
         job.edition = _EDITIONS.get(read, f"{read:,} impressions")
         job.counts["users read"] = len(groups)
-        takings = _takings(engine, groups, len(catalogue))
+        takings = _takings(engine, len(catalogue))
         return Records(engine, job, MindDrawer(job, catalogue, takings), groups.chunks, len(groups))
 
 
@@ -94,12 +94,12 @@ def _add_news(path: Path, catalogue: Catalogue, job: Job) -> None:
 
 def _add_behaviors(path: Path, catalogue: Catalogue, groups: UserGroups, job: Job) -> None:
     """Each impression as: time, history, clicked, unclicked (numbers of listed articles)."""
-    index = catalogue.index
+    numbers = {key: str(number) for key, number in catalogue.index.items()}
     for number, line in job.lines(path):
         fields = line.split("\t")
         try:
             impression, user, when, history, shown = fields
-            time = int((datetime.strptime(when, "%m/%d/%Y %I:%M:%S %p") - datetime(1970, 1, 1)).total_seconds())
+            time = seconds(when)
         except ValueError:
             raise RecordError(
                 "expected 5 fields: impression, user, time like 11/11/2019 9:05:58 AM, history, impressions",
@@ -117,7 +117,7 @@ def _add_behaviors(path: Path, catalogue: Catalogue, groups: UserGroups, job: Jo
             [a for a, _, label in labelled if label == "1"],
             [a for a, _, label in labelled if label == "0"],
         )
-        listed = [[str(index[article]) for article in names if article in index] for names in lists]
+        listed = [[numbers[article] for article in names if article in numbers] for names in lists]
         job.counts["impressions read"] += 1
         if not table_id(user):
             job.counts["dropped: an impression without a user"] += 1
@@ -127,6 +127,20 @@ def _add_behaviors(path: Path, catalogue: Catalogue, groups: UserGroups, job: Jo
             job.counts["left out of an impression: not listed"] += len(lists[2]) - len(listed[2])
         job.counts["dropped: a clicked article is not listed"] += sum(map(len, lists[:2])) - sum(map(len, listed[:2]))
         groups.add(user, "\t".join([str(time), impression, *(" ".join(names) for names in listed)]))
+
+
+def seconds(when: str) -> int:
+    """Seconds since 1970 of a time like 11/11/2019 9:05:58 AM; ValueError for another form."""
+    day, clock, half = when.split(" ")
+    hours, minutes, seconds = map(int, clock.split(":"))
+    if not (1 <= hours <= 12 and 0 <= minutes < 60 and 0 <= seconds < 60 and half.upper() in ("AM", "PM")):
+        raise ValueError("no time of a day")
+    return _midnight(day) + 3600 * (hours % 12 + 12 * (half.upper() == "PM")) + 60 * minutes + seconds
+
+
+@lru_cache(maxsize=1 << 10)
+def _midnight(day: str) -> int:
+    return int(datetime.strptime(day, "%m/%d/%Y").replace(tzinfo=UTC).timestamp())
 
 
 def _clicks(rows: list[str]) -> tuple[list[Click], dict[int, int]]:
@@ -149,12 +163,16 @@ def _clicks(rows: list[str]) -> tuple[list[Click], dict[int, int]]:
     return clicks, taken
 
 
-def _takings(engine: Engine, groups: UserGroups, articles: int) -> Takings:
-    """When each article was first known to be clicked, user by user."""
-    engine.run("CREATE TABLE taken (item INTEGER, time BIGINT)")
-    for users in groups.chunks(CHUNK):
-        taken = [pair for _, rows in users for pair in _clicks(rows)[1].items()]
-        engine.insert("taken", {"item": [item for item, _ in taken], "time": [time for _, time in taken]})
+def _takings(engine: Engine, articles: int) -> Takings:
+    """When each user's articles were first known to be clicked, out of the rows as `_add_behaviors` writes them."""
+    parts = 'SELECT "user", string_split(text, chr(9)) AS part FROM rows'
+    clicks = "unnest(string_split(part[3] || ' ' || part[4], ' '))"
+    engine.run(
+        "CREATE TABLE taken AS SELECT item::INTEGER AS item, min(time) AS time FROM "
+        f'(SELECT "user", part[1]::BIGINT AS time, {clicks} AS item FROM ({parts})) '
+        "WHERE item <> '' GROUP BY \"user\", item",
+        "clicks",
+    )
     return Takings(engine, "taken", articles)
 
 

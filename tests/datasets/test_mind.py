@@ -1,10 +1,13 @@
 """The MIND builder: history then impressions by time, what is set against a click, the properties of its rows."""
 
+from datetime import datetime
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alignxplore.datasets.building import Popularity
+from alignxplore.datasets.mind import seconds
 from alignxplore.records import RecordError
 
 NEWS = [f"N{number}" for number in range(1, 31)]
@@ -132,3 +135,18 @@ def test_properties(run, check_rows, check_splits, tmp_path, behaviors, protocol
             chosen, rejected = name(record.target.chosen), name(record.target.rejected)
             assert chosen in longest or any((chosen, "1") in row[3] and (rejected, "0") in row[3] for row in mine)
     check_splits("mind", tmp_path, **options)
+
+
+@pytest.mark.parametrize("when", ["11/9/2019 12:00:00 AM", "1/31/2019 12:59:59 PM", "11/11/2019 9:05:58 pm"])
+def test_times_are_read_as_the_library_reads_them(when):
+    expected = datetime.strptime(f"{when} +0000", "%m/%d/%Y %I:%M:%S %p %z").timestamp()
+    assert seconds(when) == expected
+
+
+@pytest.mark.parametrize(
+    "when", ["11/9/2019 13:00:00 PM", "11/9/2019 0:00:00 AM", "2019-11-09 1:00:00 AM", "11/9/2019 1:60:00 AM", ""]
+)
+def test_what_is_no_time_is_named(run, tmp_path, when):
+    write(tmp_path, [("u", when, "N5 N3", "N8-0 N9-1")])
+    with pytest.raises(RecordError, match=r"behaviors\.tsv:1: expected 5 fields: impression, user, time like"):
+        run("mind", tmp_path)
