@@ -110,6 +110,7 @@ def test_rows_of_answers_are_no_different(run, tmp_path, name, content, expected
         ("Toys.csv", b"a,B001,5.0,7\nb,B001,5.0,7\n", ":2: field 'reviewerID': expected str, found None"),
         ("Toys.csv", b"user_id,parent_asin,rating,timestamp\na,B001,5.0,soon\n", ":2: field 'unixReviewTime'"),
         ("Toys.csv", b"user_id,parent_asin,rating,timestamp\na,B001\n", ":2: 'a,B001' has 2 fields, expected"),
+        ("Toys.csv", b"user_id,parent_asin,rating,rating\na,B001,5.0,7\n", ":1: field 'rating': two columns have"),
         ("Toys.parquet", b"PAR1 cut", ": not a whole parquet file"),
     ],
 )
