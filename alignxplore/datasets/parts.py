@@ -19,7 +19,7 @@ from alignxplore.datasets.sidecars import popularity_row
 from alignxplore.datasets.workers import side_by_side
 from alignxplore.records import HALF_CHARACTERS, as_json
 
-CHUNK = 2048  # users that are drawn for at once
+CHUNK = 1024  # users that are drawn for at once
 FEW = 8192  # users for whom no other process is started, which takes a second
 
 
