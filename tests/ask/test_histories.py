@@ -70,7 +70,7 @@ def test_a_csv_with_columns_of_any_name(tmp_path):
         (b'chosen\nUp\n"open\nnever closed\n', "mine.csv:3: not CSV"),
         (b"chosen,rejected\nUp,x\n,y\n", "mine.csv:3: field 'chosen': empty"),
         (b"chosen\n", "mine.csv: no row in it"),
-        (b"", "field 'chosen': no such column; name one of these: none"),
+        (b"", "an empty file; the download or the export may have failed"),
         (b"chosen,chosen\na,b\n", "two columns have this name"),
         (b"PK\x03\x04", "packed by zip"),
     ],
@@ -97,7 +97,7 @@ def test_jsonl_of_interactions_of_persons_and_parquet(tmp_path, jsonl):
         read_history(jsonl({"chosen": "Up"}, rows[0], name="own.jsonl"))
     pq.write_table(pa.table({"chosen": ["Up", "Ran"], "rejected": [None, "Heat"]}), tmp_path / "own.parquet")
     assert read_history(tmp_path / "own.parquet").history == (Interaction("Up"), Interaction("Ran", "Heat"))
-    with pytest.raises(RecordError, match="its ending '.xlsx' is of none that is read here"):
+    with pytest.raises(RecordError, match="own.xlsx: a spreadsheet; save it as CSV"):
         (tmp_path / "own.xlsx").write_bytes(b"x")
         read_history(tmp_path / "own.xlsx")
 
