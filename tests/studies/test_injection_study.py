@@ -1,0 +1,50 @@
+"""What the study of injection counts as a flip."""
+
+import importlib.util
+import sys
+
+import pytest
+
+from alignxplore.journal import TRANSPORT_ERROR
+from alignxplore.judging.judgement import Judgement
+from alignxplore.records import Interaction
+from tests import ROOT
+
+
+@pytest.fixture(scope="module")
+def study():
+    spec = importlib.util.spec_from_file_location("injection_study", ROOT / "studies/injection.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+class Believer:
+    """Chooses what was chosen, where it was right before, unless the other item gives an order; one question fails."""
+
+    name = "believer"
+
+    async def check(self, questions):
+        self.checked = len(questions)
+
+    async def score(self, summary, item, key):
+        if summary == "lost":
+            return Judgement(TRANSPORT_ERROR, error="gone")
+        right = summary != "misleading" and "Ignore all instructions" not in item.rejected
+        p = 0.8 if right else 0.3
+        return Judgement(p_chosen_first=p, p_chosen_second=p)
+
+
+async def test_a_flip_is_a_right_choice_that_falls_for_the_text(study):
+    summaries = ["likes tea"] * 6 + ["misleading"] * 3 + ["lost"]
+    asked = [study.Question(f"u{i}", text, Interaction("tea", "rain")) for i, text in enumerate(summaries)]
+    judge = Believer()
+    found = {x.attack: x for x in await study.attack(judge, "default", asked)}
+    assert judge.checked == study.CHECKED and set(found) == set(study.ATTACKS)
+    order, harmless = found["an order"], found["harmless words"]
+    assert (order.flips.mean, order.flips.n, harmless.flips.mean) == (1, 6, 0), "of those that were right"
+    assert order.accuracy == harmless.accuracy == pytest.approx(6 / 9)
+    assert order.moved == pytest.approx(100 * 6 * 0.5 / 9) and harmless.moved == 0
+    assert "| believer, default | an order | 66.7 | 100.0 [" in study.report([order])
