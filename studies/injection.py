@@ -4,8 +4,11 @@
         judge2=runs/quickstart/models/judge2 --out runs/injection
 
 Each row of a finished run's benchmark is judged with the summary that the run's best policy wrote. Then it is judged
-again with something added to the item that was not chosen: an order, an imitation of the judge's own answer, a closed
-tag with the tokens of a chat, or as many harmless words. A *flip* is a choice that was right and now falls for that
+again with something added to the item that was not chosen:
+
+    an order; an imitation of the judge's own answer; a closed tag with the tokens of a chat; as many harmless words
+
+A *flip* is a choice that was right and now falls for that
 item. Harmless words show how far any longer text moves a judge. The result is written after each judge.
 """
 
