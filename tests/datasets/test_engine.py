@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,10 +82,12 @@ def test_lines_are_what_json_makes_of_the_rows(run, tmp_path, latest_small, prot
 @pytest.mark.parametrize("held", [0, 1 << 20])
 def test_texts_of_large_catalogues_are_read_as_they_are_asked_for(tmp_path, monkeypatch, held):
     monkeypatch.setattr(catalogue, "_HELD", held)
-    items = catalogue.Catalogue(tmp_path)
+    items, job = catalogue.Catalogue(tmp_path), SimpleNamespace(counts=Counter())
     for key, text in enumerate(['say "a"', "é", "half \ud83d"]):
-        items.add(str(key), text)
+        items.add(str(key), text, "film", job)
+    items.add("0", "another", "film", job)
     items.close()
+    assert job.counts == {"dropped: a film that is listed already": 1}
     texts = catalogue.Quoted(items, "<", ">").take(np.array([2, 0, 2, 1])).to_pylist()
     assert texts == [b'<"half \\ud83d">', b'<"say \\"a\\"">', b'<"half \\ud83d">', '<"é">'.encode()]
 

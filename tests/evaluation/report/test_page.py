@@ -106,7 +106,7 @@ def test_nothing_is_loaded_from_elsewhere_and_the_plots_are_inside(made):
     assert pictures and all(source.startswith("data:image/svg+xml;base64,") for source in pictures)
     drawn = [base64.b64decode(source.split(",")[1]).decode() for source in pictures]
     assert len(drawn) == 3 and all("<svg" in text for text in drawn)
-    assert "accuracy, %" in drawn[0] and "mind" in drawn[0] and "shown first" in drawn[1] and "Brier" in drawn[2]
+    assert "accuracy, %" in drawn[0] and "MIND" in drawn[0] and "shown first" in drawn[1] and "Brier" in drawn[2]
     assert "default-src 'none'" in made[0] and not re.search(r"url\(|@import", made[0])
 
 
