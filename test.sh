@@ -2,7 +2,7 @@
 # Make or reuse the environment, then run all tests: unit tests first, then the whole path with real vLLM, Ray, verl,
 # TRL.
 #
-#   ./test.sh                     everything (no GPU needed): 27 minutes on two cores once installed
+#   ./test.sh                     everything (no GPU needed): about 45 minutes on two cores once installed
 #   ./test.sh --fast              without the tests marked slow: about ten minutes once installed
 #   ./test.sh --kill              real runs killed at 20 moments of each stage, and continued: see RELIABILITY.md
 #   ./test.sh --gpu               a smoke run of the whole path on one GPU: 40 GB, about 8 minutes, not yet run on one.
