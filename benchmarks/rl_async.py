@@ -7,7 +7,8 @@ one, `MODE=async`.
 Both are real runs of verl/examples/grpo_trainer/run_streaming_8p.sh: verl, Ray, FSDP2, vLLM. They take turns. A tiny
 policy, made here, writes answers whose lengths have a long tail: the number of words is log-normal. The judge is a
 local server that answers after a fixed time. The learning rate is so small that lengths stay what they are. The first
-two steps of a run are left out; the median of the others counts. The last line is JSON.
+two steps of a run are left out; the mean of the others counts, as an asynchronous step that waits long is followed by
+one that does not. The last line is JSON.
 """
 
 import asyncio
@@ -144,8 +145,8 @@ async def train(folder: Path, mode: str, turn: int, judge: str, options: AsyncOp
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()][LEFT_OUT:]
     seconds = [row["timing_s/step"] for row in rows]
     print(
-        f"{mode:5} {statistics.median(seconds):6.2f} s a step, of which writing "
-        f"{statistics.median(row['timing_s/gen'] for row in rows):5.2f}; "
+        f"{mode:5} {statistics.fmean(seconds):6.2f} s a step, of which writing "
+        f"{statistics.fmean(row['timing_s/gen'] for row in rows):5.2f}; "
         f"{statistics.mean(row['response_length/mean'] for row in rows):.0f} tokens an answer, the longest "
         f"{max(row['response_length/max'] for row in rows):.0f}; "
         f"{100 * statistics.mean(row['training/off_policy/trajectory_staleness_worst/mean'] for row in rows):.0f} % "
@@ -177,7 +178,7 @@ def compare(options: AsyncOptions) -> str | None:
         folder = Path(scratch)
         write_policy(folder / "policy", options, write_rows(folder, 4 * options.users + 4))
         seconds = asyncio.run(measure(folder, options))
-    sync, late = (statistics.median(sum(seconds[mode], [])) for mode in MODES)
+    sync, late = (statistics.fmean(sum(seconds[mode], [])) for mode in MODES)
     return json.dumps(
         {
             "name": "rl_async",
@@ -189,8 +190,7 @@ def compare(options: AsyncOptions) -> str | None:
             "n": len(sum(seconds["async"], [])),
             "engines": options.engines,
             "ratio_of_turns": [
-                round(statistics.median(a) / statistics.median(b), 3)
-                for a, b in zip(seconds["sync"], seconds["async"])
+                round(statistics.fmean(a) / statistics.fmean(b), 3) for a, b in zip(seconds["sync"], seconds["async"])
             ],
         }
     )
