@@ -57,6 +57,10 @@ class AsyncOptions(Checkable):
     turns: int = option("runs of each mode", 2)
     latency: float = option("seconds that the judge takes", 0.1)
 
+    def __post_init__(self) -> None:
+        if self.steps <= LEFT_OUT:
+            raise ValueError(f"--steps {self.steps}: the first {LEFT_OUT} of a run are left out, so it needs more")
+
 
 def answer(options: AsyncOptions, rng: random.Random) -> str:
     """Of a log-normal number of words."""
