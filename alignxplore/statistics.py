@@ -125,8 +125,8 @@ def _estimate(
         return Estimate(mean, np.nan, np.nan, len(values_N), len(sums_C))
     low, high = np.quantile(_bootstrap_means(sums_C, sizes_C, seed), [0.025, 0.975])
     if np.ptp(sums_C / sizes_C) < 1e-12 and not by_rule:
-        independent = min(len(sums_C), len(sums_C) if items is None else len(set(items)))
-        alike = 0.025 ** (1 / independent)  # at least this share of all is like these; the others may be anything
+        units = min(len(sums_C), len(sums_C) if items is None else len(set(items)))
+        alike = 0.025 ** (1 / units)  # at least this share of all is like these; the others may be anything
         low, high = alike * mean + (1 - alike) * least, alike * mean + (1 - alike)
     error = two_way_error(values_N.tolist(), clusters, items) if items is not None else None
     half = error[0] * float(student.ppf(0.975, error[1])) if error else 0.0
@@ -148,20 +148,20 @@ def paired(
         raise ValueError(f"a paired comparison needs the same rows: {len(a)} against {len(b)}")
     a_N, b_N = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     difference_N = a_N - b_N
-    whole = _estimate(
+    interval = _estimate(
         difference_N, clusters, items, seed, least=-1.0, by_rule=bool(np.all(a_N == 0.5) and np.all(b_N == 0.5))
     )
     sums_C, _ = _cluster_sums(difference_N, clusters)
     generator = np.random.default_rng(seed)
-    observed, extreme = abs(sums_C.sum()), 0
+    statistic, extremes = abs(sums_C.sum()), 0
     for _ in range(RESAMPLES // _BATCH):
         signs_BC = generator.choice(np.array([-1.0, 1.0]), size=(_BATCH, len(sums_C)))
-        extreme += int((np.abs(signs_BC @ sums_C) >= observed - 1e-12).sum())
-    p_value = (extreme + 1) / (RESAMPLES + 1)
+        extremes += int((np.abs(signs_BC @ sums_C) >= statistic - 1e-12).sum())
+    p_value = (extremes + 1) / (RESAMPLES + 1)
     error = two_way_error(difference_N.tolist(), clusters, items) if items is not None else None
     if error and error[0]:
-        p_value = max(p_value, 2 * float(student.sf(abs(whole.mean) / error[0], error[1])))
-    return Paired(whole.mean, whole.low, whole.high, p_value, whole.n, whole.clusters)
+        p_value = max(p_value, 2 * float(student.sf(abs(interval.mean) / error[0], error[1])))
+    return Paired(interval.mean, interval.low, interval.high, p_value, interval.n, interval.clusters)
 
 
 def runs_error(
@@ -181,14 +181,14 @@ def runs_error(
     if not run_N.any() or not person_N.any():
         return None
     deviations_N = np.asarray(values, dtype=float) - np.mean(values)
-    of_runs, both = _variance(deviations_N, run_N), _variance(deviations_N, both_N)
-    of_users, users_freedom = _variance(deviations_N, person_N), int(person_N.max())
-    if items is not None and (shared := two_way_error(values, persons, items)) is not None:
-        of_users, users_freedom = max(of_users, shared[0] ** 2), shared[1]
-    total = max(of_users + of_runs - both, of_users, of_runs)
+    run_variance, pair_variance = _variance(deviations_N, run_N), _variance(deviations_N, both_N)
+    user_variance, users_freedom = _variance(deviations_N, person_N), int(person_N.max())
+    if items is not None and (two_way := two_way_error(values, persons, items)) is not None:
+        user_variance, users_freedom = max(user_variance, two_way[0] ** 2), two_way[1]
+    total = max(user_variance + run_variance - pair_variance, user_variance, run_variance)
     if not total:
         return 0.0, float(users_freedom)
-    return float(np.sqrt(total)), total**2 / (of_runs**2 / int(run_N.max()) + of_users**2 / users_freedom)
+    return float(np.sqrt(total)), total**2 / (run_variance**2 / int(run_N.max()) + user_variance**2 / users_freedom)
 
 
 def estimate_over_runs(
@@ -199,14 +199,14 @@ def estimate_over_runs(
 ) -> Estimate:
     """Mean of scores in [0, 1] of several training runs of one policy, with the 95 % interval for other runs and other
     users; `estimate` where there is one run."""
-    alone = estimate(values, persons, items)
+    over_persons = estimate(values, persons, items)
     error = runs_error(values, runs, persons, items)
     if error is None:
-        return alone
+        return over_persons
     half = error[0] * float(student.ppf(0.975, error[1]))
-    low, high = max(0.0, alone.mean - half), min(1.0, alone.mean + half)
+    low, high = max(0.0, over_persons.mean - half), min(1.0, over_persons.mean + half)
     # What all agree on is no certainty: never narrower than over the users of these runs.
-    return alone._replace(low=min(low, alone.low), high=max(high, alone.high), two_way=True)
+    return over_persons._replace(low=min(low, over_persons.low), high=max(high, over_persons.high), two_way=True)
 
 
 def paired_over_runs(
@@ -218,17 +218,17 @@ def paired_over_runs(
 ) -> Paired:
     """The comparison of two policies of which one or both were trained several times; `paired` where there is one
     run."""
-    alone = paired(a, b, persons, items)
+    over_persons = paired(a, b, persons, items)
     difference = (np.asarray(a, dtype=float) - np.asarray(b, dtype=float)).tolist()
     error = runs_error(difference, runs, persons, items)
     if error is None or not error[0]:
-        return alone
+        return over_persons
     half = error[0] * float(student.ppf(0.975, error[1]))
-    p_value = 2 * float(student.sf(abs(alone.difference) / error[0], error[1]))
-    return alone._replace(
-        low=min(alone.low, max(-1.0, alone.difference - half)),
-        high=max(alone.high, min(1.0, alone.difference + half)),
-        p_value=max(alone.p_value, p_value),
+    p_value = 2 * float(student.sf(abs(over_persons.difference) / error[0], error[1]))
+    return over_persons._replace(
+        low=min(over_persons.low, max(-1.0, over_persons.difference - half)),
+        high=max(over_persons.high, min(1.0, over_persons.difference + half)),
+        p_value=max(over_persons.p_value, p_value),
     )
 
 
@@ -251,11 +251,11 @@ def paired_average(tests: Sequence[Paired]) -> Paired:
 def holm(p_values: Sequence[float]) -> list[float]:
     """p of each of several tests, such that all of those below 0.05 are wrong together in at most five cases of a
     hundred (Holm 1979)."""
-    adjusted, largest = [0.0] * len(p_values), 0.0
+    adjusted_p_values, running_maximum = [0.0] * len(p_values), 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
-    return adjusted
+        running_maximum = max(running_maximum, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted_p_values[place] = running_maximum
+    return adjusted_p_values
 
 
 def least_difference(test: Paired) -> float:
@@ -280,13 +280,11 @@ def design_effect(
     """How many times the variance of a mean is that of as many independent rows: clustered over independent variance,
     by persons or by persons and items, whichever is larger, and at least 1."""
     values_N, codes_N = np.asarray(values, dtype=float), _codes(clusters)
-    independent = float(np.var(values_N)) / (len(values_N) - 1) if len(values_N) > 1 else 0.0
-    if not independent or not codes_N.any():
+    variance = float(np.var(values_N)) / (len(values_N) - 1) if len(values_N) > 1 else 0.0
+    if not variance or not codes_N.any():
         return 1.0
     error = two_way_error(values, clusters, items) if items is not None else None
-    return max(
-        1.0, _variance(values_N - values_N.mean(), codes_N) / independent, (error or (0.0,))[0] ** 2 / independent
-    )
+    return max(1.0, _variance(values_N - values_N.mean(), codes_N) / variance, (error or (0.0,))[0] ** 2 / variance)
 
 
 def two_sample_interval(
@@ -332,11 +330,11 @@ def agreement(a: Sequence[Hashable], b: Sequence[Hashable], clusters: Sequence[H
     share, kappa = _kappa(counts_CK.sum(0)[None], size)
     low = high = np.nan
     if clusters_C > 1 and not np.isnan(kappa[0]):
-        generator, found = np.random.default_rng(seed), []
+        generator, kappas = np.random.default_rng(seed), []
         for _ in range(RESAMPLES // _BATCH):
             weights_BC = generator.multinomial(clusters_C, np.full(clusters_C, 1 / clusters_C), size=_BATCH)
-            found.append(_kappa(weights_BC @ counts_CK, size)[1])
-        low, high = np.nanquantile(np.concatenate(found), [0.025, 0.975])
+            kappas.append(_kappa(weights_BC @ counts_CK, size)[1])
+        low, high = np.nanquantile(np.concatenate(kappas), [0.025, 0.975])
     return Agreement(float(share[0]), float(kappa[0]), float(low), float(high), len(cells_N))
 
 

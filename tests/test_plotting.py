@@ -29,14 +29,14 @@ def test_the_colours_are_told_apart_by_every_eye(blind):
 
 
 def test_a_plot_is_written_as_png_and_as_svg_and_always_alike(tmp_path):
-    written, open_before = [], plt.get_fignums()  # other tests of this process may have left some
+    plots, open_before = [], plt.get_fignums()  # other tests of this process may have left some
     for name in ("a", "b"):
         figure, axes = plt.subplots()
         axes.plot([1, 2], color=COLOURS[0])
         path = save(figure, tmp_path / name / "plot.png")
         assert path.read_bytes().startswith(b"\x89PNG")
-        written.append(path.with_suffix(".svg").read_text())
-    assert "<svg" in written[0] and written[0] == written[1]
+        plots.append(path.with_suffix(".svg").read_text())
+    assert "<svg" in plots[0] and plots[0] == plots[1]
     assert plt.get_fignums() == open_before
 
 

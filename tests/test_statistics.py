@@ -40,14 +40,14 @@ LUCK = 3 * np.sqrt(0.95 * 0.05 / TABLES)  # three standard errors of a share of 
 
 def coverage(tables, truth=0.6):
     """In how many tables the interval holds the truth."""
-    return np.mean([found.low <= truth <= found.high for found in tables])
+    return np.mean([interval.low <= truth <= interval.high for interval in tables])
 
 
 def test_interval_covers_the_truth_as_often_as_it_says():
     """95 %, less one for the bootstrap's shortfall at 60 clusters: one of 90 or of 99 % would not pass."""
     generator = np.random.default_rng(1)
-    found = coverage(estimate(*simulated(generator)) for _ in range(TABLES))
-    assert 0.94 - LUCK <= found <= 0.95 + LUCK
+    share = coverage(estimate(*simulated(generator)) for _ in range(TABLES))
+    assert 0.94 - LUCK <= share <= 0.95 + LUCK
 
 
 def rated(generator, persons=80, items=120, each=6):
@@ -56,46 +56,46 @@ def rated(generator, persons=80, items=120, each=6):
     person_P, item_I = generator.uniform(-0.2, 0.2, persons), generator.uniform(-0.2, 0.2, items)
     often = 1 / np.arange(3, items + 3)
     chosen = np.concatenate([generator.choice(items, each, replace=False, p=often / often.sum()) for _ in person_P])
-    whose = np.repeat(np.arange(persons), each)
-    right = generator.random(persons * each) < 0.6 + person_P[whose] + item_I[chosen]
-    return right.astype(float), whose, chosen
+    person_codes = np.repeat(np.arange(persons), each)
+    right = generator.random(persons * each) < 0.6 + person_P[person_codes] + item_I[chosen]
+    return right.astype(float), person_codes, chosen
 
 
 def test_rows_that_share_persons_and_items_are_covered_by_two_way_intervals_and_not_by_those_of_persons():
     generator = np.random.default_rng(6)
     tables = [rated(generator) for _ in range(TABLES)]
-    both = [estimate(*table) for table in tables]
-    assert 0.93 <= coverage(both) <= 0.97
+    intervals = [estimate(*table) for table in tables]
+    assert 0.93 <= coverage(intervals) <= 0.97
     assert coverage(estimate(*table[:2]) for table in tables) < 0.88, "as of persons alone"
-    assert np.mean([found.two_way for found in both]) > 0.9
+    assert np.mean([interval.two_way for interval in intervals]) > 0.9
 
 
 def test_equal_policies_that_know_other_items_differ_in_five_tables_of_a_hundred():
     """A sign-flip over persons alone finds a difference too often."""
     generator, ps = np.random.default_rng(7), []
     for _ in range(300):
-        _, whose, chosen = rated(generator)
+        _, persons, chosen = rated(generator)
         difference = generator.normal(0, 0.2, 120)[chosen] + generator.normal(0, 0.3, len(chosen))
-        nothing = np.zeros(len(chosen))
-        ps.append([paired(difference, nothing, *ways).p_value for ways in ((whose, chosen), (whose,))])
+        zeros = np.zeros(len(chosen))
+        ps.append([paired(difference, zeros, *ways).p_value for ways in ((persons, chosen), (persons,))])
     luck = 3 * np.sqrt(0.05 * 0.95 / 300)
-    both, alone = (np.array(ps) < 0.05).mean(0)
-    assert both < 0.05 + luck < 0.15 < alone
+    share_two_way, share_one_way = (np.array(ps) < 0.05).mean(0)
+    assert share_two_way < 0.05 + luck < 0.15 < share_one_way
 
 
 def test_the_two_way_variance_is_that_of_its_formula():
     """Against the sum over all pairs of rows that share a person or an item, each way with its correction for few
     clusters."""
-    values, whose, chosen = rated(np.random.default_rng(8), persons=50, items=25, each=4)
+    values, persons, chosen = rated(np.random.default_rng(8), persons=50, items=25, each=4)
     deviations = values - values.mean()
 
     def of_pairs(alike, clusters):
         return (np.outer(deviations, deviations) * alike).sum() / len(values) ** 2 * clusters / (clusters - 1)
 
-    same_person, same_item = whose[:, None] == whose, chosen[:, None] == chosen
-    items, pairs = len(set(chosen)), len(set(zip(whose, chosen)))
+    same_person, same_item = persons[:, None] == persons, chosen[:, None] == chosen
+    items, pairs = len(set(chosen)), len(set(zip(persons, chosen)))
     expected = of_pairs(same_person, 50) + of_pairs(same_item, items) - of_pairs(same_person & same_item, pairs)
-    error, freedom = two_way_error(values, whose, chosen)
+    error, freedom = two_way_error(values, persons, chosen)
     assert freedom == items - 1 and error**2 == pytest.approx(expected)
     assert expected > max(of_pairs(same_person, 50), of_pairs(same_item, items)), "else the larger one is said"
 
@@ -118,12 +118,12 @@ def test_interval_width_matches_theory():
     generator = np.random.default_rng(2)
     means = generator.normal(0.5, 0.1, 200)
     values, codes = np.repeat(means, 4), np.repeat(np.arange(200), 4)
-    found = estimate(values, codes)
+    interval = estimate(values, codes)
     width = 2 * 1.96 * means.std() / np.sqrt(200)
-    assert found.mean == pytest.approx(means.mean()) and (found.n, found.clusters) == (800, 200)
-    assert found.high - found.low == pytest.approx(width, rel=0.06)
+    assert interval.mean == pytest.approx(means.mean()) and (interval.n, interval.clusters) == (800, 200)
+    assert interval.high - interval.low == pytest.approx(width, rel=0.06)
     rowwise = estimate(values, range(800))
-    assert (found.high - found.low) / (rowwise.high - rowwise.low) == pytest.approx(
+    assert (interval.high - interval.low) / (rowwise.high - rowwise.low) == pytest.approx(
         2, rel=0.1
     )  # four equal rows tell as much as one
 
@@ -159,22 +159,24 @@ def test_sign_flip_p_is_uniform_under_the_null():
 
 def test_sign_flip_is_exact_for_few_clusters():
     """Four clusters of the same sign: 2 of the 16 sign patterns are as extreme."""
-    found = paired([1, 1, 1, 1], [0, 0, 0, 0], [0, 1, 2, 3])
-    assert found.difference == 1 and found.p_value == pytest.approx(2 / 16, abs=3 * np.sqrt(0.125 * 0.875 / 4000))
+    comparison = paired([1, 1, 1, 1], [0, 0, 0, 0], [0, 1, 2, 3])
+    assert comparison.difference == 1 and comparison.p_value == pytest.approx(
+        2 / 16, abs=3 * np.sqrt(0.125 * 0.875 / 4000)
+    )
 
 
 def test_sign_flip_flips_clusters_not_rows():
     """A hundred rows that differ alike in three clusters are three pieces of evidence: p cannot fall below 2/8."""
-    found = paired([1] * 99, [0] * 99, np.repeat([0, 1, 2], 33))
-    assert found.p_value > 0.2 and found.clusters == 3
+    comparison = paired([1] * 99, [0] * 99, np.repeat([0, 1, 2], 33))
+    assert comparison.p_value > 0.2 and comparison.clusters == 3
 
 
 def test_a_real_difference_is_found():
     generator = np.random.default_rng(5)
     a, codes = simulated(generator, 200)
     b = np.where(generator.random(len(a)) < 0.3, 0.0, a)
-    found = paired(a, b, codes)
-    assert found.p_value < 0.001 and found.low > 0 and found.difference == pytest.approx(np.mean(a - b))
+    comparison = paired(a, b, codes)
+    assert comparison.p_value < 0.001 and comparison.low > 0 and comparison.difference == pytest.approx(np.mean(a - b))
 
 
 def test_equal_policies_have_p_one():
@@ -187,13 +189,13 @@ def test_rows_that_all_agree_are_not_taken_for_certainty(right):
     """Against the interval of Clopper and Pearson, on the number of clusters: two rows of one user say as much as
     one."""
     exact = binomtest(right, 24).proportion_ci(method="exact")
-    found = estimate([right / 24] * 48, [i // 2 for i in range(48)])
+    interval = estimate([right / 24] * 48, [i // 2 for i in range(48)])
     assert (
-        found.mean == right / 24
-        and (found.low, found.high) == pytest.approx((exact.low, exact.high))
-        and found.clusters == 24
+        interval.mean == right / 24
+        and (interval.low, interval.high) == pytest.approx((exact.low, exact.high))
+        and interval.clusters == 24
     )
-    _, low, high = two_sample_interval(found, 0.9, 10**9)
+    _, low, high = two_sample_interval(interval, 0.9, 10**9)
     assert high - low == pytest.approx(exact.high - exact.low, rel=1e-3)
 
 
@@ -203,9 +205,9 @@ def test_what_is_chance_by_rule_is_exact():
 
 
 def test_a_difference_that_all_share_is_not_certain():
-    found = paired([1] * 24, [0] * 24, range(24))
+    comparison = paired([1] * 24, [0] * 24, range(24))
     assert (
-        found.difference == found.high == 1 and 0.7 < found.low < 0.75
+        comparison.difference == comparison.high == 1 and 0.7 < comparison.low < 0.75
     )  # at most 14 % of the users are otherwise, each by 2
 
 
@@ -214,9 +216,9 @@ def test_an_average_over_data_sets_counts_each_the_same_and_covers_the_truth():
     generator, hits, ps = np.random.default_rng(11), [], []
     for _ in range(300):
         sets = [simulated(generator, clusters) for clusters in (40, 60, 120)]
-        found = [estimate(*one) for one in sets]
-        half = average_interval([(one.low, one.high) for one in found])
-        hits.append(abs(np.mean([one.mean for one in found]) - 0.6) <= half)
+        estimates = [estimate(*one) for one in sets]
+        half = average_interval([(one.low, one.high) for one in estimates])
+        hits.append(abs(np.mean([one.mean for one in estimates]) - 0.6) <= half)
         tests = [paired(values, simulated_again(generator, values), codes) for values, codes in sets]
         ps.append(paired_average(tests).p_value)
         assert paired_average(tests).difference == pytest.approx(np.mean([test.difference for test in tests]))
@@ -241,12 +243,14 @@ def test_holm_adjusts_in_the_order_of_p_and_never_lowers_one():
 
 
 def test_the_least_difference_is_found_in_four_cases_of_five():
-    generator, found = np.random.default_rng(10), []
+    generator, detections = np.random.default_rng(10), []
     test = paired(generator.normal(0, 1, 400), np.zeros(400), range(400))
     for _ in range(300):
-        one = paired(generator.normal(least_difference(test), 1, 400), np.zeros(400), range(400))
-        found.append(one.low > 0)
-    assert abs(np.mean(found) - 0.8) < 3 * np.sqrt(0.8 * 0.2 / 300) + 0.03, "and the width of one table is luck, too"
+        comparison = paired(generator.normal(least_difference(test), 1, 400), np.zeros(400), range(400))
+        detections.append(comparison.low > 0)
+    assert abs(np.mean(detections) - 0.8) < 3 * np.sqrt(0.8 * 0.2 / 300) + 0.03, (
+        "and the width of one table is luck, too"
+    )
 
 
 def test_a_pairing_needs_the_same_rows():
@@ -292,19 +296,19 @@ def test_the_design_effect_is_that_of_the_clusters():
 
 def test_agreement_s_interval_covers_the_true_kappa():
     """Persons of three rows, the whole person alike or not; 200 tables, of which 95 % should hold the truth."""
-    generator, held = np.random.default_rng(3), 0
+    generator, hits = np.random.default_rng(3), 0
     for _ in range(200):
         a, b, persons = [], [], []
         for person in range(60):
-            same = generator.random() < 0.4  # the second reader copies the first; else both toss a coin
+            copies = generator.random() < 0.4  # the second reader copies the first; else both toss a coin
             for _ in range(3):
                 x = bool(generator.random() < 0.5)
                 a.append(x)
-                b.append(x if same else bool(generator.random() < 0.5))
+                b.append(x if copies else bool(generator.random() < 0.5))
                 persons.append(person)
-        found = agreement(a, b, persons)
-        held += found.low <= 0.4 <= found.high
-    assert 0.90 <= held / 200 <= 0.985
+        kappa = agreement(a, b, persons)
+        hits += kappa.low <= 0.4 <= kappa.high
+    assert 0.90 <= hits / 200 <= 0.985
 
 
 def trained(generator, runs, spread, persons=80, each=3):
@@ -313,8 +317,8 @@ def trained(generator, runs, spread, persons=80, each=3):
     rates_RP = 0.6 + generator.normal(0, spread, (runs, 1)) + generator.normal(0, 0.12, persons)
     rates_RP = (rates_RP + generator.normal(0, 0.1, rates_RP.shape)).clip(0, 1)
     right = generator.random((runs, persons, each)) < rates_RP[..., None]
-    whose = np.repeat(np.arange(persons), each)
-    return right.ravel().astype(float), np.repeat(np.arange(runs), persons * each), np.tile(whose, runs)
+    person_codes = np.repeat(np.arange(persons), each)
+    return right.ravel().astype(float), np.repeat(np.arange(runs), persons * each), np.tile(person_codes, runs)
 
 
 @pytest.mark.parametrize("runs", [3, 5, 8])
@@ -335,11 +339,13 @@ def runs_interval(values, runs, persons):
 
 def test_what_is_said_of_runs_is_never_narrower_than_over_users_and_of_one_run_the_same():
     values, runs, persons = trained(np.random.default_rng(1), 3, 0.05)
-    found, alone = estimate_over_runs(values, runs, persons), estimate(values, persons)
-    assert found.mean == alone.mean and found.low < alone.low and alone.high < found.high
-    wanted = runs_interval(values, runs, persons)
-    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
-    assert estimate_over_runs(values, [0] * len(values), persons) == alone
+    over_runs, over_persons = estimate_over_runs(values, runs, persons), estimate(values, persons)
+    assert (
+        over_runs.mean == over_persons.mean and over_runs.low < over_persons.low and over_persons.high < over_runs.high
+    )
+    expected = runs_interval(values, runs, persons)
+    assert (over_runs.low, over_runs.high) == pytest.approx((expected.low, expected.high))
+    assert estimate_over_runs(values, [0] * len(values), persons) == over_persons
     assert runs_error(values, [0] * len(values), persons) is None is runs_error(values, runs, [0] * len(values))
     assert estimate_over_runs([1.0] * 6, [0, 1] * 3, [0, 0, 1, 1, 2, 2]).low < 1, "all right in six rows"
 
@@ -349,5 +355,5 @@ def test_equal_policies_of_three_runs_each_differ_in_five_tables_of_a_hundred():
     for _ in range(100):
         (a, runs, persons), (b, *_) = (trained(generator, 3, 0.05) for _ in range(2))
         ps.append([paired_over_runs(a, b, runs, persons).p_value, paired(a, b, persons).p_value])
-    both, alone = (np.array(ps) < 0.05).mean(0)
-    assert both < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 100) < 0.15 < alone
+    share_over_runs, share_over_persons = (np.array(ps) < 0.05).mean(0)
+    assert share_over_runs < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 100) < 0.15 < share_over_persons

@@ -21,9 +21,9 @@ def attributes(text: str) -> tuple[str, ...]:
     genres = _GENRES.match(text)
     if genres is None:
         return ()
-    found = [genre for genre in genres[1].split("|") if genre and not genre.startswith("(")]  # "(no genres listed)"
+    names = [genre for genre in genres[1].split("|") if genre and not genre.startswith("(")]  # "(no genres listed)"
     decade = _YEAR.search(text)
-    return (*found, f"{decade[1]}0s") if decade else tuple(found)
+    return (*names, f"{decade[1]}0s") if decade else tuple(names)
 
 
 def tally(history: Iterable[Interaction]) -> Counter[str]:
@@ -38,10 +38,10 @@ def tally(history: Iterable[Interaction]) -> Counter[str]:
 def foresee(history: Iterable[Interaction], target: Interaction) -> float | None:
     """1 where the chosen item has the greater sum of counts (over the root of the number of its attributes, as their
     noise adds up), 0.5 where both are alike; None where neither item tells any attribute."""
-    found = scores(history, target.items)
-    if found is None:
+    sums = scores(history, target.items)
+    if sums is None:
         return None
-    chosen, rejected = found
+    chosen, rejected = sums
     return 0.5 if abs(chosen - rejected) < 1e-9 else float(chosen > rejected)
 
 
@@ -50,4 +50,4 @@ def scores(history: Iterable[Interaction], items: Sequence[str]) -> tuple[float,
     counts = tally(history)
     if not any(map(attributes, items)):
         return None
-    return tuple(sum(counts[name] for name in found) / max(1, len(found)) ** 0.5 for found in map(attributes, items))
+    return tuple(sum(counts[name] for name in names) / max(1, len(names)) ** 0.5 for names in map(attributes, items))

@@ -69,9 +69,9 @@ class Embeddings:
     """
 
     def __init__(self, encoder: Encoder, texts: Iterable[str]):
-        ordered = sorted(set(texts), key=len)  # texts of like length share a batch
-        self._place = {text: place for place, text in enumerate(ordered)}
-        self._vectors = encoder.embed(ordered)
+        texts_by_length = sorted(set(texts), key=len)  # texts of like length share a batch
+        self._place = {text: place for place, text in enumerate(texts_by_length)}
+        self._vectors = encoder.embed(texts_by_length)
 
     def __call__(self, item: str, history: Sequence[Interaction]) -> float:
         texts = list(texts_of(history))

@@ -81,8 +81,8 @@ class Bm25:
 
     def scores(self, query: str) -> np.ndarray:
         """BM25 of every text for the words of another, each word once. [texts]"""
-        known = [word for word in dict.fromkeys(_words(query)) if word in self._index.vocab_dict]
-        return self._index.get_scores(known) if known else np.zeros(len(self._place))
+        words = [word for word in dict.fromkeys(_words(query)) if word in self._index.vocab_dict]
+        return self._index.get_scores(words) if words else np.zeros(len(self._place))
 
     def __call__(self, item: str, history: Sequence[Interaction]) -> float:
         scores = self.scores(item)
@@ -106,7 +106,7 @@ class _ByChoices(ABC):
         self._learn(csr_matrix((ones, (rows, columns)), shape=(len(chosen), len(self._items))))
 
     @abstractmethod
-    def _learn(self, taken_PI: csr_matrix) -> None:
+    def _learn(self, choices_PI: csr_matrix) -> None:
         """From persons x items, 1 where chosen."""
 
     @abstractmethod
@@ -126,13 +126,13 @@ class ItemKnn(_ByChoices):
     """Cosine of two items over the training persons who chose them; an item's score is the sum over its nearest
     `NEIGHBOURS` among the chosen items of a history."""
 
-    def _learn(self, taken_PI: csr_matrix) -> None:
-        self._persons_of = taken_PI.astype(np.float64).T.tocsr()
+    def _learn(self, choices_PI: csr_matrix) -> None:
+        self._persons_of = choices_PI.astype(np.float64).T.tocsr()
         self._norms = np.sqrt(np.asarray(self._persons_of.sum(1)).ravel())
 
     def _score(self, item: int, others: list[int]) -> float:
-        shared = np.asarray((self._persons_of[others] @ self._persons_of[item].T).todense()).ravel()
-        cosines = shared / (self._norms[others] * self._norms[item])
+        shared_counts = np.asarray((self._persons_of[others] @ self._persons_of[item].T).todense()).ravel()
+        cosines = shared_counts / (self._norms[others] * self._norms[item])
         return float(np.sort(cosines)[-NEIGHBOURS:].sum())
 
 
@@ -140,12 +140,12 @@ class Als(_ByChoices):
     """Factors of persons and items, learnt from who chose what (Hu, Koren and Volinsky 2008), by implicit; a history's
     own factors are those that fit its chosen items."""
 
-    def _learn(self, taken_PI: csr_matrix) -> None:
+    def _learn(self, choices_PI: csr_matrix) -> None:
         from implicit.cpu.als import AlternatingLeastSquares
 
         # One thread and a seed: the same factors every time.
         self._model = AlternatingLeastSquares(factors=FACTORS, random_state=0, num_threads=1)
-        self._model.fit(taken_PI, show_progress=False)
+        self._model.fit(choices_PI, show_progress=False)
         self._last: tuple[list[int], np.ndarray] = ([], np.zeros(FACTORS))
 
     def _score(self, item: int, others: list[int]) -> float:
@@ -159,12 +159,12 @@ class Bpr(_ByChoices):
     """Factors that rank what a person chose above what the person did not (Rendle et al. 2009), by implicit; a
     history's own factors are the mean of those of its chosen items: nobody new can be learnt without learning all."""
 
-    def _learn(self, taken_PI: csr_matrix) -> None:
+    def _learn(self, choices_PI: csr_matrix) -> None:
         from implicit.cpu.bpr import BayesianPersonalizedRanking
 
         # One thread and a seed: the same draws, so the same factors every time.
         model = BayesianPersonalizedRanking(factors=FACTORS, random_state=0, num_threads=1)
-        model.fit(taken_PI, show_progress=False)
+        model.fit(choices_PI, show_progress=False)
         self._factors_IF, self._bias_I = model.item_factors[:, :-1], model.item_factors[:, -1]
 
     def _score(self, item: int, others: list[int]) -> float:
@@ -177,12 +177,12 @@ def training_choices(files: Iterable[str | Path], without: set[str]) -> dict[str
     Raises:
         RecordError: nobody is left, or a file cannot be read.
     """
-    found: dict[str, set[str]] = defaultdict(set)
+    choices: dict[str, set[str]] = defaultdict(set)
     files = list(files)
     for path in files:
         for record in read_users(path):
             if (person := person_of(record.user)) not in without:
-                found[person] |= {*record.target.taken, *(x.chosen for x in record.history)}
-    if not found:
+                choices[person] |= {*record.target.taken, *(x.chosen for x in record.history)}
+    if not choices:
         raise RecordError("item-knn learns from other persons than those of the benchmark; nobody is left", files[0])
-    return found
+    return choices

@@ -42,26 +42,28 @@ class TallrecOptions:
 def questions(record: UserRecord, per_user: int, least_history: int) -> list[int]:
     """Places of the choices that are asked about: the last one, then others by content hash."""
     items = all_behaviours(record)
-    able = [i for i in range(least_history, len(items)) if items[i].rejected is not None]
-    drawn = sorted(able[:-1], key=lambda i: content_hash(["tallrec", record.user, i]))
-    return sorted([*able[-1:], *drawn[: per_user - 1]])
+    places = [i for i in range(least_history, len(items)) if items[i].rejected is not None]
+    earlier_places = sorted(places[:-1], key=lambda i: content_hash(["tallrec", record.user, i]))
+    return sorted([*places[-1:], *earlier_places[: per_user - 1]])
 
 
-def both_rows(asked: Interaction, user: str, prompts: PromptSet, read: Sequence[Interaction]) -> list[dict]:
-    """The rows of a question after the choices `read`: the chosen item is to be liked, the passed-over one is not."""
+def both_rows(question: Interaction, user: str, prompts: PromptSet, history: Sequence[Interaction]) -> list[dict]:
+    """The rows of a question after a history: the chosen item is to be liked, the passed-over one is not."""
     rows = []
-    for item, answer in zip((asked.chosen, asked.rejected), ANSWERS):
-        prompt = prompts.render("tallrec", interactions=read, query=asked.query, item=item)
+    for item, answer in zip((question.chosen, question.rejected), ANSWERS):
+        prompt = prompts.render("tallrec", interactions=history, query=question.query, item=item)
         completion = [{"role": "assistant", "content": answer}]
         rows.append({"prompt": prompt, "completion": completion, "uid": user, "template": prompts.hash("tallrec")})
     return rows
 
 
 def longer(
-    ask: Callable[[Sequence[Interaction]], list[dict]], tokenizer: PreTrainedTokenizerBase, read: Sequence[Interaction]
+    ask: Callable[[Sequence[Interaction]], list[dict]],
+    tokenizer: PreTrainedTokenizerBase,
+    history: Sequence[Interaction],
 ) -> int:
-    """Tokens of the longer of a question's rows after the choices `read`, as prepare_dataset.py will count them."""
-    return max(len(ids) for ids, _ in encode([(row["uid"], row) for row in ask(read)], tokenizer))
+    """Tokens of the longer of a question's rows after a history, as prepare_dataset.py will count them."""
+    return max(len(ids) for ids, _ in encode([(row["uid"], row) for row in ask(history)], tokenizer))
 
 
 def tallrec_rows(

@@ -9,7 +9,7 @@ COMEDY, DRAMA = "Title: One (1994), Genres: Comedy", "Title: Two (2003), Genres:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "names"),
     [
         (COMEDY, ("Comedy", "1990s")),
         (DRAMA, ("Drama", "War", "2000s")),
@@ -20,8 +20,8 @@ COMEDY, DRAMA = "Title: One (1994), Genres: Comedy", "Title: Two (2003), Genres:
         ("", ()),
     ],
 )
-def test_a_films_genres_and_decade_are_read_and_nothing_of_other_texts(text, found):
-    assert attributes(text) == found
+def test_a_films_genres_and_decade_are_read_and_nothing_of_other_texts(text, names):
+    assert attributes(text) == names
 
 
 def test_what_was_passed_over_counts_against_it():

@@ -46,11 +46,12 @@ def test_item_knn_is_the_cosine_over_persons():
     items = [f"film {i}" for i in range(12)]
     chosen = {f"p{i}": set(generator.sample(items, generator.randint(2, 6))) for i in range(30)}
     like = ItemKnn(chosen)
-    taken = np.array([[item in texts for item in items] for texts in chosen.values()], dtype=float)
+    choices_PI = np.array([[item in texts for item in items] for texts in chosen.values()], dtype=float)
     history = [Interaction(items[i], "other") for i in (1, 4, 7)]
     for i, item in enumerate(items):
         cosines = [
-            taken[:, i] @ taken[:, j] / (np.linalg.norm(taken[:, i]) * np.linalg.norm(taken[:, j])) for j in (1, 4, 7)
+            choices_PI[:, i] @ choices_PI[:, j] / (np.linalg.norm(choices_PI[:, i]) * np.linalg.norm(choices_PI[:, j]))
+            for j in (1, 4, 7)
         ]
         assert like(item, history) == pytest.approx(sum(cosines))
     assert like("unheard of", history) is None and like(items[0], [Interaction("unheard of")]) is None
@@ -67,15 +68,15 @@ def test_factors_take_to_its_items_who_chose_of_them_and_are_the_same_every_time
     groups = [[f"{name} {i}" for i in range(20)] for name in ("drama", "comedy")]
     chosen = {f"p{i}": set(generator.sample(groups[i % 2], 8)) for i in range(60)}
     like, again = factors(chosen), factors(chosen)
-    right = []
+    scores = []
     for side in (0, 1):
         for _ in range(20):
             *history, target = generator.sample(groups[side], 5)
             history = [Interaction(text, "unheard of") for text in history]
             target = Interaction(target, generator.choice(groups[1 - side]))
-            right.append(foresee(like, history, target))
+            scores.append(foresee(like, history, target))
             assert like(target.chosen, history) == again(target.chosen, history)
-    assert np.mean(right) > 0.95
+    assert np.mean(scores) > 0.95
     assert (
         like("unheard of", [Interaction("drama 1")]) is None and like("drama 1", [Interaction("unheard of")]) is None
     )
@@ -96,8 +97,8 @@ def test_item_knn_learns_nothing_from_the_persons_of_the_benchmark(tmp_path):
         for user in ("a#1", "a#2", "b", "c#1")
     ]
     write_jsonl(path, map(user_row, records))
-    found = training_choices([path], without={"b"})
-    assert found == {
+    choices = training_choices([path], without={"b"})
+    assert choices == {
         "a": {"film of a#1", "last of a#1", "film of a#2", "last of a#2"},
         "c": {"film of c#1", "last of c#1"},
     }
@@ -137,8 +138,8 @@ def test_embeddings_are_mean_states_whatever_the_batch(encoder_folder):
     like = Embeddings(encoder, TEXTS)
     history = [Interaction(TEXTS[0], TEXTS[1]), Interaction(TEXTS[2], TEXTS[3])]
     cosine = [float(np.dot(expected[4], vector)) for vector in expected]
-    want = (cosine[0] + cosine[2]) / 2 - (cosine[1] + cosine[3]) / 2
-    assert like(TEXTS[4], history) == pytest.approx(want, abs=1e-5)
+    difference = (cosine[0] + cosine[2]) / 2 - (cosine[1] + cosine[3]) / 2
+    assert like(TEXTS[4], history) == pytest.approx(difference, abs=1e-5)
     assert foresee(like, history[:1], Interaction(TEXTS[0], TEXTS[1])) == 1.0
 
 

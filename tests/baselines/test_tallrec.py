@@ -44,20 +44,21 @@ def test_tallrec_fits_both_rows_of_a_question_or_leaves_both_out(tokenizer, mode
         users.append(UserRecord(f"u{n}", tuple(history), target))
     write_jsonl(tmp_path / "users.jsonl", map(user_row, users))
     files = {"data": str(tmp_path / "users.jsonl"), "out": str(tmp_path / "rows.jsonl"), "model": str(model_folder)}
-    told = write_rows(TallrecOptions(**files, max_length=limit, per_user=3))
+    message = write_rows(TallrecOptions(**files, max_length=limit, per_user=3))
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    prepared = prepare_rows([str(tmp_path / "rows.jsonl")], tokenizer, tmp_path / "set", limit)
-    assert prepared["rows"] == len(rows) and prepared["longest"] > limit - 60, "what fits is kept"
+    token_set = prepare_rows([str(tmp_path / "rows.jsonl")], tokenizer, tmp_path / "set", limit)
+    assert token_set["rows"] == len(rows) and token_set["longest"] > limit - 60, "what fits is kept"
     places = {item.chosen: place for record in users for place, item in enumerate(all_behaviours(record))}
-    before = shown = 0
+    earlier_count = shown_count = 0
     for yes, no in zip(rows[::2], rows[1::2], strict=True):
         texts, items = zip(*(row["prompt"][1]["content"].split("\nItem: ") for row in (yes, no)))
         assert texts[0] == texts[1] and [row["completion"][0]["content"] for row in (yes, no)] == ["Yes", "No"]
-        before += places[items[0].removesuffix("\nWill the user like this item?")]
-        shown += texts[0].count("Liked: ")
-    said = re.search(
-        r": (\d+) rows, half of them Yes; to fit 500 tokens (\d+) questions lost (\d+) of .*, and (\d+) too long", told
+        earlier_count += places[items[0].removesuffix("\nWill the user like this item?")]
+        shown_count += texts[0].count("Liked: ")
+    figures = re.search(
+        r": (\d+) rows, half of them Yes; to fit 500 tokens (\d+) questions lost (\d+) of .*, and (\d+) too long",
+        message,
     )
-    count, cut, choices, too_long = map(int, said.groups())
+    count, cut, choices, too_long = map(int, figures.groups())
     assert count == len(rows) == 2 * (3 * 30 - too_long) and too_long > 5
-    assert choices == before - shown > cut > 5
+    assert choices == earlier_count - shown_count > cut > 5

@@ -53,10 +53,10 @@ TRAINING = (
 
 def script(name: str, *options: object) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, ROOT / "sft" / name, *map(str, options)], capture_output=True, text=True, env=environment
     )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+    assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-5000:]
 
 
 def user(start: int, length: int) -> UserRecord:
@@ -170,16 +170,19 @@ def test_a_trained_and_merged_model_is_scored_on_histories_shorter_and_longer_th
         for row in rows
     ), rows
     assert rows[0]["auc"] == 1 and rows[0]["mass"] > 0.9
-    scored = {
+    score_rows = {
         row["user"]: row for _, row in read_jsonl(tmp_path / "out" / "scores.jsonl") if row["protocol"] == "choice"
     }
-    assert {name: row["dropped"] > LONG // 2 for name, row in scored.items()} == {
+    assert {name: row["dropped"] > LONG // 2 for name, row in score_rows.items()} == {
         record.user: len(record.history) == LONG for record in records
     }
     for record in records:
-        shown, ((liked, disliked),) = record.history[scored[record.user]["dropped"] :], scored[record.user]["orders"]
-        expected = [p_yes(merged, shown, item) for item in (record.target.chosen, record.target.rejected)]
+        history, ((liked, disliked),) = (
+            record.history[score_rows[record.user]["dropped"] :],
+            score_rows[record.user]["orders"],
+        )
+        expected = [p_yes(merged, history, item) for item in (record.target.chosen, record.target.rejected)]
         assert [liked, 1 - disliked] == pytest.approx(expected, abs=0.02)
-        assert expected[0] > 0.6 > 0.4 > expected[1] and p_yes(base, shown, record.target.chosen) < 0.1, (
+        assert expected[0] > 0.6 > 0.4 > expected[1] and p_yes(base, history, record.target.chosen) < 0.1, (
             "its base says the opposite"
         )
