@@ -77,20 +77,20 @@ class Question:
 def question_of(options: AskOptions) -> Question:
     """What the options ask; what they leave out is that of the finished run."""
     needs_run = options.model is None or not (options.history or options.data) or not options.judge
-    finished = None
+    finished_run = None
     try:
-        finished = Finished.read(options.run) if needs_run else None
+        finished_run = Finished.read(options.run) if needs_run else None
     except UserError:
         if options.model is None or not (options.history or options.data):
             raise
-    person = _person(options, finished)
+    person = _person(options, finished_run)
     items = tuple(options.items) or (person.target.candidates if person.target else ())
-    judges = options.judge or (list(finished.judges[:1]) if finished and not options.model else [])
+    judges = options.judge or (list(finished_run.judges[:1]) if finished_run and not options.model else [])
     if options.items and not judges:
         raise UserError("--items without a --judge: name the downstream model that is to choose")
-    model = ModelSpec.parse(options.model or (finished.policies[-1] if finished else ""))
+    model = ModelSpec.parse(options.model or (finished_run.policies[-1] if finished_run else ""))
     query = options.question or (person.target.query if person.target else None)
-    if finished and finished.of_films and options.model is None:
+    if finished_run and finished_run.of_films and options.model is None:
         query = query or REQUEST
         person, items = _with_genres(person, items) if options.history else (person, tuple(map(complete, items)))
     return Question(model, parse_all(judges) if items else [], person, items, query)
@@ -99,16 +99,16 @@ def question_of(options: AskOptions) -> Question:
 def _with_genres(person: Person, items: tuple[str, ...]) -> tuple[Person, tuple[str, ...]]:
     """Titles that were typed, with the genres that the quick start's models read; the others are named."""
     person, items = person.completed(complete, REQUEST), tuple(map(complete, items))
-    texts = [text for one in person.history for text in (one.chosen, one.rejected) if text]
-    if missing := unknown([*texts, *items]):
+    texts = [text for interaction in person.history for text in (interaction.chosen, interaction.rejected) if text]
+    if other_texts := unknown([*texts, *items]):
         print(
-            f"{len(missing)} of {len(texts) + len(items)} items are no films that the quick start's models can read, "
-            f"such as: {short(missing[0], 60)}. Write them as Title: NAME (YEAR), Genres: Comedy|Drama"
+            f"{len(other_texts)} of {len(texts) + len(items)} items are no films that the quick start's models can "
+            f"read, such as: {short(other_texts[0], 60)}. Write them as Title: NAME (YEAR), Genres: Comedy|Drama"
         )
     return person, items
 
 
-def _person(options: AskOptions, finished: Finished | None) -> Person:
+def _person(options: AskOptions, finished_run: Finished | None) -> Person:
     if options.history == "-":
         if sys.stdin.isatty():
             print(f"Type {HOW}. End with Ctrl-D.", flush=True)
@@ -116,12 +116,12 @@ def _person(options: AskOptions, finished: Finished | None) -> Person:
     if options.history:
         columns = Columns(options.chosen, options.rejected, options.query)
         return read_history(Path(options.history), columns, options.person)
-    (benchmark,) = load_benchmarks([options.data or str(finished.benchmark if finished else "")])
+    (benchmark,) = load_benchmarks([options.data or str(finished_run.benchmark if finished_run else "")])
     for record in benchmark.records:
         if options.person in (None, record.user):
             return of_benchmark(benchmark, record)
-    some = ", ".join(record.user for record in benchmark.records[:5])
-    raise UserError(f"{benchmark.path}: no person '{options.person}'; there are {some}, ...")
+    examples = ", ".join(record.user for record in benchmark.records[:5])
+    raise UserError(f"{benchmark.path}: no person '{options.person}'; there are {examples}, ...")
 
 
 async def ask(options: AskOptions) -> str | None:
@@ -148,11 +148,11 @@ async def tell_summary(policy: Policy, person: Person, stages: int) -> str | Non
         UserError: nothing could be written.
     """
     teller = Teller(policy.name, person.slices(stages))
-    written = await policy.write(person, stages, teller.hear)
-    if written.status != OK:
-        raise UserError(f"{policy.name} wrote nothing ({written.status}): {written.error}")
-    teller.end(written)
-    return written.summary or None
+    summaries = await policy.write(person, stages, teller.hear)
+    if summaries.status != OK:
+        raise UserError(f"{policy.name} wrote nothing ({summaries.status}): {summaries.error}")
+    teller.end(summaries)
+    return summaries.summary or None
 
 
 async def tell_choice(choosers: Sequence[Chooser], summary: str | None, question: Question) -> None:

@@ -37,28 +37,29 @@ class Statement:
 
 def statements(summary: str, history: Sequence[Interaction]) -> list[Statement]:
     """The statements of a summary in their order, each with its evidence."""
-    parts = [(one.text, summary[one.start : one.end].strip(" .")) for one in statements_of(summary)]
-    parts = [(text, short) for text, short in parts if not short.endswith(":")][:LONGEST]  # a heading states nothing
-    sides = [[_words(one.chosen) for one in history], [_words(one.rejected or "") for one in history]]
+    parts = [(part.text, summary[part.start : part.end].strip(" .")) for part in statements_of(summary)]
+    # A heading states nothing.
+    parts = [(text, wording) for text, wording in parts if not wording.endswith(":")][:LONGEST]
+    sides = [[_words(item.chosen) for item in history], [_words(item.rejected or "") for item in history]]
     counts = Counter(word for side in sides for words in side for word in words)
-    attributes = next((known for known in KNOWN.values() if any(known(one.chosen) for one in history)), None)
+    attributes = next((reader for reader in KNOWN.values() if any(reader(item.chosen) for item in history)), None)
     return [
-        (attributes and _known(attributes, text, short, history))
-        or Statement(short, _shared(text, sides[0], counts), _shared(text, sides[1], counts))
-        for text, short in parts
+        (attributes and _known(attributes, text, wording, history))
+        or Statement(wording, _shared(text, sides[0], counts), _shared(text, sides[1], counts))
+        for text, wording in parts
     ]
 
 
-def _known(attributes: Attributes, text: str, short: str, history: Sequence[Interaction]) -> Statement | None:
+def _known(attributes: Attributes, text: str, wording: str, history: Sequence[Interaction]) -> Statement | None:
     """None of a statement about no attribute that an item of the history has."""
-    if (claimed := claim(text)) is None:
+    if (pair := claim(text)) is None:
         return None
-    name, sign = claimed
+    name, sign = pair
     chosen, rejected = (
         tuple(place for place, item in enumerate(items) if name in attributes(item))
-        for items in ([one.chosen for one in history], [one.rejected or "" for one in history])
+        for items in ([x.chosen for x in history], [x.rejected or "" for x in history])
     )
-    return Statement(short, chosen, rejected, sign) if chosen or rejected else None
+    return Statement(wording, chosen, rejected, sign) if chosen or rejected else None
 
 
 def _words(text: str) -> set[str]:
@@ -69,6 +70,6 @@ def _shared(text: str, side: Sequence[set[str]], counts: Counter[str]) -> tuple[
     """Places of the items that share most words with a text; what stands in most items counts for nothing."""
     words, total = about(text)[0], len(side)
     weights = {word: math.log(total / count) for word in words if 0 < (count := counts[word]) < total}
-    scored = [(sum(weights.get(word, 0.0) for word in words & item), place) for place, item in enumerate(side)]
-    best = sorted((one for one in scored if one[0] > 0), reverse=True)[:MOST]
+    scores = [(sum(weights.get(word, 0.0) for word in words & item), place) for place, item in enumerate(side)]
+    best = sorted((entry for entry in scores if entry[0] > 0), reverse=True)[:MOST]
     return tuple(sorted(place for _, place in best))

@@ -36,8 +36,8 @@ class Finished:
         judges = [f"{name}={run / 'models' / name}" for name in _JUDGES if _is_model(run / "models" / name)]
         files = sorted((run / "data").glob("*_upi.jsonl"))
         if not policies or not judges or not files:
-            missing = "models" if files else "test persons"
-            problem = f"no finished quick start ({missing} are missing): run ./quickstart.sh first, or name --model"
+            gap = "models" if files else "test persons"
+            problem = f"no finished quick start ({gap} are missing): run ./quickstart.sh first, or name --model"
             raise UserError(f"{run}: {problem}")
         return cls(tuple(policies), tuple(judges), files[0])
 
@@ -46,12 +46,12 @@ def _is_model(folder: Path) -> bool:
     return (folder / "config.json").is_file()
 
 
-def window_of(spec: ModelSpec, most: int = WINDOW) -> int:
+def window_of(spec: ModelSpec, limit: int = WINDOW) -> int:
     """Tokens that a model takes, as far as its folder tells; an endpoint says so itself."""
     config = Path(spec.target) / "config.json"
     if is_url(spec.target) or not config.is_file():
-        return most
-    return min(most, int(json.loads(config.read_text()).get("max_position_embeddings") or most))
+        return limit
+    return min(limit, int(json.loads(config.read_text()).get("max_position_embeddings") or limit))
 
 
 def answer_tokens(window: int) -> int:

@@ -55,20 +55,24 @@ class Person:
         Raises:
             RecordError: nothing would be left.
         """
-        gone = set(places)
-        left = tuple(one for place, one in enumerate(self.history) if place not in gone)
-        if not left:
+        dropped_places = set(places)
+        interactions = tuple(
+            interaction for place, interaction in enumerate(self.history) if place not in dropped_places
+        )
+        if not interactions:
             raise RecordError("nothing of the history is left; keep one interaction at least")
-        return replace(self, history=left)
+        return replace(self, history=interactions)
 
     def completed(self, complete: Callable[[str], str], request: str | None) -> "Person":
         """The same person with each item's text as `complete` has it, and `request` where none is known."""
 
-        def whole(one: Interaction) -> Interaction:
-            rejected = one.rejected and complete(one.rejected)
-            return replace(one, chosen=complete(one.chosen), rejected=rejected, query=one.query or request)
+        def whole(interaction: Interaction) -> Interaction:
+            rejected = interaction.rejected and complete(interaction.rejected)
+            return replace(
+                interaction, chosen=complete(interaction.chosen), rejected=rejected, query=interaction.query or request
+            )
 
-        return own(self.name, [whole(one) for one in self.history], self.target)
+        return own(self.name, [whole(interaction) for interaction in self.history], self.target)
 
     def slices(self, stages: int) -> Sequence[tuple[Interaction, ...]]:
         """What each stage reads."""
@@ -77,11 +81,18 @@ class Person:
 
 def own(name: str, history: Sequence[Interaction], target: Interaction | None = None) -> Person:
     """A person whose history is not of a benchmark: all of it is read."""
-    for number, one in enumerate(history, 1):
-        if (length := max(len(one.chosen), len(one.rejected or ""))) > LONGEST:
+    for number, interaction in enumerate(history, 1):
+        if (length := max(len(interaction.chosen), len(interaction.rejected or ""))) > LONGEST:
             raise RecordError(f"choice {number} has an item of {length:,} characters; {LONGEST:,} are the most")
-    shown = tuple(replace(one, rejected=None) if one.same else one for one in history)
-    return Person(name, shown, content_hash([[one.chosen, one.rejected, one.query] for one in shown]), target)
+    interactions = tuple(
+        replace(interaction, rejected=None) if interaction.same else interaction for interaction in history
+    )
+    return Person(
+        name,
+        interactions,
+        content_hash([[interaction.chosen, interaction.rejected, interaction.query] for interaction in interactions]),
+        target,
+    )
 
 
 def of_benchmark(benchmark: Benchmark, record: UserRecord) -> Person:
@@ -106,10 +117,10 @@ def typed(text: str) -> Person:
         rows = csv.DictReader(io.StringIO(text.strip()), fieldnames=head, delimiter=delimiter)
         next(rows)
         return own("you", [_interaction(row, Columns(), TYPED, rows.line_num) for row in rows])
-    found = [_choice(line, number) for number, line in enumerate(lines, 1) if line.strip()]
-    if not found:
+    interactions = [_choice(line, number) for number, line in enumerate(lines, 1) if line.strip()]
+    if not interactions:
         raise RecordError(f"no choice yet; type {HOW}")
-    return own("you", found)
+    return own("you", interactions)
 
 
 def _choice(line: str, number: int) -> Interaction:
@@ -145,10 +156,10 @@ def read_history(path: Path, columns: Columns = Columns(), user: str | None = No
     if form_of(path) == "jsonl":
         return _of_rows(read_jsonl(path), str(path), user)
     rows = own_rows(path, [columns.chosen], [columns.rejected, columns.query])
-    found = [_interaction(row, columns, path, line) for line, row in rows]
-    if not found:
+    interactions = [_interaction(row, columns, path, line) for line, row in rows]
+    if not interactions:
         raise RecordError("no row in it; an interaction a row is expected", path)
-    return own(path.name, found)
+    return own(path.name, interactions)
 
 
 def _interaction(row: dict, columns: Columns, path: str | Path, line: int) -> Interaction:
@@ -165,19 +176,19 @@ def _interaction(row: dict, columns: Columns, path: str | Path, line: int) -> In
 
 def _of_rows(rows: Iterable[tuple[int, dict]], path: str, user: str | None = None) -> Person:
     """Rows of JSONL: the interactions of one person, or persons, of whom one is taken."""
-    found: list[Interaction] = []
+    interactions: list[Interaction] = []
     for line, row in rows:
         if "history" in row:
-            if found:
+            if interactions:
                 raise RecordError("a person among interactions; give a file of one kind", path, line)
             name = str(row.get("userid") or row.get("uid") or "you")
             if user is None or parse_user_id(row, path, line) == user:
                 target = row.get("target")
                 return own(name, parse_history(row, path, line), target and parse_target(target, path, line))
         else:
-            found.append(parse_interaction({"rejected": None} | row, path, line, "interaction"))
+            interactions.append(parse_interaction({"rejected": None} | row, path, line, "interaction"))
     if user is not None:
         raise RecordError(f"no person '{user}' in it", path)
-    if not found:
+    if not interactions:
         raise RecordError("no row in it; an interaction a line is expected", path)
-    return own("you" if path == TYPED else Path(path).name, found)
+    return own("you" if path == TYPED else Path(path).name, interactions)

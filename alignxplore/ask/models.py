@@ -62,8 +62,8 @@ class Policy:
         """A person's summaries in so many stages. With the seed 0 they are those of the evaluation."""
         setting = "full" if stages == 1 else "streaming"
         older = _too_old(person.history, self.window)
-        shown = person.without(range(older)) if older else person
-        plan = Plan(shown.slices(stages), self.window - self.sampling.max_tokens, older)
+        visible_person = person.without(range(older)) if older else person
+        plan = Plan(visible_person.slices(stages), self.window - self.sampling.max_tokens, older)
         tokenizer = self.model.tokenizer
         assert tokenizer is not None  # `open_model` has one, or raises
         key = [person.key, setting]
@@ -73,11 +73,11 @@ class Policy:
 
 
 def _too_old(history: Sequence[Interaction], window: int) -> int:
-    """ModelOptions many of the oldest interactions lie beyond what the window could hold. The newest always stays."""
-    left = CHARACTERS * window
-    for newer, one in enumerate(reversed(history)):
-        left -= len(one.chosen) + len(one.rejected or "")
-        if left < 0 and newer:
+    """How many of the oldest interactions lie beyond what the window could hold. The newest always stays."""
+    room = CHARACTERS * window
+    for newer, interaction in enumerate(reversed(history)):
+        room -= len(interaction.chosen) + len(interaction.rejected or "")
+        if room < 0 and newer:
             return len(history) - newer
     return 0
 
@@ -95,15 +95,15 @@ class Verdict:
     error: str | None = None
 
     @property
-    def sure(self) -> tuple[float, ...]:
+    def shares(self) -> tuple[float, ...]:
         """P(item), mean of the orders."""
         return tuple(sum(ps) / len(ps) for ps in zip(*self.orders))
 
     @property
     def pick(self) -> int | None:
         """Place of the most probable item; None where the judge failed, or cannot tell."""
-        sure = self.sure
-        return None if not sure or max(sure) - sorted(sure)[-2] < 1e-6 else sure.index(max(sure))
+        shares = self.shares
+        return None if not shares or max(shares) - sorted(shares)[-2] < 1e-6 else shares.index(max(shares))
 
     @property
     def wavers(self) -> bool:
@@ -125,8 +125,8 @@ class Chooser:
         """Which of two or more items it expects; without a summary (None) by the items alone."""
         if len(items) == 2 or not self._reads(len(items)):
             return await self._by_pairs(summary, items, query)
-        ranked = await ranking.rank(self.judge, summary, None, _offer(items, query), "ask")
-        return Verdict(self.name, ranked.rotations, None if ranked.status == OK else ranked.error)
+        answer = await ranking.rank(self.judge, summary, None, _offer(items, query), "ask")
+        return Verdict(self.name, answer.rotations, None if answer.status == OK else answer.error)
 
     async def check(self, items: Sequence[str], query: str | None) -> None:
         """Raise JudgeError where the model is no judge of these items."""
@@ -143,15 +143,15 @@ class Chooser:
         """Each item against each other one, in both orders. Of more than two the log-odds are averaged, which is right
         as far as the odds of two items do not depend on the others (as in judging/ranking.py)."""
         pairs = list(itertools.combinations(range(len(items)), 2))
-        found = await asyncio.gather(
+        judgements = await asyncio.gather(
             *(self.judge.score(summary, Interaction(items[a], items[b], query), "ask") for a, b in pairs)
         )
-        if failed := next((one for one in found if not one.ok), None):
-            return Verdict(self.name, error=failed.error)
+        if failure := next((one for one in judgements if not one.ok), None):
+            return Verdict(self.name, error=failure.error)
         orders = []
         for order in range(2):
             odds = [0.0] * len(items)
-            for (a, b), one in zip(pairs, found):
+            for (a, b), one in zip(pairs, judgements):
                 p = min(1 - 1e-9, max(1e-9, one.orders[order]))
                 odds[a] += math.log(p / (1 - p)) / len(items)
                 odds[b] -= math.log(p / (1 - p)) / len(items)

@@ -21,10 +21,10 @@ def safe(text: str) -> str:
     return _CONTROL.sub("\ufffd", text)
 
 
-def short(text: str, most: int = LONGEST) -> str:
+def short(text: str, width: int = LONGEST) -> str:
     """An item on one line, cut where it is long."""
     line = safe(" ".join(film(text).split()))
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 def choices(count: int) -> str:
@@ -36,9 +36,9 @@ def told_history(history: Sequence[Interaction]) -> str:
     """The newest choices, one a line."""
     first = max(0, len(history) - MOST)
     lines = [f"  ... {first:,} older ones"] if first else []
-    for place, one in enumerate(history[first:], first + 1):
-        over = f"  >  {short(one.rejected)}" if one.rejected else ""
-        lines.append(f"{place:5}  {short(one.chosen)}{over}")
+    for place, interaction in enumerate(history[first:], first + 1):
+        over = f"  >  {short(interaction.rejected)}" if interaction.rejected else ""
+        lines.append(f"{place:5}  {short(interaction.chosen)}{over}")
     return "\n".join(lines)
 
 
@@ -52,29 +52,29 @@ class Teller:
 
     def __init__(self, name: str, slices: Sequence[Sequence[Interaction]]):
         self.name, self.slices = name, slices
-        self._stage, self._told = -1, ""
+        self._stage, self._text = -1, ""
 
     def hear(self, stage: int, text: str) -> None:
         """All of a stage's answer so far. One that is asked for again begins on a new line."""
         if stage != self._stage:
             self._open(stage)
-        if not text.startswith(self._told):
+        if not text.startswith(self._text):
             print("\n(again, for the connection broke)")
-            self._told = ""
-        print(safe(text[len(self._told) :]), end="", flush=True)
-        self._told = text
+            self._text = ""
+        print(safe(text[len(self._text) :]), end="", flush=True)
+        self._text = text
 
     def _open(self, stage: int) -> None:
-        whole = len(self.slices)
+        stages = len(self.slices)
         past = "" if stage == 0 else " and the summary of the stage before"
-        stage_of = "" if whole == 1 else f", stage {stage + 1} of {whole}"
+        stage_of = "" if stages == 1 else f", stage {stage + 1} of {stages}"
         print(f"\n\n{self.name}{stage_of}: reads {choices(len(self.slices[stage]))}{past}\n")
-        self._stage, self._told = stage, ""
+        self._stage, self._text = stage, ""
 
-    def end(self, written: Summaries) -> None:
+    def end(self, summaries: Summaries) -> None:
         """Say what the answers were, by themselves."""
-        last = written.stages[-1]
-        dropped = sum(stage.dropped for stage in written.stages)
+        last = summaries.stages[-1]
+        dropped = sum(stage.dropped for stage in summaries.stages)
         print()
         if dropped:
             print(f"{dropped:,} of the oldest choices did not fit the window and were left out.")
@@ -94,19 +94,19 @@ def verdict_lines(rows: Sequence[tuple[str, Verdict]], items: Sequence[str]) -> 
     pair = len(items) == 2
     orders = ("A first", "B first") if pair else ("1st order", "2nd order")
     width = max(len(verdict.judge) for _, verdict in rows)
-    what = max(len(text) for text, _ in rows)
-    lines = [f"\n  {'':{width}}  {'':{what}}  picks    sure  {orders[0]:>10}  {orders[1]:>10}"]
+    text_width = max(len(text) for text, _ in rows)
+    lines = [f"\n  {'':{width}}  {'':{text_width}}  picks    sure  {orders[0]:>10}  {orders[1]:>10}"]
     for text, verdict in rows:
-        head = f"  {safe(verdict.judge):{width}}  {text:{what}}"
+        head = f"  {safe(verdict.judge):{width}}  {text:{text_width}}"
         if verdict.error:
             lines.append(f"{head}  failed: {safe(verdict.error)}")
             continue
-        sure, pick = verdict.sure, verdict.pick
+        shares, pick = verdict.shares, verdict.pick
         place = pick if pick is not None else 0
         each = "  ".join(f"{100 * order[place]:8.1f} %" for order in verdict.orders)
         wavers = "   the order decides" if verdict.wavers else ""
         letter = "neither" if pick is None else ascii_uppercase[pick]
-        lines.append(f"{head}  {letter:7} {100 * sure[place]:4.1f} %  {each}{wavers}")
-    shown = min(shutil.get_terminal_size().columns, 100)
+        lines.append(f"{head}  {letter:7} {100 * shares[place]:4.1f} %  {each}{wavers}")
+    columns = min(shutil.get_terminal_size().columns, 100)
     note = "Sure: P(the picked item), mean of the orders; in each order beside it. No summary: the items alone."
-    return "\n".join([*lines, "", *textwrap.wrap(note, shown)])
+    return "\n".join([*lines, "", *textwrap.wrap(note, columns)])

@@ -51,10 +51,10 @@ def parts_of(options: DemoOptions) -> Parts:
     """What the options leave out is that of the finished run."""
     policies, judges, data, of_films = options.model, options.judge, options.data, False
     if not policies or not judges or not data:
-        finished = Finished.read(options.run)
-        of_films = finished.of_films and not policies
-        policies, judges = policies or list(finished.policies), judges or list(finished.judges)
-        data = data or str(finished.benchmark)
+        finished_run = Finished.read(options.run)
+        of_films = finished_run.of_films and not policies
+        policies, judges = policies or list(finished_run.policies), judges or list(finished_run.judges)
+        data = data or str(finished_run.benchmark)
     (benchmark,) = load_benchmarks([data])
     return Parts(parse_all(policies), parse_all(judges), benchmark, of_films)
 
@@ -69,8 +69,8 @@ async def show(options: DemoOptions) -> str | None:
         return planned(options, f"models: {names}", f"persons: {len(benchmark.records)}")
     print(f"Starting {names} ...", flush=True)
     async with opened(policies, judges, options) as (writers, choosers):
-        typed = (complete, REQUEST) if of_films else ()
-        page = Demo(writers, choosers, benchmark, *typed)
+        film_arguments = (complete, REQUEST) if of_films else ()
+        page = Demo(writers, choosers, benchmark, *film_arguments)
         await serve(application(page), options.host, options.port)
     return None
 

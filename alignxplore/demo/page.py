@@ -18,14 +18,14 @@ from alignxplore.summarize import Summaries
 
 PERSONS = 1000  # of the benchmark that can be chosen
 TICK = 0.15  # seconds between two looks at what is being written
-READS = {"all at once": 1, "in two slices": 2, "in three slices": 3}
+MODES = {"all at once": 1, "in two slices": 2, "in three slices": 3}
 NOBODY = "none"
 LONGEST = 6_000_000  # characters of a history that can be pasted
 EXAMPLE = "Heat (1995) > The Matrix (1999)\nToy Story\nAlien (1979) > Clueless (1995)"
 
 
 @dataclass(frozen=True)
-class Written:
+class Version:
     """What one side wrote last, and for whom; `before` is what stood there before that."""
 
     policy: str = ""
@@ -43,7 +43,7 @@ class Side:
     summary: gr.Textbox
     evidence: gr.HTML
     change: gr.HTML
-    written: gr.State = field(default_factory=lambda: gr.State(Written()))
+    version: gr.State = field(default_factory=lambda: gr.State(Version()))
 
 
 class Demo:
@@ -81,9 +81,9 @@ class Demo:
             items = [*target.candidates[:2], target.query or ""]
         places = views.shown_places(len(person.history))
         choices = [(f"{place + 1}: {short(person.history[place].chosen, 60)}", place) for place in places]
-        left_out = gr.Dropdown(choices=choices, value=[])
-        nothing = (views.told(""), "", Written())
-        return person, views.history(person.history), left_out, *items, views.told(""), *nothing, *nothing
+        omissions = gr.Dropdown(choices=choices, value=[])
+        blank_side = (views.told(""), "", Version())
+        return person, views.history(person.history), omissions, *items, views.told(""), *blank_side, *blank_side
 
     def choose(self, user: str) -> tuple[Any, ...]:
         """Someone of the benchmark is chosen."""
@@ -96,82 +96,85 @@ class Demo:
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    def strike(self, person: Person, left_out: list[int]) -> str:
+    def strike(self, person: Person, omissions: list[int]) -> str:
         """Interactions are left out, or are not any more."""
-        return views.history(person.history, left_out)
+        return views.history(person.history, omissions)
 
     async def write(
-        self, person: Person, left_out: list[int], reads: str, names: Sequence[str], before: Sequence[Written]
+        self, person: Person, omissions: list[int], mode: str, names: Sequence[str], versions: Sequence[Version]
     ) -> AsyncIterator[list[tuple[Any, ...]]]:
-        """Each side's (stages, summary, what was written) while its policy writes."""
+        """Each side's (stages, summary, version) while its policy writes."""
         try:
-            shown = person.without(left_out)
+            visible_person = person.without(omissions)
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        slices, policies = shown.slices(READS[reads]), [self.policies.get(name) for name in names]
+        slices, policies = visible_person.slices(MODES[mode]), [self.policies.get(name) for name in names]
         answers: list[dict[int, str]] = [{} for _ in names]
         tasks = [
-            asyncio.create_task(policy.write(shown, READS[reads], answers[side].__setitem__)) if policy else None
+            asyncio.create_task(policy.write(visible_person, MODES[mode], answers[side].__setitem__))
+            if policy
+            else None
             for side, policy in enumerate(policies)
         ]
-        running = [task for task in tasks if task]
+        jobs = [task for task in tasks if task]
         try:
-            while running and not all(task.done() for task in running):
-                await asyncio.wait(running, timeout=TICK)
+            while jobs and not all(task.done() for task in jobs):
+                await asyncio.wait(jobs, timeout=TICK)
                 yield [
-                    (views.stages(texts, slices, None, "think"), gr.skip(), was) for texts, was in zip(answers, before)
+                    (views.stages(texts, slices, None, "think"), gr.skip(), version)
+                    for texts, version in zip(answers, versions)
                 ]
             yield [
-                self._written(policy, task.result() if task else None, texts, slices, was, person)
-                for policy, task, texts, was in zip(policies, tasks, answers, before)
+                self._written(policy, task.result() if task else None, texts, slices, version, person)
+                for policy, task, texts, version in zip(policies, tasks, answers, versions)
             ]
         finally:  # whoever watched has gone
-            for task in running:
+            for task in jobs:
                 task.cancel()
 
     def _written(
         self,
         policy: Policy | None,
-        found: Summaries | None,
+        summaries: Summaries | None,
         answers: dict[int, str],
         slices: Sequence[Sequence[Any]],
-        was: Written,
+        version: Version,
         person: Person,
     ) -> tuple[Any, ...]:
         """One side when its policy has ended."""
-        if policy is None or found is None:
-            return views.told(""), "", Written()
-        same = (was.policy, was.person) == (policy.name, person.key)
-        now = Written(policy.name, found.summary, was.summary if same else "", person.key)
-        answers |= {number: stage.text for number, stage in enumerate(found.stages)}
-        return views.stages(answers, slices, found, policy.sampling.form), found.summary, now
+        if policy is None or summaries is None:
+            return views.told(""), "", Version()
+        is_same = (version.policy, version.person) == (policy.name, person.key)
+        new_version = Version(policy.name, summaries.summary, version.summary if is_same else "", person.key)
+        answers |= {number: stage.text for number, stage in enumerate(summaries.stages)}
+        return views.stages(answers, slices, summaries, policy.sampling.form), summaries.summary, new_version
 
-    def tell(self, side: int, text: str, written: Written, person: Person, left_out: list[int]) -> tuple[str, str]:
+    def tell(self, side: int, text: str, version: Version, person: Person, omissions: list[int]) -> tuple[str, str]:
         """What a summary rests on, and how it differs: from what was written, or that from what was before."""
-        edited = text.strip() != written.summary
-        before = written.summary if edited else written.before
-        return views.evidence(side, text, person.history, left_out), views.difference(before, text)
+        is_edited = text.strip() != version.summary
+        base = version.summary if is_edited else version.before
+        return views.evidence(side, text, person.history, omissions), views.difference(base, text)
 
     async def ask(
-        self, person: Person, item_a: str, item_b: str, query: str, texts: Sequence[str], written: Sequence[Written]
+        self, person: Person, item_a: str, item_b: str, query: str, texts: Sequence[str], versions: Sequence[Version]
     ) -> str:
         """What each downstream model chooses by each text, and without one."""
         items = [self.complete(item.strip()) for item in (item_a, item_b)]
         if not all(items) or items[0] == items[1]:
             return views.told("Give two different items, and the downstream models choose between them.")
-        read: dict[str, str | None] = {"no summary": None}
-        for text, was in zip(texts, written):
-            if was.before and was.before != was.summary:
-                read[f"{was.policy}, before"] = was.before
-            if was.summary:
-                read[was.policy] = was.summary
-            if text.strip() and text.strip() != was.summary:
-                read[f"{was.policy or 'your text'}, edited"] = text.strip()
-        asked = [(name, chooser, summary) for name, summary in read.items() for chooser in self.choosers]
-        found: list[Verdict] = await asyncio.gather(
-            *(chooser.choose(summary, items, query.strip() or None) for _, chooser, summary in asked)
+        summaries: dict[str, str | None] = {"no summary": None}
+        for text, version in zip(texts, versions):
+            if version.before and version.before != version.summary:
+                summaries[f"{version.policy}, before"] = version.before
+            if version.summary:
+                summaries[version.policy] = version.summary
+            if text.strip() and text.strip() != version.summary:
+                summaries[f"{version.policy or 'your text'}, edited"] = text.strip()
+        calls = [(name, chooser, summary) for name, summary in summaries.items() for chooser in self.choosers]
+        verdicts: list[Verdict] = await asyncio.gather(
+            *(chooser.choose(summary, items, query.strip() or None) for _, chooser, summary in calls)
         )
-        rows = [(name, verdict) for (name, _, _), verdict in zip(asked, found)]
+        rows = [(name, verdict) for (name, _, _), verdict in zip(calls, verdicts)]
         return views.verdicts(rows, items, person.target.chosen if person.target else None)
 
 
@@ -187,7 +190,7 @@ def build(demo: Demo) -> gr.Blocks:
                 with gr.Tab("A person of the test"):
                     user = gr.Dropdown(list(demo.records), value=first.name, label="Person", elem_id="person")
                 with gr.Tab("Your own history"):
-                    pasted = gr.Textbox(
+                    paste_box = gr.Textbox(
                         lines=6,
                         max_lines=12,
                         label=f"Type or paste {HOW}; or JSONL, or CSV with a header",
@@ -195,37 +198,35 @@ def build(demo: Demo) -> gr.Blocks:
                         max_length=LONGEST,
                         elem_id="pasted",
                     )
-                    read = gr.Button("Read it", elem_id="read")
-                shown = gr.HTML()
-                left_out = gr.Dropdown(multiselect=True, label="Leave out", elem_id="left-out")
+                    read_button = gr.Button("Read it", elem_id="read")
+                history_box = gr.HTML()
+                omissions = gr.Dropdown(multiselect=True, label="Leave out", elem_id="left-out")
             with gr.Column(scale=6, min_width=320):
                 with gr.Row():
-                    reads = gr.Radio(
-                        list(READS), value=next(iter(READS)), label="The history is read", elem_id="reads"
-                    )
-                    write = gr.Button("Write the summary", variant="primary", elem_id="write")
+                    mode = gr.Radio(list(MODES), value=next(iter(MODES)), label="The history is read", elem_id="reads")
+                    write_button = gr.Button("Write the summary", variant="primary", elem_id="write")
                 with gr.Row():
                     sides = [_side(number, list(demo.policies)) for number in range(2)]
                 items = [gr.Textbox(label=f"Item {name}", lines=2, elem_id=f"item-{name}") for name in "AB"]
                 query = gr.Textbox(label="What is asked", elem_id="query")
-                ask = gr.Button("Ask the downstream models", elem_id="ask")
+                ask_button = gr.Button("Ask the downstream models", elem_id="ask")
                 choice = gr.HTML(elem_id="choice")
-        told = [part for side in sides for part in (side.stages, side.summary, side.written)]
-        of_person = [person, shown, left_out, *items, query, choice, *told]
+        side_outputs = [part for side in sides for part in (side.stages, side.summary, side.version)]
+        person_outputs = [person, history_box, omissions, *items, query, choice, *side_outputs]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        gr.on([user.change, blocks.load], demo.choose, user, of_person, **quiet)
-        read.click(demo.read, pasted, of_person, **quiet)
-        left_out.change(demo.strike, [person, left_out], shown, **quiet)
-        asked = [person, *items, query, *(part for side in sides for part in (side.summary, side.written))]
-        given = [person, left_out, reads, *(part for side in sides for part in (side.policy, side.written))]
-        wrote = write.click(partial(_write, demo), given, told, **quiet)
-        wrote.then(partial(_ask, demo), asked, choice, **quiet)
-        ask.click(partial(_ask, demo), asked, choice, **quiet)
+        gr.on([user.change, blocks.load], demo.choose, user, person_outputs, **quiet)
+        read_button.click(demo.read, paste_box, person_outputs, **quiet)
+        omissions.change(demo.strike, [person, omissions], history_box, **quiet)
+        ask_inputs = [person, *items, query, *(part for side in sides for part in (side.summary, side.version))]
+        write_inputs = [person, omissions, mode, *(part for side in sides for part in (side.policy, side.version))]
+        write_event = write_button.click(partial(_write, demo), write_inputs, side_outputs, **quiet)
+        write_event.then(partial(_ask, demo), ask_inputs, choice, **quiet)
+        ask_button.click(partial(_ask, demo), ask_inputs, choice, **quiet)
         for number, side in enumerate(sides):
             gr.on(
-                [side.summary.change, side.written.change, left_out.change],
+                [side.summary.change, side.version.change, omissions.change],
                 partial(demo.tell, number),
-                [side.summary, side.written, person, left_out],
+                [side.summary, side.version, person, omissions],
                 [side.evidence, side.change],
                 **quiet,
             )
@@ -246,13 +247,13 @@ def _side(number: int, names: list[str]) -> Side:
 
 
 async def _write(
-    demo: Demo, person: Person, left_out: list[int], reads: str, *sides: Any
+    demo: Demo, person: Person, omissions: list[int], mode: str, *sides: Any
 ) -> AsyncIterator[tuple[Any, ...]]:
-    """`Demo.write` in the order of the page's parts: (policy, what was written) of each side come in."""
-    async for told in demo.write(person, left_out, reads, sides[::2], sides[1::2]):
-        yield tuple(part for side in told for part in side)
+    """`Demo.write` in the order of the page's parts: (policy, version) of each side come in."""
+    async for outputs in demo.write(person, omissions, mode, sides[::2], sides[1::2]):
+        yield tuple(part for side in outputs for part in side)
 
 
 async def _ask(demo: Demo, person: Person, item_a: str, item_b: str, query: str, *sides: Any) -> str:
-    """`Demo.ask` in the order of the page's parts: (text, what was written) of each side come in."""
+    """`Demo.ask` in the order of the page's parts: (text, version) of each side come in."""
     return await demo.ask(person, item_a, item_b, query, sides[::2], sides[1::2])

@@ -16,13 +16,13 @@ PRIVATE = {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False", "
 def application(demo: Demo) -> FastAPI:
     """The page at /. It is mounted and not launched, so that there is no way to share it."""
     os.environ.update(PRIVATE)
-    closed: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None}
-    app = FastAPI(**closed)
+    no_docs: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None}
+    app = FastAPI(**no_docs)
     fonts = ["ui-sans-serif", "system-ui", "sans-serif"], ["ui-monospace", "Consolas", "monospace"]
     theme = gr.themes.Base(font=fonts[0], font_mono=fonts[1])
     page = build(demo)
     quiet: dict[str, Any] = {"footer_links": [], "run_history": False, "ssr_mode": False}
-    return gr.mount_gradio_app(app, page, "/", app_kwargs=closed, theme=theme, css=CSS, **quiet)
+    return gr.mount_gradio_app(app, page, "/", app_kwargs=no_docs, theme=theme, css=CSS, **quiet)
 
 
 async def serve(app: FastAPI, host: str, port: int) -> None:

@@ -67,16 +67,16 @@ def shown_places(count: int) -> range:
     return range(max(0, count - MOST), count)
 
 
-def history(interactions: Sequence[Interaction], left_out: Sequence[int] = ()) -> str:
+def history(interactions: Sequence[Interaction], omissions: Sequence[int] = ()) -> str:
     """The choices, oldest first; those that are left out are struck through."""
     places = shown_places(len(interactions))
     lines = ['<li class="head"><b></b><span>chosen</span><span>passed over</span></li>']
     for place in places:
-        one, gone = interactions[place], ' class="gone"' if place in left_out else ""
-        over = html.escape(short(one.rejected)) if one.rejected else ""
-        chosen = html.escape(short(one.chosen))
+        interaction, css_class = interactions[place], ' class="gone"' if place in omissions else ""
+        over = html.escape(short(interaction.rejected)) if interaction.rejected else ""
+        chosen = html.escape(short(interaction.chosen))
         lines.append(
-            f'<li{gone}><b>{place + 1}</b><span class="e{place}c">{chosen}</span>'
+            f'<li{css_class}><b>{place + 1}</b><span class="e{place}c">{chosen}</span>'
             f'<span class="over e{place}r">{over}</span></li>'
         )
     older = _note(f"{places.start:,} older choices are read, too, and not shown.") if places.start else ""
@@ -84,7 +84,7 @@ def history(interactions: Sequence[Interaction], left_out: Sequence[int] = ()) -
 
 
 def stages(
-    answers: dict[int, str], slices: Sequence[Sequence[Interaction]], written: Summaries | None, form: str
+    answers: dict[int, str], slices: Sequence[Sequence[Interaction]], summaries: Summaries | None, form: str
 ) -> str:
     """The answers of the stages so far: reasoning and summary of each, as they are written."""
     parts = []
@@ -93,14 +93,14 @@ def stages(
         of = f"Stage {stage + 1} of {len(slices)}" if len(slices) > 1 else "One stage"
         parts.append(f'<p class="head">{of}: reads {count}{past}</p><pre>{html.escape(_tail(text))}</pre>')
         answer = parse_answer(text, form)
-        if written and answer.problem:
+        if summaries and answer.problem:
             parts.append(_note(f"Bad format: {answer.problem}. No summary is handed on."))
-    if written:
-        if not written.stages:
-            parts.append(_note(f"Nothing was written ({written.status}): {written.error}"))
-        elif dropped := sum(stage.dropped for stage in written.stages):
+    if summaries:
+        if not summaries.stages:
+            parts.append(_note(f"Nothing was written ({summaries.status}): {summaries.error}"))
+        elif dropped := sum(stage.dropped for stage in summaries.stages):
             parts.append(_note(f"{dropped:,} of the oldest choices did not fit the window and were left out."))
-        if written.stages and written.stages[-1].cut:
+        if summaries.stages and summaries.stages[-1].cut:
             parts.append(_note("The answer was cut at the largest number of tokens."))
     return _box("".join(parts))
 
@@ -109,32 +109,32 @@ def _tail(text: str) -> str:
     return text if len(text) <= LONGEST else f"… {text[-LONGEST:]}"
 
 
-def evidence(panel: int, summary: str, interactions: Sequence[Interaction], left_out: Sequence[int] = ()) -> str:
+def evidence(panel: int, summary: str, interactions: Sequence[Interaction], omissions: Sequence[int] = ()) -> str:
     """The statements of a summary. Clicking one lights up what speaks for it in the history, and frames what speaks
     against it; what is left out does neither."""
-    read = [Interaction("") if place in left_out else one for place, one in enumerate(interactions)]
-    found, rules, labels = statements(summary, read), [], []
-    for number, statement in enumerate(found):
+    items = [Interaction("") if place in omissions else interaction for place, interaction in enumerate(interactions)]
+    claims, rules, labels = statements(summary, items), [], []
+    for number, statement in enumerate(claims):
         name = f"says-{panel}-{number}"
         chosen, rejected = [f".e{x}c" for x in statement.chosen], [f".e{x}r" for x in statement.rejected]
-        speaks = {1: (chosen, rejected), -1: (rejected, chosen), 0: (chosen + rejected, [])}[statement.sign]
-        for places, style in zip(speaks, (_LIT, _AGAINST)):
+        sides = {1: (chosen, rejected), -1: (rejected, chosen), 0: (chosen + rejected, [])}[statement.sign]
+        for places, style in zip(sides, (_LIT, _AGAINST)):
             if places:
-                lit = ", ".join(f"#history {place}" for place in places)
-                rules.append(f"body:has(#{name}:checked, label[for={name}]:hover) :is({lit}) {{{style}}}")
-        count = f"{len(speaks[0])} for, {len(speaks[1])} against"
+                selector = ", ".join(f"#history {place}" for place in places)
+                rules.append(f"body:has(#{name}:checked, label[for={name}]:hover) :is({selector}) {{{style}}}")
+        count = f"{len(sides[0])} for, {len(sides[1])} against"
         if not statement.sign:
-            count = f"{len(speaks[0])} item{'' if len(speaks[0]) == 1 else 's'}"
+            count = f"{len(sides[0])} item{'' if len(sides[0]) == 1 else 's'}"
         labels.append(
             f'<label for="{name}"><input type="checkbox" id="{name}">{html.escape(statement.text)} '
             f"<small>{count}</small></label>"
         )
     if not labels:
         return _box("")
-    known = any(statement.sign for statement in found)
-    framed = " Those against it are framed." if known else ""
-    by = "its attribute" if known else "its words"
-    head = _note(f"Click a statement: the items that speak for it, by {by}, light up in the history.{framed}")
+    has_signs = any(statement.sign for statement in claims)
+    frame_note = " Those against it are framed." if has_signs else ""
+    basis = "its attribute" if has_signs else "its words"
+    head = _note(f"Click a statement: the items that speak for it, by {basis}, light up in the history.{frame_note}")
     return _box(f'<style>{"".join(rules)}</style>{head}<div class="says">{"".join(labels)}</div>')
 
 
@@ -142,19 +142,19 @@ def difference(before: str, after: str) -> str:
     """What changed from one text to another, word by word; empty where nothing did."""
     if not before or before == after:
         return _box("")
-    old, new = before.split(), after.split()
+    old_words, new_words = before.split(), after.split()
     parts = []
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, old_words, new_words, autojunk=False).get_opcodes():
         if kind in ("delete", "replace"):
-            parts.append(f"<del>{html.escape(' '.join(old[a:b]))}</del>")
+            parts.append(f"<del>{html.escape(' '.join(old_words[a:b]))}</del>")
         if kind in ("insert", "replace"):
-            parts.append(f"<ins>{html.escape(' '.join(new[c:d]))}</ins>")
+            parts.append(f"<ins>{html.escape(' '.join(new_words[c:d]))}</ins>")
         if kind == "equal":
-            parts.append(html.escape(" ".join(new[c:d])))
+            parts.append(html.escape(" ".join(new_words[c:d])))
     return _box(f'<p class="head">What changed</p><p>{" ".join(parts)}</p>')
 
 
-def verdicts(rows: Sequence[tuple[str, Verdict]], items: Sequence[str], taken: str | None) -> str:
+def verdicts(rows: Sequence[tuple[str, Verdict]], items: Sequence[str], chosen: str | None) -> str:
     """A line a text and downstream model: its pick, how sure it is, P(A) in each order."""
     lines = []
     for text, verdict in rows:
@@ -164,12 +164,12 @@ def verdicts(rows: Sequence[tuple[str, Verdict]], items: Sequence[str], taken: s
             continue
         pick = "neither" if verdict.pick is None else ascii_uppercase[verdict.pick]
         pick += " (the order decides)" if verdict.wavers else ""
-        shares = [max(verdict.sure), *(order[0] for order in verdict.orders)]
+        shares = [max(verdict.shares), *(order[0] for order in verdict.orders)]
         cells = "".join(f'<td class="number">{100 * share:.1f} %</td>' for share in shares)
         lines.append(f"<tr>{head}<td>{pick}</td>{cells}</tr>")
     numbers = ("sure", "P(A), A first", "P(A), B first")
     head = "".join(f"<th>{name}</th>" for name in ("reads", "downstream model", "picks"))
     head += "".join(f'<th class="number">{name}</th>' for name in numbers)
-    truth = f"The person took {ascii_uppercase[items.index(taken)]}." if taken in items else ""
+    truth = f"The person took {ascii_uppercase[items.index(chosen)]}." if chosen in items else ""
     table = f'<div class="scroll"><table id="verdicts"><tr>{head}</tr>{"".join(lines)}</table></div>'
     return _box(f"{table}{_note(truth)}")

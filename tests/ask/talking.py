@@ -26,12 +26,12 @@ def talking(tokenizer: Any, answer: str = ANSWER, pause: float = 0.0) -> Callabl
     def reply(body: dict) -> Any:
         if not body.get("logprobs"):
             return stream()
-        asked = body["messages"][-2]["content"]
-        letters = letters_of(tokenizer, "ABC") if "Item C" in asked else find_letters(tokenizer)
-        items = [line for line in asked.splitlines() if line.lstrip().startswith(("Item ", "[Item"))]
+        question = body["messages"][-2]["content"]
+        letters = letters_of(tokenizer, "ABC") if "Item C" in question else find_letters(tokenizer)
+        items = [line for line in question.splitlines() if line.lstrip().startswith(("Item ", "[Item"))]
         sea = next((i for i, line in enumerate(items) if "sea" in line), 0)
         logs = {i: math.log(0.04) for i in letters.tokens}
-        logs[letters.tokens[sea if "Likes the sea" in asked else 0]] = math.log(0.9)
+        logs[letters.tokens[sea if "Likes the sea" in question else 0]] = math.log(0.9)
         tops = [{"token": f"token_id:{i}", "logprob": log} for i, log in logs.items()]
         content = [tops[0] | {"top_logprobs": tops}]
         message = {"content": "x"}

@@ -23,8 +23,8 @@ def models(fake_server, tokenizer, model_folder):
     return server
 
 
-def options(url: str, history, **more) -> AskOptions:
-    return AskOptions(model=f"ours={url}", judge=[f"judge={url}"], history=str(history), **more)
+def options(url: str, history, **values) -> AskOptions:
+    return AskOptions(model=f"ours={url}", judge=[f"judge={url}"], history=str(history), **values)
 
 
 HISTORY = [{"chosen": "a film of the sea", "rejected": "a car film"}, {"chosen": "sails", "rejected": None}]
@@ -33,11 +33,11 @@ HISTORY = [{"chosen": "a film of the sea", "rejected": "a car film"}, {"chosen":
 async def test_a_summary_is_written_and_a_model_chooses_with_it_and_without(models, jsonl, capsys):
     async with models as server:
         await ask(options(server.url, jsonl(*HISTORY), items=["a car race", "the deep sea"], stages=2))
-    said = capsys.readouterr().out
-    assert "users.jsonl: 2 choices" in said and "1  a film of the sea  >  a car film" in said
-    assert said.count(ANSWER) == 2 and "stage 2 of 2: reads 1 choice and the summary of the stage before" in said
+    output = capsys.readouterr().out
+    assert "users.jsonl: 2 choices" in output and "1  a film of the sea  >  a car film" in output
+    assert output.count(ANSWER) == 2 and "stage 2 of 2: reads 1 choice and the summary of the stage before" in output
     without, with_it = (
-        next(x for x in said.splitlines() if f"judge  {name}" in x).split() for name in ("no s", "this")
+        next(x for x in output.splitlines() if f"judge  {name}" in x).split() for name in ("no s", "this")
     )
     assert without[3] == "neither" and "the order decides" in " ".join(without)
     assert with_it[3:5] == ["B", "95.7"] and with_it[6] == with_it[8] == "95.7"
@@ -46,9 +46,9 @@ async def test_a_summary_is_written_and_a_model_chooses_with_it_and_without(mode
 async def test_more_than_two_items(models, jsonl, capsys):
     async with models as server:
         await ask(options(server.url, jsonl(*HISTORY), items=["a car race", "the deep sea", "a farm"]))
-    said = capsys.readouterr().out
-    assert "C  a farm" in said and "1st order" in said
-    assert next(x for x in said.splitlines() if "this summary" in x).split()[3] == "B"
+    output = capsys.readouterr().out
+    assert "C  a farm" in output and "1st order" in output
+    assert next(x for x in output.splitlines() if "this summary" in x).split()[3] == "B"
 
 
 async def test_without_items_no_judge_is_asked(models, jsonl, capsys):
@@ -59,8 +59,8 @@ async def test_without_items_no_judge_is_asked(models, jsonl, capsys):
 
 
 async def test_check_starts_nothing(jsonl, capsys):
-    said = await ask(options("http://127.0.0.1:9/v1", jsonl(*HISTORY), items=["a", "b"], check=True))
-    assert "nothing was started" in said and "2 choices" in capsys.readouterr().out
+    message = await ask(options("http://127.0.0.1:9/v1", jsonl(*HISTORY), items=["a", "b"], check=True))
+    assert "nothing was started" in message and "2 choices" in capsys.readouterr().out
 
 
 async def test_what_no_window_holds_is_left_out_before_it_is_tokenised(models, jsonl, capsys):
@@ -80,7 +80,7 @@ async def test_a_history_that_does_not_fit_is_said(models, jsonl):
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
+    ("values", "problem"),
     [
         ({"items": ["a"]}, "two to 26 items"),
         ({"items": ["a", "a"]}, "two of them are the same"),
@@ -89,9 +89,9 @@ async def test_a_history_that_does_not_fit_is_said(models, jsonl):
         ({"stages": 0}, "--stages 0: at least 1"),
     ],
 )
-def test_options_that_cannot_be_meant(given, problem):
+def test_options_that_cannot_be_meant(values, problem):
     with pytest.raises(ValueError, match=problem):
-        AskOptions(**given)
+        AskOptions(**values)
 
 
 async def test_what_is_missing_is_named(tmp_path, jsonl):
@@ -115,15 +115,15 @@ def make_run(folder, model_folder):
 
 async def test_a_finished_run_gives_what_is_not_said(tmp_path, model_folder, capsys):
     make_run(tmp_path, model_folder)
-    said = await ask(AskOptions(run=tmp_path, person="1#1", check=True))
-    assert f"{tmp_path}/rl/model, {tmp_path}/models/judge" in said and "items: 2" in said
-    shown = capsys.readouterr().out
-    assert "1#1: 4 choices" in shown and "film 4" not in shown  # as the evaluation shows it: two thirds
+    message = await ask(AskOptions(run=tmp_path, person="1#1", check=True))
+    assert f"{tmp_path}/rl/model, {tmp_path}/models/judge" in message and "items: 2" in message
+    output = capsys.readouterr().out
+    assert "1#1: 4 choices" in output and "film 4" not in output  # as the evaluation shows it: two thirds
     with pytest.raises(UserError, match="no person 'x'; there are 0#1, 1#1"):
         await ask(AskOptions(run=tmp_path, person="x", check=True))
-    finished = Finished.read(tmp_path)
-    assert [spec.partition("=")[0] for spec in finished.policies] == ["sft", "sft+rl"]
-    spec = ModelSpec.parse(finished.policies[0])
+    run = Finished.read(tmp_path)
+    assert [spec.partition("=")[0] for spec in run.policies] == ["sft", "sft+rl"]
+    spec = ModelSpec.parse(run.policies[0])
     assert window_of(spec) == json.loads((model_folder / "config.json").read_text())["max_position_embeddings"]
     assert (answer_tokens(16384), answer_tokens(2048)) == (4096, 512)
 
@@ -131,25 +131,25 @@ async def test_a_finished_run_gives_what_is_not_said(tmp_path, model_folder, cap
 async def test_titles_that_are_typed_get_the_genres_that_the_quick_start_reads(tmp_path, model_folder, jsonl, capsys):
     make_run(tmp_path, model_folder)
     rows = [{"chosen": "heat", "rejected": "The Matrix (1999)"}, {"chosen": "My cat"}]
-    said = await ask(AskOptions(run=tmp_path, history=str(jsonl(*rows)), items=["Alien", "Big (1988)"], check=True))
-    shown = capsys.readouterr().out
-    assert "Heat (1995): Action, Crime, Thriller  >  Matrix, The (1999): Action, Sci-Fi, Thriller" in shown
-    assert "1 of 5 items are no films that the quick start's models can read, such as: My cat" in shown
-    assert "items: 2" in said
+    message = await ask(AskOptions(run=tmp_path, history=str(jsonl(*rows)), items=["Alien", "Big (1988)"], check=True))
+    output = capsys.readouterr().out
+    assert "Heat (1995): Action, Crime, Thriller  >  Matrix, The (1999): Action, Sci-Fi, Thriller" in output
+    assert "1 of 5 items are no films that the quick start's models can read, such as: My cat" in output
+    assert "items: 2" in message
     question = question_of(AskOptions(run=tmp_path, history=str(jsonl(*rows)), items=["Alien", "Big (1988)"]))
-    asked = {question.query, *(one.query for one in question.person.history)}
-    assert asked == {"Recommend a movie that I would like to watch."}, "without it these models write nothing"
+    queries = {question.query, *(interaction.query for interaction in question.person.history)}
+    assert queries == {"Recommend a movie that I would like to watch."}, "without it these models write nothing"
 
 
 def test_nothing_that_is_shown_moves_the_terminal():
-    evil = "\x1b[2J\x1b]0;title\x07 \u202egnp.exe \r\x9b31m"
-    assert not set(safe(evil)) & set("\x1b\x07\r\x9b\u202e")
-    assert "\x1b" not in told_history([Interaction(evil, evil)])
+    attack = "\x1b[2J\x1b]0;title\x07 \u202egnp.exe \r\x9b31m"
+    assert not set(safe(attack)) & set("\x1b\x07\r\x9b\u202e")
+    assert "\x1b" not in told_history([Interaction(attack, attack)])
 
 
 def test_of_a_long_history_the_newest_are_shown():
-    shown = told_history([Interaction(f"film {i} " + "x" * 1000) for i in range(10_000)])
-    assert len(shown) < 6000 and "9,980 older ones" in shown and "10000  film 9999" in shown
+    output = told_history([Interaction(f"film {i} " + "x" * 1000) for i in range(10_000)])
+    assert len(output) < 6000 and "9,980 older ones" in output and "10000  film 9999" in output
 
 
 def test_an_answer_that_begins_again_is_told_from_its_start(capsys):
@@ -160,7 +160,7 @@ def test_an_answer_that_begins_again_is_told_from_its_start(capsys):
 
 
 def test_a_verdict_says_what_is_picked_and_whether_the_order_decides():
-    sure, torn = Verdict("j", ((0.9, 0.1), (0.8, 0.2))), Verdict("j", ((0.9, 0.1), (0.1, 0.9)))
-    assert (sure.pick, torn.pick, sure.wavers, torn.wavers) == (0, None, False, True)
-    assert sure.sure == pytest.approx((0.85, 0.15)) and Verdict("j", error="x").pick is None
+    clear, tie = Verdict("j", ((0.9, 0.1), (0.8, 0.2))), Verdict("j", ((0.9, 0.1), (0.1, 0.9)))
+    assert (clear.pick, tie.pick, clear.wavers, tie.wavers) == (0, None, False, True)
+    assert clear.shares == pytest.approx((0.85, 0.15)) and Verdict("j", error="x").pick is None
     assert "failed: x" in verdict_lines([("no summary", Verdict("j", error="x"))], ["a", "b"])

@@ -33,9 +33,13 @@ def test_attributes_are_known_of_the_simulated_world_too():
 
 def test_other_statements_rest_on_the_items_that_share_their_rare_words():
     history = [Interaction(f"a story of {word}", f"a story without {word}") for word in ("whales", "cars", "the sea")]
-    found = statements("Likes whales and stories.\nPrefers the sea! Nothing of this", history)
-    assert [one.text for one in found] == ["Likes whales and stories", "Prefers the sea!", "Nothing of this"]
-    assert [(one.chosen, one.rejected) for one in found] == [((0,), (0,)), ((2,), (2,)), ((), ())]
+    claims = statements("Likes whales and stories.\nPrefers the sea! Nothing of this", history)
+    assert [statement.text for statement in claims] == [
+        "Likes whales and stories",
+        "Prefers the sea!",
+        "Nothing of this",
+    ]
+    assert [(statement.chosen, statement.rejected) for statement in claims] == [((0,), (0,)), ((2,), (2,)), ((), ())]
 
 
 def test_it_is_bounded_and_takes_anything():

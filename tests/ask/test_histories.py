@@ -11,7 +11,7 @@ PAIR = Interaction("Heat (1995)", "Alien (1979)")
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "history"),
     [
         ("Heat (1995) > Alien (1979)\n", [PAIR]),
         ("\ufeffHeat (1995)\tAlien (1979)", [PAIR]),
@@ -29,8 +29,8 @@ PAIR = Interaction("Heat (1995)", "Alien (1979)")
         ("half \ud83d", [Interaction("half \ufffd")]),
     ],
 )
-def test_what_is_typed_is_read(text, expected):
-    assert list(typed(text).history) == expected
+def test_what_is_typed_is_read(text, history):
+    assert list(typed(text).history) == history
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_jsonl_of_interactions_of_persons_and_parquet(tmp_path, jsonl):
 
 def test_without_an_interaction_it_is_as_if_it_had_never_been():
     person = typed("a > b\nc > d\ne > f")
-    assert [one.chosen for one in person.without([1]).history] == ["a", "e"]
+    assert [interaction.chosen for interaction in person.without([1]).history] == ["a", "e"]
     assert person.without([1]).key == person.key  # what else changes is the model's doing, not another seed's
     with pytest.raises(RecordError, match="nothing of the history is left"):
         person.without([0, 1, 2])

@@ -69,23 +69,23 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture
-def opened(browser, url):
+def new_page(browser, url):
     """opens the page; at the end the browser must have had nothing to say, and asked nobody else."""
-    said, pages = [], []
+    messages, pages = [], []
 
     def open_page(**view):
         page = browser.new_page(**({"viewport": {"width": 1300, "height": 900}} | view))
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request: said.append(request.url) if not request.url.startswith(url) else None)
-        page.on("response", lambda reply: said.append(reply.url) if reply.status >= 400 else None)
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("dialog", lambda dialog: (messages.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda request: messages.append(request.url) if not request.url.startswith(url) else None)
+        page.on("response", lambda reply: messages.append(reply.url) if reply.status >= 400 else None)
         page.goto(url)
         page.wait_for_selector("#history li:nth-child(3)")
         pages.append(page)
@@ -94,7 +94,7 @@ def opened(browser, url):
     yield open_page
     for page in pages:
         page.close()
-    assert [line for line in said if not line.startswith(("data:", "blob:"))] == []
+    assert [line for line in messages if not line.startswith(("data:", "blob:"))] == []
 
 
 def write(page) -> None:
@@ -116,17 +116,17 @@ def is_lit(page, selector: str) -> bool:
     return page.locator(selector).evaluate("part => getComputedStyle(part).backgroundColor") == "rgb(255, 213, 77)"
 
 
-def test_a_summary_is_watched_its_evidence_lights_up_and_models_choose(opened):
-    page = opened()
+def test_a_summary_is_watched_its_evidence_lights_up_and_models_choose(new_page):
+    page = new_page()
     page.click("#write")
     page.wait_for_selector("#stages-0 pre")
     assert "<script>alert(1)</script>" in page.inner_text("#stages-0 pre")
     page.wait_for_selector("#verdicts td")
     assert page.input_value("#summary-1 textarea").startswith("Likes the sea.")
-    found = rows(page)
-    assert [row[0] for row in found] == ["no summary"] * 2 + ["sft"] * 2 + ["rl"] * 2
-    assert found[0][2:] == ["neither (the order decides)", "50.0 %", "95.7 %", "4.3 %"]
-    assert found[2][1:] == ["judge", "A", "95.7 %", "95.7 %", "95.7 %"]
+    table = rows(page)
+    assert [row[0] for row in table] == ["no summary"] * 2 + ["sft"] * 2 + ["rl"] * 2
+    assert table[0][2:] == ["neither (the order decides)", "50.0 %", "95.7 %", "4.3 %"]
+    assert table[2][1:] == ["judge", "A", "95.7 %", "95.7 %", "95.7 %"]
     assert "The person took A." in page.inner_text("#choice")
     assert not is_lit(page, "#history .e2c")
     page.click("#evidence-0 label >> nth=0")
@@ -137,8 +137,8 @@ def test_a_summary_is_watched_its_evidence_lights_up_and_models_choose(opened):
     assert not is_lit(page, "#history .e2c")
 
 
-def test_an_edited_text_is_read_beside_what_was_written(opened):
-    page = opened()
+def test_an_edited_text_is_read_beside_what_was_written(new_page):
+    page = new_page()
     write(page)
     page.fill("#summary-0 textarea", "Loves cars.")
     page.wait_for_selector("#change-0 del")
@@ -151,8 +151,8 @@ def test_an_edited_text_is_read_beside_what_was_written(opened):
     page.wait_for_selector("text=Give two different items")
 
 
-def test_what_is_left_out_is_not_read(opened):
-    page = opened()
+def test_what_is_left_out_is_not_read(new_page):
+    page = new_page()
     page.click("#left-out input")
     page.click("#left-out ul[role=listbox] li >> nth=2")
     page.keyboard.press("Escape")
@@ -163,8 +163,8 @@ def test_what_is_left_out_is_not_read(opened):
     assert not is_lit(page, "#history .e2c")
 
 
-def test_another_person_another_policy_and_slices(opened):
-    page = opened()
+def test_another_person_another_policy_and_slices(new_page):
+    page = new_page()
     write(page)
     page.click("#person input")
     page.click("#person ul[role=listbox] li >> nth=1")
@@ -178,8 +178,8 @@ def test_another_person_another_policy_and_slices(opened):
     assert {row[0] for row in rows(page)} == {"no summary", "sft"} and page.inner_text("#stages-1").strip() == ""
 
 
-def test_a_history_of_ones_own(opened):
-    page = opened()
+def test_a_history_of_ones_own(new_page):
+    page = new_page()
     page.locator("button[role=tab]", has_text="Your own history").last.click()
     page.click("#read")
     page.wait_for_selector("text=no choice yet; type one choice a line")
@@ -192,8 +192,8 @@ def test_a_history_of_ones_own(opened):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone_nothing_runs_out_of_the_page(opened, scheme):
-    page = opened(color_scheme=scheme, **PHONE)
+def test_on_a_phone_nothing_runs_out_of_the_page(new_page, scheme):
+    page = new_page(color_scheme=scheme, **PHONE)
     write(page)
     page.tap("#evidence-1 label >> nth=0")
     assert is_lit(page, "#history .e2c")

@@ -35,12 +35,12 @@ def tags(page: str) -> set[str]:
 
 def test_markup_stays_text_everywhere():
     history = [Interaction(EVIL, EVIL, EVIL), Interaction("the sea")]
-    slices, refused = [history], Summaries(status="refused", error=EVIL)
+    slices, refusal = [history], Summaries(status="refused", error=EVIL)
     verdict = Verdict(EVIL, ((0.6, 0.4), (0.7, 0.3)))
     pages = [
         views.history(history, [0]),
         views.stages({0: EVIL}, slices, None, "think"),
-        views.stages({}, slices, refused, "think"),
+        views.stages({}, slices, refusal, "think"),
         views.evidence(0, f"{EVIL}. Likes script alert.", history),
         views.difference(EVIL, f"{EVIL} <b>more</b>"),
         views.verdicts([(EVIL, verdict), ("x", Verdict(EVIL, error=EVIL))], [EVIL, "b"], EVIL),
@@ -67,8 +67,8 @@ def test_a_statement_lights_up_its_items_and_nothing_that_is_left_out():
 def test_what_speaks_against_a_statement_is_framed_where_attributes_are_known():
     history = [Interaction("a farce", "a thriller"), Interaction("a manhunt", "a satire")]
     page = views.evidence(0, "Likes humour.", history)
-    lit, framed = re.findall(r":is\(([^)]*)\) {([a-z]+):", page)
-    assert (lit, framed) == (("#history .e0c", "background"), ("#history .e1r", "outline"))
+    light, frame = re.findall(r":is\(([^)]*)\) {([a-z]+):", page)
+    assert (light, frame) == (("#history .e0c", "background"), ("#history .e1r", "outline"))
     assert "1 for, 1 against" in page and "by its attribute" in page
 
 
