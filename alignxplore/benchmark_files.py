@@ -68,15 +68,15 @@ def parse_history(
         raise RecordError(
             "empty; a user without a past has no preferences to infer: drop the row", path, line, "history"
         )
-    found = [parse_interaction(x, path, line, f"history[{i}]", default_query) for i, x in enumerate(history)]
-    if places := [i for i, x in enumerate(found) if x.same]:
+    interactions = [parse_interaction(x, path, line, f"history[{i}]", default_query) for i, x in enumerate(history)]
+    if places := [i for i, x in enumerate(interactions) if x.same]:
         log.warning(
             "%s:%s: history[%s]: rejected is the same as chosen; read as no alternative",
             path,
             line,
             ", ".join(map(str, places)),
         )
-    return tuple(replace(x, rejected=None) if x.same else x for x in found)
+    return tuple(replace(x, rejected=None) if x.same else x for x in interactions)
 
 
 def check_target(item: Interaction, path: str | Path, line: int, field: str) -> None:
@@ -103,12 +103,12 @@ def read_users(
     *,
     default_query: str | None = None,
     allow_duplicates: bool = False,
-    wanted: Callable[[str], bool] = lambda user: True,
+    is_wanted: Callable[[str], bool] = lambda user: True,
 ) -> Iterator[UserRecord]:
     """Yield the user records of a benchmark file in order, one line in memory at a time.
 
     Args:
-        wanted: of other users nothing but the id is looked at.
+        is_wanted: of other users nothing but the id is looked at.
 
     Raises:
         RecordError: at the first row that breaks the contract, a repeated user id included.
@@ -116,11 +116,11 @@ def read_users(
     lines = Places()  # user → line
     for line, row in read_jsonl(path):
         user = parse_user_id(row, path, line)
-        if not wanted(user):
+        if not is_wanted(user):
             continue
         if not allow_duplicates:
-            if (first := lines.get(user)) is not None:
-                problem = f"user '{user}' already stands at line {first}; give each row its own id"
+            if (first_line := lines.get(user)) is not None:
+                problem = f"user '{user}' already stands at line {first_line}; give each row its own id"
                 raise RecordError(problem, path, line, "userid")
             lines.put(user, line)
         history = parse_history(row, path, line, default_query)
@@ -152,9 +152,9 @@ def parse_target(row: Any, path: str | Path, line: int, default_query: str | Non
     if chosen.keys() & rejected.keys():
         problem = "holds an item of 'chosen', so there is no right answer; drop the row"
         raise RecordError(problem, path, line, "target.rejected")
-    first, *also = chosen.values()
-    pair = parse_interaction(row | {"chosen": first, "rejected": None}, path, line, "target", default_query)
-    return Offer(pair.chosen, None, pair.query, tuple(also), tuple(rejected.values()))
+    first_item, *other_items = chosen.values()
+    pair = parse_interaction(row | {"chosen": first_item, "rejected": None}, path, line, "target", default_query)
+    return Offer(pair.chosen, None, pair.query, tuple(other_items), tuple(rejected.values()))
 
 
 def _texts(name: str, texts: Any, path: str | Path, line: int) -> dict[str, str]:
@@ -162,10 +162,10 @@ def _texts(name: str, texts: Any, path: str | Path, line: int) -> dict[str, str]
     texts = texts if isinstance(texts, list) else [texts]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise RecordError("expected at least one text, and no empty one", path, line, f"target.{name}")
-    found: dict[str, str] = {}
+    texts_by_words: dict[str, str] = {}
     for text in texts:
-        found.setdefault(" ".join(text.split()), text)
-    return found
+        texts_by_words.setdefault(" ".join(text.split()), text)
+    return texts_by_words
 
 
 def target_row(target: Interaction) -> dict:

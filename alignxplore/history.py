@@ -61,14 +61,14 @@ def halve(history: Sequence[Interaction], count: Callable[[Sequence[Interaction]
     Raises:
         HistoryError: not even the newest interaction fits.
     """
-    kept = tuple(history)
-    while (tokens := count(kept)) >= limit:
-        if len(kept) == 1:
+    newer = tuple(history)
+    while (tokens := count(newer)) >= limit:
+        if len(newer) == 1:
             raise HistoryError(
                 f"the prompt takes {tokens} tokens with the newest interaction alone, the limit is {limit:.0f}"
             )
-        kept = kept[-(len(kept) // 2) :]
-    return Fitted(kept, len(history) - len(kept), tokens)
+        newer = newer[-(len(newer) // 2) :]
+    return Fitted(newer, len(history) - len(newer), tokens)
 
 
 def fit(interactions: Sequence[Interaction], count: Callable[[Sequence[Interaction]], int], budget: int) -> Fitted:
@@ -99,9 +99,9 @@ def fit(interactions: Sequence[Interaction], count: Callable[[Sequence[Interacti
         else:
             low, too_long = middle + 1, tokens
     if low >= len(interactions):
-        newest = count(interactions[-1:])
+        newest_tokens = count(interactions[-1:])
         raise HistoryError(
-            f"the prompt takes {newest} tokens with the newest interaction alone, the budget is {budget}"
+            f"the prompt takes {newest_tokens} tokens with the newest interaction alone, the budget is {budget}"
         )
     return Fitted(tuple(interactions[low:]), low, fits)
 
@@ -112,13 +112,13 @@ def too_old(interactions: Sequence[Interaction], budget: int) -> int:
     Raises:
         HistoryError: the newest alone has.
     """
-    left = CHARACTERS * budget
-    for newer, one in enumerate(reversed(interactions)):
-        length = len(one.chosen) + len(one.rejected or "")
-        left -= length
-        if left < 0 and newer:
+    budget_left = CHARACTERS * budget
+    for newer, interaction in enumerate(reversed(interactions)):
+        length = len(interaction.chosen) + len(interaction.rejected or "")
+        budget_left -= length
+        if budget_left < 0 and newer:
             return len(interactions) - newer
-        if left < 0:
+        if budget_left < 0:
             raise HistoryError(
                 f"the prompt takes more than {budget} tokens with the newest interaction alone: "
                 f"its items have {length:,} characters"

@@ -118,9 +118,9 @@ class Journal:
             os.truncate(self.path, end)
 
     def _note(self, unit: str, status: str, offset: int) -> None:
-        before, now = unit in self, status not in FAILED
-        self._places.put(unit, offset if now else ~offset)
-        self._count += now - before
+        was_finished, is_finished = unit in self, status not in FAILED
+        self._places.put(unit, offset if is_finished else ~offset)
+        self._count += is_finished - was_finished
 
     def append(self, unit: str, row: dict[str, Any]) -> dict:
         """Record a finished unit; it is in the file when this returns (kill -9 safe; `__exit__` also syncs the
@@ -128,12 +128,12 @@ class Journal:
         row = {"id": unit, "status": OK} | row | {"id": unit}
         line = (json.dumps(row, ensure_ascii=False) + "\n").encode(errors=HALF_CHARACTERS)
         with naming(self.path):
-            written = os.write(self._file, line)
+            count = os.write(self._file, line)
         end = os.lseek(self._file, 0, os.SEEK_CUR)
-        if written < len(line):  # take the stump away, or the next line would be appended to it
-            os.ftruncate(self._file, end - written)
+        if count < len(line):  # take the stump away, or the next line would be appended to it
+            os.ftruncate(self._file, end - count)
             raise OSError(errno.ENOSPC, "only a part of the line could be written; is the disk full?", str(self.path))
-        self._note(unit, row["status"], end - written)
+        self._note(unit, row["status"], end - count)
         return row
 
     def __contains__(self, unit: str) -> bool:

@@ -24,8 +24,8 @@ class Places:
 
     def get(self, name: str) -> int | None:
         """The place of a name; None of one that was never put."""
-        found = self._table.execute("SELECT place FROM places WHERE name = ?", (_key(name),)).fetchone()
-        return None if found is None else found[0]
+        row = self._table.execute("SELECT place FROM places WHERE name = ?", (_key(name),)).fetchone()
+        return None if row is None else row[0]
 
     def put(self, name: str, place: int) -> None:
         """Set the place of a name, for the first time or anew.

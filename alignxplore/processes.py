@@ -70,27 +70,28 @@ class Family(subprocess.Popen[bytes]):
         families = ":".join(filter(None, (environment.get(MARK), self.name)))
         self.guard = _start_guard(self.name, grace, keep)
         try:
-            marked = environment | _KEEP_ENVIRONMENT | {MARK: families}
-            super().__init__(command, env=marked, start_new_session=True, **options)
+            marked_environment = environment | _KEEP_ENVIRONMENT | {MARK: families}
+            super().__init__(command, env=marked_environment, start_new_session=True, **options)
         except BaseException:
             _dismiss(self.guard)
             raise
 
-    def end(self, *asked: tuple[signal.Signals, float]) -> list[str]:
+    def end(self, *requests: tuple[signal.Signals, float]) -> list[str]:
         """End the whole family and reap its leader; a second time does no harm.
 
         Args:
-            asked: the signals that ask for it, each with the seconds until the next or the kill; default: TERM, grace.
+            requests: the signals that ask for it, each with the seconds until the next or the kill; default: TERM,
+                grace.
 
         Returns:
             A line (pid, seconds of age, command) for each process that had to be killed.
         """
-        killed = _end([self.name], *(asked or ((signal.SIGTERM, self.grace),)))
+        kill_lines = _end([self.name], *(requests or ((signal.SIGTERM, self.grace),)))
         if self.poll() is None:  # it threw its environment away
             self.kill()
         self.wait()
         _dismiss(self.guard)
-        return killed
+        return kill_lines
 
 
 def end_all(families: Sequence[Family]) -> None:
@@ -101,25 +102,25 @@ def end_all(families: Sequence[Family]) -> None:
         family.end()
 
 
-def socket_folder(prefix: str, longest: str) -> Path:
+def socket_folder(prefix: str, longest_name: str) -> Path:
     """A new folder for sockets, in the temporary folder or, where paths would be too long for the kernel, in /tmp.
     Those of processes that were killed are taken away.
 
     Args:
         prefix: "axp-ray": the folder is PREFIX-PID-random.
-        longest: what stands behind the folder in the longest path of a socket.
+        longest_name: what stands behind the folder in the longest path of a socket.
 
     Raises:
         UserError: no place is short enough.
     """
     for parent in dict.fromkeys((Path(tempfile.gettempdir()), Path("/tmp"))):
         name = f"{prefix}-{os.getpid()}-{secrets.token_hex(4)}"
-        if len(os.fsencode(f"{parent}/{name}{longest}")) > _SOCKET_PATH or not os.access(parent, os.W_OK):
+        if len(os.fsencode(f"{parent}/{name}{longest_name}")) > _SOCKET_PATH or not os.access(parent, os.W_OK):
             continue
-        for left in parent.glob(f"{prefix}-*-*"):
-            process = left.name.removeprefix(f"{prefix}-").partition("-")[0]
+        for old_folder in parent.glob(f"{prefix}-*-*"):
+            process = old_folder.name.removeprefix(f"{prefix}-").partition("-")[0]
             if process.isdigit() and not psutil.pid_exists(int(process)):
-                shutil.rmtree(left, ignore_errors=True)
+                shutil.rmtree(old_folder, ignore_errors=True)
         (parent / name).mkdir(mode=0o700)
         return parent / name
     raise UserError(
@@ -132,38 +133,38 @@ def temporary_files(folder: Path) -> dict[str, str]:
     """Variables with which a command and what it starts put temporary files into a new folder in `folder`, with which
     these go: libraries leave locks and sockets behind. What torch compiles stays where it is found again."""
     (folder / "tmp").mkdir()
-    compiled = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}"
-    return {"TMPDIR": str(folder / "tmp"), "TORCHINDUCTOR_CACHE_DIR": compiled}
+    cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}"
+    return {"TMPDIR": str(folder / "tmp"), "TORCHINDUCTOR_CACHE_DIR": cache}
 
 
 def semaphores() -> list[Path]:
     """Python's named semaphores that what this process has started holds: who is killed leaves them in /dev/shm."""
-    held: set[int] = set()
+    inodes: set[int] = set()
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(OSError):
             maps = Path(f"/proc/{child.pid}/maps").read_text().splitlines()
-            held |= {int(line.split()[4]) for line in maps if "/dev/shm/sem." in line}  # by inode: names change
-    there = os.scandir("/dev/shm") if os.path.isdir("/dev/shm") else ()
-    return [Path(entry) for entry in there if entry.name.startswith("sem.mp-") and entry.inode() in held]
+            inodes |= {int(line.split()[4]) for line in maps if "/dev/shm/sem." in line}  # by inode: names change
+    entries = os.scandir("/dev/shm") if os.path.isdir("/dev/shm") else ()
+    return [Path(entry) for entry in entries if entry.name.startswith("sem.mp-") and entry.inode() in inodes]
 
 
 @contextlib.contextmanager
 def semaphores_taken_away() -> Iterator[None]:
     """Within it children are ended: whatever `semaphores` they held before, or were just making, is taken away."""
-    seen, ended = set(semaphores()), threading.Event()
+    paths, end = set(semaphores()), threading.Event()
 
     def look() -> None:
-        while not ended.wait(0.05):
-            seen.update(semaphores())
+        while not end.wait(0.05):
+            paths.update(semaphores())
 
-    looking = threading.Thread(target=look, daemon=True)
-    looking.start()
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
     try:
         yield
     finally:
-        ended.set()
-        looking.join()
-        for semaphore in seen:
+        end.set()
+        watcher.join()
+        for semaphore in paths:
             semaphore.unlink(missing_ok=True)
 
 
@@ -179,31 +180,31 @@ def _families(process: psutil.Process) -> set[str]:
         return set()
 
 
-def _end(families: Sequence[str], *asked: tuple[signal.Signals, float]) -> list[str]:
+def _end(families: Sequence[str], *requests: tuple[signal.Signals, float]) -> list[str]:
     """Ask families to end, then kill what is left of them; returns a line for each process that had to be killed.
 
     Who is asked: processes whose parent does not belong to them, and their groups, as Ctrl-C in a terminal does.
     The others are ended by their parents, or asked once these are gone.
     """
-    for number, patience in asked:
-        told: set[psutil.Process] = set()
-        for left in _until_gone(families, time.monotonic() + patience):
-            for process in set(_first(left)) - told:
+    for number, patience in requests:
+        recipients: set[psutil.Process] = set()
+        for survivors in _until_gone(families, time.monotonic() + patience):
+            for process in set(_first(survivors)) - recipients:
                 _send(process, number)
-                told.add(process)
-        if not left:
+                recipients.add(process)
+        if not survivors:
             return []
-    killed = [line for process in left for line in _describe(process)]
-    for left in _until_gone(families, time.monotonic() + _LAST):
-        for process in left:
+    kill_lines = [line for process in survivors for line in _describe(process)]
+    for survivors in _until_gone(families, time.monotonic() + _LAST):
+        for process in survivors:
             _send(process, signal.SIGKILL)
-    return killed
+    return kill_lines
 
 
 def _until_gone(families: Sequence[str], deadline: float) -> Iterator[list[psutil.Process]]:
     """Who is alive, again and again, until nobody is (the last one is then empty) or time is up."""
-    while left := members(*families) or _again(families):
-        yield left
+    while survivors := members(*families) or _again(families):
+        yield survivors
         if time.monotonic() > deadline:
             return
         time.sleep(0.1)
@@ -215,11 +216,11 @@ def _again(families: Sequence[str]) -> list[psutil.Process]:
     return members(*families)
 
 
-def _first(left: Sequence[psutil.Process]) -> Iterator[psutil.Process]:
+def _first(processes: Sequence[psutil.Process]) -> Iterator[psutil.Process]:
     """Those without a parent among them, and whoever shares a process group with one."""
-    pids = {process.pid for process in left}
+    pids = {process.pid for process in processes}
     places = {}
-    for process in left:
+    for process in processes:
         try:
             places[process] = process.ppid(), os.getpgid(process.pid)
         except (psutil.Error, ProcessLookupError):

@@ -36,9 +36,9 @@ class RecordError(UserError, ValueError):
     def __init__(
         self, problem: str, path: str | Path | None = None, line: int | None = None, field: str | None = None
     ):
-        where = ":".join(str(part) for part in (path, line) if part is not None)
-        what = f"field '{field}': {problem}" if field else problem
-        super().__init__(f"{where}: {what}" if where else what)
+        place = ":".join(str(part) for part in (path, line) if part is not None)
+        statement = f"field '{field}': {problem}" if field else problem
+        super().__init__(f"{place}: {statement}" if place else statement)
         self.path, self.line, self.field = path, line, field
 
 
@@ -169,7 +169,7 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
     bytes that are not UTF-8 and lines that hold no object. A byte-order mark at the start is skipped, and half a
     character in a text is replaced, with a warning (`texts.py`).
     """
-    path, first, halves = Path(path), True, 0
+    path, is_first, halves = Path(path), True, 0
     check_file(path)
     with path.open("rb") as lines:
         if problem := mistaken(lines.peek(512)):
@@ -180,48 +180,48 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
             if not raw.strip():
                 continue
             try:
-                row, found = loads(raw.decode("utf-8"))
+                row, half_count = loads(raw.decode("utf-8"))
             except HalfId as error:
                 raise RecordError(str(error), path, number, error.field) from None
             except ValueError as error:
-                if not complete and _torn(raw, error, first):
+                if not complete and _torn(raw, error, is_first):
                     log.warning("%s:%d: dropped the last line: it is torn (%s)", path, number, error)
                     return
-                raise RecordError(_unreadable(raw, error, first), path, number) from None
+                raise RecordError(_unreadable(raw, error, is_first), path, number) from None
             if not isinstance(row, dict):
-                raise RecordError(no_object(row, first), path, number)
-            if found and not halves:
+                raise RecordError(no_object(row, is_first), path, number)
+            if half_count and not halves:
                 log.warning("%s:%d: half a character in a text: U+FFFD stands in for it", path, number)
-            first, halves = False, halves + found
+            is_first, halves = False, halves + half_count
             yield number, row
     if halves > 1:
         log.warning("%s: half a character was replaced in %d texts", path, halves)
 
 
-def _torn(raw: bytes, error: ValueError, first: bool) -> bool:
+def _torn(raw: bytes, error: ValueError, is_first: bool) -> bool:
     """Whether a last line without an end was cut off. Not UTF-8 in its middle is a wrong encoding; what begins as no
     JSON object is another kind of file."""
     if isinstance(error, UnicodeDecodeError):
         return error.reason == "unexpected end of data"
-    return not_json(raw.decode("utf-8"), first) is None
+    return not_json(raw.decode("utf-8"), is_first) is None
 
 
-def _unreadable(raw: bytes, error: ValueError, first: bool) -> str:
+def _unreadable(raw: bytes, error: ValueError, is_first: bool) -> str:
     """Why a line is no JSON object, and what to do."""
     if isinstance(error, UnicodeDecodeError):
         return not_utf_8(error)
-    return not_json(raw.decode("utf-8"), first) or f"not JSON ({error}); repair or delete this line"
+    return not_json(raw.decode("utf-8"), is_first) or f"not JSON ({error}); repair or delete this line"
 
 
-def read_steps(path: str | Path, *needed: str) -> list[dict]:
+def read_steps(path: str | Path, *fields: str) -> list[dict]:
     """Rows of a log of training.
 
     Raises:
-        RecordError: a line without the number of its step, or where another of the fields `needed` is no number.
+        RecordError: a line without the number of its step, or where another of the `fields` is no number.
     """
     rows = []
     for line, row in read_jsonl(path):
-        for name in ("step", *needed):
+        for name in ("step", *fields):
             value = row.get(name)
             if isinstance(value, bool) or not isinstance(value, int if name == "step" else int | float):
                 raise RecordError(f"expected a number, found {value!r}; delete this line", path, line, name)
@@ -249,19 +249,19 @@ def read_json(path: Path, remedy: str = "it may be cut short") -> Any:
         raise RecordError(f"not JSON ({error}); {remedy}", path) from None
 
 
-def read_object(path: Path, *needed: str, remedy: str = "run again what wrote it") -> dict[str, Any]:
-    """The JSON object of a file that a command wrote, with at least the fields `needed`.
+def read_object(path: Path, *fields: str, remedy: str = "run again what wrote it") -> dict[str, Any]:
+    """The JSON object of a file that a command wrote, with at least these `fields`.
 
     Raises:
         RecordError: something else, by the file and, where one is missing, the field.
     """
-    found = read_json(path, remedy)
-    if not isinstance(found, dict):
-        raise RecordError(f"expected an object, found {type(found).__name__}; {remedy}", path)
-    for name in needed:
-        if name not in found:
+    value = read_json(path, remedy)
+    if not isinstance(value, dict):
+        raise RecordError(f"expected an object, found {type(value).__name__}; {remedy}", path)
+    for name in fields:
+        if name not in value:
             raise RecordError(f"missing; {remedy}", path, field=name)
-    return found
+    return value
 
 
 def in_files(source: str | Path) -> bool:
@@ -292,10 +292,10 @@ def aside_of(path: Path) -> Path:
     machine left of the same file are removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     stem = f".{path.name}.{socket.gethostname()}."
-    for left in path.parent.glob(glob.escape(stem) + "*.partial"):
-        owner = left.name.removeprefix(stem).removesuffix(".partial")
+    for old_file in path.parent.glob(glob.escape(stem) + "*.partial"):
+        owner = old_file.name.removeprefix(stem).removesuffix(".partial")
         if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            left.unlink(missing_ok=True)
+            old_file.unlink(missing_ok=True)
     return path.with_name(f"{stem}{os.getpid()}.partial")
 
 

@@ -15,22 +15,24 @@ class OtherRun(UserError, ValueError):
     """The folder holds another run. The message names each setting that differs, before and now."""
 
 
-def refuse_other(folder: str | Path, before: Mapping[str, Any], now: Mapping[str, Any], out: str = "--out") -> None:
-    """Raise `OtherRun` if a folder that was made with `before` is not the one that `now` would make.
+def refuse_other(
+    folder: str | Path, old_settings: Mapping[str, Any], new_settings: Mapping[str, Any], out: str = "--out"
+) -> None:
+    """Raise `OtherRun` if a folder that was made with `old_settings` is not the one that `new_settings` would make.
 
     Args:
-        before: settings by name; empty: nothing was made there yet.
+        old_settings: by name; empty: nothing was made there yet.
         out: how another folder is chosen.
     """
-    now = json.loads(json.dumps(now))  # as it is read back
-    changed = [
-        f"{name} {before.get(name)!r} → {now.get(name)!r}"
-        for name in {**before, **now}
-        if before and before.get(name) != now.get(name)
+    new_settings = json.loads(json.dumps(new_settings))  # as it is read back
+    changes = [
+        f"{name} {old_settings.get(name)!r} → {new_settings.get(name)!r}"
+        for name in {**old_settings, **new_settings}
+        if old_settings and old_settings.get(name) != new_settings.get(name)
     ]
-    if changed:
+    if changes:
         raise OtherRun(
-            f"{folder} holds a run with other settings ({'; '.join(changed)}); choose another {out}, or delete that "
+            f"{folder} holds a run with other settings ({'; '.join(changes)}); choose another {out}, or delete that "
             "folder to start again"
         )
 

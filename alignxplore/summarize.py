@@ -83,9 +83,9 @@ class Plan:
     dropped: int = 0
     as_it_is: bool = False
 
-    def past(self, last: StageSummary | None) -> str:
+    def past(self, previous: StageSummary | None) -> str:
         """The past summary that the next stage is shown."""
-        return "" if last is None else last.as_it_is if self.as_it_is else last.summary
+        return "" if previous is None else previous.as_it_is if self.as_it_is else previous.summary
 
 
 @dataclass(frozen=True)
@@ -127,13 +127,13 @@ def fit_prompt(
     form: str = "think",
 ) -> Fitted:
     """The newest interactions whose rendered *infer* prompt, past summary included, takes at most `budget` tokens."""
-    thinking, older = FORMATS[form].reasons, too_old(interactions, budget)
-    newer = fit(
-        interactions[older:],
+    thinking, older_count = FORMATS[form].reasons, too_old(interactions, budget)
+    excerpt = fit(
+        interactions[older_count:],
         lambda xs: count_tokens(tokenizer, prompts.infer(xs, past_summary, form), thinking),
         budget,
     )
-    return newer._replace(dropped=newer.dropped + older)
+    return excerpt._replace(dropped=excerpt.dropped + older_count)
 
 
 def check_window(window: int, max_tokens: int) -> None:
@@ -150,7 +150,7 @@ async def write_stage(
     tokenizer: PreTrainedTokenizerBase,
     prompts: PromptSet,
     interactions: Sequence[Interaction],
-    past: str,
+    past_summary: str,
     sampling: Sampling,
     seed: int,
     window: int,
@@ -168,19 +168,19 @@ async def write_stage(
         TransportError, RequestError: no answer.
         HistoryError: not even the newest interaction fits.
     """
-    fitted = fit_prompt(tokenizer, prompts, interactions, past, budget, sampling.form)
-    listening: dict[str, Any] = {"hear": hear} if hear else {}
+    excerpt = fit_prompt(tokenizer, prompts, interactions, past_summary, budget, sampling.form)
+    stream_options: dict[str, Any] = {"hear": hear} if hear else {}
     start = time.monotonic()
     reply = await endpoint.chat(
-        prompts.infer(fitted.interactions, past, sampling.form),
-        max_tokens=min(sampling.max_tokens, window - fitted.tokens),
+        prompts.infer(excerpt.interactions, past_summary, sampling.form),
+        max_tokens=min(sampling.max_tokens, window - excerpt.tokens),
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         top_k=sampling.top_k,
         seed=seed,
         chat_template_kwargs={"enable_thinking": sampling.thinking},
         skip_special_tokens=not FORMATS[sampling.form].control_tokens,
-        **listening,
+        **stream_options,
     )
     seconds = time.monotonic() - start
     text = said(reply)
@@ -190,8 +190,8 @@ async def write_stage(
         answer.reasoning,
         answer.summary,
         answer.problem,
-        fitted.dropped,
-        fitted.tokens,
+        excerpt.dropped,
+        excerpt.tokens,
         (reply.get("usage") or {}).get("completion_tokens", 0),
         reply["choices"][0].get("finish_reason") == "length",
         len(tokenizer.encode(answer.summary, add_special_tokens=False)),
@@ -228,11 +228,11 @@ async def summarize(
     stages: list[StageSummary] = []
     try:
         for number, interactions in enumerate(plan.slices):
-            past = plan.past(stages[-1] if stages else None)
+            past_summary = plan.past(stages[-1] if stages else None)
             seed = stage_seed(key, number, sampling.seed)
-            heard = partial(hear, number) if hear else None
+            listener = partial(hear, number) if hear else None
             stage = await write_stage(
-                endpoint, tokenizer, prompts, interactions, past, sampling, seed, window, plan.budget, heard
+                endpoint, tokenizer, prompts, interactions, past_summary, sampling, seed, window, plan.budget, listener
             )
             stages.append(stage if stages else replace(stage, dropped=stage.dropped + plan.dropped))
     except TransportError as error:

@@ -76,15 +76,15 @@ def loads(text: str) -> tuple[Any, int]:
     return mend(value) if _ESCAPED.search(text) else (value, 0)
 
 
-def mistaken(head: bytes, packed: bool = False) -> str | None:
+def mistaken(head: bytes, in_gzip: bool = False) -> str | None:
     """What a file is instead of text in UTF-8, by its first bytes, and what to do; None where nothing shows it.
 
     Args:
-        packed: the bytes come out of a gzip file.
+        in_gzip: the bytes come out of a gzip file.
     """
     for mark, name, command in _PACKED:
         if head.startswith(mark):
-            return f"packed by {name}{' inside gzip' if packed else ''}; unpack it with {command} FILE > NEW"
+            return f"packed by {name}{' inside gzip' if in_gzip else ''}; unpack it with {command} FILE > NEW"
     if head.startswith(b"PAR1"):
         return "a Parquet file under another name; rename it to *.parquet"
     if head.startswith(b"version https://git-lfs"):
@@ -119,11 +119,11 @@ def not_utf_8(error: UnicodeDecodeError) -> str:
     )
 
 
-def not_json(line: str, first: bool) -> str | None:
+def not_json(line: str, is_first: bool) -> str | None:
     """What a line that should hold a JSON object holds instead, and what to do; None where it may be damaged JSON.
 
     Args:
-        first: it is the first line of the file that is not blank.
+        is_first: it is the first line of the file that is not blank.
     """
     text = line.strip()
     if text.startswith("{"):
@@ -144,7 +144,7 @@ def not_json(line: str, first: bool) -> str | None:
                 return _LITERALS
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             pass
-    if not first or text.startswith('{"'):
+    if not is_first or text.startswith('{"'):
         return None
     if text.startswith("["):
         return _ARRAY
@@ -153,9 +153,9 @@ def not_json(line: str, first: bool) -> str | None:
     return None if text.startswith("{") else "not JSON (CSV or plain text?); one JSON object a line is expected"
 
 
-def no_object(value: Any, first: bool) -> str:
-    """What to say of a line that holds a JSON value other than an object (`first`: see `not_json`)."""
-    if first and isinstance(value, list) and any(isinstance(x, dict) for x in value):
+def no_object(value: Any, is_first: bool) -> str:
+    """What to say of a line that holds a JSON value other than an object (`is_first`: see `not_json`)."""
+    if is_first and isinstance(value, list) and any(isinstance(x, dict) for x in value):
         return _ARRAY
     return f"expected an object, found {type(value).__name__}"
 
@@ -167,8 +167,8 @@ def table_id(text: str) -> str:
     text = text.strip()
     if text.lower() in ("nan", "none", "null", "<na>"):
         return ""
-    whole, point, zeros = text.partition(".")
-    return whole if point and whole.isdecimal() and zeros.strip("0") == "" else text
+    digits, point, zeros = text.partition(".")
+    return digits if point and digits.isdecimal() and zeros.strip("0") == "" else text
 
 
 _INLINE = (
@@ -195,10 +195,10 @@ def plain(text: str) -> str:
     as it is, white space included. "<3", "a < b" and tags that are none of HTML's are no markup."""
     if "<" not in text and "&" not in text:
         return text
-    cleaned = text
+    result = text
     for _ in range(3):  # some texts were escaped twice
-        without = _WITHIN.sub("", _APART.sub(" ", _HIDDEN.sub(" ", cleaned)))
-        before, cleaned = cleaned, _ENTITY.sub(lambda found: html.unescape(found.group()), without)
-        if cleaned == before:
+        bare_text = _WITHIN.sub("", _APART.sub(" ", _HIDDEN.sub(" ", result)))
+        previous, result = result, _ENTITY.sub(lambda match: html.unescape(match.group()), bare_text)
+        if result == previous:
             break
-    return text if cleaned == text else " ".join(cleaned.split())
+    return text if result == text else " ".join(result.split())

@@ -24,15 +24,15 @@ def launch() -> None:
 
     try:
         main()
-    except SignalException as asked:
-        if asked.sigval == signal.SIGINT:
+    except SignalException as request:
+        if request.sigval == signal.SIGINT:
             raise KeyboardInterrupt from None
-        sys.exit(128 + asked.sigval)
-    except ChildFailedError as failed:
-        rank, first = failed.get_first_failure()
-        how = f"exit code {first.exitcode}" if first.exitcode > 0 else first.signal_name()
-        print(f"torchrun: process {rank} ended with {how}; the others were ended", file=sys.stderr)
-        sys.exit(max(first.exitcode, 1))
+        sys.exit(128 + request.sigval)
+    except ChildFailedError as failure:
+        rank, process = failure.get_first_failure()
+        end = f"exit code {process.exitcode}" if process.exitcode > 0 else process.signal_name()
+        print(f"torchrun: process {rank} ended with {end}; the others were ended", file=sys.stderr)
+        sys.exit(max(process.exitcode, 1))
 
 
 if __name__ == "__main__":

@@ -63,24 +63,24 @@ async def run_units(
         smoothing=0.05,
     )
     pending = iter(units)
-    seen = failed = 0
-    last = ""
+    unit_count = failure_count = 0
+    last_error = ""
 
     def too_many() -> bool:
-        return failed > max_error_rate * seen
+        return failure_count > max_error_rate * unit_count
 
-    def said() -> str:
-        return f"{label}: {failed} of {seen} failed (last: {last})"
+    def failure_text() -> str:
+        return f"{label}: {failure_count} of {unit_count} failed (last: {last_error})"
 
     async def worker() -> None:
-        nonlocal seen, failed, last
+        nonlocal unit_count, failure_count, last_error
         for unit_id, unit in pending:  # the workers share one iterator: each unit is taken once
             row = {} if unit_id in journal else journal.append(unit_id, await work(unit))
-            seen += 1
+            unit_count += 1
             if row.get("status") in FAILED:
-                failed, last = failed + 1, str(row.get("error"))
-                if seen >= _MIN_UNITS and too_many():
-                    raise TooManyErrors(f"{said()}: {_REMEDY}")
+                failure_count, last_error = failure_count + 1, str(row.get("error"))
+                if unit_count >= _MIN_UNITS and too_many():
+                    raise TooManyErrors(f"{failure_text()}: {_REMEDY}")
             bar.update()
 
     try:
@@ -91,9 +91,9 @@ async def run_units(
     finally:
         bar.close()
     if too_many():
-        raise TooManyErrors(f"{said()}: {_REMEDY}")
-    if failed:
-        log.warning("%s: they count as missing; the same command asks again", said())
+        raise TooManyErrors(f"{failure_text()}: {_REMEDY}")
+    if failure_count:
+        log.warning("%s: they count as missing; the same command asks again", failure_text())
 
 
 async def side_by_side(work: Sequence[Callable[[], Awaitable[T]]], at_once: int) -> list[T]:
@@ -104,13 +104,13 @@ async def side_by_side(work: Sequence[Callable[[], Awaitable[T]]], at_once: int)
     """
     gate = asyncio.Semaphore(at_once)
 
-    async def through(one: Callable[[], Awaitable[T]]) -> T:
+    async def through(piece: Callable[[], Awaitable[T]]) -> T:
         async with gate:
-            return await one()
+            return await piece()
 
     with _first_error():
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(through(one)) for one in work]
+            tasks = [group.create_task(through(piece)) for piece in work]
     return [task.result() for task in tasks]
 
 

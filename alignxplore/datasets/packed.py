@@ -38,7 +38,7 @@ def _unpacked(raw: BufferedReader, path: Path) -> Iterator[bytes]:
         if problem := not_packed(raw.peek(512)):
             raise RecordError(problem, path)
         lines = gzip.GzipFile(fileobj=raw)
-        if problem := mistaken(lines.peek(512), packed=True):
+        if problem := mistaken(lines.peek(512), in_gzip=True):
             raise RecordError(problem, path)
         yield from lines
 

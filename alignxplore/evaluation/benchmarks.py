@@ -105,7 +105,7 @@ class BenchmarkFile:
             self.path,
             default_query=known.default_query if known else None,
             allow_duplicates=allow_duplicates,
-            wanted=functools.partial(shard.holds, self.name),
+            is_wanted=functools.partial(shard.holds, self.name),
         )
 
     def checked(self) -> Iterator[UserRecord]:

@@ -98,7 +98,7 @@ def begin_all(updates: Updates, users: set[str] | None) -> None:
     written = {row["record"]: row for row in target.rows() if users is None or row["user"] in users}
     theirs = {row["user"] for row in written.values()}
     query = known.default_query if known else None
-    for record in read_users(path, default_query=query, wanted=theirs.__contains__):
+    for record in read_users(path, default_query=query, is_wanted=theirs.__contains__):
         if updates.stream(record.user) is None:
             row = written.get(record.id)
             if row is not None:
