@@ -23,8 +23,11 @@ def whereabouts(spec: ModelSpec, api_key_env: str) -> str:
         ValueError: neither a model folder nor a hub id nor the URL of an endpoint, or a key that is not there.
     """
     if is_url(spec.target):
-        Endpoint(spec.target, spec.served, api_key_env=api_key_env)  # looks at what it is given
-        model, key = f", model {spec.served}" * bool(spec.served), f", key in {api_key_env}" * bool(api_key_env)
+        Endpoint(spec.target, spec.served_name, api_key_env=api_key_env)  # looks at what it is given
+        model, key = (
+            f", model {spec.served_name}" * bool(spec.served_name),
+            f", key in {api_key_env}" * bool(api_key_env),
+        )
         return f"endpoint {spec.target}{model}{key}"
     if Path(spec.target).is_dir():
         if not any(Path(spec.target, name).is_file() for name in CONFIGURATIONS):

@@ -60,8 +60,8 @@ class ReasoningJudge(Judge):
             JudgeError: fewer than half of the answers could be read; what to look at first is the format.
         """
         messages = [self.prompts.judge(summary, item.query, *item.items) for summary, item in questions]
-        _, read = await taken(messages, self._read)
-        share = sum(reading.unread is None for reading in read) / len(read)
+        _, readings = await taken(messages, self._read)
+        share = sum(reading.unread is None for reading in readings) / len(readings)
         if share < MIN_PARSED:
             raise JudgeError(
                 f"{self.name} is no judge: only {share:.0%} of its answers name an item when read as '{self.form}' "

@@ -109,8 +109,13 @@ class PaperJudgement:
 
     def row(self) -> dict:
         """JSON form."""
-        said = {"status": self.status, "letter": self.chosen_letter, "selection": self.selection, "error": self.error}
-        return said | ({"unread": self.unread} if self.unread else {})
+        fields = {
+            "status": self.status,
+            "letter": self.chosen_letter,
+            "selection": self.selection,
+            "error": self.error,
+        }
+        return fields | ({"unread": self.unread} if self.unread else {})
 
 
 class Reading(NamedTuple):
@@ -142,8 +147,10 @@ async def taken(questions: Sequence[Q], ask: Callable[[Q], Awaitable[T]]) -> tup
         RequestError: it takes none.
     """
     replies = await asyncio.gather(*map(ask, questions), return_exceptions=True)
-    answers = [(asked, reply) for asked, reply in zip(questions, replies) if not isinstance(reply, BaseException)]
+    answers = [
+        (question, reply) for question, reply in zip(questions, replies) if not isinstance(reply, BaseException)
+    ]
     for reply in replies:
         if isinstance(reply, BaseException) and (not answers or not isinstance(reply, RequestError)):
             raise reply
-    return [asked for asked, _ in answers], [reply for _, reply in answers]
+    return [question for question, _ in answers], [reply for _, reply in answers]

@@ -51,13 +51,13 @@ def find_letters(tokenizer: PreTrainedTokenizerBase, names: str = "AB") -> Lette
     """Split `{"selection": "Item A"}` where the answers first differ in tokens (Qwen, SmolLM2: before ` A`/` B`)."""
     answers = [json.dumps({"selection": f"Item {letter}"}) for letter in names]
     ids = [tokenizer.encode(answer, add_special_tokens=False) for answer in answers]
-    split = next((i for i, tokens in enumerate(zip(*ids)) if len(set(tokens)) > 1), 0)
-    prefill = tokenizer.decode(ids[0][:split])
+    place = next((i for i, tokens in enumerate(zip(*ids)) if len(set(tokens)) > 1), 0)
+    prefill = tokenizer.decode(ids[0][:place])
     # Decoded with what stands before it: a SentencePiece tokenizer drops the space of a token decoded alone.
-    texts = tuple(tokenizer.decode(row[: split + 1]).removeprefix(prefill) for row in ids)
+    texts = tuple(tokenizer.decode(row[: place + 1]).removeprefix(prefill) for row in ids)
     if not answers[0].startswith(prefill + texts[0]) or [text.strip() for text in texts] != list(names):
         raise JudgeError(f"this tokenizer has no token of its own for the letter after {prefill!r}: it reads {texts}")
-    return Letters(prefill, tuple(row[split] for row in ids), texts)
+    return Letters(prefill, tuple(row[place] for row in ids), texts)
 
 
 letters_of = lru_cache(maxsize=64)(find_letters)
@@ -110,8 +110,8 @@ class LetterReader(ABC):
         return self.endpoint.name
 
     @abstractmethod
-    def sample_messages(self, known: Any, item: Interaction) -> Messages:
-        """A prompt for `check`; `known` is what this kind of judge reads."""
+    def sample_messages(self, context: Any, item: Interaction) -> Messages:
+        """A prompt for `check`; `context` is what this kind of judge reads."""
 
     async def check(self, questions: Sequence[tuple[Any, Interaction]]) -> float:
         """Refuse a model that does not answer with a letter. Returns the mean mass on the two letters.
@@ -123,7 +123,7 @@ class LetterReader(ABC):
         """
         if not questions or any(item.rejected is None for _, item in questions):
             raise ValueError("a judge is checked on at least one interaction, each with an alternative")
-        messages = [self.sample_messages(known, item) for known, item in questions]
+        messages = [self.sample_messages(context, item) for context, item in questions]
         try:
             messages = await self._probe_any(messages)
         except RequestError as error:
@@ -136,7 +136,7 @@ class LetterReader(ABC):
                 f"{self.name}: its server cannot be asked for the probability of a letter ({error}); serve the judge "
                 "with vLLM, or have its written answers read: --judge_format"
             ) from None
-        messages, looks = await taken(messages, lambda m: self._look(m, self._how))
+        messages, looks = await taken(messages, lambda m: self._look(m, self._fields))
         mass = sum(map(self._mass, looks)) / len(looks)
         if mass > MAX_MASS:
             raise JudgeError(
@@ -153,27 +153,27 @@ class LetterReader(ABC):
     async def _both(self, build: Any, item: Interaction, key: Any) -> Judgement:
         if item.rejected is None:
             raise ValueError("only an interaction with an alternative can be judged")
-        first = self.orders == "both" or chosen_first("judge order", key, self.seed)
-        second = self.orders == "both" or not first
-        asked = [(item.chosen, item.rejected)] * first + [(item.rejected, item.chosen)] * second
+        with_first = self.orders == "both" or chosen_first("judge order", key, self.seed)
+        with_second = self.orders == "both" or not with_first
+        pairs = [(item.chosen, item.rejected)] * with_first + [(item.rejected, item.chosen)] * with_second
         try:
-            read = await asyncio.gather(*(self._read(build(a, b)) for a, b in asked))
+            readings = await asyncio.gather(*(self._read(build(a, b)) for a, b in pairs))
         except TransportError as error:
             return Judgement(TRANSPORT_ERROR, error=str(error)[:300])
         except RequestError as error:
             return Judgement(REFUSED, error=str(error)[:300])
-        masses = [reading.mass for reading in read if reading.mass is not None]
+        masses = [reading.mass for reading in readings if reading.mass is not None]
         return Judgement(
-            p_chosen_first=read[0].p_a if first else None,
-            p_chosen_second=1 - read[-1].p_a if second else None,
+            p_chosen_first=readings[0].p_a if with_first else None,
+            p_chosen_second=1 - readings[-1].p_a if with_second else None,
             mass=sum(masses) / len(masses) if masses else None,
-            unparsed=sum(reading.unread is not None for reading in read),
-            unread=tuple(reading.unread for reading in read if reading.unread is not None),
+            unparsed=sum(reading.unread is not None for reading in readings),
+            unread=tuple(reading.unread for reading in readings if reading.unread is not None),
         )
 
     async def _read(self, messages: Messages) -> Reading:
-        read, mass = await self._letters(messages)
-        log_a, log_b = (read.get(i, -math.inf) for i in self.letters.tokens)
+        logs, mass = await self._letters(messages)
+        log_a, log_b = (logs.get(i, -math.inf) for i in self.letters.tokens)
         if math.isnan(log_a) or math.isnan(log_b) or max(log_a, log_b) == -math.inf:
             raise TransportError(f"{self.name}: neither letter in the reply, or not a number")
         return Reading(1 / (1 + math.exp(min(700.0, log_b - log_a))), mass)
@@ -182,89 +182,89 @@ class LetterReader(ABC):
         """(log-probabilities by token id, mass of the letters). Of many letters some may be missing."""
         if self._reads_ids is None:
             self._reads_ids = await self._probe(messages)
-        read = None
+        logs = None
         if self._together and sum(len(message["content"]) for message in messages) <= LONGEST:
-            read = await self._together.read(messages)
-        if read is None:
-            read = await self._ask(messages, self._how)
-        mass = self._mass(read)
-        if not all(i in read for i in self.letters.tokens):
+            logs = await self._together.read(messages)
+        if logs is None:
+            logs = await self._ask(messages, self._fields)
+        mass = self._mass(logs)
+        if not all(i in logs for i in self.letters.tokens):
             # Letters outside the 20 best: ask for the letters alone, which hides their mass but never the 20 best.
-            read = await self._ask(
+            logs = await self._ask(
                 messages, {"top_logprobs": TOP, "structured_outputs": {"choice": list(self.letters.texts)}}
             )
-        return read, mass
+        return logs, mass
 
     @property
-    def _how(self) -> dict:
+    def _fields(self) -> dict:
         """What the server is asked for: the two letters by id, or the most probable tokens."""
         return {"logprob_token_ids": list(self.letters.tokens)} if self._reads_ids else {"top_logprobs": TOP}
 
-    def _mass(self, read: dict[int, float]) -> float:
-        return sum(math.exp(min(read[i], 100.0)) for i in self.letters.tokens if i in read)
+    def _mass(self, logs: dict[int, float]) -> float:
+        return sum(math.exp(min(logs[i], 100.0)) for i in self.letters.tokens if i in logs)
 
     async def _probe_any(self, messages: list[Messages]) -> list[Messages]:
         """Probe on the first prompt that the server takes; returns it and those after it."""
-        for place, one in enumerate(messages):
+        for place, prompt in enumerate(messages):
             try:
-                self._reads_ids = await self._probe(one, again=False)
+                self._reads_ids = await self._probe(prompt, again=False)
                 return messages[place:]
             except RequestError:
                 if place + 1 == len(messages):
                     raise
         return messages
 
-    async def _look(self, messages: Messages, how: dict) -> dict[int, float]:
+    async def _look(self, messages: Messages, fields: dict) -> dict[int, float]:
         """What the check at the start is told: a torn reply is asked for again a few times, and then taken."""
-        read: dict[int, float] = {}
+        logs: dict[int, float] = {}
         for _ in range(_LOOKS):
-            read = self._log_probabilities(await self._reply(messages, how))
-            if not self._torn(read):
+            logs = self._log_probabilities(await self._reply(messages, fields))
+            if not self._torn(logs):
                 break
-        return read
+        return logs
 
     async def _most_probable(self, messages: Messages) -> str:
-        best = sorted((await self._look(messages, {"top_logprobs": TOP})).items(), key=lambda pair: -pair[1])[:8]
-        return ", ".join(f"{self.tokenizer.decode([i])!r} {math.exp(min(log, 0.0)):.3f}" for i, log in best)
+        top = sorted((await self._look(messages, {"top_logprobs": TOP})).items(), key=lambda pair: -pair[1])[:8]
+        return ", ".join(f"{self.tokenizer.decode([i])!r} {math.exp(min(log, 0.0)):.3f}" for i, log in top)
 
-    def _torn(self, read: dict[int, float]) -> bool:
+    def _torn(self, logs: dict[int, float]) -> bool:
         """Whether a reply lacks a letter for another reason than that it is improbable.
 
         vLLM 0.27.1 overwrites the most probable tokens of all requests in a batch that holds one with
         `logprob_token_ids`: few are left, and they stand beside -9999.
         """
-        if all(read.get(i, -math.inf) > MASKED for i in self.letters.tokens):
+        if all(logs.get(i, -math.inf) > MASKED for i in self.letters.tokens):
             return False
-        return len(read) < TOP or any(log <= MASKED for log in read.values())
+        return len(logs) < TOP or any(log <= MASKED for log in logs.values())
 
     async def _probe(self, messages: Messages, again: bool = True) -> bool:
         """Whether the server reports log-probabilities of tokens named by id; also finds out whether it can be asked
         many questions together."""
         try:
-            asked = {"logprob_token_ids": list(self.letters.tokens), "return_token_ids": True}
-            reply = await self._reply(messages, asked, self._all_numbers if again else None)
+            fields = {"logprob_token_ids": list(self.letters.tokens), "return_token_ids": True}
+            reply = await self._reply(messages, fields, self._all_numbers if again else None)
         except RequestError:  # a server that refuses fields it does not know, or a prompt that is refused either way
             await self._reply(messages, {"top_logprobs": TOP}, self._all_numbers if again else None)
             return False
-        read = self._log_probabilities(reply)
-        if not all(i in read for i in self.letters.tokens):
+        logs = self._log_probabilities(reply)
+        if not all(i in logs for i in self.letters.tokens):
             return False
         if "prompt_token_ids" in reply and reply["prompt_token_ids"] == (ids := self._ids(messages)):
-            beside = copy.deepcopy(self.tokenizer)  # one alone does not bear two threads
-            together = Together(self.endpoint, self.letters.tokens, partial(self._ids, tokenizer=beside))
-            self._together = together if await together.agrees(ids, read) else None
+            tokenizer = copy.deepcopy(self.tokenizer)  # one alone does not bear two threads
+            together = Together(self.endpoint, self.letters.tokens, partial(self._ids, tokenizer=tokenizer))
+            self._together = together if await together.agrees(ids, logs) else None
         return True
 
     def _ids(self, messages: Messages, tokenizer: PreTrainedTokenizerBase | None = None) -> list[int]:
         """The prompt of a request, as the server should render it."""
-        opened = self.opened(messages)
+        request = self.opened(messages)
         return (tokenizer or self.tokenizer).apply_chat_template(
-            opened["messages"],
+            request["messages"],
             tokenize=True,
             return_dict=False,
-            add_generation_prompt=opened.get("add_generation_prompt", True),
-            continue_final_message=opened.get("continue_final_message", False),
-            **opened["chat_template_kwargs"],
+            add_generation_prompt=request.get("add_generation_prompt", True),
+            continue_final_message=request.get("continue_final_message", False),
+            **request["chat_template_kwargs"],
         )
 
     def opened(self, messages: Messages) -> dict:
@@ -276,18 +276,18 @@ class LetterReader(ABC):
             "chat_template_kwargs": {"enable_thinking": False},
         }
 
-    async def _ask(self, messages: Messages, how: dict) -> dict[int, float]:
+    async def _ask(self, messages: Messages, fields: dict) -> dict[int, float]:
         """Log-probabilities by token id at the letter's place; a reply that cannot be believed is asked for again."""
-        return self._log_probabilities(await self._reply(messages, how, self._believed))
+        return self._log_probabilities(await self._reply(messages, fields, self._believed))
 
-    async def _reply(self, messages: Messages, how: dict, usable: Callable[[dict], None] | None = None) -> dict:
+    async def _reply(self, messages: Messages, fields: dict, usable: Callable[[dict], None] | None = None) -> dict:
         return await self.endpoint.chat(
             **self.opened(messages),
             **ONE_TOKEN,
             logprobs=True,
             return_tokens_as_token_ids=True,
             usable=usable,
-            **how,
+            **fields,
         )
 
     def _all_numbers(self, reply: dict) -> None:
@@ -296,11 +296,11 @@ class LetterReader(ABC):
 
     def _believed(self, reply: dict) -> None:
         self._all_numbers(reply)
-        read = self._log_probabilities(reply)
-        if self._torn(read):
+        logs = self._log_probabilities(reply)
+        if self._torn(logs):
             raise TransportError(f"{self.name}: neither letter in the reply, or one that another request has torn")
-        if self._mass(read) > MAX_MASS:
-            raise TransportError(f"{self.name}: letters with a probability of {self._mass(read):.3f}")
+        if self._mass(logs) > MAX_MASS:
+            raise TransportError(f"{self.name}: letters with a probability of {self._mass(logs):.3f}")
 
     def _log_probabilities(self, reply: dict) -> dict[int, float]:
         try:
@@ -346,9 +346,9 @@ class Judge(LetterReader):
         """A prompt of the direct setting, as long as any that is asked about this item."""
         return self.prompts.direct(history, item.query, *item.items)
 
-    def sample_messages(self, known: Any, item: Interaction) -> Messages:
-        """A prompt for `check`; `known` is a summary."""
-        return self.prompts.judge(known, item.query, *item.items)
+    def sample_messages(self, summary: Any, item: Interaction) -> Messages:
+        """A prompt for `check`."""
+        return self.prompts.judge(summary, item.query, *item.items)
 
     @property
     def items_at_once(self) -> int:
@@ -369,32 +369,34 @@ class Judge(LetterReader):
     async def say(self, messages: Messages, count: int) -> Said:
         """The log-probabilities of the first `count` letters."""
         letters = letters_of(self.tokenizer, ascii_uppercase[:count])
-        asked = self if letters == self.letters else self._with(letters)
-        read, mass = await asked._letters(messages)
-        self._reads_ids = asked._reads_ids
-        if missing := [i for i in letters.tokens if i not in read]:
-            read |= await self._rest(messages, letters, missing, read)
-        logs = [max(_NEVER, read.get(i, _NEVER)) for i in letters.tokens]
+        reader = self if letters == self.letters else self._with(letters)
+        log_of, mass = await reader._letters(messages)
+        self._reads_ids = reader._reads_ids
+        if absent_tokens := [i for i in letters.tokens if i not in log_of]:
+            log_of |= await self._rest(messages, letters, absent_tokens, log_of)
+        logs = [max(_NEVER, log_of.get(i, _NEVER)) for i in letters.tokens]
         if any(map(math.isnan, logs)) or max(logs) == _NEVER:
             raise TransportError(f"{self.name}: no letter in the reply, or not a number")
         return Said(logs, mass)
 
     def _with(self, letters: Letters) -> "Judge":
         """The same judge, asked for other letters, each question in a request of its own."""
-        other = copy.copy(self)
-        other.letters, other._together = letters, None
-        return other
+        judge = copy.copy(self)
+        judge.letters, judge._together = letters, None
+        return judge
 
     async def _rest(
-        self, messages: Messages, letters: Letters, missing: Sequence[int], read: dict[int, float]
+        self, messages: Messages, letters: Letters, absent_tokens: Sequence[int], log_of: dict[int, float]
     ) -> dict[int, float]:
         """The letters that a reply of the 20 best lacks, asked for once more beside the most probable one."""
-        best = max((i for i in letters.tokens if i in read), key=lambda i: read[i], default=None)
-        if best is None:
+        anchor = max((i for i in letters.tokens if i in log_of), key=lambda i: log_of[i], default=None)
+        if anchor is None:
             return {}
         texts = dict(zip(letters.tokens, letters.texts))
-        few = Letters(letters.prefill, (best, *missing), (texts[best], *(texts[i] for i in missing)))
-        asked = {"top_logprobs": TOP, "structured_outputs": {"choice": list(few.texts)}}
-        found = await self._with(few)._ask(messages, asked)
-        level = read[best] - found.get(best, math.nan)
-        return {i: found[i] + level for i in missing if i in found}
+        choice = Letters(
+            letters.prefill, (anchor, *absent_tokens), (texts[anchor], *(texts[i] for i in absent_tokens))
+        )
+        fields = {"top_logprobs": TOP, "structured_outputs": {"choice": list(choice.texts)}}
+        answers = await self._with(choice)._ask(messages, fields)
+        level = log_of[anchor] - answers.get(anchor, math.nan)
+        return {i: answers[i] + level for i in absent_tokens if i in answers}

@@ -49,21 +49,21 @@ class Ranking(Reply):
     @property
     def first_differs(self) -> bool | None:
         """Whether the orders put another item first; None where one order was asked."""
-        best = {max(range(len(scores)), key=lambda place: scores[place]) for scores in self.rotations}
-        return None if len(self.rotations) < 2 else len(best) > 1
+        winners = {max(range(len(scores)), key=lambda place: scores[place]) for scores in self.rotations}
+        return None if len(self.rotations) < 2 else len(winners) > 1
 
 
-def groups(offer: Offer, key: Any, seed: int, most: int = MOST) -> list[list[int]]:
+def groups(offer: Offer, key: Any, seed: int, limit: int = MOST) -> list[list[int]]:
     """Places of the candidates in the questions that are asked: one group in an order drawn by a hash, or of more than
-    `most` several of like size, each with the same anchor at its head."""
+    `limit` several of like size, each with the same anchor at its head."""
     items = offer.candidates
     order = sorted(range(len(items)), key=lambda place: hash_seed("item order", key, items[place], seed))
-    if len(order) <= most:
+    if len(order) <= limit:
         return [order]
-    anchor, *rest = order
-    count = math.ceil(len(rest) / (most - 1))
-    bounds = [len(rest) * i // count for i in range(count + 1)]
-    return [[anchor, *rest[start:end]] for start, end in zip(bounds, bounds[1:])]
+    anchor, *members = order
+    count = math.ceil(len(members) / (limit - 1))
+    bounds = [len(members) * i // count for i in range(count + 1)]
+    return [[anchor, *members[start:end]] for start, end in zip(bounds, bounds[1:])]
 
 
 def purpose_of(judge: Downstream, of_pairs: str) -> str:
@@ -79,10 +79,10 @@ def rotated(group: Sequence[int], rotation: int, rotations: int) -> list[int]:
 
 def first_shares(offer: Offer, key: Any, seed: int, rotations: int) -> tuple[float, ...]:
     """How often each candidate stands first in a question."""
-    asked = [
+    heads = [
         rotated(group, rotation, rotations)[0] for group in groups(offer, key, seed) for rotation in range(rotations)
     ]
-    return tuple(asked.count(place) / len(asked) for place in range(len(offer.candidates)))
+    return tuple(heads.count(place) / len(heads) for place in range(len(offer.candidates)))
 
 
 def question(
@@ -116,45 +116,47 @@ async def rank(
     try:
         if judge.items_at_once == 1:
             return await _each_alone(judge, history, offer)
-        asked = groups(offer, key, judge.seed, judge.items_at_once)
-        orders = [[rotated(group, rotation, rotations) for group in asked] for rotation in range(rotations)]
+        parts = groups(offer, key, judge.seed, judge.items_at_once)
+        orders = [[rotated(group, rotation, rotations) for group in parts] for rotation in range(rotations)]
         ask = partial(question, judge, summary, history, offer)
-        said = await asyncio.gather(*(judge.say(ask(places), len(places)) for order in orders for places in order))
+        answers = await asyncio.gather(*(judge.say(ask(places), len(places)) for order in orders for places in order))
     except TransportError as error:
         return Ranking(TRANSPORT_ERROR, error=str(error)[:300])
     except RequestError as error:
         return Ranking(REFUSED, error=str(error)[:300])
     shares = []
     for rotation, order in enumerate(orders):
-        mine = said[rotation * len(asked) : (rotation + 1) * len(asked)]
-        shares.append(_together(len(offer.candidates), order, [one.scores for one in mine], asked[0][0]))
-    unread = tuple(one.unread for one in said if one.unread is not None)
-    return Ranking(rotations=tuple(shares), mass=_mean_mass(said), unparsed=len(unread), unread=unread)
+        rotation_answers = answers[rotation * len(parts) : (rotation + 1) * len(parts)]
+        shares.append(
+            _together(len(offer.candidates), order, [answer.scores for answer in rotation_answers], parts[0][0])
+        )
+    unread = tuple(answer.unread for answer in answers if answer.unread is not None)
+    return Ranking(rotations=tuple(shares), mass=_mean_mass(answers), unparsed=len(unread), unread=unread)
 
 
 def _together(
     count: int, order: Sequence[Sequence[int]], logs: Sequence[Sequence[float]], anchor: int
 ) -> tuple[float, ...]:
     """P of each of `count` candidates from what the groups of one rotation say, each above the anchor of all."""
-    above = [0.0] * count
-    for places, said in zip(order, logs, strict=True):
-        level = said[list(places).index(anchor)]
-        for place, log in zip(places, said, strict=True):
-            above[place] = log - level
-    best = max(above)
-    weights = [math.exp(log - best) for log in above]
+    levels = [0.0] * count
+    for places, group_logs in zip(order, logs, strict=True):
+        level = group_logs[list(places).index(anchor)]
+        for place, log in zip(places, group_logs, strict=True):
+            levels[place] = log - level
+    top = max(levels)
+    weights = [math.exp(log - top) for log in levels]
     return tuple(weight / sum(weights) for weight in weights)
 
 
 async def _each_alone(judge: Downstream, history: Sequence[Interaction] | None, offer: Offer) -> Ranking:
-    asked = [question(judge, None, history, offer, [place]) for place in range(len(offer.candidates))]
-    said = await asyncio.gather(*(judge.say(messages, 1) for messages in asked))
-    return Ranking(rotations=(tuple(one.scores[0] for one in said),), mass=_mean_mass(said))
+    questions = [question(judge, None, history, offer, [place]) for place in range(len(offer.candidates))]
+    answers = await asyncio.gather(*(judge.say(messages, 1) for messages in questions))
+    return Ranking(rotations=(tuple(answer.scores[0] for answer in answers),), mass=_mean_mass(answers))
 
 
-def _mean_mass(said: Sequence[Said]) -> float | None:
-    known = [one.mass for one in said if one.mass is not None]
-    return sum(known) / len(known) if known else None
+def _mean_mass(answers: Sequence[Said]) -> float | None:
+    masses = [answer.mass for answer in answers if answer.mass is not None]
+    return sum(masses) / len(masses) if masses else None
 
 
 async def check(judge: Downstream, questions: Sequence[tuple[Any, Interaction]]) -> float:
@@ -167,13 +169,15 @@ async def check(judge: Downstream, questions: Sequence[tuple[Any, Interaction]])
     Raises:
         JudgeError: mass below 0.9 on average.
     """
-    offers = [(known, offer) for known, offer in questions if isinstance(offer, Offer)]
+    offers = [(context, offer) for context, offer in questions if isinstance(offer, Offer)]
     if judge.items_at_once == 1:
-        return await judge.check([(known, longest_item(offer)) for known, offer in offers])
-    most = judge.items_at_once
-    asked = [(question(judge, summary, None, offer), min(most, len(offer.candidates))) for summary, offer in offers]
-    _, said = await taken(asked, lambda one: judge.say(*one))
-    masses = [float(one.unread is None) if one.mass is None else one.mass for one in said]
+        return await judge.check([(context, longest_item(offer)) for context, offer in offers])
+    limit = judge.items_at_once
+    requests = [
+        (question(judge, summary, None, offer), min(limit, len(offer.candidates))) for summary, offer in offers
+    ]
+    _, answers = await taken(requests, lambda request: judge.say(*request))
+    masses = [float(answer.unread is None) if answer.mass is None else answer.mass for answer in answers]
     mass = sum(masses) / len(masses)
     if not mass >= judge.least_mass:  # nor if it is NaN
         raise JudgeError(

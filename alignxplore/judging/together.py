@@ -39,13 +39,13 @@ class Together:
         self._waiting: list[tuple[Messages, asyncio.Future[dict[int, float] | None]]] = []
         self._sent: set[asyncio.Task[None]] = set()
 
-    async def agrees(self, ids: list[int], expected: dict[int, float]) -> bool:
+    async def agrees(self, ids: list[int], chat_logs: dict[int, float]) -> bool:
         """Whether the server reads a prompt of ids as it has read the same prompt as a chat."""
         try:
-            (read,) = await self._ask([ids])
+            (logs,) = await self._ask([ids])
         except (RequestError, TransportError):
             return False
-        return read is not None and all(abs(read[i] - expected[i]) < AGREE for i in self.tokens)
+        return logs is not None and all(abs(logs[i] - chat_logs[i]) < AGREE for i in self.tokens)
 
     async def read(self, messages: Messages) -> dict[int, float] | None:
         """Log-probability of each token after one prompt; None where the prompt has to be asked by itself, to learn
@@ -62,32 +62,32 @@ class Together:
         return await answer
 
     def _send(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for start in range(0, len(waiting), MOST):
-            task = asyncio.create_task(self._answer(waiting[start : start + MOST]))
+        queue, self._waiting = self._waiting, []
+        for start in range(0, len(queue), MOST):
+            task = asyncio.create_task(self._answer(queue[start : start + MOST]))
             self._sent.add(task)  # or nobody would hold it
             task.add_done_callback(self._sent.discard)
 
-    async def _answer(self, waiting: Sequence[tuple[Messages, asyncio.Future[dict[int, float] | None]]]) -> None:
-        found: Sequence[dict[int, float] | None]
+    async def _answer(self, queue: Sequence[tuple[Messages, asyncio.Future[dict[int, float] | None]]]) -> None:
+        replies: Sequence[dict[int, float] | None]
         error: Exception | None = None
         try:
-            loop, asked = asyncio.get_running_loop(), [messages for messages, _ in waiting]
-            found = await self._ask(await loop.run_in_executor(self._aside, self._tokenised, asked))
+            loop, prompts = asyncio.get_running_loop(), [messages for messages, _ in queue]
+            replies = await self._ask(await loop.run_in_executor(self._aside, self._tokenised, prompts))
         except RequestError:  # one of them is to blame
-            found = [None] * len(waiting)
+            replies = [None] * len(queue)
         except Exception as problem:
-            found, error = [None] * len(waiting), problem
-        for (_, answer), read in zip(waiting, found, strict=True):
+            replies, error = [None] * len(queue), problem
+        for (_, answer), logs in zip(queue, replies, strict=True):
             if answer.done():  # who asked has gone
                 continue
             if error:
                 answer.set_exception(error)
             else:
-                answer.set_result(read)
+                answer.set_result(logs)
 
-    def _tokenised(self, asked: list[Messages]) -> list[list[int]]:
-        return [self.tokenise(messages) for messages in asked]
+    def _tokenised(self, prompts: list[Messages]) -> list[list[int]]:
+        return [self.tokenise(messages) for messages in prompts]
 
     async def _ask(self, prompts: list[list[int]]) -> list[dict[int, float] | None]:
         choices = await self.endpoint.complete(
@@ -101,8 +101,8 @@ class Together:
 
     def _log_probabilities(self, choice: dict) -> dict[int, float] | None:
         try:
-            found = choice["logprobs"]["top_logprobs"][0]
-            read = {i: float(found[f"token_id:{i}"]) for i in self.tokens}
+            entries = choice["logprobs"]["top_logprobs"][0]
+            logs = {i: float(entries[f"token_id:{i}"]) for i in self.tokens}
         except (KeyError, IndexError, TypeError, ValueError):
             return None
-        return read if all(log > MASKED for log in read.values()) else None  # NaN is not greater either
+        return logs if all(log > MASKED for log in logs.values()) else None  # NaN is not greater either

@@ -32,19 +32,19 @@ def find_words(tokenizer: PreTrainedTokenizerBase) -> tuple[Letters, bool]:
         JudgeError: the template offers no prompt after which a trained answer would begin at once.
     """
     question = [{"role": "user", "content": "?"}]
-    whole = [
+    full_ids = [
         tokenizer.apply_chat_template(
             [*question, {"role": "assistant", "content": word}], tokenize=True, return_dict=False
         )
         for word in ANSWERS
     ]
     for thinking in (False, True):
-        opened = tokenizer.apply_chat_template(
+        prompt_ids = tokenizer.apply_chat_template(
             question, add_generation_prompt=True, tokenize=True, return_dict=False, enable_thinking=thinking
         )
-        rest = [ids[len(opened) :] for ids in whole if ids[: len(opened)] == opened]
-        if len(rest) == 2 and rest[0][0] != rest[1][0]:
-            tokens = (rest[0][0], rest[1][0])
+        answer_ids = [ids[len(prompt_ids) :] for ids in full_ids if ids[: len(prompt_ids)] == prompt_ids]
+        if len(answer_ids) == 2 and answer_ids[0][0] != answer_ids[1][0]:
+            tokens = (answer_ids[0][0], answer_ids[1][0])
             return Letters("", tokens, tuple(tokenizer.decode([token]) for token in tokens)), thinking
     raise JudgeError(
         "this chat template writes something before a trained answer that no prompt ends in: Yes and No cannot be read"
@@ -82,27 +82,27 @@ class YesNoJudge(LetterReader):
         reading = await self._read(messages)
         return Said([reading.p_a], reading.mass)
 
-    def sample_messages(self, known: Sequence[Interaction], item: Interaction) -> Messages:
-        """A prompt for `check`; `known` is a history."""
-        return self.direct_messages(known, item)
+    def sample_messages(self, history: Sequence[Interaction], item: Interaction) -> Messages:
+        """A prompt for `check`."""
+        return self.direct_messages(history, item)
 
     async def answer(
         self, summary: str | None, history: Sequence[Interaction] | None, item: Interaction, key: Any
     ) -> Judgement:
         """P(Yes) of both items of a pair, after the raw history."""
-        return await self._both(lambda asked, _: self.about(None, history, item.query, [asked]), item, key)
+        return await self._both(lambda candidate, _: self.about(None, history, item.query, [candidate]), item, key)
 
     async def select(
         self, summary: str | None, history: Sequence[Interaction] | None, item: Interaction, key: Any
     ) -> PaperJudgement:
         """The same for protocol `paper`: the item with the greater P(Yes) is its selection (none where they are
         equal)."""
-        found = await self.answer(summary, history, item, key)
-        first = chosen_first("paper order", key, self.seed)
+        judgement = await self.answer(summary, history, item, key)
+        is_chosen_first = chosen_first("paper order", key, self.seed)
         selection = None
-        if found.ok and found.correct != 0.5:
-            selection = "Item A" if (found.correct == 1.0) == first else "Item B"
-        return PaperJudgement(found.status, "A" if first else "B", selection, found.error)
+        if judgement.ok and judgement.correct != 0.5:
+            selection = "Item A" if (judgement.correct == 1.0) == is_chosen_first else "Item B"
+        return PaperJudgement(judgement.status, "A" if is_chosen_first else "B", selection, judgement.error)
 
     def opened(self, messages: Messages) -> dict:
         return {"messages": messages, "chat_template_kwargs": {"enable_thinking": self._thinking}}

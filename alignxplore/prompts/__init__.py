@@ -58,7 +58,7 @@ class PromptError(UserError, ValueError):
 
 def break_markup(value: Any) -> Any:
     """Put a space into whatever a tokenizer could take for a control token; all other text is left as it is."""
-    return _MARKUP.sub(lambda found: found.group() + " ", value) if isinstance(value, str) else value
+    return _MARKUP.sub(lambda match: match.group() + " ", value) if isinstance(value, str) else value
 
 
 def _inert(value: str) -> str:
@@ -75,8 +75,8 @@ class PromptSet:
     """
 
     def __init__(self, source: str | Path = "default", summary_tokens: int | None = None):
-        named = SETS / str(source)
-        self.folder = named if str(source).isidentifier() and named.is_dir() else Path(source)
+        folder = SETS / str(source)
+        self.folder = folder if str(source).isidentifier() and folder.is_dir() else Path(source)
         if not any(self.folder.glob("*.jinja")):
             raise PromptError(f"{self.folder}: no *.jinja templates here; give a folder like {SETS / 'default'}")
         self.name, self.summary_tokens = self.folder.name, summary_tokens
@@ -93,22 +93,22 @@ class PromptSet:
             if not path.is_file():
                 raise PromptError(f"{path}: no such template; the set '{self.name}' cannot be used for '{purpose}'")
             try:
-                before, *pieces = _SECTION.split(path.read_text(encoding="utf-8-sig"))
+                preamble, *pieces = _SECTION.split(path.read_text(encoding="utf-8-sig"))
             except UnicodeDecodeError as error:
                 problem = mistaken(path.read_bytes()[:512]) or not_utf_8(error)
                 raise PromptError(f"{path}: {problem}") from None
-            if before.strip() or not pieces:
+            if preamble.strip() or not pieces:
                 raise PromptError(f"{path}: the first line must be '#--- system' or '#--- user'")
-            compiled = []
-            lines = before.count("\n")  # of the file, before the section's own first line
+            sections = []
+            lines = preamble.count("\n")  # of the file, before the section's own first line
             for role, text in zip(pieces[::2], pieces[1::2]):
                 lines += 1
                 try:
-                    compiled.append((role, self._environment.from_string(text.rstrip("\n"))))
+                    sections.append((role, self._environment.from_string(text.rstrip("\n"))))
                 except jinja2.TemplateSyntaxError as error:
                     raise PromptError(f"{path}:{lines + error.lineno}: {error.message}") from None
                 lines += text.count("\n")
-            self._sections[purpose] = compiled
+            self._sections[purpose] = sections
         return self._sections[purpose]
 
     def render(self, purpose: str, **slots: Any) -> Messages:
@@ -136,8 +136,8 @@ class PromptSet:
             thinking=FORMATS[form].reasons,
         )
         if self.summary_tokens is not None:
-            (short,) = self.render(SHORT, tokens=self.summary_tokens)
-            messages[-1]["content"] += "\n" + short["content"]
+            (instruction,) = self.render(SHORT, tokens=self.summary_tokens)
+            messages[-1]["content"] += "\n" + instruction["content"]
         return messages
 
     def judge(self, summary: str | None, query: str | None, item_a: str, item_b: str) -> Messages:
@@ -191,12 +191,12 @@ class Answer:
 def _one_block(text: str) -> Answer:
     """`<think>reasoning</think>summary`: exactly one think block, non-empty reasoning, non-empty summary."""
     if text.count("<think>") != 1 or text.count("</think>") != 1:
-        unfinished = "<think>" in text and "</think>" not in text
-        return Answer("", "", "unfinished reasoning" if unfinished else "not exactly one think block")
-    before, rest = text.split("<think>")
-    if before.strip():
+        is_unfinished = "<think>" in text and "</think>" not in text
+        return Answer("", "", "unfinished reasoning" if is_unfinished else "not exactly one think block")
+    preamble, body = text.split("<think>")
+    if preamble.strip():
         return Answer("", "", "text before the think block")
-    reasoning, summary = (part.strip() for part in rest.split("</think>"))
+    reasoning, summary = (part.strip() for part in body.split("</think>"))
     if not reasoning or not summary:
         return Answer("", "", "empty summary" if reasoning else "empty reasoning")
     return Answer(reasoning, summary)
@@ -209,13 +209,13 @@ def _opened_block(text: str) -> Answer:
 
 def _answer_tag(text: str) -> Answer:
     """A think block (opened by the model or by its template), then `<answer>summary</answer>` and nothing else."""
-    found = _opened_block(text)
-    if found.problem:
-        return found
-    inside = _ANSWER.fullmatch(found.summary)
-    if inside is None or not inside[1].strip():
-        return Answer("", "", "empty summary" if inside else "not exactly one answer block")
-    return Answer(found.reasoning, inside[1].strip())
+    block = _opened_block(text)
+    if block.problem:
+        return block
+    match = _ANSWER.fullmatch(block.summary)
+    if match is None or not match[1].strip():
+        return Answer("", "", "empty summary" if match else "not exactly one answer block")
+    return Answer(block.reasoning, match[1].strip())
 
 
 def _no_reasoning(text: str) -> Answer:
@@ -234,22 +234,24 @@ def _channels(text: str) -> Answer:
     if "<|channel|>" not in text:
         if "<think>" in text:
             return _one_block(text)
-        lost = text.lstrip().startswith("analysis") or "assistantfinal" in text
-        problem = "channels without their control tokens" if lost else None if text.strip() else "empty summary"
+        has_lost_tokens = text.lstrip().startswith("analysis") or "assistantfinal" in text
+        problem = (
+            "channels without their control tokens" if has_lost_tokens else None if text.strip() else "empty summary"
+        )
         return Answer("", "" if problem else text.strip(), problem)
-    found = [(name, words.strip()) for name, words in _CHANNEL.findall(text)]
-    final = [words for name, words in found if name == "final"]
-    if len(final) != 1 or not final[0]:
+    channels = [(name, words.strip()) for name, words in _CHANNEL.findall(text)]
+    finals = [words for name, words in channels if name == "final"]
+    if len(finals) != 1 or not finals[0]:
         return Answer(
             "",
             "",
             "unfinished reasoning"
-            if not final
+            if not finals
             else "not exactly one final channel"
-            if len(final) > 1
+            if len(finals) > 1
             else "empty summary",
         )
-    return Answer("\n".join(words for name, words in found if name != "final"), final[0])
+    return Answer("\n".join(words for name, words in channels if name != "final"), finals[0])
 
 
 class Format(NamedTuple):
@@ -294,12 +296,12 @@ def parse_merge(text: str) -> Answer:
 
     What a model thought of the task itself, in a block before them, is no part of either: it is thrown away.
     """
-    found = _JOINED.fullmatch(text.rpartition("</think>")[2].strip().removeprefix("<think>"))
-    if not found or any("joined_" in part for part in found.groups()):
+    match = _JOINED.fullmatch(text.rpartition("</think>")[2].strip().removeprefix("<think>"))
+    if not match or any("joined_" in part for part in match.groups()):
         return Answer("", "", "not one joined reasoning and one joined description")
-    if any(_WITNESS.search(part) for part in found.groups()):
+    if any(_WITNESS.search(part) for part in match.groups()):
         return Answer("", "", "names the annotators")
-    return _one_block("<think>{}</think>{}".format(*found.groups()))
+    return _one_block("<think>{}</think>{}".format(*match.groups()))
 
 
 def answer_text(message: dict) -> str:

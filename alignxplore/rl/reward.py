@@ -73,7 +73,7 @@ class Judges:
                 name = spec.name
                 endpoint = Endpoint(
                     spec.target,
-                    spec.served,
+                    spec.served_name,
                     name=name,
                     api_key_env=settings.judge_api_key_env,
                     concurrency=settings.judge_concurrency,

@@ -125,7 +125,7 @@ async def served_by_judges(settings: Streaming, patience: float) -> dict[str, An
         for spec in map(ModelSpec.parse, getattr(settings, name).split()):
             endpoint = Endpoint(
                 spec.target,
-                spec.served,
+                spec.served_name,
                 name=spec.name,
                 api_key_env=settings.judge_api_key_env,
                 timeout=settings.judge_timeout,

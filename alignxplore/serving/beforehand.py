@@ -34,27 +34,27 @@ class ModelError(UserError):
 def check_files(model: str, revision: str | None = None, arguments: Sequence[str] = ()) -> None:
     """Raise `ModelError` where configuration, tokenizer or weights are missing or cut, in a folder or, offline, in the
     hub's cache. What `arguments` of `vllm serve` take from elsewhere is not looked for."""
-    folder, where = Path(model), ""
+    folder, hint = Path(model), ""
     if model.endswith(".gguf"):
         raise ModelError(f"{model}: a GGUF file is not served here; convert it, or serve it and give the server's URL")
     if not folder.is_dir():
         if not huggingface_hub.constants.HF_HUB_OFFLINE:
             return
-        where = "; HF_HUB_OFFLINE=1 forbids to fetch it: unset it once, or download the model"
+        hint = "; HF_HUB_OFFLINE=1 forbids to fetch it: unset it once, or download the model"
         config = try_to_load_from_cache(model, "config.json", revision=revision)
         if not isinstance(config, str):
-            raise ModelError(f"{model}: no config.json in the hub's cache{where}")
+            raise ModelError(f"{model}: no config.json in the hub's cache{hint}")
         folder = Path(config).parent
     if not any((folder / name).is_file() for name in ("config.json", "params.json")):
-        raise ModelError(f"{model}: no config.json in {folder}{where}")
+        raise ModelError(f"{model}: no config.json in {folder}{hint}")
     if "--tokenizer" not in arguments and not any((folder / name).is_file() for name in _TOKENIZERS):
-        raise ModelError(f"{model}: no tokenizer in {folder} (tokenizer.json or another form of it){where}")
+        raise ModelError(f"{model}: no tokenizer in {folder} (tokenizer.json or another form of it){hint}")
     if "--load-format" not in arguments:
-        _check_weights(model, folder, where)
+        _check_weights(model, folder, hint)
     _check_window(model, folder, arguments)
 
 
-def _check_weights(model: str, folder: Path, where: str) -> None:
+def _check_weights(model: str, folder: Path, hint: str) -> None:
     shards = {path for pattern in _WEIGHTS for path in folder.glob(pattern)}
     for index in folder.glob("*.index.json"):
         shards |= {
@@ -62,10 +62,10 @@ def _check_weights(model: str, folder: Path, where: str) -> None:
             for name in read_object(index, "weight_map", remedy="copy or download it again")["weight_map"].values()
         }
     if not shards:
-        raise ModelError(f"{model}: no weights in {folder} (*.safetensors){where}")
+        raise ModelError(f"{model}: no weights in {folder} (*.safetensors){hint}")
     for path in sorted(shards):
         if not path.is_file():
-            raise ModelError(f"{model}: {path} is missing{where}")
+            raise ModelError(f"{model}: {path} is missing{hint}")
         if path.suffix == ".safetensors" and not _is_whole(path):
             raise ModelError(f"{model}: {path} is cut or damaged; copy or download it again")
         if path.suffix == ".safetensors" and (tensor := _no_number(path)):
@@ -77,28 +77,28 @@ def _check_weights(model: str, folder: Path, where: str) -> None:
 
 def _check_window(model: str, folder: Path, arguments: Sequence[str]) -> None:
     """vLLM refuses a longer window than the model was made for, and takes a page to say so."""
-    asked = [int(tokens) for tokens in _MAX_MODEL_LEN.findall(" ".join(arguments))][-1:]  # the last one counts
-    takes = _window(folder)
-    forced = "--hf-overrides" in arguments or os.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0") not in ("", "0")
-    if asked and takes and asked[0] > takes and not forced:
-        problem = f"a window of {asked[0]:,} tokens is asked for, and the model was made for {takes:,}"
-        raise ModelError(f"{model}: {problem}; lower --max_model_len to {takes} or less")
+    sizes = [int(tokens) for tokens in _MAX_MODEL_LEN.findall(" ".join(arguments))][-1:]  # the last one counts
+    limit = _window(folder)
+    override = "--hf-overrides" in arguments or os.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0") not in ("", "0")
+    if sizes and limit and sizes[0] > limit and not override:
+        problem = f"a window of {sizes[0]:,} tokens is asked for, and the model was made for {limit:,}"
+        raise ModelError(f"{model}: {problem}; lower --max_model_len to {limit} or less")
 
 
 def _window(folder: Path) -> int | None:
     """Tokens that a model was made for; None where that is not said, or where its positions are stretched."""
-    said: list[int] = []
+    limits: list[int] = []
     for name, field in (("config.json", "max_position_embeddings"), ("tokenizer_config.json", "model_max_length")):
         try:
-            about = json.loads((folder / name).read_text(encoding="utf-8"))
-            about = about.get("text_config", about)
-            if "factor" in json.dumps([about.get("rope_scaling"), about.get("rope_parameters")]):
+            config = json.loads((folder / name).read_text(encoding="utf-8"))
+            config = config.get("text_config", config)
+            if "factor" in json.dumps([config.get("rope_scaling"), config.get("rope_parameters")]):
                 return None
-            if isinstance(about.get(field), int):
-                said.append(about[field])
+            if isinstance(config.get(field), int):
+                limits.append(config[field])
         except (OSError, ValueError, AttributeError):
             continue
-    return min(said, default=None)
+    return min(limits, default=None)
 
 
 def _is_whole(path: Path) -> bool:
@@ -144,8 +144,8 @@ def load_tokenizer(
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
-        said = str(error).strip().splitlines()[0]
-        problem = f"{name}: no tokenizer at {source} ({said}); name another one behind a #, as TARGET#TOKENIZER"
+        cause = str(error).strip().splitlines()[0]
+        problem = f"{name}: no tokenizer at {source} ({cause}); name another one behind a #, as TARGET#TOKENIZER"
         raise ModelError(problem) from None
     check_template(name, tokenizer, sample)
     return tokenizer

@@ -39,9 +39,9 @@ OPEN_FILES = 65_535
 
 
 class _Retry(TransportError):
-    def __init__(self, message: str, after: float = 0.0, kind: str = ""):
+    def __init__(self, message: str, pause: float = 0.0, kind: str = ""):
         super().__init__(message)
-        self.after = after  # seconds that the server asked us to wait
+        self.pause = pause  # seconds that the server asked us to wait
         self.kind = kind  # http_429, timeout, connection, not_json, unusable: what is counted
 
 
@@ -137,23 +137,23 @@ class Endpoint:
         return self
 
     async def _find_model(self) -> None:
-        served, problem = await self._listed()
-        names = ", ".join(str(entry.get("id")) for entry in served) or "none"
-        chosen = [entry for entry in served if self.model in (None, entry.get("id"))]
-        if len(chosen) == 1:
-            self.model = chosen[0]["id"]
-            self.root = chosen[0].get("root") or self.model
-            self.max_model_len = chosen[0].get("max_model_len")
+        entries, problem = await self._listed()
+        names = ", ".join(str(entry.get("id")) for entry in entries) or "none"
+        matches = [entry for entry in entries if self.model in (None, entry.get("id"))]
+        if len(matches) == 1:
+            self.model = matches[0]["id"]
+            self.root = matches[0].get("root") or self.model
+            self.max_model_len = matches[0].get("max_model_len")
             return
-        which = f"{self.url} serves {names}; name one of them, as {self.url}@MODEL"
+        advice = f"{self.url} serves {names}; name one of them, as {self.url}@MODEL"
         if self.model is None:
             if isinstance(problem, RequestError):
                 raise RequestError(problem.status, f"{problem.args[1]}; or name its model, as {self.url}@MODEL")
-            raise RequestError(404, which)
+            raise RequestError(404, advice)
         try:
             await self.chat([{"role": "user", "content": "Hi"}], max_tokens=1)
         except RequestError as error:
-            raise RequestError(error.status, f"{which}; asked for {self.model} it says: {error.args[1]}") from None
+            raise RequestError(error.status, f"{advice}; asked for {self.model} it says: {error.args[1]}") from None
         log.warning(
             "%s does not list %s (%s), but answers for it; its window and its weights are not known",
             self.url,
@@ -166,10 +166,10 @@ class Endpoint:
         an error."""
         patience = min(self._patience, CONNECT_PATIENCE if self.model is None else CONNECT_PATIENCE / 6)
         try:
-            served = (await self._request("GET", "/models", patience=patience)).get("data")
+            entries = (await self._request("GET", "/models", patience=patience)).get("data")
         except RequestError as error:
-            where = "" if self.url.endswith("/v1") else "; most base URLs end in /v1"
-            problem = RequestError(error.status, f"{self.url}/models: {error.args[1]}{where}")
+            hint = "" if self.url.endswith("/v1") else "; most base URLs end in /v1"
+            problem = RequestError(error.status, f"{self.url}/models: {error.args[1]}{hint}")
             if error.status == 401:
                 raise problem from None
             return [], problem
@@ -179,12 +179,12 @@ class Endpoint:
             if self.model is None:
                 raise TransportError(f"{self.url}/models: {error}; or name its model, as {self.url}@MODEL") from None
             return [], error
-        return ([entry for entry in served if isinstance(entry, dict)] if isinstance(served, list) else []), None
+        return ([entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []), None
 
-    def window(self, most: int) -> int:
-        """Tokens of a prompt and its answer: what the server says that it takes, but never more than `most`, so that
+    def window(self, limit: int) -> int:
+        """Tokens of a prompt and its answer: what the server says that it takes, but never more than `limit`, so that
         numbers compare."""
-        return min(self.max_model_len or most, most)
+        return min(self.max_model_len or limit, limit)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -206,19 +206,22 @@ class Endpoint:
         """
         body |= ASKED if hear else {}
         while True:
-            known = {key: value for key, value in body.items() if key not in self.not_sent}
-            sent = {"model": self.model, "messages": messages} | known
+            fields = {key: value for key, value in body.items() if key not in self.not_sent}
+            request = {"model": self.model, "messages": messages} | fields
             try:
-                reply = await self._request("POST", "/chat/completions", sent, usable=usable, hear=hear)
+                reply = await self._request("POST", "/chat/completions", request, usable=usable, hear=hear)
                 break
             except RequestError as error:
-                refused = [name for name in EXTRA_FIELDS if name in known and name in str(error)]
-                if error.status not in (400, 422) or not refused or not UNKNOWN_FIELD.search(str(error)):
+                refusals = [name for name in EXTRA_FIELDS if name in fields and name in str(error)]
+                if error.status not in (400, 422) or not refusals or not UNKNOWN_FIELD.search(str(error)):
                     raise
-                if new := tuple(name for name in refused if name not in self.not_sent):
-                    self.not_sent += new
+                if additions := tuple(name for name in refusals if name not in self.not_sent):
+                    self.not_sent += additions
                     log.warning(
-                        "%s does not know %s and is asked without from now on (%s)", self.url, ", ".join(new), error
+                        "%s does not know %s and is asked without from now on (%s)",
+                        self.url,
+                        ", ".join(additions),
+                        error,
                     )
         try:
             return plain(reply)
@@ -256,7 +259,7 @@ class Endpoint:
             # Our own gate, not the connector's: time-out and patience must start once a request is let through, not in
             # the queue.
             self._slots = asyncio.Semaphore(self._concurrency)
-        retrying = tenacity.AsyncRetrying(
+        attempts = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(_Retry),
             wait=_back_off,
             stop=_OutOfPatience(self._patience if patience is None else patience),
@@ -264,7 +267,7 @@ class Endpoint:
             reraise=True,
         )
         async with self._slots:
-            return await retrying(self._attempt, method, path, body, usable, hear)
+            return await attempts(self._attempt, method, path, body, usable, hear)
 
     async def _attempt(
         self, method: str, path: str, body: dict | None, usable: Callable[[dict], Any] | None, hear: Hear | None
@@ -278,8 +281,8 @@ class Endpoint:
                 asyncio.timeout(limit),
                 self._session.request(method, self.url + path, json=body, headers=headers, proxy=self._proxy) as reply,
             ):
-                heard = hear if reply.status < 400 else None
-                text = await (whole_reply(reply, heard) if heard else reply.text(errors="replace"))
+                listener = hear if reply.status < 400 else None
+                text = await (whole_reply(reply, listener) if listener else reply.text(errors="replace"))
                 if reply.status in (408, 409, 425, 429) or reply.status >= 500:
                     raise _Retry(
                         f"HTTP {reply.status}: {self._hide(text)[:200]}",
@@ -290,10 +293,10 @@ class Endpoint:
                     raise RequestError(reply.status, self._hide(text)[:500] + self._about_key(reply.status))
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             kind = "timeout" if isinstance(error, TimeoutError) else "connection"
-            said = str(error) or (
+            cause = str(error) or (
                 f"no whole answer within {limit:g} s" if kind == "timeout" else "the connection broke"
             )
-            raise _Retry(f"{type(error).__name__}: {said}{self._way}", kind=kind) from None
+            raise _Retry(f"{type(error).__name__}: {cause}{self._way}", kind=kind) from None
         try:
             answer = _json_object(text)
         except ValueError:
@@ -346,9 +349,9 @@ def _allow_open_files() -> None:
     """Every request in flight is an open file, and 1,024 are a usual limit: raise it as far as an ordinary process
     may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    limit = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _json_object(text: str) -> dict:
@@ -381,14 +384,14 @@ class _OutOfPatience:
         self._first: float | None = None
 
     def __call__(self, state: tenacity.RetryCallState) -> bool:
-        now = state.seconds_since_start or 0.0
+        seconds = state.seconds_since_start or 0.0
         if self._first is None:
-            self._first = now
-        return now - self._first + state.upcoming_sleep >= self._patience
+            self._first = seconds
+        return seconds - self._first + state.upcoming_sleep >= self._patience
 
 
 _jittered = tenacity.wait_exponential(multiplier=0.5, max=20) + tenacity.wait_random(0, 1)
 
 
 def _back_off(state: tenacity.RetryCallState) -> float:
-    return max(_jittered(state), _failure(state).after)
+    return max(_jittered(state), _failure(state).pause)

@@ -105,14 +105,14 @@ def judges_line(options: JudgesOptions, judges: Sequence[Judge]) -> str:
 
 def look(options: JudgesOptions, judges: Sequence[Judge]) -> NoReturn:
     """Say where each would be, and what stands in the way; exit code 1 if something does."""
-    bad = 0
+    exit_code = 0
     for judge in judges:
         print(judge.place, file=sys.stderr)
         for problem in filter(None, (_missing(judge.model), taken(options.host, judge.port))):
-            bad = 1
+            exit_code = 1
             print(f"{program()}: {problem}", file=sys.stderr)
     print(f'JUDGES="{judges_line(options, judges)}"')
-    sys.exit(bad)
+    sys.exit(exit_code)
 
 
 def _missing(model: str) -> str | None:
@@ -175,17 +175,17 @@ def _start(options: JudgesOptions, judge: Judge, arguments: Sequence[str]) -> Fa
     words += ["--max-model-len", str(options.max_model_len)] if options.max_model_len else []
     words += ["--tensor-parallel-size", str(options.tp), "--data-parallel-size", str(judge.replicas), *arguments]
     environment = dict(os.environ) | ({"CUDA_VISIBLE_DEVICES": ",".join(judge.gpus)} if judge.gpus else {})
-    with (options.logs / f"{judge.name}.ready").open("wb") as said:
-        return Family(words, environment=environment, grace=_GRACE, stdout=said, stderr=said)
+    with (options.logs / f"{judge.name}.ready").open("wb") as output:
+        return Family(words, environment=environment, grace=_GRACE, stdout=output, stderr=output)
 
 
-def _wait_for(said: Path, judge: Judge, family: Family) -> None:
-    while announced(said) is None:
+def _wait_for(output: Path, judge: Judge, family: Family) -> None:
+    while announced(output) is None:
         if family.poll() is not None:
-            raise ServerError(f"judge '{judge.name}' did not come up:\n{said.read_text(errors='replace').strip()}")
+            raise ServerError(f"judge '{judge.name}' did not come up:\n{output.read_text(errors='replace').strip()}")
         time.sleep(0.5)
     if family.poll() is not None:
-        raise ServerError(f"judge '{judge.name}' has ended; see {said.with_suffix('.log')}")
+        raise ServerError(f"judge '{judge.name}' has ended; see {output.with_suffix('.log')}")
 
 
 def _write(path: Path, line: str) -> None:

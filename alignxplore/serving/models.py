@@ -52,22 +52,22 @@ class ModelSpec:
     target: str
     revision: str | None = None
     tokenizer: str | None = None
-    served: str | None = None
+    served_name: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "ModelSpec":
         """Parse NAME=TARGET[@REVISION][#TOKENIZER] or NAME=URL[@MODEL][#TOKENIZER]; without NAME= it is the target's
         last part."""
         name, target = parse_spec(text)
-        written, equals, url = text.partition("=")
-        if equals and "/" in written and not written.startswith(("http://", "https://")) and is_url(url):
-            raise ValueError(f"'{written}' in {text}: a name becomes the name of files and cannot have a '/'")
+        prefix, equals, url = text.partition("=")
+        if equals and "/" in prefix and not prefix.startswith(("http://", "https://")) and is_url(url):
+            raise ValueError(f"'{prefix}' in {text}: a name becomes the name of files and cannot have a '/'")
         target, _, tokenizer = target.partition("#")
         name = name.partition("#")[0]
-        revision = served = None
+        revision = served_name = None
         if is_url(target) and "@" in urlsplit(target).path:  # one before the path would be a user and password
-            target, _, served = target.partition("@")
-            name = name if text.startswith(f"{name}=") else served.rsplit("/", 1)[-1]
+            target, _, served_name = target.partition("@")
+            name = name if text.startswith(f"{name}=") else served_name.rsplit("/", 1)[-1]
         if not is_url(target) and not Path(target).exists():
             target, _, revision = target.partition("@")
             if target.startswith((".", "/", "~")) or target.count("/") > 1:
@@ -82,14 +82,14 @@ class ModelSpec:
             raise ValueError(f"'{text}' names no model; give NAME=TARGET, whose target is a folder, a hub id or a URL")
         if not name.strip() or name in (".", "..") or "/" in name or not name.isprintable():
             raise ValueError(f"'{text}': '{name}' cannot be the name of a file; give the model one: NAME=TARGET")
-        return cls(name, target, revision or None, tokenizer or None, served or None)
+        return cls(name, target, revision or None, tokenizer or None, served_name or None)
 
     @property
     def identity(self) -> str:
         """Fingerprint of a folder, id@commit of a hub model, URL@model of an endpoint (`Model.identity` knows what
         it serves)."""
         if is_url(self.target):
-            return f"{self.target}@{self.served or 'main'}"
+            return f"{self.target}@{self.served_name or 'main'}"
         return (
             weights_fingerprint(self.target)
             if Path(self.target).is_dir()
@@ -101,11 +101,10 @@ def parse_all(texts: Sequence[str]) -> list[ModelSpec]:
     """The models of one option. A ValueError names two that have one name: they would write into the same files."""
     specs = [ModelSpec.parse(text) for text in texts]
     for spec in specs:
-        same = [other.target for other in specs if other.name == spec.name]
-        if len(same) > 1:
-            raise ValueError(
-                f"{len(same)} models are named {spec.name} ({', '.join(same)}); give each one its own: NAME=TARGET"
-            )
+        targets = [other.target for other in specs if other.name == spec.name]
+        if len(targets) > 1:
+            problem = f"{len(targets)} models are named {spec.name} ({', '.join(targets)})"
+            raise ValueError(f"{problem}; give each one its own: NAME=TARGET")
     return specs
 
 
@@ -135,10 +134,10 @@ def of_endpoint(identity: str) -> bool:
 def _identity(endpoint: Endpoint) -> str:
     """What the server says stands behind the model's name (vLLM: a folder or hub id), by its weights where they lie
     here: the same at another address. A folder of another machine (`/model`) is no name: there the address stays."""
-    what = served_weights(endpoint) or endpoint.model or ""
-    if what.startswith((".", "/", "~")) or what.count("/") > 1:
-        return f"{endpoint.url}@{endpoint.model}" + (f"={what}" if what != endpoint.model else "")
-    return f"{SERVED}{what}"
+    name = served_weights(endpoint) or endpoint.model or ""
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        return f"{endpoint.url}@{endpoint.model}" + (f"={name}" if name != endpoint.model else "")
+    return f"{SERVED}{name}"
 
 
 def served_weights(endpoint: Endpoint) -> str:
@@ -157,7 +156,7 @@ async def look_up(spec: ModelSpec, window: int, api_key_env: str | None = None) 
     """
     if not is_url(spec.target):
         return spec.identity, window
-    async with Endpoint(spec.target, spec.served, api_key_env=api_key_env) as endpoint:
+    async with Endpoint(spec.target, spec.served_name, api_key_env=api_key_env) as endpoint:
         return _identity(endpoint), endpoint.window(window)
 
 
@@ -180,11 +179,11 @@ async def open_model(
         options: those of `Endpoint`.
     """
     async with contextlib.AsyncExitStack() as stack:
-        url, watch, loaded = spec.target, None, None
+        url, watch, model_tokenizer = spec.target, None, None
         if not is_url(url):
             check_files(spec.target, spec.revision, arguments)
             if tokenizer:
-                loaded = load_tokenizer(spec.name, spec.tokenizer or spec.target, spec.revision, sample)
+                model_tokenizer = load_tokenizer(spec.name, spec.tokenizer or spec.target, spec.revision, sample)
             url = await stack.enter_async_context(
                 serve_beside(
                     spec.target,
@@ -194,7 +193,11 @@ async def open_model(
                 )
             )
             watch = partial(check_alive, url)
-        async with Endpoint(url, spec.served, name=spec.name, watch=watch, **options) as endpoint:
-            if tokenizer and loaded is None:
-                loaded = load_tokenizer(spec.name, spec.tokenizer or endpoint.root or "", spec.revision, sample)
-            yield Model(spec.name, endpoint, loaded, _identity(endpoint) if url == spec.target else spec.identity)
+        async with Endpoint(url, spec.served_name, name=spec.name, watch=watch, **options) as endpoint:
+            if tokenizer and model_tokenizer is None:
+                model_tokenizer = load_tokenizer(
+                    spec.name, spec.tokenizer or endpoint.root or "", spec.revision, sample
+                )
+            yield Model(
+                spec.name, endpoint, model_tokenizer, _identity(endpoint) if url == spec.target else spec.identity
+            )

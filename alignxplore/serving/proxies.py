@@ -40,13 +40,13 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
-def _in_networks(host: str, listed: str) -> bool:
+def _in_networks(host: str, networks: str) -> bool:
     """Whether an address lies in a network of NO_PROXY (203.0.113.0/24), which Python's own reading overlooks."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
-    for item in listed.split(","):
+    for item in networks.split(","):
         try:
             if address in ipaddress.ip_network(item.strip(), strict=False):
                 return True

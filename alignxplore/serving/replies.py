@@ -44,11 +44,11 @@ def said(reply: dict) -> str:
         TransportError: no answer, or one that the server has filtered. The next run asks again.
     """
     choice = reply["choices"][0]
-    message, ended = choice["message"], choice.get("finish_reason")
-    if ended == "content_filter":
+    message, finish_reason = choice["message"], choice.get("finish_reason")
+    if finish_reason == "content_filter":
         raise TransportError("the server filtered the answer (finish_reason content_filter)")
-    reasoned = any(isinstance(message.get(field), str) for field in ("reasoning", "reasoning_content"))
-    if message.get("content") is None and not reasoned and ended != "length":
-        why = f"refusal: {message['refusal']}" if message.get("refusal") else f"finish_reason {ended}"
-        raise TransportError(f"the answer is null ({why})")
+    has_reasoning = any(isinstance(message.get(field), str) for field in ("reasoning", "reasoning_content"))
+    if message.get("content") is None and not has_reasoning and finish_reason != "length":
+        cause = f"refusal: {message['refusal']}" if message.get("refusal") else f"finish_reason {finish_reason}"
+        raise TransportError(f"the answer is null ({cause})")
     return answer_text(message)

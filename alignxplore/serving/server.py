@@ -65,14 +65,14 @@ class Server(Family):
 
     log_path = Path()
     log_start = 0  # bytes that were there before: earlier servers wrote into the same file
-    own: Path | None = None  # folder of its sockets and temporary files, which vLLM leaves behind
+    sockets: Path | None = None  # folder of its sockets and temporary files, which vLLM leaves behind
 
-    def end(self, *asked: tuple[signal.Signals, float]) -> list[str]:
+    def end(self, *requests: tuple[signal.Signals, float]) -> list[str]:
         """As `Family.end`; its own folder is taken away."""
-        killed = super().end(*asked)
-        if self.own:
-            shutil.rmtree(self.own, ignore_errors=True)
-        return killed
+        kill_lines = super().end(*requests)
+        if self.sockets:
+            shutil.rmtree(self.sockets, ignore_errors=True)
+        return kill_lines
 
     def ended(self) -> ServerError | None:
         """What to say of a server that has ended by itself; None while it lives."""
@@ -161,14 +161,14 @@ def start(
         environment = CPU_ENVIRONMENT | environment
     command += arguments
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
-    own = socket_folder("axp-serve", "/" + "0" * 36)  # names of vLLM's sockets are random ids
-    environment = {"VLLM_RPC_BASE_PATH": str(own)} | environment | temporary_files(own)
+    sockets = socket_folder("axp-serve", "/" + "0" * 36)  # names of vLLM's sockets are random ids
+    environment = {"VLLM_RPC_BASE_PATH": str(sockets)} | environment | temporary_files(sockets)
     url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/v1"
     with open(log_path, "ab") as out:
         process = Server(
             command, environment=environment, grace=_GRACE, stdout=out, stderr=out, stdin=subprocess.DEVNULL
         )
-        process.log_path, process.log_start, process.own = Path(log_path), out.tell(), own
+        process.log_path, process.log_start, process.sockets = Path(log_path), out.tell(), sockets
     _running[url] = process
     return process, url
 
@@ -194,16 +194,16 @@ def check_key(url: str) -> None:
     request = urllib.request.Request(url.removesuffix("/v1") + "/invocations", b"{}", method="POST")
     try:
         urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60).close()
-    except urllib.error.HTTPError as refused:
-        if refused.code == 401:
+    except urllib.error.HTTPError as refusal:
+        if refusal.code == 401:
             return
     raise ServerError(f"{url} answers POST /invocations without VLLM_API_KEY: it must not be reached by others")
 
 
 def announced(path: Path) -> str | None:
     """The URL of a server whose output goes to this file, once it has said "ready: MODEL at URL"."""
-    found = re.search(r"^ready: .* at (\S+)$", path.read_text(errors="replace"), flags=re.MULTILINE)
-    return found and found.group(1)
+    match = re.search(r"^ready: .* at (\S+)$", path.read_text(errors="replace"), flags=re.MULTILINE)
+    return match and match.group(1)
 
 
 def wait_ready(process: Server, url: str, *, log_path: str | Path, limit: float = LIMIT) -> None:
@@ -229,16 +229,16 @@ def _listens(process: Server, port: int) -> bool:
     """Whether it is this server, or a process of its family, that listens at a port."""
     for member in members(process.name):
         with contextlib.suppress(psutil.Error):
-            listening = (one for one in member.net_connections("tcp") if one.status == psutil.CONN_LISTEN)
-            if any(one.laddr.port == port for one in listening):
+            listeners = (entry for entry in member.net_connections("tcp") if entry.status == psutil.CONN_LISTEN)
+            if any(entry.laddr.port == port for entry in listeners):
                 return True
     return False
 
 
-def _end(process: Server, url: str, ready: bool) -> None:
+def _end(process: Server, url: str, is_ready: bool) -> None:
     """End it; one that was still starting is given little time."""
     _running.pop(url, None)
-    if ready or process.poll() is not None:
+    if is_ready or process.poll() is not None:
         process.end()
         return
     log.info("ending a server that was still starting")
@@ -251,15 +251,15 @@ def serve(
 ) -> Iterator[str]:
     """Serve `model` for the length of a with-block; yields the base URL. Who asks is this process: no key is
     wanted."""
-    began, ready = time.monotonic(), False
+    began, is_ready = time.monotonic(), False
     process, url = start(model, log_path=log_path, revision=revision, arguments=arguments, with_key=False)
     try:
         wait_ready(process, url, log_path=log_path)
-        ready = True
+        is_ready = True
         log.info("serving %s at %s after %.0f s", model, url, time.monotonic() - began)
         yield url
     finally:
-        _end(process, url, ready)
+        _end(process, url, is_ready)
 
 
 @contextlib.asynccontextmanager
@@ -267,24 +267,24 @@ async def serve_beside(
     model: str, *, log_path: str | Path, revision: str | None = None, arguments: Sequence[str] = ()
 ) -> AsyncIterator[str]:
     """`serve` in a coroutine: while the server starts and ends, others go on."""
-    began, ready = time.monotonic(), False
+    began, is_ready = time.monotonic(), False
     process, url = start(model, log_path=log_path, revision=revision, arguments=arguments, with_key=False)
     try:
         await asyncio.to_thread(wait_ready, process, url, log_path=log_path)
-        ready = True
+        is_ready = True
         log.info("serving %s at %s after %.0f s", model, url, time.monotonic() - began)
         yield url
     finally:
-        await asyncio.to_thread(_end, process, url, ready)
+        await asyncio.to_thread(_end, process, url, is_ready)
 
 
 def _tail(path: str | Path, start: int = 0, lines: int = 15) -> str:
     """The last lines of a log from byte `start` on, and before them the first error, if it stands further up."""
     with Path(path).open("rb") as file:
         file.seek(start)
-        whole = file.read().decode(errors="replace").splitlines()
-    first = next((line.strip() for line in whole[:-lines] if _ERROR.search(line)), None)
-    return "\n".join(([f"the first error: {first}", "..."] if first else []) + whole[-lines:])
+        text_lines = file.read().decode(errors="replace").splitlines()
+    first_error = next((line.strip() for line in text_lines[:-lines] if _ERROR.search(line)), None)
+    return "\n".join(([f"the first error: {first_error}", "..."] if first_error else []) + text_lines[-lines:])
 
 
 @dataclass(kw_only=True)

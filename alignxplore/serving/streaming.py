@@ -24,28 +24,28 @@ async def whole_reply(reply: aiohttp.ClientResponse, hear: Hear) -> str:
     if reply.content_type != "text/event-stream":
         return await reply.text(errors="replace")
     message: dict[str, str | None] = {"content": None}
-    ended, usage = None, None
+    finish_reason, usage = None, None
     async for event in _events(reply.content.iter_any()):
         if not isinstance(event, dict) or event.get("error"):
             raise ConnectionError(f"the stream holds an error: {json.dumps(event)[:200]}")
         usage = event.get("usage") or usage
         for choice in event.get("choices") or ():
-            ended = choice.get("finish_reason") or ended
+            finish_reason = choice.get("finish_reason") or finish_reason
             for field, piece in (choice.get("delta") or {}).items():
                 if field in ("content", "reasoning", "reasoning_content", "refusal") and isinstance(piece, str):
                     message[field] = (message.get(field) or "") + piece
             hear(answer_text(message))
-    if ended is None:
+    if finish_reason is None:
         raise ConnectionError("the stream ended before the answer did")
-    return json.dumps({"choices": [{"message": message, "finish_reason": ended}], "usage": usage})
+    return json.dumps({"choices": [{"message": message, "finish_reason": finish_reason}], "usage": usage})
 
 
 async def _events(chunks: AsyncIterable[bytes]) -> AsyncIterable[object]:
     """The JSON values of server-sent events, up to `[DONE]`."""
-    rest = b""
+    tail = b""
     async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > _MOST:
+        *lines, tail = (tail + chunk).split(b"\n")
+        if len(tail) > _MOST:
             raise ConnectionError(f"an event of more than {_MOST} bytes")
         for line in lines:
             data = line.strip().removeprefix(b"data:").strip() if line.startswith(b"data:") else b""

@@ -30,7 +30,7 @@ from alignxplore.serving.models import ModelSpec, choose, look_up, open_model
 )
 def test_specs(text, spec):
     found = ModelSpec.parse(text)
-    assert (found.name, found.target, found.revision, found.tokenizer, found.served) == spec
+    assert (found.name, found.target, found.revision, found.tokenizer, found.served_name) == spec
 
 
 def test_identities_tell_models_apart(tmp_path, monkeypatch):
