@@ -5,6 +5,7 @@ with the file, the line, the field and what to do.
 """
 
 import csv
+import itertools
 import logging
 import math
 import sys
@@ -13,6 +14,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from alignxplore.datasets.parquet import parquet_rows
 from alignxplore.records import RecordError, check_file, read_jsonl
 from alignxplore.texts import HalfId, mend, mistaken, not_utf_8
 
@@ -62,32 +64,38 @@ def own_rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -
 
 
 def check_columns(columns: Sequence[str], there: Sequence[str], path: Path, line: int | None = None) -> None:
-    """Raise RecordError for the first of `columns` that is not there."""
+    """Raise RecordError for the first of `columns` that is not there, or there twice."""
     for name in columns:
         if name not in there:
             raise RecordError(f"no such column; name one of these: {', '.join(there) or 'none'}", path, line, name)
+        if there.count(name) > 1:
+            raise RecordError("two columns have this name; rename one of them", path, line, name)
 
 
 def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     csv.field_size_limit(min(sys.maxsize, 1 << 30))
-    lines = _lines(path)
-    first = next((line for line in lines if line.strip()), "")
-    if not first:
+    lines, blanks = _lines(path), 0
+    for first in lines:
+        if first.strip():
+            break
+        blanks += 1
+    else:
         raise RecordError("an empty file; the download or the export may have failed", path)
     delimiter = max(DELIMITERS, key=first.count)
-    head = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
-    check_columns(columns, head, path, 1)
-    if twice := next((name for name in columns if head.count(name) > 1), None):
-        raise RecordError("two columns have this name; rename one of them", path, 1, twice)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
+    head: list[str] = []
     while True:
-        line = reader.line_num + 2  # the head is the first line, and a field may go over several
+        line = blanks + reader.line_num + 1  # where the row begins: a quoted field may go over several lines
         try:
             row = next(reader, None)
         except csv.Error as error:
             raise RecordError(f"not CSV ({error}); close the quotes of this row", path, line) from None
         if row is None:
             return
+        if not head:
+            head = [name.strip() for name in row]
+            check_columns(columns, head, path, line)
+            continue
         if not "".join(row).strip():
             continue
         if [name.strip() for name in row] == head:  # of files put together
@@ -112,25 +120,11 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _parquet_rows(path: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow.parquet
+    def wanted(there: list[str]) -> list[str]:
+        check_columns(columns, there, path)
+        return [name for name in dict.fromkeys([*columns, *optional]) if name in there]
 
-    number = 0
-    with path.open("rb") as raw:
-        head = raw.read(512)
-    if not head.startswith(b"PAR1") and (problem := mistaken(head)):
-        raise RecordError(problem, path)
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            there = file.schema_arrow.names
-            check_columns(columns, there, path)
-            wanted = [name for name in dict.fromkeys([*columns, *optional]) if name in there]
-            for batch in file.iter_batches(batch_size=4096, columns=wanted):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except (pyarrow.ArrowException, OSError) as error:
-        problem = f"not a whole Parquet file ({str(error)[:100]}); copy or download it again"
-        raise RecordError(problem, path) from None
+    return parquet_rows(path, wanted)
 
 
 def text_of(row: dict, name: str, path: Path, line: int) -> str:

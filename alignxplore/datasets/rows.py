@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from alignxplore.datasets.building import DAMAGED, Job
+from alignxplore.datasets.parquet import parquet_rows
 from alignxplore.records import RecordError
-from alignxplore.texts import mistaken, no_object, not_json, table_id
+from alignxplore.texts import no_object, not_json, table_id
 
 _LONGEST = 1 << 24  # characters of a field of CSV; Python's reader takes 128 kB, and a description may be longer
 
@@ -20,7 +21,7 @@ def read_rows(path: Path, job: Job) -> Iterator[tuple[int, dict]]:
     time."""
     form = path.name.removesuffix(".gz").rpartition(".")[2]
     if form == "parquet":
-        rows = _parquet(path)
+        rows = parquet_rows(path)
     elif form == "csv":
         rows = _csv(path, job)
     else:
@@ -107,26 +108,6 @@ def literal(text: str, path: Path, number: int, field: str, job: Job, of: type =
             f"expected a list{'' if of is object else f' of {of.__name__}'}, found {text[:60]!r}", path, number, field
         )
     raise RecordError(f"neither JSON nor a Python literal: {text[:60]!r}", path, number, field)
-
-
-def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
-    import pyarrow.parquet
-
-    number = 0
-    with path.open("rb") as file:
-        head = file.read(512)
-    if not head.startswith(b"PAR1") and (problem := mistaken(head)):
-        raise RecordError(problem, path)
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=256):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except (pyarrow.ArrowException, OSError) as error:
-        raise RecordError(
-            f"not a whole parquet file ({str(error)[:100]}); the download may be cut short", path
-        ) from None
 
 
 def csv_rows(lines: Iterable[str], path: Path) -> Iterator[tuple[int, list[str]]]:

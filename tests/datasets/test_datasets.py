@@ -167,7 +167,7 @@ PACKED = gzip.compress(b'{"asin": "B1", "title": "T"}\n' * 3000, mtime=0)
             {"meta_Toys.json.gz": PACKED[:-20], "Toys_5.json.gz": PACKED},
             "meta_Toys.json.gz: cannot be unpacked to its end",
         ),
-        ("alignx", {"alignx.parquet": b"PAR1 and then nothing"}, "alignx.parquet: not a whole parquet file"),
+        ("alignx", {"alignx.parquet": b"PAR1 and then nothing"}, "alignx.parquet: not a whole Parquet file"),
     ],
 )
 def test_a_cut_download_is_named(tmp_path, name, files, message):

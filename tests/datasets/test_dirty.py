@@ -111,7 +111,7 @@ def test_rows_of_answers_are_no_different(run, tmp_path, name, content, expected
         ("Toys.csv", b"user_id,parent_asin,rating,timestamp\na,B001,5.0,soon\n", ":2: field 'unixReviewTime'"),
         ("Toys.csv", b"user_id,parent_asin,rating,timestamp\na,B001\n", ":2: 'a,B001' has 2 fields, expected"),
         ("Toys.csv", b"user_id,parent_asin,rating,rating\na,B001,5.0,7\n", ":1: field 'rating': two columns have"),
-        ("Toys.parquet", b"PAR1 cut", ": not a whole parquet file"),
+        ("Toys.parquet", b"PAR1 cut", ": not a whole Parquet file"),
     ],
 )
 def test_ready_made_ratings_are_no_different(run, tmp_path, name, content, expected):

@@ -179,6 +179,12 @@ def test_a_disliked_answer_is_set_against_a_liked_one_of_the_same_question(tmp_p
         (("film,", "movie,"), "mine.csv:1: field 'film': no such column; name one of these: user, movie, when, stars"),
         (("a,Good 2", "a\ufffd,Good 2"), "mine.csv:7: field 'user': half a character"),
         ((RATED, ""), "mine.csv: an empty file"),
+        (("user,", "\ruser,"), r"mine.csv:1: not CSV \(new-line character"),
+        (("user,film", 'user,"film'), "mine.csv:1: not CSV"),
+        (
+            ("user,film,when,stars\na,Bad 2,6,1", "\n\nuser,film,when,stars\na,Bad 2,6,one"),
+            "mine.csv:4: field 'stars'",
+        ),
     ],
 )
 def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, change, problem):

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from alignxplore.errors import SAID, UserError
 from alignxplore.texts import mistaken
 
+# What is said of a file that can be read, and has nothing in it that is of use.
+OF_ALL = ("no row in it", "no row is left", "no person is left", "an empty file", "not a whole Parquet file")
 SECONDS = 60  # a reader that takes longer than this for a few lines hangs
 DERANDOMIZED = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "60")),
@@ -159,12 +161,7 @@ def outcome(read: Callable[[], Any], path: Path, whole: bool = False) -> tuple[A
             said = str(error)
             assert path.name in said, f"the file is not named: {type(error).__name__}: {said}"
             assert isinstance(error, UserError), f"{type(error).__name__}: {said}"
-            of_all = (
-                whole
-                or "no row in it" in said
-                or "no row is left" in said
-                or mistaken(path.read_bytes()[:512]) is not None
-            )
+            of_all = whole or any(words in said for words in OF_ALL) or mistaken(path.read_bytes()[:512]) is not None
             assert of_all or re.search(rf"{re.escape(path.name)}:\d+", said), f"no line is named: {said}"
             return None, [said]
 
@@ -173,3 +170,8 @@ def lines_of(path: Path) -> int:
     """Lines that hold something."""
     content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     return sum(bool(line.strip()) for line in content.split(b"\n"))
+
+
+def dropped_last(said: list[str]) -> int:
+    """Torn last lines that a warning names."""
+    return sum("dropped the last line" in line or "cut off the last line" in line for line in said)

@@ -15,7 +15,7 @@ from alignxplore.sft.tokenised_set import tokenised_rows
 from alignxplore.synthesis.streams import read_behaviours
 from alignxplore.synthesis.streams import read_scores as read_signals
 from tests.conftest import make_row
-from tests.reliability.damage import DERANDOMIZED, damaged_bytes, damaged_lines, lines_of, outcome
+from tests.reliability.damage import DERANDOMIZED, damaged_bytes, damaged_lines, dropped_last, lines_of, outcome
 
 PAIR = {"query": "which?", "chosen": "a film", "rejected": "another film"}
 USERS = [
@@ -30,10 +30,6 @@ RL = [
 ]
 RL[1] = RL[1] | {"mid_position": None, "positions": [1, 3]}
 SIGNALS = [{"id": f"r{n}", "uid": f"u{n}", "dropped": 0, "scores": [{"position": 0, "p": 0.9}]} for n in range(3)]
-
-
-def dropped_last(said: list[str]) -> int:
-    return sum("dropped the last line" in line or "cut off the last line" in line for line in said)
 
 
 @DERANDOMIZED
