@@ -31,7 +31,10 @@ def test_bytes_are_text(tmp_path):
         ),
         (pa.array([0, FAR % 2**31], pa.date32()), "a date32.* that cannot be read"),
         (pa.array([0, FAR], pa.duration("s")), "a duration.* that cannot be read"),
-        (pa.array([None, 5], pa.timestamp("us", tz="Mars/Olympus")), "a timestamp.* that cannot be read .*Mars/Olympus"),
+        (
+            pa.array([None, 5], pa.timestamp("us", tz="Mars/Olympus")),
+            "a timestamp.* that cannot be read .*Mars/Olympus",
+        ),
         (pa.array([b"ab", b"a\xff"]), "byte 2 is not UTF-8; write this column as text"),
         (pa.array([b"ab", b"a\xff"]).view(pa.string()), "byte 2 is not UTF-8; write this column as text"),
     ],
