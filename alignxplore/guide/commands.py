@@ -50,8 +50,8 @@ def runnables() -> list[Runnable]:
     """Every script and module that explains itself, in the order of `FOLDERS`."""
     scripts = sorted(path for path in ROOT.glob("*.sh"))
     for folder in FOLDERS:
-        inside = sorted(path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".sh"))
-        scripts += [path for path in inside if path.suffix == ".sh" or _is_run(path)]
+        paths = sorted(path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".sh"))
+        scripts += [path for path in paths if path.suffix == ".sh" or _is_run(path)]
     return [Runnable(path.relative_to(ROOT)) for path in scripts if path.name != "train.py"]  # explained by its shell
 
 
@@ -64,36 +64,36 @@ def helps(runnable: Runnable) -> list[str]:
     path = ROOT / runnable.path
     if path.suffix == ".sh":
         return [subprocess.run(["bash", path, "--help"], capture_output=True, text=True, check=True).stdout.rstrip()]
-    first = _help(runnable)
-    inner = _COMMANDS.match(first)
-    return [first, *(_help(runnable, name) for name in inner[1].split(", "))] if inner else [first]
+    text = _help(runnable)
+    inner = _COMMANDS.match(text)
+    return [text, *(_help(runnable, name) for name in inner[1].split(", "))] if inner else [text]
 
 
 def _help(runnable: Runnable, *words: str) -> str:
     """Folders of this machine are written as from the repository."""
     path = ROOT / runnable.path
-    shown = io.StringIO()
-    before, columns = sys.argv, os.environ.get("COLUMNS")
+    output = io.StringIO()
+    arguments, columns = sys.argv, os.environ.get("COLUMNS")
     sys.argv, os.environ["COLUMNS"] = [str(path), *words, "--help"], WIDTH
     try:
-        with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit), warnings.catch_warnings():
+        with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a module that is imported already is run anew
             if runnable.command.startswith("python -m "):
                 runpy.run_module(runnable.command.removeprefix("python -m "), run_name="__main__", alter_sys=True)
             else:
                 runpy.run_path(str(path), run_name="__main__")
     finally:
-        sys.argv = before
+        sys.argv = arguments
         os.environ.pop("COLUMNS") if columns is None else os.environ.update(COLUMNS=columns)
-    return shown.getvalue().replace(f"{ROOT}/", "").rstrip()
+    return output.getvalue().replace(f"{ROOT}/", "").rstrip()
 
 
 def options_page() -> str:
     """Every command with its help, by folder."""
     lines, folder = [], ""
     for runnable in runnables():
-        if (here := runnable.path.parts[0] if len(runnable.path.parts) > 1 else ".") != folder:
-            folder = here
+        if (parent := runnable.path.parts[0] if len(runnable.path.parts) > 1 else ".") != folder:
+            folder = parent
             lines += [f"## {'The whole path' if folder == '.' else folder}", ""]
         lines += [f"### {runnable.command}", ""]
         for text in helps(runnable):

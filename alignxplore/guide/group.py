@@ -66,9 +66,9 @@ class LocalJudge(LocalModel):
     def p_chosen(self, summary: str | None, target: Interaction) -> float:
         """Mean probability of the chosen item over both orders."""
         chosen, rejected = target.items
-        first = self._letter_a(self.prompts.judge(summary, target.query, chosen, rejected))
-        second = self._letter_a(self.prompts.judge(summary, target.query, rejected, chosen))
-        return (first + 1 - second) / 2
+        p_a_when_first = self._letter_a(self.prompts.judge(summary, target.query, chosen, rejected))
+        p_a_when_second = self._letter_a(self.prompts.judge(summary, target.query, rejected, chosen))
+        return (p_a_when_first + 1 - p_a_when_second) / 2
 
     def _letter_a(self, messages: list[dict[str, str]]) -> float:
         letters = find_letters(self.tokenizer)
@@ -99,9 +99,9 @@ def advantages(group: Group) -> list[float | None]:
     import numpy as np
     from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 
-    known = [rollout.total for rollout in group.rollouts if rollout.total is not None]
+    totals = [rollout.total for rollout in group.rollouts if rollout.total is not None]
     values, _ = compute_grpo_outcome_advantage(
-        torch.tensor(known)[:, None], torch.ones(len(known), 1), np.array(["group"] * len(known))
+        torch.tensor(totals)[:, None], torch.ones(len(totals), 1), np.array(["group"] * len(totals))
     )
-    given = iter(values[:, 0].tolist())
-    return [None if rollout.total is None else next(given) for rollout in group.rollouts]
+    advantage_iterator = iter(values[:, 0].tolist())
+    return [None if rollout.total is None else next(advantage_iterator) for rollout in group.rollouts]

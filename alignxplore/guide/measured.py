@@ -27,11 +27,11 @@ def metrics_page() -> str:
     lines = ["## Evaluation", ""]
     for kind, title in KINDS.items():
         lines += [f"### {title}", "", "| field | heading | what it is |", "|---|---|---|"]
-        lines += [f"| `{one.name}` | {one.heading} | {one.description} |" for one in of_kind(kind)] + [""]
+        lines += [f"| `{entry.name}` | {entry.heading} | {entry.description} |" for entry in of_kind(kind)] + [""]
     lines += ["## Reinforcement learning", ""]
-    for title, registered in _OF_RL.items():
+    for title, functions in _OF_RL.items():
         lines += [f"### {title}", "", "| name | what it is |", "|---|---|"]
-        lines += [f"| `{name}` | {_said(function)} |" for name, function in registered.items()] + [""]
+        lines += [f"| `{name}` | {_said(function)} |" for name, function in functions.items()] + [""]
     return "\n".join(lines)
 
 

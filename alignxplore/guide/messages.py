@@ -12,8 +12,8 @@ def messages(path: Path) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args):
             continue
-        named = node.exc.func.id if isinstance(node.exc.func, ast.Name) else ""
-        if named.endswith("Error") and len(text := _text(node.exc.args[0])) > 10:
+        error_class = node.exc.func.id if isinstance(node.exc.func, ast.Name) else ""
+        if error_class.endswith("Error") and len(text := _text(node.exc.args[0])) > 10:
             yield node.lineno, text
 
 
@@ -29,6 +29,6 @@ def messages_page() -> str:
     """All of them, module by module."""
     lines = []
     for path in sorted((ROOT / "alignxplore").rglob("*.py")):
-        if said := [text for _, text in messages(path)]:
-            lines += [f"### `{path.relative_to(ROOT)}`", "", "```text", *dict.fromkeys(said), "```", ""]
+        if sentences := [text for _, text in messages(path)]:
+            lines += [f"### `{path.relative_to(ROOT)}`", "", "```text", *dict.fromkeys(sentences), "```", ""]
     return "\n".join(lines)

@@ -65,8 +65,8 @@ def draw(axes: plt.Axes) -> None:
     for row in zip(HISTORY, POLICY, JUDGE, REWARD):
         for box in row:
             _box(axes, box)
-        for one, next_ in zip(row, row[1:]):
-            _arrow(axes, one.side("right"), next_.side("left"))
+        for start, end in zip(row, row[1:]):
+            _arrow(axes, start.side("right"), end.side("left"))
     _box(axes, UPDATE)
     _arrow(axes, POLICY[0].side("bottom"), POLICY[1].side("top"))
     _label(axes, 4.55, 2.0, "one summary, drawn:\nthe past summary of stage 2", "left")

@@ -61,7 +61,7 @@ def write_one_number(options: OneNumberOptions) -> str:
     """Write the page."""
     disable_progress_bar()
     (benchmark,) = load_benchmarks([str(options.run / "data/movielens_upi.jsonl")])
-    record = next((one for one in benchmark.records if one.user == options.person), None)
+    record = next((candidate for candidate in benchmark.records if candidate.user == options.person), None)
     if record is None:
         raise UserError(f"{benchmark.path}: no person '{options.person}'")
     parts = [
@@ -100,7 +100,7 @@ def _training(options: OneNumberOptions) -> list[str]:
     settings = Streaming(rollouts=8, targets=8, seed=0, judges="judge=http://localhost")
     stages = cut_stages(_interactions(row), row["positions"], settings.targets)
     chain = one_group.run_chain(_interactions(row), row["positions"], row["user"], settings, options.run, TOKENS)
-    first = chain.groups[0]
+    group = chain.groups[0]
     return [
         f"""## 1 · A row of training
 
@@ -113,19 +113,19 @@ Line 1 of `data/rl_train.jsonl`: user `{row["user"]}`, {len(row["history"])} int
         f"""## 2 · Its prompt
 
 Rendered by {place(PromptSet.infer)} from `alignxplore/prompts/default/infer.jinja`.
-In stage 1 it has {len(first.prompt.ids)} tokens and begins:
+In stage 1 it has {len(group.prompt.ids)} tokens and begins:
 
 ```text
 {_beginning(PromptSet().infer(stages[0].interactions)[-1]["content"], 9)}
 ```""",
-        _rollouts(first),
+        _rollouts(group),
         _returns(chain, settings),
-        _advantages(first),
+        _advantages(group),
     ]
 
 
 def _interactions(row: dict) -> list[Interaction]:
-    return [parse_interaction(one) for one in row["history"]]
+    return [parse_interaction(interaction) for interaction in row["history"]]
 
 
 def _stage_lines(stages: Sequence[Stage]) -> str:
@@ -167,13 +167,13 @@ These eight were written anew by transformers, since a run keeps no single rollo
 
 
 def _returns(chain: Chain, settings: Streaming) -> str:
-    first, second = chain.groups[0], chain.groups[-1]
-    later = [rollout.total for rollout in second.rollouts if rollout.total is not None]
-    mean = sum(later) / len(later)
-    drawn = "none" if first.drawn is None else str(first.drawn + 1)
+    first_group, last_group = chain.groups[0], chain.groups[-1]
+    totals = [rollout.total for rollout in last_group.rollouts if rollout.total is not None]
+    mean = sum(totals) / len(totals)
+    number = "none" if first_group.drawn is None else str(first_group.drawn + 1)
     return f"""## 4 · The drawn one answers for what was built on it
 
-Rollout {drawn} was drawn by a hash. Its summary is what stage 2 was told of the past.
+Rollout {number} was drawn by a hash. Its summary is what stage 2 was told of the past.
 Stage 2 earned {mean:.4f} on average. {place(stream_returns)} adds
 a part of it, with λ = {settings.discount} and credit `{settings.credit}`:
 
@@ -212,7 +212,7 @@ Beyond this the update is verl's own: clipped policy gradient, no KL, no entropy
 
 
 def _row(benchmark: Benchmark, record: UserRecord) -> str:
-    shown = shown_history(benchmark, record)
+    interactions = shown_history(benchmark, record)
     chosen, rejected = map(film, record.target.items)
     line = record.source.rpartition(":")[2]
     return f"""## 6 · A row of the test
@@ -220,7 +220,7 @@ def _row(benchmark: Benchmark, record: UserRecord) -> str:
 After 40 such updates the policy writes about people whom it has never seen.
 User `{record.user}` stands in line {line} of `data/movielens_upi.jsonl`.
 The row's id is the hash of its content, `{record.id}` ({place(UserRecord)}).
-Of {len(record.history)} interactions {len(shown)} are shown
+Of {len(record.history)} interactions {len(interactions)} are shown
 ({place(shown_history)}). The target: *{chosen}* was taken, *{rejected}* was not."""
 
 
@@ -249,27 +249,27 @@ A line of `eval/summaries/{POLICY}/movielens.{SETTING}.s0.jsonl`: {stage["prompt
 
 
 def _stage(options: OneNumberOptions, benchmark: Benchmark, record: UserRecord) -> dict:
-    for found in find_sets(options.run / "eval", [POLICY]):
-        if found.benchmark == benchmark.name and found.setting == SETTING:
-            return found.by_record()[record.id]["stages"][-1]
+    for summaries in find_sets(options.run / "eval", [POLICY]):
+        if summaries.benchmark == benchmark.name and summaries.setting == SETTING:
+            return summaries.by_record()[record.id]["stages"][-1]
     raise UserError(f"{options.run}/eval: no summaries of {POLICY}; let the quick start finish")
 
 
 def _numbers(options: OneNumberOptions, benchmark: Benchmark, record: UserRecord) -> list[str]:
     key = Key(POLICY, SETTING, benchmark.name, JUDGE, PROTOCOL)
     scores = [score for score in read_scores(options.run / "eval") if score.key == key]
-    mine = next(score for score in scores if score.record == record.id)
-    result = next(one for one in read_results(options.run / "eval/results.json") if one.key == key)
-    asked = one_group.LocalJudge(options.run / "models" / JUDGE)
-    again = asked.p_chosen(_stage(options, benchmark, record)["summary"], record.target)
-    return [_judgement(mine, record, again), _interval(scores, result), _cell(result)]
+    own_score = next(score for score in scores if score.record == record.id)
+    result = next(candidate for candidate in read_results(options.run / "eval/results.json") if candidate.key == key)
+    judge = one_group.LocalJudge(options.run / "models" / JUDGE)
+    p_again = judge.p_chosen(_stage(options, benchmark, record)["summary"], record.target)
+    return [_judgement(own_score, record, p_again), _interval(scores, result), _cell(result)]
 
 
-def _judgement(score: Score, record: UserRecord, again: float) -> str:
+def _judgement(score: Score, record: UserRecord, p_again: float) -> str:
     ((first, second),) = score.orders
-    judged = Judgement(p_chosen_first=first, p_chosen_second=second)
+    judgement = Judgement(p_chosen_first=first, p_chosen_second=second)
     chosen, rejected = map(film, record.target.items)
-    said = "right" if judged.correct == 1 else "wrong" if judged.correct == 0 else "undecided"
+    outcome = "right" if judgement.correct == 1 else "wrong" if judgement.correct == 0 else "undecided"
     return f"""## 9 · The judgement
 
 The judge reads that summary and no history ({place(Judge.score)}). It is asked in both orders:
@@ -279,17 +279,17 @@ The judge reads that summary and no history ({place(Judge.score)}). It is asked 
 | {chosen} | {rejected} | {first:.4f} |
 | {rejected} | {chosen} | {second:.4f} |
 
-The mean is p = {judged.p:.4f} ({place(Judgement)}). Above 0.5 is right ({place(correctness)}).
-So this row is {said}: score {score.value}. Asked anew in this process, without vLLM, p is {again:.4f}.
+The mean is p = {judgement.p:.4f} ({place(Judgement)}). Above 0.5 is right ({place(correctness)}).
+So this row is {outcome}: score {score.value}. Asked anew in this process, without vLLM, p is {p_again:.4f}.
 It is a line of `eval/scores.jsonl`, made by {place(score_rows)}."""
 
 
 def _interval(scores: list[Score], result: Result) -> str:
     values = values_by_record(scores)
-    right, even = (sum(value == wanted for value in values.values()) for wanted in (1, 0.5))
+    hits, halves = (sum(score == value for score in values.values()) for value in (1, 0.5))
     return f"""## 10 · The interval
 
-Of {result.n} such rows {right} are right. {even} count one half: a tie, or a summary in bad format.
+Of {result.n} such rows {hits} are right. {halves} count one half: a tie, or a summary in bad format.
 The mean is {result.accuracy:.6f}.
 
 The rows are of {result.clusters} persons. Rows of one person, or of one film, depend on each other.
@@ -299,14 +299,14 @@ They are worth {result.n / result.design_effect:.0f} independent rows (design ef
 
 
 def _cell(result: Result) -> str:
-    shown = json.dumps({name: result.row()[name] for name in ("policy", "setting", "judge", "n", "accuracy")})
+    entry = json.dumps({name: result.row()[name] for name in ("policy", "setting", "judge", "n", "accuracy")})
     low, high = result.ci_low or 0.0, result.ci_high or 0.0
     return f"""## 11 · The cell
 
 {place(result_rows)} makes one entry of `eval/results.json` of it:
 
 ```json
-{shown}
+{entry}
 ```
 
 And the table says: **{100 * (result.accuracy or 0):.1f} [{100 * low:.1f}, {100 * high:.1f}]**."""

@@ -47,9 +47,9 @@ class ScaleOptions(Checkable):
     disk_price: float = option("dollars a month for a terabyte", 25.0)
 
     def __post_init__(self) -> None:
-        for name, known in (("card", CARDS), ("model", MODELS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"--{name} {getattr(self, name)}: one of {', '.join(known)}")
+        for name, table in (("card", CARDS), ("model", MODELS)):
+            if getattr(self, name) not in table:
+                raise ValueError(f"--{name} {getattr(self, name)}: one of {', '.join(table)}")
         if min(self.persons, self.choices, self.answer, self.sequences) < 1 or not 0 < self.useful <= 1:
             raise ValueError(
                 "--persons, --choices, --answer and --sequences: at least 1; --useful: above 0, at most 1"
@@ -96,12 +96,12 @@ class Job:
 
 def jobs(options: ScaleOptions) -> list[Job]:
     """Full history, a stream of two slices, and a week's updates."""
-    shown, past = options.instruction + options.choices * options.choice_tokens, options.summary
+    prompt, past_summary = options.instruction + options.choices * options.choice_tokens, options.summary
     half = options.instruction + options.choices // 2 * options.choice_tokens
-    week = options.instruction + past + options.fresh * options.choice_tokens
+    week = options.instruction + past_summary + options.fresh * options.choice_tokens
     return [
-        Job("all, full history", options.persons, (shown,)),
-        Job("all, streaming, K = 2", options.persons, (half, half + past)),
+        Job("all, full history", options.persons, (prompt,)),
+        Job("all, streaming, K = 2", options.persons, (half, half + past_summary)),
         Job("a week's updates (`--continue`)", options.persons * options.active, (week,)),
     ]
 
@@ -131,8 +131,8 @@ def storage_table(options: ScaleOptions) -> Table:
         "summaries alone": options.summary * options.text_bytes + 50,
     }
     body = [
-        [name, rounded(each / 1e3), rounded(tb := each * options.persons / 1e12), rounded(tb * options.disk_price)]
-        for name, each in sizes.items()
+        [name, rounded(size / 1e3), rounded(tb := size * options.persons / 1e12), rounded(tb * options.disk_price)]
+        for name, size in sizes.items()
     ]
     return Table("storage", "On disk", ["file", "kB a person", "TB", "dollars a month"], body)
 

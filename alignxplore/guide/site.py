@@ -38,7 +38,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """What is made stands where it was announced, and links reach pages in their places."""
-    markdown = _MADE.sub(lambda found: MADE[found[1]](), markdown)
+    markdown = _MADE.sub(lambda match: MADE[match[1]](), markdown)
     parts = _CODE.split(markdown)
     return "".join(part if place % 2 else relinked(part, page.file.src_uri) for place, part in enumerate(parts))
 
@@ -46,16 +46,16 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def relinked(text: str, page: str) -> str:
     """The links of a page of the site. Those to folders and to files that are no pages lose their target."""
 
-    def moved(found: re.Match[str]) -> str:
-        target, hash_, anchor = found[1].partition("#")
+    def moved(match: re.Match[str]) -> str:
+        target, hash_, anchor = match[1].partition("#")
         if not target or "://" in target or target.startswith("mailto:"):
-            return found[1]
-        inside = page.startswith(f"{PLACE}/")
-        here = page.removeprefix(f"{PLACE}/") if inside else f"docs/{page}"
-        there = posixpath.normpath(posixpath.join(posixpath.dirname(here), target))
-        if (ROOT / there).is_dir():
-            there = f"{there}/README.md"
-        return os.path.relpath(_place(there), posixpath.dirname(page)) + hash_ + anchor
+            return match[1]
+        is_copy = page.startswith(f"{PLACE}/")
+        source = page.removeprefix(f"{PLACE}/") if is_copy else f"docs/{page}"
+        destination = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+        if (ROOT / destination).is_dir():
+            destination = f"{destination}/README.md"
+        return os.path.relpath(_place(destination), posixpath.dirname(page)) + hash_ + anchor
 
     return _LINK.sub(moved, text)
 
@@ -68,7 +68,7 @@ def _place(name: str) -> str:
 
 def tracked() -> list[str]:
     """Files of the repository; without git, all that there are outside hidden folders."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
-    if listed.returncode == 0:
-        return [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+    process = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if process.returncode == 0:
+        return [name for name in process.stdout.splitlines() if (ROOT / name).is_file()]
     return [str(Path(p).relative_to(ROOT)) for p in ROOT.rglob("*.md") if "/." not in str(p)]

@@ -35,23 +35,25 @@ def base_of(adapter: Path, output: Path, base: str | None = None) -> tuple[str, 
     if output.exists():
         raise FileExistsError(f"{output}: exists; choose another --out, or delete it")
     config = PeftConfig.from_pretrained(adapter)
-    named = str(config.base_model_name_or_path)
-    if base or not named.startswith((f"..{os.sep}", f"{os.sep}")):  # a hub id
-        return base or named, config.revision
-    if not (adapter / named).is_dir():
-        raise FileNotFoundError(f"{adapter}: its base model {Path(named).name!r} is not at {named}; give --base")
-    return os.path.normpath(adapter / named), config.revision
+    base_name = str(config.base_model_name_or_path)
+    if base or not base_name.startswith((f"..{os.sep}", f"{os.sep}")):  # a hub id
+        return base or base_name, config.revision
+    if not (adapter / base_name).is_dir():
+        raise FileNotFoundError(
+            f"{adapter}: its base model {Path(base_name).name!r} is not at {base_name}; give --base"
+        )
+    return os.path.normpath(adapter / base_name), config.revision
 
 
 def name_base_from_here(folder: Path) -> None:
     """Where the adapter in `folder` names a folder as its base, say it as seen from there: adapters are passed on."""
     path = folder / "adapter_config.json"
     config = read_object(path) if path.is_file() else {}
-    named = str(config.get("base_model_name_or_path", ""))
-    if os.path.isabs(named) or (named and Path(named).is_dir()):
-        beside = os.path.commonpath([os.path.abspath(named), os.path.abspath(folder)]) != os.sep
-        seen = os.path.relpath(named, folder) if beside else os.path.join("..", Path(named).name)
-        write_json(path, config | {"base_model_name_or_path": seen})
+    base_name = str(config.get("base_model_name_or_path", ""))
+    if os.path.isabs(base_name) or (base_name and Path(base_name).is_dir()):
+        is_near = os.path.commonpath([os.path.abspath(base_name), os.path.abspath(folder)]) != os.sep
+        relative_name = os.path.relpath(base_name, folder) if is_near else os.path.join("..", Path(base_name).name)
+        write_json(path, config | {"base_model_name_or_path": relative_name})
 
 
 def merge(adapter: Path, output: Path, base: str | None = None) -> None:
@@ -59,11 +61,11 @@ def merge(adapter: Path, output: Path, base: str | None = None) -> None:
     what `base_of` raises."""
     base, revision = base_of(adapter, output, base)
     model = AutoModelForCausalLM.from_pretrained(base, revision=revision, dtype="auto")
-    stored = model.dtype
-    merged = PeftModel.from_pretrained(model.float(), adapter).merge_and_unload().to(stored)
+    dtype = model.dtype
+    full_model = PeftModel.from_pretrained(model.float(), adapter).merge_and_unload().to(dtype)
     aside = output.with_name(f".{output.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
-    merged.save_pretrained(aside)
+    full_model.save_pretrained(aside)
     AutoTokenizer.from_pretrained(adapter).save_pretrained(aside)
     write_json(aside / "merged.json", {"base": model_identity(base, revision), "adapter": portable(adapter)})
     os.replace(aside, output)

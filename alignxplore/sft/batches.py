@@ -85,8 +85,8 @@ class PackSampler(StepSampler):
         processes: accelerate deals the packs out to them in turn.
     """
 
-    def __init__(self, *arguments: Any, passes: int, processes: int, **more: Any):
-        super().__init__(*arguments, **more)
+    def __init__(self, *arguments: Any, passes: int, processes: int, **options: Any):
+        super().__init__(*arguments, **options)
         self.packs = passes * processes
 
     def __len__(self) -> int:
@@ -115,13 +115,13 @@ class Packs(torch.utils.data.Dataset):
 def packed(rows: Sequence[int], lengths: Sequence[int], packs: int) -> list[list[int]]:
     """Rows in so many packs of about the same number of tokens, the fullest first: each row, from the longest on, goes
     where the fewest tokens are. None is empty where there are as many rows as packs."""
-    found: list[list[int]] = [[] for _ in range(packs)]
+    rows_of_pack: list[list[int]] = [[] for _ in range(packs)]
     heap = [(0, pack) for pack in range(packs)]
     for row in sorted(rows, key=lambda row: (-lengths[row], row)):
         tokens, pack = heap[0]
-        found[pack].append(row)
+        rows_of_pack[pack].append(row)
         heapq.heapreplace(heap, (tokens + lengths[row], pack))
-    return [found[pack] for tokens, pack in sorted(heap, reverse=True)]
+    return [rows_of_pack[pack] for tokens, pack in sorted(heap, reverse=True)]
 
 
 def passes_needed(sampler: StepSampler, steps: int, processes: int, tokens: int) -> int:
@@ -136,13 +136,13 @@ def passes_needed(sampler: StepSampler, steps: int, processes: int, tokens: int)
         RunError: a single row is longer.
     """
     lengths = sampler.lengths
-    if (longest := max(lengths)) > tokens:
-        raise RunError(f"packed_tokens {tokens} is less than the longest row ({longest} tokens); raise it")
+    if (longest_row := max(lengths)) > tokens:
+        raise RunError(f"packed_tokens {tokens} is less than the longest row ({longest_row} tokens); raise it")
     per_epoch = len(lengths) // sampler.batch
     plan = chain.from_iterable(sampler.steps(epoch) for epoch in range(math.ceil(steps / per_epoch)))
     heaviest = sorted(islice(plan, steps), key=sampler.tokens, reverse=True)  # what does not fit is soon found
-    passes, most = max(1, math.ceil(sampler.tokens(heaviest[0]) / (processes * tokens))), sampler.batch // processes
-    while passes < most and any(
+    passes, limit = max(1, math.ceil(sampler.tokens(heaviest[0]) / (processes * tokens))), sampler.batch // processes
+    while passes < limit and any(
         sampler.tokens(packed(rows, lengths, passes * processes)[0]) > tokens for rows in heaviest
     ):
         passes += 1

@@ -84,9 +84,9 @@ SWITCHED_ON = {  # by `accelerate launch`, past the options
 
 def refuse_unsupported(args: SFTConfig, environment: Mapping[str, str]) -> None:
     """Raise a ValueError for an option of TRL's that a run here cannot be meant with."""
-    given = [name for name in UNSUPPORTED if getattr(args, name)]
-    given += [name for variable, name in SWITCHED_ON.items() if environment.get(variable, "").lower() in ("true", "1")]
-    for name in given:
+    names = [name for name in UNSUPPORTED if getattr(args, name)]
+    names += [name for variable, name in SWITCHED_ON.items() if environment.get(variable, "").lower() in ("true", "1")]
+    for name in names:
         raise ValueError(f"{name} is not supported: {UNSUPPORTED[name]}")
     if args.packing_strategy != "bfd":
         raise ValueError("packing_strategy is not supported: whole rows are packed, those of a step; take it out")
@@ -94,21 +94,21 @@ def refuse_unsupported(args: SFTConfig, environment: Mapping[str, str]) -> None:
 
 def refuse_secrets(args: SFTConfig) -> None:
     """Raise a ValueError for a key among the options that a run writes down."""
-    loading = args.model_init_kwargs or {}
-    if not isinstance(loading, dict):
+    init_options = args.model_init_kwargs or {}
+    if not isinstance(init_options, dict):
         raise ValueError(
-            f"model_init_kwargs {loading!r} is no JSON object; give one, as in '{{\"use_cache\": false}}'"
+            f"model_init_kwargs {init_options!r} is no JSON object; give one, as in '{{\"use_cache\": false}}'"
         )
     for name in ("token", "use_auth_token"):
-        if loading.get(name):
+        if init_options.get(name):
             raise ValueError(
                 f"model_init_kwargs holds a {name}, which would be written into run.json and the model card; put it "
                 "into the environment variable HF_TOKEN"
             )
 
 
-def split_batch(effective: int, processes: int, most: int) -> tuple[int, int]:
-    """Rows per optimizer step → (rows of one forward pass, at most `most`; forward passes per step) of each
+def split_batch(effective: int, processes: int, limit: int) -> tuple[int, int]:
+    """Rows per optimizer step → (rows of one forward pass, at most `limit`; forward passes per step) of each
     process."""
     if effective % processes:
         raise ValueError(
@@ -116,7 +116,7 @@ def split_batch(effective: int, processes: int, most: int) -> tuple[int, int]:
             f"{processes}"
         )
     rows = effective // processes
-    micro = max(n for n in range(1, most + 1) if rows % n == 0)
+    micro = max(n for n in range(1, limit + 1) if rows % n == 0)
     return micro, rows // micro
 
 
@@ -244,7 +244,7 @@ def run_settings(args: TrainArguments, model: ModelConfig, manifest: dict) -> di
         f.name: f.default_factory() if f.default is MISSING and f.default_factory is not MISSING else f.default
         for f in fields(args)
     }
-    others = {
+    other_settings = {
         name: value
         for name, value in values.items()
         if name not in WITHOUT_EFFECT and not name.startswith(WITHOUT_EFFECT_PREFIXES) and value != defaults.get(name)
@@ -256,7 +256,7 @@ def run_settings(args: TrainArguments, model: ModelConfig, manifest: dict) -> di
         "model": model_identity(model.model_name_or_path, model.model_revision),
         "data": manifest["identity"],
         **{name: values[name] for name in SETTINGS},
-        **others,
+        **other_settings,
         **{name: getattr(args, name) for name in ("pad_token", "eos_token") if getattr(args, name)},
         **args.model_init_kwargs,
         "peft": {name: getattr(model, name) for name in adapter} if model.use_peft else None,

@@ -45,46 +45,48 @@ def skeleton(args: TrainArguments, model: ModelConfig) -> PreTrainedModel:
     """The model without its weights, and its adapter if one is trained: to be counted, not run."""
     config = AutoConfig.from_pretrained(model.model_name_or_path, revision=model.model_revision)
     with torch.device("meta"):
-        bare = AutoModelForCausalLM.from_config(config)
+        network = AutoModelForCausalLM.from_config(config)
         if adapter := get_peft_config(model):
             from peft import get_peft_model
 
-            return get_peft_model(bare, adapter)
-    return bare
+            return get_peft_model(network, adapter)
+    return network
 
 
-def most_tokens(args: TrainArguments, longest: int) -> int:
-    """Tokens of the fullest pass of one process; `longest`: tokens of the longest row."""
-    return (args.packed_tokens or args.max_length) if args.packing else args.per_device_train_batch_size * longest
+def most_tokens(args: TrainArguments, longest_row: int) -> int:
+    """Tokens of the fullest pass of one process; `longest_row`: tokens of the longest one."""
+    return (args.packed_tokens or args.max_length) if args.packing else args.per_device_train_batch_size * longest_row
 
 
-def memory_of(bare: PreTrainedModel, args: TrainArguments, model: ModelConfig, tokens: int) -> Memory:
+def memory_of(network: PreTrainedModel, args: TrainArguments, model: ModelConfig, tokens: int) -> Memory:
     """What one process needs; `tokens`: of its fullest pass (`most_tokens`)."""
-    config, how = bare.config, spread(args)
-    stage, processes = how["zero_stage"], how["processes"] or 1
-    whole = str(args.model_init_kwargs["dtype"]).removeprefix("torch.") == "float32"
-    width, head = 4 if whole else 2, bare.get_output_embeddings().weight.numel()
-    sizes = {name: p.numel() for name, p in bare.named_parameters()}
-    trained = sum(p.numel() for p in bare.parameters() if p.requires_grad)
-    frozen = sum(sizes.values()) - trained
+    config, layout = network.config, spread(args)
+    stage, processes = layout["zero_stage"], layout["processes"] or 1
+    in_float32 = str(args.model_init_kwargs["dtype"]).removeprefix("torch.") == "float32"
+    width, head = 4 if in_float32 else 2, network.get_output_embeddings().weight.numel()
+    sizes = {name: p.numel() for name, p in network.named_parameters()}
+    trained_weights = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    frozen_weights = sum(sizes.values()) - trained_weights
     tables = 0 if not model.load_in_4bit else head * (1 if config.tie_word_embeddings else 2)
-    kept = FOUR_BITS * (frozen - tables) + 2 * tables if model.load_in_4bit else width * frozen
-    own = 4 if model.use_peft else width  # peft loads what it trains in 32 bits
-    weights = (kept + own * trained) / (processes if stage == 3 else 1)
-    if args.bf16 and whole:
-        weights += 2 * (trained + frozen)  # autocast's copies
-    gradients = 4 * trained / (processes if stage in (2, 3) else 1) + (own * trained if stage == 1 else 0)
-    optimizer = (8 if stage is None else 12) * trained / (processes if stage is not None else 1)
-    head_trained = bare.get_output_embeddings().weight.requires_grad
-    logits = 4 * head * (2 if head_trained else 1) + 3 * 4 * CHUNK * config.vocab_size
+    frozen_bytes = FOUR_BITS * (frozen_weights - tables) + 2 * tables if model.load_in_4bit else width * frozen_weights
+    trained_width = 4 if model.use_peft else width  # peft loads what it trains in 32 bits
+    weights = (frozen_bytes + trained_width * trained_weights) / (processes if stage == 3 else 1)
+    if args.bf16 and in_float32:
+        weights += 2 * (trained_weights + frozen_weights)  # autocast's copies
+    gradients = 4 * trained_weights / (processes if stage in (2, 3) else 1) + (
+        trained_width * trained_weights if stage == 1 else 0
+    )
+    optimizer = (8 if stage is None else 12) * trained_weights / (processes if stage is not None else 1)
+    trains_head = network.get_output_embeddings().weight.requires_grad
+    logits = 4 * head * (2 if trains_head else 1) + 3 * 4 * CHUNK * config.vocab_size
     one_pass = pass_bytes(config, tokens, args.gradient_checkpointing, 2 if args.bf16 else width) + logits
     return Memory(*(size / 1e9 for size in (weights, gradients, optimizer, one_pass)))
 
 
 def pass_bytes(config, tokens: int, checkpointing: bool, width: int) -> float:
     """Bytes that a forward pass leaves for the backward one, attention being computed in blocks."""
-    hidden, layers = config.hidden_size, config.num_hidden_layers
-    head_dim = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
+    hidden_size, layers = config.hidden_size, config.num_hidden_layers
+    head_dim = getattr(config, "head_dim", None) or hidden_size // config.num_attention_heads
     heads = (2 * config.num_attention_heads + 2 * config.num_key_value_heads) * head_dim
-    layer = 1.5 * (8 * hidden + 2 * heads + 4 * config.intermediate_size)  # half as much again while it goes back
-    return width * tokens * (layers * hidden + layer if checkpointing else layers * layer / 1.5)
+    layer = 1.5 * (8 * hidden_size + 2 * heads + 4 * config.intermediate_size)  # half as much again while it goes back
+    return width * tokens * (layers * hidden_size + layer if checkpointing else layers * layer / 1.5)

@@ -67,25 +67,25 @@ def steps_in_words(args: TrainArguments, manifest: dict) -> str:
     return f"{steps:,} steps an epoch, {total:,} in all"
 
 
-def compare_steps(args: TrainArguments, manifest: dict, published: int | None) -> None:
+def compare_steps(args: TrainArguments, manifest: dict, published_steps: int | None) -> None:
     """Say the planned steps beside those of the published run, and warn where they differ by more than a tenth."""
-    if not published:
+    if not published_steps:
         return
     _, total = steps_of(args, manifest["rows"])
-    said = f"{total:,} steps are planned; the published run's last checkpoint is {published:,}"
-    if abs(total - published) > FAR * published:
-        said = (
-            f"warning: {said}: another number of rows, of rows a step ({args.effective_batch_size}; the published "
+    sentence = f"{total:,} steps are planned; the published run's last checkpoint is {published_steps:,}"
+    if abs(total - published_steps) > FAR * published_steps:
+        sentence = (
+            f"warning: {sentence}: another number of rows, of rows a step ({args.effective_batch_size}; the published "
             "number of GPUs is not known) or of epochs"
         )
-    say(said)
+    say(sentence)
 
 
 def say_arithmetic(args: TrainArguments, model: ModelConfig, lengths: Sequence[int], trained_tokens: int) -> None:
     """Memory and time of a run over rows of these lengths."""
-    bare, tokens = skeleton(args, model), most_tokens(args, max(lengths))
-    say(memory_of(bare, args, model, tokens).words(tokens))
+    network, tokens = skeleton(args, model), most_tokens(args, max(lengths))
+    say(memory_of(network, args, model, tokens).words(tokens))
     steps, total = steps_of(args, len(lengths))
-    flop = flop_of_rows(bare, lengths, trained_tokens) * total / steps
+    flop = flop_of_rows(network, lengths, trained_tokens) * total / steps
     hours = flop / (SHARE * args.world_size * 1e12 * CARDS["H100"]) / 3600
     say(f"time, by arithmetic: {flop:.1e} FLOP, {hours:,.1f} hours at {SHARE:.0%} of {args.world_size} H100")

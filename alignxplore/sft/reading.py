@@ -12,9 +12,9 @@ Tokens = Sequence[int] | np.ndarray
 def marked(ids: Tokens, labels: Tokens, tokenizer: PreTrainedTokenizerBase) -> str:
     """A row as text, control tokens and all, with what is trained between ⟦ and ⟧."""
     text = ""
-    for trained, run in groupby(zip(ids, labels), key=lambda one: one[1] != -100):
-        part = tokenizer.decode([token for token, _ in run], skip_special_tokens=False)
-        text += f"⟦{part}⟧" if trained else part
+    for is_trained, pairs in groupby(zip(ids, labels), key=lambda pair: pair[1] != -100):
+        part = tokenizer.decode([token for token, _ in pairs], skip_special_tokens=False)
+        text += f"⟦{part}⟧" if is_trained else part
     return text
 
 

@@ -39,10 +39,10 @@ class RunFolder:
 
     def refuse_other(self, settings: dict[str, Any]) -> None:
         """`OtherRun` if the folder holds a run with other settings."""
-        before = written(self.path / "run.json")
-        if before.get("packing") is False:
-            del before["packing"]  # earlier versions, where it changed the rows of a step
-        refuse_other(self.path, before, settings)
+        old_settings = written(self.path / "run.json")
+        if old_settings.get("packing") is False:
+            del old_settings["packing"]  # earlier versions, where it changed the rows of a step
+        refuse_other(self.path, old_settings, settings)
 
     def claim(self, settings: dict[str, Any]) -> None:
         """Record the settings of a new run; refuse a folder whose run has other ones."""
@@ -55,12 +55,12 @@ class RunFolder:
         return read_object(path) if path.is_file() else None
 
     def _checkpoints(self) -> list[tuple[int, Path]]:
-        found = [
+        checkpoints = [
             (int(match[1]), path)
             for path in self.path.glob("checkpoint-*")
             if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
         ]
-        return sorted(found)
+        return sorted(checkpoints)
 
     def last_complete(self) -> Path | None:
         """The newest checkpoint whose save was finished."""
@@ -78,12 +78,15 @@ class RunFolder:
         """
         checkpoint = self.last_complete()
         mark = (checkpoint / COMPLETE).read_text() if checkpoint else ""
-        saved = json.loads(mark) if mark else spread  # earlier versions left the mark empty
-        if saved["zero_stage"] == spread["zero_stage"] and (spread["zero_stage"] is None or saved == spread):
+        saved_spread = json.loads(mark) if mark else spread  # earlier versions left the mark empty
+        if saved_spread["zero_stage"] == spread["zero_stage"] and (
+            spread["zero_stage"] is None or saved_spread == spread
+        ):
             return checkpoint
         raise RunError(
-            f"{checkpoint}: saved {in_words(saved)}, and cannot be resumed {in_words(spread)}; give --deepspeed and "
-            "the number of processes (NNODES times NPROC of sft.sh) as they were, or choose another --out"
+            f"{checkpoint}: saved {in_words(saved_spread)}, and cannot be resumed {in_words(spread)}; give "
+            "--deepspeed and the number of processes (NNODES times NPROC of sft.sh) as they were, or choose another "
+            "--out"
         )
 
     def mark_complete(self, step: int, spread: dict[str, int | None]) -> None:
@@ -98,15 +101,15 @@ class RunFolder:
 
     def clean(self) -> list[str]:
         """Delete checkpoints torn by a kill and the log lines after the last whole one; returns the names deleted."""
-        torn = [path for _, path in self._checkpoints() if not (path / COMPLETE).is_file()]
-        for path in torn:
+        stumps = [path for _, path in self._checkpoints() if not (path / COMPLETE).is_file()]
+        for path in stumps:
             shutil.rmtree(path)
-        last = self.last_complete()
-        step = int(last.name.split("-")[1]) if last else 0
+        checkpoint = self.last_complete()
+        step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
         log = self.path / "log.jsonl"
         if log.is_file():
             write_jsonl(log, [row for row in read_steps(log) if row["step"] <= step])
-        return [path.name for path in torn]
+        return [path.name for path in stumps]
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one line to log.jsonl."""
@@ -134,8 +137,8 @@ class RunFolder:
         for _, path in self._checkpoints():
             (path / COMPLETE).unlink(missing_ok=True)
             for name in OF_THE_OPTIMIZER:
-                for found in path.glob(name):
-                    shutil.rmtree(found) if found.is_dir() else found.unlink()
+                for part in path.glob(name):
+                    shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def in_words(spread: dict[str, int | None]) -> str:
@@ -152,11 +155,11 @@ def model_card(summary: dict[str, Any]) -> str:
     table = "\n".join(f"| {key} | {value} |" for key, value in settings.items())
     packages = ", ".join(f"{name} {number}" for name, number in summary["versions"].items())
     adapter = "library_name: peft\n" if settings["peft"] else ""
-    dropped = (
+    exclusions = (
         f"{data['dropped_too_long']:,} rows longer than {settings['max_length']} tokens, "
         f"{data['dropped_control_token']:,} with control tokens in a text"
     )
-    trained = "the letters" if data["identity"].get("letters") else "the completions with their end of turn"
+    targets = "the letters" if data["identity"].get("letters") else "the completions with their end of turn"
     prompts = ", ".join(f"{name} ({rows:,})" for name, rows in data.get("prompt_templates", {}).items()) or "none"
     identity = data["identity"]
     return f"""---
@@ -165,8 +168,8 @@ base_model: {settings["model"].split(":")[0].split("@")[0]}
 ---
 Trained by `sft/sft.py` of AlignXplore+ (commit {summary["commit"] or "unknown"}) from `{settings["model"]}`.
 
-**Data**: {data["rows"]:,} rows, {data["tokens"]:,} tokens, {data["trained_tokens"]:,} of them trained: {trained}.
-Dropped: {dropped}.
+**Data**: {data["rows"]:,} rows, {data["tokens"]:,} tokens, {data["trained_tokens"]:,} of them trained: {targets}.
+Dropped: {exclusions}.
 Chat template {identity["chat_template"]}, tokenizer {identity["tokenizer"]};
 prompt templates (rows of the prepared set): {prompts}.
 

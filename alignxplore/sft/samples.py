@@ -23,8 +23,8 @@ FILE = "samples.jsonl"
 
 def prompts_of(rows: Dataset, count: int) -> list[list[int]]:
     """Tokens of the first rows, up to what is trained."""
-    first = rows.select(range(min(count, len(rows))))
-    return [row["input_ids"][: next(i for i, label in enumerate(row["labels"]) if label != -100)] for row in first]
+    head = rows.select(range(min(count, len(rows))))
+    return [row["input_ids"][: next(i for i, label in enumerate(row["labels"]) if label != -100)] for row in head]
 
 
 class Samples(TrainerCallback):
@@ -40,10 +40,10 @@ class Samples(TrainerCallback):
         self.trainer, self.tokenizer, self.prompts, self.new_tokens = trainer, tokenizer, prompts, new_tokens
 
     def on_evaluate(self, args, state, control, **_):
-        mine = list(range(args.process_index, len(self.prompts), args.world_size))
+        places = list(range(args.process_index, len(self.prompts), args.world_size))
         # Under ZeRO-3 all processes step through the tokens together: one without a prompt writes the first one, too.
-        written = self._write([self.prompts[i] for i in mine or [0]])
-        texts = gather_object(list(zip(mine, written)))
+        answers = self._write([self.prompts[i] for i in places or [0]])
+        texts = gather_object(list(zip(places, answers)))
         if not state.is_world_process_zero:
             return
         rows = []
@@ -52,20 +52,26 @@ class Samples(TrainerCallback):
                 {"step": state.global_step, "row": number, "text": text, "problem": parse_answer(text).problem}
             )
         path = Path(args.output_dir) / FILE
-        before = [row for row in read_steps(path) if row["step"] < state.global_step] if path.is_file() else []
-        write_jsonl(path, [*before, *rows])
-        bad = sum(row["problem"] is not None for row in rows) / len(rows)
+        old_rows = [row for row in read_steps(path) if row["step"] < state.global_step] if path.is_file() else []
+        write_jsonl(path, [*old_rows, *rows])
+        bad_share = sum(row["problem"] is not None for row in rows) / len(rows)
         self.trainer.run.log(
-            {"step": state.global_step, "bad_format": bad, "samples": len(rows), "seconds": self.trainer.run.seconds()}
+            {
+                "step": state.global_step,
+                "bad_format": bad_share,
+                "samples": len(rows),
+                "seconds": self.trainer.run.seconds(),
+            }
         )
-        print(f"[sft] step {state.global_step}  bad format {bad:.0%} of {len(rows)}, e.g. {rows[0]['text'][:200]!r}")
+        example = repr(rows[0]["text"][:200])
+        print(f"[sft] step {state.global_step}  bad format {bad_share:.0%} of {len(rows)}, e.g. {example}")
 
     def _write(self, prompts: list[list[int]]) -> list[str]:
         """One text a prompt; the training's own random numbers are left alone."""
         trainer, s = self.trainer, Sampling()
         width, pad = max(map(len, prompts)), self.tokenizer.pad_token_id
         ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=trainer.args.device)
-        seen = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=ids.device)
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=ids.device)
         devices = [ids.device] if ids.device.type == "cuda" else []
         with (
             unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model,
@@ -76,9 +82,9 @@ class Samples(TrainerCallback):
             torch.manual_seed(s.seed)
             training = model.training
             model.eval()
-            written = model.generate(
+            sequences = model.generate(
                 input_ids=ids,
-                attention_mask=seen,
+                attention_mask=mask,
                 max_new_tokens=self.new_tokens,
                 do_sample=True,
                 temperature=s.temperature,
@@ -88,7 +94,7 @@ class Samples(TrainerCallback):
                 eos_token_id=self.tokenizer.eos_token_id,
             )
             model.train(training)
-        return [self._text(row[width:].tolist()) for row in written]
+        return [self._text(row[width:].tolist()) for row in sequences]
 
     def _text(self, ids: list[int]) -> str:
         end = self.tokenizer.eos_token_id

@@ -24,41 +24,41 @@ class Saves(TrainerCallback):
     """
 
     def __init__(self, minutes: float | None):
-        self.minutes, self.told, self.stopped, self.saved = minutes, False, False, 0.0
+        self.minutes, self.is_asked_to_end, self.has_stopped, self.last_save = minutes, False, False, 0.0
 
     def on_train_begin(self, args, state, control, **_):
-        self.saved = time.monotonic()
-        self.before = signal.signal(signal.SIGTERM, self._hear)
+        self.last_save = time.monotonic()
+        self.previous_handler = signal.signal(signal.SIGTERM, self._hear)
 
     def on_train_end(self, args, state, control, **_):
-        signal.signal(signal.SIGTERM, self.before)
+        signal.signal(signal.SIGTERM, self.previous_handler)
 
     def on_step_end(self, args, state, control, **_):
-        due = self.minutes is not None and time.monotonic() - self.saved >= 60 * self.minutes
-        told, due = _anywhere(self.told, due and state.is_world_process_zero, device=args.device)
-        last = state.global_step >= state.max_steps
-        if told and not last:
-            self.stopped = control.should_training_stop = True
+        is_due = self.minutes is not None and time.monotonic() - self.last_save >= 60 * self.minutes
+        is_asked, is_due = _anywhere(self.is_asked_to_end, is_due and state.is_world_process_zero, device=args.device)
+        is_last = state.global_step >= state.max_steps
+        if is_asked and not is_last:
+            self.has_stopped = control.should_training_stop = True
             control.should_log = control.should_save = True
-        elif due and state.global_step % state.logging_steps == 0:  # or a log line would be cut in two
+        elif is_due and state.global_step % state.logging_steps == 0:  # or a log line would be cut in two
             control.should_save = True
-        elif last and self.minutes is not None:
+        elif is_last and self.minutes is not None:
             control.should_save = True
 
     def on_save(self, args, state, control, **_):
-        self.saved = time.monotonic()
+        self.last_save = time.monotonic()
 
     def _hear(self, *_: object) -> None:
-        self.told = True
+        self.is_asked_to_end = True
 
 
 def _anywhere(*flags: bool, device: torch.device) -> list[bool]:
     """Which of these are true in any process."""
     if not torch.distributed.is_initialized():
         return list(flags)
-    found = torch.tensor(flags, dtype=torch.int32, device=device)
-    torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
-    return [bool(flag) for flag in found.tolist()]
+    counts = torch.tensor(flags, dtype=torch.int32, device=device)
+    torch.distributed.all_reduce(counts, torch.distributed.ReduceOp.MAX)
+    return [bool(flag) for flag in counts.tolist()]
 
 
 def heedless(start: Callable[[int], None] | None) -> Callable[[int], None]:

@@ -29,8 +29,8 @@ class Work:
 
     def at(self, steps_per_second: float) -> dict[str, float]:
         """Tokens a second, and MFU where the card is known."""
-        told = {"tokens_per_second": round(self.tokens * steps_per_second, 1)}
-        return told | ({"mfu": round(self.flop * steps_per_second / self.peak, 4)} if self.peak else {})
+        values = {"tokens_per_second": round(self.tokens * steps_per_second, 1)}
+        return values | ({"mfu": round(self.flop * steps_per_second / self.peak, 4)} if self.peak else {})
 
 
 def flop_of_rows(model: PreTrainedModel, lengths: Sequence[int], trained_tokens: int) -> float:

@@ -118,27 +118,27 @@ def encode(rows: Sources, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[
     prompts = [
         tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True) for _, row in rows
     ]
-    wholes = [tokenizer.apply_chat_template(row["prompt"] + row["completion"], tokenize=False) for _, row in rows]
+    texts = [tokenizer.apply_chat_template(row["prompt"] + row["completion"], tokenize=False) for _, row in rows]
     prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    whole_ids = tokenizer(wholes, add_special_tokens=False)["input_ids"]
-    for (place, row), prompt, whole, start, ids in zip(rows, prompts, wholes, prompt_ids, whole_ids):
-        if not whole.startswith(prompt) or ids[: len(start)] != start:
+    text_ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    for (place, row), prompt, text, start, ids in zip(rows, prompts, texts, prompt_ids, text_ids):
+        if not text.startswith(prompt) or ids[: len(start)] != start:
             raise PrepareError(
                 f"{place}: the templated prompt is not the beginning of prompt + completion, so the model would not "
                 "be trained from where it will have to write; use a chat template that keeps earlier turns as they are"
             )
-        trained = ids[len(start) :]
-        if _squeezed(row["completion"][-1]["content"]) not in _squeezed(whole[len(prompt) :]):
+        completion_ids = ids[len(start) :]
+        if _squeezed(row["completion"][-1]["content"]) not in _squeezed(text[len(prompt) :]):
             raise PrepareError(
                 f"{place}: the chat template changes the completion's text; check that reasoning stands in one "
                 "<think>...</think> at its beginning"
             )
-        if tokenizer.eos_token_id not in trained[-2:]:
+        if tokenizer.eos_token_id not in completion_ids[-2:]:
             raise PrepareError(
                 f"{place}: the completion does not end with the end-of-turn token {tokenizer.eos_token!r} of the "
                 "tokenizer, so the model would not learn to stop; set eos_token to what the chat template writes"
             )
-        yield ids, [-100] * len(start) + trained
+        yield ids, [-100] * len(start) + completion_ids
 
 
 def histogram(lengths: Iterable[int]) -> dict[str, int]:
@@ -167,7 +167,7 @@ def tokenised_rows(
     but for a hash of each, by which repeated ones are counted."""
     control = set(tokenizer.all_special_tokens) - {"<think>", "</think>"}
     templates: Counter[str] = Counter()
-    seen: set[int] = set()  # eight bytes a row
+    row_hashes: set[int] = set()  # eight bytes a row
     counts |= {"dropped_too_long": 0, "dropped_control_token": 0, "longest": 0, "prompt_templates": templates}
     counts |= {"without_reasoning": 0, "repeated": 0}
 
@@ -193,8 +193,8 @@ def tokenised_rows(
                 continue
             templates[str(row.get("template", "not recorded"))] += 1
             counts["without_reasoning"] += "</think>" not in row["completion"][-1]["content"]
-            counts["repeated"] += (content := int(content_hash([row["prompt"], row["completion"]]), 16)) in seen
-            seen.add(content)
+            counts["repeated"] += (content := int(content_hash([row["prompt"], row["completion"]]), 16)) in row_hashes
+            row_hashes.add(content)
             yield ids, labels
     if not templates and not counts["dropped_too_long"] + counts["dropped_control_token"]:
         raise PrepareError(f"{', '.join(sources)}: no row in it; a row is an object with 'prompt' and 'completion'")
@@ -206,12 +206,12 @@ def tokenised_rows(
         )
 
 
-def sizes(lengths: Sequence[int], trained: int) -> dict[str, Any]:
-    """What a manifest says of rows with these lengths in tokens, `trained` of which carry a label."""
+def sizes(lengths: Sequence[int], trained_tokens: int) -> dict[str, Any]:
+    """What a manifest says of rows with these lengths in tokens, `trained_tokens` of which carry a label."""
     return {
         "rows": len(lengths),
         "tokens": sum(lengths),
-        "trained_tokens": trained,
+        "trained_tokens": trained_tokens,
         "longest": max(lengths),
         "lengths": histogram(lengths),
     }
@@ -244,17 +244,17 @@ def write_set(
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     shard = aside.with_suffix(".arrow")  # beside it: a data set cannot be saved into the folder it is read from
-    lengths, trained = [], 0
+    lengths, trained_tokens = [], 0
     with ArrowWriter(features=FEATURES, path=str(shard), writer_batch_size=256) as writer:
         for ids, labels in rows:
             labels_T = np.asarray(labels, np.int32)
             writer.write({"input_ids": np.asarray(ids, np.int32), "labels": labels_T})
             lengths.append(len(ids))
-            trained += int(np.count_nonzero(labels_T != -100))
+            trained_tokens += int(np.count_nonzero(labels_T != -100))
         writer.finalize()
     Dataset.from_file(str(shard)).save_to_disk(aside)
     shard.unlink()
-    manifest = {"identity": identity, **about, **sizes(lengths, trained), **counts}
+    manifest = {"identity": identity, **about, **sizes(lengths, trained_tokens), **counts}
     write_json(aside / MANIFEST, manifest)
     shutil.rmtree(output, ignore_errors=True)
     aside.rename(output)
@@ -304,11 +304,11 @@ def measure(
     """The manifest that `prepare` would write and the rows' lengths in tokens, with every row proved and nothing
     written."""
     identity, counts = set_identity(sources, tokenizer, max_length, revision), dict[str, Any]()
-    lengths, trained = list[int](), 0
+    lengths, trained_tokens = list[int](), 0
     for ids, labels in tokenised_rows(sources, tokenizer, max_length, revision, counts):
         lengths.append(len(ids))
-        trained += sum(label != -100 for label in labels)
-    return {"identity": identity, **sizes(lengths, trained), **counts}, lengths
+        trained_tokens += sum(label != -100 for label in labels)
+    return {"identity": identity, **sizes(lengths, trained_tokens), **counts}, lengths
 
 
 def on_hub(source: str) -> bool:
@@ -325,10 +325,10 @@ def load_prepared(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> tup
             f"{folder}: no {MANIFEST}, so this is no finished tokenised set; run prepare_dataset.py again"
         )
     manifest = read_object(path, "identity", "tokenizer_name", remedy="run prepare_dataset.py again")
-    for what, value in tokenizer_fingerprint(tokenizer).items():
-        if manifest["identity"][what] != value:
+    for part, value in tokenizer_fingerprint(tokenizer).items():
+        if manifest["identity"][part] != value:
             raise PrepareError(
-                f"{folder}: prepared with another {what.replace('_', ' ')} ({manifest['identity'][what]}, that of "
+                f"{folder}: prepared with another {part.replace('_', ' ')} ({manifest['identity'][part]}, that of "
                 f"'{manifest['tokenizer_name']}') than that of '{tokenizer.name_or_path}' ({value}); run "
                 f"prepare_dataset.py --model {tokenizer.name_or_path} again"
             )
@@ -353,8 +353,8 @@ def report(manifest: dict[str, Any]) -> str:
         f"{manifest['longest']:,}), {manifest['dropped_control_token']:,} with control tokens in a text"
     )
     notes = [
-        f"of these {count:,} {what}"
-        for what, count in (
+        f"of these {count:,} {remark}"
+        for remark, count in (
             ("have no </think>: the model learns to answer without reasoning", manifest.get("without_reasoning", 0)),
             ("repeat an earlier row word for word", manifest.get("repeated", 0)),
         )
@@ -372,19 +372,21 @@ def prepare_dataset(options: PrepareOptions) -> str:
     disable_progress_bars()
     tokenizer = AutoTokenizer.from_pretrained(options.model, revision=options.model_revision)
     if not options.check:
-        given = (options.data, tokenizer, options.out, options.max_length, options.data_revision)
-        manifest = prepare(*given, Side(options.held_out, False) if options.held_out else None)
-        stored = load_from_disk(options.out)
-        rows = [(row["input_ids"], row["labels"]) for row in islice(stored, options.show)]
-        ready = [f"{options.out}: ready for sft.py --train_data {options.out}"]
+        arguments = (options.data, tokenizer, options.out, options.max_length, options.data_revision)
+        manifest = prepare(*arguments, Side(options.held_out, False) if options.held_out else None)
+        dataset = load_from_disk(options.out)
+        rows = [(row["input_ids"], row["labels"]) for row in islice(dataset, options.show)]
+        notes = [f"{options.out}: ready for sft.py --train_data {options.out}"]
         if options.held_out:
-            apart = f"{options.out.rstrip('/')}_held_out"
-            held = prepare(*given[:2], apart, *given[3:], Side(options.held_out, True))
-            ready.append(f"{apart}: {held['rows']:,} rows of other persons, for --eval_data {apart}")
-        return "\n".join([*show(rows, tokenizer), report(manifest), *ready])
+            side_folder = f"{options.out.rstrip('/')}_held_out"
+            side_manifest = prepare(*arguments[:2], side_folder, *arguments[3:], Side(options.held_out, True))
+            notes.append(
+                f"{side_folder}: {side_manifest['rows']:,} rows of other persons, for --eval_data {side_folder}"
+            )
+        return "\n".join([*show(rows, tokenizer), report(manifest), *notes])
     lines = [f"{source}: on the Hub, read when it is prepared" for source in options.data if on_hub(source)]
-    if here := [source for source in options.data if not on_hub(source)]:
-        first = islice(tokenised_rows(here, tokenizer, options.max_length, None, {}), options.show)
-        lines += show(first, tokenizer)
-        lines.append(report(measure(here, tokenizer, options.max_length)[0]))
+    if local_sources := [source for source in options.data if not on_hub(source)]:
+        head = islice(tokenised_rows(local_sources, tokenizer, options.max_length, None, {}), options.show)
+        lines += show(head, tokenizer)
+        lines.append(report(measure(local_sources, tokenizer, options.max_length)[0]))
     return "\n".join([*lines, f"check: {options.out} would be written; nothing was"])

@@ -39,11 +39,11 @@ class PackError(UserError):
 def generation_prompt(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The tokens that open the assistant's turn, e.g. `<|im_start|>assistant\\n`; empty where a template has none."""
     turn = [{"role": "user", "content": "x"}]
-    closed = tokenizer.apply_chat_template(turn, tokenize=False)
-    opened = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    turn_text = tokenizer.apply_chat_template(turn, tokenize=False)
+    prompt_text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     return (
-        tokenizer(opened.removeprefix(closed), add_special_tokens=False)["input_ids"]
-        if opened.startswith(closed)
+        tokenizer(prompt_text.removeprefix(turn_text), add_special_tokens=False)["input_ids"]
+        if prompt_text.startswith(turn_text)
         else []
     )
 
@@ -66,18 +66,18 @@ def check_labels(batch: dict[str, torch.Tensor], opening: list[int], end_of_turn
         if any(label != -100 for label in labels[ends[-1] :]):
             raise LabelError(f"row {row} trains padding")
         for start, end in zip(starts, ends):
-            first = next((i for i in range(start, end) if labels[i] != -100), end)
-            where = f"document {documents} of a batch"
-            if first == end:
-                raise LabelError(f"{where} trains nothing")
-            if labels[first:end] != ids[first:end]:
+            first_label = next((i for i in range(start, end) if labels[i] != -100), end)
+            place = f"document {documents} of a batch"
+            if first_label == end:
+                raise LabelError(f"{place} trains nothing")
+            if labels[first_label:end] != ids[first_label:end]:
                 raise LabelError(
-                    f"{where} has labels that are not its own next tokens, or masked ones within the completion"
+                    f"{place} has labels that are not its own next tokens, or masked ones within the completion"
                 )
-            if ids[max(start, first - len(opening)) : first] != opening:
-                raise LabelError(f"{where} is not trained from the beginning of the assistant's turn")
+            if ids[max(start, first_label - len(opening)) : first_label] != opening:
+                raise LabelError(f"{place} is not trained from the beginning of the assistant's turn")
             if end_of_turn not in ids[end - 2 : end]:
-                raise LabelError(f"{where} does not train the end of turn")
+                raise LabelError(f"{place} does not train the end of turn")
             documents += 1
     return documents
 
@@ -85,9 +85,9 @@ def check_labels(batch: dict[str, torch.Tensor], opening: list[int], end_of_turn
 def check_letters(batch: dict[str, torch.Tensor], letters: tuple[int, int]) -> int:
     """Prove on a batch of the signal model's streams that every label is a letter in its own place. Returns their
     number."""
-    trained = batch["labels"] != -100
-    labels, ids = batch["labels"][trained], batch["input_ids"][trained]
-    if not trained.any(dim=-1).all() or not torch.isin(labels, torch.tensor(letters, device=labels.device)).all():
+    mask = batch["labels"] != -100
+    labels, ids = batch["labels"][mask], batch["input_ids"][mask]
+    if not mask.any(dim=-1).all() or not torch.isin(labels, torch.tensor(letters, device=labels.device)).all():
         raise LabelError("a stream of the batch trains something else than letters, or nothing")
     if not torch.equal(labels, ids):
         raise LabelError("a letter of the batch is not the label of its own token")
@@ -104,15 +104,16 @@ def check_apart(model: torch.nn.Module, device: torch.device) -> None:
     half = PROBE // 2
     ids = torch.arange(PROBE, device=device).unsqueeze(0) + 1
     positions = torch.arange(half, device=device).repeat(2).unsqueeze(0)
-    other = ids.clone()
-    other[:, :half] += half
+    changed_ids = ids.clone()
+    changed_ids[:, :half] += half
     training = model.training
     model.eval()  # dropout would differ from call to call
-    first, second = (
-        model(input_ids=one, position_ids=positions, use_cache=False).logits[:, half:].float() for one in (ids, other)
+    logits, changed_logits = (
+        model(input_ids=row, position_ids=positions, use_cache=False).logits[:, half:].float()
+        for row in (ids, changed_ids)
     )
     model.train(training)
-    if (first - second).abs().max() > 1e-3 * first.std():
+    if (logits - changed_logits).abs().max() > 1e-3 * logits.std():
         raise PackError(
             "rows of a pack see each other with this model and --attn_implementation; take --packing out, or use "
             "flash_attention_2"
@@ -132,7 +133,7 @@ class Trainer(SFTTrainer):
     """
 
     def __init__(self, *, run: RunFolder, letters: tuple[int, int] | None = None, **arguments):
-        self.run, self._letters, self._unproved = run, letters, CHECKED_BATCHES
+        self.run, self._letters, self._proofs_left = run, letters, CHECKED_BATCHES
         logging.getLogger("trl.trainer.sft_trainer").addFilter(undoubted)
         super().__init__(**arguments)
         self._opening = [] if letters else generation_prompt(self.processing_class)
@@ -174,26 +175,26 @@ class Trainer(SFTTrainer):
             super()._run_epoch(**arguments)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
-        if self._unproved:
-            if self.args.packing and self._unproved == CHECKED_BATCHES:
+        if self._proofs_left:
+            if self.args.packing and self._proofs_left == CHECKED_BATCHES:
                 with self.compute_loss_context_manager():
                     check_apart(model, self.args.device)
             if self._letters:
                 check_letters(inputs, self._letters)
             else:
                 check_labels(inputs, self._opening, self.processing_class.eos_token_id)
-            self._unproved -= 1
+            self._proofs_left -= 1
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):  # transformers would show the mean of the losses before it
             self._lost(f"the loss is {float(loss)}")
         return loss
 
-    def _lost(self, what: str) -> NoReturn:
-        last = self.run.last_complete()
+    def _lost(self, symptom: str) -> NoReturn:
+        checkpoint = self.run.last_complete()
         raise RunError(
-            f"after step {self.state.global_step}: {what}, so nothing more can be learnt; "
-            f"{f'{last} is the last that is sound' if last else 'no checkpoint was saved'}. Look at the rows, lower "
-            "--learning_rate, or train in 32 bits, into another --out"
+            f"after step {self.state.global_step}: {symptom}, so nothing more can be learnt; "
+            f"{f'{checkpoint} is the last that is sound' if checkpoint else 'no checkpoint was saved'}. Look at the "
+            "rows, lower --learning_rate, or train in 32 bits, into another --out"
         )
 
     def _save_checkpoint(self, model, trial):
@@ -210,13 +211,13 @@ class Trainer(SFTTrainer):
         """What is made to be passed on names no folder of this machine, and is uploaded as it is saved."""
         folder = Path(output_dir or self.args.output_dir)
         card = folder / "README.md"
-        ours = card.read_text(encoding="utf-8") if card.is_file() else None
+        card_text = card.read_text(encoding="utf-8") if card.is_file() else None
         super()._save(output_dir, state_dict)
         (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # run.json has the settings
-        if ours is None:  # the card of an adapter, which peft writes, has the folder of its base in it
+        if card_text is None:  # the card of an adapter, which peft writes, has the folder of its base in it
             card.unlink(missing_ok=True)
         else:
-            write_text(card, ours)
+            write_text(card, card_text)
         name_base_from_here(folder)
 
     def create_model_card(self, *_, **__) -> None:
@@ -237,7 +238,7 @@ class Progress(TrainerCallback):
         self.run, self.work = run, work
 
     def on_train_begin(self, args, state, control, **_):
-        self.start, self.first_step, self.before = time.monotonic(), state.global_step, self.run.seconds()
+        self.start, self.first_step, self.previous_seconds = time.monotonic(), state.global_step, self.run.seconds()
 
     def on_step_end(self, args, state, control, **_):
         if state.global_step >= state.max_steps:  # whatever logging_steps says, the run ends with its loss
@@ -246,22 +247,24 @@ class Progress(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **_):
         if not state.is_world_process_zero or not logs:
             return
-        kept = {
+        values = {
             k: v
             for k, v in logs.items()
             if k.startswith("eval_") or k in ("loss", "grad_norm", "learning_rate", "entropy", "mean_token_accuracy")
         }
-        if not kept:
+        if not values:
             return
-        elapsed = time.monotonic() - self.start
-        pace = (state.global_step - self.first_step) / elapsed if elapsed else 0.0
-        speed = self.work.at(pace) if "loss" in kept and pace else {}
-        self.run.log({"step": state.global_step, **kept, **speed, "seconds": round(self.before + elapsed, 3)})
-        if "loss" in kept and pace:
-            left = (state.max_steps - state.global_step) / pace
+        duration = time.monotonic() - self.start
+        pace = (state.global_step - self.first_step) / duration if duration else 0.0
+        speed = self.work.at(pace) if "loss" in values and pace else {}
+        self.run.log(
+            {"step": state.global_step, **values, **speed, "seconds": round(self.previous_seconds + duration, 3)}
+        )
+        if "loss" in values and pace:
+            minutes, seconds = divmod(int((state.max_steps - state.global_step) / pace), 60)
             print(
-                f"[sft] step {state.global_step}/{state.max_steps}  loss {kept['loss']:.4f}  "
-                f"lr {kept['learning_rate']:.2e}  {1000 / pace:.0f} ms/step  "
-                f"{pace * self.work.tokens:,.0f} tokens/s  left {int(left) // 60}:{int(left) % 60:02d}",
+                f"[sft] step {state.global_step}/{state.max_steps}  loss {values['loss']:.4f}  "
+                f"lr {values['learning_rate']:.2e}  {1000 / pace:.0f} ms/step  "
+                f"{pace * self.work.tokens:,.0f} tokens/s  left {minutes}:{seconds:02d}",
                 flush=True,
             )

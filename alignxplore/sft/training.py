@@ -56,14 +56,14 @@ def fitting_rows(
 ) -> tuple[Dataset, dict]:
     """The rows of a prepared set that are not too long, and its manifest with the counts of these."""
     rows, manifest = load_prepared(folder, tokenizer)
-    fitting = [i for i, length in enumerate(row_lengths(rows)) if length <= max_length]
-    if len(fitting) < len(rows):
-        dropped = manifest["dropped_too_long"] + len(rows) - len(fitting)
-        rows = rows.select(fitting).flatten_indices()
+    places = [i for i, length in enumerate(row_lengths(rows)) if length <= max_length]
+    if len(places) < len(rows):
+        long_rows = manifest["dropped_too_long"] + len(rows) - len(places)
+        rows = rows.select(places).flatten_indices()
         labels = [chunk.flatten().to_numpy() for chunk in rows.with_format("arrow")["labels"].chunks]
-        trained = sum(int((chunk != -100).sum()) for chunk in labels)
-        counts = {"rows": len(rows), "tokens": sum(map(len, labels)), "trained_tokens": trained}
-        manifest = manifest | counts | {"dropped_too_long": dropped}
+        trained_tokens = sum(int((chunk != -100).sum()) for chunk in labels)
+        counts = {"rows": len(rows), "tokens": sum(map(len, labels)), "trained_tokens": trained_tokens}
+        manifest = manifest | counts | {"dropped_too_long": long_rows}
     say_counts(name, manifest)
     return rows, manifest
 
@@ -82,10 +82,10 @@ def load_rows(
     """A prepared set as it is; other rows are prepared into the output folder by the first process, while the others
     wait."""
     if not is_prepared(source):
-        prepared = Path(str(args.output_dir)) / f"{name}_data"
+        folder = Path(str(args.output_dir)) / f"{name}_data"
         with args.main_process_first(local=False, desc=f"prepare {name} rows"):  # all nodes share the folder
-            prepare([source], tokenizer, prepared, args.max_length)
-        source = str(prepared)
+            prepare([source], tokenizer, folder, args.max_length)
+        source = str(folder)
     return fitting_rows(source, tokenizer, args.max_length, name)
 
 
@@ -123,10 +123,10 @@ def make_trainer(
         quantization_config=get_quantization_config(model),
         letters=manifest["identity"].get("letters"),
     )
-    processes, launched = trainer.accelerator.num_processes, int(os.environ.get("WORLD_SIZE", "1"))
-    if processes != launched:
+    processes, ranks = trainer.accelerator.num_processes, int(os.environ.get("WORLD_SIZE", "1"))
+    if processes != ranks:
         raise RunError(
-            f"accelerate sees {processes} process(es), the launcher started {launched}: they would train apart and "
+            f"accelerate sees {processes} process(es), the launcher started {ranks}: they would train apart and "
             "overwrite each other; check --deepspeed and --use_cpu"
         )
     trainer.remove_callback(PrinterCallback)
@@ -137,11 +137,11 @@ def make_trainer(
     if held_out is not None and args.eval_samples:
         prompts = prompts_of(held_out, args.eval_samples)
         trainer.add_callback(Samples(trainer, tokenizer, prompts, args.eval_new_tokens))
-    trained = [p for p in trainer.model.parameters() if p.requires_grad]
-    for dtype in {p.dtype for p in trained}:
+    parameters = [p for p in trainer.model.parameters() if p.requires_grad]
+    for dtype in {p.dtype for p in parameters}:
         refuse_coarse(dtype, args, model)
     say(
-        f"{sum(getattr(p, 'ds_numel', p.numel()) for p in trained):,} trained parameters, {trained[0].dtype}, "
+        f"{sum(getattr(p, 'ds_numel', p.numel()) for p in parameters):,} trained parameters, {parameters[0].dtype}, "
         f"{args.device.type}, {batch_in_words(args)}"
     )
     return trainer
@@ -150,16 +150,16 @@ def make_trainer(
 def settle_packing(args: TrainArguments, model: ModelConfig) -> None:
     """Settle whether rows are packed, and with which attention: packs need one that knows of borders, or they take a
     mask of tokens x tokens."""
-    loading = dict(args.model_init_kwargs or {})
-    attention = loading.get("attn_implementation") or model.attn_implementation
+    init_options = dict(args.model_init_kwargs or {})
+    attention = init_options.get("attn_implementation") or model.attn_implementation
     if attention is None and not args.use_cpu and is_flash_attn_2_available():
         attention = model.attn_implementation = "flash_attention_2"
-    bordered = "flash" in str(attention)
+    knows_borders = "flash" in str(attention)
     if args.packing is None:
-        args.packing = bordered
-        if not bordered and not args.use_cpu:
+        args.packing = knows_borders
+        if not knows_borders and not args.use_cpu:
             say("rows are not packed: FlashAttention is not installed (requirements.txt says how)")
-    elif args.packing and not bordered and not args.use_cpu:
+    elif args.packing and not knows_borders and not args.use_cpu:
         say(
             "warning: packing without flash attention is slow, with a mask of length x length a pack; add "
             "--attn_implementation flash_attention_2"
@@ -206,27 +206,27 @@ def resolve(args: TrainArguments, model: ModelConfig) -> PreTrainedTokenizerBase
 
 def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
     """One run, from the start or from the last complete checkpoint."""
-    run, first = RunFolder(str(args.output_dir)), args.process_index == 0
+    run, is_first = RunFolder(str(args.output_dir)), args.process_index == 0
     tokenizer = resolve(args, model)
     rows, manifest = load_rows(data.train_data, tokenizer, args, "train")
     plan_passes(args, row_lengths(rows))
     held_out = load_rows(data.eval_data, tokenizer, args, "eval")[0] if data.eval_data else None
     settings = run_settings(args, model, manifest)
-    if first:
+    if is_first:
         run.claim(settings)
         compare_steps(args, manifest, data.published_steps)
     if run.summary():
         say(f"{args.output_dir}: this run is finished (summary.json); nothing to do")
-        if first and not args.keep_optimizer:
+        if is_first and not args.keep_optimizer:
             run.drop_optimizers()
         return
     checkpoint = run.resumable(spread(args))  # before anything is deleted
     with args.main_process_first(local=False, desc="clean the output folder"):
-        torn = run.clean() if first else []
+        stumps = run.clean() if is_first else []
     trainer = make_trainer(args, model, run, tokenizer, rows, held_out, manifest)
     say(
         f"resuming from {checkpoint.name}" if checkpoint else "starting",
-        f"(deleted, torn by a kill: {', '.join(torn)})" if torn else "",
+        f"(deleted, torn by a kill: {', '.join(stumps)})" if stumps else "",
     )
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -234,18 +234,18 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
         if isinstance(error, UserError):
             raise
         raise RuntimeError("the training itself failed") from error  # a sentence alone would not say where
-    if trainer.saves.stopped:
+    if trainer.saves.has_stopped:
         step = trainer.state.global_step
         say(f"told to end (SIGTERM): step {step} is saved; run the same command again to go on")
         sys.exit(STOPPED)
     trainer.save_model(args.output_dir, _internal_call=True)  # or it would be uploaded before it has a card
     trainer.accelerator.wait_for_everyone()
     summary = summary_of(run, trainer, settings, manifest, checkpoint)
-    if first:
+    if is_first:
         run.describe(summary)
     if args.push_to_hub:
         trainer.push_to_hub()  # every process takes part
-    if first:
+    if is_first:
         run.finish(summary)
         if not args.keep_optimizer:
             run.drop_optimizers()
@@ -292,14 +292,14 @@ def check(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     """
     run, tokenizer = RunFolder(str(args.output_dir)), resolve(args, model)
     refuse_coarse(args.model_init_kwargs["dtype"], args, model)
-    seen = look_at(data.train_data, tokenizer, args.max_length, "train")
+    measures = look_at(data.train_data, tokenizer, args.max_length, "train")
     if data.eval_data:
         look_at(data.eval_data, tokenizer, args.max_length, "eval")
-    if seen:
-        plan_passes(args, seen[1])
+    if measures:
+        plan_passes(args, measures[1])
     say(batch_in_words(args))
-    if seen:
-        manifest, lengths = seen
+    if measures:
+        manifest, lengths = measures
         run.refuse_other(run_settings(args, model, manifest))
         say(steps_in_words(args, manifest))
         compare_steps(args, manifest, data.published_steps)
@@ -321,13 +321,13 @@ def sft(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
     transformers.utils.logging.disable_progress_bar()
     try:
         with ExitStack() as stack:
-            first = args.process_index == 0
-            if first:
+            is_first = args.process_index == 0
+            if is_first:
                 say_problems()
-            if first and data.check:
+            if is_first and data.check:
                 check(data, args, model)
             if not data.check:
-                if first:
+                if is_first:
                     stack.enter_context(RunLock(str(args.output_dir)))
                 train(data, args, model)
     finally:

@@ -37,14 +37,14 @@ REPORT_SECONDS = 10
 
 def users_left(outcomes: Counter[str]) -> dict[str, int]:
     """Users that are left after each step; AssertionError for an outcome that belongs to no step."""
-    left, found = sum(outcomes.values()), {}
-    for step, lost in STEPS.items():
-        left -= sum(outcomes[outcome] for outcome in lost)
-        found[step] = left
-    if left != outcomes[DONE]:
-        known = {outcome for lost in STEPS.values() for outcome in lost} | {DONE}
-        raise AssertionError(f"outcomes without a place in the funnel: {set(outcomes) - known}")
-    return found
+    count, users_of_step = sum(outcomes.values()), {}
+    for step, outcomes_of_step in STEPS.items():
+        count -= sum(outcomes[outcome] for outcome in outcomes_of_step)
+        users_of_step[step] = count
+    if count != outcomes[DONE]:
+        all_outcomes = {outcome for outcomes_of_step in STEPS.values() for outcome in outcomes_of_step} | {DONE}
+        raise AssertionError(f"outcomes without a place in the funnel: {set(outcomes) - all_outcomes}")
+    return users_of_step
 
 
 class Funnel:
@@ -80,9 +80,9 @@ class Funnel:
 class LiveFunnel:
     """Counts users as they finish and says now and then how many are left after each step."""
 
-    def __init__(self, total: int, finished: Iterable[dict]):
+    def __init__(self, total: int, rows: Iterable[dict]):
         self.total, self._spoke = total, time.monotonic()
-        self.outcomes = Counter(row["outcome"] for row in finished)
+        self.outcomes = Counter(row["outcome"] for row in rows)
 
     def add(self, row: dict) -> None:
         """One more user."""
@@ -93,13 +93,13 @@ class LiveFunnel:
     def say(self) -> None:
         """Print the line."""
         self._spoke = time.monotonic()
-        done = self.outcomes.total()
-        left, parts, lead = users_left(self.outcomes), [], None
-        for step, count in left.items():
+        user_count = self.outcomes.total()
+        counts, parts, lead = users_left(self.outcomes), [], None
+        for step, count in counts.items():
             head, colon, tail = step.rpartition(": ")
             parts.append(f"> {tail} {count}" if head == lead else f"| {head}{colon}{tail} {count}")
             lead = head
-        tqdm.write(f"[funnel] {done} of {self.total} users {' '.join(parts)}")
+        tqdm.write(f"[funnel] {user_count} of {self.total} users {' '.join(parts)}")
 
 
 def plot(counts: dict, path: Path) -> None:
@@ -113,8 +113,8 @@ def plot(counts: dict, path: Path) -> None:
     colours = [GREY] + [COLOURS[step.startswith("round 2")] for step in counts["left"]]
     with pyplot.rc_context(STYLE):
         figure, axes = pyplot.subplots(figsize=(7, 0.34 * len(bars) + 1), layout="constrained")
-    drawn = axes.barh(list(bars)[::-1], list(bars.values())[::-1], color=colours[::-1])
-    axes.bar_label(drawn, padding=3)
+    containers = axes.barh(list(bars)[::-1], list(bars.values())[::-1], color=colours[::-1])
+    axes.bar_label(containers, padding=3)
     axes.set(xlabel="users left", title=f"Synthesis funnel: {counts['users']} users, {counts['sft_rows']} SFT rows")
     axes.margins(x=0.1)
     save(figure, path)

@@ -26,8 +26,8 @@ def names_of(item: str) -> list[str]:
     """What an item can be called: its first line, its title with year and without."""
     line = next((line.strip() for line in break_markup(item).splitlines() if line.strip()), "")
     title = _NEXT_FIELD.split(_LABEL.sub("", line, count=1))[0].strip()
-    bare = _ARTICLE.sub("", _BRACKETS.sub("", title)).strip()
-    return list(dict.fromkeys(filter(re.compile(r"\w").search, (line, title, bare))))
+    short_title = _ARTICLE.sub("", _BRACKETS.sub("", title)).strip()
+    return list(dict.fromkeys(filter(re.compile(r"\w").search, (line, title, short_title))))
 
 
 def _pattern(name: str) -> re.Pattern[str]:
@@ -35,10 +35,10 @@ def _pattern(name: str) -> re.Pattern[str]:
     if _NO_SPACES.search(name):
         return re.compile(re.escape(name))
     words = re.findall(r"\w+", name)[:MOST_WORDS]
-    found = r"\b" + r"[\W_]+".join(map(re.escape, words)) + r"\b"
+    pattern = r"\b" + r"[\W_]+".join(map(re.escape, words)) + r"\b"
     if len(words) == 1:
-        return re.compile(f"[{QUOTES}]{found}[{QUOTES}]")
-    return re.compile(found, re.IGNORECASE if len(words) >= SURE_WORDS else 0)
+        return re.compile(f"[{QUOTES}]{pattern}[{QUOTES}]")
+    return re.compile(pattern, re.IGNORECASE if len(words) >= SURE_WORDS else 0)
 
 
 def named(text: str, hints: Iterable[Interaction], prompt: str) -> list[str]:
@@ -51,5 +51,5 @@ def named(text: str, hints: Iterable[Interaction], prompt: str) -> list[str]:
     """
     names = dict.fromkeys(chain.from_iterable(names_of(item) for pair in hints for item in pair.items))
     patterns = [LETTERED, *map(_pattern, names)]
-    found = [match[0] for one in patterns if (match := one.search(text)) and not one.search(prompt)]
-    return list(dict.fromkeys(found))
+    mentions = [match[0] for pattern in patterns if (match := pattern.search(text)) and not pattern.search(prompt)]
+    return list(dict.fromkeys(mentions))

@@ -55,30 +55,33 @@ def pair_of(item: Interaction) -> Pair | None:
 
 def read_benchmarks(paths: list[str]) -> Seen:
     """Persons and pairs of all benchmarks."""
-    seen = Seen()
-    for name, path in (found for place in paths for found in datasets.locate(place).items()):
-        persons = seen.persons.setdefault(name, set())
+    contents = Seen()
+    for name, path in (files for place in paths for files in datasets.locate(place).items()):
+        persons = contents.persons.setdefault(name, set())
         for record in read_users(path, allow_duplicates=True):
             persons.add(record.person)
-            seen.targets.update(filter(None, [pair_of(record.target)]))
-            seen.pairs.update(filter(None, map(pair_of, all_behaviours(record))))
-    for pair in seen.pairs:
+            contents.targets.update(filter(None, [pair_of(record.target)]))
+            contents.pairs.update(filter(None, map(pair_of, all_behaviours(record))))
+    for pair in contents.pairs:
         for text in pair:
-            seen.partners.setdefault(text, set()).update(pair - {text})
-            seen.by_first_line.setdefault(text.splitlines()[0].strip(), set()).add(text)
-    return seen
+            contents.partners.setdefault(text, set()).update(pair - {text})
+            contents.by_first_line.setdefault(text.splitlines()[0].strip(), set()).add(text)
+    return contents
 
 
-def shown_pairs(row: dict, seen: Seen) -> set[Pair]:
+def shown_pairs(row: dict, contents: Seen) -> set[Pair]:
     """Pairs of the benchmarks both of whose items stand in the prompt: each from the start of a line, or after its
     label."""
     content = "\n".join(message["content"] for message in row["prompt"])
     lines = [line.strip() for line in content.splitlines()]
     starts = {text for line in lines for text in (line, line.partition(": ")[2].strip())}
-    found = {
-        text for start in starts & seen.by_first_line.keys() for text in seen.by_first_line[start] if text in content
+    items = {
+        text
+        for start in starts & contents.by_first_line.keys()
+        for text in contents.by_first_line[start]
+        if text in content
     }
-    return {frozenset((text, partner)) for text in found for partner in seen.partners[text] & found}
+    return {frozenset((text, partner)) for text in items for partner in contents.partners[text] & items}
 
 
 def named_file(text: str) -> tuple[str | None, str]:
@@ -89,24 +92,24 @@ def named_file(text: str) -> tuple[str | None, str]:
     return datasets.name_of(text), text
 
 
-def shared(row: dict, seen: Seen, place: str, name: str | None) -> dict[str, bool]:
+def shared(row: dict, contents: Seen, place: str, name: str | None) -> dict[str, bool]:
     """What one training row shares with the benchmarks; `place` names it in messages, `name` is the data set of its
     user."""
     user = row.get("uid") if row.get("userid") is None else row["userid"]
     if "prompt" in row:
-        pairs = shown_pairs(row, seen)
+        pairs = shown_pairs(row, contents)
     else:
         items = parse_history(row, place)
         items += (parse_interaction(row["target"], place, field="target"),) if row.get("target") else ()
         pairs = {pair for item in items if (pair := pair_of(item))}
-    person, seen_pair = person_of(str(user)), not pairs.isdisjoint(seen.pairs)
-    sets = {one for one, persons in seen.persons.items() if user is not None and person in persons}
-    same = bool(sets) and seen_pair if name is None else name in sets
+    person, seen_pair = person_of(str(user)), not pairs.isdisjoint(contents.pairs)
+    sets = {set_name for set_name, persons in contents.persons.items() if user is not None and person in persons}
+    is_same_person = bool(sets) and seen_pair if name is None else name in sets
     return {
-        "user": same,
+        "user": is_same_person,
         "without_user": user is None,
-        "strangers": bool(sets) and not same,
-        "target": not pairs.isdisjoint(seen.targets),
+        "strangers": bool(sets) and not is_same_person,
+        "target": not pairs.isdisjoint(contents.targets),
         "pair": seen_pair,
     }
 
@@ -117,17 +120,17 @@ def check(train: list[str], benchmarks: list[str], output: str | None = None) ->
     outputs = [f"{Path(path).stem}.jsonl" for _, path in files]
     if output is not None and len(set(outputs)) < len(outputs):
         raise RecordError(f"two inputs would be written to one file of {output}; check them one after the other")
-    seen, counts = read_benchmarks(benchmarks), {}
-    for (name, path), written in zip(files, outputs):
+    contents, counts = read_benchmarks(benchmarks), {}
+    for (name, path), file_name in zip(files, outputs):
         count = counts[path] = dict.fromkeys(COUNTED, 0)
 
         def clean(path: str = path, name: str | None = name, count: dict[str, int] = count) -> Iterator[dict]:
             for place, row in read_rows(path):
-                found = shared(row, seen, place, name)
+                flags = shared(row, contents, place, name)
                 count["rows"] += 1
-                for what, value in found.items():
-                    count[what] += value
-                if found["user"] or found["target"]:
+                for flag, value in flags.items():
+                    count[flag] += value
+                if flags["user"] or flags["target"]:
                     count["dropped"] += 1
                 else:
                     yield row
@@ -136,7 +139,7 @@ def check(train: list[str], benchmarks: list[str], output: str | None = None) ->
             for _ in clean():
                 pass
         else:
-            write_jsonl(Path(output) / written, clean())
+            write_jsonl(Path(output) / file_name, clean())
     return counts
 
 

@@ -84,27 +84,27 @@ def journalled(journal: Journal) -> Callable[[str, Callable[[], Awaitable[dict]]
     return once
 
 
-def read_signals(path: str, least: float) -> dict[str, tuple[int, dict[int, float]]]:
+def read_signals(path: str, threshold: float) -> dict[str, tuple[int, dict[int, float]]]:
     """Record id → (how many of the oldest choices were not scored, place among the others → P(actual choice) where >
-    `least`)."""
+    `threshold`)."""
     return {
-        unit: (dropped, {place - dropped: p for place, p in scores.items() if p > least})
-        for unit, dropped, scores in read_scores(path, "p")
+        unit: (offset, {place - offset: p for place, p in scores.items() if p > threshold})
+        for unit, offset, scores in read_scores(path, "p")
     }
 
 
 def every_choice(record: UserRecord) -> tuple[int, dict[int, float]]:
     """The same of one user where no signal model was asked: all choices that had an alternative."""
     items = all_behaviours(record)
-    dropped = max(0, len(items) - BEHAVIOURS)
-    return dropped, {place: 1.0 for place, item in enumerate(items[dropped:]) if item.rejected is not None}
+    offset = max(0, len(items) - BEHAVIOURS)
+    return offset, {place: 1.0 for place, item in enumerate(items[offset:]) if item.rejected is not None}
 
 
 def with_texts(row: dict, calls: Journal) -> dict:
     """A user's row with what the teacher wrote, as it was written, beside each of its drafts and merges."""
     for note in row["rounds"]:
-        for written in (*note.get("drafts", ()), *([note["merge"]] if "merge" in note else ())):
-            written["text"] = calls[written["call"]]["text"] if written["call"] in calls else None
+        for entry in (*note.get("drafts", ()), *([note["merge"]] if "merge" in note else ())):
+            entry["text"] = calls[entry["call"]]["text"] if entry["call"] in calls else None
     return row
 
 
@@ -169,7 +169,7 @@ class Plan:
 
 def parse_models(option: str, text: str) -> list[ModelSpec]:
     """One model, or several addresses of one; ValueError for several that would be served here."""
-    specs = [ModelSpec.parse(one) for one in ANOTHER_URL.split(text.strip())]
+    specs = [ModelSpec.parse(address) for address in ANOTHER_URL.split(text.strip())]
     if len(specs) > 1 and not all(is_url(spec.target) for spec in specs):
         raise ValueError(f"--{option} '{text}': give one model, or several URLs that serve the same one")
     return specs
@@ -178,23 +178,25 @@ def parse_models(option: str, text: str) -> list[ModelSpec]:
 def same_model(option: str, models: Sequence[Model]) -> None:
     """ValueError where the servers of one model say that they serve different ones: what they write is known by the
     model alone, wherever it was written."""
-    told = {model.endpoint.root: model.endpoint.url for model in models}
-    if len(told) > 1:
-        found = ", ".join(f"{root} at {url}" for root, url in told.items())
-        raise ValueError(f"--{option}: the servers must serve the same model; found {found}")
+    url_of_root = {model.endpoint.root: model.endpoint.url for model in models}
+    if len(url_of_root) > 1:
+        addresses = ", ".join(f"{root} at {url}" for root, url in url_of_root.items())
+        raise ValueError(f"--{option}: the servers must serve the same model; found {addresses}")
 
 
 async def open_models(stack: AsyncExitStack, plan: Plan, args: SynthesisOptions) -> tuple[list[Model], list[Model]]:
     """(teachers, judges), started here or found at their URLs; they end with the stack."""
     options: dict[str, Any] = {"log_folder": Path(args.out), "concurrency": args.requests, "timeout": args.timeout}
     options["sample"] = plan.prompts.judge(None, None, "a", "b")
-    own: dict[str, Any] = {
+    teacher_options: dict[str, Any] = {
         "api_key_env": args.api_key_env,
         "arguments": ["--max-model-len", str(args.max_model_len), *args.teacher_arguments.split()],
     }
-    teachers = [await stack.enter_async_context(open_model(spec, **own, **options)) for spec in plan.teachers]
-    judging: dict[str, Any] = {"api_key_env": args.judge_api_key_env, "arguments": args.judge_arguments.split()}
-    judges = [await stack.enter_async_context(open_model(spec, **judging, **options)) for spec in plan.judges]
+    teachers = [
+        await stack.enter_async_context(open_model(spec, **teacher_options, **options)) for spec in plan.teachers
+    ]
+    judge_options: dict[str, Any] = {"api_key_env": args.judge_api_key_env, "arguments": args.judge_arguments.split()}
+    judges = [await stack.enter_async_context(open_model(spec, **judge_options, **options)) for spec in plan.judges]
     same_model("teacher", teachers)
     same_model("judge", judges)
     return teachers, judges or teachers
@@ -253,10 +255,10 @@ async def make_workshops(
 async def take_through(shops: Sequence[Workshop], plan: Plan, record: UserRecord) -> dict:
     """The row of one user, who stays at one address: servers keep the beginnings of prompts. Thirds are cut from what
     was scored: nothing older can be a target."""
-    dropped, signal = plan.signals[record.id]
+    offset, signal = plan.signals[record.id]
     shop = shops[hash_seed("server", record.user) % len(shops)]
     try:
-        row = await synthesise_user(shop, record.user, all_behaviours(record)[dropped:], signal)
+        row = await synthesise_user(shop, record.user, all_behaviours(record)[offset:], signal)
     except Unanswered as error:
         row = {
             "uid": record.user,
@@ -266,7 +268,7 @@ async def take_through(shops: Sequence[Workshop], plan: Plan, record: UserRecord
             "rows": [],
             "rounds": [],
         }
-    return row | {"dropped_behaviours": dropped}
+    return row | {"dropped_behaviours": offset}
 
 
 async def synthesise(args: SynthesisOptions) -> dict:
@@ -284,11 +286,11 @@ async def synthesise(args: SynthesisOptions) -> dict:
                 )
 
             order = [unit for unit, _ in units()]
-            live = LiveFunnel(len(order), (users[unit] for unit in order if unit in users))
+            funnel = LiveFunnel(len(order), (users[unit] for unit in order if unit in users))
 
             async def work(record: UserRecord) -> dict:
                 row = await take_through(shops, plan, record)
-                live.add(row)
+                funnel.add(row)
                 return row
 
             await run_units(
@@ -300,7 +302,7 @@ async def synthesise(args: SynthesisOptions) -> dict:
                 concurrency=args.concurrency,
                 max_error_rate=args.max_error_rate,
             )
-            live.say()
+            funnel.say()
             return write_outputs(folder, (users[unit] for unit in order), calls)
 
 
@@ -315,15 +317,15 @@ async def synthesize(options: SynthesisOptions) -> str:
 def check(options: SynthesisOptions) -> str:
     """Users, possible targets and models of a run; starts no server and writes nothing."""
     plan, journal = Plan.make(options), Path(options.out) / "users.jsonl"
-    able = sum(len(signal) >= 2 * options.min_targets for _, signal in plan.signals.values())
-    done = sum(1 for _ in read_jsonl(journal)) if journal.is_file() else 0
+    candidates = sum(len(signal) >= 2 * options.min_targets for _, signal in plan.signals.values())
+    row_count = sum(1 for _ in read_jsonl(journal)) if journal.is_file() else 0
     teacher, judge = (
         f"{specs[0].name} ({' '.join(spec.target for spec in specs)})"
         for specs in (plan.teachers, plan.judges or plan.teachers)
     )
-    above = f" above {options.signal:g}" if options.scores else ""
+    threshold = f" above {options.signal:g}" if options.scores else ""
     return (
-        f"{plan.users:,} users, {able:,} of them with {2 * options.min_targets} or more choices{above}\n"
-        f"teacher {teacher}, judge {judge}\n{options.out}: {done:,} users in the journal\n"
+        f"{plan.users:,} users, {candidates:,} of them with {2 * options.min_targets} or more choices{threshold}\n"
+        f"teacher {teacher}, judge {judge}\n{options.out}: {row_count:,} users in the journal\n"
         "check: nothing was started, nothing written"
     )

@@ -117,11 +117,11 @@ class Workshop:
         """Tokens of a prompt beside which the longest answer fits."""
         return self.window - self.sampling.max_tokens
 
-    def tokens(self, messages: Messages, merging: bool = False) -> int:
+    def tokens(self, messages: Messages, is_merge: bool = False) -> int:
         """Prompt tokens of the teacher."""
-        return count_tokens(self.teacher.tokenizer, messages, not merging)
+        return count_tokens(self.teacher.tokenizer, messages, not is_merge)
 
-    async def ask_teacher(self, messages: Messages, seed: int, max_tokens: int, merging: bool = False) -> dict:
+    async def ask_teacher(self, messages: Messages, seed: int, max_tokens: int, is_merge: bool = False) -> dict:
         """The teacher's answer: `text`, and `cut` where the limit of tokens ended it. A merge is asked for without
         thinking: thoughts would be about the annotators, not the user."""
         s = self.sampling
@@ -132,10 +132,10 @@ class Workshop:
             top_p=s.top_p,
             top_k=s.top_k,
             seed=seed,
-            chat_template_kwargs={"enable_thinking": not merging},
+            chat_template_kwargs={"enable_thinking": not is_merge},
         )
-        cut = {"cut": True} if reply["choices"][0].get("finish_reason") == "length" else {}
-        return {"text": said(reply)} | cut
+        mark = {"cut": True} if reply["choices"][0].get("finish_reason") == "length" else {}
+        return {"text": said(reply)} | mark
 
     async def check(self, item: Interaction) -> None:
         """One short request before the first user: RequestError if the teacher refuses what all of them will ask."""
@@ -145,14 +145,14 @@ class Workshop:
             if not TOO_LONG.search(str(error)):
                 raise
 
-    async def write(self, messages: Messages, key: Any, merging: bool = False) -> "Written":
+    async def write(self, messages: Messages, key: Any, is_merge: bool = False) -> "Written":
         """One answer of the teacher, a draft or a merge of drafts; TooLong where the server finds the prompt so. What
         was cut off is bad format, however well-formed what is there looks."""
         seed = hash_seed("synthesis", key, self.sampling.seed)
 
         async def ask() -> dict:
             try:
-                return await self.ask_teacher(messages, seed, self.sampling.max_tokens, merging)
+                return await self.ask_teacher(messages, seed, self.sampling.max_tokens, is_merge)
             except TransportError as error:
                 raise Unanswered(str(error)) from None
             except RequestError as error:
@@ -160,7 +160,7 @@ class Workshop:
 
         unit = content_hash(["write", self.teacher.named, messages, seed, asdict(self.sampling)])
         row = await self.once(unit, ask)
-        parse = parse_merge if merging else parse_answer
+        parse = parse_merge if is_merge else parse_answer
         return Written(unit, Answer("", "", "cut off at the token limit") if row.get("cut") else parse(row["text"]))
 
     async def verify(self, summary: str, target: Interaction, key: Any) -> bool:
@@ -173,8 +173,8 @@ class Workshop:
                 raise (TooLong if TOO_LONG.search(judgement.error or "") else Unanswered)(judgement.error)
             return {"judgement": judgement.row()}
 
-        asked = [self.prompts.judge(summary, target.query, *items) for items in (target.items, target.items[::-1])]
-        unit = content_hash(["verify", self.judged_by, asked])
+        questions = [self.prompts.judge(summary, target.query, *items) for items in (target.items, target.items[::-1])]
+        unit = content_hash(["verify", self.judged_by, questions])
         return Judgement(**(await self.once(unit, ask))["judgement"]).correct == 1.0
 
 
@@ -192,43 +192,59 @@ def pick_targets(
     places: Sequence[int], signal: dict[int, float], items: Sequence[Interaction], user: str, t: Thresholds
 ) -> list[int]:
     """Places of at most `max_targets` foreseeable choices, drawn by content hash; Stopped where there are too few."""
-    able = [i for i in places if signal.get(i, 0.0) > t.signal and items[i].rejected is not None]
-    if len(able) < t.min_targets:
+    candidates = [i for i in places if signal.get(i, 0.0) > t.signal and items[i].rejected is not None]
+    if len(candidates) < t.min_targets:
         raise Stopped("too_few_targets")
-    return sorted(sorted(able, key=lambda i: content_hash(["target", user, i]))[: t.max_targets])
+    return sorted(sorted(candidates, key=lambda i: content_hash(["target", user, i]))[: t.max_targets])
 
 
-def hint_messages(shop: Workshop, read: Sequence[Interaction], past: str, target: Interaction, key: Any) -> Messages:
+def hint_messages(
+    shop: Workshop, interactions: Sequence[Interaction], past_summary: str, target: Interaction, key: Any
+) -> Messages:
     """The prompt for a summary written with one target pair in view, the two items in hashed order."""
     a, b = (target.chosen, target.rejected) if hash_seed("hint order", key) % 2 else (target.rejected, target.chosen)
-    slots = {"interactions": read, "past_summary": past or None, "query": target.query, "item_a": a, "item_b": b}
+    slots = {
+        "interactions": interactions,
+        "past_summary": past_summary or None,
+        "query": target.query,
+        "item_a": a,
+        "item_b": b,
+    }
     return shop.prompts.render("infer_hint", **slots)
 
 
 def fit_hints(
-    shop: Workshop, read: Sequence[Interaction], past: str, targets: Sequence[Interaction], keys: Sequence[Any]
+    shop: Workshop,
+    interactions: Sequence[Interaction],
+    past_summary: str,
+    targets: Sequence[Interaction],
+    keys: Sequence[Any],
 ) -> Fitted:
     """The newest interactions with which the longest hinted prompt leaves room for the answer; Stopped where there are
     none."""
-    longest = max(zip(targets, keys), key=lambda hint: shop.tokens(hint_messages(shop, read[-1:], past, *hint)))
+    longest_hint = max(
+        zip(targets, keys), key=lambda hint: shop.tokens(hint_messages(shop, interactions[-1:], past_summary, *hint))
+    )
     try:
         return fit(
-            read, lambda interactions: shop.tokens(hint_messages(shop, interactions, past, *longest)), shop.budget
+            interactions,
+            lambda newer: shop.tokens(hint_messages(shop, newer, past_summary, *longest_hint)),
+            shop.budget,
         )
     except HistoryError:
         raise Stopped("interaction_too_long") from None
 
 
-def fit_merge(shop: Workshop, kept: list[Draft]) -> tuple[list[Draft], Messages]:
+def fit_merge(shop: Workshop, drafts: list[Draft]) -> tuple[list[Draft], Messages]:
     """(drafts to merge, the prompt): the longest are left out until it fits; Stopped where too few would be left."""
-    while len(kept) >= shop.thresholds.min_verified:
-        summaries = [(draft.answer.reasoning, draft.answer.summary) for draft, _ in kept]
+    while len(drafts) >= shop.thresholds.min_verified:
+        summaries = [(draft.answer.reasoning, draft.answer.summary) for draft, _ in drafts]
         messages = shop.prompts.render("merge", summaries=summaries)
-        if shop.tokens(messages, merging=True) <= shop.budget:
-            return kept, messages
+        if shop.tokens(messages, is_merge=True) <= shop.budget:
+            return drafts, messages
         lengths = [len(reasoning) + len(summary) for reasoning, summary in summaries]
-        longest = lengths.index(max(lengths))
-        kept = kept[:longest] + kept[longest + 1 :]
+        place = lengths.index(max(lengths))
+        drafts = drafts[:place] + drafts[place + 1 :]
     raise Stopped("merge_too_long")
 
 
@@ -252,23 +268,23 @@ async def verify_draft(shop: Workshop, draft: Written, target: Interaction, key:
         draft.answer = replace(draft.answer, problem=JUDGE_TOO_LONG)
 
 
-def keep(drafts: Sequence[Draft], least: int) -> list[Draft]:
+def keep(drafts: Sequence[Draft], minimum: int) -> list[Draft]:
     """The verified drafts; Stopped where they are too few, with what alone made them so."""
-    kept = [(draft, target) for draft, target in drafts if draft.verified]
-    if len(kept) < least:
+    verified_drafts = [(draft, target) for draft, target in drafts if draft.verified]
+    if len(verified_drafts) < minimum:
         problems = [draft.answer.problem for draft, _ in drafts]
-        able = sum(problem in (None, JUDGE_TOO_LONG) for problem in problems)
-        if len(drafts) - problems.count(PROMPT_TOO_LONG) < least:
+        well_formed_count = sum(problem in (None, JUDGE_TOO_LONG) for problem in problems)
+        if len(drafts) - problems.count(PROMPT_TOO_LONG) < minimum:
             raise Stopped("prompt_too_long")
-        raise Stopped("judge_too_long" if able >= least > problems.count(None) else "too_few_verified")
-    return kept
+        raise Stopped("judge_too_long" if well_formed_count >= minimum > problems.count(None) else "too_few_verified")
+    return verified_drafts
 
 
 async def merge_drafts(
     shop: Workshop,
     user: str,
     number: int,
-    kept: list[Draft],
+    drafts: list[Draft],
     prompt: Messages,
     hints: Sequence[Interaction],
     note: dict,
@@ -280,34 +296,34 @@ async def merge_drafts(
         hints: the pairs that the drafts were written with.
     """
     try:
-        kept, messages = fit_merge(shop, kept)
-        merge = await shop.write(messages, (user, number, "merge"), merging=True)
+        drafts, messages = fit_merge(shop, drafts)
+        merge = await shop.write(messages, (user, number, "merge"), is_merge=True)
     except TooLong:
         raise Stopped("merge_too_long") from None
-    merged = merge.answer
-    note["merge"] = {"of": len(kept), "call": merge.call, "problem": merged.problem}
-    if not merged.well_formed:
+    answer = merge.answer
+    note["merge"] = {"of": len(drafts), "call": merge.call, "problem": answer.problem}
+    if not answer.well_formed:
         raise Stopped("merge_bad_format")
-    shown = "\n".join(message["content"] for message in prompt)
-    if told := named(f"{merged.reasoning}\n{merged.summary}", hints, shown):
-        note["merge"]["named"] = told
+    prompt_text = "\n".join(message["content"] for message in prompt)
+    if mentions := named(f"{answer.reasoning}\n{answer.summary}", hints, prompt_text):
+        note["merge"]["named"] = mentions
         raise Stopped("merge_names_hint")
     try:
-        right = sum(await together(shop.verify(merged.summary, target, number) for _, target in kept))
+        hits = sum(await together(shop.verify(answer.summary, target, number) for _, target in drafts))
     except TooLong:
         raise Stopped("merged_too_long") from None
-    note["merged_right"] = right
-    if right < shop.thresholds.merged_accuracy * len(kept):
+    note["merged_right"] = hits
+    if hits < shop.thresholds.merged_accuracy * len(drafts):
         raise Stopped("merged_too_poor")
-    return merged
+    return answer
 
 
 async def run_round(
     shop: Workshop,
     user: str,
     number: int,
-    read: Sequence[Interaction],
-    past: str,
+    interactions: Sequence[Interaction],
+    past_summary: str,
     targets: Sequence[Interaction],
     trail: Trail,
 ) -> str:
@@ -315,20 +331,22 @@ async def run_round(
     note: dict[str, Any] = {"round": number, "targets": len(targets)}
     trail.rounds.append(note)
     keys = [(user, number, i) for i in range(len(targets))]
-    fitted = fit_hints(shop, read, past, targets, keys)
-    prompts = [hint_messages(shop, fitted.interactions, past, target, key) for target, key in zip(targets, keys)]
+    excerpt = fit_hints(shop, interactions, past_summary, targets, keys)
+    prompts = [
+        hint_messages(shop, excerpt.interactions, past_summary, target, key) for target, key in zip(targets, keys)
+    ]
     drafts = list(zip(await write_drafts(shop, prompts, keys), targets))
-    able = [(draft, target) for draft, target in drafts if draft.answer.well_formed]
-    await together(verify_draft(shop, draft, target, number) for draft, target in able)
+    well_formed = [(draft, target) for draft, target in drafts if draft.answer.well_formed]
+    await together(verify_draft(shop, draft, target, number) for draft, target in well_formed)
     note |= {
-        "well_formed": len(able),
-        "verified": sum(draft.verified for draft, _ in able),
+        "well_formed": len(well_formed),
+        "verified": sum(draft.verified for draft, _ in well_formed),
         "drafts": [draft.note(target) for draft, target in drafts],
     }
-    kept = keep(drafts, shop.thresholds.min_verified)
-    prompt = shop.prompts.infer(fitted.interactions, past or None)
-    merged = await merge_drafts(shop, user, number, kept, prompt, targets, note)
-    completion = f"<think>\n{merged.reasoning}\n</think>\n\n{merged.summary}"
+    verified_drafts = keep(drafts, shop.thresholds.min_verified)
+    prompt = shop.prompts.infer(excerpt.interactions, past_summary or None)
+    answer = await merge_drafts(shop, user, number, verified_drafts, prompt, targets, note)
+    completion = f"<think>\n{answer.reasoning}\n</think>\n\n{answer.summary}"
     trail.rows.append(
         {
             "prompt": prompt,
@@ -338,7 +356,7 @@ async def run_round(
             "template": shop.prompts.hash("infer"),
         }
     )
-    return merged.summary
+    return answer.summary
 
 
 async def synthesise_user(shop: Workshop, user: str, items: Sequence[Interaction], signal: dict[int, float]) -> dict:
@@ -347,15 +365,15 @@ async def synthesise_user(shop: Workshop, user: str, items: Sequence[Interaction
     Raises:
         Unanswered: a request failed, which says nothing about the user.
     """
-    trail, past = Trail(), ""
+    trail, past_summary = Trail(), ""
     try:
         if len(items) < 9:
             raise Stopped("history_too_short")  # three thirds of at least three
-        first, second, third = split_stages(range(len(items)), 3)
-        for number, (read, ahead) in enumerate(((first, second), (second, third)), 1):
-            places = pick_targets(ahead, signal, items, user, shop.thresholds)
-            past = await run_round(
-                shop, user, number, [items[i] for i in read], past, [items[i] for i in places], trail
+        first_third, second_third, last_third = split_stages(range(len(items)), 3)
+        for number, (third, next_third) in enumerate(((first_third, second_third), (second_third, last_third)), 1):
+            places = pick_targets(next_third, signal, items, user, shop.thresholds)
+            past_summary = await run_round(
+                shop, user, number, [items[i] for i in third], past_summary, [items[i] for i in places], trail
             )
     except Stopped as stop:
         trail.outcome = (

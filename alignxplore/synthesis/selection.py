@@ -71,36 +71,38 @@ def load_scores(strong: str, weak: str) -> Scores:
             values.extend(scores.values())
             ends.append(len(places))
     weak_column = np.full(len(places), np.nan)
-    loaded = Scores(users, np.array(ends), np.array(places), np.array(values), weak_column, set(users))
+    all_scores = Scores(users, np.array(ends), np.array(places), np.array(values), weak_column, set(users))
     for unit, _, scores in read_scores(weak, "logprob"):
         if unit in users:
-            rows = loaded.rows(unit)
-            loaded.weak[rows] = [scores.get(place, math.nan) for place in loaded.places[rows].tolist()]
-            loaded.unseen.discard(unit)
-    return loaded
+            rows = all_scores.rows(unit)
+            all_scores.weak[rows] = [scores.get(place, math.nan) for place in all_scores.places[rows].tolist()]
+            all_scores.unseen.discard(unit)
+    return all_scores
 
 
 def scoring_model(path: str) -> str | None:
     """The model behind a file of scores, as signal_model.py recorded it beside them; None where it did not."""
-    told = Path(path).parent / "run.json"
-    return read_object(told, "model")["model"] if told.is_file() else None
+    run_file = Path(path).parent / "run.json"
+    return read_object(run_file, "model")["model"] if run_file.is_file() else None
 
 
 def kept_choices(strong: np.ndarray, weak: np.ndarray, a: float, b: float, c: float | None) -> tuple[np.ndarray, dict]:
     """(which choices pass a, b and c, counts after each); one that the weak model has not scored does not take
     part."""
-    both = np.flatnonzero(~np.isnan(weak))
-    order = both[np.argsort(weak[both] - strong[both], kind="stable")][: math.ceil(a * len(both))]
-    counts = {"choices": len(both), "without_weak": len(weak) - len(both), "after_a": len(order)}
+    candidates = np.flatnonzero(~np.isnan(weak))
+    order = candidates[np.argsort(weak[candidates] - strong[candidates], kind="stable")][
+        : math.ceil(a * len(candidates))
+    ]
+    counts = {"choices": len(candidates), "without_weak": len(weak) - len(candidates), "after_a": len(order)}
     order = order[strong[order] >= math.log(b)] if b > 0 else order
     counts["after_b"] = len(order)
     if c is not None and len(order):
         low, high = np.quantile(strong[order], [max(0.0, c - 0.1), c])
         order = order[(strong[order] >= low) & (strong[order] <= high)]
     counts["after_c"] = len(order)
-    kept = np.zeros(len(strong), bool)
-    kept[order] = True
-    return kept, counts
+    mask = np.zeros(len(strong), bool)
+    mask[order] = True
+    return mask, counts
 
 
 def best_targets(signal: dict[int, float], stages: int, least_slice: int) -> list[int] | None:
@@ -109,16 +111,16 @@ def best_targets(signal: dict[int, float], stages: int, least_slice: int) -> lis
 
     Stage k reads from the target before it (included) up to its own target (excluded).
     """
-    best: dict[int, tuple[float, list[int]]] = {p: (s, [p]) for p, s in sorted(signal.items()) if p >= least_slice}
+    chain_to: dict[int, tuple[float, list[int]]] = {p: (s, [p]) for p, s in sorted(signal.items()) if p >= least_slice}
     for _ in range(stages - 1):
-        longer: dict[int, tuple[float, list[int]]] = {}
+        longer_chain_to: dict[int, tuple[float, list[int]]] = {}
         for place in sorted(signal):
-            before = [best[p] for p in sorted(best) if place - p >= least_slice]
-            if before:
-                total, chain = max(before, key=lambda entry: entry[0])
-                longer[place] = (total + signal[place], [*chain, place])
-        best = longer
-    return max((best[p] for p in sorted(best)), key=lambda entry: entry[0])[1] if best else None
+            predecessors = [chain_to[p] for p in sorted(chain_to) if place - p >= least_slice]
+            if predecessors:
+                total, chain = max(predecessors, key=lambda entry: entry[0])
+                longer_chain_to[place] = (total + signal[place], [*chain, place])
+        chain_to = longer_chain_to
+    return max((chain_to[p] for p in sorted(chain_to)), key=lambda entry: entry[0])[1] if chain_to else None
 
 
 def rl_row(record: UserRecord, positions: Sequence[int], signal: dict[int, float], strong: dict[int, float]) -> dict:
@@ -142,12 +144,15 @@ def plot(groups: dict[str, Sequence[float]], path: Path) -> None:
     from alignxplore.plotting import COLOURS, GREY, STYLE, save
 
     pyplot.switch_backend("Agg")  # files only: works without a screen
-    every = next(iter(groups.values()))
+    all_values = next(iter(groups.values()))
     with pyplot.rc_context(STYLE):
         figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for (name, values), colour in zip(groups.items(), (GREY, *COLOURS)):
         axes.hist(
-            values, bins=np.linspace(min(every), max(every) + 1e-9, 60), label=f"{name} ({len(values)})", color=colour
+            values,
+            bins=np.linspace(min(all_values), max(all_values) + 1e-9, 60),
+            label=f"{name} ({len(values)})",
+            color=colour,
         )
     axes.set(xlabel="signal: log P strong - log P weak", ylabel="choices", yscale="log")
     axes.legend()
@@ -166,8 +171,8 @@ def two_models(args: SelectionOptions) -> dict[str, str | None]:
 
 def require_scores(record: UserRecord, scores: Scores, args: SelectionOptions) -> None:
     """RecordError for a user whom one of the models has not scored."""
-    for path, lacking in ((args.strong, record.id not in scores.users), (args.weak, record.id in scores.unseen)):
-        if lacking:
+    for path, is_missing in ((args.strong, record.id not in scores.users), (args.weak, record.id in scores.unseen)):
+        if is_missing:
             remedy = "run signal_model.py score on this file, with the same --default_query"
             raise RecordError(f"no scores in {path}; {remedy}", record.source)
 
@@ -175,7 +180,7 @@ def require_scores(record: UserRecord, scores: Scores, args: SelectionOptions) -
 def select(args: SelectionOptions) -> dict:
     """The whole selection; returns the counts."""
     models, scores = two_models(args), load_scores(args.strong, args.weak)
-    kept, counts = kept_choices(scores.strong, scores.weak, args.signal_share, args.least_strong, args.strong_quantile)
+    mask, counts = kept_choices(scores.strong, scores.weak, args.signal_share, args.least_strong, args.strong_quantile)
     signals = scores.strong - scores.weak
     users, targets = 0, array("d")
 
@@ -184,12 +189,14 @@ def select(args: SelectionOptions) -> dict:
         for record in read_behaviours(args.data, args.default_query):
             users += 1
             require_scores(record, scores, args)
-            own = scores.rows(record.id)
-            places, passed = scores.places[own].tolist(), kept[own]
-            signal = {place: value for place, value, passes in zip(places, signals[own].tolist(), passed) if passes}
+            rows_of_user = scores.rows(record.id)
+            places, flags = scores.places[rows_of_user].tolist(), mask[rows_of_user]
+            signal = {
+                place: value for place, value, flag in zip(places, signals[rows_of_user].tolist(), flags) if flag
+            }
             if positions := best_targets(signal, args.stages, args.least_slice):
                 targets.extend(signal[place] for place in positions)
-                yield rl_row(record, positions, signal, dict(zip(places, scores.strong[own].tolist())))
+                yield rl_row(record, positions, signal, dict(zip(places, scores.strong[rows_of_user].tolist())))
         if not targets:
             raise RecordError(
                 f"no user has {args.stages} targets left ({counts}); raise --signal_share, lower --least_strong, or "
@@ -197,17 +204,17 @@ def select(args: SelectionOptions) -> dict:
                 args.data,
             )
 
-    written = write_jsonl(args.out, rows())
+    row_count = write_jsonl(args.out, rows())
     counts |= {
         "users": users,
-        "rows": written,
-        "too_few_targets": users - written,
+        "rows": row_count,
+        "too_few_targets": users - row_count,
         "models": models,
         "options": asdict(args),
     }
     output = Path(args.out)
     plot(
-        {"all choices": signals[~np.isnan(signals)], "after the thresholds": signals[kept], "targets": targets},
+        {"all choices": signals[~np.isnan(signals)], "after the thresholds": signals[mask], "targets": targets},
         output.with_suffix(".png"),
     )
     write_json(output.with_suffix(".counts.json"), counts)

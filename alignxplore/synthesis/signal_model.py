@@ -82,14 +82,14 @@ def letter_rows(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The rows of all users who have a choice between two items; fills `counts` on the way."""
     counts |= {"dropped_too_long": 0, "dropped_control_token": 0, "dropped_behaviours": 0}
-    found = False
+    has_rows = False
     for record in read_behaviours(data, default_query):
         stream = tokenise_stream(all_behaviours(record), record.user, tokenizer, max_length)
         counts["dropped_behaviours"] += stream.dropped
         if stream.letters:
-            found = True
+            has_rows = True
             yield letter_row(stream)
-    if not found:
+    if not has_rows:
         raise PrepareError(f"{data}: no user has a choice between two items that fits into {max_length} tokens")
 
 
@@ -121,28 +121,31 @@ def score_stream(model: PreTrainedModel, stream: Stream, letters: tuple[int, int
     if not stream.letters:
         return []
     ids = torch.tensor([stream.ids], device=model.device)
-    before = torch.tensor(stream.letters, device=model.device) - 1  # the position that predicts the letter
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, before]
-    pair = (hidden.float() @ model.get_output_embeddings().weight[list(letters)].float().T).log_softmax(-1)
+    places = torch.tensor(stream.letters, device=model.device) - 1  # the position that predicts the letter
+    states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, places]
+    pair = (states.float() @ model.get_output_embeddings().weight[list(letters)].float().T).log_softmax(-1)
     actual = (ids[0, stream.letters] == letters[1]).long()
-    chosen = pair.gather(1, actual[:, None])[:, 0].tolist()
+    log_probabilities = pair.gather(1, actual[:, None])[:, 0].tolist()
     return [
-        {"position": place, "p": math.exp(value), "logprob": value} for place, value in zip(stream.behaviours, chosen)
+        {"position": place, "p": math.exp(value), "logprob": value}
+        for place, value in zip(stream.behaviours, log_probabilities)
     ]
 
 
-def shared_out(records: Iterator[UserRecord], done: set[str], process: int, processes: int) -> Iterator[UserRecord]:
+def shared_out(
+    records: Iterator[UserRecord], finished_ids: set[str], process: int, processes: int
+) -> Iterator[UserRecord]:
     """The users that fall to one process, of those who are left."""
-    return islice((record for record in records if record.id not in done), process, None, processes)
+    return islice((record for record in records if record.id not in finished_ids), process, None, processes)
 
 
 def join_processes(cpu: bool) -> PartialState:
     """This process among those that were launched together; PrepareError if they do not know of each other."""
     state = PartialState(cpu=cpu, timeout=PATIENCE)  # without a GPU it would else take each for one alone
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if state.num_processes != launched:
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes != ranks:
         raise PrepareError(
-            f"accelerate sees {state.num_processes} process(es), the launcher started {launched}; use accelerate "
+            f"accelerate sees {state.num_processes} process(es), the launcher started {ranks}; use accelerate "
             "launch or torchrun"
         )
     return state
@@ -174,22 +177,22 @@ def score(options: ScoreOptions, state: PartialState) -> None:
     if state.is_main_process:
         write_json(out / "run.json", score_identity(options))
     state.wait_for_everyone()
-    done: set[str] = set()
+    finished_ids: set[str] = set()
     for part in sorted(out.glob("part-*.jsonl")):
         with Journal(part) as journal:
-            done |= journal.finished()
+            finished_ids |= journal.finished()
     tokenizer, model = load_scorer(options, state.device)
-    letters, started, count = letter_ids(tokenizer), time.monotonic(), 0
+    letters, start, count = letter_ids(tokenizer), time.monotonic(), 0
     state.wait_for_everyone()  # all have read the parts of an earlier run before anyone appends to one
     users = read_behaviours(options.data, options.default_query)
     with Journal(out / f"part-{state.process_index}.jsonl") as journal:
-        for record in shared_out(users, done, state.process_index, state.num_processes):
+        for record in shared_out(users, finished_ids, state.process_index, state.num_processes):
             stream = tokenise_stream(all_behaviours(record), record.user, tokenizer, options.max_length)
             scores = score_stream(model, stream, letters)
             journal.append(record.id, {"uid": record.user, "scores": scores, "dropped": stream.dropped})
             count += 1
             if count % 200 == 0:
-                print(f"[score] {count} users, {(time.monotonic() - started) / count:.3f} s each", flush=True)
+                print(f"[score] {count} users, {(time.monotonic() - start) / count:.3f} s each", flush=True)
     state.wait_for_everyone()
     if state.is_main_process:
         merge_parts(options.data, out, options.default_query)
@@ -210,15 +213,15 @@ class Foresight:
 
     def add(self, scores: list[dict]) -> None:
         """One more user."""
-        size, right = len(scores), sum(entry["p"] > 0.5 for entry in scores)
+        size, hits = len(scores), sum(entry["p"] > 0.5 for entry in scores)
         self.users += 1
         self.choices += size
-        self.right += right
+        self.right += hits
         self.sure += sum(entry["p"] > 0.9 for entry in scores)
         self._squares, self._sizes, self._products = (
-            self._squares + right**2,
+            self._squares + hits**2,
             self._sizes + size**2,
-            self._products + right * size,
+            self._products + hits * size,
         )
 
     def row(self) -> dict:
@@ -254,12 +257,12 @@ def merge_parts(data: str, output: Path, default_query: str | None) -> None:
             output / "scores.jsonl",
             rows([stack.enter_context(Journal(part)) for part in sorted(output.glob("part-*.jsonl"))]),
         )
-    found = foresight.row()
-    write_json(output / "foresight.json", found)
-    low, high = (100 * bound for bound in found["interval"])
+    counts = foresight.row()
+    write_json(output / "foresight.json", counts)
+    low, high = (100 * bound for bound in counts["interval"])
     print(
-        f"{output}/scores.jsonl: {found['users']} users, {found['choices']} choices, "
-        f"{100 * found['foreseen']:.1f} % foreseen [{low:.1f}, {high:.1f}], {100 * found['surely']:.1f} % surely "
+        f"{output}/scores.jsonl: {counts['users']} users, {counts['choices']} choices, "
+        f"{100 * counts['foreseen']:.1f} % foreseen [{low:.1f}, {high:.1f}], {100 * counts['surely']:.1f} % surely "
         "(p > 0.9)"
     )
 
@@ -318,5 +321,5 @@ def check_scoring(options: ScoreOptions) -> str:
     letter_ids(AutoTokenizer.from_pretrained(options.model, revision=options.model_revision))
     identity = score_identity(options)
     users = sum(1 for _ in read_behaviours(options.data, options.default_query))
-    done = {row["id"] for part in Path(options.out).glob("part-*.jsonl") for _, row in read_jsonl(part)}
-    return f"{users:,} users, {len(done):,} of them scored, by {identity['model']}\ncheck: nothing was started"
+    finished_ids = {row["id"] for part in Path(options.out).glob("part-*.jsonl") for _, row in read_jsonl(part)}
+    return f"{users:,} users, {len(finished_ids):,} of them scored, by {identity['model']}\ncheck: nothing was started"

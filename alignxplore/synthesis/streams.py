@@ -49,21 +49,21 @@ def behaviour_text(item: Interaction, key: object) -> tuple[str, str | None]:
     request = f"Request: {break_markup(item.query)}\n" if item.query else ""
     if item.rejected is None:
         return f"{request}Chosen: {break_markup(item.chosen)}\n", None
-    first = hash_seed("stream order", key, item.chosen, item.rejected) % 2 == 0
-    a, b = (item.chosen, item.rejected) if first else (item.rejected, item.chosen)
-    letter = "A" if first else "B"
+    is_chosen_first = hash_seed("stream order", key, item.chosen, item.rejected) % 2 == 0
+    a, b = (item.chosen, item.rejected) if is_chosen_first else (item.rejected, item.chosen)
+    letter = "A" if is_chosen_first else "B"
     return f"{request}Item A: {break_markup(a)}\nItem B: {break_markup(b)}\nChoice: {letter}\n", letter
 
 
 def letter_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
     """Token ids of ` A` and ` B` after `Choice:`."""
-    first, second = (tokenizer(f"Choice: {letter}\n", add_special_tokens=False)["input_ids"] for letter in "AB")
-    differing = [(a, b) for a, b in zip(first, second) if a != b]
-    if len(first) != len(second) or len(differing) != 1:
+    ids_a, ids_b = (tokenizer(f"Choice: {letter}\n", add_special_tokens=False)["input_ids"] for letter in "AB")
+    differences = [(a, b) for a, b in zip(ids_a, ids_b) if a != b]
+    if len(ids_a) != len(ids_b) or len(differences) != 1:
         raise StreamError(
             f"{tokenizer.name_or_path}: 'Choice: A' and 'Choice: B' do not differ in one token; use another model"
         )
-    return differing[0]
+    return differences[0]
 
 
 def read_behaviours(path: str | Path, default_query: str | None) -> Iterator[UserRecord]:
@@ -72,10 +72,10 @@ def read_behaviours(path: str | Path, default_query: str | None) -> Iterator[Use
 
     A user may have several lines; lines that say the same count once.
     """
-    seen: set[str] = set()
+    record_ids: set[str] = set()
     for record in read_users(path, default_query=datasets.default_query(path, default_query), allow_duplicates=True):
-        if record.id not in seen:
-            seen.add(record.id)
+        if record.id not in record_ids:
+            record_ids.add(record.id)
             yield record
 
 
@@ -93,9 +93,9 @@ def read_scores(path: str | Path, value: str) -> Iterator[tuple[str, int, dict[i
             ("scores", row.get("scores"), list),
         ]
         for number, entry in enumerate(row["scores"] if isinstance(row.get("scores"), list) else ()):
-            found = entry if isinstance(entry, dict) else {}
-            fields.append((f"scores[{number}].position", found.get("position"), int))
-            fields.append((f"scores[{number}].{value}", found.get(value), (int, float)))
+            values = entry if isinstance(entry, dict) else {}
+            fields.append((f"scores[{number}].position", values.get("position"), int))
+            fields.append((f"scores[{number}].{value}", values.get(value), (int, float)))
         for name, content, kind in fields:
             if not isinstance(content, kind):
                 raise RecordError(
@@ -122,25 +122,25 @@ def tokenise_stream(
     """
     start = max(0, len(items) - BEHAVIOURS)
     texts = [behaviour_text(item, (user, start + i)) for i, item in enumerate(items[start:])]
-    whole = "".join(text for text, _ in texts)
-    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ids, ends = encoded["input_ids"], [end for _, end in encoded["offset_mapping"]]
+    stream_text = "".join(text for text, _ in texts)
+    encoding = tokenizer(stream_text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids, ends = encoding["input_ids"], [end for _, end in encoding["offset_mapping"]]
     cuts, letters, place = [0], [], 0
     for text, letter in texts:
         place += len(text)
-        last = bisect_left(ends, place)
-        if ends[last] != place:
+        last_token = bisect_left(ends, place)
+        if ends[last_token] != place:
             raise StreamError(
                 f"{tokenizer.name_or_path}: a token reaches over the end of a behaviour; use another tokenizer"
             )
         # the letter is the last character but one (before the line end); its token is the first to end after it
-        letters.append(bisect_left(ends, place - 1, hi=last) if letter else None)
-        cuts.append(last + 1)
-    first = next(i for i, cut in enumerate(cuts) if len(ids) - cut <= max_length)
-    kept = [(i, letter) for i, letter in enumerate(letters) if i >= first and letter is not None]
+        letters.append(bisect_left(ends, place - 1, hi=last_token) if letter else None)
+        cuts.append(last_token + 1)
+    start_place = next(i for i, cut in enumerate(cuts) if len(ids) - cut <= max_length)
+    letter_places = [(i, letter) for i, letter in enumerate(letters) if i >= start_place and letter is not None]
     return Stream(
-        ids[cuts[first] :],
-        [letter - cuts[first] for _, letter in kept],
-        [start + i for i, _ in kept],
-        start + first,
+        ids[cuts[start_place] :],
+        [letter - cuts[start_place] for _, letter in letter_places],
+        [start + i for i, _ in letter_places],
+        start + start_place,
     )

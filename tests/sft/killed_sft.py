@@ -34,11 +34,11 @@ if "TERM_AT" in os.environ:
 
     def training_step_told(self, *arguments, **keywords):
         if self.state.global_step == int(os.environ["TERM_AT"]) and self.args.process_index == 0:
-            if not self.saves.told:
+            if not self.saves.is_asked_to_end:
                 os.killpg(0, signal.SIGTERM) if os.environ["TERM"] == "group" else os.kill(
                     os.getppid(), signal.SIGTERM
                 )
-                while not self.saves.told:  # the launcher passes it on
+                while not self.saves.is_asked_to_end:  # the launcher passes it on
                     time.sleep(0.05)
         return quiet_step(self, *arguments, **keywords)
 
