@@ -194,14 +194,14 @@ def name_of(path: str | Path) -> str | None:
     """The data set a benchmark file belongs to, by its name: `mind_upi.jsonl`, `test_world_films_upi.jsonl` → the
     known name."""
     stem = Path(path).name.removesuffix(".jsonl").removesuffix("_upi")
-    found = [name for name in DATASETS if re.search(rf"(?:^|[_.-]){name}(?:$|[_.-])", stem)]
-    return max(found, key=len, default=None)
+    names = [name for name in DATASETS if re.search(rf"(?:^|[_.-]){name}(?:$|[_.-])", stem)]
+    return max(names, key=len, default=None)
 
 
-def default_query(path: str | Path, given: str | None = None) -> str | None:
+def default_query(path: str | Path, query: str | None = None) -> str | None:
     """What stands in for a null query in this file: what is given, else the default of the data set that it is named
     after."""
-    return given or (DATASETS[name].default_query if (name := name_of(path)) else "") or None
+    return query or (DATASETS[name].default_query if (name := name_of(path)) else "") or None
 
 
 def locate(data: str | Path = PUBLISHED, names: list[str] | None = None) -> dict[str, Path]:
@@ -223,28 +223,28 @@ def locate(data: str | Path = PUBLISHED, names: list[str] | None = None) -> dict
         files = [path]
     else:
         files = sorted(_download(str(data), names).rglob("*_upi.jsonl"))
-    found: dict[str, Path] = {}
+    path_of: dict[str, Path] = {}
     for file in files:
         name = name_of(file) or file.stem.removesuffix("_upi")
-        if name in found and name in (names or found):
+        if name in path_of and name in (names or path_of):
             raise ValueError(
-                f"{data}: {found[name].name} and {file.name} are both {name}; name the files, each of another name, "
+                f"{data}: {path_of[name].name} and {file.name} are both {name}; name the files, each of another name, "
                 "or move one away"
             )
-        found[name] = file
-    missing = [name for name in names or () if name not in found]
-    if missing or not found:
+        path_of[name] = file
+    absent_names = [name for name in names or () if name not in path_of]
+    if absent_names or not path_of:
         raise FileNotFoundError(
-            f"{data}: no {', '.join(f'{x}_upi.jsonl' for x in missing) or '*_upi.jsonl'} here; it holds: "
-            f"{', '.join(found) or 'no benchmark file'}"
+            f"{data}: no {', '.join(f'{x}_upi.jsonl' for x in absent_names) or '*_upi.jsonl'} here; it holds: "
+            f"{', '.join(path_of) or 'no benchmark file'}"
         )
-    return {name: found[name] for name in names} if names else found
+    return {name: path_of[name] for name in names} if names else path_of
 
 
 def hub_of(path: str | Path) -> str | None:
     """owner/name@commit of a file that lies in a snapshot of the hub's cache; None for any other file."""
-    found = re.search(r"/datasets--([\w.-]+?)--([\w.-]+)/snapshots/(\w+)/", Path(path).absolute().as_posix())
-    return "{}/{}@{}".format(*found.groups()) if found else None
+    match = re.search(r"/datasets--([\w.-]+?)--([\w.-]+)/snapshots/(\w+)/", Path(path).absolute().as_posix())
+    return "{}/{}@{}".format(*match.groups()) if match else None
 
 
 def _download(source: str, names: list[str] | None) -> Path:

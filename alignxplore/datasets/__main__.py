@@ -90,22 +90,24 @@ def build(job: Job, out: Path) -> dict:
     return result | {"seconds": time.monotonic() - start}
 
 
-def _lines(examples: Iterable[Example], job: Job, beside: BinaryIO, digest: "hashlib._Hash") -> Iterator[bytes]:
+def _lines(
+    examples: Iterable[Example], job: Job, popularity_file: BinaryIO, digest: "hashlib._Hash"
+) -> Iterator[bytes]:
     """Lines of the benchmark; those of the popularity file are written beside it."""
     parts: Iterable[Part]
-    if whole := isinstance(examples, Records) and job.users is None:
+    if in_parts := isinstance(examples, Records) and job.users is None:
         parts = examples.parts()
     else:
         parts = (part_of([line_of(example)], {}) for example in take(examples, job))
     rows = people = 0
     for part in parts:
-        beside.write(part.popularity)
+        popularity_file.write(part.popularity)
         digest.update(part.lines)
         yield part.lines
         rows, people = rows + part.rows, people + part.people
-        for what, count in part.counts.items():
-            job.counts[what] += count
-    if whole:
+        for event, count in part.counts.items():
+            job.counts[event] += count
+    if in_parts:
         account(job, rows, people)
 
 
@@ -113,9 +115,11 @@ def describe(dataset: Dataset) -> str:
     """What the project knows about a data set, for reading."""
     places = [*dataset.layouts, *([dataset.where] if dataset.where else [])]
     layouts = "\n".join(f"    {line}" for line in places) or "    simulated: python -m alignxplore.world"
-    published = dataset.published or "the defaults"
+    published_options = dataset.published or "the defaults"
     if not dataset.public:
-        published = f"cannot be built: how it was made of the raw files is not public (nearest: {published})"
+        published_options = (
+            f"cannot be built: how it was made of the raw files is not public (nearest: {published_options})"
+        )
     return textwrap.dedent("""\
         {name}: column "{column}" of the paper's tables, task {task}{domain}
           default query     {default_query}
@@ -129,7 +133,7 @@ def describe(dataset: Dataset) -> str:
         | {
             "layouts": layouts,
             "protocols": ", ".join(dataset.protocols),
-            "published": published,
+            "published": published_options,
             "domain": ", in-domain" if dataset.in_domain else "",
         }
     )
@@ -226,8 +230,8 @@ def build_benchmark(options: BuildOptions) -> str:
     """Raw files → benchmark file, with *.build.json and *.popularity.jsonl beside it. --check names the raw files."""
     NameOptions(name=options.name)
     if not options.raw.is_dir():
-        what = "a file; give the folder that it lies in" if options.raw.exists() else "no such folder"
-        raise FileNotFoundError(f"{options.raw}: {what}")
+        problem = "a file; give the folder that it lies in" if options.raw.exists() else "no such folder"
+        raise FileNotFoundError(f"{options.raw}: {problem}")
     job = Job(
         get(options.name),
         options.raw,
@@ -251,9 +255,9 @@ def build_benchmark(options: BuildOptions) -> str:
         lines = [f"would read {path} ({path.stat().st_size / 1e6:,.1f} MB)" for path in files]
         return "\n".join([*lines, f"would write {options.out}; check: nothing was read or written"])
     result = build(job, options.out)
-    lines = [f"{count:>12,}  {what}" for what, count in result["counts"].items()]
-    done = f"{options.out}: sha256 {result['sha256'][:16]}, {result['seconds']:.1f} s"
-    return "\n".join([*lines, done])
+    lines = [f"{count:>12,}  {event}" for event, count in result["counts"].items()]
+    summary = f"{options.out}: sha256 {result['sha256'][:16]}, {result['seconds']:.1f} s"
+    return "\n".join([*lines, summary])
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -284,7 +288,7 @@ def import_own(options: ImportOptions) -> str:
     fields = {name: getattr(options, name) for name in vars(options) if name != "out"}
     out = options.out or Path(options.file.stem)
     counts = import_table(Import(**fields), out)
-    lines = [f"{count:>12,}  {what}" for what, count in counts.items() if count]
+    lines = [f"{count:>12,}  {event}" for event, count in counts.items() if count]
     return "\n".join([*lines, f"{out}_upi.jsonl, {out}_train.jsonl and {out}_rl.jsonl are written"])
 
 

@@ -63,36 +63,36 @@ def build(job: Job) -> Records:
         catalogue.close()
         rows = partial(_reviews, reviews, job)
         statement = _statement(reviews, job) if json_is_plain(reviews, engine) else None
-        found = load(engine, catalogue, statement, rows, path=reviews, ties="row")
-        job.counts["reviews read"] = found.read
-        if found.nameless:
-            job.counts["dropped: a review without a user"] = found.nameless
-        if found.unlisted:
-            job.counts["dropped: the product has no title or is not listed"] = found.unlisted
+        row_counts = load(engine, catalogue, statement, rows, path=reviews, ties="row")
+        job.counts["reviews read"] = row_counts.read
+        if row_counts.nameless:
+            job.counts["dropped: a review without a user"] = row_counts.nameless
+        if row_counts.unlisted:
+            job.counts["dropped: the product has no title or is not listed"] = row_counts.unlisted
         # The 2018 times are days, and most users wrote several reviews on one: as published, the rows' order decides.
         return build_records(engine, catalogue, job, pool="catalogue", ties="row")
 
 
-def product_text(title: str, description: object, plain: Callable[[str], str] = str) -> str:
-    """What a reader sees of a product. A description is a list of paragraphs in most rows, one text in some; `plain`
+def product_text(title: str, description: object, clean: Callable[[str], str] = str) -> str:
+    """What a reader sees of a product. A description is a list of paragraphs in most rows, one text in some; `clean`
     takes the HTML out of them."""
     paragraphs = description if isinstance(description, list) else [description]
-    text = plain(" ".join(" ".join(x.split()) for x in paragraphs if isinstance(x, str) and x.strip()))
+    text = clean(" ".join(" ".join(x.split()) for x in paragraphs if isinstance(x, str) and x.strip()))
     return f"Title: {' '.join(title.split())}" + (f"\nDescription: {text}" if text else "")
 
 
 def sources(job: Job) -> list[Path]:
     """The raw files that `build` reads: reviews and metadata of one category; of a file that is there packed and
     unpacked the unpacked one."""
-    found: dict[tuple, tuple[Path, Path]] = {}
+    pairs: dict[tuple, tuple[Path, Path]] = {}
     for products in job.find(*(f"meta_*.{ending}" for ending in ("json", "json.gz", "jsonl", "jsonl.gz", "parquet"))):
         category, _, ending = products.name.removeprefix("meta_").partition(".")
         form = ending.removesuffix(".gz")
         names = [
-            f"{category}{core}.{kind}{packed}"
+            f"{category}{core}.{kind}{suffix}"
             for kind in ([form] if form == "json" else ["jsonl", *_TABLES])
             for core in ("_5", "")
-            for packed in ("", ".gz")
+            for suffix in ("", ".gz")
         ]
         folder = (
             products.parent.with_name("review_categories")
@@ -101,13 +101,13 @@ def sources(job: Job) -> list[Path]:
         )
         reviews = next((folder / name for name in names if (folder / name).is_file()), None)
         if reviews:
-            found.setdefault((products.parent, category, form), (reviews, products))
-    if not found:
+            pairs.setdefault((products.parent, category, form), (reviews, products))
+    if not pairs:
         raise job.unknown_layout()
-    if len(found) > 1:
-        several = ", ".join(str(reviews.relative_to(job.raw)) for reviews, _ in found.values())
-        raise ValueError(f"{job.raw}: holds several categories or editions ({several}); give a folder with one")
-    return list(next(iter(found.values())))
+    if len(pairs) > 1:
+        names_of_pairs = ", ".join(str(reviews.relative_to(job.raw)) for reviews, _ in pairs.values())
+        raise ValueError(f"{job.raw}: holds several categories or editions ({names_of_pairs}); give a folder with one")
+    return list(next(iter(pairs.values())))
 
 
 def _rows(path: Path, job: Job) -> Iterator[tuple[int, dict]]:
@@ -120,10 +120,10 @@ def _statement(path: Path, job: Job) -> str | None:
     if columns is None:
         return None
     user, time = f"coalesce({', '.join(_USER)})", f"coalesce({', '.join(_TIME)})"
-    given = f"coalesce({', '.join(_STARS)})"
-    stars = sql_stars(f"({given}->>'$')", _SCALE)
+    stars_field = f"coalesce({', '.join(_STARS)})"
+    stars = sql_stars(f"({stars_field}->>'$')", _SCALE)
     if job.protocol != "liked":
-        stars = f"CASE WHEN {given} IS NULL THEN 0 ELSE {stars} END"
+        stars = f"CASE WHEN {stars_field} IS NULL THEN 0 ELSE {stars} END"
     parent, key = (f"({name}->>'$')" for name in _KEY)
     return f"""
         SELECT CASE WHEN json_type({user}) = 'VARCHAR' THEN {sql_name(f"({user}->>'$')")} END AS "user",

@@ -140,16 +140,16 @@ class Job:
         if self.windows is None:
             return [(user, 0, choices - 1)]
         places = range(self.length, choices)
-        drawn = sorted(places, key=lambda place: hash_seed(self.seed, "window", user, place))[: self.windows]
-        return [(f"{user}#{row}", place - self.length, place) for row, place in enumerate(sorted(drawn), 1)]
+        targets = sorted(places, key=lambda place: hash_seed(self.seed, "window", user, place))[: self.windows]
+        return [(f"{user}#{row}", place - self.length, place) for row, place in enumerate(sorted(targets), 1)]
 
     def find(self, *patterns: str) -> list[Path]:
         """Raw files that match any of the glob patterns, sorted; searched in the folder and up to two levels below
         it."""
-        deep = (f"{prefix}{pattern}" for pattern in patterns for prefix in ("", "*/", "*/*/"))
-        found = {path for pattern in deep for path in self.raw.glob(pattern) if path.is_file()}
+        all_patterns = (f"{prefix}{pattern}" for pattern in patterns for prefix in ("", "*/", "*/*/"))
+        paths = {path for pattern in all_patterns for path in self.raw.glob(pattern) if path.is_file()}
         # A folder that a link leads to as well is one folder, by its shortest name.
-        longest_first = sorted(found, key=lambda path: (-len(path.parts), path))
+        longest_first = sorted(paths, key=lambda path: (-len(path.parts), path))
         return sorted({path.parent.resolve() / path.name: path for path in longest_first}.values())
 
     def unknown_layout(self) -> FileNotFoundError:
@@ -161,20 +161,20 @@ class Job:
         for path in sorted(self.raw.glob("*")):
             if path.suffix in DATA and not path.is_file():
                 check_file(path)
-        expected = "; ".join(self.dataset.layouts)
-        packed = next((path.name for path in self.find(*(f"*{ending}" for ending in PACKED))), None)
-        remedy = f"unpack {packed}" if packed else f"expected {expected}"
+        layouts = "; ".join(self.dataset.layouts)
+        archive = next((path.name for path in self.find(*(f"*{ending}" for ending in PACKED))), None)
+        remedy = f"unpack {archive}" if archive else f"expected {layouts}"
         return FileNotFoundError(f"{self.raw}: no raw files of {self.dataset.name} here; {remedy}")
 
     def plain(self, text: str) -> str:
         """An item's text without HTML, unless it is to be kept; counted where that changes it."""
-        cleaned = plain(text) if self.markup == "removed" else text
-        if cleaned != text:
+        clean_text = plain(text) if self.markup == "removed" else text
+        if clean_text != text:
             self.counts[CLEANED] += 1
-        return cleaned
+        return clean_text
 
-    def parse(self, text: str, path: Path, number: int, first: bool) -> Any:
-        """The JSON value of one line of a raw file, mended; `first`: no other stood before it.
+    def parse(self, text: str, path: Path, number: int, is_first: bool) -> Any:
+        """The JSON value of one line of a raw file, mended; `is_first`: no other stood before it.
 
         Raises:
             RecordError: not JSON, or half a character in an id.
@@ -184,7 +184,7 @@ class Job:
         except HalfId as error:
             raise RecordError(str(error), path, number, error.field) from None
         except ValueError as error:
-            problem = not_json(text, first) or f"not JSON ({error}); {DAMAGED}"
+            problem = not_json(text, is_first) or f"not JSON ({error}); {DAMAGED}"
             raise RecordError(problem, path, number) from None
         return self._count(halves, value)
 
@@ -263,6 +263,6 @@ def account(job: Job, rows: int, people: int) -> None:
     if job.windows:
         job.counts["rows, windows of these users"] = rows
     if not rows:
-        told = ((what, count) for what, count in job.counts.items() if count or what.endswith(" read"))
-        seen = "; ".join(f"{count:,} {what}" for what, count in told)
-        raise ValueError(f"{job.raw}: no user of {job.dataset.name} is left ({seen or 'the files are empty'})")
+        counts = ((event, count) for event, count in job.counts.items() if count or event.endswith(" read"))
+        summary = "; ".join(f"{count:,} {event}" for event, count in counts)
+        raise ValueError(f"{job.raw}: no user of {job.dataset.name} is left ({summary or 'the files are empty'})")

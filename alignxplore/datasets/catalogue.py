@@ -83,9 +83,9 @@ class Quoted:
     """The texts of items as JSON writes them, between what stands before them and behind them. Those of a small
     catalogue are made once; of a large one, those that are asked for."""
 
-    def __init__(self, catalogue: Catalogue, before: str, behind: str):
-        self._catalogue, self._before, self._behind = catalogue, before, behind
-        size = catalogue.bytes + len(catalogue) * len(before + behind)
+    def __init__(self, catalogue: Catalogue, head: str, tail: str):
+        self._catalogue, self._before, self._behind = catalogue, head, tail
+        size = catalogue.bytes + len(catalogue) * len(head + tail)
         self._all = self._made(range(len(catalogue))) if size <= _HELD else None
 
     def take(self, items: np.ndarray) -> pa.LargeBinaryArray:

@@ -54,53 +54,53 @@ class Sampler:
     def __init__(self, pool: Sequence[int], twin: Sequence[int]):
         self.pool, self.twin = pool, twin
 
-    def draw(self, choice: Choice, banned: set[int], dice: random.Random) -> int | None:
-        """An item whose twin is not in `banned`; None when there is no fitting one."""
-        return self._pick(0, len(self.pool), banned, dice)
+    def draw(self, choice: Choice, exclusions: set[int], dice: random.Random) -> int | None:
+        """An item whose twin is not in `exclusions`; None when there is no fitting one."""
+        return self._pick(0, len(self.pool), exclusions, dice)
 
-    def draw_all(self, seeds: np.ndarray, ends: np.ndarray, items: np.ndarray) -> np.ndarray:
+    def draw_all(self, seeds_U: np.ndarray, ends_U: np.ndarray, items_E: np.ndarray) -> np.ndarray:
         """The same for all items of many users, each a hash of the user's seed and the item's place: nobody's draws
         depend on who else is there. Nothing that a user took is drawn, and nothing twice for one user.
 
         Args:
-            seeds: (users,) of 64 bits.
-            ends: (users,), items of user i are those from ends[i - 1] to ends[i].
-            items: (events,)
+            seeds_U: 64 bits for each user.
+            ends_U: items of user i are those from ends_U[i - 1] to ends_U[i].
+            items_E: what was taken, event by event.
 
         Returns:
-            (events,) items, -1 where there is no fitting one.
+            An item for each event, -1 where there is no fitting one.
         """
-        sizes = np.diff(ends, prepend=0)
-        users = np.repeat(np.arange(len(sizes)), sizes)
-        places = np.arange(len(items)) - np.repeat(ends - sizes, sizes)
-        streams = _mixed(seeds[users] + places.astype(np.uint64))
-        base, twin, pool = users * len(self.twin), self._twins, self._pool
-        banned, drawn = np.sort(base + twin[items]), np.full(len(items), -1)
-        left = np.arange(len(items)) if len(pool) else np.arange(0)
-        for round in range(TRIES):
-            if not len(left):
-                return drawn
-            found = pool[_mixed(streams[left] + np.uint64(round)) % np.uint64(len(pool))]
-            keys = base[left] + twin[found]
-            free = banned[np.searchsorted(banned, keys) % len(banned)] != keys
-            free[free] = _first(keys[free])
-            drawn[left[free]] = found[free]
-            banned = np.sort(np.concatenate((banned, keys[free])))
-            left = left[~free]
-        return self._draw_left(drawn, left, ends, items, streams)
+        sizes_U = np.diff(ends_U, prepend=0)
+        users_E = np.repeat(np.arange(len(sizes_U)), sizes_U)
+        places_E = np.arange(len(items_E)) - np.repeat(ends_U - sizes_U, sizes_U)
+        streams_E = _mixed(seeds_U[users_E] + places_E.astype(np.uint64))
+        base_E, twin, pool = users_E * len(self.twin), self._twins, self._pool
+        exclusions, draws_E = np.sort(base_E + twin[items_E]), np.full(len(items_E), -1)
+        open_O = np.arange(len(items_E)) if len(pool) else np.arange(0)
+        for attempt in range(TRIES):
+            if not len(open_O):
+                return draws_E
+            candidates_O = pool[_mixed(streams_E[open_O] + np.uint64(attempt)) % np.uint64(len(pool))]
+            keys_O = base_E[open_O] + twin[candidates_O]
+            is_free_O = exclusions[np.searchsorted(exclusions, keys_O) % len(exclusions)] != keys_O
+            is_free_O[is_free_O] = _first(keys_O[is_free_O])
+            draws_E[open_O[is_free_O]] = candidates_O[is_free_O]
+            exclusions = np.sort(np.concatenate((exclusions, keys_O[is_free_O])))
+            open_O = open_O[~is_free_O]
+        return self._draw_left(draws_E, open_O, ends_U, items_E, streams_E)
 
     def _draw_left(
-        self, drawn: np.ndarray, left: np.ndarray, ends: np.ndarray, items: np.ndarray, streams: np.ndarray
+        self, draws_E: np.ndarray, open_O: np.ndarray, ends_U: np.ndarray, items_E: np.ndarray, streams_E: np.ndarray
     ) -> np.ndarray:
         """Those for which many draws found nothing, out of lists of what is free."""
-        for event in left.tolist():
-            user = int(np.searchsorted(ends, event, "right"))
-            own = slice(ends[user - 1] if user else 0, ends[user])
-            taken = np.concatenate((items[own], drawn[own][drawn[own] >= 0]))
-            free = self._pool[~np.isin(self._twins[self._pool], self._twins[taken])]
+        for event in open_O.tolist():
+            user = int(np.searchsorted(ends_U, event, "right"))
+            span = slice(ends_U[user - 1] if user else 0, ends_U[user])
+            exclusions = np.concatenate((items_E[span], draws_E[span][draws_E[span] >= 0]))
+            free = self._pool[~np.isin(self._twins[self._pool], self._twins[exclusions])]
             if len(free):
-                drawn[event] = free[int(streams[event]) % len(free)]
-        return drawn
+                draws_E[event] = free[int(streams_E[event]) % len(free)]
+        return draws_E
 
     @cached_property
     def _pool(self) -> np.ndarray:
@@ -110,7 +110,7 @@ class Sampler:
     def _twins(self) -> np.ndarray:
         return np.asarray(self.twin, np.int64)
 
-    def _pick(self, low: int, high: int, banned: set[int], dice: random.Random) -> int | None:
+    def _pick(self, low: int, high: int, exclusions: set[int], dice: random.Random) -> int | None:
         """One of pool[low:high] that is not banned, each with the same chance."""
         size, draw = high - low, dice.getrandbits
         bits = size.bit_length()
@@ -118,17 +118,17 @@ class Sampler:
             while (place := draw(bits)) >= size:  # what randrange does, without its checks
                 pass
             item = self.pool[low + place]
-            if self.twin[item] not in banned:
+            if self.twin[item] not in exclusions:
                 return item
-        return self._one_of(low, high, banned, dice)
+        return self._one_of(low, high, exclusions, dice)
 
-    def _one_of(self, low: int, high: int, banned: set[int], dice: random.Random) -> int | None:
+    def _one_of(self, low: int, high: int, exclusions: set[int], dice: random.Random) -> int | None:
         """The same out of a list of those that are not banned."""
-        rest = list(self._free(range(low, high), banned))
-        return dice.choice(rest) if rest else None
+        candidates = list(self._free(range(low, high), exclusions))
+        return dice.choice(candidates) if candidates else None
 
-    def _free(self, places: Iterable[int], banned: set[int]) -> Iterator[int]:
-        return (self.pool[place] for place in places if self.twin[self.pool[place]] not in banned)
+    def _free(self, places: Iterable[int], exclusions: set[int]) -> Iterator[int]:
+        return (self.pool[place] for place in places if self.twin[self.pool[place]] not in exclusions)
 
 
 class MatchedSampler(Sampler):
@@ -138,16 +138,16 @@ class MatchedSampler(Sampler):
         super().__init__(sorted(pool, key=lambda item: (popularity[item], item)), twin)
         self.counts = [popularity[item] for item in self.pool]
 
-    def draw(self, choice: Choice, banned: set[int], dice: random.Random) -> int | None:
+    def draw(self, choice: Choice, exclusions: set[int], dice: random.Random) -> int | None:
         """See `Sampler.draw`. Items at either end have no match: without items on both sides no coin is fair."""
-        others = choice.others.count(choice.item)
-        low, high = bisect_left(self.counts, others), bisect_right(self.counts, others)
-        same = self._pick(low, high, banned, dice)
-        if same is not None:
-            return same
-        above = list(islice(self._free(range(high, len(self.pool)), banned), NEIGHBOURS))
-        below = list(islice(self._free(range(low - 1, -1, -1), banned), NEIGHBOURS))
-        return dice.choice(above if dice.random() < 0.5 else below) if above and below else None
+        count = choice.others.count(choice.item)
+        low, high = bisect_left(self.counts, count), bisect_right(self.counts, count)
+        match = self._pick(low, high, exclusions, dice)
+        if match is not None:
+            return match
+        upper = list(islice(self._free(range(high, len(self.pool)), exclusions), NEIGHBOURS))
+        lower = list(islice(self._free(range(low - 1, -1, -1), exclusions), NEIGHBOURS))
+        return dice.choice(upper if dice.random() < 0.5 else lower) if upper and lower else None
 
 
 class MatchedBothSampler(MatchedSampler):
@@ -157,40 +157,40 @@ class MatchedBothSampler(MatchedSampler):
     A choice whose time is not known is matched over all time.
 
     Args:
-        shown: the user saw all of the pool; otherwise what nobody had taken yet cannot be drawn.
+        was_shown: the user saw all of the pool; otherwise what nobody had taken yet cannot be drawn.
     """
 
-    def __init__(self, pool: Sequence[int], twin: Sequence[int], takings: Takings, shown: bool = False):
+    def __init__(self, pool: Sequence[int], twin: Sequence[int], takings: Takings, was_shown: bool = False):
         super().__init__(pool, twin, takings.counts)
-        never = np.iinfo(np.int64).min
-        self.first = np.array([never if shown else takings.first[item] for item in self.pool], np.int64)
+        earliest = np.iinfo(np.int64).min
+        self.first = np.array([earliest if was_shown else takings.first[item] for item in self.pool], np.int64)
 
-    def draw(self, choice: Choice, banned: set[int], dice: random.Random) -> int | None:
+    def draw(self, choice: Choice, exclusions: set[int], dice: random.Random) -> int | None:
         """See `MatchedSampler.draw`."""
         if choice.time is None:
-            return super().draw(choice, banned, dice)
+            return super().draw(choice, exclusions, dice)
         goal = choice.popularity(choice.item)
         sides: dict[tuple[int, int], list[tuple[float, int]]] = defaultdict(list)
-        for item in self._near(choice.time, goal[0], banned, dice):
+        for item in self._near(choice.time, goal[0], exclusions, dice):
             counts = choice.popularity(item)
             side = _sign(counts[0] - goal[0]), _sign(counts[1] - goal[1])
             sides[side].append((sum(abs(log((a + 1) / (b + 1))) for a, b in zip(counts, goal)), item))
-        for found in sides.values():
-            found.sort()
+        for candidates in sides.values():
+            candidates.sort()
         opposite = {side: sides[-side[0], -side[1]] for side in sides if (-side[0], -side[1]) in sides}
         if not opposite:
             return None
         side = min(opposite, key=lambda side: (max(sides[side][0], opposite[side][0]), side))
         return dice.choice((sides[side] if dice.random() < 0.5 else opposite[side])[:NEIGHBOURS])[1]
 
-    def _near(self, time: int, total: int, banned: set[int], dice: random.Random) -> Iterator[int]:
+    def _near(self, time: int, total: int, exclusions: set[int], dice: random.Random) -> Iterator[int]:
         """The next items that had been taken by then, `NEAR` more and `NEAR` less popular over all time."""
         place = dice.randint(bisect_left(self.counts, total), bisect_right(self.counts, total))
         start = max(0, place - FAR)
-        known = np.flatnonzero(self.first[start : place + FAR] < time) + start
-        middle = int(np.searchsorted(known, place))
-        for places in (known[middle:], known[:middle][::-1]):
-            yield from islice(self._free(map(int, places), banned), NEAR)
+        candidates = np.flatnonzero(self.first[start : place + FAR] < time) + start
+        middle = int(np.searchsorted(candidates, place))
+        for places in (candidates[middle:], candidates[:middle][::-1]):
+            yield from islice(self._free(map(int, places), exclusions), NEAR)
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:
@@ -203,9 +203,9 @@ def _mixed(numbers: np.ndarray) -> np.ndarray:
 
 def _first(keys: np.ndarray) -> np.ndarray:
     """Whether nothing before it is the same, of each key."""
-    first = np.zeros(len(keys), bool)
-    first[np.unique(keys, return_index=True)[1]] = True
-    return first
+    is_first = np.zeros(len(keys), bool)
+    is_first[np.unique(keys, return_index=True)[1]] = True
+    return is_first
 
 
 def _sign(difference: int) -> int:
@@ -213,11 +213,11 @@ def _sign(difference: int) -> int:
 
 
 def sampler_of(
-    job: Job, pool: Sequence[int], twin: Sequence[int], takings: Takings, *, shown: bool = False
+    job: Job, pool: Sequence[int], twin: Sequence[int], takings: Takings, *, was_shown: bool = False
 ) -> Sampler:
-    """What the job's protocol draws rejected items with, from a pool; `shown`: the user saw all of it."""
+    """What the job's protocol draws rejected items with, from a pool; `was_shown`: the user saw all of it."""
     if job.protocol == "matched":
         return MatchedSampler(pool, twin, takings.counts)
     if job.protocol in ("matched_both", "liked"):
-        return MatchedBothSampler(pool, twin, takings, shown)
+        return MatchedBothSampler(pool, twin, takings, was_shown)
     return Sampler(pool, twin)

@@ -47,31 +47,31 @@ class Engine:
         self._database = duckdb.connect(":memory:", config=settings)  # tables that it has no room for go to the folder
         self._database.execute(_SILENT)
 
-    def run(self, statement: str, what: str = "") -> None:
-        """Run one statement; `what` it does stands beside the progress bar.
+    def run(self, statement: str, label: str = "") -> None:
+        """Run one statement; its `label` stands beside the progress bar.
 
         Raises:
             UserError: the memory is not enough.
             duckdb.Error: among others for rows of a raw file that cannot be read.
         """
         with _enough():
-            self._run(statement, what)
+            self._run(statement, label)
 
-    def _run(self, statement: str, what: str) -> None:
-        if not (self._progress and what):
+    def _run(self, statement: str, label: str) -> None:
+        if not (self._progress and label):
             self._database.execute(statement)
             return
-        failed: list[BaseException] = []
+        errors: list[BaseException] = []
 
         def work() -> None:
             try:
                 self._database.execute(statement)
             except BaseException as error:
-                failed.append(error)
+                errors.append(error)
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        with tqdm(total=100, unit="%", desc=what, mininterval=1) as bar:
+        with tqdm(total=100, unit="%", desc=label, mininterval=1) as bar:
             try:
                 while thread.is_alive():
                     thread.join(_WAIT)
@@ -80,9 +80,9 @@ class Engine:
                 self._database.interrupt()
                 thread.join()
                 raise
-            bar.update(100 - bar.n if not failed else 0)
-        if failed:
-            raise failed[0]
+            bar.update(100 - bar.n if not errors else 0)
+        if errors:
+            raise errors[0]
 
     def reads(self, table: str, statement: str, odd: str, path: Path | None) -> bool:
         """Make a table of what a statement reads from a raw file (None: from another table).
@@ -148,8 +148,8 @@ def _enough() -> Iterator[None]:
     try:
         yield
     except duckdb.OutOfMemoryException as error:
-        said = str(error).partition("\n")[0]
-        raise UserError(f"--memory is not enough for this data set; give more ({said})") from None
+        message = str(error).partition("\n")[0]
+        raise UserError(f"--memory is not enough for this data set; give more ({message})") from None
 
 
 def quoted(text: str | Path) -> str:
@@ -161,8 +161,8 @@ def _folder(scratch: Path | None) -> Path:
     """A new folder for the files of a build. Those of builds of this machine that were killed are removed."""
     place = Path(scratch or tempfile.gettempdir())
     stem = f".build.{socket.gethostname()}."
-    for left in place.glob(f"{stem}*"):
-        owner = left.name.removeprefix(stem).partition(".")[0]
+    for old_folder in place.glob(f"{stem}*"):
+        owner = old_folder.name.removeprefix(stem).partition(".")[0]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(old_folder, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=f"{stem}{os.getpid()}.", dir=place))

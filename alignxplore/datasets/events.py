@@ -72,8 +72,8 @@ def load(
     _list_items(engine, catalogue)
     if statement is None or not _join(engine, statement, path, ties):
         engine.run(f"CREATE TABLE raw ({_COLUMNS})")
-        found = iter(rows())
-        while part := list(islice(found, _ROWS)):
+        row_iterator = iter(rows())
+        while part := list(islice(row_iterator, _ROWS)):
             engine.insert("raw", dict(zip(Raw._fields, zip(*part))))
         _join(engine, "SELECT * FROM raw", None, ties)
         engine.run("DROP TABLE raw")
@@ -89,21 +89,21 @@ def load(
 def _list_items(engine: Engine, catalogue: Catalogue) -> None:
     engine.run('CREATE TABLE items ("key" VARCHAR, item INTEGER, twin INTEGER)')
     keys, start = iter(catalogue.index), 0
-    while listed := list(islice(keys, _ROWS)):
-        items = range(start, start + len(listed))
-        engine.insert("items", {"key": listed, "item": items, "twin": catalogue.twin[start : items.stop]})
+    while key_batch := list(islice(keys, _ROWS)):
+        items = range(start, start + len(key_batch))
+        engine.insert("items", {"key": key_batch, "item": items, "twin": catalogue.twin[start : items.stop]})
         start = items.stop
 
 
 def _join(engine: Engine, statement: str, path: Path | None, ties: str) -> bool:
     """Make the table `events` of raw rows, which the statement reads from a file or from the table `raw`; False where
     the engine cannot read one of them."""
-    odd = '"user" IS NULL OR time IS NULL OR stars IS NULL'
+    fault = '"user" IS NULL OR time IS NULL OR stars IS NULL'
     columns = 'CASE WHEN "key" IS NOT NULL THEN "user" END AS "user", item, twin, time, stars'
     if ties == "item":
-        joined = f'SELECT {columns}, 0::TINYINT AS place FROM ({statement}) LEFT JOIN items USING ("key")'
-        return engine.reads("events", joined, odd, path)
-    if not engine.reads("ordered", statement, f'"key" IS NULL OR {odd}', path):
+        query = f'SELECT {columns}, 0::TINYINT AS place FROM ({statement}) LEFT JOIN items USING ("key")'
+        return engine.reads("events", query, fault, path)
+    if not engine.reads("ordered", statement, f'"key" IS NULL OR {fault}', path):
         return False
     engine.run(
         f'CREATE TABLE events AS SELECT {columns}, ordered.rowid AS place FROM ordered LEFT JOIN items USING ("key")'
@@ -133,9 +133,9 @@ class Ordered:
             f"QUALIFY row_number() OVER (PARTITION BY rank, twin ORDER BY {order}) = 1",
             "first takings",
         )
-        dropped = engine.one("SELECT (SELECT count(*) FROM events) - (SELECT count(*) FROM taken)")[0]
-        twins = dropped and any(item != twin for item, twin in enumerate(catalogue.twin)) and _twins(engine)
-        job.counts["dropped: the user took the same item before"] += dropped - twins
+        repeats = engine.one("SELECT (SELECT count(*) FROM events) - (SELECT count(*) FROM taken)")[0]
+        twins = repeats and any(item != twin for item, twin in enumerate(catalogue.twin)) and _twins(engine)
+        job.counts["dropped: the user took the same item before"] += repeats - twins
         job.counts["dropped: the user took an item with the same text before"] += twins
         engine.run("DROP TABLE events")
         engine.run(
@@ -143,13 +143,13 @@ class Ordered:
             "(SELECT rank, count(*) AS takings FROM taken GROUP BY rank) USING (rank) "
             f"WHERE wanted AND takings >= {job.least}"
         )
-        wanted, self.users = engine.one(
+        split_users, self.users = engine.one(
             "SELECT (SELECT count(*) FROM users WHERE wanted), (SELECT count(*) FROM kept)"
         )
-        if left := job.counts["users read"] - wanted:
-            job.counts[f"users left out: not in split {job.split}"] += left
-        if few := wanted - self.users:
-            job.counts[f"users dropped: fewer than {job.least} interactions"] += few
+        if other_users := job.counts["users read"] - split_users:
+            job.counts[f"users left out: not in split {job.split}"] += other_users
+        if short_users := split_users - self.users:
+            job.counts[f"users dropped: fewer than {job.least} interactions"] += short_users
         self.takings = Takings(engine, "taken", len(catalogue))
 
     def chunks(self, size: int) -> Iterator[Chunk]:
@@ -160,13 +160,13 @@ class Ordered:
         )
         for batch in self._engine.batches('SELECT "user", takings FROM kept ORDER BY rank'):
             users, ends = batch["user"].to_pylist(), np.cumsum(batch["takings"].to_numpy())
-            start = before = 0
+            start = total = 0
             while start < len(users):
-                most = int(np.searchsorted(ends, before + _EVENTS, "right"))
-                stop = min(start + size, max(start + 1, most))
-                own = ends[start:stop] - before
-                yield Chunk(users[start:stop], own, *events.read(int(own[-1])))
-                start, before = stop, ends[stop - 1]
+                limit = int(np.searchsorted(ends, total + _EVENTS, "right"))
+                stop = min(start + size, max(start + 1, limit))
+                chunk_ends = ends[start:stop] - total
+                yield Chunk(users[start:stop], chunk_ends, *events.read(int(chunk_ends[-1])))
+                start, total = stop, ends[stop - 1]
 
 
 class _Reader:

@@ -65,8 +65,8 @@ def rank_users(engine: Engine, table: str, job: Job) -> int:
     engine.run('CREATE TABLE hashed ("user" VARCHAR, hash UINTEGER, wanted BOOLEAN)')
     for batch in engine.batches(f'SELECT DISTINCT "user" FROM {table}'):
         users = batch["user"].to_pylist()
-        wanted = [job.wanted(user) for user in users]
-        engine.insert("hashed", {"user": users, "hash": user_hashes(job.seed, users), "wanted": wanted})
+        flags = [job.wanted(user) for user in users]
+        engine.insert("hashed", {"user": users, "hash": user_hashes(job.seed, users), "wanted": flags})
     engine.run(
         'CREATE TABLE users AS SELECT "user", wanted, row_number() OVER (ORDER BY hash, "user")::INTEGER AS rank '
         "FROM hashed"
@@ -81,8 +81,8 @@ def user_hashes(seed: int, users: list[str]) -> np.ndarray:
     Raises:
         RecordError: no id.
     """
-    if (bad := next((user for user in users if not user or "\t" in user or "\n" in user), None)) is not None:
-        raise RecordError(f"user id {bad!r} is empty or holds a tab or a line end; repair the raw file")
-    own = f"{seed}\t"
-    digests = [hashlib.blake2b(f"{own}{user}".encode(), digest_size=4).digest() for user in users]
+    if (invalid_user := next((user for user in users if not user or "\t" in user or "\n" in user), None)) is not None:
+        raise RecordError(f"user id {invalid_user!r} is empty or holds a tab or a line end; repair the raw file")
+    prefix = f"{seed}\t"
+    digests = [hashlib.blake2b(f"{prefix}{user}".encode(), digest_size=4).digest() for user in users]
     return np.frombuffer(b"".join(digests), ">u4").astype(np.uint32)

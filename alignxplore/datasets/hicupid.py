@@ -68,8 +68,10 @@ def _read(dialogues: list[Path], questions: list[Path], groups: UserGroups, job:
             if job.protocol == "evidence" and texts[-1] != "persona":
                 job.counts["questions left out: of another type than persona"] += 1
                 continue
-            named = _named(row, path, number) if job.protocol == "evidence" else None
-            groups.add(str(user), json.dumps(["question", question, number, [*texts, row.get("metadata"), named]]))
+            dialogue_ids = _named(row, path, number) if job.protocol == "evidence" else None
+            groups.add(
+                str(user), json.dumps(["question", question, number, [*texts, row.get("metadata"), dialogue_ids]])
+            )
 
 
 def _named(row: dict, path: Path, number: int) -> list[str]:
@@ -99,14 +101,16 @@ def _rows(dialogues: list[Path], questions: list[Path], job: Job) -> Iterator[Ro
 def _of_user(user: str, parts: list) -> Iterator[Row]:
     # Dialogues in the order of their ids, numbers before texts; turns of one dialogue in the order of the file.
     turns = sorted((x for x in parts if x[0] == "turn"), key=lambda x: (isinstance(x[1], str), x[1], x[2]))
-    told = [
+    turn_pairs = [
         (str(turn[1]), pair)
         for turn in turns
         for pair in from_messages(
             [{"role": "user", "content": turn[3][0]}, {"role": "assistant", "content": turn[3][1]}]
         )
     ]
-    for _, key, _, (question, personal, general, kind, metadata, named) in (x for x in parts if x[0] == "question"):
-        history = [pair for dialogue, pair in told if named is None or dialogue in named]
+    for _, key, _, (question, personal, general, kind, metadata, dialogue_ids) in (
+        x for x in parts if x[0] == "question"
+    ):
+        history = [pair for dialogue, pair in turn_pairs if dialogue_ids is None or dialogue in dialogue_ids]
         persona = json.dumps({"type": kind, "metadata": metadata}, ensure_ascii=False)
         yield Row(f"{user}#{key}", history, Interaction(personal, general, question), persona, kind, kind)

@@ -95,13 +95,13 @@ def import_table(job: Import, out: Path) -> dict[str, int]:
             path.unlink(missing_ok=True)
         _read(job, database)
         sides = Sides(Path(scratch))
-        for person, liked in _persons(job, database):
-            sides.add(job, person, liked)
+        for person, pairs in _persons(job, database):
+            sides.add(job, person, pairs)
         database.close()
-        kept = sides.close(job)
-        job.counts["test persons"] = write_jsonl(test, kept["test"])
-        job.counts["training persons"] = write_jsonl(train, kept["train"])
-        job.counts["RL rows, of training persons"] = write_jsonl(rows, kept["rl"])
+        rows_by_kind = sides.close(job)
+        job.counts["test persons"] = write_jsonl(test, rows_by_kind["test"])
+        job.counts["training persons"] = write_jsonl(train, rows_by_kind["train"])
+        job.counts["RL rows, of training persons"] = write_jsonl(rows, rows_by_kind["rl"])
     manifest = {name: value for name, value in dataclasses.asdict(job).items() if name not in ("counts", "file")}
     about = {"dataset": out.name, "task": "selection", "edition": job.file.name} | manifest
     write_json(manifest_path(test), about | {"counts": dict(job.counts), "sha256": sha256(test)})
@@ -119,14 +119,14 @@ def _database(scratch: Path) -> duckdb.DuckDBPyConnection:
 
 def _read(job: Import, database: duckdb.DuckDBPyConnection) -> None:
     """All rows of the file into the database, in the file's order."""
-    waiting: list[dict] = []
+    batch: list[dict] = []
     for line, row in own_rows(job.file, job.columns):
         job.counts["rows read"] += 1
-        waiting += ({"place": line} | event for event in _events(job, line, row))
-        if len(waiting) >= _BATCH:
-            _insert(database, waiting)
-            waiting = []
-    _insert(database, waiting)
+        batch += ({"place": line} | event for event in _events(job, line, row))
+        if len(batch) >= _BATCH:
+            _insert(database, batch)
+            batch = []
+    _insert(database, batch)
 
 
 def _insert(database: duckdb.DuckDBPyConnection, rows: list[dict]) -> None:
@@ -153,10 +153,10 @@ def _events(job: Import, line: int, row: dict) -> Iterator[dict]:
     if moment is None:
         job.counts["left out: a row without a time"] += 1
         return
-    found = _items(job, line, row)
-    if not found:
+    pairs = _items(job, line, row)
+    if not pairs:
         job.counts["left out: a row without an item"] += 1
-    for query, item in found[-1:] if value is not None else found:
+    for query, item in pairs[-1:] if value is not None else pairs:
         # A '#' parts a person from the number of a row (records.person_of).
         yield {
             "person": person.replace("#", "%23"),
@@ -171,12 +171,12 @@ def _items(job: Import, line: int, row: dict) -> list[tuple[str | None, str]]:
     """(query, item) of a row: its text, or the answers of its chat."""
     messages = _chat(row.get(job.item))
     if messages is not None:
-        found = from_messages(mend(messages)[0])
-        return [(one.query, one.chosen) for one in found if one.query]
+        pairs = from_messages(mend(messages)[0])
+        return [(pair.query, pair.chosen) for pair in pairs if pair.query]
     text = text_of(row, job.item, job.file, line)
-    cleaned = plain(text).strip()
-    job.counts["cleaned: HTML in an item"] += cleaned != text
-    return [(None, cleaned)] if cleaned else []
+    clean_text = plain(text).strip()
+    job.counts["cleaned: HTML in an item"] += clean_text != text
+    return [(None, clean_text)] if clean_text else []
 
 
 def _chat(value: Any) -> list[dict] | None:
@@ -204,14 +204,14 @@ def _persons(job: Import, database: duckdb.DuckDBPyConnection) -> Iterator[tuple
     rows = database.execute(f"SELECT person, item, query, time, value FROM events {order}")
     for person, events in _grouped(rows):
         job.counts["persons read"] += 1
-        kept = _once(job, events)
-        liked = _paired(job, kept) if pool is None else pool.with_alternatives(job, person, kept)
-        if len(liked) < LEAST:
+        unique_events = _once(job, events)
+        pairs = _paired(job, unique_events) if pool is None else pool.with_alternatives(job, person, unique_events)
+        if len(pairs) < LEAST:
             job.counts[f"left out: a person with fewer than {LEAST} liked items"] += 1
-        elif liked[-1].rejected is None:
+        elif pairs[-1].rejected is None:
             job.counts["left out: a person without anything to set against a liked item"] += 1
         else:
-            yield person, liked
+            yield person, pairs
 
 
 def _grouped(rows: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, list[Event]]]:
@@ -229,41 +229,41 @@ def _grouped(rows: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, list[Event]
 
 def _once(job: Import, events: list[Event]) -> list[Event]:
     """Each item once: the first time that it was taken, or the last word on it where it was rated."""
-    found: dict[tuple[str | None, str], Event] = {}
+    event_of: dict[tuple[str | None, str], Event] = {}
     for event in events:
         key = event.query, " ".join(event.item.split())
-        if key in found:
+        if key in event_of:
             job.counts["left out: the person had the same item before"] += 1
             if event.value is None:
                 continue
-            del found[key]  # a later rating takes its place, and its time
-        found[key] = event
-    return list(found.values())
+            del event_of[key]  # a later rating takes its place, and its time
+        event_of[key] = event
+    return list(event_of.values())
 
 
 def _paired(job: Import, events: list[Event]) -> list[Interaction]:
     """What was liked, each set against what was not: the newest first, each the nearest in time that is left and, of
     chats, answers the same question."""
     bar = 0.5 if job.label else sum(event.value or 0.0 for event in events) / len(events)
-    above = [(event.value or 0.0) - bar for event in events]
-    job.counts["left out: a rating that is the person's mean"] += sum(abs(by) <= _EQUAL for by in above)
-    liked = [event for event, by in zip(events, above) if by > _EQUAL]
+    margins = [(event.value or 0.0) - bar for event in events]
+    job.counts["left out: a rating that is the person's mean"] += sum(abs(margin) <= _EQUAL for margin in margins)
+    liked_events = [event for event, margin in zip(events, margins) if margin > _EQUAL]
     against: dict[str | None, list[Event]] = {}
-    for event, by in zip(events, above):
-        if by < -_EQUAL:
+    for event, margin in zip(events, margins):
+        if margin < -_EQUAL:
             against.setdefault(event.query, []).append(event)
     pairs = []
-    for event in reversed(liked):
-        left = against.get(event.query, [])
-        other = min(left, key=lambda one: abs(one.time - event.time), default=None)
-        if other:
-            left.remove(other)
-        pairs.append(Interaction(event.item, other.item if other else None, event.query))
+    for event in reversed(liked_events):
+        candidates = against.get(event.query, [])
+        alternative = min(candidates, key=lambda candidate: abs(candidate.time - event.time), default=None)
+        if alternative:
+            candidates.remove(alternative)
+        pairs.append(Interaction(event.item, alternative.item if alternative else None, event.query))
     job.counts["liked items without an alternative"] += sum(pair.rejected is None for pair in pairs)
     job.counts["left out: a disliked item that no liked one is set against"] += sum(map(len, against.values()))
     pairs.reverse()
-    last = max((place for place, pair in enumerate(pairs) if pair.rejected is not None), default=len(pairs) - 1)
-    return pairs[: last + 1]  # the last one is the target
+    end = max((place for place, pair in enumerate(pairs) if pair.rejected is not None), default=len(pairs) - 1)
+    return pairs[: end + 1]  # the last one is the target
 
 
 class Pool:
@@ -271,57 +271,67 @@ class Pool:
 
     def __init__(self, job: Import, database: duckdb.DuckDBPyConnection):
         self.seed = job.seed
-        counted = database.execute(
+        items_and_counts = database.execute(
             "SELECT item, count(DISTINCT person) AS persons FROM events GROUP BY item ORDER BY persons, item"
         ).fetchall()
-        self.items = [item for item, _ in counted]
-        self.counts = [count for _, count in counted]
+        self.items = [item for item, _ in items_and_counts]
+        self.counts = [count for _, count in items_and_counts]
         self.count_of = dict(zip(self.items, self.counts))
 
     def with_alternatives(self, job: Import, person: str, events: list[Event]) -> list[Interaction]:
         """What a person took, with alternatives to the targets: the last item that has a fair one, and one about in
         the middle. Where none is fair, any alternative is taken and counted."""
         dice = random.Random(hash_seed(self.seed, "import", person))
-        found = [Interaction(event.item, None, event.query) for event in events]
-        banned = {event.item for event in events}
+        pairs = [Interaction(event.item, None, event.query) for event in events]
+        exclusions = {event.item for event in events}
         for fair in (True, False):
-            last = self._give(found, range(len(found) - 1, LEAST - 2, -1), banned, dice, fair)
-            if last is not None:
+            place = self._give(pairs, range(len(pairs) - 1, LEAST - 2, -1), exclusions, dice, fair)
+            if place is not None:
                 job.counts["alternatives that popularity could tell"] += not fair
-                job.counts["left out: newer than the last item with an alternative"] += len(found) - 1 - last
-                self._give(found, sorted(range(1, last), key=lambda at: abs(at - _middle(last + 1))), banned, dice)
-                return found[: last + 1]
-        return found
+                job.counts["left out: newer than the last item with an alternative"] += len(pairs) - 1 - place
+                self._give(
+                    pairs, sorted(range(1, place), key=lambda spot: abs(spot - _middle(place + 1))), exclusions, dice
+                )
+                return pairs[: place + 1]
+        return pairs
 
     def _give(
-        self, items: list[Interaction], places: Iterable[int], banned: set[str], dice: random.Random, fair: bool = True
+        self,
+        items: list[Interaction],
+        places: Iterable[int],
+        exclusions: set[str],
+        dice: random.Random,
+        fair: bool = True,
     ) -> int | None:
         """Set an alternative against the first of these places that has one; returns the place."""
         for place in places:
-            other = self._draw(items[place].chosen, banned, dice, fair)
-            if other is not None:
-                banned.add(other)
-                items[place] = dataclasses.replace(items[place], rejected=other)
+            alternative = self._draw(items[place].chosen, exclusions, dice, fair)
+            if alternative is not None:
+                exclusions.add(alternative)
+                items[place] = dataclasses.replace(items[place], rejected=alternative)
                 return place
         return None
 
-    def _draw(self, item: str, banned: set[str], dice: random.Random, fair: bool) -> str | None:
+    def _draw(self, item: str, exclusions: set[str], dice: random.Random, fair: bool) -> str | None:
         """An item as popular as this one, or on a fair coin's side of it; of a few the most alike in length."""
         count = self.count_of[item]
         low, high = bisect_left(self.counts, count), bisect_left(self.counts, count + 1)
         start = dice.randrange(low, high)
-        near = self._free(itertools.chain(range(start, high), range(low, start)), banned)
-        if not near:
-            sides = self._free(range(high, len(self.items)), banned), self._free(range(low - 1, -1, -1), banned)
+        neighbours = self._free(itertools.chain(range(start, high), range(low, start)), exclusions)
+        if not neighbours:
+            sides = (
+                self._free(range(high, len(self.items)), exclusions),
+                self._free(range(low - 1, -1, -1), exclusions),
+            )
             if fair and not all(sides):
                 return None
-            near = dice.choice([side for side in sides if side] or [[]])
-        few = dice.sample(near, min(4, len(near)))
-        return min(few, key=lambda other: abs(len(other) - len(item)), default=None)
+            neighbours = dice.choice([side for side in sides if side] or [[]])
+        sample = dice.sample(neighbours, min(4, len(neighbours)))
+        return min(sample, key=lambda candidate: abs(len(candidate) - len(item)), default=None)
 
-    def _free(self, places: Iterable[int], banned: set[str]) -> list[str]:
+    def _free(self, places: Iterable[int], exclusions: set[str]) -> list[str]:
         """The first items of these places that may be drawn."""
-        free = (self.items[place] for place in places if self.items[place] not in banned)
+        free = (self.items[place] for place in places if self.items[place] not in exclusions)
         return list(itertools.islice(free, _NEIGHBOURS))
 
 
@@ -337,14 +347,14 @@ class Sides:
         self._files = {kind: (scratch / kind).open("w", encoding="utf-8") for kind in ("test", "train", "rl")}
         self._first: tuple[str, list[Interaction]] | None = None  # is for the test where nobody else is
 
-    def add(self, job: Import, person: str, liked: list[Interaction]) -> None:
+    def add(self, job: Import, person: str, pairs: list[Interaction]) -> None:
         """A person with what was liked, the target last."""
         if hash_seed("split", person) / 2**31 < job.test_share:
-            self._test(person, liked)
+            self._test(person, pairs)
         elif self._first is None:
-            self._first = person, liked
+            self._first = person, pairs
         else:
-            self._train(job, person, liked)
+            self._train(job, person, pairs)
 
     def close(self, job: Import) -> dict[str, Iterable[dict]]:
         """Rows by kind.
@@ -357,8 +367,8 @@ class Sides:
         elif self._first:
             self._train(job, *self._first)
         if self._files["test"].tell() == 0:
-            seen = "; ".join(f"{count:,} {what}" for what, count in job.counts.items() if count)
-            raise UserError(f"{job.file}: no person is left ({seen or 'the file has no rows'})")
+            summary = "; ".join(f"{count:,} {event}" for event, count in job.counts.items() if count)
+            raise UserError(f"{job.file}: no person is left ({summary or 'the file has no rows'})")
         for file in self._files.values():
             file.close()
         return {kind: self._rows(kind) for kind in self._files}
@@ -367,21 +377,21 @@ class Sides:
         with (self.scratch / kind).open(encoding="utf-8") as file:
             yield from map(json.loads, file)
 
-    def _test(self, person: str, liked: list[Interaction]) -> None:
-        self._write("test", _record(person, liked))
+    def _test(self, person: str, pairs: list[Interaction]) -> None:
+        self._write("test", _record(person, pairs))
 
-    def _train(self, job: Import, person: str, liked: list[Interaction]) -> None:
-        self._write("train", _record(person, liked))
-        able = [place for place in range(1, len(liked) - 1) if liked[place].rejected is not None]
-        if not able:
+    def _train(self, job: Import, person: str, pairs: list[Interaction]) -> None:
+        self._write("train", _record(person, pairs))
+        candidates = [place for place in range(1, len(pairs) - 1) if pairs[place].rejected is not None]
+        if not candidates:
             job.counts["training persons without an RL row: no alternative in the middle"] += 1
             return
-        middle = min(able, key=lambda place: abs(place - _middle(len(liked))))
-        self._write("rl", {"uid": person, "history": [dict(vars(one)) for one in liked], "mid_position": middle})
+        middle = min(candidates, key=lambda place: abs(place - _middle(len(pairs))))
+        self._write("rl", {"uid": person, "history": [dict(vars(pair)) for pair in pairs], "mid_position": middle})
 
     def _write(self, kind: str, row: dict) -> None:
         self._files[kind].write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _record(person: str, liked: list[Interaction]) -> dict:
-    return user_row(UserRecord(person, tuple(liked[:-1]), liked[-1]))
+def _record(person: str, pairs: list[Interaction]) -> dict:
+    return user_row(UserRecord(person, tuple(pairs[:-1]), pairs[-1]))

@@ -27,11 +27,11 @@ class Impression(NamedTuple):
 
 def read(rows: Iterable[str]) -> list[Impression]:
     """The impressions of a user in order of time."""
-    found = []
+    impressions = []
     for row in rows:
         time, key, *lists = row.split("\t")
-        found.append(Impression(int(time), key, *([int(item) for item in names.split()] for names in lists)))
-    return sorted(found)
+        impressions.append(Impression(int(time), key, *([int(item) for item in names.split()] for names in lists)))
+    return sorted(impressions)
 
 
 def targets(
@@ -40,31 +40,31 @@ def targets(
     """(name of the row, target, the impressions before it) of each row of a user: the last impression with something
     clicked and something not, or of several windows as many as the job wants, drawn by a hash."""
     unique = [_without_twins(impression, twin, job) for impression in impressions]
-    able = [place for place, impression in enumerate(unique) if impression.clicked and impression.unclicked]
-    if not able:
+    candidates = [place for place, impression in enumerate(unique) if impression.clicked and impression.unclicked]
+    if not candidates:
         job.counts["users dropped: no impression with something clicked and something not"] += 1
     if job.windows is None:
-        yield from ((user, unique[place], impressions[:place]) for place in able[-1:])
+        yield from ((user, unique[place], impressions[:place]) for place in candidates[-1:])
         return
-    drawn = sorted(able, key=lambda place: hash_seed(job.seed, "window", user, unique[place].key))[: job.windows]
-    for row, place in enumerate(sorted(drawn), 1):
+    draws = sorted(candidates, key=lambda place: hash_seed(job.seed, "window", user, unique[place].key))[: job.windows]
+    for row, place in enumerate(sorted(draws), 1):
         yield f"{user}#{row}", unique[place], impressions[:place]
 
 
 def _without_twins(impression: Impression, twin: Sequence[int], job: Job) -> Impression:
     """Each text once; what was clicked stays."""
-    seen: set[int] = set()
+    twins: set[int] = set()
 
     def fresh(items: Iterable[int]) -> list[int]:
-        first = {twin[item]: item for item in reversed(list(items)) if twin[item] not in seen}
-        seen.update(first)
-        return list(reversed(first.values()))
+        by_twin = {twin[item]: item for item in reversed(list(items)) if twin[item] not in twins}
+        twins.update(by_twin)
+        return list(reversed(by_twin.values()))
 
-    found = impression._replace(clicked=fresh(impression.clicked), unclicked=fresh(impression.unclicked))
+    unique = impression._replace(clicked=fresh(impression.clicked), unclicked=fresh(impression.unclicked))
     job.counts["left out of an impression: the text of another one in it"] += (
-        len(impression.clicked) + len(impression.unclicked) - len(seen)
+        len(impression.clicked) + len(impression.unclicked) - len(twins)
     )
-    return found
+    return unique
 
 
 def example(
@@ -81,18 +81,18 @@ def example(
         pairs: the clicks before the target.
     """
     twin, query = catalogue.twin, job.dataset.default_query
-    wanted = {twin[item] for item in target.clicked}
-    shown = [pair for pair in pairs if twin[pair[0]] not in wanted]
-    job.counts["dropped from a history: clicked in the target, too"] += len(pairs) - len(shown)
-    shown = shown if job.windows is None else shown[-job.length :]
-    if len(shown) + 1 < (job.least if job.windows is None else job.length + 1):
+    target_twins = {twin[item] for item in target.clicked}
+    history_pairs = [pair for pair in pairs if twin[pair[0]] not in target_twins]
+    job.counts["dropped from a history: clicked in the target, too"] += len(pairs) - len(history_pairs)
+    history_pairs = history_pairs if job.windows is None else history_pairs[-job.length :]
+    if len(history_pairs) + 1 < (job.least if job.windows is None else job.length + 1):
         job.counts["rows dropped: too few clicks before the impression"] += 1
         return
-    job.counts["interactions kept"] += len(shown) + 1
+    job.counts["interactions kept"] += len(history_pairs) + 1
     job.counts["articles in the target impressions"] += len(target.clicked) + len(target.unclicked)
-    history = tuple(Interaction(catalogue.text(a), catalogue.text(b), query) for a, b, _ in shown)
-    first, *also = map(catalogue.text, target.clicked)
-    offer = Offer(first, None, query, tuple(also), tuple(map(catalogue.text, target.unclicked)))
+    history = tuple(Interaction(catalogue.text(a), catalogue.text(b), query) for a, b, _ in history_pairs)
+    first_text, *more_texts = map(catalogue.text, target.clicked)
+    offer = Offer(first_text, None, query, tuple(more_texts), tuple(map(catalogue.text, target.unclicked)))
     counts = tuple(map(others.count, (*target.clicked, *target.unclicked)))
-    most = max(counts[len(target.clicked) :])
-    yield Example(UserRecord(name, history, offer), Popularity(counts[0], most, offered=counts))
+    top_count = max(counts[len(target.clicked) :])
+    yield Example(UserRecord(name, history, offer), Popularity(counts[0], top_count, offered=counts))

@@ -69,8 +69,8 @@ def build(job: Job) -> Records:
         groups = UserGroups(engine, job)
         for path in behaviors:
             _add_behaviors(path, catalogue, groups, job)
-        read = job.counts["impressions read"]
-        job.edition = _EDITIONS.get(read, f"{read:,} impressions")
+        impression_count = job.counts["impressions read"]
+        job.edition = _EDITIONS.get(impression_count, f"{impression_count:,} impressions")
         job.counts["users read"] = len(groups)
         takings = _takings(engine, len(catalogue))
         return Records(engine, job, MindDrawer(job, catalogue, takings), groups.chunks, len(groups))
@@ -98,8 +98,8 @@ def _add_behaviors(path: Path, catalogue: Catalogue, groups: UserGroups, job: Jo
     for number, line in job.lines(path):
         fields = line.split("\t")
         try:
-            impression, user, when, history, shown = fields
-            time = seconds(when)
+            impression, user, timestamp, history, articles_shown = fields
+            time = seconds(timestamp)
         except ValueError:
             raise RecordError(
                 "expected 5 fields: impression, user, time like 11/11/2019 9:05:58 AM, history, impressions",
@@ -108,30 +108,32 @@ def _add_behaviors(path: Path, catalogue: Catalogue, groups: UserGroups, job: Jo
             ) from None
         articles = table_id(history).split()
         # The test set has no labels: nothing to learn.
-        labelled = [article.rpartition("-") for article in shown.split()]
-        if odd := next((x for x in labelled if x[1] and x[2] not in ("0", "1")), None):
+        labels = [article.rpartition("-") for article in articles_shown.split()]
+        if odd := next((x for x in labels if x[1] and x[2] not in ("0", "1")), None):
             problem = f"{''.join(odd)!r:.60} ends neither in -1, clicked, nor in -0; repair or delete this line"
             raise RecordError(problem, path, number, "impressions")
         lists = (
             articles,
-            [a for a, _, label in labelled if label == "1"],
-            [a for a, _, label in labelled if label == "0"],
+            [a for a, _, label in labels if label == "1"],
+            [a for a, _, label in labels if label == "0"],
         )
-        listed = [[numbers[article] for article in names if article in numbers] for names in lists]
+        number_lists = [[numbers[article] for article in names if article in numbers] for names in lists]
         job.counts["impressions read"] += 1
         if not table_id(user):
             job.counts["dropped: an impression without a user"] += 1
             continue
         job.counts["impressions with an empty history"] += not articles
         if job.whole:
-            job.counts["left out of an impression: not listed"] += len(lists[2]) - len(listed[2])
-        job.counts["dropped: a clicked article is not listed"] += sum(map(len, lists[:2])) - sum(map(len, listed[:2]))
-        groups.add(user, "\t".join([str(time), impression, *(" ".join(names) for names in listed)]))
+            job.counts["left out of an impression: not listed"] += len(lists[2]) - len(number_lists[2])
+        job.counts["dropped: a clicked article is not listed"] += sum(map(len, lists[:2])) - sum(
+            map(len, number_lists[:2])
+        )
+        groups.add(user, "\t".join([str(time), impression, *(" ".join(names) for names in number_lists)]))
 
 
-def seconds(when: str) -> int:
+def seconds(timestamp: str) -> int:
     """Seconds since 1970 of a time like 11/11/2019 9:05:58 AM; ValueError for another form."""
-    day, clock, half = when.split(" ")
+    day, clock, half = timestamp.split(" ")
     hours, minutes, seconds = map(int, clock.split(":"))
     if not (1 <= hours <= 12 and 0 <= minutes < 60 and 0 <= seconds < 60 and half.upper() in ("AM", "PM")):
         raise ValueError("no time of a day")
@@ -146,21 +148,21 @@ def _midnight(day: str) -> int:
 def _clicks(rows: list[str]) -> tuple[list[Click], dict[int, int]]:
     """A user's clicks in order (the longest history, then impressions by time), and when each article ever clicked was
     known to be: the time of the first impression that tells of it."""
-    longest: list[str] = []
+    longest_history: list[str] = []
     impressions: list[tuple[int, str, list[str], list[int]]] = []
-    taken: dict[int, int] = {}
+    time_of: dict[int, int] = {}
     for row in rows:
         moment, impression, *lists = row.split("\t")
         time = int(moment)
         history, clicked, unclicked = (names.split() for names in lists)
-        longest = max(longest, history, key=len)
+        longest_history = max(longest_history, history, key=len)
         for item in map(int, (*history, *clicked)):
-            taken[item] = min(time, taken.get(item, time))
+            time_of[item] = min(time, time_of.get(item, time))
         impressions.append((time, impression, clicked, [int(item) for item in unclicked]))
-    clicks = [Click(int(item), None, []) for item in longest]
+    clicks = [Click(int(item), None, []) for item in longest_history]
     for time, _, clicked, passed_over in sorted(impressions):
         clicks += [Click(int(item), time, passed_over) for item in clicked]
-    return clicks, taken
+    return clicks, time_of
 
 
 def _takings(engine: Engine, articles: int) -> Takings:
@@ -186,15 +188,17 @@ class MindDrawer(Drawer):
     @cached_property
     def everywhere(self) -> Sampler:
         """Draws from all articles."""
-        listed = range(len(self.catalogue))
-        pool = listed if self.job.protocol == "published" else [item for item in listed if self.takings.counts[item]]
+        articles = range(len(self.catalogue))
+        pool = (
+            articles if self.job.protocol == "published" else [item for item in articles if self.takings.counts[item]]
+        )
         return sampler_of(self.job, pool, self.catalogue.twin, self.takings)
 
     def examples(self, chunk: list[tuple[str, list[str]]]) -> Iterator[Example]:
         job, catalogue = self.job, self.catalogue
         for user, rows in chunk:
-            clicks, taken = _clicks(rows)
-            others = Others(self.takings, taken)
+            clicks, time_of = _clicks(rows)
+            others = Others(self.takings, time_of)
             if not job.wanted(user):
                 job.counts[f"users left out: not in split {job.split}"] += 1
             elif job.whole:
@@ -211,14 +215,16 @@ def _whole(
     """The rows of a user whose targets are whole impressions."""
     for name, target, earlier in impressions.targets(user, impressions.read(rows), catalogue.twin, job):
         clicks = [Click(item, None, []) for item in target.history]
-        clicks += [Click(item, shown.time, shown.unclicked) for shown in earlier for item in shown.clicked]
+        clicks += [
+            Click(item, impression.time, impression.unclicked) for impression in earlier for item in impression.clicked
+        ]
         # Of the target nothing stands in the history as passed over.
         pairs = _pairs(user, clicks, others, everywhere, job, target.unclicked)
         yield from impressions.example(name, target, pairs, catalogue, others, job)
 
 
 def _pairs(
-    user: str, clicks: list[Click], others: Others, everywhere: Sampler, job: Job, never: Iterable[int] = ()
+    user: str, clicks: list[Click], others: Others, everywhere: Sampler, job: Job, reserved: Iterable[int] = ()
 ) -> list[Pair]:
     """A user's clicks, with what is set against each; a repeated click is dropped.
 
@@ -226,23 +232,23 @@ def _pairs(
         never: articles that are set against nothing.
     """
     dice, twin = random.Random(hash_seed(job.seed, job.dataset.name, user)), everywhere.twin
-    first: dict[int, Click] = {}
+    first_click: dict[int, Click] = {}
     for click in clicks:
-        first.setdefault(twin[click.item], click)
-    job.counts["dropped: the user clicked the same article before"] += len(clicks) - len(first)
-    banned, pairs = {twin[item] for item in (*others.own, *never)}, []
+        first_click.setdefault(twin[click.item], click)
+    job.counts["dropped: the user clicked the same article before"] += len(clicks) - len(first_click)
+    exclusions, pairs = {twin[item] for item in (*others.own, *reserved)}, []
     # The last clicks draw first: an impression offers few articles, the clicks of the history can draw from all.
-    for click in reversed(first.values()):
+    for click in reversed(first_click.values()):
         samplers = [everywhere]
         if click.time is not None:
-            beside = sampler_of(job, click.unclicked, twin, others.takings, shown=True)
-            samplers = [beside] if job.protocol == "published" else [beside, everywhere]
+            local_sampler = sampler_of(job, click.unclicked, twin, others.takings, was_shown=True)
+            samplers = [local_sampler] if job.protocol == "published" else [local_sampler, everywhere]
         choice = Choice(click.item, click.time, others)
-        drawn = (sampler.draw(choice, banned, dice) for sampler in samplers)
-        rejected = next((item for item in drawn if item is not None), None)
+        draws = (sampler.draw(choice, exclusions, dice) for sampler in samplers)
+        rejected = next((item for item in draws if item is not None), None)
         if rejected is None:
             job.counts["dropped: no article to set against it"] += 1
         else:
-            banned.add(twin[rejected])
+            exclusions.add(twin[rejected])
             pairs.append((click.item, rejected, click.time))
     return pairs[::-1]

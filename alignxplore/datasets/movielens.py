@@ -75,19 +75,23 @@ def sources(job: Job) -> list[Path]:
 
 def _layout(job: Job) -> tuple[Path, Path, str]:
     """Ratings, films, and what separates the fields of a rating; ValueError for several editions."""
-    found = []
-    for name, beside, separator in _LAYOUTS:
+    layouts = []
+    for name, films_name, separator in _LAYOUTS:
         for ratings in job.find(name, f"{name}.gz"):
-            films = [path for path in (ratings.with_name(beside), ratings.with_name(f"{beside}.gz")) if path.is_file()]
-            unpacked = ratings.suffix == ".gz" and ratings.with_suffix("").is_file()
-            if films and not unpacked:
-                found.append((ratings, films[0], separator))
-    if not found:
+            films = [
+                path
+                for path in (ratings.with_name(films_name), ratings.with_name(f"{films_name}.gz"))
+                if path.is_file()
+            ]
+            has_unpacked = ratings.suffix == ".gz" and ratings.with_suffix("").is_file()
+            if films and not has_unpacked:
+                layouts.append((ratings, films[0], separator))
+    if not layouts:
         raise job.unknown_layout()
-    if len(found) > 1:
-        names = ", ".join(str(ratings.relative_to(job.raw)) for ratings, *_ in found)
+    if len(layouts) > 1:
+        names = ", ".join(str(ratings.relative_to(job.raw)) for ratings, *_ in layouts)
         raise ValueError(f"{job.raw}: holds several editions ({names}); give the folder of one")
-    return found[0]
+    return layouts[0]
 
 
 def build(job: Job) -> Records:
@@ -106,12 +110,12 @@ def build(job: Job) -> Records:
         catalogue.close()
         statement = _statement(ratings, separator)
         rows = partial(_rows, ratings, separator, job)
-        found = load(engine, catalogue, statement, rows, path=ratings, ties="item")
-        if found.nameless:
-            job.counts["dropped: a rating without a user or a film"] = found.nameless
-        job.counts["ratings read"] = found.read
-        job.edition = _EDITIONS.get(found.read, f"{found.read:,} ratings")
-        job.counts["dropped: the film is not listed"] = found.unlisted
+        row_counts = load(engine, catalogue, statement, rows, path=ratings, ties="item")
+        if row_counts.nameless:
+            job.counts["dropped: a rating without a user or a film"] = row_counts.nameless
+        job.counts["ratings read"] = row_counts.read
+        job.edition = _EDITIONS.get(row_counts.read, f"{row_counts.read:,} ratings")
+        job.counts["dropped: the film is not listed"] = row_counts.unlisted
         return build_records(engine, catalogue, job, pool="taken", ties="item")
 
 
@@ -136,10 +140,10 @@ def _films(path: Path, job: Job) -> Iterator[tuple[str, str, str]]:
 def _named(path: Path, names: Sequence[str], job: Job) -> Iterator[tuple[int, list[str]]]:
     """(line, the named fields) of each row of a CSV file, whatever other columns it has."""
     header, rows = csv_table(path, job)
-    if missing := [name for name in names if name not in header]:
-        if other := next((name for mark, name in _SEPARATORS if len(header) == 1 and mark in header[0]), None):
-            raise RecordError(f"fields parted by {other}; part them by commas", path, 1)
-        raise RecordError(f"expected the header {','.join(names)}, and {missing[0]} is not in it", path, 1)
+    if absent_names := [name for name in names if name not in header]:
+        if separator := next((name for mark, name in _SEPARATORS if len(header) == 1 and mark in header[0]), None):
+            raise RecordError(f"fields parted by {separator}; part them by commas", path, 1)
+        raise RecordError(f"expected the header {','.join(names)}, and {absent_names[0]} is not in it", path, 1)
     check_once(names, header, path)
     places = [header.index(name) for name in names]
     for number, fields in rows:
@@ -178,7 +182,7 @@ def _statement(path: Path, separator: str) -> str | None:
     if any(names.count(name) != 1 for name in _RATING):
         return None
     user, film, stars, time = (f"c{names.index(name)}" for name in _RATING)
-    table = sql_table(path, separator, len(names), skipped=1 if separator == "," else 0)
+    table = sql_table(path, separator, len(names), skip=1 if separator == "," else 0)
     return f"""
         SELECT CASE "key" WHEN '' THEN '' ELSE "user" END AS "user", "key", time, stars
         FROM (SELECT {sql_id(user)} AS "user", {sql_id(film)} AS "key", {sql_seconds(time)} AS time,

@@ -30,55 +30,57 @@ class Offers:
 
     def __init__(self, job: Job, catalogue: Catalogue, pool: Sequence[int], popularity: Sequence[int]):
         self.job, self.catalogue, self.pool, self.popularity = job, catalogue, pool, popularity
-        weighted = job.items is not None and job.negatives == "popularity"
-        self._sums = list(accumulate(popularity[item] for item in pool)) if weighted else None
+        by_popularity = job.items is not None and job.negatives == "popularity"
+        self._sums = list(accumulate(popularity[item] for item in pool)) if by_popularity else None
 
-    def widen(self, examples: Iterable[Example], banned: set[int]) -> Iterator[Example]:
+    def widen(self, examples: Iterable[Example], exclusions: set[int]) -> Iterator[Example]:
         """The rows of one user, each with a choice among k items in the place of its pair; one for which there are too
         few items is dropped. Pairs where no k was asked for.
 
         Args:
-            banned: twins of all items that the user took, or that are set against others in the history.
+            exclusions: twins of all items that the user took, or that are set against others in the history.
         """
         for example in examples:
             if self.job.items is None:
                 yield example
                 continue
-            drawn = self._draw(self.job.items - 1, banned, example.record.user)
-            if drawn is None:
+            draws = self._draw(self.job.items - 1, exclusions, example.record.user)
+            if draws is None:
                 self.job.counts[f"rows dropped: fewer than {self.job.items - 1} items to set against the target"] += 1
             else:
-                yield self._offered(example, drawn)
+                yield self._offered(example, draws)
 
-    def _draw(self, count: int, banned: set[int], row: str) -> list[int] | None:
+    def _draw(self, count: int, exclusions: set[int], row: str) -> list[int] | None:
         dice = random.Random(hash_seed(self.job.seed, "offer", self.job.dataset.name, self.job.negatives, row))
-        taken, drawn, twin = set(banned), list[int](), self.catalogue.twin
-        while len(drawn) < count:
-            item = next((x for x in (self._one(dice) for _ in range(_TRIES)) if twin[x] not in taken), None)
-            item = self._listed(taken, dice) if item is None else item
+        twins, draws, twin = set(exclusions), list[int](), self.catalogue.twin
+        while len(draws) < count:
+            item = next((x for x in (self._one(dice) for _ in range(_TRIES)) if twin[x] not in twins), None)
+            item = self._listed(twins, dice) if item is None else item
             if item is None:
                 return None
-            taken.add(twin[item])
-            drawn.append(item)
-        return drawn
+            twins.add(twin[item])
+            draws.append(item)
+        return draws
 
     def _one(self, dice: random.Random) -> int:
         if self._sums is None:
             return self.pool[dice.randrange(len(self.pool))]
         return self.pool[bisect_right(self._sums, dice.random() * self._sums[-1])]
 
-    def _listed(self, taken: set[int], dice: random.Random) -> int | None:
+    def _listed(self, exclusions: set[int], dice: random.Random) -> int | None:
         """An item that is free, drawn from the list of them; None where there is none."""
-        free = [item for item in self.pool if self.catalogue.twin[item] not in taken]
+        free = [item for item in self.pool if self.catalogue.twin[item] not in exclusions]
         weights = [self.popularity[item] for item in free] if self._sums is not None else None
         if not free or weights is not None and not any(weights):
             return None
         return dice.choices(free, weights)[0]
 
-    def _offered(self, example: Example, drawn: Sequence[int]) -> Example:
-        record, known = example.record, example.popularity
-        texts = tuple(self.catalogue.text(item) for item in drawn)
+    def _offered(self, example: Example, draws: Sequence[int]) -> Example:
+        record, popularity = example.record, example.popularity
+        texts = tuple(self.catalogue.text(item) for item in draws)
         target = Offer(record.target.chosen, None, record.target.query, (), texts)
-        counts = [self.popularity[item] for item in drawn]
-        taken = known.chosen if known else 0
-        return Example(replace(record, target=target), Popularity(taken, max(counts), offered=(taken, *counts)))
+        counts = [self.popularity[item] for item in draws]
+        chosen_count = popularity.chosen if popularity else 0
+        return Example(
+            replace(record, target=target), Popularity(chosen_count, max(counts), offered=(chosen_count, *counts))
+        )

@@ -63,26 +63,26 @@ def own_rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -
         yield from _csv_rows(path, columns)
 
 
-def check_columns(columns: Sequence[str], there: Sequence[str], path: Path, line: int | None = None) -> None:
+def check_columns(columns: Sequence[str], names: Sequence[str], path: Path, line: int | None = None) -> None:
     """Raise RecordError for the first of `columns` that is not there, or there twice."""
     for name in columns:
-        if name not in there:
-            raise RecordError(f"no such column; name one of these: {', '.join(there) or 'none'}", path, line, name)
-        if there.count(name) > 1:
+        if name not in names:
+            raise RecordError(f"no such column; name one of these: {', '.join(names) or 'none'}", path, line, name)
+        if names.count(name) > 1:
             raise RecordError("two columns have this name; rename one of them", path, line, name)
 
 
 def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     csv.field_size_limit(min(sys.maxsize, 1 << 30))
     lines, blanks = _lines(path), 0
-    for first in lines:
-        if first.strip():
+    for first_line in lines:
+        if first_line.strip():
             break
         blanks += 1
     else:
         raise RecordError("an empty file; the download or the export may have failed", path)
-    delimiter = max(DELIMITERS, key=first.count)
-    reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
+    delimiter = max(DELIMITERS, key=first_line.count)
+    reader = csv.reader(itertools.chain([first_line], lines), delimiter=delimiter, strict=True)
     head: list[str] = []
     while True:
         line = blanks + reader.line_num + 1  # where the row begins: a quoted field may go over several lines
@@ -120,9 +120,9 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _parquet_rows(path: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    def wanted(there: list[str]) -> list[str]:
-        check_columns(columns, there, path)
-        return [name for name in dict.fromkeys([*columns, *optional]) if name in there]
+    def wanted(names: list[str]) -> list[str]:
+        check_columns(columns, names, path)
+        return [name for name in dict.fromkeys([*columns, *optional]) if name in names]
 
     return parquet_rows(path, wanted)
 
@@ -181,9 +181,9 @@ def time_of(row: dict, name: str, path: Path, line: int) -> float | None:
     text = text_of(row, name, path, line)
     if not text:
         return None
-    for read in (float, lambda text: _seconds(datetime.fromisoformat(text))):
+    for parse in (float, lambda text: _seconds(datetime.fromisoformat(text))):
         try:
-            moment = read(text)
+            moment = parse(text)
         except ValueError:
             continue
         if math.isfinite(moment):

@@ -65,18 +65,18 @@ def whole(path: Path | None) -> Iterator[None]:
     if path is None or path.suffix != ".gz":
         yield
         return
-    ended = threading.Event()
-    with ThreadPoolExecutor(1) as beside:
-        checked = beside.submit(_check, path, ended)
+    end = threading.Event()
+    with ThreadPoolExecutor(1) as executor:
+        check = executor.submit(_check, path, end)
         try:
             yield
         except BaseException:
-            ended.set()
+            end.set()
             raise
-        checked.result()
+        check.result()
 
 
-def _check(path: Path, ended: threading.Event) -> None:
+def _check(path: Path, end: threading.Event) -> None:
     with _named(path), gzip.open(path) as file:
-        while not ended.is_set() and file.read(_BLOCK):
+        while not end.is_set() and file.read(_BLOCK):
             pass

@@ -57,11 +57,11 @@ class Drawer(ABC):
 
     def part(self, chunk: Any) -> Part:
         """The same, counted apart."""
-        before, self.job.counts = self.job.counts, defaultdict(int)
+        counts, self.job.counts = self.job.counts, defaultdict(int)
         try:
             return self.made(chunk)._replace(counts=self.job.counts)
         finally:
-            self.job.counts = before
+            self.job.counts = counts
 
 
 def line_of(example: Example) -> Line:
@@ -84,10 +84,10 @@ def popularity_line(user: str, counts: Popularity) -> str:
 
 def part_of(lines: Iterable[Line], counts: dict[str, int]) -> Part:
     """Lines as bytes; `counts` is what is counted while they are made."""
-    found = list(lines)
-    text = "".join([line.line for line in found]).encode("utf-8", HALF_CHARACTERS)
-    beside = "".join([line.popularity for line in found]).encode()
-    return Part(text, beside, len(found), len({line.person for line in found}), counts)
+    rows = list(lines)
+    text = "".join([line.line for line in rows]).encode("utf-8", HALF_CHARACTERS)
+    popularity = "".join([line.popularity for line in rows]).encode()
+    return Part(text, popularity, len(rows), len({line.person for line in rows}), counts)
 
 
 class Records:
@@ -114,8 +114,8 @@ class Records:
         with tqdm(total=self._users, unit=" users", desc="drawing", disable=not self._job.progress) as bar:
             try:
                 chunks, work = self._chunks(CHUNK), self._drawer.part
-                few = self._users <= FEW
-                for part in map(work, chunks) if few else side_by_side(work, chunks, self._job.processors):
+                is_small = self._users <= FEW
+                for part in map(work, chunks) if is_small else side_by_side(work, chunks, self._job.processors):
                     bar.update(part.people)
                     yield part
             finally:

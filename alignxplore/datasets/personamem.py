@@ -29,21 +29,21 @@ from alignxplore.texts import mistaken, not_utf_8
 def sources(job: Job) -> list[Path]:
     """The raw files that `build` reads (v2: and the chats that its rows name); FileNotFoundError for another
     layout."""
-    if found := job.find("benchmark.csv"):
-        return found[:1]
-    found = job.find("questions_32k.csv", "questions_128k.csv", "questions_1M.csv")
-    if not found:
+    if tables := job.find("benchmark.csv"):
+        return tables[:1]
+    tables = job.find("questions_32k.csv", "questions_128k.csv", "questions_1M.csv")
+    if not tables:
         raise job.unknown_layout()
-    if len(found) > 1:
+    if len(tables) > 1:
         raise ValueError(
-            f"{job.raw}: holds several sizes ({', '.join(x.name for x in found)}); give a folder with one"
+            f"{job.raw}: holds several sizes ({', '.join(x.name for x in tables)}); give a folder with one"
         )
-    contexts = found[0].with_name(found[0].name.replace("questions", "shared_contexts")).with_suffix(".jsonl")
+    contexts = tables[0].with_name(tables[0].name.replace("questions", "shared_contexts")).with_suffix(".jsonl")
     if not contexts.is_file():
         raise FileNotFoundError(
-            f"{contexts}: missing; the chats of {found[0].name} are in it (hub: bowen-upenn/PersonaMem)"
+            f"{contexts}: missing; the chats of {tables[0].name} are in it (hub: bowen-upenn/PersonaMem)"
         )
-    return [found[0], contexts]
+    return [tables[0], contexts]
 
 
 def build(job: Job) -> Iterator[Example]:
@@ -61,7 +61,7 @@ def _version_1(path: Path, contexts: Path, job: Job) -> Iterator[Row]:
     for number, row in read_rows(path, job):
         persona = identifier(row, "persona_id", path, number)
         question, kind = (text_field(row, key, path, number) for key in ("question_id", "question_type"))
-        chosen, wrong = options(row, path, number, job)
+        chosen, wrong_texts = options(row, path, number, job)
         messages = chat(text_field(row, "shared_context_id", path, number))
         if messages is None:
             job.counts["dropped: its chat is not in the contexts file"] += 1
@@ -70,18 +70,20 @@ def _version_1(path: Path, contexts: Path, job: Job) -> Iterator[Row]:
         if not end.isdecimal():
             raise RecordError(f"expected a number, found {end!r:.60}", path, number, "end_index_in_shared_context")
         messages = messages[: int(end)]
-        target = _target(chosen, wrong, question, text_field(row, "user_question_or_message", path, number), job)
+        target = _target(chosen, wrong_texts, question, text_field(row, "user_question_or_message", path, number), job)
         yield Row(f"{persona}#{question}", from_messages(messages), target, _persona(messages), kind, kind)
 
 
 def options(row: dict, path: Path, number: int, job: Job) -> tuple[str, list[str]]:
     """The right option of a v1 question and the wrong ones, without their letters."""
-    listed = literal(text_field(row, "all_options", path, number), path, number, "all_options", job)
-    by_letter = {option[:3].lower(): option[3:].strip() for option in listed if isinstance(option, str)}
-    right = text_field(row, "correct_answer", path, number).strip().lower()
-    if right not in by_letter or len(by_letter) < 2:
-        raise RecordError(f"'{right}' is not among the options {sorted(by_letter)}", path, number, "correct_answer")
-    return by_letter[right], [text for letter, text in by_letter.items() if letter != right]
+    option_list = literal(text_field(row, "all_options", path, number), path, number, "all_options", job)
+    by_letter = {option[:3].lower(): option[3:].strip() for option in option_list if isinstance(option, str)}
+    letter_of_answer = text_field(row, "correct_answer", path, number).strip().lower()
+    if letter_of_answer not in by_letter or len(by_letter) < 2:
+        raise RecordError(
+            f"'{letter_of_answer}' is not among the options {sorted(by_letter)}", path, number, "correct_answer"
+        )
+    return by_letter[letter_of_answer], [text for letter, text in by_letter.items() if letter != letter_of_answer]
 
 
 def _version_2(path: Path, job: Job) -> Iterator[Row]:
@@ -91,13 +93,15 @@ def _version_2(path: Path, job: Job) -> Iterator[Row]:
             identifier(row, "persona_id", path, number),
             text_field(row, "correct_answer", path, number).strip(),
         )
-        wrong = literal(text_field(row, "incorrect_answers", path, number), path, number, "incorrect_answers", job)
+        wrong_texts = literal(
+            text_field(row, "incorrect_answers", path, number), path, number, "incorrect_answers", job
+        )
         if job.protocol == "chat":
             messages = _chat_file(path, text_field(row, "chat_history_32k_link", path, number), number)
         else:
             snippet = text_field(row, "related_conversation_snippet", path, number)
             messages = literal(snippet, path, number, "related_conversation_snippet", job, dict)
-        target = _target(chosen, [str(x).strip() for x in wrong], place, _query(row, path, number, job), job)
+        target = _target(chosen, [str(x).strip() for x in wrong_texts], place, _query(row, path, number, job), job)
         yield Row(
             f"{persona}#{place}",
             from_messages(messages),
@@ -117,24 +121,26 @@ def _query(row: dict, path: Path, number: int, job: Job) -> str:
     return text
 
 
-def _target(chosen: str, wrong: list[str], question: str | int, query: str, job: Job) -> Interaction:
+def _target(chosen: str, wrong_texts: list[str], question: str | int, query: str, job: Job) -> Interaction:
     """The right option against one wrong one, or against all of them. Options that repeat another one are passed
     over."""
     if not job.whole:
-        return Interaction(chosen, _one(wrong, chosen, question, job), query)
-    right = " ".join(chosen.split())
-    first: dict[str, str] = {}
-    for option in wrong:
-        first.setdefault(" ".join(option.split()), option)
-    return Offer(chosen, None, query, (), tuple(text for key, text in first.items() if key not in ("", right)))
+        return Interaction(chosen, _one(wrong_texts, chosen, question, job), query)
+    words_chosen = " ".join(chosen.split())
+    text_of_words: dict[str, str] = {}
+    for option in wrong_texts:
+        text_of_words.setdefault(" ".join(option.split()), option)
+    return Offer(
+        chosen, None, query, (), tuple(text for key, text in text_of_words.items() if key not in ("", words_chosen))
+    )
 
 
-def _one(wrong: list[str], chosen: str, question: str | int, job: Job) -> str:
+def _one(texts: list[str], chosen: str, question: str | int, job: Job) -> str:
     """The wrong option to set against the right one. Options that repeat the right one are passed over."""
-    wrong = [option for option in wrong if option and option != chosen] or [""]  # an empty one is dropped with its row
+    texts = [option for option in texts if option and option != chosen] or [""]  # an empty one is dropped with its row
     dice = random.Random(hash_seed(job.seed, "option", question))
-    dice.shuffle(wrong)
-    return min(wrong, key=lambda option: abs(len(option) - len(chosen))) if job.protocol == "matched" else wrong[0]
+    dice.shuffle(texts)
+    return min(texts, key=lambda option: abs(len(option) - len(chosen))) if job.protocol == "matched" else texts[0]
 
 
 def _persona(messages: list[dict]) -> str | None:
@@ -191,5 +197,5 @@ class _Contexts:
             line = raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise RecordError(not_utf_8(error), self.path, number) from None
-        row = self.job.parse(line, self.path, number, first=number == 1)
+        row = self.job.parse(line, self.path, number, is_first=number == 1)
         return _chat(row.get(key) if isinstance(row, dict) else row, self.path, number)

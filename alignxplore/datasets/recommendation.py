@@ -66,30 +66,30 @@ def build_records(engine: Engine, catalogue: Catalogue, job: Job, *, pool: str, 
         pool: what `published` draws from, "catalogue" (any item) or "taken" (items that some user took).
         ties: what orders events of a user at the same time, "item" (the order of rows does not matter then) or "row".
     """
-    ordered = Ordered(engine, catalogue, ties, job)
-    taken = sum(count > 0 for count in ordered.takings.counts)
-    job.counts["items in the catalogue"], job.counts["items taken by a user"] = len(catalogue), taken
-    anything = job.protocol == "published" and pool == "catalogue"
-    drawer = RecommendationDrawer(job, catalogue, ordered.takings, anything)
-    return Records(engine, job, drawer, ordered.chunks, ordered.users)
+    events = Ordered(engine, catalogue, ties, job)
+    taken_count = sum(count > 0 for count in events.takings.counts)
+    job.counts["items in the catalogue"], job.counts["items taken by a user"] = len(catalogue), taken_count
+    from_all = job.protocol == "published" and pool == "catalogue"
+    drawer = RecommendationDrawer(job, catalogue, events.takings, from_all)
+    return Records(engine, job, drawer, events.chunks, events.users)
 
 
 class RecommendationDrawer(Drawer):
     """Makes rows of what users took.
 
     Args:
-        anything: in place of items that some user took, all are drawn from.
+        from_all: in place of items that some user took, all are drawn from.
     """
 
-    def __init__(self, job: Job, catalogue: Catalogue, takings: Takings, anything: bool):
+    def __init__(self, job: Job, catalogue: Catalogue, takings: Takings, from_all: bool):
         super().__init__(job)
-        self.catalogue, self.takings, self.anything = catalogue, takings, anything
+        self.catalogue, self.takings, self.from_all = catalogue, takings, from_all
 
     @cached_property
     def sampler(self) -> Sampler:
         """Draws from all items that may be set against another one."""
-        rated = [item for item, count in enumerate(self.takings.counts) if count]
-        pool: Sequence[int] = range(len(self.catalogue)) if self.anything else rated
+        items_taken = [item for item, count in enumerate(self.takings.counts) if count]
+        pool: Sequence[int] = range(len(self.catalogue)) if self.from_all else items_taken
         return sampler_of(self.job, pool, self.catalogue.twin, self.takings)
 
     @cached_property
@@ -103,12 +103,12 @@ class RecommendationDrawer(Drawer):
         return Writer(self.catalogue, self.job)
 
     def examples(self, chunk: Chunk) -> Iterator[Example]:
-        twin, drawn, start, begin = self.catalogue.twin, self._draw(chunk), 0, 0
-        pairs: list[Pair] = list(zip(*(column.tolist() for column in drawn[1:])))
-        for user, stop, end in zip(chunk.users, chunk.ends.tolist(), drawn.ends.tolist()):
-            others, own = self._others(chunk, begin, stop), pairs[start:end]
-            used = {twin[item] for item in (*others.own, *(rejected for _, rejected, _ in own))}
-            yield from self.offers.widen(finish(user, own, self.catalogue, others, self.job), used)
+        twin, draws, start, begin = self.catalogue.twin, self._draw(chunk), 0, 0
+        pairs: list[Pair] = list(zip(*(column.tolist() for column in draws[1:])))
+        for user, stop, end in zip(chunk.users, chunk.ends.tolist(), draws.ends.tolist()):
+            others, own_pairs = self._others(chunk, begin, stop), pairs[start:end]
+            exclusions = {twin[item] for item in (*others.own, *(rejected for _, rejected, _ in own_pairs))}
+            yield from self.offers.widen(finish(user, own_pairs, self.catalogue, others, self.job), exclusions)
             start, begin = end, stop
 
     def made(self, chunk: Chunk) -> Part:
@@ -116,56 +116,64 @@ class RecommendationDrawer(Drawer):
         job = self.job
         if job.items is not None:
             return super().made(chunk)
-        drawn, people, start = self._draw(chunk), 0, 0
-        unseen = [0, *np.cumsum(np.asarray(self.takings.first)[drawn.rejected] >= drawn.times).tolist()]
-        names, users, first, last = list[str](), list[int](), list[int](), list[int]()
-        for place, (user, end) in enumerate(zip(chunk.users, drawn.ends.tolist())):
+        draws, people, start = self._draw(chunk), 0, 0
+        unseen = [0, *np.cumsum(np.asarray(self.takings.first)[draws.rejected] >= draws.times).tolist()]
+        names, users, starts, targets = list[str](), list[int](), list[int](), list[int]()
+        for place, (user, end) in enumerate(zip(chunk.users, draws.ends.tolist())):
             rows = rows_of(user, end - start, job)
             if rows:
                 people += 1
                 job.counts[_UNSEEN] += unseen[end] - unseen[start]
-            for name, shown, target in rows:
+            for name, offset, target in rows:
                 names.append(name)
                 users.append(place)
-                first.append(start + shown)
-                last.append(start + target)
+                starts.append(start + offset)
+                targets.append(start + target)
             start = end
         if not names:
             return Part(b"", b"", 0, 0, {})
-        beside = "".join(map(popularity_line, names, self._popularity(chunk, users, drawn, last))).encode()
-        return Part(self.writer.lines(names, np.array(first), np.array(last), drawn), beside, len(names), people, {})
+        popularity_lines = "".join(
+            map(popularity_line, names, self._popularity(chunk, users, draws, targets))
+        ).encode()
+        return Part(
+            self.writer.lines(names, np.array(starts), np.array(targets), draws),
+            popularity_lines,
+            len(names),
+            people,
+            {},
+        )
 
-    def _popularity(self, chunk: Chunk, users: list[int], drawn: Drawn, targets: list[int]) -> Iterator[Popularity]:
+    def _popularity(self, chunk: Chunk, users: list[int], draws: Drawn, targets: list[int]) -> Iterator[Popularity]:
         """How popular the items of some users' targets are."""
         others = OthersOfMany(self.takings, chunk.ends, chunk.items, chunk.times)
-        who, times = np.array(users), drawn.times[targets]
-        chosen, rejected = (others.counted(who, items[targets], times) for items in (drawn.chosen, drawn.rejected))
+        users_R, times = np.array(users), draws.times[targets]
+        chosen, rejected = (others.counted(users_R, items[targets], times) for items in (draws.chosen, draws.rejected))
         columns = chosen[0], rejected[0], chosen[1], rejected[1]
         return map(Popularity, *(column.tolist() for column in columns))
 
     def _others(self, chunk: Chunk, start: int, end: int) -> Others:
         """All but the user who took the items from start to end."""
-        own = zip(chunk.items[start:end].tolist(), chunk.times[start:end].tolist())
-        return Others(self.takings, dict(own))
+        time_of = zip(chunk.items[start:end].tolist(), chunk.times[start:end].tolist())
+        return Others(self.takings, dict(time_of))
 
     def _draw(self, chunk: Chunk) -> Drawn:
         """The users' choices with what is set against them."""
         job, start = self.job, 0
         if type(self.sampler) is Sampler:
             rejected = self.sampler.draw_all(self._seeds(chunk.users), chunk.ends, chunk.items)
-            kept = rejected >= 0
-            if dropped := len(kept) - int(kept.sum()):
-                job.counts[_UNMATCHED] += dropped
-            ends = np.cumsum(kept)[chunk.ends - 1]
-            return Drawn(ends, chunk.items[kept], rejected[kept], chunk.times[kept])
+            mask = rejected >= 0
+            if unmatched := len(mask) - int(mask.sum()):
+                job.counts[_UNMATCHED] += unmatched
+            ends = np.cumsum(mask)[chunk.ends - 1]
+            return Drawn(ends, chunk.items[mask], rejected[mask], chunk.times[mask])
         # Matching asks for one choice after another.
         draw, dice = _liked_pairs if job.protocol == "liked" else _matched_pairs, random.Random()
         items, times, stars = (column.tolist() for column in (chunk.items, chunk.times, chunk.stars))
         pairs, ends_U = list[Pair](), list[int]()
         for user, end in zip(chunk.users, chunk.ends.tolist()):
-            taken = Taken(items[start:end], times[start:end], stars[start:end])
+            choices = Taken(items[start:end], times[start:end], stars[start:end])
             dice.seed(hash_seed(job.seed, job.dataset.name, user))
-            pairs += draw(taken, self._others(chunk, start, end), self.sampler, dice, job)
+            pairs += draw(choices, self._others(chunk, start, end), self.sampler, dice, job)
             ends_U.append(len(pairs))
             start = end
         columns = np.array(pairs, np.int64).reshape(-1, 3).T
@@ -173,47 +181,47 @@ class RecommendationDrawer(Drawer):
 
     def _seeds(self, users: Sequence[str]) -> np.ndarray:
         """64 bits for the draws of each user."""
-        own = f"{self.job.seed}\t{self.job.dataset.name}\t"
-        hashes = [hashlib.blake2b(f"{own}{user}".encode(), digest_size=8).digest() for user in users]
+        prefix = f"{self.job.seed}\t{self.job.dataset.name}\t"
+        hashes = [hashlib.blake2b(f"{prefix}{user}".encode(), digest_size=8).digest() for user in users]
         return np.frombuffer(b"".join(hashes), "<u8")
 
 
-def _matched_pairs(taken: Taken, others: Others, sampler: Sampler, dice: random.Random, job: Job) -> list[Pair]:
+def _matched_pairs(choices: Taken, others: Others, sampler: Sampler, dice: random.Random, job: Job) -> list[Pair]:
     """Each item that the user took, and one as popular that the user never took. Nothing is drawn twice, so that a
     rejected target does not stand in the history."""
-    banned, pairs = {sampler.twin[item] for item in taken.items}, list[Pair]()
-    for item, time in zip(taken.items, taken.times):
-        rejected = sampler.draw(Choice(item, time, others), banned, dice)
+    exclusions, pairs = {sampler.twin[item] for item in choices.items}, list[Pair]()
+    for item, time in zip(choices.items, choices.times):
+        rejected = sampler.draw(Choice(item, time, others), exclusions, dice)
         if rejected is None:
             job.counts[_UNMATCHED] += 1
         else:
-            banned.add(sampler.twin[rejected])
+            exclusions.add(sampler.twin[rejected])
             pairs.append((item, rejected, time))
     return pairs
 
 
-def _liked_pairs(taken: Taken, others: Others, sampler: Sampler, dice: random.Random, job: Job) -> list[Pair]:
+def _liked_pairs(choices: Taken, others: Others, sampler: Sampler, dice: random.Random, job: Job) -> list[Pair]:
     """Each item that the user liked, and one that the user liked less, or never took where none of these fits."""
     twin, pairs = sampler.twin, list[Pair]()
-    bar = min(LIKED, sum(taken.stars) / len(taken.stars))
-    low = [item for item, stars in zip(taken.items, taken.stars) if stars < bar]
-    own = sampler_of(job, low, twin, others.takings)
-    banned = {twin[item] for item in taken.items}
-    used = banned - {twin[item] for item in low}
-    for item, time, stars in zip(*taken):
+    bar = min(LIKED, sum(choices.stars) / len(choices.stars))
+    disliked = [item for item, stars in zip(choices.items, choices.stars) if stars < bar]
+    own_sampler = sampler_of(job, disliked, twin, others.takings)
+    exclusions = {twin[item] for item in choices.items}
+    exclusions_of_own = exclusions - {twin[item] for item in disliked}
+    for item, time, stars in zip(*choices):
         if stars < bar:
             job.counts["not chosen: few stars"] += 1
             continue
         choice = Choice(item, time, others)
-        rejected = own.draw(choice, used, dice)
+        rejected = own_sampler.draw(choice, exclusions_of_own, dice)
         job.counts["rejected items with few stars of the same user"] += rejected is not None
         if rejected is None:
-            rejected = sampler.draw(choice, banned, dice)
+            rejected = sampler.draw(choice, exclusions, dice)
         if rejected is None:
             job.counts[_UNMATCHED] += 1
             continue
-        used.add(twin[rejected])
-        banned.add(twin[rejected])
+        exclusions_of_own.add(twin[rejected])
+        exclusions.add(twin[rejected])
         pairs.append((item, rejected, time))
     return pairs
 
@@ -243,8 +251,8 @@ def windows(user: str, pairs: list[Pair], others: Others, job: Job) -> Iterator[
     """The rows of a user's choices."""
     if not (rows := rows_of(user, len(pairs), job)):
         return
-    first = others.takings.first
-    job.counts[_UNSEEN] += sum([time is not None and first[rejected] >= time for _, rejected, time in pairs])
+    first_taking = others.takings.first
+    job.counts[_UNSEEN] += sum([time is not None and first_taking[rejected] >= time for _, rejected, time in pairs])
     for name, start, place in rows:
         yield Window(name, pairs[start : place + 1], popularity(pairs[place], others))
 
@@ -252,8 +260,8 @@ def windows(user: str, pairs: list[Pair], others: Others, job: Job) -> Iterator[
 def finish(user: str, pairs: list[Pair], catalogue: Catalogue, others: Others, job: Job) -> Iterator[Example]:
     """The same as examples."""
     query = job.dataset.default_query
-    for name, chosen, counts in windows(user, pairs, others, job):
-        *history, target = (Interaction(catalogue.text(a), catalogue.text(b), query) for a, b, _ in chosen)
+    for name, window_pairs, counts in windows(user, pairs, others, job):
+        *history, target = (Interaction(catalogue.text(a), catalogue.text(b), query) for a, b, _ in window_pairs)
         yield Example(UserRecord(name, tuple(history), target), counts)
 
 
@@ -264,21 +272,21 @@ class Writer:
         self._chosen = Quoted(catalogue, '{"chosen": ', ', "rejected": ')
         self._rejected = Quoted(catalogue, "", f', "query": {as_json(job.dataset.default_query)}}}')
 
-    def lines(self, names: list[str], first: np.ndarray, last: np.ndarray, drawn: Drawn) -> bytes:
+    def lines(self, names: list[str], starts: np.ndarray, targets: np.ndarray, draws: Drawn) -> bytes:
         """The lines of rows whose choices are those from first to last, which is the target."""
-        sizes = last - first + 1
+        sizes = targets - starts + 1
         ends = np.cumsum(sizes)
-        places = np.arange(ends[-1]) + np.repeat(first - ends + sizes, sizes)
-        chosen, rejected = self._chosen.take(drawn.chosen[places]), self._rejected.take(drawn.rejected[places])
+        places = np.arange(ends[-1]) + np.repeat(starts - ends + sizes, sizes)
+        chosen, rejected = self._chosen.take(draws.chosen[places]), self._rejected.take(draws.rejected[places])
         pairs = arrow.binary_join_element_wise(chosen, rejected, _bytes(b""))
         # Of each row a list for the history, and one for the target.
         parts = np.concatenate(([0], np.stack((ends - 1, ends), 1).ravel()))
-        joined = arrow.binary_join(pa.LargeListArray.from_arrays(parts, pairs), _bytes(b", "))
-        histories, targets = (joined.take(np.arange(part, len(joined), 2)) for part in (0, 1))
+        json_texts = arrow.binary_join(pa.LargeListArray.from_arrays(parts, pairs), _bytes(b", "))
+        histories, target_texts = (json_texts.take(np.arange(part, len(json_texts), 2)) for part in (0, 1))
         users = pa.array([as_json(name).encode("utf-8", HALF_CHARACTERS) for name in names], pa.large_binary())
-        texts = (b'{"userid": ', users, b', "history": [', histories, b'], "target": ', targets, b"}\n", b"")
-        whole = arrow.binary_join_element_wise(*(_bytes(x) if isinstance(x, bytes) else x for x in texts))
-        return whole.buffers()[2].to_pybytes()
+        texts = (b'{"userid": ', users, b', "history": [', histories, b'], "target": ', target_texts, b"}\n", b"")
+        line_array = arrow.binary_join_element_wise(*(_bytes(x) if isinstance(x, bytes) else x for x in texts))
+        return line_array.buffers()[2].to_pybytes()
 
 
 def _bytes(text: bytes) -> pa.LargeBinaryScalar:

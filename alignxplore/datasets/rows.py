@@ -49,32 +49,34 @@ def identifier(row: dict, key: str, path: Path, number: int) -> str | int:
     Raises:
         RecordError: missing or of another type.
     """
-    found = row.get(key)
-    if isinstance(found, float) and found.is_integer():
-        found = int(found)
-    elif isinstance(found, str):
-        found = table_id(found)
-    if not isinstance(found, (str, int)) or isinstance(found, bool) or found == "":
+    value = row.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    elif isinstance(value, str):
+        value = table_id(value)
+    if not isinstance(value, (str, int)) or isinstance(value, bool) or value == "":
         raise RecordError(f"expected an id, found {row[key]!r:.60}" if key in row else "missing", path, number, key)
-    check_id(str(found), key, path, number)
-    return found
+    check_id(str(value), key, path, number)
+    return value
 
 
-def number_of_stars(found: object, scale: tuple[float, float], path: Path, number: int, field: str) -> float:
+def number_of_stars(value: object, scale: tuple[float, float], path: Path, number: int, field: str) -> float:
     """A field that must hold a number from scale[0] to scale[1], perhaps as text.
 
     Raises:
         RecordError: anything else; "nan" and "inf" are no numbers either.
     """
     try:
-        if isinstance(found, int | float | str) and not isinstance(found, bool):
-            stars = float(found)
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            stars = float(value)
             if scale[0] <= stars <= scale[1]:
                 return stars
     except (ValueError, OverflowError):
         pass
-    least, most = scale
-    problem = f"expected a number of stars from {least:g} to {most:g}, found {found!r:.60}; repair or delete this line"
+    minimum, maximum = scale
+    problem = (
+        f"expected a number of stars from {minimum:g} to {maximum:g}, found {value!r:.60}; repair or delete this line"
+    )
     raise RecordError(problem, path, number, field)
 
 
@@ -86,12 +88,12 @@ def check_id(text: str, key: str, path: Path, number: int) -> None:
 
 def objects(path: Path, job: Job) -> Iterator[tuple[int, dict]]:
     """(line number, object) of each line of a JSONL file."""
-    first = True
+    is_first = True
     for number, line in job.lines(path):
-        row = job.parse(line, path, number, first)
+        row = job.parse(line, path, number, is_first)
         if not isinstance(row, dict):
-            raise RecordError(no_object(row, first), path, number)
-        first = False
+            raise RecordError(no_object(row, is_first), path, number)
+        is_first = False
         yield number, row
 
 
@@ -114,17 +116,17 @@ def csv_rows(lines: Iterable[str], path: Path) -> Iterator[tuple[int, list[str]]
     """(its first line, fields) of each row of a CSV file: a quoted field may go over several lines. Rows of blanks
     alone are passed over."""
     csv.field_size_limit(_LONGEST)
-    reader, first = csv.reader(lines), 1
+    reader, first_line = csv.reader(lines), 1
     while True:
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            raise RecordError(f"not CSV ({error}); {DAMAGED}", path, first) from None
+            raise RecordError(f"not CSV ({error}); {DAMAGED}", path, first_line) from None
         if fields is None:
             return
         if "".join(fields).strip():
-            yield first, fields
-        first = reader.line_num + 1
+            yield first_line, fields
+        first_line = reader.line_num + 1
 
 
 def csv_table(path: Path, job: Job) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
@@ -145,9 +147,9 @@ def _below(
             job.counts["dropped: the header again"] += 1
             continue
         if len(fields) != len(header):
-            shown = " ".join(",".join(fields).split())[:60]
+            excerpt = " ".join(",".join(fields).split())[:60]
             quote = "; is a quotation mark not closed?" if any("\n" in field for field in fields) else ""
-            problem = f"'{shown}' has {len(fields)} fields, expected {','.join(header)}{quote}"
+            problem = f"'{excerpt}' has {len(fields)} fields, expected {','.join(header)}{quote}"
             raise RecordError(problem, path, number)
         yield number, fields
 
@@ -179,30 +181,28 @@ def _json(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
 def _array(lines: Iterable[tuple[int, str]], path: Path, job: Job) -> Iterator[tuple[int, Any]]:
     """Objects of a JSON array, after its first bracket: each is cut off the front of a buffer as soon as it is
     complete."""
-    decode, buffer, number, between = json.JSONDecoder().raw_decode, "", 0, ""
+    decode, buffer, number, gap = json.JSONDecoder().raw_decode, "", 0, ""
     for _, line in lines:
         buffer += line + "\n"
         place = 0
         # An object of an indented array ends on a line with its bracket.
         while line.rstrip(" ,]").endswith("}"):
-            rest = buffer[place:].lstrip(" ,\n\t]")
-            between += buffer[place : len(buffer) - len(rest)]
-            place = len(buffer) - len(rest)
-            if not rest:
+            tail = buffer[place:].lstrip(" ,\n\t]")
+            gap += buffer[place : len(buffer) - len(tail)]
+            place = len(buffer) - len(tail)
+            if not tail:
                 break
             try:
                 row, place = decode(buffer, place)
             except (ValueError, RecursionError):
                 break
-            if "".join(between.split()) != ("," if number else ""):
-                raise RecordError(
-                    f"{between.strip()[:20]!r} where one comma parts two rows; repair it", path, number + 1
-                )
-            number, between = number + 1, ""
+            if "".join(gap.split()) != ("," if number else ""):
+                raise RecordError(f"{gap.strip()[:20]!r} where one comma parts two rows; repair it", path, number + 1)
+            number, gap = number + 1, ""
             yield number, job.mended(row, path, number)
         buffer = buffer[place:]
-    if buffer.strip(" ,\n\t]") or "]" not in (end := between + buffer):
-        other = not_json(buffer.strip().partition("\n")[0], not number)
-        raise RecordError(other or "ends in the middle of a row; the download may be cut short", path, number + 1)
+    if buffer.strip(" ,\n\t]") or "]" not in (end := gap + buffer):
+        problem = not_json(buffer.strip().partition("\n")[0], not number)
+        raise RecordError(problem or "ends in the middle of a row; the download may be cut short", path, number + 1)
     if "".join(end.split()) != "]":
         raise RecordError(f"{end.strip()[:20]!r} where ] ends the array; repair it", path, number)

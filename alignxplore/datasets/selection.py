@@ -51,14 +51,14 @@ def from_messages(messages: Iterable[dict]) -> list[Interaction]:
             turns[-1] = (role, f"{turns[-1][1]}\n{text}")
         else:
             turns.append((role, text))
-    found, said = [], None
+    pairs, request = [], None
     for role, text in turns:
         if role == "user":
-            said = text
-        elif said is not None:
-            found.append(Interaction(text, None, said))
-            said = None
-    return [*found, Interaction(said)] if said else found
+            request = text
+        elif request is not None:
+            pairs.append(Interaction(text, None, request))
+            request = None
+    return [*pairs, Interaction(request)] if request else pairs
 
 
 def build_records(rows: Iterable[Row], job: Job) -> Iterator[Example]:
@@ -110,8 +110,8 @@ def _rows(groups: UserGroups, counts: dict[str, int]) -> Iterator[Row]:
     """The rows back from disk, the first of each id (ids are hashes of the content, or come from the raw file)."""
     for user, texts in groups:
         counts["dropped: a row of the same id came before"] += len(texts) - 1
-        history, target, *rest = json.loads(texts[0])
-        yield Row(user, [Interaction(*x) for x in history], _target_of(target), *rest)
+        history, target, *extras = json.loads(texts[0])
+        yield Row(user, [Interaction(*x) for x in history], _target_of(target), *extras)
 
 
 def _record(row: Row, job: Job, counts: dict[str, int]) -> UserRecord | None:

@@ -48,9 +48,11 @@ def read_popularity(benchmark: str | Path) -> Mapping[str, Popularity]:
     counts = {}
     for line, row in read_jsonl(path):
         try:
-            first, second = (None if row.get(name) is None else int(row[name]) for name in _BEFORE)
-            offered = None if row.get("offered") is None else tuple(map(int, row["offered"]))
-            counts[str(row["userid"])] = Popularity(int(row["chosen"]), int(row["rejected"]), first, second, offered)
+            chosen_before, rejected_before = (None if row.get(name) is None else int(row[name]) for name in _BEFORE)
+            offer_counts = None if row.get("offered") is None else tuple(map(int, row["offered"]))
+            counts[str(row["userid"])] = Popularity(
+                int(row["chosen"]), int(row["rejected"]), chosen_before, rejected_before, offer_counts
+            )
         except (KeyError, TypeError, ValueError):
             raise RecordError("expected userid, chosen and rejected; build the benchmark again", path, line) from None
     return counts

@@ -21,19 +21,19 @@ _TABLES = (".csv", ".parquet")  # forms that hold no JSON
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2} (?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 
 
-def sql_table(path: Path, separator: str, columns: int, skipped: int = 0) -> str:
+def sql_table(path: Path, separator: str, columns: int, skip: int = 0) -> str:
     """A table of text in the order of the file's rows: columns c0, c1, ...
 
     Args:
         separator: between two fields; those of a CSV may stand in quotation marks.
-        skipped: lines at the start.
+        skip: lines at the start.
     """
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         end = r"\r\n" if file.readline().endswith(b"\r\n") else r"\n"
     names = ", ".join(f"c{place}: 'VARCHAR'" for place in range(columns))
     quote = quoted('"' if separator == "," else "")
     return (
-        f"read_csv({quoted(path)}, columns = {{{names}}}, auto_detect = false, header = false, skip = {skipped}, "
+        f"read_csv({quoted(path)}, columns = {{{names}}}, auto_detect = false, header = false, skip = {skip}, "
         f"delim = {quoted(separator)}, quote = {quote}, escape = {quote}, new_line = '{end}')"
     )
 
@@ -88,18 +88,20 @@ def sql_json(path: Path, names: Sequence[str]) -> str | None:
         columns = ", ".join(f"{name}: 'JSON'" for name in names)
         return f"SELECT * FROM read_json({quoted(path)}, format = 'newline_delimited', columns = {{{columns}}})"
     if form == "parquet":
-        every, found = f"read_parquet({quoted(path)})", {name: name for name in _parquet_names(path)}
+        source, value_of = f"read_parquet({quoted(path)})", {name: name for name in _parquet_names(path)}
     else:
         header = csv_header(path)
-        found = {name: f"coalesce(c{place}, '')" for place, name in enumerate(header)}
-        if len(found) < len(header) or not found.keys() & set(names):
+        value_of = {name: f"coalesce(c{place}, '')" for place, name in enumerate(header)}
+        if len(value_of) < len(header) or not value_of.keys() & set(names):
             return None
-        every = sql_table(path, ",", len(header), 1)
+        source = sql_table(path, ",", len(header), 1)
     values = (
-        f"CASE WHEN {found[name]} IS NOT NULL THEN to_json({found[name]}) END" if name in found else "NULL::JSON"
+        f"CASE WHEN {value_of[name]} IS NOT NULL THEN to_json({value_of[name]}) END"
+        if name in value_of
+        else "NULL::JSON"
         for name in names
     )
-    return f"SELECT {', '.join(f'{value} AS {name}' for value, name in zip(values, names))} FROM {every}"
+    return f"SELECT {', '.join(f'{value} AS {name}' for value, name in zip(values, names))} FROM {source}"
 
 
 def json_is_plain(path: Path, engine: Engine) -> bool:
@@ -130,7 +132,7 @@ def csv_header(path: Path) -> list[str]:
     """The names of a CSV file's columns, by its first line; none where it cannot be read."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            first = file.readline().decode("utf-8-sig", "replace")
-            return [name.strip() for _, names in csv_rows([first], path) for name in names]
+            first_line = file.readline().decode("utf-8-sig", "replace")
+            return [name.strip() for _, names in csv_rows([first_line], path) for name in names]
     except (EOFError, OSError, zlib.error, RecordError):
         return []  # whoever reads the rows says what is wrong

@@ -33,22 +33,22 @@ class Takings:
     """
 
     def __init__(self, engine: Engine, table: str, items: int):
-        counts, first = np.zeros(items, np.uint64), np.full(items, np.iinfo(np.int64).max)
-        found = f"SELECT item, count(*)::UBIGINT AS takings, min(time) AS first FROM {table} GROUP BY item"
-        for batch in engine.batches(found):
-            taken = batch["item"].to_numpy()
-            counts[taken], first[taken] = batch["takings"].to_numpy(), batch["first"].to_numpy()
-        self.counts, self.first = array("L", counts.tobytes()), array("q", first.tobytes())
-        self._starts = array("Q", (np.cumsum(counts) - counts).astype(np.uint64).tobytes())
+        counts_I, first_I = np.zeros(items, np.uint64), np.full(items, np.iinfo(np.int64).max)
+        query = f"SELECT item, count(*)::UBIGINT AS takings, min(time) AS first FROM {table} GROUP BY item"
+        for batch in engine.batches(query):
+            items_B = batch["item"].to_numpy()
+            counts_I[items_B], first_I[items_B] = batch["takings"].to_numpy(), batch["first"].to_numpy()
+        self.counts, self.first = array("L", counts_I.tobytes()), array("q", first_I.tobytes())
+        self._starts = array("Q", (np.cumsum(counts_I) - counts_I).astype(np.uint64).tobytes())
         self._marks = array("q")  # each BLOCK-th of all times
         self._path = engine.folder / "times"
-        written = 0
+        count = 0
         with self._path.open("wb") as file:
             for batch in engine.batches(f"SELECT time FROM {table} ORDER BY item, time"):
                 times = batch["time"].to_numpy()
-                self._marks.frombytes(times[-written % BLOCK :: BLOCK].tobytes())
+                self._marks.frombytes(times[-count % BLOCK :: BLOCK].tobytes())
                 file.write(times.tobytes())
-                written += len(times)
+                count += len(times)
         self._file: BinaryIO = self._path.open("rb")
 
     def before(self, item: int, time: int) -> int:
@@ -75,8 +75,8 @@ class Takings:
         low_Q = np.maximum(start_Q, BLOCK * (mark_Q - 1))
         size_Q = np.minimum(end_Q, BLOCK * mark_Q) - low_Q
         file, size = self._file.fileno(), 8 * BLOCK
-        read = b"".join([os.pread(file, size, at).ljust(size) for at in (8 * low_Q).tolist()])
-        times_QB = np.frombuffer(read, np.int64).reshape(-1, BLOCK)
+        blocks = b"".join([os.pread(file, size, offset).ljust(size) for offset in (8 * low_Q).tolist()])
+        times_QB = np.frombuffer(blocks, np.int64).reshape(-1, BLOCK)
         return low_Q - start_Q + ((times_QB < times_Q[:, None]) & (np.arange(BLOCK) < size_Q[:, None])).sum(1)
 
     def __getstate__(self) -> dict:

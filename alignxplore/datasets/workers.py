@@ -30,30 +30,30 @@ def side_by_side(work: Callable[[Any], Any], chunks: Iterable[Any], processes: i
         Exception: what `work` raised.
     """
     idle = SimpleQueue[subprocess.Popen[bytes]]()
-    waiting = deque[Future[Any]]()
-    started = [_start(work) for _ in range(processes)]
-    for process in started:
+    queue = deque[Future[Any]]()
+    workers = [_start(work) for _ in range(processes)]
+    for process in workers:
         idle.put(process)
 
     def hand_over(chunk: Any) -> Any:
         process = idle.get()
-        made = _ask(process, chunk)
+        result = _ask(process, chunk)
         idle.put(process)
-        return made
+        return result
 
     threads = ThreadPoolExecutor(processes)
     try:
         for chunk in chunks:
-            waiting.append(threads.submit(hand_over, chunk))
-            if len(waiting) > _AHEAD * processes:
-                yield _made(waiting.popleft())
-        while waiting:
-            yield _made(waiting.popleft())
+            queue.append(threads.submit(hand_over, chunk))
+            if len(queue) > _AHEAD * processes:
+                yield _made(queue.popleft())
+        while queue:
+            yield _made(queue.popleft())
     finally:
-        for process in started:
+        for process in workers:
             process.kill()
         threads.shutdown(cancel_futures=True)
-        for process in started:
+        for process in workers:
             with process:  # closes its pipes
                 pass
 
@@ -86,10 +86,10 @@ def _ask(process: subprocess.Popen[bytes], chunk: Any) -> Any:
 
 
 def _made(future: Future[Any]) -> Any:
-    made = future.result()
-    if isinstance(made, Exception):
-        raise made
-    return made
+    result = future.result()
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def serve() -> None:
@@ -103,8 +103,8 @@ def serve() -> None:
         except EOFError:
             return
         try:
-            made = work(chunk)
+            result = work(chunk)
         except Exception as error:
-            made = error
-        pickle.dump(made, results, pickle.HIGHEST_PROTOCOL)
+            result = error
+        pickle.dump(result, results, pickle.HIGHEST_PROTOCOL)
         results.flush()
