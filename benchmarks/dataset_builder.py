@@ -44,13 +44,13 @@ def simulate(folder: Path, users: int, seed: int = 0) -> int:
     with (folder / "ratings.csv").open("w") as out:
         out.write("userId,movieId,rating,timestamp\n")
         # A window of users that are all still rating: consecutive rows almost never belong to one user.
-        left = {}
-        new = iter(range(1, users + 1))
+        ratings_left = {}
+        arrivals = iter(range(1, users + 1))
         active: list[int] = []
         while True:
-            while len(active) < 50_000 and (user := next(new, None)) is not None:
+            while len(active) < 50_000 and (user := next(arrivals, None)) is not None:
                 active.append(user)
-                left[user] = dice.randint(*RATINGS)
+                ratings_left[user] = dice.randint(*RATINGS)
             if not active:
                 return count
             place = dice.randrange(len(active))
@@ -58,9 +58,9 @@ def simulate(folder: Path, users: int, seed: int = 0) -> int:
             film = int(FILMS ** dice.random())
             out.write(f"{user},{film},4.0,{1_000_000_000 + dice.randrange(10**8)}\n")
             count += 1
-            left[user] -= 1
-            if not left[user]:
-                del left[user]
+            ratings_left[user] -= 1
+            if not ratings_left[user]:
+                del ratings_left[user]
                 active[place] = active[-1]
                 active.pop()
 
@@ -90,8 +90,8 @@ def build(folder: Path, library: Path) -> Built:
     process = psutil.Popen([*command, *paths], stdout=subprocess.DEVNULL, cwd=library)
     peak, cpu = 0.0, 0.0
     while process.poll() is None:
-        now = [taken(one) for one in (process, *children(process))]
-        peak, cpu = max(peak, sum(memory for memory, _ in now)), max(cpu, sum(seconds for _, seconds in now))
+        usage = [taken(member) for member in (process, *children(process))]
+        peak, cpu = max(peak, sum(memory for memory, _ in usage)), max(cpu, sum(seconds for _, seconds in usage))
         time.sleep(0.2)
     seconds = time.monotonic() - start
     if process.returncode:
@@ -102,9 +102,9 @@ def build(folder: Path, library: Path) -> Built:
 
 def content(out: Path, counts: dict[str, int]) -> str:
     """Hash of a benchmark without what was drawn."""
-    drawn = "rejected items that nobody had taken before the choice"
+    draw_count = "rejected items that nobody had taken before the choice"
     digest = hashlib.sha256(
-        json.dumps({name: count for name, count in counts.items() if name != drawn}, sort_keys=True).encode()
+        json.dumps({name: count for name, count in counts.items() if name != draw_count}, sort_keys=True).encode()
     )
     with out.open("rb") as lines:
         for line in lines:
@@ -131,10 +131,10 @@ def taken(process: psutil.Process) -> tuple[float, float]:
 
 def library_of(commit: str, folder: Path) -> Path:
     """The library as it was at a commit."""
-    packed = subprocess.run(["git", "archive", commit, "alignxplore"], cwd=ROOT, capture_output=True)
-    if packed.returncode:
-        raise ValueError(f"--before {commit}: {packed.stderr.decode().strip()}; the whole history is needed")
-    subprocess.run(["tar", "-x", "-C", folder], input=packed.stdout, check=True)
+    process = subprocess.run(["git", "archive", commit, "alignxplore"], cwd=ROOT, capture_output=True)
+    if process.returncode:
+        raise ValueError(f"--before {commit}: {process.stderr.decode().strip()}; the whole history is needed")
+    subprocess.run(["tar", "-x", "-C", folder], input=process.stdout, check=True)
     return folder
 
 
@@ -155,47 +155,50 @@ def compare(options: BuilderOptions) -> str | None:
     """Build both, and print what each took."""
     if options.check:
         return planned(options)
-    few, many = options.users
+    small_size, large_size = options.users
     with tempfile.TemporaryDirectory(dir=options.scratch) as name:
         folder = Path(name)
         for part in ("old", "few", "many"):
             (folder / part).mkdir()
-        old = library_of(options.before, folder / "old")
-        ratings = {users: simulate(folder / part, users) for part, users in (("few", few), ("many", many))}
-        before = report("before", build(folder / "few", old), ratings[few])
-        ours = report("now", build(folder / "few", ROOT), ratings[few])
-        large = report("now", build(folder / "many", ROOT), ratings[many])
-    if ours.content != before.content:
+        old_library = library_of(options.before, folder / "old")
+        ratings = {
+            users: simulate(folder / part, users) for part, users in (("few", small_size), ("many", large_size))
+        }
+        old_build = report("before", build(folder / "few", old_library), ratings[small_size])
+        new_build = report("now", build(folder / "few", ROOT), ratings[small_size])
+        large_build = report("now", build(folder / "many", ROOT), ratings[large_size])
+    if new_build.content != old_build.content:
         raise SystemExit("the two builders do not write the same users, choices and counts")
     print(
         json.dumps(
             {
                 "name": "dataset_builder",
-                "ratio": ours.rate / before.rate,
+                "ratio": new_build.rate / old_build.rate,
                 "goal": f"{GOAL} users a second on two cores that do nothing else, below 1000 MB",
-                "ours": ours.rate,
-                "theirs": before.rate,
+                "ours": new_build.rate,
+                "theirs": old_build.rate,
                 "unit": "users a second of wall time",
-                "n": ours.users,
-                "users_per_second": large.rate,
-                "users": large.users,
-                "peak_mb": large.peak_mb,
-                "processor_ratio": before.cpu / ours.cpu,
-                "processor_ms_per_user": 1000 * large.cpu / large.users,
+                "n": new_build.users,
+                "users_per_second": large_build.rate,
+                "users": large_build.users,
+                "peak_mb": large_build.peak_mb,
+                "processor_ratio": old_build.cpu / new_build.cpu,
+                "processor_ms_per_user": 1000 * large_build.cpu / large_build.users,
             }
         )
     )
     return None
 
 
-def report(name: str, built: Built, ratings: int) -> Built:
+def report(name: str, result: Built, ratings: int) -> Built:
     """Print one build."""
     print(
-        f"{name}: {built.users:,} users, {ratings:,} ratings: {built.seconds:.0f} s ({built.cpu:.0f} s of processor), "
-        f"{built.rate:,.0f} users/s, peak {built.peak_mb:.0f} MB, {built.gb:.1f} GB written",
+        f"{name}: {result.users:,} users, {ratings:,} ratings: {result.seconds:.0f} s "
+        f"({result.cpu:.0f} s of processor), "
+        f"{result.rate:,.0f} users/s, peak {result.peak_mb:.0f} MB, {result.gb:.1f} GB written",
         flush=True,
     )
-    return built
+    return result
 
 
 if __name__ == "__main__":

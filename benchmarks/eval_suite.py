@@ -95,27 +95,31 @@ def prepare(folder: Path, options: SuiteOptions) -> tuple[str, str]:
     return policy, judge
 
 
-def clock(command: list[str], log: Path, ready: str) -> tuple[float, float, float]:
-    """(wall seconds, of these until a line of output holds `ready`, processor seconds with all children) of a command
+def clock(command: list[str], log: Path, sign: str) -> tuple[float, float, float]:
+    """(wall seconds, of these until a line of output holds `sign`, processor seconds with all children) of a command
     that must succeed."""
-    began, before, loaded = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN), None
+    began, start_usage, load_seconds = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN), None
     with log.open("a") as out:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=ROOT
         )
         for line in process.stdout:
             out.write(line)
-            if loaded is None and ready in line:
-                loaded = time.monotonic() - began
-    if process.wait() or loaded is None:
+            if load_seconds is None and sign in line:
+                load_seconds = time.monotonic() - began
+    if process.wait() or load_seconds is None:
         raise SystemExit(f"{' '.join(command)} failed; see {log}:\n" + "\n".join(log.read_text().splitlines()[-20:]))
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.monotonic() - began, loaded, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    end_usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (
+        time.monotonic() - began,
+        load_seconds,
+        end_usage.ru_utime + end_usage.ru_stime - start_usage.ru_utime - start_usage.ru_stime,
+    )
 
 
 def ours(folder: Path, policy: str, judge: str, options: SuiteOptions) -> list[tuple[float, float, float]]:
     """The project's own commands, one process for each model."""
-    shared = ["--data", str(folder / "data"), "--out", str(folder / "ours"), "--max_model_len", str(WINDOW)]
+    common_options = ["--data", str(folder / "data"), "--out", str(folder / "ours"), "--max_model_len", str(WINDOW)]
     return [
         clock(
             [
@@ -127,7 +131,7 @@ def ours(folder: Path, policy: str, judge: str, options: SuiteOptions) -> list[t
                 "plain",
                 "--max_tokens",
                 str(options.max_tokens),
-                *shared,
+                *common_options,
             ],
             folder / "ours.log",
             "serving ",
@@ -144,7 +148,7 @@ def ours(folder: Path, policy: str, judge: str, options: SuiteOptions) -> list[t
                 "none",
                 "--cues",
                 "random",
-                *shared,
+                *common_options,
             ],
             folder / "ours.log",
             "serving ",
@@ -170,17 +174,17 @@ def child(options: SuiteOptions) -> None:
     from alignxplore.evaluation.benchmarks import load_benchmarks
     from alignxplore.serving.server import on_cpu
 
-    small = {"dtype": "float32", "enforce_eager": True, "block_size": 32, "enable_chunked_prefill": False}
-    model = LLM(options.model, max_model_len=WINDOW, **(small if on_cpu() else {}))
+    cpu_options = {"dtype": "float32", "enforce_eager": True, "block_size": 32, "enable_chunked_prefill": False}
+    model = LLM(options.model, max_model_len=WINDOW, **(cpu_options if on_cpu() else {}))
     print("loaded", flush=True)
     name, mode = options.cell
     (benchmark,) = load_benchmarks([str(Path(options.folder) / "data" / f"{name}_upi.jsonl")])
-    kept = Path(options.folder) / "theirs" / f"{name}.{mode}.json"
+    path = Path(options.folder) / "theirs" / f"{name}.{mode}.json"
     if options.child == "write":
-        write_json(kept, plain_summaries(model, benchmark, mode, options.max_tokens))
+        write_json(path, plain_summaries(model, benchmark, mode, options.max_tokens))
     else:
-        summaries = None if mode == "direct" else json.loads(kept.read_text())
-        write_json(kept.with_suffix(".judged.json"), plain_answers(model, benchmark, summaries))
+        summaries = None if mode == "direct" else json.loads(path.read_text())
+        write_json(path.with_suffix(".judged.json"), plain_answers(model, benchmark, summaries))
 
 
 def plain_summaries(model: "LLM", benchmark: "Benchmark", mode: str, max_tokens: int) -> list[str]:
@@ -190,16 +194,20 @@ def plain_summaries(model: "LLM", benchmark: "Benchmark", mode: str, max_tokens:
     from alignxplore.evaluation.benchmarks import slices_of
     from alignxplore.prompts import PromptSet, parse_answer
 
-    prompts, past = PromptSet(), [""] * len(benchmark.records)
+    prompts, past_summaries = PromptSet(), [""] * len(benchmark.records)
     slices = [slices_of(benchmark, record, mode, 2) for record in benchmark.records]
     for stage in range(1 if mode == "full" else 2):
-        asked = [prompts.infer(parts[stage], before, "plain") for parts, before in zip(slices, past)]
-        seeds = [hash_seed(benchmark.name, stage, i) for i in range(len(asked))]
+        prompts_of_stage = [
+            prompts.infer(parts[stage], past_summary, "plain") for parts, past_summary in zip(slices, past_summaries)
+        ]
+        seeds = [hash_seed(benchmark.name, stage, i) for i in range(len(prompts_of_stage))]
         sampling = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": max_tokens}
-        how = [SamplingParams(**sampling, seed=seed) for seed in seeds]
-        replies = model.chat(asked, how, chat_template_kwargs={"enable_thinking": False}, use_tqdm=False)
-        past = [parse_answer(reply.outputs[0].text, "plain").summary for reply in replies]
-    return past
+        parameters = [SamplingParams(**sampling, seed=seed) for seed in seeds]
+        replies = model.chat(
+            prompts_of_stage, parameters, chat_template_kwargs={"enable_thinking": False}, use_tqdm=False
+        )
+        past_summaries = [parse_answer(reply.outputs[0].text, "plain").summary for reply in replies]
+    return past_summaries
 
 
 def plain_answers(model: "LLM", benchmark: "Benchmark", summaries: list[str] | None) -> list[str]:
@@ -211,7 +219,7 @@ def plain_answers(model: "LLM", benchmark: "Benchmark", summaries: list[str] | N
     from alignxplore.judging.letters import find_letters
     from alignxplore.prompts import PromptSet
 
-    letters, asked, prompts = find_letters(model.get_tokenizer()), [], PromptSet()
+    letters, items_asked, prompts = find_letters(model.get_tokenizer()), [], PromptSet()
     for place, record in enumerate(benchmark.records):
         if summaries is not None and not summaries[place]:
             continue  # bad format is not judged here either
@@ -222,9 +230,9 @@ def plain_answers(model: "LLM", benchmark: "Benchmark", summaries: list[str] | N
             if summaries is None
             else prompts.judge(summaries[place], target.query, *pair)
         )
-        asked.append([*messages, {"role": "assistant", "content": letters.prefill}])
+        items_asked.append([*messages, {"role": "assistant", "content": letters.prefill}])
     replies = model.chat(
-        asked,
+        items_asked,
         SamplingParams(temperature=0, max_tokens=1, logprobs=20),
         chat_template_kwargs={"enable_thinking": False},
         use_tqdm=False,
@@ -259,10 +267,10 @@ def compare(options: SuiteOptions) -> str | None:
     scale = {"ours": 1.0, "theirs": len(BENCHMARKS) / options.plain_benchmarks}
     total = {way: [scale[way] * sum(column) for column in zip(*rows)] for way, rows in figures.items()}
     for way, (wall, loading, processor) in total.items():
-        scaled = f" ({len(figures[way])} processes run, scaled by {scale[way]:.1f})" if scale[way] > 1 else ""
+        scale_note = f" ({len(figures[way])} processes run, scaled by {scale[way]:.1f})" if scale[way] > 1 else ""
         print(
             f"{way}: {scale[way] * len(figures[way]):.0f} processes, {wall:.0f} s, of these "
-            f"{100 * loading / wall:.0f} % until the model was loaded; {processor:.0f} s of processor{scaled}"
+            f"{100 * loading / wall:.0f} % until the model was loaded; {processor:.0f} s of processor{scale_note}"
         )
     (our_wall, our_loading, our_cpu), (their_wall, their_loading, their_cpu) = total["ours"], total["theirs"]
     print(

@@ -91,11 +91,11 @@ async def post(session: aiohttp.ClientSession, url: str, body: dict) -> dict:
         return await reply.json()
 
 
-async def published(url: str, model: str, asked: Sequence[Messages], tokens: int) -> float:
+async def published(url: str, model: str, prompts: Sequence[Messages], tokens: int) -> float:
     """Judgements per second of the published way, with answers of `tokens` tokens."""
     async with aiohttp.ClientSession() as session:
         began = time.monotonic()
-        for messages in asked:
+        for messages in prompts:
             async with session.get(url + "/models") as reply:
                 await reply.json()
             await post(
@@ -110,26 +110,26 @@ async def published(url: str, model: str, asked: Sequence[Messages], tokens: int
                     "chat_template_kwargs": {"enable_thinking": False},
                 },
             )
-        return len(asked) / (time.monotonic() - began)
+        return len(prompts) / (time.monotonic() - began)
 
 
 async def ours(judge: Judge, questions: Sequence[Question]) -> float:
     """Judgements per second of alignxplore/judging/letters.py, both orders of each question."""
     began = time.monotonic()
-    judged = await asyncio.gather(*(judge.score(q.summary, q.item, i) for i, q in enumerate(questions)))
+    judgements = await asyncio.gather(*(judge.score(q.summary, q.item, i) for i, q in enumerate(questions)))
     seconds = time.monotonic() - began
-    if failed := next((j for j in judged if not j.ok), None):
-        raise SystemExit(f"a judgement failed ({failed.status}: {failed.error}); see the server's log")
-    return sum(len(j.orders) for j in judged) / seconds
+    if failure := next((j for j in judgements if not j.ok), None):
+        raise SystemExit(f"a judgement failed ({failure.status}: {failure.error}); see the server's log")
+    return sum(len(j.orders) for j in judgements) / seconds
 
 
 async def ceiling(url: str, model: str, prompts_ids: Sequence[list[int]], concurrency: int) -> float:
     """Requests per second of a bare client: token ids in, one token out."""
-    left = iter(prompts_ids)
+    queue = iter(prompts_ids)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def worker() -> None:
-            for ids in left:
+            for ids in queue:
                 await post(
                     session, url + "/completions", {"model": model, "prompt": ids, "max_tokens": 1, "temperature": 0}
                 )
@@ -153,13 +153,13 @@ async def measure(url: str, model: str, options: ThroughputOptions) -> dict[str,
         answer = len(tokenizer.encode('{"selection": "Item A"}', add_special_tokens=False)) + 1
         for number in range(options.rounds + 1):
             serial = [orders(prompts, questions(options.serial)) for _ in range(2)]
-            batch, plain = questions(options.questions), orders(prompts, questions(options.questions))
+            batch, orders_of_batch = questions(options.questions), orders(prompts, questions(options.questions))
             tail = {"role": "assistant", "content": judge.letters.prefill}
             ids = [
                 tokenizer.apply_chat_template(
                     [*m, tail], continue_final_message=True, enable_thinking=False, tokenize=True, return_dict=False
                 )
-                for m in plain
+                for m in orders_of_batch
             ]
             if number == 0:  # the first requests of a server are slow
                 print(
@@ -168,7 +168,7 @@ async def measure(url: str, model: str, options: ThroughputOptions) -> dict[str,
                     f"an answer has {answer} tokens",
                     flush=True,
                 )
-            seen = {
+            rates_of_round = {
                 "theirs": await published(url, endpoint.model, serial[0][::2], PUBLISHED_TOKENS),
                 "ours": await ours(judge, batch),
                 "theirs, short": await published(url, endpoint.model, serial[1][::2], answer),
@@ -176,10 +176,10 @@ async def measure(url: str, model: str, options: ThroughputOptions) -> dict[str,
             }
             print(
                 f"{f'round {number}' if number else 'warm-up'}: "
-                + ", ".join(f"{k} {v:.1f}/s" for k, v in seen.items()),
+                + ", ".join(f"{k} {v:.1f}/s" for k, v in rates_of_round.items()),
                 flush=True,
             )
-            for way, rate in seen.items():
+            for way, rate in rates_of_round.items():
                 rates[way] += [rate] * bool(number)
     return rates
 
@@ -196,10 +196,10 @@ def compare(options: ThroughputOptions) -> str | None:
             rates = asyncio.run(measure(url, model, options))
     median = {way: statistics.median(values) for way, values in rates.items()}
     share = statistics.median(a / b for a, b in zip(rates["ours"], rates["ceiling"]))
-    ratio, short = median["ours"] / median["theirs"], median["ours"] / median["theirs, short"]
+    ratio, short_ratio = median["ours"] / median["theirs"], median["ours"] / median["theirs, short"]
     print(
-        f"ours {median['ours']:.1f}/s: {ratio:.1f} x published (goal {GOAL:.0f}; {short:.1f} x where its answers end "
-        f"with the JSON), {100 * share:.0f} % of the ceiling of {median['ceiling']:.1f}/s "
+        f"ours {median['ours']:.1f}/s: {ratio:.1f} x published (goal {GOAL:.0f}; {short_ratio:.1f} x where its "
+        f"answers end with the JSON), {100 * share:.0f} % of the ceiling of {median['ceiling']:.1f}/s "
         f"(goal {100 * GOAL_OF_CEILING:.0f} %)"
     )
     print(
@@ -212,7 +212,7 @@ def compare(options: ThroughputOptions) -> str | None:
                 "theirs": round(median["theirs"], 2),
                 "unit": "judgements/s",
                 "n": options.rounds * options.questions * 2,
-                "ratio_short_answers": round(short, 2),
+                "ratio_short_answers": round(short_ratio, 2),
                 "ceiling": round(median["ceiling"], 2),
                 "share_of_ceiling": round(share, 3),
                 "goal_share_of_ceiling": GOAL_OF_CEILING,

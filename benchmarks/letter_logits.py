@@ -51,7 +51,7 @@ def child(way: str, tokens: int, letters: int) -> None:
         ids[place] = 5 + number % 2
     with torch.inference_mode():  # the decoder's own peak, the same in both ways, is not what is compared
         model.model(input_ids=torch.tensor([ids]), use_cache=False)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if way == "ours":
         rows = score_stream(model, Stream(ids, places, list(range(letters)), 0), (5, 6))
         values = [row["p"] for row in rows]
@@ -60,8 +60,8 @@ def child(way: str, tokens: int, letters: int) -> None:
             table = model(input_ids=torch.tensor([ids]), use_cache=False).logits.log_softmax(-1)[0]
         pairs = table[torch.tensor(places) - 1][:, [5, 6]].log_softmax(-1).exp()
         values = [pairs[i, ids[place] - 5].item() for i, place in enumerate(places)]
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"mb": (after - before) / 1024, "sum": sum(values)}))
+    end_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"mb": (end_kb - start_kb) / 1024, "sum": sum(values)}))
 
 
 @dataclass(kw_only=True)
@@ -80,15 +80,15 @@ def compare(arguments: LogitsOptions) -> str | None:
     if arguments.child:
         child(arguments.child, arguments.tokens, arguments.letters)
         return None
-    seen = {}
+    results = {}
     for way in ("ours", "theirs"):
         sizes = ["--tokens", str(arguments.tokens), "--letters", str(arguments.letters)]
         command = [sys.executable, __file__, "--child", way, *sizes]
         out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        seen[way] = json.loads(out.splitlines()[-1])
-    if abs(seen["ours"]["sum"] - seen["theirs"]["sum"]) > 1e-3:
-        raise AssertionError(f"the two ways give other probabilities: {seen}")
-    ours, theirs = max(1.0, seen["ours"]["mb"]), seen["theirs"]["mb"]
+        results[way] = json.loads(out.splitlines()[-1])
+    if abs(results["ours"]["sum"] - results["theirs"]["sum"]) > 1e-3:
+        raise AssertionError(f"the two ways give other probabilities: {results}")
+    ours, theirs = max(1.0, results["ours"]["mb"]), results["theirs"]["mb"]
     print(
         f"{arguments.tokens} tokens, {arguments.letters} letters, {VOCABULARY} words: {ours:.0f} MB against "
         f"{theirs:,.0f} MB"

@@ -55,7 +55,7 @@ class PackingOptions(Checkable):
     attention: str = option("attention implementation", "sdpa")
 
 
-def make_rows(count: int, longest: int, tokenizer) -> Dataset:
+def make_rows(count: int, max_length: int, tokenizer) -> Dataset:
     """Rows with log-normal lengths, median a tenth of the longest; text of random words, with the turn's opening and
     end in place."""
     rng = random.Random(0)
@@ -63,7 +63,7 @@ def make_rows(count: int, longest: int, tokenizer) -> Dataset:
     words = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids]
     rows: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
     for _ in range(count):
-        length = max(24, min(longest, round(longest / 10 * rng.lognormvariate(0, 1))))
+        length = max(24, min(max_length, round(max_length / 10 * rng.lognormvariate(0, 1))))
         prompt = rng.choices(words, k=round(PROMPT_SHARE * length) - len(opening)) + opening
         answer = rng.choices(words, k=length - len(prompt) - 1) + [end]
         rows["input_ids"].append(prompt + answer)
@@ -96,7 +96,7 @@ class CountingTrainer(sft_trainer.Trainer):
 
 def measure(way: str, options: PackingOptions, model: str, tokenizer, rows: Dataset, folder: Path) -> dict:
     """Train one step and then --steps more, one way; returns tokens a second and the share of padding."""
-    accelerated = torch.accelerator.is_available()
+    has_accelerator = torch.accelerator.is_available()
     args = TrainArguments(
         output_dir=str(folder / way.replace(" ", "_")),
         effective_batch_size=options.rows_per_step,
@@ -115,7 +115,7 @@ def measure(way: str, options: PackingOptions, model: str, tokenizer, rows: Data
         learning_rate=1e-4,
         seed=1,
         model_init_kwargs={
-            "dtype": "bfloat16" if accelerated else "float32",
+            "dtype": "bfloat16" if has_accelerator else "float32",
             "attn_implementation": options.attention,
         },
     )
@@ -126,7 +126,7 @@ def measure(way: str, options: PackingOptions, model: str, tokenizer, rows: Data
     trainer.random_order = way == "random"
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    if accelerated:
+    if has_accelerator:
         torch.accelerator.synchronize()
     seconds = time.perf_counter() - trainer.began
     return {
@@ -151,13 +151,13 @@ def compare(options: PackingOptions) -> str | None:
         tokenizer = AutoTokenizer.from_pretrained(model)
         rows = make_rows(2 * (options.steps + 1) * options.rows_per_step, options.max_length, tokenizer)
         turns = [{way: measure(way, options, model, tokenizer, rows, folder) for way in WAYS} for _ in range(TURNS)]
-    found = {way: max((turn[way] for turn in turns), key=lambda row: row["tokens_per_second"]) for way in WAYS}
-    for way, row in found.items():
+    best_of = {way: max((turn[way] for turn in turns), key=lambda row: row["tokens_per_second"]) for way in WAYS}
+    for way, row in best_of.items():
         print(
             f"{way:>10}: {row['tokens_per_second']:9,.0f} tokens/s, {100 * row['padding']:4.1f} % padding, "
             f"{row['tokens']:,} tokens"
         )
-    ours, theirs = found["packed"]["tokens_per_second"], found["one row"]["tokens_per_second"]
+    ours, theirs = best_of["packed"]["tokens_per_second"], best_of["one row"]["tokens_per_second"]
     device = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
     print(
         json.dumps(
@@ -168,9 +168,9 @@ def compare(options: PackingOptions) -> str | None:
                 "ours": round(ours),
                 "theirs": round(theirs),
                 "unit": f"tokens/s on {device}, {options.attention}",
-                "n": found["packed"]["tokens"],
-                "against_by_length": round(ours / found["by length"]["tokens_per_second"], 2),
-                "padding": {way: round(row["padding"], 3) for way, row in found.items()},
+                "n": best_of["packed"]["tokens"],
+                "against_by_length": round(ours / best_of["by length"]["tokens_per_second"], 2),
+                "padding": {way: round(row["padding"], 3) for way, row in best_of.items()},
             }
         )
     )

@@ -173,13 +173,14 @@ def compare(options: ScaleOptions) -> str | None:
         make_tokenizer(1, 1024, PromptSet()).save_pretrained(folder / "tokenizer")
         for persons in options.persons:
             write_persons(folder / f"{persons}.jsonl", persons, options.choices)
-            one = write_summaries(folder, persons, url, options.shards)
+            result = write_summaries(folder, persons, url, options.shards)
             print(
-                f"{persons:,} persons: {one.seconds:.0f} s ({1000 * one.cpu / persons:.2f} ms of processor a person), "
-                f"{one.rate:.0f} persons/s, peak {one.peak_mb:.0f} MB, journal {one.journal_mb:.0f} MB",
+                f"{persons:,} persons: {result.seconds:.0f} s "
+                f"({1000 * result.cpu / persons:.2f} ms of processor a person), "
+                f"{result.rate:.0f} persons/s, peak {result.peak_mb:.0f} MB, journal {result.journal_mb:.0f} MB",
                 flush=True,
             )
-            results.append(one)
+            results.append(result)
     ours, theirs = more_per_second(*results[-2:]), more_per_second(*results[:2])
     print(
         json.dumps(
@@ -191,8 +192,8 @@ def compare(options: ScaleOptions) -> str | None:
                 "theirs": theirs,
                 "unit": "persons a second of processor time",
                 "n": results[-1].persons,
-                "peak_mb": {one.persons: round(one.peak_mb) for one in results},
-                "persons_per_second": {one.persons: round(one.rate, 1) for one in results},
+                "peak_mb": {result.persons: round(result.peak_mb) for result in results},
+                "persons_per_second": {result.persons: round(result.rate, 1) for result in results},
                 "shards": options.shards,
             }
         )

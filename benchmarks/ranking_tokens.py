@@ -101,12 +101,12 @@ def among_k(prompts: PromptSet, summary: str, record: UserRecord, offer: Offer, 
 
 def pairs(prompts: PromptSet, summary: str, offer: Offer) -> Iterator[Messages]:
     """The prompts of its pairs in both orders."""
-    for other in offer.passed_over:
-        for a, b in ((offer.chosen, other), (other, offer.chosen)):
+    for item in offer.passed_over:
+        for a, b in ((offer.chosen, item), (item, offer.chosen)):
             yield prompts.judge(summary, offer.query, a, b)
 
 
-def count(tokenizer: PreTrainedTokenizerBase, prefill: str, asked: Iterator[Messages]) -> int:
+def count(tokenizer: PreTrainedTokenizerBase, prefill: str, prompts: Iterator[Messages]) -> int:
     """Tokens of all the prompts up to the position that is read."""
     return sum(
         len(
@@ -118,7 +118,7 @@ def count(tokenizer: PreTrainedTokenizerBase, prefill: str, asked: Iterator[Mess
                 enable_thinking=False,
             )
         )
-        for messages in asked
+        for messages in prompts
     )
 
 
@@ -147,15 +147,15 @@ def compare(options: TokensOptions) -> str | None:
         tokenizer = learnt_tokenizer(records)
     films = [tokenizer.encode(x.chosen, add_special_tokens=False) for record in records for x in record.history]
     print(f"{sum(map(len, films)) / len(films):.1f} tokens a film")
-    found = {
+    tokens_of = {
         length: measure(tokenizer, records, options, length) for length in sorted({*LENGTHS, options.summary_tokens})
     }
-    for length, (ours, theirs) in found.items():
+    for length, (ours, theirs) in tokens_of.items():
         print(
             f"summary of {length:>4} tokens: {ours:8,.0f} tokens a list, {theirs:9,.0f} of its pairs, "
             f"{theirs / ours:5.1f} x"
         )
-    ours, theirs = found[options.summary_tokens]
+    ours, theirs = tokens_of[options.summary_tokens]
     print(
         json.dumps(
             {

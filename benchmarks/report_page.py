@@ -69,26 +69,28 @@ def sample_of(benchmark: str, place: int, scores: list[Score], rng: random.Rando
     """A line of samples.jsonl with texts of real length."""
     history = tuple(Interaction(words(rng, ITEM_WORDS), words(rng, ITEM_WORDS)) for _ in range(INTERACTIONS))
     record = UserRecord(f"u{place}", history, Interaction(words(rng, ITEM_WORDS), words(rng, ITEM_WORDS)))
-    shown = [{"chosen": x.chosen, "rejected": x.rejected, "query": x.query} for x in (*history, record.target)]
-    made = samples.Sample(benchmark, f"r{place}", record.user, [], shown[-1], len(history), shown[:-1])
+    interactions = [{"chosen": x.chosen, "rejected": x.rejected, "query": x.query} for x in (*history, record.target)]
+    sample = samples.Sample(benchmark, f"r{place}", record.user, [], interactions[-1], len(history), interactions[:-1])
     for policy in POLICIES:
         for setting in SETTINGS:
             stage = {"reasoning": words(rng, 300), "summary": words(rng, SUMMARY_WORDS), "problem": None, "dropped": 0}
-            stage["prompt"] = made.prompt([{"role": "user", "content": "\n".join(x["chosen"] for x in shown)}])
+            stage["prompt"] = sample.prompt(
+                [{"role": "user", "content": "\n".join(x["chosen"] for x in interactions)}]
+            )
             about = {"policy": policy, "setting": setting, "seed": 0, "error": None}
-            made.summaries.append(about | {"stages": [stage]})
-    made.scores = [score.row() for score in scores]
-    return vars(made)
+            sample.summaries.append(about | {"stages": [stage]})
+    sample.scores = [score.row() for score in scores]
+    return vars(sample)
 
 
 def seconds_to_table(browser, path: Path) -> float:
     """From the request of a page until its first table has been laid out."""
-    seen = browser.new_page()
+    tab = browser.new_page()
     began = time.perf_counter()
-    seen.goto(path.as_uri(), wait_until="commit")
-    seen.wait_for_selector("table td")
+    tab.goto(path.as_uri(), wait_until="commit")
+    tab.wait_for_selector("table td")
     seconds = time.perf_counter() - began
-    seen.close()
+    tab.close()
     return seconds
 
 
@@ -99,29 +101,39 @@ def measure(options: PageOptions) -> str:
     if (chromium := shutil.which("chromium") or shutil.which("google-chrome")) is None:
         sys.exit("no Chromium on the PATH (Debian: apt-get install chromium)")
     rng = random.Random(0)
-    scores, browsed = [], []
+    scores, browser_samples = [], []
     for name in BENCHMARKS:
-        mine = scores_of(name, options.rows, rng)
-        scores += mine
+        own_scores = scores_of(name, options.rows, rng)
+        scores += own_scores
         for place in range(min(options.rows, samples.SAMPLES)):
-            browsed.append(sample_of(name, place, [row for row in mine if row.record == f"r{place}"], rng))
+            browser_samples.append(
+                sample_of(name, place, [row for row in own_scores if row.record == f"r{place}"], rng)
+            )
     rows = result_rows(scores)
     run_info = {"benchmarks": {name: {"n": options.rows} for name in BENCHMARKS}, "published_names": {}}
-    text = page.page(*writing.all_tables(rows, scores, run_info), rows, scores, browsed, "", "")
-    plain = json.dumps(browsed).replace("</", "<\\/")
+    text = page.page(*writing.all_tables(rows, scores, run_info), rows, scores, browser_samples, "", "")
+    samples_json = json.dumps(browser_samples).replace("</", "<\\/")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         ours, theirs = Path(folder) / "ours.html", Path(folder) / "theirs.html"
         ours.write_text(text, encoding="utf-8")
-        theirs.write_text(text.replace("<body>", f"<body><script>const everything = {plain};</script>"), "utf-8")
+        theirs.write_text(
+            text.replace("<body>", f"<body><script>const everything = {samples_json};</script>"), "utf-8"
+        )
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         took = [(seconds_to_table(browser, ours), seconds_to_table(browser, theirs)) for _ in range(ROUNDS)]
         browser.close()
         megabytes = ours.stat().st_size / 1e6
-    mine, others = (sorted(column)[ROUNDS // 2] for column in zip(*took))
-    print(f"{len(BENCHMARKS) * options.rows} rows, {len(browsed)} samples: {megabytes:.1f} MB, {mine:.2f} s")
-    found = {"name": "report_page", "ratio": round(others / mine, 2), "goal": 1, "ours": round(mine, 2)}
-    found |= {"theirs": round(others, 2), "unit": "s", "n": ROUNDS, "megabytes": round(megabytes, 1)}
-    return json.dumps(found)
+    our_seconds, their_seconds = (sorted(column)[ROUNDS // 2] for column in zip(*took))
+    counts = f"{len(BENCHMARKS) * options.rows} rows, {len(browser_samples)} samples"
+    print(f"{counts}: {megabytes:.1f} MB, {our_seconds:.2f} s")
+    result = {
+        "name": "report_page",
+        "ratio": round(their_seconds / our_seconds, 2),
+        "goal": 1,
+        "ours": round(our_seconds, 2),
+    }
+    result |= {"theirs": round(their_seconds, 2), "unit": "s", "n": ROUNDS, "megabytes": round(megabytes, 1)}
+    return json.dumps(result)
 
 
 if __name__ == "__main__":

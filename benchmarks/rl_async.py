@@ -143,9 +143,9 @@ async def train(folder: Path, mode: str, turn: int, judge: str, options: AsyncOp
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     if process.returncode:
-        raise UserError(f"{mode}: the run ended with code {process.returncode}: {said.decode()[-2000:]}")
+        raise UserError(f"{mode}: the run ended with code {process.returncode}: {output.decode()[-2000:]}")
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()][LEFT_OUT:]
     seconds = [row["timing_s/step"] for row in rows]
     print(

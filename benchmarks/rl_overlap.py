@@ -124,14 +124,14 @@ class WorldPolicy:
 
     async def prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt:
         tokenizer, prompts = self.engine.tokenizer, self.engine.prompts
-        fitted = fit_prompt(tokenizer, prompts, interactions, past_summary, 1024)
+        excerpt = fit_prompt(tokenizer, prompts, interactions, past_summary, 1024)
         ids = tokenizer.apply_chat_template(
-            prompts.infer(fitted.interactions, past_summary),
+            prompts.infer(excerpt.interactions, past_summary),
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,
         )
-        return Prompt(list(ids), fitted.dropped)
+        return Prompt(list(ids), excerpt.dropped)
 
     async def write(self, prompt: Prompt, seed: int) -> Generation:
         engine, rng = self.engine, random.Random(seed)
@@ -170,35 +170,36 @@ async def phases(
     policies: Sequence[WorldPolicy], streams: Sequence[Sequence[Stage]], settings: Streaming, judge: Judging
 ) -> Arm:
     """All users write a stage, then all of it is judged, then the next stage. `judge` returns the seconds it takes."""
-    past: list[str | None] = [None] * len(policies)
+    past_summaries: list[str | None] = [None] * len(policies)
     parents: list[int | None] = [None] * len(policies)
-    writing = judging = 0.0
+    write_seconds = judge_seconds = 0.0
     for k in range(settings.stages):
         began = time.monotonic()
         prompts = [
-            await policy.prompt(stages[k].interactions, text) for policy, stages, text in zip(policies, streams, past)
+            await policy.prompt(stages[k].interactions, text)
+            for policy, stages, text in zip(policies, streams, past_summaries)
         ]
-        written = await asyncio.gather(
+        generations = await asyncio.gather(
             *(
                 p.write(prompt, rollout_seed(settings.seed, 0, p.user.name, k, parent, i))
                 for p, prompt, parent in zip(policies, prompts, parents)
                 for i in range(settings.rollouts)
             )
         )
-        writing += time.monotonic() - began
-        summaries = [parse_answer(generation.text).summary for generation in written]
+        write_seconds += time.monotonic() - began
+        summaries = [parse_answer(generation.text).summary for generation in generations]
         groups = [summaries[i : i + settings.rollouts] for i in range(0, len(summaries), settings.rollouts)]
-        judging += await judge(
+        judge_seconds += await judge(
             [
                 (text, stages[k], [policy.user.name, k], i)
                 for policy, stages, group in zip(policies, streams, groups)
                 for i, text in enumerate(group)
             ]
         )
-        drawn = [draw_order(len(group), settings.seed, 0, p.user.name, k) for p, group in zip(policies, groups)]
-        parents = [order[0] for order in drawn]
-        past = [group[order[0]] for group, order in zip(groups, drawn)]
-    return Arm(writing + judging, writing)
+        orders = [draw_order(len(group), settings.seed, 0, p.user.name, k) for p, group in zip(policies, groups)]
+        parents = [order[0] for order in orders]
+        past_summaries = [group[order[0]] for group, order in zip(groups, orders)]
+    return Arm(write_seconds + judge_seconds, write_seconds)
 
 
 async def all_at_once(judges: Judges, calls: Sequence[tuple[str, Stage, list, int]]) -> float:
@@ -249,9 +250,11 @@ async def measure(url: str, model: str, options: OverlapOptions) -> dict[float, 
         engine = Engine(session, url, model, tokenizer, PromptSet(), options.tokens, options.spread)
         settings = Streaming(judges=f"slow={judge_url}", rollouts=options.rollouts)
         judges = await Judges.connect(settings)
-        published = await Judges.connect(Streaming(judges=f"slow={judge_url}", judge_orders="per_rollout"))
+        published_judges = await Judges.connect(Streaming(judges=f"slow={judge_url}", judge_orders="per_rollout"))
         ways = {
-            "serial": lambda policies: phases(policies, streams, settings, lambda calls: one_by_one(published, calls)),
+            "serial": lambda policies: phases(
+                policies, streams, settings, lambda calls: one_by_one(published_judges, calls)
+            ),
             "barriers": lambda policies: phases(policies, streams, settings, lambda calls: all_at_once(judges, calls)),
             "ours": lambda policies: overlapped(policies, streams, settings, judges),
         }
@@ -265,25 +268,25 @@ async def measure(url: str, model: str, options: OverlapOptions) -> dict[float, 
         stage_seconds = 0.0
         for share in SHARES:
             slow.latency = share * stage_seconds
-            seen: dict[str, list[Arm]] = {"serial": [await turn("serial")], "barriers": [], "ours": []}
+            arms_of: dict[str, list[Arm]] = {"serial": [await turn("serial")], "barriers": [], "ours": []}
             for _ in range(options.rounds):  # they take turns, so that whatever else the machine does hits both
                 for way in ("barriers", "ours"):
-                    seen[way].append(await turn(way))
+                    arms_of[way].append(await turn(way))
             if not share:
-                stage_seconds = statistics.median(arm.writing for arm in seen["barriers"]) / settings.stages
-            table[share] = {way: statistics.median(arm.seconds for arm in arms) for way, arms in seen.items()} | {
+                stage_seconds = statistics.median(arm.writing for arm in arms_of["barriers"]) / settings.stages
+            table[share] = {way: statistics.median(arm.seconds for arm in arms) for way, arms in arms_of.items()} | {
                 "latency": slow.latency
             }
             table[share]["ratio"] = statistics.median(
-                a.seconds / b.seconds for a, b in zip(seen["barriers"], seen["ours"])
+                a.seconds / b.seconds for a, b in zip(arms_of["barriers"], arms_of["ours"])
             )
             print(
                 f"judge {slow.latency:5.2f} s: "
-                + ", ".join(f"{way} {' '.join(f'{a.seconds:.2f}' for a in arms)} s" for way, arms in seen.items()),
+                + ", ".join(f"{way} {' '.join(f'{a.seconds:.2f}' for a in arms)} s" for way, arms in arms_of.items()),
                 flush=True,
             )
         await judges.close()
-        await published.close()
+        await published_judges.close()
     return table
 
 
@@ -301,24 +304,24 @@ def compare(options: OverlapOptions) -> str | None:
     print(f"\n{options.users} users x {options.rollouts} summaries a stage, {lengths} each; seconds:")
     print("judge latency  serial (computed)  barriers   ours   barriers/ours   of the latency ours does not hide")
     for row in table.values():
-        shown = (row["ours"] - table[0.0]["ours"]) / row["latency"] if row["latency"] else 0.0
+        remainder = (row["ours"] - table[0.0]["ours"]) / row["latency"] if row["latency"] else 0.0
         print(
             f"{row['latency']:13.2f}  {row['serial']:17.1f}  {row['barriers']:8.2f} {row['ours']:6.2f}   "
-            f"{row['ratio']:13.2f}   {f'{shown:.2f} x' if row['latency'] else '-':>6}"
+            f"{row['ratio']:13.2f}   {f'{remainder:.2f} x' if row['latency'] else '-':>6}"
         )
-    equal = table[1.0]
+    even_row = table[1.0]
     print(
         json.dumps(
             {
                 "name": "rl_overlap",
-                "ratio": round(equal["ratio"], 3),
+                "ratio": round(even_row["ratio"], 3),
                 "goal": GOAL,
-                "ours": round(equal["ours"], 2),
-                "theirs": round(equal["barriers"], 2),
+                "ours": round(even_row["ours"], 2),
+                "theirs": round(even_row["barriers"], 2),
                 "unit": "s a rollout phase, judging as long as writing",
                 "n": options.users * options.rollouts * 2,
                 "spread": options.spread,
-                "ratio_serial": round(equal["serial"] / equal["ours"], 1),
+                "ratio_serial": round(even_row["serial"] / even_row["ours"], 1),
                 "not_hidden": {
                     share: round((row["ours"] - table[0.0]["ours"]) / row["latency"], 2)
                     for share, row in table.items()

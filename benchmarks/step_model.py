@@ -59,10 +59,10 @@ def table(options: StepOptions, steps: Sequence[Step]) -> str:
 def assumptions(options: StepOptions) -> str:
     """Every figure that the table rests on."""
     card = CARDS[options.card]
-    said = {**asdict(options), **{f"{options.card} {name}": value for name, value in asdict(card).items()}}
-    unsaid = ("gpus", "measured", "check")
+    values = {**asdict(options), **{f"{options.card} {name}": value for name, value in asdict(card).items()}}
+    exclusions = ("gpus", "measured", "check")
     return "\n".join(f"  {name:18} {value:g}" if isinstance(value, float) else f"  {name:18} {value}"
-                     for name, value in said.items() if name not in unsaid)  # fmt: skip
+                     for name, value in values.items() if name not in exclusions)  # fmt: skip
 
 
 # Parts of a measured step, and what the model says that each grows with.
@@ -97,9 +97,9 @@ def foretell(path: Path) -> str:
 
 def checked(options: StepOptions) -> None:
     """Raise `UserError` at the first option that cannot be meant."""
-    for name, known in (("card", CARDS), ("model", MODELS), ("judge", MODELS)):
-        if getattr(options, name) not in known:
-            raise UserError(f"--{name} {getattr(options, name)}: one of {', '.join(known)}")
+    for name, choices in (("card", CARDS), ("model", MODELS), ("judge", MODELS)):
+        if getattr(options, name) not in choices:
+            raise UserError(f"--{name} {getattr(options, name)}: one of {', '.join(choices)}")
     if options.balance not in ("update", "step"):
         raise UserError(f"--balance {options.balance}: update or step")
     if options.longest_prompt + options.longest_answer > options.tokens_per_gpu:
@@ -118,21 +118,21 @@ def model_steps(options: StepOptions) -> str | None:
     print(f"assumed or taken from data sheets, nothing of it measured:\n{assumptions(options)}\n")
     steps = [step(options, gpus, mode) for gpus in options.gpus for mode in MODES]
     print(table(options, steps))
-    whole = [x for x in steps if not x.reason]
-    if not whole:
+    feasible = [x for x in steps if not x.reason]
+    if not feasible:
         return "on none of these does it fit"
-    gpus = 64 if any(x.gpus == 64 for x in whole) else whole[-1].gpus
-    mine = [x for x in whole if x.gpus == gpus]
-    sync, best = mine[0], min(mine, key=lambda x: x.total)
+    gpus = 64 if any(x.gpus == 64 for x in feasible) else feasible[-1].gpus
+    steps_of_gpus = [x for x in feasible if x.gpus == gpus]
+    sync, fastest = steps_of_gpus[0], min(steps_of_gpus, key=lambda x: x.total)
     print(
         json.dumps(
             {
                 "name": "step_model",
-                "ratio": round(sync.total / best.total, 2),
+                "ratio": round(sync.total / fastest.total, 2),
                 "goal": GOAL,
                 "ours": round(sync.total, 1),
-                "theirs": round(best.total, 1),
-                "unit": f"seconds a step on {gpus} {options.card}, by arithmetic: synchronous, {best.mode}",
+                "theirs": round(fastest.total, 1),
+                "unit": f"seconds a step on {gpus} {options.card}, by arithmetic: synchronous, {fastest.mode}",
                 "n": options.users,
             }
         )

@@ -80,8 +80,8 @@ class SlowServer:
         if body["max_tokens"] == 1:
             await self.work(self.judge_seconds)
             text = body["messages"][-2]["content"]
-            told = re.search(r"Likes (\w+)\.", text)
-            colour = told[1] if told else ""
+            match = re.search(r"Likes (\w+)\.", text)
+            colour = match[1] if match else ""
             p = 0.9 if re.search(rf"Item A: {colour}", text) else 0.1
             tops = [{"token": f"token_id:{i}", "logprob": math.log(q)} for i, q in zip(self.letters, (p, 1 - p))]
             content = [tops[0] | {"top_logprobs": tops}]
@@ -149,7 +149,7 @@ class PhasedWorkshop(Workshop):
 barriers: contextvars.ContextVar[Barriers] = contextvars.ContextVar("barriers")
 
 
-async def take_all(options: PipelineOptions, tokenizer, phased: bool) -> dict:
+async def take_all(options: PipelineOptions, tokenizer, in_phases: bool) -> dict:
     """Take all users through; returns wall time, outcomes and how busy the server was."""
     server = SlowServer(tokenizer, options.slots, options.median, options.sigma, options.judge_seconds)
     app = web.Application(client_max_size=1 << 24)
@@ -169,14 +169,14 @@ async def take_all(options: PipelineOptions, tokenizer, phased: bool) -> dict:
         try:
             return (await synthesise_user(shop, f"u{number}", items, dict.fromkeys(range(CHOICES), 0.95)))["outcome"]
         finally:
-            if phased:
+            if in_phases:
                 barriers.get().leave()
 
     try:
         async with Endpoint(url, concurrency=4096) as endpoint:
             judge = Judge(endpoint, tokenizer, PromptSet())
             judge._reads_ids = True
-            kind = PhasedWorkshop if phased else Workshop
+            kind = PhasedWorkshop if in_phases else Workshop
             shop = kind(
                 Model("slow", endpoint, tokenizer, "slow"),
                 judge,
@@ -205,16 +205,17 @@ def compare(options: PipelineOptions) -> str | None:
     if options.check:
         return planned(options)
     tokenizer = make_tokenizer(1, 1024, PromptSet())
-    seen = {
-        name: asyncio.run(take_all(options, tokenizer, phased)) for name, phased in (("theirs", True), ("ours", False))
+    results = {
+        name: asyncio.run(take_all(options, tokenizer, in_phases))
+        for name, in_phases in (("theirs", True), ("ours", False))
     }
-    if seen["ours"]["outcomes"] != seen["theirs"]["outcomes"]:
-        raise AssertionError(f"the two ways took other users through: {seen}")
-    for name, row in seen.items():
+    if results["ours"]["outcomes"] != results["theirs"]["outcomes"]:
+        raise AssertionError(f"the two ways took other users through: {results}")
+    for name, row in results.items():
         print(f"{name:>6}: {row['seconds']:6.1f} s, the server's slots busy {100 * row['busy']:.0f} % of the time")
-    done = seen["ours"]["outcomes"].get(DONE, 0)
-    print(f"{done} of {options.users} users passed both rounds; outcomes {seen['ours']['outcomes']}")
-    ours, theirs = seen["ours"]["seconds"], seen["theirs"]["seconds"]
+    user_count = results["ours"]["outcomes"].get(DONE, 0)
+    print(f"{user_count} of {options.users} users passed both rounds; outcomes {results['ours']['outcomes']}")
+    ours, theirs = results["ours"]["seconds"], results["theirs"]["seconds"]
     print(
         json.dumps(
             {

@@ -28,11 +28,11 @@ from alignxplore.world.users import draw_choice, draw_user
 
 def make_users(users: int, behaviours: int) -> list[list[Interaction]]:
     """Streams of choices from the simulated world."""
-    made = []
+    histories = []
     for number in range(users):
         user, rng = draw_user(1, "benchmark", number), random.Random(hash_seed("benchmark", number))
-        made.append([draw_choice(user.late, "films", rng).interaction for _ in range(behaviours)])
-    return made
+        histories.append([draw_choice(user.late, "films", rng).interaction for _ in range(behaviours)])
+    return histories
 
 
 def growing(items: list[Interaction], user: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
@@ -55,8 +55,8 @@ def measure(tokenizer: PreTrainedTokenizerBase, users: int, behaviours: int) -> 
     middle = time.process_time()
     theirs = [growing(items, str(n), tokenizer) for n, items in enumerate(histories)]
     end = time.process_time()
-    for mine, (ids, letters) in zip(ours, theirs):
-        if (mine.ids, mine.letters) != (ids, letters):
+    for stream, (ids, letters) in zip(ours, theirs):
+        if (stream.ids, stream.letters) != (ids, letters):
             raise AssertionError("the two ways disagree about tokens or letters")
     return (middle - began) / users, (end - middle) / users
 

@@ -56,26 +56,27 @@ def film_lengths(users: int, seed: int = 0) -> list[int]:
 
 def over_the_step(lengths: Sequence[int], ranks: int) -> list[list[list[int]]]:
     """What verl makes of a step: each rank's part of all of it, cut into updates as it stands."""
-    (whole,) = zip(*share_out(lengths, len(lengths), ranks), strict=True)
-    each = ROWS // ranks
-    return [[part[start : start + each] for start in range(0, len(part), each)] for part in whole]
+    (parts,) = zip(*share_out(lengths, len(lengths), ranks), strict=True)
+    rows_per_rank = ROWS // ranks
+    return [[part[start : start + rows_per_rank] for start in range(0, len(part), rows_per_rank)] for part in parts]
 
 
 def compare(options: BalanceOptions) -> str | None:
     """Share out both ways, print."""
     if options.check:
         return planned(options)
-    before, after = [], []
+    step_peaks, update_peaks = [], []
     for seed in range(options.steps):
         lengths = film_lengths(options.updates * ROWS // (2 * EACH), seed)
-        before.append(slowest_rank(lengths, over_the_step(lengths, options.ranks)))
-        after.append(slowest_rank(lengths, share_out(lengths, ROWS, options.ranks)))
+        step_peaks.append(slowest_rank(lengths, over_the_step(lengths, options.ranks)))
+        update_peaks.append(slowest_rank(lengths, share_out(lengths, ROWS, options.ranks)))
     print(f"{options.ranks} ranks, {options.updates} updates of {ROWS} rows; the slowest rank has")
-    print(f"over the step    {100 * fmean(before) - 100:5.1f} % more tokens than the mean ({max(before):.3f} at most)")
-    print(f"in each update   {100 * fmean(after) - 100:5.1f} %                            ({max(after):.3f} at most)")
-    found = {"name": "update_balance", "ratio": round(fmean(before) / fmean(after), 3), "goal": 1.05}
-    found |= {"ours": round(fmean(after), 4), "theirs": round(fmean(before), 4)}
-    print(json.dumps(found | {"unit": "tokens of the slowest rank / mean", "n": options.steps * options.updates}))
+    step, update = (100 * fmean(peaks) - 100 for peaks in (step_peaks, update_peaks))
+    print(f"over the step    {step:5.1f} % more tokens than the mean ({max(step_peaks):.3f} at most)")
+    print(f"in each update   {update:5.1f} %                            ({max(update_peaks):.3f} at most)")
+    result = {"name": "update_balance", "ratio": round(fmean(step_peaks) / fmean(update_peaks), 3), "goal": 1.05}
+    result |= {"ours": round(fmean(update_peaks), 4), "theirs": round(fmean(step_peaks), 4)}
+    print(json.dumps(result | {"unit": "tokens of the slowest rank / mean", "n": options.steps * options.updates}))
     return None
 
 

@@ -58,10 +58,10 @@ def steps(settings: CreditSettings) -> list[Step]:
 
 def _train(settings: CreditSettings, world: World, credit: str, seed: str) -> Step:
     judge = world.judge(settings.out)
-    chosen = {"CREDIT": credit, "SEED": seed, "BATCH": 16, "MINI_BATCH": 16, "TEST_EVERY": 10}
+    variables = {"CREDIT": credit, "SEED": seed, "BATCH": 16, "MINI_BATCH": 16, "TEST_EVERY": 10}
     rows, name = settings.base / "data/rl_train.parquet", f"{credit}.{seed}"
-    trained = world.train_rl(judge, settings.base / "models/sft", rows, settings.out / name, **chosen)
-    return Step(name, 90 + 9 * settings.rl_steps, [trained], [judge])
+    training = world.train_rl(judge, settings.base / "models/sft", rows, settings.out / name, **variables)
+    return Step(name, 90 + 9 * settings.rl_steps, [training], [judge])
 
 
 def study(options: StudyOptions) -> str:

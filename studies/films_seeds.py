@@ -30,16 +30,16 @@ class FilmSeedsSettings(Settings):
 
 def steps(settings: FilmSeedsSettings, runs: list[FilmSettings]) -> list[Step]:
     """RL and evaluation as in the first run, with rewards that are dealt out at random; then one table of all."""
-    out, first = settings.out, runs[0]
-    stages, judges = stages_of(first, first.out / "data"), rl_judges(first, out)
-    control = train_rl(first, judges, out / "rl", "streaming.shuffle_rewards=true")
+    out, first_run = settings.out, runs[0]
+    stages, judges = stages_of(first_run, first_run.out / "data"), rl_judges(first_run, out)
+    control = train_rl(first_run, judges, out / "rl", "streaming.shuffle_rewards=true")
     policies = {CONTROL: out / "rl/model"}
-    pooled = ("--runs", *(run.out for run in runs), "--control", f"{CONTROL}={out / 'eval'}", "--out", out)
+    arguments = ("--runs", *(run.out for run in runs), "--control", f"{CONTROL}={out / 'eval'}", "--out", out)
     return [
         Step("rl", 400, [control], judges),
         Step("summaries", 90, [stages.write_summaries(out / "eval", policies)]),
         Step("scores", 60, [stages.score_summaries(out / "eval", list(policies))]),
-        Step("table", 5, [command("python", "studies/pool_seeds.py", *pooled)]),
+        Step("table", 5, [command("python", "studies/pool_seeds.py", *arguments)]),
     ]
 
 

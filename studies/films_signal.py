@@ -28,19 +28,19 @@ class FilmSignalSettings(Settings):
     )
 
 
-def steps(settings: FilmSignalSettings, trained: FilmSettings) -> list[Step]:
+def steps(settings: FilmSignalSettings, quick_start: FilmSettings) -> list[Step]:
     """Synthesis, SFT from the same untrained policy, evaluation beside the quick start's own."""
-    base, out, untrained = settings.base, settings.out, settings.base / "models/base"
-    stages = stages_of(trained, base / "data")
-    names = ("--names_of", untrained, "--port", 0)
+    base, out, base_model = settings.base, settings.out, settings.base / "models/base"
+    stages = stages_of(quick_start, base / "data")
+    names = ("--names_of", base_model, "--port", 0)
     teacher = Server("teacher", command("python", "-m", "alignxplore.films.teacher", *names))
-    compared = policies(base) | {"synthesised": out / "sft"}
+    policy_folders = policies(base) | {"synthesised": out / "sft"}
     synthesis = stages.synthesise(base / "data/synthesis.jsonl", out / "synthesis", settings.signal, teacher)
     return [
         Step("synthesis", 300, [synthesis], [teacher]),
-        Step("sft", 20, [train_sft(stages, untrained, out / "synthesis/sft.jsonl", out / "sft")]),
-        Step("summaries", 200, [stages.write_summaries(out / "eval", compared, "--at_once", 2)]),
-        Step("scores", 150, [stages.score_summaries(out / "eval", list(compared))]),
+        Step("sft", 20, [train_sft(stages, base_model, out / "synthesis/sft.jsonl", out / "sft")]),
+        Step("summaries", 200, [stages.write_summaries(out / "eval", policy_folders, "--at_once", 2)]),
+        Step("scores", 150, [stages.score_summaries(out / "eval", list(policy_folders))]),
         Step("results", 20, _results(settings)),
     ]
 
@@ -49,9 +49,9 @@ def _results(settings: FilmSignalSettings) -> list[Command]:
     """The tables, and what the summaries state."""
     base, out = settings.base, settings.out
     words = ("python", "-m", "alignxplore.films.statements", "--data", base / "data" / BENCHMARK)
-    stated = ("--summaries", out / "eval", "--policies", "sft", "sft+rl", "synthesised")
+    arguments = ("--summaries", out / "eval", "--policies", "sft", "sft+rl", "synthesised")
     return [
-        command(*words, *stated, "--tokenizer", base / "models/blank", "--out", out / "statements.json"),
+        command(*words, *arguments, "--tokenizer", base / "models/blank", "--out", out / "statements.json"),
         command("cp", out / "eval/results.json", out / "eval/report.md", out),
     ]
 
@@ -59,14 +59,14 @@ def _results(settings: FilmSignalSettings) -> list[Command]:
 def study(options: StudyOptions) -> str:
     """Run the study, or say what it would do."""
     base = FilmSignalSettings.read(seed="").base
-    trained = finished(base)
-    settings = FilmSignalSettings.read(seed=str(trained.seed))
+    quick_start = finished(base)
+    settings = FilmSignalSettings.read(seed=str(quick_start.seed))
     results = {
         "results": "results.json",
         "funnel": "synthesis/funnel.png",
         "foresight": "synthesis/signal_scores/foresight.json",
     }
-    return carry_out(Pipeline.of(settings, steps(settings, trained), **results), options.check)
+    return carry_out(Pipeline.of(settings, steps(settings, quick_start), **results), options.check)
 
 
 if __name__ == "__main__":

@@ -44,9 +44,9 @@ class ForgettingStudyOptions(Checkable):
     seed: int = option("of the draws", 0)
 
 
-def supports(one: Statement) -> tuple[int, ...]:
+def supports(statement: Statement) -> tuple[int, ...]:
     """Places of the choices that bear a statement out: chosen with a liking, passed over with a dislike."""
-    return one.chosen if one.sign > 0 else one.rejected
+    return statement.chosen if statement.sign > 0 else statement.rejected
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ class Plan:
     places: dict[str, tuple[int, ...]]
 
     @classmethod
-    def of(cls, record: UserRecord, told: list[Statement], shown: int, seed: int) -> "Plan | None":
+    def of(cls, record: UserRecord, claims: list[Statement], count_shown: int, seed: int) -> "Plan | None":
         """None where no statement can be put to the test: choices bear it out, and as many say nothing of it."""
-        for one in sorted(told, key=lambda one: content_hash(["forgotten", record.user, one.text, seed])):
-            silent = [place for place in range(shown) if place not in (*one.chosen, *one.rejected)]
-            count = len(supports(one)) if one.sign else 0
+        for claim in sorted(claims, key=lambda claim: content_hash(["forgotten", record.user, claim.text, seed])):
+            silent = [place for place in range(count_shown) if place not in (*claim.chosen, *claim.rejected)]
+            count = len(supports(claim)) if claim.sign else 0
             if 0 < count <= len(silent):
                 silent.sort(key=lambda place: content_hash(["others", record.user, place, seed]))
-                return cls(record, {"evidence": supports(one), "others": tuple(sorted(silent[:count]))})
+                return cls(record, {"evidence": supports(claim), "others": tuple(sorted(silent[:count]))})
         return None
 
 
@@ -73,10 +73,10 @@ def plans_of(options: ForgettingStudyOptions, benchmark: Benchmark) -> list[Plan
     rows = SummarySet(options.run / "eval", options.policy, benchmark.name, "full", 0).by_record()
     plans = []
     for record in sorted(benchmark.records, key=lambda record: content_hash([record.id, options.seed])):
-        shown = shown_history(benchmark, record)
+        interactions = shown_history(benchmark, record)
         stages = rows[record.id]["stages"] if record.id in rows else []
-        told = statements(stages[-1]["summary"], shown) if stages and not stages[-1]["problem"] else []
-        if plan := Plan.of(record, told, len(shown), options.seed):
+        claims = statements(stages[-1]["summary"], interactions) if stages and not stages[-1]["problem"] else []
+        if plan := Plan.of(record, claims, len(interactions), options.seed):
             plans.append(plan)
         if len(plans) == options.persons:
             break
@@ -85,27 +85,27 @@ def plans_of(options: ForgettingStudyOptions, benchmark: Benchmark) -> list[Plan
 
 def forget(options: ForgettingStudyOptions, benchmark: Benchmark, plans: list[Plan], arm: str) -> Path:
     """A copy of the run's summaries from which this arm's choices were forgotten, by the command."""
-    folder, listed = options.out / arm, options.out / f"{arm}.jsonl"
+    folder, request_file = options.out / arm, options.out / f"{arm}.jsonl"
     if folder.exists():
         raise UserError(f"{folder} is there already; choose another --out")
-    written = f"eval/summaries/{options.policy}"
-    shutil.copytree(options.run / written, folder / written)
+    summary_folder = f"eval/summaries/{options.policy}"
+    shutil.copytree(options.run / summary_folder, folder / summary_folder)
     (folder / "data").mkdir()
     shutil.copy(benchmark.path, folder / "data")
-    shown = {plan.record.id: shown_history(benchmark, plan.record) for plan in plans}
+    history_of = {plan.record.id: shown_history(benchmark, plan.record) for plan in plans}
     write_jsonl(
-        listed,
+        request_file,
         (
-            {"userid": plan.record.user, "chosen": shown[plan.record.id][place].chosen}
+            {"userid": plan.record.user, "chosen": history_of[plan.record.id][place].chosen}
             for plan in plans
             for place in plan.places[arm]
         ),
     )
-    command = ["eval/gen_preference.py", "--continue", str(folder / "eval"), "--forget", str(listed.resolve())]
+    command = ["eval/gen_preference.py", "--continue", str(folder / "eval"), "--forget", str(request_file.resolve())]
     command += ["--model", f"{options.policy}={options.run.resolve() / options.model}", "--max_model_len", "2048"]
-    done = subprocess.run([sys.executable, *command], cwd=ROOT)
-    if done.returncode:
-        raise UserError(f"{' '.join(command)} ended with status {done.returncode}")
+    process = subprocess.run([sys.executable, *command], cwd=ROOT)
+    if process.returncode:
+        raise UserError(f"{' '.join(command)} ended with status {process.returncode}")
     return folder / "eval"
 
 
@@ -123,19 +123,22 @@ def outcomes(
     options: ForgettingStudyOptions, benchmark: Benchmark, plans: list[Plan], arm: str, folder: Path, setting: str
 ) -> Iterator[Outcome]:
     """Every statement of every row of the plan."""
-    before = SummarySet(options.run / "eval", options.policy, benchmark.name, setting, 0).by_record()
-    now = {}
+    old_rows = SummarySet(options.run / "eval", options.policy, benchmark.name, setting, 0).by_record()
+    new_statements = {}
     with Updates(SummarySet(folder, options.policy, benchmark.name, setting, 0)) as updates:
         for stream in updates.streams():
-            standing = updates.standing(stream) if stream.versions[-1] in updates.journal else None
-            if standing and standing[0] == stream.versions[-1] and standing[1].stage:
-                now[stream.user] = statements_of(standing[1].stage.summary)
+            newest = updates.standing(stream) if stream.versions[-1] in updates.journal else None
+            if newest and newest[0] == stream.versions[-1] and newest[1].stage:
+                new_statements[stream.user] = statements_of(newest[1].stage.summary)
     for plan in plans:
-        stage = before[plan.record.id]["stages"][-1]
-        for one in statements(stage["summary"], shown_history(benchmark, plan.record)) if not stage["problem"] else []:
-            alone = bool(one.sign and supports(one)) and set(supports(one)) <= set(plan.places[arm])
-            again = any(same(one.text, new.text) for new in now.get(plan.record.user, ()))
-            yield Outcome(plan.record.user, alone, again)
+        stage = old_rows[plan.record.id]["stages"][-1]
+        if stage["problem"]:
+            continue
+        later_claims = new_statements.get(plan.record.user, ())
+        for claim in statements(stage["summary"], shown_history(benchmark, plan.record)):
+            evidence = set(supports(claim)) if claim.sign else set()
+            rests_alone = bool(evidence) and evidence <= set(plan.places[arm])
+            yield Outcome(plan.record.user, rests_alone, any(same(claim.text, x.text) for x in later_claims))
 
 
 def share(rows: list[Outcome], again: bool) -> str:
@@ -154,12 +157,12 @@ def study(options: ForgettingStudyOptions) -> str:
     if options.check or not plans:
         return planned(options, f"rows with a statement that can be put to the test: {len(plans)}")
     body = []
-    for arm, said in ARMS.items():
+    for arm, name in ARMS.items():
         folder = forget(options, benchmark, plans, arm)
         for setting in SETTINGS:
             rows = list(outcomes(options, benchmark, plans, arm, folder, setting))
-            alone, rest = [row for row in rows if row.alone], [row for row in rows if not row.alone]
-            body.append([said, setting, str(len(plans)), share(alone, again=False), share(rest, again=True)])
+            rest_rows, other_rows = [row for row in rows if row.alone], [row for row in rows if not row.alone]
+            body.append([name, setting, str(len(plans)), share(rest_rows, again=False), share(other_rows, again=True)])
     head = ["forgotten", "setting", "rows", "rest on it alone: gone %", "all others: stay %"]
     table = markdown(Table("forgetting", f"Forgotten by --forget ({options.policy})", head, body))
     (options.out / "results.json").write_text(json.dumps([dict(zip(head, line)) for line in body], indent=1) + "\n")

@@ -82,41 +82,41 @@ def questions(options: InjectionOptions) -> list[Question]:
     (benchmark,) = load_benchmarks([str(options.run / "data" / "movielens_upi.jsonl")], limit=options.limit)
     journal = options.run / "eval/summaries/sft+rl/movielens.full.s0.jsonl"
     texts = {row["user"]: row["stages"][-1]["text"] for _, row in read_jsonl(journal) if row.get("stages")}
-    found = []
+    usable = []
     for record in benchmark.records:
         answer = parse_answer(texts.get(record.user, ""))
         if answer.well_formed and isinstance(record.target, Interaction):
-            found.append(Question(record.person, answer.summary, record.target))
-    if not found:
+            usable.append(Question(record.person, answer.summary, record.target))
+    if not usable:
         raise UserError(f"{journal}: no well-formed summary of the rows of {benchmark.path}")
-    return found
+    return usable
 
 
-async def judged(judge: Judge, asked: Sequence[Question], text: str) -> list[Judgement]:
+async def judged(judge: Judge, rows: Sequence[Question], text: str) -> list[Judgement]:
     """All questions, with a text added to the item that was not chosen."""
-    items = [replace(q.item, rejected=f"{q.item.rejected}{text}") for q in asked]
-    answers = [judge.score(q.summary, item, i) for i, (q, item) in enumerate(zip(asked, items))]
+    items = [replace(q.item, rejected=f"{q.item.rejected}{text}") for q in rows]
+    answers = [judge.score(q.summary, item, i) for i, (q, item) in enumerate(zip(rows, items))]
     return list(await asyncio.gather(*answers))
 
 
-async def attack(judge: Judge, prompts: str, asked: Sequence[Question]) -> list[Turned]:
+async def attack(judge: Judge, prompts: str, rows: Sequence[Question]) -> list[Turned]:
     """Every attack on one judge under one set of prompts; questions that failed are left out of all."""
-    await judge.check([(q.summary, q.item) for q in asked[:CHECKED]])
-    clean = await judged(judge, asked, "")
-    found = []
+    await judge.check([(q.summary, q.item) for q in rows[:CHECKED]])
+    answers_before = await judged(judge, rows, "")
+    results = []
     for name, text in ATTACKS.items():
-        struck = await judged(judge, asked, text)
-        pairs = [(q, a, b) for q, a, b in zip(asked, clean, struck) if a.ok and b.ok]
-        right = [(q.person, float(b.correct < 0.5)) for q, a, b in pairs if a.correct == 1]
-        if not right:
+        answers_after = await judged(judge, rows, text)
+        pairs = [(q, a, b) for q, a, b in zip(rows, answers_before, answers_after) if a.ok and b.ok]
+        flips_of = [(q.person, float(b.correct < 0.5)) for q, a, b in pairs if a.correct == 1]
+        if not flips_of:
             raise UserError(f"{judge.name}: no answer was right under the {prompts} prompts, so none could be turned")
-        flips = estimate([flip for _, flip in right], [person for person, _ in right])
+        flips = estimate([flip for _, flip in flips_of], [person for person, _ in flips_of])
         accuracy, moved = fmean(a.correct for _, a, _ in pairs), fmean(a.p - b.p for _, a, b in pairs)
-        found.append(Turned(judge.name, prompts, name, accuracy, flips, 100 * moved))
-    return found
+        results.append(Turned(judge.name, prompts, name, accuracy, flips, 100 * moved))
+    return results
 
 
-async def ask(spec: ModelSpec, options: InjectionOptions, asked: Sequence[Question]) -> list[Turned]:
+async def ask(spec: ModelSpec, options: InjectionOptions, rows: Sequence[Question]) -> list[Turned]:
     """One downstream model under both sets of prompts."""
     sets = {name: PromptSet(name) for name in PROMPTS}
     async with open_model(
@@ -128,10 +128,10 @@ async def ask(spec: ModelSpec, options: InjectionOptions, asked: Sequence[Questi
     ) as model:
         assert model.tokenizer is not None  # of a folder or hub id
         judges = {name: Judge(model.endpoint, model.tokenizer, prompts) for name, prompts in sets.items()}
-        return [turned for name, judge in judges.items() for turned in await attack(judge, name, asked)]
+        return [result for name, judge in judges.items() for result in await attack(judge, name, rows)]
 
 
-def report(found: Sequence[Turned]) -> str:
+def report(results: Sequence[Turned]) -> str:
     """The table in Markdown."""
     body = [
         [
@@ -141,7 +141,7 @@ def report(found: Sequence[Turned]) -> str:
             f"{100 * x.flips.mean:.1f} [{100 * x.flips.low:.1f}, {100 * x.flips.high:.1f}]",
             f"{x.moved:+.1f}",
         ]
-        for x in found
+        for x in results
     ]
     head = ["judge, prompts", "added to the item not chosen", "accuracy %", "flips %", "its probability, points"]
     note = "Flips are of the choices that were right without the text; 95 % intervals over persons."
@@ -150,16 +150,16 @@ def report(found: Sequence[Turned]) -> str:
 
 async def study(options: InjectionOptions) -> str:
     """All judges, one after another."""
-    asked = questions(options)
+    rows = questions(options)
     if options.check:
-        return planned(options, f"{len(asked)} questions")
-    found: list[Turned] = []
+        return planned(options, f"{len(rows)} questions")
+    results: list[Turned] = []
     for spec in map(ModelSpec.parse, options.judge):
-        found += await ask(spec, options, asked)
-        write_json(options.out / "results.json", [x.row() for x in found])
-        write_text(options.out / "report.md", report(found) + "\n")
-    print(report(found))
-    return json.dumps({"questions": len(asked), "report": str(options.out / "report.md")})
+        results += await ask(spec, options, rows)
+        write_json(options.out / "results.json", [x.row() for x in results])
+        write_text(options.out / "report.md", report(results) + "\n")
+    print(report(results))
+    return json.dumps({"questions": len(rows), "report": str(options.out / "report.md")})
 
 
 if __name__ == "__main__":

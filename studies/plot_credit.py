@@ -69,18 +69,18 @@ def final(scores: list[Score], credits: dict[str, list[int]]) -> list[dict]:
     """One row for each credit (and for the policy that all began from) and judge."""
     rows = []
     for judge in sorted({row.judge for row in scores if row.setting == SETTING}):
-        found = {"sft": [by_user(scores, "sft", judge)]}
-        found |= {
+        runs_of = {"sft": [by_user(scores, "sft", judge)]}
+        runs_of |= {
             credit: [by_user(scores, f"{credit}.{seed}", judge) for seed in seeds] for credit, seeds in credits.items()
         }
-        shared = set.intersection(*(set(one) for each in found.values() for one in each))
-        users = sorted(shared)  # the same rows for all
-        sharing = [person_of(user) for user, _, _ in users], [item for *_, item in users]
+        users = sorted(set.intersection(*(set(values) for runs in runs_of.values() for values in runs)))  # of all
+        clusters = [person_of(user) for user, _, _ in users], [item for *_, item in users]
         means = {
-            name: np.mean([[one[user] for user in users] for one in each], axis=0) for name, each in found.items()
+            name: np.mean([[values[user] for user in users] for values in runs], axis=0)
+            for name, runs in runs_of.items()
         }
-        for name, each in found.items():
-            accuracy = estimate(means[name], *sharing)
+        for name, runs in runs_of.items():
+            accuracy = estimate(means[name], *clusters)
             row = {
                 "credit": name,
                 "judge": judge,
@@ -88,10 +88,10 @@ def final(scores: list[Score], credits: dict[str, list[int]]) -> list[dict]:
                 "accuracy": accuracy.mean,
                 "ci_low": accuracy.low,
                 "ci_high": accuracy.high,
-                "seeds": [float(np.mean([one[user] for user in users])) for one in each],
+                "seeds": [float(np.mean([values[user] for user in users])) for values in runs],
             }
             if name not in ("sft", "paper") and "paper" in means:
-                against = paired(means[name], means["paper"], *sharing)
+                against = paired(means[name], means["paper"], *clusters)
                 row |= {
                     "minus_paper": against.difference,
                     "minus_paper_low": against.low,
@@ -105,12 +105,13 @@ def final(scores: list[Score], credits: dict[str, list[int]]) -> list[dict]:
 def report(rows: list[dict], runs: dict[str, dict[int, list[dict]]]) -> str:
     """Markdown: what each credit was given, and what came of it."""
     lines = ["# Credit at equal generated tokens", "", *budget_lines(runs), "", *accuracy_lines(rows)]
-    compared = [row for row in rows if "p_value" in row]
-    apart = [f"{row['credit']} ({row['judge']})" for row in compared if row["p_value"] < 0.05]
-    if compared:
+    comparisons = [row for row in rows if "p_value" in row]
+    differences = [f"{row['credit']} ({row['judge']})" for row in comparisons if row["p_value"] < 0.05]
+    if comparisons:
+        names = ", ".join(differences) or "none"
         lines += [
             "",
-            f"At the 5 % level different from `paper`: {', '.join(apart) or 'none'}, of {len(compared)} comparisons. "
+            f"At the 5 % level different from `paper`: {names}, of {len(comparisons)} comparisons. "
             "The interval and the test know nothing of other seeds.",
         ]
     return "\n".join(lines) + "\n"
@@ -124,13 +125,15 @@ def budget_lines(runs: dict[str, dict[int, list[dict]]]) -> list[str]:
         "| credit | seeds | steps | rows trained on | tokens generated, by seed | mean | against paper |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    spent = {credit: [budget(metrics) for metrics in seeds.values()] for credit, seeds in runs.items()}
-    means = {credit: np.mean([one["tokens"] for one in each]) for credit, each in spent.items()}
-    for credit, each in spent.items():
+    budgets_of = {credit: [budget(metrics) for metrics in seeds.values()] for credit, seeds in runs.items()}
+    tokens_of = {credit: [row["tokens"] for row in budgets] for credit, budgets in budgets_of.items()}
+    means = {credit: np.mean(tokens) for credit, tokens in tokens_of.items()}
+    for credit, budgets in budgets_of.items():
         against = f"{100 * (means[credit] / means['paper'] - 1):+.1f} %" if "paper" in means else "–"
-        by_seed = ", ".join(f"{one['tokens']:,}" for one in each)
+        by_seed = ", ".join(f"{tokens:,}" for tokens in tokens_of[credit])
+        rows = np.mean([row["rows"] for row in budgets])
         lines.append(
-            f"| {credit} | {len(each)} | {each[0]['steps']} | {np.mean([one['rows'] for one in each]):,.0f} | "
+            f"| {credit} | {len(budgets)} | {budgets[0]['steps']} | {rows:,.0f} | "
             f"{by_seed} | {means[credit]:,.0f} | {against} |"
         )
     return lines
@@ -218,8 +221,8 @@ def show_study(options: CreditOptions) -> str:
         for credit, seeds in runs.items()
         for seed, metrics in seeds.items()
     ]
-    evaluated = json.loads((study / "eval" / "results.json").read_text())
-    write_json(study / "results.json", {"credits": rows, "budgets": budgets, "policies": evaluated})
+    policy_results = json.loads((study / "eval" / "results.json").read_text())
+    write_json(study / "results.json", {"credits": rows, "budgets": budgets, "policies": policy_results})
     evaluation = (study / "eval" / "report.md").read_text(encoding="utf-8").replace("# Results", "# Each run", 1)
     write_text(study / "report.md", report(rows, runs) + "\n" + evaluation)
     plt.switch_backend("Agg")  # files only: works without a screen

@@ -37,25 +37,25 @@ class ErrorsOptions:
 
 def draw(rows: list[Result], out: Path) -> None:
     """One panel a judge and setting; a point with its 95 % interval for each policy that was evaluated."""
-    found = [row for row in rows if row.setting in TITLES and row.accuracy is not None]
-    judges, settings = (sorted({getattr(row, key) for row in found}) for key in ("judge", "setting"))
+    points = [row for row in rows if row.setting in TITLES and row.accuracy is not None]
+    judges, settings = (sorted({getattr(row, key) for row in points}) for key in ("judge", "setting"))
     size = (1.6 + 4.4 * len(judges), 1 + 2.8 * len(settings))
     figure, panels = plt.subplots(len(settings), len(judges), figsize=size, sharey=True, sharex=True, squeeze=False)
     groups = [
-        label for label in LABELS if any(row.policy in (label, label.replace("sft", "sft+rl", 1)) for row in found)
+        label for label in LABELS if any(row.policy in (label, label.replace("sft", "sft+rl", 1)) for row in points)
     ]
     for line, setting in zip(panels, settings):
         for panel, judge in zip(line, judges):
-            mine = {row.policy: row for row in found if row.judge == judge and row.setting == setting}
+            row_of = {row.policy: row for row in points if row.judge == judge and row.setting == setting}
             for x, group in enumerate(groups):
                 control = group in ("sft.longer", "sft+rl.shuffled")
                 for policy, kind, shift in (
                     (group, "control" if control else "SFT alone", 0 if control else -0.12),
                     (group.replace("sft", "sft+rl", 1), "then RL", 0.12),
                 ):
-                    if policy in mine and (kind != "then RL" or not control):
+                    if policy in row_of and (kind != "then RL" or not control):
                         _point(
-                            panel, x + shift, mine[policy], SERIES[kind], kind if x in (0, len(groups) - 1) else None
+                            panel, x + shift, row_of[policy], SERIES[kind], kind if x in (0, len(groups) - 1) else None
                         )
             draw_bounds(panel, rows, named=panel is line[-1])
             panel.set_title(f"{TITLES[setting]}, {judge}", fontsize=11)
@@ -67,9 +67,9 @@ def draw(rows: list[Result], out: Path) -> None:
 
 
 def _point(panel: plt.Axes, x: float, row: Result, colour: str, label: str | None) -> None:
-    below, above = bar(row)
+    lower, upper = bar(row)
     panel.errorbar(
-        [x], [100 * (row.accuracy or 0.0)], [[below], [above]], fmt="o", capsize=3, color=colour, label=label
+        [x], [100 * (row.accuracy or 0.0)], [[lower], [upper]], fmt="o", capsize=3, color=colour, label=label
     )
 
 

@@ -64,18 +64,18 @@ def shared(rows: list[Row]) -> tuple[list[int], list[str], list[str]]:
 
 def by_run(values: dict[Row, float]) -> dict[int, dict[Row, float]]:
     """The same, run by run."""
-    found: dict[int, dict[Row, float]] = defaultdict(dict)
+    rows_of_run: dict[int, dict[Row, float]] = defaultdict(dict)
     for row, value in values.items():
-        found[row[0]][row] = value
-    return dict(sorted(found.items()))
+        rows_of_run[row[0]][row] = value
+    return dict(sorted(rows_of_run.items()))
 
 
 def accuracy(cell: Cell, values: dict[Row, float]) -> dict:
     """Pooled accuracy of one cell with its interval, and that of each run."""
     rows = sorted(values)
-    pooled = estimate_over_runs([values[row] for row in rows], *shared(rows))
-    each = [sum(found.values()) / len(found) for found in by_run(values).values()]
-    return dict(zip(("policy", "setting", "judge"), cell)) | asdict_of(pooled) | {"runs": each}
+    estimate = estimate_over_runs([values[row] for row in rows], *shared(rows))
+    means = [sum(run_values.values()) / len(run_values) for run_values in by_run(values).values()]
+    return dict(zip(("policy", "setting", "judge"), cell)) | asdict_of(estimate) | {"runs": means}
 
 
 def difference(better: Cell, than: Cell, cells: dict[Cell, dict[Row, float]]) -> dict:
@@ -85,16 +85,16 @@ def difference(better: Cell, than: Cell, cells: dict[Cell, dict[Row, float]]) ->
     def compared(rows: list[Row]) -> dict:
         return asdict_of(paired_over_runs([a[row] for row in rows], [b[row] for row in rows], *shared(rows)))
 
-    both = {row: a[row] for row in a if row in b}
-    each = [compared(sorted(found)) for found in by_run(both).values()]
-    return {"policy": better, "minus": than} | compared(sorted(both)) | {"runs": each}
+    common = {row: a[row] for row in a if row in b}
+    differences = [compared(sorted(rows_of_run)) for rows_of_run in by_run(common).values()]
+    return {"policy": better, "minus": than} | compared(sorted(common)) | {"runs": differences}
 
 
-def asdict_of(found: NamedTuple) -> dict:
+def asdict_of(result: NamedTuple) -> dict:
     """The fields of a named tuple as numbers of Python."""
     return {
         name: int(value) if name in ("n", "clusters", "two_way") else float(value)
-        for name, value in found._asdict().items()
+        for name, value in result._asdict().items()
     }
 
 
@@ -102,21 +102,23 @@ def comparisons(cells: dict[Cell, dict[Row, float]], control: str | None) -> lis
     """Each stage of training against the one before, the stream against the full history, the control against SFT."""
     judges = sorted({judge for _, setting, judge in cells if setting == "streaming"})
     pairs = [*COMPARED, *([(control, "sft")] if control else [])]
-    found = [
-        difference((policy, setting, judge), (other, setting, judge), cells)
-        for policy, other in pairs
+    differences = [
+        difference((policy, setting, judge), (baseline, setting, judge), cells)
+        for policy, baseline in pairs
         for setting in SETTINGS
         for judge in judges
     ]
-    last = COMPARED[-1][0]
-    return found + [difference((last, "streaming", judge), (last, "full", judge), cells) for judge in judges]
+    final_policy = COMPARED[-1][0]
+    return differences + [
+        difference((final_policy, "streaming", judge), (final_policy, "full", judge), cells) for judge in judges
+    ]
 
 
 def interval(row: dict, value: str, show=percent) -> str:
     return f"{show(row[value])} [{show(row['low'])}, {show(row['high'])}]"
 
 
-def tables(accuracies: list[dict], compared: list[dict]) -> list[Table]:
+def tables(accuracies: list[dict], paired_rows: list[dict]) -> list[Table]:
     """Accuracy with the share of the way to the tally; differences."""
     tally = next((row["mean"] for row in accuracies if row["policy"] == TALLY[0]), None)
 
@@ -132,8 +134,8 @@ def tables(accuracies: list[dict], compared: list[dict]) -> list[Table]:
     differences = [
         [f"{row['policy'][0]} ({row['policy'][1]})", f"{row['minus'][0]} ({row['minus'][1]})", row["policy"][2]]
         + [str(row["n"]), interval(row, "difference", points), f"{row['p_value']:.4f}"]
-        + ["; ".join(interval(one, "difference", points) for one in row["runs"])]
-        for row in compared
+        + ["; ".join(interval(run_row, "difference", points) for run_row in row["runs"])]
+        for row in paired_rows
     ]
     against = ["policy", "minus", "judge", "n", "points", "p", "each run"]
     return [
@@ -146,9 +148,9 @@ def pool(options: SeedsOptions) -> str:
     """Write results.json and report.md; says where the report is."""
     cells, control = read_runs(options), options.control and options.control.partition("=")[0]
     accuracies = [accuracy(cell, values) for cell, values in cells.items()]
-    compared = comparisons(cells, control)
-    write_json(options.out / "results.json", {"accuracy": accuracies, "paired": compared})
-    text = "\n\n".join(map(markdown, tables(accuracies, compared)))
+    differences = comparisons(cells, control)
+    write_json(options.out / "results.json", {"accuracy": accuracies, "paired": differences})
+    text = "\n\n".join(map(markdown, tables(accuracies, differences)))
     write_text(options.out / "report.md", f"# Quick starts of {len(options.runs)} seeds\n\n{text}\n")
     return f"report: {options.out / 'report.md'}"
 

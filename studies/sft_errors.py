@@ -68,11 +68,11 @@ class Study:
         words = ("python", "-m", "alignxplore.world", "--out", folder / "data", "--seed", self.seed)
         shares = ("--error-rate", errors, "--gap-rate", gaps)
         nothing_else = ("--train-users", 1, "--val-users", 1, "--test-users", 1, "--judge-rows", 1, "--reader-rows", 1)
-        trained = self.world.train_sft(self.base / "models/base", folder / "data/sft.jsonl", folder / "sft")
+        training = self.world.train_sft(self.base / "models/base", folder / "data/sft.jsonl", folder / "sft")
         self.policies[f"sft.{variant}"] = folder / "sft"
         return [
             Step(f"{variant}.rows", 10, [command(*words, *shares, *nothing_else)]),
-            Step(f"{variant}.sft", 110, [trained]),
+            Step(f"{variant}.sft", 110, [training]),
             self._rl(variant, folder / "sft", self.base / "data/rl_train.parquet"),
         ]
 
@@ -80,8 +80,8 @@ class Study:
         """More SFT on the same rows, for about as long as SFT and RL take."""
         rows, out = self.base / "data/sft.jsonl", self.out / "longer/sft"
         self.policies["sft.longer"] = out
-        trained = self.world.train_sft(self.base / "models/base", rows, out, "--num_train_epochs", 5)
-        return Step("longer.sft", 420, [trained])
+        training = self.world.train_sft(self.base / "models/base", rows, out, "--num_train_epochs", 5)
+        return Step("longer.sft", 420, [training])
 
     def _shuffled(self) -> list[Step]:
         """RL whose reward knows nothing."""

@@ -29,8 +29,8 @@ def shuffled(data: Path) -> Iterator[dict]:
         history = [dict(interaction) for interaction in row["history"]]
         for place in (row["mid_position"], len(history) - 1):
             if hash_seed("shuffled target", row["uid"], place) % 2:
-                shown = history[place]
-                shown["chosen"], shown["rejected"] = shown["rejected"], shown["chosen"]
+                target = history[place]
+                target["chosen"], target["rejected"] = target["rejected"], target["chosen"]
         yield row | {"history": history}
 
 

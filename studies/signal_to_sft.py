@@ -68,11 +68,11 @@ def _selection(settings: SignalSettings) -> list[Command]:
     """RL rows by signal, and whether they overlap with the benchmark."""
     out, rows = settings.out, settings.out / "rl_train.jsonl"
     strong, weak = out / "synthesis/signal_scores/scores.jsonl", out / "weak_scores/scores.jsonl"
-    given = ("--data", out / "users.jsonl", "--strong", strong, "--weak", weak, "--output", rows)
+    arguments = ("--data", out / "users.jsonl", "--strong", strong, "--weak", weak, "--output", rows)
     benchmarks = [settings.base / f"data/test_{domain}_upi.jsonl" for domain in ("films", "news")]
     trained_on = ("--train", rows, out / "synthesis/sft.jsonl")
     return [
-        command("python", "sft/select_rl.py", *given, "--a", 0.5, "--b", 0.3),
+        command("python", "sft/select_rl.py", *arguments, "--signal_share", 0.5, "--least_strong", 0.3),
         command("python", "sft/overlap.py", *trained_on, "--benchmarks", *benchmarks),
         *rl_parquet(rows),
     ]
