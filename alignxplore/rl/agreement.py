@@ -28,13 +28,13 @@ def check_versions(tags: Sequence[dict], step: int, lag: int = 0) -> None:
     """Raise `RunStopped` unless every row was written with the weights that the step before left, or those of up to
     `lag` steps before that. Sees an engine that was not sent new weights whatever the dtype, not one that lost them
     on arrival."""
-    oldest, newest = step - 1 - lag, step - 1
+    low, high = step - 1 - lag, step - 1
     versions: set[tuple[Any, Any]] = {(tag.get("min_global_steps"), tag.get("max_global_steps")) for tag in tags}
-    wrong = {pair for pair in versions if None in pair or not oldest <= pair[0] <= pair[1] <= newest}
-    if wrong:
+    strays = {pair for pair in versions if None in pair or not low <= pair[0] <= pair[1] <= high}
+    if strays:
         raise RunStopped(
-            f"rows were written with weights of steps {min(wrong, key=str)} and not of "
-            f"{f'{oldest} to {newest}' if lag else newest}: a rollout engine was not sent the weights that are trained"
+            f"rows were written with weights of steps {min(strays, key=str)} and not of "
+            f"{f'{low} to {high}' if lag else high}: a rollout engine was not sent the weights that are trained"
         )
 
 
@@ -68,25 +68,25 @@ def token_differences(
     Args:
         trainer, rollout: log-probabilities of each row's tokens.
     """
-    found = []
-    for tag, ours, theirs in zip(tags, trainer, rollout, strict=True):
+    differences = []
+    for tag, trainer_T, rollout_T in zip(tags, trainer, rollout, strict=True):
         parts, start = [torch.zeros(0)], 0
         for step, tokens in [] if tag.get("is_padding", False) else tag["versions"]:
             if step == version:
                 part = slice(start, start + tokens)
-                parts.append((ours[part].exp() - theirs[part].exp()).abs())
+                parts.append((trainer_T[part].exp() - rollout_T[part].exp()).abs())
             start += tokens
-        found.append(torch.cat(parts))
-    return found
+        differences.append(torch.cat(parts))
+    return differences
 
 
 def summed_up(differences: Sequence[torch.Tensor]) -> Numbers:
     """Their largest and mean, and the tokens that were compared; of no tokens there is neither."""
     tokens = torch.cat(list(differences))
-    counted: Numbers = {PROBABILITIES + "tokens": len(tokens)}
+    numbers: Numbers = {PROBABILITIES + "tokens": len(tokens)}
     if len(tokens):
-        counted |= {PROBABILITIES + "max": tokens.max().item(), PROBABILITIES + "mean": tokens.mean().item()}
-    return counted
+        numbers |= {PROBABILITIES + "max": tokens.max().item(), PROBABILITIES + "mean": tokens.mean().item()}
+    return numbers
 
 
 def group_differences(keys: Sequence[str], differences: Sequence[torch.Tensor]) -> list[float]:
@@ -106,11 +106,11 @@ def group_differences(keys: Sequence[str], differences: Sequence[torch.Tensor]) 
 
 def check_groups(differences: Sequence[float], limit: float, metrics: Numbers) -> None:
     """Raise `RunStopped` where more than one group, and more than a small share, lie above the limit."""
-    above = sum(not value <= limit for value in differences)
-    metrics[PROBABILITIES + "groups_above"] = above / len(differences)
-    if above > max(1, GROUPS_ABOVE * len(differences)):
+    count = sum(not value <= limit for value in differences)
+    metrics[PROBABILITIES + "groups_above"] = count / len(differences)
+    if count > max(1, GROUPS_ABOVE * len(differences)):
         raise RunStopped(
-            f"the mean difference of rollout and trainer probabilities is above {limit} in {above} of "
+            f"the mean difference of rollout and trainer probabilities is above {limit} in {count} of "
             f"{len(differences)} groups, the largest is {max(differences):.2e}: one of the rollout engines does not "
             "hold the weights that are trained"
         )

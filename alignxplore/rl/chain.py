@@ -102,8 +102,8 @@ class Group:
 
     def earned(self) -> list[float | None]:
         """Rewards of the members, bad format 0."""
-        given = [r.reward.value if r.reward else None for r in self.rollouts]
-        return [0.0 if r.status == BAD_FORMAT else value for r, value in zip(self.rollouts, given)]
+        rewards = [r.reward.value if r.reward else None for r in self.rollouts]
+        return [0.0 if r.status == BAD_FORMAT else value for r, value in zip(self.rollouts, rewards)]
 
     def settle(self, results: StageReturns) -> None:
         """Write the returns onto the members."""
@@ -182,25 +182,25 @@ class ChainRunner:
         return time.monotonic() - self._began
 
     async def _grow(self) -> None:
-        past, parent = None, None
+        past_summary, parent = None, None
         for k in range(len(self.stages)):
-            group = await self._open(k, past, parent)
+            group = await self._open(k, past_summary, parent)
             if group is None:
                 self.chain.lost += self.rollouts * (len(self.stages) - k)
                 return
             if k == len(self.stages) - 1:
                 return
-            past, parent = None, None
+            past_summary, parent = None, None
             for i in draw_order(self.rollouts, self.settings.seed, self.step, self.chain.user, k):
                 rollout = await self._writing[k][i]
                 if rollout.answer.well_formed:
-                    past, parent, group.drawn = rollout.answer.summary, i, i
+                    past_summary, parent, group.drawn = rollout.answer.summary, i, i
                     break
 
-    async def _open(self, k: int, past: str | None, parent: int | None) -> Group | None:
+    async def _open(self, k: int, past_summary: str | None, parent: int | None) -> Group | None:
         """Start writing a group; None (and `chain.problem`) where its prompt cannot be made to fit."""
         try:
-            prompt = await self.policy.prompt(self.stages[k].interactions, past)
+            prompt = await self.policy.prompt(self.stages[k].interactions, past_summary)
         except HistoryError as error:
             self.chain.problem = f"{TOO_LONG}: stage {k + 1}: {error}"
             return None
@@ -224,11 +224,11 @@ class ChainRunner:
         rollout.judged = self._now()
 
     async def _score(self, summary: str | None, k: int, i: int) -> Reward:
-        asked = [
+        calls = [
             self.judges.score(summary, target, [self.chain.user, k, *([place] if place else [])], i)
             for place, target in enumerate(self.stages[k].targets)
         ]
-        return mean_reward(await asyncio.gather(*asked))
+        return mean_reward(await asyncio.gather(*calls))
 
     def _credit(self) -> None:
         groups, discount = self.chain.groups, self.settings.discount
@@ -237,10 +237,10 @@ class ChainRunner:
         # A baseline whose judgement failed is replaced by what a judge says that knows nothing.
         baselines = [0.5 if reward.value is None else reward.value for reward in self.chain.baseline_rewards] or None
         stages = [group.scored() for group in groups]
-        drawn = [group.drawn for group in groups]
+        parents = [group.drawn for group in groups]
         for group, returns in zip(
             groups,
-            stream_returns(stages, drawn, self.settings.credit, discount, baselines and baselines[: len(stages)]),
+            stream_returns(stages, parents, self.settings.credit, discount, baselines and baselines[: len(stages)]),
         ):
             if too_alike(group.earned(), self.settings.least_spread):
                 returns = returns._replace(returns=[None] * len(group.rollouts))

@@ -68,20 +68,20 @@ class Checkpoints:
         return seconds
 
 
-def make_room(folder: Path, latest: int, keep: int | None) -> None:
+def make_room(folder: Path, newest_step: int, keep: int | None) -> None:
     """Leave the newest `keep` - 1 checkpoints, at least one, before another is saved; None leaves all.
 
     verl counts only what its own process saved: every restart would leave its predecessor's checkpoints for good.
 
     Args:
-        latest: step of the newest complete checkpoint. Folders of later steps were not finished, or belong to steps
+        newest_step: of the newest complete checkpoint. Folders of later steps were not finished, or belong to steps
             that are done again.
     """
     if keep is None:
         return
     steps = {int(path.name.rpartition("_")[2]): path for path in folder.glob("global_step_*")}
-    complete = sorted(step for step in steps if step <= latest)
-    for step in set(steps) - set(complete[-max(1, keep - 1) :]):
+    complete_steps = sorted(step for step in steps if step <= newest_step)
+    for step in set(steps) - set(complete_steps[-max(1, keep - 1) :]):
         shutil.rmtree(steps[step])
 
 

@@ -80,17 +80,19 @@ def stream_returns(
     later: list[float | None] = []  # returns of stage k+1, failed judgements included
     results: list[StageReturns] = []
     for k in range(len(stages) - 1, -1, -1):
-        scored, last = stages[k], k == len(stages) - 1
-        other_bonus = 0.0 if last else discount * stand_in[k + 1]
+        group, is_last = stages[k], k == len(stages) - 1
+        other_bonus = 0.0 if is_last else discount * stand_in[k + 1]
         # When every judgement of the next stage failed nothing is known of what was built on the drawn one.
-        known = [value for value in later if value is not None]
-        drawn_bonus = discount * sum(known) / len(known) if known else other_bonus
-        chosen = None if last else drawn[k]
+        values = [value for value in later if value is not None]
+        drawn_bonus = discount * sum(values) / len(values) if values else other_bonus
+        continuation = None if is_last else drawn[k]
         later = [
-            _total(reward, formed, drawn_bonus if i == chosen else other_bonus)
-            for i, (reward, formed) in enumerate(zip(scored.rewards, scored.well_formed, strict=True))
+            _total(reward, is_well_formed, drawn_bonus if i == continuation else other_bonus)
+            for i, (reward, is_well_formed) in enumerate(zip(group.rewards, group.well_formed, strict=True))
         ]
-        results.insert(0, StageReturns(_at_least_two(later), None if chosen is None else drawn_bonus - other_bonus))
+        results.insert(
+            0, StageReturns(_at_least_two(later), None if continuation is None else drawn_bonus - other_bonus)
+        )
     return results
 
 
@@ -109,12 +111,12 @@ def too_alike(rewards: Rewards, least_spread: float) -> bool:
     """Whether the rewards of a group (bad format 0, failed judgements left out) lie so close together that it is not
     trained on: what GRPO would scale up is then noise, or the bonus for having been drawn (DAPO's dynamic sampling,
     without the refilling)."""
-    known = [reward for reward in rewards if reward is not None]
-    return bool(known) and max(known) - min(known) < least_spread
+    values = [reward for reward in rewards if reward is not None]
+    return bool(values) and max(values) - min(values) < least_spread
 
 
-def _total(reward: float | None, well_formed: bool, bonus: float) -> float | None:
-    if not well_formed:
+def _total(reward: float | None, is_well_formed: bool, bonus: float) -> float | None:
+    if not is_well_formed:
         return 0.0
     if reward is None or not math.isfinite(reward):
         return None

@@ -72,14 +72,17 @@ def held_out_lines(rows: Rows) -> dict[str, str]:
     """{metric of held-out users: what to call it}, the reward first, then the judges that it is a mean of, then those
     that only watch. A run of before these had metrics has the reward alone."""
     keys = {key for row in rows for key in row}
-    judges = sorted(found[1] for key in keys if (found := OF_JUDGE.fullmatch(key)))
-    rewarding = [judge for judge in judges if f"stage1/confidence/{judge}" in keys]
-    watching = [judge for judge in judges if judge not in rewarding]
-    if len(rewarding) == 1:
-        lines = {"val/reward": f"{rewarding[0]}, gives the reward"}
+    judges = sorted(match[1] for key in keys if (match := OF_JUDGE.fullmatch(key)))
+    reward_judges = [judge for judge in judges if f"stage1/confidence/{judge}" in keys]
+    other_judges = [judge for judge in judges if judge not in reward_judges]
+    if len(reward_judges) == 1:
+        lines = {"val/reward": f"{reward_judges[0]}, gives the reward"}
     else:
-        lines = {"val/reward": "reward", **{f"val/{judge}/reward": f"{judge}, in the reward" for judge in rewarding}}
-    return lines | {f"val/{judge}/reward": f"{judge}, only validates" for judge in watching}
+        lines = {
+            "val/reward": "reward",
+            **{f"val/{judge}/reward": f"{judge}, in the reward" for judge in reward_judges},
+        }
+    return lines | {f"val/{judge}/reward": f"{judge}, only validates" for judge in other_judges}
 
 
 def banded(rows: Rows, key: str) -> list[tuple[float, ...]]:
@@ -96,8 +99,8 @@ def seconds_by_part(row: dict) -> dict[str, float]:
     """Seconds of one step by part. What verl timed under no name of `PARTS` is `other`."""
     parts = {name: row.get(f"timing_s/{name}") or 0.0 for name in PARTS}
     # Validation and checkpoints are not in verl's step.
-    inside = sum(seconds for name, seconds in parts.items() if name not in ("testing", "save_checkpoint"))
-    return parts | {"other": max(0.0, (row.get("timing_s/step") or inside) - inside)}
+    sum_of_parts = sum(seconds for name, seconds in parts.items() if name not in ("testing", "save_checkpoint"))
+    return parts | {"other": max(0.0, (row.get("timing_s/step") or sum_of_parts) - sum_of_parts)}
 
 
 class Picture:
@@ -110,7 +113,7 @@ class Picture:
     def held_out(self, panel: plt.Axes, change: bool) -> None:
         """Held-out users under every judge, with 95 % intervals of persons: what their summaries earn, or how much
         more than those of step 0 did."""
-        alone = len(self.runs) == 1
+        is_single = len(self.runs) == 1
         for place, (name, rows) in enumerate(self.runs.items()):
             for i, (metric, label) in enumerate(held_out_lines(rows).items()):
                 columns = banded(rows, f"{metric}_change" if change else metric)
@@ -119,10 +122,10 @@ class Picture:
                 steps, values, low, high = columns
                 if change:  # from nothing
                     steps, values, low, high = ((0, *column) for column in columns)
-                style = {"color": COLOURS[(i if alone else place) % len(COLOURS)]}
+                style = {"color": COLOURS[(i if is_single else place) % len(COLOURS)]}
                 panel.fill_between(steps, low, high, alpha=0.15, linewidth=0, **style)
-                line = LINES[0 if alone else i % len(LINES)]
-                panel.plot(steps, values, line, marker="o", label=label if alone else f"{name}, {label}", **style)
+                line = LINES[0 if is_single else i % len(LINES)]
+                panel.plot(steps, values, line, marker="o", label=label if is_single else f"{name}, {label}", **style)
         panel.axhline(0 if change else 0.5, color="#777", linewidth=0.8)
         people = {row["val/persons"] for rows in self.runs.values() for row in rows if "val/persons" in row}
         of = f" of {' or '.join(f'{count:.0f}' for count in sorted(people))} persons" if people else ""
@@ -133,15 +136,17 @@ class Picture:
         """A metric that each stage has."""
         for place, (name, rows) in enumerate(self.runs.items()):
             for k, stage in enumerate(stages_of(rows)):
-                alone = len(self.runs) == 1
+                is_single = len(self.runs) == 1
                 x, y = series(rows, f"{stage}/{metric}", scale)
                 if not x:
                     continue
-                colour = COLOURS[(k if alone else place) % len(COLOURS)]
-                label = stage.replace("stage", "stage ") if alone else f"{name}, {stage.replace('stage', 'stage ')}"
-                if points and alone:
+                colour = COLOURS[(k if is_single else place) % len(COLOURS)]
+                label = (
+                    stage.replace("stage", "stage ") if is_single else f"{name}, {stage.replace('stage', 'stage ')}"
+                )
+                if points and is_single:
                     panel.plot(x, y, ".", color=colour, alpha=0.3, markersize=4)
-                panel.plot(x, running_mean(y), LINES[0 if alone else k % len(LINES)], color=colour, label=label)
+                panel.plot(x, running_mean(y), LINES[0 if is_single else k % len(LINES)], color=colour, label=label)
         panel.set_title(title, fontsize=11)
 
     def whole(self, panel: plt.Axes, metric: str, label: str, style: str, scale: float = 1.0) -> None:
@@ -149,41 +154,41 @@ class Picture:
         for place, (name, rows) in enumerate(self.runs.items()):
             x, y = series(rows, metric, scale)
             if x:
-                alone = len(self.runs) == 1
+                is_single = len(self.runs) == 1
                 panel.plot(
                     x,
                     y,
                     style,
-                    color="black" if alone else COLOURS[place % len(COLOURS)],
+                    color="black" if is_single else COLOURS[place % len(COLOURS)],
                     markersize=5,
                     linewidth=1,
-                    label=label if alone else f"{name}, {label}",
+                    label=label if is_single else f"{name}, {label}",
                 )
 
     def seconds(self, panel: plt.Axes) -> None:
         """One run: its steps, stacked. Several: the mean step of each."""
-        timed = {name: [row for row in rows if row.get("timing_s/step")] for name, rows in self.runs.items()}
-        timed = {name: rows for name, rows in timed.items() if rows}
+        rows_of_run = {name: [row for row in rows if row.get("timing_s/step")] for name, rows in self.runs.items()}
+        rows_of_run = {name: rows for name, rows in rows_of_run.items() if rows}
         labels = [*PARTS.values(), "other"]
-        if len(timed) == 1:
-            rows = next(iter(timed.values()))
+        if len(rows_of_run) == 1:
+            rows = next(iter(rows_of_run.values()))
             columns = list(zip(*(seconds_by_part(row).values() for row in rows)))
-            used = [i for i, column in enumerate(columns) if max(column) > 0]
+            parts = [i for i, column in enumerate(columns) if max(column) > 0]
             panel.stackplot(
                 [row["step"] for row in rows],
-                [columns[i] for i in used],
-                labels=[labels[i] for i in used],
-                colors=[PART_COLOURS[i] for i in used],
+                [columns[i] for i in parts],
+                labels=[labels[i] for i in parts],
+                colors=[PART_COLOURS[i] for i in parts],
             )
-        for place, rows in enumerate(timed.values() if len(timed) > 1 else ()):
+        for place, rows in enumerate(rows_of_run.values() if len(rows_of_run) > 1 else ()):
             bottom = 0.0
             for i, column in enumerate(zip(*(seconds_by_part(row).values() for row in rows))):
                 mean = sum(column) / len(column)
                 if mean > 0:
                     panel.bar(place, mean, bottom=bottom, color=PART_COLOURS[i], label=labels[i])
                 bottom += mean
-        if len(timed) > 1:
-            panel.set_xticks(range(len(timed)), timed, rotation=20, ha="right", fontsize=8)
+        if len(rows_of_run) > 1:
+            panel.set_xticks(range(len(rows_of_run)), rows_of_run, rotation=20, ha="right", fontsize=8)
         panel.set_title("seconds of a step by part", fontsize=11)
         panel.set_ylim(0, 1.45 * panel.get_ylim()[1])  # the legend stands above what it names
 
@@ -191,20 +196,20 @@ class Picture:
         """All of them."""
         self.held_out(self.panels["held_out"], change=False)
         self.held_out(self.panels["change"], change=True)
-        reward, format_, length, apart, bonus, seconds = (
+        reward, format_, length, difference, bonus, seconds = (
             self.panels[name] for name in ("reward", "format", "length", "apart", "bonus", "seconds")
         )
         self.by_stage(reward, "reward", "training users: reward")
         self.by_stage(format_, "bad_format", "bad format and lost, %", 100)
         self.whole(format_, "lost_share", "lost to failures", ":", 100)
         self.by_stage(length, "tokens", "tokens of a rollout")
-        self.whole(apart, "training/rollout_probs_diff_max", "a token's probability, at most", ":")
-        self.whole(apart, "training/rollout_probs_diff_mean", "a token's probability, mean", "-")
+        self.whole(difference, "training/rollout_probs_diff_max", "a token's probability, at most", ":")
+        self.whole(difference, "training/rollout_probs_diff_mean", "a token's probability, mean", "-")
         # Rounding can make a mean of k3 negative: not for this scale.
         if any(row.get(KL, 0) > 0 for rows in self.runs.values() for row in rows):
-            self.whole(apart, KL, "KL by token (k3)", "--")
-        apart.set_yscale("log")
-        apart.set_title("rollout engine and trainer differ by", fontsize=11)
+            self.whole(difference, KL, "KL by token (k3)", "--")
+        difference.set_yscale("log")
+        difference.set_title("rollout engine and trainer differ by", fontsize=11)
         self.by_stage(bonus, "drawn_bonus", "return of the drawn rollout above the others'")
         bonus.axhline(0, color="#777", linewidth=0.8)
         self.seconds(seconds)

@@ -63,9 +63,11 @@ class StreamingDataset(Dataset):
         tables = []
         for path in paths:
             table = pyarrow.parquet.read_table(path, memory_map=True)
-            missing = [name for name in COLUMNS if name not in table.column_names]
-            if missing:
-                raise RecordError(f"no column '{missing[0]}'; make the file with upi_streaming_dataset.py", path)
+            absent_columns = [name for name in COLUMNS if name not in table.column_names]
+            if absent_columns:
+                raise RecordError(
+                    f"no column '{absent_columns[0]}'; make the file with upi_streaming_dataset.py", path
+                )
             tables.append(table.select(COLUMNS))
         self.table = pyarrow.concat_tables(tables)
         if max_samples > 0:

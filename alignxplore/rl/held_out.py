@@ -31,11 +31,15 @@ def held_out_rows(records: Sequence[ChainRecord], step: int, stages: int) -> lis
     """The rows of one validation, in the order of `records`."""
     rows = []
     for record in records:
-        written = {group.stage: _summary(group.rollouts[0]) for group in record.groups}
-        unwritten = {"status": UNWRITTEN, "reward": 0.0, "by_judge": {}, "problem": record.problem}
+        summary_of_stage = {group.stage: _summary(group.rollouts[0]) for group in record.groups}
+        placeholder = {"status": UNWRITTEN, "reward": 0.0, "by_judge": {}, "problem": record.problem}
         if record.failed:
-            unwritten |= {"status": FAILED, "reward": None}
-        row = {"step": step, "user": record.user, "stages": [written.get(k, unwritten) for k in range(stages)]}
+            placeholder |= {"status": FAILED, "reward": None}
+        row = {
+            "step": step,
+            "user": record.user,
+            "stages": [summary_of_stage.get(k, placeholder) for k in range(stages)],
+        }
         rows.append(row)
     return rows
 
@@ -88,36 +92,42 @@ def held_out_metrics(rows: Sequence[dict], start: Sequence[dict], judges: Sequen
         start = []
     metrics: Numbers = {"val/persons": len({person_of(row["user"]) for row in rows})}
     stages = range(len(rows[0]["stages"])) if rows else range(0)
-    for place, chosen in [("", stages), *((f"stage{k + 1}/", [k]) for k in stages)]:
-        now, before = ([row["stages"][k] for row in found for k in chosen] for found in (rows, start))
-        people = _numbered([person_of(row["user"]) for row in rows for _ in chosen])
-        metrics[f"val/{place}bad_format"] = sum(summary["status"] == BAD_FORMAT for summary in now) / len(now)
-        metrics |= _measured(f"val/{place}reward", reward_of(None), now, before, people)
+    for place, places in [("", stages), *((f"stage{k + 1}/", [k]) for k in stages)]:
+        summaries, start_summaries = ([row["stages"][k] for row in source for k in places] for source in (rows, start))
+        people = _numbered([person_of(row["user"]) for row in rows for _ in places])
+        metrics[f"val/{place}bad_format"] = sum(summary["status"] == BAD_FORMAT for summary in summaries) / len(
+            summaries
+        )
+        metrics |= _measured(f"val/{place}reward", reward_of(None), summaries, start_summaries, people)
         for judge in judges:
             name = f"val/{judge}/{place}"
-            known = sum(reward_of(judge)(summary) is not None for summary in now)
-            metrics |= {f"{name}n": known, f"{name}coverage": known / len(now)}
-            metrics |= _measured(f"{name}reward", reward_of(judge), now, before, people)
-            metrics |= _measured(f"{name}accuracy", correctness_of(judge), now, before, people)
+            count = sum(reward_of(judge)(summary) is not None for summary in summaries)
+            metrics |= {f"{name}n": count, f"{name}coverage": count / len(summaries)}
+            metrics |= _measured(f"{name}reward", reward_of(judge), summaries, start_summaries, people)
+            metrics |= _measured(f"{name}accuracy", correctness_of(judge), summaries, start_summaries, people)
     return metrics
 
 
-def _measured(name: str, score: Score, now: Sequence[dict], before: Sequence[dict], people: Sequence[int]) -> Numbers:
-    """Mean of a score over summaries, and its change since `before` (the same summaries' places, or none)."""
-    scores = [score(summary) for summary in now]
-    known = [(value, person) for value, person in zip(scores, people) if value is not None]
-    mean = estimate([value for value, _ in known], [person for _, person in known])
-    found = {name: mean.mean, f"{name}_low": mean.low, f"{name}_high": mean.high}
-    if before:
-        both = [
-            (value, first, person)
-            for value, first, person in zip(scores, map(score, before), people, strict=True)
-            if value is not None and first is not None
+def _measured(
+    name: str, score: Score, summaries: Sequence[dict], start_summaries: Sequence[dict], people: Sequence[int]
+) -> Numbers:
+    """Mean of a score over summaries, and its change since `start_summaries` (in the same places, or none)."""
+    scores = [score(summary) for summary in summaries]
+    values_and_persons = [(value, person) for value, person in zip(scores, people) if value is not None]
+    mean = estimate([value for value, _ in values_and_persons], [person for _, person in values_and_persons])
+    metrics = {name: mean.mean, f"{name}_low": mean.low, f"{name}_high": mean.high}
+    if start_summaries:
+        pairs = [
+            (value, start_value, person)
+            for value, start_value, person in zip(scores, map(score, start_summaries), people, strict=True)
+            if value is not None and start_value is not None
         ]
-        change = paired([v for v, _, _ in both], [first for _, first, _ in both], [person for _, _, person in both])
+        change = paired(
+            [v for v, _, _ in pairs], [start_value for _, start_value, _ in pairs], [person for _, _, person in pairs]
+        )
         low, high = change.low, change.high
-        found |= {f"{name}_change": change.difference, f"{name}_change_low": low, f"{name}_change_high": high}
-    return {key: float(value) for key, value in found.items() if not math.isnan(value)}
+        metrics |= {f"{name}_change": change.difference, f"{name}_change_low": low, f"{name}_change_high": high}
+    return {key: float(value) for key, value in metrics.items() if not math.isnan(value)}
 
 
 def _numbered(names: Sequence[str]) -> list[int]:
@@ -130,9 +140,9 @@ def sentence(metrics: Numbers, judges: Sequence[str]) -> str:
     words = [f"validation reward {_with_interval(metrics, 'val/reward')}"]
     for judge in judges:
         coverage = metrics[f"val/{judge}/coverage"]
-        answered = "" if coverage == 1 else f" ({100 * coverage:.0f} % answered)"
+        share = "" if coverage == 1 else f" ({100 * coverage:.0f} % answered)"
         if f"val/{judge}/reward" in metrics:
-            words.append(f"{judge} {_with_interval(metrics, f'val/{judge}/reward')}{answered}")
+            words.append(f"{judge} {_with_interval(metrics, f'val/{judge}/reward')}{share}")
         else:
             words.append(f"{judge} answered nothing")
     return "; ".join(words)

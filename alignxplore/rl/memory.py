@@ -62,8 +62,8 @@ def memory(config: DictConfig) -> dict[str, Any]:
     name, model = shape(config.actor_rollout_ref.model.path)
     rollout, tokens = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
     gpus, size = config.trainer.nnodes * config.trainer.n_gpus_per_node, parameters(model)
-    shared = config.actor_rollout_ref.actor.fsdp_config.fsdp_size  # GPUs that share one copy; -1: all
-    shared = shared if 0 < shared < gpus else gpus
+    ranks = config.actor_rollout_ref.actor.fsdp_config.fsdp_size  # GPUs that share one copy; -1: all
+    ranks = ranks if 0 < ranks < gpus else gpus
     logits, copies = tokens * model.vocab_size * HALF / GB, LOGITS
     if config.actor_rollout_ref.model.use_fused_kernels:
         logits, copies = FUSED_TOKENS * model.vocab_size * 4 / GB, FUSED_LOGITS
@@ -72,10 +72,10 @@ def memory(config: DictConfig) -> dict[str, Any]:
     return {
         "model": name,
         "parameters": size,
-        "states": round(size * STATES / shared / GB, 2),
+        "states": round(size * STATES / ranks / GB, 2),
         "activations": round(model.num_hidden_layers * tokens * model.hidden_size * HALF / GB, 2),
         "logits": [round(number * logits, 1) for number in copies],
-        "checkpoint": round(size * (SAVED * gpus / shared + 4) / GB),
+        "checkpoint": round(size * (SAVED * gpus / ranks + 4) / GB),
         "vllm": {
             "share": rollout.gpu_memory_utilization,
             "weights": round(size * HALF / rollout.tensor_model_parallel_size / GB, 2),

@@ -228,15 +228,15 @@ def _by_judge(rollouts: Sequence[RolloutRecord]) -> dict[str, float | None]:
 
 def _baselines(records: Sequence[ChainRecord], stage: int) -> dict[str, float | None]:
     """With credit "centered": what the judges say of the next item without a summary."""
-    found = [record.baselines[stage] for record in records if record.baselines]
-    return {"baseline": _mean(found), "baselines_failed": sum(b is None for b in found)} if found else {}
+    baselines = [record.baselines[stage] for record in records if record.baselines]
+    return {"baseline": _mean(baselines), "baselines_failed": sum(b is None for b in baselines)} if baselines else {}
 
 
 def _lost_by_status(records: Sequence[ChainRecord]) -> Counter[str]:
-    found = Counter(r.status for record in records for r in record.rollouts if r.status not in (OK, BAD_FORMAT))
+    counts = Counter(r.status for record in records for r in record.rollouts if r.status not in (OK, BAD_FORMAT))
     if unwritten := sum(record.lost for record in records):
-        found["unwritten"] = unwritten
-    return found
+        counts["unwritten"] = unwritten
+    return counts
 
 
 def validation_metrics(records: Sequence[ChainRecord], stages: int) -> Numbers:
@@ -246,10 +246,12 @@ def validation_metrics(records: Sequence[ChainRecord], stages: int) -> Numbers:
     metrics, rewards = stage_metrics(records, "val/"), []
     records = [record for record in records if not record.failed]
     for stage in range(stages):
-        written = [r.reward for record in records for g in record.groups if g.stage == stage for r in g.rollouts]
-        judged = [reward for reward in written if reward is not None] + [0.0] * (len(records) - len(written))
-        if judged:
-            rewards.append(fmean(judged))
+        stage_rewards = [r.reward for record in records for g in record.groups if g.stage == stage for r in g.rollouts]
+        values = [reward for reward in stage_rewards if reward is not None] + [0.0] * (
+            len(records) - len(stage_rewards)
+        )
+        if values:
+            rewards.append(fmean(values))
             metrics[f"val/stage{stage + 1}/reward"] = rewards[-1]
     return metrics | ({"val/reward": fmean(rewards)} if rewards else {})
 
@@ -275,14 +277,14 @@ def constant_judge(records: Sequence[ChainRecord]) -> str | None:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
+    numbers = [value for value in values if value is not None]
+    return fmean(numbers) if numbers else None
 
 
 def _spread(values: Iterable[float | None]) -> float:
     """Standard deviation of what a group's members have."""
-    known = [value for value in values if value is not None]
-    return pstdev(known) if known else 0.0
+    numbers = [value for value in values if value is not None]
+    return pstdev(numbers) if numbers else 0.0
 
 
 class StepLog:
@@ -293,11 +295,11 @@ class StepLog:
         resumed: the step of the checkpoint that the run starts from (0: none, and everything is done again).
     """
 
-    def __init__(self, path: str | Path, resumed: int):
+    def __init__(self, path: str | Path, last_step: int):
         self.path = Path(path)
         self.kept: list[dict] = []
         if self.path.exists():
-            self.kept = [row for row in read_steps(self.path) if resumed and row["step"] <= resumed]
+            self.kept = [row for row in read_steps(self.path) if last_step and row["step"] <= last_step]
             write_jsonl(self.path, self.kept)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a", encoding="utf-8")
@@ -310,15 +312,15 @@ class StepLog:
             os.fsync(self._file.fileno())
 
 
-def progress_line(step: int, steps: int, metrics: Numbers, seconds: float, left: float) -> str:
+def progress_line(step: int, steps: int, metrics: Numbers, seconds: float, seconds_left: float) -> str:
     """One line a person reads while it runs."""
     rewards = [f"{metrics[k]:.3f}" for k in sorted(metrics) if _is_stage(k, "reward")]
-    bad = [metrics[k] for k in sorted(metrics) if _is_stage(k, "bad_format")]
+    bad_shares = [metrics[k] for k in sorted(metrics) if _is_stage(k, "bad_format")]
     tokens = [metrics[k] for k in sorted(metrics) if _is_stage(k, "tokens")]
-    validated = f"  validation {metrics['val/reward']:.3f}" if "val/reward" in metrics else ""
+    validation = f"  validation {metrics['val/reward']:.3f}" if "val/reward" in metrics else ""
     return (
-        f"step {step}/{steps}  reward {' '.join(rewards)}  bad format {100 * (_mean(bad) or 0):.1f}%  "
-        f"tokens {_mean(tokens) or 0:.0f}{validated}  {seconds:.1f} s  {tqdm.format_interval(left)} left"
+        f"step {step}/{steps}  reward {' '.join(rewards)}  bad format {100 * (_mean(bad_shares) or 0):.1f}%  "
+        f"tokens {_mean(tokens) or 0:.0f}{validation}  {seconds:.1f} s  {tqdm.format_interval(seconds_left)} left"
     )
 
 

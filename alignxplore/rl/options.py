@@ -85,7 +85,7 @@ OPTIONS = (
 
 def check_options(config: DictConfig) -> None:
     """Raise `SettingsError` at the first setting that a stream cannot be trained with."""
-    for name, fits, why in OPTIONS:
+    for name, fits, reason in OPTIONS:
         value = OmegaConf.select(config, name)
         if value is not None and not fits(value):
-            raise SettingsError(f"{name}={value} is refused: {why}")
+            raise SettingsError(f"{name}={value} is refused: {reason}")

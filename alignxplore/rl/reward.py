@@ -59,8 +59,8 @@ class Judges:
     async def connect_watching(cls, settings: Streaming) -> "Judges":
         """The same of `settings.val_judges` (maybe none), asked in both orders whatever those of the reward are."""
         patience = min(settings.judge_patience, WATCHING_PATIENCE)
-        watching = replace(settings, judge_orders="both", judge_patience=patience)
-        return await cls._connect(watching, settings.val_judges)
+        own_settings = replace(settings, judge_orders="both", judge_patience=patience)
+        return await cls._connect(own_settings, settings.val_judges)
 
     @classmethod
     async def _connect(cls, settings: Streaming, specs: str) -> "Judges":
@@ -68,7 +68,7 @@ class Judges:
         orders = "both" if settings.judge_orders == "both" else "one"
         tokenizers = named_paths(settings.judge_tokenizer)
         judges = []
-        async with contextlib.AsyncExitStack() as opened:
+        async with contextlib.AsyncExitStack() as stack:
             for spec in map(ModelSpec.parse, specs.split()):
                 name = spec.name
                 endpoint = Endpoint(
@@ -80,7 +80,7 @@ class Judges:
                     timeout=settings.judge_timeout,
                     patience=settings.judge_patience,
                 )
-                opened.push_async_callback(endpoint.close)
+                stack.push_async_callback(endpoint.close)
                 await endpoint.connect()
                 source = tokenizers.get(name) or tokenizers.get("") or spec.tokenizer or endpoint.root
                 try:
@@ -94,7 +94,7 @@ class Judges:
             names = [judge.name for judge in judges]
             if len(set(names)) != len(names):
                 raise SettingsError(f"two judges are named {names}; give each a name of its own: name=url")
-            opened.pop_all()  # nothing went wrong: they stay open
+            stack.pop_all()  # nothing went wrong: they stay open
         return cls(judges, settings.judge_orders == "per_rollout")
 
     async def close(self) -> None:
@@ -109,12 +109,12 @@ class Judges:
             questions: summaries and items that they tell something of.
         """
         masses = {judge.name: await judge.check(questions) for judge in self.judges}
-        mirrored = [(text, Interaction(x.rejected, x.chosen, x.query)) for text, x in questions if x.rejected]
+        mirror = [(text, Interaction(x.rejected, x.chosen, x.query)) for text, x in questions if x.rejected]
         for judge in self.judges:
             # A judge that is asked in one order draws it from the key: the mirrored question has the items the other
             # way round.
-            asked = [(i, *question) for both in (questions, mirrored) for i, question in enumerate(both)]
-            answers = await asyncio.gather(*(judge.score(summary, item, [i]) for i, summary, item in asked))
+            calls = [(i, *question) for side in (questions, mirror) for i, question in enumerate(side)]
+            answers = await asyncio.gather(*(judge.score(summary, item, [i]) for i, summary, item in calls))
             letter_a = [p for answer in answers if answer.ok for p in letter_a_of(answer)]
             if len(letter_a) >= FEW and goes_by_place(letter_a):
                 raise JudgeError(always_the_same(judge.name, letter_a))
@@ -141,22 +141,22 @@ class Judges:
         """
         began = time.monotonic()
         key = [*group, rollout] if self.per_rollout else list(group)
-        asked = await asyncio.gather(*(judge.score(summary, target, key) for judge in self.judges))
-        judgements = {judge.name: judgement for judge, judgement in zip(self.judges, asked)}
-        given = {name: judgement for name, judgement in judgements.items() if judgement.ok}
-        failed = {name: judgement for name, judgement in judgements.items() if not judgement.ok}
+        replies = await asyncio.gather(*(judge.score(summary, target, key) for judge in self.judges))
+        judgements = {judge.name: judgement for judge, judgement in zip(self.judges, replies)}
+        answers = {name: judgement for name, judgement in judgements.items() if judgement.ok}
+        failures = {name: judgement for name, judgement in judgements.items() if not judgement.ok}
         reward = Reward(
             None,
-            by_judge={name: judgement.p for name, judgement in given.items()},
-            letter_a={name: letter_a_of(judgement) for name, judgement in given.items()},
-            missing={name: f"{judgement.status}: {judgement.error}" for name, judgement in failed.items()},
+            by_judge={name: judgement.p for name, judgement in answers.items()},
+            letter_a={name: letter_a_of(judgement) for name, judgement in answers.items()},
+            missing={name: f"{judgement.status}: {judgement.error}" for name, judgement in failures.items()},
             seconds=time.monotonic() - began,
         )
-        if failed:
-            name, judgement = next(iter(failed.items()))
+        if failures:
+            name, judgement = next(iter(failures.items()))
             return replace(reward, status=judgement.status, error=f"{name}: {judgement.error}")
-        if given:
-            reward.value = sum(reward.by_judge.values()) / len(given)
+        if answers:
+            reward.value = sum(reward.by_judge.values()) / len(answers)
         return reward
 
 
@@ -164,21 +164,21 @@ class Watched:
     """What judges held-out users' summaries: the judges of the reward as in training, and beside them those that
     watch, whose answers or failures change neither its value nor its status."""
 
-    def __init__(self, judges: Judges, watching: Judges):
-        self.judges, self.watching = judges, watching
+    def __init__(self, judges: Judges, other_judges: Judges):
+        self.judges, self.watching = judges, other_judges
 
     async def score(
         self, summary: str | None, target: Interaction, group: Sequence[object], rollout: int = 0
     ) -> Reward:
         """See `Judges.score`; `by_judge`, `letter_a` and `missing` are of both."""
-        reward, seen = await asyncio.gather(
+        reward, other_reward = await asyncio.gather(
             *(judges.score(summary, target, group, rollout) for judges in (self.judges, self.watching))
         )
         return replace(
             reward,
-            by_judge=reward.by_judge | seen.by_judge,
-            letter_a=reward.letter_a | seen.letter_a,
-            missing=reward.missing | seen.missing,
+            by_judge=reward.by_judge | other_reward.by_judge,
+            letter_a=reward.letter_a | other_reward.letter_a,
+            missing=reward.missing | other_reward.missing,
         )
 
 
@@ -186,15 +186,15 @@ def mean_reward(rewards: Sequence[Reward]) -> Reward:
     """What one summary earned by several targets, on average; as failed as the first that failed."""
     if len(rewards) == 1:
         return rewards[0]
-    failed = next((reward for reward in rewards if reward.value is None), None)
+    failure = next((reward for reward in rewards if reward.value is None), None)
     names = [name for name in rewards[0].by_judge if all(name in reward.by_judge for reward in rewards)]
     return Reward(
-        None if failed else fmean(reward.value for reward in rewards if reward.value is not None),
-        failed.status if failed else OK,
-        failed.error if failed else None,
+        None if failure else fmean(reward.value for reward in rewards if reward.value is not None),
+        failure.status if failure else OK,
+        failure.error if failure else None,
         by_judge={name: fmean(reward.by_judge[name] for reward in rewards) for name in names},
         letter_a={name: [p for reward in rewards for p in reward.letter_a.get(name, ())] for name in names},
-        missing={name: why for reward in rewards for name, why in reward.missing.items()},
+        missing={name: problem for reward in rewards for name, problem in reward.missing.items()},
         seconds=max(reward.seconds for reward in rewards),
     )
 
@@ -206,8 +206,8 @@ def judge_names(specs: str) -> list[str]:
 
 def letter_a_of(judgement: Judgement) -> list[float]:
     """P(A) in each order that was asked."""
-    first, second = judgement.p_chosen_first, judgement.p_chosen_second
-    return [p for p in (first, None if second is None else 1 - second) if p is not None]
+    p_first, p_second = judgement.p_chosen_first, judgement.p_chosen_second
+    return [p for p in (p_first, None if p_second is None else 1 - p_second) if p is not None]
 
 
 def goes_by_place(letter_a: Sequence[float]) -> bool:
@@ -230,6 +230,6 @@ def named_paths(text: str | None) -> dict[str, str]:
     text = text or ""
     if text and Path(text).exists():  # a path, whatever signs it has
         return {"": text}
-    one = "\n" in text or Path(text.partition("=")[2] or text).exists()
-    pairs = [part.partition("=") for part in (text.splitlines() if one and text else text.split())]
+    is_line_each = "\n" in text or Path(text.partition("=")[2] or text).exists()
+    pairs = [part.partition("=") for part in (text.splitlines() if is_line_each and text else text.split())]
     return {name if equals else "": value if equals else name for name, equals, value in pairs}

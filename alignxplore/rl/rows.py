@@ -97,28 +97,28 @@ def read_rows(
     Raises:
         RecordError: at the first row that breaks the contract.
     """
-    seen: dict[str, int] = {}
+    line_of: dict[str, int] = {}
     rows_of: Counter[str] = Counter()
     for line, row in read_source(path, revision):
         user = parse_user_id(row, path, line)
-        if user in seen and not allow_duplicates:
+        if user in line_of and not allow_duplicates:
             raise RecordError(
-                f"user '{user}' already stands at line {seen[user]}; give each row its own id, or run with "
+                f"user '{user}' already stands at line {line_of[user]}; give each row its own id, or run with "
                 "--allow-duplicates where a user has several rows",
                 path,
                 line,
                 "uid",
             )
         rows_of[user] += 1
-        numbered = (f"{user}#{i}" for i in count(rows_of[user]))
-        name = next(free for free in numbered if free not in seen) if user in seen else user
-        seen[name] = line
+        names = (f"{user}#{i}" for i in count(rows_of[user]))
+        name = next(candidate for candidate in names if candidate not in line_of) if user in line_of else user
+        line_of[name] = line
         history = parse_history(row, path, line, default_query)
         positions = target_positions(row, len(history), stages, path, line)
         for place in positions:
             check_target(parse_interaction(row["history"][place], path, line), path, line, f"history[{place}]")
-        leaked = any(stands_in(history[place], history[:place]) for place in positions)
-        yield {"user": name, "history": [asdict(x) for x in history], "positions": positions}, leaked
+        is_leak = any(stands_in(history[place], history[:place]) for place in positions)
+        yield {"user": name, "history": [asdict(x) for x in history], "positions": positions}, is_leak
 
 
 class ParquetFile:
@@ -173,10 +173,10 @@ def convert(args: RowOptions) -> str | None:
     files = [ParquetFile(Path(path)) for path in (out, val_out) if path]
     leaks = 0
     try:
-        for row, leaked in read_rows(
+        for row, is_leak in read_rows(
             args.data, args.stages, args.default_query, args.allow_duplicates, args.data_revision
         ):
-            leaks += leaked
+            leaks += is_leak
             files[person_of(row["user"]) in held_out].write(row)
         if not files[0].rows:
             raise RecordError("no rows; nothing to train on", args.data)

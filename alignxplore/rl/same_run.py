@@ -79,21 +79,23 @@ SERVED = ": what is served)"  # ends the names of what judges' servers say
 def fixed_settings(config: DictConfig) -> dict[str, Any]:
     """The settings that may not change, by name. Data files and the model must be there."""
     prompts = PromptSet(config.streaming.prompts)
-    found: dict[str, Any] = {f"streaming.prompts ({template}.jinja)": prompts.hash(template) for template in TEMPLATES}
-    found["streaming.judges"] = sorted(ModelSpec.parse(spec).name for spec in config.streaming.judges.split())
+    settings: dict[str, Any] = {
+        f"streaming.prompts ({template}.jinja)": prompts.hash(template) for template in TEMPLATES
+    }
+    settings["streaming.judges"] = sorted(ModelSpec.parse(spec).name for spec in config.streaming.judges.split())
     model = config.actor_rollout_ref.model
-    found[MODEL] = _model_contents(model.path)
+    settings[MODEL] = _model_contents(model.path)
     if tokenizer := model.get("tokenizer_path"):
-        found["actor_rollout_ref.model.tokenizer_path (what it holds)"] = _model_contents(tokenizer)
+        settings["actor_rollout_ref.model.tokenizer_path (what it holds)"] = _model_contents(tokenizer)
     for name in ("train_files", "val_files"):
         files = [config.data[name]] if isinstance(config.data[name], str) else config.data[name]
-        found[f"data.{name} (what they hold)"] = [_file_contents(path) for path in files]
+        settings[f"data.{name} (what they hold)"] = [_file_contents(path) for path in files]
     if (mode := OmegaConf.select(config, "trainer.v1.trainer_mode")) not in (None, "sync"):
-        found["trainer.v1.trainer_mode"] = mode  # runs of before there was a choice have no such line
+        settings["trainer.v1.trainer_mode"] = mode  # runs of before there was a choice have no such line
     for name in FIXED:
         value = OmegaConf.select(config, name)
-        found |= _leaves(name, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
-    return found
+        settings |= _leaves(name, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
+    return settings
 
 
 def _model_contents(model: str) -> str:
@@ -120,7 +122,7 @@ async def served_by_judges(settings: Streaming, patience: float) -> dict[str, An
     Raises:
         TransportError: a server did not answer; RequestError: it has no such model.
     """
-    found = {}
+    fingerprints = {}
     for name in ("judges", "val_judges"):
         for spec in map(ModelSpec.parse, getattr(settings, name).split()):
             endpoint = Endpoint(
@@ -132,40 +134,41 @@ async def served_by_judges(settings: Streaming, patience: float) -> dict[str, An
                 patience=patience,
             )
             async with endpoint:
-                found[f"streaming.{name} ({spec.name}{SERVED}"] = served_weights(endpoint)
-    return found
+                fingerprints[f"streaming.{name} ({spec.name}{SERVED}"] = served_weights(endpoint)
+    return fingerprints
 
 
-def same_run(now: dict[str, Any], out: Path) -> None:
-    """Refuse to continue a folder whose run had other settings than `now`, which OUT/run.json will hold once training
-    begins: those of `fixed_settings`, and what `served_by_judges` found if they were asked. Judges that only validate
-    may come and go, but one that stays must stay what it was: its numbers are compared with those of step 0."""
+def same_run(settings: dict[str, Any], out: Path) -> None:
+    """Refuse to continue a folder whose run had other `settings` than these, which OUT/run.json will hold once
+    training begins: those of `fixed_settings`, and what `served_by_judges` found if they were asked. Judges that only
+    validate may come and go, but one that stays must stay what it was: its numbers are compared with those of
+    step 0."""
     path = out / "run.json"
-    before = written(path)
-    if before and MODEL not in before:
+    old_settings = written(path)
+    if old_settings and MODEL not in old_settings:
         raise OtherRun(
             f"{out} holds a run of an earlier version, which did not write down what its model and data held: nobody "
             "can tell whether this is the same one. Choose another OUT; or, if you know that model, data, judges and "
             f"settings are the same, delete {path} and run the same command again"
         )
 
-    def comparable(these: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in these.items() if not name.endswith(SERVED) or name in others}
+    def comparable(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if not name.endswith(SERVED) or name in others}
 
-    refuse_other(out, comparable(before, now), comparable(now, before), out="OUT")
+    refuse_other(out, comparable(old_settings, settings), comparable(settings, old_settings), out="OUT")
 
 
 def same_gpus(config: DictConfig, out: Path) -> None:
     """Refuse a checkpoint that another number of GPUs wrote: verl would look for its parts under names that are not
     there, inside Ray."""
-    latest = out / "checkpoints" / "latest_checkpointed_iteration.txt"
-    if not latest.exists():
+    pointer = out / "checkpoints" / "latest_checkpointed_iteration.txt"
+    if not pointer.exists():
         return
-    actor = latest.with_name(f"global_step_{int(latest.read_text())}") / "actor"
+    actor = pointer.with_name(f"global_step_{int(pointer.read_text())}") / "actor"
     gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
-    written = {int(path.name.split("_")[3]) for path in actor.glob("model_world_size_*_rank_*.pt")}
-    if written and gpus not in written:
+    gpu_counts = {int(path.name.split("_")[3]) for path in actor.glob("model_world_size_*_rank_*.pt")}
+    if gpu_counts and gpus not in gpu_counts:
         raise SettingsError(
-            f"{actor} was written by {min(written)} GPUs, this run has {gpus} (NNODES x GPUS): continue it with as "
+            f"{actor} was written by {min(gpu_counts)} GPUs, this run has {gpus} (NNODES x GPUS): continue it with as "
             f"many as before, or start another one in another OUT from the model in {actor / 'huggingface'}"
         )

@@ -64,9 +64,9 @@ class VerlPolicy:
         budget: int,
         form: str,
         step: int,
-        tokenising: Executor,
+        executor: Executor,
     ):
-        self.step, self.tokenising = step, tokenising
+        self.step, self.tokenising = step, executor
         self.client, self.tokenizer, self.prompts = client, tokenizer, prompts
         self.sampling, self.budget, self.form = sampling, budget, form
 
@@ -79,15 +79,15 @@ class VerlPolicy:
         return await asyncio.get_running_loop().run_in_executor(self.tokenising, work, *arguments)
 
     def _prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt:
-        measured: dict[int, list[int]] = {}  # by the number of interactions, which are always the newest
+        ids_by_count: dict[int, list[int]] = {}  # by the number of interactions, which are always the newest
 
-        def count(newest: Sequence[Interaction]) -> int:
-            if len(newest) not in measured:
-                measured[len(newest)] = self._ids(newest, past_summary)
-            return len(measured[len(newest)])
+        def count(newer: Sequence[Interaction]) -> int:
+            if len(newer) not in ids_by_count:
+                ids_by_count[len(newer)] = self._ids(newer, past_summary)
+            return len(ids_by_count[len(newer)])
 
-        fitted = fit(interactions, count, self.budget)
-        return Prompt(measured[len(fitted.interactions)], fitted.dropped)
+        excerpt = fit(interactions, count, self.budget)
+        return Prompt(ids_by_count[len(excerpt.interactions)], excerpt.dropped)
 
     def _ids(self, interactions: Sequence[Interaction], past_summary: str | None) -> list[int]:
         ids = self.tokenizer.apply_chat_template(
@@ -113,10 +113,10 @@ class VerlPolicy:
         log_probs: list[float] = []
         versions: list[tuple[int | None, int]] = []  # step of the weights, tokens that they wrote
         while True:
-            left = {"max_tokens": self.sampling["max_tokens"] - len(ids)}
-            drawn = {"seed": hash_seed("continued", seed, len(ids)) if ids else seed}
+            limit = {"max_tokens": self.sampling["max_tokens"] - len(ids)}
+            draw = {"seed": hash_seed("continued", seed, len(ids)) if ids else seed}
             output = await self.client.generate(
-                request_id=request, prompt_ids=prompt.ids + ids, sampling_params=self.sampling | left | drawn
+                request_id=request, prompt_ids=prompt.ids + ids, sampling_params=self.sampling | limit | draw
             )
             ids += output.token_ids
             log_probs += output.log_probs or []
@@ -256,8 +256,11 @@ def row_tag(group: Group, i: int, step: int, order: str) -> dict:
         "seq_len": len(group.prompt.ids + generation.ids),
     }
     steps = [step for step, _ in generation.versions if step is not None]
-    known = bool(steps) and len(steps) == len(generation.versions)
-    weights = {"min_global_steps": min(steps) if known else None, "max_global_steps": max(steps) if known else None}
+    has_versions = bool(steps) and len(steps) == len(generation.versions)
+    weights = {
+        "min_global_steps": min(steps) if has_versions else None,
+        "max_global_steps": max(steps) if has_versions else None,
+    }
     about = {"status": "success", "global_steps": step, "stage": group.stage, "order": order}
     return about | lengths | weights | {"versions": list(generation.versions)}
 
@@ -310,14 +313,14 @@ class StreamingManager(AgentLoopManagerTQ):
         repeated."""
         parts = ray.get([actor.drain.remote() for actor in self.actors])
         return [record for records, _ in parts for record in records], dict(
-            sum((Counter(repeated) for _, repeated in parts), Counter())
+            sum((Counter(repeats) for _, repeats in parts), Counter())
         )
 
     def fault(self) -> str | None:
         """What has become of a process that runs users' streams, if one has ended; None while all live (a busy one may
         answer later)."""
-        asked = [actor.ping.remote() for actor in self.actors]
-        for answer in ray.wait(asked, num_returns=len(asked), timeout=1)[0]:
+        pings = [actor.ping.remote() for actor in self.actors]
+        for answer in ray.wait(pings, num_returns=len(pings), timeout=1)[0]:
             try:
                 ray.get(answer)
             except ray.exceptions.RayActorError as error:

@@ -69,25 +69,25 @@ def quiet_console(log_path: Path, progress: Path) -> Iterator[None]:
     with log_path.open("ab") as out:
         os.dup2(out.fileno(), 1), os.dup2(out.fileno(), 2)
     progress.touch()
-    ended = threading.Event()
+    end = threading.Event()
 
     def follow() -> None:
         with progress.open(encoding="utf-8") as lines:
             lines.seek(0, os.SEEK_END)
             while True:
-                last_round = ended.is_set()
+                last_round = end.is_set()
                 if text := lines.read():
                     os.write(console, text.encode())
                 if last_round:
                     return
-                ended.wait(0.2)
+                end.wait(0.2)
 
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()
     try:
         yield
     finally:
-        ended.set()
+        end.set()
         follower.join()
         sys.stdout.flush(), sys.stderr.flush()
         os.dup2(console, 1), os.dup2(errors, 2)
@@ -96,27 +96,27 @@ def quiet_console(log_path: Path, progress: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def environment_of(variables: dict[str, str]) -> Iterator[None]:
     """Variables of what is started in here."""
-    before = dict(os.environ)
+    old_values = dict(os.environ)
     os.environ.update(variables)
     try:
         yield
     finally:
         for name in variables:
             os.environ.pop(name)
-        os.environ.update({name: before[name] for name in variables if name in before})
+        os.environ.update({name: old_values[name] for name in variables if name in old_values})
 
 
 def stop_in_order(out: Path, progress: Path) -> Callable[[int, object], None]:
     """What SIGTERM does. While the run trains, the first one asks it to save a checkpoint and end (by OUT/stop, as
     anybody may); a second one, or STOP_SECONDS, end it at once."""
-    asked, size_before = False, progress.stat().st_size
+    was_asked, size_before = False, progress.stat().st_size
 
     def handle(number: int, _: object) -> None:
-        nonlocal asked
+        nonlocal was_asked
         try:
             trains = progress.stat().st_size > size_before  # the trainer's first words are that everything is up
-            if trains and not asked and number == signal.SIGTERM:
-                asked = True
+            if trains and not was_asked and number == signal.SIGTERM:
+                was_asked = True
                 signal.alarm(STOP_SECONDS)
                 (out / STOP).touch()
                 return
@@ -147,9 +147,9 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
                 signal.signal(number, on_signal)
             return ray.remote(num_cpus=1)(StreamingRunner).remote()
 
-    own = socket_folder("axp-ray", _RAY_SOCKET)
+    scratch = socket_folder("axp-ray", _RAY_SOCKET)
     if "address" not in config.ray_kwargs.ray_init and "RAY_ADDRESS" not in os.environ:
-        ray_init: dict[str, Any] = {"_temp_dir": str(own)}
+        ray_init: dict[str, Any] = {"_temp_dir": str(scratch)}
         if config.trainer.device == "cpu":
             # Ray counts slots, not cores: each training rank takes one "GPU", the helpers one "CPU" each.
             ranks = config.trainer.n_gpus_per_node
@@ -162,22 +162,24 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
     pictures = os.path.abspath(os.environ.get("TENSORBOARD_DIR") or out / "tensorboard")
     OmegaConf.update(config, name, pictures, force_add=True)
     try:
-        with environment_of(temporary_files(own)):
+        with environment_of(temporary_files(scratch)):
             run_ppo(config, Starter)
     except BaseException:
-        for logs in own.glob("session_2*/logs"):  # what Ray itself has to say about it
+        for logs in scratch.glob("session_2*/logs"):  # what Ray itself has to say about it
             shutil.copytree(logs, out / "log" / "ray", dirs_exist_ok=True, symlinks=True)
         raise
     finally:
         signal.alarm(0)
         with semaphores_taken_away():
             ray.shutdown()
-        shutil.rmtree(own, ignore_errors=True)
-    latest = out / "checkpoints" / "latest_checkpointed_iteration.txt"
-    done = int(latest.read_text()) if latest.exists() else 0
-    if done < steps:
-        raise RunStopped(f"the last checkpoint is of step {done}, {steps} were planned")
-    publish_model(out / "checkpoints" / f"global_step_{done}", out / "model", config.actor_rollout_ref.rollout.dtype)
+        shutil.rmtree(scratch, ignore_errors=True)
+    pointer = out / "checkpoints" / "latest_checkpointed_iteration.txt"
+    last_step = int(pointer.read_text()) if pointer.exists() else 0
+    if last_step < steps:
+        raise RunStopped(f"the last checkpoint is of step {last_step}, {steps} were planned")
+    publish_model(
+        out / "checkpoints" / f"global_step_{last_step}", out / "model", config.actor_rollout_ref.rollout.dtype
+    )
     write_json(out / "finished.json", {"steps": steps})
 
 
@@ -187,10 +189,10 @@ def finished(out: Path, steps: int) -> bool:
     return path.exists() and (out / "model" / "config.json").exists() and read_object(path, "steps")["steps"] >= steps
 
 
-def same_judges(settings: Streaming, fixed: dict[str, Any], out: Path) -> str:
+def same_judges(settings: Streaming, fixed_values: dict[str, Any], out: Path) -> str:
     """Refuse to call a run finished whose judges were others; returns what there is to say if they cannot be asked."""
     try:
-        same_run(fixed | asyncio.run(served_by_judges(settings, FINISHED_PATIENCE)), out)
+        same_run(fixed_values | asyncio.run(served_by_judges(settings, FINISHED_PATIENCE)), out)
     except TransportError:
         return "; not every judge answers, so that nobody was asked whether they are still the same"
     return ""
@@ -243,15 +245,15 @@ def run(config: DictConfig) -> int:
         train_data, held_out = check_data(config, settings.stages)
         steps = planned_steps(config, len(train_data))
         check_model(config)
-        fixed = fixed_settings(config)
-        same_run(fixed, out)
+        fixed_values = fixed_settings(config)
+        same_run(fixed_values, out)
         if finished(out, steps):
-            print(f"already finished: {out / 'model'} ({steps} steps){same_judges(settings, fixed, out)}")
+            print(f"already finished: {out / 'model'} ({steps} steps){same_judges(settings, fixed_values, out)}")
             return 0
         same_gpus(config, out)
         check_attention(config)
-        fixed |= asyncio.run(served_by_judges(settings, min(settings.judge_patience, CONNECT_PATIENCE)))
-        same_run(fixed, out)
+        fixed_values |= asyncio.run(served_by_judges(settings, min(settings.judge_patience, CONNECT_PATIENCE)))
+        same_run(fixed_values, out)
         for name, mass in asyncio.run(check_judges(settings, train_data)).items():
             print(f"judge {name}: {100 * mass:.1f}% of its probability is on the two letters", flush=True)
         sizes = prepare(config)
@@ -261,7 +263,7 @@ def run(config: DictConfig) -> int:
             f"users; log: {out / 'log' / 'train.log'}"
         )
         print("starting Ray, the trainer and the rollout engine ...", flush=True)
-        write_json(out / "run.json", fixed)
+        write_json(out / "run.json", fixed_values)
         OmegaConf.save(config, out / "config.yaml", resolve=True)
         (out / "log").mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
@@ -282,21 +284,21 @@ def reason(error: BaseException) -> tuple[int, str]:
     """Exit code and the one sentence for the console; Ray wraps what happened in a worker."""
     import ray
 
-    seen: BaseException | None = error
-    while seen is not None:
-        inner = getattr(seen, "cause", None) or seen.__cause__
-        if isinstance(seen, RunStopped) and not isinstance(inner, RunStopped):
-            return 3, str(seen)
+    current: BaseException | None = error
+    while current is not None:
+        inner = getattr(current, "cause", None) or current.__cause__
+        if isinstance(current, RunStopped) and not isinstance(inner, RunStopped):
+            return 3, str(current)
         full_memory = ray.exceptions.OutOfMemoryError
-        if isinstance(seen, full_memory) and not isinstance(inner, full_memory):
-            full = re.search(r"was (\S+) used / (\S+) limit", str(seen))
+        if isinstance(current, full_memory) and not isinstance(inner, full_memory):
+            usage = re.search(r"was (\S+) used / (\S+) limit", str(current))
             return 1, (
-                f"the machine's memory is full{f' ({full[1]} of {full[2]})' if full else ''}, and Ray ended processes "
-                "of this run: leave it more, by fewer WORKERS or GPUS or by ending what else runs there"
+                f"the machine's memory is full{f' ({usage[1]} of {usage[2]})' if usage else ''}, and Ray ended "
+                "processes of this run: leave it more, by fewer WORKERS or GPUS or by ending what else runs there"
             )
-        seen = inner
-    said = str(error).strip().splitlines()[-1] if str(error).strip() else ""
-    return 1, f"{type(error).__name__}: {said}{'; make space on its disk' if of_the_disk(error) else ''}"
+        current = inner
+    message = str(error).strip().splitlines()[-1] if str(error).strip() else ""
+    return 1, f"{type(error).__name__}: {message}{'; make space on its disk' if of_the_disk(error) else ''}"
 
 
 def goes_on(out: str) -> str:

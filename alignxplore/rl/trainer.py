@@ -89,14 +89,14 @@ class StreamingSteps(PPOTrainer):
         super().on_init_end()
         self.resumed = self.checkpoints.saved_step = self._fetched = self.global_steps
         self.log = report.StepLog(self.out / "metrics.jsonl", self.resumed)
-        last = self.validation.resume(self.log.kept, self.resumed)
+        last_reward = self.validation.resume(self.log.kept, self.resumed)
         self.say(f"they are up after {tqdm.format_interval(time.monotonic() - self._began)}")
         if self.resumed:
             self.config.trainer.val_before_train = False  # this step was validated before its checkpoint was made
             self.say(f"continuing after step {self.resumed} of {self.total_training_steps}")
-        if last is not None:
+        if last_reward is not None:
             # The run may have ended between this step's checkpoint and its place as the best.
-            self.validation.keep_best(last, self.global_steps)
+            self.validation.keep_best(last_reward, self.global_steps)
 
     def say(self, line: str) -> None:
         """A line for the person who watches (alignxplore/rl/train.py prints it on the console)."""
@@ -142,29 +142,29 @@ class StreamingSteps(PPOTrainer):
         super().on_sample_end()
 
     def _collect(self) -> None:
-        ended, self._repeated = self.agent_loop_manager.drain()
-        ended, written_at = self._ahead + ended, self.global_steps - self.lag
-        self._records = [record for record in ended if record.step == written_at]
-        self._ahead = [record for record in ended if record.step > written_at]
+        records, self._repeated = self.agent_loop_manager.drain()
+        records, written_at = self._ahead + records, self.global_steps - self.lag
+        self._records = [record for record in records if record.step == written_at]
+        self._ahead = [record for record in records if record.step > written_at]
         share, reasons = report.losses(self._records)
         if share > self.settings.max_failures:
-            worst, count = reasons.most_common(1)[0]
+            cause, count = reasons.most_common(1)[0]
             self._stop(
                 f"{100 * share:.0f} % of the rollouts were lost, allowed are "
-                f"{100 * self.settings.max_failures:.0f} %; most often ({count} times): {worst}"
+                f"{100 * self.settings.max_failures:.0f} %; most often ({count} times): {cause}"
             )
         if fault := report.constant_judge(self._records):
             self._stop(fault)
 
     def _wait(self, verls: Callable, *args: object) -> float:
         """verl's wait for a step's rollouts, which ends the run if they will never come."""
-        now, reason = time.monotonic(), None
+        moment, reason = time.monotonic(), None
         if self._asked_to_stop():
             reason = ASKED
-        elif now - self._step_began > self.settings.step_limit:
+        elif moment - self._step_began > self.settings.step_limit:
             reason = f"its rollouts were not there after streaming.step_limit={self.settings.step_limit:.0f} seconds"
-        elif now - self._looked > LOOK_SECONDS:
-            self._looked, reason = now, self.agent_loop_manager.fault()
+        elif moment - self._looked > LOOK_SECONDS:
+            self._looked, reason = moment, self.agent_loop_manager.fault()
         if reason:
             self._stop(reason)
         return verls(*args)
@@ -182,9 +182,9 @@ class StreamingSteps(PPOTrainer):
                 self.checkpoints.save_before_this_step()
         except Exception:  # whatever has gone with it, the reason is the one to be told
             log.exception("no checkpoint could be saved")
-        saved = self.checkpoints.saved_step
-        left = f"the last checkpoint is of step {saved}" if saved else "there is no checkpoint yet"
-        raise RunStopped(f"step {self.global_steps}: {reason}; {left}")
+        saved_step = self.checkpoints.saved_step
+        remainder = f"the last checkpoint is of step {saved_step}" if saved_step else "there is no checkpoint yet"
+        raise RunStopped(f"step {self.global_steps}: {reason}; {remainder}")
 
     @contextlib.contextmanager
     def _saved_first(self) -> Iterator[None]:
@@ -223,8 +223,8 @@ class StreamingSteps(PPOTrainer):
         data = tq.kv_batch_get(
             keys=batch.keys, partition_id=batch.partition_id, select_fields=["old_log_probs", "rollout_log_probs"]
         )
-        ours, theirs = (data[name].unbind() for name in ("old_log_probs", "rollout_log_probs"))
-        differences = token_differences(batch.tags, ours, theirs, self.global_steps - 1)
+        trainer_logs, rollout_logs = (data[name].unbind() for name in ("old_log_probs", "rollout_log_probs"))
+        differences = token_differences(batch.tags, trainer_logs, rollout_logs, self.global_steps - 1)
         for name in ("max", "mean"):  # verl's are of all tokens
             metrics.pop(PROBABILITIES + name, None)
         metrics |= summed_up(differences)
@@ -249,8 +249,8 @@ class StreamingSteps(PPOTrainer):
         metrics["training/rows"] = sum(not tag.get("is_padding", False) for tag in batch.tags)
         for name in ("actor/pg_loss", "actor/grad_norm"):
             if not math.isfinite(metrics.get(name, math.nan)):
-                last = f"the last checkpoint is of step {self.checkpoints.saved_step}"
-                raise RunStopped(f"step {global_steps}: {name} is {metrics.get(name)}; {last}")
+                remark = f"the last checkpoint is of step {self.checkpoints.saved_step}"
+                raise RunStopped(f"step {global_steps}: {name} is {metrics.get(name)}; {remark}")
         numbers = {k: v for k, v in metrics.items() if isinstance(v, (int, float)) or hasattr(v, "item")}
         self.log.append({"step": global_steps} | numbers)
         self._progress(global_steps, metrics)
@@ -264,11 +264,14 @@ class StreamingSteps(PPOTrainer):
     def _progress(self, step: int, metrics: report.Numbers) -> None:
         if step == self.resumed + 1:
             self._first_step_done = time.monotonic()
-        done = step - self.resumed - 1
-        each = (time.monotonic() - self._first_step_done) / done if done else time.monotonic() - self._step_began
-        left = each * (self.total_training_steps - step)
+        step_count = step - self.resumed - 1
+        start = self._first_step_done if step_count else self._step_began
+        pace = (time.monotonic() - start) / max(1, step_count)
+        seconds_left = pace * (self.total_training_steps - step)
         self.say(
-            report.progress_line(step, self.total_training_steps, metrics, time.monotonic() - self._step_began, left)
+            report.progress_line(
+                step, self.total_training_steps, metrics, time.monotonic() - self._step_began, seconds_left
+            )
         )
 
     # ---- verl asks for these; the end ----
@@ -297,10 +300,10 @@ class StreamingSteps(PPOTrainer):
 
     def fit(self, agent_loop_manager: object) -> None:
         super().fit(agent_loop_manager)
-        done = self.global_steps - 1
-        if done < self.total_training_steps:
+        last_step = self.global_steps - 1
+        if last_step < self.total_training_steps:
             raise RunStopped(
-                f"verl stopped after step {done} of {self.total_training_steps}; "
+                f"verl stopped after step {last_step} of {self.total_training_steps}; "
                 "give trainer.total_epochs room for all steps"
             )
 

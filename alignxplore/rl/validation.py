@@ -44,17 +44,17 @@ class Validation:
         self.best_reward = -math.inf
         self.is_first = True
 
-    def resume(self, kept: Sequence[dict], step: int) -> float | None:
+    def resume(self, old_rows: Sequence[dict], step: int) -> float | None:
         """Go on after `step` (0: at the start), with the rows of metrics.jsonl up to there; returns that step's own
         reward, if it was validated."""
         self.samples = StepLog(self.out / "samples.jsonl", step)
         self.rows = StepLog(self.out / "validation.jsonl", step)
         self.start = [row for row in self.rows.kept if not row["step"]]
-        validated = {row["step"]: row["val/reward"] for row in kept if "val/reward" in row}
-        last = validated.pop(step, None)
-        self.is_first = not any("val/bad_format" in row for row in kept)
-        self.best_reward = max(validated.values(), default=-math.inf)
-        return last
+        reward_of_step = {row["step"]: row["val/reward"] for row in old_rows if "val/reward" in row}
+        last_reward = reward_of_step.pop(step, None)
+        self.is_first = not any("val/bad_format" in row for row in old_rows)
+        self.best_reward = max(reward_of_step.values(), default=-math.inf)
+        return last_reward
 
     def run(self, streams: Streams, users: Sequence[dict], step: int) -> tuple[Numbers, str | None]:
         """Metrics of the model after `step`, and why the run must stop for them if it must: the step itself is good
@@ -95,10 +95,10 @@ class Validation:
         share, reasons = losses(records)
         if share > self.settings.max_failures:
             return f"{100 * share:.0f} % of the rollouts were lost: {reasons.most_common(1)[0][0]}"
-        written = [r.status for record in records for r in record.rollouts]
-        if self.is_first and len(written) >= ENOUGH and set(written) == {BAD_FORMAT}:
+        statuses = [r.status for record in records for r in record.rollouts]
+        if self.is_first and len(statuses) >= ENOUGH and set(statuses) == {BAD_FORMAT}:
             return (
-                f"all {len(written)} summaries are in bad format, and a group without a well-formed one teaches "
+                f"all {len(statuses)} summaries are in bad format, and a group without a well-formed one teaches "
                 "nothing: read samples.jsonl, and start from a model that SFT has taught the form"
             )
         return None
@@ -116,6 +116,6 @@ class Validation:
             return  # the model that the run starts from is where it was
         if self.checkpoints.saved_step != step:
             self.checkpoints.save()
-        best, about = self.out / "best", {"step": step, "reward": reward}
-        if not (best / VALIDATION).exists() or read_object(best / VALIDATION) != about:
-            publish_model(self.checkpoints.current(), best, self.dtype, about)
+        folder, about = self.out / "best", {"step": step, "reward": reward}
+        if not (folder / VALIDATION).exists() or read_object(folder / VALIDATION) != about:
+            publish_model(self.checkpoints.current(), folder, self.dtype, about)
