@@ -64,7 +64,7 @@ def build(job: Job) -> Records:
         rows = partial(_reviews, reviews, job)
         statement = _statement(reviews, job) if json_is_plain(reviews, engine) else None
         row_counts = load(engine, catalogue, statement, rows, path=reviews, ties="row")
-        job.counts["reviews read"] = row_counts.read
+        job.counts["reviews read"] = row_counts.rows
         if row_counts.nameless:
             job.counts["dropped: a review without a user"] = row_counts.nameless
         if row_counts.unlisted:

@@ -32,11 +32,11 @@ class Raw(NamedTuple):
     stars: float
 
 
-class Found(NamedTuple):
+class RowCounts(NamedTuple):
     """How many rows a raw file has, how many of them name no user (see `Raw`), and how many an item that is not
     listed."""
 
-    read: int
+    rows: int
     nameless: int
     unlisted: int
 
@@ -59,7 +59,7 @@ def load(
     *,
     path: Path,
     ties: str,
-) -> Found:
+) -> RowCounts:
     """Fill the table `events` with all that name a user and a listed item.
 
     Args:
@@ -83,7 +83,7 @@ def load(
     )
     if any(counts[1:]):
         engine.run("DELETE FROM events WHERE \"user\" = '' OR item IS NULL")
-    return Found(*counts)
+    return RowCounts(*counts)
 
 
 def _list_items(engine: Engine, catalogue: Catalogue) -> None:

@@ -22,22 +22,22 @@ class UserGroups:
 
     def __init__(self, engine: Engine, job: Job):
         self.engine, self._job = engine, job
-        self._waiting: list[tuple[str, str]] = []
+        self._queue: list[tuple[str, str]] = []
         self._size = 0
         self._users: int | None = None
         engine.run('CREATE TABLE rows ("user" VARCHAR, text VARCHAR)')
 
     def add(self, user: str, row: str) -> None:
         """Keep one row of a user."""
-        self._waiting.append((user, row))
+        self._queue.append((user, row))
         self._size += len(user) + len(row)
         if self._size > _HELD:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        if self._waiting:
-            self.engine.insert("rows", dict(zip(("user", "text"), zip(*self._waiting))))
-        self._waiting, self._size = [], 0
+        if self._queue:
+            self.engine.insert("rows", dict(zip(("user", "text"), zip(*self._queue))))
+        self._queue, self._size = [], 0
 
     def __len__(self) -> int:
         """How many users there are; all rows must be there."""

@@ -236,7 +236,7 @@ def _pairs(
     for click in clicks:
         first_click.setdefault(twin[click.item], click)
     job.counts["dropped: the user clicked the same article before"] += len(clicks) - len(first_click)
-    exclusions, pairs = {twin[item] for item in (*others.own, *reserved)}, []
+    exclusions, pairs = {twin[item] for item in (*others.own_times, *reserved)}, []
     # The last clicks draw first: an impression offers few articles, the clicks of the history can draw from all.
     for click in reversed(first_click.values()):
         samplers = [everywhere]

@@ -113,8 +113,8 @@ def build(job: Job) -> Records:
         row_counts = load(engine, catalogue, statement, rows, path=ratings, ties="item")
         if row_counts.nameless:
             job.counts["dropped: a rating without a user or a film"] = row_counts.nameless
-        job.counts["ratings read"] = row_counts.read
-        job.edition = _EDITIONS.get(row_counts.read, f"{row_counts.read:,} ratings")
+        job.counts["ratings read"] = row_counts.rows
+        job.edition = _EDITIONS.get(row_counts.rows, f"{row_counts.rows:,} ratings")
         job.counts["dropped: the film is not listed"] = row_counts.unlisted
         return build_records(engine, catalogue, job, pool="taken", ties="item")
 

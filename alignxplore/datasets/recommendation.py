@@ -107,7 +107,7 @@ class RecommendationDrawer(Drawer):
         pairs: list[Pair] = list(zip(*(column.tolist() for column in draws[1:])))
         for user, stop, end in zip(chunk.users, chunk.ends.tolist(), draws.ends.tolist()):
             others, own_pairs = self._others(chunk, begin, stop), pairs[start:end]
-            exclusions = {twin[item] for item in (*others.own, *(rejected for _, rejected, _ in own_pairs))}
+            exclusions = {twin[item] for item in (*others.own_times, *(rejected for _, rejected, _ in own_pairs))}
             yield from self.offers.widen(finish(user, own_pairs, self.catalogue, others, self.job), exclusions)
             start, begin = end, stop
 

@@ -88,18 +88,18 @@ class Takings:
 
 
 class Others:
-    """The takings of everybody but one user, who took the items `own` (item → time)."""
+    """The takings of everybody but one user, who took the items of `own_times` (item → time)."""
 
-    def __init__(self, takings: Takings, own: Mapping[int, int]):
-        self.takings, self.own = takings, own
+    def __init__(self, takings: Takings, own_times: Mapping[int, int]):
+        self.takings, self.own_times = takings, own_times
 
     def count(self, item: int) -> int:
         """How many others took the item, over all time."""
-        return self.takings.counts[item] - (item in self.own)
+        return self.takings.counts[item] - (item in self.own_times)
 
     def before(self, item: int, time: int) -> int:
         """How many others had taken the item before that time."""
-        return self.takings.before(item, time) - (self.own.get(item, time) < time)
+        return self.takings.before(item, time) - (self.own_times.get(item, time) < time)
 
 
 class OthersOfMany:

@@ -266,8 +266,8 @@ def _numbers(options: OneNumberOptions, benchmark: Benchmark, record: UserRecord
 
 
 def _judgement(score: Score, record: UserRecord, p_again: float) -> str:
-    ((first, second),) = score.orders
-    judgement = Judgement(p_chosen_first=first, p_chosen_second=second)
+    ((p_when_first, p_when_second),) = score.orders
+    judgement = Judgement(p_chosen_first=p_when_first, p_chosen_second=p_when_second)
     chosen, rejected = map(film, record.target.items)
     outcome = "right" if judgement.correct == 1 else "wrong" if judgement.correct == 0 else "undecided"
     return f"""## 9 · The judgement
@@ -276,8 +276,8 @@ The judge reads that summary and no history ({place(Judge.score)}). It is asked 
 
 | Item A | Item B | P(chosen) |
 |---|---|---|
-| {chosen} | {rejected} | {first:.4f} |
-| {rejected} | {chosen} | {second:.4f} |
+| {chosen} | {rejected} | {p_when_first:.4f} |
+| {rejected} | {chosen} | {p_when_second:.4f} |
 
 The mean is p = {judgement.p:.4f} ({place(Judgement)}). Above 0.5 is right ({place(correctness)}).
 So this row is {outcome}: score {score.value}. Asked anew in this process, without vLLM, p is {p_again:.4f}.

@@ -36,7 +36,7 @@ class Together:
     def __init__(self, endpoint: Endpoint, tokens: Sequence[int], tokenise: Callable[[Messages], list[int]]):
         self.endpoint, self.tokens, self.tokenise = endpoint, list(tokens), tokenise
         self._aside = ThreadPoolExecutor(1, "tokenise")
-        self._waiting: list[tuple[Messages, asyncio.Future[dict[int, float] | None]]] = []
+        self._queue: list[tuple[Messages, asyncio.Future[dict[int, float] | None]]] = []
         self._sent: set[asyncio.Task[None]] = set()
 
     async def agrees(self, ids: list[int], chat_logs: dict[int, float]) -> bool:
@@ -56,13 +56,13 @@ class Together:
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[dict[int, float] | None] = loop.create_future()
-        self._waiting.append((messages, answer))
-        if len(self._waiting) == 1:
+        self._queue.append((messages, answer))
+        if len(self._queue) == 1:
             loop.call_soon(self._send)  # after whoever else is about to ask
         return await answer
 
     def _send(self) -> None:
-        queue, self._waiting = self._waiting, []
+        queue, self._queue = self._queue, []
         for start in range(0, len(queue), MOST):
             task = asyncio.create_task(self._answer(queue[start : start + MOST]))
             self._sent.add(task)  # or nobody would hold it

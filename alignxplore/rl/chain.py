@@ -154,8 +154,8 @@ class ChainRunner:
         self.step, self.rollouts = step, rollouts
         self._began = time.monotonic()
         self._occasion: int | str = step
-        self._writing: list[list[asyncio.Task[Rollout]]] = []  # one list a group, in the order of chain.groups
-        self._judging: list[asyncio.Task[None]] = []
+        self._write_tasks: list[list[asyncio.Task[Rollout]]] = []  # one list a group, in the order of chain.groups
+        self._judge_tasks: list[asyncio.Task[None]] = []
         self._baselines: list[asyncio.Task[Reward]] = []
 
     async def run(self, training: bool = True) -> Chain:
@@ -166,12 +166,12 @@ class ChainRunner:
             self._baselines = [asyncio.create_task(self._score(None, k, 0)) for k in range(len(self.stages))]
         try:
             await self._grow()
-            for group, writing in zip(self.chain.groups, self._writing, strict=True):
-                group.rollouts = list(await asyncio.gather(*writing))
-            await asyncio.gather(*self._judging)
+            for group, tasks in zip(self.chain.groups, self._write_tasks, strict=True):
+                group.rollouts = list(await asyncio.gather(*tasks))
+            await asyncio.gather(*self._judge_tasks)
             self.chain.baseline_rewards = list(await asyncio.gather(*self._baselines))
         finally:
-            for task in [task for writing in self._writing for task in writing] + self._judging + self._baselines:
+            for task in [task for tasks in self._write_tasks for task in tasks] + self._judge_tasks + self._baselines:
                 task.cancel()
         if training:
             self._credit()
@@ -192,7 +192,7 @@ class ChainRunner:
                 return
             past_summary, parent = None, None
             for i in draw_order(self.rollouts, self.settings.seed, self.step, self.chain.user, k):
-                rollout = await self._writing[k][i]
+                rollout = await self._write_tasks[k][i]
                 if rollout.answer.well_formed:
                     past_summary, parent, group.drawn = rollout.answer.summary, i, i
                     break
@@ -206,7 +206,7 @@ class ChainRunner:
             return None
         group = Group(k, parent, prompt)
         self.chain.groups.append(group)
-        self._writing.append([asyncio.create_task(self._write(group, i)) for i in range(self.rollouts)])
+        self._write_tasks.append([asyncio.create_task(self._write(group, i)) for i in range(self.rollouts)])
         return group
 
     async def _write(self, group: Group, i: int) -> Rollout:
@@ -216,7 +216,7 @@ class ChainRunner:
         )
         rollout = Rollout(generation, parse_answer(generation.text, self.settings.form), began, self._now())
         if rollout.answer.well_formed:
-            self._judging.append(asyncio.create_task(self._judge(rollout, k, i)))
+            self._judge_tasks.append(asyncio.create_task(self._judge(rollout, k, i)))
         return rollout
 
     async def _judge(self, rollout: Rollout, k: int, i: int) -> None:

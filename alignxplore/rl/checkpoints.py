@@ -32,7 +32,7 @@ class Checkpoints:
         self.folder = Path(trainer.config.trainer.default_local_dir)
         self.keep: int | None = trainer.config.trainer.max_actor_ckpt_to_keep
         self.saved_step = -1  # the newest complete checkpoint; 0: none
-        self.due = False  # verl has asked for one
+        self.is_due = False  # verl has asked for one
         self._seconds = 0.0
 
     def current(self) -> Path:
@@ -49,7 +49,7 @@ class Checkpoints:
             self.verl_saves()
         finally:
             trainer.train_dataloader = loader
-        self.due, self.saved_step = False, trainer.global_steps
+        self.is_due, self.saved_step = False, trainer.global_steps
         self._seconds += time.monotonic() - began
 
     def save_before_this_step(self) -> None:

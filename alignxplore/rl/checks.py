@@ -40,8 +40,8 @@ def prepare(config: DictConfig) -> dict:
     for name in ("max_model_len", "max_num_batched_tokens"):
         if config.actor_rollout_ref.rollout[name] is None:
             config.actor_rollout_ref.rollout[name] = config.data.max_prompt_length + config.data.max_response_length
-    decoding = config.actor_rollout_ref.rollout.val_kwargs
-    decoding.do_sample = decoding.temperature > 0  # verl refuses to sample at temperature 0
+    sampling = config.actor_rollout_ref.rollout.val_kwargs
+    sampling.do_sample = sampling.temperature > 0  # verl refuses to sample at temperature 0
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
         validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     check_rollouts(config, settings)
@@ -52,10 +52,10 @@ def prepare(config: DictConfig) -> dict:
             f"trainer.save_freq={config.trainer.save_freq} (SAVE_EVERY): the model of a run is made from the "
             "checkpoint of its last step, so there must be one; a number larger than the steps saves that one alone"
         )
-    said = ("credit", "stages", "targets", "shuffle_rewards", "val_judges", "val_temperature")
-    sizes = update_sizes(config) | {name: getattr(settings, name) for name in said}
-    refused = [option.name for option in OPTIONS]
-    return sizes | {"tokens_per_gpu": config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu, "refused": refused}
+    names = ("credit", "stages", "targets", "shuffle_rewards", "val_judges", "val_temperature")
+    sizes = update_sizes(config) | {name: getattr(settings, name) for name in names}
+    tokens_per_gpu = config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
+    return sizes | {"tokens_per_gpu": tokens_per_gpu, "refused": [option.name for option in OPTIONS]}
 
 
 def check_rollouts(config: DictConfig, settings: Streaming) -> None:
@@ -73,11 +73,13 @@ def check_rollouts(config: DictConfig, settings: Streaming) -> None:
             f"+streaming.tolerance.{rollout.dtype}.mean=0.02"
         )
     # verl's default is bf16
-    trained = (config.actor_rollout_ref.actor.fsdp_config.get("mixed_precision") or {}).get("param_dtype", "bf16")
-    if rollout.dtype == "float32" and trained != "fp32":
+    trainer_dtype = (config.actor_rollout_ref.actor.fsdp_config.get("mixed_precision") or {}).get(
+        "param_dtype", "bf16"
+    )
+    if rollout.dtype == "float32" and trainer_dtype != "fp32":
         raise SettingsError(
-            f"DTYPE=float32 is of the rollouts only, the trainer computes in {trained}: their probabilities would "
-            "differ. PRESET=tiny sets both; elsewhere take bfloat16"
+            f"DTYPE=float32 is of the rollouts only, the trainer computes in {trainer_dtype}: their probabilities "
+            "would differ. PRESET=tiny sets both; elsewhere take bfloat16"
         )
 
 
@@ -86,12 +88,12 @@ def check_mode(config: DictConfig) -> None:
     updates (verl/config/mode/async.yaml)."""
     if config.trainer.v1.trainer_mode == "sync":
         return
-    wanted: dict[str, object] = {
+    value_of: dict[str, object] = {
         "trainer.v1.colocate_async.num_warmup_batches": 1,
         "trainer.v1.sampler.max_off_policy_threshold": 2,
         "trainer.v1.sampler.max_off_policy_strategy": "wait",
     }
-    for name, value in wanted.items():
+    for name, value in value_of.items():
         if OmegaConf.select(config, name) != value:
             raise SettingsError(
                 f"{name}={OmegaConf.select(config, name)}: an asynchronous step trains on the users of the step "
@@ -113,18 +115,18 @@ def check_longest_row(config: DictConfig) -> None:
     """Raise `SettingsError` where a row may be longer than one pass of the trainer takes: a worker would end at the
     first such row, in the middle of the run, and again at the same step of every resume."""
     actor = config.actor_rollout_ref.actor
-    longest = config.data.max_prompt_length + config.data.max_response_length
+    row_tokens = config.data.max_prompt_length + config.data.max_response_length
     # With sequence parallelism so many GPUs share a row.
-    shared = max(block.get("ulysses_sequence_parallel_size") or 1 for block in (actor, actor.fsdp_config))
+    gpus_per_row = max(block.get("ulysses_sequence_parallel_size") or 1 for block in (actor, actor.fsdp_config))
     passes = ["actor.ppo_max_token_len_per_gpu", "rollout.log_prob_max_token_len_per_gpu"]
     if actor.use_kl_loss or config.algorithm.use_kl_in_reward:
         passes.append("ref.log_prob_max_token_len_per_gpu")
     for name in passes if actor.use_dynamic_bsz else []:
         tokens = OmegaConf.select(config.actor_rollout_ref, name)
-        if tokens * shared < longest:
+        if tokens * gpus_per_row < row_tokens:
             raise SettingsError(
                 f"actor_rollout_ref.{name}={tokens} (TOKENS_PER_GPU) is less than the longest row: PROMPT_LENGTH="
-                f"{config.data.max_prompt_length} + RESPONSE_LENGTH={config.data.max_response_length} = {longest} "
+                f"{config.data.max_prompt_length} + RESPONSE_LENGTH={config.data.max_response_length} = {row_tokens} "
                 "tokens; raise it, or shorten one of them"
             )
 
@@ -179,21 +181,21 @@ def check_data(config: DictConfig, stages: int) -> tuple[StreamingDataset, Strea
             raise SettingsError(
                 f"{files} has rows with {lengths} stages, streaming.stages is {stages}; make it with --stages {stages}"
             )
-    both = set.intersection(
+    persons = set.intersection(
         *({person_of(user) for user in data.table["user"].to_pylist()} for data in (train, held_out))
     )
-    if both:
+    if persons:
         raise SettingsError(
-            f"{len(both)} users are in training and validation data alike, e.g. '{min(both)}'; hold out others"
+            f"{len(persons)} users are in training and validation data alike, e.g. '{min(persons)}'; hold out others"
         )
     return train, held_out
 
 
 def not_there(config: DictConfig) -> list[str]:
     """Which of the model and the data files are paths that do not exist; anything else is a hub id."""
-    named = {"MODEL": config.actor_rollout_ref.model.path, "TRAIN": config.data.train_files}
-    named["VAL"] = config.data.val_files
-    paths = [(name, path) for name, path in named.items() if isinstance(path, str) and Path(path).is_absolute()]
+    path_of = {"MODEL": config.actor_rollout_ref.model.path, "TRAIN": config.data.train_files}
+    path_of["VAL"] = config.data.val_files
+    paths = [(name, path) for name, path in path_of.items() if isinstance(path, str) and Path(path).is_absolute()]
     return [f"{name}={path}" for name, path in paths if not Path(path).exists()]
 
 
@@ -230,9 +232,9 @@ def check_model(config: DictConfig) -> None:
 async def check_judges(settings: Streaming, data: StreamingDataset) -> dict[str, float]:
     """Ask each judge a few real questions, with summaries that give the answer away; returns its mass on the two
     letters. Those that only validate are looked at in the same way."""
-    if both := set(judge_names(settings.judges)) & set(judge_names(settings.val_judges)):
+    if names := set(judge_names(settings.judges)) & set(judge_names(settings.val_judges)):
         raise SettingsError(
-            f"streaming.judges and streaming.val_judges both have a judge named {min(both)}: one that gives the "
+            f"streaming.judges and streaming.val_judges both have a judge named {min(names)}: one that gives the "
             "reward is asked in validation anyway; name another one, or give this one another name"
         )
     rows = [parse_row(data[i]["extra_info"]) for i in range(min(8, len(data)))]

@@ -15,7 +15,7 @@ FUSED_LOGITS, FUSED_TOKENS = (4, 6), 512  # with use_fused_kernels: float32 copi
 GB = 1e9
 
 
-def qwen3(layers: int, width: int, inner: int, heads: int, tied: bool) -> Qwen3Config:
+def qwen3(layers: int, width: int, inner: int, heads: int, ties: bool) -> Qwen3Config:
     """The configuration that an entry of `SHAPES` stands for."""
     return Qwen3Config(
         vocab_size=151936,
@@ -25,7 +25,7 @@ def qwen3(layers: int, width: int, inner: int, heads: int, tied: bool) -> Qwen3C
         num_attention_heads=heads,
         num_key_value_heads=8,
         head_dim=128,
-        tie_word_embeddings=tied,
+        tie_word_embeddings=ties,
     )
 
 

@@ -292,15 +292,15 @@ class StepLog:
     the others.
 
     Args:
-        resumed: the step of the checkpoint that the run starts from (0: none, and everything is done again).
+        last_step: that of the checkpoint that the run starts from (0: none, and everything is done again).
     """
 
     def __init__(self, path: str | Path, last_step: int):
         self.path = Path(path)
-        self.kept: list[dict] = []
+        self.old_rows: list[dict] = []
         if self.path.exists():
-            self.kept = [row for row in read_steps(self.path) if last_step and row["step"] <= last_step]
-            write_jsonl(self.path, self.kept)
+            self.old_rows = [row for row in read_steps(self.path) if last_step and row["step"] <= last_step]
+            write_jsonl(self.path, self.old_rows)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a", encoding="utf-8")
 

@@ -123,10 +123,10 @@ class Judges:
     def repeated(self) -> dict[str, int]:
         """Requests that were repeated since the last call: "judge/http_429" → how many."""
         counts = {
-            f"{judge.name}/{kind}": count for judge in self.judges for kind, count in judge.endpoint.repeated.items()
+            f"{judge.name}/{kind}": count for judge in self.judges for kind, count in judge.endpoint.repeats.items()
         }
         for judge in self.judges:
-            judge.endpoint.repeated.clear()
+            judge.endpoint.repeats.clear()
         return counts
 
     async def score(
@@ -165,14 +165,14 @@ class Watched:
     watch, whose answers or failures change neither its value nor its status."""
 
     def __init__(self, judges: Judges, other_judges: Judges):
-        self.judges, self.watching = judges, other_judges
+        self.judges, self.observers = judges, other_judges
 
     async def score(
         self, summary: str | None, target: Interaction, group: Sequence[object], rollout: int = 0
     ) -> Reward:
         """See `Judges.score`; `by_judge`, `letter_a` and `missing` are of both."""
         reward, other_reward = await asyncio.gather(
-            *(judges.score(summary, target, group, rollout) for judges in (self.judges, self.watching))
+            *(judges.score(summary, target, group, rollout) for judges in (self.judges, self.observers))
         )
         return replace(
             reward,

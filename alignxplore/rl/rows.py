@@ -127,18 +127,18 @@ class ParquetFile:
     def __init__(self, path: Path):
         self.path, self.aside = path, aside_of(path)
         self._writer = pq.ParquetWriter(self.aside, SCHEMA)
-        self._waiting: list[dict] = []
+        self._queue: list[dict] = []
         self.rows = 0
 
     def write(self, row: dict) -> None:
         self.rows += 1
-        self._waiting.append(row)
-        if len(self._waiting) == 1024:
+        self._queue.append(row)
+        if len(self._queue) == 1024:
             self._flush()
 
     def _flush(self) -> None:
-        self._writer.write_table(pa.Table.from_pylist(self._waiting, SCHEMA))
-        self._waiting = []
+        self._writer.write_table(pa.Table.from_pylist(self._queue, SCHEMA))
+        self._queue = []
 
     def finish(self) -> None:
         self._flush()

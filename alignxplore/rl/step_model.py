@@ -57,8 +57,8 @@ class Model:
         return 2 * self.layers * self.keys * 2
 
 
-def _model(layers: int, width: int, inner: int, heads: int, tied: bool) -> Model:
-    config = qwen3(layers, width, inner, heads, tied)
+def _model(layers: int, width: int, inner: int, heads: int, ties: bool) -> Model:
+    config = qwen3(layers, width, inner, heads, ties)
     head = config.head_dim
     return Model(parameters(config), layers, config.num_key_value_heads * head, heads * head)
 
@@ -133,12 +133,12 @@ class Step:
         return self.gpus * self.total / 3600 * 1024 / users
 
 
-def lengths(options: Assumptions, users: int, name: str, mean: int, longest: int, times: int) -> np.ndarray:
+def lengths(options: Assumptions, users: int, name: str, mean: int, limit: int, times: int) -> np.ndarray:
     """Tokens, (users, stages, times): log-normal around the mean, cut at the longest."""
     rng = np.random.default_rng(hash_seed("step model", options.seed, name))
     size = (users, options.stages, times)
-    drawn = rng.lognormal(np.log(mean) - options.spread**2 / 2, options.spread, size)
-    return np.clip(drawn, 1, longest).astype(int)
+    draws = rng.lognormal(np.log(mean) - options.spread**2 / 2, options.spread, size)
+    return np.clip(draws, 1, limit).astype(int)
 
 
 @dataclass(frozen=True)
@@ -157,29 +157,29 @@ class Engine:
         stages) and of answers (users, stages, rollouts); the next stage waits for a group's first answer, which
         stands for the drawn one."""
         users, stages, rollouts = answers.shape
-        waiting = [(0, user, 0, k) for user in range(users) for k in range(rollouts)]  # (since tick, ...)
-        running: list[tuple[int, int, int, int]] = []  # (tick of its end, ...)
-        tick, kept, read, seconds, tail, most = 0, 0.0, 0.0, 0.0, 0.0, 0
-        while waiting or running:
-            while waiting and len(running) < self.slots:
-                _, user, stage, k = waiting[0]
+        queue = [(0, user, 0, k) for user in range(users) for k in range(rollouts)]  # (since tick, ...)
+        streams: list[tuple[int, int, int, int]] = []  # (tick of its end, ...)
+        tick, cache_tokens, read_tokens, seconds, tail, peak = 0, 0.0, 0.0, 0.0, 0.0, 0
+        while queue or streams:
+            while queue and len(streams) < self.slots:
+                _, user, stage, k = queue[0]
                 tokens, answer = float(prompts[user, stage]), int(answers[user, stage, k])
-                if running and kept + tokens + answer > self.cache:
+                if streams and cache_tokens + tokens + answer > self.cache:
                     break
-                heapq.heappop(waiting)
-                kept, read = kept + tokens + answer, read + tokens + answer / 2
+                heapq.heappop(queue)
+                cache_tokens, read_tokens = cache_tokens + tokens + answer, read_tokens + tokens + answer / 2
                 seconds += tokens * self.prompt if k == 0 else 0.0  # a group shares its prompt
-                heapq.heappush(running, (tick + answer, user, stage, k))
-            most = max(most, len(running))
-            took = (running[0][0] - tick) * (self.weights + self.token * read)
+                heapq.heappush(streams, (tick + answer, user, stage, k))
+            peak = max(peak, len(streams))
+            took = (streams[0][0] - tick) * (self.weights + self.token * read_tokens)
             seconds += took
-            tail += took if 2 * len(running) < most else 0.0
-            tick, user, stage, k = heapq.heappop(running)
+            tail += took if 2 * len(streams) < peak else 0.0
+            tick, user, stage, k = heapq.heappop(streams)
             tokens, answer = float(prompts[user, stage]), int(answers[user, stage, k])
-            kept, read = kept - tokens - answer, read - tokens - answer / 2
+            cache_tokens, read_tokens = cache_tokens - tokens - answer, read_tokens - tokens - answer / 2
             if k == 0 and stage + 1 < stages:
-                for other in range(rollouts):
-                    heapq.heappush(waiting, (tick, user, stage + 1, other))
+                for rollout in range(rollouts):
+                    heapq.heappush(queue, (tick, user, stage + 1, rollout))
         return seconds, tail
 
 
@@ -236,9 +236,9 @@ def updates(options: Assumptions, ranks: int) -> Iterator[list[list[int]]]:
             yield deal(update, ranks)
         return
     order = np.random.default_rng(hash_seed("step model", options.seed, "ranks"))
-    mixed = [order.permutation(share) for share in deal(rows, ranks)]  # equal over the step, not over an update
+    shares = [order.permutation(share) for share in deal(rows, ranks)]  # equal over the step, not over an update
     for number in range(options.updates):
-        yield [list(np.array_split(share, options.updates)[number]) for share in mixed]
+        yield [list(np.array_split(share, options.updates)[number]) for share in shares]
 
 
 def passes(rows: Sequence[int], limit: int) -> list[int]:
@@ -253,59 +253,59 @@ def passes(rows: Sequence[int], limit: int) -> list[int]:
     return bins
 
 
-def seconds_of_pass(options: Assumptions, tokens: int, ranks: int, trained: bool) -> tuple[float, float]:
+def seconds_of_pass(options: Assumptions, tokens: int, ranks: int, with_update: bool) -> tuple[float, float]:
     """(seconds of one pass, those of them that wait for weights and gradients)."""
     card, model = CARDS[options.card], MODELS[options.model]
     share = ranks if options.fsdp_size == 0 else min(options.fsdp_size, ranks)
     link = (card.link if share <= NODE else options.between_nodes) * options.network_share
-    gathered = 2 * model.parameters * (share - 1) / share
+    gather_bytes = 2 * model.parameters * (share - 1) / share
     attention = 2 * model.layers * model.queries * (options.prompt + options.answer)  # a token sees half of its row
-    factor = 8 if trained else 2  # forward, again for the backward pass, backward twice
+    factor = 8 if with_update else 2  # forward, again for the backward pass, backward twice
     work = factor * (model.parameters + attention) * tokens / (card.operations * options.training_share)
-    traffic = gathered / link
-    if trained:
-        traffic += (gathered + 2 * gathered) / link  # weights again, gradients in float32
+    traffic = gather_bytes / link
+    if with_update:
+        traffic += (gather_bytes + 2 * gather_bytes) / link  # weights again, gradients in float32
         copies = ranks // share
         if copies > 1:  # gradients of a share, summed over the copies
-            between = options.between_nodes * options.network_share
-            traffic += 2 * 4 * model.parameters / share * (copies - 1) / copies / between
-    waiting = traffic - min(traffic * options.overlap, work)
-    return work + waiting, waiting
+            network = options.between_nodes * options.network_share
+            traffic += 2 * 4 * model.parameters / share * (copies - 1) / copies / network
+    wait = traffic - min(traffic * options.overlap, work)
+    return work + wait, wait
 
 
 def train(options: Assumptions, ranks: int) -> tuple[float, float, float]:
     """(seconds of old probabilities and all updates, of waiting for traffic, of waiting for the slowest rank)."""
     total = traffic = imbalance = 0.0
     for update in updates(options, ranks):
-        each = []
+        times = []
         for rows in update:
             parts = [
-                seconds_of_pass(options, tokens, ranks, trained)
+                seconds_of_pass(options, tokens, ranks, with_update)
                 for tokens in passes(rows, options.tokens_per_gpu)
-                for trained in (False, True)
+                for with_update in (False, True)
             ]
-            each.append((sum(part[0] for part in parts), sum(part[1] for part in parts)))
-        slowest = max(each)
+            times.append((sum(part[0] for part in parts), sum(part[1] for part in parts)))
+        slowest = max(times)
         total, traffic = total + slowest[0], traffic + slowest[1]
-        imbalance += slowest[0] - statistics.fmean(seconds for seconds, _ in each)
+        imbalance += slowest[0] - statistics.fmean(seconds for seconds, _ in times)
     return total, traffic, imbalance
 
 
 def judging(options: Assumptions, gpus: int) -> float:
     """Seconds of all questions of a step."""
     card, cards = CARDS[options.card], options.judge_gpus or max(1, gpus // NODE)
-    asked = options.users * options.stages * options.rollouts
-    work = 2 * MODELS[options.judge].parameters * options.question * asked
+    questions = options.users * options.stages * options.rollouts
+    work = 2 * MODELS[options.judge].parameters * options.question * questions
     return work / (cards * card.operations * options.reading_share)
 
 
 def serial(options: Assumptions, gpus: int) -> float:
     """Seconds in which the GPUs do nothing: weights to the engines, the driver's tensors."""
     rows = options.users * options.stages * options.rollouts
-    moved = rows * (options.longest_prompt + options.longest_answer) * 8 * options.driver_tensors
+    driver_bytes = rows * (options.longest_prompt + options.longest_answer) * 8 * options.driver_tensors
     link = CARDS[options.card].link if gpus <= NODE else options.between_nodes
-    sent = 2 * MODELS[options.model].parameters / (link * options.network_share) if gpus > 1 else 0.0
-    return moved / options.driver + options.transfer + sent
+    send_seconds = 2 * MODELS[options.model].parameters / (link * options.network_share) if gpus > 1 else 0.0
+    return driver_bytes / options.driver + options.transfer + send_seconds
 
 
 def too_big(options: Assumptions, gpus: int) -> str:
@@ -339,7 +339,7 @@ def step(options: Assumptions, gpus: int, mode: str) -> Step:
 
 def separate(options: Assumptions, gpus: int) -> Step:
     """Writing on some GPUs and training on the others, at the same time. Only sending weights stops both."""
-    best = Step(gpus, "separate", reason="too few GPUs to part")
+    fastest = Step(gpus, "separate", reason="too few GPUs to part")
     unit = max(options.tp, gpus // 16)
     for writers in range(unit, gpus, unit):
         if too_big(options, gpus - writers) and not too_big(options, gpus):
@@ -349,9 +349,9 @@ def separate(options: Assumptions, gpus: int) -> Step:
         train_seconds, traffic, imbalance = train(options, gpus - writers)
         busy = max(seconds, train_seconds + serial(options, gpus) - options.transfer, judging(options, gpus))
         total = busy + options.transfer
-        if best.reason or total < best.total:
-            best = Step(
+        if fastest.reason or total < fastest.total:
+            fastest = Step(
                 gpus, f"separate, {writers} write", seconds, 0.0, 0.0, train_seconds, traffic, imbalance,
                 total - max(seconds, train_seconds), total,
             )  # fmt: skip
-    return best
+    return fastest

@@ -50,7 +50,7 @@ class VerlPolicy:
         sampling: parameters of the engine; `max_tokens` is the longest answer.
         budget: the longest prompt, in tokens. verl would cut a longer one from the left without a word, so every
             prompt is measured and fitted here.
-        tokenising: one thread, in which all chains of a worker turn text into tokens and back: a long prompt takes
+        executor: one thread, in which all chains of a worker turn text into tokens and back: a long prompt takes
             some hundredths of a second, and the loop that streams every user must not wait for it. The tokenizer lets
             other threads run meanwhile; one thread alone, because it does not bear two.
     """
@@ -66,7 +66,7 @@ class VerlPolicy:
         step: int,
         executor: Executor,
     ):
-        self.step, self.tokenising = step, executor
+        self.step, self.token_executor = step, executor
         self.client, self.tokenizer, self.prompts = client, tokenizer, prompts
         self.sampling, self.budget, self.form = sampling, budget, form
 
@@ -76,7 +76,7 @@ class VerlPolicy:
         return await self._aside(self._prompt, interactions, past_summary)
 
     async def _aside(self, work: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.tokenising, work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self.token_executor, work, *arguments)
 
     def _prompt(self, interactions: Sequence[Interaction], past_summary: str | None) -> Prompt:
         ids_by_count: dict[int, list[int]] = {}  # by the number of interactions, which are always the newest
@@ -143,20 +143,20 @@ class StreamingWorker(AgentLoopWorker):
         self.settings = Streaming.from_config(config.streaming)
         self.prompts = PromptSet(self.settings.prompts)
         self.records: list[ChainRecord] = []
-        self.tokenising = ThreadPoolExecutor(1, "tokenise")
+        self.token_executor = ThreadPoolExecutor(1, "tokenise")
 
     async def connect(self) -> None:
         """Connect to the judges; chains may run after that. Each worker has its part of the requests in flight."""
         workers = self.config.actor_rollout_ref.rollout.agent.num_workers
         share = replace(self.settings, judge_concurrency=max(1, self.settings.judge_concurrency // workers))
         self.judges = await Judges.connect(share)
-        self.watching = await Judges.connect_watching(share)
+        self.observers = await Judges.connect_watching(share)
 
     def drain(self) -> tuple[list[ChainRecord], dict[str, int]]:
         """The records of all chains that ended since the last call, and how many requests to judges were repeated, by
         kind."""
         records, self.records = self.records, []
-        return records, self.judges.repeated() | self.watching.repeated()
+        return records, self.judges.repeated() | self.observers.repeated()
 
     async def validate(self, rows: Sequence[dict], step: int) -> list[ChainRecord]:
         """Run the chains of held-out users, one summary a stage, decoded as `streaming.val_temperature` says (the
@@ -200,10 +200,10 @@ class StreamingWorker(AgentLoopWorker):
             rollout.prompt_length,
             self.settings.form,
             step,
-            self.tokenising,
+            self.token_executor,
         )
         count = self.settings.rollouts if training else 1
-        judges = self.judges if training else Watched(self.judges, self.watching)
+        judges = self.judges if training else Watched(self.judges, self.observers)
         return await ChainRunner(user, stages, policy, judges, self.settings, step, count).run(training)
 
     async def _publish(self, chain: Chain, uid: str, step: int) -> None:

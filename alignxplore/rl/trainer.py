@@ -80,20 +80,20 @@ class StreamingSteps(PPOTrainer):
         self._records: list[ChainRecord] = []  # of the users whom this step trains on
         self._ahead: list[ChainRecord] = []  # of users whose turn comes later
         self._places: dict[int, dict] = {}  # by step, the state of the dataloader before that step's users
-        self._uncompared = 0
-        self._repeated: dict[str, int] = {}
+        self._blind_steps = 0
+        self._repeats: dict[str, int] = {}
         self._stop_after_row: str | None = None
-        self._began = self._looked = time.monotonic()
+        self._began = self._last_look = time.monotonic()
 
     def on_init_end(self) -> None:
         super().on_init_end()
-        self.resumed = self.checkpoints.saved_step = self._fetched = self.global_steps
-        self.log = report.StepLog(self.out / "metrics.jsonl", self.resumed)
-        last_reward = self.validation.resume(self.log.kept, self.resumed)
+        self.start_step = self.checkpoints.saved_step = self._batch_step = self.global_steps
+        self.log = report.StepLog(self.out / "metrics.jsonl", self.start_step)
+        last_reward = self.validation.resume(self.log.old_rows, self.start_step)
         self.say(f"they are up after {tqdm.format_interval(time.monotonic() - self._began)}")
-        if self.resumed:
+        if self.start_step:
             self.config.trainer.val_before_train = False  # this step was validated before its checkpoint was made
-            self.say(f"continuing after step {self.resumed} of {self.total_training_steps}")
+            self.say(f"continuing after step {self.start_step} of {self.total_training_steps}")
         if last_reward is not None:
             # The run may have ended between this step's checkpoint and its place as the best.
             self.validation.keep_best(last_reward, self.global_steps)
@@ -112,9 +112,9 @@ class StreamingSteps(PPOTrainer):
         return super().prepare_step()
 
     def _next_train_batch(self, num_prompts: int | None = None) -> TensorDict:
-        self._fetched += 1  # the step that will train on these users
+        self._batch_step += 1  # the step that will train on these users
         self._places = {step: place for step, place in self._places.items() if step >= self.global_steps}
-        self._places[self._fetched] = self.train_dataloader.state_dict()
+        self._places[self._batch_step] = self.train_dataloader.state_dict()
         return super()._next_train_batch(num_prompts)
 
     def _place_after(self, step: int) -> dict:
@@ -142,7 +142,7 @@ class StreamingSteps(PPOTrainer):
         super().on_sample_end()
 
     def _collect(self) -> None:
-        records, self._repeated = self.agent_loop_manager.drain()
+        records, self._repeats = self.agent_loop_manager.drain()
         records, written_at = self._ahead + records, self.global_steps - self.lag
         self._records = [record for record in records if record.step == written_at]
         self._ahead = [record for record in records if record.step > written_at]
@@ -163,8 +163,8 @@ class StreamingSteps(PPOTrainer):
             reason = ASKED
         elif moment - self._step_began > self.settings.step_limit:
             reason = f"its rollouts were not there after streaming.step_limit={self.settings.step_limit:.0f} seconds"
-        elif moment - self._looked > LOOK_SECONDS:
-            self._looked, reason = moment, self.agent_loop_manager.fault()
+        elif moment - self._last_look > LOOK_SECONDS:
+            self._last_look, reason = moment, self.agent_loop_manager.fault()
         if reason:
             self._stop(reason)
         return verls(*args)
@@ -228,8 +228,8 @@ class StreamingSteps(PPOTrainer):
         for name in ("max", "mean"):  # verl's are of all tokens
             metrics.pop(PROBABILITIES + name, None)
         metrics |= summed_up(differences)
-        self._uncompared = 0 if metrics[PROBABILITIES + "tokens"] else self._uncompared + 1
-        if self._uncompared and self.lag and self._uncompared <= UNCOMPARED:
+        self._blind_steps = 0 if metrics[PROBABILITIES + "tokens"] else self._blind_steps + 1
+        if self._blind_steps and self.lag and self._blind_steps <= UNCOMPARED:
             return  # all of it was there before the newest weights were
         check_probabilities(metrics, self.tolerance)
         if self.tolerance.group is not None:
@@ -241,8 +241,8 @@ class StreamingSteps(PPOTrainer):
         self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
     ) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
-        metrics |= report.stage_metrics(self._records) | {"repeated_requests": sum(self._repeated.values())}
-        metrics |= {f"repeated/{kind}": n for kind, n in self._repeated.items()}
+        metrics |= report.stage_metrics(self._records) | {"repeated_requests": sum(self._repeats.values())}
+        metrics |= {f"repeated/{kind}": n for kind, n in self._repeats.items()}
         if self.settings.shuffle_rewards:
             metrics["shuffled_rewards"] = 1  # a control is told by its numbers, too
         metrics["timing_s/save_checkpoint"] = self.checkpoints.spent()  # before this row: this step's own comes after
@@ -256,15 +256,15 @@ class StreamingSteps(PPOTrainer):
         self._progress(global_steps, metrics)
         if self._stop_after_row:
             self._stop(self._stop_after_row, self.checkpoints.save)
-        if self.checkpoints.due:
+        if self.checkpoints.is_due:
             self.checkpoints.save()
         if "val/reward" in metrics:
             self.validation.keep_best(metrics["val/reward"], global_steps)
 
     def _progress(self, step: int, metrics: report.Numbers) -> None:
-        if step == self.resumed + 1:
+        if step == self.start_step + 1:
             self._first_step_done = time.monotonic()
-        step_count = step - self.resumed - 1
+        step_count = step - self.start_step - 1
         start = self._first_step_done if step_count else self._step_began
         pace = (time.monotonic() - start) / max(1, step_count)
         seconds_left = pace * (self.total_training_steps - step)
@@ -296,7 +296,7 @@ class StreamingSteps(PPOTrainer):
     def _save_checkpoint(self) -> None:
         """verl asks for it before it validates and before we have looked at the step's numbers: it is made after both,
         so that no checkpoint holds broken weights or a step that metrics.jsonl lacks."""
-        self.checkpoints.due = True
+        self.checkpoints.is_due = True
 
     def fit(self, agent_loop_manager: object) -> None:
         super().fit(agent_loop_manager)
@@ -335,7 +335,7 @@ class AsyncStreamingTrainer(StreamingSteps, PPOTrainerColocateAsync):
         self.global_steps += 1
 
     def _add_batch_to_generate(self) -> None:
-        if self._fetched < self.total_training_steps:
+        if self._batch_step < self.total_training_steps:
             super()._add_batch_to_generate()
 
 

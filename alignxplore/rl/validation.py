@@ -40,7 +40,7 @@ class Validation:
     def __init__(self, settings: Streaming, checkpoints: Checkpoints, dtype: str):
         self.settings, self.checkpoints, self.dtype = settings, checkpoints, dtype
         self.out = Path(settings.out)
-        self.of_reward, self.watching = judge_names(settings.judges), judge_names(settings.val_judges)
+        self.of_reward, self.observers = judge_names(settings.judges), judge_names(settings.val_judges)
         self.best_reward = -math.inf
         self.is_first = True
 
@@ -49,7 +49,7 @@ class Validation:
         reward, if it was validated."""
         self.samples = StepLog(self.out / "samples.jsonl", step)
         self.rows = StepLog(self.out / "validation.jsonl", step)
-        self.start = [row for row in self.rows.kept if not row["step"]]
+        self.start = [row for row in self.rows.old_rows if not row["step"]]
         reward_of_step = {row["step"]: row["val/reward"] for row in old_rows if "val/reward" in row}
         last_reward = reward_of_step.pop(step, None)
         self.is_first = not any("val/bad_format" in row for row in old_rows)
@@ -84,7 +84,7 @@ class Validation:
         if fault:  # its reward is of the few that were left: no model may become the best by it, now or after a resume
             metrics.pop("val/reward", None)
         else:
-            metrics = held_out_metrics(rows, self.start, self.of_reward + self.watching) | metrics
+            metrics = held_out_metrics(rows, self.start, self.of_reward + self.observers) | metrics
         self.rows.append(*rows)
         if not step:
             self.start = rows
@@ -105,7 +105,7 @@ class Validation:
 
     def sentence(self, metrics: Numbers) -> str:
         """What `run` found, for the person who watches; a single judge of the reward says what the reward says."""
-        return sentence(metrics, (self.of_reward if len(self.of_reward) > 1 else []) + self.watching)
+        return sentence(metrics, (self.of_reward if len(self.of_reward) > 1 else []) + self.observers)
 
     def keep_best(self, reward: float, step: int) -> None:
         """Save and publish the model of this step if it is the best so far."""

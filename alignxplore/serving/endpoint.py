@@ -106,7 +106,7 @@ class Endpoint:
         self.name = name or model or parse_spec(url)[0]
         self.root = model
         self.max_model_len: int | None = None
-        self.repeated: Counter[str] = Counter()  # requests repeated so far, by what was wrong
+        self.repeats: Counter[str] = Counter()  # requests repeated so far, by what was wrong
         self.not_sent: tuple[str, ...] = ()  # fields that this server does not know
         self._api_key_env = api_key_env
         self._concurrency, self._timeout, self._patience = concurrency, timeout, patience
@@ -311,7 +311,7 @@ class Endpoint:
     @property
     def retries(self) -> int:
         """Requests repeated so far."""
-        return self.repeated.total()
+        return self.repeats.total()
 
     @property
     def _key(self) -> str:
@@ -340,7 +340,7 @@ class Endpoint:
         if self._watch:
             self._watch()
         error = _failure(state)
-        self.repeated[error.kind] += 1
+        self.repeats[error.kind] += 1
         if self.retries in (1, 10) or self.retries % 100 == 0:
             log.warning("%s: %s; trying again (%d repeats so far)", self.url, error, self.retries)
 

@@ -205,9 +205,9 @@ class Foresight:
 
     users: int = 0
     choices: int = 0
-    right: int = 0
-    sure: int = 0  # with p > 0.9
-    _squares: int = 0  # sums over users of right², choices², right·choices
+    hits: int = 0
+    sure_hits: int = 0  # with p > 0.9
+    _squares: int = 0  # sums over users of hits², choices², hits·choices
     _sizes: int = 0
     _products: int = 0
 
@@ -216,8 +216,8 @@ class Foresight:
         size, hits = len(scores), sum(entry["p"] > 0.5 for entry in scores)
         self.users += 1
         self.choices += size
-        self.right += hits
-        self.sure += sum(entry["p"] > 0.9 for entry in scores)
+        self.hits += hits
+        self.sure_hits += sum(entry["p"] > 0.9 for entry in scores)
         self._squares, self._sizes, self._products = (
             self._squares + hits**2,
             self._sizes + size**2,
@@ -226,7 +226,7 @@ class Foresight:
 
     def row(self) -> dict:
         """Shares in [0, 1]; the interval is that of a ratio of sums over users."""
-        share = self.right / max(1, self.choices)
+        share = self.hits / max(1, self.choices)
         half = (
             1.96
             * math.sqrt(max(0.0, self._squares - 2 * share * self._products + share**2 * self._sizes))
@@ -237,7 +237,7 @@ class Foresight:
             "choices": self.choices,
             "foreseen": share,
             "interval": [share - half, share + half],
-            "surely": self.sure / max(1, self.choices),
+            "surely": self.sure_hits / max(1, self.choices),
         }
 
 

@@ -176,8 +176,8 @@ async def test_a_judge_that_watches_is_asked_in_both_orders_and_is_in_no_reward(
 
 async def test_a_judge_that_watches_and_fails_is_missing_and_costs_no_reward(watched):
     both, _ = await watched()
-    await both.watching.judges[0].endpoint.close()
-    both.watching.judges[0].endpoint.url = "http://127.0.0.1:9/v1"  # nobody listens there any more
+    await both.observers.judges[0].endpoint.close()
+    both.observers.judges[0].endpoint.url = "http://127.0.0.1:9/v1"  # nobody listens there any more
     reward = await both.score("likes green tea", TEA, ["u", 0])
     assert reward.value == reward.by_judge["a"] > 0.7 and (reward.status, reward.error) == ("ok", None)
     assert set(reward.by_judge) == {"a"} and reward.missing["w"].startswith(TRANSPORT_ERROR)

@@ -56,7 +56,7 @@ def trainer(tmp_path, monkeypatch):
     def begin(self, config):
         self.config, self.replay_buffer = config, SimpleNamespace(_wait_for_next_poll=lambda seconds: seconds)
         self.global_steps, self.total_training_steps, self.timing_raw, self.events = 5, 9, {}, []
-        self._fetched = 5
+        self._batch_step = 5
 
     def save(self):
         self.events.append(f"saved {self.global_steps} after rows {[row['step'] for row in rows(self)]}")
@@ -80,10 +80,10 @@ def trainer(tmp_path, monkeypatch):
     monkeypatch.setattr(validation, "publish_model", publish)
     made = StreamingTrainer(config_of(tmp_path))
     (tmp_path / "log").mkdir()
-    made.resumed = made.checkpoints.saved_step = 3
+    made.start_step = made.checkpoints.saved_step = 3
     made.log = StepLog(tmp_path / "metrics.jsonl", 3)
     made.validation.resume([], 3)
-    made._records, made._repeated = [record()], {"j/http_429": 2}
+    made._records, made._repeats = [record()], {"j/http_429": 2}
     made._first_step_done, made._step_began = 0.0, time.monotonic()
     made.agent_loop_manager = SimpleNamespace(fault=lambda: None)
     made._places = {5: {"at": "the beginning of step 5"}}
@@ -217,7 +217,7 @@ def test_a_step_that_teaches_nothing_stops_the_run_before_it_trains(trainer, rec
         ),
         (
             lambda trainer: vars(trainer).update(
-                _looked=-60.0, agent_loop_manager=SimpleNamespace(fault=lambda: "a worker ended")
+                _last_look=-60.0, agent_loop_manager=SimpleNamespace(fault=lambda: "a worker ended")
             ),
             "step 5: a worker ended; the last checkpoint is of step 4",
         ),

@@ -50,7 +50,7 @@ def test_users_come_in_the_same_order_again_and_after_any_resume(tmp_path, monke
         )
         if state:
             made.train_dataloader.load_state_dict(state)
-        made._places, made._fetched, made.total_training_steps = {}, first - 1, 8
+        made._places, made._batch_step, made.total_training_steps = {}, first - 1, 8
         seen, sent[:] = [], []
         for made.global_steps in range(first, last + 1 + amid):
             if made.global_steps == first:

@@ -62,7 +62,7 @@ async def test_passing_faults_are_retried(fake_server, say, fault):
     ):
         reply = await endpoint.chat(MESSAGES, max_tokens=3)
         assert reply["choices"][0]["message"]["content"] == "well"
-        assert endpoint.retries == 2 and len(server.bodies) == 3 and sum(endpoint.repeated.values()) == 2
+        assert endpoint.retries == 2 and len(server.bodies) == 3 and sum(endpoint.repeats.values()) == 2
         assert server.bodies == [{"model": "fake", "messages": MESSAGES, "max_tokens": 3}] * 3
 
 
@@ -153,7 +153,7 @@ async def test_a_time_out_longer_than_the_patience_is_repeated_all_the_same(fake
     answers = in_turn(lambda: asyncio.sleep(60, say("late")), say("well"))
     async with fake_server(answers) as server, Endpoint(server.url, timeout=0.6, patience=patience) as endpoint:
         assert (await endpoint.chat(MESSAGES))["choices"][0]["message"]["content"] == "well"
-        assert endpoint.repeated == {"timeout": 1}
+        assert endpoint.repeats == {"timeout": 1}
 
 
 async def test_a_body_that_drips_for_ever_is_ended(fake_server):
