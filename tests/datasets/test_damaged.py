@@ -107,8 +107,8 @@ def test_what_was_put_together_or_written_in_another_way_is_read(run, tmp_path, 
     folder = test_movielens.write(tmp_path, test_movielens.RATINGS)
     expected, before = run("movielens", folder, min_interactions=2)
     (folder / name).write_bytes(change((folder / name).read_text()).encode())
-    found, job = run("movielens", folder, min_interactions=2)
-    assert found == expected and found
+    examples, job = run("movielens", folder, min_interactions=2)
+    assert examples == expected and examples
     films = counts and name == "movies.csv" and "the header again" not in next(iter(counts))
     assert job.counts == before.counts | counts | ({"films read": before.counts["films read"] + 1} if films else {})
 

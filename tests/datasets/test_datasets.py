@@ -86,8 +86,8 @@ def test_a_failed_build_leaves_the_earlier_one_whole(tmp_path, three):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "movies.csv").write_text("movieId,title,genres\n1,A,B\n2,B,C\n")
     (tmp_path / "raw" / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4,5\n1,2,4\n")
-    said = command("build", "movielens", "--raw", tmp_path / "raw", "--out", tmp_path / "out" / "x.jsonl")
-    assert "ratings.csv:3" in str(said)
+    message = command("build", "movielens", "--raw", tmp_path / "raw", "--out", tmp_path / "out" / "x.jsonl")
+    assert "ratings.csv:3" in str(message)
     assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == three
 
 
@@ -130,14 +130,14 @@ def test_a_build_that_is_killed_never_leaves_a_benchmark_without_its_own_manifes
     with suppress(FileNotFoundError):  # of the file that a step before would have made
         build(tmp_path / "out" / "x.jsonl", "--users", "12")
     monkeypatch.undo()
-    found = {path.name: path.read_text() for path in (tmp_path / "out").iterdir() if path.name in three}
-    if "x.jsonl" in found:
-        whole = (
-            found == three
-            or sha256(tmp_path / "out" / "x.jsonl") == json.loads(found["x.build.json"])["sha256"]
-            and len(found) == 3
+    texts = {path.name: path.read_text() for path in (tmp_path / "out").iterdir() if path.name in three}
+    if "x.jsonl" in texts:
+        is_whole = (
+            texts == three
+            or sha256(tmp_path / "out" / "x.jsonl") == json.loads(texts["x.build.json"])["sha256"]
+            and len(texts) == 3
         )
-        assert whole, found.keys()
+        assert is_whole, texts.keys()
 
 
 @pytest.mark.parametrize(
@@ -178,19 +178,19 @@ def test_a_cut_download_is_named(tmp_path, name, files, message):
 
 def test_check_names_the_raw_files_and_writes_nothing(build, tmp_path, capsys, latest_small):
     assert build(tmp_path / "x.jsonl", "--check") == 0
-    said = capsys.readouterr().out
-    assert f"would read {latest_small}/ratings.csv" in said and f"would read {latest_small}/movies.csv" in said
+    output = capsys.readouterr().out
+    assert f"would read {latest_small}/ratings.csv" in output and f"would read {latest_small}/movies.csv" in output
     assert not list(tmp_path.iterdir())
-    said = command("build", "mind", "--raw", latest_small, "--out", tmp_path / "x.jsonl", "--check")
-    assert "no raw files of mind here; expected" in str(said)
+    output = command("build", "mind", "--raw", latest_small, "--out", tmp_path / "x.jsonl", "--check")
+    assert "no raw files of mind here; expected" in str(output)
 
 
 def test_a_command_or_a_data_set_that_there_is_not_is_named(capsys):
     assert command("make", "movielens") == command("describe", "movie") == command("build", "movie") == 2
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert (
-        "unknown command 'make'; choose from build, import, list, describe" in said
-        and "no data set named 'movie'" in said
+        "unknown command 'make'; choose from build, import, list, describe" in output
+        and "no data set named 'movie'" in output
     )
 
 
@@ -237,8 +237,8 @@ def test_what_was_done_with_html_stands_in_the_manifest_where_it_changes_a_text(
 
 def test_where_amazon_s_files_have_gone_is_said(capsys):
     assert command("describe", "amazon") == 0
-    said = capsys.readouterr().out
-    assert "2018 files are no longer at their old place" in said and "McAuley-Lab/Amazon-Reviews-2023" in said
+    output = capsys.readouterr().out
+    assert "2018 files are no longer at their old place" in output and "McAuley-Lab/Amazon-Reviews-2023" in output
 
 
 def test_files_are_found_by_name_in_a_folder(tmp_path):
@@ -256,13 +256,13 @@ def test_files_are_found_by_name_in_a_folder(tmp_path):
 
 
 def test_a_hub_data_set_is_read_at_its_revision_and_in_its_subfolders(tmp_path, monkeypatch):
-    asked, snapshot = [], tmp_path / "datasets--owner--some-set" / "snapshots" / "0a1b"
+    calls, snapshot = [], tmp_path / "datasets--owner--some-set" / "snapshots" / "0a1b"
     for file in ("mind_upi.jsonl", "more/amazon_upi.jsonl", "more/amazon_upi.build.json"):
         (snapshot / file).parent.mkdir(parents=True, exist_ok=True)
         (snapshot / file).write_text("{}\n")
 
     def download(repository, **options):
-        asked.append((repository, options["revision"], options["allow_patterns"]))
+        calls.append((repository, options["revision"], options["allow_patterns"]))
         return str(snapshot)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
@@ -271,7 +271,7 @@ def test_a_hub_data_set_is_read_at_its_revision_and_in_its_subfolders(tmp_path, 
         "amazon": snapshot / "more" / "amazon_upi.jsonl",
     }
     assert list(locate("owner/some-set", ["amazon"])) == ["amazon"]
-    assert [one[:2] for one in asked] == [("owner/some-set", "v1"), ("owner/some-set", None)]
+    assert [call[:2] for call in calls] == [("owner/some-set", "v1"), ("owner/some-set", None)]
     files = [
         "data/mind_upi.jsonl",
         "amazon_upi.jsonl",
@@ -279,7 +279,7 @@ def test_a_hub_data_set_is_read_at_its_revision_and_in_its_subfolders(tmp_path, 
         "amazon_upi.popularity.jsonl",
         "README.md",
     ]
-    assert [[file for file in files if any(map(partial(fnmatch, file), patterns))] for *_, patterns in asked] == [
+    assert [[file for file in files if any(map(partial(fnmatch, file), patterns))] for *_, patterns in calls] == [
         files[:4],
         files[1:4],
     ]
@@ -336,7 +336,9 @@ def test_popularity_before_the_target_stands_beside_that_over_all_time_where_it_
     assert read_popularity(tmp_path / "x.jsonl") == counts
     rows = [json.loads(line) for line in (tmp_path / "x.popularity.jsonl").read_text().splitlines()]
     assert rows[1] == {"userid": "undated", "chosen": 5, "rejected": 9}
-    scores = [BASELINES["popularity before"](record("x", "y"), found, 0) for found in (*counts.values(), None)]
+    scores = [
+        BASELINES["popularity before"](record("x", "y"), popularity, 0) for popularity in (*counts.values(), None)
+    ]
     assert scores == [1, None, None]
 
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from alignxplore.datasets.drawing import Sampler
 
 
-def draw(sampler, seeds, taken):
+def draw(sampler, seeds, items_of_users):
     """What is drawn for each user's items, user by user."""
-    ends = np.cumsum([len(items) for items in taken])
-    drawn = sampler.draw_all(np.array(seeds, np.uint64), ends, np.concatenate(taken).astype(np.int64))
+    ends = np.cumsum([len(items) for items in items_of_users])
+    drawn = sampler.draw_all(np.array(seeds, np.uint64), ends, np.concatenate(items_of_users).astype(np.int64))
     return [part.tolist() for part in np.split(drawn, ends[:-1])]
 
 
@@ -22,13 +22,13 @@ def test_nothing_that_was_taken_nothing_twice_and_nothing_missed(data):
     twin = [data.draw(st.integers(0, item)) for item in range(size)]
     twin = [next(first for first in range(size) if twin[first] == one) for one in twin]
     pool = data.draw(st.lists(st.sampled_from(range(size)), unique=True))
-    taken = data.draw(
+    items_of_users = data.draw(
         st.lists(st.lists(st.sampled_from(range(size)), min_size=1, unique_by=lambda x: twin[x]), min_size=1)
     )
-    seeds = data.draw(st.lists(st.integers(0, 2**64 - 1), min_size=len(taken), max_size=len(taken)))
+    seeds = data.draw(st.lists(st.integers(0, 2**64 - 1), min_size=len(items_of_users), max_size=len(items_of_users)))
     sampler = Sampler(pool, twin)
-    together = draw(sampler, seeds, taken)
-    for seed, items, drawn in zip(seeds, taken, together, strict=True):
+    together = draw(sampler, seeds, items_of_users)
+    for seed, items, drawn in zip(seeds, items_of_users, together, strict=True):
         assert draw(sampler, [seed], [items]) == [drawn]
         texts = [twin[item] for item in drawn if item >= 0]
         free = {twin[item] for item in pool} - {twin[item] for item in items}
@@ -42,9 +42,9 @@ def test_each_free_item_has_the_same_chance_at_each_place(size, own, users):
     free = size - own
     drawn = np.array(draw(Sampler(range(size), range(size)), range(users), [list(range(own))] * users))
     for place in range(own):
-        found = drawn[:, place][drawn[:, place] >= 0]
-        counts = np.bincount(found, minlength=size)[own:]
-        expected = len(found) / free
+        draws = drawn[:, place][drawn[:, place] >= 0]
+        counts = np.bincount(draws, minlength=size)[own:]
+        expected = len(draws) / free
         assert ((counts - expected) ** 2 / expected).sum() < free + 6 * np.sqrt(2 * free)
     if free >= own:  # one place does not tell of the next
         together = np.histogram2d(drawn[:, 0], drawn[:, 1], bins=np.arange(size + 1))[0][own:, own:]

@@ -40,10 +40,10 @@ def several_hundred(folder, name):
             for u in range(300)
         ]
         return test_mind.write(folder, rows)
-    taken = [(f"u{u}", 1 + (7 * u + 3 * n) % 24, 50 * u + 10 * n) for u in range(300) for n in range(4 + u % 5)]
+    events = [(f"u{u}", 1 + (7 * u + 3 * n) % 24, 50 * u + 10 * n) for u in range(300) for n in range(4 + u % 5)]
     if name == "movielens":
-        return test_movielens.write(folder, taken)
-    return test_amazon.write(folder, [(u, f"B{n:03}", t) for u, n, t in taken], 2023)
+        return test_movielens.write(folder, events)
+    return test_amazon.write(folder, [(u, f"B{n:03}", t) for u, n, t in events], 2023)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def test_other_processes_and_smaller_chunks_change_nothing(tmp_path, monkeypatch
 def test_lines_are_what_json_makes_of_the_rows(run, tmp_path, latest_small, protocol, windows):
     options = {"protocol": protocol, **windows, "persons": (0.0, 0.2)}
     examples, job = run("movielens", latest_small, **options)
-    made = build(Job(get("movielens"), latest_small, **options), tmp_path / "x.jsonl")
+    manifest = build(Job(get("movielens"), latest_small, **options), tmp_path / "x.jsonl")
     lines = [parts.line_of(example) for example in examples]
     assert "".join(line.line for line in lines) == (tmp_path / "x.jsonl").read_text() and len(lines) > 50
     assert "".join(line.popularity for line in lines) == (tmp_path / "x.popularity.jsonl").read_text()
-    assert made["counts"].items() >= job.counts.items()
+    assert manifest["counts"].items() >= job.counts.items()
 
 
 @pytest.mark.parametrize("held", [0, 1 << 20])
@@ -181,11 +181,11 @@ def test_what_is_too_much_for_the_memory_goes_to_files(tmp_path):
         "made = build(job, raw.parent / 'x.jsonl')['sha256']\n"  # the peak since exec: ru_maxrss keeps the parent's
         "print(made, re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
     )
-    found = [
+    output_lines = [
         subprocess.run([sys.executable, "-c", code, raw, memory], capture_output=True, text=True, check=True).stdout
         for memory in ("100", "2000")
     ]
-    (little, peak), (much, other) = (line.split() for line in found)
+    (little, peak), (much, other) = (line.split() for line in output_lines)
     assert little == much and int(peak) < 450_000 and int(peak) < 0.8 * int(other), (peak, other)
 
 
@@ -225,8 +225,8 @@ def test_progress_is_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(engine, "_WAIT", 0.001)
     raw = several_hundred(tmp_path / "raw", "movielens")
     build(Job(get("movielens"), raw, min_interactions=2, progress=True), tmp_path / "x.jsonl")
-    shown = capsys.readouterr().err
-    assert "ratings.csv: 100%" in shown and "drawing: 100%" in shown and "300/300" in shown
+    output = capsys.readouterr().err
+    assert "ratings.csv: 100%" in output and "drawing: 100%" in output and "300/300" in output
 
 
 def test_a_process_that_is_killed_and_an_error_in_one_are_said():

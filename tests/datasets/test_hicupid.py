@@ -81,8 +81,8 @@ def with_test_2(folder):
 def test_evidence_shows_the_dialogues_that_a_question_on_the_persona_names(run, check_rows, tmp_path):
     examples, job = run("hicupid", with_test_2(tmp_path), protocol="evidence")
     check_rows(examples)
-    found = {x.record.user: [pair.query for pair in x.record.history] for x in examples}
-    assert found == {
+    queries_of = {x.record.user: [pair.query for pair in x.record.history] for x in examples}
+    assert queries_of == {
         "u#q0": [f"u says {d}.{t}" for d in (1, 10) for t in (1, 2)],
         "u#q1": [f"u says 2.{t}" for t in (1, 2)],
     }
@@ -141,9 +141,9 @@ def test_properties_of_hicupid(run, check_rows, check_splits, tmp_path, turns, a
     for record, _ in examples:
         user = record.user.partition("#")[0]
         order = [n for _, n in sorted((d, n) for n, (u, d, _, _) in enumerate(turns) if u == user)]
-        said = [
+        queries = [
             int((pair.query if pair.query in [x["user"].strip() for x in lines] else pair.chosen).split(" ")[0])
             for pair in record.history
         ]
-        assert said == [n for n in order if n in said]
+        assert queries == [n for n in order if n in queries]
     check_splits("hicupid", tmp_path)

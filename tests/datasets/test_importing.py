@@ -91,13 +91,15 @@ def test_likes_alone_get_alternatives_for_their_targets(tmp_path):
     columns = {"user": "user", "item": "item", "time": "at", "query": "What next?"}
     test, train, rows, counts = imported(tmp_path, likes(), columns, "likes.jsonl")
     assert len(test) + len(train) == 40 and 3 <= len(test) <= 14 and len(rows) == len(train)
-    taken = {}
+    items_of = {}
     for row in likes():
-        taken.setdefault(row["user"], []).append(row["item"])
+        items_of.setdefault(row["user"], []).append(row["item"])
     for record in (*test, *train):
         chosen = [one for one, _ in pairs(record)]
-        assert chosen == taken[record.user][: len(chosen)] and len(chosen) >= 3 and record.target.query == "What next?"
-        assert record.target.rejected and record.target.rejected not in taken[record.user]
+        assert (
+            chosen == items_of[record.user][: len(chosen)] and len(chosen) >= 3 and record.target.query == "What next?"
+        )
+        assert record.target.rejected and record.target.rejected not in items_of[record.user]
     for row in rows:
         with_one = [place for place, one in enumerate(row["history"]) if one["rejected"]]
         assert with_one == [row["mid_position"], len(row["history"]) - 1]
@@ -153,9 +155,9 @@ def test_chats_give_their_answers(tmp_path, name):
             '{}\t"{}"\n'.format(x["user"], json.dumps(x["chat"]).replace('"', '""')) for x in rows
         )
     test, train, _, _ = imported(tmp_path, table, {"user": "user", "item": "chat"}, name)
-    record = next(one for one in (*test, *train) if one.user == "p1")
-    said = [(one.query, one.chosen) for one in (*record.history, record.target)]
-    assert said == [(f"{x}{n}", f"{y}{n}") for n in (1, 4, 7) for x, y in ("qa", "rb")]
+    record = next(interaction for interaction in (*test, *train) if interaction.user == "p1")
+    turns = [(interaction.query, interaction.chosen) for interaction in (*record.history, record.target)]
+    assert turns == [(f"{x}{n}", f"{y}{n}") for n in (1, 4, 7) for x, y in ("qa", "rb")]
 
 
 def test_a_disliked_answer_is_set_against_a_liked_one_of_the_same_question(tmp_path):
@@ -253,5 +255,5 @@ def test_the_same_file_gives_the_same_bytes_and_a_number_sign_parts_nobody(tmp_p
 def test_what_the_command_says(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(RATED)
-    said = import_own(ImportOptions(file=path, user="user", item="film", rating="stars", out=tmp_path / "x"))
-    assert "9  rows read" in said and "1  test persons" in said and f"{tmp_path}/x_upi.jsonl" in said
+    report = import_own(ImportOptions(file=path, user="user", item="film", rating="stars", out=tmp_path / "x"))
+    assert "9  rows read" in report and "1  test persons" in report and f"{tmp_path}/x_upi.jsonl" in report

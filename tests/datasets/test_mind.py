@@ -86,9 +86,9 @@ def test_popularity_before_a_click_counts_what_an_earlier_impression_tells_of(ru
         ("w", "11/13/2019 1:00:00 AM", "", "N8-1 N1-0"),
         ("x", "11/13/2019 1:00:00 AM", "N8 N2", ""),
     ]
-    found = {x.record.user: x.popularity for x in run("mind", write(tmp_path, rows), min_interactions=2)[0]}
-    assert found["u"] == Popularity(1, 3, 1, 1)
-    assert found["x"].chosen_before is None  # when the history was clicked is not told
+    popularity_of = {x.record.user: x.popularity for x in run("mind", write(tmp_path, rows), min_interactions=2)[0]}
+    assert popularity_of["u"] == Popularity(1, 3, 1, 1)
+    assert popularity_of["x"].chosen_before is None  # when the history was clicked is not told
 
 
 @pytest.mark.parametrize("line", ["1\tu\t11/11/2019 1:00:00 AM\tN1", "1\tu\t2019-11-11\tN1\tN2-1"])
@@ -109,31 +109,31 @@ behaviors = st.lists(st.tuples(st.sampled_from("abcde"), st.integers(1, 12), art
 @given(behaviors=behaviors, protocol=st.sampled_from(["published", "matched", "matched_both"]), seed=st.integers(0, 3))
 def test_properties(run, check_rows, check_splits, tmp_path, behaviors, protocol, seed):
     rows = [
-        (user, f"11/11/2019 {hour}:00:00 AM", " ".join(history), " ".join(f"{n}-{label}" for n, label in shown))
-        for user, hour, history, shown in behaviors
+        (user, f"11/11/2019 {hour}:00:00 AM", " ".join(history), " ".join(f"{n}-{label}" for n, label in offers))
+        for user, hour, history, offers in behaviors
     ]
     options = {"protocol": protocol, "seed": seed, "min_interactions": 2}
     examples, _ = run("mind", write(tmp_path, rows), **options)
     check_rows(examples)
     for record, _ in examples:
-        mine = [row for row in behaviors if row[0] == record.user]
-        histories = [[article for article in row[2] if article in NEWS] for row in mine]
+        own_rows = [row for row in behaviors if row[0] == record.user]
+        histories = [[article for article in row[2] if article in NEWS] for row in own_rows]
         longest = max(histories, key=len)
-        clicked = {article for row in mine for article, label in row[3] if label == "1"}
+        clicked = {article for row in own_rows for article, label in row[3] if label == "1"}
         # A click of the history has no later time than one of an impression, and impressions come by the hour.
         hours = dict.fromkeys(longest, 0) | {
-            article: min(row[1] % 12 + 1 for row in mine if (article, "1") in row[3])
+            article: min(row[1] % 12 + 1 for row in own_rows if (article, "1") in row[3])
             for article in clicked - set(longest)
         }
         order = titles(record)
         times = [hours[article] for article in order]
         assert times == sorted(times) and len(set(order)) == len(order)
-        taken = clicked.union(*histories)
+        own_articles = clicked.union(*histories)
         for pair in (*record.history, record.target):
-            assert name(pair.rejected) not in taken
+            assert name(pair.rejected) not in own_articles
         if protocol == "published":
             chosen, rejected = name(record.target.chosen), name(record.target.rejected)
-            assert chosen in longest or any((chosen, "1") in row[3] and (rejected, "0") in row[3] for row in mine)
+            assert chosen in longest or any((chosen, "1") in row[3] and (rejected, "0") in row[3] for row in own_rows)
     check_splits("mind", tmp_path, **options)
 
 

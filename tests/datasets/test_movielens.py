@@ -227,12 +227,12 @@ STARS = ratings_with_stars()
 def test_what_a_user_liked_is_chosen_and_what_the_user_liked_less_may_be_set_against_it(run, check_rows, tmp_path):
     examples, job = run("movielens", write(tmp_path, STARS), protocol="liked", min_interactions=2)
     check_rows(examples)
-    stars = {(user, FILMS[str(film)][0]): given for user, film, _, given in STARS}
+    stars = {(user, FILMS[str(film)][0]): rating for user, film, _, rating in STARS}
     times = {(user, FILMS[str(film)][0]): time for user, film, time, _ in STARS}
     low = 0
     for record, _ in examples:
-        mine = [given for (user, _), given in stars.items() if user == record.user]
-        bar = min(4, sum(mine) / len(mine))
+        own_ratings = [rating for (user, _), rating in stars.items() if user == record.user]
+        bar = min(4, sum(own_ratings) / len(own_ratings))
         for pair in (*record.history, record.target):
             chosen, rejected = (
                 (record.user, item.removeprefix("Title: ").partition(", Genres")[0]) for item in pair.items
@@ -247,8 +247,8 @@ def test_what_a_user_liked_is_chosen_and_what_the_user_liked_less_may_be_set_aga
 def test_four_stars_are_liked_by_whoever_gives_more(run, tmp_path):
     """The mean of u is 4.5; three stars are less than that of everybody."""
     stars = [("u", film, 100 + film, 4 + film % 2) for film in range(1, 9)] + [("u", 9, 120, 3)]
-    others = [(f"x{user}", film, user, 5) for user in range(20) for film in range(1, 31) if (user + film) % 4]
-    examples, _ = run("movielens", write(tmp_path, [*stars, *others]), protocol="liked", min_interactions=2)
+    crowd = [(f"x{user}", film, user, 5) for user in range(20) for film in range(1, 31) if (user + film) % 4]
+    examples, _ = run("movielens", write(tmp_path, [*stars, *crowd]), protocol="liked", min_interactions=2)
     (record,) = [x.record for x in examples if x.record.user == "u"]
     chosen = {pair.chosen.split(" (")[0] for pair in (*record.history, record.target)}
     assert chosen <= {f"Title: Film {film}" for film in range(1, 9)} and chosen & {"Title: Film 2", "Title: Film 4"}
@@ -256,11 +256,11 @@ def test_four_stars_are_liked_by_whoever_gives_more(run, tmp_path):
 
 def test_windows_are_rows_of_a_person_each_with_so_many_choices_before_its_target(run, tmp_path):
     folder = write(tmp_path / "a", RATINGS)
-    whole = run("movielens", folder, min_interactions=2)[0][0]
-    choices = (*whole.record.history, whole.record.target)
+    full = run("movielens", folder, min_interactions=2)[0][0]
+    choices = (*full.record.history, full.record.target)
     examples, job = run("movielens", folder, min_interactions=2, windows=2, length=3)
-    rows = [x.record for x in examples if x.record.person == whole.record.user]
-    assert [row.user for row in rows] == [f"{whole.record.user}#1", f"{whole.record.user}#2"]
+    rows = [x.record for x in examples if x.record.person == full.record.user]
+    assert [row.user for row in rows] == [f"{full.record.user}#1", f"{full.record.user}#2"]
     for row in rows:
         place = choices.index(row.target)
         assert row.history == choices[place - 3 : place]

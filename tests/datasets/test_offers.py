@@ -34,33 +34,33 @@ def mind(folder, rows):
 @pytest.mark.parametrize("negatives", ["uniform", "popularity"])
 def test_a_target_has_so_many_items_that_the_user_never_took(run, latest_small, negatives):
     pairs, _ = run("movielens", latest_small, split="test")
-    taken = collections.defaultdict(set)
+    items_of = collections.defaultdict(set)
     for record, _ in pairs:
-        taken[record.user] = {x.chosen for x in (*record.history, record.target)}
-    found, _ = run("movielens", latest_small, split="test", items=20, negatives=negatives)
-    assert [x.record.user for x in found] == [x.record.user for x in pairs] and len(found) == 109
-    for (record, counts), (pair, known) in zip(found, pairs):
+        items_of[record.user] = {x.chosen for x in (*record.history, record.target)}
+    examples, _ = run("movielens", latest_small, split="test", items=20, negatives=negatives)
+    assert [x.record.user for x in examples] == [x.record.user for x in pairs] and len(examples) == 109
+    for (record, counts), (pair, pair_counts) in zip(examples, pairs):
         assert record.history == pair.history and record.target.chosen == pair.target.chosen
         assert isinstance(record.target, Offer) and len(set(record.target.candidates)) == 20
-        passed_over = {x.rejected for x in record.history} | taken[record.user]
+        passed_over = {x.rejected for x in record.history} | items_of[record.user]
         assert not passed_over & set(record.target.passed_over) and not record.leaked
-        assert counts.chosen == known.chosen == counts.offered[0] and max(counts.offered[1:]) == counts.rejected
+        assert counts.chosen == pair_counts.chosen == counts.offered[0] and max(counts.offered[1:]) == counts.rejected
     everybody, _ = run("movielens", latest_small, items=20, negatives=negatives)
-    assert [x for x in everybody if x.record.user in taken] == found, "whom else a file holds changes nothing"
-    mean = np.mean([counts.offered[1:] for _, counts in found])
+    assert [x for x in everybody if x.record.user in items_of] == examples, "whom else a file holds changes nothing"
+    mean = np.mean([counts.offered[1:] for _, counts in examples])
     assert mean < 15 if negatives == "uniform" else mean > 40, "weighted by popularity, or not"
 
 
 def test_windows_draw_a_list_each(run, latest_small):
-    found, _ = run("movielens", latest_small, items=5, windows=3, persons=(0.0, 0.03))
-    assert len(found) > 30 and len({x.record.target.passed_over for x in found}) == len(found)
+    examples, _ = run("movielens", latest_small, items=5, windows=3, persons=(0.0, 0.03))
+    assert len(examples) > 30 and len({x.record.target.passed_over for x in examples}) == len(examples)
 
 
 def test_the_draw_is_in_proportion_to_the_users_who_took_an_item(run, latest_small):
     """Over all users one item that many took is drawn about as often as its share of all takings says."""
-    found, _ = run("movielens", latest_small, items=20, negatives="popularity")
-    counts = collections.Counter(text for x in found for text in x.record.target.passed_over)
-    popular = {t: n for x in found for t, n in zip(x.record.target.passed_over, x.popularity.offered[1:])}
+    examples, _ = run("movielens", latest_small, items=20, negatives="popularity")
+    counts = collections.Counter(text for x in examples for text in x.record.target.passed_over)
+    popular = {t: n for x in examples for t, n in zip(x.record.target.passed_over, x.popularity.offered[1:])}
     bins = collections.defaultdict(list)
     for text, count in counts.items():
         bins[min(3, popular[text] // 25)].append(count / popular[text])
@@ -72,8 +72,8 @@ def test_too_few_items_drop_the_row_with_a_count(run, tmp_path):
     (tmp_path / "movies.csv").write_text("movieId,title,genres\n" + "".join(f"{i},F{i},Drama\n" for i in range(12)))
     ratings = [f"{user},{(user + i) % 12},4.0,{i}\n" for user in range(4) for i in range(5)]
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "".join(ratings))
-    found, job = run("movielens", tmp_path, items=9, min_interactions=2)
-    assert not found and job.counts["rows dropped: fewer than 8 items to set against the target"] == 4
+    examples, job = run("movielens", tmp_path, items=9, min_interactions=2)
+    assert not examples and job.counts["rows dropped: fewer than 8 items to set against the target"] == 4
 
 
 def test_a_whole_impression_is_the_target_with_all_its_clicks(run, tmp_path):
@@ -84,10 +84,10 @@ def test_a_whole_impression_is_the_target_with_all_its_clicks(run, tmp_path):
         ("v", "11/11/2019 1:00:00 AM", "N5 N3", "N29-1 N30-0 N1-0 N2-0 N2-0"),
         ("w", "11/11/2019 1:00:00 AM", "N5 N3", "N1-1"),
     ]
-    found, job = run("mind", mind(tmp_path, rows), whole=True, min_interactions=2)
+    examples, job = run("mind", mind(tmp_path, rows), whole=True, min_interactions=2)
     (u, v), counts = (
-        sorted((x.record for x in found), key=lambda x: x.user),
-        {x.record.user: x.popularity for x in found},
+        sorted((x.record for x in examples), key=lambda x: x.user),
+        {x.record.user: x.popularity for x in examples},
     )
     assert titles(u.target.taken) == ["N9", "N7"] and titles(u.target.passed_over) == ["N8", "N11", "N12"]
     assert titles(x.chosen for x in u.history) == ["N5", "N3", "N20"], "N7, clicked again in the target, is left out"

@@ -243,8 +243,12 @@ def test_properties_of_personamem_v2(run, check_rows, check_splits, tmp_path, qu
     for record, _ in examples:
         _, chat, right, wrong = questions[int(record.user.partition("#")[2]) - 1]
         assert record.target.chosen == right.strip() and record.target.rejected in [x.strip() for x in wrong]
-        shown = places(record)
-        assert shown and shown == sorted(set(shown)) and all(chat[place]["role"] != "system" for place in shown)
+        shown_places = places(record)
+        assert (
+            shown_places
+            and shown_places == sorted(set(shown_places))
+            and all(chat[place]["role"] != "system" for place in shown_places)
+        )
     if protocol == "matched":
         assert sum(longer(x.record) for x in examples) == len(examples) / 2
     check_splits("personamem", tmp_path, protocol="published")
@@ -283,11 +287,11 @@ def test_properties_of_personamem_v1(run, check_rows, check_splits, tmp_path, ch
         persona, end, options = asked[int(record.user.partition("#q")[2])]
         assert record.user.partition("#")[0] == str(persona)
         assert record.target.chosen == options[0] and record.target.rejected in options[1:]
-        shown = places(record)
+        shown_places = places(record)
         assert (
-            shown
-            and shown == sorted(set(shown))
-            and max(shown) < end
-            and all(chat[place]["role"] != "system" for place in shown)
+            shown_places
+            and shown_places == sorted(set(shown_places))
+            and max(shown_places) < end
+            and all(chat[place]["role"] != "system" for place in shown_places)
         )
     check_splits("personamem", tmp_path)

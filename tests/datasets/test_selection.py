@@ -101,15 +101,15 @@ def test_matched_balances_lengths_within_each_persona(run, tmp_path):
         for number in range(60)
     ]
     (tmp_path / "student_phd.json").write_text(json.dumps(rows))
-    kept = {}
+    users_of_seed = {}
     for seed in range(3):
         examples, job = run("student_phd", tmp_path, protocol="matched", seed=seed)
         for persona in "ab":
             scores = [longer(x.record) for x in examples if x.record.persona == persona]
             assert scores and sum(scores) == len(scores) / 2
         assert job.counts["dropped: one more row of the more frequent order of lengths"] == 60 - len(examples)
-        kept[seed] = {x.record.user for x in examples}
-    assert kept[0] != kept[1]
+        users_of_seed[seed] = {x.record.user for x in examples}
+    assert users_of_seed[0] != users_of_seed[1]
 
 
 def test_a_chat_becomes_interactions():
@@ -122,8 +122,8 @@ def test_a_chat_becomes_interactions():
         ("assistant", ""),
         ("user", "last"),
     ]
-    found = from_messages([{"role": role, "content": text} for role, text in chat])
-    assert found == [Interaction("yes", None, "one\ntwo"), Interaction("last")]
+    interactions = from_messages([{"role": role, "content": text} for role, text in chat])
+    assert interactions == [Interaction("yes", None, "one\ntwo"), Interaction("last")]
 
 
 answers = st.text("ab ", min_size=0, max_size=4)
@@ -145,14 +145,18 @@ def test_properties_of_alignx_and_psoups(run, check_rows, check_splits, tmp_path
     for record, _ in examples:
         assert len(set(record.history)) == len(record.history)
         assert all(pair.chosen != record.target.chosen for pair in record.history)
-        kept = [(pair.query, pair.chosen, pair.rejected) for pair in record.history]
+        history_pairs = [(pair.query, pair.chosen, pair.rejected) for pair in record.history]
         target = record.target.query, record.target.chosen, record.target.rejected
         sources = [
             [tuple(pair[key] for key in ("prompt", "chosen", "rejected")) for pair in x[FEEDBACK]]
             for x in raw
             if (x["prompt"], x["chosen"], x["rejected"]) == target
         ]
-        assert any(kept == sorted(kept, key=pairs.index) for pairs in sources if set(kept) <= set(pairs))
+        assert any(
+            history_pairs == sorted(history_pairs, key=pairs.index)
+            for pairs in sources
+            if set(history_pairs) <= set(pairs)
+        )
     if protocol == "matched":
         assert sum(longer(x.record) for x in examples) == len(examples) / 2
     check_splits(name, tmp_path)

@@ -36,32 +36,32 @@ def test_counts_before_a_moment(engine, events, own, block):
         engine.run("CREATE OR REPLACE TABLE taken (item INTEGER, time BIGINT)")
         if rows := [*events, *(pair for one in own for pair in one.items())]:
             engine.insert("taken", {"item": [item for item, _ in rows], "time": [time for _, time in rows]})
-        found = Takings(engine, "taken", 7)
-        for copy in (found, pickle.loads(pickle.dumps(found))):
+        index = Takings(engine, "taken", 7)
+        for copy in (index, pickle.loads(pickle.dumps(index))):
             for one in own:
                 check(copy, rows, one)
-        check_many(found, own)
+        check_many(index, own)
 
 
-def check(found, rows, own):
-    others = Others(found, own)
+def check(index, rows, own):
+    crowd = Others(index, own)
     for item in range(7):
-        everybody = [time for taken, time in rows if taken == item]
-        assert found.counts[item] == len(everybody) == others.count(item) + (item in own)
-        assert found.first[item] == min(everybody, default=(1 << 63) - 1)
+        everybody = [time for event_item, time in rows if event_item == item]
+        assert index.counts[item] == len(everybody) == crowd.count(item) + (item in own)
+        assert index.first[item] == min(everybody, default=(1 << 63) - 1)
         for moment in range(-4, 14):
             times = everybody.copy()
             times.remove(own[item]) if item in own else None
-            assert others.before(item, moment) == sum(time < moment for time in times)
+            assert crowd.before(item, moment) == sum(time < moment for time in times)
 
 
-def check_many(found, own):
+def check_many(index, own):
     """Many users' questions at once are answered as one after another."""
     events = [pair for one in own for pair in one.items()]
     items, times = np.array(events, np.int64).reshape(-1, 2).T
-    many = OthersOfMany(found, np.cumsum([len(one) for one in own]), items, times)
-    asked = [(user, item, moment) for user in range(len(own)) for item in range(7) for moment in range(-4, 14)]
-    counts, before = many.counted(*np.array(asked).T)
-    each = [(Others(found, own[user]), item, moment) for user, item, moment in asked]
-    assert counts.tolist() == [others.count(item) for others, item, _ in each]
-    assert before.tolist() == [others.before(item, moment) for others, item, moment in each]
+    many = OthersOfMany(index, np.cumsum([len(one) for one in own]), items, times)
+    questions = [(user, item, moment) for user in range(len(own)) for item in range(7) for moment in range(-4, 14)]
+    counts, before = many.counted(*np.array(questions).T)
+    answers = [(Others(index, own[user]), item, moment) for user, item, moment in questions]
+    assert counts.tolist() == [crowd.count(item) for crowd, item, _ in answers]
+    assert before.tolist() == [crowd.before(item, moment) for crowd, item, moment in answers]

@@ -16,10 +16,10 @@ MADE = {"endpoint", "tokenizer", "prompts", "seed", "answer_tokens"}  # when one
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_has_all_that_evaluation_asks(kind):
-    asked = {name for base in Downstream.__mro__ for name in getattr(base, "__annotations__", {})}
-    asked |= {name for base in Downstream.__mro__ for name in vars(base) if not name.startswith("_")}
+    names = {name for base in Downstream.__mro__ for name in getattr(base, "__annotations__", {})}
+    names |= {name for base in Downstream.__mro__ for name in vars(base) if not name.startswith("_")}
     form = {"form"} if kind is ReasoningJudge else set()
-    assert [name for name in sorted(asked - MADE - form) if not hasattr(kind, name)] == []
+    assert [name for name in sorted(names - MADE - form) if not hasattr(kind, name)] == []
 
 
 def test_a_yes_no_reader_cannot_be_asked_about_a_summary():
@@ -28,10 +28,10 @@ def test_a_yes_no_reader_cannot_be_asked_about_a_summary():
 
 def test_nobody_looks_which_kind_it_is():
     names = {kind.__name__ for kind in KINDS}
-    found = []
+    places = []
     for path in (ROOT / "alignxplore").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
                 if names & {getattr(part, "id", "") for part in ast.walk(node.args[1])}:
-                    found.append(f"{path.name}:{node.lineno}")
-    assert found == []
+                    places.append(f"{path.name}:{node.lineno}")
+    assert places == []

@@ -18,10 +18,10 @@ def short_waits(monkeypatch):
     monkeypatch.setattr("alignxplore.serving.endpoint._jittered", lambda state: 0.001)
 
 
-def pick(body, wanted="good"):
+def pick(body, word="good"):
     """The item with the wanted word, as JSON."""
     first = body["messages"][-1]["content"].rsplit("Item A: ", 1)[1].split("\nItem B: ")[0]
-    return f'{{"selection": "Item {"A" if wanted in first else "B"}"}}'
+    return f'{{"selection": "Item {"A" if word in first else "B"}"}}'
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def harmony(body):
 
 
 async def test_the_final_channel_is_read_in_both_orders(ask):
-    (found, one), bodies = await ask(harmony, score, lambda j: j.score_direct([GOOD], GOOD, "k"))
-    for judgement in (found, one):
+    (pair, one), bodies = await ask(harmony, score, lambda j: j.score_direct([GOOD], GOOD, "k"))
+    for judgement in (pair, one):
         assert (
             judgement.ok
             and judgement.orders == (1.0, 1.0)
@@ -65,45 +65,47 @@ async def test_the_final_channel_is_read_in_both_orders(ask):
         assert (body["max_tokens"], body["temperature"], body["top_p"], body["top_k"]) == (2048, 0.6, 0.95, 20)
         assert body["skip_special_tokens"] is False and body["chat_template_kwargs"] == {"enable_thinking": True}
     (again, _), repeated = await ask(harmony, score, lambda j: j.score_direct([GOOD], GOOD, "k"))
-    assert again == found and repeated == bodies
+    assert again == pair and repeated == bodies
 
 
 async def test_the_reasoning_field_of_an_api_is_no_answer(ask, say):
-    (found,), _ = await ask(
+    (judgement,), _ = await ask(
         lambda body: say(pick(body), reasoning_content=f"or {pick(body, 'bad')}"), score, form="r1", answer_tokens=512
     )
-    assert found.orders == (1.0, 1.0)
-    (found,), bodies = await ask(
+    assert judgement.orders == (1.0, 1.0)
+    (judgement,), bodies = await ask(
         lambda body: say(None, reasoning_content=pick(body)), score, form="r1", answer_tokens=512
     )
-    assert found.ok and found.orders == (0.5, 0.5) and found.unparsed == 2 and found.correct == 0.5
-    assert all(text.startswith("<think>\n") for text in found.unread) and len(found.unread) == 2, "as it was answered"
+    assert judgement.ok and judgement.orders == (0.5, 0.5) and judgement.unparsed == 2 and judgement.correct == 0.5
+    assert all(text.startswith("<think>\n") for text in judgement.unread) and len(judgement.unread) == 2, (
+        "as it was answered"
+    )
     assert bodies[0]["max_tokens"] == 512
 
 
 async def test_always_the_first_item_is_exactly_half_right(ask):
-    (found,), _ = await ask(lambda body: '<think>x</think>{"selection": "Item A"}', score, form="think")
-    assert found.orders == (1.0, 0.0) and found.correct == 0.5 and found.flipped
+    (judgement,), _ = await ask(lambda body: '<think>x</think>{"selection": "Item A"}', score, form="think")
+    assert judgement.orders == (1.0, 0.0) and judgement.correct == 0.5 and judgement.flipped
 
 
 async def test_one_unread_order_leaves_the_other(ask):
-    (found,), _ = await ask(
+    (judgement,), _ = await ask(
         lambda body: "<think>x</think>" + (pick(body) if "A" in pick(body) else "hm"), score, form="think"
     )
-    assert found.orders == (1.0, 0.5) and found.unparsed == 1 and found.correct == 1
-    assert found.unread == ("<think>x</think>hm",)
+    assert judgement.orders == (1.0, 0.5) and judgement.unparsed == 1 and judgement.correct == 1
+    assert judgement.unread == ("<think>x</think>hm",)
 
 
 async def test_a_failed_request_is_a_failure_not_an_answer(ask):
-    (found,), _ = await ask(lambda body: web.Response(status=500), score)
-    assert found.status == "transport_error" and not found.ok
-    (found,), _ = await ask(lambda body: web.Response(status=400, text="too long"), score)
-    assert found.status == "request_error" and "too long" in found.error
+    (judgement,), _ = await ask(lambda body: web.Response(status=500), score)
+    assert judgement.status == "transport_error" and not judgement.ok
+    (judgement,), _ = await ask(lambda body: web.Response(status=400, text="too long"), score)
+    assert judgement.status == "request_error" and "too long" in judgement.error
 
 
 async def test_the_published_protocol_reads_the_final_channel_too(ask):
-    (found,), bodies = await ask(harmony, lambda j: ask_paper(j, "Likes good films.", GOOD, "k"))
-    assert found.ok and found.correct == 1 and bodies[0]["max_tokens"] == 2048
+    (judgement,), bodies = await ask(harmony, lambda j: ask_paper(j, "Likes good films.", GOOD, "k"))
+    assert judgement.ok and judgement.correct == 1 and bodies[0]["max_tokens"] == 2048
 
 
 async def test_check_refuses_what_cannot_be_read(ask):

@@ -60,12 +60,12 @@ class LetterServer:
         if "structured_outputs" in body:
             assert body["structured_outputs"] == {"choice": list(self.letters.texts)}
             logs = {i: log if i in self.letters.tokens else FLOOR for i, log in logs.items()}
-            shown = sorted(logs, key=logs.get, reverse=True)[: body["top_logprobs"]]
+            tokens = sorted(logs, key=logs.get, reverse=True)[: body["top_logprobs"]]
         elif "logprob_token_ids" in body and self.reads_ids:
-            shown = [best[0], *body["logprob_token_ids"]]
+            tokens = [best[0], *body["logprob_token_ids"]]
         else:
-            shown = best[: body.get("top_logprobs", 0)]
-        entries = [{"token": f"token_id:{i}", "logprob": logs[i]} for i in shown]
+            tokens = best[: body.get("top_logprobs", 0)]
+        entries = [{"token": f"token_id:{i}", "logprob": logs[i]} for i in tokens]
         return {
             "choices": [
                 {"message": {"content": "x"}, "logprobs": {"content": [{"token": "x", "top_logprobs": entries}]}}
@@ -94,13 +94,15 @@ async def test_both_orders_are_asked_and_averaged(fake_server, tokenizer, path):
         return 0.9 * a_probability, 0.9 * (1 - a_probability)
 
     answer = LetterServer(tokenizer, weigh, **PATHS[path])
-    (found,), server = await judged(fake_server, tokenizer, answer, lambda j: j.score("Likes good films.", GOOD, "k"))
-    assert found.ok and found.orders == pytest.approx((0.9, 0.7)) and found.p == pytest.approx(0.8)
-    assert found.correct == 1 and found.flipped is False and found.mass == pytest.approx(0.9)
-    asked = [items(body) for body in server.bodies if "logprob_token_ids" not in body or path == "ids"]
-    assert {("a good film", "a bad film"), ("a bad film", "a good film")} == set(asked)
+    (judgement,), server = await judged(
+        fake_server, tokenizer, answer, lambda j: j.score("Likes good films.", GOOD, "k")
+    )
+    assert judgement.ok and judgement.orders == pytest.approx((0.9, 0.7)) and judgement.p == pytest.approx(0.8)
+    assert judgement.correct == 1 and judgement.flipped is False and judgement.mass == pytest.approx(0.9)
+    pairs = [items(body) for body in server.bodies if "logprob_token_ids" not in body or path == "ids"]
+    assert {("a good film", "a bad film"), ("a bad film", "a good film")} == set(pairs)
     assert all("Likes good films." in body["messages"][1]["content"] for body in server.bodies)
-    assert Judgement(**json.loads(json.dumps(found.row()))) == found
+    assert Judgement(**json.loads(json.dumps(judgement.row()))) == judgement
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -112,10 +114,10 @@ async def test_a_letter_outside_the_twenty_best_is_asked_for_by_a_choice(fake_se
         return (0.001, 0.699) if missing in a else (0.699, 0.001)
 
     answer = LetterServer(tokenizer, weigh, others=30, **PATHS[path])
-    (found,), server = await judged(fake_server, tokenizer, answer, lambda j: j.score("s", GOOD, "k"))
+    (judgement,), server = await judged(fake_server, tokenizer, answer, lambda j: j.score("s", GOOD, "k"))
     share = 0.001 / 0.7 if missing == "good" else 0.699 / 0.7
-    assert found.orders == pytest.approx((share, share)) and found.correct == (missing == "bad")
-    assert found.mass == pytest.approx(0.7 if path == "ids" else 0.699)
+    assert judgement.orders == pytest.approx((share, share)) and judgement.correct == (missing == "bad")
+    assert judgement.mass == pytest.approx(0.7 if path == "ids" else 0.699)
     assert any("structured_outputs" in body for body in server.bodies) is (path != "ids")
 
 
@@ -141,13 +143,15 @@ async def test_the_way_of_asking_is_found_out_once(fake_server, tokenizer):
 @pytest.mark.parametrize("weight", [0.97, 0.501, 0.3])
 async def test_a_judge_that_always_says_a_scores_exactly_half(fake_server, tokenizer, path, weight):
     answer = LetterServer(tokenizer, lambda a, b: (weight, 0.98 - weight), **PATHS[path])
-    found, _ = await judged(
+    judgements, _ = await judged(
         fake_server,
         tokenizer,
         answer,
         *[lambda j, i=i: j.score("s", Interaction(f"good {i}", "bad"), i) for i in range(5)],
     )
-    assert [j.correct for j in found] == [0.5] * 5 and all(abs(j.p - 0.5) < 1e-9 and j.flipped for j in found)
+    assert [j.correct for j in judgements] == [0.5] * 5 and all(
+        abs(j.p - 0.5) < 1e-9 and j.flipped for j in judgements
+    )
 
 
 async def test_extreme_probabilities_neither_overflow_nor_become_ties(fake_server, tokenizer):
@@ -155,16 +159,14 @@ async def test_extreme_probabilities_neither_overflow_nor_become_ties(fake_serve
         return (1.0, 1e-300) if "good" in a else (1e-300, 1.0)
 
     for options in PATHS.values():
-        (found, wrong), _ = await judged(
+        (hit, miss), _ = await judged(
             fake_server,
             tokenizer,
             LetterServer(tokenizer, weigh, **options),
             lambda j: j.score("s", GOOD, "k"),
             lambda j: j.score("s", Interaction(GOOD.rejected, GOOD.chosen), "k"),
         )
-        assert (
-            found.p == pytest.approx(1) and found.correct == 1 and wrong.p == pytest.approx(0) and wrong.correct == 0
-        )
+        assert hit.p == pytest.approx(1) and hit.correct == 1 and miss.p == pytest.approx(0) and miss.correct == 0
 
 
 async def test_one_order_is_drawn_by_a_hash_of_key_and_seed(fake_server, tokenizer):
@@ -175,14 +177,14 @@ async def test_one_order_is_drawn_by_a_hash_of_key_and_seed(fake_server, tokeniz
 
     async def draws(seed):
         answer = LetterServer(tokenizer, lambda a, b: (0.7, 0.3))
-        (found,), server = await judged(fake_server, tokenizer, answer, many, orders="one", seed=seed)
-        assert len(server.bodies) == 65 and all(len(j.orders) == 1 and j.flipped is None for j in found)
-        for j in found:
+        (judgements,), server = await judged(fake_server, tokenizer, answer, many, orders="one", seed=seed)
+        assert len(server.bodies) == 65 and all(len(j.orders) == 1 and j.flipped is None for j in judgements)
+        for j in judgements:
             if j.p_chosen_first is not None:
                 assert j.p == pytest.approx(0.7) and j.p_chosen_second is None
             else:
                 assert j.p == pytest.approx(0.3) and j.p_chosen_second is not None
-        return [j.p_chosen_first is not None for j in found]
+        return [j.p_chosen_first is not None for j in judgements]
 
     first = await draws(0)
     assert first == await draws(0) != await draws(1)
@@ -209,7 +211,7 @@ BROKEN = {
 @pytest.mark.parametrize("reply", BROKEN)
 async def test_a_failure_is_a_typed_outcome_and_never_a_score(fake_server, tokenizer, reply):
     answer = BROKEN[reply] if callable(BROKEN[reply]) else lambda: BROKEN[reply]
-    (found, direct, paper), _ = await judged(
+    (judgement, direct, paper), _ = await judged(
         fake_server,
         tokenizer,
         lambda body: answer(),
@@ -217,7 +219,7 @@ async def test_a_failure_is_a_typed_outcome_and_never_a_score(fake_server, token
         lambda j: j.score_direct([GOOD], GOOD, "k"),
         lambda j: ask_paper(j, "s", GOOD, "k"),
     )
-    for outcome in (found, direct):
+    for outcome in (judgement, direct):
         assert (
             outcome.status == TRANSPORT_ERROR
             and not outcome.ok
@@ -240,8 +242,8 @@ async def test_a_probability_that_is_not_a_number_is_a_failure(fake_server, toke
     logs = [-0.1, -0.2]
     logs[which] = math.nan
     reply = plain([{"token": f"token_id:{i}", "logprob": log} for i, log in zip(letters.tokens, logs)])
-    (found,), _ = await judged(fake_server, tokenizer, lambda body: reply, lambda j: j.score("s", GOOD, "k"))
-    assert found.status == TRANSPORT_ERROR and "not a number" in found.error
+    (judgement,), _ = await judged(fake_server, tokenizer, lambda body: reply, lambda j: j.score("s", GOOD, "k"))
+    assert judgement.status == TRANSPORT_ERROR and "not a number" in judgement.error
 
 
 async def test_one_failed_order_fails_the_judgement(fake_server, tokenizer):
@@ -250,12 +252,12 @@ async def test_one_failed_order_fails_the_judgement(fake_server, tokenizer):
     def answer(body):
         return web.Response(status=503) if items(body)[0] == GOOD.rejected else works(body)
 
-    (found,), _ = await judged(fake_server, tokenizer, answer, lambda j: j.score("s", GOOD, "k"))
-    assert found.status == TRANSPORT_ERROR and found.orders == ()
+    (judgement,), _ = await judged(fake_server, tokenizer, answer, lambda j: j.score("s", GOOD, "k"))
+    assert judgement.status == TRANSPORT_ERROR and judgement.orders == ()
 
 
 async def test_a_refused_prompt_is_final_and_says_why(fake_server, tokenizer):
-    (found, paper), _ = await judged(
+    (judgement, paper), _ = await judged(
         fake_server,
         tokenizer,
         lambda body: web.Response(status=400, text="longer than the window"),
@@ -263,8 +265,8 @@ async def test_a_refused_prompt_is_final_and_says_why(fake_server, tokenizer):
         lambda j: ask_paper(j, "s", GOOD, "k"),
     )
     assert (
-        (found.status, paper.status) == (REFUSED, REFUSED)
-        and "longer than the window" in found.error
+        (judgement.status, paper.status) == (REFUSED, REFUSED)
+        and "longer than the window" in judgement.error
         and "window" in paper.error
     )
 
@@ -277,13 +279,13 @@ async def test_only_a_pair_can_be_judged(fake_server, tokenizer):
 
 
 async def test_direct_reads_the_history(fake_server, tokenizer):
-    (found,), server = await judged(
+    (judgement,), server = await judged(
         fake_server,
         tokenizer,
         LetterServer(tokenizer, prefers_good),
         lambda j: j.score_direct([Interaction("a green film")], GOOD, "k"),
     )
-    assert found.p == pytest.approx(0.8) and all(
+    assert judgement.p == pytest.approx(0.8) and all(
         "Chosen: a green film" in body["messages"][1]["content"] for body in server.bodies
     )
 
@@ -374,10 +376,10 @@ async def test_paper_protocol(fake_server, tokenizer, say):
     async def many(judge):
         return [await ask_paper(judge, "Likes good films.", GOOD, i) for i in range(40)]
 
-    (found,), server = await judged(fake_server, tokenizer, lambda body: say('{"selection": "Item A"}'), many)
-    assert all(j.ok and j.selection == "Item A" and j.correct == (j.chosen_letter == "A") for j in found)
-    assert 9 <= sum(j.correct for j in found) <= 31
-    for j, body in zip(found, server.bodies):
+    (judgements,), server = await judged(fake_server, tokenizer, lambda body: say('{"selection": "Item A"}'), many)
+    assert all(j.ok and j.selection == "Item A" and j.correct == (j.chosen_letter == "A") for j in judgements)
+    assert 9 <= sum(j.correct for j in judgements) <= 31
+    for j, body in zip(judgements, server.bodies):
         assert items(body) == (
             (GOOD.chosen, GOOD.rejected) if j.chosen_letter == "A" else (GOOD.rejected, GOOD.chosen)
         )
@@ -385,13 +387,13 @@ async def test_paper_protocol(fake_server, tokenizer, say):
         assert body["messages"][-1]["role"] == "user"
     assert len({body["seed"] for body in server.bodies}) == 40
     (again,), server2 = await judged(fake_server, tokenizer, lambda body: say('{"selection": "Item A"}'), many)
-    assert again == found and server2.bodies == server.bodies
+    assert again == judgements and server2.bodies == server.bodies
 
 
 @pytest.mark.parametrize("content", ["I choose the first.", ""])
 async def test_paper_protocol_counts_the_unparsable_as_wrong(fake_server, tokenizer, say, content):
-    (found,), _ = await judged(
+    (judgement,), _ = await judged(
         fake_server, tokenizer, lambda body: say(content), lambda j: ask_paper(j, "s", GOOD, "k")
     )
-    assert found.status == OK and found.selection is None and found.correct == 0.0
+    assert judgement.status == OK and judgement.selection is None and judgement.correct == 0.0
     assert PaperJudgement(selection="Item B", chosen_letter="B").correct == 1.0

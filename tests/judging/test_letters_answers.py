@@ -11,9 +11,9 @@ from alignxplore.judging.sampled import parse_selection
 
 def test_letters_are_cut_where_the_tokenizer_cuts(tokenizer):
     letters = find_letters(tokenizer)
-    whole = tokenizer.encode('{"selection": "Item A"}', add_special_tokens=False)
+    ids = tokenizer.encode('{"selection": "Item A"}', add_special_tokens=False)
     prefix = tokenizer.encode(letters.prefill, add_special_tokens=False)
-    assert whole[: len(prefix) + 1] == [*prefix, letters.tokens[0]]
+    assert ids[: len(prefix) + 1] == [*prefix, letters.tokens[0]]
     assert tokenizer.decode([letters.tokens[1]]) == letters.texts[1]
     assert letters.prefill + letters.texts[0] == '{"selection": "Item A'
 

@@ -34,9 +34,9 @@ def short_waits(monkeypatch):
 @pytest.fixture(scope="session")
 def lettered(tokenizer):
     """A tokenizer with a token of its own for each letter, as large ones have."""
-    found = copy.deepcopy(tokenizer)
-    found.add_tokens([f" {letter}" for letter in ascii_uppercase])
-    return found
+    tokenizer_ = copy.deepcopy(tokenizer)
+    tokenizer_.add_tokens([f" {letter}" for letter in ascii_uppercase])
+    return tokenizer_
 
 
 def offer_of(count: int, chosen: int = 1) -> Offer:
@@ -89,15 +89,15 @@ class Server:
         logs |= {100_000 + i: math.log((1 - self.mass) / 40) for i in range(40)}
         if "structured_outputs" in body:
             allowed = {self.letters.tokens[self.letters.texts.index(x)] for x in body["structured_outputs"]["choice"]}
-            kept = sum(math.exp(logs[i]) for i in allowed)
-            logs = {i: log - math.log(kept) if i in allowed else FLOOR for i, log in logs.items()}
+            mass = sum(math.exp(logs[i]) for i in allowed)
+            logs = {i: log - math.log(mass) if i in allowed else FLOOR for i, log in logs.items()}
         best = sorted(logs, key=logs.get, reverse=True)
-        shown = (
+        tokens = (
             body["logprob_token_ids"]
             if "logprob_token_ids" in body and self.reads_ids
             else best[: body.get("top_logprobs", 0)]
         )
-        entries = [{"token": f"token_id:{i}", "logprob": logs[i]} for i in shown]
+        entries = [{"token": f"token_id:{i}", "logprob": logs[i]} for i in tokens]
         return {"choices": [{"message": {"content": "x"}, "logprobs": {"content": [{"top_logprobs": entries}]}}]}
 
 
@@ -113,15 +113,15 @@ async def ranked(fake_server, tokenizer, answer, offer, *, form=None, cls=Judge,
 async def test_the_letters_of_k_items_are_read_at_one_position(fake_server, lettered, path, count):
     """Also those outside the twenty most probable tokens, where the server names no others."""
     server = Server(lettered, **PATHS[path])
-    found, _ = await ranked(fake_server, lettered, server, offer_of(count))
-    assert found.status == "ok" and len(found.rotations) == 2
-    for scores in found.rotations:
+    ranking, _ = await ranked(fake_server, lettered, server, offer_of(count))
+    assert ranking.status == "ok" and len(ranking.rotations) == 2
+    for scores in ranking.rotations:
         assert scores == pytest.approx(shares(offer_of(count)), abs=1e-12)
     if path == "ids":
-        assert len(server.asked) == 2 and found.mass == pytest.approx(MASS)
+        assert len(server.asked) == 2 and ranking.mass == pytest.approx(MASS)
     orders = {tuple(items) for items in server.asked}
     assert len(orders) == 2 and len({items[0] for items in orders}) == 2, "two rotations"
-    assert json.loads(json.dumps(found.row()))["rotations"] == [list(scores) for scores in found.rotations]
+    assert json.loads(json.dumps(ranking.row()))["rotations"] == [list(scores) for scores in ranking.rotations]
 
 
 async def test_a_direct_reader_sees_the_history_in_the_place_of_a_summary(fake_server, lettered):
@@ -134,14 +134,14 @@ async def test_a_direct_reader_sees_the_history_in_the_place_of_a_summary(fake_s
 @pytest.mark.parametrize("count, requests", [(27, 2), (51, 2), (52, 3), (120, 5)])
 async def test_longer_lists_are_put_together_by_the_item_that_all_groups_share(fake_server, lettered, count, requests):
     server = Server(lettered)
-    found, _ = await ranked(fake_server, lettered, server, offer_of(count))
-    for scores in found.rotations:
+    ranking, _ = await ranked(fake_server, lettered, server, offer_of(count))
+    for scores in ranking.rotations:
         assert scores == pytest.approx(shares(offer_of(count)), abs=1e-12) and sum(scores) == pytest.approx(1)
-    asked = server.asked
-    assert len(asked) == 2 * requests and max(map(len, asked)) <= MOST and min(map(len, asked)) > 1
-    (anchor,) = set.intersection(*map(set, asked))
-    assert {item for items in asked for item in items} == set(offer_of(count).candidates)
-    assert sorted(item for items in asked[:requests] for item in items if item != anchor) == sorted(
+    item_lists = server.asked
+    assert len(item_lists) == 2 * requests and max(map(len, item_lists)) <= MOST and min(map(len, item_lists)) > 1
+    (anchor,) = set.intersection(*map(set, item_lists))
+    assert {item for items in item_lists for item in items} == set(offer_of(count).candidates)
+    assert sorted(item for items in item_lists[:requests] for item in items if item != anchor) == sorted(
         set(offer_of(count).candidates) - {anchor}
     )
 
@@ -173,30 +173,30 @@ async def test_a_judge_that_always_says_a_is_worth_chance(fake_server, lettered)
     def always(item, place):
         return 3.0 * (place == 0)
 
-    found, _ = await ranked(fake_server, lettered, Server(lettered, always), offer, rotations=6)
-    assert all_of(in_tiers(found.averaged, 2)) == pytest.approx(all_of(in_tiers([0.0] * len(found.averaged), 2)))
-    found, _ = await ranked(fake_server, lettered, Server(lettered, always), offer)
-    best = max(found.averaged)
+    ranking, _ = await ranked(fake_server, lettered, Server(lettered, always), offer, rotations=6)
+    assert all_of(in_tiers(ranking.averaged, 2)) == pytest.approx(all_of(in_tiers([0.0] * len(ranking.averaged), 2)))
+    ranking, _ = await ranked(fake_server, lettered, Server(lettered, always), offer)
+    best = max(ranking.averaged)
     shown_first = first_shares(offer, "key", 0, 2)
-    assert [score == pytest.approx(best) for score in found.averaged] == [x == 0.5 for x in shown_first]
+    assert [score == pytest.approx(best) for score in ranking.averaged] == [x == 0.5 for x in shown_first]
 
 
 async def test_among_two_items_it_is_the_pair_s_judgement(fake_server, lettered):
     def leaning(item, place):
         return utility(item) / 4 + 0.7 * (place == 0)
 
-    found, _ = await ranked(fake_server, lettered, Server(lettered, leaning), offer_of(2))
+    ranking, _ = await ranked(fake_server, lettered, Server(lettered, leaning), offer_of(2))
     async with fake_server(Server(lettered, leaning)) as server, Endpoint(server.url) as endpoint:
         pair = await Judge(endpoint, lettered, PromptSet()).score(
             "s", Interaction("item 0", "item 1", "Which?"), "key"
         )
-    assert found.averaged[0] == pytest.approx(pair.p)
+    assert ranking.averaged[0] == pytest.approx(pair.p)
 
 
 @pytest.mark.parametrize("status, outcome", [(500, TRANSPORT_ERROR), (400, REFUSED)])
 async def test_a_failed_request_is_a_failure_and_no_ranking(fake_server, lettered, status, outcome):
-    found, _ = await ranked(fake_server, lettered, lambda body: web.Response(status=status, text="no"), offer_of(4))
-    assert found.status == outcome and not found.rotations and "no" in found.error
+    ranking, _ = await ranked(fake_server, lettered, lambda body: web.Response(status=status, text="no"), offer_of(4))
+    assert ranking.status == outcome and not ranking.rotations and "no" in ranking.error
 
 
 async def test_a_reasoning_model_gives_a_vote_a_question(fake_server, lettered, say):
@@ -206,13 +206,15 @@ async def test_a_reasoning_model_gives_a_vote_a_question(fake_server, lettered, 
         return say(f'<think>x</think>{{"selection": "Item {best}"}}')
 
     offer = offer_of(8)
-    found, _ = await ranked(fake_server, lettered, answer, offer, form="think", cls=ReasoningJudge)
-    scores = found.averaged
+    ranking, _ = await ranked(fake_server, lettered, answer, offer, form="think", cls=ReasoningJudge)
+    scores = ranking.averaged
     assert max(range(8), key=lambda place: scores[place]) == max(range(8), key=lambda place: shares(offer)[place])
-    assert found.mass is None and found.unparsed == 0
-    found, _ = await ranked(fake_server, lettered, lambda body: say("hm"), offer, form="think", cls=ReasoningJudge)
-    assert found.unparsed == 2 and found.unread == ("hm", "hm")
-    assert all_of(in_tiers(found.averaged, 1)) == pytest.approx(all_of(in_tiers([0.0] * 8, 1))), "no opinion is chance"
+    assert ranking.mass is None and ranking.unparsed == 0
+    ranking, _ = await ranked(fake_server, lettered, lambda body: say("hm"), offer, form="think", cls=ReasoningJudge)
+    assert ranking.unparsed == 2 and ranking.unread == ("hm", "hm")
+    assert all_of(in_tiers(ranking.averaged, 1)) == pytest.approx(all_of(in_tiers([0.0] * 8, 1))), (
+        "no opinion is chance"
+    )
 
 
 async def test_a_yes_no_reader_is_asked_about_each_item(fake_server, lettered):
@@ -226,22 +228,22 @@ async def test_a_yes_no_reader_is_asked_about_each_item(fake_server, lettered):
         ]
         return {"choices": [{"message": {"content": ""}, "logprobs": {"content": [{"top_logprobs": entries}]}}]}
 
-    found, _ = await ranked(
+    ranking, _ = await ranked(
         fake_server, lettered, answer, offer_of(5), cls=YesNoJudge, history=(Interaction("a", "b"),)
     )
-    assert found.rotations == (pytest.approx(shares(offer_of(5))),) and found.mass == pytest.approx(0.9)
+    assert ranking.rotations == (pytest.approx(shares(offer_of(5))),) and ranking.mass == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("mass, right", [(0.96, True), (0.6, False)])
 async def test_a_model_that_answers_with_no_letter_is_refused(fake_server, lettered, mass, right):
     async with fake_server(Server(lettered, mass=mass)) as server, Endpoint(server.url) as endpoint:
         judge = Judge(endpoint, lettered, PromptSet())
-        asked = [("s", offer_of(20)), ("t", offer_of(40))]
+        questions = [("s", offer_of(20)), ("t", offer_of(40))]
         if right:
-            assert await check(judge, asked) == pytest.approx(mass)
+            assert await check(judge, questions) == pytest.approx(mass)
         else:
             with pytest.raises(JudgeError, match="is no judge among several items: only 0.600"):
-                await check(judge, asked)
+                await check(judge, questions)
 
 
 @pytest.mark.parametrize("history", [None, (Interaction("seen", "b"),)])
@@ -250,8 +252,8 @@ async def test_a_tokenizer_that_knows_a_and_b_alone_is_asked_about_pairs_that_sh
 ):
     """As the tiny models of the quick start, by the question that they have learnt."""
     server, offer = Server(tokenizer, names="AB"), offer_of(20)
-    found, bodies = await ranked(fake_server, tokenizer, server, offer, history=history)
-    for scores in found.rotations:
+    ranking, bodies = await ranked(fake_server, tokenizer, server, offer, history=history)
+    for scores in ranking.rotations:
         assert scores == pytest.approx(shares(offer), abs=1e-9)
     assert len(server.asked) == 2 * 19 and {len(items) for items in server.asked} == {2}
     assert len(set.intersection(*map(set, server.asked))) == 1, "the anchor"

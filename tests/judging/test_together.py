@@ -77,10 +77,10 @@ async def judged(tokenizer, numbers, summary="s", **options):
 
 async def test_each_question_of_a_request_gets_its_own_answer(tokenizer):
     numbers = list(range(5, 95))
-    found, server = await judged(tokenizer, numbers)
-    assert [j.p_chosen_first for j in found] == pytest.approx([n / 100 for n in numbers])
-    assert [j.p_chosen_second for j in found] == pytest.approx([n / 100 for n in numbers])
-    assert {j.status for j in found} == {OK} and [j.mass for j in found] == pytest.approx([1.0] * 90)
+    judgements, server = await judged(tokenizer, numbers)
+    assert [j.p_chosen_first for j in judgements] == pytest.approx([n / 100 for n in numbers])
+    assert [j.p_chosen_second for j in judgements] == pytest.approx([n / 100 for n in numbers])
+    assert {j.status for j in judgements} == {OK} and [j.mass for j in judgements] == pytest.approx([1.0] * 90)
     assert server.bodies == [] and server.batches == [MOST] * 5 + [180 - 5 * MOST]
 
 
@@ -93,15 +93,15 @@ async def test_prompts_are_tokenised_beside_the_loop(tokenizer, monkeypatch):
         return ids(self, *arguments, **options)
 
     monkeypatch.setattr(Judge, "_ids", noted)
-    found, server = await judged(tokenizer, range(5, 95))
-    assert [j.p_chosen_first for j in found] == pytest.approx([n / 100 for n in range(5, 95)])
+    judgements, server = await judged(tokenizer, range(5, 95))
+    assert [j.p_chosen_first for j in judgements] == pytest.approx([n / 100 for n in range(5, 95)])
     assert threads.count(threading.main_thread()) == 1 and len(set(threads)) == 2 and len(threads) == 181
     assert server.batches == [MOST] * 5 + [180 - 5 * MOST]
 
 
 async def test_a_server_that_renders_the_chat_otherwise_is_asked_by_chat(tokenizer):
-    found, server = await judged(tokenizer, [20, 80], other_template=True)
-    assert [j.p for j in found] == pytest.approx([0.2, 0.8]) and server.batches == [] and len(server.bodies) == 4
+    judgements, server = await judged(tokenizer, [20, 80], other_template=True)
+    assert [j.p for j in judgements] == pytest.approx([0.2, 0.8]) and server.batches == [] and len(server.bodies) == 4
 
 
 def other_numbers(choices):
@@ -117,17 +117,19 @@ def no_route(choices):
 
 @pytest.mark.parametrize("spoil", [other_numbers, no_route])
 async def test_a_server_that_answers_ids_otherwise_or_not_at_all_is_asked_by_chat(tokenizer, spoil):
-    found, server = await judged(tokenizer, [20, 80], spoil=spoil)
-    assert [j.p for j in found] == pytest.approx([0.2, 0.8]) and server.batches == [] and len(server.bodies) == 4
+    judgements, server = await judged(tokenizer, [20, 80], spoil=spoil)
+    assert [j.p for j in judgements] == pytest.approx([0.2, 0.8]) and server.batches == [] and len(server.bodies) == 4
 
 
 async def test_what_is_refused_fails_alone(tokenizer):
     async with TwoWays(tokenizer) as server, Endpoint(server.url, patience=0.02) as endpoint:
         judge = Judge(endpoint, tokenizer, PromptSet())
         await judge.check([("s", item(50))])
-        found = await asyncio.gather(*(judge.score("refused" if n == 3 else "s", item(n), n) for n in range(1, 6)))
-    assert [j.status for j in found] == [OK, OK, REFUSED, OK, OK] and "longer than 1024" in found[2].error
-    assert [j.p for j in found if j.ok] == pytest.approx([0.01, 0.02, 0.04, 0.05])
+        judgements = await asyncio.gather(
+            *(judge.score("refused" if n == 3 else "s", item(n), n) for n in range(1, 6))
+        )
+    assert [j.status for j in judgements] == [OK, OK, REFUSED, OK, OK] and "longer than 1024" in judgements[2].error
+    assert [j.p for j in judgements if j.ok] == pytest.approx([0.01, 0.02, 0.04, 0.05])
 
 
 async def test_an_answer_without_its_numbers_is_asked_for_by_itself(tokenizer):
@@ -138,8 +140,8 @@ async def test_an_answer_without_its_numbers_is_asked_for_by_itself(tokenizer):
                 key: math.nan for key in choices[3]["logprobs"]["top_logprobs"][0]
             }
 
-    found, server = await judged(tokenizer, [10, 20, 30], spoil=spoil)
-    assert [j.p for j in found] == pytest.approx([0.1, 0.2, 0.3]) and len(server.bodies) == 2
+    judgements, server = await judged(tokenizer, [10, 20, 30], spoil=spoil)
+    assert [j.p for j in judgements] == pytest.approx([0.1, 0.2, 0.3]) and len(server.bodies) == 2
 
 
 async def test_no_reply_fails_all_who_waited(tokenizer):
@@ -147,10 +149,10 @@ async def test_no_reply_fails_all_who_waited(tokenizer):
         if len(choices) > 1:
             del choices[0]
 
-    found, _ = await judged(tokenizer, [10, 20], spoil=spoil)
-    assert {j.status for j in found} == {TRANSPORT_ERROR} and "3 choices for 4 prompts" in found[0].error
+    judgements, _ = await judged(tokenizer, [10, 20], spoil=spoil)
+    assert {j.status for j in judgements} == {TRANSPORT_ERROR} and "3 choices for 4 prompts" in judgements[0].error
 
 
 async def test_long_prompts_go_by_chat(tokenizer):
-    found, server = await judged(tokenizer, [10, 20], summary="long " * LONGEST)
-    assert [j.p for j in found] == pytest.approx([0.1, 0.2]) and server.batches == [] and len(server.bodies) == 4
+    judgements, server = await judged(tokenizer, [10, 20], summary="long " * LONGEST)
+    assert [j.p for j in judgements] == pytest.approx([0.1, 0.2]) and server.batches == [] and len(server.bodies) == 4

@@ -33,8 +33,8 @@ def only_the_best(reply):
 
 def rarer_letter_lost(reply):
     """Twenty entries, of which one is masked: the rare letter."""
-    shown = tops(reply)
-    low = min((top for top in shown[:2]), key=lambda top: top["logprob"])
+    entries = tops(reply)
+    low = min((top for top in entries[:2]), key=lambda top: top["logprob"])
     low["token"], low["logprob"] = "token_id:0", -9999.0
 
 
@@ -63,8 +63,10 @@ async def test_a_judge_that_another_run_asks_too_is_taken_and_read_rightly(fake_
     async with fake_server(answer) as server, Endpoint(server.url, patience=5) as endpoint:
         judge = Judge(endpoint, tokenizer, PromptSet())
         assert await judge.check([("s", GOOD)] * 4) == pytest.approx(0.98)
-        found = [await judge.score("s", GOOD, i) for i in range(3)]
-    assert [one.p for one in found] == pytest.approx([0.8] * 3) and found[0].mass == pytest.approx(0.98)
+        judgements = [await judge.score("s", GOOD, i) for i in range(3)]
+    assert [judgement.p for judgement in judgements] == pytest.approx([0.8] * 3) and judgements[
+        0
+    ].mass == pytest.approx(0.98)
 
 
 @pytest.mark.parametrize("tear", TEARS[:2])
@@ -89,8 +91,8 @@ async def test_a_torn_choice_of_two_letters_is_asked_for_again(fake_server, toke
 
     answer = Torn(tokenizer, weigh, reads_ids=False)
     async with fake_server(answer) as server, Endpoint(server.url, patience=5) as endpoint:
-        found = await Judge(endpoint, tokenizer, PromptSet()).score("s", GOOD, "k")
-    assert found.orders == pytest.approx((0.25, 0.25))
+        judgement = await Judge(endpoint, tokenizer, PromptSet()).score("s", GOOD, "k")
+    assert judgement.orders == pytest.approx((0.25, 0.25))
 
 
 @pytest.mark.parametrize("tear", TEARS[:2])
@@ -105,8 +107,8 @@ async def test_a_reply_that_is_always_torn_is_a_failure_and_never_a_score(fake_s
 
     answer = Always(tokenizer, prefers_good, **PATHS[path])
     async with fake_server(answer) as server, Endpoint(server.url, patience=0.02) as endpoint:
-        found = await Judge(endpoint, tokenizer, PromptSet()).score("s", GOOD, "k")
-    assert found.status == TRANSPORT_ERROR and found.orders == () and "torn" in found.error
+        judgement = await Judge(endpoint, tokenizer, PromptSet()).score("s", GOOD, "k")
+    assert judgement.status == TRANSPORT_ERROR and judgement.orders == () and "torn" in judgement.error
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -128,7 +130,7 @@ async def test_a_mass_above_one_is_no_probability(fake_server, tokenizer, path):
         judge = Judge(endpoint, tokenizer, PromptSet())
         with pytest.raises(JudgeError, match=rf"a probability of {0.98 * math.exp(9):.3f}, .*--logprobs-mode"):
             await judge.check([("s", GOOD)])
-        found = await judge.score("s", GOOD, "k")
-        assert found.status == TRANSPORT_ERROR and "probability of" in found.error
+        judgement = await judge.score("s", GOOD, "k")
+        assert judgement.status == TRANSPORT_ERROR and "probability of" in judgement.error
         answer.raw = False
         assert (await judge.score("s", GOOD, "k")).status == OK

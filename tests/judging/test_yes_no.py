@@ -87,9 +87,11 @@ async def test_the_item_with_the_greater_p_yes_is_the_one_foreseen(fake_server, 
     async with fake_server(server) as fake, Endpoint(fake.url) as endpoint:
         judge = YesNoJudge(endpoint, tokenizer, PromptSet())
         assert await judge.check([(HISTORY, item)]) == pytest.approx(0.95)
-        found = await judge.answer(None, HISTORY, item, "key")
-        assert found.p_chosen_first == pytest.approx(chosen) and found.p_chosen_second == pytest.approx(1 - other)
-        assert found.correct == correct and found.mass == pytest.approx(0.95)
+        judgement = await judge.answer(None, HISTORY, item, "key")
+        assert judgement.p_chosen_first == pytest.approx(chosen) and judgement.p_chosen_second == pytest.approx(
+            1 - other
+        )
+        assert judgement.correct == correct and judgement.mass == pytest.approx(0.95)
         answers = {await judge.select(None, HISTORY, item, key) for key in range(8)}
         if correct == 0.5:
             assert {answer.selection for answer in answers} == {None}
@@ -139,19 +141,21 @@ async def test_eval_scores_such_a_model_on_histories_only(fake_server, tokenizer
             limit=None,
         )
         rows = [result.row() for result in await evaluate(arguments)]
-    found = {row["protocol"]: row for row in rows if row["policy"] == "tallrec"}
+    row_of = {row["protocol"]: row for row in rows if row["policy"] == "tallrec"}
     assert {row["setting"] for row in rows} == {"direct"} and len(rows) == 2
-    assert found["choice"]["n"] == 20 and found["choice"]["accuracy"] == pytest.approx(0.9), "16 right, 4 ties"
-    assert found["paper"]["accuracy"] == pytest.approx(0.8) and found["paper"]["parse_failures"] == pytest.approx(0.2)
+    assert row_of["choice"]["n"] == 20 and row_of["choice"]["accuracy"] == pytest.approx(0.9), "16 right, 4 ties"
+    assert row_of["paper"]["accuracy"] == pytest.approx(0.8) and row_of["paper"]["parse_failures"] == pytest.approx(
+        0.2
+    )
     liked, passed = ([likes(f"{colour} {i}") for i in range(20)] for colour in ("red", "blue"))
-    assert found["choice"]["auc"] == pytest.approx(auc([*liked, *passed], [True] * 20 + [False] * 20)), (
+    assert row_of["choice"]["auc"] == pytest.approx(auc([*liked, *passed], [True] * 20 + [False] * 20)), (
         "TALLRec's own measure"
     )
-    kept = [
+    journal_rows = [
         json.loads(line)
         for line in (tmp_path / "out" / "judgements" / "tallrec" / "choice.jsonl").read_text().splitlines()
     ]
-    assert len(kept) == 20 and all(row["status"] == "ok" for row in kept)
+    assert len(journal_rows) == 20 and all(row["status"] == "ok" for row in journal_rows)
 
 
 async def test_a_history_longer_than_the_window_is_cut_before_the_model_is_first_asked(
@@ -172,7 +176,7 @@ async def test_a_history_longer_than_the_window_is_cut_before_the_model_is_first
         return server(body) if tokens < window else web.Response(status=400, text=f"{tokens} tokens are too many")
 
     async with fake_server(strict, max_model_len=window) as fake:
-        found = await evaluate(
+        results = await evaluate(
             EvaluationArguments(
                 judge=[f"tallrec={fake.url}#{tmp_path / 'tokenizer'}"],
                 data=[f"personamem={tmp_path / 'world_films_upi.jsonl'}"],
@@ -184,7 +188,7 @@ async def test_a_history_longer_than_the_window_is_cut_before_the_model_is_first
             )
         )
     # Three are read, and right. What does not fit at all is bad format: 0.5 in choice, 0 in paper.
-    assert [(row.accuracy, row[bad_format], row[coverage]) for row in found] == [(3.5 / 4, 0.25, 1), (0.75, 0.25, 1)]
+    assert [(row.accuracy, row[bad_format], row[coverage]) for row in results] == [(3.5 / 4, 0.25, 1), (0.75, 0.25, 1)]
 
 
 async def test_no_more_is_shown_than_in_training(fake_server, tokenizer, tmp_path, monkeypatch):

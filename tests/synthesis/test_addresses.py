@@ -15,7 +15,7 @@ from tests.synthesis.teachers import ITEMS, Models, asked, hinted, is_judge
 
 def users_of(bodies: Iterable[dict], pattern: str) -> set[str]:
     """The numbers of the users whom these requests are about."""
-    return {found for body in bodies for found in re.findall(pattern, asked(body))}
+    return {user for body in bodies for user in re.findall(pattern, asked(body))}
 
 
 async def test_several_addresses_of_one_model_share_the_users(

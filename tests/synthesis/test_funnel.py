@@ -42,17 +42,17 @@ async def test_users_of_the_world_pass_the_funnel_and_its_numbers_add_up(
         async with Endpoint(str(teacher.make_url("/v1"))) as endpoint:
             with pytest.raises(RequestError, match="reads prompts of the default set"):
                 await endpoint.chat([{"role": "user", "content": "Hello"}])
-    before, lost = 40, 0
-    for left in counts["left"].values():
-        assert 0 <= left <= before
-        before, lost = left, lost + before - left
-    done = counts["outcomes"]["done"]
-    assert counts["users"] == 40 == sum(counts["outcomes"].values()) == lost + done and before == done > 5
+    before, losses = 40, 0
+    for remainder in counts["left"].values():
+        assert 0 <= remainder <= before
+        before, losses = remainder, losses + before - remainder
+    finishers = counts["outcomes"]["done"]
+    assert counts["users"] == 40 == sum(counts["outcomes"].values()) == losses + finishers and before == finishers > 5
     assert {"too_few_targets_1", "too_few_verified_1"} <= counts["outcomes"].keys(), (
         "users leave at more than one step"
     )
     assert counts["round_1"]["users"] == counts["left"]["round 1: enough targets"]
     rows = [json.loads(line) for line in (tmp_path / "out" / "sft.jsonl").read_text().splitlines()]
-    assert len(rows) == counts["sft_rows"] == 2 * done and [row["round"] for row in rows] == [1, 2] * done
+    assert len(rows) == counts["sft_rows"] == 2 * finishers and [row["round"] for row in rows] == [1, 2] * finishers
     assert all(parse_answer(row["completion"][0]["content"]).well_formed for row in rows)
     assert (tmp_path / "out" / "funnel.png").stat().st_size > 1000

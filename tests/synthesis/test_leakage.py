@@ -72,21 +72,21 @@ async def test_a_user_whose_merge_names_a_hint_falls_and_is_shown(fake_server, t
     assert min(fell) > 0 and counts["outcomes"] == dict(zip(("merge_names_hint_1", "merge_names_hint_2"), fell)) | {
         DONE: 24 - sum(fell)
     }
-    left = counts["left"]
-    assert left["round 1: merged"] - left["round 1: hint not named"] == fell[0]
+    counts_of_step = counts["left"]
+    assert counts_of_step["round 1: merged"] - counts_of_step["round 1: hint not named"] == fell[0]
     rows = [json.loads(line)["completion"][0]["content"] for line in (tmp_path / "out/sft.jsonl").open()]
     assert len(rows) == counts["sft_rows"] > 0 and set(rows) == {GOOD}, "not one leaking row"
-    shown = [json.loads(line)["rounds"][-1]["merge"] for line in (tmp_path / "out/failures.jsonl").open()]
-    assert len(shown) == sum(min(EXAMPLES, number) for number in fell)
-    assert all(merge["named"] and merge["named"][0] in merge["text"] for merge in shown)
+    merges = [json.loads(line)["rounds"][-1]["merge"] for line in (tmp_path / "out/failures.jsonl").open()]
+    assert len(merges) == sum(min(EXAMPLES, number) for number in fell)
+    assert all(merge["named"] and merge["named"][0] in merge["text"] for merge in merges)
 
 
 @pytest.mark.parametrize("part", ["reasoning", "summary"])
 async def test_reasoning_and_summary_are_both_looked_at(through, part):
-    seen = {"reasoning": "chooses red", "summary": "Likes red."}[part]
+    part_text = {"reasoning": "chooses red", "summary": "Likes red."}[part]
 
     def say(text: str) -> str:
-        return MERGED.replace(seen, f"{seen} Item B suits.") if MERGING in text else GOOD
+        return MERGED.replace(part_text, f"{part_text} Item B suits.") if MERGING in text else GOOD
 
     row, _ = await through(say=say)
     assert (row["outcome"], row["rounds"][0]["merge"]["named"]) == ("merge_names_hint_1", ["Item B"])

@@ -32,11 +32,11 @@ def test_overlap_counts_and_drops_shared_users_and_target_pairs_in_every_kind_of
     files = [str(tmp_path / name) for name in ("users.jsonl", "rl.jsonl", "sft.jsonl")]
     named = [f"bench={file}" for file in files]
     counts = check(named, [str(tmp_path / "bench_upi.jsonl")], str(tmp_path / "clean"))
-    found = {"rows": 4, "user": 1, "without_user": 0, "strangers": 0, "target": 1, "pair": 2, "dropped": 2}
-    assert counts[files[0]] == found and counts[files[1]] == found
-    assert counts[files[2]] == found | {"rows": 3, "user": 0, "without_user": 3, "dropped": 1}
-    left = [json.loads(line)["userid"] for line in (tmp_path / "clean" / "users.jsonl").read_text().splitlines()]
-    assert left == ["x", "z"]
+    expected = {"rows": 4, "user": 1, "without_user": 0, "strangers": 0, "target": 1, "pair": 2, "dropped": 2}
+    assert counts[files[0]] == expected and counts[files[1]] == expected
+    assert counts[files[2]] == expected | {"rows": 3, "user": 0, "without_user": 3, "dropped": 1}
+    user_ids = [json.loads(line)["userid"] for line in (tmp_path / "clean" / "users.jsonl").read_text().splitlines()]
+    assert user_ids == ["x", "z"]
     assert check(named[:1], [str(tmp_path)])[files[0]] == counts[files[0]], "a folder of benchmarks"
     with pytest.raises(RecordError, match="two inputs would be written to one file"):
         check([files[0], str(tmp_path / "other" / "users.jsonl")], [str(tmp_path)], str(tmp_path / "clean"))
@@ -80,7 +80,7 @@ def test_users_of_one_id_in_two_data_sets_are_strangers(tmp_path):
     ]
     same, other = with_id("455#3", "more films"), with_id("7", "things")
     overlapping = UserRecord("7", (*other.history, user("news").history[0]), other.target)
-    found = {}
+    counts_of = {}
     for name, prefix in (
         ("rl_train", ""),
         ("rl_train", "movielens="),
@@ -89,9 +89,9 @@ def test_users_of_one_id_in_two_data_sets_are_strangers(tmp_path):
     ):
         path = rows_of(tmp_path, name, [same, other, overlapping])
         (count,) = check([prefix + path], benchmarks, str(tmp_path / "clean")).values()
-        kept = [json.loads(line)["userid"] for line in (tmp_path / f"clean/{name}.jsonl").read_text().splitlines()]
-        found[prefix or name] = (count["user"], count["strangers"], count["dropped"], kept)
-    assert found == {
+        users = [json.loads(line)["userid"] for line in (tmp_path / f"clean/{name}.jsonl").read_text().splitlines()]
+        counts_of[prefix or name] = (count["user"], count["strangers"], count["dropped"], users)
+    assert counts_of == {
         "rl_train": (1, 2, 1, ["455#3", "7"]),  # ids alone say nothing; one row shares a pair as well
         "movielens=": (1, 2, 1, ["7", "7"]),
         "amazon=": (0, 3, 0, ["455#3", "7", "7"]),
@@ -102,5 +102,5 @@ def test_users_of_one_id_in_two_data_sets_are_strangers(tmp_path):
 def test_strangers_are_said_with_what_to_do(tmp_path):
     benchmark = rows_of(tmp_path, "movielens_upi", [user("455")])
     path = rows_of(tmp_path, "rl_train", [with_id("455", "x")])
-    said = overlap(OverlapOptions(train=[path], benchmarks=[benchmark]))
-    assert "1 more have the id of a user of another data set, and are kept" in said and "NAME=FILE" in said
+    text = overlap(OverlapOptions(train=[path], benchmarks=[benchmark]))
+    assert "1 more have the id of a user of another data set, and are kept" in text and "NAME=FILE" in text

@@ -23,9 +23,9 @@ class Recorder:
 
     def take(self) -> tuple[int, int]:
         """(drafts and merges, questions about a summary) since the last call."""
-        asked, self.models.asked = self.models.asked, []
-        written = [text for judge, text in asked if not judge and (HINT in text or MERGING in text)]
-        return len(written), sum(judge and "Likes red." in text for judge, text in asked)
+        requests, self.models.asked = self.models.asked, []
+        drafts = [text for judge, text in requests if not judge and (HINT in text or MERGING in text)]
+        return len(drafts), sum(judge and "Likes red." in text for judge, text in requests)
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ async def run_at(fake_server, models, options, model: str = "fake") -> None:
 async def test_a_server_that_moved_is_not_paid_again(fake_server, recorded, options, tmp_path):
     models, recorder = recorded
     await run_at(fake_server, models, options)
-    written, judged = recorder.take()
-    assert written == DRAFTS and judged > 0
+    drafts, judgements = recorder.take()
+    assert drafts == DRAFTS and judgements > 0
     await run_at(fake_server, models, options)
     assert recorder.take() == (0, 0), "the user is known by the same unit"
     (tmp_path / "out" / "users.jsonl").unlink()
@@ -90,8 +90,8 @@ async def test_a_teacher_that_changes_leaves_what_the_judge_has_said(fake_server
     async with fake_server(models, model="judge") as judge:
         for model in ("one", "two"):  # they write the same summaries
             await run_at(fake_server, models, lambda url: options(url, judge=f"j={judge.url}#{model_folder}"), model)
-            found = recorder.take()
-    assert found == (DRAFTS, 0)
+            requests = recorder.take()
+    assert requests == (DRAFTS, 0)
 
 
 @pytest.mark.parametrize(
@@ -103,5 +103,5 @@ async def test_a_folder_of_another_machine_does_not_name_what_is_served(fake_ser
         async with fake_server(models) as server:
             server.models[0]["root"] = root
             await synthesise(options(server.url))
-        found = recorder.take()
-    assert found[0] == (DRAFTS if again else 0)
+        requests = recorder.take()
+    assert requests[0] == (DRAFTS if again else 0)

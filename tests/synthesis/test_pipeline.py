@@ -18,7 +18,7 @@ from tests.synthesis.teachers import GOOD, ITEMS, MERGED, MERGING, Models, good,
 
 
 async def test_a_user_who_passes_gives_two_rows_with_the_plain_prompt(through):
-    row, asked = await through()
+    row, requests = await through()
     assert row["outcome"] == DONE and len(row["rows"]) == 2
     first, second = row["rows"]
     assert first["prompt"] == PromptSet().infer(ITEMS[:6]) and second["prompt"] == PromptSet().infer(
@@ -27,7 +27,7 @@ async def test_a_user_who_passes_gives_two_rows_with_the_plain_prompt(through):
     assert first["completion"] == [{"role": "assistant", "content": GOOD}] and first["template"] == PromptSet().hash(
         "infer"
     )
-    hinted = [text for judge, text in asked if not judge and "next have to choose" in text]
+    hinted = [text for judge, text in requests if not judge and "next have to choose" in text]
     assert len(hinted) == 10 and all(re.search(r"Item A: .* thing (6|7|8|9|1\d)", text) for text in hinted)
 
 
@@ -89,9 +89,9 @@ async def test_a_merge_is_asked_for_without_thinking(fake_server, tokenizer, arg
 
 
 async def test_an_interrupted_user_asks_nothing_twice(through):
-    row, asked = await through()
-    again, asked_again = await through()
-    assert again == row and asked and not asked_again
+    row, requests = await through()
+    again, requests_again = await through()
+    assert again == row and requests and not requests_again
 
 
 def finished(outcome: str, number: int) -> dict:
@@ -108,29 +108,29 @@ def finished(outcome: str, number: int) -> dict:
 
 
 def test_the_funnel_adds_up_whatever_the_outcomes(tmp_path, capsys, monkeypatch):
-    outcomes = [outcome for lost in STEPS.values() for outcome in lost] + [DONE]
+    outcomes = [outcome for outcomes_of_step in STEPS.values() for outcome in outcomes_of_step] + [DONE]
     rows = [finished(outcome, i) for place, outcome in enumerate(outcomes) for i in range(3 * place + 1)]
     counts = write_outputs(tmp_path, iter(rows), {})
     assert counts["users"] == len(rows) == sum(counts["outcomes"].values())
     assert counts["dropped_behaviours"] == 2 * len(rows)
     before = counts["users"]
-    for step, left in counts["left"].items():
-        assert before - left == sum(counts["outcomes"][outcome] for outcome in STEPS[step]) > 0, step
-        before = left
+    for step, remainder in counts["left"].items():
+        assert before - remainder == sum(counts["outcomes"][outcome] for outcome in STEPS[step]) > 0, step
+        before = remainder
     assert before == counts["outcomes"][DONE] and counts["sft_rows"] == 2 * before
-    kept = [json.loads(line)["outcome"] for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
-    assert {outcome: kept.count(outcome) for outcome in kept} == {
+    failures = [json.loads(line)["outcome"] for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
+    assert {outcome: failures.count(outcome) for outcome in failures} == {
         outcome: min(EXAMPLES, counts["outcomes"][outcome]) for outcome in outcomes if outcome != DONE
     }
     monkeypatch.setattr("alignxplore.synthesis.funnel.REPORT_SECONDS", 0)
     live = LiveFunnel(len(rows), rows[:10])
     for row in rows[10:]:
         live.add(row)
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == len(rows) - 10 and said[-1].startswith(
+    output = capsys.readouterr().out.splitlines()
+    assert len(output) == len(rows) - 10 and output[-1].startswith(
         f"[funnel] {len(rows)} of {len(rows)} users | answered "
     )
-    assert said[-1].endswith(f"> merged verified {before}") and "| round 2: enough targets" in said[-1]
+    assert output[-1].endswith(f"> merged verified {before}") and "| round 2: enough targets" in output[-1]
     with pytest.raises(AssertionError, match="without a place in the funnel: {'lost'}"):
         users_left(live.outcomes + live.outcomes.__class__(lost=1))
 
@@ -173,12 +173,12 @@ async def test_the_command_writes_rows_funnel_and_failures_and_is_not_done_twice
             f"Request: {datasets.get('mind').default_query}"
             in json.loads(first.splitlines()[0])["prompt"][1]["content"]
         )
-        asked = len(models.asked)
+        request_count = len(models.asked)
         lines = (out / "users.jsonl").read_text().splitlines(keepends=True)
         (out / "users.jsonl").write_text("".join(lines[:3]) + lines[3][:30])  # killed while a line was written
         args.judge = None  # the teacher itself
         assert await synthesise(args) == counts and (out / "sft.jsonl").read_text() == first
-        assert len(models.asked) - asked <= 8, "only the judge's own check may be asked again"
+        assert len(models.asked) - request_count <= 8, "only the judge's own check may be asked again"
     assert len((out / "failures.jsonl").read_text().splitlines()) == 3
     assert json.loads((out / "funnel.json").read_text()) == counts and (out / "funnel.png").stat().st_size > 1000
     write_jsonl(users, map(user_row, [*records, UserRecord("u9", ITEMS[:5], ITEMS[17])]))
@@ -208,9 +208,9 @@ def test_check_looks_at_users_and_scores_asks_nobody_and_writes_nothing(tmp_path
     files, before = user_with_scores(tmp_path), set(tmp_path.iterdir())
     words = ["--data", files["users"], "--scores", files["scores"], "--out", str(tmp_path / "out"), "--check"]
     run(synthesize, SynthesisOptions, None, [*words, "--teacher", "t=http://127.0.0.1:1/v1"])
-    said = capsys.readouterr().out
-    assert "1 users, 1 of them with 8 or more choices above 0.9" in said and "t (http://127.0.0.1:1/v1)" in said
-    assert "0 users in the journal" in said and set(tmp_path.iterdir()) == before
+    output = capsys.readouterr().out
+    assert "1 users, 1 of them with 8 or more choices above 0.9" in output and "t (http://127.0.0.1:1/v1)" in output
+    assert "0 users in the journal" in output and set(tmp_path.iterdir()) == before
     write_jsonl(tmp_path / "scores.jsonl", [])
     with pytest.raises(SystemExit, match="no scores in "):
         run(synthesize, SynthesisOptions, None, words)

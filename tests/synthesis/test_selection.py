@@ -34,16 +34,16 @@ def user(name: str, length: int = 14) -> UserRecord:
 def test_a_b_and_c_mean_what_they_say():
     rng = random.Random(0)
     strong, weak = (np.array([math.log(rng.uniform(0.3, 1.0)) for _ in range(1000)]) for _ in range(2))
-    kept, counts = kept_choices(strong, weak, a=0.3, b=0.0, c=None)
-    assert counts["choices"] == 1000 and counts["after_a"] == counts["after_c"] == kept.sum() == 300
-    assert (strong - weak)[kept].min() >= (strong - weak)[~kept].max()
-    kept, counts = kept_choices(strong, weak, a=1.0, b=0.6, c=None)
-    assert counts["after_b"] == kept.sum() and (kept == (strong >= math.log(0.6))).all()
-    kept, counts = kept_choices(strong, weak, a=1.0, b=0.0, c=1.0)
-    assert 95 <= counts["after_c"] <= 105 and strong[kept].min() >= math.log(0.9)
+    mask, counts = kept_choices(strong, weak, a=0.3, b=0.0, c=None)
+    assert counts["choices"] == 1000 and counts["after_a"] == counts["after_c"] == mask.sum() == 300
+    assert (strong - weak)[mask].min() >= (strong - weak)[~mask].max()
+    mask, counts = kept_choices(strong, weak, a=1.0, b=0.6, c=None)
+    assert counts["after_b"] == mask.sum() and (mask == (strong >= math.log(0.6))).all()
+    mask, counts = kept_choices(strong, weak, a=1.0, b=0.0, c=1.0)
+    assert 95 <= counts["after_c"] <= 105 and strong[mask].min() >= math.log(0.9)
     weak[:100] = np.nan
-    kept, counts = kept_choices(strong, weak, a=0.5, b=0.0, c=None)
-    assert (counts["choices"], counts["without_weak"], counts["after_a"]) == (900, 100, 450) and not kept[:100].any()
+    mask, counts = kept_choices(strong, weak, a=0.5, b=0.0, c=None)
+    assert (counts["choices"], counts["without_weak"], counts["after_a"]) == (900, 100, 450) and not mask[:100].any()
 
 
 def scored(folder: Path, records: list[UserRecord], choices: int = 14) -> dict[str, str]:
@@ -117,12 +117,12 @@ def test_targets_have_the_highest_sum_of_signals_among_all_choices_that_are_allo
                 for chain in itertools.combinations(sorted(signal), stages)
                 if all(b - a >= 4 for a, b in zip((0, *chain), chain))
             ]
-            found = best_targets(signal, stages, 4)
+            places = best_targets(signal, stages, 4)
             if not allowed:
-                assert found is None
+                assert places is None
             else:
-                assert sum(signal[p] for p in found) == pytest.approx(max(sum(signal[p] for p in c) for c in allowed))
-                assert tuple(found) in allowed
+                assert sum(signal[p] for p in places) == pytest.approx(max(sum(signal[p] for p in c) for c in allowed))
+                assert tuple(places) in allowed
 
 
 def test_selected_rows_are_what_the_rl_stage_reads(tmp_path):

@@ -25,7 +25,7 @@ TENTH = re.compile("Item [AB]: red thing 10\n")  # the hint of one draft of the 
 
 
 async def test_a_request_may_take_the_time_asked_for_and_as_many_are_in_flight(fake_server, tokenizer, arguments):
-    models, flying, most, seen = Models(tokenizer), 0, 0, set()
+    models, flying, most, texts = Models(tokenizer), 0, 0, set()
 
     async def slow_at_first(body: dict) -> dict:
         nonlocal flying, most
@@ -33,10 +33,10 @@ async def test_a_request_may_take_the_time_asked_for_and_as_many_are_in_flight(f
         most = max(most, flying)
         text = json.dumps(body)
         try:
-            await asyncio.sleep(0 if is_judge(body) or text in seen else 0.3)
+            await asyncio.sleep(0 if is_judge(body) or text in texts else 0.3)
             return models(body)
         finally:  # also where the client has hung up
-            seen.add(text)
+            texts.add(text)
             flying -= 1
 
     async with fake_server(slow_at_first) as server:
@@ -45,7 +45,7 @@ async def test_a_request_may_take_the_time_asked_for_and_as_many_are_in_flight(f
         assert most == 4 and len(writes) == 25, (
             "of two users two rounds of five drafts and a merge each, and the check before them"
         )
-        seen.clear()
+        texts.clear()
         assert (await synthesise(arguments(server.url, timeout=0.1, temperature=0.5)))["outcomes"] == {DONE: 2}
         assert sum(not is_judge(body) for body in server.bodies) > 2 * 25, "what took too long was asked again"
 
@@ -113,7 +113,7 @@ async def test_what_is_too_long_only_once_it_is_merged_leaves_there(
     async with fake_server(answer) as server:
         counts = await synthesise(arguments(server.url, users=1))
     assert counts["outcomes"] == {outcome: 1}
-    assert next(name for name, left in counts["left"].items() if not left) == f"round 1: {step}"
+    assert next(name for name, users_left in counts["left"].items() if not users_left) == f"round 1: {step}"
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ async def test_what_the_limit_of_tokens_ended_is_not_well_formed(fake_server, to
             assert (await synthesise(arguments(server.url, users=1)))["outcomes"] == {DONE: 1}
             note = json.loads((tmp_path / "out/users.jsonl").read_text())["rounds"][0]
             (tmp_path / "out/users.jsonl").unlink()
-            told = {draft["target"]["chosen"]: (draft["problem"], draft["verified"]) for draft in note["drafts"]}
-            assert told.pop("red thing 10") == ("cut off at the token limit", False)
-            assert set(told.values()) == {(None, True)} and note["well_formed"] == 4
+            outcome_of = {draft["target"]["chosen"]: (draft["problem"], draft["verified"]) for draft in note["drafts"]}
+            assert outcome_of.pop("red thing 10") == ("cut off at the token limit", False)
+            assert set(outcome_of.values()) == {(None, True)} and note["well_formed"] == 4
 
 
 async def test_lines_that_say_the_same_count_once(fake_server, tokenizer, arguments):
@@ -176,11 +176,11 @@ async def test_without_a_signal_model_every_choice_can_be_a_target(
     fake_server, tokenizer, arguments, tmp_path, choices, dropped
 ):
     items = [Interaction(f"red thing {i}", None if i % 3 == 1 else "blue") for i in range(choices)]
-    record, able = UserRecord("u", tuple(items[:-1]), items[-1]), [i for i in range(dropped, choices) if i % 3 != 1]
+    record, places = UserRecord("u", tuple(items[:-1]), items[-1]), [i for i in range(dropped, choices) if i % 3 != 1]
     async with fake_server(Models(tokenizer)) as server:
         args = arguments(server.url)
         write_jsonl(args.data, [user_row(record)])
-        scores = [{"position": i, "p": 0.95} for i in able]
+        scores = [{"position": i, "p": 0.95} for i in places]
         write_jsonl(args.scores, [{"id": record.id, "scores": scores, "dropped": dropped}])
         counts = await synthesise(args)
         rows, args.scores, args.out = (tmp_path / "out/sft.jsonl").read_text(), None, str(tmp_path / "other")
@@ -223,8 +223,8 @@ async def test_of_long_drafts_as_many_are_merged_as_fit(through, tokenizer):
     draft = GOOD.replace("chooses red", "chooses red " * 200)
     merging = PromptSet().render("merge", summaries=[(("chooses red " * 200).strip(), "Likes red.")] * 3)
     window = count_tokens(tokenizer, merging, thinking=False) + 64
-    row, asked = await through(say=lambda text: MERGED if MERGING in text else draft, window=window)
-    merges = [text for judge, text in asked if not judge and MERGING in text]
+    row, requests = await through(say=lambda text: MERGED if MERGING in text else draft, window=window)
+    merges = [text for judge, text in requests if not judge and MERGING in text]
     assert row["outcome"] == DONE and [text.count("concluded:") for text in merges] == [3, 3]
     row, _ = await through(say=lambda text: MERGED if MERGING in text else draft, window=window - 1)
     assert row["outcome"] == "merge_too_long_1"
@@ -237,13 +237,13 @@ async def test_the_hint_with_most_tokens_decides_what_fits(through, tokenizer):
         else Interaction(f"red thing {i}" + " thing" * 40, "blue")
         for i in range(18)
     ]
-    row, asked = await through(items=items, window=1164)
+    row, requests = await through(items=items, window=1164)
     assert row["outcome"] == DONE
     system = PromptSet().infer(items[:1])[:1]
     lengths = [
-        count_tokens(tokenizer, [*system, {"role": "user", "content": text}]) for judge, text in asked if not judge
+        count_tokens(tokenizer, [*system, {"role": "user", "content": text}]) for judge, text in requests if not judge
     ]
-    assert max(lengths) <= 1100 and min(text.count("Chosen:") for _, text in asked if "Chosen:" in text) < 6
+    assert max(lengths) <= 1100 and min(text.count("Chosen:") for _, text in requests if "Chosen:" in text) < 6
 
 
 @pytest.mark.parametrize(("served", "asked"), [(40960, 1164), (None, 1164), (1164, 16384)])
@@ -315,11 +315,11 @@ async def test_failures_show_all_that_was_written_as_it_was(fake_server, tokeniz
         note["merge"]["text"] == "<joined_reasoning>no end"
         and note["merge"]["problem"] == "not one joined reasoning and one joined description"
     )
-    told = {
+    text_of = {
         draft["target"]["chosen"]: (draft["text"], draft["problem"], draft["verified"]) for draft in note["drafts"]
     }
-    assert told.pop("red thing 10") == ("Likes red.", "not exactly one think block", False)
-    assert len(told) == note["merge"]["of"] == 4 and set(told.values()) == {(GOOD, None, True)}
+    assert text_of.pop("red thing 10") == ("Likes red.", "not exactly one think block", False)
+    assert len(text_of) == note["merge"]["of"] == 4 and set(text_of.values()) == {(GOOD, None, True)}
     assert (
         "text"
         not in json.loads((tmp_path / "out" / "users.jsonl").read_text().splitlines()[0])["rounds"][0]["drafts"][0]

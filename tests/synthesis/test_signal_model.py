@@ -70,10 +70,10 @@ def test_letters_and_ids_are_those_of_encoding_the_growing_text(tokenizer):
 
 def test_a_long_stream_loses_its_oldest_behaviours_whole(tokenizer):
     items = history(140, alone=0.0)
-    whole = tokenise_stream(items, "u", tokenizer, 10**6)
-    assert (whole.dropped, whole.behaviours[0], len(whole.letters)) == (40, 40, streams.BEHAVIOURS)
-    cut = tokenise_stream(items, "u", tokenizer, len(whole.ids) // 2)
-    assert len(cut.ids) <= len(whole.ids) // 2 and cut.ids == whole.ids[-len(cut.ids) :]
+    full = tokenise_stream(items, "u", tokenizer, 10**6)
+    assert (full.dropped, full.behaviours[0], len(full.letters)) == (40, 40, streams.BEHAVIOURS)
+    cut = tokenise_stream(items, "u", tokenizer, len(full.ids) // 2)
+    assert len(cut.ids) <= len(full.ids) // 2 and cut.ids == full.ids[-len(cut.ids) :]
     assert cut.behaviours == list(range(cut.dropped, 140)) and tokenizer.decode(cut.ids).startswith(
         ("Request:", "Item A:")
     )
@@ -195,7 +195,7 @@ def test_training_computes_logits_where_the_letters_are(model_folder, tokenizer,
 def test_scoring_goes_on_where_it_was_stopped(users_file, model_folder, tmp_path, capsys):
     options = ScoreOptions(model=str(model_folder), data=str(users_file), out=str(tmp_path / "scores"))
     score_users(options)
-    whole = (tmp_path / "scores" / "scores.jsonl").read_text()
+    text = (tmp_path / "scores" / "scores.jsonl").read_text()
     part = tmp_path / "scores" / "part-0.jsonl"
     lines = part.read_text().splitlines(keepends=True)
     (tmp_path / "scores" / "part-1.jsonl").write_text("".join(lines[:4]))  # as two processes would have left them
@@ -203,9 +203,9 @@ def test_scoring_goes_on_where_it_was_stopped(users_file, model_folder, tmp_path
     assert "12 users, 7 of them scored" in score_users(replace(options, check=True))
     assert part.read_text().endswith(lines[7][:20]), "looked at only"
     score_users(options)
-    assert (tmp_path / "scores" / "scores.jsonl").read_text() == whole
+    assert (tmp_path / "scores" / "scores.jsonl").read_text() == text
     assert len(part.read_text().splitlines()) == 8, "three kept, five made again"
-    rows = [json.loads(line) for line in whole.splitlines()]
+    rows = [json.loads(line) for line in text.splitlines()]
     assert [row["uid"] for row in rows] == [f"u{n}" for n in range(12)]
     assert (
         "12 users" in capsys.readouterr().out
@@ -216,25 +216,27 @@ def test_scoring_goes_on_where_it_was_stopped(users_file, model_folder, tmp_path
 def test_what_is_left_is_dealt_out_evenly(users_file):
     """Not all users: those that are done may all be of one process's share."""
     records = list(streams.read_behaviours(users_file, None))
-    done = {record.id for record in records[::2]}
-    shares = [[record.user for record in shared_out(iter(records), done, process, 2)] for process in range(2)]
+    finished_ids = {record.id for record in records[::2]}
+    shares = [[record.user for record in shared_out(iter(records), finished_ids, process, 2)] for process in range(2)]
     assert shares == [["u1", "u5", "u9"], ["u3", "u7", "u11"]]
 
 
 def test_a_process_that_is_done_waits_for_the_others_longer_than_ten_minutes(monkeypatch):
-    asked = {}
+    options_seen = {}
     monkeypatch.setattr(
-        signal_model, "PartialState", lambda **options: asked.update(options) or SimpleNamespace(num_processes=1)
+        signal_model,
+        "PartialState",
+        lambda **options: options_seen.update(options) or SimpleNamespace(num_processes=1),
     )
     join_processes(cpu=False)
-    assert asked["timeout"] > timedelta(hours=12)
+    assert options_seen["timeout"] > timedelta(hours=12)
 
 
 def test_a_revision_of_the_model_is_the_one_that_is_loaded(users_file, tmp_path, monkeypatch):
-    asked = []
+    calls = []
 
     def load(name, revision=None, **_):
-        asked.append((name, revision))
+        calls.append((name, revision))
         raise OSError("no such model")
 
     monkeypatch.setattr(signal_model.AutoTokenizer, "from_pretrained", load)
@@ -243,7 +245,7 @@ def test_a_revision_of_the_model_is_the_one_that_is_loaded(users_file, tmp_path,
         with pytest.raises(OSError, match="no such model"):
             work(options(**model, data=str(users_file), out=str(tmp_path / "score")))
     assert (
-        asked == [("some/model", "abc")] * 2
+        calls == [("some/model", "abc")] * 2
         and json.loads((tmp_path / "score/run.json").read_text())["model"] == "some/model@abc"
     )
 
@@ -268,8 +270,8 @@ def test_it_learns_that_one_word_is_always_chosen(model_folder, run_script, tmp_
     run_script([*command, "--learning_rate", "5e-3", "--num_train_epochs", "12", "--save_strategy", "no"])
     unseen = {"model": str(tmp_path / "model"), "data": str(tmp_path / "unseen"), "out": str(tmp_path / "scores")}
     score_users(ScoreOptions(**unseen))
-    found = [entry["p"] for _, row in read_jsonl(tmp_path / "scores/scores.jsonl") for entry in row["scores"]]
-    assert len(found) == 240 and min(found) > 0.9
+    probabilities = [entry["p"] for _, row in read_jsonl(tmp_path / "scores/scores.jsonl") for entry in row["scores"]]
+    assert len(probabilities) == 240 and min(probabilities) > 0.9
 
 
 def test_the_interval_of_what_was_foreseen_is_that_of_drawing_users():
@@ -279,14 +281,14 @@ def test_the_interval_of_what_was_foreseen_is_that_of_drawing_users():
         skill, size = rng.choice([0.4, 0.9]), rng.randint(5, 30)
         users.append([{"p": 0.95 if rng.random() < skill else 0.2} for _ in range(size)])
         foresight.add(users[-1])
-    found = foresight.row()
+    row = foresight.row()
     right = [sum(entry["p"] > 0.5 for entry in scores) for scores in users]
     drawn = sorted(
         sum(right[i] for i in pick) / sum(len(users[i]) for i in pick)
         for pick in (rng.choices(range(400), k=400) for _ in range(2000))
     )
-    assert found["foreseen"] == found["surely"] == sum(right) / sum(map(len, users)) and found["users"] == 400
-    assert found["interval"] == pytest.approx([drawn[50], drawn[1949]], abs=0.004)
+    assert row["foreseen"] == row["surely"] == sum(right) / sum(map(len, users)) and row["users"] == 400
+    assert row["interval"] == pytest.approx([drawn[50], drawn[1949]], abs=0.004)
     assert Foresight().row()["interval"] == [0, 0]
 
 

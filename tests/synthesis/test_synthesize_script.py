@@ -49,6 +49,6 @@ def test_all_nodes_train_and_only_the_first_does_the_rest(commands):
 
 
 def test_a_query_for_choices_without_one_reaches_every_step_that_reads_users(commands):
-    prepared, trained, *others = commands(NPROC="1", DEFAULT_QUERY="What next?")
-    assert all(values(command, "--default_query") == ["What next?"] for command in (prepared, *others))
+    prepared, trained, *more_commands = commands(NPROC="1", DEFAULT_QUERY="What next?")
+    assert all(values(command, "--default_query") == ["What next?"] for command in (prepared, *more_commands))
     assert "--default_query" not in trained
