@@ -198,8 +198,8 @@ def test_a_target_may_be_a_choice_among_k_items(jsonl):
 
 def test_a_list_leaks_when_one_of_the_chosen_stands_in_the_history():
     offer = Offer("a", None, None, ("d",), ("b", "c"))
-    shown = [Interaction("a", "z"), Interaction("b", "d"), Interaction("d", "c"), Interaction("a")]
-    assert [stands_in(offer, [one]) for one in shown] == [False, False, True, True]
+    interactions = [Interaction("a", "z"), Interaction("b", "d"), Interaction("d", "c"), Interaction("a")]
+    assert [stands_in(offer, [interaction]) for interaction in interactions] == [False, False, True, True]
 
 
 def test_an_item_that_a_list_repeats_counts_once(jsonl):

@@ -64,8 +64,8 @@ def test_wheels_are_known_by_name_and_version(tmp_path):
 def test_a_kernel_is_left_out_with_its_line_and_nothing_else(tmp_path):
     files = {"v/_vllm_fa3_C.abi3.so": b"3" * 1000, "v/_vllm_fa2_C.abi3.so": b"2", "v/__init__.py": b""}
     wheel = make_wheel(tmp_path, "vllm", "1.0", files)
-    made = lean(wheel, "_vllm_fa3_C.abi3.so", tmp_path / "lean")
-    with zipfile.ZipFile(made) as new, zipfile.ZipFile(wheel) as old:
+    lean_wheel = lean(wheel, "_vllm_fa3_C.abi3.so", tmp_path / "lean")
+    with zipfile.ZipFile(lean_wheel) as new, zipfile.ZipFile(wheel) as old:
         assert set(old.namelist()) - set(new.namelist()) == {"v/_vllm_fa3_C.abi3.so"}
         record = new.read("vllm-1.0.dist-info/RECORD").decode()
     assert "fa3" not in record and "v/_vllm_fa2_C.abi3.so,sha256=" in record
@@ -117,8 +117,8 @@ def test_what_is_packed_installs_without_a_network(project, tmp_path):
     out, target, besides = tmp_path / "out", tmp_path / "there", tmp_path / "besides"
     besides.mkdir()
     extra = make_wheel(besides, "extra", "1.0", {"extra.py": b""})
-    said = bundle.bundle(BundleOptions(out=str(out), wheel=str(extra)))
-    assert "2 wheels and the project" in said and f"Python {sys.version_info[0]}.{sys.version_info[1]}" in said
+    report = bundle.bundle(BundleOptions(out=str(out), wheel=str(extra)))
+    assert "2 wheels and the project" in report and f"Python {sys.version_info[0]}.{sys.version_info[1]}" in report
     ended = unpack(out, target)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert not (out / "of-somebody-else").exists()

@@ -47,14 +47,14 @@ for script in scripts:
 def scripts() -> dict[str, str]:
     """Name → script, or "-m module", of all that a person can run."""
     listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    found = {}
+    target_of = {}
     for name in listed.splitlines():
         if name in EXPLAINED_ELSEWHERE or name.startswith("tests/") or not (ROOT / name).is_file():
             continue
         if '\nif __name__ == "__main__":' in (ROOT / name).read_text(encoding="utf-8"):
             module = name.removesuffix(".py").removesuffix("/__main__").replace("/", ".")
-            found[module] = f"-m {module}" if name.startswith("alignxplore/") else str(ROOT / name)
-    return found
+            target_of[module] = f"-m {module}" if name.startswith("alignxplore/") else str(ROOT / name)
+    return target_of
 
 
 def test_every_script_explains_itself(tmp_path):
@@ -135,8 +135,8 @@ def test_a_configuration_is_read_by_its_parser_and_says_what_was_published(name,
     words = ["--config", str(ROOT / f"sft/configs/{name}.yaml"), "--out", str(tmp_path / "out")]
     data, args, model = parser.parse_args_and_config(words)
     read = vars(data) | vars(model) | vars(args)
-    wanted = PUBLISHED[name]
-    assert {key: read[key] for key in wanted} == wanted
+    values = PUBLISHED[name]
+    assert {key: read[key] for key in values} == values
     assert args.output_dir == str(tmp_path / "out"), "the line wins, under its short name too"
     steps = args.per_device_train_batch_size * args.gradient_accumulation_steps
     assert steps == args.effective_batch_size
@@ -180,5 +180,5 @@ def test_a_check_prints_what_would_be_done_and_writes_nothing(script, tmp_path):
 def test_an_option_that_there_is_not_is_named_in_our_words():
     command = [sys.executable, str(ROOT / "eval/report.py"), "--out", "x", "--bogus"]
     ran = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-    said = "report.py: unknown options: ['--bogus'] (--help explains all options)\n"
-    assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", said)
+    message = "report.py: unknown options: ['--bogus'] (--help explains all options)\n"
+    assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", message)

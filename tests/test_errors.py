@@ -72,15 +72,15 @@ MISTAKES = {
 
 def test_scripts_say_what_is_wrong_and_show_no_traceback():
     started = {
-        said: subprocess.Popen(
-            [sys.executable, *said.split()], cwd=ROOT, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        words: subprocess.Popen(
+            [sys.executable, *words.split()], cwd=ROOT, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
         )
-        for said in MISTAKES
+        for words in MISTAKES
     }
-    for said, process in started.items():
+    for words, process in started.items():
         _, error = process.communicate(timeout=300)
-        assert process.returncode in (1, 2) and MISTAKES[said] in error and "Traceback" not in error, (
-            f"{said}: {process.returncode}\n{error}"
+        assert process.returncode in (1, 2) and MISTAKES[words] in error and "Traceback" not in error, (
+            f"{words}: {process.returncode}\n{error}"
         )
 
 
@@ -142,8 +142,8 @@ def test_a_librarys_own_word_for_a_full_disk_is_a_sentence(capsys):
     with pytest.raises(RuntimeError, match="shape"), one_sentence():
         raise RuntimeError("shape mismatch")
     cut = "[enforce fail at inline_container.cc:672] . unexpected pos 3790016 vs 3789908"  # torch.save on a full disk
-    said = r"\[Errno 28\] .*unexpected pos .*: '/out/checkpoint-3'; what is done is kept: make space"
-    with pytest.raises(SystemExit, match=said), one_sentence(), naming("/out/checkpoint-3"):
+    message = r"\[Errno 28\] .*unexpected pos .*: '/out/checkpoint-3'; what is done is kept: make space"
+    with pytest.raises(SystemExit, match=message), one_sentence(), naming("/out/checkpoint-3"):
         raise RuntimeError(cut)
     with pytest.raises(RuntimeError, match="shape"), naming("/out"):
         raise RuntimeError("shape mismatch")

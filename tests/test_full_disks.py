@@ -23,9 +23,9 @@ THINKS = "<think>\nI read\n</think>\n\nfilms " + "and more films " * 40
 
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Disk]:
-    made = Disk(tmp_path / "disk")
-    yield made
-    made.close()
+    new_disk = Disk(tmp_path / "disk")
+    yield new_disk
+    new_disk.close()
 
 
 async def ended(command: Sequence[object], environment: dict[str, str]) -> tuple[int, str]:
@@ -38,8 +38,8 @@ async def ended(command: Sequence[object], environment: dict[str, str]) -> tuple
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
-    return process.returncode or 0, said.decode()
+    output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()
 
 
 async def goes_on_with_more_space(
@@ -47,18 +47,18 @@ async def goes_on_with_more_space(
 ) -> None:
     """Fail on a disk that cannot be written to, and on disks of shares of what the command needs; then succeed."""
     disk.remount("ro")
-    code, said = await ended(command, environment)
-    assert code == 1 and "Traceback" not in said and f"Read-only file system: '{disk.path}" in said, said
+    code, output = await ended(command, environment)
+    assert code == 1 and "Traceback" not in output and f"Read-only file system: '{disk.path}" in output, output
     disk.remount("rw")
     for share in shares:
         disk.remount(f"size={max(8192, disk.used(), int(share * needed))}")
-        code, said = await ended(command, environment)
-        last = said.strip().splitlines()[-1]
-        assert code == 1 and "Traceback" not in said, said
+        code, output = await ended(command, environment)
+        last = output.strip().splitlines()[-1]
+        assert code == 1 and "Traceback" not in output, output
         assert "[Errno 28]" in last and f"'{disk.path}" in last and last.endswith("run the same command again"), last
     disk.remount(f"size={LARGE}")
-    code, said = await ended(command, environment)
-    assert code == 0, said
+    code, output = await ended(command, environment)
+    assert code == 0, output
 
 
 def lines(path: Path) -> dict[str, dict]:
@@ -68,13 +68,15 @@ def lines(path: Path) -> dict[str, dict]:
 async def test_building(disk, environment, tmp_path):
     command = ["-m", "alignxplore.datasets", "build", "movielens", "--raw", "data/movielens/ml-latest-small"]
     command += ["--min_interactions", "60", "--out"]
-    whole, made = tmp_path / "whole", disk.path / "out"
-    assert (await ended([*command, whole / "a_upi.jsonl"], environment))[0] == 0
-    await goes_on_with_more_space(disk, [*command, made / "a_upi.jsonl"], environment, size_of(whole), [0, 0.2, 0.9])
-    for path in whole.iterdir():
+    source, target = tmp_path / "whole", disk.path / "out"
+    assert (await ended([*command, source / "a_upi.jsonl"], environment))[0] == 0
+    await goes_on_with_more_space(
+        disk, [*command, target / "a_upi.jsonl"], environment, size_of(source), [0, 0.2, 0.9]
+    )
+    for path in source.iterdir():
         if not path.name.endswith(".build.json"):  # which says how long it took
-            assert (made / path.name).read_bytes() == path.read_bytes()
-    assert {path.name for path in made.iterdir()} == {path.name for path in whole.iterdir()}
+            assert (target / path.name).read_bytes() == path.read_bytes()
+    assert {path.name for path in target.iterdir()} == {path.name for path in source.iterdir()}
 
 
 @pytest.fixture
@@ -103,21 +105,21 @@ async def test_summaries_judgements_reports_and_exports(
 
     judge = LetterServer(tokenizer, lambda a, b: (0.9, 0.08) if "good" in a else (0.08, 0.9))
     async with fake_server(lambda body: say(THINKS), max_model_len=16384) as policy, fake_server(judge) as reader:
-        done: dict[str, list] = {}
+        needs_of: dict[str, list] = {}
         for out in (tmp_path / "whole", disk.path / "out"):
             for stage, command in in_folder(out, policy.url, reader.url).items():
-                before, asked = disk.used(), len(policy.bodies) + len(reader.bodies)
+                before, requests = disk.used(), len(policy.bodies) + len(reader.bodies)
                 if out.is_relative_to(disk.path):
-                    await goes_on_with_more_space(disk, command, environment, *done[stage][:1], [0.5])
+                    await goes_on_with_more_space(disk, command, environment, *needs_of[stage][:1], [0.5])
                 else:
                     was = size_of(out)
-                    code, said = await ended(command, environment)
-                    assert code == 0, said
-                    done[stage] = [size_of(out) - was + before, len(policy.bodies) + len(reader.bodies) - asked]
+                    code, output = await ended(command, environment)
+                    assert code == 0, output
+                    needs_of[stage] = [size_of(out) - was + before, len(policy.bodies) + len(reader.bodies) - requests]
                     continue
-                more = len(policy.bodies) + len(reader.bodies) - asked - done[stage][1]
+                more = len(policy.bodies) + len(reader.bodies) - requests - needs_of[stage][1]
                 # What was in flight, and what each connection asks at its start.
-                assert more <= 4 * 12, f"{stage}: {more} of {done[stage][1]} asked twice"
+                assert more <= 4 * 12, f"{stage}: {more} of {needs_of[stage][1]} asked twice"
     summaries = [lines(folder / "summaries/ours/world_films.full.s0.jsonl") for folder in (tmp_path / "whole", out)]
     assert summaries[0].keys() == summaries[1].keys() and len(summaries[0]) == 40
     scored = [(folder / "results.json").read_text() for folder in (tmp_path / "whole", out)]
@@ -138,12 +140,12 @@ async def test_synthesis(disk, environment, tokenizer, model_folder, fake_server
             f"m={server.url}#{model_folder}",
         ]
         command += ["--max_tokens", 64, "--concurrency", 2, "--requests", 4, "--out"]
-        code, said = await ended([*command, tmp_path / "whole"], environment)
-        assert code == 0, said
-        asked = len(server.bodies)
+        code, output = await ended([*command, tmp_path / "whole"], environment)
+        assert code == 0, output
+        requests = len(server.bodies)
         needed = size_of(tmp_path / "whole")
         await goes_on_with_more_space(disk, [*command, disk.path / "out"], environment, needed, [0.5])
-        assert len(server.bodies) - 2 * asked <= 2 * (4 + 10)  # in flight, and the judge's check at the start
+        assert len(server.bodies) - 2 * requests <= 2 * (4 + 10)  # in flight, and the judge's check at the start
     for name in ("sft.jsonl", "funnel.json"):
         assert (disk.path / "out" / name).read_text() == (tmp_path / "whole" / name).read_text()
 
@@ -160,10 +162,10 @@ async def test_preparing_training_and_scoring(disk, environment, rows_file, mode
     score = ["sft/signal_model.py", "score", "--model", model_folder, "--data", tmp_path / "users.jsonl", "--out"]
     prepare = ["sft/prepare_dataset.py", "--model", model_folder, "--data", rows_file, "--out"]
     for stage, command in {"prepare": prepare, "train": train, "score": score}.items():
-        whole = tmp_path / stage
-        code, said = await ended([*command, whole], environment)
-        assert code == 0, said
-        needed = size_of(whole)
+        target = tmp_path / stage
+        code, output = await ended([*command, target], environment)
+        assert code == 0, output
+        needed = size_of(target)
         await goes_on_with_more_space(disk, [*command, disk.path / stage], environment, needed, [0.5])
     assert (disk.path / "train/model.safetensors").read_bytes() == (tmp_path / "train/model.safetensors").read_bytes()
     assert (disk.path / "score/scores.jsonl").read_text() == (tmp_path / "score/scores.jsonl").read_text()
@@ -180,6 +182,6 @@ from alignxplore.records import write_json
 with one_sentence():
     write_json({str(tmp_path / "small.json")!r}, "x" * 9000)
 """
-    code, said = await ended(["-c", command], environment)
-    assert code == 1 and f"File too large: '{tmp_path}/small.json'; what is done is kept" in said, said
+    code, output = await ended(["-c", command], environment)
+    assert code == 1 and f"File too large: '{tmp_path}/small.json'; what is done is kept" in output, output
     assert json.loads((tmp_path / "small.json").read_text()) == "x" and len(list(tmp_path.iterdir())) == 1

@@ -99,8 +99,8 @@ def test_a_history_longer_than_the_context_keeps_instruction_and_newest(tokenize
     assert fitted.dropped > 100 and len(fitted.interactions) + fitted.dropped == 200
     assert fitted.tokens == count_tokens(tokenizer, messages) <= 900
     assert count_tokens(tokenizer, prompts.infer(history[fitted.dropped - 1 :], past)) > 900
-    whole, text = prompts.infer(history, past)[-1]["content"], messages[-1]["content"]
-    assert text.endswith(whole[whole.index("Describe the user's preferences") :])
+    full_text, text = prompts.infer(history, past)[-1]["content"], messages[-1]["content"]
+    assert text.endswith(full_text[full_text.index("Describe the user's preferences") :])
     assert ("Likes the sea." in text) is (past is not None)
     for x in fitted.interactions:
         assert f"Chosen: {x.chosen}\n" in text and f"Passed over: {x.rejected}\n" in text

@@ -59,19 +59,19 @@ def struck(tmp_path):
 
 def commands() -> dict[str, list[str]]:
     """Name → words of every command, with nothing that it would do."""
-    others = {name: f"-m {name.removesuffix('.py').replace('/', '.')}" for name in EXPLAINED_ELSEWHERE}
-    return {name: [sys.executable, *target.split()] for name, target in (scripts() | others).items()}
+    more = {name: f"-m {name.removesuffix('.py').replace('/', '.')}" for name in EXPLAINED_ELSEWHERE}
+    return {name: [sys.executable, *target.split()] for name, target in (scripts() | more).items()}
 
 
 @pytest.mark.parametrize("moment", [1, 4])
 def test_every_command_says_that_it_was_interrupted_while_it_imported(struck, moment):
-    found = commands()
+    command_of = commands()
     with ThreadPoolExecutor(3) as several:
-        ended = dict(zip(found, several.map(lambda words: struck(words, moment), found.values())))
+        ended = dict(zip(command_of, several.map(lambda words: struck(words, moment), command_of.values())))
     says = {name for name, ran in ended.items() if ran.stderr.endswith(": interrupted; run the same command again\n")}
     codes = {name: ran.returncode for name, ran in ended.items()}
     imports_less = {name for name, code in codes.items() if moment > 1 and code in (0, 2)}  # it was not struck
-    wrong = {name: (codes[name], ended[name].stderr[-300:]) for name in found.keys() - says - imports_less}
+    wrong = {name: (codes[name], ended[name].stderr[-300:]) for name in command_of.keys() - says - imports_less}
     assert len(says) > 50 and wrong == {} and {codes[name] for name in says} == {130}
     assert not [name for name, ran in ended.items() if "Traceback" in ran.stderr]
 

@@ -123,8 +123,8 @@ def test_a_killed_owner_leaves_nothing_and_its_lock_is_held_until_then(worker, t
     pids = [worker.pid(name) for name in ("one", "two")]
     owner.send_signal(signal.SIGKILL)
     owner.wait()
-    with lock.open() as mine:
-        fcntl.flock(mine, fcntl.LOCK_EX)
+    with lock.open() as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         assert not any(map(alive, pids))
 
 
@@ -136,8 +136,8 @@ def test_a_family_in_a_family_ends_with_it(worker, tmp_path):
     assert names[-2] == outer.name  # before it those around the tests, after it the inner one
     (killed,) = outer.end()
     assert "inner" in killed and not alive(inner)
-    with (tmp_path / "lock").open() as mine:
-        fcntl.flock(mine, fcntl.LOCK_EX)  # the inner guard has ended, too
+    with (tmp_path / "lock").open() as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # the inner guard has ended, too
 
 
 def test_what_cannot_be_started_leaves_no_guard():
@@ -166,8 +166,8 @@ def test_sockets_of_runs_that_were_killed_are_taken_away(tmp_path, monkeypatch):
     monkeypatch.setattr(processes.tempfile, "gettempdir", lambda: str(tmp_path))
     (tmp_path / "axp-ray-999999999-x").mkdir()
     (tmp_path / "axp-ray-1-alive").mkdir()
-    made = processes.socket_folder("axp-ray", "")
-    assert {path.name for path in tmp_path.iterdir()} == {"axp-ray-1-alive", made.name}
+    folder = processes.socket_folder("axp-ray", "")
+    assert {path.name for path in tmp_path.iterdir()} == {"axp-ray-1-alive", folder.name}
 
 
 def test_sockets_stand_where_their_paths_are_short_enough(tmp_path, monkeypatch):
@@ -175,13 +175,13 @@ def test_sockets_stand_where_their_paths_are_short_enough(tmp_path, monkeypatch)
     long = tmp_path / ("x" * 45)
     long.mkdir()
     monkeypatch.setattr(processes.tempfile, "gettempdir", lambda: str(long))
-    made = processes.socket_folder("axp-ray", "/" + "y" * 66)
+    folder = processes.socket_folder("axp-ray", "/" + "y" * 66)
     try:
-        assert made.parent == Path("/tmp") and len(str(made)) + 67 <= 107 and not list(long.iterdir())
+        assert folder.parent == Path("/tmp") and len(str(folder)) + 67 <= 107 and not list(long.iterdir())
         with pytest.raises(UserError, match=f"TMPDIR={long} is too long for sockets"):
             processes.socket_folder("axp-ray", "/" + "y" * 99)
     finally:
-        made.rmdir()
+        folder.rmdir()
 
 
 def test_temporary_files_of_a_command_go_with_its_folder(tmp_path, monkeypatch):
@@ -189,8 +189,8 @@ def test_temporary_files_of_a_command_go_with_its_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     code = "import tempfile; tempfile.mkstemp(); print(tempfile.gettempdir())"
     variables = processes.temporary_files(tmp_path)
-    said = subprocess.run([sys.executable, "-c", code], env=os.environ | variables, capture_output=True, text=True)
-    assert said.stdout.strip() == variables["TMPDIR"] and len(list((tmp_path / "tmp").iterdir())) == 1
+    process = subprocess.run([sys.executable, "-c", code], env=os.environ | variables, capture_output=True, text=True)
+    assert process.stdout.strip() == variables["TMPDIR"] and len(list((tmp_path / "tmp").iterdir())) == 1
     assert not Path(variables["TORCHINDUCTOR_CACHE_DIR"]).is_relative_to(tmp_path)
 
 
@@ -224,12 +224,12 @@ def test_semaphores_go_with_the_processes_that_are_ended(holder):
     with processes.semaphores_taken_away():
         os.killpg(first.pid, signal.SIGKILL)
         second = holder()
-        made = set(processes.semaphores())
-        assert len(made) == 1
+        paths = set(processes.semaphores())
+        assert len(paths) == 1
         time.sleep(1)  # some looks long
         os.killpg(second.pid, signal.SIGKILL)
         second.wait()
-    assert not any(path.exists() for path in made) and processes.semaphores() == []
+    assert not any(path.exists() for path in paths) and processes.semaphores() == []
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm")

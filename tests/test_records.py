@@ -222,11 +222,11 @@ def test_what_killed_writers_left_is_swept_when_the_file_is_written_again(tmp_pa
     )
     for name in ("a.json", "b.json"):
         assert subprocess.run([sys.executable, "-c", killed, str(tmp_path / name)]).returncode == -9
-    (left,) = tmp_path.glob(".a.json.*.partial")
-    running = left.with_name(left.name.rsplit(".", 2)[0] + f".{os.getppid()}.partial")
+    (old_file,) = tmp_path.glob(".a.json.*.partial")
+    running = old_file.with_name(old_file.name.rsplit(".", 2)[0] + f".{os.getppid()}.partial")
     running.touch()
     write(tmp_path / "a.json")
-    assert not left.exists() and running.exists() and len(list(tmp_path.glob(".b.json.*.partial"))) == 1
+    assert not old_file.exists() and running.exists() and len(list(tmp_path.glob(".b.json.*.partial"))) == 1
 
 
 @pytest.mark.parametrize("row", [{}, {"step": None}, {"step": "3"}, {"step": True}, {"step": 3, "seconds": "1"}])

@@ -89,8 +89,8 @@ def test_a_script_explains_itself_from_anywhere(name, tmp_path):
 def test_a_list_is_words_or_lines_or_one_path(tmp_path, text, expected):
     (tmp_path / "x = y").touch(), (tmp_path / "plain").touch()
     here = str(tmp_path)
-    found = bash('items found "$1"; for one in "${found[@]}"; do echo "<$one>"; done', text.replace("HERE", here))
-    assert found.splitlines() == [f"<{one}>".replace("HERE", here) for one in expected]
+    output = bash('items found "$1"; for one in "${found[@]}"; do echo "<$one>"; done', text.replace("HERE", here))
+    assert output.splitlines() == [f"<{one}>".replace("HERE", here) for one in expected]
     assert items(text.replace("HERE", here)) == [one.replace("HERE", here) for one in expected]
 
 
@@ -221,8 +221,8 @@ def test_training_gets_values_with_blanks(recorder):
 
 
 def test_check_of_sft_waits_for_no_other_node(recorder):
-    said = recorder.run("sft/sft.sh", "--check", "--learning_rate", "1", NNODES="8", NPROC="4")
-    assert "NNODES=8 nodes of NPROC=4 processes" in said.stdout
+    process = recorder.run("sft/sft.sh", "--check", "--learning_rate", "1", NNODES="8", NPROC="4")
+    assert "NNODES=8 nodes of NPROC=4 processes" in process.stdout
     ((*launch, _, _, _, _, _, check, _, _),) = recorder.commands
     assert launch == ["-m", "alignxplore.torchrun", "--standalone", "--nproc_per_node", "4"] and check == "--check"
 
@@ -251,14 +251,14 @@ def test_check_of_a_table_checks_both_steps_and_starts_none(recorder, odd, scrip
 
 @pytest.mark.parametrize("wrong", ["TRAIN=no rows.parquet", "MODEL=/no/model", "JUDGE_TOKENIZER=a=/no/one"])
 def test_check_of_training_names_what_is_missing(recorder, wrong):
-    said = recorder.run(RL, "--check", expect=1, **dict([wrong.split("=", 1)])).stderr
-    assert f"{wrong} is not there\n" in said and recorder.commands == []
+    message = recorder.run(RL, "--check", expect=1, **dict([wrong.split("=", 1)])).stderr
+    assert f"{wrong} is not there\n" in message and recorder.commands == []
 
 
 def test_check_of_training_composes_and_takes_what_is_no_path_for_a_hub_id(recorder):
     (recorder.folder / "rows").touch()
-    said = recorder.run(RL, "--check", TRAIN="rows", VAL="rows", MODEL="Qwen/Qwen3-8B")
-    assert said.stderr == "" and "streaming.check_only=true" in recorder.commands[0]
+    process = recorder.run(RL, "--check", TRAIN="rows", VAL="rows", MODEL="Qwen/Qwen3-8B")
+    assert process.stderr == "" and "streaming.check_only=true" in recorder.commands[0]
     assert "--check" not in recorder.commands[0]
 
 
@@ -377,14 +377,14 @@ def test_a_persons_own_shell_that_sources_setup_survives_a_failing_command():
 def test_each_task_of_a_slurm_array_writes_one_shard(recorder):
     """With a file and an endpoint of its own; a repeated task still belongs to all shards."""
     array = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MAX": "7", "SLURM_SUBMIT_DIR": str(ROOT / "eval")}
-    given = array | {"ENVIRONMENT": "/dev/null", "DATA": "own=parts/%a.jsonl", "MODEL": "ours=folder"}
-    recorder.run("eval/slurm_summaries.sbatch", "--limit", "3", **given, SLURM_ARRAY_TASK_COUNT="8")
+    variables = array | {"ENVIRONMENT": "/dev/null", "DATA": "own=parts/%a.jsonl", "MODEL": "ours=folder"}
+    recorder.run("eval/slurm_summaries.sbatch", "--limit", "3", **variables, SLURM_ARRAY_TASK_COUNT="8")
     (command,) = recorder.commands
     assert values(command, "--shard") == ["7/8"] and values(command, "--data") == ["own=parts/7.jsonl"]
     assert values(command, "--model") == ["ours=folder"] and values(command, "--limit") == ["3"]
     urls = {"ENDPOINTS": "http://a/v1 http://b/v1 http://c/v1"}
-    recorder.run("eval/slurm_summaries.sbatch", **given | urls, SLURM_ARRAY_TASK_COUNT="2", SHARDS="64")
+    recorder.run("eval/slurm_summaries.sbatch", **variables | urls, SLURM_ARRAY_TASK_COUNT="2", SHARDS="64")
     (command,) = recorder.commands
     assert values(command, "--shard") == ["7/64"] and values(command, "--model") == ["ours=http://b/v1"]
-    said = recorder.run("eval/slurm_summaries.sbatch", expect=2, **given, SLURM_ARRAY_TASK_COUNT="2").stderr
-    assert "set SHARDS" in said and not recorder.commands
+    message = recorder.run("eval/slurm_summaries.sbatch", expect=2, **variables, SLURM_ARRAY_TASK_COUNT="2").stderr
+    assert "set SHARDS" in message and not recorder.commands

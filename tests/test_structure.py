@@ -110,6 +110,38 @@ def test_nothing_is_imported_by_folder():
 
 SCRIPTS = ("benchmarks", "studies", "figures", "eval", "sft", "verl")
 GIVEN = ("arg-type", "union-attr", "operator", "misc")
+# A variable is called by a noun that says what it holds. These say nothing of it.
+NO_NOUNS = frozenset("able asked done found given heard kept known left mine said seen shown told wanted".split())
+# How many of them a folder still has, at most: numbers only go down, and a folder without any goes.
+NOT_YET = {
+    "alignxplore/evaluation": 334,
+    "alignxplore/films": 45,
+    "alignxplore/quickstart": 20,
+    "alignxplore/world": 8,
+}
+
+
+def without_a_noun(path: Path) -> Iterator[str]:
+    """file:line: name of each variable, parameter and field that is called by one of `NO_NOUNS`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        name = None
+        if isinstance(node, ast.arg):
+            name = node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            name = node.id
+        elif isinstance(node, ast.ExceptHandler):
+            name = node.name
+        if name in NO_NOUNS:
+            yield f"{path.relative_to(ROOT)}:{node.lineno}: {name}"
+
+
+def test_variables_are_called_by_nouns():
+    names = {folder: list[str]() for folder in (*NOT_YET, "elsewhere")}
+    for path in sorted(path for folder in ("alignxplore", *SCRIPTS) for path in (ROOT / folder).rglob("*.py")):
+        folder = "/".join(path.relative_to(ROOT).parts[:2])
+        names[folder if folder in NOT_YET else "elsewhere"] += without_a_noun(path)
+    assert names["elsewhere"] == []
+    assert {folder: len(names[folder]) for folder in NOT_YET if len(names[folder]) > NOT_YET[folder]} == {}
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ def chain(fake_server, tokenizer, say):
         )
         async with fake_server(answer) as server, Endpoint(server.url, patience=0.02) as endpoint:
             plan = Plan(slices, window - sampling.max_tokens)
-            found = await summarize(endpoint, tokenizer, PromptSet(prompts), plan, sampling, key, window)
-            return found, server.bodies
+            summaries = await summarize(endpoint, tokenizer, PromptSet(prompts), plan, sampling, key, window)
+            return summaries, server.bodies
 
     return run
 
@@ -46,28 +46,28 @@ def answers(n):
 @pytest.mark.parametrize("prompts", ["default", "hardened"])
 async def test_each_stage_sees_its_slice_and_the_summary_before(chain, tokenizer, stages, prompts):
     slices = split_stages(HISTORY, stages)
-    found, bodies = await chain(answers(stages), slices, prompts=prompts)
+    summaries, bodies = await chain(answers(stages), slices, prompts=prompts)
     assert (
-        found.status == OK
-        and found.summary == f"Likes {stages - 1}."
-        and found.problem is None
-        and found.error is None
+        summaries.status == OK
+        and summaries.summary == f"Likes {stages - 1}."
+        and summaries.problem is None
+        and summaries.error is None
     )
     assert [body["messages"] for body in bodies] == [
         PromptSet(prompts).infer(part, f"Likes {k - 1}." if k else None) for k, part in enumerate(slices)
     ]
-    for k, (stage, body) in enumerate(zip(found.stages, bodies)):
+    for k, (stage, body) in enumerate(zip(summaries.stages, bodies)):
         assert (stage.text, stage.reasoning, stage.summary) == (answers(stages)[k], f"because {k}", f"Likes {k}.")
         assert stage.dropped == 0 and stage.problem is None and stage.tokens == len(stage.text.split())
         assert stage.prompt_tokens == count_tokens(tokenizer, body["messages"])
-    assert json.loads(json.dumps(found.row()))["stages"][-1]["summary"] == found.summary
+    assert json.loads(json.dumps(summaries.row()))["stages"][-1]["summary"] == summaries.summary
 
 
 async def test_a_stage_says_how_long_its_summary_is_and_how_long_it_took(chain, tokenizer):
-    found, _ = await chain([answers(1)[0], "no block"], split_stages(HISTORY, 2))
-    first, second = found.stages
+    summaries, _ = await chain([answers(1)[0], "no block"], split_stages(HISTORY, 2))
+    first, second = summaries.stages
     assert first.summary_tokens == len(tokenizer.encode("Likes 0.", add_special_tokens=False)) > second.summary_tokens
-    assert second.summary_tokens == 0 and all(0 <= stage.seconds < 60 for stage in found.stages)
+    assert second.summary_tokens == 0 and all(0 <= stage.seconds < 60 for stage in summaries.stages)
 
 
 @pytest.mark.parametrize(
@@ -80,26 +80,28 @@ async def test_a_stage_says_how_long_its_summary_is_and_how_long_it_took(chain, 
     ],
 )
 async def test_bad_format_hands_on_an_empty_summary_and_is_recorded(chain, say, text, problem):
-    found, bodies = await chain([say(text), answers(2)[1]], split_stages(HISTORY, 2))
+    summaries, bodies = await chain([say(text), answers(2)[1]], split_stages(HISTORY, 2))
     assert bodies[1]["messages"] == PromptSet().infer(HISTORY[3:]) and "Likes 0" not in str(bodies[1])
-    assert [stage.problem for stage in found.stages] == [problem, None] and found.stages[0].summary == ""
-    assert found.stages[0].text == text and found.summary == "Likes 1." and found.problem is None
+    assert [stage.problem for stage in summaries.stages] == [problem, None] and summaries.stages[0].summary == ""
+    assert summaries.stages[0].text == text and summaries.summary == "Likes 1." and summaries.problem is None
 
 
 async def test_an_answer_that_was_cut_is_marked_and_stays_well_formed(chain, say):
-    whole, cut = (say(text) for text in answers(2))
+    full, cut = (say(text) for text in answers(2))
     cut["choices"][0]["finish_reason"] = "length"
-    found, _ = await chain([whole, cut], split_stages(HISTORY, 2))
-    assert [(stage.cut, stage.problem) for stage in found.stages] == [
+    summaries, _ = await chain([full, cut], split_stages(HISTORY, 2))
+    assert [(stage.cut, stage.problem) for stage in summaries.stages] == [
         (False, None),
         (True, None),
-    ] and found.summary == "Likes 1."
-    assert [stage["cut"] for stage in found.row()["stages"]] == [False, True]
+    ] and summaries.summary == "Likes 1."
+    assert [stage["cut"] for stage in summaries.row()["stages"]] == [False, True]
 
 
 async def test_after_bad_format_no_older_summary_comes_back(chain):
-    found, bodies = await chain([answers(1)[0], "no block", answers(3)[2]], split_stages(HISTORY, 3))
-    assert bodies[2]["messages"] == PromptSet().infer(HISTORY[4:]) and [s.problem is None for s in found.stages] == [
+    summaries, bodies = await chain([answers(1)[0], "no block", answers(3)[2]], split_stages(HISTORY, 3))
+    assert bodies[2]["messages"] == PromptSet().infer(HISTORY[4:]) and [
+        s.problem is None for s in summaries.stages
+    ] == [
         True,
         False,
         True,
@@ -107,12 +109,12 @@ async def test_after_bad_format_no_older_summary_comes_back(chain):
 
 
 async def test_bad_format_at_the_end_is_the_outcome(chain):
-    found, _ = await chain([answers(1)[0], "no block"], split_stages(HISTORY, 2))
+    summaries, _ = await chain([answers(1)[0], "no block"], split_stages(HISTORY, 2))
     assert (
-        found.status == OK
-        and found.summary == ""
-        and found.problem == "not exactly one think block"
-        and len(found.stages) == 2
+        summaries.status == OK
+        and summaries.summary == ""
+        and summaries.problem == "not exactly one think block"
+        and len(summaries.stages) == 2
     )
 
 
@@ -143,34 +145,39 @@ WRITTEN = {
 
 @pytest.mark.parametrize("form", FORMATS)
 async def test_a_policy_answers_in_its_own_format(chain, tokenizer, form):
-    found, bodies = await chain([WRITTEN[form]], [HISTORY], Sampling(max_tokens=64, form=form))
+    summaries, bodies = await chain([WRITTEN[form]], [HISTORY], Sampling(max_tokens=64, form=form))
     thinking = form != "plain"
-    assert found.summary == "Likes 0." and found.problem is None
-    assert found.stages[0].reasoning == ("because 0" if thinking else "")
+    assert summaries.summary == "Likes 0." and summaries.problem is None
+    assert summaries.stages[0].reasoning == ("because 0" if thinking else "")
     assert bodies[0]["messages"] == PromptSet().infer(HISTORY, None, form)
     assert bodies[0]["chat_template_kwargs"] == {"enable_thinking": thinking}
     assert bodies[0]["skip_special_tokens"] is (form != "harmony")
-    assert found.stages[0].prompt_tokens == count_tokens(tokenizer, bodies[0]["messages"], thinking)
+    assert summaries.stages[0].prompt_tokens == count_tokens(tokenizer, bodies[0]["messages"], thinking)
 
 
 async def test_what_does_not_fit_is_dropped_whole_and_counted(chain, tokenizer):
     """Prompt and answer share the window; the past summary counts too."""
-    whole = count_tokens(tokenizer, PromptSet().infer(HISTORY * 4))
+    tokens = count_tokens(tokenizer, PromptSet().infer(HISTORY * 4))
     texts = ["<think>x</think>" + "Likes the sea. " * 20, answers(1)[0]]
-    found, bodies = await chain(texts, [HISTORY * 4, HISTORY * 4], window=whole // 2 + 64)
-    first, second = found.stages
+    summaries, bodies = await chain(texts, [HISTORY * 4, HISTORY * 4], window=tokens // 2 + 64)
+    first, second = summaries.stages
     assert 0 < first.dropped < second.dropped < 24
     for stage, body, past in ((first, bodies[0], None), (second, bodies[1], first.summary)):
         assert body["messages"] == PromptSet().infer((HISTORY * 4)[stage.dropped :], past)
-        assert stage.prompt_tokens == count_tokens(tokenizer, body["messages"]) <= whole // 2
+        assert stage.prompt_tokens == count_tokens(tokenizer, body["messages"]) <= tokens // 2
 
 
 async def test_a_past_summary_that_fills_the_window_is_a_recorded_outcome(chain):
-    found, bodies = await chain(
+    summaries, bodies = await chain(
         ["<think>x</think>" + "Likes the sea. " * 2000, answers(1)[0]], [HISTORY, HISTORY], window=800
     )
-    assert found.status == TOO_LONG and "with the newest interaction alone, the budget is 736" in found.error
-    assert len(bodies) == 1 and found.summary == "" and found.problem == found.error and found.stages == ()
+    assert summaries.status == TOO_LONG and "with the newest interaction alone, the budget is 736" in summaries.error
+    assert (
+        len(bodies) == 1
+        and summaries.summary == ""
+        and summaries.problem == summaries.error
+        and summaries.stages == ()
+    )
 
 
 def test_a_window_without_room_is_said_at_once():
@@ -179,20 +186,25 @@ def test_a_window_without_room_is_said_at_once():
 
 
 async def test_a_refused_prompt_is_not_repeated_in_the_same_run(chain):
-    found, bodies = await chain([lambda: web.Response(status=400, text="too long")], [HISTORY])
-    assert (found.status, found.error) == (REFUSED, "HTTP 400: too long") and len(bodies) == 1
+    summaries, bodies = await chain([lambda: web.Response(status=400, text="too long")], [HISTORY])
+    assert (summaries.status, summaries.error) == (REFUSED, "HTTP 400: too long") and len(bodies) == 1
 
 
 @pytest.mark.parametrize(
     "reply", [lambda: web.Response(status=500), lambda: None, lambda: {"choices": []}, lambda: {"choices": [{}]}]
 )
 async def test_a_transport_error_is_asked_again(chain, reply):
-    found, _ = await chain([reply], [HISTORY])
-    assert found.status == TRANSPORT_ERROR and found.error and found.summary == "" and found.stages == ()
+    summaries, _ = await chain([reply], [HISTORY])
+    assert (
+        summaries.status == TRANSPORT_ERROR and summaries.error and summaries.summary == "" and summaries.stages == ()
+    )
 
 
 async def test_reasoning_that_the_server_took_out_is_put_back(chain, say):
     for field in ("reasoning", "reasoning_content"):
-        found, _ = await chain([say("Likes 0.", **{field: "because 0"})], [HISTORY])
-        assert found.problem is None and (found.stages[0].reasoning, found.summary) == ("because 0", "Likes 0.")
+        summaries, _ = await chain([say("Likes 0.", **{field: "because 0"})], [HISTORY])
+        assert summaries.problem is None and (summaries.stages[0].reasoning, summaries.summary) == (
+            "because 0",
+            "Likes 0.",
+        )
     assert answer_text({"content": "x", "reasoning": ""}) == "x" and answer_text({"content": None}) == ""

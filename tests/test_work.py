@@ -14,15 +14,15 @@ def run(tmp_path):
     """`await run(n, failing)`: n units, of which those in `failing` are refused; returns how many were asked."""
 
     async def many(n, failing=(), **options):
-        asked = []
+        units_asked = []
 
         async def work(unit):
-            asked.append(unit)
+            units_asked.append(unit)
             return {"status": REFUSED, "error": f"HTTP 400: no {unit}"} if unit in failing else {}
 
         with Journal(tmp_path / "journal.jsonl") as journal:
             await run_units(((str(i), i) for i in range(n)), work, journal, label="units", **options)
-        return len(asked)
+        return len(units_asked)
 
     return many
 

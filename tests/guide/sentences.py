@@ -20,20 +20,20 @@ def sentences(text: str) -> Iterator[str]:
         yield from (part for part in _END.split(block.lstrip("-* ")) if part)
 
 
-def help_texts(shown: str) -> list[str]:
+def help_texts(help_text: str) -> list[str]:
     """The texts of a help: paragraphs, and what stands beside a command, an option or a variable. No usage, and no
     default that is added to a text."""
-    found, before = [""], 0
-    for line in re.sub(r"\Ausage: .*?(?:\n\n|\Z)", "", shown, flags=re.DOTALL).splitlines():
+    texts, before = [""], 0
+    for line in re.sub(r"\Ausage: .*?(?:\n\n|\Z)", "", help_text, flags=re.DOTALL).splitlines():
         indent, line = len(line) - len(line.lstrip()), line.strip()
         if not line or indent == 0 < before:
-            found.append("")
+            texts.append("")
         if 0 < indent < _BESIDE:
-            found += re.split(r"\s{2,}", line, maxsplit=1)[1:] or [""]
+            texts += re.split(r"\s{2,}", line, maxsplit=1)[1:] or [""]
         elif line:
-            found[-1] += f" {line}"
+            texts[-1] += f" {line}"
         before = indent
-    return [re.sub(r" \(default: [^()]*\)$", "", text) for text in found]
+    return [re.sub(r" \(default: [^()]*\)$", "", text) for text in texts]
 
 
 def words(sentence: str) -> int:

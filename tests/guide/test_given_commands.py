@@ -66,7 +66,7 @@ class Block(NamedTuple):
 
     def commands(self) -> list[tuple[Path, list[str]]]:
         """(folder, words) of each command."""
-        found, folder = [], ROOT / Path(self.page).parent if self.page in STAGES else ROOT
+        pairs, folder = [], ROOT / Path(self.page).parent if self.page in STAGES else ROOT
         lines = self.text.replace("\\\n", " ").splitlines()
         for line in lines:
             here = folder
@@ -77,8 +77,8 @@ class Block(NamedTuple):
                     here = ROOT / words[1]
                     folder = here if "&&" not in line else folder
                 elif words:
-                    found.append((here, words))
-        return found
+                    pairs.append((here, words))
+        return pairs
 
 
 def blocks(pages: list[str]) -> list[Block]:
@@ -103,11 +103,11 @@ def script_of(folder: Path, words: list[str]) -> tuple[str, list[str]] | None:
 
 
 @pytest.fixture(scope="module")
-def known(shown) -> dict[str, str]:
+def known(helps_of) -> dict[str, str]:
     """Script, or module, → all its help."""
     return {
         (one.command.removeprefix("python -m ") if "-m " in one.command else one.path.as_posix()): "\n".join(texts)
-        for one, texts in shown.items()
+        for one, texts in helps_of.items()
     }
 
 
@@ -115,9 +115,9 @@ def test_each_command_of_the_texts_names_a_script_that_is_there_and_options_that
     wrong, count = [], 0
     for block in blocks(PAGES + STAGES):
         for folder, words in block.commands():
-            if (asked := script_of(folder, words)) is None or asked[0] in ("mkdocs", "http.server"):
+            if (call := script_of(folder, words)) is None or call[0] in ("mkdocs", "http.server"):
                 continue
-            script, arguments = asked
+            script, arguments = call
             count += 1
             if script not in known and not (ROOT / script).is_file():
                 wrong.append(f"{block.page}: no {script}: {' '.join(words)}")
@@ -133,10 +133,10 @@ def test_a_marked_command_needs_gpus_or_is_run_by_a_test_that_is_named():
         if not block.mark or block.mark.startswith(("# needs", "# downloads")):
             continue
         for folder, words in block.commands():
-            if (asked := script_of(folder, words)) is None:
+            if (call := script_of(folder, words)) is None:
                 continue
-            name = Path(asked[0]).name if "/" in asked[0] else asked[0]
-            options = [word for word in asked[1] if f"{name} {word}" in RUN_BY]
+            name = Path(call[0]).name if "/" in call[0] else call[0]
+            options = [word for word in call[1] if f"{name} {word}" in RUN_BY]
             key = f"{name} {options[-1]}" if options else name
             assert key in RUN_BY, f"{block.page}: {block.mark}: {' '.join(words)}"
             file, _, test = RUN_BY[key].partition("::")
@@ -195,6 +195,6 @@ def test_every_block_without_a_mark_runs_as_it_stands(copy):
                 if status := run_line(line, copy):
                     failed.append(f"{block.page}: {' '.join(line.split())} ended with {status}")
     assert failed == [] and count > 15
-    made = {"outputs/lesson1/movielens_upi.jsonl", "outputs/lesson3/books_rl.jsonl", "outputs/lesson3/train.parquet"}
-    assert all((copy / name).is_file() for name in made)
+    files = {"outputs/lesson1/movielens_upi.jsonl", "outputs/lesson3/books_rl.jsonl", "outputs/lesson3/train.parquet"}
+    assert all((copy / name).is_file() for name in files)
     assert "at most five short" in (copy / "outputs/lesson4/mywords/infer.jinja").read_text()

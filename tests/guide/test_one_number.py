@@ -19,14 +19,14 @@ NAMED = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.py):([\w.]+)`")
 
 
 def test_every_file_and_function_that_the_docs_name_is_there():
-    found = [
+    mentions = [
         (path, name)
         for page in tracked()
         if page.startswith("docs/") and page.endswith(".md")
         for path, name in NAMED.findall((ROOT / page).read_text())
     ]
-    assert len(found) > 15
-    for path, name in found:
+    assert len(mentions) > 15
+    for path, name in mentions:
         inside = importlib.import_module(path.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
         for part in name.split("."):
             inside = getattr(inside, part)

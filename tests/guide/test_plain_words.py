@@ -23,21 +23,21 @@ OTHERS = {"alignxplore/torchrun.py", "sft/sft.py"}  # pass on the options of tor
 def test_no_sentence_of_a_help_is_longer_than_25_words(shown):
     wrong = {}
     for one, helps in shown.items():
-        said = [text.partition("\noptions:\n")[0] if one.path.as_posix() in OTHERS else text for text in helps]
-        if long := [sentence for text in said for part in help_texts(text) for sentence in long_ones(part)]:
+        texts = [text.partition("\noptions:\n")[0] if one.path.as_posix() in OTHERS else text for text in helps]
+        if long := [sentence for text in texts for part in help_texts(text) for sentence in long_ones(part)]:
             wrong[one.command] = long
-    ours = [
+    own_texts = [
         one.metadata["help"]
         for kind in (DataArguments, TrainArguments)
         for one in fields(kind)
         if one.name in vars(kind)["__annotations__"]
     ]
-    assert len(shown) > 70 and len(ours) > 10 and wrong == {}
-    assert [sentence for text in ours for sentence in long_ones(text)] == []
+    assert len(shown) > 70 and len(own_texts) > 10 and wrong == {}
+    assert [sentence for text in own_texts for sentence in long_ones(text)] == []
 
 
 def test_a_help_is_read_in_its_parts():
-    shown = """usage: script.py [-h]
+    help_text = """usage: script.py [-h]
                  [--out OUT]
 
 What it does,
@@ -52,7 +52,7 @@ options:
   --out OUT             where to
                         (default: here)
 """
-    assert [text.strip() for text in help_texts(shown) if text.strip()] == [
+    assert [text.strip() for text in help_texts(help_text) if text.strip()] == [
         "What it does, and how. More.",
         "the folder DIR",
         "Afterwards: nothing.",

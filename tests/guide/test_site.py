@@ -88,8 +88,8 @@ def test_links_between_docs_and_the_other_pages_are_followed_in_the_site(page, l
 def test_every_script_has_its_help_and_each_command_of_a_script_its_own():
     named = {one.command: one for one in runnables()}
     assert len(named) > 70 and "python alignxplore/rl/train.py" not in named
-    shown = helps(named["python -m alignxplore.datasets"])
-    assert len(shown) > 4 and any("--test_share" in text for text in shown)
+    texts = helps(named["python -m alignxplore.datasets"])
+    assert len(texts) > 4 and any("--test_share" in text for text in texts)
     assert helps(named["./quickstart.sh"])[0].startswith("From nothing to the table")
     assert str(ROOT) not in helps(named["python -m alignxplore.demo"])[0]
 

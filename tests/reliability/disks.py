@@ -15,8 +15,8 @@ class Disk:
     def __init__(self, path: Path):
         self.path = path
         path.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(path)], capture_output=True)
-        if done.returncode:
+        process = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(path)], capture_output=True)
+        if process.returncode:
             pytest.skip("no file system can be mounted here")
 
     def remount(self, options: str) -> None:

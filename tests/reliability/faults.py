@@ -60,9 +60,9 @@ def changed(change: Callable[[dict], None]) -> Callable[[dict], dict]:
     """A reply whose first choice is not what it should be."""
 
     def reply(sound: dict) -> dict:
-        found = copy.deepcopy(sound)
-        change(found["choices"][0])
-        return found
+        answer = copy.deepcopy(sound)
+        change(answer["choices"][0])
+        return answer
 
     return reply
 

@@ -139,14 +139,14 @@ class Run:
 
     def alive(self) -> list[str]:
         """Commands that carry the mark and have not ended."""
-        found = []
+        commands = []
         for process in psutil.process_iter():
             try:
                 if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(" ".join(process.cmdline())[:120])
+                    commands.append(" ".join(process.cmdline())[:120])
             except (psutil.Error, OSError):
                 continue
-        return found
+        return commands
 
     def end(self, limit: float) -> int:
         """The exit code; what hangs is killed and is a fault."""
@@ -158,17 +158,17 @@ class Run:
 
     def all_gone(self) -> None:
         deadline = time.monotonic() + self.gone
-        while left := self.alive():
-            assert time.monotonic() < deadline, f"still running: {left}"
+        while survivors := self.alive():
+            assert time.monotonic() < deadline, f"still running: {survivors}"
             time.sleep(0.2)
 
 
 def left_behind(run: Run) -> list[str]:
     """What lies in the temporary folder of a run and in its /dev/shm."""
     there = [path.name for path in run.temporary.iterdir()]
-    found = [name for name in there if not name.startswith(CACHES) and not name.endswith(OF_WANDB)]
-    found += [f"/dev/shm/{path.name}" for path in run.shm.iterdir()]
-    return sorted(found)
+    names = [name for name in there if not name.startswith(CACHES) and not name.endswith(OF_WANDB)]
+    names += [f"/dev/shm/{path.name}" for path in run.shm.iterdir()]
+    return sorted(names)
 
 
 def files(out: Path) -> set[str]:
@@ -238,19 +238,19 @@ class Suite:
             early = not begun and not any(part in run.said() for part in ("/alignxplore/", "site-packages"))
             assert kind or early, f"Ctrl-C: exit {code}: {run.said()[-800:]}"
         run.all_gone()
-        done = dict(stage.finished(out))
-        self.counts.finished += len(done)
+        finished_units = dict(stage.finished(out))
+        self.counts.finished += len(finished_units)
         second = self._asked()
         again = Run(stage, out, place)
         code = again.end(self.limit)
         assert code == 0, f"the same command: exit {code}: {again.said()[-1500:]}"
         again.all_gone()
         assert stage.made(out) == self.whole, "it came to something else"
-        self._compare_requests(done, second - first, self._asked() - second)
+        self._compare_requests(finished_units, second - first, self._asked() - second)
         extra = files(out) ^ self.files
         assert not extra, f"other files than in an undisturbed run: {sorted(extra)}"
-        left = [name for name in left_behind(again) if name not in self.kept]
-        assert not left, f"left behind: {left}"
+        leftovers = [name for name in left_behind(again) if name not in self.kept]
+        assert not leftovers, f"left behind: {leftovers}"
 
     def _wait(self, run: Run, out: Path, share: float) -> None:
         """Until the moment: a share of the start, or of the work."""
@@ -267,13 +267,15 @@ class Suite:
         while run.process.poll() is None and time.monotonic() < until:
             time.sleep(0.005)
 
-    def _compare_requests(self, done: Mapping[str, int], before: int, after: int) -> None:
+    def _compare_requests(self, finished_units: Mapping[str, int], before: int, after: int) -> None:
         """Finished units are asked nothing; beyond an undisturbed run's requests are those in flight at most."""
         if not self.stage.asked:
             return
-        assert done.keys() <= self.units.keys(), "units of other ids"
-        left = sum(requests for unit, requests in self.units.items() if unit not in done)
-        assert after <= left + self.checks, f"{after} requests for units that take {left}, and {self.checks} checks"
+        assert finished_units.keys() <= self.units.keys(), "units of other ids"
+        remainder = sum(requests for unit, requests in self.units.items() if unit not in finished_units)
+        assert after <= remainder + self.checks, (
+            f"{after} requests for units that take {remainder}, and {self.checks} checks"
+        )
         again = before + after - sum(self.units.values()) - 2 * self.checks
         self.counts.asked_again += max(0, again)
         assert again <= self.stage.in_flight, (

@@ -60,15 +60,15 @@ def damaged_file(draw, content: bytes) -> bytes:
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     """`sound(layout)` → (folder, examples, counts) of files that nothing is wrong with; written once."""
-    known = {}
+    cache = {}
 
     def of(layout: str):
-        if layout not in known:
+        if layout not in cache:
             name, write, _ = LAYOUTS[layout]
             folder = tmp_path_factory.mktemp(layout.replace(" ", "_"))
             write(folder)
-            known[layout] = (folder, *build(name, folder))
-        return known[layout]
+            cache[layout] = (folder, *build(name, folder))
+        return cache[layout]
 
     return of
 
@@ -83,17 +83,19 @@ def build(name: str, folder) -> tuple[list, Job]:
 def test_raw_files(layout, file, data, sound):
     name, (folder, examples, job) = LAYOUTS[layout][0], sound(layout)
     path = folder / file
-    whole = path.read_bytes()
-    damaged = data.draw(damaged_file(whole))
+    content = path.read_bytes()
+    damaged = data.draw(damaged_file(content))
     path.write_bytes(damaged)
     try:
         with watched():
-            found, counted = build(name, folder)
+            survivors, counted = build(name, folder)
     except SAID as error:
-        said = str(error)
-        assert path.name in said or "no user of " in said or "no raw files of " in said, f"{type(error)}: {said}"
+        message = str(error)
+        assert path.name in message or "no user of " in message or "no raw files of " in message, (
+            f"{type(error)}: {message}"
+        )
         return
     finally:
-        path.write_bytes(whole)
-    if len(found) < len(examples):
-        assert counted.counts != job.counts, f"{len(examples) - len(found)} users are lost, and no count says so"
+        path.write_bytes(content)
+    if len(survivors) < len(examples):
+        assert counted.counts != job.counts, f"{len(examples) - len(survivors)} users are lost, and no count says so"

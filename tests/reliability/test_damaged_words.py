@@ -29,14 +29,14 @@ def test_prompt_templates(purpose, data, tmp_path):
     """A template that is taken renders messages; one that is not is named, with its file."""
     (tmp_path / f"{purpose}.jinja").write_bytes(data.draw(damaged_bytes(TEMPLATES[purpose])))
     prompts = PromptSet(str(tmp_path))
-    asked = {
+    calls = {
         "infer": lambda: prompts.infer([ITEM], "Likes films."),
         "judge": lambda: prompts.judge("Likes films.", "which?", "a", "b"),
         "direct": lambda: prompts.direct([ITEM], "which?", "a", "b"),
     }[purpose]
     try:
         with watched():
-            messages = asked()
+            messages = calls()
     except PromptError as error:
         assert f"{purpose}.jinja" in str(error)
     else:
@@ -67,8 +67,8 @@ answers = st.text(max_size=40) | st.lists(st.sampled_from(PIECES), max_size=12).
 def test_answers(text):
     with watched():
         for form in FORMATS:
-            found = parse_answer(text, form)
-            assert bool(found.summary) == (found.problem is None)
+            answer = parse_answer(text, form)
+            assert bool(answer.summary) == (answer.problem is None)
         merged = parse_merge(text)
         assert bool(merged.summary) == (merged.problem is None)
         assert parse_selection(text) in (None, "Item A", "Item B")

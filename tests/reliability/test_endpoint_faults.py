@@ -71,10 +71,10 @@ class Sound(Models):
     """Policy, teacher and judge of both kinds."""
 
     def __call__(self, body: dict) -> dict:
-        found = super().__call__(body)
+        reply = super().__call__(body)
         if body["max_tokens"] == 16:  # an answer in free form
-            found["choices"][0]["message"]["content"] = '{"selection": "Item A"}'
-        return found
+            reply["choices"][0]["message"]["content"] = '{"selection": "Item A"}'
+        return reply
 
 
 def records() -> list[UserRecord]:
@@ -210,14 +210,14 @@ def summaries_made(setting, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(setting, summaries_made, tmp_path_factory) -> Callable[[str], Any]:
     """`undisturbed(name)`: what a command makes where nothing fails."""
-    known: dict[str, Any] = {}
+    results: dict[str, Any] = {}
 
     def of(name: str) -> Any:
-        if name not in known:
+        if name not in results:
             out = folder(TABLE[name], tmp_path_factory.mktemp("whole"), summaries_made)
             assert TABLE[name](setting, out) == (0, "")
-            known[name] = TABLE[name].made(out)
-        return known[name]
+            results[name] = TABLE[name].made(out)
+        return results[name]
 
     return of
 
@@ -265,24 +265,24 @@ def test_a_lasting_fault(name, fault, setting, summaries_made, undisturbed, brok
     """More failures than allowed: exit 1 and a sentence. As many as allowed: exit 0, and coverage says how many. What
     was done is not asked again; the mended server gives the rest, as if nothing had been."""
     command, what = TABLE[name], FAULTS[fault]
-    whole, out, expected = undisturbed(name), folder(command, tmp_path, summaries_made), what.outcome(name)
+    expected_rows, out, expected = undisturbed(name), folder(command, tmp_path, summaries_made), what.outcome(name)
     broken(what)
-    code, said = command(setting, out)
+    code, output = command(setting, out)
     assert outcome_of(command.rows(out)) == expected
     if expected in FAILED:
-        assert code == 1 and "failed (last: " in said and "run the same command again" in said
-        assert re.search(what.said, said)
+        assert code == 1 and "failed (last: " in output and "run the same command again" in output
+        assert re.search(what.said, output)
         assert not (out / "scores.jsonl").exists() and not (out / "sft.jsonl").exists()
         assert command(setting, out, "--max_error_rate", "0.5") == (0, "")
         assert command.coverage(out) in (None, pytest.approx(1 - 1 / USERS))
     else:
-        assert (code, said) == (0, "") and command.coverage(out) in (None, 1.0)
+        assert (code, output) == (0, "") and command.coverage(out) in (None, 1.0)
     setting.server.answer = setting.sound
     before = setting.server.asked.copy()
     assert command(setting, out) == (0, "")
     again = setting.server.asked - before
     assert len(again) <= sum(f"of {VICTIM}." in question for question in again) + CHECKS[name], "asked what it knows"
-    assert (command.made(out) == whole) == (expected != UNREAD)
+    assert (command.made(out) == expected_rows) == (expected != UNREAD)
 
 
 # Requests that a command asks whenever it starts: is the judge one, does the teacher answer?
@@ -292,11 +292,11 @@ CHECKS = {"gen_preference": 0, "evaluate choice": 20, "evaluate paper": 20, "syn
 @pytest.mark.parametrize("fault", tried(name for name, what in FAULTS.items() if what.repeated))
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_passing_fault_changes_nothing(name, fault, setting, summaries_made, undisturbed, broken, tmp_path):
-    command, whole = TABLE[name], undisturbed(name)
+    command, expected_rows = TABLE[name], undisturbed(name)
     out = folder(command, tmp_path, summaries_made)
     broken(FAULTS[fault], times=1)
     assert command(setting, out) == (0, "")
-    assert command.made(out) == whole
+    assert command.made(out) == expected_rows
 
 
 @pytest.mark.parametrize("fault", ["429", "401 half-way"])
@@ -320,14 +320,14 @@ def test_everything_is_refused_half_way(setting, tmp_path):
         return setting.sound(body) if answered <= 10 else FAULTS["401 half-way"].reply({})
 
     setting.server.answer = expiring
-    code, said = TABLE["gen_preference"](setting, tmp_path, "--concurrency", "2")
-    assert code == 1 and "the key has expired" in said
-    done = [row for row in newest(summaries(tmp_path)) if row["status"] == OK]
-    assert 0 < len(done) < 2 * USERS
+    code, output = TABLE["gen_preference"](setting, tmp_path, "--concurrency", "2")
+    assert code == 1 and "the key has expired" in output
+    finished_rows = [row for row in newest(summaries(tmp_path)) if row["status"] == OK]
+    assert 0 < len(finished_rows) < 2 * USERS
     setting.server.answer = setting.sound
     before = setting.server.asked.total()
     assert TABLE["gen_preference"](setting, tmp_path) == (0, "")
-    requests = USERS * 3 - sum(len(row["stages"]) for row in done)
+    requests = USERS * 3 - sum(len(row["stages"]) for row in finished_rows)
     assert setting.server.asked.total() - before == requests
 
 

@@ -178,8 +178,8 @@ def test_summaries(data, server, tmp_path):
 
 
 def test_judgements(data, server, tmp_path):
-    written = Suite(summaries(data, server), tmp_path / "summaries")
-    Suite(judgements(data, server, written.place / "whole" / "out"), tmp_path / "judgements").all()
+    suite = Suite(summaries(data, server), tmp_path / "summaries")
+    Suite(judgements(data, server, suite.place / "whole" / "out"), tmp_path / "judgements").all()
 
 
 def test_synthesis(data, server, tmp_path):

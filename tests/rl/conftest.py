@@ -31,12 +31,12 @@ def user_row(name, length=7):
     """A user who likes two of the words; items are two words each."""
     rng = random.Random(name)
     liked = rng.sample(WORDS, 2)
-    others = [word for word in WORDS if word not in liked]
+    other_words = [word for word in WORDS if word not in liked]
     history = [
         {
             "query": None,
-            "chosen": f"{rng.choice(liked)} {rng.choice(others)}",
-            "rejected": " ".join(rng.sample(others, 2)),
+            "chosen": f"{rng.choice(liked)} {rng.choice(other_words)}",
+            "rejected": " ".join(rng.sample(other_words, 2)),
         }
         for _ in range(length)
     ]
@@ -247,7 +247,7 @@ def config(tmp_path):
     for name, users in (("train", range(8)), ("val", range(8, 10))):
         rows = [{"user": f"u{i}", "history": [ITEM] * 3, "positions": [1, 2]} for i in users]
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
-    made = OmegaConf.create(
+    settings = OmegaConf.create(
         {
             "data": {
                 "train_files": str(tmp_path / "train.parquet"),
@@ -272,10 +272,10 @@ def config(tmp_path):
             },
         }
     )
-    made.streaming = OmegaConf.create(
+    settings.streaming = OmegaConf.create(
         asdict(Streaming(judges="j=http://127.0.0.1:9/v1", out=str(tmp_path / "out"), judge_patience=0.1))
     )
-    return made
+    return settings
 
 
 @pytest.fixture

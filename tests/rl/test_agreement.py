@@ -54,11 +54,11 @@ def differences(groups, bad):
     import torch
 
     keys = [f"user{g}_s1_{i}_0" for g in range(groups) for i in range(4)]
-    ours = [torch.full((100,), math.log(0.6)) for _ in keys]
-    theirs = [torch.full((100,), math.log(0.6 - (0.2 if i < 4 * bad else 0.008))) for i in range(len(keys))]
+    trainer_rows = [torch.full((100,), math.log(0.6)) for _ in keys]
+    rollout_rows = [torch.full((100,), math.log(0.6 - (0.2 if i < 4 * bad else 0.008))) for i in range(len(keys))]
     tags = [{"versions": [(4, 100)]}] * len(keys) + [{"versions": [(4, 1)], "is_padding": True}]
-    found = token_differences(tags, [*ours, torch.zeros(1)], [*theirs, torch.full((1,), -9.0)], 4)
-    return group_differences([*keys, "user0_s1_9_0"], found)
+    token_rows = token_differences(tags, [*trainer_rows, torch.zeros(1)], [*rollout_rows, torch.full((1,), -9.0)], 4)
+    return group_differences([*keys, "user0_s1_9_0"], token_rows)
 
 
 def test_only_tokens_of_the_newest_weights_are_compared():
@@ -67,29 +67,29 @@ def test_only_tokens_of_the_newest_weights_are_compared():
     tags = [{"versions": [(3, 2), (4, 1), (4, 2)]}, {"versions": [(3, 5)]}, {"versions": [(4, 5)]}]
     trainer = [torch.zeros(5)] * 3  # probability 1
     rollout = [torch.tensor([-9.0, -9.0, -0.1, -0.2, -0.3]), torch.full((5,), -9.0), torch.zeros(5)]
-    found = token_differences(tags, trainer, rollout, 4)
-    assert [len(row) for row in found] == [3, 0, 5]
+    token_rows = token_differences(tags, trainer, rollout, 4)
+    assert [len(row) for row in token_rows] == [3, 0, 5]
     expected = [1 - math.exp(-0.1), 1 - math.exp(-0.2), 1 - math.exp(-0.3)]
-    assert found[0].tolist() == pytest.approx(expected, abs=1e-6)
-    numbers = summed_up(found)
+    assert token_rows[0].tolist() == pytest.approx(expected, abs=1e-6)
+    numbers = summed_up(token_rows)
     assert numbers[PROBABILITIES + "tokens"] == 8 and numbers[PROBABILITIES + "max"] == pytest.approx(expected[2])
     assert numbers[PROBABILITIES + "mean"] == pytest.approx(sum(expected) / 8)
-    assert group_differences(["a_s1_0_0", "b_s1_0_0", "a_s1_1_0"], found) == [pytest.approx(sum(expected) / 8)]
-    assert summed_up(found[1:2]) == {PROBABILITIES + "tokens": 0}, "nothing to compare is not agreement"
+    assert group_differences(["a_s1_0_0", "b_s1_0_0", "a_s1_1_0"], token_rows) == [pytest.approx(sum(expected) / 8)]
+    assert summed_up(token_rows[1:2]) == {PROBABILITIES + "tokens": 0}, "nothing to compare is not agreement"
 
 
 def test_one_bad_engine_of_32_is_seen_though_the_mean_over_all_is_within_its_limit():
-    found = differences(512, 16)
+    means = differences(512, 16)
     assert (
-        len(found) == 512
-        and found[0] == pytest.approx(0.2, abs=1e-4)
-        and found[-1] == pytest.approx(0.008, abs=1e-4)
-        and sum(found) / 512 < 0.02
+        len(means) == 512
+        and means[0] == pytest.approx(0.2, abs=1e-4)
+        and means[-1] == pytest.approx(0.008, abs=1e-4)
+        and sum(means) / 512 < 0.02
     )
     with pytest.raises(
         RunStopped, match=r"above 0.05 in 16 of 512 groups, the largest is 2.00e-01: one of the rollout engines"
     ):
-        check_groups(found, 0.05, {})
+        check_groups(means, 0.05, {})
     check_groups(differences(512, 2), 0.05, metrics := {})
     assert metrics == {PROBABILITIES + "groups_above": 2 / 512}
     check_groups(differences(16, 1), 0.05, {})  # one group alone is no engine
@@ -161,8 +161,8 @@ async def updates(made, arrivals, step, monkeypatch, behind=1):
             group = Group(stage, None, Prompt([1] * rng.randint(3, 9), 0))
             for _ in range(4):
                 ids = [2] * rng.randint(1, 30)
-                written = Generation(ids, [-1.0] * len(ids), "", [(step - behind, len(ids))])
-                group.rollouts.append(Rollout(written, parse_answer(""), 0.0, 1.0, total=0.5))
+                generation = Generation(ids, [-1.0] * len(ids), "", [(step - behind, len(ids))])
+                group.rollouts.append(Rollout(generation, parse_answer(""), 0.0, 1.0, total=0.5))
             chain.groups.append(group)
         await streaming.StreamingWorker._publish(worker, chain, f"uid-{user}-{random.random()}", step)
     made.global_steps = step
@@ -182,14 +182,17 @@ async def test_which_update_a_row_enters_does_not_depend_on_who_ended_first(made
 
 
 async def test_an_update_holds_the_same_rows_on_any_number_of_ranks(made, monkeypatch):
-    users, found, slowest = [f"u{i}" for i in range(8)], [], []
+    users, shares_of_ranks, slowest = [f"u{i}" for i in range(8)], [], []
     for ranks in (1, 2, 4):
         made.actor_rollout_wg._dispatch_info["actor"] = list(range(ranks))
         shares = await updates(made, users, 5, monkeypatch)
         assert all(len({len(part) for part in update}) == 1 and len(update) == ranks for update in shares)
-        found.append([{row for part in update for row in part} for update in shares])
+        shares_of_ranks.append([{row for part in update for row in part} for update in shares])
         slowest.append(made.metrics["training/slowest_rank"])
-    assert found[0] == found[1] == found[2] and [len(update) for update in found[0]] == [16] * 4
+    assert (
+        shares_of_ranks[0] == shares_of_ranks[1] == shares_of_ranks[2]
+        and [len(update) for update in shares_of_ranks[0]] == [16] * 4
+    )
     assert slowest[0] == 1 and max(slowest) < 1.1
 
 

@@ -23,20 +23,20 @@ def test_an_asynchronous_run_interrupts_is_stopped_and_goes_on(launch, judge, tm
     process = launch.start(out, judge("words"), unvalidated, STEPS="400", SAVE_EVERY="400", **SIZES)
     wait_until(interrupted, process)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=120)[0]
     last = max(metrics(out))
-    assert process.returncode == 3 and checkpointed(out) == last, said
-    assert f"step {last + 1}: asked to stop; the last checkpoint is of step {last}" in said
-    done = launch(out, judge("words"), STEPS=str(last + 2), **SIZES)
-    assert done.returncode == 0 and f"continuing after step {last} of {last + 2}" in done.stdout, done.stdout
-    found = metrics(out)
-    assert sorted(found) == list(range(1, last + 3)) and not leftovers(out)
-    for step, row in found.items():
+    assert process.returncode == 3 and checkpointed(out) == last, output
+    assert f"step {last + 1}: asked to stop; the last checkpoint is of step {last}" in output
+    restart = launch(out, judge("words"), STEPS=str(last + 2), **SIZES)
+    assert restart.returncode == 0 and f"continuing after step {last} of {last + 2}" in restart.stdout, restart.stdout
+    row_of = metrics(out)
+    assert sorted(row_of) == list(range(1, last + 3)) and not leftovers(out)
+    for step, row in row_of.items():
         assert row["training/rows"] == 32 and row["lost_share"] == 0, step
         assert row[f"{WEIGHTS}staleness_worst/max"] <= 1, "never more than a step behind"
         assert row[f"{PROBABILITIES}_tokens"] == 0 or row[f"{PROBABILITIES}_max"] <= 1e-4
-    behind = [row for row in found.values() if row[f"{WEIGHTS}staleness_worst/max"] == 1]
+    behind = [row for row in row_of.values() if row[f"{WEIGHTS}staleness_worst/max"] == 1]
     assert max(row["training/rollout_probs_diff_std"] for row in behind) > 1e-3, "weights did move between two steps"
     assert any(row["rollout_corr/rollout_is_std"] > 1e-3 for row in behind), "and updates correct for it"
-    assert any(row[f"{PROBABILITIES}_tokens"] > 0 for row in found.values())
+    assert any(row[f"{PROBABILITIES}_tokens"] > 0 for row in row_of.values())
     check_model(out / "model")

@@ -116,8 +116,12 @@ def test_a_reward_is_the_mean_over_the_targets_and_fails_with_any_of_them():
         async def score(self, summary, target, group, rollout=0):
             self.asked.append((summary, target.chosen, tuple(group), rollout))
             value = {"chosen 4": 0.9, "chosen 5": 0.6, "chosen 6": None if summary == "summary 0.1" else 0.3}
-            found = value.get(target.chosen, 0.5)
-            return Reward(found, OK if found is not None else TRANSPORT_ERROR, by_judge={"j": found} if found else {})
+            confidence = value.get(target.chosen, 0.5)
+            return Reward(
+                confidence,
+                OK if confidence is not None else TRANSPORT_ERROR,
+                by_judge={"j": confidence} if confidence else {},
+            )
 
     judges = ByTarget()
     first, second = run(Policy(), judges, stages=(4, 8), targets=3, discount=0.0).groups
@@ -195,8 +199,8 @@ def test_with_shuffled_rewards_bad_format_may_be_paid_and_the_rewards_on_record_
     )
     paid = 0
     for true, dealt in zip(plain.groups, control.groups, strict=True):
-        totals, others = ([rollout.total for rollout in group.rollouts] for group in (true, dealt))
-        assert sorted(totals) == sorted(others) and totals != others and dealt.drawn == true.drawn
+        totals, dealt_totals = ([rollout.total for rollout in group.rollouts] for group in (true, dealt))
+        assert sorted(totals) == sorted(dealt_totals) and totals != dealt_totals and dealt.drawn == true.drawn
         assert dealt.scored() == true.scored()
         paid += sum(rollout.total for rollout in dealt.rollouts if rollout.status == BAD_FORMAT)
     assert paid > 0
@@ -228,20 +232,20 @@ def test_centered_asks_for_a_baseline_that_does_not_hold_up_the_stream():
     judges = Judges({None: 0.7})
     chain = run(Policy(), judges, credit="centered")
     assert [reward.value for reward in chain.baseline_rewards] == [0.7, 0.7]
-    others = [r.total for i, r in enumerate(chain.groups[0].rollouts) if i != chain.groups[0].drawn]
-    assert others == pytest.approx([0.5 + 0.9 * 0.7] * 3)
+    other_totals = [r.total for i, r in enumerate(chain.groups[0].rollouts) if i != chain.groups[0].drawn]
+    assert other_totals == pytest.approx([0.5 + 0.9 * 0.7] * 3)
     metrics = stage_metrics([chain_record(chain, 3)])
     assert metrics["stage2/baseline"] == pytest.approx(0.7) and metrics["stage2/baselines_failed"] == 0
 
 
 def test_baselines_that_failed_are_counted_and_stand_at_half():
-    failed, known = (
+    failed, sound = (
         run(Policy(), Judges({None: None}), credit="centered"),
         run(Policy(), Judges({None: 0.8}), credit="centered"),
     )
-    others = [r.total for i, r in enumerate(failed.groups[0].rollouts) if i != failed.groups[0].drawn]
-    assert others == pytest.approx([0.5 + 0.9 * 0.5] * 3)
-    metrics = stage_metrics([chain_record(failed, 3), chain_record(known, 3)])
+    other_totals = [r.total for i, r in enumerate(failed.groups[0].rollouts) if i != failed.groups[0].drawn]
+    assert other_totals == pytest.approx([0.5 + 0.9 * 0.5] * 3)
+    metrics = stage_metrics([chain_record(failed, 3), chain_record(sound, 3)])
     assert (
         metrics["stage1/baselines_failed"] == metrics["stage2/baselines_failed"] == 1
         and metrics["stage2/baseline"] == 0.8
@@ -275,19 +279,19 @@ def test_without_thinking_the_whole_answer_is_the_summary():
 )
 def test_what_is_never_written_is_lost(too_long, settings, lost):
     chain = run(Policy(too_long=too_long), Judges(), **settings)
-    written = sum(len(group.rollouts) for group in chain.groups)
+    count = sum(len(group.rollouts) for group in chain.groups)
     share, reasons = losses([chain_record(chain, 3)])
-    assert chain.lost == lost and share == lost / (lost + written)
+    assert chain.lost == lost and share == lost / (lost + count)
     assert all(reason.startswith("too_long: stage") for reason in reasons)
     assert stage_metrics([chain_record(chain, 3)])["lost/unwritten"] == lost
 
 
 def test_a_stage_of_validation_that_is_never_written_counts_nothing():
-    whole, cut, none = (
+    full, cut, none = (
         chain_record(run(Policy(too_long=too_long), Judges(), training=False), 0, texts=True)
         for too_long in ([], [1], [0])
     )
-    metrics = validation_metrics([whole, cut], 2)
+    metrics = validation_metrics([full, cut], 2)
     assert (metrics["val/stage1/reward"], metrics["val/stage2/reward"], metrics["val/reward"]) == (0.5, 0.25, 0.375)
     metrics = validation_metrics([none, none], 2)
     assert metrics["val/reward"] == 0 and metrics["val/lost_share"] == 1

@@ -66,13 +66,13 @@ exit 1
 def stage(tmp_path):
     """stage(script, *arguments, **variables) → the running process; stage.seen() → what the stand-ins were asked
     for."""
-    tools, seen, started = tmp_path / "bin", tmp_path / "seen", []
+    tools, record, started = tmp_path / "bin", tmp_path / "seen", []
     tools.mkdir()
     for name, text in {"python": PYTHON, "scontrol": SCONTROL, "srun": SRUN, "ray": RAY, "getent": GETENT}.items():
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
     (tools / "ray.py").write_text(RAY_MODULE)
-    seen.touch()
+    record.touch()
 
     def start(script, *arguments, **variables):
         left_out = ("DEVICE", "JUDGES", "VAL_JUDGES", "PRESET", "RAY_ADDRESS", "CUDA_VISIBLE_DEVICES", "OUT", "MODEL")
@@ -80,7 +80,7 @@ def stage(tmp_path):
         paths = {
             "PATH": f"{tools}:{os.environ['PATH']}",
             "PYTHONPATH": str(tools),
-            "SEEN": str(seen),
+            "SEEN": str(record),
             "LOGS": str(tmp_path / "logs"),
             "OUT": str(tmp_path / "out"),
         }
@@ -98,7 +98,7 @@ def stage(tmp_path):
         )
         return started[-1]
 
-    start.seen = lambda: [line.split(" ", 1) for line in seen.read_text().splitlines()]
+    start.seen = lambda: [line.split(" ", 1) for line in record.read_text().splitlines()]
     yield start
     for process in started:
         try:
@@ -110,8 +110,8 @@ def stage(tmp_path):
 
 def first_line(process, pattern):
     for line in process.stdout:
-        if found := re.search(pattern, line):
-            return found
+        if match := re.search(pattern, line):
+            return match
     raise AssertionError(f"ended with {process.wait(10)} and never said {pattern}")
 
 
@@ -222,8 +222,8 @@ def test_a_job_starts_judges_ray_and_the_run_and_ends_them(stage):
     process = submit(stage, LIMIT="77")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
-    asked = texts(stage)
-    placed = {found.group(1): text for text in asked if (found := re.match(r"node=(\w+) ", text))}
+    calls = texts(stage)
+    placed = {match.group(1): text for text in calls if (match := re.match(r"node=(\w+) ", text))}
     assert set(placed) == {"n0", "n1", "n2", "j0", "j1"}
     step = "[--nodes=1 --ntasks=1 --gpus-per-node=4 --cpu-bind=none --overlap] "
     assert all(step in text for text in placed.values()), placed
@@ -232,9 +232,9 @@ def test_a_job_starts_judges_ray_and_the_run_and_ends_them(stage):
         and "--address=127.0.0.1:6379" in placed["n1"]
         and "--num-gpus=4" in placed["n2"]
     )
-    assert all("--limit 77" in text for text in asked if "alignxplore.serving" in text)
+    assert all("--limit 77" in text for text in calls if "alignxplore.serving" in text)
     assert "MODELS=a=org/A" in placed["j0"] and "MODELS=b=org/B" in placed["j1"]
-    run = next(text for text in asked if "alignxplore.rl.train" in text)
+    run = next(text for text in calls if "alignxplore.rl.train" in text)
     assert "ray=127.0.0.1:6379" in run and "streaming.judges='a=http://j0:8000/v1 b=http://j1:8000/v1'" in run
     assert (
         "trainer.nnodes=3" in run
@@ -314,8 +314,8 @@ def test_a_lost_judge_ends_the_job_and_the_run_in_order(stage):
     process = submit(stage, RUN_TICKS="900")
     first_line(process, "^JUDGES=")
     wait_for_run(stage)
-    (lost,) = alive(stage, "alignxplore.serving org/A")
-    os.kill(int(lost), signal.SIGKILL)
+    (judge,) = alive(stage, "alignxplore.serving org/A")
+    os.kill(int(judge), signal.SIGKILL)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "a judge or a node of Ray ended" in output and "saved" in texts(stage)
     assert gone(stage, "rl.train") and gone(stage, "serving") and gone(stage, "ray start")

@@ -51,14 +51,14 @@ def test_three_stages_pass_returns_on_not_rewards():
 def test_shuffled_returns_are_the_same_ones_and_know_nothing_of_whose_they_were():
     returns = StageReturns([0.0, 0.4, None, 1.4], 0.9)
     dealt = [shuffled(returns, 0, step, "ann", 0) for step in range(4000)]
-    assert all(sorted(map(str, found.returns)) == sorted(map(str, returns.returns)) for found in dealt)
-    assert {found.drawn_bonus for found in dealt} == {None}
+    assert all(sorted(map(str, deal.returns)) == sorted(map(str, returns.returns)) for deal in dealt)
+    assert {deal.drawn_bonus for deal in dealt} == {None}
     for place in range(4):  # each has each of them as often: 1000 times, give or take five standard deviations
         for value in returns.returns:
-            assert abs(sum(found.returns[place] == value for found in dealt) - 1000) < 5 * (4000 * 3 / 16) ** 0.5
+            assert abs(sum(deal.returns[place] == value for deal in dealt) - 1000) < 5 * (4000 * 3 / 16) ** 0.5
     assert shuffled(returns, 0, 7, "ann", 0) == dealt[7]
-    seen = {tuple(shuffled(returns, *key).returns) for key in ((1, 7, "ann", 0), (0, 7, "bob", 0), (0, 7, "ann", 1))}
-    assert len(seen | {tuple(dealt[7].returns)}) > 1
+    orders = {tuple(shuffled(returns, *key).returns) for key in ((1, 7, "ann", 0), (0, 7, "bob", 0), (0, 7, "ann", 1))}
+    assert len(orders | {tuple(dealt[7].returns)}) > 1
 
 
 def test_baselines_are_propagated_like_returns():
@@ -128,8 +128,8 @@ def verl_advantages(groups):
     data = DataProto(batch=batch, non_tensor_batch={"uid": np.array(uids, dtype=object)})
     values = compute_advantage_for_multi_trajectories(data, keys, "grpo").batch["advantages"]
     assert (values[:, 0] == values[:, 2]).all()
-    left = iter(values[:, 0].tolist())
-    return {uid: [next(left) for _ in rewards] for uid, rewards in groups.items()}
+    queue = iter(values[:, 0].tolist())
+    return {uid: [next(queue) for _ in rewards] for uid, rewards in groups.items()}
 
 
 def test_advantages_of_verl_stage_by_stage():

@@ -26,8 +26,8 @@ def rows(steps, stages=2):
         yield row
 
 
-def write(path, found):
-    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
@@ -98,8 +98,8 @@ def test_held_out_users_are_drawn_under_each_judge_from_step_0_with_their_interv
 
 
 def test_a_reward_of_several_judges_is_drawn_with_each():
-    found = [row | {"stage1/confidence/ann": 0.5} for row in validated(4, "ann", "bob")]
-    assert list(curves.held_out_lines(found).items()) == [
+    rows = [row | {"stage1/confidence/ann": 0.5} for row in validated(4, "ann", "bob")]
+    assert list(curves.held_out_lines(rows).items()) == [
         ("val/reward", "reward"),
         ("val/ann/reward", "ann, in the reward"),
         ("val/judge/reward", "judge, in the reward"),
@@ -113,8 +113,8 @@ def legend(picture, panel):
 
 def test_the_script_draws_and_names_what_it_cannot_draw(tmp_path):
     run = write(tmp_path / "metrics.jsonl", rows(3))
-    done = draw(tmp_path / "sub" / "curves.png", run)
-    assert done.returncode == 0, done.stderr
+    process = draw(tmp_path / "sub" / "curves.png", run)
+    assert process.returncode == 0, process.stderr
     assert (tmp_path / "sub" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "two runs are named 'metrics.jsonl'" in draw(tmp_path / "x.png", run, run).stderr
     empty = write(tmp_path / "empty.jsonl", [{"step": 0}])

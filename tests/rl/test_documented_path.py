@@ -45,13 +45,13 @@ def test_the_data_script_takes_the_published_rows_and_holds_users_out(tmp_path, 
 
     from alignxplore.rl import rows as script
 
-    asked = []
+    sources = []
     history = [{"query": None, "chosen": f"a{i}", "rejected": f"b{i}"} for i in range(5)]
     rows = [{"uid": i, "history": history, "mid_position": 2, "positions": None} for i in range(300)]
-    monkeypatch.setattr(datasets, "load_dataset", lambda source, **options: asked.append(source) or rows)
+    monkeypatch.setattr(datasets, "load_dataset", lambda source, **options: sources.append(source) or rows)
     monkeypatch.setattr(script, "OUTPUTS", tmp_path)
     script.convert(script.RowOptions())
-    assert set(asked) == {"VanillaH1/AlignXplorePlus-RL"}
+    assert set(sources) == {"VanillaH1/AlignXplorePlus-RL"}
     from alignxplore.rl.dataset import StreamingDataset
 
     train, held_out = (StreamingDataset(str(tmp_path / f"rl_{part}.parquet")) for part in ("train", "val"))

@@ -83,8 +83,8 @@ def test_groups_of_one_engine_that_differ_end_the_run_with_a_checkpoint(trainer,
 
 def test_a_full_disk_does_not_hide_why_a_step_was_lost(trainer):  # noqa: F811
     trainer.checkpoints.verl_saves = full_disk
-    lost = [record("transport_error", error="judge: HTTP 500")]
-    trainer.agent_loop_manager = SimpleNamespace(drain=lambda: (lost, {}))
+    records = [record("transport_error", error="judge: HTTP 500")]
+    trainer.agent_loop_manager = SimpleNamespace(drain=lambda: (records, {}))
     with pytest.raises(RunStopped, match="step 5: 100 % of the rollouts were lost.* HTTP 500; the last .* of step 3"):
         trainer._collect()
 
@@ -150,12 +150,12 @@ def test_a_run_that_was_stopped_does_not_look_finished(trainer, monkeypatch, tmp
     for name in ("WANDB_RUN_ID", "WANDB_RESUME"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    made = SimpleNamespace(init=lambda: None, get_llm_client=lambda: None)
-    made.logger = SimpleNamespace(finish=lambda exit_code: codes.append(exit_code))
+    runner = SimpleNamespace(init=lambda: None, get_llm_client=lambda: None)
+    runner.logger = SimpleNamespace(finish=lambda exit_code: codes.append(exit_code))
     for name, stand_in in (
         ("configure_verl_logging", lambda: None),
         ("start_actors", lambda config: []),
-        ("TRAINERS", {"sync": lambda config: made}),
+        ("TRAINERS", {"sync": lambda config: runner}),
         ("StreamingManager", SimpleNamespace(create=lambda *_, **__: None)),
         ("tq", SimpleNamespace(init=lambda _: None, close=lambda: None)),
     ):
@@ -169,22 +169,22 @@ def test_a_run_that_was_stopped_does_not_look_finished(trainer, monkeypatch, tmp
     def stops(_):
         raise RunStopped("a reason")
 
-    made.fit = stops
+    runner.fit = stops
     with pytest.raises(RunStopped, match="a reason"):
         module.StreamingRunner().run(config)
     first = os.environ.pop("WANDB_RUN_ID")
-    made.fit, config.trainer.device = lambda _: None, "cpu"
+    runner.fit, config.trainer.device = lambda _: None, "cpu"
     module.StreamingRunner().run(config)
     assert codes == [1, 0] and os.environ["WANDB_RUN_ID"] == first and os.environ["WANDB_RESUME"] == "allow"
     assert len(threads) == 1, "on a CPU the order of a sum stays what it was"
 
 
 async def test_members_of_a_group_go_to_one_server_and_the_next_step_may_choose_another():
-    asked = []
+    request_ids = []
 
     class Client:
         async def generate(self, request_id, prompt_ids, sampling_params):
-            asked.append(request_id)
+            request_ids.append(request_id)
             return SimpleNamespace(token_ids=[1], log_probs=[0.0], extra_fields={}, stop_reason=None)
 
     tokenizer, prompt = SimpleNamespace(decode=lambda *_, **__: ""), SimpleNamespace(ids=[1, 2, 3])
@@ -193,7 +193,7 @@ async def test_members_of_a_group_go_to_one_server_and_the_next_step_may_choose_
             policy = VerlPolicy(Client(), tokenizer, None, {"max_tokens": 4}, 9, "think", step, thread)
             for seed in (7, 8):
                 await policy.write(prompt, seed)
-    assert asked[0] == asked[1] != asked[2] == asked[3]
+    assert request_ids[0] == request_ids[1] != request_ids[2] == request_ids[3]
 
 
 def test_a_step_without_a_group_to_train_on_ends_the_run_with_its_reason(trainer, monkeypatch):  # noqa: F811
@@ -209,12 +209,12 @@ def test_a_step_without_a_group_to_train_on_ends_the_run_with_its_reason(trainer
 
 async def test_an_interrupted_answer_is_gone_on_with_under_the_new_weights():
     """Each part is drawn with a seed of its own, and says which weights wrote it."""
-    parts, asked = [([5, 6], 3, "aborted"), ([], 3, "aborted"), ([7], 4, "completed")], []
+    parts, calls = [([5, 6], 3, "aborted"), ([], 3, "aborted"), ([7], 4, "completed")], []
 
     class Client:
         async def generate(self, request_id, prompt_ids, sampling_params):
-            asked.append((request_id, prompt_ids, sampling_params))
-            ids, step, reason = parts[len(asked) - 1]
+            calls.append((request_id, prompt_ids, sampling_params))
+            ids, step, reason = parts[len(calls) - 1]
             logs = [-0.5] * len(ids) or None
             return SimpleNamespace(
                 token_ids=ids, log_probs=logs, extra_fields={"global_steps": step}, stop_reason=reason
@@ -226,8 +226,8 @@ async def test_an_interrupted_answer_is_gone_on_with_under_the_new_weights():
         policy = VerlPolicy(Client(), tokenizer, None, sampling, 9, "think", 1, thread)
         generation = await policy.write(prompt, 77)
     assert generation == ([5, 6, 7], [-0.5] * 3, "[5, 6, 7]", [(3, 2), (4, 1)])
-    assert [ids for _, ids, _ in asked] == [[1, 2], [1, 2, 5, 6], [1, 2, 5, 6]]
-    assert [sampling["max_tokens"] for _, _, sampling in asked] == [9, 7, 7]
-    seeds = [sampling["seed"] for _, _, sampling in asked]
+    assert [ids for _, ids, _ in calls] == [[1, 2], [1, 2, 5, 6], [1, 2, 5, 6]]
+    assert [sampling["max_tokens"] for _, _, sampling in calls] == [9, 7, 7]
+    seeds = [sampling["seed"] for _, _, sampling in calls]
     assert seeds[0] == 77 != seeds[1] == seeds[2], "an old seed would repeat the draws of the beginning"
-    assert len({request for request, _, _ in asked}) == 1, "where the prompt is cached"
+    assert len({request for request, _, _ in calls}) == 1, "where the prompt is cached"

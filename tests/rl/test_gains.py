@@ -38,24 +38,24 @@ def test_fused_kernels_give_the_same_probabilities_and_a_rougher_gradient_of_the
 
     torch.manual_seed(0)
     tokens, width, words = 8192, 64, 512
-    seen, head = torch.randn(tokens, width).bfloat16(), (torch.randn(words, width) / width**0.5).bfloat16()
+    states, head = torch.randn(tokens, width).bfloat16(), (torch.randn(words, width) / width**0.5).bfloat16()
     ids, advantages = torch.randint(0, words, (tokens,)), torch.randn(tokens) / tokens
 
-    def plain(seen, head):
-        return torch.log_softmax((seen @ head.t()).float(), -1).gather(-1, ids[:, None])[:, 0]
+    def plain(states, head):
+        return torch.log_softmax((states @ head.t()).float(), -1).gather(-1, ids[:, None])[:, 0]
 
-    def fused(seen, head):
-        return FusedLinearForPPO()(seen, head, ids)[0]
+    def fused(states, head):
+        return FusedLinearForPPO()(states, head, ids)[0]
 
     def of(function, kind):
-        one, other = (tensor.detach().clone().to(kind).requires_grad_() for tensor in (seen, head))
-        found = function(one, other)
-        (found * advantages).sum().backward()
-        return found.detach().float(), other.grad.float()
+        one, other = (tensor.detach().clone().to(kind).requires_grad_() for tensor in (states, head))
+        outputs = function(one, other)
+        (outputs * advantages).sum().backward()
+        return outputs.detach().float(), other.grad.float()
 
     exact = of(plain, torch.float32)[1]
-    said, gradient = of(plain, torch.bfloat16)
+    log_probabilities, gradient = of(plain, torch.bfloat16)
     fused_said, fused_gradient = of(fused, torch.bfloat16)
-    assert torch.allclose(said, fused_said, atol=1e-5)
-    error, fused_error = ((found - exact).norm() / exact.norm() for found in (gradient, fused_gradient))
+    assert torch.allclose(log_probabilities, fused_said, atol=1e-5)
+    error, fused_error = ((outputs - exact).norm() / exact.norm() for outputs in (gradient, fused_gradient))
     assert error < 0.004 and 1.5 * error < fused_error < 10 * error

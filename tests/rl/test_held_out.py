@@ -23,7 +23,7 @@ def summary(judge=None, other=None, status="ok", missing=None):
 
 
 def record(user, *summaries, problem=None):
-    groups = [GroupRecord(k, 5, 0, None, [found]) for k, found in enumerate(summaries)]
+    groups = [GroupRecord(k, 5, 0, None, [rollout]) for k, rollout in enumerate(summaries)]
     return ChainRecord(user, 4, problem, 0, groups)
 
 
@@ -71,11 +71,12 @@ def test_whom_the_engine_failed_is_left_out_and_lowers_nothing():
         "by_judge": {},
         "problem": "",
     }
-    found, without = (held_out_metrics(held_out_rows(some, 4, 2), [], ["judge"]) for some in (records, NOW))
+    metrics, without = (held_out_metrics(held_out_rows(some, 4, 2), [], ["judge"]) for some in (records, NOW))
     assert (
-        found["val/reward"] == without["val/reward"] and found["val/judge/accuracy"] == without["val/judge/accuracy"]
+        metrics["val/reward"] == without["val/reward"]
+        and metrics["val/judge/accuracy"] == without["val/judge/accuracy"]
     )
-    assert found["val/judge/coverage"] == pytest.approx(8 / 10)
+    assert metrics["val/judge/coverage"] == pytest.approx(8 / 10)
     assert validation_metrics(records, 2)["val/reward"] == validation_metrics(NOW, 2)["val/reward"]
     assert validation_metrics(records, 2)["val/lost_share"] > validation_metrics(NOW, 2)["val/lost_share"]
 
@@ -126,19 +127,19 @@ def test_without_step_0_or_with_other_users_there_is_no_change():
 
 
 def test_one_person_has_no_interval_and_nothing_is_no_number():
-    found = held_out_metrics(held_out_rows(NOW[:2], 4, 2), [], ["judge", "dead"])
-    assert "val/reward" in found and "val/reward_low" not in found
-    assert found["val/dead/coverage"] == 1 / 4  # bad format needs no judge
-    assert all(math.isfinite(value) for value in found.values())
-    whole = held_out_metrics(held_out_rows(NOW[:1], 4, 2), [], ["dead"])
-    assert whole["val/dead/n"] == 0 and "val/dead/reward" not in whole and "val/dead/accuracy" not in whole
+    metrics = held_out_metrics(held_out_rows(NOW[:2], 4, 2), [], ["judge", "dead"])
+    assert "val/reward" in metrics and "val/reward_low" not in metrics
+    assert metrics["val/dead/coverage"] == 1 / 4  # bad format needs no judge
+    assert all(math.isfinite(value) for value in metrics.values())
+    one_row = held_out_metrics(held_out_rows(NOW[:1], 4, 2), [], ["dead"])
+    assert one_row["val/dead/n"] == 0 and "val/dead/reward" not in one_row and "val/dead/accuracy" not in one_row
 
 
 def test_the_sentence_has_intervals_changes_and_what_is_missing(metrics):
     low, high = metrics["val/reward_low"], metrics["val/reward_high"]
-    said = sentence(metrics, ["other"])
-    assert said.startswith(f"validation reward 0.450 [{low:.3f}, {high:.3f}], +0.114 [") and " since step 0; " in said
-    assert "other 0.357 [" in said and said.endswith(" (88 % answered)")
+    text = sentence(metrics, ["other"])
+    assert text.startswith(f"validation reward 0.450 [{low:.3f}, {high:.3f}], +0.114 [") and " since step 0; " in text
+    assert "other 0.357 [" in text and text.endswith(" (88 % answered)")
     assert sentence(metrics | {"val/gone/coverage": 0.0}, ["gone"]).endswith("; gone answered nothing")
 
 
@@ -146,14 +147,14 @@ def test_the_sentence_has_intervals_changes_and_what_is_missing(metrics):
 def validate(tmp_path):
     """validate(resumed, step, records) → metrics of a validation in a process that begins after step `resumed`."""
 
-    def run(resumed, *found):
+    def run(resumed, *validations):
         settings = Streaming(judges="judge=http://x/v1", val_judges="other=http://y/v1", out=str(tmp_path))
-        made = Validation(settings, checkpoints=None, dtype="float32")
-        made.resume([], resumed)
+        validation = Validation(settings, checkpoints=None, dtype="float32")
+        validation.resume([], resumed)
         results = []
-        for step, records in found:
-            results.append(made.run(SimpleNamespace(validate=lambda *_, r=records: r), [], step)[0])
-        made.rows._file.close()
+        for step, records in validations:
+            results.append(validation.run(SimpleNamespace(validate=lambda *_, r=records: r), [], step)[0])
+        validation.rows._file.close()
         return results
 
     run.rows = lambda: [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
@@ -162,11 +163,11 @@ def validate(tmp_path):
 
 def test_a_resumed_run_is_compared_with_the_start_of_the_first(validate):
     GOOD_START = START[:2] + [record("bob", summary(0.5, 0.5), summary(0.5, 0.5)), START[3]]
-    whole = NOW[:3] + [record("cem", summary(0.2, 0.3), summary(0.2, 0.3))]
-    first, later, last = validate(0, (0, GOOD_START), (2, whole), (4, whole))
+    records = NOW[:3] + [record("cem", summary(0.2, 0.3), summary(0.2, 0.3))]
+    first, later, last = validate(0, (0, GOOD_START), (2, records), (4, records))
     assert "val/reward_change" not in first and later["val/reward_change"] == last["val/reward_change"]
     assert first["val/other/reward"] == pytest.approx((0.4 + 0.5 + 0 + 0 + 0.5 + 0.5 + 0.4 + 0.5) / 8)
-    again = validate(2, (4, whole))[0]  # killed after its checkpoint of step 2
+    again = validate(2, (4, records))[0]  # killed after its checkpoint of step 2
     assert again == last
     assert [(row["step"], row["user"]) for row in validate.rows()] == [
         (step, user) for step in (0, 2, 4) for user in ("ann#1", "ann#2", "bob", "cem")
@@ -174,7 +175,7 @@ def test_a_resumed_run_is_compared_with_the_start_of_the_first(validate):
 
 
 def test_a_validation_that_was_lost_has_rows_and_no_interval(validate):
-    lost = [record(user, summary(None, 0.5, "transport_error"), summary(0.5, 0.5)) for user in ("ann", "bob")]
-    found = validate(2, (4, lost))[0]
-    assert "val/reward" not in found and not [name for name in found if name.endswith(("_low", "coverage"))]
+    records = [record(user, summary(None, 0.5, "transport_error"), summary(0.5, 0.5)) for user in ("ann", "bob")]
+    metrics = validate(2, (4, records))[0]
+    assert "val/reward" not in metrics and not [name for name in metrics if name.endswith(("_low", "coverage"))]
     assert [row["stages"][0]["status"] for row in validate.rows()] == ["transport_error"] * 2

@@ -122,10 +122,10 @@ def test_each_algorithm_of_the_table_composes_and_is_what_it_says(compose, name,
     assert sizes(config)["rows_per_user"] == 8
     for argument in ALGORITHMS[name]:
         key, _, value = argument.partition("=")
-        found = config
+        setting = config
         for part in key.split("."):
-            found = found[part]
-        assert str(found).lower() in (value, str(float(value)) if value[0].isdigit() else value), argument
+            setting = setting[part]
+        assert str(setting).lower() in (value, str(float(value)) if value[0].isdigit() else value), argument
     advantages = advantages_of(config)
     assert torch.isfinite(advantages).all() and gradient_of(config, advantages).abs().sum() > 0
 
@@ -146,14 +146,14 @@ def advantages_of(config):
     fields = {"token_level_rewards": rewards, "response_mask": torch.ones(8, 3)}
     groups = np.array(["u_s1"] * 4 + ["u_s2"] * 4, dtype=object)
     algorithm = config.algorithm
-    done = compute_advantage_for_multi_trajectories(
+    result = compute_advantage_for_multi_trajectories(
         DataProto(batch=TensorDict(fields, batch_size=8), non_tensor_batch={"uid": groups}),
         batch_keys=[f"u_s{1 + i // 4}_{i % 4}_0" for i in range(8)],
         adv_estimator=algorithm.adv_estimator,
         norm_adv_by_std_in_grpo=algorithm.norm_adv_by_std_in_grpo,
         config=algorithm,
     )
-    return done.batch["advantages"]
+    return result.batch["advantages"]
 
 
 def gradient_of(config, advantages):
@@ -172,10 +172,10 @@ def gradient_of(config, advantages):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_estimators_compare_the_rows_of_a_stage(compose, estimator):  # noqa: F811
-    found = advantages_of(compose(f"algorithm.adv_estimator={estimator}", PRESET="tiny"))
-    assert found[:4].mean().item() == pytest.approx(0, abs=1e-4) and found[4:].mean().item() == pytest.approx(
-        0, abs=1e-3
-    )
+    advantages = advantages_of(compose(f"algorithm.adv_estimator={estimator}", PRESET="tiny"))
+    assert advantages[:4].mean().item() == pytest.approx(0, abs=1e-4) and advantages[
+        4:
+    ].mean().item() == pytest.approx(0, abs=1e-3)
 
 
 def test_rewards_that_are_nearly_equal_are_scaled_up_by_grpo_and_not_by_dr_grpo(compose):  # noqa: F811

@@ -31,8 +31,8 @@ async def test_a_very_long_past_summary_leaves_system_text_and_instruction_whole
     prompt = await fitting.prompt(HISTORY, past)
     text = fitting.tokenizer.decode(prompt.ids)
     assert len(prompt.ids) <= 1200 and 0 < prompt.dropped < len(HISTORY)
-    system, asked = (message["content"] for message in PromptSet("default").infer(HISTORY[prompt.dropped :], past))
-    assert text.startswith(f"<|im_start|>system\n{system}<|im_end|>") and asked in text
+    system, question = (message["content"] for message in PromptSet("default").infer(HISTORY[prompt.dropped :], past))
+    assert text.startswith(f"<|im_start|>system\n{system}<|im_end|>") and question in text
     assert text.rstrip().endswith("<|im_start|>assistant")
     assert (
         HISTORY[-1].chosen in text
@@ -46,16 +46,16 @@ async def test_no_prompt_is_tokenised_twice_and_one_that_fits_once(policy, monke
     from alignxplore.summarize import count_tokens, fit_prompt
 
     roomy, tight = policy(9000), policy(700)
-    seen, template = [], roomy.tokenizer.apply_chat_template
+    calls, template = [], roomy.tokenizer.apply_chat_template
     for each in (roomy, tight):
         monkeypatch.setattr(
-            each.tokenizer, "apply_chat_template", lambda *a, **k: seen.append(str(a)) or template(*a, **k)
+            each.tokenizer, "apply_chat_template", lambda *a, **k: calls.append(str(a)) or template(*a, **k)
         )
     fits = await roomy.prompt(HISTORY, "Likes suspense.")
-    assert len(seen) == 1 and fits.dropped == 0
-    seen.clear()
+    assert len(calls) == 1 and fits.dropped == 0
+    calls.clear()
     cut = await tight.prompt(HISTORY, "Likes suspense.")
-    assert 1 < len(seen) == len(set(seen)) <= 5, "all 40 interactions, then where the budget is met"
+    assert 1 < len(calls) == len(set(calls)) <= 5, "all 40 interactions, then where the budget is met"
     right = fit_prompt(tight.tokenizer, tight.prompts, HISTORY, "Likes suspense.", 700)
     assert (len(cut.ids), cut.dropped) == (right.tokens, right.dropped)
     assert len(cut.ids) == count_tokens(tight.tokenizer, tight.prompts.infer(right.interactions, "Likes suspense."))

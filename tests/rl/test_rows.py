@@ -32,15 +32,17 @@ def convert(tmp_path, rows, *options):
 
 
 def message(tmp_path, rows, *options):
-    done = convert(tmp_path, rows, *options)
-    assert done.returncode == 1 and not (tmp_path / "rl.parquet").exists() and "Traceback" not in done.stderr
+    process = convert(tmp_path, rows, *options)
+    assert process.returncode == 1 and not (tmp_path / "rl.parquet").exists() and "Traceback" not in process.stderr
     assert not list(tmp_path.glob(".*.partial"))
-    return done.stderr
+    return process.stderr
 
 
 def test_each_history_is_stored_once_and_comes_back_as_stages(tmp_path):
-    done = convert(tmp_path, [rl_row("a"), rl_row("b", length=9, mid_position=4, signal_gap=0.3, mid_record={"x": 1})])
-    assert done.returncode == 0, done.stderr
+    process = convert(
+        tmp_path, [rl_row("a"), rl_row("b", length=9, mid_position=4, signal_gap=0.3, mid_record={"x": 1})]
+    )
+    assert process.returncode == 0, process.stderr
     table = pq.read_table(tmp_path / "rl.parquet")
     assert table.column_names == ["user", "history", "positions"]
     data = StreamingDataset(str(tmp_path / "rl.parquet"))
@@ -131,21 +133,21 @@ def test_a_leaked_target_is_flagged(tmp_path):
         row = rl_row()
         row["history"][0] = row["history"][5] | change
         (tmp_path / str(number)).mkdir()
-        done = convert(tmp_path / str(number), [row])
-        assert done.returncode == 0 and "leakage" in done.stderr, change
+        process = convert(tmp_path / str(number), [row])
+        assert process.returncode == 0 and "leakage" in process.stderr, change
 
 
 def test_a_torn_last_line_is_dropped(tmp_path):
     (tmp_path / "x").mkdir()
     data = tmp_path / "rl.jsonl"
     data.write_text(json.dumps(rl_row("a")) + "\n" + '{"uid": "b", "hist', encoding="utf-8")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(SCRIPT), "--data", str(data), "--out", str(tmp_path / "rl.parquet")],
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0 and "1 rows" in done.stdout
+    assert process.returncode == 0 and "1 rows" in process.stdout
 
 
 def test_a_parquet_file_of_something_else_is_named(tmp_path):

@@ -44,14 +44,14 @@ def wait_until(condition, process, limit=900):
 
 def leftovers(out):
     """Processes that still carry this run's output folder in their command line."""
-    found = []
+    commands = []
     for process in psutil.process_iter(["pid", "cmdline"]):
         try:
             if process.pid != psutil.Process().pid and any(str(out) in part for part in process.info["cmdline"] or []):
-                found.append(process.info["cmdline"])
+                commands.append(process.info["cmdline"])
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    return found
+    return commands
 
 
 def running(processes):
@@ -90,17 +90,17 @@ def kill_at_the_end_of_an_epoch(process, folder, judge):
     process.wait(20)
     assert not (folder / "model").exists()
     deadline = time.monotonic() + 30
-    while left := running(started):
-        assert time.monotonic() < deadline, left
+    while survivors := running(started):
+        assert time.monotonic() < deadline, survivors
         time.sleep(0.2)
 
 
-def check_steps_under_faults(found):
+def check_steps_under_faults(rows):
     """Rows of steps whose judge misbehaved: asked again, nothing lost."""
     kinds = ("http_429", "http_500", "not_json", "timeout", "unusable")
-    repeated = {kind for step in (1, 2) for kind in found[step] if kind.startswith("repeated/")}
+    repeated = {kind for step in (1, 2) for kind in rows[step] if kind.startswith("repeated/")}
     assert repeated >= {f"repeated/judge/{kind}" for kind in kinds}
-    for row in found.values():
+    for row in rows.values():
         assert (row["lost_share"], row["training/rows"]) == (0, 48)
         assert row["stage2/baselines_failed"] == 0 < row["stage2/baseline"] < 1
         assert 0 <= row[PROBABILITIES] <= 1e-4 and row["actor/grad_norm"] > 0
@@ -108,13 +108,13 @@ def check_steps_under_faults(found):
             row
         )
         assert "stage3/drawn_bonus" not in row
-    assert found[1]["repeated_requests"] >= 8
+    assert rows[1]["repeated_requests"] >= 8
 
 
-def check_held_out(folder, found):
+def check_held_out(folder, metrics_of):
     """Both judges are one and asked alike, so they agree; rows of a step that was done before the kill are kept."""
     for step in (2, 3):
-        row = found[step]
+        row = metrics_of[step]
         for measure in ("reward", "reward_low", "reward_high"):
             assert row[f"val/{measure}"] == pytest.approx(row[f"val/other/{measure}"], abs=1e-9), (step, measure)
         assert row["val/other/coverage"] == 1 and row["val/other/n"] == 12 and row["val/persons"] == 4
@@ -146,21 +146,21 @@ def test_killed_under_a_judge_that_misbehaves_the_same_command_finishes_with_the
     process = launch.start(folder, judge("words"), *FAULTS, **three)
     wait_until(lambda: (folder / "log" / "train.log").stat().st_size > started, process)
     judge("faults")
-    said = process.communicate(timeout=900)[0]
-    assert process.returncode == 0, said
-    assert "continuing after step 2 of 3" in said and "step 3/3" in said and "finished after" in said
-    found = metrics(folder)
-    assert sorted(found) == [1, 2, 3] and all(found[step] == before[step] for step in (1, 2))
-    check_steps_under_faults(found)
-    assert found[3]["repeated_requests"] >= 8
-    golden("three stages, killed and continued", [found[step] for step in (1, 2, 3)], 3)
-    assert "val/stage3/reward" in found[2] and "val/reward" in found[3]
+    output = process.communicate(timeout=900)[0]
+    assert process.returncode == 0, output
+    assert "continuing after step 2 of 3" in output and "step 3/3" in output and "finished after" in output
+    rows = metrics(folder)
+    assert sorted(rows) == [1, 2, 3] and all(rows[step] == before[step] for step in (1, 2))
+    check_steps_under_faults(rows)
+    assert rows[3]["repeated_requests"] >= 8
+    golden("three stages, killed and continued", [rows[step] for step in (1, 2, 3)], 3)
+    assert "val/stage3/reward" in rows[2] and "val/reward" in rows[3]
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     assert [row["step"] for row in samples] == [2] * 4 + [3] * 4
     assert len({row["user"] for row in samples}) == 4 and all(len(row["stages"]) == 3 for row in samples)
-    check_held_out(folder, found)
+    check_held_out(folder, rows)
     best = json.loads((folder / "best" / "validation.json").read_text())
-    assert best["reward"] == max(row["val/reward"] for row in found.values() if "val/reward" in row)
+    assert best["reward"] == max(row["val/reward"] for row in rows.values() if "val/reward" in row)
     assert (folder / "best" / "config.json").exists() and not leftovers(folder)
     check_model(folder / "model")
 
@@ -173,19 +173,19 @@ def two_ranks(launch, judge, out):
     extension = "++actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls=tests.rl.broken_sync.BrokenWorker"
     group = "+streaming.tolerance.float32.group=1e-4"  # in bfloat16 a run is compared by group
     ranks = {"GPUS": "2", "BROKEN_SYNC": str(out.parent / "broken")}
-    done = launch(out, judge("older"), extension, group, "trainer.val_before_train=false", **ranks, **ALIKE)
-    assert done.returncode == 3, done.stdout
-    assert f"{PROBABILITIES} is" in done.stdout and "does not hold the weights" in done.stdout
-    found = metrics(out)
-    assert sorted(found) == [1, 2] and all(row[PROBABILITIES] <= 1e-4 for row in found.values())
-    for row in found.values():
+    process = launch(out, judge("older"), extension, group, "trainer.val_before_train=false", **ranks, **ALIKE)
+    assert process.returncode == 3, process.stdout
+    assert f"{PROBABILITIES} is" in process.stdout and "does not hold the weights" in process.stdout
+    rows = metrics(out)
+    assert sorted(rows) == [1, 2] and all(row[PROBABILITIES] <= 1e-4 for row in rows.values())
+    for row in rows.values():
         assert row["training/rollout_probs_diff_groups_above"] == 0
         assert row["training/rows"] == 32 and row["lost_share"] == 0
     actor = out / "checkpoints" / "global_step_2" / "actor"
     parts = {path.name for path in actor.glob("model_world_size_*")}
     assert parts == {f"model_world_size_2_rank_{rank}.pt" for rank in (0, 1)}
     assert list((actor / "huggingface").glob("*.safetensors")) and not (out / "model").exists()
-    return found
+    return rows
 
 
 def one_rank(launch, judge, out):
@@ -194,18 +194,18 @@ def one_rank(launch, judge, out):
     process = launch.start(out, judge("words"), "trainer.val_before_train=false", **sizes, **ALIKE)
     wait_until(lambda: (out / "metrics.jsonl").exists() and 2 in metrics(out), process)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=120)[0]
-    found = metrics(out)
-    last = max(found)
-    assert process.returncode == 3, said
-    assert f"step {last + 1}: asked to stop; the last checkpoint is of step {last}" in said
+    output = process.communicate(timeout=120)[0]
+    rows = metrics(out)
+    last = max(rows)
+    assert process.returncode == 3, output
+    assert f"step {last + 1}: asked to stop; the last checkpoint is of step {last}" in output
     assert checkpointed(out) == last and not (out / "model").exists() and not leftovers(out)
     used = yaml.safe_load((out / "config.yaml").read_text())
     assert used["streaming"]["judge_orders"] == "per_rollout" and used["data"]["train_batch_size"] == 4
     assert (
         used["trainer"]["default_local_dir"] == f"{out}/checkpoints" and "${" not in (out / "config.yaml").read_text()
     )
-    return found
+    return rows
 
 
 def test_one_rank_and_two_come_to_the_golden_values_until_they_are_ended(launch, judge, tmp_path):
@@ -235,11 +235,11 @@ def test_four_updates_a_step_clip_and_are_the_same_on_two_ranks_and_after_a_resu
     """Adam follows the order and the make-up of the updates: with other rows in one of them the numbers part."""
     url = judge("words")
     for steps in ("1", "3"):  # the second goes on where the first ended
-        done = launch(tmp_path / "one", url, *OFTEN, STEPS=steps, **UPDATES)
-        assert done.returncode == 0 and "8 summaries, 4 updates each" in done.stdout, done.stdout
-    assert "continuing after step 1 of 3" in done.stdout
-    done = launch(tmp_path / "two", url, *OFTEN, STEPS="3", GPUS="2", **UPDATES)
-    assert done.returncode == 0, done.stdout
+        process = launch(tmp_path / "one", url, *OFTEN, STEPS=steps, **UPDATES)
+        assert process.returncode == 0 and "8 summaries, 4 updates each" in process.stdout, process.stdout
+    assert "continuing after step 1 of 3" in process.stdout
+    process = launch(tmp_path / "two", url, *OFTEN, STEPS="3", GPUS="2", **UPDATES)
+    assert process.returncode == 0, process.stdout
     one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     assert sorted(one) == sorted(two) == [1, 2, 3]
     for step, row in one.items():
@@ -252,9 +252,9 @@ def test_four_updates_a_step_clip_and_are_the_same_on_two_ranks_and_after_a_resu
 
 
 def test_a_judge_that_does_not_judge_is_refused_before_anything_starts(launch, judge, tmp_path):
-    done = launch(tmp_path / "run", judge("a"))
+    process = launch(tmp_path / "run", judge("a"))
     assert (
-        done.returncode == 1
-        and "cannot start: judge judge gives the letter A a probability between 0.99" in done.stdout
-    ), done.stdout
+        process.returncode == 1
+        and "cannot start: judge judge gives the letter A a probability between 0.99" in process.stdout
+    ), process.stdout
     assert not (tmp_path / "run" / "log").exists()

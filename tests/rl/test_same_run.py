@@ -29,7 +29,7 @@ def test_a_finished_run_is_not_done_again(config, finished, served, capsys):
     assert capsys.readouterr().out.strip().endswith("/out/model (3 steps)")
     served["error"] = TransportError("nobody there")
     assert module.run(config) == 0
-    assert "already finished" in (said := capsys.readouterr().out) and "not every judge answers" in said
+    assert "already finished" in (output := capsys.readouterr().out) and "not every judge answers" in output
 
 
 def test_the_same_files_by_relative_names_are_the_same_run(config, finished, served, tmp_path, monkeypatch, capsys):
@@ -91,16 +91,18 @@ def test_another_judge_under_the_same_name_is_refused(config, finished, served, 
 async def test_a_judge_is_what_its_server_says_wherever_that_is(tmp_path):
     """Of a folder on this machine its weights, else the name."""
     make_model(tmp_path / "judge")
-    found = []
+    fingerprints = []
     for root in (tmp_path / "judge", tmp_path / "judge", "Qwen/Qwen3-8B"):
         models = {"data": [{"id": "j", "root": str(root)}, {"id": "other", "root": "a/b"}]}
         app = web.Application()
         app.router.add_get("/v1/models", lambda _, models=models: web.json_response(models))
         async with TestServer(app) as server:
             named = f"j={server.make_url('/v1')}@j"
-            found.append(await served_by_judges(Streaming(judges=named, val_judges=named.replace("j", "k", 1)), 1.0))
+            fingerprints.append(
+                await served_by_judges(Streaming(judges=named, val_judges=named.replace("j", "k", 1)), 1.0)
+            )
         (tmp_path / "judge" / "model.safetensors").write_bytes(b"other weights")
-    first, trained, hub = found
+    first, trained, hub = fingerprints
     name = "streaming.judges (j: what is served)"
     assert hub == {name: "Qwen/Qwen3-8B", "streaming.val_judges (k: what is served)": "Qwen/Qwen3-8B"}
     assert first[name] != trained[name] and str(tmp_path) not in first[name]

@@ -127,8 +127,8 @@ def test_what_is_wrong_before_the_start_speaks_of_no_checkpoint(config, monkeypa
         OmegaConf.update(config, key, value)
     with pytest.raises(SystemExit, match="1"):
         module.main.__wrapped__(config)
-    said = capsys.readouterr().err
-    assert said.startswith("cannot start: ") and sentence in said and "checkpoint" not in said
+    output = capsys.readouterr().err
+    assert output.startswith("cannot start: ") and sentence in output and "checkpoint" not in output
 
 
 def test_what_goes_wrong_in_training_says_how_to_go_on(config, served, monkeypatch, capsys):
@@ -149,8 +149,8 @@ def test_what_goes_wrong_in_training_says_how_to_go_on(config, served, monkeypat
     with pytest.raises(SystemExit, match="1"):
         module.main.__wrapped__(config)
     assert (
-        "stopped: ValueError: no such tensor" in (said := capsys.readouterr().err)
-        and "no checkpoint was saved: the same command starts from the beginning" in said
+        "stopped: ValueError: no such tensor" in (output := capsys.readouterr().err)
+        and "no checkpoint was saved: the same command starts from the beginning" in output
     )
     latest = Path(config.streaming.out) / "checkpoints" / "latest_checkpointed_iteration.txt"
     latest.parent.mkdir(parents=True)
@@ -197,8 +197,8 @@ def test_a_full_memory_is_said_in_a_sentence():
     """Ray says it in twenty lines, of which the last is about its environment variables."""
     from ray.exceptions import OutOfMemoryError, RayTaskError
 
-    said = "4 worker(s) were killed due to the node running low on memory. Memory on the node was 22.4GB used / "
-    full = OutOfMemoryError(f"{said}23.5GB limit (0.95)\nOOM kill reason: ...\nset RAY_memory_monitor_refresh_ms")
+    message = "4 worker(s) were killed due to the node running low on memory. Memory on the node was 22.4GB used / "
+    full = OutOfMemoryError(f"{message}23.5GB limit (0.95)\nOOM kill reason: ...\nset RAY_memory_monitor_refresh_ms")
     for error in (full, RayTaskError("run", "a traceback", full).as_instanceof_cause()):
         code, sentence = module.reason(error)
         assert code == 1 and "memory is full (22.4GB of 23.5GB)" in sentence and "RAY_" not in sentence

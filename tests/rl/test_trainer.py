@@ -66,7 +66,7 @@ def trainer(tmp_path, monkeypatch):
         self.data_when_tracked = torch.load(folder / "data.pt")  # verl writes down that this is the latest here
 
     def publish(checkpoint, target, dtype, about):
-        made.events.append(f"best {checkpoint.name} in {dtype}")
+        steps.events.append(f"best {checkpoint.name} in {dtype}")
         target.mkdir(exist_ok=True)
         (target / "validation.json").write_text(json.dumps(about))
 
@@ -78,17 +78,17 @@ def trainer(tmp_path, monkeypatch):
     ):
         monkeypatch.setattr(module.PPOTrainerSync, name, stand_in)
     monkeypatch.setattr(validation, "publish_model", publish)
-    made = StreamingTrainer(config_of(tmp_path))
+    steps = StreamingTrainer(config_of(tmp_path))
     (tmp_path / "log").mkdir()
-    made.start_step = made.checkpoints.saved_step = 3
-    made.log = StepLog(tmp_path / "metrics.jsonl", 3)
-    made.validation.resume([], 3)
-    made._records, made._repeats = [record()], {"j/http_429": 2}
-    made._first_step_done, made._step_began = 0.0, time.monotonic()
-    made.agent_loop_manager = SimpleNamespace(fault=lambda: None)
-    made._places = {5: {"at": "the beginning of step 5"}}
-    made.train_dataloader = SimpleNamespace(state_dict=lambda: {"at": "its end"})
-    return made
+    steps.start_step = steps.checkpoints.saved_step = 3
+    steps.log = StepLog(tmp_path / "metrics.jsonl", 3)
+    steps.validation.resume([], 3)
+    steps._records, steps._repeats = [record()], {"j/http_429": 2}
+    steps._first_step_done, steps._step_began = 0.0, time.monotonic()
+    steps.agent_loop_manager = SimpleNamespace(fault=lambda: None)
+    steps._places = {5: {"at": "the beginning of step 5"}}
+    steps.train_dataloader = SimpleNamespace(state_dict=lambda: {"at": "its end"})
+    return steps
 
 
 def config_of(out):
@@ -316,8 +316,8 @@ def test_a_validation_that_was_lost_stops_the_run_after_its_step_is_safe(trainer
 
 def test_the_few_who_were_left_of_a_lost_validation_make_no_model_the_best(trainer):
     trainer.val_dataset = [{"extra_info": {"user": "u"}}]
-    lucky, lost = record(), failed_record("v", 5, 2, RuntimeError("engine dead"))
-    trainer.agent_loop_manager = SimpleNamespace(validate=lambda rows, step: [lucky] * 4 + [lost] * 60)
+    lucky, loss = record(), failed_record("v", 5, 2, RuntimeError("engine dead"))
+    trainer.agent_loop_manager = SimpleNamespace(validate=lambda rows, step: [lucky] * 4 + [loss] * 60)
     with pytest.raises(RunStopped, match="validation at step 5: 88 % .*engine dead"):
         end_step(trainer, GOOD | trainer._validate())
     trainer.validation.best_reward, trainer.global_steps = -math.inf, 5
@@ -339,8 +339,8 @@ async def test_a_validation_chain_that_cannot_run_is_a_lost_one_and_not_the_end(
         settings=Streaming(judges="j=http://x/v1"),
         config=SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=SimpleNamespace(val_kwargs=kwargs))),
     )
-    found = await StreamingWorker.validate(worker, [{"user": "u"}], 5)
-    assert [(r.lost, r.problem) for r in found] == [(2, "RuntimeError: the rollout engine wrote nothing")]
+    records = await StreamingWorker.validate(worker, [{"user": "u"}], 5)
+    assert [(r.lost, r.problem) for r in records] == [(2, "RuntimeError: the rollout engine wrote nothing")]
 
 
 @pytest.mark.parametrize(("workers", "each"), [(1, 256), (8, 32), (500, 1)])

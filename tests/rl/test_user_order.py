@@ -43,31 +43,31 @@ def test_users_come_in_the_same_order_again_and_after_any_resume(tmp_path, monke
         """Users of each step, and the place in the data after the last one; `amid`: saved when the next had begun."""
         users = StreamingDataset(str(tmp_path / "users.parquet"))
         sampler = create_rl_sampler(OmegaConf.merge(data, {"seed": seed}), users)
-        made = kind.__new__(kind)
-        made.train_dataloader_it, made.config = None, OmegaConf.create({"data": data})
-        made.train_dataloader = StatefulDataLoader(
+        runner = kind.__new__(kind)
+        runner.train_dataloader_it, runner.config = None, OmegaConf.create({"data": data})
+        runner.train_dataloader = StatefulDataLoader(
             users, batch_size=4, drop_last=True, collate_fn=collate_fn, sampler=sampler
         )
         if state:
-            made.train_dataloader.load_state_dict(state)
-        made._places, made._batch_step, made.total_training_steps = {}, first - 1, 8
-        seen, sent[:] = [], []
-        for made.global_steps in range(first, last + 1 + amid):
-            if made.global_steps == first:
-                made.on_train_begin()
-            made._add_batch_to_generate()
-            if made.global_steps <= last:
-                seen.append(sent.pop(0))
-        torch.save(made._place_after(last), tmp_path / "data.pt")
-        return seen, torch.load(tmp_path / "data.pt", weights_only=False)
+            runner.train_dataloader.load_state_dict(state)
+        runner._places, runner._batch_step, runner.total_training_steps = {}, first - 1, 8
+        batches, sent[:] = [], []
+        for runner.global_steps in range(first, last + 1 + amid):
+            if runner.global_steps == first:
+                runner.on_train_begin()
+            runner._add_batch_to_generate()
+            if runner.global_steps <= last:
+                batches.append(sent.pop(0))
+        torch.save(runner._place_after(last), tmp_path / "data.pt")
+        return batches, torch.load(tmp_path / "data.pt", weights_only=False)
 
-    whole, _ = steps(1, 8)
-    assert steps(1, 8)[0] == whole and steps(1, 8, seed=8)[0] != whole and not sent, "nobody is written for nothing"
-    assert sorted(sum(whole[:3], [])) == sorted(f"u{i}" for i in range(12)) and whole[:3] != whole[3:6]
+    order, _ = steps(1, 8)
+    assert steps(1, 8)[0] == order and steps(1, 8, seed=8)[0] != order and not sent, "nobody is written for nothing"
+    assert sorted(sum(order[:3], [])) == sorted(f"u{i}" for i in range(12)) and order[:3] != order[3:6]
     for cut in range(1, 8):
         for amid in (False, True):
             first, state = steps(1, cut, amid=amid)
-            assert first + steps(cut + 1, 8, state)[0] == whole, f"resumed after step {cut}"
+            assert first + steps(cut + 1, 8, state)[0] == order, f"resumed after step {cut}"
 
 
 def test_an_asynchronous_step_is_told_of_its_own_users(trainer):  # noqa: F811

@@ -24,15 +24,15 @@ def safetensors(size=8):
 @pytest.fixture
 def folder(tmp_path):
     """A folder with everything, as far as can be seen from outside."""
-    made = tmp_path / "model"
-    made.mkdir()
+    model_folder = tmp_path / "model"
+    model_folder.mkdir()
     for name in ("config.json", "tokenizer.json"):
-        (made / name).write_text("{}")
+        (model_folder / name).write_text("{}")
     for shard in "12":
-        (made / f"model-{shard}.safetensors").write_bytes(safetensors())
+        (model_folder / f"model-{shard}.safetensors").write_bytes(safetensors())
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
-    (made / "model.safetensors.index.json").write_text(json.dumps(index))
-    return made
+    (model_folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return model_folder
 
 
 MISSING = {
@@ -116,13 +116,15 @@ def test_a_gguf_file_is_refused_in_a_sentence():
 def test_a_window_that_the_model_was_not_made_for_is_refused_in_a_sentence(folder, config, tokenizer, takes):
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
-    for asked in (["--max-model-len", "16384"], ["--max-model-len", "64", "--max-model-len=16384"]):
+    for arguments in (["--max-model-len", "16384"], ["--max-model-len", "64", "--max-model-len=16384"]):
         if takes is None:
-            check_files(str(folder), arguments=asked)
+            check_files(str(folder), arguments=arguments)
             continue
-        said = f"16,384 tokens is asked for, and the model was made for {takes:,}; lower --max_model_len to {takes} "
-        with pytest.raises(ModelError, match=said):
-            check_files(str(folder), arguments=asked)
+        sentence = (
+            f"16,384 tokens is asked for, and the model was made for {takes:,}; lower --max_model_len to {takes} "
+        )
+        with pytest.raises(ModelError, match=sentence):
+            check_files(str(folder), arguments=arguments)
     check_files(str(folder), arguments=["--max-model-len", "2048"])
 
 

@@ -291,11 +291,11 @@ async def test_the_key_is_sent_and_never_shown(fake_server, say, monkeypatch, ca
     answers = in_turn(*quoting, status(401, f"bad key {CANARY}"), {"error": CANARY}, say("well"))
     caplog.set_level(logging.DEBUG)
     async with fake_server(answers) as server, Endpoint(server.url, api_key_env="TEST_KEY") as endpoint:
-        shown = [repr(endpoint), str(vars(endpoint))]
+        texts = [repr(endpoint), str(vars(endpoint))]
         for expected in (RequestError, TransportError):
             with pytest.raises(expected) as caught:
                 await endpoint.chat(MESSAGES)
-            shown += [str(caught.value), repr(caught.value), str(caught.value.args)]
+            texts += [str(caught.value), repr(caught.value), str(caught.value.args)]
         await endpoint.chat(MESSAGES)
         assert all(headers["Authorization"] == f"Bearer {CANARY}" for headers in server.headers)
         endpoint._patience = 0.05
@@ -303,9 +303,9 @@ async def test_the_key_is_sent_and_never_shown(fake_server, say, monkeypatch, ca
             server.answer = in_turn(fault)
             with pytest.raises(TransportError) as caught:
                 await endpoint.chat(MESSAGES)
-            shown += [str(caught.value), repr(caught.value)]
+            texts += [str(caught.value), repr(caught.value)]
     assert endpoint.retries > 3 and "trying again" in caplog.text
-    assert CANARY not in "".join(shown) and CANARY not in caplog.text
+    assert CANARY not in "".join(texts) and CANARY not in caplog.text
 
 
 async def test_no_key_no_header(fake_server, say):

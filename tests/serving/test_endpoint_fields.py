@@ -77,12 +77,12 @@ async def test_a_server_is_asked_without_the_fields_that_it_does_not_know_from_t
 
     async with fake_server(answer) as server, Endpoint(server.url) as endpoint:
         replies = await asyncio.gather(*(endpoint.chat(MESSAGES, max_tokens=3, **FIELDS) for _ in range(3)))
-        asked = len(server.bodies)
+        request_count = len(server.bodies)
         replies.append(await endpoint.chat(MESSAGES, max_tokens=3, **FIELDS))
         assert [reply["choices"][0]["message"]["content"] for reply in replies] == ["well"] * 4
-        known = {name: value for name, value in FIELDS.items() if name not in unknown}
-        assert asked <= 3 + 3 * len(unknown) and server.bodies[asked:] == [
-            {"model": "fake", "messages": MESSAGES, "max_tokens": 3} | known
+        fields = {name: value for name, value in FIELDS.items() if name not in unknown}
+        assert request_count <= 3 + 3 * len(unknown) and server.bodies[request_count:] == [
+            {"model": "fake", "messages": MESSAGES, "max_tokens": 3} | fields
         ]
         assert set(endpoint.not_sent) == set(unknown)
     assert all(len([line for line in caplog.messages if f"know {name}" in line]) <= 1 for name in unknown)

@@ -38,9 +38,9 @@ async def test_the_run_ends_soon_after_its_engine(model_folder, tmp_path, monkey
         max_tokens=1024,
         concurrency=2,
     )
-    written: Path = SummarySet(out, "m", "world_films", "full", 0).journal_path
+    journal: Path = SummarySet(out, "m", "world_films", "full", 0).journal_path
     running = asyncio.create_task(generate(arguments))
-    while not (written.exists() and written.read_bytes().count(b"\n") > 1):
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
         assert not running.done(), running.exception()
         await asyncio.sleep(0.2)
     (engine,) = engines()
@@ -50,4 +50,4 @@ async def test_the_run_ends_soon_after_its_engine(model_folder, tmp_path, monkey
         await running
     assert time.monotonic() - began < SOON
     assert "vllm serve ended with code" in str(error.value) and "EngineDeadError" in str(error.value), error.value
-    assert not engines() and 1 < written.read_bytes().count(b"\n") < 40
+    assert not engines() and 1 < journal.read_bytes().count(b"\n") < 40

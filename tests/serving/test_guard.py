@@ -18,16 +18,16 @@ from alignxplore.world import tiny
 
 async def asked(path, *headers, kind="http"):
     """What a request comes to: the status, or "through" if the server itself is asked."""
-    said = []
+    events = []
 
     async def server(scope, receive, send):
-        said.append("through")
+        events.append("through")
 
     async def send(message):
-        said.append(message.get("status") or message.get("code"))
+        events.append(message.get("status") or message.get("code"))
 
     await KeyEverywhere(server)({"type": kind, "path": path, "headers": list(headers)}, None, send)
-    return said[0]
+    return events[0]
 
 
 async def test_every_path_but_health_wants_the_key(monkeypatch):
@@ -103,11 +103,11 @@ async def test_a_seeded_answer_repeats_beside_judgements_and_not_beside_unseeded
                 while True:
                     await ask()
 
-            others = [asyncio.create_task(go_on()) for _ in range(4)]
+            tasks = [asyncio.create_task(go_on()) for _ in range(4)]
             await asyncio.sleep(0.3)
             texts = [await written(seed) for seed in range(3)]
-            for other in others:
-                other.cancel()
+            for task in tasks:
+                task.cancel()
             return texts
 
         async def judged():

@@ -38,7 +38,7 @@ def test_copies_that_do_not_fit_are_refused(wrong):
 
 def test_the_line_names_an_address_that_others_reach(monkeypatch):
     monkeypatch.setattr("socket.gethostname", lambda: "node7")
-    for given, expected in (({}, "127.0.0.1"), ({"host": "0.0.0.0"}, "node7"), ({"advertise": "gpu1"}, "gpu1")):
-        options = JudgesOptions(models="a=org/A b=org/B", **given)
+    for address, expected in (({}, "127.0.0.1"), ({"host": "0.0.0.0"}, "node7"), ({"advertise": "gpu1"}, "gpu1")):
+        options = JudgesOptions(models="a=org/A b=org/B", **address)
         line = judges_line(options, placed(options))
         assert line == f"a=http://{expected}:8000/v1 b=http://{expected}:8001/v1"

@@ -29,8 +29,14 @@ from alignxplore.serving.models import ModelSpec, choose, look_up, open_model
     ],
 )
 def test_specs(text, spec):
-    found = ModelSpec.parse(text)
-    assert (found.name, found.target, found.revision, found.tokenizer, found.served_name) == spec
+    model_spec = ModelSpec.parse(text)
+    assert (
+        model_spec.name,
+        model_spec.target,
+        model_spec.revision,
+        model_spec.tokenizer,
+        model_spec.served_name,
+    ) == spec
 
 
 def test_identities_tell_models_apart(tmp_path, monkeypatch):
@@ -56,15 +62,15 @@ def test_a_hub_model_is_identified_by_its_commit(tmp_path, monkeypatch):
 
 
 async def test_an_endpoint_is_identified_by_what_stands_behind_its_name(fake_server, say, tmp_path):
-    found = []
+    identities = []
     async with fake_server(lambda body: say("x"), model="ours") as server:
         spec = ModelSpec.parse(f"me={server.url}")
         for root, window in (("/checkpoints/30", 512), ("/checkpoints/60", 4096), ("ours", None)):
             server.models[0] |= {"root": root, "max_model_len": window}
-            found.append(await look_up(spec, 1024))
+            identities.append(await look_up(spec, 1024))
             async with open_model(spec, log_folder=tmp_path, tokenizer=False) as model:
-                assert model.identity == found[-1][0]
-    assert found == [
+                assert model.identity == identities[-1][0]
+    assert identities == [
         (f"{server.url}@ours=/checkpoints/30", 512),
         (f"{server.url}@ours=/checkpoints/60", 1024),
         ("served:ours", 1024),
@@ -73,14 +79,14 @@ async def test_an_endpoint_is_identified_by_what_stands_behind_its_name(fake_ser
 
 async def test_an_endpoint_whose_weights_lie_here_is_identified_by_them(fake_server, say, tmp_path):
     """Saved into the same folder, served under the same name."""
-    found = set()
+    identities = set()
     async with fake_server(lambda body: say("x"), model="ours") as server:
         server.models[0]["root"] = str(tmp_path)
         (tmp_path / "config.json").write_text("{}")
         for weights in (b"one", b"two"):
             (tmp_path / "model.safetensors").write_bytes(weights)
-            found.add((await look_up(ModelSpec.parse(f"me={server.url}"), 1024))[0])
-    assert len(found) == 2 and f"served:{weights_fingerprint(tmp_path)}" in found
+            identities.add((await look_up(ModelSpec.parse(f"me={server.url}"), 1024))[0])
+    assert len(identities) == 2 and f"served:{weights_fingerprint(tmp_path)}" in identities
 
 
 async def test_a_model_has_one_name_wherever_it_is_served(fake_server, say, tmp_path):

@@ -81,11 +81,11 @@ async def test_a_server_that_dies_is_not_asked_for_ever(stand_in, monkeypatch): 
 
 
 async def test_every_model_that_is_opened_is_watched(stand_in, monkeypatch, tmp_path):  # noqa: F811
-    seen = []
+    watches = []
 
     class Watched(Endpoint):
         async def connect(self):
-            seen.append(self._watch)
+            watches.append(self._watch)
             return self
 
     monkeypatch.setattr("alignxplore.serving.models.Endpoint", Watched)
@@ -94,12 +94,12 @@ async def test_every_model_that_is_opened_is_watched(stand_in, monkeypatch, tmp_
     for name in ("config.json", "tokenizer.json", "model.bin"):
         (folder / name).write_text("{}")
     async with open_model(ModelSpec.parse(f"m={folder}"), log_folder=tmp_path, tokenizer=False):
-        seen[0]()
+        watches[0]()
         for process in server._running.values():
             process.kill()
             process.wait()
         with pytest.raises(ServerError):
-            seen[0]()
+            watches[0]()
 
 
 def test_one_that_was_still_starting_is_ended_soon(stand_in, monkeypatch):  # noqa: F811
@@ -126,9 +126,9 @@ def test_the_first_error_of_a_log_is_shown_before_its_end(tmp_path):
     lines = ["INFO starting", cause, *(f"at line {i}" for i in range(30)), "RuntimeError: See root cause above."]
     with log.open("a") as file:
         file.write("\n".join(lines) + "\n")
-    shown = server._tail(log, before).splitlines()
-    assert shown[0] == f"the first error: {cause}" and shown[-1] == "RuntimeError: See root cause above."
-    assert len(shown) == 17 and "earlier" not in "\n".join(shown)
+    tail = server._tail(log, before).splitlines()
+    assert tail[0] == f"the first error: {cause}" and tail[-1] == "RuntimeError: See root cause above."
+    assert len(tail) == 17 and "earlier" not in "\n".join(tail)
     log.write_text("a\nb\nValueError: short\n")
     assert server._tail(log).splitlines() == ["a", "b", "ValueError: short"]
 

@@ -39,23 +39,27 @@ PARTS = {
 
 @pytest.mark.parametrize("content", PARTS)
 async def test_parts_of_text_are_one_text(fake_server, tokenizer, content):
-    found = await written(fake_server, tokenizer, reply(PARTS[content]))
-    assert found.status == OK and found.problem is None
-    assert (found.stages[0].text, found.summary) == (TEXT, "Likes tea.")
+    summaries = await written(fake_server, tokenizer, reply(PARTS[content]))
+    assert summaries.status == OK and summaries.problem is None
+    assert (summaries.stages[0].text, summaries.summary) == (TEXT, "Likes tea.")
 
 
 async def test_reasoning_in_parts(fake_server, tokenizer):
     parts = [{"type": "text", "text": "she "}, {"type": "text", "text": "drinks"}]
-    found = await written(fake_server, tokenizer, reply("Likes tea.", reasoning=parts))
-    assert (found.stages[0].reasoning, found.summary) == ("she drinks", "Likes tea.")
+    summaries = await written(fake_server, tokenizer, reply("Likes tea.", reasoning=parts))
+    assert (summaries.stages[0].reasoning, summaries.summary) == ("she drinks", "Likes tea.")
 
 
 @pytest.mark.parametrize(
     "content", [5, {"text": "x"}, [{"type": "image_url", "image_url": "x"}], [None], [["x"]], True]
 )
 async def test_what_is_no_text_is_a_failed_request(fake_server, tokenizer, content):
-    found = await written(fake_server, tokenizer, reply(content))
-    assert found.status == TRANSPORT_ERROR and found.stages == () and "a message that is no text" in found.error
+    summaries = await written(fake_server, tokenizer, reply(content))
+    assert (
+        summaries.status == TRANSPORT_ERROR
+        and summaries.stages == ()
+        and "a message that is no text" in summaries.error
+    )
 
 
 NO_ANSWER = {
@@ -67,8 +71,8 @@ NO_ANSWER = {
 
 @pytest.mark.parametrize("problem", NO_ANSWER)
 async def test_no_answer_is_asked_for_again_by_the_next_run(fake_server, tokenizer, problem):
-    found = await written(fake_server, tokenizer, NO_ANSWER[problem])
-    assert found.status == TRANSPORT_ERROR and problem in found.error
+    summaries = await written(fake_server, tokenizer, NO_ANSWER[problem])
+    assert summaries.status == TRANSPORT_ERROR and problem in summaries.error
     async with fake_server(lambda body: NO_ANSWER[problem]) as server, Endpoint(server.url) as endpoint:
         judged = await ask_paper(Judge(endpoint, tokenizer, PromptSet()), "s", ITEM, "k")
     assert judged.status == TRANSPORT_ERROR and problem in judged.error

@@ -77,8 +77,8 @@ def test_serves_for_the_length_of_a_block(stand_in, monkeypatch):
     with serve(
         "org/model", log_path=stand_in, revision="abc", arguments=("--max-model-len", "512", "--block-size", "64")
     ) as url:
-        said = first_line(stand_in)
-        arguments = said["arguments"]
+        record = first_line(stand_in)
+        arguments = record["arguments"]
         assert (
             arguments[:2] == ["serve", "org/model"]
             and url == f"http://127.0.0.1:{arguments[arguments.index('--port') + 1]}/v1"
@@ -88,17 +88,17 @@ def test_serves_for_the_length_of_a_block(stand_in, monkeypatch):
             and arguments[arguments.index("--revision") + 1] == "abc"
         )
         assert arguments[-4:] == ["--max-model-len", "512", "--block-size", "64"]  # ours come last, and win
-        assert "--enforce-eager" in arguments and said["environment"]["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
-        assert said["environment"]["OMP_NUM_THREADS"] == "7"  # what the user set wins
-        assert psutil.pid_exists(said["child"])
-    assert gone([said["child"]])
+        assert "--enforce-eager" in arguments and record["environment"]["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+        assert record["environment"]["OMP_NUM_THREADS"] == "7"  # what the user set wins
+        assert psutil.pid_exists(record["child"])
+    assert gone([record["child"]])
 
 
 def test_no_cpu_settings_beside_a_gpu_build(stand_in, monkeypatch):
     monkeypatch.setattr(server, "on_cpu", lambda: False)
     with serve("m", log_path=stand_in):
-        said = first_line(stand_in)
-    assert "--dtype" not in said["arguments"] and "VLLM_CPU_OMP_THREADS_BIND" not in said["environment"]
+        record = first_line(stand_in)
+    assert "--dtype" not in record["arguments"] and "VLLM_CPU_OMP_THREADS_BIND" not in record["environment"]
 
 
 def test_a_key_for_other_servers_is_not_asked_of_ourselves(stand_in, monkeypatch):
@@ -107,10 +107,11 @@ def test_a_key_for_other_servers_is_not_asked_of_ourselves(stand_in, monkeypatch
         assert "VLLM_API_KEY" not in first_line(stand_in)["environment"]
     process, _ = start("m", log_path=stand_in.with_name("by_hand.log"))  # as verl/serve_judge.sh has it
     try:
-        said = first_line(stand_in.with_name("by_hand.log"))
-        assert said["environment"]["VLLM_API_KEY"] == "secret"
+        record = first_line(stand_in.with_name("by_hand.log"))
+        assert record["environment"]["VLLM_API_KEY"] == "secret"
         assert (
-            said["arguments"][said["arguments"].index("--middleware") + 1] == "alignxplore.serving.guard.KeyEverywhere"
+            record["arguments"][record["arguments"].index("--middleware") + 1]
+            == "alignxplore.serving.guard.KeyEverywhere"
         )
     finally:
         process.end()
@@ -143,9 +144,9 @@ async def test_others_go_on_while_a_server_starts(stand_in):
 
     task = asyncio.create_task(others())
     async with serve_beside("m", log_path=stand_in):
-        seen, child = steps, first_line(stand_in)["child"]
+        step_count, child = steps, first_line(stand_in)["child"]
     task.cancel()
-    assert seen and gone([child])
+    assert step_count and gone([child])
 
 
 def test_an_error_in_the_block_still_stops_the_server(stand_in):
@@ -259,12 +260,12 @@ def parent(model, log, executable="", arguments=()):
 
 def family(server):
     """The server, everything it started, and everything in its session."""
-    found = set()
+    pids = set()
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, ProcessLookupError):
             if process.status() != psutil.STATUS_ZOMBIE and os.getsid(process.pid) == server:
-                found |= {process.pid} | {p.pid for p in process.children(recursive=True)}
-    return found
+                pids |= {process.pid} | {p.pid for p in process.children(recursive=True)}
+    return pids
 
 
 @pytest.mark.parametrize(("host", "asked"), [("127.0.0.2", "127.0.0.2"), ("0.0.0.0", "127.0.0.1")])
@@ -279,18 +280,18 @@ def test_the_address_that_it_listens_at_is_the_one_that_is_asked(stand_in, monke
 
 
 def test_by_hand_address_and_limit_are_passed_on_and_the_rest_is_for_vllm(monkeypatch):
-    seen = {}
+    calls = {}
 
     class Process:
         def end(self):
-            seen["ended"] = True
+            calls["ended"] = True
 
     def started(model, **options):
-        seen.update(options)
+        calls.update(options)
         return Process(), "http://127.0.0.3:8000/v1"
 
     def waited(process, url, *, log_path, limit):
-        seen["limit"] = limit
+        calls["limit"] = limit
         raise KeyboardInterrupt
 
     for name, stand in (("start", started), ("wait_ready", waited)):
@@ -299,8 +300,8 @@ def test_by_hand_address_and_limit_are_passed_on_and_the_rest_is_for_vllm(monkey
     monkeypatch.setattr(sys, "argv", ["serving", "m", "--host", "127.0.0.3", "--limit", "7", "--max-model-len", "9"])
     with pytest.raises(SystemExit, match="130"):
         runpy.run_module("alignxplore.serving", run_name="__main__")
-    assert (seen["host"], seen["limit"], seen["arguments"]) == ("127.0.0.3", 7, ["--max-model-len", "9"])
-    assert seen["ended"]
+    assert (calls["host"], calls["limit"], calls["arguments"]) == ("127.0.0.3", 7, ["--max-model-len", "9"])
+    assert calls["ended"]
 
 
 @pytest.mark.parametrize("mode", ["", "stubborn"])

@@ -73,7 +73,7 @@ async def test_real_vllm(tiny_qwen3, tokenizer, tmp_path):
         psutil.Process().children(recursive=True)
     )  # what earlier tests of this run left to the interpreter's end
     with serve(str(folder), log_path=tmp_path / "serve.log", arguments=ARGUMENTS) as url:
-        mine = set(psutil.Process().children(recursive=True)) - before
+        own_children = set(psutil.Process().children(recursive=True)) - before
         async with Endpoint(url) as endpoint:
             assert endpoint.root == str(folder) and endpoint.max_model_len == 1024
             judge = Judge(endpoint, tokenizer, prompts)
@@ -81,23 +81,27 @@ async def test_real_vllm(tiny_qwen3, tokenizer, tmp_path):
                 reference(model, tokenizer, prompts, "Likes the sea.", *pair)
                 for pair in ((ITEM.chosen, ITEM.rejected), (ITEM.rejected, ITEM.chosen))
             )
-            found = await judge.score("Likes the sea.", ITEM, "k")
+            judgement = await judge.score("Likes the sea.", ITEM, "k")
             assert judge._reads_ids is True and judge._together is not None
-            assert found.orders == pytest.approx((a1 / (a1 + b1), b2 / (a2 + b2)), abs=1e-4)
-            assert found.mass == pytest.approx((a1 + b1 + a2 + b2) / 2, rel=1e-3)
+            assert judgement.orders == pytest.approx((a1 / (a1 + b1), b2 / (a2 + b2)), abs=1e-4)
+            assert judgement.mass == pytest.approx((a1 + b1 + a2 + b2) / 2, rel=1e-3)
 
             older = Judge(endpoint, tokenizer, prompts)
             older._reads_ids = False  # as with a server that does not know the field
             again = await older.score("Likes the sea.", ITEM, "k")
-            assert again.orders == pytest.approx(found.orders, abs=1e-4)
-            assert again.mass <= found.mass + 1e-6  # a letter outside the twenty best is not in it
+            assert again.orders == pytest.approx(judgement.orders, abs=1e-4)
+            assert again.mass <= judgement.mass + 1e-6  # a letter outside the twenty best is not in it
 
             with pytest.raises(JudgeError, match="is no judge: only .* most probable: "):
                 await judge.check([("Likes the sea.", ITEM)])
-            asked = ("the sea " * 3000, "the sea " * 900, "Likes the sea.")  # too long for one request, for the model
-            *too_long, fits = await asyncio.gather(*(judge.score(text, ITEM, "k") for text in asked))
+            summaries = (
+                "the sea " * 3000,
+                "the sea " * 900,
+                "Likes the sea.",
+            )  # too long for one request, for the model
+            *too_long, fits = await asyncio.gather(*(judge.score(text, ITEM, "k") for text in summaries))
             assert all(one.status == "request_error" and "1024" in one.error for one in too_long)
-            assert fits.orders == pytest.approx(found.orders, abs=1e-4)
+            assert fits.orders == pytest.approx(judgement.orders, abs=1e-4)
             sampled = [await ask_paper(judge, "Likes the sea.", ITEM, "k") for _ in range(2)]
             assert sampled[0].ok and sampled[0] == sampled[1]
 
@@ -111,5 +115,5 @@ async def test_real_vllm(tiny_qwen3, tokenizer, tmp_path):
             )
             assert counted["usage"]["prompt_tokens"] == first.prompt_tokens  # we count what the server counts
             together = await asyncio.gather(*(judge.score("Likes the sea.", ITEM, i) for i in range(40)))
-            assert all(other.orders == pytest.approx(found.orders, abs=1e-4) for other in together)
-    assert mine and not psutil.wait_procs(mine, timeout=60)[1]
+            assert all(other.orders == pytest.approx(judgement.orders, abs=1e-4) for other in together)
+    assert own_children and not psutil.wait_procs(own_children, timeout=60)[1]

@@ -40,27 +40,27 @@ def stream(*events: str):
 
 
 async def heard(fake_server, answer, **options):
-    told = []
+    texts = []
     async with fake_server(answer) as server, Endpoint(server.url, **({"patience": 2} | options)) as endpoint:
-        return await endpoint.chat(MESSAGES, hear=told.append, top_k=20), told, server.bodies
+        return await endpoint.chat(MESSAGES, hear=texts.append, top_k=20), texts, server.bodies
 
 
 async def test_what_is_heard_grows_into_the_answer(fake_server):
-    reply, told, bodies = await heard(fake_server, stream(*pieces(), *END))
-    assert said(reply) == told[-1] == ANSWER
-    assert len(set(told)) > 5 and all(after.startswith(before) for before, after in zip(told, told[1:]))
+    reply, texts, bodies = await heard(fake_server, stream(*pieces(), *END))
+    assert said(reply) == texts[-1] == ANSWER
+    assert len(set(texts)) > 5 and all(after.startswith(before) for before, after in zip(texts, texts[1:]))
     assert reply["usage"]["completion_tokens"] == 7 and reply["choices"][0]["finish_reason"] == "stop"
     assert bodies[0]["stream"] is True and bodies[0]["top_k"] == 20
 
 
 async def test_reasoning_in_a_field_of_its_own_is_heard_in_its_block(fake_server):
-    reply, told, _ = await heard(fake_server, stream(*pieces("because", "reasoning"), *pieces("Likes it."), *END))
-    assert told[3].startswith("<think>\nbecau") and said(reply) == "<think>\nbecause\n</think>\n\nLikes it."
+    reply, texts, _ = await heard(fake_server, stream(*pieces("because", "reasoning"), *pieces("Likes it."), *END))
+    assert texts[3].startswith("<think>\nbecau") and said(reply) == "<think>\nbecause\n</think>\n\nLikes it."
 
 
 async def test_a_server_that_does_not_stream_is_read_as_it_answers(fake_server, say):
-    reply, told, _ = await heard(fake_server, lambda _: say(ANSWER))
-    assert said(reply) == ANSWER and told == []
+    reply, texts, _ = await heard(fake_server, lambda _: say(ANSWER))
+    assert said(reply) == ANSWER and texts == []
 
 
 async def test_an_empty_answer_is_the_models_own(fake_server):
@@ -80,9 +80,9 @@ async def test_an_empty_answer_is_the_models_own(fake_server):
 )
 async def test_a_broken_stream_is_asked_for_again_from_its_start(fake_server, broken):
     rest = [stream(*broken), stream(*pieces(), *END)]
-    reply, told, bodies = await heard(fake_server, lambda _: rest.pop(0)())
-    assert said(reply) == ANSWER == told[-1] and len(bodies) == 2
-    assert any(not after.startswith(before) for before, after in zip(told, told[1:]))
+    reply, texts, bodies = await heard(fake_server, lambda _: rest.pop(0)())
+    assert said(reply) == ANSWER == texts[-1] and len(bodies) == 2
+    assert any(not after.startswith(before) for before, after in zip(texts, texts[1:]))
 
 
 async def test_a_stream_that_always_breaks_is_a_transport_error(fake_server):

@@ -11,9 +11,9 @@ from alignxplore.sft.adapters import MergeOptions, base_of, merge_adapter, name_
 def test_a_check_names_the_base_model_and_merges_nothing(model_folder, tmp_path):
     config = {"peft_type": "LORA", "base_model_name_or_path": str(model_folder), "r": 8}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
-    said = merge_adapter(MergeOptions(adapter=str(tmp_path), out=str(tmp_path / "out"), check=True))
-    assert said.startswith(f"base model: {model_identity(str(model_folder), None)}\n")
-    assert said.endswith("check: nothing was started") and not (tmp_path / "out").exists()
+    text = merge_adapter(MergeOptions(adapter=str(tmp_path), out=str(tmp_path / "out"), check=True))
+    assert text.startswith(f"base model: {model_identity(str(model_folder), None)}\n")
+    assert text.endswith("check: nothing was started") and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -28,13 +28,13 @@ def test_the_base_is_named_as_seen_from_the_adapter(base, adapter, named, tmp_pa
     for folder in ("models/base", adapter):
         (tmp_path / folder).mkdir(parents=True)
     path = tmp_path / adapter / "adapter_config.json"
-    for said in (str(tmp_path / base), base) if base.startswith("models") else (base,):
-        path.write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": said, "r": 8}))
+    for name in (str(tmp_path / base), base) if base.startswith("models") else (base,):
+        path.write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": name, "r": 8}))
         monkeypatch.chdir(tmp_path)
         name_base_from_here(path.parent)
         assert json.loads(path.read_text()) == {"peft_type": "LORA", "base_model_name_or_path": named, "r": 8}
-        found, _ = base_of(path.parent, tmp_path / "out")
-        assert found == (str(tmp_path / base) if base.startswith("models") else base)
+        base_model, _ = base_of(path.parent, tmp_path / "out")
+        assert base_model == (str(tmp_path / base) if base.startswith("models") else base)
     with pytest.raises(FileNotFoundError, match="its base model 'base' is not at .*give --base"):
         path.write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "../gone/base", "r": 8}))
         base_of(path.parent, tmp_path / "out")

@@ -31,24 +31,24 @@ def test_fewer_rows_than_a_step_is_an_error():
 
 @pytest.mark.parametrize("more", [{}, {"passes": 2, "processes": 3}], ids=["rows", "packs"])
 def test_the_longest_rows_come_first_once_and_no_row_changes_its_step(more):
-    ours, plain = sampler(longest_first=True, **more), sampler()
-    steps = [set(rows) for rows in plain.steps(0)]
-    assert sorted(map(sorted, ours.steps(0))) == sorted(map(sorted, steps))
-    assert [set(rows) for rows in ours.steps(1)] == [set(rows) for rows in plain.steps(1)]
-    first, second, *rest = ours.steps(0)
-    assert max(map(ours.lengths.__getitem__, first)) == max(ours.lengths[row] for row in plain)
-    assert ours.tokens(second) == max(map(ours.tokens, [second, *rest]))
+    by_length, by_draw = sampler(longest_first=True, **more), sampler()
+    steps = [set(rows) for rows in by_draw.steps(0)]
+    assert sorted(map(sorted, by_length.steps(0))) == sorted(map(sorted, steps))
+    assert [set(rows) for rows in by_length.steps(1)] == [set(rows) for rows in by_draw.steps(1)]
+    first, second, *rest = by_length.steps(0)
+    assert max(map(by_length.lengths.__getitem__, first)) == max(by_length.lengths[row] for row in by_draw)
+    assert by_length.tokens(second) == max(map(by_length.tokens, [second, *rest]))
     assert [set(rows) for rows in rest] == [rows for rows in steps if rows not in (set(first), set(second))]
     if not more:
-        assert list(ours)[:16] == sorted(first, key=lambda row: (ours.lengths[row], row), reverse=True)
+        assert list(by_length)[:16] == sorted(first, key=lambda row: (by_length.lengths[row], row), reverse=True)
 
 
 def test_packs_hold_the_rows_of_the_same_steps_and_about_the_same_number_of_tokens():
     plain, packs = sampler(rows=512, batch=64), sampler(rows=512, batch=64, passes=3, processes=4)
-    found = list(packs)
-    assert len(found) == len(packs) == 512 // 64 * 12
+    pack_list = list(packs)
+    assert len(pack_list) == len(packs) == 512 // 64 * 12
     for number, rows in enumerate(plain.steps(0)):
-        of_a_step = found[12 * number : 12 * number + 12]
+        of_a_step = pack_list[12 * number : 12 * number + 12]
         assert sorted(row for pack in of_a_step for row in pack) == sorted(rows)
         tokens = [sum(packs.lengths[row] for row in pack) for pack in of_a_step]
         assert tokens == sorted(tokens, reverse=True) and tokens[0] - tokens[-1] < 0.1 * tokens[0]

@@ -22,8 +22,8 @@ def sft(rows_file, model_folder, tmp_path, monkeypatch):
     words += ["--effective_batch_size", 4, "--max_length", 256, "--num_train_epochs", 2, "--report_to", "none"]
 
     def start(*more: object) -> None:
-        given = [str(word) for word in (*words, *more)]
-        run(training.sft, (DataArguments, TrainArguments, ModelConfig), None, given)
+        argv = [str(word) for word in (*words, *more)]
+        run(training.sft, (DataArguments, TrainArguments, ModelConfig), None, argv)
 
     return start
 
@@ -31,13 +31,15 @@ def sft(rows_file, model_folder, tmp_path, monkeypatch):
 def test_rows_that_are_not_prepared_are_counted_and_nothing_is_written(sft, rows_file, tokenizer, tmp_path, capsys):
     manifest = prepare([str(rows_file)], tokenizer, tmp_path / "set", 256)
     sft("--check", "--save_steps", 20, "--logging_steps", 10)
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     steps = manifest["rows"] // 4
-    assert f"{manifest['rows']:,} rows, {manifest['tokens']:,} tokens" in said
-    assert "4 rows a step = 1 rows x 4 accumulated x 1 process(es)" in said
-    assert f"{steps} steps an epoch, {2 * steps} in all" in said
-    assert "computes in 32 bits, weights in float32, without DeepSpeed" in said
-    assert f"checkpoints every 20 steps, on SIGTERM in {tmp_path}/out/checkpoint-N" in said and "would start" in said
+    assert f"{manifest['rows']:,} rows, {manifest['tokens']:,} tokens" in output
+    assert "4 rows a step = 1 rows x 4 accumulated x 1 process(es)" in output
+    assert f"{steps} steps an epoch, {2 * steps} in all" in output
+    assert "computes in 32 bits, weights in float32, without DeepSpeed" in output
+    assert (
+        f"checkpoints every 20 steps, on SIGTERM in {tmp_path}/out/checkpoint-N" in output and "would start" in output
+    )
     assert not (tmp_path / "out").exists()
     sft("--check", "--train_data", tmp_path / "set", "--max_steps", 7)
     assert f"{steps} steps an epoch, 7 in all" in capsys.readouterr().out and not (tmp_path / "out").exists()
@@ -46,9 +48,9 @@ def test_rows_that_are_not_prepared_are_counted_and_nothing_is_written(sft, rows
 def test_planned_steps_stand_beside_the_published_ones(sft, capsys):
     for published, warned in ((40, False), (37, False), (45, True), (2116, True)):
         sft("--check", "--published_steps", published)  # two epochs of 80 rows, four a step
-        said = capsys.readouterr().out
-        assert f"40 steps are planned; the published run's last checkpoint is {published:,}" in said
-        assert ("warning: 40 steps" in said) == warned
+        output = capsys.readouterr().out
+        assert f"40 steps are planned; the published run's last checkpoint is {published:,}" in output
+        assert ("warning: 40 steps" in output) == warned
     sft("--check")
     assert "published" not in capsys.readouterr().out
     config = yaml.safe_load((ROOT / "sft/configs/qwen3_8b.yaml").read_text())
@@ -70,10 +72,12 @@ def test_what_would_stop_the_run_stops_the_check(sft, tmp_path, capsys):
 def test_rows_are_shown_with_their_trained_part_marked(rows, rows_file, model_folder, tmp_path):
     options = {"model": str(model_folder), "out": str(tmp_path / "set"), "max_length": 256, "show": 3}
     for check in (True, False):  # as they would be, and as they are
-        said = prepare_dataset(PrepareOptions(data=[str(rows_file)], check=check, **options))
-        shown = re.findall(r"^row \d: \d+ tokens, \d+ of them trained\n(.*?)⟦(.*?)⟧\n", said, re.DOTALL | re.MULTILINE)
-        assert len(shown) == 3
-        for row, (before, trained) in zip(rows, shown):
+        output = prepare_dataset(PrepareOptions(data=[str(rows_file)], check=check, **options))
+        marked_rows = re.findall(
+            r"^row \d: \d+ tokens, \d+ of them trained\n(.*?)⟦(.*?)⟧\n", output, re.DOTALL | re.MULTILINE
+        )
+        assert len(marked_rows) == 3
+        for row, (before, trained) in zip(rows, marked_rows):
             assert row["prompt"][-1]["content"] in before and before.endswith("<|im_start|>assistant\n")
             assert trained.startswith("<think>\nseen") and row["completion"][0]["content"] in trained
             assert trained.endswith("<|im_end|>\n")
@@ -82,6 +86,6 @@ def test_rows_are_shown_with_their_trained_part_marked(rows, rows_file, model_fo
 def test_preparing_is_tried_out_on_the_rows(rows_file, tokenizer, model_folder, tmp_path):
     manifest = prepare([str(rows_file)], tokenizer, tmp_path / "set", 256)
     options = {"model": str(model_folder), "out": str(tmp_path / "other"), "max_length": 256, "check": True}
-    said = prepare_dataset(PrepareOptions(data=[str(rows_file), "some/rows"], **options))
-    assert "some/rows: on the Hub" in said and f"{manifest['rows']:,} rows, {manifest['tokens']:,} tokens" in said
-    assert "nothing was" in said and not (tmp_path / "other").exists()
+    output = prepare_dataset(PrepareOptions(data=[str(rows_file), "some/rows"], **options))
+    assert "some/rows: on the Hub" in output and f"{manifest['rows']:,} rows, {manifest['tokens']:,} tokens" in output
+    assert "nothing was" in output and not (tmp_path / "other").exists()

@@ -43,5 +43,5 @@ def test_sft(model_folder, rows_file, tmp_path):
 
 def _steps(out: Path) -> int:
     """Steps of the last whole checkpoint: none of them is trained again."""
-    found = RunFolder(out).last_complete()
-    return int(found.name.rpartition("-")[2]) if found else 0
+    checkpoint = RunFolder(out).last_complete()
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0

@@ -21,7 +21,7 @@ ZERO2 = ("--deepspeed", ROOT / "sft/configs/zero2.json")
 @pytest.fixture(scope="session")
 def train(run_script, model_folder, rows_file, tmp_path_factory):
     """`train(name, *extra, processes=1)` → (losses of 20 steps of 8 rows, weights, what was said)."""
-    base, said = tmp_path_factory.mktemp("packing"), {}
+    base, output_of = tmp_path_factory.mktemp("packing"), {}
     options = [
         *("--config", ROOT / "sft/configs/tiny.yaml", "--model_name_or_path", model_folder, "--train_data", rows_file),
         *("--max_steps", STEPS, "--logging_steps", 1, "--save_steps", 5, "--effective_batch_size", 8),
@@ -29,12 +29,12 @@ def train(run_script, model_folder, rows_file, tmp_path_factory):
     ]
 
     def run(name: str, *extra, processes: int = 1) -> tuple[list[float], dict, str]:
-        if name not in said:
+        if name not in output_of:
             script = ["bash", ROOT / "sft/sft.sh", *options, "--out", base / name, *extra]
-            said[name] = run_script(script, NPROC=str(processes)).stdout
+            output_of[name] = run_script(script, NPROC=str(processes)).stdout
         rows = [json.loads(line) for line in (base / name / "log.jsonl").read_text().splitlines()]
         assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
-        return [row["loss"] for row in rows], load_file(base / name / "model.safetensors"), said[name]
+        return [row["loss"] for row in rows], load_file(base / name / "model.safetensors"), output_of[name]
 
     run.options = options
     return run
@@ -45,21 +45,21 @@ def train(run_script, model_folder, rows_file, tmp_path_factory):
 )
 def test_packs_train_the_same_as_padded_rows(train, name, extra, processes):
     plain, weights, _ = train("padded")
-    packed, same, said = train(name, *PACKED, *extra, processes=processes)
-    assert re.search(rf"8 rows a step, packed = [2-5] passes of at most 384 tokens x {processes} process", said)
+    packed, same, output = train(name, *PACKED, *extra, processes=processes)
+    assert re.search(rf"8 rows a step, packed = [2-5] passes of at most 384 tokens x {processes} process", output)
     assert packed == pytest.approx(plain, rel=0, abs=1e-5) and plain[-1] < plain[0] - 0.5
     assert all(torch.allclose(weights[key], same[key], atol=1e-4) for key in weights)
 
 
 def test_a_packed_run_that_was_killed_goes_on_also_without_packs(train, run_script, tmp_path):
-    whole, weights, _ = train("padded")
+    curve, weights, _ = train("padded")
     killed = [sys.executable, Path(__file__).with_name("killed_sft.py"), *train.options, "--output_dir", tmp_path]
     assert run_script([*killed, *PACKED], expect=None, KILL_AT="12").returncode != 0
     assert RunFolder(tmp_path).last_complete().name == "checkpoint-10"
     assert run_script([*killed, *PACKED], expect=None, KILL_AT="17").returncode != 0
-    done = run_script(killed)
-    assert "resuming from checkpoint-15" in done.stdout
+    process = run_script(killed)
+    assert "resuming from checkpoint-15" in process.stdout
     losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert losses == pytest.approx(whole, rel=0, abs=1e-5)
-    ours = load_file(tmp_path / "model.safetensors")
-    assert all(torch.allclose(weights[key], ours[key], atol=1e-4) for key in weights)
+    assert losses == pytest.approx(curve, rel=0, abs=1e-5)
+    own_weights = load_file(tmp_path / "model.safetensors")
+    assert all(torch.allclose(weights[key], own_weights[key], atol=1e-4) for key in weights)

@@ -18,10 +18,10 @@ def losses(rows_file, model_folder, tmp_path):
 
     def run(name: str, steps: int = 4, **options) -> list[float]:
         folder: Path = tmp_path / name
-        given = {"effective_batch_size": 64, "per_device_train_batch_size": 64, "learning_rate": 2e-3} | options
+        more_options = {"effective_batch_size": 64, "per_device_train_batch_size": 64, "learning_rate": 2e-3} | options
         fixed = {"max_steps": steps, "max_length": 256, "logging_steps": 1, "report_to": "none", "disable_tqdm": True}
         args = TrainArguments(
-            output_dir=str(folder), gradient_checkpointing=False, save_strategy="no", **fixed, **given
+            output_dir=str(folder), gradient_checkpointing=False, save_strategy="no", **fixed, **more_options
         )
         train(DataArguments(train_data=str(rows_file)), args, ModelConfig(model_name_or_path=str(model_folder)))
         return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -38,9 +38,9 @@ def test_sixty_four_passes_a_step_are_one(losses):
 def test_chunks_of_the_head_that_labels_do_not_fill_change_no_loss(losses, monkeypatch, chunk):
     """Passes of three rows have other numbers of trained tokens each, none of them a multiple of the chunk."""
     shape = {"effective_batch_size": 12, "per_device_train_batch_size": 3}
-    whole = losses("whole", loss_type="nll", **shape)
+    expected = losses("whole", loss_type="nll", **shape)
     monkeypatch.setattr(sft_trainer, "_CHUNKED_LM_HEAD_CHUNK_SIZE", chunk)
-    assert losses("chunks", loss_type="chunked_nll", **shape) == pytest.approx(whole, rel=0, abs=1e-5)
+    assert losses("chunks", loss_type="chunked_nll", **shape) == pytest.approx(expected, rel=0, abs=1e-5)
 
 
 def test_bf16_stays_within_a_percent_of_32_bits(losses, monkeypatch):

@@ -57,14 +57,14 @@ def check(tokenizer, rows_file, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_says_rows_steps_memory_and_time_before_it_starts(check, name):
-    said, own = check(name), settings(name)
-    assert re.search(r"8 rows a step = \d rows x \d accumulated x 1 process", said)
-    assert f"10 steps an epoch, {own.get('max_steps', 40):,} in all" in said
+    output, own = check(name), settings(name)
+    assert re.search(r"8 rows a step = \d rows x \d accumulated x 1 process", output)
+    assert f"10 steps an epoch, {own.get('max_steps', 40):,} in all" in output
     assert re.search(
-        r"memory of a GPU, by arithmetic: [\d.]+ GB = [\d.]+ weights \+ .* for a pass of \d+ tokens", said
+        r"memory of a GPU, by arithmetic: [\d.]+ GB = [\d.]+ weights \+ .* for a pass of \d+ tokens", output
     )
-    assert re.search(r"time, by arithmetic: [\d.e+]+ FLOP, [\d.]+ hours at 40% of 1 H100", said)
-    assert "checkpoints every 30 minutes, on SIGTERM" in said
+    assert re.search(r"time, by arithmetic: [\d.e+]+ FLOP, [\d.]+ hours at 40% of 1 H100", output)
+    assert "checkpoints every 30 minutes, on SIGTERM" in output
 
 
 def test_a_model_that_cannot_be_fetched_is_named(rows_file, tmp_path, monkeypatch, capsys):
@@ -95,8 +95,8 @@ def test_a_recipe_fits_its_card_and_its_readme_says_how_much_it_takes(name):
     memory = of_shape(own["model_name_or_path"], model, own["dtype"], 2 if "deepspeed" in own else None, processes)
     total = memory(own.get("packed_tokens", own["max_length"])).total
     assert total < GB[name.split("_")[0]] - 2
-    told = re.search(rf"`{name}`.*?\| (\d+) GB \|", (ROOT / "sft/recipes/README.md").read_text())
-    assert int(told[1]) == round(total)
+    match = re.search(rf"`{name}`.*?\| (\d+) GB \|", (ROOT / "sft/recipes/README.md").read_text())
+    assert int(match[1]) == round(total)
 
 
 def of_shape(name: str, model: ModelConfig, dtype: str, stage: int | None, processes: int):
@@ -127,7 +127,7 @@ def test_zero_shares_out_what_its_readme_says():
     """The table of stages in sft/README.md: GB that 8 and 64 GPUs hold, besides activations."""
     text = (ROOT / "sft/README.md").read_text()
     for stage in (1, 2, 3):
-        told = re.search(rf"\| `configs/zero{stage}.json`[^|]*\| (\d+) GB \| (\d+) GB \|", text)
-        for processes, gb in zip((8, 64), map(int, told.groups())):
+        match = re.search(rf"\| `configs/zero{stage}.json`[^|]*\| (\d+) GB \| (\d+) GB \|", text)
+        for processes, gb in zip((8, 64), map(int, match.groups())):
             memory = of_shape("Qwen/Qwen3-8B", ModelConfig(model_name_or_path="x"), "bfloat16", stage, processes)(1)
             assert round(memory.total - memory.one_pass) == gb

@@ -50,11 +50,11 @@ def command(options, tmp_path):
 
 def is_the_same(folder: Path, other: Path) -> None:
     """Every step is logged once with the losses of the other run, and the models agree."""
-    ours, theirs = (
+    rows, other_rows = (
         [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()] for run in (folder, other)
     )
-    assert [row["step"] for row in ours] == list(range(1, STEPS + 1))
-    assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=0, abs=1e-5)
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in other_rows], rel=0, abs=1e-5)
     models = [load_file(run / "model.safetensors") for run in (folder, other)]
     assert all(torch.allclose(models[0][key], models[1][key], atol=1e-4) for key in models[1])
 
@@ -64,8 +64,8 @@ def test_a_kill_in_a_save_by_time_loses_a_step_and_nothing_else(run_script, comm
     assert run_script(line, expect=None, KILL_IN_SAVE="7").returncode != 0
     assert RunFolder(tmp_path).last_complete().name == "checkpoint-6"
     assert (tmp_path / "checkpoint-7").is_dir() and not (tmp_path / "checkpoint-7" / COMPLETE).exists()
-    done = run_script(line)
-    assert "resuming from checkpoint-6 (deleted, torn by a kill: checkpoint-7)" in done.stdout
+    process = run_script(line)
+    assert "resuming from checkpoint-6 (deleted, torn by a kill: checkpoint-7)" in process.stdout
     is_the_same(tmp_path, undisturbed)
 
 
@@ -98,8 +98,8 @@ def test_of_a_finished_run_the_optimizer_goes_whatever_happens_then(
     # rmtree is what ZeRO's folders go with; one process has files, and is killed after they are gone
     assert (run_script(line, expect=None, KILL_IN_CLEANUP="1").returncode != 0) == (processes == 2)
     is_the_same(tmp_path, undisturbed)
-    left = [path for path in tmp_path.rglob("*") if "optim" in path.name]
-    assert bool(left) == (processes == 2), "killed when those of the first checkpoint were gone"
+    paths = [path for path in tmp_path.rglob("*") if "optim" in path.name]
+    assert bool(paths) == (processes == 2), "killed when those of the first checkpoint were gone"
     again = run_script(line)
     assert "this run is finished" in again.stdout
     assert not [path for path in tmp_path.rglob("*") if "optim" in path.name or "global_step" in path.name]

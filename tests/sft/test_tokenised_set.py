@@ -36,12 +36,13 @@ def test_labels_are_the_completion_with_its_end_of_turn_in_every_row(rows, rows_
 
 
 def test_long_rows_are_dropped_and_counted_never_cut(rows, rows_file, tokenizer, tmp_path):
-    whole = prepare([str(rows_file)], tokenizer, tmp_path / "all", 4096)
+    full_manifest = prepare([str(rows_file)], tokenizer, tmp_path / "all", 4096)
     manifest = prepare([str(rows_file)], tokenizer, tmp_path / "short", 120)
     stored, _ = load_prepared(tmp_path / "short", tokenizer)
     assert 0 < manifest["dropped_too_long"] < len(rows)
     assert (
-        manifest["rows"] + manifest["dropped_too_long"] == len(rows) and manifest["longest"] == whole["longest"] > 120
+        manifest["rows"] + manifest["dropped_too_long"] == len(rows)
+        and manifest["longest"] == full_manifest["longest"] > 120
     )
     assert all(
         record["input_ids"][-2] == tokenizer.eos_token_id and len(record["input_ids"]) <= 120 for record in stored
@@ -110,8 +111,8 @@ def test_answers_without_reasoning_and_repeated_rows_are_counted_and_said(rows, 
     bare = rows[1] | {"completion": [{"role": "assistant", "content": "films"}]}
     manifest = prepare([str(jsonl(rows[0], bare, rows[0], rows[2]))], tokenizer, tmp_path / "set", 4096)
     assert (manifest["rows"], manifest["without_reasoning"], manifest["repeated"]) == (4, 1, 1)
-    said = report(manifest)
-    assert "of these 1 have no </think>" in said and "of these 1 repeat an earlier row word for word" in said
+    text = report(manifest)
+    assert "of these 1 have no </think>" in text and "of these 1 repeat an earlier row word for word" in text
     older = {key: value for key, value in manifest.items() if key not in ("without_reasoning", "repeated")}
     assert "of these" not in report(older), "sets of earlier versions are read as before"
 
@@ -157,13 +158,17 @@ def test_held_out_rows_are_those_of_other_persons(rows, tokenizer, model_folder,
     persons = [f"u{number // 2}#{number}" for number in range(len(rows))]  # two rows each
     file = jsonl(*(row | {"uid": uid} for row, uid in zip(rows, persons)))
     options = {"model": str(model_folder), "out": str(tmp_path / "set"), "max_length": 4096, "held_out": 0.3}
-    said = prepare_dataset(PrepareOptions(data=[str(file)], **options))
+    message = prepare_dataset(PrepareOptions(data=[str(file)], **options))
     sets = [load_prepared(tmp_path / name, tokenizer)[0] for name in ("set", "set_held_out")]
-    found = [
+    person_sets = [
         {persons[int(text.split("seen ")[1].split("\n")[0])].partition("#")[0] for text in map(tokenizer.decode, ids)}
         for ids in (stored["input_ids"] for stored in sets)
     ]
-    assert sum(map(len, sets)) == len(rows) and not found[0] & found[1] and len(found[0] | found[1]) == 40
-    assert 4 <= len(found[1]) <= 20 and f"{len(sets[1])} rows of other persons, for --eval_data" in said
+    assert (
+        sum(map(len, sets)) == len(rows)
+        and not person_sets[0] & person_sets[1]
+        and len(person_sets[0] | person_sets[1]) == 40
+    )
+    assert 4 <= len(person_sets[1]) <= 20 and f"{len(sets[1])} rows of other persons, for --eval_data" in message
     with pytest.raises(ValueError, match="--held_out 1.0: a share of persons"):
         PrepareOptions(data=["x"], held_out=1.0)

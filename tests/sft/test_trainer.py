@@ -114,8 +114,8 @@ def test_loss_falls_on_completions_only_in_the_batches_of_every_mode(rows, rows_
         for labels in collated["labels"].tolist():
             texts.append(tokenizer.decode([label for label in labels if label != -100]))
     expected = {row["completion"][0]["content"] for row in rows}
-    seen = {text for chunk in texts for text in chunk.removesuffix("<|im_end|>\n").split("<|im_end|>\n")}
-    assert documents == sum(chunk.count("<|im_end|>\n") for chunk in texts) and seen <= expected
+    parts = {text for chunk in texts for text in chunk.removesuffix("<|im_end|>\n").split("<|im_end|>\n")}
+    assert documents == sum(chunk.count("<|im_end|>\n") for chunk in texts) and parts <= expected
     assert manifest["rows"] - documents < batch, "only what is less than a step may be left out"
 
 

@@ -80,7 +80,7 @@ def test_two_processes_train_the_same_as_one(train, name, extra):
 def test_killed_at_a_random_step_and_in_a_save_the_curve_is_that_of_an_undisturbed_run(
     train, run_script, options, tmp_path, name, extra, processes
 ):
-    whole = train(name, *extra, processes=processes)
+    undisturbed = train(name, *extra, processes=processes)
     launch = (
         [sys.executable]
         if processes == 1
@@ -97,18 +97,19 @@ def test_killed_at_a_random_step_and_in_a_save_the_curve_is_that_of_an_undisturb
         alone = run_script([sys.executable, command[len(launch)], *options, "--output_dir", tmp_path], expect=1)
         assert "saved with ZeRO stage 3 on 2 process(es), and cannot be resumed without DeepSpeed on 1" in alone.stderr
         assert "Traceback" not in alone.stderr
-    done = run_script(command, expect=None, KILL_IN_FINAL_SAVE="1")
+    process = run_script(command, expect=None, KILL_IN_FINAL_SAVE="1")
     assert (
-        done.returncode != 0 and "resuming from checkpoint-5 (deleted, torn by a kill: checkpoint-10)" in done.stdout
+        process.returncode != 0
+        and "resuming from checkpoint-5 (deleted, torn by a kill: checkpoint-10)" in process.stdout
     )
-    done = run_script(command)
+    process = run_script(command)
     assert (
-        f"resuming from checkpoint-{STEPS}" in done.stdout
+        f"resuming from checkpoint-{STEPS}" in process.stdout
         and RunFolder(tmp_path).summary()["result"]["steps"] == STEPS
     )
-    assert curve(tmp_path) == pytest.approx(curve(whole), rel=0, abs=1e-6)
-    ours, theirs = load_file(tmp_path / "model.safetensors"), load_file(whole / "model.safetensors")
-    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert curve(tmp_path) == pytest.approx(curve(undisturbed), rel=0, abs=1e-6)
+    weights, expected = load_file(tmp_path / "model.safetensors"), load_file(undisturbed / "model.safetensors")
+    assert all(torch.equal(weights[key], expected[key]) for key in expected)
     again = run_script(command)
     assert "this run is finished" in again.stdout
     other = run_script([*command, "--learning_rate", "5e-4"], expect=None)
@@ -154,11 +155,11 @@ def test_a_merged_adapter_says_what_base_and_adapter_say(train, rows, model_fold
     )
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
     ids = tokenizer.apply_chat_template(rows[0]["prompt"], return_tensors="pt", return_dict=False)
-    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    full_model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     parts = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model_folder), folder)
     with torch.inference_mode():
         merged, apart, base = (
-            model(ids).logits for model in (whole, parts, AutoModelForCausalLM.from_pretrained(model_folder))
+            model(ids).logits for model in (full_model, parts, AutoModelForCausalLM.from_pretrained(model_folder))
         )
     assert torch.allclose(merged, apart, atol=1e-5) and not torch.allclose(merged, base, atol=1e-3)
     with pytest.raises(FileExistsError, match="choose another --out"):
@@ -187,6 +188,6 @@ def test_a_slurm_job_on_two_nodes_trains_the_same_as_one_process(train, run_scri
     }
     paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ENVIRONMENT": "/dev/null"}
     script = ["bash", ROOT / "sft/slurm_sft.sbatch", *options, "--output_dir", tmp_path / "out"]
-    done = run_script(script, NPROC="1", **slurm, **paths)
-    assert "2 nodes, first 127.0.0.1:" in done.stdout and "x 2 process(es)" in done.stdout
+    process = run_script(script, NPROC="1", **slurm, **paths)
+    assert "2 nodes, first 127.0.0.1:" in process.stdout and "x 2 process(es)" in process.stdout
     assert curve(tmp_path / "out") == pytest.approx(curve(train("plain")), rel=0, abs=1e-5)

@@ -123,14 +123,14 @@ def test_what_is_passed_on_names_no_folder_of_this_machine(model, rows_file, mod
     monkeypatch.setattr(Trainer, "push_to_hub", push)
     saving = {"save_strategy": "steps", "save_steps": 1, "logging_steps": 1, "push_to_hub": True}
     tiny_run(tmp_path, rows_file, model_folder, model, **saving)
-    made = [path for path in tmp_path.rglob("*") if path.is_file()]
+    paths = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"README.md", "run.json", "summary.json", "adapter_config.json" if model else "config.json"} <= {
-        path.name for path in made
+        path.name for path in paths
     }
     assert cards == [(tmp_path / "README.md").read_text()]
     places = [str(place).encode() for place in (tmp_path, rows_file.parent, model_folder, ROOT)]
-    assert not [path for path in made if any(place in path.read_bytes() for place in places)]
-    assert not [path for path in made if path.name == "training_args.bin"]
+    assert not [path for path in paths if any(place in path.read_bytes() for place in places)]
+    assert not [path for path in paths if path.name == "training_args.bin"]
 
 
 def test_a_run_shorter_than_a_log_interval_ends_with_its_loss_and_card(rows_file, model_folder, tmp_path, capsys):
@@ -169,11 +169,11 @@ def test_an_upload_has_the_card_and_a_run_that_could_not_upload_is_not_finished(
 
 
 def test_nothing_is_reported_to_the_makers_of_trl(rows_file, model_folder, tmp_path, monkeypatch):
-    told = []
+    reports = []
     monkeypatch.delenv("CI", raising=False)
-    monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", lambda **about: told.append(about))
+    monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", lambda **about: reports.append(about))
     tiny_run(tmp_path, rows_file, model_folder)
-    assert not told
+    assert not reports
 
 
 def test_an_adapter_names_the_commit_that_it_was_trained_on(monkeypatch):
@@ -225,9 +225,9 @@ def test_each_evaluation_writes_a_few_summaries_and_counts_bad_format(
 ):
     samples = {"eval_samples": 3, "eval_new_tokens": 8, "eval_strategy": "steps", "eval_steps": 1}
     texts = iter(["<think>\nx\n</think>\n\nfine", "unfinished", "<think>\ny\n</think>\n\nfine"] * 9)
-    written = Samples._write
+    write = Samples._write
     monkeypatch.setattr(
-        Samples, "_write", lambda self, prompts: [next(texts) for _ in written(self, prompts)]
+        Samples, "_write", lambda self, prompts: [next(texts) for _ in write(self, prompts)]
     )  # it cannot write yet
     tiny_run(tmp_path / "with", rows_file, model_folder, logging_steps=1, eval_data=rows_file, **samples)
     rows = [row for _, row in read_jsonl(tmp_path / "with" / "samples.jsonl")]

@@ -52,29 +52,29 @@ def study(tmp_path_factory):
     write_scores(folder / "eval", scores)
     (folder / "eval" / "results.json").write_text('[{"policy": "sft"}]')
     (folder / "eval" / "report.md").write_text("# Results\n\nall of it\n")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(ROOT / "studies/plot_credit.py"), "--study", str(folder), "--runs", *runs],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     return folder
 
 
 def test_accuracy_is_of_the_seeds_mean_on_the_users_that_all_have(study):
-    found = {row["credit"]: row for row in json.loads((study / "results.json").read_text())["credits"]}
-    assert all(row["n"] == 39 for row in found.values())  # one judgement of tree.1 failed
-    assert found["paper"]["seeds"] == [pytest.approx(19 / 39), 0.0] and found["paper"]["accuracy"] == pytest.approx(
+    row_of = {row["credit"]: row for row in json.loads((study / "results.json").read_text())["credits"]}
+    assert all(row["n"] == 39 for row in row_of.values())  # one judgement of tree.1 failed
+    assert row_of["paper"]["seeds"] == [pytest.approx(19 / 39), 0.0] and row_of["paper"]["accuracy"] == pytest.approx(
         19 / 78
     )
     assert (
-        found["tree"]["accuracy"] == 1.0
-        and found["tree"]["minus_paper"] == pytest.approx(1 - 19 / 78)
-        and found["tree"]["p_value"] < 0.01
+        row_of["tree"]["accuracy"] == 1.0
+        and row_of["tree"]["minus_paper"] == pytest.approx(1 - 19 / 78)
+        and row_of["tree"]["p_value"] < 0.01
     )
-    assert "minus_paper" not in found["sft"] and "minus_paper" not in found["paper"]
+    assert "minus_paper" not in row_of["sft"] and "minus_paper" not in row_of["paper"]
 
 
 def test_the_budget_of_each_run_is_reported(study):

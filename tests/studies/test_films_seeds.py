@@ -48,26 +48,26 @@ def pooled(tmp_path):
 
 
 def test_runs_are_pooled_and_a_person_in_two_of_them_is_one_cluster(pooled):
-    found = {(row["policy"], row["setting"]): row for row in pooled[0]["accuracy"]}
-    trained = found["sft+rl", "full"]
+    row_of = {(row["policy"], row["setting"]): row for row in pooled[0]["accuracy"]}
+    trained = row_of["sft+rl", "full"]
     assert (trained["n"], trained["clusters"], len(trained["runs"])) == (2 * PERSONS * WINDOWS, PERSONS, 2)
     assert trained["mean"] == pytest.approx(sum(trained["runs"]) / 2) and trained["low"] < 0.74 < trained["high"]
-    assert found["sft", "full"]["n"] == 2 * (PERSONS * WINDOWS - 1), "a failed judgement is no row"
-    assert found["shuffled", "full"]["n"] == PERSONS * WINDOWS
+    assert row_of["sft", "full"]["n"] == 2 * (PERSONS * WINDOWS - 1), "a failed judgement is no row"
+    assert row_of["shuffled", "full"]["n"] == PERSONS * WINDOWS
 
 
 def test_differences_are_paired_on_the_rows_that_both_have(pooled):
-    found = {(row["policy"][0], row["minus"][0], row["policy"][1]): row for row in pooled[0]["paired"]}
-    assert set(found) == {
+    row_of = {(row["policy"][0], row["minus"][0], row["policy"][1]): row for row in pooled[0]["paired"]}
+    assert set(row_of) == {
         *((a, b, s) for a, b in [*STUDY["COMPARED"], ("shuffled", "sft")] for s in ("full", "streaming")),
         ("sft+rl", "sft+rl", "streaming"),
     }
-    gained = found["sft+rl", "sft", "full"]
+    gained = row_of["sft+rl", "sft", "full"]
     assert gained["n"] == 2 * (PERSONS * WINDOWS - 1) and gained["difference"] > 0.08 and len(gained["runs"]) == 2
     widest = max(one["high"] - one["low"] for one in gained["runs"])
     assert gained["high"] - gained["low"] > widest, "two runs say little of others"
-    assert found["shuffled", "sft", "full"]["n"] == PERSONS * WINDOWS - 1
-    assert found["shuffled", "sft", "full"]["low"] < 0 < found["shuffled", "sft", "full"]["high"]
+    assert row_of["shuffled", "sft", "full"]["n"] == PERSONS * WINDOWS - 1
+    assert row_of["shuffled", "sft", "full"]["low"] < 0 < row_of["shuffled", "sft", "full"]["high"]
 
 
 def test_the_report_says_how_far_it_is_to_the_tally(pooled):
@@ -83,9 +83,9 @@ def test_the_control_is_the_same_run_with_other_rewards(tmp_path):
     study = runpy.run_path(str(ROOT / "studies/films_seeds.py"))
     run, out = films.FilmSettings.read({"SEED": "3"}, out=tmp_path / "run"), tmp_path / "out"
     settings = study["FilmSeedsSettings"].read({}, out=out)
-    found = {step.name: step for step in study["steps"](settings, [run])}
+    step_of = {step.name: step for step in study["steps"](settings, [run])}
     own = {step.name: step for step in films.steps(run)}["rl"]
-    (shuffled,), (trained,) = found["rl"].commands, own.commands
+    (shuffled,), (trained,) = step_of["rl"].commands, own.commands
     assert shuffled.words == (*trained.words, "streaming.shuffle_rewards=true")
     assert dict(shuffled.environment) == dict(trained.environment) | {"OUT": f"{out}/rl"}
-    assert [server.name for server in found["rl"].servers] == [server.name for server in own.servers]
+    assert [server.name for server in step_of["rl"].servers] == [server.name for server in own.servers]

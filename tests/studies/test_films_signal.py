@@ -41,10 +41,10 @@ def ran(tmp_path, *words, **variables):
 def test_a_folder_made_with_other_settings_is_refused(base, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/settings").write_text("".join(f"{name}=other\n" for name in CHOSEN))
-    done = ran(tmp_path, **dict.fromkeys(CHOSEN, "7"))
-    assert done.returncode == 1 and f"{tmp_path}/out holds a run with other settings" in done.stderr
+    process = ran(tmp_path, **dict.fromkeys(CHOSEN, "7"))
+    assert process.returncode == 1 and f"{tmp_path}/out holds a run with other settings" in process.stderr
     for name in CHOSEN:
-        assert f"{name} 'other' → '{2 if name == 'SEED' else 7}'" in done.stderr, "the seed is that of the base"
+        assert f"{name} 'other' → '{2 if name == 'SEED' else 7}'" in process.stderr, "the seed is that of the base"
 
 
 @pytest.mark.parametrize(
@@ -59,22 +59,22 @@ def test_another_base_is_refused(base, tmp_path, settings, told):
         (base / "settings").unlink()
     else:
         (base / "settings").write_text(settings)
-    done = ran(tmp_path, "--check")
-    assert done.returncode == 1 and told in done.stderr and str(base) in done.stderr
+    process = ran(tmp_path, "--check")
+    assert process.returncode == 1 and told in process.stderr and str(base) in process.stderr
 
 
 def test_it_stands_upon_its_base(base, tmp_path):
     study, out = runpy.run_path(str(ROOT / "studies/films_signal.py")), tmp_path / "out"
     settings = study["FilmSignalSettings"].read({"BASE": str(base)}, out=out, seed="2")
-    found = {step.name: step for step in study["steps"](settings, finished(base))}
-    (synthesis,), (sft,) = (found[name].commands for name in ("synthesis", "sft"))
-    (teacher,) = found["synthesis"].servers
-    given = dict(synthesis.environment)
-    assert given["DATA"] == f"{base}/data/synthesis.jsonl", "the windows that the quick start synthesises from"
-    assert given["TEACHER"] == f"teacher={teacher.url}#{base}/models/base"
-    assert given["JUDGE"] == f"judge={base}/models/judge" and "--signal 0.5 " in synthesis.shown(out)
+    step_of = {step.name: step for step in study["steps"](settings, finished(base))}
+    (synthesis,), (sft,) = (step_of[name].commands for name in ("synthesis", "sft"))
+    (teacher,) = step_of["synthesis"].servers
+    variables = dict(synthesis.environment)
+    assert variables["DATA"] == f"{base}/data/synthesis.jsonl", "the windows that the quick start synthesises from"
+    assert variables["TEACHER"] == f"teacher={teacher.url}#{base}/models/base"
+    assert variables["JUDGE"] == f"judge={base}/models/judge" and "--signal 0.5 " in synthesis.shown(out)
     own = next(step for step in steps(finished(base)) if step.name == "sft").lines(base)
-    moved = [line.replace('"$OUT"/sft', '"$OUT"/models/sft') for line in found["sft"].lines(out)]
+    moved = [line.replace('"$OUT"/sft', '"$OUT"/models/sft') for line in step_of["sft"].lines(out)]
     assert [line.replace('"$OUT"', str(base)) for line in own] == [line.replace('"$OUT"', str(base)) for line in moved]
-    (summaries,) = found["summaries"].commands
+    (summaries,) = step_of["summaries"].commands
     assert {f"sft={base}/models/sft", f"synthesised={out}/sft"} <= set(summaries.words)

@@ -33,17 +33,17 @@ def stage(summary: str) -> StageSummary:
 
 def test_a_statement_and_as_many_choices_that_say_nothing_of_it_are_drawn(study):
     record = UserRecord("u", (Interaction("a"),), Interaction("b", "c"))
-    told = [Statement("liked", (0, 2), (4,), 1), Statement("by its words", (1,))]
-    plan = study.Plan.of(record, told, 6, 0)
+    claims = [Statement("liked", (0, 2), (4,), 1), Statement("by its words", (1,))]
+    plan = study.Plan.of(record, claims, 6, 0)
     assert plan.places["evidence"] == (0, 2) and set(plan.places["others"]) < {1, 3, 5} and len(plan.places) == 2
-    assert study.Plan.of(record, told, 5, 0) is not None and study.Plan.of(record, told, 3, 0) is None
+    assert study.Plan.of(record, claims, 5, 0) is not None and study.Plan.of(record, claims, 3, 0) is None
     assert study.Plan.of(record, [Statement("disliked", (0,), (1, 3), -1)], 6, 0).places["evidence"] == (1, 3)
 
 
 def test_gone_is_what_the_summary_derived_anew_does_not_say(study, tmp_path):
     """Action rested on the first choice alone, Comedy also on the others; now only Comedy is told."""
-    shown = [("a", "Action", "Drama"), ("b", "Comedy", "War"), ("c", "Comedy", "War"), ("d", "Crime", "War")]
-    choices = [{"chosen": film(name, genre), "rejected": film(f"no {name}", other)} for name, genre, other in shown]
+    films = [("a", "Action", "Drama"), ("b", "Comedy", "War"), ("c", "Comedy", "War"), ("d", "Crime", "War")]
+    choices = [{"chosen": film(name, genre), "rejected": film(f"no {name}", other)} for name, genre, other in films]
     row = {"userid": "1#1", "history": choices * 2, "target": choices[0] | {"chosen": film("z", "War")}}
     (tmp_path / "data").mkdir()
     path = tmp_path / "data/movielens_upi.jsonl"
@@ -63,7 +63,7 @@ def test_gone_is_what_the_summary_derived_anew_does_not_say(study, tmp_path):
         updates.journal.append(stream.versions[-1], version.row())
     options = study.ForgettingStudyOptions(run=tmp_path, out=tmp_path / "out", persons=1)
     plan = study.Plan(record, {"evidence": (0,), "others": (3,)})
-    told = list(study.outcomes(options, benchmark, [plan], "evidence", folder, "full"))
-    assert [(one.alone, one.again) for one in told] == [(True, False), (False, True), (False, False)]
+    outcomes = list(study.outcomes(options, benchmark, [plan], "evidence", folder, "full"))
+    assert [(outcome.alone, outcome.again) for outcome in outcomes] == [(True, False), (False, True), (False, False)]
     (planned,) = study.plans_of(options, benchmark)
     assert planned.record == record and Path(options.run) == tmp_path

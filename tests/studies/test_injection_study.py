@@ -39,11 +39,11 @@ class Believer:
 
 async def test_a_flip_is_a_right_choice_that_falls_for_the_text(study):
     summaries = ["likes tea"] * 6 + ["misleading"] * 3 + ["lost"]
-    asked = [study.Question(f"u{i}", text, Interaction("tea", "rain")) for i, text in enumerate(summaries)]
+    questions = [study.Question(f"u{i}", text, Interaction("tea", "rain")) for i, text in enumerate(summaries)]
     judge = Believer()
-    found = {x.attack: x for x in await study.attack(judge, "default", asked)}
-    assert judge.checked == study.CHECKED and set(found) == set(study.ATTACKS)
-    order, harmless = found["an order"], found["harmless words"]
+    result_of = {x.attack: x for x in await study.attack(judge, "default", questions)}
+    assert judge.checked == study.CHECKED and set(result_of) == set(study.ATTACKS)
+    order, harmless = result_of["an order"], result_of["harmless words"]
     assert (order.flips.mean, order.flips.n, harmless.flips.mean) == (1, 6, 0), "of those that were right"
     assert order.accuracy == harmless.accuracy == pytest.approx(6 / 9)
     assert order.moved == pytest.approx(100 * 6 * 0.5 / 9) and harmless.moved == 0

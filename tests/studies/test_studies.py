@@ -25,7 +25,7 @@ def test_a_folder_made_with_other_settings_is_refused(tmp_path, script):
     )  # what a study may not choose itself
     out.mkdir()
     (out / "settings").write_text("".join(f"{name}=other\n" for name in names))
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", str(ROOT / "studies" / script), "--no-install"],
         cwd=tmp_path,
         capture_output=True,
@@ -33,5 +33,5 @@ def test_a_folder_made_with_other_settings_is_refused(tmp_path, script):
         timeout=100,
         env=os.environ | {"BASE": "base", "OUT": "out"} | dict.fromkeys(names, "7"),
     )
-    assert done.returncode == 1 and f"{out} holds a run with other settings" in done.stderr
-    assert all(f"{name} 'other' → '7'" in done.stderr for name in names), done.stderr
+    assert process.returncode == 1 and f"{out} holds a run with other settings" in process.stderr
+    assert all(f"{name} 'other' → '7'" in process.stderr for name in names), process.stderr
