@@ -78,32 +78,32 @@ def places(value: Any, trail: tuple = ()) -> Iterator[tuple]:
 @st.composite
 def damaged_value(draw: Callable, value: Any) -> Any:
     """A JSON value with one part replaced by something else, or taken out."""
-    found = copy.deepcopy(value)
-    ways = list(places(found))
+    damaged = copy.deepcopy(value)
+    ways = list(places(damaged))
     if not ways or draw(st.integers(0, 19)) == 0:
         return draw(WORST)
     *trail, last = draw(st.sampled_from(ways))
-    holder = found
+    holder = damaged
     for key in trail:
         holder = holder[key]
     if draw(st.integers(0, 3)) == 0:
         del holder[last]
     else:
         holder[last] = draw(WORST)
-    return found
+    return damaged
 
 
 @st.composite
 def damaged_lines(draw: Callable, rows: list) -> bytes:
     """JSONL of some rows, one of which is damaged or repeated; sometimes the bytes, too."""
-    kept = list(rows)
+    damaged_rows = list(rows)
     for _ in range(draw(st.integers(1, 2))):
-        place = draw(st.integers(0, len(kept) - 1))
+        place = draw(st.integers(0, len(damaged_rows) - 1))
         if draw(st.integers(0, 9)) == 0:
-            kept.insert(place, kept[place])
+            damaged_rows.insert(place, damaged_rows[place])
         else:
-            kept[place] = draw(damaged_value(kept[place]))
-    content = "".join(json.dumps(row) + "\n" for row in kept).encode()
+            damaged_rows[place] = draw(damaged_value(damaged_rows[place]))
+    content = "".join(json.dumps(row) + "\n" for row in damaged_rows).encode()
     return draw(damaged_bytes(content)) if draw(st.integers(0, 2)) == 0 else content
 
 
@@ -158,12 +158,14 @@ def outcome(read: Callable[[], Any], path: Path, whole: bool = False) -> tuple[A
         try:
             return read(), heard.said
         except SAID as error:
-            said = str(error)
-            assert path.name in said, f"the file is not named: {type(error).__name__}: {said}"
-            assert isinstance(error, UserError), f"{type(error).__name__}: {said}"
-            of_all = whole or any(words in said for words in OF_ALL) or mistaken(path.read_bytes()[:512]) is not None
-            assert of_all or re.search(rf"{re.escape(path.name)}:\d+", said), f"no line is named: {said}"
-            return None, [said]
+            message = str(error)
+            assert path.name in message, f"the file is not named: {type(error).__name__}: {message}"
+            assert isinstance(error, UserError), f"{type(error).__name__}: {message}"
+            of_all = (
+                whole or any(words in message for words in OF_ALL) or mistaken(path.read_bytes()[:512]) is not None
+            )
+            assert of_all or re.search(rf"{re.escape(path.name)}:\d+", message), f"no line is named: {message}"
+            return None, [message]
 
 
 def lines_of(path: Path) -> int:

@@ -39,10 +39,10 @@ def test_users(reader, content, tmp_path):
     path = tmp_path / "users.jsonl"
     path.write_bytes(content)
     read = read_users if reader == "evaluation" else lambda file: read_behaviours(file, None)
-    found, said = outcome(lambda: list(read(path)), path)
-    if found is not None and reader == "evaluation":
-        assert len(found) == lines_of(path) - dropped_last(said)
-        assert all(record.history and record.target.chosen.strip() for record in found)
+    records, messages = outcome(lambda: list(read(path)), path)
+    if records is not None and reader == "evaluation":
+        assert len(records) == lines_of(path) - dropped_last(messages)
+        assert all(record.history and record.target.chosen.strip() for record in records)
 
 
 @DERANDOMIZED
@@ -50,10 +50,10 @@ def test_users(reader, content, tmp_path):
 def test_rl_rows(content, stages, tmp_path):
     path = tmp_path / "rl.jsonl"
     path.write_bytes(content)
-    found, said = outcome(lambda: list(read_rl_rows(path, stages)), path)
-    if found is not None:
-        assert len(found) == lines_of(path) - dropped_last(said)
-        assert all(len(row["positions"]) == stages for row, _ in found)
+    rows, messages = outcome(lambda: list(read_rl_rows(path, stages)), path)
+    if rows is not None:
+        assert len(rows) == lines_of(path) - dropped_last(messages)
+        assert all(len(row["positions"]) == stages for row, _ in rows)
 
 
 @DERANDOMIZED
@@ -61,10 +61,10 @@ def test_rl_rows(content, stages, tmp_path):
 def test_sft_rows(content, tokenizer, tmp_path):
     path, counts = tmp_path / "sft.jsonl", {}
     path.write_bytes(content)
-    found, said = outcome(lambda: list(tokenised_rows([str(path)], tokenizer, 4096, None, counts)), path)
-    if found is not None:
+    rows, messages = outcome(lambda: list(tokenised_rows([str(path)], tokenizer, 4096, None, counts)), path)
+    if rows is not None:
         dropped = counts["dropped_too_long"] + counts["dropped_control_token"]
-        assert len(found) + dropped == lines_of(path) - dropped_last(said)
+        assert len(rows) + dropped == lines_of(path) - dropped_last(messages)
 
 
 @DERANDOMIZED
@@ -72,8 +72,8 @@ def test_sft_rows(content, tokenizer, tmp_path):
 def test_scores_of_the_signal_model(content, tmp_path):
     path = tmp_path / "scores.jsonl"
     path.write_bytes(content)
-    found, said = outcome(lambda: list(read_signals(path, "p")), path)
-    assert found is None or len(found) == lines_of(path) - dropped_last(said)
+    signals, messages = outcome(lambda: list(read_signals(path, "p")), path)
+    assert signals is None or len(signals) == lines_of(path) - dropped_last(messages)
 
 
 STAGE = {"text": "x", "reasoning": "r", "summary": "s", "problem": None, "dropped": 0, "cut": False, "seconds": 1.0}
@@ -91,16 +91,16 @@ def test_journals(content, tmp_path):
 
     def use() -> tuple[int, list[dict]]:
         with Journal(path) as journal:
-            known = list(journal.rows())
+            rows = list(journal.rows())
             journal.append("another", {"status": "ok"})
         with Journal(path) as journal:
             assert "another" in journal
-        return len(known), known
+        return len(rows), rows
 
-    found, said = outcome(use, path)
-    if found is not None:
+    contents, messages = outcome(use, path)
+    if contents is not None:
         units = {str(json.loads(line)["id"]) for line in path.read_bytes().splitlines()[:-1]}
-        assert found[0] == len(units) >= lines_of(path) - 1 - content.count(b"\n") // 2
+        assert contents[0] == len(units) >= lines_of(path) - 1 - content.count(b"\n") // 2
 
 
 @DERANDOMIZED
@@ -119,5 +119,5 @@ def test_what_made_summaries(content, tmp_path):
     summaries = SummarySet(tmp_path, "p", "b", "full", 0)
     summaries.meta_path.parent.mkdir(parents=True, exist_ok=True)
     summaries.meta_path.write_bytes(content)
-    found, _ = outcome(summaries.meta, summaries.meta_path, whole=True)
-    assert found is None or isinstance(found, dict)
+    meta, _ = outcome(summaries.meta, summaries.meta_path, whole=True)
+    assert meta is None or isinstance(meta, dict)
