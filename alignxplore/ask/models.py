@@ -12,6 +12,7 @@ from alignxplore.ask.finished import answer_tokens, window_of
 from alignxplore.ask.histories import Person
 from alignxplore.command import Checkable, option
 from alignxplore.errors import at_least_one
+from alignxplore.history import too_old
 from alignxplore.journal import OK
 from alignxplore.judging import ranking
 from alignxplore.judging.free_form import ReasoningJudge
@@ -21,13 +22,12 @@ from alignxplore.records import Interaction, Offer
 from alignxplore.serving.models import Model, ModelSpec, open_model
 from alignxplore.summarize import Plan, Sampling, Summaries, check_window, summarize
 
-CHARACTERS = 40  # of a token, at most: what is longer than the window by that is not even tokenised
 Told = Callable[[int, str], None]  # number of a stage, all of its answer so far
 
 
 @dataclass(kw_only=True)
 class ModelOptions(Checkable):
-    """ModelOptions models are asked: options of the command line."""
+    """How models are asked: options of the command line."""
 
     prompt_set: str = option("default, hardened, or a folder of templates of your own", "default")
     format: str = option(f"how the policy answers: {', '.join(FORMATS)}", "think")
@@ -61,7 +61,7 @@ class Policy:
     async def write(self, person: Person, stages: int, hear: Told | None = None) -> Summaries:
         """A person's summaries in so many stages. With the seed 0 they are those of the evaluation."""
         setting = "full" if stages == 1 else "streaming"
-        older = _too_old(person.history, self.window)
+        older = too_old(person.history, self.window)
         visible_person = person.without(range(older)) if older else person
         plan = Plan(visible_person.slices(stages), self.window - self.sampling.max_tokens, older)
         tokenizer = self.model.tokenizer
@@ -70,16 +70,6 @@ class Policy:
         return await summarize(
             self.model.endpoint, tokenizer, self.prompts, plan, self.sampling, key, self.window, hear
         )
-
-
-def _too_old(history: Sequence[Interaction], window: int) -> int:
-    """How many of the oldest interactions lie beyond what the window could hold. The newest always stays."""
-    room = CHARACTERS * window
-    for newer, interaction in enumerate(reversed(history)):
-        room -= len(interaction.chosen) + len(interaction.rejected or "")
-        if room < 0 and newer:
-            return len(history) - newer
-    return 0
 
 
 @dataclass(frozen=True)
