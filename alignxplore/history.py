@@ -1,4 +1,4 @@
-"""Cutting a history into stages, and fitting it into a token budget. Used by synthesis, RL and eval alike."""
+"""Cutting a history into slices, and fitting it into a token budget. Used by synthesis, RL and eval alike."""
 
 import math
 from collections.abc import Callable, Sequence

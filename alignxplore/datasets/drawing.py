@@ -9,6 +9,8 @@
 
 A choice that has no match is dropped by the callers, with a count: items at either end of popularity, with none left
 beyond them, and those that nobody else took.
+
+Suffixes of arrays: `U` users, `E` events, `O` those of them that have no item yet.
 """
 
 import random

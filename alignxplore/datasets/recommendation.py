@@ -146,8 +146,8 @@ class RecommendationDrawer(Drawer):
     def _popularity(self, chunk: Chunk, users: list[int], draws: Drawn, targets: list[int]) -> Iterator[Popularity]:
         """How popular the items of some users' targets are."""
         others = OthersOfMany(self.takings, chunk.ends, chunk.items, chunk.times)
-        users_R, times = np.array(users), draws.times[targets]
-        chosen, rejected = (others.counted(users_R, items[targets], times) for items in (draws.chosen, draws.rejected))
+        users_Q, times = np.array(users), draws.times[targets]
+        chosen, rejected = (others.counted(users_Q, items[targets], times) for items in (draws.chosen, draws.rejected))
         columns = chosen[0], rejected[0], chosen[1], rejected[1]
         return map(Popularity, *(column.tolist() for column in columns))
 

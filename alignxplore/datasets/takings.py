@@ -3,6 +3,8 @@
 The engine puts the times in order, item after item, and they lie in a file; memory holds one of `BLOCK` of them, so
 that it stays flat in the number of events (3 MB for 25 million). A question is a binary search and the reading of one
 block; many are searched for at once.
+
+Suffixes of arrays: `I` items, `Q` questions, `O` those of them that are still open, `B` a block or a batch.
 """
 
 import os
