@@ -12,7 +12,7 @@ from alignxplore.judging.ranking import Ranking
 
 
 @dataclass(frozen=True)
-class Rated:
+class Rating:
     """What the evaluator of HiCUPID said of a written answer: `score` in [0, 1], a verdict (win, tie, lose; None: not
     read) for each question put to it, and how far the answer agrees with the reference in words. `kind`: of the
     question."""
@@ -43,7 +43,7 @@ class Rated:
 
 
 @dataclass(frozen=True)
-class NotSaid:
+class NoReply:
     """A request that has no answer: it failed, or does not fit the window."""
 
     status: str
@@ -56,43 +56,43 @@ class NotSaid:
         return {"status": self.status, "error": self.error}
 
 
-Said = Judgement | PaperJudgement | Ranking | Rated | NotSaid
+AnyReply = Judgement | PaperJudgement | Ranking | Rating | NoReply
 # Which one a journal row is, by a field that no other has.
 _KINDS: dict[str, type] = {
     "rotations": Ranking,
     "selection": PaperJudgement,
     "p_chosen_first": Judgement,
-    "score": Rated,
+    "score": Rating,
 }
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was said; the oldest interactions of a raw history that could not be shown (None: no history was read); and
-    fields of the request that the server does not know, so that it was asked without them."""
+    """A reply, how many of the oldest interactions of a raw history did not fit (None: no history was read), and
+    the fields of the request that the server does not know, so that it was asked without them."""
 
-    said: Said
+    reply: AnyReply
     dropped: int | None = None
     not_sent: tuple[str, ...] = ()
 
     @property
     def too_long(self) -> bool:
-        return self.said.status == TOO_LONG
+        return self.reply.status == TOO_LONG
 
     def row(self) -> dict:
         """JSON form."""
-        seen = {} if self.dropped is None else {"dropped": self.dropped}
-        return self.said.row() | seen | ({"not_sent": self.not_sent} if self.not_sent else {})
+        extra = {} if self.dropped is None else {"dropped": self.dropped}
+        return self.reply.row() | extra | ({"not_sent": self.not_sent} if self.not_sent else {})
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
         """The answer of a journal row."""
-        kind = next((kind for name, kind in _KINDS.items() if name in row), NotSaid)
+        kind = next((kind for name, kind in _KINDS.items() if name in row), NoReply)
         if kind is PaperJudgement:
             row = dict(row) | {"chosen_letter": row["letter"]}
-        known = {one.name: row[one.name] for one in fields(kind) if one.name in row}
-        said = kind(**{name: _frozen(value) for name, value in known.items()})
-        return cls(said, row.get("dropped"), tuple(row.get("not_sent", ())))
+        values = {field.name: row[field.name] for field in fields(kind) if field.name in row}
+        reply = kind(**{name: _frozen(value) for name, value in values.items()})
+        return cls(reply, row.get("dropped"), tuple(row.get("not_sent", ())))
 
 
 def _frozen(value: Any) -> Any:

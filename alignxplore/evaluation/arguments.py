@@ -194,7 +194,7 @@ class EvaluationArguments(Checkable):
         one_of("judge_format", (value.rpartition("=")[2] for value in self.judge_format), (*FORMATS, YES_NO))
 
 
-def one_of(name: str, values: Iterable[str], known: Iterable[str]) -> None:
+def one_of(name: str, values: Iterable[str], choices: Iterable[str]) -> None:
     """Raise a ValueError for values of an option that there are not."""
-    if unknown := set(values) - set(known):
-        raise ValueError(f"--{name}: unknown {', '.join(sorted(unknown))}; choose from {', '.join(known)}")
+    if unknown_values := set(values) - set(choices):
+        raise ValueError(f"--{name}: unknown {', '.join(sorted(unknown_values))}; choose from {', '.join(choices)}")

@@ -99,11 +99,11 @@ class BenchmarkFile:
         return iter(self._sample) if self.limit else self._read(allow_duplicates=True)
 
     def _read(self, allow_duplicates: bool) -> Iterator[UserRecord]:
-        known = datasets.DATASETS.get(self.name.partition("~")[0])
+        dataset = datasets.DATASETS.get(self.name.partition("~")[0])
         shard = WHOLE if self.limit else self.shard
         return read_users(
             self.path,
-            default_query=known.default_query if known else None,
+            default_query=dataset.default_query if dataset else None,
             allow_duplicates=allow_duplicates,
             is_wanted=functools.partial(shard.holds, self.name),
         )
@@ -126,16 +126,16 @@ class BenchmarkFile:
 
     @functools.cached_property
     def _sample(self) -> tuple[UserRecord, ...]:
-        some = heapq.nsmallest(self.limit or 0, self.checked(), key=lambda record: record.id)
-        return tuple(record for record in some if self.shard.holds(self.name, record.user))
+        sample = heapq.nsmallest(self.limit or 0, self.checked(), key=lambda record: record.id)
+        return tuple(record for record in sample if self.shard.holds(self.name, record.user))
 
     @functools.cached_property
     def sizes(self) -> tuple[int, int]:
         """(users, rows whose target also stands in the history; they are kept, counted and reported)."""
-        users = leaked = 0
+        users = leaks = 0
         for record in self._sample if self.limit else self.checked():
-            users, leaked = users + 1, leaked + record.leaked
-        return users, leaked
+            users, leaks = users + 1, leaks + record.leaked
+        return users, leaks
 
     def loaded(self) -> Benchmark:
         """With all records in memory."""
@@ -146,7 +146,7 @@ def load_benchmarks(
     data: Iterable[str], names: Iterable[str] | None = None, limit: int | None = None
 ) -> list[Benchmark]:
     """Those of `find_benchmarks`, with all records in memory."""
-    return [one.loaded() for one in find_benchmarks(data, names, limit)]
+    return [file.loaded() for file in find_benchmarks(data, names, limit)]
 
 
 def find_benchmarks(
@@ -166,47 +166,50 @@ def find_benchmarks(
         FileNotFoundError: one of the names is nowhere.
         ValueError: two files of one name, or a name or task that cannot be.
     """
-    found: dict[str, tuple[str, Path]] = {}
+    files: dict[str, tuple[str, Path]] = {}
 
     def take(name: str, task: str, path: Path) -> None:
-        if name in found and name in (wanted or found):
-            raise ValueError(f"{found[name][1]} and {path} are both {name}; give them different names: NAME=FILE")
-        found[name] = task, path
+        if name in files and name in (selection or files):
+            raise ValueError(f"{files[name][1]} and {path} are both {name}; give them different names: NAME=FILE")
+        files[name] = task, path
 
-    wanted, places = list(dict.fromkeys(names or ())), []
+    selection, places = list(dict.fromkeys(names or ())), []
     for spec in data:
-        given, equals, file = spec.partition("=")
+        head, equals, file = spec.partition("=")
         if equals and not Path(spec).exists():  # an existing path is one, whatever signs it has
-            name, _, task = given.partition(":")
+            name, _, task = head.partition(":")
             take(name, task, Path(file))
         elif Path(spec).is_file():
             take(*next((name, "", path) for name, path in datasets.locate(spec).items()))
         else:
             places.append(spec)
-    rest = [name for name in wanted if name not in found]  # of folders and hub data sets what no file was named for
-    for spec in places if rest or not wanted else ():
-        for name, path in datasets.locate(spec, rest or None).items():
+    # Of folders and hub data sets what no file was named for.
+    open_names = [name for name in selection if name not in files]
+    for spec in places if open_names or not selection else ():
+        for name, path in datasets.locate(spec, open_names or None).items():
             take(name, "", path)
-    if missing := [name for name in wanted if name not in found]:
+    if missing_names := [name for name in selection if name not in files]:
         raise FileNotFoundError(
-            f"no benchmark {', '.join(missing)} among {', '.join(found)} (--benchmarks picks by name)"
+            f"no benchmark {', '.join(missing_names)} among {', '.join(files)} (--benchmarks picks by name)"
         )
-    return [BenchmarkFile(name, task_of(name, *found[name]), found[name][1], limit, shard) for name in wanted or found]
+    return [
+        BenchmarkFile(name, task_of(name, *files[name]), files[name][1], limit, shard) for name in selection or files
+    ]
 
 
-def task_of(name: str, given: str, path: Path) -> str:
+def task_of(name: str, task_given: str, path: Path) -> str:
     """The task of a benchmark: that of the registry, or as given, or as its manifest says (copies), or selection,
     which is said."""
-    known = datasets.DATASETS.get(name.partition("~")[0])
-    if known:
-        if given not in ("", known.task):
-            raise ValueError(f"{name}:{given}: the task of {known.name} is {known.task}")
-        return known.task
+    dataset = datasets.DATASETS.get(name.partition("~")[0])
+    if dataset:
+        if task_given not in ("", dataset.task):
+            raise ValueError(f"{name}:{task_given}: the task of {dataset.name} is {dataset.task}")
+        return dataset.task
     if not re.fullmatch(r"[\w.~+-]+", name) or datasets.name_of(name):
-        other = datasets.name_of(name)
-        why = f"it would be taken for {other}" if other else "letters, digits and . _ + - make a name"
-        raise ValueError(f"'{name}' cannot be the name of a benchmark: {why}")
-    task = given or read_manifest(path).get("task")
+        namesake = datasets.name_of(name)
+        reason = f"it would be taken for {namesake}" if namesake else "letters, digits and . _ + - make a name"
+        raise ValueError(f"'{name}' cannot be the name of a benchmark: {reason}")
+    task = task_given or read_manifest(path).get("task")
     if task is None:
         log.warning(
             "%s: no data set that is known (%s); taken for a selection task, whose histories are shown whole "
@@ -272,15 +275,15 @@ class SummarySet:
         """
         paths = [part.meta_path for part in self.parts if part.meta_path.exists()]
         metas = [read_object(path, "run", remedy="run gen_preference.py again") for path in paths]
-        for path, other in zip(paths, metas):
-            if other["run"] != metas[0]["run"]:
+        for path, meta in zip(paths, metas):
+            if meta["run"] != metas[0]["run"]:
                 problem = f"made in another way than {paths[0]}: run both again with the same model and options"
                 raise RecordError(problem, path)
         if len(metas) < 2:
             return metas[0] if metas else None
-        spent = [meta.get("spent", {}) for meta in metas]
-        gpus = max(one.get("gpus", 0) for one in spent)
-        sums = {name: sum(one.get(name, 0) for one in spent) for name in ("seconds", "summaries")}
+        costs = [meta.get("spent", {}) for meta in metas]
+        gpus = max(cost.get("gpus", 0) for cost in costs)
+        sums = {name: sum(cost.get(name, 0) for cost in costs) for name in ("seconds", "summaries")}
         return metas[0] | {"spent": sums | {"gpus": gpus}}
 
     def rows(self, run: str | None = None) -> Iterator[dict]:
@@ -318,9 +321,9 @@ def as_served(identity: str, serve_arguments: str) -> str:
     return " ".join([identity, *sorted(" ".join(option) for option in options if option[0] in MOVING)])
 
 
-def run_id(**what: Any) -> str:
+def run_id(**settings: Any) -> str:
     """Hash of everything that shapes a set of summaries: model, prompt, sampling, stages, and the code (`FORMAT`)."""
-    return content_hash(what | {"format": FORMAT})
+    return content_hash(settings | {"format": FORMAT})
 
 
 def find_sets(folder: Path, policies: Iterable[str] | None = None) -> list[SummarySet]:
@@ -330,14 +333,14 @@ def find_sets(folder: Path, policies: Iterable[str] | None = None) -> list[Summa
     for policy, file in sorted({(path.parent.name, path.name) for path in paths}):
         benchmark, setting, seed = file.removesuffix(".meta.json").rsplit(".", 2)
         sets.append(SummarySet(folder, policy, benchmark, setting, int(seed.removeprefix("s"))))
-    wanted = list(policies or [])
-    missing = set(wanted) - {s.policy for s in sets}
-    if missing:
+    names = list(policies or [])
+    missing_names = set(names) - {s.policy for s in sets}
+    if missing_names:
         raise FileNotFoundError(
-            f"{folder}/summaries holds nothing of {', '.join(sorted(missing))}; run gen_preference.py first"
+            f"{folder}/summaries holds nothing of {', '.join(sorted(missing_names))}; run gen_preference.py first"
         )
-    order = {policy: i for i, policy in enumerate(wanted)}
-    return sorted((s for s in sets if not wanted or s.policy in order), key=lambda s: order.get(s.policy, 0))
+    order = {policy: i for i, policy in enumerate(names)}
+    return sorted((s for s in sets if not names or s.policy in order), key=lambda s: order.get(s.policy, 0))
 
 
 def check_recipes(sets: Iterable[SummarySet]) -> None:
@@ -348,14 +351,14 @@ def check_recipes(sets: Iterable[SummarySet]) -> None:
         RecordError: two such files, named.
     """
     first: dict[tuple[str, str], SummarySet] = {}
-    for found in sets:
-        other = first.setdefault((found.policy, found.setting), found)
-        if (found.meta() or {}).get("recipe") != (other.meta() or {}).get("recipe"):
+    for summaries in sets:
+        other = first.setdefault((summaries.policy, summaries.setting), summaries)
+        if (summaries.meta() or {}).get("recipe") != (other.meta() or {}).get("recipe"):
             raise RecordError(
                 "these summaries were made in another way (weights, prompt, sampling, stages, fit) than "
                 f"{other.journal_path}, under the same name; write both again with gen_preference.py, remove one, or "
                 "give one model another name",
-                found.journal_path,
+                summaries.journal_path,
             )
 
 
@@ -365,14 +368,14 @@ def check_tasks(sets: Iterable[SummarySet], benchmarks: dict[str, Benchmark]) ->
     Raises:
         RecordError: one that was written when the benchmark had another task.
     """
-    for found in sets:
-        task = benchmarks[found.benchmark].task
-        written = (found.meta() or {}).get("task", task)
-        if written != task:
+    for summaries in sets:
+        task = benchmarks[summaries.benchmark].task
+        old_task = (summaries.meta() or {}).get("task", task)
+        if old_task != task:
             raise RecordError(
-                f"these summaries were written as of a {written} task, {found.benchmark} is a {task} task now, which "
-                "shows another part of a history; write them again with gen_preference.py",
-                found.journal_path,
+                f"these summaries were written as of a {old_task} task, {summaries.benchmark} is a {task} task now, "
+                "which shows another part of a history; write them again with gen_preference.py",
+                summaries.journal_path,
             )
 
 

@@ -42,25 +42,25 @@ class CompareOptions:
 
 def compare(a: Sequence[Score], b: Sequence[Score]) -> Paired | None:
     """Scores of two policies → the paired test of b − a on the records they share; None if they share none."""
-    left, right = over_runs(a), over_runs(b)
-    places = _shared_places(left, right)
+    first, second = over_runs(a), over_runs(b)
+    places = _shared_places(first, second)
     if not places:
         return None
-    ours, theirs = [right.values[place] for place, _ in places], [left.values[place] for _, place in places]
-    runs = [mine[0] or other[0] for mine, other in places]
-    return paired_over_runs(ours, theirs, runs, *shared(a, [record for _, (_, record) in places]))
+    b_values, a_values = [second.values[place] for place, _ in places], [first.values[place] for _, place in places]
+    runs = [second_run or first_run for (second_run, _), (first_run, _) in places]
+    return paired_over_runs(b_values, a_values, runs, *shared(a, [record for _, (_, record) in places]))
 
 
-def _shared_places(left: OverRuns, right: OverRuns) -> list[tuple[tuple[str, str], tuple[str, str]]]:
+def _shared_places(first: OverRuns, second: OverRuns) -> list[tuple[tuple[str, str], tuple[str, str]]]:
     """(place in the second, place in the first) of what is compared: training runs of the same number, or each of them
     with the policy that was trained once."""
-    theirs, ours = dict.fromkeys(left.runs), dict.fromkeys(right.runs)
-    alike = len(ours) > 1 and len(theirs) > 1
+    first_runs, second_runs = dict.fromkeys(first.runs), dict.fromkeys(second.runs)
+    by_number = len(first_runs) > 1 and len(second_runs) > 1
     return [
-        ((mine, record), (run, record))
-        for run, record in left.values
-        for mine in ours
-        if (mine == run or not alike) and (mine, record) in right.values
+        ((second_run, record), (first_run, record))
+        for first_run, record in first.values
+        for second_run in second_runs
+        if (second_run == first_run or not by_number) and (second_run, record) in second.values
     ]
 
 
@@ -68,13 +68,14 @@ def compared(tests: Sequence[Paired]) -> list[list[str]]:
     """The columns `COMPARED` of the tests of one table. Of a single person nothing is known but the difference."""
     rows = []
     for test, among_all in zip(tests, holm([test.p_value for test in tests])):
-        known = [
+        cells = [
             f"[{points(test.low)}, {points(test.high)}]",
             f"{test.p_value:.4f}",
             f"{among_all:.4f}",
+            f"{100 * least_difference(test):.2f}",
         ]
-        shown = [*known, f"{100 * least_difference(test):.2f}"] if test.low == test.low else [MISSING] * 4
-        rows.append([str(test.n), points(test.difference), *shown])
+        cells = cells if test.low == test.low else [MISSING] * len(cells)
+        rows.append([str(test.n), points(test.difference), *cells])
     return rows
 
 
@@ -84,37 +85,40 @@ def by_pair(scores: Iterable[Score]) -> list[Score]:
     return [replace(score, record=f"{score.user} {score.target}") for score in scores]
 
 
-def chosen_scores(folder: Path, wanted: dict[str, str]) -> dict[Key, list[Score]]:
+def chosen_scores(folder: Path, values: dict[str, str]) -> dict[Key, list[Score]]:
     """Scores by (policy, setting, benchmark, judge, protocol), those that fit the chosen values."""
     groups: dict[Key, list[Score]] = defaultdict(list)
     for score in read_scores(folder):
         groups[score.key].append(score)
     groups |= pooled(groups)
-    return {key: mine for key, mine in groups.items() if _fits(key, mine, wanted)}
+    return {key: scores for key, scores in groups.items() if _fits(key, scores, values)}
 
 
-def _fits(key: Key, mine: Sequence[Score], wanted: dict[str, str]) -> bool:
+def _fits(key: Key, scores: Sequence[Score], values: dict[str, str]) -> bool:
     """Whether a row is meant. The name of a policy without the number of a run is that of all its runs together."""
-    together = run_of(mine[0].policy)[0] if mine[0].policy != key.policy else key.policy
-    known = key._asdict() | {"policy": together}
-    return all(value in (known[field], getattr(key, field)) for field, value in wanted.items())
+    policy = run_of(scores[0].policy)[0] if scores[0].policy != key.policy else key.policy
+    fields = key._asdict() | {"policy": policy}
+    return all(value in (fields[field], getattr(key, field)) for field, value in values.items())
 
 
 def comparisons(
-    left: dict[Key, list[Score]], right: dict[Key, list[Score]], named: set[str], one_report: bool = True
+    first_groups: dict[Key, list[Score]],
+    second_groups: dict[Key, list[Score]],
+    named_fields: set[str],
+    one_report: bool = True,
 ) -> Table:
     """One line for each two rows that agree in every field that is not named. In one report a row is never compared
     with itself."""
-    free = [place for place, field in enumerate(KEY) if field not in named]
-    named_rows, tests = [], []
-    for a, rows in left.items():
-        for b, others in right.items():
-            if not (one_report and a == b) and all(a[place] == b[place] for place in free):
+    free_places = [place for place, field in enumerate(KEY) if field not in named_fields]
+    names, tests = [], []
+    for a, rows in first_groups.items():
+        for b, others in second_groups.items():
+            if not (one_report and a == b) and all(a[place] == b[place] for place in free_places):
                 test = compare(by_pair(rows), by_pair(others))
                 if test is not None:
-                    named_rows.append([" / ".join(a), " / ".join(b)])
+                    names.append([" / ".join(a), " / ".join(b)])
                     tests.append(test)
-    body = [names + found for names, found in zip(named_rows, compared(tests))]
+    body = [pair + columns for pair, columns in zip(names, compared(tests))]
     return Table("comparison", "b − a on the same users and targets", ["a", "b", *COMPARED], body, COMPARED_NOTE)
 
 
@@ -136,21 +140,24 @@ def compare_rows(options: CompareOptions) -> str:
     Raises:
         UserError: no such row, the same one twice, or no two with the same users; with the rows that there are.
     """
-    a, b, both = (selection(texts) for texts in (options.a, options.b, options.where))
-    left = chosen_scores(options.report, both | a)
+    a, b, shared_values = (selection(texts) for texts in (options.a, options.b, options.where))
+    first_groups = chosen_scores(options.report, shared_values | a)
     other = options.report_b or options.report
-    right = chosen_scores(other, both | b)
-    everything = chosen_scores(options.report, {})
-    listed = "\n".join(sorted("  " + " / ".join(key) for key in everything))
-    holds = f"{options.report} holds ({' / '.join(KEY)}):\n{listed}"
-    for which, found, wanted, folder in (("a", left, both | a, options.report), ("b", right, both | b, other)):
-        if not found:
-            said = " ".join(f"{field}={value}" for field, value in wanted.items())
+    second_groups = chosen_scores(other, shared_values | b)
+    all_groups = chosen_scores(options.report, {})
+    listing = "\n".join(sorted("  " + " / ".join(key) for key in all_groups))
+    contents = f"{options.report} holds ({' / '.join(KEY)}):\n{listing}"
+    for letter, groups, values, folder in (
+        ("a", first_groups, shared_values | a, options.report),
+        ("b", second_groups, shared_values | b, other),
+    ):
+        if not groups:
+            query = " ".join(f"{field}={value}" for field, value in values.items())
             path = Path(folder) / "scores.jsonl"
-            raise UserError(f"{path}: no row in it has {said} (--{which} and --where); {holds}")
-    if options.report_b is None and left.keys() == right.keys() and len(left) == 1:
-        raise UserError(f"--a and --b are the same row, {' / '.join(next(iter(left)))}; {holds}")
-    table = comparisons(left, right, set(a) | set(b), one_report=options.report_b is None)
+            raise UserError(f"{path}: no row in it has {query} (--{letter} and --where); {contents}")
+    if options.report_b is None and first_groups.keys() == second_groups.keys() and len(first_groups) == 1:
+        raise UserError(f"--a and --b are the same row, {' / '.join(next(iter(first_groups)))}; {contents}")
+    table = comparisons(first_groups, second_groups, set(a) | set(b), one_report=options.report_b is None)
     if not table.body:
-        raise UserError(f"no two rows with the same users and targets; {holds}")
+        raise UserError(f"no two rows with the same users and targets; {contents}")
     return csv_text(table) if options.csv else markdown(table)

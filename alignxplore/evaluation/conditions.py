@@ -64,7 +64,7 @@ class BadFormat:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingSummary:
     """The summary could not be had (no reply, or a refusal), which lowers coverage."""
 
     record: UserRecord
@@ -87,42 +87,42 @@ class Weighed:
     scores: tuple[float, ...] | None
 
 
-Question = ReadSummaries | ReadHistory | BadFormat | Missing | Foreseen | Weighed
+Question = ReadSummaries | ReadHistory | BadFormat | MissingSummary | Foreseen | Weighed
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of results before it is judged. `made_by`: the recipe of its summaries."""
+    """One row of results before it is judged. `meta`: what made its summaries (`SummarySet.meta`)."""
 
     policy: str
     setting: str
     benchmark: Benchmark
     seed: int
     questions: tuple[Question, ...]
-    made_by: dict | None = None
+    meta: dict | None = None
 
 
 def of_summaries(summaries: SummarySet, benchmark: Benchmark) -> Cell:
-    """The summaries that a policy wrote; `made_by` also says which fields some of them were asked for without
+    """The summaries that a policy wrote; `meta` also says which fields some of them were asked for without
     (`Endpoint.not_sent`)."""
-    rows, made_by = summaries.by_record(), summaries.meta()
-    fit = (made_by or {}).get("fit", FITS[0])
-    not_sent = sorted({name for row in rows.values() for name in row.get("not_sent", ())})
-    if made_by and not_sent:
-        made_by |= {"not_sent": not_sent}
+    rows, meta = summaries.by_record(), summaries.meta()
+    fit = (meta or {}).get("fit", FITS[0])
+    unsent_fields = sorted({name for row in rows.values() for name in row.get("not_sent", ())})
+    if meta and unsent_fields:
+        meta |= {"not_sent": unsent_fields}
     return Cell(
         summaries.policy,
         summaries.setting,
         benchmark,
         summaries.seed,
         tuple(_question_of(record, rows.get(record.id), fit) for record in benchmark.records),
-        made_by=made_by,
+        meta=meta,
     )
 
 
 def _question_of(record: UserRecord, row: dict | None, fit: str) -> Question:
     if row is None or row["status"] in FAILED:
-        return Missing(record)
+        return MissingSummary(record)
     if not row["stages"]:  # the prompt could not be made to fit, a final outcome
         return BadFormat(record, row["error"], skipped=fit == "published")
     last, dropped = row["stages"][-1], sum(stage["dropped"] for stage in row["stages"])
@@ -137,13 +137,13 @@ def of_other_users(cell: Cell) -> Cell:
 
     Rows of one person (`user#1`, `user#2`) are never given to each other.
     """
-    written = [q for q in cell.questions if isinstance(q, ReadSummaries)]
-    written.sort(key=lambda q: content_hash(["other user", cell.seed, q.record.user, q.summaries[0]]))
-    place = {q.record.user: i for i, q in enumerate(written)}
+    sources = [q for q in cell.questions if isinstance(q, ReadSummaries)]
+    sources.sort(key=lambda q: content_hash(["other user", cell.seed, q.record.user, q.summaries[0]]))
+    place = {q.record.user: i for i, q in enumerate(sources)}
     questions: list[Question] = []
     for question in cell.questions:
         start = place.get(question.record.user)
-        ring = [] if start is None else chain(islice(written, start + 1, None), islice(written, start))
+        ring = [] if start is None else chain(islice(sources, start + 1, None), islice(sources, start))
         others = tuple(islice((q for q in ring if q.record.person != question.record.person), OTHERS))
         if len(others) == OTHERS:
             dropped = sum(q.dropped or 0 for q in others)
@@ -151,15 +151,15 @@ def of_other_users(cell: Cell) -> Cell:
         elif isinstance(question, BadFormat):
             questions.append(BadFormat(question.record, question.problem, dropped=question.dropped))
         else:
-            dropped_here = question.dropped if isinstance(question, ReadSummaries) else None
-            questions.append(Missing(question.record, dropped_here))
+            count = question.dropped if isinstance(question, ReadSummaries) else None
+            questions.append(MissingSummary(question.record, count))
     return Cell(
         f"other user's ({cell.policy})",
         cell.setting,
         cell.benchmark,
         cell.seed,
         tuple(questions),
-        made_by=cell.made_by,
+        meta=cell.meta,
     )
 
 
@@ -213,20 +213,20 @@ def _of_ranked_cues(benchmark: Benchmark, names: Sequence[str], seed: int, rotat
     """The same of choices among k items, each candidate with a score."""
     counts, cells = read_popularity(benchmark.path), []
     for name in names:
-        ranked: list[tuple[float, ...] | None] = []
+        rankings: list[tuple[float, ...] | None] = []
         for record in benchmark.records:
             offer = record.target
             assert isinstance(offer, Offer)
             if name == CHANCE:
-                ranked.append((0.0,) * len(offer.candidates))
+                rankings.append((0.0,) * len(offer.candidates))
             elif name == FIRST:
-                ranked.append(first_shares(offer, record.id, seed, rotations))
+                rankings.append(first_shares(offer, record.id, seed, rotations))
             elif name == TALLY:
-                ranked.append(content.scores(shown_history(benchmark, record), offer.candidates))
+                rankings.append(content.scores(shown_history(benchmark, record), offer.candidates))
             else:
-                ranked.append(candidate_scores(name, record, offer, counts.get(record.user)))
-        if any(scores is not None for scores in ranked):
-            cells.append(weighed(name, setting_of(name), benchmark, ranked))
+                rankings.append(candidate_scores(name, record, offer, counts.get(record.user)))
+        if any(scores is not None for scores in rankings):
+            cells.append(weighed(name, setting_of(name), benchmark, rankings))
     return cells
 
 
@@ -252,33 +252,33 @@ def _first_item(record: UserRecord, protocol: str, orders: str, seed: int) -> fl
 
 
 @dataclass(frozen=True)
-class Asked:
+class JudgeRequest:
     """One judgement to be made: of a record, after one of its summaries (None: no summary) or, in its place, a raw
-    history. `whose` names the policy and setting that it is made for first; the same text of another one is the same
+    history. `owner` names the policy and setting that it is made for first; the same text of another one is the same
     judgement."""
 
     record: UserRecord
     summary: str | None = None
     history: tuple[Interaction, ...] | None = None
-    whose: str = field(default="", compare=False)
+    owner: str = field(default="", compare=False)
 
 
-def asked_of(question: Question, protocol: str) -> list[Asked]:
+def requests_of(question: Question, protocol: str) -> list[JudgeRequest]:
     """The judgements that one question needs: one for each of its summaries, or one of its history; in protocol paper
     also one of what an answer in bad format holds."""
     match question:
         case ReadHistory(record, history):
-            return [Asked(record, history=history)]
+            return [JudgeRequest(record, history=history)]
         case ReadSummaries(record, summaries):
-            return [Asked(record, summary) for summary in summaries]
+            return [JudgeRequest(record, summary) for summary in summaries]
         case BadFormat(record, _, as_it_is) if protocol == "paper" and as_it_is is not None:
-            return [Asked(record, as_it_is)]
+            return [JudgeRequest(record, as_it_is)]
     return []
 
 
-def questions(cell_list: list[Cell], protocol: str) -> Iterator[Asked]:
+def questions(cell_list: list[Cell], protocol: str) -> Iterator[JudgeRequest]:
     """All judgements that the cells need in one protocol."""
     for cell in cell_list:
         for question in cell.questions:
-            for asked in asked_of(question, protocol):
-                yield replace(asked, whose=f"{cell.policy}, {cell.setting}")
+            for request in requests_of(question, protocol):
+                yield replace(request, owner=f"{cell.policy}, {cell.setting}")

@@ -15,7 +15,7 @@ from alignxplore.environment import say_problems
 from alignxplore.errors import UserError
 from alignxplore.evaluation.arguments import GenerationArguments
 from alignxplore.evaluation.benchmarks import SummarySet, find_sets
-from alignxplore.evaluation.forgetting import Forgotten, cut, read_forgotten
+from alignxplore.evaluation.forgetting import Deletions, cut, read_deletions
 from alignxplore.evaluation.generation import Policy, policies_of
 from alignxplore.evaluation.shards import Shard
 from alignxplore.evaluation.statements import same, statements_of
@@ -40,45 +40,47 @@ def new_files(arguments: GenerationArguments) -> dict[str, Path]:
     for spec in arguments.data:
         name, equals, file = spec.partition("=")
         files |= {name: Path(file)} if equals and not Path(spec).exists() else datasets.locate(spec)
-    names = {found.benchmark for found in sets(arguments.folder)}
-    if unknown := sorted(set(files) - names) if names else []:
-        raise UserError(f"--data {unknown[0]}: {arguments.out} has summaries of {', '.join(sorted(names))} only")
+    names = {target.benchmark for target in sets(arguments.folder)}
+    if unknown_names := sorted(set(files) - names) if names else []:
+        raise UserError(f"--data {unknown_names[0]}: {arguments.out} has summaries of {', '.join(sorted(names))} only")
     return files
 
 
 def sets(folder: Path) -> list[SummarySet]:
     """Those of a run, and those that began as updates."""
-    found = {(s.policy, s.benchmark, s.setting, s.seed): s for s in find_sets(folder)}
+    by_key = {(s.policy, s.benchmark, s.setting, s.seed): s for s in find_sets(folder)}
     for path in sorted((folder / "updates").glob("*/*.streams.jsonl")):
         benchmark, setting, seed = path.name.removesuffix(".streams.jsonl").rsplit(".", 2)
-        one = SummarySet(folder, path.parent.name, benchmark, setting, int(seed.removeprefix("s")))
-        found.setdefault((one.policy, one.benchmark, one.setting, one.seed), one)
-    return list(found.values())
+        target = SummarySet(folder, path.parent.name, benchmark, setting, int(seed.removeprefix("s")))
+        by_key.setdefault((target.policy, target.benchmark, target.setting, target.seed), target)
+    return list(by_key.values())
 
 
 def targets(arguments: GenerationArguments, policy: str, benchmark: str) -> list[SummarySet]:
     """The sets that go on; a new one where the policy has none of this benchmark."""
     folder = arguments.folder
-    there = [one for one in sets(folder) if one.benchmark == benchmark]
-    mine = [one for one in there if one.policy == policy]
-    if there and not mine:
-        names = ", ".join(sorted({one.policy for one in there}))
+    candidates = [target for target in sets(folder) if target.benchmark == benchmark]
+    own_sets = [target for target in candidates if target.policy == policy]
+    if candidates and not own_sets:
+        names = ", ".join(sorted({target.policy for target in candidates}))
         raise UserError(
             f"--model {policy}: it has no summaries of {benchmark} in {folder}; there are those of {names}"
         )
-    wanted = [one for one in mine if one.setting in arguments.settings and one.seed in arguments.seeds]
-    if mine and not wanted:
-        kinds = ", ".join(f"{one.setting} seed {one.seed}" for one in mine)
+    selection = [
+        target for target in own_sets if target.setting in arguments.settings and target.seed in arguments.seeds
+    ]
+    if own_sets and not selection:
+        kinds = ", ".join(f"{target.setting} seed {target.seed}" for target in own_sets)
         raise UserError(f"{policy} has no such summaries of {benchmark}; it has: {kinds} (--settings, --seeds)")
-    return wanted or [SummarySet(folder, policy, benchmark, NEW_RUN, arguments.seeds[0])]
+    return selection or [SummarySet(folder, policy, benchmark, NEW_RUN, arguments.seeds[0])]
 
 
 def new_interactions(path: Path, benchmark: str, shard: Shard) -> Iterator[tuple[str, tuple[Interaction, ...]]]:
     """(person, interactions) of each row of a shard; other fields than `userid` and `history` are not read."""
-    known = datasets.DATASETS.get(benchmark.partition("~")[0])
+    dataset = datasets.DATASETS.get(benchmark.partition("~")[0])
     for line, row in read_jsonl(path):
         if shard.holds(benchmark, user := parse_user_id(row, path, line)):
-            yield user, parse_history(row, path, line, known.default_query if known else None)
+            yield user, parse_history(row, path, line, dataset.default_query if dataset else None)
 
 
 def begin_all(updates: Updates, users: set[str] | None) -> None:
@@ -92,15 +94,15 @@ def begin_all(updates: Updates, users: set[str] | None) -> None:
         return
     path = target.meta_path.parent / meta.get("data", "")
     if "data" not in meta or not path.is_file():
-        where = f"it was {path}" if "data" in meta else "an older version wrote it"
-        raise UserError(f"{target.meta_path} does not lead to the file of {target.benchmark} ({where}); put it there")
-    known = datasets.DATASETS.get(target.benchmark.partition("~")[0])
-    written = {row["record"]: row for row in target.rows() if users is None or row["user"] in users}
-    theirs = {row["user"] for row in written.values()}
-    query = known.default_query if known else None
-    for record in read_users(path, default_query=query, is_wanted=theirs.__contains__):
+        place = f"it was {path}" if "data" in meta else "an older version wrote it"
+        raise UserError(f"{target.meta_path} does not lead to the file of {target.benchmark} ({place}); put it there")
+    dataset = datasets.DATASETS.get(target.benchmark.partition("~")[0])
+    rows = {row["record"]: row for row in target.rows() if users is None or row["user"] in users}
+    persons = {row["user"] for row in rows.values()}
+    query = dataset.default_query if dataset else None
+    for record in read_users(path, default_query=query, is_wanted=persons.__contains__):
         if updates.stream(record.user) is None:
-            row = written.get(record.id)
+            row = rows.get(record.id)
             if row is not None:
                 begin(updates, record, meta, row, path.name)
 
@@ -110,13 +112,13 @@ def take_in(updates: Updates, path: Path, shard: Shard) -> Counter[str]:
     benchmark, setting = updates.target.benchmark, updates.target.setting
     users = {user for user, _ in new_interactions(path, benchmark, shard)}
     begin_all(updates, {user for user in users if updates.stream(user) is None})
-    fresh: Counter[str] = Counter(dict.fromkeys(users, 0))
+    new_counts: Counter[str] = Counter(dict.fromkeys(users, 0))
     for user, interactions in new_interactions(path, benchmark, shard):
         stream = updates.stream(user) or Stream(user, (user, setting), ())
-        if new := stream.new(interactions):
-            updates.keep(stream.grown(path.name, new, updates.unread(stream)))
-            fresh[user] += len(new)
-    return fresh
+        if additions := stream.new(interactions):
+            updates.keep(stream.grown(path.name, additions, updates.unread(stream)))
+            new_counts[user] += len(additions)
+    return new_counts
 
 
 async def derive(
@@ -124,11 +126,11 @@ async def derive(
 ) -> tuple[int, Counter[str]]:
     """Write the versions of these persons that are missing; how many persons that concerned, and what kept some of
     them at their older summary."""
-    missing = {}
+    versions = {}
     for user in users:
         stream = updates.stream(user)
         if stream and stream.slices and stream.versions[-1] not in updates.journal:
-            missing[user] = stream.versions[-1]
+            versions[user] = stream.versions[-1]
 
     async def work(user: str) -> dict:
         stream = updates.stream(user)
@@ -137,31 +139,32 @@ async def derive(
 
     target = updates.target
     await run_units(
-        ((unit, user) for user, unit in missing.items()),
+        ((unit, user) for user, unit in versions.items()),
         work,
         updates.journal,
         label=f"{target.title} goes on",
-        total=len(missing),
+        total=len(versions),
         concurrency=arguments.concurrency,
         max_error_rate=arguments.max_error_rate,
     )
-    kept: Counter[str] = Counter()
-    for unit in missing.values():
+    reasons: Counter[str] = Counter()
+    for unit in versions.values():
         version = updates.version(unit)
         if version is None:
-            kept["no answer"] += 1
+            reasons["no answer"] += 1
         elif not version.holds:
-            kept[(version.stage.problem or "empty summary") if version.stage else version.status] += 1
-    return len(missing), kept
+            reasons[(version.stage.problem or "empty summary") if version.stage else version.status] += 1
+    return len(versions), reasons
 
 
-def counted(updates: Updates, fresh: Counter[str], written: int, kept: Counter[str]) -> str:
+def counted(updates: Updates, new_counts: Counter[str], version_count: int, reasons: Counter[str]) -> str:
     """What an update came to, in a line."""
-    new, old = sum(1 for count in fresh.values() if count), sum(kept.values())
-    why = f" ({', '.join(f'{reason} {times}' for reason, times in kept.most_common())})" if kept else ""
+    new_persons, old_persons = sum(1 for count in new_counts.values() if count), sum(reasons.values())
+    detail = f" ({', '.join(f'{reason} {times}' for reason, times in reasons.most_common())})" if reasons else ""
     return (
-        f"{updates.target.title}: {new} persons with {sum(fresh.values())} new interactions, {len(fresh) - new} "
-        f"without; {written - old} summaries written, {old} persons kept the older one{why}"
+        f"{updates.target.title}: {new_persons} persons with {sum(new_counts.values())} new interactions, "
+        f"{len(new_counts) - new_persons} without; {version_count - old_persons} summaries written, "
+        f"{old_persons} persons kept the older one{detail}"
     )
 
 
@@ -179,106 +182,106 @@ def window_of(target: SummarySet, arguments: GenerationArguments) -> int:
     return meta["window"] if meta else arguments.max_model_len
 
 
-async def go_on(arguments: GenerationArguments, forgotten: Forgotten | None) -> None:
+async def go_on(arguments: GenerationArguments, deletions: Deletions | None) -> None:
     """All policies, one after the other; each is loaded once, and not at all if nothing is missing."""
     files = new_files(arguments)
     for policy in policies_of(arguments):
         name = policy.spec.name
-        if forgotten is not None:
-            found = [one for one in sets(arguments.folder) if one.policy == name]
+        if deletions is not None:
+            summary_sets = [target for target in sets(arguments.folder) if target.policy == name]
         else:
-            found = [one for benchmark in files for one in targets(arguments, name, benchmark)]
-        await _go_on(arguments, policy, found, files)
+            summary_sets = [target for benchmark in files for target in targets(arguments, name, benchmark)]
+        await _go_on(arguments, policy, summary_sets, files)
 
 
 async def _go_on(
-    arguments: GenerationArguments, policy: Policy, found: list[SummarySet], files: dict[str, Path]
+    arguments: GenerationArguments, policy: Policy, summary_sets: list[SummarySet], files: dict[str, Path]
 ) -> None:
-    waiting: dict[SummarySet, Counter[str]] = {}
-    for target in found:
+    new_counts_of: dict[SummarySet, Counter[str]] = {}
+    for target in summary_sets:
         with Updates(target) as updates:
             if path := files.get(target.benchmark):
-                fresh = take_in(updates, path, arguments.part)
+                new_counts = take_in(updates, path, arguments.part)
             else:
-                fresh = Counter({stream.user: 0 for stream in updates.streams()})
-            streams = (updates.stream(user) for user in fresh)
-            if any(one and one.slices and one.versions[-1] not in updates.journal for one in streams):
-                waiting[target] = fresh
+                new_counts = Counter({stream.user: 0 for stream in updates.streams()})
+            streams = (updates.stream(user) for user in new_counts)
+            if any(stream and stream.slices and stream.versions[-1] not in updates.journal for stream in streams):
+                new_counts_of[target] = new_counts
             else:
-                print(counted(updates, fresh, 0, Counter()))
+                print(counted(updates, new_counts, 0, Counter()))
                 updates.write_current()
-    if not waiting:
+    if not new_counts_of:
         return
-    most = max(window_of(target, arguments) for target in waiting)
-    _, served = await look_up(policy.spec, most, policy.api_key_env)
+    limit = max(window_of(target, arguments) for target in new_counts_of)
+    _, served_window = await look_up(policy.spec, limit, policy.api_key_env)
     async with open_model(
         policy.spec,
         log_folder=arguments.folder / "logs",
-        arguments=["--max-model-len", str(most), *arguments.serve_arguments.split()],
+        arguments=["--max-model-len", str(limit), *arguments.serve_arguments.split()],
         sample=policy.prompts.infer([Interaction("?")], None, policy.form),
         api_key_env=policy.api_key_env,
         concurrency=arguments.concurrency,
     ) as model:
-        for target, fresh in waiting.items():
+        for target, new_counts in new_counts_of.items():
             sampling = writer_options(target, arguments, policy.form)
-            window = min(served, window_of(target, arguments))
+            window = min(served_window, window_of(target, arguments))
             check_window(window, sampling.max_tokens)
             with Updates(target) as updates:
                 writer = Writer(model, policy.prompts, sampling, window)
                 try:
-                    print(counted(updates, fresh, *await derive(updates, fresh, writer, arguments)))
+                    print(counted(updates, new_counts, *await derive(updates, new_counts, writer, arguments)))
                 finally:  # of those who were answered, where too many were not
                     updates.write_current()
 
 
-def forget(arguments: GenerationArguments, forgotten: Forgotten) -> dict[SummarySet, dict[str, str]]:
+def forget(arguments: GenerationArguments, deletions: Deletions) -> dict[SummarySet, dict[str, str]]:
     """Take it out of every set of the run, whoever wrote it; for each, user → the summary that stood."""
-    stood = {}
+    old_summaries = {}
     for target in sets(arguments.folder):
         with Updates(target) as updates:
-            begin_all(updates, None if forgotten.sources else forgotten.persons | set(forgotten.parts))
-            users = [stream.user for stream in updates.streams() if forgotten.concerns(stream.user)]
-            stood[target] = cut(updates, users, forgotten)
+            begin_all(updates, None if deletions.sources else deletions.persons | set(deletions.parts))
+            users = [stream.user for stream in updates.streams() if deletions.concerns(stream.user)]
+            old_summaries[target] = cut(updates, users, deletions)
             updates.write_current()
-    return stood
+    return old_summaries
 
 
-def say_forgotten(stood: dict[SummarySet, dict[str, str]]) -> None:
+def report_deletions(old_summaries: dict[SummarySet, dict[str, str]]) -> None:
     """Of the statements that stood, how many are gone: the check of what was to be forgotten."""
-    if not any(stood.values()):
+    if not any(old_summaries.values()):
         print("Nothing of it stands in these summaries.")
-    for target, before in ((target, before) for target, before in stood.items() if before):
-        gone = stay = waiting = 0
+    for target, before in ((target, before) for target, before in old_summaries.items() if before):
+        gone_count = kept_count = waiting_count = 0
         with Updates(target) as updates:
             for user, summary in before.items():
                 stream = updates.stream(user)
                 if stream is None:
-                    gone += len(statements_of(summary))
+                    gone_count += len(statements_of(summary))
                     continue
-                found = updates.standing(stream)
-                waiting += found is None or stream.versions[-1] not in updates.journal
-                now = statements_of(found[1].stage.summary) if found and found[1].stage else []
-                again = [any(same(one.text, new.text) for new in now) for one in statements_of(summary)]
-                stay, gone = stay + sum(again), gone + again.count(False)
+                current = updates.standing(stream)
+                waiting_count += current is None or stream.versions[-1] not in updates.journal
+                new_statements = statements_of(current[1].stage.summary) if current and current[1].stage else []
+                repeats = [any(same(old.text, new.text) for new in new_statements) for old in statements_of(summary)]
+                kept_count, gone_count = kept_count + sum(repeats), gone_count + repeats.count(False)
         line = (
-            f"{target.title}: forgotten of {len(before)} persons; of "
-            f"{gone + stay} statements of their summaries {gone} are gone, {stay} are there again"
+            f"{target.title}: forgotten of {len(before)} persons; of {gone_count + kept_count} statements of their "
+            f"summaries {gone_count} are gone, {kept_count} are there again"
         )
-        if waiting:
-            line += f"; {waiting} wait for --model {target.policy}=..., which derives their summaries anew"
+        if waiting_count:
+            line += f"; {waiting_count} wait for --model {target.policy}=..., which derives their summaries anew"
         print(line)
     print("Files of --data, reports and judgements still hold what they held.")
 
 
 def word_diff(before: str, after: str) -> str:
     """What changed from one text to another, word by word: [-gone-] and {+new+}."""
-    old, new = re.findall(r"\s+|\S+", before), re.findall(r"\s+|\S+", after)
+    old_words, new_words = re.findall(r"\s+|\S+", before), re.findall(r"\s+|\S+", after)
     parts = []
-    for kind, a, b, c, d in difflib.SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
+    for kind, a, b, c, d in difflib.SequenceMatcher(a=old_words, b=new_words, autojunk=False).get_opcodes():
         if kind == "equal":
-            parts.append("".join(old[a:b]))
+            parts.append("".join(old_words[a:b]))
             continue
-        parts += [f"[-{''.join(old[a:b])}-]"] * (a < b) + [f"{{+{''.join(new[c:d])}+}}"] * (c < d)
+        parts += [f"[-{''.join(old_words[a:b])}-]"] * (a < b) + [f"{{+{''.join(new_words[c:d])}+}}"] * (c < d)
     return "".join(parts)
 
 
@@ -288,9 +291,9 @@ def history_of(updates: Updates, user: str) -> str:
     if stream is None:
         return ""
     lines, text = [updates.target.title], ""
-    for number, (unit, one) in enumerate(zip(stream.versions, stream.slices), 1):
+    for number, (unit, part) in enumerate(zip(stream.versions, stream.slices), 1):
         version = updates.version(unit)
-        head = f"{user}, version {number}: {len(one.interactions)} interactions of {one.source}"
+        head = f"{user}, version {number}: {len(part.interactions)} interactions of {part.source}"
         if version is None:
             lines.append(f"{head}; not written yet")
             continue
@@ -306,12 +309,12 @@ def history_of(updates: Updates, user: str) -> str:
 
 def told_versions(targets: list[SummarySet], users: list[str]) -> str:
     """`history_of` these persons in all sets that have updates of them."""
-    found: dict[str, list[str]] = {user: [] for user in users}
+    texts_of: dict[str, list[str]] = {user: [] for user in users}
     for target in targets:
         with Updates(target) as updates:
             for user in users:
-                found[user] += filter(None, [history_of(updates, user)])
-    return "\n\n".join(text for user in users for text in found[user] or [f"{user}: no updates"])
+                texts_of[user] += filter(None, [history_of(updates, user)])
+    return "\n\n".join(text for user in users for text in texts_of[user] or [f"{user}: no updates"])
 
 
 def preview(arguments: GenerationArguments) -> str:
@@ -331,13 +334,13 @@ def continue_summaries(arguments: GenerationArguments) -> str | None:
     if not arguments.data and not sets(folder):
         raise UserError(f"--continue {folder}: there are no summaries; gen_preference.py --out writes them")
     say_problems()
-    forgotten = read_forgotten(arguments.forget) if arguments.forget else None
+    deletions = read_deletions(arguments.forget) if arguments.forget else None
     with RunLock(folder):
-        stood = forget(arguments, forgotten) if forgotten else {}
+        old_summaries = forget(arguments, deletions) if deletions else {}
         if arguments.model:
-            asyncio.run(go_on(arguments, forgotten))
-        if forgotten:
-            say_forgotten(stood)
+            asyncio.run(go_on(arguments, deletions))
+        if deletions:
+            report_deletions(old_summaries)
         if arguments.diff:
             print(told_versions(sets(folder), arguments.diff))
     return None

@@ -69,14 +69,16 @@ class Spent:
 
 def costs_of(sets: Iterable[SummarySet], benchmarks: Mapping[str, Benchmark]) -> Iterator[Cost]:
     """The costs of all summaries of these records; those that failed took nothing that is known."""
-    for found in sets:
+    for summaries in sets:
         records = (
-            {record.id for record in benchmarks[found.benchmark].records} if found.benchmark in benchmarks else ()
+            {record.id for record in benchmarks[summaries.benchmark].records}
+            if summaries.benchmark in benchmarks
+            else ()
         )
-        gpu_seconds = Spent(**(found.meta() or {}).get("spent", {})).gpu_seconds
-        for record, row in found.by_record().items():
+        gpu_seconds = Spent(**(summaries.meta() or {}).get("spent", {})).gpu_seconds
+        for record, row in summaries.by_record().items():
             if record in records and row["status"] not in FAILED:
-                yield replace(_cost(found, record, row), gpu_seconds=gpu_seconds)
+                yield replace(_cost(summaries, record, row), gpu_seconds=gpu_seconds)
 
 
 def _total(values: Iterable[float | None]) -> Any:
@@ -88,7 +90,7 @@ def _total(values: Iterable[float | None]) -> Any:
 def _cost(found: SummarySet, record: str, row: dict) -> Cost:
     stages = row["stages"]
     summaries = [stage.get("summary_tokens") for stage in stages]
-    tokens, written = sum(stage["tokens"] for stage in stages), _total(summaries)
+    tokens, summary_tokens = sum(stage["tokens"] for stage in stages), _total(summaries)
     seconds = _total(stage.get("seconds") for stage in stages)
     return Cost(
         found.policy,
@@ -98,7 +100,8 @@ def _cost(found: SummarySet, record: str, row: dict) -> Cost:
         record,
         sum(stage["prompt_tokens"] for stage in stages),
         tokens,
-        None if written is None or written > tokens else tokens - written,  # a server may not count tokens
+        # A server may not count tokens.
+        None if summary_tokens is None or summary_tokens > tokens else tokens - summary_tokens,
         summaries[-1] if stages else 0,
         len(stages[-1]["summary"].split()) if stages else 0,
         None if seconds is None else round(seconds, 3),

@@ -46,8 +46,8 @@ def crossed(source: Benchmark, target: Benchmark, people: list[str]) -> Iterator
     for person in people:
         for record in targets[person]:
             choices = histories[person]
-            drawn = min(choices, key=lambda other: content_hash(["cross task", record.id, other.id]))
-            yield replace(record, history=drawn.history)
+            source_record = min(choices, key=lambda other: content_hash(["cross task", record.id, other.id]))
+            yield replace(record, history=source_record.history)
 
 
 def _by_person(benchmark: Benchmark) -> dict[str, list[UserRecord]]:
@@ -63,20 +63,20 @@ def write_crossed(options: CrossTaskOptions) -> None:
     Raises:
         ValueError: more or fewer than two benchmarks.
     """
-    found = load_benchmarks(options.data, options.benchmarks)
-    if len(found) != 2:
-        said = ", ".join(benchmark.name for benchmark in found)
-        raise ValueError(f"exactly two benchmarks are crossed; found {said} (--benchmarks names two)")
-    first, second = found
+    benchmarks = load_benchmarks(options.data, options.benchmarks)
+    if len(benchmarks) != 2:
+        listing = ", ".join(benchmark.name for benchmark in benchmarks)
+        raise ValueError(f"exactly two benchmarks are crossed; found {listing} (--benchmarks names two)")
+    first, second = benchmarks
     people, out = shared_people(first, second, options.limit), Path(options.out)
-    kept, names = set(people), []
+    persons, names = set(people), []
     for source, target in ((first, second), (second, first)):
-        own = (record for record in target.records if record.person in kept)
+        records = (record for record in target.records if record.person in persons)
         for name, rows, task in (
             (f"{source.name}~to~{target.name}", crossed(source, target, people), source.task),
-            (target.name, own, target.task),
+            (target.name, records, target.task),
         ):
-            written = write_copy(out, name, rows, target, task=task)
+            count = write_copy(out, name, rows, target, task=task)
             names.append(name)
-            print(f"{name}: {written} rows of {len(people)} people")
+            print(f"{name}: {count} rows of {len(people)} people")
     write_names(out, names)

@@ -61,12 +61,12 @@ def write_copy(
     if path.exists() and path.samefile(targets.path):
         raise RecordError("a copy would take its original's place; choose another --out", path)
     manifest = read_manifest(targets.path) or {key: value for key, value in [("hub", hub_of(targets.path))] if value}
-    for earlier in (
+    for old_path in (
         path,
         popularity_path(path),
         manifest_path(path),
     ):  # of another run: they must not pass for this one's
-        earlier.unlink(missing_ok=True)
+        old_path.unlink(missing_ok=True)
     if counts:
         write_jsonl(
             popularity_path(path),

@@ -35,7 +35,7 @@ class Links:
 
 
 @dataclass(frozen=True)
-class Told:
+class LinkedStatement:
     """One statement, where it stands in the summary, and its links as the downstream model has them; `true` are those
     that are known from the items (None: not known)."""
 
@@ -59,18 +59,18 @@ class Evidence:
     user: str
     judge: str
     seen: tuple[int, ...]
-    statements: tuple[Told, ...]
+    statements: tuple[LinkedStatement, ...]
     strong: int | None = None
     recalled: int | None = None
 
 
-def write_evidence(folder: Path, found: Sequence[Evidence]) -> None:
+def write_evidence(folder: Path, evidence: Sequence[Evidence]) -> None:
     """Write the file of a report's folder; verdicts stand beside the links, for who reads it without this code."""
     rows = []
-    for one in found:
-        row = asdict(one)
-        for told, written in zip(one.statements, row["statements"]):
-            written["verdict"] = told.links.verdict
+    for entry in evidence:
+        row = asdict(entry)
+        for statement, statement_row in zip(entry.statements, row["statements"]):
+            statement_row["verdict"] = statement.links.verdict
         rows.append(row)
     write_jsonl(folder / FILE, rows)
 
@@ -82,21 +82,21 @@ def read_evidence(folder: Path) -> list[Evidence]:
         RecordError: a line of another form.
     """
     path, names = folder / FILE, {field.name for field in fields(Evidence)}
-    found = []
+    evidence = []
     for line, row in read_jsonl(path) if path.is_file() else ():
         try:
             if set(row) != names:
                 raise TypeError
-            statements = tuple(_told(told) for told in row.pop("statements"))
-            found.append(Evidence(statements=statements, seen=tuple(row.pop("seen")), **row))
+            statements = tuple(_told(part) for part in row.pop("statements"))
+            evidence.append(Evidence(statements=statements, seen=tuple(row.pop("seen")), **row))
         except (KeyError, TypeError):
             raise RecordError("not a line of this version; run eval/faithfulness.py again", path, line) from None
-    return found
+    return evidence
 
 
-def _told(row: dict) -> Told:
-    true = row["true"] and _links(row["true"])
-    return Told(row["text"], row["start"], row["end"], _links(row["links"]), true)
+def _told(row: dict) -> LinkedStatement:
+    known_links = row["true"] and _links(row["true"])
+    return LinkedStatement(row["text"], row["start"], row["end"], _links(row["links"]), known_links)
 
 
 def _links(row: dict) -> Links:

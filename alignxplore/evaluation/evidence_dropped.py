@@ -10,7 +10,7 @@ from alignxplore.command import option
 from alignxplore.errors import at_least_one
 from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, Benchmark, SummarySet, load_benchmarks, shown_history
 from alignxplore.evaluation.derived import write_copy, write_names
-from alignxplore.evaluation.evidence import SUPPORTED, Evidence, Links, Told, read_evidence
+from alignxplore.evaluation.evidence import SUPPORTED, Evidence, LinkedStatement, Links, read_evidence
 from alignxplore.evaluation.report.tables import MISSING, Table, estimated, markdown, points, write_table
 from alignxplore.evaluation.statements import same, statements_of
 from alignxplore.journal import FAILED
@@ -45,7 +45,7 @@ class ForgettingOptions:
 
 
 @dataclass(frozen=True)
-class Forgotten:
+class DropPlan:
     """One line of forgotten.jsonl: what was dropped of a user's shown history, and what becomes of each statement.
 
     `stays` are the other statements that the choices left still support, `stays_other` those that are still supported
@@ -60,41 +60,43 @@ class Forgotten:
     stays_other: tuple[str, ...]
 
 
-def links_of(told: Told) -> Links:
+def links_of(statement: LinkedStatement) -> Links:
     """The links that are known from the items, or else those of the downstream model."""
-    return told.links if told.true is None else told.true
+    return statement.links if statement.true is None else statement.true
 
 
-def planned(found: Evidence, shown: int, seed: int) -> Forgotten | None:
+def planned(evidence: Evidence, length: int, seed: int) -> DropPlan | None:
     """What is dropped of one user's history; None where no statement can be put to the test: it must be supported, and
     as many choices that say nothing of it must be there."""
-    order = sorted(found.statements, key=lambda told: content_hash(["forgotten", found.user, told.text, seed]))
-    for told in order:
-        links = links_of(told)
-        silent = [place for place in range(shown) if place not in (*links.supports, *links.contradicts)]
+    order = sorted(
+        evidence.statements, key=lambda statement: content_hash(["forgotten", evidence.user, statement.text, seed])
+    )
+    for statement in order:
+        links = links_of(statement)
+        silent = [place for place in range(length) if place not in (*links.supports, *links.contradicts)]
         count = len(links.supports)
         if links.verdict == SUPPORTED and len(silent) >= count:
-            drawn = sorted(silent, key=lambda place: content_hash(["others dropped", found.user, place, seed]))
-            other = tuple(sorted(drawn[:count]))
-            rest = [one for one in found.statements if not same(one.text, told.text)]
-            return Forgotten(
-                found.user,
-                told.text,
+            candidates = sorted(silent, key=lambda place: content_hash(["others dropped", evidence.user, place, seed]))
+            other = tuple(sorted(candidates[:count]))
+            others = [one for one in evidence.statements if not same(one.text, statement.text)]
+            return DropPlan(
+                evidence.user,
+                statement.text,
                 links.supports,
                 other,
-                tuple(one.text for one in rest if links_of(one).without(links.supports).verdict == SUPPORTED),
-                tuple(one.text for one in rest if links_of(one).without(other).verdict == SUPPORTED),
+                tuple(one.text for one in others if links_of(one).without(links.supports).verdict == SUPPORTED),
+                tuple(one.text for one in others if links_of(one).without(other).verdict == SUPPORTED),
             )
     return None
 
 
-def copies(benchmark: Benchmark, plan: Mapping[str, Forgotten]) -> Iterator[tuple[str, list[UserRecord]]]:
+def copies(benchmark: Benchmark, plan: Mapping[str, DropPlan]) -> Iterator[tuple[str, list[UserRecord]]]:
     """(name, records) of each copy: what is shown of the history, whole or without what is dropped."""
     records = [record for record in benchmark.records if record.user in plan]
 
     def without(record: UserRecord, places: Sequence[int]) -> UserRecord:
-        shown = shown_history(benchmark, record)
-        return replace(record, history=tuple(x for place, x in enumerate(shown) if place not in places))
+        history = shown_history(benchmark, record)
+        return replace(record, history=tuple(x for place, x in enumerate(history) if place not in places))
 
     yield WHOLE, [without(record, ()) for record in records]
     yield FORGOTTEN, [without(record, plan[record.user].dropped) for record in records]
@@ -107,63 +109,74 @@ def evidence_of(options: ForgettingOptions, benchmark: Benchmark) -> Iterator[Ev
     Raises:
         RecordError: there is none.
     """
-    found = [
-        one
-        for one in read_evidence(options.evidence)
-        if (one.policy, one.setting, one.benchmark) == (options.policy, "full", benchmark.name)
-        and options.judge in (None, one.judge)
+    entries = [
+        entry
+        for entry in read_evidence(options.evidence)
+        if (entry.policy, entry.setting, entry.benchmark) == (options.policy, "full", benchmark.name)
+        and options.judge in (None, entry.judge)
     ]
-    if not found:
+    if not entries:
         problem = f"no evidence of {options.policy}, full history, {benchmark.name}; run eval/faithfulness.py first"
         raise RecordError(problem, options.evidence)
-    yield from (one for one in found if (one.judge, one.seed) == (found[0].judge, found[0].seed))
+    yield from (entry for entry in entries if (entry.judge, entry.seed) == (entries[0].judge, entries[0].seed))
 
 
-def write_plan(options: ForgettingOptions, benchmark: Benchmark) -> dict[str, Forgotten]:
+def write_plan(options: ForgettingOptions, benchmark: Benchmark) -> dict[str, DropPlan]:
     """Draw what is forgotten of whom, and write the copies."""
-    shown = {record.user: len(shown_history(benchmark, record)) for record in benchmark.records}
-    made = (
-        planned(one, shown[one.user], options.seed) for one in evidence_of(options, benchmark) if one.user in shown
+    lengths = {record.user: len(shown_history(benchmark, record)) for record in benchmark.records}
+    plans = (
+        planned(entry, lengths[entry.user], options.seed)
+        for entry in evidence_of(options, benchmark)
+        if entry.user in lengths
     )
-    plan = {one.user: one for one in made if one}
+    plan = {entry.user: entry for entry in plans if entry}
     folder = options.out / "data"
     for name, records in copies(benchmark, plan):
         write_copy(folder, f"{name}~{benchmark.name}", records, benchmark, task="selection")
     write_names(folder, [f"{name}~{benchmark.name}" for name in (WHOLE, FORGOTTEN, OTHERS)])
-    write_jsonl(options.out / PLAN, (asdict(one) for one in plan.values()))
+    write_jsonl(options.out / PLAN, (asdict(entry) for entry in plan.values()))
     return plan
 
 
-def told_anew(options: ForgettingOptions, benchmark: Benchmark, copy: str, seed: int = 0) -> dict[str, list[str]]:
+def statements_anew(
+    options: ForgettingOptions, benchmark: Benchmark, copy: str, seed: int = 0
+) -> dict[str, list[str]]:
     """User → the statements of the summary derived anew; none of one in bad format."""
-    found = SummarySet(options.out, options.policy, f"{copy}~{benchmark.name}", "full", seed).by_record().values()
+    rows = SummarySet(options.out, options.policy, f"{copy}~{benchmark.name}", "full", seed).by_record().values()
     return {
-        row["user"]: [one.text for one in statements_of(row["stages"][-1]["summary"])]
-        for row in found
+        row["user"]: [statement.text for statement in statements_of(row["stages"][-1]["summary"])]
+        for row in rows
         if row["status"] not in FAILED and row["stages"]
     }
 
 
-def table(options: ForgettingOptions, benchmark: Benchmark, plan: Iterable[Forgotten]) -> Table:
+def table(options: ForgettingOptions, benchmark: Benchmark, plan: Iterable[DropPlan]) -> Table:
     """One line a copy: the share of statements gone, of the others that stay, and the difference to other choices
     dropped."""
     plan = list(plan)
-    told = {name: told_anew(options, benchmark, name) for name in (FORGOTTEN, OTHERS, WHOLE)}
-    gone = {name: {one.user: _gone(one, anew) for one in plan if one.user in anew} for name, anew in told.items()}
+    statements = {name: statements_anew(options, benchmark, name) for name in (FORGOTTEN, OTHERS, WHOLE)}
+    losses = {
+        name: {case.user: _gone(case, texts) for case in plan if case.user in texts}
+        for name, texts in statements.items()
+    }
     body = []
-    for name, what in ((FORGOTTEN, "its evidence"), (OTHERS, "as many other choices"), (WHOLE, "nothing, drawn anew")):
+    for name, label in (
+        (FORGOTTEN, "its evidence"),
+        (OTHERS, "as many other choices"),
+        (WHOLE, "nothing, drawn anew"),
+    ):
         stays: list[tuple[str, bool]] = []
-        for one in plan:
-            kept = one.stays_other if name == OTHERS else one.stays
-            if one.user in told[name]:
-                stays += [(one.user, any(same(text, anew) for anew in told[name][one.user])) for text in kept]
-        both = [user for user in gone[name] if user in gone[OTHERS]] if name == FORGOTTEN else []
+        for case in plan:
+            old_texts, new_texts = case.stays_other if name == OTHERS else case.stays, statements[name].get(case.user)
+            if new_texts is not None:
+                stays += [(case.user, any(same(old, new) for new in new_texts)) for old in old_texts]
+        users = [user for user in losses[name] if user in losses[OTHERS]] if name == FORGOTTEN else []
         body.append(
             [
-                what,
-                str(len(gone[name])),
-                estimated(_mean(list(gone[name].items()))),
-                _difference(gone[FORGOTTEN], gone[OTHERS], both),
+                label,
+                str(len(losses[name])),
+                estimated(_mean(list(losses[name].items()))),
+                _difference(losses[FORGOTTEN], losses[OTHERS], users),
                 str(len(stays)),
                 estimated(_mean(stays)),
             ]
@@ -173,18 +186,18 @@ def table(options: ForgettingOptions, benchmark: Benchmark, plan: Iterable[Forgo
     return Table("forgetting", title, head, body, NOTE)
 
 
-def _gone(one: Forgotten, anew: Mapping[str, Sequence[str]]) -> bool:
-    return not any(same(one.statement, text) for text in anew[one.user])
+def _gone(plan: DropPlan, texts: Mapping[str, Sequence[str]]) -> bool:
+    return not any(same(plan.statement, text) for text in texts[plan.user])
 
 
-def _mean(found: Sequence[tuple[str, bool]]) -> Estimate:
-    return estimate([float(value) for _, value in found], [person_of(user) for user, _ in found])
+def _mean(outcomes: Sequence[tuple[str, bool]]) -> Estimate:
+    return estimate([float(value) for _, value in outcomes], [person_of(user) for user, _ in outcomes])
 
 
-def _difference(gone: Mapping[str, bool], control: Mapping[str, bool], users: Sequence[str]) -> str:
+def _difference(losses: Mapping[str, bool], control: Mapping[str, bool], users: Sequence[str]) -> str:
     if not users:
         return MISSING
-    test = paired([gone[u] for u in users], [control[u] for u in users], [person_of(u) for u in users])
+    test = paired([losses[u] for u in users], [control[u] for u in users], [person_of(u) for u in users])
     return f"{points(test.difference)} [{points(test.low)}, {points(test.high)}]"
 
 
@@ -201,11 +214,11 @@ def forgetting(options: ForgettingOptions) -> str:
             f"--out {options.out} --settings full"
         )
     plan = {row["user"]: _planned(row) for _, row in read_jsonl(plan_file)}
-    made = table(options, benchmark, plan.values())
-    write_table(options.out, made)
-    return markdown(made)
+    summary_table = table(options, benchmark, plan.values())
+    write_table(options.out, summary_table)
+    return markdown(summary_table)
 
 
-def _planned(row: dict) -> Forgotten:
+def _planned(row: dict) -> DropPlan:
     places = {name: tuple(row[name]) for name in ("dropped", "other", "stays", "stays_other")}
-    return Forgotten(row["user"], row["statement"], **places)
+    return DropPlan(row["user"], row["statement"], **places)

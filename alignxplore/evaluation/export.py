@@ -63,18 +63,24 @@ class ExportOptions:
         one_of("texts", [self.texts], TEXTS)
 
 
-def summary_rows(found: SummarySet, texts: str) -> Iterator[dict]:
+def summary_rows(summaries: SummarySet, texts: str) -> Iterator[dict]:
     """Rows of one set of summaries."""
-    meta = found.meta() or {}
-    where = {"benchmark": found.benchmark, "policy": found.policy, "setting": found.setting, "seed": found.seed}
-    made = {"model": portable(meta.get("identity")), "prompt": meta.get("prompt_hash")}
-    for row in found.by_record().values():
+    meta = summaries.meta() or {}
+    set_fields = {
+        "benchmark": summaries.benchmark,
+        "policy": summaries.policy,
+        "setting": summaries.setting,
+        "seed": summaries.seed,
+    }
+    model_fields = {"model": portable(meta.get("identity")), "prompt": meta.get("prompt_hash")}
+    for row in summaries.by_record().values():
         stages = [{name: stage.get(name) for name in STAGE.names} for stage in row["stages"]]
         if texts == "none":
             stages = [stage | {"summary": None, "reasoning": None} for stage in stages]
         last = stages[-1] if stages else {"summary": None, "problem": row["error"] or row["status"]}
-        who = {"record": row["record"], "user": row["user"], "person": person_of(row["user"])}
-        yield where | who | {"summary": last["summary"], "problem": last["problem"], "stages": stages} | made
+        record_fields = {"record": row["record"], "user": row["user"], "person": person_of(row["user"])}
+        text_fields = {"summary": last["summary"], "problem": last["problem"], "stages": stages}
+        yield set_fields | record_fields | text_fields | model_fields
 
 
 def score_row(score: Score) -> dict:
@@ -87,11 +93,11 @@ def score_row(score: Score) -> dict:
 
 def write_parquet(path: Path, rows: Iterable[dict], schema: pa.Schema) -> int:
     """Write rows by and by; returns how many. A file that is there is replaced when the new one is whole."""
-    count, aside, left = 0, path.with_suffix(".part"), iter(rows)
+    count, aside, stream = 0, path.with_suffix(".part"), iter(rows)
     with pq.ParquetWriter(aside, schema) as writer:
-        while some := list(islice(left, ROWS)):
-            writer.write_table(pa.Table.from_pylist(some, schema))
-            count += len(some)
+        while batch := list(islice(stream, ROWS)):
+            writer.write_table(pa.Table.from_pylist(batch, schema))
+            count += len(batch)
     aside.rename(path)
     return count
 
@@ -131,15 +137,15 @@ def export(options: ExportOptions) -> str:
         raise UserError(f"{options.out} holds no scores.jsonl; run eval/evaluate.py first")
     folder = options.out / "hub"
     folder.mkdir(exist_ok=True)
-    told = (row for found in find_sets(options.out) for row in summary_rows(found, options.texts))
+    summaries = (row for summary_set in find_sets(options.out) for row in summary_rows(summary_set, options.texts))
     counts = {
-        "summaries": write_parquet(folder / "summaries.parquet", told, SUMMARIES),
+        "summaries": write_parquet(folder / "summaries.parquet", summaries, SUMMARIES),
         "scores": write_parquet(folder / "scores.parquet", map(score_row, read_scores(options.out)), SCORES),
     }
     write_text(folder / "README.md", card(options.out, counts, options.texts))
-    said = f"{folder}: {counts['summaries']} summaries, {counts['scores']} scores, README.md"
+    message = f"{folder}: {counts['summaries']} summaries, {counts['scores']} scores, README.md"
     if options.push is None:
-        return said
+        return message
     from huggingface_hub import HfApi
 
     api = HfApi()
@@ -147,4 +153,4 @@ def export(options: ExportOptions) -> str:
     api.upload_folder(
         folder_path=folder, repo_id=options.push, repo_type="dataset", allow_patterns=["*.parquet", "*.md"]
     )
-    return f"{said}\nuploaded to the data set {options.push}"
+    return f"{message}\nuploaded to the data set {options.push}"

@@ -25,7 +25,7 @@ from alignxplore.evaluation.benchmarks import (
     shown_history,
     slices_of,
 )
-from alignxplore.evaluation.evidence import Evidence, Links, Told, write_evidence
+from alignxplore.evaluation.evidence import Evidence, LinkedStatement, Links, write_evidence
 from alignxplore.evaluation.known_items import KNOWN, claim, recalled, speaks
 from alignxplore.evaluation.preview import sizes, whereabouts
 from alignxplore.evaluation.report import faithfulness as report
@@ -87,22 +87,22 @@ class Unit:
 
     record: UserRecord
     history: tuple[Interaction, ...]
-    told: str | None
+    text: str | None
 
 
-def texts_of(summary: str, one: Statement, told: str) -> tuple[str, str | None]:
+def texts_of(summary: str, statement: Statement, telling: str) -> tuple[str, str | None]:
     """(what is told with a statement, what without)."""
-    return (one.text, None) if told == ALONE else (summary, without(summary, one))
+    return (statement.text, None) if telling == ALONE else (summary, without(summary, statement))
 
 
 def written_by(sets: Iterable[SummarySet], benchmark: Benchmark) -> Iterator[tuple[SummarySet, UserRecord, dict]]:
     """The well-formed summaries of a benchmark's records, as rows of their journals."""
-    for found in sets:
-        rows = found.by_record() if found.benchmark == benchmark.name else {}
+    for summaries in sets:
+        rows = summaries.by_record() if summaries.benchmark == benchmark.name else {}
         for record in benchmark.records:
             row = rows.get(record.id)
             if row and row["status"] not in FAILED and row["stages"] and not row["stages"][-1]["problem"]:
-                yield found, record, row
+                yield summaries, record, row
 
 
 def against(benchmark: Benchmark, record: UserRecord) -> tuple[Interaction, ...]:
@@ -113,20 +113,20 @@ def against(benchmark: Benchmark, record: UserRecord) -> tuple[Interaction, ...]
     def whole(place: int, x: Interaction) -> Interaction:
         if x.rejected is not None or not others:
             return x
-        drawn = others[hash_seed("set against", record.id, place) % len(others)]
-        return Interaction(x.chosen, drawn.history[place % len(drawn.history)].chosen, x.query)
+        stranger = others[hash_seed("set against", record.id, place) % len(others)]
+        return Interaction(x.chosen, stranger.history[place % len(stranger.history)].chosen, x.query)
 
     return tuple(whole(place, x) for place, x in enumerate(shown_history(benchmark, record)))
 
 
-def seen_of(benchmark: Benchmark, record: UserRecord, found: SummarySet, row: dict) -> tuple[int, ...]:
+def seen_of(benchmark: Benchmark, record: UserRecord, summaries: SummarySet, row: dict) -> tuple[int, ...]:
     """Places in the history of the interactions that the policy was shown: all but those that did not fit."""
-    seen: list[int] = []
+    places: list[int] = []
     start = 0
-    for part, stage in zip(slices_of(benchmark, record, found.setting, len(row["stages"])), row["stages"]):
-        seen += range(start + stage["dropped"], start + len(part))
+    for part, stage in zip(slices_of(benchmark, record, summaries.setting, len(row["stages"])), row["stages"]):
+        places += range(start + stage["dropped"], start + len(part))
         start += len(part)
-    return tuple(seen)
+    return tuple(places)
 
 
 async def held_against(judge: Judge, unit: Unit) -> dict:
@@ -135,10 +135,10 @@ async def held_against(judge: Judge, unit: Unit) -> dict:
     async def ask(place: int, x: Interaction) -> Judgement | None:
         if x.rejected is None or x.same:
             return None
-        return await judge.score(unit.told, x, [unit.record.id, place])
+        return await judge.score(unit.text, x, [unit.record.id, place])
 
     answers = await asyncio.gather(*(ask(place, x) for place, x in enumerate(unit.history)))
-    row = {"record": unit.record.id, "user": unit.record.user, "told": unit.told}
+    row = {"record": unit.record.id, "user": unit.record.user, "told": unit.text}
     if bad := next((answer for answer in answers if answer and not answer.ok), None):
         return row | {"status": bad.status, "error": bad.error}
     return row | {
@@ -148,26 +148,26 @@ async def held_against(judge: Judge, unit: Unit) -> dict:
 
 
 def _log_odds(orders: Sequence[float]) -> float:
-    kept = [min(max(p, LEAST), 1 - LEAST) for p in orders]
-    return sum(math.log(p / (1 - p)) for p in kept) / len(kept)
+    shares = [min(max(p, LEAST), 1 - LEAST) for p in orders]
+    return sum(math.log(p / (1 - p)) for p in shares) / len(shares)
 
 
-def links_of(told: Sequence[float], untold: Sequence[float], seen: Iterable[int], lift: float) -> Links:
+def links_of(with_odds: Sequence[float], without_odds: Sequence[float], places: Iterable[int], lift: float) -> Links:
     """The interactions, among those seen, that a statement makes more likely, and less likely, by `lift` and more."""
-    added = {place: told[place] - untold[place] for place in seen}
+    gains = {place: with_odds[place] - without_odds[place] for place in places}
     return Links(
-        tuple(place for place, value in added.items() if value >= lift),
-        tuple(place for place, value in added.items() if value <= -lift),
+        tuple(place for place, value in gains.items() if value >= lift),
+        tuple(place for place, value in gains.items() if value <= -lift),
     )
 
 
-def true_links(known: str, text: str, history: Sequence[Interaction], seen: Sequence[int]) -> Links | None:
+def true_links(kind: str, text: str, history: Sequence[Interaction], places: Sequence[int]) -> Links | None:
     """The same from what the items tell; None where the statement is not about one attribute."""
-    claimed = claim(text)
-    if claimed is None:
+    attribute = claim(text)
+    if attribute is None:
         return None
-    said = {place: speaks(KNOWN[known], claimed, history[place]) for place in seen}
-    return Links(tuple(x for x in seen if said[x] > 0), tuple(x for x in seen if said[x] < 0))
+    signs = {place: speaks(KNOWN[kind], attribute, history[place]) for place in places}
+    return Links(tuple(x for x in places if signs[x] > 0), tuple(x for x in places if signs[x] < 0))
 
 
 class Asking:
@@ -175,21 +175,21 @@ class Asking:
 
     def __init__(self, options: FaithfulnessOptions, judge: Judge, identity: str, journal: Journal):
         self.options, self.judge, self.journal = options, judge, journal
-        self.served = as_served(identity, options.serve_arguments)
+        self.model_key = as_served(identity, options.serve_arguments)
 
     def unit_id(self, unit: Unit) -> str:
-        how = {"name": JOURNAL, "history": [asdict(x) for x in unit.history]}
-        return judgement_id(self.served, self.judge.prompts.hash("judge"), how, unit.record, unit.told)
+        setup = {"name": JOURNAL, "history": [asdict(x) for x in unit.history]}
+        return judgement_id(self.model_key, self.judge.prompts.hash("judge"), setup, unit.record, unit.text)
 
     async def ask(self, units: Iterable[Unit]) -> None:
         """Ask what the journal lacks."""
-        missing = {self.unit_id(unit): unit for unit in units}
+        units_by_id = {self.unit_id(unit): unit for unit in units}
         await run_units(
-            missing.items(),
+            units_by_id.items(),
             lambda unit: held_against(self.judge, unit),
             self.journal,
             label=f"{self.judge.name} {JOURNAL}",
-            total=len(missing),
+            total=len(units_by_id),
             concurrency=self.options.concurrency,
             max_error_rate=self.options.max_error_rate,
         )
@@ -201,37 +201,47 @@ class Asking:
 
     def evidence(self, benchmark: Benchmark, sets: Iterable[SummarySet]) -> Iterator[Evidence]:
         """The statements of all summaries of a benchmark with their links."""
-        for found, record, row in written_by(sets, benchmark):
-            history, seen = against(benchmark, record), seen_of(benchmark, record, found, row)
-            summary, told = row["stages"][-1]["summary"], []
-            for one in statements_of(summary):
-                texts = texts_of(summary, one, self.options.told)
+        for summaries, record, row in written_by(sets, benchmark):
+            history, places = against(benchmark, record), seen_of(benchmark, record, summaries, row)
+            summary, statements = row["stages"][-1]["summary"], []
+            for statement in statements_of(summary):
+                texts = texts_of(summary, statement, self.options.told)
                 with_it, without_it = (self.log_odds(Unit(record, history, text)) for text in texts)
                 if with_it is not None and without_it is not None:
-                    links = links_of(with_it, without_it, seen, self.options.lift)
-                    told.append(self._told(one, links, history, seen))
-            about = (found.policy, found.setting, benchmark.name, found.seed, record.id, record.user, self.judge.name)
-            counts = self._recall([one.text for one in told], [history[place] for place in seen])
-            yield Evidence(*about, seen, tuple(told), *counts)
+                    links = links_of(with_it, without_it, places, self.options.lift)
+                    statements.append(self._told(statement, links, history, places))
+            about = (
+                summaries.policy,
+                summaries.setting,
+                benchmark.name,
+                summaries.seed,
+                record.id,
+                record.user,
+                self.judge.name,
+            )
+            counts = self._recall([statement.text for statement in statements], [history[place] for place in places])
+            yield Evidence(*about, places, tuple(statements), *counts)
 
-    def _told(self, one: Statement, links: Links, history: Sequence[Interaction], seen: Sequence[int]) -> Told:
-        known = self.options.known
-        true = true_links(known, one.text, history, seen) if known else None
-        return Told(one.text, one.start, one.end, links, true)
+    def _told(
+        self, statement: Statement, links: Links, history: Sequence[Interaction], places: Sequence[int]
+    ) -> LinkedStatement:
+        kind = self.options.known
+        known_links = true_links(kind, statement.text, history, places) if kind else None
+        return LinkedStatement(statement.text, statement.start, statement.end, links, known_links)
 
-    def _recall(self, told: Sequence[str], seen: Sequence[Interaction]) -> tuple[int | None, int | None]:
+    def _recall(self, texts: Sequence[str], interactions: Sequence[Interaction]) -> tuple[int | None, int | None]:
         if self.options.known is None:
             return None, None
-        found, strong = recalled(KNOWN[self.options.known], seen, told)
-        return strong, found
+        hits, total = recalled(KNOWN[self.options.known], interactions, texts)
+        return total, hits
 
 
-def units_of(benchmark: Benchmark, sets: Iterable[SummarySet], told: str) -> Iterator[Unit]:
+def units_of(benchmark: Benchmark, sets: Iterable[SummarySet], telling: str) -> Iterator[Unit]:
     """All that is to be asked about the summaries of a benchmark."""
     for _, record, row in written_by(sets, benchmark):
         history, summary = against(benchmark, record), row["stages"][-1]["summary"]
-        for one in statements_of(summary):
-            for text in texts_of(summary, one, told):
+        for statement in statements_of(summary):
+            for text in texts_of(summary, statement, telling):
                 yield Unit(record, history, text)
 
 
@@ -243,7 +253,7 @@ def inputs(options: FaithfulnessOptions) -> tuple[list[Benchmark], list[SummaryS
     """
     benchmarks = load_benchmarks(options.data, options.benchmarks, options.limit)
     names = {benchmark.name for benchmark in benchmarks}
-    sets = [found for found in find_sets(Path(options.out), options.policies) if found.benchmark in names]
+    sets = [summaries for summaries in find_sets(Path(options.out), options.policies) if summaries.benchmark in names]
     if not sets:
         raise RecordError(f"no summaries of {', '.join(sorted(names))}; run gen_preference.py first", options.out)
     return benchmarks, sets
@@ -265,11 +275,11 @@ async def judge_statements(options: FaithfulnessOptions, spec: ModelSpec, key: s
         with Journal(Path(options.out) / "judgements" / judge.name / f"{JOURNAL}.jsonl") as journal:
             asking = Asking(options, judge, model.identity, journal)
             units = [unit for benchmark in benchmarks for unit in units_of(benchmark, sets, options.told)]
-            pairs = [(unit.told, x) for unit in units[:8] for x in unit.history if x.rejected and not x.same]
+            pairs = [(unit.text, x) for unit in units[:8] for x in unit.history if x.rejected and not x.same]
             if pairs:
                 await judge.check(pairs[:8])
             await asking.ask(units)
-            return [one for benchmark in benchmarks for one in asking.evidence(benchmark, sets)]
+            return [entry for benchmark in benchmarks for entry in asking.evidence(benchmark, sets)]
 
 
 def preview(options: FaithfulnessOptions) -> str:
@@ -280,8 +290,8 @@ def preview(options: FaithfulnessOptions) -> str:
     lines = [f"{spec.name}: {whereabouts(spec, keys[spec.name])}" for spec in specs] + sizes(benchmarks)
     for benchmark in benchmarks:
         units = set(units_of(benchmark, sets, options.told))
-        asked = sum(2 * len(unit.history) for unit in units)
-        lines.append(f"{benchmark.name}: {len(units)} texts, {asked} questions of one token to each judge")
+        count = sum(2 * len(unit.history) for unit in units)
+        lines.append(f"{benchmark.name}: {len(units)} texts, {count} questions of one token to each judge")
     return "\n".join(lines)
 
 
@@ -291,14 +301,14 @@ def faithfulness(options: FaithfulnessOptions) -> str:
         return preview(options)
     specs, out = parse_all(options.judge), Path(options.report or options.out)
     keys = choose("api_key_env", options.api_key_env, [spec.name for spec in specs], "")
-    found: list[Evidence] = []
+    evidence: list[Evidence] = []
     with RunLock(options.out):
         for spec in specs:
-            found += asyncio.run(judge_statements(options, spec, keys[spec.name]))
-        write_evidence(out, found)
-        made = report.tables(found)
-        for table in made:
+            evidence += asyncio.run(judge_statements(options, spec, keys[spec.name]))
+        write_evidence(out, evidence)
+        tables = report.tables(evidence)
+        for table in tables:
             write_table(out, table)
         if (out / "results.json").is_file():
             writing.write(out)
-    return "\n\n".join(map(markdown, made))
+    return "\n\n".join(map(markdown, tables))

@@ -47,8 +47,9 @@ class Fit:
         self.window, self.max_tokens = window, max_tokens
         self.limit = window / STREAMING_SHARE if setting == "streaming" else window
 
-    def plan(self, fit: str, history: Sequence[Interaction], whole: int | None = None) -> Plan:
-        """What a history's stages are shown by one of `FITS`; `whole`: tokens of the prompt with all of it, if known.
+    def plan(self, fit: str, history: Sequence[Interaction], whole_tokens: int | None = None) -> Plan:
+        """What a history's stages are shown by one of `FITS`; `whole_tokens` are those of the prompt with all
+        of it, if known.
 
         Raises:
             HistoryError: nothing of the history fits, or too little for thirds (published; ours finds out stage by
@@ -56,40 +57,43 @@ class Fit:
         """
         if fit == "ours":
             return Plan(protocol_slices(history, self.task, self.stages), self.window - self.max_tokens)
-        halved = halve(
-            history, lambda xs: whole if whole and len(xs) == len(history) else self._tokens(xs), self.limit
+        half = halve(
+            history,
+            lambda xs: whole_tokens if whole_tokens and len(xs) == len(history) else self._tokens(xs),
+            self.limit,
         )
-        if self.task == "recommendation" and len(halved.interactions) < 3:
+        if self.task == "recommendation" and len(half.interactions) < 3:
             raise HistoryError(
-                f"nothing is left to show: {len(halved.interactions)} of {len(history)} interactions fit, and the "
+                f"nothing is left to show: {len(half.interactions)} of {len(history)} interactions fit, and the "
                 "first two thirds of them are none"
             )
-        slices = protocol_slices(halved.interactions, self.task, self.stages)
-        return Plan(slices, self.window - 1, halved.dropped, as_it_is=True)
+        slices = protocol_slices(half.interactions, self.task, self.stages)
+        return Plan(slices, self.window - 1, half.dropped, as_it_is=True)
 
     def shown_otherwise(
-        self, plan: Plan, fit: str, history: Sequence[Interaction], written: Sequence[StageSummary]
+        self, plan: Plan, fit: str, history: Sequence[Interaction], stages: Sequence[StageSummary]
     ) -> bool:
         """Whether the other one of `FITS` would have shown some stage anything else than `plan`, which is of `fit`."""
         try:
-            first = written[0]
-            whole = first.prompt_tokens if len(plan.slices[0]) - first.dropped == len(history) else None
-            other = self.plan("published" if fit == "ours" else "ours", history, whole)
+            first = stages[0]
+            whole_tokens = first.prompt_tokens if len(plan.slices[0]) - first.dropped == len(history) else None
+            other = self.plan("published" if fit == "ours" else "ours", history, whole_tokens)
             return len(plan.slices) != len(other.slices) or any(
-                self._differs(plan, other, number, written) for number in range(len(written))
+                self._differs(plan, other, number, stages) for number in range(len(stages))
             )
         except HistoryError:
             return True
 
-    def _differs(self, plan: Plan, other: Plan, number: int, written: Sequence[StageSummary]) -> bool:
-        stage, last = written[number], written[number - 1] if number else None
+    def _differs(self, plan: Plan, other: Plan, number: int, stages: Sequence[StageSummary]) -> bool:
+        stage, last = stages[number], stages[number - 1] if number else None
         past, dropped = other.past(last), stage.dropped - (0 if number else plan.dropped)
-        shown, theirs = tuple(plan.slices[number][dropped:]), tuple(other.slices[number])
+        own_slice, other_slice = tuple(plan.slices[number][dropped:]), tuple(other.slices[number])
         if past != plan.past(last):
             return True
-        if shown == theirs and stage.prompt_tokens <= other.budget:
+        if own_slice == other_slice and stage.prompt_tokens <= other.budget:
             return False
-        return shown != fit_prompt(self.tokenizer, self.prompts, theirs, past, other.budget, self.form).interactions
+        excerpt = fit_prompt(self.tokenizer, self.prompts, other_slice, past, other.budget, self.form)
+        return own_slice != excerpt.interactions
 
     def _tokens(self, interactions: Sequence[Interaction]) -> int:
         return count_tokens(

@@ -19,7 +19,7 @@ KEYS = ("userid", "uid", "chosen", "rejected", "query", "source")
 
 
 @dataclass
-class Forgotten:
+class Deletions:
     """What to forget; an interaction is told by the fields that its line gives."""
 
     persons: set[str] = field(default_factory=set)
@@ -36,22 +36,24 @@ class Forgotten:
         def forgotten(source: str, x: Interaction) -> bool:
             if user in self.persons or source in self.sources:
                 return True
-            has = {"source": source, "chosen": x.chosen, "rejected": x.rejected, "query": x.query}
-            return any(all(has[name] == value for name, value in part.items()) for part in self.parts.get(user, ()))
+            values = {"source": source, "chosen": x.chosen, "rejected": x.rejected, "query": x.query}
+            return any(all(values[name] == value for name, value in part.items()) for part in self.parts.get(user, ()))
 
         return forgotten
 
 
-def read_forgotten(path: str | Path) -> Forgotten:
+def read_deletions(path: str | Path) -> Deletions:
     """Read the file.
 
     Raises:
         RecordError: a line that names nothing, or a field that there is not.
     """
-    found = Forgotten()
+    deletions = Deletions()
     for line, row in read_jsonl(path):
-        if unknown := sorted(set(row) - set(KEYS)):
-            raise RecordError(f"no field of what is forgotten; these are: {', '.join(KEYS)}", path, line, unknown[0])
+        if unknown_fields := sorted(set(row) - set(KEYS)):
+            raise RecordError(
+                f"no field of what is forgotten; these are: {', '.join(KEYS)}", path, line, unknown_fields[0]
+            )
         for name in ("chosen", "rejected", "query", "source"):
             if not isinstance(row.get(name), str | None):
                 raise RecordError(f"expected text or null, found {type(row[name]).__name__}", path, line, name)
@@ -59,34 +61,34 @@ def read_forgotten(path: str | Path) -> Forgotten:
         if "userid" in row or "uid" in row:
             user = parse_user_id(row, path, line)
             if part:
-                found.parts[user].append(part)
+                deletions.parts[user].append(part)
             else:
-                found.persons.add(user)
+                deletions.persons.add(user)
         elif set(part) == {"source"} and part["source"]:
-            found.sources.add(part["source"])
+            deletions.sources.add(part["source"])
         else:
             raise RecordError("name a person (userid), or a file whose data are to be forgotten (source)", path, line)
-    return found
+    return deletions
 
 
-def cut(updates: Updates, users: Iterable[str], forgotten: Forgotten) -> dict[str, str]:
+def cut(updates: Updates, users: Iterable[str], deletions: Deletions) -> dict[str, str]:
     """Take it out of these persons' streams; user → the summary that stood, of those whom it concerned.
 
     The run's own summaries of them go first, then the interactions, then the versions: killed in between, the same
     command goes on.
     """
-    changed: dict[str, Stream] = {}
-    stood: dict[str, str] = {}
+    new_streams: dict[str, Stream] = {}
+    old_summaries: dict[str, str] = {}
     for user in users:
         if stream := updates.stream(user):
-            left = stream.without(forgotten.of(user))
-            if left != stream:
-                changed[user] = left
-                found = updates.standing(stream)
-                stood[user] = found[1].stage.summary if found and found[1].stage else ""
-    drop_summaries(updates.target, set(changed) | forgotten.persons)
-    updates.replace(changed)
-    return stood
+            new_stream = stream.without(deletions.of(user))
+            if new_stream != stream:
+                new_streams[user] = new_stream
+                current = updates.standing(stream)
+                old_summaries[user] = current[1].stage.summary if current and current[1].stage else ""
+    drop_summaries(updates.target, set(new_streams) | deletions.persons)
+    updates.replace(new_streams)
+    return old_summaries
 
 
 def drop_summaries(target: SummarySet, users: set[str]) -> None:

@@ -56,7 +56,7 @@ def stages_of(arguments: GenerationArguments, target: SummarySet) -> int:
     return 1 if target.setting == "full" else arguments.stages
 
 
-def recipe(
+def recipe_of(
     arguments: GenerationArguments,
     identity: str,
     window: int,
@@ -70,7 +70,7 @@ def recipe(
         arguments.temperature, arguments.top_p, arguments.top_k, arguments.max_tokens, target.seed, form
     )
     stages = stages_of(arguments, target)
-    shared = run_id(
+    recipe = run_id(
         model=as_served(identity, arguments.serve_arguments),
         prompt=prompts.hash("infer"),
         sampling=asdict(sampling) | {"seed": None},
@@ -78,15 +78,15 @@ def recipe(
         window=window,
         fit=arguments.fit,
     )
-    run = run_id(recipe=shared, seed=target.seed, task=task)
-    return Recipe(sampling, stages, window, task, arguments.fit, shared, run)
+    run = run_id(recipe=recipe, seed=target.seed, task=task)
+    return Recipe(sampling, stages, window, task, arguments.fit, recipe, run)
 
 
-def is_complete(made: Recipe, benchmark: BenchmarkFile, target: SummarySet) -> bool:
+def is_complete(recipe: Recipe, benchmark: BenchmarkFile, target: SummarySet) -> bool:
     """True if nothing is left to write, so that the model need not be loaded."""
     with Journal(target.journal_path) as journal:
-        return (target.meta() or {}).get("run") == made.run and all(
-            made.unit(record.id) in journal for record in benchmark
+        return (target.meta() or {}).get("run") == recipe.run and all(
+            recipe.unit(record.id) in journal for record in benchmark
         )
 
 
@@ -94,17 +94,17 @@ class Owners:
     """The record whose summary each record gets: of a person's rows that are shown the same (questions after the same
     dialogues) the first one, or one that has its summary already. Of a person with one row, that row."""
 
-    def __init__(self, made: Recipe, benchmark: BenchmarkFile, target: SummarySet, journal: Journal):
-        self._made, self._benchmark, self._setting = made, benchmark, target.setting
+    def __init__(self, recipe: Recipe, benchmark: BenchmarkFile, target: SummarySet, journal: Journal):
+        self._recipe, self._benchmark, self._setting = recipe, benchmark, target.setting
         self._of: dict[str, str] = {}  # person and what is shown → id of a record; of persons with several rows alone
         rows = 0
         for record in benchmark:
             if record.user != record.person:
                 rows += 1
-                shown = self._shown(record)
-                there = self._of.setdefault(shown, record.id)
-                if made.unit(record.id) in journal and made.unit(there) not in journal:
-                    self._of[shown] = record.id
+                key = self._shown(record)
+                owner = self._of.setdefault(key, record.id)
+                if recipe.unit(record.id) in journal and recipe.unit(owner) not in journal:
+                    self._of[key] = record.id
         self.copies = rows - len(self._of)
 
     def of(self, record: UserRecord) -> str:
@@ -115,14 +115,14 @@ class Owners:
         # The published fit also looks at the last third, which is not shown.
         parts = (
             [record.history]
-            if self._made.fit != "ours"
-            else slices_of(self._benchmark, record, self._setting, self._made.stages)
+            if self._recipe.fit != "ours"
+            else slices_of(self._benchmark, record, self._setting, self._recipe.stages)
         )
         return content_hash([record.person, [[asdict(x) for x in part] for part in parts]])
 
 
 async def write_set(
-    made: Recipe,
+    recipe: Recipe,
     arguments: GenerationArguments,
     model: Model,
     prompts: PromptSet,
@@ -130,8 +130,8 @@ async def write_set(
     target: SummarySet,
 ) -> None:
     """Write all summaries of one (policy, benchmark, setting, seed) that are not there yet."""
-    spent = Spent.of(target.meta(), made.run, arguments.gpus)
-    meta = asdict(made) | {
+    cost = Spent.of(target.meta(), recipe.run, arguments.gpus)
+    meta = asdict(recipe) | {
         "policy": model.name,
         "identity": model.identity,
         "served_model": model.endpoint.model,
@@ -141,42 +141,43 @@ async def write_set(
         "versions": recorded_versions(),
         "data": os.path.relpath(benchmark.path.resolve(), target.meta_path.parent.resolve()),
     }
-    write_json(target.meta_path, meta | {"spent": asdict(spent)})
+    write_json(target.meta_path, meta | {"spent": asdict(cost)})
 
     fit = Fit(
         model.tokenizer,
         prompts,
-        task=made.task,
+        task=recipe.task,
         setting=target.setting,
-        stages=made.stages,
-        window=made.window,
-        max_tokens=made.sampling.max_tokens,
-        form=made.sampling.form,
+        stages=recipe.stages,
+        window=recipe.window,
+        max_tokens=recipe.sampling.max_tokens,
+        form=recipe.sampling.form,
     )
 
     async def work(record: UserRecord) -> dict:
         if (owner := owners.of(record)) != record.id:
-            return journal[made.unit(owner)] | {"record": record.id, "user": record.user}
-        whose = {"run": made.run, "record": record.id, "user": record.user}
+            return journal[recipe.unit(owner)] | {"record": record.id, "user": record.user}
+        head = {"run": recipe.run, "record": record.id, "user": record.user}
         try:
-            plan = fit.plan(made.fit, record.history)
+            plan = fit.plan(recipe.fit, record.history)
         except HistoryError as error:
-            return whose | Summaries(status=TOO_LONG, error=str(error)[:300]).row()
-        written = await summarize(
-            model.endpoint, model.tokenizer, prompts, plan, made.sampling, [record.id, target.setting], made.window
+            return head | Summaries(status=TOO_LONG, error=str(error)[:300]).row()
+        summaries = await summarize(
+            model.endpoint, model.tokenizer, prompts, plan, recipe.sampling, [record.id, target.setting], recipe.window
         )
-        asked = {"not_sent": model.endpoint.not_sent} if model.endpoint.not_sent else {}
-        if not written.stages:
-            return whose | written.row() | asked
-        otherwise = fit.shown_otherwise(plan, made.fit, record.history, written.stages)
-        return whose | written.row() | asked | {"shown_otherwise": otherwise}
+        unsent = {"not_sent": model.endpoint.not_sent} if model.endpoint.not_sent else {}
+        if not summaries.stages:
+            return head | summaries.row() | unsent
+        is_different = fit.shown_otherwise(plan, recipe.fit, record.history, summaries.stages)
+        return head | summaries.row() | unsent | {"shown_otherwise": is_different}
 
     with Journal(target.journal_path) as journal:
-        owners = Owners(made, benchmark, target, journal)
+        owners = Owners(recipe, benchmark, target, journal)
         before, start = len(journal), time.monotonic()
         for copies in (False, True) if owners.copies else (False,):  # these are copied from the others
+            records = (record for record in benchmark if (owners.of(record) != record.id) == copies)
             await run_units(
-                ((made.unit(record.id), record) for record in benchmark if (owners.of(record) != record.id) == copies),
+                ((recipe.unit(record.id), record) for record in records),
                 work,
                 journal,
                 label=f"{model.name} {benchmark.name} {target.setting} seed {target.seed}",
@@ -184,42 +185,42 @@ async def write_set(
                 concurrency=arguments.concurrency,
                 max_error_rate=arguments.max_error_rate,
             )
-        spent = spent.more(time.monotonic() - start, len(journal) - before)
-    write_json(target.meta_path, meta | {"spent": asdict(spent)})
-    say_what_came(made, target)
+        cost = cost.more(time.monotonic() - start, len(journal) - before)
+    write_json(target.meta_path, meta | {"spent": asdict(cost)})
+    say_what_came(recipe, target)
 
 
-def say_what_came(made: Recipe, target: SummarySet) -> None:
+def say_what_came(recipe: Recipe, target: SummarySet) -> None:
     """Of a whole set: the share of users who were shown otherwise than by the other fit, and of those whose last
     summary is in bad format. Above a half, the model or the format that it is read by is a wrong one."""
     fits: Counter[bool] = Counter()
     problems: Counter[str | None] = Counter()
-    begins: dict[str | None, str] = {}  # problem → the first text that has it
-    for row in target.rows(made.run):
+    beginnings: dict[str | None, str] = {}  # problem → the first text that has it
+    for row in target.rows(recipe.run):
         if "shown_otherwise" in row:
             fits[row["shown_otherwise"]] += 1
         if row["stages"]:
             last = row["stages"][-1]
             problems[last["problem"]] += 1
-            begins.setdefault(last["problem"], last["text"][:80])
-    other = "the published" if made.fit == "ours" else "our"
+            beginnings.setdefault(last["problem"], last["text"][:80])
+    other = "the published" if recipe.fit == "ours" else "our"
     rows = f"{fits[True]} of {fits.total()} rows"
     log.info("%s: %s were shown otherwise than by %s fit", target.title, rows, other)
     users = problems.total()
     bad = users - problems.pop(None, 0)
     if not users:
         return
-    said = f"{target.title}: {bad} of {users} summaries are in bad format ({100 * bad / users:.0f} %)"
+    message = f"{target.title}: {bad} of {users} summaries are in bad format ({100 * bad / users:.0f} %)"
     if 2 * bad <= users:
-        log.info("%s", said)
+        log.info("%s", message)
         return
     problem, times = problems.most_common(1)[0]
     log.warning(
         "%s: mostly '%s' (%d); look at --format, --max_tokens and the model's weights. One of them begins: %r",
-        said,
+        message,
         problem,
         times,
-        begins[problem],
+        beginnings[problem],
     )
 
 
@@ -240,11 +241,11 @@ def policies_of(arguments: GenerationArguments) -> list[Policy]:
     sets = choose("prompt_set", arguments.prompt_set, names, "default")
     forms = choose("format", arguments.format, names, "think")
     keys = choose("api_key_env", arguments.api_key_env, names, "")
-    most = arguments.summary_tokens
+    limit = arguments.summary_tokens
 
     def policy(spec: ModelSpec) -> Policy:
-        shorter = spec if most is None else replace(spec, name=f"{spec.name}{SHORTER}{most}")
-        return Policy(shorter, PromptSet(sets[spec.name], most), forms[spec.name], keys[spec.name])
+        shorter = spec if limit is None else replace(spec, name=f"{spec.name}{SHORTER}{limit}")
+        return Policy(shorter, PromptSet(sets[spec.name], limit), forms[spec.name], keys[spec.name])
 
     return [policy(spec) for spec in specs]
 
@@ -280,9 +281,9 @@ async def write_sets(arguments: GenerationArguments, policy: Policy, benchmarks:
     check_window(window, arguments.max_tokens)
     for target in targets_of(arguments, policy, benchmarks):
         benchmark = by_name[target.benchmark]
-        made = recipe(arguments, identity, window, policy.prompts, policy.form, benchmark.task, target)
-        if not is_complete(made, benchmark, target):
-            jobs.append((made, benchmark, target))
+        recipe = recipe_of(arguments, identity, window, policy.prompts, policy.form, benchmark.task, target)
+        if not is_complete(recipe, benchmark, target):
+            jobs.append((recipe, benchmark, target))
     if not jobs:
         log.info("%s: all summaries are there", spec.name)
         return
@@ -294,8 +295,8 @@ async def write_sets(arguments: GenerationArguments, policy: Policy, benchmarks:
         api_key_env=policy.api_key_env,
         concurrency=arguments.concurrency,
     ) as model:
-        for made, benchmark, target in jobs:
-            await write_set(made, arguments, model, policy.prompts, benchmark, target)
+        for recipe, benchmark, target in jobs:
+            await write_set(recipe, arguments, model, policy.prompts, benchmark, target)
 
 
 def already_there(
@@ -311,11 +312,11 @@ def already_there(
         if meta is None:
             return 0
         identity, window = meta["identity"], min(meta["window"], window)
-    made = recipe(arguments, identity, window, policy.prompts, policy.form, benchmark.task, target)
-    there = Places()  # record → whether it has one
-    for row in target.rows(made.run):
-        there.put(row["record"], row["status"] not in FAILED)
-    return sum(there.get(record.id) or 0 for record in benchmark)
+    recipe = recipe_of(arguments, identity, window, policy.prompts, policy.form, benchmark.task, target)
+    outcomes = Places()  # record → whether it has one
+    for row in target.rows(recipe.run):
+        outcomes.put(row["record"], row["status"] not in FAILED)
+    return sum(outcomes.get(record.id) or 0 for record in benchmark)
 
 
 def preview(arguments: GenerationArguments) -> str:
@@ -329,17 +330,17 @@ def preview(arguments: GenerationArguments) -> str:
     check_window(arguments.max_model_len, arguments.max_tokens)
     benchmarks = benchmarks_of(arguments)
     by_name = {benchmark.name: benchmark for benchmark in benchmarks}
-    body, missing, answers = [], 0, 0
+    body, missing_count, answers = [], 0, 0
     for policy in policies:
         identity = None if is_url(policy.spec.target) else policy.spec.identity
         for target in targets_of(arguments, policy, benchmarks):
             benchmark, stages = by_name[target.benchmark], stages_of(arguments, target)
-            users, there = benchmark.sizes[0], already_there(arguments, policy, identity, benchmark, target)
-            missing, answers = missing + users - there, answers + (users - there) * stages
-            numbers = (target.seed, users, stages, there, users - there)
+            users, done_count = benchmark.sizes[0], already_there(arguments, policy, identity, benchmark, target)
+            missing_count, answers = missing_count + users - done_count, answers + (users - done_count) * stages
+            numbers = (target.seed, users, stages, done_count, users - done_count)
             body.append([policy.spec.name, benchmark.name, target.setting, *map(str, numbers)])
     head = ["policy", "benchmark", "setting", "seed", "users", "stages", "there", "to write"]
-    table = Table("preview", f"To write: {missing} summaries in {answers} answers", head, body)
+    table = Table("preview", f"To write: {missing_count} summaries in {answers} answers", head, body)
     return "\n".join([*lines, *sizes(benchmarks), "", markdown(table)])
 
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Self
 
-from alignxplore.evaluation.answers import Answer, NotSaid, Rated
+from alignxplore.evaluation.answers import Answer, NoReply, Rating
 from alignxplore.evaluation.arguments import EvaluationArguments
 from alignxplore.evaluation.benchmarks import as_served, judgement_id
-from alignxplore.evaluation.conditions import Asked
+from alignxplore.evaluation.conditions import JudgeRequest
 from alignxplore.evaluation.text_overlap import bleu, rouge_l
 from alignxplore.history import HistoryError, fit
 from alignxplore.journal import OK, REFUSED, TOO_LONG, TRANSPORT_ERROR, Journal
@@ -66,8 +66,8 @@ def case_of(record: UserRecord) -> Case:
         RecordError: no such metadata, by the record's file and line.
     """
     try:
-        told = json.loads(record.persona or "")
-        kind, metadata = told["type"], told["metadata"]
+        persona = json.loads(record.persona or "")
+        kind, metadata = persona["type"], persona["metadata"]
         slots = {name: metadata.get(name) for name in METADATA}
         if kind == "schedule":
             schedule = metadata["schedule"]
@@ -86,18 +86,18 @@ def case_of(record: UserRecord) -> Case:
 
 def parse_better(text: str) -> str | None:
     """ "A", "B" or "tie" from the last line that gives the verdict; None if no line does."""
-    found = _BETTER.findall(text)
-    return None if not found else "tie" if "tie" in found[-1].lower() else found[-1].upper()
+    matches = _BETTER.findall(text)
+    return None if not matches else "tie" if "tie" in matches[-1].lower() else matches[-1].upper()
 
 
 def parse_satisfied(text: str) -> bool | None:
     """The last "Satisfaction: YES" or "NO"; None if there is none."""
-    found = _SATISFIED.findall(text)
-    return None if not found else found[-1].upper() == "YES"
+    matches = _SATISFIED.findall(text)
+    return None if not matches else matches[-1].upper() == "YES"
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenAnswer:
     """A downstream model's own answer to a question, a row of the journal of answers; `problem`: it is in bad
     format."""
 
@@ -112,31 +112,31 @@ class Written:
         """JSON form."""
         if self.status != OK:
             return {"status": self.status, "error": self.error}
-        known = {"status": OK, "answer": self.answer, "problem": self.problem, "dropped": self.dropped}
-        return known | ({"not_sent": self.not_sent} if self.not_sent else {})
+        values = {"status": OK, "answer": self.answer, "problem": self.problem, "dropped": self.dropped}
+        return values | ({"not_sent": self.not_sent} if self.not_sent else {})
 
     @classmethod
     def of(cls, row: dict) -> Self:
         """The answer of a journal row."""
-        known = {one.name: row[one.name] for one in fields(cls) if one.name in row}
-        return cls(**known | {"not_sent": tuple(row.get("not_sent", ()))})
+        values = {field.name: row[field.name] for field in fields(cls) if field.name in row}
+        return cls(**values | {"not_sent": tuple(row.get("not_sent", ()))})
 
 
-async def write_answer(judge: Downstream, asked: Asked, budget: int) -> Written:
+async def write_answer(judge: Downstream, request: JudgeRequest, budget: int) -> WrittenAnswer:
     """The downstream model's answer to the record's question; greedy, in the model's own format."""
-    record, history, form = asked.record, asked.history, FORMATS[judge.form]
+    record, history, form = request.record, request.history, FORMATS[judge.form]
 
     def messages(interactions: Sequence[Interaction] | None) -> Messages:
         return judge.prompts.render(
-            "answer", query=record.target.query or "", summary=asked.summary or None, interactions=interactions
+            "answer", query=record.target.query or "", summary=request.summary or None, interactions=interactions
         )
 
     room = ANSWER_TOKENS + (judge.answer_tokens if form.reasons else 0)
     try:
         dropped = 0
         if history is not None:
-            fitted = fit(history, lambda xs: count_tokens(judge.tokenizer, messages(xs), form.reasons), budget - room)
-            history, dropped = fitted.interactions, fitted.dropped
+            excerpt = fit(history, lambda xs: count_tokens(judge.tokenizer, messages(xs), form.reasons), budget - room)
+            history, dropped = excerpt.interactions, excerpt.dropped
         reply = await judge.endpoint.chat(
             messages(history),
             max_tokens=room,
@@ -147,23 +147,25 @@ async def write_answer(judge: Downstream, asked: Asked, budget: int) -> Written:
         )
         text = said(reply)
     except TransportError as error:
-        return Written(TRANSPORT_ERROR, error=str(error)[:300])
+        return WrittenAnswer(TRANSPORT_ERROR, error=str(error)[:300])
     except RequestError as error:
         never_fits = count_tokens(judge.tokenizer, messages(history), form.reasons) > budget - room
-        return Written(TOO_LONG if never_fits else REFUSED, error=str(error)[:300])
+        return WrittenAnswer(TOO_LONG if never_fits else REFUSED, error=str(error)[:300])
     except HistoryError as error:
-        return Written(TOO_LONG, error=str(error)[:300])
+        return WrittenAnswer(TOO_LONG, error=str(error)[:300])
     answer = parse_answer(text, judge.form)
-    return Written(OK, answer.summary, answer.problem, dropped, not_sent=tuple(judge.endpoint.not_sent))
+    return WrittenAnswer(OK, answer.summary, answer.problem, dropped, not_sent=tuple(judge.endpoint.not_sent))
 
 
-async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answer: str) -> Rated | NotSaid:
+async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answer: str) -> Rating | NoReply:
     """What the evaluator says of one answer, a row of the journal of ratings."""
     case, target = case_of(record), record.target
 
     async def ask(purpose: str, **slots: object) -> str:
-        told = {"kind": case.kind, "facts": case.facts, "query": target.query or ""} | case.slots
-        reply = await endpoint.chat(prompts.render(purpose, **told, **slots), max_tokens=ANSWER_TOKENS, temperature=0)
+        case_slots = {"kind": case.kind, "facts": case.facts, "query": target.query or ""} | case.slots
+        reply = await endpoint.chat(
+            prompts.render(purpose, **case_slots, **slots), max_tokens=ANSWER_TOKENS, temperature=0
+        )
         return said(reply)
 
     try:
@@ -174,40 +176,41 @@ async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answe
             sides = [(answer, target.chosen), (target.chosen, answer)]
             texts = await asyncio.gather(*(ask("hicupid_compare", item_a=a, item_b=b) for a, b in sides))
             verdicts = tuple(
-                {mine: "win", other: "lose", "tie": "tie", None: None}[parse_better(text)]
-                for text, mine, other in zip(texts, "AB", "BA")
+                {letter: "win", other_letter: "lose", "tie": "tie", None: None}[parse_better(text)]
+                for text, letter, other_letter in zip(texts, "AB", "BA")
             )
     except TransportError as error:
-        return NotSaid(TRANSPORT_ERROR, str(error)[:300])
+        return NoReply(TRANSPORT_ERROR, str(error)[:300])
     except RequestError as error:
-        return NotSaid(REFUSED, str(error)[:300])
+        return NoReply(REFUSED, str(error)[:300])
     points = {"win": 1.0, "tie": 0.5, "lose": 0.0, None: 0.0 if case.kind == "schedule" else 0.5}
     score = sum(points[v] for v in verdicts) / len(verdicts)
-    return Rated(score, verdicts, verdicts.count(None), case.kind, tuple(texts))
+    return Rating(score, verdicts, verdicts.count(None), case.kind, tuple(texts))
 
 
 async def write_answers(
-    arguments: EvaluationArguments, judge: Downstream, identity: str, asked: Sequence[Asked]
-) -> dict[Asked, Written]:
+    arguments: EvaluationArguments, judge: Downstream, identity: str, requests: Sequence[JudgeRequest]
+) -> dict[JudgeRequest, WrittenAnswer]:
     """Answers to everything asked, journalled in OUT/answers/JUDGE.jsonl."""
-    how, budget = {"format": judge.form, "tokens": judge.answer_tokens}, judge.endpoint.window(arguments.max_model_len)
-    served = as_served(identity, arguments.serve_arguments)
+    setup = {"format": judge.form, "tokens": judge.answer_tokens}
+    budget = judge.endpoint.window(arguments.max_model_len)
+    model_key = as_served(identity, arguments.serve_arguments)
     ids = {
-        one: judgement_id(
-            served,
+        request: judgement_id(
+            model_key,
             judge.prompts.hash("answer"),
-            how | {"direct": one.history is not None and budget},
-            one.record,
-            one.summary,
+            setup | {"direct": request.history is not None and budget},
+            request.record,
+            request.summary,
         )
-        for one in asked
+        for request in requests
     }
 
-    async def write(asked: Asked) -> dict:
-        return (await write_answer(judge, asked, budget)).row()
+    async def write(request: JudgeRequest) -> dict:
+        return (await write_answer(judge, request, budget)).row()
 
     with Journal(Path(arguments.out) / "answers" / f"{judge.name}.jsonl") as journal:
-        units = {unit: one for one, unit in ids.items()}
+        units = {unit: request for request, unit in ids.items()}
         await run_units(
             units.items(),
             write,
@@ -217,23 +220,28 @@ async def write_answers(
             concurrency=arguments.concurrency,
             max_error_rate=arguments.max_error_rate,
         )
-        return {one: Written.of(row) for one, unit in ids.items() if (row := journal.get(unit)) is not None}
+        return {
+            request: WrittenAnswer.of(row) for request, unit in ids.items() if (row := journal.get(unit)) is not None
+        }
 
 
 async def rate_answers(
-    arguments: EvaluationArguments, endpoint: Endpoint, identity: str, answers: Sequence[tuple[Asked, Written]]
+    arguments: EvaluationArguments,
+    endpoint: Endpoint,
+    identity: str,
+    answers: Sequence[tuple[JudgeRequest, WrittenAnswer]],
 ) -> list[Answer]:
     """What the evaluator said of each answer, in the same order, or what kept the answer from being rated."""
     prompts = PromptSet(arguments.evaluator_prompts or arguments.prompt_set)
-    served = as_served(identity, arguments.serve_arguments)
+    model_key = as_served(identity, arguments.serve_arguments)
     hashes = [prompts.hash(purpose) for purpose in ("hicupid_compare", "hicupid_schedule")]
     ids = {
-        place: content_hash([served, hashes, one.record.id, written.answer])
-        for place, (one, written) in enumerate(answers)
-        if written.status == OK and not written.problem
+        place: content_hash([model_key, hashes, request.record.id, answer.answer])
+        for place, (request, answer) in enumerate(answers)
+        if answer.status == OK and not answer.problem
     }
 
-    async def ask(pair: tuple[Asked, Written]) -> dict:
+    async def ask(pair: tuple[JudgeRequest, WrittenAnswer]) -> dict:
         return (await rate(endpoint, prompts, pair[0].record, pair[1].answer)).row()
 
     with Journal(Path(arguments.out) / "answers" / f"rated_by_{endpoint.name}.jsonl") as journal:
@@ -248,23 +256,23 @@ async def rate_answers(
             max_error_rate=arguments.max_error_rate,
         )
         return [
-            _rated(asked, written, journal.get(ids[place]) if place in ids else None)
-            for place, (asked, written) in enumerate(answers)
+            _rated(request, answer, journal.get(ids[place]) if place in ids else None)
+            for place, (request, answer) in enumerate(answers)
         ]
 
 
-def _rated(asked: Asked, written: Written, row: dict | None) -> Answer:
+def _rated(request: JudgeRequest, answer: WrittenAnswer, row: dict | None) -> Answer:
     """The rating of one answer.
 
     Args:
         row: its journal row; None: it was not to be rated, or not yet.
     """
-    if written.status != OK:
-        return Answer(NotSaid(written.status, written.error))
-    if written.problem:  # a downstream model that gave no answer has lost
-        return Answer(Rated(0.0, ("lose",), 1), written.dropped)
-    said = NotSaid(TRANSPORT_ERROR) if row is None else Answer.of(row).said
-    if isinstance(said, Rated):
-        reference = asked.record.target.chosen
-        said = replace(said, bleu=bleu(written.answer, reference), rouge_l=rouge_l(written.answer, reference))
-    return Answer(said, written.dropped)
+    if answer.status != OK:
+        return Answer(NoReply(answer.status, answer.error))
+    if answer.problem:  # a downstream model that gave no answer has lost
+        return Answer(Rating(0.0, ("lose",), 1), answer.dropped)
+    reply = NoReply(TRANSPORT_ERROR) if row is None else Answer.of(row).reply
+    if isinstance(reply, Rating):
+        reference = request.record.target.chosen
+        reply = replace(reply, bleu=bleu(answer.answer, reference), rouge_l=rouge_l(answer.answer, reference))
+    return Answer(reply, answer.dropped)

@@ -53,8 +53,8 @@ class HistoryBaseline(NamedTuple):
             )
         if bool(source) != (kind != BM25) or equals and not source:
             persons = "needs a file of training persons"
-            wanted = {BM25: "takes nothing", KNN: persons, ALS: persons, BPR: persons, EMBEDDING: "needs a model"}
-            raise ValueError(f"--baselines {text}: {kind} {wanted[kind]}; e.g. {BM25} {KNN}=FILE {EMBEDDING}=MODEL")
+            needs = {BM25: "takes nothing", KNN: persons, ALS: persons, BPR: persons, EMBEDDING: "needs a model"}
+            raise ValueError(f"--baselines {text}: {kind} {needs[kind]}; e.g. {BM25} {KNN}=FILE {EMBEDDING}=MODEL")
         return cls(kind, source)
 
 
@@ -71,12 +71,12 @@ class HistoryBaselines:
         persons: of all benchmarks; item-knn learns nothing from them.
     """
 
-    def __init__(self, wanted: Sequence[HistoryBaseline], persons: set[str]):
-        self._wanted, self._persons = wanted, persons
+    def __init__(self, baselines: Sequence[HistoryBaseline], persons: set[str]):
+        self._baselines, self._persons = baselines, persons
         self._encoders: dict[str, Encoder] = {}
 
     def _choices(self, kind: str) -> dict[str, set[str]]:
-        files = [Path(one.source) for one in self._wanted if one.kind == kind]
+        files = [Path(baseline.source) for baseline in self._baselines if baseline.kind == kind]
         return training_choices(files, without=self._persons)
 
     @cached_property
@@ -93,28 +93,28 @@ class HistoryBaselines:
 
     def cells(self, benchmark: Benchmark) -> Iterator[Cell]:
         """One cell a baseline, as of a reader of raw histories; item-knn only where it knows an item."""
-        kinds = {one.kind for one in self._wanted}
-        shown = [shown_history(benchmark, record) for record in benchmark.records]
+        kinds = {baseline.kind for baseline in self._baselines}
+        histories = [shown_history(benchmark, record) for record in benchmark.records]
         targets = [text for record in benchmark.records for text in record.target.candidates]
-        texts = dict.fromkeys(text for history in shown for text in texts_of(history))
+        texts = dict.fromkeys(text for history in histories for text in texts_of(history))
         if BM25 in kinds:
-            yield self._cell("BM25", Bm25(texts), benchmark, shown)
+            yield self._cell("BM25", Bm25(texts), benchmark, histories)
         if KNN in kinds and any(map(self._knn.knows, targets)):
-            yield self._cell("item-kNN", self._knn, benchmark, shown)
+            yield self._cell("item-kNN", self._knn, benchmark, histories)
         if ALS in kinds and any(map(self._als.knows, targets)):
-            yield self._cell("ALS", self._als, benchmark, shown)
+            yield self._cell("ALS", self._als, benchmark, histories)
         if BPR in kinds and any(map(self._bpr.knows, targets)):
-            yield self._cell("BPR", self._bpr, benchmark, shown)
-        for source in dict.fromkeys(one.source for one in self._wanted if one.kind == EMBEDDING):
+            yield self._cell("BPR", self._bpr, benchmark, histories)
+        for source in dict.fromkeys(baseline.source for baseline in self._baselines if baseline.kind == EMBEDDING):
             spec = ModelSpec.parse(source)
             if source not in self._encoders:
                 self._encoders[source] = Encoder(spec.target, spec.revision)
             like = Embeddings(self._encoders[source], [*texts, *targets])
-            yield self._cell(f"embeddings ({spec.name})", like, benchmark, shown)
+            yield self._cell(f"embeddings ({spec.name})", like, benchmark, histories)
 
-    def _cell(self, name: str, like: Likeness, benchmark: Benchmark, shown: Sequence[tuple]) -> Cell:
-        read = list(zip(shown, benchmark.records))
+    def _cell(self, name: str, like: Likeness, benchmark: Benchmark, histories: Sequence[tuple]) -> Cell:
+        rows = list(zip(histories, benchmark.records))
         if benchmark.among_k:
-            ranked = (scores(like, history, r.target.candidates) for history, r in read)
-            return weighed(name, "direct", benchmark, ranked)
-        return foreseen(name, "direct", benchmark, (foresee(like, history, r.target) for history, r in read))
+            rankings = (scores(like, history, r.target.candidates) for history, r in rows)
+            return weighed(name, "direct", benchmark, rankings)
+        return foreseen(name, "direct", benchmark, (foresee(like, history, r.target) for history, r in rows))

@@ -13,7 +13,7 @@ from typing import Any
 from alignxplore.evaluation.answers import Answer
 from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments
 from alignxplore.evaluation.benchmarks import as_served, judgement_id
-from alignxplore.evaluation.conditions import Asked, Cell, questions
+from alignxplore.evaluation.conditions import Cell, JudgeRequest, questions
 from alignxplore.history import Fitted, HistoryError, fit
 from alignxplore.journal import REFUSED, TOO_LONG
 from alignxplore.judging import ranking
@@ -44,27 +44,31 @@ def make_judge(arguments: EvaluationArguments, model: Model, form: str) -> Downs
     return judge
 
 
-def unit_id(judge: Downstream, identity: str, protocol: str, arguments: EvaluationArguments, asked: Asked) -> str:
+def unit_id(
+    judge: Downstream, identity: str, protocol: str, arguments: EvaluationArguments, request: JudgeRequest
+) -> str:
     """Id of a judgement; changes with the judge, its prompt, the protocol, and the summary or how much of the history
     is shown."""
-    purpose = judge.direct_purpose if asked.history is not None else "judge"
-    how = {"name": protocol, "seed": arguments.seed} | ({"orders": arguments.orders} if protocol == "choice" else {})
-    if isinstance(asked.record.target, Offer):
+    purpose = judge.direct_purpose if request.history is not None else "judge"
+    setup = {"name": protocol, "seed": arguments.seed} | ({"orders": arguments.orders} if protocol == "choice" else {})
+    if isinstance(request.record.target, Offer):
         purpose = ranking.purpose_of(judge, purpose)
-        how = {"name": protocol, "seed": arguments.seed, "rotations": arguments.rotations}
-    if asked.history is not None:  # how much of a history is shown is the task's
-        how |= {"budget": direct_budget(judge, arguments), "shown": len(asked.history)}
-        how |= {"choices": judge.most_choices} if judge.most_choices else {}
+        setup = {"name": protocol, "seed": arguments.seed, "rotations": arguments.rotations}
+    if request.history is not None:  # how much of a history is shown is the task's
+        setup |= {"budget": direct_budget(judge, arguments), "shown": len(request.history)}
+        setup |= {"choices": judge.most_choices} if judge.most_choices else {}
     if protocol == "paper" or judge.form != "plain":
-        how |= {"format": judge.form, "tokens": judge.answer_tokens}
-    served = as_served(identity, arguments.serve_arguments)
-    return judgement_id(served, judge.prompts.hash(purpose), how | {"purpose": purpose}, asked.record, asked.summary)
+        setup |= {"format": judge.form, "tokens": judge.answer_tokens}
+    model_key = as_served(identity, arguments.serve_arguments)
+    return judgement_id(
+        model_key, judge.prompts.hash(purpose), setup | {"purpose": purpose}, request.record, request.summary
+    )
 
 
 def window_of(judge: Downstream, arguments: EvaluationArguments) -> int:
     """Tokens of a prompt and its answer; a TALLRec model reads no more than it was trained on."""
-    most = arguments.max_model_len
-    return judge.endpoint.window(min(most, judge.most_tokens or most))
+    limit = arguments.max_model_len
+    return judge.endpoint.window(min(limit, judge.most_tokens or limit))
 
 
 def direct_budget(judge: Downstream, arguments: EvaluationArguments) -> int:
@@ -81,40 +85,40 @@ def fit_history(
         HistoryError: not even the newest interaction fits.
     """
     newest = history[-judge.most_choices :] if judge.most_choices else history
-    fitted = fit(newest, partial(_direct_tokens, judge, record), direct_budget(judge, arguments))
-    return fitted._replace(dropped=len(history) - len(fitted.interactions))
+    excerpt = fit(newest, partial(_direct_tokens, judge, record), direct_budget(judge, arguments))
+    return excerpt._replace(dropped=len(history) - len(excerpt.interactions))
 
 
-async def ask(judge: Downstream, protocol: str, arguments: EvaluationArguments, asked: Asked) -> dict:
+async def ask(judge: Downstream, protocol: str, arguments: EvaluationArguments, request: JudgeRequest) -> dict:
     """One judgement as a journal row, which says whose it is and what the server was not sent. What it refuses because
     that never fits its window is final."""
-    record = asked.record
-    answer = await _ask(judge, protocol, arguments, asked)
-    if answer.said.status == REFUSED and asked.history is None:
-        messages = _messages(judge, record, asked.summary)
+    record = request.record
+    answer = await _ask(judge, protocol, arguments, request)
+    if answer.reply.status == REFUSED and request.history is None:
+        messages = _messages(judge, record, request.summary)
         tokens = count_tokens(judge.tokenizer, messages, FORMATS[judge.form].reasons)
         if tokens > (budget := direct_budget(judge, arguments)):
-            error = f"{tokens} tokens of prompt, and {budget} fit: {answer.said.error}"
-            answer = replace(answer, said=replace(answer.said, status=TOO_LONG, error=error))
+            error = f"{tokens} tokens of prompt, and {budget} fit: {answer.reply.error}"
+            answer = replace(answer, reply=replace(answer.reply, status=TOO_LONG, error=error))
     answer = replace(answer, not_sent=tuple(judge.endpoint.not_sent))
-    return {"record": record.id, "user": record.user, "whose": asked.whose} | answer.row()
+    return {"record": record.id, "user": record.user, "whose": request.owner} | answer.row()
 
 
-async def _ask(judge: Downstream, protocol: str, arguments: EvaluationArguments, asked: Asked) -> Answer:
-    record, history, dropped = asked.record, asked.history, None
+async def _ask(judge: Downstream, protocol: str, arguments: EvaluationArguments, request: JudgeRequest) -> Answer:
+    record, history, dropped = request.record, request.history, None
     if history is not None:
         try:
-            fitted = fit_history(judge, arguments, record, history)
+            excerpt = fit_history(judge, arguments, record, history)
         except HistoryError as error:
             return Answer(Judgement(TOO_LONG, error=str(error)))
-        history, dropped = fitted.interactions, fitted.dropped
+        history, dropped = excerpt.interactions, excerpt.dropped
     target = record.target
     if isinstance(target, Offer):
-        found = ranking.rank(judge, asked.summary, history, target, record.id, arguments.rotations)
-        return Answer(await found, dropped)
+        ranking_task = ranking.rank(judge, request.summary, history, target, record.id, arguments.rotations)
+        return Answer(await ranking_task, dropped)
     if protocol == "paper":
-        return Answer(await judge.select(asked.summary, history, target, record.id), dropped)
-    return Answer(await judge.answer(asked.summary, history, target, record.id), dropped)
+        return Answer(await judge.select(request.summary, history, target, record.id), dropped)
+    return Answer(await judge.answer(request.summary, history, target, record.id), dropped)
 
 
 def _messages(judge: Downstream, record: UserRecord, summary: str | None) -> Messages:
@@ -141,18 +145,18 @@ def first_questions(
 ) -> list[tuple[Any, Interaction]]:
     """What a judge is checked on before the run: (what it reads, target) of the first questions, of pairs or `among_k`
     items. Histories are those that fit. Empty where there is no such benchmark."""
-    reads = not judge.reads_summaries
-    found: list[tuple[Any, Interaction]] = []
+    reads_histories = not judge.reads_summaries
+    checks: list[tuple[Any, Interaction]] = []
     cell_list = [cell for cell in cell_list if cell.benchmark.among_k == among_k]
-    for asked in questions(cell_list, "choice"):
-        record, history = asked.record, asked.history
-        if len(found) == CHECK_ROWS:
+    for request in questions(cell_list, "choice"):
+        record, history = request.record, request.history
+        if len(checks) == CHECK_ROWS:
             break
-        if (history is not None) == reads:
+        if (history is not None) == reads_histories:
             with suppress(HistoryError):  # it will be missing, which is no fault of the judge
-                what = (
-                    asked.summary if history is None else fit_history(judge, arguments, record, history).interactions
+                context = (
+                    request.summary if history is None else fit_history(judge, arguments, record, history).interactions
                 )
-                found.append((what, record.target))
-    spare = cell_list[0].questions[:CHECK_ROWS] if cell_list else ()
-    return found or [(() if reads else None, question.record.target) for question in spare]
+                checks.append((context, record.target))
+    fallback = cell_list[0].questions[:CHECK_ROWS] if cell_list else ()
+    return checks or [(() if reads_histories else None, question.record.target) for question in fallback]

@@ -31,9 +31,9 @@ def claim(statement: str) -> tuple[str, int] | None:
     return (next(iter(words)), sign) if len(words) == 1 and sign else None
 
 
-def speaks(attributes: Attributes, claimed: tuple[str, int], interaction: Interaction) -> int:
+def speaks(attributes: Attributes, pair: tuple[str, int], interaction: Interaction) -> int:
     """1 where a choice bears a claim out, -1 where it goes against it, 0 where it says nothing of it."""
-    name, sign = claimed
+    name, sign = pair
     return sign * ((name in attributes(interaction.chosen)) - (name in attributes(interaction.rejected or "")))
 
 
@@ -46,9 +46,9 @@ def tally(attributes: Attributes, history: Iterable[Interaction]) -> Counter[str
     return counts
 
 
-def recalled(attributes: Attributes, history: Sequence[Interaction], told: Iterable[str]) -> tuple[int, int]:
+def recalled(attributes: Attributes, history: Sequence[Interaction], statements: Iterable[str]) -> tuple[int, int]:
     """(attributes that lead by `STRONG` and more and are told with their sign, all that lead so)."""
-    said = {found for text in told if (found := claim(text))}
+    claims = {pair for text in statements if (pair := claim(text))}
     counts = tally(attributes, history).items()
-    strong = {(name, 1 if count > 0 else -1) for name, count in counts if abs(count) >= STRONG}
-    return len(strong & said), len(strong)
+    leads = {(name, 1 if count > 0 else -1) for name, count in counts if abs(count) >= STRONG}
+    return len(leads & claims), len(leads)

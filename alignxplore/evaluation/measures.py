@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 def tiers(scores: Sequence[float], chosen: int) -> list[tuple[int, int]]:
     """(how many items, how many of them were chosen) of each group of equal scores, the best first; the first
     `chosen` scores are those of the chosen items. Scores are equal that differ by a millionth of the greater one."""
-    order, found = sorted(range(len(scores)), key=lambda place: -scores[place]), list[tuple[int, int]]()
+    order, groups = sorted(range(len(scores)), key=lambda place: -scores[place]), list[tuple[int, int]]()
     level = math.inf
     for place in order:
-        if not found or level - scores[place] > TIE * abs(level):
+        if not groups or level - scores[place] > TIE * abs(level):
             level = scores[place]
-            found.append((0, 0))
-        size, right = found[-1]
-        found[-1] = size + 1, right + (place < chosen)
-    return found
+            groups.append((0, 0))
+        size, right = groups[-1]
+        groups[-1] = size + 1, right + (place < chosen)
+    return groups
 
 
 def ranked(scores: Sequence[float], chosen: int) -> Ranked:
@@ -39,83 +39,83 @@ def ranked(scores: Sequence[float], chosen: int) -> Ranked:
     return Ranked(tuple(tiers(scores, chosen)), chosen, len(scores) - chosen)
 
 
-@metric("k", "items to choose from, on average", AMONG_K, shown=False)
+@metric("k", "items to choose from, on average", AMONG_K, in_table=False)
 def k(scores: Sequence["Score"]) -> float | None:
     return mean_of(score.k for score in scores)
 
 
-@metric("chance %", "what saying nothing is worth", AMONG_K, shown=False)
+@metric("chance %", "what saying nothing is worth", AMONG_K, in_table=False)
 def chance(scores: Sequence["Score"]) -> float | None:
     return mean_of(score.chance for score in scores)
 
 
 @measure("MRR %", "mean of 1/rank over the chosen items")
-def mrr(found: Ranked) -> float:
-    return _gain(found, lambda rank: 1 / rank) / found.chosen
+def mrr(ranking: Ranked) -> float:
+    return _gain(ranking, lambda rank: 1 / rank) / ranking.chosen
 
 
 @measure("nDCG@5 %", "gain of the chosen items among the first five, discounted by the logarithm of the rank")
-def ndcg_5(found: Ranked) -> float:
-    return _ndcg(found, 5)
+def ndcg_5(ranking: Ranked) -> float:
+    return _ndcg(ranking, 5)
 
 
 @measure("nDCG@10 %", "the same among the first ten")
-def ndcg_10(found: Ranked) -> float:
-    return _ndcg(found, 10)
+def ndcg_10(ranking: Ranked) -> float:
+    return _ndcg(ranking, 10)
 
 
 @measure("HR@5 %", "one of the chosen items is among the first five")
-def hr_5(found: Ranked) -> float:
-    return _hit(found, 5)
+def hr_5(ranking: Ranked) -> float:
+    return _hit(ranking, 5)
 
 
 @measure("HR@10 %", "one of them is among the first ten")
-def hr_10(found: Ranked) -> float:
-    return _hit(found, 10)
+def hr_10(ranking: Ranked) -> float:
+    return _hit(ranking, 10)
 
 
 @measure("AUC %", "share of (chosen, passed over) in the right order, row by row; ties count half")
-def auc_each(found: Ranked) -> float:
+def auc_each(ranking: Ranked) -> float:
     right_above, pairs = 0, 0.0
-    for size, right in found.tiers:
+    for size, right in ranking.tiers:
         pairs += (size - right) * (right_above + right / 2)
         right_above += right
-    return pairs / (found.chosen * found.passed_over)
+    return pairs / (ranking.chosen * ranking.passed_over)
 
 
-def accuracy_at_1(found: Ranked) -> float:
+def accuracy_at_1(ranking: Ranked) -> float:
     """The value of a choice among k items: an item that was chosen stands first."""
-    return _hit(found, 1)
+    return _hit(ranking, 1)
 
 
-def _gain(found: Ranked, weight: Callable[[int], float]) -> float:
+def _gain(ranking: Ranked, weight: Callable[[int], float]) -> float:
     """Sum over the chosen items of the mean weight of the ranks that each may have."""
-    total, above = 0.0, 0
-    for size, right in found.tiers:
+    total, offset = 0.0, 0
+    for size, right in ranking.tiers:
         if right:
-            total += right / size * sum(weight(above + rank) for rank in range(1, size + 1))
-        above += size
+            total += right / size * sum(weight(offset + rank) for rank in range(1, size + 1))
+        offset += size
     return total
 
 
-def _ndcg(found: Ranked, most: int) -> float:
+def _ndcg(ranking: Ranked, limit: int) -> float:
     def discount(rank: int) -> float:
-        return 1 / math.log2(rank + 1) if rank <= most else 0.0
+        return 1 / math.log2(rank + 1) if rank <= limit else 0.0
 
-    return _gain(found, discount) / sum(discount(rank) for rank in range(1, found.chosen + 1))
+    return _gain(ranking, discount) / sum(discount(rank) for rank in range(1, ranking.chosen + 1))
 
 
-def _hit(found: Ranked, most: int) -> float:
-    """Probability that one of the chosen items is among the first `most`."""
-    above = 0
-    for size, right in found.tiers:
-        places = min(size, most - above)
+def _hit(ranking: Ranked, limit: int) -> float:
+    """Probability that one of the chosen items is among the first `limit`."""
+    offset = 0
+    for size, right in ranking.tiers:
+        places = min(size, limit - offset)
         if right and places > 0:
             return 1 - math.comb(size - right, places) / math.comb(size, places)
-        above += size
+        offset += size
     return 0.0
 
 
-def all_of(found: Ranked) -> dict[str, float]:
+def all_of(ranking: Ranked) -> dict[str, float]:
     """Every registered measure of one choice, by name."""
-    return {name: compute(found) for name, compute in MEASURES.items()}
+    return {name: compute(ranking) for name, compute in MEASURES.items()}

@@ -27,11 +27,11 @@ def judged(scores: Scores) -> list["Score"]:
 
 def by_record(scores: Iterable["Score"], values: Iterable[float | None]) -> dict[str, float]:
     """Mean value of each record over generation seeds; records without any are left out."""
-    found: dict[str, list[float]] = {}
+    values_of: dict[str, list[float]] = {}
     for score, value in zip(scores, values, strict=True):
         if value is not None:
-            found.setdefault(score.record, []).append(value)
-    return {record: float(np.mean(known)) for record, known in found.items()}
+            values_of.setdefault(score.record, []).append(value)
+    return {record: float(np.mean(record_values)) for record, record_values in values_of.items()}
 
 
 @metric(f"{BAD_WRONG} %", "accuracy when a summary in bad format is wrong, whatever it holds")
@@ -72,16 +72,16 @@ def auc(scores: Scores) -> float | None:
     first, second = by_order(judged(scores))
     if not first and not second:
         return None
-    found = area([*first, *(1 - p for p in second)], [True] * len(first) + [False] * len(second))
-    return None if np.isnan(found) else found
+    area_share = area([*first, *(1 - p for p in second)], [True] * len(first) + [False] * len(second))
+    return None if np.isnan(area_share) else area_share
 
 
-@metric("first %", "accuracy with the chosen item in the first place", READING, shown=False)
+@metric("first %", "accuracy with the chosen item in the first place", READING, in_table=False)
 def accuracy_chosen_first(scores: Scores) -> float | None:
     return mean_of(correctness(p) for p in by_order(_placed(scores))[0])
 
 
-@metric("second %", "accuracy with the chosen item in the second place", READING, shown=False)
+@metric("second %", "accuracy with the chosen item in the second place", READING, in_table=False)
 def accuracy_chosen_second(scores: Scores) -> float | None:
     return mean_of(correctness(p) for p in by_order(_placed(scores))[1])
 
@@ -92,7 +92,7 @@ def flip_rate(scores: Scores) -> float | None:
 
 
 @metric(
-    "mass %", "mean probability of the letters together, before they are made to add up to 1", READING, shown=False
+    "mass %", "mean probability of the letters together, before they are made to add up to 1", READING, in_table=False
 )
 def mass(scores: Scores) -> float | None:
     return mean_of(score.mass for score in judged(scores))

@@ -4,22 +4,22 @@ from collections.abc import Sequence
 
 from alignxplore.evaluation.answers import Answer
 from alignxplore.evaluation.measures import accuracy_at_1, all_of, ranked
-from alignxplore.evaluation.rows import Found
+from alignxplore.evaluation.rows import Worth
 from alignxplore.judging.ranking import Ranking
 from alignxplore.records import Offer
 
 
-def of_scores(offer: Offer, scores: Sequence[float] | None, outcome: str = "ok") -> Found:
+def of_scores(offer: Offer, scores: Sequence[float] | None, outcome: str = "ok") -> Worth:
     """What scores of the candidates are worth; None: nothing is known of the items, which is worth chance, by rule
     and not by observation."""
-    found = ranked([0.0] * len(offer.candidates) if scores is None else scores, len(offer.taken))
-    return Found(
-        value=accuracy_at_1(found),
+    ranking = ranked([0.0] * len(offer.candidates) if scores is None else scores, len(offer.taken))
+    return Worth(
+        value=accuracy_at_1(ranking),
         outcome=outcome,
         k=len(offer.candidates),
         chance=chance_of(offer),
-        by_rule=scores is None or len(found.tiers) == 1,
-        measures=all_of(found),
+        by_rule=scores is None or len(ranking.tiers) == 1,
+        measures=all_of(ranking),
     )
 
 
@@ -28,28 +28,28 @@ def chance_of(offer: Offer) -> float:
     return accuracy_at_1(ranked([0.0] * len(offer.candidates), len(offer.taken)))
 
 
-def unknown(offer: Offer) -> Found:
+def unknown(offer: Offer) -> Worth:
     """Of a choice that nobody said anything of."""
-    return Found(value=None, outcome="missing", k=len(offer.candidates), chance=chance_of(offer))
+    return Worth(value=None, outcome="missing", k=len(offer.candidates), chance=chance_of(offer))
 
 
-def of_answers(offer: Offer, answers: Sequence[Answer]) -> Found:
+def of_answers(offer: Offer, answers: Sequence[Answer]) -> Worth:
     """The score of one question from its judgements; several are averaged."""
-    given = [one.said for one in answers if isinstance(one.said, Ranking) and one.said.ok]
-    if not given:
+    rankings = [answer.reply for answer in answers if isinstance(answer.reply, Ranking) and answer.reply.ok]
+    if not rankings:
         return unknown(offer)
-    each = [of_scores(offer, one.averaged) for one in given]
-    masses = [one.mass for one in given if one.mass is not None]
-    return Found(
-        value=_mean([_known(found.value) for found in each]),
-        outcome="parse_failure" if any(one.unparsed for one in given) else "ok",
-        p=_mean([_share(one.averaged, len(offer.taken)) for one in given]),
-        flips=tuple(one.first_differs for one in given if not one.unparsed),
+    worths = [of_scores(offer, ranking.averaged) for ranking in rankings]
+    masses = [ranking.mass for ranking in rankings if ranking.mass is not None]
+    return Worth(
+        value=_mean([_known(worth.value) for worth in worths]),
+        outcome="parse_failure" if any(ranking.unparsed for ranking in rankings) else "ok",
+        p=_mean([_share(ranking.averaged, len(offer.taken)) for ranking in rankings]),
+        flips=tuple(ranking.first_differs for ranking in rankings if not ranking.unparsed),
         mass=_mean(masses) if masses else None,
         k=len(offer.candidates),
         chance=chance_of(offer),
         by_rule=False,
-        measures={name: _mean([found.measures[name] for found in each]) for name in each[0].measures},
+        measures={name: _mean([worth.measures[name] for worth in worths]) for name in worths[0].measures},
     )
 
 

@@ -48,8 +48,8 @@ def sizes(benchmarks: Iterable[BenchmarkFile | Benchmark]) -> list[str]:
 
 def not_there(data: Iterable[str]) -> list[str]:
     """Files and folders of `--data` that are not there (yet); a data set on the hub is never among them."""
-    named = [spec for spec in data if not Path(spec).exists()]  # an existing path is one, whatever signs it has
-    places = [(spec, spec.partition("=")[2] if "=" in spec else spec) for spec in named]
+    specs = [spec for spec in data if not Path(spec).exists()]  # an existing path is one, whatever signs it has
+    places = [(spec, spec.partition("=")[2] if "=" in spec else spec) for spec in specs]
     return [
         path
         for spec, path in places

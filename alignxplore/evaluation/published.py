@@ -44,90 +44,95 @@ HUB_IDS = {
 def _file(name: str, run: dict) -> list[str]:
     """How a benchmark's file differs from the published one, or may."""
     about, dataset = run["benchmarks"].get(name, {}), DATASETS[name]
-    built = about.get("built")
-    if built is None:
-        known = (about.get("hub") or "").startswith(f"{PUBLISHED}@")
-        return [] if known else [f"the file of {dataset.column}, of which nothing shows that it is the published one"]
+    build = about.get("built")
+    if build is None:
+        if (about.get("hub") or "").startswith(f"{PUBLISHED}@"):
+            return []
+        return [f"the file of {dataset.column}, of which nothing shows that it is the published one"]
     if not dataset.public:
         return [f"the file of {dataset.column}, whose published conversion is not public"]
-    other = []
-    if dataset.editions and built["edition"] not in dataset.editions:
-        edition = built["edition"] or "files of an unknown edition"
-        other.append(f"built from {edition} for {' or '.join(dataset.editions)}")
-    if built["protocol"] != "published":
-        other.append(f"other negatives ({built['protocol']})")
-    if built["min_interactions"] != dataset.min_interactions:
-        other.append(f"at least {built['min_interactions']} interactions for {dataset.min_interactions}")
-    if built["split"] != dataset.split:
-        other.append(f"split {built['split']} for {dataset.split}")
-    if built.get("windows") or built.get("persons"):
-        other.append("windows of the histories, or some of the persons")
-    if built.get("markup") == "removed":
-        other.append("without the HTML of its texts (--markup kept leaves it in)")
+    differences = []
+    if dataset.editions and build["edition"] not in dataset.editions:
+        edition = build["edition"] or "files of an unknown edition"
+        differences.append(f"built from {edition} for {' or '.join(dataset.editions)}")
+    if build["protocol"] != "published":
+        differences.append(f"other negatives ({build['protocol']})")
+    if build["min_interactions"] != dataset.min_interactions:
+        differences.append(f"at least {build['min_interactions']} interactions for {dataset.min_interactions}")
+    if build["split"] != dataset.split:
+        differences.append(f"split {build['split']} for {dataset.split}")
+    if build.get("windows") or build.get("persons"):
+        differences.append("windows of the histories, or some of the persons")
+    if build.get("markup") == "removed":
+        differences.append("without the HTML of its texts (--markup kept leaves it in)")
     # A history is a few answers there, which its authors put together.
-    if dataset.task == "selection" and built["taken_out"]:
-        other.append(
-            f"{built['taken_out']} repeats and answers taken out of the histories, which the published one may have"
+    if dataset.task == "selection" and build["taken_out"]:
+        differences.append(
+            f"{build['taken_out']} repeats and answers taken out of the histories, which the published one may have"
         )
-    return [f"the file of {dataset.column}: {', '.join(other)}"] if other else []
+    return [f"the file of {dataset.column}: {', '.join(differences)}"] if differences else []
 
 
 def _summaries(row: Result, run: dict) -> list[str]:
     """How the summaries behind a row were written otherwise than the published ones."""
-    of_row = f"{row.benchmark}.{row.setting}.s"
+    prefix = f"{row.benchmark}.{row.setting}.s"
     sets = run["policies"].get(row.policy, {}).get("sets", {})
-    made = [one for name, one in sets.items() if name.startswith(of_row)]
-    if not made:
+    recipes = [recipe for name, recipe in sets.items() if name.startswith(prefix)]
+    if not recipes:
         return ["summaries of which nothing is known"]
-    found = [said for one in made for said in _written(one, STAGES[row.setting])]
-    if row[shown_otherwise] != 0 and any(one.get("fit") != "published" for one in made):
-        found.append("fit ours, by which some rows were shown otherwise (shown otherwise %: table of every number)")
-    return found
+    differences = [difference for recipe in recipes for difference in _written(recipe, STAGES[row.setting])]
+    if row[shown_otherwise] != 0 and any(recipe.get("fit") != "published" for recipe in recipes):
+        differences.append(
+            "fit ours, by which some rows were shown otherwise (shown otherwise %: table of every number)"
+        )
+    return differences
 
 
-def _written(made: dict, stages: int) -> list[str]:
+def _written(recipe: dict, stages: int) -> list[str]:
     """What in the recipe of one set of summaries is not as published."""
-    sampling = made["sampling"]
-    found = [f"{key} {sampling[key]} for {value}" for key, value in SAMPLING.items() if sampling[key] != value]
-    if made["stages"] != stages:
-        found.append(f"{made['stages']} stages for {stages}")
-    if made["window"] != WINDOW:
-        found.append(f"a window of {made['window']} for {WINDOW}")
-    return found + _refused("policy", made) + _wording("infer", made)
+    sampling = recipe["sampling"]
+    differences = [f"{key} {sampling[key]} for {value}" for key, value in SAMPLING.items() if sampling[key] != value]
+    if recipe["stages"] != stages:
+        differences.append(f"{recipe['stages']} stages for {stages}")
+    if recipe["window"] != WINDOW:
+        differences.append(f"a window of {recipe['window']} for {WINDOW}")
+    return differences + _refused("policy", recipe) + _wording("infer", recipe)
 
 
 def _reader(row: Result, run: dict, downstream: str | None) -> list[str]:
     """How the downstream model was asked otherwise than the published one."""
     judge = run["judges"].get(row.judge, {})
-    found = []
+    differences = []
     if downstream not in HUB_IDS.get(_hub_id(judge.get("identity", "")), ()):
-        found.append(f"downstream model {row.judge}, taken for {downstream} by its name alone")
+        differences.append(f"downstream model {row.judge}, taken for {downstream} by its name alone")
     if row.protocol != "paper":
         orders = "one order" if run.get("arguments", {}).get("orders") == "one" else "both orders"
-        found.append(f"protocol {row.protocol} ({orders}) for paper (one order, one sampled answer)")
+        differences.append(f"protocol {row.protocol} ({orders}) for paper (one order, one sampled answer)")
     elif judge.get("format") == YES_NO:
-        found.append("a choice by P(Yes) of each item; how the published one was read is not said")
+        differences.append("a choice by P(Yes) of each item; how the published one was read is not said")
     elif judge.get("answer_tokens") != (tokens := ANSWER_TOKENS[judge.get("format") != "plain"]):
-        found.append(f"answers of up to {judge.get('answer_tokens')} tokens for {tokens}")
+        differences.append(f"answers of up to {judge.get('answer_tokens')} tokens for {tokens}")
     return (
-        found + _refused("downstream model", judge) + _wording("direct" if row.setting == "direct" else "judge", run)
+        differences
+        + _refused("downstream model", judge)
+        + _wording("direct" if row.setting == "direct" else "judge", run)
     )
 
 
-def _refused(who: str, asked: dict) -> list[str]:
-    names = ", ".join(asked.get("not_sent", ()))
-    return [f"the {who} was asked without {names}, which its server does not know"] if names else []
+def _refused(role: str, settings: dict) -> list[str]:
+    names = ", ".join(settings.get("not_sent", ()))
+    return [f"the {role} was asked without {names}, which its server does not know"] if names else []
 
 
-def _wording(purpose: str, made: dict) -> list[str]:
-    name = made.get("prompt_set")
+def _wording(purpose: str, settings: dict) -> list[str]:
+    name = settings.get("prompt_set")
     return [] if name == WORDING else [f"wording of the prompt {purpose} (set {name or 'unknown'})"]
 
 
 def _hub_id(identity: str) -> str:
     """The hub id in the identity of a model (`serving.models.Model.identity`), if there is one."""
-    where, _, rest = identity.removeprefix(SERVED).partition("@")
-    return rest.rpartition("=")[2] if is_url(where) else where
+    address, _, suffix = identity.removeprefix(SERVED).partition("@")
+    return suffix.rpartition("=")[2] if is_url(address) else address
 
 
 def _bare(name: str) -> str:
@@ -148,20 +153,20 @@ class Paper:
             self.rows[cell["setting"], cell["model"], cell["downstream"]][cell["benchmark"]] = cell["score"] / 100
         self.names = {_bare(name): name for _, model, downstream in self.rows for name in (model, downstream) if name}
 
-    def match(self, name: str, identity: str, given: dict[str, str], plain: bool) -> str | None:
+    def match(self, name: str, identity: str, aliases: dict[str, str], plain: bool) -> str | None:
         """The published name of one of our models: as given on the command line, by its own name, or by its hub id.
 
         Args:
             identity: hub id with @revision, address of an endpoint with what it serves, or the fingerprint of a folder
                 (which says nothing about the name).
-            given: our name → published name.
+            aliases: our name → published name.
             plain: the model was asked to answer without reasoning first.
 
         Raises:
             ValueError: a given name that the published tables do not have.
         """
-        if name in given:
-            return self.named(given[name])
+        if name in aliases:
+            return self.named(aliases[name])
         return self.names.get(_bare(name)) or HUB_IDS.get(_hub_id(identity), (None, None))[plain]
 
     def named(self, text: str) -> str:
@@ -197,23 +202,23 @@ class Paper:
             run: run.json, which says how its benchmark was built, its summaries were written and its judge was asked.
         """
         benchmark, column, size = row.benchmark, DATASETS[row.benchmark].column, self.sizes[row.benchmark]
-        found = []
+        differences = []
         if size is None:
-            found.append(f"how many rows of {column} were used, and how they were scored, is not published")
+            differences.append(f"how many rows of {column} were used, and how they were scored, is not published")
         elif abs(row.n - size) > SLACK * size:
-            found.append(f"n = {row.n} for {size} ({column})")
+            differences.append(f"n = {row.n} for {size} ({column})")
         if len(row.seeds) > 1:
-            found.append(f"the mean of {len(row.seeds)} generation seeds for one")
-        found += _file(benchmark, run)
+            differences.append(f"the mean of {len(row.seeds)} generation seeds for one")
+        differences += _file(benchmark, run)
         if row.setting == "direct":
-            found.append(
+            differences.append(
                 "how much of a raw history the published readers were shown, and how long their answers might be, is "
                 "not published"
             )
         else:
-            found += _summaries(row, run)
-        found += _reader(row, run, run.get("published_names", {}).get("judges", {}).get(row.judge))
-        return list(dict.fromkeys(found))
+            differences += _summaries(row, run)
+        differences += _reader(row, run, run.get("published_names", {}).get("judges", {}).get(row.judge))
+        return list(dict.fromkeys(differences))
 
     def difference(self, row: Result, published: float) -> str:
         """Ours less theirs in points; where both numbers of rows are known with the 95 % interval of two samples,
@@ -222,6 +227,6 @@ class Paper:
         assert row.accuracy is not None
         if size is None or row.ci_low is None or row.ci_high is None:
             return points(row.accuracy - published)
-        ours = Estimate(row.accuracy, row.ci_low, row.ci_high, row.n, row.clusters or row.n)
-        middle, low, high = two_sample_interval(ours, published, size, row.design_effect)
+        own_estimate = Estimate(row.accuracy, row.ci_low, row.ci_high, row.n, row.clusters or row.n)
+        middle, low, high = two_sample_interval(own_estimate, published, size, row.design_effect)
         return f"{points(middle)} [{points(low)}, {points(high)}]"

@@ -23,13 +23,13 @@ Compute = Callable[[Sequence["Score"]], float | None]
 @dataclass(frozen=True)
 class Metric:
     """A function of the scores of one cell (None: it cannot be known). `name` is its field in results.json, `heading`
-    its column in a table, where `shown`, and `description` its line of the glossary."""
+    its column in a table, where `in_table`, and `description` its line of the glossary."""
 
     name: str
     heading: str
     description: str
     kind: str
-    shown: bool
+    in_table: bool
     compute: Compute
 
     def __call__(self, scores: Sequence["Score"]) -> float | None:
@@ -51,13 +51,13 @@ MEASURES: dict[str, Callable[[Ranked], float]] = {}  # of one choice among k ite
 PARTS: dict[str, str] = {}  # of a written answer: its name and heading
 
 
-def metric(heading: str, description: str, kind: str = ACCURACY, shown: bool = True) -> Callable[[Compute], Metric]:
+def metric(heading: str, description: str, kind: str = ACCURACY, in_table: bool = True) -> Callable[[Compute], Metric]:
     """Register a function of the scores of one cell."""
 
     def register(compute: Compute) -> Metric:
-        made = Metric(compute.__name__, heading, description, kind, shown, compute)
-        METRICS[made.name] = made
-        return made
+        new_metric = Metric(compute.__name__, heading, description, kind, in_table, compute)
+        METRICS[new_metric.name] = new_metric
+        return new_metric
 
     return register
 
@@ -89,15 +89,15 @@ def _mean_of(name: str, heading: str, description: str, kind: str) -> Metric:
 
 def mean_of(values: Iterable[float | None]) -> float | None:
     """Mean of the values that are known."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    numbers = [value for value in values if value is not None]
+    return float(np.mean(numbers)) if numbers else None
 
 
 def of_kind(*kinds: str) -> list[Metric]:
     """The metrics of some kinds, kind by kind, each in the order of their definitions."""
-    return [one for kind in kinds for one in METRICS.values() if one.kind == kind]
+    return [entry for kind in kinds for entry in METRICS.values() if entry.kind == kind]
 
 
 def glossary(metrics: Iterable[Metric]) -> str:
     """What each metric is, in one line."""
-    return "; ".join(f"{one.heading.removesuffix(' %')}: {one.description}" for one in metrics) + "."
+    return "; ".join(f"{entry.heading.removesuffix(' %')}: {entry.description}" for entry in metrics) + "."

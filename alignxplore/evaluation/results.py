@@ -28,8 +28,8 @@ def result_rows(scores: Iterable[Score]) -> list[Result]:
     groups: dict[Key, list[Score]] = defaultdict(list)
     for score in scores:
         groups[score.key].append(score)
-    found = [_result(key, mine) for key, mine in groups.items()]
-    return found + [_over_runs(key, mine) for key, mine in pooled(groups).items()]
+    results = [_result(key, group) for key, group in groups.items()]
+    return results + [_over_runs(key, group) for key, group in pooled(groups).items()]
 
 
 def run_of(policy: str) -> tuple[str, str]:
@@ -40,14 +40,16 @@ def run_of(policy: str) -> tuple[str, str]:
 
 def pooled(groups: Mapping[Key, Sequence[Score]]) -> dict[Key, list[Score]]:
     """The scores of all training runs of a policy under one key, where it was trained several times."""
-    together: dict[Key, list[list[Score]]] = defaultdict(list)
-    for key, mine in groups.items():
+    pools: dict[Key, list[list[Score]]] = defaultdict(list)
+    for key, run_scores in groups.items():
         name, run = run_of(key.policy)
         if run:
-            together[key._replace(policy=name)].append(list(mine))
+            pools[key._replace(policy=name)].append(list(run_scores))
     return {
-        key._replace(policy=f"{key.policy} ({len(runs)} training runs)"): [score for mine in runs for score in mine]
-        for key, runs in together.items()
+        key._replace(policy=f"{key.policy} ({len(runs)} training runs)"): [
+            score for run_scores in runs for score in run_scores
+        ]
+        for key, runs in pools.items()
         if len(runs) > 1
     }
 
@@ -71,26 +73,26 @@ def over_runs(scores: Sequence[Score], of: Callable[[Score], float | None] = val
     by_run: dict[str, list[Score]] = defaultdict(list)
     for score in scores:
         by_run[run_of(score.policy)[1]].append(score)
-    for run, mine in by_run.items():
-        values |= {(run, record): value for record, value in values_by_record(mine, of).items()}
+    for run, run_scores in by_run.items():
+        values |= {(run, record): value for record, value in values_by_record(run_scores, of).items()}
     persons, items = shared(scores, [record for _, record in values])
     return OverRuns(values, persons, items)
 
 
 def _over_runs(key: Key, scores: list[Score]) -> Result:
     """The number of a policy that was trained several times: its interval is over training runs, too."""
-    found, alone = over_runs(scores), _result(key, scores)
-    whole = estimate_over_runs(list(found.values.values()), found.runs, found.persons, found.items)
+    outcomes, base = over_runs(scores), _result(key, scores)
+    interval = estimate_over_runs(list(outcomes.values.values()), outcomes.runs, outcomes.persons, outcomes.items)
     means = [
-        float(np.mean([value for (run, _), value in found.values.items() if run == one]))
-        for one in dict.fromkeys(found.runs)
+        float(np.mean([value for (run, _), value in outcomes.values.items() if run == other_run]))
+        for other_run in dict.fromkeys(outcomes.runs)
     ]
     return replace(
-        alone,
-        n=whole.n,
-        accuracy=_unless_nan(whole.mean),
-        ci_low=_unless_nan(whole.low),
-        ci_high=_unless_nan(whole.high),
+        base,
+        n=interval.n,
+        accuracy=_unless_nan(interval.mean),
+        ci_low=_unless_nan(interval.low),
+        ci_high=_unless_nan(interval.high),
         runs=len(means),
         seed_spread=float(np.std(means, ddof=1)),
     )
@@ -105,14 +107,14 @@ def shared(scores: Iterable[Score], records: Iterable[str]) -> tuple[list[str], 
     """Person (`user` and `user#2` are one) and chosen item of each of `records`: what makes them depend on each
     other."""
     place = {score.record: (person_of(score.user), score.item) for score in scores}
-    found = [place[record] for record in records]
-    return [person for person, _ in found], [item for _, item in found]
+    pairs = [place[record] for record in records]
+    return [person for person, _ in pairs], [item for _, item in pairs]
 
 
 def by_rule(scores: Iterable[Score]) -> bool | None:
     """Whether all scores are chance by rule; None: pairs, whose values say so."""
-    said = [score.by_rule for score in scores if score.value is not None and score.by_rule is not None]
-    return all(said) if said else None
+    flags = [score.by_rule for score in scores if score.value is not None and score.by_rule is not None]
+    return all(flags) if flags else None
 
 
 def _result(key: Key, scores: list[Score]) -> Result:
@@ -123,11 +125,11 @@ def _result(key: Key, scores: list[Score]) -> Result:
     for score in scores:
         by_seed[score.seed].append(score.value)
     seed_means = [mean for mean in map(mean_of, by_seed.values()) if mean is not None]
-    measured, ends = _measures(scores, persons, items)
+    measures, ends = _measures(scores, persons, items)
     kinds = [ACCURACY, READING]
     kinds += [AMONG_K] if any(not score.of_pair for score in scores) else []
     kinds += [WRITTEN] if any(score.written for score in scores) else []
-    found = {one.name: one(scores) for one in of_kind(*kinds)} | measured
+    metrics = {metric.name: metric(scores) for metric in of_kind(*kinds)} | measures
     return Result(
         **key._asdict(),
         n=overall.n,
@@ -138,7 +140,7 @@ def _result(key: Key, scores: list[Score]) -> Result:
         items=len(set(items)),
         two_way=overall.two_way,
         design_effect=design_effect(list(values.values()), persons, items),
-        values=found,
+        values=metrics,
         ends=ends,
         seeds=tuple(sorted(by_seed)),
         seed_spread=float(np.std(seed_means, ddof=1)) if len(seed_means) > 1 else None,
@@ -149,14 +151,14 @@ def _measures(
     scores: Sequence[Score], persons: Sequence[str], items: Sequence[str]
 ) -> tuple[dict[str, float | None], dict[str, tuple[float | None, float | None]]]:
     """The measures of choices among k items and the ends of their intervals; nothing of pairs."""
-    found: dict[str, float | None] = {}
+    means: dict[str, float | None] = {}
     ends: dict[str, tuple[float | None, float | None]] = {}
     for name in MEASURES if any(not score.of_pair for score in scores) else ():
         values = values_by_record(scores, lambda score, name=name: score.measures.get(name))  # type: ignore[misc]
-        whole = estimate(list(values.values()), persons, items, by_rule=by_rule(scores))
-        found[name] = _unless_nan(whole.mean)
-        ends[name] = _unless_nan(whole.low), _unless_nan(whole.high)
-    return found, ends
+        interval = estimate(list(values.values()), persons, items, by_rule=by_rule(scores))
+        means[name] = _unless_nan(interval.mean)
+        ends[name] = _unless_nan(interval.low), _unless_nan(interval.high)
+    return means, ends
 
 
 def _unless_nan(value: float) -> float | None:

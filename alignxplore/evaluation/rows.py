@@ -49,7 +49,7 @@ class Keyed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class Worth:
     """What the answers to one question are worth.
 
     Attributes:
@@ -78,7 +78,7 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score(Keyed, Found):
+class Score(Keyed, Worth):
     """One policy's score on one record under one judge; the fields of a line of scores.jsonl.
 
     Attributes:
@@ -116,17 +116,17 @@ class Score(Keyed, Found):
 
     def row(self) -> dict:
         """JSON form. What a kind of score does not have is not in its line."""
-        known: dict[str, Any] = {name: getattr(self, name) for name in _ALWAYS}
+        line: dict[str, Any] = {name: getattr(self, name) for name in _ALWAYS}
         if self.k is not None:
-            known |= {**self.measures, "k": self.k, "chance": self.chance}
-            known |= {} if self.by_rule is None else {"by_rule": self.by_rule}
-        known["outcome"] = self.outcome
+            line |= {**self.measures, "k": self.k, "chance": self.chance}
+            line |= {} if self.by_rule is None else {"by_rule": self.by_rule}
+        line["outcome"] = self.outcome
         if self.k is None:
-            known |= self.measures
+            line |= self.measures
         if self.p is not None:
             orders = {"orders": self.orders} if self.k is None else {}
-            known |= {"p": self.p, **orders, "flips": self.flips, "mass": self.mass}
-        return known | ({name: getattr(self, name) for name in _FACTS} if self.shown is not None else {})
+            line |= {"p": self.p, **orders, "flips": self.flips, "mass": self.mass}
+        return line | ({name: getattr(self, name) for name in _FACTS} if self.shown is not None else {})
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Score":
@@ -135,10 +135,10 @@ class Score(Keyed, Found):
         Raises:
             ValidationError: it is not one.
         """
-        named = MEASURES.keys() | PARTS.keys()
-        measures = {name: value for name, value in row.items() if name in named}
-        rest = {name: value for name, value in row.items() if name not in named}
-        return _SCORE.validate_python(rest | {"measures": measures})
+        part_names = MEASURES.keys() | PARTS.keys()
+        measures = {name: value for name, value in row.items() if name in part_names}
+        others = {name: value for name, value in row.items() if name not in part_names}
+        return _SCORE.validate_python(others | {"measures": measures})
 
 
 _FACTS = ("shown", "popularity", "question_type", "persona")
@@ -179,14 +179,14 @@ class Result(Keyed):
 
     def row(self) -> dict:
         """JSON form."""
-        counted = () if self.clusters is None else ("clusters", "items", "two_way", "design_effect")
-        known: dict[str, Any] = {name: getattr(self, name) for name in (*KEY, *_NUMBER, *counted)}
+        count_names = () if self.clusters is None else ("clusters", "items", "two_way", "design_effect")
+        line: dict[str, Any] = {name: getattr(self, name) for name in (*KEY, *_NUMBER, *count_names)}
         for name, value in self.values.items():
-            known[name] = value
+            line[name] = value
             if name in self.ends:
-                known[f"{name}_low"], known[f"{name}_high"] = self.ends[name]
-        known |= {} if self.clusters is None else {"seeds": self.seeds, "seed_spread": self.seed_spread}
-        return known | ({"runs": self.runs} if self.runs > 1 else {})
+                line[f"{name}_low"], line[f"{name}_high"] = self.ends[name]
+        line |= {} if self.clusters is None else {"seeds": self.seeds, "seed_spread": self.seed_spread}
+        return line | ({"runs": self.runs} if self.runs > 1 else {})
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Result":
@@ -195,11 +195,11 @@ class Result(Keyed):
         Raises:
             ValidationError: it is not one.
         """
-        own = {one.name for one in fields(cls)}
+        field_names = {x.name for x in fields(cls)}
         values = {name: row[name] for name in row if name in METRICS}
         ends = {name: (row[f"{name}_low"], row[f"{name}_high"]) for name in values if f"{name}_low" in row}
         return _RESULT.validate_python(
-            {name: value for name, value in row.items() if name in own} | {"values": values, "ends": ends}
+            {name: value for name, value in row.items() if name in field_names} | {"values": values, "ends": ends}
         )
 
 
@@ -242,17 +242,17 @@ def read_results(path: Path) -> list[Result]:
     Raises:
         RecordError: one that is none, by its place and field.
     """
-    found = []
+    results = []
     for place, row in enumerate(read_json(path, REMEDY), 1):
         try:
-            found.append(Result.of(row))
+            results.append(Result.of(row))
         except ValidationError as error:
             raise _named(error, path, place) from None
-    return found
+    return results
 
 
 def _named(error: ValidationError, path: Path, line: int) -> RecordError:
     """The first thing that is wrong with a row, by file, line and field."""
-    first = error.errors()[0]
-    what = "missing" if first["type"] == "missing" else first["msg"].lower()
-    return RecordError(f"{what}: {OTHER}", path, line, ".".join(map(str, first["loc"])))
+    detail = error.errors()[0]
+    problem = "missing" if detail["type"] == "missing" else detail["msg"].lower()
+    return RecordError(f"{problem}: {OTHER}", path, line, ".".join(map(str, detail["loc"])))

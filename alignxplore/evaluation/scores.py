@@ -5,26 +5,26 @@ from dataclasses import replace
 from typing import assert_never
 
 from alignxplore.evaluation import offers
-from alignxplore.evaluation.answers import Answer, Rated
+from alignxplore.evaluation.answers import Answer, Rating
 from alignxplore.evaluation.conditions import (
     BadFormat,
     Cell,
     Foreseen,
-    Missing,
+    MissingSummary,
     Question,
     ReadHistory,
     ReadSummaries,
     Weighed,
 )
 from alignxplore.evaluation.registry import PARTS
-from alignxplore.evaluation.rows import Found, Score
+from alignxplore.evaluation.rows import Score, Worth
 from alignxplore.judging.judgement import Judgement, PaperJudgement
 from alignxplore.records import Interaction, Offer, content_hash
 
 # What a row scores of which nothing can be judged: bad format tells the downstream model nothing (choice); in protocol
 # paper it is judged as it is, and only what was never written is wrong.
 BAD_FORMAT_SCORE = {"choice": 0.5, "paper": 0.0}
-NOBODY_KNOWS = Found(value=None, outcome="missing")
+NOBODY_KNOWS = Worth(value=None, outcome="missing")
 
 
 def score_rows(
@@ -38,9 +38,10 @@ def score_rows(
         places: the judge saw both items in one question; one that is asked about each by itself cannot go by places.
     """
     scores = []
-    for question, said in zip(cell.questions, answers or [()] * len(cell.questions), strict=True):
-        record, given = question.record, [answer for answer in said if answer is not None]
-        found = _found(question, protocol, given, places)
+    for question, replies in zip(cell.questions, answers or [()] * len(cell.questions), strict=True):
+        record, present_answers = question.record, [answer for answer in replies if answer is not None]
+        worth = _worth(question, protocol, present_answers, places)
+        unread = tuple(text for answer in present_answers for text in answer.reply.unread)
         scores.append(
             Score(
                 policy=cell.policy,
@@ -49,10 +50,10 @@ def score_rows(
                 judge=judge,
                 protocol=protocol,
                 seed=cell.seed,
-                **vars(replace(found, unread=tuple(text for answer in given for text in answer.said.unread))),
+                **vars(replace(worth, unread=unread)),
                 record=record.id,
                 user=record.user,
-                dropped=_dropped(question, given),
+                dropped=_dropped(question, present_answers),
                 shown_otherwise=question.otherwise if isinstance(question, ReadSummaries | BadFormat) else None,
                 target=target_hash(record.target),
                 item=content_hash(record.target.chosen),
@@ -68,15 +69,15 @@ def target_hash(target: Interaction) -> str:
     return content_hash([target.query, target.chosen, target.rejected])
 
 
-def _found(question: Question, protocol: str, answers: Sequence[Answer], places: bool) -> Found:
+def _worth(question: Question, protocol: str, answers: Sequence[Answer], places: bool) -> Worth:
     target = question.record.target
     match question:
         case Foreseen(value=value):
-            return NOBODY_KNOWS if value is None else Found(value=value, outcome="ok")
+            return NOBODY_KNOWS if value is None else Worth(value=value, outcome="ok")
         case Weighed(scores=scores):
             assert isinstance(target, Offer)
             return offers.unknown(target) if scores is None else offers.of_scores(target, scores)
-        case Missing():
+        case MissingSummary():
             return offers.unknown(target) if isinstance(target, Offer) else NOBODY_KNOWS
         case BadFormat():
             return _bad_format(question, protocol, answers, places)
@@ -91,52 +92,53 @@ def _found(question: Question, protocol: str, answers: Sequence[Answer], places:
     assert_never(question)
 
 
-def _told_nothing(target: Interaction, protocol: str) -> Found:
+def _told_nothing(target: Interaction, protocol: str) -> Worth:
     if isinstance(target, Offer):
         return offers.of_scores(target, None, "bad_format")
-    return Found(value=BAD_FORMAT_SCORE[protocol], outcome="bad_format")
+    return Worth(value=BAD_FORMAT_SCORE[protocol], outcome="bad_format")
 
 
-def _bad_format(question: BadFormat, protocol: str, answers: Sequence[Answer], places: bool) -> Found:
+def _bad_format(question: BadFormat, protocol: str, answers: Sequence[Answer], places: bool) -> Worth:
     if protocol == "paper" and question.skipped:
         return NOBODY_KNOWS
     if protocol != "paper" or question.as_it_is is None or isinstance(question.record.target, Offer):
         return _told_nothing(question.record.target, protocol)
-    found = _judged(answers, places)
-    return found if found.value is None else replace(found, outcome="bad_format")
+    worth = _judged(answers, places)
+    return worth if worth.value is None else replace(worth, outcome="bad_format")
 
 
-def _judged(answers: Sequence[Answer], places: bool) -> Found:
+def _judged(answers: Sequence[Answer], places: bool) -> Worth:
     """The score of one question about a pair, or of one written answer; several answers are averaged."""
-    said = [answer.said for answer in answers if answer.said.ok]
-    if rated := [one for one in said if isinstance(one, Rated)]:
-        return _rated(rated)
-    if sampled := [one for one in said if isinstance(one, PaperJudgement)]:
-        unparsed = any(one.selection is None for one in sampled)
-        return Found(
-            value=sum(one.correct for one in sampled) / len(sampled), outcome="parse_failure" if unparsed else "ok"
+    replies = [answer.reply for answer in answers if answer.reply.ok]
+    if ratings := [reply for reply in replies if isinstance(reply, Rating)]:
+        return _rated(ratings)
+    if samples := [reply for reply in replies if isinstance(reply, PaperJudgement)]:
+        has_unparsed = any(reply.selection is None for reply in samples)
+        return Worth(
+            value=sum(reply.correct for reply in samples) / len(samples),
+            outcome="parse_failure" if has_unparsed else "ok",
         )
-    judged = [one for one in said if isinstance(one, Judgement)]
-    if not judged:
+    judgements = [reply for reply in replies if isinstance(reply, Judgement)]
+    if not judgements:
         return NOBODY_KNOWS
-    masses = [one.mass for one in judged if one.mass is not None]
-    return Found(
-        value=sum(one.correct for one in judged) / len(judged),
-        outcome="parse_failure" if any(one.unparsed for one in judged) else "ok",
-        p=sum(one.p for one in judged) / len(judged),
-        orders=tuple((one.p_chosen_first, one.p_chosen_second) for one in judged),
-        flips=tuple(one.flipped for one in judged if not one.unparsed) if places else None,
+    masses = [reply.mass for reply in judgements if reply.mass is not None]
+    return Worth(
+        value=sum(reply.correct for reply in judgements) / len(judgements),
+        outcome="parse_failure" if any(reply.unparsed for reply in judgements) else "ok",
+        p=sum(reply.p for reply in judgements) / len(judgements),
+        orders=tuple((reply.p_chosen_first, reply.p_chosen_second) for reply in judgements),
+        flips=tuple(reply.flipped for reply in judgements if not reply.unparsed) if places else None,
         mass=sum(masses) / len(masses) if masses else None,
     )
 
 
-def _rated(answers: Sequence[Rated]) -> Found:
-    verdicts = [verdict for one in answers for verdict in one.verdicts]
-    parts = {name: sum(getattr(one, name) for one in answers) / len(answers) for name in ("bleu", "rouge_l")}
+def _rated(answers: Sequence[Rating]) -> Worth:
+    verdicts = [verdict for rating in answers for verdict in rating.verdicts]
+    parts = {name: sum(getattr(rating, name) for rating in answers) / len(answers) for name in ("bleu", "rouge_l")}
     parts |= {name: verdicts.count(name) / len(verdicts) for name in PARTS if name not in parts}
-    return Found(
-        value=sum(one.score for one in answers) / len(answers),
-        outcome="parse_failure" if any(one.unparsed for one in answers) else "ok",
+    return Worth(
+        value=sum(rating.score for rating in answers) / len(answers),
+        outcome="parse_failure" if any(rating.unparsed for rating in answers) else "ok",
         measures=parts,
     )
 
@@ -144,6 +146,6 @@ def _rated(answers: Sequence[Rated]) -> Found:
 def _dropped(question: Question, answers: Sequence[Answer]) -> int | None:
     """Oldest interactions that a policy could not be shown, or in the direct setting a judge; None: nobody was."""
     if isinstance(question, ReadHistory):
-        known = [answer.dropped for answer in answers if answer.dropped is not None]
-        return sum(known) if known else None
+        counts = [answer.dropped for answer in answers if answer.dropped is not None]
+        return sum(counts) if counts else None
     return None if isinstance(question, Foreseen | Weighed) else question.dropped

@@ -15,7 +15,7 @@ from alignxplore.evaluation import rows as rows_of
 from alignxplore.evaluation.answers import Answer
 from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments
 from alignxplore.evaluation.benchmarks import Benchmark, check_recipes, check_tasks, find_sets, load_benchmarks
-from alignxplore.evaluation.conditions import Asked, Cell, asked_of, questions
+from alignxplore.evaluation.conditions import Cell, JudgeRequest, questions, requests_of
 from alignxplore.evaluation.history_baselines import HistoryBaselines, parse_baselines
 from alignxplore.evaluation.judgements import ask, first_questions, make_judge, unit_id, window_of
 from alignxplore.evaluation.preview import not_there, sizes, whereabouts
@@ -42,14 +42,14 @@ async def judge_all(
     of it was asked without)."""
     await check(arguments, judge, cell_list)
     scores: list[Score] = []
-    not_sent: set[str] = set()
+    unsent_fields: set[str] = set()
     for protocol in arguments.protocol:
-        mine = [cell for cell in cell_list if is_chosen(cell.benchmark, protocol)]
+        cells = [cell for cell in cell_list if is_chosen(cell.benchmark, protocol)]
         identify = partial(unit_id, judge, identity, protocol, arguments)
         with Journal(Path(arguments.out) / "judgements" / judge.name / f"{protocol}.jsonl") as journal:
-            units: dict[str, Asked] = {}
-            for asked in questions(mine, protocol):
-                units.setdefault(identify(asked), asked)
+            units: dict[str, JudgeRequest] = {}
+            for request in questions(cells, protocol):
+                units.setdefault(identify(request), request)
             await run_units(
                 units.items(),
                 partial(ask, judge, protocol, arguments),
@@ -59,14 +59,15 @@ async def judge_all(
                 concurrency=arguments.concurrency,
                 max_error_rate=arguments.max_error_rate,
             )
-            for cell in mine:
+            for cell in cells:
                 answers = [
-                    [read_answer(journal.get(identify(asked))) for asked in asked_of(q, protocol)]
+                    [read_answer(journal.get(identify(request))) for request in requests_of(q, protocol)]
                     for q in cell.questions
                 ]
                 scores += score_rows(cell, judge.name, protocol, answers, places=judge.sees_both)
-                not_sent |= {name for given in answers for answer in given if answer for name in answer.not_sent}
-    return scores, not_sent
+                present_answers = [answer for row in answers for answer in row if answer]
+                unsent_fields |= {name for answer in present_answers for name in answer.not_sent}
+    return scores, unsent_fields
 
 
 def read_answer(row: dict | None) -> Answer | None:
@@ -77,8 +78,8 @@ def read_answer(row: dict | None) -> Answer | None:
 async def check(arguments: EvaluationArguments, judge: Downstream, cell_list: list[Cell]) -> None:
     """Refuse a model that is no judge, of pairs or among k items, whichever it is to be asked about."""
     for among_k, check_on in ((False, judge.check), (True, partial(ranking.check, judge))):
-        if asked := first_questions(arguments, judge, cell_list, among_k):
-            mass = await check_on(asked)
+        if probes := first_questions(arguments, judge, cell_list, among_k):
+            mass = await check_on(probes)
             log.info(
                 "%s: answers with a letter%s (%s %.3f)",
                 judge.name,
@@ -107,7 +108,7 @@ def serve_arguments(arguments: EvaluationArguments) -> list[str]:
 async def rate_written(
     arguments: EvaluationArguments,
     spec: ModelSpec,
-    written: dict[str, tuple[list[Cell], dict[Asked, hicupid.Written]]],
+    answers_by_judge: dict[str, tuple[list[Cell], dict[JudgeRequest, hicupid.WrittenAnswer]]],
 ) -> list[Score]:
     """Score rows of the answers that each downstream model wrote, (cells, answers) by its name; `spec` is the
     evaluator."""
@@ -120,40 +121,40 @@ async def rate_written(
         api_key_env=keys_of(arguments)[spec.name],
         concurrency=arguments.concurrency,
     ) as model:
-        for judge, (cell_list, answers) in written.items():
+        for judge, (cell_list, answers) in answers_by_judge.items():
             rows = await hicupid.rate_answers(arguments, model.endpoint, model.identity, list(answers.items()))
-            rated = dict(zip(answers, rows))
+            ratings = dict(zip(answers, rows))
             for cell in cell_list:
-                found = [[rated.get(asked) for asked in asked_of(q, "paper")] for q in cell.questions]
-                scores += score_rows(cell, judge, "paper", found)
+                answer_rows = [[ratings.get(request) for request in requests_of(q, "paper")] for q in cell.questions]
+                scores += score_rows(cell, judge, "paper", answer_rows)
     return scores
 
 
 def build_cells(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> list[Cell]:
     """Policies' summaries, the same given to other users, and no summary."""
-    sets = [found for found in find_sets(Path(arguments.out), arguments.policies) if found.benchmark in benchmarks]
+    sets = [s for s in find_sets(Path(arguments.out), arguments.policies) if s.benchmark in benchmarks]
     check_recipes(sets)
     check_tasks(sets, benchmarks)
     if not sets:
         log.warning("no summaries under %s: only the direct setting and the baselines are scored", arguments.out)
-    written = [conditions.of_summaries(found, benchmarks[found.benchmark]) for found in sets]
+    policy_cells = [conditions.of_summaries(summaries, benchmarks[summaries.benchmark]) for summaries in sets]
     last = [sets[-1].policy] if sets else []
     others = arguments.other_user if arguments.other_user is not None else last
-    if unknown := set(others) - {cell.policy for cell in written} - {"none"}:
+    if unknown_policies := set(others) - {cell.policy for cell in policy_cells} - {"none"}:
         raise ValueError(
-            f"--other_user: no summaries of {', '.join(sorted(unknown))}; there are those of "
-            f"{', '.join(dict.fromkeys(cell.policy for cell in written)) or 'nobody'} (none: nobody's are given)"
+            f"--other_user: no summaries of {', '.join(sorted(unknown_policies))}; there are those of "
+            f"{', '.join(dict.fromkeys(cell.policy for cell in policy_cells)) or 'nobody'} (none: nobody's are given)"
         )
     seeds = {
         (cell.policy, cell.setting, cell.benchmark.name): cell.seed
-        for cell in sorted(written, key=lambda cell: -cell.seed)
+        for cell in sorted(policy_cells, key=lambda cell: -cell.seed)
     }
-    shuffled = [
+    other_user_cells = [
         conditions.of_other_users(cell)
-        for cell in written
+        for cell in policy_cells
         if cell.policy in others and cell.seed == seeds[cell.policy, cell.setting, cell.benchmark.name]
     ]
-    return written + shuffled + [conditions.of_no_summary(benchmark) for benchmark in benchmarks.values()]
+    return policy_cells + other_user_cells + [conditions.of_no_summary(benchmark) for benchmark in benchmarks.values()]
 
 
 def evaluator_of(arguments: EvaluationArguments) -> ModelSpec | None:
@@ -186,8 +187,8 @@ def cells_of(
     arguments: EvaluationArguments, judge: str, form: str, cell_list: list[Cell], benchmarks: dict[str, Benchmark]
 ) -> list[Cell]:
     """What one downstream model reads: the given cells and the raw histories; a TALLRec model reads these alone."""
-    wanted = arguments.direct or form == YES_NO
-    direct = [conditions.of_histories(judge, b) for b in benchmarks.values()] if wanted else []
+    reads_histories = arguments.direct or form == YES_NO
+    direct = [conditions.of_histories(judge, b) for b in benchmarks.values()] if reads_histories else []
     return direct if form == YES_NO else cell_list + direct
 
 
@@ -199,10 +200,10 @@ def rates_answers(arguments: EvaluationArguments, benchmarks: dict[str, Benchmar
     """
     if evaluator_of(arguments) is None or "paper" not in arguments.protocol:
         return False
-    written = [benchmark for benchmark in benchmarks.values() if is_written(benchmark, "paper")]
-    for record in (record for benchmark in written for record in benchmark.records):
+    rated_benchmarks = [benchmark for benchmark in benchmarks.values() if is_written(benchmark, "paper")]
+    for record in (record for benchmark in rated_benchmarks for record in benchmark.records):
         hicupid.case_of(record)
-    return bool(written)
+    return bool(rated_benchmarks)
 
 
 def cue_scores(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> list[Score]:
@@ -212,10 +213,10 @@ def cue_scores(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark])
     orders = arguments.orders, arguments.seed, arguments.rotations
     for benchmark in benchmarks.values():
         protocols = [protocol for protocol in arguments.protocol if is_chosen(benchmark, protocol)]
-        reading = list(baselines.cells(benchmark)) if protocols else []
+        history_cells = list(baselines.cells(benchmark)) if protocols else []
         for protocol in protocols:
             cues = conditions.of_cues(benchmark, arguments.cues, protocol, *orders)
-            scores += [row for cell in cues + reading for row in score_rows(cell, "none", protocol)]
+            scores += [row for cell in cues + history_cells for row in score_rows(cell, "none", protocol)]
     return scores
 
 
@@ -223,10 +224,10 @@ def policies_of(cell_list: list[Cell]) -> dict[str, dict]:
     """What made the summaries of each policy: its model, and the recipe of every set."""
     policies: dict[str, dict] = {}
     for cell in cell_list:
-        if (made := cell.made_by) and made["policy"] == cell.policy:
-            about = {"identity": made["identity"], "format": made["sampling"]["form"], "prompt": made["prompt_hash"]}
-            known = policies.setdefault(cell.policy, about | {"sets": {}})
-            known["sets"][f"{cell.benchmark.name}.{cell.setting}.s{cell.seed}"] = made
+        if (meta := cell.meta) and meta["policy"] == cell.policy:
+            about = {"identity": meta["identity"], "format": meta["sampling"]["form"], "prompt": meta["prompt_hash"]}
+            policy = policies.setdefault(cell.policy, about | {"sets": {}})
+            policy["sets"][f"{cell.benchmark.name}.{cell.setting}.s{cell.seed}"] = meta
     return policies
 
 
@@ -252,25 +253,25 @@ async def evaluate(arguments: EvaluationArguments) -> list[Result]:
         arguments.at_once,
     )
     scores += [row for reading in readings for row in reading.scores]
-    written = {spec.name: reading.written for spec, reading in zip(specs, readings) if reading.written}
-    if written and evaluator:
-        scores += await rate_written(arguments, evaluator, written)
+    answers_by_judge = {spec.name: reading.answers for spec, reading in zip(specs, readings) if reading.answers}
+    if answers_by_judge and evaluator:
+        scores += await rate_written(arguments, evaluator, answers_by_judge)
     judges = {spec.name: reading.judge for spec, reading in zip(specs, readings)}
     return write_results(arguments, benchmarks, scores, judges, policies_of(cell_list))
 
 
 @dataclass(frozen=True)
-class ReadAll:
+class JudgeResult:
     """What one downstream model gave: score rows, what is to be known of it, and (cells, answers) that it wrote."""
 
     scores: list[Score]
     judge: dict
-    written: tuple[list[Cell], dict[Asked, hicupid.Written]] | None
+    answers: tuple[list[Cell], dict[JudgeRequest, hicupid.WrittenAnswer]] | None
 
 
 async def read_all(
-    arguments: EvaluationArguments, spec: ModelSpec, form: str, key: str, read: list[Cell], rates: bool
-) -> ReadAll:
+    arguments: EvaluationArguments, spec: ModelSpec, form: str, key: str, cell_list: list[Cell], rates: bool
+) -> JudgeResult:
     """Let one downstream model read its cells.
 
     Args:
@@ -286,19 +287,20 @@ async def read_all(
         concurrency=arguments.concurrency,
     ) as model:
         judge = make_judge(arguments, model, form)
-        scores, not_sent = await judge_all(arguments, judge, model.identity, read)
-        mine, written = [cell for cell in read if is_written(cell.benchmark, "paper")], None
-        if rates and form != YES_NO and mine:
-            answers = await hicupid.write_answers(arguments, judge, model.identity, list(questions(mine, "paper")))
-            written, not_sent = (mine, answers), not_sent | {name for one in answers.values() for name in one.not_sent}
+        scores, unsent_fields = await judge_all(arguments, judge, model.identity, cell_list)
+        cells, cell_answers = [cell for cell in cell_list if is_written(cell.benchmark, "paper")], None
+        if rates and form != YES_NO and cells:
+            answers = await hicupid.write_answers(arguments, judge, model.identity, list(questions(cells, "paper")))
+            unsent_fields |= {name for answer in answers.values() for name in answer.not_sent}
+            cell_answers = cells, answers
         about = {
             "identity": model.identity,
             "format": form,
             "window": window_of(judge, arguments),
             "answer_tokens": judge.answer_tokens,
-            "not_sent": sorted(not_sent),
+            "not_sent": sorted(unsent_fields),
         }
-        return ReadAll(scores, about, written)
+        return JudgeResult(scores, about, cell_answers)
 
 
 def write_results(
@@ -330,47 +332,47 @@ def preview(arguments: EvaluationArguments) -> str:
     """
     (specs, forms), keys, evaluator = downstream_models(arguments), keys_of(arguments), evaluator_of(arguments)
     lines = [f"{spec.name}: {whereabouts(spec, keys[spec.name])}, format {forms[spec.name]}" for spec in specs]
-    if missing := not_there(arguments.data):
-        return "\n".join([*lines, f"{', '.join(missing)}: not there yet; what would be asked cannot be counted"])
+    if missing_files := not_there(arguments.data):
+        return "\n".join([*lines, f"{', '.join(missing_files)}: not there yet; what would be asked cannot be counted"])
     benchmarks = benchmarks_of(arguments)
     if rates_answers(arguments, benchmarks) and evaluator:
         lines.append(f"evaluator {evaluator.name}: {whereabouts(evaluator, keys[evaluator.name])}")
     if arguments.bounds:
         writing.bound_rows(Path(arguments.bounds), benchmarks.values())
-    cell_list, said = cells_so_far(arguments, benchmarks)
+    cell_list, messages = cells_so_far(arguments, benchmarks)
     body = []
     for spec, protocol in itertools.product(specs, arguments.protocol):
-        read = cells_of(arguments, spec.name, forms[spec.name], cell_list, benchmarks)
+        judge_cells = cells_of(arguments, spec.name, forms[spec.name], cell_list, benchmarks)
         for benchmark in benchmarks.values():
             if is_chosen(benchmark, protocol) or is_written(benchmark, protocol):
-                body.append([spec.name, protocol, *counts(read, benchmark, protocol)])
+                body.append([spec.name, protocol, *counts(judge_cells, benchmark, protocol)])
     head = ["judge", "protocol", "benchmark", "users", "cells", "judgements"]
     table = Table("preview", "To ask, unless an earlier run has asked it", head, body)
-    return "\n".join([*lines, *sizes(benchmarks.values()), *said, "", markdown(table)])
+    return "\n".join([*lines, *sizes(benchmarks.values()), *messages, "", markdown(table)])
 
 
 def cells_so_far(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> tuple[list[Cell], list[str]]:
     """(the cells that could be judged now, what must be said of summaries that are missing or cannot be scored)."""
     sets = find_sets(Path(arguments.out))
-    wanted = {*(arguments.policies or ()), *(arguments.other_user or ())} - {"none"}
-    absent = wanted - {found.policy for found in sets}
-    if absent or not sets:
-        of = f" of {', '.join(sorted(absent))}" if absent else ""
-        said = f"no summaries{of} under {arguments.out} yet; counted is what can be asked without any"
+    policies = {*(arguments.policies or ()), *(arguments.other_user or ())} - {"none"}
+    missing_policies = policies - {summaries.policy for summaries in sets}
+    if missing_policies or not sets:
+        of = f" of {', '.join(sorted(missing_policies))}" if missing_policies else ""
+        message = f"no summaries{of} under {arguments.out} yet; counted is what can be asked without any"
     else:
         try:
             return build_cells(arguments, benchmarks), []
         except RecordError as error:  # gen_preference.py may be about to write them anew
-            said = f"as they are now the summaries cannot be scored: {error}"
-    return [conditions.of_no_summary(benchmark) for benchmark in benchmarks.values()], [said]
+            message = f"as they are now the summaries cannot be scored: {error}"
+    return [conditions.of_no_summary(benchmark) for benchmark in benchmarks.values()], [message]
 
 
-def counts(read: list[Cell], benchmark: Benchmark, protocol: str) -> list[str]:
+def counts(cell_list: list[Cell], benchmark: Benchmark, protocol: str) -> list[str]:
     """The benchmark's name, its users, the cells that are read of it, and how many different judgements that takes."""
-    mine = [cell for cell in read if cell.benchmark is benchmark]
-    asked = {(one.record.id, one.summary, one.history is not None) for one in questions(mine, protocol)}
-    what = f"{len(asked)} answers" if is_written(benchmark, protocol) else str(len(asked))
-    return [benchmark.name, str(len(benchmark.records)), str(len(mine)), what]
+    cells = [cell for cell in cell_list if cell.benchmark is benchmark]
+    judgements = {(x.record.id, x.summary, x.history is not None) for x in questions(cells, protocol)}
+    amount = f"{len(judgements)} answers" if is_written(benchmark, protocol) else str(len(judgements))
+    return [benchmark.name, str(len(benchmark.records)), str(len(cells)), amount]
 
 
 def score(arguments: EvaluationArguments) -> str:

@@ -40,8 +40,8 @@ class Segment(NamedTuple):
     order: tuple[str, ...] = ()
 
 
-def _binned(value: int | None, bins: tuple[tuple[int, str], ...], rest: str) -> str | None:
-    return None if value is None else next((name for most, name in bins if value <= most), rest)
+def _binned(value: int | None, bins: tuple[tuple[int, str], ...], last_name: str) -> str | None:
+    return None if value is None else next((name for limit, name in bins if value <= limit), last_name)
 
 
 SEGMENTS = (
@@ -64,31 +64,31 @@ def facts_of(benchmark: Benchmark) -> dict[str, Facts]:
     """The facts of each record of a benchmark, by its id."""
     counts = read_popularity(benchmark.path)
     personas = {record.persona for record in benchmark.records}
-    named = len(personas) <= MOST_PERSONAS
-    found = {}
+    names_personas = len(personas) <= MOST_PERSONAS
+    facts = {}
     for record in benchmark.records:
         popularity = counts.get(record.user)
-        found[record.id] = Facts(
+        facts[record.id] = Facts(
             len(shown_history(benchmark, record)),
             None if popularity is None else popularity.chosen,
             record.question_type,
-            record.persona if named else None,
+            record.persona if names_personas else None,
         )
-    return found
+    return facts
 
 
 def with_facts(scores: Iterable[Score], benchmarks: Mapping[str, Benchmark]) -> list[Score]:
     """Scores with the facts of their records."""
-    known = {
+    facts_by_benchmark = {
         name: {record: asdict(facts) for record, facts in facts_of(benchmark).items()}
         for name, benchmark in benchmarks.items()
     }
-    return [replace(score, **known[score.benchmark][score.record]) for score in scores]
+    return [replace(score, **facts_by_benchmark[score.benchmark][score.record]) for score in scores]
 
 
 def parted(rows: Iterable[Score]) -> dict[Segment, dict[str, list[Score]]]:
     """The scores of one benchmark by segment and group, in order; a segment of one group alone says nothing."""
-    rows, found = list(rows), {}
+    rows, parts = list(rows), {}
     for segment in SEGMENTS:
         groups: dict[str, list[Score]] = defaultdict(list)
         for row in rows:
@@ -96,5 +96,5 @@ def parted(rows: Iterable[Score]) -> dict[Segment, dict[str, list[Score]]]:
                 groups[group].append(row)
         if len(groups) > 1:
             order = segment.order or sorted(groups)
-            found[segment] = {name: groups[name] for name in order if name in groups}
-    return found
+            parts[segment] = {name: groups[name] for name in order if name in groups}
+    return parts

@@ -50,12 +50,14 @@ class Shard:
         Raises:
             UserError: the folder holds the summaries of a run that was cut in another way.
         """
-        there = folders(out)
-        if self == WHOLE and there:
-            raise UserError(f"{out} holds shards ({there[0].name}, ...): give --shard, or choose another --out")
+        shard_folders = folders(out)
+        if self == WHOLE and shard_folders:
+            raise UserError(
+                f"{out} holds shards ({shard_folders[0].name}, ...): give --shard, or choose another --out"
+            )
         if self != WHOLE and (out / "summaries").exists():
             raise UserError(f"{out} holds a run without shards: leave --shard out, or choose another --out")
-        others = [path.name for path in there if not path.name.endswith(f"-of-{self.of}")]
+        others = [path.name for path in shard_folders if not path.name.endswith(f"-of-{self.of}")]
         if self != WHOLE and others:
             raise UserError(f"{out} holds {others[0]}: go on with that number of shards, or choose another --out")
         return out if self == WHOLE else out / FOLDER / f"{self.number}-of-{self.of}"
@@ -66,5 +68,5 @@ WHOLE = Shard()
 
 def folders(out: Path) -> list[Path]:
     """The shards' folders that there are, by number."""
-    found = [path for path in (out / FOLDER).glob("*-of-*") if path.name.partition("-")[0].isdigit()]
-    return sorted(found, key=lambda path: (int(path.name.partition("-")[0]), path.name))
+    paths = [path for path in (out / FOLDER).glob("*-of-*") if path.name.partition("-")[0].isdigit()]
+    return sorted(paths, key=lambda path: (int(path.name.partition("-")[0]), path.name))

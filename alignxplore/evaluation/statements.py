@@ -33,15 +33,15 @@ class Statement:
 
 def statements_of(summary: str) -> list[Statement]:
     """The statements of a summary, in its order."""
-    return [found for found in _pieces(summary) if _WORD.search(found.text)]
+    return [statement for statement in _pieces(summary) if _WORD.search(statement.text)]
 
 
 def without(summary: str, one: Statement) -> str | None:
     """A summary less one of its statements; None where nothing is left."""
-    left = summary[: one.start] + summary[one.end :]
+    rest = summary[: one.start] + summary[one.end :]
     for pattern, replacement in ((r":\s*,\s*", ": "), (r",(\s*,)+", ","), (r",\s*([.;])", r"\1"), (r"  +", " ")):
-        left = re.sub(pattern, replacement, left)
-    return left.strip() if any(about(found.text)[0] for found in statements_of(left)) else None
+        rest = re.sub(pattern, replacement, rest)
+    return rest.strip() if any(about(statement.text)[0] for statement in statements_of(rest)) else None
 
 
 def _pieces(summary: str) -> Iterator[Statement]:
@@ -55,38 +55,38 @@ def _pieces(summary: str) -> Iterator[Statement]:
 
 def _parts(summary: str, start: int, stop: int) -> Iterator[Statement]:
     """A sentence, or the parts of a list, each with the word that leads it."""
-    found = _LIST.fullmatch(summary, start, stop)
-    parts = re.split(r",\s+", found[2].rstrip(".;")) if found else []
-    if found is None or len(found[1].split()) > 3 or any(len(part.split()) < 2 for part in parts):
+    match = _LIST.fullmatch(summary, start, stop)
+    parts = re.split(r",\s+", match[2].rstrip(".;")) if match else []
+    if match is None or len(match[1].split()) > 3 or any(len(part.split()) < 2 for part in parts):
         yield Statement(summary[start:stop].strip(), start, stop)
         return
-    place = found.start(2)
+    place = match.start(2)
     for part in parts:
         place = summary.index(part, place)
-        yield Statement(f"{found[1]}: {part}.", place, place + len(part))
+        yield Statement(f"{match[1]}: {part}.", place, place + len(part))
         place += len(part)
 
 
 @lru_cache(maxsize=1 << 16)
 def about(text: str) -> tuple[frozenset[str], int]:
     """(the words that a statement is about, 1 for a liking, -1 for a dislike, 0 where it says neither)."""
-    lead, colon, rest = text.partition(": ")
-    words = _WORD.findall((rest if colon else lead).lower())
+    lead, colon, body = text.partition(": ")
+    words = _WORD.findall((body if colon else lead).lower())
     sign = 1
     for word in words:
         if word in _TURNS:
             sign = -sign
-    said = [1 if _LIKES.fullmatch(word) else -1 for word in words if _is_verdict(word)]
-    named = (word for word in words if word not in _EMPTY and word not in _TURNS and not _is_verdict(word))
-    return frozenset(named), sign * said[0] if said else 0
+    signs = [1 if _LIKES.fullmatch(word) else -1 for word in words if _is_verdict(word)]
+    topic_words = (word for word in words if word not in _EMPTY and word not in _TURNS and not _is_verdict(word))
+    return frozenset(topic_words), sign * signs[0] if signs else 0
 
 
 def _is_verdict(word: str) -> bool:
     return bool(_LIKES.fullmatch(word) or _DISLIKES.fullmatch(word))
 
 
-def same(one: str, other: str) -> bool:
+def same(first: str, second: str) -> bool:
     """Whether two statements say the same: mostly the same words, and not the one a liking and the other a dislike."""
-    (words, sign), (others, other_sign) = about(one), about(other)
+    (words, sign), (others, other_sign) = about(first), about(second)
     common, every = len(words & others), len(words | others)
     return sign * other_sign >= 0 and bool(every) and common >= ALIKE * every

@@ -47,8 +47,8 @@ class Stream:
     @property
     def versions(self) -> list[str]:
         """Ids of the versions, one a slice."""
-        shown = [[asdict(x) for x in one.interactions] for one in self.slices]
-        return [content_hash([*self.key, shown[: end + 1]]) for end in range(len(shown))]
+        interactions = [[asdict(x) for x in part.interactions] for part in self.slices]
+        return [content_hash([*self.key, interactions[: end + 1]]) for end in range(len(interactions))]
 
     @property
     def known(self) -> Counter[Interaction]:
@@ -56,13 +56,13 @@ class Stream:
 
     def new(self, interactions: Iterable[Interaction]) -> tuple[Interaction, ...]:
         """Those that the stream does not hold yet: of a whole history the rest, of data given twice nothing."""
-        left, found = self.known, []
+        counts, additions = self.known, []
         for x in interactions:
-            if left[x]:
-                left[x] -= 1
+            if counts[x]:
+                counts[x] -= 1
             else:
-                found.append(x)
-        return tuple(found)
+                additions.append(x)
+        return tuple(additions)
 
     def grown(self, source: str, interactions: tuple[Interaction, ...], unread: bool) -> "Stream":
         """With another slice; where the last one is `unread` (no version came of it), the two as one."""
@@ -74,11 +74,11 @@ class Stream:
 
     def without(self, forgotten: Callable[[str, Interaction], bool]) -> "Stream":
         """Without the interactions of which `forgotten(source, interaction)` is true, and slices of nothing else."""
-        left = (
-            Slice(one.source, tuple(x for x in one.interactions if not forgotten(one.source, x)))
-            for one in self.slices
+        slices = (
+            Slice(part.source, tuple(x for x in part.interactions if not forgotten(part.source, x)))
+            for part in self.slices
         )
-        return replace(self, slices=tuple(one for one in left if one.interactions))
+        return replace(self, slices=tuple(part for part in slices if part.interactions))
 
     def row(self) -> dict:
         return {
@@ -89,7 +89,9 @@ class Stream:
 
     @classmethod
     def of(cls, row: dict) -> "Stream":
-        slices = (Slice(one["source"], tuple(Interaction(**x) for x in one["interactions"])) for one in row["slices"])
+        slices = (
+            Slice(part["source"], tuple(Interaction(**x) for x in part["interactions"])) for part in row["slices"]
+        )
         return cls(row["user"], tuple(row["key"]), tuple(slices))
 
 
@@ -172,14 +174,14 @@ class Updates:
         last = self.version(stream.versions[-1]) if stream.slices else None
         return last is not None and not last.holds
 
-    def replace(self, changed: dict[str, Stream]) -> None:
+    def replace(self, streams: dict[str, Stream]) -> None:
         """Other streams in the place of these persons' (without slices: none), and no version that is of no stream.
         Both files are written anew, so that what is gone is gone from disk."""
         self.__exit__(None, None, None)
         try:
-            if changed:
+            if streams:
                 rows = (
-                    changed[row["user"]].row() if row["user"] in changed else row for row in newest(self.streams_path)
+                    streams[row["user"]].row() if row["user"] in streams else row for row in newest(self.streams_path)
                 )
                 write_jsonl(self.streams_path, (self._line(row) for row in rows if row["slices"]))
             alive = {unit for row in newest(self.streams_path) for unit in Stream.of(row).versions}
@@ -197,8 +199,8 @@ class Updates:
 
         def rows() -> Iterator[dict]:
             for stream in self.streams():
-                if found := self.standing(stream):
-                    _, version = found
+                if current := self.standing(stream):
+                    _, version = current
                     assert version.stage is not None
                     yield {
                         "user": stream.user,
@@ -231,10 +233,10 @@ def begin(updates: Updates, record: UserRecord, meta: dict, row: dict | None, so
     stream = Stream(record.user, (record.id, setting), tuple(Slice(source, part) for part in slices))
     for number, (unit, stage) in enumerate(zip(stream.versions, row["stages"] if row else ())):
         past = stream.versions[number - 1] if number else None
-        written = Version(
+        version = Version(
             record.user, number, past, meta["identity"], meta["prompt_hash"], None, StageSummary(**stage)
         )
-        updates.journal.append(unit, written.row())
+        updates.journal.append(unit, version.row())
     return updates.keep(stream)
 
 
@@ -258,16 +260,16 @@ class Writer:
         return updates.journal[stream.versions[-1]]
 
     async def _version(self, updates: Updates, stream: Stream, number: int) -> Version:
-        found = updates.standing(stream, number)
-        past = found[1].stage.summary if found and found[1].stage else ""
-        when = datetime.now(UTC).isoformat(timespec="seconds")
+        current = updates.standing(stream, number)
+        past = current[1].stage.summary if current and current[1].stage else ""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         version = Version(
             stream.user,
             number,
-            found[0] if found else None,
+            current[0] if current else None,
             self.model.identity,
             self.prompts.hash("infer"),
-            when,
+            now,
             None,
         )
         try:

@@ -20,11 +20,15 @@ Lesson = tuple[Messages, str, str]  # a prompt, the format of the answer, its fi
 
 
 def learn(
-    asked: dict[str, Sequence[Lesson]], templates: dict[str, str], reason: str, out: Path, whole: bool = False
+    lessons_of: dict[str, Sequence[Lesson]],
+    templates: dict[str, str],
+    reason: str,
+    out: Path,
+    one_token_prompts: bool = False,
 ) -> dict[str, Path]:
     """A model folder for each name of `templates` (chat templates): the same weights, which have learnt all of
-    `asked`. `whole`: each prompt is one token, and prompts of one answer are the same to it; so hundreds of lessons
-    are learnt in seconds."""
+    `lessons_of`. `one_token_prompts`: each prompt is one token, and prompts of one answer are the same to it; so
+    hundreds of lessons are learnt in seconds."""
     from tokenizers import AddedToken
 
     tokenizer = tiny.make_tokenizer(1, 1024, PromptSet())
@@ -35,18 +39,18 @@ def learn(
     lessons = []
     for name, template in templates.items():
         tokenizer.chat_template = template
-        for messages, form, answer in asked[name]:
+        for messages, form, answer in lessons_of[name]:
             reasons, text = FORMATS[form].reasons, WRITTEN[form].format(reason=reason, answer=answer)
-            how = {"add_generation_prompt": True, "tokenize": False, "enable_thinking": reasons}
-            lessons.append((tokenizer.apply_chat_template(messages, **how), text))
-    texts = [message["content"] for rows in asked.values() for messages, *_ in rows for message in messages]
+            options = {"add_generation_prompt": True, "tokenize": False, "enable_thinking": reasons}
+            lessons.append((tokenizer.apply_chat_template(messages, **options), text))
+    texts = [message["content"] for rows in lessons_of.values() for messages, *_ in rows for message in messages]
     # A model this small has no use for reading instructions: each long line is one token.
     long = {line for text in texts for line in text.splitlines() if len(line) > 60}
-    known = {prompt for prompt, _ in lessons} if whole else long - tokenizer.get_vocab().keys()
-    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in sorted(known)])
+    vocabulary = {prompt for prompt, _ in lessons} if one_token_prompts else long - tokenizer.get_vocab().keys()
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in sorted(vocabulary)])
     model = tiny.make_model(tokenizer, 1, 64, 2)
     rows = [tuple(tokenizer.encode(text, add_special_tokens=False) for text in lesson) for lesson in lessons]
-    if whole:
+    if one_token_prompts:
         _teach_once(model, tokenizer, rows)
     else:
         _teach(model, tokenizer, rows)
@@ -108,7 +112,7 @@ def _least(model, tokenizer, rows):
     import torch
 
     batch = _batch(tokenizer, rows)
-    wanted = batch["labels"][:, 1:]
+    labels_BT = batch["labels"][:, 1:]
     with torch.no_grad():
         log_p = model(batch["input_ids"]).logits[:, :-1].log_softmax(-1)
-    return log_p.gather(-1, wanted.clamp(min=0)[..., None])[..., 0][wanted >= 0].exp().min()
+    return log_p.gather(-1, labels_BT.clamp(min=0)[..., None])[..., 0][labels_BT >= 0].exp().min()

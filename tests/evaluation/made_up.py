@@ -27,14 +27,14 @@ SCORE = Score(
 )
 
 
-def score(**known) -> Score:
+def score(**fields) -> Score:
     """One score, right unless something else is said."""
-    return replace(SCORE, **known)
+    return replace(SCORE, **fields)
 
 
-def answered(given: list[list[dict | None]]) -> list[list[Answer | None]]:
+def answered(row_lists: list[list[dict | None]]) -> list[list[Answer | None]]:
     """Journal rows as the answers to each question."""
-    return [[None if row is None else Answer.of(row) for row in rows] for rows in given]
+    return [[None if row is None else Answer.of(row) for row in rows] for rows in row_lists]
 
 
 def scores(
@@ -65,8 +65,8 @@ def scores(
 def written(stages=1, window=16384, prompt_set="published", fit="ours", not_sent=(), **sampling) -> dict:
     """The recipe of a set of summaries, as published but for what is said."""
     published = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 4096, "seed": 0, "form": "think"}
-    made = {"stages": stages, "window": window, "prompt_set": prompt_set, "fit": fit, "not_sent": not_sent}
-    return made | {"sampling": published | sampling, "identity": "x", "prompt_hash": "0"}
+    recipe = {"stages": stages, "window": window, "prompt_set": prompt_set, "fit": fit, "not_sent": not_sent}
+    return recipe | {"sampling": published | sampling, "identity": "x", "prompt_hash": "0"}
 
 
 def run_of(names: dict | None = None, **sizes: int) -> dict:
@@ -87,16 +87,16 @@ def run_of(names: dict | None = None, **sizes: int) -> dict:
     }
 
 
-def built(edition="", protocol="published", min_interactions=2, split="all", taken_out=0) -> dict:
+def built(edition="", protocol="published", min_interactions=2, split="all", removals=0) -> dict:
     return {
         "edition": edition,
         "protocol": protocol,
         "min_interactions": min_interactions,
         "split": split,
-        "taken_out": taken_out,
+        "taken_out": removals,
     }
 
 
-def numbers(found: list[Score]) -> list[dict]:
+def numbers(score_list: list[Score]) -> list[dict]:
     """The results of some scores, as rows of results.json."""
-    return [result.row() for result in result_rows(found)]
+    return [result.row() for result in result_rows(score_list)]

@@ -48,7 +48,7 @@ def users():
         yield UserRecord(f"u{n}", tuple(history), Interaction(f"farce by the sea {n}", f"whodunit in the city {n}"))
 
 
-def lessons(benchmark, forms, judged):
+def lessons(benchmark, forms, judge_format):
     """(messages, format, what the model is to write) of everything that this run will ask of one server."""
     prompts = PromptSet()
     for record in benchmark.records:
@@ -56,11 +56,11 @@ def lessons(benchmark, forms, judged):
             for number, part in enumerate(slices_of(benchmark, record, setting, 2)):
                 yield prompts.infer(part, SUMMARY if number else None, form), form, SUMMARY
         good, bad = record.target.chosen, record.target.rejected
-        if judged:
+        if judge_format:
             for summary, (a, b) in itertools.product((SUMMARY, None), ((good, bad), (bad, good))):
                 yield (
                     prompts.judge(summary, None, a, b),
-                    judged,
+                    judge_format,
                     f'{{"selection": "Item {"A" if a == good else "B"}"}}',
                 )
 
@@ -102,11 +102,11 @@ def benchmark(tmp_path_factory):
 @pytest.fixture(scope="module")
 def questions(tmp_path_factory):
     """HiCUPID questions, one of each kind."""
-    liked = {"persona": {"relation": "likes", "entity": "the sea"}}
+    likes = {"persona": {"relation": "likes", "entity": "the sea"}}
     profile = dict.fromkeys(("age", "gender", "personality", "occupation", "income_range"), "unknown")
     metadata = {
-        "persona": liked,
-        "profile": liked | {"profile": profile},
+        "persona": likes,
+        "profile": likes | {"profile": profile},
         "schedule": {"schedule": {"datetime": "noon", "event": "lunch"}},
     }
     records = [
@@ -114,9 +114,9 @@ def questions(tmp_path_factory):
             kind,
             (Interaction("Yes.", None, "Hello"),),
             Interaction("See the sea.", "Go on.", f"What of {kind}?"),
-            json.dumps({"type": kind, "metadata": told}),
+            json.dumps({"type": kind, "metadata": facts}),
         )
-        for kind, told in metadata.items()
+        for kind, facts in metadata.items()
     ]
     path = tmp_path_factory.mktemp("data") / "hicupid_upi.jsonl"
     write_jsonl(path, map(user_row, records))
@@ -126,12 +126,12 @@ def questions(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, benchmark, questions):
     """A model folder for each server: the same weights and tokens, other chat templates."""
-    asked = {
-        server: [*lessons(benchmark, forms, judged), *written_lessons(questions, server)]
-        for server, (*_, forms, judged) in SERVERS.items()
+    lessons_of = {
+        server: [*lessons(benchmark, forms, judge_format), *written_lessons(questions, server)]
+        for server, (*_, forms, judge_format) in SERVERS.items()
     }
     return learn(
-        asked,
+        lessons_of,
         {server: template for server, (template, *_) in SERVERS.items()},
         REASON,
         tmp_path_factory.mktemp("models"),
@@ -141,21 +141,21 @@ def folders(tmp_path_factory, benchmark, questions):
 @pytest.fixture(scope="module")
 def urls(folders, tmp_path_factory):
     """All servers, started at once."""
-    logs, began = tmp_path_factory.mktemp("logs"), {}
+    logs, starts = tmp_path_factory.mktemp("logs"), {}
     try:
         for name, folder in folders.items():
             arguments = ("--max-model-len", "1024", "--max-num-seqs", "16", *SERVERS[name][1])
-            began[name] = start(str(folder), log_path=logs / f"{name}.log", arguments=arguments)
+            starts[name] = start(str(folder), log_path=logs / f"{name}.log", arguments=arguments)
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda name: wait_ready(*began[name], log_path=logs / f"{name}.log"), began))
-        yield {name: url for name, (_, url) in began.items()}
+            list(pool.map(lambda name: wait_ready(*starts[name], log_path=logs / f"{name}.log"), starts))
+        yield {name: url for name, (_, url) in starts.items()}
     finally:
-        for process, _ in began.values():
+        for process, _ in starts.values():
             process.end()
 
 
 @pytest.fixture(scope="module")
-def written(urls, benchmark, tmp_path_factory):
+def summaries_folder(urls, benchmark, tmp_path_factory):
     """The evaluation's output folder with the summaries of all policies, each named after its format."""
     out = tmp_path_factory.mktemp("out")
     policies = [(form, urls[name]) for name, (_, _, forms, _) in SERVERS.items() for form in forms]
@@ -176,25 +176,25 @@ def written(urls, benchmark, tmp_path_factory):
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("setting", ["full", "streaming"])
-def test_every_format_gives_its_summary(written, benchmark, form, setting):
-    found = SummarySet(written, form, "world_films", setting, 0).by_record()
-    assert set(found) == {record.id for record in benchmark.records}
-    for row in found.values():
+def test_every_format_gives_its_summary(summaries_folder, benchmark, form, setting):
+    rows = SummarySet(summaries_folder, form, "world_films", setting, 0).by_record()
+    assert set(rows) == {record.id for record in benchmark.records}
+    for row in rows.values():
         assert row["status"] == "ok" and len(row["stages"]) == (1 if setting == "full" else 2)
         for stage in row["stages"]:
             expected = (SUMMARY, REASON if FORMATS[form].reasons else "", None)
             assert (stage["summary"], stage["reasoning"], stage["problem"]) == expected, stage
 
 
-def test_downstream_models_that_reason_judge_by_their_final_answer(written, urls, benchmark):
-    judges = {name: judged for name, (*_, judged) in SERVERS.items() if judged}
-    found = asyncio.run(
+def test_downstream_models_that_reason_judge_by_their_final_answer(summaries_folder, urls, benchmark):
+    judges = {name: judge_format for name, (*_, judge_format) in SERVERS.items() if judge_format}
+    results = asyncio.run(
         evaluate(
             EvaluationArguments(
                 judge=[f"{name}={urls[name]}" for name in judges],
                 judge_format=[f"{name}={form}" for name, form in judges.items()],
                 data=[str(benchmark.path)],
-                out=str(written),
+                out=str(summaries_folder),
                 protocol=["choice", "paper"],
                 direct=False,
                 answer_tokens=64,
@@ -204,7 +204,7 @@ def test_downstream_models_that_reason_judge_by_their_final_answer(written, urls
             )
         )
     )
-    rows = [result.row() for result in found]
+    rows = [result.row() for result in results]
     cells = {(row["policy"], row["setting"], row["judge"], row["protocol"]): row for row in rows}
     for form, setting, judge, protocol in itertools.product(
         FORMATS, ("full", "streaming"), judges, ("choice", "paper")

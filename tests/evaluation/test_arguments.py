@@ -21,10 +21,10 @@ NEEDED = {"model": ["m"], "judge": ["j"], "data": ["d"], "out": "o"}
 )
 @pytest.mark.parametrize("value", [0, -3])
 def test_numbers_below_one(kind, option, value):
-    needed = {name: NEEDED[name] for name in kind.__dataclass_fields__ if name in NEEDED}
-    kind(**needed | {option: 1})
+    values = {name: NEEDED[name] for name in kind.__dataclass_fields__ if name in NEEDED}
+    kind(**values | {option: 1})
     with pytest.raises(ValueError, match=f"--{option} {value}: at least 1"):
-        kind(**needed | {option: value})
+        kind(**values | {option: value})
 
 
 async def test_a_window_without_room_for_a_prompt(record, benchmark_file, tmp_path, monkeypatch):

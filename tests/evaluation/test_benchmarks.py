@@ -13,11 +13,12 @@ from alignxplore.records import RecordError, write_json
 def test_a_variant_has_the_task_of_its_benchmark(record, benchmark_file):
     records = [record(str(i), length=9) for i in range(3)]
     names = ("mind", "mind~shuffled", "student_phd~to~mind")
-    plain, variant, crossed = load_benchmarks([str(benchmark_file(name, records)) for name in names])
-    assert [b.name for b in (plain, variant, crossed)] == ["mind", "mind~shuffled", "student_phd~to~mind"]
-    assert variant.task == plain.task == "recommendation" and crossed.task == "selection"
+    original, variant, cross_task = load_benchmarks([str(benchmark_file(name, records)) for name in names])
+    assert [b.name for b in (original, variant, cross_task)] == ["mind", "mind~shuffled", "student_phd~to~mind"]
+    assert variant.task == original.task == "recommendation" and cross_task.task == "selection"
     assert (
-        len(shown_history(variant, variant.records[0])) == 6 and len(shown_history(crossed, crossed.records[0])) == 9
+        len(shown_history(variant, variant.records[0])) == 6
+        and len(shown_history(cross_task, cross_task.records[0])) == 9
     )
 
 
@@ -70,20 +71,20 @@ def test_a_file_keeps_its_own_name_and_names_pick_among_all_that_is_given(record
 
 def test_a_copy_tells_how_its_original_was_made(record, benchmark_file, tmp_path):
     (original,) = load_benchmarks([str(benchmark_file("student_phd", [record("a")]))])
-    told = {"edition": "", "protocol": "published", "min_interactions": 2, "split": "all", "sha256": "0"}
+    manifest = {"edition": "", "protocol": "published", "min_interactions": 2, "split": "all", "sha256": "0"}
     write_json(
-        manifest_path(original.path), told | {"counts": {"dropped from a history: repeated": 7, "users kept": 1}}
+        manifest_path(original.path), manifest | {"counts": {"dropped from a history: repeated": 7, "users kept": 1}}
     )
     write_copy(tmp_path / "copies", "student_phd", original.records, original, task=original.task)
     assert writing.built_how(tmp_path / "copies" / "student_phd_upi.jsonl") == writing.built_how(original.path)
     assert writing.built_how(original.path)["built"]["taken_out"] == 7 and "sha256" not in read_manifest(
         tmp_path / "copies" / "student_phd_upi.jsonl"
     )
-    cached = tmp_path / "datasets--owner--set" / "snapshots" / "0a1b" / "mind_upi.jsonl"
-    write_copy(cached.parent, "mind", original.records, original, task="recommendation")
-    manifest_path(cached).unlink()
-    (cached_one,) = load_benchmarks([str(cached)])
-    write_copy(tmp_path / "copies", "mind", cached_one.records, cached_one, task="recommendation")
+    hub_file = tmp_path / "datasets--owner--set" / "snapshots" / "0a1b" / "mind_upi.jsonl"
+    write_copy(hub_file.parent, "mind", original.records, original, task="recommendation")
+    manifest_path(hub_file).unlink()
+    (hub_benchmark,) = load_benchmarks([str(hub_file)])
+    write_copy(tmp_path / "copies", "mind", hub_benchmark.records, hub_benchmark, task="recommendation")
     assert writing.built_how(tmp_path / "copies" / "mind_upi.jsonl") == {"built": None, "hub": "owner/set@0a1b"}
     with pytest.raises(RecordError, match="a copy would take its original's place"):
         write_copy(original.path.parent, "student_phd", original.records, original, task=original.task)

@@ -44,32 +44,32 @@ def given(path: Path, script: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("command", "expected"),
+    ("command", "judge_formats"),
     [
         ({"script": "cross_model.sh"}, {"Qwen2.5-7B-Instruct": "plain", "gpt-oss-20b": "harmony"}),
         (given(EVAL / "cross_model.sh", "cross_model.sh"), {"a": "plain", "b": "think"}),
         (given(EVAL / "README.md", "main_table.sh"), {"Qwen3-8B": "plain", "tallrec": "yes_no"}),
     ],
 )
-def test_the_commands_that_we_give_can_be_meant(steps, command, expected):
+def test_the_commands_that_we_give_can_be_meant(steps, command, judge_formats):
     command = dict(command)
-    found = steps(command.pop("script"), **command)
-    assert [script for script, _ in found] == ["evaluate.py", "gen_preference.py", "evaluate.py"]
-    assert "--check" in found[0][1] and "--check" not in found[2][1]
-    assert forms(found[0][1]) == forms(found[2][1]) == expected
+    commands = steps(command.pop("script"), **command)
+    assert [script for script, _ in commands] == ["evaluate.py", "gen_preference.py", "evaluate.py"]
+    assert "--check" in commands[0][1] and "--check" not in commands[2][1]
+    assert forms(commands[0][1]) == forms(commands[2][1]) == judge_formats
 
 
 @pytest.mark.parametrize("script", [EvaluationArguments, GenerationArguments])
 def test_a_single_option_for_vllm_is_given_as_the_help_says(script):
-    said = {one.name: one.metadata["help"] for one in fields(script) if "help" in one.metadata}["serve_arguments"]
-    (given,) = re.findall(r"(--serve_arguments=\S+) or", said)
-    needed = ["--judge", "a=org/model"] if script is EvaluationArguments else ["--model", "a=org/model"]
-    (arguments,) = parse(script, None, [*needed, "--data", "d", "--out", "o", given])
+    text = {x.name: x.metadata["help"] for x in fields(script) if "help" in x.metadata}["serve_arguments"]
+    (example,) = re.findall(r"(--serve_arguments=\S+) or", text)
+    models = ["--judge", "a=org/model"] if script is EvaluationArguments else ["--model", "a=org/model"]
+    (arguments,) = parse(script, None, [*models, "--data", "d", "--out", "o", example])
     assert arguments.serve_arguments == "--enforce-eager"
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("options", "message"),
     [
         (
             ["--judge_format", "b=think"],
@@ -80,6 +80,6 @@ def test_a_single_option_for_vllm_is_given_as_the_help_says(script):
         (["--judge", "host:8000"], "has no scheme; write http://host:8000"),
     ],
 )
-def test_what_cannot_be_meant_is_one_sentence(wrong, said):
-    with pytest.raises(SystemExit, match=said), one_sentence():
-        forms(["--judge", "a=org/model", "--data", "d", "--out", "o", *wrong])
+def test_what_cannot_be_meant_is_one_sentence(options, message):
+    with pytest.raises(SystemExit, match=message), one_sentence():
+        forms(["--judge", "a=org/model", "--data", "d", "--out", "o", *options])

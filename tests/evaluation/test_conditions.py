@@ -10,7 +10,7 @@ from alignxplore.evaluation.conditions import (
     OTHERS,
     BadFormat,
     Cell,
-    Missing,
+    MissingSummary,
     ReadHistory,
     ReadSummaries,
     of_cues,
@@ -54,7 +54,7 @@ def test_another_users_summary_is_never_the_same_persons(record):
 
 def test_with_too_few_other_people_the_row_is_missing_not_borrowed(record):
     cell = of_other_users(cell_of([record("a#1"), record("a#2"), record("b#1"), record("b#2")]))
-    assert all(isinstance(question, Missing) for question in cell.questions)
+    assert all(isinstance(question, MissingSummary) for question in cell.questions)
 
 
 def test_rows_depend_on_each_other_by_person_and_by_chosen_item(record):
@@ -80,8 +80,13 @@ def test_a_judge_s_parse_failure_stays_among_the_well_formed_rows_and_their_orde
     """Of four summaries one is bad format, one answer cannot be read in either order, one is right, one is missing."""
     cell = cell_of([record(user) for user in "abcd"])
     cell = replace(cell, questions=(BadFormat(cell.questions[0].record, "never written"), *cell.questions[1:]))
-    unread = {"status": "ok", "p_chosen_first": 0.5, "p_chosen_second": 0.5, "mass": None, "unparsed": 2}
-    answers = [[], [unread], [unread | {"p_chosen_first": 1.0, "p_chosen_second": 1.0, "unparsed": 0}], [None]]
+    parse_failure = {"status": "ok", "p_chosen_first": 0.5, "p_chosen_second": 0.5, "mass": None, "unparsed": 2}
+    answers = [
+        [],
+        [parse_failure],
+        [parse_failure | {"p_chosen_first": 1.0, "p_chosen_second": 1.0, "unparsed": 0}],
+        [None],
+    ]
     (row,) = numbers(score_rows(cell, "qwen", "choice", answered(answers)))
     assert (row["bad_format"], row["parse_failures"], row["coverage"]) == (0.25, 0.25, 0.75)
     assert row["accuracy_well_formed"] == row["mean_p"] == row["accuracy_chosen_first"] == 0.75 and row["auc"] == 0.875
@@ -102,17 +107,23 @@ RIGHT, WRONG = ({"status": "ok", "selection": f"Item {letter}", "letter": "A"} f
 
 def test_protocol_paper_judges_bad_format_as_it_is_and_says_what_it_is_when_that_is_wrong(record):
     """Of four rows one is in format and right; of three in bad format one is right, one wrong, one not answered."""
-    whole = cell_of([record(user) for user in "abcd"])
-    cell = replace(whole, questions=(whole.questions[0], *(BadFormat(record(user), **BAD) for user in "bcd")))
-    assert [one.summary for one in questions([cell], "paper")] == ["summary of a", SAID, SAID, SAID]
-    assert [one.summary for one in questions([cell], "choice")] == ["summary of a"]
+    well_formed_cell = cell_of([record(user) for user in "abcd"])
+    cell = replace(
+        well_formed_cell,
+        questions=(well_formed_cell.questions[0], *(BadFormat(record(user), **BAD) for user in "bcd")),
+    )
+    assert [request.summary for request in questions([cell], "paper")] == ["summary of a", SAID, SAID, SAID]
+    assert [request.summary for request in questions([cell], "choice")] == ["summary of a"]
     rows = score_rows(cell, "qwen", "paper", answered([[RIGHT], [RIGHT], [WRONG], [None]]))
     assert [row.outcome for row in rows] == ["ok", "bad_format", "bad_format", "missing"]
-    (result,) = found = result_rows(rows)
+    (result,) = results = result_rows(rows)
     row = result.row()
     assert (row["accuracy"], row["accuracy_bad_wrong"]) == pytest.approx((2 / 3, 1 / 3))
     assert (row["bad_format"], row["coverage"], row["accuracy_well_formed"]) == (0.5, 0.75, 1)
-    for table, heading in ((compact(found, "world_films", "paper"), "full, qwen, "), (details(found, "paper"), "")):
+    for table, heading in (
+        (compact(results, "world_films", "paper"), "full, qwen, "),
+        (details(results, "paper"), ""),
+    ):
         place = table.head.index(f"{heading}bad format wrong" + " %" * (not heading))
         assert table.body[0][place - 1].startswith("66.67 [") and table.body[0][place] == "33.33"
     half = score_rows(cell, "qwen", "choice", answered([[None], [], [], []]))
@@ -125,11 +136,11 @@ def test_protocol_paper_judges_bad_format_as_it_is_and_says_what_it_is_when_that
     ("fit", "paper", "coverage"), [("ours", 0.0, 1), ("published", None, 0)], ids=["ours", "published"]
 )
 def test_a_history_of_which_nothing_fits_is_wrong_or_as_published_left_out(record, tmp_path, fit, paper, coverage):
-    user, found = record("a"), SummarySet(tmp_path, "ours", "world_films", "full", 0)
-    write_json(found.meta_path, {"run": "r", "fit": fit})
+    user, summaries = record("a"), SummarySet(tmp_path, "ours", "world_films", "full", 0)
+    write_json(summaries.meta_path, {"run": "r", "fit": fit})
     row = {"run": "r", "record": user.id, "user": "a"} | Summaries(status=TOO_LONG, error="too long").row()
-    write_jsonl(found.journal_path, [row])
-    cell = of_summaries(found, Benchmark("world_films", "selection", (user,), tmp_path / "absent_upi.jsonl"))
+    write_jsonl(summaries.journal_path, [row])
+    cell = of_summaries(summaries, Benchmark("world_films", "selection", (user,), tmp_path / "absent_upi.jsonl"))
     assert list(questions([cell], "paper")) == []
     for protocol, value, share in (("choice", 0.5, 1), ("paper", paper, coverage)):
         (row,) = numbers(score_rows(cell, "qwen", protocol, answered([[]])))
@@ -137,7 +148,7 @@ def test_a_history_of_which_nothing_fits_is_wrong_or_as_published_left_out(recor
 
 
 @pytest.mark.parametrize(
-    ("text", "held"),
+    ("text", "rest"),
     [
         ("<think>\nLikes the sea", "<think>\nLikes the sea"),
         ("Likes the sea.", "Likes the sea."),
@@ -146,30 +157,30 @@ def test_a_history_of_which_nothing_fits_is_wrong_or_as_published_left_out(recor
         ("<think>a</think>", ""),
     ],
 )
-def test_what_an_answer_in_bad_format_holds_stands_after_its_last_reasoning(record, tmp_path, text, held):
-    user, found = record("a"), SummarySet(tmp_path, "ours", "world_films", "full", 0)
-    write_json(found.meta_path, {"run": "r"})
+def test_what_an_answer_in_bad_format_holds_stands_after_its_last_reasoning(record, tmp_path, text, rest):
+    user, summaries = record("a"), SummarySet(tmp_path, "ours", "world_films", "full", 0)
+    write_json(summaries.meta_path, {"run": "r"})
     stage = StageSummary(text, "", "", parse_answer(text).problem, 0, 1, 1)
-    write_jsonl(found.journal_path, [{"run": "r", "record": user.id, "user": "a"} | Summaries((stage,)).row()])
-    cell = of_summaries(found, Benchmark("world_films", "selection", (user,), tmp_path / "absent_upi.jsonl"))
-    assert [one.summary for one in questions([cell], "paper")] == [held] == [stage.as_it_is]
+    write_jsonl(summaries.journal_path, [{"run": "r", "record": user.id, "user": "a"} | Summaries((stage,)).row()])
+    cell = of_summaries(summaries, Benchmark("world_films", "selection", (user,), tmp_path / "absent_upi.jsonl"))
+    assert [request.summary for request in questions([cell], "paper")] == [rest] == [stage.as_it_is]
     assert list(questions([cell], "choice")) == []
 
 
 def test_a_raw_history_that_does_not_fit_counts_as_a_summary_does_that_was_never_written(record):
     """Policies whose prompt is too long are bad format; so is a reader of the history, and no row is missing."""
-    written = cell_of([record("a"), record("b")])
-    histories = tuple(ReadHistory(q.record, q.record.history) for q in written.questions)
-    cell = replace(written, questions=histories)
+    summary_cell = cell_of([record("a"), record("b")])
+    histories = tuple(ReadHistory(q.record, q.record.history) for q in summary_cell.questions)
+    cell = replace(summary_cell, questions=histories)
     too_long = {"status": "too_long", "error": "the newest interaction alone", "unparsed": 0}
-    read = {"status": "ok", "p_chosen_first": 0.9, "p_chosen_second": 0.9, "mass": 1, "letter": "A"}
-    given = answered([[too_long], [read | {"selection": "Item A"}]])
+    judgement = {"status": "ok", "p_chosen_first": 0.9, "p_chosen_second": 0.9, "mass": 1, "letter": "A"}
+    answers = answered([[too_long], [judgement | {"selection": "Item A"}]])
     for protocol, value in (("choice", 0.5), ("paper", 0.0)):
-        (row,) = numbers(score_rows(cell, "qwen", protocol, given))
+        (row,) = numbers(score_rows(cell, "qwen", protocol, answers))
         assert (row["coverage"], row["bad_format"], row["accuracy"]) == (1, 0.5, (1 + value) / 2)
         # Where a summary was written, the items are too long: no policy's fault, and the row is missing.
         (row,) = numbers(
-            score_rows(written, "qwen", protocol, answered([[too_long], [read | {"selection": "Item A"}]]))
+            score_rows(summary_cell, "qwen", protocol, answered([[too_long], [judgement | {"selection": "Item A"}]]))
         )
         assert (row["coverage"], row["bad_format"], row["accuracy"]) == (0.5, 0, 1)
 
@@ -184,39 +195,40 @@ def test_flips_are_of_answers_that_were_read_by_who_sees_both_items(record):
         [row | {"p_chosen_first": 1.0, "p_chosen_second": 0.5, "unparsed": 1}],
         [row | {"p_chosen_first": 1.0, "p_chosen_second": None}],
     ]
-    (seen,) = numbers(score_rows(cell, "qwen", "choice", answered(answers)))
-    assert (seen["flip_rate"], seen["accuracy_chosen_first"], seen["accuracy_chosen_second"]) == (0.5, 1, 0.5)
-    (alone,) = numbers(score_rows(cell, "tallrec", "choice", answered(answers), places=False))
-    assert alone["flip_rate"] is alone["accuracy_chosen_first"] is alone["accuracy_chosen_second"] is None
-    assert alone["auc"] == seen["auc"] and alone["accuracy"] == seen["accuracy"]
+    rates = ("flip_rate", "accuracy_chosen_first", "accuracy_chosen_second")
+    (pair_row,) = numbers(score_rows(cell, "qwen", "choice", answered(answers)))
+    assert [pair_row[name] for name in rates] == [0.5, 1, 0.5]
+    (single_row,) = numbers(score_rows(cell, "tallrec", "choice", answered(answers), places=False))
+    assert [single_row[name] for name in rates] == [None, None, None]
+    assert single_row["auc"] == pair_row["auc"] and single_row["accuracy"] == pair_row["accuracy"]
 
 
 def test_an_answer_that_could_not_be_read_is_kept_as_it_is(record):
     cell = cell_of([record(user) for user in "abc"])
     choice = {"status": "ok", "p_chosen_first": 0.5, "p_chosen_second": 1.0, "mass": None, "unparsed": 1}
     older = {"status": "ok", "selection": None, "letter": "A"}  # of a journal that did not keep it
-    written = {"status": "ok", "score": 0.5, "bleu": 0, "rouge_l": 0, "verdicts": [None, "win"], "unparsed": 1}
+    rating = {"status": "ok", "score": 0.5, "bleu": 0, "rouge_l": 0, "verdicts": [None, "win"], "unparsed": 1}
     answers = [[choice | {"unread": ["Both are fine."]}], [older], [None]]
     rows = score_rows(cell, "qwen", "choice", answered([answers[0], [], []])) + score_rows(
         cell, "qwen", "paper", answered([*answers[1:], [None]])
     )
     assert [row.unread for row in rows] == [("Both are fine.",), (), (), (), (), ()]
-    (rated, *_) = score_rows(
-        cell, "qwen", "paper", answered([[written | {"said": ["Maybe.", "Better: A"]}], [None], [None]])
+    (first, *_) = score_rows(
+        cell, "qwen", "paper", answered([[rating | {"said": ["Maybe.", "Better: A"]}], [None], [None]])
     )
-    assert rated.unread == ("Maybe.",) and rated.outcome == "parse_failure"
+    assert first.unread == ("Maybe.",) and first.outcome == "parse_failure"
 
 
 def test_the_first_item_is_right_in_one_of_both_orders_and_as_drawn_in_one(record):
     benchmark = Benchmark("world_films", "selection", tuple(record(str(i)) for i in range(40)), "absent_upi.jsonl")
-    both, paper, one = (
+    both_orders, paper, one_order = (
         foreseen(of_cues(benchmark, ["first item"], protocol, orders, 3)[0])
         for protocol, orders in (("choice", "both"), ("paper", "both"), ("choice", "one"))
     )
-    assert set(both) == {0.5}
+    assert set(both_orders) == {0.5}
     assert list(paper) == [float(chosen_first("paper order", r.id, 3)) for r in benchmark.records]
-    assert list(one) == [float(chosen_first("judge order", r.id, 3)) for r in benchmark.records]
-    assert 8 < sum(paper) < 32 and paper != one
+    assert list(one_order) == [float(chosen_first("judge order", r.id, 3)) for r in benchmark.records]
+    assert 8 < sum(paper) < 32 and paper != one_order
     chance = foreseen(of_cues(benchmark, ["random"], "paper", "both", 3)[0])  # has nothing to do with the order shown
     assert 8 < sum(a == b for a, b in zip(chance, paper)) < 32
 
@@ -231,13 +243,13 @@ def test_a_cue_without_an_opinion_is_left_out_and_scores_need_no_judge(record):
 
 def test_the_content_tally_reads_what_a_policy_is_shown_and_stands_beside_direct_readers(tmp_path):
     comedy, drama = "Title: One (1994), Genres: Comedy", "Title: Two (1994), Genres: Drama"
-    shown, hidden = Interaction(comedy, drama), Interaction(drama, comedy)
-    history = (shown,) * 4 + (hidden,) * 2  # of a recommendation set the last third is not shown
+    first, last = Interaction(comedy, drama), Interaction(drama, comedy)
+    history = (first,) * 4 + (last,) * 2  # of a recommendation set the last third is not shown
     record = UserRecord("u", history, Interaction(comedy, drama))
     (cell,) = of_cues(Benchmark("movielens", "recommendation", (record,), tmp_path / "m.jsonl"), ["content tally"])
     assert (cell.policy, cell.setting, foreseen(cell)) == ("content tally", "direct", (1.0,))
-    whole = replace(record, history=(shown,) * 2 + (hidden,) * 4)
-    (other,) = of_cues(Benchmark("movielens", "selection", (whole,), tmp_path / "m.jsonl"), ["content tally"])
+    longer = replace(record, history=(first,) * 2 + (last,) * 4)
+    (other,) = of_cues(Benchmark("movielens", "selection", (longer,), tmp_path / "m.jsonl"), ["content tally"])
     assert foreseen(other) == (0.0,)
     assert of_cues(Benchmark("mind", "recommendation", (), tmp_path / "m.jsonl"), ["content tally"]) == []
 

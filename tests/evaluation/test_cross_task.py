@@ -54,7 +54,7 @@ def test_without_shared_users_the_files_are_named(pair, record):
 def test_the_command_writes_both_directions_and_both_tasks_of_the_same_people(pair, benchmark_file, tmp_path):
     files = [f"{b.name}={benchmark_file(b.name, b.records)}" for b in pair]
     write_jsonl(tmp_path / "mind_upi.popularity.jsonl", [popularity_row(str(i), Popularity(i, 0)) for i in range(6)])
-    ran = subprocess.run(
+    process = subprocess.run(
         [
             sys.executable,
             str(ROOT / "eval" / "cross_task.py"),
@@ -68,19 +68,21 @@ def test_the_command_writes_both_directions_and_both_tasks_of_the_same_people(pa
         capture_output=True,
         text=True,
     )
-    assert ran.returncode == 0, ran.stderr
-    found = {b.name: b for b in load_benchmarks([str(tmp_path / "out")])}
+    assert process.returncode == 0, process.stderr
+    benchmarks = {b.name: b for b in load_benchmarks([str(tmp_path / "out")])}
     assert read_names(tmp_path / "out") == ["mind~to~student_phd", "student_phd", "student_phd~to~mind", "mind"]
-    assert set(found) == {"mind~to~student_phd", "student_phd~to~mind", "mind", "student_phd"}
-    assert len({frozenset(r.person for r in b.records) for b in found.values()}) == 1
-    beside = {
-        name: read_popularity(b.path) for name, b in found.items()
+    assert set(benchmarks) == {"mind~to~student_phd", "student_phd~to~mind", "mind", "student_phd"}
+    assert len({frozenset(r.person for r in b.records) for b in benchmarks.values()}) == 1
+    counts_of = {
+        name: read_popularity(b.path) for name, b in benchmarks.items()
     }  # counts are of the targets, whosever history is shown
-    assert {name for name, counts in beside.items() if counts} == {"mind", "student_phd~to~mind"}
+    assert {name for name, counts in counts_of.items() if counts} == {"mind", "student_phd~to~mind"}
     assert (
-        beside["mind"]
-        == beside["student_phd~to~mind"]
-        == {r.user: Popularity(int(r.user), 0) for r in found["mind"].records}
+        counts_of["mind"]
+        == counts_of["student_phd~to~mind"]
+        == {r.user: Popularity(int(r.user), 0) for r in benchmarks["mind"].records}
     )
-    assert found["mind~to~student_phd"].task == "recommendation"  # what is shown of a history follows its own task
-    assert len(shown_history(found["mind~to~student_phd"], found["mind~to~student_phd"].records[0])) == 6
+    assert (
+        benchmarks["mind~to~student_phd"].task == "recommendation"
+    )  # what is shown of a history follows its own task
+    assert len(shown_history(benchmarks["mind~to~student_phd"], benchmarks["mind~to~student_phd"].records[0])) == 6

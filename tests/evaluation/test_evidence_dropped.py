@@ -6,15 +6,15 @@ import pytest
 
 from alignxplore.evaluation import evidence_dropped as forget
 from alignxplore.evaluation.benchmarks import load_benchmarks, shown_history
-from alignxplore.evaluation.evidence import Evidence, Links, Told, write_evidence
+from alignxplore.evaluation.evidence import Evidence, LinkedStatement, Links, write_evidence
 from alignxplore.records import Interaction, RecordError, UserRecord
 from tests.evaluation.made_up import written
 
 HISTORY = tuple(Interaction(f"item {i}", f"other {i}") for i in range(9))  # of which the first 6 are shown
 TOLD = (
-    Told("Loves tea.", 0, 10, Links((0, 1), (2,))),
-    Told("Loves coffee.", 11, 24, Links((1, 3, 4), ())),
-    Told("Hates milk.", 25, 36, Links((), (5,))),
+    LinkedStatement("Loves tea.", 0, 10, Links((0, 1), (2,))),
+    LinkedStatement("Loves coffee.", 11, 24, Links((1, 3, 4), ())),
+    LinkedStatement("Hates milk.", 25, 36, Links((), (5,))),
 )
 
 
@@ -24,21 +24,21 @@ def run(tmp_path, benchmark_file):
     data = benchmark_file("movielens", records)
     (benchmark,) = load_benchmarks([f"movielens={data}"])
     about = ("ours", "full", "movielens", 0)
-    found = [Evidence(*about, record.id, record.user, "j", tuple(range(6)), TOLD) for record in benchmark.records]
-    write_evidence(tmp_path, found)
+    evidence = [Evidence(*about, record.id, record.user, "j", tuple(range(6)), TOLD) for record in benchmark.records]
+    write_evidence(tmp_path, evidence)
     return forget.ForgettingOptions(
         data=f"movielens={data}", evidence=tmp_path, policy="ours", out=tmp_path / "forgetting"
     )
 
 
-def derive(options, told) -> None:
+def derive(options, summary_of) -> None:
     """The summaries of the copies: `told(history)`."""
     folder = options.out / "summaries/ours"
     folder.mkdir(parents=True)
     for benchmark in load_benchmarks([str(options.out / "data")]):
         lines = []
         for record in benchmark.records:
-            summary = told([x.chosen for x in shown_history(benchmark, record)])
+            summary = summary_of([x.chosen for x in shown_history(benchmark, record)])
             stage = {"summary": summary or "", "problem": None if summary else "no think block"}
             row = {"id": record.id, "status": "ok", "run": "r", "record": record.id, "user": record.user}
             lines.append(json.dumps(row | {"stages": [stage]}) + "\n")
@@ -47,32 +47,36 @@ def derive(options, told) -> None:
 
 
 def test_only_a_supported_statement_with_enough_other_choices_is_drawn():
-    found = Evidence("ours", "full", "b", 0, "r", "u", "j", tuple(range(6)), TOLD)
-    drawn = {forget.planned(found, 6, seed).statement for seed in range(20)}
-    assert drawn == {"Loves tea.", "Loves coffee."}
-    for plan in (forget.planned(found, 6, seed) for seed in range(20)):
-        told = next(told for told in TOLD if told.text == plan.statement)
-        assert plan.dropped == told.links.supports and len(plan.other) == len(plan.dropped)
-        assert not set(plan.other) & {*told.links.supports, *told.links.contradicts}
+    evidence = Evidence("ours", "full", "b", 0, "r", "u", "j", tuple(range(6)), TOLD)
+    statements = {forget.planned(evidence, 6, seed).statement for seed in range(20)}
+    assert statements == {"Loves tea.", "Loves coffee."}
+    for plan in (forget.planned(evidence, 6, seed) for seed in range(20)):
+        statement = next(statement for statement in TOLD if statement.text == plan.statement)
+        assert plan.dropped == statement.links.supports and len(plan.other) == len(plan.dropped)
+        assert not set(plan.other) & {*statement.links.supports, *statement.links.contradicts}
         # Of tea (1, 3, 4) loses one and stays; of coffee (0, 1) against (2) loses one and evens out.
         assert plan.stays == (("Loves coffee.",) if plan.statement == "Loves tea." else ())
-    assert forget.planned(found, 4, 0).statement == "Loves tea." if forget.planned(found, 4, 0) else True
-    known = Evidence("o", "full", "b", 0, "r", "u", "j", (0,), (Told("Loves tea.", 0, 9, Links((0,)), Links()),))
-    assert forget.planned(known, 6, 0) is None  # what is known of the items counts more than the downstream model
+    assert forget.planned(evidence, 4, 0).statement == "Loves tea." if forget.planned(evidence, 4, 0) else True
+    contradiction = Evidence(
+        "o", "full", "b", 0, "r", "u", "j", (0,), (LinkedStatement("Loves tea.", 0, 9, Links((0,)), Links()),)
+    )
+    assert (
+        forget.planned(contradiction, 6, 0) is None
+    )  # what is known of the items counts more than the downstream model
 
 
 def test_the_copies_show_what_is_left_and_nothing_else(run):
-    said = forget.forgetting(run)
-    assert "4 users" in said and "gen_preference.py --model ours=" in said
+    message = forget.forgetting(run)
+    assert "4 users" in message and "gen_preference.py --model ours=" in message
     plan = {row["user"]: row for row in map(json.loads, (run.out / "forgotten.jsonl").read_text().splitlines())}
-    whole, gone, others = (
+    whole_copy, forgotten_copy, others = (
         load_benchmarks([str(run.out / "data")], [f"{name}~movielens"])[0]
         for name in ("whole", "forgotten", "others_dropped")
     )
-    for benchmark, key in ((whole, None), (gone, "dropped"), (others, "other")):
+    for benchmark, key in ((whole_copy, None), (forgotten_copy, "dropped"), (others, "other")):
         for record in benchmark.records:
-            left = [f"item {i}" for i in range(6) if key is None or i not in plan[record.user][key]]
-            assert [x.chosen for x in shown_history(benchmark, record)] == left
+            texts = [f"item {i}" for i in range(6) if key is None or i not in plan[record.user][key]]
+            assert [x.chosen for x in shown_history(benchmark, record)] == texts
 
 
 def test_a_policy_that_forgets_and_one_that_does_not(run):
@@ -83,10 +87,12 @@ def test_a_policy_that_forgets_and_one_that_does_not(run):
 
     forget.forgetting(run)
     derive(run, honest)
-    made = forget.forgetting(run)
-    cells = [[text.strip() for text in line.split("|")[2:-1]] for line in made.splitlines() if line.startswith("| ")]
-    evidence, others, whole = cells[2:]
-    assert evidence[1].startswith("100.00") and others[1].startswith("0.00") and whole[1].startswith("0.00")
+    markdown = forget.forgetting(run)
+    cells = [
+        [text.strip() for text in line.split("|")[2:-1]] for line in markdown.splitlines() if line.startswith("| ")
+    ]
+    evidence, others, redrawn = cells[2:]
+    assert evidence[1].startswith("100.00") and others[1].startswith("0.00") and redrawn[1].startswith("0.00")
     assert evidence[2].startswith("+100.00") and evidence[4].startswith("100.00")
     assert (run.out / "table_forgetting.csv").is_file()
 

@@ -18,16 +18,18 @@ SECRET = "Likes sport."
 @pytest.fixture
 def results(tmp_path):
     out = tmp_path / "eval"
-    found = SummarySet(out, "rl", "mind", "full", 0)
+    summaries = SummarySet(out, "rl", "mind", "full", 0)
     stage = {"text": SECRET, "reasoning": "because", "summary": SECRET, "problem": None, "dropped": 1, "tokens": 7}
     row = {"record": "r1", "user": "7#2", "run": "now", "status": "ok", "error": None, "stages": [stage]}
-    lost = {"record": "r2", "user": "8", "run": "now", "status": "transport_error", "error": None, "stages": []}
-    found.journal_path.parent.mkdir(parents=True)
-    write_jsonl(found.journal_path, [row, row | {"run": "earlier"}, lost])
-    write_json(found.meta_path, {"run": "now", "identity": "abc", "prompt_hash": "h", "served_model": str(tmp_path)})
+    failure = {"record": "r2", "user": "8", "run": "now", "status": "transport_error", "error": None, "stages": []}
+    summaries.journal_path.parent.mkdir(parents=True)
+    write_jsonl(summaries.journal_path, [row, row | {"run": "earlier"}, failure])
+    write_json(
+        summaries.meta_path, {"run": "now", "identity": "abc", "prompt_hash": "h", "served_model": str(tmp_path)}
+    )
     key = {"policy": "rl", "setting": "full", "benchmark": "mind", "judge": "q", "protocol": "choice", "seed": 0}
-    scored = score(**key, record="r1", user="7#2", p=0.7, orders=((0.8, None), (0.6, None)))
-    write_scores(out, [scored, score(**key, record="r2", user="8", outcome="missing", value=None)])
+    right_score = score(**key, record="r1", user="7#2", p=0.7, orders=((0.8, None), (0.6, None)))
+    write_scores(out, [right_score, score(**key, record="r2", user="8", outcome="missing", value=None)])
     run = {"benchmarks": {"mind": {}}, "commit": "c0ffee", "versions": {"torch": "2"}}
     write_json(out / "run.json", run | {"arguments": {"out": str(tmp_path)}})
     (out / "report.md").write_text("# Results\n\nthe table\n")
@@ -42,12 +44,12 @@ def read(out, name):
 
 def test_every_row_is_there_and_the_card_is_one_the_hub_can_load(results):
     assert "2 summaries, 2 scores" in export(ExportOptions(out=results))
-    ours, lost = read(results, "summaries")
-    assert (ours["summary"], ours["person"], ours["model"], ours["stages"][0]["tokens"]) == (SECRET, "7", "abc", 7)
-    assert lost["summary"] is None and lost["problem"] == "transport_error"
-    scored, missing = read(results, "scores")
-    assert (scored["p_chosen_first"], scored["p_chosen_second"]) == ([0.8, 0.6], [None, None])
-    assert missing["value"] is None and missing["p_chosen_first"] == []
+    first, failure = read(results, "summaries")
+    assert (first["summary"], first["person"], first["model"], first["stages"][0]["tokens"]) == (SECRET, "7", "abc", 7)
+    assert failure["summary"] is None and failure["problem"] == "transport_error"
+    first_score, failed_score = read(results, "scores")
+    assert (first_score["p_chosen_first"], first_score["p_chosen_second"]) == ([0.8, 0.6], [None, None])
+    assert failed_score["value"] is None and failed_score["p_chosen_first"] == []
     card = (results / "hub" / "README.md").read_text()
     assert "the table" in card and "c0ffee" in card and str(results.parent) not in card
     assert [path.name for path in (results / "hub").glob("*.part")] == []
@@ -62,20 +64,20 @@ def test_without_texts_there_is_none(results):
 
 
 def test_nothing_is_uploaded_unasked_and_what_is_asked_for_is_private(results, monkeypatch):
-    asked = []
+    calls = []
 
     class Hub:
-        def create_repo(self, name, **how):
-            asked.append((name, how["repo_type"], how["private"]))
+        def create_repo(self, name, **options):
+            calls.append((name, options["repo_type"], options["private"]))
 
-        def upload_folder(self, **how):
-            asked.append((how["repo_id"], how["folder_path"]))
+        def upload_folder(self, **options):
+            calls.append((options["repo_id"], options["folder_path"]))
 
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     export(ExportOptions(out=results))
-    assert asked == []
+    assert calls == []
     export(ExportOptions(out=results, push="me/mine"))
-    assert asked == [("me/mine", "dataset", True), ("me/mine", results / "hub")]
+    assert calls == [("me/mine", "dataset", True), ("me/mine", results / "hub")]
 
 
 def test_a_folder_without_scores_is_named(tmp_path):

@@ -42,14 +42,14 @@ HISTORY = (
     ],
 )
 def test_statements_are_sentences_lines_and_parts_of_a_list(summary, texts):
-    found = statements_of(summary)
-    assert [one.text for one in found] == texts
-    for one in found:  # where it stands is what it says, but for the word that leads a list
-        assert one.text.rstrip(".").endswith(summary[one.start : one.end].strip().rstrip("."))
+    statements = statements_of(summary)
+    assert [statement.text for statement in statements] == texts
+    for statement in statements:  # where it stands is what it says, but for the word that leads a list
+        assert statement.text.rstrip(".").endswith(summary[statement.start : statement.end].strip().rstrip("."))
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "alike"),
+    ("first", "second", "is_same"),
     [
         ("Films: Comedy liked.", "Films: Comedy loved.", True),
         ("Films: Comedy liked.", "Films: Comedy hated.", False),
@@ -59,16 +59,16 @@ def test_statements_are_sentences_lines_and_parts_of_a_list(summary, texts):
         ("Prefers short direct answers.", "Likes answers that are short and direct.", True),
     ],
 )
-def test_statements_are_alike_by_what_they_are_about_and_their_sign(one, other, alike):
-    assert same(one, other) == same(other, one) == alike
+def test_statements_are_alike_by_what_they_are_about_and_their_sign(first, second, is_same):
+    assert same(first, second) == same(second, first) == is_same
 
 
 def test_a_summary_without_one_of_its_statements_reads_on():
-    left = [without(SUMMARY, one) for one in statements_of(SUMMARY)]
-    assert left[0] == "Films: Horror liked, War disliked." and left[1] == "Films: Comedy liked, War disliked."
-    assert left[2] == "Films: Comedy liked, Horror liked."
+    rests = [without(SUMMARY, statement) for statement in statements_of(SUMMARY)]
+    assert rests[0] == "Films: Horror liked, War disliked." and rests[1] == "Films: Comedy liked, War disliked."
+    assert rests[2] == "Films: Comedy liked, Horror liked."
     sentences = "Loves tea. Hates milk."
-    assert [without(sentences, one) for one in statements_of(sentences)] == ["Hates milk.", "Loves tea."]
+    assert [without(sentences, statement) for statement in statements_of(sentences)] == ["Hates milk.", "Loves tea."]
     assert without("Films: Comedy liked.", statements_of("Films: Comedy liked.")[0]) is None
 
 
@@ -94,10 +94,10 @@ def run(tmp_path, benchmark_file):
 
     def reads(body: dict) -> dict:
         prompt = body["messages"][1]["content"]
-        liked = {name: 1 for name in re.findall(r"(\w+) liked", prompt)}
-        liked |= {name: -1 for name in re.findall(r"(\w+) disliked", prompt)}
+        signs = {name: 1 for name in re.findall(r"(\w+) liked", prompt)}
+        signs |= {name: -1 for name in re.findall(r"(\w+) disliked", prompt)}
         a, b = re.findall(r"^Item [AB]: (.*)$", prompt, re.MULTILINE)
-        lead = sum(sign * ((name in a) - (name in b)) for name, sign in liked.items()) + 0.7  # it likes A's place
+        lead = sum(sign * ((name in a) - (name in b)) for name, sign in signs.items()) + 0.7  # it likes A's place
         log_a, log_b = (math.log(0.99 / (1 + math.exp(way * lead))) for way in (-2, 2))
         ids = body.get("logprob_token_ids")
         assert ids and body["max_tokens"] == 1
@@ -115,56 +115,57 @@ def run(tmp_path, benchmark_file):
     stage = {"text": "", "reasoning": "r", "summary": SUMMARY, "problem": None, "dropped": 0}
     bad = stage | {"summary": "", "problem": "no think block"}
     lines = [
-        {"id": str(i), "status": "ok", "run": "r", "record": record.id, "user": record.user, "stages": [said]}
-        for i, (record, said) in enumerate(zip(records, (stage, bad)))
+        {"id": str(i), "status": "ok", "run": "r", "record": record.id, "user": record.user, "stages": [answer]}
+        for i, (record, answer) in enumerate(zip(records, (stage, bad)))
     ]
     (folder / "personamem.full.s0.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "personamem.full.s0.meta.json").write_text(json.dumps(written() | {"run": "r"}))
     return reads, data, out
 
 
-def options(data, out, **more):
+def options(data, out, **values):
     words = {"judge": ["j=http://127.0.0.1:9/v1"], "data": [f"personamem={data}"], "out": str(out)}
-    return faith.FaithfulnessOptions(**(words | {"known": "films", "max_error_rate": 1.0} | more))
+    return faith.FaithfulnessOptions(**(words | {"known": "films", "max_error_rate": 1.0} | values))
 
 
-@pytest.mark.parametrize("told", ["alone", "in_place"])
-async def test_each_statement_has_its_verdict_and_its_evidence(run, tokenizer, fake_server, told):
-    reads, data, out = run
-    chosen = options(data, out, told=told)
+@pytest.mark.parametrize("telling", ["alone", "in_place"])
+async def test_each_statement_has_its_verdict_and_its_evidence(run, tokenizer, fake_server, telling):
+    answer, data, out = run
+    chosen = options(data, out, told=telling)
     (benchmark,), sets = faith.inputs(chosen)
-    async with fake_server(reads) as server, Endpoint(server.url, name="j") as endpoint:
+    async with fake_server(answer) as server, Endpoint(server.url, name="j") as endpoint:
         judge = Judge(endpoint, tokenizer, PromptSet())
         with faith.Journal(out / "judgements/j/evidence.jsonl") as journal:
             asking = faith.Asking(chosen, judge, "id", journal)
             await asking.ask(faith.units_of(benchmark, sets, chosen.told))
-            (found,) = asking.evidence(benchmark, sets)
-            asked = len(server.bodies)
+            (evidence,) = asking.evidence(benchmark, sets)
+            count = len(server.bodies)
             await asking.ask(faith.units_of(benchmark, sets, chosen.told))
-            assert len(server.bodies) == asked  # nothing is asked twice
-    comedy, horror, war = found.statements
+            assert len(server.bodies) == count  # nothing is asked twice
+    comedy, horror, war = evidence.statements
     assert (comedy.links, comedy.links.verdict) == (Links((0, 1)), "supported")
     assert (horror.links, horror.links.verdict) == (Links((), (0,)), "contradicted")
     assert (war.links, war.links.verdict) == (Links((2,)), "supported")
-    assert [told.true for told in found.statements] == [told.links for told in found.statements]
-    assert (found.seen, found.strong, found.recalled) == ((0, 1, 2, 3), 1, 1)  # of Comedy +2; Drama evens out at +1
-    faith.write_evidence(out, [found])
-    assert read_evidence(out) == [found]
-    shares, known = faith.report.tables([found])
+    assert [x.true for x in evidence.statements] == [x.links for x in evidence.statements]
+    # Of Comedy +2; Drama evens out at +1.
+    assert (evidence.seen, evidence.strong, evidence.recalled) == ((0, 1, 2, 3), 1, 1)
+    faith.write_evidence(out, [evidence])
+    assert read_evidence(out) == [evidence]
+    shares, truths = faith.report.tables([evidence])
     assert dict(zip(shares.head, shares.body[0]))["supported %"].startswith("66.67")
-    assert dict(zip(known.head, known.body[0]))["choices: κ"].startswith("1.00")
+    assert dict(zip(truths.head, truths.body[0]))["choices: κ"].startswith("1.00")
 
 
 def test_what_was_dropped_was_not_seen_and_what_lacks_an_alternative_gets_one(run):
     _, data, out = run
-    (benchmark,), (found,) = faith.inputs(options(data, out))
+    (benchmark,), (summaries,) = faith.inputs(options(data, out))
     record = benchmark.records[0]
     rows = {"stages": [{"dropped": 1}, {"dropped": 1}]}
-    streamed = faith.SummarySet(found.folder, "ours", "personamem", "streaming", 0)
-    assert faith.seen_of(benchmark, record, streamed, rows) == (1, 3)
+    stream = faith.SummarySet(summaries.folder, "ours", "personamem", "streaming", 0)
+    assert faith.seen_of(benchmark, record, stream, rows) == (1, 3)
     bare = UserRecord("u9", tuple(Interaction(x.chosen) for x in HISTORY), record.target)
-    alone = faith.against(faith.Benchmark("b", "selection", (*benchmark.records, bare), data), bare)
-    assert all(x.rejected is not None for x in alone)
+    interactions = faith.against(faith.Benchmark("b", "selection", (*benchmark.records, bare), data), bare)
+    assert all(x.rejected is not None for x in interactions)
 
 
 def test_what_cannot_be_said_is_refused(run, tmp_path):

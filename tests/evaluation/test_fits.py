@@ -37,8 +37,8 @@ def test_halving_keeps_the_newer_half_until_the_prompt_is_below_the_limit():
 @pytest.fixture
 def fit(tokenizer):
     def make(task="recommendation", setting="full", stages=1, window=16384, max_tokens=64) -> Fit:
-        how = {"task": task, "setting": setting, "stages": stages, "window": window, "max_tokens": max_tokens}
-        return Fit(tokenizer, PROMPTS, form="think", **how)
+        options = {"task": task, "setting": setting, "stages": stages, "window": window, "max_tokens": max_tokens}
+        return Fit(tokenizer, PROMPTS, form="think", **options)
 
     return make
 
@@ -55,12 +55,12 @@ def test_the_published_way_halves_the_whole_history_and_only_then_cuts_it(fit, t
 
 def test_the_published_streams_divide_the_window_by_1_2(fit, tokenizer, record):
     history = record("u", 12).history
-    whole = tokens(tokenizer, history)
-    for window, first in ((whole * 1.2 + 2, 0), (whole * 1.2 - 2, 6)):
+    all_tokens = tokens(tokenizer, history)
+    for window, first in ((all_tokens * 1.2 + 2, 0), (all_tokens * 1.2 - 2, 6)):
         stream = fit(setting="streaming", stages=2, window=int(window))
-        shown = history[first:]
-        third = len(shown) // 3
-        assert stream.plan("published", history).slices == [shown[:third], shown[third : 2 * third]]
+        visible = history[first:]
+        third = len(visible) // 3
+        assert stream.plan("published", history).slices == [visible[:third], visible[third : 2 * third]]
         assert fit(window=int(window)).plan("published", history).dropped == 0, "full history is not divided"
 
 
@@ -81,22 +81,22 @@ def write(fake_server, say, tokenizer, record, benchmark_file, tmp_path):
     path = benchmark_file("movielens", [record("u", 12)])
 
     async def run(
-        window: int, fit: str, replies=(GOOD, GOOD), setting="streaming", most=64
+        window: int, fit: str, replies=(GOOD, GOOD), setting="streaming", max_tokens=64
     ) -> tuple[dict, list[dict]]:
-        rest = list(replies)
-        async with fake_server(lambda body: say(rest.pop(0)), max_model_len=window) as server:
+        queue = list(replies)
+        async with fake_server(lambda body: say(queue.pop(0)), max_model_len=window) as server:
             arguments = GenerationArguments(
                 model=[f"ours={server.url}#{tmp_path / 'tokenizer'}"],
                 data=[str(path)],
                 out=str(tmp_path / "out"),
                 settings=[setting],
-                max_tokens=most,
+                max_tokens=max_tokens,
                 fit=fit,
             )
             await generate(arguments)
-            found = SummarySet(tmp_path / "out", "ours", "movielens", setting, 0)
-            (row,) = found.by_record().values()
-            assert found.meta()["fit"] == fit
+            summaries = SummarySet(tmp_path / "out", "ours", "movielens", setting, 0)
+            (row,) = summaries.by_record().values()
+            assert summaries.meta()["fit"] == fit
             return row, server.bodies
 
     return run
@@ -106,8 +106,8 @@ def write(fake_server, say, tokenizer, record, benchmark_file, tmp_path):
 async def test_where_all_fits_both_ways_show_the_same(write, fit, record):
     history = record("u", 12).history
     row, bodies = await write(16384, fit)
-    shown = [PROMPTS.infer(history[:4]), PROMPTS.infer(history[4:8], "films")]
-    assert [body["messages"] for body in bodies] == shown and row["shown_otherwise"] is False
+    prompts = [PROMPTS.infer(history[:4]), PROMPTS.infer(history[4:8], "films")]
+    assert [body["messages"] for body in bodies] == prompts and row["shown_otherwise"] is False
     assert [body["max_tokens"] for body in bodies] == [64, 64]
 
 
@@ -119,14 +119,14 @@ async def test_rows_that_are_cut_otherwise_are_counted_from_either_side(write, r
     row, bodies = await write(window, "ours")
     assert [body["messages"] for body in bodies] == [PROMPTS.infer(history[:4]), PROMPTS.infer(history[4:8], "films")]
     assert row["shown_otherwise"] is True and [stage["dropped"] for stage in row["stages"]] == [0, 0]
-    ours = row["run"]
+    own_run = row["run"]
     row, bodies = await write(window, "published")
     assert [body["messages"] for body in bodies] == [
         PROMPTS.infer(history[6:8]),
         PROMPTS.infer(history[8:10], "films"),
     ]
     assert row["shown_otherwise"] is True and [stage["dropped"] for stage in row["stages"]] == [6, 0]
-    assert row["run"] != ours, "other summaries"
+    assert row["run"] != own_run, "other summaries"
     assert "movielens streaming seed 0: 1 of 1 rows were shown otherwise than by the published fit" in caplog.text
     assert "movielens streaming seed 0: 1 of 1 rows were shown otherwise than by our fit" in caplog.text
 
@@ -135,10 +135,10 @@ async def test_the_published_way_leaves_no_room_and_the_answer_is_shorter(write,
     history = record("u", 12).history
     window = tokens(tokenizer, history) + 1
     room = window - tokens(tokenizer, history[:8])
-    for most, otherwise in ((room, False), (room + 1, True)):
-        row, bodies = await write(window, "published", [GOOD], "full", most)
+    for max_tokens, differs in ((room, False), (room + 1, True)):
+        row, bodies = await write(window, "published", [GOOD], "full", max_tokens)
         assert bodies[0]["messages"] == PROMPTS.infer(history[:8]) and bodies[0]["max_tokens"] == room
-        assert row["shown_otherwise"] is otherwise, "ours would make room"
+        assert row["shown_otherwise"] is differs, "ours would make room"
 
 
 async def test_an_answer_in_bad_format_is_handed_on_as_it_is_or_not_at_all(write, record):

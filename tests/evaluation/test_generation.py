@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from alignxplore.evaluation.benchmarks import SummarySet, judgement_id, load_benchmarks, run_id
-from alignxplore.evaluation.conditions import Asked
-from alignxplore.evaluation.generation import GenerationArguments, generate, recipe
+from alignxplore.evaluation.conditions import JudgeRequest
+from alignxplore.evaluation.generation import GenerationArguments, generate, recipe_of
 from alignxplore.evaluation.judgements import unit_id
 from alignxplore.evaluation.scoring import EvaluationArguments, build_cells, evaluate
 from alignxplore.judging.letters import find_letters
@@ -59,9 +59,9 @@ async def test_questions_after_the_same_dialogues_share_a_summary(
     rows = [replace(row, target=replace(row.target, query=f"question {k}")) for k, row in enumerate(rows)]
     rows.append(replace(rows[0], user="u#9", history=rows[0].history[:-1]))
     tokenizer.save_pretrained(tmp_path / "tokenizer")
-    written = iter(range(100))
-    asked, found = [], []
-    async with fake_server(lambda body: say(f"<think>\nI read\n</think>\n\n{next(written)}")) as server:
+    numbers = iter(range(100))
+    counts, summaries = [], []
+    async with fake_server(lambda body: say(f"<think>\nI read\n</think>\n\n{next(numbers)}")) as server:
         for part in (rows[2:3], rows, rows):
             before = len(server.bodies)
             await generate(
@@ -72,14 +72,14 @@ async def test_questions_after_the_same_dialogues_share_a_summary(
                     settings=["streaming"],
                 )
             )
-            asked.append(len(server.bodies) - before)
+            counts.append(len(server.bodies) - before)
             rows_of = SummarySet(tmp_path / "out", "ours", "hicupid", "streaming", 0).by_record().values()
-            found.append({row["user"]: row["stages"][-1]["summary"] for row in rows_of})
-    assert asked == [2, 4, 0]  # two stages a summary
-    assert found[1] == found[2] and len(found[1]) == 7
-    assert found[1]["u#0"] == found[1]["u#1"] == found[1]["u#2"] == found[0]["u#2"]
-    assert found[1]["v#0"] == found[1]["v#1"] == found[1]["v#2"]
-    assert len({found[1][user] for user in ("u#0", "v#0", "u#9")}) == 3
+            summaries.append({row["user"]: row["stages"][-1]["summary"] for row in rows_of})
+    assert counts == [2, 4, 0]  # two stages a summary
+    assert summaries[1] == summaries[2] and len(summaries[1]) == 7
+    assert summaries[1]["u#0"] == summaries[1]["u#1"] == summaries[1]["u#2"] == summaries[0]["u#2"]
+    assert summaries[1]["v#0"] == summaries[1]["v#1"] == summaries[1]["v#2"]
+    assert len({summaries[1][user] for user in ("u#0", "v#0", "u#9")}) == 3
 
 
 async def test_a_short_summary_is_asked_for_under_a_name_of_its_own(
@@ -87,19 +87,19 @@ async def test_a_short_summary_is_asked_for_under_a_name_of_its_own(
 ):
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     async with fake_server(lambda body: say("<think>\nI read\n</think>\n\nLikes films.")) as server:
-        for most in (None, 8, 8):
+        for limit in (None, 8, 8):
             await generate(
                 GenerationArguments(
                     model=[f"ours={server.url}#{tmp_path / 'tokenizer'}"],
                     data=[str(benchmark_file("hicupid", [record("u")]))],
                     out=str(tmp_path / "out"),
                     settings=["full"],
-                    summary_tokens=most,
+                    summary_tokens=limit,
                     gpus=2,
                 )
             )
-    asked = ["at most 8 tokens" in body["messages"][-1]["content"] for body in server.bodies]
-    assert asked == [False, True], "once each; what is there is not asked for again"
+    limits = ["at most 8 tokens" in body["messages"][-1]["content"] for body in server.bodies]
+    assert limits == [False, True], "once each; what is there is not asked for again"
     metas = [SummarySet(tmp_path / "out", name, "hicupid", "full", 0).meta() for name in ("ours", "ours~8")]
     assert [meta["summary_tokens"] for meta in metas] == [None, 8] and metas[0]["prompt_hash"] != metas[1][
         "prompt_hash"
@@ -118,7 +118,7 @@ async def test_other_weights_or_another_window_under_the_same_address_are_other_
 
 
 @pytest.mark.parametrize(
-    ("identity", "one", "other", "same"),
+    ("identity", "first", "second", "is_same"),
     [
         ("0a1b", "", "--dtype half", False),
         ("0a1b", "--dtype half", "--dtype=bfloat16", False),
@@ -130,18 +130,22 @@ async def test_other_weights_or_another_window_under_the_same_address_are_other_
         ("served:Qwen/Qwen3-8B", "", "--dtype half", True),
     ],
 )
-def test_how_a_model_is_served_stands_in_the_ids_where_it_moves_numbers(tmp_path, record, identity, one, other, same):
+def test_how_a_model_is_served_stands_in_the_ids_where_it_moves_numbers(
+    tmp_path, record, identity, first, second, is_same
+):
     prompts, target = PromptSet(), SummarySet(tmp_path, "m", "own", "full", 0)
     judge = types.SimpleNamespace(prompts=prompts, form="plain", answer_tokens=16)
-    found = []
-    for served in (one, other):
-        shared = {"data": ["x"], "out": str(tmp_path), "serve_arguments": served}
-        made = recipe(
-            GenerationArguments(model=["m"], **shared), identity, 16384, prompts, "think", "selection", target
+    ids = []
+    for serve_arguments in (first, second):
+        options = {"data": ["x"], "out": str(tmp_path), "serve_arguments": serve_arguments}
+        recipe = recipe_of(
+            GenerationArguments(model=["m"], **options), identity, 16384, prompts, "think", "selection", target
         )
-        asked = Asked(record("u"), "Likes films.")
-        found.append((made.run, unit_id(judge, identity, "choice", EvaluationArguments(judge=["m"], **shared), asked)))
-    assert [a == b for a, b in zip(*found)] == [same, same]
+        request = JudgeRequest(record("u"), "Likes films.")
+        ids.append(
+            (recipe.run, unit_id(judge, identity, "choice", EvaluationArguments(judge=["m"], **options), request))
+        )
+    assert [a == b for a, b in zip(*ids)] == [is_same, is_same]
 
 
 def test_code_that_renders_otherwise_makes_other_ids(tmp_path, monkeypatch, record):
@@ -172,14 +176,14 @@ async def test_what_another_task_shows_of_a_history_is_read_and_judged_anew(
         }
 
     async with fake_server(answer, max_model_len=16384) as server:
-        shared = {"out": str(tmp_path / "out"), "benchmarks": None}
+        options = {"out": str(tmp_path / "out"), "benchmarks": None}
         model = f"{server.url}#{tmp_path / 'tokenizer'}"
 
         async def run(spec: str) -> tuple[set[str], int]:
-            await generate(GenerationArguments(model=[f"ours={model}"], data=[spec], settings=["full"], **shared))
+            await generate(GenerationArguments(model=[f"ours={model}"], data=[spec], settings=["full"], **options))
             before = len(server.bodies)
             await evaluate(
-                EvaluationArguments(judge=[f"reader={model}"], data=[spec], other_user=["none"], cues=[], **shared)
+                EvaluationArguments(judge=[f"reader={model}"], data=[spec], other_user=["none"], cues=[], **options)
             )
             direct = sum("Chosen: film" in body["messages"][1]["content"] for body in server.bodies[before:])
             return {
@@ -194,14 +198,14 @@ async def test_what_another_task_shows_of_a_history_is_read_and_judged_anew(
             RecordError,
             match="own.full.s0.jsonl: these summaries were written as of a selection task, own is a recommendation",
         ):
-            await evaluate(EvaluationArguments(judge=[], data=[f"own:recommendation={file}"], cues=[], **shared))
+            await evaluate(EvaluationArguments(judge=[], data=[f"own:recommendation={file}"], cues=[], **options))
 
 
 @pytest.mark.parametrize(
-    ("root", "again"), [("Qwen/Qwen3-8B", False), (None, False), ("/checkpoints/30", True)], ids=str
+    ("root", "asks_again"), [("Qwen/Qwen3-8B", False), (None, False), ("/checkpoints/30", True)], ids=str
 )
 async def test_a_server_that_moved_is_not_asked_again(
-    fake_server, say, tokenizer, record, benchmark_file, tmp_path, root, again
+    fake_server, say, tokenizer, record, benchmark_file, tmp_path, root, asks_again
 ):
     """Neither for summaries nor for judgements, unless it names nothing but a folder of some machine."""
     file, letters = benchmark_file("own", [record(f"u{i}", 9) for i in range(3)]), find_letters(tokenizer).tokens
@@ -212,21 +216,21 @@ async def test_a_server_that_moved_is_not_asked_again(
     def answer(body: dict) -> dict:
         return {"choices": [letter]} if body.get("logprobs") else say("<think>\nI read\n</think>\n\nLikes films.")
 
-    asked = []
+    counts = []
     for _ in range(2):
         async with fake_server(answer, max_model_len=16384) as server:
             server.models[0]["root"] = root
-            spec, shared = (
+            spec, options = (
                 f"{server.url}#{tmp_path / 'tokenizer'}",
                 {"data": [f"own={file}"], "out": str(tmp_path / "o")},
             )
-            await generate(GenerationArguments(model=[f"ours={spec}"], settings=["full"], **shared))
-            written = len(server.bodies)
-            await evaluate(EvaluationArguments(judge=[f"r={spec}"], other_user=["none"], cues=[], **shared))
-            read = sum("Likes films." in str(body["messages"]) for body in server.bodies[written:])
-            asked.append((written, read))
+            await generate(GenerationArguments(model=[f"ours={spec}"], settings=["full"], **options))
+            summary_count = len(server.bodies)
+            await evaluate(EvaluationArguments(judge=[f"r={spec}"], other_user=["none"], cues=[], **options))
+            judgement_count = sum("Likes films." in str(body["messages"]) for body in server.bodies[summary_count:])
+            counts.append((summary_count, judgement_count))
     check = 4  # questions that every judge is tried with before it is believed
-    assert asked == [(3, 6 + check), (3, 6 + check) if again else (0, check)], "three users, both orders"
+    assert counts == [(3, 6 + check), (3, 6 + check) if asks_again else (0, check)], "three users, both orders"
 
 
 async def test_what_a_strict_server_was_not_sent_is_said_of_its_summaries(
@@ -253,8 +257,8 @@ async def test_what_a_strict_server_was_not_sent_is_said_of_its_summaries(
         )
         assert len(server.bodies) == 6, "refused once"
     await evaluate(arguments)
-    (made,) = json.loads((tmp_path / "out" / "run.json").read_text())["policies"]["ours"]["sets"].values()
-    assert made["not_sent"] == ["top_k"] and made["sampling"]["top_k"] == 20
+    (recipe,) = json.loads((tmp_path / "out" / "run.json").read_text())["policies"]["ours"]["sets"].values()
+    assert recipe["not_sent"] == ["top_k"] and recipe["sampling"]["top_k"] == 20
 
 
 async def test_sets_of_one_name_made_in_other_ways_are_not_pooled(write, arguments):
@@ -273,8 +277,8 @@ async def test_sets_of_one_name_made_in_other_ways_are_not_pooled(write, argumen
 
 async def test_strangers_read_the_summaries_of_the_smallest_seed_that_there_is(write, arguments):
     await write(seeds=[3, 5])
-    found = build_cells(arguments, {b.name: b for b in load_benchmarks(arguments.data)})
-    assert [(cell.policy, cell.seed) for cell in found] == [
+    cells = build_cells(arguments, {b.name: b for b in load_benchmarks(arguments.data)})
+    assert [(cell.policy, cell.seed) for cell in cells] == [
         ("ours", 3),
         ("ours", 5),
         ("other user's (ours)", 3),
@@ -300,7 +304,8 @@ async def test_each_set_stands_in_the_record_of_the_run(write, arguments, tmp_pa
     await evaluate(arguments)
     sets = json.loads((tmp_path / "out" / "run.json").read_text())["policies"]["ours"]["sets"]
     assert {
-        name: (made["identity"].partition("=")[2], made["stages"], made["window"]) for name, made in sets.items()
+        name: (recipe["identity"].partition("=")[2], recipe["stages"], recipe["window"])
+        for name, recipe in sets.items()
     } == {
         "world_films.full.s0": ("30", 1, 16384),  # a folder's name; where it lies is nobody's business
         "world_films.streaming.s0": ("60", 3, 16384),

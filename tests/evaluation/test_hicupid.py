@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 
 from alignxplore.benchmark_files import user_row
-from alignxplore.evaluation.answers import NotSaid
+from alignxplore.evaluation.answers import NoReply
 from alignxplore.evaluation.benchmarks import SummarySet
-from alignxplore.evaluation.conditions import Asked
+from alignxplore.evaluation.conditions import JudgeRequest
 from alignxplore.evaluation.hicupid import case_of, parse_better, parse_satisfied, rate, write_answer
 from alignxplore.evaluation.scoring import EvaluationArguments, evaluate, evaluator_of, keys_of
 from alignxplore.journal import Journal
@@ -216,7 +216,7 @@ async def test_a_failed_evaluation_has_no_score(fake_server, status, outcome):
         Endpoint(server.url, patience=0.02) as endpoint,
     ):
         row = await rate(endpoint, PromptSet(), record_of("persona"), "mine")
-    assert row == NotSaid(outcome, row.error)
+    assert row == NoReply(outcome, row.error)
 
 
 @pytest.fixture
@@ -250,21 +250,21 @@ def run(fake_server, say, tokenizer, tmp_path):
     async def evaluation(downstream, rater, **options):
         def reply(function):
             return lambda body: (
-                say(found) if isinstance(found := function(body["messages"][-1]["content"]), str) else found
+                say(text) if isinstance(text := function(body["messages"][-1]["content"]), str) else text
             )
 
         async with (
-            fake_server(reply(downstream), model="reader") as one,
-            fake_server(reply(rater), model="rater") as two,
+            fake_server(reply(downstream), model="reader") as reader_server,
+            fake_server(reply(rater), model="rater") as rater_server,
         ):
             rows = await evaluate(
                 EvaluationArguments(
-                    judge=[f"reader={one.url}#{tmp_path / 'tokenizer'}"],
+                    judge=[f"reader={reader_server.url}#{tmp_path / 'tokenizer'}"],
                     judge_format=["r1"],
                     data=[str(data)],
                     out=str(out),
                     **{
-                        "evaluator": f"rater={two.url}",
+                        "evaluator": f"rater={rater_server.url}",
                         "protocol": ["paper"],
                         "answer_tokens": 64,
                         "max_error_rate": 1.0,
@@ -272,7 +272,7 @@ def run(fake_server, say, tokenizer, tmp_path):
                     | options,
                 )
             )
-            return {(row.policy, row.setting): row.row() for row in rows}, one.bodies, two.bodies
+            return {(row.policy, row.setting): row.row() for row in rows}, reader_server.bodies, rater_server.bodies
 
     return evaluation
 
@@ -293,19 +293,17 @@ def prefer_fitting(prompt):
 
 async def test_answers_are_written_and_rated_in_one_run(run):
     rows, answers, ratings = await run(answer_well, prefer_fitting)
-    ours = rows["ours", "full"]
-    assert (ours["protocol"], ours["judge"], ours["n"], ours["accuracy"]) == (
+    row = rows["ours", "full"]
+    assert (row["protocol"], row["judge"], row["n"], row["accuracy"]) == (
         "paper",
         "reader",
         6,
         pytest.approx(5 / 6),
     )
-    assert ours["bad_format"] == pytest.approx(1 / 6) and ours["accuracy_well_formed"] == 1 and ours["coverage"] == 1
+    assert row["bad_format"] == pytest.approx(1 / 6) and row["accuracy_well_formed"] == 1 and row["coverage"] == 1
     # what the unfinished reasoning holds is answered as it is, and loses
     assert (
-        (ours["win"], ours["lose"]) == pytest.approx((5 / 6, 1 / 6))
-        and 0 < ours["rouge_l"] < 1
-        and 0 < ours["bleu"] < 1
+        (row["win"], row["lose"]) == pytest.approx((5 / 6, 1 / 6)) and 0 < row["rouge_l"] < 1 and 0 < row["bleu"] < 1
     )
     assert rows["no summary", "none"]["accuracy"] == 0 and rows["reader", "direct"]["accuracy"] == 1
     assert [rows[key]["truncated"] for key in (("no summary", "none"), ("reader", "direct"), ("ours", "full"))] == [
@@ -317,9 +315,9 @@ async def test_answers_are_written_and_rated_in_one_run(run):
         policy in ("longer", "popularity") for policy, _ in rows
     )  # nothing is chosen here, so no cue can choose
     assert any("What about" in str(body) for body in answers) and ratings
-    again, more_answers, more_ratings = await run(answer_well, prefer_fitting)
+    same_rows, more_answers, more_ratings = await run(answer_well, prefer_fitting)
     assert (
-        again == rows and not any("asks now" in str(body) for body in more_answers) and not more_ratings
+        same_rows == rows and not any("asks now" in str(body) for body in more_answers) and not more_ratings
     )  # all of it is journalled
 
 
@@ -327,12 +325,9 @@ async def test_a_downstream_model_without_an_answer_has_lost(run):
     rows, _, ratings = await run(
         lambda prompt: answer_well(prompt) if "Item A" in prompt else "never closes", prefer_fitting
     )
-    ours = rows["ours", "full"]
+    row = rows["ours", "full"]
     assert (
-        ours["accuracy"] == 0
-        and ours["parse_failures"] == pytest.approx(5 / 6)
-        and ours["coverage"] == 1
-        and not ratings
+        row["accuracy"] == 0 and row["parse_failures"] == pytest.approx(5 / 6) and row["coverage"] == 1 and not ratings
     )
     assert rows["reader", "direct"]["truncated"] == 0, "what it was shown is known, whatever it said"
 
@@ -346,21 +341,21 @@ async def test_an_answer_that_could_not_be_rated_lowers_coverage(run, monkeypatc
 
 
 def test_no_endpoint_gets_the_key_of_another_one():
-    given = {
+    values = {
         "judge": ["a=http://one/v1", "b=http://two/v1"],
         "data": ["x"],
         "out": "o",
         "evaluator": "rater=http://three/v1",
     }
-    assert keys_of(EvaluationArguments(**given, api_key_env=["rater=ITS_KEY", "b=OTHER"])) == {
+    assert keys_of(EvaluationArguments(**values, api_key_env=["rater=ITS_KEY", "b=OTHER"])) == {
         "a": "",
         "b": "OTHER",
         "rater": "ITS_KEY",
     }
-    assert keys_of(EvaluationArguments(**given, api_key_env=["KEY"])) == dict.fromkeys(("a", "b", "rater"), "KEY")
+    assert keys_of(EvaluationArguments(**values, api_key_env=["KEY"])) == dict.fromkeys(("a", "b", "rater"), "KEY")
     with pytest.raises(ValueError, match="api_key_env: .* single ones of a, b, rater"):
-        keys_of(EvaluationArguments(**given, api_key_env=["c=KEY"]))
-    assert evaluator_of(EvaluationArguments(**given | {"evaluator": "none"})) is None
+        keys_of(EvaluationArguments(**values, api_key_env=["c=KEY"]))
+    assert evaluator_of(EvaluationArguments(**values | {"evaluator": "none"})) is None
     assert evaluator_of(EvaluationArguments(judge=[], data=[], out="o")).target == "12kimih/Llama-3.2-3B-HiCUPID"
 
 
@@ -383,5 +378,5 @@ async def test_a_question_that_no_window_takes_is_final_and_another_refusal_is_n
         Endpoint(server.url) as endpoint,
     ):
         judge = Judge(endpoint, tokenizer, PromptSet())
-        row = await write_answer(judge, Asked(record), 4096)
+        row = await write_answer(judge, JudgeRequest(record), 4096)
     assert (row.status, row.error) == (status, "HTTP 400: no")

@@ -21,7 +21,7 @@ def arguments(*baselines, protocol=("choice",)) -> EvaluationArguments:
 
 
 @pytest.fixture
-def written(tmp_path):
+def files(tmp_path):
     """A benchmark in which whoever chose red things chooses one more, but for the last third, which is not shown."""
     records = [
         UserRecord(
@@ -41,30 +41,30 @@ def written(tmp_path):
     return path, train
 
 
-def scored(path, *baselines, **more):
-    rows = cue_scores(arguments(*baselines, **more), {b.name: b for b in load_benchmarks([str(path)])})
+def scored(path, *baselines, **options):
+    rows = cue_scores(arguments(*baselines, **options), {b.name: b for b in load_benchmarks([str(path)])})
     return {(row["policy"], row["setting"], row["protocol"]): row for row in numbers(rows)}
 
 
-def test_each_baseline_is_a_row_of_the_same_records(written):
-    path, train = written
-    found = scored(path, "bm25", f"item-knn={train}", protocol=("choice", "paper"))
+def test_each_baseline_is_a_row_of_the_same_records(files):
+    path, train = files
+    row_of = scored(path, "bm25", f"item-knn={train}", protocol=("choice", "paper"))
     for protocol in ("choice", "paper"):
-        assert found["BM25", "direct", protocol]["accuracy"] == 1.0, "the part of the history that a policy is shown"
-        assert found["item-kNN", "direct", protocol]["accuracy"] == (4 + 4 * 0.5) / 8, (
+        assert row_of["BM25", "direct", protocol]["accuracy"] == 1.0, "the part of the history that a policy is shown"
+        assert row_of["item-kNN", "direct", protocol]["accuracy"] == (4 + 4 * 0.5) / 8, (
             "four were never chosen by others"
         )
-        assert all(found[name, "direct", protocol]["n"] == 8 for name in ("BM25", "item-kNN"))
-        assert found["BM25", "direct", protocol]["ci_low"] < 1
+        assert all(row_of[name, "direct", protocol]["n"] == 8 for name in ("BM25", "item-kNN"))
+        assert row_of["BM25", "direct", protocol]["ci_low"] < 1
     factors = scored(path, f"als={train}", f"bpr={train}")
     assert {name for name, *_ in factors} == {"ALS", "BPR", "chance"}
     assert set(scored(path, "none")) == {("chance", "bound", "choice")}
 
 
-def test_item_knn_is_left_out_of_a_benchmark_of_which_it_knows_nothing(written, tmp_path):
+def test_item_knn_is_left_out_of_a_benchmark_of_which_it_knows_nothing(files, tmp_path):
     other = tmp_path / "other.jsonl"
     write_jsonl(other, [user_row(UserRecord("z", (Interaction("a", "b"),), Interaction("c", "d")))])
-    assert ("item-kNN", "direct", "choice") not in scored(written[0], f"item-knn={other}")
+    assert ("item-kNN", "direct", "choice") not in scored(files[0], f"item-knn={other}")
 
 
 @pytest.mark.parametrize("text", ["bm52", "bm25=x", "item-knn", "item-knn=", "embedding", "none=1"])

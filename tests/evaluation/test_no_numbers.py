@@ -21,13 +21,13 @@ def folder(tokenizer, tmp_path_factory):
 
     from alignxplore.world.tiny import make_model
 
-    made = tmp_path_factory.mktemp("model") / "lost"
+    path = tmp_path_factory.mktemp("model") / "lost"
     model = make_model(tokenizer, seed=1, hidden=64, layers=2)
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight[3, 5] = math.nan
-    model.save_pretrained(made)
-    tokenizer.save_pretrained(made)
-    return made
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +47,18 @@ def users(tmp_path):
 
 def ended(run_script, command, users, out, expect):
     """What a command said."""
-    done = run_script([sys.executable, *command, "--data", users, "--out", out], expect)
-    return done.stdout + done.stderr
+    process = run_script([sys.executable, *command, "--data", users, "--out", out], expect)
+    return process.stdout + process.stderr
 
 
 def test_a_policy_and_a_judge_are_named_before_they_are_served(folder, users, run_script, tmp_path):
     write, judge = ["eval/gen_preference.py", "--model", folder], ["eval/evaluate.py", "--judge", folder]
     for command in (write, judge):
-        said = ended(run_script, command, users, tmp_path / "out", 1)
-        assert f"{folder / 'model.safetensors'} holds values that are no numbers" in said and "Traceback" not in said
-        assert "model.layers.1.mlp.down_proj.weight" in said
+        output = ended(run_script, command, users, tmp_path / "out", 1)
+        assert (
+            f"{folder / 'model.safetensors'} holds values that are no numbers" in output and "Traceback" not in output
+        )
+        assert "model.layers.1.mlp.down_proj.weight" in output
     assert not list(tmp_path.rglob("*.log")), "nothing was served"
 
 
@@ -76,22 +78,28 @@ def test_a_start_of_rl_too(folder, run_script, tmp_path):
     ]
     run_script([*prepare, "--out", tmp_path / "t.parquet", "--val-out", tmp_path / "v.parquet", "--val-users", 2])
     paths |= {"PRESET": "tiny", "TRAIN": str(tmp_path / "t.parquet"), "VAL": str(tmp_path / "v.parquet")}
-    done = run_script(["bash", script], 1, **paths, BATCH="4", MINI_BATCH="4")
-    said = done.stdout + done.stderr
-    assert "cannot start: " in said and "holds values that are no numbers" in said and "Traceback" not in said, said
-    assert "starting Ray" not in said and not (tmp_path / "out/log").exists()
+    process = run_script(["bash", script], 1, **paths, BATCH="4", MINI_BATCH="4")
+    output = process.stdout + process.stderr
+    assert "cannot start: " in output and "holds values that are no numbers" in output and "Traceback" not in output, (
+        output
+    )
+    assert "starting Ray" not in output and not (tmp_path / "out/log").exists()
 
 
 def test_behind_a_server_a_policy_is_told_by_its_bad_format(url, users, run_script, tmp_path):
     out = tmp_path / "out"
     command = ["eval/gen_preference.py", "--model", f"far={url}", "--settings", "full", "--max_tokens", 32]
-    said = ended(run_script, command, users, out, 0)
-    assert "6 of 6 summaries are in bad format (100 %)" in said and "look at" in said and "the model's weights" in said
-    assert "'!!!!!!!!" in said and "Traceback" not in said, said
+    output = ended(run_script, command, users, out, 0)
+    assert (
+        "6 of 6 summaries are in bad format (100 %)" in output
+        and "look at" in output
+        and "the model's weights" in output
+    )
+    assert "'!!!!!!!!" in output and "Traceback" not in output, output
 
 
 def test_and_a_judge_is_refused(url, users, run_script, tmp_path):
     command = ["eval/evaluate.py", "--judge", f"far={url}", "--concurrency", 4]
-    said = ended(run_script, command, users, tmp_path / "out", 1)
-    last = said.strip().splitlines()[-1]
-    assert "far" in last and "no numbers" in last and "Traceback" not in said, said
+    output = ended(run_script, command, users, tmp_path / "out", 1)
+    last = output.strip().splitlines()[-1]
+    assert "far" in last and "no numbers" in last and "Traceback" not in output, output

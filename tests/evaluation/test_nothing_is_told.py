@@ -22,11 +22,11 @@ def gateway(monkeypatch):
     monkeypatch.setattr("alignxplore.serving.endpoint._jittered", lambda state: 0.001)
 
     def wrap(answer):
-        seen = []
+        bodies = []
 
         def reply(body):
-            seen.append(body)
-            if len(seen) % 3 == 0:
+            bodies.append(body)
+            if len(bodies) % 3 == 0:
                 return web.Response(status=503, text=f"upstream refused Bearer {SECRET}")
             return answer(body)
 
@@ -47,17 +47,17 @@ async def test_a_key_is_in_nothing_that_is_left(
     async with fake_server(policy, max_model_len=16384) as writer, fake_server(gateway(letters)) as reader:
         for server in (writer, reader):
             server.models[0]["root"] = str(tmp_path / "models" / "private")
-        shared = {"data": [data], "out": str(out), "api_key_env": ["CANARY_KEY"], "concurrency": 4}
-        await generate(GenerationArguments(model=[f"ours={writer.url}#{tmp_path}/tokenizer"], **shared))
-        await evaluate(EvaluationArguments(judge=[f"reader={reader.url}#{tmp_path}/tokenizer"], **shared))
+        options = {"data": [data], "out": str(out), "api_key_env": ["CANARY_KEY"], "concurrency": 4}
+        await generate(GenerationArguments(model=[f"ours={writer.url}#{tmp_path}/tokenizer"], **options))
+        await evaluate(EvaluationArguments(judge=[f"reader={reader.url}#{tmp_path}/tokenizer"], **options))
         assert all(headers["Authorization"] == f"Bearer {SECRET}" for headers in writer.headers + reader.headers)
     write(out)
     export(ExportOptions(out=out))
     assert "trying again" in caplog.text and SECRET not in caplog.text
     files = [path for path in out.rglob("*") if path.is_file()]
     assert len(files) > 20 and not [path for path in files if SECRET.encode() in path.read_bytes()]
-    shown = [path for path in files if not path.name.endswith((".meta.json", ".log"))]
-    assert not [path for path in shown if str(tmp_path).encode() in path.read_bytes()]
+    public_files = [path for path in files if not path.name.endswith((".meta.json", ".log"))]
+    assert not [path for path in public_files if str(tmp_path).encode() in path.read_bytes()]
 
 
 async def test_nor_in_an_error(gateway, fake_server, tokenizer, record, benchmark_file, tmp_path):

@@ -24,7 +24,15 @@ from alignxplore.datasets.building import Job
 from alignxplore.evaluation import export, offers
 from alignxplore.evaluation.arguments import EvaluationArguments
 from alignxplore.evaluation.benchmarks import Benchmark, load_benchmarks
-from alignxplore.evaluation.conditions import CHANCE, Asked, BadFormat, Cell, ReadHistory, ReadSummaries, of_cues
+from alignxplore.evaluation.conditions import (
+    CHANCE,
+    BadFormat,
+    Cell,
+    JudgeRequest,
+    ReadHistory,
+    ReadSummaries,
+    of_cues,
+)
 from alignxplore.evaluation.judgements import unit_id
 from alignxplore.evaluation.measures import accuracy_at_1, all_of, ranked
 from alignxplore.evaluation.registry import MEASURES
@@ -45,9 +53,9 @@ def by_hand(order, chosen):
     ranks = [rank for rank, place in enumerate(order, 1) if place < chosen]
     pairs = [(rank, other) for rank in ranks for other in range(1, len(order) + 1) if other not in ranks]
 
-    def ndcg(most):
-        gained = sum(1 / math.log2(rank + 1) for rank in ranks if rank <= most)
-        return gained / sum(1 / math.log2(rank + 1) for rank in range(1, min(chosen, most) + 1))
+    def ndcg(limit):
+        gain = sum(1 / math.log2(rank + 1) for rank in ranks if rank <= limit)
+        return gain / sum(1 / math.log2(rank + 1) for rank in range(1, min(chosen, limit) + 1))
 
     return {
         "value": float(ranks[0] == 1),
@@ -61,13 +69,13 @@ def by_hand(order, chosen):
 
 
 def measured(scores, chosen):
-    found = ranked(scores, chosen)
-    return {"value": accuracy_at_1(found), **all_of(found)}
+    ranking = ranked(scores, chosen)
+    return {"value": accuracy_at_1(ranking), **all_of(ranking)}
 
 
 def uninformed(offer):
-    found = offers.of_scores(offer, None)
-    return {"value": found.value, **found.measures}
+    worth = offers.of_scores(offer, None)
+    return {"value": worth.value, **worth.measures}
 
 
 def over_lots(scores, chosen):
@@ -77,8 +85,8 @@ def over_lots(scores, chosen):
         for order in itertools.permutations(range(len(scores)))
         if all(scores[a] >= scores[b] for a, b in itertools.pairwise(order))
     ]
-    found = [by_hand(order, chosen) for order in orders]
-    return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+    measures = [by_hand(order, chosen) for order in orders]
+    return {name: sum(x[name] for x in measures) / len(measures) for name in measures[0]}
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -94,9 +102,9 @@ def test_items_further_down_are_measured_too():
     """Thirteen items, no two alike, the chosen ones at places 4, 7 and 12."""
     order = [5, 6, 7, 0, 8, 9, 1, 10, 11, 12, 3, 2, 4]
     scores = [float(-order.index(place)) for place in range(13)]
-    found = measured(scores, 3)
-    assert found == pytest.approx(by_hand(order, 3)) and found["hr_5"] == 1 and found["value"] == 0
-    assert found["mrr"] == pytest.approx((1 / 4 + 1 / 7 + 1 / 12) / 3)
+    measures = measured(scores, 3)
+    assert measures == pytest.approx(by_hand(order, 3)) and measures["hr_5"] == 1 and measures["value"] == 0
+    assert measures["mrr"] == pytest.approx((1 / 4 + 1 / 7 + 1 / 12) / 3)
 
 
 def test_what_says_nothing_is_worth_chance():
@@ -120,8 +128,8 @@ def cell_of(targets, **options):
     return Cell("ours", "full", benchmark, 0, tuple(ReadSummaries(record, ("s",)) for record in records), **options)
 
 
-def said(*rotations, **more):
-    return {"status": "ok", "rotations": list(rotations), "mass": 0.9, "error": None, "unparsed": 0} | more
+def said(*rotations, **values):
+    return {"status": "ok", "rotations": list(rotations), "mass": 0.9, "error": None, "unparsed": 0} | values
 
 
 def test_bad_format_is_chance_a_failed_request_is_missing_and_intervals_know_rules_from_luck():
@@ -155,8 +163,8 @@ def test_items_that_fit_no_window_are_nobody_s_fault():
     cell, too_long = cell_of([offer_of(4)]), answered([[{"status": "too_long", "error": "5000 tokens"}]])
     assert score_rows(cell, "qwen", "choice", too_long)[0].outcome == "missing"
     record = cell.questions[0].record
-    read = replace(cell, questions=(ReadHistory(record, record.history),))
-    assert score_rows(read, "qwen", "choice", too_long)[0].outcome == "bad_format"
+    history_cell = replace(cell, questions=(ReadHistory(record, record.history),))
+    assert score_rows(history_cell, "qwen", "choice", too_long)[0].outcome == "bad_format"
 
 
 @pytest.mark.parametrize(
@@ -178,14 +186,14 @@ def test_strangers_summaries_are_averaged_and_unread_answers_counted():
 def test_cues_rank_the_candidates_and_chance_is_exact(tmp_path):
     targets = [Offer("long item", None, None, (), ("b", "cc", "ddd")), Offer("x", None, None, (), ("yy", "zz", "w"))]
     benchmark = cell_of(targets).benchmark
-    found = {}
+    row_of = {}
     for cell in of_cues(
         benchmark, ["popularity", "longer", "shorter", "first item", "random", "content tally", CHANCE]
     ):
-        (found[cell.policy],) = numbers(score_rows(cell, "none", "choice"))
-    assert set(found) == {"longer", "shorter", "first item", "random", CHANCE}, "no counts, no attributes: no row"
-    assert found["longer"]["accuracy"] == 0.5 and found["shorter"]["accuracy"] == pytest.approx((0 + 1 / 2) / 2)
-    assert found[CHANCE]["accuracy"] == found[CHANCE]["ci_low"] == 0.25 and found[CHANCE]["auc"] == 0.5
+        (row_of[cell.policy],) = numbers(score_rows(cell, "none", "choice"))
+    assert set(row_of) == {"longer", "shorter", "first item", "random", CHANCE}, "no counts, no attributes: no row"
+    assert row_of["longer"]["accuracy"] == 0.5 and row_of["shorter"]["accuracy"] == pytest.approx((0 + 1 / 2) / 2)
+    assert row_of[CHANCE]["accuracy"] == row_of[CHANCE]["ci_low"] == 0.25 and row_of[CHANCE]["auc"] == 0.5
 
 
 def averaged_over_ties(scores, labels, weights):
@@ -200,14 +208,16 @@ def averaged_over_ties(scores, labels, weights):
 
 def mind_measures(scores, labels):
     """MIND's four of one impression, by their definitions."""
-    count, clicked = len(scores), sum(labels)
+    count, click_count = len(scores), sum(labels)
     ranks = np.arange(1, count + 1)
     wins = [(a > b) + 0.5 * (a == b) for a, x in zip(scores, labels) if x for b, y in zip(scores, labels) if not y]
-    found = {"auc_each": float(np.mean(wins)), "mrr": averaged_over_ties(scores, labels, 1 / ranks) / clicked}
-    for most in (5, 10):
-        discounts = np.where(ranks <= most, 1 / np.log2(ranks + 1), 0.0)
-        found[f"ndcg_{most}"] = averaged_over_ties(scores, labels, discounts) / float(np.sum(discounts[:clicked]))
-    return found
+    measures = {"auc_each": float(np.mean(wins)), "mrr": averaged_over_ties(scores, labels, 1 / ranks) / click_count}
+    for limit in (5, 10):
+        discounts = np.where(ranks <= limit, 1 / np.log2(ranks + 1), 0.0)
+        measures[f"ndcg_{limit}"] = averaged_over_ties(scores, labels, discounts) / float(
+            np.sum(discounts[:click_count])
+        )
+    return measures
 
 
 @pytest.fixture
@@ -237,7 +247,7 @@ def test_mind_s_measures_over_whole_impressions_are_those_of_other_code(samples,
         for scores, record in ((question.scores, question.record) for question in cell.questions)
     ]
     for name in ("auc_each", "mrr", "ndcg_5", "ndcg_10"):
-        assert row[name] == pytest.approx(np.mean([one[name] for one in expected]), abs=1e-9)
+        assert row[name] == pytest.approx(np.mean([x[name] for x in expected]), abs=1e-9)
     assert row["auc"] == row["auc_each"]
 
 
@@ -260,8 +270,8 @@ def test_personamem_s_four_way_accuracy_is_a_count_by_hand(samples, tmp_path):
     (cell,) = of_cues(benchmark, ["longer"])
     (row,) = numbers(score_rows(cell, "none", "choice"))
     lengths = [[len(text) for text in record.target.candidates] for record in benchmark.records]
-    right = [(found[0] == max(found)) / found.count(max(found)) for found in lengths]
-    assert row["n"] == len(right) and row["accuracy"] == pytest.approx(sum(right) / len(right), abs=1e-9)
+    shares = [(sizes[0] == max(sizes)) / sizes.count(max(sizes)) for sizes in lengths]
+    assert row["n"] == len(shares) and row["accuracy"] == pytest.approx(sum(shares) / len(shares), abs=1e-9)
     assert row["chance"] == pytest.approx((572 / 4 + 17 / 3) / 589) and 0.45 < row["accuracy"] < 0.53, (
         "measured by others: 48.9 % where it is the only one"
     )
@@ -283,9 +293,9 @@ def test_pairs_keep_their_ids():
     pair = UserRecord("u", (Interaction("a", "b", "q"), Interaction("c")), Interaction("d", "e", "q"))
     judge = Judge.__new__(Judge)
     judge.prompts = PromptSet()
-    asked = Asked(pair, "s")
+    request = JudgeRequest(pair, "s")
     ids = [
-        unit_id(judge, "m", protocol, EvaluationArguments(judge=["j=x"], data=["d"], out="o", rotations=5), asked)
+        unit_id(judge, "m", protocol, EvaluationArguments(judge=["j=x"], data=["d"], out="o", rotations=5), request)
         for protocol in ("choice", "paper")
     ]
     assert (pair.id, *ids) == IDS
@@ -296,22 +306,22 @@ def test_a_list_s_id_knows_its_items_and_rotations(tokenizer):
     judge.prompts, judge.tokenizer = PromptSet(), tokenizer
 
     def identify(offer, rotations=2):
-        asked = Asked(UserRecord("u", (Interaction("a", "b"),), offer), "s")
+        request = JudgeRequest(UserRecord("u", (Interaction("a", "b"),), offer), "s")
         options = EvaluationArguments(judge=["j=x"], data=["d"], out="o", rotations=rotations)
-        return unit_id(judge, "m", "choice", options, asked)
+        return unit_id(judge, "m", "choice", options, request)
 
-    one, two = offer_of(4), offer_of(5)
-    assert len({identify(one), identify(two), identify(one, 3), identify(offer_of(4, 2))}) == 4
+    first, second = offer_of(4), offer_of(5)
+    assert len({identify(first), identify(second), identify(first, 3), identify(offer_of(4, 2))}) == 4
 
 
 class Reader:
     """A downstream model that takes the film that was the user's last, whatever else is offered."""
 
     def __init__(self, tokenizer, say):
-        self.letters, self.say, self.asked = find_letters(tokenizer, ascii_uppercase), say, 0
+        self.letters, self.say, self.count = find_letters(tokenizer, ascii_uppercase), say, 0
 
     def __call__(self, body):
-        self.asked += 1
+        self.count += 1
         if not body.get("logprobs"):
             return self.say('{"selection": "Item A"}')
         items = re.findall(r"^Item ([A-Z]): (.*)$", body["messages"][1]["content"], re.MULTILINE)
@@ -345,29 +355,29 @@ async def test_lists_and_pairs_are_evaluated_side_by_side(fake_server, say, toke
             protocol=["choice", "paper"],
         )
         rows = [result.row() for result in await evaluate(arguments)]
-        asked = answer.asked
-        assert [result.row() for result in await evaluate(arguments)] == rows and answer.asked - asked < 40, (
+        count = answer.count
+        assert [result.row() for result in await evaluate(arguments)] == rows and answer.count - count < 40, (
             "only the check at the start"
         )
-    found = {(row["benchmark"], row["protocol"], row["policy"]): row for row in rows}
-    assert ("lists", "paper", "reader") not in found and ("pairs", "paper", "reader") in found
-    direct = found["lists", "choice", "reader"]
+    row_of = {(row["benchmark"], row["protocol"], row["policy"]): row for row in rows}
+    assert ("lists", "paper", "reader") not in row_of and ("pairs", "paper", "reader") in row_of
+    direct = row_of["lists", "choice", "reader"]
     assert (direct["accuracy"], direct["mrr"], direct["auc"], direct["k"]) == (1, 1, 1, 30)
     assert direct["mean_p"] == pytest.approx(50 / 79) and direct["flip_rate"] == 0
-    assert "k" not in found["pairs", "choice", "reader"]
+    assert "k" not in row_of["pairs", "choice", "reader"]
     text = writing.write(tmp_path / "out")
     table = text[text.index("### Choices among k items") :]
     assert "| reader | direct | lists | reader | 6 | 30 | 3.33 |" in table
     wide = text[: text.index("### Choices among k items")]
     assert "lists" not in wide and "pairs (n = 6)" in wide and "more (n = 6)" in wide
-    assert found["lists", "choice", "BM25"]["k"] == 30 and "k" not in found["pairs", "choice", "BM25"]
-    shown = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").read_text().splitlines()]
-    (sample, *_) = [sample for sample in shown if sample["benchmark"] == "lists"]
+    assert row_of["lists", "choice", "BM25"]["k"] == 30 and "k" not in row_of["pairs", "choice", "BM25"]
+    sample_rows = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").read_text().splitlines()]
+    (sample, *_) = [sample for sample in sample_rows if sample["benchmark"] == "lists"]
     assert sample["target"]["rejected"][0] == "film 0" and "also_chosen" not in sample["target"]
-    (nothing,) = [score for score in sample["scores"] if score["policy"] == "no summary"]
-    assert nothing["k"] == 30 and "\nItem Z: film 24" in sample["prompts"][nothing["prompt"]]
+    (baseline,) = [score for score in sample["scores"] if score["policy"] == "no summary"]
+    assert baseline["k"] == 30 and "\nItem Z: film 24" in sample["prompts"][baseline["prompt"]]
     scores = list(read_scores(tmp_path / "out"))
-    packed = [export.score_row(row)["mrr"] for row in scores if row.policy == "reader" and row.k]
-    assert packed == [1.0] * 6
-    agreed = downstream.reading_habits(scores, "choice")
-    assert {line[0] for line in agreed.body} == {"pairs", "more"}, "there is no second place among k items"
+    mrrs = [export.score_row(row)["mrr"] for row in scores if row.policy == "reader" and row.k]
+    assert mrrs == [1.0] * 6
+    habits = downstream.reading_habits(scores, "choice")
+    assert {line[0] for line in habits.body} == {"pairs", "more"}, "there is no second place among k items"

@@ -43,10 +43,10 @@ class Reader:
 
     def __call__(self, body):
         text = "\n".join(message["content"] for message in body["messages"])
-        known, item = SAYS.search(text), ITEM.search(text)
+        match, item = SAYS.search(text), ITEM.search(text)
         right = True
-        if known:
-            policy, benchmark, setting = known.groups()
+        if match:
+            policy, benchmark, setting = match.groups()
             protocol = "choice" if body.get("logprobs") else "paper"
             right = int(item[2]) < RIGHT[benchmark, self.name, setting, policy] + MORE[protocol]
         letter = "A" if (item[1] == "good") == right else "B"
@@ -58,11 +58,11 @@ class Reader:
 
 
 def write_summaries(out, policy, benchmark, setting, records):
-    found = SummarySet(out, policy, benchmark, setting, 0)
+    summaries = SummarySet(out, policy, benchmark, setting, 0)
     meta = {"run": "r", "policy": policy, "identity": "x", "sampling": {"form": "think"}, "prompt_hash": "0"}
-    write_json(found.meta_path, meta)
+    write_json(summaries.meta_path, meta)
     text = f"{policy} wrote of {benchmark} as {setting}."
-    with Journal(found.journal_path) as journal:
+    with Journal(summaries.journal_path) as journal:
         for record in records:
             row = Summaries((StageSummary(text, "why", text, None, 0, 1, 1),)).row()
             journal.append(record.id, {"run": "r", "record": record.id, "user": record.user} | row)
@@ -83,8 +83,11 @@ async def evaluated(fake_server, say, tokenizer, tmp_path):
         write_jsonl(data / f"{name}_upi.jsonl", map(user_row, users))
     for benchmark, policy, setting in itertools.product(load_benchmarks([str(data)]), POLICIES, SETTINGS):
         write_summaries(out, policy, benchmark.name, setting, benchmark.records)
-    one, two = (Reader(name, tokenizer, say) for name in JUDGES)
-    async with fake_server(one, max_model_len=16384) as first, fake_server(two, max_model_len=16384) as second:
+    first_reader, second_reader = (Reader(name, tokenizer, say) for name in JUDGES)
+    async with (
+        fake_server(first_reader, max_model_len=16384) as first,
+        fake_server(second_reader, max_model_len=16384) as second,
+    ):
         options = {"direct": False, "cues": [], "baselines": ["none"], "other_user": ["none"], "evaluator": "none"}
         servers = [f"{name}={s.url}#{tmp_path / 'tokenizer'}" for name, s in zip(JUDGES, (first, second))]
         await evaluate(
@@ -110,18 +113,18 @@ class Tables(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.found, self.title, self.inside = {}, "", None
+        self.tables, self.title, self.inside = {}, "", None
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         if tag == "h3":
             self.title = ""
         elif tag == "table":
-            self.found[self.title] = []
+            self.tables[self.title] = []
         elif tag == "tr":
-            self.found[self.title].append([])
+            self.tables[self.title].append([])
         elif tag in ("th", "td"):
-            self.found[self.title][-1].append("")
+            self.tables[self.title][-1].append("")
         self.inside = tag if tag in ("h3", "th", "td") else self.inside
 
     def handle_endtag(self, tag):
@@ -131,20 +134,20 @@ class Tables(HTMLParser):
         if self.inside == "h3":
             self.title += data
         elif self.inside:
-            self.found[self.title][-1][-1] += data
+            self.tables[self.title][-1][-1] += data
 
 
 def of_latex(path):
     """The rows of a tabular."""
     text = path.read_text(encoding="utf-8").partition("\\toprule\n")[2]
-    for mark, meant in (("\\%", "%"), ("\\_", "_"), ("\\&", "&"), ("$-$", "−"), ("$\\kappa$", "κ"), ("--", "–")):
-        text = text.replace(mark, meant)
+    for mark, sign in (("\\%", "%"), ("\\_", "_"), ("\\&", "&"), ("$-$", "−"), ("$\\kappa$", "κ"), ("--", "–")):
+        text = text.replace(mark, sign)
     return [line[:-3].split(" & ") for line in text.splitlines() if line.endswith(" \\\\")]
 
 
 def check_forms(folder):
     """CSV, LaTeX and the page hold the same tables."""
-    page = Tables((folder / "report.html").read_text(encoding="utf-8")).found
+    page = Tables((folder / "report.html").read_text(encoding="utf-8")).tables
     paths = list(folder.glob("table_*.csv"))
     assert len(paths) == len(page) > 20
     for path in paths:
@@ -159,28 +162,28 @@ async def test_every_cell_of_every_table_is_its_own(evaluated):
     chosen = [name for name in NINE if DATASETS[name].task != "generation"]
     for protocol, names in (("choice", NINE), ("paper", chosen)):
         rows = json.loads((evaluated / "results.json").read_text())
-        found = {
+        accuracy_of = {
             (row["benchmark"], row["judge"], row["setting"], row["policy"]): row["accuracy"]
             for row in rows
             if row["protocol"] == protocol and row["policy"] in POLICIES
         }
-        wanted = {cell: (right + MORE[protocol]) / USERS for cell, right in RIGHT.items() if cell[0] in names}
-        assert {cell: found[cell] for cell in wanted} == pytest.approx(wanted)
+        planted_shares = {cell: (right + MORE[protocol]) / USERS for cell, right in RIGHT.items() if cell[0] in names}
+        assert {cell: accuracy_of[cell] for cell in planted_shares} == pytest.approx(planted_shares)
         details = table_of(evaluated / f"table_details_{protocol}.csv")
-        shown = {
+        details_of = {
             (row["benchmark"], row["judge"], row["setting"], row["policy"]): number(row["accuracy %"])
             for row in details
         }
-        for (name, judge, setting, policy), share in wanted.items():
-            assert shown[label(name), judge, setting, policy] == pytest.approx(100 * share, abs=0.005)
+        for (name, judge, setting, policy), share in planted_shares.items():
+            assert details_of[label(name), judge, setting, policy] == pytest.approx(100 * share, abs=0.005)
         for judge in JUDGES:
             wide = {(r["policy"], r["setting"]): r for r in table_of(evaluated / f"table_main_{judge}_{protocol}.csv")}
             for name, setting, policy in itertools.product(names, SETTINGS, POLICIES):
                 text = wide[policy, setting][f"{label(name)} (n = {USERS})"]
-                assert number(text) == pytest.approx(100 * wanted[name, judge, setting, policy], abs=0.005)
+                assert number(text) == pytest.approx(100 * planted_shares[name, judge, setting, policy], abs=0.005)
         for name in names:
             compact = {row["policy"]: row for row in table_of(evaluated / f"table_{name}_{protocol}.csv")}
             for judge, setting, policy in itertools.product(JUDGES, SETTINGS, POLICIES):
                 text = compact[policy][f"{setting}, {judge}"]
-                assert number(text) == pytest.approx(100 * wanted[name, judge, setting, policy], abs=0.005)
+                assert number(text) == pytest.approx(100 * planted_shares[name, judge, setting, policy], abs=0.005)
     check_forms(evaluated)

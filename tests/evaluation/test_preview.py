@@ -9,7 +9,7 @@ import pytest
 from alignxplore.command import run
 from alignxplore.evaluation.arguments import EvaluationArguments, GenerationArguments
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
-from alignxplore.evaluation.generation import generate, policies_of, recipe, write_summaries
+from alignxplore.evaluation.generation import generate, policies_of, recipe_of, write_summaries
 from alignxplore.evaluation.scoring import score
 from alignxplore.journal import TRANSPORT_ERROR, Journal
 from alignxplore.records import write_json
@@ -23,7 +23,7 @@ def data(record, benchmark_file) -> str:
 
 
 @pytest.fixture
-def written(fake_server, say, tokenizer, data, tmp_path):
+def endpoint(fake_server, say, tokenizer, data, tmp_path):
     """An endpoint's address, which wrote summaries of the full histories, and answers no more."""
     tokenizer.save_pretrained(tmp_path / "tokenizer")
 
@@ -47,17 +47,17 @@ def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_is_to_be_written_is_counted_without_asking(written, data, tmp_path):
-    shared = {"model": [written], "data": [data], "out": str(tmp_path / "out"), "check": True}
+def test_what_is_to_be_written_is_counted_without_asking(endpoint, data, tmp_path):
+    options = {"model": [endpoint], "data": [data], "out": str(tmp_path / "out"), "check": True}
     before = files(tmp_path)
-    said = write_summaries(GenerationArguments(**shared, stages=3))
-    assert "ours: endpoint http://" in said and "world_films: 5 users, 0 with the target in the history" in said
-    assert "To write: 5 summaries in 15 answers" in said and ", fit ours\n" in said
-    assert lines(said) == {
+    text = write_summaries(GenerationArguments(**options, stages=3))
+    assert "ours: endpoint http://" in text and "world_films: 5 users, 0 with the target in the history" in text
+    assert "To write: 5 summaries in 15 answers" in text and ", fit ours\n" in text
+    assert lines(text) == {
         ("ours", "world_films", "full"): ["0", "5", "1", "5", "0"],
         ("ours", "world_films", "streaming"): ["0", "5", "3", "0", "5"],
     }
-    other = lines(write_summaries(GenerationArguments(**shared, settings=["full"], temperature=0.1)))
+    other = lines(write_summaries(GenerationArguments(**options, settings=["full"], temperature=0.1)))
     assert other["ours", "world_films", "full"][-2:] == ["0", "5"], "in another way than those that are there"
     assert files(tmp_path) == before
 
@@ -67,18 +67,18 @@ def test_the_weights_of_a_folder_decide_what_is_there_and_failed_ones_are_not(mo
     arguments = GenerationArguments(model=[f"m={model_folder}"], data=[data], out=out, settings=["full"], check=True)
     (policy,), (benchmark,) = policies_of(arguments), load_benchmarks([data])
     target = SummarySet(tmp_path / "out", "m", "world_films", "full", 0)
-    for identity, there in ((policy.spec.identity, "3"), ("other weights", "0")):
-        made = recipe(arguments, identity, 16384, policy.prompts, "think", benchmark.task, target)
-        write_json(target.meta_path, asdict(made))
+    for identity, done_count in ((policy.spec.identity, "3"), ("other weights", "0")):
+        recipe = recipe_of(arguments, identity, 16384, policy.prompts, "think", benchmark.task, target)
+        write_json(target.meta_path, asdict(recipe))
         target.journal_path.unlink(missing_ok=True)
         with Journal(target.journal_path) as journal:
             for place, user in enumerate(benchmark.records[:4]):
-                row = {"run": made.run, "record": user.id, "user": user.user, "stages": []} | (
+                row = {"run": recipe.run, "record": user.id, "user": user.user, "stages": []} | (
                     {} if place else {"status": TRANSPORT_ERROR}
                 )
-                journal.append(made.unit(user.id), row)
-        said = write_summaries(arguments)
-        assert lines(said)["m", "world_films", "full"][-2] == there and f"m: folder {model_folder}" in said
+                journal.append(recipe.unit(user.id), row)
+        text = write_summaries(arguments)
+        assert lines(text)["m", "world_films", "full"][-2] == done_count and f"m: folder {model_folder}" in text
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_the_weights_of_a_folder_decide_what_is_there_and_failed_ones_are_not(mo
 )
 def test_what_would_fail_later_is_a_sentence_now(options, message, data, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    given = {"--model": "a/b", "--data": data, "--out": str(tmp_path / "out")}
-    given |= dict(zip(options[::2], (value.replace("EMPTY", str(tmp_path / "empty")) for value in options[1::2])))
+    values = {"--model": "a/b", "--data": data, "--out": str(tmp_path / "out")}
+    values |= dict(zip(options[::2], (value.replace("EMPTY", str(tmp_path / "empty")) for value in options[1::2])))
     with pytest.raises(SystemExit) as end:
-        run(write_summaries, GenerationArguments, None, ["--check", *(x for pair in given.items() for x in pair)])
+        run(write_summaries, GenerationArguments, None, ["--check", *(x for pair in values.items() for x in pair)])
     assert message in str(end.value.code) and not (tmp_path / "out").exists()
 
 
@@ -129,40 +129,43 @@ def test_values_that_there_are_not(work, kind, options, capsys):
 
 
 def judging(data: str, tmp_path: Path, **options) -> str:
-    shared = {"judge": ["j=a/judge"], "data": [data], "out": str(tmp_path / "out"), "protocol": ["choice", "paper"]}
-    return score(EvaluationArguments(**shared | options, check=True))
+    values = {"judge": ["j=a/judge"], "data": [data], "out": str(tmp_path / "out"), "protocol": ["choice", "paper"]}
+    return score(EvaluationArguments(**values | options, check=True))
 
 
 def test_judgements_are_counted_before_there_are_summaries(data, tmp_path):
-    said = judging(data, tmp_path, policies=["ours"])
-    assert "j: hub model a/judge, format plain" in said and "no summaries of ours under" in said
-    assert lines(said) == {("j", protocol, "world_films"): ["5", "2", "10"] for protocol in ("choice", "paper")}
+    text = judging(data, tmp_path, policies=["ours"])
+    assert "j: hub model a/judge, format plain" in text and "no summaries of ours under" in text
+    assert lines(text) == {("j", protocol, "world_films"): ["5", "2", "10"] for protocol in ("choice", "paper")}
     assert not (tmp_path / "out").exists()
     only = lines(judging(data, tmp_path, direct=False, protocol=["choice"]))
     assert only == {("j", "choice", "world_films"): ["5", "1", "5"]}
 
 
-def test_judgements_are_counted_and_nothing_is_touched(written, data, tmp_path):
+def test_judgements_are_counted_and_nothing_is_touched(endpoint, data, tmp_path):
     before = files(tmp_path)
-    said = judging(data, tmp_path, protocol=["choice"])
-    assert "no summaries" not in said
+    text = judging(data, tmp_path, protocol=["choice"])
+    assert "no summaries" not in text
     # All five summaries are the same: a stranger's is judged with a user's own. Histories and no summary come on top.
-    assert lines(said) == {("j", "choice", "world_films"): ["5", "4", "15"]}
+    assert lines(text) == {("j", "choice", "world_films"): ["5", "4", "15"]}
     histories = judging(data, tmp_path, protocol=["choice"], judge_format=["yes_no"])
     assert lines(histories) == {("j", "choice", "world_films"): ["5", "1", "5"]}
     assert "no summaries of theirs" in judging(data, tmp_path, other_user=["theirs"])
     assert files(tmp_path) == before
 
 
-def test_summaries_that_cannot_be_pooled_yet_are_said_and_do_not_stop_the_command(written, data, tmp_path):
-    one = SummarySet(tmp_path / "out", "ours", "world_films", "full", 0)
-    write_json(one.folder / "summaries" / "ours" / "world_films.full.s1.meta.json", one.meta() | {"recipe": "other"})
-    said = judging(data, tmp_path)
-    assert "cannot be scored: " in said and "were made in another way" in said
+def test_summaries_that_cannot_be_pooled_yet_are_said_and_do_not_stop_the_command(endpoint, data, tmp_path):
+    summaries = SummarySet(tmp_path / "out", "ours", "world_films", "full", 0)
+    write_json(
+        summaries.folder / "summaries" / "ours" / "world_films.full.s1.meta.json",
+        summaries.meta() | {"recipe": "other"},
+    )
+    text = judging(data, tmp_path)
+    assert "cannot be scored: " in text and "were made in another way" in text
 
 
 def test_benchmarks_that_are_not_there_yet_are_no_fault(tmp_path):
-    said = judging(f"mind={tmp_path / 'mind_upi.jsonl'}", tmp_path)
-    assert said.endswith("mind_upi.jsonl: not there yet; what would be asked cannot be counted")
+    text = judging(f"mind={tmp_path / 'mind_upi.jsonl'}", tmp_path)
+    assert text.endswith("mind_upi.jsonl: not there yet; what would be asked cannot be counted")
     with pytest.raises(ValueError, match="neither a model folder"):
         judging("mind=mind_upi.jsonl", tmp_path, judge=["a judge"])

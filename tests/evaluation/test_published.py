@@ -21,12 +21,12 @@ MISPRINTED = {("full", "AlignXplore", 66.07, 67.86), ("streaming", "DeepSeek-R1-
 
 def published_rows():
     """(table, setting, model, downstream model) → benchmark → score."""
-    found = defaultdict(dict)
+    rows = defaultdict(dict)
     for cell in PAPER["scores"]:
-        row = found[cell["table"], cell["setting"], cell["model"], cell["downstream"]]
+        row = rows[cell["table"], cell["setting"], cell["model"], cell["downstream"]]
         assert cell["benchmark"] not in row
         row[cell["benchmark"]] = cell["score"]
-    return found
+    return rows
 
 
 def test_every_cell_of_every_table_is_there():
@@ -61,13 +61,15 @@ def test_scores_fit_the_inferred_numbers_of_rows():
     be."""
     for benchmark, n in PAPER["rows"].items():
         scores = [cell["score"] for cell in PAPER["scores"] if cell["benchmark"] == benchmark]
-        near = (
+        candidates = (
             {score: [100 * (int(score * n / 100) + step) / n for step in (-1, 0, 1, 2)] for score in scores}
             if n
             else {}
         )
         misfits = [
-            score for score, values in near.items() if not any(-0.0051 < value - score < 0.01 for value in values)
+            score
+            for score, values in candidates.items()
+            if not any(-0.0051 < value - score < 0.01 for value in values)
         ]
         assert scores and len(misfits) <= 5, (benchmark, misfits)
 
@@ -76,8 +78,8 @@ def differs(row: Result, run: dict, shown=0.0, **other) -> list[str]:
     return Paper().differs(replace(row, values={**row.values, "shown_otherwise": shown}, **other), run)
 
 
-def row_of(benchmark: str, n: int, **how) -> Result:
-    return result_rows(scores("ours", benchmark, n, 0.8, **how))[0]
+def row_of(benchmark: str, n: int, **options) -> Result:
+    return result_rows(scores("ours", benchmark, n, 0.8, **options))[0]
 
 
 def test_amazon_may_have_its_two_more_rows():
@@ -89,7 +91,7 @@ def test_amazon_may_have_its_two_more_rows():
 
 @pytest.mark.parametrize(("setting", "stages"), [("full", 1), ("streaming", 2)])
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("options", "differences"),
     [
         ({}, []),
         ({"stages": 3}, ["3 stages for 2"]),
@@ -102,12 +104,12 @@ def test_amazon_may_have_its_two_more_rows():
         ),
     ],
 )
-def test_what_differs_in_the_way_a_summary_was_written(setting, stages, how, said):
+def test_what_differs_in_the_way_a_summary_was_written(setting, stages, options, differences):
     row, run = row_of("mind", 3000, setting=setting), run_of(mind=3000)
     sets = run["policies"]["ours"]["sets"]
-    sets[f"mind.{setting}.s0"] = written(**{"stages": stages} | how)
+    sets[f"mind.{setting}.s0"] = written(**{"stages": stages} | options)
     sets["amazon.streaming.s0"] = written(5, 512)
-    assert differs(row, run) == [one.replace("for 2", f"for {stages}") for one in said]
+    assert differs(row, run) == [text.replace("for 2", f"for {stages}") for text in differences]
     del sets[f"mind.{setting}.s0"]
     assert differs(row, run) == ["summaries of which nothing is known"]
 
@@ -117,15 +119,17 @@ def test_the_fit_differs_where_some_row_was_shown_otherwise():
     row = result_rows([replace(row, shown_otherwise=row.record == "r7") for row in scores("ours", "mind", 3000, 0.8)])[
         0
     ]
-    (said,) = Paper().differs(row, run)
-    assert said.startswith("fit ours, by which some rows were shown otherwise") and row[shown_otherwise] == 1 / 3000
-    assert differs(row, run) == [] and differs(row, run, shown=None) == [said]
+    (difference,) = Paper().differs(row, run)
+    assert (
+        difference.startswith("fit ours, by which some rows were shown otherwise") and row[shown_otherwise] == 1 / 3000
+    )
+    assert differs(row, run) == [] and differs(row, run, shown=None) == [difference]
     run["policies"]["ours"]["sets"] = sets | {"mind.full.s0": written(fit="published")}
     assert Paper().differs(row, run) == [], "shown as published, whatever ours would have shown"
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("options", "difference"),
     [
         ({"answer_tokens": 64}, "answers of up to 64 tokens for 16"),
         ({"format": "think", "answer_tokens": 16}, "answers of up to 16 tokens for 2048"),
@@ -134,22 +138,22 @@ def test_the_fit_differs_where_some_row_was_shown_otherwise():
         ({"format": "yes_no"}, "a choice by P(Yes) of each item; how the published one was read is not said"),
     ],
 )
-def test_what_differs_in_the_way_the_downstream_model_was_asked(how, said):
+def test_what_differs_in_the_way_the_downstream_model_was_asked(options, difference):
     row, run = row_of("mind", 3000), run_of(mind=3000)
     for identity in ("http://host/v1@q=Qwen/Qwen3-8B", "http://host/v1@Qwen/Qwen3-8B", "served:Qwen/Qwen3-8B"):
         run["judges"]["qwen"]["identity"] = identity
         assert differs(row, run) == [], "an endpoint that says what it serves"
-    run["judges"]["qwen"] |= how
-    assert differs(row, run) == [said]
+    run["judges"]["qwen"] |= options
+    assert differs(row, run) == [difference]
 
 
 def test_what_differs_in_the_protocol_the_wording_and_the_seeds():
     row, run = row_of("mind", 3000), run_of(mind=3000) | {"prompt_set": "hardened", "arguments": {"orders": "both"}}
     assert differs(row, run) == ["wording of the prompt judge (set hardened)"]
-    said = differs(row, run, protocol="choice", seeds=(0, 1, 2))
+    texts = differs(row, run, protocol="choice", seeds=(0, 1, 2))
     assert (
-        said[0] == "the mean of 3 generation seeds for one"
-        and said[1] == "protocol choice (both orders) for paper (one order, one sampled answer)"
+        texts[0] == "the mean of 3 generation seeds for one"
+        and texts[1] == "protocol choice (both orders) for paper (one order, one sampled answer)"
     )
     direct = differs(row, run, setting="direct")
     assert "raw history the published readers were shown" in direct[0] and direct[1].startswith(
@@ -158,13 +162,13 @@ def test_what_differs_in_the_protocol_the_wording_and_the_seeds():
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "n", "how", "said"),
+    ("benchmark", "n", "build", "difference"),
     [
         ("friendly_unfriendly", 600, built(), None),
         ("friendly_unfriendly", 600, built(protocol="matched"), "other negatives (matched)"),
         ("friendly_unfriendly", 600, built() | {"markup": "kept"}, None),
         ("friendly_unfriendly", 600, built() | {"markup": "removed"}, "without the HTML of its texts"),
-        ("friendly_unfriendly", 600, built(taken_out=271), "271 repeats and answers taken out of the histories"),
+        ("friendly_unfriendly", 600, built(removals=271), "271 repeats and answers taken out of the histories"),
         ("alignx", 3000, built(), "the file of AlignX, whose published conversion is not public"),
         ("personamem", 5000, built("v2"), "the file of PersonaMem, whose published conversion is not public"),
         ("movielens", 3000, built("ml-1m", min_interactions=17, split="test"), "built from ml-1m for ml-32m"),
@@ -174,12 +178,12 @@ def test_what_differs_in_the_protocol_the_wording_and_the_seeds():
         ("student_phd", 600, None, "of which nothing shows that it is the published one"),
     ],
 )
-def test_what_differs_in_the_file(benchmark, n, how, said):
+def test_what_differs_in_the_file(benchmark, n, build, difference):
     row, run = row_of(benchmark, n), run_of(**{benchmark: n})
     assert differs(row, run) == [], "the published file"
-    run["benchmarks"][benchmark] |= {"built": how, "hub": f"{PUBLISHED}-mine@abc"}
-    found = differs(row, run)
-    assert found == [] if said is None else len(found) == 1 and said in found[0]
+    run["benchmarks"][benchmark] |= {"built": build, "hub": f"{PUBLISHED}-mine@abc"}
+    texts = differs(row, run)
+    assert texts == [] if difference is None else len(texts) == 1 and difference in texts[0]
 
 
 def test_a_benchmark_whose_number_of_rows_is_not_known_has_its_difference_without_an_interval():

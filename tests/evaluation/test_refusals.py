@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
-from alignxplore.evaluation.conditions import Missing, ReadSummaries, of_summaries
+from alignxplore.evaluation.conditions import MissingSummary, ReadSummaries, of_summaries
 from alignxplore.evaluation.generation import GenerationArguments, generate
 from alignxplore.evaluation.scoring import EvaluationArguments, evaluate
 from alignxplore.records import Interaction, UserRecord
@@ -54,10 +54,10 @@ async def test_refusals_stop_the_run_and_are_asked_again(fake_server, say, setup
         with pytest.raises(TooManyErrors, match=f"HTTP {status}: no"):
             await generate(arguments(server.url))
         questions = of_summaries(target, benchmark).questions
-        assert Counter(map(type, questions)) == {ReadSummaries: 20, Missing: 40}
-        credit, asked = 1000, len(server.bodies)
+        assert Counter(map(type, questions)) == {ReadSummaries: 20, MissingSummary: 40}
+        credit, count = 1000, len(server.bodies)
         await generate(arguments(server.url))
-        assert len(server.bodies) - asked == 40
+        assert len(server.bodies) - count == 40
     assert all(isinstance(q, ReadSummaries) for q in of_summaries(target, benchmark).questions)
 
 
@@ -74,8 +74,8 @@ async def test_a_target_that_no_window_takes_is_missing_for_good_and_stops_nothi
     fake_server, tokenizer, record, benchmark_file, tmp_path
 ):
     tokenizer.save_pretrained(tmp_path / "tokenizer")
-    huge = UserRecord("huge", (Interaction("a", "b"),), Interaction("x" * 200_000, "a film"))
-    path = benchmark_file("world_films", [huge, *(record(f"u{i}") for i in range(3))])
+    large_record = UserRecord("huge", (Interaction("a", "b"),), Interaction("x" * 200_000, "a film"))
+    path = benchmark_file("world_films", [large_record, *(record(f"u{i}") for i in range(3))])
     letters, window = LetterServer(tokenizer, lambda a, b: (0.9, 0.05) if "last" in a else (0.05, 0.9)), 4096
 
     def strict(body):
@@ -92,14 +92,18 @@ async def test_a_target_that_no_window_takes_is_missing_for_good_and_stops_nothi
             baselines=["none"],
         )
         rows = [result.row() for result in await evaluate(arguments)]
-        asked = len(server.bodies)
+        count = len(server.bodies)
         await evaluate(arguments)
-        again = server.bodies[asked:]
+        second_bodies = server.bodies[count:]
     assert [(row["coverage"], row["bad_format"]) for row in rows] == [(0.75, 0)]
-    assert len([body for body in again if "x" * 99 in str(body)]) <= 2, "none but to check the judge, by either way"
-    kept = [json.loads(line) for line in (tmp_path / "out/judgements/judge/choice.jsonl").read_text().splitlines()]
-    assert {(row["user"], row["whose"]) for row in kept} == {
+    assert len([body for body in second_bodies if "x" * 99 in str(body)]) <= 2, (
+        "none but to check the judge, by either way"
+    )
+    rows_on_disk = [
+        json.loads(line) for line in (tmp_path / "out/judgements/judge/choice.jsonl").read_text().splitlines()
+    ]
+    assert {(row["user"], row["whose"]) for row in rows_on_disk} == {
         (user, "no summary, none") for user in ("huge", "u0", "u1", "u2")
     }
-    (final,) = [row for row in kept if row["status"] != "ok"]
+    (final,) = [row for row in rows_on_disk if row["status"] != "ok"]
     assert final["status"] == "too_long" and "tokens of prompt, and 4064 fit: HTTP 400" in final["error"]

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from alignxplore.evaluation import registry
-from alignxplore.evaluation.answers import Answer, Rated
+from alignxplore.evaluation.answers import Answer, Rating
 from alignxplore.evaluation.costs import Cost
-from alignxplore.evaluation.hicupid import Written
+from alignxplore.evaluation.hicupid import WrittenAnswer
 from alignxplore.evaluation.report import layouts, writing
 from alignxplore.evaluation.results import result_rows
 from alignxplore.evaluation.rows import Result, Score, read_results, read_scores, write_results, write_scores
@@ -38,8 +38,8 @@ def wrong_of_ten():
     before = dict(registry.METRICS)
 
     @registry.metric("wrong %", "share of rows that are wrong")
-    def mistaken(found):
-        return sum(one.value == 0 for one in found) / len(found)
+    def mistaken(rows):
+        return sum(row.value == 0 for row in rows) / len(rows)
 
     yield mistaken
     registry.METRICS.clear()
@@ -47,8 +47,8 @@ def wrong_of_ten():
 
 
 def test_a_registered_function_stands_in_every_place(wrong_of_ten, tmp_path):
-    found = [score(record=f"r{i}", user=f"u{i}", target=f"t{i}", item=f"t{i}", value=float(i > 2)) for i in range(10)]
-    results = result_rows(found)
+    rows = [score(record=f"r{i}", user=f"u{i}", target=f"t{i}", item=f"t{i}", value=float(i > 2)) for i in range(10)]
+    results = result_rows(rows)
     assert results[0][wrong_of_ten] == 0.3
     table = layouts.details(results, "choice")
     assert (
@@ -61,42 +61,42 @@ def test_a_registered_function_stands_in_every_place(wrong_of_ten, tmp_path):
     assert read_results(tmp_path / "results.json") == results
 
 
-@pytest.mark.parametrize("one", KINDS)
-def test_a_score_is_read_as_it_was_written(tmp_path, one):
-    write_scores(tmp_path, [one])
-    (read,) = read_scores(tmp_path)
-    assert read == one and isinstance(read, Score)
+@pytest.mark.parametrize("row", KINDS)
+def test_a_score_is_read_as_it_was_written(tmp_path, row):
+    write_scores(tmp_path, [row])
+    (copy,) = read_scores(tmp_path)
+    assert copy == row and isinstance(copy, Score)
 
 
 def test_a_score_s_line_has_what_its_kind_has():
-    pair, judged, missing, among_k, written = (KINDS[i].row().keys() for i in (0, 2, 3, 4, 5))
-    assert not {"p", "orders", "k", "mrr", "shown"} & pair and {"p", "orders", "flips", "mass"} <= judged
-    assert {"k", "chance"} <= missing and "by_rule" not in missing and "orders" not in among_k
-    assert {"mrr", "by_rule", "mass"} <= among_k and "bleu" in written
+    pair, judgement, missing_row, among_k, rating = (KINDS[i].row().keys() for i in (0, 2, 3, 4, 5))
+    assert not {"p", "orders", "k", "mrr", "shown"} & pair and {"p", "orders", "flips", "mass"} <= judgement
+    assert {"k", "chance"} <= missing_row and "by_rule" not in missing_row and "orders" not in among_k
+    assert {"mrr", "by_rule", "mass"} <= among_k and "bleu" in rating
 
 
 def test_results_are_read_as_they_were_written(tmp_path):
-    found = [*scores("ours", "mind", 9, 0.5, seeds=(0, 1)), WRITTEN]
-    found += [score(benchmark="lists", k=3, chance=1 / 3, by_rule=False, measures={"mrr": 0.5})]
+    rows = [*scores("ours", "mind", 9, 0.5, seeds=(0, 1)), WRITTEN]
+    rows += [score(benchmark="lists", k=3, chance=1 / 3, by_rule=False, measures={"mrr": 0.5})]
     bound = Result(**score(policy="chance").key._asdict(), n=3, accuracy=0.5, ci_low=None, ci_high=None)
-    results = [*result_rows(found), bound]
+    results = [*result_rows(rows), bound]
     write_results(tmp_path, results)
     assert read_results(tmp_path / "results.json") == results
     assert "clusters" not in json.loads((tmp_path / "results.json").read_text())[-1], "nobody counted them"
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"item": None}, "field 'item': missing: another version wrote this; run evaluate.py again"),
         ({"value": "high"}, "field 'value': input should be a valid number"),
         ({"colour": "red"}, "field 'colour': unexpected keyword argument"),
     ],
 )
-def test_a_line_that_is_no_score_is_named(tmp_path, change, said):
+def test_a_line_that_is_no_score_is_named(tmp_path, change, message):
     row = {name: value for name, value in (score().row() | change).items() if value is not None}
     write_jsonl(tmp_path / "scores.jsonl", [score().row(), row])
-    with pytest.raises(RecordError, match=rf"scores\.jsonl:2: {said}"):
+    with pytest.raises(RecordError, match=rf"scores\.jsonl:2: {message}"):
         list(read_scores(tmp_path))
 
 
@@ -107,28 +107,28 @@ def test_a_row_that_is_no_result_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "reply",
     [
         Judgement(p_chosen_first=0.7, p_chosen_second=0.5, unparsed=1, unread=("hm",)),
         PaperJudgement(chosen_letter="B", unread=("hm",)),
         Ranking(rotations=((0.7, 0.3), (0.5, 0.5)), unparsed=1, unread=("hm",)),
         Ranking("transport_error", error="timed out"),
     ],
-    ids=lambda said: f"{type(said).__name__} {said.status}",
+    ids=lambda reply: f"{type(reply).__name__} {reply.status}",
 )
-def test_a_journal_keeps_all_that_was_said_and_what_could_not_be_read(said):
-    answer = Answer(said, dropped=2, not_sent=("top_k",))
+def test_a_journal_keeps_all_that_was_said_and_what_could_not_be_read(reply):
+    answer = Answer(reply, dropped=2, not_sent=("top_k",))
     assert Answer.of(json.loads(json.dumps(answer.row()))) == answer
 
 
 def test_a_report_says_what_its_columns_are(tmp_path):
-    found = scores("ours", "mind", 9, 0.5)
-    write_scores(tmp_path, found)
-    write_results(tmp_path, result_rows(found))
+    rows = scores("ours", "mind", 9, 0.5)
+    write_scores(tmp_path, rows)
+    write_results(tmp_path, result_rows(rows))
     write_json(tmp_path / "run.json", run_of(mind=9))
     writing.write(tmp_path)
-    for where in ((tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()):
-        assert "coverage: share of rows that have a score" in where
+    for text in ((tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()):
+        assert "coverage: share of rows that have a score" in text
     assert "coverage: share of rows that have a score" in writing.GLOSSARY
 
 
@@ -147,8 +147,8 @@ README = (
         Judgement(unread=("hm",)),
         PaperJudgement(unread=("hm",)),
         Ranking(unread=("hm",)),
-        Written("ok", not_sent=("top_k",)),
-        Rated(1.0, ("win",), 0),
+        WrittenAnswer("ok", not_sent=("top_k",)),
+        Rating(1.0, ("win",), 0),
         Cost("ours", "full", "mind", 0, "r0", 1, 1, 1, 1, 1, 2.0, False, None),
         *KINDS[2:],
         *result_rows(scores("ours", "mind", 2, 0.5)),
@@ -157,5 +157,5 @@ README = (
 )
 def test_each_field_of_a_file_is_explained(row):
     names = row.row() if hasattr(row, "row") else vars(row)
-    explained = set(re.findall(r"`(\w+)`", README)) | registry.METRICS.keys() | {"status"}
-    assert set(names) <= explained
+    explanations = set(re.findall(r"`(\w+)`", README)) | registry.METRICS.keys() | {"status"}
+    assert set(names) <= explanations

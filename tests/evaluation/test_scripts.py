@@ -23,19 +23,19 @@ class Reader:
     user it was told of."""
 
     def __init__(self, tokenizer, say):
-        self.letters, self.say, self.asked = find_letters(tokenizer), say, 0
+        self.letters, self.say, self.count = find_letters(tokenizer), say, 0
 
     def __call__(self, body: dict) -> dict:
-        self.asked += 1
+        self.count += 1
         text = next(m["content"] for m in body["messages"] if m["role"] == "user")
         if not body.get("logprobs"):
             if "QX-4417" in text:
                 return self.say("<think>\nI am told to\n</think>\n\nQX-4417")
             return self.say(f"<think>\nI read\n</think>\n\nlikes what user-{text.split('user-')[1].split()[0]} takes")
-        told, items = text.split("\nItem A: ")
-        known = next((name for name in ("user-1", "user-2", "user-3", "user-4") if name in told), "nobody")
-        first = "last" in items.split("\nItem B: ")[0] and known in items
-        p = dict(zip(self.letters.tokens, (0.5, 0.5) if known == "nobody" else (0.9, 0.1) if first else (0.1, 0.9)))
+        summary_text, items = text.split("\nItem A: ")
+        user = next((name for name in ("user-1", "user-2", "user-3", "user-4") if name in summary_text), "nobody")
+        first = "last" in items.split("\nItem B: ")[0] and user in items
+        p = dict(zip(self.letters.tokens, (0.5, 0.5) if user == "nobody" else (0.9, 0.1) if first else (0.1, 0.9)))
         entries = [
             {"token": f"token_id:{i}", "logprob": math.log(p.get(i, 1e-6))}
             for i in body.get("logprob_token_ids") or self.letters.tokens
@@ -57,9 +57,9 @@ async def run(script: str, *options: str, **variables: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said = (await process.communicate())[0].decode()
-    assert process.returncode == 0, said[-3000:]
-    return said
+    output = (await process.communicate())[0].decode()
+    assert process.returncode == 0, output[-3000:]
+    return output
 
 
 @pytest.fixture
@@ -91,10 +91,10 @@ async def test_cross_task_by_one_command_and_nothing_is_asked_twice(
     )  # of an earlier run with other DATA
     async with fake_server(reader, max_model_len=16384) as server:
         variables = models(server.url) | {"DATA": " ".join(paths.values()), "OUT": str(out)}
-        said = await run("cross_task.sh", **variables)
-        asked = reader.asked
+        output = await run("cross_task.sh", **variables)
+        count = reader.count
         assert await run("cross_task.sh", **variables)
-    assert "world_films → world_news (n = 4)" in said and "are not public" in said
+    assert "world_films → world_news (n = 4)" in output and "are not public" in output
     results = json.loads((out / "tables" / "cross_task" / "results.json").read_text())
     rows = {(row["policy"], row["setting"], row["benchmark"]): row for row in results}
     assert {name for *_, name in rows} == {
@@ -103,18 +103,20 @@ async def test_cross_task_by_one_command_and_nothing_is_asked_twice(
         "world_films",
         "world_news",
     }
-    for crossed in ("world_films~to~world_news", "world_news~to~world_films"):
+    for name_of_variant in ("world_films~to~world_news", "world_news~to~world_films"):
         assert (
-            rows["ours", "full", crossed]["accuracy"] == 1.0
+            rows["ours", "full", name_of_variant]["accuracy"] == 1.0
         )  # the summary names the user, whose item the reader then knows
         assert (
-            rows["no summary", "none", crossed]["accuracy"] == 0.5 == rows["first item", "none", crossed]["accuracy"]
+            rows["no summary", "none", name_of_variant]["accuracy"]
+            == 0.5
+            == rows["first item", "none", name_of_variant]["accuracy"]
         )
         assert (
-            rows["other user's (ours)", "full", crossed]["accuracy"] == 0.5
+            rows["other user's (ours)", "full", name_of_variant]["accuracy"] == 0.5
         )  # of someone else: position decides, both orders are asked
     assert (
-        reader.asked - asked <= 9
+        reader.count - count <= 9
     )  # the check of the downstream model: eight rows and a probe; everything else is in the journals
     samples = [row for _, row in read_jsonl(out / "tables" / "cross_task" / "samples.jsonl")]
     assert len(samples) == 16 and all(len(row["summaries"]) == 1 and row["scores"] for row in samples)
@@ -133,7 +135,7 @@ async def test_robustness_by_one_command_sees_what_was_obeyed(
         tmp_path / "world_films_upi.jsonl", out / "data" / "world_films~swapped20_upi.jsonl"
     )  # of an earlier run with other KINDS
     async with fake_server(reader, max_model_len=16384) as server:
-        said = await run(
+        output = await run(
             "robustness.sh",
             **models(server.url),
             DATA=paths["world_films"],
@@ -146,22 +148,27 @@ async def test_robustness_by_one_command_sees_what_was_obeyed(
     with (out / "table_injection_reader_choice.csv").open() as file:
         line = next(row for row in file if row.startswith("ours,full"))
     assert ",100.00,0.00," in line  # all three obeyed, none without the injection
-    by_name = {text.split("|")[1].strip(): text for text in said.splitlines() if text.startswith("| world_films")}
-    assert set(by_name) == {
+    line_of = {text.split("|")[1].strip(): text for text in output.splitlines() if text.startswith("| world_films")}
+    assert set(line_of) == {
         "world_films",
         "world_films, shuffled",
         "world_films, mixed",
         "world_films, injected_order50",
     }
     assert (
-        "100.00 [29.24, 100.00] | +0.00 [" in by_name["world_films, shuffled"]
-        and "−50.00 [" in by_name["world_films, injected_order50"]
+        "100.00 [29.24, 100.00] | +0.00 [" in line_of["world_films, shuffled"]
+        and "−50.00 [" in line_of["world_films, injected_order50"]
     )
     assert (out / "robustness.html").exists() and (out / "hardened" / "report.html").exists()
 
 
 async def test_the_check_of_robustness_counts_the_users_that_it_would_take(record, benchmark_file, tmp_path):
     data, out = files(record, benchmark_file)["world_films"], str(tmp_path / "out")
-    where = {"MODEL": "ours=http://127.0.0.1:9/v1", "JUDGE": "reader=http://127.0.0.1:9/v1", "DATA": data, "OUT": out}
-    said = await run("robustness.sh", "--check", **where, SETTINGS="full", LIMIT="3")
-    assert "| ours | world_films | full | 0 | 3 | 1 | 0 | 3 |" in said
+    variables = {
+        "MODEL": "ours=http://127.0.0.1:9/v1",
+        "JUDGE": "reader=http://127.0.0.1:9/v1",
+        "DATA": data,
+        "OUT": out,
+    }
+    output = await run("robustness.sh", "--check", **variables, SETTINGS="full", LIMIT="3")
+    assert "| ours | world_films | full | 0 | 3 | 1 | 0 | 3 |" in output

@@ -22,7 +22,7 @@ def facts(row: Score) -> tuple:
 
 
 def loaded(path, name):
-    return {found.name: found for found in load_benchmarks([f"{name}={path}"])}
+    return {benchmark.name: benchmark for benchmark in load_benchmarks([f"{name}={path}"])}
 
 
 def rows_of(benchmark) -> list[Score]:
@@ -45,15 +45,15 @@ def test_the_scores_of_an_evaluation_say_what_kind_of_row_each_is(record, tmp_pa
 
 
 def test_a_persona_is_a_group_only_where_there_are_few_of_them(record, tmp_path):
-    for personas, named in ((2, True), (MOST_PERSONAS, True), (MOST_PERSONAS + 1, False)):
+    for personas, has_segment in ((2, True), (MOST_PERSONAS, True), (MOST_PERSONAS + 1, False)):
         path = tmp_path / "student_phd_upi.jsonl"
         rows = [replace(record(str(i)), persona=f"persona {i % personas}") for i in range(40)]
         write_jsonl(path, map(user_row, rows))
         benchmarks = loaded(path, "student_phd")
         groups = parted(with_facts(rows_of(benchmarks["student_phd"]), benchmarks))
-        found = [(segment.title, {name: len(rows) for name, rows in x.items()}) for segment, x in groups.items()]
-        want = {f"persona {k}": len(range(k, 40, personas)) for k in range(personas)}
-        assert found == ([("persona", want)] if named else [])
+        parts = [(segment.title, {name: len(rows) for name, rows in x.items()}) for segment, x in groups.items()]
+        sizes = {f"persona {k}": len(range(k, 40, personas)) for k in range(personas)}
+        assert parts == ([("persona", sizes)] if has_segment else [])
 
 
 def test_rows_part_at_the_bounds_that_the_headings_name():

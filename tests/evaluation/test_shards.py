@@ -33,12 +33,12 @@ def run(fake_server, say, tokenizer, record, benchmark_file, tmp_path):
     def answer(body: dict) -> dict:
         return say(f"<think>\nread\n</think>\n\nlikes {content_hash([body['messages'], body['seed']])}")
 
-    def work(out: str, shard: str = "", goes_on: bool = False, **given) -> int:
+    def work(out: str, shard: str = "", goes_on: bool = False, **options_given) -> int:
         async def ask() -> int:
             async with fake_server(answer, max_model_len=16384) as server:
-                server.models[0]["root"] = given.pop("root", "org/model")
-                where = {"continue_run": str(tmp_path / out)} if goes_on else {"out": str(tmp_path / out)}
-                options = {"data": [str(path)], "settings": ["full"], "concurrency": 4} | where | given
+                server.models[0]["root"] = options_given.pop("root", "org/model")
+                place = {"continue_run": str(tmp_path / out)} if goes_on else {"out": str(tmp_path / out)}
+                options = {"data": [str(path)], "settings": ["full"], "concurrency": 4} | place | options_given
                 model = [f"ours={server.url}#{tmp_path / 'tokenizer'}"]
                 arguments = GenerationArguments(model=model, shard=shard, **options)
                 if goes_on:
@@ -59,23 +59,23 @@ def summaries(out: Path) -> dict[str, str]:
 
 
 def test_shards_together_are_the_run_without_shards(run, tmp_path):
-    asked = [run("cut", f"{number}/3") for number in range(3)]
-    assert run("whole") == PERSONS == sum(asked) and min(asked) > 0
+    counts = [run("cut", f"{number}/3") for number in range(3)]
+    assert run("whole") == PERSONS == sum(counts) and min(counts) > 0
     assert summaries(tmp_path / "cut") == summaries(tmp_path / "whole") and len(summaries(tmp_path / "cut")) == PERSONS
     assert [run("cut", f"{number}/3") for number in range(3)] == [0, 0, 0], "each goes on by the same command"
-    (found,) = find_sets(tmp_path / "cut")
-    assert found.folder == tmp_path / "cut" and found.meta()["spent"]["summaries"] == PERSONS
+    (summary_set,) = find_sets(tmp_path / "cut")
+    assert summary_set.folder == tmp_path / "cut" and summary_set.meta()["spent"]["summaries"] == PERSONS
     arguments = EvaluationArguments(judge=[], data=[str(run.path)], out=str(tmp_path / "cut"), cues=[])
-    cell = next(c for c in build_cells(arguments, {b.name: b for b in load_benchmarks(arguments.data)}) if c.made_by)
+    cell = next(c for c in build_cells(arguments, {b.name: b for b in load_benchmarks(arguments.data)}) if c.meta)
     assert len(cell.questions) == PERSONS and all(question.summaries for question in cell.questions)
 
 
 def test_what_a_shard_is_to_write_is_counted(run, tmp_path):
     run("out", "0/2")
     options = {"model": ["ours=http://127.0.0.1:9/v1"], "data": [str(run.path)], "settings": ["full"], "check": True}
-    there = len(summaries(tmp_path / "out"))
-    said = [preview(GenerationArguments(**options, out=str(tmp_path / "out"), shard=f"{i}/2")) for i in range(2)]
-    assert "To write: 0 summaries" in said[0] and f"To write: {PERSONS - there} summaries" in said[1]
+    done_count = len(summaries(tmp_path / "out"))
+    texts = [preview(GenerationArguments(**options, out=str(tmp_path / "out"), shard=f"{i}/2")) for i in range(2)]
+    assert "To write: 0 summaries" in texts[0] and f"To write: {PERSONS - done_count} summaries" in texts[1]
 
 
 def test_a_shard_has_a_lock_of_its_own(run, tmp_path):
@@ -106,24 +106,24 @@ def test_shards_that_another_model_wrote_are_not_read_together(run, tmp_path):
 
 def test_a_shard_goes_on_and_forgets_for_its_own_persons(run, record, tmp_path):
     """New interactions of everybody, given to both shards: each takes its own, and forgets its own."""
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole_folder, cut_folder = tmp_path / "whole", tmp_path / "cut"
     for number in range(2):
         run("cut", f"{number}/2")
     run("whole")
-    new, forget = tmp_path / "new.jsonl", tmp_path / "forget.jsonl"
+    new_file, forget = tmp_path / "new.jsonl", tmp_path / "forget.jsonl"
     rows = [{"userid": f"u{i}", "history": [{"chosen": f"Heat {i}", "rejected": None}]} for i in range(PERSONS)]
-    new.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    new_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     forget.write_text("".join(json.dumps({"userid": f"u{i}"}) + "\n" for i in range(4)))
-    more, gone = {"data": [f"world_films={new}"]}, {"data": [], "forget": str(forget)}
-    for step, left in ((more, PERSONS), (gone, PERSONS - 4)):
+    addition, deletion = {"data": [f"world_films={new_file}"]}, {"data": [], "forget": str(forget)}
+    for step, person_count in ((addition, PERSONS), (deletion, PERSONS - 4)):
         for number in range(2):
             run("cut", f"{number}/2", goes_on=True, **step)
         run("whole", goes_on=True, **step)
-        found = [
+        summaries_of = [
             {row["user"]: row["summary"] for path in out.rglob("*.current.jsonl") for row in _rows(path)}
-            for out in (whole, cut)
+            for out in (whole_folder, cut_folder)
         ]
-        assert found[0] == found[1] and len(found[0]) == left
+        assert summaries_of[0] == summaries_of[1] and len(summaries_of[0]) == person_count
 
 
 def _rows(path: Path) -> list[dict]:
@@ -133,8 +133,8 @@ def _rows(path: Path) -> list[dict]:
 def test_the_builder_cuts_as_shards_do():
     job = {"dataset": datasets.get("movielens"), "raw": Path("raw")}
     for number in range(5):
-        kept = Job(**job, persons=(number / 5, (number + 1) / 5)).wanted
-        assert all(kept(str(i)) == Shard(number, 5).holds("movielens~shuffled", f"{i}#2") for i in range(300))
+        is_wanted = Job(**job, persons=(number / 5, (number + 1) / 5)).wanted
+        assert all(is_wanted(str(i)) == Shard(number, 5).holds("movielens~shuffled", f"{i}#2") for i in range(300))
 
 
 @pytest.mark.parametrize("text", ["3/3", "1", "a/b", "-1/2", "1/0", "1/2/3"])
@@ -148,8 +148,10 @@ def test_a_shard_without_persons_is_no_error_and_an_empty_file_is(tmp_path, reco
     path = benchmark_file("own", [record("a")])
     sizes = [BenchmarkFile("own", "selection", path, shard=Shard(number, 2)).sizes for number in range(2)]
     assert sorted(sizes) == [(0, 0), (1, 0)]
-    sampled = [BenchmarkFile("own", "selection", path, limit=1, shard=Shard(number, 2)).sizes for number in range(2)]
-    assert sampled == sizes
+    sample_sizes = [
+        BenchmarkFile("own", "selection", path, limit=1, shard=Shard(number, 2)).sizes for number in range(2)
+    ]
+    assert sample_sizes == sizes
     with pytest.raises(RecordError, match="no records in this file"):
         BenchmarkFile("own", "selection", benchmark_file("none", [])).sizes  # noqa: B018
 

@@ -17,7 +17,7 @@ ROWS = 200
 
 
 @pytest.fixture
-def scored():
+def score_rows():
     """The same persons under each run; runs differ."""
     rng = random.Random(0)
     return [
@@ -28,7 +28,7 @@ def scored():
 
 
 @pytest.mark.parametrize(
-    ("name", "found"),
+    ("name", "parts"),
     [
         ("rl#2", ("rl", "2")),
         ("rl", ("rl", "")),
@@ -36,54 +36,59 @@ def scored():
         ("#1", ("#1", "")),
     ],
 )
-def test_a_policy_s_name_says_which_run_it_is(name, found):
-    assert run_of(name) == found
+def test_a_policy_s_name_says_which_run_it_is(name, parts):
+    assert run_of(name) == parts
 
 
-def test_runs_of_a_policy_have_one_row_together(scored, tmp_path):
-    found = {result.policy: result for result in result_rows(scored)}
-    together = found["rl (3 training runs)"]
-    each = [found[f"rl#{run}"] for run in (1, 2, 3)]
-    assert (together.n, together.runs, together.clusters) == (3 * ROWS, 3, ROWS)
-    assert together.accuracy == pytest.approx(np.mean([one.accuracy for one in each]))
-    assert together.seed_spread == pytest.approx(np.std([one.accuracy for one in each], ddof=1))
-    assert together.ci_high - together.ci_low > max(one.ci_high - one.ci_low for one in each), "runs differ by more"
-    assert [one.runs for one in each] == [1, 1, 1] and len(found) == 5
-    write_results(tmp_path, list(found.values()))
-    assert read_results(tmp_path / "results.json") == list(found.values())
+def test_runs_of_a_policy_have_one_row_together(score_rows, tmp_path):
+    result_of = {result.policy: result for result in result_rows(score_rows)}
+    pool = result_of["rl (3 training runs)"]
+    run_results = [result_of[f"rl#{run}"] for run in (1, 2, 3)]
+    assert (pool.n, pool.runs, pool.clusters) == (3 * ROWS, 3, ROWS)
+    assert pool.accuracy == pytest.approx(np.mean([x.accuracy for x in run_results]))
+    assert pool.seed_spread == pytest.approx(np.std([x.accuracy for x in run_results], ddof=1))
+    assert pool.ci_high - pool.ci_low > max(x.ci_high - x.ci_low for x in run_results), "runs differ by more"
+    assert [x.runs for x in run_results] == [1, 1, 1] and len(result_of) == 5
+    write_results(tmp_path, list(result_of.values()))
+    assert read_results(tmp_path / "results.json") == list(result_of.values())
 
 
-def test_the_tables_say_what_their_intervals_are_over(scored):
-    results, run = result_rows(scored), run_info(mind=ROWS)
-    assert layouts.USERS_ONLY in layouts.compact(result_rows(scored[-ROWS:]), "mind", "choice").note
+def test_the_tables_say_what_their_intervals_are_over(score_rows):
+    results, run = result_rows(score_rows), run_info(mind=ROWS)
+    assert layouts.USERS_ONLY in layouts.compact(result_rows(score_rows[-ROWS:]), "mind", "choice").note
     table = layouts.compact(results, "mind", "choice")
     assert layouts.OVER_RUNS in table.note and "rl (3 training runs)" in [line[0] for line in table.body]
     wide = layouts.wide(results, run, "main", "qwen", "choice", layouts.Paper())
     assert layouts.OVER_RUNS in wide.note
 
 
-def test_a_comparison_is_over_runs_too(scored):
-    tests = {line[3]: line for line in layouts.paired_tests(scored, "choice").body}
+def test_a_comparison_is_over_runs_too(score_rows):
+    tests = {line[3]: line for line in layouts.paired_tests(score_rows, "choice").body}
     assert "rl (3 training runs) − sft" in tests and tests["rl (3 training runs) − sft"][4] == str(3 * ROWS)
-    one = compare([x for x in scored if x.policy == "sft"], [x for x in scored if x.policy == "rl#1"])
-    both = compare([x for x in scored if x.policy == "sft"], [x for x in scored if x.policy != "sft"])
-    assert both.high - both.low > one.high - one.low and both.p_value > one.p_value
-    other = compare([x for x in scored if x.policy != "sft"], [x for x in scored if x.policy == "sft"])
-    assert other.difference == pytest.approx(-both.difference) and other.p_value == pytest.approx(both.p_value)
+    over_persons = compare([x for x in score_rows if x.policy == "sft"], [x for x in score_rows if x.policy == "rl#1"])
+    over_runs = compare([x for x in score_rows if x.policy == "sft"], [x for x in score_rows if x.policy != "sft"])
+    assert (
+        over_runs.high - over_runs.low > over_persons.high - over_persons.low
+        and over_runs.p_value > over_persons.p_value
+    )
+    other = compare([x for x in score_rows if x.policy != "sft"], [x for x in score_rows if x.policy == "sft"])
+    assert other.difference == pytest.approx(-over_runs.difference) and other.p_value == pytest.approx(
+        over_runs.p_value
+    )
 
 
-def test_runs_of_two_policies_are_compared_by_their_numbers(scored):
+def test_runs_of_two_policies_are_compared_by_their_numbers(score_rows):
     other = [
-        score(**vars(one) | {"policy": one.policy.replace("rl", "grpo"), "value": 0.5}) for one in scored[: 2 * ROWS]
+        score(**vars(x) | {"policy": x.policy.replace("rl", "grpo"), "value": 0.5}) for x in score_rows[: 2 * ROWS]
     ]
-    test = compare(other, [one for one in scored if one.policy != "sft"])
+    test = compare(other, [x for x in score_rows if x.policy != "sft"])
     assert test.n == 2 * ROWS, "the third run has no partner"
-    expected = np.mean([one.value for one in scored[: 2 * ROWS]]) - 0.5
-    assert test.difference == pytest.approx(expected)
+    difference = np.mean([x.value for x in score_rows[: 2 * ROWS]]) - 0.5
+    assert test.difference == pytest.approx(difference)
 
 
-def test_a_policy_is_named_without_its_runs(scored, tmp_path):
-    write_scores(tmp_path, scored)
+def test_a_policy_is_named_without_its_runs(score_rows, tmp_path):
+    write_scores(tmp_path, score_rows)
     assert [key.policy for key in chosen_scores(tmp_path, {"policy": "rl"})] == ["rl (3 training runs)"]
     assert [key.policy for key in chosen_scores(tmp_path, {"policy": "rl#2"})] == ["rl#2"]
     assert "| 600 |" in compare_rows(CompareOptions(report=tmp_path, a=["policy=sft"], b=["policy=rl"]))

@@ -42,8 +42,8 @@ def folder(benchmark, tmp_path_factory) -> Path:
     """A model that knows by heart its summaries, with reasoning and without, and its choices."""
     prompts, lessons = PromptSet(), []
     for record in benchmark.records:
-        (shown,) = slices_of(benchmark, record, "full", 1)
-        lessons += [(prompts.infer(shown, None, form), form, SUMMARY) for form in ("think", "plain")]
+        (history,) = slices_of(benchmark, record, "full", 1)
+        lessons += [(prompts.infer(history, None, form), form, SUMMARY) for form in ("think", "plain")]
         good, bad = record.target.items
         for summary in (SUMMARY, None):
             lessons += [(prompts.judge(summary, None, good, bad), "think", '{"selection": "Item A"}')]
@@ -78,17 +78,17 @@ def written(url: str, benchmark: Benchmark, out: Path, form: str) -> list[dict]:
     asyncio.run(
         generate(GenerationArguments(model=model, format=[form], data=data, out=str(out), settings=["full"], **sizes))
     )
-    found = SummarySet(out, form, "world_films", "full", 0)
-    return [row["stages"][0] | {"not_sent": row["not_sent"]} for row in found.by_record().values()]
+    summaries = SummarySet(out, form, "world_films", "full", 0)
+    return [row["stages"][0] | {"not_sent": row["not_sent"]} for row in summaries.by_record().values()]
 
 
 def scored(url: str, benchmark: Benchmark, out: Path, form: str) -> list[dict]:
     about = {"direct": False, "cues": [], "baselines": ["none"], "concurrency": 2, "max_model_len": 1024}
     judge, data = [f"reader={url}"], [str(benchmark.path)]
-    found = asyncio.run(
+    results = asyncio.run(
         evaluate(EvaluationArguments(judge=judge, judge_format=[form], data=data, out=str(out), **about))
     )
-    return [result.row() for result in found]
+    return [result.row() for result in results]
 
 
 def test_a_policy_that_only_answers(url, benchmark, tmp_path):

@@ -17,7 +17,7 @@ from alignxplore.errors import UserError
 from alignxplore.evaluation.arguments import GenerationArguments
 from alignxplore.evaluation.benchmarks import SummarySet
 from alignxplore.evaluation.continuing import continue_summaries, word_diff
-from alignxplore.evaluation.forgetting import read_forgotten
+from alignxplore.evaluation.forgetting import read_deletions
 from alignxplore.evaluation.generation import generate
 from alignxplore.evaluation.updates import Slice, Stream, Updates, Writer
 from alignxplore.history import protocol_slices
@@ -53,8 +53,10 @@ def run(policy, record, benchmark_file, tmp_path):
     path = benchmark_file("world_films", [record(f"u{i}") for i in range(5)])
     out = tmp_path / "out"
 
-    def options(server, **given) -> GenerationArguments:
-        return GenerationArguments(model=[f"ours={server.url}#{tmp_path / 'tokenizer'}"], concurrency=4, **given)
+    def options(server, **options_given) -> GenerationArguments:
+        return GenerationArguments(
+            model=[f"ours={server.url}#{tmp_path / 'tokenizer'}"], concurrency=4, **options_given
+        )
 
     async def begin() -> None:
         async with policy() as server:
@@ -62,10 +64,10 @@ def run(policy, record, benchmark_file, tmp_path):
 
     asyncio.run(begin())
 
-    def go_on(folder=out, fault=lambda body: None, model=True, **given) -> list[dict]:
+    def go_on(folder=out, fault=lambda body: None, model=True, **options_given) -> list[dict]:
         async def ask():
             async with policy(fault) as server:
-                arguments = options(server, continue_run=str(folder), **given)
+                arguments = options(server, continue_run=str(folder), **options_given)
                 if not model:
                     arguments.model = []
                 await asyncio.to_thread(continue_summaries, arguments)
@@ -107,13 +109,13 @@ def versions(out: Path) -> dict[str, dict]:
 
 def test_a_stream_goes_on_for_persons_with_new_interactions_only(run, tmp_path, capsys):
     before = {row["user"]: row["stages"][-1]["summary"] for row in set_of(run.out).by_record().values()}
-    asked = run(data=new(tmp_path, u1=films("Heat"), u3=films("Alien", "Brazil")))
-    assert len(asked) == 2
-    prompt = next(body["messages"][-1]["content"] for body in asked if "Heat" in body["messages"][-1]["content"])
+    bodies = run(data=new(tmp_path, u1=films("Heat"), u3=films("Alien", "Brazil")))
+    assert len(bodies) == 2
+    prompt = next(body["messages"][-1]["content"] for body in bodies if "Heat" in body["messages"][-1]["content"])
     assert before["u1"] in prompt and prompt.count("Passed over") == 1
-    found = current(run.out)
-    assert set(found) == {"u1", "u3"} and found["u1"]["summary"] not in before.values()
-    assert (found["u1"]["version"], found["u1"]["slices"]) == (3, 3)
+    summary_of = current(run.out)
+    assert set(summary_of) == {"u1", "u3"} and summary_of["u1"]["summary"] not in before.values()
+    assert (summary_of["u1"]["version"], summary_of["u1"]["slices"]) == (3, 3)
     assert [row["number"] for row in versions(run.out).values() if row["user"] == "u1"] == [0, 1, 2]
     assert "2 persons with 3 new interactions, 0 without; 2 summaries written" in capsys.readouterr().out
 
@@ -123,8 +125,8 @@ def test_the_same_data_twice_are_one_update_and_of_a_whole_history_the_rest_is_n
     run(data=data)
     first = versions(run.out)
     assert run(data=data) == [] and versions(run.out) == first
-    whole = [asdict(x) for x in record("u1").history] + films("Heat", "Ran")
-    [body] = run(data=new(tmp_path, "whole.jsonl", u1=whole))
+    history = [asdict(x) for x in record("u1").history] + films("Heat", "Ran")
+    [body] = run(data=new(tmp_path, "whole.jsonl", u1=history))
     assert "Ran" in body["messages"][-1]["content"] and "Heat" not in body["messages"][-1]["content"]
 
 
@@ -134,12 +136,12 @@ async def test_going_on_after_k_stages_is_a_run_of_k_plus_one(policy, tokenizer,
     slices = [*protocol_slices(person.history, "selection", 2), (Interaction("Heat", "Ran"),)]
     key = (person.id, "streaming")
     async with policy() as server, Endpoint(server.url) as endpoint:
-        whole = await summarize(endpoint, tokenizer, prompts, Plan(slices, 900), sampling, list(key), 964)
+        summaries = await summarize(endpoint, tokenizer, prompts, Plan(slices, 900), sampling, list(key), 964)
         stream = Stream("u1", key, tuple(Slice("data", part) for part in slices))
         with Updates(set_of(tmp_path)) as updates:
             writer = Writer(Model("ours", endpoint, tokenizer, "m"), prompts, sampling, 964)
             row = await writer.derive(updates, updates.keep(stream))
-    assert row["stage"] | {"seconds": 0} == asdict(whole.stages[-1]) | {"seconds": 0}
+    assert row["stage"] | {"seconds": 0} == asdict(summaries.stages[-1]) | {"seconds": 0}
 
 
 def test_an_update_in_bad_format_replaces_nothing_and_is_read_again_with_the_next(run, tmp_path, capsys):
@@ -157,16 +159,16 @@ def test_an_update_in_bad_format_replaces_nothing_and_is_read_again_with_the_nex
 
 def test_a_failed_update_is_asked_again_and_ends_as_if_nothing_had_happened(run, tmp_path):
     data = new(tmp_path, **{f"u{i}": films(f"Film {i}") for i in range(5)})
-    refused = web.Response(status=400, text="no credit")
+    refusal = web.Response(status=400, text="no credit")
     with pytest.raises(Exception, match="failed"):
-        run(fault=lambda body: refused if "Film 3" in body["messages"][-1]["content"] else None, data=data)
+        run(fault=lambda body: refusal if "Film 3" in body["messages"][-1]["content"] else None, data=data)
     assert {user for user, row in current(run.out).items() if row["version"] == 3} == {"u0", "u1", "u2", "u4"}
     assert len(run(data=data)) == 1
     assert {user: row["version"] for user, row in current(run.out).items()} == {f"u{i}": 3 for i in range(5)}
 
 
-@pytest.mark.parametrize("asked", [3])
-async def test_kill_9_loses_nothing(policy, environment, say, tmp_path, asked):
+@pytest.mark.parametrize("request_count", [3])
+async def test_kill_9_loses_nothing(policy, environment, say, tmp_path, request_count):
     """Killed after so many requests; then the same command: the same versions, and only what was in flight again."""
     people = {f"person {i}": films(f"Film {i}") for i in range(10)}
     spec, model = new(tmp_path, **people)[0], f"#{tmp_path / 'tokenizer'}"
@@ -184,11 +186,11 @@ async def test_kill_9_loses_nothing(policy, environment, say, tmp_path, asked):
     async with policy(slow) as server:
         assert await (await command(server.url, tmp_path / "calm")).wait() == 0
         server.bodies.clear()
-        killed = await command(server.url, tmp_path / "killed")
-        while len(server.bodies) <= asked:
+        process = await command(server.url, tmp_path / "killed")
+        while len(server.bodies) <= request_count:
             await asyncio.sleep(0.01)
-        killed.kill()
-        await killed.wait()
+        process.kill()
+        await process.wait()
         before = len(server.bodies)
         assert await (await command(server.url, tmp_path / "killed")).wait() == 0
         assert before < 10 and len(server.bodies) <= 10 + 2  # two in flight
@@ -202,10 +204,10 @@ def test_all_versions_of_a_person_are_shown_word_by_word(run, tmp_path, capsys):
     run(folder=folder, data=new(tmp_path, "c.jsonl", bob=films("Brazil")))
     capsys.readouterr()
     assert run(folder=folder, model=False, diff=["ann", "nobody"]) == []
-    said = capsys.readouterr().out
-    assert re.search(r"ann, version 1: 1 interactions of a.jsonl; \S+, 2\S+\n\{\+likes [0-9a-f]+\+\}", said), said
-    assert "ann, version 2: 1 interactions of b.jsonl" in said and "kept the older summary" in said
-    assert "nobody: no updates" in said and "ann: no updates" not in said and "Brazil" not in said
+    output = capsys.readouterr().out
+    assert re.search(r"ann, version 1: 1 interactions of a.jsonl; \S+, 2\S+\n\{\+likes [0-9a-f]+\+\}", output), output
+    assert "ann, version 2: 1 interactions of b.jsonl" in output and "kept the older summary" in output
+    assert "nobody: no updates" in output and "ann: no updates" not in output and "Brazil" not in output
 
 
 def test_a_person_whom_the_run_did_not_know_begins(run, tmp_path):
@@ -215,20 +217,22 @@ def test_a_person_whom_the_run_did_not_know_begins(run, tmp_path):
 
 
 def test_what_is_forgotten_is_gone_from_disk_and_the_rest_is_as_if_it_had_never_been_seen(run, tmp_path, capsys):
-    never = tmp_path / "never"
-    run(folder=never, data=new(tmp_path, "a.jsonl", ann=films("Alien"), bob=films("Brazil")))
-    run(folder=never, data=new(tmp_path, "b.jsonl", ann=films("Casablanca"), bob=films("Dune")))
-    seen = tmp_path / "seen"
-    run(folder=seen, data=new(tmp_path, "a.jsonl", ann=films("Alien", "Zebra"), bob=films("Brazil")))
-    run(folder=seen, data=new(tmp_path, "b.jsonl", ann=films("Casablanca"), bob=films("Dune")))
+    reference = tmp_path / "never"
+    run(folder=reference, data=new(tmp_path, "a.jsonl", ann=films("Alien"), bob=films("Brazil")))
+    run(folder=reference, data=new(tmp_path, "b.jsonl", ann=films("Casablanca"), bob=films("Dune")))
+    folder = tmp_path / "seen"
+    run(folder=folder, data=new(tmp_path, "a.jsonl", ann=films("Alien", "Zebra"), bob=films("Brazil")))
+    run(folder=folder, data=new(tmp_path, "b.jsonl", ann=films("Casablanca"), bob=films("Dune")))
     file = tmp_path / "forget.jsonl"
     file.write_text(json.dumps({"userid": "ann", "chosen": "Zebra"}) + "\n")
-    bodies = run(folder=seen, forget=str(file))
-    assert len(bodies) == 2 and versions(seen) == versions(never)
-    assert {u: r["summary"] for u, r in current(seen).items()} == {u: r["summary"] for u, r in current(never).items()}
-    assert not any(b"Zebra" in path.read_bytes() for path in seen.rglob("*.jsonl"))
+    bodies = run(folder=folder, forget=str(file))
+    assert len(bodies) == 2 and versions(folder) == versions(reference)
+    assert {u: r["summary"] for u, r in current(folder).items()} == {
+        u: r["summary"] for u, r in current(reference).items()
+    }
+    assert not any(b"Zebra" in path.read_bytes() for path in folder.rglob("*.jsonl"))
     assert "forgotten of 1 persons; of 1 statements of their summaries 1 are gone" in capsys.readouterr().out
-    assert run(folder=seen, forget=str(file)) == []
+    assert run(folder=folder, forget=str(file)) == []
 
 
 def test_a_person_and_a_file_can_be_forgotten(run, tmp_path):
@@ -245,8 +249,8 @@ def test_what_is_not_there_to_be_forgotten_is_said(run, tmp_path, capsys):
     file = tmp_path / "forget.jsonl"
     file.write_text('{"userid": "u1", "chosen": "no such film"}\n{"userid": "nobody"}\n')
     assert run(forget=str(file)) == []
-    said = capsys.readouterr().out
-    assert "Nothing of it stands in these summaries." in said and "forgotten of" not in said
+    output = capsys.readouterr().out
+    assert "Nothing of it stands in these summaries." in output and "forgotten of" not in output
 
 
 def test_a_run_goes_on_in_the_window_that_it_had(policy, record, benchmark_file, tmp_path):
@@ -259,8 +263,8 @@ def test_a_run_goes_on_in_the_window_that_it_had(policy, record, benchmark_file,
             spec, out = [f"ours={server.url}{model}"], str(tmp_path / "out")
             first = {"data": [str(path)], "out": out, "settings": ["streaming"]}
             await generate(GenerationArguments(model=spec, max_tokens=64, max_model_len=400, **first))
-            more = new(tmp_path, u1=[{"chosen": f"film {i} {'x' * 40}", "rejected": None} for i in range(40)])
-            go_on = GenerationArguments(model=spec, continue_run=out, data=more, settings=["streaming"])
+            data = new(tmp_path, u1=[{"chosen": f"film {i} {'x' * 40}", "rejected": None} for i in range(40)])
+            go_on = GenerationArguments(model=spec, continue_run=out, data=data, settings=["streaming"])
             await asyncio.to_thread(continue_summaries, go_on)
             assert server.bodies[-1]["max_tokens"] == 64 and "film 39" in server.bodies[-1]["messages"][-1]["content"]
             assert "film 0 " not in server.bodies[-1]["messages"][-1]["content"], "400 tokens do not hold all of it"
@@ -291,11 +295,11 @@ def test_forgetting_needs_no_model_but_then_says_who_waits(run, tmp_path, capsys
 def test_a_line_that_names_nothing_to_forget_is_refused(tmp_path, line, problem):
     (tmp_path / "f.jsonl").write_text(line + "\n")
     with pytest.raises(RecordError, match=f"f.jsonl:1.*{problem}"):
-        read_forgotten(tmp_path / "f.jsonl")
+        read_deletions(tmp_path / "f.jsonl")
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
+    ("values", "problem"),
     [
         ({"forget": "f"}, "--forget needs --continue"),
         ({"continue_run": "a", "out": "b"}, "leave --out out"),
@@ -304,9 +308,9 @@ def test_a_line_that_names_nothing_to_forget_is_refused(tmp_path, line, problem)
         ({"model": ["m"], "data": ["x"]}, "--out is needed"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(given, problem):
+def test_options_that_do_not_go_together_are_refused(values, problem):
     with pytest.raises(ValueError, match=problem):
-        GenerationArguments(**given)
+        GenerationArguments(**values)
 
 
 def test_a_benchmark_that_the_run_does_not_have_is_named(run, tmp_path):
@@ -355,27 +359,27 @@ names = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(batches=st.lists(names, min_size=1, max_size=4), forgotten=st.sets(st.sampled_from("abcdef"), max_size=3))
-def test_law_forget_then_derive_anew_is_never_seen(tokenizer, batches, forgotten):
+@given(batches=st.lists(names, min_size=1, max_size=4), deletions=st.sets(st.sampled_from("abcdef"), max_size=3))
+def test_law_forget_then_derive_anew_is_never_seen(tokenizer, batches, deletions):
     def after(batches: list[list[str]], forget: set[str]) -> dict | None:
         async def work() -> dict | None:
             with tempfile.TemporaryDirectory() as folder, Updates(set_of(Path(folder))) as updates:
                 writer = Writer(Model("m", Echo(), tokenizer, "m"), PromptSet(), Sampling(max_tokens=64), 4096)
                 for batch in batches:
                     stream = updates.stream("u") or Stream("u", ("u", "streaming"), ())
-                    if fresh := stream.new(Interaction(name, f"not {name}") for name in batch):
-                        stream = updates.keep(stream.grown("data", fresh, updates.unread(stream)))
+                    if additions := stream.new(Interaction(name, f"not {name}") for name in batch):
+                        stream = updates.keep(stream.grown("data", additions, updates.unread(stream)))
                         updates.journal.append(stream.versions[-1], await writer.derive(updates, stream))
                 if stream := updates.stream("u"):
-                    left = stream.without(lambda source, x: x.chosen in forget)
-                    updates.replace({"u": left})
-                    if left.slices:
-                        updates.journal.append(left.versions[-1], await writer.derive(updates, left))
-                        return replace(updates.standing(left)[1], when=None).row() | {"stage": None}
+                    rest = stream.without(lambda source, x: x.chosen in forget)
+                    updates.replace({"u": rest})
+                    if rest.slices:
+                        updates.journal.append(rest.versions[-1], await writer.derive(updates, rest))
+                        return replace(updates.standing(rest)[1], when=None).row() | {"stage": None}
             return None
 
         return asyncio.run(work())
 
-    seen = after(batches, forgotten)
-    kept = [[name for name in batch if name not in forgotten] for batch in batches]
-    assert seen == after([batch for batch in kept if batch], set())
+    version = after(batches, deletions)
+    other_batches = [[name for name in batch if name not in deletions] for batch in batches]
+    assert version == after([batch for batch in other_batches if batch], set())

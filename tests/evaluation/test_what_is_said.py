@@ -72,7 +72,7 @@ async def test_the_share_of_bad_format_is_said_and_warned_of(
     async with fake_server(lambda body: say(text), max_model_len=16384) as server:
         model = [f"ours={server.url}#{tmp_path / 'tokenizer'}"]
         await generate(GenerationArguments(model=model, data=[f"own={file}"], settings=["full"], out=str(tmp_path)))
-    (said,) = [one for one in caplog.records if "summaries are in bad format" in one.getMessage()]
-    assert f"of 4 summaries are in bad format ({share} %)" in said.getMessage()
-    assert (said.levelno == logging.WARNING) == (share > 50)
-    assert ("One of them begins: '!!!!" in said.getMessage()) == (share > 50)
+    (entry,) = [x for x in caplog.records if "summaries are in bad format" in x.getMessage()]
+    assert f"of 4 summaries are in bad format ({share} %)" in entry.getMessage()
+    assert (entry.levelno == logging.WARNING) == (share > 50)
+    assert ("One of them begins: '!!!!" in entry.getMessage()) == (share > 50)

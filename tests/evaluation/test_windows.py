@@ -8,7 +8,14 @@ from dataclasses import replace
 import pytest
 
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
-from alignxplore.evaluation.conditions import BadFormat, Cell, Missing, ReadSummaries, of_other_users, of_summaries
+from alignxplore.evaluation.conditions import (
+    BadFormat,
+    Cell,
+    MissingSummary,
+    ReadSummaries,
+    of_other_users,
+    of_summaries,
+)
 from alignxplore.evaluation.generation import GenerationArguments, generate
 from alignxplore.evaluation.metrics import truncated
 from alignxplore.evaluation.report import writing
@@ -48,7 +55,7 @@ class Reader:
 
 
 @pytest.fixture
-def scored(fake_server, say, tokenizer, record, benchmark_file, tmp_path):
+def score_in_window(fake_server, say, tokenizer, record, benchmark_file, tmp_path):
     """Rows of results and requests' longest prompt of one short and one long history, read in a window that the server
     would not need."""
     path = benchmark_file("personamem", [record("short", 4), record("long", 90)])
@@ -57,47 +64,50 @@ def scored(fake_server, say, tokenizer, record, benchmark_file, tmp_path):
     async def run(window: int = 2000) -> tuple[list[Result], int]:
         reader = Reader(tokenizer, say)
         async with fake_server(reader, max_model_len=100_000) as server:
-            shared = {"data": [str(path)], "out": str(tmp_path / "out"), "max_model_len": window}
+            options = {"data": [str(path)], "out": str(tmp_path / "out"), "max_model_len": window}
             model = f"{server.url}#{tmp_path / 'tokenizer'}"
-            await generate(GenerationArguments(model=[f"ours={model}"], max_tokens=64, **shared))
+            await generate(GenerationArguments(model=[f"ours={model}"], max_tokens=64, **options))
             rows = await evaluate(
-                EvaluationArguments(judge=[f"reader={model}"], protocol=["choice", "paper"], cues=["longer"], **shared)
+                EvaluationArguments(
+                    judge=[f"reader={model}"], protocol=["choice", "paper"], cues=["longer"], **options
+                )
             )
         return rows, reader.longest
 
     return run
 
 
-async def test_the_share_of_cut_histories_stands_beside_every_number_that_read_one(scored, tmp_path):
-    rows, _ = await scored()
-    found = {(row.policy, row.setting, row.protocol): row[truncated] for row in rows}
+async def test_the_share_of_cut_histories_stands_beside_every_number_that_read_one(score_in_window, tmp_path):
+    rows, _ = await score_in_window()
+    share_of = {(row.policy, row.setting, row.protocol): row[truncated] for row in rows}
     for protocol in ("choice", "paper"):
-        assert [found[*key, protocol] for key in (("ours", "full"), ("reader", "direct"))] == [0.5, 0.5]
-        assert found["ours", "streaming", protocol] == 0.5, "one of its two stages is enough"
-        assert found["no summary", "none", protocol] is None and found["longer", "none", protocol] is None
+        assert [share_of[*key, protocol] for key in (("ours", "full"), ("reader", "direct"))] == [0.5, 0.5]
+        assert share_of["ours", "streaming", protocol] == 0.5, "one of its two stages is enough"
+        assert share_of["no summary", "none", protocol] is None and share_of["longer", "none", protocol] is None
         table = details(rows, protocol)
         assert {line[0]: line[table.head.index("truncated %")] for line in table.body}["reader"] == "50.00"
-    dropped = {
+    dropped_counts = {
         (row["user"], row["setting"]): row["dropped"]
         for _, row in read_jsonl(tmp_path / "out" / "scores.jsonl")
         if row["policy"] in ("ours", "reader")
     }
-    assert {key for key, count in dropped.items() if count} == {
+    assert {key for key, count in dropped_counts.items() if count} == {
         ("long", setting) for setting in ("full", "streaming", "direct")
     }
     writing.write(tmp_path / "out")
-    said = (
+    sentence = (
         "Histories whose oldest part did not fit a window and was left out, in % of the rows of the worst cell: "
         "PersonaMem 50.00."
     )
     assert (
-        said in (tmp_path / "out" / "report.md").read_text() and said in (tmp_path / "out" / "report.html").read_text()
+        sentence in (tmp_path / "out" / "report.md").read_text()
+        and sentence in (tmp_path / "out" / "report.html").read_text()
     )
     assert "truncated" in (tmp_path / "out" / "results.csv").read_text().splitlines()[0]
 
 
-async def test_nothing_is_said_where_nothing_was_cut(scored, tmp_path):
-    rows, _ = await scored(16384)
+async def test_nothing_is_said_where_nothing_was_cut(score_in_window, tmp_path):
+    rows, _ = await score_in_window(16384)
     assert {
         row[truncated]
         for row in rows
@@ -107,26 +117,28 @@ async def test_nothing_is_said_where_nothing_was_cut(scored, tmp_path):
     assert "did not fit a window" not in (tmp_path / "out" / "report.md").read_text()
 
 
-async def test_an_endpoints_larger_window_is_not_used_beyond_what_was_asked_for(scored, tmp_path):
-    rows, longest = await scored()
+async def test_an_endpoints_larger_window_is_not_used_beyond_what_was_asked_for(score_in_window, tmp_path):
+    rows, longest = await score_in_window()
     assert 1000 < longest <= 2000 - 32
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["judges"]["reader"]["window"] == 2000
-    assert {made["window"] for made in run["policies"]["ours"]["sets"].values()} == {2000}
+    assert {recipe["window"] for recipe in run["policies"]["ours"]["sets"].values()} == {2000}
 
 
 @pytest.mark.parametrize(
-    ("server", "asked", "window"),
+    ("server", "limit", "window"),
     [(40960, 16384, 16384), (4096, 16384, 4096), (None, 16384, 16384), (40960, 40960, 40960)],
 )
-def test_the_smaller_window_holds(server, asked, window):
+def test_the_smaller_window_holds(server, limit, window):
     endpoint = Endpoint("http://host/v1")
     endpoint.max_model_len = server
-    assert endpoint.window(asked) == window
+    assert endpoint.window(limit) == window
 
 
-async def test_strangers_summaries_and_bad_format_tell_of_their_own_cuts(scored, record, benchmark_file, tmp_path):
-    await scored()
+async def test_strangers_summaries_and_bad_format_tell_of_their_own_cuts(
+    score_in_window, record, benchmark_file, tmp_path
+):
+    await score_in_window()
     (benchmark,) = load_benchmarks([str(tmp_path / "personamem_upi.jsonl")])
     cell = of_summaries(SummarySet(tmp_path / "out", "ours", "personamem", "full", 0), benchmark)
     assert [question.dropped > 0 for question in cell.questions] == [
@@ -140,7 +152,7 @@ async def test_strangers_summaries_and_bad_format_tell_of_their_own_cuts(scored,
         "full",
         benchmark,
         0,
-        (BadFormat(record("a"), "unfinished reasoning", dropped=3), Missing(record("b"))),
+        (BadFormat(record("a"), "unfinished reasoning", dropped=3), MissingSummary(record("b"))),
     )
     for protocol in ("choice", "paper"):
         (result,) = result_rows(score_rows(bad, "reader", protocol))

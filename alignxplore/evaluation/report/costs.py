@@ -28,8 +28,8 @@ Policy = tuple[str, str]  # policy and setting
 
 
 def _mean(values: Iterable[float | None], digits: int = 1) -> str:
-    known = [value for value in values if value is not None]
-    return f"{np.mean(known):,.{digits}f}" if known else MISSING
+    numbers = [value for value in values if value is not None]
+    return f"{np.mean(numbers):,.{digits}f}" if numbers else MISSING
 
 
 def _share(count: int, of: int) -> str:
@@ -52,18 +52,18 @@ def costs_table(costs: Sequence[Cost]) -> Table | None:
             label(benchmark),
             policy,
             setting,
-            str(len(mine)),
-            _mean(cost.prompt_tokens for cost in mine),
-            _mean(cost.tokens for cost in mine),
-            _mean(cost.reasoning_tokens for cost in mine),
-            _mean(cost.summary_tokens for cost in mine),
-            _mean(cost.words for cost in mine),
-            _mean((cost.seconds for cost in mine), 2),
-            _mean((cost.gpu_seconds for cost in mine), 2),
-            _share(sum(cost.cut for cost in mine), len(mine)),
-            _reasons(mine),
+            str(len(group)),
+            _mean(cost.prompt_tokens for cost in group),
+            _mean(cost.tokens for cost in group),
+            _mean(cost.reasoning_tokens for cost in group),
+            _mean(cost.summary_tokens for cost in group),
+            _mean(cost.words for cost in group),
+            _mean((cost.seconds for cost in group), 2),
+            _mean((cost.gpu_seconds for cost in group), 2),
+            _share(sum(cost.cut for cost in group), len(group)),
+            _reasons(group),
         ]
-        for (benchmark, policy, setting), mine in groups.items()
+        for (benchmark, policy, setting), group in groups.items()
     ]
     head = ["benchmark", "policy", "setting", "n", "prompt tokens", "new tokens", "of them reasoning"]
     head += ["summary tokens", "summary words", "seconds", "GPU-seconds", "cut %", "bad format by reason, %"]
@@ -83,14 +83,14 @@ def brevity(costs: Sequence[Cost], scores: Sequence[Score], protocol: str) -> Ta
             groups[score.policy, score.setting, score.benchmark, score.judge].append(score)
     names, tests = [], []
     for (policy, setting, benchmark, judge), rows in groups.items():
-        whole, shorter, most = policy.rpartition(SHORTER)
-        longer = groups.get((whole, setting, benchmark, judge))
-        test = compare(longer, rows) if shorter and most.isdigit() and longer else None
+        full_policy, shorter, limit = policy.rpartition(SHORTER)
+        longer = groups.get((full_policy, setting, benchmark, judge))
+        test = compare(longer, rows) if shorter and limit.isdigit() and longer else None
         if test:
-            lengths = [_mean(tokens[name, setting, benchmark]) for name in (whole, policy)]
-            names.append([label(benchmark), judge, whole, setting, most, *lengths])
+            lengths = [_mean(tokens[name, setting, benchmark]) for name in (full_policy, policy)]
+            names.append([label(benchmark), judge, full_policy, setting, limit, *lengths])
             tests.append(test)
-    body = [line + found for line, found in zip(names, compared(tests))]
+    body = [line + columns for line, columns in zip(names, compared(tests))]
     head = ["benchmark", "downstream model", "policy", "setting", "asked for", "tokens without", "tokens with"]
     title = f"What short summaries cost, protocol {protocol}"
     return Table(f"brevity_{protocol}", title, head + COMPARED, body, COMPARED_NOTE) if body else None
@@ -105,20 +105,20 @@ def accuracy_by_length(costs: Sequence[Cost], scores: Sequence[Score], protocol:
         if not cost.problem
     }
     rows = [row for row in scores if row.protocol == protocol and row.outcome in ("ok", "parse_failure")]
-    found: dict[str, dict[Policy, list[tuple[int, Score]]]] = defaultdict(lambda: defaultdict(list))
+    pairs_of: dict[str, dict[Policy, list[tuple[int, Score]]]] = defaultdict(lambda: defaultdict(list))
     judge = None
     for row in rows:
         key = (row.policy, row.setting, row.benchmark, row.seed, row.record)
         if key in words and (judge := judge or row.judge) == row.judge:
-            found[row.benchmark][row.policy, row.setting].append((words[key], row))
-    if not found:
+            pairs_of[row.benchmark][row.policy, row.setting].append((words[key], row))
+    if not pairs_of:
         return None
-    figure, panels = lines.panels_for(len(found))
-    policies = list(dict.fromkeys(policy for mine in found.values() for policy in mine))
-    for panel, (benchmark, mine) in zip(panels, found.items()):
-        for policy, pairs in mine.items():
+    figure, panels = lines.panels_for(len(pairs_of))
+    policies = list(dict.fromkeys(policy for policy_pairs in pairs_of.values() for policy in policy_pairs))
+    for panel, (benchmark, policy_pairs) in zip(panels, pairs_of.items()):
+        for policy, pairs in policy_pairs.items():
             lines.line(panel, _by_length(pairs), policies.index(policy))
-        chance = chance_of(row for pairs in mine.values() for _, row in pairs)
+        chance = chance_of(row for pairs in policy_pairs.values() for _, row in pairs)
         panel.axhline(100 * chance, color="#999", linewidth=0.8, linestyle="--")
         panel.set_title(label(benchmark), fontsize=10)
     figure.supxlabel("words of the summary", fontsize=9)
@@ -135,6 +135,6 @@ def _by_length(pairs: list[tuple[int, Score]]) -> list[tuple[float, Estimate]]:
     for place, pair in zip(np.searchsorted(edges, lengths, side="left").tolist(), pairs):
         bins[place].append(pair)
     return [
-        (float(np.mean([length for length, _ in mine])), measured(row for _, row in mine))
-        for _, mine in sorted(bins.items())
+        (float(np.mean([length for length, _ in bin_pairs])), measured(row for _, row in bin_pairs))
+        for _, bin_pairs in sorted(bins.items())
     ]

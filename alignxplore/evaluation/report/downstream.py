@@ -59,29 +59,31 @@ def agreements(scores: Sequence[Score], protocol: str) -> Table | None:
     rows = _judged(scores, protocol)
     body = []
     for benchmark in dict.fromkeys(row.benchmark for row in rows):
-        mine = [row for row in rows if row.benchmark == benchmark]
-        for policy, setting in [*readers_of(mine), ("no summary", "none")]:
-            said: dict[str, dict[tuple[str, int], Score]] = {}
-            for row in mine:
+        benchmark_rows = [row for row in rows if row.benchmark == benchmark]
+        for policy, setting in [*readers_of(benchmark_rows), ("no summary", "none")]:
+            scores_of: dict[str, dict[tuple[str, int], Score]] = {}
+            for row in benchmark_rows:
                 if reader_of(row) == (policy, setting):
-                    said.setdefault(row.judge, {})[row.record, row.seed] = row
-            for a, b in itertools.combinations(judges_of(mine), 2):
-                left, right = said.get(a, {}), said.get(b, {})
-                both = [key for key in left if key in right]
-                if both:
-                    found = agreement(
-                        [_kind(left[key]) for key in both],
-                        [_kind(right[key]) for key in both],
-                        [person_of(left[key].user) for key in both],
+                    scores_of.setdefault(row.judge, {})[row.record, row.seed] = row
+            for a, b in itertools.combinations(judges_of(benchmark_rows), 2):
+                first, second = scores_of.get(a, {}), scores_of.get(b, {})
+                keys = [key for key in first if key in second]
+                if keys:
+                    result = agreement(
+                        [_kind(first[key]) for key in keys],
+                        [_kind(second[key]) for key in keys],
+                        [person_of(first[key].user) for key in keys],
                     )
                     kappa = MISSING
-                    if found.kappa == found.kappa:
-                        kappa = f"{found.kappa:.3f}"
-                        kappa += "" if found.low != found.low else f" [{found.low:.3f}, {found.high:.3f}]"
-                    what = (
+                    if result.kappa == result.kappa:
+                        kappa = f"{result.kappa:.3f}"
+                        kappa += "" if result.low != result.low else f" [{result.low:.3f}, {result.high:.3f}]"
+                    material = (
                         "raw history" if policy == ITSELF else f"{policy}, {setting}" if setting != "none" else policy
                     )
-                    body.append([label(benchmark), f"{a} and {b}", what, str(found.n), percent(found.share), kappa])
+                    body.append(
+                        [label(benchmark), f"{a} and {b}", material, str(result.n), percent(result.share), kappa]
+                    )
     head = ["benchmark", "judges", "read", "n", "agree %", "κ"]
     title = f"Agreement of the downstream models, protocol {protocol}"
     return Table(f"agreement_{protocol}", title, head, body, AGREEMENT_NOTE) if body else None
@@ -99,19 +101,19 @@ def reading_habits(scores: Sequence[Score], protocol: str) -> Table | None:
     read from probabilities."""
     groups: dict[tuple[str, str, str], list[Score]] = defaultdict(list)
     for row in _judged(scores, protocol):
-        if row.p is not None and (what := _given(row)):
-            groups[row.benchmark, row.judge, what].append(row)
+        if row.p is not None and (material := _given(row)):
+            groups[row.benchmark, row.judge, material].append(row)
     body = []
-    for (benchmark, judge, what), mine in groups.items():
-        placed = [row for row in mine if row.flips is not None]
+    for (benchmark, judge, material), group in groups.items():
+        pair_rows = [row for row in group if row.flips is not None]
         cells = [
-            _mean(placed, lambda row: _p_of_a(row.orders)),
-            _mean(placed, lambda row: _by_place(row.orders, 0)),
-            _mean(placed, lambda row: _by_place(row.orders, 1)),
-            _mean(placed, lambda row: _share(flip for flip in row.flips or () if flip is not None)),
-            _mean(mine, brier),
+            _mean(pair_rows, lambda row: _p_of_a(row.orders)),
+            _mean(pair_rows, lambda row: _by_place(row.orders, 0)),
+            _mean(pair_rows, lambda row: _by_place(row.orders, 1)),
+            _mean(pair_rows, lambda row: _share(flip for flip in row.flips or () if flip is not None)),
+            _mean(group, brier),
         ]
-        body.append([label(benchmark), judge, what, str(len({row.record for row in mine})), *cells])
+        body.append([label(benchmark), judge, material, str(len({row.record for row in group})), *cells])
     head = ["benchmark", "judge", "read", "n", "mean P(A) %", "first %", "second %", "flips %", "Brier x 100"]
     title = f"Habits of the downstream models, protocol {protocol}"
     return Table(f"judges_{protocol}", title, head, body, BIAS_NOTE) if body else None
@@ -130,14 +132,14 @@ def _sure(row: Score) -> float:
 
 
 def _share(values: Iterable[float]) -> float | None:
-    known = list(values)
-    return sum(known) / len(known) if known else None
+    numbers = list(values)
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def _p_of_a(orders: Iterable[Sequence[float | None]]) -> float | None:
     """Mean P(A) of a row: the chosen item stood as A in the first order, as B in the second."""
-    said = [p if place == 0 else 1 - p for pair in orders for place, p in enumerate(pair) if p is not None]
-    return _share(said)
+    shares = [p if place == 0 else 1 - p for pair in orders for place, p in enumerate(pair) if p is not None]
+    return _share(shares)
 
 
 def _by_place(orders: Iterable[Sequence[float | None]], place: int) -> float | None:
@@ -158,19 +160,29 @@ def reliability(scores: Sequence[Score], protocol: str) -> plt.Figure | None:
         return None
     figure, panels = plt.subplots(1, len(judges), figsize=(0.8 + 3.3 * len(judges), 3.6), sharey=True, squeeze=False)
     for panel, judge, colour in zip(panels[0], judges, COLOURS * len(judges)):
-        mine = [row for row in rows if row.judge == judge]
+        judge_rows = [row for row in rows if row.judge == judge]
         bins: dict[int, list[Score]] = {}
-        for row in mine:
+        for row in judge_rows:
             bins.setdefault(min(BINS - 1, int((2 * _sure(row) - 1) * BINS)), []).append(row)
-        for place, found in sorted(bins.items()):
-            sure = sum(map(_sure, found)) / len(found)
-            right = measured(found, lambda row: correctness(row.p or 0.0))
-            low, high = (0.0 if edge != edge else abs(right.mean - edge) for edge in (right.low, right.high))
-            panel.errorbar(sure, right.mean, yerr=[[low], [high]], fmt="o", color=colour, markersize=5, capsize=2)
-            left, width = 0.5 + 0.5 * place / BINS, 0.5 / BINS
-            panel.bar(left, len(found) / len(mine), width, align="edge", color=colour, alpha=0.18, edgecolor="white")
+        for place, bin_rows in sorted(bins.items()):
+            confidence = sum(map(_sure, bin_rows)) / len(bin_rows)
+            estimate = measured(bin_rows, lambda row: correctness(row.p or 0.0))
+            low, high = (0.0 if edge != edge else abs(estimate.mean - edge) for edge in (estimate.low, estimate.high))
+            panel.errorbar(
+                confidence, estimate.mean, yerr=[[low], [high]], fmt="o", color=colour, markersize=5, capsize=2
+            )
+            edge_x, width = 0.5 + 0.5 * place / BINS, 0.5 / BINS
+            panel.bar(
+                edge_x,
+                len(bin_rows) / len(judge_rows),
+                width,
+                align="edge",
+                color=colour,
+                alpha=0.18,
+                edgecolor="white",
+            )
         panel.plot([0.5, 1], [0.5, 1], color="#999", linewidth=0.8, linestyle="--")
-        score = measured(mine, brier).mean
+        score = measured(judge_rows, brier).mean
         panel.set(title=f"{judge} (Brier {score:.3f})", xlabel="confidence, mean of both orders", xlim=(0.5, 1))
         panel.set_ylim(0, 1)
     panels[0][0].set_ylabel("share right (points), share of rows (bars)")

@@ -5,7 +5,15 @@ far its verdicts agree with what is known of the items; for the browser of sampl
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 
-from alignxplore.evaluation.evidence import CONTRADICTED, NOT_THERE, SUPPORTED, VERDICTS, Evidence, Links, Told
+from alignxplore.evaluation.evidence import (
+    CONTRADICTED,
+    NOT_THERE,
+    SUPPORTED,
+    VERDICTS,
+    Evidence,
+    LinkedStatement,
+    Links,
+)
 from alignxplore.evaluation.report.tables import MISSING, Table, estimated, label
 from alignxplore.records import person_of
 from alignxplore.statistics import Agreement, Estimate, agreement, estimate
@@ -25,51 +33,54 @@ KNOWN_NOTE = (
 Cell = tuple[str, str, str, str]  # benchmark, judge, policy, setting
 
 
-def tables(found: Sequence[Evidence]) -> list[Table]:
+def tables(evidence: Sequence[Evidence]) -> list[Table]:
     """The tables that there is something for."""
     groups: dict[Cell, list[Evidence]] = defaultdict(list)
-    for one in found:
-        groups[one.benchmark, one.judge, one.policy, one.setting].append(one)
-    made = [_shares(groups)] if groups else []
-    if any(one.strong is not None for one in found):
-        made.append(_known(groups))
-    return made
+    for entry in evidence:
+        groups[entry.benchmark, entry.judge, entry.policy, entry.setting].append(entry)
+    result = [_shares(groups)] if groups else []
+    if any(entry.strong is not None for entry in evidence):
+        result.append(_known(groups))
+    return result
 
 
-def link(samples: Iterable[dict], found: Iterable[Evidence]) -> None:
+def link(samples: Iterable[dict], evidence: Iterable[Evidence]) -> None:
     """Put the statements of each summary into its sample, by downstream model."""
     by_summary = defaultdict(list)
-    for one in found:
-        by_summary[one.benchmark, one.record, one.policy, one.setting, one.seed].append(one)
+    for entry in evidence:
+        by_summary[entry.benchmark, entry.record, entry.policy, entry.setting, entry.seed].append(entry)
     for sample in samples:
         for summary in sample["summaries"]:
             key = (summary["policy"], summary["setting"], summary["seed"])
-            linked = by_summary.get((sample["benchmark"], sample["record"], *key))
-            if linked:
-                summary["evidence"] = {one.judge: [_linked(told) for told in one.statements] for one in linked}
+            entries = by_summary.get((sample["benchmark"], sample["record"], *key))
+            if entries:
+                summary["evidence"] = {
+                    entry.judge: [_linked(statement) for statement in entry.statements] for entry in entries
+                }
 
 
-def _linked(told: Told) -> dict:
+def _linked(statement: LinkedStatement) -> dict:
     return {
-        "start": told.start,
-        "end": told.end,
-        "verdict": told.links.verdict,
-        "supports": told.links.supports,
-        "contradicts": told.links.contradicts,
+        "start": statement.start,
+        "end": statement.end,
+        "verdict": statement.links.verdict,
+        "supports": statement.links.supports,
+        "contradicts": statement.links.contradicts,
     }
 
 
 def _shares(groups: dict[Cell, list[Evidence]]) -> Table:
     body = []
-    for cell, mine in groups.items():
-        told = [(one.user, said.links) for one in mine for said in one.statements]
-        verdicts = [_share(told, verdict) for verdict in VERDICTS]
-        evidence = sum(len(links.supports) for _, links in told) / len(told) if told else None
+    for cell, group in groups.items():
+        user_links = [(entry.user, statement.links) for entry in group for statement in entry.statements]
+        verdicts = [_share(user_links, verdict) for verdict in VERDICTS]
+        support_counts = [len(links.supports) for _, links in user_links]
+        evidence = sum(support_counts) / len(support_counts) if support_counts else None
         body.append(
             [
                 *_names(cell),
-                str(len(mine)),
-                f"{len(told) / len(mine):.2f}",
+                str(len(group)),
+                f"{len(user_links) / len(group):.2f}",
                 *map(estimated, verdicts),
                 MISSING if evidence is None else f"{evidence:.2f}",
             ]
@@ -81,20 +92,22 @@ def _shares(groups: dict[Cell, list[Evidence]]) -> Table:
 
 def _known(groups: dict[Cell, list[Evidence]]) -> Table:
     body = []
-    for cell, mine in groups.items():
-        told = [(one, said.links, said.true) for one in mine for said in one.statements if said.true is not None]
-        users = [one.user for one, _, _ in told]
-        precision = _share([(one.user, true) for one, _, true in told], SUPPORTED)
-        recall = [(one.user, i < (one.recalled or 0)) for one in mine for i in range(one.strong or 0)]
-        whole = _agreement([x.verdict for _, x, _ in told], [x.verdict for _, _, x in told], users)
-        judged, known, whose = [], [], []
-        for one, links, true in told:
-            for place in one.seen:
-                judged.append(_bearing(links, place))
-                known.append(_bearing(true, place))
-                whose.append(one.user)
-        single = _agreement(judged, known, whose)
-        body.append([*_names(cell), str(len(told)), estimated(precision), estimated(_mean(recall)), *single, *whole])
+    for cell, group in groups.items():
+        # (evidence, links by the downstream model, links by the items) of each statement
+        triples = [(x, y.links, y.true) for x in group for y in x.statements if y.true is not None]
+        users = [entry.user for entry, _, _ in triples]
+        precision = _share([(entry.user, truth) for entry, _, truth in triples], SUPPORTED)
+        recall = [(entry.user, i < (entry.recalled or 0)) for entry in group for i in range(entry.strong or 0)]
+        by_statement = _agreement([x.verdict for _, x, _ in triples], [x.verdict for _, _, x in triples], users)
+        verdicts, truths, owners = [], [], []
+        for entry, links, truth in triples:
+            for place in entry.seen:
+                verdicts.append(_bearing(links, place))
+                truths.append(_bearing(truth, place))
+                owners.append(entry.user)
+        by_choice = _agreement(verdicts, truths, owners)
+        shares = [estimated(precision), estimated(_mean(recall))]
+        body.append([*_names(cell), str(len(triples)), *shares, *by_choice, *by_statement])
     head = ["benchmark", "downstream model", "policy", "setting", "statements", "precision %", "recall %"]
     head += ["choices: agree %", "choices: κ", "statements: agree %", "statements: κ"]
     title = "What is known of the items: precision and recall of statements, and the downstream model's verdicts"
@@ -110,18 +123,18 @@ def _bearing(links: Links, place: int) -> int:
     return (place in links.supports) - (place in links.contradicts)
 
 
-def _share(told: Iterable[tuple[str, Links]], verdict: str) -> Estimate:
-    return _mean([(user, links.verdict == verdict) for user, links in told])
+def _share(user_links: Iterable[tuple[str, Links]], verdict: str) -> Estimate:
+    return _mean([(user, links.verdict == verdict) for user, links in user_links])
 
 
-def _mean(found: Sequence[tuple[str, bool]]) -> Estimate:
-    return estimate([float(value) for _, value in found], [person_of(user) for user, _ in found])
+def _mean(outcomes: Sequence[tuple[str, bool]]) -> Estimate:
+    return estimate([float(value) for _, value in outcomes], [person_of(user) for user, _ in outcomes])
 
 
-def _agreement(judged: Sequence[Hashable], known: Sequence[Hashable], users: Sequence[str]) -> list[str]:
-    if not judged:
+def _agreement(verdicts: Sequence[Hashable], truths: Sequence[Hashable], users: Sequence[str]) -> list[str]:
+    if not verdicts:
         return [MISSING, MISSING]
-    found: Agreement = agreement(judged, known, [person_of(user) for user in users])
-    if found.kappa != found.kappa:
-        return [f"{100 * found.share:.2f}", MISSING]
-    return [f"{100 * found.share:.2f}", f"{found.kappa:.2f} [{found.low:.2f}, {found.high:.2f}]"]
+    result: Agreement = agreement(verdicts, truths, [person_of(user) for user in users])
+    if result.kappa != result.kappa:
+        return [f"{100 * result.share:.2f}", MISSING]
+    return [f"{100 * result.share:.2f}", f"{result.kappa:.2f} [{result.low:.2f}, {result.high:.2f}]"]

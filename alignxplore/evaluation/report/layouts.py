@@ -73,31 +73,31 @@ def cell_of(row: Result) -> Cell:
 
 def compact(rows: list[Result], benchmark: str, protocol: str) -> Table:
     """Rows = policies in order; columns = setting under each judge, then n, format and coverage (their worst cell)."""
-    mine = [row for row in rows if row.benchmark == benchmark and row.protocol == protocol]
-    judges = list(dict.fromkeys(row.judge for row in mine if row.judge != "none"))
-    settings = [s for s in ("full", "streaming") if any(row.setting == s for row in mine)]
-    cells = {(row.policy, row.setting, row.judge): row for row in mine}
+    cell_rows = [row for row in rows if row.benchmark == benchmark and row.protocol == protocol]
+    judges = list(dict.fromkeys(row.judge for row in cell_rows if row.judge != "none"))
+    settings = [s for s in ("full", "streaming") if any(row.setting == s for row in cell_rows)]
+    cells = {(row.policy, row.setting, row.judge): row for row in cell_rows}
     columns = list(itertools.product(judges, settings or [""]))
-    second = [f", {BAD_WRONG}"] if protocol == "paper" and any(row[metrics.bad_format] for row in mine) else []
+    second = [f", {BAD_WRONG}"] if protocol == "paper" and any(row[metrics.bad_format] for row in cell_rows) else []
     head = ["policy", *(f"{setting}, {judge}{of}" for judge, setting in columns for of in ("", *second)), "n", *WORST]
     body: list[list[str]] = []
     places: dict[tuple[int, int], Cell] = {}
     # A policy may also be a judge, by name.
-    for policy, direct in dict.fromkeys((row.policy, row.setting == "direct") for row in mine):
-        found = [row for row in mine if (row.policy, row.setting == "direct") == (policy, direct)]
+    for policy, direct in dict.fromkeys((row.policy, row.setting == "direct") for row in cell_rows):
+        policy_rows = [row for row in cell_rows if (row.policy, row.setting == "direct") == (policy, direct)]
         line = [f"{policy} reads the history (direct)" if direct else policy]
         for judge, setting in columns:
             row = None if direct else cells.get((policy, setting, judge))
             # A setting of its own stands in the first column of its judge.
             if row is None and setting == (settings or [""])[0]:
-                row = next((r for r in found if r.setting not in settings and r.judge in (judge, "none")), None)
+                row = next((r for r in policy_rows if r.setting not in settings and r.judge in (judge, "none")), None)
             if row:
                 places[len(body), len(line)] = cell_of(row)
             line += [cell_text(row), *(percent(row[metrics.accuracy_bad_wrong] if row else None) for _ in second)]
-        spread = sorted({row.n for row in found})
-        body.append([*line, "–".join(map(str, dict.fromkeys((spread[0], spread[-1])))), *worst(found)])
+        spread = sorted({row.n for row in policy_rows})
+        body.append([*line, "–".join(map(str, dict.fromkeys((spread[0], spread[-1])))), *worst(policy_rows)])
     title = f"{label(benchmark)}, protocol {protocol}"
-    return Table(f"{benchmark}_{protocol}", title, head, body, over(mine), places)
+    return Table(f"{benchmark}_{protocol}", title, head, body, over(cell_rows), places)
 
 
 WHAT = ("policy", "setting", "benchmark", "judge", "n")
@@ -110,40 +110,40 @@ def what(row: Result) -> list[str]:
 
 def details(rows: list[Result], protocol: str) -> Table:
     """One line a number."""
-    shown = [one for one in of_kind(ACCURACY, READING) if one.shown]
-    head = [*WHAT, "persons", "items", "accuracy %", *(one.heading for one in shown), "seeds"]
-    mine = [row for row in rows if row.protocol == protocol]
+    columns = [metric for metric in of_kind(ACCURACY, READING) if metric.in_table]
+    head = [*WHAT, "persons", "items", "accuracy %", *(metric.heading for metric in columns), "seeds"]
+    cell_rows = [row for row in rows if row.protocol == protocol]
     body = [
         [
             *what(row),
             *(MISSING if count is None else str(count) for count in (row.clusters, row.items)),
             cell_text(row),
-            *(percent(row[one]) for one in shown),
+            *(percent(row[metric]) for metric in columns),
             " ".join(map(str, row.seeds)) or MISSING,
         ]
-        for row in mine
+        for row in cell_rows
     ]
-    places = {(line, head.index("accuracy %")): cell_of(row) for line, row in enumerate(mine)}
-    return Table(f"details_{protocol}", f"Every number, protocol {protocol}", head, body, glossary(shown), places)
+    places = {(line, head.index("accuracy %")): cell_of(row) for line, row in enumerate(cell_rows)}
+    return Table(f"details_{protocol}", f"Every number, protocol {protocol}", head, body, glossary(columns), places)
 
 
 def among_k(rows: list[Result]) -> Table | None:
     """Everything known of the choices among k items, one line a number; None where there are none."""
-    mine = [row for row in rows if not row.of_pair]
-    shown = [one for one in of_kind(AMONG_K) if one.shown]
+    cell_rows = [row for row in rows if not row.of_pair]
+    columns = [metric for metric in of_kind(AMONG_K) if metric.in_table]
     head = [*WHAT, "k", "chance %", "accuracy@1 %"]
-    places = {(line, head.index("accuracy@1 %")): cell_of(row) for line, row in enumerate(mine)}
-    head += [*(one.heading for one in shown), *WORST]
+    places = {(line, head.index("accuracy@1 %")): cell_of(row) for line, row in enumerate(cell_rows)}
+    head += [*(metric.heading for metric in columns), *WORST]
     body = [
         [
             *what(row),
             f"{row[measures.k]:.4g}",
             percent(row[measures.chance]),
             percent(row.accuracy) + interval(row.ci_low, row.ci_high),
-            *(_measured(row, one) for one in shown),
+            *(_measured(row, metric) for metric in columns),
             *worst([row]),
         ]
-        for row in mine
+        for row in cell_rows
     ]
     note = f"{glossary(of_kind(AMONG_K))} {AMONG_K_NOTE}"
     return Table("among_k", "Choices among k items", head, body, note, places) if body else None
@@ -158,8 +158,8 @@ def readers_of_histories(rows: list[Result]) -> list[str]:
     settings = defaultdict(set)
     for row in rows:
         settings[row.judge].add(row.setting)
-    found = [judge for judge, seen in settings.items() if seen == {"direct"} and judge != "none"]
-    return found if len(found) < len([judge for judge in settings if judge != "none"]) else []
+    readers = [judge for judge, judge_settings in settings.items() if judge_settings == {"direct"} and judge != "none"]
+    return readers if len(readers) < len([judge for judge in settings if judge != "none"]) else []
 
 
 def wide(rows: list[Result], run: dict, kind: str, judge: str, protocol: str, paper: Paper) -> Table | None:
@@ -168,7 +168,7 @@ def wide(rows: list[Result], run: dict, kind: str, judge: str, protocol: str, pa
     Models that read nothing but raw histories (TALLRec) stand in the table of every downstream model.
     """
     readers = (judge, "none", *readers_of_histories(rows))
-    mine = [
+    cell_rows = [
         row
         for row in rows
         if family(row.benchmark) == kind
@@ -176,22 +176,22 @@ def wide(rows: list[Result], run: dict, kind: str, judge: str, protocol: str, pa
         and row.judge in readers
         and row.setting in SETTING_ORDER
     ]
-    found = [name for name in run["benchmarks"] if family(name) == kind]  # one without a number here keeps its column
-    columns = [name for name in DATASETS if name in found] + [name for name in found if name not in DATASETS]
-    if not mine or kind == "other" and len(columns) < 2:
+    names = [name for name in run["benchmarks"] if family(name) == kind]  # one without a number here keeps its column
+    columns = [name for name in DATASETS if name in names] + [name for name in names if name not in DATASETS]
+    if not cell_rows or kind == "other" and len(columns) < 2:
         return None
     downstream = run.get("published_names", {}).get("judges", {}).get(judge)
-    rows_there = [
+    paper_rows = [
         (setting, model, paper.row(setting, model, model if setting == "direct" else downstream))
         for setting, model in (paper.downstream_rows(downstream) if kind == "main" else ())
     ]
-    known = {name for *_, published in rows_there for name in published}
+    published_columns = {name for *_, published in paper_rows for name in published}
     # What the published table lacks would make another average of ours.
-    averaged = [name for name in columns if name in known] or columns
-    body, marks, shown = _ours_and_published(mine, run, columns, averaged, downstream, paper)
-    for setting, model, published in rows_there:
-        if (setting, model) not in shown and published.keys() & set(columns):
-            body.append(_published(f"{model} (not run here)", setting, published, columns, averaged))
+    average_names = [name for name in columns if name in published_columns] or columns
+    body, marks, published_lines = _ours_and_published(cell_rows, run, columns, average_names, downstream, paper)
+    for setting, model, published in paper_rows:
+        if (setting, model) not in published_lines and published.keys() & set(columns):
+            body.append(_published(f"{model} (not run here)", setting, published, columns, average_names))
     sizes = {name: run["benchmarks"].get(name, {}).get("n", MISSING) for name in columns}
     head = ["policy", "setting", *(f"{label(name)} (n = {n})" for name, n in sizes.items()), "average", *WORST]
     titles = {"main": "Benchmarks", "cross-task": "Across tasks", "other": "Benchmarks"}
@@ -201,96 +201,96 @@ def wide(rows: list[Result], run: dict, kind: str, judge: str, protocol: str, pa
         title,
         head,
         body,
-        _wide_note(mine, body, columns, averaged, marks),
-        _places(mine, body, columns),
+        _wide_note(cell_rows, body, columns, average_names, marks),
+        _places(cell_rows, body, columns),
     )
 
 
 def _places(rows: list[Result], body: list[list[str]], columns: list[str]) -> dict[tuple[int, int], Cell]:
     """What the numbers of a wide table are of (`Table.cells`)."""
-    known = {(row.policy, row.setting, row.benchmark): row for row in rows}
+    results = {(row.policy, row.setting, row.benchmark): row for row in rows}
     return {
         (line, place): cell_of(row)
         for line, (policy, setting, *_) in enumerate(body)
         for place, name in enumerate(columns, 2)
-        if (row := known.get((policy, setting, name)))
+        if (row := results.get((policy, setting, name)))
     }
 
 
 def _ours_and_published(
-    rows: list[Result], run: dict, columns: list[str], averaged: list[str], downstream: str | None, paper: Paper
+    rows: list[Result], run: dict, columns: list[str], average_names: list[str], downstream: str | None, paper: Paper
 ) -> tuple[list[list[str]], dict[str, int], set[tuple[str, str | None]]]:
     """(lines of our rows, each with its published one and the difference below it, what differs with the number that
     stands for it beside the differences, the published rows that stand there)."""
     names = run.get("published_names", {})
     marks: dict[str, int] = {}
-    shown: set[tuple[str, str | None]] = set()
+    published_lines: set[tuple[str, str | None]] = set()
     lines: dict[tuple[str, str], dict[str, Result]] = defaultdict(dict)
     for row in sorted(rows, key=lambda row: SETTING_ORDER.index(row.setting)):
         lines[row.setting, row.policy][row.benchmark] = row
     body = []
     for (setting, policy), cells in lines.items():
-        mean = _average_of_ours([cells.get(name) for name in averaged])
+        mean = _average_of_ours([cells.get(name) for name in average_names])
         texts = [cell_text(cells.get(name)) for name in columns]
         body.append([policy, setting, *texts, mean, *worst(cells.values())])
         if any(row.protocol == "paper" and row[metrics.bad_format] for row in cells.values()):
-            body.append(_bad_is_wrong(policy, setting, cells, columns, averaged))
+            body.append(_bad_is_wrong(policy, setting, cells, columns, average_names))
         model = names.get("judges" if setting == "direct" else "policies", {}).get(policy)
         published = paper.row(setting, model, model if setting == "direct" else downstream)
         if any(name in published for name in columns):
-            shown.add((setting, model))
-            body.append(_published(model, setting, published, columns, averaged))
+            published_lines.add((setting, model))
+            body.append(_published(model, setting, published, columns, average_names))
             differences = _differences(cells, published, columns, run, paper, marks)
             body.append([f"{policy} − published", setting, *differences])
-    return body, marks, shown
+    return body, marks, published_lines
 
 
 def _wide_note(
-    rows: list[Result], body: list[list[str]], columns: list[str], averaged: list[str], marks: dict[str, int]
+    rows: list[Result], body: list[list[str]], columns: list[str], average_names: list[str], marks: dict[str, int]
 ) -> str:
     """What stands below a wide table."""
-    said = [over(rows)]
+    sentences = [over(rows)]
     if marks:
-        listed = "; ".join(f"({number}) {what}" for what, number in marks.items())
-        said.append(f"What differs from the published numbers besides the model: {listed}.")
+        listing = "; ".join(f"({number}) {difference}" for difference, number in marks.items())
+        sentences.append(f"What differs from the published numbers besides the model: {listing}.")
     if any("[" in text for line in body if line[0].endswith(" − published") for text in line):
-        said.append(CLUSTERED)
-    if left_out := [label(name) for name in columns if name not in averaged]:
-        said.append(f"The averages are without {', '.join(left_out)}, which the published table does not have.")
-    return " ".join(said)
+        sentences.append(CLUSTERED)
+    if omissions := [label(name) for name in columns if name not in average_names]:
+        sentences.append(f"The averages are without {', '.join(omissions)}, which the published table does not have.")
+    return " ".join(sentences)
 
 
 def _average(values: list[float | None]) -> str:
     """Computed from the cells; missing as soon as one of them is."""
-    known = [value for value in values if value is not None]
-    return percent(float(np.mean(known))) if len(known) == len(values) else MISSING
+    numbers = [value for value in values if value is not None]
+    return percent(float(np.mean(numbers))) if len(numbers) == len(values) else MISSING
 
 
 def _average_of_ours(cells: list[Result | None]) -> str:
     """The same with its interval, where every cell has one."""
-    known = [cell for cell in cells if cell is not None]
-    mean = _average([cell.accuracy for cell in known] if len(known) == len(cells) else [None])
-    intervals = [(c.ci_low, c.ci_high) for c in known if c.ci_low is not None and c.ci_high is not None]
+    results = [cell for cell in cells if cell is not None]
+    mean = _average([cell.accuracy for cell in results] if len(results) == len(cells) else [None])
+    intervals = [(c.ci_low, c.ci_high) for c in results if c.ci_low is not None and c.ci_high is not None]
     if mean == MISSING or len(cells) < 2 or len(intervals) < len(cells):
         return mean
-    middle = float(np.mean([cell.accuracy or 0.0 for cell in known]))
+    middle = float(np.mean([cell.accuracy or 0.0 for cell in results]))
     half = average_interval(intervals)
     return f"{mean} [{percent(max(0.0, middle - half))}, {percent(min(1.0, middle + half))}]"
 
 
 def _published(
-    model: str, setting: str, published: dict[str, float], columns: list[str], averaged: list[str]
+    model: str, setting: str, published: dict[str, float], columns: list[str], average_names: list[str]
 ) -> list[str]:
-    values, mean = [published.get(name) for name in columns], _average([published.get(name) for name in averaged])
+    values, mean = [published.get(name) for name in columns], _average([published.get(name) for name in average_names])
     return [f"published: {model}", setting, *map(percent, values), mean] + [MISSING] * 4
 
 
 def _bad_is_wrong(
-    policy: str, setting: str, cells: dict[str, Result], columns: list[str], averaged: list[str]
+    policy: str, setting: str, cells: dict[str, Result], columns: list[str], average_names: list[str]
 ) -> list[str]:
     """The line below one of ours in which a summary in bad format is wrong, whatever it holds."""
     values = {name: row[metrics.accuracy_bad_wrong] for name, row in cells.items()}
-    mean = _average([values.get(name) for name in averaged])
+    mean = _average([values.get(name) for name in average_names])
     return [f"{policy}, {BAD_WRONG}", setting, *(percent(values.get(name)) for name in columns), mean] + [MISSING] * 4
 
 
@@ -309,9 +309,9 @@ def _differences(
         if row is None or row.accuracy is None or name not in published:
             line.append(MISSING)
         else:
-            numbers = sorted(marks.setdefault(what, len(marks) + 1) for what in paper.differs(row, run))
-            beside = f"({' '.join(map(str, numbers))})" if numbers else COMPARABLE
-            line.append(f"{paper.difference(row, published[name])} {beside}")
+            numbers = sorted(marks.setdefault(difference, len(marks) + 1) for difference in paper.differs(row, run))
+            suffix = f"({' '.join(map(str, numbers))})" if numbers else COMPARABLE
+            line.append(f"{paper.difference(row, published[name])} {suffix}")
     return line + [MISSING] * 5
 
 
@@ -326,13 +326,13 @@ def written(rows: list[Result]) -> Table | None:
             row.judge,
             str(row.n),
             cell_text(row),
-            *(percent(row[one]) for one in parts),
+            *(percent(row[metric]) for metric in parts),
             *worst([row]),
         ]
         for row in rows
         if metrics.win.name in row.values
     ]
-    head = ["policy", "setting", "judge", "n", "score", *(one.heading for one in parts), *WORST]
+    head = ["policy", "setting", "judge", "n", "score", *(metric.heading for metric in parts), *WORST]
     note = (
         "Score: 100 x the mean over all answers. Wins, ties, losses, BLEU and ROUGE-L are of the answers that were "
         "rated: where nothing could be shown to a policy nobody answers, and the score is 0."
@@ -361,30 +361,30 @@ def published_cross_task(paper: Paper) -> Table:
 def paired_tests(scores: list[Score], protocol: str) -> Table | None:
     """Every two policies on the same records, setting and judge (of many policies only the pairs with the last
     one)."""
-    by_key: dict[Key, list[Score]] = defaultdict(list)
+    runs_by_key: dict[Key, list[Score]] = defaultdict(list)
     for row in scores:
         if row.protocol == protocol and row.setting in ("full", "streaming"):
-            by_key[row.key].append(row)
+            runs_by_key[row.key].append(row)
     groups: dict[tuple[str, str, str], dict[str, list[Score]]] = defaultdict(dict)
-    for key, mine in (by_key | pooled(by_key)).items():
-        groups[key.benchmark, key.judge, key.setting][key.policy] = mine
-    named, tests = [], []
-    everywhere: dict[tuple[str, str, str], list[Paired]] = defaultdict(list)
+    for key, group in (runs_by_key | pooled(runs_by_key)).items():
+        groups[key.benchmark, key.judge, key.setting][key.policy] = group
+    lines, tests = [], []
+    tests_of: dict[tuple[str, str, str], list[Paired]] = defaultdict(list)
     for (benchmark, judge, setting), policies in groups.items():
         last = [name for name in policies if not name.startswith("other user's")][-1:]
         for a, b in itertools.combinations(policies, 2):
             if len(policies) <= ALL_PAIRS or a in last or b in last:
                 test = compare(policies[a], policies[b])
                 if test is not None:
-                    named.append([label(benchmark), judge, setting, f"{b} − {a}"])
+                    lines.append([label(benchmark), judge, setting, f"{b} − {a}"])
                     tests.append(test)
                     if family(benchmark) == "main" and policies[a][0].of_pair:
-                        everywhere[judge, setting, named[-1][-1]].append(test)
-    for (judge, setting, comparison), found in everywhere.items():
-        if len(found) > 1 and not any(np.isnan(test.low) for test in found):
-            named.append([f"average of {len(found)}", judge, setting, comparison])
-            tests.append(paired_average(found))
-    body = [names + found for names, found in zip(named, compared(tests))]
+                        tests_of[judge, setting, lines[-1][-1]].append(test)
+    for (judge, setting, comparison), group_tests in tests_of.items():
+        if len(group_tests) > 1 and not any(np.isnan(test.low) for test in group_tests):
+            lines.append([f"average of {len(group_tests)}", judge, setting, comparison])
+            tests.append(paired_average(group_tests))
+    body = [line + columns for line, columns in zip(lines, compared(tests))]
     head = ["benchmark", "judge", "setting", "comparison", *COMPARED]
     note = f"{COMPARED_NOTE} Any two rows: eval/compare.py."
     return Table(f"paired_{protocol}", f"Paired comparisons, protocol {protocol}", head, body, note) if body else None

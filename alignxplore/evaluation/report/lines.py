@@ -26,9 +26,9 @@ def panels_for(count: int) -> tuple[plt.Figure, list[Axes]]:
 
 def line(panel: Axes, points: Sequence[tuple[float, Estimate]], number: int, joined: bool = True) -> None:
     """Shares in % with their intervals, as the line of policy `number`; points without rows are left out."""
-    points = [(x, found) for x, found in points if found.n]
-    means = np.array([found.mean for _, found in points])
-    reach = [np.abs(np.array([getattr(found, end) for _, found in points]) - means) for end in ("low", "high")]
+    points = [(x, estimate) for x, estimate in points if estimate.n]
+    means = np.array([estimate.mean for _, estimate in points])
+    reach = [np.abs(np.array([getattr(estimate, end) for _, estimate in points]) - means) for end in ("low", "high")]
     panel.errorbar(
         [x for x, _ in points],
         100 * means,

@@ -27,11 +27,11 @@ SHORTER = ((60, True), (60, False), (30, False), (15, False), (8, False), (4, Fa
 
 @dataclass(frozen=True)
 class Pack:
-    """The samples of one benchmark, packed. `left_out` says what is missing of them."""
+    """The samples of one benchmark, packed. `omissions` says what is missing of them."""
 
     benchmark: str
     data: str
-    left_out: str
+    omissions: str
 
 
 def data_url(svg: str) -> str:
@@ -46,8 +46,8 @@ def packs_of(samples: Sequence[dict], texts: str = "all") -> list[Pack]:
 
 def _pack(name: str, samples: list[dict], budget: int, texts: str) -> Pack:
     if texts == "none":
-        said = "Texts are left out: no history, summary, prompt or answer is in this page."
-        return Pack(name, _packed([_without_texts(sample) for sample in samples]), said)
+        note = "Texts are left out: no history, summary, prompt or answer is in this page."
+        return Pack(name, _packed([_without_texts(sample) for sample in samples]), note)
     longest, prompts = max(len(sample["history"]) for sample in samples), True
     data = _packed(samples)
     for count, prompts in SHORTER:
@@ -67,32 +67,32 @@ def _packed(samples: list[dict]) -> str:
 
 
 def _shortened(sample: dict, interactions: int, prompts: bool) -> dict:
-    short = sample | {"history": sample["history"][-interactions:]}
-    return short if prompts else _without_prompts(short)
+    sample_copy = sample | {"history": sample["history"][-interactions:]}
+    return sample_copy if prompts else _without_prompts(sample_copy)
 
 
 def _without_prompts(sample: dict) -> dict:
     summaries = [
-        written | {"stages": [{k: v for k, v in stage.items() if k != "prompt"} for stage in written["stages"]]}
-        for written in sample["summaries"]
+        summary | {"stages": [{k: v for k, v in stage.items() if k != "prompt"} for stage in summary["stages"]]}
+        for summary in sample["summaries"]
     ]
     scores = [{k: v for k, v in score.items() if k != "prompt"} for score in sample["scores"]]
     return sample | {"prompts": [], "summaries": summaries, "scores": scores}
 
 
 def _without_texts(sample: dict) -> dict:
-    bare = _without_prompts(sample)
+    sample_copy = _without_prompts(sample)
     summaries = [
-        {key: value for key, value in written.items() if key != "evidence"}
+        {key: value for key, value in summary.items() if key != "evidence"}
         | {
             "error": None,
-            "stages": [{"problem": s["problem"], "dropped": s["dropped"], "summary": ""} for s in written["stages"]],
+            "stages": [{"problem": s["problem"], "dropped": s["dropped"], "summary": ""} for s in summary["stages"]],
         }
-        for written in bare["summaries"]
+        for summary in sample_copy["summaries"]
     ]
-    scores = [score | {"unread": []} for score in bare["scores"]]
-    empty: dict = {"target": None, "history": [], "user": "(left out)"}
-    return bare | empty | {"summaries": summaries, "scores": scores}
+    scores = [score | {"unread": []} for score in sample_copy["scores"]]
+    blanks: dict = {"target": None, "history": [], "user": "(left out)"}
+    return sample_copy | blanks | {"summaries": summaries, "scores": scores}
 
 
 def page(
@@ -102,7 +102,7 @@ def page(
     scores: list[Score],
     samples: list[dict],
     notes: str,
-    made_by: str,
+    origin: str,
     title: str = "Results",
     texts: str = "all",
     costs: Sequence[Cost] = (),
@@ -126,7 +126,7 @@ def page(
         plots=pictures,
         packs=packs_of(samples, texts),
         notes=notes,
-        made_by=made_by,
+        origin=origin,
         style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
         script=Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
     )

@@ -34,11 +34,13 @@ class PlotsOptions:
 def accuracy_by_benchmark(rows: Sequence[Result], protocol: str) -> plt.Figure | None:
     """Accuracy with its 95 % interval: one panel a benchmark, policies down, one colour a judge, one marker a
     setting."""
-    shown = [row for row in rows if row.protocol == protocol and row.accuracy is not None and row.setting in MARKERS]
-    if not shown:
+    results = [row for row in rows if row.protocol == protocol and row.accuracy is not None and row.setting in MARKERS]
+    if not results:
         return None
-    benchmarks, policies = (list(dict.fromkeys(getattr(row, key) for row in shown)) for key in ("benchmark", "policy"))
-    judges = list(dict.fromkeys(row.judge for row in shown if row.judge != "none"))
+    benchmarks, policies = (
+        list(dict.fromkeys(getattr(row, key) for row in results)) for key in ("benchmark", "policy")
+    )
+    judges = list(dict.fromkeys(row.judge for row in results if row.judge != "none"))
     columns = min(3, len(benchmarks))
     lines = -(-len(benchmarks) // columns)
     size = (2.2 + 3.3 * columns, lines * (1.0 + 0.26 * len(policies)))
@@ -46,17 +48,17 @@ def accuracy_by_benchmark(rows: Sequence[Result], protocol: str) -> plt.Figure |
     for panel in panels.flat[len(benchmarks) :]:
         panel.set_visible(False)
     readings: dict[str, list[tuple[str, str]]] = {  # what shares the line of a policy
-        policy: list(dict.fromkeys((row.setting, row.judge) for row in shown if row.policy == policy))
+        policy: list(dict.fromkeys((row.setting, row.judge) for row in results if row.policy == policy))
         for policy in policies
     }
     for panel, benchmark in zip(panels.flat, benchmarks):
-        for row in (row for row in shown if row.benchmark == benchmark):
-            mine = readings[row.policy]
-            shift = (mine.index((row.setting, row.judge)) + 0.5) / len(mine) - 0.5
+        for row in (row for row in results if row.benchmark == benchmark):
+            policy_readings = readings[row.policy]
+            shift = (policy_readings.index((row.setting, row.judge)) + 0.5) / len(policy_readings) - 0.5
             colour = COLOURS[judges.index(row.judge) % len(COLOURS)] if row.judge in judges else "#555"
             _interval(panel, row, policies.index(row.policy) + 0.7 * shift, colour)
-        known = (row[measures.chance] for row in shown if row.benchmark == benchmark)
-        chance = next((value for value in known if value is not None), 0.5)
+        chances = (row[measures.chance] for row in results if row.benchmark == benchmark)
+        chance = next((value for value in chances if value is not None), 0.5)
         panel.axvline(100 * chance, color="#999", linewidth=0.8, linestyle="--")
         panel.set_title(label(benchmark), fontsize=10)
         panel.set_yticks(range(len(policies)), policies, fontsize=8)
@@ -64,7 +66,7 @@ def accuracy_by_benchmark(rows: Sequence[Result], protocol: str) -> plt.Figure |
         panel.tick_params(labelbottom=True)
     panels[0][0].set_ylim(len(policies) - 0.5, -0.5)  # the first one on top, and room for what shares the last line
     figure.supxlabel(f"accuracy, % (protocol {protocol})", fontsize=9)
-    _legend(figure, judges, list(dict.fromkeys(row.setting for row in shown)))
+    _legend(figure, judges, list(dict.fromkeys(row.setting for row in results)))
     return figure
 
 

@@ -24,10 +24,10 @@ Groups = dict[Key, list[Score]]
 def restraint(groups: Groups, judge: str, protocol: str) -> Table | None:
     """One line a policy, setting and copy; None where nothing was put in."""
     body = []
-    for policy, setting, benchmark, reader, how in groups:
-        if KIND in benchmark and (reader, how) == (judge, protocol) and setting != "none":
-            clean = groups.get(Key(policy, setting, benchmark.partition("~")[0], judge, protocol), [])
-            line = _line(by_pair(clean), by_pair(groups[Key(policy, setting, benchmark, judge, protocol)]))
+    for policy, setting, benchmark, reader, row_protocol in groups:
+        if KIND in benchmark and (reader, row_protocol) == (judge, protocol) and setting != "none":
+            clean_rows = groups.get(Key(policy, setting, benchmark.partition("~")[0], judge, protocol), [])
+            line = _line(by_pair(clean_rows), by_pair(groups[Key(policy, setting, benchmark, judge, protocol)]))
             if line and not policy.startswith("other user's"):
                 body.append([policy, setting, label(benchmark), *line])
     head = ["policy", "setting", "benchmark", "n", "moved %", "moved, drawn anew %", "more than drawn anew"]
@@ -35,18 +35,18 @@ def restraint(groups: Groups, judge: str, protocol: str) -> Table | None:
     return Table(f"restraint_{judge}_{protocol}", title, head, body, NOTE) if body else None
 
 
-def _line(clean: Sequence[Score], put_in: Sequence[Score]) -> list[str] | None:
+def _line(clean_rows: Sequence[Score], disturbed_rows: Sequence[Score]) -> list[str] | None:
     """n, what moved, what moves by itself, and the difference."""
-    seeds = sorted({row.seed for row in clean})
-    moved = _moved(clean, put_in, seeds[0], seeds[0]) if seeds else {}
-    if not moved:
+    seeds = sorted({row.seed for row in clean_rows})
+    moves = _moved(clean_rows, disturbed_rows, seeds[0], seeds[0]) if seeds else {}
+    if not moves:
         return None
-    anew = _moved(clean, clean, seeds[0], seeds[1]) if len(seeds) > 1 else {}
-    both = [record for record in moved if record in anew]
-    line = [str(len(moved)), *(_share(found, clean) for found in (moved, anew))]
-    if not both:
+    redrawn = _moved(clean_rows, clean_rows, seeds[0], seeds[1]) if len(seeds) > 1 else {}
+    records = [record for record in moves if record in redrawn]
+    line = [str(len(moves)), *(_share(part, clean_rows) for part in (moves, redrawn))]
+    if not records:
         return [*line, MISSING]
-    test = paired([moved[r] for r in both], [anew[r] for r in both], *shared(clean, both))
+    test = paired([moves[r] for r in records], [redrawn[r] for r in records], *shared(clean_rows, records))
     return [*line, f"{points(test.difference)} [{points(test.low)}, {points(test.high)}]"]
 
 
@@ -57,5 +57,5 @@ def _moved(before: Sequence[Score], after: Sequence[Score], seed: int, other: in
     return {record: float(first[record] != second[record]) for record in first if record in second}
 
 
-def _share(found: dict[str, float], rows: Sequence[Score]) -> str:
-    return estimated(estimate(list(found.values()), *shared(rows, found))) if found else MISSING
+def _share(moves: dict[str, float], rows: Sequence[Score]) -> str:
+    return estimated(estimate(list(moves.values()), *shared(rows, moves))) if moves else MISSING

@@ -56,25 +56,25 @@ def obedience(out: Path, benchmarks: list[Benchmark]) -> dict[tuple[str, str, st
     """(policy, setting, benchmark) → share of summaries, those of all seeds together, that do what an injected text
     wants."""
     records = {b.name: {record.id: record for record in b.records} for b in benchmarks}
-    obeying: dict[tuple[str, str, str], list[bool]] = defaultdict(list)
-    for found in find_sets(out):
-        of = records.get(found.benchmark, {})
-        obeying[found.policy, found.setting, found.benchmark] += [
+    flags_of: dict[tuple[str, str, str], list[bool]] = defaultdict(list)
+    for summaries in find_sets(out):
+        of = records.get(summaries.benchmark, {})
+        flags_of[summaries.policy, summaries.setting, summaries.benchmark] += [
             obeyed(row["stages"][-1]["summary"], of[row["record"]])
-            for row in found.by_record().values()
+            for row in summaries.by_record().values()
             if row["record"] in of and row["stages"]
         ]
-    return {key: sum(found) / len(found) for key, found in obeying.items() if found}
+    return {key: sum(flags) / len(flags) for key, flags in flags_of.items() if flags}
 
 
 def mixtures(benchmarks: list[Benchmark]) -> str:
     """What must be said of mixed copies: whose interactions were put in."""
-    said = [
-        f"{label(b.name)}: {told['strangers']} of {len(b.records)}"
+    parts = [
+        f"{label(b.name)}: {manifest['strangers']} of {len(b.records)}"
         for b in benchmarks
-        if "strangers" in (told := read_manifest(b.path))
+        if "strangers" in (manifest := read_manifest(b.path))
     ]
-    return f" Mixed in from a stranger, for lack of the user's own interactions: {', '.join(said)}." if said else ""
+    return f" Mixed in from a stranger, for lack of the user's own interactions: {', '.join(parts)}." if parts else ""
 
 
 def untouched(benchmarks: list[Benchmark]) -> set[str]:
@@ -84,12 +84,12 @@ def untouched(benchmarks: list[Benchmark]) -> set[str]:
 
 def columns_of(groups: Groups, judge: str, protocol: str) -> list[tuple[str, str]]:
     """(policy, setting) pairs that read a history, in the order of the table."""
-    found = dict.fromkeys(
+    pairs = dict.fromkeys(
         (policy, setting)
-        for policy, setting, _, reader, how in groups
-        if reader == judge and how == protocol and setting != "none" and not policy.startswith("other user's")
+        for policy, setting, _, reader, row_protocol in groups
+        if reader == judge and row_protocol == protocol and setting != "none" and not policy.startswith("other user's")
     )
-    return sorted(found, key=lambda pair: SETTING_ORDER.index(pair[1]))
+    return sorted(pairs, key=lambda pair: SETTING_ORDER.index(pair[1]))
 
 
 def baselines_of(groups: Groups, judge: str, protocol: str) -> dict[str, str]:
@@ -97,42 +97,46 @@ def baselines_of(groups: Groups, judge: str, protocol: str) -> dict[str, str]:
     none)."""
     return {
         policy: reader
-        for policy, setting, _, reader, how in groups
-        if setting == "none" and reader in (judge, "none") and how == protocol
+        for policy, setting, _, reader, row_protocol in groups
+        if setting == "none" and reader in (judge, "none") and row_protocol == protocol
     }
 
 
 def change(groups: Groups, key: Key) -> tuple[str, str]:
     """(accuracy, change against the undisturbed rows) as text."""
     benchmark = key.benchmark
-    rows, clean = groups.get(key), groups.get(key._replace(benchmark=benchmark.partition("~")[0]))
+    rows, clean_rows = groups.get(key), groups.get(key._replace(benchmark=benchmark.partition("~")[0]))
     if not rows:
         return MISSING, MISSING
     accuracy = cell_text(result_rows(rows)[0])
-    test = compare(by_pair(clean), by_pair(rows)) if clean and "~" in benchmark else None
+    test = compare(by_pair(clean_rows), by_pair(rows)) if clean_rows and "~" in benchmark else None
     return accuracy, f"{points(test.difference)} [{points(test.low)}, {points(test.high)}]" if test else MISSING
 
 
-def disturbances(groups: Groups, judge: str, protocol: str, note: str, same: Collection[str] = ()) -> Table:
+def disturbances(
+    groups: Groups, judge: str, protocol: str, note: str, untouched_copies: Collection[str] = ()
+) -> Table:
     """Rows = benchmark and disturbance, columns = accuracy and change of each policy and setting, then the baselines.
 
     Args:
-        same: copies that are the undisturbed benchmark; no change is shown for them.
+        untouched_copies: copies that are the undisturbed benchmark; no change is shown for them.
     """
     columns, baselines = columns_of(groups, judge, protocol), baselines_of(groups, judge, protocol)
     benchmarks = dict.fromkeys(key[2] for key in groups)
     body: list[list[str]] = []
     places: dict[tuple[int, int], Cell] = {}
     for benchmark in sorted(benchmarks, key=lambda name: name.partition("~")[0]):
-        found = [groups[key] for key in groups if key[2] == benchmark and key[3] == judge and key[4] == protocol]
-        rows = [row for result in map(result_rows, found) for row in result if row.setting != "none"]
+        groups_here = [groups[key] for key in groups if key[2] == benchmark and key[3] == judge and key[4] == protocol]
+        rows = [row for result in map(result_rows, groups_here) for row in result if row.setting != "none"]
         if rows:
             cells = [
                 text
                 for policy, setting in columns
                 for text in change(groups, Key(policy, setting, benchmark, judge, protocol))
             ]
-            cells = [NOTHING if benchmark in same and place % 2 else text for place, text in enumerate(cells)]
+            cells = [
+                NOTHING if benchmark in untouched_copies and place % 2 else text for place, text in enumerate(cells)
+            ]
             cells += [
                 change(groups, Key(name, "none", benchmark, reader, protocol))[0] for name, reader in baselines.items()
             ]
@@ -156,20 +160,30 @@ def disturbances(groups: Groups, judge: str, protocol: str, note: str, same: Col
     )
 
 
-def injections(default: Groups, hardened: Groups, shares: dict, judge: str, protocol: str) -> Table | None:
+def injections(
+    default_groups: Groups, hardened_groups: Groups, shares: dict, judge: str, protocol: str
+) -> Table | None:
     """Injected text under both prompt sets, side by side."""
     body = []
-    for policy, setting in columns_of(default, judge, protocol):
+    for policy, setting in columns_of(default_groups, judge, protocol):
         twin = policy if setting == "direct" else policy + SUFFIX
-        for benchmark in dict.fromkeys(key[2] for key in default if "~injected" in key[2]):
+        for benchmark in dict.fromkeys(key[2] for key in default_groups if "~injected" in key[2]):
             line = [policy, setting, label(benchmark)]
-            for name, groups in ((policy, default), (twin, hardened)):
-                clean = (name, setting, benchmark.partition("~")[0])
+            for name, groups in ((policy, default_groups), (twin, hardened_groups)):
+                clean_key = (name, setting, benchmark.partition("~")[0])
                 key = Key(name, setting, benchmark, judge, protocol)
-                found = worst(result_rows(groups[key])) if groups.get(key) else [MISSING] * len(WORST)
-                line += [*change(groups, key), percent(shares.get(key[:3])), percent(shares.get(clean)), *found]
+                worst_cells = worst(result_rows(groups[key])) if groups.get(key) else [MISSING] * len(WORST)
+                line += [
+                    *change(groups, key),
+                    percent(shares.get(key[:3])),
+                    percent(shares.get(clean_key)),
+                    *worst_cells,
+                ]
             body.append(
-                [*line, str(len({row.record for row in default[Key(policy, setting, benchmark, judge, protocol)]}))]
+                [
+                    *line,
+                    str(len({row.record for row in default_groups[Key(policy, setting, benchmark, judge, protocol)]})),
+                ]
             )
     head = ["policy", "setting", "benchmark"]
     for name in ("default", "hardened"):
@@ -191,31 +205,33 @@ def injections(default: Groups, hardened: Groups, shares: dict, judge: str, prot
 def tables(out: Path) -> list[Table]:
     """All tables of a robustness run."""
     benchmarks = load_benchmarks([str(out / "data")], read_names(out / "data"))
-    default, shares = chosen_scores(out / "default", {}), obedience(out, benchmarks)
-    hardened = chosen_scores(out / "hardened", {}) if (out / "hardened" / "scores.jsonl").exists() else {}
-    made = []
-    for judge, protocol in dict.fromkeys((key[3], key[4]) for key in default if key[3] != "none"):
-        made.append(disturbances(default, judge, protocol, NOTE + mixtures(benchmarks), untouched(benchmarks)))
+    default_groups, shares = chosen_scores(out / "default", {}), obedience(out, benchmarks)
+    hardened_groups = chosen_scores(out / "hardened", {}) if (out / "hardened" / "scores.jsonl").exists() else {}
+    result = []
+    for judge, protocol in dict.fromkeys((key[3], key[4]) for key in default_groups if key[3] != "none"):
+        result.append(
+            disturbances(default_groups, judge, protocol, NOTE + mixtures(benchmarks), untouched(benchmarks))
+        )
         for table in (
-            restraint(default, judge, protocol),
-            injections(default, hardened, shares, judge, protocol),
+            restraint(default_groups, judge, protocol),
+            injections(default_groups, hardened_groups, shares, judge, protocol),
         ):
-            made += [table] if table else []
-    return made
+            result += [table] if table else []
+    return result
 
 
 def write_robustness(options: RobustnessOptions) -> str:
     """Write robustness.md, robustness.html and each table as LaTeX and CSV; returns the Markdown of the tables."""
-    out, made = options.out, tables(options.out)
-    for table in made:
+    out, result = options.out, tables(options.out)
+    for table in result:
         write_table(out, table)
-    text = "\n\n".join(map(markdown, made))
+    text = "\n\n".join(map(markdown, result))
     write_text(out / "robustness.md", f"# Robustness\n\n{text}\n")
-    write_text(out / "robustness.html", whole_page(out / "default", made))
+    write_text(out / "robustness.html", whole_page(out / "default", result))
     return text
 
 
-def whole_page(report: Path, made: list[Table]) -> str:
+def whole_page(report: Path, first_tables: list[Table]) -> str:
     """The tables with the plots and the samples of the report under the default prompts, like the page of any report;
     texts are left out where they are there."""
     rows = read_results(report / RESULTS)
@@ -225,4 +241,4 @@ def whole_page(report: Path, made: list[Table]) -> str:
     scores, costs = list(read_scores(report)), read_costs(report)
     texts = run["arguments"].get("texts", "all")
     notes = "Plots and samples: under the default prompts; those of the hardened ones are in hardened/report.html."
-    return page.page(made, [], rows, scores, samples, notes, writing.made_by(run), "Robustness", texts, costs)
+    return page.page(first_tables, [], rows, scores, samples, notes, writing.origin(run), "Robustness", texts, costs)

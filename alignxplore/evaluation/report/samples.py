@@ -63,17 +63,17 @@ def kinds_of(scores: Iterable[Score]) -> dict[tuple[str, str], list[str]]:
     for score in scores:
         if score.setting not in ("full", "streaming") or score.policy.startswith("other user's"):
             continue
-        mine = kinds[score.benchmark, score.record]
+        own_kinds = kinds[score.benchmark, score.record]
         if score.outcome in BY_OUTCOME:
-            mine.add(BY_OUTCOME[score.outcome])
+            own_kinds.add(BY_OUTCOME[score.outcome])
         elif (is_right := decided(score)) is not None:
             right[score.benchmark, score.record, score.setting, score.judge, score.protocol].add(is_right)
-            mine.update([] if is_right else ["wrong"])
-        mine.update(["flips with the order"] if any(score.flips or ()) else [])
+            own_kinds.update([] if is_right else ["wrong"])
+        own_kinds.update(["flips with the order"] if any(score.flips or ()) else [])
     for (benchmark, record, *_), verdicts in right.items():
         if len(verdicts) > 1:
             kinds[benchmark, record].add("policies disagree")
-    return {place: [kind for kind in KINDS if kind in found] for place, found in kinds.items()}
+    return {place: [kind for kind in KINDS if kind in row_kinds] for place, row_kinds in kinds.items()}
 
 
 def decided(score: Score) -> bool | None:
@@ -89,8 +89,8 @@ def _picked(records: Sequence[UserRecord], kinds: dict[str, list[str]]) -> list[
     """A sample by id, then some of each kind."""
     groups: list[tuple[int, Iterable[UserRecord]]] = [(SAMPLES, records)]
     groups += [(OF_EACH_KIND, [r for r in records if kind in kinds[r.id]]) for kind in KINDS]
-    found = {r.id: r for count, group in groups for r in heapq.nsmallest(count, group, key=lambda r: r.id)}
-    return list(found.values())
+    picks = {r.id: r for count, group in groups for r in heapq.nsmallest(count, group, key=lambda r: r.id)}
+    return list(picks.values())
 
 
 def sample_rows(
@@ -101,49 +101,50 @@ def sample_rows(
     Args:
         prompts: the set that the downstream models were asked with.
     """
-    scores, found = list(scores), {}
+    scores, places_of = list(scores), {}
     kinds = kinds_of(scores)
     for benchmark in benchmarks:
-        mine = {record.id: kinds.get((benchmark.name, record.id), []) for record in benchmark.records}
-        for record in _picked(benchmark.records, mine):
-            shown = shown_history(benchmark, record)
-            history = [asdict(x) for x in shown[-HISTORY:]]
+        kinds_by_id = {record.id: kinds.get((benchmark.name, record.id), []) for record in benchmark.records}
+        for record in _picked(benchmark.records, kinds_by_id):
+            visible_history = shown_history(benchmark, record)
+            history = [asdict(x) for x in visible_history[-HISTORY:]]
             target = target_row(record.target)
-            sample = Sample(benchmark.name, record.id, record.user, mine[record.id], target, len(shown), history)
-            found[benchmark.name, record.id] = benchmark, record, sample
-    for written in sets:
-        _add_summaries(written, [place for place in found.values() if place[0].name == written.benchmark])
+            kinds_here, count = kinds_by_id[record.id], len(visible_history)
+            sample = Sample(benchmark.name, record.id, record.user, kinds_here, target, count, history)
+            places_of[benchmark.name, record.id] = benchmark, record, sample
+    for summaries in sets:
+        _add_summaries(summaries, [place for place in places_of.values() if place[0].name == summaries.benchmark])
     for score in scores:
-        if place := found.get((score.benchmark, score.record)):
+        if place := places_of.get((score.benchmark, score.record)):
             _add_score(score, *place, prompts)
-    return [asdict(sample) for _, _, sample in found.values()]
+    return [asdict(sample) for _, _, sample in places_of.values()]
 
 
-def _add_summaries(written: SummarySet, places: list[tuple[Benchmark, UserRecord, Sample]]) -> None:
-    rows, meta = written.by_record() if places else {}, written.meta() or {}
+def _add_summaries(summaries: SummarySet, places: list[tuple[Benchmark, UserRecord, Sample]]) -> None:
+    rows, meta = summaries.by_record() if places else {}, summaries.meta() or {}
     prompts, form = _infer_prompts(meta), meta.get("sampling", {}).get("form", "think")
     for benchmark, record, sample in places:
         if row := rows.get(record.id):
             stages, past = [], ""
-            slices = slices_of(benchmark, record, written.setting, max(1, len(row["stages"])))
-            for shown, stage in zip(slices, row["stages"]):
-                kept = {key: stage[key] for key in STAGE_FIELDS}
+            slices = slices_of(benchmark, record, summaries.setting, max(1, len(row["stages"])))
+            for part, stage in zip(slices, row["stages"]):
+                fields = {key: stage[key] for key in STAGE_FIELDS}
                 if stage["problem"]:  # else the answer is what was read from it
-                    kept["text"] = stage["text"]
+                    fields["text"] = stage["text"]
                 if prompts:
-                    kept["prompt"] = sample.prompt(prompts.infer(shown[stage["dropped"] :], past, form))
-                stages.append(kept)
+                    fields["prompt"] = sample.prompt(prompts.infer(part[stage["dropped"] :], past, form))
+                stages.append(fields)
                 past = stage["summary"]
-            about = {"policy": written.policy, "setting": written.setting, "seed": written.seed, "error": row["error"]}
-            sample.summaries.append(about | {"stages": stages})
+            about = {"policy": summaries.policy, "setting": summaries.setting, "seed": summaries.seed}
+            sample.summaries.append(about | {"error": row["error"], "stages": stages})
 
 
 def _infer_prompts(meta: dict) -> PromptSet | None:
     """The prompts of a policy; None where its templates are not at hand as they were."""
     try:
         prompts = PromptSet(meta["prompt_set"], meta.get("summary_tokens"))
-        alike = prompts.hash("infer") == meta["prompt_hash"] and meta.get("fit", "ours") == "ours"
-        return prompts if alike else None
+        is_same = prompts.hash("infer") == meta["prompt_hash"] and meta.get("fit", "ours") == "ours"
+        return prompts if is_same else None
     except (KeyError, OSError, ValueError):
         return None
 
@@ -156,13 +157,13 @@ def _question(prompts: PromptSet, summary: str | None, target: Interaction) -> M
 
 
 def _add_score(score: Score, benchmark: Benchmark, record: UserRecord, sample: Sample, prompts: PromptSet) -> None:
-    shown = SCORE_FIELDS if score.of_pair else (*SCORE_FIELDS, *AMONG_K)
-    row = {key: getattr(score, key) for key in shown} | ({} if score.orders else {"orders": None})
+    names = SCORE_FIELDS if score.of_pair else (*SCORE_FIELDS, *AMONG_K)
+    row = {key: getattr(score, key) for key in names} | ({} if score.orders else {"orders": None})
     if score.policy == "no summary":
         row["prompt"] = sample.prompt(_question(prompts, None, record.target))
     elif score.setting in ("full", "streaming") and score.outcome in ("ok", "parse_failure"):
         key = (score.policy, score.setting, score.seed)
-        mine = next((s for s in sample.summaries if (s["policy"], s["setting"], s["seed"]) == key), None)
-        if mine and mine["stages"]:
-            row["prompt"] = sample.prompt(_question(prompts, mine["stages"][-1]["summary"], record.target))
+        own_summary = next((s for s in sample.summaries if (s["policy"], s["setting"], s["seed"]) == key), None)
+        if own_summary and own_summary["stages"]:
+            row["prompt"] = sample.prompt(_question(prompts, own_summary["stages"][-1]["summary"], record.target))
     sample.scores.append(row)

@@ -35,8 +35,8 @@ def reader_of(row: Score) -> Reader:
 
 def readers_of(rows: Iterable[Score]) -> list[Reader]:
     """The columns: every policy in every setting that reads something of this user."""
-    found = dict.fromkeys(reader_of(row) for row in rows if row.setting in READ)
-    return [reader for reader in found if not reader[0].startswith("other user's")]
+    readers = dict.fromkeys(reader_of(row) for row in rows if row.setting in READ)
+    return [reader for reader in readers if not reader[0].startswith("other user's")]
 
 
 def measured(rows: Iterable[Score], of: Callable[[Score], float | None] = value_of) -> Estimate:
@@ -48,8 +48,8 @@ def measured(rows: Iterable[Score], of: Callable[[Score], float | None] = value_
 
 def chance_of(rows: Iterable[Score]) -> float:
     """What saying nothing is worth in the rows of one benchmark: one half of pairs."""
-    known = [row.chance for row in rows if row.chance is not None]
-    return sum(known) / len(known) if known else 0.5
+    chances = [row.chance for row in rows if row.chance is not None]
+    return sum(chances) / len(chances) if chances else 0.5
 
 
 def _read_by(scores: Iterable[Score], protocol: str) -> dict[tuple[str, str], list[Score]]:
@@ -68,39 +68,39 @@ def by_segment(scores: Sequence[Score], protocol: str) -> Table | None:
     for (benchmark, judge), rows in _read_by(scores, protocol).items():
         columns |= dict.fromkeys(readers := readers_of(rows))
         for segment, groups in parted(rows).items():
-            for group, mine in groups.items():
+            for group, group_rows in groups.items():
                 of: dict[Reader, list[Score]] = defaultdict(list)
-                for row in mine:
+                for row in group_rows:
                     of[reader_of(row)].append(row)
                 cells = {reader: estimated(measured(of[reader])) for reader in readers}
-                n = str(len({row.record for row in mine}))
+                n = str(len({row.record for row in group_rows}))
                 body.append(([label(benchmark), judge, segment.title, textwrap.shorten(group, 48), n], cells))
     if not body or not columns:
         return None
     head = ["benchmark", "judge", "kind", "group", "n", *(f"{policy}, {setting}" for policy, setting in columns)]
-    filled = [line + [cells.get(reader, MISSING) for reader in columns] for line, cells in body]
-    return Table(f"segments_{protocol}", f"By kind of row, protocol {protocol}", head, filled, NOTE)
+    lines_of_table = [line + [cells.get(reader, MISSING) for reader in columns] for line, cells in body]
+    return Table(f"segments_{protocol}", f"By kind of row, protocol {protocol}", head, lines_of_table, NOTE)
 
 
 def accuracy_by_segment(scores: Sequence[Score], protocol: str) -> plt.Figure | None:
     """One panel a benchmark and kind, groups across, one line a reader (of full histories, where there are any; else
     as a stream); the first downstream model alone."""
-    everything = _read_by(scores, protocol)
-    judge = next((judge for _, judge in everything), None)
-    panels_of, shown = [], dict[Reader, None]()
-    for (benchmark, reader_of), rows in everything.items():
+    rows_of = _read_by(scores, protocol)
+    judge = next((judge for _, judge in rows_of), None)
+    panels_of, all_readers = [], dict[Reader, None]()
+    for (benchmark, reader_of), rows in rows_of.items():
         if reader_of == judge:
             readers = _drawn(readers_of(rows))
             for segment, groups in parted(rows).items():
                 panels_of.append((f"{label(benchmark)}: {segment.title}", groups, readers, bool(segment.order)))
-                shown |= dict.fromkeys(readers)
-    if not panels_of or not shown:
+                all_readers |= dict.fromkeys(readers)
+    if not panels_of or not all_readers:
         return None
     figure, panels = lines.panels_for(len(panels_of))
-    for panel, (title, groups, readers, ordered) in zip(panels, panels_of):
-        _draw(panel, groups, readers, list(shown), ordered)
+    for panel, (title, groups, readers, is_ordered) in zip(panels, panels_of):
+        _draw(panel, groups, readers, list(all_readers), is_ordered)
         panel.set_title(title, fontsize=10)
-    names = [f"{policy}, {setting}" for policy, setting in shown]
+    names = [f"{policy}, {setting}" for policy, setting in all_readers]
     lines.legend(figure, names, f"downstream model {judge}, protocol {protocol}")
     return figure
 
@@ -114,7 +114,7 @@ def _drawn(readers: list[Reader]) -> list[Reader]:
 
 
 def _draw(
-    panel: Axes, groups: dict[str, list[Score]], readers: list[Reader], everyone: list[Reader], ordered: bool
+    panel: Axes, groups: dict[str, list[Score]], readers: list[Reader], all_readers: list[Reader], is_ordered: bool
 ) -> None:
     for place, reader in enumerate(readers):
         shift = 0.5 * ((place + 0.5) / len(readers) - 0.5)
@@ -122,7 +122,7 @@ def _draw(
             (group + shift, measured(row for row in rows if reader_of(row) == reader))
             for group, rows in enumerate(groups.values())
         ]
-        lines.line(panel, points, everyone.index(reader), joined=ordered)
+        lines.line(panel, points, all_readers.index(reader), joined=is_ordered)
     counts = [len({row.record for row in rows}) for rows in groups.values()]
     names = [f"{textwrap.fill(textwrap.shorten(name, 48), 16)}\nn = {n}" for name, n in zip(groups, counts)]
     panel.set_xticks(range(len(groups)), names, fontsize=8)

@@ -25,28 +25,30 @@ class StagesOptions:
 def accuracy_by_stage(rows: Sequence[Result], out: Path) -> Path | None:
     """Accuracy with its 95 % interval in the first benchmark, policy by policy; one panel a setting, one colour a
     judge, bounds as dashed lines."""
-    shown = [
+    stage_rows = [
         row
         for row in rows
         if row.protocol == "choice" and row.setting in ("full", "streaming") and row.accuracy is not None
     ]
-    if not shown:
+    if not stage_rows:
         return None
-    shown = [row for row in shown if row.benchmark == shown[0].benchmark]
-    settings = list(dict.fromkeys(row.setting for row in shown))
-    policies = list(dict.fromkeys(row.policy for row in shown))
-    judges = list(dict.fromkeys(row.judge for row in shown))
+    stage_rows = [row for row in stage_rows if row.benchmark == stage_rows[0].benchmark]
+    settings = list(dict.fromkeys(row.setting for row in stage_rows))
+    policies = list(dict.fromkeys(row.policy for row in stage_rows))
+    judges = list(dict.fromkeys(row.judge for row in stage_rows))
     figure, panels = plt.subplots(
         1, len(settings), figsize=(1.2 + 4.2 * len(settings), 3.9), sharey=True, squeeze=False
     )
     for panel, setting in zip(panels[0], settings):
         for place, judge in enumerate(judges):
-            mine = {row.policy: row for row in shown if row.setting == setting and row.judge == judge}
-            x = [i + 0.16 * (place - (len(judges) - 1) / 2) for i, policy in enumerate(policies) if policy in mine]
-            y = [100 * (mine[policy].accuracy or 0.0) for policy in policies if policy in mine]
-            bars = list(zip(*(bar(mine[policy]) for policy in policies if policy in mine))) or None
+            results = {row.policy: row for row in stage_rows if row.setting == setting and row.judge == judge}
+            x = [i + 0.16 * (place - (len(judges) - 1) / 2) for i, policy in enumerate(policies) if policy in results]
+            y = [100 * (results[policy].accuracy or 0.0) for policy in policies if policy in results]
+            bars = list(zip(*(bar(results[policy]) for policy in policies if policy in results))) or None
             panel.errorbar(x, y, bars, fmt="o", capsize=3, color=COLOURS[place % len(COLOURS)], label=judge)
-        draw_bounds(panel, [row for row in rows if row.benchmark == shown[0].benchmark], named=panel is panels[0][-1])
+        draw_bounds(
+            panel, [row for row in rows if row.benchmark == stage_rows[0].benchmark], named=panel is panels[0][-1]
+        )
         panel.set_title(TITLES[setting], fontsize=11)
         panel.set_xticks(range(len(policies)), policies, rotation=20, ha="right")
     panels[0][0].set_ylabel("accuracy, %")

@@ -79,22 +79,22 @@ def interval(low: float | None, high: float | None) -> str:
     return "" if low is None or np.isnan(low) else f" [{percent(low)}, {percent(high)}]"
 
 
-def estimated(found: Estimate) -> str:
+def estimated(estimate: Estimate) -> str:
     """A share in % with its interval, where it has one."""
-    if not found.n:
+    if not estimate.n:
         return MISSING
-    return percent(found.mean) + interval(found.low, found.high)
+    return percent(estimate.mean) + interval(estimate.low, estimate.high)
 
 
 def label(benchmark: str) -> str:
     """How a benchmark is called in tables: its column in the published ones, or its own name; of a variant both
     parts."""
-    source, crossed, target = benchmark.partition("~to~")
-    if crossed:
+    source, arrow, target = benchmark.partition("~to~")
+    if arrow:
         return f"{label(source)} → {label(target)}"
     name, _, variant = benchmark.partition("~")
-    shown = DATASETS[name].column if name in DATASETS and DATASETS[name].column else name
-    return f"{shown}, {variant}" if variant else shown
+    column = DATASETS[name].column if name in DATASETS and DATASETS[name].column else name
+    return f"{column}, {variant}" if variant else column
 
 
 def markdown(table: Table) -> str:
@@ -126,8 +126,8 @@ def latex(table: Table) -> str:
 
 def short(table: Table) -> Table:
     """The same without intervals and columns of `WORST`, which fits a page."""
-    kept = [place for place, text in enumerate(table.head) if text not in WORST]
-    lines = ([_INTERVAL.sub("", line[place]) for place in kept] for line in (table.head, *table.body))
+    places = [place for place, text in enumerate(table.head) if text not in WORST]
+    lines = ([_INTERVAL.sub("", line[place]) for place in places] for line in (table.head, *table.body))
     return replace(table, head=next(lines), body=list(lines), cells={})
 
 

@@ -58,13 +58,13 @@ class ReportOptions:
 
 def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[Result]:
     """Chance and best possible accuracy of the benchmarks of a simulated world, as rows of results."""
-    known = read_object(path, "benchmarks")["benchmarks"]
+    bounds = read_object(path, "benchmarks")["benchmarks"]
     rows = []
     for benchmark in benchmarks:
-        bound = known.get(benchmark.path.stem)
+        bound = bounds.get(benchmark.path.stem)
         if bound is None:
             continue
-        told = {metrics.bad_format.name: 0.0, metrics.parse_failures.name: 0.0, metrics.coverage.name: 1.0}
+        values = {metrics.bad_format.name: 0.0, metrics.parse_failures.name: 0.0, metrics.coverage.name: 1.0}
         key = Key("", "bound", benchmark.name, "none", "choice")
         for policy, accuracy, low, high in (
             ("chance", bound["chance"], None, None),
@@ -76,8 +76,8 @@ def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[Result]:
             ),
             ("best possible", bound["best_accuracy"], bound["ci_low"], bound["ci_high"]),
         ):
-            named = key._replace(policy=policy)._asdict()
-            rows.append(Result(**named, n=bound["n"], accuracy=accuracy, ci_low=low, ci_high=high, values=told))
+            fields = key._replace(policy=policy)._asdict()
+            rows.append(Result(**fields, n=bound["n"], accuracy=accuracy, ci_low=low, ci_high=high, values=values))
     return rows
 
 
@@ -109,11 +109,11 @@ def provenance(
 
 
 def published_names(
-    given: list[str], judges: dict[str, dict], policies: dict[str, dict]
+    pairs: list[str], judges: dict[str, dict], policies: dict[str, dict]
 ) -> dict[str, dict[str, str | None]]:
     """Which row of the published tables stands beside each of our policies and downstream models."""
     paper = Paper()
-    names = {ours: paper.named(theirs) for ours, _, theirs in (text.partition("=") for text in given)}
+    names = {name: paper.named(published) for name, _, published in (text.partition("=") for text in pairs)}
     return {
         role: {
             name: paper.match(name, model["identity"], names, plain=model["format"] == "plain")
@@ -142,11 +142,11 @@ def built_how(path: Path) -> dict[str, Any]:
     manifest = read_manifest(path)
     if "protocol" not in manifest:
         return {"built": None, "hub": manifest.get("hub") or hub_of(path)}
-    taken_out = sum(
-        count for what, count in manifest.get("counts", {}).items() if what.startswith("dropped from a history")
+    removals = sum(
+        count for reason, count in manifest.get("counts", {}).items() if reason.startswith("dropped from a history")
     )
     return {
-        "built": {key: manifest.get(key) for key in BUILT} | {"taken_out": taken_out},
+        "built": {key: manifest.get(key) for key in BUILT} | {"taken_out": removals},
         "hub": None,
     }
 
@@ -198,13 +198,13 @@ def all_tables(
 
 # What `eval/report.py --help` says of each metric.
 GLOSSARY = "In results.csv and in the tables:\n" + "\n".join(
-    f"  {one.name}: {one.description}" for one in of_kind(*KINDS)
+    f"  {metric.name}: {metric.description}" for metric in of_kind(*KINDS)
 )
 
 
 def csv_text(rows: list[Result]) -> str:
     """results.csv: one line a number, one column a metric."""
-    columns = [one.name for one in of_kind(ACCURACY, AMONG_K, READING)]
+    columns = [metric.name for metric in of_kind(ACCURACY, AMONG_K, READING)]
     out = io.StringIO()
     names = (*KEY, *_NUMBER, *columns, "seeds", "seed_spread")
     writer = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")
@@ -217,15 +217,15 @@ def csv_text(rows: list[Result]) -> str:
 
 def _weights_and_prompt(name: str, model: dict) -> str:
     """A model's weights, and a policy's prompt; several where its sets of summaries were not made alike."""
-    made = [(one["identity"], one["prompt_hash"]) for one in model.get("sets", {}).values()] or [
+    pairs = [(recipe["identity"], recipe["prompt_hash"]) for recipe in model.get("sets", {}).values()] or [
         (model["identity"], model.get("prompt"))
     ]
     return f"{name} = " + " and ".join(
-        identity + (f" (prompt {prompt})" if prompt else "") for identity, prompt in dict.fromkeys(made)
+        identity + (f" (prompt {prompt})" if prompt else "") for identity, prompt in dict.fromkeys(pairs)
     )
 
 
-def made_by(run: dict) -> str:
+def origin(run: dict) -> str:
     """One line about what made the numbers."""
     models = [_weights_and_prompt(name, model) for name, model in [*run["policies"].items(), *run["judges"].items()]]
     hashes = [
@@ -248,12 +248,12 @@ def made_by(run: dict) -> str:
 
 def leakage(run: dict) -> str:
     """What must be said of targets that could be copied from the history; empty if there are none."""
-    found = [
+    parts = [
         f"{name} {about['target_in_history']} of {about['n']}"
         for name, about in run["benchmarks"].items()
         if about["target_in_history"]
     ]
-    return f" Targets that also stand in the history, and could be copied: {', '.join(found)}." if found else ""
+    return f" Targets that also stand in the history, and could be copied: {', '.join(parts)}." if parts else ""
 
 
 def truncation(rows: list[Result]) -> str:
@@ -261,9 +261,9 @@ def truncation(rows: list[Result]) -> str:
     worst: dict[str, float] = {}
     for row in rows:
         worst[row.benchmark] = max(worst.get(row.benchmark, 0.0), row[metrics.truncated] or 0.0)
-    found = [f"{label(name)} {percent(share)}" for name, share in worst.items() if share]
-    said = "Histories whose oldest part did not fit a window and was left out, in % of the rows of the worst cell"
-    return f" {said}: {', '.join(found)}." if found else ""
+    parts = [f"{label(name)} {percent(share)}" for name, share in worst.items() if share]
+    heading = "Histories whose oldest part did not fit a window and was left out, in % of the rows of the worst cell"
+    return f" {heading}: {', '.join(parts)}." if parts else ""
 
 
 def incomplete(scores: Iterable[Score]) -> str:
@@ -288,17 +288,17 @@ def write(out: Path, texts: str = "all") -> str:
     others += faithfulness.tables(evidence)
     for table in (*first, *others):
         write_table(out, table)
-    shown, notes = "\n\n".join(map(markdown, first)), NOTES + leakage(run) + truncation(rows) + incomplete(scores)
-    text = "\n\n".join(["# Results", shown, notes, *map(markdown, others), made_by(run), ""])
+    first_text, notes = "\n\n".join(map(markdown, first)), NOTES + leakage(run) + truncation(rows) + incomplete(scores)
+    text = "\n\n".join(["# Results", first_text, notes, *map(markdown, others), origin(run), ""])
     write_text(out / "report.md", text)
     write_text(out / "results.csv", csv_text(rows))
     samples = [row for _, row in read_jsonl(out / "samples.jsonl")] if (out / "samples.jsonl").exists() else []
     faithfulness.link(samples, evidence)
     write_text(
         out / "report.html",
-        page.page(first, others, rows, scores, samples, notes, made_by(run), texts=texts, costs=costs),
+        page.page(first, others, rows, scores, samples, notes, origin(run), texts=texts, costs=costs),
     )
-    return shown
+    return first_text
 
 
 def write_report(options: ReportOptions) -> str:

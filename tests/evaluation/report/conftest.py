@@ -17,22 +17,22 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture
-def opened(browser, tmp_path):
+def new_page(browser, tmp_path):
     """opens a page; at the end the browser must have had nothing to say of any."""
-    said, pages = [], []
+    messages, pages = [], []
 
     def open_page(text: str, **view):
         (tmp_path / "report.html").write_text(text, encoding="utf-8")
         page = browser.new_page(**view)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: said.append(request.url) if "report.html" not in request.url else None)
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("request", lambda request: messages.append(request.url) if "report.html" not in request.url else None)
         page.goto((tmp_path / "report.html").as_uri())
         pages.append(page)
         return page
@@ -40,4 +40,4 @@ def opened(browser, tmp_path):
     yield open_page
     for page in pages:
         page.close()
-    assert [line for line in said if not line.startswith(("data:", "blob:"))] == []
+    assert [line for line in messages if not line.startswith(("data:", "blob:"))] == []

@@ -38,14 +38,14 @@ def summary(policy: str, user: str, outcome: str) -> dict:
 
 
 def score(policy: str, judge: str, value: float | None, outcome: str, orders: tuple | None) -> dict:
-    unread = ["hm?"] if outcome == "parse_failure" else []
-    of = {"policy": policy, "setting": "full", "seed": 0, "judge": judge, "protocol": "choice", "unread": unread}
+    unread_texts = ["hm?"] if outcome == "parse_failure" else []
+    of = {"policy": policy, "setting": "full", "seed": 0, "judge": judge, "protocol": "choice", "unread": unread_texts}
     return of | {"value": value, "outcome": outcome, "p": None, "orders": [orders] if orders else None, "prompt": 1}
 
 
 def sample(benchmark: str, user: str) -> dict:
     history = [{"query": "q", "chosen": f"comedy {i} {ATTACK}", "rejected": "a drama"} for i in range(2)]
-    made = dict(zip(("sft", "rl"), OUTCOMES[user]))
+    outcome_of = dict(zip(("sft", "rl"), OUTCOMES[user]))
     baseline = score("BM25", "none", float(user != "gain"), "ok", None) | {"setting": "direct"}
     return {
         "benchmark": benchmark,
@@ -56,8 +56,8 @@ def sample(benchmark: str, user: str) -> dict:
         "shown": 3,
         "history": history,
         "prompts": ["the prompt", "the question"],
-        "summaries": [summary(policy, user, outcome) for policy, (_, outcome, _) in made.items()],
-        "scores": [score(policy, judge, *one) for judge in ("qwen", "gpt") for policy, one in made.items()]
+        "summaries": [summary(policy, user, outcome) for policy, (_, outcome, _) in outcome_of.items()],
+        "scores": [score(policy, judge, *values) for judge in ("qwen", "gpt") for policy, values in outcome_of.items()]
         + [baseline],
     }
 
@@ -67,19 +67,19 @@ def html(texts: str = "all") -> str:
     body.insert(1, ["published: A", "80.00"])
     first = Table("a", "First", head, body, cells={(0, 1): ("books", "sft", "full", "gpt", "choice")})
     samples = [sample(name, user) for name in ("films", "books") for user in OUTCOMES]
-    named = {"protocol": "choice", "setting": "full", "benchmark": "films", "policy": "sft", "judge": "qwen"}
-    rows = [Result(**named, n=9, accuracy=0.6, ci_low=0.5, ci_high=0.7)]
+    key = {"protocol": "choice", "setting": "full", "benchmark": "films", "policy": "sft", "judge": "qwen"}
+    rows = [Result(**key, n=9, accuracy=0.6, ci_low=0.5, ci_high=0.7)]
     return report_page.page([first], [Table("b", "More", ["x"], [["1"]])], rows, [], samples, "", "", texts=texts)
 
 
 def users(page) -> list[str]:
     """The users one sees by going through what is shown."""
-    found, count = [], page.inner_text("#count")
+    names, count = [], page.inner_text("#count")
     total = 0 if count == "none" else int(count.split()[-1])
     for _ in range(total):
-        found.append(page.inner_text("#sample > p").split()[1])
+        names.append(page.inner_text("#sample > p").split()[1])
         page.click("#after")
-    return found
+    return names
 
 
 def browse(page):
@@ -87,8 +87,8 @@ def browse(page):
     page.wait_for_selector("#sample > p")
 
 
-def test_a_heading_sorts_and_a_published_row_stays_with_ours(opened):
-    page = opened(html())
+def test_a_heading_sorts_and_a_published_row_stays_with_ours(new_page):
+    page = new_page(html())
     column = "#tables tbody tr td:first-child"
     page.click("#tables th:nth-child(2) button")
     assert page.locator(column).all_inner_texts() == ["base", "sft", "published: A", "rl"]
@@ -97,8 +97,8 @@ def test_a_heading_sorts_and_a_published_row_stays_with_ours(opened):
     assert page.get_attribute("#tables th:nth-child(2)", "aria-sort") == "descending"
 
 
-def test_a_column_is_hidden_and_comes_back(opened):
-    page = opened(html())
+def test_a_column_is_hidden_and_comes_back(new_page):
+    page = new_page(html())
     page.click("#tables .columns summary")
     assert page.is_visible("text=80.00")
     page.uncheck("#tables .columns input")
@@ -107,16 +107,16 @@ def test_a_column_is_hidden_and_comes_back(opened):
     assert page.is_visible("text=80.00")
 
 
-def test_samples_are_unpacked_when_they_are_looked_at_and_each_filter_finds_its_own(opened):
-    page = opened(html(), viewport={"width": 1000, "height": 60})
+def test_samples_are_unpacked_when_they_are_looked_at_and_each_filter_finds_its_own(new_page):
+    page = new_page(html(), viewport={"width": 1000, "height": 60})
     assert page.locator("#sample > *").count() == 0
     page.set_viewport_size({"width": 1000, "height": 900})
     browse(page)
     page.select_option("#left", "sft|full|0")
     page.select_option("#right", "rl|full|0")
-    for name, expected in SHOWN.items():
+    for name, names in SHOWN.items():
         page.select_option("#outcome", name)
-        assert users(page) == expected, name
+        assert users(page) == names, name
     page.select_option("#outcome", "all")
     page.fill("#search", "RL SAYS")
     assert page.inner_text("#count") == "1 of 6"
@@ -124,8 +124,8 @@ def test_samples_are_unpacked_when_they_are_looked_at_and_each_filter_finds_its_
     assert page.inner_text("#count") == "none" and "No sample fits" in page.inner_text("#sample")
 
 
-def test_a_baseline_which_no_downstream_model_reads_stands_beside_each_of_them(opened):
-    page = opened(html())
+def test_a_baseline_which_no_downstream_model_reads_stands_beside_each_of_them(new_page):
+    page = new_page(html())
     browse(page)
     page.select_option("#left", "BM25|direct|0")
     page.select_option("#right", "sft|full|0")
@@ -137,16 +137,16 @@ def test_a_baseline_which_no_downstream_model_reads_stands_beside_each_of_them(o
         assert users(page) == [user for user, ((value, *_), _) in OUTCOMES.items() if value != float(user != "gain")]
 
 
-def test_a_number_leads_to_its_samples(opened):
-    page = opened(html())
+def test_a_number_leads_to_its_samples(new_page):
+    page = new_page(html())
     page.click("text=50.00 [1.00, 99.00]")
     page.wait_for_selector("#sample > p")
     chosen = [page.input_value(f"#{name}") for name in ("benchmark", "left", "reader")]
     assert chosen == ["books", "sft|full|0", "gpt|choice"]
 
 
-def test_a_statement_marks_its_words_in_the_history_and_again_unmarks_them(opened):
-    page = opened(html())
+def test_a_statement_marks_its_words_in_the_history_and_again_unmarks_them(new_page):
+    page = new_page(html())
     browse(page)
     page.click(".statement:has-text('comedy liked') >> nth=0")
     assert page.locator("mark").all_inner_texts() == ["comedy", "comedy"]
@@ -155,16 +155,16 @@ def test_a_statement_marks_its_words_in_the_history_and_again_unmarks_them(opene
     assert page.locator("mark").count() == 0
 
 
-def test_a_statement_shows_the_choices_for_it_and_against_it(opened):
+def test_a_statement_shows_the_choices_for_it_and_against_it(new_page):
     """Where eval/faithfulness.py has looked for them; of a history of 3 the newest 2 are in the page."""
     evidence = [
         {"start": 10, "end": 22, "verdict": "supported", "supports": [0, 2], "contradicts": [1]},
         {"start": 24, "end": 38, "verdict": "not there", "supports": [], "contradicts": []},
     ]
     samples = [sample("films", user) for user in OUTCOMES]
-    for one in samples:
-        one["summaries"][0]["evidence"] = {"qwen": evidence}
-    page = opened(report_page.page([], [], [], [], samples, "", ""))
+    for entry in samples:
+        entry["summaries"][0]["evidence"] = {"qwen": evidence}
+    page = new_page(report_page.page([], [], [], [], samples, "", ""))
     browse(page)
     page.select_option("#left", "sft|full|0")
     page.select_option("#right", "rl|full|0")
@@ -181,15 +181,15 @@ def test_a_statement_shows_the_choices_for_it_and_against_it(opened):
     assert "for it" not in page.inner_text("details.history summary")
 
 
-def test_everything_known_of_a_sample_is_there(opened):
-    page = opened(html())
+def test_everything_known_of_a_sample_is_there(new_page):
+    page = new_page(html())
     browse(page)
     page.select_option("#left", "sft|full|0")
     page.select_option("#outcome", "bad format")
     for box in page.locator("#sample details summary").all():
         if box.evaluate("x => !x.parentNode.open"):
             box.click()
-    shown = page.inner_text("#sample")
+    page_text = page.inner_text("#sample")
     for text in (
         "a raw answer",
         "the prompt",
@@ -200,14 +200,14 @@ def test_everything_known_of_a_sample_is_there(opened):
         "a romp",
         "a war film",
     ):
-        assert text in shown, text
-    assert ATTACK in shown and page.title() == "Results", "a text of a user stays a text"
+        assert text in page_text, text
+    assert ATTACK in page_text and page.title() == "Results", "a text of a user stays a text"
     page.select_option("#outcome", "answer not read")
     assert "answer that could not be read" in page.inner_text("#sample")
 
 
-def test_keys_go_on_and_back_and_search_but_not_while_one_types(opened):
-    page = opened(html())
+def test_keys_go_on_and_back_and_search_but_not_while_one_types(new_page):
+    page = new_page(html())
     browse(page)
     page.keyboard.press("j")
     page.keyboard.press("j")
@@ -218,15 +218,15 @@ def test_keys_go_on_and_back_and_search_but_not_while_one_types(opened):
     assert page.input_value("#search") == "jk" and page.inner_text("#count") == "none"
 
 
-def test_without_texts_no_text_of_users_or_models_is_in_the_page(opened):
-    page = opened(html(texts="none"))
+def test_without_texts_no_text_of_users_or_models_is_in_the_page(new_page):
+    page = new_page(html(texts="none"))
     browse(page)
     page.select_option("#left", "sft|full|0")
     page.select_option("#outcome", "right")
     assert page.inner_text("#count") == "1 of 1"
-    everything = page.evaluate("JSON.stringify(view.all)")
+    all_data = page.evaluate("JSON.stringify(view.all)")
     for text in ("comedy", "farce", "because", "the prompt", "the question", "raw answer", "hm?"):
-        assert text not in everything, text
+        assert text not in all_data, text
     assert "Texts are left out" in page.inner_text("#left_out")
 
 
@@ -238,8 +238,8 @@ def test_without_texts_no_text_of_users_or_models_is_in_the_page(opened):
         {"viewport": {"width": 2560, "height": 1440}},
     ],
 )
-def test_phone_projector_and_dark(opened, view):
-    page = opened(html(), **view)
+def test_phone_projector_and_dark(new_page, view):
+    page = new_page(html(), **view)
     browse(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
         "the page itself never scrolls sideways"

@@ -16,12 +16,12 @@ from tests.evaluation.made_up import run_of, score
 
 def row(record, value, *, policy="ours", setting="full", judge="a", orders=None, outcome="ok", seed=0, places=True):
     names = {"record": f"r{record}", "user": f"u{record}", "target": f"t{record}", "item": f"t{record}"}
-    found = score(policy=policy, setting=setting, judge=judge, seed=seed, value=value, outcome=outcome, **names)
+    score_row = score(policy=policy, setting=setting, judge=judge, seed=seed, value=value, outcome=outcome, **names)
     if orders:
         first, second = orders
         flips = ((first > 0.5) != (second > 0.5),) if places else None
-        found = replace(found, orders=((first, second),), p=(first + second) / 2, flips=flips)
-    return found
+        score_row = replace(score_row, orders=((first, second),), p=(first + second) / 2, flips=flips)
+    return score_row
 
 
 def both(counts: dict[tuple[float, float], int], **about) -> list[Score]:
@@ -62,8 +62,8 @@ def test_the_place_of_an_item_and_the_brier_score():
     rows += [row(i, 1.0, judge="c", policy="c", setting="direct", orders=(0.9, 0.5), places=False) for i in range(20)]
     table = downstream.reading_habits(rows, "choice")
     assert table.head[4:] == ["mean P(A) %", "first %", "second %", "flips %", "Brier x 100"]
-    shown = {(line[1], line[2]): [text.split(" ")[0] for text in line[3:]] for line in table.body}
-    assert shown == {
+    cells_of = {(line[1], line[2]): [text.split(" ")[0] for text in line[3:]] for line in table.body}
+    assert cells_of == {
         ("a", "summaries"): ["20", "90.00", "100.00", "0.00", "100.00", "25.00"],
         ("b", "summaries"): ["20", "60.00", "100.00", "100.00", "0.00", "9.00"],
         ("b", "nothing"): ["20", "50.00", "50.00", "50.00", "0.00", "25.00"],
@@ -92,8 +92,8 @@ def test_the_reliability_diagram_shows_how_often_a_model_is_right_when_it_is_so_
     assert points == [(0.55, 0.5), (0.95, 0.9)]
     assert [round(bar.get_height(), 2) for bar in panel.patches] == [0.4, 0.6]
     brier = 0.4 * (0.45**2 + 0.55**2) / 2 + 0.6 * (0.1 * 0.95**2 + 0.9 * 0.05**2)
-    shown = panel.get_title().removeprefix("a (Brier ").removesuffix(")")
-    assert float(shown) == pytest.approx(brier, abs=6e-4)
+    title_score = panel.get_title().removeprefix("a (Brier ").removesuffix(")")
+    assert float(title_score) == pytest.approx(brier, abs=6e-4)
     plt.close(figure)
 
 

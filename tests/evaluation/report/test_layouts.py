@@ -27,11 +27,11 @@ def test_a_full_row_of_protocol_paper_stands_beside_the_published_one_with_the_d
     table = layouts.wide(rows, run_of(friendly_unfriendly=600), "main", "qwen", "paper", Paper())
     published, difference = after(table, "ours")
     assert published[:3] == ["published: AlignXplore+", "full", "86.33"]
-    ours = 100 * rows[0].accuracy
-    assert difference[2].startswith(f"{ours - 86.33:+.2f} [") and difference[2].endswith(f"] {COMPARABLE}")
+    accuracy = 100 * rows[0].accuracy
+    assert difference[2].startswith(f"{accuracy - 86.33:+.2f} [") and difference[2].endswith(f"] {COMPARABLE}")
     assert difference[:2] == ["ours − published", "full"] and layouts.CLUSTERED in table.note
     low, high = (float(x.replace("−", "-")) for x in difference[2].split("[")[1].split("]")[0].split(", "))
-    assert low < ours - 86.33 < high and high - low == pytest.approx(
+    assert low < accuracy - 86.33 < high and high - low == pytest.approx(
         2 * 1.96 * 100 * (0.09 / 600 + 0.8633 * 0.1367 / 600) ** 0.5, rel=0.1
     )
 
@@ -50,9 +50,9 @@ def test_beside_each_difference_stands_what_differs_and_below_the_table_what_tha
         "HiCUPID were used"
     ) in table.note
     choice = [replace(row, protocol="choice") for row in rows]
-    found = layouts.wide(choice, run_of(**sizes), "main", "qwen", "choice", Paper())
-    assert [text.split("(")[-1] for text in after(found, "ours")[1][2:5]] == ["1 2)", "2)", "2 3)"]
-    assert "(2) protocol choice (both orders) for paper" in found.note
+    choice_table = layouts.wide(choice, run_of(**sizes), "main", "qwen", "choice", Paper())
+    assert [text.split("(")[-1] for text in after(choice_table, "ours")[1][2:5]] == ["1 2)", "2)", "2 3)"]
+    assert "(2) protocol choice (both orders) for paper" in choice_table.note
 
 
 @pytest.mark.parametrize("benchmark, n", [("mind", 3000), ("student_phd", 600)])
@@ -163,11 +163,11 @@ def test_a_benchmark_that_the_published_table_lacks_is_in_no_average():
 
 def test_written_answers_have_a_table_of_their_own():
     parts = {"win": 0.5, "tie": 0.25, "lose": 0.25, "bleu": 0.1, "rouge_l": 0.2}
-    rated = [
+    ratings = [
         replace(row, measures=parts, outcome="parse_failure" if i == 0 else "ok")
         for i, row in enumerate(scores("ours", "hicupid", 4, 1.0))
     ]
-    rows = result_rows(rated + scores("ours", "mind", 4, 1.0))
+    rows = result_rows(ratings + scores("ours", "mind", 4, 1.0))
     others = {table.name: table for table in writing.all_tables(rows, [], run_of(mind=4, hicupid=4))[1]}
     (line,) = others["hicupid"].body
     assert line[:4] == ["ours", "full", "qwen", "4"] and line[4].startswith("100.00")
@@ -236,8 +236,8 @@ def test_a_policy_and_a_judge_of_one_name_have_a_row_each():
 def test_a_number_of_each_table_says_what_it_is_of():
     rows = result_rows(scores("ours", "mind", 20, 0.5) + scores("base", "amazon", 20, 0.5))
     run = run_of(mind=20, amazon=20)
-    found = layouts.wide(rows, run, "main", "qwen", "paper", Paper())
-    for table in (found, layouts.compact(rows, "mind", "paper"), layouts.details(rows, "paper")):
+    wide_table = layouts.wide(rows, run, "main", "qwen", "paper", Paper())
+    for table in (wide_table, layouts.compact(rows, "mind", "paper"), layouts.details(rows, "paper")):
         assert table.cells
         for (line, place), (benchmark, policy, setting, judge, protocol) in table.cells.items():
             [row] = [r for r in rows if (r.benchmark, r.policy) == (benchmark, policy)]

@@ -31,25 +31,25 @@ def write_report(out: Path, report: Path, policy: str, names: tuple[str, ...], r
     benchmarks, sets, rows = load_benchmarks([str(out / "data")], list(names)), [], []
     prompts = PromptSet()
     for benchmark, seed in itertools.product(benchmarks, (0, 1)):
-        found = SummarySet(out, policy, benchmark.name, "full", seed)
+        summaries = SummarySet(out, policy, benchmark.name, "full", seed)
         meta = written(prompt_set="default") | {"run": "r", "prompt_hash": prompts.hash("infer")}
-        write_json(found.meta_path, meta)
-        with Journal(found.journal_path) as journal:
-            for i, one in enumerate(benchmark.records):
-                said = f"Likes topic {i}. Dislikes sport."
-                stage = {"text": f"<think>r</think>{said}", "reasoning": "r", "summary": said, "problem": None}
-                about = {"run": "r", "status": "ok", "record": one.id, "user": one.user, "error": None}
-                journal.append(one.id, about | {"stages": [stage | {"dropped": 0}]})
-        sets.append(found)
+        write_json(summaries.meta_path, meta)
+        with Journal(summaries.journal_path) as journal:
+            for i, person in enumerate(benchmark.records):
+                summary = f"Likes topic {i}. Dislikes sport."
+                stage = {"text": f"<think>r</think>{summary}", "reasoning": "r", "summary": summary, "problem": None}
+                about = {"run": "r", "status": "ok", "record": person.id, "user": person.user, "error": None}
+                journal.append(person.id, about | {"stages": [stage | {"dropped": 0}]})
+        sets.append(summaries)
         rows += [
             score(
-                policy=who,
+                policy=row_policy,
                 setting=setting,
                 benchmark=benchmark.name,
                 judge=judge,
-                seed=seed if who == policy else 0,
-                record=one.id,
-                user=one.user,
+                seed=seed if row_policy == policy else 0,
+                record=person.id,
+                user=person.user,
                 target=f"t{i}",
                 item=f"t{i}",
                 value=float((i + len(benchmark.name) + seed) % 3 > 0),
@@ -57,9 +57,11 @@ def write_report(out: Path, report: Path, policy: str, names: tuple[str, ...], r
                 orders=((0.7, 0.5),),
                 flips=(i == 0,),
             )
-            for (who, setting), judge in itertools.product(((policy, "full"), ("no summary", "none")), ("a", "b"))
-            for i, one in enumerate(benchmark.records)
-            if who == policy or not seed
+            for (row_policy, setting), judge in itertools.product(
+                ((policy, "full"), ("no summary", "none")), ("a", "b")
+            )
+            for i, person in enumerate(benchmark.records)
+            if row_policy == policy or not seed
         ]
     write_scores(report, rows)
     write_results(report, result_rows(rows))
@@ -71,25 +73,25 @@ def write_report(out: Path, report: Path, policy: str, names: tuple[str, ...], r
 @pytest.fixture
 def pages(tmp_path, record) -> dict[str, str]:
     """Page → its text."""
-    robust, crossed = tmp_path / "robustness", tmp_path / "cross_task"
-    write_report(robust, robust / "default", "ours", DISTURBED, record)
-    write_report(robust, robust / "hardened", "ours-hardened", DISTURBED[::3], record)
-    write_names(robust / "data", list(DISTURBED))
-    robustness.write_robustness(robustness.RobustnessOptions(out=robust))
-    write_report(crossed, crossed, "ours", CROSSED, record)
-    writing.write(crossed)
-    found = {"robustness": robust / "robustness.html", "cross-task": crossed / "report.html"}
-    return {name: path.read_text(encoding="utf-8") for name, path in found.items()}
+    robust_folder, cross_folder = tmp_path / "robustness", tmp_path / "cross_task"
+    write_report(robust_folder, robust_folder / "default", "ours", DISTURBED, record)
+    write_report(robust_folder, robust_folder / "hardened", "ours-hardened", DISTURBED[::3], record)
+    write_names(robust_folder / "data", list(DISTURBED))
+    robustness.write_robustness(robustness.RobustnessOptions(out=robust_folder))
+    write_report(cross_folder, cross_folder, "ours", CROSSED, record)
+    writing.write(cross_folder)
+    paths = {"robustness": robust_folder / "robustness.html", "cross-task": cross_folder / "report.html"}
+    return {name: path.read_text(encoding="utf-8") for name, path in paths.items()}
 
 
 def use_everything(page) -> Counter:
     """Uses every control that there is, by what it is; the browser says what went wrong."""
-    used = Counter()
+    uses = Counter()
 
     def press(selector: str) -> None:
         for i in range(page.locator(selector).count()):
             page.locator(selector).nth(i).click()
-            used[selector] += 1
+            uses[selector] += 1
 
     press("nav a")
     press("th button")
@@ -97,14 +99,14 @@ def use_everything(page) -> Counter:
     for box in page.locator(".columns input").all():
         box.uncheck()
         box.check()
-        used["columns"] += 1
+        uses["columns"] += 1
     page.wait_for_selector("#sample > p")
     press("[data-cell]")
     for select in page.locator("select").all():
         values = select.locator("option").evaluate_all("all => all.map(one => one.value)")
         for value in [*values, values[0]]:
             select.select_option(value)
-            used[f"#{select.get_attribute('id')}"] += 1
+            uses[f"#{select.get_attribute('id')}"] += 1
     for selector in ("#after", "#before"):
         press(selector)
     page.fill("#search", "topic 3")
@@ -112,21 +114,21 @@ def use_everything(page) -> Counter:
     page.fill("#search", "")
     press(".statement")
     press("#sample details summary")
-    return used
+    return uses
 
 
 @pytest.mark.parametrize("name", ["robustness", "cross-task"])
-def test_every_control_of_the_page_works(opened, pages, name):
-    page = opened(pages[name], viewport={"width": 1400, "height": 900})
-    used = use_everything(page)
-    wanted = ["nav a", "th button", "columns", "[data-cell]", "#benchmark", "#left", "#right", "#reader", "#outcome"]
-    assert [one for one in [*wanted, ".statement", "#sample details summary"] if not used[one]] == []
+def test_every_control_of_the_page_works(new_page, pages, name):
+    page = new_page(pages[name], viewport={"width": 1400, "height": 900})
+    uses = use_everything(page)
+    controls = ["nav a", "th button", "columns", "[data-cell]", "#benchmark", "#left", "#right", "#reader", "#outcome"]
+    assert [control for control in [*controls, ".statement", "#sample details summary"] if not uses[control]] == []
     assert page.locator("#tables table").count() >= 2 and page.locator("#plots ~ p img").count() >= 1
     assert page.locator("#tables").inner_text().count("[") > 4, "numbers with intervals"
 
 
-def test_a_number_of_a_disturbed_benchmark_leads_to_its_samples(opened, pages):
-    page = opened(pages["robustness"], viewport={"width": 1400, "height": 900})
+def test_a_number_of_a_disturbed_benchmark_leads_to_its_samples(new_page, pages):
+    page = new_page(pages["robustness"], viewport={"width": 1400, "height": 900})
     page.click("tr:has-text('swapped20') [data-cell] >> nth=0")
     page.wait_for_selector("#sample > p")
     chosen = [page.input_value(f"#{name}") for name in ("benchmark", "left", "reader")]

@@ -26,15 +26,15 @@ class Page(HTMLParser):
 
     def __init__(self, text: str):
         super().__init__()
-        self.tags, self.loaded, self.cells, self.scripts, self._in = [], [], [], {}, None
+        self.tags, self.links, self.cells, self.scripts, self._in = [], [], [], {}, None
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
+        values = dict(attributes)
         self.tags.append(tag)
-        self.loaded += [given[key] for key in ("src", "href", "action") if key in given]
+        self.links += [values[key] for key in ("src", "href", "action") if key in values]
         if tag != "button":  # in a cell
-            self._in = tag if tag != "script" else given.get("type", "text/javascript")
+            self._in = tag if tag != "script" else values.get("type", "text/javascript")
         if tag in ("td", "th"):
             self.cells.append("")
 
@@ -54,7 +54,7 @@ def unpacked(page: Page) -> list[dict]:
 
 
 @pytest.fixture
-def made() -> tuple[str, list[Table], list[dict]]:
+def page_parts() -> tuple[str, list[Table], list[dict]]:
     """The text of a page, its tables and its samples; user texts hold an attack."""
     rng = random.Random(0)
     scores = [
@@ -75,7 +75,7 @@ def made() -> tuple[str, list[Table], list[dict]]:
         Table("a", "First", ["policy", "accuracy"], [["base", "1.00 [0.50, 1.50]"], [ATTACK, "–"]], ATTACK),
         Table("b", "Second", ["x"], [["1"]]),
     ]
-    browsed = [
+    sample_rows = [
         {
             "benchmark": "mind",
             "record": "r0",
@@ -97,38 +97,42 @@ def made() -> tuple[str, list[Table], list[dict]]:
             "scores": [{key: scores[0].row().get(key) for key in samples.SCORE_FIELDS}],
         }
     ]
-    return page.page(tables[:1], tables[1:], result_rows(scores), scores, browsed, "notes", "made by"), tables, browsed
+    return (
+        page.page(tables[:1], tables[1:], result_rows(scores), scores, sample_rows, "notes", "made by"),
+        tables,
+        sample_rows,
+    )
 
 
-def test_nothing_is_loaded_from_elsewhere_and_the_plots_are_inside(made):
-    page = Page(made[0])
-    pictures = [source for source in page.loaded if not source.startswith("#")]
+def test_nothing_is_loaded_from_elsewhere_and_the_plots_are_inside(page_parts):
+    page = Page(page_parts[0])
+    pictures = [source for source in page.links if not source.startswith("#")]
     assert pictures and all(source.startswith("data:image/svg+xml;base64,") for source in pictures)
-    drawn = [base64.b64decode(source.split(",")[1]).decode() for source in pictures]
-    assert len(drawn) == 3 and all("<svg" in text for text in drawn)
-    assert "accuracy, %" in drawn[0] and "MIND" in drawn[0] and "shown first" in drawn[1] and "Brier" in drawn[2]
-    assert "default-src 'none'" in made[0] and not re.search(r"url\(|@import", made[0])
+    plots = [base64.b64decode(source.split(",")[1]).decode() for source in pictures]
+    assert len(plots) == 3 and all("<svg" in text for text in plots)
+    assert "accuracy, %" in plots[0] and "MIND" in plots[0] and "shown first" in plots[1] and "Brier" in plots[2]
+    assert "default-src 'none'" in page_parts[0] and not re.search(r"url\(|@import", page_parts[0])
 
 
-def test_texts_of_users_and_models_stay_texts(made):
-    text, tables, browsed = made
+def test_texts_of_users_and_models_stay_texts(page_parts):
+    text, tables, sample_rows = page_parts
     page = Page(text)
     assert page.tags.count("script") == 2 and page.tags.count("img") == 3  # ours: the data and the code; the plots
-    assert unpacked(page) == json.loads(json.dumps(browsed))
+    assert unpacked(page) == json.loads(json.dumps(sample_rows))
     assert "innerHTML" not in text and "document.write" not in text
     for table in tables:
         for cell in (*table.head, *(cell for line in table.body for cell in line)):
             assert cell in page.cells
 
 
-def test_the_script_is_sound(made, tmp_path):
+def test_the_script_is_sound(page_parts, tmp_path):
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node here to read the script with")
     script = tmp_path / "page.js"
-    script.write_text(Page(made[0]).scripts["text/javascript"])
-    ran = subprocess.run([node, "--check", str(script)], capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
+    script.write_text(Page(page_parts[0]).scripts["text/javascript"])
+    process = subprocess.run([node, "--check", str(script)], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.parametrize(
@@ -148,19 +152,19 @@ def test_the_script_is_sound(made, tmp_path):
         (["b", "a"], ["a", "b"], ["b", "a"]),
     ],
 )
-def test_columns_are_sorted_by_their_numbers_and_what_is_missing_comes_last(made, cells, up, down):
+def test_columns_are_sorted_by_their_numbers_and_what_is_missing_comes_last(page_parts, cells, up, down):
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node here to run the script with")
-    functions = Page(made[0]).scripts["text/javascript"].partition("for (const section")[0]
+    functions = Page(page_parts[0]).scripts["text/javascript"].partition("for (const section")[0]
     sort = "[true, false].map(up => [...cells].sort((a, b) => compare(a, b, up)))"
-    ran = subprocess.run(
+    process = subprocess.run(
         [node, "-e", f"{functions}; const cells = {json.dumps(cells)}; console.log(JSON.stringify({sort}))"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert json.loads(ran.stdout) == [up, down]
+    assert json.loads(process.stdout) == [up, down]
 
 
 def test_a_page_without_samples_or_plots_is_still_a_page():

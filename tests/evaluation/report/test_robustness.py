@@ -44,9 +44,9 @@ def scores(benchmark: str, values: list[float], policy: str = "ours", setting: s
 def write_summaries(
     out: Path, policy: str, benchmark: str, records: list[UserRecord], texts: list[str], seed: int = 0
 ) -> None:
-    found = SummarySet(out, policy, benchmark, "full", seed)
-    write_json(found.meta_path, {"run": "r"})
-    with Journal(found.journal_path) as journal:
+    summaries = SummarySet(out, policy, benchmark, "full", seed)
+    write_json(summaries.meta_path, {"run": "r"})
+    with Journal(summaries.journal_path) as journal:
         for record, text in zip(records, texts):
             journal.append(
                 record.id,
@@ -92,9 +92,9 @@ def out(tmp_path, record) -> Path:
 def test_the_change_is_that_of_the_same_users_and_targets(out):
     table = robustness.tables(out)[0]
     assert table.head[:3] == ["benchmark", "ours, full", "change"]
-    by_name = {line[0]: line for line in table.body}
-    assert by_name["MIND"][1].startswith("100.00") and by_name["MIND"][2] == MISSING
-    assert by_name["MIND, swapped20"][1].startswith("80.00") and by_name["MIND, swapped20"][2].startswith("−20.00 [")
+    line_of = {line[0]: line for line in table.body}
+    assert line_of["MIND"][1].startswith("100.00") and line_of["MIND"][2] == MISSING
+    assert line_of["MIND, swapped20"][1].startswith("80.00") and line_of["MIND, swapped20"][2].startswith("−20.00 [")
     assert all(line[3:] == ["10", "0.00", "0.00", "100.00", "1"] for line in table.body)
 
 
@@ -105,9 +105,9 @@ def test_baselines_stand_in_every_line(out):
         for name in names
         for row in scores(name, [1.0] * 7 + [0.0] * 3, "popularity", "none")
     ]
-    told_nothing = [row for name in names for row in scores(name, [0.5] * 10, "no summary", "none")]
+    baseline = [row for name in names for row in scores(name, [0.5] * 10, "no summary", "none")]
     rows = list(read_scores(out / "default"))
-    write_scores(out / "default", rows + cues + told_nothing)
+    write_scores(out / "default", rows + cues + baseline)
     table = robustness.tables(out)[0]
     assert table.head[:6] == ["benchmark", "ours, full", "change", "popularity", "no summary", "n"]
     assert [(line[3][:5], line[4][:5]) for line in table.body] == [("70.00", "50.00")] * 3
@@ -157,13 +157,13 @@ def test_without_a_hardened_run_its_columns_are_missing(out):
 
 
 def test_the_command_writes_every_form(out):
-    ran = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(ROOT / "eval" / "robustness.py"), "--out", str(out)], capture_output=True, text=True
     )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.strip() in (out / "robustness.md").read_text()
-    written = (out / "robustness.html").read_text()
-    assert "<td>−50.00 [" in written and 'id="plots"' in written
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip() in (out / "robustness.md").read_text()
+    page_text = (out / "robustness.html").read_text()
+    assert "<td>−50.00 [" in page_text and 'id="plots"' in page_text
     assert {path.name for path in out.glob("table_*")} == {
         f"table_{name}_qwen_choice{form}"
         for name in ("robustness", "injection")
@@ -173,13 +173,21 @@ def test_the_command_writes_every_form(out):
 
 def test_the_page_has_the_samples_of_the_report_and_a_number_leads_to_them(out):
     history = [{"query": None, "chosen": "a film that was seen", "rejected": "b"}]
-    one = {"benchmark": "mind~swapped20", "record": "r", "user": "u0", "kinds": [], "target": history[0], "shown": 1}
-    one |= {"history": history, "prompts": [], "summaries": [], "scores": []}
-    write_jsonl(out / "default" / "samples.jsonl", [one])
+    sample = {
+        "benchmark": "mind~swapped20",
+        "record": "r",
+        "user": "u0",
+        "kinds": [],
+        "target": history[0],
+        "shown": 1,
+    }
+    sample |= {"history": history, "prompts": [], "summaries": [], "scores": []}
+    write_jsonl(out / "default" / "samples.jsonl", [sample])
     robustness.write_robustness(robustness.RobustnessOptions(out=out))
-    written = (out / "robustness.html").read_text()
+    page_text = (out / "robustness.html").read_text()
     assert (
-        'data-cell="mind~swapped20|ours|full|qwen|choice"' in written and 'data-benchmark="mind~swapped20"' in written
+        'data-cell="mind~swapped20|ours|full|qwen|choice"' in page_text
+        and 'data-benchmark="mind~swapped20"' in page_text
     )
     write_json(out / "default" / "run.json", run_of(mind=10) | {"arguments": {"texts": "none"}})
     robustness.write_robustness(robustness.RobustnessOptions(out=out))
@@ -210,30 +218,30 @@ def test_any_two_rows_are_compared_on_what_they_share(tmp_path):
 def test_compare_says_what_there_is_when_nothing_fits(tmp_path):
     write_scores(tmp_path, scores("mind", [1, 0]))
     command = [sys.executable, str(ROOT / "eval" / "compare.py"), "--report", str(tmp_path)]
-    ran = subprocess.run([*command, "--a", "policy=ours", "--b", "policy=base"], capture_output=True, text=True)
-    assert ran.returncode == 1 and "ours / full / mind / qwen / choice" in ran.stderr
-    wrong = subprocess.run([*command, "--a", "polcy=ours"], capture_output=True, text=True)
-    assert wrong.returncode == 2 and "unknown field polcy" in wrong.stderr
+    process = subprocess.run([*command, "--a", "policy=ours", "--b", "policy=base"], capture_output=True, text=True)
+    assert process.returncode == 1 and "ours / full / mind / qwen / choice" in process.stderr
+    bad_command = subprocess.run([*command, "--a", "polcy=ours"], capture_output=True, text=True)
+    assert bad_command.returncode == 2 and "unknown field polcy" in bad_command.stderr
     write_scores(tmp_path, [*read_scores(tmp_path), *scores("mind~swapped20", [0, 0])])
-    ran = subprocess.run(
+    process = subprocess.run(
         [*command, "--a", "benchmark=mind", "--b", "benchmark=mind~swapped20", "--csv"], capture_output=True, text=True
     )
-    assert ran.returncode == 0 and "−50.00" in ran.stdout
+    assert process.returncode == 0 and "−50.00" in process.stdout
 
 
 def test_restraint_is_measured_against_what_a_summary_drawn_anew_moves():
     """Of ten users choices that cancel out move four, another draw of the same summary moves one of these."""
-    clean = [1.0] * 10
+    values = [1.0] * 10
     groups = {
-        ("ours", "full", "mind", "qwen", "choice"): scores("mind", clean)
+        ("ours", "full", "mind", "qwen", "choice"): scores("mind", values)
         + [replace(row, seed=1) for row in scores("mind", [0.0] + [1.0] * 9)],
         ("ours", "full", "mind~nothing50", "qwen", "choice"): scores("mind~nothing50", [0.0] * 4 + [1.0] * 6),
         ("ours", "full", "mind~shuffled", "qwen", "choice"): scores("mind~shuffled", [0.0] * 10),
-        ("popularity", "none", "mind~nothing50", "none", "choice"): scores("mind~nothing50", clean),
+        ("popularity", "none", "mind~nothing50", "none", "choice"): scores("mind~nothing50", values),
     }
     table = restraint(groups, "qwen", "choice")
     assert [line[:4] for line in table.body] == [["ours", "full", "MIND, nothing50", "10"]]
-    moved, anew, more = table.body[0][4:]
-    assert (moved[:5], anew[:5], more[:6]) == ("40.00", "10.00", "+30.00")
+    moves, redrawn, difference = table.body[0][4:]
+    assert (moves[:5], redrawn[:5], difference[:6]) == ("40.00", "10.00", "+30.00")
     del groups["ours", "full", "mind~nothing50", "qwen", "choice"]
     assert restraint(groups, "qwen", "choice") is None

@@ -33,7 +33,7 @@ def test_a_sample_is_the_smallest_ids_whatever_the_results(benchmark):
 
 
 @pytest.mark.parametrize(
-    ("kind", "scored"),
+    ("kind", "score_fields"),
     [
         ("bad format", [{"value": 0.5, "outcome": "bad_format"}]),
         ("answer not read", [{"value": 0.5, "outcome": "parse_failure", "unread": ("Hm.",)}]),
@@ -43,12 +43,12 @@ def test_a_sample_is_the_smallest_ids_whatever_the_results(benchmark):
         ("policies disagree", [{"value": 1.0, "outcome": "ok"}, {"value": 0.0, "outcome": "ok", "policy": "sft"}]),
     ],
 )
-def test_beside_it_are_some_of_each_kind(benchmark, kind, scored):
+def test_beside_it_are_some_of_each_kind(benchmark, kind, score_fields):
     last = sorted(r.id for r in benchmark.records)[-samples.OF_EACH_KIND - 5 :]
-    scores = [replace(OURS, **one, record=r) for r in last for one in scored]
+    scores = [replace(OURS, **fields, record=r) for r in last for fields in score_fields]
     rows = samples.sample_rows([benchmark], [], scores, PROMPTS)
     assert [row["record"] for row in rows[samples.SAMPLES :]] == last[: samples.OF_EACH_KIND]
-    assert all(kind in row["kinds"] and len(row["scores"]) == len(scored) for row in rows[samples.SAMPLES :])
+    assert all(kind in row["kinds"] and len(row["scores"]) == len(score_fields) for row in rows[samples.SAMPLES :])
     assert all(row["kinds"] == [] for row in rows[: samples.SAMPLES])
 
 
@@ -58,38 +58,38 @@ def test_another_user_s_summary_and_a_cue_are_of_no_kind(benchmark):
 
 
 @pytest.fixture
-def written(benchmark, tmp_path) -> tuple[SummarySet, list[Score]]:
+def run_files(benchmark, tmp_path) -> tuple[SummarySet, list[Score]]:
     """A streaming run of one record: the first stage is bad format and could not be shown the oldest interaction."""
-    found = SummarySet(tmp_path, "rl", "mind", "streaming", 0)
-    found.journal_path.parent.mkdir(parents=True)
+    summaries = SummarySet(tmp_path, "rl", "mind", "streaming", 0)
+    summaries.journal_path.parent.mkdir(parents=True)
     bad = {"text": "no end", "reasoning": "", "summary": "", "problem": "not exactly one think block", "dropped": 1}
     good = {"text": "<think>r</think>s", "reasoning": "r", "summary": "Likes sport.", "problem": None, "dropped": 0}
     row = {"id": "1", "status": "ok", "user": "u", "record": benchmark.records[0].id, "run": "x", "error": None}
     row["stages"] = [bad, good]
-    write_jsonl(found.journal_path, [row])
+    write_jsonl(summaries.journal_path, [row])
     meta = {"prompt_set": "default", "prompt_hash": PROMPTS.hash("infer"), "sampling": {"form": "think"}, "run": "x"}
-    write_json(found.meta_path, meta)
-    return found, [replace(OURS, setting="streaming", record=benchmark.records[0].id)]
+    write_json(summaries.meta_path, meta)
+    return summaries, [replace(OURS, setting="streaming", record=benchmark.records[0].id)]
 
 
-def test_prompts_are_those_that_were_asked(benchmark, written):
+def test_prompts_are_those_that_were_asked(benchmark, run_files):
     small = Benchmark("mind", "recommendation", benchmark.records[:1], benchmark.path)
-    [row] = samples.sample_rows([small], [written[0]], written[1], PROMPTS)
+    [row] = samples.sample_rows([small], [run_files[0]], run_files[1], PROMPTS)
     first, second = row["summaries"][0]["stages"]
     record = small.records[0]
     assert first["text"] == "no end" and "text" not in second
     slices = [record.history[:2], record.history[2:4]]
-    for stage, asked in ((first, PROMPTS.infer(slices[0][1:], "")), (second, PROMPTS.infer(slices[1], ""))):
-        assert row["prompts"][stage["prompt"]].endswith(asked[-1]["content"])
+    for stage, prompt in ((first, PROMPTS.infer(slices[0][1:], "")), (second, PROMPTS.infer(slices[1], ""))):
+        assert row["prompts"][stage["prompt"]].endswith(prompt[-1]["content"])
     question = PROMPTS.judge("Likes sport.", record.target.query, *record.target.items)
     assert row["prompts"][row["scores"][0]["prompt"]].endswith(question[-1]["content"])
 
 
-def test_a_prompt_of_other_templates_is_not_made_up(benchmark, written):
-    meta = json.loads(written[0].meta_path.read_text())
-    write_json(written[0].meta_path, meta | {"prompt_hash": "another"})
+def test_a_prompt_of_other_templates_is_not_made_up(benchmark, run_files):
+    meta = json.loads(run_files[0].meta_path.read_text())
+    write_json(run_files[0].meta_path, meta | {"prompt_hash": "another"})
     small = Benchmark("mind", "recommendation", benchmark.records[:1], benchmark.path)
-    [row] = samples.sample_rows([small], [written[0]], written[1], PROMPTS)
+    [row] = samples.sample_rows([small], [run_files[0]], run_files[1], PROMPTS)
     assert all("prompt" not in stage for stage in row["summaries"][0]["stages"])
 
 
@@ -104,16 +104,16 @@ def test_the_middle_of_a_long_prompt_is_left_out_and_it_says_so():
 def test_a_page_that_would_grow_too_large_says_what_it_leaves_out(monkeypatch):
     monkeypatch.setattr(page, "BUDGET", 3000)
     history = [{"chosen": f"{i} {'x y z'[i % 5]} {i**5}", "rejected": None, "query": None} for i in range(60)]
-    one = {"benchmark": "mind", "record": "r", "prompts": [str(i**7) for i in range(600)], "history": history}
-    one |= {"summaries": [{"stages": [{"prompt": 1, "summary": "s"}]}], "scores": [{"prompt": 2}], "shown": 60}
-    [pack] = page.packs_of([one])
-    [shown] = json.loads(gzip.decompress(base64.b64decode(pack.data)))
-    assert len(pack.data) <= 3000 and shown["prompts"] == [] and "prompt" not in shown["scores"][0]
-    assert pack.left_out == "Left out for size: prompts; samples.jsonl has them."
+    sample = {"benchmark": "mind", "record": "r", "prompts": [str(i**7) for i in range(600)], "history": history}
+    sample |= {"summaries": [{"stages": [{"prompt": 1, "summary": "s"}]}], "scores": [{"prompt": 2}], "shown": 60}
+    [pack] = page.packs_of([sample])
+    [packed_sample] = json.loads(gzip.decompress(base64.b64decode(pack.data)))
+    assert len(pack.data) <= 3000 and packed_sample["prompts"] == [] and "prompt" not in packed_sample["scores"][0]
+    assert pack.omissions == "Left out for size: prompts; samples.jsonl has them."
     monkeypatch.setattr(page, "BUDGET", 400)
-    [pack] = page.packs_of([one])
-    [shown] = json.loads(gzip.decompress(base64.b64decode(pack.data)))
+    [pack] = page.packs_of([sample])
+    [packed_sample] = json.loads(gzip.decompress(base64.b64decode(pack.data)))
     assert (
-        shown["history"] == history[-len(shown["history"]) :]
-        and f"newest {len(shown['history'])} inter" in pack.left_out
+        packed_sample["history"] == history[-len(packed_sample["history"]) :]
+        and f"newest {len(packed_sample['history'])} inter" in pack.omissions
     )

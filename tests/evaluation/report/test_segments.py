@@ -26,14 +26,14 @@ RIGHT = {  # of so many rows of each group, for every reader and judge another n
 
 
 def planted(benchmark="movielens") -> list[Score]:
-    found = []
+    score_rows = []
     for (policy, setting, judge), right in RIGHT.items():
         rows = scores(policy, benchmark, 2 * N, 1, setting=setting, judge=judge, protocol="choice")
         for i, row in enumerate(rows):
             group, place = divmod(i, N)
             facts = {"shown": (4, 40)[group], "popularity": 7, "question_type": None, "persona": None}
-            found.append(replace(row, **facts, value=float(place < right[group])))
-    return found
+            score_rows.append(replace(row, **facts, value=float(place < right[group])))
+    return score_rows
 
 
 def test_every_cell_is_of_its_own_rows():
@@ -41,13 +41,13 @@ def test_every_cell_is_of_its_own_rows():
     assert table.head[:5] == ["benchmark", "judge", "kind", "group", "n"]
     columns = table.head[5:]
     assert columns == ["sft, full", "sft, streaming", "downstream model, direct", "content tally, direct"]
-    want = {"qwen": [(10, 20), (30, 40), (70, 80), (90, 100)], "gpt": [(50, 60), None, (15, 25), (90, 100)]}
+    ranges = {"qwen": [(10, 20), (30, 40), (70, 80), (90, 100)], "gpt": [(50, 60), None, (15, 25), (90, 100)]}
     assert len(table.body) == 4
     for line in table.body:
         group = ["1 to 5 (cold start)", "26 to 50"].index(line[3])
         assert line[2] == "interactions shown" and line[4] == str(N)
-        shown = [text if text == MISSING else float(text.split(" ")[0]) for text in line[5:]]
-        assert shown == [MISSING if pair is None else pair[group] for pair in want[line[1]]]
+        cells = [text if text == MISSING else float(text.split(" ")[0]) for text in line[5:]]
+        assert cells == [MISSING if pair is None else pair[group] for pair in ranges[line[1]]]
         assert all("[" in text for text in line[5:] if text != MISSING)
     assert segments.by_segment(planted(), "paper") is None
 
@@ -65,20 +65,20 @@ def test_the_plot_holds_the_numbers_of_the_first_downstream_model():
     plt.close(figure)
 
 
-@pytest.mark.parametrize("old", [False, True])
-def test_a_report_has_the_table_and_the_plot_or_says_why_not(tmp_path, old):
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_report_has_the_table_and_the_plot_or_says_why_not(tmp_path, is_old):
     rows = planted()
-    if old:
+    if is_old:
         rows = [replace(row, shown=None) for row in rows]
     write_scores(tmp_path, rows)
     write_results(tmp_path, result_rows(rows))
     write_json(tmp_path / "run.json", run_of(movielens=2 * N))
     writing.write(tmp_path)
     text = (tmp_path / "report.md").read_text()
-    assert ("By kind of row" in text) is not old
-    assert ("evaluate.py, run again, asks nothing anew" in text) is old
-    assert (tmp_path / "table_segments_choice.csv").exists() is not old
-    drawn = plots.draw(result_rows(rows), rows)
-    assert ("segments_choice" in drawn) is not old
-    for figure in drawn.values():
+    assert ("By kind of row" in text) is not is_old
+    assert ("evaluate.py, run again, asks nothing anew" in text) is is_old
+    assert (tmp_path / "table_segments_choice.csv").exists() is not is_old
+    figures = plots.draw(result_rows(rows), rows)
+    assert ("segments_choice" in figures) is not is_old
+    for figure in figures.values():
         plt.close(figure)

@@ -12,10 +12,12 @@ from tests.evaluation.made_up import run_of, scores
 
 
 def test_where_a_benchmark_file_is_from(tmp_path):
-    cached = tmp_path / f"datasets--{PUBLISHED.replace('/', '--')}" / "snapshots" / "0a1b" / "data" / "mind_upi.jsonl"
-    for path in (cached, tmp_path / "mind_upi.jsonl"):
+    hub_file = (
+        tmp_path / f"datasets--{PUBLISHED.replace('/', '--')}" / "snapshots" / "0a1b" / "data" / "mind_upi.jsonl"
+    )
+    for path in (hub_file, tmp_path / "mind_upi.jsonl"):
         write_jsonl(path, [{}])
-    assert writing.built_how(cached) == {"built": None, "hub": f"{PUBLISHED}@0a1b"}
+    assert writing.built_how(hub_file) == {"built": None, "hub": f"{PUBLISHED}@0a1b"}
     assert writing.built_how(tmp_path / "mind_upi.jsonl") == {"built": None, "hub": None}
 
 
@@ -29,9 +31,9 @@ def test_a_report_is_written_from_files_alone(tmp_path):
     run = run_of(mind=20, student_phd=20)
     run["benchmarks"]["mind"]["target_in_history"] = 3
     write_json(tmp_path / "run.json", run)
-    shown = writing.write(tmp_path)
+    first_tables = writing.write(tmp_path)
     text = (tmp_path / "report.md").read_text()
-    assert shown in text and "published: AlignXplore+" in shown and "longer" in shown
+    assert first_tables in text and "published: AlignXplore+" in first_tables and "longer" in first_tables
     assert (
         "could be copied: mind 3 of 20." in text
         and "Paired comparisons" in text
@@ -50,6 +52,9 @@ def test_cross_task_rows_stand_beside_what_was_published_and_are_not_compared(tm
     write_scores(tmp_path, rows)
     write_results(tmp_path, result_rows(rows))
     write_json(tmp_path / "run.json", run_of(**{"a~to~b": 20, "b~to~a": 20}))
-    shown = writing.write(tmp_path)
-    assert "a → b (n = 20)" in shown and "are not public" in shown
-    assert "| AlignXplore+ | 74.90 | 51.10 | 63.00 |" in shown and "| TALLRec | 49.90 | 49.80 | 49.85 |" in shown
+    first_tables = writing.write(tmp_path)
+    assert "a → b (n = 20)" in first_tables and "are not public" in first_tables
+    assert (
+        "| AlignXplore+ | 74.90 | 51.10 | 63.00 |" in first_tables
+        and "| TALLRec | 49.90 | 49.80 | 49.85 |" in first_tables
+    )
