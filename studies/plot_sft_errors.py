@@ -57,7 +57,7 @@ def draw(rows: list[Result], out: Path) -> None:
                         _point(
                             panel, x + shift, row_of[policy], SERIES[kind], kind if x in (0, len(groups) - 1) else None
                         )
-            draw_bounds(panel, rows, named=panel is line[-1])
+            draw_bounds(panel, rows, with_names=panel is line[-1])
             panel.set_title(f"{TITLES[setting]}, {judge}", fontsize=11)
             panel.set_xticks(range(len(groups)), [LABELS[group] for group in groups], fontsize=8)
         line[0].set_ylabel("accuracy, %")

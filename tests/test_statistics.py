@@ -102,8 +102,8 @@ def test_the_two_way_variance_is_that_of_its_formula():
 
 def test_the_wider_interval_is_said():
     values, codes = simulated(np.random.default_rng(3))
-    alone = estimate(values, codes)
-    assert estimate(values, codes, range(len(values)))[:5] == pytest.approx(alone[:5], abs=0.02)
+    over_persons = estimate(values, codes)
+    assert estimate(values, codes, range(len(values)))[:5] == pytest.approx(over_persons[:5], abs=0.02)
     items = (np.arange(len(values)) * 7 % 5).tolist()  # everybody chose among five
     wide = estimate(values * (np.array(items) < 3), codes, items)
     narrow = estimate(values * (np.array(items) < 3), codes)
@@ -216,9 +216,9 @@ def test_an_average_over_data_sets_counts_each_the_same_and_covers_the_truth():
     generator, hits, ps = np.random.default_rng(11), [], []
     for _ in range(300):
         sets = [simulated(generator, clusters) for clusters in (40, 60, 120)]
-        estimates = [estimate(*one) for one in sets]
-        half = average_interval([(one.low, one.high) for one in estimates])
-        hits.append(abs(np.mean([one.mean for one in estimates]) - 0.6) <= half)
+        estimates = [estimate(*x) for x in sets]
+        half = average_interval([(x.low, x.high) for x in estimates])
+        hits.append(abs(np.mean([x.mean for x in estimates]) - 0.6) <= half)
         tests = [paired(values, simulated_again(generator, values), codes) for values, codes in sets]
         ps.append(paired_average(tests).p_value)
         assert paired_average(tests).difference == pytest.approx(np.mean([test.difference for test in tests]))

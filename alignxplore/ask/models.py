@@ -136,16 +136,16 @@ class Chooser:
         judgements = await asyncio.gather(
             *(self.judge.score(summary, Interaction(items[a], items[b], query), "ask") for a, b in pairs)
         )
-        if failure := next((one for one in judgements if not one.ok), None):
+        if failure := next((judgement for judgement in judgements if not judgement.ok), None):
             return Verdict(self.name, error=failure.error)
         orders = []
         for order in range(2):
             odds = [0.0] * len(items)
-            for (a, b), one in zip(pairs, judgements):
-                p = min(1 - 1e-9, max(1e-9, one.orders[order]))
+            for (a, b), judgement in zip(pairs, judgements):
+                p = min(1 - 1e-9, max(1e-9, judgement.orders[order]))
                 odds[a] += math.log(p / (1 - p)) / len(items)
                 odds[b] -= math.log(p / (1 - p)) / len(items)
-            shares = [math.exp(one) for one in odds]
+            shares = [math.exp(log_odds) for log_odds in odds]
             orders.append(tuple(share / sum(shares) for share in shares))
         return Verdict(self.name, tuple(orders))
 

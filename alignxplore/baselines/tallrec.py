@@ -78,13 +78,13 @@ def tallrec_rows(
     for place in questions(record, args.per_user, args.least_history):
         ask = partial(both_rows, items[place], record.user, prompts)
         try:
-            fitted = fit(items[max(0, place - args.last) : place], partial(longer, ask, tokenizer), args.max_length)
+            excerpt = fit(items[max(0, place - args.last) : place], partial(longer, ask, tokenizer), args.max_length)
         except HistoryError:
             counts["too long"] += 1
             continue
-        counts["cut"] += fitted.dropped > 0
-        counts["choices"] += fitted.dropped
-        yield from ask(fitted.interactions)
+        counts["cut"] += excerpt.dropped > 0
+        counts["choices"] += excerpt.dropped
+        yield from ask(excerpt.interactions)
 
 
 def write_rows(options: TallrecOptions) -> str:

@@ -32,14 +32,14 @@ OTHERS = 3  # other users' summaries shown for each record: their mean has a thi
 class ReadSummaries:
     """A judge reads summaries; of several the score is the mean. None is no summary.
 
-    `dropped` counts the oldest interactions that the policy could not be shown, `otherwise` says whether the other one
-    of `fits.FITS` would have shown it anything else; None: nobody wrote anything.
+    `dropped` counts the oldest interactions that the policy could not be shown. `shown_otherwise` says whether the
+    other one of `fits.FITS` would have shown it anything else. None: nobody wrote anything.
     """
 
     record: UserRecord
     summaries: tuple[str | None, ...]
     dropped: int | None = None
-    otherwise: bool | None = None
+    shown_otherwise: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class BadFormat:
     as_it_is: str | None = None
     skipped: bool = False
     dropped: int | None = None
-    otherwise: bool | None = None
+    shown_otherwise: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,9 @@ def _question_of(record: UserRecord, row: dict | None, fit: str) -> Question:
     last, dropped = row["stages"][-1], sum(stage["dropped"] for stage in row["stages"])
     if last["problem"]:
         as_it_is = after_reasoning(last["text"])
-        return BadFormat(record, last["problem"], as_it_is, dropped=dropped, otherwise=row.get("shown_otherwise"))
+        return BadFormat(
+            record, last["problem"], as_it_is, dropped=dropped, shown_otherwise=row.get("shown_otherwise")
+        )
     return ReadSummaries(record, (last["summary"],), dropped, row.get("shown_otherwise"))
 
 

@@ -87,16 +87,16 @@ def _total(values: Iterable[float | None]) -> Any:
     return None if None in values else sum(value for value in values if value is not None)
 
 
-def _cost(found: SummarySet, record: str, row: dict) -> Cost:
+def _cost(summary_set: SummarySet, record: str, row: dict) -> Cost:
     stages = row["stages"]
     summaries = [stage.get("summary_tokens") for stage in stages]
     tokens, summary_tokens = sum(stage["tokens"] for stage in stages), _total(summaries)
     seconds = _total(stage.get("seconds") for stage in stages)
     return Cost(
-        found.policy,
-        found.setting,
-        found.benchmark,
-        found.seed,
+        summary_set.policy,
+        summary_set.setting,
+        summary_set.benchmark,
+        summary_set.seed,
         record,
         sum(stage["prompt_tokens"] for stage in stages),
         tokens,

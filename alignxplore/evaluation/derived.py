@@ -42,14 +42,14 @@ def read_names(folder: Path) -> list[str]:
 
 
 def write_copy(
-    folder: Path, name: str, records: Iterable[UserRecord], targets: Benchmark, *, task: str, **said: Any
+    folder: Path, name: str, records: Iterable[UserRecord], targets: Benchmark, *, task: str, **facts: Any
 ) -> int:
     """Write NAME_upi.jsonl and what lies beside `targets`, the benchmark that the records have their users and targets
     from.
 
     The popularity counts are those of the records' users; the manifest keeps what is known of how `targets` was made
     (its options, its counts, or its place on the hub), not its hash, and names the task, which decides what is shown
-    of the histories, and what else is `said` of the copy.
+    of the histories, and whatever other `facts` there are of the copy.
 
     Returns:
         the number of rows.
@@ -74,6 +74,6 @@ def write_copy(
         )
     write_json(
         manifest_path(path),
-        {key: value for key, value in manifest.items() if key != "sha256"} | {"task": task, **said},
+        {key: value for key, value in manifest.items() if key != "sha256"} | {"task": task, **facts},
     )
     return write_jsonl(path, map(user_row, records))

@@ -78,14 +78,14 @@ def planned(evidence: Evidence, length: int, seed: int) -> DropPlan | None:
         if links.verdict == SUPPORTED and len(silent) >= count:
             candidates = sorted(silent, key=lambda place: content_hash(["others dropped", evidence.user, place, seed]))
             other = tuple(sorted(candidates[:count]))
-            others = [one for one in evidence.statements if not same(one.text, statement.text)]
+            others = [x for x in evidence.statements if not same(x.text, statement.text)]
             return DropPlan(
                 evidence.user,
                 statement.text,
                 links.supports,
                 other,
-                tuple(one.text for one in others if links_of(one).without(links.supports).verdict == SUPPORTED),
-                tuple(one.text for one in others if links_of(one).without(other).verdict == SUPPORTED),
+                tuple(x.text for x in others if links_of(x).without(links.supports).verdict == SUPPORTED),
+                tuple(x.text for x in others if links_of(x).without(other).verdict == SUPPORTED),
             )
     return None
 

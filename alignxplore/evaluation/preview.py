@@ -24,10 +24,8 @@ def whereabouts(spec: ModelSpec, api_key_env: str) -> str:
     """
     if is_url(spec.target):
         Endpoint(spec.target, spec.served_name, api_key_env=api_key_env)  # looks at what it is given
-        model, key = (
-            f", model {spec.served_name}" * bool(spec.served_name),
-            f", key in {api_key_env}" * bool(api_key_env),
-        )
+        model = f", model {spec.served_name}" if spec.served_name else ""
+        key = f", key in {api_key_env}" if api_key_env else ""
         return f"endpoint {spec.target}{model}{key}"
     if Path(spec.target).is_dir():
         if not any(Path(spec.target, name).is_file() for name in CONFIGURATIONS):

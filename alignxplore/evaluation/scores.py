@@ -54,7 +54,7 @@ def score_rows(
                 record=record.id,
                 user=record.user,
                 dropped=_dropped(question, present_answers),
-                shown_otherwise=question.otherwise if isinstance(question, ReadSummaries | BadFormat) else None,
+                shown_otherwise=question.shown_otherwise if isinstance(question, ReadSummaries | BadFormat) else None,
                 target=target_hash(record.target),
                 item=content_hash(record.target.chosen),
             )

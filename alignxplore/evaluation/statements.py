@@ -36,12 +36,12 @@ def statements_of(summary: str) -> list[Statement]:
     return [statement for statement in _pieces(summary) if _WORD.search(statement.text)]
 
 
-def without(summary: str, one: Statement) -> str | None:
+def without(summary: str, statement: Statement) -> str | None:
     """A summary less one of its statements; None where nothing is left."""
-    rest = summary[: one.start] + summary[one.end :]
+    rest = summary[: statement.start] + summary[statement.end :]
     for pattern, replacement in ((r":\s*,\s*", ": "), (r",(\s*,)+", ","), (r",\s*([.;])", r"\1"), (r"  +", " ")):
         rest = re.sub(pattern, replacement, rest)
-    return rest.strip() if any(about(statement.text)[0] for statement in statements_of(rest)) else None
+    return rest.strip() if any(about(x.text)[0] for x in statements_of(rest)) else None
 
 
 def _pieces(summary: str) -> Iterator[Statement]:

@@ -51,12 +51,12 @@ class Stream:
         return [content_hash([*self.key, interactions[: end + 1]]) for end in range(len(interactions))]
 
     @property
-    def known(self) -> Counter[Interaction]:
-        return Counter(x for one in self.slices for x in one.interactions)
+    def counts(self) -> Counter[Interaction]:
+        return Counter(x for part in self.slices for x in part.interactions)
 
     def new(self, interactions: Iterable[Interaction]) -> tuple[Interaction, ...]:
         """Those that the stream does not hold yet: of a whole history the rest, of data given twice nothing."""
-        counts, additions = self.known, []
+        counts, additions = self.counts, []
         for x in interactions:
             if counts[x]:
                 counts[x] -= 1
@@ -72,10 +72,10 @@ class Stream:
         joined = Slice(last.source, last.interactions + interactions)
         return replace(self, slices=(*self.slices[:-1], joined))
 
-    def without(self, forgotten: Callable[[str, Interaction], bool]) -> "Stream":
-        """Without the interactions of which `forgotten(source, interaction)` is true, and slices of nothing else."""
+    def without(self, is_forgotten: Callable[[str, Interaction], bool]) -> "Stream":
+        """Without the interactions of which `is_forgotten(source, interaction)`, and slices of nothing else."""
         slices = (
-            Slice(part.source, tuple(x for x in part.interactions if not forgotten(part.source, x)))
+            Slice(part.source, tuple(x for x in part.interactions if not is_forgotten(part.source, x)))
             for part in self.slices
         )
         return replace(self, slices=tuple(part for part in slices if part.interactions))

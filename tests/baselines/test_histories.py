@@ -67,7 +67,7 @@ def test_factors_take_to_its_items_who_chose_of_them_and_are_the_same_every_time
     generator = random.Random(0)
     groups = [[f"{name} {i}" for i in range(20)] for name in ("drama", "comedy")]
     chosen = {f"p{i}": set(generator.sample(groups[i % 2], 8)) for i in range(60)}
-    like, again = factors(chosen), factors(chosen)
+    like, copy = factors(chosen), factors(chosen)
     scores = []
     for side in (0, 1):
         for _ in range(20):
@@ -75,7 +75,7 @@ def test_factors_take_to_its_items_who_chose_of_them_and_are_the_same_every_time
             history = [Interaction(text, "unheard of") for text in history]
             target = Interaction(target, generator.choice(groups[1 - side]))
             scores.append(foresee(like, history, target))
-            assert like(target.chosen, history) == again(target.chosen, history)
+            assert like(target.chosen, history) == copy(target.chosen, history)
     assert np.mean(scores) > 0.95
     assert (
         like("unheard of", [Interaction("drama 1")]) is None and like("drama 1", [Interaction("unheard of")]) is None
@@ -85,9 +85,9 @@ def test_factors_take_to_its_items_who_chose_of_them_and_are_the_same_every_time
 def test_only_the_nearest_neighbours_count(monkeypatch):
     chosen = {"a": {"x", "near"}, "b": {"x", "near", "far"}, "c": {"far"}, "d": {"far"}}
     history = [Interaction("near"), Interaction("far")]
-    both = ItemKnn(chosen)("x", history)
+    score = ItemKnn(chosen)("x", history)
     monkeypatch.setattr("alignxplore.baselines.histories.NEIGHBOURS", 1)
-    assert ItemKnn(chosen)("x", history) == pytest.approx(1.0) and both == pytest.approx(1.0 + 1 / (2**0.5 * 3**0.5))
+    assert ItemKnn(chosen)("x", history) == pytest.approx(1.0) and score == pytest.approx(1.0 + 1 / (2**0.5 * 3**0.5))
 
 
 def test_item_knn_learns_nothing_from_the_persons_of_the_benchmark(tmp_path):

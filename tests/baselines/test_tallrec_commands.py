@@ -87,7 +87,7 @@ def base(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def merged(base) -> Path:
+def merged_folder(base) -> Path:
     """What sft/ makes of it."""
     folder = base.parent
     write_jsonl(folder / "users.jsonl", (user_row(user(5 * i + 10, 9)) for i in range(16)))
@@ -142,13 +142,15 @@ def p_yes(folder: Path, history: tuple[Interaction, ...], item: str) -> float:
     return yes
 
 
-def test_a_trained_and_merged_model_is_scored_on_histories_shorter_and_longer_than_its_window(base, merged, tmp_path):
+def test_a_trained_and_merged_model_is_scored_on_histories_shorter_and_longer_than_its_window(
+    base, merged_folder, tmp_path
+):
     records = [user(11, LONG), user(12, 2), user(33, 6), user(57, 8)]
     write_jsonl(tmp_path / "places_upi.jsonl", map(user_row, records))
     rows = asyncio.run(
         evaluate(
             EvaluationArguments(
-                judge=[f"tallrec={merged}"],
+                judge=[f"tallrec={merged_folder}"],
                 judge_format=["tallrec=yes_no"],
                 published=["tallrec=TALLRec"],
                 protocol=["choice", "paper"],
@@ -181,7 +183,7 @@ def test_a_trained_and_merged_model_is_scored_on_histories_shorter_and_longer_th
             record.history[score_rows[record.user]["dropped"] :],
             score_rows[record.user]["orders"],
         )
-        expected = [p_yes(merged, history, item) for item in (record.target.chosen, record.target.rejected)]
+        expected = [p_yes(merged_folder, history, item) for item in (record.target.chosen, record.target.rejected)]
         assert [liked, 1 - disliked] == pytest.approx(expected, abs=0.02)
         assert expected[0] > 0.6 > 0.4 > expected[1] and p_yes(base, history, record.target.chosen) < 0.1, (
             "its base says the opposite"

@@ -68,13 +68,13 @@ def test_a_kind_leaves_users_and_targets_and_is_the_same_every_time(kind, share,
 def test_the_shown_part_holds_the_same_real_interactions_as_before(kind, share, bench, mix):
     """By their `rejected` text, or the chosen one where there is none: nothing else of an interaction survives every
     kind."""
-    made = benchmark(list(perturbations.perturb(bench, kind, share, mix, 0)), bench.task)
-    for old, new in zip(bench.records, made.records):
-        own = {text for x in shown_history(bench, old) for text in (x.chosen, x.rejected)}
-        hidden = {text for x in old.history for text in (x.chosen, x.rejected)} - own
-        after = [x.chosen.split("\n")[0].split(" Ignore")[0] for x in shown_history(made, new)]
-        assert sum(text in own for text in after) == len(shown_history(bench, old))
-        assert not hidden & set(after)
+    variant = benchmark(list(perturbations.perturb(bench, kind, share, mix, 0)), bench.task)
+    for old, new in zip(bench.records, variant.records):
+        shown_texts = {text for x in shown_history(bench, old) for text in (x.chosen, x.rejected)}
+        other_texts = {text for x in old.history for text in (x.chosen, x.rejected)} - shown_texts
+        new_texts = [x.chosen.split("\n")[0].split(" Ignore")[0] for x in shown_history(variant, new)]
+        assert sum(text in shown_texts for text in new_texts) == len(shown_history(bench, old))
+        assert not other_texts & set(new_texts)
 
 
 def test_a_larger_share_swaps_what_a_smaller_one_did_and_more(bench):
@@ -112,10 +112,10 @@ def test_foreign_interactions_may_come_with_the_loss_of_all_order(bench):
 
 def test_choices_that_cancel_out_leave_every_count_as_it_was(bench):
     def balance(records) -> list[dict]:
-        copy, counts = benchmark(list(records), bench.task), []
-        for record in copy.records:
-            count = Counter(x.chosen for x in shown_history(copy, record))
-            count.subtract(x.rejected for x in shown_history(copy, record))
+        variant, counts = benchmark(list(records), bench.task), []
+        for record in variant.records:
+            count = Counter(x.chosen for x in shown_history(variant, record))
+            count.subtract(x.rejected for x in shown_history(variant, record))
             counts.append({item: n for item, n in count.items() if n})
         return counts
 

@@ -69,7 +69,7 @@ def write_summaries(out, policy, benchmark, setting, records):
 
 
 @pytest.fixture
-async def evaluated(fake_server, say, tokenizer, tmp_path):
+async def report_folder(fake_server, say, tokenizer, tmp_path):
     """The folder of an evaluation by both downstream models, in both protocols."""
     data, out = tmp_path / "data", tmp_path / "out"
     tokenizer.save_pretrained(tmp_path / "tokenizer")
@@ -157,11 +157,11 @@ def check_forms(folder):
         assert rows in page.values(), path.name
 
 
-async def test_every_cell_of_every_table_is_its_own(evaluated):
+async def test_every_cell_of_every_table_is_its_own(report_folder):
     assert len(NINE) == 9 and len(set(RIGHT.values())) == len(CELLS) == 72
     chosen = [name for name in NINE if DATASETS[name].task != "generation"]
     for protocol, names in (("choice", NINE), ("paper", chosen)):
-        rows = json.loads((evaluated / "results.json").read_text())
+        rows = json.loads((report_folder / "results.json").read_text())
         accuracy_of = {
             (row["benchmark"], row["judge"], row["setting"], row["policy"]): row["accuracy"]
             for row in rows
@@ -169,7 +169,7 @@ async def test_every_cell_of_every_table_is_its_own(evaluated):
         }
         planted_shares = {cell: (right + MORE[protocol]) / USERS for cell, right in RIGHT.items() if cell[0] in names}
         assert {cell: accuracy_of[cell] for cell in planted_shares} == pytest.approx(planted_shares)
-        details = table_of(evaluated / f"table_details_{protocol}.csv")
+        details = table_of(report_folder / f"table_details_{protocol}.csv")
         details_of = {
             (row["benchmark"], row["judge"], row["setting"], row["policy"]): number(row["accuracy %"])
             for row in details
@@ -177,13 +177,15 @@ async def test_every_cell_of_every_table_is_its_own(evaluated):
         for (name, judge, setting, policy), share in planted_shares.items():
             assert details_of[label(name), judge, setting, policy] == pytest.approx(100 * share, abs=0.005)
         for judge in JUDGES:
-            wide = {(r["policy"], r["setting"]): r for r in table_of(evaluated / f"table_main_{judge}_{protocol}.csv")}
+            wide = {
+                (r["policy"], r["setting"]): r for r in table_of(report_folder / f"table_main_{judge}_{protocol}.csv")
+            }
             for name, setting, policy in itertools.product(names, SETTINGS, POLICIES):
                 text = wide[policy, setting][f"{label(name)} (n = {USERS})"]
                 assert number(text) == pytest.approx(100 * planted_shares[name, judge, setting, policy], abs=0.005)
         for name in names:
-            compact = {row["policy"]: row for row in table_of(evaluated / f"table_{name}_{protocol}.csv")}
+            compact = {row["policy"]: row for row in table_of(report_folder / f"table_{name}_{protocol}.csv")}
             for judge, setting, policy in itertools.product(JUDGES, SETTINGS, POLICIES):
                 text = compact[policy][f"{setting}, {judge}"]
                 assert number(text) == pytest.approx(100 * planted_shares[name, judge, setting, policy], abs=0.005)
-    check_forms(evaluated)
+    check_forms(report_folder)

@@ -74,8 +74,8 @@ def test_scores_fit_the_inferred_numbers_of_rows():
         assert scores and len(misfits) <= 5, (benchmark, misfits)
 
 
-def differs(row: Result, run: dict, shown=0.0, **other) -> list[str]:
-    return Paper().differs(replace(row, values={**row.values, "shown_otherwise": shown}, **other), run)
+def differs(row: Result, run: dict, otherwise_share=0.0, **other) -> list[str]:
+    return Paper().differs(replace(row, values={**row.values, "shown_otherwise": otherwise_share}, **other), run)
 
 
 def row_of(benchmark: str, n: int, **options) -> Result:
@@ -123,7 +123,7 @@ def test_the_fit_differs_where_some_row_was_shown_otherwise():
     assert (
         difference.startswith("fit ours, by which some rows were shown otherwise") and row[shown_otherwise] == 1 / 3000
     )
-    assert differs(row, run) == [] and differs(row, run, shown=None) == [difference]
+    assert differs(row, run) == [] and differs(row, run, otherwise_share=None) == [difference]
     run["policies"]["ours"]["sets"] = sets | {"mind.full.s0": written(fit="published")}
     assert Paper().differs(row, run) == [], "shown as published, whatever ours would have shown"
 

@@ -47,7 +47,7 @@ def accuracy_by_stage(rows: Sequence[Result], out: Path) -> Path | None:
             bars = list(zip(*(bar(results[policy]) for policy in policies if policy in results))) or None
             panel.errorbar(x, y, bars, fmt="o", capsize=3, color=COLOURS[place % len(COLOURS)], label=judge)
         draw_bounds(
-            panel, [row for row in rows if row.benchmark == stage_rows[0].benchmark], named=panel is panels[0][-1]
+            panel, [row for row in rows if row.benchmark == stage_rows[0].benchmark], with_names=panel is panels[0][-1]
         )
         panel.set_title(TITLES[setting], fontsize=11)
         panel.set_xticks(range(len(policies)), policies, rotation=20, ha="right")
@@ -71,13 +71,13 @@ def bar(row: Result) -> tuple[float, float]:
     return max(0.0, 100 * (mean - low)), max(0.0, 100 * (high - mean))
 
 
-def draw_bounds(panel: plt.Axes, rows: Sequence[Result], named: bool) -> None:
+def draw_bounds(panel: plt.Axes, rows: Sequence[Result], with_names: bool) -> None:
     """Dashed lines at chance and the best possible, and at what counting without a model foresees; their names stand
     right of the axes, where no point can lie under them."""
     for bound in (row for row in rows if row.setting == "bound" or row.policy == TALLY):
         height = 100 * (bound.accuracy or 0.0)
         panel.axhline(height, color="#555", linewidth=0.9, linestyle="--")
-        if named:
+        if with_names:
             panel.annotate(
                 bound.policy,
                 (1.01, height),
