@@ -1,9 +1,9 @@
 """A paired test between any two rows of our tables: same users and targets, difference in points, interval, p.
 
-    python eval/compare.py --report outputs/eval --a policy=base --b policy=ours
-    python eval/compare.py --report outputs/eval --a setting=streaming --b setting=full --where policy=ours judge=qwen3
-    python eval/compare.py --report outputs/robustness/default --a benchmark=mind --b benchmark=mind~swapped20
-    python eval/compare.py --report outputs/eval/tables/main --report_b outputs/older/tables/main --where policy=ours
+    python eval/compare.py --report outputs/eval --first policy=base --second policy=ours
+    python eval/compare.py --report outputs/eval --first setting=streaming --second setting=full --where policy=ours
+    python eval/compare.py --report outputs/robustness/default --first benchmark=mind --second benchmark=mind~swapped20
+    python eval/compare.py --report outputs/eval --second_report outputs/older --where policy=ours
 
 Rows are chosen by policy, setting, benchmark, judge and protocol; what is not named must be the same in both and gives
 one line each. The difference is b − a, over generation seeds where there are several; what

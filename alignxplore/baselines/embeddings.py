@@ -2,6 +2,7 @@
 those of the items passed over. Any encoder of the hub will do; what is taken is the mean of its last states.
 
 Models that want a prefix ("query: ") or another pooling are taken without: a baseline, not a search engine.
+Suffixes of arrays: B texts of a batch, T tokens, D width of a state, I all items, H items of a history.
 """
 
 from collections.abc import Iterable, Sequence
@@ -71,9 +72,9 @@ class Embeddings:
     def __init__(self, encoder: Encoder, texts: Iterable[str]):
         texts_by_length = sorted(set(texts), key=len)  # texts of like length share a batch
         self._place = {text: place for place, text in enumerate(texts_by_length)}
-        self._vectors = encoder.embed(texts_by_length)
+        self._vectors_ID = encoder.embed(texts_by_length)
 
     def __call__(self, item: str, history: Sequence[Interaction]) -> float:
         texts = list(texts_of(history))
-        cosines = self._vectors[[self._place[text] for text in texts]] @ self._vectors[self._place[item]]
-        return chosen_less_rejected(dict(zip(texts, cosines.tolist())), history)
+        cosines_H = self._vectors_ID[[self._place[text] for text in texts]] @ self._vectors_ID[self._place[item]]
+        return chosen_less_rejected(dict(zip(texts, cosines_H.tolist())), history)

@@ -8,6 +8,7 @@ embedding     their texts as a model of the hub embeds them
 
 Each scores both items of a target against the interactions that a policy is shown; the greater score is foreseen.
 item-knn is a few lines of SciPy: neighbours are looked for within a history, which no library's recommender does.
+Suffixes of arrays: P training persons, I items, F factors, H items of a history.
 """
 
 import re
@@ -85,8 +86,8 @@ class Bm25:
         return self._index.get_scores(words) if words else np.zeros(len(self._place))
 
     def __call__(self, item: str, history: Sequence[Interaction]) -> float:
-        scores = self.scores(item)
-        return chosen_less_rejected({text: float(scores[self._place[text]]) for text in texts_of(history)}, history)
+        scores_I = self.scores(item)
+        return chosen_less_rejected({text: float(scores_I[self._place[text]]) for text in texts_of(history)}, history)
 
 
 class _ByChoices(ABC):
@@ -127,13 +128,13 @@ class ItemKnn(_ByChoices):
     `NEIGHBOURS` among the chosen items of a history."""
 
     def _learn(self, choices_PI: csr_matrix) -> None:
-        self._persons_of = choices_PI.astype(np.float64).T.tocsr()
-        self._norms = np.sqrt(np.asarray(self._persons_of.sum(1)).ravel())
+        self._choices_IP = choices_PI.astype(np.float64).T.tocsr()
+        self._norms_I = np.sqrt(np.asarray(self._choices_IP.sum(1)).ravel())
 
     def _score(self, item: int, others: list[int]) -> float:
-        shared_counts = np.asarray((self._persons_of[others] @ self._persons_of[item].T).todense()).ravel()
-        cosines = shared_counts / (self._norms[others] * self._norms[item])
-        return float(np.sort(cosines)[-NEIGHBOURS:].sum())
+        shared_counts_H = np.asarray((self._choices_IP[others] @ self._choices_IP[item].T).todense()).ravel()
+        cosines_H = shared_counts_H / (self._norms_I[others] * self._norms_I[item])
+        return float(np.sort(cosines_H)[-NEIGHBOURS:].sum())
 
 
 class Als(_ByChoices):

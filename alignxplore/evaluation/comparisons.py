@@ -29,14 +29,14 @@ class CompareOptions:
     """Which two rows."""
 
     report: Path = option("folder with the scores.jsonl of evaluate.py")
-    report_b: Path | None = option("folder of the second row, where it is another one", None)
-    a: list[str] = option(f"the first row, {FIELDS}", [])
-    b: list[str] = option("the second row", [])
+    second_report: Path | None = option("folder of the second row, where it is another one", None, "--report_b")
+    first: list[str] = option(f"the first row (a), {FIELDS}", [], "--a")
+    second: list[str] = option("the second row (b)", [], "--b")
     where: list[str] = option("what holds of both", [])
     csv: bool = option("print CSV instead of Markdown", False)
 
     def __post_init__(self) -> None:
-        for texts in (self.a, self.b, self.where):
+        for texts in (self.first, self.second, self.where):
             selection(texts)
 
 
@@ -140,24 +140,24 @@ def compare_rows(options: CompareOptions) -> str:
     Raises:
         UserError: no such row, the same one twice, or no two with the same users; with the rows that there are.
     """
-    a, b, shared_values = (selection(texts) for texts in (options.a, options.b, options.where))
+    a, b, shared_values = (selection(texts) for texts in (options.first, options.second, options.where))
     first_groups = chosen_scores(options.report, shared_values | a)
-    other = options.report_b or options.report
+    other = options.second_report or options.report
     second_groups = chosen_scores(other, shared_values | b)
     all_groups = chosen_scores(options.report, {})
     listing = "\n".join(sorted("  " + " / ".join(key) for key in all_groups))
     contents = f"{options.report} holds ({' / '.join(KEY)}):\n{listing}"
-    for letter, groups, values, folder in (
-        ("a", first_groups, shared_values | a, options.report),
-        ("b", second_groups, shared_values | b, other),
+    for name, groups, values, folder in (
+        ("first", first_groups, shared_values | a, options.report),
+        ("second", second_groups, shared_values | b, other),
     ):
         if not groups:
             query = " ".join(f"{field}={value}" for field, value in values.items())
             path = Path(folder) / "scores.jsonl"
-            raise UserError(f"{path}: no row in it has {query} (--{letter} and --where); {contents}")
-    if options.report_b is None and first_groups.keys() == second_groups.keys() and len(first_groups) == 1:
-        raise UserError(f"--a and --b are the same row, {' / '.join(next(iter(first_groups)))}; {contents}")
-    table = comparisons(first_groups, second_groups, set(a) | set(b), one_report=options.report_b is None)
+            raise UserError(f"{path}: no row in it has {query} (--{name} and --where); {contents}")
+    if options.second_report is None and first_groups.keys() == second_groups.keys() and len(first_groups) == 1:
+        raise UserError(f"--first and --second are the same row, {' / '.join(next(iter(first_groups)))}; {contents}")
+    table = comparisons(first_groups, second_groups, set(a) | set(b), one_report=options.second_report is None)
     if not table.body:
         raise UserError(f"no two rows with the same users and targets; {contents}")
     return csv_text(table) if options.csv else markdown(table)

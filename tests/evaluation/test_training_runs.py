@@ -91,4 +91,4 @@ def test_a_policy_is_named_without_its_runs(score_rows, tmp_path):
     write_scores(tmp_path, score_rows)
     assert [key.policy for key in chosen_scores(tmp_path, {"policy": "rl"})] == ["rl (3 training runs)"]
     assert [key.policy for key in chosen_scores(tmp_path, {"policy": "rl#2"})] == ["rl#2"]
-    assert "| 600 |" in compare_rows(CompareOptions(report=tmp_path, a=["policy=sft"], b=["policy=rl"]))
+    assert "| 600 |" in compare_rows(CompareOptions(report=tmp_path, first=["policy=sft"], second=["policy=rl"]))

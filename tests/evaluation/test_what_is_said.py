@@ -23,21 +23,21 @@ def rows(policy, values):
 
 
 def compared(folder, a, b, **options):
-    return compare_rows(CompareOptions(report=folder, a=[f"policy={a}"], b=[f"policy={b}"], **options))
+    return compare_rows(CompareOptions(report=folder, first=[f"policy={a}"], second=[f"policy={b}"], **options))
 
 
 def test_a_policy_that_is_not_there_is_named_with_those_that_are(tmp_path):
     write_scores(tmp_path, rows("base", [1, 0]) + rows("ours", [1, 1]))
-    with pytest.raises(UserError, match=r"scores.jsonl: no row in it has policy=typo \(--b (?s:.*)base / full"):
+    with pytest.raises(UserError, match=r"scores.jsonl: no row in it has policy=typo \(--second (?s:.*)base / full"):
         compared(tmp_path, "base", "typo")
-    with pytest.raises(UserError, match=r"has judge=none policy=base \(--a and --where\)"):
+    with pytest.raises(UserError, match=r"has judge=none policy=base \(--first and --where\)"):
         compared(tmp_path, "base", "ours", where=["judge=none"])
     assert "| 2 |" in compared(tmp_path, "base", "ours")
 
 
 def test_a_row_is_not_compared_with_itself(tmp_path):
     write_scores(tmp_path, rows("base", [1, 0]))
-    with pytest.raises(UserError, match="--a and --b are the same row, base / full / mind"):
+    with pytest.raises(UserError, match="--first and --second are the same row, base / full / mind"):
         compared(tmp_path, "base", "base")
 
 

@@ -129,10 +129,10 @@ def accuracy_by_length(costs: Sequence[Cost], scores: Sequence[Score], protocol:
 
 def _by_length(pairs: list[tuple[int, Score]]) -> list[tuple[float, Estimate]]:
     """(mean length, accuracy) of each fifth of the summaries; those of one length share a point."""
-    lengths = np.array([length for length, _ in pairs])
-    edges = np.quantile(lengths, np.linspace(0, 1, BINS + 1)[1:-1])
+    lengths_N = np.array([length for length, _ in pairs])
+    edges = np.quantile(lengths_N, np.linspace(0, 1, BINS + 1)[1:-1])
     bins: dict[int, list[tuple[int, Score]]] = defaultdict(list)
-    for place, pair in zip(np.searchsorted(edges, lengths, side="left").tolist(), pairs):
+    for place, pair in zip(np.searchsorted(edges, lengths_N, side="left").tolist(), pairs):
         bins[place].append(pair)
     return [
         (float(np.mean([length for length, _ in bin_pairs])), measured(row for _, row in bin_pairs))

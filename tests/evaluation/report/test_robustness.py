@@ -218,7 +218,9 @@ def test_any_two_rows_are_compared_on_what_they_share(tmp_path):
 def test_compare_says_what_there_is_when_nothing_fits(tmp_path):
     write_scores(tmp_path, scores("mind", [1, 0]))
     command = [sys.executable, str(ROOT / "eval" / "compare.py"), "--report", str(tmp_path)]
-    process = subprocess.run([*command, "--a", "policy=ours", "--b", "policy=base"], capture_output=True, text=True)
+    process = subprocess.run(
+        [*command, "--first", "policy=ours", "--second", "policy=base"], capture_output=True, text=True
+    )
     assert process.returncode == 1 and "ours / full / mind / qwen / choice" in process.stderr
     bad_command = subprocess.run([*command, "--a", "polcy=ours"], capture_output=True, text=True)
     assert bad_command.returncode == 2 and "unknown field polcy" in bad_command.stderr
