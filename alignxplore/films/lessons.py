@@ -7,10 +7,11 @@ judges).
 A crutch of these models: linear probes on inner layers learn along, and are thrown away afterwards (deep supervision,
 as in `alignxplore/world/lessons.py`). The reader learns the counts of its reasoning and no answer: it has not learnt
 to write a summary. A judge reads texts of no to eight statements. Some are told again and again, so that brevity is no
-handicap and repetition no gain. In the first four fifths of its lessons the film for which the text speaks counts as
-taken. In the last fifth it is the one that the person really took.
+handicap and repetition no gain. It learns how probable each film is by what the text says. How sure to be was measured
+on what its persons really took (`SURENESS`).
 """
 
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,12 +42,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 MOST_STATEMENTS = 8
-PAST_SHARE = 0.5  # of the readers' lessons for which there is a past
+PAST_SHARE = 0.7  # of the readers' lessons for which there is a past
 REPEATS = 0.4  # share of a judge's texts in which something is told again
 MOST_REPEATS = 12
 CONTRADICTIONS = 0.3  # share of those texts in which what is told again may be the opposite
 OWN_PHRASING = 0.7  # share of a judge's texts in its own words
-AT_ITS_WORD = 0.8  # share of a judge's lessons, the first ones, in which what is chosen is what the text speaks for
+SURENESS = 1.85  # log-odds a point of `speaks_for`: 1.84 and 1.90 fit best what two judges' persons took (seed 1)
 WEIGHTS = (-4, -2, -1, 1, 2, 4)  # what a token may count: a film passed over or chosen, a statement of the past
 
 Order = Sequence[tuple[UserRecord, int]]  # records and how often each was taken before
@@ -88,6 +89,7 @@ def reader_lesson(words: Words, prompts: PromptSet, record: UserRecord, length: 
     ids = words.encode(prompt, f"<think>\n{reasoning_text(counts, words.names)}\n</think>\n\n{told}")
     start, end = ids.index(words.counts), ids.index(words.closes)
     votes: dict[str, list[tuple[int, Any]]] = {
+        "about": [],
         "says": [],
         "running": [],
         "name": [(place, words.attribute[ids[place - 1]]) for place in range(start + 2, end, 2)],
@@ -96,6 +98,8 @@ def reader_lesson(words: Words, prompts: PromptSet, record: UserRecord, length: 
     running = [0] * len(words.names)
     for place, attribute, weight in _spoken_for(words, ids[:start]):
         running[attribute] += weight
+        if ids[place] in words.level:
+            votes["about"].append((place, attribute))
         votes["says"].append((place, WEIGHTS.index(weight)))
         votes["running"].append((place, max(-MOST, min(MOST, running[attribute])) + MOST))
     return Lesson(ids, list(range(start, end)), votes)
@@ -142,10 +146,11 @@ def reader_lessons(words: Words, order: Order, seed: int) -> Iterator[Lesson]:
 
 
 def reader_probes(words: Words) -> dict[str, Probe]:
-    """What a token speaks for; the count so far at each attribute; which attribute a count is about; what a summary
-    may go on with."""
+    """Which attribute a level of the past is said of; what a token speaks for; the count so far at each attribute;
+    which attribute a count is about; what a summary may go on with."""
     names = len(words.names)
     return {
+        "about": Probe(1, names),
         "says": Probe(1, len(WEIGHTS), 0.3),
         "running": Probe(2, 2 * MOST + 1),
         "name": Probe(1, names),
@@ -156,18 +161,17 @@ def reader_probes(words: Words) -> dict[str, Probe]:
 
 
 def judge_lessons(words: Words, order: Order, phrasing: int, seed: int) -> Iterator[Lesson]:
-    """Texts of the same person differ from pass to pass. What people do is noisy; a judge that never saw a text come
-    true does not learn to use one."""
+    """Texts of the same person differ from pass to pass."""
     prompts = PromptSet()
-    for index, (record, number) in enumerate(order):
+    for record, number in order:
         rng = random.Random(hash_seed("judge", seed, record.user, number))
-        yield judge_lesson(words, prompts, record, phrasing, rng, at_its_word=index < AT_ITS_WORD * len(order))
+        yield judge_lesson(words, prompts, record, phrasing, rng)
 
 
 def speaks_for(level: Mapping[str, int], item: str) -> float:
-    """The levels of a film's attributes, over the root of their number."""
-    found = attributes(item)
-    return sum(level.get(name, 0) for name in found) / max(1, len(found)) ** 0.5
+    """The mean level of a film's attributes."""
+    names = attributes(item)
+    return sum(level.get(name, 0) for name in names) / max(1, len(names))
 
 
 def judge_probes(words: Words) -> dict[str, Probe]:
@@ -197,21 +201,16 @@ def meant(told: Statements) -> dict[str, int]:
     return {name: 0 if min(found) < 0 < max(found) else max(found, key=abs) for name, found in levels.items()}
 
 
-def judge_lesson(
-    words: Words, prompts: PromptSet, record: UserRecord, phrasing: int, rng: random.Random, at_its_word: bool = False
-) -> Lesson:
-    """Which of two films was taken, by a text about the person; `at_its_word`: which one the text speaks for, where it
-    does."""
-    told = judge_text(record, rng)
+def judge_lesson(words: Words, prompts: PromptSet, record: UserRecord, phrasing: int, rng: random.Random) -> Lesson:
+    """How probable each of two films is, by a text about the person. What was taken is noise to so small a model: it
+    learns to read a text before it could learn from that how far texts come true."""
+    statements = judge_text(record, rng)
     spoken = phrasing if rng.random() < OWN_PHRASING else 1 - phrasing
-    first = rng.random() < 0.5
-    items = record.target.items[:: 1 if first else -1]
-    level = meant(told)
-    if at_its_word and (lead := speaks_for(level, items[0]) - speaks_for(level, items[1])):
-        first = lead > 0
-    letter = "A" if first else "B"
-    text = summary_text(told, spoken) if told or rng.random() < 0.5 else None
-    ids = words.encode(prompts.judge(text, record.target.query, *items), f'{{"selection": "Item {letter}"}}')
+    items = record.target.items[:: 1 if rng.random() < 0.5 else -1]
+    level = meant(statements)
+    odds = math.exp(SURENESS * (speaks_for(level, items[0]) - speaks_for(level, items[1])))
+    text = summary_text(statements, spoken) if statements or rng.random() < 0.5 else None
+    ids = words.encode(prompts.judge(text, record.target.query, *items), '{"selection": "Item A"}')
     side = 0
     votes: dict[str, list[tuple[int, Any]]] = {"about": [], "speaks": []}
     for place, token in enumerate(ids):
@@ -221,8 +220,8 @@ def judge_lesson(
             votes["speaks"].append((place, 2 + side * level.get(words.names[words.attribute[token]], 0)))
         elif token in words.level and ids[place - 1] in words.attribute:
             votes["about"].append((place, words.attribute[ids[place - 1]]))
-    place = len(ids) - 1 - ids[::-1].index(words.answer[letter])
-    return Lesson(ids[: place + 1], [place], votes)
+    place = len(ids) - 1 - ids[::-1].index(words.answer["A"])
+    return Lesson(ids[: place + 1], [place], votes, instead=(words.answer["B"], 1 / (1 + odds)))
 
 
 @dataclass(kw_only=True)
@@ -243,8 +242,8 @@ class JudgeOptions(ReaderOptions):
     """What a judge learns: which film a person of whom a text tells took."""
 
     phrasing: int = option("its own words: 0 (loved, liked, ...) or 1 (adored, enjoyed, ...)", 0)
-    passes: int = option("how often each row is judged, each time by another text", 5)
-    batch: int = option("rows a step", 32)
+    passes: int = option("how often each row is judged, each time by another text", 3)
+    batch: int = option("rows a step", 16)
 
 
 def teach(options: ReaderOptions) -> str | None:

@@ -115,6 +115,7 @@ def train_rl(settings: FilmSettings, judges: list[Server], out: Path, *options: 
         "MINI_BATCH": 8,
         "ROLLOUTS": 8,
         "TARGETS": TARGETS,
+        "TOKENS_PER_GPU": 4096,
     }
     return stages.train_rl(judge, run / "models/sft", rows, out, *options, **chosen)
 
@@ -151,7 +152,7 @@ def steps(settings: FilmSettings) -> list[Step]:
         ),
         Step("rl_data", 4, [_rl_rows(train), _rl_rows(val), *rl_parquet(train, val)], after=["data"]),
         Step("rl", 500, [train_rl(settings, judges, out / "rl")], judges, after=["sft", "judge2", "rl_data"]),
-        Step("summaries", 230, [stages.write_summaries(out / "eval", written, "--at_once", 2)]),
+        Step("summaries", 230, [stages.write_summaries(out / "eval", written, "--at_once", 3)]),
         Step("scores", 105, [stages.score_summaries(out / "eval", list(written))]),
         Step("figures", 10, _figures(settings)),
     ]

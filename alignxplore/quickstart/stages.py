@@ -76,14 +76,14 @@ class Stages:
     def write_summaries(self, out: Path, policies: dict[str, Path], *options: object) -> Command:
         """Summaries of the test users by each policy (name → model), from the full history and as a stream."""
         given = [f"{name}={model}" for name, model in policies.items()]
-        sizes = ("--max_tokens", self.max_tokens, "--max_model_len", 2048, "--concurrency", 64, "--max_error_rate", 0)
+        sizes = ("--max_tokens", self.max_tokens, "--max_model_len", 2048, "--concurrency", 128, "--max_error_rate", 0)
         words = ("python", "eval/gen_preference.py", "--out", out, "--data", self.benchmark)
         return command(*words, *sizes, "--model", *given, *options)
 
     def score_summaries(self, out: Path, policies: list[str], *options: object) -> Command:
         """Their judgements by both judges, tables and reports."""
         judges = [f"{name}={self.folder / 'models' / name}" for name in ("judge", "judge2")]
-        sizes = ("--max_model_len", 2048, "--concurrency", 64, "--max_error_rate", 0)
+        sizes = ("--max_model_len", 2048, "--concurrency", 128, "--max_error_rate", 0)
         words = ("python", "eval/evaluate.py", "--out", out, "--data", self.benchmark)
         return command(*words, *self.scoring, *sizes, "--judge", *judges, "--policies", *policies, *options)
 

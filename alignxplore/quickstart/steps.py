@@ -69,10 +69,16 @@ class Server:
         return f"{{{self.name}}}"
 
 
+# Of a tiny model's server: 16,384 tokens are 64 prompts at once. A whole GiB, the least that vLLM's CPU engine can be
+# told, fills up with prompts that nobody asks again.
+CACHE = ("--num-gpu-blocks-override", 512)
+
+
 def model_server(out: Path, name: str, model: Path) -> Server:
     """A server of a folder with a model; what vLLM says goes to OUT/logs/serve_NAME.log. No key is asked for."""
     words = ("python", "-m", "alignxplore.serving", model, "--log", out / f"logs/serve_{name}.log")
-    return Server(name, command(*words, "--served-model-name", name, "--max-model-len", 2048, VLLM_API_KEY=None))
+    sizes = ("--max-model-len", 2048, *CACHE)
+    return Server(name, command(*words, "--served-model-name", name, *sizes, VLLM_API_KEY=None))
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,19 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import huggingface_hub.constants
 import jinja2
 import numpy as np
 from huggingface_hub import try_to_load_from_cache
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from alignxplore.errors import UserError
 from alignxplore.prompts import Messages
 from alignxplore.records import read_object
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json")
@@ -135,12 +138,14 @@ def _no_number(path: Path) -> str | None:
 
 def load_tokenizer(
     name: str, source: str, revision: str | None = None, sample: Messages | None = None
-) -> PreTrainedTokenizerBase:
+) -> "PreTrainedTokenizerBase":
     """The tokenizer of a model called `name`, with a chat template that takes a prompt such as `sample`.
 
     Raises:
         ModelError: no tokenizer there, no chat template, or one that refuses the prompt.
     """
+    from transformers import AutoTokenizer  # imports torch: 200 MB for a process that only watches a server
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
@@ -151,7 +156,7 @@ def load_tokenizer(
     return tokenizer
 
 
-def check_template(name: str, tokenizer: PreTrainedTokenizerBase, sample: Messages | None = None) -> None:
+def check_template(name: str, tokenizer: "PreTrainedTokenizerBase", sample: Messages | None = None) -> None:
     """Raise `ModelError` where there is no chat template, or none that can render `sample`."""
     if not tokenizer.chat_template:
         raise ModelError(f"{name}: its tokenizer has no chat template, so it cannot be asked; take a chat model")

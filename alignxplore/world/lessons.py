@@ -46,11 +46,19 @@ class LessonOptions(Checkable):
 @dataclass(frozen=True)
 class Lesson:
     """Token ids, the places of the tokens to be foreseen, and by probe (place, class or classes) of what it is to see
-    there."""
+    there; `instead`: another token for the last of these places, and its probability."""
 
     ids: list[int]
     learn: list[int]
     votes: dict[str, list[tuple[int, Any]]]
+    instead: tuple[int, float] | None = None
+
+    def answers(self) -> Iterator[tuple[int, int, float]]:
+        """(place, token, its probability) of all that is to be foreseen."""
+        for place in self.learn:
+            yield place, self.ids[place], 1 - self.instead[1] if self.instead and place == self.learn[-1] else 1.0
+        if self.instead:
+            yield self.learn[-1], *self.instead
 
 
 class Probe(NamedTuple):
@@ -165,10 +173,11 @@ def train(
             [torch.tensor(lesson.ids) for lesson in members], True, tokenizer.pad_token_id
         )
         found = model.model(input_ids=ids_BT, output_hidden_states=True, use_cache=False)
-        row_L, place_L = torch.tensor(
-            [(i, place) for i, lesson in enumerate(members) for place in lesson.learn]
-        ).unbind(1)
-        text_loss = F.cross_entropy(model.lm_head(found.last_hidden_state[row_L, place_L - 1]), ids_BT[row_L, place_L])
+        answers = [(i, *answer) for i, lesson in enumerate(members) for answer in lesson.answers()]
+        row_L, place_L, token_L = torch.tensor([answer[:3] for answer in answers]).unbind(1)
+        share_L = torch.tensor([answer[3] for answer in answers])
+        logits_LV = model.lm_head(found.last_hidden_state[row_L, place_L - 1])
+        text_loss = (share_L * F.cross_entropy(logits_LV, token_L, reduction="none")).sum() / share_L.sum()
         loss = text_loss
         for name, probe in probes.items():
             votes = [(i, place, vote) for i, lesson in enumerate(members) for place, vote in lesson.votes[name]]

@@ -146,20 +146,25 @@ def chat_tokenizer(bpe: "Tokenizer", ordinary: "Sequence[AddedToken]") -> "PreTr
     )
 
 
-def make_model(tokenizer: "PreTrainedTokenizerFast", seed: int, hidden: int, layers: int) -> "Qwen3ForCausalLM":
-    """A randomly initialised Qwen3 in fp32. head_dim is 32, the least that vLLM's CPU attention takes."""
+def make_model(
+    tokenizer: "PreTrainedTokenizerFast", seed: int, hidden: int, layers: int, *, attentive: bool = False
+) -> "Qwen3ForCausalLM":
+    """A randomly initialised Qwen3 in fp32. head_dim is 32, the least that vLLM's CPU attention takes.
+
+    Most parameters are in feed-forward layers, as Qwen3's are; those of an `attentive` one are in its attention.
+    """
     from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM, set_seed
 
     set_seed(seed)
-    heads = hidden // 32
+    heads = hidden // 32 * (3 if attentive else 1)
     config = Qwen3Config(
         # No more: an id that the tokenizer lacks is never written by verl's rollouts, but counted by its trainer.
         vocab_size=len(tokenizer),
         hidden_size=hidden,
-        intermediate_size=5 * hidden,
+        intermediate_size=hidden if attentive else 5 * hidden,
         num_hidden_layers=layers,
         num_attention_heads=heads,
-        num_key_value_heads=max(1, heads // 2),
+        num_key_value_heads=heads if attentive else max(1, heads // 2),
         head_dim=32,
         max_position_embeddings=4096,
         tie_word_embeddings=True,

@@ -1,5 +1,6 @@
 """What the tiny models learn of films: each count of a lesson is that of the tally, each vote stands at its token."""
 
+import math
 import random
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from alignxplore.benchmark_files import user_row
 from alignxplore.films.lessons import (
     MOST_STATEMENTS,
+    SURENESS,
     WEIGHTS,
     JudgeOptions,
     ReaderOptions,
@@ -87,6 +89,15 @@ def test_running_counts_are_those_of_the_tally_so_far(words, windows, length):
         assert counts == {name: tally(record.history[-length:], past)[name] for name in words.names}
 
 
+def test_each_level_of_the_past_is_known_by_its_attribute(words, windows):
+    for _, lesson, _, past in lessons_read(words, windows, 6):
+        found = [
+            (words.names[vote], LEVELS[words.tokenizer.decode([lesson.ids[at]]).strip()])
+            for at, vote in lesson.votes["about"]
+        ]
+        assert found == list(past)
+
+
 def test_each_count_is_known_by_its_attribute(words, windows):
     for _, lesson, _, _ in lessons_read(words, windows, 6):
         names = [words.tokenizer.decode([lesson.ids[place - 1]]).strip() for place, _ in lesson.votes["name"]]
@@ -135,10 +146,10 @@ def test_a_reader_is_told_nothing_of_what_has_no_name(words, windows):
         assert all(name in names for name, _ in read_summary(text.split("</think>\n\n")[1].partition("<|im_end|>")[0]))
 
 
-def lessons_judged(words, windows, **more):
+def lessons_judged(words, windows):
     """(record, lesson, its text, what is told in it, items A and B)."""
     for number, record in enumerate(windows):
-        lesson = judge_lesson(words, PromptSet(), record, 1, random.Random(number), **more)
+        lesson = judge_lesson(words, PromptSet(), record, 1, random.Random(number))
         told = judge_text(record, random.Random(number))
         text = words.tokenizer.decode(lesson.ids)
         a = text.partition("Item A:")[2].partition("\nItem B:")[0]
@@ -147,16 +158,23 @@ def lessons_judged(words, windows, **more):
         yield record, lesson, text, told, items
 
 
-def test_a_judge_learns_which_film_was_taken(words, windows):
-    letters = []
+def test_a_judge_learns_how_probable_a_film_is_by_the_text(words, windows):
+    first, shares = [], []
     for record, lesson, text, told, items in lessons_judged(words, windows):
-        letter = "AB"[items.index(record.target.chosen)]
-        letters.append(letter)
-        assert lesson.learn == [len(lesson.ids) - 1] and lesson.ids[-1] == words.answer[letter]
-        assert text.endswith(f'{{"selection": "Item {letter}')
+        first.append(items.index(record.target.chosen))
+        assert lesson.learn == [len(lesson.ids) - 1] and lesson.ids[-1] == words.answer["A"]
+        assert text.endswith('{"selection": "Item A')
         shown = text.partition("What is known about the user:\n")[2].partition("\n\n")[0]
         assert read_summary(shown) == list(told)
-    assert 15 < letters.count("A") < 45
+        (_, a, share_a), (_, b, share_b) = lesson.answers()
+        assert (a, b) == (words.answer["A"], words.answer["B"]) and share_a + share_b == pytest.approx(1)
+        of_a, of_b = (
+            sum(meant(told).get(name, 0) for name in attributes(item)) / len(attributes(item)) for item in items
+        )
+        assert math.log(share_a / share_b) == pytest.approx(SURENESS * (of_a - of_b))
+        shares.append(share_a)
+    assert 15 < first.count(0) < 45
+    assert any(share > 0.7 for share in shares) and any(share < 0.3 for share in shares) and 0.5 in shares
 
 
 def test_texts_for_judges_are_true_and_uneven_and_some_repeat_or_contradict_themselves(windows):
@@ -206,20 +224,8 @@ def test_a_judge_tells_most_texts_in_its_own_words(words, windows):
 
 def test_a_text_speaks_for_a_film_by_its_attributes():
     level = {"Comedy": 2, "War": -1}
-    assert speaks_for(level, "Title: One (1994), Genres: Comedy|Drama|War") == 1 / 2
+    assert speaks_for(level, "Title: One (1994), Genres: Comedy|Drama|War") == 1 / 4
     assert speaks_for(level, "another text") == 0
-
-
-def test_at_its_word_a_text_comes_true_where_it_speaks_for_a_film(words, windows):
-    silent = 0
-    for _, lesson, _, told, items in lessons_judged(words, windows, at_its_word=True):
-        first, second = (
-            sum(meant(told).get(name, 0) for name in attributes(item)) / len(attributes(item)) ** 0.5 for item in items
-        )
-        if first != second:
-            assert lesson.ids[-1] == words.answer["A" if first > second else "B"]
-        silent += first == second
-    assert 0 < silent < 30
 
 
 @pytest.mark.parametrize("kind", ["reader", "judge"])
@@ -239,7 +245,7 @@ def test_the_same_seed_makes_the_same_lessons_and_a_pass_has_its_own(words, wind
 
 @pytest.mark.parametrize(
     ("options", "steps"),
-    [(ReaderOptions, "120 lessons, 15 steps of 8"), (JudgeOptions, "300 lessons, 10 steps of 32")],
+    [(ReaderOptions, "120 lessons, 15 steps of 8"), (JudgeOptions, "180 lessons, 12 steps of 16")],
 )
 def test_a_check_counts_and_a_model_that_is_there_is_kept(windows, tmp_path, options, steps):
     data = tmp_path / "windows.jsonl"

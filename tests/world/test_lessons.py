@@ -66,6 +66,21 @@ def test_training_lowers_the_loss_and_saves_a_plain_model(tokenizer, tmp_path):
     )  # the mean since the start, which was log(600) = 6.4
 
 
+def test_a_model_learns_how_probable_each_of_two_answers_is(tmp_path):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    blank = tmp_path / "blank"
+    tiny.write_model(tiny.TinyOptions(out=str(blank), layers=1, hidden=32))
+    lesson = module.Lesson([50, 60, 70], [1, 2], {}, instead=(80, 0.75))
+    assert list(lesson.answers()) == [(1, 60, 1.0), (2, 70, 0.25), (2, 80, 0.75)]
+    module.train(blank, [lesson] * 400, {}, tmp_path / "out", seed=1, batch=8, learning_rate=1e-2)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    with torch.no_grad():
+        first, second = torch.softmax(model(torch.tensor([[50, 60]])).logits[0], -1).numpy()
+    assert first[60] > 0.95 and second[70] == pytest.approx(0.25, abs=0.03) and second[80] > 0.7
+
+
 def test_a_check_counts_lessons_and_steps_and_trains_nothing(tmp_path):
     tiny.write_model(tiny.TinyOptions(out=str(tmp_path / "base")))
     write_jsonl(tmp_path / "rows.jsonl", files.reader_rows(1, 20, PromptSet()))
