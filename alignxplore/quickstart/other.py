@@ -62,7 +62,7 @@ def steps(settings: OtherSettings) -> list[Step]:
     found = [out / "eval" / name for name in ("results.json", "report.md", "report.html")]
     return [
         Step("data", 30, [build(benchmark_windows(trained), settings.raw, trained.seed, out)]),
-        Step("summaries", 180, [stages.write_summaries(out / "eval", written, "--at_once", 2)]),
+        Step("summaries", 180, [stages.write_summaries(out / "eval", written, "--at_once", 3)]),
         Step("scores", 150, [stages.score_summaries(out / "eval", list(written))]),
         Step("table", 1, [command("cp", *found, out)]),
     ]

@@ -40,7 +40,7 @@ def test_addresses_take_their_places_in_words_and_variables():
 def test_a_models_server_asks_for_no_key_and_writes_to_the_logs():
     assert model_server(OUT, "judge", OUT / "m").command.shown(OUT) == (
         'env -u VLLM_API_KEY python -m alignxplore.serving "$OUT"/m --log "$OUT"/logs/serve_judge.log '
-        "--served-model-name judge --max-model-len 2048"
+        "--served-model-name judge --max-model-len 2048 --num-gpu-blocks-override 512"
     )
 
 
