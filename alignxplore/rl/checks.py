@@ -151,6 +151,8 @@ def update_sizes(config: DictConfig) -> dict:
         "rows_per_step": users * each,
         "rows_per_update": mini * each,
         "updates_per_step": users // mini,
+        # An asynchronous step begins with users of the step before, who are not done yet.
+        "users_written_at_once": users if config.trainer.v1.trainer_mode == "sync" else 2 * users,
         "gpus": gpus,
     }
 

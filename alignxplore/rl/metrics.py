@@ -116,7 +116,7 @@ def drawn_bonus(groups: Sequence[GroupRecord]) -> float | None:
 
 @of_stage
 def write_seconds(groups: Sequence[GroupRecord]) -> float | None:
-    """Seconds of writing one summary, on average."""
+    """Seconds of writing one summary, on average; with those in which it was stopped for an update."""
     return _mean(r.written - r.began for r in _all(groups))
 
 
@@ -162,7 +162,7 @@ def position_bias(rollouts: Sequence[RolloutRecord], judge: str) -> float | None
 
 @of_step
 def generated_tokens(records: Sequence[ChainRecord]) -> float | None:
-    """Tokens that were written in the step."""
+    """Tokens that were written for the step's users."""
     return sum(r.tokens for record in records for r in record.rollouts)
 
 
@@ -180,7 +180,7 @@ def chains_broken(records: Sequence[ChainRecord]) -> float | None:
 
 @of_step
 def chain_seconds(records: Sequence[ChainRecord]) -> float | None:
-    """Seconds of one user's stream, on average."""
+    """Seconds of one user's stream, on average; with those in which it was stopped for an update."""
     return _mean(record.seconds for record in records) or 0.0
 
 

@@ -152,6 +152,14 @@ def test_the_numbers_of_each_preset(compose, preset, expected):
     assert hyper_parameters(compose(PRESET=preset)) == expected
 
 
+def test_asynchronous_training_has_a_preset_s_sizes_and_twice_its_users_in_writing(compose):
+    for preset in ("paper", "node", "gpu", "solo"):
+        alone, behind = (sizes(compose(PRESET=preset, MODE=mode)) for mode in ("sync", "async"))
+        users = alone["users_per_step"]
+        assert alone["users_written_at_once"] == users
+        assert behind == alone | {"users_written_at_once": 2 * users}, preset
+
+
 @pytest.mark.parametrize("preset", ["paper", "node", "gpu", "tiny"])
 def test_what_every_preset_has_of_the_published_run(compose, preset):
     config = compose(PRESET=preset)
@@ -306,6 +314,16 @@ def test_steps_get_epochs_enough(compose):
     assert planned_steps(compose(), 10_000) == 9  # one epoch of whole batches
     with pytest.raises(SettingsError, match="no batch"):
         planned_steps(compose(), 1000)
+
+
+def test_modules_that_verl_is_to_import_are_so_beside_ours(tmp_path):
+    stub = tmp_path / "python"
+    stub.write_text('#!/bin/sh\necho "$VERL_USE_EXTERNAL_MODULES"\n')
+    stub.chmod(0o755)
+    ours = "alignxplore.rl.cpu_platform"
+    for theirs, wanted in (("", ours), ("mine.engine", f"{ours},mine.engine")):
+        said = launch(PRESET="tiny", PYTHON=str(stub), VERL_USE_EXTERNAL_MODULES=theirs)
+        assert said.stdout.strip() == wanted, said.stderr
 
 
 def test_an_unknown_preset_and_help():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from alignxplore.environment import ROOT
-from alignxplore.rl.step_model import Assumptions, Engine, deal, passes, step, updates
+from alignxplore.rl.step_model import Assumptions, Engine, a_step_behind, deal, passes, step, updates
 
 ENGINE = Engine(slots=8, cache=1e6, weights=1.0, token=0.01, prompt=0.1)
 PAPER = Assumptions(users=256)  # a quarter of the users: the same relations in less time
@@ -74,6 +74,13 @@ def test_each_assumption_moves_what_it_should():
     assert step(replace(PAPER, judge_gpus=1), 64, "sync").judge > 0 == plain.judge
     assert step(PAPER, 64, "partial").write == pytest.approx(plain.write - plain.tail, rel=0.5)
     assert step(replace(PAPER, card="A100"), 64, "sync").train > 2 * plain.train
+
+
+def test_who_trains_a_step_behind_waits_for_no_tail_but_for_every_stream():
+    assert a_step_behind(144, 240) == 96, "the tail of the first hides behind the second"
+    assert a_step_behind(58, 69) == 29, "each stream has the time of two steps, and no more"
+    few = step(PAPER, 512, "sync"), step(PAPER, 512, "partial")  # so few users an engine that the longest is all
+    assert few[1].write == pytest.approx(few[0].write / 2)
 
 
 def test_a_policy_too_large_for_the_cards_is_said_to_be():

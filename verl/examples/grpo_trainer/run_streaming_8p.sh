@@ -116,7 +116,8 @@ if [[ $DEVICE == cpu ]]; then
     # A small model's threads would wait for each other longer than they work.
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TRAIN_THREADS=${TRAIN_THREADS:-2}
     export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
-    export VERL_USE_EXTERNAL_MODULES=alignxplore.rl.cpu_platform VERL_PLATFORM=cpu
+    modules=${VERL_USE_EXTERNAL_MODULES:-}
+    export VERL_USE_EXTERNAL_MODULES=alignxplore.rl.cpu_platform${modules:+,$modules} VERL_PLATFORM=cpu
     export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-1} VLLM_CPU_OMP_THREADS_BIND=nobind
     export VLLM_ENABLE_V1_MULTIPROCESSING=0
     export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0 TQ_NUM_THREADS=1
