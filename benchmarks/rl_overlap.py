@@ -21,6 +21,7 @@ latencies are shares of the seconds that writing one stage takes. The last line 
 import asyncio
 import contextlib
 import json
+import math
 import random
 import statistics
 import tempfile
@@ -72,10 +73,7 @@ class SlowJudge:
 
     def __init__(self, folder: str, tokenizer: PreTrainedTokenizerBase):
         self.folder, self.latency = folder, 0.0
-        tops = [{"token": f"token_id:{i}", "logprob": -0.6931} for i in find_letters(tokenizer).tokens]
-        self.reply = {
-            "choices": [{"message": {"content": " A"}, "logprobs": {"content": [tops[0] | {"top_logprobs": tops}]}}]
-        }
+        self.letters = find_letters(tokenizer).tokens
 
     @contextlib.asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:
@@ -96,8 +94,14 @@ class SlowJudge:
 
     async def _chat(self, request: web.Request) -> web.Response:
         await request.read()
+        return await self.reply(0.5)
+
+    async def reply(self, p: float) -> web.Response:
+        """The answer whose probability of the letter A is `p`."""
         await asyncio.sleep(self.latency)
-        return web.json_response(self.reply)
+        tops = [{"token": f"token_id:{i}", "logprob": math.log(q)} for i, q in zip(self.letters, (p, 1 - p))]
+        content = [tops[0] | {"top_logprobs": tops}]
+        return web.json_response({"choices": [{"message": {"content": " A"}, "logprobs": {"content": content}}]})
 
 
 class Engine(NamedTuple):

@@ -321,9 +321,9 @@ def too_big(options: Assumptions, gpus: int) -> str:
 
 
 def a_step_behind(alone: float, with_next: float) -> float:
-    """Seconds in which a step waits for writing where the next step's users are written behind its own: what these add,
-    which has no tail. But no stream is let off: each has the time of two steps, so half of a step's writing is the
-    least.
+    """Seconds in which a step waits for writing where the next step's users are written behind its own: what these
+    add, which has no tail. But no stream is let off: each has the time of two steps, so half of a step's writing is
+    the least.
 
     Args:
         alone: seconds of writing one step's users.

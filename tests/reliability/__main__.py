@@ -9,7 +9,7 @@ from tests.reliability.kills import RESULTS
 
 PAGE = ROOT / "RELIABILITY.md"
 SECTION = re.compile(r"(?<=<!-- kills -->\n).*(?=<!-- end of kills -->)", re.DOTALL)
-STAGES = ("building", "synthesis", "scoring", "SFT", "RL", "summaries", "judgements")
+STAGES = ("building", "synthesis", "scoring", "SFT", "RL", "RL async", "summaries", "judgements")
 
 
 def table(found: dict[str, dict]) -> str:
