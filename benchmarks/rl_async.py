@@ -48,7 +48,7 @@ from alignxplore.world.users import draw_stream, draw_user
 GOAL = 1.3
 MODES = ("sync", "async")
 LEFT_OUT = 2  # steps of each run: an asynchronous one is in full swing from its third on
-TRIALS = 50  # steps that the step model draws
+TRIALS = 20  # steps that the step model draws
 DELAYS = ("median", "spread", "slots", "weights", "token", "prompt")
 
 

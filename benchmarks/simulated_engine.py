@@ -133,10 +133,10 @@ class Writing:
         if self._timer:
             self._timer.cancel()
         if self._running:
-            left = min(len(request.answer) - request.written for request in self._running)
-            kept = sum(len(request.prompt) + request.written + left / 2 for request in self._running)
-            self._step = self.engine.weights + self.engine.token * kept
-            self._timer = loop.call_later(self._reading + left * self._step, self._turn)
+            remaining = min(len(request.answer) - request.written for request in self._running)
+            cached = sum(len(request.prompt) + request.written + remaining / 2 for request in self._running)
+            self._step = self.engine.weights + self.engine.token * cached
+            self._timer = loop.call_later(self._reading + remaining * self._step, self._turn)
 
     def _unread(self, prompt: Sequence[int]) -> int:
         """Tokens of a prompt that have to be read: those behind the longest beginning that was read before."""

@@ -4,7 +4,6 @@ an answer that is stopped and gone on with is the same one. Time is the test's o
 import asyncio
 import math
 import selectors
-import sys
 from statistics import median
 
 import numpy as np
@@ -15,10 +14,10 @@ from alignxplore.rl.step_model import Engine
 from tests import ROOT
 
 pytest.importorskip("verl")
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import rl_async  # noqa: E402
-from simulated_engine import Form, Server, Writing  # noqa: E402
+with pytest.MonkeyPatch.context() as places:
+    places.syspath_prepend(ROOT / "benchmarks")  # scripts: they import what lies beside them
+    import rl_async
+    from simulated_engine import Form, Server, Writing
 
 FORM = Form([1, 2], [3, 4, 5, 6, 7], [8, 9])
 PROMPT = list(range(100, 140))
