@@ -20,9 +20,9 @@ def test_no_sentence_of_a_page_is_longer_than_25_words(page):
 OTHERS = {"alignxplore/torchrun.py", "sft/sft.py"}  # pass on the options of torchrun and of TRL
 
 
-def test_no_sentence_of_a_help_is_longer_than_25_words(shown):
+def test_no_sentence_of_a_help_is_longer_than_25_words(helps_of):
     wrong = {}
-    for one, helps in shown.items():
+    for one, helps in helps_of.items():
         texts = [text.partition("\noptions:\n")[0] if one.path.as_posix() in OTHERS else text for text in helps]
         if long := [sentence for text in texts for part in help_texts(text) for sentence in long_ones(part)]:
             wrong[one.command] = long
@@ -32,7 +32,7 @@ def test_no_sentence_of_a_help_is_longer_than_25_words(shown):
         for one in fields(kind)
         if one.name in vars(kind)["__annotations__"]
     ]
-    assert len(shown) > 70 and len(own_texts) > 10 and wrong == {}
+    assert len(helps_of) > 70 and len(own_texts) > 10 and wrong == {}
     assert [sentence for text in own_texts for sentence in long_ones(text)] == []
 
 
