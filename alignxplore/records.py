@@ -213,15 +213,19 @@ def _unreadable(raw: bytes, error: ValueError, is_first: bool) -> str:
     return not_json(raw.decode("utf-8"), is_first) or f"not JSON ({error}); repair or delete this line"
 
 
-def read_steps(path: str | Path, *fields: str) -> list[dict]:
+def read_steps(path: str | Path, *fields: str, numbers: bool = False) -> list[dict]:
     """Rows of a log of training.
+
+    Args:
+        numbers: all fields are numbers, or null.
 
     Raises:
         RecordError: a line without the number of its step, or where another of the `fields` is no number.
     """
     rows = []
     for line, row in read_jsonl(path):
-        for name in ("step", *fields):
+        known = [name for name, value in row.items() if value is not None] if numbers else ()
+        for name in ("step", *fields, *known):
             value = row.get(name)
             if isinstance(value, bool) or not isinstance(value, int if name == "step" else int | float):
                 raise RecordError(f"expected a number, found {value!r}; delete this line", path, line, name)

@@ -12,7 +12,7 @@ import heapq
 import logging
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from alignxplore import datasets
 from alignxplore.benchmark_files import read_users
 from alignxplore.datasets.sidecars import read_manifest
 from alignxplore.evaluation.shards import WHOLE, Shard, folders
+from alignxplore.evaluation.stage_rows import check_row
 from alignxplore.history import protocol_slices
 from alignxplore.records import Interaction, Offer, RecordError, UserRecord, content_hash, read_jsonl, read_object
 from alignxplore.serving.models import of_endpoint
@@ -236,9 +237,6 @@ def shown_history(benchmark: Benchmark, record: UserRecord) -> tuple[Interaction
     return protocol_slices(record.history, benchmark.task, 1)[0]
 
 
-_OF_ROWS: dict[str, type] = {"run": str, "record": str, "user": str, "status": str, "stages": list}
-
-
 @dataclass(frozen=True)
 class SummarySet:
     """The summaries of one (policy, benchmark, setting, seed) as they lie on disk."""
@@ -286,22 +284,20 @@ class SummarySet:
         sums = {name: sum(cost.get(name, 0) for cost in costs) for name in ("seconds", "summaries")}
         return metas[0] | {"spent": sums | {"gpus": gpus}}
 
-    def rows(self, run: str | None = None) -> Iterator[dict]:
+    def rows(self, run: str | None = None, needed: Sequence[str] = ()) -> Iterator[dict]:
         """Rows of one run, one by one as they stand on disk, by default of the current one; what another model or
-        prompt wrote is passed over. Only reads, so that it may be called while a run goes on."""
+        prompt wrote is passed over. Only reads, so that it may be called while a run goes on. `needed`: see
+        `stage_rows.check_row`."""
         run = run or (self.meta() or {}).get("run")
         for path in [part.journal_path for part in self.parts if run and part.journal_path.exists()]:
             for line, row in read_jsonl(path):
-                for name, kind in _OF_ROWS.items():
-                    if not isinstance(row.get(name), kind):
-                        problem = "this line is damaged; delete it and run gen_preference.py again"
-                        raise RecordError(problem, path, line, name)
+                check_row(row, path, line, needed)
                 if row["run"] == run:
                     yield row
 
-    def by_record(self, run: str | None = None) -> dict[str, dict]:
+    def by_record(self, run: str | None = None, needed: Sequence[str] = ()) -> dict[str, dict]:
         """The newest row of each record (see `rows`), by its id."""
-        return {row["record"]: row for row in self.rows(run)}
+        return {row["record"]: row for row in self.rows(run, needed)}
 
 
 def as_served(identity: str, serve_arguments: str) -> str:

@@ -4,13 +4,15 @@
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter
 
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet
+from alignxplore.evaluation.rows import STRICT, rows_of
 from alignxplore.journal import FAILED
-from alignxplore.records import RecordError, read_jsonl
 
 FILE = "costs.jsonl"
 SHORTER = "~"  # POLICY~N: the policy that was asked for at most N tokens
@@ -40,6 +42,11 @@ class Cost:
     cut: bool
     problem: str | None
     gpu_seconds: float | None = None
+
+    __pydantic_config__: ClassVar = STRICT
+
+
+_COST = TypeAdapter(Cost)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def costs_of(sets: Iterable[SummarySet], benchmarks: Mapping[str, Benchmark]) ->
             else ()
         )
         gpu_seconds = Spent(**(summaries.meta() or {}).get("spent", {})).gpu_seconds
-        for record, row in summaries.by_record().items():
+        for record, row in summaries.by_record(needed=("tokens", "prompt_tokens")).items():
             if record in records and row["status"] not in FAILED:
                 yield replace(_cost(summaries, record, row), gpu_seconds=gpu_seconds)
 
@@ -116,12 +123,5 @@ def read_costs(folder: Path) -> list[Cost]:
     Raises:
         RecordError: a line of another form.
     """
-    path, names = folder / FILE, {field.name for field in fields(Cost)}
-    if not path.is_file():
-        return []
-    costs = []
-    for line, row in read_jsonl(path):
-        if set(row) != names:
-            raise RecordError("not a line of this version; run evaluate.py again, which asks nothing anew", path, line)
-        costs.append(Cost(**row))
-    return costs
+    path = folder / FILE
+    return list(rows_of(path, _COST.validate_python)) if path.is_file() else []

@@ -3,10 +3,14 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from alignxplore.records import RecordError, read_jsonl, write_jsonl
+from pydantic import TypeAdapter
+
+from alignxplore.evaluation.rows import STRICT, rows_of
+from alignxplore.records import write_jsonl
 
 FILE = "evidence.jsonl"
 SUPPORTED, CONTRADICTED, NOT_THERE = "supported", "contradicted", "not there"
@@ -63,6 +67,11 @@ class Evidence:
     strong: int | None = None
     recalled: int | None = None
 
+    __pydantic_config__: ClassVar = STRICT
+
+
+_EVIDENCE = TypeAdapter(Evidence)
+
 
 def write_evidence(folder: Path, evidence: Sequence[Evidence]) -> None:
     """Write the file of a report's folder; verdicts stand beside the links, for who reads it without this code."""
@@ -81,23 +90,6 @@ def read_evidence(folder: Path) -> list[Evidence]:
     Raises:
         RecordError: a line of another form.
     """
-    path, names = folder / FILE, {field.name for field in fields(Evidence)}
-    evidence = []
-    for line, row in read_jsonl(path) if path.is_file() else ():
-        try:
-            if set(row) != names:
-                raise TypeError
-            statements = tuple(_told(part) for part in row.pop("statements"))
-            evidence.append(Evidence(statements=statements, seen=tuple(row.pop("seen")), **row))
-        except (KeyError, TypeError):
-            raise RecordError("not a line of this version; run eval/faithfulness.py again", path, line) from None
-    return evidence
-
-
-def _told(row: dict) -> LinkedStatement:
-    known_links = row["true"] and _links(row["true"])
-    return LinkedStatement(row["text"], row["start"], row["end"], _links(row["links"]), known_links)
-
-
-def _links(row: dict) -> Links:
-    return Links(tuple(row["supports"]), tuple(row["contradicts"]))
+    path = folder / FILE
+    remedy = "another version wrote this; run eval/faithfulness.py again"
+    return list(rows_of(path, _EVIDENCE.validate_python, remedy)) if path.is_file() else []

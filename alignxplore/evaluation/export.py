@@ -20,8 +20,9 @@ from alignxplore.errors import UserError
 from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
 from alignxplore.evaluation.benchmarks import SummarySet, find_sets
 from alignxplore.evaluation.registry import MEASURES
+from alignxplore.evaluation.report.files import read_run
 from alignxplore.evaluation.rows import Score, read_scores
-from alignxplore.records import person_of, read_object, write_text
+from alignxplore.records import person_of, write_text
 
 ROWS = 10_000  # of a Parquet row group
 STAGE = pa.struct(
@@ -104,7 +105,7 @@ def write_parquet(path: Path, rows: Iterable[dict], schema: pa.Schema) -> int:
 
 def card(out: Path, counts: dict[str, int], texts: str) -> str:
     """The data card. It names models by their hash and hub id, never by a folder of this machine."""
-    run = read_object(out / "run.json")
+    run = read_run(out)
     report = (out / "report.md").read_text(encoding="utf-8").partition("\n\n")[2]
     configs = "".join(f"- config_name: {name}\n  data_files: {name}.parquet\n" for name in counts)
     columns = [f"- `{name}`: {', '.join(s.names)}" for name, s in (("summaries", SUMMARIES), ("scores", SCORES))]

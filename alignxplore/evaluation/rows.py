@@ -2,10 +2,10 @@
 results.json hold; scoring.py writes them, everything in `report/` and eval/compare.py reads them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -18,6 +18,9 @@ SCORES, RESULTS = "scores.jsonl", "results.json"
 OUTCOMES = ("ok", "bad_format", "parse_failure", "missing")
 REMEDY = "run evaluate.py again, which asks nothing anew"
 OTHER = f"another version wrote this; {REMEDY}"
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)  # of rows that our own commands write
+Row = TypeVar("Row")
 
 
 class Key(NamedTuple):
@@ -90,7 +93,7 @@ class Score(Keyed, Worth):
         shown, popularity, question_type, persona: facts of the record (`segments.Facts`); `shown` None: not known.
     """
 
-    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar = STRICT
 
     seed: int = 0
     record: str
@@ -155,6 +158,8 @@ class Result(Keyed):
     `runs` that between runs.
     """
 
+    __pydantic_config__: ClassVar = ConfigDict(allow_inf_nan=False)
+
     n: int
     accuracy: float | None
     ci_low: float | None
@@ -197,7 +202,7 @@ class Result(Keyed):
         """
         field_names = {x.name for x in fields(cls)}
         values = {name: row[name] for name in row if name in METRICS}
-        ends = {name: (row[f"{name}_low"], row[f"{name}_high"]) for name in values if f"{name}_low" in row}
+        ends = {name: (row[f"{name}_low"], row.get(f"{name}_high")) for name in values if f"{name}_low" in row}
         return _RESULT.validate_python(
             {name: value for name, value in row.items() if name in field_names} | {"values": values, "ends": ends}
         )
@@ -224,11 +229,7 @@ def read_scores(folder: Path) -> Iterator[Score]:
         raise UserError(
             f"{folder}: nothing is scored here (scores.jsonl: no such file); run evaluate.py --out {folder} first"
         )
-    for line, row in read_jsonl(path):
-        try:
-            yield Score.of(row)
-        except ValidationError as error:
-            raise _named(error, path, line) from None
+    yield from rows_of(path, Score.of)
 
 
 def write_results(folder: Path, results: Iterable[Result]) -> None:
@@ -242,17 +243,35 @@ def read_results(path: Path) -> list[Result]:
     Raises:
         RecordError: one that is none, by its place and field.
     """
-    results = []
-    for place, row in enumerate(read_json(path, REMEDY), 1):
-        try:
-            results.append(Result.of(row))
-        except ValidationError as error:
-            raise _named(error, path, place) from None
-    return results
+    rows = read_json(path, REMEDY)
+    if not isinstance(rows, list):
+        raise RecordError(f"expected a list, found {type(rows).__name__}; {REMEDY}", path)
+    for place, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise RecordError(f"expected an object, found {type(row).__name__}; {REMEDY}", path, place)
+    return [checked(Result.of, row, path, place) for place, row in enumerate(rows, 1)]
 
 
-def _named(error: ValidationError, path: Path, line: int) -> RecordError:
+def rows_of(path: Path, of: Callable[[dict], Row], remedy: str = OTHER) -> Iterator[Row]:
+    """Each line of a JSONL file as what `of` makes of it.
+
+    Raises:
+        RecordError: a line that `of` refuses (a ValidationError), by line and field.
+    """
+    for line, row in read_jsonl(path):
+        yield checked(of, row, path, line, remedy)
+
+
+def checked(of: Callable[[Any], Row], value: Any, path: Path, line: int | None = None, remedy: str = OTHER) -> Row:
+    """What `of` makes of a value that a command wrote; RecordError where it refuses it."""
+    try:
+        return of(value)
+    except ValidationError as error:
+        raise _named(error, path, line, remedy) from None
+
+
+def _named(error: ValidationError, path: Path, line: int | None, remedy: str) -> RecordError:
     """The first thing that is wrong with a row, by file, line and field."""
     detail = error.errors()[0]
     problem = "missing" if detail["type"] == "missing" else detail["msg"].lower()
-    return RecordError(f"{problem}: {OTHER}", path, line, ".".join(map(str, detail["loc"])))
+    return RecordError(f"{problem}: {remedy}", path, line, ".".join(map(str, detail["loc"])))

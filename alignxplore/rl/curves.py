@@ -241,7 +241,7 @@ def read_runs(specs: Sequence[str]) -> dict[str, Rows]:
     for name, path in map(parse_spec, specs):
         if name in runs:
             raise ValueError(f"two runs are named '{name}'; give each a name of its own: name=file")
-        runs[name] = read_steps(path)
+        runs[name] = read_steps(path, numbers=True)
         if not stages_of(runs[name]):
             raise RecordError("no row in it is a step of a streaming run", path)
     return runs

@@ -78,7 +78,7 @@ def run_of(names: dict | None = None, **sizes: int) -> dict:
             for name, n in sizes.items()
         },
         "judges": {"qwen": {"identity": "Qwen/Qwen3-8B@abc", "format": "plain", "answer_tokens": 16}},
-        "policies": {"ours": {"sets": sets}},
+        "policies": {"ours": {"identity": "x", "sets": sets}},
         "prompt_set": "published",
         "versions": {},
         "commit": None,

@@ -10,7 +10,7 @@ from alignxplore.evaluation.benchmarks import SummarySet
 from alignxplore.evaluation.export import ExportOptions, export
 from alignxplore.evaluation.rows import write_scores
 from alignxplore.records import write_json, write_jsonl
-from tests.evaluation.made_up import score
+from tests.evaluation.made_up import run_of, score
 
 SECRET = "Likes sport."
 
@@ -30,7 +30,7 @@ def results(tmp_path):
     key = {"policy": "rl", "setting": "full", "benchmark": "mind", "judge": "q", "protocol": "choice", "seed": 0}
     right_score = score(**key, record="r1", user="7#2", p=0.7, orders=((0.8, None), (0.6, None)))
     write_scores(out, [right_score, score(**key, record="r2", user="8", outcome="missing", value=None)])
-    run = {"benchmarks": {"mind": {}}, "commit": "c0ffee", "versions": {"torch": "2"}}
+    run = run_of(mind=2) | {"commit": "c0ffee", "versions": {"torch": "2"}}
     write_json(out / "run.json", run | {"arguments": {"out": str(tmp_path)}})
     (out / "report.md").write_text("# Results\n\nthe table\n")
     return out

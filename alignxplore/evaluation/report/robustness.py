@@ -16,6 +16,7 @@ from alignxplore.evaluation.derived import read_names
 from alignxplore.evaluation.evidence import read_evidence
 from alignxplore.evaluation.perturbations import obeyed
 from alignxplore.evaluation.report import faithfulness, page, writing
+from alignxplore.evaluation.report.files import read_run, read_samples
 from alignxplore.evaluation.report.layouts import SETTING_ORDER, worst
 from alignxplore.evaluation.report.restraint import restraint
 from alignxplore.evaluation.report.tables import (
@@ -32,7 +33,7 @@ from alignxplore.evaluation.report.tables import (
 )
 from alignxplore.evaluation.results import result_rows
 from alignxplore.evaluation.rows import RESULTS, Key, Score, read_results, read_scores
-from alignxplore.records import read_jsonl, read_object, write_text
+from alignxplore.records import write_text
 
 Groups = dict[Key, list[Score]]
 NOTHING = "nothing to disturb"
@@ -235,10 +236,9 @@ def whole_page(report: Path, first_tables: list[Table]) -> str:
     """The tables with the plots and the samples of the report under the default prompts, like the page of any report;
     texts are left out where they are there."""
     rows = read_results(report / RESULTS)
-    run = read_object(report / "run.json", "arguments", "policies", "judges", remedy=writing.REMEDY)
-    samples = [row for _, row in read_jsonl(report / "samples.jsonl")] if (report / "samples.jsonl").exists() else []
+    run, samples = read_run(report), read_samples(report)
     faithfulness.link(samples, read_evidence(report))
     scores, costs = list(read_scores(report)), read_costs(report)
-    texts = run["arguments"].get("texts", "all")
+    texts = run.get("arguments", {}).get("texts", "all")
     notes = "Plots and samples: under the default prompts; those of the hardened ones are in hardened/report.html."
     return page.page(first_tables, [], rows, scores, samples, notes, writing.origin(run), "Robustness", texts, costs)

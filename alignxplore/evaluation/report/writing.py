@@ -24,11 +24,12 @@ from alignxplore.evaluation.published import Paper
 from alignxplore.evaluation.registry import ACCURACY, AMONG_K, KINDS, READING, of_kind
 from alignxplore.evaluation.report import downstream, faithfulness, layouts, page, segments
 from alignxplore.evaluation.report.costs import brevity, costs_table
+from alignxplore.evaluation.report.files import read_run, read_samples
 from alignxplore.evaluation.report.tables import Table, label, markdown, percent, write_table
-from alignxplore.evaluation.rows import KEY, REMEDY, RESULTS, Key, Result, Score, read_results, read_scores
+from alignxplore.evaluation.rows import KEY, RESULTS, Key, Result, Score, read_results, read_scores
 from alignxplore.judging.ranking import PURPOSE
 from alignxplore.prompts import PromptSet
-from alignxplore.records import read_jsonl, read_object, write_text
+from alignxplore.records import read_object, write_text
 
 _NUMBER = ("n", "clusters", "items", "two_way", "accuracy", "ci_low", "ci_high")
 NOTES = (
@@ -281,7 +282,7 @@ def write(out: Path, texts: str = "all") -> str:
     the first tables."""
     scores = list(read_scores(out))
     rows = read_results(out / RESULTS)
-    run = read_object(out / "run.json", "benchmarks", "judges", "policies", remedy=REMEDY)
+    run = read_run(out)
     costs = read_costs(out)
     evidence = read_evidence(out)
     first, others = all_tables(rows, scores, run, costs)
@@ -292,7 +293,7 @@ def write(out: Path, texts: str = "all") -> str:
     text = "\n\n".join(["# Results", first_text, notes, *map(markdown, others), origin(run), ""])
     write_text(out / "report.md", text)
     write_text(out / "results.csv", csv_text(rows))
-    samples = [row for _, row in read_jsonl(out / "samples.jsonl")] if (out / "samples.jsonl").exists() else []
+    samples = read_samples(out)
     faithfulness.link(samples, evidence)
     write_text(
         out / "report.html",
