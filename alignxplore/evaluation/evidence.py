@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from alignxplore.evaluation.rows import STRICT, rows_of
 from alignxplore.records import write_jsonl
@@ -48,6 +48,8 @@ class LinkedStatement:
     end: int
     links: Links
     true: Links | None = None
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="ignore")  # the verdict, which stands beside them
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,11 @@ from alignxplore.rl.curves import CurvesOptions, draw_curves, read_runs, series
 from tests.evaluation.made_up import run_of, scores
 from tests.reliability.damage import DERANDOMIZED, damaged_bytes, damaged_lines, damaged_value, outcome
 
-TOLD = {"text": "Likes a.", "start": 0, "end": 8, "links": {"supports": [0], "contradicts": []}, "true": None}
+LINKS = {"supports": [0], "contradicts": []}
+TOLD = {"text": "Likes a.", "start": 0, "end": 8, "links": LINKS, "true": None, "verdict": "supported"}
 CELL = {"policy": "ours", "setting": "full", "benchmark": "mind", "seed": 0, "record": "0"}
 EVIDENT = CELL | {"user": "u", "judge": "qwen"}
-EVIDENT |= {"seen": [0, 1], "statements": [TOLD, TOLD | {"true": TOLD["links"]}], "strong": 1, "recalled": 1}
+EVIDENT |= {"seen": [0, 1], "statements": [TOLD, TOLD | {"true": LINKS}], "strong": 1, "recalled": 1}
 COST = CELL | {"prompt_tokens": 9, "tokens": 5, "reasoning_tokens": 3, "summary_tokens": 2, "words": 2, "seconds": 0.5}
 COST |= {"cut": False, "problem": None, "gpu_seconds": None}
 STAGE = {"summary": "Likes a.", "reasoning": "r", "problem": None, "dropped": 0, "prompt": 0}
@@ -56,6 +57,7 @@ def report(tmp_path):
     write_jsonl(tmp_path / COSTS, [COST, COST | {"record": "1", "reasoning_tokens": None, "problem": "none"}])
     write_jsonl(tmp_path / EVIDENCE, [EVIDENT])
     write_jsonl(tmp_path / SAMPLES, [SAMPLE, SAMPLE | {"record": "1"}])
+    assert shown(tmp_path)
     return tmp_path
 
 
