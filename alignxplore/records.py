@@ -224,8 +224,8 @@ def read_steps(path: str | Path, *fields: str, numbers: bool = False) -> list[di
     """
     rows = []
     for line, row in read_jsonl(path):
-        known = [name for name, value in row.items() if value is not None] if numbers else ()
-        for name in ("step", *fields, *known):
+        names = [name for name, value in row.items() if value is not None] if numbers else ()
+        for name in ("step", *fields, *names):
             value = row.get(name)
             if isinstance(value, bool) or not isinstance(value, int if name == "step" else int | float):
                 raise RecordError(f"expected a number, found {value!r}; delete this line", path, line, name)
