@@ -68,7 +68,7 @@ def shown(folder) -> str:
     evidence, browsed = read_evidence(folder), read_samples(folder)
     faithfulness.link(browsed, evidence)
     page.packs_of(browsed, "none")
-    said = writing.csv_text(rows) + writing.made_by(run) + writing.leakage(run) + writing.truncation(rows)
+    said = writing.csv_text(rows) + writing.origin(run) + writing.leakage(run) + writing.truncation(rows)
     return said + str([tables, faithfulness.tables(evidence), page.packs_of(browsed)])
 
 
