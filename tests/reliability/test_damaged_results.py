@@ -58,7 +58,7 @@ def report(tmp_path):
     write_jsonl(tmp_path / EVIDENCE, [EVIDENT])
     write_jsonl(tmp_path / SAMPLES, [SAMPLE, SAMPLE | {"record": "1"}])
     assert shown(tmp_path)
-    return tmp_path
+    return tmp_path, {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
 
 def shown(folder) -> str:
@@ -76,44 +76,37 @@ def shown(folder) -> str:
 @given(data=st.data())
 @pytest.mark.parametrize("name", [SCORES, RESULTS, RUN, COSTS, EVIDENCE, SAMPLES])
 def test_what_report_shows(name, data, report):
-    path = report / name
-    whole = path.read_bytes()
+    folder, contents = report
+    path, whole = folder / name, contents[name]
     if path.suffix == ".jsonl":
         damaged = damaged_lines([json.loads(line) for line in whole.splitlines()])
     else:
         damaged = damaged_value(json.loads(whole)).map(lambda value: json.dumps(value).encode()) | damaged_bytes(whole)
     path.write_bytes(data.draw(damaged))
-    try:
-        outcome(lambda: shown(report), path, whole=path.suffix == ".json")
-    finally:
-        path.write_bytes(whole)
+    outcome(lambda: shown(folder), path, whole=path.suffix == ".json")
 
 
 @FEWER
 @given(data=st.data())
 def test_what_is_compared(data, report):
-    path = report / SCORES
-    whole = path.read_bytes()
-    path.write_bytes(data.draw(damaged_lines([json.loads(line) for line in whole.splitlines()])))
-    options = CompareOptions(report=report, a=["policy=base"], b=["policy=ours"])
-    try:
-        outcome(lambda: compare_rows(options), path)
-    finally:
-        path.write_bytes(whole)
+    folder, contents = report
+    path, rows = folder / SCORES, [json.loads(line) for line in contents[SCORES].splitlines()]
+    path.write_bytes(data.draw(damaged_lines(rows)))
+    options = CompareOptions(report=folder, a=["policy=base"], b=["policy=ours"])
+    outcome(lambda: compare_rows(options), path)
 
 
 @settings(DERANDOMIZED, max_examples=3)  # pictures take seconds
 @given(data=st.data())
 def test_what_is_drawn(data, report):
-    path = report / RESULTS
-    whole = path.read_bytes()
-    path.write_bytes(json.dumps(data.draw(damaged_value(json.loads(whole)))).encode())
+    folder, contents = report
+    path = folder / RESULTS
+    path.write_bytes(json.dumps(data.draw(damaged_value(json.loads(contents[RESULTS])))).encode())
     for draw in (
-        lambda: draw_stages(StagesOptions(results=path, out=report)),
-        lambda: plots.write_plots(plots.PlotsOptions(results=report, out=report)),
+        lambda: draw_stages(StagesOptions(results=path, out=folder)),
+        lambda: plots.write_plots(plots.PlotsOptions(results=folder, out=folder)),
     ):
         outcome(draw, path, whole=True)
-    path.write_bytes(whole)
 
 
 @DERANDOMIZED
