@@ -92,7 +92,7 @@ def test_what_is_compared(data, report):
     folder, contents = report
     path, rows = folder / SCORES, [json.loads(line) for line in contents[SCORES].splitlines()]
     path.write_bytes(data.draw(damaged_lines(rows)))
-    options = CompareOptions(report=folder, a=["policy=base"], b=["policy=ours"])
+    options = CompareOptions(report=folder, first=["policy=base"], second=["policy=ours"])
     outcome(lambda: compare_rows(options), path)
 
 
