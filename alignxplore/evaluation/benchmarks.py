@@ -284,20 +284,20 @@ class SummarySet:
         sums = {name: sum(cost.get(name, 0) for cost in costs) for name in ("seconds", "summaries")}
         return metas[0] | {"spent": sums | {"gpus": gpus}}
 
-    def rows(self, run: str | None = None, needed: Sequence[str] = ()) -> Iterator[dict]:
+    def rows(self, run: str | None = None, fields: Sequence[str] = ()) -> Iterator[dict]:
         """Rows of one run, one by one as they stand on disk, by default of the current one; what another model or
-        prompt wrote is passed over. Only reads, so that it may be called while a run goes on. `needed`: see
+        prompt wrote is passed over. Only reads, so that it may be called while a run goes on. `fields`: see
         `stage_rows.check_row`."""
         run = run or (self.meta() or {}).get("run")
         for path in [part.journal_path for part in self.parts if run and part.journal_path.exists()]:
             for line, row in read_jsonl(path):
-                check_row(row, path, line, needed)
+                check_row(row, path, line, fields)
                 if row["run"] == run:
                     yield row
 
-    def by_record(self, run: str | None = None, needed: Sequence[str] = ()) -> dict[str, dict]:
+    def by_record(self, run: str | None = None, fields: Sequence[str] = ()) -> dict[str, dict]:
         """The newest row of each record (see `rows`), by its id."""
-        return {row["record"]: row for row in self.rows(run, needed)}
+        return {row["record"]: row for row in self.rows(run, fields)}
 
 
 def as_served(identity: str, serve_arguments: str) -> str:

@@ -83,7 +83,7 @@ def costs_of(sets: Iterable[SummarySet], benchmarks: Mapping[str, Benchmark]) ->
             else ()
         )
         gpu_seconds = Spent(**(summaries.meta() or {}).get("spent", {})).gpu_seconds
-        for record, row in summaries.by_record(needed=("tokens", "prompt_tokens")).items():
+        for record, row in summaries.by_record(fields=("tokens", "prompt_tokens")).items():
             if record in records and row["status"] not in FAILED:
                 yield replace(_cost(summaries, record, row), gpu_seconds=gpu_seconds)
 

@@ -15,11 +15,11 @@ _ALWAYS = ("summary", "problem")  # versions differ in the others
 _REMEDY = "this line is damaged; delete it and run gen_preference.py again"
 
 
-def check_row(row: dict, path: Path, line: int, needed: Sequence[str] = ()) -> None:
+def check_row(row: dict, path: Path, line: int, fields: Sequence[str] = ()) -> None:
     """Raise RecordError for the first field that is not there or of another kind.
 
     Args:
-        needed: fields of a stage that are asked for beside its summary and problem.
+        fields: those of a stage that are asked for beside its summary and problem.
     """
     for name, kind in _ROW.items():
         if not isinstance(row.get(name), kind):
@@ -28,8 +28,8 @@ def check_row(row: dict, path: Path, line: int, needed: Sequence[str] = ()) -> N
         if not isinstance(stage, dict):
             raise RecordError(_REMEDY, path, line, f"stages.{place}")
         for name, kind in _STAGE.items():
-            there = name in stage
-            if not there and name in (*_ALWAYS, *needed) or there and not _is(stage[name], kind):
+            sound = _is(stage[name], kind) if name in stage else name not in (*_ALWAYS, *fields)
+            if not sound:
                 raise RecordError(_REMEDY, path, line, f"stages.{place}.{name}")
 
 

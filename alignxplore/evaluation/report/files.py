@@ -115,7 +115,6 @@ class _Sample(_Partial):
     user: str
     kinds: list[str]
     target: dict[str, Any]
-    shown: int
     history: list[_Interaction]
     prompts: list[str]
     summaries: list[_Written]
@@ -123,7 +122,7 @@ class _Sample(_Partial):
 
 
 _RUN: TypeAdapter[Mapping[str, Any]] = TypeAdapter(_Run)
-_SAMPLE: TypeAdapter[dict] = TypeAdapter(_Sample)
+_SAMPLE: TypeAdapter[Any] = TypeAdapter(_Sample)
 
 
 def read_run(folder: Path) -> dict[str, Any]:
