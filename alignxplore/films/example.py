@@ -44,8 +44,8 @@ class ExampleOptions:
 
 def film(text: str) -> str:
     """A film as it is told to people."""
-    found = FILM.match(text)
-    return f"{found[1]} ({found[2]}): {found[3].replace('|', ', ')}" if found else text
+    match = FILM.match(text)
+    return f"{match[1]} ({match[2]}): {match[3].replace('|', ', ')}" if match else text
 
 
 def read_sure(folder: Path, policies: Sequence[str], benchmark: str) -> Sure:
@@ -54,26 +54,26 @@ def read_sure(folder: Path, policies: Sequence[str], benchmark: str) -> Sure:
     Raises:
         UserError: a policy that no judge was asked about.
     """
-    found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    confidences: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for score in read_scores(folder):
-        asked = score.setting == "none" if score.policy == NOBODY else score.setting == SETTING
-        wanted = score.policy in (NOBODY, *policies) and score.protocol == "choice" and score.benchmark == benchmark
-        if wanted and asked and score.value is not None:
-            found[score.policy, score.judge][score.record].append(0.5 if score.p is None else score.p)
-    if missing := [name for name in (NOBODY, *policies) if name not in {policy for policy, _ in found}]:
+        setting = "none" if score.policy == NOBODY else SETTING
+        cell = score.benchmark, score.protocol, score.setting
+        if score.policy in (NOBODY, *policies) and cell == (benchmark, "choice", setting) and score.value is not None:
+            confidences[score.policy, score.judge][score.record].append(0.5 if score.p is None else score.p)
+    if missing := [name for name in (NOBODY, *policies) if name not in {policy for policy, _ in confidences}]:
         raise UserError(
             f"{folder}/scores.jsonl has no {SETTING} scores of {', '.join(missing)}; run eval/evaluate.py with "
             "--protocol choice, or name other --policies"
         )
-    return {key: {record: sum(ps) / len(ps) for record, ps in rows.items()} for key, rows in found.items()}
+    return {key: {record: sum(ps) / len(ps) for record, ps in rows.items()} for key, rows in confidences.items()}
 
 
 def sureness(sure: Sure, policy: str) -> dict[str, float]:
     """Record id → how sure the judges are on average with a policy's summary, of the records that all were asked
     about."""
     judges = [judge for name, judge in sure if name == policy]
-    asked = set.intersection(*(set(sure[policy, judge]) for judge in judges))
-    return {record: sum(sure[policy, judge][record] for judge in judges) / len(judges) for record in asked}
+    records = set.intersection(*(set(sure[policy, judge]) for judge in judges))
+    return {record: sum(sure[policy, judge][record] for judge in judges) / len(judges) for record in records}
 
 
 def middle(values: dict[str, float]) -> str:
@@ -81,22 +81,22 @@ def middle(values: dict[str, float]) -> str:
     return sorted(values, key=lambda record: (values[record], record))[(len(values) - 1) // 2]
 
 
-def films_table(shown: Sequence[Interaction]) -> list[str]:
+def films_table(interactions: Sequence[Interaction]) -> list[str]:
     """The choices, oldest first."""
     lines = ["| | chosen | passed over |", "| ---: | --- | --- |"]
     return lines + [
         f"| {place} | {film(one.chosen)} | {film(one.rejected) if one.rejected else MISSING} |"
-        for place, one in enumerate(shown, 1)
+        for place, one in enumerate(interactions, 1)
     ]
 
 
 def last_stages(options: ExampleOptions, benchmark: Benchmark, record: str) -> dict[str, dict]:
     """Policy → the last stage of its summary of one record."""
     stages: dict[str, dict] = {}
-    for found in find_sets(options.eval, options.policies):
-        row = found.by_record().get(record)
-        if found.benchmark == benchmark.name and found.setting == SETTING and row and row["stages"]:
-            stages.setdefault(found.policy, row["stages"][-1])
+    for summaries in find_sets(options.eval, options.policies):
+        row = summaries.by_record().get(record)
+        if summaries.benchmark == benchmark.name and summaries.setting == SETTING and row and row["stages"]:
+            stages.setdefault(summaries.policy, row["stages"][-1])
     return stages
 
 
@@ -106,22 +106,22 @@ def confidence_table(sure: Sure, policies: Sequence[str], record: str) -> list[s
     lines = [f"| P(taken film), % | {' | '.join(judges)} |", f"| --- |{' ---: |' * len(judges)}"]
     for policy in (NOBODY, *policies):
         cells = [sure.get((policy, judge), {}).get(record) for judge in judges]
-        shown = [MISSING if p is None else f"{100 * p:.1f}" for p in cells]
-        lines.append(f"| {policy if policy == NOBODY else f'summary of {policy}'} | {' | '.join(shown)} |")
+        texts = [MISSING if p is None else f"{100 * p:.1f}" for p in cells]
+        lines.append(f"| {policy if policy == NOBODY else f'summary of {policy}'} | {' | '.join(texts)} |")
     return lines
 
 
 def page(record: UserRecord, benchmark: Benchmark, stages: dict[str, dict], table: list[str], rule: str) -> str:
     """The whole of it."""
-    shown = shown_history(benchmark, record)
-    said = [
+    interactions = shown_history(benchmark, record)
+    summaries = [
         f"- **{policy}**: "
         + (f"none, in bad format ({stage['problem']})" if stage["problem"] else " ".join(stage["summary"].split()))
         for policy, stage in stages.items()
     ]
     lines = [f"# One person: {record.user} of {benchmark.name}", "", rule, ""]
-    lines += [f"The {len(shown)} choices that the policies read:", "", *films_table(shown), ""]
-    lines += ["What they wrote (full history):", "", *said, ""]
+    lines += [f"The {len(interactions)} choices that the policies read:", "", *films_table(interactions), ""]
+    lines += ["What they wrote (full history):", "", *summaries, ""]
     taken, other = map(film, record.target.items)
     lines += ["Later this person chose between two films:", "", f"- taken: {taken}", f"- not taken: {other}", ""]
     lines += ["How sure each judge is of the film that was taken; it reads the summary and no history:", "", *table]
@@ -133,11 +133,12 @@ def write_example(options: ExampleOptions) -> str:
     (benchmark,) = load_benchmarks([options.data])
     last = options.policies[-1]
     sure = read_sure(options.eval, options.policies, benchmark.name)
-    found = sureness(sure, last)
-    chosen = middle(found)
+    confidences = sureness(sure, last)
+    chosen = middle(confidences)
     rule = (
-        f"Found by a rule, not picked: of {len(found)} test rows the one of whose taken film the judges are as sure "
-        f"as in the median: {percent(found[chosen])} % with the summary of {last}, full history, mean of the judges."
+        f"Found by a rule, not picked: of {len(confidences)} test rows the one of whose taken film the judges are as "
+        f"sure as in the median: {percent(confidences[chosen])} % with the summary of {last}, full history, mean of "
+        "the judges."
     )
     record = next(record for record in benchmark.records if record.id == chosen)
     stages = last_stages(options, benchmark, chosen)

@@ -79,14 +79,14 @@ class Words:
 
 def reader_lesson(words: Words, prompts: PromptSet, record: UserRecord, length: int, rng: random.Random) -> Lesson:
     """Count the last `length` choices; in one lesson of two with a text about the choices before them."""
-    shown, earlier = record.history[-length:], record.history[:-length]
+    interactions, earlier = record.history[-length:], record.history[:-length]
     past: Statements = ()
     if earlier and rng.random() < PAST_SHARE:
         past = in_order(true_statements(tally(earlier), rng, rng.randint(1, MOST_STATEMENTS)), words.names)
-    counts = tally(shown, past)
-    told = summary_text(in_order(true_statements(counts, rng, rng.randint(1, MOST_STATEMENTS)), words.names))
-    prompt = prompts.infer(shown, summary_text(past) if past else None)
-    ids = words.encode(prompt, f"<think>\n{reasoning_text(counts, words.names)}\n</think>\n\n{told}")
+    counts = tally(interactions, past)
+    summary = summary_text(in_order(true_statements(counts, rng, rng.randint(1, MOST_STATEMENTS)), words.names))
+    prompt = prompts.infer(interactions, summary_text(past) if past else None)
+    ids = words.encode(prompt, f"<think>\n{reasoning_text(counts, words.names)}\n</think>\n\n{summary}")
     start, end = ids.index(words.counts), ids.index(words.closes)
     votes: dict[str, list[tuple[int, Any]]] = {
         "about": [],
@@ -130,9 +130,9 @@ def _telling(words: Words, ids: list[int], end: int, counts: Sequence[int]) -> d
             votes["level"].append((place, level_of(counts[last]) + 2))
         elif token in (words.lead, words.comma):
             for kind, least in (("told", 1), ("strong", 3)):
-                found = tuple(name for name, count in enumerate(counts) if name > last and abs(count) >= least)
-                if found:
-                    votes[kind].append((place, found))
+                names = tuple(name for name, count in enumerate(counts) if name > last and abs(count) >= least)
+                if names:
+                    votes[kind].append((place, names))
     return votes
 
 
@@ -183,22 +183,22 @@ def judge_text(record: UserRecord, rng: random.Random) -> Statements:
     """What a judge is told of a person: true statements. Some texts repeat themselves, and some of those contradict
     themselves."""
     counts = tally(record.history[-rng.choice((6, 12, 12)) :])
-    told = list(true_statements(counts, rng, rng.randint(0, MOST_STATEMENTS), strongest=rng.random() < 0.5))
-    if told and rng.random() < REPEATS:
-        again = rng.sample(told, min(len(told), 2))
+    statements = list(true_statements(counts, rng, rng.randint(0, MOST_STATEMENTS), strongest=rng.random() < 0.5))
+    if statements and rng.random() < REPEATS:
+        again = rng.sample(statements, min(len(statements), 2))
         if rng.random() < CONTRADICTIONS:
             again.append((again[0][0], -again[0][1]))
-        told += rng.choices(again, k=rng.randint(1, MOST_REPEATS))
-        rng.shuffle(told)
-    return told
+        statements += rng.choices(again, k=rng.randint(1, MOST_REPEATS))
+        rng.shuffle(statements)
+    return statements
 
 
-def meant(told: Statements) -> dict[str, int]:
+def meant(statements: Statements) -> dict[str, int]:
     """Attribute → level: the strongest one told, 0 where likes and dislikes of it are told."""
     levels: dict[str, set[int]] = {}
-    for name, level in told:
+    for name, level in statements:
         levels.setdefault(name, set()).add(level)
-    return {name: 0 if min(found) < 0 < max(found) else max(found, key=abs) for name, found in levels.items()}
+    return {name: 0 if min(values) < 0 < max(values) else max(values, key=abs) for name, values in levels.items()}
 
 
 def judge_lesson(words: Words, prompts: PromptSet, record: UserRecord, phrasing: int, rng: random.Random) -> Lesson:

@@ -55,13 +55,13 @@ class BlankOptions:
 
 def known_attributes(records: Sequence[UserRecord]) -> list[str]:
     """The attributes that have a name: genres in the order of the alphabet, then decades."""
-    seen, items = Counter[str](), 0
+    counts, items = Counter[str](), 0
     for record in records:
         for interaction in record.history:
             for item in interaction.items:
-                seen.update(attributes(item))
+                counts.update(attributes(item))
                 items += 1
-    names = [name for name, count in seen.items() if count >= SELDOM * items]
+    names = [name for name, count in counts.items() if count >= SELDOM * items]
     return sorted(names, key=lambda name: (bool(re.match(r"\d|pre", name)), not name.startswith("pre"), name))
 
 

@@ -49,54 +49,58 @@ class StatementsOptions:
 class Counted:
     """What one policy stated in one setting: measure → (value, person) of each statement, attribute or summary."""
 
-    found: dict[str, list[tuple[float, str]]] = field(default_factory=lambda: {name: [] for name in MEASURES})
+    observations: dict[str, list[tuple[float, str]]] = field(default_factory=lambda: {name: [] for name in MEASURES})
 
-    def add(self, summary: str | None, shown: Iterable[Interaction], person: str, known: frozenset[str]) -> None:
+    def add(
+        self, summary: str | None, interactions: Iterable[Interaction], person: str, vocabulary: frozenset[str]
+    ) -> None:
         """Count one summary; None stands for one in bad format, which states nothing."""
-        told = read_summary(summary or "")
-        counts = {name: count for name, count in tally(shown).items() if name in known}
-        right = [counts.get(name, 0) * level > 0 for name, level in told]
-        named = [name for name, _ in told]
+        statements = read_summary(summary or "")
+        counts = {name: count for name, count in tally(interactions).items() if name in vocabulary}
+        right = [counts.get(name, 0) * level > 0 for name, level in statements]
+        named = [name for name, _ in statements]
         values: dict[str, Iterable[float]] = {
-            "precision": (float(agrees) for agrees, name in zip(right, named) if name in known),
-            "statements": [len(told)],
-            "repeats": [len(told) - len(set(named))],
-            "unknown": [sum(name not in known for name in named)],
+            "precision": (float(agrees) for agrees, name in zip(right, named) if name in vocabulary),
+            "statements": [len(statements)],
+            "repeats": [len(statements) - len(set(named))],
+            "unknown": [sum(name not in vocabulary for name in named)],
             "bad format": [float(summary is None)],
         }
-        said = {name for agrees, name in zip(right, named) if agrees}
+        hits = {name for agrees, name in zip(right, named) if agrees}
         for least in LEAST:
             strong = [name for name, count in counts.items() if abs(count) >= least]
-            values[f"recall {least}"] = [float(name in said) for name in strong]
+            values[f"recall {least}"] = [float(name in hits) for name in strong]
         for measure, new in values.items():
-            self.found[measure] += [(value, person) for value in new]
+            self.observations[measure] += [(value, person) for value in new]
 
     def estimates(self) -> dict[str, Estimate]:
         """Means with their intervals."""
-        return {name: _estimate(values) for name, values in self.found.items()}
+        return {name: _estimate(values) for name, values in self.observations.items()}
 
 
-def _estimate(found: Sequence[tuple[float, str]]) -> Estimate:
+def _estimate(observations: Sequence[tuple[float, str]]) -> Estimate:
     """`estimate` of values that may exceed 1, clustered by person."""
-    most = max([1.0, *(value for value, _ in found)])
-    persons = {person: place for place, person in enumerate(dict.fromkeys(person for _, person in found))}
-    scaled = estimate([value / most for value, _ in found], [persons[person] for _, person in found])
+    most = max([1.0, *(value for value, _ in observations)])
+    persons = {person: place for place, person in enumerate(dict.fromkeys(person for _, person in observations))}
+    scaled = estimate([value / most for value, _ in observations], [persons[person] for _, person in observations])
     return scaled._replace(mean=scaled.mean * most, low=scaled.low * most, high=scaled.high * most)
 
 
-def count(sets: Iterable[SummarySet], benchmark: Benchmark, known: frozenset[str]) -> dict[tuple[str, str], Counted]:
+def count(
+    sets: Iterable[SummarySet], benchmark: Benchmark, vocabulary: frozenset[str]
+) -> dict[tuple[str, str], Counted]:
     """(policy, setting) → what its summaries state, those of all generation seeds together."""
     counted: dict[tuple[str, str], Counted] = {}
-    for found in sets:
-        mine = counted.setdefault((found.policy, found.setting), Counted())
-        rows = found.by_record()
+    for summaries in sets:
+        counter = counted.setdefault((summaries.policy, summaries.setting), Counted())
+        rows = summaries.by_record()
         for record in benchmark.records:
             row = rows.get(record.id)
             if row is None or row["status"] in FAILED:
                 continue  # nobody knows what it would have said
             last = row["stages"][-1] if row["stages"] else None
             summary = last["summary"] if last and not last["problem"] else None
-            mine.add(summary, shown_history(benchmark, record), record.person, known)
+            counter.add(summary, shown_history(benchmark, record), record.person, vocabulary)
     return counted
 
 
@@ -110,11 +114,11 @@ def table(rows: Sequence[dict]) -> Table:
     return Table("statements", "What summaries state", ["policy", "setting", "summaries", *head], body)
 
 
-def _cell(found: dict, measure: str) -> str:
+def _cell(interval: dict, measure: str) -> str:
     def shown(value: float | None) -> str:
         return percent(value) if measure in SHARES else MISSING if value is None else f"{value:.2f}"
 
-    return f"{shown(found['mean'])} [{shown(found['low'])}, {shown(found['high'])}]"
+    return f"{shown(interval['mean'])} [{shown(interval['low'])}, {shown(interval['high'])}]"
 
 
 def report(options: StatementsOptions) -> str:
@@ -124,22 +128,23 @@ def report(options: StatementsOptions) -> str:
         RecordError: no summaries of this benchmark.
     """
     (benchmark,) = load_benchmarks([options.data])
-    known = frozenset(Words(AutoTokenizer.from_pretrained(options.tokenizer)).names)
-    sets = [found for found in find_sets(options.summaries, options.policies) if found.benchmark == benchmark.name]
+    vocabulary = frozenset(Words(AutoTokenizer.from_pretrained(options.tokenizer)).names)
+    all_sets = find_sets(options.summaries, options.policies)
+    sets = [summaries for summaries in all_sets if summaries.benchmark == benchmark.name]
     if not sets:
         raise RecordError(f"no summaries of {benchmark.name}; run eval/gen_preference.py first", options.summaries)
     rows = []
-    for (policy, setting), counted in count(sets, benchmark, known).items():
+    for (policy, setting), counted in count(sets, benchmark, vocabulary).items():
         estimates = counted.estimates()
         about = {"policy": policy, "setting": setting, "summaries": estimates["bad format"].n}
-        rows.append(about | {name: _known(found) for name, found in estimates.items()})
+        rows.append(about | {name: _known(interval) for name, interval in estimates.items()})
     write_json(options.out, rows)
     return markdown(table(rows))
 
 
-def _known(found: Estimate) -> dict:
+def _known(interval: Estimate) -> dict:
     """An estimate as JSON, which has no NaN."""
-    return {name: None if value != value else value for name, value in found._asdict().items()}
+    return {name: None if value != value else value for name, value in interval._asdict().items()}
 
 
 if __name__ == "__main__":

@@ -52,21 +52,21 @@ def merge(prompt: str, most: int, rng: random.Random) -> tuple[str, Statements]:
     for summary in CONCLUDED.findall(prompt):
         for name, level in dict(read_summary(summary)).items():
             levels[name].append(level)
-    votes = {name: sum(1 if level > 0 else -1 for level in found) for name, found in levels.items()}
+    votes = {name: sum(1 if level > 0 else -1 for level in values) for name, values in levels.items()}
     agreed = [(name, (max if votes[name] > 0 else min)(levels[name])) for name in levels if votes[name]]
-    told = rng.sample(agreed, min(most, len(agreed)))
+    statements = rng.sample(agreed, min(most, len(agreed)))
     reasoned = REASONED.search(prompt)
-    return reasoned[1] if reasoned else "", told
+    return reasoned[1] if reasoned else "", statements
 
 
 def answer(prompt: str, seed: int, names: list[str], most: int) -> str | None:
     """The teacher's answer to one prompt of the default set; None for a prompt that is none of its kinds."""
     rng = random.Random(hash_seed("teacher", prompt, seed))
     if "Annotator 1 concluded:" in prompt:
-        reasoning, told = merge(prompt, most, rng)
+        reasoning, statements = merge(prompt, most, rng)
         return (
             f"<joined_reasoning>\n{reasoning}\n</joined_reasoning>\n"
-            f"<joined_description>\n{summary_text(in_order(told, names))}\n</joined_description>"
+            f"<joined_description>\n{summary_text(in_order(statements, names))}\n</joined_description>"
         )
     choices = [Interaction(chosen, rejected or None) for chosen, rejected in CHOICE.findall(prompt)]
     if not choices:
@@ -74,9 +74,9 @@ def answer(prompt: str, seed: int, names: list[str], most: int) -> str | None:
     past = PAST.search(prompt)
     counts = tally(choices, read_summary(past[1]) if past else ())
     bearing = {name for item in HINTED.findall(prompt) for name in attributes(item) if counts[name]}
-    told = true_statements(counts, rng, rng.randint(1, most))
-    told = [*told, *((name, level_of(counts[name])) for name in bearing - dict(told).keys())]
-    return f"<think>\n{reasoning_text(counts, names)}\n</think>\n\n{summary_text(in_order(told, names))}"
+    statements = true_statements(counts, rng, rng.randint(1, most))
+    statements = [*statements, *((name, level_of(counts[name])) for name in bearing - dict(statements).keys())]
+    return f"<think>\n{reasoning_text(counts, names)}\n</think>\n\n{summary_text(in_order(statements, names))}"
 
 
 def serve(options: TeacherOptions) -> None:

@@ -70,30 +70,30 @@ def reasoning_text(counts: Mapping[str, int], names: Sequence[str]) -> str:
 
 def summary_text(statements: Statements, phrasing: int = 0) -> str:
     """Statements as a text, in their order."""
-    told = ", ".join(f"{name} {LEVEL_WORDS[level][phrasing]}" for name, level in statements)
-    return f"{LEAD} {told}." if told else NOTHING
+    text = ", ".join(f"{name} {LEVEL_WORDS[level][phrasing]}" for name, level in statements)
+    return f"{LEAD} {text}." if text else NOTHING
 
 
 def read_summary(text: str) -> list[tuple[str, int]]:
     """The statements of a text, in its order and with its repeats; what has another form tells nothing."""
-    found = []
+    statements = []
     for statement in text.strip().removeprefix(LEAD).removesuffix(".").split(", "):
         name, _, word = statement.strip().rpartition(" ")
         if name and word in LEVELS:
-            found.append((name, LEVELS[word]))
-    return found
+            statements.append((name, LEVELS[word]))
+    return statements
 
 
 def true_statements(counts: Mapping[str, int], rng: random.Random, most: int, strongest: bool = False) -> Statements:
     """At most so many true statements, at their true levels: the strongest ones, or any."""
-    found = [(name, level_of(count)) for name, count in sorted(counts.items()) if count]
-    rng.shuffle(found)
+    statements = [(name, level_of(count)) for name, count in sorted(counts.items()) if count]
+    rng.shuffle(statements)
     if strongest:
-        found.sort(key=lambda statement: -abs(counts[statement[0]]))
-    return found[:most]
+        statements.sort(key=lambda statement: -abs(counts[statement[0]]))
+    return statements[:most]
 
 
 def in_order(statements: Statements, names: Sequence[str]) -> Statements:
     """As a policy tells them: in the order of its reasoning, and nothing of what has no name there."""
-    told = [statement for statement in statements if statement[0] in names]
-    return sorted(told, key=lambda statement: names.index(statement[0]))
+    statements = [statement for statement in statements if statement[0] in names]
+    return sorted(statements, key=lambda statement: names.index(statement[0]))

@@ -30,13 +30,13 @@ def _key(title: str) -> str:
 @cache
 def _known(path: Path = MOVIES) -> dict[str, str]:
     """Key → the film as the builder writes it. A title without its year is a key where no other film has it."""
-    found: dict[str, set[str]] = defaultdict(set)
+    films: dict[str, set[str]] = defaultdict(set)
     with path.open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
             text = f"Title: {row['title']}, Genres: {row['genres']}"
-            found[_key(row["title"])].add(text)
-            found[_key(_YEAR.sub("", row["title"]))].add(text)
-    return {key: min(texts) for key, texts in found.items() if len(texts) == 1}
+            films[_key(row["title"])].add(text)
+            films[_key(_YEAR.sub("", row["title"]))].add(text)
+    return {key: min(texts) for key, texts in films.items() if len(texts) == 1}
 
 
 def complete(text: str) -> str:

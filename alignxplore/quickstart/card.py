@@ -66,10 +66,10 @@ def find_card() -> Card | None:
     number = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
     query = ["nvidia-smi", "-i", number, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
-        said = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60).stdout
+        output = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    name, _, memory = said.partition("\n")[0].rpartition(",")
+    name, _, memory = output.partition("\n")[0].rpartition(",")
     return Card(number, name.strip(), float(memory) * 2**20 / 1e9) if name else None
 
 

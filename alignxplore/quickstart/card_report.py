@@ -47,9 +47,9 @@ class Watch:
     def _look(self, number: str) -> None:
         query = ["nvidia-smi", "-i", number, "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
         while not self._ended.wait(LOOK_SECONDS):
-            said = subprocess.run(query, capture_output=True, text=True).stdout.split()
-            if said and said[0].isdigit():
-                self.peak_gb = max(self.peak_gb or 0.0, round(int(said[0]) * 2**20 / 1e9, 2))
+            words = subprocess.run(query, capture_output=True, text=True).stdout.split()
+            if words and words[0].isdigit():
+                self.peak_gb = max(self.peak_gb or 0.0, round(int(words[0]) * 2**20 / 1e9, 2))
 
 
 def report(

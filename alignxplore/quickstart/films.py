@@ -55,13 +55,13 @@ def finished(folder: Path) -> FilmSettings:
     """
     if not all((folder / name).is_file() for name in ("settings", "results.json")):
         raise UnfinishedError(f"{folder} holds no finished quick start; run ./quickstart.sh --out {folder} first")
-    found = settings_of(folder)
-    if missing := [name for name in FilmSettings(out=folder).deciding() if name not in found]:
+    settings = settings_of(folder)
+    if missing := [name for name in FilmSettings(out=folder).deciding() if name not in settings]:
         raise UnfinishedError(
             f"{folder} holds another kind of run, not a quick start on films ({missing[0]} is not in its settings); "
             "give the folder of one"
         )
-    return FilmSettings.read(found, out=folder)
+    return FilmSettings.read(settings, out=folder)
 
 
 def persons(seed: int) -> dict[str, tuple[float, float]]:
@@ -217,14 +217,14 @@ def _synthesis(settings: FilmSettings, teacher: Server, judge: Server) -> Comman
     """Every choice can be a target: a signal model of this size is sure of none (`studies/films_signal.sh`)."""
     out, models = settings.out, settings.out / "models"
     words = ("python", "sft/synthesize.py", "--data", out / "data/synthesis.jsonl", "--out", out / "synthesis")
-    asked = (
+    servers = (
         "--teacher",
         f"teacher={teacher.url}#{models / 'blank'}",
         "--judge",
         f"judge={judge.url}#{models / 'judge'}",
     )
     sizes = ("--max_tokens", 256, "--requests", 64, "--max_error_rate", 0, "--seed", settings.seed)
-    return command(*words, *asked, *sizes)
+    return command(*words, *servers, *sizes)
 
 
 def _rl_rows(rows: Path) -> Command:

@@ -60,10 +60,10 @@ class RunFolder:
         if (code := git_commit()) is None:
             return
         path = self.out / "commits"
-        known = path.read_text().split() if path.exists() else []
-        if code not in known:
-            path.write_text("".join(f"{one}\n" for one in [*known, code]))
-        if others := [one for one in known if one != code]:
+        commits = path.read_text().split() if path.exists() else []
+        if code not in commits:
+            path.write_text("".join(f"{one}\n" for one in [*commits, code]))
+        if others := [one for one in commits if one != code]:
             print(
                 f"{program()}: warning: {self.out} was worked on by other code ({' '.join(others)}; now {code}); "
                 "what is finished is kept",
@@ -90,16 +90,16 @@ class RunFolder:
             return None
         from alignxplore.records import read_object  # not at import: it needs packages, and `--check` none
 
-        done = read_object(path, "seconds", "commands", remedy="delete it: its step is done again")
-        return done["seconds"] if done["commands"] == step.lines(self.out) else None
+        record = read_object(path, "seconds", "commands", remedy="delete it: its step is done again")
+        return record["seconds"] if record["commands"] == step.lines(self.out) else None
 
     def undone(self, steps: Sequence[Step]) -> list[Step]:
         """The steps that are still to be done: what comes after one of them is to be done again as well."""
-        before, left = order(steps), dict[str, Step]()
+        before, rest = order(steps), dict[str, Step]()
         for step in steps:
-            if self.seconds(step) is None or any(name in left for name in before[step.name]):
-                left[step.name] = step
-        return list(left.values())
+            if self.seconds(step) is None or any(name in rest for name in before[step.name]):
+                rest[step.name] = step
+        return list(rest.values())
 
     def note_done(self, step: Step, seconds: float) -> None:
         """Remember that it is done."""

@@ -80,11 +80,11 @@ def long_rows(tokenizer: "PreTrainedTokenizerFast", options: LargeOptions) -> It
         length = options.length // 4 + (3 * options.length // 4) * number // max(1, options.count - 1)
         parts: list[list[str]] = [[], []]
         for part, share in zip(parts, (0.8, 0.1)):
-            left = share * length
-            while left > 0:
+            budget = share * length
+            while budget > 0:
                 chosen = rng.randrange(len(texts))
                 part.append(texts[chosen])
-                left -= sizes[chosen]
+                budget -= sizes[chosen]
         answer = f"<think>\n{reasoning_text({})}\n</think>\n\n{' '.join(parts[1])}"
         yield {
             "prompt": [{"role": "user", "content": "\n".join(parts[0])}],

@@ -59,10 +59,10 @@ def steps(settings: OtherSettings) -> list[Step]:
     """From raw ratings to the table."""
     out, trained = settings.out, settings.trained
     stages, written = stages_of(trained, out / "data"), policies(trained.out)
-    found = [out / "eval" / name for name in ("results.json", "report.md", "report.html")]
+    files = [out / "eval" / name for name in ("results.json", "report.md", "report.html")]
     return [
         Step("data", 30, [build(benchmark_windows(trained), settings.raw, trained.seed, out)]),
         Step("summaries", 180, [stages.write_summaries(out / "eval", written, "--at_once", 3)]),
         Step("scores", 150, [stages.score_summaries(out / "eval", list(written))]),
-        Step("table", 1, [command("cp", *found, out)]),
+        Step("table", 1, [command("cp", *files, out)]),
     ]

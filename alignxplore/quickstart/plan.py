@@ -46,12 +46,12 @@ def planned_steps(pipeline: Pipeline, at_once: int) -> str:
     """A line for each step, and how long those take that are not done; starts nothing, writes nothing."""
     folder = RunFolder(pipeline.out)
     folder.refuse_others(pipeline.deciding)
-    left = {step.name: float(step.seconds) for step in folder.undone(pipeline.steps)}
+    seconds = {step.name: float(step.seconds) for step in folder.undone(pipeline.steps)}
     lines = [
-        f"-- {step.name}: {f'about {step.seconds} s' if step.name in left else 'done before'}"
+        f"-- {step.name}: {f'about {step.seconds} s' if step.name in seconds else 'done before'}"
         for step in pipeline.steps
     ]
-    time = minutes(length(left, order(pipeline.steps), at_once))
+    time = minutes(length(seconds, order(pipeline.steps), at_once))
     return "\n".join([*lines, f"{time} to go, on two cores; nothing was started"])
 
 

@@ -120,8 +120,8 @@ class _Runner:
             undone = any(name in self.waiting or name in self.active for name in self.before[step.name])
             if undone or len(self.active) >= self.at_once:
                 continue
-            left = minutes(self._time_left())
-            print(f"\n== {step.name} (about {step.seconds} s; {left} left in all)", flush=True)
+            rest = minutes(self._time_left())
+            print(f"\n== {step.name} (about {step.seconds} s; {rest} left in all)", flush=True)
             self.active[step.name] = _Work(self, self.waiting.pop(step.name))
 
     def _advance(self, work: "_Work") -> None:
@@ -155,14 +155,14 @@ class _Runner:
     def _expected_left(self) -> float:
         """Seconds by the list: of steps that wait, and of what is left of those at work."""
         now = time.monotonic()
-        left = {name: max(0.0, work.step.seconds - (now - work.began)) for name, work in self.active.items()}
-        return length(left | {s.name: float(s.seconds) for s in self.waiting.values()}, self.before, self.at_once)
+        seconds = {name: max(0.0, work.step.seconds - (now - work.began)) for name, work in self.active.items()}
+        return length(seconds | {s.name: float(s.seconds) for s in self.waiting.values()}, self.before, self.at_once)
 
     def _time_left(self) -> float:
         """The same, corrected by how this machine has done so far."""
-        left = self._expected_left()
-        done = self.expected - left
-        return left * (time.monotonic() - self.began) / done if done > 60 else left
+        rest = self._expected_left()
+        progress = self.expected - rest
+        return rest * (time.monotonic() - self.began) / progress if progress > 60 else rest
 
     def start(self, command: Command, output: Path) -> Family:
         """Start a command; what it says is added to a file."""
@@ -309,5 +309,5 @@ def _common() -> dict[str, str]:
 
 
 def _exported(out: Path) -> str:
-    given = {"OUT": str(out)} | _common()
-    return " ".join(["export", *(f"{name}={shlex.quote(value)}" for name, value in given.items())])
+    variables = {"OUT": str(out)} | _common()
+    return " ".join(["export", *(f"{name}={shlex.quote(value)}" for name, value in variables.items())])

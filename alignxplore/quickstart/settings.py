@@ -53,16 +53,16 @@ class Settings:
     out: Path
 
     @classmethod
-    def read(cls, environment: Mapping[str, str] = os.environ, **given: Any) -> Self:
-        """Fields from the environment; `given` are those that are none of its business. An empty variable is none.
+    def read(cls, environment: Mapping[str, str] = os.environ, **values: Any) -> Self:
+        """Fields from the environment; `values` are those that are none of its business. An empty variable is none.
 
         Raises:
             SettingError: a number that is none.
         """
         for one in fields(cls):
-            if "help" in one.metadata and one.name not in given and (text := environment.get(one.name.upper())):
-                given[one.name] = _value(one.name.upper(), text, type(one.default))
-        return cls(**given)
+            if "help" in one.metadata and one.name not in values and (text := environment.get(one.name.upper())):
+                values[one.name] = _value(one.name.upper(), text, type(one.default))
+        return cls(**values)
 
     def deciding(self) -> dict[str, str]:
         """NAME → value of what decides what is made."""

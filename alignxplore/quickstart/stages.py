@@ -75,10 +75,10 @@ class Stages:
 
     def write_summaries(self, out: Path, policies: dict[str, Path], *options: object) -> Command:
         """Summaries of the test users by each policy (name → model), from the full history and as a stream."""
-        given = [f"{name}={model}" for name, model in policies.items()]
+        models = [f"{name}={model}" for name, model in policies.items()]
         sizes = ("--max_tokens", self.max_tokens, "--max_model_len", 2048, "--concurrency", 128, "--max_error_rate", 0)
         words = ("python", "eval/gen_preference.py", "--out", out, "--data", self.benchmark)
-        return command(*words, *sizes, "--model", *given, *options)
+        return command(*words, *sizes, "--model", *models, *options)
 
     def score_summaries(self, out: Path, policies: list[str], *options: object) -> Command:
         """Their judgements by both judges, tables and reports."""

@@ -36,8 +36,8 @@ class Command:
     def shown(self, out: Path) -> str:
         """As a line for a shell, in which `out` is $OUT."""
         unset = [word for name, value in self.environment if value is None for word in ("-u", name)]
-        given = [f"{name}={value}" for name, value in self.environment if value is not None]
-        prefix = ["env", *unset, *given] if self.environment else []
+        assignments = [f"{name}={value}" for name, value in self.environment if value is not None]
+        prefix = ["env", *unset, *assignments] if self.environment else []
         return " ".join(_quoted(word, str(out)) for word in (*prefix, *self.words))
 
 

@@ -40,9 +40,9 @@ def of_the_base(*names: str) -> dict[str, str]:
         raise StudyError(
             f"{base} holds no finished quick start; run ./quickstart.sh --world first, or set BASE to its folder"
         )
-    found = settings_of(base)
-    if missing := [name for name in names if name.upper() not in found]:
+    settings = settings_of(base)
+    if missing := [name for name in names if name.upper() not in settings]:
         raise StudyError(
             f"{base} is no quick start of the simulated world: {missing[0].upper()} is not in its settings"
         )
-    return {name: found[name.upper()] for name in names}
+    return {name: settings[name.upper()] for name in names}

@@ -102,11 +102,11 @@ def sft_rows(seed: int, users: int, error_rate: float, gap_rate: float, prompts:
             rows.append((choices[half:], early, render_summary(user.late, rng, error_rate, gap_rate)))
         else:
             rows.append((choices, None, render_summary(user.late, rng, error_rate, gap_rate)))
-        for shown, past, summary in rows:
+        for stretch, past, summary in rows:
             interactions = [
-                Interaction(c.interaction.chosen, None if one_sided else c.interaction.rejected) for c in shown
+                Interaction(c.interaction.chosen, None if one_sided else c.interaction.rejected) for c in stretch
             ]
-            answer = f"<think>\n{reasoning_text(tally(shown, one_sided))}\n</think>\n\n{summary}"
+            answer = f"<think>\n{reasoning_text(tally(stretch, one_sided))}\n</think>\n\n{summary}"
             yield _sft_row(prompts.infer(interactions, past), answer)
 
 
@@ -157,9 +157,9 @@ def judge_rows(
         item_a, item_b = target.interaction.items if chosen_first else target.interaction.items[::-1]
         if rng.random() < direct_share:
             length = rng.randint(4, HISTORY)
-            shown = [choice.interaction for choice in draw_stream(user, domain, length, length // 2, seed)]
+            interactions = [choice.interaction for choice in draw_stream(user, domain, length, length // 2, seed)]
             statements: Sequence[Statement] = list(user.late.values())
-            messages = prompts.direct(shown, None, item_a, item_b)
+            messages = prompts.direct(interactions, None, item_a, item_b)
         else:
             statements, text = _judge_text(user.late, rng, phrasing)
             messages = prompts.judge(text, None, item_a, item_b)

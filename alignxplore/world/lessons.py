@@ -172,11 +172,11 @@ def train(
         ids_BT = torch.nn.utils.rnn.pad_sequence(
             [torch.tensor(lesson.ids) for lesson in members], True, tokenizer.pad_token_id
         )
-        found = model.model(input_ids=ids_BT, output_hidden_states=True, use_cache=False)
+        outputs = model.model(input_ids=ids_BT, output_hidden_states=True, use_cache=False)
         answers = [(i, *answer) for i, lesson in enumerate(members) for answer in lesson.answers()]
         row_L, place_L, token_L = torch.tensor([answer[:3] for answer in answers]).unbind(1)
         share_L = torch.tensor([answer[3] for answer in answers])
-        logits_LV = model.lm_head(found.last_hidden_state[row_L, place_L - 1])
+        logits_LV = model.lm_head(outputs.last_hidden_state[row_L, place_L - 1])
         text_loss = (share_L * F.cross_entropy(logits_LV, token_L, reduction="none")).sum() / share_L.sum()
         loss = text_loss
         for name, probe in probes.items():
@@ -184,7 +184,7 @@ def train(
             if not votes:
                 continue
             row_P, place_P = torch.tensor([vote[:2] for vote in votes]).unbind(1)
-            hidden_PH = F.rms_norm(found.hidden_states[probe.layer][row_P, place_P], (model.config.hidden_size,))
+            hidden_PH = F.rms_norm(outputs.hidden_states[probe.layer][row_P, place_P], (model.config.hidden_size,))
             loss = loss + probe.weight * _probe_loss(heads[name](hidden_PH), [vote[2] for vote in votes], probe.many)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

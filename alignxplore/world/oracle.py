@@ -70,14 +70,14 @@ def faulty(
     statements: list[Statement], certain: set[str], error_rate: float, gap_rate: float, rng: random.Random
 ) -> list[Statement]:
     """Statements with faults; none about the attributes `certain` is left out."""
-    told = []
+    conclusions = []
     for liked, disliked, strength in statements:
         fault = rng.random()
         if fault < error_rate:
-            told.append((disliked, liked, strength))
+            conclusions.append((disliked, liked, strength))
         elif fault >= error_rate + gap_rate or ATTRIBUTE_OF[liked] in certain:
-            told.append((liked, disliked, strength))
-    return told
+            conclusions.append((liked, disliked, strength))
+    return conclusions
 
 
 def merge(prompt: str) -> list[Statement]:

@@ -52,8 +52,8 @@ def _states() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     states_SA = np.array([state for state, _ in drawn], float)
     items = np.array(
         [
-            _fill(shown, signs)
-            for shown in itertools.combinations(range(len(ATTRIBUTES)), SHOWN)
+            _fill(places, signs)
+            for places in itertools.combinations(range(len(ATTRIBUTES)), SHOWN)
             for signs in itertools.product((1, -1), repeat=SHOWN)
         ]
     )

@@ -102,15 +102,15 @@ def item_values(text: str) -> list[str]:
 def summary_statements(text: str) -> list[Statement]:
     """What a summary says of each attribute (the inverse of `summary_text`); sentences of other kinds are passed
     over."""
-    found = {}
+    statements = {}
     for first, second in ATTRIBUTES.values():
         for liked, disliked in ((first, second), (second, first)):
             for strength, (likes, dislikes) in _VERBS.items():
                 if any(f"{verb} {liked}." in text for verb in likes) or any(
                     f"{verb} {disliked}." in text for verb in dislikes
                 ):
-                    found[first] = (liked, disliked, strength)
-    return list(found.values())
+                    statements[first] = (liked, disliked, strength)
+    return list(statements.values())
 
 
 def summary_text(statements: Sequence[Statement], rng: random.Random, phrasing: str = "even") -> str:

@@ -103,11 +103,12 @@ def sample_text(seed: int, users: int = 2000) -> list[str]:
         user = draw_user(seed, "tokenizer", index)
         rng = random.Random(hash_seed("tokenizer text", seed, index))
         choice = draw_choice(user.late, rng.choice(DOMAINS), rng)
-        shown = choice.interaction
+        interaction = choice.interaction
         summary = render_summary(user.late, rng, phrasing=rng.choice(list(PHRASINGS)))
-        texts.append(f"{index % 12 + 1}.\nChosen: {shown.chosen}\nPassed over: {shown.rejected}\n")
+        texts.append(f"{index % 12 + 1}.\nChosen: {interaction.chosen}\nPassed over: {interaction.rejected}\n")
         texts.append(f"user\nsystem\nassistant\n\n{reasoning_text(tally([choice]))}\n\n{summary}\nNothing.\n")
-        texts.append(f'Item A: {shown.chosen}\nItem B: {shown.rejected}\n{{"selection": "Item {"AB"[index % 2]}"}}')
+        items = f"Item A: {interaction.chosen}\nItem B: {interaction.rejected}"
+        texts.append(f'{items}\n{{"selection": "Item {"AB"[index % 2]}"}}')
     return texts
 
 

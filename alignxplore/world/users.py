@@ -97,8 +97,8 @@ def choice_probability(preferences: Preferences, first: Mapping[str, str], secon
 
 def draw_item(rng: random.Random) -> Values:
     """Values of `SHOWN` attributes, all equally likely."""
-    shown = rng.sample(list(ATTRIBUTES), SHOWN)
-    return {attribute: rng.choice(ATTRIBUTES[attribute]) for attribute in shown}
+    attributes = rng.sample(list(ATTRIBUTES), SHOWN)
+    return {attribute: rng.choice(ATTRIBUTES[attribute]) for attribute in attributes}
 
 
 def draw_choice(preferences: Preferences, domain: str, rng: random.Random) -> Choice:

@@ -21,7 +21,7 @@ def test_each_statement_is_held_against_the_tally():
     counted = Counted()
     told = summary_text([("Comedy", 1), ("Drama", 2), ("Comedy", 2), ("Odd", 1)])
     counted.add(told, TWICE, "a", frozenset(NAMES))
-    found = {name: [value for value, _ in values] for name, values in counted.found.items()}
+    found = {name: [value for value, _ in values] for name, values in counted.observations.items()}
     assert found["precision"] == [1, 0, 1], "of what is known: right, wrong, right"
     assert sorted(found["recall 2"]) == [0, 0, 0, 0, 1] and found["recall 4"] == []
     assert (found["statements"], found["repeats"], found["unknown"], found["bad format"]) == ([4], [1], [1], [0])
@@ -31,9 +31,10 @@ def test_an_attribute_that_evens_out_is_never_right_and_what_has_no_name_is_not_
     counted = Counted()
     even = (Interaction(COMEDY, DRAMA), Interaction(DRAMA, COMEDY))
     counted.add(summary_text([("Comedy", 1), ("Comedy", -1)]), even, "a", frozenset(NAMES))
-    assert [value for value, _ in counted.found["precision"]] == [0, 0] and counted.found["recall 2"] == []
+    assert [value for value, _ in counted.observations["precision"]] == [0, 0]
+    assert counted.observations["recall 2"] == []
     counted.add(None, TWICE * 2, "b", frozenset(["Comedy"]))
-    assert counted.found["recall 4"] == [(0.0, "b")] and counted.found["bad format"][-1] == (1.0, "b")
+    assert counted.observations["recall 4"] == [(0.0, "b")] and counted.observations["bad format"][-1] == (1.0, "b")
 
 
 def test_means_are_over_statements_and_summaries_with_intervals_over_persons():
