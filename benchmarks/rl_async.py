@@ -1,5 +1,5 @@
-"""Steps a minute of streaming GRPO where a few answers are long: the synchronous trainer against the asynchronous one,
-`MODE=async`, where writing takes seeded delays instead of processor time.
+"""Steps a minute of streaming GRPO where a few answers are long: the synchronous trainer against the asynchronous one.
+Writing takes seeded delays instead of processor time.
 
     python benchmarks/rl_async.py                      # about 6 minutes on two cores
     python benchmarks/rl_async.py --spread 0.5 --token 1e-6
@@ -10,9 +10,9 @@ rollout engine (benchmarks/simulated_engine.py). The lengths of answers are log-
 times a step of decoding, and it is stopped and gone on with for new weights. The judge answers after a fixed time. All
 of this is assumed, and printed; the seconds of training are what this machine takes.
 
-The first two steps of a run are left out, and the mean of the others counts: an asynchronous step that waits long is
+The first two steps of a run are left out, and the mean of the others counts. An asynchronous step that waits long is
 followed by one that does not. Beside what was measured stand two figures: what alignxplore/rl/step_model.py foretells
-from the same delays, and the bound. A user's stream has the time of two steps to be written in, so no trainer that is
+from the same delays, and the bound. A user's stream has the time of two steps to be written in. So no trainer that is
 one step behind waits for less than half of what a synchronous one does. The last line is JSON.
 """
 
