@@ -27,12 +27,12 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import alignxplore  # noqa: F401  # isort: skip  # hears Ctrl-C from here on
 
 import numpy as np
 from aiohttp import web
-from rl_overlap import SlowJudge
 from transformers import AutoTokenizer
 
 from alignxplore.command import Checkable, option, planned, run
@@ -44,6 +44,9 @@ from alignxplore.rl.rows import RowOptions, convert
 from alignxplore.rl.step_model import Engine, a_step_behind
 from alignxplore.world import tiny
 from alignxplore.world.users import draw_stream, draw_user
+
+if TYPE_CHECKING:
+    from rl_overlap import SlowJudge
 
 GOAL = 1.3
 MODES = ("sync", "async")
@@ -74,11 +77,15 @@ class AsyncOptions(Checkable):
             raise ValueError(f"--steps {self.steps}: the first {LEFT_OUT} of a run are left out, so it needs more")
 
 
-class SeededJudge(SlowJudge):
-    """Its confidence is a hash of the question, so that summaries of a group earn different rewards."""
+def seeded_judge(model: Path) -> "SlowJudge":
+    """A judge whose confidence is a hash of the question, so that summaries of a group earn different rewards."""
+    from rl_overlap import SlowJudge  # a neighbour, which is found when Python starts this script
 
-    async def _chat(self, request: web.Request) -> web.Response:
-        return await self.reply(0.2 + 0.6 * (hash_seed(await request.text()) % 1000) / 1000)
+    class SeededJudge(SlowJudge):
+        async def _chat(self, request: web.Request) -> web.Response:
+            return await self.reply(0.2 + 0.6 * (hash_seed(await request.text()) % 1000) / 1000)
+
+    return SeededJudge(str(model), AutoTokenizer.from_pretrained(model))
 
 
 def write_policy(folder: Path) -> None:
@@ -171,7 +178,7 @@ def parts(mode: str, rows: Sequence[dict]) -> str:
 
 async def measure(folder: Path, options: AsyncOptions) -> dict[str, list[list[dict]]]:
     """The runs of each mode."""
-    judge = SeededJudge(str(folder / "policy"), AutoTokenizer.from_pretrained(folder / "policy"))
+    judge = seeded_judge(folder / "policy")
     judge.latency = options.latency
     runs: dict[str, list[list[dict]]] = {mode: [] for mode in MODES}
     async with judge.serve() as url:

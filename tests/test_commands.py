@@ -33,7 +33,6 @@ for script in scripts:
             if target.startswith("-m "):
                 runpy.run_module(target[3:], run_name="__main__", alter_sys=True)
             else:
-                sys.path.insert(0, os.path.dirname(target))  # as Python itself does
                 runpy.run_path(target, run_name="__main__")
         except SystemExit as end:
             code = end.code or 0

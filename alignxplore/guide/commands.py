@@ -73,7 +73,7 @@ def _help(runnable: Runnable, *words: str) -> str:
     """Folders of this machine are written as from the repository."""
     path = ROOT / runnable.path
     output = io.StringIO()
-    arguments, folders, columns = sys.argv, sys.path[:], os.environ.get("COLUMNS")
+    arguments, columns = sys.argv, os.environ.get("COLUMNS")
     sys.argv, os.environ["COLUMNS"] = [str(path), *words, "--help"], WIDTH
     try:
         with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit), warnings.catch_warnings():
@@ -81,10 +81,9 @@ def _help(runnable: Runnable, *words: str) -> str:
             if runnable.command.startswith("python -m "):
                 runpy.run_module(runnable.command.removeprefix("python -m "), run_name="__main__", alter_sys=True)
             else:
-                sys.path.insert(0, str(path.parent))  # as Python itself does
                 runpy.run_path(str(path), run_name="__main__")
     finally:
-        sys.argv, sys.path[:] = arguments, folders
+        sys.argv = arguments
         os.environ.pop("COLUMNS") if columns is None else os.environ.update(COLUMNS=columns)
     return output.getvalue().replace(f"{ROOT}/", "").rstrip()
 

@@ -163,7 +163,6 @@ def python(words: list[str]) -> None:
         sys.argv = words[1:]
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     else:
-        sys.path.insert(0, str(Path(words[0]).parent.resolve()))  # as Python itself does
         runpy.run_path(words[0], run_name="__main__")
 
 
