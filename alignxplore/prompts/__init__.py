@@ -107,6 +107,8 @@ class PromptSet:
                     sections.append((role, self._environment.from_string(text.rstrip("\n"))))
                 except jinja2.TemplateSyntaxError as error:
                     raise PromptError(f"{path}:{lines + error.lineno}: {error.message}") from None
+                except RecursionError:
+                    raise PromptError(f"{path}:{lines + 1}: brackets nested too deep in this section") from None
                 lines += text.count("\n")
             self._sections[purpose] = sections
         return self._sections[purpose]

@@ -404,3 +404,9 @@ def test_a_byte_order_mark_and_windows_ends_change_no_prompt(own_set):
 def test_a_template_in_another_encoding_is_named(own_set, encoding, said):
     with pytest.raises(PromptError, match=f"judge.jinja: {said}"):
         own_set("#--- user\ncaf\u00e9 {{ item_a }}".encode(encoding)).judge(None, None, "x", "y")
+
+
+def test_brackets_without_end_are_named(tmp_path):
+    (tmp_path / "infer.jinja").write_text("#--- user\n{{" + "[" * 5000 + "}}\n")
+    with pytest.raises(PromptError, match=r"infer\.jinja:2: brackets nested too deep"):
+        PromptSet(str(tmp_path)).infer([Interaction("a", "b")])
