@@ -10,7 +10,7 @@
 #   ./quickstart.sh --no-install    in the environment that is active now; nothing is installed
 #   ./quickstart.sh --check         print the steps, which are done and how long the others take; start nothing
 #
-# Needs two cores and 10 GB of memory. Interrupted? Run the same command again: what is finished is
+# Needs two cores and 12 GB of memory. Interrupted? Run the same command again: what is finished is
 # kept. Every step is made of ordinary commands of this repository; they are printed before they run, and what they say
 # is in DIR/logs. Other sizes or another seed need another folder. NPROC=2 SFT_OPTIONS="--deepspeed
 # sft/configs/zero3.json" trains on two processes. The steps are in alignxplore/quickstart/.

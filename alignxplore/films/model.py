@@ -94,8 +94,8 @@ def write_blank(options: BlankOptions) -> str:
     names = known_attributes(records)
     tokenizer = make_tokenizer(names, queries, PromptSet(options.prompt_set))
     disable_progress_bar()  # of a file that is written in no time
-    # To count and to look up is attention's work. A judge of the same size with four heads looks up one level of eight
-    # wrongly; this one, one of a hundred.
+    # To count and to look up is attention's work. A judge of the same size with four heads looks up one level in ten
+    # wrongly; this one, one in a hundred (studies/README.md).
     model = make_model(tokenizer, options.seed, options.hidden, options.layers, attentive=True)
     model.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)

@@ -30,7 +30,7 @@ BENCHMARK = "movielens_upi.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class FilmSettings(Settings):
-    """All defaults fit two cores and 10 GB."""
+    """All defaults fit two cores and 12 GB."""
 
     data: Path = setting("raw folder of a MovieLens edition", ROOT / "data/movielens/ml-latest-small")
     seed: int = setting("seed of splits, windows, models and draws", 1)
