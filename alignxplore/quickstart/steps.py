@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from alignxplore.serving.server import on_cpu
+
 
 @dataclass(frozen=True)
 class Command:
@@ -69,15 +71,15 @@ class Server:
         return f"{{{self.name}}}"
 
 
-# Of a tiny model's server: 16,384 tokens are 64 prompts at once. A whole GiB, the least that vLLM's CPU engine can be
-# told, fills up with prompts that nobody asks again.
+# Of a tiny model's server on a CPU: 16,384 tokens are 64 prompts at once. A whole GiB, the least that vLLM can be told
+# there, fills up with prompts that nobody asks again.
 CACHE = ("--num-gpu-blocks-override", 512)
 
 
 def model_server(out: Path, name: str, model: Path) -> Server:
     """A server of a folder with a model; what vLLM says goes to OUT/logs/serve_NAME.log. No key is asked for."""
     words = ("python", "-m", "alignxplore.serving", model, "--log", out / f"logs/serve_{name}.log")
-    sizes = ("--max-model-len", 2048, *CACHE)
+    sizes = ("--max-model-len", 2048, *(CACHE if on_cpu() else ()))
     return Server(name, command(*words, "--served-model-name", name, *sizes, VLLM_API_KEY=None))
 
 

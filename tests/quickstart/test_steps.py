@@ -37,10 +37,12 @@ def test_addresses_take_their_places_in_words_and_variables():
     assert asked == command("ask", braces, "judge=http://x/v1", JUDGE="http://x/v1")
 
 
-def test_a_models_server_asks_for_no_key_and_writes_to_the_logs():
+@pytest.mark.parametrize("cpu", [True, False])
+def test_a_models_server_asks_for_no_key_and_keeps_little_on_a_cpu(cpu, monkeypatch):
+    monkeypatch.setattr("alignxplore.quickstart.steps.on_cpu", lambda: cpu)
     assert model_server(OUT, "judge", OUT / "m").command.shown(OUT) == (
         'env -u VLLM_API_KEY python -m alignxplore.serving "$OUT"/m --log "$OUT"/logs/serve_judge.log '
-        "--served-model-name judge --max-model-len 2048 --num-gpu-blocks-override 512"
+        f"--served-model-name judge --max-model-len 2048{' --num-gpu-blocks-override 512' * cpu}"
     )
 
 
