@@ -236,6 +236,11 @@ class ReaderOptions(Checkable):
     batch: int = option("rows a step", 8)
     learning_rate: float = option("peak of the learning rate", 2e-3)
 
+    def __post_init__(self) -> None:
+        for name in ("passes", "batch", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"--{name} must be above 0")
+
 
 @dataclass(kw_only=True)
 class JudgeOptions(ReaderOptions):

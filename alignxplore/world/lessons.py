@@ -42,6 +42,11 @@ class LessonOptions(Checkable):
     batch: int = option("rows a step", 16)
     learning_rate: float = option("peak of the learning rate", 2e-3)
 
+    def __post_init__(self) -> None:
+        for name in ("batch", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"--{name} must be above 0")
+
 
 @dataclass(frozen=True)
 class Lesson:

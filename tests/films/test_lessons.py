@@ -260,3 +260,10 @@ def test_a_check_counts_and_a_model_that_is_there_is_kept(windows, tmp_path, opt
     assert "is there already" in teach(options(**wanted))
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         teach(options(**wanted | {"base": "nowhere"}))
+
+
+@pytest.mark.parametrize("name", ["passes", "batch", "learning_rate"])
+@pytest.mark.parametrize("options", [ReaderOptions, JudgeOptions])
+def test_nothing_is_learnt_from_nothing(options, name):
+    with pytest.raises(ValueError, match=f"--{name} must be above 0"):
+        options(base="a", data="b", out="c", **{name: 0})

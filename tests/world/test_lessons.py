@@ -87,3 +87,9 @@ def test_a_check_counts_lessons_and_steps_and_trains_nothing(tmp_path):
     options = {"base": str(tmp_path / "base"), "data": str(tmp_path / "rows.jsonl"), "out": str(tmp_path / "out")}
     said = module.teach(module.LessonOptions(**options, batch=16, check=True))
     assert said.startswith("20 lessons, 2 steps of 16, 8 classes\n") and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["batch", "learning_rate"])
+def test_nothing_is_learnt_from_nothing(name):
+    with pytest.raises(ValueError, match=f"--{name} must be above 0"):
+        module.LessonOptions(base="a", data="b", out="c", **{name: 0})
