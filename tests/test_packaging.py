@@ -30,7 +30,8 @@ OURS = [path for path in TRACKED if path.relative_to(ROOT).parts[0] != "data" an
 LEFT_OUT = {"torchvision", "torchaudio", "torchcodec", "triton", "llm", "llama-cpp-python"}
 # verl, and Ray with it, loads this module in every process in order to have a CPU platform registered: it acts when
 # asked to.
-ACTS_AT_IMPORT = {"alignxplore/rl/cpu_platform.py", "alignxplore/__init__.py"}  # the latter in our commands alone
+# The package in our commands alone; verl imports the others to be told of them.
+ACTS_AT_IMPORT = {"alignxplore/__init__.py", "alignxplore/rl/cpu_platform.py", "benchmarks/simulated_engine.py"}
 
 
 def name_of(path: Path) -> str:

@@ -26,7 +26,7 @@ from alignxplore.quickstart.plan import AT_ONCE, Pipeline, carry_out, planned_st
 from alignxplore.quickstart.runner import StepError
 from alignxplore.quickstart.settings import Settings, taken
 from alignxplore.quickstart.stages import World, rl_parquet
-from alignxplore.quickstart.steps import Command, Server, Step, command
+from alignxplore.quickstart.steps import CACHE, Command, Server, Step, command, model_server
 
 NO_GPU = 2  # exit code
 JUDGE_GB, POLICY_GB = 5.0, 12.0  # of the card's memory, for the judge's vLLM and the one that is asked besides
@@ -127,9 +127,9 @@ def _sft(settings: CardSettings, world: World) -> Command:
 
 def _judge(settings: CardSettings) -> Server:
     """vLLM's server of the judge, with its part of the card."""
-    server = World(folder=settings.out, seed=1, rl_steps=2, rl_lr="3e-4").judge(settings.out)
-    share = ("--gpu-memory-utilization", str(settings.share(JUDGE_GB))) if settings.card else ()
-    return replace(server, command=settings.here(replace(server.command, words=(*server.command.words, *share))))
+    share = ("--gpu-memory-utilization", settings.share(JUDGE_GB)) if settings.card else CACHE
+    server = model_server(settings.out, "judge", settings.out / "models/judge", share)
+    return replace(server, command=settings.here(server.command))
 
 
 def _rl(

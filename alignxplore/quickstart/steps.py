@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alignxplore.serving.server import on_cpu
-
 
 @dataclass(frozen=True)
 class Command:
@@ -76,11 +74,15 @@ class Server:
 CACHE = ("--num-gpu-blocks-override", 512)
 
 
-def model_server(out: Path, name: str, model: Path) -> Server:
-    """A server of a folder with a model; what vLLM says goes to OUT/logs/serve_NAME.log. No key is asked for."""
+def model_server(out: Path, name: str, model: Path, share: Sequence[object] = CACHE) -> Server:
+    """A server of a folder with a model; what vLLM says goes to OUT/logs/serve_NAME.log. No key is asked for.
+
+    Args:
+        share: options that say how much memory it takes; by default what a CPU needs.
+    """
     words = ("python", "-m", "alignxplore.serving", model, "--log", out / f"logs/serve_{name}.log")
-    sizes = ("--max-model-len", 2048, *(CACHE if on_cpu() else ()))
-    return Server(name, command(*words, "--served-model-name", name, *sizes, VLLM_API_KEY=None))
+    sizes = ("--served-model-name", name, "--max-model-len", 2048, *share)
+    return Server(name, command(*words, *sizes, VLLM_API_KEY=None))
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Reader:
 def write_summaries(out, policy, benchmark, setting, records):
     summaries = SummarySet(out, policy, benchmark, setting, 0)
     meta = {"run": "r", "policy": policy, "identity": "x", "sampling": {"form": "think"}, "prompt_hash": "0"}
-    write_json(summaries.meta_path, meta)
+    write_json(summaries.meta_path, meta | {"stages": 1, "window": None})
     text = f"{policy} wrote of {benchmark} as {setting}."
     with Journal(summaries.journal_path) as journal:
         for record in records:

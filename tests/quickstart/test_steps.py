@@ -37,12 +37,14 @@ def test_addresses_take_their_places_in_words_and_variables():
     assert asked == command("ask", braces, "judge=http://x/v1", JUDGE="http://x/v1")
 
 
-@pytest.mark.parametrize("cpu", [True, False])
-def test_a_models_server_asks_for_no_key_and_keeps_little_on_a_cpu(cpu, monkeypatch):
-    monkeypatch.setattr("alignxplore.quickstart.steps.on_cpu", lambda: cpu)
-    assert model_server(OUT, "judge", OUT / "m").command.shown(OUT) == (
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [((), " --num-gpu-blocks-override 512"), ((("--gpu-memory-utilization", 0.1),), " --gpu-memory-utilization 0.1")],
+)
+def test_a_models_server_asks_for_no_key_and_takes_its_share(share, said):
+    assert model_server(OUT, "judge", OUT / "m", *share).command.shown(OUT) == (
         'env -u VLLM_API_KEY python -m alignxplore.serving "$OUT"/m --log "$OUT"/logs/serve_judge.log '
-        f"--served-model-name judge --max-model-len 2048{' --num-gpu-blocks-override 512' * cpu}"
+        f"--served-model-name judge --max-model-len 2048{said}"
     )
 
 
