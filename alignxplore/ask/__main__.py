@@ -19,7 +19,7 @@ from string import ascii_uppercase
 
 from alignxplore.ask.finished import RUN, Finished
 from alignxplore.ask.histories import HOW, Columns, Person, of_benchmark, read_history, typed
-from alignxplore.ask.models import Chooser, ModelOptions, Policy, Verdict, opened
+from alignxplore.ask.models import Chooser, ModelOptions, Policy, Verdict, opened, places
 from alignxplore.ask.telling import Teller, aligned, choices, short, told_history, verdict_lines
 from alignxplore.command import option, planned, run
 from alignxplore.errors import UserError, at_least_one
@@ -131,8 +131,8 @@ async def ask(options: AskOptions) -> str | None:
     print(f"{person.name}: {choices(len(person.history))}, oldest first")
     print(told_history(person.history), flush=True)
     if options.check:
-        names = ", ".join(spec.target for spec in (question.model, *judges))
-        return planned(options, f"models: {names}", f"items: {len(question.items)}")
+        specs = (question.model, *judges)
+        return planned(options, *places(specs, options), f"items: {len(question.items)}")
     print(f"\nStarting {', '.join(spec.name for spec in (question.model, *judges))} ...", flush=True)
     async with opened([question.model], judges, options) as ((policy,), choosers):
         summary = await tell_summary(policy, person, options.stages)

@@ -19,7 +19,7 @@ from alignxplore.judging.free_form import ReasoningJudge
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import Interaction, Offer
-from alignxplore.serving.models import Model, ModelSpec, open_model
+from alignxplore.serving.models import Model, ModelSpec, open_model, whereabouts
 from alignxplore.summarize import Plan, Sampling, Summaries, check_window, summarize
 
 Told = Callable[[int, str], None]  # number of a stage, all of its answer so far
@@ -169,6 +169,18 @@ async def opened(
         )
 
 
+def places(specs: Sequence[ModelSpec], options: ModelOptions) -> list[str]:
+    """Where the models are to come from, for `--check`."""
+    return [
+        f"{spec.name}: {whereabouts(spec, options.api_key_env, serving_arguments(spec, options))}" for spec in specs
+    ]
+
+
+def serving_arguments(spec: ModelSpec, options: ModelOptions) -> list[str]:
+    """What `vllm serve` is told of a model that is served here."""
+    return ["--max-model-len", str(options.max_model_len or window_of(spec))]
+
+
 async def _all_open(
     stack: contextlib.AsyncExitStack, specs: Sequence[ModelSpec], options: ModelOptions, prompts: PromptSet
 ) -> list[Model]:
@@ -180,7 +192,7 @@ async def _all_open(
                 open_model(
                     spec,
                     log_folder=options.logs,
-                    arguments=["--max-model-len", str(options.max_model_len or window_of(spec))],
+                    arguments=serving_arguments(spec, options),
                     sample=sample,
                     api_key_env=options.api_key_env,
                 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alignxplore.ask.finished import RUN, Finished
-from alignxplore.ask.models import ModelOptions, opened
+from alignxplore.ask.models import ModelOptions, opened, places
 from alignxplore.command import option, planned, run
 from alignxplore.demo.page import Demo
 from alignxplore.demo.site import application, serve
@@ -66,7 +66,7 @@ async def show(options: DemoOptions) -> str | None:
     if problem := taken(options.host, options.port):
         raise ServerError(f"{problem}; choose another --port")
     if options.check:
-        return planned(options, f"models: {names}", f"persons: {len(benchmark.records)}")
+        return planned(options, *places((*policies, *judges), options), f"persons: {len(benchmark.records)}")
     print(f"Starting {names} ...", flush=True)
     async with opened(policies, judges, options) as (writers, choosers):
         film_arguments = (complete, REQUEST) if of_films else ()

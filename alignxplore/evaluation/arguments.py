@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from alignxplore.command import Checkable, option
 from alignxplore.errors import at_least_one
@@ -27,6 +28,18 @@ SERVE_ARGUMENTS = (
     "more arguments for `vllm serve`, after an =: --serve_arguments=--enforce-eager or "
     "'--serve_arguments=--tensor-parallel-size 2'"
 )
+
+
+class Serving(Protocol):
+    """Options of a script that serves models."""
+
+    max_model_len: int
+    serve_arguments: str
+
+
+def serving_arguments(options: Serving) -> list[str]:
+    """What `vllm serve` is told of the models served here."""
+    return ["--max-model-len", str(options.max_model_len), *options.serve_arguments.split()]
 
 
 @dataclass(kw_only=True)

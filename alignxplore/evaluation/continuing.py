@@ -13,7 +13,7 @@ from alignxplore import datasets
 from alignxplore.benchmark_files import parse_history, parse_user_id, read_users
 from alignxplore.environment import say_problems
 from alignxplore.errors import UserError
-from alignxplore.evaluation.arguments import GenerationArguments
+from alignxplore.evaluation.arguments import GenerationArguments, serving_arguments
 from alignxplore.evaluation.benchmarks import SummarySet, find_sets
 from alignxplore.evaluation.forgetting import Deletions, cut, read_deletions
 from alignxplore.evaluation.generation import Policy, policies_of
@@ -22,7 +22,7 @@ from alignxplore.evaluation.statements import same, statements_of
 from alignxplore.evaluation.updates import Stream, Updates, Writer, begin
 from alignxplore.journal import RunLock
 from alignxplore.records import Interaction, read_jsonl
-from alignxplore.serving.models import look_up, open_model
+from alignxplore.serving.models import look_up, open_model, whereabouts
 from alignxplore.summarize import Sampling, check_window
 from alignxplore.work import run_units
 
@@ -318,8 +318,11 @@ def told_versions(targets: list[SummarySet], users: list[str]) -> str:
 
 
 def preview(arguments: GenerationArguments) -> str:
-    """What `--continue --data` would take in; nothing is asked or written."""
-    lines = []
+    """Who would write, and what `--continue --data` would take in; nothing is asked or written."""
+    lines = [
+        f"{policy.spec.name}: {whereabouts(policy.spec, policy.api_key_env, serving_arguments(arguments))}"
+        for policy in (policies_of(arguments) if arguments.model else [])
+    ]
     for benchmark, path in new_files(arguments).items():
         rows = list(new_interactions(path, benchmark, arguments.part))
         lines.append(f"{path}: {len({user for user, _ in rows})} persons, {sum(len(x) for _, x in rows)} interactions")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from alignxplore.command import Checkable, option
 from alignxplore.errors import at_least_one
-from alignxplore.evaluation.arguments import SERVE_ARGUMENTS, one_of
+from alignxplore.evaluation.arguments import SERVE_ARGUMENTS, one_of, serving_arguments
 from alignxplore.evaluation.benchmarks import (
     BENCHMARK_FILES,
     Benchmark,
@@ -27,7 +27,7 @@ from alignxplore.evaluation.benchmarks import (
 )
 from alignxplore.evaluation.evidence import Evidence, LinkedStatement, Links, write_evidence
 from alignxplore.evaluation.known_items import KNOWN, claim, recalled, speaks
-from alignxplore.evaluation.preview import sizes, whereabouts
+from alignxplore.evaluation.preview import sizes
 from alignxplore.evaluation.report import faithfulness as report
 from alignxplore.evaluation.report import writing
 from alignxplore.evaluation.report.tables import markdown, write_table
@@ -37,7 +37,7 @@ from alignxplore.judging.judgement import Judgement
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, RecordError, UserRecord, hash_seed
-from alignxplore.serving.models import ModelSpec, choose, open_model, parse_all
+from alignxplore.serving.models import ModelSpec, choose, open_model, parse_all, whereabouts
 from alignxplore.work import run_units
 
 JOURNAL = "evidence"  # beside the journals of the protocols
@@ -266,7 +266,7 @@ async def judge_statements(options: FaithfulnessOptions, spec: ModelSpec, key: s
     async with open_model(
         spec,
         log_folder=Path(options.out) / "logs",
-        arguments=["--max-model-len", str(options.max_model_len), *options.serve_arguments.split()],
+        arguments=serving_arguments(options),
         sample=prompts.judge(None, None, "a", "b"),
         api_key_env=key,
         concurrency=8 * options.concurrency,
@@ -287,7 +287,8 @@ def preview(options: FaithfulnessOptions) -> str:
     specs = parse_all(options.judge)
     keys = choose("api_key_env", options.api_key_env, [spec.name for spec in specs], "")
     benchmarks, sets = inputs(options)
-    lines = [f"{spec.name}: {whereabouts(spec, keys[spec.name])}" for spec in specs] + sizes(benchmarks)
+    serving = serving_arguments(options)
+    lines = [f"{spec.name}: {whereabouts(spec, keys[spec.name], serving)}" for spec in specs] + sizes(benchmarks)
     for benchmark in benchmarks:
         units = set(units_of(benchmark, sets, options.told))
         count = sum(2 * len(unit.history) for unit in units)

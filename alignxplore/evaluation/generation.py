@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from alignxplore.environment import recorded_versions, say_problems
-from alignxplore.evaluation.arguments import GenerationArguments
+from alignxplore.evaluation.arguments import GenerationArguments, serving_arguments
 from alignxplore.evaluation.benchmarks import BenchmarkFile, SummarySet, as_served, find_benchmarks, run_id, slices_of
 from alignxplore.evaluation.costs import SHORTER, Spent
 from alignxplore.evaluation.fits import Fit
-from alignxplore.evaluation.preview import sizes, whereabouts
+from alignxplore.evaluation.preview import sizes
 from alignxplore.evaluation.report.tables import Table, markdown
 from alignxplore.history import HistoryError
 from alignxplore.journal import FAILED, TOO_LONG, Journal, RunLock
@@ -23,7 +23,7 @@ from alignxplore.places import Places
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, UserRecord, content_hash, write_json
 from alignxplore.serving.endpoint import is_url
-from alignxplore.serving.models import Model, ModelSpec, choose, look_up, open_model, parse_all
+from alignxplore.serving.models import Model, ModelSpec, choose, look_up, open_model, parse_all, whereabouts
 from alignxplore.summarize import Sampling, Summaries, check_window, summarize
 from alignxplore.work import run_units, side_by_side
 
@@ -290,7 +290,7 @@ async def write_sets(arguments: GenerationArguments, policy: Policy, benchmarks:
     async with open_model(
         spec,
         log_folder=arguments.folder / "logs",
-        arguments=["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()],
+        arguments=serving_arguments(arguments),
         sample=policy.prompts.infer([Interaction("?")], None, policy.form),
         api_key_env=policy.api_key_env,
         concurrency=arguments.concurrency,
@@ -321,9 +321,9 @@ def already_there(
 
 def preview(arguments: GenerationArguments) -> str:
     """What the run would write, and what of it is there already; starts no server and asks no endpoint."""
-    policies = policies_of(arguments)
+    policies, serving = policies_of(arguments), serving_arguments(arguments)
     lines = [
-        f"{policy.spec.name}: {whereabouts(policy.spec, policy.api_key_env)}, format {policy.form}, "
+        f"{policy.spec.name}: {whereabouts(policy.spec, policy.api_key_env, serving)}, format {policy.form}, "
         f"prompt set {policy.prompts.name} ({policy.prompts.hash('infer')}), fit {arguments.fit}"
         for policy in policies
     ]

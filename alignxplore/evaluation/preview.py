@@ -1,39 +1,10 @@
-"""What `--check` of `eval/gen_preference.py` and `eval/evaluate.py` says of models and files: it starts no server and
-asks no endpoint.
-"""
+"""What `--check` of `eval/gen_preference.py` and `eval/evaluate.py` says of files."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from alignxplore.evaluation.benchmarks import Benchmark, BenchmarkFile
-from alignxplore.serving.endpoint import Endpoint, is_url
-from alignxplore.serving.models import ModelSpec
-
-CONFIGURATIONS = ("config.json", "params.json")  # one of them is in every folder that vLLM can serve
-
-
-def whereabouts(spec: ModelSpec, api_key_env: str) -> str:
-    """Where a model is to come from, in words.
-
-    Args:
-        api_key_env: name of the variable with the key of its endpoint; "" where it has none.
-
-    Raises:
-        ValueError: neither a model folder nor a hub id nor the URL of an endpoint, or a key that is not there.
-    """
-    if is_url(spec.target):
-        Endpoint(spec.target, spec.served_name, api_key_env=api_key_env)  # looks at what it is given
-        model = f", model {spec.served_name}" if spec.served_name else ""
-        key = f", key in {api_key_env}" if api_key_env else ""
-        return f"endpoint {spec.target}{model}{key}"
-    if Path(spec.target).is_dir():
-        if not any(Path(spec.target, name).is_file() for name in CONFIGURATIONS):
-            raise ValueError(f"'{spec.target}' is no model folder: it holds no {CONFIGURATIONS[0]}")
-        return f"folder {spec.target}"
-    if not Path(spec.target).exists() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", spec.target):
-        raise ValueError(f"'{spec.target}' is neither a model folder nor a hub id (OWNER/NAME) nor a URL")
-    return f"hub model {spec.target}" + (f"@{spec.revision}" if spec.revision else "")
 
 
 def sizes(benchmarks: Iterable[BenchmarkFile | Benchmark]) -> list[str]:

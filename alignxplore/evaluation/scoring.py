@@ -13,12 +13,12 @@ from alignxplore.environment import say_problems
 from alignxplore.evaluation import conditions, costs, hicupid, segments
 from alignxplore.evaluation import rows as rows_of
 from alignxplore.evaluation.answers import Answer
-from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments
+from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments, serving_arguments
 from alignxplore.evaluation.benchmarks import Benchmark, check_recipes, check_tasks, find_sets, load_benchmarks
 from alignxplore.evaluation.conditions import Cell, JudgeRequest, questions, requests_of
 from alignxplore.evaluation.history_baselines import HistoryBaselines, parse_baselines
 from alignxplore.evaluation.judgements import ask, first_questions, make_judge, unit_id, window_of
-from alignxplore.evaluation.preview import not_there, sizes, whereabouts
+from alignxplore.evaluation.preview import not_there, sizes
 from alignxplore.evaluation.report import samples, writing
 from alignxplore.evaluation.report.tables import Table, markdown
 from alignxplore.evaluation.results import result_rows
@@ -29,7 +29,7 @@ from alignxplore.judging import ranking
 from alignxplore.judging.downstream import Downstream
 from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import RecordError, write_json, write_jsonl
-from alignxplore.serving.models import ModelSpec, choose, open_model, parse_all
+from alignxplore.serving.models import ModelSpec, choose, open_model, parse_all, whereabouts
 from alignxplore.work import run_units, side_by_side
 
 log = logging.getLogger(__name__)
@@ -100,11 +100,6 @@ def is_written(benchmark: Benchmark, protocol: str) -> bool:
     return benchmark.task == "generation" and protocol == "paper"
 
 
-def serve_arguments(arguments: EvaluationArguments) -> list[str]:
-    """What `vllm serve` is told of the models served here."""
-    return ["--max-model-len", str(arguments.max_model_len), *arguments.serve_arguments.split()]
-
-
 async def rate_written(
     arguments: EvaluationArguments,
     spec: ModelSpec,
@@ -116,7 +111,7 @@ async def rate_written(
     async with open_model(
         spec,
         log_folder=Path(arguments.out) / "logs",
-        arguments=serve_arguments(arguments),
+        arguments=serving_arguments(arguments),
         tokenizer=False,
         api_key_env=keys_of(arguments)[spec.name],
         concurrency=arguments.concurrency,
@@ -281,7 +276,7 @@ async def read_all(
     async with open_model(
         spec,
         log_folder=Path(arguments.out) / "logs",
-        arguments=serve_arguments(arguments),
+        arguments=serving_arguments(arguments),
         sample=PromptSet(arguments.prompt_set).judge(None, None, "a", "b"),
         api_key_env=key,
         concurrency=arguments.concurrency,
@@ -331,12 +326,15 @@ def preview(arguments: EvaluationArguments) -> str:
     Summaries, and even the benchmarks, may be missing yet: then it says so, and counts without them.
     """
     (specs, forms), keys, evaluator = downstream_models(arguments), keys_of(arguments), evaluator_of(arguments)
-    lines = [f"{spec.name}: {whereabouts(spec, keys[spec.name])}, format {forms[spec.name]}" for spec in specs]
+    serving = serving_arguments(arguments)
+    lines = [
+        f"{spec.name}: {whereabouts(spec, keys[spec.name], serving)}, format {forms[spec.name]}" for spec in specs
+    ]
     if missing_files := not_there(arguments.data):
         return "\n".join([*lines, f"{', '.join(missing_files)}: not there yet; what would be asked cannot be counted"])
     benchmarks = benchmarks_of(arguments)
     if rates_answers(arguments, benchmarks) and evaluator:
-        lines.append(f"evaluator {evaluator.name}: {whereabouts(evaluator, keys[evaluator.name])}")
+        lines.append(f"evaluator {evaluator.name}: {whereabouts(evaluator, keys[evaluator.name], serving)}")
     if arguments.bounds:
         writing.bound_rows(Path(arguments.bounds), benchmarks.values())
     cell_list, messages = cells_so_far(arguments, benchmarks)

@@ -8,6 +8,7 @@ A folder or hub id is served by a local `vllm serve` for the length of the with-
 
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -106,6 +107,31 @@ def parse_all(texts: Sequence[str]) -> list[ModelSpec]:
             problem = f"{len(targets)} models are named {spec.name} ({', '.join(targets)})"
             raise ValueError(f"{problem}; give each one its own: NAME=TARGET")
     return specs
+
+
+def whereabouts(spec: ModelSpec, api_key_env: str | None = None, arguments: Sequence[str] = ()) -> str:
+    """Where a model is to come from, in words: what `--check` says of it. The files of a folder are looked at; no
+    server is started, no hub and no endpoint asked.
+
+    Args:
+        api_key_env: name of the variable with the key of its endpoint; empty where it has none.
+        arguments: for `vllm serve`.
+
+    Raises:
+        ValueError: neither a model folder nor a hub id nor the URL of an endpoint, or a key that is not there.
+        ModelError: a folder that cannot be served.
+    """
+    if is_url(spec.target):
+        Endpoint(spec.target, spec.served_name, api_key_env=api_key_env)  # looks at what it is given
+        model = f", model {spec.served_name}" if spec.served_name else ""
+        key = f", key in {api_key_env}" if api_key_env else ""
+        return f"endpoint {spec.target}{model}{key}"
+    if Path(spec.target).exists() or spec.target.endswith(".gguf"):
+        check_files(spec.target, spec.revision, arguments)
+        return f"folder {spec.target}"
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", spec.target):
+        raise ValueError(f"'{spec.target}' is neither a model folder nor a hub id (OWNER/NAME) nor a URL")
+    return f"hub model {spec.target}" + (f"@{spec.revision}" if spec.revision else "")
 
 
 def choose(option: str, values: Sequence[str], names: Sequence[str], default: str) -> dict[str, str]:

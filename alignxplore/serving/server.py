@@ -307,11 +307,11 @@ def serve_until_stopped(options: ServeOptions, arguments: Sequence[str]) -> NoRe
     """
     if options.model.startswith((".", "/", "~")) and not Path(options.model).exists():
         raise FileNotFoundError(f"{options.model}: no such model folder")
+    if "/" in options.model and (Path(options.model).exists() or not options.check):  # --check asks no hub
+        check_files(options.model, options.revision, arguments)
     if options.check:
         print(planned(options, f"for vllm serve besides: {' '.join(arguments) or 'nothing'}"))
         sys.exit(0)
-    if "/" in options.model:
-        check_files(options.model, options.revision, arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # through the finally below, so that nothing stays behind
     process, url = start(
         options.model,

@@ -19,7 +19,7 @@ from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
 from alignxplore.records import RecordError, UserRecord, content_hash, hash_seed, read_jsonl, write_json, write_jsonl
 from alignxplore.serving.endpoint import is_url
-from alignxplore.serving.models import Model, ModelSpec, open_model
+from alignxplore.serving.models import Model, ModelSpec, open_model, whereabouts
 from alignxplore.sft.tokenised_set import source_hash
 from alignxplore.summarize import Sampling
 from alignxplore.synthesis.funnel import UNANSWERED, Funnel, LiveFunnel, plot
@@ -73,6 +73,16 @@ class SynthesisOptions(Checkable):
     api_key_env: str | None = option("NAME of the variable with the teacher's API key", None)
     judge_api_key_env: str | None = option("the same for the judge of --judge", None)
     max_error_rate: float = option("share of users whose requests may fail or be refused before the run stops", 0.05)
+
+    @property
+    def teacher_serving(self) -> list[str]:
+        """What `vllm serve` is told of a teacher that is served here."""
+        return ["--max-model-len", str(self.max_model_len), *self.teacher_arguments.split()]
+
+    @property
+    def judge_serving(self) -> list[str]:
+        """The same of a judge."""
+        return self.judge_arguments.split()
 
 
 def journalled(journal: Journal) -> Callable[[str, Callable[[], Awaitable[dict]]], Awaitable[dict]]:
@@ -188,14 +198,11 @@ async def open_models(stack: AsyncExitStack, plan: Plan, args: SynthesisOptions)
     """(teachers, judges), started here or found at their URLs; they end with the stack."""
     options: dict[str, Any] = {"log_folder": Path(args.out), "concurrency": args.requests, "timeout": args.timeout}
     options["sample"] = plan.prompts.judge(None, None, "a", "b")
-    teacher_options: dict[str, Any] = {
-        "api_key_env": args.api_key_env,
-        "arguments": ["--max-model-len", str(args.max_model_len), *args.teacher_arguments.split()],
-    }
+    teacher_options = {"api_key_env": args.api_key_env, "arguments": args.teacher_serving}
     teachers = [
         await stack.enter_async_context(open_model(spec, **teacher_options, **options)) for spec in plan.teachers
     ]
-    judge_options: dict[str, Any] = {"api_key_env": args.judge_api_key_env, "arguments": args.judge_arguments.split()}
+    judge_options = {"api_key_env": args.judge_api_key_env, "arguments": args.judge_serving}
     judges = [await stack.enter_async_context(open_model(spec, **judge_options, **options)) for spec in plan.judges]
     same_model("teacher", teachers)
     same_model("judge", judges)
@@ -319,13 +326,19 @@ def check(options: SynthesisOptions) -> str:
     plan, journal = Plan.make(options), Path(options.out) / "users.jsonl"
     candidates = sum(len(signal) >= 2 * options.min_targets for _, signal in plan.signals.values())
     row_count = sum(1 for _ in read_jsonl(journal)) if journal.is_file() else 0
-    teacher, judge = (
-        f"{specs[0].name} ({' '.join(spec.target for spec in specs)})"
-        for specs in (plan.teachers, plan.judges or plan.teachers)
+    teacher = "teacher" if plan.judges else "teacher and judge"
+    serving = {
+        teacher: (plan.teachers, options.api_key_env, options.teacher_serving),
+        "judge": (plan.judges, options.judge_api_key_env, options.judge_serving),
+    }
+    models = "\n".join(
+        f"{role} {spec.name}: {whereabouts(spec, key, arguments)}"
+        for role, (specs, key, arguments) in serving.items()
+        for spec in specs
     )
     threshold = f" above {options.signal:g}" if options.scores else ""
     return (
         f"{plan.users:,} users, {candidates:,} of them with {2 * options.min_targets} or more choices{threshold}\n"
-        f"teacher {teacher}, judge {judge}\n{options.out}: {row_count:,} users in the journal\n"
+        f"{models}\n{options.out}: {row_count:,} users in the journal\n"
         "check: nothing was started, nothing written"
     )

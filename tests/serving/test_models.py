@@ -1,11 +1,14 @@
 """How models are named on the command line, and what identifies them."""
 
+import shutil
+
 import huggingface_hub.constants
 import pytest
 
+from alignxplore.serving.beforehand import ModelError
 from alignxplore.serving.endpoint import RequestError
 from alignxplore.serving.fingerprints import weights_fingerprint
-from alignxplore.serving.models import ModelSpec, choose, look_up, open_model
+from alignxplore.serving.models import ModelSpec, choose, look_up, open_model, whereabouts
 
 
 @pytest.mark.parametrize(
@@ -107,6 +110,22 @@ async def test_a_model_has_one_name_wherever_it_is_served(fake_server, say, tmp_
         server.models[0]["root"] = "/model"  # of some machine
         async with open_model(ModelSpec.parse(server.url), log_folder=tmp_path, tokenizer=False) as model:
             assert model.named == model.identity == f"{server.url}@ours=/model"
+
+
+def test_a_check_looks_at_the_files_of_a_folder(model_folder, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(model_folder, damaged)
+    assert whereabouts(ModelSpec.parse(f"x={damaged}")) == f"folder {damaged}"
+    with pytest.raises(ModelError, match="window of 999,999,999 tokens is asked for"):
+        whereabouts(ModelSpec.parse(f"x={damaged}"), arguments=["--max-model-len", "999999999"])
+    weights = damaged / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ModelError, match="model.safetensors is cut or damaged"):
+        whereabouts(ModelSpec.parse(f"x={damaged}"))
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match="a GGUF file is not served here"):
+        whereabouts(ModelSpec.parse(f"x={tmp_path / 'm.gguf'}"))
+    assert whereabouts(ModelSpec.parse("x=org/not-in-the-cache@main")) == "hub model org/not-in-the-cache@main"
 
 
 def test_a_fingerprint_sees_what_changes_between_the_ends_of_a_large_file(tmp_path):
