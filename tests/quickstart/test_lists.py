@@ -70,7 +70,7 @@ def test_rl_is_served_its_judges_and_every_policy_is_scored_by_both(kind, tmp_pa
     found = {step.name: step for step in steps}
     (rl,) = found["rl"].rows[-1]
     given = dict(rl.environment)
-    assert (given["JUDGES"], given["STEPS"], given["LR"]) == ("judge={judge}", "40", settings.rl_lr)
+    assert (given["JUDGES"], given["STEPS"], given["LR"]) == ("judge={judge}", str(settings.rl_steps), settings.rl_lr)
     assert given.get("VAL_JUDGES") == {"films": "judge2={judge2}", "world": None}[kind]
     assert [server.name for server in found["rl"].servers] == {"films": ["judge", "judge2"], "world": ["judge"]}[kind]
     (summaries,), (scores,) = found["summaries"].rows[-1], found["scores"].rows[-1]
