@@ -114,6 +114,16 @@ def test_nothing_is_imported_by_folder():
     assert [name for name in tracked_python() if word in read(name)] == []
 
 
+MOST_LINES = 400
+
+
+def test_a_file_is_a_subject_and_not_longer_than_one():
+    command = ["git", "ls-files", "*.py", "*.sh", "*.js", "*.css", "*.jinja"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    lines = {name: len(read(name).splitlines()) for name in names if (ROOT / name).is_file()}
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
+
+
 SCRIPTS = ("benchmarks", "studies", "figures", "eval", "sft", "verl")
 GIVEN = ("arg-type", "union-attr", "operator", "misc")
 # A variable is called by a noun that says what it holds. These say nothing of it.

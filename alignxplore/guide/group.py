@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from alignxplore.judging.letters import find_letters
+from alignxplore.judging.letter_tokens import find_letters
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.rl.chain import Chain, ChainRunner, Generation, Group, Prompt

@@ -13,7 +13,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from alignxplore.judging.judgement import JudgeError, Judgement, PaperJudgement, Said, chosen_first
-from alignxplore.judging.letters import LetterReader, Letters
+from alignxplore.judging.letter_tokens import Letters
+from alignxplore.judging.letters import LetterReader
 from alignxplore.prompts import Messages
 from alignxplore.records import Interaction
 

@@ -198,11 +198,11 @@ async def open_models(stack: AsyncExitStack, plan: Plan, args: SynthesisOptions)
     """(teachers, judges), started here or found at their URLs; they end with the stack."""
     options: dict[str, Any] = {"log_folder": Path(args.out), "concurrency": args.requests, "timeout": args.timeout}
     options["sample"] = plan.prompts.judge(None, None, "a", "b")
-    teacher_options = {"api_key_env": args.api_key_env, "arguments": args.teacher_serving}
+    teacher_options: dict[str, Any] = {"api_key_env": args.api_key_env, "arguments": args.teacher_serving}
     teachers = [
         await stack.enter_async_context(open_model(spec, **teacher_options, **options)) for spec in plan.teachers
     ]
-    judge_options = {"api_key_env": args.judge_api_key_env, "arguments": args.judge_serving}
+    judge_options: dict[str, Any] = {"api_key_env": args.judge_api_key_env, "arguments": args.judge_serving}
     judges = [await stack.enter_async_context(open_model(spec, **judge_options, **options)) for spec in plan.judges]
     same_model("teacher", teachers)
     same_model("judge", judges)
