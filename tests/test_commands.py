@@ -157,7 +157,7 @@ CHECKS = {
     "benchmarks/tokenize_streams.py": (),
     "benchmarks/update_balance.py": (),
     "verl/examples/data_preprocess/upi_streaming_dataset.py": ("--data", "FILE", "--out", "OUT"),
-    "-m alignxplore.serving": ("FOLDER", "--log", "OUT", "--max-model-len", "9"),
+    "-m alignxplore.serving": ("owner/model", "--log", "OUT", "--max-model-len", "9"),
     "-m alignxplore.world": ("--out", "OUT"),
 }
 

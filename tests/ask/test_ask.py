@@ -116,7 +116,8 @@ def make_run(folder, model_folder):
 async def test_a_finished_run_gives_what_is_not_said(tmp_path, model_folder, capsys):
     make_run(tmp_path, model_folder)
     message = await ask(AskOptions(run=tmp_path, person="1#1", check=True))
-    assert f"{tmp_path}/rl/model, {tmp_path}/models/judge" in message and "items: 2" in message
+    for place in (f"sft+rl: folder {tmp_path}/rl/model", f"judge: folder {tmp_path}/models/judge", "items: 2"):
+        assert place in message.splitlines()
     output = capsys.readouterr().out
     assert "1#1: 4 choices" in output and "film 4" not in output  # as the evaluation shows it: two thirds
     with pytest.raises(UserError, match="no person 'x'; there are 0#1, 1#1"):
