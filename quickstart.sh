@@ -22,7 +22,7 @@
 #   WINDOWS=60                       windows of each person whose choices the policy learns from
 #   JUDGE_WINDOWS=100                windows of each person whose choices a judge learns from
 #   SFT_WINDOWS=12                   windows of each of these persons that the teacher describes
-#   RL_STEPS=20                      RL updates
+#   RL_STEPS=40                      RL updates
 #   RL_LR=2e-4                       their learning rate
 #   SFT_OPTIONS=                     more options of sft/sft.py
 #

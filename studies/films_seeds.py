@@ -36,7 +36,7 @@ def steps(settings: FilmSeedsSettings, runs: list[FilmSettings]) -> list[Step]:
     policies = {CONTROL: out / "rl/model"}
     arguments = ("--runs", *(run.out for run in runs), "--control", f"{CONTROL}={out / 'eval'}", "--out", out)
     return [
-        Step("rl", 290, [control], judges),
+        Step("rl", 450, [control], judges),
         Step("summaries", 90, [stages.write_summaries(out / "eval", policies)]),
         Step("scores", 60, [stages.score_summaries(out / "eval", list(policies))]),
         Step("table", 5, [command("python", "studies/pool_seeds.py", *arguments)]),

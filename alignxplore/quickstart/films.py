@@ -38,7 +38,7 @@ class FilmSettings(Settings):
     windows: int = setting("windows of each person whose choices the policy learns from", 60)
     judge_windows: int = setting("windows of each person whose choices a judge learns from", 100)
     sft_windows: int = setting("windows of each of these persons that the teacher describes", 12)
-    rl_steps: int = setting("RL updates", 20)
+    rl_steps: int = setting("RL updates", 40)
     rl_lr: str = setting("their learning rate", Number("2e-4"))
     sft_options: str = setting("more options of sft/sft.py", "")
 
@@ -116,7 +116,6 @@ def train_rl(settings: FilmSettings, judges: list[Server], out: Path, *options: 
         "ROLLOUTS": 8,
         "TARGETS": TARGETS,
         "TOKENS_PER_GPU": 4096,
-        "TEST_EVERY": max(1, settings.rl_steps // 2),
     }
     return stages.train_rl(judge, run / "models/sft", rows, out, *options, **chosen)
 
@@ -152,7 +151,7 @@ def steps(settings: FilmSettings) -> list[Step]:
             after=["reader", "synthesis"],
         ),
         Step("rl_data", 4, [_rl_rows(train), _rl_rows(val), *rl_parquet(train, val)], after=["data"]),
-        Step("rl", 290, [train_rl(settings, judges, out / "rl")], judges, after=["sft", "judge2", "rl_data"]),
+        Step("rl", 500, [train_rl(settings, judges, out / "rl")], judges, after=["sft", "judge2", "rl_data"]),
         Step("summaries", 180, [stages.write_summaries(out / "eval", written, "--at_once", 3)]),
         Step("scores", 100, [stages.score_summaries(out / "eval", list(written))]),
         Step("figures", 14, _figures(settings)),
