@@ -65,6 +65,10 @@ class RunLock:
             self._file.flush()
         return self
 
+    def fileno(self) -> int:
+        """Of its open file, for a process that holds it, too."""
+        return self._file.fileno()
+
     def __exit__(self, *_: object) -> None:
         self._file.close()
 

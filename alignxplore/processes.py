@@ -4,9 +4,14 @@
     family.wait()
     family.end()                             # asked first, killed after `grace` seconds
 
+    with own_family() as variables: ...      # what a library starts with these variables
+
 A command begins a session of its own. Whatever it starts inherits a mark in its environment, so that all of it is
 found again, also what has sessions of its own (torchrun, vLLM, Ray) or lost its parent. A guard beside it, a small
 process, ends the family once its owner is gone, even by `kill -9`.
+
+Python's trackers of resources are not killed: they end by themselves once all who use them are gone, and take away
+the named semaphores and the shared memory that these leave in /dev/shm.
 """
 
 import contextlib
@@ -17,7 +22,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +42,8 @@ watch(int(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
 """
 _SOCKET_PATH = 107  # bytes that the kernel allows
 _LAST = 30.0  # seconds after which even a kill is given up: a process may hang in its file system
+_TRACKER = "resource_tracker import main"  # in the command of one
+_CLEANING = 5.0  # seconds that trackers have for their work; one whose users are not of the family is killed then
 # Titles that processes give themselves (vLLM, Ray) are written over their environment, and with it over the mark.
 _KEEP_ENVIRONMENT = {"SPT_NOENV": "1"}
 
@@ -65,12 +71,11 @@ class Family(subprocess.Popen[bytes]):
         Raises:
             OSError: the command cannot be started.
         """
-        self.name, self.grace = f"{os.getpid()}-{secrets.token_hex(6)}", grace
+        self.name, self.grace = _new_name(), grace
         environment = dict(os.environ if environment is None else environment)
-        families = ":".join(filter(None, (environment.get(MARK), self.name)))
         self.guard = _start_guard(self.name, grace, keep)
         try:
-            marked_environment = environment | _KEEP_ENVIRONMENT | {MARK: families}
+            marked_environment = environment | _mark(self.name, environment)
             super().__init__(command, env=marked_environment, start_new_session=True, **options)
         except BaseException:
             _dismiss(self.guard)
@@ -92,6 +97,19 @@ class Family(subprocess.Popen[bytes]):
         self.wait()
         _dismiss(self.guard)
         return kill_lines
+
+
+@contextlib.contextmanager
+def own_family(grace: float = GRACE, keep: Sequence[int] = ()) -> Iterator[dict[str, str]]:
+    """The variables of a family of its own, without a leader: for what a library starts. It is ended when this is
+    left, and by a guard if this process is killed. `grace` and `keep`: see `Family`."""
+    name = _new_name()
+    guard = _start_guard(name, grace, keep)
+    try:
+        yield _mark(name, os.environ)
+    finally:
+        _end([name], (signal.SIGTERM, grace))  # interrupted, it leaves the rest to the guard
+        _dismiss(guard)
 
 
 def end_all(families: Sequence[Family]) -> None:
@@ -137,37 +155,6 @@ def temporary_files(folder: Path) -> dict[str, str]:
     return {"TMPDIR": str(folder / "tmp"), "TORCHINDUCTOR_CACHE_DIR": cache}
 
 
-def semaphores() -> list[Path]:
-    """Python's named semaphores that what this process has started holds: who is killed leaves them in /dev/shm."""
-    inodes: set[int] = set()
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(OSError):
-            maps = Path(f"/proc/{child.pid}/maps").read_text().splitlines()
-            inodes |= {int(line.split()[4]) for line in maps if "/dev/shm/sem." in line}  # by inode: names change
-    entries = os.scandir("/dev/shm") if os.path.isdir("/dev/shm") else ()
-    return [Path(entry) for entry in entries if entry.name.startswith("sem.mp-") and entry.inode() in inodes]
-
-
-@contextlib.contextmanager
-def semaphores_taken_away() -> Iterator[None]:
-    """Within it children are ended: whatever `semaphores` they held before, or were just making, is taken away."""
-    paths, end = set(semaphores()), threading.Event()
-
-    def look() -> None:
-        while not end.wait(0.05):
-            paths.update(semaphores())
-
-    watcher = threading.Thread(target=look, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        end.set()
-        watcher.join()
-        for semaphore in paths:
-            semaphore.unlink(missing_ok=True)
-
-
 def members(*families: str) -> list[psutil.Process]:
     """Everything alive that carries the mark of one of these families; a zombie is not alive."""
     return [process for process in psutil.process_iter() if not _families(process).isdisjoint(families)]
@@ -178,6 +165,15 @@ def _families(process: psutil.Process) -> set[str]:
         return set(process.environ().get(MARK, "").split(":"))
     except (psutil.Error, OSError):  # gone, a zombie, or somebody else's
         return set()
+
+
+def _new_name() -> str:
+    return f"{os.getpid()}-{secrets.token_hex(6)}"
+
+
+def _mark(family: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that make what is started with them, and with `environment`, one of this family, too."""
+    return _KEEP_ENVIRONMENT | {MARK: ":".join(filter(None, (environment.get(MARK), family)))}
 
 
 def _end(families: Sequence[str], *requests: tuple[signal.Signals, float]) -> list[str]:
@@ -194,9 +190,13 @@ def _end(families: Sequence[str], *requests: tuple[signal.Signals, float]) -> li
                 recipients.add(process)
         if not survivors:
             return []
-    kill_lines = [line for process in survivors for line in _describe(process)]
+    kill_lines = [line for process in survivors if not _is_tracker(process) for line in _describe(process)]
+    cleaned = time.monotonic() + _CLEANING
     for survivors in _until_gone(families, time.monotonic() + _LAST):
-        for process in survivors:
+        users = [process for process in survivors if not _is_tracker(process)]
+        if users:
+            cleaned = time.monotonic() + _CLEANING
+        for process in users if time.monotonic() < cleaned else survivors:
             _send(process, signal.SIGKILL)
     return kill_lines
 
@@ -227,6 +227,13 @@ def _first(processes: Sequence[psutil.Process]) -> Iterator[psutil.Process]:
             continue
     groups = {group for parent, group in places.values() if parent not in pids}
     return (process for process, (_, group) in places.items() if group in groups)
+
+
+def _is_tracker(process: psutil.Process) -> bool:
+    try:
+        return any(_TRACKER in word for word in process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def _send(process: psutil.Process, number: signal.Signals) -> None:

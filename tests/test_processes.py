@@ -1,13 +1,14 @@
 """Families of processes: all of one is found and ended, whoever started it, and nothing outlives its owner."""
 
-import contextlib
 import fcntl
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -194,50 +195,70 @@ def test_temporary_files_of_a_command_go_with_its_folder(tmp_path, monkeypatch):
     assert not Path(variables["TORCHINDUCTOR_CACHE_DIR"]).is_relative_to(tmp_path)
 
 
-HOLDS = "import multiprocessing as m; lock = m.get_context('spawn').Lock(); print(flush=True); input()"
+# Writes the name of a semaphore that it holds, and stays whoever asks it to end.
+HOLDS = """
+import multiprocessing, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+lock = multiprocessing.get_context("spawn").Lock()
+open(sys.argv[1], "w").write(lock._semlock.name + "\\n")
+time.sleep(600)
+"""
+OWN_FAMILY = """
+import fcntl, os, subprocess, sys, time
+from alignxplore.processes import own_family
+lock = open(sys.argv[2], "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+with own_family(grace=0.5, keep=[lock.fileno()]) as variables:
+    subprocess.Popen(["bash", "-c", sys.argv[1]], env=os.environ | variables, start_new_session=True)
+    sys.stdin.read()
+"""
+needs_shm = pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm")
 
 
 @pytest.fixture
-def holder():
-    """holder() → a process that holds a semaphore."""
-    started = []
+def holder(tmp_path):
+    """holder.command: of a process that holds a semaphore; holder.path(): where that is, once it runs."""
+    (tmp_path / "holds.py").write_text(HOLDS)
+    name = tmp_path / "semaphore"
 
-    def start():
-        child = subprocess.Popen(
-            [sys.executable, "-c", HOLDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-        )
-        started.append(child)
-        child.stdout.readline()
-        return child
+    def path():
+        until(lambda: name.exists() and name.read_text().endswith("\n"))
+        return Path(f"/dev/shm/sem.{name.read_text().strip().removeprefix('/')}")
 
-    yield start
-    for child in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
+    return SimpleNamespace(command=[sys.executable, str(tmp_path / "holds.py"), str(name)], path=path)
 
 
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm")
-def test_semaphores_go_with_the_processes_that_are_ended(holder):
-    """Also one that was made only while others were already being ended."""
-    first = holder()
-    with processes.semaphores_taken_away():
-        os.killpg(first.pid, signal.SIGKILL)
-        second = holder()
-        paths = set(processes.semaphores())
-        assert len(paths) == 1
-        time.sleep(1)  # some looks long
-        os.killpg(second.pid, signal.SIGKILL)
-        second.wait()
-    assert not any(path.exists() for path in paths) and processes.semaphores() == []
+@needs_shm
+def test_semaphores_go_with_a_family_that_is_killed(holder):
+    """Python's tracker takes them away, once it is alone; it is no process that had to be killed."""
+    family = Family(holder.command, grace=0.2)
+    path = holder.path()
+    assert path.exists() and len(members(family.name)) == 2
+    (killed,) = family.end()
+    assert killed.startswith(f"{family.pid} ") and not path.exists() and not members(family.name)
 
 
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm")
-def test_a_semaphore_of_a_process_that_is_killed_is_known(holder):
-    child = holder()
-    (held,) = processes.semaphores()
-    assert held.name.startswith("sem.mp-") and held.exists()
-    os.killpg(child.pid, signal.SIGKILL)
-    child.communicate()
-    held.unlink(missing_ok=True)
-    assert processes.semaphores() == []
+def test_a_tracker_whose_user_is_not_of_the_family_does_not_stay(monkeypatch):
+    monkeypatch.setattr(processes, "_CLEANING", 0.2)
+    code = "import os; from multiprocessing.resource_tracker import getfd; os.set_inheritable(getfd(), True)"
+    code += "; os.execve('/bin/sleep', ['sleep', '600'], {})"
+    family = Family([sys.executable, "-c", code], grace=0.2)
+    until(lambda: psutil.Process(family.pid).name() == "sleep")
+    assert len(members(family.name)) == 1
+    assert family.end() == [] and not members(family.name)
+
+
+@needs_shm
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_a_library_started_goes_with_its_owner(holder, tmp_path, killed):
+    command = [sys.executable, "-c", OWN_FAMILY, shlex.join(holder.command) + " & wait", str(tmp_path / "lock")]
+    owner = subprocess.Popen(command, stdin=subprocess.PIPE)
+    path = holder.path()
+    (bash,) = (child for child in psutil.Process(owner.pid).children() if child.name() == "bash")
+    assert path.exists()
+    if killed:
+        owner.kill()
+    owner.communicate()
+    with (tmp_path / "lock").open() as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        assert not path.exists() and not alive(bash.pid)

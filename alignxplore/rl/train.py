@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 import threading
@@ -33,7 +32,6 @@ from alignxplore.command import check_encoding
 from alignxplore.environment import say_problems
 from alignxplore.errors import SAID, of_the_disk, one_sentence
 from alignxplore.journal import RunLock
-from alignxplore.processes import semaphores_taken_away, socket_folder, temporary_files
 from alignxplore.prompts import PromptSet
 from alignxplore.records import read_object, write_json
 from alignxplore.rl.checks import (
@@ -45,6 +43,7 @@ from alignxplore.rl.checks import (
     planned_steps,
     prepare,
 )
+from alignxplore.rl.cluster import ray_of_its_own
 from alignxplore.rl.memory import memory
 from alignxplore.rl.reward import named_paths
 from alignxplore.rl.same_run import fixed_settings, same_gpus, same_run, served_by_judges
@@ -52,8 +51,6 @@ from alignxplore.rl.settings import STOP, RunStopped, Streaming, register_defaul
 from alignxplore.serving.endpoint import CONNECT_PATIENCE, TransportError
 
 FINISHED_PATIENCE = 1.0  # seconds: a finished run needs its judges no more
-# The longest socket of Ray, behind its folder.
-_RAY_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.9"
 STOP_SECONDS = 600  # that a run may take to end in order: an update or a validation, and a checkpoint
 
 
@@ -93,19 +90,6 @@ def quiet_console(log_path: Path, progress: Path) -> Iterator[None]:
         os.dup2(console, 1), os.dup2(errors, 2)
 
 
-@contextlib.contextmanager
-def environment_of(variables: dict[str, str]) -> Iterator[None]:
-    """Variables of what is started in here."""
-    old_values = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name in variables:
-            os.environ.pop(name)
-        os.environ.update({name: old_values[name] for name in variables if name in old_values})
-
-
 def stop_in_order(out: Path, progress: Path) -> Callable[[int, object], None]:
     """What SIGTERM does. While the run trains, the first one asks it to save a checkpoint and end (by OUT/stop, as
     anybody may); a second one, or STOP_SECONDS, end it at once."""
@@ -127,7 +111,7 @@ def stop_in_order(out: Path, progress: Path) -> Callable[[int, object], None]:
     return handle
 
 
-def train(config: DictConfig, steps: int, out: Path) -> None:
+def train(config: DictConfig, steps: int, out: Path, lock: RunLock) -> None:
     """Run verl until the last step and put the final model at OUT/model."""
     import ray
     from verl.trainer.main_ppo import run_ppo
@@ -147,32 +131,12 @@ def train(config: DictConfig, steps: int, out: Path) -> None:
                 signal.signal(number, on_signal)
             return ray.remote(num_cpus=1)(StreamingRunner).remote()
 
-    scratch = socket_folder("axp-ray", _RAY_SOCKET)
-    if "address" not in config.ray_kwargs.ray_init and "RAY_ADDRESS" not in os.environ:
-        ray_init: dict[str, Any] = {"_temp_dir": str(scratch)}
-        if config.trainer.device == "cpu":
-            # Ray counts slots, not cores: each training rank takes one "GPU", the helpers one "CPU" each.
-            ranks = config.trainer.n_gpus_per_node
-            ray_init |= {"num_cpus": 12 + 4 * ranks, "num_gpus": ranks}
-            ray_init |= {"include_dashboard": False, "object_store_memory": 300_000_000}
-        ray_init = {k: v for k, v in ray_init.items() if config.ray_kwargs.ray_init.get(k) is None}  # nobody chose it
-        OmegaConf.update(config, "ray_kwargs.ray_init", ray_init, force_add=True)
     # The runner takes its environment from `ray start`, and may stand in another folder.
     name = "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR"
     pictures = os.path.abspath(os.environ.get("TENSORBOARD_DIR") or out / "tensorboard")
     OmegaConf.update(config, name, pictures, force_add=True)
-    try:
-        with environment_of(temporary_files(scratch)):
-            run_ppo(config, Starter)
-    except BaseException:
-        for logs in scratch.glob("session_2*/logs"):  # what Ray itself has to say about it
-            shutil.copytree(logs, out / "log" / "ray", dirs_exist_ok=True, symlinks=True)
-        raise
-    finally:
-        signal.alarm(0)
-        with semaphores_taken_away():
-            ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
+    with ray_of_its_own(config, out / "log" / "ray", keep=[lock.fileno()]):
+        run_ppo(config, Starter)
     pointer = out / "checkpoints" / "latest_checkpointed_iteration.txt"
     last_step = int(pointer.read_text()) if pointer.exists() else 0
     if last_step < steps:
@@ -240,7 +204,7 @@ def run(config: DictConfig) -> int:
             file=sys.stderr,
         )
     out = Path(settings.out).absolute()
-    with RunLock(out):
+    with RunLock(out) as lock:
         (out / STOP).unlink(missing_ok=True)
         train_data, held_out = check_data(config, settings.stages)
         steps = planned_steps(config, len(train_data))
@@ -270,7 +234,7 @@ def run(config: DictConfig) -> int:
         config.streaming.out = str(out)
         with quiet_console(out / "log" / "train.log", out / "log" / "progress.txt"):
             try:
-                train(config, steps, out)
+                train(config, steps, out, lock)
             except BaseException as error:
                 traceback.print_exc()  # into the log, whole
                 if isinstance(error, Exception):

@@ -34,6 +34,7 @@ WHOLE = pytest.mark.skipif("KILLS" not in os.environ, reason="of the kill suite:
 RESULTS = ROOT / "outputs" / "reliability"  # a file for each stage
 MARK = "KILL_SUITE"
 STARTING = 0.2  # share of the moments that fall before the work begins: imports, files, servers
+GONE = 30.0  # seconds in which everything of a killed run must have ended
 _SHM = 'mount --bind "$0" /dev/shm && exec "$@"'
 # What a library keeps on purpose, by name: compiled code, downloaded tables.
 CACHES = ("torchinductor_", "matplotlib")
@@ -54,7 +55,6 @@ class Stage:
         in_flight: requests that can be in flight at most.
         prepare: what an output folder needs before the first run.
         grace: how a run that is asked by Ctrl-C may exit.
-        gone: seconds in which everything of a killed run must have ended.
     """
 
     name: str
@@ -67,7 +67,6 @@ class Stage:
     prepare: Callable[[Path], None] = lambda out: out.mkdir(parents=True, exist_ok=True)
     variables: Callable[[Path], Mapping[str, str]] = lambda out: {}
     grace: tuple[int, ...] = (130,)
-    gone: float = 30.0
 
 
 @dataclass
@@ -110,7 +109,6 @@ class Run:
         variables = {MARK: self.mark, "TMPDIR": str(self.temporary), "SPT_NOENV": "1"} | dict(stage.variables(out))
         self.log = (place / "log.txt").open("a+b")
         began = self.log.tell()
-        self.gone = stage.gone
         self.process = subprocess.Popen(
             words,
             env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | variables,
@@ -157,7 +155,7 @@ class Run:
             raise AssertionError(f"not done after {limit:.0f} s: {self.said()[-300:]}") from None
 
     def all_gone(self) -> None:
-        deadline = time.monotonic() + self.gone
+        deadline = time.monotonic() + GONE
         while survivors := self.alive():
             assert time.monotonic() < deadline, f"still running: {survivors}"
             time.sleep(0.2)

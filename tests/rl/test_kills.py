@@ -64,7 +64,6 @@ def stage(name: str, policy: Path, rows: Path, judge: str, made: Callable[[Path]
         finished=saved,
         variables=lambda out: ENVIRONMENT | SIZES | paths | {"OUT": str(out)} | variables,
         grace=(3, 130),
-        gone=150.0,  # two agents of Ray, which hold nothing, leave by themselves a minute after a kill
     )
 
 

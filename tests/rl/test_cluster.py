@@ -1,0 +1,71 @@
+"""The Ray of a run is gone when the run is, however it ends: its agents, and what its workers leave in /dev/shm."""
+
+import fcntl
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.test_processes import until
+
+pytestmark = pytest.mark.slow
+MARK = "RUN_OF_A_TEST"
+# A worker holds semaphores, as vLLM's do.
+RUN = """
+import os, sys
+from omegaconf import OmegaConf
+import ray
+from alignxplore.journal import RunLock
+from alignxplore.rl.cluster import ray_of_its_own
+from pathlib import Path
+
+config = OmegaConf.create({"ray_kwargs": {"ray_init": {}}, "trainer": {"device": "cpu", "n_gpus_per_node": 1}})
+out = Path(sys.argv[1])
+
+class Worker:
+    def hold(self):
+        import multiprocessing
+        self.locks = [multiprocessing.get_context("spawn").Lock() for _ in range(20)]
+        return [lock._semlock.name.removeprefix("/") for lock in self.locks]
+
+with RunLock(out) as lock, ray_of_its_own(config, out / "log", keep=[lock.fileno()]):
+    ray.init(**OmegaConf.to_container(config.ray_kwargs.ray_init))
+    worker = ray.remote(Worker).remote()
+    print("holds", *ray.get(worker.hold.remote()), flush=True)
+    sys.stdin.readline()
+"""
+
+
+def processes_of(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_nothing_of_ray_stays(tmp_path, killed):
+    mark, out = secrets.token_hex(8), tmp_path / "out"
+    command = [sys.executable, "-c", RUN, str(out)]
+    environment = os.environ | {MARK: mark, "SPT_NOENV": "1"}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        line = next(line for line in run.stdout if line.startswith("holds "))
+        semaphores = [Path(f"/dev/shm/sem.{name}") for name in line.split()[1:]]
+        assert all(path.exists() for path in semaphores) and len(semaphores) == 20
+        names = {process.name() for process in processes_of(mark)}
+        assert names >= {"raylet", "ray::DashboardAgent", "ray::RuntimeEnvAgent"}, names
+        if killed:
+            run.kill()
+    assert run.returncode == (-9 if killed else 0)
+    with (out / ".lock").open() as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # nobody else may write here before
+    until(lambda: not processes_of(mark), limit=10)  # the guard was the last
+    assert not any(path.exists() for path in semaphores)
