@@ -31,7 +31,7 @@ class Dataset:
         module: module of `alignxplore.datasets` that builds it; None where the rows come from `alignxplore.world`.
         layouts: raw files that `--raw` may hold, one line for each official layout.
         terms: licence of the raw data.
-        protocols: how the rejected item is drawn; the first is the published way.
+        protocols: how the rejected item is drawn; the first is the default, and the published way where that is known.
         min_interactions: of a user who is kept, the target included (published value).
         split: of the users, as published.
         editions: raw files of the published benchmark as the builders name them; empty where there is but one edition.
@@ -151,7 +151,7 @@ _ALL = (
             "v2: benchmark/text/benchmark.csv and data/chat_history_32k/*.json",
         ),
         "v1 MIT, v2 CC-BY-4.0",
-        protocols=("published", "matched", "chat"),
+        protocols=("evidence", "matched", "chat"),
         public=False,
         published="v2, --users 5000",
         whole=True,

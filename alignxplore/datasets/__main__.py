@@ -158,13 +158,14 @@ class BuildOptions(Checkable):
     raw: Path = option("folder of the official files, any layout")
     out: Path = option("benchmark file to write, e.g. movielens_upi.jsonl")
     protocol: str = option(
-        "where rejected items come from. published: as in the paper's benchmark; matched: as popular (answers: as "
-        "long) as the chosen one, so that this gives nothing away; what has no match is dropped; matched_both: as "
-        "popular before the choice as well, and nothing that nobody had taken yet; liked (ratings): as matched_both, "
+        "where rejected items come from; default: the first in the list of describe. published: as in the paper's "
+        "benchmark; matched: as popular (answers: as long) as the chosen one, so that this gives nothing away; what "
+        "has no match is dropped; matched_both: as popular before the choice as well, and nothing that nobody had "
+        "taken yet; liked (ratings): as matched_both, "
         "and only what got four stars, or the user's own mean, is chosen; reviewed (amazon): any item that somebody "
-        "reviewed; evidence (hicupid): questions on the persona, with the dialogues that they name; chat "
-        "(personamem): the whole chat",
-        "published",
+        "reviewed; evidence: the dialogues that a question names (hicupid, questions on the persona), or the "
+        "conversation that it is about (personamem v2); chat (personamem, and always v1): the whole chat",
+        "",
     )
     min_interactions: int | None = option(
         "keep users with at least so many that have an alternative, the target included; default: the published "

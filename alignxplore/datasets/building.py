@@ -49,6 +49,7 @@ class Example(NamedTuple):
 class Job:
     """One build: what to make of which raw files, and what was seen on the way.
 
+    Without a `protocol` it is the first that the data set has.
     `persons` keeps those whose hash in [0, 1) lies in that range: two ranges that do not meet share nobody. With
     `windows` a user has up to so many rows, `user#1` and so on, each the `length` choices before one of the user's
     choices; without, one row, the whole history before the last one. `items` makes targets choices among so many
@@ -61,7 +62,7 @@ class Job:
 
     dataset: Dataset
     raw: Path
-    protocol: str = "published"
+    protocol: str = ""
     min_interactions: int | None = None
     users: int | None = None
     split: str = "all"
@@ -81,6 +82,7 @@ class Job:
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def __post_init__(self) -> None:
+        self.protocol = self.protocol or self.dataset.protocols[0]
         if self.protocol not in self.dataset.protocols:
             raise ValueError(
                 f"{self.dataset.name} has no protocol '{self.protocol}'; it has {', '.join(self.dataset.protocols)}"

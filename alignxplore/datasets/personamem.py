@@ -6,11 +6,12 @@ Reads v1 (`questions_32k.csv` and `shared_contexts_32k.jsonl`, also 128k and 1M:
 (`benchmark/text/benchmark.csv`, for protocol `chat` also `data/chat_history_32k/`).
 
 History: each user message with the reply to it, nothing rejected; the persona in the system messages is left out.
-v1 takes the chat up to the question. v2 takes the conversation that the question is about (which fits the published
-16,384-token window); with protocol `chat` the whole 32k chat.
-Target: the right option against one wrong option, drawn by a hash of seed and question (published, chat) or the one
-nearest in length, with rows then balanced by length (matched); with `--whole` against all of them, which is how the
-benchmark itself counts (four-way accuracy).
+Protocol `evidence`, the default: the conversation that the question is about (it fits the published 16,384-token
+window). Protocol `chat`: the whole chat before the question. v1 does not say which conversation that is: there the
+default is `chat`. No protocol is called published, because the published conversion is not known.
+Target: the right option against one wrong option, drawn by a hash of seed and question. With protocol `matched` it is
+the one nearest in length, with rows then balanced by length. With `--whole` it stands against all of them, which is
+how the benchmark itself counts (four-way accuracy).
 """
 
 import random
@@ -52,6 +53,7 @@ def build(job: Job) -> Iterator[Example]:
     if not contexts:
         job.edition = "v2"
         return build_records(_version_2(questions, job), job)
+    job.protocol = "chat" if job.protocol == "evidence" else job.protocol
     job.edition = f"v1 {questions.stem.removeprefix('questions_')}"
     return build_records(_version_1(questions, contexts[0], job), job)
 

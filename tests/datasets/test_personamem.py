@@ -135,6 +135,15 @@ def write_v2(folder, query):
     return folder
 
 
+def test_no_protocol_is_called_published_where_the_published_conversion_is_not_known(run, tmp_path):
+    with pytest.raises(ValueError, match="no protocol 'published'; it has evidence, matched, chat"):
+        run("personamem", write_v2(tmp_path / "v2", "Question {0}"), protocol="published")
+    (tmp_path / "v1").mkdir()
+    protocols = [run("personamem", tmp_path / "v2")[1].protocol]
+    protocols += [run("personamem", write_v1(tmp_path / "v1"), protocol=name)[1].protocol for name in ("", "matched")]
+    assert protocols == ["evidence", "chat", "matched"]
+
+
 @pytest.mark.parametrize("query", ["{{'role': 'user', 'content': 'Question {0}'}}", "Question {0}"])
 def test_personamem_v2(run, check_rows, tmp_path, query):
     write_v2(tmp_path, query)
@@ -217,7 +226,7 @@ def places(record):
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(questions=questions, protocol=st.sampled_from(["published", "matched", "chat"]), seed=st.integers(0, 2))
+@given(questions=questions, protocol=st.sampled_from(["evidence", "matched", "chat"]), seed=st.integers(0, 2))
 def test_properties_of_personamem_v2(run, check_rows, check_splits, tmp_path, questions, protocol, seed):
     with (tmp_path / "benchmark.csv").open("w", newline="") as out:
         writer = csv.writer(out)
@@ -251,14 +260,14 @@ def test_properties_of_personamem_v2(run, check_rows, check_splits, tmp_path, qu
         )
     if protocol == "matched":
         assert sum(longer(x.record) for x in examples) == len(examples) / 2
-    check_splits("personamem", tmp_path, protocol="published")
+    check_splits("personamem", tmp_path)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     chat=messages,
     asked=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.permutations(["x", "yy", "zzz"])), max_size=6),
-    protocol=st.sampled_from(["published", "matched"]),
+    protocol=st.sampled_from(["chat", "matched"]),
     seed=st.integers(0, 2),
 )
 def test_properties_of_personamem_v1(run, check_rows, check_splits, tmp_path, chat, asked, protocol, seed):
