@@ -6,7 +6,7 @@ Averages and differences are computed here from the scores, never copied. A numb
 """
 
 from alignxplore.command import run
-from alignxplore.evaluation.report.writing import GLOSSARY, ReportOptions, write_report
+from alignxplore.evaluation.report.writing import ReportOptions, metrics_help, write_report
 
 if __name__ == "__main__":
-    run(write_report, ReportOptions, f"{__doc__}\n{GLOSSARY}")
+    run(write_report, ReportOptions, f"{__doc__}\n{metrics_help()}")

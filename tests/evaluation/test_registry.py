@@ -3,6 +3,7 @@ row is named."""
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -10,9 +11,11 @@ from alignxplore.evaluation import registry
 from alignxplore.evaluation.answers import Answer, Rating
 from alignxplore.evaluation.costs import Cost
 from alignxplore.evaluation.hicupid import WrittenAnswer
+from alignxplore.evaluation.registry import ACCURACY, AMONG_K, READING
 from alignxplore.evaluation.report import layouts, writing
 from alignxplore.evaluation.results import result_rows
 from alignxplore.evaluation.rows import Result, Score, read_results, read_scores, write_results, write_scores
+from alignxplore.guide.measured import metrics_page
 from alignxplore.judging.judgement import Judgement, PaperJudgement
 from alignxplore.judging.ranking import Ranking
 from alignxplore.records import RecordError, write_json, write_jsonl
@@ -56,9 +59,38 @@ def test_a_registered_function_stands_in_every_place(wrong_of_ten, tmp_path):
     )
     head, line = writing.csv_text(results).splitlines()
     assert dict(zip(head.split(","), line.split(",")))["mistaken"] == "0.3"
+    assert "  mistaken: share of rows that are wrong" in writing.metrics_help()
+    assert "| `mistaken` | wrong % | share of rows that are wrong |" in metrics_page()
     write_results(tmp_path, results)
     assert json.loads((tmp_path / "results.json").read_text())[0]["mistaken"] == 0.3
     assert read_results(tmp_path / "results.json") == results
+
+
+def shown(results: list[Result]) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """(headings of the three tables of numbers and of results.csv, the texts that explain them)."""
+    tables = [layouts.details(results, "choice"), layouts.among_k(results), layouts.written(results)]
+    headings = dict(zip((ACCURACY, AMONG_K, registry.WRITTEN), (table.head for table in tables), strict=True))
+    headings |= {READING: headings[ACCURACY], "csv": writing.csv_text(results).splitlines()[0].split(",")}
+    notes = {kind: table.note for kind, table in zip((ACCURACY, AMONG_K, registry.WRITTEN), tables)}
+    return headings, notes | {READING: notes[ACCURACY], "help": writing.metrics_help(), "page": metrics_page()}
+
+
+@pytest.mark.parametrize("name", registry.METRICS)
+def test_what_a_metric_is_called_and_means_comes_from_the_registry_alone(monkeypatch, name):
+    """Headings, glossary, results.csv, `--help` and the page on metrics follow the entry, and forget it with it."""
+    results = result_rows([score(), score(benchmark="lists", k=3, measures={"mrr": 0.5}), WRITTEN])
+    entry = replace(registry.METRICS[name], heading="its heading", description="what it says of itself")
+    monkeypatch.setitem(registry.METRICS, name, entry)
+    headings, texts = shown(results)
+    assert headings[entry.kind].count("its heading") == entry.in_table
+    assert headings["csv"].count(name) == (entry.kind != registry.WRITTEN)
+    explained = {place for place, text in texts.items() if "what it says of itself" in text}
+    assert {"help", "page"} <= explained and (entry.kind in explained or not entry.in_table)
+    assert f"| `{name}` | its heading |" in texts["page"]
+    monkeypatch.delitem(registry.METRICS, name)
+    headings, texts = shown(results)
+    assert name not in headings["csv"] and "its heading" not in headings[entry.kind]
+    assert not any("what it says of itself" in text for text in texts.values()) and "its heading" not in texts["page"]
 
 
 @pytest.mark.parametrize("row", KINDS)
@@ -129,7 +161,7 @@ def test_a_report_says_what_its_columns_are(tmp_path):
     writing.write(tmp_path)
     for text in ((tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()):
         assert "coverage: share of rows that have a score" in text
-    assert "coverage: share of rows that have a score" in writing.GLOSSARY
+    assert "coverage: share of rows that have a score" in writing.metrics_help()
 
 
 README = (

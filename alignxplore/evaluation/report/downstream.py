@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import matplotlib.pyplot as plt
 
+from alignxplore.evaluation import metrics
 from alignxplore.evaluation.report.segments import ITSELF, measured, reader_of, readers_of
 from alignxplore.evaluation.report.tables import MISSING, Table, estimated, label, percent
 from alignxplore.evaluation.rows import Score
@@ -114,7 +115,9 @@ def reading_habits(scores: Sequence[Score], protocol: str) -> Table | None:
             _mean(group, brier),
         ]
         body.append([label(benchmark), judge, material, str(len({row.record for row in group})), *cells])
-    head = ["benchmark", "judge", "read", "n", "mean P(A) %", "first %", "second %", "flips %", "Brier x 100"]
+    of_places = (metrics.accuracy_chosen_first, metrics.accuracy_chosen_second, metrics.flip_rate)
+    head = ["benchmark", "judge", "read", "n", "mean P(A) %"]
+    head += [*(metric.heading for metric in of_places), "Brier x 100"]
     title = f"Habits of the downstream models, protocol {protocol}"
     return Table(f"judges_{protocol}", title, head, body, BIAS_NOTE) if body else None
 

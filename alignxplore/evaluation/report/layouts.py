@@ -131,7 +131,7 @@ def among_k(rows: list[Result]) -> Table | None:
     """Everything known of the choices among k items, one line a number; None where there are none."""
     cell_rows = [row for row in rows if not row.of_pair]
     columns = [metric for metric in of_kind(AMONG_K) if metric.in_table]
-    head = [*WHAT, "k", "chance %", "accuracy@1 %"]
+    head = [*WHAT, measures.k.heading, measures.chance.heading, "accuracy@1 %"]
     places = {(line, head.index("accuracy@1 %")): cell_of(row) for line, row in enumerate(cell_rows)}
     head += [*(metric.heading for metric in columns), *WORST]
     body = [
@@ -334,8 +334,8 @@ def written(rows: list[Result]) -> Table | None:
     ]
     head = ["policy", "setting", "judge", "n", "score", *(metric.heading for metric in parts), *WORST]
     note = (
-        "Score: 100 x the mean over all answers. Wins, ties, losses, BLEU and ROUGE-L are of the answers that were "
-        "rated: where nothing could be shown to a policy nobody answers, and the score is 0."
+        f"Score: 100 x the mean over all answers. {glossary(parts)} These are of the answers that were rated: where "
+        "nothing could be shown to a policy nobody answers, and the score is 0."
     )
     return (
         Table("hicupid", "HiCUPID: the answers written, against the reference answers", head, body, note)

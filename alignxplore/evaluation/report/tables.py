@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from alignxplore.datasets import DATASETS
+from alignxplore.evaluation import metrics
 from alignxplore.evaluation.rows import Result
 from alignxplore.records import write_text
 from alignxplore.statistics import Estimate
 
 MISSING = "–"
-WORST = ("bad format %", "parse failures %", "coverage %", "seeds")  # headings of what a short table leaves out
+# Headings of what a short table leaves out.
+WORST = (metrics.bad_format.heading, metrics.parse_failures.heading, metrics.coverage.heading, "seeds")
 _INTERVAL = re.compile(r" \[[^\]]*\]")
 _LATEX = str.maketrans(
     {

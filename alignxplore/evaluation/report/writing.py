@@ -197,10 +197,10 @@ def all_tables(
     return first or single, others
 
 
-# What `eval/report.py --help` says of each metric.
-GLOSSARY = "In results.csv and in the tables:\n" + "\n".join(
-    f"  {metric.name}: {metric.description}" for metric in of_kind(*KINDS)
-)
+def metrics_help() -> str:
+    """What `eval/report.py --help` says of each metric."""
+    lines = [f"  {metric.name}: {metric.description}" for metric in of_kind(*KINDS)]
+    return "\n".join(["In results.csv and in the tables:", *lines])
 
 
 def csv_text(rows: list[Result]) -> str:
