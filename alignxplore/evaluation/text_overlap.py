@@ -11,7 +11,8 @@ from typing import Any
 def _bleu() -> Any:
     from sacrebleu.metrics import BLEU
 
-    # Orders 2 to 4 are smoothed by one (Lin and Och 2004); only those that a short answer has are counted.
+    # Orders 2 to 4 are smoothed by one (Lin and Och 2004), so that one longer than the answer counts as 1. With
+    # `effective_order` the library has nothing to warn of.
     return BLEU(lowercase=True, smooth_method="add-k", smooth_value=1, effective_order=True)
 
 

@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from aiohttp import web
@@ -15,6 +16,7 @@ from alignxplore.evaluation.benchmarks import SummarySet
 from alignxplore.evaluation.conditions import JudgeRequest
 from alignxplore.evaluation.hicupid import case_of, parse_better, parse_satisfied, rate, write_answer
 from alignxplore.evaluation.scoring import EvaluationArguments, evaluate, evaluator_of, keys_of
+from alignxplore.evaluation.text_overlap import bleu, rouge_l
 from alignxplore.journal import Journal
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
@@ -302,9 +304,11 @@ async def test_answers_are_written_and_rated_in_one_run(run):
     )
     assert row["bad_format"] == pytest.approx(1 / 6) and row["accuracy_well_formed"] == 1 and row["coverage"] == 1
     # what the unfinished reasoning holds is answered as it is, and loses
-    assert (
-        (row["win"], row["lose"]) == pytest.approx((5 / 6, 1 / 6)) and 0 < row["rouge_l"] < 1 and 0 < row["bleu"] < 1
-    )
+    assert (row["win"], row["lose"]) == pytest.approx((5 / 6, 1 / 6))
+    references = [record_of(kind, user).target.chosen for user in "uv" for kind in METADATA]
+    pairs = list(zip(["any answer", *["a fitting answer"] * 5], references, strict=True))
+    assert row["bleu"] == pytest.approx(fmean(bleu(*pair) for pair in pairs))
+    assert row["rouge_l"] == pytest.approx(fmean(rouge_l(*pair) for pair in pairs)) != row["bleu"]
     assert rows["no summary", "none"]["accuracy"] == 0 and rows["reader", "direct"]["accuracy"] == 1
     assert [rows[key]["truncated"] for key in (("no summary", "none"), ("reader", "direct"), ("ours", "full"))] == [
         None,

@@ -184,11 +184,11 @@ function folded(parent, title, text) {
 }
 
 function bar(parent, name, p) {
-  const line = add(parent, "span", name);
-  if (p === null) { add(line, "span", " not asked  "); return; }
+  const line = add(parent, "span", name, "order");
+  if (p === null) { add(line, "span", " not asked"); return; }
   const box = add(line, "span", "", "bar"), inside = add(box, "i");
   inside.style.width = (100 * p).toFixed(1) + "%";
-  add(line, "span", (100 * p).toFixed(1) + " %  ");
+  add(line, "span", (100 * p).toFixed(1) + " %");
 }
 
 function verdicts(parent, sample, key) {

@@ -230,6 +230,32 @@ def test_without_texts_no_text_of_users_or_models_is_in_the_page(new_page):
     assert "Texts are left out" in page.inner_text("#left_out")
 
 
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+# The smaller side of what a finger can hit, in CSS pixels. A statement is a part of a sentence: its lines are wide
+# apart instead.
+SIZES = """selector => [...document.querySelectorAll(selector)].filter(x => x.offsetParent).map(x => {
+    const box = x.getBoundingClientRect(); return [x.outerHTML.slice(0, 60), Math.min(box.width, box.height)]; })"""
+
+
+def test_a_finger_hits_what_can_be_tapped(new_page):
+    page = new_page(html(), **PHONE)
+    browse(page)
+    page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
+    controls = page.evaluate(SIZES, "button:not(.statement), select, input, summary, nav a")
+    assert len(controls) > 20 and [control for control in controls if control[1] < 24] == []
+    lines = page.evaluate("parseFloat(getComputedStyle(document.querySelector('.statement')).lineHeight)")
+    assert lines >= 24
+
+
+def test_on_a_phone_a_probability_stands_beside_its_bar_and_a_plot_is_as_large_as_ever(new_page):
+    page = new_page(html(), **PHONE)
+    browse(page)
+    heights = page.evaluate("[...document.querySelectorAll('.order')].map(x => x.offsetHeight)")
+    assert heights and max(heights) < 30, "two lines are higher"
+    plot = page.evaluate("(x => [x.offsetWidth, x.naturalWidth])(document.querySelector('.plot img'))")
+    assert plot[0] == plot[1] > 390 == page.evaluate("document.documentElement.scrollWidth")
+
+
 @pytest.mark.parametrize(
     "view",
     [
