@@ -36,6 +36,7 @@ _DISK = (
 )
 _COMMANDS = ("sft", "verl", "eval", "figures", "studies", "benchmarks")  # folders of scripts
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
+_IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR)  # a file, where a folder was to be made or looked into
 
 
 def program() -> str:
@@ -109,7 +110,10 @@ def of_the_disk(error: BaseException) -> bool:
 
 
 def in_a_sentence(error: BaseException) -> str:
-    """What it says, and of a disk what to do."""
+    """What it says, and of a disk, or of a file in a folder's place, what to do."""
+    if isinstance(error, OSError) and error.errno in _IN_THE_WAY and error.filename:
+        problem = "a file, or a link to nowhere, stands where a folder is needed"
+        return f"{error.filename}: {problem}; move it away, or name another folder"
     return f"{error}; what is done is kept: make space, and run the same command again" if _full(error) else str(error)
 
 

@@ -16,6 +16,7 @@ the named semaphores and the shared memory that these leave in /dev/shm.
 
 import contextlib
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -40,6 +41,7 @@ import sys
 from alignxplore.processes import watch
 watch(int(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
 """
+_OPEN_FILES = 65_535
 _SOCKET_PATH = 107  # bytes that the kernel allows
 _LAST = 30.0  # seconds after which even a kill is given up: a process may hang in its file system
 _TRACKER = "resource_tracker import main"  # in the command of one
@@ -118,6 +120,15 @@ def end_all(families: Sequence[Family]) -> None:
         _end([family.name for family in families], (signal.SIGTERM, max(family.grace for family in families)))
     for family in families:
         family.end()
+
+
+def allow_open_files() -> None:
+    """Every request in flight is an open file, and 1,024 are a usual limit: raise it as far as an ordinary process
+    may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def socket_folder(prefix: str, longest_name: str) -> Path:

@@ -9,6 +9,7 @@ import ast
 import html
 import json
 import re
+import sys
 from typing import Any
 
 LOST = "\ufffd"
@@ -73,6 +74,10 @@ def loads(text: str) -> tuple[Any, int]:
         value = json.loads(text)
     except RecursionError:
         raise ValueError("brackets are nested too deeply") from None
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # Python refuses to read so long a number
+        raise ValueError(f"a number of more than {sys.get_int_max_str_digits()} digits") from None
     return mend(value) if _ESCAPED.search(text) else (value, 0)
 
 

@@ -114,6 +114,7 @@ def test_history_may_have_no_alternative(jsonl):
         (user("u2", history=[pair(chosen=3)]), "field 'history[0].chosen': expected text or null, found int"),
         (user("u2", history=[pair(query=["q"])]), "field 'history[0].query': expected text or null, found list"),
         (user("u\ud83d"), "field 'userid': half a character (a lone surrogate) in an id, so two could become one"),
+        ('{"userid": ' + "9" * 5000 + "}", "not JSON (a number of more than 4300 digits); repair or delete this line"),
         ('{"userid": ' + "[" * 100_000, "not JSON (brackets are nested too deeply); repair or delete this line"),
         ("{'userid': 'u2', 'history': []}", "Python literals, as older dumps have them, not JSON; convert them"),
         (without("target", user("u2")), "field 'target': missing; it holds the interaction to be predicted"),

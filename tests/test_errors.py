@@ -149,6 +149,15 @@ def test_a_librarys_own_word_for_a_full_disk_is_a_sentence(capsys):
         raise RuntimeError("shape mismatch")
 
 
+@pytest.mark.parametrize("below", [[], ["logs"]])
+def test_a_file_in_a_folders_place_says_what_to_do(tmp_path, below):
+    out = tmp_path / "out"
+    out.touch()
+    with pytest.raises(SystemExit, match=f"^.*: {out.joinpath(*below)}: a file, .* stands where .* name another"):
+        with one_sentence():
+            out.joinpath(*below).mkdir(parents=True, exist_ok=True)
+
+
 def test_what_no_writer_named_is_in_the_folder_of_the_script(tmp_path):
     @dataclass
     class Options(Plain):

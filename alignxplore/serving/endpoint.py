@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import re
-import resource
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Self
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import tenacity
 
+from alignxplore.processes import allow_open_files
 from alignxplore.serving.failures import RequestError, TransportError
 from alignxplore.serving.proxies import proxy_of
 from alignxplore.serving.replies import plain
@@ -35,7 +35,7 @@ EXTRA_FIELDS = ("top_k", "chat_template_kwargs", "skip_special_tokens")  # vLLM'
 UNKNOWN_FIELD = re.compile(
     r"un(?:known|recogni[sz]ed|supported|expected)|not (?:supported|permitted|allowed)|extra|additional", re.IGNORECASE
 )
-OPEN_FILES = 65_535
+SILENCE = 60.0  # seconds after which it is said that a server has answered nothing yet
 
 
 class _Retry(TransportError):
@@ -112,6 +112,7 @@ class Endpoint:
         self._concurrency, self._timeout, self._patience = concurrency, timeout, patience
         self._watch = watch
         self._session: aiohttp.ClientSession | None = None
+        self._silence: asyncio.TimerHandle | None = None  # from the first question to the first answer
 
     async def __aenter__(self) -> Self:
         try:
@@ -187,6 +188,8 @@ class Endpoint:
         return min(self.max_model_len or limit, limit)
 
     async def close(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -255,7 +258,7 @@ class Endpoint:
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
             )
-            _allow_open_files()
+            allow_open_files()
             # Our own gate, not the connector's: time-out and patience must start once a request is let through, not in
             # the queue.
             self._slots = asyncio.Semaphore(self._concurrency)
@@ -274,6 +277,11 @@ class Endpoint:
     ) -> dict:
         assert self._session is not None  # `_request` opens it
         limit = self._timeout if body else min(self._timeout, CONNECT_PATIENCE)
+        if body and self._silence is None:
+            text = "%s has answered nothing for %g s; an answer is waited for up to %g s"
+            self._silence = asyncio.get_running_loop().call_later(
+                SILENCE, log.warning, text, self.url, SILENCE, self._timeout
+            )
         # Not the session's own headers: aiohttp tells those to a proxy, too.
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         try:
@@ -283,6 +291,8 @@ class Endpoint:
             ):
                 listener = hear if reply.status < 400 else None
                 text = await (whole_reply(reply, listener) if listener else reply.text(errors="replace"))
+                if self._silence is not None:
+                    self._silence.cancel()
                 if reply.status in (408, 409, 425, 429) or reply.status >= 500:
                     raise _Retry(
                         f"HTTP {reply.status}: {self._hide(text)[:200]}",
@@ -343,15 +353,6 @@ class Endpoint:
         self.repeats[error.kind] += 1
         if self.retries in (1, 10) or self.retries % 100 == 0:
             log.warning("%s: %s; trying again (%d repeats so far)", self.url, error, self.retries)
-
-
-def _allow_open_files() -> None:
-    """Every request in flight is an open file, and 1,024 are a usual limit: raise it as far as an ordinary process
-    may."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < limit:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _json_object(text: str) -> dict:

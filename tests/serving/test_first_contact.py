@@ -91,6 +91,20 @@ async def test_a_server_that_stalls_is_given_up_soon_and_says_how_long(say):
         assert time.monotonic() - began < 10
 
 
+async def test_a_server_that_has_answered_nothing_for_long_is_named(say, monkeypatch, caplog):
+    monkeypatch.setattr(module, "SILENCE", 0.2)
+    pauses = iter((0.6, 0.6, 0.0))
+    async with FakeServer(lambda body: asyncio.sleep(next(pauses), say("well"))) as server:
+        async with Endpoint(server.url) as endpoint:
+            await endpoint.chat(MESSAGES)
+            await endpoint.chat(MESSAGES)
+        assert caplog.text.count(f"{server.url} has answered nothing for 0.2 s") == 1
+        async with Endpoint(server.url) as endpoint:
+            await endpoint.chat(MESSAGES)
+            await asyncio.sleep(0.4)
+        assert caplog.text.count("has answered nothing") == 1, "one that answers at once is not"
+
+
 async def test_a_failed_start_leaves_no_session_open(say):
     async with Lists(LISTS["404"], say) as server:
         endpoint = Endpoint(server.url)
