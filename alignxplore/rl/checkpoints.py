@@ -1,19 +1,19 @@
-"""What a run saves and when, how many checkpoints stay, and plain models made from them
+"""What a run saves and when, how many checkpoints stay, which is the newest, and plain models made from them
 (alignxplore/rl/trainer.py)."""
 
+import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
+from alignxplore.errors import naming
+from alignxplore.records import read_object, write_json, write_text
 
-from alignxplore.records import read_object, write_json
-
+POINTER = "latest_checkpointed_iteration.txt"  # the step of the newest checkpoint; verl writes it last
 VALIDATION = "validation.json"  # in the folder of the best model: its step and reward
 
 
@@ -31,6 +31,7 @@ class Checkpoints:
         self.trainer, self.verl_saves, self.place = trainer, verl_saves, place
         self.folder = Path(trainer.config.trainer.default_local_dir)
         self.keep: int | None = trainer.config.trainer.max_actor_ckpt_to_keep
+        trainer.config.trainer.max_actor_ckpt_to_keep = None  # verl would take the old one before the new one is whole
         self.saved_step = -1  # the newest complete checkpoint; 0: none
         self.is_due = False  # verl has asked for one
         self._seconds = 0.0
@@ -40,16 +41,27 @@ class Checkpoints:
         return self.folder / f"global_step_{self.trainer.global_steps}"
 
     def save(self) -> None:
-        """Save the current step."""
+        """Save the current step. What could not be written whole is taken away again.
+
+        Raises:
+            OSError: the disk is full, or cannot be written to; it names the checkpoint.
+        """
         began, trainer = time.monotonic(), self.trainer
         place = self.place(trainer.global_steps)
         make_room(self.folder, self.saved_step, self.keep)
         loader, trainer.train_dataloader = trainer.train_dataloader, SimpleNamespace(state_dict=lambda: place)
         try:
-            self.verl_saves()
+            with naming(self.current()), _in_its_own_words():
+                self.verl_saves()
+        except Exception:
+            if newest_step(self.folder) != trainer.global_steps:
+                shutil.rmtree(self.current(), ignore_errors=True)  # its space is needed to say what happened
+            raise
         finally:
             trainer.train_dataloader = loader
         self.is_due, self.saved_step = False, trainer.global_steps
+        if self.keep is not None:
+            make_room(self.folder, self.saved_step, self.keep + 1)
         self._seconds += time.monotonic() - began
 
     def save_before_this_step(self) -> None:
@@ -68,6 +80,39 @@ class Checkpoints:
         return seconds
 
 
+@contextlib.contextmanager
+def _in_its_own_words() -> Iterator[None]:
+    """What went wrong in a worker of Ray, without Ray around it."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+
+
+def newest_step(folder: Path) -> int:
+    """Step of the newest whole checkpoint, 0 if there is none.
+
+    The pointer is written after all else. A kill or a full disk can leave it empty: the newest folder is whole then.
+    """
+    pointer = folder / POINTER
+    if not pointer.exists():
+        return 0
+    return int(pointer.read_text() or max(_steps(folder), default=0))
+
+
+def mend_pointer(folder: Path) -> None:
+    """Write the newest step down where that was not done to the end: verl could not go on."""
+    pointer = folder / POINTER
+    if pointer.exists() and not pointer.read_text():
+        write_text(pointer, str(newest_step(folder)))
+
+
+def _steps(folder: Path) -> dict[int, Path]:
+    return {int(path.name.rpartition("_")[2]): path for path in folder.glob("global_step_*")}
+
+
 def make_room(folder: Path, newest_step: int, keep: int | None) -> None:
     """Leave the newest `keep` - 1 checkpoints, at least one, before another is saved; None leaves all.
 
@@ -79,7 +124,7 @@ def make_room(folder: Path, newest_step: int, keep: int | None) -> None:
     """
     if keep is None:
         return
-    steps = {int(path.name.rpartition("_")[2]): path for path in folder.glob("global_step_*")}
+    steps = _steps(folder)
     complete_steps = sorted(step for step in steps if step <= newest_step)
     for step in set(steps) - set(complete_steps[-max(1, keep - 1) :]):
         shutil.rmtree(steps[step])
@@ -91,6 +136,14 @@ def publish_model(checkpoint: Path, target: Path, dtype: str, validation: dict |
     verl writes its float32 master weights and calls them bfloat16; here the weights have the dtype that the rollouts
     ran in and config.json says so. Float32 folders share the checkpoint's disk blocks.
     """
+    with naming(target):
+        _publish(checkpoint, target, dtype, validation)
+
+
+def _publish(checkpoint: Path, target: Path, dtype: str, validation: dict | None) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
     aside = target.with_name(f".{target.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)

@@ -48,7 +48,8 @@ def ray_of_its_own(config: DictConfig, logs: Path, keep: Sequence[int] = ()) -> 
                 yield
             except BaseException:
                 for folder in scratch.glob("session_2*/logs"):  # what Ray itself has to say about it
-                    shutil.copytree(folder, logs, dirs_exist_ok=True, symlinks=True)
+                    with contextlib.suppress(OSError):  # a full disk must not hide why it ended
+                        shutil.copytree(folder, logs, dirs_exist_ok=True, symlinks=True)
                 raise
             finally:
                 signal.alarm(0)

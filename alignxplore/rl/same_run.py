@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from alignxplore.prompts import PromptSet
+from alignxplore.rl.checkpoints import newest_step
 from alignxplore.rl.settings import SettingsError, Streaming
 from alignxplore.same_run import OtherRun, refuse_other, written
 from alignxplore.serving.endpoint import Endpoint
@@ -161,10 +162,10 @@ def same_run(settings: dict[str, Any], out: Path) -> None:
 def same_gpus(config: DictConfig, out: Path) -> None:
     """Refuse a checkpoint that another number of GPUs wrote: verl would look for its parts under names that are not
     there, inside Ray."""
-    pointer = out / "checkpoints" / "latest_checkpointed_iteration.txt"
-    if not pointer.exists():
+    step = newest_step(out / "checkpoints")
+    if not step:
         return
-    actor = pointer.with_name(f"global_step_{int(pointer.read_text())}") / "actor"
+    actor = out / "checkpoints" / f"global_step_{step}" / "actor"
     gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
     gpu_counts = {int(path.name.split("_")[3]) for path in actor.glob("model_world_size_*_rank_*.pt")}
     if gpu_counts and gpus not in gpu_counts:

@@ -30,10 +30,11 @@ from tqdm import tqdm
 
 from alignxplore.command import check_encoding
 from alignxplore.environment import say_problems
-from alignxplore.errors import SAID, of_the_disk, one_sentence
+from alignxplore.errors import SAID, in_a_sentence, naming, of_the_disk, one_sentence
 from alignxplore.journal import RunLock
 from alignxplore.prompts import PromptSet
 from alignxplore.records import read_object, write_json
+from alignxplore.rl.checkpoints import POINTER, mend_pointer, newest_step, publish_model
 from alignxplore.rl.checks import (
     check_attention,
     check_data,
@@ -86,8 +87,24 @@ def quiet_console(log_path: Path, progress: Path) -> Iterator[None]:
     finally:
         end.set()
         follower.join()
-        sys.stdout.flush(), sys.stderr.flush()
+        _flush_or_drop()
         os.dup2(console, 1), os.dup2(errors, 2)
+
+
+def into_the_log() -> None:
+    """Write the present exception down whole, where the disk has room for it."""
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
+
+
+def _flush_or_drop() -> None:
+    """What waits to be written to a full disk neither hides why the run ended nor comes out on the console."""
+    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            stream.flush()
 
 
 def stop_in_order(out: Path, progress: Path) -> Callable[[int, object], None]:
@@ -116,7 +133,6 @@ def train(config: DictConfig, steps: int, out: Path, lock: RunLock) -> None:
     import ray
     from verl.trainer.main_ppo import run_ppo
 
-    from alignxplore.rl.checkpoints import publish_model
     from alignxplore.rl.trainer import StreamingRunner
 
     on_signal = stop_in_order(out, out / "log" / "progress.txt")
@@ -137,8 +153,7 @@ def train(config: DictConfig, steps: int, out: Path, lock: RunLock) -> None:
     OmegaConf.update(config, name, pictures, force_add=True)
     with ray_of_its_own(config, out / "log" / "ray", keep=[lock.fileno()]):
         run_ppo(config, Starter)
-    pointer = out / "checkpoints" / "latest_checkpointed_iteration.txt"
-    last_step = int(pointer.read_text()) if pointer.exists() else 0
+    last_step = newest_step(out / "checkpoints")
     if last_step < steps:
         raise RunStopped(f"the last checkpoint is of step {last_step}, {steps} were planned")
     publish_model(
@@ -214,6 +229,7 @@ def run(config: DictConfig) -> int:
         if finished(out, steps):
             print(f"already finished: {out / 'model'} ({steps} steps){same_judges(settings, fixed_values, out)}")
             return 0
+        mend_pointer(out / "checkpoints")
         same_gpus(config, out)
         check_attention(config)
         fixed_values |= asyncio.run(served_by_judges(settings, min(settings.judge_patience, CONNECT_PATIENCE)))
@@ -228,7 +244,8 @@ def run(config: DictConfig) -> int:
         )
         print("starting Ray, the trainer and the rollout engine ...", flush=True)
         write_json(out / "run.json", fixed_values)
-        OmegaConf.save(config, out / "config.yaml", resolve=True)
+        with naming(out / "config.yaml"):
+            OmegaConf.save(config, out / "config.yaml", resolve=True)
         (out / "log").mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         config.streaming.out = str(out)
@@ -236,7 +253,7 @@ def run(config: DictConfig) -> int:
             try:
                 train(config, steps, out, lock)
             except BaseException as error:
-                traceback.print_exc()  # into the log, whole
+                into_the_log()
                 if isinstance(error, Exception):
                     raise TrainingEnded from error
                 raise
@@ -244,7 +261,7 @@ def run(config: DictConfig) -> int:
     return 0
 
 
-def reason(error: BaseException) -> tuple[int, str]:
+def reason(error: BaseException, out: str) -> tuple[int, str]:
     """Exit code and the one sentence for the console; Ray wraps what happened in a worker."""
     import ray
 
@@ -253,6 +270,8 @@ def reason(error: BaseException) -> tuple[int, str]:
         inner = getattr(current, "cause", None) or current.__cause__
         if isinstance(current, RunStopped) and not isinstance(inner, RunStopped):
             return 3, str(current)
+        if isinstance(current, OSError) and current.filename and of_the_disk(current):
+            return 1, in_a_sentence(current)
         full_memory = ray.exceptions.OutOfMemoryError
         if isinstance(current, full_memory) and not isinstance(inner, full_memory):
             usage = re.search(r"was (\S+) used / (\S+) limit", str(current))
@@ -262,12 +281,13 @@ def reason(error: BaseException) -> tuple[int, str]:
             )
         current = inner
     message = str(error).strip().splitlines()[-1] if str(error).strip() else ""
-    return 1, f"{type(error).__name__}: {message}{'; make space on its disk' if of_the_disk(error) else ''}"
+    remedy = f"; look at the disks of {out} and of TMPDIR" if of_the_disk(error) else ""
+    return 1, f"{type(error).__name__}: {message}{remedy}"
 
 
 def goes_on(out: str) -> str:
     """What the same command will do."""
-    if Path(out, "checkpoints", "latest_checkpointed_iteration.txt").exists():
+    if Path(out, "checkpoints", POINTER).exists():
         return "the same command continues after the last checkpoint"
     return "no checkpoint was saved: the same command starts from the beginning"
 
@@ -279,13 +299,13 @@ def main(config: DictConfig) -> None:
     try:
         code = run(config)
     except TrainingEnded as error:
-        code, sentence = reason(error.__cause__ or error)
+        code, sentence = reason(error.__cause__ or error, out)
         print(
             f"stopped: {sentence}\nsee {out}/log/train.log; {goes_on(out)}",
             file=sys.stderr,
         )
     except (*SAID, AssertionError) as error:  # verl asserts what it expects of settings
-        print(f"cannot start: {error}", file=sys.stderr)
+        print(f"cannot start: {in_a_sentence(error)}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         print(f"interrupted; {goes_on(out)}", file=sys.stderr)

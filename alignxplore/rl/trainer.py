@@ -34,6 +34,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.logging_utils import configure_verl_logging
 from verl.workers.rollout.llm_server import LLMServerClient
 
+from alignxplore.errors import naming
 from alignxplore.rl import metrics as report
 from alignxplore.rl.agreement import (
     PROBABILITIES,
@@ -100,7 +101,8 @@ class StreamingSteps(PPOTrainer):
 
     def say(self, line: str) -> None:
         """A line for the person who watches (alignxplore/rl/train.py prints it on the console)."""
-        with (self.out / "log" / "progress.txt").open("a", encoding="utf-8") as lines:
+        path = self.out / "log" / "progress.txt"
+        with naming(path), path.open("a", encoding="utf-8") as lines:
             lines.write(line + "\n")
 
     # ---- before the update: rollouts, and whether the run may go on ----

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from omegaconf import OmegaConf
 
+from alignxplore.rl import cluster
 from tests.test_processes import until
 
-pytestmark = pytest.mark.slow
 MARK = "RUN_OF_A_TEST"
 # A worker holds semaphores, as vLLM's do.
 RUN = """
@@ -40,6 +41,19 @@ with RunLock(out) as lock, ray_of_its_own(config, out / "log", keep=[lock.fileno
 """
 
 
+def test_logs_that_find_no_room_do_not_hide_why_a_run_ended(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cluster.shutil, "copytree", full)
+    config = OmegaConf.create({"ray_kwargs": {"ray_init": {}}, "trainer": {"device": "cpu", "n_gpus_per_node": 1}})
+    with pytest.raises(ValueError, match="the reason"), cluster.ray_of_its_own(config, tmp_path):
+        scratch = Path(config.ray_kwargs.ray_init._temp_dir)
+        (scratch / "session_2026" / "logs").mkdir(parents=True)
+        raise ValueError("the reason")
+    assert not scratch.exists()
+
+
 def processes_of(mark: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
@@ -51,6 +65,7 @@ def processes_of(mark: str) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [True, False])
 def test_nothing_of_ray_stays(tmp_path, killed):
     mark, out = secrets.token_hex(8), tmp_path / "out"

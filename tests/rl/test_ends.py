@@ -89,6 +89,12 @@ def test_a_full_disk_does_not_hide_why_a_step_was_lost(trainer):  # noqa: F811
         trainer._collect()
 
 
+def test_a_line_that_finds_no_room_names_its_file(trainer):  # noqa: F811
+    (trainer.out / "log" / "progress.txt").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device: '.*/log/progress.txt'"):
+        trainer.say("they are up")
+
+
 @pytest.fixture
 def validated(trainer):  # noqa: F811
     """validated(step, validate) → what verl does at that step with held-out users whose streams end so."""

@@ -186,11 +186,11 @@ def test_a_reason_to_stop_is_found_under_what_ray_wraps_it_in():
     from ray.exceptions import RayTaskError
 
     stopped = RayTaskError("run", "a traceback", RunStopped("10 % of the rollouts were lost")).as_instanceof_cause()
-    assert module.reason(stopped) == (3, "10 % of the rollouts were lost")
+    assert module.reason(stopped, "out") == (3, "10 % of the rollouts were lost")
     crashed = RayTaskError(
         "run", "Traceback ...\nValueError: no such thing\n", ValueError("no such thing")
     ).as_instanceof_cause()
-    assert module.reason(crashed) == (1, "RayTaskError(ValueError): ValueError: no such thing")
+    assert module.reason(crashed, "out") == (1, "RayTaskError(ValueError): ValueError: no such thing")
 
 
 def test_a_full_memory_is_said_in_a_sentence():
@@ -200,9 +200,21 @@ def test_a_full_memory_is_said_in_a_sentence():
     message = "4 worker(s) were killed due to the node running low on memory. Memory on the node was 22.4GB used / "
     full = OutOfMemoryError(f"{message}23.5GB limit (0.95)\nOOM kill reason: ...\nset RAY_memory_monitor_refresh_ms")
     for error in (full, RayTaskError("run", "a traceback", full).as_instanceof_cause()):
-        code, sentence = module.reason(error)
+        code, sentence = module.reason(error, "out")
         assert code == 1 and "memory is full (22.4GB of 23.5GB)" in sentence and "RAY_" not in sentence
-    assert "memory is full, and" in module.reason(OutOfMemoryError("in other words"))[1]
+    assert "memory is full, and" in module.reason(OutOfMemoryError("in other words"), "out")[1]
+
+
+def test_a_full_disk_is_said_with_its_file():
+    from ray.exceptions import RayTaskError
+
+    full = OSError(28, "No space left on device", "out/checkpoints/global_step_2")
+    said = module.reason(RayTaskError("run", "a traceback", full).as_instanceof_cause(), "out")
+    assert said == (1, f"{full}; what is done is kept: make space, and run the same command again")
+    nameless = RayTaskError(
+        "run", "Traceback ...\nOSError: [Errno 28] No space left on device", OSError(28, "No space")
+    )
+    assert module.reason(nameless.as_instanceof_cause(), "out")[1].endswith("look at the disks of out and of TMPDIR")
 
 
 def test_the_first_sigterm_asks_for_an_end_in_order_and_the_second_ends(tmp_path, monkeypatch):

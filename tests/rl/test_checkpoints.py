@@ -1,0 +1,133 @@
+"""Checkpoints on a disk that fills up, or whose run was killed: the last whole one stays, and is found."""
+
+from types import SimpleNamespace
+
+import pytest
+from omegaconf import OmegaConf
+
+torch = pytest.importorskip("torch")
+ray = pytest.importorskip("ray")
+
+from alignxplore.rl.checkpoints import POINTER, Checkpoints, mend_pointer, newest_step, publish_model  # noqa: E402
+from tests.reliability.disks import LARGE, Disk  # noqa: E402
+
+WEIGHTS = 1 << 20  # bytes of a checkpoint
+
+
+@pytest.fixture
+def disk(tmp_path):
+    new_disk = Disk(tmp_path / "disk")
+    yield new_disk
+    new_disk.close()
+
+
+@pytest.fixture
+def run(disk):
+    """run(keep) → (the checkpoints of a run on that disk, its trainer). What verl does in its place: weights, the
+    data's place, and which step is the newest."""
+
+    def begin(keep=2):
+        folder = disk.path / "checkpoints"
+        trainer = SimpleNamespace(global_steps=1, train_dataloader=SimpleNamespace(state_dict=dict))
+        place = {"default_local_dir": str(folder), "max_actor_ckpt_to_keep": keep}
+        trainer.config = OmegaConf.create({"trainer": place})
+
+        def verl_saves():
+            step = folder / f"global_step_{trainer.global_steps}"
+            (step / "actor").mkdir(parents=True)
+            torch.save({"w": torch.zeros(WEIGHTS // 4)}, step / "actor" / "model.pt")
+            trainer.before_data(step)
+            torch.save(trainer.train_dataloader.state_dict(), step / "data.pt")
+            (folder / POINTER).write_text(str(trainer.global_steps))
+
+        trainer.before_data = lambda step: None
+        return Checkpoints(trainer, verl_saves, lambda step: {"step": step}), trainer
+
+    return begin
+
+
+def steps(checkpoints):
+    return sorted(path.name for path in checkpoints.folder.glob("global_step_*"))
+
+
+@pytest.mark.parametrize("room", [0, WEIGHTS // 2])
+def test_a_full_disk_takes_only_the_checkpoint_that_was_being_written(disk, run, room):
+    checkpoints, trainer = run()
+    checkpoints.save()
+    trainer.global_steps = 2
+    disk.remount(f"size={disk.used() + room}")
+    with pytest.raises(OSError, match="/disk/checkpoints/global_step_2") as caught:
+        checkpoints.save()
+    assert caught.value.filename and steps(checkpoints) == ["global_step_1"]
+    assert newest_step(checkpoints.folder) == checkpoints.saved_step == 1
+    disk.remount(f"size={LARGE}")
+    checkpoints.save()
+    assert newest_step(checkpoints.folder) == checkpoints.saved_step == 2
+    assert torch.load(checkpoints.current() / "data.pt") == {"step": 2}
+
+
+def test_a_full_disk_in_a_worker_of_ray_is_told_in_its_own_words(disk, run):
+    checkpoints, trainer = run()
+    cause = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 3790016 vs 3789908")
+
+    def worker(step):
+        raise ray.exceptions.RayTaskError("save_checkpoint", "ray::WorkerDict (pid=1)", cause).as_instanceof_cause()
+
+    trainer.before_data = worker
+    with pytest.raises(OSError, match=r"unexpected pos .*: '.*/global_step_1'") as caught:
+        checkpoints.save()
+    assert "WorkerDict" not in str(caught.value) and not steps(checkpoints)
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, [3]), (2, [2, 3]), (None, [1, 2, 3])])
+def test_the_old_one_stays_until_the_new_one_is_whole(run, keep, left):
+    """verl, which keeps as many, takes the old one away before it has written which is the newest."""
+    checkpoints, trainer = run(keep)
+    there = []
+    trainer.before_data = lambda step: there.append(steps(checkpoints))
+    for trainer.global_steps in (1, 2, 3):
+        checkpoints.save()
+    assert all(f"global_step_{step}" in found for step, found in zip((1, 2), there[1:]))
+    assert steps(checkpoints) == [f"global_step_{step}" for step in left]
+    assert trainer.config.trainer.max_actor_ckpt_to_keep is None
+
+
+def test_an_empty_pointer_means_the_newest(run):
+    checkpoints, trainer = run()
+    pointer = checkpoints.folder / POINTER
+    assert newest_step(checkpoints.folder) == 0
+    mend_pointer(checkpoints.folder)
+    assert not pointer.exists()
+    for trainer.global_steps in (9, 10):
+        checkpoints.save()
+    pointer.write_text("")
+    assert newest_step(checkpoints.folder) == 10 and pointer.read_text() == ""
+    mend_pointer(checkpoints.folder)
+    assert pointer.read_text() == "10"
+
+
+def test_a_pointer_that_cannot_be_written_loses_no_checkpoint(disk, run):
+    checkpoints, trainer = run()
+    checkpoints.save()
+    trainer.global_steps = 2
+
+    def torn(step):
+        (checkpoints.folder / POINTER).write_text("")
+        raise OSError(28, "No space left on device")
+
+    trainer.before_data = torn
+    with pytest.raises(OSError, match="global_step_2"):
+        checkpoints.save()
+    assert newest_step(checkpoints.folder) == 2 and steps(checkpoints) == ["global_step_1", "global_step_2"]
+
+
+def test_a_model_that_finds_no_room_names_its_place(disk):
+    source = disk.path / "global_step_1" / "actor" / "huggingface"
+    source.mkdir(parents=True)
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.zeros(WEIGHTS // 4)}, source / "model.safetensors")
+    disk.remount(f"size={disk.used()}")
+    with pytest.raises(OSError, match="/disk/model'"):
+        publish_model(source.parents[1], disk.path / "model", "bfloat16")
+    assert not (disk.path / "model").exists()
