@@ -40,10 +40,13 @@ CSS = """
 .axp ins {background: #b9e8c4; color: #10361b; text-decoration: none}
 .axp del {background: #f6c3c0; color: #4a1110}
 .axp table {border: 0 !important; border-collapse: collapse; width: 100%; font-size: .9em}
+.axp tbody, .axp tr {border: 0 !important}
 .axp td, .axp th {border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important;
   padding: .3em .5em; text-align: left}
+.axp td:nth-child(3) {min-width: 9em}
 .axp .scroll {overflow-x: auto}
 .axp td.number, .axp th.number {text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums}
+@media (pointer: coarse) {.axp .says label {padding: .6em .9em}}
 """
 _LIT = "background: #ffd54d; color: #1a1a1a; opacity: 1; border-radius: 4px"
 _AGAINST = "outline: 2px dashed #d55e00; opacity: 1; border-radius: 4px"

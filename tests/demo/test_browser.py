@@ -198,6 +198,11 @@ def test_on_a_phone_nothing_runs_out_of_the_page(new_page, scheme):
     page.tap("#evidence-1 label >> nth=0")
     assert is_lit(page, "#history .e2c")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert min(label.bounding_box()["height"] for label in page.locator(".says label").all()) >= 32, "for a finger"
+    parts = page.locator("#verdicts, #verdicts tbody, #verdicts tr").all()
+    sides = "x => ['Top', 'Left', 'Right'].map(side => getComputedStyle(x)[`border${side}Width`])"
+    frames = [part.evaluate(sides) for part in parts]
+    assert {width for frame in frames for width in frame} == {"0px"}, "lines between rows, and no frame"
     ink = page.evaluate("getComputedStyle(document.body).color.match(/[0-9]+/)[0]")
     assert (int(ink) < 128) == (scheme == "light")
 
