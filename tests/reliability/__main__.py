@@ -1,5 +1,5 @@
 """Writes the counts of the last kill suite into RELIABILITY.md: `python -m tests.reliability`, after
-`./test.sh --kill`."""
+`./test.sh --kill`. Stages that were not struck here keep their rows."""
 
 import json
 import re
@@ -10,32 +10,38 @@ from tests.reliability.kills import RESULTS
 PAGE = ROOT / "RELIABILITY.md"
 SECTION = re.compile(r"(?<=<!-- kills -->\n).*(?=<!-- end of kills -->)", re.DOTALL)
 STAGES = ("building", "synthesis", "scoring", "SFT", "RL", "RL async", "summaries", "judgements")
+HEAD = (
+    "| stage | moments | SIGKILL | Ctrl-C | survived | with a fault | units done when struck | requests repeated | "
+    "commit |"
+)
+SAID = (
+    "On a CPU with tiny models. A moment in which the run had already ended counts as no strike. Stages that ask no\n"
+    "endpoint repeat nothing."
+)
 
 
-def table(found: dict[str, dict]) -> str:
-    """The counts as Markdown."""
-    rows = [
-        "| stage | moments | SIGKILL | Ctrl-C | survived | with a fault | units done when struck | requests repeated |"
-    ]
-    rows.append("|---|---|---|---|---|---|---|---|")
-    for stage in STAGES:
-        one = found.get(stage)
-        if one is None:
-            rows.append(f"| {stage} | none yet | | | | | | |")
-            continue
-        cells = [one["moments"], one["struck"]["SIGKILL"], one["struck"]["SIGINT"], one["survived"]]
-        cells += [one["moments"] - one["survived"], one["finished"], one["asked_again"]]
-        rows.append(f"| {stage} | {' | '.join(map(str, cells))} |")
+def row(stage: str, counts: dict) -> str:
+    """A stage's line of the table."""
+    cells = [counts["moments"], counts["struck"]["SIGKILL"], counts["struck"]["SIGINT"], counts["survived"]]
+    cells += [counts["moments"] - counts["survived"], counts["finished"], counts["asked_again"], counts["commit"][:7]]
+    return f"| {stage} | {' | '.join(map(str, cells))} |"
+
+
+def section(found: dict[str, dict], old: str) -> str:
+    """The table as Markdown, with the faults of the stages that were found.
+
+    Args:
+        old: what stands in the page.
+    """
+    lines = {line.split("|")[1].strip(): line for line in old.splitlines() if line.startswith("| ")}
+    none = "| {} | none yet | | | | | | | |"
+    rows = [row(stage, found[stage]) if stage in found else lines.get(stage, none.format(stage)) for stage in STAGES]
     faults = [(stage, text) for stage in STAGES for text in found.get(stage, {}).get("faults", ())]
     if faults:
         rows += ["", "What was found:", "", *(f"- {stage}, {text.splitlines()[0][:90]}" for stage, text in faults)]
-    said = (
-        "A moment in which the run had already ended counts as no strike. Stages that ask no endpoint repeat nothing."
-    )
-    commits = ", ".join(sorted({one["commit"] for one in found.values()}))
-    return "\n".join([*rows, "", f"At commit {commits}, on a CPU with tiny models.", said, ""])
+    return "\n".join([HEAD, "|---" * HEAD.count("| ") + "|", *rows, "", SAID, ""])
 
 
 if __name__ == "__main__":
     found = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
-    PAGE.write_text(SECTION.sub(lambda _: table(found), PAGE.read_text()))
+    PAGE.write_text(SECTION.sub(lambda old: section(found, old.group()), PAGE.read_text()))
