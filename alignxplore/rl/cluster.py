@@ -46,7 +46,7 @@ def ray_of_its_own(config: DictConfig, logs: Path, keep: Sequence[int] = ()) -> 
         with own_family(keep=keep) as mark, environment_of(temporary_files(scratch) | mark | _LEAVES_CHILDREN):
             try:
                 yield
-            except BaseException:
+            except (Exception, SystemExit):  # after Ctrl-C there is nothing to look up
                 for folder in scratch.glob("session_2*/logs"):  # what Ray itself has to say about it
                     with contextlib.suppress(OSError):  # a full disk must not hide why it ended
                         shutil.copytree(folder, logs, dirs_exist_ok=True, symlinks=True)

@@ -41,17 +41,34 @@ with RunLock(out) as lock, ray_of_its_own(config, out / "log", keep=[lock.fileno
 """
 
 
+def ended_by(error, logs):
+    """What comes out of a run that ends so, while Ray has a log."""
+    config = OmegaConf.create({"ray_kwargs": {"ray_init": {}}, "trainer": {"device": "cpu", "n_gpus_per_node": 1}})
+    with pytest.raises(type(error)) as caught, cluster.ray_of_its_own(config, logs):
+        scratch = Path(config.ray_kwargs.ray_init._temp_dir)
+        (scratch / "session_2026" / "logs").mkdir(parents=True)
+        (scratch / "session_2026" / "logs" / "raylet.out").touch()
+        raise error
+    assert not scratch.exists()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"), [(ValueError("x"), True), (SystemExit(143), True), (KeyboardInterrupt(), False)]
+)
+def test_ray_is_asked_what_it_has_to_say_unless_somebody_ended_the_run(tmp_path, error, kept):
+    """A run that goes on after Ctrl-C ends with the files of one that nobody disturbed."""
+    assert ended_by(error, tmp_path / "ray") is error
+    assert (tmp_path / "ray" / "raylet.out").exists() == (tmp_path / "ray").exists() == kept
+
+
 def test_logs_that_find_no_room_do_not_hide_why_a_run_ended(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cluster.shutil, "copytree", full)
-    config = OmegaConf.create({"ray_kwargs": {"ray_init": {}}, "trainer": {"device": "cpu", "n_gpus_per_node": 1}})
-    with pytest.raises(ValueError, match="the reason"), cluster.ray_of_its_own(config, tmp_path):
-        scratch = Path(config.ray_kwargs.ray_init._temp_dir)
-        (scratch / "session_2026" / "logs").mkdir(parents=True)
-        raise ValueError("the reason")
-    assert not scratch.exists()
+    reason = ValueError("the reason")
+    assert ended_by(reason, tmp_path) is reason
 
 
 def processes_of(mark: str) -> list[psutil.Process]:
