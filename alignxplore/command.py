@@ -19,6 +19,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, NoReturn, TypeVar
 
 from alignxplore.errors import UserError, is_first_process, naming, one_sentence, program
+from alignxplore.texts import not_utf_8
 
 T = TypeVar("T")
 
@@ -80,13 +81,22 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 def parse(options: type | tuple[type, ...], doc: str | None, argv: Sequence[str] | None = None) -> tuple:
     """One object of each options class; exits with one sentence and code 2 where the line cannot be meant."""
-    return _parser(options, doc).parse_args_and_config(argv)
+    return _parser(options, doc).parse_args_and_config(at_home(argv))
 
 
 def parse_known(options: type[T], doc: str | None, argv: Sequence[str] | None = None) -> tuple[T, list[str]]:
     """(options, the words that are none of ours), for a script that passes them on, `--config` included."""
-    values, words = _parser(options, doc).parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    values, words = _parser(options, doc).parse_args_into_dataclasses(at_home(argv), return_remaining_strings=True)
     return values, words
+
+
+def at_home(argv: Sequence[str] | None) -> list[str]:
+    """The command line (default: this script's) with the home folder for each "~/" that the shell left as it was,
+    behind a "=" or in quotes: a folder called "~" would be made."""
+    return [
+        re.sub(r"(^|=)~/", lambda match: match[1] + os.path.expanduser("~/"), word)
+        for word in (sys.argv[1:] if argv is None else argv)
+    ]
 
 
 def first_word(options: type, argv: Sequence[str]) -> list[str]:
@@ -124,7 +134,7 @@ def run_commands(
             _refuse(f"unknown command '{name}'; choose from {names}" if name else f"a command is missing: {names}")
         work, options = commands[name]
         parser = _parser(options, inspect.getdoc(work), f"{program()} {name}")
-        _work(work, *checked(lambda: parser.parse_args_and_config(first_word(options, words))))
+        _work(work, *checked(lambda: parser.parse_args_and_config(at_home(first_word(options, words)))))
 
 
 def check_encoding() -> None:
@@ -179,8 +189,14 @@ def checked(read: Callable[[], T]) -> T:
     code 2."""
     try:
         return read()
+    except UnicodeDecodeError as error:
+        _refuse(f"the file of --config: {not_utf_8(error)}")
     except ValueError as error:  # of an options class, which knows what cannot be meant, or of TRL's parser
         _refuse(str(error).replace("Some specified arguments are not used by the HfArgumentParser", "unknown options"))
+    except Exception as error:
+        if not type(error).__module__.startswith("yaml."):  # a bare Python has no such module to name here
+            raise
+        _refuse(" ".join(str(error).split()))
 
 
 def say_what_matters() -> None:

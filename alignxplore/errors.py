@@ -79,6 +79,23 @@ def hear_interrupts() -> None:
         signal.signal(signal.SIGINT, _ends_at_once)
 
 
+def check_surroundings() -> None:
+    """In one of our commands: standard files that were closed (`2>&-`, some schedulers) are empty ones. What it opens
+    first would stand in their place, and libraries would print into it. Elsewhere this changes nothing."""
+    if not _is_command():
+        return
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+            setattr(sys, name, os.fdopen(number, mode))
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        sys.exit("the folder that this was started in is gone; change to one that is there")
+
+
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
     """Errors of the kinds in `SAID` end the script with their own sentence and exit code 1, Ctrl-C with one and 130:
@@ -87,7 +104,8 @@ def one_sentence() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
-        sys.stdout.flush()  # or what was printed last would fail where nobody hears it
+        with naming("standard output"):
+            sys.stdout.flush()  # or what was printed last would fail where nobody hears it
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
         sys.exit(128 + signal.SIGPIPE)
@@ -114,6 +132,8 @@ def in_a_sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in _IN_THE_WAY and error.filename:
         problem = "a file, or a link to nowhere, stands where a folder is needed"
         return f"{error.filename}: {problem}; move it away, or name another folder"
+    if isinstance(error, IsADirectoryError) and error.filename:
+        return f"{error.filename2 or error.filename}: a folder stands where a file is needed; name a file"
     return f"{error}; what is done is kept: make space, and run the same command again" if _full(error) else str(error)
 
 

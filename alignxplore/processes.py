@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -93,11 +94,12 @@ class Family(subprocess.Popen[bytes]):
         Returns:
             A line (pid, seconds of age, command) for each process that had to be killed.
         """
-        kill_lines = _end([self.name], *(requests or ((signal.SIGTERM, self.grace),)))
-        if self.poll() is None:  # it threw its environment away
-            self.kill()
-        self.wait()
-        _dismiss(self.guard)
+        with undisturbed():
+            kill_lines = _end([self.name], *(requests or ((signal.SIGTERM, self.grace),)))
+            if self.poll() is None:  # it threw its environment away
+                self.kill()
+            self.wait()
+            _dismiss(self.guard)
         return kill_lines
 
 
@@ -116,10 +118,24 @@ def own_family(grace: float = GRACE, keep: Sequence[int] = ()) -> Iterator[dict[
 
 def end_all(families: Sequence[Family]) -> None:
     """End several at the same time; the slowest one's `grace` counts."""
-    if families:
-        _end([family.name for family in families], (signal.SIGTERM, max(family.grace for family in families)))
-    for family in families:
-        family.end()
+    with undisturbed():
+        if families:
+            _end([family.name for family in families], (signal.SIGTERM, max(family.grace for family in families)))
+        for family in families:
+            family.end()
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """What ends in here within some seconds is not left half done by a second Ctrl-C or TERM."""
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if handler is not None:  # one that Python did not set
+                signal.signal(number, handler)
 
 
 def allow_open_files() -> None:

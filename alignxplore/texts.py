@@ -81,6 +81,15 @@ def loads(text: str) -> tuple[Any, int]:
     return mend(value) if _ESCAPED.search(text) else (value, 0)
 
 
+def stand_in(head: bytes) -> str | None:
+    """What was put in a file's place, by its first bytes, and what to do; None where nothing shows it."""
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
+    if re.match(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|\?xml)\b", head, re.IGNORECASE):
+        return "a web page, not data (a login or an error, perhaps); open it to see what it says and download again"
+    return None
+
+
 def mistaken(head: bytes, in_gzip: bool = False) -> str | None:
     """What a file is instead of text in UTF-8, by its first bytes, and what to do; None where nothing shows it.
 
@@ -92,10 +101,8 @@ def mistaken(head: bytes, in_gzip: bool = False) -> str | None:
             return f"packed by {name}{' inside gzip' if in_gzip else ''}; unpack it with {command} FILE > NEW"
     if head.startswith(b"PAR1"):
         return "a Parquet file under another name; rename it to *.parquet"
-    if head.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
-    if re.match(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|\?xml)\b", head, re.IGNORECASE):
-        return "a web page, not data (a login or an error, perhaps); open it to see what it says and download again"
+    if problem := stand_in(head):
+        return problem
     if b"\r" in head[:-1] and b"\n" not in head:
         return "lines that end with CR alone; convert it with tr '\\r' '\\n' < FILE > NEW"
     for mark, name in _BY_MARK:

@@ -5,10 +5,12 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 from trl import ModelConfig, TrlParser
 
+from alignxplore.command import at_home, option, run
 from alignxplore.sft.configuration import DataArguments, TrainArguments
 from tests import ROOT
 
@@ -182,3 +184,32 @@ def test_an_option_that_there_is_not_is_named_in_our_words():
     ran = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     message = "report.py: unknown options: ['--bogus'] (--help explains all options)\n"
     assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", message)
+
+
+def test_a_home_that_the_shell_left_alone_is_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/h o")
+    words = ["--out=~/runs", "~/runs", "ours=~/m two=~/n", "--data=a=~/d", "~", "a~/b", "what is ~/ ?", "/x=y~/z"]
+    assert at_home(words) == ["--out=/h o/runs", "/h o/runs", "ours=/h o/m two=/h o/n", "--data=a=/h o/d", *words[4:]]
+    monkeypatch.setattr(sys, "argv", ["script.py", *words[:1]])
+    assert at_home(None) == ["--out=/h o/runs"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"a: [1\n", "expected ',' or ']'"),
+        (b"\xff\xfe", "the file of --config: byte 1 is not UTF-8"),
+        (b"", "mapping"),
+    ],
+)
+def test_a_yaml_file_that_cannot_be_read_is_a_sentence(tmp_path, capsys, content, sentence):
+    @dataclass
+    class Options:
+        name: str = option("a name", "x")
+
+    path = tmp_path / "c.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SystemExit) as ended:
+        run(print, Options, "doc", ["--config", str(path)])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and sentence in said and said.count("\n") == 1

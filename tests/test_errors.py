@@ -3,6 +3,7 @@
 import copy
 import errno
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -156,6 +157,42 @@ def test_a_file_in_a_folders_place_says_what_to_do(tmp_path, below):
     with pytest.raises(SystemExit, match=f"^.*: {out.joinpath(*below)}: a file, .* stands where .* name another"):
         with one_sentence():
             out.joinpath(*below).mkdir(parents=True, exist_ok=True)
+
+
+def test_a_folder_in_a_files_place_says_what_to_do(tmp_path):
+    for use in (lambda: write_jsonl(tmp_path, []), tmp_path.read_text):
+        with pytest.raises(SystemExit, match=f"^.*: {tmp_path}: a folder stands where a file is needed; name a file$"):
+            with one_sentence():
+                use()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_files_change_nothing(closed, tmp_path):
+    """The first file that is opened would stand in their place."""
+    script = tmp_path / "eval" / "script.py"
+    script.parent.mkdir()
+    for name in ("__init__.py", "errors.py"):  # a script of this folder is one of our commands
+        (tmp_path / "alignxplore").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "alignxplore" / name, tmp_path / "alignxplore")
+    script.write_text(
+        "import os, sys\nfrom pathlib import Path\nfrom alignxplore import errors\n"
+        f"with open('{tmp_path}/rows', 'w') as rows, errors.one_sentence():\n"
+        "    print('out'), print('err', file=sys.stderr), os.write(1, b'raw'), os.write(2, b'raw')\n"
+        "    rows.write('row')\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    code = f"'{sys.executable}' '{script}' {closed}"
+    ran = subprocess.run(["bash", "-c", code], env=environment, capture_output=True, text=True)
+    assert (ran.returncode, (tmp_path / "rows").read_text()) == (0, "row"), ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_folder_that_is_gone_is_said(tmp_path):
+    code = f"mkdir '{tmp_path}/gone'; cd '{tmp_path}/gone'; rmdir ../gone; '{sys.executable}' '{ROOT}/eval/report.py'"
+    ran = subprocess.run(
+        ["bash", "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert ran.returncode == 1 and ran.stderr.endswith("is gone; change to one that is there\n"), ran.stderr
 
 
 def test_what_no_writer_named_is_in_the_folder_of_the_script(tmp_path):

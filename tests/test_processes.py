@@ -44,6 +44,18 @@ family = Family(["bash", "-c", sys.argv[1]], grace=1, keep=[lock.fileno()])
 time.sleep(600)
 """
 
+# Ends what it began when it is interrupted, and says so; a later Ctrl-C is heard again.
+IMPATIENT = """
+import signal, sys, time
+from alignxplore.processes import Family
+family = Family(["bash", "-c", sys.argv[1]], grace=2)
+try:
+    time.sleep(600)
+except KeyboardInterrupt:
+    family.end()
+    print("ended;", "heard again" * (signal.getsignal(signal.SIGINT) is signal.default_int_handler))
+"""
+
 
 @pytest.fixture
 def worker(tmp_path):
@@ -115,6 +127,20 @@ def test_signals_are_tried_in_turn(worker):
     worker.pid("one")
     assert family.end((signal.SIGINT, 30), (signal.SIGTERM, 30)) == [] and "asked" not in worker.text("one")
     assert family.returncode == -signal.SIGINT
+
+
+def test_a_second_ctrl_c_leaves_nothing_half_ended(worker):
+    owner = subprocess.Popen(
+        [sys.executable, "-c", IMPATIENT, f"exec {worker('one', 'stubborn')}"],
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    pid = worker.pid("one")
+    owner.send_signal(signal.SIGINT)
+    until(lambda: "asked" in worker.text("one"))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        owner.send_signal(number)
+    assert owner.communicate()[0] == b"ended; heard again\n" and not alive(pid)
 
 
 @pytest.mark.parametrize("kind", ["", "stubborn"])

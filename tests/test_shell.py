@@ -94,6 +94,14 @@ def test_a_list_is_words_or_lines_or_one_path(tmp_path, text, expected):
     assert items(text.replace("HERE", here)) == [one.replace("HERE", here) for one in expected]
 
 
+def test_a_home_that_the_shell_left_alone_is_the_home_folder(recorder):
+    """Where a path stands alone; behind a name the command itself reads it (`command.at_home`)."""
+    home = {"HOME": "/h o", "OUT": "~/runs & x", "MODEL": "ours=~/m", "UNRELATED": "a~/b"}
+    recorder.run("eval/gen_preference.sh", **home)
+    (command,) = recorder.commands
+    assert (values(command, "--out"), values(command, "--model")) == (["/h o/runs & x"], ["ours=~/m"])
+
+
 @pytest.mark.parametrize(
     "value", ["/d/o'x", "a b=c,{d}", "ends\\", "ends\\\\", "a\\'b", "''", "${HOME}", "two\nlines", ""]
 )

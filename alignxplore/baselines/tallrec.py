@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass
 from functools import partial
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from alignxplore.command import option
 from alignxplore.history import HistoryError, fit
 from alignxplore.judging.yes_no import ANSWERS, MOST_CHOICES, MOST_TOKENS
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, UserRecord, content_hash, write_jsonl
+from alignxplore.serving.beforehand import read_tokenizer
 from alignxplore.sft.tokenised_set import encode
 from alignxplore.synthesis.streams import DEFAULT_QUERY, all_behaviours, read_behaviours
 
@@ -89,7 +90,7 @@ def tallrec_rows(
 
 def write_rows(options: TallrecOptions) -> str:
     """Write the rows; says how many, and what was left out."""
-    prompts, tokenizer = PromptSet(options.prompt_set), AutoTokenizer.from_pretrained(options.model)
+    prompts, tokenizer = PromptSet(options.prompt_set), read_tokenizer(options.model)
     users, counts = read_behaviours(options.data, options.default_query), Counter[str]()
     count = write_jsonl(
         options.out, (row for user in users for row in tallrec_rows(user, prompts, tokenizer, options, counts))

@@ -8,10 +8,11 @@ small models fast there. It prints "ready: MODEL at URL" once the server answers
 
 import sys
 
-from alignxplore.command import first_word, parse_known
+from alignxplore.command import first_word, parse_known, say_what_matters
 from alignxplore.errors import one_sentence
 from alignxplore.serving.server import ServeOptions, serve_until_stopped
 
 if __name__ == "__main__":
     with one_sentence():
+        say_what_matters()
         serve_until_stopped(*parse_known(ServeOptions, __doc__, first_word(ServeOptions, sys.argv[1:])))

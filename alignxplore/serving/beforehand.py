@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import huggingface_hub.constants
-import jinja2
 import numpy as np
 from huggingface_hub import try_to_load_from_cache
 
 from alignxplore.errors import UserError
 from alignxplore.prompts import Messages
 from alignxplore.records import read_object
+from alignxplore.texts import stand_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_WRITTEN = ("config.json", "tokenizer.json", "tokenizer_config.json")  # files that hold a JSON object
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json")
 _MAX_MODEL_LEN = re.compile(r"--max-model-len[= ](\d+)(?= |$)")
@@ -52,9 +53,17 @@ def check_files(model: str, revision: str | None = None, arguments: Sequence[str
         raise ModelError(f"{model}: no config.json in {folder}{hint}")
     if "--tokenizer" not in arguments and not any((folder / name).is_file() for name in _TOKENIZERS):
         raise ModelError(f"{model}: no tokenizer in {folder} (tokenizer.json or another form of it){hint}")
+    _check_json(folder)
     if "--load-format" not in arguments:
         _check_weights(model, folder, hint)
     _check_window(model, folder, arguments)
+
+
+def _check_json(folder: Path) -> None:
+    """Whoever reads one that is cut, or a pointer of Git LFS, does not say of which file."""
+    for name in _WRITTEN:
+        if (folder / name).is_file():
+            read_object(folder / name, remedy="copy or download it again")
 
 
 def _check_weights(model: str, folder: Path, hint: str) -> None:
@@ -69,6 +78,9 @@ def _check_weights(model: str, folder: Path, hint: str) -> None:
     for path in sorted(shards):
         if not path.is_file():
             raise ModelError(f"{model}: {path} is missing{hint}")
+        with path.open("rb") as file:
+            if problem := stand_in(file.read(512)):
+                raise ModelError(f"{model}: {path}: {problem}")
         if path.suffix == ".safetensors" and not _is_whole(path):
             raise ModelError(f"{model}: {path} is cut or damaged; copy or download it again")
         if path.suffix == ".safetensors" and (tensor := _no_number(path)):
@@ -144,16 +156,25 @@ def load_tokenizer(
     Raises:
         ModelError: no tokenizer there, no chat template, or one that refuses the prompt.
     """
-    from transformers import AutoTokenizer  # imports torch: 200 MB for a process that only watches a server
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-    except (OSError, ValueError) as error:
-        cause = str(error).strip().splitlines()[0]
-        problem = f"{name}: no tokenizer at {source} ({cause}); name another one behind a #, as TARGET#TOKENIZER"
-        raise ModelError(problem) from None
+        tokenizer = read_tokenizer(source, revision)
+    except ModelError as error:
+        raise ModelError(f"{name}: {error}; name another one behind a #, as TARGET#TOKENIZER") from None
     check_template(name, tokenizer, sample)
     return tokenizer
+
+
+def read_tokenizer(source: str, revision: str | None = None) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a folder or hub model. A `ModelError` says in a sentence why there is none."""
+    from transformers import AutoTokenizer  # imports torch: 200 MB for a process that only watches a server
+
+    if Path(source).is_dir():
+        _check_json(Path(source))
+    try:
+        return AutoTokenizer.from_pretrained(source, revision=revision)
+    except Exception as error:  # the library raises a dozen types, and plain ones
+        cause = " ".join(str(error).split(":\n")[0].split()) or type(error).__name__
+        raise ModelError(f"no tokenizer at {source} ({cause})") from None
 
 
 def check_template(name: str, tokenizer: "PreTrainedTokenizerBase", sample: Messages | None = None) -> None:
@@ -163,7 +184,7 @@ def check_template(name: str, tokenizer: "PreTrainedTokenizerBase", sample: Mess
     try:
         if sample:
             tokenizer.apply_chat_template(sample, add_generation_prompt=True, tokenize=False)
-    except (jinja2.TemplateError, ValueError, TypeError) as error:
+    except Exception as error:  # a template is a program of somebody else's
         roles = ", ".join(message["role"] for message in sample or [])
         raise ModelError(
             f"{name}: its chat template refuses messages of {roles} ({error}); take another model, "

@@ -33,7 +33,7 @@ import psutil
 from alignxplore.command import Checkable, option, planned
 from alignxplore.environment import ROOT
 from alignxplore.errors import UserError
-from alignxplore.processes import Family, members, socket_folder, temporary_files
+from alignxplore.processes import Family, members, socket_folder, temporary_files, undisturbed
 from alignxplore.serving.beforehand import check_files
 
 log = logging.getLogger(__name__)
@@ -69,9 +69,10 @@ class Server(Family):
 
     def end(self, *requests: tuple[signal.Signals, float]) -> list[str]:
         """As `Family.end`; its own folder is taken away."""
-        kill_lines = super().end(*requests)
-        if self.sockets:
-            shutil.rmtree(self.sockets, ignore_errors=True)
+        with undisturbed():
+            kill_lines = super().end(*requests)
+            if self.sockets:
+                shutil.rmtree(self.sockets, ignore_errors=True)
         return kill_lines
 
     def ended(self) -> ServerError | None:
@@ -313,6 +314,7 @@ def serve_until_stopped(options: ServeOptions, arguments: Sequence[str]) -> NoRe
         print(planned(options, f"for vllm serve besides: {' '.join(arguments) or 'nothing'}"))
         sys.exit(0)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # through the finally below, so that nothing stays behind
+    is_ready = False
     process, url = start(
         options.model,
         log_path=options.log,
@@ -325,9 +327,8 @@ def serve_until_stopped(options: ServeOptions, arguments: Sequence[str]) -> NoRe
         wait_ready(process, url, log_path=options.log, limit=options.limit)
         if os.environ.get("VLLM_API_KEY"):
             check_key(url)
+        is_ready = True
         print(f"ready: {options.model} at {url}", flush=True)
         sys.exit(process.wait())
-    except KeyboardInterrupt:
-        sys.exit(130)
     finally:
-        process.end()
+        _end(process, url, is_ready)

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, Features, List, Value, disable_progress_bars, load_from_disk
 from datasets.arrow_writer import ArrowWriter
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from alignxplore.command import Checkable, option
 from alignxplore.environment import portable
 from alignxplore.errors import UserError, at_least_one
 from alignxplore.records import RecordError, content_hash, in_files, read_object, read_source, write_json
+from alignxplore.serving.beforehand import read_tokenizer
 from alignxplore.sft.reading import Tokens, show
 from alignxplore.sft.splits import Side
 
@@ -370,7 +371,7 @@ def report(manifest: dict[str, Any]) -> str:
 def prepare_dataset(options: PrepareOptions) -> str:
     """Prepare, or with --check only measure what is here; returns the report."""
     disable_progress_bars()
-    tokenizer = AutoTokenizer.from_pretrained(options.model, revision=options.model_revision)
+    tokenizer = read_tokenizer(options.model, options.model_revision)
     if not options.check:
         arguments = (options.data, tokenizer, options.out, options.max_length, options.data_revision)
         manifest = prepare(*arguments, Side(options.held_out, False) if options.held_out else None)

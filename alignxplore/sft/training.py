@@ -13,14 +13,14 @@ import torch
 import transformers
 from datasets import Dataset, disable_progress_bars
 from peft import PeftConfig
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback, set_seed
+from transformers import PreTrainedTokenizerBase, PrinterCallback, set_seed
 from transformers.utils import is_bitsandbytes_available, is_flash_attn_2_available, is_liger_kernel_available
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from alignxplore.environment import git_commit, recorded_versions, say_problems
 from alignxplore.errors import UserError
 from alignxplore.journal import RunLock
-from alignxplore.serving.beforehand import check_files
+from alignxplore.serving.beforehand import check_files, read_tokenizer
 from alignxplore.serving.fingerprints import commit
 from alignxplore.sft.configuration import DataArguments, TrainArguments, run_settings, spread
 from alignxplore.sft.plan import (
@@ -198,10 +198,7 @@ def resolve(args: TrainArguments, model: ModelConfig) -> PreTrainedTokenizerBase
     # Prepared rows carry their labels, and packs are those of a step (`batches.py`), not TRL's.
     args.completion_only_loss, args.dataset_kwargs = True, {"skip_prepare_dataset": True}
     check_files(model.model_name_or_path, model.model_revision, ["--load-format"])  # weights are looked at later
-    try:
-        return AutoTokenizer.from_pretrained(model.model_name_or_path, revision=model.model_revision)
-    except OSError as error:  # it does not always say of which model
-        raise RunError(f"{model.model_name_or_path}: {str(error).splitlines()[0]}") from None
+    return read_tokenizer(model.model_name_or_path, model.model_revision)
 
 
 def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:

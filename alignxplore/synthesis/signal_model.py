@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import disable_progress_bars
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from alignxplore import datasets
 from alignxplore.command import Checkable, option
@@ -26,6 +26,7 @@ from alignxplore.errors import at_least_one, is_first_process
 from alignxplore.journal import Journal, RunLock
 from alignxplore.records import UserRecord, read_jsonl, write_json, write_jsonl
 from alignxplore.same_run import refuse_other, written
+from alignxplore.serving.beforehand import read_tokenizer
 from alignxplore.serving.fingerprints import model_identity
 from alignxplore.sft.tokenised_set import FORMAT, PrepareError, report, source_hash, tokenizer_fingerprint, write_set
 from alignxplore.synthesis.streams import (
@@ -165,7 +166,7 @@ def score_identity(options: ScoreOptions) -> dict:
 
 def load_scorer(options: ScoreOptions, device: torch.device) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """The signal model, ready to be asked."""
-    tokenizer = AutoTokenizer.from_pretrained(options.model, revision=options.model_revision)
+    tokenizer = read_tokenizer(options.model, options.model_revision)
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     model = AutoModelForCausalLM.from_pretrained(options.model, revision=options.model_revision, dtype=dtype)
     return tokenizer, model.to(device).eval()
@@ -283,7 +284,7 @@ def prepare_streams(options: PrepareOptions) -> str | None:
     with processes(cpu=True) as state:
         text = None
         if state.is_main_process:
-            tokenizer = AutoTokenizer.from_pretrained(options.model, revision=options.model_revision)
+            tokenizer = read_tokenizer(options.model, options.model_revision)
             query, out = options.default_query, Path(options.out)
             if options.check:
                 text = measure(options.data, tokenizer, options.max_length, query)
@@ -318,7 +319,7 @@ def score_users(options: ScoreOptions) -> str | None:
 
 def check_scoring(options: ScoreOptions) -> str:
     """The work that is left, in words; loads the tokenizer and no weights."""
-    letter_ids(AutoTokenizer.from_pretrained(options.model, revision=options.model_revision))
+    letter_ids(read_tokenizer(options.model, options.model_revision))
     identity = score_identity(options)
     users = sum(1 for _ in read_behaviours(options.data, options.default_query))
     finished_ids = {row["id"] for part in Path(options.out).glob("part-*.jsonl") for _, row in read_jsonl(part)}

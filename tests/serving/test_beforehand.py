@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from alignxplore.errors import UserError
 from alignxplore.prompts import PromptSet
-from alignxplore.serving.beforehand import ModelError, check_files, check_template, load_tokenizer
+from alignxplore.serving.beforehand import ModelError, check_files, check_template, load_tokenizer, read_tokenizer
 from alignxplore.serving.models import ModelSpec, open_model, parse_all
 
 SAMPLE = PromptSet().judge(None, None, "a", "b")
@@ -51,10 +52,39 @@ def test_a_missing_file_is_named(folder, name):
 
 
 def test_a_file_of_weights_that_was_cut_is_named(folder):
-    for data in (safetensors(4), b"", b"\x00" * 7, b"\xff" * 16, b"<html>not found</html>"):
+    for data in (safetensors(4), b"", b"\x00" * 7, b"\xff" * 16):
         (folder / "model-2.safetensors").write_bytes(data)
         with pytest.raises(ModelError, match="model-2.safetensors is cut or damaged"):
             check_files(str(folder))
+
+
+STAND_INS = {
+    b"<html>not found</html>": "a web page, not data",
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n": "a pointer of Git LFS",
+}
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model-2.safetensors"])
+@pytest.mark.parametrize("content", STAND_INS)
+def test_what_stands_in_a_files_place_is_named(folder, name, content):
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name}: {STAND_INS[content]}"):
+        check_files(str(folder))
+
+
+@pytest.mark.parametrize("content", ['{"a": ', "[]", ""])
+def test_a_file_that_holds_no_object_is_named(folder, content):
+    (folder / "tokenizer.json").write_text(content)
+    for look in (check_files, read_tokenizer):
+        with pytest.raises(UserError, match=f"{folder}/tokenizer.json: .*; copy or download it again"):
+            look(str(folder))
+
+
+def test_a_tokenizer_that_cannot_be_read_is_a_sentence(folder):
+    for content in ("{}", '{"added_tokens": 7}', '{"added_tokens": [], "model": null}'):
+        (folder / "tokenizer.json").write_text(content)
+        with pytest.raises(ModelError, match=rf"^no tokenizer at {folder} \([^\n]+\)$"):
+            read_tokenizer(str(folder))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -157,6 +187,10 @@ def test_a_template_that_refuses_our_prompts_is_named(tokenizer):
     with pytest.raises(ModelError, match=r"m: its chat template refuses messages of system, user \(System role not"):
         check_template("m", no_system(tokenizer), SAMPLE)
     check_template("m", no_system(tokenizer), SAMPLE[1:])  # a prompt set without system messages
+    wrong = copy.deepcopy(tokenizer)
+    wrong.chat_template = "{{ 1 / 0 }}"
+    with pytest.raises(ModelError, match=r"refuses messages of system, user \(division by zero\)"):
+        check_template("m", wrong, SAMPLE)
     none = copy.deepcopy(tokenizer)
     none.chat_template = None
     with pytest.raises(ModelError, match="m: its tokenizer has no chat template"):

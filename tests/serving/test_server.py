@@ -283,8 +283,11 @@ def test_by_hand_address_and_limit_are_passed_on_and_the_rest_is_for_vllm(monkey
     calls = {}
 
     class Process:
-        def end(self):
-            calls["ended"] = True
+        def poll(self):
+            return None
+
+        def end(self, *requests):
+            calls["ended"] = requests
 
     def started(model, **options):
         calls.update(options)
@@ -301,7 +304,7 @@ def test_by_hand_address_and_limit_are_passed_on_and_the_rest_is_for_vllm(monkey
     with pytest.raises(SystemExit, match="130"):
         runpy.run_module("alignxplore.serving", run_name="__main__")
     assert (calls["host"], calls["limit"], calls["arguments"]) == ("127.0.0.3", 7, ["--max-model-len", "9"])
-    assert calls["ended"]
+    assert calls["ended"] == ((signal.SIGTERM, server._GRACE_STARTING),), "nobody waits long for one that still starts"
 
 
 @pytest.mark.parametrize("mode", ["", "stubborn"])

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.trainer import sft_trainer
 
 from alignxplore.benchmark_files import user_row
@@ -239,7 +239,7 @@ def test_a_revision_of_the_model_is_the_one_that_is_loaded(users_file, tmp_path,
         calls.append((name, revision))
         raise OSError("no such model")
 
-    monkeypatch.setattr(signal_model.AutoTokenizer, "from_pretrained", load)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", load)
     for work, options in ((prepare_streams, PrepareOptions), (score_users, ScoreOptions)):
         model = {"model": "some/model", "model_revision": "abc"}
         with pytest.raises(OSError, match="no such model"):
