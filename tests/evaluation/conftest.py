@@ -1,5 +1,6 @@
 """What several tests of the evaluation share: users with distinct texts, and files of them."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,3 +33,12 @@ def benchmark_file(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def samples() -> Path:
+    """Folder of real sample files (MIND, Amazon, PersonaMem, P-Soups); their terms forbid shipping them."""
+    folder = os.environ.get("REAL_SAMPLES_DIR")
+    if not folder:
+        pytest.skip("REAL_SAMPLES_DIR is not set: no real sample files on this machine")
+    return Path(folder)

@@ -6,12 +6,10 @@ import csv
 import itertools
 import json
 import math
-import os
 import random
 import re
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from string import ascii_uppercase
 
 import numpy as np
@@ -218,14 +216,6 @@ def mind_measures(scores, labels):
             np.sum(discounts[:click_count])
         )
     return measures
-
-
-@pytest.fixture
-def samples():
-    folder = os.environ.get("REAL_SAMPLES_DIR")
-    if not folder:
-        pytest.skip("REAL_SAMPLES_DIR is not set: no real sample files on this machine")
-    return Path(folder)
 
 
 def built(name, raw, out, **options):
