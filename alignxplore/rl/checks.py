@@ -166,6 +166,8 @@ def planned_steps(config: DictConfig, users: int) -> int:
         )
     if config.trainer.total_training_steps is None:
         return each * config.trainer.total_epochs
+    if config.trainer.total_training_steps < 1:
+        raise SettingsError(f"trainer.total_training_steps={config.trainer.total_training_steps} (STEPS): at least 1")
     # verl also stops at the end of the epochs; steps were asked for, so there must be epochs enough.
     config.trainer.total_epochs = max(config.trainer.total_epochs, -(-config.trainer.total_training_steps // each))
     return config.trainer.total_training_steps
@@ -199,6 +201,18 @@ def not_there(config: DictConfig) -> list[str]:
     path_of["VAL"] = config.data.val_files
     paths = [(name, path) for name, path in path_of.items() if isinstance(path, str) and Path(path).is_absolute()]
     return [f"{name}={path}" for name, path in paths if not Path(path).exists()]
+
+
+def check_what_is_there(config: DictConfig) -> None:
+    """What a run would refuse, as far as its files are there already; no hub is asked."""
+    absent = " ".join(not_there(config))
+    out = Path(config.streaming.out)
+    if out.exists() and not out.is_dir():
+        raise SettingsError(f"OUT={out} is a file, and a folder is needed; name another one")
+    if "MODEL=" not in absent and Path(config.actor_rollout_ref.model.path).is_dir():
+        check_model(config)
+    if "TRAIN=" not in absent and "VAL=" not in absent:
+        planned_steps(config, len(check_data(config, config.streaming.stages)[0]))
 
 
 def check_attention(config: DictConfig) -> None:

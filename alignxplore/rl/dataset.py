@@ -62,7 +62,11 @@ class StreamingDataset(Dataset):
         paths = [data_files] if isinstance(data_files, str) else list(data_files)
         tables = []
         for path in paths:
-            table = pyarrow.parquet.read_table(path, memory_map=True)
+            try:
+                table = pyarrow.parquet.read_table(path, memory_map=True)
+            except pyarrow.ArrowInvalid as error:
+                remedy = "make the file with upi_streaming_dataset.py"
+                raise RecordError(f"no Parquet file, or a damaged one ({error}); {remedy}", path) from None
             absent_columns = [name for name in COLUMNS if name not in table.column_names]
             if absent_columns:
                 raise RecordError(

@@ -40,6 +40,7 @@ from alignxplore.rl.checks import (
     check_data,
     check_judges,
     check_model,
+    check_what_is_there,
     not_there,
     planned_steps,
     prepare,
@@ -203,7 +204,9 @@ def run(config: DictConfig) -> int:
     if settings.check_only:
         for path in not_there(config):
             print(f"{path} is not there yet", file=sys.stderr)
-        print(json.dumps(prepare(config) | {"memory_gb": memory(config)}))
+        sizes = prepare(config)
+        check_what_is_there(config)
+        print(json.dumps(sizes | {"memory_gb": memory(config)}))
         return 0
     say_problems()
     if settings.credit == "paper" and settings.stages > 2:

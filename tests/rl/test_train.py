@@ -12,6 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from alignxplore.prompts import SETS
+from alignxplore.records import RecordError
 from alignxplore.rl import train as module
 from alignxplore.rl.reward import named_paths
 from alignxplore.rl.settings import RunStopped, SettingsError
@@ -32,6 +33,24 @@ def test_users_in_both_files_and_wrong_stages_are_named(config):
         module.check_data(config, 2)
     with pytest.raises(SettingsError, match=r"rows with \[2\] stages, streaming.stages is 3"):
         module.check_data(config, 3)
+
+
+@pytest.mark.parametrize("wrong", ["MODEL", "TRAIN", "OUT", "STEPS"])
+def test_a_check_looks_into_what_is_there(config, tmp_path, monkeypatch, wrong):
+    config.streaming.check_only = True
+    monkeypatch.setattr(module, "prepare", lambda config: {})
+    monkeypatch.setattr(module, "memory", lambda config: 1.0)
+    folder, file = tmp_path / "folder", tmp_path / "rows.jsonl"
+    folder.mkdir(), file.write_text("{}")
+    key, value, sentence = {
+        "MODEL": ("actor_rollout_ref.model.path", folder, "no config.json"),
+        "TRAIN": ("data.train_files", file, f"{file}: no Parquet file, .* make the file with upi_streaming_dataset"),
+        "OUT": ("streaming.out", file, f"OUT={file} is a file"),
+        "STEPS": ("trainer.total_training_steps", -3, r"=-3 \(STEPS\): at least 1"),
+    }[wrong]
+    OmegaConf.update(config, key, value if wrong == "STEPS" else str(value))
+    with pytest.raises((SettingsError, ModelError, RecordError), match=sentence):
+        module.run(config)
 
 
 def test_a_model_that_is_not_there_is_named_before_anything_starts(config, tmp_path):
