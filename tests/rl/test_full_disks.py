@@ -81,10 +81,9 @@ def fill_up(disk, process, out, step, room):
 @pytest.mark.slow
 @pytest.mark.kill
 @WHOLE
-@pytest.mark.parametrize("gpus", ["1", "2"])
-def test_a_disk_that_fills_up_takes_no_step_that_was_saved(launch, judge, disk, tmp_path, gpus):
+def test_a_disk_that_fills_up_takes_no_step_that_was_saved(launch, judge, disk, tmp_path):
     """First there is room for a step's row and not for its checkpoint, then for nothing at all."""
-    url, sizes = judge("words"), {"STEPS": "4", "SAVE_EVERY": "1", "TEST_EVERY": "-1", "GPUS": gpus}
+    url, sizes = judge("words"), {"STEPS": "4", "SAVE_EVERY": "1", "TEST_EVERY": "-1"}
     out, option = disk.path / "out", "trainer.val_before_train=false"
     for step, room in ((1, 256 << 10), (2, 0)):
         fill_up(disk, launch.start(out, url, option, **sizes), out, step, room)
