@@ -1,5 +1,6 @@
 """What a pipeline will do: `--check` says it before anything is installed, so nothing here needs a package."""
 
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +44,13 @@ def carry_out(pipeline: Pipeline, check: bool = False, at_once: int = AT_ONCE) -
 
 
 def planned_steps(pipeline: Pipeline, at_once: int) -> str:
-    """A line for each step, and how long those take that are not done; starts nothing, writes nothing."""
+    """A line for each step, and how long those take that are not done; starts nothing, writes nothing.
+
+    Raises:
+        NotADirectoryError: a file stands in the folder's place.
+    """
+    if pipeline.out.exists() and not pipeline.out.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "no folder", str(pipeline.out))
     folder = RunFolder(pipeline.out)
     folder.refuse_others(pipeline.deciding)
     seconds = {step.name: float(step.seconds) for step in folder.undone(pipeline.steps)}

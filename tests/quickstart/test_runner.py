@@ -11,6 +11,7 @@ import time
 import psutil
 import pytest
 
+from alignxplore.errors import one_sentence
 from alignxplore.quickstart.folder import FolderError, RunFolder
 from alignxplore.quickstart.plan import Pipeline, carry_out
 from alignxplore.quickstart.runner import StepError, _Runner
@@ -345,3 +346,9 @@ def test_after_a_failure_what_needs_nothing_of_it_goes_on(tmp_path, capsys):
     assert "Done" in carry_out(pipeline)
     assert "-- apart: done before" in capsys.readouterr().out
     assert folder.undone(steps) == []
+
+
+def test_a_check_refuses_a_file_in_the_folders_place(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(SystemExit, match=f"{tmp_path}/out: a file, .* name another folder"), one_sentence():
+        carry_out(Pipeline(out=tmp_path / "out", steps=[]), check=True)
