@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from alignxplore.benchmark_files import read_users
 from alignxplore.command import option, run
 from alignxplore.films.text import LEAD, LEVELS, MOST, NOTHING, attributes, number
+from alignxplore.model_folders import save
 from alignxplore.prompts import PromptSet
 from alignxplore.records import UserRecord
 from alignxplore.world.tiny import chat_tokenizer, fixed_lines, make_model
@@ -97,8 +98,7 @@ def write_blank(options: BlankOptions) -> str:
     # To count and to look up is attention's work. A judge of the same size with four heads looks up one level in ten
     # wrongly; this one, one in a hundred (studies/README.md).
     model = make_model(tokenizer, options.seed, options.hidden, options.layers, attentive=True)
-    model.save_pretrained(options.out)
-    tokenizer.save_pretrained(options.out)
+    save(model, tokenizer, options.out)
     size = model.num_parameters() / 1e6
     return f"{options.out}: {size:.2f} M parameters, {len(tokenizer)} tokens, {len(names)} attributes"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignxplore.command import option, run
+from alignxplore.model_folders import save
 from alignxplore.records import hash_seed, write_jsonl
 from alignxplore.world.text import reasoning_text
 from alignxplore.world.tiny import sample_text
@@ -104,8 +105,7 @@ def write_large(options: LargeOptions) -> str:
     tokenizer = tokenizer if options.tiny else fill_up(tokenizer, config.vocab_size)
     model = Qwen3ForCausalLM(config)
     model.generation_config.update(eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id)
-    model.save_pretrained(options.out)
-    tokenizer.save_pretrained(options.out)
+    save(model, tokenizer, options.out)
     count = write_jsonl(Path(options.rows), long_rows(tokenizer, options))
     return f"{options.out}: {model.num_parameters() / 1e6:.2f} M parameters, {len(tokenizer)} tokens; {count} rows"
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from alignxplore.errors import naming
+from alignxplore.model_folders import share
 from alignxplore.records import read_object, write_json, write_text
 
 POINTER = "latest_checkpointed_iteration.txt"  # the step of the newest checkpoint; verl writes it last
@@ -159,6 +160,7 @@ def _publish(checkpoint: Path, target: Path, dtype: str, validation: dict | None
             _link_or_copy(source, aside / source.name)
     if validation:
         write_json(aside / VALIDATION, validation)
+    share(aside)
     if target.exists():
         shutil.rmtree(target)
     os.replace(aside, target)

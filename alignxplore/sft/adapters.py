@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignxplore.command import Checkable, option, planned
 from alignxplore.environment import portable
+from alignxplore.model_folders import save
 from alignxplore.records import read_object, write_json
 from alignxplore.serving.fingerprints import model_identity
 
@@ -65,8 +66,7 @@ def merge(adapter: Path, output: Path, base: str | None = None) -> None:
     full_model = PeftModel.from_pretrained(model.float(), adapter).merge_and_unload().to(dtype)
     aside = output.with_name(f".{output.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
-    full_model.save_pretrained(aside)
-    AutoTokenizer.from_pretrained(adapter).save_pretrained(aside)
+    save(full_model, AutoTokenizer.from_pretrained(adapter), aside)
     write_json(aside / "merged.json", {"base": model_identity(base, revision), "adapter": portable(adapter)})
     os.replace(aside, output)
 

@@ -15,6 +15,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from trl import SFTTrainer
 
 from alignxplore.errors import UserError, naming
+from alignxplore.model_folders import share
 from alignxplore.records import write_text
 from alignxplore.sft.adapters import name_base_from_here
 from alignxplore.sft.batches import Packs, PackSampler, StepSampler
@@ -219,6 +220,7 @@ class Trainer(SFTTrainer):
         else:
             write_text(card, card_text)
         name_base_from_here(folder)
+        share(folder)
 
     def create_model_card(self, *_, **__) -> None:
         """TRL writes a general card at every save; `sft.py` writes one with counts and settings at the end."""

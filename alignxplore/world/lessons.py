@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from alignxplore import model_folders
 from alignxplore.command import Checkable, option, planned, run
 from alignxplore.records import RecordError, hash_seed, read_jsonl, write_json
 
@@ -119,8 +120,7 @@ def save(model: "Qwen3ForCausalLM", tokenizer: "PreTrainedTokenizerFast", out: P
     """Write a model folder aside, with training.json, and rename it."""
     aside = out.with_name(f".{out.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
-    model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
+    model_folders.save(model, tokenizer, aside)
     write_json(aside / "training.json", facts)
     shutil.rmtree(out, ignore_errors=True)
     os.replace(aside, out)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alignxplore.command import option, run
+from alignxplore.model_folders import save
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.world.text import DOMAINS, PHRASINGS, reasoning_text
@@ -188,8 +189,7 @@ def write_model(options: TinyOptions) -> str:
     tokenizer = make_tokenizer(options.world_seed, options.vocabulary, PromptSet(options.prompt_set))
     disable_progress_bar()  # of a file that is written in no time
     model = make_model(tokenizer, options.seed, options.hidden, options.layers)
-    model.save_pretrained(options.out)
-    tokenizer.save_pretrained(options.out)
+    save(model, tokenizer, options.out)
     return f"{options.out}: {model.num_parameters() / 1e6:.2f} M parameters, {len(tokenizer)} tokens"
 
 
