@@ -64,11 +64,13 @@ def test_what_is_to_be_written_is_counted_without_asking(endpoint, data, tmp_pat
 
 def test_the_weights_of_a_folder_decide_what_is_there_and_failed_ones_are_not(model_folder, data, tmp_path):
     out = str(tmp_path / "out")
-    arguments = GenerationArguments(model=[f"m={model_folder}"], data=[data], out=out, settings=["full"], check=True)
+    sizes = {"max_model_len": 2048, "max_tokens": 64}
+    given = {"model": [f"m={model_folder}"], "data": [data], "out": out, "settings": ["full"]}
+    arguments = GenerationArguments(**given, **sizes, check=True)
     (policy,), (benchmark,) = policies_of(arguments), load_benchmarks([data])
     target = SummarySet(tmp_path / "out", "m", "world_films", "full", 0)
     for identity, done_count in ((policy.spec.identity, "3"), ("other weights", "0")):
-        recipe = recipe_of(arguments, identity, 16384, policy.prompts, "think", benchmark.task, target)
+        recipe = recipe_of(arguments, identity, 2048, policy.prompts, "think", benchmark.task, target)
         write_json(target.meta_path, asdict(recipe))
         target.journal_path.unlink(missing_ok=True)
         with Journal(target.journal_path) as journal:
@@ -84,7 +86,7 @@ def test_the_weights_of_a_folder_decide_what_is_there_and_failed_ones_are_not(mo
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "m=EMPTY"], "is no model folder: it holds no config.json"),
+        (["--model", "m=EMPTY"], "no config.json in "),
         (["--model", "m=a model"], "neither a model folder nor a hub id"),
         (["--model", "m=http://host/v1", "--api_key_env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
         (["--prompt_set", "m=default"], "--prompt_set: give one value"),
