@@ -17,6 +17,7 @@ from trl.trainer import sft_trainer
 
 from alignxplore.benchmark_files import user_row
 from alignxplore.records import Interaction, UserRecord, read_jsonl, write_jsonl
+from alignxplore.serving.beforehand import ModelError
 from alignxplore.sft.configuration import TrainArguments
 from alignxplore.sft.run_folder import RunFolder
 from alignxplore.sft.tokenised_set import load_prepared
@@ -242,7 +243,7 @@ def test_a_revision_of_the_model_is_the_one_that_is_loaded(users_file, tmp_path,
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", load)
     for work, options in ((prepare_streams, PrepareOptions), (score_users, ScoreOptions)):
         model = {"model": "some/model", "model_revision": "abc"}
-        with pytest.raises(OSError, match="no such model"):
+        with pytest.raises(ModelError, match="no such model"):
             work(options(**model, data=str(users_file), out=str(tmp_path / "score")))
     assert (
         calls == [("some/model", "abc")] * 2
