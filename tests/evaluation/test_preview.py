@@ -65,8 +65,8 @@ def test_what_is_to_be_written_is_counted_without_asking(endpoint, data, tmp_pat
 def test_the_weights_of_a_folder_decide_what_is_there_and_failed_ones_are_not(model_folder, data, tmp_path):
     out = str(tmp_path / "out")
     sizes = {"max_model_len": 2048, "max_tokens": 64}
-    given = {"model": [f"m={model_folder}"], "data": [data], "out": out, "settings": ["full"]}
-    arguments = GenerationArguments(**given, **sizes, check=True)
+    values = {"model": [f"m={model_folder}"], "data": [data], "out": out, "settings": ["full"]}
+    arguments = GenerationArguments(**values, **sizes, check=True)
     (policy,), (benchmark,) = policies_of(arguments), load_benchmarks([data])
     target = SummarySet(tmp_path / "out", "m", "world_films", "full", 0)
     for identity, done_count in ((policy.spec.identity, "3"), ("other weights", "0")):
