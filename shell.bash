@@ -10,8 +10,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # A "~/" that was left as it was (OUT="~/runs") is the home folder: one called "~" would be made. Commands read that
 # behind a name themselves.
 while read -r _name; do
-    [[ ${!_name:-} != \~/* ]] || printf -v "$_name" '%s' "$HOME/${!_name:2}"
-done < <(compgen -e | grep -E '^[A-Z_]+$')
+    [[ ! $_name =~ ^[A-Z_]+$ || ${!_name:-} != \~/* ]] || printf -v "$_name" '%s' "$HOME/${!_name:2}"
+done < <(compgen -e)
 
 refuse() { echo "${0##*/}: $*" >&2; exit 2; }
 
