@@ -6,6 +6,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from alignxplore.quickstart import card
@@ -62,14 +64,20 @@ def test_on_a_gpu_all_of_it_is_told_so_and_stays_within_40_gb(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flash", [True, False])
-def test_the_rl_settings_of_a_gpu_are_sound(flash, tmp_path):
+def test_the_rl_settings_of_a_gpu_are_sound(flash, model_folder, tmp_path):
     """verl's own checks take them; nothing is started."""
     for name in ("rl", "large_rl"):
         one = commands(listed(tmp_path, H100, flash))[name].with_urls({"judge": "http://127.0.0.1:1/v1"})
         environment = os.environ | {key: value for key, value in one.environment if value is not None}
-        for key in ("MODEL", "TRAIN", "VAL", "JUDGE_TOKENIZER"):
+        for key in ("MODEL", "JUDGE_TOKENIZER"):
             Path(environment[key]).parent.mkdir(parents=True, exist_ok=True)
-            Path(environment[key]).mkdir(exist_ok=True)
+            Path(environment[key]).unlink(missing_ok=True)
+            Path(environment[key]).symlink_to(model_folder)
+        for key, split in (("TRAIN", "train"), ("VAL", "val")):
+            Path(environment[key]).parent.mkdir(parents=True, exist_ok=True)
+            item = {"query": None, "chosen": "a", "rejected": "b"}
+            rows = [{"user": f"{split}{i}", "history": [item] * 3, "positions": [1, 2]} for i in range(64)]
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), environment[key])
         done = subprocess.run(
             [*one.words], cwd=ROOT, env=environment | {"CHECK": "1"}, capture_output=True, text=True, timeout=300
         )

@@ -88,6 +88,7 @@ def test_nothing_of_ray_stays(tmp_path, killed):
     mark, out = secrets.token_hex(8), tmp_path / "out"
     command = [sys.executable, "-c", RUN, str(out)]
     environment = os.environ | {MARK: mark, "SPT_NOENV": "1"}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)  # empty, it says to Ray that there is no slot
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
         line = next(line for line in run.stdout if line.startswith("holds "))
         semaphores = [Path(f"/dev/shm/sem.{name}") for name in line.split()[1:]]
