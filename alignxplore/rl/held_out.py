@@ -32,13 +32,13 @@ def held_out_rows(records: Sequence[ChainRecord], step: int, stages: int) -> lis
     rows = []
     for record in records:
         summary_of_stage = {group.stage: _summary(group.rollouts[0]) for group in record.groups}
-        placeholder = {"status": UNWRITTEN, "reward": 0.0, "by_judge": {}, "problem": record.problem}
+        no_summary = {"status": UNWRITTEN, "reward": 0.0, "by_judge": {}, "problem": record.problem}
         if record.failed:
-            placeholder |= {"status": FAILED, "reward": None}
+            no_summary |= {"status": FAILED, "reward": None}
         row = {
             "step": step,
             "user": record.user,
-            "stages": [summary_of_stage.get(k, placeholder) for k in range(stages)],
+            "stages": [summary_of_stage.get(k, no_summary) for k in range(stages)],
         }
         rows.append(row)
     return rows

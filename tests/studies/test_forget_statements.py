@@ -1,10 +1,7 @@
 """What the study of forgetting forgets, and what it counts as gone."""
 
-import importlib.util
 import json
 from pathlib import Path
-
-import pytest
 
 from alignxplore.ask.evidence import Statement
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
@@ -12,15 +9,8 @@ from alignxplore.evaluation.updates import Slice, Stream, Updates, Version
 from alignxplore.journal import Journal
 from alignxplore.records import Interaction, UserRecord, write_json
 from alignxplore.summarize import StageSummary
-from tests import ROOT
 
-
-@pytest.fixture(scope="module")
-def study():
-    spec = importlib.util.spec_from_file_location("forgetting_study", ROOT / "studies/forget_statements.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+STUDY = "forget_statements"
 
 
 def film(title: str, genre: str) -> str:

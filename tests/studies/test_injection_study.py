@@ -1,24 +1,12 @@
 """What the study of injection counts as a flip."""
 
-import importlib.util
-import sys
-
 import pytest
 
 from alignxplore.journal import TRANSPORT_ERROR
 from alignxplore.judging.judgement import Judgement
 from alignxplore.records import Interaction
-from tests import ROOT
 
-
-@pytest.fixture(scope="module")
-def study():
-    spec = importlib.util.spec_from_file_location("injection_study", ROOT / "studies/injection.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+STUDY = "injection"
 
 
 class Believer:

@@ -1,24 +1,10 @@
 """What the rules of the simulated world foresee, counted by hand."""
 
-import importlib.util
-import sys
-
-import pytest
-
 from alignxplore.world.files import benchmark
 from alignxplore.world.text import ATTRIBUTES
 from alignxplore.world.users import Choice
-from tests import ROOT
 
-
-@pytest.fixture(scope="module")
-def study():
-    spec = importlib.util.spec_from_file_location("world_rules", ROOT / "studies/world_rules.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+STUDY = "world_rules"
 
 
 def choice(chosen, rejected):
