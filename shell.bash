@@ -7,10 +7,10 @@
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-# A "~/" that was left as it was (OUT="~/runs") is the home folder: one called "~" would be made. Commands read that
-# behind a name themselves.
+# A "~/" that was left as it was (OUT="~/runs") is the home folder: one called "~" would be made. `items` and the
+# commands read that behind a name.
 while read -r _name; do
-    [[ ! $_name =~ ^[A-Z_]+$ || ${!_name:-} != \~/* ]] || printf -v "$_name" '%s' "$HOME/${!_name:2}"
+    [[ ! $_name =~ ^[A-Z_]+$ || ${!_name:-} != \~/* ]] || printf -v "$_name" '%s' ~/"${!_name:2}"
 done < <(compgen -e)
 
 refuse() { echo "${0##*/}: $*" >&2; exit 2; }
@@ -38,15 +38,19 @@ help_if_asked() {  # ARGUMENT...: with --help or -h among them, print what the r
 
 items() {  # ARRAY VALUE: the items of a list
     local -n _items=$1
-    local _line
-    _items=()
-    if [[ -e $2 || ($2 =~ ^[^=[:space:]]+=(.+)$ && -e ${BASH_REMATCH[1]}) ]]; then
+    local _line _before _i _home=~
+    if [[ -e ${2/#\~\//"$_home/"} || ($2 =~ ^[^=[:space:]]+=(.+)$ && -e ${BASH_REMATCH[1]/#\~\//"$_home/"}) ]]; then
         _items=("$2")
     elif [[ $2 == *$'\n'* ]]; then
+        _items=()
         while read -r _line; do [[ -z $_line ]] || _items+=("$_line"); done <<<"$2"
     else
         read -ra _items <<<"$2"
     fi
+    for _i in "${!_items[@]}"; do
+        _items[_i]=${_items[_i]/#\~\//"$_home/"}
+        for _before in '=' '#'; do _items[_i]=${_items[_i]//"$_before~/"/"$_before$_home/"}; done
+    done
 }
 
 lists() {  # FLAG VALUE...: each list behind its flag, in the array LISTS; without items no flag, '' is no flag

@@ -22,6 +22,7 @@ from alignxplore.errors import UserError, is_first_process, naming, one_sentence
 from alignxplore.texts import not_utf_8
 
 T = TypeVar("T")
+_HOME = re.compile("(^|[=#])~/")  # of a path, NAME=PATH or URL#TOKENIZER
 
 
 def option(text: str, default: Any = MISSING, *aliases: str) -> Any:
@@ -52,12 +53,13 @@ def items(text: str) -> list[str]:
     """The items of a list that is one environment variable, as `items` of shell.bash has it.
 
     They are separated by blanks or, where a value has blanks, stand one a line. A text that as a whole, or behind
-    "name=", is an existing path is one item.
+    "name=", is an existing path is one item. A "~/" that begins a path is the home folder.
     """
-    name, equals, path = text.partition("=")
-    if os.path.exists(text) or (equals and name and not re.search(r"\s", name) and os.path.exists(path)):
-        return [text]
-    return [line.strip() for line in text.splitlines() if line.strip()] if "\n" in text else text.split()
+    name, equals, path = (_in_home(part) for part in text.partition("="))
+    if os.path.exists(_in_home(text)) or (equals and name and not re.search(r"\s", name) and os.path.exists(path)):
+        return [_in_home(text)]
+    parts = [line.strip() for line in text.splitlines() if line.strip()] if "\n" in text else text.split()
+    return [_in_home(part) for part in parts]
 
 
 @dataclass(kw_only=True)
@@ -81,7 +83,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 def parse(options: type | tuple[type, ...], doc: str | None, argv: Sequence[str] | None = None) -> tuple:
     """One object of each options class; exits with one sentence and code 2 where the line cannot be meant."""
-    return _parser(options, doc).parse_args_and_config(at_home(argv))
+    return _parser(options, doc).parse_args_and_config(_with_config(at_home(argv)))
 
 
 def parse_known(options: type[T], doc: str | None, argv: Sequence[str] | None = None) -> tuple[T, list[str]]:
@@ -93,10 +95,32 @@ def parse_known(options: type[T], doc: str | None, argv: Sequence[str] | None = 
 def at_home(argv: Sequence[str] | None) -> list[str]:
     """The command line (default: this script's) with the home folder for each "~/" that the shell left as it was,
     behind a "=" or in quotes: a folder called "~" would be made."""
-    return [
-        re.sub(r"(^|=)~/", lambda match: match[1] + os.path.expanduser("~/"), word)
-        for word in (sys.argv[1:] if argv is None else argv)
-    ]
+    return [_in_home(word) for word in (sys.argv[1:] if argv is None else argv)]
+
+
+def _in_home(text: str) -> str:
+    return _HOME.sub(lambda match: match[1] + os.path.expanduser("~/"), text)
+
+
+def _with_config(argv: Sequence[str]) -> list[str]:
+    """The command line with `--config=FILE` as TRL's parser knows it. Raises a ValueError unless that names one
+    file that is there."""
+    words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
+    files = [following for word, following in zip(words, [*words[1:], ""]) if word == "--config"]
+    if len(files) > 1:
+        raise ValueError(f"--config names {len(files)} files ({', '.join(files)}); name one")
+    if files and (not files[0] or files[0].startswith("--")):
+        raise ValueError("--config names no file; give one in YAML")
+    if files and not os.path.exists(files[0]):
+        raise ValueError(f"--config {files[0]}: no such file; a path is relative to the folder that this is started in")
+    return words
+
+
+def _with_home(value: Any) -> Any:
+    """A value of a YAML file, with the home folder as on the command line."""
+    if isinstance(value, list):
+        return [_with_home(part) for part in value]
+    return _in_home(value) if isinstance(value, str) else value
 
 
 def first_word(options: type, argv: Sequence[str]) -> list[str]:
@@ -134,7 +158,7 @@ def run_commands(
             _refuse(f"unknown command '{name}'; choose from {names}" if name else f"a command is missing: {names}")
         work, options = commands[name]
         parser = _parser(options, inspect.getdoc(work), f"{program()} {name}")
-        _work(work, *checked(lambda: parser.parse_args_and_config(at_home(first_word(options, words)))))
+        _work(work, *checked(lambda: parser.parse_args_and_config(_with_config(at_home(first_word(options, words))))))
 
 
 def check_encoding() -> None:
@@ -158,6 +182,8 @@ def _parser(options: type | tuple[type, ...], doc: str | None, name: str | None 
         options, prog=name or program(), usage=usage, description=doc, formatter_class=_Formatter, allow_abbrev=False
     )
     parser.error = _refuse  # type: ignore[method-assign]  # argparse would print all options first
+    of_yaml = parser.set_defaults_with_config
+    parser.set_defaults_with_config = lambda **values: of_yaml(**{name: _with_home(x) for name, x in values.items()})
     return parser
 
 

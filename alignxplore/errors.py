@@ -37,6 +37,13 @@ _DISK = (
 _COMMANDS = ("sft", "verl", "eval", "figures", "studies", "benchmarks")  # folders of scripts
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 _IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR)  # a file, where a folder was to be made or looked into
+_OF_A_PATH = {
+    errno.ENOENT: "no such file or folder",
+    errno.EACCES: "this user has no right to it; change its rights, or name another",
+    errno.EPERM: "this user has no right to it; change its rights, or name another",
+    errno.ELOOP: "a link that leads back to itself; link it anew",
+    errno.ENAMETOOLONG: "the name is too long for a file; choose a shorter one",
+}
 
 
 def program() -> str:
@@ -134,6 +141,8 @@ def in_a_sentence(error: BaseException) -> str:
         return f"{error.filename}: {problem}; move it away, or name another folder"
     if isinstance(error, IsADirectoryError) and error.filename:
         return f"{error.filename2 or error.filename}: a folder stands where a file is needed; name a file"
+    if isinstance(error, OSError) and error.errno in _OF_A_PATH and error.filename:
+        return f"{error.filename}: {_OF_A_PATH[error.errno]}"
     return f"{error}; what is done is kept: make space, and run the same command again" if _full(error) else str(error)
 
 

@@ -166,6 +166,16 @@ def test_a_folder_in_a_files_place_says_what_to_do(tmp_path):
                 use()
 
 
+def test_what_a_system_says_of_a_path_is_a_sentence(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    for name, words in (("gone", "no such file or folder"), ("loop", "a link .* to itself"), ("n" * 300, "too long")):
+        path = tmp_path / name
+        with pytest.raises(SystemExit, match=f"^[^[]*: {path}: .*{words}[^[]*$"), one_sentence():
+            path.read_text()
+    with pytest.raises(SystemExit, match="^[^[]*: /d/x: this user has no right to it; change"), one_sentence():
+        raise PermissionError(errno.EACCES, "Permission denied", "/d/x")
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_files_change_nothing(closed, tmp_path):
     """The first file that is opened would stand in their place."""

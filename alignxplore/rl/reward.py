@@ -15,6 +15,7 @@ from statistics import fmean
 
 from transformers import AutoTokenizer
 
+from alignxplore.command import items
 from alignxplore.journal import OK
 from alignxplore.judging.judgement import JudgeError, Judgement
 from alignxplore.judging.letters import Judge
@@ -227,9 +228,9 @@ def always_the_same(name: str, letter_a: Sequence[float]) -> str:
 
 def named_paths(text: str | None) -> dict[str, str]:
     """A "path" → {"": path}; "a=path b=path", or one a line where paths have blanks → {a: path, b: path}."""
-    text = text or ""
-    if text and Path(text).exists():  # a path, whatever signs it has
-        return {"": text}
-    is_line_each = "\n" in text or Path(text.partition("=")[2] or text).exists()
-    pairs = [part.partition("=") for part in (text.splitlines() if is_line_each and text else text.split())]
-    return {name if equals else "": value if equals else name for name, equals, value in pairs}
+    paths = {}
+    for item in items(text or ""):
+        name, equals, path = item.partition("=")
+        is_path = not equals or Path(item).exists()  # whatever signs it has
+        paths["" if is_path else name] = item if is_path else path
+    return paths

@@ -179,10 +179,11 @@ def same_judges(settings: Streaming, fixed_values: dict[str, Any], out: Path) ->
 
 
 def absolute_paths(config: DictConfig) -> None:
-    """Paths that exist, made absolute: Ray's processes may stand in another folder."""
+    """Paths that exist, made absolute: Ray's processes may stand in another folder. "~/" is the home folder."""
 
     def found(value: str) -> str:
-        return os.path.realpath(value) if os.path.exists(value) else value
+        path = os.path.expanduser(value)
+        return os.path.realpath(path) if os.path.exists(path) else path
 
     for block, name in (
         (config.actor_rollout_ref.model, "path"),
@@ -191,7 +192,8 @@ def absolute_paths(config: DictConfig) -> None:
     ):
         block[name] = found(block[name]) if isinstance(block[name], str) else [found(value) for value in block[name]]
     stream = config.streaming
-    stream.prompts = str(PromptSet(stream.prompts).folder.resolve())
+    stream.out = os.path.expanduser(stream.out)
+    stream.prompts = str(PromptSet(os.path.expanduser(stream.prompts)).folder.resolve())
     tokenizers = named_paths(stream.judge_tokenizer)
     stream.judge_tokenizer = "\n".join(f"{name}={found(path)}" for name, path in tokenizers.items()) or None
 

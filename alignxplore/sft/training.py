@@ -172,6 +172,8 @@ def resolve(args: TrainArguments, model: ModelConfig) -> PreTrainedTokenizerBase
     Raises:
         RunError: options that cannot be met.
     """
+    if not model.model_name_or_path:
+        raise RunError("no model is named; give --model_name_or_path, a folder or a hub id, or set it in the YAML")
     if model.load_in_8bit or (model.load_in_4bit and not model.use_peft):
         raise RunError(
             "load_in_8bit, and load_in_4bit of a model that is trained itself, are not supported; with load_in_4bit "

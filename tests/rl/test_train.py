@@ -97,6 +97,19 @@ def test_paths_that_exist_are_absolute_whatever_they_were_named_by(config, finis
     assert named_paths(config.streaming.judge_tokenizer) == {"j": str(tmp_path / "a folder"), "k": "org/name"}
 
 
+def test_the_home_folder_is_known_in_every_path_of_a_run(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("model", "two words"):
+        (tmp_path / name).mkdir()
+    config.actor_rollout_ref.model.path, config.data.train_files = "~/model", ["~/a.parquet", "~/b.parquet"]
+    config.streaming.out, config.streaming.judge_tokenizer = "~/run", "j=~/two words"
+    module.absolute_paths(config)
+    assert config.actor_rollout_ref.model.path == f"{tmp_path}/model" and config.streaming.out == f"{tmp_path}/run"
+    assert config.data.train_files == [f"{tmp_path}/a.parquet", f"{tmp_path}/b.parquet"]
+    assert named_paths(config.streaming.judge_tokenizer) == {"j": f"{tmp_path}/two words"}
+    assert named_paths("j=~/model k=~/two") == {"j": f"{tmp_path}/model", "k": f"{tmp_path}/two"}
+
+
 def test_a_control_is_named_at_the_start(config, capsys):
     for shuffle in (False, True):
         config.streaming.shuffle_rewards = shuffle

@@ -16,7 +16,7 @@ from alignxplore.sft.run_folder import COMPLETE, RunError, RunFolder
 from alignxplore.sft.samples import Samples
 from alignxplore.sft.tokenised_set import load_prepared, prepare
 from alignxplore.sft.trainer import Trainer
-from alignxplore.sft.training import make_trainer, train
+from alignxplore.sft.training import check, make_trainer, train
 from tests import ROOT
 
 PLAIN, ZERO3 = {"zero_stage": None, "processes": 1}, {"zero_stage": 3, "processes": 2}
@@ -92,6 +92,13 @@ def test_one_process_that_sees_several_gpus_is_refused(rows_file, model_folder, 
         match="one process sees 4 GPUs; start one process a GPU with sft.sh, or show it one: CUDA_VISIBLE_DEVICES",
     ):
         tiny_run(tmp_path, rows_file, model_folder)
+
+
+def test_a_run_without_a_model_says_how_one_is_named(rows_file, tmp_path):
+    args = TrainArguments(output_dir=str(tmp_path), effective_batch_size=4, report_to="none")
+    for start in (check, train):
+        with pytest.raises(RunError, match="no model is named; give --model_name_or_path"):
+            start(DataArguments(train_data=str(rows_file)), args, ModelConfig())
 
 
 def test_coarse_weights_without_copies_of_their_own_are_refused(rows_file, model_folder, tmp_path):
