@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from trl import ModelConfig, TrlParser
 
-from alignxplore.command import at_home, option, run
+from alignxplore.command import option, run
 from alignxplore.sft.configuration import DataArguments, TrainArguments
 from tests import ROOT
 
@@ -186,14 +186,9 @@ def test_an_option_that_there_is_not_is_named_in_our_words():
     assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", message)
 
 
-def test_a_home_that_the_shell_left_alone_is_the_home_folder(monkeypatch):
-    monkeypatch.setenv("HOME", "/h o")
-    words = ["--out=~/runs", "~/runs", "ours=~/m two=~/n", "--data=a=~/d", "m=http://x/v1#~/t"]
-    expected = ["--out=/h o/runs", "/h o/runs", "ours=/h o/m two=/h o/n", "--data=a=/h o/d", "m=http://x/v1#/h o/t"]
-    others = ["~", "a~/b", "what is ~/ ?", "/x=y~/z"]
-    assert at_home(words + others) == expected + others
-    monkeypatch.setattr(sys, "argv", ["script.py", *words[:1]])
-    assert at_home(None) == ["--out=/h o/runs"]
+@dataclass
+class Options:
+    name: str = option("a name", "x")
 
 
 @pytest.mark.parametrize(
@@ -205,22 +200,12 @@ def test_a_home_that_the_shell_left_alone_is_the_home_folder(monkeypatch):
     ],
 )
 def test_a_yaml_file_that_cannot_be_read_is_a_sentence(tmp_path, capsys, content, sentence):
-    @dataclass
-    class Options:
-        name: str = option("a name", "x")
-
     path = tmp_path / "c.yaml"
     path.write_bytes(content)
     with pytest.raises(SystemExit) as ended:
         run(print, Options, "doc", ["--config", str(path)])
     said = capsys.readouterr().err
     assert ended.value.code == 2 and sentence in said and said.count("\n") == 1
-
-
-@dataclass
-class Named:
-    name: str = option("a name", "x")
-    places: list[str] = option("places", ["x"])
 
 
 @pytest.mark.parametrize(
@@ -235,15 +220,6 @@ class Named:
 )
 def test_a_yaml_file_that_is_not_there_is_a_sentence(capsys, words, sentence):
     with pytest.raises(SystemExit) as ended:
-        run(print, Named, "doc", words)
+        run(print, Options, "doc", words)
     said = capsys.readouterr().err
     assert ended.value.code == 2 and sentence in said and said.count("\n") == 1
-
-
-def test_a_yaml_file_is_read_in_both_spellings_and_knows_the_home_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", "/h o")
-    path, read = tmp_path / "c.yaml", []
-    path.write_text("name: ~/runs\nplaces: [m=~/a, b~/c]\n")
-    run(read.append, Named, "doc", ["--config", str(path)])
-    run(read.append, Named, "doc", [f"--config={path}"])
-    assert read == [Named("/h o/runs", ["m=/h o/a", "b~/c"])] * 2

@@ -99,13 +99,6 @@ def test_a_list_is_words_or_lines_or_one_path(tmp_path, monkeypatch, text, expec
     assert items(text.replace("HERE", here)) == [one.replace("HERE", here) for one in expected]
 
 
-def test_a_home_that_the_shell_left_alone_is_the_home_folder(recorder):
-    home = {"HOME": "/h o", "OUT": "~/runs & x", "MODEL": "ours=~/m", "UNRELATED": "a~/b"}
-    recorder.run("eval/gen_preference.sh", **home)
-    (command,) = recorder.commands
-    assert (values(command, "--out"), values(command, "--model")) == (["/h o/runs & x"], ["ours=/h o/m"])
-
-
 @pytest.mark.parametrize(
     "value", ["/d/o'x", "a b=c,{d}", "ends\\", "ends\\\\", "a\\'b", "''", "${HOME}", "two\nlines", ""]
 )
@@ -265,19 +258,6 @@ def test_check_of_a_table_checks_both_steps_and_starts_none(recorder, odd, scrip
 def test_check_of_training_names_what_is_missing(recorder, wrong):
     message = recorder.run(RL, "--check", expect=1, **dict([wrong.split("=", 1)])).stderr
     assert f"{wrong} is not there\n" in message and recorder.commands == []
-
-
-def test_check_of_training_knows_the_home_folder_behind_a_name(recorder):
-    (recorder.folder / "tokens").mkdir()
-    recorder.run(RL, "--check", JUDGE_TOKENIZER="a=~/tokens b=org/name", HOME=str(recorder.folder))
-    assert "streaming.judge_tokenizer='a=~/tokens b=org/name'" in recorder.commands[0]
-
-
-def test_a_home_that_is_not_set_is_the_users(recorder):
-    bare = {name: value for name, value in os.environ.items() if name != "HOME"}
-    code = f'source "{ROOT}/shell.bash"; items found "a=~/x b"; echo "${{found[0]}}"'
-    ran = subprocess.run(["bash", "-euo", "pipefail", "-c", code], env=bare, capture_output=True, text=True)
-    assert ran.stdout.startswith("a=/") and ran.stdout.endswith("/x\n"), ran.stderr
 
 
 def test_check_of_training_composes_and_takes_what_is_no_path_for_a_hub_id(recorder):
