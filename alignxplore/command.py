@@ -112,7 +112,7 @@ def _with_config(argv: Sequence[str]) -> list[str]:
     if files and (not files[0] or files[0].startswith("--")):
         raise ValueError("--config names no file; give one in YAML")
     if files and not os.path.exists(files[0]):
-        raise ValueError(f"--config {files[0]}: no such file; a path is relative to the folder that this is started in")
+        raise ValueError(f"--config {files[0]}: no such file; a path begins in the folder that this is started in")
     return words
 
 
