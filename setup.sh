@@ -114,7 +114,7 @@ _prepare_venv() {  # makes or completes $VENV; with --check only says what it wo
         fi
         return
     fi
-    mkdir -p "$VENV" && VENV=$(cd "$VENV" && pwd) || return
+    mkdir -p "$VENV" && VENV=$(CDPATH="" cd "$VENV" && pwd) || return
     _python=$VENV/bin/python
     _log=$VENV/setup.log
 

@@ -5,7 +5,7 @@
 # has blanks, one item a line (a newline behind a single one). A value that as a whole, or behind "name=", is an
 # existing path is one item.
 
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+ROOT=$(CDPATH="" cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 # A "~/" that was left as it was (OUT="~/runs") is the home folder: one called "~" would be made. `items` and the
 # commands read that behind a name.

@@ -58,7 +58,7 @@ while (($#)); do
     shift
 done
 
-cd "$ROOT"
+CDPATH="" cd "$ROOT"
 prepare_environment "${setup[@]}"
 
 [[ $DEVICE == cpu ]] && export CUDA_VISIBLE_DEVICES=

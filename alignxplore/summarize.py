@@ -170,10 +170,11 @@ async def write_stage(
     """
     excerpt = fit_prompt(tokenizer, prompts, interactions, past_summary, budget, sampling.form)
     stream_options: dict[str, Any] = {"hear": hear} if hear else {}
+    limit = min(sampling.max_tokens, window - excerpt.tokens)
     start = time.monotonic()
     reply = await endpoint.chat(
         prompts.infer(excerpt.interactions, past_summary, sampling.form),
-        max_tokens=min(sampling.max_tokens, window - excerpt.tokens),
+        max_tokens=limit,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         top_k=sampling.top_k,
@@ -184,7 +185,7 @@ async def write_stage(
     )
     seconds = time.monotonic() - start
     text = said(reply)
-    answer = parse_answer(text, sampling.form)
+    answer, tokens = parse_answer(text, sampling.form), _count_written(reply, text, tokenizer)
     return StageSummary(
         text,
         answer.reasoning,
@@ -192,11 +193,25 @@ async def write_stage(
         answer.problem,
         excerpt.dropped,
         excerpt.tokens,
-        (reply.get("usage") or {}).get("completion_tokens", 0),
-        reply["choices"][0].get("finish_reason") == "length",
+        tokens,
+        _was_cut(reply, tokens, limit),
         len(tokenizer.encode(answer.summary, add_special_tokens=False)),
         round(seconds, 3),
     )
+
+
+def _count_written(reply: dict, text: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens of an answer, `text` in words: as its server counts them, or as the tokenizer does where that says
+    nothing."""
+    usage = reply.get("usage")
+    count = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and count > 0 else len(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _was_cut(reply: dict, written: int, limit: int) -> bool:
+    """Whether an answer of `written` tokens had all of the `limit` that it was allowed, so that its end is missing."""
+    finish_reason = reply["choices"][0].get("finish_reason")
+    return finish_reason == "length" or (finish_reason is None and written >= limit)
 
 
 def stage_seed(key: Any, number: int, seed: int) -> int:

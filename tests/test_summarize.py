@@ -71,6 +71,21 @@ async def test_a_stage_says_how_long_its_summary_is_and_how_long_it_took(chain, 
 
 
 @pytest.mark.parametrize(
+    "usage", [None, {}, {"completion_tokens": None}, {"completion_tokens": "7"}, {"completion_tokens": 0}, []]
+)
+async def test_a_server_that_counts_no_tokens_is_counted_for(chain, say, tokenizer, usage):
+    """And where it does not say why an answer ended, one that is as long as allowed was cut."""
+    text = answers(1)[0]
+    tokens = len(tokenizer.encode(text, add_special_tokens=False))
+    for limit, cut in ((64, False), (tokens, True)):
+        reply = say(text) | {"usage": usage}
+        reply["choices"][0].pop("finish_reason")
+        summaries, _ = await chain([reply], split_stages(HISTORY, 1), Sampling(max_tokens=limit))
+        (stage,) = summaries.stages
+        assert (stage.tokens, stage.cut, stage.problem) == (tokens, cut, None)
+
+
+@pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("Likes 0.", "not exactly one think block"),
