@@ -69,20 +69,6 @@ def test_a_script_explains_itself_from_anywhere(name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_cdpath_changes_nothing():
-    """With one that is exported, `cd eval/..` may lead elsewhere, and prints where."""
-    code = 'source eval/../shell.bash; echo "$ROOT"'
-    ran = subprocess.run(
-        ["bash", "-c", code], cwd=ROOT, env=os.environ | {"CDPATH": "."}, capture_output=True, text=True
-    )
-    assert ran.stdout == f"{ROOT}\n"
-    careless = re.compile(r'(?<!CDPATH="" )\bcd "\$')
-    lines = [
-        (name, line) for name in SHELL for line in (ROOT / name).read_text().splitlines() if careless.search(line)
-    ]
-    assert lines == [("test.sh", 'cd "$ROOT"')], "of which ROOT is absolute"
-
-
 # --- lists and Hydra's grammar
 
 
