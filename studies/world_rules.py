@@ -3,8 +3,8 @@
     python studies/world_rules.py --seed 1
 
 Each rule adds up what it knows of an item's values. `signs`: of each attribute which of its two values was chosen more
-often. `two levels`: whether by much, too, which is all that the policy's reasoning says. `counts`: how often. The
-ideal reader knows how the world is made. No model takes part: it is about what a perfect text of each kind brings.
+often. `two levels`: whether by much, too, which is all that the policy's reasoning says. `much from seven`: the same
+where much begins later. `counts`: how often. The ideal reader knows how the world is made. No model takes part: it is about what a perfect text of each kind brings.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +18,7 @@ from alignxplore.world.reader import foresee
 from alignxplore.world.text import ATTRIBUTES, MUCH
 from alignxplore.world.users import Choice, Values, tally
 
+LATER = 7  # of 2 to 8 what foresees the users of seeds 1 and 2 best
 Rule = Callable[[int], float]  # how often one value of an attribute was chosen more than the other → its weight
 
 
@@ -39,6 +40,7 @@ def _sign(lead: int) -> int:
 RULES: dict[str, Rule] = {
     "signs": _sign,
     "two levels": lambda lead: _sign(lead) * (2 if abs(lead) >= MUCH else 1),
+    "much from seven": lambda lead: _sign(lead) * (2 if abs(lead) >= LATER else 1),
     "counts": lambda lead: lead,
 }
 
