@@ -4,7 +4,8 @@
 
 Each rule adds up what it knows of an item's values. `signs`: of each attribute which of its two values was chosen more
 often. `two levels`: whether by much, too, which is all that the policy's reasoning says. `much from seven`: the same
-where much begins later. `counts`: how often. The ideal reader knows how the world is made. No model takes part: it is about what a perfect text of each kind brings.
+where much begins later. `counts`: how often. The ideal reader knows how the world is made. No model takes part: it is
+about what a perfect text of each kind brings.
 """
 
 from collections.abc import Callable, Sequence
