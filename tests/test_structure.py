@@ -1,6 +1,7 @@
 """How the house is built: imports run downward only, in no circle; each module stands by itself; types and form."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -156,6 +157,31 @@ def test_variables_are_called_by_nouns():
         names[folder if folder in NOT_YET else "elsewhere"] += without_a_noun(path)
     assert names["elsewhere"] == []
     assert {folder: len(names[folder]) for folder in NOT_YET if len(names[folder]) > NOT_YET[folder]} == {}
+
+
+SUFFIX = re.compile(r"_?[a-z][a-z0-9_]*_([A-Z]{1,4})")
+IN_THE_GLOSSARY = re.compile(r"^\| `([A-Z])` \|", re.MULTILINE)
+
+
+def suffixes(path: Path) -> set[str]:
+    """The dimensions that names of arrays in a file end in: `N` and `C` of `weights_NC`."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = [node.arg for node in nodes if isinstance(node, ast.arg)]
+    names += [node.id for node in nodes if isinstance(node, ast.Name)]
+    names += [node.attr for node in nodes if isinstance(node, ast.Attribute)]
+    return set("".join(match[1] for name in names if (match := SUFFIX.fullmatch(name))))
+
+
+def test_a_suffix_of_an_array_is_explained_in_the_module_or_the_glossary():
+    glossary = set(IN_THE_GLOSSARY.findall(read("docs/reference/glossary.md")))
+    unexplained, count = [], 0
+    for path in FILES:
+        letters = suffixes(path)
+        intro = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        own = set(re.findall(r"`([A-Z])` [a-z]", intro)) if "uffix" in intro else set()
+        unexplained += [f"{path.relative_to(ROOT)}: {letter}" for letter in sorted(letters - glossary - own)]
+        count += len(letters)
+    assert unexplained == [] and count > 20 and len(glossary) >= 5
 
 
 @pytest.mark.parametrize(

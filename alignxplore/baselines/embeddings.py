@@ -2,7 +2,7 @@
 those of the items passed over. Any encoder of the hub will do; what is taken is the mean of its last states.
 
 Models that want a prefix ("query: ") or another pooling are taken without: a baseline, not a search engine.
-Suffixes of arrays: B texts of a batch, T tokens, D width of a state, I all items, H items of a history.
+Suffixes of arrays: `B` texts of a batch, `T` tokens, `D` width of a state, `I` all items, `H` items of a history.
 """
 
 from collections.abc import Iterable, Sequence

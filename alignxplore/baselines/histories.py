@@ -8,7 +8,7 @@ embedding     their texts as a model of the hub embeds them
 
 Each scores both items of a target against the interactions that a policy is shown; the greater score is foreseen.
 item-knn is a few lines of SciPy: neighbours are looked for within a history, which no library's recommender does.
-Suffixes of arrays: P training persons, I items, F factors, H items of a history.
+Suffixes of arrays: `P` training persons, `I` items, `F` factors, `H` items of a history.
 """
 
 import re

@@ -11,6 +11,7 @@ MovieLens and Amazon tell what a user took, not what the user left; the rejected
 
 A user's draws come from a hash of seed and user: neither the order of the input nor other users change them, except
 through the popularity of items. Uniform ones are made for all users of a chunk at once (`Sampler.draw_all`).
+Suffixes of arrays: `U` users, `Q` questions.
 """
 
 import hashlib

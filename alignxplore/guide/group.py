@@ -1,6 +1,6 @@
 """One user's stream of RL with the models of a finished quick start, in this process: prompts, rollouts, rewards,
 returns and advantages by the very code that trains. Only the engines are others: transformers writes and reads where
-vLLM does in training, so the draws of sampling are others too.
+vLLM does in training, so the draws of sampling are others too. Suffix of arrays: `V` vocabulary.
 """
 
 import asyncio

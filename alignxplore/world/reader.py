@@ -6,7 +6,7 @@ weighs every possible user by how well they explain them. No summary, however go
 reader of the true preferences (`files.ceilings`) can, since a dozen noisy choices do not give all of them away.
 
 A state is a user's tastes at one time as a vector over the attributes: the strength, positive for the first value of
-the attribute. Sizes: S states, A attributes.
+the attribute. Suffixes of arrays: `S` states, `A` attributes, `N` choices of a history, `I` pairs of items.
 """
 
 import itertools

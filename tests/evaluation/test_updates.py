@@ -4,14 +4,11 @@ import asyncio
 import json
 import re
 import sys
-import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from alignxplore.errors import UserError
 from alignxplore.evaluation.arguments import GenerationArguments
@@ -19,13 +16,8 @@ from alignxplore.evaluation.benchmarks import SummarySet
 from alignxplore.evaluation.continuing import continue_summaries, word_diff
 from alignxplore.evaluation.forgetting import read_deletions
 from alignxplore.evaluation.generation import generate
-from alignxplore.evaluation.updates import Slice, Stream, Updates, Writer
-from alignxplore.history import protocol_slices
-from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, RecordError, content_hash
-from alignxplore.serving.endpoint import Endpoint
-from alignxplore.serving.models import Model
-from alignxplore.summarize import Plan, Sampling, summarize
+from alignxplore.evaluation.updates import Updates
+from alignxplore.records import RecordError, content_hash
 from tests import ROOT
 
 
@@ -128,20 +120,6 @@ def test_the_same_data_twice_are_one_update_and_of_a_whole_history_the_rest_is_n
     history = [asdict(x) for x in record("u1").history] + films("Heat", "Ran")
     [body] = run(data=new(tmp_path, "whole.jsonl", u1=history))
     assert "Ran" in body["messages"][-1]["content"] and "Heat" not in body["messages"][-1]["content"]
-
-
-async def test_going_on_after_k_stages_is_a_run_of_k_plus_one(policy, tokenizer, record, tmp_path):
-    """The same slices, the same seeds, the same text."""
-    person, prompts, sampling = record("u1"), PromptSet(), Sampling(max_tokens=64)
-    slices = [*protocol_slices(person.history, "selection", 2), (Interaction("Heat", "Ran"),)]
-    key = (person.id, "streaming")
-    async with policy() as server, Endpoint(server.url) as endpoint:
-        summaries = await summarize(endpoint, tokenizer, prompts, Plan(slices, 900), sampling, list(key), 964)
-        stream = Stream("u1", key, tuple(Slice("data", part) for part in slices))
-        with Updates(set_of(tmp_path)) as updates:
-            writer = Writer(Model("ours", endpoint, tokenizer, "m"), prompts, sampling, 964)
-            row = await writer.derive(updates, updates.keep(stream))
-    assert row["stage"] | {"seconds": 0} == asdict(summaries.stages[-1]) | {"seconds": 0}
 
 
 def test_an_update_in_bad_format_replaces_nothing_and_is_read_again_with_the_next(run, tmp_path, capsys):
@@ -343,43 +321,3 @@ def test_a_run_whose_data_moved_says_where_they_were(run, tmp_path):
 def test_words_that_came_and_went_are_marked():
     assert word_diff("likes old films", "likes new long films") == "likes [-old-]{+new long+} films"
     assert word_diff("", "a") == "{+a+}" and word_diff("a b", "a b") == "a b"
-
-
-class Echo:
-    """Stands in for a policy's server: an answer that tells what it was made of."""
-
-    model, not_sent = "echo", ()
-
-    async def chat(self, messages, **options) -> dict:
-        text = f"<think>\nread\n</think>\n\n{content_hash([messages, options['seed']])}"
-        return {"choices": [{"message": {"content": text}}]}
-
-
-names = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4)
-
-
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(batches=st.lists(names, min_size=1, max_size=4), deletions=st.sets(st.sampled_from("abcdef"), max_size=3))
-def test_law_forget_then_derive_anew_is_never_seen(tokenizer, batches, deletions):
-    def after(batches: list[list[str]], forget: set[str]) -> dict | None:
-        async def work() -> dict | None:
-            with tempfile.TemporaryDirectory() as folder, Updates(set_of(Path(folder))) as updates:
-                writer = Writer(Model("m", Echo(), tokenizer, "m"), PromptSet(), Sampling(max_tokens=64), 4096)
-                for batch in batches:
-                    stream = updates.stream("u") or Stream("u", ("u", "streaming"), ())
-                    if additions := stream.new(Interaction(name, f"not {name}") for name in batch):
-                        stream = updates.keep(stream.grown("data", additions, updates.unread(stream)))
-                        updates.journal.append(stream.versions[-1], await writer.derive(updates, stream))
-                if stream := updates.stream("u"):
-                    rest = stream.without(lambda source, x: x.chosen in forget)
-                    updates.replace({"u": rest})
-                    if rest.slices:
-                        updates.journal.append(rest.versions[-1], await writer.derive(updates, rest))
-                        return replace(updates.standing(rest)[1], when=None).row() | {"stage": None}
-            return None
-
-        return asyncio.run(work())
-
-    version = after(batches, deletions)
-    other_batches = [[name for name in batch if name not in deletions] for batch in batches]
-    assert version == after([batch for batch in other_batches if batch], set())

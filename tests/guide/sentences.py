@@ -1,4 +1,4 @@
-"""Sentences of Markdown texts and of help texts, and how many words they have."""
+"""Sentences of Markdown texts, of their tables and of help texts, and how many words they have."""
 
 import re
 from collections.abc import Iterator
@@ -18,6 +18,15 @@ def sentences(text: str) -> Iterator[str]:
         if block.startswith(("|", "#", "![")):
             continue
         yield from (part for part in _END.split(block.lstrip("-* ")) if part)
+
+
+def cells(text: str) -> Iterator[str]:
+    """The sentences of a Markdown text's tables. In a list of fields each field, with what is said of it, is one."""
+    for line in _LEFT_OUT.sub("\n\n", text).splitlines():
+        if line.strip().startswith("|"):
+            for cell in re.split(r"(?<!\\)\|", line.strip().strip("|")):
+                parts = [part for sentence in _END.split(cell.strip()) for part in re.split(r", (?=`)", sentence)]
+                yield from (part for part in parts if part)
 
 
 def help_texts(help_text: str) -> list[str]:
@@ -46,4 +55,4 @@ def words(sentence: str) -> int:
 
 def long_ones(text: str) -> list[str]:
     """Those with more than `MOST` words, each with their number."""
-    return [f"{words(one)}: {one}" for one in sentences(text) if words(one) > MOST]
+    return [f"{words(one)}: {one}" for one in (*sentences(text), *cells(text)) if words(one) > MOST]

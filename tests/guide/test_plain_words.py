@@ -7,7 +7,7 @@ import pytest
 from alignxplore.guide.site import tracked
 from alignxplore.sft.configuration import DataArguments, TrainArguments
 from tests import ROOT
-from tests.guide.sentences import help_texts, long_ones, sentences, words
+from tests.guide.sentences import cells, help_texts, long_ones, sentences, words
 
 PAGES = [name for name in tracked() if name.endswith(".md") and not name.startswith("data/")]
 
@@ -73,4 +73,13 @@ def test_a_sentence_is_counted_as_it_is_read():
         "Done.",
     ]
     assert words("It gains 4.1 points [1.2, 7.0].") == 4
+    assert list(cells("| One. Two | `a` (first), `b` |\n|---|---|\n")) == [
+        "One.",
+        "Two",
+        "`a` (first)",
+        "`b`",
+        "---",
+        "---",
+    ]
+    assert len(long_ones(f"| a | {'word ' * 26}|\n")) == 1
     assert len(long_ones("word " * 26)) == 1 and not long_ones("word " * 25)
