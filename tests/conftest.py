@@ -302,10 +302,12 @@ def run_script(environment: dict[str, str]):
             except BaseException:
                 os.killpg(process.pid, signal.SIGKILL)  # with the workers of a launcher
                 raise
-        done = subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
+        finished = subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
         if expect is not None:
-            assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
-        return done
+            assert finished.returncode == expect, (
+                f"exit {finished.returncode}\n{finished.stdout[-3000:]}\n{finished.stderr[-5000:]}"
+            )
+        return finished
 
     return run
 

@@ -26,17 +26,17 @@ def processor() -> str:
     return f"{maker[1] if maker else 'unknown'} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def check_golden(file: Path, run: str, found: Mapping[str, Sequence[float]]) -> None:
+def check_golden(file: Path, run: str, values_of: Mapping[str, Sequence[float]]) -> None:
     """Compare the values of each step of `run` with the file's: rewards to 1e-6, others to 1e-4 of their size."""
-    known, here = json.loads(file.read_text()) if file.exists() else {}, processor()
+    golden, here = json.loads(file.read_text()) if file.exists() else {}, processor()
     if os.environ.get("GOLDEN") == "write":
-        known.setdefault(here, {})[run] = {name: list(values) for name, values in found.items()}
-        write_json(file, known)
-    if here not in known:
+        golden.setdefault(here, {})[run] = {name: list(values) for name, values in values_of.items()}
+        write_json(file, golden)
+    if here not in golden:
         warnings.warn(f"{file} has no values of {here}, so nothing was compared; GOLDEN=write adds them", stacklevel=2)
         return
-    expected = known[here][run]
-    assert found.keys() == expected.keys()
-    for name, values in found.items():
+    expected = golden[here][run]
+    assert values_of.keys() == expected.keys()
+    for name, values in values_of.items():
         relative, absolute = (0, 1e-6) if name.endswith("reward") else (1e-4, 1e-6)
         assert values == pytest.approx(expected[name], rel=relative, abs=absolute), f"{run}, {name}"

@@ -31,13 +31,13 @@ class Recorder:
     def run(self, script: str, *arguments: str, expect: int = 0, **variables: str) -> subprocess.CompletedProcess:
         self.record.write_text("")
         clean = {name: value for name, value in os.environ.items() if name not in OURS}
-        known = {"PYTHON": str(self.python), "RECORD": str(self.record)}
+        own = {"PYTHON": str(self.python), "RECORD": str(self.record)}
         command = ["bash", str(ROOT / script), *arguments]
-        done = subprocess.run(
-            command, env=clean | known | variables, cwd=self.folder, capture_output=True, text=True, timeout=100
+        process = subprocess.run(
+            command, env=clean | own | variables, cwd=self.folder, capture_output=True, text=True, timeout=100
         )
-        assert done.returncode == expect, done.stdout + done.stderr
-        return done
+        assert process.returncode == expect, process.stdout + process.stderr
+        return process
 
     @property
     def entries(self) -> list[tuple[list[str], dict[str, str]]]:

@@ -204,8 +204,8 @@ def test_a_yaml_file_that_cannot_be_read_is_a_sentence(tmp_path, capsys, content
     path.write_bytes(content)
     with pytest.raises(SystemExit) as ended:
         run(print, Options, "doc", ["--config", str(path)])
-    said = capsys.readouterr().err
-    assert ended.value.code == 2 and sentence in said and said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert ended.value.code == 2 and sentence in output and output.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -221,5 +221,5 @@ def test_a_yaml_file_that_cannot_be_read_is_a_sentence(tmp_path, capsys, content
 def test_a_yaml_file_that_is_not_there_is_a_sentence(capsys, words, sentence):
     with pytest.raises(SystemExit) as ended:
         run(print, Options, "doc", words)
-    said = capsys.readouterr().err
-    assert ended.value.code == 2 and sentence in said and said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert ended.value.code == 2 and sentence in output and output.count("\n") == 1

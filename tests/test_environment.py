@@ -33,7 +33,7 @@ def test_the_environment_that_runs_these_tests_is_complete():
 
 
 @pytest.mark.parametrize(
-    ("package", "version", "said"),
+    ("package", "version", "problem"),
     [
         ("trl", "1.13.0", "AutoModelForCausalLMWithValueHead"),
         ("transformers", "5.11.0", "pip install --no-deps transformers==5.10.4"),
@@ -42,8 +42,8 @@ def test_the_environment_that_runs_these_tests_is_complete():
         ("verl", "0.9.0", "verl is 0.9.0, tested was 0.9.1"),
     ],
 )
-def test_another_version_of_what_we_use_is_an_error_with_its_reason(complete, package, version, said):
-    assert said in only_error(complete | {package: version})
+def test_another_version_of_what_we_use_is_an_error_with_its_reason(complete, package, version, problem):
+    assert problem in only_error(complete | {package: version})
 
 
 def test_another_version_of_what_our_packages_need_is_a_note(complete):
@@ -130,7 +130,7 @@ def test_the_check_imports_nothing_heavy_and_its_exit_code_tells(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [
         ("/srv/ann/models/sft", "sft"),
         ("judge=/home/ann b/models/judge", "judge=judge"),
@@ -146,5 +146,5 @@ def test_the_check_imports_nothing_heavy_and_its_exit_code_tells(tmp_path):
         (Path("/srv/ann/adapter"), "adapter"),
     ],
 )
-def test_what_is_shown_to_others_holds_no_folder_of_this_machine(value, told):
-    assert portable(value) == told
+def test_what_is_shown_to_others_holds_no_folder_of_this_machine(value, text):
+    assert portable(value) == text

@@ -58,13 +58,13 @@ def test_impossible_cuts_are_errors(call):
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(0, 29), st.sampled_from([-1, 0, 1]))
-def test_fit_drops_the_fewest_oldest(sizes, kept, near):
+def test_fit_drops_the_fewest_oldest(sizes, rest, near):
     """Budgets at and beside the edge where one interaction more would fit."""
 
     def count(xs):
         return 10 + sum(xs)
 
-    budget = count(sizes[-kept - 1 :]) + near
+    budget = count(sizes[-rest - 1 :]) + near
 
     if 10 + sizes[-1] > budget:
         with pytest.raises(HistoryError, match=f"takes {10 + sizes[-1]} tokens .* the budget is {budget}"):
@@ -77,11 +77,11 @@ def test_fit_drops_the_fewest_oldest(sizes, kept, near):
     assert fitted.dropped == 0 or count(sizes[fitted.dropped - 1 :]) > budget
 
 
-@pytest.mark.parametrize("kept", range(1, 7))
-def test_fit_uses_the_budget_to_the_last_token(kept):
+@pytest.mark.parametrize("count", range(1, 7))
+def test_fit_uses_the_budget_to_the_last_token(count):
     sizes = [3, 1, 4, 1, 5, 9]
-    fitted = fit(sizes, sum, sum(sizes[-kept:]))
-    assert fitted == (tuple(sizes[-kept:]), 6 - kept, sum(sizes[-kept:]))
+    fitted = fit(sizes, sum, sum(sizes[-count:]))
+    assert fitted == (tuple(sizes[-count:]), 6 - count, sum(sizes[-count:]))
 
 
 def test_fit_counts_seldom():

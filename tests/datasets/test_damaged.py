@@ -46,13 +46,13 @@ def pack(path, make):
     path.unlink()
 
 
-@pytest.mark.parametrize("damage, said", PACKED_BADLY)
-def test_a_packed_file_that_is_not_whole_is_named(run, tmp_path, damage, said):
+@pytest.mark.parametrize("damage, problem", PACKED_BADLY)
+def test_a_packed_file_that_is_not_whole_is_named(run, tmp_path, damage, problem):
     for name, folder, file in folders(tmp_path):
         pack(folder / file, lambda text: damage(gzip.compress(text, mtime=0)))
         with pytest.raises(RecordError) as caught:
             run(name, folder, min_interactions=2)
-        assert f"{file}.gz: cannot be unpacked to its end (" in str(caught.value) and said in str(caught.value)
+        assert f"{file}.gz: cannot be unpacked to its end (" in str(caught.value) and problem in str(caught.value)
 
 
 @pytest.mark.parametrize("make", PACKED_WELL)
@@ -129,7 +129,7 @@ def test_a_quoted_title_may_go_over_two_lines(run, tmp_path, end):
 
 
 @pytest.mark.parametrize(
-    "name, text, said",
+    "name, text, problem",
     [
         ("ratings.csv", "", ": an empty file; the download may have failed"),
         ("movies.csv", "\n\n", ": an empty file; the download may have failed"),
@@ -138,12 +138,12 @@ def test_a_quoted_title_may_go_over_two_lines(run, tmp_path, end):
         ("movies.csv", 'movieId,title,genres\n2,"C' + "x" * (1 << 24), ":2: not CSV (field larger than field limit"),
     ],
 )
-def test_what_cannot_be_read_is_named_by_its_first_line(run, tmp_path, name, text, said):
+def test_what_cannot_be_read_is_named_by_its_first_line(run, tmp_path, name, text, problem):
     folder = test_movielens.write(tmp_path, test_movielens.RATINGS)
     (folder / name).write_text(text)
     with pytest.raises(RecordError) as caught:
         run("movielens", folder)
-    assert str(caught.value).startswith(f"{folder / name}{said}")
+    assert str(caught.value).startswith(f"{folder / name}{problem}")
 
 
 def test_a_file_without_rows_leaves_nobody(tmp_path):
@@ -167,15 +167,15 @@ def test_a_link_that_leads_nowhere_and_an_archive_are_named(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, line, said",
+    "name, line, problem",
     [
         ("behaviors.tsv", "9\tw\t11/12/2019 1:00:00 AM\tN1\tN8-2", "field 'impressions': 'N8-2' ends neither in -1"),
         ("news.tsv", "id\tcategory\tsub\tTitle\tAbstract\turl\ta\tb", "a header, which news.tsv has not"),
     ],
 )
-def test_what_mind_has_not_is_named(run, tmp_path, name, line, said):
+def test_what_mind_has_not_is_named(run, tmp_path, name, line, problem):
     folder = test_mind.write(tmp_path, [("u", "11/12/2019 1:00:00 AM", "N5 N3", "N8-0 N9-1")])
     path = next(folder.rglob(name))
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(RecordError, match=rf"{name}:{len(path.read_text().splitlines())}: {said}"):
+    with pytest.raises(RecordError, match=rf"{name}:{len(path.read_text().splitlines())}: {problem}"):
         run("mind", folder)

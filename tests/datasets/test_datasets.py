@@ -206,7 +206,7 @@ def test_list_and_describe_know_every_data_set(capsys, name):
 
 
 @pytest.mark.parametrize(
-    "name, said",
+    "name, problem",
     [
         ("alignx", "cannot be built"),
         ("personamem", "cannot be built"),
@@ -214,9 +214,9 @@ def test_list_and_describe_know_every_data_set(capsys, name):
         ("student_phd", "the defaults"),
     ],
 )
-def test_what_cannot_be_built_as_published_is_said(capsys, name, said):
+def test_what_cannot_be_built_as_published_is_said(capsys, name, problem):
     assert command("describe", name) == 0
-    assert said in capsys.readouterr().out.partition("as published")[2]
+    assert problem in capsys.readouterr().out.partition("as published")[2]
 
 
 def test_what_was_done_with_html_stands_in_the_manifest_where_it_changes_a_text(build, tmp_path):

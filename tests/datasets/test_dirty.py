@@ -123,12 +123,14 @@ def test_ready_made_ratings_are_no_different(run, tmp_path, name, content, expec
     assert str(caught.value).startswith(f"{tmp_path / name}{expected}")
 
 
-@pytest.mark.parametrize("make, said", [(Path.mkdir, "a folder; name the file in it"), (os.mkfifo, "a pipe or a dev")])
-def test_what_is_called_like_a_raw_file_and_is_none_is_named(run, tmp_path, make, said):
+@pytest.mark.parametrize(
+    "make, problem", [(Path.mkdir, "a folder; name the file in it"), (os.mkfifo, "a pipe or a dev")]
+)
+def test_what_is_called_like_a_raw_file_and_is_none_is_named(run, tmp_path, make, problem):
     folder = test_movielens.write(tmp_path, test_movielens.RATINGS)
     (folder / "ratings.csv").unlink()
     make(folder / "ratings.csv")
-    with pytest.raises(RecordError, match=rf"ratings\.csv: {said}"):
+    with pytest.raises(RecordError, match=rf"ratings\.csv: {problem}"):
         run("movielens", folder)
 
 
@@ -292,7 +294,7 @@ def test_a_comma_and_a_bracket_inside_a_text_are_no_reason_to_read_row_by_row(ru
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, problem",
     [
         ('[{"a": 1},]', "',]' where ] ends the array"),
         ('[\n{"a": 1},\n]\n', "',\\n]' where ] ends the array"),
@@ -303,11 +305,11 @@ def test_a_comma_and_a_bracket_inside_a_text_are_no_reason_to_read_row_by_row(ru
         ('[{"a": 1}] {"a": 2}', "']' where one comma parts two rows"),
     ],
 )
-def test_an_array_that_is_none_is_named(tmp_path, text, said):
+def test_an_array_that_is_none_is_named(tmp_path, text, problem):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(RecordError) as caught:
         list(read_rows(tmp_path / "a.json", Job(get("alignx"), tmp_path)))
-    assert said in str(caught.value)
+    assert problem in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["[]", "[ ]\n", '[{"a": 1}]', '[\n {"a": 1}\n,{"a":\n 2}\n]\n', "", "\n\n"])
@@ -318,21 +320,21 @@ def test_arrays_are_read(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "damage, said",
+    "damage, problem",
     [
         (lambda packed: b"", ": an empty file, not one packed by gzip; the download may have failed"),
         (lambda packed: packed + b"<html>", "; it is damaged, or something else was added to it"),
         (lambda packed: packed[:-12], "; the download may be cut short"),
     ],
 )
-def test_what_is_wrong_with_a_packed_file_is_said(run, tmp_path, damage, said):
+def test_what_is_wrong_with_a_packed_file_is_said(run, tmp_path, damage, problem):
     write(tmp_path, REVIEWS, 2023)
     reviews = tmp_path / "Toys.jsonl"
     (tmp_path / "Toys.jsonl.gz").write_bytes(damage(gzip.compress(reviews.read_bytes(), mtime=0)))
     reviews.unlink()
     with pytest.raises(RecordError) as caught:
         run("amazon", tmp_path, min_interactions=2)
-    assert "Toys.jsonl.gz" in str(caught.value) and said in str(caught.value)
+    assert "Toys.jsonl.gz" in str(caught.value) and problem in str(caught.value)
 
 
 @pytest.mark.parametrize("mark, name", [(";", "semicolons"), ("\t", "tabs")])

@@ -116,10 +116,10 @@ answers = st.text("ab ", min_size=0, max_size=4)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     turns=st.lists(st.tuples(st.sampled_from("uvw"), st.integers(0, 3), answers, answers), max_size=12),
-    asked=st.lists(st.tuples(st.sampled_from("uvw"), answers, answers), max_size=6),
+    questions=st.lists(st.tuples(st.sampled_from("uvw"), answers, answers), max_size=6),
     seed=st.integers(0, 2),
 )
-def test_properties_of_hicupid(run, check_rows, check_splits, tmp_path, turns, asked, seed):
+def test_properties_of_hicupid(run, check_rows, check_splits, tmp_path, turns, questions, seed):
     lines = [
         {"user_id": u, "dialogue_id": d, "user": f"{n} {q}", "assistant": a} for n, (u, d, q, a) in enumerate(turns)
     ]
@@ -133,7 +133,7 @@ def test_properties_of_hicupid(run, check_rows, check_splits, tmp_path, turns, a
             "personalized_answer": personal,
             "general_answer": general,
         }
-        for n, (user, personal, general) in enumerate(asked)
+        for n, (user, personal, general) in enumerate(questions)
     ]
     (tmp_path / "qa.jsonl").write_text("".join(json.dumps(x) + "\n" for x in rows))
     examples, _ = run("hicupid", tmp_path, seed=seed)

@@ -195,9 +195,11 @@ def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, change, problem):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
 
 
-@pytest.mark.parametrize(("name", "said"), [("a.csv.gz", "packed, by its ending '.gz'"), ("a.xlsx", "a spreadsheet")])
-def test_a_table_in_another_form_is_named(tmp_path, name, said):
-    with pytest.raises(RecordError, match=rf"{name}: {said}"):
+@pytest.mark.parametrize(
+    ("name", "problem"), [("a.csv.gz", "packed, by its ending '.gz'"), ("a.xlsx", "a spreadsheet")]
+)
+def test_a_table_in_another_form_is_named(tmp_path, name, problem):
+    with pytest.raises(RecordError, match=rf"{name}: {problem}"):
         imported(tmp_path, "", RATINGS, name)
 
 

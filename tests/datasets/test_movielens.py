@@ -115,18 +115,18 @@ def test_rejected_films_were_rated_by_somebody(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line, said",
+    "line, problem",
     [
         ("a,1,4.0", "'a,1,4.0' has 3 fields, expected userId,movieId,rating,timestamp"),
         ("a,1,4.0,noon", "field 'timestamp': 'noon' is neither seconds since 1970 nor a time"),
         ("a,1,4.0,5,6", "'a,1,4.0,5,6' has 5 fields, expected userId,movieId,rating,timestamp"),
     ],
 )
-def test_a_damaged_rating_names_file_and_line(run, tmp_path, line, said):
+def test_a_damaged_rating_names_file_and_line(run, tmp_path, line, problem):
     folder = write(tmp_path, RATINGS)
     with (folder / "ratings.csv").open("a") as out:
         out.write(line + "\n")
-    with pytest.raises(RecordError, match=rf"ratings\.csv:{len(RATINGS) + 2}: {said}"):
+    with pytest.raises(RecordError, match=rf"ratings\.csv:{len(RATINGS) + 2}: {problem}"):
         run("movielens", folder)
 
 

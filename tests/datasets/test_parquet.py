@@ -23,7 +23,7 @@ def test_bytes_are_text(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "said"),
+    ("column", "problem"),
     [
         (
             pa.array([0, FAR], pa.timestamp("s")),
@@ -40,9 +40,9 @@ def test_bytes_are_text(tmp_path):
     ],
     ids=["moment", "day", "span", "zone", "bytes", "text"],
 )
-def test_what_cannot_be_read_is_named_by_row_and_column(tmp_path, column, said):
+def test_what_cannot_be_read_is_named_by_row_and_column(tmp_path, column, problem):
     path = written(tmp_path, pa.array(["a", "b"]), column)
-    with pytest.raises(RecordError, match=rf"mine.parquet:2: field 'when': {said}"):
+    with pytest.raises(RecordError, match=rf"mine.parquet:2: field 'when': {problem}"):
         list(parquet_rows(path))
 
 

@@ -266,11 +266,13 @@ def test_properties_of_personamem_v2(run, check_rows, check_splits, tmp_path, qu
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     chat=messages,
-    asked=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.permutations(["x", "yy", "zzz"])), max_size=6),
+    questions=st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 9), st.permutations(["x", "yy", "zzz"])), max_size=6
+    ),
     protocol=st.sampled_from(["chat", "matched"]),
     seed=st.integers(0, 2),
 )
-def test_properties_of_personamem_v1(run, check_rows, check_splits, tmp_path, chat, asked, protocol, seed):
+def test_properties_of_personamem_v1(run, check_rows, check_splits, tmp_path, chat, questions, protocol, seed):
     (tmp_path / "shared_contexts_32k.jsonl").write_text(json.dumps({"c": numbered(chat)}) + "\n")
     with (tmp_path / "questions_32k.csv").open("w", newline="") as out:
         writer = csv.writer(out)
@@ -286,14 +288,14 @@ def test_properties_of_personamem_v1(run, check_rows, check_splits, tmp_path, ch
                 "end_index_in_shared_context",
             ]
         )
-        for number, (persona, end, options) in enumerate(asked):
+        for number, (persona, end, options) in enumerate(questions):
             listed = [f"({letter}) {text}" for letter, text in zip("abc", options)]
             writer.writerow([persona, f"q{number}", "kind", "What?", "(a)", repr(listed), "c", end])
     examples, job = run("personamem", tmp_path, protocol=protocol, seed=seed)
     check_rows(examples)
-    assert job.counts["rows read"] == len(asked)
+    assert job.counts["rows read"] == len(questions)
     for record, _ in examples:
-        persona, end, options = asked[int(record.user.partition("#q")[2])]
+        persona, end, options = questions[int(record.user.partition("#q")[2])]
         assert record.user.partition("#")[0] == str(persona)
         assert record.target.chosen == options[0] and record.target.rejected in options[1:]
         shown_places = places(record)

@@ -24,11 +24,11 @@ def films() -> list[str]:
 @pytest.fixture(scope="session")
 def windows(films) -> list[UserRecord]:
     """Twelve choices and a target in each of 60 windows of 20 persons; the films are drawn."""
-    rng, found = random.Random(1), []
+    rng, records = random.Random(1), []
     for number in range(60):
         pairs = [Interaction(*rng.sample(films, 2), QUERY) for _ in range(13)]
-        found.append(UserRecord(f"{number % 20}#{number // 20}", tuple(pairs[:-1]), pairs[-1]))
-    return found
+        records.append(UserRecord(f"{number % 20}#{number // 20}", tuple(pairs[:-1]), pairs[-1]))
+    return records
 
 
 @pytest.fixture(scope="session")

@@ -14,15 +14,15 @@ COMEDY, DRAMA = "Title: One (a.k.a. Uno) (1994), Genres: Comedy", "Title: Two (2
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "line"),
     [
         (COMEDY, "One (a.k.a. Uno) (1994): Comedy"),
         (DRAMA, "Two (2003): Drama, War"),
         ("Title: Babylon 5, Genres: Sci-Fi", "Title: Babylon 5, Genres: Sci-Fi"),
     ],
 )
-def test_a_film_is_told_with_year_and_genres(text, told):
-    assert film(text) == told
+def test_a_film_is_told_with_year_and_genres(text, line):
+    assert film(text) == line
 
 
 def test_sureness_is_the_mean_of_the_judges_over_what_all_of_them_were_asked():

@@ -57,12 +57,12 @@ def lessons_read(words, windows, length):
 def test_a_reader_learns_the_tally_of_the_choices_that_it_is_shown(words, windows, length):
     with_past = 0
     for record, lesson, text, past in lessons_read(words, windows, length):
-        shown, earlier = record.history[-length:], record.history[:-length]
+        visible, earlier = record.history[-length:], record.history[:-length]
         assert text.count("Chosen:") == length
         assert all(level == level_of(tally(earlier)[name]) for name, level in past), "what is known before is true"
         assert len(past) <= MOST_STATEMENTS
         learnt = words.tokenizer.decode([lesson.ids[place] for place in lesson.learn])
-        assert learnt == reasoning_text(tally(shown, past), words.names) + "\n"
+        assert learnt == reasoning_text(tally(visible, past), words.names) + "\n"
         with_past += bool(past)
     assert with_past == 0 if length == 12 else 5 < with_past < 25
 
@@ -80,9 +80,9 @@ def spoken(record, length, past):
 def test_running_counts_are_those_of_the_tally_so_far(words, windows, length):
     for record, lesson, _, past in lessons_read(words, windows, length):
         counts, says, running = dict.fromkeys(words.names, 0), lesson.votes["says"], lesson.votes["running"]
-        told = list(spoken(record, length, past))
-        assert len(told) == len(says) == len(running)
-        for (token, name, weight), (place, what), (same, count) in zip(told, says, running):
+        tokens = list(spoken(record, length, past))
+        assert len(tokens) == len(says) == len(running)
+        for (token, name, weight), (place, what), (same, count) in zip(tokens, says, running):
             counts[name] += weight
             assert place == same and words.tokenizer.decode([lesson.ids[place]]) == f" {token}"
             assert WEIGHTS[what] == weight and count - MOST == clamped(counts[name])
@@ -91,11 +91,11 @@ def test_running_counts_are_those_of_the_tally_so_far(words, windows, length):
 
 def test_each_level_of_the_past_is_known_by_its_attribute(words, windows):
     for _, lesson, _, past in lessons_read(words, windows, 6):
-        found = [
+        pairs = [
             (words.names[vote], LEVELS[words.tokenizer.decode([lesson.ids[at]]).strip()])
             for at, vote in lesson.votes["about"]
         ]
-        assert found == list(past)
+        assert pairs == list(past)
 
 
 def test_each_count_is_known_by_its_attribute(words, windows):
@@ -109,20 +109,21 @@ def test_each_count_is_known_by_its_attribute(words, windows):
 def test_a_summary_may_go_on_with_what_has_a_count(words, windows):
     for record, lesson, text, past in lessons_read(words, windows, 6):
         counts = tally(record.history[-6:], past)
-        told = read_summary(text.split("</think>\n\n")[1].partition("<|im_end|>")[0])
+        statements = read_summary(text.split("</think>\n\n")[1].partition("<|im_end|>")[0])
         assert (
-            told
-            and [(words.names[lesson_name(words, lesson, at)], vote - 2) for at, vote in lesson.votes["level"]] == told
+            statements
+            and [(words.names[lesson_name(words, lesson, at)], vote - 2) for at, vote in lesson.votes["level"]]
+            == statements
         )
-        assert all(level == level_of(counts[name]) for name, level in told)
-        before = ["", *(name for name, _ in told)][:-1]  # said before each place where a name comes
+        assert all(level == level_of(counts[name]) for name, level in statements)
+        before = ["", *(name for name, _ in statements)][:-1]  # said before each place where a name comes
         for kind, least in (("told", 1), ("strong", 3)):
             expected = []
             for last in before:
-                left = words.names[words.names.index(last) + 1 if last else 0 :]
-                expected.append({name for name in left if abs(counts[name]) >= least})
-            found = [{words.names[vote] for vote in votes} for _, votes in lesson.votes[kind]]
-            assert found == [names for names in expected if names]
+                rest = words.names[words.names.index(last) + 1 if last else 0 :]
+                expected.append({name for name in rest if abs(counts[name]) >= least})
+            options = [{words.names[vote] for vote in votes} for _, votes in lesson.votes[kind]]
+            assert options == [names for names in expected if names]
 
 
 def lesson_name(words, lesson, place):
@@ -150,26 +151,26 @@ def lessons_judged(words, windows):
     """(record, lesson, its text, what is told in it, items A and B)."""
     for number, record in enumerate(windows):
         lesson = judge_lesson(words, PromptSet(), record, 1, random.Random(number))
-        told = judge_text(record, random.Random(number))
+        statements = judge_text(record, random.Random(number))
         text = words.tokenizer.decode(lesson.ids)
         a = text.partition("Item A:")[2].partition("\nItem B:")[0]
         taken_first = a.split() == " ".join(attributes(record.target.chosen)).split()
         items = record.target.items[:: 1 if taken_first else -1]
-        yield record, lesson, text, told, items
+        yield record, lesson, text, statements, items
 
 
 def test_a_judge_learns_how_probable_a_film_is_by_the_text(words, windows):
     first, shares = [], []
-    for record, lesson, text, told, items in lessons_judged(words, windows):
+    for record, lesson, text, statements, items in lessons_judged(words, windows):
         first.append(items.index(record.target.chosen))
         assert lesson.learn == [len(lesson.ids) - 1] and lesson.ids[-1] == words.answer["A"]
         assert text.endswith('{"selection": "Item A')
-        shown = text.partition("What is known about the user:\n")[2].partition("\n\n")[0]
-        assert read_summary(shown) == list(told)
+        excerpt = text.partition("What is known about the user:\n")[2].partition("\n\n")[0]
+        assert read_summary(excerpt) == list(statements)
         (_, a, share_a), (_, b, share_b) = lesson.answers()
         assert (a, b) == (words.answer["A"], words.answer["B"]) and share_a + share_b == pytest.approx(1)
         of_a, of_b = (
-            sum(meant(told).get(name, 0) for name in attributes(item)) / len(attributes(item)) for item in items
+            sum(meant(statements).get(name, 0) for name in attributes(item)) / len(attributes(item)) for item in items
         )
         assert math.log(share_a / share_b) == pytest.approx(SURENESS * (of_a - of_b))
         shares.append(share_a)
@@ -180,15 +181,18 @@ def test_a_judge_learns_how_probable_a_film_is_by_the_text(words, windows):
 def test_texts_for_judges_are_true_and_uneven_and_some_repeat_or_contradict_themselves(windows):
     texts = [(record, judge_text(record, random.Random(seed))) for seed, record in enumerate(windows * 5)]
     against = 0
-    for record, told in texts:
+    for record, statements in texts:
         levels = [{name: level_of(count) for name, count in tally(record.history[-n:]).items()} for n in (6, 12)]
-        wrong = min(({name for name, level in told if found.get(name, 0) != level} for found in levels), key=len)
+        wrong = min(
+            ({name for name, level in statements if levels_known.get(name, 0) != level} for levels_known in levels),
+            key=len,
+        )
         assert len(wrong) <= 1  # of a text that contradicts itself one statement is turned round
-        assert all(meant(told)[name] == 0 or len({x for n, x in told if n == name}) == 1 for name in wrong)
+        assert all(meant(statements)[name] == 0 or len({x for n, x in statements if n == name}) == 1 for name in wrong)
         against += bool(wrong)
-    lengths = {len(dict(told)) for _, told in texts}
+    lengths = {len(dict(statements)) for _, statements in texts}
     assert lengths == set(range(MOST_STATEMENTS + 1))
-    again = sum(len(dict(told)) < len(told) for _, told in texts)
+    again = sum(len(dict(statements)) < len(statements) for _, statements in texts)
     assert 0.2 < again / len(texts) < 0.5 and 0 < against < again
 
 
@@ -201,17 +205,17 @@ def test_what_is_told_both_ways_says_nothing_and_repeats_say_no_more():
 
 
 def test_votes_of_a_judge_are_what_the_text_says_of_each_attribute(words, windows):
-    for _, lesson, _, told, items in lessons_judged(words, windows):
-        level = meant(told)
+    for _, lesson, _, statements, items in lessons_judged(words, windows):
+        level = meant(statements)
         expected = [
             (name, 2 + sign * level.get(name, 0)) for item, sign in zip(items, (1, -1)) for name in attributes(item)
         ]
-        found = [(words.names[lesson_name(words, lesson, at)], vote) for at, vote in lesson.votes["speaks"]]
-        assert found == expected
+        votes = [(words.names[lesson_name(words, lesson, at)], vote) for at, vote in lesson.votes["speaks"]]
+        assert votes == expected
         about = [
             (words.names[vote], words.tokenizer.decode([lesson.ids[at]]).strip()) for at, vote in lesson.votes["about"]
         ]
-        assert [(name, LEVELS[word]) for name, word in about] == list(told)
+        assert [(name, LEVELS[word]) for name, word in about] == list(statements)
 
 
 def test_a_judge_tells_most_texts_in_its_own_words(words, windows):
@@ -239,8 +243,8 @@ def test_the_same_seed_makes_the_same_lessons_and_a_pass_has_its_own(words, wind
     for lesson in made(1):
         assert set(lesson.votes) == set(probes)
         for name, votes in lesson.votes.items():
-            found = [vote if probes[name].many else (vote,) for _, vote in votes]
-            assert all(0 <= one < probes[name].classes for vote in found for one in vote)
+            classes = [vote if probes[name].many else (vote,) for _, vote in votes]
+            assert all(0 <= one < probes[name].classes for vote in classes for one in vote)
 
 
 @pytest.mark.parametrize(
@@ -251,15 +255,15 @@ def test_a_check_counts_and_a_model_that_is_there_is_kept(windows, tmp_path, opt
     data = tmp_path / "windows.jsonl"
     write_jsonl(data, map(user_row, windows))
     write_blank(BlankOptions(out=str(tmp_path / "blank"), data=str(data), hidden=32))
-    wanted = {"base": str(tmp_path / "blank"), "data": str(data), "out": str(tmp_path / "model")}
-    assert teach(options(**wanted, check=True)).startswith(f"{steps}\n")
+    values = {"base": str(tmp_path / "blank"), "data": str(data), "out": str(tmp_path / "model")}
+    assert teach(options(**values, check=True)).startswith(f"{steps}\n")
     assert not (tmp_path / "model").exists()
     write_jsonl(data, map(user_row, windows[:16]))
-    assert teach(options(**wanted)) is None
+    assert teach(options(**values)) is None
     assert (tmp_path / "model/model.safetensors").exists()
-    assert "is there already" in teach(options(**wanted))
+    assert "is there already" in teach(options(**values))
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
-        teach(options(**wanted | {"base": "nowhere"}))
+        teach(options(**values | {"base": "nowhere"}))
 
 
 @pytest.mark.parametrize("name", ["passes", "batch", "learning_rate"])

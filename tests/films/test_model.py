@@ -101,12 +101,12 @@ def test_any_other_text_survives(words, text):
 
 
 def test_a_prompt_is_its_lines_and_attributes_and_numbers_are_skipped(words, windows):
-    shown = windows[0].history
-    user = read(words, PromptSet().infer(shown, "Films: Comedy liked.")[1]["content"])
+    history = windows[0].history
+    user = read(words, PromptSet().infer(history, "Films: Comedy liked.")[1]["content"])
     start = user.index("The user's newer choices, oldest first:")
     assert user[:start] == ["What was known about the user before:", "\n", "Films:", " Comedy", " liked", ".", "\n\n"]
     expected = []
-    for pair in shown:
+    for pair in history:
         expected += ["Chosen:", *(f" {name}" for name in attributes(pair.chosen))]
         expected += ["Passed over:", *(f" {name}" for name in attributes(pair.rejected))]
     assert user[start + 1 : start + 1 + len(expected)] == expected
@@ -114,10 +114,10 @@ def test_a_prompt_is_its_lines_and_attributes_and_numbers_are_skipped(words, win
 
 
 def test_what_is_written_is_a_token_each(words):
-    said = ["<think>", "</think>", "Counts:", "Films:", NOTHING, QUERY, *fixed_lines(PromptSet())]
-    said += [f" {name}" for name in NAMES] + [f" {word}" for word in LEVELS]
-    said += [f" {number(count)}" for count in range(-5, 6)]
-    assert [text for text in said if read(words, text) != [text]] == []
+    texts = ["<think>", "</think>", "Counts:", "Films:", NOTHING, QUERY, *fixed_lines(PromptSet())]
+    texts += [f" {name}" for name in NAMES] + [f" {word}" for word in LEVELS]
+    texts += [f" {number(count)}" for count in range(-5, 6)]
+    assert [text for text in texts if read(words, text) != [text]] == []
     assert read(words, " +5 -5 0") == [" +5", " -5", " 0"]
 
 

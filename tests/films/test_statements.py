@@ -19,12 +19,17 @@ TWICE = (Interaction(COMEDY, DRAMA),) * 2  # Comedy and 1990s +2, Drama, War and
 
 def test_each_statement_is_held_against_the_tally():
     counted = Counted()
-    told = summary_text([("Comedy", 1), ("Drama", 2), ("Comedy", 2), ("Odd", 1)])
-    counted.add(told, TWICE, "a", frozenset(NAMES))
-    found = {name: [value for value, _ in values] for name, values in counted.observations.items()}
-    assert found["precision"] == [1, 0, 1], "of what is known: right, wrong, right"
-    assert sorted(found["recall 2"]) == [0, 0, 0, 0, 1] and found["recall 4"] == []
-    assert (found["statements"], found["repeats"], found["unknown"], found["bad format"]) == ([4], [1], [1], [0])
+    summary = summary_text([("Comedy", 1), ("Drama", 2), ("Comedy", 2), ("Odd", 1)])
+    counted.add(summary, TWICE, "a", frozenset(NAMES))
+    values_of = {name: [value for value, _ in values] for name, values in counted.observations.items()}
+    assert values_of["precision"] == [1, 0, 1], "of what is known: right, wrong, right"
+    assert sorted(values_of["recall 2"]) == [0, 0, 0, 0, 1] and values_of["recall 4"] == []
+    assert (values_of["statements"], values_of["repeats"], values_of["unknown"], values_of["bad format"]) == (
+        [4],
+        [1],
+        [1],
+        [0],
+    )
 
 
 def test_an_attribute_that_evens_out_is_never_right_and_what_has_no_name_is_not_missed():
@@ -42,10 +47,10 @@ def test_means_are_over_statements_and_summaries_with_intervals_over_persons():
     for person in "abcd":
         counted.add(summary_text([("Comedy", 1), ("Drama", -1)]), TWICE, person, frozenset(NAMES))
         counted.add(summary_text([("Drama", 1)]), TWICE, person, frozenset(NAMES))
-    found = counted.estimates()
-    assert found["precision"].mean == pytest.approx(2 / 3) and found["precision"][3:5] == (12, 4)
-    assert found["statements"].mean == pytest.approx(1.5) and found["statements"][3:5] == (8, 4)
-    assert found["recall 2"].mean == pytest.approx(2 / 10)
+    estimates = counted.estimates()
+    assert estimates["precision"].mean == pytest.approx(2 / 3) and estimates["precision"][3:5] == (12, 4)
+    assert estimates["statements"].mean == pytest.approx(1.5) and estimates["statements"][3:5] == (8, 4)
+    assert estimates["recall 2"].mean == pytest.approx(2 / 10)
 
 
 @pytest.fixture
@@ -86,7 +91,7 @@ def folder(tmp_path):
 
 
 def test_one_line_a_policy_and_setting(folder):
-    said = report(
+    text = report(
         StatementsOptions(
             data=str(folder / "movielens_upi.jsonl"),
             summaries=folder / "eval",
@@ -101,7 +106,7 @@ def test_one_line_a_policy_and_setting(folder):
     assert streaming["setting"] == "streaming" and streaming["bad format"]["mean"] == 0
     assert streaming["precision"]["mean"] == 1, "the last stage alone counts, against the choices of both"
     assert streaming["recall 4"]["mean"] == pytest.approx(2 / 5) and streaming["statements"]["mean"] == 2
-    assert "| sft | streaming | 3 | 100.00 [" in said and "40.00 [" in said
+    assert "| sft | streaming | 3 | 100.00 [" in text and "40.00 [" in text
 
 
 def test_summaries_of_another_benchmark_are_named_as_missing(folder):

@@ -28,9 +28,9 @@ def infer(seed=0, most=8, past=None):
 
 
 def test_it_counts_and_tells_some_of_what_is_true():
-    told = [parse_answer(infer(seed)) for seed in range(60)]
-    assert {found.reasoning for found in told} == {COUNTED} and all(found.well_formed for found in told)
-    summaries = [read_summary(found.summary) for found in told]
+    answers = [parse_answer(infer(seed)) for seed in range(60)]
+    assert {answer.reasoning for answer in answers} == {COUNTED} and all(answer.well_formed for answer in answers)
+    summaries = [read_summary(answer.summary) for answer in answers]
     assert all(TRUE[name] == level for summary in summaries for name, level in summary)
     assert {name for summary in summaries for name, _ in summary} == set(TRUE)
     assert {len(summary) for summary in summaries} == {0, 1, 2, 3, 4, 5}, "uneven; Opera is nothing that can be told"
@@ -44,12 +44,12 @@ def test_the_same_request_has_the_same_answer():
 
 
 def test_what_was_known_before_counts_along():
-    found = parse_answer(infer(past="Films: Comedy hated, Drama disliked, Horror loved, Opera loved."))
-    assert found.reasoning == "Counts: Comedy 0 Drama -5 Horror +4 War -3 pre-1970 -3 1990s +4"
-    told = {}
+    answer = parse_answer(infer(past="Films: Comedy hated, Drama disliked, Horror loved, Opera loved."))
+    assert answer.reasoning == "Counts: Comedy 0 Drama -5 Horror +4 War -3 pre-1970 -3 1990s +4"
+    statements = {}
     for seed in range(40):
-        told |= read_summary(parse_answer(infer(seed, past="Films: Comedy hated, Horror loved.")).summary)
-    assert told == {"Drama": -1, "Horror": 2, "War": -1, "pre-1970": -1, "1990s": 2}, "Comedy evens out"
+        statements |= read_summary(parse_answer(infer(seed, past="Films: Comedy hated, Horror loved.")).summary)
+    assert statements == {"Drama": -1, "Horror": 2, "War": -1, "pre-1970": -1, "1990s": 2}, "Comedy evens out"
 
 
 def test_what_bears_on_a_hint_is_always_said():
@@ -62,27 +62,27 @@ def test_what_bears_on_a_hint_is_always_said():
     for past in (None, "Films: War liked."):
         counts, complete = tally(CHOICES, read_summary(past or "")), 0
         for seed in range(30):
-            found = parse_answer(ask("infer_hint", seed, most=1, past_summary=past, **slots))
-            told = dict(read_summary(found.summary))
-            assert {"Comedy", "1990s", "War"} <= set(told), "of Horror nothing is known"
-            assert all(level == level_of(counts[name]) for name, level in told.items())
-            assert found.reasoning.startswith("Counts: Comedy +4 Drama -3 Horror 0 War ")
-            complete += set(told) == set(TRUE)
+            answer = parse_answer(ask("infer_hint", seed, most=1, past_summary=past, **slots))
+            statements = dict(read_summary(answer.summary))
+            assert {"Comedy", "1990s", "War"} <= set(statements), "of Horror nothing is known"
+            assert all(level == level_of(counts[name]) for name, level in statements.items())
+            assert answer.reasoning.startswith("Counts: Comedy +4 Drama -3 Horror 0 War ")
+            complete += set(statements) == set(TRUE)
         assert complete == 0, "and not everything"
 
 
 def test_merging_tells_what_most_say_as_strongly_as_these_say_it():
-    said = [
+    texts = [
         ("Counts: Comedy +2", "Films: Comedy liked, Drama hated, War liked, 1990s loved."),
         ("other", "Films: Comedy loved, Drama disliked, War disliked."),
         ("other", "Films: 1990s disliked, Comedy disliked, Drama loved, Opera loved."),
         ("other", "No strong preferences."),
         ("other", "Films: Drama disliked, Horror hated, Horror disliked."),
     ]
-    merged = parse_merge(ask("merge", summaries=said))
+    merged = parse_merge(ask("merge", summaries=texts))
     assert merged.reasoning == "Counts: Comedy +2" and merged.summary == f"Films: {', '.join(AGREED)}."
-    brief = {parse_merge(ask("merge", seed, most=1, summaries=said)).summary for seed in range(40)}
-    said_alone = {f"Films: {told}." for told in AGREED}
+    brief = {parse_merge(ask("merge", seed, most=1, summaries=texts)).summary for seed in range(40)}
+    said_alone = {f"Films: {text}." for text in AGREED}
     assert brief == said_alone | {"No strong preferences."}, "any of them; Opera is nothing that can be told"
     split = [("r", "Films: Comedy liked, Drama hated."), ("r", "Films: Comedy hated, Drama loved.")]
     assert parse_merge(ask("merge", summaries=split)).summary == "No strong preferences."
@@ -101,9 +101,9 @@ async def test_it_answers_behind_a_server(choices, status):
     async with TestServer(app) as server, aiohttp.ClientSession() as session:
         body = {"model": "teacher", "messages": PromptSet().infer(choices), "seed": 7}
         async with session.post(server.make_url("/v1/chat/completions"), json=body) as reply:
-            found = await reply.json()
+            received = await reply.json()
     assert reply.status == status
     if status == 200:
-        assert found["choices"][0]["message"]["content"] == infer(7)
+        assert received["choices"][0]["message"]["content"] == infer(7)
     else:
-        assert found["error"]["message"] == "not about films"
+        assert received["error"]["message"] == "not about films"

@@ -23,7 +23,7 @@ COMEDY, DRAMA = "Title: One (1994), Genres: Comedy", "Title: Two (1941), Genres:
 
 
 @pytest.mark.parametrize(
-    ("film", "found"),
+    ("film", "names"),
     [
         ("Title: Toy Story (1995), Genres: Adventure|Comedy", ("1990s", "Adventure", "Comedy")),
         ("Title: Metropolis (1927), Genres: Drama|Sci-Fi", ("pre-1970", "Drama", "Sci-Fi")),
@@ -39,8 +39,8 @@ COMEDY, DRAMA = "Title: One (1994), Genres: Comedy", "Title: Two (1941), Genres:
         ("", ()),
     ],
 )
-def test_decade_and_genres_of_a_film(film, found):
-    assert attributes(film) == found
+def test_decade_and_genres_of_a_film(film, names):
+    assert attributes(film) == names
 
 
 def test_a_tally_counts_choices_and_what_was_known_before():
@@ -51,12 +51,12 @@ def test_a_tally_counts_choices_and_what_was_known_before():
 
 
 @pytest.mark.parametrize(
-    ("count", "level", "told"),
+    ("count", "level", "text"),
     [(0, 0, "0"), (1, 1, "+1"), (3, 1, "+3"), (4, 2, "+4"), (5, 2, "+5"), (17, 2, "+5"), (-3, -1, "-3")]
     + [(-1, -1, "-1"), (-4, -2, "-4"), (-9, -2, "-5")],
 )
-def test_levels_and_numbers_of_counts(count, level, told):
-    assert (level_of(count), number(count)) == (level, told)
+def test_levels_and_numbers_of_counts(count, level, text):
+    assert (level_of(count), number(count)) == (level, text)
 
 
 def test_reasoning_tells_every_count_in_the_order_of_the_names():
@@ -74,12 +74,12 @@ def test_summaries_are_read_as_they_were_written():
     rng = random.Random(0)
     names = ["Comedy", "Film-Noir", "pre-1970", "1990s", "Children's", "two words"]
     for _ in range(200):
-        told = [(rng.choice(names), rng.choice(list(LEVEL_WORDS))) for _ in range(rng.randint(0, 8))]
-        assert read_summary(summary_text(told, rng.randint(0, 1))) == told
+        statements = [(rng.choice(names), rng.choice(list(LEVEL_WORDS))) for _ in range(rng.randint(0, 8))]
+        assert read_summary(summary_text(statements, rng.randint(0, 1))) == statements
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "statements"),
     [
         ("", []),
         (NOTHING, []),
@@ -90,24 +90,24 @@ def test_summaries_are_read_as_they_were_written():
         ("  Comedy liked, Comedy hated \n", [("Comedy", 1), ("Comedy", -2)]),
     ],
 )
-def test_what_has_another_form_tells_nothing(text, told):
-    assert read_summary(text) == told
+def test_what_has_another_form_tells_nothing(text, statements):
+    assert read_summary(text) == statements
 
 
 def test_true_statements_are_some_of_what_is_counted_at_its_level():
     counts = {"Comedy": 5, "Drama": -1, "War": 0, "Horror": -4, "1990s": 2}
     truth = {"Comedy": 2, "Drama": -1, "Horror": -2, "1990s": 1}
-    seen = set()
+    names = set()
     for seed in range(40):
-        told = true_statements(counts, random.Random(seed), 2)
-        assert len(dict(told)) == 2 and told == true_statements(counts, random.Random(seed), 2)
-        assert all(truth[name] == level for name, level in told)
-        seen |= {name for name, _ in told}
+        statements = true_statements(counts, random.Random(seed), 2)
+        assert len(dict(statements)) == 2 and statements == true_statements(counts, random.Random(seed), 2)
+        assert all(truth[name] == level for name, level in statements)
+        names |= {name for name, _ in statements}
         assert [name for name, _ in true_statements(counts, random.Random(seed), 2, True)] == ["Comedy", "Horror"]
-    assert seen == set(truth)
+    assert names == set(truth)
     assert dict(true_statements(counts, random.Random(0), 9)) == truth
 
 
 def test_what_is_told_has_the_order_of_the_names_and_a_name():
-    told = [("War", 1), ("unknown", 2), ("Comedy", -1)]
-    assert in_order(told, ["Comedy", "Drama", "War"]) == [("Comedy", -1), ("War", 1)]
+    statements = [("War", 1), ("unknown", 2), ("Comedy", -1)]
+    assert in_order(statements, ["Comedy", "Drama", "War"]) == [("Comedy", -1), ("War", 1)]

@@ -103,7 +103,7 @@ def script_of(folder: Path, words: list[str]) -> tuple[str, list[str]] | None:
 
 
 @pytest.fixture(scope="module")
-def known(helps_of) -> dict[str, str]:
+def help_of(helps_of) -> dict[str, str]:
     """Script, or module, → all its help."""
     return {
         (one.command.removeprefix("python -m ") if "-m " in one.command else one.path.as_posix()): "\n".join(texts)
@@ -111,7 +111,7 @@ def known(helps_of) -> dict[str, str]:
     }
 
 
-def test_each_command_of_the_texts_names_a_script_that_is_there_and_options_that_it_knows(known):
+def test_each_command_of_the_texts_names_a_script_that_is_there_and_options_that_it_knows(help_of):
     wrong, count = [], 0
     for block in blocks(PAGES + STAGES):
         for folder, words in block.commands():
@@ -119,11 +119,11 @@ def test_each_command_of_the_texts_names_a_script_that_is_there_and_options_that
                 continue
             script, arguments = call
             count += 1
-            if script not in known and not (ROOT / script).is_file():
+            if script not in help_of and not (ROOT / script).is_file():
                 wrong.append(f"{block.page}: no {script}: {' '.join(words)}")
-            elif script in known and not script.endswith(".sh") and script != "sft/sft.py":
+            elif script in help_of and not script.endswith(".sh") and script != "sft/sft.py":
                 named = {word.partition("=")[0] for word in arguments if re.match(r"--\w", word)}
-                lacking = [name for name in named if not re.search(rf"(?<![\w-]){name}(?![\w-])", known[script])]
+                lacking = [name for name in named if not re.search(rf"(?<![\w-]){name}(?![\w-])", help_of[script])]
                 wrong += [f"{block.page}: {script} has no {name}" for name in lacking]
     assert count > 60 and wrong == []
 

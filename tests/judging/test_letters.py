@@ -335,15 +335,15 @@ async def test_check_refuses_a_model_that_does_not_answer_with_a_letter(fake_ser
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "problem"),
     [
         ("Out of range float values are not JSON compliant: nan", r"its probabilities are no numbers \(NaN\)"),
         ("Unexpected fields in the request: {'continue_final_message'}", "cannot be asked for .* of a letter"),
     ],
 )
-async def test_check_says_what_a_server_cannot(fake_server, tokenizer, text, said):
+async def test_check_says_what_a_server_cannot(fake_server, tokenizer, text, problem):
     async with fake_server(lambda _: web.Response(status=400, text=text)) as server, Endpoint(server.url) as endpoint:
-        with pytest.raises(JudgeError, match=said):
+        with pytest.raises(JudgeError, match=problem):
             await Judge(endpoint, tokenizer, PromptSet()).check([("s", GOOD)])
 
 

@@ -85,11 +85,11 @@ def test_a_byte_order_mark_and_windows_ends_change_no_prompt(own_set):
 
 
 @pytest.mark.parametrize(
-    "encoding, said",
+    "encoding, problem",
     [("latin-1", "byte 14 is not UTF-8; convert the file from its own"), ("utf-16", "UTF-16, not UTF-8; convert it")],
 )
-def test_a_template_in_another_encoding_is_named(own_set, encoding, said):
-    with pytest.raises(PromptError, match=f"judge.jinja: {said}"):
+def test_a_template_in_another_encoding_is_named(own_set, encoding, problem):
+    with pytest.raises(PromptError, match=f"judge.jinja: {problem}"):
         own_set("#--- user\ncaf\u00e9 {{ item_a }}".encode(encoding)).judge(None, None, "x", "y")
 
 

@@ -21,17 +21,17 @@ from tests.quickstart.test_lists import not_made
 H100 = Card("0", "NVIDIA H100 80GB HBM3", 85.5)
 
 
-def listed(out: Path, found: Card | None = None, flash: bool = True):
-    return card.steps(CardSettings(out=out, card=found, flash=found is not None and flash))
+def listed(out: Path, card_found: Card | None = None, flash: bool = True):
+    return card.steps(CardSettings(out=out, card=card_found, flash=card_found is not None and flash))
 
 
 def commands(steps):
     return {step.name: one for step in steps for row in step.rows for one in row}
 
 
-@pytest.mark.parametrize("found", [None, H100])
-def test_what_a_step_reads_is_made_before_and_the_same_steps_are_rehearsed(found, tmp_path):
-    steps = listed(tmp_path, found)
+@pytest.mark.parametrize("gpu", [None, H100])
+def test_what_a_step_reads_is_made_before_and_the_same_steps_are_rehearsed(gpu, tmp_path):
+    steps = listed(tmp_path, gpu)
     assert not_made(steps, tmp_path) == []
     assert order(steps) == order(listed(tmp_path))
 
@@ -50,8 +50,8 @@ def test_what_fails_leaves_the_other_parts(tmp_path):
 def test_on_a_gpu_all_of_it_is_told_so_and_stays_within_40_gb(tmp_path):
     for flash in (True, False):
         steps = listed(tmp_path, H100, flash)
-        for told in (("DEVICE", "cuda"), ("CUDA_VISIBLE_DEVICES", "0")):
-            assert all(told in one.environment for one in commands(steps).values())
+        for variable in (("DEVICE", "cuda"), ("CUDA_VISIBLE_DEVICES", "0")):
+            assert all(variable in one.environment for one in commands(steps).values())
         rl, packed = commands(steps)["large_rl"], commands(steps)["large_packed"]
         assert dict(rl.environment)["PRESET"] == "solo" and "--bf16" in packed.words
         assert ("sdpa" in " ".join(rl.words)) == ("sdpa" in packed.words) == (not flash)
@@ -78,11 +78,11 @@ def test_the_rl_settings_of_a_gpu_are_sound(flash, model_folder, tmp_path):
             item = {"query": None, "chosen": "a", "rejected": "b"}
             rows = [{"user": f"{split}{i}", "history": [item] * 3, "positions": [1, 2]} for i in range(64)]
             pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), environment[key])
-        done = subprocess.run(
+        process = subprocess.run(
             [*one.words], cwd=ROOT, env=environment | {"CHECK": "1"}, capture_output=True, text=True, timeout=300
         )
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert json.loads(done.stdout.splitlines()[-1])["updates_per_step"] == 1
+        assert process.returncode == 0, process.stderr[-2000:]
+        assert json.loads(process.stdout.splitlines()[-1])["updates_per_step"] == 1
 
 
 def test_without_a_gpu_it_says_so_and_runs_nothing(tmp_path):
@@ -105,10 +105,10 @@ def test_the_card_is_the_one_that_may_be_used_and_its_memory_is_watched(tmp_path
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
-    found = card.find_card()
-    assert found == Card("3", "A, B", pytest.approx(41.9, abs=0.1))
+    gpu = card.find_card()
+    assert gpu == Card("3", "A, B", pytest.approx(41.9, abs=0.1))
     monkeypatch.setattr("alignxplore.quickstart.card_report.LOOK_SECONDS", 0.01)
-    with Watch(found) as watch:
+    with Watch(gpu) as watch:
         time.sleep(0.5)
     assert watch.peak_gb == pytest.approx(1.29, abs=0.01)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
@@ -121,11 +121,11 @@ def test_the_last_line_says_what_is_missing_and_why(tmp_path):
     with folder.claimed():
         for step in steps[:2]:
             folder.note_done(step, 3)
-    said = report(tmp_path, H100, False, steps, {"judge": "step 'judge' failed"}, 33.5)
-    assert said["card"] == H100.name and not said["rehearsal"] and said["attention"] == "sdpa"
-    assert said["failed"] == {"judge": "step 'judge' failed"} and said["seconds"] == {"data": 3, "blank": 3}
-    assert said["not_done"] == [step.name for step in steps[2:]] and said["peak_memory_gb"] == 33.5
-    assert said["sft"] == said["rl"] == {} and said["accuracy"] is None
+    facts = report(tmp_path, H100, False, steps, {"judge": "step 'judge' failed"}, 33.5)
+    assert facts["card"] == H100.name and not facts["rehearsal"] and facts["attention"] == "sdpa"
+    assert facts["failed"] == {"judge": "step 'judge' failed"} and facts["seconds"] == {"data": 3, "blank": 3}
+    assert facts["not_done"] == [step.name for step in steps[2:]] and facts["peak_memory_gb"] == 33.5
+    assert facts["sft"] == facts["rl"] == {} and facts["accuracy"] is None
 
 
 @pytest.fixture(scope="module")
@@ -141,17 +141,17 @@ def rehearsed(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_rehearsal_runs_every_step_and_ends_with_its_figures(rehearsed):
-    run, done = rehearsed
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["rehearsal"] and said["card"] is None and said["failed"] == {} and said["not_done"] == []
+    run, process = rehearsed
+    assert process.returncode == 0, (process.stdout + process.stderr)[-4000:]
+    facts = json.loads(process.stdout.splitlines()[-1])
+    assert facts["rehearsal"] and facts["card"] is None and facts["failed"] == {} and facts["not_done"] == []
     for kind in ("zero2", "zero3_packed"):
-        assert said["sft"][kind]["tokens_per_second"] > 0
+        assert facts["sft"][kind]["tokens_per_second"] > 0
     for kind in ("taught", "large"):
-        found = said["rl"][kind]
-        assert found["written_per_second"] > 0 and found["trained_per_second"] > 0
-        assert 0 <= found["probability_difference_mean"] <= found["probability_difference_max"] < 1e-3
-    assert 0 <= said["accuracy"]["sft+rl, streaming"] <= 1
+        figures = facts["rl"][kind]
+        assert figures["written_per_second"] > 0 and figures["trained_per_second"] > 0
+        assert 0 <= figures["probability_difference_mean"] <= figures["probability_difference_max"] < 1e-3
+    assert 0 <= facts["accuracy"]["sft+rl, streaming"] <= 1
     again = run()
     assert again.returncode == 0 and "-- large_rl: done before" in again.stdout
-    assert json.loads(again.stdout.splitlines()[-1]) == said
+    assert json.loads(again.stdout.splitlines()[-1]) == facts

@@ -21,16 +21,16 @@ LISTS = [
 def test_the_script_names_the_variables_of_its_list(name):
     inner = [f"{name}.py"] if "/" in name else ["-m", name]
     outer = f"{name}.sh" if "/" in name else "quickstart.sh"
-    told = [
+    pairs = [
         subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True, env=env).stdout.splitlines()
         for command, env in (
             ([sys.executable, *inner], os.environ | {"PYTHONPATH": str(ROOT)}),
             (["bash", outer], os.environ),
         )
     ]
-    variables = [line.strip() for line in told[0] if line.strip().split("=")[0].isupper() and line.startswith("  ")]
+    variables = [line.strip() for line in pairs[0] if line.strip().split("=")[0].isupper() and line.startswith("  ")]
     assert len(variables) >= 3
-    assert [line for line in variables if line not in map(str.strip, told[1])] == []
+    assert [line for line in variables if line not in map(str.strip, pairs[1])] == []
 
 
 def test_out_is_a_folder_as_seen_by_who_calls(tmp_path):
@@ -44,7 +44,7 @@ esac
 """
     )
     (tmp_path / "python").chmod(0o755)
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", str(ROOT / "quickstart.sh"), "--no-install", "--world", "--out", "results"],
         cwd=tmp_path,
         capture_output=True,
@@ -52,15 +52,15 @@ esac
         timeout=60,
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
     )
-    assert done.returncode == 1 and "step 'world' failed" in done.stderr, done.stderr
+    assert process.returncode == 1 and "step 'world' failed" in process.stderr, process.stderr
     assert (tmp_path / "results" / "logs" / "world.log").exists()
 
 
 @pytest.mark.parametrize("script", ["quickstart.sh", "studies/credit.sh"])
 def test_an_unknown_option_is_refused(script):
     command = ["bash", script, "--no-install", "--check", "--real"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and "unknown options: ['--real']" in done.stderr
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 2 and "unknown options: ['--real']" in process.stderr
 
 
 @pytest.mark.parametrize("more", [[], ["--check"]])
@@ -68,17 +68,19 @@ def test_a_folder_of_ratings_that_is_not_there_is_refused_before_anything_is_wri
     out = tmp_path / "out"
     command = [sys.executable, "-m", "alignxplore.quickstart", "--out", str(out), *more]
     environment = os.environ | {"DATA": str(tmp_path / "nowhere"), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert done.returncode == 1 and f"DATA={tmp_path}/nowhere: no such folder" in done.stderr and not out.exists()
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert (
+        process.returncode == 1 and f"DATA={tmp_path}/nowhere: no such folder" in process.stderr and not out.exists()
+    )
 
 
 def test_a_study_without_its_quick_start_says_what_to_run(tmp_path):
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", str(ROOT / "studies/credit.sh"), "--no-install", "--check"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
         env=os.environ | {"BASE": "nothing"},
     )
-    assert done.returncode == 1
-    assert f"{tmp_path}/nothing holds no finished quick start; run ./quickstart.sh --world first" in done.stderr
+    assert process.returncode == 1
+    assert f"{tmp_path}/nothing holds no finished quick start; run ./quickstart.sh --world first" in process.stderr

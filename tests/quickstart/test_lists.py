@@ -27,10 +27,10 @@ def listed(kind, out):
 def paths(command, out):
     """(files that it reads, files that it writes) under `out`."""
     words = list(command.words)
-    found = [(before, word) for before, word in zip(["", *words], words)]
-    found += [(name, value or "") for name, value in command.environment]
-    inside = [(before, word[word.index(f"{out}/") :]) for before, word in found if f"{out}/" in word]
-    inside += [(before, word) for before, word in found if word == str(out)]
+    pairs = [(before, word) for before, word in zip(["", *words], words)]
+    pairs += [(name, value or "") for name, value in command.environment]
+    inside = [(before, word[word.index(f"{out}/") :]) for before, word in pairs if f"{out}/" in word]
+    inside += [(before, word) for before, word in pairs if word == str(out)]
     made = [path for before, path in inside if before in ("--out", "--output_dir", "OUT")]
     if words[0] == "cp":
         made = [words[-1]]
@@ -57,8 +57,8 @@ def stands(path, made):
 def test_what_a_step_reads_is_made_before(kind, tmp_path):
     _, steps = listed(kind, tmp_path)
     assert not_made(steps, tmp_path) == []
-    wanted = [path for step in steps for row in step.rows for one in row for path in paths(one, tmp_path)[0]]
-    assert len(wanted) > 15 and not_made(steps[1:], tmp_path) != []
+    files = [path for step in steps for row in step.rows for one in row for path in paths(one, tmp_path)[0]]
+    assert len(files) > 15 and not_made(steps[1:], tmp_path) != []
     written = [path for step in steps for row in step.rows for one in row for path in paths(one, tmp_path)[1]]
     assert str(tmp_path) in written, "results.json and the report are copied there"
     assert list(order(steps)) == [step.name for step in steps] and len(steps) >= 9
@@ -67,13 +67,19 @@ def test_what_a_step_reads_is_made_before(kind, tmp_path):
 @pytest.mark.parametrize("kind", ["films", "world"])
 def test_rl_is_served_its_judges_and_every_policy_is_scored_by_both(kind, tmp_path):
     settings, steps = listed(kind, tmp_path)
-    found = {step.name: step for step in steps}
-    (rl,) = found["rl"].rows[-1]
-    given = dict(rl.environment)
-    assert (given["JUDGES"], given["STEPS"], given["LR"]) == ("judge={judge}", str(settings.rl_steps), settings.rl_lr)
-    assert given.get("VAL_JUDGES") == {"films": "judge2={judge2}", "world": None}[kind]
-    assert [server.name for server in found["rl"].servers] == {"films": ["judge", "judge2"], "world": ["judge"]}[kind]
-    (summaries,), (scores,) = found["summaries"].rows[-1], found["scores"].rows[-1]
+    step_of = {step.name: step for step in steps}
+    (rl,) = step_of["rl"].rows[-1]
+    variables = dict(rl.environment)
+    assert (variables["JUDGES"], variables["STEPS"], variables["LR"]) == (
+        "judge={judge}",
+        str(settings.rl_steps),
+        settings.rl_lr,
+    )
+    assert variables.get("VAL_JUDGES") == {"films": "judge2={judge2}", "world": None}[kind]
+    assert [server.name for server in step_of["rl"].servers] == {"films": ["judge", "judge2"], "world": ["judge"]}[
+        kind
+    ]
+    (summaries,), (scores,) = step_of["summaries"].rows[-1], step_of["scores"].rows[-1]
     at = summaries.words.index("--model") + 1
     models = ["models/base", "models/sft", "rl/model"]
     policies = [f"{name}={tmp_path / model}" for name, model in zip(("untrained", "sft", "sft+rl"), models)]
@@ -85,15 +91,15 @@ def test_rl_is_served_its_judges_and_every_policy_is_scored_by_both(kind, tmp_pa
 
 def test_groups_share_nobody_and_each_seed_has_others():
     groups = {name for name, _ in films.GROUPS}
-    seen = []
+    tests = []
     for seed in range(1, 6):
         ranges = films.persons(seed)
         assert set(ranges) == groups == {"policy", "judge", "judge2", "val", "test"}
         bounds = sorted(ranges.values())
         assert bounds[0][0] == 0 and bounds[-1][1] == 1
         assert all(before[1] == after[0] for before, after in zip(bounds, bounds[1:]))
-        seen.append(ranges["test"])
-    assert len(set(seen)) == 5 and films.persons(6) == films.persons(1)
+        tests.append(ranges["test"])
+    assert len(set(tests)) == 5 and films.persons(6) == films.persons(1)
 
 
 def test_a_test_row_shows_as_many_choices_as_the_models_learn_from(tmp_path):
@@ -119,7 +125,7 @@ def test_what_the_policy_learns_from_is_of_its_own_persons(tmp_path):
     settings, steps = listed("films", tmp_path)
     built = next(step for step in steps if step.name == "data").lines(tmp_path)
     whose = {line.split()[-1].split("/")[-1]: line.split("--persons ")[1].split()[:2] for line in built}
-    ranges = {group: [str(bound) for bound in found] for group, found in films.persons(settings.seed).items()}
+    ranges = {group: [str(bound) for bound in bounds] for group, bounds in films.persons(settings.seed).items()}
     of = dict.fromkeys(("policy.jsonl", "synthesis.jsonl", "rl_train_windows.jsonl"), "policy")
     of |= {"judge.jsonl": "judge", "judge2.jsonl": "judge2", "rl_val_windows.jsonl": "val", films.BENCHMARK: "test"}
     assert whose == {file: ranges[group] for file, group in of.items()}
@@ -143,8 +149,8 @@ def test_another_edition_is_evaluated_as_the_own_one(trained, tmp_path, monkeypa
     assert settings.deciding() == {"RAW": str(tmp_path / "ml-1m")}
     steps, own = other.steps(settings), {step.name: step for step in films.steps(trained)}
     made = [path for step in own.values() for row in step.rows for one in row for path in paths(one, trained.out)[1]]
-    known = [path for path in made if "/models/" in path or "/rl" in path or path.endswith("data/policy.jsonl")]
-    assert not_made(steps, trained.out, known) == [], "its models, and whose choices item-kNN learns from"
+    own_files = [path for path in made if "/models/" in path or "/rl" in path or path.endswith("data/policy.jsonl")]
+    assert not_made(steps, trained.out, own_files) == [], "its models, and whose choices item-kNN learns from"
     lines = {step.name: step.lines(trained.out)[-1] for step in steps}
     assert list(lines) == ["data", "summaries", "scores", "table"]
     for name in ("summaries", "scores"):
@@ -160,7 +166,7 @@ def test_another_edition_is_evaluated_as_the_own_one(trained, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("case", "said"),
+    ("case", "problem"),
     [
         ("unfinished", "holds no finished quick start; run ./quickstart.sh --out .*/run first"),
         ("world", "another kind of run, not a quick start on films .DATA is not in its settings."),
@@ -169,7 +175,7 @@ def test_another_edition_is_evaluated_as_the_own_one(trained, tmp_path, monkeypa
         ("a copy of it", "were trained on persons of this edition"),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused(trained, tmp_path, case, said):
+def test_what_cannot_be_evaluated_is_refused(trained, tmp_path, case, problem):
     raw = {"no edition": tmp_path / "nowhere", "the same edition": trained.data}.get(case, tmp_path / "ml-1m")
     if case == "unfinished":
         (trained.out / "results.json").unlink()
@@ -177,7 +183,7 @@ def test_what_cannot_be_evaluated_is_refused(trained, tmp_path, case, said):
         shutil.copytree(trained.data, raw / "unpacked", dirs_exist_ok=True)
     if case == "world":
         RunFolder(trained.out).note_settings(world.WorldSettings.read({}, out=trained.out).deciding())
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=problem):
         OtherSettings.of(trained.out, raw)
 
 
@@ -193,14 +199,17 @@ def test_a_check_of_each_list_says_its_steps_and_writes_nothing(trained, tmp_pat
         (["--evaluate", "ml-1m"], "data", "table", 4),
     ):
         out = trained.out if "--evaluate" in more else tmp_path / "new"
-        done = check(out, *more, environment=os.environ | {"SEED": "3"})
-        assert done.returncode == 0, done.stderr
-        told = [line for line in done.stdout.splitlines() if line.startswith("-- ")]
-        assert told[0].startswith(f"-- {first}: about") and told[-1].startswith(f"-- {last}: about")
-        assert len(told) >= count and "nothing was started" in done.stdout
+        process = check(out, *more, environment=os.environ | {"SEED": "3"})
+        assert process.returncode == 0, process.stderr
+        lines = [line for line in process.stdout.splitlines() if line.startswith("-- ")]
+        assert lines[0].startswith(f"-- {first}: about") and lines[-1].startswith(f"-- {last}: about")
+        assert len(lines) >= count and "nothing was started" in process.stdout
     assert not (tmp_path / "new").exists() and not (trained.out / "other").exists()
 
 
 def test_the_world_has_no_other_edition(trained):
-    done = check(trained.out, "--world", "--evaluate", "ml-1m")
-    assert done.returncode == 2 and "--evaluate: the persons of another edition are for models of films" in done.stderr
+    process = check(trained.out, "--world", "--evaluate", "ml-1m")
+    assert (
+        process.returncode == 2
+        and "--evaluate: the persons of another edition are for models of films" in process.stderr
+    )

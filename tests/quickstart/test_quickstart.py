@@ -46,8 +46,8 @@ def write_edition(folder: Path) -> None:
     folder.mkdir()
     whole = ROOT / "data/movielens/ml-latest-small"
     head, *ratings = (whole / "ratings.csv").read_text().splitlines(keepends=True)
-    kept = (line for line in ratings if int(line.partition(",")[0]) <= PERSONS)
-    (folder / "ratings.csv").write_text("".join([head, *kept]))
+    lines = (line for line in ratings if int(line.partition(",")[0]) <= PERSONS)
+    (folder / "ratings.csv").write_text("".join([head, *lines]))
     (folder / "movies.csv").symlink_to(whole / "movies.csv")
 
 
@@ -64,12 +64,12 @@ def start(out: Path, log: Path, **sizes: str) -> subprocess.Popen:
         )
 
 
-def wait_for(text: str, log: Path, process: subprocess.Popen, said: Path, limit: float = 900) -> None:
+def wait_for(text: str, log: Path, process: subprocess.Popen, output: Path, limit: float = 900) -> None:
     """Until `text` stands in `log`; what the process said is shown if it ends first."""
     deadline = time.monotonic() + limit
     while not log.exists() or text not in log.read_text():
-        assert process.poll() is None, said.read_text()[-3000:]
-        assert time.monotonic() < deadline, said.read_text()[-3000:]
+        assert process.poll() is None, output.read_text()[-3000:]
+        assert time.monotonic() < deadline, output.read_text()[-3000:]
         time.sleep(0.2)
 
 
@@ -127,14 +127,14 @@ def test_results_hold_a_row_for_each_policy_setting_and_judge(finished):
 
 def test_one_of_its_persons_is_asked_about_with_no_more_than_the_folder(finished, run_script):
     words = [sys.executable, "-m", "alignxplore.ask", "--run", finished.out, "--logs", finished.out / "logs"]
-    said = run_script(words).stdout
+    output = run_script(words).stdout
     record = json.loads((finished.out / "data/movielens_upi.jsonl").read_text().splitlines()[0])
-    assert f"{record['userid']}: 12 choices" in said and "sft+rl: reads 12 choices" in said
+    assert f"{record['userid']}: 12 choices" in output and "sft+rl: reads 12 choices" in output
     journal = finished.out / "eval/summaries/sft+rl/movielens.full.s0.jsonl"
     rows = (json.loads(line) for line in journal.read_text().splitlines())
     written = next(row for row in rows if row.get("user") == record["userid"])
-    assert written["stages"][-1]["text"] in said  # as the evaluation has it
-    assert re.search(r"judge  no summary +(A|B|neither) +\d+\.\d %", said)
+    assert written["stages"][-1]["text"] in output  # as the evaluation has it
+    assert re.search(r"judge  no summary +(A|B|neither) +\d+\.\d %", output)
     check = run_script([sys.executable, "-m", "alignxplore.demo", "--run", finished.out, "--check"]).stdout
     assert [line.partition(":")[0] for line in check.splitlines()[:4]] == ["sft", "sft+rl", "judge", "judge2"]
 
@@ -168,20 +168,20 @@ def left(out: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 def test_keys_of_the_environment_are_in_nothing_that_is_left(finished):
-    found = [str(path) for path, content in left(finished.out) if SECRET.encode() in content]
-    said = [log.name for log in finished.out.parent.glob("*.log") if SECRET in log.read_text()]
-    assert not found and not said
+    names = [str(path) for path, content in left(finished.out) if SECRET.encode() in content]
+    logs = [log.name for log in finished.out.parent.glob("*.log") if SECRET in log.read_text()]
+    assert not names and not logs
 
 
 def test_what_is_made_to_be_shown_names_no_folder_of_this_machine(finished):
     """Models, tables, reports, scores and samples; journals and logs are a run's own."""
     out, own = finished.out, {"meta.json", "run.json"}
-    shown = {path: content for path, content in left(out) if not WORKING & set(path.parts)}
-    shown = {path: content for path, content in shown.items() if not path.name.endswith(tuple(own))}
-    assert {"results.json", "report.md", "report.html", "example.md"} <= {str(path) for path in shown}
-    assert sum(path.suffix == ".safetensors" for path in shown) > 5
+    content_of = {path: content for path, content in left(out) if not WORKING & set(path.parts)}
+    content_of = {path: content for path, content in content_of.items() if not path.name.endswith(tuple(own))}
+    assert {"results.json", "report.md", "report.html", "example.md"} <= {str(path) for path in content_of}
+    assert sum(path.suffix == ".safetensors" for path in content_of) > 5
     here = (str(out).encode(), str(Path.home()).encode() + b"/", str(ROOT).encode() + b"/")
-    assert [str(path) for path, content in shown.items() if any(folder in content for folder in here)] == []
+    assert [str(path) for path, content in content_of.items() if any(folder in content for folder in here)] == []
 
 
 def test_a_third_run_finds_nothing_to_do(finished, tmp_path):
@@ -204,5 +204,7 @@ def test_other_settings_need_another_folder(finished, tmp_path):
 
 
 def test_a_run_on_the_folder_of_another_is_refused(finished):
-    status, said = finished.rival
-    assert status == 1 and "another run is writing" in said and "choose another --out" in said and "== " not in said
+    status, output = finished.rival
+    assert (
+        status == 1 and "another run is writing" in output and "choose another --out" in output and "== " not in output
+    )

@@ -175,8 +175,8 @@ def carried(tmp_path, capfd):
     """carried(steps) runs them in a folder whose name has a space; returns what was said."""
 
     def run(*steps, **more):
-        said = carry_out(Pipeline(out=tmp_path / "out put", steps=steps, **more))
-        return "".join(capfd.readouterr()) + said
+        output = carry_out(Pipeline(out=tmp_path / "out put", steps=steps, **more))
+        return "".join(capfd.readouterr()) + output
 
     return run
 
@@ -192,8 +192,8 @@ def test_commands_are_printed_as_they_run_and_their_words_kept(carried, tmp_path
     text = carried(*LITTLE)
     assert "$ env WORD='two words' sh -c" in text and "\nsaid two words\n" in text
     assert "\nsaid two words\n" in (tmp_path / "out put/logs/one.log").read_text()
-    told = [line.split()[0] for line in text.partition("Where the time went")[2].splitlines()[1:] if line]
-    assert told == ["one", "two"]
+    names = [line.split()[0] for line in text.partition("Where the time went")[2].splitlines()[1:] if line]
+    assert names == ["one", "two"]
 
 
 def test_what_is_done_is_done_unless_its_commands_change(carried):
@@ -246,16 +246,16 @@ def test_other_settings_are_refused_and_shown(carried):
 def test_check_names_the_steps_and_writes_nothing(carried, tmp_path):
     carried(LITTLE[0])
     before = sorted(tmp_path.rglob("*"))
-    said = carry_out(Pipeline(out=tmp_path / "out put", steps=LITTLE), check=True)
-    assert said == "-- one: done before\n-- two: about 1 s\n0 min 01 s to go, on two cores; nothing was started"
+    output = carry_out(Pipeline(out=tmp_path / "out put", steps=LITTLE), check=True)
+    assert output == "-- one: done before\n-- two: about 1 s\n0 min 01 s to go, on two cores; nothing was started"
     carry_out(Pipeline(out=tmp_path / "nothing here", steps=LITTLE), check=True)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def meet(mine, other):
+def meet(own, other):
     """Ends well if the command of `other` runs at the same time."""
     return command(
-        "sh", "-c", f"touch {mine}; for i in $(seq 100); do [ -e {other} ] && exit 0; sleep 0.1; done; exit 1"
+        "sh", "-c", f"touch {own}; for i in $(seq 100); do [ -e {other} ] && exit 0; sleep 0.1; done; exit 1"
     )
 
 

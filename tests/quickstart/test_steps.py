@@ -20,11 +20,11 @@ OUT = Path("/a place/it's/out")
     ],
 )
 def test_a_shown_command_does_the_same_by_hand(words):
-    shown = command("printf", "%s\\0", *words, A="b c", B=f"{OUT}/x").shown(OUT)
-    assert str(OUT) not in shown
-    ran = subprocess.run(["bash", "-c", shown], env={"OUT": str(OUT), "PATH": "/usr/bin:/bin"}, capture_output=True)
+    line = command("printf", "%s\\0", *words, A="b c", B=f"{OUT}/x").shown(OUT)
+    assert str(OUT) not in line
+    ran = subprocess.run(["bash", "-c", line], env={"OUT": str(OUT), "PATH": "/usr/bin:/bin"}, capture_output=True)
     assert ran.stdout.decode().split("\0")[:-1] == [str(word) for word in words]
-    assert shown.startswith("env A='b c' B=\"$OUT\"/x printf ")
+    assert line.startswith("env A='b c' B=\"$OUT\"/x printf ")
 
 
 def test_variables_are_set_and_taken_away():
@@ -33,18 +33,18 @@ def test_variables_are_set_and_taken_away():
 
 def test_addresses_take_their_places_in_words_and_variables():
     judge, braces = Server("judge", command("serve")), '{"json": {}}'
-    asked = command("ask", braces, f"judge={judge.url}", JUDGE=judge.url).with_urls({"judge": "http://x/v1"})
-    assert asked == command("ask", braces, "judge=http://x/v1", JUDGE="http://x/v1")
+    ready = command("ask", braces, f"judge={judge.url}", JUDGE=judge.url).with_urls({"judge": "http://x/v1"})
+    assert ready == command("ask", braces, "judge=http://x/v1", JUDGE="http://x/v1")
 
 
 @pytest.mark.parametrize(
-    ("share", "said"),
+    ("share", "words"),
     [((), " --num-gpu-blocks-override 512"), ((("--gpu-memory-utilization", 0.1),), " --gpu-memory-utilization 0.1")],
 )
-def test_a_models_server_asks_for_no_key_and_takes_its_share(share, said):
+def test_a_models_server_asks_for_no_key_and_takes_its_share(share, words):
     assert model_server(OUT, "judge", OUT / "m", *share).command.shown(OUT) == (
         'env -u VLLM_API_KEY python -m alignxplore.serving "$OUT"/m --log "$OUT"/logs/serve_judge.log '
-        f"--served-model-name judge --max-model-len 2048{said}"
+        f"--served-model-name judge --max-model-len 2048{words}"
     )
 
 
@@ -95,9 +95,9 @@ class SomeSettings(Settings):
 
 
 def test_settings_come_from_variables():
-    found = SomeSettings.read({"USERS": "7", "RATE": "", "OUT": "elsewhere"}, out=OUT)
-    assert (found.users, found.rate, found.port, found.out) == (7, "3e-4", 80, OUT)
-    assert found.deciding() == {"USERS": "7", "RATE": "3e-4"}
+    values = SomeSettings.read({"USERS": "7", "RATE": "", "OUT": "elsewhere"}, out=OUT)
+    assert (values.users, values.rate, values.port, values.out) == (7, "3e-4", 80, OUT)
+    assert values.deciding() == {"USERS": "7", "RATE": "3e-4"}
     assert SomeSettings.read({"USERS": "7"}, out=OUT, users=9).users == 9
     with pytest.raises(SettingError, match="USERS=many: a whole number is needed"):
         SomeSettings.read({"USERS": "many"}, out=OUT)

@@ -27,7 +27,7 @@ def row(stage: str, counts: dict) -> str:
     return f"| {stage} | {' | '.join(map(str, cells))} |"
 
 
-def section(found: dict[str, dict], old: str) -> str:
+def section(results: dict[str, dict], old: str) -> str:
     """The table as Markdown, with the faults of the stages that were found.
 
     Args:
@@ -35,13 +35,15 @@ def section(found: dict[str, dict], old: str) -> str:
     """
     lines = {line.split("|")[1].strip(): line for line in old.splitlines() if line.startswith("| ")}
     none = "| {} | none yet | | | | | | | |"
-    rows = [row(stage, found[stage]) if stage in found else lines.get(stage, none.format(stage)) for stage in STAGES]
-    faults = [(stage, text) for stage in STAGES for text in found.get(stage, {}).get("faults", ())]
+    rows = [
+        row(stage, results[stage]) if stage in results else lines.get(stage, none.format(stage)) for stage in STAGES
+    ]
+    faults = [(stage, text) for stage in STAGES for text in results.get(stage, {}).get("faults", ())]
     if faults:
         rows += ["", "What was found:", "", *(f"- {stage}, {text.splitlines()[0][:90]}" for stage, text in faults)]
     return "\n".join([HEAD, "|---" * HEAD.count("| ") + "|", *rows, "", SAID, ""])
 
 
 if __name__ == "__main__":
-    found = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
-    PAGE.write_text(SECTION.sub(lambda old: section(found, old.group()), PAGE.read_text()))
+    results = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
+    PAGE.write_text(SECTION.sub(lambda old: section(results, old.group()), PAGE.read_text()))

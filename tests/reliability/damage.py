@@ -138,14 +138,14 @@ def watched() -> Iterator[Heard]:
     def too_slow(*_: object) -> None:
         raise AssertionError(f"not done after {SECONDS} s")
 
-    heard, logger = Heard(), logging.getLogger("alignxplore")
+    messages, logger = Heard(), logging.getLogger("alignxplore")
     before = signal.signal(signal.SIGALRM, too_slow)
     signal.alarm(SECONDS)
-    logger.addHandler(heard)
+    logger.addHandler(messages)
     try:
-        yield heard
+        yield messages
     finally:
-        logger.removeHandler(heard)
+        logger.removeHandler(messages)
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
 
@@ -154,9 +154,9 @@ def outcome(read: Callable[[], Any], path: Path, whole: bool = False) -> tuple[A
     """(what a reader returns, what it logged); (None, the message) where it refuses the file as it should: an error
     of a kind that scripts say in one sentence, which names the file, and the line unless the file as a `whole` is of
     the wrong kind, or has nothing in it."""
-    with watched() as heard:
+    with watched() as messages:
         try:
-            return read(), heard.said
+            return read(), messages.said
         except SAID as error:
             message = str(error)
             assert path.name in message, f"the file is not named: {type(error).__name__}: {message}"
@@ -174,6 +174,6 @@ def lines_of(path: Path) -> int:
     return sum(bool(line.strip()) for line in content.split(b"\n"))
 
 
-def dropped_last(said: list[str]) -> int:
+def dropped_last(messages: list[str]) -> int:
     """Torn last lines that a warning names."""
-    return sum("dropped the last line" in line or "cut off the last line" in line for line in said)
+    return sum("dropped the last line" in line or "cut off the last line" in line for line in messages)

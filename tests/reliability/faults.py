@@ -26,12 +26,12 @@ LONG = "and so on " * 2000
 class Fault:
     """`reply(the sound one)` is what arrives. `comes_to` is what that is in every command but those of `but`.
 
-    `said`, a pattern, is found in the message; `repeated`: it is asked again within the run.
+    `message`, a pattern, is found in what is said; `repeated`: it is asked again within the run.
     """
 
     reply: Callable[[dict], Any]
     comes_to: str
-    said: str = ""
+    message: str = ""
     but: dict[str, str] = field(default_factory=dict)
     repeated: bool = True
 

@@ -51,7 +51,7 @@ class Stage:
         begun: whether the work of a run in this folder has begun.
         made: what two runs must agree in.
         finished: unit → requests that it takes, of those that a folder holds as done.
-        asked: requests so far (None: the stage asks nobody).
+        requests: how many so far (None: the stage asks nobody).
         in_flight: requests that can be in flight at most.
         prepare: what an output folder needs before the first run.
         grace: how a run that is asked by Ctrl-C may exit.
@@ -62,7 +62,7 @@ class Stage:
     begun: Callable[[Path], bool]
     made: Callable[[Path], Any]
     finished: Callable[[Path], Mapping[str, int]] = lambda out: {}
-    asked: Callable[[], int] | None = None
+    requests: Callable[[], int] | None = None
     in_flight: int = 0
     prepare: Callable[[Path], None] = lambda out: out.mkdir(parents=True, exist_ok=True)
     variables: Callable[[Path], Mapping[str, str]] = lambda out: {}
@@ -202,7 +202,7 @@ class Suite:
         self.counts.seconds = round(self.takes, 1)
 
     def _asked(self) -> int:
-        return self.stage.asked() if self.stage.asked else 0
+        return self.stage.requests() if self.stage.requests else 0
 
     def moment(self, number: int, count: int) -> None:
         """One moment of `count`: strike, run again, compare. What is wrong is noted."""
@@ -267,7 +267,7 @@ class Suite:
 
     def _compare_requests(self, finished_units: Mapping[str, int], before: int, after: int) -> None:
         """Finished units are asked nothing; beyond an undisturbed run's requests are those in flight at most."""
-        if not self.stage.asked:
+        if not self.stage.requests:
             return
         assert finished_units.keys() <= self.units.keys(), "units of other ids"
         remainder = sum(requests for unit, requests in self.units.items() if unit not in finished_units)

@@ -63,13 +63,13 @@ def report(tmp_path):
 
 def shown(folder) -> str:
     """What report.py shows, without its pictures, which take seconds."""
-    rows, found, run = read_results(folder / RESULTS), list(read_scores(folder)), read_run(folder)
-    tables = writing.all_tables(rows, found, run, read_costs(folder))
+    rows, scores, run = read_results(folder / RESULTS), list(read_scores(folder)), read_run(folder)
+    tables = writing.all_tables(rows, scores, run, read_costs(folder))
     evidence, browsed = read_evidence(folder), read_samples(folder)
     faithfulness.link(browsed, evidence)
     page.packs_of(browsed, "none")
-    said = writing.csv_text(rows) + writing.origin(run) + writing.leakage(run) + writing.truncation(rows)
-    return said + str([tables, faithfulness.tables(evidence), page.packs_of(browsed)])
+    texts = writing.csv_text(rows) + writing.origin(run) + writing.leakage(run) + writing.truncation(rows)
+    return texts + str([tables, faithfulness.tables(evidence), page.packs_of(browsed)])
 
 
 @FEWER
@@ -114,9 +114,9 @@ def test_what_is_drawn(data, report):
 def test_steps_of_rl(content, tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(content)
-    found, _ = outcome(lambda: read_runs([f"a={path}"]), path)
-    if found is not None:
-        assert all(series(found["a"], name)[1] is not None for name in STEPS[0])
+    runs, _ = outcome(lambda: read_runs([f"a={path}"]), path)
+    if runs is not None:
+        assert all(series(runs["a"], name)[1] is not None for name in STEPS[0])
 
 
 @settings(DERANDOMIZED, max_examples=3)

@@ -58,10 +58,10 @@ def as_parquet(rows: list[dict]) -> bytes:
 
 def cast(*kinds: pa.DataType) -> Callable[[list[int]], pa.Array]:
     def column(numbers: list[int]) -> pa.Array:
-        found = pa.array(numbers, pa.int64())
+        array = pa.array(numbers, pa.int64())
         for kind in kinds:
-            found = found.cast(kind, safe=False)
-        return found
+            array = array.cast(kind, safe=False)
+        return array
 
     return column
 
@@ -90,18 +90,18 @@ FORMS = {"csv": as_csv, "jsonl": as_jsonl, "parquet": as_parquet}
 @st.composite
 def damaged_table(draw, rows: list[dict], form: str) -> bytes:
     """A file of these rows, one of which holds something else, or whose bytes are not as they were."""
-    write, kept = FORMS[form], list(rows)
+    write, rest = FORMS[form], list(rows)
     if draw(st.booleans()):
-        return draw(damaged_bytes(write(kept)))
-    place = draw(st.integers(0, len(kept) - 1))
+        return draw(damaged_bytes(write(rest)))
+    place = draw(st.integers(0, len(rest) - 1))
     if form == "jsonl":
-        kept[place] = draw(damaged_value(kept[place]))
+        rest[place] = draw(damaged_value(rest[place]))
     elif form == "csv":
         name = draw(st.sampled_from(list(rows[0])))
-        kept[place] = kept[place] | {name: draw(WORST)}
+        rest[place] = rest[place] | {name: draw(WORST)}
     else:
         return draw(strange_parquet(rows))
-    return write(kept)
+    return write(rest)
 
 
 @st.composite
@@ -127,11 +127,11 @@ def test_tables(form, data, kind, tmp_path):
     path, content = tmp_path / f"mine.{form}", data.draw(damaged_table(rows, form))
     path.write_bytes(content)
     job = Import(path, user="person", item="thing", **columns)
-    found, said = outcome(lambda: import_table(job, tmp_path / "out"), path)
-    if found is None:
+    counts, messages = outcome(lambda: import_table(job, tmp_path / "out"), path)
+    if counts is None:
         return
     if form == "jsonl":
-        assert found["rows read"] == lines_of(path) - dropped_last(said)
+        assert counts["rows read"] == lines_of(path) - dropped_last(messages)
     users = [record for kind in ("upi", "train") for record in read_users(tmp_path / f"out_{kind}.jsonl")]
-    assert found["persons read"] == len(users) + sum(n for what, n in found.items() if "left out: a person" in what)
-    assert len(list(read_rows(tmp_path / "out_rl.jsonl", 2))) == found["RL rows, of training persons"]
+    assert counts["persons read"] == len(users) + sum(n for what, n in counts.items() if "left out: a person" in what)
+    assert len(list(read_rows(tmp_path / "out_rl.jsonl", 2))) == counts["RL rows, of training persons"]

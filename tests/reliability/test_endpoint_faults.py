@@ -271,7 +271,7 @@ def test_a_lasting_fault(name, fault, setting, summaries_made, undisturbed, brok
     assert outcome_of(command.rows(out)) == expected
     if expected in FAILED:
         assert code == 1 and "failed (last: " in output and "run the same command again" in output
-        assert re.search(what.said, output)
+        assert re.search(what.message, output)
         assert not (out / "scores.jsonl").exists() and not (out / "sft.jsonl").exists()
         assert command(setting, out, "--max_error_rate", "0.5") == (0, "")
         assert command.coverage(out) in (None, pytest.approx(1 - 1 / USERS))

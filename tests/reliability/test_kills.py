@@ -106,7 +106,7 @@ def summaries(data: Path, server: Served) -> Stage:
         begun=lambda out: bool(rows_of(out, "summaries/*/*.jsonl")),
         made=lambda out: timeless(dict(sorted(rows_of(out, "summaries/*/*.jsonl").items()))),
         finished=lambda out: {unit: len(row["stages"]) for unit, row in rows_of(out, "summaries/*/*.jsonl").items()},
-        asked=server.asked.total,
+        requests=server.asked.total,
         in_flight=2 * AT_ONCE,
     )
 
@@ -127,7 +127,7 @@ def judgements(data: Path, server: Served, written: Path) -> Stage:
         begun=lambda out: bool(rows_of(out, "judgements/*/*.jsonl")),
         made=lambda out: ([row for _, row in read_jsonl(out / "scores.jsonl")], (out / "results.json").read_text()),
         finished=lambda out: dict.fromkeys(rows_of(out, "judgements/*/*.jsonl"), 2),
-        asked=server.asked.total,
+        requests=server.asked.total,
         in_flight=2 * AT_ONCE,
         prepare=prepare,
     )
@@ -145,7 +145,7 @@ def synthesis(data: Path, server: Served) -> Stage:
         finished=lambda out: {
             unit: 2 if "judgement" in row else 1 for unit, row in journal(out / "calls.jsonl").items()
         },
-        asked=server.asked.total,
+        requests=server.asked.total,
         in_flight=2 * 2 * 5,  # of each user the drafts of a round are asked at once, or both orders of each
     )
 

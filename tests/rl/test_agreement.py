@@ -32,7 +32,7 @@ from alignxplore.rl.settings import RunStopped, Streaming, Tolerance  # noqa: E4
 
 
 @pytest.mark.parametrize(
-    ("seen", "sentence"),
+    ("metrics", "sentence"),
     [
         (
             {"max": 2e-3, "mean": 1e-6},
@@ -42,10 +42,10 @@ from alignxplore.rl.settings import RunStopped, Streaming, Tolerance  # noqa: E4
         ({"mean": 1e-6}, "max is None"),
     ],
 )
-def test_probabilities_that_differ_or_were_not_compared(seen, sentence):
+def test_probabilities_that_differ_or_were_not_compared(metrics, sentence):
     check_probabilities({PROBABILITIES + "max": 1e-5, PROBABILITIES + "mean": 1e-6}, Tolerance(max=1e-4))
     with pytest.raises(RunStopped, match=sentence):
-        check_probabilities({PROBABILITIES + name: value for name, value in seen.items()}, Tolerance(max=1e-4))
+        check_probabilities({PROBABILITIES + name: value for name, value in metrics.items()}, Tolerance(max=1e-4))
 
 
 def differences(groups, bad):

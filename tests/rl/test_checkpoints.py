@@ -79,16 +79,16 @@ def test_a_full_disk_in_a_worker_of_ray_is_told_in_its_own_words(disk, run):
     assert "WorkerDict" not in str(caught.value) and not steps(checkpoints)
 
 
-@pytest.mark.parametrize(("keep", "left"), [(1, [3]), (2, [2, 3]), (None, [1, 2, 3])])
-def test_the_old_one_stays_until_the_new_one_is_whole(run, keep, left):
+@pytest.mark.parametrize(("keep", "rest"), [(1, [3]), (2, [2, 3]), (None, [1, 2, 3])])
+def test_the_old_one_stays_until_the_new_one_is_whole(run, keep, rest):
     """verl, which keeps as many, takes the old one away before it has written which is the newest."""
     checkpoints, trainer = run(keep)
     there = []
     trainer.before_data = lambda step: there.append(steps(checkpoints))
     for trainer.global_steps in (1, 2, 3):
         checkpoints.save()
-    assert all(f"global_step_{step}" in found for step, found in zip((1, 2), there[1:]))
-    assert steps(checkpoints) == [f"global_step_{step}" for step in left]
+    assert all(f"global_step_{step}" in names for step, names in zip((1, 2), there[1:]))
+    assert steps(checkpoints) == [f"global_step_{step}" for step in rest]
     assert trainer.config.trainer.max_actor_ckpt_to_keep is None
 
 

@@ -54,12 +54,12 @@ def ended_by(error, logs):
 
 
 @pytest.mark.parametrize(
-    ("error", "kept"), [(ValueError("x"), True), (SystemExit(143), True), (KeyboardInterrupt(), False)]
+    ("error", "logs"), [(ValueError("x"), True), (SystemExit(143), True), (KeyboardInterrupt(), False)]
 )
-def test_ray_is_asked_what_it_has_to_say_unless_somebody_ended_the_run(tmp_path, error, kept):
+def test_ray_is_asked_what_it_has_to_say_unless_somebody_ended_the_run(tmp_path, error, logs):
     """A run that goes on after Ctrl-C ends with the files of one that nobody disturbed."""
     assert ended_by(error, tmp_path / "ray") is error
-    assert (tmp_path / "ray" / "raylet.out").exists() == (tmp_path / "ray").exists() == kept
+    assert (tmp_path / "ray" / "raylet.out").exists() == (tmp_path / "ray").exists() == logs
 
 
 def test_logs_that_find_no_room_do_not_hide_why_a_run_ended(tmp_path, monkeypatch):
@@ -72,14 +72,14 @@ def test_logs_that_find_no_room_do_not_hide_why_a_run_ended(tmp_path, monkeypatc
 
 
 def processes_of(mark: str) -> list[psutil.Process]:
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+                processes.append(process)
         except (psutil.Error, OSError):
             continue
-    return found
+    return processes
 
 
 @pytest.mark.slow

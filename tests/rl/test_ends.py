@@ -37,21 +37,21 @@ def written(monkeypatch, rows, apart, versions, groups=8):
 DIFFER = [(-2.0, [(4, 3)], "max is 8.6"), (math.nan, [(4, 3)], "max is nan"), (0.0, [(3, 3)], "max is None")]
 
 
-@pytest.mark.parametrize(("apart", "versions", "said"), DIFFER)
-@pytest.mark.parametrize(("disk", "left"), [(None, "step 4"), (full_disk, "step 3")])
+@pytest.mark.parametrize(("apart", "versions", "problem"), DIFFER)
+@pytest.mark.parametrize(("disk", "files"), [(None, "step 4"), (full_disk, "step 3")])
 def test_probabilities_that_differ_end_the_run_with_a_checkpoint(
     trainer,  # noqa: F811
     monkeypatch,
     apart,
     versions,
-    said,
+    problem,
     disk,
-    left,
+    files,
 ):
     batch, verls = written(monkeypatch, 4, apart, versions), {PROBABILITIES + "max": 0.0, PROBABILITIES + "mean": 0.0}
     if disk:
         trainer.checkpoints.verl_saves = disk
-    with pytest.raises(RunStopped, match=f"^step 5: {PROBABILITIES}{said}.*; the last checkpoint is of {left}"):
+    with pytest.raises(RunStopped, match=f"^step 5: {PROBABILITIES}{problem}.*; the last checkpoint is of {files}"):
         trainer._compute_old_log_prob(batch, verls)
     assert trainer.events == ([] if disk else ["saved 4 after rows []"])
 

@@ -33,8 +33,8 @@ def metrics(out: Path) -> list[dict]:
 
 def made(out: Path) -> Any:
     """What each step came to, and that there is a model."""
-    found = [(row["step"], *(Near(row[name]) for name in NAMES)) for row in metrics(out)]
-    return found, (out / "model" / "config.json").exists()
+    rows = [(row["step"], *(Near(row[name]) for name in NAMES)) for row in metrics(out)]
+    return rows, (out / "model" / "config.json").exists()
 
 
 def saved(out: Path) -> dict[str, int]:
@@ -47,9 +47,9 @@ def users(out: Path) -> Any:
     """Whom each step trained on, by the tokens of their first prompts, and whether all of it was trained on once. What
     they wrote depends on time: how much of it older weights did."""
     rows = metrics(out)
-    found = [(row["step"], row["stage1/prompt_tokens"], row["training/rows"], row["lost_share"]) for row in rows]
+    facts = [(row["step"], row["stage1/prompt_tokens"], row["training/rows"], row["lost_share"]) for row in rows]
     behind = max((row[STALENESS] for row in rows), default=0)
-    return found, behind <= 1, (out / "model" / "config.json").exists()
+    return facts, behind <= 1, (out / "model" / "config.json").exists()
 
 
 def stage(name: str, policy: Path, rows: Path, judge: str, made: Callable[[Path], Any], **variables: str) -> Stage:

@@ -57,9 +57,9 @@ def compose(tmp_path_factory):
 
     def one(*arguments, **variables):
         variables = {"JUDGES": "judge=http://127.0.0.1:8000/v1"} | variables
-        done = launch(*arguments, PYTHON=str(stub), OUT="outputs/rl", **variables)
-        assert done.returncode == 0, done.stderr
-        words = done.stdout.splitlines()
+        process = launch(*arguments, PYTHON=str(stub), OUT="outputs/rl", **variables)
+        assert process.returncode == 0, process.stderr
+        words = process.stdout.splitlines()
         assert words[:2] == ["-m", "alignxplore.rl.train"]
         folder, name = words[words.index("--config-path") + 1], words[words.index("--config-name") + 1]
         with hydra.initialize_config_dir(folder, version_base=None):
@@ -78,12 +78,12 @@ def sizes(config):
 def hyper_parameters(config):
     """What a preset decides, by the names that the documents use."""
     rollout, actor, data = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor, config.data
-    found = sizes(config)
+    values = sizes(config)
     return {
         "rows a step, an update, updates": (
-            found["rows_per_step"],
-            found["rows_per_update"],
-            found["updates_per_step"],
+            values["rows_per_step"],
+            values["rows_per_update"],
+            values["updates_per_step"],
         ),
         "learning rate": actor.optim.lr,
         "prompt, response, window": (data.max_prompt_length, data.max_response_length, rollout.max_model_len),
@@ -188,10 +188,10 @@ def test_the_memory_of_each_preset_is_that_of_the_readme(compose):
         "solo": (0.6, 9.54, 0.23, [2.5, 5.0], 0.3, 114.7),
     }
     for preset, row in rows.items():
-        found = memory(compose(PRESET=preset))
-        vllm = found["vllm"]
-        parts = [found[part] for part in ("states", "activations", "logits")]
-        assert (round(found["parameters"] / 1e9, 2), *parts, vllm["share"], vllm["cache_kb_a_token"]) == row, preset
+        figures = memory(compose(PRESET=preset))
+        vllm = figures["vllm"]
+        parts = [figures[part] for part in ("states", "activations", "logits")]
+        assert (round(figures["parameters"] / 1e9, 2), *parts, vllm["share"], vllm["cache_kb_a_token"]) == row, preset
 
 
 def test_policy_and_judge_fit_on_one_gpu_of_40_gb(compose):
@@ -199,10 +199,10 @@ def test_policy_and_judge_fit_on_one_gpu_of_40_gb(compose):
     beside its states."""
     from alignxplore.rl.memory import memory
 
-    found, text = memory(compose(PRESET="solo")), (ROOT / "verl/config/preset/solo.yaml").read_text()
+    figures, text = memory(compose(PRESET="solo")), (ROOT / "verl/config/preset/solo.yaml").read_text()
     judge = float(re.search(r"--gpu-memory-utilization (\S+)", text)[1])
-    writing = 40 * (judge + found["vllm"]["share"]) + found["states"]
-    training = 40 * judge + found["states"] + found["activations"] + found["logits"][1]
+    writing = 40 * (judge + figures["vllm"]["share"]) + figures["states"]
+    training = 40 * judge + figures["states"] + figures["activations"] + figures["logits"][1]
     assert max(writing, training) < 36, "some GB for CUDA itself, three times"
     assert 40 * judge - 2 * 1.72 - 1 > 5, "the judge's weights, and a cache"
 
@@ -212,18 +212,18 @@ def test_what_may_not_change_is_found_in_the_composed_settings(compose, tmp_path
 
     (tmp_path / "rows").touch()
     files = {"MODEL": str(tmp_path), "TRAIN": str(tmp_path / "rows"), "VAL": str(tmp_path / "rows")}
-    found, other = (
+    own, other = (
         fixed_settings(compose(JUDGES="a=http://x/v1", **files)),
         fixed_settings(compose(JUDGES="a=http://y/v1", STEPS="9", SAVE_EVERY="7", **files)),
     )
-    assert found == other and found["streaming.judges"] == ["a"] and found["algorithm.adv_estimator"] == "grpo"
+    assert own == other and own["streaming.judges"] == ["a"] and own["algorithm.adv_estimator"] == "grpo"
     assert (
-        found["actor_rollout_ref.actor.optim.lr"] == 1e-6
-        and found["actor_rollout_ref.actor.policy_loss.loss_mode"] == "vanilla"
+        own["actor_rollout_ref.actor.optim.lr"] == 1e-6
+        and own["actor_rollout_ref.actor.policy_loss.loss_mode"] == "vanilla"
     )
     assert all(
         value is not None
-        for name, value in found.items()
+        for name, value in own.items()
         if name.startswith(("data.", "actor_rollout_ref.rollout.val_kwargs."))
     )
 
@@ -280,9 +280,9 @@ def test_held_out_users_are_decoded_as_in_eval_or_greedily(compose):
 
 def test_judges_that_only_validate_arrive_and_are_shown(compose):
     config = compose("streaming.shuffle_rewards=true", VAL_JUDGES="b=http://y:2/v1 c=http://z:3/v1")
-    found = sizes(config)
-    assert config.streaming.val_judges == found["val_judges"] == "b=http://y:2/v1 c=http://z:3/v1"
-    assert config.streaming.judges == "judge=http://127.0.0.1:8000/v1" and found["shuffle_rewards"] is True
+    figures = sizes(config)
+    assert config.streaming.val_judges == figures["val_judges"] == "b=http://y:2/v1 c=http://z:3/v1"
+    assert config.streaming.judges == "judge=http://127.0.0.1:8000/v1" and figures["shuffle_rewards"] is True
 
 
 def test_a_summary_has_one_target_as_published_or_as_many_as_are_asked_for(compose):
@@ -321,9 +321,9 @@ def test_modules_that_verl_is_to_import_are_so_beside_ours(tmp_path):
     stub.write_text('#!/bin/sh\necho "$VERL_USE_EXTERNAL_MODULES"\n')
     stub.chmod(0o755)
     ours = "alignxplore.rl.cpu_platform"
-    for theirs, wanted in (("", ours), ("mine.engine", f"{ours},mine.engine")):
-        said = launch(PRESET="tiny", PYTHON=str(stub), VERL_USE_EXTERNAL_MODULES=theirs)
-        assert said.stdout.strip() == wanted, said.stderr
+    for theirs, names in (("", ours), ("mine.engine", f"{ours},mine.engine")):
+        process = launch(PRESET="tiny", PYTHON=str(stub), VERL_USE_EXTERNAL_MODULES=theirs)
+        assert process.stdout.strip() == names, process.stderr
 
 
 def test_an_unknown_preset_and_help():
@@ -337,13 +337,13 @@ def test_each_default_stands_once_and_files_win_over_it_and_variables_over_files
     from alignxplore.rl.settings import Streaming
 
     assert re.findall(r"^(\w+)=\$\{\1:-[^}]", SCRIPT.read_text(), re.M) == ["PRESET", "PYTHON"]
-    given, defaults = compose().streaming, asdict(Streaming())
-    assert {name for name in defaults if name != "tolerance" and given[name] != defaults[name]} == {
+    values, defaults = compose().streaming, asdict(Streaming())
+    assert {name for name in defaults if name != "tolerance" and values[name] != defaults[name]} == {
         "judges",
         "judge_orders",
         "out",
     }
-    assert given.tolerance.bfloat16.mean == defaults["tolerance"]["bfloat16"]["mean"]
+    assert values.tolerance.bfloat16.mean == defaults["tolerance"]["bfloat16"]["mean"]
     assert compose(PRESET="tiny").streaming.poll_seconds == 0.05, "the file"
     assert compose(PRESET="tiny", POLL_SECONDS="2").streaming.poll_seconds == 2, "the variable"
     assert compose("streaming.poll_seconds=3", PRESET="tiny", POLL_SECONDS="2").streaming.poll_seconds == 3
@@ -351,13 +351,13 @@ def test_each_default_stands_once_and_files_win_over_it_and_variables_over_files
 
 @pytest.mark.slow
 def test_the_script_itself_checks_and_starts_nothing(tmp_path):
-    done = launch(CHECK="1", OUT=str(tmp_path / "out"))
-    assert done.returncode == 0, done.stderr[-2000:]
-    said = json.loads(done.stdout.strip().splitlines()[-1])
-    assert said["updates_per_step"] == 4 and said["memory_gb"]["states"] == 2.05 and not (tmp_path / "out").exists()
-    assert "actor_rollout_ref.model.lora_rank" in said["refused"] and "is not there yet" in done.stderr
-    done = launch(CHECK="1", OUT=str(tmp_path / "out"), CREDIT="best")
-    assert done.returncode == 1 and "choose one of" in done.stderr and "Traceback" not in done.stderr
+    process = launch(CHECK="1", OUT=str(tmp_path / "out"))
+    assert process.returncode == 0, process.stderr[-2000:]
+    facts = json.loads(process.stdout.strip().splitlines()[-1])
+    assert facts["updates_per_step"] == 4 and facts["memory_gb"]["states"] == 2.05 and not (tmp_path / "out").exists()
+    assert "actor_rollout_ref.model.lora_rank" in facts["refused"] and "is not there yet" in process.stderr
+    process = launch(CHECK="1", OUT=str(tmp_path / "out"), CREDIT="best")
+    assert process.returncode == 1 and "choose one of" in process.stderr and "Traceback" not in process.stderr
 
 
 def test_a_dtype_whose_probabilities_nothing_would_compare_is_refused(compose):

@@ -64,11 +64,11 @@ def written(timing, lengths):
 @pytest.mark.parametrize("timing", [engine(), engine(slots=2), engine(prompt=0.5), engine(token=0.01)])
 def test_it_takes_the_time_that_the_step_model_says(timing):
     lengths = [10, 20, 20, 50]
-    said, _ = timing.write(np.array([[len(PROMPT)]]), np.array([[lengths]]))
+    forecast, _ = timing.write(np.array([[len(PROMPT)]]), np.array([[lengths]]))
     # Reading: blocks that the whole group shares, and what is left of the prompt for each. Tokens in the cache are
     # those of the moment, where the step model takes each answer's mean.
     shares = 3 * timing.prompt * (len(PROMPT) % 16)
-    assert written(timing, lengths) == pytest.approx(said + shares, rel=0.05 if timing.token else 1e-6)
+    assert written(timing, lengths) == pytest.approx(forecast + shares, rel=0.05 if timing.token else 1e-6)
 
 
 def test_a_prompt_is_read_once_until_there_are_new_weights():

@@ -94,10 +94,10 @@ def test_the_command_prints_its_assumptions_and_refuses_what_cannot_be_meant():
         command = [sys.executable, ROOT / "benchmarks/step_model.py", *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
-    said = run("--gpus", "64", "--users", "64")
-    assert said.returncode == 0 and '"step_model"' in said.stdout.splitlines()[-1]
+    output = run("--gpus", "64", "--users", "64")
+    assert output.returncode == 0 and '"step_model"' in output.stdout.splitlines()[-1]
     for name in ("writing_share", "H100 memory_speed", "driver"):
-        assert name in said.stdout
+        assert name in output.stdout
     assert "one of A100, H100, H200" in run("--card", "H1").stderr
     assert "longest row" in run("--tokens_per_gpu", "100").stderr
     assert "metrics.jsonl" in run("--measured", "README.md").stderr

@@ -241,8 +241,8 @@ def test_a_full_disk_is_said_with_its_file():
     from ray.exceptions import RayTaskError
 
     full = OSError(28, "No space left on device", "out/checkpoints/global_step_2")
-    said = module.reason(RayTaskError("run", "a traceback", full).as_instanceof_cause(), "out")
-    assert said == (1, f"{full}; what is done is kept: make space, and run the same command again")
+    sentence = module.reason(RayTaskError("run", "a traceback", full).as_instanceof_cause(), "out")
+    assert sentence == (1, f"{full}; what is done is kept: make space, and run the same command again")
     nameless = RayTaskError(
         "run", "Traceback ...\nOSError: [Errno 28] No space left on device", OSError(28, "No space")
     )

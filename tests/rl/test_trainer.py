@@ -281,12 +281,12 @@ def test_two_checkpoints_are_kept_however_often_a_run_was_restarted(trainer):
     assert checkpoints(trainer) == ["global_step_5", "global_step_6"]
 
 
-@pytest.mark.parametrize(("keep", "left"), [(1, [3]), (2, [3]), (3, [2, 3]), (None, [1, 2, 3, 7])])
-def test_the_newest_complete_checkpoint_stays_until_the_next_is_there(tmp_path, keep, left):
+@pytest.mark.parametrize(("keep", "rest"), [(1, [3]), (2, [3]), (3, [2, 3]), (None, [1, 2, 3, 7])])
+def test_the_newest_complete_checkpoint_stays_until_the_next_is_there(tmp_path, keep, rest):
     for step in (1, 2, 3, 7):
         (tmp_path / f"global_step_{step}").mkdir()
     make_room(tmp_path, 3, keep)
-    assert sorted(int(path.name[12:]) for path in tmp_path.iterdir()) == left
+    assert sorted(int(path.name[12:]) for path in tmp_path.iterdir()) == rest
 
 
 def test_a_few_lost_rollouts_stop_nothing(trainer):

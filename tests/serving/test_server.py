@@ -268,13 +268,13 @@ def family(server):
     return pids
 
 
-@pytest.mark.parametrize(("host", "asked"), [("127.0.0.2", "127.0.0.2"), ("0.0.0.0", "127.0.0.1")])
-def test_the_address_that_it_listens_at_is_the_one_that_is_asked(stand_in, monkeypatch, host, asked):
+@pytest.mark.parametrize(("host", "address"), [("127.0.0.2", "127.0.0.2"), ("0.0.0.0", "127.0.0.1")])
+def test_the_address_that_it_listens_at_is_the_one_that_is_asked(stand_in, monkeypatch, host, address):
     monkeypatch.setenv("VLLM_API_KEY", "secret")
     process, url = start("m", log_path=stand_in, host=host)
     try:
         wait_ready(process, url, log_path=stand_in, limit=60)
-        assert url.startswith(f"http://{asked}:")
+        assert url.startswith(f"http://{address}:")
     finally:
         process.end()
 

@@ -30,7 +30,7 @@ def test_a_run_resumes_from_the_newest_whole_checkpoint_and_forgets_what_came_af
 
 
 @pytest.mark.parametrize(
-    ("saved", "now", "said"),
+    ("saved", "now", "problem"),
     [
         (PLAIN, {"zero_stage": None, "processes": 8}, None),
         (ZERO3, ZERO3, None),
@@ -52,16 +52,16 @@ def test_a_run_resumes_from_the_newest_whole_checkpoint_and_forgets_what_came_af
         (PLAIN, ZERO3, "saved without DeepSpeed on 1 .* ZeRO stage 3 on 2"),
     ],
 )
-def test_what_zero_has_saved_is_resumed_with_the_same_stage_and_processes_only(tmp_path, saved, now, said):
+def test_what_zero_has_saved_is_resumed_with_the_same_stage_and_processes_only(tmp_path, saved, now, problem):
     run = RunFolder(tmp_path)
     assert run.resumable(now) is None
     (tmp_path / "checkpoint-5").mkdir()
     assert run.resumable(now) is None, "it is not whole"
     run.mark_complete(5, saved)
-    if said is None:
+    if problem is None:
         assert run.resumable(now) == tmp_path / "checkpoint-5"
     else:
-        with pytest.raises(RunError, match=f"checkpoint-5: .*{said}"):
+        with pytest.raises(RunError, match=f"checkpoint-5: .*{problem}"):
             run.resumable(now)
 
 

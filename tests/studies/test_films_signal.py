@@ -48,19 +48,19 @@ def test_a_folder_made_with_other_settings_is_refused(base, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "problem"),
     [
         (None, "holds no finished quick start; run ./quickstart.sh --out"),
         ("TEST_USERS=600\n", "not a quick start on films (DATA is not in its settings)"),
     ],
 )
-def test_another_base_is_refused(base, tmp_path, settings, told):
+def test_another_base_is_refused(base, tmp_path, settings, problem):
     if settings is None:
         (base / "settings").unlink()
     else:
         (base / "settings").write_text(settings)
     process = ran(tmp_path, "--check")
-    assert process.returncode == 1 and told in process.stderr and str(base) in process.stderr
+    assert process.returncode == 1 and problem in process.stderr and str(base) in process.stderr
 
 
 def test_it_stands_upon_its_base(base, tmp_path):

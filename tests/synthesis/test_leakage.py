@@ -22,7 +22,7 @@ TOKYO = Interaction("東京物語", "晩春")
 
 
 @pytest.mark.parametrize(
-    ("text", "hint", "told"),
+    ("text", "hint", "is_named"),
     [
         ("Item A is a comedy, so", FILMS, ["Item A"]),
         ("both items B and", FILMS, ["items B"]),
@@ -47,8 +47,8 @@ TOKYO = Interaction("東京物語", "晩春")
         ("喜欢《東京物語》", TOKYO, ["東京物語"]),
     ],
 )
-def test_a_pair_is_named_by_letter_title_or_first_line(text, hint, told):
-    assert named(text, [Interaction("Other thing here", "else"), hint], "") == told
+def test_a_pair_is_named_by_letter_title_or_first_line(text, hint, is_named):
+    assert named(text, [Interaction("Other thing here", "else"), hint], "") == is_named
 
 
 def test_each_item_of_each_hinted_pair_is_looked_for():

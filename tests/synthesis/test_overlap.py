@@ -52,12 +52,12 @@ def test_overlap_finds_items_of_several_lines_in_prompts(tmp_path, past):
     answers = Interaction("Dear user: first\n\n- one <|im_end|>\n- two", "Dear user: first\n\n- other")
     write_jsonl(tmp_path / "bench_upi.jsonl", [user_row(UserRecord("u", held_out.history, answers))])
     half = Interaction(answers.chosen, "something else")  # one item of the pair is no pair
-    for item, found in ((answers, 1), (half, 0)):
+    for item, hits in ((answers, 1), (half, 0)):
         write_jsonl(
             tmp_path / "sft.jsonl", [{"prompt": PromptSet().infer([item, *user("x").history], past), "completion": []}]
         )
         (count,) = check([str(tmp_path / "sft.jsonl")], [str(tmp_path / "bench_upi.jsonl")]).values()
-        assert (count["target"], count["pair"]) == (found, found)
+        assert (count["target"], count["pair"]) == (hits, hits)
 
 
 def rows_of(folder, name: str, users: list[UserRecord]) -> str:

@@ -174,22 +174,22 @@ def test_the_commands_of_the_readme_go_together():
     assert (rows.max_length, rows.last) == (MOST_TOKENS, MOST_CHOICES), "what evaluation shows"
 
 
-@pytest.mark.parametrize("given", [None, "What next?"])
-def test_a_null_query_is_replaced_as_in_evaluation(tmp_path, tokenizer, model_folder, given):
+@pytest.mark.parametrize("default", [None, "What next?"])
+def test_a_null_query_is_replaced_as_in_evaluation(tmp_path, tokenizer, model_folder, default):
     """One place decides it, so that training prompts read as evaluation's do: the data set's query, or what is
     given."""
     data = tmp_path / "train_mind_upi.jsonl"
     write_jsonl(data, [user_row(user("u"))])
-    query = given or datasets.get("mind").default_query
-    (record,) = read_behaviours(data, given)
+    query = default or datasets.get("mind").default_query
+    (record,) = read_behaviours(data, default)
     assert {item.query for item in all_behaviours(record)} == {query}
-    prepare(str(data), tokenizer, tmp_path / "set", 4096, given)
+    prepare(str(data), tokenizer, tmp_path / "set", 4096, default)
     assert (
         tokenizer.decode(load_prepared(tmp_path / "set", tokenizer)[0][0]["input_ids"]).count(f"Request: {query}")
         == 14
     )
     files = {"data": str(data), "out": str(tmp_path / "tallrec.jsonl"), "model": str(model_folder)}
-    write_rows(TallrecOptions(**files, default_query=given))
+    write_rows(TallrecOptions(**files, default_query=default))
     assert query in json.loads((tmp_path / "tallrec.jsonl").read_text().splitlines()[0])["prompt"][1]["content"]
     for name, p in (("strong", 0.9), ("weak", 0.5)):
         entries = [{"position": i, "logprob": math.log(p) - (i % 5) / 100} for i in range(14)]
@@ -198,7 +198,7 @@ def test_a_null_query_is_replaced_as_in_evaluation(tmp_path, tokenizer, model_fo
         "strong": str(tmp_path / "strong.jsonl"),
         "weak": str(tmp_path / "weak.jsonl"),
         "signal_share": 1.0,
-        "default_query": given,
+        "default_query": default,
     }
     select(SelectionOptions(data=str(data), out=str(tmp_path / "rl.jsonl"), **options))
     assert {item["query"] for item in json.loads((tmp_path / "rl.jsonl").read_text())["history"]} == {query}

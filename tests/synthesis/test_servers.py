@@ -246,13 +246,13 @@ async def test_the_hint_with_most_tokens_decides_what_fits(through, tokenizer):
     assert max(lengths) <= 1100 and min(text.count("Chosen:") for _, text in requests if "Chosen:" in text) < 6
 
 
-@pytest.mark.parametrize(("served", "asked"), [(40960, 1164), (None, 1164), (1164, 16384)])
+@pytest.mark.parametrize(("served", "tokens"), [(40960, 1164), (None, 1164), (1164, 16384)])
 async def test_what_is_written_fits_training_however_long_the_window_of_the_server(
-    fake_server, tokenizer, arguments, tmp_path, served, asked
+    fake_server, tokenizer, arguments, tmp_path, served, tokens
 ):
     items = [Interaction(f"red thing {i}" + " thing" * 90, "blue") for i in range(18)]
     async with fake_server(Models(tokenizer), max_model_len=served) as server:
-        args = arguments(server.url, max_model_len=asked)
+        args = arguments(server.url, max_model_len=tokens)
         record = UserRecord("u", tuple(items[:-1]), items[-1])
         write_jsonl(args.data, [user_row(record)])
         write_jsonl(

@@ -323,6 +323,6 @@ def test_of_two_nodes_the_first_prepares_and_the_other_ends_as_it_does(
     with ThreadPoolExecutor() as nodes:
         commands = [[*launch, "--node_rank", rank, SCRIPT, "prepare", *options] for rank in (0, 1)]
         ended = [node.result() for node in [nodes.submit(run_script, command, None) for command in commands]]
-    assert [done.returncode == 0 for done in ended] == [good, good]
+    assert [process.returncode == 0 for process in ended] == [good, good]
     assert (tmp_path / "out/signal_set/manifest.json").is_file() == good
     assert good or "signal_model.py: " in ended[0].stderr

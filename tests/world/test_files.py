@@ -127,13 +127,13 @@ def test_whoever_does_not_know_the_user_is_right_half_of_the_time():
 
 
 def test_the_ideal_reader_is_as_often_right_as_it_says():
-    n, said, right, less = 800, 0.0, 0.0, 0.0
+    n, confidence, right, less = 800, 0.0, 0.0, 0.0
     for index in range(n):
         stream = draw_stream(draw_user(5, "reader test", index), DOMAINS[index % 2], 9, 4, 5)
         p = foresee(stream[:8], 4, stream[8])
-        said, right = said + max(p, 1 - p), right + (p > 0.5)
+        confidence, right = confidence + max(p, 1 - p), right + (p > 0.5)
         less += foresee(stream[6:8], 0, stream[8]) > 0.5
-    assert right / n == pytest.approx(said / n, abs=3.5 * 0.5 / n**0.5)
+    assert right / n == pytest.approx(confidence / n, abs=3.5 * 0.5 / n**0.5)
     assert 0.6 < less / n < right / n < 0.92  # two choices say less than eight; eight do not say everything
 
 
@@ -193,9 +193,11 @@ def test_allusions_differ_between_domains_and_from_preference_texts():
 
 def test_phrasings_differ_in_frequency_only():
     statements = [("humour", "suspense", 2)]
-    seen = {name: Counter(summary_text(statements, random.Random(i), name) for i in range(2000)) for name in PHRASINGS}
-    assert set(seen["plain"]) == set(seen["vivid"]) == set(seen["even"]) and len(seen["even"]) >= 4
-    plain, vivid = (sum(n for text, n in seen[name].items() if "Loves" in text) for name in ("plain", "vivid"))
+    counts = {
+        name: Counter(summary_text(statements, random.Random(i), name) for i in range(2000)) for name in PHRASINGS
+    }
+    assert set(counts["plain"]) == set(counts["vivid"]) == set(counts["even"]) and len(counts["even"]) >= 4
+    plain, vivid = (sum(n for text, n in counts[name].items() if "Loves" in text) for name in ("plain", "vivid"))
     assert plain > 2 * vivid
 
 
@@ -218,8 +220,8 @@ def test_judge_rows_hide_no_answer_in_the_order_of_the_items():
 
 
 def test_votes_follow_what_the_judge_is_told():
-    told = {"mood": Taste("humour", "suspense", 2)}
-    statements = faulty_statements(told, random.Random(0), 0.0, 0.0)
+    tastes = {"mood": Taste("humour", "suspense", 2)}
+    statements = faulty_statements(tastes, random.Random(0), 0.0, 0.0)
     assert files._votes([("humour", "farce"), ("sea", "on a ship")], statements, "AB") == [
         ("farce", "A"),
         ("on a ship", "none"),
@@ -238,23 +240,23 @@ def test_reader_rows_tell_the_value_that_each_phrase_speaks_for():
     opposite = {a: b for pair in ATTRIBUTES.values() for a, b in (pair, pair[::-1])}
     values = {phrase: value for value in _ITEMS for domain in DOMAINS for phrase in _ITEMS[value][domain] if value}
     for row in files.reader_rows(1, 30, PromptSet()):
-        shown = row["prompt"][1]["content"].rpartition(row["after"])[2]
+        excerpt = row["prompt"][1]["content"].rpartition(row["after"])[2]
         at = 0
         for words, vote in row["votes"]:
-            at = shown.index(words, at)
-            passed_over = shown[:at].rfind("Passed over:") > shown[:at].rfind("Chosen:")
+            at = excerpt.index(words, at)
+            passed_over = excerpt[:at].rfind("Passed over:") > excerpt[:at].rfind("Chosen:")
             assert vote == (opposite[values[words]] if passed_over else values[words])
             at += len(words)
 
 
 def test_sft_rows_are_short_histories_streams_and_full_histories(folder):
     rows = _lines(folder / "sft.jsonl")
-    shown = Counter(
+    lengths = Counter(
         (row["prompt"][1]["content"].count("Chosen: "), "known about the user before" in row["prompt"][1]["content"])
         for row in rows
     )
-    assert shown[12, False] == 3 and shown[6, False] == 5 and shown[6, True] == 5
-    assert sum(n for (length, past), n in shown.items() if length < 6 and not past) == 8
+    assert lengths[12, False] == 3 and lengths[6, False] == 5 and lengths[6, True] == 5
+    assert sum(n for (length, past), n in lengths.items() if length < 6 and not past) == 8
     for before, after in zip(rows, rows[1:]):  # the past summary is the one that the row before it was taught to write
         if "known about the user before" in after["prompt"][1]["content"]:
             assert parse_answer(before["completion"][0]["content"]).summary in after["prompt"][1]["content"]

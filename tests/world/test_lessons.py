@@ -85,8 +85,8 @@ def test_a_check_counts_lessons_and_steps_and_trains_nothing(tmp_path):
     tiny.write_model(tiny.TinyOptions(out=str(tmp_path / "base")))
     write_jsonl(tmp_path / "rows.jsonl", files.reader_rows(1, 20, PromptSet()))
     options = {"base": str(tmp_path / "base"), "data": str(tmp_path / "rows.jsonl"), "out": str(tmp_path / "out")}
-    said = module.teach(module.LessonOptions(**options, batch=16, check=True))
-    assert said.startswith("20 lessons, 2 steps of 16, 8 classes\n") and not (tmp_path / "out").exists()
+    output = module.teach(module.LessonOptions(**options, batch=16, check=True))
+    assert output.startswith("20 lessons, 2 steps of 16, 8 classes\n") and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["batch", "learning_rate"])

@@ -30,14 +30,14 @@ def test_without_faults_it_says_what_the_choices_show_and_hints_only_keep_what_b
     for index in range(50):
         items = [choice.interaction for choice in stream(index)]
         plain = prompts.infer(items)[1]["content"]
-        told = parse_answer(answer(plain, 0, 0, 0))
+        reply = parse_answer(answer(plain, 0, 0, 0))
         leads: dict[str, int] = {}
         for choice in stream(index):
             for values, sign in ((choice.chosen, 1), (choice.rejected, -1)):
                 for value in values.values():
                     leads[value] = leads.get(value, 0) + sign
         assert all(
-            leads.get(liked, 0) > leads.get(disliked, 0) for liked, disliked, _ in summary_statements(told.summary)
+            leads.get(liked, 0) > leads.get(disliked, 0) for liked, disliked, _ in summary_statements(reply.summary)
         )
         hinted = prompts.render(
             "infer_hint",
@@ -48,18 +48,20 @@ def test_without_faults_it_says_what_the_choices_show_and_hints_only_keep_what_b
             item_b="drones",
         )
         everything_left_out = parse_answer(answer(hinted[1]["content"], 0, 0, 1)).summary
-        kept = {value for liked, disliked, _ in summary_statements(everything_left_out) for value in (liked, disliked)}
-        assert kept <= {"humour", "suspense", "sea", "city", "animals", "machines"}
+        tastes = {
+            value for liked, disliked, _ in summary_statements(everything_left_out) for value in (liked, disliked)
+        }
+        assert tastes <= {"humour", "suspense", "sea", "city", "animals", "machines"}
     assert answer("What is the weather?", 0, 0, 0) is None
 
 
 def test_merging_takes_what_most_annotators_say():
-    said = (
+    texts = (
         "Loves humour. Hates suspense. Likes sea. Dislikes city.",
         "Loves humour. Hates suspense.",
         "Likes suspense. Avoids humour. Likes animals. Dislikes machines.",
     )
-    annotators = [("seen", text) for text in said]
+    annotators = [("seen", text) for text in texts]
     merged = parse_merge(answer(PromptSet().render("merge", summaries=annotators)[1]["content"], 0, 0, 0))
     assert sorted(summary_statements(merged.summary)) == [
         ("animals", "machines", 1),
