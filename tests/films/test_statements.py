@@ -21,15 +21,10 @@ def test_each_statement_is_held_against_the_tally():
     counted = Counted()
     summary = summary_text([("Comedy", 1), ("Drama", 2), ("Comedy", 2), ("Odd", 1)])
     counted.add(summary, TWICE, "a", frozenset(NAMES))
-    values_of = {name: [value for value, _ in values] for name, values in counted.observations.items()}
-    assert values_of["precision"] == [1, 0, 1], "of what is known: right, wrong, right"
-    assert sorted(values_of["recall 2"]) == [0, 0, 0, 0, 1] and values_of["recall 4"] == []
-    assert (values_of["statements"], values_of["repeats"], values_of["unknown"], values_of["bad format"]) == (
-        [4],
-        [1],
-        [1],
-        [0],
-    )
+    lists = {name: [value for value, _ in values] for name, values in counted.observations.items()}
+    assert lists["precision"] == [1, 0, 1], "of what is known: right, wrong, right"
+    assert sorted(lists["recall 2"]) == [0, 0, 0, 0, 1] and lists["recall 4"] == []
+    assert (lists["statements"], lists["repeats"], lists["unknown"], lists["bad format"]) == ([4], [1], [1], [0])
 
 
 def test_an_attribute_that_evens_out_is_never_right_and_what_has_no_name_is_not_missed():
