@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.colors import to_rgb
 
+from alignxplore.guide.site import tracked
 from alignxplore.plotting import COLOURS, save
 from tests import ROOT
 
@@ -50,3 +51,13 @@ def test_no_plot_is_written_in_another_way_or_in_colours_of_its_own():
         if path.name != "plotting.py":
             assert not re.search(r"savefig\((?!out, format=\"svg\")", text), path
             assert not [x for x in re.findall(r"\"(#[0-9a-f]{6})\"", text) if len({x[1:3], x[3:5], x[5:]}) > 1], path
+
+
+def test_each_picture_of_the_repository_has_both_forms_and_a_page_that_shows_it():
+    pictures = {
+        path.relative_to(ROOT) for folder in ("figures", "docs/figures") for path in (ROOT / folder).glob("*.png")
+    }
+    pages = [ROOT / name for name in tracked() if name.endswith(".md")]
+    targets = [(page, to) for page in pages for to in re.findall(r"!\[[^\]]*\]\(([^)]+\.png)\)", page.read_text())]
+    assert {(page.parent / to).resolve().relative_to(ROOT) for page, to in targets} == pictures
+    assert [path for path in pictures if not (ROOT / path).with_suffix(".svg").exists()] == []
