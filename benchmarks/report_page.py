@@ -20,7 +20,7 @@ from pathlib import Path
 from alignxplore.command import option, run
 from alignxplore.evaluation.report import page, samples, writing
 from alignxplore.evaluation.results import result_rows
-from alignxplore.evaluation.rows import Score
+from alignxplore.evaluation.worth import Score
 from alignxplore.records import Interaction, UserRecord
 
 BENCHMARKS = ("mind", "amazon", "movielens", "alignx", "personamem", "concise_detail", "student_phd", "a", "b")

@@ -10,8 +10,9 @@ from pathlib import Path
 from alignxplore.command import items, run
 from alignxplore.environment import ROOT
 from alignxplore.quickstart.films import FilmSettings, finished, rl_judges, stages_of, train_rl
-from alignxplore.quickstart.plan import Pipeline, carry_out
+from alignxplore.quickstart.plan import Pipeline
 from alignxplore.quickstart.settings import Settings, setting
+from alignxplore.quickstart.start import carry_out
 from alignxplore.quickstart.steps import Step, command
 from alignxplore.quickstart.study import StudyOptions
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from alignxplore.command import run
 from alignxplore.environment import ROOT
 from alignxplore.quickstart.films import BENCHMARK, FilmSettings, finished, policies, stages_of, train_sft
-from alignxplore.quickstart.plan import Pipeline, carry_out
+from alignxplore.quickstart.plan import Pipeline
 from alignxplore.quickstart.settings import Number, Settings, setting, taken
+from alignxplore.quickstart.start import carry_out
 from alignxplore.quickstart.steps import Command, Server, Step, command
 from alignxplore.quickstart.study import StudyOptions
 

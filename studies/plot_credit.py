@@ -20,7 +20,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from alignxplore.command import option, run
-from alignxplore.evaluation.rows import Score, read_scores
+from alignxplore.evaluation.rows import read_scores
+from alignxplore.evaluation.worth import Score
 from alignxplore.plotting import COLOURS, GREY, STYLE, save
 from alignxplore.records import person_of, read_jsonl, write_json, write_text
 from alignxplore.rl.curves import running_mean, stages_of

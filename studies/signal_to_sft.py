@@ -9,9 +9,10 @@ from pathlib import Path
 
 from alignxplore.command import run
 from alignxplore.environment import ROOT
-from alignxplore.quickstart.plan import Pipeline, carry_out
+from alignxplore.quickstart.plan import Pipeline
 from alignxplore.quickstart.settings import Number, setting, taken
 from alignxplore.quickstart.stages import World, rl_parquet
+from alignxplore.quickstart.start import carry_out
 from alignxplore.quickstart.steps import Command, Server, Step, command
 from alignxplore.quickstart.study import StudyOptions, StudySettings, of_the_base
 

@@ -11,7 +11,8 @@ from alignxplore.command import option
 from alignxplore.errors import UserError
 from alignxplore.evaluation.report.tables import MISSING, Table, csv_text, markdown, points
 from alignxplore.evaluation.results import OverRuns, over_runs, pooled, run_of, shared
-from alignxplore.evaluation.rows import KEY, Key, Score, read_scores
+from alignxplore.evaluation.rows import read_scores
+from alignxplore.evaluation.worth import KEY, Key, Score
 from alignxplore.statistics import Paired, holm, least_difference, paired_over_runs
 
 COMPARED = ["n", "difference", "95 % CI", "p", "p (Holm)", "would show"]

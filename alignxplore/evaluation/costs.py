@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from pydantic import TypeAdapter
 
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet
-from alignxplore.evaluation.rows import STRICT, rows_of
+from alignxplore.evaluation.rows import rows_of
+from alignxplore.evaluation.worth import STRICT
 from alignxplore.journal import FAILED
 
 FILE = "costs.jsonl"

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from pydantic import ConfigDict, TypeAdapter
 
-from alignxplore.evaluation.rows import STRICT, rows_of
+from alignxplore.evaluation.rows import rows_of
+from alignxplore.evaluation.worth import STRICT
 from alignxplore.records import write_jsonl
 
 FILE = "evidence.jsonl"

@@ -21,7 +21,8 @@ from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
 from alignxplore.evaluation.benchmarks import SummarySet, find_sets
 from alignxplore.evaluation.registry import MEASURES
 from alignxplore.evaluation.report.files import read_run
-from alignxplore.evaluation.rows import Score, read_scores
+from alignxplore.evaluation.rows import read_scores
+from alignxplore.evaluation.worth import Score
 from alignxplore.records import person_of, write_text
 
 ROWS = 10_000  # of a Parquet row group

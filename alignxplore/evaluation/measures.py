@@ -7,13 +7,10 @@ items MRR is the mean of all their 1/rank, as MIND has it; accuracy@1 and hit ra
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from alignxplore.evaluation.registry import AMONG_K, MEASURES, Ranked, mean_of, measure, metric
+from alignxplore.evaluation.worth import Score
 from alignxplore.judging.judgement import TIE
-
-if TYPE_CHECKING:
-    from alignxplore.evaluation.rows import Score
 
 
 def tiers(scores: Sequence[float], chosen: int) -> list[tuple[int, int]]:
@@ -40,12 +37,12 @@ def ranked(scores: Sequence[float], chosen: int) -> Ranked:
 
 
 @metric("k", "items to choose from, on average", AMONG_K, in_table=False)
-def k(scores: Sequence["Score"]) -> float | None:
+def k(scores: Sequence[Score]) -> float | None:
     return mean_of(score.k for score in scores)
 
 
 @metric("chance %", "what saying nothing is worth", AMONG_K, in_table=False)
-def chance(scores: Sequence["Score"]) -> float | None:
+def chance(scores: Sequence[Score]) -> float | None:
     return mean_of(score.chance for score in scores)
 
 

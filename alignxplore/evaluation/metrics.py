@@ -3,29 +3,26 @@
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alignxplore.evaluation import measures
 from alignxplore.evaluation.registry import READING, mean_of, metric, part
+from alignxplore.evaluation.worth import Score
 from alignxplore.judging.judgement import correctness
 from alignxplore.statistics import auc as area
 
-if TYPE_CHECKING:
-    from alignxplore.evaluation.rows import Score
-
-Scores = Sequence["Score"]
+Scores = Sequence[Score]
 BAD_WRONG = "bad format wrong"
 
 
-def judged(scores: Scores) -> list["Score"]:
+def judged(scores: Scores) -> list[Score]:
     """Those that a summary or history in format was read for. A judge's parse failure says nothing about the
     summary."""
     return [score for score in scores if score.outcome not in ("bad_format", "missing")]
 
 
-def by_record(scores: Iterable["Score"], values: Iterable[float | None]) -> dict[str, float]:
+def by_record(scores: Iterable[Score], values: Iterable[float | None]) -> dict[str, float]:
     """Mean value of each record over generation seeds; records without any are left out."""
     values_of: dict[str, list[float]] = {}
     for score, value in zip(scores, values, strict=True):
@@ -119,7 +116,7 @@ def _share(scores: Scores, outcome: str) -> float:
     return sum(score.outcome == outcome for score in scores) / len(scores)
 
 
-def _placed(scores: Scores) -> list["Score"]:
+def _placed(scores: Scores) -> list[Score]:
     """Those whose judge saw both items in one question, so that their places could matter."""
     return [score for score in judged(scores) if score.flips is not None]
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from alignxplore.evaluation.answers import Answer
 from alignxplore.evaluation.measures import accuracy_at_1, all_of, ranked
-from alignxplore.evaluation.rows import Worth
+from alignxplore.evaluation.worth import Outcome, Worth
 from alignxplore.judging.ranking import Ranking
 from alignxplore.records import Offer
 
 
-def of_scores(offer: Offer, scores: Sequence[float] | None, outcome: str = "ok") -> Worth:
+def of_scores(offer: Offer, scores: Sequence[float] | None, outcome: Outcome = "ok") -> Worth:
     """What scores of the candidates are worth; None: nothing is known of the items, which is worth chance, by rule
     and not by observation."""
     ranking = ranked([0.0] * len(offer.candidates) if scores is None else scores, len(offer.taken))

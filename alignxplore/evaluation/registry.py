@@ -5,19 +5,17 @@ scores of a cell) and measures.py (of one choice among k items).
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from alignxplore.evaluation.rows import Score
+from alignxplore.evaluation.worth import Score
 
 # Kinds of metrics, in the order of results.csv: of every number, of choices among k items, of how a judge read, and
 # of written answers (HiCUPID), which have a table of their own and no column there.
 ACCURACY, AMONG_K, READING, WRITTEN = "accuracy", "among k", "reading", "written"
 KINDS = (ACCURACY, AMONG_K, READING, WRITTEN)
 
-Compute = Callable[[Sequence["Score"]], float | None]
+Compute = Callable[[Sequence[Score]], float | None]
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Metric:
     in_table: bool
     compute: Compute
 
-    def __call__(self, scores: Sequence["Score"]) -> float | None:
+    def __call__(self, scores: Sequence[Score]) -> float | None:
         return self.compute(scores)
 
 
@@ -80,7 +78,7 @@ def part(name: str, heading: str, description: str) -> Metric:
 
 
 def _mean_of(name: str, heading: str, description: str, kind: str) -> Metric:
-    def mean(scores: Sequence["Score"]) -> float | None:
+    def mean(scores: Sequence[Score]) -> float | None:
         return mean_of(score.measures.get(name) for score in scores)
 
     METRICS[name] = Metric(name, heading, description, kind, True, mean)

@@ -13,7 +13,8 @@ import numpy as np
 
 from alignxplore.evaluation.metrics import by_record
 from alignxplore.evaluation.registry import ACCURACY, AMONG_K, MEASURES, READING, WRITTEN, mean_of, of_kind
-from alignxplore.evaluation.rows import Key, Result, Score
+from alignxplore.evaluation.rows import Result
+from alignxplore.evaluation.worth import Key, Score
 from alignxplore.records import person_of
 from alignxplore.statistics import design_effect, estimate, estimate_over_runs
 

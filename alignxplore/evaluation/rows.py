@@ -1,151 +1,25 @@
-"""The rows of an evaluation: a score of one record, and a result of one cell of the tables. What scores.jsonl and
-results.json hold; scoring.py writes them, everything in `report/` and eval/compare.py reads them.
+"""What scores.jsonl and results.json hold: scores of records, and results, each a cell of the tables. scoring.py
+writes them, everything in `report/` and eval/compare.py reads them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 import alignxplore.evaluation.metrics  # noqa: F401  # registers all of them: rows are read by their names
 from alignxplore.errors import UserError
 from alignxplore.evaluation.registry import MEASURES, METRICS, PARTS, Metric
+from alignxplore.evaluation.worth import KEY, Keyed, Score
 from alignxplore.records import RecordError, read_json, read_jsonl, write_json, write_jsonl
 
 SCORES, RESULTS = "scores.jsonl", "results.json"
-OUTCOMES = ("ok", "bad_format", "parse_failure", "missing")
 REMEDY = "run evaluate.py again, which asks nothing anew"
 OTHER = f"another version wrote this; {REMEDY}"
 
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)  # of rows that our own commands write
 Row = TypeVar("Row")
-
-
-class Key(NamedTuple):
-    """What makes a cell of the tables: score rows of one key are one number."""
-
-    policy: str
-    setting: str
-    benchmark: str
-    judge: str
-    protocol: str
-
-
-KEY = Key._fields
-
-
-@dataclass(frozen=True, kw_only=True)
-class Keyed:
-    """A row that says which cell it is of."""
-
-    policy: str
-    setting: str
-    benchmark: str
-    judge: str
-    protocol: str
-
-    @property
-    def key(self) -> Key:
-        return Key(self.policy, self.setting, self.benchmark, self.judge, self.protocol)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Worth:
-    """What the answers to one question are worth.
-
-    Attributes:
-        value: in [0, 1]; of a choice among k items accuracy@1. None: missing.
-        outcome: one of `OUTCOMES`.
-        unread: answers that could not be parsed.
-        p: mean P(chosen), where it was read. Then `orders` are P(chosen) with the chosen item first and second, of
-            each judgement; `flips` says of each whether they disagree (None: one order; no list: the judge was asked
-            about each item by itself); `mass` is that of the letters.
-        k, chance, by_rule: of a choice among k items: how many, what saying nothing is worth, whether the value is
-            that by rule and not by observation.
-        measures: of a choice among k items those of `registry.MEASURES`, of a written answer its `PARTS`.
-    """
-
-    value: float | None
-    outcome: str
-    unread: tuple[str, ...] = ()
-    p: float | None = None
-    orders: tuple[tuple[float | None, float | None], ...] = ()
-    flips: tuple[bool | None, ...] | None = None
-    mass: float | None = None
-    k: int | None = None
-    chance: float | None = None
-    by_rule: bool | None = None
-    measures: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score(Keyed, Worth):
-    """One policy's score on one record under one judge; the fields of a line of scores.jsonl.
-
-    Attributes:
-        seed: of the generation.
-        dropped: the oldest interactions that did not fit the window of who read the history (None: nobody did, or it
-            is not known).
-        shown_otherwise: whether the other fit would have shown another part of it (None: not known).
-        target, item: hashes of the pair or list, and of what was chosen.
-        shown, popularity, question_type, persona: facts of the record (`segments.Facts`); `shown` None: not known.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-
-    seed: int = 0
-    record: str
-    user: str
-    dropped: int | None = None
-    shown_otherwise: bool | None = None
-    target: str
-    item: str
-    shown: int | None = None
-    popularity: int | None = None
-    question_type: str | None = None
-    persona: str | None = None
-
-    @property
-    def of_pair(self) -> bool:
-        """False for a choice among k items."""
-        return self.k is None
-
-    @property
-    def written(self) -> bool:
-        """Of an answer that was written and rated; nothing was chosen."""
-        return self.k is None and bool(self.measures)
-
-    def row(self) -> dict:
-        """JSON form. What a kind of score does not have is not in its line."""
-        line: dict[str, Any] = {name: getattr(self, name) for name in _ALWAYS}
-        if self.k is not None:
-            line |= {**self.measures, "k": self.k, "chance": self.chance}
-            line |= {} if self.by_rule is None else {"by_rule": self.by_rule}
-        line["outcome"] = self.outcome
-        if self.k is None:
-            line |= self.measures
-        if self.p is not None:
-            orders = {"orders": self.orders} if self.k is None else {}
-            line |= {"p": self.p, **orders, "flips": self.flips, "mass": self.mass}
-        return line | ({name: getattr(self, name) for name in _FACTS} if self.shown is not None else {})
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "Score":
-        """The score of a JSON line.
-
-        Raises:
-            ValidationError: it is not one.
-        """
-        part_names = MEASURES.keys() | PARTS.keys()
-        measures = {name: value for name, value in row.items() if name in part_names}
-        others = {name: value for name, value in row.items() if name not in part_names}
-        return _SCORE.validate_python(others | {"measures": measures})
-
-
-_FACTS = ("shown", "popularity", "question_type", "persona")
-_ALWAYS = (*KEY, "seed", "record", "user", "dropped", "shown_otherwise", "target", "item", "unread", "value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +86,18 @@ _NUMBER = ("n", "accuracy", "ci_low", "ci_high")
 _SCORE, _RESULT = TypeAdapter(Score), TypeAdapter(Result)
 
 
+def score_of(row: Mapping[str, Any]) -> Score:
+    """The score of a JSON line.
+
+    Raises:
+        ValidationError: it is not one.
+    """
+    part_names = MEASURES.keys() | PARTS.keys()
+    measures = {name: value for name, value in row.items() if name in part_names}
+    others = {name: value for name, value in row.items() if name not in part_names}
+    return _SCORE.validate_python(others | {"measures": measures})
+
+
 def write_scores(folder: Path, scores: Iterable[Score]) -> None:
     """Write scores.jsonl."""
     write_jsonl(folder / SCORES, (score.row() for score in scores))
@@ -229,7 +115,7 @@ def read_scores(folder: Path) -> Iterator[Score]:
         raise UserError(
             f"{folder}: nothing is scored here (scores.jsonl: no such file); run evaluate.py --out {folder} first"
         )
-    yield from rows_of(path, Score.of)
+    yield from rows_of(path, score_of)
 
 
 def write_results(folder: Path, results: Iterable[Result]) -> None:

@@ -17,7 +17,7 @@ from alignxplore.evaluation.conditions import (
     Weighed,
 )
 from alignxplore.evaluation.registry import PARTS
-from alignxplore.evaluation.rows import Score, Worth
+from alignxplore.evaluation.worth import Score, Worth
 from alignxplore.judging.judgement import Judgement, PaperJudgement
 from alignxplore.records import Interaction, Offer, content_hash
 

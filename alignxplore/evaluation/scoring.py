@@ -22,8 +22,9 @@ from alignxplore.evaluation.preview import not_there, sizes
 from alignxplore.evaluation.report import samples, writing
 from alignxplore.evaluation.report.tables import Table, markdown
 from alignxplore.evaluation.results import result_rows
-from alignxplore.evaluation.rows import Result, Score
+from alignxplore.evaluation.rows import Result
 from alignxplore.evaluation.scores import score_rows
+from alignxplore.evaluation.worth import Score
 from alignxplore.journal import Journal, RunLock
 from alignxplore.judging import ranking
 from alignxplore.judging.downstream import Downstream

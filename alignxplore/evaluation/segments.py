@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from alignxplore.datasets.sidecars import read_popularity
 from alignxplore.evaluation.benchmarks import Benchmark, shown_history
-from alignxplore.evaluation.rows import Score
+from alignxplore.evaluation.worth import Score
 
 MOST_PERSONAS = 8  # a benchmark that describes more of them describes persons, which are no groups
 _LENGTHS = ((5, "1 to 5 (cold start)"), (12, "6 to 12"), (25, "13 to 25"), (50, "26 to 50"))

@@ -21,8 +21,9 @@ from alignxplore.environment import ROOT
 from alignxplore.errors import UserError
 from alignxplore.evaluation.benchmarks import Benchmark, find_sets, load_benchmarks, shown_history
 from alignxplore.evaluation.results import result_rows, values_by_record
-from alignxplore.evaluation.rows import Key, Result, Score, read_results, read_scores
+from alignxplore.evaluation.rows import Result, read_results, read_scores
 from alignxplore.evaluation.scores import score_rows
+from alignxplore.evaluation.worth import Key, Score
 from alignxplore.films.example import film
 from alignxplore.guide import group as one_group
 from alignxplore.judging.judgement import Judgement, correctness

@@ -12,8 +12,9 @@ from pathlib import Path
 from alignxplore.command import Plain, option, run
 from alignxplore.environment import ROOT
 from alignxplore.quickstart import films, other, world
-from alignxplore.quickstart.plan import Pipeline, carry_out
+from alignxplore.quickstart.plan import Pipeline
 from alignxplore.quickstart.settings import SettingError
+from alignxplore.quickstart.start import carry_out
 
 
 @dataclass(kw_only=True)

@@ -22,10 +22,11 @@ from pathlib import Path
 from alignxplore.command import Plain, option, run
 from alignxplore.environment import ROOT
 from alignxplore.quickstart.card_report import Card, Watch, report
-from alignxplore.quickstart.plan import AT_ONCE, Pipeline, carry_out, planned_steps
+from alignxplore.quickstart.plan import AT_ONCE, Pipeline, planned_steps
 from alignxplore.quickstart.runner import StepError
 from alignxplore.quickstart.settings import Settings, taken
 from alignxplore.quickstart.stages import World, rl_parquet
+from alignxplore.quickstart.start import carry_out
 from alignxplore.quickstart.steps import CACHE, Command, Server, Step, command, model_server
 
 NO_GPU = 2  # exit code

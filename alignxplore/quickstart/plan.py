@@ -29,20 +29,6 @@ class Pipeline:
         return cls(out=settings.out, steps=steps, deciding=settings.deciding(), results=where)
 
 
-def carry_out(pipeline: Pipeline, check: bool = False, at_once: int = AT_ONCE) -> str:
-    """Do what is not done yet, or only say what that is. Returns what is said at the end.
-
-    Raises:
-        FolderError: the folder is another run's just now. OtherRun: it was made with other settings.
-        StepError: a step failed.
-    """
-    if check:
-        return planned_steps(pipeline, at_once)
-    from alignxplore.quickstart.runner import run  # needs psutil
-
-    return run(pipeline, at_once)
-
-
 def planned_steps(pipeline: Pipeline, at_once: int) -> str:
     """A line for each step, and how long those take that are not done; starts nothing, writes nothing.
 

@@ -7,7 +7,7 @@ from alignxplore.datasets import PUBLISHED
 from alignxplore.evaluation.answers import Answer
 from alignxplore.evaluation.published import STAGES
 from alignxplore.evaluation.results import result_rows
-from alignxplore.evaluation.rows import Score
+from alignxplore.evaluation.worth import Score
 
 JUDGE = "Qwen3-8B (non-thinking)"
 

@@ -14,7 +14,8 @@ from alignxplore.evaluation.hicupid import WrittenAnswer
 from alignxplore.evaluation.registry import ACCURACY, AMONG_K, READING
 from alignxplore.evaluation.report import layouts, writing
 from alignxplore.evaluation.results import result_rows
-from alignxplore.evaluation.rows import Result, Score, read_results, read_scores, write_results, write_scores
+from alignxplore.evaluation.rows import Result, read_results, read_scores, write_results, write_scores
+from alignxplore.evaluation.worth import Score
 from alignxplore.guide.measured import metrics_page
 from alignxplore.judging.judgement import Judgement, PaperJudgement
 from alignxplore.judging.ranking import Ranking

@@ -10,9 +10,10 @@ from alignxplore.evaluation import scoring
 from alignxplore.evaluation.arguments import EvaluationArguments
 from alignxplore.evaluation.benchmarks import load_benchmarks
 from alignxplore.evaluation.conditions import of_cues
-from alignxplore.evaluation.rows import Score, read_scores
+from alignxplore.evaluation.rows import read_scores
 from alignxplore.evaluation.scores import score_rows
 from alignxplore.evaluation.segments import MOST_PERSONAS, parted, with_facts
+from alignxplore.evaluation.worth import Score
 from alignxplore.records import write_jsonl
 from tests.evaluation.made_up import score
 

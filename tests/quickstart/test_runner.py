@@ -13,8 +13,9 @@ import pytest
 
 from alignxplore.errors import one_sentence
 from alignxplore.quickstart.folder import FolderError, RunFolder
-from alignxplore.quickstart.plan import Pipeline, carry_out
+from alignxplore.quickstart.plan import Pipeline
 from alignxplore.quickstart.runner import StepError, _Runner
+from alignxplore.quickstart.start import carry_out
 from alignxplore.quickstart.steps import Server, Step, command
 from alignxplore.same_run import OtherRun
 from tests import ROOT
@@ -24,7 +25,8 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 from alignxplore.errors import one_sentence
-from alignxplore.quickstart.plan import Pipeline, carry_out
+from alignxplore.quickstart.plan import Pipeline
+from alignxplore.quickstart.start import carry_out
 from alignxplore.quickstart.steps import Server, Step, command
 from alignxplore.same_run import OtherRun
 out, here = Path(os.environ["OUT"]), Path(__file__).parent

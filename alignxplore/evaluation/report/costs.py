@@ -13,7 +13,7 @@ from alignxplore.evaluation.costs import SHORTER, Cost
 from alignxplore.evaluation.report import lines
 from alignxplore.evaluation.report.segments import chance_of, measured
 from alignxplore.evaluation.report.tables import MISSING, Table, label, percent
-from alignxplore.evaluation.rows import Score
+from alignxplore.evaluation.worth import Score
 from alignxplore.statistics import Estimate
 
 NOTE = (

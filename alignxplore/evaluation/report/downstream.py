@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 from alignxplore.evaluation import metrics
 from alignxplore.evaluation.report.segments import ITSELF, measured, reader_of, readers_of
 from alignxplore.evaluation.report.tables import MISSING, Table, estimated, label, percent
-from alignxplore.evaluation.rows import Score
+from alignxplore.evaluation.worth import Score
 from alignxplore.judging.judgement import correctness
 from alignxplore.plotting import COLOURS
 from alignxplore.records import person_of

@@ -22,7 +22,8 @@ from alignxplore.evaluation.published import COMPARABLE, Paper
 from alignxplore.evaluation.registry import ACCURACY, AMONG_K, READING, WRITTEN, Metric, glossary, of_kind
 from alignxplore.evaluation.report.tables import MISSING, WORST, Cell, Table, cell_text, interval, label, percent
 from alignxplore.evaluation.results import pooled
-from alignxplore.evaluation.rows import Key, Result, Score
+from alignxplore.evaluation.rows import Result
+from alignxplore.evaluation.worth import Key, Score
 from alignxplore.statistics import Paired, average_interval, paired_average
 
 CLUSTERED = (

@@ -18,7 +18,8 @@ from markupsafe import Markup
 from alignxplore.evaluation.costs import Cost
 from alignxplore.evaluation.report import plots
 from alignxplore.evaluation.report.tables import Table
-from alignxplore.evaluation.rows import Result, Score
+from alignxplore.evaluation.rows import Result
+from alignxplore.evaluation.worth import Score
 
 FOLDER = Path(__file__).parent
 BUDGET = 12_000_000  # characters of all packed samples: the page stays below 20 MB

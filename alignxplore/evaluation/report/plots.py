@@ -16,7 +16,8 @@ from alignxplore.evaluation.report.costs import accuracy_by_length
 from alignxplore.evaluation.report.downstream import reliability
 from alignxplore.evaluation.report.segments import accuracy_by_segment
 from alignxplore.evaluation.report.tables import label
-from alignxplore.evaluation.rows import RESULTS, Result, Score, read_results, read_scores
+from alignxplore.evaluation.rows import RESULTS, Result, read_results, read_scores
+from alignxplore.evaluation.worth import Score
 from alignxplore.plotting import COLOURS, STYLE, save
 
 MARKERS = {"none": "x", "direct": "s", "full": "o", "streaming": "D"}

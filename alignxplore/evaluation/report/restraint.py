@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from alignxplore.evaluation.comparisons import by_pair
 from alignxplore.evaluation.report.tables import MISSING, Table, estimated, label, points
 from alignxplore.evaluation.results import shared, values_by_record
-from alignxplore.evaluation.rows import Key, Score
+from alignxplore.evaluation.worth import Key, Score
 from alignxplore.statistics import estimate, paired
 
 KIND = "~nothing"

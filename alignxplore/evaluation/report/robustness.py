@@ -32,7 +32,8 @@ from alignxplore.evaluation.report.tables import (
     write_table,
 )
 from alignxplore.evaluation.results import result_rows
-from alignxplore.evaluation.rows import RESULTS, Key, Score, read_results, read_scores
+from alignxplore.evaluation.rows import RESULTS, read_results, read_scores
+from alignxplore.evaluation.worth import Key, Score
 from alignxplore.records import write_text
 
 Groups = dict[Key, list[Score]]

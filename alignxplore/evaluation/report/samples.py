@@ -14,7 +14,7 @@ from string import ascii_uppercase
 
 from alignxplore.benchmark_files import target_row
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_history, slices_of
-from alignxplore.evaluation.rows import Score
+from alignxplore.evaluation.worth import Score
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, Offer, UserRecord
 

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from alignxplore.evaluation.report import lines
 from alignxplore.evaluation.report.tables import MISSING, Table, estimated, label
 from alignxplore.evaluation.results import by_rule, shared, value_of, values_by_record
-from alignxplore.evaluation.rows import Score
 from alignxplore.evaluation.segments import parted
+from alignxplore.evaluation.worth import Score
 from alignxplore.statistics import Estimate, estimate
 
 NOTE = (

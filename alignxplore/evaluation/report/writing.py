@@ -26,7 +26,8 @@ from alignxplore.evaluation.report import downstream, faithfulness, layouts, pag
 from alignxplore.evaluation.report.costs import brevity, costs_table
 from alignxplore.evaluation.report.files import read_run, read_samples
 from alignxplore.evaluation.report.tables import Table, label, markdown, percent, write_table
-from alignxplore.evaluation.rows import KEY, RESULTS, Key, Result, Score, read_results, read_scores
+from alignxplore.evaluation.rows import RESULTS, Result, read_results, read_scores
+from alignxplore.evaluation.worth import KEY, Key, Score
 from alignxplore.judging.ranking import PURPOSE
 from alignxplore.prompts import PromptSet
 from alignxplore.records import read_object, write_text

@@ -17,7 +17,8 @@ from alignxplore.evaluation.report import robustness
 from alignxplore.evaluation.report.restraint import restraint
 from alignxplore.evaluation.report.tables import MISSING
 from alignxplore.evaluation.results import result_rows
-from alignxplore.evaluation.rows import Score, read_scores, write_results, write_scores
+from alignxplore.evaluation.rows import read_scores, write_results, write_scores
+from alignxplore.evaluation.worth import Score
 from alignxplore.journal import Journal
 from alignxplore.records import UserRecord, write_json, write_jsonl
 from tests import ROOT

@@ -9,7 +9,7 @@ import pytest
 
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet
 from alignxplore.evaluation.report import page, samples
-from alignxplore.evaluation.rows import Score
+from alignxplore.evaluation.worth import Score
 from alignxplore.prompts import PromptSet
 from alignxplore.records import write_json, write_jsonl
 from tests.evaluation.made_up import score

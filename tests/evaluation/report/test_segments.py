@@ -8,7 +8,8 @@ import pytest
 from alignxplore.evaluation.report import plots, segments, writing
 from alignxplore.evaluation.report.tables import MISSING
 from alignxplore.evaluation.results import result_rows
-from alignxplore.evaluation.rows import Score, write_results, write_scores
+from alignxplore.evaluation.rows import write_results, write_scores
+from alignxplore.evaluation.worth import Score
 from alignxplore.records import write_json
 from tests.evaluation.made_up import run_of, scores
 
