@@ -23,10 +23,10 @@ import tenacity
 
 from alignxplore.processes import allow_open_files
 from alignxplore.serving.failures import RequestError, TransportError
+from alignxplore.serving.http_answers import Retry, broken, json_object, read_text, refuse_failure
 from alignxplore.serving.proxies import proxy_of
 from alignxplore.serving.replies import plain
 from alignxplore.serving.streaming import ASKED, Hear, whole_reply
-from alignxplore.texts import loads
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +36,6 @@ UNKNOWN_FIELD = re.compile(
     r"un(?:known|recogni[sz]ed|supported|expected)|not (?:supported|permitted|allowed)|extra|additional", re.IGNORECASE
 )
 SILENCE = 60.0  # seconds after which it is said that a server has answered nothing yet
-
-
-class _Retry(TransportError):
-    def __init__(self, message: str, pause: float = 0.0, kind: str = ""):
-        super().__init__(message)
-        self.pause = pause  # seconds that the server asked us to wait
-        self.kind = kind  # http_429, timeout, connection, not_json, unusable: what is counted
 
 
 def parse_spec(spec: str) -> tuple[str, str]:
@@ -56,7 +49,7 @@ def parse_spec(spec: str) -> tuple[str, str]:
 
 def is_url(target: str) -> bool:
     """True for an endpoint, False for a model to be served here. A URL without a scheme is an error that says so."""
-    if target.startswith(("http://", "https://")):
+    if target.lower().startswith(("http://", "https://")):
         return True
     _, colon, port = target.split("/")[0].rpartition(":")
     if colon and port.isdigit():
@@ -92,6 +85,8 @@ class Endpoint:
     ):
         if not is_url(url):
             raise ValueError(f"'{url}' is not a URL; start it with http:// or https://")
+        if completed := re.search(r"(/chat/completions|/completions|/models|\?.*)/?$", url):
+            raise ValueError(f"{url}: its end is added here; give the base URL, {url[: completed.start()]}")
         if "@" in urlsplit(url).netloc:
             raise ValueError(
                 "a URL with a user or password in it would reach logs and results; pass the key by --api-key-env"
@@ -174,7 +169,7 @@ class Endpoint:
             if error.status == 401:
                 raise problem from None
             return [], problem
-        except _Retry as error:
+        except Retry as error:
             if error.kind in ("timeout", "connection"):
                 raise TransportError(f"{self.url}: {error}") from None
             if self.model is None:
@@ -263,7 +258,7 @@ class Endpoint:
             # the queue.
             self._slots = asyncio.Semaphore(self._concurrency)
         attempts = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(_Retry),
+            retry=tenacity.retry_if_exception_type(Retry),
             wait=_back_off,
             stop=_OutOfPatience(self._patience if patience is None else patience),
             before_sleep=self._count_retry,
@@ -289,33 +284,18 @@ class Endpoint:
                 asyncio.timeout(limit),
                 self._session.request(method, self.url + path, json=body, headers=headers, proxy=self._proxy) as reply,
             ):
-                listener = hear if reply.status < 400 else None
-                text = await (whole_reply(reply, listener) if listener else reply.text(errors="replace"))
+                text = await (whole_reply(reply, hear) if hear and reply.status < 400 else read_text(reply))
                 if self._silence is not None:
                     self._silence.cancel()
-                if reply.status in (408, 409, 425, 429) or reply.status >= 500:
-                    raise _Retry(
-                        f"HTTP {reply.status}: {self._hide(text)[:200]}",
-                        _seconds(reply.headers.get("Retry-After")),
-                        f"http_{reply.status}",
-                    )
-                if reply.status >= 400:
-                    raise RequestError(reply.status, self._hide(text)[:500] + self._about_key(reply.status))
+                refuse_failure(reply, method, self._hide(text), self._about_key(reply.status))
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-            kind = "timeout" if isinstance(error, TimeoutError) else "connection"
-            cause = str(error) or (
-                f"no whole answer within {limit:g} s" if kind == "timeout" else "the connection broke"
-            )
-            raise _Retry(f"{type(error).__name__}: {cause}{self._way}", kind=kind) from None
-        try:
-            answer = _json_object(text)
-        except ValueError:
-            raise _Retry(f"a body that is not a JSON object: {self._hide(text)[:100]!r}", kind="not_json") from None
+            raise broken(error, limit, self._way) from None
+        answer = json_object(text, self._hide)
         if usable:
             try:
                 usable(answer)
             except TransportError as error:
-                raise _Retry(str(error), kind="unusable") from None
+                raise Retry(str(error), kind="unusable") from None
         return answer
 
     @property
@@ -355,24 +335,10 @@ class Endpoint:
             log.warning("%s: %s; trying again (%d repeats so far)", self.url, error, self.retries)
 
 
-def _json_object(text: str) -> dict:
-    value, _ = loads(text)
-    if not isinstance(value, dict):
-        raise ValueError
-    return value
-
-
-def _seconds(text: str | None) -> float:
-    try:
-        return float(text or 0)
-    except ValueError:
-        return 0.0  # an HTTP date: the usual back-off serves
-
-
-def _failure(state: tenacity.RetryCallState) -> _Retry:
+def _failure(state: tenacity.RetryCallState) -> Retry:
     """What the attempt failed with; nothing else is tried again."""
     error = state.outcome.exception() if state.outcome else None
-    assert isinstance(error, _Retry)
+    assert isinstance(error, Retry)
     return error
 
 

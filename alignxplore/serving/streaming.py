@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, Callable
 import aiohttp
 
 from alignxplore.prompts import answer_text
+from alignxplore.serving.http_answers import read_text
 from alignxplore.texts import loads
 
 Hear = Callable[[str], None]  # is told the whole answer so far, again from its start where the request is repeated
@@ -22,7 +23,7 @@ async def whole_reply(reply: aiohttp.ClientResponse, hear: Hear) -> str:
         ConnectionError: the stream ended before the answer did, or holds an error of the server.
     """
     if reply.content_type != "text/event-stream":
-        return await reply.text(errors="replace")
+        return await read_text(reply)
     message: dict[str, str | None] = {"content": None}
     finish_reason, usage = None, None
     async for event in _events(reply.content.iter_any()):

@@ -7,7 +7,8 @@ import pickle
 import pytest
 from aiohttp import web
 
-from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError, _Retry, is_url, parse_spec
+from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError, is_url, parse_spec
+from alignxplore.serving.http_answers import Retry
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -45,7 +46,7 @@ def test_urls_paths_and_a_forgotten_scheme():
 
 
 @pytest.mark.parametrize(
-    "error", [RequestError(400, "too long"), TransportError("HTTP 502: gone"), _Retry("HTTP 429", 3.0)]
+    "error", [RequestError(400, "too long"), TransportError("HTTP 502: gone"), Retry("HTTP 429", 3.0)]
 )
 def test_errors_survive_the_way_between_processes(error):
     """Ray pickles what a worker raises; an error that cannot be rebuilt hides the cause."""
