@@ -172,3 +172,9 @@ def at_least_one(options: object, *names: str) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name} {value}: at least 1")
+
+
+def check_port(port: int | None, least: int = 0, most: int = 65535) -> None:
+    """Raise a ValueError if it is no port; 0 is any that is free, and None, where it may stand, too."""
+    if port is not None and not least <= port <= most:
+        raise ValueError(f"--port {port}: from {least} to {most}")

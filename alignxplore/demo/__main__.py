@@ -17,6 +17,7 @@ from alignxplore.ask.models import ModelOptions, opened, places
 from alignxplore.command import option, planned, run
 from alignxplore.demo.page import Demo
 from alignxplore.demo.site import application, serve
+from alignxplore.errors import check_port
 from alignxplore.evaluation.benchmarks import Benchmark, load_benchmarks
 from alignxplore.films.titles import REQUEST, complete
 from alignxplore.serving.models import ModelSpec, parse_all
@@ -36,6 +37,10 @@ class DemoOptions(ModelOptions):
     host: str = option("address to listen at; 0.0.0.0 lets everybody in who can reach this machine", LOOPBACK)
     port: int = option("port of the page", 7860)
     logs: Path = option("what the servers say goes there", Path("outputs/demo"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_port(self.port, least=1)
 
 
 class Parts(NamedTuple):

@@ -15,6 +15,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from alignxplore.command import option, run
+from alignxplore.errors import check_port
 from alignxplore.films.lessons import MOST_STATEMENTS, Words
 from alignxplore.films.text import (
     Statements,
@@ -43,6 +44,9 @@ class TeacherOptions:
     names_of: str = option("folder of a tiny model, whose tokenizer names the attributes")
     port: int = option("port at 127.0.0.1", 8778)
     most: int = option("most statements of one summary", MOST_STATEMENTS)
+
+    def __post_init__(self) -> None:
+        check_port(self.port)
 
 
 def merge(prompt: str, most: int, rng: random.Random) -> tuple[str, Statements]:

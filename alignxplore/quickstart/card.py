@@ -64,7 +64,9 @@ def flash_attention() -> bool:
 
 def find_card() -> Card | None:
     """The first GPU that may be used, or None."""
-    number = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
+    number = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    if not number:  # none may be used
+        return None
     query = ["nvidia-smi", "-i", number, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
         output = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60).stdout

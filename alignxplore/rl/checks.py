@@ -14,9 +14,45 @@ from alignxplore.environment import FLASH_ATTENTION
 from alignxplore.records import person_of
 from alignxplore.rl.dataset import StreamingDataset, parse_row
 from alignxplore.rl.options import OPTIONS, check_options
-from alignxplore.rl.reward import Judges, judge_names
+from alignxplore.rl.reward import Judges
 from alignxplore.rl.settings import SettingsError, Streaming
 from alignxplore.serving.beforehand import check_files
+from alignxplore.serving.endpoint import is_url
+from alignxplore.serving.models import parse_all
+
+
+def check_settings(config: DictConfig) -> Streaming:
+    """What can be said of the settings alone, before anything is reckoned from them; returns those of the stream.
+
+    Raises:
+        SettingsError, ValueError: at the first thing that cannot be meant.
+    """
+    from verl.utils.tracking import Tracking
+
+    settings = Streaming.from_config(config.streaming)
+    check_options(config)
+    loggers = [config.trainer.logger] if isinstance(config.trainer.logger, str) else config.trainer.logger
+    if unknown := [name for name in loggers if name not in Tracking.supported_backend]:
+        raise SettingsError(
+            f"trainer.logger={config.trainer.logger} (LOGGER): {unknown[0]} is none of "
+            f"{', '.join(Tracking.supported_backend)}"
+        )
+    names = []
+    for block in ("judges", "val_judges"):
+        specs = parse_all(getattr(settings, block).split())
+        names.append({spec.name for spec in specs})
+        for spec in specs:
+            if not is_url(spec.target):
+                raise SettingsError(
+                    f"streaming.{block} ({block.upper()}): '{spec.target}' is no address of a server; give "
+                    f"{spec.name}=http://HOST:PORT/v1, as serve_judge.sh prints it"
+                )
+    if both := set.intersection(*names):
+        raise SettingsError(
+            f"streaming.judges and streaming.val_judges both have a judge named {min(both)}: one that gives the "
+            "reward is asked in validation anyway; name another one, or give this one another name"
+        )
+    return settings
 
 
 def prepare(config: DictConfig) -> dict:
@@ -28,8 +64,7 @@ def prepare(config: DictConfig) -> dict:
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
-    settings = Streaming.from_config(config.streaming)
-    check_options(config)
+    settings = check_settings(config)
     rows = config.actor_rollout_ref.rollout.n
     if rows not in (1, settings.rows_per_user):  # 1 is verl's default
         raise SettingsError(
@@ -65,6 +100,12 @@ def check_rollouts(config: DictConfig, settings: Streaming) -> None:
         raise SettingsError(
             "rollouts must be sampled with temperature 1, top_p 1, top_k -1: verl compares their probabilities with "
             "the trainer's full softmax"
+        )
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    if rollout.max_model_len < longest:
+        raise SettingsError(
+            f"actor_rollout_ref.rollout.max_model_len={rollout.max_model_len} is less than PROMPT_LENGTH + "
+            f"RESPONSE_LENGTH = {longest}: the engine would refuse longer rows; leave it out"
         )
     if rollout.dtype not in settings.tolerance:
         raise SettingsError(
@@ -140,6 +181,12 @@ def update_sizes(config: DictConfig) -> dict:
             f"data.train_batch_size={users} is no multiple of actor_rollout_ref.actor.ppo_mini_batch_size={mini}"
         )
     gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    share = config.actor_rollout_ref.actor.fsdp_config.fsdp_size
+    if share != -1 and (share < 1 or gpus % share):
+        raise SettingsError(
+            f"actor_rollout_ref.actor.fsdp_config.fsdp_size={share}: so many GPUs share one copy of the states, which "
+            f"must divide all {gpus}; -1 shares it among all"
+        )
     if mini * each % gpus or gpus % parallel:
         raise SettingsError(
             f"{gpus} GPUs (NNODES x GPUS) must divide the {mini * each} rows of an update (MINI_BATCH x {each}) and "
@@ -166,8 +213,6 @@ def planned_steps(config: DictConfig, users: int) -> int:
         )
     if config.trainer.total_training_steps is None:
         return each * config.trainer.total_epochs
-    if config.trainer.total_training_steps < 1:
-        raise SettingsError(f"trainer.total_training_steps={config.trainer.total_training_steps} (STEPS): at least 1")
     # verl also stops at the end of the epochs; steps were asked for, so there must be epochs enough.
     config.trainer.total_epochs = max(config.trainer.total_epochs, -(-config.trainer.total_training_steps // each))
     return config.trainer.total_training_steps
@@ -237,22 +282,28 @@ def check_model(config: DictConfig) -> None:
     if Path(model.path).is_dir():
         check_files(model.path, arguments=["--tokenizer"] if model.get("tokenizer_path") else [])
     try:
-        AutoConfig.from_pretrained(model.path)
+        policy = AutoConfig.from_pretrained(model.path)
         AutoTokenizer.from_pretrained(model.get("tokenizer_path") or model.path)
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"MODEL={model.path} is no readable model, neither a folder nor a hub id: {str(error).splitlines()[0]}"
         ) from error
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    window = getattr(policy, "max_position_embeddings", None)
+    if window is not None and longest > window:
+        raise SettingsError(
+            f"MODEL={model.path} reads {window} tokens, and PROMPT_LENGTH={config.data.max_prompt_length} + "
+            f"RESPONSE_LENGTH={config.data.max_response_length} are {longest}: shorten one of them"
+        )
+    heads = getattr(policy, "num_attention_heads", None)
+    parts = config.actor_rollout_ref.rollout.tensor_model_parallel_size
+    if heads and heads % parts:
+        raise SettingsError(f"MODEL={model.path} has {heads} attention heads, which TP={parts} does not divide")
 
 
 async def check_judges(settings: Streaming, data: StreamingDataset) -> dict[str, float]:
     """Ask each judge a few real questions, with summaries that give the answer away; returns its mass on the two
     letters. Those that only validate are looked at in the same way."""
-    if names := set(judge_names(settings.judges)) & set(judge_names(settings.val_judges)):
-        raise SettingsError(
-            f"streaming.judges and streaming.val_judges both have a judge named {min(names)}: one that gives the "
-            "reward is asked in validation anyway; name another one, or give this one another name"
-        )
     rows = [parse_row(data[i]["extra_info"]) for i in range(min(8, len(data)))]
     targets = [stage.targets[0] for _, stages in rows for stage in stages]
     questions = [(f"The user likes: {target.chosen[:500]}", target) for target in targets]

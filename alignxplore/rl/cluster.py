@@ -1,23 +1,27 @@
-"""The Ray of a run (alignxplore/rl/train.py): where it puts its files, how many slots it counts, and that nothing of
-it stays."""
+"""The Ray of a run (alignxplore/rl/train.py): where it puts its files, how many slots it counts, that it has room for
+all of a run's processes, and that nothing of it stays."""
 
 import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from alignxplore.processes import own_family, socket_folder, temporary_files
+from alignxplore.rl.settings import RunStopped
 
 # The longest socket of Ray, behind its folder.
 _RAY_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.9"
 # A worker of Ray that ends kills what it has started, and with it Python's tracker of resources: semaphores then stay
 # in /dev/shm. The family ends the workers' children, in the right order.
 _LEAVES_CHILDREN = {"RAY_kill_child_processes_on_worker_exit": "0"}
+_TRAINER = 3  # slots that verl 0.9.1 asks for beside each GPU
+_SHORT = 2  # slots of what lives for a moment only, while trainers and engines are started
+_SPARE = 4  # of a Ray of its own
 
 
 @contextlib.contextmanager
@@ -34,11 +38,10 @@ def ray_of_its_own(config: DictConfig, logs: Path, keep: Sequence[int] = ()) -> 
 
     scratch = socket_folder("axp-ray", _RAY_SOCKET)
     if "address" not in config.ray_kwargs.ray_init and "RAY_ADDRESS" not in os.environ:
-        ray_init: dict[str, Any] = {"_temp_dir": str(scratch)}
+        # Ray takes cores for slots; a machine with fewer of them than these processes would wait for ever.
+        ray_init: dict[str, Any] = {"_temp_dir": str(scratch), "num_cpus": slots(config) + _SPARE}
         if config.trainer.device == "cpu":
-            # Ray counts slots, not cores: each training rank takes one "GPU", the helpers one "CPU" each.
-            ranks = config.trainer.n_gpus_per_node
-            ray_init |= {"num_cpus": 12 + 4 * ranks, "num_gpus": ranks}
+            ray_init["num_gpus"] = config.trainer.n_gpus_per_node  # each training rank takes one "GPU"
             ray_init |= {"include_dashboard": False, "object_store_memory": 300_000_000}
         ray_init = {k: v for k, v in ray_init.items() if config.ray_kwargs.ray_init.get(k) is None}  # nobody chose it
         OmegaConf.update(config, "ray_kwargs.ray_init", ray_init, force_add=True)
@@ -69,3 +72,35 @@ def environment_of(variables: dict[str, str]) -> Iterator[None]:
         for name in variables:
             os.environ.pop(name)
         os.environ.update({name: old_values[name] for name in variables if name in old_values})
+
+
+def slots(config: DictConfig) -> int:
+    """Slots ("CPUs") that a run's processes hold in Ray: the runner, those that run the streams, the controller and
+    the storage of verl's queue of rows, and the trainers."""
+    gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    storage = OmegaConf.select(config, "transfer_queue.backend.SimpleStorage.num_data_storage_units") or 1
+    return 1 + config.actor_rollout_ref.rollout.agent.num_workers + 1 + storage + _TRAINER * gpus + _SHORT
+
+
+def check_room(config: DictConfig, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `RunStopped` where Ray has no room for all of a run's processes: verl and its queue would wait for it for
+    ever, without a word.
+
+    Args:
+        nodes: as `ray.nodes()` gives them.
+    """
+    asked, gpus, needed = config.trainer.nnodes, config.trainer.n_gpus_per_node, slots(config)
+    parts = [(part.get("GPU", 0), part.get("CPU", 0)) for part in (n["Resources"] for n in nodes if n["Alive"])]
+    if sum(cards // gpus for cards, _ in parts) < asked:
+        raise RunStopped(
+            f"NNODES={asked} nodes of GPUS={gpus} were asked for, and Ray has nodes of "
+            f"{', '.join(f'{cards:.0f}' for cards, _ in parts)} GPUs; on several start Ray first, and set RAY_ADDRESS"
+        )
+    fitting = sum(min(cards // gpus, cpus // (_TRAINER * gpus)) for cards, cpus in parts)
+    if fitting < asked or sum(cpus for _, cpus in parts) < needed:
+        each = needed - _TRAINER * gpus * (asked - 1)
+        raise RunStopped(
+            f"this run's processes take {needed} CPUs as Ray counts them, {_TRAINER} of them beside each GPU, and it "
+            f"has nodes of {', '.join(f'{cpus:.0f}' for _, cpus in parts)}. They are slots, not cores: "
+            f"ray start --num-cpus={each} on each node (RAY_OPTIONS of slurm_streaming.sbatch)"
+        )

@@ -1,8 +1,9 @@
 """Settings of the stream: the `streaming` block of a run's configuration as a typed object, checked at the start. The
 defaults stand here and nowhere else; verl/config/ and the command line say what differs from them."""
 
+import math
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 
@@ -22,6 +23,34 @@ class RunStopped(RuntimeError):
     """The run was stopped for a reason that the message gives; the same command continues it once that is mended."""
 
 
+class Number(NamedTuple):
+    """What a number may be: of which kind, and from where to where; `between`: neither end itself."""
+
+    kind: type = float
+    least: float = -math.inf
+    most: float = math.inf
+    between: bool = False
+
+    def check(self, name: str, variable: str, value: Any) -> None:
+        """Raise `SettingsError` if a value cannot be meant.
+
+        Args:
+            variable: by which it may be set as well; empty: none.
+        """
+        shown = f"{name}={value}{f' ({variable})' if variable else ''}"
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or self.kind is int and not isinstance(value, int):
+            raise SettingsError(f"{shown} is no {'whole ' if self.kind is int else ''}number")
+        if not self.least <= value <= self.most or self.between and value in (self.least, self.most):
+            ends = f"{'more than' if self.between else 'at least'} {self.least:g}"
+            if self.most < math.inf:
+                ends += f" and {'less than' if self.between else 'at most'} {self.most:.10g}"
+            raise SettingsError(f"{shown}: {ends}")
+
+
+LARGEST_SEED = 2**31 - 1 - 1024  # verl adds the number of an engine to it
+
+
 @dataclass
 class Tolerance:
     """How far the rollout's token probabilities may lie from the trainer's; one that is None is not asked of. `max`
@@ -38,6 +67,20 @@ def tolerances() -> dict[str, Tolerance]:
     by token: only its mean says something. A group has some thousand tokens instead of millions, whence its wider
     limit; an engine with other weights differs by a tenth and more in most of its groups."""
     return {"float32": Tolerance(max=1e-4), "bfloat16": Tolerance(mean=0.02, group=0.05)}
+
+
+VARIABLES = ("stages", "rollouts", "targets", "discount", "seed", "poll_seconds")  # of run_streaming_8p.sh
+# What the numbers of `Streaming` may be, where `validate` says no more of them.
+NUMBERS = {
+    "discount": Number(least=0, most=1),
+    "seed": Number(int, 0, LARGEST_SEED),
+    "judge_timeout": Number(least=0, between=True),
+    "judge_patience": Number(least=0),
+    "max_failures": Number(least=0, most=1),
+    "step_limit": Number(least=0, between=True),
+    "poll_seconds": Number(least=0, between=True),
+    "samples": Number(int, 0),
+}
 
 
 @dataclass
@@ -81,11 +124,11 @@ class Streaming:
         """Raise `SettingsError` at the first thing that cannot be meant."""
         for name, kind in get_type_hints(type(self)).items():
             value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if kind is float and not number or kind is int and not (number and isinstance(value, int)):
-                raise SettingsError(
-                    f"streaming.{name}={value} ({name.upper()}) is no {'whole ' if kind is int else ''}number"
-                )
+            if kind in (int, float):
+                variable = name.upper() if name in VARIABLES else ""
+                NUMBERS.get(name, Number(kind)).check(f"streaming.{name}", variable, value)
+            elif kind is bool and not isinstance(value, bool):
+                raise SettingsError(f"streaming.{name}={value}: true or false")
         if self.credit not in CREDITS:
             raise SettingsError(f"streaming.credit={self.credit}: choose one of {', '.join(CREDITS)}")
         if self.judge_orders not in JUDGE_ORDERS:
@@ -132,11 +175,21 @@ class Streaming:
                 f"streaming.{unknown[0]} is no setting; known: {', '.join(f.name for f in fields(cls))}"
             )
         values["tolerance"] = {
-            dtype: Tolerance(**{k: t[k] for k in t}) for dtype, t in (values.get("tolerance") or {}).items()
+            dtype: _tolerance(f"streaming.tolerance.{dtype}", {k: t[k] for k in t})
+            for dtype, t in (values.get("tolerance") or {}).items()
         }
         settings = cls(**values)
         settings.validate()
         return settings
+
+
+def _tolerance(name: str, limits: dict[str, Any]) -> Tolerance:
+    for key, limit in limits.items():
+        if key not in Tolerance.__dataclass_fields__:
+            raise SettingsError(f"{name}.{key} is no limit; known: {', '.join(Tolerance.__dataclass_fields__)}")
+        if limit is not None:
+            Number(least=0).check(f"{name}.{key}", "", limit)
+    return Tolerance(**limits)
 
 
 def register_defaults() -> None:

@@ -40,6 +40,7 @@ from alignxplore.rl.checks import (
     check_data,
     check_judges,
     check_model,
+    check_settings,
     check_what_is_there,
     not_there,
     planned_steps,
@@ -202,7 +203,7 @@ def run(config: DictConfig) -> int:
     """Everything from the checks to the model; returns the exit code."""
     check_encoding()
     absolute_paths(config)
-    settings = Streaming.from_config(config.streaming)
+    settings = check_settings(config)
     if settings.check_only:
         for path in not_there(config):
             print(f"{path} is not there yet", file=sys.stderr)

@@ -22,6 +22,7 @@ from pathlib import Path
 from pprint import pprint
 from typing import NoReturn
 
+import ray
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf
@@ -46,6 +47,7 @@ from alignxplore.rl.agreement import (
     token_differences,
 )
 from alignxplore.rl.checkpoints import Checkpoints
+from alignxplore.rl.cluster import check_room
 from alignxplore.rl.settings import STOP, RunStopped, Streaming
 from alignxplore.rl.step_records import ChainRecord
 from alignxplore.rl.streaming import StreamingManager, start_actors
@@ -355,6 +357,7 @@ class StreamingRunner:
             torch.set_num_threads(min(DRIVER_THREADS, os.cpu_count() or 1))
         if "wandb" in config.trainer.logger:
             continue_in_wandb(Path(config.streaming.out))
+        check_room(config, ray.nodes())
         actors = start_actors(config)
         config.transfer_queue.enable = True
         OmegaConf.resolve(config)

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from alignxplore.command import checked, items, option, parse_known
-from alignxplore.errors import one_sentence, program
+from alignxplore.errors import at_least_one, check_port, one_sentence, program
 from alignxplore.processes import Family, end_all
 from alignxplore.serving.endpoint import is_url
 from alignxplore.serving.server import LIMIT, ServerError, announced, open_to_anybody, taken
 
+DEVICES = ("cuda", "cpu")
 _GRACE = 40.0  # seconds: each server ends its engine first, which may take half of that
 
 
@@ -48,6 +49,17 @@ class JudgesOptions:
     python: str = option("interpreter of the servers", sys.executable)
     check: bool = option("look at models, GPUs and ports, start nothing", False)
 
+    def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise ValueError(f"--device {self.device}: one of {', '.join(DEVICES)}")
+        at_least_one(self, "gpus", "tp", "replicas", "max_model_len", "limit")
+        names = [name for name, _ in _named(self.models)]
+        if not names:
+            raise ValueError("--models names no judge")
+        if doubles := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"--models has two judges named {doubles[0]}: give each a name of its own, name=model")
+        check_port(self.port, least=1, most=65536 - len(names))
+
 
 @dataclass(frozen=True)
 class Judge:
@@ -68,9 +80,11 @@ class Judge:
 
 def placed(options: JudgesOptions) -> list[Judge]:
     """The judges, on equal shares of the GPUs. Raises a ValueError if the copies do not fit."""
-    specs, devices = items(options.models), [] if options.device == "cpu" else _devices()[: options.gpus]
+    specs, devices = _named(options.models), [] if options.device == "cpu" else _devices()[: options.gpus]
     share, replicas = len(devices) // len(specs), options.replicas or 1
     if options.device != "cpu":
+        if not devices:
+            raise ValueError("--device cuda: there is no GPU here that may be used (CUDA_VISIBLE_DEVICES, nvidia-smi)")
         replicas = options.replicas or share // options.tp
         if not 1 <= replicas * options.tp <= share:
             raise ValueError(
@@ -78,18 +92,25 @@ def placed(options: JudgesOptions) -> list[Judge]:
                 f"TP={options.tp} do not fit"
             )
     judges = []
-    for i, spec in enumerate(specs):
-        name, equals, model = spec.partition("=")
-        if not equals or "/" in name:
-            name, model = Path(spec).name, spec
+    for i, (name, model) in enumerate(specs):
         gpus = tuple(devices[i * share : i * share + replicas * options.tp])
         judges.append(Judge(name, model, options.port + i, gpus, replicas))
     return judges
 
 
+def _named(models: str) -> list[tuple[str, str]]:
+    """(name, model) of each; one without a name is called as its folder is."""
+    pairs = []
+    for spec in items(models):
+        name, equals, model = spec.partition("=")
+        pairs.append((name, model) if equals and "/" not in name else (Path(spec).name, spec))
+    return pairs
+
+
 def _devices() -> list[str]:
-    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        return visible.split(",")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:  # empty: there are some, and none may be used
+        return [name for name in visible.split(",") if name]
     query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
         return subprocess.run(query, capture_output=True, text=True).stdout.split()

@@ -32,7 +32,7 @@ import psutil
 
 from alignxplore.command import Checkable, option, planned
 from alignxplore.environment import ROOT
-from alignxplore.errors import UserError
+from alignxplore.errors import UserError, check_port
 from alignxplore.processes import Family, members, socket_folder, temporary_files, undisturbed
 from alignxplore.serving.beforehand import check_files
 
@@ -298,6 +298,9 @@ class ServeOptions(Checkable):
     limit: float = option("seconds that it may take to come up", LIMIT)
     log: str = option("where the server's own output goes", "serve.log")
     revision: str | None = option("revision of a hub model", None)
+
+    def __post_init__(self) -> None:
+        check_port(self.port)
 
 
 def serve_until_stopped(options: ServeOptions, arguments: Sequence[str]) -> NoReturn:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from alignxplore.command import option, run
+from alignxplore.errors import check_port
 from alignxplore.records import hash_seed
 from alignxplore.world.text import (
     ATTRIBUTES,
@@ -42,6 +43,9 @@ class OracleOptions:
     port: int = option("port at 127.0.0.1", 8777)
     error_rate: float = option("share of findings told the wrong way round", 0.1)
     gap_rate: float = option("share left out", 0.2)
+
+    def __post_init__(self) -> None:
+        check_port(self.port)
 
 
 def read_choices(prompt: str) -> Counter[str]:

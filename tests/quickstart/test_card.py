@@ -100,7 +100,8 @@ def test_without_a_gpu_it_says_so_and_runs_nothing(tmp_path):
 def test_the_card_is_the_one_that_may_be_used_and_its_memory_is_watched(tmp_path, monkeypatch):
     script = tmp_path / "nvidia-smi"
     script.write_text(
-        '#!/bin/sh\ncase "$*" in "-i 3 "*memory.total*) echo "A, B, 40000";; "-i 3 "*) echo 1234;; esac\n'
+        '#!/bin/sh\ncase "$*" in "-i 3 "*memory.total*) echo "A, B, 40000";; "-i 3 "*) echo 1234;; '
+        '"-i 0 "*) echo "C, 9";; esac\n'
     )
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -111,8 +112,9 @@ def test_the_card_is_the_one_that_may_be_used_and_its_memory_is_watched(tmp_path
     with Watch(gpu) as watch:
         time.sleep(0.5)
     assert watch.peak_gb == pytest.approx(1.29, abs=0.01)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    assert card.find_card() is None
+    for hidden in ("7", ""):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert card.find_card() is None
 
 
 def test_the_last_line_says_what_is_missing_and_why(tmp_path):

@@ -261,7 +261,19 @@ def config(tmp_path):
             },
             "actor_rollout_ref": {
                 "model": {"path": str(tmp_path / "sft"), "override_config": {}},
-                "actor": {"optim": {"lr": 1e-6}, "ppo_mini_batch_size": 2},
+                "actor": {
+                    "optim": {"lr": 1e-6},
+                    "ppo_mini_batch_size": 2,
+                    "ppo_max_token_len_per_gpu": 72,
+                    "ppo_epochs": 1,
+                },
+                "rollout": {
+                    "tensor_model_parallel_size": 1,
+                    "gpu_memory_utilization": 0.5,
+                    "max_num_seqs": 4,
+                    "val_kwargs": {"top_p": 0.95},
+                    "agent": {"num_workers": 1},
+                },
             },
             "trainer": {
                 "total_training_steps": 3,
@@ -269,6 +281,9 @@ def config(tmp_path):
                 "device": "cpu",
                 "nnodes": 1,
                 "n_gpus_per_node": 2,
+                "save_freq": 1,
+                "test_freq": 1,
+                "logger": ["console"],
             },
         }
     )

@@ -1,6 +1,7 @@
 """The Ray of a run is gone when the run is, however it ends: its agents, and what its workers leave in /dev/shm."""
 
 import fcntl
+import json
 import os
 import secrets
 import subprocess
@@ -12,19 +13,20 @@ import pytest
 from omegaconf import OmegaConf
 
 from alignxplore.rl import cluster
+from alignxplore.rl.settings import RunStopped
 from tests.test_processes import until
 
 MARK = "RUN_OF_A_TEST"
 # A worker holds semaphores, as vLLM's do.
 RUN = """
-import os, sys
+import json, os, sys
 from omegaconf import OmegaConf
 import ray
 from alignxplore.journal import RunLock
 from alignxplore.rl.cluster import ray_of_its_own
 from pathlib import Path
 
-config = OmegaConf.create({"ray_kwargs": {"ray_init": {}}, "trainer": {"device": "cpu", "n_gpus_per_node": 1}})
+config = OmegaConf.create({**json.loads(sys.argv[2]), "ray_kwargs": {"ray_init": {}}})
 out = Path(sys.argv[1])
 
 class Worker:
@@ -41,9 +43,19 @@ with RunLock(out) as lock, ray_of_its_own(config, out / "log", keep=[lock.fileno
 """
 
 
+def settings(nodes=1, gpus=1, workers=1, storage=1, device="cpu"):
+    """What the Ray of a run depends on."""
+    return {
+        "ray_kwargs": {"ray_init": {}},
+        "trainer": {"device": device, "nnodes": nodes, "n_gpus_per_node": gpus},
+        "actor_rollout_ref": {"rollout": {"agent": {"num_workers": workers}}},
+        "transfer_queue": {"backend": {"SimpleStorage": {"num_data_storage_units": storage}}},
+    }
+
+
 def ended_by(error, logs):
     """What comes out of a run that ends so, while Ray has a log."""
-    config = OmegaConf.create({"ray_kwargs": {"ray_init": {}}, "trainer": {"device": "cpu", "n_gpus_per_node": 1}})
+    config = OmegaConf.create(settings())
     with pytest.raises(type(error)) as caught, cluster.ray_of_its_own(config, logs):
         scratch = Path(config.ray_kwargs.ray_init._temp_dir)
         (scratch / "session_2026" / "logs").mkdir(parents=True)
@@ -86,7 +98,7 @@ def processes_of(mark: str) -> list[psutil.Process]:
 @pytest.mark.parametrize("killed", [True, False])
 def test_nothing_of_ray_stays(tmp_path, killed):
     mark, out = secrets.token_hex(8), tmp_path / "out"
-    command = [sys.executable, "-c", RUN, str(out)]
+    command = [sys.executable, "-c", RUN, str(out), json.dumps(settings())]
     environment = os.environ | {MARK: mark, "SPT_NOENV": "1"}
     environment.pop("CUDA_VISIBLE_DEVICES", None)  # empty, it says to Ray that there is no slot
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
@@ -102,3 +114,37 @@ def test_nothing_of_ray_stays(tmp_path, killed):
         fcntl.flock(handle, fcntl.LOCK_EX)  # nobody else may write here before
     until(lambda: not processes_of(mark), limit=10)  # the guard was the last
     assert not any(path.exists() for path in semaphores)
+
+
+def has(*nodes):
+    """Ray's nodes, by their (GPUs, CPUs)."""
+    return [{"Alive": True, "Resources": {"GPU": float(gpus), "CPU": float(cpus)}} for gpus, cpus in nodes]
+
+
+@pytest.mark.parametrize("gpus", [1, 8])
+def test_a_ray_of_its_own_has_room_on_a_machine_with_few_cores(tmp_path, monkeypatch, gpus):
+    """verl's queue takes nine slots and each trainer three: eight cores, as machines with one GPU have, are too
+    few."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for device in ("cuda", "cpu"):
+        config = OmegaConf.create(settings(gpus=gpus, workers=8, storage=8, device=device))
+        with cluster.ray_of_its_own(config, tmp_path):
+            slots = config.ray_kwargs.ray_init.num_cpus
+        assert slots >= 1 + 8 + 9 + 3 * gpus
+        cluster.check_room(config, has((gpus, slots)))
+
+
+def test_a_ray_without_room_for_all_processes_is_refused():
+    """Those of a run of one GPU: runner, worker, nine of the queue, three of the trainer, two for a moment."""
+    one, four = (OmegaConf.create(settings(nodes, gpus, storage=8)) for nodes, gpus in ((1, 1), (4, 8)))
+    cluster.check_room(one, has((1, 16)))
+    with pytest.raises(RunStopped, match=r"take 16 CPUs .* nodes of 15\. .*--num-cpus=16 on each"):
+        cluster.check_room(one, has((1, 15)))
+    cluster.check_room(four, has((8, 37), *[(8, 24)] * 3))
+    cluster.check_room(four, has((16, 61), (16, 48)))  # two share a machine
+    for cpus in ((36, 24, 24, 24), (90, 23, 24, 24)):
+        with pytest.raises(RunStopped, match=r"take 109 CPUs .*--num-cpus=37 on each"):
+            cluster.check_room(four, has(*((8, count) for count in cpus)))
+    lost = [*has(*[(8, 99)] * 4)[:3], {"Alive": False, "Resources": {}}]
+    with pytest.raises(RunStopped, match="NNODES=4 nodes of GPUS=8 .* nodes of 8, 8, 8 GPUs"):
+        cluster.check_room(four, lost)

@@ -1,17 +1,19 @@
 """What becomes of verl's own settings on the command line: each one that people ask for is taken or refused, and
 verl/README.md says so."""
 
+import copy
 import re
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from tests import ROOT
 
 pytest.importorskip("verl")
 
-from alignxplore.rl.options import ESTIMATORS, OPTIONS  # noqa: E402
+from alignxplore.rl.options import ESTIMATORS, NUMBERS, OPTIONS  # noqa: E402
 from alignxplore.rl.settings import SettingsError  # noqa: E402
 from tests.rl.test_presets import compose, sizes  # noqa: E402, F401
 
@@ -33,6 +35,16 @@ REFUSED = {
     "trainer.v1.sampler.sync_refill_failed_groups=true": "order of the data",
     "trainer.v1.sampler.custom_sampler.path=mine.py": "verl's own buffer",
     "actor_rollout_ref.rollout.full_determinism=true": "one request id for all summaries",
+    "actor_rollout_ref.actor.strategy=fsdp": "FSDP2 alone",
+    "actor_rollout_ref.rollout.name=sglang": "vLLM alone",
+    "actor_rollout_ref.rollout.multi_turn.enable=true": "would be ignored",
+    "actor_rollout_ref.rollout.val_kwargs.n=4": "would be ignored",
+    "actor_rollout_ref.actor.checkpoint.save_contents=[model]": "its model is made of the last one",
+    "actor_rollout_ref.actor.checkpoint.load_contents=[model]": "goes on from its checkpoints",
+    "trainer.resume_mode=disable": "another OUT begins anew",
+    "trainer.val_only=true": "eval/ scores a model",
+    "trainer.critic_warmup=10": "would train nothing",
+    "data.custom_cls.path=mine.py": "reads the rows of a stream",
     "distillation.enabled=true": "no teacher",
     "reward.custom_reward_function.path=mine.py": "would be ignored",
     "reward.reward_model.enable=true": "would be ignored",
@@ -43,7 +55,8 @@ REFUSED = {
 def test_what_would_train_something_else_is_refused_with_its_reason(compose, argument):  # noqa: F811
     name, _, value = argument.partition("=")
     why = REFUSED[argument] if name.endswith("rollout.n") else f" is refused: .*{REFUSED[argument]}"
-    with pytest.raises(SettingsError, match=f"^{re.escape(name)}=(?i:{re.escape(value)}).*{why}"):
+    shown = re.escape(value).replace("model", "'model'")
+    with pytest.raises(SettingsError, match=f"^{re.escape(name)}=(?i:{shown}).*{why}"):
         sizes(compose(argument, PRESET="tiny"))
 
 
@@ -92,6 +105,61 @@ def test_a_pass_that_does_not_take_the_longest_row_is_refused(compose, arguments
         SettingsError, match=rf"{named}.* less than the longest row: PROMPT_LENGTH=768 \+ RESPONSE_LENGTH=128 = 896"
     ):
         sizes(compose(*arguments, PRESET="tiny", **variables))
+
+
+# Numbers that cannot be meant, by the names of their settings; "x" is no number.
+ODD = {
+    **{f"streaming.{name}": ("x", -1) for name in ("seed", "discount", "judge_patience", "max_failures", "samples")},
+    **{f"streaming.{name}": ("x", 0, -1) for name in ("judge_timeout", "step_limit", "poll_seconds")},
+    "streaming.discount ": (2,),
+    "streaming.max_failures ": (1.5,),
+    "streaming.seed ": (2**31, 1.5),
+    **{name: ("x", None, 0, -1, 1.5) for name, (_, number) in NUMBERS.items() if number.least == 1},
+    "trainer.total_training_steps": ("x", 0, -1, 1.5),
+    **{name: ("x", None, 1.5) for name in ("trainer.save_freq", "trainer.test_freq")},
+    "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": ("x", None, 0, -1),
+    "actor_rollout_ref.actor.optim.lr": ("x", None, -1e-6, float("nan")),
+    "actor_rollout_ref.actor.fsdp_config.fsdp_size": (0, -2, 3),
+    "actor_rollout_ref.rollout.gpu_memory_utilization": ("x", None, 0, -0.1, 1, 60),
+    "actor_rollout_ref.rollout.val_kwargs.top_p": (-1, 2),
+    "actor_rollout_ref.rollout.max_model_len": (4096,),
+    "streaming.thinking": ("maybe",),
+    "streaming.shuffle_rewards": (3,),
+    "streaming.tolerance.bfloat16.mean": ("x", -1),
+    "trainer.logger": (["console", "nothing"], "nothing"),
+}
+
+
+def test_a_number_that_cannot_be_meant_is_named_before_anything_is_reckoned_with_it(compose):  # noqa: F811
+    """None of them comes to Ray, where it would be an error of somebody else's, minutes later."""
+    config = compose()
+    sizes(config)
+    for name, values in ODD.items():
+        sound_value = copy.deepcopy(OmegaConf.select(config, name.strip()))
+        for value in values:
+            OmegaConf.update(config, name.strip(), value)
+            with pytest.raises(SettingsError) as caught:
+                sizes(config)
+            assert str(caught.value).startswith(f"{name.strip()}="), (name, value, str(caught.value))
+        OmegaConf.update(config, name.strip(), sound_value)
+    sizes(config)
+    OmegaConf.update(config, "streaming.tolerance.bfloat16.typo", 1, force_add=True)
+    with pytest.raises(SettingsError, match="bfloat16.typo is no limit"):
+        sizes(config)
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"JUDGES": "judge"}, r"streaming.judges \(JUDGES\): 'judge' is no address .* judge=http://HOST"),
+        ({"VAL_JUDGES": "org/A"}, r"streaming.val_judges \(VAL_JUDGES\): 'org/A' is no address"),
+        ({"JUDGES": "a=http://x/v1 a=http://y/v1"}, "2 models are named a"),
+        ({"VAL_JUDGES": "judge=http://x/v1"}, "val_judges both have a judge named judge"),
+    ],
+)
+def test_judges_that_cannot_be_asked_are_named(compose, variables, sentence):  # noqa: F811
+    with pytest.raises(ValueError, match=sentence):
+        sizes(compose(**variables))
 
 
 def test_a_pass_that_takes_one_row_is_enough(compose):  # noqa: F811

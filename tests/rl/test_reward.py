@@ -214,8 +214,6 @@ async def test_judges_that_watch_are_checked_at_the_start_like_the_others(watche
     swapped = Streaming(judges=watched.url, val_judges=named, judge_timeout=0.5, judge_patience=1.0)
     with pytest.raises(JudgeError, match="judge a gives the letter A"):
         await check_judges(swapped, rows_of([TEA, COFFEE]))
-    with pytest.raises(SettingsError, match="streaming.val_judges both have a judge named a"):
-        await check_judges(Streaming(judges=named, val_judges=named), rows_of([TEA]))
 
 
 async def test_settings_that_cannot_be_meant(judges, tokenizer):

@@ -10,6 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from omegaconf import OmegaConf
+from transformers import AutoConfig
 
 from alignxplore.prompts import SETS
 from alignxplore.records import RecordError
@@ -57,6 +58,20 @@ def test_a_model_that_is_not_there_is_named_before_anything_starts(config, tmp_p
     config.actor_rollout_ref.model.path = str(tmp_path / "outputs" / "sft")
     with pytest.raises(SettingsError, match="MODEL=.*outputs/sft is no readable model"):
         module.run(config)
+
+
+def test_rows_longer_than_the_models_window_and_heads_that_cannot_be_shared_are_named(config):
+    """The engine would refuse them inside Ray."""
+    model = AutoConfig.from_pretrained(config.actor_rollout_ref.model.path)
+    config.data.max_response_length = model.max_position_embeddings - 64
+    module.check_model(config)
+    config.data.max_response_length += 1
+    with pytest.raises(SettingsError, match=rf"reads {model.max_position_embeddings} tokens, and PROMPT_LENGTH=64 \+"):
+        module.check_model(config)
+    config.data.max_response_length = 8
+    config.actor_rollout_ref.rollout.tensor_model_parallel_size = parts = model.num_attention_heads + 1
+    with pytest.raises(SettingsError, match=f"has {parts - 1} attention heads, which TP={parts} does not divide"):
+        module.check_model(config)
 
 
 def test_a_gpu_without_flash_attention_is_refused_before_ray_unless_another_attention_is_asked_for(
@@ -148,7 +163,7 @@ def test_validation_data_without_anybody_are_named(config, tmp_path):
     ("changes", "sentence"),
     [
         ({"streaming.judges": "j=judge-host:8000/v1"}, "write http://judge-host:8000/v1"),
-        ({"streaming.judges": "j=org/model"}, "not a URL; start it with http://"),
+        ({"streaming.judges": "j=org/model"}, "'org/model' is no address of a server"),
         ({"streaming.judge_api_key_env": "NO_SUCH_KEY"}, "the environment variable NO_SUCH_KEY is not set"),
         ({"data.train_files": "no_such.parquet"}, "no_such.parquet"),
     ],

@@ -3,7 +3,11 @@ tests/rl/test_cluster_scripts.py.)"""
 
 import pytest
 
+from alignxplore.demo.__main__ import DemoOptions
+from alignxplore.films.teacher import TeacherOptions
 from alignxplore.serving.judges import Judge, JudgesOptions, judges_line, placed
+from alignxplore.serving.server import ServeOptions
+from alignxplore.world.oracle import OracleOptions
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +46,42 @@ def test_the_line_names_an_address_that_others_reach(monkeypatch):
         options = JudgesOptions(models="a=org/A b=org/B", **address)
         line = judges_line(options, placed(options))
         assert line == f"a=http://{expected}:8000/v1 b=http://{expected}:8001/v1"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"device": "tpu"}, "--device tpu: one of cuda, cpu"),
+        ({"tp": 0}, "--tp 0: at least 1"),
+        ({"replicas": 0}, "--replicas 0: at least 1"),
+        ({"gpus": -1}, "--gpus -1: at least 1"),
+        ({"limit": 0.0}, "--limit 0.0: at least 1"),
+        ({"max_model_len": 0}, "--max_model_len 0: at least 1"),
+        ({"port": 0}, "--port 0: from 1 to 65534"),
+        ({"port": 65535}, "--port 65535: from 1 to 65534"),
+        ({"models": " "}, "names no judge"),
+        ({"models": "a=org/A a=org/B"}, "two judges named a"),
+    ],
+)
+def test_what_cannot_be_meant_is_named(wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        JudgesOptions(**{"models": "a=org/A b=org/B"} | wrong)
+
+
+def test_where_no_gpu_may_be_used_that_is_said(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(ValueError, match="no GPU here that may be used"):
+        placed(JudgesOptions(models="a=org/A"))
+
+
+def test_a_port_is_one_wherever_something_listens():
+    for options, least in (
+        (lambda port: ServeOptions(model="m", port=port), 0),
+        (lambda port: OracleOptions(port=port), 0),
+        (lambda port: TeacherOptions(names_of="m", port=port), 0),
+        (lambda port: DemoOptions(port=port), 1),
+    ):
+        options(least), options(65535)
+        for wrong in (least - 1, 65536):
+            with pytest.raises(ValueError, match=f"--port {wrong}: from {least} to 65535"):
+                options(wrong)
