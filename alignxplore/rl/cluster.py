@@ -89,16 +89,16 @@ def check_room(config: DictConfig, nodes: Sequence[Mapping[str, Any]]) -> None:
     Args:
         nodes: as `ray.nodes()` gives them.
     """
-    asked, gpus, needed = config.trainer.nnodes, config.trainer.n_gpus_per_node, slots(config)
+    node_count, gpus, needed = config.trainer.nnodes, config.trainer.n_gpus_per_node, slots(config)
     parts = [(part.get("GPU", 0), part.get("CPU", 0)) for part in (n["Resources"] for n in nodes if n["Alive"])]
-    if sum(cards // gpus for cards, _ in parts) < asked:
+    if sum(cards // gpus for cards, _ in parts) < node_count:
         raise RunStopped(
-            f"NNODES={asked} nodes of GPUS={gpus} were asked for, and Ray has nodes of "
+            f"NNODES={node_count} nodes of GPUS={gpus} were asked for, and Ray has nodes of "
             f"{', '.join(f'{cards:.0f}' for cards, _ in parts)} GPUs; on several start Ray first, and set RAY_ADDRESS"
         )
     fitting = sum(min(cards // gpus, cpus // (_TRAINER * gpus)) for cards, cpus in parts)
-    if fitting < asked or sum(cpus for _, cpus in parts) < needed:
-        each = needed - _TRAINER * gpus * (asked - 1)
+    if fitting < node_count or sum(cpus for _, cpus in parts) < needed:
+        each = needed - _TRAINER * gpus * (node_count - 1)
         raise RunStopped(
             f"this run's processes take {needed} CPUs as Ray counts them, {_TRAINER} of them beside each GPU, and it "
             f"has nodes of {', '.join(f'{cpus:.0f}' for _, cpus in parts)}. They are slots, not cores: "

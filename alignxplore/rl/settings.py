@@ -37,15 +37,15 @@ class Number(NamedTuple):
         Args:
             variable: by which it may be set as well; empty: none.
         """
-        shown = f"{name}={value}{f' ({variable})' if variable else ''}"
+        setting = f"{name}={value}{f' ({variable})' if variable else ''}"
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if not is_number or self.kind is int and not isinstance(value, int):
-            raise SettingsError(f"{shown} is no {'whole ' if self.kind is int else ''}number")
+            raise SettingsError(f"{setting} is no {'whole ' if self.kind is int else ''}number")
         if not self.least <= value <= self.most or self.between and value in (self.least, self.most):
             ends = f"{'more than' if self.between else 'at least'} {self.least:g}"
             if self.most < math.inf:
                 ends += f" and {'less than' if self.between else 'at most'} {self.most:.10g}"
-            raise SettingsError(f"{shown}: {ends}")
+            raise SettingsError(f"{setting}: {ends}")
 
 
 LARGEST_SEED = 2**31 - 1 - 1024  # verl adds the number of an engine to it
