@@ -55,8 +55,8 @@ REFUSED = {
 def test_what_would_train_something_else_is_refused_with_its_reason(compose, argument):  # noqa: F811
     name, _, value = argument.partition("=")
     why = REFUSED[argument] if name.endswith("rollout.n") else f" is refused: .*{REFUSED[argument]}"
-    shown = re.escape(value).replace("model", "'model'")
-    with pytest.raises(SettingsError, match=f"^{re.escape(name)}=(?i:{shown}).*{why}"):
+    pattern = re.escape(value).replace("model", "'model'")
+    with pytest.raises(SettingsError, match=f"^{re.escape(name)}=(?i:{pattern}).*{why}"):
         sizes(compose(argument, PRESET="tiny"))
 
 
