@@ -44,12 +44,20 @@ CSS = """
 .axp td, .axp th {border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important;
   padding: .3em .5em; text-align: left}
 .axp td:nth-child(3) {min-width: 9em}
-.axp .scroll {overflow-x: auto}
+.axp .scroll {overflow-x: auto; container-type: inline-size}
 .axp td.number, .axp th.number {text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums}
 @media (pointer: coarse) {.axp .says label {padding: .6em .9em}}
 """
 _LIT = "background: #ffd54d; color: #1a1a1a; opacity: 1; border-radius: 4px"
 _AGAINST = "outline: 2px dashed #d55e00; opacity: 1; border-radius: 4px"
+# A line of six runs out of a phone: there it is two of three, below a head of two of three. It stands beside the table
+# because Gradio takes such a rule out of a page's own style.
+_NARROW = """<style>@container (max-width: 34em) {
+  #verdicts tr {display: grid; grid-template-columns: 3fr 4fr 4fr; border-bottom: 1px solid
+    var(--border-color-primary) !important}
+  #verdicts td, #verdicts th {border: 0 !important; min-width: 0; overflow-wrap: anywhere; text-align: left !important}
+  #verdicts td[colspan] {grid-column: 1 / -1}
+}</style>"""
 
 
 def _box(inside: str) -> str:
@@ -174,5 +182,5 @@ def verdicts(rows: Sequence[tuple[str, Verdict]], items: Sequence[str], chosen: 
     head = "".join(f"<th>{name}</th>" for name in ("reads", "downstream model", "picks"))
     head += "".join(f'<th class="number">{name}</th>' for name in numbers)
     truth = f"The person took {ascii_uppercase[items.index(chosen)]}." if chosen in items else ""
-    table = f'<div class="scroll"><table id="verdicts"><tr>{head}</tr>{"".join(lines)}</table></div>'
+    table = f'{_NARROW}<div class="scroll"><table id="verdicts"><tr>{head}</tr>{"".join(lines)}</table></div>'
     return _box(f"{table}{_note(truth)}")

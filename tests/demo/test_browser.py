@@ -199,6 +199,8 @@ def test_on_a_phone_nothing_runs_out_of_the_page(new_page, scheme):
     assert is_lit(page, "#history .e2c")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert min(label.bounding_box()["height"] for label in page.locator(".says label").all()) >= 32, "for a finger"
+    box = page.locator(".scroll:has(#verdicts)")
+    assert box.evaluate("box => box.scrollWidth <= box.clientWidth"), "nothing of the choices is a swipe away"
     parts = page.locator("#verdicts, #verdicts tbody, #verdicts tr").all()
     sides = "x => ['Top', 'Left', 'Right'].map(side => getComputedStyle(x)[`border${side}Width`])"
     frames = [part.evaluate(sides) for part in parts]
