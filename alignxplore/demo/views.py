@@ -53,9 +53,10 @@ _AGAINST = "outline: 2px dashed #d55e00; opacity: 1; border-radius: 4px"
 # A line of six runs out of a phone: there it is two of three, below a head of two of three. It stands beside the table
 # because Gradio takes such a rule out of a page's own style.
 _NARROW = """<style>@container (max-width: 34em) {
-  #verdicts tr {display: grid; grid-template-columns: 3fr 4fr 4fr; border-bottom: 1px solid
-    var(--border-color-primary) !important}
-  #verdicts td, #verdicts th {border: 0 !important; min-width: 0; overflow-wrap: anywhere; text-align: left !important}
+  #verdicts tr {display: grid; grid-template-columns: 4fr 5fr 6fr; margin: 0 !important; padding: .35em 0 !important;
+    border-bottom: 1px solid var(--border-color-primary) !important}
+  #verdicts td, #verdicts th {border: 0 !important; min-width: 0; padding: .1em .4em !important;
+    overflow-wrap: anywhere; text-align: left !important}
   #verdicts td[colspan] {grid-column: 1 / -1}
 }</style>"""
 

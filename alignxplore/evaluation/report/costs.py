@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from alignxplore.evaluation.comparisons import COMPARED, COMPARED_NOTE, compare, compared
 from alignxplore.evaluation.costs import SHORTER, Cost
@@ -23,6 +24,7 @@ NOTE = (
     "of one run, not machines. GPU-seconds: the time that a whole set took, times --gpus, shared alike."
 )
 BINS = 5  # of summary length, with as many summaries in each
+LEAST = 0.1  # of all summaries that a point is of: a point of two would hide the others
 
 Policy = tuple[str, str]  # policy and setting
 
@@ -121,6 +123,7 @@ def accuracy_by_length(costs: Sequence[Cost], scores: Sequence[Score], protocol:
         chance = chance_of(row for pairs in policy_pairs.values() for _, row in pairs)
         panel.axhline(100 * chance, color="#999", linewidth=0.8, linestyle="--")
         panel.set_title(label(benchmark), fontsize=10)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.supxlabel("words of the summary", fontsize=9)
     names = [f"{policy}, {setting}" for policy, setting in policies]
     lines.legend(figure, names, f"downstream model {judge}, protocol {protocol}")
@@ -128,13 +131,17 @@ def accuracy_by_length(costs: Sequence[Cost], scores: Sequence[Score], protocol:
 
 
 def _by_length(pairs: list[tuple[int, Score]]) -> list[tuple[float, Estimate]]:
-    """(mean length, accuracy) of each fifth of the summaries; those of one length share a point."""
+    """(mean length, accuracy) of each fifth of the summaries; those of one length share a point, and few of another
+    length join their neighbours."""
     lengths_N = np.array([length for length, _ in pairs])
     edges = np.quantile(lengths_N, np.linspace(0, 1, BINS + 1)[1:-1])
     bins: dict[int, list[tuple[int, Score]]] = defaultdict(list)
     for place, pair in zip(np.searchsorted(edges, lengths_N, side="left").tolist(), pairs):
         bins[place].append(pair)
-    return [
-        (float(np.mean([length for length, _ in bin_pairs])), measured(row for _, row in bin_pairs))
-        for _, bin_pairs in sorted(bins.items())
-    ]
+    groups: list[list[tuple[int, Score]]] = []
+    for _, bin_pairs in sorted(bins.items()):
+        if groups and min(len(groups[-1]), len(bin_pairs)) < LEAST * len(pairs):
+            groups[-1] += bin_pairs
+        else:
+            groups.append(bin_pairs)
+    return [(float(np.mean([length for length, _ in group])), measured(row for _, row in group)) for group in groups]

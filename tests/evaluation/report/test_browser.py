@@ -256,6 +256,31 @@ def test_on_a_phone_a_probability_stands_beside_its_bar_and_a_plot_is_as_large_a
     assert plot[0] == plot[1] > 390 == page.evaluate("document.documentElement.scrollWidth")
 
 
+def difference_page() -> str:
+    """A main table of nine benchmarks, with a long name and differences."""
+    marks = "(1 2 4 5 21 22 23 24)"
+    body = [
+        ["ours", *["71.00 [69.00, 73.00]"] * 9],
+        ["published: DS-R1-Distill-Qwen-7B (not run here)", *["58.40"] * 9],
+    ]
+    body += [["ours − published", *[f"+12.60 [10.10, 15.10] {marks}"] * 9]]
+    return report_page.page([Table("a", "First", ["policy", *"ABCDEFGHI"], body)], [], [], [], [], "", "")
+
+
+def test_on_a_phone_the_first_column_leaves_room_for_numbers(new_page):
+    page = new_page(difference_page(), **PHONE)
+    widths = page.evaluate("[...document.querySelectorAll('#tables tr > :first-child')].map(x => x.offsetWidth)")
+    assert max(widths) < 390 / 2 and page.locator("#tables tr").last.inner_text().endswith("(1 2 4 5 21 22 23 24)")
+
+
+def test_on_a_projector_what_differs_stands_below_the_difference_and_seven_of_nine_columns_are_seen(new_page):
+    page = new_page(difference_page(), viewport={"width": 1920, "height": 1080})
+    ends = page.evaluate("[...document.querySelectorAll('#tables th')].map(x => x.getBoundingClientRect().right)")
+    assert len([end for end in ends[1:] if end < 1920]) >= 7
+    lines = page.evaluate("[...document.querySelectorAll('#tables td > span')].map(x => x.getClientRects().length)")
+    assert lines == [1] * 9, "a difference and its interval stay on a line"
+
+
 @pytest.mark.parametrize(
     "view",
     [

@@ -3,6 +3,7 @@
 from dataclasses import asdict, replace
 
 import matplotlib.pyplot as plt
+import pytest
 
 from alignxplore.evaluation.costs import Cost, Spent
 from alignxplore.evaluation.report import costs, writing
@@ -57,6 +58,12 @@ def test_the_plot_shows_accuracy_by_fifths_of_length():
     figure = costs.accuracy_by_length(equal_lengths, rows, "choice")
     ((bars,),) = (panel.containers for panel in figure.axes)
     assert [list(map(float, bars.lines[0].get_xdata()))] == [[7.0]], "summaries of one length are one point"
+    plt.close(figure)
+    two_longer = [replace(cost, words=9 if i < 2 else 7) for i, cost in enumerate(entries)]
+    figure = costs.accuracy_by_length(two_longer, rows, "choice")
+    ((bars,),) = (panel.containers for panel in figure.axes)
+    assert [float(x) for x in bars.lines[0].get_xdata()] == [pytest.approx(7.04)], "two of a hundred are no point"
+    assert all(float(tick).is_integer() for tick in figure.axes[0].get_xticks()), "no half words"
     plt.close(figure)
     assert costs.accuracy_by_length([], rows, "choice") is None
     assert costs.accuracy_by_length(entries, rows, "paper") is None
