@@ -1,5 +1,6 @@
 """The folder of a run. It belongs to one run at a time, and remembers with which settings and which code it was made
-and which steps are done: by which commands, in how many seconds."""
+and which steps are done: by which commands, in how many seconds. Paths inside the repository are written as $ROOT/...,
+so that a run is finished wherever it is taken with its repository."""
 
 import contextlib
 import fcntl
@@ -8,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from alignxplore.environment import git_commit
+from alignxplore.environment import ROOT, git_commit
 from alignxplore.errors import UserError, program
 from alignxplore.quickstart.steps import Step, order
 from alignxplore.same_run import refuse_other
@@ -81,7 +82,7 @@ class RunFolder:
 
     def note_settings(self, deciding: Mapping[str, str]) -> None:
         """Remember the settings that the folder is made with."""
-        (self.out / "settings").write_text("".join(f"{line}\n" for line in _lines(deciding)))
+        (self.out / "settings").write_text("".join(f"{_portable(line)}\n" for line in _lines(deciding)))
 
     def seconds(self, step: Step) -> float | None:
         """How long the step took; None if it was not done, or by other commands."""
@@ -91,7 +92,7 @@ class RunFolder:
         from alignxplore.records import read_object  # not at import: it needs packages, and `--check` none
 
         record = read_object(path, "seconds", "commands", remedy="delete it: its step is done again")
-        return record["seconds"] if record["commands"] == step.lines(self.out) else None
+        return record["seconds"] if [_here(line) for line in record["commands"]] == step.lines(self.out) else None
 
     def undone(self, steps: Sequence[Step]) -> list[Step]:
         """The steps that are still to be done: what comes after one of them is to be done again as well."""
@@ -105,11 +106,20 @@ class RunFolder:
         """Remember that it is done."""
         from alignxplore.records import write_json  # not at import: it needs packages, and `--check` none
 
-        write_json(self._steps / f"{step.name}.json", {"commands": step.lines(self.out), "seconds": round(seconds)})
+        commands = [_portable(line) for line in step.lines(self.out)]
+        write_json(self._steps / f"{step.name}.json", {"commands": commands, "seconds": round(seconds)})
 
 
 def _lines(deciding: Mapping[str, str]) -> list[str]:
     return "\n".join(f"{name}={value}" for name, value in deciding.items()).splitlines()
+
+
+def _portable(line: str) -> str:
+    return line.replace(f"{ROOT}/", "$ROOT/")
+
+
+def _here(line: str) -> str:
+    return line.replace("$ROOT/", f"{ROOT}/")
 
 
 def _pairs(lines: Sequence[str]) -> dict[str, str]:
@@ -118,4 +128,4 @@ def _pairs(lines: Sequence[str]) -> dict[str, str]:
 
 def settings_of(out: Path) -> dict[str, str]:
     """NAME → value of the settings that a run's folder was made with."""
-    return _pairs((out / "settings").read_text().splitlines())
+    return _pairs([_here(line) for line in (out / "settings").read_text().splitlines()])

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from alignxplore.errors import one_sentence
+from alignxplore.quickstart import folder
 from alignxplore.quickstart.folder import FolderError, RunFolder
 from alignxplore.quickstart.plan import Pipeline
 from alignxplore.quickstart.runner import StepError, _Runner
@@ -354,3 +355,22 @@ def test_a_check_refuses_a_file_in_the_folders_place(tmp_path):
     (tmp_path / "out").touch()
     with pytest.raises(SystemExit, match=f"{tmp_path}/out: a file, .* name another folder"), one_sentence():
         carry_out(Pipeline(out=tmp_path / "out", steps=[]), check=True)
+
+
+def test_a_run_that_is_taken_elsewhere_with_its_repository_is_finished_there(tmp_path, monkeypatch):
+    def at(root):
+        monkeypatch.setattr(folder, "ROOT", root)
+        step = Step("data", 1, [command("build", "--raw", root / "data/films", "--out", root / "runs/a/films.jsonl")])
+        return RunFolder(root / "runs/a"), step, {"DATA": str(root / "data/films"), "SEED": "1"}
+
+    run, step, settings = at(tmp_path / "here")
+    with run.claimed():
+        run.note_settings(settings)
+        run.note_done(step, 7)
+    assert str(tmp_path) not in "".join(path.read_text() for path in run.out.rglob("*") if path.is_file())
+    (tmp_path / "here").rename(tmp_path / "there")
+    run, step, settings = at(tmp_path / "there")
+    run.refuse_others(settings)
+    assert run.seconds(step) == 7 and folder.settings_of(run.out) == settings
+    with pytest.raises(OtherRun, match="DATA"):
+        run.refuse_others(settings | {"DATA": str(tmp_path / "here/data/films")})
