@@ -1,4 +1,5 @@
-"""Films by the titles that people type: "Heat (1995)", "the matrix", also without the year where it is one film.
+"""Films by the titles that people type: "Heat (1995)", "the matrix", "Terminator 2", also without the year where it is
+one film.
 
 Tiny models read of a film its genres and decade only, so that a bare title tells them nothing. And they know choices
 that answer one request, so that without it they write nothing (`python -m alignxplore.ask`, the demo).
@@ -7,7 +8,7 @@ that answer one request, so that without it they write nothing (`python -m align
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -17,8 +18,11 @@ from alignxplore.films.text import attributes
 
 REQUEST = datasets.get("movielens").default_query
 MOVIES = ROOT / "data/movielens/ml-latest-small/movies.csv"
-_ARTICLE = re.compile(r"^(.*), (the|a|an|le|la|les|l'|der|die|das|el|il)( \(.*)?$")
+_ARTICLES = "the|a|an|le|la|les|l'|der|die|das|el|il"
+_ARTICLE = re.compile(rf"^(.*), ({_ARTICLES})( \(.*)?$")
+_LAST_ARTICLE = re.compile(rf", ({_ARTICLES})$", re.IGNORECASE)
 _YEAR = re.compile(r"\s*\(\d{4}\)\s*$")
+_BRACKETS = re.compile(r"\s*\((?:a\.k\.a\. )?([^()]*)\)")
 
 
 def _key(title: str) -> str:
@@ -27,16 +31,32 @@ def _key(title: str) -> str:
     return " ".join(re.findall(r"\w+", title))
 
 
+def _short(title: str) -> Iterator[str]:
+    """Shorter names: what stands in brackets, before them, or before a colon; without the article. "Seven (1995)" and
+    "Se7en" of "Seven (a.k.a. Se7en) (1995)"."""
+    year = match[0] if (match := _YEAR.search(title)) else ""
+    body = title.removesuffix(year)
+    article = match[0] if (match := _LAST_ARTICLE.search(body)) else ""
+    plain = _LAST_ARTICLE.sub("", _BRACKETS.sub("", body))
+    start = plain.partition(":")[0]
+    for name in (plain, plain + article, start, start + article, *_BRACKETS.findall(body)):
+        yield from (name, name + year)
+
+
 @cache
 def _known(path: Path = MOVIES) -> dict[str, str]:
-    """Key → the film as the builder writes it. A title without its year is a key where no other film has it."""
+    """Key → the film as the builder writes it. A title without its year, or a shorter name, is a key where one film
+    alone has it; a shorter name moreover where it is no film's title."""
     films: dict[str, set[str]] = defaultdict(set)
+    films_by_short: dict[str, set[str]] = defaultdict(set)
     with path.open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
             text = f"Title: {row['title']}, Genres: {row['genres']}"
-            films[_key(row["title"])].add(text)
-            films[_key(_YEAR.sub("", row["title"]))].add(text)
-    return {key: min(texts) for key, texts in films.items() if len(texts) == 1}
+            for name in (row["title"], _YEAR.sub("", row["title"])):
+                films[_key(name)].add(text)
+            for name in _short(row["title"]):
+                films_by_short[_key(name)].add(text)
+    return {key: min(texts) for key, texts in (films_by_short | films).items() if len(texts) == 1}
 
 
 def complete(text: str) -> str:
