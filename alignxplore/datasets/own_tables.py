@@ -67,7 +67,8 @@ def check_columns(columns: Sequence[str], names: Sequence[str], path: Path, line
     """Raise RecordError for the first of `columns` that is not there, or there twice."""
     for name in columns:
         if name not in names:
-            raise RecordError(f"no such column; name one of these by its option (--help): {', '.join(names) or 'none'}", path, line, name)
+            there = ", ".join(names) or "none"
+            raise RecordError(f"no such column; name one of these by its option (--help): {there}", path, line, name)
         if names.count(name) > 1:
             raise RecordError("two columns have this name; rename one of them", path, line, name)
 

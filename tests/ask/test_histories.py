@@ -64,7 +64,10 @@ def test_a_csv_with_columns_of_any_name(tmp_path):
 @pytest.mark.parametrize(
     ("raw", "problem"),
     [
-        (b"title,other\nUp,\n", "mine.csv:1: field 'chosen': no such column; name one of these by its option (--help): title, other"),
+        (
+            b"title,other\nUp,\n",
+            "mine.csv:1: field 'chosen': no such column; name one of these by its option (--help): title, other",
+        ),
         (b"chosen,other\nUp\n", "mine.csv:2: 1 fields, and the header has 2"),
         (b"chosen\nUp\n\xffx\n", "mine.csv:3: byte 1 is not UTF-8"),
         (b'chosen\nUp\n"open\nnever closed\n', "mine.csv:3: not CSV"),
