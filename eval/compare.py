@@ -6,7 +6,7 @@
     python eval/compare.py --report outputs/eval --second_report outputs/older --where policy=ours
 
 Rows are chosen by policy, setting, benchmark, judge and protocol; what is not named must be the same in both and gives
-one line each. The difference is b − a, over generation seeds where there are several; what
+one line each. The difference is second − first, over generation seeds where there are several. What
 the columns are stands below the table.
 """
 

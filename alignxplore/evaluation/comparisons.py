@@ -31,8 +31,8 @@ class CompareOptions:
 
     report: Path = option("folder with the scores.jsonl of evaluate.py")
     second_report: Path | None = option("folder of the second row, where it is another one", None, "--report_b")
-    first: list[str] = option(f"the first row (a), {FIELDS}", [], "--a")
-    second: list[str] = option("the second row (b)", [], "--b")
+    first: list[str] = option(f"the first row, {FIELDS}", [], "--a")
+    second: list[str] = option("the second row; the difference is second − first", [], "--b")
     where: list[str] = option("what holds of both", [])
     csv: bool = option("print CSV instead of Markdown", False)
 
@@ -120,7 +120,13 @@ def comparisons(
                     names.append([" / ".join(a), " / ".join(b)])
                     tests.append(test)
     body = [pair + columns for pair, columns in zip(names, compared(tests))]
-    return Table("comparison", "b − a on the same users and targets", ["a", "b", *COMPARED], body, COMPARED_NOTE)
+    return Table(
+        "comparison",
+        "second − first, on the same users and targets",
+        ["first", "second", *COMPARED],
+        body,
+        COMPARED_NOTE,
+    )
 
 
 def selection(texts: list[str]) -> dict[str, str]:

@@ -297,7 +297,7 @@ def history_of(updates: Updates, user: str) -> str:
         if version is None:
             lines.append(f"{head}; not written yet")
             continue
-        head += f"; {version.model}, {version.when or 'when is not known'}"
+        head += f"; policy {version.model}, {version.when or 'when is not known'}"
         if not version.holds or version.stage is None:
             problem = (version.stage.problem or "empty") if version.stage else version.error
             lines.append(f"{head}; kept the older summary: {problem}")

@@ -183,7 +183,9 @@ def test_all_versions_of_a_person_are_shown_word_by_word(run, tmp_path, capsys):
     capsys.readouterr()
     assert run(folder=folder, model=False, diff=["ann", "nobody"]) == []
     output = capsys.readouterr().out
-    assert re.search(r"ann, version 1: 1 interactions of a.jsonl; \S+, 2\S+\n\{\+likes [0-9a-f]+\+\}", output), output
+    assert re.search(
+        r"ann, version 1: 1 interactions of a.jsonl; policy \S+, 2\S+\n\{\+likes [0-9a-f]+\+\}", output
+    ), output
     assert "ann, version 2: 1 interactions of b.jsonl" in output and "kept the older summary" in output
     assert "nobody: no updates" in output and "ann: no updates" not in output and "Brazil" not in output
 
