@@ -300,7 +300,7 @@ def history_of(updates: Updates, user: str) -> str:
         head += f"; policy {version.model}, {version.when or 'when is not known'}"
         if not version.holds or version.stage is None:
             problem = (version.stage.problem or "empty") if version.stage else version.error
-            lines.append(f"{head}; kept the older summary: {problem}")
+            lines.append(f"{head}; {'kept the older summary' if text else 'no summary'}: {problem}")
             continue
         lines.append(f"{head}\n{word_diff(text, version.stage.summary)}")
         text = version.stage.summary
