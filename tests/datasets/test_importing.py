@@ -180,7 +180,7 @@ def test_a_disliked_answer_is_set_against_a_liked_one_of_the_same_question(tmp_p
         (("a,Good 2,3,4", 'a,"Good 2,3,4'), "mine.csv:7: not CSV"),
         (
             ("film,", "movie,"),
-            "mine.csv:1: field 'film': no such column; .* --help.: user, movie, when, stars",
+            "mine.csv:1: field 'film': no such column; .*--help.: user, movie, when, stars",
         ),
         (("a,Good 2", "a\ufffd,Good 2"), "mine.csv:7: field 'user': half a character"),
         ((RATED, ""), "mine.csv: an empty file"),
