@@ -20,7 +20,7 @@ LONGEST = 20_000  # characters of an answer that are shown
 
 CSS = """
 .axp ol {list-style: none; padding: 0; margin: 0; max-height: 34em; overflow-y: auto}
-.axp li {display: grid; grid-template-columns: 2.2em 1fr 1fr; gap: .5em; padding: .25em 0;
+.axp li {display: grid; grid-template-columns: minmax(2.2em, max-content) 1fr 1fr; gap: .5em; padding: .25em 0;
   border-bottom: 1px solid var(--border-color-primary); font-size: .9em; overflow-wrap: anywhere}
 .axp li > b {font-weight: 400; opacity: .75}
 .axp li.gone {opacity: .35; text-decoration: line-through}

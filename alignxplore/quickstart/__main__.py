@@ -6,6 +6,8 @@ Interrupted? Run the same command again: what is finished is kept. Every step is
 repository, which are printed before they run; what they say is in OUT/logs. Other sizes or another seed need another
 folder."""
 
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +49,15 @@ def quickstart(options: QuickstartOptions) -> str:
     settings = films.FilmSettings.read(out=out)
     if not settings.data.is_dir():
         raise SettingError(f"DATA={settings.data}: no such folder; give the raw folder of a MovieLens edition")
-    return carry_out(Pipeline.of(settings, films.steps(settings), **results), options.check)
+    text = carry_out(Pipeline.of(settings, films.steps(settings), **results), options.check)
+    return text if options.check else f"{text}\nask it   {asking(out)}"
+
+
+def asking(out: Path) -> str:
+    """The line for a shell that asks what was trained, in the environment of this process."""
+    words = ["python", "-m", "alignxplore.ask", *(["--run", str(out)] if out != ROOT / "runs/quickstart" else [])]
+    activation = Path(sys.prefix, "bin/activate")
+    return (f"source {shlex.quote(str(activation))} && " if activation.is_file() else "") + shlex.join(words)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from alignxplore.quickstart.__main__ import asking
 from tests import ROOT
 
 LISTS = [
@@ -84,3 +85,11 @@ def test_a_study_without_its_quick_start_says_what_to_run(tmp_path):
     )
     assert process.returncode == 1
     assert f"{tmp_path}/nothing holds no finished quick start; run ./quickstart.sh --world first" in process.stderr
+
+
+def test_a_quick_start_ends_with_the_command_that_asks_it(tmp_path):
+    process = subprocess.run(
+        ["bash", "-c", f"{asking(tmp_path / 'a b')} --check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert process.returncode == 1 and f"{tmp_path}/a b" in process.stderr and "quick start" in process.stderr
+    assert "--run" not in asking(ROOT / "runs/quickstart")
