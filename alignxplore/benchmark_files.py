@@ -11,6 +11,7 @@ Bad input raises `RecordError`, which names the file, the line, the field and wh
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,8 @@ def parse_user_id(row: dict, path: str | Path, line: int) -> str:
     user = row.get("uid") if row.get("userid") is None else row["userid"]
     if isinstance(user, float) and user.is_integer():
         user = int(user)  # what pandas makes of 7 where other rows lack one
+    if user in (math.inf, -math.inf):
+        raise RecordError("a number too large to tell two users apart; write ids as text", path, line, "userid")
     if user is None or isinstance(user, (bool, list, dict)) or table_id(str(user)) == "":
         raise RecordError("missing; each row needs the user's id as 'userid' or 'uid'", path, line, "userid")
     return str(user)

@@ -87,6 +87,7 @@ def test_history_may_have_no_alternative(jsonl):
         (user(" "), "field 'userid': missing"),
         (user("NaN"), "field 'userid': missing"),
         (user(float("nan")), "field 'userid': missing"),
+        ('{"userid": 1e400, "history": []}', "field 'userid': a number too large to tell two users apart; write ids"),
         (without("history", user("u2")), "field 'history': missing"),
         (user("u2", history={}), "field 'history': expected a list"),
         (

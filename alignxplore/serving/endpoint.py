@@ -23,7 +23,7 @@ import tenacity
 
 from alignxplore.processes import allow_open_files
 from alignxplore.serving.failures import RequestError, TransportError
-from alignxplore.serving.http_answers import Retry, broken, json_object, read_text, refuse_failure
+from alignxplore.serving.http_answers import Retry, broken, json_object, read_text, redirected, refuse_failure
 from alignxplore.serving.proxies import proxy_of
 from alignxplore.serving.replies import plain
 from alignxplore.serving.streaming import ASKED, Hear, whole_reply
@@ -290,7 +290,7 @@ class Endpoint:
                 refuse_failure(reply, method, self._hide(text), self._about_key(reply.status))
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise broken(error, limit, self._way) from None
-        answer = json_object(text, self._hide)
+        answer = json_object(text, self._hide, redirected(reply))
         if usable:
             try:
                 usable(answer)

@@ -45,7 +45,7 @@ def refuse_failure(reply: aiohttp.ClientResponse, method: str, text: str, about_
         first = reply.history[0] if reply.history else reply
         place = first.headers.get("Location") or "nowhere"
         raise RequestError(first.status, f"it redirects to {place}; give the address that answers by itself")
-    way = f" (redirected to {reply.url})" if reply.history else ""
+    way = redirected(reply)
     if reply.status in _LATER or reply.status >= 500:
         pause = _seconds(reply.headers.get("Retry-After"))
         wish = f" (it asks for a pause of {pause:g} s)" if pause >= 1 else ""
@@ -54,14 +54,23 @@ def refuse_failure(reply: aiohttp.ClientResponse, method: str, text: str, about_
         raise RequestError(reply.status, text[:500] + about_key + way)
 
 
-def json_object(text: str, hide: Callable[[str], str]) -> dict:
-    """The object in a body; `Retry` for what is none, and for an error that a gateway sends as a success."""
+def redirected(reply: aiohttp.ClientResponse) -> str:
+    """Where an answer comes from, if not from whom was asked: what to add to a message about it."""
+    return f" (redirected to {reply.url})" if reply.history else ""
+
+
+def json_object(text: str, hide: Callable[[str], str], way: str) -> dict:
+    """The object in a body; `Retry` for what is none, and for an error that a gateway sends as a success.
+
+    Args:
+        way: see `redirected`.
+    """
     try:
         value, _ = loads(text)
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise Retry(f"a body that is not a JSON object: {hide(text)[:100]!r}", kind="not_json")
+        raise Retry(f"a body that is not a JSON object: {hide(text)[:100]!r}{way}", kind="not_json")
     if value.get("error") and not value.get("choices") and not value.get("data"):
         raise Retry(f"an error in a reply of HTTP 200: {hide(text)[:200]}", kind="error")
     return value
@@ -80,7 +89,9 @@ def broken(error: Exception, limit: float, way: str) -> TransportError:
     if isinstance(error, aiohttp.ClientSSLError):
         return TransportError(f"no encrypted connection: {error}{way}; a server without TLS has a URL of http://")
     kind = "timeout" if isinstance(error, TimeoutError) else "connection"
-    cause = str(error) or (f"no whole answer within {limit:g} s" if kind == "timeout" else "the connection broke")
+    cause = " ".join(str(error).split()) or (
+        f"no whole answer within {limit:g} s" if kind == "timeout" else "the connection broke"
+    )
     return Retry(f"{type(error).__name__}: {cause}{way}", kind=kind)
 
 

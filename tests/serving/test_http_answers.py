@@ -138,6 +138,24 @@ async def test_a_refusal_after_a_redirection_says_where_that_led():
             await ask(url)
 
 
+async def test_a_login_page_says_that_it_was_redirected_to():
+    def reply(method: str, path: str, body: bytes) -> bytes:
+        if path == "/login":
+            return answer(b"<html>sign in</html>", "Content-Type: text/html")
+        return answer(b"", "Location: /login", status="302 Found")
+
+    async with raw(reply) as url:
+        with pytest.raises(TransportError, match=r"not a JSON object: '<html>.*\(redirected to http://.*/login\)"):
+            await ask(url, patience=0.1)
+
+
+async def test_what_a_library_says_over_several_lines_is_one():
+    async with raw(lambda method, path, body: answer(body, "Content-Encoding: gzip")) as url:
+        with pytest.raises(TransportError, match="Can not decode content-encoding: gzip") as caught:
+            await ask(url, patience=0.1)
+    assert "\n" not in str(caught.value)
+
+
 async def test_an_error_that_comes_as_a_success_is_asked_again():
     """As gateways send it whose provider has failed."""
     errors = [b'{"error": {"message": "Provider returned error", "code": 502}}'] * 2
