@@ -57,6 +57,17 @@ def is_url(target: str) -> bool:
     return False
 
 
+def _check_host(url: str) -> None:
+    """Raise a ValueError for a URL without a host, or with a port that there is not."""
+    try:
+        parts = urlsplit(url)
+        if parts.hostname and parts.port != 0:
+            return
+    except ValueError:  # of the port, or of brackets that do not close
+        pass
+    raise ValueError(f"'{url}' names no host and port; an IPv6 address stands in brackets, as in http://[::1]:8000/v1")
+
+
 class Endpoint:
     """One model behind one base URL.
 
@@ -85,6 +96,7 @@ class Endpoint:
     ):
         if not is_url(url):
             raise ValueError(f"'{url}' is not a URL; start it with http:// or https://")
+        _check_host(url)
         if completed := re.search(r"(/chat/completions|/completions|/models|\?.*)/?$", url):
             raise ValueError(f"{url}: its end is added here; give the base URL, {url[: completed.start()]}")
         if "@" in urlsplit(url).netloc:

@@ -207,4 +207,15 @@ def test_a_base_url_is_told_from_the_address_of_a_question():
     for end in ("/chat/completions", "/completions/", "/models", "?api-version=1"):
         with pytest.raises(ValueError, match=r"its end is added here; give the base URL, http://h/v1$"):
             Endpoint(f"http://h/v1{end}")
+    for url in (
+        "http://h:99999/v1",
+        "http:///v1",
+        "http://::1:8000/v1",
+        "http://[::1/v1",
+        "http://h:0/v1",
+        "http://h:x/v1",
+    ):
+        with pytest.raises(ValueError, match=r"names no host and port; an IPv6 address stands in brackets"):
+            Endpoint(url)
+    assert Endpoint("http://[::1]:8000/v1").url == "http://[::1]:8000/v1"
     assert is_url("HTTP://h/v1") and Endpoint("HTTPS://h/v1").url == "HTTPS://h/v1"
