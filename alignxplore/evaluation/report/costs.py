@@ -123,7 +123,9 @@ def accuracy_by_length(costs: Sequence[Cost], scores: Sequence[Score], protocol:
         chance = chance_of(row for pairs in policy_pairs.values() for _, row in pairs)
         panel.axhline(100 * chance, color="#999", linewidth=0.8, linestyle="--")
         panel.set_title(label(benchmark), fontsize=10)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        middle, (low, high) = round(sum(panel.get_xlim()) / 2), panel.get_xlim()
+        panel.set_xlim(min(low, middle - 1), max(high, middle + 1))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel("words of the summary", fontsize=9)
     names = [f"{policy}, {setting}" for policy, setting in policies]
     lines.legend(figure, names, f"downstream model {judge}, protocol {protocol}")

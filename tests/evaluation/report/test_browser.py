@@ -270,6 +270,8 @@ def difference_page() -> str:
 def test_on_a_phone_the_first_column_leaves_room_for_numbers(new_page):
     page = new_page(difference_page(), **PHONE)
     widths = page.evaluate("[...document.querySelectorAll('#tables tr > :first-child')].map(x => x.offsetWidth)")
+    heights = page.evaluate("[...document.querySelectorAll('#tables td')].map(x => x.getBoundingClientRect().height)")
+    assert {height % 1 for height in heights} == {0}, "else a first cell may hide the line between two rows"
     assert max(widths) < 390 / 2 and page.locator("#tables tr").last.inner_text().endswith("(1 2 4 5 21 22 23 24)")
 
 

@@ -63,7 +63,8 @@ def test_the_plot_shows_accuracy_by_fifths_of_length():
     figure = costs.accuracy_by_length(two_longer, rows, "choice")
     ((bars,),) = (panel.containers for panel in figure.axes)
     assert [float(x) for x in bars.lines[0].get_xdata()] == [pytest.approx(7.04)], "two of a hundred are no point"
-    assert all(float(tick).is_integer() for tick in figure.axes[0].get_xticks()), "no half words"
+    ticks = figure.axes[0].get_xticks()
+    assert len(ticks) >= 3 and all(float(tick).is_integer() for tick in ticks), "no half words"
     plt.close(figure)
     assert costs.accuracy_by_length([], rows, "choice") is None
     assert costs.accuracy_by_length(entries, rows, "paper") is None
