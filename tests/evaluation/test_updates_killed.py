@@ -3,11 +3,12 @@
 import itertools
 import json
 import os
+import shutil
 
 import pytest
 
 from alignxplore.journal import Journal
-from tests.evaluation.test_updates import current, films, new, policy, run, versions  # noqa: F401  # fixtures
+from tests.evaluation.test_updates import current, films, new, policy, run, set_of, versions  # noqa: F401  # fixtures
 
 
 class Killed(BaseException):
@@ -70,10 +71,14 @@ def test_killed_at_any_write_the_same_command_ends_as_if_nothing_had_happened(ki
     first = new(tmp_path, "a.jsonl", ann=films("Alien", "Zebra"), bob=films("Brazil"))
     new_data = new(tmp_path, "b.jsonl", ann=films("Casablanca"), cleo=films("Dune", "Zebra"))
     forget = tmp_path / "forget.jsonl"
-    forget.write_text('{"userid": "ann", "chosen": "Zebra"}\n{"userid": "cleo", "chosen": "Zebra"}\n')
+    lines = [{"userid": "ann", "chosen": "Zebra"}, {"userid": "cleo", "chosen": "Zebra"}, {"userid": "u2"}]
+    lines.append({"userid": "u1", "chosen": "film u1 3"})  # of both the run itself wrote summaries
+    forget.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def start(number):
         folder = tmp_path / f"{kind}{number}"
+        if kind == "forgetting":
+            shutil.copytree(run.out, folder)
         run(folder=folder, data=first)
         if kind == "forgetting":
             run(folder=folder, data=new_data)
@@ -88,7 +93,9 @@ def test_killed_at_any_write_the_same_command_ends_as_if_nothing_had_happened(ki
     for folder in until_it_lives(dies, start, work):
         assert versions(folder) == versions(calm), f"killed at write {moments}"
         summaries = [{user: row["summary"] for user, row in current(path).items()} for path in (folder, calm)]
-        assert summaries[0] == summaries[1] and len(summaries[0]) == 3
+        assert summaries[0] == summaries[1] and len(summaries[0]) == (3 if kind == "update" else 4)
+        users = [{row["user"] for row in set_of(path).by_record().values()} for path in (folder, calm)]
+        assert users[0] == users[1] == (set() if kind == "update" else {"u0", "u3", "u4"})
         moments += 1
     assert moments >= 5
 
