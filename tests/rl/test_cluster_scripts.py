@@ -327,6 +327,22 @@ def test_jobs_get_the_memory_of_their_nodes():
         assert "\n#SBATCH --mem=0\n" in script.read_text()
 
 
+@pytest.mark.parametrize("script", [SLURM, ROOT / "sft/slurm_sft.sbatch"])
+def test_outside_a_job_settings_are_looked_at_and_nothing_is_started(stage, script):
+    none = {name: "" for name in ("SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_JOB_NUM_NODES")}
+    process = stage(script, ENVIRONMENT="/dev/null", **none)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 2 and "no Slurm job: submit it with sbatch" in output and not stage.seen()
+    process = stage(script, "--check", ENVIRONMENT="/dev/null", NNODES="3", NPROC="2", **none)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    if script == SLURM:
+        (run,) = texts(stage)
+        assert "check_only=true" in run and "trainer.nnodes=3" in run
+    else:
+        assert "NNODES=3 nodes of NPROC=2 processes each" in output
+
+
 def test_a_wrong_number_of_nodes_is_named(stage):
     process = submit(stage, nodes="n0 n1 n2")
     output, _ = process.communicate(timeout=30)
