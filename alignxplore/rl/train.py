@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from alignxplore.command import check_encoding
@@ -298,6 +300,12 @@ def goes_on(out: str) -> str:
     return "no checkpoint was saved: the same command starts from the beginning"
 
 
+def of_hydra(error: Exception) -> str:
+    """What Hydra says of settings, as one line, without where it looked and where to read on."""
+    text = str(error).partition("\nConfig search path")[0].partition("\nSee https://")[0]
+    return " ".join(text.split())
+
+
 @hydra.main(version_base=None, config_path=None, config_name=None)
 def main(config: DictConfig) -> None:
     """Hydra's entry point."""
@@ -312,6 +320,9 @@ def main(config: DictConfig) -> None:
         )
     except (*SAID, AssertionError) as error:  # verl asserts what it expects of settings
         print(f"cannot start: {in_a_sentence(error)}", file=sys.stderr)
+        code = 1
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"cannot start: {of_hydra(error)}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         print(f"interrupted; {goes_on(out)}", file=sys.stderr)
@@ -330,4 +341,7 @@ def main(config: DictConfig) -> None:
 if __name__ == "__main__":
     with one_sentence():
         register_defaults()
-        main()
+        try:
+            main()
+        except (HydraException, OmegaConfBaseException) as error:  # the settings could not be put together
+            sys.exit(f"cannot start: {of_hydra(error)}")

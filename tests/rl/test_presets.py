@@ -328,6 +328,7 @@ def test_modules_that_verl_is_to_import_are_so_beside_ours(tmp_path):
 
 def test_an_unknown_preset_and_help():
     assert "choose paper" in launch(PRESET="huge").stderr
+    assert "choose cuda or cpu" in launch(DEVICE="gpu").stderr and "choose sync" in launch(MODE="fast").stderr
     page = launch("--help")
     assert page.returncode == 0 and "BATCH= " in page.stdout and "published script" in page.stdout
 
@@ -358,6 +359,10 @@ def test_the_script_itself_checks_and_starts_nothing(tmp_path):
     assert "actor_rollout_ref.model.lora_rank" in facts["refused"] and "is not there yet" in process.stderr
     process = launch(CHECK="1", OUT=str(tmp_path / "out"), CREDIT="best")
     assert process.returncode == 1 and "choose one of" in process.stderr and "Traceback" not in process.stderr
+    process = launch("no.such.key=1", CHECK="1", OUT=str(tmp_path / "out"))
+    assert process.returncode == 1
+    assert process.stderr.startswith("cannot start: Could not override 'no.such.key'"), process.stderr
+    assert process.stderr.count("\n") == 1
 
 
 def test_a_dtype_whose_probabilities_nothing_would_compare_is_refused(compose):

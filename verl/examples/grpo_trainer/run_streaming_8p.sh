@@ -67,6 +67,7 @@ CHECK=${CHECK:-}                    # 1 or --check: look at the files and the co
 PYTHON=${PYTHON:-python}
 
 [[ -n $DEVICE || $PRESET != tiny ]] || DEVICE=cpu
+[[ -z $DEVICE || -f $ROOT/verl/config/device/$DEVICE.yaml ]] || refuse "unknown DEVICE=$DEVICE; choose cuda or cpu"
 chosen=("preset=$PRESET") arguments=()
 for word in "$@"; do if [[ $word == --check ]]; then CHECK=1; else arguments+=("$word"); fi; done
 if [[ -n $CHECK ]]; then
