@@ -59,11 +59,17 @@ def test_the_plot_shows_accuracy_by_fifths_of_length():
     ((bars,),) = (panel.containers for panel in figure.axes)
     assert [list(map(float, bars.lines[0].get_xdata()))] == [[7.0]], "summaries of one length are one point"
     plt.close(figure)
-    two_longer = [replace(cost, words=9 if i < 2 else 7) for i, cost in enumerate(entries)]
-    figure = costs.accuracy_by_length(two_longer, rows, "choice")
-    ((bars,),) = (panel.containers for panel in figure.axes)
-    assert [float(x) for x in bars.lines[0].get_xdata()] == [pytest.approx(7.04)], "two of a hundred are no point"
-    ticks = figure.axes[0].get_xticks()
+    few_longer = [
+        replace(cost, policy=policy, words=9 if i < count else 7)
+        for policy, count in (("ours", 2), ("theirs", 3))
+        for i, cost in enumerate(entries)
+    ]
+    both_rows = rows + [replace(row, policy="theirs") for row in rows]
+    figure = costs.accuracy_by_length(few_longer, both_rows, "choice")
+    (panel,) = figure.axes
+    points = [list(map(float, bars.lines[0].get_xdata())) for bars in panel.containers]
+    assert points == [[pytest.approx(7.04)], [pytest.approx(7.06)]], "two or three of a hundred are no point"
+    ticks = panel.get_xticks()
     assert len(ticks) >= 3 and all(float(tick).is_integer() for tick in ticks), "no half words"
     plt.close(figure)
     assert costs.accuracy_by_length([], rows, "choice") is None
