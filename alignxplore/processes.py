@@ -218,12 +218,11 @@ def _end(families: Sequence[str], *requests: tuple[signal.Signals, float]) -> li
         if not survivors:
             return []
     kill_lines = [line for process in survivors if not _is_tracker(process) for line in _describe(process)]
-    cleaned = time.monotonic() + _CLEANING
+    alone = None  # since when trackers alone were seen; looking round takes seconds on a machine under load
     for survivors in _until_gone(families, time.monotonic() + _LAST):
-        users = [process for process in survivors if not _is_tracker(process)]
-        if users:
-            cleaned = time.monotonic() + _CLEANING
-        for process in users if time.monotonic() < cleaned else survivors:
+        users, now = [process for process in survivors if not _is_tracker(process)], time.monotonic()
+        alone = None if users else alone or now
+        for process in survivors if alone and now - alone > _CLEANING else users:
             _send(process, signal.SIGKILL)
     return kill_lines
 

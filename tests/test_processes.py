@@ -264,6 +264,27 @@ def test_semaphores_go_with_a_family_that_is_killed(holder):
     assert killed.startswith(f"{family.pid} ") and not path.exists() and not members(family.name)
 
 
+@needs_shm
+def test_a_tracker_has_its_time_where_looking_round_takes_longer(holder, monkeypatch):
+    """On a machine under load: the time begins when its users are seen to be gone."""
+    family = Family(holder.command, grace=0.2)
+    path, (tracker,) = holder.path(), (p for p in members(family.name) if p.pid != family.pid)
+    tracker.suspend()
+    looks = []
+
+    def slowly(*names):
+        if looks and looks[-1] == [tracker]:
+            tracker.resume()
+        time.sleep(1)
+        looks.append(members(*names))
+        return looks[-1]
+
+    monkeypatch.setattr(processes, "_CLEANING", 0.5)
+    monkeypatch.setattr(processes, "members", slowly)
+    family.end()
+    assert [tracker] in looks and not path.exists()
+
+
 def test_a_tracker_whose_user_is_not_of_the_family_does_not_stay(monkeypatch):
     monkeypatch.setattr(processes, "_CLEANING", 0.2)
     code = "import os; from multiprocessing.resource_tracker import getfd; os.set_inheritable(getfd(), True)"

@@ -10,8 +10,8 @@ From each phrase it learns what the phrase speaks for (a letter, or a value). It
 supervision: Lee et al. 2015, arXiv 1409.5185). The loss is on the probe and on the few tokens that a row names, not on
 the whole answer. Neither model has learnt to write a summary, in any format.
 
-Suffixes of arrays: `B` rows of a batch, `T` tokens, `L` tokens that are learnt, `V` vocabulary. Of the probe: `P`
-phrases, `H` width of a state, `C` classes.
+Suffixes of arrays: `B` rows of a batch, `T` tokens, `L` tokens that are learnt, `V` vocabulary. Of the
+probe: `P` phrases, `H` width of a state, `C` classes.
 """
 
 import os
