@@ -38,6 +38,24 @@ FAILED = (
 TOO_LONG = "too_long"  # a prompt that cannot be made to fit the window: final
 
 
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of Lustre without -o flock, of some network disks
+
+
+def take_lock(file: int, folder: Path) -> None:
+    """Lock an open file for this process; where the file system of its folder knows no locks, say so and go on.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        problem = "%s: its file system knows no locks (%s); start no second command in this folder"
+        log.warning(problem, folder, error.strerror)
+
+
 class RunLocked(UserError):
     """Another process writes into the same output folder."""
 
@@ -52,7 +70,7 @@ class RunLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a+")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take_lock(self._file.fileno(), self.path.parent)
         except BlockingIOError:
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"

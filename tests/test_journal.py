@@ -1,5 +1,6 @@
 """Nothing is lost: kill -9 at any moment, torn and damaged lines, a second process, a full disk."""
 
+import errno
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import tracemalloc
 import pytest
 
 from alignxplore.journal import REFUSED, TOO_LONG, TRANSPORT_ERROR, Journal, RunLock, RunLocked
+from alignxplore.quickstart.folder import RunFolder
 from alignxplore.records import RecordError
 
 # Works through 400 units of different lengths; prints each id it really works on.
@@ -197,6 +199,22 @@ def test_a_lock_names_the_newest_holder(tmp_path):
     with RunLock(tmp_path), pytest.raises(RunLocked) as caught, RunLock(tmp_path):
         pass
     assert f"process {os.getpid()} on" in str(caught.value) and "old machine" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named_and_used(tmp_path, monkeypatch, caplog, number):
+    """Lustre mounted without flock; a person has no other disk there."""
+
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with RunLock(tmp_path), RunFolder(tmp_path).claimed():
+        pass
+    assert caplog.text.count(f"{tmp_path}: its file system knows no locks") == 2
+    number = errno.EIO
+    with pytest.raises(OSError), RunLock(tmp_path):
+        pass
 
 
 def test_a_killed_holder_lets_go(tmp_path):

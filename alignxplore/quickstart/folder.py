@@ -3,7 +3,6 @@ and which steps are done: by which commands, in how many seconds. Paths inside t
 so that a run is finished wherever it is taken with its repository."""
 
 import contextlib
-import fcntl
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from alignxplore.environment import ROOT, git_commit
 from alignxplore.errors import UserError, program
+from alignxplore.journal import take_lock
 from alignxplore.quickstart.steps import Step, order
 from alignxplore.same_run import refuse_other
 
@@ -44,7 +44,7 @@ class RunFolder:
         deadline = None
         while True:
             try:
-                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return take_lock(lock, self.out)
             except BlockingIOError:
                 pass
             if deadline is None:
