@@ -3,8 +3,10 @@
 import csv
 from dataclasses import replace
 
+from alignxplore.evaluation.comparisons import COMPARED, compared
 from alignxplore.evaluation.report.tables import MISSING, Table, cell_text, csv_text, latex, markdown, short
 from alignxplore.evaluation.results import result_rows
+from alignxplore.statistics import Paired
 from tests.evaluation.made_up import scores
 
 
@@ -35,3 +37,13 @@ def test_several_generation_seeds_show_their_spread():
     assert rows[0].seeds == (0, 1) and rows[0].n == 10
     assert cell_text(rows[0]).startswith("50.00 ± 70.71 [")
     assert cell_text(None) == MISSING == cell_text(replace(rows[0], accuracy=None))
+
+
+def test_a_line_of_comparisons_has_its_p_among_all_and_what_so_many_rows_would_show():
+    """By Holm: 0.01 x 4, 0.02 x 3, then 0.03 x 2. Found in four cases of five: (1.96 + 0.84) / 1.96 of half a width
+    of 10 points."""
+    lines = compared([Paired(0.1, 0.0, 0.2, p_value, 50, 50) for p_value in (0.03, 0.01, 0.9, 0.02)])
+    cells = [dict(zip(COMPARED, line, strict=True)) for line in lines]
+    assert [line["p (Holm)"] for line in cells] == ["0.0600", "0.0400", "0.9000", "0.0600"]
+    assert [line["p"] for line in cells] == ["0.0300", "0.0100", "0.9000", "0.0200"]
+    assert {line["would show"] for line in cells} == {"14.29"}
