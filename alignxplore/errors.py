@@ -34,6 +34,8 @@ _DISK = (
     "PytorchStreamWriter failed writing file",
     "unexpected pos ",
 )
+# What a process of several is told of another one that ended (gloo, NCCL).
+_LOST = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
 _COMMANDS = ("sft", "verl", "eval", "figures", "studies", "benchmarks")  # folders of scripts
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 _IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR)  # a file, where a folder was to be made or looked into
@@ -103,6 +105,12 @@ def check_surroundings() -> None:
         sys.exit("the folder that this was started in is gone; change to one that is there")
 
 
+def _who() -> str:
+    """The script, and which of its processes where it is not the first."""
+    rank = "" if is_first_process() else f" (process {os.environ['LOCAL_RANK']} of this machine)"
+    return f"{program()}{rank}"
+
+
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
     """Errors of the kinds in `SAID` end the script with their own sentence and exit code 1, Ctrl-C with one and 130:
@@ -117,16 +125,17 @@ def one_sentence() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
         sys.exit(128 + signal.SIGPIPE)
     except SAID as error:
-        rank = "" if is_first_process() else f" (process {os.environ['LOCAL_RANK']} of this machine)"
-        sys.exit(f"{program()}{rank}: {in_a_sentence(error)}")
+        sys.exit(f"{_who()}: {in_a_sentence(error)}")
     except KeyboardInterrupt:
         if is_first_process():
             print(f"{program()}: interrupted; run the same command again", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(words in str(error) for words in _LOST):
+            sys.exit(f"{_who()}: another process has ended, and says why")
         if not of_the_disk(error):
             raise
-        sys.exit(f"{program()}: {in_a_sentence(error)}")
+        sys.exit(f"{_who()}: {in_a_sentence(error)}")
 
 
 def of_the_disk(error: BaseException) -> bool:

@@ -57,6 +57,19 @@ def test_a_process_that_fails_alone_is_heard(monkeypatch):
     assert "(process 1 of this machine): [Errno 28] No space left on device: 'shard-1'" in ended.value.code
 
 
+def test_a_process_that_lost_another_leaves_the_word_to_it(monkeypatch):
+    """Or its traceback would bury the sentence of the one whose disk is full."""
+    lost = "[pair.cc:553] Connection closed by peer [127.0.0.1]:34205. This is typically caused by a remote worker"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(RuntimeError, match="closed by peer"), one_sentence():  # of a process without others
+        raise RuntimeError(lost)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit, match=r"\(process 1 of this machine\): another process has ended"), one_sentence():
+        raise RuntimeError(lost)
+    with pytest.raises(RuntimeError, match="shape"), one_sentence():
+        raise RuntimeError("shape mismatch")
+
+
 MISTAKES = {
     "-m alignxplore.world --out out --prompt-set nodir": "nodir",
     "-m alignxplore.world --out out --test-users 0": "--test_users 0: at least 1",
