@@ -6,7 +6,8 @@ run_streaming_8p.sh sets when DEVICE=cpu. Importing it swaps the one function th
 
 import torch
 import vllm.model_executor.layers.utils as layers
-from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
+
+from alignxplore.rl.engine import WeightReceiver
 
 
 def _plain_linear(layer: torch.nn.Module, remove_weight: bool) -> None:
@@ -18,5 +19,5 @@ def _plain_linear(layer: torch.nn.Module, remove_weight: bool) -> None:
 layers.dispatch_cpu_unquantized_gemm = _plain_linear
 
 
-class UpdatableWorker(vLLMColocateWorkerExtension):
-    """verl's worker extension; a class of our own because vLLM imports the module that holds it."""
+class UpdatableWorker(WeightReceiver):
+    """That of a GPU; a class of its own because vLLM imports the module that holds it."""

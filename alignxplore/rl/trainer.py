@@ -49,6 +49,7 @@ from alignxplore.rl.agreement import (
 from alignxplore.rl.checkpoints import Checkpoints
 from alignxplore.rl.cluster import check_room
 from alignxplore.rl.settings import STOP, RunStopped, Streaming
+from alignxplore.rl.sockets import WeightSender
 from alignxplore.rl.step_records import ChainRecord
 from alignxplore.rl.streaming import StreamingManager, start_actors
 from alignxplore.rl.updates import share_out, slowest_rank, update_order
@@ -87,6 +88,11 @@ class StreamingSteps(PPOTrainer):
         self._repeats: dict[str, int] = {}
         self._stop_after_row: str | None = None
         self._began = self._last_look = time.monotonic()
+
+    def _init_resource_pool_mgr(self) -> None:
+        super()._init_resource_pool_mgr()
+        for role in self.role_worker_mapping:  # the policy's worker alone: no stream has a critic
+            self.role_worker_mapping[role] = ray.remote(WeightSender)
 
     def on_init_end(self) -> None:
         super().on_init_end()

@@ -1,0 +1,31 @@
+"""The socket by which a trainer sends new weights to the rollout engine on its GPU, in a folder of the run's own.
+
+verl 0.9.1 names it /tmp/rl-colocate-zmq-JOB-..., and Ray's job is the first in every Ray: two runs on one machine,
+each with a Ray of its own, would take each other's weights. The trainer's end is named here, the engine's in
+alignxplore/rl/engine.py.
+"""
+
+import tempfile
+
+from verl.single_controller.base.decorator import Dispatch, register
+from verl.workers.engine_workers import ActorRolloutRefWorker
+
+LONGEST = 107  # bytes of the path of a socket
+
+
+def of_this_run(handle: str) -> str:
+    """The same socket in the folder for temporary files, which a Ray of its own has for itself
+    (alignxplore/rl/cluster.py); where its path would be too long for a socket, as it was."""
+    path = f"{tempfile.gettempdir()}/{handle.rpartition('/')[2]}"
+    return f"ipc://{path}" if len(path.encode()) <= LONGEST else handle
+
+
+class WeightSender(ActorRolloutRefWorker):
+    """verl's worker, which trains and sends."""
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def init_model(self) -> None:
+        super().init_model()
+        rollout = getattr(self, "rollout", None)
+        if handle := getattr(rollout, "zmq_handle", None):
+            rollout.zmq_handle = of_this_run(handle)
