@@ -15,9 +15,9 @@ VERLS = "ipc:///tmp/rl-colocate-zmq-01000000-replica-31-rank-7.sock"
 
 
 def test_a_socket_lies_in_the_run_s_own_folder_unless_its_path_would_be_too_long(monkeypatch):
-    for folder, found in (("/scratch/a", "ipc:///scratch/a/rl-colocate"), (f"/{'b' * 80}", "ipc:///tmp/rl-colocate")):
+    for folder, place in (("/scratch/a", "ipc:///scratch/a/rl-colocate"), (f"/{'b' * 80}", "ipc:///tmp/rl-colocate")):
         monkeypatch.setattr(tempfile, "tempdir", folder)
-        assert of_this_run(VERLS) == found + VERLS.partition("rl-colocate")[2]
+        assert of_this_run(VERLS) == place + VERLS.partition("rl-colocate")[2]
 
 
 def test_both_ends_have_that_name(monkeypatch):
@@ -25,11 +25,11 @@ def test_both_ends_have_that_name(monkeypatch):
 
     from alignxplore.rl.engine import WeightReceiver
 
-    def made(worker):
+    def init_model(worker):
         worker.rollout = type("Rollout", (), {"zmq_handle": VERLS})()
 
     monkeypatch.setattr(tempfile, "tempdir", "/scratch/a")
-    monkeypatch.setattr(ActorRolloutRefWorker, "init_model", made)
+    monkeypatch.setattr(ActorRolloutRefWorker, "init_model", init_model)
     monkeypatch.setattr(vLLMColocateWorkerExtension, "_get_zmq_handle", lambda worker: VERLS)
     sender = object.__new__(WeightSender)
     sender.init_model()
