@@ -26,6 +26,5 @@ class WeightSender(ActorRolloutRefWorker):
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self) -> None:
         super().init_model()
-        rollout = getattr(self, "rollout", None)
-        if handle := getattr(rollout, "zmq_handle", None):
-            rollout.zmq_handle = of_this_run(handle)
+        if hasattr(self.rollout, "zmq_handle"):  # another engine may be told its weights in another way
+            self.rollout.zmq_handle = of_this_run(self.rollout.zmq_handle)
