@@ -29,6 +29,7 @@ def test_a_sample_is_the_smallest_ids_whatever_the_results(benchmark):
     scores = [replace(CUE, record=r.id) for r in benchmark.records]
     rows = samples.sample_rows([benchmark], [], scores, PROMPTS)
     assert [row["record"] for row in rows] == sorted(r.id for r in benchmark.records)[: samples.SAMPLES]
+    assert len(rows) >= 200
     assert all(row["shown"] == 4 == len(row["history"]) and row["scores"][0]["value"] == 1.0 for row in rows)
 
 
