@@ -151,7 +151,7 @@ def test_a_policy_that_does_not_know_the_form_is_not_trained(trainer, validated)
 
 
 def test_a_run_that_was_stopped_does_not_look_finished(trainer, monkeypatch, tmp_path):  # noqa: F811
-    codes, threads, run = [], [], tmp_path / "run"
+    codes, threads, rooms, run = [], [], [], tmp_path / "run"
     (run / "log").mkdir(parents=True)
     for name in ("WANDB_RUN_ID", "WANDB_RESUME"):
         monkeypatch.setenv(name, "")
@@ -160,6 +160,8 @@ def test_a_run_that_was_stopped_does_not_look_finished(trainer, monkeypatch, tmp
     runner.logger = SimpleNamespace(finish=lambda exit_code: codes.append(exit_code))
     for name, stand_in in (
         ("configure_verl_logging", lambda: None),
+        ("ray", SimpleNamespace(nodes=lambda: ["a node"])),
+        ("check_room", lambda config, nodes: rooms.extend(nodes)),
         ("start_actors", lambda config: []),
         ("TRAINERS", {"sync": lambda config: runner}),
         ("StreamingManager", SimpleNamespace(create=lambda *_, **__: None)),
@@ -182,6 +184,7 @@ def test_a_run_that_was_stopped_does_not_look_finished(trainer, monkeypatch, tmp
     runner.fit, config.trainer.device = lambda _: None, "cpu"
     module.StreamingRunner().run(config)
     assert codes == [1, 0] and os.environ["WANDB_RUN_ID"] == first and os.environ["WANDB_RESUME"] == "allow"
+    assert rooms == ["a node"] * 2, "Ray is asked for room before anything waits for it"
     assert len(threads) == 1, "on a CPU the order of a sum stays what it was"
 
 
