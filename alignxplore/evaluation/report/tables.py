@@ -4,11 +4,11 @@ eval/.
 A cell is text that is ready to be read. A number that is missing is shown as missing, never as zero.
 """
 
-import csv
-import io
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from alignxplore.evaluation import metrics
 from alignxplore.evaluation.rows import Result
 from alignxplore.records import write_text
 from alignxplore.statistics import Estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MISSING = "–"
 # Headings of what a short table leaves out.
@@ -108,21 +111,11 @@ def markdown(table: Table) -> str:
 
 def latex(table: Table) -> str:
     """A tabular for booktabs; title and note stand above it as comments."""
-    head, *body = [" & ".join(text.translate(_LATEX) for text in line) + r" \\" for line in (table.head, *table.body)]
-    rule = "l" + "r" * (len(table.head) - 1)
-    comments = [f"% {line}" for line in (table.title, *table.note.splitlines())]
-    return "\n".join(
-        [
-            *comments,
-            rf"\begin{{tabular}}{{{rule}}}",
-            r"\toprule",
-            head,
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
+    comments = [f"% {line}\n" for line in (table.title, *table.note.splitlines())]
+    head, *body = [[text.translate(_LATEX) for text in line] for line in (table.head, *table.body)]
+    rule = "l" + "r" * (len(head) - 1)
+    return "".join(comments) + _frame(body, len(head)).to_latex(
+        index=False, header=head, column_format=rule, escape=False
     )
 
 
@@ -134,10 +127,19 @@ def short(table: Table) -> Table:
 
 
 def csv_text(table: Table) -> str:
-    # Not by pandas: it writes the same bytes, and to import it takes longer than to write a report's tables.
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([table.head, *table.body])
-    return out.getvalue()
+    return csv_of(table.head, table.body)
+
+
+def csv_of(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    """Lines under their head; what is None is empty."""
+    return _frame(lines, len(head)).to_csv(index=False, header=head, lineterminator="\n")
+
+
+def _frame(lines: Iterable[Sequence[object]], width: int) -> "pd.DataFrame":
+    import pandas as pd  # takes a second, which only what writes tables shall wait
+
+    # Of objects, or an integer in a column with gaps would become a fraction.
+    return pd.DataFrame(list(lines), columns=range(width), dtype=object)
 
 
 def write_table(folder: Path, table: Table) -> None:

@@ -4,8 +4,6 @@
 Averages and differences are computed here from the scores, never copied. A number that is missing is shown as missing.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from alignxplore.evaluation.registry import ACCURACY, AMONG_K, KINDS, READING, o
 from alignxplore.evaluation.report import downstream, faithfulness, layouts, page, segments
 from alignxplore.evaluation.report.costs import brevity, costs_table
 from alignxplore.evaluation.report.files import read_run, read_samples
-from alignxplore.evaluation.report.tables import Table, label, markdown, percent, write_table
+from alignxplore.evaluation.report.tables import Table, csv_of, label, markdown, percent, write_table
 from alignxplore.evaluation.rows import RESULTS, Result, read_results, read_scores
 from alignxplore.evaluation.worth import KEY, Key, Score
 from alignxplore.judging.ranking import PURPOSE
@@ -207,14 +205,9 @@ def metrics_help() -> str:
 def csv_text(rows: list[Result]) -> str:
     """results.csv: one line a number, one column a metric."""
     columns = [metric.name for metric in of_kind(ACCURACY, AMONG_K, READING)]
-    out = io.StringIO()
     names = (*KEY, *_NUMBER, *columns, "seeds", "seed_spread")
-    writer = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        seeds = None if row.clusters is None else list(row.seeds)
-        writer.writerow({**vars(row), **row.values, "seeds": seeds})
-    return out.getvalue()
+    lines = ({**vars(row), **row.values, "seeds": None if row.clusters is None else list(row.seeds)} for row in rows)
+    return csv_of(names, ([line.get(name) for name in names] for line in lines))
 
 
 def _weights_and_prompt(name: str, model: dict) -> str:

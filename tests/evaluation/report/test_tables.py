@@ -47,3 +47,8 @@ def test_a_line_of_comparisons_has_its_p_among_all_and_what_so_many_rows_would_s
     assert [line["p (Holm)"] for line in cells] == ["0.0600", "0.0400", "0.9000", "0.0600"]
     assert [line["p"] for line in cells] == ["0.0300", "0.0100", "0.9000", "0.0200"]
     assert {line["would show"] for line in cells} == {"14.29"}
+
+
+def test_a_table_without_lines_has_its_head():
+    table = Table("empty", "Nothing", ["policy", "n"], [])
+    assert csv_text(table) == "policy,n\n" and r"policy & n \\" in latex(table)
