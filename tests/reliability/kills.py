@@ -5,9 +5,10 @@ as if nothing had been.
     KILLS=2 ./test.sh --kill -k summaries  two moments of one stage
 
 Each stage's counts go to outputs/reliability/, from which `python -m tests.reliability` writes the table of
-RELIABILITY.md.
+RELIABILITY.md. The same command at the same commit strikes only the moments that are left.
 """
 
+import json
 import os
 import random
 import secrets
@@ -81,6 +82,8 @@ class Counts:
     finished: int = 0  # units that were done when the signals struck
     asked_again: int = 0  # requests beyond those of an undisturbed run and its checks
     seconds: float = 0.0  # of the undisturbed run
+    count: int = 0  # of a whole suite
+    numbers: list[int] = field(default_factory=list)  # of the moments, in their order
 
 
 @cache
@@ -283,9 +286,25 @@ class Suite:
     def all(self, count: int = KILLS) -> None:
         """All moments, in a drawn order: those of a suite that is ended early are a sample. Counts are written after
         each; then it fails for what was found."""
+        self._go_on(count)
         if self.kept:
             self.counts.faults.append(f"an undisturbed run: left behind: {self.kept}")
         for number in random.Random(self.stage.name).sample(range(count), count):
-            self.moment(number, count)
-            write_json(RESULTS / f"{self.stage.name}.json", asdict(self.counts) | {"commit": git_commit()})
+            if number not in self.counts.numbers:
+                self.moment(number, count)
+                self.counts.numbers.append(number)
+                write_json(self._results, asdict(self.counts) | {"commit": git_commit()})
         assert not self.counts.faults, "\n\n".join(self.counts.faults)
+
+    @property
+    def _results(self) -> Path:
+        return RESULTS / f"{self.stage.name}.json"
+
+    def _go_on(self, count: int) -> None:
+        """Take over the counts of a suite that was ended early, if it was of this code and as long."""
+        self.counts.count = count
+        if "KILLS" not in os.environ or not self._results.exists():
+            return
+        counts, commit = json.loads(self._results.read_text()), git_commit() or "+"
+        if (counts.pop("commit"), counts.get("count")) == (commit, count) and not commit.endswith("+"):
+            self.counts = Counts(**counts)
