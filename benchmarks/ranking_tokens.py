@@ -1,12 +1,14 @@
 """Prompt tokens of a choice among k = 20 items in two rotations, against its 19 pairs in both orders.
 
     python benchmarks/ranking_tokens.py                                # films of MovieLens latest-small, in data/
+    python benchmarks/ranking_tokens.py --items 100                    # more than 26 are asked in groups
     python benchmarks/ranking_tokens.py --tokenizer Qwen/Qwen3-8B
 
-Two ways to rank k items for one summary:
+Three ways to rank k items for one summary:
 
     ours     what alignxplore/judging/ranking.py sends: two prompts with all items
     theirs   what a judge of pairs has to be sent: the chosen item against each other one, in both orders; 38 prompts
+    alone    what a judge by P(Yes) has to be sent: each item by itself; 20 prompts
 
 All are rendered from the project's own templates, with the chat template and the begun answer, and counted by the
 tokenizer; no model is needed. Prefix caching saves part of the work of pairs and is not counted. The longer the
@@ -106,6 +108,12 @@ def pairs(prompts: PromptSet, summary: str, offer: Offer) -> Iterator[Messages]:
             yield prompts.judge(summary, offer.query, a, b)
 
 
+def alone(prompts: PromptSet, summary: str, offer: Offer) -> Iterator[Messages]:
+    """A prompt an item."""
+    for item in offer.candidates:
+        yield prompts.choose(summary, None, offer.query, [("A", item)])
+
+
 def count(tokenizer: PreTrainedTokenizerBase, prefill: str, prompts: Iterator[Messages]) -> int:
     """Tokens of all the prompts up to the position that is read."""
     return sum(
@@ -124,20 +132,21 @@ def count(tokenizer: PreTrainedTokenizerBase, prefill: str, prompts: Iterator[Me
 
 def measure(
     tokenizer: PreTrainedTokenizerBase, records: Sequence[UserRecord], options: TokensOptions, length: int
-) -> tuple[float, float]:
-    """Prompt tokens a list: (ours, theirs)."""
-    prompts, prefill, ours, theirs = PromptSet(), find_letters(tokenizer).prefill, 0, 0
+) -> tuple[float, float, float]:
+    """Prompt tokens a list: (ours, theirs, alone)."""
+    prompts, prefill, ours, theirs, single = PromptSet(), find_letters(tokenizer).prefill, 0, 0, 0
     for record in records:
         offer, summary = record.target, summary_of(record, tokenizer, length)
         if not isinstance(offer, Offer):
             raise TypeError("a pair where a list was built")
         ours += count(tokenizer, prefill, among_k(prompts, summary, record, offer, options.rotations))
         theirs += count(tokenizer, prefill, pairs(prompts, summary, offer))
-    return ours / len(records), theirs / len(records)
+        single += count(tokenizer, prefill, alone(prompts, summary, offer))
+    return ours / len(records), theirs / len(records), single / len(records)
 
 
 def compare(options: TokensOptions) -> str | None:
-    """Both ways at several lengths of the summary."""
+    """All ways at several lengths of the summary."""
     if options.check:
         return planned(options)
     records = lists(options)
@@ -150,12 +159,12 @@ def compare(options: TokensOptions) -> str | None:
     tokens_of = {
         length: measure(tokenizer, records, options, length) for length in sorted({*LENGTHS, options.summary_tokens})
     }
-    for length, (ours, theirs) in tokens_of.items():
+    for length, (ours, theirs, single) in tokens_of.items():
         print(
             f"summary of {length:>4} tokens: {ours:8,.0f} tokens a list, {theirs:9,.0f} of its pairs, "
-            f"{theirs / ours:5.1f} x"
+            f"{theirs / ours:5.1f} x; {single:8,.0f} item by item, {single / ours:5.1f} x"
         )
-    ours, theirs = tokens_of[options.summary_tokens]
+    ours, theirs, single = tokens_of[options.summary_tokens]
     print(
         json.dumps(
             {
@@ -164,6 +173,7 @@ def compare(options: TokensOptions) -> str | None:
                 "goal": GOAL,
                 "ours": round(ours, 1),
                 "theirs": round(theirs, 1),
+                "alone": round(single, 1),
                 "unit": f"prompt tokens a list of {options.items}",
                 "n": len(records),
             }
