@@ -11,7 +11,6 @@ A row whose `status` is one of `FAILED` is kept for the record but not finished:
 """
 
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from alignxplore.errors import UserError, naming
+from alignxplore.locks import take_lock
 from alignxplore.places import Places
 from alignxplore.records import HALF_CHARACTERS, RecordError
 
@@ -36,24 +36,6 @@ FAILED = (
     REFUSED,
 )  # they say nothing about the model: counted as errors of the run, and asked again by the next one
 TOO_LONG = "too_long"  # a prompt that cannot be made to fit the window: final
-
-
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of Lustre without -o flock, of some network disks
-
-
-def take_lock(file: int, folder: Path) -> None:
-    """Lock an open file for this process; where the file system of its folder knows no locks, say so and go on.
-
-    Raises:
-        BlockingIOError: another process holds it.
-    """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        problem = "%s: its file system knows no locks (%s); start no second command in this folder"
-        log.warning(problem, folder, error.strerror)
 
 
 class RunLocked(UserError):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alignxplore.environment import ROOT, git_commit
 from alignxplore.errors import UserError, program
-from alignxplore.journal import take_lock
+from alignxplore.locks import take_lock
 from alignxplore.quickstart.steps import Step, order
 from alignxplore.same_run import refuse_other
 
