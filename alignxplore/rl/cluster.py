@@ -16,9 +16,10 @@ from alignxplore.rl.settings import RunStopped
 
 # The longest socket of Ray, behind its folder.
 _RAY_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.9"
-# A worker of Ray that ends kills what it has started, and with it Python's tracker of resources: semaphores then stay
-# in /dev/shm. The family ends the workers' children, in the right order.
-_LEAVES_CHILDREN = {"RAY_kill_child_processes_on_worker_exit": "0"}
+# A worker of Ray that ends kills what it has started, and Ray the rest of that worker's process group; with it goes
+# Python's tracker of resources, and semaphores stay in /dev/shm. The family ends the workers' children, in the right
+# order.
+_LEAVES_CHILDREN = {"RAY_kill_child_processes_on_worker_exit": "0", "RAY_process_group_cleanup_enabled": "0"}
 _TRAINER = 3  # slots that verl 0.9.1 asks for beside each GPU
 _SHORT = 2  # slots of what lives for a moment only, while trainers and engines are started
 _SPARE = 4  # of a Ray of its own
