@@ -17,7 +17,10 @@ LAYERS = (
     ("texts", "places", "model_folders", "locks"),
     ("records",),
     ("benchmark_files",),
-    ("command", "environment", "history", "journal", "plotting", "processes", "same_run", "statistics", "torchrun"),
+    (
+        *("command", "environment", "history", "journal", "plotting", "processes", "same_run", "statistics"),
+        *("torchrun", "wandb_login"),
+    ),
     ("work", "bundle"),
     ("prompts",),
     ("serving",),

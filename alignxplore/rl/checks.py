@@ -3,6 +3,7 @@ model, judges."""
 
 import contextlib
 import io
+import os
 import warnings
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from alignxplore.rl.settings import SettingsError, Streaming
 from alignxplore.serving.beforehand import check_files
 from alignxplore.serving.endpoint import is_url
 from alignxplore.serving.models import parse_all
+from alignxplore.wandb_login import missing_login
 
 
 def check_settings(config: DictConfig) -> Streaming:
@@ -192,6 +194,12 @@ def update_sizes(config: DictConfig) -> dict:
             f"{gpus} GPUs (NNODES x GPUS) must divide the {mini * each} rows of an update (MINI_BATCH x {each}) and "
             f"be a multiple of actor_rollout_ref.rollout.tensor_model_parallel_size={parallel} (TP)"
         )
+    node = config.trainer.n_gpus_per_node
+    if node % parallel and parallel % node:
+        raise SettingsError(
+            f"actor_rollout_ref.rollout.tensor_model_parallel_size={parallel} (TP): GPUS={node} of a node must be a "
+            "multiple of it, or it a multiple of them; otherwise an engine would lie on parts of two nodes"
+        )
     return {
         "users_per_step": users,
         "rows_per_user": each,
@@ -258,6 +266,16 @@ def check_what_is_there(config: DictConfig) -> None:
         check_model(config)
     if "TRAIN=" not in absent and "VAL=" not in absent:
         planned_steps(config, len(check_data(config, config.streaming.stages)[0]))
+
+
+def missing_keys(config: DictConfig) -> list[str]:
+    """A sentence for each key that a run needs and the environment does not hold: the judges', and that of wandb."""
+    variable, sentences = config.streaming.judge_api_key_env, []
+    if variable and not os.environ.get(variable, "").strip():
+        sentences.append(f"streaming.judge_api_key_env: the environment variable {variable} is not set")
+    if "wandb" in config.trainer.logger and (sentence := missing_login()):
+        sentences.append(f"trainer.logger (LOGGER): {sentence}")
+    return sentences
 
 
 def check_attention(config: DictConfig) -> None:

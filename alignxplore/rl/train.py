@@ -44,6 +44,7 @@ from alignxplore.rl.checks import (
     check_model,
     check_settings,
     check_what_is_there,
+    missing_keys,
     not_there,
     planned_steps,
     prepare,
@@ -52,7 +53,7 @@ from alignxplore.rl.cluster import ray_of_its_own
 from alignxplore.rl.memory import memory
 from alignxplore.rl.reward import named_paths
 from alignxplore.rl.same_run import fixed_settings, same_gpus, same_run, served_by_judges
-from alignxplore.rl.settings import STOP, RunStopped, Streaming, register_defaults
+from alignxplore.rl.settings import STOP, RunStopped, SettingsError, Streaming, register_defaults
 from alignxplore.serving.endpoint import CONNECT_PATIENCE, TransportError
 
 FINISHED_PATIENCE = 1.0  # seconds: a finished run needs its judges no more
@@ -209,6 +210,8 @@ def run(config: DictConfig) -> int:
     if settings.check_only:
         for path in not_there(config):
             print(f"{path} is not there yet", file=sys.stderr)
+        for sentence in missing_keys(config):
+            print(sentence, file=sys.stderr)
         sizes = prepare(config)
         check_what_is_there(config)
         print(json.dumps(sizes | {"memory_gb": memory(config)}))
@@ -240,6 +243,8 @@ def run(config: DictConfig) -> int:
         mend_pointer(out / "checkpoints")
         same_gpus(config, out)
         check_attention(config)
+        for sentence in missing_keys(config):
+            raise SettingsError(sentence)
         fixed_values |= asyncio.run(served_by_judges(settings, min(settings.judge_patience, CONNECT_PATIENCE)))
         same_run(fixed_values, out)
         for name, mass in asyncio.run(check_judges(settings, train_data)).items():

@@ -15,6 +15,7 @@ from trl import ModelConfig, SFTConfig
 
 from alignxplore.command import Checkable, option
 from alignxplore.serving.fingerprints import model_identity
+from alignxplore.wandb_login import missing_login
 
 # Settings that are always named, in run.json and on the model card; others are where they differ from their default.
 SETTINGS = (
@@ -198,6 +199,8 @@ class TrainArguments(SFTConfig):
             self._use_cpu()
         super().__post_init__()
         refuse_secrets(self)  # the command line's JSON is an object only now
+        if "wandb" in self.report_to and self.process_index == 0 and (sentence := missing_login()):
+            raise ValueError(f"report_to wandb: {sentence}")
 
     @property
     def order_seed(self) -> int:

@@ -257,6 +257,11 @@ def test_values_with_equals_signs_and_spaces_arrive_whole(compose):
         ({"SEED": "abc"}, (), r"streaming.seed=abc \(SEED\) is no whole number"),
         ({"PRESET": "node", "GPUS": "6"}, (), r"6 GPUs \(NNODES x GPUS\) must divide the 2048 rows"),
         ({"PRESET": "node", "GPUS": "1"}, (), "a multiple of .*tensor_model_parallel_size=2"),
+        (
+            {"PRESET": "node", "NNODES": "3", "GPUS": "8", "TP": "3", "BATCH": "192", "MINI_BATCH": "96"},
+            (),
+            r"=3 \(TP\): GPUS=8 of a node must be a multiple of it.*on parts of two nodes",
+        ),
         ({"PRESET": "gpu", "DTYPE": "float32"}, (), "float32 is of the rollouts only, the trainer computes in bf16"),
         ({}, ("streaming.judge_concurrency=0",), "no question would ever be asked"),
         ({}, ("streaming.val_temperature=-0.5",), "val_temperature=-0.5 is no temperature"),
@@ -267,6 +272,11 @@ def test_contradictions_are_named(compose, variables, arguments, sentence):
 
     with pytest.raises(SettingsError, match=sentence):
         sizes(compose(*arguments, **{"PRESET": "tiny"} | variables))
+
+
+@pytest.mark.parametrize("parts", ["4", "8"])
+def test_an_engine_may_lie_on_two_whole_nodes(compose, parts):
+    assert sizes(compose(PRESET="node", NNODES="2", GPUS="4", TP=parts))["gpus"] == 8
 
 
 def test_held_out_users_are_decoded_as_in_eval_or_greedily(compose):

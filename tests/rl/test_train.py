@@ -54,6 +54,16 @@ def test_a_check_looks_into_what_is_there(config, tmp_path, monkeypatch, wrong):
         module.run(config)
 
 
+def test_a_check_names_the_keys_that_are_not_set(config, monkeypatch, capsys):
+    config.streaming.check_only, config.streaming.judge_api_key_env = True, "KEY_OF_THE_JUDGE"
+    monkeypatch.setattr(module, "prepare", lambda config: {})
+    monkeypatch.setattr(module, "memory", lambda config: 1.0)
+    sentence = "streaming.judge_api_key_env: the environment variable KEY_OF_THE_JUDGE is not set"
+    assert module.run(config) == 0 and sentence in capsys.readouterr().err
+    monkeypatch.setenv("KEY_OF_THE_JUDGE", "k")
+    assert module.run(config) == 0 and sentence not in capsys.readouterr().err
+
+
 def test_a_model_that_is_not_there_is_named_before_anything_starts(config, tmp_path):
     config.actor_rollout_ref.model.path = str(tmp_path / "outputs" / "sft")
     with pytest.raises(SettingsError, match="MODEL=.*outputs/sft is no readable model"):

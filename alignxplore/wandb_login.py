@@ -1,0 +1,22 @@
+"""Whether wandb could be written to: without a login it says so minutes later, when models are loaded."""
+
+import os
+import subprocess
+import sys
+
+# In a process of its own: wandb starts a service, which those that ours starts would take for theirs.
+_IS_MISSING = (
+    "import sys, wandb; online = wandb.setup().settings.mode == 'online'; "
+    "sys.exit(3 if online and not wandb.login(prompt=False, verify=False) else 0)"
+)
+
+
+def missing_login() -> str:
+    """A sentence if wandb is to send what it is given and nobody is logged in; empty otherwise. No network is
+    asked."""
+    process = subprocess.run(
+        [sys.executable, "-c", _IS_MISSING], env=os.environ | {"WANDB_SILENT": "true"}, capture_output=True
+    )
+    if process.returncode != 3:
+        return ""
+    return "wandb is to be written to, and nobody is logged in: wandb login, or WANDB_API_KEY, or WANDB_MODE=offline"
