@@ -43,6 +43,8 @@ CPU_ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the default pins every server to core 0
     "OMP_NUM_THREADS": "1",  # more threads spin at barriers and slow small models down
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine and worker in one process: a third less work to start
+    # A count in vLLM's sampler is compiled even with --enforce-eager: seconds of g++, which may not be there.
+    "TORCH_COMPILE_DISABLE": "1",
 }
 # Blocks of 128 tokens, the CPU default, would keep short prompts out of the prefix cache. A prompt that is read in
 # pieces and sampled with a seed ends the CPU engine (it rewinds a CUDA generator), so prompts are read whole.

@@ -22,7 +22,7 @@ WORDS = (
     "red blue green tea coffee jazz opera chess rugby tango "
     "poker yoga soup curry maps trains ships planes novels poems"
 ).split()
-ENVIRONMENT = {"PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "CXX": "/no/compiler"}  # none is needed
 ITEM = {"query": None, "chosen": "a", "rejected": "b"}
 SERVED = {"streaming.judges (j: what is served)": "Qwen/Qwen3-8B"}
 

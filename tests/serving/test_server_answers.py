@@ -65,8 +65,10 @@ def reference(model, tokenizer, prompts, summary, a, b):
 
 
 @pytest.mark.slow
-async def test_real_vllm(tiny_qwen3, tokenizer, tmp_path):
-    """Both ways of asking agree with transformers; a random model is refused as a judge; nothing is left running."""
+async def test_real_vllm(tiny_qwen3, tokenizer, tmp_path, monkeypatch):
+    """Both ways of asking agree with transformers; a random model is refused as a judge; nothing is left running. No
+    compiler is needed."""
+    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler")), monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", f"{tmp_path}")
     folder, model = tiny_qwen3
     prompts = PromptSet()
     before = set(

@@ -120,7 +120,8 @@ if [[ $DEVICE == cpu ]]; then
     modules=${VERL_USE_EXTERNAL_MODULES:-}
     export VERL_USE_EXTERNAL_MODULES=alignxplore.rl.cpu_platform${modules:+,$modules} VERL_PLATFORM=cpu
     export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-1} VLLM_CPU_OMP_THREADS_BIND=nobind
-    export VLLM_ENABLE_V1_MULTIPROCESSING=0
+    # Nothing but a count in vLLM's sampler would be compiled: seconds of g++, which may not be there.
+    export VLLM_ENABLE_V1_MULTIPROCESSING=0 TORCH_COMPILE_DISABLE=${TORCH_COMPILE_DISABLE:-1}
     export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0 TQ_NUM_THREADS=1
     unset CUDA_VISIBLE_DEVICES  # Ray's "GPU" slots are no GPUs here; an empty list would forbid them
 fi
