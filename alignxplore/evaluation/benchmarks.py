@@ -206,9 +206,13 @@ def task_of(name: str, task_given: str, path: Path) -> str:
         if task_given not in ("", dataset.task):
             raise ValueError(f"{name}:{task_given}: the task of {dataset.name} is {dataset.task}")
         return dataset.task
-    if not re.fullmatch(r"[\w.~+-]+", name) or datasets.name_of(name):
+    if not re.fullmatch(r"\w[\w.~+-]*", name) or datasets.name_of(name):
         namesake = datasets.name_of(name)
-        reason = f"it would be taken for {namesake}" if namesake else "letters, digits and . _ + - make a name"
+        reason = (
+            f"it would be taken for {namesake}"
+            if namesake
+            else "a letter or digit begins it, and letters, digits and . _ + - are in it"
+        )
         raise ValueError(f"'{name}' cannot be the name of a benchmark: {reason}")
     task = task_given or read_manifest(path).get("task")
     if task is None:

@@ -45,6 +45,8 @@ def test_a_name_that_is_not_known_is_a_benchmark_of_its_own(record, benchmark_fi
         ("mind:selection", "the task of mind is recommendation"),
         ("my_mind", "would be taken for mind"),
         ("a/b", "cannot be the name"),
+        ("..", "cannot be the name"),
+        (".hidden", "a letter or digit begins it"),
     ],
 )
 def test_a_name_or_task_that_cannot_be_is_refused_in_a_sentence(name, message, record, benchmark_file):
