@@ -68,7 +68,8 @@ def reference(model, tokenizer, prompts, summary, a, b):
 async def test_real_vllm(tiny_qwen3, tokenizer, tmp_path, monkeypatch):
     """Both ways of asking agree with transformers; a random model is refused as a judge; nothing is left running. No
     compiler is needed."""
-    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler")), monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", f"{tmp_path}")
+    for name, value in (("CXX", "/no/compiler"), ("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))):
+        monkeypatch.setenv(name, value)
     folder, model = tiny_qwen3
     prompts = PromptSet()
     before = set(
