@@ -35,12 +35,12 @@ def steps(settings: WorldSettings) -> list[Step]:
     return [
         Step("world", 15, [_make_world(settings)]),
         Step("blank", 10, [_blank(settings)]),
-        Step("lessons", 220, [_lessons(settings)]),
-        Step("sft", 100, [world.train_sft(models / "base", data / "sft.jsonl", models / "sft", *more)]),
+        Step("lessons", 170, [_lessons(settings)]),
+        Step("sft", 80, [world.train_sft(models / "base", data / "sft.jsonl", models / "sft", *more)]),
         Step("rl_data", 4, rl_parquet(data / "rl_train.jsonl", data / "rl_val.jsonl")),
-        Step("rl", 350, [world.train_rl(judge, models / "sft", data / "rl_train.parquet", out / "rl")], [judge]),
-        Step("summaries", 200, [world.write_summaries(out / "eval", policies)]),
-        Step("scores", 160, [world.score_summaries(out / "eval", list(policies))]),
+        Step("rl", 325, [world.train_rl(judge, models / "sft", data / "rl_train.parquet", out / "rl")], [judge]),
+        Step("summaries", 140, [world.write_summaries(out / "eval", policies)]),
+        Step("scores", 75, [world.score_summaries(out / "eval", list(policies))]),
         Step("figures", 6, _figures(settings)),
     ]
 
