@@ -15,7 +15,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,6 +42,10 @@ class CardSettings(Settings):
     def share(self, gigabytes: float) -> float:
         """Of the card's memory, as vLLM is told it."""
         return round(gigabytes / self.card.memory_gb, 3) if self.card else 0.0
+
+    def served(self, gigabytes: float) -> tuple[object, ...]:
+        """Options of a tiny model's vLLM. Compiling it would take longer than all that it is asked."""
+        return ("--gpu-memory-utilization", self.share(gigabytes), "--enforce-eager") if self.card else CACHE
 
     def here(self, one: Command) -> Command:
         """A command as it is run on this device: `runner.COMMON` says what a CPU needs."""
@@ -82,8 +85,8 @@ def steps(settings: CardSettings) -> list[Step]:
     world = World(folder=out, seed=1, rl_steps=2, rl_lr="3e-4")
     judge = _judge(settings)
     policies = {"sft": models / "sft", "sft+rl": out / "rl/model"}
-    rows = data / "rl_train.parquet"
-    served = (f"--serve_arguments=--gpu-memory-utilization {settings.share(POLICY_GB)}",) if settings.card else ()
+    rows, eager = data / "rl_train.parquet", "actor_rollout_ref.rollout.enforce_eager=true"
+    served = (f"--serve_arguments={' '.join(map(str, settings.served(POLICY_GB)))}",) if settings.card else ()
     listed = [
         Step("data", 10, [_data(settings)]),
         Step("blank", 8, [_blank(settings)]),
@@ -91,10 +94,14 @@ def steps(settings: CardSettings) -> list[Step]:
         Step("sft", 20, [_sft(settings, world)], after=["blank"]),
         Step("rl_data", 5, rl_parquet(data / "rl_train.jsonl", data / "rl_val.jsonl"), after=["data"]),
         Step(
-            "rl", 80, [_rl(settings, world, judge, models / "sft", rows, "rl")], [judge], ["judge", "sft", "rl_data"]
+            "rl",
+            80,
+            [_rl(settings, world, judge, models / "sft", rows, "rl", eager)],
+            [judge],
+            ["judge", "sft", "rl_data"],
         ),
         Step("summaries", 40, [world.write_summaries(out / "eval", policies, *served)], after=["rl"]),
-        Step("scores", 30, [_scores(settings, world, list(policies), served)], after=["summaries"]),
+        Step("scores", 30, [_scores(settings, world, judge, list(policies))], [judge], after=["summaries"]),
         Step("large", 8, [_large(settings)], after=["blank"]),
         Step("large_sft", 20, [_speed(settings, "large_sft", "zero2", packed=False)], after=["large"]),
         Step("large_packed", 20, [_speed(settings, "large_packed", "zero3", packed=True)], after=["large"]),
@@ -130,17 +137,16 @@ def _sft(settings: CardSettings, world: World) -> Command:
 
 def _judge(settings: CardSettings) -> Server:
     """vLLM's server of the judge, with its part of the card."""
-    share = ("--gpu-memory-utilization", settings.share(JUDGE_GB)) if settings.card else CACHE
-    server = model_server(settings.out, "judge", settings.out / "models/judge", share)
+    server = model_server(settings.out, "judge", settings.out / "models/judge", settings.served(JUDGE_GB))
     return replace(server, command=settings.here(server.command))
 
 
 def _rl(
-    settings: CardSettings, world: World, judge: Server, model: Path, rows: Path, out: str, **sizes: object
+    settings: CardSettings, world: World, judge: Server, model: Path, rows: Path, out: str, *more: str, **sizes: object
 ) -> Command:
     """Two steps: on a GPU with the settings of PRESET=solo, and limits that stop nothing, since they are measured."""
     chosen: dict[str, object] = {"BATCH": 4, "MINI_BATCH": 4, "TEST_EVERY": 2, "SAVE_EVERY": 2, "LOGGER": "[console]"}
-    options: list[str] = ["trainer.val_before_train=false"]
+    options: list[str] = ["trainer.val_before_train=false", *more]
     if settings.card:
         chosen |= {"PRESET": "solo", "GPU_MEMORY": settings.share(POLICY_GB), "WORKERS": 1}
         chosen |= {"PROMPT_LENGTH": 768, "RESPONSE_LENGTH": 128}
@@ -159,12 +165,12 @@ def _large_rl(settings: CardSettings, world: World, judge: Server) -> Command:
     return _rl(settings, world, judge, settings.out / "models/large", rows, "large_rl", **sizes, LR="1e-6")
 
 
-def _scores(settings: CardSettings, world: World, policies: list[str], served: Sequence[str]) -> Command:
+def _scores(settings: CardSettings, world: World, judge: Server, policies: list[str]) -> Command:
     """Their judgements by the judge that gave the rewards: this looks whether it runs, not whether it is true."""
-    sizes = ("--max_model_len", 2048, "--concurrency", 64, "--max_error_rate", 0)
+    sizes = ("--concurrency", 64, "--max_error_rate", 0)
     words = ("python", "eval/evaluate.py", "--out", settings.out / "eval", "--data", world.benchmark)
-    judge = f"judge={settings.out / 'models/judge'}"
-    return command(*words, *world.scoring, *sizes, "--judge", judge, "--policies", *policies, *served)
+    asked = f"{judge.name}={judge.url}#{settings.out / 'models/judge'}"
+    return command(*words, *world.scoring, *sizes, "--judge", asked, "--policies", *policies)
 
 
 def _large(settings: CardSettings) -> Command:

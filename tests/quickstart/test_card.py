@@ -62,6 +62,15 @@ def test_on_a_gpu_all_of_it_is_told_so_and_stays_within_40_gb(tmp_path):
         assert (judge + writing) * H100.memory_gb + states < 36, "some GB for CUDA itself, three times"
 
 
+def test_on_a_gpu_nothing_is_compiled_that_is_hardly_asked_and_the_judge_starts_once(tmp_path):
+    steps = listed(tmp_path, H100)
+    (judge,) = {server for step in steps for server in step.servers}
+    eager = {name for name, one in commands(steps).items() if "enforce" in " ".join(one.words)}
+    assert "--enforce-eager" in judge.command.words and eager == {"rl", "summaries"}
+    assert judge.url in " ".join(commands(steps)["scores"].words)
+    assert [step.name for step in steps if judge in step.servers] == ["rl", "scores", "large_rl"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("flash", [True, False])
 def test_the_rl_settings_of_a_gpu_are_sound(flash, model_folder, tmp_path):
