@@ -169,8 +169,8 @@ def _scores(settings: CardSettings, world: World, judge: Server, policies: list[
     """Their judgements by the judge that gave the rewards: this looks whether it runs, not whether it is true."""
     sizes = ("--concurrency", 64, "--max_error_rate", 0)
     words = ("python", "eval/evaluate.py", "--out", settings.out / "eval", "--data", world.benchmark)
-    asked = f"{judge.name}={judge.url}#{settings.out / 'models/judge'}"
-    return command(*words, *world.scoring, *sizes, "--judge", asked, "--policies", *policies)
+    target = f"{judge.name}={judge.url}#{settings.out / 'models/judge'}"
+    return command(*words, *world.scoring, *sizes, "--judge", target, "--policies", *policies)
 
 
 def _large(settings: CardSettings) -> Command:
