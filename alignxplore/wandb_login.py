@@ -19,4 +19,4 @@ def missing_login() -> str:
     )
     if process.returncode != 3:
         return ""
-    return "wandb is to be written to, and nobody is logged in: wandb login, or WANDB_API_KEY, or WANDB_MODE=offline"
+    return "nobody is logged in to wandb: run wandb login, or set WANDB_API_KEY or WANDB_MODE=offline"

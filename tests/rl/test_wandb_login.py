@@ -9,7 +9,7 @@ from alignxplore.sft.configuration import TrainArguments
 from alignxplore.wandb_login import missing_login
 
 pytest.importorskip("wandb")
-SENTENCE = "nobody is logged in: wandb login, or WANDB_API_KEY, or WANDB_MODE=offline"
+SENTENCE = "nobody is logged in to wandb: run wandb login, or set WANDB_API_KEY or WANDB_MODE=offline"
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def nobody(monkeypatch, tmp_path):
     ("name", "value"), [("WANDB_MODE", "offline"), ("WANDB_MODE", "disabled"), ("WANDB_API_KEY", "a" * 40)]
 )
 def test_a_login_is_missing_unless_there_is_a_key_or_nothing_is_sent(nobody, name, value):
-    assert missing_login().endswith(SENTENCE)
+    assert missing_login() == SENTENCE
     nobody.setenv(name, value)
     assert missing_login() == ""
 
 
 def test_sft_refuses_to_report_to_wandb(nobody, tmp_path):
-    with pytest.raises(ValueError, match=f"report_to wandb: .*{SENTENCE}"):
+    with pytest.raises(ValueError, match=f"report_to wandb: {SENTENCE}"):
         TrainArguments(output_dir=str(tmp_path / "run"), report_to=["wandb"])
     nobody.setenv("WANDB_MODE", "offline")
     TrainArguments(output_dir=str(tmp_path / "run"), report_to=["wandb"])
@@ -40,7 +40,7 @@ def test_sft_refuses_to_report_to_wandb(nobody, tmp_path):
 @pytest.mark.parametrize("logger", ["wandb", ["console", "wandb"]])
 def test_rl_refuses_to_log_to_wandb(nobody, config, tmp_path, logger):
     config.trainer.logger = logger
-    with pytest.raises(SettingsError, match=rf"trainer.logger \(LOGGER\): .*{SENTENCE}"):
+    with pytest.raises(SettingsError, match=rf"trainer.logger \(LOGGER\): {SENTENCE}"):
         train.run(config)
     nobody.setenv("WANDB_MODE", "offline")
     with pytest.raises(TransportError):  # of the judge, which comes after it
