@@ -110,8 +110,11 @@ def taken(host: str, port: int) -> str | None:
 
 
 def on_cpu() -> bool:
-    """True if the installed vLLM is the CPU build."""
-    return "cpu" in importlib.metadata.version("vllm")
+    """True if this environment's vLLM is the CPU build."""
+    try:
+        return "cpu" in importlib.metadata.version("vllm")
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 def free_port() -> int:
@@ -146,19 +149,14 @@ def start(
     if port and (problem := taken(host, port)):
         raise ServerError(f"{problem}; end what listens there or choose another port")
     port = port or free_port()
-    executable = shutil.which("vllm", path=os.path.dirname(sys.executable)) or shutil.which("vllm")
-    if executable is None:
-        raise ServerError(
-            "vllm is not installed in this environment; install the requirements or give the URL of an endpoint"
-        )
-    command = [executable, "serve", model, "--host", host, "--port", str(port), "--disable-uvicorn-access-log"]
+    command = [*_program(), "serve", model, "--host", host, "--port", str(port), "--disable-uvicorn-access-log"]
     command += ["--revision", revision] if revision else []
     environment = dict(os.environ) | {"VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUTF8": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
     if not with_key:
         environment.pop("VLLM_API_KEY", None)
     elif environment.get("VLLM_API_KEY"):
         command += ["--middleware", "alignxplore.serving.guard.KeyEverywhere"]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
     if on_cpu():
         command += _CPU_ARGUMENTS
         environment = CPU_ENVIRONMENT | environment
@@ -174,6 +172,16 @@ def start(
         process.log_path, process.log_start, process.sockets = Path(log_path), out.tell(), sockets
     _running[url] = process
     return process, url
+
+
+def _program() -> list[str]:
+    """The words by which vLLM is started."""
+    executable = shutil.which("vllm", path=os.path.dirname(sys.executable)) or shutil.which("vllm")
+    if executable is None:
+        raise ServerError(
+            "vllm is not installed in this environment; install the requirements or give the URL of an endpoint"
+        )
+    return [sys.executable, "-m", "alignxplore.serving.forked_vllm"] if on_cpu() else [executable]
 
 
 def open_to_anybody(host: str, arguments: Sequence[str], with_key: bool = True) -> str | None:

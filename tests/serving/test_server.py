@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError
 
 import psutil
 import pytest
@@ -44,7 +45,7 @@ def stand_in(tmp_path, monkeypatch):
     script = tmp_path / "vllm"
     script.write_text(STAND_IN.format(python=sys.executable))
     script.chmod(0o755)
-    monkeypatch.setattr(server.shutil, "which", lambda *_, **__: str(script))
+    monkeypatch.setattr(server, "_program", lambda: [str(script)])
     return tmp_path / "logs" / "serve.log"
 
 
@@ -220,6 +221,15 @@ def test_the_thread_that_starts_a_server_may_end_and_stopping_leaves_no_guard(st
     assert set(psutil.Process().children()) == children
 
 
+def test_vllm_of_another_environment_is_run_as_it_is(monkeypatch):
+    def version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(server.importlib.metadata, "version", version)
+    monkeypatch.setattr(server.shutil, "which", lambda *_, path=None: None if path else "/opt/other/bin/vllm")
+    assert server._program() == ["/opt/other/bin/vllm"]
+
+
 def test_vllm_missing_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(server.shutil, "which", lambda *_, **__: None)
     with pytest.raises(
@@ -232,7 +242,7 @@ PARENT = """
 import json, sys, time
 from alignxplore.serving import server
 if sys.argv[3]:
-    server.shutil.which = lambda *_, **__: sys.argv[3]
+    server._program = lambda: [sys.argv[3]]
 process, url = server.start(sys.argv[1], log_path=sys.argv[2], arguments=json.loads(sys.argv[4]))
 print(process.pid, flush=True)
 server.wait_ready(process, url, log_path=sys.argv[2])
@@ -266,6 +276,13 @@ def family(server):
             if process.status() != psutil.STATUS_ZOMBIE and os.getsid(process.pid) == server:
                 pids |= {process.pid} | {p.pid for p in process.children(recursive=True)}
     return pids
+
+
+def heap(pid):
+    """Where a process keeps what it allocates: another place in every program that is started, that of the parent in a
+    fork."""
+    with open(f"/proc/{pid}/maps") as file:
+        return next(line.partition("-")[0] for line in file if line.endswith("[heap]\n"))
 
 
 @pytest.mark.parametrize(("host", "address"), [("127.0.0.2", "127.0.0.2"), ("0.0.0.0", "127.0.0.1")])
@@ -347,6 +364,7 @@ def test_a_killed_parent_leaves_no_vllm_behind(tmp_path, moment):
             time.sleep(3)
         pids = family(server)
         assert server in pids and (moment != "serving" or len(pids) > 1)
+        assert moment != "serving" or len(set(map(heap, pids))) == 1, "the engine is no fork: it imported all again"
         process.send_signal(signal.SIGKILL)
         assert gone(pids, 120), [psutil.Process(p).cmdline() for p in pids if alive(p)]
         assert not family(server)
