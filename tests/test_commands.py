@@ -155,6 +155,7 @@ CHECKS = {
     "benchmarks/persons_scale.py": (),
     "benchmarks/ranking_tokens.py": (),
     "benchmarks/rl_overlap.py": (),
+    "benchmarks/server_start.py": (),
     "benchmarks/synthesis_pipeline.py": (),
     "benchmarks/tokenize_streams.py": (),
     "benchmarks/update_balance.py": (),

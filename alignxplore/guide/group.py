@@ -61,7 +61,7 @@ class LocalJudge(LocalModel):
         self, summary: str | None, target: Interaction, group: Sequence[object], rollout: int = 0
     ) -> Reward:
         """See `alignxplore.rl.reward.Judges.score`."""
-        return Reward(self.p_chosen(summary, target), by_judge={self.name: self.p_chosen(summary, target)})
+        return Reward(self.p_chosen(summary, target), by_judge={self.name: [self.p_chosen(summary, target)]})
 
     def p_chosen(self, summary: str | None, target: Interaction) -> float:
         """Mean probability of the chosen item over both orders."""

@@ -89,7 +89,7 @@ def prepare(config: DictConfig) -> dict:
             f"trainer.save_freq={config.trainer.save_freq} (SAVE_EVERY): the model of a run is made from the "
             "checkpoint of its last step, so there must be one; a number larger than the steps saves that one alone"
         )
-    names = ("credit", "stages", "targets", "shuffle_rewards", "val_judges", "val_temperature")
+    names = ("credit", "stages", "targets", "shuffle_rewards", "val_judges", "val_targets", "val_temperature")
     sizes = update_sizes(config) | {name: getattr(settings, name) for name in names}
     tokens_per_gpu = config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
     return sizes | {"tokens_per_gpu": tokens_per_gpu, "refused": [option.name for option in OPTIONS]}

@@ -4,15 +4,17 @@
 OUT/validation.jsonl has one row a validated step and user, and every number below comes from such rows alone:
 
     {"step": 20, "user": "ann#2", "stages": [
-        {"status": "ok", "reward": 0.7, "by_judge": {"judge": 0.7}, "missing": {"other": "transport_error: HTTP 500"}},
+        {"status": "ok", "reward": 0.7, "by_judge": {"judge": [0.7]}, "missing": {"other": "timeout: no answer"}},
         {"status": "bad_format", "reward": 0.0, "by_judge": {}}]}
 
-`reward` is null where a judge of the reward failed, or the engine that writes. All rows and stages of a person are one
-cluster: more rows of the same people make no interval narrower than it may be.
+`by_judge` has a confidence for each choice that the summary is judged by (`streaming.val_targets`). `reward` is null
+where a judge of the reward failed, or the engine that writes. All rows and stages of a person are one cluster: more
+rows of the same people make no interval narrower than it may be.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from alignxplore.judging.judgement import correctness
 from alignxplore.records import person_of
@@ -53,6 +55,16 @@ def _tells_nothing(summary: dict) -> bool:
     return summary["status"] in (BAD_FORMAT, UNWRITTEN)
 
 
+def _confidences(summary: dict, judge: str) -> list[float]:
+    """In each choice; none where the judgement failed. Runs of before there could be several wrote one number."""
+    confidences = summary["by_judge"].get(judge, [])
+    return confidences if isinstance(confidences, list) else [confidences]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
+
+
 def reward_of(judge: str | None) -> Score:
     """A summary → the confidence of `judge` in the chosen item (None: the reward, the mean of the reward's judges); 0
     where there is no summary to read, None where the judgement failed."""
@@ -60,19 +72,19 @@ def reward_of(judge: str | None) -> Score:
     def score(summary: dict) -> float | None:
         if _tells_nothing(summary):
             return 0.0
-        return summary["reward"] if judge is None else summary["by_judge"].get(judge)
+        return summary["reward"] if judge is None else _mean(_confidences(summary, judge))
 
     return score
 
 
 def correctness_of(judge: str) -> Score:
-    """A summary → 1, 0.5 (a tie, or no summary to read) or 0, as eval counts; None where the judgement failed."""
+    """A summary → its choices' mean of 1, 0.5 (a tie, or no summary to read) or 0, as eval counts; None where the
+    judgement failed."""
 
     def score(summary: dict) -> float | None:
         if _tells_nothing(summary):
             return KNOWS_NOTHING
-        p = summary["by_judge"].get(judge)
-        return None if p is None else correctness(p)
+        return _mean([correctness(p) for p in _confidences(summary, judge)])
 
     return score
 

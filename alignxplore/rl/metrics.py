@@ -151,7 +151,7 @@ def dropped_groups(groups: Sequence[GroupRecord]) -> float | None:
 @of_judge
 def confidence(rollouts: Sequence[RolloutRecord], judge: str) -> float | None:
     """Mean confidence of one judge in the chosen item, over well-formed summaries."""
-    return _mean(r.by_judge.get(judge) for r in rollouts)
+    return _mean(fmean(r.by_judge[judge]) for r in rollouts if judge in r.by_judge)
 
 
 @of_judge

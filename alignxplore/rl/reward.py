@@ -33,13 +33,13 @@ WATCHING_PATIENCE = 60.0  # seconds: a judge that only validates and has gone mu
 @dataclass
 class Reward:
     """`value` is the mean confidence over the judges; None where one of them failed, and then `status` says how.
-    `by_judge`: the confidence of each that answered; `letter_a`: the probability that it gave to the letter A, in each
-    order that it was asked in; `missing`: what was wrong with those that did not answer."""
+    `by_judge`: the confidences of each that answered, one a target; `letter_a`: the probability that it gave to the
+    letter A, in each order that it was asked in; `missing`: what was wrong with those that did not answer."""
 
     value: float | None
     status: str = OK
     error: str | None = None
-    by_judge: dict[str, float] = field(default_factory=dict)
+    by_judge: dict[str, list[float]] = field(default_factory=dict)
     letter_a: dict[str, list[float]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -148,7 +148,7 @@ class Judges:
         failures = {name: judgement for name, judgement in judgements.items() if not judgement.ok}
         reward = Reward(
             None,
-            by_judge={name: judgement.p for name, judgement in answers.items()},
+            by_judge={name: [judgement.p] for name, judgement in answers.items()},
             letter_a={name: letter_a_of(judgement) for name, judgement in answers.items()},
             missing={name: f"{judgement.status}: {judgement.error}" for name, judgement in failures.items()},
             seconds=time.monotonic() - began,
@@ -157,7 +157,7 @@ class Judges:
             name, judgement = next(iter(failures.items()))
             return replace(reward, status=judgement.status, error=f"{name}: {judgement.error}")
         if answers:
-            reward.value = sum(reward.by_judge.values()) / len(answers)
+            reward.value = fmean(judgement.p for judgement in answers.values())
         return reward
 
 
@@ -193,7 +193,7 @@ def mean_reward(rewards: Sequence[Reward]) -> Reward:
         None if failure else fmean(reward.value for reward in rewards if reward.value is not None),
         failure.status if failure else OK,
         failure.error if failure else None,
-        by_judge={name: fmean(reward.by_judge[name] for reward in rewards) for name in names},
+        by_judge={name: [p for reward in rewards for p in reward.by_judge[name]] for name in names},
         letter_a={name: [p for reward in rewards for p in reward.letter_a.get(name, ())] for name in names},
         missing={name: problem for reward in rewards for name, problem in reward.missing.items()},
         seconds=max(reward.seconds for reward in rewards),

@@ -93,6 +93,8 @@ def fixed_settings(config: DictConfig) -> dict[str, Any]:
         settings[f"data.{name} (what they hold)"] = [_file_contents(path) for path in files]
     if (mode := OmegaConf.select(config, "trainer.v1.trainer_mode")) not in (None, "sync"):
         settings["trainer.v1.trainer_mode"] = mode  # runs of before there was a choice have no such line
+    if (targets := OmegaConf.select(config, "streaming.val_targets")) not in (None, 1):
+        settings["streaming.val_targets"] = targets  # nor was there one of this
     for name in FIXED:
         value = OmegaConf.select(config, name)
         settings |= _leaves(name, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)

@@ -80,6 +80,7 @@ NUMBERS = {
     "step_limit": Number(least=0, between=True),
     "poll_seconds": Number(least=0, between=True),
     "samples": Number(int, 0),
+    "val_targets": Number(int, 1),
 }
 
 
@@ -108,6 +109,7 @@ class Streaming:
     step_limit: float = 3600.0  # seconds that a step's rollouts, or a validation, may take before the run stops
     poll_seconds: float = 1.0
     samples: int = 4  # validation users whose summaries are written out each time
+    val_targets: int = 1  # choices that a held-out summary is judged by: the more, the less noise in val/reward
     val_temperature: float = 0.6  # of held-out users' summaries, with val_kwargs' top_p and top_k; 0: greedy
     least_spread: float = 0.0  # groups whose rewards (largest less smallest) differ by less are not trained on
     shuffle_rewards: bool = False  # a control: each group's returns are dealt out anew among its summaries

@@ -20,7 +20,7 @@ class RolloutRecord:
     judged: float | None = None
     reward: float | None = None
     total: float | None = None
-    by_judge: dict[str, float] = field(default_factory=dict)
+    by_judge: dict[str, list[float]] = field(default_factory=dict)
     letter_a: dict[str, list[float]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     judge_seconds: float | None = None

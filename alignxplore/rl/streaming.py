@@ -190,7 +190,7 @@ class StreamingWorker(AgentLoopWorker):
         await tq.async_kv_put(key=uid, partition_id="train", tag={"status": "finished"})
 
     async def _run_chain(self, row: dict, sampling: dict, step: int, training: bool) -> Chain:
-        user, stages = parse_row(row, self.settings.targets if training else 1)
+        user, stages = parse_row(row, self.settings.targets if training else self.settings.val_targets)
         rollout = self.rollout_config
         policy = VerlPolicy(
             self.llm_client,

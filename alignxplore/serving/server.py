@@ -149,7 +149,7 @@ def start(
     if port and (problem := taken(host, port)):
         raise ServerError(f"{problem}; end what listens there or choose another port")
     port = port or free_port()
-    command = [*_program(), "serve", model, "--host", host, "--port", str(port), "--disable-uvicorn-access-log"]
+    command = [*program(), "serve", model, "--host", host, "--port", str(port), "--disable-uvicorn-access-log"]
     command += ["--revision", revision] if revision else []
     environment = dict(os.environ) | {"VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUTF8": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
@@ -174,7 +174,7 @@ def start(
     return process, url
 
 
-def _program() -> list[str]:
+def program() -> list[str]:
     """The words by which vLLM is started."""
     executable = shutil.which("vllm", path=os.path.dirname(sys.executable)) or shutil.which("vllm")
     if executable is None:

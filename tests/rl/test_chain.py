@@ -64,7 +64,7 @@ class Judges:
         self.events.append(f"judged {summary}")
         value = self.values.get(summary, 0.5)
         return Reward(
-            value, OK if value is not None else TRANSPORT_ERROR, by_judge={} if value is None else {"j": value}
+            value, OK if value is not None else TRANSPORT_ERROR, by_judge={} if value is None else {"j": [value]}
         )
 
 
@@ -120,14 +120,14 @@ def test_a_reward_is_the_mean_over_the_targets_and_fails_with_any_of_them():
             return Reward(
                 confidence,
                 OK if confidence is not None else TRANSPORT_ERROR,
-                by_judge={"j": confidence} if confidence else {},
+                by_judge={"j": [confidence]} if confidence else {},
             )
 
     judges = ByTarget()
     first, second = run(Policy(), judges, stages=(4, 8), targets=3, discount=0.0).groups
     rewards = [rollout.reward for rollout in first.rollouts]
     assert [r.value for r in rewards] == [pytest.approx(0.6), None, pytest.approx(0.6), pytest.approx(0.6)]
-    assert rewards[0].by_judge == {"j": pytest.approx(0.6)} and rewards[1].by_judge == {}
+    assert rewards[0].by_judge == {"j": [0.9, 0.6, 0.3]} and rewards[1].by_judge == {}
     assert first.rollouts[1].status == TRANSPORT_ERROR and first.rollouts[1].total is None, "masked, never scored 0"
     assert [rollout.reward.value for rollout in second.rollouts] == [0.5] * 4
     keys = {(target, key) for _, target, key, _ in judges.asked if target in ("chosen 4", "chosen 5")}
@@ -361,7 +361,7 @@ class Leaning(Judges):
         self.p_a = p_a
 
     async def score(self, summary, target, group, rollout=0):
-        return Reward(0.5, by_judge={"j": 0.5}, letter_a={"j": [self.p_a(first) for first in (True, False)]})
+        return Reward(0.5, by_judge={"j": [0.5]}, letter_a={"j": [self.p_a(first) for first in (True, False)]})
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from alignxplore.statistics import estimate, paired
 
 def summary(judge=None, other=None, status="ok", missing=None):
     """A rollout's record under the reward's judge `judge` and one that watches, `other`."""
-    by_judge = {name: p for name, p in (("judge", judge), ("other", other)) if p is not None}
+    by_judge = {name: [p] for name, p in (("judge", judge), ("other", other)) if p is not None}
     reward = 0.0 if status == "bad_format" else judge
     return RolloutRecord(status, 3, 0.0, 1.0, 2.0, reward, by_judge=by_judge, missing=missing or {}, text="x")
 
@@ -51,7 +51,7 @@ def metrics():
 def test_a_row_says_what_each_stage_earned_and_what_is_missing():
     rows = held_out_rows(NOW, 4, 2)
     assert [row["user"] for row in rows] == ["ann#1", "ann#2", "bob", "cem"] and {row["step"] for row in rows} == {4}
-    assert rows[0]["stages"][0] == {"status": "ok", "reward": 0.8, "by_judge": {"judge": 0.8, "other": 0.4}}
+    assert rows[0]["stages"][0] == {"status": "ok", "reward": 0.8, "by_judge": {"judge": [0.8], "other": [0.4]}}
     assert rows[2]["stages"][0]["missing"] == {"other": "transport_error: HTTP 500"}
     assert rows[3]["stages"][1] == {
         "status": "unwritten",
@@ -87,6 +87,24 @@ def test_the_reward_counts_bad_format_and_what_was_not_written_as_nothing(metric
     assert metrics["val/judge/reward"] == metrics["val/reward"]
     assert metrics["val/bad_format"] == 1 / 8 and metrics["val/stage2/bad_format"] == 1 / 4
     assert metrics["val/persons"] == 3
+
+
+def test_several_choices_of_a_summary_count_one_by_one():
+    several = record("ann", summary(0.6, None), summary(0.5, None))
+    several.rollouts[0].by_judge["judge"] = [0.9, 0.4, 0.5, 0.6]  # 1, 0, 0.5, 1 in eval; their mean is right
+    metrics = held_out_metrics(held_out_rows([several], 4, 2), [], ["judge"])
+    assert metrics["val/judge/stage1/accuracy"] == 2.5 / 4 and metrics["val/judge/stage1/reward"] == 0.6
+    assert metrics["val/judge/n"] == 2, "of summaries"
+
+
+def test_a_run_that_wrote_one_number_for_a_judge_goes_on():
+    rows = held_out_rows(NOW, 4, 2)
+    old_rows = json.loads(json.dumps(rows))
+    for old_summary in (old_summary for row in old_rows for old_summary in row["stages"]):
+        old_summary["by_judge"] = {name: p for name, [p] in old_summary["by_judge"].items()}
+    assert old_rows != rows and held_out_metrics(rows, old_rows, ["judge", "other"]) == held_out_metrics(
+        rows, rows, ["judge", "other"]
+    )
 
 
 def test_intervals_are_of_persons_and_not_of_rows(metrics):

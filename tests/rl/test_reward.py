@@ -58,8 +58,8 @@ async def judges(tokenizer):
 async def test_the_reward_is_the_mean_of_the_judges_and_each_is_kept(judges):
     both, _ = await judges("words", "a")
     reward = await both.score("likes green tea", TEA, ["u", 0])
-    assert reward.by_judge["b"] == pytest.approx(0.5) and reward.by_judge["a"] > 0.7
-    assert reward.value == pytest.approx((reward.by_judge["a"] + 0.5) / 2) and reward.seconds > 0
+    assert reward.by_judge["b"] == [pytest.approx(0.5)] and reward.by_judge["a"][0] > 0.7
+    assert reward.value == pytest.approx((reward.by_judge["a"][0] + 0.5) / 2) and reward.seconds > 0
 
 
 async def test_a_judge_that_always_says_a_gives_half_in_both_orders(judges):
@@ -169,8 +169,8 @@ async def test_a_judge_that_watches_is_asked_in_both_orders_and_is_in_no_reward(
     both, fake = await watched(judge_orders="one")
     fake.mode = "a"
     reward = await both.score("likes green tea", TEA, ["u", 0])
-    assert reward.value == reward.by_judge["a"] in (0.99, pytest.approx(0.01))
-    assert reward.by_judge["w"] > 0.7 and len(reward.letter_a["w"]) == 2 and len(reward.letter_a["a"]) == 1
+    assert [reward.value] == reward.by_judge["a"] in ([0.99], [pytest.approx(0.01)])
+    assert reward.by_judge["w"][0] > 0.7 and len(reward.letter_a["w"]) == 2 and len(reward.letter_a["a"]) == 1
     assert reward.status == "ok" and reward.missing == {}
 
 
@@ -179,7 +179,8 @@ async def test_a_judge_that_watches_and_fails_is_missing_and_costs_no_reward(wat
     await both.observers.judges[0].endpoint.close()
     both.observers.judges[0].endpoint.url = "http://127.0.0.1:9/v1"  # nobody listens there any more
     reward = await both.score("likes green tea", TEA, ["u", 0])
-    assert reward.value == reward.by_judge["a"] > 0.7 and (reward.status, reward.error) == ("ok", None)
+    assert [reward.value] == reward.by_judge["a"] and reward.value > 0.7
+    assert (reward.status, reward.error) == ("ok", None)
     assert set(reward.by_judge) == {"a"} and reward.missing["w"].startswith(TRANSPORT_ERROR)
 
 

@@ -22,7 +22,8 @@ from tests.golden import check_golden
 pytestmark = pytest.mark.slow
 GOLDEN = Path(__file__).with_name("golden.json")
 PROBABILITIES = "training/rollout_probs_diff_max"
-FAULTS = ("streaming.judge_timeout=2",)  # a third of the answers is faulty; one that hangs is asked for again soon
+# A third of the answers is faulty; one that hangs is asked for again soon.
+FAULTS = ("streaming.judge_timeout=2", "streaming.val_targets=2")
 
 
 def metrics(out):
@@ -119,6 +120,8 @@ def check_held_out(folder, metrics_of):
         assert "stage1/confidence/judge" in row and "stage1/confidence/other" not in row
     rows = [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2] * 4 + [3] * 4 and all(len(row["stages"]) == 3 for row in rows)
+    choices = [{len(of_judge) for row in rows for of_judge in row["stages"][k]["by_judge"].values()} for k in range(3)]
+    assert choices == [{2}, {2}, {1}], "as far as the rows go"
 
 
 def check_model(folder):

@@ -144,6 +144,7 @@ def test_a_run_of_before_contents_were_written_down_is_refused_in_a_sentence(con
         ("streaming.judges", "j=http://a/v1 k=http://b/v1"),
         ("streaming.shuffle_rewards", True),
         ("streaming.targets", 4),
+        ("streaming.val_targets", 4),
     ],
 )
 def test_another_run_in_the_same_folder_is_refused(config, finished, key, value):

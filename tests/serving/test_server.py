@@ -45,7 +45,7 @@ def stand_in(tmp_path, monkeypatch):
     script = tmp_path / "vllm"
     script.write_text(STAND_IN.format(python=sys.executable))
     script.chmod(0o755)
-    monkeypatch.setattr(server, "_program", lambda: [str(script)])
+    monkeypatch.setattr(server, "program", lambda: [str(script)])
     return tmp_path / "logs" / "serve.log"
 
 
@@ -227,7 +227,7 @@ def test_vllm_of_another_environment_is_run_as_it_is(monkeypatch):
 
     monkeypatch.setattr(server.importlib.metadata, "version", version)
     monkeypatch.setattr(server.shutil, "which", lambda *_, path=None: None if path else "/opt/other/bin/vllm")
-    assert server._program() == ["/opt/other/bin/vllm"]
+    assert server.program() == ["/opt/other/bin/vllm"]
 
 
 def test_vllm_missing_is_said(monkeypatch, tmp_path):
@@ -242,7 +242,7 @@ PARENT = """
 import json, sys, time
 from alignxplore.serving import server
 if sys.argv[3]:
-    server._program = lambda: [sys.argv[3]]
+    server.program = lambda: [sys.argv[3]]
 process, url = server.start(sys.argv[1], log_path=sys.argv[2], arguments=json.loads(sys.argv[4]))
 print(process.pid, flush=True)
 server.wait_ready(process, url, log_path=sys.argv[2])
