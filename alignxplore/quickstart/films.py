@@ -22,8 +22,8 @@ MOST_PERSONS = {"policy": 200, "judge": 100, "judge2": 100, "val": 40, "test": 2
 SHOWN = 12  # choices that a text is about
 LONGER = SHOWN * 3 // 2  # of which two thirds are SHOWN
 THIRD = 9  # choices that a round of synthesis reads, and those among which it then looks for targets
-TARGETS = 8  # choices that a summary is judged by in training
-VAL_WINDOWS = 8  # of each person that RL is validated on
+TARGETS = 8  # choices that a summary is judged by in RL
+VAL_WINDOWS = 13  # of each person that RL is validated on
 MAX_TOKENS = 112  # of an answer: the counts, and fifteen statements
 BENCHMARK = "movielens_upi.jsonl"
 
@@ -117,7 +117,8 @@ def train_rl(settings: FilmSettings, judges: list[Server], out: Path, *options: 
         "TARGETS": TARGETS,
         "TOKENS_PER_GPU": 4096,
     }
-    return stages.train_rl(judge, run / "models/sft", rows, out, *options, **chosen)
+    held_out = f"streaming.val_targets={TARGETS}"
+    return stages.train_rl(judge, run / "models/sft", rows, out, held_out, *options, **chosen)
 
 
 def policies(out: Path) -> dict[str, Path]:
@@ -176,7 +177,7 @@ def _windows(settings: FilmSettings) -> list[Windows]:
         Windows("judge2.jsonl", "judge2", settings.judge_windows, SHOWN),
         Windows("synthesis.jsonl", "policy", settings.sft_windows, 3 * THIRD - 1),
         Windows("rl_train_windows.jsonl", "policy", settings.windows, LONGER + TARGETS - 1),
-        Windows("rl_val_windows.jsonl", "val", VAL_WINDOWS, LONGER),
+        Windows("rl_val_windows.jsonl", "val", VAL_WINDOWS, LONGER + TARGETS - 1),
         benchmark_windows(settings),
     ]
 

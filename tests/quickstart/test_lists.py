@@ -107,9 +107,10 @@ def test_a_test_row_shows_as_many_choices_as_the_models_learn_from(tmp_path):
     built = next(step for step in steps if step.name == "data").lines(tmp_path)
     lengths = {line.split()[-1].split("/")[-1]: line.split("--length ")[1].split()[0] for line in built}
     lessons = {f"{name}.jsonl": "12" for name in ("policy", "judge", "judge2")}
-    longer = {name: "18" for name in ("rl_val_windows.jsonl", films.BENCHMARK)}
-    targets = {"rl_train_windows.jsonl": "25"}  # seven more choices to judge by
-    assert lengths == lessons | longer | targets | {"synthesis.jsonl": "26"}
+    targets = dict.fromkeys(("rl_train_windows.jsonl", "rl_val_windows.jsonl"), "25")  # seven more choices to judge by
+    assert lengths == lessons | targets | {films.BENCHMARK: "18", "synthesis.jsonl": "26"}
+    (rl,) = next(step for step in steps if step.name == "rl").rows[-1]
+    assert dict(rl.environment)["TARGETS"] == "8" and "streaming.val_targets=8" in rl.words
     record = UserRecord("a", (Interaction("x", "y"),) * 18, Interaction("x", "y"))
     assert len(shown_history(Benchmark("movielens", get("movielens").task, (record,), tmp_path), record)) == 12
 
