@@ -3,10 +3,11 @@
     python -m alignxplore.serving.forked_vllm serve MODEL ...
 
 vLLM's CPU build starts the engine as a new process, which imports everything once more: a third of the time until the
-server is ready, and 300 MB. A fork shares what is there. alignxplore/serving/server.py runs this in the place of
+server is ready, and 400 MB. A fork shares what is there. alignxplore/serving/server.py runs this in the place of
 `vllm`; on GPUs it runs `vllm` itself.
 """
 
+import gc
 import os
 import sys
 from typing import Any
@@ -21,6 +22,7 @@ def fork_engine() -> None:
     def prepare_to_fork(platform: type[CpuPlatform], config: Any) -> None:
         prepare(config)
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"  # it has just been set to spawn
+        gc.freeze()  # a collector that looks at what both share would copy it
 
     CpuPlatform.check_and_update_config = classmethod(prepare_to_fork)
 
