@@ -64,11 +64,12 @@ class LetterReader(ABC):
         self.endpoint, self.tokenizer, self.prompts = endpoint, tokenizer, prompts
         self.orders, self.seed = orders, seed
         self._together: Together | None = None  # once the server has shown that it can be asked so
+        self._reads_ids: bool | None = None  # does the server report the log-probabilities of tokens named by id?
+        self._probing: asyncio.Task[bool] | None = None
         self._prepare()
 
     def _prepare(self) -> None:
         self.letters = find_letters(self.tokenizer)
-        self._reads_ids: bool | None = None  # does the server report the log-probabilities of tokens named by id?
 
     @property
     def name(self) -> str:
@@ -145,8 +146,7 @@ class LetterReader(ABC):
 
     async def _letters(self, messages: Messages) -> tuple[dict[int, float], float]:
         """(log-probabilities by token id, mass of the letters). Of many letters some may be missing."""
-        if self._reads_ids is None:
-            self._reads_ids = await self._probe(messages)
+        await self._find_out(messages)
         logs = None
         if self._together and sum(len(message["content"]) for message in messages) <= LONGEST:
             logs = await self._together.read(messages)
@@ -201,6 +201,26 @@ class LetterReader(ABC):
         if all(logs.get(i, -math.inf) > MASKED for i in self.letters.tokens):
             return False
         return len(logs) < TOP or any(log <= MASKED for log in logs.values())
+
+    async def _find_out(self, messages: Messages) -> None:
+        """Probe, once for all questions that come before the answer: each probe copies the tokenizer.
+
+        Raises:
+            RequestError: this prompt is refused; those that waited probe with one of theirs.
+            TransportError: no usable reply in the time given, which those that waited have waited as well.
+        """
+        while self._reads_ids is None:
+            if is_own := self._probing is None:
+                self._probing = asyncio.create_task(self._probe(messages))
+            probing = self._probing
+            try:
+                self._reads_ids = await asyncio.shield(probing)  # who asked first may be cancelled, not the others
+            except RequestError:
+                if is_own:
+                    raise
+            finally:
+                if probing.done() and self._probing is probing:
+                    self._probing = None
 
     async def _probe(self, messages: Messages, again: bool = True) -> bool:
         """Whether the server reports log-probabilities of tokens named by id; also finds out whether it can be asked
@@ -333,10 +353,10 @@ class Judge(LetterReader):
 
     async def say(self, messages: Messages, count: int) -> Said:
         """The log-probabilities of the first `count` letters."""
+        await self._find_out(messages)
         letters = letters_of(self.tokenizer, ascii_uppercase[:count])
         reader = self if letters == self.letters else self._with(letters)
         log_of, mass = await reader._letters(messages)
-        self._reads_ids = reader._reads_ids
         if absent_tokens := [i for i in letters.tokens if i not in log_of]:
             log_of |= await self._rest(messages, letters, absent_tokens, log_of)
         logs = [max(_NEVER, log_of.get(i, _NEVER)) for i in letters.tokens]

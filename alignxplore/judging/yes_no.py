@@ -65,7 +65,7 @@ class YesNoJudge(LetterReader):
 
     def _prepare(self) -> None:
         self.letters, self._thinking = find_words(self.tokenizer)
-        self._reads_ids, self.orders = None, "both"  # one item alone would say nothing of the pair
+        self.orders = "both"  # one item alone would say nothing of the pair
 
     def direct_messages(self, history: Sequence[Interaction], item: Interaction) -> Messages:
         """The question about the longer of the two items."""
