@@ -181,7 +181,9 @@ def program() -> list[str]:
         raise ServerError(
             "vllm is not installed in this environment; install the requirements or give the URL of an endpoint"
         )
-    return [sys.executable, "-m", "alignxplore.serving.forked_vllm"] if on_cpu() else [executable]
+    if on_cpu():  # -P: as with `vllm` itself, nothing of the folder that one happens to be in is imported
+        return [sys.executable, "-P", "-m", "alignxplore.serving.forked_vllm"]
+    return [executable]
 
 
 def open_to_anybody(host: str, arguments: Sequence[str], with_key: bool = True) -> str | None:

@@ -8,9 +8,6 @@ from alignxplore.judging.letters import TOP, LetterReader
 TWICE = ("test_letters", "test_ranking", "test_yes_no", "test_torn_replies")
 BY_ID = {
     "test_the_way_of_asking_is_found_out_once",
-    "test_many_questions_at_once_find_it_out_once",
-    "test_a_prompt_that_is_refused_is_probed_with_for_nobody_else",
-    "test_who_probes_may_be_cancelled_and_who_waits_may_not_wait_for_ever",
     "test_extreme_probabilities_neither_overflow_nor_become_ties",
 }
 

@@ -1,6 +1,5 @@
 """The judge against a server whose probabilities are known: ways of asking, orders, failures, published protocol."""
 
-import asyncio
 import json
 import math
 
@@ -138,51 +137,6 @@ async def test_the_way_of_asking_is_found_out_once(fake_server, tokenizer):
         later = server.bodies[-6:]
         assert all(("logprob_token_ids" in body) is (path == "ids") for body in later)
         assert len(server.bodies) <= 9  # check: one question and one probe (two where it is refused)
-
-
-MANY = [Interaction(f"a good film {i}", f"a bad film {i}") for i in range(20)]
-
-
-def together(judge):
-    return asyncio.gather(*(judge.score("s", item, i) for i, item in enumerate(MANY)))
-
-
-def probes(server):
-    return [body for body in server.bodies if body.get("return_token_ids")]
-
-
-async def test_many_questions_at_once_find_it_out_once(fake_server, tokenizer):
-    for options in PATHS.values():
-        (judgements,), server = await judged(
-            fake_server, tokenizer, LetterServer(tokenizer, prefers_good, **options), together
-        )
-        assert [judgement.status for judgement in judgements] == [OK] * len(MANY) and len(probes(server)) == 1
-
-
-async def test_a_prompt_that_is_refused_is_probed_with_for_nobody_else(fake_server, tokenizer):
-    works = LetterServer(tokenizer, prefers_good)
-
-    def answer(body):
-        return web.Response(status=400, text="too long") if items(body)[0].endswith("film 0") else works(body)
-
-    (judgements,), server = await judged(fake_server, tokenizer, answer, together)
-    assert [judgement.status for judgement in judgements] == [REFUSED] + [OK] * (len(MANY) - 1)
-    assert len(probes(server)) == 3, "both orders of the first question, and one of another"
-
-
-async def test_who_probes_may_be_cancelled_and_who_waits_may_not_wait_for_ever(fake_server, tokenizer):
-    async def first_is_cancelled(judge):
-        first, others = asyncio.create_task(judge.score("s", GOOD, "k")), together(judge)
-        await asyncio.sleep(0)
-        first.cancel()
-        return await others
-
-    (judgements,), server = await judged(
-        fake_server, tokenizer, LetterServer(tokenizer, prefers_good), first_is_cancelled
-    )
-    assert {judgement.status for judgement in judgements} == {OK} and len(probes(server)) == 1
-    (judgements,), _ = await judged(fake_server, tokenizer, lambda body: web.Response(status=503), together)
-    assert {judgement.status for judgement in judgements} == {TRANSPORT_ERROR}
 
 
 @pytest.mark.parametrize("path", PATHS)
