@@ -152,9 +152,9 @@ def steps(settings: FilmSettings) -> list[Step]:
             after=["reader", "synthesis"],
         ),
         Step("rl_data", 4, [_rl_rows(train), _rl_rows(val), *rl_parquet(train, val)], after=["data"]),
-        Step("rl", 465, [train_rl(settings, judges, out / "rl")], judges, after=["sft", "judge2", "rl_data"]),
-        Step("summaries", 180, [stages.write_summaries(out / "eval", written, "--at_once", 3)]),
-        Step("scores", 100, [stages.score_summaries(out / "eval", list(written))]),
+        Step("rl", 535, [train_rl(settings, judges, out / "rl")], judges, after=["sft", "judge2", "rl_data"]),
+        Step("summaries", 173, [stages.write_summaries(out / "eval", written, "--at_once", 3)]),
+        Step("scores", 92, [stages.score_summaries(out / "eval", list(written))]),
         Step("figures", 14, _figures(settings)),
     ]
 

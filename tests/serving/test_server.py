@@ -238,8 +238,8 @@ def test_nothing_of_the_folder_that_one_is_in_is_imported(tmp_path, monkeypatch)
     monkeypatch.setattr(server, "on_cpu", lambda: True)
     command = [*server.program()[:-2], "-c", "import importlib.util as u; print(u.find_spec('alignxplore').origin)"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
-    assert found.strip() == str(ROOT / "alignxplore" / "__init__.py")
+    origin = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert origin.strip() == str(ROOT / "alignxplore" / "__init__.py")
 
 
 def test_vllm_missing_is_said(monkeypatch, tmp_path):
