@@ -1,7 +1,5 @@
 """`vllm` for a CPU, whose engine is a fork of the server.
 
-    python -m alignxplore.serving.forked_vllm serve MODEL ...
-
 vLLM's CPU build starts the engine as a new process, which imports everything once more: a third of the time until the
 server is ready, and 400 MB. A fork shares what is there. alignxplore/serving/server.py runs this in the place of
 `vllm`; on GPUs it runs `vllm` itself.
@@ -27,7 +25,8 @@ def fork_engine() -> None:
     CpuPlatform.check_and_update_config = classmethod(prepare_to_fork)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """`vllm`, with the arguments of this process."""
     from vllm.entrypoints.cli.main import main
 
     fork_engine()

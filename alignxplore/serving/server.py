@@ -182,7 +182,7 @@ def program() -> list[str]:
             "vllm is not installed in this environment; install the requirements or give the URL of an endpoint"
         )
     if on_cpu():  # -P: as with `vllm` itself, nothing of the folder that one happens to be in is imported
-        return [sys.executable, "-P", "-m", "alignxplore.serving.forked_vllm"]
+        return [sys.executable, "-P", "-c", "from alignxplore.serving.forked_vllm import run; run()"]
     return [executable]
 
 

@@ -236,7 +236,7 @@ def test_nothing_of_the_folder_that_one_is_in_is_imported(tmp_path, monkeypatch)
     (tmp_path / "alignxplore").mkdir()
     (tmp_path / "alignxplore" / "__init__.py").write_text("raise SystemExit('another checkout')")
     monkeypatch.setattr(server, "on_cpu", lambda: True)
-    command = [*server.program()[:-2], "-c", "import importlib.util as u; print(u.find_spec('alignxplore').origin)"]
+    command = [*server.program()[:-1], "import importlib.util as u; print(u.find_spec('alignxplore').origin)"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     origin = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert origin.strip() == str(ROOT / "alignxplore" / "__init__.py")
