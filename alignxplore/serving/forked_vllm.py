@@ -30,4 +30,5 @@ def run() -> None:
     from vllm.entrypoints.cli.main import main
 
     fork_engine()
+    sys.argv[0] = "vllm"  # as its messages name it
     sys.exit(main())

@@ -316,10 +316,13 @@ class ServeOptions(Checkable):
 
 
 def serve_until_stopped(options: ServeOptions, arguments: Sequence[str]) -> NoReturn:
-    """Serve until Ctrl-C or a TERM signal, or until the server ends, whose exit code becomes this process's.
+    """Serve until Ctrl-C or a TERM signal.
 
     Args:
         arguments: more of them, for `vllm serve`.
+
+    Raises:
+        ServerError: the server has ended by itself, with whatever code: vLLM's is 0 where its engine has died.
     """
     if options.model.startswith((".", "/", "~")) and not Path(options.model).exists():
         raise FileNotFoundError(f"{options.model}: no such model folder")
@@ -344,6 +347,7 @@ def serve_until_stopped(options: ServeOptions, arguments: Sequence[str]) -> NoRe
             check_key(url)
         is_ready = True
         print(f"ready: {options.model} at {url}", flush=True)
-        sys.exit(process.wait())
+        process.wait()
+        raise process.ended() or ServerError("vllm serve has ended")
     finally:
         _end(process, url, is_ready)

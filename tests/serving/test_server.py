@@ -10,12 +10,10 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError
 
 import psutil
 import pytest
 
-from alignxplore.environment import ROOT
 from alignxplore.serving import server
 from alignxplore.serving.server import ServerError, serve, serve_beside, start, wait_ready
 from alignxplore.world import tiny
@@ -30,6 +28,9 @@ if mode == "dies":
     sys.exit(3)
 child = subprocess.Popen(["sleep", "600"])
 print(json.dumps({{"child": child.pid, "arguments": arguments, "environment": dict(os.environ)}}), flush=True)
+if mode == "ends":
+    import threading
+    threading.Timer(2, os._exit, [0]).start()
 if mode == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 class Health(BaseHTTPRequestHandler):
@@ -222,34 +223,6 @@ def test_the_thread_that_starts_a_server_may_end_and_stopping_leaves_no_guard(st
     assert set(psutil.Process().children()) == children
 
 
-def test_vllm_of_another_environment_is_run_as_it_is(monkeypatch):
-    def version(name):
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr(server.importlib.metadata, "version", version)
-    monkeypatch.setattr(server.shutil, "which", lambda *_, path=None: None if path else "/opt/other/bin/vllm")
-    assert server.program() == ["/opt/other/bin/vllm"]
-
-
-def test_nothing_of_the_folder_that_one_is_in_is_imported(tmp_path, monkeypatch):
-    (tmp_path / "vllm.py").write_text("raise SystemExit('not vLLM')")
-    (tmp_path / "alignxplore").mkdir()
-    (tmp_path / "alignxplore" / "__init__.py").write_text("raise SystemExit('another checkout')")
-    monkeypatch.setattr(server, "on_cpu", lambda: True)
-    command = [*server.program()[:-1], "import importlib.util as u; print(u.find_spec('alignxplore').origin)"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    origin = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
-    assert origin.strip() == str(ROOT / "alignxplore" / "__init__.py")
-
-
-def test_vllm_missing_is_said(monkeypatch, tmp_path):
-    monkeypatch.setattr(server.shutil, "which", lambda *_, **__: None)
-    with pytest.raises(
-        ServerError, match="vllm is not installed in this environment; install the requirements or give the URL"
-    ):
-        start("m", log_path=tmp_path / "log")
-
-
 PARENT = """
 import json, sys, time
 from alignxplore.serving import server
@@ -334,6 +307,18 @@ def test_by_hand_address_and_limit_are_passed_on_and_the_rest_is_for_vllm(monkey
         runpy.run_module("alignxplore.serving", run_name="__main__")
     assert (calls["host"], calls["limit"], calls["arguments"]) == ("127.0.0.3", 7, ["--max-model-len", "9"])
     assert calls["ended"] == ((signal.SIGTERM, server._GRACE_STARTING),), "nobody waits long for one that still starts"
+
+
+def test_by_hand_a_server_that_ends_by_itself_is_an_error(stand_in, monkeypatch, capsys):
+    """vLLM ends with 0 where its engine has died."""
+    monkeypatch.setenv("MODE", "ends")
+    monkeypatch.setattr(server.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["serving", "m", "--log", str(stand_in)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("alignxplore.serving", run_name="__main__")
+    output = capsys.readouterr()
+    assert end.value.code not in (None, 0) and "ready: m at" in output.out
+    assert "vllm serve ended with code 0; see" in f"{output.err}{end.value.code}"
 
 
 @pytest.mark.parametrize("mode", ["", "stubborn"])
