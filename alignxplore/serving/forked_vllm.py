@@ -1,8 +1,8 @@
 """`vllm` for a CPU, whose engine is a fork of the server.
 
-vLLM's CPU build starts the engine as a new process, which imports everything once more: a third of the time until the
-server is ready, and 400 MB. A fork shares what is there. alignxplore/serving/server.py runs this in the place of
-`vllm`; on GPUs it runs `vllm` itself.
+vLLM's CPU build starts the engine as a new process, which imports everything once more: nearly half of the time until
+the server is ready, and 380 MB (benchmarks/server_start.py). A fork shares what is there. On a CPU server.py runs this
+in the place of `vllm`.
 """
 
 import gc

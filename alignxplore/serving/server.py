@@ -348,6 +348,8 @@ def serve_until_stopped(options: ServeOptions, arguments: Sequence[str]) -> NoRe
         is_ready = True
         print(f"ready: {options.model} at {url}", flush=True)
         process.wait()
-        raise process.ended() or ServerError("vllm serve has ended")
+        error = process.ended()
+        assert error  # it has just been waited for
+        raise error
     finally:
         _end(process, url, is_ready)
