@@ -21,6 +21,7 @@ from typing import NamedTuple
 import alignxplore  # noqa: F401  # isort: skip  # hears Ctrl-C from here on
 
 from alignxplore.command import Checkable, option, planned, run
+from alignxplore.errors import at_least_one
 from alignxplore.processes import members
 from alignxplore.serving import server
 from alignxplore.world import tiny
@@ -32,6 +33,9 @@ class StartOptions(Checkable):
 
     model: str | None = option("folder or hub id; default: a tiny one, made here", None)
     turns: int = option("starts of each way", 3)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "turns")
 
 
 class Start(NamedTuple):
