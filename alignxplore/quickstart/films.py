@@ -25,6 +25,7 @@ THIRD = 9  # choices that a round of synthesis reads, and those among which it t
 TARGETS = 8  # choices that a summary is judged by in RL
 VAL_WINDOWS = 13  # of each person that RL is validated on
 MAX_TOKENS = 112  # of an answer: the counts, and fifteen statements
+CACHE_BLOCKS = 640  # of 32 tokens, in RL: 64 answers at once, none of which comes to 300 with its prompt
 BENCHMARK = "movielens_upi.jsonl"
 
 
@@ -118,7 +119,8 @@ def train_rl(settings: FilmSettings, judges: list[Server], out: Path, *options: 
         "TOKENS_PER_GPU": 4096,
     }
     held_out = f"streaming.val_targets={TARGETS}"
-    return stages.train_rl(judge, run / "models/sft", rows, out, held_out, *options, **chosen)
+    cache = f"actor_rollout_ref.rollout.engine_kwargs.vllm.num_gpu_blocks_override={CACHE_BLOCKS}"
+    return stages.train_rl(judge, run / "models/sft", rows, out, held_out, cache, *options, **chosen)
 
 
 def policies(out: Path) -> dict[str, Path]:
@@ -154,7 +156,7 @@ def steps(settings: FilmSettings) -> list[Step]:
         Step("rl_data", 4, [_rl_rows(train), _rl_rows(val), *rl_parquet(train, val)], after=["data"]),
         Step("rl", 535, [train_rl(settings, judges, out / "rl")], judges, after=["sft", "judge2", "rl_data"]),
         Step("summaries", 173, [stages.write_summaries(out / "eval", written, "--at_once", 3)]),
-        Step("scores", 92, [stages.score_summaries(out / "eval", list(written))]),
+        Step("scores", 82, [stages.score_summaries(out / "eval", list(written), servers=judges)], judges),
         Step("figures", 14, _figures(settings)),
     ]
 
@@ -224,7 +226,7 @@ def _synthesis(settings: FilmSettings, teacher: Server, judge: Server) -> Comman
         "--judge",
         f"judge={judge.url}#{models / 'judge'}",
     )
-    sizes = ("--max_tokens", 256, "--requests", 64, "--max_error_rate", 0, "--seed", settings.seed)
+    sizes = ("--max_tokens", 256, "--requests", 16, "--max_error_rate", 0, "--seed", settings.seed)
     return command(*words, *servers, *sizes)
 
 

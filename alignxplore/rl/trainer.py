@@ -34,6 +34,7 @@ from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.logging_utils import configure_verl_logging
 from verl.workers.rollout.llm_server import LLMServerClient
+from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 from alignxplore.errors import naming
 from alignxplore.rl import metrics as report
@@ -48,6 +49,7 @@ from alignxplore.rl.agreement import (
 )
 from alignxplore.rl.checkpoints import Checkpoints
 from alignxplore.rl.cluster import check_room
+from alignxplore.rl.light_server import light_replica
 from alignxplore.rl.settings import STOP, RunStopped, Streaming
 from alignxplore.rl.sockets import WeightSender
 from alignxplore.rl.step_records import ChainRecord
@@ -358,7 +360,9 @@ class StreamingRunner:
     def run(self, config: DictConfig) -> None:
         """Train to the last planned step; raises where that was not reached."""
         configure_verl_logging()
-        if config.trainer.device != "cpu":
+        if config.trainer.device == "cpu":
+            RolloutReplicaRegistry.register("vllm", light_replica)
+        else:
             # Ray gives a process with one CPU one thread, and a step's tensors of rows x tokens are added up here.
             torch.set_num_threads(min(DRIVER_THREADS, os.cpu_count() or 1))
         if "wandb" in config.trainer.logger:

@@ -117,6 +117,7 @@ if [[ $DEVICE == cpu ]]; then
     # A small model's threads would wait for each other longer than they work.
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TRAIN_THREADS=${TRAIN_THREADS:-2}
     export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+    export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2}  # glibc's default keeps a heap for each of Ray's many threads
     modules=${VERL_USE_EXTERNAL_MODULES:-}
     export VERL_USE_EXTERNAL_MODULES=alignxplore.rl.cpu_platform${modules:+,$modules} VERL_PLATFORM=cpu
     export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-1} VLLM_CPU_OMP_THREADS_BIND=nobind
