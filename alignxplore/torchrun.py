@@ -3,13 +3,26 @@
     python -m alignxplore.torchrun --standalone --nproc_per_node 2 sft.py ...
 
 Options are those of torchrun. sft.sh and synthesize.sh launch with it. Exit codes: that of the first process that
-failed (1 where it was killed), 130 for Ctrl-C, 143 for SIGTERM.
+failed (1 where it was killed), 130 for Ctrl-C, 143 for SIGTERM. Processes that are told to end have
+TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds (default 30) to save, under every version of torch.
 """
 
+import functools
+import os
 import signal
 import sys
 
 from alignxplore.errors import one_sentence
+
+
+def give_time() -> None:
+    """Before torch 2.12 torchrun kills after 30 seconds, whatever TORCH_ELASTIC_SHUTDOWN_TIMEOUT says."""
+    from torch.distributed.elastic.multiprocessing.api import PContext
+    from torch.distributed.launcher.api import LaunchConfig
+
+    if not hasattr(LaunchConfig, "shutdown_timeout"):
+        seconds = int(os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "30"))
+        PContext.close = functools.partialmethod(PContext.close, timeout=seconds)
 
 
 def launch() -> None:
@@ -22,6 +35,7 @@ def launch() -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main
 
+    give_time()
     try:
         main()
     except SignalException as request:

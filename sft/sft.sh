@@ -22,7 +22,7 @@ MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}    # address of node 0
 MASTER_PORT=${MASTER_PORT:-29500}   # a free port of node 0
 NPROC=${NPROC:-}                    # processes on this node (default: number of GPUs, or 1)
 PYTHON=${PYTHON:-python}
-# Seconds in which processes that are told to end may still save (torchrun of torch 2.12 and later; before: 30).
+# Seconds in which processes that are told to end may still save.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-600}
 
 NPROC=${NPROC:-$("$PYTHON" -c 'import torch; print(max(1, torch.accelerator.device_count()))')}

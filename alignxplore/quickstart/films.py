@@ -1,5 +1,5 @@
-"""The quick start on people's real choices: MovieLens, every stage of the method, a policy and two judges of a million
-parameters each.
+"""The quick start on people's real choices: MovieLens, every stage of the method, a policy and two judges of 0.8
+million parameters each.
 
 Persons are split by a hash: those whose choices the policy learns from, those of each judge, those that RL is
 validated on, and those of the test, who are looked at once. Another seed: other splits, windows, models and draws.
@@ -25,7 +25,9 @@ THIRD = 9  # choices that a round of synthesis reads, and those among which it t
 TARGETS = 8  # choices that a summary is judged by in RL
 VAL_WINDOWS = 13  # of each person that RL is validated on
 MAX_TOKENS = 112  # of an answer: the counts, and fifteen statements
-CACHE_BLOCKS = 640  # of 32 tokens, in RL: 64 answers at once, none of which comes to 300 with its prompt
+# Blocks of 32 tokens, ten for an answer with its prompt: 64 answers at once in RL, 128 in evaluation.
+RL_CACHE = "actor_rollout_ref.rollout.engine_kwargs.vllm.num_gpu_blocks_override=640"
+SUMMARY_CACHE = "--serve_arguments=--num-gpu-blocks-override 1280"
 BENCHMARK = "movielens_upi.jsonl"
 
 
@@ -119,8 +121,7 @@ def train_rl(settings: FilmSettings, judges: list[Server], out: Path, *options: 
         "TOKENS_PER_GPU": 4096,
     }
     held_out = f"streaming.val_targets={TARGETS}"
-    cache = f"actor_rollout_ref.rollout.engine_kwargs.vllm.num_gpu_blocks_override={CACHE_BLOCKS}"
-    return stages.train_rl(judge, run / "models/sft", rows, out, held_out, cache, *options, **chosen)
+    return stages.train_rl(judge, run / "models/sft", rows, out, held_out, RL_CACHE, *options, **chosen)
 
 
 def policies(out: Path) -> dict[str, Path]:
@@ -154,8 +155,14 @@ def steps(settings: FilmSettings) -> list[Step]:
             after=["reader", "synthesis"],
         ),
         Step("rl_data", 4, [_rl_rows(train), _rl_rows(val), *rl_parquet(train, val)], after=["data"]),
-        Step("rl", 535, [train_rl(settings, judges, out / "rl")], judges, after=["sft", "judge2", "rl_data"]),
-        Step("summaries", 173, [stages.write_summaries(out / "eval", written, "--at_once", 3)]),
+        Step(
+            "rl",
+            150 + 10 * settings.rl_steps,
+            [train_rl(settings, judges, out / "rl")],
+            judges,
+            after=["sft", "judge2", "rl_data"],
+        ),
+        Step("summaries", 173, [stages.write_summaries(out / "eval", written, "--at_once", 3, SUMMARY_CACHE)]),
         Step("scores", 82, [stages.score_summaries(out / "eval", list(written), servers=judges)], judges),
         Step("figures", 14, _figures(settings)),
     ]

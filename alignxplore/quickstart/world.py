@@ -38,7 +38,12 @@ def steps(settings: WorldSettings) -> list[Step]:
         Step("lessons", 170, [_lessons(settings)]),
         Step("sft", 80, [world.train_sft(models / "base", data / "sft.jsonl", models / "sft", *more)]),
         Step("rl_data", 4, rl_parquet(data / "rl_train.jsonl", data / "rl_val.jsonl")),
-        Step("rl", 325, [world.train_rl(judge, models / "sft", data / "rl_train.parquet", out / "rl")], [judge]),
+        Step(
+            "rl",
+            85 + 6 * settings.rl_steps,
+            [world.train_rl(judge, models / "sft", data / "rl_train.parquet", out / "rl")],
+            [judge],
+        ),
         Step("summaries", 140, [world.write_summaries(out / "eval", policies)]),
         Step("scores", 75, [world.score_summaries(out / "eval", list(policies))]),
         Step("figures", 6, _figures(settings)),

@@ -52,7 +52,7 @@ def anchors(page: Path) -> set[str]:
         r"^#+ (.*)$", CODE.sub(lambda m: m[0] if m[0][0:3] != "```" else "", page.read_text()), re.M
     ):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
-        names.add(re.sub(r"[^\w\- ]", "", text).strip().replace(" ", "-"))
+        names.add(re.sub(r"[^\w\- ]", "", text).replace(" ", "-"))
     return names
 
 

@@ -45,10 +45,10 @@ def light(tmp_path, monkeypatch):
 def test_the_class_travels_without_the_module_that_it_stands_for(light, tmp_path):
     from ray import cloudpickle
 
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", LOADED], input=cloudpickle.dumps(light), capture_output=True, cwd=tmp_path, check=True
     )
-    assert done.stdout.decode().splitlines() == ["False False", "True 11 3"]
+    assert process.stdout.decode().splitlines() == ["False False", "True 11 3"]
 
 
 def test_it_has_the_public_methods_and_passes_errors_on(light):
