@@ -27,7 +27,7 @@ VAL_WINDOWS = 13  # of each person that RL is validated on
 MAX_TOKENS = 112  # of an answer: the counts, and fifteen statements
 # Blocks of 32 tokens, ten for an answer with its prompt: 64 answers at once in RL, 128 in evaluation.
 RL_CACHE = "actor_rollout_ref.rollout.engine_kwargs.vllm.num_gpu_blocks_override=640"
-SUMMARY_CACHE = "--serve_arguments=--num-gpu-blocks-override 1280"
+WRITING = ("--at_once", 3, "--serve_arguments=--num-gpu-blocks-override 1280")
 BENCHMARK = "movielens_upi.jsonl"
 
 
@@ -162,8 +162,8 @@ def steps(settings: FilmSettings) -> list[Step]:
             judges,
             after=["sft", "judge2", "rl_data"],
         ),
-        Step("summaries", 173, [stages.write_summaries(out / "eval", written, "--at_once", 3, SUMMARY_CACHE)]),
-        Step("scores", 82, [stages.score_summaries(out / "eval", list(written), servers=judges)], judges),
+        Step("summaries", 173, [stages.write_summaries(out / "eval", written, *WRITING)]),
+        Step("scores", 92, [stages.score_summaries(out / "eval", list(written))]),
         Step("figures", 14, _figures(settings)),
     ]
 

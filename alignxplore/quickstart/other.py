@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Self
 
 from alignxplore.errors import UserError
-from alignxplore.quickstart.films import FilmSettings, benchmark_windows, build, finished, policies, stages_of
+from alignxplore.quickstart.films import (
+    WRITING,
+    FilmSettings,
+    benchmark_windows,
+    build,
+    finished,
+    policies,
+    stages_of,
+)
 from alignxplore.quickstart.settings import Settings, taken
 from alignxplore.quickstart.steps import Step, command
 
@@ -62,7 +70,7 @@ def steps(settings: OtherSettings) -> list[Step]:
     files = [out / "eval" / name for name in ("results.json", "report.md", "report.html")]
     return [
         Step("data", 30, [build(benchmark_windows(trained), settings.raw, trained.seed, out)]),
-        Step("summaries", 180, [stages.write_summaries(out / "eval", written, "--at_once", 3)]),
+        Step("summaries", 180, [stages.write_summaries(out / "eval", written, *WRITING)]),
         Step("scores", 150, [stages.score_summaries(out / "eval", list(written))]),
         Step("table", 1, [command("cp", *files, out)]),
     ]

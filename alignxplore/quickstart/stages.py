@@ -1,6 +1,5 @@
 """How tiny policies are trained and scored: the commands that the quick starts and the studies share."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,13 +80,9 @@ class Stages:
         words = ("python", "eval/gen_preference.py", "--out", out, "--data", self.benchmark)
         return command(*words, *sizes, "--model", *models, *options)
 
-    def score_summaries(
-        self, out: Path, policies: list[str], *options: object, servers: Sequence[Server] = ()
-    ) -> Command:
-        """Their judgements by both judges, tables and reports; by `servers` of theirs that run, if there are any."""
-        models = {name: self.folder / "models" / name for name in ("judge", "judge2")}
-        running = {server.name: f"{server.url}#{models[server.name]}" for server in servers}
-        judges = [f"{name}={running.get(name, model)}" for name, model in models.items()]
+    def score_summaries(self, out: Path, policies: list[str], *options: object) -> Command:
+        """Their judgements by both judges, tables and reports."""
+        judges = [f"{name}={self.folder / 'models' / name}" for name in ("judge", "judge2")]
         sizes = ("--max_model_len", 2048, "--concurrency", 128, "--max_error_rate", 0)
         words = ("python", "eval/evaluate.py", "--out", out, "--data", self.benchmark)
         return command(*words, *self.scoring, *sizes, "--judge", *judges, "--policies", *policies, *options)
