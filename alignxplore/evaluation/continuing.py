@@ -291,9 +291,9 @@ def history_of(updates: Updates, user: str) -> str:
     if stream is None:
         return ""
     lines, text = [updates.target.title], ""
-    for number, (unit, part) in enumerate(zip(stream.versions, stream.slices), 1):
+    for number, (unit, one) in enumerate(zip(stream.versions, stream.slices), 1):
         version = updates.version(unit)
-        head = f"{user}, version {number}: {len(part.interactions)} interactions of {part.source}"
+        head = f"{user}, version {number}: {len(one.interactions)} interactions of {', '.join(one.sources)}"
         if version is None:
             lines.append(f"{head}; not written yet")
             continue

@@ -57,6 +57,8 @@ def read_deletions(path: str | Path) -> Deletions:
         for name in ("chosen", "rejected", "query", "source"):
             if not isinstance(row.get(name), str | None):
                 raise RecordError(f"expected text or null, found {type(row[name]).__name__}", path, line, name)
+        if "/" in (row.get("source") or ""):
+            raise RecordError("name the file alone, without its folder", path, line, "source")
         part = {name: row[name] for name in ("source", "chosen", "rejected", "query") if name in row}
         if "userid" in row or "uid" in row:
             user = parse_user_id(row, path, line)

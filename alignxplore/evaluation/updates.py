@@ -29,11 +29,36 @@ from alignxplore.summarize import Sampling, StageSummary, stage_seed, write_stag
 
 
 @dataclass(frozen=True)
-class Slice:
-    """Interactions that one version was written from, and the name of the data that they came in."""
+class Part:
+    """Interactions that came in one file, and its name."""
 
     source: str
     interactions: tuple[Interaction, ...]
+
+    @classmethod
+    def of(cls, row: dict) -> "Part":
+        return cls(row["source"], tuple(Interaction(**x) for x in row["interactions"]))
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What one version was written from, oldest first; parts of several files where an update was read again."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def interactions(self) -> tuple[Interaction, ...]:
+        return tuple(x for part in self.parts for x in part.interactions)
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of the files, each once."""
+        return list(dict.fromkeys(part.source for part in self.parts))
+
+    @classmethod
+    def of(cls, row: dict) -> "Slice":
+        """From a line of streams.jsonl; older ones have one source a slice, and no parts."""
+        return cls(tuple(map(Part.of, row.get("parts", [row]))))
 
 
 @dataclass(frozen=True)
@@ -47,12 +72,12 @@ class Stream:
     @property
     def versions(self) -> list[str]:
         """Ids of the versions, one a slice."""
-        interactions = [[asdict(x) for x in part.interactions] for part in self.slices]
+        interactions = [[asdict(x) for x in one.interactions] for one in self.slices]
         return [content_hash([*self.key, interactions[: end + 1]]) for end in range(len(interactions))]
 
     @property
     def counts(self) -> Counter[Interaction]:
-        return Counter(x for part in self.slices for x in part.interactions)
+        return Counter(x for one in self.slices for x in one.interactions)
 
     def new(self, interactions: Iterable[Interaction]) -> tuple[Interaction, ...]:
         """Those that the stream does not hold yet: of a whole history the rest, of data given twice nothing."""
@@ -65,34 +90,29 @@ class Stream:
         return tuple(additions)
 
     def grown(self, source: str, interactions: tuple[Interaction, ...], unread: bool) -> "Stream":
-        """With another slice; where the last one is `unread` (no version came of it), the two as one."""
+        """With another slice; where the last one is `unread` (no version came of it), the two as one, in which each
+        part keeps the file that it came in."""
+        part = Part(source, interactions)
         if not unread:
-            return replace(self, slices=(*self.slices, Slice(source, interactions)))
-        last = self.slices[-1]
-        joined = Slice(last.source, last.interactions + interactions)
-        return replace(self, slices=(*self.slices[:-1], joined))
+            return replace(self, slices=(*self.slices, Slice((part,))))
+        return replace(self, slices=(*self.slices[:-1], Slice((*self.slices[-1].parts, part))))
 
     def without(self, is_forgotten: Callable[[str, Interaction], bool]) -> "Stream":
-        """Without the interactions of which `is_forgotten(source, interaction)`, and slices of nothing else."""
-        slices = (
-            Slice(part.source, tuple(x for x in part.interactions if not is_forgotten(part.source, x)))
-            for part in self.slices
-        )
-        return replace(self, slices=tuple(part for part in slices if part.interactions))
+        """Without the interactions of which `is_forgotten(source, interaction)`, and parts and slices of nothing
+        else."""
+
+        def rest(part: Part) -> Part:
+            return replace(part, interactions=tuple(x for x in part.interactions if not is_forgotten(part.source, x)))
+
+        slices = (Slice(tuple(filter(lambda part: part.interactions, map(rest, one.parts)))) for one in self.slices)
+        return replace(self, slices=tuple(one for one in slices if one.parts))
 
     def row(self) -> dict:
-        return {
-            "user": self.user,
-            "key": list(self.key),
-            "slices": [{"source": s.source, "interactions": [asdict(x) for x in s.interactions]} for s in self.slices],
-        }
+        return {"user": self.user, "key": list(self.key), "slices": [asdict(one) for one in self.slices]}
 
     @classmethod
     def of(cls, row: dict) -> "Stream":
-        slices = (
-            Slice(part["source"], tuple(Interaction(**x) for x in part["interactions"])) for part in row["slices"]
-        )
-        return cls(row["user"], tuple(row["key"]), tuple(slices))
+        return cls(row["user"], tuple(row["key"]), tuple(map(Slice.of, row["slices"])))
 
 
 @dataclass(frozen=True)
@@ -230,7 +250,7 @@ def begin(updates: Updates, record: UserRecord, meta: dict, row: dict | None, so
     """
     setting = updates.target.setting
     slices = protocol_slices(record.history, meta["task"], meta["stages"])
-    stream = Stream(record.user, (record.id, setting), tuple(Slice(source, part) for part in slices))
+    stream = Stream(record.user, (record.id, setting), tuple(Slice((Part(source, xs),)) for xs in slices))
     for number, (unit, stage) in enumerate(zip(stream.versions, row["stages"] if row else ())):
         past = stream.versions[number - 1] if number else None
         version = Version(

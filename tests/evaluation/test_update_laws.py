@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from alignxplore.evaluation.continuing import take_in
 from alignxplore.evaluation.shards import WHOLE
-from alignxplore.evaluation.updates import Slice, Stream, Updates, Writer
+from alignxplore.evaluation.updates import Part, Slice, Stream, Updates, Writer
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, content_hash
 from alignxplore.serving.models import Model, ModelSpec, open_model
@@ -92,6 +92,18 @@ def test_law_forget_then_derive_anew_is_never_seen(person, batches, deletions):
 
 
 @law
+@given(batches=st.lists(st.tuples(st.sampled_from("xyz"), names, st.booleans()), min_size=1))
+def test_law_what_came_in_a_file_goes_with_it_whatever_it_was_read_with(batches):
+    stream, rest = Stream("u", ("u",), ()), []
+    for source, batch, unread in batches:
+        stream = stream.grown(source, tuple(map(Interaction, batch)), unread and bool(stream.slices))
+        rest += batch if source != "x" else []
+    stream = Stream.of(json.loads(json.dumps(stream.row()))).without(lambda source, _: source == "x")
+    assert [x.chosen for one in stream.slices for x in one.interactions] == rest
+    assert all(one.interactions and "x" not in one.sources for one in stream.slices)
+
+
+@law
 @given(batches=st.lists(names, min_size=1, max_size=4), data=st.data())
 def test_law_the_same_data_twice_are_once(person, batches, data):
     """Right away, and again later in any order."""
@@ -116,7 +128,7 @@ def stages_of(policy: Model, sampling: Sampling, window: int, slices: list[tuple
         run = await summarize(policy.endpoint, policy.tokenizer, PROMPTS, plan, sampling, list(key), window)
         writer, user = Writer(policy, PROMPTS, sampling, window), key[0]
         with Updates(set_of(folder / user)) as updates:
-            stream = updates.keep(Stream(user, key, tuple(Slice("run", part) for part in slices[:-1])))
+            stream = updates.keep(Stream(user, key, tuple(Slice((Part("run", part),)) for part in slices[:-1])))
             updates.journal.append(stream.versions[-1], await writer.derive(updates, stream))
             stream = updates.keep(stream.grown("new", slices[-1], updates.unread(stream)))
             updates.journal.append(stream.versions[-1], await writer.derive(updates, stream))

@@ -16,8 +16,8 @@ from alignxplore.evaluation.benchmarks import SummarySet
 from alignxplore.evaluation.continuing import continue_summaries, word_diff
 from alignxplore.evaluation.forgetting import read_deletions
 from alignxplore.evaluation.generation import generate
-from alignxplore.evaluation.updates import Updates
-from alignxplore.records import RecordError, content_hash
+from alignxplore.evaluation.updates import Stream, Updates
+from alignxplore.records import RecordError, content_hash, write_jsonl
 from tests import ROOT
 
 
@@ -268,6 +268,7 @@ def test_forgetting_needs_no_model_but_then_says_who_waits(run, tmp_path, capsys
     [
         ('{"userid": "a", "item": "x"}', "item"),
         ('{"userid": "a", "chosen": 3}', "chosen"),
+        ('{"source": "data/new.jsonl"}', "source.*name the file alone"),
         ('{"chosen": "x"}', "name a person"),
         ("{}", "name a person"),
     ],
@@ -323,3 +324,46 @@ def test_a_run_whose_data_moved_says_where_they_were(run, tmp_path):
 def test_words_that_came_and_went_are_marked():
     assert word_diff("likes old films", "likes new long films") == "likes [-old-]{+new long+} films"
     assert word_diff("", "a") == "{+a+}" and word_diff("a b", "a b") == "a b"
+
+
+@pytest.mark.parametrize("line", [{}, {"userid": "u1"}])
+def test_a_file_is_forgotten_also_where_it_was_read_with_one_in_bad_format(run, tmp_path, line):
+    """Each interaction keeps the file that it came in, whatever other file it is read with."""
+    run(data=new(tmp_path, "first.jsonl", u1=films("BAD")))
+    old = current(run.out)["u1"]
+    run(data=new(tmp_path, "second.jsonl", u1=films("Secret"), u2=films("Other")))
+    streams_path, file = Updates(set_of(run.out)).streams_path, tmp_path / "forget.jsonl"
+    file.write_text(json.dumps(line | {"source": "second.jsonl"}) + "\n")
+    run(forget=str(file))
+    text = streams_path.read_text()
+    assert "Secret" not in text and "BAD" in text and ("Other" in text) == bool(line)
+    assert current(run.out)["u1"] == old and not run(data=new(tmp_path, "first.jsonl", u1=films("BAD")))
+    bodies = run(data=new(tmp_path, "third.jsonl", u1=films("Third")))
+    assert "BAD" in bodies[0]["messages"][-1]["content"], "what stays is read again with the next"
+    file.write_text(json.dumps(line | {"source": "first.jsonl"}) + "\n")
+    [body] = run(forget=str(file))
+    assert "Third" in body["messages"][-1]["content"] and "BAD" not in streams_path.read_text()
+
+
+def test_all_files_of_a_version_are_named(run, tmp_path, capsys):
+    for name, film in (("a.jsonl", "BAD"), ("b.jsonl", "BAD too"), ("c.jsonl", "BAD again")):
+        run(folder=tmp_path / "own", data=new(tmp_path, name, ann=films(film)))
+    capsys.readouterr()
+    run(folder=tmp_path / "own", model=False, diff=["ann"])
+    assert "ann, version 1: 3 interactions of a.jsonl, b.jsonl, c.jsonl;" in capsys.readouterr().out
+
+
+def test_streams_of_one_source_a_slice_are_read(run, tmp_path):
+    """As they were written before a slice could hold several."""
+    run(data=new(tmp_path, "first.jsonl", u1=films("Heat")))
+    updates, file = Updates(set_of(run.out)), tmp_path / "forget.jsonl"
+    (row,) = map(json.loads, updates.streams_path.read_text().splitlines()[-1:])
+    slices = Stream.of(row).slices
+    old_slices = [{"source": "old.jsonl", "interactions": [asdict(x) for x in one.interactions]} for one in slices]
+    write_jsonl(updates.streams_path, [row | {"slices": old_slices}])
+    before = versions(run.out)
+    assert run(data=new(tmp_path, "first.jsonl", u1=films("Heat"))) == [] and versions(run.out) == before
+    run(data=new(tmp_path, "second.jsonl", u1=films("Ran")))
+    file.write_text('{"source": "old.jsonl"}\n')
+    [body] = run(forget=str(file))
+    assert "Ran" in body["messages"][-1]["content"] and "Heat" not in updates.streams_path.read_text()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from alignxplore.ask.evidence import Statement
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
-from alignxplore.evaluation.updates import Slice, Stream, Updates, Version
+from alignxplore.evaluation.updates import Part, Slice, Stream, Updates, Version
 from alignxplore.journal import Journal
 from alignxplore.records import Interaction, UserRecord, write_json
 from alignxplore.summarize import StageSummary
@@ -48,7 +48,7 @@ def test_gone_is_what_the_summary_derived_anew_does_not_say(study, tmp_path):
         journal.append("x", {"run": "r", "record": record.id, "user": "1#1", "stages": stages})
     folder = tmp_path / "after"
     with Updates(SummarySet(folder, "sft+rl", "movielens", "full", 0)) as updates:
-        stream = updates.keep(Stream("1#1", ("k",), (Slice("data", record.history[1:4]),)))
+        stream = updates.keep(Stream("1#1", ("k",), (Slice((Part("data", record.history[1:4]),)),)))
         version = Version("1#1", 0, None, "m", "p", None, stage("Films: Comedy liked, Crime liked."))
         updates.journal.append(stream.versions[-1], version.row())
     options = study.ForgettingStudyOptions(run=tmp_path, out=tmp_path / "out", persons=1)
