@@ -249,9 +249,12 @@ def begin(updates: Updates, record: UserRecord, meta: dict, row: dict | None, so
         row: its summaries of that record; None where it has none, so that all is to be written.
     """
     setting = updates.target.setting
-    slices = protocol_slices(record.history, meta["task"], meta["stages"])
+    stages = row["stages"] if row else ()
+    # The published fit leaves the oldest interactions out before it cuts; ours cuts all of them.
+    start = stages[0]["dropped"] if stages and meta.get("fit") == "published" else 0
+    slices = protocol_slices(record.history[start:], meta["task"], meta["stages"])
     stream = Stream(record.user, (record.id, setting), tuple(Slice((Part(source, xs),)) for xs in slices))
-    for number, (unit, stage) in enumerate(zip(stream.versions, row["stages"] if row else ())):
+    for number, (unit, stage) in enumerate(zip(stream.versions, stages)):
         past = stream.versions[number - 1] if number else None
         version = Version(
             record.user, number, past, meta["identity"], meta["prompt_hash"], None, StageSummary(**stage)

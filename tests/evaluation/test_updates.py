@@ -367,3 +367,25 @@ def test_streams_of_one_source_a_slice_are_read(run, tmp_path):
     file.write_text('{"source": "old.jsonl"}\n')
     [body] = run(forget=str(file))
     assert "Ran" in body["messages"][-1]["content"] and "Heat" not in updates.streams_path.read_text()
+
+
+def test_what_the_published_fit_showed_can_be_forgotten(policy, record, benchmark_file, tmp_path):
+    """It cuts the newer half of a long history, and so shows other interactions than ours would, and in other stages:
+    what a stage was shown is gone with the stage."""
+    path, file, out = benchmark_file("movielens", [record("u1", 30)]), tmp_path / "forget.jsonl", tmp_path / "out"
+    options = {"settings": ["streaming"], "max_tokens": 64, "max_model_len": 400, "data": [str(path)]}
+
+    async def first_run() -> list[str]:
+        async with policy() as server:
+            model = [f"ours={server.url}#{tmp_path / 'tokenizer'}"]
+            await generate(GenerationArguments(model=model, out=str(out), fit="published", **options))
+            return [body["messages"][-1]["content"] for body in server.bodies]
+
+    prompts = asyncio.run(first_run())
+    stages = [[x.chosen for x in record("u1", 30).history if f"{x.chosen}\n" in prompt] for prompt in prompts]
+    assert len(stages) == 2 and all(stages)
+    for number, film in ((1, stages[1][-1]), (0, stages[0][-1])):
+        file.write_text(json.dumps({"userid": "u1", "chosen": film}) + "\n")
+        continue_summaries(GenerationArguments(continue_run=str(out), forget=str(file)))
+        versions_path = Updates(SummarySet(out, "ours", "movielens", "streaming", 0)).versions_path
+        assert [json.loads(line)["number"] for line in versions_path.read_text().splitlines()] == list(range(number))
