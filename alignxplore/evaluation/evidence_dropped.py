@@ -209,7 +209,8 @@ def forgetting(options: ForgettingOptions) -> str:
     if any(not SummarySet(options.out, options.policy, name, "full", 0).by_record() for name in names):
         plan = write_plan(options, benchmark)
         return (
-            f"{len(plan)} users, one statement each. Now derive their summaries anew, then run this command again:\n"
+            f"{len(plan)} users, one statement each. Now derive their summaries anew, with the options that wrote the "
+            "old ones (--prompt_set, --format, sampling), then run this command again:\n"
             f"python eval/gen_preference.py --model {options.policy}=... --data {options.out / 'data'} "
             f"--out {options.out} --settings full"
         )

@@ -67,7 +67,7 @@ def test_only_a_supported_statement_with_enough_other_choices_is_drawn():
 
 def test_the_copies_show_what_is_left_and_nothing_else(run):
     message = forget.forgetting(run)
-    assert "4 users" in message and "gen_preference.py --model ours=" in message
+    assert "4 users" in message and "gen_preference.py --model ours=" in message and "--prompt_set" in message
     plan = {row["user"]: row for row in map(json.loads, (run.out / "forgotten.jsonl").read_text().splitlines())}
     whole_copy, forgotten_copy, others = (
         load_benchmarks([str(run.out / "data")], [f"{name}~movielens"])[0]
