@@ -76,7 +76,9 @@ class GenerationArguments(Checkable):
         "ours",
     )
     prompt_set: list[str] = option(
-        "default, hardened, or a folder of templates of your own; NAME=SET gives one policy another set", ["default"]
+        "default (unless told), hardened, or a folder of templates of your own; NAME=SET gives one policy another "
+        "set; with --continue the set of the run",
+        [],
     )
     format: list[str] = option(
         "how the answers are written: think (ours, Qwen3 thinking), plain (no reasoning), r1 (DeepSeek-R1 and its "

@@ -7,6 +7,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from alignxplore import datasets
@@ -20,7 +21,9 @@ from alignxplore.evaluation.generation import Policy, policies_of
 from alignxplore.evaluation.shards import Shard
 from alignxplore.evaluation.statements import same, statements_of
 from alignxplore.evaluation.updates import Stream, Updates, Writer, begin
+from alignxplore.evaluation.wording import prompts_of
 from alignxplore.journal import RunLock
+from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, read_jsonl
 from alignxplore.serving.models import look_up, open_model, whereabouts
 from alignxplore.summarize import Sampling, check_window
@@ -182,23 +185,32 @@ def window_of(target: SummarySet, arguments: GenerationArguments) -> int:
     return meta["window"] if meta else arguments.max_model_len
 
 
-async def go_on(arguments: GenerationArguments, deletions: Deletions | None) -> None:
-    """All policies, one after the other; each is loaded once, and not at all if nothing is missing."""
-    files = new_files(arguments)
-    for policy in policies_of(arguments):
+@dataclass(frozen=True)
+class Job:
+    """A policy with the sets that go on, each in its own prompt set."""
+
+    policy: Policy
+    prompts: dict[SummarySet, PromptSet]
+
+
+def jobs_of(arguments: GenerationArguments, files: dict[str, Path]) -> list[Job]:
+    """What the policies are to do; what cannot be meant is an error here, before anything is written or forgotten."""
+    jobs = []
+    for policy in policies_of(arguments) if arguments.model else []:
         name = policy.spec.name
-        if deletions is not None:
+        if arguments.forget:
             summary_sets = [target for target in sets(arguments.folder) if target.policy == name]
         else:
             summary_sets = [target for benchmark in files for target in targets(arguments, name, benchmark)]
-        await _go_on(arguments, policy, summary_sets, files)
+        jobs.append(Job(policy, {target: prompts_of(target, policy) for target in summary_sets}))
+    return jobs
 
 
-async def _go_on(
-    arguments: GenerationArguments, policy: Policy, summary_sets: list[SummarySet], files: dict[str, Path]
-) -> None:
+async def go_on(arguments: GenerationArguments, job: Job, files: dict[str, Path]) -> None:
+    """All sets of one policy; it is loaded once, and not at all if nothing is missing."""
+    policy = job.policy
     new_counts_of: dict[SummarySet, Counter[str]] = {}
-    for target in summary_sets:
+    for target in job.prompts:
         with Updates(target) as updates:
             if path := files.get(target.benchmark):
                 new_counts = take_in(updates, path, arguments.part)
@@ -212,13 +224,15 @@ async def _go_on(
                 updates.write_current()
     if not new_counts_of:
         return
+    first = next(iter(new_counts_of))
+    form = writer_options(first, arguments, policy.form).form
     limit = max(window_of(target, arguments) for target in new_counts_of)
     _, served_window = await look_up(policy.spec, limit, policy.api_key_env)
     async with open_model(
         policy.spec,
         log_folder=arguments.folder / "logs",
         arguments=["--max-model-len", str(limit), *arguments.serve_arguments.split()],
-        sample=policy.prompts.infer([Interaction("?")], None, policy.form),
+        sample=job.prompts[first].infer([Interaction("?")], None, form),
         api_key_env=policy.api_key_env,
         concurrency=arguments.concurrency,
     ) as model:
@@ -227,7 +241,7 @@ async def _go_on(
             window = min(served_window, window_of(target, arguments))
             check_window(window, sampling.max_tokens)
             with Updates(target) as updates:
-                writer = Writer(model, policy.prompts, sampling, window)
+                writer = Writer(model, job.prompts[target], sampling, window)
                 try:
                     print(counted(updates, new_counts, *await derive(updates, new_counts, writer, arguments)))
                 finally:  # of those who were answered, where too many were not
@@ -319,11 +333,13 @@ def told_versions(targets: list[SummarySet], users: list[str]) -> str:
 
 def preview(arguments: GenerationArguments) -> str:
     """Who would write, and what `--continue --data` would take in; nothing is asked or written."""
-    lines = [
-        f"{policy.spec.name}: {whereabouts(policy.spec, policy.api_key_env, serving_arguments(arguments))}"
-        for policy in (policies_of(arguments) if arguments.model else [])
-    ]
-    for benchmark, path in new_files(arguments).items():
+    files, lines = new_files(arguments), []
+    for job in jobs_of(arguments, files):
+        spec, key = job.policy.spec, job.policy.api_key_env
+        lines.append(f"{spec.name}: {whereabouts(spec, key, serving_arguments(arguments))}")
+        for target, prompts in job.prompts.items():
+            lines.append(f"{target.title}: prompt set {prompts.name} ({prompts.hash('infer')})")
+    for benchmark, path in files.items():
         rows = list(new_interactions(path, benchmark, arguments.part))
         lines.append(f"{path}: {len({user for user, _ in rows})} persons, {sum(len(x) for _, x in rows)} interactions")
     return "\n".join([*lines, "check: nothing was asked or written"])
@@ -339,9 +355,11 @@ def continue_summaries(arguments: GenerationArguments) -> str | None:
     say_problems()
     deletions = read_deletions(arguments.forget) if arguments.forget else None
     with RunLock(folder):
+        files = new_files(arguments)
+        jobs = jobs_of(arguments, files)
         old_summaries = forget(arguments, deletions) if deletions else {}
-        if arguments.model:
-            asyncio.run(go_on(arguments, deletions))
+        for job in jobs:
+            asyncio.run(go_on(arguments, job, files))
         if deletions:
             report_deletions(old_summaries)
         if arguments.diff:

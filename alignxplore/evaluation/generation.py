@@ -226,26 +226,28 @@ def say_what_came(recipe: Recipe, target: SummarySet) -> None:
 
 @dataclass(frozen=True)
 class Policy:
-    """One `--model` with what the other options say of it."""
+    """One `--model` with what the other options say of it; `prompt_set` is empty where they say nothing of it."""
 
     spec: ModelSpec
     prompts: PromptSet
     form: str
     api_key_env: str
+    prompt_set: str
 
 
 def policies_of(arguments: GenerationArguments) -> list[Policy]:
     """The policies. An option that names none of them, or a prompt set that is not there, is an error here."""
     specs = parse_all(arguments.model)
     names = [spec.name for spec in specs]
-    sets = choose("prompt_set", arguments.prompt_set, names, "default")
+    sets = choose("prompt_set", arguments.prompt_set, names, "")
     forms = choose("format", arguments.format, names, "think")
     keys = choose("api_key_env", arguments.api_key_env, names, "")
     limit = arguments.summary_tokens
 
     def policy(spec: ModelSpec) -> Policy:
         shorter = spec if limit is None else replace(spec, name=f"{spec.name}{SHORTER}{limit}")
-        return Policy(shorter, PromptSet(sets[spec.name], limit), forms[spec.name], keys[spec.name])
+        prompts = PromptSet(sets[spec.name] or "default", limit)
+        return Policy(shorter, prompts, forms[spec.name], keys[spec.name], sets[spec.name])
 
     return [policy(spec) for spec in specs]
 
