@@ -13,7 +13,8 @@
 # Needs two cores and 12 GB of memory. Interrupted? Run the same command again: what is finished is
 # kept. Every step is made of ordinary commands of this repository; they are printed before they run, and what they say
 # is in DIR/logs. Other sizes or another seed need another folder. NPROC=2 SFT_OPTIONS="--deepspeed
-# sft/configs/zero3.json" trains on two processes. The steps are in alignxplore/quickstart/.
+# sft/configs/zero3.json" trains on two processes. The steps are in alignxplore/quickstart/. Settings of the scripts
+# that they run (STAGES or MODE of RL, say) are what the printed commands name: one that is exported changes nothing.
 #
 # Variables and their defaults:
 #   DATA=data/movielens/ml-latest-small raw folder of a MovieLens edition

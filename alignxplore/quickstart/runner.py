@@ -166,17 +166,12 @@ class _Runner:
 
     def start(self, command: Command, output: Path) -> Family:
         """Start a command; what it says is added to a file."""
-        environment = dict(os.environ) | _common()
-        for name, value in command.environment:
-            environment.pop(name, None)
-            if value is not None:
-                environment[name] = value
         with output.open("ab") as file, open(os.devnull, "rb") as nothing:
             file.write(f"   $ {command.shown(self.out)}\n".encode())
             file.flush()
             family = Family(
                 command.words,
-                environment=environment,
+                environment=command.environment_in(os.environ, _common()),
                 keep=[self.lock],
                 cwd=ROOT,
                 stdin=nothing,

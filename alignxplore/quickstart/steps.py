@@ -9,10 +9,18 @@
 `alignxplore/quickstart/runner.py` runs a list of them.
 """
 
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from alignxplore.environment import ROOT
+
+# How a launch script declares a setting, and how it names another one that it runs (CONTRIBUTING.md, Style).
+_DECLARED = re.compile(r"^([A-Z_]+)=\$\{\1:-", re.MULTILINE)
+_LAUNCHED = re.compile(r"\$ROOT/([\w/]+\.sh)")
+PASSED_ON = {"NPROC"}  # a setting that may come from outside: on how many processes SFT is done
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,20 @@ class Command:
         environment = tuple((name, value if value is None else put(value)) for name, value in self.environment)
         return Command(tuple(map(put, self.words)), environment)
 
+    def environment_in(self, outside: Mapping[str, str], common: Mapping[str, str]) -> dict[str, str]:
+        """The variables that it is run with. Of a launch script's settings those that the command does not name have
+        the script's defaults: what was exported for another run decides nothing here.
+
+        Args:
+            outside: what is exported.
+            common: what every command is given.
+        """
+        scripts = [word for word in self.words if word.endswith(".sh") and (ROOT / word).is_file()]
+        foreign_names = set[str]().union(*map(script_settings, scripts)) - PASSED_ON
+        rest = {name: value for name, value in outside.items() if name not in foreign_names}
+        variables: dict[str, str | None] = {**rest, **common, **dict(self.environment)}
+        return {name: value for name, value in variables.items() if value is not None}
+
     def shown(self, out: Path) -> str:
         """As a line for a shell, in which `out` is $OUT."""
         unset = [word for name, value in self.environment if value is None for word in ("-u", name)]
@@ -45,6 +67,13 @@ def command(*words: object, **environment: object) -> Command:
     """`command("python", "train.py", "--seed", 1, OMP_NUM_THREADS=2)`; a variable that is None is taken away."""
     variables = ((name, None if value is None else str(value)) for name, value in environment.items())
     return Command(tuple(map(str, words)), tuple(variables))
+
+
+def script_settings(script: str) -> set[str]:
+    """The variables that a launch script reads as its settings (NAME=${NAME:-default}), and those of the scripts that
+    it runs. `script`: its path in the repository."""
+    text = (ROOT / script).read_text(encoding="utf-8")
+    return set(_DECLARED.findall(text)).union(*map(script_settings, _LAUNCHED.findall(text)))
 
 
 def _quoted(word: str, out: str) -> str:
