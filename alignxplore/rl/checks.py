@@ -33,6 +33,7 @@ def check_settings(config: DictConfig) -> Streaming:
 
     settings = Streaming.from_config(config.streaming)
     check_options(config)
+    check_lengths(config)
     loggers = [config.trainer.logger] if isinstance(config.trainer.logger, str) else config.trainer.logger
     if unknown := [name for name in loggers if name not in Tracking.supported_backend]:
         raise SettingsError(
@@ -55,6 +56,18 @@ def check_settings(config: DictConfig) -> Streaming:
             "reward is asked in validation anyway; name another one, or give this one another name"
         )
     return settings
+
+
+def check_lengths(config: DictConfig) -> None:
+    """Raise `SettingsError` where the rollout worker would read or write at other lengths than the rest reckons
+    with."""
+    for part, variable in (("prompt", "PROMPT_LENGTH"), ("response", "RESPONSE_LENGTH")):
+        name, longest = f"actor_rollout_ref.rollout.{part}_length", config.data[f"max_{part}_length"]
+        if (length := OmegaConf.select(config, name)) not in (None, longest):
+            raise SettingsError(
+                f"{name}={length} is not data.max_{part}_length={longest}; the one is what the rollouts keep to, the "
+                f"other what all else is reckoned by: set {variable} alone, from which both follow"
+            )
 
 
 def prepare(config: DictConfig) -> dict:

@@ -1,9 +1,10 @@
 """What makes a run the same run: the settings that may not change when the same command continues it (OUT/run.json).
 
-Whatever decides what a step learns, or how models are compared, is compared here before Ray starts; steps, addresses
-of judges, judges that only validate, checkpoint and test frequency, and machines may change, but not the number of
-GPUs: each writes its own part of a checkpoint and reads that part again. Files count by what they hold, wherever they
-are: the model, the data, the prompt templates. A judge counts by its name and by what its server says it serves.
+Whatever decides what a step learns, or how models are compared, is compared here before Ray starts. Addresses of
+judges, judges that only validate, checkpoint and test frequency, and machines may change, and so may the steps where
+the learning rate does not follow them. The number of GPUs may not: each writes its own part of a checkpoint and reads
+that part again. Files count by what they hold, wherever they are: the model, the data, the prompt templates. A judge
+counts by its name and by what its server says it serves.
 """
 
 import hashlib
@@ -72,13 +73,42 @@ FIXED = (
         )
     ),
 )
+# Compared as a whole, too, but runs of earlier versions did not write these down: with whatever value they go on.
+_ADDED = (
+    *(
+        f"actor_rollout_ref.{name}"
+        for name in (
+            "model.override_config",
+            "model.custom_chat_template",
+            "actor.tau_pos",
+            "actor.tau_neg",
+            "actor.data_loader_seed",
+            "actor.fsdp_config.model_dtype",
+            "actor.fsdp_config.mixed_precision",
+            "ref.fsdp_config.model_dtype",
+            "ref.fsdp_config.mixed_precision",
+            "rollout.dtype",
+            "rollout.ignore_eos",
+            "rollout.quantization",
+        )
+    ),
+    "data.gen_batch_size",
+    "data.sampler",
+)
+STEPS = "trainer.total_training_steps (the learning rate follows it)"
+MAY_BE_MISSING = (*_ADDED, STEPS)  # in what an earlier version wrote
+ATTENTION = "attn_implementation"  # how the same attention is computed: what the machine has
 TEMPLATES = ("infer", "judge")  # of the prompt set, those that a run renders
 MODEL = "actor_rollout_ref.model.path (what it holds)"
 SERVED = ": what is served)"  # ends the names of what judges' servers say
 
 
-def fixed_settings(config: DictConfig) -> dict[str, Any]:
-    """The settings that may not change, by name. Data files and the model must be there."""
+def fixed_settings(config: DictConfig, steps: int) -> dict[str, Any]:
+    """The settings that may not change, by name. Data files and the model must be there.
+
+    Args:
+        steps: of the whole run, as planned.
+    """
     prompts = PromptSet(config.streaming.prompts)
     settings: dict[str, Any] = {
         f"streaming.prompts ({template}.jinja)": prompts.hash(template) for template in TEMPLATES
@@ -96,9 +126,27 @@ def fixed_settings(config: DictConfig) -> dict[str, Any]:
     if (targets := OmegaConf.select(config, "streaming.val_targets")) not in (None, 1):
         settings["streaming.val_targets"] = targets  # nor was there one of this
     for name in FIXED:
-        value = OmegaConf.select(config, name)
-        settings |= _leaves(name, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
+        settings |= _leaves(name, _value(config, name))
+    settings |= {name: _value(config, name) for name in _ADDED}
+    if rate_follows_steps(config.actor_rollout_ref.actor.optim):
+        settings[STEPS] = steps
     return settings
+
+
+def rate_follows_steps(optim: DictConfig) -> bool:
+    """Whether verl reckons the learning rate of a step from the number of all steps (actor.optim): another number
+    makes other steps of all of them."""
+    kind = optim.get("warmup_style") or optim.get("lr_scheduler_type") or "constant"
+    is_warmed_by_ratio = (optim.get("lr_warmup_steps") or 0) <= 0 and (optim.get("lr_warmup_steps_ratio") or 0) > 0
+    return kind != "constant" or is_warmed_by_ratio
+
+
+def _value(config: DictConfig, name: str) -> Any:
+    value = OmegaConf.select(config, name)
+    if not OmegaConf.is_config(value):
+        return value
+    block = OmegaConf.to_container(value, resolve=True)
+    return {key: v for key, v in block.items() if key != ATTENTION} if isinstance(block, dict) else block
 
 
 def _model_contents(model: str) -> str:
@@ -156,7 +204,9 @@ def same_run(settings: dict[str, Any], out: Path) -> None:
         )
 
     def comparable(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in values.items() if not name.endswith(SERVED) or name in others}
+        absent = {name for name in values if name not in others}
+        skipped = {name for name in absent if name.endswith(SERVED) or name in MAY_BE_MISSING}
+        return {name: value for name, value in values.items() if name not in skipped}
 
     refuse_other(out, comparable(old_settings, settings), comparable(settings, old_settings), out="OUT")
 

@@ -235,7 +235,7 @@ def run(config: DictConfig) -> int:
         train_data, held_out = check_data(config, settings.stages)
         steps = planned_steps(config, len(train_data))
         check_model(config)
-        fixed_values = fixed_settings(config)
+        fixed_values = fixed_settings(config, steps)
         same_run(fixed_values, out)
         if finished(out, steps):
             print(f"already finished: {out / 'model'} ({steps} steps){same_judges(settings, fixed_values, out)}")

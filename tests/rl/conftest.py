@@ -302,7 +302,7 @@ def finished(config, tmp_path):
     (out / "model").mkdir(parents=True)
     (out / "model" / "config.json").write_text("{}")
     (out / "finished.json").write_text(json.dumps({"steps": 3}))
-    (out / "run.json").write_text(json.dumps(fixed_settings(config) | SERVED))
+    (out / "run.json").write_text(json.dumps(fixed_settings(config, 3) | SERVED))
     return out
 
 

@@ -208,13 +208,13 @@ def test_policy_and_judge_fit_on_one_gpu_of_40_gb(compose):
 
 
 def test_what_may_not_change_is_found_in_the_composed_settings(compose, tmp_path):
-    from alignxplore.rl.same_run import fixed_settings
+    from alignxplore.rl.same_run import MAY_BE_MISSING, fixed_settings
 
     (tmp_path / "rows").touch()
     files = {"MODEL": str(tmp_path), "TRAIN": str(tmp_path / "rows"), "VAL": str(tmp_path / "rows")}
     own, other = (
-        fixed_settings(compose(JUDGES="a=http://x/v1", **files)),
-        fixed_settings(compose(JUDGES="a=http://y/v1", STEPS="9", SAVE_EVERY="7", **files)),
+        fixed_settings(compose(JUDGES="a=http://x/v1", **files), 40),
+        fixed_settings(compose(JUDGES="a=http://y/v1", STEPS="9", SAVE_EVERY="7", **files), 9),
     )
     assert own == other and own["streaming.judges"] == ["a"] and own["algorithm.adv_estimator"] == "grpo"
     assert (
@@ -224,8 +224,10 @@ def test_what_may_not_change_is_found_in_the_composed_settings(compose, tmp_path
     assert all(
         value is not None
         for name, value in own.items()
-        if name.startswith(("data.", "actor_rollout_ref.rollout.val_kwargs."))
+        if name.startswith(("data.", "actor_rollout_ref.rollout.val_kwargs.")) and name not in MAY_BE_MISSING
     )
+    cosine = compose("actor_rollout_ref.actor.optim.lr_scheduler_type=cosine", JUDGES="a=http://x/v1", **files)
+    assert fixed_settings(cosine, 40) != fixed_settings(cosine, 9)
 
 
 def test_hydra_arguments_win_over_variables(compose):
@@ -247,6 +249,16 @@ def test_values_with_equals_signs_and_spaces_arrive_whole(compose):
     [
         ({"BATCH": "24", "MINI_BATCH": "16"}, (), "no multiple"),
         ({}, ("actor_rollout_ref.rollout.temperature=0.6",), "full softmax"),
+        (
+            {"RESPONSE_LENGTH": "64"},
+            ("actor_rollout_ref.rollout.response_length=32",),
+            r"rollout.response_length=32 is not data.max_response_length=64; .*RESPONSE_LENGTH alone",
+        ),
+        (
+            {},
+            ("actor_rollout_ref.rollout.prompt_length=9999",),
+            r"rollout.prompt_length=9999 is not data.max_prompt_length=.*PROMPT_LENGTH alone",
+        ),
         ({"CREDIT": "best"}, (), "choose one of"),
         ({"CREDIT": "tree"}, (), "streaming.credit=tree: choose one of paper, centered"),
         ({}, ("+streaming.branches=2",), "streaming.branches is no setting"),

@@ -13,15 +13,33 @@ from omegaconf import OmegaConf
 from alignxplore.prompts import SETS
 from alignxplore.records import write_json
 from alignxplore.rl import train as module
-from alignxplore.rl.same_run import served_by_judges
+from alignxplore.rl.same_run import MAY_BE_MISSING, STEPS, served_by_judges
 from alignxplore.rl.settings import SettingsError, Streaming
 from alignxplore.same_run import OtherRun
 from alignxplore.serving.endpoint import TransportError
 from tests.rl.conftest import ITEM, SERVED, make_model, save_weights
 
+# Settings of verl that earlier versions did not compare, each with another value than it has here.
+ADDED = [
+    ("actor_rollout_ref.model.override_config.attention_dropout", 0.5),
+    ("actor_rollout_ref.model.custom_chat_template", "{{ messages }}"),
+    ("actor_rollout_ref.actor.tau_pos", 2.0),
+    ("actor_rollout_ref.actor.tau_neg", 9.0),
+    ("actor_rollout_ref.actor.data_loader_seed", 9),
+    ("actor_rollout_ref.actor.fsdp_config.model_dtype", "bf16"),
+    ("actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype", "fp16"),
+    ("actor_rollout_ref.ref.fsdp_config.model_dtype", "bf16"),
+    ("actor_rollout_ref.ref.fsdp_config.mixed_precision.param_dtype", "fp16"),
+    ("actor_rollout_ref.rollout.dtype", "float16"),
+    ("actor_rollout_ref.rollout.ignore_eos", True),
+    ("actor_rollout_ref.rollout.quantization", "fp8"),
+    ("data.gen_batch_size", 1),
+    ("data.sampler.class_name", "Sampler"),
+]
+
 
 def same(config, out, served=SERVED):
-    module.same_run(module.fixed_settings(config) | served, out)
+    module.same_run(module.fixed_settings(config, config.trainer.total_training_steps) | served, out)
 
 
 def test_a_finished_run_is_not_done_again(config, finished, served, capsys):
@@ -111,7 +129,7 @@ async def test_a_judge_is_what_its_server_says_wherever_that_is(tmp_path):
 def test_judges_that_watch_may_come_and_go_but_one_that_stays_is_the_same(config, finished):
     name = "streaming.val_judges (k: what is served)"
     same(config, finished, SERVED | {name: "a/b"})
-    write_json(finished / "run.json", module.fixed_settings(config) | SERVED | {name: "a/b"})
+    write_json(finished / "run.json", module.fixed_settings(config, 3) | SERVED | {name: "a/b"})
     same(config, finished)
     same(config, finished, SERVED | {name: "a/b"})
     with pytest.raises(OtherRun, match=r"val_judges \(k: what is served\) 'a/b' → 'a/c'"):
@@ -145,12 +163,72 @@ def test_a_run_of_before_contents_were_written_down_is_refused_in_a_sentence(con
         ("streaming.shuffle_rewards", True),
         ("streaming.targets", 4),
         ("streaming.val_targets", 4),
+        *ADDED,
     ],
 )
 def test_another_run_in_the_same_folder_is_refused(config, finished, key, value):
-    OmegaConf.update(config, key, value)
-    with pytest.raises(OtherRun, match=rf"holds a run with other settings .*{key}.*→.*choose another OUT"):
+    OmegaConf.update(config, key, value, force_add=True)
+    block = next((name for name in MAY_BE_MISSING if key.startswith(f"{name}.")), key)  # compared as a whole
+    with pytest.raises(OtherRun, match=rf"holds a run with other settings .*{block}.*→.*choose another OUT"):
         same(config, finished)
+
+
+def test_how_attention_is_computed_is_the_machines_choice(config, finished):
+    config.actor_rollout_ref.model.override_config = {"attn_implementation": "sdpa"}
+    same(config, finished)
+
+
+def before_they_were_compared(out):
+    """Make the run one of a version that did not write these down."""
+    values = json.loads((out / "run.json").read_text())
+    assert {*MAY_BE_MISSING} - {STEPS} <= {*values}
+    write_json(out / "run.json", {name: value for name, value in values.items() if name not in MAY_BE_MISSING})
+
+
+@pytest.mark.parametrize(("key", "value"), ADDED)
+def test_a_run_of_before_something_was_compared_goes_on_with_the_same_command(config, finished, key, value):
+    OmegaConf.update(config, key, value, force_add=True)
+    before_they_were_compared(finished)
+    same(config, finished)
+    config.actor_rollout_ref.actor.optim.lr = 5e-7
+    with pytest.raises(OtherRun, match=r"settings \(actor_rollout_ref.actor.optim.lr 1e-06 → 5e-07\)"):
+        same(config, finished)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "follows"),
+    [
+        ({}, False),
+        ({"lr_scheduler_type": "constant", "lr_warmup_steps": -1, "lr_warmup_steps_ratio": 0.0}, False),
+        ({"lr_warmup_steps": 10, "lr_warmup_steps_ratio": 0.5}, False),
+        ({"lr_scheduler_type": "cosine"}, True),
+        ({"warmup_style": "cosine"}, True),  # verl's older name, which wins
+        ({"lr_warmup_steps": -1, "lr_warmup_steps_ratio": 0.5}, True),
+        ({"lr_warmup_steps": None, "lr_warmup_steps_ratio": 0.5}, True),
+    ],
+)
+def test_more_steps_are_another_run_only_where_the_learning_rate_follows_them(config, finished, schedule, follows):
+    config.actor_rollout_ref.actor.optim.update(schedule)
+    write_json(finished / "run.json", module.fixed_settings(config, 3) | SERVED)
+    same(config, finished)
+    config.trainer.total_training_steps = 9
+    if not follows:
+        return same(config, finished)
+    with pytest.raises(OtherRun, match=r"trainer.total_training_steps \(the learning rate follows it\) 3 → 9"):
+        module.run(config)
+    write_json(finished / "run.json", {k: v for k, v in module.fixed_settings(config, 3).items() if k != STEPS})
+    same(config, finished)  # of a version that did not write it down
+
+
+def test_the_steps_of_a_rate_that_follows_them_are_those_of_the_epochs_where_none_are_set(config, finished, served):
+    config.actor_rollout_ref.actor.optim.lr_scheduler_type = "cosine"
+    config.trainer.total_training_steps, config.trainer.total_epochs = None, 2  # of 8 users, 2 a step
+    write_json(finished / "run.json", module.fixed_settings(config, 8) | SERVED)
+    (finished / "finished.json").write_text(json.dumps({"steps": 8}))
+    assert module.run(config) == 0
+    config.trainer.total_epochs = 3
+    with pytest.raises(OtherRun, match="8 → 12"):
+        module.run(config)
 
 
 def test_prompts_count_by_their_templates_and_not_by_their_folder(config, finished, tmp_path):
