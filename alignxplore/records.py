@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -291,6 +291,21 @@ def read_source(source: str | Path, revision: str | None = None) -> Iterator[tup
     yield from enumerate(rows, 1)
 
 
+def refuse_same_files(outputs: Mapping[str, str | Path | None], inputs: Mapping[str, str | Path]) -> None:
+    """Raise `RecordError` if a command would write two files to one place, or one over what it reads.
+
+    Args:
+        outputs: option → the file that it names; None: it is not written.
+        inputs: option → a file; what is no file here, such as a hub id, is nobody's place.
+    """
+    option_by_place = {os.path.realpath(path): option for option, path in inputs.items()}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        if (other := option_by_place.setdefault(os.path.realpath(path), option)) != option:
+            raise RecordError(f"{other} and {option} are the same file; name another one for {option}", path)
+
+
 def aside_of(path: Path) -> Path:
     """The name of a file beside `path` that is to be written and then renamed. Those that killed processes of this
     machine left of the same file are removed."""
@@ -304,7 +319,8 @@ def aside_of(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _aside(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields the name to write to; the file takes the place of `path` at the end, and nothing stays after an error."""
     aside = aside_of(path)
     try:
         with naming(path):
@@ -324,7 +340,7 @@ def write_jsonl(path: str | Path, rows: Iterable[dict]) -> int:
             yield (as_json(row) + "\n").encode("utf-8", HALF_CHARACTERS)
             count += 1
 
-    with _aside(Path(path)) as aside:
+    with replacing(Path(path)) as aside:
         write_lines(aside, lines())
     return count
 
@@ -345,5 +361,5 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text aside, then rename: the file is either as it was before or complete."""
-    with _aside(Path(path)) as aside:
+    with replacing(Path(path)) as aside:
         aside.write_text(text, encoding="utf-8", errors=HALF_CHARACTERS)

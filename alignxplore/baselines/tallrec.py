@@ -14,7 +14,7 @@ from alignxplore.command import option
 from alignxplore.history import HistoryError, fit
 from alignxplore.judging.yes_no import ANSWERS, MOST_CHOICES, MOST_TOKENS
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, UserRecord, content_hash, write_jsonl
+from alignxplore.records import Interaction, UserRecord, content_hash, refuse_same_files, write_jsonl
 from alignxplore.serving.beforehand import read_tokenizer
 from alignxplore.sft.tokenised_set import encode
 from alignxplore.synthesis.streams import DEFAULT_QUERY, all_behaviours, read_behaviours
@@ -90,6 +90,7 @@ def tallrec_rows(
 
 def write_rows(options: TallrecOptions) -> str:
     """Write the rows; says how many, and what was left out."""
+    refuse_same_files({"--out": options.out}, {"--data": options.data})
     prompts, tokenizer = PromptSet(options.prompt_set), read_tokenizer(options.model)
     users, counts = read_behaviours(options.data, options.default_query), Counter[str]()
     count = write_jsonl(

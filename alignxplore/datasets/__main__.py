@@ -36,7 +36,7 @@ from alignxplore.datasets.importing import Import, import_table
 from alignxplore.datasets.parts import Part, Records, line_of, part_of
 from alignxplore.datasets.sidecars import manifest_path, popularity_path
 from alignxplore.errors import naming
-from alignxplore.records import aside_of, write_json, write_lines
+from alignxplore.records import aside_of, refuse_same_files, write_json, write_lines
 
 
 def builder(job: Job) -> ModuleType:
@@ -255,6 +255,7 @@ def build_benchmark(options: BuildOptions) -> str:
         files = builder(job).sources(job)
         lines = [f"would read {path} ({path.stat().st_size / 1e6:,.1f} MB)" for path in files]
         return "\n".join([*lines, f"would write {options.out}; check: nothing was read or written"])
+    refuse_same_files({"--out": options.out}, {f"raw file {path.name}": path for path in builder(job).sources(job)})
     result = build(job, options.out)
     lines = [f"{count:>12,}  {event}" for event, count in result["counts"].items()]
     summary = f"{options.out}: sha256 {result['sha256'][:16]}, {result['seconds']:.1f} s"
@@ -288,6 +289,8 @@ def import_own(options: ImportOptions) -> str:
     synthesis) and OUT_rl.jsonl (RL rows). Every row that is left out is counted."""
     fields = {name: getattr(options, name) for name in vars(options) if name != "out"}
     out = options.out or Path(options.file.stem)
+    outputs = {f"OUT_{kind}.jsonl": out.with_name(f"{out.name}_{kind}.jsonl") for kind in ("upi", "train", "rl")}
+    refuse_same_files(outputs, {"the table": options.file})
     counts = import_table(Import(**fields), out)
     lines = [f"{count:>12,}  {event}" for event, count in counts.items() if count]
     return "\n".join([*lines, f"{out}_upi.jsonl, {out}_train.jsonl and {out}_rl.jsonl are written"])

@@ -23,7 +23,7 @@ from alignxplore.evaluation.registry import MEASURES
 from alignxplore.evaluation.report.files import read_run
 from alignxplore.evaluation.rows import read_scores
 from alignxplore.evaluation.worth import Score
-from alignxplore.records import person_of, write_text
+from alignxplore.records import person_of, replacing, write_text
 
 ROWS = 10_000  # of a Parquet row group
 STAGE = pa.struct(
@@ -95,12 +95,11 @@ def score_row(score: Score) -> dict:
 
 def write_parquet(path: Path, rows: Iterable[dict], schema: pa.Schema) -> int:
     """Write rows by and by; returns how many. A file that is there is replaced when the new one is whole."""
-    count, aside, stream = 0, path.with_suffix(".part"), iter(rows)
-    with pq.ParquetWriter(aside, schema) as writer:
+    count, stream = 0, iter(rows)
+    with replacing(path) as aside, pq.ParquetWriter(aside, schema) as writer:
         while batch := list(islice(stream, ROWS)):
             writer.write_table(pa.Table.from_pylist(batch, schema))
             count += len(batch)
-    aside.rename(path)
     return count
 
 

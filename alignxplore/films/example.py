@@ -18,7 +18,7 @@ from alignxplore.errors import UserError
 from alignxplore.evaluation.benchmarks import Benchmark, find_sets, load_benchmarks, shown_history
 from alignxplore.evaluation.report.tables import MISSING, percent
 from alignxplore.evaluation.rows import read_scores
-from alignxplore.records import Interaction, UserRecord, write_text
+from alignxplore.records import Interaction, UserRecord, refuse_same_files, write_text
 
 SETTING, NOBODY = "full", "no summary"
 FILM = re.compile(r"^Title: (.*?) *\((\d{4})\) *, Genres: (.*)$", re.DOTALL)
@@ -131,6 +131,7 @@ def page(record: UserRecord, benchmark: Benchmark, stages: dict[str, dict], tabl
 def write_example(options: ExampleOptions) -> str:
     """Write the page, and return it."""
     (benchmark,) = load_benchmarks([options.data])
+    refuse_same_files({"--out": options.out}, {"--data": benchmark.path})
     last = options.policies[-1]
     sure = read_sure(options.eval, options.policies, benchmark.name)
     confidences = sureness(sure, last)

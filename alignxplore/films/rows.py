@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 from alignxplore.benchmark_files import read_users
 from alignxplore.command import option, run
-from alignxplore.records import UserRecord, hash_seed, write_jsonl
+from alignxplore.records import UserRecord, hash_seed, refuse_same_files, write_jsonl
 
 
 @dataclass(kw_only=True)
@@ -34,6 +34,7 @@ def rl_rows(records: Iterable[UserRecord], length: int) -> Iterator[dict]:
 
 def write_rows(options: RowOptions) -> str:
     """Write the rows; says how many."""
+    refuse_same_files({"--out": options.out}, {"--data": options.data})
     return f"{options.out}: {write_jsonl(options.out, rl_rows(read_users(options.data), options.length))} RL rows"
 
 

@@ -26,7 +26,7 @@ from alignxplore.evaluation.report.tables import MISSING, Table, markdown, perce
 from alignxplore.films.lessons import Words
 from alignxplore.films.text import read_summary, tally
 from alignxplore.journal import FAILED
-from alignxplore.records import Interaction, RecordError, write_json
+from alignxplore.records import Interaction, RecordError, refuse_same_files, write_json
 from alignxplore.statistics import Estimate, estimate
 
 LEAST = (2, 4)  # tallies from which on an attribute should be told
@@ -128,6 +128,7 @@ def report(options: StatementsOptions) -> str:
         RecordError: no summaries of this benchmark.
     """
     (benchmark,) = load_benchmarks([options.data])
+    refuse_same_files({"--out": options.out}, {"--data": benchmark.path})
     vocabulary = frozenset(Words(AutoTokenizer.from_pretrained(options.tokenizer)).names)
     all_sets = find_sets(options.summaries, options.policies)
     sets = [summaries for summaries in all_sets if summaries.benchmark == benchmark.name]

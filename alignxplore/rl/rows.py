@@ -3,6 +3,7 @@
 `verl/examples/data_preprocess/upi_streaming_dataset.py` runs it and says what a row holds.
 """
 
+import errno
 import os
 import sys
 from collections import Counter
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from alignxplore.benchmark_files import check_target, parse_history, parse_interaction, parse_user_id
 from alignxplore.command import Checkable, option, planned
 from alignxplore.errors import at_least_one
-from alignxplore.records import RecordError, aside_of, hash_seed, person_of, read_source, stands_in
+from alignxplore.records import RecordError, aside_of, hash_seed, person_of, read_source, refuse_same_files, stands_in
 
 PUBLISHED = "VanillaH1/AlignXplorePlus-RL"  # the authors' rows on the hub
 OUTPUTS = Path(__file__).resolve().parents[2] / "outputs"  # where run_streaming_8p.sh looks for TRAIN and VAL
@@ -125,6 +126,8 @@ class ParquetFile:
     """Rows written 1,024 at a time to a file that appears under its name only when it is complete."""
 
     def __init__(self, path: Path):
+        if path.is_dir():  # known before the other file has taken its place
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         self.path, self.aside = path, aside_of(path)
         self._writer = pq.ParquetWriter(self.aside, SCHEMA)
         self._queue: list[dict] = []
@@ -141,8 +144,11 @@ class ParquetFile:
         self._queue = []
 
     def finish(self) -> None:
+        """Write what waits; the file is whole then, but not yet in its place."""
         self._flush()
         self._writer.close()
+
+    def put_in_place(self) -> None:
         os.replace(self.aside, self.path)
 
     def abandon(self) -> None:
@@ -165,14 +171,18 @@ def convert(args: RowOptions) -> str | None:
     """Convert one source, with a part of the users held out if asked for."""
     out = args.out or OUTPUTS / "rl_train.parquet"
     val_out = args.val_out or (None if args.out else OUTPUTS / "rl_val.parquet")
+    refuse_same_files({"--out": out, "--val_out": val_out}, {"--data": args.data})
     if args.check:
         if args.data.endswith(".jsonl"):
             next(read_rows(args.data, args.stages, args.default_query, args.allow_duplicates), None)
         return planned(args, f"{args.data} → {', '.join(str(path) for path in (out, val_out) if path)}")
     held_out = held_out_users(args.data, args.val_users, args.data_revision) if val_out else set()
-    files = [ParquetFile(Path(path)) for path in (out, val_out) if path]
+    files: list[ParquetFile] = []
     leaks = 0
     try:
+        for name in (out, val_out):
+            if name:
+                files.append(ParquetFile(Path(name)))
         for row, is_leak in read_rows(
             args.data, args.stages, args.default_query, args.allow_duplicates, args.data_revision
         ):
@@ -182,6 +192,8 @@ def convert(args: RowOptions) -> str | None:
             raise RecordError("no rows; nothing to train on", args.data)
         for file in files:
             file.finish()
+        for file in files:
+            file.put_in_place()
     except BaseException:
         for file in files:
             file.abandon()

@@ -15,7 +15,7 @@ from alignxplore import datasets
 from alignxplore.benchmark_files import parse_history, parse_interaction, read_users
 from alignxplore.command import option
 from alignxplore.prompts import break_markup
-from alignxplore.records import Interaction, RecordError, person_of, write_jsonl
+from alignxplore.records import Interaction, RecordError, person_of, refuse_same_files, write_jsonl
 from alignxplore.sft.tokenised_set import read_rows
 from alignxplore.synthesis.streams import all_behaviours
 
@@ -120,6 +120,11 @@ def check(train: list[str], benchmarks: list[str], output: str | None = None) ->
     outputs = [f"{Path(path).stem}.jsonl" for _, path in files]
     if output is not None and len(set(outputs)) < len(outputs):
         raise RecordError(f"two inputs would be written to one file of {output}; check them one after the other")
+    if output is not None:
+        sources = [path for _, path in files]
+        sources += [str(path) for place in benchmarks for path in datasets.locate(place).values()]
+        for file_name in outputs:
+            refuse_same_files({"its copy in --out": Path(output) / file_name}, {path: path for path in sources})
     contents, counts = read_benchmarks(benchmarks), {}
     for (name, path), file_name in zip(files, outputs):
         count = counts[path] = dict.fromkeys(COUNTED, 0)

@@ -13,7 +13,7 @@ import numpy as np
 
 from alignxplore.command import option
 from alignxplore.errors import at_least_one
-from alignxplore.records import RecordError, UserRecord, read_object, write_json, write_jsonl
+from alignxplore.records import RecordError, UserRecord, read_object, refuse_same_files, write_json, write_jsonl
 from alignxplore.synthesis.streams import DEFAULT_QUERY, all_behaviours, read_behaviours, read_scores
 
 
@@ -179,6 +179,7 @@ def require_scores(record: UserRecord, scores: Scores, args: SelectionOptions) -
 
 def select(args: SelectionOptions) -> dict:
     """The whole selection; returns the counts."""
+    refuse_same_files({"--out": args.out}, {"--data": args.data, "--strong": args.strong, "--weak": args.weak})
     models, scores = two_models(args), load_scores(args.strong, args.weak)
     mask, counts = kept_choices(scores.strong, scores.weak, args.signal_share, args.least_strong, args.strong_quantile)
     signals = scores.strong - scores.weak

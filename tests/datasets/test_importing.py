@@ -14,7 +14,7 @@ from alignxplore.datasets.importing import Import, import_table
 from alignxplore.datasets.sidecars import read_manifest, sha256
 from alignxplore.errors import UserError
 from alignxplore.evaluation.benchmarks import load_benchmarks
-from alignxplore.records import RecordError, read_jsonl
+from alignxplore.records import RecordError, read_jsonl, write_jsonl
 from alignxplore.rl.rows import read_rows
 
 
@@ -262,3 +262,11 @@ def test_what_the_command_says(tmp_path):
     path.write_text(RATED)
     report = import_own(ImportOptions(file=path, user="user", item="film", rating="stars", out=tmp_path / "x"))
     assert "9  rows read" in report and "1  test persons" in report and f"{tmp_path}/x_upi.jsonl" in report
+
+
+def test_a_table_is_never_written_over(tmp_path):
+    rows, table = [{"user": "a", "film": "x"}], tmp_path / "out_rl.jsonl"
+    write_jsonl(table, rows)
+    with pytest.raises(RecordError, match="the table and OUT_rl.jsonl are the same file"):
+        import_own(ImportOptions(file=table, user="user", item="film", out=tmp_path / "out"))
+    assert [row for _, row in read_jsonl(tmp_path / "out_rl.jsonl")] == rows

@@ -2,9 +2,11 @@
 
 from collections import Counter
 
+import pytest
+
 from alignxplore.benchmark_files import parse_history, user_row
 from alignxplore.films.rows import RowOptions, rl_rows, write_rows
-from alignxplore.records import write_jsonl
+from alignxplore.records import RecordError, write_jsonl
 from alignxplore.rl.rows import read_rows, target_positions
 
 
@@ -23,6 +25,8 @@ def test_an_rl_row_has_two_stages_and_targets_after_them(windows):
 def test_the_trainer_of_rl_takes_the_rows(windows, tmp_path):
     files = {name: str(tmp_path / f"{name}.jsonl") for name in ("data", "out")}
     write_jsonl(files["data"], map(user_row, windows))
+    with pytest.raises(RecordError, match="--data and --out are the same file"):
+        write_rows(RowOptions(data=files["data"], out=files["data"], length=12))
     assert write_rows(RowOptions(**files, length=12)) == f"{files['out']}: 60 RL rows"
     rows = [row for row, _ in read_rows(files["out"], stages=2)]
     assert len(rows) == 60 and {tuple(row["positions"]) for row in rows} == {(4, 12), (8, 12)}

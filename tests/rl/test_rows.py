@@ -156,3 +156,29 @@ def test_a_parquet_file_of_something_else_is_named(tmp_path):
     pq.write_table(pa.table({"prompt": ["x"]}), tmp_path / "other.parquet")
     with pytest.raises(RecordError, match="no column 'user'; make the file with upi_streaming_dataset.py"):
         StreamingDataset(str(tmp_path / "other.parquet"))
+
+
+def test_two_outputs_of_one_name_leave_what_is_there(tmp_path):
+    rows = [rl_row(f"u{i}") for i in range(6)]
+    assert convert(tmp_path, rows).returncode == 0
+    before = (tmp_path / "rl.parquet").read_bytes()
+    (tmp_path / "link.parquet").symlink_to(tmp_path / "rl.parquet")
+    for name in ("rl.parquet", "link.parquet"):
+        process = convert(tmp_path, rows, "--val_out", tmp_path / name, "--val_users", 2)
+        assert process.returncode == 1 and "Traceback" not in process.stderr
+        assert f"{name}: --out and --val_out are the same file; name another one for --val_out" in process.stderr
+    assert (tmp_path / "rl.parquet").read_bytes() == before and not list(tmp_path.glob(".*.partial"))
+
+
+def test_rows_are_never_written_over_what_they_are_made_of(tmp_path):
+    process = convert(tmp_path, rows := [rl_row("a"), rl_row("b")], "--out", tmp_path / "rl.jsonl")
+    assert process.returncode == 1 and "--data and --out are the same file" in process.stderr
+    assert (tmp_path / "rl.jsonl").read_text() == "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_a_second_file_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    rows = [rl_row(f"u{i}") for i in range(6)]
+    assert "file" in message(tmp_path, rows, "--val_out", tmp_path / "file" / "val.parquet", "--val_users", 2)
+    (tmp_path / "folder").mkdir()
+    assert "folder" in message(tmp_path, rows, "--val_out", tmp_path / "folder", "--val_users", 2)

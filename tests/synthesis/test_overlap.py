@@ -104,3 +104,13 @@ def test_strangers_are_said_with_what_to_do(tmp_path):
     path = rows_of(tmp_path, "rl_train", [with_id("455", "x")])
     text = overlap(OverlapOptions(train=[path], benchmarks=[benchmark]))
     assert "1 more have the id of a user of another data set, and are kept" in text and "NAME=FILE" in text
+
+
+@pytest.mark.parametrize("source", ["rows.jsonl", "bench_upi.jsonl"])
+def test_a_copy_never_takes_the_place_of_what_is_read(tmp_path, source):
+    for name in ("rows.jsonl", "bench_upi.jsonl", "elsewhere/bench_upi.jsonl"):
+        write_jsonl(tmp_path / name, [user_row(user("u1"))])
+    before, train = (tmp_path / source).read_bytes(), {"rows.jsonl": "", "bench_upi.jsonl": "elsewhere"}[source]
+    with pytest.raises(RecordError, match=f"{source} and its copy in --out are the same file"):
+        check([str(tmp_path / train / source)], [str(tmp_path / "bench_upi.jsonl")], str(tmp_path))
+    assert (tmp_path / source).read_bytes() == before
