@@ -45,6 +45,8 @@ CPU_ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine and worker in one process: a third less work to start
     # A count in vLLM's sampler is compiled even with --enforce-eager: seconds of g++, which may not be there.
     "TORCH_COMPILE_DISABLE": "1",
+    # Bytes. glibc would raise it to the size of passing tensors, and they leave holes in the heap: 200 MB in a judge.
+    "MALLOC_MMAP_THRESHOLD_": str(2**20),
 }
 # Blocks of 128 tokens, the CPU default, would keep short prompts out of the prefix cache. A prompt that is read in
 # pieces and sampled with a seed ends the CPU engine (it rewinds a CUDA generator), so prompts are read whole.
