@@ -11,7 +11,6 @@ import functools
 import heapq
 import logging
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,33 +23,11 @@ from alignxplore.evaluation.shards import WHOLE, Shard, folders
 from alignxplore.evaluation.stage_rows import check_row
 from alignxplore.history import protocol_slices
 from alignxplore.records import Interaction, Offer, RecordError, UserRecord, content_hash, read_jsonl, read_object
-from alignxplore.serving.models import of_endpoint
 
 log = logging.getLogger(__name__)
 SETTINGS = ("full", "streaming")
 BENCHMARK_FILES = "benchmarks: NAME=FILE, a folder of NAME_upi.jsonl files, or a hub data set (ID[@REVISION])"  # help
 FORMAT = 1  # of prompts and answers: to be raised with code that renders or reads them otherwise than before
-# Options of `vllm serve` that change weights, arithmetic, prompts or defaults of sampling; not how the work is spread.
-MOVING = {
-    f"--{name}"
-    for name in (
-        "dtype",
-        "quantization",
-        "kv-cache-dtype",
-        "load-format",
-        "hf-overrides",
-        "rope-scaling",
-        "rope-theta",
-        "tokenizer",
-        "tokenizer-mode",
-        "chat-template",
-        "generation-config",
-        "override-generation-config",
-        "lora-modules",
-        "speculative-config",
-    )
-}
-_SHORT = {"-q": "--quantization"}
 TASKS = ("recommendation", "selection")  # of a benchmark that the registry does not know
 
 
@@ -302,23 +279,6 @@ class SummarySet:
     def by_record(self, run: str | None = None, fields: Sequence[str] = ()) -> dict[str, dict]:
         """The newest row of each record (see `rows`), by its id."""
         return {row["record"]: row for row in self.rows(run, fields)}
-
-
-def as_served(identity: str, serve_arguments: str) -> str:
-    """The identity of a model with those of its serving options that can move a number (`MOVING`), in one order.
-
-    An endpoint of others is served as it is: its options are not known.
-    """
-    if of_endpoint(identity):
-        return identity
-    options: list[list[str]] = []
-    for word in shlex.split(serve_arguments):
-        if word.startswith("-"):
-            name, _, value = word.partition("=")
-            options.append([_SHORT.get(name, name.replace("_", "-")), *([value] if value else [])])
-        elif options:
-            options[-1].append(word)
-    return " ".join([identity, *sorted(" ".join(option) for option in options if option[0] in MOVING)])
 
 
 def run_id(**settings: Any) -> str:

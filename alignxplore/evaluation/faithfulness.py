@@ -18,7 +18,6 @@ from alignxplore.evaluation.benchmarks import (
     BENCHMARK_FILES,
     Benchmark,
     SummarySet,
-    as_served,
     find_sets,
     judgement_id,
     load_benchmarks,
@@ -37,7 +36,7 @@ from alignxplore.judging.judgement import Judgement
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, RecordError, UserRecord, hash_seed
-from alignxplore.serving.models import ModelSpec, choose, open_model, parse_all, whereabouts
+from alignxplore.serving.models import ModelSpec, as_served, choose, open_model, parse_all, whereabouts
 from alignxplore.work import run_units
 
 JOURNAL = "evidence"  # beside the journals of the protocols
@@ -175,7 +174,7 @@ class Asking:
 
     def __init__(self, options: FaithfulnessOptions, judge: Judge, identity: str, journal: Journal):
         self.options, self.judge, self.journal = options, judge, journal
-        self.model_key = as_served(identity, options.serve_arguments)
+        self.model_key = as_served(identity, serving_arguments(options))
 
     def unit_id(self, unit: Unit) -> str:
         setup = {"name": JOURNAL, "history": [asdict(x) for x in unit.history]}

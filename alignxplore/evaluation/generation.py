@@ -12,7 +12,7 @@ from functools import partial
 
 from alignxplore.environment import recorded_versions, say_problems
 from alignxplore.evaluation.arguments import GenerationArguments, serving_arguments
-from alignxplore.evaluation.benchmarks import BenchmarkFile, SummarySet, as_served, find_benchmarks, run_id, slices_of
+from alignxplore.evaluation.benchmarks import BenchmarkFile, SummarySet, find_benchmarks, run_id, slices_of
 from alignxplore.evaluation.costs import SHORTER, Spent
 from alignxplore.evaluation.fits import Fit
 from alignxplore.evaluation.preview import sizes
@@ -23,7 +23,7 @@ from alignxplore.places import Places
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, UserRecord, content_hash, write_json
 from alignxplore.serving.endpoint import is_url
-from alignxplore.serving.models import Model, ModelSpec, choose, look_up, open_model, parse_all, whereabouts
+from alignxplore.serving.models import Model, ModelSpec, as_served, choose, look_up, open_model, parse_all, whereabouts
 from alignxplore.summarize import Sampling, Summaries, check_window, summarize
 from alignxplore.work import run_units, side_by_side
 
@@ -71,7 +71,7 @@ def recipe_of(
     )
     stages = stages_of(arguments, target)
     recipe = run_id(
-        model=as_served(identity, arguments.serve_arguments),
+        model=as_served(identity, serving_arguments(arguments)),
         prompt=prompts.hash("infer"),
         sampling=asdict(sampling) | {"seed": None},
         stages=stages,

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Self
 
 from alignxplore.evaluation.answers import Answer, NoReply, Rating
-from alignxplore.evaluation.arguments import EvaluationArguments
-from alignxplore.evaluation.benchmarks import as_served, judgement_id
+from alignxplore.evaluation.arguments import EvaluationArguments, serving_arguments
+from alignxplore.evaluation.benchmarks import judgement_id
 from alignxplore.evaluation.conditions import JudgeRequest
 from alignxplore.evaluation.text_overlap import bleu, rouge_l
 from alignxplore.history import HistoryError, fit
@@ -29,6 +29,7 @@ from alignxplore.judging.downstream import Downstream
 from alignxplore.prompts import FORMATS, Messages, PromptSet, parse_answer
 from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, hash_seed
 from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
+from alignxplore.serving.models import as_served
 from alignxplore.serving.replies import said
 from alignxplore.summarize import count_tokens
 from alignxplore.work import run_units
@@ -194,7 +195,7 @@ async def write_answers(
     """Answers to everything asked, journalled in OUT/answers/JUDGE.jsonl."""
     setup = {"format": judge.form, "tokens": judge.answer_tokens}
     budget = judge.endpoint.window(arguments.max_model_len)
-    model_key = as_served(identity, arguments.serve_arguments)
+    model_key = as_served(identity, serving_arguments(arguments))
     ids = {
         request: judgement_id(
             model_key,
@@ -233,7 +234,7 @@ async def rate_answers(
 ) -> list[Answer]:
     """What the evaluator said of each answer, in the same order, or what kept the answer from being rated."""
     prompts = PromptSet(arguments.evaluator_prompts or arguments.prompt_set)
-    model_key = as_served(identity, arguments.serve_arguments)
+    model_key = as_served(identity, serving_arguments(arguments))
     hashes = [prompts.hash(purpose) for purpose in ("hicupid_compare", "hicupid_schedule")]
     ids = {
         place: content_hash([model_key, hashes, request.record.id, answer.answer])

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from alignxplore.evaluation.answers import Answer
-from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments
-from alignxplore.evaluation.benchmarks import as_served, judgement_id
+from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments, serving_arguments
+from alignxplore.evaluation.benchmarks import judgement_id
 from alignxplore.evaluation.conditions import Cell, JudgeRequest, questions
 from alignxplore.history import Fitted, HistoryError, fit
 from alignxplore.journal import REFUSED, TOO_LONG
@@ -24,7 +24,7 @@ from alignxplore.judging.letters import Judge
 from alignxplore.judging.yes_no import YesNoJudge
 from alignxplore.prompts import FORMATS, Messages, PromptSet
 from alignxplore.records import Interaction, Offer, UserRecord
-from alignxplore.serving.models import Model
+from alignxplore.serving.models import Model, as_served
 from alignxplore.summarize import count_tokens
 
 CHECK_ROWS = 8
@@ -59,7 +59,7 @@ def unit_id(
         setup |= {"choices": judge.most_choices} if judge.most_choices else {}
     if protocol == "paper" or judge.form != "plain":
         setup |= {"format": judge.form, "tokens": judge.answer_tokens}
-    model_key = as_served(identity, arguments.serve_arguments)
+    model_key = as_served(identity, serving_arguments(arguments))
     return judgement_id(
         model_key, judge.prompts.hash(purpose), setup | {"purpose": purpose}, request.record, request.summary
     )

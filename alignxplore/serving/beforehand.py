@@ -3,7 +3,6 @@ prompts? A server takes a minute to say less."""
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 from alignxplore.errors import UserError
 from alignxplore.prompts import Messages
 from alignxplore.records import read_object
+from alignxplore.serving.serve_options import has_option, last_value
 from alignxplore.texts import stand_in
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _WRITTEN = ("config.json", "tokenizer.json", "tokenizer_config.json")  # files that hold a JSON object
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json")
-_MAX_MODEL_LEN = re.compile(r"--max-model-len[= ](\d+)(?= |$)")
 
 
 # Numbers as their bits: how they are stored, all but the sign, and infinity; what lies above that is NaN.
@@ -51,10 +50,10 @@ def check_files(model: str, revision: str | None = None, arguments: Sequence[str
         folder = Path(config).parent
     if not any((folder / name).is_file() for name in ("config.json", "params.json")):
         raise ModelError(f"{model}: no config.json in {folder}{hint}")
-    if "--tokenizer" not in arguments and not any((folder / name).is_file() for name in _TOKENIZERS):
+    if not has_option(arguments, "--tokenizer") and not any((folder / name).is_file() for name in _TOKENIZERS):
         raise ModelError(f"{model}: no tokenizer in {folder} (tokenizer.json or another form of it){hint}")
     _check_json(folder)
-    if "--load-format" not in arguments:
+    if not has_option(arguments, "--load-format"):
         _check_weights(model, folder, hint)
     _check_window(model, folder, arguments)
 
@@ -92,11 +91,11 @@ def _check_weights(model: str, folder: Path, hint: str) -> None:
 
 def _check_window(model: str, folder: Path, arguments: Sequence[str]) -> None:
     """vLLM refuses a longer window than the model was made for, and takes a page to say so."""
-    sizes = [int(tokens) for tokens in _MAX_MODEL_LEN.findall(" ".join(arguments))][-1:]  # the last one counts
-    limit = _window(folder)
-    override = "--hf-overrides" in arguments or os.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0") not in ("", "0")
-    if sizes and limit and sizes[0] > limit and not override:
-        problem = f"a window of {sizes[0]:,} tokens is asked for, and the model was made for {limit:,}"
+    size, limit = last_value(arguments, "--max-model-len") or "", _window(folder)
+    is_allowed = os.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0") not in ("", "0")
+    override = is_allowed or has_option(arguments, "--hf-overrides")
+    if size.isdecimal() and limit and int(size) > limit and not override:
+        problem = f"a window of {int(size):,} tokens is asked for, and the model was made for {limit:,}"
         raise ModelError(f"{model}: {problem}; lower --max_model_len to {limit} or less")
 
 

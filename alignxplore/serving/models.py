@@ -22,6 +22,7 @@ from alignxplore.prompts import Messages
 from alignxplore.serving.beforehand import check_files, load_tokenizer
 from alignxplore.serving.endpoint import Endpoint, is_url, parse_spec
 from alignxplore.serving.fingerprints import commit, weights_fingerprint
+from alignxplore.serving.serve_options import moving
 from alignxplore.serving.server import check_alive, serve_beside
 
 log = logging.getLogger(__name__)
@@ -32,17 +33,19 @@ SERVED = "served:"  # begins the identity of what an endpoint serves
 class Model:
     """An endpoint with its tokenizer. `identity` goes into the id of everything the model wrote. It changes when the
     weights do, as far as that can be seen from here: of an endpoint, its folder if it is on this machine, or else the
-    name that the server gives them; its address only where that is no name (`_identity`)."""
+    name that the server gives them; its address only where that is no name (`_identity`). `serving` is what
+    `vllm serve` is told of one that is served here."""
 
     name: str
     endpoint: Endpoint
     tokenizer: PreTrainedTokenizerBase | None
     identity: str
+    serving: tuple[str, ...] = ()
 
     @property
     def named(self) -> str:
-        """`identity` without what tells endpoints from models that are served here."""
-        return self.identity.removeprefix(SERVED)
+        """What wrote: `identity`, as served, without what tells endpoints from models that are served here."""
+        return as_served(self.identity, self.serving).removeprefix(SERVED)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class ModelSpec:
         prefix, equals, url = text.partition("=")
         if equals and "/" in prefix and not prefix.startswith(("http://", "https://")) and is_url(url):
             raise ValueError(f"'{prefix}' in {text}: a name becomes the name of files and cannot have a '/'")
-        target, _, tokenizer = target.partition("#")
+        target, tokenizer = _split_tokenizer(target)
         name = name.partition("#")[0]
         revision = served_name = None
         if is_url(target) and "@" in urlsplit(target).path:  # one before the path would be a user and password
@@ -96,6 +99,17 @@ class ModelSpec:
             if Path(self.target).is_dir()
             else f"{self.target}@{commit(self.target, self.revision or 'main')}"
         )
+
+
+def _split_tokenizer(target: str) -> tuple[str, str]:
+    """TARGET[#TOKENIZER] → (target, tokenizer or ""). An existing path is one, whatever signs it has."""
+    if Path(target).exists():
+        return target, ""
+    folder, _, tokenizer = target.rpartition("#")
+    if folder and Path(folder).exists():
+        return folder, tokenizer
+    target, _, tokenizer = target.partition("#")
+    return target, tokenizer
 
 
 def parse_all(texts: Sequence[str]) -> list[ModelSpec]:
@@ -155,6 +169,17 @@ def choose(option: str, values: Sequence[str], names: Sequence[str], default: st
 def of_endpoint(identity: str) -> bool:
     """Is it the identity of a model behind an endpoint, and not of one that is served here?"""
     return identity.startswith(SERVED) or is_url(identity.partition("@")[0])
+
+
+def as_served(identity: str, arguments: Sequence[str]) -> str:
+    """The identity of a model with those of its serving options that can move a number (`serve_options.MOVING`).
+
+    An endpoint of others is served as it is: its options are not known.
+
+    Args:
+        arguments: for `vllm serve`.
+    """
+    return identity if of_endpoint(identity) else " ".join([identity, *moving(arguments)])
 
 
 def _identity(endpoint: Endpoint) -> str:
@@ -224,6 +249,7 @@ async def open_model(
                 model_tokenizer = load_tokenizer(
                     spec.name, spec.tokenizer or endpoint.root or "", spec.revision, sample
                 )
-            yield Model(
-                spec.name, endpoint, model_tokenizer, _identity(endpoint) if url == spec.target else spec.identity
-            )
+            if url == spec.target:
+                yield Model(spec.name, endpoint, model_tokenizer, _identity(endpoint))
+            else:
+                yield Model(spec.name, endpoint, model_tokenizer, spec.identity, tuple(arguments))

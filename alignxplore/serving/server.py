@@ -35,6 +35,7 @@ from alignxplore.environment import ROOT
 from alignxplore.errors import UserError, check_port
 from alignxplore.processes import Family, members, socket_folder, temporary_files, undisturbed
 from alignxplore.serving.beforehand import check_files
+from alignxplore.serving.serve_options import has_option
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +191,7 @@ def program() -> list[str]:
 
 def open_to_anybody(host: str, arguments: Sequence[str], with_key: bool = True) -> str | None:
     """Why a server that asks for an exported VLLM_API_KEY (`with_key`) must not be started so; None if it may."""
-    if any(word.partition("=")[0].replace("_", "-") == "--api-key" for word in arguments):
+    if has_option(arguments, "--api-key"):
         return (
             "--api-key is read by every user of this machine in the list of processes, and vLLM asks for it under /v1 "
             "alone: set VLLM_API_KEY in the environment"

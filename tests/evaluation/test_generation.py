@@ -125,6 +125,8 @@ async def test_other_weights_or_another_window_under_the_same_address_are_other_
         ("Qwen/Qwen3-8B@abc", "--chat-template 'a b.jinja'", "--chat-template a", False),
         ("0a1b", "-q fp8", "--quantization=fp8", True),
         ("0a1b", "--kv_cache_dtype fp8 --dtype half", "--dtype half --kv-cache-dtype fp8", True),
+        ("0a1b", "", "--hf-overrides.rope_parameters.factor 4", False),
+        ("0a1b", "", '--default-chat-template-kwargs {"enable_thinking":false}', False),
         ("0a1b", "", "--tensor-parallel-size 2 --enforce-eager --max-num-seqs 4", True),
         ("http://host/v1@q", "", "--dtype half", True),
         ("served:Qwen/Qwen3-8B", "", "--dtype half", True),

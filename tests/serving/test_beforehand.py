@@ -105,7 +105,16 @@ def test_no_weights_at_all_unless_they_are_not_asked_for(folder):
         path.unlink()
     with pytest.raises(ModelError, match="no weights in"):
         check_files(str(folder))
-    check_files(str(folder), arguments=["--load-format", "dummy"])
+    for line in ("--load-format dummy", "--load-format=dummy", "--load_format dummy", "--load_format=dummy"):
+        check_files(str(folder), arguments=line.split())
+
+
+def test_a_tokenizer_from_elsewhere_is_not_looked_for(folder):
+    (folder / "tokenizer.json").unlink()
+    for line in ("--tokenizer a/b", "--tokenizer=a/b"):
+        check_files(str(folder), arguments=line.split())
+    with pytest.raises(ModelError, match="no tokenizer"):
+        check_files(str(folder), arguments=["--tokenizer-mode", "auto"])
 
 
 def test_offline_the_hubs_cache_is_looked_at(monkeypatch, tmp_path):

@@ -42,6 +42,19 @@ def test_specs(text, spec):
     ) == spec
 
 
+def test_a_folder_is_one_whatever_signs_its_name_has(tmp_path):
+    for name in ("m", "m#2", "tokens#2"):
+        (tmp_path / name).mkdir()
+    for target, expected in (
+        ("m#2", ("m#2", None)),
+        ("m#2#org/tokens", ("m#2", "org/tokens")),
+        ("m#org/tokens", ("m", "org/tokens")),
+        (f"m#{tmp_path}/tokens#2", ("m", f"{tmp_path}/tokens#2")),
+    ):
+        spec = ModelSpec.parse(f"x={tmp_path}/{target}")
+        assert (spec.target, spec.tokenizer) == (f"{tmp_path}/{expected[0]}", expected[1])
+
+
 def test_identities_tell_models_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert ModelSpec.parse("a/b").identity == "a/b@main" and ModelSpec.parse("a/b@c").identity == "a/b@c"

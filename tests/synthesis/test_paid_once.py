@@ -1,6 +1,7 @@
 """What was paid for is kept: drafts when their server moves or the judge changes, verifications when the teacher
 moves."""
 
+import contextlib
 import functools
 import shutil
 
@@ -92,6 +93,36 @@ async def test_a_teacher_that_changes_leaves_what_the_judge_has_said(fake_server
             await run_at(fake_server, models, lambda url: options(url, judge=f"j={judge.url}#{model_folder}"), model)
             requests = recorder.take()
     assert requests == (DRAFTS, 0)
+
+
+@pytest.fixture
+def serving_here(fake_server, recorded, model_folder, options, monkeypatch):
+    """`await serving_here(**more)` → requests (`Recorder.take`) of a run whose teacher and judge are served here."""
+    models, recorder = recorded
+
+    @contextlib.asynccontextmanager
+    async def serve(*_, **__):
+        async with fake_server(models) as server:
+            yield server.url
+
+    async def run(**more: str) -> tuple[int, int]:
+        models_here = {"teacher": f"t={model_folder}", "judge": f"j={model_folder}", "max_model_len": 2048}
+        await synthesise(options("http://nowhere", **models_here | more))
+        return recorder.take()
+
+    monkeypatch.setattr("alignxplore.serving.models.serve_beside", serve)
+    return run
+
+
+async def test_a_model_that_is_served_in_another_way_is_another_one(serving_here):
+    drafts, judged = await serving_here()
+    assert drafts == DRAFTS and judged > 0
+    spread = "--tensor-parallel-size 2 --enforce-eager"
+    assert await serving_here(teacher_arguments=spread, judge_arguments=spread) == (0, 0)
+    assert await serving_here(teacher_arguments="--quantization fp8") == (DRAFTS, 0)
+    assert await serving_here(teacher_arguments="-q=fp8") == (0, 0), "another spelling of the same"
+    assert await serving_here(teacher_arguments="--chat-template other.jinja") == (DRAFTS, 0)
+    assert await serving_here(judge_arguments="--hf-overrides.rope_parameters.factor 2") == (0, judged)
 
 
 @pytest.mark.parametrize(
