@@ -79,8 +79,15 @@ class Judge:
 
 
 def placed(options: JudgesOptions) -> list[Judge]:
-    """The judges, on equal shares of the GPUs. Raises a ValueError if the copies do not fit."""
-    specs, devices = _named(options.models), [] if options.device == "cpu" else _devices()[: options.gpus]
+    """The judges, on equal shares of the GPUs. Raises a ValueError if there are fewer GPUs, or the copies do not
+    fit."""
+    specs, devices = _named(options.models), [] if options.device == "cpu" else _devices()
+    if devices and options.gpus and options.gpus > len(devices):
+        raise ValueError(
+            f"--gpus {options.gpus}: {len(devices)} may be used here (CUDA_VISIBLE_DEVICES, nvidia-smi); ask for "
+            f"{len(devices)} or fewer"
+        )
+    devices = devices[: options.gpus]
     share, replicas = len(devices) // len(specs), options.replicas or 1
     if options.device != "cpu":
         if not devices:

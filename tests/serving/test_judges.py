@@ -40,6 +40,12 @@ def test_copies_that_do_not_fit_are_refused(wrong):
         placed(JudgesOptions(models="a=org/A b=org/B", **wrong))
 
 
+def test_more_gpus_than_there_are_is_refused():
+    with pytest.raises(ValueError, match="--gpus 8: 5 may be used here .CUDA_VISIBLE_DEVICES.*; ask for 5 or fewer"):
+        placed(JudgesOptions(models="a=org/A", gpus=8))
+    assert placed(JudgesOptions(models="a=org/A", gpus=8, device="cpu"))[0].gpus == ()
+
+
 def test_the_line_names_an_address_that_others_reach(monkeypatch):
     monkeypatch.setattr("socket.gethostname", lambda: "node7")
     for address, expected in (({}, "127.0.0.1"), ({"host": "0.0.0.0"}, "node7"), ({"advertise": "gpu1"}, "gpu1")):
