@@ -89,16 +89,23 @@ def check_target(item: Interaction, path: str | Path, line: int, field: str) -> 
         raise RecordError(problem, path, line, f"{field}.rejected")
 
 
-def parse_user_id(row: dict, path: str | Path, line: int) -> str:
-    """The user's id (`userid`, or `uid` in RL rows) as text."""
+def user_of(row: dict) -> str | None:
+    """The id of a row's user (`userid`, or `uid` in RL and SFT rows) as text; None where it names nobody."""
     user = row.get("uid") if row.get("userid") is None else row["userid"]
     if isinstance(user, float) and user.is_integer():
         user = int(user)  # what pandas makes of 7 where other rows lack one
-    if user in (math.inf, -math.inf):
+    is_nobody = user is None or isinstance(user, (bool, list, dict)) or user in (math.inf, -math.inf)
+    return None if is_nobody or table_id(str(user)) == "" else str(user)
+
+
+def parse_user_id(row: dict, path: str | Path, line: int) -> str:
+    """`user_of` a row that has to name one; else a RecordError."""
+    user = user_of(row)
+    if user is not None:
+        return user
+    if any(row.get(name) in (math.inf, -math.inf) for name in ("userid", "uid")):
         raise RecordError("a number too large to tell two users apart; write ids as text", path, line, "userid")
-    if user is None or isinstance(user, (bool, list, dict)) or table_id(str(user)) == "":
-        raise RecordError("missing; each row needs the user's id as 'userid' or 'uid'", path, line, "userid")
-    return str(user)
+    raise RecordError("missing; each row needs the user's id as 'userid' or 'uid'", path, line, "userid")
 
 
 def read_users(

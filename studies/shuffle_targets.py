@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from alignxplore.benchmark_files import parse_user_id
 from alignxplore.command import option, run
 from alignxplore.records import hash_seed, read_jsonl, write_jsonl
 
@@ -25,10 +26,11 @@ class ShuffleOptions:
 
 def shuffled(data: Path) -> Iterator[dict]:
     """RL rows with coin-flipped targets."""
-    for _, row in read_jsonl(data):
+    for line, row in read_jsonl(data):
+        user = parse_user_id(row, data, line)
         history = [dict(interaction) for interaction in row["history"]]
         for place in (row["mid_position"], len(history) - 1):
-            if hash_seed("shuffled target", row["uid"], place) % 2:
+            if hash_seed("shuffled target", user, place) % 2:
                 target = history[place]
                 target["chosen"], target["rejected"] = target["rejected"], target["chosen"]
         yield row | {"history": history}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alignxplore.benchmark_files import parse_history, parse_interaction, parse_target, parse_user_id
+from alignxplore.benchmark_files import parse_history, parse_interaction, parse_target, parse_user_id, user_of
 from alignxplore.datasets.own_tables import DELIMITERS, form_of, own_rows, text_of
 from alignxplore.evaluation.benchmarks import Benchmark, shown_history
 from alignxplore.history import split_stages
@@ -181,7 +181,7 @@ def _of_rows(rows: Iterable[tuple[int, dict]], path: str, user: str | None = Non
         if "history" in row:
             if interactions:
                 raise RecordError("a person among interactions; give a file of one kind", path, line)
-            name = str(row.get("userid") or row.get("uid") or "you")
+            name = user_of(row) or "you"
             if user is None or parse_user_id(row, path, line) == user:
                 target = row.get("target")
                 return own(name, parse_history(row, path, line), target and parse_target(target, path, line))

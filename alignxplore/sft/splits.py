@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+from alignxplore.benchmark_files import user_of
 from alignxplore.records import content_hash, hash_seed, person_of
+
+RULE = 2  # of how rows are told apart; to be raised with code that divides them otherwise
 
 
 @dataclass(frozen=True)
@@ -12,8 +15,13 @@ class Side:
     share: float
     held_out: bool
 
+    @property
+    def identity(self) -> list[float | bool | int]:
+        """What decides which rows are on this side."""
+        return [self.share, self.held_out, RULE]
+
     def holds(self, row: dict) -> bool:
         """Is a row on this side? A row that names no user is split by its prompt."""
-        user = row.get("uid")
-        person = content_hash(row["prompt"]) if user is None else person_of(str(user))
+        user = user_of(row)
+        person = content_hash(row["prompt"]) if user is None else person_of(user)
         return (hash_seed("held out", person) < self.share * 2**31) == self.held_out

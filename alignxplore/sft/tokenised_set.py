@@ -19,6 +19,7 @@ from datasets import Dataset, Features, List, Value, disable_progress_bars, load
 from datasets.arrow_writer import ArrowWriter
 from transformers import PreTrainedTokenizerBase
 
+from alignxplore.benchmark_files import user_of
 from alignxplore.command import Checkable, option
 from alignxplore.environment import portable
 from alignxplore.errors import UserError, at_least_one
@@ -170,7 +171,7 @@ def tokenised_rows(
     templates: Counter[str] = Counter()
     row_hashes: set[int] = set()  # eight bytes a row
     counts |= {"dropped_too_long": 0, "dropped_control_token": 0, "longest": 0, "prompt_templates": templates}
-    counts |= {"without_reasoning": 0, "repeated": 0}
+    counts |= {"without_reasoning": 0, "repeated": 0, "without_user": 0}
 
     def usable() -> Iterator[tuple[str, dict]]:
         for source in sources:
@@ -194,6 +195,7 @@ def tokenised_rows(
                 continue
             templates[str(row.get("template", "not recorded"))] += 1
             counts["without_reasoning"] += "</think>" not in row["completion"][-1]["content"]
+            counts["without_user"] += user_of(row) is None
             counts["repeated"] += (content := int(content_hash([row["prompt"], row["completion"]]), 16)) in row_hashes
             row_hashes.add(content)
             yield ids, labels
@@ -279,7 +281,7 @@ def set_identity(
         "max_length": max_length,
         **tokenizer_fingerprint(tokenizer),
         "sources": [source_hash(source, revision) for source in sources],
-        **({"side": [side.share, side.held_out]} if side else {}),
+        **({"side": side.identity} if side else {}),
     }
 
 
@@ -347,7 +349,7 @@ def row_lengths(rows: Dataset) -> list[int]:
 
 def report(manifest: dict[str, Any]) -> str:
     """The counts and the histogram of lengths as text."""
-    total = manifest["rows"]
+    total, side = manifest["rows"], manifest["identity"].get("side")
     text = (
         f"{total:,} rows, {manifest['tokens']:,} tokens, {manifest['trained_tokens']:,} of them trained; dropped "
         f"{manifest['dropped_too_long']:,} longer than {manifest['identity']['max_length']:,} tokens (longest row: "
@@ -358,6 +360,7 @@ def report(manifest: dict[str, Any]) -> str:
         for remark, count in (
             ("have no </think>: the model learns to answer without reasoning", manifest.get("without_reasoning", 0)),
             ("repeat an earlier row word for word", manifest.get("repeated", 0)),
+            ("name no user (userid or uid) and were split by prompt", manifest["without_user"] if side else 0),
         )
         if count
     ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alignxplore import datasets
-from alignxplore.benchmark_files import parse_history, parse_interaction, read_users
+from alignxplore.benchmark_files import parse_history, parse_interaction, read_users, user_of
 from alignxplore.command import option
 from alignxplore.prompts import break_markup
 from alignxplore.records import Interaction, RecordError, person_of, refuse_same_files, write_jsonl
@@ -95,15 +95,15 @@ def named_file(text: str) -> tuple[str | None, str]:
 def shared(row: dict, contents: Seen, place: str, name: str | None) -> dict[str, bool]:
     """What one training row shares with the benchmarks; `place` names it in messages, `name` is the data set of its
     user."""
-    user = row.get("uid") if row.get("userid") is None else row["userid"]
+    user = user_of(row)
     if "prompt" in row:
         pairs = shown_pairs(row, contents)
     else:
         items = parse_history(row, place)
         items += (parse_interaction(row["target"], place, field="target"),) if row.get("target") else ()
         pairs = {pair for item in items if (pair := pair_of(item))}
-    person, seen_pair = person_of(str(user)), not pairs.isdisjoint(contents.pairs)
-    sets = {set_name for set_name, persons in contents.persons.items() if user is not None and person in persons}
+    person, seen_pair = user and person_of(user), not pairs.isdisjoint(contents.pairs)
+    sets = {set_name for set_name, persons in contents.persons.items() if person in persons}
     is_same_person = bool(sets) and seen_pair if name is None else name in sets
     return {
         "user": is_same_person,

@@ -95,6 +95,8 @@ def test_jsonl_of_interactions_of_persons_and_parquet(tmp_path, jsonl):
     persons = jsonl(*rows)
     first, second = read_history(persons), read_history(persons, user="8")
     assert (first.name, first.target, second.target) == ("7", Interaction("A", "B"), None)
+    nought = read_history(jsonl({"userid": 0, "history": [{"chosen": "Up", "rejected": None}]}, name="nought.jsonl"))
+    assert nought.name == "0"
     with pytest.raises(RecordError, match="no person '9'"):
         read_history(persons, user="9")
     assert read_history(jsonl({"chosen": "Up"}, name="own.jsonl")).history == (Interaction("Up"),)

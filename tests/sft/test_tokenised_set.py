@@ -7,6 +7,7 @@ import random
 import pytest
 
 from alignxplore.records import RecordError
+from alignxplore.sft.splits import Side
 from alignxplore.sft.tokenised_set import (
     MANIFEST,
     PrepareError,
@@ -154,9 +155,10 @@ def test_histogram_bins_are_powers_of_two():
     assert sum(histogram(lengths).values()) == 300
 
 
-def test_held_out_rows_are_those_of_other_persons(rows, tokenizer, model_folder, jsonl, tmp_path):
+@pytest.mark.parametrize("field", ["uid", "userid"])
+def test_held_out_rows_are_those_of_other_persons(rows, tokenizer, model_folder, jsonl, tmp_path, field):
     persons = [f"u{number // 2}#{number}" for number in range(len(rows))]  # two rows each
-    file = jsonl(*(row | {"uid": uid} for row, uid in zip(rows, persons)))
+    file = jsonl(*(row | {field: uid} for row, uid in zip(rows, persons)))
     options = {"model": str(model_folder), "out": str(tmp_path / "set"), "max_length": 4096, "held_out": 0.3}
     message = prepare_dataset(PrepareOptions(data=[str(file)], **options))
     sets = [load_prepared(tmp_path / name, tokenizer)[0] for name in ("set", "set_held_out")]
@@ -170,5 +172,27 @@ def test_held_out_rows_are_those_of_other_persons(rows, tokenizer, model_folder,
         and len(person_sets[0] | person_sets[1]) == 40
     )
     assert 4 <= len(person_sets[1]) <= 20 and f"{len(sets[1])} rows of other persons, for --eval_data" in message
+    assert "name no user" not in message
     with pytest.raises(ValueError, match="--held_out 1.0: a share of persons"):
         PrepareOptions(data=["x"], held_out=1.0)
+
+
+def test_rows_that_name_no_user_are_counted_where_persons_are_held_out(rows, tokenizer, model_folder, jsonl, tmp_path):
+    file = jsonl(*(row | {"uid": None if number % 2 else f"u{number}"} for number, row in enumerate(rows)))
+    options = {"data": [str(file)], "model": str(model_folder), "max_length": 4096}
+    message = prepare_dataset(PrepareOptions(**options, out=str(tmp_path / "set"), held_out=0.3))
+    manifests = [json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("set", "set_held_out")]
+    assert sum(manifest["without_user"] for manifest in manifests) == len(rows) // 2
+    assert f"{manifests[0]['without_user']} name no user (userid or uid) and were split by prompt" in message
+    assert "name no user" not in prepare_dataset(PrepareOptions(**options, out=str(tmp_path / "whole")))
+
+
+def test_a_side_knows_a_person_by_either_name_and_sets_of_another_rule_are_made_again():
+    rows = [{"prompt": [{"role": "user", "content": f"p{i}"}]} for i in range(40)]
+    for side in (Side(0.5, True), Side(0.5, False)):
+        for name in ("ann", 7, 7.0):
+            sides = {side.holds(row | user) for row in rows for user in ({"userid": name}, {"uid": name})}
+            assert len(sides) == 1
+        for nobody in ({}, {"uid": None}, {"userid": "", "uid": "ann"}, {"uid": float("nan")}):
+            assert len({side.holds(row | nobody) for row in rows}) == 2
+    assert Side(0.5, True).identity != [0.5, True], "sets of earlier versions may hold a person on both sides"
