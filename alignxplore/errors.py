@@ -10,11 +10,12 @@ called by the package itself, makes Ctrl-C a sentence then, too.
 import atexit
 import contextlib
 import errno
+import math
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -176,11 +177,31 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def at_least_one(options: object, *names: str) -> None:
-    """Raise a ValueError if one of these fields is a number below 1; None, where it may stand, is not a number."""
+    """Raise a ValueError if one of these fields is a number below 1, or NaN; None, where it may stand, is not a
+    number."""
+    _refuse_unless(lambda value: value >= 1, "at least 1", options, names)
+
+
+def above_zero(options: object, *names: str) -> None:
+    """The same for fields that must be finite numbers above 0."""
+    _refuse_unless(lambda value: 0 < value < math.inf, "a number above 0", options, names)
+
+
+def not_negative(options: object, *names: str) -> None:
+    """The same for fields that must be finite numbers, 0 or above."""
+    _refuse_unless(lambda value: 0 <= value < math.inf, "0 or above", options, names)
+
+
+def shares(options: object, *names: str) -> None:
+    """The same for fields that must be shares, from 0 to 1."""
+    _refuse_unless(lambda value: 0 <= value <= 1, "a share from 0 to 1", options, names)
+
+
+def _refuse_unless(is_possible: Callable[[float], bool], demand: str, options: object, names: Iterable[str]) -> None:
     for name in names:
         value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} {value}: at least 1")
+        if value is not None and not is_possible(value):
+            raise ValueError(f"--{name} {value}: {demand}")
 
 
 def check_port(port: int | None, least: int = 0, most: int = 65535) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from transformers import PreTrainedTokenizerBase
 
 from alignxplore.command import option
+from alignxplore.errors import at_least_one
 from alignxplore.history import HistoryError, fit
 from alignxplore.judging.yes_no import ANSWERS, MOST_CHOICES, MOST_TOKENS
 from alignxplore.prompts import PromptSet
@@ -38,6 +39,9 @@ class TallrecOptions:
     )
     default_query: str | None = option(DEFAULT_QUERY, None)
     prompt_set: str = option("prompt set: a name or a folder", "default")
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "max_length", "per_user", "least_history", "last")
 
 
 def questions(record: UserRecord, per_user: int, least_history: int) -> list[int]:

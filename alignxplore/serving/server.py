@@ -32,7 +32,7 @@ import psutil
 
 from alignxplore.command import Checkable, option, planned
 from alignxplore.environment import ROOT
-from alignxplore.errors import UserError, check_port
+from alignxplore.errors import UserError, above_zero, check_port
 from alignxplore.processes import Family, members, socket_folder, temporary_files, undisturbed
 from alignxplore.serving.beforehand import check_files
 from alignxplore.serving.serve_options import has_option
@@ -316,6 +316,7 @@ class ServeOptions(Checkable):
 
     def __post_init__(self) -> None:
         check_port(self.port)
+        above_zero(self, "limit")
 
 
 def serve_until_stopped(options: ServeOptions, arguments: Sequence[str]) -> NoReturn:

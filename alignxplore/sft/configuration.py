@@ -14,6 +14,7 @@ from accelerate import PartialState
 from trl import ModelConfig, SFTConfig
 
 from alignxplore.command import Checkable, option
+from alignxplore.errors import above_zero, at_least_one, not_negative, shares
 from alignxplore.serving.fingerprints import model_identity
 from alignxplore.wandb_login import missing_login
 
@@ -108,6 +109,33 @@ def refuse_secrets(args: SFTConfig) -> None:
             )
 
 
+def refuse_impossible(args: "TrainArguments") -> None:
+    """Raise a ValueError for a number that no training can be meant with; it names the option."""
+    if args.max_length is None:
+        raise ValueError("--max_length has no value: give the longest row in tokens")
+    at_least_one(args, "effective_batch_size", "per_device_train_batch_size", "per_device_eval_batch_size")
+    at_least_one(args, "max_length", "packed_tokens", "pad_to_multiple_of", "eval_new_tokens")
+    at_least_one(args, "eval_accumulation_steps", "torch_empty_cache_steps", "dataloader_prefetch_factor")
+    at_least_one(args, "ddp_bucket_cap_mb", "ddp_timeout")
+    above_zero(args, "num_train_epochs", "learning_rate", "logging_steps", "save_steps", "eval_steps", "save_minutes")
+    not_negative(args, "warmup_steps", "weight_decay", "max_grad_norm", "neftune_noise_alpha", "router_aux_loss_coef")
+    not_negative(args, "eval_delay", "eval_samples", "save_total_limit", "dataloader_num_workers", "seed", "data_seed")
+    shares(args, "adam_beta1", "adam_beta2", "label_smoothing_factor", "warmup_ratio")
+    not_negative(args, "adam_epsilon")
+    if args.max_steps < 1 and args.max_steps != -1:
+        raise ValueError(f"--max_steps {args.max_steps}: at least 1, or -1 for as many as num_train_epochs has")
+    for name in ("adam_beta1", "adam_beta2"):
+        if getattr(args, name) == 1:
+            raise ValueError(f"--{name} 1: below 1, or no gradient would count")
+
+
+def refuse_impossible_adapter(model: ModelConfig) -> None:
+    """The same for the numbers of an adapter."""
+    if model.use_peft:
+        at_least_one(model, "lora_r", "lora_alpha")
+        shares(model, "lora_dropout")
+
+
 def split_batch(effective: int, processes: int, limit: int) -> tuple[int, int]:
     """Rows per optimizer step → (rows of one forward pass, at most `limit`; forward passes per step) of each
     process."""
@@ -136,12 +164,16 @@ class DataArguments(Checkable):
         None,
     )
 
+    def __post_init__(self) -> None:
+        at_least_one(self, "published_steps")
+
 
 @dataclass
 class TrainArguments(SFTConfig):
     """SFTConfig whose batch is given as rows per optimizer step, whatever the number of processes.
 
-    Raises ValueError when the effective batch cannot be split over the processes.
+    Raises ValueError when the effective batch cannot be split over the processes, and for numbers that cannot be
+    meant.
     """
 
     output_dir: str | None = option("folder of the run: checkpoints, log, the model", None, "--out")
@@ -178,6 +210,7 @@ class TrainArguments(SFTConfig):
 
     def __post_init__(self):
         refuse_unsupported(self, os.environ)
+        refuse_impossible(self)
         processes = int(os.environ.get("WORLD_SIZE", "1"))
         if self.gradient_accumulation_steps != 1:
             raise ValueError(

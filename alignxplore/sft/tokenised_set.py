@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from alignxplore.benchmark_files import user_of
 from alignxplore.command import Checkable, option
 from alignxplore.environment import portable
-from alignxplore.errors import UserError, at_least_one
+from alignxplore.errors import UserError, at_least_one, not_negative
 from alignxplore.records import RecordError, content_hash, in_files, read_object, read_source, write_json
 from alignxplore.serving.beforehand import read_tokenizer
 from alignxplore.sft.reading import Tokens, show
@@ -59,6 +59,7 @@ class PrepareOptions(Checkable):
 
     def __post_init__(self) -> None:
         at_least_one(self, "max_length")
+        not_negative(self, "show")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"--held_out {self.held_out}: a share of persons, from 0 to below 1")
 

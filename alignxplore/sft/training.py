@@ -22,7 +22,13 @@ from alignxplore.errors import UserError
 from alignxplore.journal import RunLock
 from alignxplore.serving.beforehand import check_files, read_tokenizer
 from alignxplore.serving.fingerprints import commit
-from alignxplore.sft.configuration import DataArguments, TrainArguments, run_settings, spread
+from alignxplore.sft.configuration import (
+    DataArguments,
+    TrainArguments,
+    refuse_impossible_adapter,
+    run_settings,
+    spread,
+)
 from alignxplore.sft.plan import (
     batch_in_words,
     compare_steps,
@@ -174,6 +180,7 @@ def resolve(args: TrainArguments, model: ModelConfig) -> PreTrainedTokenizerBase
     """
     if not model.model_name_or_path:
         raise RunError("no model is named; give --model_name_or_path, a folder or a hub id, or set it in the YAML")
+    refuse_impossible_adapter(model)
     if model.load_in_8bit or (model.load_in_4bit and not model.use_peft):
         raise RunError(
             "load_in_8bit, and load_in_4bit of a model that is trained itself, are not supported; with load_in_4bit "

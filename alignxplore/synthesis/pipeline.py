@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alignxplore.command import Checkable, option
+from alignxplore.errors import above_zero, at_least_one, not_negative, shares
 from alignxplore.journal import TRANSPORT_ERROR, Journal, RunLock
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
@@ -73,6 +74,17 @@ class SynthesisOptions(Checkable):
     api_key_env: str | None = option("NAME of the variable with the teacher's API key", None)
     judge_api_key_env: str | None = option("the same for the judge of --judge", None)
     max_error_rate: float = option("share of users whose requests may fail or be refused before the run stops", 0.05)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "min_targets", "max_targets", "min_verified", "max_tokens", "max_model_len")
+        at_least_one(self, "concurrency", "requests")
+        shares(self, "signal", "merged_accuracy", "max_error_rate")
+        not_negative(self, "temperature")
+        above_zero(self, "timeout")
+        for name in ("min_targets", "min_verified"):
+            if getattr(self, name) > self.max_targets:
+                problem = f"--{name} {getattr(self, name)} is more than --max_targets {self.max_targets}"
+                raise ValueError(f"{problem}: no user could pass; lower the one or raise the other")
 
     @property
     def teacher_serving(self) -> list[str]:

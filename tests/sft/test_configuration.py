@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 import torch
@@ -13,10 +14,12 @@ from alignxplore.sft.configuration import (
     UNSUPPORTED,
     WITHOUT_EFFECT,
     WITHOUT_EFFECT_PREFIXES,
+    DataArguments,
     TrainArguments,
     run_settings,
     split_batch,
 )
+from alignxplore.sft.training import resolve
 from tests import ROOT
 
 
@@ -41,6 +44,75 @@ def test_settings_that_would_lose_work_or_change_the_training_are_refused(monkey
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=message):
         TrainArguments(output_dir=str(tmp_path), **options)
+
+
+NAN, INFINITE = float("nan"), float("inf")
+# Of each numeric option the values that no training can be meant with.
+IMPOSSIBLE = {
+    "effective_batch_size": (0, -4),
+    "per_device_train_batch_size": (0, -1),
+    "per_device_eval_batch_size": (0, -1),
+    "max_length": (0, -1, None),
+    "packed_tokens": (0, -1),
+    "pad_to_multiple_of": (0, -1),
+    "eval_new_tokens": (0, -1),
+    "eval_samples": (-1,),
+    "eval_accumulation_steps": (0, -1),
+    "torch_empty_cache_steps": (0, -1),
+    "dataloader_num_workers": (-1,),
+    "dataloader_prefetch_factor": (0, -1),
+    "ddp_bucket_cap_mb": (0, -1),
+    "ddp_timeout": (0, -1),
+    "num_train_epochs": (0, -1, NAN, INFINITE),
+    "max_steps": (0, -2),
+    "learning_rate": (0, -1e-5, NAN, INFINITE),
+    "logging_steps": (0, -1, NAN),
+    "save_steps": (0, -1, NAN),
+    "eval_steps": (0, -1, NAN),
+    "save_minutes": (0, -1, NAN, INFINITE),
+    "eval_delay": (-1, NAN),
+    "save_total_limit": (-1,),
+    "warmup_steps": (-1, NAN),
+    "warmup_ratio": (-1, NAN, 2),
+    "weight_decay": (-1, NAN),
+    "max_grad_norm": (-1, NAN),
+    "adam_beta1": (-1, NAN, 1, 2),
+    "adam_beta2": (-1, NAN, 1, 2),
+    "adam_epsilon": (-1, NAN),
+    "label_smoothing_factor": (-1, NAN, 2),
+    "neftune_noise_alpha": (-1, NAN),
+    "router_aux_loss_coef": (-1, NAN),
+    "seed": (-1,),
+    "data_seed": (-1,),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in IMPOSSIBLE.items() for value in values])
+def test_a_number_that_cannot_be_meant_is_refused_with_the_options_name(tmp_path, name, value):
+    with pytest.raises(ValueError, match=rf"^--{name} "):
+        TrainArguments(output_dir=str(tmp_path / "out"), **{"save_strategy": "no"} | {name: value})
+
+
+def test_every_number_of_a_training_has_its_bounds():
+    """A version of TRL with another number is looked at before it can be zero without a word."""
+    numbers = {
+        field.name
+        for field in dataclasses.fields(TrainArguments)
+        if re.search(r"\b(int|float)\b", str(field.type)) and "str" not in str(field.type)
+    }
+    elsewhere = {"gradient_accumulation_steps", "local_rank", "dataset_num_proc"}  # refused, set or unused here
+    assert numbers - elsewhere == set(IMPOSSIBLE)
+
+
+@pytest.mark.parametrize(
+    "adapter", [{"lora_r": 0}, {"lora_alpha": -1}, {"lora_dropout": 2.0}, {"lora_dropout": float("nan")}]
+)
+def test_an_adapter_without_size_is_refused_before_anything_is_loaded(tmp_path, adapter):
+    model, args = ModelConfig(model_name_or_path="nowhere", use_peft=True, **adapter), {"output_dir": str(tmp_path)}
+    with pytest.raises(ValueError, match=f"^--{next(iter(adapter))} "):
+        resolve(TrainArguments(**args), model)
+    with pytest.raises(ValueError, match="^--published_steps 0: at least 1"):
+        DataArguments(published_steps=0)
 
 
 @pytest.mark.parametrize(
