@@ -180,7 +180,6 @@ def resolve(args: TrainArguments, model: ModelConfig) -> PreTrainedTokenizerBase
     """
     if not model.model_name_or_path:
         raise RunError("no model is named; give --model_name_or_path, a folder or a hub id, or set it in the YAML")
-    refuse_impossible_adapter(model)
     if model.load_in_8bit or (model.load_in_4bit and not model.use_peft):
         raise RunError(
             "load_in_8bit, and load_in_4bit of a model that is trained itself, are not supported; with load_in_4bit "
@@ -323,6 +322,7 @@ def check(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
 
 def sft(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
     """The work of sft.py: train, or with --check say what would be trained."""
+    refuse_impossible_adapter(model)
     disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     try:

@@ -19,7 +19,7 @@ from alignxplore.sft.configuration import (
     run_settings,
     split_batch,
 )
-from alignxplore.sft.training import resolve
+from alignxplore.sft.training import sft
 from tests import ROOT
 
 
@@ -108,9 +108,10 @@ def test_every_number_of_a_training_has_its_bounds():
     "adapter", [{"lora_r": 0}, {"lora_alpha": -1}, {"lora_dropout": 2.0}, {"lora_dropout": float("nan")}]
 )
 def test_an_adapter_without_size_is_refused_before_anything_is_loaded(tmp_path, adapter):
-    model, args = ModelConfig(model_name_or_path="nowhere", use_peft=True, **adapter), {"output_dir": str(tmp_path)}
+    model, args = ModelConfig(model_name_or_path="x", use_peft=True, **adapter), TrainArguments(str(tmp_path / "out"))
     with pytest.raises(ValueError, match=f"^--{next(iter(adapter))} "):
-        resolve(TrainArguments(**args), model)
+        sft(DataArguments(), args, model)
+    assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match="^--published_steps 0: at least 1"):
         DataArguments(published_steps=0)
 
