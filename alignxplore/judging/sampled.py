@@ -56,14 +56,14 @@ async def ask_selection(
 
 
 def parse_selection(text: str, letters: str = "AB") -> str | None:
-    """The `selection` of the last JSON object in a free answer (any text may stand before it); None if there is none,
-    or if it is of no item of these `letters`."""
+    """The `selection` of the last JSON object that has one in a free answer (any text may stand around it); None if
+    there is none, or if it is of no item of these `letters`: what was said before is taken back."""
     decoder, items = json.JSONDecoder(), [f"Item {letter}" for letter in letters]
     for start in reversed([i for i, c in enumerate(text) if c == "{"]):
         try:
             value, _ = decoder.raw_decode(text[start:])
         except (ValueError, RecursionError):  # a model that repeats itself can nest brackets without end
             continue
-        if value.get("selection") in items:
-            return value["selection"]
+        if "selection" in value:
+            return value["selection"] if value["selection"] in items else None
     return None
