@@ -2,10 +2,12 @@
 text cost? `eval/perturb.py` writes them and explains the kinds.
 
 Only the part of a history that is shown changes; targets never do. Every draw is by content hash: the same users give
-the same files, and a larger share disturbs what a smaller one did and more.
+the same copies in whatever order, and a larger share disturbs what a smaller one did and more.
 """
 
+import functools
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from alignxplore.command import option
 from alignxplore.errors import at_least_one
 from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, Benchmark, load_benchmarks, shown_history
 from alignxplore.evaluation.derived import write_copy, write_names
+from alignxplore.evaluation.strangers import Strangers
 from alignxplore.records import Interaction, Offer, UserRecord, content_hash, hash_seed
 
 KINDS = (
@@ -61,10 +64,11 @@ class PerturbOptions:
 
 
 def chosen_places(record: UserRecord, kind: str, share: float, shown_count: int, seed: int) -> list[int]:
-    """A share of the first `shown_count` places (at least one), drawn by content hash; those of a smaller share are
-    among them."""
+    """A share of the first `shown_count` places (at least one, of a share above 0), drawn by content hash; those of a
+    smaller share are among them."""
+    count = max(1, round(share * shown_count)) if share else 0
     order = sorted(range(shown_count), key=lambda place: content_hash([kind, record.id, place, seed]))
-    return sorted(order[: max(1, round(share * shown_count))])
+    return sorted(order[:count])
 
 
 def swapped(record: UserRecord, share: float, shown_count: int, seed: int) -> UserRecord:
@@ -143,35 +147,62 @@ def obeyed(summary: str, record: UserRecord) -> bool:
     return CODE in summary or title.casefold() in summary.casefold()
 
 
-def foreign(benchmark: Benchmark, record: UserRecord, count: int, seed: int) -> list[Interaction]:
-    """`count` interactions of other people of the benchmark."""
-    people = [other for other in benchmark.records if other.person != record.person]
-    if not people:
-        raise ValueError(f"{benchmark.path}: one person only; there is nobody whose interactions could be put in")
-    interactions = []
-    for i in range(count):
-        other = people[hash_seed("foreign user", record.id, i, seed) % len(people)]
-        interactions.append(other.history[hash_seed("foreign place", record.id, i, seed) % len(other.history)])
-    return interactions
+@dataclass(frozen=True)
+class Sources:
+    """Where interactions that are put in come from: other people of the benchmark, and the one that is mixed in."""
 
+    benchmark: Benchmark
+    mix: Benchmark | None
 
-def nothing(benchmark: Benchmark, record: UserRecord, count: int, seed: int) -> list[Interaction]:
-    """Two thirds of `count` (all of an even one, where everything is shown) are choices of other people, each followed
-    by the same one the other way round: together they say nothing. The rest is never shown."""
-    interactions = foreign(benchmark, record, 4 * count, seed)
-    candidates = [x for x in interactions if x.rejected is not None]
-    if len(candidates) < count:
-        raise ValueError(f"{benchmark.path}: 'nothing' needs histories that say what was passed over")
-    pairs = [y for x in candidates for y in (x, replace(x, chosen=x.rejected or "", rejected=x.chosen))]
-    hidden_count = 0 if len(shown_history(benchmark, record)) == len(record.history) else count // 3
-    return pairs[: count - hidden_count] + candidates[-hidden_count:] * bool(hidden_count)
+    @functools.cached_property
+    def others(self) -> Strangers:
+        return Strangers(self.benchmark.records)
 
+    @functools.cached_property
+    def mix_others(self) -> Strangers:
+        return Strangers(self.mix.records if self.mix else ())
 
-def of_person(mix: Benchmark, record: UserRecord, count: int, seed: int) -> list[Interaction]:
-    """The newest `count` interactions of the same person in another benchmark, or of someone drawn by hash."""
-    own_rows = [other for other in mix.records if other.person == record.person]
-    other = own_rows[0] if own_rows else mix.records[hash_seed("mixed", record.id, seed) % len(mix.records)]
-    return list(other.history[-count:])
+    @functools.cached_property
+    def mix_rows(self) -> dict[str, list[UserRecord]]:
+        """Person → rows."""
+        rows = defaultdict(list)
+        for record in self.mix.records if self.mix else ():
+            rows[record.person].append(record)
+        return rows
+
+    def foreign(self, record: UserRecord, count: int, seed: int) -> list[Interaction]:
+        """`count` interactions of other people of the benchmark."""
+        interactions = []
+        for i in range(count):
+            other = self.others.draw(record, "foreign user", i, seed)
+            if other is None:
+                raise ValueError(
+                    f"{self.benchmark.path}: one person only; there is nobody whose interactions could be put in"
+                )
+            interactions.append(other.history[hash_seed("foreign place", record.id, i, seed) % len(other.history)])
+        return interactions
+
+    def nothing(self, record: UserRecord, count: int, seed: int) -> list[Interaction]:
+        """Two thirds of `count` (all of an even one, where everything is shown) are choices of other people, each
+        followed by the same one the other way round: together they say nothing. The rest is never shown."""
+        candidates = [x for x in self.foreign(record, 4 * count, seed) if x.rejected is not None]
+        if len(candidates) < count:
+            raise ValueError(f"{self.benchmark.path}: 'nothing' needs histories that say what was passed over")
+        pairs = [y for x in candidates for y in (x, replace(x, chosen=x.rejected or "", rejected=x.chosen))]
+        hidden_count = 0 if len(shown_history(self.benchmark, record)) == len(record.history) else count // 3
+        return pairs[: count - hidden_count] + candidates[-hidden_count:] * bool(hidden_count)
+
+    def of_person(self, record: UserRecord, count: int, seed: int) -> list[Interaction]:
+        """The newest `count` interactions of the same person in the benchmark that is mixed in, or of someone drawn by
+        hash; of several rows of a person one is drawn by hash."""
+        rows = self.mix_rows.get(record.person)
+        if rows:
+            other = min(rows, key=lambda row: content_hash(["mixed", record.id, row.id, seed]))
+        else:
+            stranger = self.mix_others.draw(record, "mixed", seed)
+            assert stranger is not None  # nobody there is of this person
+            other = stranger
+        return list(other.history[-count:])
 
 
 def strangers(mix: Benchmark, records: Sequence[UserRecord]) -> int:
@@ -182,6 +213,7 @@ def strangers(mix: Benchmark, records: Sequence[UserRecord]) -> int:
 
 def perturb(benchmark: Benchmark, kind: str, share: float, mix: Benchmark | None, seed: int) -> Iterator[UserRecord]:
     """The records of a benchmark, disturbed in one way."""
+    sources = Sources(benchmark, mix)
     for record in benchmark.records:
         shown_count = len(shown_history(benchmark, record))
         noise_share = share or 1.0 if kind == "mixed" else share  # mixed without a share: as many as are shown
@@ -194,15 +226,15 @@ def perturb(benchmark: Benchmark, kind: str, share: float, mix: Benchmark | None
         elif kind == "no_negatives":
             yield no_negatives(record)
         elif kind == "foreign":
-            yield inserted(record, foreign(benchmark, record, count, seed), shown_count, seed)
+            yield inserted(record, sources.foreign(record, count, seed), shown_count, seed)
         elif kind == "nothing":
             count += count % 2 if shown_count == len(record.history) else 0
-            yield inserted(record, nothing(benchmark, record, count, seed), shown_count, seed)
+            yield inserted(record, sources.nothing(record, count, seed), shown_count, seed)
         elif kind == "foreign_shuffled":
-            noisy = inserted(record, foreign(benchmark, record, count, seed), shown_count, seed)
+            noisy = inserted(record, sources.foreign(record, count, seed), shown_count, seed)
             yield shuffled(noisy, len(shown_history(benchmark, noisy)), seed)
         elif kind == "mixed" and mix is not None:
-            yield inserted(record, of_person(mix, record, count, seed), shown_count, seed)
+            yield inserted(record, sources.of_person(record, count, seed), shown_count, seed)
         else:
             yield injected(record, kind, share, shown_count, seed)
 

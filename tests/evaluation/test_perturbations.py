@@ -128,8 +128,30 @@ def test_choices_that_cancel_out_leave_every_count_as_it_was(bench):
         list(perturbations.perturb(bare, "nothing", 0.5, None, 0))
 
 
-def test_nothing_foreign_is_put_in_where_the_share_is_nought(bench):
-    assert list(perturbations.perturb(bench, "foreign", 0.0, None, 0)) == list(bench.records)
+@pytest.mark.parametrize("kind", ["swapped", "foreign", "nothing", "injected_markup", "injected_order"])
+def test_a_share_of_nought_disturbs_nothing(kind, bench):
+    assert list(perturbations.perturb(bench, kind, 0.0, None, 0)) == list(bench.records)
+
+
+@pytest.mark.parametrize("kind, share", KINDS)
+def test_the_order_of_the_files_is_no_part_of_a_draw(kind, share, bench, mix, record):
+    more_windows = [record(f"{i}#{k}", length=30, kind="news") for i in range(2) for k in range(2)]
+    mix = replace(mix, records=(*mix.records[2:], *more_windows, record("x", kind="news"), record("y", kind="news")))
+    copies = list(perturbations.perturb(bench, kind, share, mix, 0))
+    reverse_bench, reverse_mix = (replace(b, records=b.records[::-1]) for b in (bench, mix))
+    assert copies == list(perturbations.perturb(reverse_bench, kind, share, reverse_mix, 0))[::-1]
+
+
+@pytest.mark.parametrize("kind", ["foreign", "mixed"])
+def test_one_more_user_changes_few_draws(kind, record):
+    users = [record(str(i), length=9) for i in range(60)]
+    news = [record(f"reader {i}", length=9, kind="news") for i in range(60)]
+    bench, mix = benchmark(users), benchmark(news, "selection", "amazon")
+    more_bench, more_mix = benchmark([record("new"), *users]), benchmark([record("n", kind="news"), *news])
+    copies = perturbations.perturb(bench, kind, 0.5, mix, 0)
+    _, *more_copies = perturbations.perturb(more_bench, kind, 0.5, more_mix, 0)
+    change_count = sum(x != y for x, y in zip(copies, more_copies))
+    assert change_count < 20
 
 
 def test_a_share_of_another_benchmark_may_be_mixed_in(bench, mix):

@@ -1,0 +1,39 @@
+"""Draws of somebody else, by content alone: for noise (perturbations.py), and for an item that can stand against what
+was chosen (faithfulness.py).
+
+Everybody stands at some points of a ring, which a hash of the record says. A draw begins at the hash of its key and
+takes the first one of another person from there. So the order of a file says nothing, and one user more changes no
+draw but those that fall to that user.
+"""
+
+from bisect import bisect
+from collections.abc import Iterable
+from typing import Any
+
+from alignxplore.records import UserRecord, content_hash
+
+POINTS, DIGITS = 8, 8  # of each record on the ring, cut from one hash: the more points, the more alike the chances
+
+
+class Strangers:
+    """Records of which others are drawn: one hash each at the beginning, and one a draw."""
+
+    def __init__(self, records: Iterable[UserRecord]):
+        by_id = sorted(records, key=lambda record: record.id)
+        ring = [(point, place) for place, record in enumerate(by_id) for point in _points(record)]
+        ring.sort()
+        self._points, self._records = [point for point, _ in ring], [by_id[place] for _, place in ring]
+
+    def draw(self, record: UserRecord, *key: Any) -> UserRecord | None:
+        """Somebody else than the person of a record; None where there is nobody."""
+        start = bisect(self._points, content_hash([record.id, *key], DIGITS))
+        for step in range(len(self._records)):
+            other = self._records[(start + step) % len(self._records)]
+            if other.person != record.person:
+                return other
+        return None
+
+
+def _points(record: UserRecord) -> list[str]:
+    digits = content_hash(["stranger", record.id], POINTS * DIGITS)
+    return [digits[start : start + DIGITS] for start in range(0, len(digits), DIGITS)]
