@@ -7,11 +7,11 @@ statement gone, and do the others stay?
     python eval/forgetting.py --data mind=mind_upi.jsonl --evidence outputs/eval --policy ours --out outputs/forgetting
 
 After faithfulness.py, whose evidence says which interactions a statement rests on. The first command draws one
-supported statement a user and writes three copies of the benchmark. One is without the interactions behind the
-statement. One is without as many others that say nothing of it. One has all of them. The second derives the summaries
-anew, with the prompt set, format and sampling that the first ones had. The third prints the table and writes it to
-table_forgetting.*. Two statements say the same where most of their words do and neither likes what the other dislikes
-(alignxplore/evaluation/statements.py).
+supported statement a user and writes three copies of the interactions that summaries were written from. One is without
+the interactions behind the statement. One is without as many others that say nothing of it. One has all of them. The
+second derives the summaries anew, with the prompt set, format and sampling that the first ones had. The third prints
+the table and writes it to table_forgetting.*. Two statements say the same where most of their words do and neither
+likes what the other dislikes (alignxplore/evaluation/statements.py).
 """
 
 from alignxplore.command import run

@@ -13,7 +13,7 @@ from alignxplore.baselines import content
 from alignxplore.baselines.cues import BASELINES, candidate_scores
 from alignxplore.datasets.sidecars import read_popularity
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_history
-from alignxplore.evaluation.fits import FITS
+from alignxplore.evaluation.fits import fit_of
 from alignxplore.journal import FAILED
 from alignxplore.judging.judgement import chosen_first
 from alignxplore.judging.ranking import ROTATIONS, first_shares
@@ -106,7 +106,6 @@ def of_summaries(summaries: SummarySet, benchmark: Benchmark) -> Cell:
     """The summaries that a policy wrote; `meta` also says which fields some of them were asked for without
     (`Endpoint.not_sent`)."""
     rows, meta = summaries.by_record(), summaries.meta()
-    fit = (meta or {}).get("fit", FITS[0])
     unsent_fields = sorted({name for row in rows.values() for name in row.get("not_sent", ())})
     if meta and unsent_fields:
         meta |= {"not_sent": unsent_fields}
@@ -115,7 +114,7 @@ def of_summaries(summaries: SummarySet, benchmark: Benchmark) -> Cell:
         summaries.setting,
         benchmark,
         summaries.seed,
-        tuple(_question_of(record, rows.get(record.id), fit) for record in benchmark.records),
+        tuple(_question_of(record, rows.get(record.id), fit_of(meta)) for record in benchmark.records),
         meta=meta,
     )
 

@@ -20,7 +20,7 @@ VERDICTS = (SUPPORTED, CONTRADICTED, NOT_THERE)
 
 @dataclass(frozen=True)
 class Links:
-    """The interactions that a statement rests on, and those against it: places in the history as shown, from 0, oldest
+    """The interactions that a statement rests on, and those against it: places in the record's history, from 0, oldest
     first."""
 
     supports: tuple[int, ...] = ()
@@ -55,7 +55,8 @@ class LinkedStatement:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All statements of one summary. `seen` are the places of the interactions that its policy was shown. Where items
+    """All statements of one summary. `seen` are the places of the interactions that its policy was shown, among all of
+    the record's, with whatever fit. Where items
     are known, `strong` counts the attributes that should be told and `recalled` those that are."""
 
     policy: str

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alignxplore.command import option
 from alignxplore.errors import at_least_one
-from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, Benchmark, SummarySet, load_benchmarks, shown_history
+from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, Benchmark, SummarySet, load_benchmarks
 from alignxplore.evaluation.derived import write_copy, write_names
 from alignxplore.evaluation.evidence import SUPPORTED, Evidence, LinkedStatement, Links, read_evidence
 from alignxplore.evaluation.report.tables import MISSING, Table, estimated, markdown, points, write_table
@@ -46,7 +46,8 @@ class ForgettingOptions:
 
 @dataclass(frozen=True)
 class DropPlan:
-    """One line of forgotten.jsonl: what was dropped of a user's shown history, and what becomes of each statement.
+    """One line of forgotten.jsonl: what was dropped of the interactions behind a user's summary, and what becomes of
+    each statement.
 
     `stays` are the other statements that the choices left still support, `stays_other` those that are still supported
     when `other` is dropped in place of `dropped`.
@@ -65,15 +66,15 @@ def links_of(statement: LinkedStatement) -> Links:
     return statement.links if statement.true is None else statement.true
 
 
-def planned(evidence: Evidence, length: int, seed: int) -> DropPlan | None:
+def planned(evidence: Evidence, seed: int) -> DropPlan | None:
     """What is dropped of one user's history; None where no statement can be put to the test: it must be supported, and
-    as many choices that say nothing of it must be there."""
+    as many choices that say nothing of it must have been shown."""
     order = sorted(
         evidence.statements, key=lambda statement: content_hash(["forgotten", evidence.user, statement.text, seed])
     )
     for statement in order:
         links = links_of(statement)
-        silent = [place for place in range(length) if place not in (*links.supports, *links.contradicts)]
+        silent = [place for place in evidence.seen if place not in (*links.supports, *links.contradicts)]
         count = len(links.supports)
         if links.verdict == SUPPORTED and len(silent) >= count:
             candidates = sorted(silent, key=lambda place: content_hash(["others dropped", evidence.user, place, seed]))
@@ -90,13 +91,16 @@ def planned(evidence: Evidence, length: int, seed: int) -> DropPlan | None:
     return None
 
 
-def copies(benchmark: Benchmark, plan: Mapping[str, DropPlan]) -> Iterator[tuple[str, list[UserRecord]]]:
-    """(name, records) of each copy: what is shown of the history, whole or without what is dropped."""
+def copies(
+    benchmark: Benchmark, plan: Mapping[str, DropPlan], places: Mapping[str, Sequence[int]]
+) -> Iterator[tuple[str, list[UserRecord]]]:
+    """(name, records) of each copy: what a user's summary was written from (`places` in the history, by user), whole
+    or without what is dropped."""
     records = [record for record in benchmark.records if record.user in plan]
 
-    def without(record: UserRecord, places: Sequence[int]) -> UserRecord:
-        history = shown_history(benchmark, record)
-        return replace(record, history=tuple(x for place, x in enumerate(history) if place not in places))
+    def without(record: UserRecord, dropped: Sequence[int]) -> UserRecord:
+        history = tuple(record.history[place] for place in places[record.user] if place not in dropped)
+        return replace(record, history=history)
 
     yield WHOLE, [without(record, ()) for record in records]
     yield FORGOTTEN, [without(record, plan[record.user].dropped) for record in records]
@@ -123,15 +127,11 @@ def evidence_of(options: ForgettingOptions, benchmark: Benchmark) -> Iterator[Ev
 
 def write_plan(options: ForgettingOptions, benchmark: Benchmark) -> dict[str, DropPlan]:
     """Draw what is forgotten of whom, and write the copies."""
-    lengths = {record.user: len(shown_history(benchmark, record)) for record in benchmark.records}
-    plans = (
-        planned(entry, lengths[entry.user], options.seed)
-        for entry in evidence_of(options, benchmark)
-        if entry.user in lengths
-    )
-    plan = {entry.user: entry for entry in plans if entry}
+    users = {record.user for record in benchmark.records}
+    evidence = [entry for entry in evidence_of(options, benchmark) if entry.user in users]
+    plan = {case.user: case for entry in evidence if (case := planned(entry, options.seed))}
     folder = options.out / "data"
-    for name, records in copies(benchmark, plan):
+    for name, records in copies(benchmark, plan, {entry.user: entry.seen for entry in evidence}):
         write_copy(folder, f"{name}~{benchmark.name}", records, benchmark, task="selection")
     write_names(folder, [f"{name}~{benchmark.name}" for name in (WHOLE, FORGOTTEN, OTHERS)])
     write_jsonl(options.out / PLAN, (asdict(entry) for entry in plan.values()))

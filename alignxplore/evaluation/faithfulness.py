@@ -8,7 +8,8 @@ adds to the log-odds of the item chosen (mean of both orders) is its lift there.
 import asyncio
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from heapq import nsmallest
 from pathlib import Path
 
 from alignxplore.command import Checkable, option
@@ -18,30 +19,32 @@ from alignxplore.evaluation.benchmarks import (
     BENCHMARK_FILES,
     Benchmark,
     SummarySet,
+    check_tasks,
     find_sets,
     judgement_id,
     load_benchmarks,
-    shown_history,
-    slices_of,
 )
 from alignxplore.evaluation.evidence import Evidence, LinkedStatement, Links, write_evidence
+from alignxplore.evaluation.fits import fit_of, read_interactions
 from alignxplore.evaluation.known_items import KNOWN, claim, recalled, speaks
 from alignxplore.evaluation.preview import sizes
 from alignxplore.evaluation.report import faithfulness as report
 from alignxplore.evaluation.report import writing
 from alignxplore.evaluation.report.tables import markdown, write_table
 from alignxplore.evaluation.statements import Statement, statements_of, without
+from alignxplore.evaluation.strangers import Strangers
 from alignxplore.journal import FAILED, OK, Journal, RunLock
 from alignxplore.judging.judgement import Judgement
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, RecordError, UserRecord, hash_seed
+from alignxplore.records import Interaction, RecordError, UserRecord
 from alignxplore.serving.models import ModelSpec, as_served, choose, open_model, parse_all, whereabouts
 from alignxplore.work import run_units
 
 JOURNAL = "evidence"  # beside the journals of the protocols
 ALONE, IN_PLACE = "alone", "in_place"
 LEAST = 1e-6  # probabilities are kept from 0 and 1 by so much
+POOL = 200  # users of a file, those of the smallest ids, whose items are set against a choice: whatever --limit says
 
 
 @dataclass(kw_only=True)
@@ -81,8 +84,24 @@ class FaithfulnessOptions(Checkable):
 
 
 @dataclass(frozen=True)
+class Written:
+    """A well-formed summary with what it was written from.
+
+    Attributes:
+        places: of the interactions in the record's history that the policy was shown, from 0, oldest first.
+        interactions: those, each with something to set against what was chosen.
+    """
+
+    summaries: SummarySet
+    record: UserRecord
+    text: str
+    places: tuple[int, ...]
+    interactions: tuple[Interaction, ...]
+
+
+@dataclass(frozen=True)
 class Unit:
-    """What is told (None: nothing), to be held against all that is shown of a record's history."""
+    """What is told (None: nothing), to be held against the interactions that a summary was written from."""
 
     record: UserRecord
     history: tuple[Interaction, ...]
@@ -94,42 +113,37 @@ def texts_of(summary: str, statement: Statement, telling: str) -> tuple[str, str
     return (statement.text, None) if telling == ALONE else (summary, without(summary, statement))
 
 
-def written_by(sets: Iterable[SummarySet], benchmark: Benchmark) -> Iterator[tuple[SummarySet, UserRecord, dict]]:
-    """The well-formed summaries of a benchmark's records, as rows of their journals."""
+def written_by(sets: Iterable[SummarySet], benchmark: Benchmark, strangers: Strangers) -> Iterator[Written]:
+    """The well-formed summaries of a benchmark's records, as the journals have them.
+
+    Args:
+        strangers: whose items stand against a choice where nothing was passed over.
+    """
     for summaries in sets:
-        rows = summaries.by_record() if summaries.benchmark == benchmark.name else {}
+        if summaries.benchmark != benchmark.name:
+            continue
+        rows, fit = summaries.by_record(fields=("dropped",)), fit_of(summaries.meta())
         for record in benchmark.records:
             row = rows.get(record.id)
             if row and row["status"] not in FAILED and row["stages"] and not row["stages"][-1]["problem"]:
-                yield summaries, record, row
+                places = read_interactions(fit, benchmark.task, range(len(record.history)), row)
+                interactions = tuple(against(record, place, strangers) for place in places)
+                yield Written(summaries, record, row["stages"][-1]["summary"], places, interactions)
 
 
-def against(benchmark: Benchmark, record: UserRecord) -> tuple[Interaction, ...]:
-    """What is shown of a history, with something to set against each choice: where nothing was passed over, what
-    someone else chose, drawn by content hash."""
-    others = [other for other in benchmark.records if other.person != record.person]
-
-    def whole(place: int, x: Interaction) -> Interaction:
-        if x.rejected is not None or not others:
-            return x
-        stranger = others[hash_seed("set against", record.id, place) % len(others)]
-        return Interaction(x.chosen, stranger.history[place % len(stranger.history)].chosen, x.query)
-
-    return tuple(whole(place, x) for place, x in enumerate(shown_history(benchmark, record)))
-
-
-def seen_of(benchmark: Benchmark, record: UserRecord, summaries: SummarySet, row: dict) -> tuple[int, ...]:
-    """Places in the history of the interactions that the policy was shown: all but those that did not fit."""
-    places: list[int] = []
-    start = 0
-    for part, stage in zip(slices_of(benchmark, record, summaries.setting, len(row["stages"])), row["stages"]):
-        places += range(start + stage["dropped"], start + len(part))
-        start += len(part)
-    return tuple(places)
+def against(record: UserRecord, place: int, strangers: Strangers) -> Interaction:
+    """An interaction with something to set against the choice: where nothing was passed over, what someone else chose,
+    drawn by content hash."""
+    x = record.history[place]
+    stranger = strangers.draw(record, "set against", place) if x.rejected is None else None
+    if stranger is None:
+        return x
+    return Interaction(x.chosen, stranger.history[place % len(stranger.history)].chosen, x.query)
 
 
 async def held_against(judge: Judge, unit: Unit) -> dict:
-    """Journal row of a unit: log-odds of what was chosen in each interaction; 0 where both items are the same."""
+    """Journal row of a unit: log-odds of what was chosen in each interaction; 0 where both items are the same or
+    there is one alone."""
 
     async def ask(place: int, x: Interaction) -> Judgement | None:
         if x.rejected is None or x.same:
@@ -152,20 +166,21 @@ def _log_odds(orders: Sequence[float]) -> float:
 
 
 def links_of(with_odds: Sequence[float], without_odds: Sequence[float], places: Iterable[int], lift: float) -> Links:
-    """The interactions, among those seen, that a statement makes more likely, and less likely, by `lift` and more."""
-    gains = {place: with_odds[place] - without_odds[place] for place in places}
+    """The interactions, at these places of a history, that a statement makes more likely, and less likely, by `lift`
+    and more."""
+    gains = {place: odds - before for place, odds, before in zip(places, with_odds, without_odds)}
     return Links(
         tuple(place for place, value in gains.items() if value >= lift),
         tuple(place for place, value in gains.items() if value <= -lift),
     )
 
 
-def true_links(kind: str, text: str, history: Sequence[Interaction], places: Sequence[int]) -> Links | None:
+def true_links(kind: str, text: str, interactions: Sequence[Interaction], places: Sequence[int]) -> Links | None:
     """The same from what the items tell; None where the statement is not about one attribute."""
     attribute = claim(text)
     if attribute is None:
         return None
-    signs = {place: speaks(KNOWN[kind], attribute, history[place]) for place in places}
+    signs = {place: speaks(KNOWN[kind], attribute, x) for place, x in zip(places, interactions)}
     return Links(tuple(x for x in places if signs[x] > 0), tuple(x for x in places if signs[x] < 0))
 
 
@@ -198,34 +213,24 @@ class Asking:
         row = self.journal.get(self.unit_id(unit))
         return row["log_odds"] if row and row["status"] == OK else None
 
-    def evidence(self, benchmark: Benchmark, sets: Iterable[SummarySet]) -> Iterator[Evidence]:
-        """The statements of all summaries of a benchmark with their links."""
-        for summaries, record, row in written_by(sets, benchmark):
-            history, places = against(benchmark, record), seen_of(benchmark, record, summaries, row)
-            summary, statements = row["stages"][-1]["summary"], []
-            for statement in statements_of(summary):
-                texts = texts_of(summary, statement, self.options.told)
-                with_it, without_it = (self.log_odds(Unit(record, history, text)) for text in texts)
+    def evidence(self, summaries: Iterable[Written]) -> Iterator[Evidence]:
+        """The statements of summaries with their links."""
+        for summary in summaries:
+            record, interactions, statements = summary.record, summary.interactions, []
+            for statement in statements_of(summary.text):
+                texts = texts_of(summary.text, statement, self.options.told)
+                with_it, without_it = (self.log_odds(Unit(record, interactions, text)) for text in texts)
                 if with_it is not None and without_it is not None:
-                    links = links_of(with_it, without_it, places, self.options.lift)
-                    statements.append(self._told(statement, links, history, places))
-            about = (
-                summaries.policy,
-                summaries.setting,
-                benchmark.name,
-                summaries.seed,
-                record.id,
-                record.user,
-                self.judge.name,
-            )
-            counts = self._recall([statement.text for statement in statements], [history[place] for place in places])
-            yield Evidence(*about, places, tuple(statements), *counts)
+                    links = links_of(with_it, without_it, summary.places, self.options.lift)
+                    statements.append(self._told(statement, links, summary))
+            its_set = summary.summaries
+            about = (its_set.policy, its_set.setting, its_set.benchmark, its_set.seed, record.id, record.user)
+            counts = self._recall([statement.text for statement in statements], interactions)
+            yield Evidence(*about, self.judge.name, summary.places, tuple(statements), *counts)
 
-    def _told(
-        self, statement: Statement, links: Links, history: Sequence[Interaction], places: Sequence[int]
-    ) -> LinkedStatement:
+    def _told(self, statement: Statement, links: Links, summary: Written) -> LinkedStatement:
         kind = self.options.known
-        known_links = true_links(kind, statement.text, history, places) if kind else None
+        known_links = true_links(kind, statement.text, summary.interactions, summary.places) if kind else None
         return LinkedStatement(statement.text, statement.start, statement.end, links, known_links)
 
     def _recall(self, texts: Sequence[str], interactions: Sequence[Interaction]) -> tuple[int | None, int | None]:
@@ -235,32 +240,38 @@ class Asking:
         return total, hits
 
 
-def units_of(benchmark: Benchmark, sets: Iterable[SummarySet], telling: str) -> Iterator[Unit]:
-    """All that is to be asked about the summaries of a benchmark."""
-    for _, record, row in written_by(sets, benchmark):
-        history, summary = against(benchmark, record), row["stages"][-1]["summary"]
-        for statement in statements_of(summary):
-            for text in texts_of(summary, statement, telling):
-                yield Unit(record, history, text)
+def units_of(summaries: Iterable[Written], telling: str) -> Iterator[Unit]:
+    """All that is to be asked about summaries."""
+    for summary in summaries:
+        for statement in statements_of(summary.text):
+            for text in texts_of(summary.text, statement, telling):
+                yield Unit(summary.record, summary.interactions, text)
 
 
-def inputs(options: FaithfulnessOptions) -> tuple[list[Benchmark], list[SummarySet]]:
-    """Benchmarks, and the sets of summaries that are of them.
+def inputs(options: FaithfulnessOptions) -> tuple[list[Benchmark], list[Written]]:
+    """Benchmarks, and the well-formed summaries that are of them.
 
     Raises:
-        RecordError: there are none.
+        RecordError: there are no summaries, or some of them are of another task.
     """
-    benchmarks = load_benchmarks(options.data, options.benchmarks, options.limit)
-    names = {benchmark.name for benchmark in benchmarks}
-    sets = [summaries for summaries in find_sets(Path(options.out), options.policies) if summaries.benchmark in names]
+    count = options.limit and max(options.limit, POOL)
+    files = {x.name: x for x in load_benchmarks(options.data, options.benchmarks, count)}
+    sets = [summaries for summaries in find_sets(Path(options.out), options.policies) if summaries.benchmark in files]
     if not sets:
-        raise RecordError(f"no summaries of {', '.join(sorted(names))}; run gen_preference.py first", options.out)
-    return benchmarks, sets
+        raise RecordError(f"no summaries of {', '.join(sorted(files))}; run gen_preference.py first", options.out)
+    check_tasks(sets, files)
+    benchmarks, summaries = [], list[Written]()
+    for benchmark in files.values():
+        strangers = Strangers(nsmallest(POOL, benchmark.records, key=lambda record: record.id))
+        # A limit leaves those of the smallest ids, in that order.
+        benchmarks.append(replace(benchmark, records=benchmark.records[: options.limit]))
+        summaries += written_by(sets, benchmarks[-1], strangers)
+    return benchmarks, summaries
 
 
 async def judge_statements(options: FaithfulnessOptions, spec: ModelSpec, key: str) -> list[Evidence]:
     """All statements as one downstream model sees them."""
-    benchmarks, sets = inputs(options)
+    _, summaries = inputs(options)
     prompts = PromptSet(options.prompt_set)
     async with open_model(
         spec,
@@ -273,23 +284,23 @@ async def judge_statements(options: FaithfulnessOptions, spec: ModelSpec, key: s
         judge = Judge(model.endpoint, model.tokenizer, prompts)
         with Journal(Path(options.out) / "judgements" / judge.name / f"{JOURNAL}.jsonl") as journal:
             asking = Asking(options, judge, model.identity, journal)
-            units = [unit for benchmark in benchmarks for unit in units_of(benchmark, sets, options.told)]
+            units = list(units_of(summaries, options.told))
             pairs = [(unit.text, x) for unit in units[:8] for x in unit.history if x.rejected and not x.same]
             if pairs:
                 await judge.check(pairs[:8])
             await asking.ask(units)
-            return [entry for benchmark in benchmarks for entry in asking.evidence(benchmark, sets)]
+            return list(asking.evidence(summaries))
 
 
 def preview(options: FaithfulnessOptions) -> str:
     """Who would be asked how much; starts no server and asks no endpoint."""
     specs = parse_all(options.judge)
     keys = choose("api_key_env", options.api_key_env, [spec.name for spec in specs], "")
-    benchmarks, sets = inputs(options)
+    benchmarks, summaries = inputs(options)
     serving = serving_arguments(options)
     lines = [f"{spec.name}: {whereabouts(spec, keys[spec.name], serving)}" for spec in specs] + sizes(benchmarks)
     for benchmark in benchmarks:
-        units = set(units_of(benchmark, sets, options.told))
+        units = set(units_of((x for x in summaries if x.summaries.benchmark == benchmark.name), options.told))
         count = sum(2 * len(unit.history) for unit in units)
         lines.append(f"{benchmark.name}: {len(units)} texts, {count} questions of one token to each judge")
     return "\n".join(lines)

@@ -5,9 +5,11 @@ published   the whole history is halved, newest part kept, until its prompt is b
             window / 1.2), and only then cut into slices; what an answer in bad format holds is handed on
 
 A row is *shown otherwise* if, given the same answers, the other way would have shown some stage anything else.
+What a stage of a row was shown, whoever wants to know it learns from `stage_slices`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -18,6 +20,43 @@ from alignxplore.summarize import Plan, StageSummary, count_tokens, fit_prompt
 
 FITS = ("ours", "published")
 STREAMING_SHARE = 1.2  # by which the published streams divide the window
+T = TypeVar("T")
+
+
+def fit_of(meta: Mapping[str, Any] | None) -> str:
+    """The fit of a set of summaries (`SummarySet.meta`); an earlier version, which did not name it, had ours alone."""
+    return (meta or {}).get("fit", FITS[0])
+
+
+def stage_slices(fit: str, task: str, history: Sequence[T], drop_counts: Sequence[int]) -> list[tuple[T, ...]]:
+    """What the stages of a finished summary were written from: of each a slice of the history, of which the stage was
+    shown all but its oldest ones.
+
+    The published fit leaves out the oldest interactions before it cuts. They are the beginning of the first slice, and
+    among those that its stage dropped.
+
+    Args:
+        task: of the benchmark (`history.protocol_slices`).
+        history: all of the record's interactions, oldest first, or their places.
+        drop_counts: `dropped` of each stage of the row; where there are no stages, nothing was shown.
+    """
+    if not drop_counts:
+        return []
+    older_count = drop_counts[0] if fit == "published" else 0  # its first stage drops nothing that the halving left
+    first, *others = protocol_slices(history[older_count:], task, len(drop_counts))
+    return [(*history[:older_count], *first), *others]
+
+
+def stage_excerpts(fit: str, task: str, history: Sequence[T], drop_counts: Sequence[int]) -> list[tuple[T, ...]]:
+    """The interactions, or places, that each stage of a finished summary was shown (arguments of `stage_slices`)."""
+    slices = stage_slices(fit, task, history, drop_counts)
+    return [part[count:] for part, count in zip(slices, drop_counts)]
+
+
+def read_interactions(fit: str, task: str, history: Sequence[T], row: Mapping[str, Any]) -> tuple[T, ...]:
+    """All that the stages of a row of summaries were shown of a history, oldest first."""
+    excerpts = stage_excerpts(fit, task, history, [stage["dropped"] for stage in row["stages"]])
+    return tuple(x for excerpt in excerpts for x in excerpt)
 
 
 class Fit:
@@ -78,22 +117,29 @@ class Fit:
             first = stages[0]
             whole_tokens = first.prompt_tokens if len(plan.slices[0]) - first.dropped == len(history) else None
             other = self.plan("published" if fit == "ours" else "ours", history, whole_tokens)
-            return len(plan.slices) != len(other.slices) or any(
-                self._differs(plan, other, number, stages) for number in range(len(stages))
+            excerpts = stage_excerpts(fit, self.task, history, [stage.dropped for stage in stages])
+            return len(excerpts) != len(other.slices) or any(
+                self._differs(plan, other, number, stages, excerpt) for number, excerpt in enumerate(excerpts)
             )
         except HistoryError:
             return True
 
-    def _differs(self, plan: Plan, other: Plan, number: int, stages: Sequence[StageSummary]) -> bool:
+    def _differs(
+        self,
+        plan: Plan,
+        other: Plan,
+        number: int,
+        stages: Sequence[StageSummary],
+        own_excerpt: tuple[Interaction, ...],
+    ) -> bool:
         stage, last = stages[number], stages[number - 1] if number else None
-        past, dropped = other.past(last), stage.dropped - (0 if number else plan.dropped)
-        own_slice, other_slice = tuple(plan.slices[number][dropped:]), tuple(other.slices[number])
+        past, other_slice = other.past(last), tuple(other.slices[number])
         if past != plan.past(last):
             return True
-        if own_slice == other_slice and stage.prompt_tokens <= other.budget:
+        if own_excerpt == other_slice and stage.prompt_tokens <= other.budget:
             return False
         excerpt = fit_prompt(self.tokenizer, self.prompts, other_slice, past, other.budget, self.form)
-        return own_slice != excerpt.interactions
+        return own_excerpt != excerpt.interactions
 
     def _tokens(self, interactions: Sequence[Interaction]) -> int:
         return count_tokens(

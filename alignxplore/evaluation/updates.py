@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from alignxplore.evaluation.benchmarks import SummarySet
+from alignxplore.evaluation.fits import fit_of, stage_slices
 from alignxplore.history import HistoryError, protocol_slices
 from alignxplore.journal import FAILED, OK, REFUSED, TOO_LONG, TRANSPORT_ERROR, Journal
 from alignxplore.prompts import PromptSet
@@ -249,12 +250,11 @@ def begin(updates: Updates, record: UserRecord, meta: dict, row: dict | None, so
         row: its summaries of that record; None where it has none, so that all is to be written.
     """
     setting = updates.target.setting
-    stages = row["stages"] if row else ()
-    # The published fit leaves the oldest interactions out before it cuts; ours cuts all of them.
-    start = stages[0]["dropped"] if stages and meta.get("fit") == "published" else 0
-    slices = protocol_slices(record.history[start:], meta["task"], meta["stages"])
+    drop_counts = [stage["dropped"] for stage in row["stages"]] if row else []
+    slices = stage_slices(fit_of(meta), meta["task"], record.history, drop_counts)
+    slices = slices or protocol_slices(record.history, meta["task"], meta["stages"])
     stream = Stream(record.user, (record.id, setting), tuple(Slice((Part(source, xs),)) for xs in slices))
-    for number, (unit, stage) in enumerate(zip(stream.versions, stages)):
+    for number, (unit, stage) in enumerate(zip(stream.versions, row["stages"] if row else ())):
         past = stream.versions[number - 1] if number else None
         version = Version(
             record.user, number, past, meta["identity"], meta["prompt_hash"], None, StageSummary(**stage)

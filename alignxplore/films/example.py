@@ -12,10 +12,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from alignxplore.command import option, run
 from alignxplore.errors import UserError
-from alignxplore.evaluation.benchmarks import Benchmark, find_sets, load_benchmarks, shown_history
+from alignxplore.evaluation.benchmarks import Benchmark, find_sets, load_benchmarks
+from alignxplore.evaluation.fits import fit_of, read_interactions
 from alignxplore.evaluation.report.tables import MISSING, percent
 from alignxplore.evaluation.rows import read_scores
 from alignxplore.records import Interaction, UserRecord, refuse_same_files, write_text
@@ -24,6 +26,13 @@ SETTING, NOBODY = "full", "no summary"
 FILM = re.compile(r"^Title: (.*?) *\((\d{4})\) *, Genres: (.*)$", re.DOTALL)
 
 Sure = dict[tuple[str, str], dict[str, float]]  # (policy, judge) → record id → P(chosen)
+
+
+class Told(NamedTuple):
+    """The last stage of a summary, and the interactions that its policy was shown."""
+
+    stage: dict
+    interactions: tuple[Interaction, ...]
 
 
 @dataclass(kw_only=True)
@@ -90,14 +99,15 @@ def films_table(interactions: Sequence[Interaction]) -> list[str]:
     ]
 
 
-def last_stages(options: ExampleOptions, benchmark: Benchmark, record: str) -> dict[str, dict]:
-    """Policy → the last stage of its summary of one record."""
-    stages: dict[str, dict] = {}
+def rows_of(options: ExampleOptions, benchmark: Benchmark, record: UserRecord) -> dict[str, Told]:
+    """What each policy wrote of one record, in their order."""
+    rows: dict[str, Told] = {}
     for summaries in find_sets(options.eval, options.policies):
-        row = summaries.by_record().get(record)
+        row = summaries.by_record(fields=("dropped",)).get(record.id)
         if summaries.benchmark == benchmark.name and summaries.setting == SETTING and row and row["stages"]:
-            stages.setdefault(summaries.policy, row["stages"][-1])
-    return stages
+            interactions = read_interactions(fit_of(summaries.meta()), benchmark.task, record.history, row)
+            rows.setdefault(summaries.policy, Told(row["stages"][-1], interactions))
+    return rows
 
 
 def confidence_table(sure: Sure, policies: Sequence[str], record: str) -> list[str]:
@@ -111,16 +121,24 @@ def confidence_table(sure: Sure, policies: Sequence[str], record: str) -> list[s
     return lines
 
 
-def page(record: UserRecord, benchmark: Benchmark, stages: dict[str, dict], table: list[str], rule: str) -> str:
+def page(record: UserRecord, benchmark: Benchmark, rows: dict[str, Told], table: list[str], rule: str) -> str:
     """The whole of it."""
-    interactions = shown_history(benchmark, record)
     summaries = [
         f"- **{policy}**: "
-        + (f"none, in bad format ({stage['problem']})" if stage["problem"] else " ".join(stage["summary"].split()))
-        for policy, stage in stages.items()
+        + (
+            f"none, in bad format ({row.stage['problem']})"
+            if row.stage["problem"]
+            else " ".join(row.stage["summary"].split())
+        )
+        for policy, row in rows.items()
     ]
     lines = [f"# One person: {record.user} of {benchmark.name}", "", rule, ""]
-    lines += [f"The {len(interactions)} choices that the policies read:", "", *films_table(interactions), ""]
+    readers: dict[tuple[Interaction, ...], list[str]] = defaultdict(list)
+    for policy, row in rows.items():
+        readers[row.interactions].append(policy)
+    for interactions, policies in readers.items():
+        who = "the policies" if len(readers) == 1 else " and ".join(policies)
+        lines += [f"The {len(interactions)} choices that {who} read:", "", *films_table(interactions), ""]
     lines += ["What they wrote (full history):", "", *summaries, ""]
     taken, other = map(film, record.target.items)
     lines += ["Later this person chose between two films:", "", f"- taken: {taken}", f"- not taken: {other}", ""]
@@ -142,9 +160,9 @@ def write_example(options: ExampleOptions) -> str:
         "the judges."
     )
     record = next(record for record in benchmark.records if record.id == chosen)
-    stages = last_stages(options, benchmark, chosen)
-    written = [policy for policy, stage in stages.items() if not stage["problem"]]
-    text = page(record, benchmark, stages, confidence_table(sure, written, chosen), rule)
+    rows = rows_of(options, benchmark, record)
+    written = [policy for policy, row in rows.items() if not row.stage["problem"]]
+    text = page(record, benchmark, rows, confidence_table(sure, written, chosen), rule)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_text(options.out, text)
     return text

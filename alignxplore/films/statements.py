@@ -4,8 +4,8 @@
         --tokenizer models/sft --out statements.json
 
 After `eval/gen_preference.py`. No model is asked: films tell their genres and decade, so each statement is true or
-not. Of a stream it is the last summary that counts, against the choices of all slices. Intervals: 95 %, clustered by
-person.
+not. Of a stream it is the last summary that counts, against the choices of all slices. Choices that did not fit, and
+those that the published fit left out, are none of them. Intervals: 95 %, clustered by person.
 
     precision    share of the statements whose sign is that of the tally (an attribute that evens out is never right)
     recall 2, 4  share of the attributes with a tally of 2, or 4, and more either way that are told with their sign
@@ -22,6 +22,7 @@ from transformers import AutoTokenizer
 
 from alignxplore.command import option, run
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, find_sets, load_benchmarks, shown_history
+from alignxplore.evaluation.fits import fit_of, read_interactions
 from alignxplore.evaluation.report.tables import MISSING, Table, markdown, percent
 from alignxplore.films.lessons import Words
 from alignxplore.films.text import read_summary, tally
@@ -93,14 +94,19 @@ def count(
     counted: dict[tuple[str, str], Counted] = {}
     for summaries in sets:
         counter = counted.setdefault((summaries.policy, summaries.setting), Counted())
-        rows = summaries.by_record()
+        rows, fit = summaries.by_record(fields=("dropped",)), fit_of(summaries.meta())
         for record in benchmark.records:
             row = rows.get(record.id)
             if row is None or row["status"] in FAILED:
                 continue  # nobody knows what it would have said
             last = row["stages"][-1] if row["stages"] else None
             summary = last["summary"] if last and not last["problem"] else None
-            counter.add(summary, shown_history(benchmark, record), record.person, vocabulary)
+            interactions = (
+                read_interactions(fit, benchmark.task, record.history, row)
+                if last
+                else shown_history(benchmark, record)  # nothing of it fitted
+            )
+            counter.add(summary, interactions, record.person, vocabulary)
     return counted
 
 

@@ -1,12 +1,13 @@
 """A statement whose evidence is dropped must be gone; the others stay."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from alignxplore.evaluation import evidence_dropped as forget
 from alignxplore.evaluation.benchmarks import load_benchmarks, shown_history
-from alignxplore.evaluation.evidence import Evidence, LinkedStatement, Links, write_evidence
+from alignxplore.evaluation.evidence import Evidence, LinkedStatement, Links, read_evidence, write_evidence
 from alignxplore.records import Interaction, RecordError, UserRecord
 from tests.evaluation.made_up import written
 
@@ -48,21 +49,20 @@ def derive(options, summary_of) -> None:
 
 def test_only_a_supported_statement_with_enough_other_choices_is_drawn():
     evidence = Evidence("ours", "full", "b", 0, "r", "u", "j", tuple(range(6)), TOLD)
-    statements = {forget.planned(evidence, 6, seed).statement for seed in range(20)}
+    statements = {forget.planned(evidence, seed).statement for seed in range(20)}
     assert statements == {"Loves tea.", "Loves coffee."}
-    for plan in (forget.planned(evidence, 6, seed) for seed in range(20)):
+    for plan in (forget.planned(evidence, seed) for seed in range(20)):
         statement = next(statement for statement in TOLD if statement.text == plan.statement)
         assert plan.dropped == statement.links.supports and len(plan.other) == len(plan.dropped)
         assert not set(plan.other) & {*statement.links.supports, *statement.links.contradicts}
         # Of tea (1, 3, 4) loses one and stays; of coffee (0, 1) against (2) loses one and evens out.
         assert plan.stays == (("Loves coffee.",) if plan.statement == "Loves tea." else ())
-    assert forget.planned(evidence, 4, 0).statement == "Loves tea." if forget.planned(evidence, 4, 0) else True
+    few = replace(evidence, seen=(0, 1, 2, 4))  # nothing that says nothing of coffee but 2, nothing of tea but 4
+    assert forget.planned(few, 0) is None
     contradiction = Evidence(
         "o", "full", "b", 0, "r", "u", "j", (0,), (LinkedStatement("Loves tea.", 0, 9, Links((0,)), Links()),)
     )
-    assert (
-        forget.planned(contradiction, 6, 0) is None
-    )  # what is known of the items counts more than the downstream model
+    assert forget.planned(contradiction, 0) is None  # what is known of the items counts more than the downstream model
 
 
 def test_the_copies_show_what_is_left_and_nothing_else(run):
@@ -77,6 +77,20 @@ def test_the_copies_show_what_is_left_and_nothing_else(run):
         for record in benchmark.records:
             texts = [f"item {i}" for i in range(6) if key is None or i not in plan[record.user][key]]
             assert [x.chosen for x in shown_history(benchmark, record)] == texts
+
+
+def test_the_copies_hold_what_the_summary_was_written_from(run):
+    """Of a history that was halved and then cut into thirds, or whose oldest interactions did not fit."""
+    evidence = read_evidence(run.evidence)
+    places, statements = (2, 4, 6, 7), (LinkedStatement("Loves tea.", 0, 10, Links((2, 7), ())),)
+    write_evidence(run.evidence, [replace(entry, seen=places, statements=statements) for entry in evidence])
+    forget.forgetting(run)
+    copies = {b.name: b for b in load_benchmarks([str(run.out / "data")])}
+    places_by_name = {"whole": places, "forgotten": (4, 6), "others_dropped": (2, 7)}
+    for name, rest in places_by_name.items():
+        for record in copies[f"{name}~movielens"].records:
+            texts = [x.chosen for x in shown_history(copies[f"{name}~movielens"], record)]
+            assert texts == [f"item {place}" for place in rest]
 
 
 def test_a_policy_that_forgets_and_one_that_does_not(run):

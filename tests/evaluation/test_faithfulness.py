@@ -3,16 +3,19 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
 from alignxplore.evaluation import faithfulness as faith
+from alignxplore.evaluation.arguments import GenerationArguments
 from alignxplore.evaluation.evidence import FILE, Links, read_evidence
+from alignxplore.evaluation.generation import generate
 from alignxplore.evaluation.known_items import claim
 from alignxplore.evaluation.statements import same, statements_of, without
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, RecordError, UserRecord
+from alignxplore.records import Interaction, RecordError, UserRecord, write_json, write_jsonl
 from alignxplore.serving.endpoint import Endpoint
 from tests.evaluation.made_up import written
 
@@ -85,7 +88,7 @@ def test_verdicts_weigh_the_choices_for_and_against():
     assert Links((1, 2), (3,)).without([1, 3]) == Links((2,), ())
     links = faith.links_of([1.0, -1.0, 0.2, 3.0], [0.0, 0.0, 0.0, 3.0], [0, 1, 2, 3], 0.5)
     assert links == Links((0,), (1,))
-    assert faith.links_of([1.0, -1.0], [0.0, 0.0], [1], 0.5) == Links((), (1,))  # what was not seen is no evidence
+    assert faith.links_of([1.0, -1.0], [0.0, 0.0], [3, 7], 0.5) == Links((3,), (7,))  # places in the whole history
 
 
 @pytest.fixture
@@ -123,8 +126,8 @@ def run(tmp_path, benchmark_file):
     return reads, data, out
 
 
-def options(data, out, **values):
-    words = {"judge": ["j=http://127.0.0.1:9/v1"], "data": [f"personamem={data}"], "out": str(out)}
+def options(data, out, name="personamem", **values):
+    words = {"judge": ["j=http://127.0.0.1:9/v1"], "data": [f"{name}={data}"], "out": str(out)}
     return faith.FaithfulnessOptions(**(words | {"known": "films", "max_error_rate": 1.0} | values))
 
 
@@ -132,15 +135,15 @@ def options(data, out, **values):
 async def test_each_statement_has_its_verdict_and_its_evidence(run, tokenizer, fake_server, telling):
     answer, data, out = run
     chosen = options(data, out, told=telling)
-    (benchmark,), sets = faith.inputs(chosen)
+    _, summaries = faith.inputs(chosen)
     async with fake_server(answer) as server, Endpoint(server.url, name="j") as endpoint:
         judge = Judge(endpoint, tokenizer, PromptSet())
         with faith.Journal(out / "judgements/j/evidence.jsonl") as journal:
             asking = faith.Asking(chosen, judge, "id", journal)
-            await asking.ask(faith.units_of(benchmark, sets, chosen.told))
-            (evidence,) = asking.evidence(benchmark, sets)
+            await asking.ask(faith.units_of(summaries, chosen.told))
+            (evidence,) = asking.evidence(summaries)
             count = len(server.bodies)
-            await asking.ask(faith.units_of(benchmark, sets, chosen.told))
+            await asking.ask(faith.units_of(summaries, chosen.told))
             assert len(server.bodies) == count  # nothing is asked twice
     comedy, horror, war = evidence.statements
     assert (comedy.links, comedy.links.verdict) == (Links((0, 1)), "supported")
@@ -156,16 +159,84 @@ async def test_each_statement_has_its_verdict_and_its_evidence(run, tokenizer, f
     assert dict(zip(truths.head, truths.body[0]))["choices: κ"].startswith("1.00")
 
 
-def test_what_was_dropped_was_not_seen_and_what_lacks_an_alternative_gets_one(run):
+def bare(user: str) -> UserRecord:
+    """Somebody of whom it is not known what was passed over."""
+    history = tuple(Interaction(f"item {place} of {user}") for place in range(4))
+    return UserRecord(user, history, Interaction("last", "other"))
+
+
+@pytest.fixture
+def bare_run(tmp_path, benchmark_file):
+    """Units of the summaries of persons without alternatives, by the record's id: `bare_run(users, limit)`."""
+    users = [f"u{number}" for number in range(30)]
+    out = tmp_path / "eval"
+    folder = out / "summaries" / "ours"
+    stage = {"text": "", "reasoning": "r", "summary": SUMMARY, "problem": None, "dropped": 0}
+
+    def units(names: list[str], limit: int = 0) -> dict[str, list[faith.Unit]]:
+        data = benchmark_file("personamem", [bare(name) for name in names])
+        records = faith.load_benchmarks([f"personamem={data}"])[0].records
+        head = {"status": "ok", "run": "r"}
+        rows = [
+            head | {"id": record.id, "record": record.id, "user": record.user, "stages": [stage]} for record in records
+        ]
+        write_jsonl(folder / "personamem.full.s0.jsonl", rows)
+        write_json(folder / "personamem.full.s0.meta.json", written() | {"run": "r"})
+        _, summaries = faith.inputs(options(data, out, limit=limit))
+        by_record: dict[str, list[faith.Unit]] = {}
+        for unit in faith.units_of(summaries, faith.ALONE):
+            by_record.setdefault(unit.record.id, []).append(unit)
+        return by_record
+
+    units.users = users
+    return units
+
+
+def test_what_lacks_an_alternative_gets_one_whatever_the_order_and_the_limit(bare_run, monkeypatch):
+    units = bare_run(bare_run.users)
+    assert all(x.rejected for entries in units.values() for unit in entries for x in unit.history)
+    assert units == bare_run(bare_run.users[::-1])
+    few = bare_run(bare_run.users, limit=5)
+    assert len(few) == 5 and all(units[record] == entries for record, entries in few.items())
+    more = bare_run(["u30", *bare_run.users])
+    assert sum(units[record] != more[record] for record in units) < 10
+    monkeypatch.setattr(faith, "POOL", 10)
+    assert bare_run(bare_run.users, limit=20).items() <= bare_run(bare_run.users).items()
+
+
+def test_where_nobody_else_is_there_nothing_stands_against_a_choice(bare_run):
+    ((unit, *_),) = bare_run(["u1"]).values()
+    assert unit.history == tuple(replace(x, query=unit.history[0].query) for x in bare("u1").history)
+
+
+def test_summaries_of_another_task_are_refused(run):
     _, data, out = run
-    (benchmark,), (summaries,) = faith.inputs(options(data, out))
-    record = benchmark.records[0]
-    rows = {"stages": [{"dropped": 1}, {"dropped": 1}]}
-    stream = faith.SummarySet(summaries.folder, "ours", "personamem", "streaming", 0)
-    assert faith.seen_of(benchmark, record, stream, rows) == (1, 3)
-    bare = UserRecord("u9", tuple(Interaction(x.chosen) for x in HISTORY), record.target)
-    interactions = faith.against(faith.Benchmark("b", "selection", (*benchmark.records, bare), data), bare)
-    assert all(x.rejected is not None for x in interactions)
+    meta = out / "summaries/ours/personamem.full.s0.meta.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"task": "recommendation"}))
+    with pytest.raises(RecordError, match="written as of a recommendation task"):
+        faith.inputs(options(data, out))
+
+
+@pytest.mark.parametrize("fit", ["ours", "published"])
+@pytest.mark.parametrize("setting", ["full", "streaming"])
+@pytest.mark.parametrize("name", ["movielens", "personamem"])
+async def test_a_summary_is_held_against_what_its_policy_was_shown(
+    fit, setting, name, fake_server, say, tokenizer, tmp_path, record, benchmark_file
+):
+    """Too long a history, by whichever fit: what was sent is what the summary is held against, and no more."""
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    data = benchmark_file(name, [record("u", 40)])
+    async with fake_server(lambda body: say("<think>\nr\n</think>\n\nlikes films"), max_model_len=500) as server:
+        model = [f"ours={server.url}#{tmp_path / 'tokenizer'}"]
+        out = str(tmp_path / "out")
+        await generate(
+            GenerationArguments(model=model, data=[str(data)], out=out, settings=[setting], fit=fit, max_tokens=64)
+        )
+    prompts = "".join(body["messages"][-1]["content"] for body in server.bodies)
+    _, (summary,) = faith.inputs(options(data, out, name))
+    sent_places = [place for place in range(40) if f"\nChosen: film u {place}\n" in prompts]
+    assert 0 < len(sent_places) < 26 and list(summary.places) == sent_places
+    assert summary.interactions == tuple(summary.record.history[place] for place in sent_places)
 
 
 def test_what_cannot_be_said_is_refused(run, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from alignxplore.evaluation.arguments import GenerationArguments
 from alignxplore.evaluation.benchmarks import Benchmark, SummarySet
 from alignxplore.evaluation.conditions import of_summaries
-from alignxplore.evaluation.fits import Fit
+from alignxplore.evaluation.fits import Fit, read_interactions, stage_slices
 from alignxplore.evaluation.generation import generate
 from alignxplore.evaluation.metrics import shown_otherwise
 from alignxplore.evaluation.report.layouts import details
@@ -129,6 +129,21 @@ async def test_rows_that_are_cut_otherwise_are_counted_from_either_side(write, r
     assert row["run"] != own_run, "other summaries"
     assert "movielens streaming seed 0: 1 of 1 rows were shown otherwise than by the published fit" in caplog.text
     assert "movielens streaming seed 0: 1 of 1 rows were shown otherwise than by our fit" in caplog.text
+
+
+def test_what_stages_were_shown_is_known_from_the_counts_of_their_row():
+    """Ours drops from each slice. The published way halves first, and a later stage may still drop."""
+    places = range(12)
+    assert stage_slices("ours", "recommendation", places, [1, 2]) == [(0, 1, 2, 3), (4, 5, 6, 7)]
+    assert stage_slices("published", "recommendation", places, [6, 1]) == [(0, 1, 2, 3, 4, 5, 6, 7), (8, 9)]
+    row = {"stages": [{"dropped": 6}, {"dropped": 1}]}
+    assert read_interactions("published", "recommendation", places, row) == (6, 7, 9)
+    assert read_interactions("published", "selection", places, {"stages": [{"dropped": 6}]}) == (6, 7, 8, 9, 10, 11)
+    assert read_interactions("ours", "selection", places, {"stages": [{"dropped": 5}, {"dropped": 1}]}) == (
+        5,
+        *range(7, 12),
+    )
+    assert stage_slices("ours", "selection", places, []) == []
 
 
 async def test_the_published_way_leaves_no_room_and_the_answer_is_shorter(write, record, tokenizer):

@@ -16,8 +16,9 @@ from alignxplore.evaluation.benchmarks import SummarySet
 from alignxplore.evaluation.continuing import continue_summaries, word_diff
 from alignxplore.evaluation.forgetting import read_deletions
 from alignxplore.evaluation.generation import generate
-from alignxplore.evaluation.updates import Stream, Updates
+from alignxplore.evaluation.updates import Stream, Updates, begin
 from alignxplore.records import RecordError, content_hash, write_jsonl
+from alignxplore.summarize import StageSummary
 from tests import ROOT
 
 
@@ -389,3 +390,16 @@ def test_what_the_published_fit_showed_can_be_forgotten(policy, record, benchmar
         continue_summaries(GenerationArguments(continue_run=str(out), forget=str(file)))
         versions_path = Updates(SummarySet(out, "ours", "movielens", "streaming", 0)).versions_path
         assert [json.loads(line)["number"] for line in versions_path.read_text().splitlines()] == list(range(number))
+def test_a_stream_holds_what_a_run_of_the_published_fit_showed(record, tmp_path):
+    """Of twelve films the newer six, and of these the first two thirds: what is beyond our two thirds can be
+    forgotten, too, and what was left out is not new."""
+    film_user = record("u", 12)
+    stage = asdict(StageSummary("<think>r</think>s", "r", "s", None, 0, 100, 5))
+    row = {"stages": [stage | {"dropped": 6}, stage]}
+    meta = {"task": "recommendation", "stages": 2, "fit": "published", "identity": "i", "prompt_hash": "p"}
+    with Updates(SummarySet(tmp_path, "ours", "movielens", "streaming", 0)) as updates:
+        stream = begin(updates, film_user, meta, row, "films.jsonl")
+        assert [part.interactions for part in stream.slices] == [film_user.history[:8], film_user.history[8:10]]
+        assert stream.new(film_user.history) == film_user.history[10:]
+        ours = begin(updates, film_user, meta | {"fit": "ours"}, {"stages": [stage, stage]}, "films.jsonl")
+        assert [part.interactions for part in ours.slices] == [film_user.history[:4], film_user.history[4:8]]

@@ -1,5 +1,7 @@
 """The one person of the first screen: the row in the middle, and every number of it."""
 
+import json
+
 import pytest
 
 from alignxplore.benchmark_files import user_row
@@ -64,7 +66,9 @@ def options(tmp_path):
                 "status": "ok",
                 "user": record.user,
                 "record": record.id,
-                "stages": [{"summary": "" if problem else f"{policy} says of {record.user}", "problem": problem}],
+                "stages": [
+                    {"summary": "" if problem else f"{policy} says of {record.user}", "problem": problem, "dropped": 0}
+                ],
             }
             for record in records
         ]
@@ -111,3 +115,15 @@ def test_a_policy_without_scores_is_named(options):
     options.policies = ["sft", "grpo"]
     with pytest.raises(UserError, match=r"no full scores of grpo; run eval/evaluate.py"):
         write_example(options)
+
+
+def test_policies_that_were_shown_other_choices_have_their_own_tables(options):
+    """One of them read the newer half alone, of which two choices are shown."""
+    journal = options.eval / "summaries/sft/movielens.full.s0.jsonl"
+    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    for row in rows:
+        row["stages"][0]["dropped"] = 3
+    write_jsonl(journal, rows)
+    write_json(journal.with_suffix(".meta.json"), {"run": "r", "fit": "published"})
+    text = write_example(options)
+    assert "The 4 choices that untrained and sft+rl read:" in text and "The 2 choices that sft read:" in text

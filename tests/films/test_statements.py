@@ -61,8 +61,8 @@ def folder(tmp_path):
     def write(policy, setting, summaries):
         target = SummarySet(tmp_path / "eval", policy, "movielens", setting, 0)
         stages = [
-            [{"summary": "Films: War loved.", "problem": None}] * (setting == "streaming")
-            + [{"summary": text or "", "problem": None if text else "no think block"}]
+            [{"summary": "Films: War loved.", "problem": None, "dropped": 0}] * (setting == "streaming")
+            + [{"summary": text or "", "problem": None if text else "no think block", "dropped": 0}]
             for text in summaries
         ]
         rows = [
@@ -102,6 +102,25 @@ def test_one_line_a_policy_and_setting(folder):
     assert streaming["precision"]["mean"] == 1, "the last stage alone counts, against the choices of both"
     assert streaming["recall 4"]["mean"] == pytest.approx(2 / 5) and streaming["statements"]["mean"] == 2
     assert "| sft | streaming | 3 | 100.00 [" in text and "40.00 [" in text
+
+
+def test_what_was_not_shown_is_no_part_of_the_tally(folder):
+    """The newer half by the published fit, of which the first two thirds are the fourth interaction and the fifth."""
+    journal = folder / "eval/summaries/sft/movielens.full.s0.jsonl"
+    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    for row in rows:
+        row["stages"][0] |= {"dropped": 3, "summary": summary_text([("War", 2)]), "problem": None}
+    write_jsonl(journal, rows)
+    write_json(journal.with_suffix(".meta.json"), {"run": "r", "fit": "published"})
+    options = StatementsOptions(
+        data=str(folder / "movielens_upi.jsonl"),
+        summaries=folder / "eval",
+        tokenizer=str(folder / "tokenizer"),
+        out=folder / "statements.json",
+    )
+    report(options)
+    full, _ = json.loads((folder / "statements.json").read_text())
+    assert full["precision"]["mean"] == 0 and full["recall 2"]["n"] == 0, "one choice for it and one against it"
 
 
 def test_summaries_of_another_benchmark_are_named_as_missing(folder):

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 from string import ascii_uppercase
 
 from alignxplore.benchmark_files import target_row
-from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_history, slices_of
+from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, shown_history
+from alignxplore.evaluation.fits import FITS, fit_of, stage_slices
 from alignxplore.evaluation.worth import Score
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, Offer, UserRecord
@@ -31,19 +32,24 @@ AMONG_K = ("k", "flips")  # more of them where a choice is among k items
 
 @dataclass
 class Sample:
-    """One line of samples.jsonl. `shown` counts the interactions that a policy may read, `history` holds the newest of
-    them; `prompts` are named by their place in stages and scores."""
+    """One line of samples.jsonl. `shown` counts the interactions that a policy may read, from the oldest on, `history`
+    holds the newest of them; `prompts` are named by their place in stages and scores."""
 
     benchmark: str
     record: str
     user: str
     kinds: list[str]
     target: dict
-    shown: int
-    history: list[dict]
+    shown: int = 0
+    history: list[dict] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
     summaries: list[dict] = field(default_factory=list)
     scores: list[dict] = field(default_factory=list)
+
+    def show(self, history: Sequence[Interaction]) -> None:
+        """Hold the newest of these interactions, if they are more than those before."""
+        if len(history) > self.shown:
+            self.shown, self.history = len(history), [asdict(x) for x in history[-HISTORY:]]
 
     def prompt(self, messages: Messages) -> int:
         """Place of a rendered prompt among `prompts`, where it stands once."""
@@ -106,11 +112,9 @@ def sample_rows(
     for benchmark in benchmarks:
         kinds_by_id = {record.id: kinds.get((benchmark.name, record.id), []) for record in benchmark.records}
         for record in _picked(benchmark.records, kinds_by_id):
-            visible_history = shown_history(benchmark, record)
-            history = [asdict(x) for x in visible_history[-HISTORY:]]
-            target = target_row(record.target)
-            kinds_here, count = kinds_by_id[record.id], len(visible_history)
-            sample = Sample(benchmark.name, record.id, record.user, kinds_here, target, count, history)
+            target, kinds_here = target_row(record.target), kinds_by_id[record.id]
+            sample = Sample(benchmark.name, record.id, record.user, kinds_here, target)
+            sample.show(shown_history(benchmark, record))
             places_of[benchmark.name, record.id] = benchmark, record, sample
     for summaries in sets:
         _add_summaries(summaries, [place for place in places_of.values() if place[0].name == summaries.benchmark])
@@ -125,8 +129,10 @@ def _add_summaries(summaries: SummarySet, places: list[tuple[Benchmark, UserReco
     prompts, form = _infer_prompts(meta), meta.get("sampling", {}).get("form", "think")
     for benchmark, record, sample in places:
         if row := rows.get(record.id):
-            stages, past = [], ""
-            slices = slices_of(benchmark, record, summaries.setting, max(1, len(row["stages"])))
+            stages, past, drop_counts = [], "", [stage["dropped"] for stage in row["stages"]]
+            slices = stage_slices(fit_of(meta), benchmark.task, record.history, drop_counts)
+            # The published fit may reach beyond what is shown of a whole history.
+            sample.show(record.history[: sum(map(len, slices))])
             for part, stage in zip(slices, row["stages"]):
                 fields = {key: stage[key] for key in STAGE_FIELDS}
                 if stage["problem"]:  # else the answer is what was read from it
@@ -143,7 +149,7 @@ def _infer_prompts(meta: dict) -> PromptSet | None:
     """The prompts of a policy; None where its templates are not at hand as they were."""
     try:
         prompts = PromptSet(meta["prompt_set"], meta.get("summary_tokens"))
-        is_same = prompts.hash("infer") == meta["prompt_hash"] and meta.get("fit", "ours") == "ours"
+        is_same = prompts.hash("infer") == meta["prompt_hash"] and fit_of(meta) == FITS[0]
         return prompts if is_same else None
     except (KeyError, OSError, ValueError):
         return None

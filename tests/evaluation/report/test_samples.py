@@ -86,6 +86,22 @@ def test_prompts_are_those_that_were_asked(benchmark, run_files):
     assert row["prompts"][row["scores"][0]["prompt"]].endswith(question[-1]["content"])
 
 
+def test_the_history_holds_what_a_published_fit_showed_of_its_end(benchmark, run_files):
+    """Of six interactions the newer three: their first two thirds end with the fifth."""
+    summaries, scores = run_files
+    meta = json.loads(summaries.meta_path.read_text())
+    write_json(summaries.meta_path, meta | {"fit": "published"})
+    [row] = [json.loads(line) for line in summaries.journal_path.read_text().splitlines()]
+    row["stages"][0]["dropped"] = 3
+    write_jsonl(summaries.journal_path, [row])
+    small = Benchmark("mind", "recommendation", benchmark.records[:1], benchmark.path)
+    [sample] = samples.sample_rows([small], [summaries], scores, PROMPTS)
+    assert sample["shown"] == 5 and [x["chosen"] for x in sample["history"]] == [
+        x.chosen for x in small.records[0].history[:5]
+    ]
+    assert all("prompt" not in stage for stage in sample["summaries"][0]["stages"])
+
+
 def test_a_prompt_of_other_templates_is_not_made_up(benchmark, run_files):
     meta = json.loads(run_files[0].meta_path.read_text())
     write_json(run_files[0].meta_path, meta | {"prompt_hash": "another"})
