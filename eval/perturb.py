@@ -23,7 +23,7 @@ benchmark:
 The published mixes are, as far as is known, `mixed:0.75` of MovieLens into AlignX and `foreign_shuffled:0.5`.
 
 Only the part of a history that is shown changes; targets never do. Every draw is by content hash: the same users give
-the same copies in whatever order, and a larger share disturbs what a smaller one did and more. A share of 0 changes
+the same copies in whatever order. A larger share disturbs what a smaller one did and more; a share of 0 disturbs
 nothing. One user more or less changes the copies of few others.
 """
 
