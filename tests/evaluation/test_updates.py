@@ -390,6 +390,8 @@ def test_what_the_published_fit_showed_can_be_forgotten(policy, record, benchmar
         continue_summaries(GenerationArguments(continue_run=str(out), forget=str(file)))
         versions_path = Updates(SummarySet(out, "ours", "movielens", "streaming", 0)).versions_path
         assert [json.loads(line)["number"] for line in versions_path.read_text().splitlines()] == list(range(number))
+
+
 def test_a_stream_holds_what_a_run_of_the_published_fit_showed(record, tmp_path):
     """Of twelve films the newer six, and of these the first two thirds: what is beyond our two thirds can be
     forgotten, too, and what was left out is not new."""
