@@ -56,8 +56,8 @@ class LinkedStatement:
 @dataclass(frozen=True)
 class Evidence:
     """All statements of one summary. `seen` are the places of the interactions that its policy was shown, among all of
-    the record's, with whatever fit. Where items
-    are known, `strong` counts the attributes that should be told and `recalled` those that are."""
+    the record's, with whatever fit. Where items are known, `strong` counts the attributes that should be told and
+    `recalled` those that are."""
 
     policy: str
     setting: str
