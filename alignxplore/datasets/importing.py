@@ -289,9 +289,8 @@ class Pool:
             if place is not None:
                 job.counts["alternatives that popularity could tell"] += not fair
                 job.counts["left out: newer than the last item with an alternative"] += len(pairs) - 1 - place
-                self._give(
-                    pairs, sorted(range(1, place), key=lambda spot: abs(spot - _middle(place + 1))), exclusions, dice
-                )
+                middle_first = sorted(range(1, place), key=lambda spot: abs(spot - _middle(place + 1)))
+                self._give(pairs, middle_first, exclusions, dice, fair)
                 return pairs[: place + 1]
         return pairs
 
@@ -301,7 +300,7 @@ class Pool:
         places: Iterable[int],
         exclusions: set[str],
         dice: random.Random,
-        fair: bool = True,
+        fair: bool,
     ) -> int | None:
         """Set an alternative against the first of these places that has one; returns the place."""
         for place in places:
@@ -313,10 +312,10 @@ class Pool:
         return None
 
     def _draw(self, item: str, exclusions: set[str], dice: random.Random, fair: bool) -> str | None:
-        """An item as popular as this one, or on a fair coin's side of it; of a few the most alike in length."""
-        count = self.count_of[item]
+        """An item that as many others took, or on a fair coin's side of it; of a few the most alike in length."""
+        count = self.count_of[item] - 1  # of others alone: the person's own taking is in no alternative's count
         low, high = bisect_left(self.counts, count), bisect_left(self.counts, count + 1)
-        start = dice.randrange(low, high)
+        start = dice.randrange(low, high) if low < high else low
         neighbours = self._free(itertools.chain(range(start, high), range(low, start)), exclusions)
         if not neighbours:
             sides = (
