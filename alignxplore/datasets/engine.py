@@ -5,6 +5,7 @@ beside the output; what a killed build left there, the next one takes away.
 """
 
 import contextlib
+import glob
 import os
 import shutil
 import socket
@@ -155,6 +156,12 @@ def _enough() -> Iterator[None]:
 def quoted(text: str | Path) -> str:
     """A text as a literal of SQL."""
     return "'" + str(text).replace("'", "''") + "'"
+
+
+def quoted_path(path: Path) -> str:
+    """The path of one raw file as a literal of SQL. The engine takes brackets, stars and question marks for patterns:
+    `ml-[1]` would be its neighbour `ml-1`."""
+    return quoted(glob.escape(str(path)))
 
 
 def _folder(scratch: Path | None) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet
 
-from alignxplore.datasets.engine import Engine, quoted
+from alignxplore.datasets.engine import Engine, quoted, quoted_path
 from alignxplore.datasets.rows import csv_rows
 from alignxplore.records import RecordError
 
@@ -33,7 +33,7 @@ def sql_table(path: Path, separator: str, columns: int, skip: int = 0) -> str:
     names = ", ".join(f"c{place}: 'VARCHAR'" for place in range(columns))
     quote = quoted('"' if separator == "," else "")
     return (
-        f"read_csv({quoted(path)}, columns = {{{names}}}, auto_detect = false, header = false, skip = {skip}, "
+        f"read_csv({quoted_path(path)}, columns = {{{names}}}, auto_detect = false, header = false, skip = {skip}, "
         f"delim = {quoted(separator)}, quote = {quote}, escape = {quote}, new_line = '{end}')"
     )
 
@@ -86,9 +86,9 @@ def sql_json(path: Path, names: Sequence[str]) -> str | None:
     form = path.name.removesuffix(".gz").rpartition(".")[2]
     if form not in ("csv", "parquet"):
         columns = ", ".join(f"{name}: 'JSON'" for name in names)
-        return f"SELECT * FROM read_json({quoted(path)}, format = 'newline_delimited', columns = {{{columns}}})"
+        return f"SELECT * FROM read_json({quoted_path(path)}, format = 'newline_delimited', columns = {{{columns}}})"
     if form == "parquet":
-        source, value_of = f"read_parquet({quoted(path)})", {name: name for name in _parquet_names(path)}
+        source, value_of = f"read_parquet({quoted_path(path)})", {name: name for name in _parquet_names(path)}
     else:
         header = csv_header(path)
         value_of = {name: f"coalesce(c{place}, '')" for place, name in enumerate(header)}
@@ -110,7 +110,7 @@ def json_is_plain(path: Path, engine: Engine) -> bool:
     if path.name.removesuffix(".gz").endswith(_TABLES):
         return True
     lines = (
-        f"read_csv({quoted(path)}, columns = {{line: 'VARCHAR'}}, auto_detect = false, header = false, "
+        f"read_csv({quoted_path(path)}, columns = {{line: 'VARCHAR'}}, auto_detect = false, header = false, "
         "delim = '\x01', quote = '', escape = '')"
     )
     try:

@@ -8,6 +8,8 @@ from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -127,6 +129,27 @@ def test_reviews_and_products_are_read_at_once(run, tmp_path, monkeypatch, editi
     assert one == other and one and job.counts == other_job.counts
     monkeypatch.setattr(amazon, "_rows", refuse)
     assert run("amazon", folder, min_interactions=2, protocol=protocol)[0] == one
+
+
+@pytest.mark.parametrize("sign", ["[1]", "?", "*"])
+@pytest.mark.parametrize("form", ["csv", "dat", "jsonl", "parquet"])
+def test_signs_in_the_name_of_a_folder_are_no_patterns(run, tmp_path, monkeypatch, form, sign):
+    for builder in (amazon, movielens):
+        monkeypatch.setattr(builder, "_rows", refuse)
+    name = "movielens" if form in ("csv", "dat") else "amazon"
+    for folder, user in ((tmp_path / "raw-1", "neighbour"), (tmp_path / f"raw-{sign}", "own")):
+        takings = [(f"{user}{number % 2}", number, number) for number in range(1, 7)]
+        if name == "movielens":
+            test_movielens.write(folder, takings, form)
+        else:
+            test_amazon.write(folder, [(taker, f"B00{number}", time) for taker, number, time in takings], 2023)
+        if form == "parquet":
+            for path in list(folder.glob("*.jsonl")):
+                rows = [json.loads(line) for line in path.read_text().splitlines()]
+                pq.write_table(pa.Table.from_pylist(rows), path.with_suffix(".parquet"))
+                path.unlink()
+    examples, _ = run(name, folder, min_interactions=2)
+    assert {example.record.user for example in examples} == {"own0", "own1"}
 
 
 IDS = st.sampled_from(["1", "2", "3", "4", "4.0", " 3", "NaN", "", "007", "é", "x.0", "5.5", "+1", "1e3", "none"])
