@@ -154,6 +154,20 @@ class Job:
         longest_first = sorted(paths, key=lambda path: (-len(path.parts), path))
         return sorted({path.parent.resolve() / path.name: path for path in longest_first}.values())
 
+    def only(self, paths: list[Path], kind: str) -> Path:
+        """The one raw file of that kind.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: there are several; the message names them.
+        """
+        if not paths:
+            raise self.unknown_layout()
+        if len(paths) > 1:
+            names = ", ".join(str(path.relative_to(self.raw)) for path in paths)
+            raise ValueError(f"{self.raw}: holds several {kind} ({names}); give the folder of one")
+        return paths[0]
+
     def unknown_layout(self) -> FileNotFoundError:
         """What to raise when the raw folder holds no known layout.
 

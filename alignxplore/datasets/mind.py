@@ -20,6 +20,7 @@ A user is kept whose clicks with something set against them are enough (--min-in
 """
 
 import random
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -50,10 +51,15 @@ class Click(NamedTuple):
 
 
 def sources(job: Job) -> list[Path]:
-    """The raw files that `build` reads; FileNotFoundError for another layout."""
+    """The raw files that `build` reads; FileNotFoundError for another layout, ValueError for several editions."""
     news, behaviors = job.find("news.tsv"), job.find("behaviors.tsv")
     if not news or not behaviors:
         raise job.unknown_layout()
+    # MINDsmall is a part of MINDlarge: its impressions would count twice.
+    folders = " ".join(str(path.relative_to(job.raw).parent).lower() for path in behaviors)
+    editions = sorted({f"MIND{size}" for size in re.findall("mind(small|large|demo)", folders)})
+    if len(editions) > 1:
+        raise ValueError(f"{job.raw}: holds several editions ({', '.join(editions)}); give a folder with one")
     return [*news, *behaviors]
 
 

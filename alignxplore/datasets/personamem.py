@@ -29,9 +29,11 @@ from alignxplore.texts import mistaken, not_utf_8
 
 def sources(job: Job) -> list[Path]:
     """The raw files that `build` reads (v2: and the chats that its rows name); FileNotFoundError for another
-    layout."""
+    layout, ValueError for several tables or sizes."""
     if tables := job.find("benchmark.csv"):
-        return tables[:1]
+        # The hub has a multimodal benchmark beside it, whose chats hold images.
+        text_tables = [path for path in tables if path.parts[-3:-1] == ("benchmark", "text")]
+        return [job.only(text_tables or tables, "tables")]
     tables = job.find("questions_32k.csv", "questions_128k.csv", "questions_1M.csv")
     if not tables:
         raise job.unknown_layout()

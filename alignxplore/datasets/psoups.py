@@ -15,11 +15,9 @@ from alignxplore.datasets.selection import build_records
 
 
 def sources(job: Job) -> list[Path]:
-    """The raw file that `build` reads, named like the data set; FileNotFoundError if it is not there."""
-    files = job.find(f"{job.dataset.name}.json", f"{job.dataset.name}.jsonl")
-    if not files:
-        raise job.unknown_layout()
-    return files[:1]
+    """The raw file that `build` reads, named like the data set; FileNotFoundError if it is not there, ValueError
+    if there are several."""
+    return [job.only(job.find(f"{job.dataset.name}.json", f"{job.dataset.name}.jsonl"), "files")]
 
 
 def build(job: Job) -> Iterator[Example]:

@@ -51,6 +51,13 @@ def test_editions_are_taken_together_and_the_longest_history_counts(run, tmp_pat
     assert titles(record) == ["N5", "N7", "N2", "N9"]  # the click on N7 stands in the later history already
 
 
+def test_one_edition_at_a_time(run, tmp_path):
+    for edition in ("MINDsmall_train", "MINDsmall_dev", "MINDlarge_train"):
+        write(tmp_path, [("u", "11/11/2019 1:00:00 AM", "N5 N3", "N7-1 N6-0")], edition)
+    with pytest.raises(ValueError, match=r"several editions \(MINDlarge, MINDsmall\); give a folder with one"):
+        run("mind", tmp_path)
+
+
 def test_articles_that_are_not_listed_and_empty_histories_are_counted(run, tmp_path):
     rows = [
         ("u", "11/11/2019 1:00:00 AM", "N5 N999 N4", "N7-1 N6-0 N888-1"),

@@ -161,6 +161,20 @@ def test_personamem_v2(run, check_rows, tmp_path, query):
         run("personamem", tmp_path, protocol="chat", seed=1)
 
 
+def test_of_several_tables_of_v2_the_one_of_texts_is_read(run, tmp_path):
+    write_v2(tmp_path, "Question {0}")
+    text = tmp_path / "benchmark" / "text" / "benchmark.csv"
+    for place in ("benchmark/multimodal", "other"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "benchmark.csv").write_text(text.read_text().replace("Question", "Image"))
+    examples, _ = run("personamem", tmp_path)
+    assert {x.record.target.query for x in examples} == {f"Question {number}" for number in range(1, 9)}
+    text.unlink()
+    names = r"benchmark/multimodal/benchmark\.csv, other/benchmark\.csv"
+    with pytest.raises(ValueError, match=rf"holds several tables \({names}\); give the folder of one"):
+        run("personamem", tmp_path)
+
+
 @pytest.mark.parametrize(("file", "field"), [(file, field) for file, fields in FIELDS.items() for field in fields])
 def test_a_missing_field_is_named_with_its_file(run, without, tmp_path, file, field):
     if file == "questions_32k.csv":

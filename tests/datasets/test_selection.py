@@ -50,6 +50,15 @@ def test_alignx_in_all_forms(run, check_rows, tmp_path, form):
     assert record.target == Interaction("a good answer 3", "bad 3", "q3") and record.persona.startswith("a {strange}")
 
 
+def test_several_files_of_one_set_are_named(run, tmp_path):
+    for name in ("a/student_phd.json", "b/student_phd.jsonl"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(json.dumps([row()]))
+    names = r"a/student_phd\.json, b/student_phd\.jsonl"
+    with pytest.raises(ValueError, match=rf"holds several files \({names}\); give the folder of one"):
+        run("student_phd", tmp_path)
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
