@@ -275,9 +275,11 @@ def account(job: Job, rows: int, people: int) -> None:
     Raises:
         ValueError: nothing; the message says what was read and dropped.
     """
-    job.counts["users kept"] = people if job.windows else rows
+    job.counts["users kept"] = people
     if job.windows:
         job.counts["rows, windows of these users"] = rows
+    elif rows != people:
+        job.counts["rows of these users"] = rows
     if not rows:
         counts = ((event, count) for event, count in job.counts.items() if count or event.endswith(" read"))
         summary = "; ".join(f"{count:,} {event}" for event, count in counts)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from alignxplore.datasets.building import Example, Job
 from alignxplore.datasets.engine import Engine
-from alignxplore.datasets.groups import UserGroups
+from alignxplore.datasets.groups import UserGroups, user_hashes
 from alignxplore.records import Interaction, Offer, UserRecord, hash_seed, person_of
 
 
@@ -63,14 +63,18 @@ def from_messages(messages: Iterable[dict]) -> list[Interaction]:
 
 def build_records(rows: Iterable[Row], job: Job) -> Iterator[Example]:
     """Records of all rows in hash order, one in memory at a time. All rows are read before the first record is
-    yielded."""
+    yielded. Of a sample of users each has all their rows."""
     with Engine(job) as engine:
         groups = UserGroups(engine, job)
         for row in rows:
             job.counts["rows read"] += 1
             groups.add(row.user, _text(row))
         keep = _balance(groups, job) if job.protocol == "matched" else None
+        sample = None if job.users is None else _sample(groups, keep, job)
         for row in _rows(groups, job.counts):
+            if sample is not None and person_of(row.user) not in sample:
+                job.counts["left out: not of the sampled users"] += 1
+                continue
             record = _record(row, job, job.counts)
             if record is not None and keep is not None and not keep(row):
                 job.counts["dropped: one more row of the more frequent order of lengths"] += 1
@@ -78,6 +82,21 @@ def build_records(rows: Iterable[Row], job: Job) -> Iterator[Example]:
                 job.counts["interactions kept"] += len(record.history) + 1
                 yield Example(record)
         engine.close()
+
+
+def _sample(groups: UserGroups, keep: Callable[[Row], bool] | None, job: Job) -> set[str] | None:
+    """The first persons, by their hash, of those with a record; None where each row is a person of its own: then the
+    first rows are the sample."""
+    if not len(groups) or groups.engine.one("SELECT count(*) FROM rows WHERE contains(\"user\", '#')") == (0,):
+        return None
+    people = {
+        person_of(row.user)
+        for row in _rows(groups, defaultdict(int))
+        if _record(row, job, defaultdict(int)) is not None and (keep is None or keep(row))
+    }
+    names = sorted(people)
+    ranks = zip(user_hashes(job.seed, names).tolist(), names)
+    return {name for _, name in sorted(ranks)[: job.users]}
 
 
 def _text(row: Row) -> str:

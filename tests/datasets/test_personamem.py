@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alignxplore.baselines.cues import longer
-from alignxplore.datasets import personamem
+from alignxplore.datasets import get, personamem
+from alignxplore.datasets.__main__ import build
+from alignxplore.datasets.building import Job
 from alignxplore.records import Interaction, RecordError
 
 FIELDS = {  # of the rows of each version, which cannot do without them
@@ -173,6 +175,31 @@ def test_of_several_tables_of_v2_the_one_of_texts_is_read(run, tmp_path):
     names = r"benchmark/multimodal/benchmark\.csv, other/benchmark\.csv"
     with pytest.raises(ValueError, match=rf"holds several tables \({names}\); give the folder of one"):
         run("personamem", tmp_path)
+
+
+@pytest.mark.parametrize("protocol", ["evidence", "chat"])
+def test_a_sample_of_users_holds_persons_with_all_their_rows_in_the_same_order(tmp_path, protocol):
+    write_v2(tmp_path, "Question {0}")
+
+    def rows(name, **options):
+        job = Job(get("personamem"), tmp_path, protocol, **options)
+        counts = build(job, tmp_path / name)["counts"]
+        return (tmp_path / name).read_text().splitlines(), counts
+
+    def person(line):
+        return json.loads(line)["userid"].partition("#")[0]
+
+    lines, counts = rows("all.jsonl")
+    people = {person(line) for line in lines}
+    assert counts["users kept"] == len(people) > 2 and counts["rows of these users"] == len(lines) > len(people)
+    earlier: set[str] = set()
+    for users in range(1, len(people) + 1):
+        sample, counts = rows("sample.jsonl", users=users)
+        sampled_people = {person(line) for line in sample}
+        assert counts["users kept"] == len(sampled_people) == users and earlier < sampled_people
+        assert sample == [line for line in lines if person(line) in sampled_people]
+        assert counts.get("rows of these users", users) == len(sample)
+        earlier = sampled_people
 
 
 @pytest.mark.parametrize(("file", "field"), [(file, field) for file, fields in FIELDS.items() for field in fields])
