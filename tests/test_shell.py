@@ -385,9 +385,9 @@ def test_each_task_of_a_slurm_array_writes_one_shard(recorder):
     variables = array | {"ENVIRONMENT": "/dev/null", "DATA": "own=parts/%a.jsonl", "MODEL": "ours=folder"}
     recorder.run("eval/slurm_summaries.sbatch", "--limit", "3", **variables, SLURM_ARRAY_TASK_COUNT="8")
     (command,) = recorder.commands
-    assert values(command, "--shard") == ["7/8"] and values(command, "--data") == ["own=parts/7.jsonl"]
+    assert values(command, "--shard") == ["file:7/8"] and values(command, "--data") == ["own=parts/7.jsonl"]
     assert values(command, "--model") == ["ours=folder"] and values(command, "--limit") == ["3"]
-    urls = {"ENDPOINTS": "http://a/v1 http://b/v1 http://c/v1"}
+    urls = {"ENDPOINTS": "http://a/v1 http://b/v1 http://c/v1", "DATA": "own=persons.jsonl"}
     recorder.run("eval/slurm_summaries.sbatch", **variables | urls, SLURM_ARRAY_TASK_COUNT="2", SHARDS="64")
     (command,) = recorder.commands
     assert values(command, "--shard") == ["7/64"] and values(command, "--model") == ["ours=http://b/v1"]

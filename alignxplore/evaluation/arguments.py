@@ -11,7 +11,7 @@ from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, SETTINGS
 from alignxplore.evaluation.conditions import CHANCE, CUES
 from alignxplore.evaluation.fits import FITS
 from alignxplore.evaluation.history_baselines import BM25, HELP, parse_baselines
-from alignxplore.evaluation.shards import Shard
+from alignxplore.evaluation.shards import WHOLE, Shard
 from alignxplore.judging.ranking import ROTATIONS
 from alignxplore.prompts import FORMATS
 
@@ -62,8 +62,8 @@ class GenerationArguments(Checkable):
         "with --continue: JSONL file of what is to be forgotten, a line each: userid; userid and chosen; source", ""
     )
     shard: str = option(
-        "I/N: only the persons of share I (from 0) of N, by hash, in OUT/shards/I-of-N; what reads --out reads all "
-        "shards together",
+        "I/N: only the persons of share I (from 0) of N, by hash; file:I/N: all persons of --data, which is file I of "
+        "N; in OUT/shards/I-of-N; what reads --out reads all shards together",
         "",
     )
     diff: list[str] = option("with --continue: persons whose versions are shown, word by word", [])
@@ -121,7 +121,9 @@ class GenerationArguments(Checkable):
     @property
     def folder(self) -> Path:
         """What this process writes into: --out, or the shard's folder in it."""
-        return self.part.folder(Path(self.out))
+        out = Path(self.out)
+        is_read = self.data or self.part == WHOLE
+        return (self.part if is_read else self.part.as_in(out)).folder(out)
 
     def _check_what_is_given(self) -> None:
         if not self.continue_run:

@@ -70,6 +70,31 @@ def test_shards_together_are_the_run_without_shards(run, tmp_path):
     assert len(cell.questions) == PERSONS and all(question.summaries for question in cell.questions)
 
 
+def test_a_file_a_shard_keeps_everybody_of_each_file(run, record, benchmark_file, tmp_path):
+    """However the files were cut, and whatever the benchmark is called; it goes on and is updated in the same way."""
+    for number in range(3):
+        part = benchmark_file("world_films", [record(f"u{i}") for i in range(number, PERSONS, 3)])
+        part = part.rename(tmp_path / f"{number}.jsonl")
+        options = {"shard": f"file:{number}/3", "data": [f"world_films={part}"]}
+        assert run("cut", **options) == PERSONS // 3 and run("cut", **options) == 0
+        row = {"userid": f"u{number}", "history": [{"chosen": "Heat", "rejected": None}]}
+        part.with_suffix(".new.jsonl").write_text(json.dumps(row) + "\n")
+        options["data"] = [f"world_films={part.with_suffix('.new.jsonl')}"]
+        assert run("cut", goes_on=True, **options) == 1
+    benchmark_file("world_films", [record(f"u{i}") for i in range(PERSONS)])
+    run("whole")
+    assert summaries(tmp_path / "cut") == summaries(tmp_path / "whole") and len(summaries(tmp_path / "cut")) == PERSONS
+
+
+def test_a_shard_that_reads_nobody_is_of_the_kind_that_is_there(tmp_path):
+    """To forget, or to show versions: no file tells whether the shard is one."""
+    (tmp_path / "shards/1-of-2-files").mkdir(parents=True)
+    options = {"continue_run": str(tmp_path), "model": ["ours=org/model"], "shard": "0/2"}
+    assert GenerationArguments(**options, diff=["u1"]).folder.name == "0-of-2-files"
+    with pytest.raises(UserError, match="go on with --shard file:I/2"):
+        GenerationArguments(**options, data=["own=x.jsonl"]).folder  # noqa: B018
+
+
 def test_what_a_shard_is_to_write_is_counted(run, tmp_path):
     run("out", "0/2")
     options = {"model": ["ours=http://127.0.0.1:9/v1"], "data": [str(run.path)], "settings": ["full"], "check": True}
@@ -87,9 +112,12 @@ def test_a_shard_has_a_lock_of_its_own(run, tmp_path):
 
 def test_a_folder_is_cut_in_one_way(run, tmp_path):
     run("cut", "0/3")
+    run("files", "file:0/3")
     run("whole")
     for out, shard, message in (
-        ("cut", "0/4", "holds 0-of-3: go on with that number"),
+        ("cut", "0/4", "holds 0-of-3: go on with --shard I/3"),
+        ("cut", "file:0/3", "holds 0-of-3: go on with --shard I/3"),
+        ("files", "0/3", "holds 0-of-3-files: go on with --shard file:I/3"),
         ("cut", "", "holds shards .0-of-3, ....: give --shard"),
         ("whole", "0/3", "holds a run without shards"),
     ):
@@ -137,7 +165,7 @@ def test_the_builder_cuts_as_shards_do():
         assert all(is_wanted(str(i)) == Shard(number, 5).holds("movielens~shuffled", f"{i}#2") for i in range(300))
 
 
-@pytest.mark.parametrize("text", ["3/3", "1", "a/b", "-1/2", "1/0", "1/2/3"])
+@pytest.mark.parametrize("text", ["3/3", "1", "a/b", "-1/2", "1/0", "1/2/3", "file:3/3", "1-of-3"])
 def test_what_is_no_shard_is_said(text):
     with pytest.raises(ValueError, match=f"--shard {text}: write I/N"):
         Shard.parse(text)
