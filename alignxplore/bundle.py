@@ -93,13 +93,17 @@ def normalised(name: str) -> str:
 
 
 def pins(path: Path) -> dict[tuple[str, str], str]:
-    """(name, version) → the pin as it is written, of each line of a requirement file. Without `packaging`, which a
-    bare Python lacks."""
+    """(name, version) → the pin as it is written, of each line of a requirement file that is for this machine.
+    Lines are read by pip's own copy of `packaging`: a bare Python has no other."""
+    from pip._vendor.packaging.requirements import Requirement
+
     pin_of = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if pin := line.partition("#")[0].strip():
-            name, _, version = pin.partition("==")
-            pin_of[normalised(name.partition("[")[0]), version] = pin
+            requirement = Requirement(pin)
+            if requirement.marker is None or requirement.marker.evaluate():
+                (exact,) = requirement.specifier
+                pin_of[normalised(requirement.name), exact.version] = pin
     return pin_of
 
 

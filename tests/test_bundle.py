@@ -55,6 +55,24 @@ def test_every_pin_of_the_project_is_read(device):
     assert ("ray", "2.60.0") in pins(path) and ("transferqueue", "0.1.11") in pins(path)
 
 
+@pytest.mark.parametrize("device", REQUIREMENTS)
+def test_a_wheel_of_each_pin_is_packed(device, tmp_path, monkeypatch):
+    requirements, folder = ROOT / REQUIREMENTS[device], tmp_path / "wheels"
+    folder.mkdir()
+    lines = [line.partition("#")[0].partition(";")[0].strip() for line in requirements.read_text().splitlines()]
+    for name, _, version in (line.partition("==") for line in lines if line):
+        (folder / f"{bundle.normalised(name.partition('[')[0])}-{version}-py3-none-any.whl").touch()
+    monkeypatch.setattr(bundle, "lean", lambda wheel, *_: wheel)
+    entries = bundle.contents(BundleOptions(device=device), requirements, tmp_path)
+    assert len(entries) == len(pins(requirements)) + 1
+
+
+def test_a_pin_for_other_machines_is_left_out(tmp_path):
+    path = tmp_path / "requirements.txt"
+    path.write_text('a==1; python_version >= "3"\nb==2; platform_machine == "none"\nc[x]==3  # why\n')
+    assert list(pins(path)) == [("a", "1"), ("c", "3")]
+
+
 def test_wheels_are_known_by_name_and_version(tmp_path):
     (tmp_path / "torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl").touch()
     (tmp_path / "mkdocs_get_deps-0.2.2-py3-none-any.whl").touch()
