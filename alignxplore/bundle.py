@@ -36,6 +36,7 @@ UNUSED = {
     "hopper": "_vllm_fa2_C.abi3.so",
 }
 AT_ONCE = 10  # wheels that pip is asked for in one go
+PYTHON = ".".join(map(str, sys.version_info[:2]))
 UNPACK = """\
 #!/usr/bin/env bash
 # Unpack the project and install its environment from what lies beside this file; no network is used.
@@ -48,11 +49,15 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 target=$(cd "$1" && pwd)
+read -r bundle _ < <(sha256sum <"$here/SHA256SUMS")    # which bundle this is
 if [[ ! -e $target/.unpacked ]]; then
     (cd "$here" && sha256sum --quiet -c SHA256SUMS) ||
         { echo "unpack: parts are missing or damaged (above); copy them again" >&2; exit 1; }
-    cat "$here"/bundle.tar.* | tar -xf - -C "$target"
-    touch "$target/.unpacked"
+    while read -r _ part; do cat "$here/$part"; done <"$here/SHA256SUMS" | tar -xf - -C "$target"
+    echo "$bundle" >"$target/.unpacked"
+elif [[ $(<"$target/.unpacked") != "$bundle" ]]; then
+    echo "unpack: $target holds another bundle; name a new TARGET, or move that one away" >&2
+    exit 1
 fi
 export PIP_NO_INDEX=1 PIP_FIND_LINKS=$target/wheels PIP_CONFIG_FILE=/dev/null DEVICE=@DEVICE@
 export VENV=$target/project/.venv
@@ -221,6 +226,15 @@ def pack(out: Path, contents: dict[str, Path], size: int) -> list[tuple[str, str
     return parts.sums
 
 
+def write_parts(out: Path, entries: dict[str, Path], size: int, device: str) -> list[Path]:
+    """All that is carried: the parts (their paths), of at most `size` bytes each, their sums and `unpack.sh`."""
+    sums = pack(out, entries, size)
+    (out / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sums), encoding="utf-8")
+    unpack = UNPACK.replace("@DEVICE@", device).replace("@PYTHON@", PYTHON)
+    (out / "unpack.sh").write_text(unpack, encoding="utf-8")
+    return [out / name for name, _ in sums]
+
+
 def clone_project(target: Path) -> None:
     """The project at its commit, as a clone, so that results there name it.
 
@@ -264,15 +278,11 @@ def bundle(options: BundleOptions) -> str:
     resolver = ("--no-deps",) if options.device == "cpu" else ()  # as setup.sh installs them
     pip("install", "--dry-run", "--ignore-installed", *resolver, *without_network, log=log)
     entries = contents(options, requirements, work)
-    sums = pack(out, entries, options.part_mb * 10**6)
-    (out / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sums), encoding="utf-8")
-    python = ".".join(map(str, sys.version_info[:2]))
-    unpack = UNPACK.replace("@DEVICE@", options.device).replace("@PYTHON@", python)
-    (out / "unpack.sh").write_text(unpack, encoding="utf-8")
-    total = sum((out / name).stat().st_size for name, _ in sums)
+    paths = write_parts(out, entries, options.part_mb * 10**6, options.device)
+    total = sum(path.stat().st_size for path in paths)
     return (
-        f"{len(entries) - 1} wheels and the project: {total / 1e9:.2f} GB in {len(sums)} parts in {out}; {work} may "
-        f"be deleted. There: bash unpack.sh TARGET, with Python {python}"
+        f"{len(entries) - 1} wheels and the project: {total / 1e9:.2f} GB in {len(paths)} parts in {out}; {work} may "
+        f"be deleted. There: bash unpack.sh TARGET, with Python {PYTHON}"
     )
 
 

@@ -155,6 +155,36 @@ def test_a_damaged_part_is_said_and_nothing_is_unpacked(project, tmp_path):
     assert ended.returncode == 1 and "copy them again" in ended.stderr and not (target / "project").exists()
 
 
+def test_another_bundle_is_not_taken_for_the_one_that_is_there(tmp_path):
+    """The same one goes on; a newer one neither counts as unpacked nor overwrites what someone works in."""
+    for name in ("one", "two"):
+        project, out = tmp_path / name / "project", tmp_path / name
+        project.mkdir(parents=True)
+        (project / "setup.sh").write_text(f"prepare_environment() {{ echo project {name}; }}\n")
+        bundle.write_parts(out, {"project": project}, 10**6, "cpu")
+    target = tmp_path / "there"
+    for _ in range(2):
+        ended = unpack(tmp_path / "one", target)
+        assert ended.returncode == 0 and "project one" in ended.stdout, ended.stderr
+    ended = unpack(tmp_path / "two", target)
+    assert ended.returncode == 1 and "holds another bundle" in ended.stderr and "done" not in ended.stdout
+    assert "project two" in unpack(tmp_path / "two", tmp_path / "elsewhere").stdout
+
+
+def test_more_than_a_thousand_parts_come_in_their_order_and_no_others(tmp_path):
+    project, out = tmp_path / "project", tmp_path / "out"
+    for folder in (project, out):
+        folder.mkdir()
+    data = os.urandom(1_200_000)
+    (project / "data").write_bytes(data)
+    (project / "setup.sh").write_text("prepare_environment() { :; }\n")
+    bundle.write_parts(out, {"project": project}, 1000, "cpu")
+    (out / "bundle.tar.5000").write_bytes(b"of a longer bundle")
+    ended = unpack(out, tmp_path / "there")
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "there/project/data").read_bytes() == data
+
+
 def test_changes_that_would_be_missing_are_refused(project, tmp_path):
     (project / "setup.sh").write_text("changed")
     with pytest.raises(UserError, match="uncommitted changes"):
