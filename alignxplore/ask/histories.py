@@ -3,7 +3,6 @@
 Typed in, a line is one choice, oldest first: `what was chosen > what was passed over`, or the first part alone.
 """
 
-import csv
 import io
 import json
 import re
@@ -12,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alignxplore.benchmark_files import parse_history, parse_interaction, parse_target, parse_user_id, user_of
-from alignxplore.datasets.own_tables import DELIMITERS, form_of, own_rows, text_of
+from alignxplore.datasets.own_tables import DELIMITERS, csv_rows, form_of, own_rows, text_of
 from alignxplore.evaluation.benchmarks import Benchmark, shown_history
 from alignxplore.history import split_stages
 from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, read_jsonl
@@ -112,11 +111,10 @@ def typed(text: str) -> Person:
     if first.lstrip().startswith("{"):
         return _of_rows(enumerate(_objects(lines), 1), TYPED)
     delimiter = max(DELIMITERS, key=first.count)
-    head = [name.strip().lower() for name in first.split(delimiter)]
+    head = [name.strip(' \t"').lower() for name in first.split(delimiter)]
     if head[0] == "chosen" or ("chosen" in head and len(head) <= 3):
-        rows = csv.DictReader(io.StringIO(text.strip()), fieldnames=head, delimiter=delimiter)
-        next(rows)
-        return own("you", [_interaction(row, Columns(), TYPED, rows.line_num) for row in rows])
+        csv_lines = io.StringIO(text.replace(first, first.lower(), 1), newline="")
+        return own("you", _of_table(csv_rows(csv_lines, ["chosen"], Path(TYPED)), Columns(), TYPED))
     interactions = [_choice(line, number) for number, line in enumerate(lines, 1) if line.strip()]
     if not interactions:
         raise RecordError(f"no choice yet; type {HOW}")
@@ -156,10 +154,14 @@ def read_history(path: Path, columns: Columns = Columns(), user: str | None = No
     if form_of(path) == "jsonl":
         return _of_rows(read_jsonl(path), str(path), user)
     rows = own_rows(path, [columns.chosen], [columns.rejected, columns.query])
+    return own(path.name, _of_table(rows, columns, path))
+
+
+def _of_table(rows: Iterable[tuple[int, dict]], columns: Columns, path: str | Path) -> list[Interaction]:
     interactions = [_interaction(row, columns, path, line) for line, row in rows]
     if not interactions:
         raise RecordError("no row in it; an interaction a row is expected", path)
-    return own(path.name, interactions)
+    return interactions
 
 
 def _interaction(row: dict, columns: Columns, path: str | Path, line: int) -> Interaction:

@@ -60,7 +60,7 @@ def own_rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -
     elif form == "parquet":
         yield from _parquet_rows(path, columns, optional)
     else:
-        yield from _csv_rows(path, columns)
+        yield from csv_rows(_lines(path), columns, path)
 
 
 def check_columns(columns: Sequence[str], names: Sequence[str], path: Path, line: int | None = None) -> None:
@@ -73,9 +73,19 @@ def check_columns(columns: Sequence[str], names: Sequence[str], path: Path, line
             raise RecordError("two columns have this name; rename one of them", path, line, name)
 
 
-def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def csv_rows(lines: Iterator[str], columns: Sequence[str], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, row) of each row of CSV with a header.
+
+    Args:
+        lines: with their ends.
+        columns: names that it must have.
+        path: how errors name it.
+
+    Raises:
+        RecordError: see `own_rows`.
+    """
     csv.field_size_limit(min(sys.maxsize, 1 << 30))
-    lines, blanks = _lines(path), 0
+    blanks = 0
     for first_line in lines:
         if first_line.strip():
             break

@@ -26,6 +26,7 @@ PAIR = Interaction("Heat (1995)", "Alien (1979)")
         ),
         ("chosen,rejected\nHeat (1995),Alien (1979)\n", [PAIR]),
         ("rejected;chosen\nAlien (1979);Heat (1995)\n", [PAIR]),
+        ('"Chosen","Rejected"\n"Two\nlines","Heat, the film"\n\n', [Interaction("Two\nlines", "Heat, the film")]),
         ("Ugly, beautiful\nx", [Interaction("Ugly, beautiful"), Interaction("x")]),
         ("same > same", [Interaction("same")]),
         ("half \ud83d", [Interaction("half \ufffd")]),
@@ -44,6 +45,12 @@ def test_what_is_typed_is_read(text, history):
         ('{"chosen": "Up"}\n[1]', "what was typed:2: expected an object"),
         ('{"chosen": 7}', "field 'interaction.chosen': expected text"),
         ("chosen,rejected\n,Alien", "what was typed:2: field 'chosen': empty"),
+        ("\nchosen,rejected\nHeat, the movie,Alien", "what was typed:3: 3 fields, and the header has 2; quote"),
+        ("chosen,rejected\nHeat", "what was typed:2: 1 fields, and the header has 2"),
+        ('chosen,rejected\n"Heat,Alien', "what was typed:2: not CSV"),
+        ("chosen,chosen\na,b", "what was typed:1: field 'chosen': two columns have this name"),
+        ("chosen,rejected", "what was typed: no row in it"),
+        (f"chosen,rejected\n{'x' * 140_000},b", "choice 1 has an item of 140,000 characters"),
     ],
 )
 def test_what_cannot_be_read_is_named(text, problem):
