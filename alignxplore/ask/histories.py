@@ -146,13 +146,17 @@ def read_history(path: Path, columns: Columns = Columns(), user: str | None = No
 
     Args:
         columns: names of a CSV's or Parquet file's columns.
-        user: which person of a file of persons; default: the first.
+        user: which person of a JSONL file of persons; default: the first.
 
     Raises:
-        RecordError: an empty file, a row that breaks the contract, or no such person.
+        RecordError: an empty file, a row that breaks the contract, no such person, or a user of a table.
     """
     if form_of(path) == "jsonl":
         return _of_rows(read_jsonl(path), str(path), user)
+    if user is not None:
+        raise RecordError(
+            "a table is read as the history of one person; leave --person out, with only that one's rows", path
+        )
     rows = own_rows(path, [columns.chosen], [columns.rejected, columns.query])
     return own(path.name, _of_table(rows, columns, path))
 

@@ -111,6 +111,8 @@ def test_jsonl_of_interactions_of_persons_and_parquet(tmp_path, jsonl):
         read_history(jsonl({"chosen": "Up"}, rows[0], name="own.jsonl"))
     pq.write_table(pa.table({"chosen": ["Up", "Ran"], "rejected": [None, "Heat"]}), tmp_path / "own.parquet")
     assert read_history(tmp_path / "own.parquet").history == (Interaction("Up"), Interaction("Ran", "Heat"))
+    with pytest.raises(RecordError, match="own.parquet: a table is read as the history of one person"):
+        read_history(tmp_path / "own.parquet", user="8")
     with pytest.raises(RecordError, match="own.xlsx: a spreadsheet; save it as CSV"):
         (tmp_path / "own.xlsx").write_bytes(b"x")
         read_history(tmp_path / "own.xlsx")
