@@ -15,9 +15,9 @@ done < <(compgen -e)
 
 refuse() { echo "${0##*/}: $*" >&2; exit 2; }
 
-has() {  # WORD WORD...: is the first one among the others?
+has() {  # WORD WORD...: is the first one among the others, alone or as WORD=VALUE?
     local word
-    for word in "${@:2}"; do [[ $word != "$1" ]] || return 0; done
+    for word in "${@:2}"; do [[ $word != "$1" && $word != "$1="* ]] || return 0; done
     return 1
 }
 

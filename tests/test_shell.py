@@ -226,6 +226,8 @@ def test_training_gets_values_with_blanks(recorder):
 
 
 def test_check_of_sft_waits_for_no_other_node(recorder):
+    recorder.run("sft/sft.sh", "--config=my.yaml", NPROC="1")
+    assert recorder.commands == [["sft/sft.py", "--config=my.yaml"]]
     process = recorder.run("sft/sft.sh", "--check", "--learning_rate", "1", NNODES="8", NPROC="4")
     assert "NNODES=8 nodes of NPROC=4 processes" in process.stdout
     ((*launch, _, _, _, _, _, check, _, _),) = recorder.commands
@@ -387,9 +389,11 @@ def test_each_task_of_a_slurm_array_writes_one_shard(recorder):
     (command,) = recorder.commands
     assert values(command, "--shard") == ["file:7/8"] and values(command, "--data") == ["own=parts/7.jsonl"]
     assert values(command, "--model") == ["ours=folder"] and values(command, "--limit") == ["3"]
-    urls = {"ENDPOINTS": "http://a/v1 http://b/v1 http://c/v1", "DATA": "own=persons.jsonl"}
-    recorder.run("eval/slurm_summaries.sbatch", **variables | urls, SLURM_ARRAY_TASK_COUNT="2", SHARDS="64")
+    own = {"ENDPOINTS": "http://a/v1 http://b/v1 http://c/v1", "DATA": "own=persons.jsonl", "SHARDS": "64"}
+    own["EVAL"] = os.path.relpath(ROOT / "eval", recorder.folder)
+    recorder.run("eval/slurm_summaries.sbatch", **variables | own, SLURM_ARRAY_TASK_COUNT="2")
     (command,) = recorder.commands
-    assert values(command, "--shard") == ["7/64"] and values(command, "--model") == ["ours=http://b/v1"]
+    assert [command[0], *values(command, "--shard")] == ["eval/gen_preference.py", "7/64"]
+    assert values(command, "--model") == ["ours=http://b/v1"]
     message = recorder.run("eval/slurm_summaries.sbatch", expect=2, **variables, SLURM_ARRAY_TASK_COUNT="2").stderr
     assert "set SHARDS" in message and not recorder.commands

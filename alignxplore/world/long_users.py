@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from alignxplore.benchmark_files import user_row
 from alignxplore.command import option, run
+from alignxplore.errors import at_least_one
 from alignxplore.records import UserRecord, hash_seed, write_jsonl
 from alignxplore.world.text import DOMAINS
 from alignxplore.world.users import draw_stream, draw_user
@@ -26,6 +27,11 @@ class LongOptions:
     choices: int = option("choices a user, the target included", 24)
     split: str = option("users of two splits are never the same", "long")
     seed: int = option("seed of the world", 1)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "users")
+        if self.choices < 2:
+            raise ValueError(f"--choices {self.choices}: at least 2, a history and the target")
 
 
 def long_users(seed: int, users: int, choices: int, split: str = "long") -> Iterator[dict]:
