@@ -96,9 +96,7 @@ _ADDED = (
     "data.sampler",
 )
 STEPS = "trainer.total_training_steps (the learning rate follows it)"
-TOKENIZER, CONFIGURATION = (
-    f"actor_rollout_ref.model.{name} (what it holds)" for name in ("tokenizer_path", "hf_config_path")
-)
+CONFIGURATION = "actor_rollout_ref.model.hf_config_path (what it holds)"
 MAY_BE_MISSING = (*_ADDED, STEPS, CONFIGURATION)  # in what an earlier version wrote
 ATTENTION = "attn_implementation"  # how the same attention is computed: what the machine has
 TEMPLATES = ("infer", "judge")  # of the prompt set, those that a run renders
@@ -119,9 +117,10 @@ def fixed_settings(config: DictConfig, steps: int) -> dict[str, Any]:
     settings["streaming.judges"] = sorted(ModelSpec.parse(spec).name for spec in config.streaming.judges.split())
     model = config.actor_rollout_ref.model
     settings[MODEL] = _model_contents(model.path)
-    for name in (TOKENIZER, CONFIGURATION):
-        if folder := OmegaConf.select(config, name.split()[0]):
-            settings[name] = _model_contents(folder)
+    if tokenizer := model.get("tokenizer_path"):
+        settings["actor_rollout_ref.model.tokenizer_path (what it holds)"] = _model_contents(tokenizer)
+    configuration = model.get("hf_config_path")
+    settings[CONFIGURATION] = _model_contents(configuration) if configuration else None
     for name in ("train_files", "val_files"):
         files = [config.data[name]] if isinstance(config.data[name], str) else config.data[name]
         settings[f"data.{name} (what they hold)"] = [_file_contents(path) for path in files]
