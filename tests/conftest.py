@@ -3,6 +3,7 @@ says."""
 
 import asyncio
 import json
+import logging
 import os
 import random
 import signal
@@ -20,6 +21,15 @@ from transformers import PreTrainedTokenizerFast
 
 from alignxplore.prompts import SETS
 from tests import ROOT
+
+
+@pytest.fixture(autouse=True)
+def logging_is_left_as_it_was():
+    """Libraries that change it for a whole process are imported in a process of their own: later tests read logs."""
+    before = logging.root.level, logging.root.manager.disable
+    yield
+    assert (logging.root.level, logging.root.manager.disable) == before, "this test changed logging for those after it"
+
 
 CHATML = """{%- if messages[0].role == 'system' %}{{- '<|im_start|>system
 ' + messages[0].content + '<|im_end|>

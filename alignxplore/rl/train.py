@@ -133,6 +133,15 @@ def stop_in_order(out: Path, progress: Path) -> Callable[[int, object], None]:
     return handle
 
 
+def environment_of_processes(out: Path) -> dict[str, str]:
+    """What Ray's processes need, which take their environment from `ray start` and may stand in another folder."""
+    return {
+        "TENSORBOARD_DIR": os.path.abspath(os.environ.get("TENSORBOARD_DIR") or out / "tensorboard"),
+        # vLLM imports model_hosting_container_standards, which silences the warnings of everybody, ours included.
+        "SAGEMAKER_CONTAINER_LOG_LEVEL": os.environ.get("SAGEMAKER_CONTAINER_LOG_LEVEL") or "WARNING",
+    }
+
+
 def train(config: DictConfig, steps: int, out: Path, lock: RunLock) -> None:
     """Run verl until the last step and put the final model at OUT/model."""
     import ray
@@ -152,10 +161,8 @@ def train(config: DictConfig, steps: int, out: Path, lock: RunLock) -> None:
                 signal.signal(number, on_signal)
             return ray.remote(num_cpus=1)(StreamingRunner).remote()
 
-    # The runner takes its environment from `ray start`, and may stand in another folder.
-    name = "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR"
-    pictures = os.path.abspath(os.environ.get("TENSORBOARD_DIR") or out / "tensorboard")
-    OmegaConf.update(config, name, pictures, force_add=True)
+    for name, value in environment_of_processes(out).items():
+        OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{name}", value, force_add=True)
     with ray_of_its_own(config, out / "log" / "ray", keep=[lock.fileno()]):
         run_ppo(config, Starter)
     last_step = newest_step(out / "checkpoints")

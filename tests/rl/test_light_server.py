@@ -1,12 +1,15 @@
 """A handle of vLLM's server in Ray brings nothing of vLLM into a process."""
 
 import asyncio
+import importlib.util
+import os
 import subprocess
 import sys
 
 import pytest
 
-from alignxplore.rl.light_server import by_name, light_replica
+from alignxplore.rl.light_server import by_name
+from alignxplore.rl.train import environment_of_processes
 
 HEAVY = """
 class Server:
@@ -57,9 +60,29 @@ def test_it_has_the_public_methods_and_passes_errors_on(light):
         asyncio.run(light(1).add())
 
 
-def test_verls_replica_starts_such_a_server():
-    vllm_server = pytest.importorskip("verl.workers.rollout.vllm_rollout.vllm_async_server").vLLMHttpServer
-    server = by_name(vllm_server)
+# In a process of its own: vLLM changes how a whole process logs.
+REPLICA = """
+from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer
+from alignxplore.rl.light_server import by_name, light_replica
+
+print(*vars(by_name(vLLMHttpServer)))
+print(by_name(vLLMHttpServer).__name__, light_replica().__mro__[1].__name__)
+import logging
+logging.getLogger("alignxplore.serving.endpoint").warning("trying again")
+"""
+
+
+def test_verls_replica_starts_such_a_server_and_our_warnings_are_told_beside_vllm(tmp_path):
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed")
+    process = subprocess.run(
+        [sys.executable, "-c", REPLICA],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment_of_processes(tmp_path),
+        check=True,
+    )
+    methods, names = process.stdout.splitlines()[-2:]
     used = {"generate", "launch_server", "get_server_address", "collective_rpc", "set_global_steps", "clear_kv_cache"}
-    assert used <= set(vars(server)) and server.__name__ == "LightvLLMHttpServer"
-    assert light_replica().__mro__[1].__name__ == "vLLMReplica"
+    assert used <= set(methods.split()) and names == "LightvLLMHttpServer vLLMReplica"
+    assert "trying again" in process.stderr
