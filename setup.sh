@@ -155,16 +155,19 @@ prepare_environment() {
     esac
 }
 
-become_python() {  # PROGRAM ARGUMENT...: goes on as Python with that file or module, in the CPU environment
+become_python() { become_python_for cpu "$@"; }
+
+become_python_for() {  # DEVICE PROGRAM ARGUMENT...: goes on as Python with that file or module, in its environment
     # --no-install among the arguments is ours: the environment that is active now. With --check nothing is made, and
     # where there is no environment yet, any Python will do.
+    export DEVICE=$1
+    shift
     local word how=() words=(-m "$1")
     [[ $1 != */* ]] || words=("$1")
     for word in "${@:2}"; do
         if [[ $word == --no-install ]]; then how=(--no-install); else words+=("$word"); fi
     done
     ! has --check "$@" || how=("${how[@]:---check}")
-    export DEVICE=cpu
     prepare_environment "${how[@]}"
     use_library
     word=python

@@ -6,7 +6,8 @@
 #   ./test.sh --fast              without the tests marked slow: about ten minutes once installed
 #   ./test.sh --kill              real runs killed at 20 moments of each stage, and continued: see RELIABILITY.md
 #   ./test.sh --gpu               a smoke run of the whole path on one GPU: 40 GB, about 8 minutes, not yet run on one.
-#                                 The last line is JSON. --rehearse: the same steps on a CPU, tiny. 2: there is no GPU
+#                                 The last line is JSON. --rehearse: the same steps on a CPU, tiny. 2: there is no GPU.
+#                                 With --check it prints the steps
 #   ./test.sh --no-install        in the environment that is active now; nothing is installed
 #   ./test.sh --check             say whether the environment is complete; nothing is installed or run
 #   ./test.sh --fast -k judge -x  what is left goes to pytest
@@ -22,14 +23,8 @@ DEVICE=${DEVICE:-cpu}
 export DEVICE
 
 smoke() {  # ARGUMENT...: the steps of alignxplore/quickstart/card.py, in the environment of the device
-    local word how=() words=()
-    for word in "$@"; do
-        case $word in
-            --gpu) ;;
-            --no-install) how=(--no-install) ;;
-            *) words+=("$word") ;;
-        esac
-    done
+    local word words=()
+    for word in "$@"; do [[ $word == --gpu ]] || words+=("$word"); done
     if has --rehearse "$@"; then
         DEVICE=cpu CUDA_VISIBLE_DEVICES=
         export CUDA_VISIBLE_DEVICES
@@ -39,9 +34,7 @@ smoke() {  # ARGUMENT...: the steps of alignxplore/quickstart/card.py, in the en
         refuse "there is no GPU here (nvidia-smi names none), so nothing was run; --gpu --rehearse runs the same" \
             "steps on a CPU"
     fi
-    prepare_environment "${how[@]}"
-    use_library
-    exec python -m alignxplore.quickstart.card "${words[@]}"
+    become_python_for "$DEVICE" alignxplore.quickstart.card "${words[@]}"
 }
 ! has --gpu "$@" || smoke "$@"
 

@@ -6,8 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from alignxplore.environment import REQUIREMENTS, ROOT, check, installed_versions, portable, read_pins
+
+NEEDS = Path(__file__).with_name("gpu_set_needs.txt")
 
 
 @pytest.fixture
@@ -83,6 +88,23 @@ def test_the_gpu_set_is_recognised_by_its_vllm():
     report = check(direct | indirect)
     assert (report.device, report.errors) == ("gpu", [])
     assert "transformers is 5.8.0" in only_error(direct | indirect | {"transformers": "5.8.0"})
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12"])
+def test_the_pins_of_the_gpu_set_are_what_its_packages_ask_for(python):
+    pins = {
+        canonicalize_name(name): version
+        for part in read_pins(ROOT / REQUIREMENTS["gpu"])
+        for name, version in part.items()
+    }
+    environment, unmet = default_environment() | {"python_version": python, "python_full_version": f"{python}.1"}, []
+    lines = [line for line in NEEDS.read_text().splitlines() if not line.startswith("#")]
+    for package, need in ((name, Requirement(text)) for name, _, text in (line.partition(": ") for line in lines)):
+        if need.marker is None or need.marker.evaluate(environment):
+            version = pins.get(canonicalize_name(need.name))
+            if version is None or not need.specifier.contains(version, prereleases=True):
+                unmet.append(f"{package} asks for {need}, pinned is {version}")
+    assert len(lines) > 100 and not unmet
 
 
 @pytest.mark.parametrize("python", [(3, 10), (3, 13)])

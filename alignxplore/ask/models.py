@@ -19,7 +19,9 @@ from alignxplore.judging.free_form import ReasoningJudge
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import Interaction, Offer
-from alignxplore.serving.models import Model, ModelSpec, open_model, whereabouts
+from alignxplore.serving.models import Model, ModelSpec, open_model, served_here, whereabouts
+from alignxplore.serving.serve_options import SERVE_ARGUMENTS
+from alignxplore.serving.server import beside
 from alignxplore.summarize import Plan, Sampling, Summaries, check_window, summarize
 
 Told = Callable[[int, str], None]  # number of a stage, all of its answer so far
@@ -36,6 +38,7 @@ class ModelOptions(Checkable):
     max_model_len: int | None = option("window; default: 16,384, or less where the model takes less", None)
     seed: int = option("of the sampling; 0 as in the evaluation", 0)
     api_key_env: str | None = option("name of the environment variable with the endpoints' key", None)
+    serve_arguments: str = option(SERVE_ARGUMENTS, "")
     logs: Path = option("what the servers say goes there", Path("outputs/ask"))
 
     def __post_init__(self) -> None:
@@ -172,13 +175,15 @@ async def opened(
 def places(specs: Sequence[ModelSpec], options: ModelOptions) -> list[str]:
     """Where the models are to come from, for `--check`."""
     return [
-        f"{spec.name}: {whereabouts(spec, options.api_key_env, serving_arguments(spec, options))}" for spec in specs
+        f"{spec.name}: {whereabouts(spec, options.api_key_env, serving_arguments(spec, options, served_here(specs)))}"
+        for spec in specs
     ]
 
 
-def serving_arguments(spec: ModelSpec, options: ModelOptions) -> list[str]:
-    """What `vllm serve` is told of a model that is served here."""
-    return ["--max-model-len", str(options.max_model_len or window_of(spec))]
+def serving_arguments(spec: ModelSpec, options: ModelOptions, count: int) -> list[str]:
+    """What `vllm serve` is told of a model that is served here, as one of `count`."""
+    window = str(options.max_model_len or window_of(spec))
+    return beside(["--max-model-len", window, *options.serve_arguments.split()], count)
 
 
 async def _all_open(
@@ -192,7 +197,7 @@ async def _all_open(
                 open_model(
                     spec,
                     log_folder=options.logs,
-                    arguments=serving_arguments(spec, options),
+                    arguments=serving_arguments(spec, options, served_here(specs)),
                     sample=sample,
                     api_key_env=options.api_key_env,
                 )

@@ -14,6 +14,8 @@ from alignxplore.evaluation.history_baselines import BM25, HELP, parse_baselines
 from alignxplore.evaluation.shards import WHOLE, Shard
 from alignxplore.judging.ranking import ROTATIONS
 from alignxplore.prompts import FORMATS
+from alignxplore.serving.serve_options import SERVE_ARGUMENTS
+from alignxplore.serving.server import beside
 
 PROTOCOLS = ("choice", "paper")
 OFFICIAL_EVALUATOR = "12kimih/Llama-3.2-3B-HiCUPID"
@@ -23,11 +25,7 @@ TEXTS_HELP = (
     "of users and models in report.html: all, or none; none is for a page that is shown to others: the terms of MIND, "
     "Amazon and P-Soups forbid to publish their texts"
 )
-AT_ONCE = "models served here that are asked at the same time; they need memory beside each other"
-SERVE_ARGUMENTS = (
-    "more arguments for `vllm serve`, after an =: --serve_arguments=--enforce-eager or "
-    "'--serve_arguments=--tensor-parallel-size 2'"
-)
+AT_ONCE = "models served here that are asked at the same time; on a GPU each takes its share of the memory"
 
 
 class Serving(Protocol):
@@ -40,6 +38,11 @@ class Serving(Protocol):
 def serving_arguments(options: Serving) -> list[str]:
     """What `vllm serve` is told of the models served here."""
     return ["--max-model-len", str(options.max_model_len), *options.serve_arguments.split()]
+
+
+def serving_beside(options: "GenerationArguments | EvaluationArguments", count: int) -> list[str]:
+    """The same for one of `count` models, of which `at_once` are up at the same time."""
+    return beside(serving_arguments(options), min(options.at_once, count))
 
 
 @dataclass(kw_only=True)

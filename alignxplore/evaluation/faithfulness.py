@@ -14,7 +14,7 @@ from pathlib import Path
 
 from alignxplore.command import Checkable, option
 from alignxplore.errors import at_least_one
-from alignxplore.evaluation.arguments import SERVE_ARGUMENTS, one_of, serving_arguments
+from alignxplore.evaluation.arguments import one_of, serving_arguments
 from alignxplore.evaluation.benchmarks import (
     BENCHMARK_FILES,
     Benchmark,
@@ -39,6 +39,7 @@ from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, RecordError, UserRecord
 from alignxplore.serving.models import ModelSpec, as_served, choose, open_model, parse_all, whereabouts
+from alignxplore.serving.serve_options import SERVE_ARGUMENTS
 from alignxplore.work import run_units
 
 JOURNAL = "evidence"  # beside the journals of the protocols

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from alignxplore.environment import recorded_versions, say_problems
-from alignxplore.evaluation.arguments import GenerationArguments, serving_arguments
+from alignxplore.evaluation.arguments import GenerationArguments, serving_arguments, serving_beside
 from alignxplore.evaluation.benchmarks import BenchmarkFile, SummarySet, find_benchmarks, run_id, slices_of
 from alignxplore.evaluation.costs import SHORTER, Spent
 from alignxplore.evaluation.fits import Fit
@@ -23,7 +23,17 @@ from alignxplore.places import Places
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, UserRecord, content_hash, write_json
 from alignxplore.serving.endpoint import is_url
-from alignxplore.serving.models import Model, ModelSpec, as_served, choose, look_up, open_model, parse_all, whereabouts
+from alignxplore.serving.models import (
+    Model,
+    ModelSpec,
+    as_served,
+    choose,
+    look_up,
+    open_model,
+    parse_all,
+    served_here,
+    whereabouts,
+)
 from alignxplore.summarize import Sampling, Summaries, check_window, summarize
 from alignxplore.work import run_units, side_by_side
 
@@ -292,7 +302,7 @@ async def write_sets(arguments: GenerationArguments, policy: Policy, benchmarks:
     async with open_model(
         spec,
         log_folder=arguments.folder / "logs",
-        arguments=serving_arguments(arguments),
+        arguments=serving_beside(arguments, served_here(parse_all(arguments.model))),
         sample=policy.prompts.infer([Interaction("?")], None, policy.form),
         api_key_env=policy.api_key_env,
         concurrency=arguments.concurrency,

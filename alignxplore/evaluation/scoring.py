@@ -13,7 +13,7 @@ from alignxplore.environment import say_problems
 from alignxplore.evaluation import conditions, costs, hicupid, segments
 from alignxplore.evaluation import rows as rows_of
 from alignxplore.evaluation.answers import Answer
-from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments, serving_arguments
+from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments, serving_arguments, serving_beside
 from alignxplore.evaluation.benchmarks import Benchmark, check_recipes, check_tasks, find_sets, load_benchmarks
 from alignxplore.evaluation.conditions import Cell, JudgeRequest, questions, requests_of
 from alignxplore.evaluation.history_baselines import HistoryBaselines, parse_baselines
@@ -30,7 +30,7 @@ from alignxplore.judging import ranking
 from alignxplore.judging.downstream import Downstream
 from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import RecordError, write_json, write_jsonl
-from alignxplore.serving.models import ModelSpec, choose, open_model, parse_all, whereabouts
+from alignxplore.serving.models import ModelSpec, choose, open_model, parse_all, served_here, whereabouts
 from alignxplore.work import run_units, side_by_side
 
 log = logging.getLogger(__name__)
@@ -277,7 +277,7 @@ async def read_all(
     async with open_model(
         spec,
         log_folder=Path(arguments.out) / "logs",
-        arguments=serving_arguments(arguments),
+        arguments=serving_beside(arguments, served_here(parse_all(arguments.judge))),
         sample=PromptSet(arguments.prompt_set).judge(None, None, "a", "b"),
         api_key_env=key,
         concurrency=arguments.concurrency,

@@ -9,7 +9,7 @@ A folder or hub id is served by a local `vllm serve` for the length of the with-
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -121,6 +121,11 @@ def parse_all(texts: Sequence[str]) -> list[ModelSpec]:
             problem = f"{len(targets)} models are named {spec.name} ({', '.join(targets)})"
             raise ValueError(f"{problem}; give each one its own: NAME=TARGET")
     return specs
+
+
+def served_here(specs: Iterable[ModelSpec]) -> int:
+    """How many of these models are no endpoints."""
+    return sum(not is_url(spec.target) for spec in specs)
 
 
 def whereabouts(spec: ModelSpec, api_key_env: str | None = None, arguments: Sequence[str] = ()) -> str:

@@ -8,6 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+SERVE_ARGUMENTS = (
+    "more arguments for `vllm serve`, after an =: --serve_arguments=--enforce-eager or "
+    "'--serve_arguments=--tensor-parallel-size 2'"
+)
 # Options that change weights, arithmetic, prompts, answers or defaults of sampling; not how the work is spread, and
 # not which kernels do it.
 MOVING = frozenset(

@@ -26,7 +26,8 @@ import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
 
 import psutil
 
@@ -49,6 +50,10 @@ CPU_ENVIRONMENT = {
     # Bytes. glibc would raise it to the size of passing tensors, and they leave holes in the heap: 200 MB in a judge.
     "MALLOC_MMAP_THRESHOLD_": str(2**20),
 }
+# FlashInfer's sampler is compiled by nvcc when a server warms up, which ends where there is none. Requests that have a
+# seed, as ours do, never use it.
+GPU_ENVIRONMENT = {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
+MEMORY_SHARE = 0.9  # of a GPU, for all servers that are up at the same time
 # Blocks of 128 tokens, the CPU default, would keep short prompts out of the prefix cache. A prompt that is read in
 # pieces and sampled with a seed ends the CPU engine (it rewinds a CUDA generator), so prompts are read whole.
 _CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--block-size", "32", "--no-enable-chunked-prefill")
@@ -162,7 +167,7 @@ def start(
         command += ["--middleware", "alignxplore.serving.guard.KeyEverywhere"]
     if on_cpu():
         command += _CPU_ARGUMENTS
-        environment = CPU_ENVIRONMENT | environment
+    environment = (CPU_ENVIRONMENT if on_cpu() else GPU_ENVIRONMENT) | environment
     command += arguments
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
     sockets = socket_folder("axp-serve", "/" + "0" * 36)  # names of vLLM's sockets are random ids
@@ -282,16 +287,38 @@ def serve(
 async def serve_beside(
     model: str, *, log_path: str | Path, revision: str | None = None, arguments: Sequence[str] = ()
 ) -> AsyncIterator[str]:
-    """`serve` in a coroutine: while the server starts and ends, others go on."""
-    began, is_ready = time.monotonic(), False
-    process, url = start(model, log_path=log_path, revision=revision, arguments=arguments, with_key=False)
-    try:
-        await asyncio.to_thread(wait_ready, process, url, log_path=log_path)
-        is_ready = True
-        log.info("serving %s at %s after %.0f s", model, url, time.monotonic() - began)
-        yield url
-    finally:
-        await asyncio.to_thread(_end, process, url, is_ready)
+    """`serve` in a coroutine: while the server starts and ends, others go on. On GPUs servers start one by one."""
+    async with contextlib.AsyncExitStack() as turn:
+        await turn.enter_async_context(_turn())
+        began, is_ready = time.monotonic(), False
+        process, url = start(model, log_path=log_path, revision=revision, arguments=arguments, with_key=False)
+        try:
+            await asyncio.to_thread(wait_ready, process, url, log_path=log_path)
+            is_ready = True
+            log.info("serving %s at %s after %.0f s", model, url, time.monotonic() - began)
+            await turn.aclose()
+            yield url
+        finally:
+            await asyncio.to_thread(_end, process, url, is_ready)
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+
+def _turn() -> contextlib.AbstractAsyncContextManager[Any]:
+    """When it is a server's turn to start. vLLM takes what others fill on its GPU meanwhile for its own use, and what
+    is left for keys and values shrinks by it."""
+    if on_cpu():
+        return contextlib.nullcontext()
+    return _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+
+
+def beside(arguments: Sequence[str], count: int) -> list[str]:
+    """`arguments` for one of `count` servers that are up at the same time: an equal share of a GPU's memory, unless
+    they name one."""
+    if count < 2 or on_cpu() or has_option(arguments, "--gpu-memory-utilization"):
+        return list(arguments)
+    return [*arguments, "--gpu-memory-utilization", f"{MEMORY_SHARE / count:.3f}"]
 
 
 def _tail(path: str | Path, start: int = 0, lines: int = 15) -> str:

@@ -166,3 +166,13 @@ def test_the_rehearsal_runs_every_step_and_ends_with_its_figures(rehearsed):
     again = run()
     assert again.returncode == 0 and "-- large_rl: done before" in again.stdout
     assert json.loads(again.stdout.splitlines()[-1]) == facts
+
+
+def test_check_makes_no_environment(tmp_path):
+    """Steps are printed by any Python, before anything is installed."""
+    words = ["bash", "test.sh", "--gpu", "--rehearse", "--check", "--out", str(tmp_path / "runs")]
+    environment = os.environ | {"VENV": str(tmp_path / "venv")}
+    process = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert "-- large_rl: about" in process.stdout and "nothing was started" in process.stdout
+    assert not any(tmp_path.iterdir())
