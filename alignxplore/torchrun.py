@@ -11,18 +11,31 @@ import functools
 import os
 import signal
 import sys
+from typing import Any
 
 from alignxplore.errors import one_sentence
 
 
 def give_time() -> None:
-    """Before torch 2.12 torchrun kills after 30 seconds, whatever TORCH_ELASTIC_SHUTDOWN_TIMEOUT says."""
-    from torch.distributed.elastic.multiprocessing.api import PContext
+    """Before torch 2.12 torchrun kills after 30 seconds, whatever TORCH_ELASTIC_SHUTDOWN_TIMEOUT says.
+
+    Only those that are told to end have the time. Those whose neighbour has failed hang in a collective, and save
+    nothing.
+    """
+    from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
     from torch.distributed.launcher.api import LaunchConfig
 
-    if not hasattr(LaunchConfig, "shutdown_timeout"):
-        seconds = int(os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "30"))
-        PContext.close = functools.partialmethod(PContext.close, timeout=seconds)
+    if hasattr(LaunchConfig, "shutdown_timeout"):
+        return
+    seconds = int(os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "30"))
+    shutdown = LocalElasticAgent._shutdown
+
+    def patient_shutdown(agent: LocalElasticAgent, *arguments: Any, **options: Any) -> None:
+        if processes := agent._pcontext:
+            processes.close = functools.partial(processes.close, timeout=seconds)
+        shutdown(agent, *arguments, **options)
+
+    LocalElasticAgent._shutdown = patient_shutdown
 
 
 def launch() -> None:

@@ -38,5 +38,15 @@ elif ((NNODES > 1)); then
     launch=(--nnodes "$NNODES" --node_rank "$NODE_RANK" --master_addr "$MASTER_ADDR" --master_port "$MASTER_PORT")
 fi
 launch=(-m alignxplore.torchrun "${launch[@]}" --nproc_per_node "$NPROC")
-if ((NNODES * NPROC == 1)) && [[ " ${command[*]}" != *" --deepspeed"* ]]; then launch=(); fi
+asks_for_deepspeed() {  # WORD...: on the command line or in a file of --config. It wants torchrun for one process, too
+    local word before=
+    for word in "$@"; do
+        [[ $word != --deepspeed* ]] || return 0
+        [[ $before != --config ]] || word=--config=$word
+        before=$word
+        if [[ $word == --config=* ]] && grep -qs "^deepspeed *:" "${word#*=}"; then return 0; fi
+    done
+    return 1
+}
+if ((NNODES * NPROC == 1)) && ! asks_for_deepspeed "${command[@]}"; then launch=(); fi
 exec "$PYTHON" "${launch[@]}" "${command[@]}"

@@ -353,7 +353,7 @@ def test_slurm_starts_sft_on_every_node(recorder):
         ENVIRONMENT="/dev/null",
         OPTIONS=str(options),
     )
-    assert options.read_text().split() == ["--ntasks-per-node=1", "--kill-on-bad-exit=1"]
+    assert options.read_text().split() == ["--ntasks-per-node=1", "--cpu-bind=none", "--kill-on-bad-exit=1"]
     for rank, command in enumerate(recorder.commands):
         assert command == [
             "-m",

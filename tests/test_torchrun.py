@@ -1,54 +1,50 @@
 """Processes that torchrun tells to end have the time that TORCH_ELASTIC_SHUTDOWN_TIMEOUT names."""
 
-import dataclasses
 import signal
+from dataclasses import dataclass, field
 
 import pytest
 
 from alignxplore import torchrun
 
 
-@pytest.fixture
-def closing(monkeypatch):
-    """The seconds that torchrun gave to each of the processes that it ended."""
-    from torch.distributed.elastic.multiprocessing import api
+@dataclass
+class Processes:
+    """What the agent of torch 2.11 asks of the processes that it started; `seconds`: given to them, each time."""
 
-    seconds = []
+    seconds: list[float] = field(default_factory=list)
 
     def close(self, death_sig=None, timeout=30):
-        seconds.append(timeout)
+        self.seconds.append(timeout)
 
-    monkeypatch.setattr(api.PContext, "close", close)
+
+@pytest.fixture
+def agent(monkeypatch):
+    """One of torch, with such processes; its own way to end them is that of torch 2.11."""
+    from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+
+    def shutdown(self, death_sig=signal.SIGTERM):
+        self._pcontext.close(death_sig)
+
+    monkeypatch.setattr(LocalElasticAgent, "_shutdown", shutdown)
     monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
-    return seconds
+    agent = object.__new__(LocalElasticAgent)
+    agent._pcontext = Processes()
+    return agent
 
 
-def end_processes():
-    """As the agent of torch 2.11 does it, which names no time."""
-    from torch.distributed.elastic.multiprocessing.api import PContext
-
-    PContext.close(
-        object.__new__(type("Processes", (PContext,), dict.fromkeys(PContext.__abstractmethods__))), signal.SIGTERM
-    )
-
-
-def test_an_old_torchrun_waits_as_long_as_it_is_told(closing, monkeypatch):
+def test_an_old_torchrun_waits_as_long_as_it_is_told(agent, monkeypatch):
     from torch.distributed.launcher import api
 
-    @dataclasses.dataclass
-    class LaunchConfig:
-        """Of torch 2.11, without a time."""
-
-    end_processes()
-    monkeypatch.setattr(api, "LaunchConfig", LaunchConfig)
+    monkeypatch.setattr(api, "LaunchConfig", type("LaunchConfig", (), {}))  # of torch 2.11, without a time
     torchrun.give_time()
-    end_processes()
-    assert closing == [30, 600]
+    agent._pcontext.close()  # as it does by itself where one of them has failed
+    agent._shutdown()
+    agent._shutdown(signal.SIGINT)
+    assert agent._pcontext.seconds == [30, 600, 600]
 
 
-def test_a_new_torchrun_is_left_as_it_is(closing):
-    from torch.distributed.elastic.multiprocessing.api import PContext
-
-    before = PContext.close
+def test_a_new_torchrun_is_left_as_it_is(agent):
+    before = type(agent)._shutdown
     torchrun.give_time()
-    assert PContext.close is before
+    assert type(agent)._shutdown is before
