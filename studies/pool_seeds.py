@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alignxplore.command import option, run
+from alignxplore.errors import UserError
 from alignxplore.evaluation.report.tables import MISSING, Table, markdown, percent, points
 from alignxplore.evaluation.rows import read_scores
 from alignxplore.records import person_of, write_json, write_text
@@ -37,11 +38,16 @@ class SeedsOptions:
         "NAME=FOLDER of an evaluation: a policy trained upon the first run as a control", None
     )
 
+    def __post_init__(self) -> None:
+        folders = [run.resolve() for run in self.runs]
+        if doubles := [run for run, folder in zip(self.runs, folders) if folders.count(folder) > 1]:
+            raise ValueError(f"--runs names {doubles[0]} twice: its rows would count as those of another seed")
+
 
 def scores_of(folder: Path, run: int) -> Iterator[tuple[Cell, Row, float]]:
-    """Each score of an evaluation; failed judgements are left out."""
+    """Each score of an evaluation by choice; failed judgements are left out."""
     for row in read_scores(folder):
-        if row.value is not None:
+        if row.value is not None and row.protocol == "choice":
             yield (row.policy, row.setting, row.judge), (run, row.user, row.target, row.item), row.value
 
 
@@ -54,6 +60,8 @@ def read_runs(options: SeedsOptions) -> dict[Cell, dict[Row, float]]:
     for folder, number in folders:
         for cell, row, value in scores_of(folder, number):
             cells[cell][row] = value
+    if absent := {policy for pair in COMPARED for policy in pair} - {policy for policy, *_ in cells}:
+        raise UserError(f"{options.runs[0]}: no scores of {', '.join(sorted(absent))}; is it a finished quick start?")
     return dict(cells)
 
 
@@ -123,7 +131,7 @@ def tables(accuracies: list[dict], paired_rows: list[dict]) -> list[Table]:
     tally = next((row["mean"] for row in accuracies if row["policy"] == TALLY[0]), None)
 
     def way(row: dict) -> str:
-        return MISSING if tally is None else f"{100 * (row['mean'] - 0.5) / (tally - 0.5):.0f} %"
+        return MISSING if tally in (None, 0.5) else f"{100 * (row['mean'] - 0.5) / (tally - 0.5):.0f} %"
 
     cells = [
         [row["policy"], row["setting"], row["judge"], str(row["n"]), interval(row, "mean"), way(row)]

@@ -57,12 +57,18 @@ SCORES = pa.schema(
 class ExportOptions:
     """Which results to pack, and where to."""
 
-    out: Path = option("folder with the results of evaluate.py")
+    out: Path = option("folder with the summaries, and the results of evaluate.py unless --report names another")
+    report: Path | None = option("folder of the results, as evaluate.py --report wrote them: OUT/tables/main", None)
     texts: str = option(TEXTS_HELP.replace("report.html", "the Parquet files"), "all")
     push: str | None = option("also upload to this data set on the hub, as OWNER/NAME; it is made private", None)
 
     def __post_init__(self) -> None:
         one_of("texts", [self.texts], TEXTS)
+
+    @property
+    def results(self) -> Path:
+        """The folder of the results."""
+        return self.report or self.out
 
 
 def summary_rows(summaries: SummarySet, texts: str) -> Iterator[dict]:
@@ -103,6 +109,16 @@ def write_parquet(path: Path, rows: Iterable[dict], schema: pa.Schema) -> int:
     return count
 
 
+def refuse_incomplete(options: ExportOptions) -> None:
+    """Raise where there are no results, or no summaries."""
+    if not (options.results / "scores.jsonl").exists():
+        tables = sorted(path.parent for path in options.out.glob("tables/*/scores.jsonl"))
+        cure = " or ".join(f"--report {path}" for path in tables) or "run eval/evaluate.py first"
+        raise UserError(f"{options.results} holds no scores.jsonl; {cure}")
+    if not any(True for _ in find_sets(options.out)):
+        raise UserError(f"--out {options.out} holds no summaries; give the folder that gen_preference.py wrote into")
+
+
 def card(out: Path, counts: dict[str, int], texts: str) -> str:
     """The data card. It names models by their hash and hub id, never by a folder of this machine."""
     run = read_run(out)
@@ -134,16 +150,15 @@ def card(out: Path, counts: dict[str, int], texts: str) -> str:
 
 def export(options: ExportOptions) -> str:
     """Write the three files, and upload them where that is asked for; returns what was done."""
-    if not (options.out / "scores.jsonl").exists():
-        raise UserError(f"{options.out} holds no scores.jsonl; run eval/evaluate.py first")
-    folder = options.out / "hub"
+    refuse_incomplete(options)
+    folder = options.results / "hub"
     folder.mkdir(exist_ok=True)
     summaries = (row for summary_set in find_sets(options.out) for row in summary_rows(summary_set, options.texts))
     counts = {
         "summaries": write_parquet(folder / "summaries.parquet", summaries, SUMMARIES),
-        "scores": write_parquet(folder / "scores.parquet", map(score_row, read_scores(options.out)), SCORES),
+        "scores": write_parquet(folder / "scores.parquet", map(score_row, read_scores(options.results)), SCORES),
     }
-    write_text(folder / "README.md", card(options.out, counts, options.texts))
+    write_text(folder / "README.md", card(options.results, counts, options.texts))
     message = f"{folder}: {counts['summaries']} summaries, {counts['scores']} scores, README.md"
     if options.push is None:
         return message

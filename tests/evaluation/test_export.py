@@ -91,3 +91,15 @@ def test_a_file_that_was_begun_is_never_read_as_whole(results, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         export(ExportOptions(out=results))
     assert len(read(results, "scores")) == 2, "what was there is still whole"
+
+
+def test_results_that_stand_in_a_folder_of_their_own_are_exported_too(results, tmp_path):
+    table = results / "tables" / "main"
+    table.mkdir(parents=True)
+    for name in ("scores.jsonl", "run.json", "report.md"):
+        (results / name).rename(table / name)
+    with pytest.raises(UserError, match=rf"eval holds no scores.jsonl; --report {table}"):
+        export(ExportOptions(out=results))
+    with pytest.raises(UserError, match="main holds no summaries; give the folder that gen_preference.py wrote"):
+        export(ExportOptions(out=table))
+    assert f"{table}/hub: 2 summaries, 2 scores" in export(ExportOptions(out=results, report=table))

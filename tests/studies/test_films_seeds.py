@@ -3,10 +3,13 @@
 import json
 import random
 import runpy
+from dataclasses import replace
 
 import pytest
 
-from alignxplore.evaluation.rows import write_scores
+from alignxplore.errors import UserError
+from alignxplore.evaluation.report.tables import MISSING
+from alignxplore.evaluation.rows import read_scores, write_scores
 from alignxplore.quickstart import films
 from tests import ROOT
 from tests.evaluation.made_up import score
@@ -77,6 +80,29 @@ def test_the_report_says_how_far_it_is_to_the_tally(pooled):
     (line,) = [line for line in lines if line[0] == "| sft+rl" and line[1] == "full" and len(line) == 7]
     assert line[5] == f"{way:.0f} %"
     assert any(line[0] == "| shuffled (full)" and line[1] == "sft (full)" for line in lines)
+
+
+def test_runs_that_cannot_be_pooled_are_refused(tmp_path):
+    options = STUDY["SeedsOptions"]
+    with pytest.raises(ValueError, match="run1 twice"):
+        options(runs=[tmp_path / "run1", tmp_path / "x/../run1"], out=tmp_path)
+    write_run(tmp_path / "run1/eval", {"untrained": 0, "sft+rl": 0.7}, 1)
+    with pytest.raises(UserError, match="run1: no scores of sft; is it a finished quick start?"):
+        STUDY["pool"](options(runs=[tmp_path / "run1"], out=tmp_path))
+
+
+def test_another_protocol_is_left_out_and_a_tally_by_chance_has_no_way_to_it(tmp_path):
+    write_run(tmp_path / "run/eval", {"untrained": 0, "sft": 0.6, "sft+rl": 0.7}, 1)
+    rows = list(read_scores(tmp_path / "run/eval"))
+    tally = [score(policy="content tally", setting="direct", judge="none", user="1", value=0.5)]
+    write_scores(tmp_path / "run/eval", [*rows, *(replace(row, protocol="paper", value=0.0) for row in rows), *tally])
+    STUDY["pool"](STUDY["SeedsOptions"](runs=[tmp_path / "run"], out=tmp_path))
+    row_of = {
+        (row["policy"], row["setting"]): row for row in json.loads((tmp_path / "results.json").read_text())["accuracy"]
+    }
+    assert row_of["sft", "full"]["mean"] > 0.4
+    (line,) = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| sft | full")]
+    assert line.split(" | ")[5] == MISSING
 
 
 def test_the_control_is_the_same_run_with_other_rewards(tmp_path):
