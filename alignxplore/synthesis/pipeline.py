@@ -20,7 +20,8 @@ from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
 from alignxplore.records import RecordError, UserRecord, content_hash, hash_seed, read_jsonl, write_json, write_jsonl
 from alignxplore.serving.endpoint import is_url
-from alignxplore.serving.models import Model, ModelSpec, open_model, whereabouts
+from alignxplore.serving.models import Model, ModelSpec, open_model, served_here, whereabouts
+from alignxplore.serving.server import beside
 from alignxplore.sft.tokenised_set import source_hash
 from alignxplore.summarize import Sampling
 from alignxplore.synthesis.funnel import UNANSWERED, Funnel, LiveFunnel, plot
@@ -51,7 +52,9 @@ class SynthesisOptions(Checkable):
         "the same for the model that verifies them; default, as published: the teacher itself, without thinking", None
     )
     teacher_arguments: str = option("for a teacher served here: more arguments of `vllm serve`", "")
-    judge_arguments: str = option("the same for the judge, e.g. '--gpu-memory-utilization 0.2'", "")
+    judge_arguments: str = option(
+        "the same for the judge; on a GPU both take equal shares of its memory, unless said here", ""
+    )
     prompt_set: str = option("prompt set: a name or a folder", "default")
     signal: float = option("P(actual choice) above which a choice can be a target", 0.9)
     min_targets: int = option("fewest targets of a round", 4)
@@ -210,11 +213,13 @@ async def open_models(stack: AsyncExitStack, plan: Plan, args: SynthesisOptions)
     """(teachers, judges), started here or found at their URLs; they end with the stack."""
     options: dict[str, Any] = {"log_folder": Path(args.out), "concurrency": args.requests, "timeout": args.timeout}
     options["sample"] = plan.prompts.judge(None, None, "a", "b")
-    teacher_options: dict[str, Any] = {"api_key_env": args.api_key_env, "arguments": args.teacher_serving}
+    count = served_here([*plan.teachers, *plan.judges])
+    teacher_serving, judge_serving = beside(args.teacher_serving, count), beside(args.judge_serving, count)
+    teacher_options: dict[str, Any] = {"api_key_env": args.api_key_env, "arguments": teacher_serving}
     teachers = [
         await stack.enter_async_context(open_model(spec, **teacher_options, **options)) for spec in plan.teachers
     ]
-    judge_options: dict[str, Any] = {"api_key_env": args.judge_api_key_env, "arguments": args.judge_serving}
+    judge_options: dict[str, Any] = {"api_key_env": args.judge_api_key_env, "arguments": judge_serving}
     judges = [await stack.enter_async_context(open_model(spec, **judge_options, **options)) for spec in plan.judges]
     same_model("teacher", teachers)
     same_model("judge", judges)

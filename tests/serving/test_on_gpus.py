@@ -1,15 +1,19 @@
 """Servers where vLLM is the build for GPUs: they start one by one, share a GPU's memory, and need no nvcc."""
 
 import asyncio
+import contextlib
 from types import SimpleNamespace
 
 import pytest
 
 from alignxplore.ask import models as asking
 from alignxplore.evaluation.arguments import GenerationArguments, serving_beside
+from alignxplore.prompts import PromptSet
 from alignxplore.serving import server
 from alignxplore.serving.models import ModelSpec, served_here
 from alignxplore.serving.server import beside, serve, serve_beside
+from alignxplore.synthesis import pipeline
+from alignxplore.synthesis.pipeline import SynthesisOptions
 from tests.serving.test_server import first_line, stand_in  # noqa: F401  (a fixture)
 
 
@@ -74,3 +78,23 @@ def test_the_evaluation_shares_among_as_many_as_are_up_at_once(at_once, count, s
     monkeypatch.setattr(server, "on_cpu", lambda: False)
     options = GenerationArguments(model=["a=org/a"], data=["d"], out="o", at_once=at_once, max_model_len=512)
     assert ("--gpu-memory-utilization" in serving_beside(options, count)) == shares
+
+
+async def test_a_teacher_and_a_judge_that_are_served_here_share_a_gpu(monkeypatch):
+    opened = {}
+
+    @contextlib.asynccontextmanager
+    async def opening(spec, *, arguments, **_):
+        opened[spec.name] = arguments
+        yield SimpleNamespace(identity=spec.name, endpoint=SimpleNamespace(root=None, url=spec.target))
+
+    monkeypatch.setattr(server, "on_cpu", lambda: False)
+    monkeypatch.setattr(pipeline, "open_model", opening)
+    plan = SimpleNamespace(
+        prompts=PromptSet(), teachers=[ModelSpec("teacher", "org/a")], judges=[ModelSpec("judge", "org/b")]
+    )
+    options = SynthesisOptions(data="d", out="o", judge_arguments="--gpu-memory-utilization 0.2")
+    async with contextlib.AsyncExitStack() as stack:
+        await pipeline.open_models(stack, plan, options)
+    assert opened["teacher"][-2:] == ["--gpu-memory-utilization", "0.450"]
+    assert opened["judge"] == ["--gpu-memory-utilization", "0.2"]
