@@ -15,7 +15,7 @@ from tests import ROOT
 pytestmark = pytest.mark.slow
 STEPS = 20
 PACKED = ("--packing", "true", "--packed_tokens", "384")  # a few passes a step
-ZERO2 = ("--deepspeed", ROOT / "sft/configs/zero2.json")
+ZERO2, ZERO3 = (("--deepspeed", ROOT / f"sft/configs/zero{stage}.json") for stage in (2, 3))
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +41,11 @@ def train(run_script, model_folder, rows_file, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("name", "extra", "processes"), [("packed", (), 1), ("packed, DDP", (), 2), ("packed, ZeRO-2", ZERO2, 2)]
+    ("name", "extra", "processes"),
+    [
+        *[("packed", (), 1), ("packed, DDP", (), 2), ("packed, ZeRO-2", ZERO2, 2)],
+        *[("packed, ZeRO-3", ZERO3, 2), ("packed, ZeRO-3, one process", ZERO3, 1)],
+    ],
 )
 def test_packs_train_the_same_as_padded_rows(train, name, extra, processes):
     plain, weights, _ = train("padded")
