@@ -147,17 +147,21 @@ class Trainer(SFTTrainer):
         self.steps_per_epoch = len(self.train_dataset) // self.args.effective_batch_size
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader:
-        if self.args.packing:
-            loader = self._get_dataloader(
-                dataset=Packs(self.train_dataset),
-                description="Training",
-                batch_size=1,
-                sampler_fn=lambda _: self._get_train_sampler(self.train_dataset),
-                is_training=True,
-            )
-        else:
-            loader = super().get_train_dataloader()
-        loader.worker_init_fn = heedless(loader.worker_init_fn)
+        if not self.args.packing:
+            return super().get_train_dataloader()
+        return self._get_dataloader(
+            dataset=Packs(self.train_dataset),
+            description="Training",
+            batch_size=1,
+            sampler_fn=lambda _: self._get_train_sampler(self.train_dataset),
+            is_training=True,
+        )
+
+    def _get_dataloader(self, *arguments, **keywords) -> torch.utils.data.DataLoader:
+        """Behind the loaders of training and evaluation alike: a SIGTERM comes in either."""
+        loader = super()._get_dataloader(*arguments, **keywords)
+        base = loader.base_dataloader  # accelerate's loader starts the workers of this one
+        base.worker_init_fn = heedless(base.worker_init_fn)
         return loader
 
     def _get_train_sampler(self, train_dataset=None) -> StepSampler:

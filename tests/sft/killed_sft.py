@@ -6,11 +6,13 @@ KILL_IN_FINAL_SAVE=1 python killed_sft.py ...        after the last checkpoint, 
 KILL_IN_CLEANUP=1 python killed_sft.py ...           with the optimizer of the first checkpoint gone, others not
 TERM_AT=7 TERM=group python killed_sft.py ...        no kill, but a SIGTERM in step 8: to its process group with the
                                                      workers of the data loader, or to its launcher (TERM=launcher)
+TERM_IN_EVALUATION=6 python killed_sft.py ...        a SIGTERM to its process group in the evaluation after step 6
 """
 
 import os
 import shutil
 import signal
+import subprocess
 import time
 import types
 from pathlib import Path
@@ -29,20 +31,34 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def term_group() -> None:
+    """As Slurm does it, from without: what comes from its own process is no fault to a worker of a data loader."""
+    subprocess.run(["bash", "-c", f"kill -TERM -- -{os.getpgrp()}"], check=True, start_new_session=True)
+
+
 if "TERM_AT" in os.environ:
     quiet_step = Trainer.training_step
 
     def training_step_told(self, *arguments, **keywords):
         if self.state.global_step == int(os.environ["TERM_AT"]) and self.args.process_index == 0:
             if not self.saves.is_asked_to_end:
-                os.killpg(0, signal.SIGTERM) if os.environ["TERM"] == "group" else os.kill(
-                    os.getppid(), signal.SIGTERM
-                )
+                term_group() if os.environ["TERM"] == "group" else os.kill(os.getppid(), signal.SIGTERM)
                 while not self.saves.is_asked_to_end:  # the launcher passes it on
                     time.sleep(0.05)
         return quiet_step(self, *arguments, **keywords)
 
     Trainer.training_step = training_step_told
+
+if "TERM_IN_EVALUATION" in os.environ:
+    quiet_prediction = Trainer.prediction_step
+
+    def prediction_step_told(self, *arguments, **keywords):
+        if self.state.global_step == int(os.environ["TERM_IN_EVALUATION"]) and not self.saves.is_asked_to_end:
+            term_group()
+            time.sleep(0.5)  # workers that end at a SIGTERM have ended
+        return quiet_prediction(self, *arguments, **keywords)
+
+    Trainer.prediction_step = prediction_step_told
 
 if "KILL_AT" in os.environ:
     step_forward = Trainer.training_step

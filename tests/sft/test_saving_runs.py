@@ -50,9 +50,8 @@ def command(options, tmp_path):
 
 def is_the_same(folder: Path, other: Path) -> None:
     """Every step is logged once with the losses of the other run, and the models agree."""
-    rows, other_rows = (
-        [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()] for run in (folder, other)
-    )
+    logs = [[json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()] for run in (folder, other)]
+    rows, other_rows = ([row for row in log if "loss" in row] for log in logs)  # without lines of evaluations
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
     assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in other_rows], rel=0, abs=1e-5)
     models = [load_file(run / "model.safetensors") for run in (folder, other)]
@@ -86,6 +85,18 @@ def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on_from_there(
     assert "told to end (SIGTERM): step 7 is saved; run the same command again" in ended.stdout, ended.stderr[-4000:]
     assert ended.returncode == STOPPED if processes == 1 else ended.returncode != 0
     assert RunFolder(tmp_path).last_complete().name == "checkpoint-7" and not (tmp_path / "summary.json").exists()
+    assert "resuming from checkpoint-7" in run_script(line).stdout
+    is_the_same(tmp_path, undisturbed)
+
+
+def test_a_run_that_is_told_to_end_in_an_evaluation_saves_the_next_step(
+    run_script, command, undisturbed, tmp_path, rows_file
+):
+    evaluations = ["--eval_data", rows_file, "--eval_strategy", "steps", "--eval_steps", 6, "--eval_samples", 0]
+    line = command(*evaluations, "--per_device_eval_batch_size", 2, "--dataloader_num_workers", 1)
+    ended = run_script(line, expect=None, TERM_IN_EVALUATION="6")
+    assert "told to end (SIGTERM): step 7 is saved" in ended.stdout, ended.stderr[-4000:]
+    assert ended.returncode == STOPPED and RunFolder(tmp_path).last_complete().name == "checkpoint-7"
     assert "resuming from checkpoint-7" in run_script(line).stdout
     is_the_same(tmp_path, undisturbed)
 
