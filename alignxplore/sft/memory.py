@@ -3,7 +3,8 @@
 Bytes a parameter: weights as they are loaded (2 in bf16, about 0.53 in 4 bits), gradients added up in 4 (stage 1 keeps
 them beside those of the pass, in the weights' type), Adam's two moments, and with DeepSpeed 32-bit copies of weights.
 ZeRO shares out the optimizer (1), also the gradients (2), also the weights (3). Of a pass: one layer input a layer
-(gradient checkpointing) and what one layer makes, or that of all layers; the head in 32 bits, 256 tokens at a time.
+(gradient checkpointing) and what one layer makes, or that of all layers; the head, 256 tokens at a time, as DeepSpeed
+computes it, in 32 bits (without it, under autocast, its logits are bf16 and their losses 32 bits).
 Within a tenth of both peaks measured on a GPU (tests/sft/test_recipes.py). CUDA's own one to two GB come on top.
 """
 
