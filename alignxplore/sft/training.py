@@ -57,6 +57,12 @@ def is_prepared(source: str) -> bool:
     return False
 
 
+def count_trained(rows: Dataset) -> int:
+    """Tokens that carry a label."""
+    parts = rows.select_columns("labels").with_format("arrow").iter(1000)
+    return sum(int((chunk.flatten().to_numpy() != -100).sum()) for part in parts for chunk in part["labels"].chunks)
+
+
 def fitting_rows(
     folder: str | Path, tokenizer: PreTrainedTokenizerBase, max_length: int, name: str
 ) -> tuple[Dataset, dict]:
@@ -65,10 +71,8 @@ def fitting_rows(
     places = [i for i, length in enumerate(row_lengths(rows)) if length <= max_length]
     if len(places) < len(rows):
         long_rows = manifest["dropped_too_long"] + len(rows) - len(places)
-        rows = rows.select(places).flatten_indices()
-        labels = [chunk.flatten().to_numpy() for chunk in rows.with_format("arrow")["labels"].chunks]
-        trained_tokens = sum(int((chunk != -100).sum()) for chunk in labels)
-        counts = {"rows": len(rows), "tokens": sum(map(len, labels)), "trained_tokens": trained_tokens}
+        rows = rows.select(places)  # by their numbers: a copy would be a file in the folder of the rows
+        counts = {"rows": len(rows), "tokens": sum(row_lengths(rows)), "trained_tokens": count_trained(rows)}
         manifest = manifest | counts | {"dropped_too_long": long_rows}
     say_counts(name, manifest)
     return rows, manifest

@@ -10,7 +10,7 @@ from trl import ModelConfig
 from alignxplore.command import run
 from alignxplore.sft import training
 from alignxplore.sft.configuration import DataArguments, TrainArguments
-from alignxplore.sft.tokenised_set import PrepareOptions, prepare, prepare_dataset
+from alignxplore.sft.tokenised_set import PrepareOptions, load_prepared, prepare, prepare_dataset, row_lengths
 from tests import ROOT
 
 
@@ -43,6 +43,29 @@ def test_rows_that_are_not_prepared_are_counted_and_nothing_is_written(sft, rows
     assert not (tmp_path / "out").exists()
     sft("--check", "--train_data", tmp_path / "set", "--max_steps", 7)
     assert f"{steps} steps an epoch, 7 in all" in capsys.readouterr().out and not (tmp_path / "out").exists()
+
+
+def test_a_shorter_max_length_than_that_of_the_set_leaves_the_set_as_it_is(
+    sft, rows_file, tokenizer, tmp_path, capsys
+):
+    """What is not trained on is left out of the counts, and nothing is written into the folder of the rows."""
+    manifest = prepare([str(rows_file)], tokenizer, tmp_path / "set", 256)
+    stored, _ = load_prepared(tmp_path / "set", tokenizer)
+    lengths = row_lengths(stored)
+    limit = sorted(lengths)[len(lengths) // 2]
+    short_rows = [row for row in stored if len(row["input_ids"]) <= limit]
+    listing = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+    sft("--check", "--train_data", tmp_path / "set", "--max_length", limit)
+    output = capsys.readouterr().out
+    tokens = sum(len(row["input_ids"]) for row in short_rows)
+    counts = f"{len(short_rows)} rows, {tokens:,} tokens; {manifest['rows'] - len(short_rows)} rows too long"
+    assert 0 < len(short_rows) < manifest["rows"] and counts in output and "nothing written" in output
+    assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == listing
+    rows, fitting_manifest = training.fitting_rows(tmp_path / "set", tokenizer, limit, "train")
+    assert list(rows) == short_rows and row_lengths(rows) == [len(row["input_ids"]) for row in short_rows]
+    assert fitting_manifest["trained_tokens"] == sum(label != -100 for row in short_rows for label in row["labels"])
+    with pytest.raises(SystemExit, match="0 rows are fewer than one optimizer step"):
+        sft("--check", "--train_data", tmp_path / "set", "--max_length", 1)
 
 
 def test_planned_steps_stand_beside_the_published_ones(sft, capsys):

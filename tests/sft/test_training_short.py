@@ -14,7 +14,7 @@ from alignxplore.sft import training
 from alignxplore.sft.configuration import DataArguments, TrainArguments
 from alignxplore.sft.run_folder import COMPLETE, RunError, RunFolder
 from alignxplore.sft.samples import Samples
-from alignxplore.sft.tokenised_set import load_prepared, prepare
+from alignxplore.sft.tokenised_set import load_prepared, prepare, row_lengths
 from alignxplore.sft.trainer import Trainer
 from alignxplore.sft.training import check, make_trainer, train
 from tests import ROOT
@@ -23,7 +23,8 @@ PLAIN, ZERO3 = {"zero_stage": None, "processes": 1}, {"zero_stage": 3, "processe
 
 
 def tiny_run(folder, rows_file, model_folder, model: dict | None = None, eval_data=None, **options) -> None:
-    options |= {"max_steps": 3, "report_to": "none", "disable_tqdm": True, "max_length": 256, "keep_optimizer": True}
+    options |= {"max_steps": 3, "report_to": "none", "disable_tqdm": True, "keep_optimizer": True}
+    options = {"max_length": 256} | options
     args = TrainArguments(output_dir=str(folder), effective_batch_size=4, gradient_checkpointing=False, **options)
     train(
         DataArguments(train_data=str(rows_file), eval_data=eval_data and str(eval_data)),
@@ -55,6 +56,26 @@ def test_a_run_killed_after_its_last_step_is_saved_and_trains_no_other(rows_file
     again = load_file(tmp_path / "model.safetensors")
     assert all(torch.equal(weights[name], again[name]) for name in weights)
     assert [row["step"] for _, row in read_jsonl(tmp_path / "log.jsonl")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_a_run_on_the_shorter_rows_of_a_set_writes_nothing_into_it(
+    rows_file, model_folder, tokenizer, tmp_path, packing
+):
+    """And its losses are those of a set that holds no longer rows."""
+    prepare([str(rows_file)], tokenizer, tmp_path / "all", 256)
+    stored, _ = load_prepared(tmp_path / "all", tokenizer)
+    limit = sorted(row_lengths(stored))[len(stored) // 2]
+    prepare([str(rows_file)], tokenizer, tmp_path / "short", limit)
+    listing = sorted(path.name for path in (tmp_path / "all").iterdir())
+    losses = {}
+    for name in ("all", "short"):
+        data, more_options = tmp_path / name, {"max_length": limit, "packing": packing}
+        tiny_run(tmp_path / f"{name}_run", data, model_folder, eval_data=data, logging_steps=1, **more_options)
+        rows = read_jsonl(tmp_path / f"{name}_run" / "log.jsonl")
+        losses[name] = [row["loss"] for _, row in rows]
+    assert losses["all"] == losses["short"] and len(losses["all"]) == 3
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == listing
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_names_what_is_sound(rows_file, model_folder, tmp_path, monkeypatch):
