@@ -2,6 +2,7 @@
 
 Bytes a parameter: weights as they are loaded (2 in bf16, about 0.53 in 4 bits), gradients added up in 4 (stage 1 keeps
 them beside those of the pass, in the weights' type), Adam's two moments, and with DeepSpeed 32-bit copies of weights.
+What an adapter trains has 4 bytes a weight, also on a model in 4 bits; with DeepSpeed those of the other weights.
 ZeRO shares out the optimizer (1), also the gradients (2), also the weights (3). Of a pass: one layer input a layer
 (gradient checkpointing) and what one layer makes, or that of all layers; the head, 256 tokens at a time, as DeepSpeed
 computes it, in 32 bits (without it, under autocast, its logits are bf16 and their losses 32 bits).
@@ -70,7 +71,7 @@ def memory_of(network: PreTrainedModel, args: TrainArguments, model: ModelConfig
     frozen_weights = sum(sizes.values()) - trained_weights
     tables = 0 if not model.load_in_4bit else head * (1 if config.tie_word_embeddings else 2)
     frozen_bytes = FOUR_BITS * (frozen_weights - tables) + 2 * tables if model.load_in_4bit else width * frozen_weights
-    trained_width = 4 if model.use_peft else width  # peft loads what it trains in 32 bits
+    trained_width = 4 if model.use_peft and stage is None else width
     weights = (frozen_bytes + trained_width * trained_weights) / (processes if stage == 3 else 1)
     if args.bf16 and in_float32:
         weights += 2 * (trained_weights + frozen_weights)  # autocast's copies

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import torch
+from accelerate.utils import is_peft_model
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer import TRAINING_ARGS_NAME
 from trl import SFTTrainer
@@ -125,6 +126,18 @@ def check_apart(model: torch.nn.Module, device: torch.device) -> None:
         )
 
 
+def train_in_32_bits(model: torch.nn.Module, in_16_bits: bool) -> None:
+    """Give what an adapter trains 32-bit weights: TRL makes those of a quantised model coarse, and peft leaves layers
+    that are trained whole as the model has them. A step is smaller than what bf16 can tell apart.
+
+    Args:
+        in_16_bits: passes compute in 16 bits whatever the weights are; else whole layers must be as those around them.
+    """
+    for name, weights in model.named_parameters():
+        if weights.requires_grad and (in_16_bits or "modules_to_save" not in name):
+            weights.data = weights.data.float()
+
+
 def undoubted(record: logging.LogRecord) -> bool:
     """Not what TRL fears of packs without flash attention: `check_apart` knows."""
     return "supported Flash Attention variant" not in str(record.msg)
@@ -141,6 +154,8 @@ class Trainer(SFTTrainer):
         self.run, self._letters, self._proofs_left = run, letters, CHECKED_BATCHES
         logging.getLogger("trl.trainer.sft_trainer").addFilter(undoubted)
         super().__init__(**arguments)
+        if is_peft_model(self.model) and not self.args.deepspeed:  # which has 32-bit copies of its own
+            train_in_32_bits(self.model, self.args.bf16 or self.args.fp16)
         self._opening = [] if letters else generation_prompt(self.processing_class)
         self.saves = Saves(self.args.save_minutes)
         self.add_callback(self.saves)

@@ -99,12 +99,16 @@ def load_rows(
     return fitting_rows(source, tokenizer, args.max_length, name)
 
 
-def refuse_coarse(dtype: object, args: TrainArguments, model: ModelConfig) -> None:
-    """RunError for weights that plain training would have to step in fewer than 32 bits."""
-    if not args.deepspeed and not model.use_peft and str(dtype).removeprefix("torch.") in ("bfloat16", "float16"):
+def refuse_coarse(dtype: object, args: TrainArguments, use_peft: bool = False) -> None:
+    """RunError for weights that training would have to step in fewer than 32 bits.
+
+    Args:
+        dtype: of what is trained.
+    """
+    if not args.deepspeed and str(dtype).removeprefix("torch.") in ("bfloat16", "float16"):
         raise RunError(
             f"weights in {dtype} are too coarse for the steps of the optimizer, which only DeepSpeed gives 32-bit "
-            "copies; add --deepspeed configs/zero3.json, or --dtype float32"
+            f"copies; add --deepspeed configs/zero3.json, or {'--bf16 true' if use_peft else '--dtype float32'}"
         )
 
 
@@ -149,7 +153,7 @@ def make_trainer(
         trainer.add_callback(Samples(trainer, tokenizer, prompts, args.eval_new_tokens))
     parameters = [p for p in trainer.model.parameters() if p.requires_grad]
     for dtype in {p.dtype for p in parameters}:
-        refuse_coarse(dtype, args, model)
+        refuse_coarse(dtype, args, model.use_peft)
     say(
         f"{sum(getattr(p, 'ds_numel', p.numel()) for p in parameters):,} trained parameters, {parameters[0].dtype}, "
         f"{args.device.type}, {batch_in_words(args)}"
@@ -300,7 +304,8 @@ def check(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
         UserError: what `train` would raise before its first step.
     """
     run, tokenizer = RunFolder(str(args.output_dir)), resolve(args, model)
-    refuse_coarse(args.model_init_kwargs["dtype"], args, model)
+    if not model.use_peft:  # an adapter has weights of its own, which are looked at once they are there
+        refuse_coarse(args.model_init_kwargs["dtype"], args)
     measures = look_at(data.train_data, tokenizer, args.max_length, "train")
     if data.eval_data:
         look_at(data.eval_data, tokenizer, args.max_length, "eval")

@@ -123,6 +123,15 @@ def test_the_arithmetic_of_memory_is_within_a_tenth_of_what_a_gpu_took(dtype, st
     assert memory(8 * 2700).total * 1e9 / 2**30 == pytest.approx(measured, rel=0.1)
 
 
+@pytest.mark.parametrize("in_4_bits", [False, True])
+def test_an_adapter_counts_with_four_bytes_a_weight_and_with_deepspeed_with_two(in_4_bits):
+    adapter = {"use_peft": True, "lora_r": 32, "lora_target_modules": ["q_proj", "v_proj"]}
+    model = ModelConfig(model_name_or_path="x", load_in_4bit=in_4_bits, **adapter)
+    alone, zero = (of_shape("Qwen/Qwen3-0.6B", model, "bfloat16", stage, 1)(1).weights for stage in (None, 2))
+    trained_weights = 28 * 32 * (1024 + 16 * 128 + 1024 + 8 * 128)  # of each layer and table: rank x (in + out)
+    assert 1e9 * (alone - zero) == pytest.approx(2 * trained_weights)
+
+
 def test_zero_shares_out_what_its_readme_says():
     """The table of stages in sft/README.md: GB that 8 and 64 GPUs hold, besides activations."""
     text = (ROOT / "sft/README.md").read_text()
