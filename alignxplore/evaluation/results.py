@@ -40,11 +40,11 @@ def run_of(policy: str) -> tuple[str, str]:
 
 
 def pooled(groups: Mapping[Key, Sequence[Score]]) -> dict[Key, list[Score]]:
-    """The scores of all training runs of a policy under one key, where it was trained several times."""
+    """The scores of all training runs of a policy under one key, where several of them have a score."""
     pools: dict[Key, list[list[Score]]] = defaultdict(list)
     for key, run_scores in groups.items():
         name, run = run_of(key.policy)
-        if run:
+        if run and any(score.value is not None for score in run_scores):
             pools[key._replace(policy=name)].append(list(run_scores))
     return {
         key._replace(policy=f"{key.policy} ({len(runs)} training runs)"): [

@@ -44,7 +44,12 @@ def parse_spec(spec: str) -> tuple[str, str]:
     name, equals, target = spec.partition("=")
     if equals and "/" not in name and not os.path.exists(spec):
         return name, target
-    return spec.rstrip("/").removesuffix("/v1").rsplit("/", 1)[-1], spec
+    return last_part(spec), spec
+
+
+def last_part(target: str) -> str:
+    """What a target is called to which no name was given."""
+    return target.rstrip("/").removesuffix("/v1").rsplit("/", 1)[-1]
 
 
 def is_url(target: str) -> bool:

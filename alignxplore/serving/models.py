@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from alignxplore.prompts import Messages
 from alignxplore.serving.beforehand import check_files, load_tokenizer
-from alignxplore.serving.endpoint import Endpoint, is_url, parse_spec
+from alignxplore.serving.endpoint import Endpoint, is_url, last_part, parse_spec
 from alignxplore.serving.fingerprints import commit, weights_fingerprint
 from alignxplore.serving.serve_options import moving
 from alignxplore.serving.server import check_alive, serve_beside
@@ -66,12 +66,11 @@ class ModelSpec:
         prefix, equals, url = text.partition("=")
         if equals and "/" in prefix and not prefix.startswith(("http://", "https://")) and is_url(url):
             raise ValueError(f"'{prefix}' in {text}: a name becomes the name of files and cannot have a '/'")
+        is_given = target != text  # a name that is given may have any sign: NAME#1, NAME#2 are training runs
         target, tokenizer = _split_tokenizer(target)
-        name = name.partition("#")[0]
         revision = served_name = None
         if is_url(target) and "@" in urlsplit(target).path:  # one before the path would be a user and password
             target, _, served_name = target.partition("@")
-            name = name if text.startswith(f"{name}=") else served_name.rsplit("/", 1)[-1]
         if not is_url(target) and not Path(target).exists():
             target, _, revision = target.partition("@")
             if target.startswith((".", "/", "~")) or target.count("/") > 1:
@@ -81,7 +80,8 @@ class ModelSpec:
                 f"'{target}' holds a LoRA adapter and not a model; merge it into its base first: "
                 f"python sft/merge_adapter.py --adapter {target} --out {target.rstrip('/')}_merged"
             )
-        name = name.partition("@")[0]
+        if not is_given:
+            name = last_part(served_name or target)
         if not target.strip():
             raise ValueError(f"'{text}' names no model; give NAME=TARGET, whose target is a folder, a hub id or a URL")
         if not name.strip() or name in (".", "..") or "/" in name or not name.isprintable():

@@ -53,6 +53,18 @@ def test_runs_of_a_policy_have_one_row_together(score_rows, tmp_path):
     assert read_results(tmp_path / "results.json") == list(result_of.values())
 
 
+def test_a_run_without_a_score_is_none_of_those_together(score_rows, tmp_path):
+    rows = [score(**vars(x) | {"value": None}) if x.policy in ("rl#2", "rl#3") else x for x in score_rows]
+    results = result_rows(rows)
+    assert [x.policy for x in results] == list(RIGHT), "one run has no row beside its own"
+    write_results(tmp_path, results)
+    assert read_results(tmp_path / "results.json") == results
+    rows = [score(**vars(x) | {"value": None}) if x.policy == "rl#3" else x for x in score_rows]
+    pool = result_rows(rows)[-1]
+    assert (pool.policy, pool.runs, pool.n) == ("rl (2 training runs)", 2, 2 * ROWS)
+    assert layouts.paired_tests(rows, "choice").body
+
+
 def test_the_tables_say_what_their_intervals_are_over(score_rows):
     results, run = result_rows(score_rows), run_info(mind=ROWS)
     assert layouts.USERS_ONLY in layouts.compact(result_rows(score_rows[-ROWS:]), "mind", "choice").note

@@ -8,7 +8,7 @@ import pytest
 from alignxplore.serving.beforehand import ModelError
 from alignxplore.serving.endpoint import RequestError
 from alignxplore.serving.fingerprints import weights_fingerprint
-from alignxplore.serving.models import ModelSpec, choose, look_up, open_model, whereabouts
+from alignxplore.serving.models import ModelSpec, choose, look_up, open_model, parse_all, whereabouts
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,14 @@ from alignxplore.serving.models import ModelSpec, choose, look_up, open_model, w
             "https://openrouter.ai/api/v1@deepseek/deepseek-r1",
             ("deepseek-r1", "https://openrouter.ai/api/v1", None, None, "deepseek/deepseek-r1"),
         ),
+        ("a#1=http://h/v1", ("a#1", "http://h/v1", None, None, None)),
+        ("a#2=http://h/v1@m#org/tokens", ("a#2", "http://h/v1", None, "org/tokens", "m")),
+        ("a#3=org/m@abc#org/tokens", ("a#3", "org/m", "abc", "org/tokens", None)),
+        ("a@1=http://h/v1@m", ("a@1", "http://h/v1", None, None, "m")),
+        ("a@2=org/m@abc", ("a@2", "org/m", "abc", None, None)),
+        ("org/m@abc#org/tokens", ("m", "org/m", "abc", "org/tokens", None)),
+        ("http://h/v1#org/tokens", ("h", "http://h/v1", None, "org/tokens", None)),
+        ("http://h/v1@m#org/tokens", ("m", "http://h/v1", None, "org/tokens", "m")),
         (
             "x=http://user:secret@host/v1",
             ("x", "http://user:secret@host/v1", None, None, None),
@@ -53,6 +61,10 @@ def test_a_folder_is_one_whatever_signs_its_name_has(tmp_path):
     ):
         spec = ModelSpec.parse(f"x={tmp_path}/{target}")
         assert (spec.target, spec.tokenizer) == (f"{tmp_path}/{expected[0]}", expected[1])
+        assert ModelSpec.parse(f"{tmp_path}/{target}").name == expected[0], "without a name it is the folder's"
+        assert ModelSpec.parse(f"x#1={tmp_path}/{target}").name == "x#1"
+    runs = parse_all([f"ours#1={tmp_path}/m", f"ours#2={tmp_path}/m#2"])
+    assert [spec.name for spec in runs] == ["ours#1", "ours#2"]
 
 
 def test_identities_tell_models_apart(tmp_path, monkeypatch):
