@@ -25,6 +25,7 @@ TEXTS_HELP = (
     "of users and models in report.html: all, or none; none is for a page that is shown to others: the terms of MIND, "
     "Amazon and P-Soups forbid to publish their texts"
 )
+OF_A_NEW_RUN = ("benchmarks", "limit", "stages", "fit", "gpus", "at_once")  # --continue does not use them
 AT_ONCE = "models served here that are asked at the same time; on a GPU each takes its share of the memory"
 
 
@@ -143,6 +144,9 @@ class GenerationArguments(Checkable):
             raise ValueError("--model is needed: it writes the new summaries of --data")
         if not (self.data or self.forget or self.diff):
             raise ValueError("--continue needs --data (new interactions), --forget or --diff")
+        for name in OF_A_NEW_RUN:
+            if getattr(self, name) != getattr(GenerationArguments, name):
+                raise ValueError(f"--{name} is not for --continue, which goes on as the run was; leave it out")
 
 
 @dataclass(kw_only=True)

@@ -7,7 +7,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from alignxplore import datasets
@@ -31,6 +31,7 @@ from alignxplore.work import run_units
 
 log = logging.getLogger(__name__)
 NEW_RUN = "streaming"  # the setting of summaries that begin in --continue
+SAMPLING = ("temperature", "top_p", "top_k", "max_tokens")
 
 
 def new_files(arguments: GenerationArguments) -> dict[str, Path]:
@@ -60,7 +61,7 @@ def sets(folder: Path) -> list[SummarySet]:
 
 
 def targets(arguments: GenerationArguments, policy: str, benchmark: str) -> list[SummarySet]:
-    """The sets that go on; a new one where the policy has none of this benchmark."""
+    """The sets that go on; a new one where nobody of this shard has summaries yet."""
     folder = arguments.folder
     candidates = [target for target in sets(folder) if target.benchmark == benchmark]
     own_sets = [target for target in candidates if target.policy == policy]
@@ -171,6 +172,20 @@ def counted(updates: Updates, new_counts: Counter[str], version_count: int, reas
     )
 
 
+def check_sampling(target: SummarySet, policy: Policy, arguments: GenerationArguments) -> None:
+    """Raise a ValueError for an option, other than its default, that is not what the run was written with."""
+    meta = target.meta()
+    if meta is None:
+        return
+    old = asdict(Sampling(**meta["sampling"])) | {"max_model_len": meta["window"]}
+    defaults = {name: getattr(GenerationArguments, name) for name in ("max_model_len", *SAMPLING)}
+    pairs = [(name, getattr(arguments, name), default, old[name]) for name, default in defaults.items()]
+    for name, value, default, old_value in [*pairs, ("format", policy.form, Sampling().form, old["form"])]:
+        if value not in (default, old_value):
+            way = f"--continue writes {target.title} as the run did, with {old_value}"
+            raise ValueError(f"--{name} {value}: {way}; leave the option out")
+
+
 def writer_options(target: SummarySet, arguments: GenerationArguments, form: str) -> Sampling:
     """How the run itself sampled; of a set that begins here, as the options say."""
     if meta := target.meta():
@@ -202,6 +217,8 @@ def jobs_of(arguments: GenerationArguments, files: dict[str, Path]) -> list[Job]
             summary_sets = [target for target in sets(arguments.folder) if target.policy == name]
         else:
             summary_sets = [target for benchmark in files for target in targets(arguments, name, benchmark)]
+        for target in summary_sets:
+            check_sampling(target, policy, arguments)
         jobs.append(Job(policy, {target: prompts_of(target, policy) for target in summary_sets}))
     return jobs
 
@@ -348,10 +365,10 @@ def preview(arguments: GenerationArguments) -> str:
 def continue_summaries(arguments: GenerationArguments) -> str | None:
     """What `eval/gen_preference.py --continue` does."""
     folder = arguments.folder
+    if not (sets(folder) or sets(Path(arguments.out))):  # a shard may have nobody yet
+        raise UserError(f"--continue {arguments.out}: there are no summaries; gen_preference.py --out writes them")
     if arguments.check:
         return preview(arguments)
-    if not arguments.data and not sets(folder):
-        raise UserError(f"--continue {folder}: there are no summaries; gen_preference.py --out writes them")
     say_problems()
     deletions = read_deletions(arguments.forget) if arguments.forget else None
     with RunLock(folder):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -86,6 +87,14 @@ def set_of(out: Path) -> SummarySet:
     return SummarySet(out, "ours", "world_films", "streaming", 0)
 
 
+def of_nobody(run, folder: Path) -> Path:
+    """A run as the finished one, whose persons are all still to come."""
+    meta_path = set_of(folder).meta_path
+    meta_path.parent.mkdir(parents=True)
+    shutil.copy(set_of(run.out).meta_path, meta_path)
+    return folder
+
+
 def current(out: Path) -> dict[str, dict]:
     path = Updates(set_of(out)).current_path
     return {row["user"]: row for row in map(json.loads, path.read_text().splitlines())}
@@ -146,7 +155,7 @@ def test_a_failed_update_is_asked_again_and_ends_as_if_nothing_had_happened(run,
 
 
 @pytest.mark.parametrize("request_count", [3])
-async def test_kill_9_loses_nothing(policy, environment, say, tmp_path, request_count):
+async def test_kill_9_loses_nothing(run, policy, environment, say, tmp_path, request_count):
     """Killed after so many requests; then the same command: the same versions, and only what was in flight again."""
     people = {f"person {i}": films(f"Film {i}") for i in range(10)}
     spec, model = new(tmp_path, **people)[0], f"#{tmp_path / 'tokenizer'}"
@@ -162,6 +171,8 @@ async def test_kill_9_loses_nothing(policy, environment, say, tmp_path, request_
         )
 
     async with policy(slow) as server:
+        for name in ("calm", "killed"):
+            of_nobody(run, tmp_path / name)
         assert await (await command(server.url, tmp_path / "calm")).wait() == 0
         server.bodies.clear()
         process = await command(server.url, tmp_path / "killed")
@@ -176,7 +187,7 @@ async def test_kill_9_loses_nothing(policy, environment, say, tmp_path, request_
 
 
 def test_all_versions_of_a_person_are_shown_word_by_word(run, tmp_path, capsys):
-    folder = tmp_path / "own"
+    folder = of_nobody(run, tmp_path / "own")
     run(folder=folder, data=new(tmp_path, "a.jsonl", ann=films("Alien")))
     run(folder=folder, data=new(tmp_path, "b.jsonl", ann=films("BAD")))
     run(folder=folder, data=new(tmp_path, "c.jsonl", bob=films("Brazil")))
@@ -197,10 +208,10 @@ def test_a_person_whom_the_run_did_not_know_begins(run, tmp_path):
 
 
 def test_what_is_forgotten_is_gone_from_disk_and_the_rest_is_as_if_it_had_never_been_seen(run, tmp_path, capsys):
-    reference = tmp_path / "never"
+    reference = of_nobody(run, tmp_path / "never")
     run(folder=reference, data=new(tmp_path, "a.jsonl", ann=films("Alien"), bob=films("Brazil")))
     run(folder=reference, data=new(tmp_path, "b.jsonl", ann=films("Casablanca"), bob=films("Dune")))
-    folder = tmp_path / "seen"
+    folder = of_nobody(run, tmp_path / "seen")
     run(folder=folder, data=new(tmp_path, "a.jsonl", ann=films("Alien", "Zebra"), bob=films("Brazil")))
     run(folder=folder, data=new(tmp_path, "b.jsonl", ann=films("Casablanca"), bob=films("Dune")))
     file = tmp_path / "forget.jsonl"
@@ -310,9 +321,41 @@ def test_a_policy_that_the_run_does_not_have_is_not_begun_unnoticed(run, tmp_pat
 
 
 def test_a_folder_without_summaries_is_said(run, tmp_path):
-    with pytest.raises(UserError, match="nothing: there are no summaries"):
-        run(folder=tmp_path / "nothing", model=False, diff=["u1"])
+    data = new(tmp_path, u1=films("Heat"))
+    for options in ({"model": False, "diff": ["u1"]}, {"data": data}, {"data": data, "check": True}):
+        with pytest.raises(UserError, match="nothing: there are no summaries"):
+            run(folder=tmp_path / "nothing", **options)
     assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"limit": 3}, {"benchmarks": ["world_films"]}, {"stages": 3}, {"fit": "published"}, {"gpus": 1}, {"at_once": 2}],
+)
+def test_options_of_a_new_run_are_refused(options):
+    line = {"continue_run": "a", "model": ["m"], "data": ["x"]}
+    with pytest.raises(ValueError, match=f"--{next(iter(options))} is not for --continue"):
+        GenerationArguments(**line, **options)
+    GenerationArguments(**line)
+
+
+@pytest.mark.parametrize(
+    ("options", "old"),
+    [
+        ({"temperature": 0.1}, "0.6"),
+        ({"top_p": 0.5}, "0.95"),
+        ({"top_k": 3}, "20"),
+        ({"max_tokens": 64}, "4096"),
+        ({"max_model_len": 8192}, "16384"),
+        ({"format": ["plain"]}, "think"),
+    ],
+)
+def test_a_run_is_not_written_in_another_way(run, tmp_path, options, old):
+    data, name = new(tmp_path, u1=films("Heat")), next(iter(options))
+    with pytest.raises(ValueError, match=f"--{name} .*: --continue writes .* as the run did, with {old};"):
+        run(data=data, **options)
+    assert not (run.out / "updates").exists()
+    assert len(run(data=data, max_tokens=4096)) == 1, "what the run was written with may be said again"
 
 
 def test_a_run_whose_data_moved_says_where_they_were(run, tmp_path):

@@ -8,7 +8,16 @@ import shutil
 import pytest
 
 from alignxplore.journal import Journal
-from tests.evaluation.test_updates import current, films, new, policy, run, set_of, versions  # noqa: F401  # fixtures
+from tests.evaluation.test_updates import (  # noqa: F401  # fixtures
+    current,
+    films,
+    new,
+    of_nobody,
+    policy,
+    run,
+    set_of,
+    versions,
+)
 
 
 class Killed(BaseException):
@@ -79,6 +88,8 @@ def test_killed_at_any_write_the_same_command_ends_as_if_nothing_had_happened(ki
         folder = tmp_path / f"{kind}{number}"
         if kind == "forgetting":
             shutil.copytree(run.out, folder)
+        else:
+            of_nobody(run, folder)
         run(folder=folder, data=first)
         if kind == "forgetting":
             run(folder=folder, data=new_data)

@@ -13,7 +13,16 @@ from alignxplore.evaluation.generation import generate
 from alignxplore.evaluation.updates import Stream, Updates, begin
 from alignxplore.records import write_jsonl
 from alignxplore.summarize import StageSummary
-from tests.evaluation.test_updates import current, films, new, policy, run, set_of, versions  # noqa: F401  # fixtures
+from tests.evaluation.test_updates import (  # noqa: F401  # fixtures
+    current,
+    films,
+    new,
+    of_nobody,
+    policy,
+    run,
+    set_of,
+    versions,
+)
 
 
 @pytest.mark.parametrize("line", [{}, {"userid": "u1"}])
@@ -36,10 +45,11 @@ def test_a_file_is_forgotten_also_where_it_was_read_with_one_in_bad_format(run, 
 
 
 def test_all_files_of_a_version_are_named(run, tmp_path, capsys):  # noqa: F811
+    folder = of_nobody(run, tmp_path / "own")
     for name, film in (("a.jsonl", "BAD"), ("b.jsonl", "BAD too"), ("c.jsonl", "BAD again")):
-        run(folder=tmp_path / "own", data=new(tmp_path, name, ann=films(film)))
+        run(folder=folder, data=new(tmp_path, name, ann=films(film)))
     capsys.readouterr()
-    run(folder=tmp_path / "own", model=False, diff=["ann"])
+    run(folder=folder, model=False, diff=["ann"])
     assert "ann, version 1: 3 interactions of a.jsonl, b.jsonl, c.jsonl;" in capsys.readouterr().out
 
 

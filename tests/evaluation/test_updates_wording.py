@@ -13,7 +13,7 @@ from alignxplore.evaluation.continuing import continue_summaries
 from alignxplore.evaluation.generation import generate
 from alignxplore.evaluation.updates import Updates
 from alignxplore.prompts import SETS, PromptSet
-from tests.evaluation.test_updates import films, new, policy, run, set_of  # noqa: F401  # fixtures
+from tests.evaluation.test_updates import films, new, policy, set_of  # noqa: F401  # fixtures
 
 
 @pytest.fixture
@@ -84,13 +84,14 @@ def test_a_folder_of_ones_own_is_named_again_and_must_be_as_it_was(run_in, tmp_p
         go_on(data=new(tmp_path, u1=films("Ran")), prompt_set=[str(folder)])
 
 
-def test_what_began_as_updates_goes_on_in_its_prompt_set_too(run, tmp_path):  # noqa: F811
-    folder = tmp_path / "own"
-    run(folder=folder, data=new(tmp_path, "a.jsonl", ann=films("Alien")), prompt_set=["hardened"])
-    [body] = run(folder=folder, data=new(tmp_path, "b.jsonl", ann=films("<Heat>")))
-    assert "‹Heat›" in body["messages"][-1]["content"]
+def test_what_began_as_updates_goes_on_in_its_prompt_set_too(run_in, tmp_path):
+    go_on = run_in("hardened")
+    go_on(data=new(tmp_path, "a.jsonl", ann=films("Alien")))
+    shutil.rmtree(go_on.out / "summaries")  # as earlier versions began a run
+    [prompt] = go_on(data=new(tmp_path, "b.jsonl", ann=films("<Heat>")))
+    assert "‹Heat›" in prompt
     with pytest.raises(UserError, match="another wording"):
-        run(folder=folder, data=new(tmp_path, "c.jsonl", ann=films("Ran")), prompt_set=["default"])
+        go_on(data=new(tmp_path, "c.jsonl", ann=films("Ran")), prompt_set=["default"])
 
 
 def test_short_summaries_stay_short_whichever_name_their_policy_has(run_in, tmp_path):
