@@ -20,7 +20,7 @@ from pathlib import Path
 
 from alignxplore.ask.evidence import Statement, statements
 from alignxplore.command import Checkable, option, planned, run
-from alignxplore.errors import UserError
+from alignxplore.errors import UserError, at_least_one
 from alignxplore.evaluation.benchmarks import SETTINGS, Benchmark, SummarySet, load_benchmarks, shown_history
 from alignxplore.evaluation.report.tables import Table, estimated, markdown
 from alignxplore.evaluation.statements import same, statements_of
@@ -42,6 +42,9 @@ class ForgettingStudyOptions(Checkable):
     model: str = option("folder of its model, in the run", "rl/model")
     persons: int = option("rows of the benchmark, one summary each", 200)
     seed: int = option("of the draws", 0)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "persons")
 
 
 def supports(statement: Statement) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import fmean
 
 from alignxplore.command import Checkable, option, planned, run
-from alignxplore.errors import UserError
+from alignxplore.errors import UserError, at_least_one
 from alignxplore.evaluation.benchmarks import load_benchmarks
 from alignxplore.evaluation.report.tables import Table, markdown
 from alignxplore.judging.judgement import Judgement
@@ -49,6 +49,9 @@ class InjectionOptions(Checkable):
     out: Path = option("folder for results.json and report.md")
     limit: int = option("rows", 400)
     max_model_len: int = option("window of the models", 2048)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "limit", "max_model_len")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from alignxplore.command import Checkable, option
-from alignxplore.errors import at_least_one
+from alignxplore.errors import above_zero, at_least_one, not_negative, shares
 from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, SETTINGS
 from alignxplore.evaluation.conditions import CHANCE, CUES
 from alignxplore.evaluation.fits import FITS
@@ -16,10 +16,12 @@ from alignxplore.judging.ranking import ROTATIONS
 from alignxplore.prompts import FORMATS
 from alignxplore.serving.serve_options import SERVE_ARGUMENTS
 from alignxplore.serving.server import beside
+from alignxplore.summarize import check_window
 
 PROTOCOLS = ("choice", "paper")
 OFFICIAL_EVALUATOR = "12kimih/Llama-3.2-3B-HiCUPID"
 YES_NO = "yes_no"  # the judge format of a TALLRec model
+ANSWER_TOKENS = {False: 16, True: 2048}  # of a downstream model, also of published ones, by whether it reasons first
 TEXTS = ("all", "none")
 TEXTS_HELP = (
     "of users and models in report.html: all, or none; none is for a page that is shown to others: the terms of MIND, "
@@ -115,7 +117,14 @@ class GenerationArguments(Checkable):
     )
 
     def __post_init__(self) -> None:
-        at_least_one(self, "stages", "limit", "concurrency", "max_tokens", "at_once", "summary_tokens")
+        at_least_one(
+            self, "stages", "limit", "concurrency", "max_tokens", "at_once", "summary_tokens", "max_model_len"
+        )
+        not_negative(self, "temperature", "gpus")
+        above_zero(self, "top_p")
+        shares(self, "top_p", "max_error_rate")
+        if self.top_k < -1:
+            raise ValueError(f"--top_k {self.top_k}: at least 1, or 0 for all tokens")
         self._check_what_is_given()
         self.part = Shard.parse(self.shard)
         one_of("settings", self.settings, SETTINGS)
@@ -209,13 +218,21 @@ class EvaluationArguments(Checkable):
     )
 
     def __post_init__(self) -> None:
-        at_least_one(self, "limit", "concurrency", "answer_tokens", "at_once", "rotations")
+        at_least_one(self, "limit", "concurrency", "answer_tokens", "at_once", "rotations", "max_model_len")
+        shares(self, "max_error_rate")
         one_of("protocol", self.protocol, PROTOCOLS)
         one_of("cues", self.cues, CUES)
         one_of("texts", [self.texts], TEXTS)
         parse_baselines(self.baselines)
         one_of("orders", [self.orders], ("both", "one"))
         one_of("judge_format", (value.rpartition("=")[2] for value in self.judge_format), (*FORMATS, YES_NO))
+        check_window(self.max_model_len, self._most_tokens())
+
+    def _most_tokens(self) -> int:
+        """The longest answer of a downstream model; 32 are left for a letter, too."""
+        forms = [value.rpartition("=")[2] for value in self.judge_format]
+        reasons = any(FORMATS[form].reasons for form in forms if form != YES_NO)
+        return max(32, self.answer_tokens or ANSWER_TOKENS[reasons])
 
 
 def one_of(name: str, values: Iterable[str], choices: Iterable[str]) -> None:

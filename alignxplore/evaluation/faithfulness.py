@@ -13,7 +13,7 @@ from heapq import nsmallest
 from pathlib import Path
 
 from alignxplore.command import Checkable, option
-from alignxplore.errors import at_least_one
+from alignxplore.errors import above_zero, at_least_one, shares
 from alignxplore.evaluation.arguments import one_of, serving_arguments
 from alignxplore.evaluation.benchmarks import (
     BENCHMARK_FILES,
@@ -40,6 +40,7 @@ from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, RecordError, UserRecord
 from alignxplore.serving.models import ModelSpec, as_served, choose, open_model, parse_all, whereabouts
 from alignxplore.serving.serve_options import SERVE_ARGUMENTS
+from alignxplore.summarize import check_window
 from alignxplore.work import run_units
 
 JOURNAL = "evidence"  # beside the journals of the protocols
@@ -79,7 +80,10 @@ class FaithfulnessOptions(Checkable):
 
     def __post_init__(self) -> None:
         self.limit = self.limit or None
-        at_least_one(self, "limit", "concurrency")
+        at_least_one(self, "limit", "concurrency", "max_model_len")
+        above_zero(self, "lift")
+        shares(self, "max_error_rate")
+        check_window(self.max_model_len, 32)  # what is left for a letter
         one_of("told", [self.told], (ALONE, IN_PLACE))
         one_of("known", [self.known] if self.known else [], KNOWN)
 
@@ -162,8 +166,8 @@ async def held_against(judge: Judge, unit: Unit) -> dict:
 
 
 def _log_odds(orders: Sequence[float]) -> float:
-    shares = [min(max(p, LEAST), 1 - LEAST) for p in orders]
-    return sum(math.log(p / (1 - p)) for p in shares) / len(shares)
+    chances = [min(max(p, LEAST), 1 - LEAST) for p in orders]
+    return sum(math.log(p / (1 - p)) for p in chances) / len(chances)
 
 
 def links_of(with_odds: Sequence[float], without_odds: Sequence[float], places: Iterable[int], lift: float) -> Links:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from alignxplore.datasets import DATASETS, PUBLISHED
-from alignxplore.evaluation.arguments import YES_NO
+from alignxplore.evaluation.arguments import ANSWER_TOKENS, YES_NO
 from alignxplore.evaluation.metrics import shown_otherwise
 from alignxplore.evaluation.report.tables import points
 from alignxplore.evaluation.rows import Result
@@ -27,7 +27,6 @@ WINDOW = 16384  # tokens of prompt and answer
 SAMPLING = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 4096}  # of the published summaries
 STAGES = {"full": 1, "streaming": 2}
 WORDING = "published"  # name of a prompt set that is taken at its word; the project holds no copy of that wording
-ANSWER_TOKENS = {False: 16, True: 2048}  # of a published downstream model, by whether it reasons first
 # Names of the published rows by hub id: (the model reasons first, it answers at once).
 HUB_IDS = {
     "Qwen/Qwen3-8B": ("Qwen3-8B (thinking)", "Qwen3-8B (non-thinking)"),

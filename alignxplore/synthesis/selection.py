@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from alignxplore.command import option
-from alignxplore.errors import at_least_one
+from alignxplore.errors import at_least_one, shares
 from alignxplore.records import RecordError, UserRecord, read_object, refuse_same_files, write_json, write_jsonl
 from alignxplore.synthesis.streams import DEFAULT_QUERY, all_behaviours, read_behaviours, read_scores
 
@@ -35,10 +35,7 @@ class SelectionOptions:
     least_slice: int = option("fewest choices that a stage reads", 4)
 
     def __post_init__(self) -> None:
-        for name in ("signal_share", "least_strong", "strong_quantile"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"--{name} {value}: give a share from 0 to 1")
+        shares(self, "signal_share", "least_strong", "strong_quantile")
         at_least_one(self, "stages", "least_slice")
 
 

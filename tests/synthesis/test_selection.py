@@ -85,7 +85,7 @@ def test_the_same_line_twice_gives_one_row(tmp_path):
     [("signal_share", 1.5), ("least_strong", -0.1), ("strong_quantile", 10), ("stages", 0), ("least_slice", 0)],
 )
 def test_options_out_of_range_are_named_before_anything_is_read(option, value):
-    with pytest.raises(ValueError, match=f"^--{option} {value}: (give a share from 0 to 1|at least 1)"):
+    with pytest.raises(ValueError, match=f"^--{option} {value}: (a share from 0 to 1|at least 1)"):
         SelectionOptions(data="none", strong="none", weak="none", out="none", **{option: value})
 
 
