@@ -140,6 +140,11 @@ def person_of(user: str) -> str:
     return user.partition("#")[0] or user
 
 
+def names_of(user: str) -> set[str]:
+    """What a row may be called by: its own id, and the id of its person, which means all of the person's rows."""
+    return {user, person_of(user)}
+
+
 def content_hash(value: Any, length: int = 16) -> str:
     """Hex digest of a JSON-serialisable value. Ids, draws and seeds come from it, so a run can be repeated exactly."""
     return hashlib.sha256(_COMPACT.encode(value).encode("utf-8", "surrogatepass")).hexdigest()[:length]

@@ -120,7 +120,8 @@ def _person(options: AskOptions, finished_run: Finished | None) -> Person:
     for record in benchmark.records:
         if options.person in (None, record.user):
             return of_benchmark(benchmark, record)
-    examples = ", ".join(record.user for record in benchmark.records[:5])
+    own_rows = [record for record in benchmark.records if record.person == options.person]  # a row is to be named
+    examples = ", ".join(record.user for record in (own_rows or benchmark.records)[:5])
     raise UserError(f"{benchmark.path}: no person '{options.person}'; there are {examples}, ...")
 
 

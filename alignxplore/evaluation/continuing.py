@@ -6,7 +6,7 @@ import difflib
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from alignxplore.evaluation.updates import Stream, Updates, Writer, begin
 from alignxplore.evaluation.wording import prompts_of
 from alignxplore.journal import RunLock
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, read_jsonl
+from alignxplore.records import Interaction, names_of, read_jsonl
 from alignxplore.serving.models import look_up, open_model, whereabouts
 from alignxplore.summarize import Sampling, check_window
 from alignxplore.work import run_units
@@ -87,21 +87,23 @@ def new_interactions(path: Path, benchmark: str, shard: Shard) -> Iterator[tuple
             yield user, parse_history(row, path, line, dataset.default_query if dataset else None)
 
 
-def begin_all(updates: Updates, users: set[str] | None) -> None:
-    """Begin the streams that the run itself wrote, of these persons or of all, where that is not done yet.
+def begin_all(updates: Updates, is_wanted: Callable[[str], bool]) -> None:
+    """Begin the streams that the run itself wrote of these persons, where that is not done yet.
 
     Raises:
         UserError: the file that the run was about is not where it was.
     """
     target, meta = updates.target, updates.target.meta()
-    if meta is None or users == set():
+    if meta is None:
+        return
+    rows = {row["record"]: row for row in target.rows() if is_wanted(row["user"])}
+    if not rows:
         return
     path = target.meta_path.parent / meta.get("data", "")
     if "data" not in meta or not path.is_file():
         place = f"it was {path}" if "data" in meta else "an older version wrote it"
         raise UserError(f"{target.meta_path} does not lead to the file of {target.benchmark} ({place}); put it there")
     dataset = datasets.DATASETS.get(target.benchmark.partition("~")[0])
-    rows = {row["record"]: row for row in target.rows() if users is None or row["user"] in users}
     persons = {row["user"] for row in rows.values()}
     query = dataset.default_query if dataset else None
     for record in read_users(path, default_query=query, is_wanted=persons.__contains__):
@@ -115,7 +117,8 @@ def take_in(updates: Updates, path: Path, shard: Shard) -> Counter[str]:
     """Write down what is new; user → number of new interactions, 0 of those with none."""
     benchmark, setting = updates.target.benchmark, updates.target.setting
     users = {user for user, _ in new_interactions(path, benchmark, shard)}
-    begin_all(updates, {user for user in users if updates.stream(user) is None})
+    if new_users := {user for user in users if updates.stream(user) is None}:
+        begin_all(updates, new_users.__contains__)
     new_counts: Counter[str] = Counter(dict.fromkeys(users, 0))
     for user, interactions in new_interactions(path, benchmark, shard):
         stream = updates.stream(user) or Stream(user, (user, setting), ())
@@ -270,7 +273,7 @@ def forget(arguments: GenerationArguments, deletions: Deletions) -> dict[Summary
     old_summaries = {}
     for target in sets(arguments.folder):
         with Updates(target) as updates:
-            begin_all(updates, None if deletions.sources else deletions.persons | set(deletions.parts))
+            begin_all(updates, deletions.concerns)
             users = [stream.user for stream in updates.streams() if deletions.concerns(stream.user)]
             old_summaries[target] = cut(updates, users, deletions)
             updates.write_current()
@@ -317,10 +320,9 @@ def word_diff(before: str, after: str) -> str:
 
 
 def history_of(updates: Updates, user: str) -> str:
-    """All versions of one person's summary, each as what it changed; nothing of one without updates."""
+    """All versions of one person's summary, each as what it changed."""
     stream = updates.stream(user)
-    if stream is None:
-        return ""
+    assert stream is not None
     lines, text = [updates.target.title], ""
     for number, (unit, one) in enumerate(zip(stream.versions, stream.slices), 1):
         version = updates.version(unit)
@@ -338,19 +340,25 @@ def history_of(updates: Updates, user: str) -> str:
     return "\n".join(lines)
 
 
-def told_versions(targets: list[SummarySet], users: list[str]) -> str:
-    """`history_of` these persons in all sets that have updates of them."""
-    texts_of: dict[str, list[str]] = {user: [] for user in users}
+def told_versions(targets: list[SummarySet], names: list[str]) -> str:
+    """`history_of` these persons, or single rows of persons, in all sets that have updates of them."""
+    texts_of: dict[str, list[str]] = {name: [] for name in names}
     for target in targets:
         with Updates(target) as updates:
-            for user in users:
-                texts_of[user] += filter(None, [history_of(updates, user)])
-    return "\n\n".join(text for user in users for text in texts_of[user] or [f"{user}: no updates"])
+            for user in [stream.user for stream in updates.streams()]:
+                for name in texts_of.keys() & names_of(user):
+                    texts_of[name].append(history_of(updates, user))
+    return "\n\n".join(text for name in names for text in texts_of[name] or [f"{name}: no updates"])
 
 
 def preview(arguments: GenerationArguments) -> str:
-    """Who would write, and what `--continue --data` would take in; nothing is asked or written."""
+    """Who would write, and what `--continue` would take in or forget; nothing is asked or written."""
     files, lines = new_files(arguments), []
+    if arguments.forget:
+        deletions = read_deletions(arguments.forget)
+        parts = sum(map(len, deletions.parts.values()))
+        counts = f"{len(deletions.persons)} persons, {parts} parts of persons, {len(deletions.sources)} files"
+        lines.append(f"{arguments.forget}: would forget {counts}")
     for job in jobs_of(arguments, files):
         spec, key = job.policy.spec, job.policy.api_key_env
         lines.append(f"{spec.name}: {whereabouts(spec, key, serving_arguments(arguments))}")

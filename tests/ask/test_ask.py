@@ -122,6 +122,8 @@ async def test_a_finished_run_gives_what_is_not_said(tmp_path, model_folder, cap
     assert "1#1: 4 choices" in output and "film 4" not in output  # as the evaluation shows it: two thirds
     with pytest.raises(UserError, match="no person 'x'; there are 0#1, 1#1"):
         await ask(AskOptions(run=tmp_path, person="x", check=True))
+    with pytest.raises(UserError, match="no person '1'; there are 1#1, ..."):
+        await ask(AskOptions(run=tmp_path, person="1", check=True))
     run = Finished.read(tmp_path)
     assert [spec.partition("=")[0] for spec in run.policies] == ["sft", "sft+rl"]
     spec = ModelSpec.parse(run.policies[0])
