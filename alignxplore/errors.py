@@ -176,6 +176,13 @@ def naming(path: str | Path) -> Iterator[None]:
         raise OSError(errno.ENOSPC, str(error).splitlines()[0], str(path)) from error
 
 
+def not_empty(options: object, *names: str) -> None:
+    """Raise a ValueError if one of these fields is an empty text, as a variable of the shell that is not set gives."""
+    for name in names:
+        if getattr(options, name) == "":
+            raise ValueError(f"--{name} is empty; name something, or leave the option out")
+
+
 def at_least_one(options: object, *names: str) -> None:
     """Raise a ValueError if one of these fields is a number below 1, or NaN; None, where it may stand, is not a
     number."""

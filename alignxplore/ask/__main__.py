@@ -22,7 +22,7 @@ from alignxplore.ask.histories import HOW, Columns, Person, of_benchmark, read_h
 from alignxplore.ask.models import Chooser, ModelOptions, Policy, Verdict, opened, places
 from alignxplore.ask.telling import Teller, aligned, choices, short, told_history, verdict_lines
 from alignxplore.command import option, planned, run
-from alignxplore.errors import UserError, at_least_one
+from alignxplore.errors import UserError, at_least_one, not_empty
 from alignxplore.evaluation.benchmarks import load_benchmarks
 from alignxplore.films.titles import REQUEST, complete, unknown
 from alignxplore.journal import OK
@@ -55,6 +55,7 @@ class AskOptions(ModelOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least_one(self, "stages")
+        not_empty(self, "chosen", "rejected", "query")
         if self.history and self.data:
             raise ValueError("--history and --data: give one of them")
         if len(self.items) == 1 or len(self.items) > MOST:

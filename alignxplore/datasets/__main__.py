@@ -35,7 +35,7 @@ from alignxplore.datasets.building import CLEANED, Example, Job, account, take
 from alignxplore.datasets.importing import Import, import_table
 from alignxplore.datasets.parts import Part, Records, line_of, part_of
 from alignxplore.datasets.sidecars import manifest_path, popularity_path
-from alignxplore.errors import naming
+from alignxplore.errors import naming, not_empty
 from alignxplore.records import aside_of, refuse_same_files, write_json, write_lines
 
 
@@ -278,6 +278,7 @@ class ImportOptions:
     seed: int = option("of drawn alternatives", 42)
 
     def __post_init__(self) -> None:
+        not_empty(self, "user", "item", "time", "rating", "label", "query")
         if self.rating and self.label:
             raise ValueError("--rating and --label: give one of them")
         if not 0 < self.test_share <= 1:
@@ -290,6 +291,7 @@ def import_own(options: ImportOptions) -> str:
     fields = {name: getattr(options, name) for name in vars(options) if name != "out"}
     out = options.out or Path(options.file.stem)
     outputs = {f"OUT_{kind}.jsonl": out.with_name(f"{out.name}_{kind}.jsonl") for kind in ("upi", "train", "rl")}
+    outputs["its popularity file"] = popularity_path(outputs["OUT_upi.jsonl"])  # an older build's is removed
     refuse_same_files(outputs, {"the table": options.file})
     counts = import_table(Import(**fields), out)
     lines = [f"{count:>12,}  {event}" for event, count in counts.items() if count]

@@ -29,8 +29,8 @@ import pyarrow as pa
 from alignxplore.benchmark_files import user_row
 from alignxplore.datasets.own_tables import number_of, own_rows, text_of, time_of, yes_of
 from alignxplore.datasets.selection import from_messages
-from alignxplore.datasets.sidecars import manifest_path, sha256
-from alignxplore.errors import UserError
+from alignxplore.datasets.sidecars import manifest_path, sha256, take_places
+from alignxplore.errors import UserError, naming
 from alignxplore.records import Interaction, RecordError, UserRecord, hash_seed, write_json, write_jsonl
 from alignxplore.texts import LOST, HalfId, mend, plain, table_id
 
@@ -89,22 +89,23 @@ def import_table(job: Import, out: Path) -> dict[str, int]:
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     test, train, rows = (out.with_name(f"{out.name}_{kind}.jsonl") for kind in ("upi", "train", "rl"))
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch, naming(test):
         database = _database(Path(scratch))
-        for path in (test, manifest_path(test), train, rows):  # an earlier import must not pass for this one's
-            path.unlink(missing_ok=True)
         _read(job, database)
         sides = Sides(Path(scratch))
         for person, pairs in _persons(job, database):
             sides.add(job, person, pairs)
         database.close()
         rows_by_kind = sides.close(job)
-        job.counts["test persons"] = write_jsonl(test, rows_by_kind["test"])
-        job.counts["training persons"] = write_jsonl(train, rows_by_kind["train"])
-        job.counts["RL rows, of training persons"] = write_jsonl(rows, rows_by_kind["rl"])
-    manifest = {name: value for name, value in dataclasses.asdict(job).items() if name not in ("counts", "file")}
-    about = {"dataset": out.name, "task": "selection", "edition": job.file.name} | manifest
-    write_json(manifest_path(test), about | {"counts": dict(job.counts), "sha256": sha256(test)})
+        aside = Path(scratch) / "new"
+        job.counts["test persons"] = write_jsonl(aside / test.name, rows_by_kind["test"])
+        job.counts["training persons"] = write_jsonl(aside / train.name, rows_by_kind["train"])
+        job.counts["RL rows, of training persons"] = write_jsonl(aside / rows.name, rows_by_kind["rl"])
+        about = {"dataset": out.name, "task": "selection", "edition": job.file.name} | dataclasses.asdict(job)
+        del about["file"]
+        about |= {"counts": dict(job.counts), "sha256": sha256(aside / test.name)}
+        write_json(manifest_path(aside / test.name), about)
+        take_places(aside, test, train, rows)
     return dict(job.counts)
 
 

@@ -7,6 +7,7 @@ Builders write them, copies of a benchmark (evaluation/derived.py) carry them on
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,6 +30,17 @@ def manifest_path(benchmark: str | Path) -> Path:
 def _beside(benchmark: str | Path, ending: str) -> Path:
     path = Path(benchmark)
     return path.with_name(path.name.removesuffix(".jsonl") + ending)
+
+
+def take_places(aside: Path, benchmark: Path, *others: Path) -> None:
+    """Put the benchmark file that is written in the folder `aside`, with what lies beside it there and `others` of its
+    names, in the place of earlier ones. It goes first and comes last: alone it could pass for another one."""
+    beside = manifest_path(benchmark), popularity_path(benchmark)
+    for path in (benchmark, *beside):
+        path.unlink(missing_ok=True)
+    for path in (*others, *beside, benchmark):
+        if (aside / path.name).exists():
+            os.replace(aside / path.name, path)
 
 
 def popularity_row(user: str, counts: Popularity) -> dict:

@@ -113,6 +113,12 @@ def make_run(folder, model_folder):
     (folder / "data/movielens_upi.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.mark.parametrize("name", ["chosen", "rejected", "query"])
+def test_an_empty_name_of_a_column_is_refused(name):
+    with pytest.raises(ValueError, match=f"--{name} is empty"):
+        AskOptions(**{name: ""})
+
+
 async def test_a_finished_run_gives_what_is_not_said(tmp_path, model_folder, capsys):
     make_run(tmp_path, model_folder)
     message = await ask(AskOptions(run=tmp_path, person="1#1", check=True))

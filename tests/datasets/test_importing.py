@@ -256,6 +256,37 @@ def test_the_same_file_gives_the_same_bytes_and_a_number_sign_parts_nobody(tmp_p
     assert not list(tmp_path.glob(".out*"))
 
 
+def test_an_earlier_import_stands_until_all_of_a_new_one_is_written(tmp_path):
+    imported(tmp_path, likes(), {"user": "user", "item": "item"}, "mine.jsonl")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before) == 5
+    for table, columns in (
+        (RATED, RATINGS | {"item": "movie"}),
+        (RATED.replace("3,4", "3,four"), RATINGS),
+        ("u,i\na,b\n", {"user": "u", "item": "i"}),
+    ):
+        with pytest.raises(UserError):
+            imported(tmp_path, table, columns, "other.csv")
+        (tmp_path / "other.csv").unlink()
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    with pytest.raises(RecordError, match="nowhere.csv: no such file"):
+        import_table(Import(tmp_path / "nowhere.csv", **RATINGS), tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    popularity = tmp_path / "out_upi.popularity.jsonl"  # of another benchmark, which was built under this name
+    popularity.write_text('{"userid": "a", "chosen": 1, "rejected": 1}\n')
+    imported(tmp_path, RATED, RATINGS)
+    (tmp_path / "mine.csv").rename(tmp_path / "mine.jsonl")
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert after.keys() == before.keys() and all(after[name] != before[name] for name in before)
+    assert read_manifest(tmp_path / "out_upi.jsonl")["sha256"] == sha256(tmp_path / "out_upi.jsonl")
+
+
+@pytest.mark.parametrize("name", ["user", "item", "time", "rating", "label", "query"])
+def test_an_empty_name_of_a_column_is_no_column_left_out(tmp_path, name):
+    with pytest.raises(ValueError, match=f"--{name} is empty"):
+        ImportOptions(**{"file": tmp_path, "user": "u", "item": "i"} | {name: ""})
+
+
 def test_what_the_command_says(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(RATED)
