@@ -238,4 +238,5 @@ class EvaluationArguments(Checkable):
 def one_of(name: str, values: Iterable[str], choices: Iterable[str]) -> None:
     """Raise a ValueError for values of an option that there are not."""
     if unknown_values := set(values) - set(choices):
-        raise ValueError(f"--{name}: unknown {', '.join(sorted(unknown_values))}; choose from {', '.join(choices)}")
+        listing = ", ".join(value or "''" for value in sorted(unknown_values))
+        raise ValueError(f"--{name}: unknown {listing}; choose from {', '.join(choices)}")

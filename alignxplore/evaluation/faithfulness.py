@@ -85,7 +85,7 @@ class FaithfulnessOptions(Checkable):
         shares(self, "max_error_rate")
         check_window(self.max_model_len, 32)  # what is left for a letter
         one_of("told", [self.told], (ALONE, IN_PLACE))
-        one_of("known", [self.known] if self.known else [], KNOWN)
+        one_of("known", [] if self.known is None else [self.known], KNOWN)
 
 
 @dataclass(frozen=True)
@@ -301,6 +301,7 @@ def preview(options: FaithfulnessOptions) -> str:
     """Who would be asked how much; starts no server and asks no endpoint."""
     specs = parse_all(options.judge)
     keys = choose("api_key_env", options.api_key_env, [spec.name for spec in specs], "")
+    PromptSet(options.prompt_set).judge(None, None, "a", "b")
     benchmarks, summaries = inputs(options)
     serving = serving_arguments(options)
     lines = [f"{spec.name}: {whereabouts(spec, keys[spec.name], serving)}" for spec in specs] + sizes(benchmarks)

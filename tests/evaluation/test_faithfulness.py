@@ -243,6 +243,8 @@ def test_what_cannot_be_said_is_refused(run, tmp_path):
     _, data, out = run
     with pytest.raises(ValueError, match="--known: unknown books"):
         options(data, out, known="books")
+    with pytest.raises(ValueError, match=r"--known: unknown ''.* films"):
+        options(data, out, known="")
     with pytest.raises(RecordError, match=r"gen_preference\.py first"):
         faith.inputs(options(data, tmp_path))
     (tmp_path / FILE).write_text('{"policy": "x"}\n')
@@ -250,6 +252,15 @@ def test_what_cannot_be_said_is_refused(run, tmp_path):
         read_evidence(tmp_path)
 
 
+@pytest.mark.parametrize("lift", [0, -0.1, math.nan, math.inf])
+def test_a_lift_by_which_everything_or_nothing_is_evidence_is_refused(run, lift):
+    _, data, out = run
+    with pytest.raises(ValueError, match=f"--lift {lift}: a number above 0"):
+        options(data, out, lift=lift)
+
+
 def test_check_counts_the_questions_and_asks_nobody(run):
     _, data, out = run
     assert "4 texts, 32 questions" in faith.faithfulness(options(data, out, check=True))
+    with pytest.raises(ValueError, match="nope"):
+        faith.faithfulness(options(data, out, check=True, prompt_set="nope"))
