@@ -10,8 +10,9 @@ After faithfulness.py, whose evidence says which interactions a statement rests 
 supported statement a user and writes three copies of the interactions that summaries were written from. One is without
 the interactions behind the statement. One is without as many others that say nothing of it. One has all of them. The
 second derives the summaries anew, with the prompt set, format and sampling that the first ones had. The third prints
-the table and writes it to table_forgetting.*. Two statements say the same where most of their words do and neither
-likes what the other dislikes (alignxplore/evaluation/statements.py).
+the table and writes it to table_forgetting.*. Its options and the evidence must be those of the first. Two statements
+say the same where most of their words do and neither likes what the other dislikes
+(alignxplore/evaluation/statements.py).
 """
 
 from alignxplore.command import run

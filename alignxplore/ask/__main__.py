@@ -23,7 +23,7 @@ from alignxplore.ask.models import Chooser, ModelOptions, Policy, Verdict, opene
 from alignxplore.ask.telling import Teller, aligned, choices, short, told_history, verdict_lines
 from alignxplore.command import option, planned, run
 from alignxplore.errors import UserError, at_least_one, not_empty
-from alignxplore.evaluation.benchmarks import load_benchmarks
+from alignxplore.evaluation.benchmarks import load_benchmark
 from alignxplore.films.titles import REQUEST, complete, unknown
 from alignxplore.journal import OK
 from alignxplore.serving.models import ModelSpec, parse_all
@@ -117,7 +117,7 @@ def _person(options: AskOptions, finished_run: Finished | None) -> Person:
     if options.history:
         columns = Columns(options.chosen, options.rejected, options.query)
         return read_history(Path(options.history), columns, options.person)
-    (benchmark,) = load_benchmarks([options.data or str(finished_run.benchmark if finished_run else "")])
+    benchmark = load_benchmark(options.data or str(finished_run.benchmark if finished_run else ""))
     for record in benchmark.records:
         if options.person in (None, record.user):
             return of_benchmark(benchmark, record)

@@ -18,7 +18,7 @@ from alignxplore.command import option, planned, run
 from alignxplore.demo.page import Demo
 from alignxplore.demo.site import application, serve
 from alignxplore.errors import check_port
-from alignxplore.evaluation.benchmarks import Benchmark, load_benchmarks
+from alignxplore.evaluation.benchmarks import Benchmark, load_benchmark
 from alignxplore.films.titles import REQUEST, complete
 from alignxplore.serving.models import ModelSpec, parse_all
 from alignxplore.serving.server import ServerError, taken
@@ -60,7 +60,7 @@ def parts_of(options: DemoOptions) -> Parts:
         of_films = finished_run.of_films and not policies
         policies, judges = policies or list(finished_run.policies), judges or list(finished_run.judges)
         data = data or str(finished_run.benchmark)
-    (benchmark,) = load_benchmarks([data])
+    benchmark = load_benchmark(data)
     return Parts(parse_all(policies), parse_all(judges), benchmark, of_films)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from alignxplore import datasets
 from alignxplore.benchmark_files import read_users
 from alignxplore.datasets.sidecars import read_manifest
+from alignxplore.errors import UserError
 from alignxplore.evaluation.shards import WHOLE, Shard, folders
 from alignxplore.evaluation.stage_rows import check_row
 from alignxplore.history import protocol_slices
@@ -125,6 +126,21 @@ def load_benchmarks(
 ) -> list[Benchmark]:
     """Those of `find_benchmarks`, with all records in memory."""
     return [file.loaded() for file in find_benchmarks(data, names, limit)]
+
+
+def load_benchmark(data: str, limit: int | None = None, option: str = "data") -> Benchmark:
+    """The one benchmark that the value of an option names, with all records in memory.
+
+    Raises:
+        UserError: a folder or hub data set that holds several.
+    """
+    files = find_benchmarks([data], limit=limit)
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise UserError(
+            f"--{option} {data} holds {names}; name one of them: --{option} {files[0].name}={files[0].path}"
+        )
+    return files[0].loaded()
 
 
 def find_benchmarks(

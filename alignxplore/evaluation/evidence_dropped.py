@@ -2,13 +2,20 @@
 statement gone, and do the others stay? `eval/forgetting.py` runs it and explains how.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from alignxplore.command import option
-from alignxplore.errors import at_least_one
-from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, Benchmark, SummarySet, load_benchmarks
+from alignxplore.errors import UserError, at_least_one
+from alignxplore.evaluation.benchmarks import (
+    BENCHMARK_FILES,
+    Benchmark,
+    SummarySet,
+    find_sets,
+    load_benchmark,
+    load_benchmarks,
+)
 from alignxplore.evaluation.derived import write_copy, write_names
 from alignxplore.evaluation.evidence import SUPPORTED, Evidence, LinkedStatement, Links, read_evidence
 from alignxplore.evaluation.report.tables import MISSING, Table, estimated, markdown, points, write_table
@@ -125,36 +132,84 @@ def evidence_of(options: ForgettingOptions, benchmark: Benchmark) -> Iterator[Ev
     yield from (entry for entry in entries if (entry.judge, entry.seed) == (entries[0].judge, entries[0].seed))
 
 
-def write_plan(options: ForgettingOptions, benchmark: Benchmark) -> dict[str, DropPlan]:
-    """Draw what is forgotten of whom, and write the copies."""
+@dataclass(frozen=True)
+class Source:
+    """What a plan is drawn from; it stands in each of its lines."""
+
+    policy: str
+    judge: str
+    seed: int
+    limit: int | None
+    evidence: str  # hash of what counts of it
+
+
+def draw(options: ForgettingOptions, benchmark: Benchmark) -> tuple[Source, list[Evidence], dict[str, DropPlan]]:
+    """(what the plan is drawn from, the evidence of the benchmark's users, what is forgotten of whom).
+
+    Raises:
+        UserError: there is nobody to test.
+    """
     users = {record.user for record in benchmark.records}
     evidence = [entry for entry in evidence_of(options, benchmark) if entry.user in users]
     plan = {case.user: case for entry in evidence if (case := planned(entry, options.seed))}
+    if not plan:
+        raise UserError(
+            f"nobody to test among {len(evidence)} users with evidence in {benchmark.path}: no statement is supported "
+            "with as many other choices shown that say nothing of it; ask about more users with faithfulness.py, or "
+            "name another --judge"
+        )
+    digest = content_hash([asdict(entry) for entry in evidence])
+    return Source(options.policy, evidence[0].judge, options.seed, options.limit, digest), evidence, plan
+
+
+def write_plan(
+    options: ForgettingOptions,
+    benchmark: Benchmark,
+    source: Source,
+    evidence: Iterable[Evidence],
+    plan: Mapping[str, DropPlan],
+) -> None:
+    """Write what is forgotten of whom, and the copies."""
     folder = options.out / "data"
     for name, records in copies(benchmark, plan, {entry.user: entry.seen for entry in evidence}):
         write_copy(folder, f"{name}~{benchmark.name}", records, benchmark, task="selection")
     write_names(folder, [f"{name}~{benchmark.name}" for name in (WHOLE, FORGOTTEN, OTHERS)])
-    write_jsonl(options.out / PLAN, (asdict(entry) for entry in plan.values()))
-    return plan
+    write_jsonl(options.out / PLAN, (asdict(case) | {"made_of": asdict(source)} for case in plan.values()))
 
 
-def statements_anew(
-    options: ForgettingOptions, benchmark: Benchmark, copy: str, seed: int = 0
-) -> dict[str, list[str]]:
-    """User → the statements of the summary derived anew; none of one in bad format."""
-    rows = SummarySet(options.out, options.policy, f"{copy}~{benchmark.name}", "full", seed).by_record().values()
+def check_plan(path: Path, source: Source, plan: Mapping[str, DropPlan]) -> None:
+    """A table is of the options that it is asked for with.
+
+    Raises:
+        UserError: the plan on disk is of others; with what differs.
+    """
+    rows = [row for _, row in read_jsonl(path)]
+    new_source, old_source = asdict(source), rows[0].get("made_of", {}) if rows else {}  # none: an older version's
+    changes = [name for name, value in old_source.items() if name != "evidence" and value != new_source.get(name)]
+    differences = [f"--{name} was {old_source[name]}, is {new_source.get(name)} now" for name in changes]
+    if not differences and old_source.get("evidence", source.evidence) != source.evidence:
+        differences = ["the evidence is another by now"]
+    if not differences and {row["user"]: _planned(row) for row in rows} != plan:
+        differences = ["these options draw another one"]
+    if differences:
+        raise UserError(f"{path}: {'; '.join(differences)}; choose another --out, or remove {path.name} to draw anew")
+
+
+def statements_anew(options: ForgettingOptions, benchmark: Benchmark, copy: str) -> dict[str, list[str]]:
+    """User → the statements of the summary derived anew of a copy, as it is now; none of one in bad format."""
+    name, folder = f"{copy}~{benchmark.name}", options.out / "data"
+    rows = SummarySet(options.out, options.policy, name, "full", 0).by_record()
+    records = load_benchmarks([str(folder)], [name])[0].records if rows and folder.is_dir() else ()
     return {
         row["user"]: [statement.text for statement in statements_of(row["stages"][-1]["summary"])]
-        for row in rows
-        if row["status"] not in FAILED and row["stages"]
+        for record in records
+        if (row := rows.get(record.id)) and row["status"] not in FAILED and row["stages"]
     }
 
 
-def table(options: ForgettingOptions, benchmark: Benchmark, plan: Iterable[DropPlan]) -> Table:
+def table(title: str, plan: Collection[DropPlan], statements: Mapping[str, Mapping[str, Sequence[str]]]) -> Table:
     """One line a copy: the share of statements gone, of the others that stay, and the difference to other choices
-    dropped."""
-    plan = list(plan)
-    statements = {name: statements_anew(options, benchmark, name) for name in (FORGOTTEN, OTHERS, WHOLE)}
+    dropped. `statements` are those derived anew, by the copy and the user."""
     losses = {
         name: {case.user: _gone(case, texts) for case in plan if case.user in texts}
         for name, texts in statements.items()
@@ -182,7 +237,6 @@ def table(options: ForgettingOptions, benchmark: Benchmark, plan: Iterable[DropP
             ]
         )
     head = ["dropped", "statements", "gone %", "more than with others dropped", "other statements", "stay %"]
-    title = f"Forgetting: {options.policy}, {benchmark.name}"
     return Table("forgetting", title, head, body, NOTE)
 
 
@@ -203,19 +257,21 @@ def _difference(losses: Mapping[str, bool], control: Mapping[str, bool], users: 
 
 def forgetting(options: ForgettingOptions) -> str:
     """What `eval/forgetting.py` does: write the copies, or, where their summaries are there, the table."""
-    (benchmark,) = load_benchmarks([options.data], limit=options.limit)
-    plan_file = options.out / PLAN
-    names = [f"{name}~{benchmark.name}" for name in (WHOLE, FORGOTTEN, OTHERS)]
-    if any(not SummarySet(options.out, options.policy, name, "full", 0).by_record() for name in names):
-        plan = write_plan(options, benchmark)
+    benchmark = load_benchmark(options.data, options.limit)
+    source, evidence, plan = draw(options, benchmark)
+    path = options.out / PLAN
+    if path.exists() and find_sets(options.out):
+        check_plan(path, source, plan)
+    statements = {name: statements_anew(options, benchmark, name) for name in (FORGOTTEN, OTHERS, WHOLE)}
+    if not path.exists() or not all(statements.values()):
+        write_plan(options, benchmark, source, evidence, plan)
         return (
             f"{len(plan)} users, one statement each. Now derive their summaries anew, with the options that wrote the "
             "old ones (--prompt_set, --format, sampling), then run this command again:\n"
             f"python eval/gen_preference.py --model {options.policy}=... --data {options.out / 'data'} "
             f"--out {options.out} --settings full"
         )
-    plan = {row["user"]: _planned(row) for _, row in read_jsonl(plan_file)}
-    summary_table = table(options, benchmark, plan.values())
+    summary_table = table(f"Forgetting: {options.policy}, {benchmark.name}", plan.values(), statements)
     write_table(options.out, summary_table)
     return markdown(summary_table)
 

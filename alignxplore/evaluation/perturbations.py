@@ -14,7 +14,13 @@ from pathlib import Path
 
 from alignxplore.command import option
 from alignxplore.errors import at_least_one
-from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, Benchmark, load_benchmarks, shown_history
+from alignxplore.evaluation.benchmarks import (
+    BENCHMARK_FILES,
+    Benchmark,
+    load_benchmark,
+    load_benchmarks,
+    shown_history,
+)
 from alignxplore.evaluation.derived import write_copy, write_names
 from alignxplore.evaluation.strangers import Strangers
 from alignxplore.records import Interaction, Offer, UserRecord, content_hash, hash_seed
@@ -256,7 +262,7 @@ def parse_kind(text: str) -> tuple[str, float, str]:
 
 def write_copies(options: PerturbOptions) -> None:
     """Write each benchmark undisturbed and disturbed in every way; says how many histories changed."""
-    mix = load_benchmarks([options.mix])[0] if options.mix else None
+    mix = load_benchmark(options.mix, option="mix") if options.mix else None
     kinds, out, names = [parse_kind(text) for text in options.kinds], Path(options.out), []
     if mix and not any(kind == "mixed" for kind, *_ in kinds):
         kinds.append(parse_kind("mixed"))

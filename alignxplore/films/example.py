@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from alignxplore.command import option, run
 from alignxplore.errors import UserError
-from alignxplore.evaluation.benchmarks import Benchmark, find_sets, load_benchmarks
+from alignxplore.evaluation.benchmarks import Benchmark, find_sets, load_benchmark
 from alignxplore.evaluation.fits import fit_of, read_interactions
 from alignxplore.evaluation.report.tables import MISSING, percent
 from alignxplore.evaluation.rows import read_scores
@@ -148,7 +148,7 @@ def page(record: UserRecord, benchmark: Benchmark, rows: dict[str, Told], table:
 
 def write_example(options: ExampleOptions) -> str:
     """Write the page, and return it."""
-    (benchmark,) = load_benchmarks([options.data])
+    benchmark = load_benchmark(options.data)
     refuse_same_files({"--out": options.out}, {"--data": benchmark.path})
     last = options.policies[-1]
     sure = read_sure(options.eval, options.policies, benchmark.name)

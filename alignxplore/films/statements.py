@@ -21,7 +21,7 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from alignxplore.command import option, run
-from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, find_sets, load_benchmarks, shown_history
+from alignxplore.evaluation.benchmarks import Benchmark, SummarySet, find_sets, load_benchmark, shown_history
 from alignxplore.evaluation.fits import fit_of, read_interactions
 from alignxplore.evaluation.report.tables import MISSING, Table, markdown, percent
 from alignxplore.films.lessons import Words
@@ -133,7 +133,7 @@ def report(options: StatementsOptions) -> str:
     Raises:
         RecordError: no summaries of this benchmark.
     """
-    (benchmark,) = load_benchmarks([options.data])
+    benchmark = load_benchmark(options.data)
     refuse_same_files({"--out": options.out}, {"--data": benchmark.path})
     vocabulary = frozenset(Words(AutoTokenizer.from_pretrained(options.tokenizer)).names)
     all_sets = find_sets(options.summaries, options.policies)

@@ -8,6 +8,7 @@ from alignxplore.ask.__main__ import AskOptions, ask, question_of
 from alignxplore.ask.finished import Finished, answer_tokens, window_of
 from alignxplore.ask.models import Verdict
 from alignxplore.ask.telling import Teller, safe, told_history, verdict_lines
+from alignxplore.demo.__main__ import DemoOptions, parts_of
 from alignxplore.errors import UserError
 from alignxplore.records import Interaction
 from alignxplore.serving.models import ModelSpec
@@ -173,3 +174,16 @@ def test_a_verdict_says_what_is_picked_and_whether_the_order_decides():
     assert (clear.pick, tie.pick, clear.wavers, tie.wavers) == (0, None, False, True)
     assert clear.shares == pytest.approx((0.85, 0.15)) and Verdict("j", error="x").pick is None
     assert "failed: x" in verdict_lines([("no summary", Verdict("j", error="x"))], ["a", "b"])
+
+
+@pytest.mark.parametrize("command", ["ask", "demo"])
+def test_of_a_folder_with_two_benchmarks_one_is_to_be_named(command, jsonl):
+    person = {"userid": "u", "history": HISTORY, "target": {"chosen": "a", "rejected": "b"}}
+    for name in ("mind", "movielens"):
+        folder = str(jsonl(person, name=f"{name}_upi.jsonl").parent)
+    url = "http://127.0.0.1:9/v1"
+    with pytest.raises(UserError, match=r"holds mind, movielens; name one of them: --data mind=.*mind_upi\.jsonl"):
+        if command == "ask":
+            question_of(AskOptions(model=f"ours={url}", judge=[f"judge={url}"], data=folder))
+        else:
+            parts_of(DemoOptions(model=[f"ours={url}"], judge=[f"judge={url}"], data=folder))

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from alignxplore.errors import UserError
 from alignxplore.evaluation import evidence_dropped as forget
 from alignxplore.evaluation.benchmarks import load_benchmarks, shown_history
 from alignxplore.evaluation.evidence import Evidence, LinkedStatement, Links, read_evidence, write_evidence
-from alignxplore.records import Interaction, RecordError, UserRecord
+from alignxplore.records import Interaction, RecordError, UserRecord, read_jsonl, write_jsonl
 from tests.evaluation.made_up import written
 
 HISTORY = tuple(Interaction(f"item {i}", f"other {i}") for i in range(9))  # of which the first 6 are shown
@@ -35,7 +36,7 @@ def run(tmp_path, benchmark_file):
 def derive(options, summary_of) -> None:
     """The summaries of the copies: `told(history)`."""
     folder = options.out / "summaries/ours"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for benchmark in load_benchmarks([str(options.out / "data")]):
         lines = []
         for record in benchmark.records:
@@ -43,7 +44,8 @@ def derive(options, summary_of) -> None:
             stage = {"summary": summary or "", "problem": None if summary else "no think block"}
             row = {"id": record.id, "status": "ok", "run": "r", "record": record.id, "user": record.user}
             lines.append(json.dumps(row | {"stages": [stage]}) + "\n")
-        (folder / f"{benchmark.name}.full.s0.jsonl").write_text("".join(lines))
+        with (folder / f"{benchmark.name}.full.s0.jsonl").open("a") as journal:
+            journal.writelines(lines)
         (folder / f"{benchmark.name}.full.s0.meta.json").write_text(json.dumps(written() | {"run": "r"}))
 
 
@@ -121,3 +123,65 @@ def test_without_evidence_it_says_what_to_run(run):
     run.policy = "nobody"
     with pytest.raises(RecordError, match=r"no evidence of nobody.*faithfulness\.py first"):
         forget.forgetting(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"judge": "j2"}, "--judge was j, is j2 now"),
+        ({"seed": 1}, "--seed was 0, is 1 now"),
+        ({"policy": "theirs"}, "--policy was ours, is theirs now"),
+        ({"limit": 3}, "--limit was None, is 3 now"),
+    ],
+)
+def test_a_plan_of_other_options_is_not_read_as_theirs(run, change, sentence):
+    evidence = read_evidence(run.evidence)
+    variants = [{}, {"judge": "j2"}, {"policy": "theirs"}]
+    write_evidence(run.evidence, [replace(entry, **variant) for variant in variants for entry in evidence])
+    forget.forgetting(run)
+    derive(run, lambda history: "Loves tea.")
+    assert forget.forgetting(run) == forget.forgetting(replace(run, judge="j"))
+    with pytest.raises(UserError, match=f"{sentence}.*another --out.*forgotten.jsonl"):
+        forget.forgetting(replace(run, **change))
+    for absent in ({"judge": "nobody"}, {"evidence": run.evidence / "nope"}):
+        with pytest.raises(RecordError, match=r"no evidence of ours.*faithfulness\.py first"):
+            forget.forgetting(replace(run, **absent))
+
+
+def test_a_plan_of_other_evidence_is_refused_and_drawn_anew_where_it_is_removed(run):
+    forget.forgetting(run)
+    derive(run, lambda history: "Loves tea. Loves coffee.")
+    evidence = [replace(entry, statements=TOLD[1:]) for entry in read_evidence(run.evidence)]
+    write_evidence(run.evidence, evidence)
+    with pytest.raises(UserError, match="the evidence is another"):
+        forget.forgetting(run)
+    (run.out / forget.PLAN).unlink()
+    assert "4 users" in forget.forgetting(run)
+    derive(run, lambda history: "Loves tea.")  # its rows stand beside those of the old copies
+    assert "| its evidence | 4 | 100.00 [" in forget.forgetting(run)
+
+
+def test_a_plan_of_before_counts_where_the_options_draw_the_same(run):
+    forget.forgetting(run)
+    derive(run, lambda history: "Loves tea.")
+    table = forget.forgetting(run)
+    path = run.out / forget.PLAN
+    rows = [{name: value for name, value in row.items() if name != "made_of"} for _, row in read_jsonl(path)]
+    assert write_jsonl(path, rows) == 4
+    assert forget.forgetting(run) == table
+    with pytest.raises(UserError, match="these options draw another one"):
+        forget.forgetting(replace(run, seed=1))
+
+
+def test_nobody_to_test_is_an_error_and_no_empty_copies(run):
+    evidence = read_evidence(run.evidence)
+    write_evidence(run.evidence, [replace(entry, statements=TOLD[2:]) for entry in evidence])
+    with pytest.raises(UserError, match="nobody to test.*supported"):
+        forget.forgetting(run)
+    assert not run.out.exists()
+
+
+def test_of_a_folder_with_two_benchmarks_one_is_to_be_named(run, benchmark_file):
+    path = benchmark_file("mind", [UserRecord("u", HISTORY, Interaction("a", "b"))])
+    with pytest.raises(UserError, match=r"holds mind, movielens.*name one.*mind=.*mind_upi\.jsonl"):
+        forget.forgetting(replace(run, data=str(path.parent)))
