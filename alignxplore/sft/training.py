@@ -5,7 +5,9 @@ TRL's trainer on prompt/completion rows: plain, DDP or DeepSpeed ZeRO, all param
 
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 import transformers
 from datasets import Dataset, disable_progress_bars
 from peft import PeftConfig
+from torch import distributed
 from transformers import PreTrainedTokenizerBase, PrinterCallback, set_seed
 from transformers.utils import is_bitsandbytes_available, is_flash_attn_2_available, is_liger_kernel_available
 from trl import ModelConfig, get_peft_config, get_quantization_config
@@ -45,6 +48,8 @@ from alignxplore.sft.speed import work_of_a_step
 from alignxplore.sft.tokenised_set import MANIFEST, PrepareError, load_prepared, measure, on_hub, prepare, row_lengths
 from alignxplore.sft.trainer import Progress, Trainer
 
+PATIENCE = timedelta(days=2)  # of all processes for the first one, which tokenises
+
 
 def is_prepared(source: str) -> bool:
     """Is it a set of prepare_dataset.py? PrepareError for another folder."""
@@ -55,6 +60,29 @@ def is_prepared(source: str) -> bool:
             f"{source}: a folder without {MANIFEST}; it was not written, or not finished, by prepare_dataset.py"
         )
     return False
+
+
+@contextmanager
+def first_alone(work: str) -> Iterator[None]:
+    """The first process of all does it before the others, however long it takes.
+
+    A barrier would give up with --ddp_timeout, which is there to end a run that hangs (on GPUs after half an hour).
+
+    Args:
+        work: what it is; each has a name of its own.
+    """
+    if not distributed.is_initialized():
+        yield
+        return
+    store = distributed.distributed_c10d._get_default_store()
+    if distributed.get_rank():
+        store.wait([work], PATIENCE)
+        yield
+        return
+    try:
+        yield
+    finally:
+        store.set(work, "it has ended")
 
 
 def count_trained(rows: Dataset) -> int:
@@ -93,7 +121,7 @@ def load_rows(
     wait."""
     if not is_prepared(source):
         folder = Path(str(args.output_dir)) / f"{name}_data"
-        with args.main_process_first(local=False, desc=f"prepare {name} rows"):  # all nodes share the folder
+        with first_alone(f"prepare {name} rows"):  # all nodes share the folder
             prepare([source], tokenizer, folder, args.max_length)
         source = str(folder)
     return fitting_rows(source, tokenizer, args.max_length, name)
