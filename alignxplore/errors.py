@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -209,6 +210,12 @@ def _refuse_unless(is_possible: Callable[[float], bool], demand: str, options: o
         value = getattr(options, name)
         if value is not None and not is_possible(value):
             raise ValueError(f"--{name} {value}: {demand}")
+
+
+def once(option: str, names: Iterable[str]) -> None:
+    """Raise a ValueError if an option gives one name two values: the last would hold, unnoticed."""
+    if doubles := [name for name, times in Counter(names).items() if times > 1]:
+        raise ValueError(f"--{option}: {doubles[0]} is given twice; give it one value")
 
 
 def check_port(port: int | None, least: int = 0, most: int = 65535) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alignxplore.command import option
-from alignxplore.errors import UserError
+from alignxplore.errors import UserError, once
 from alignxplore.evaluation.report.tables import MISSING, Table, csv_text, markdown, points
 from alignxplore.evaluation.results import OverRuns, over_runs, pooled, run_of, shared
 from alignxplore.evaluation.rows import read_scores
@@ -133,8 +133,9 @@ def selection(texts: list[str]) -> dict[str, str]:
     """FIELD=VALUE texts as a dictionary.
 
     Raises:
-        ValueError: a field that rows are not chosen by.
+        ValueError: a field that rows are not chosen by, or one with two values.
     """
+    once("first, --second, --where", (text.partition("=")[0] for text in texts))
     chosen = dict(text.partition("=")[::2] for text in texts)
     if wrong := set(chosen) - set(KEY):
         raise ValueError(f"unknown field {', '.join(sorted(wrong))}; rows are chosen by {', '.join(KEY)}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from alignxplore import datasets
 from alignxplore.benchmark_files import parse_history, parse_user_id, read_users
 from alignxplore.environment import say_problems
-from alignxplore.errors import UserError
+from alignxplore.errors import UserError, once
 from alignxplore.evaluation.arguments import GenerationArguments, serving_arguments
 from alignxplore.evaluation.benchmarks import SummarySet, find_sets
 from alignxplore.evaluation.forgetting import Deletions, cut, read_deletions
@@ -39,11 +39,15 @@ def new_files(arguments: GenerationArguments) -> dict[str, Path]:
 
     Raises:
         UserError: a name that the run does not have.
+        ValueError: two files of one name.
     """
-    files: dict[str, Path] = {}
+    pairs: list[tuple[str, Path]] = []
     for spec in arguments.data:
         name, equals, file = spec.partition("=")
-        files |= {name: Path(file)} if equals and not Path(spec).exists() else datasets.locate(spec)
+        is_named = equals and not Path(spec).exists()
+        pairs += [(name, Path(file))] if is_named else list(datasets.locate(spec).items())
+    once("data", (name for name, _ in pairs))
+    files = dict(pairs)
     names = {target.benchmark for target in sets(arguments.folder)}
     if unknown_names := sorted(set(files) - names) if names else []:
         raise UserError(f"--data {unknown_names[0]}: {arguments.out} has summaries of {', '.join(sorted(names))} only")

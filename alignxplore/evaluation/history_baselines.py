@@ -19,6 +19,7 @@ from alignxplore.baselines.histories import (
     texts_of,
     training_choices,
 )
+from alignxplore.errors import once
 from alignxplore.evaluation.benchmarks import Benchmark, shown_history
 from alignxplore.evaluation.conditions import Cell, foreseen, weighed
 from alignxplore.serving.models import ModelSpec
@@ -61,7 +62,9 @@ class HistoryBaseline(NamedTuple):
 def parse_baselines(texts: Iterable[str]) -> list[HistoryBaseline]:
     """All values of `--baselines`; "none" alone is no baseline."""
     texts = list(texts)
-    return [] if texts == ["none"] else [HistoryBaseline.parse(text) for text in texts]
+    baselines = [] if texts == ["none"] else [HistoryBaseline.parse(text) for text in texts]
+    once("baselines", (baseline.kind for baseline in baselines))
+    return baselines
 
 
 class HistoryBaselines:

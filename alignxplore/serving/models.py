@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from transformers import PreTrainedTokenizerBase
 
+from alignxplore.errors import once
 from alignxplore.prompts import Messages
 from alignxplore.serving.beforehand import check_files, load_tokenizer
 from alignxplore.serving.endpoint import Endpoint, is_url, last_part, parse_spec
@@ -158,9 +159,11 @@ def choose(option: str, values: Sequence[str], names: Sequence[str], default: st
     it says nothing.
 
     Raises:
-        ValueError: a name that is none of `names`, or several values for all.
+        ValueError: a name that is none of `names`, one that is given twice, or several values for all.
     """
-    for_one = dict(parse_spec(value) for value in values if "=" in value)
+    pairs = [parse_spec(value) for value in values if "=" in value]
+    once(option, (name for name, _ in pairs))
+    for_one = dict(pairs)
     for_all = [value for value in values if "=" not in value]
     unknown = sorted(set(for_one) - set(names))
     if unknown or len(for_all) > 1:

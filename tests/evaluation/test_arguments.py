@@ -5,10 +5,13 @@ import math
 import pytest
 
 from alignxplore.evaluation.arguments import EvaluationArguments
+from alignxplore.evaluation.comparisons import selection
 from alignxplore.evaluation.cross_task import CrossTaskOptions
 from alignxplore.evaluation.faithfulness import FaithfulnessOptions
 from alignxplore.evaluation.generation import GenerationArguments, generate
+from alignxplore.evaluation.history_baselines import parse_baselines
 from alignxplore.evaluation.perturbations import PerturbOptions
+from alignxplore.evaluation.report.writing import published_names
 
 NEEDED = {"model": ["m"], "judge": ["j"], "data": ["d"], "out": "o"}
 
@@ -80,6 +83,20 @@ def test_a_window_without_room_for_a_question(values, tokens):
     EvaluationArguments(**needed_values | values | {"max_model_len": tokens + 1})
     with pytest.raises(ValueError, match="a window of 5 tokens leaves no room"):
         FaithfulnessOptions(**needed_values, max_model_len=5)
+
+
+@pytest.mark.parametrize(
+    ("option", "parse", "values"),
+    [
+        ("published", lambda values: published_names(values, {}, {}), ["a=AlignXplore+", "a=qwen3-8b-thinking"]),
+        ("first, --second, --where", selection, ["policy=a", "judge=j", "policy=b"]),
+        ("baselines", parse_baselines, ["als=one.jsonl", "als=two.jsonl"]),
+    ],
+)
+def test_a_name_has_one_value(option, parse, values):
+    parse(values[:1])
+    with pytest.raises(ValueError, match=f"^--{option}: [a-z]+ is given twice; give it one value$"):
+        parse(values)
 
 
 async def test_a_window_without_room_for_a_prompt(record, benchmark_file, tmp_path, monkeypatch):

@@ -309,6 +309,8 @@ def test_a_benchmark_that_the_run_does_not_have_is_named(run, tmp_path):
     [spec] = new(tmp_path, u1=films("Heat"))
     with pytest.raises(Exception, match="has summaries of world_films only"):
         run(data=[spec.replace("world_films", "mind")])
+    with pytest.raises(ValueError, match="--data: world_films is given twice"):
+        run(data=[spec, *new(tmp_path, "other.jsonl", u1=films("Ran"))])
 
 
 def test_a_policy_that_the_run_does_not_have_is_not_begun_unnoticed(run, tmp_path):

@@ -190,3 +190,6 @@ def test_an_option_holds_for_all_models_or_for_one():
             ValueError, match="--format: give one value for all models and NAME=VALUE for single ones of a, b"
         ):
             choose("format", values, ["a", "b"], "think")
+    for values in (["a=think", "a=plain"], ["a=think", "b=r1", "a=think"], ["c=r1", "plain", "c=r1"]):
+        with pytest.raises(ValueError, match="^--format: [ac] is given twice; give it one value$"):
+            choose("format", values, ["a", "b"], "think")

@@ -13,6 +13,7 @@ from alignxplore.command import option
 from alignxplore.datasets import hub_of
 from alignxplore.datasets.sidecars import read_manifest, sha256
 from alignxplore.environment import git_commit, portable, recorded_versions
+from alignxplore.errors import once
 from alignxplore.evaluation import metrics
 from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
 from alignxplore.evaluation.benchmarks import Benchmark
@@ -113,6 +114,7 @@ def published_names(
 ) -> dict[str, dict[str, str | None]]:
     """Which row of the published tables stands beside each of our policies and downstream models."""
     paper = Paper()
+    once("published", (text.partition("=")[0] for text in pairs))
     names = {name: paper.named(published) for name, _, published in (text.partition("=") for text in pairs)}
     return {
         role: {
