@@ -10,7 +10,7 @@ from pathlib import Path
 from alignxplore.command import option
 from alignxplore.errors import at_least_one
 from alignxplore.evaluation.benchmarks import Benchmark, load_benchmarks
-from alignxplore.evaluation.derived import write_copy, write_names
+from alignxplore.evaluation.derived import refuse_taken_places, write_copy, write_names
 from alignxplore.records import RecordError, UserRecord, content_hash
 
 
@@ -69,7 +69,9 @@ def write_crossed(options: CrossTaskOptions) -> None:
         raise ValueError(f"exactly two benchmarks are crossed; found {listing} (--benchmarks names two)")
     first, second = benchmarks
     people, out = shared_people(first, second, options.limit), Path(options.out)
-    persons, names = set(people), []
+    persons = set(people)
+    names = [f"{first.name}~to~{second.name}", second.name, f"{second.name}~to~{first.name}", first.name]
+    refuse_taken_places(out, names, benchmarks)
     for source, target in ((first, second), (second, first)):
         records = (record for record in target.records if record.person in persons)
         for name, rows, task in (
@@ -77,6 +79,5 @@ def write_crossed(options: CrossTaskOptions) -> None:
             (target.name, records, target.task),
         ):
             count = write_copy(out, name, rows, target, task=task)
-            names.append(name)
             print(f"{name}: {count} rows of {len(people)} people")
     write_names(out, names)

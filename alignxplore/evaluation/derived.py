@@ -5,7 +5,7 @@ Used by perturbations.py (disturbed histories) and cross_task.py (histories of a
 of an earlier run, too: `copies.txt` names those of the last one, which alone are evaluated.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from alignxplore.datasets.sidecars import (
     read_popularity,
 )
 from alignxplore.evaluation.benchmarks import Benchmark
-from alignxplore.records import RecordError, UserRecord, write_json, write_jsonl, write_text
+from alignxplore.records import RecordError, UserRecord, refuse_same_files, write_json, write_jsonl, write_text
 
 NAMES_FILE = "copies.txt"
 
@@ -41,6 +41,22 @@ def read_names(folder: Path) -> list[str]:
     return path.read_text(encoding="utf-8-sig").split()
 
 
+def refuse_taken_places(folder: Path, names: Sequence[str], inputs: Iterable[Benchmark]) -> None:
+    """Look at the places of all copies before the first one is written.
+
+    Raises:
+        RecordError: a copy would take the place of another one, or of a file that is read.
+    """
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise RecordError("two of the copies have this name; leave one of them out", folder / f"{twice[0]}_upi.jsonl")
+    outputs = {f"--out, file {path.name}": path for name in names for path in _files(folder / f"{name}_upi.jsonl")}
+    refuse_same_files(outputs, {f"what is read, {path}": path for one in inputs for path in _files(one.path)})
+
+
+def _files(benchmark: Path) -> tuple[Path, Path, Path]:
+    return benchmark, popularity_path(benchmark), manifest_path(benchmark)
+
+
 def write_copy(
     folder: Path, name: str, records: Iterable[UserRecord], targets: Benchmark, *, task: str, **facts: Any
 ) -> int:
@@ -49,7 +65,8 @@ def write_copy(
 
     The popularity counts are those of the records' users; the manifest keeps what is known of how `targets` was made
     (its options, its counts, or its place on the hub), not its hash, and names the task, which decides what is shown
-    of the histories, and whatever other `facts` there are of the copy.
+    of the histories, and whatever other `facts` there are of the copy. Who writes several looks at all places first
+    (`refuse_taken_places`).
 
     Returns:
         the number of rows.
@@ -61,11 +78,7 @@ def write_copy(
     if path.exists() and path.samefile(targets.path):
         raise RecordError("a copy would take its original's place; choose another --out", path)
     manifest = read_manifest(targets.path) or {key: value for key, value in [("hub", hub_of(targets.path))] if value}
-    for old_path in (
-        path,
-        popularity_path(path),
-        manifest_path(path),
-    ):  # of another run: they must not pass for this one's
+    for old_path in _files(path):  # of another run: they must not pass for this one's
         old_path.unlink(missing_ok=True)
     if counts:
         write_jsonl(

@@ -21,7 +21,7 @@ from alignxplore.evaluation.benchmarks import (
     load_benchmarks,
     shown_history,
 )
-from alignxplore.evaluation.derived import write_copy, write_names
+from alignxplore.evaluation.derived import refuse_taken_places, write_copy, write_names
 from alignxplore.evaluation.strangers import Strangers
 from alignxplore.records import Interaction, Offer, UserRecord, content_hash, hash_seed
 
@@ -250,7 +250,12 @@ def parse_kind(text: str) -> tuple[str, float, str]:
     kind, colon, number = text.partition(":")
     if kind not in KINDS:
         raise ValueError(f"unknown kind '{kind}'; choose from {', '.join(KINDS)}")
-    share = float(number) if colon else 0.0
+    try:
+        share = float(number) if colon else 0.0
+    except ValueError:
+        raise ValueError(
+            f"'{text}': '{number}' is no number; write a share between 0 and 1, as in swapped:0.2"
+        ) from None
     fits = bool(colon) != (kind in ("shuffled", "no_negatives")) or kind == "mixed"
     if not fits or not 0 <= share <= 1 or (colon and kind == "mixed" and not share):
         raise ValueError(
@@ -263,11 +268,13 @@ def parse_kind(text: str) -> tuple[str, float, str]:
 def write_copies(options: PerturbOptions) -> None:
     """Write each benchmark undisturbed and disturbed in every way; says how many histories changed."""
     mix = load_benchmark(options.mix, option="mix") if options.mix else None
-    kinds, out, names = [parse_kind(text) for text in options.kinds], Path(options.out), []
+    kinds, out = [parse_kind(text) for text in options.kinds], Path(options.out)
     if mix and not any(kind == "mixed" for kind, *_ in kinds):
         kinds.append(parse_kind("mixed"))
-    for benchmark in load_benchmarks(options.data, options.benchmarks, options.limit):
-        names += [benchmark.name, *(f"{benchmark.name}~{name}" for *_, name in kinds)]
+    benchmarks = load_benchmarks(options.data, options.benchmarks, options.limit)
+    names = [f"{one.name}{ending}" for one in benchmarks for ending in ("", *(f"~{name}" for *_, name in kinds))]
+    refuse_taken_places(out, names, [*benchmarks, *([mix] if mix else [])])
+    for benchmark in benchmarks:
         write_copy(out, benchmark.name, benchmark.records, benchmark, task=benchmark.task)
         for kind, share, name in kinds:
             rows = list(perturb(benchmark, kind, share, mix, options.seed))
