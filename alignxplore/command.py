@@ -22,6 +22,7 @@ from alignxplore.errors import UserError, is_first_process, naming, one_sentence
 from alignxplore.texts import not_utf_8
 
 T = TypeVar("T")
+_OUTPUTS = ("--out", "--output", "--output_dir", "--output-dir")  # empty, they would be the current folder
 _HOME = re.compile("(^|[=#])~/")  # of a path, NAME=PATH or URL#TOKENIZER
 
 
@@ -104,7 +105,11 @@ def _in_home(text: str) -> str:
 
 def _with_config(argv: Sequence[str]) -> list[str]:
     """The command line with `--config=FILE` as TRL's parser knows it. Raises a ValueError unless that names one
-    file that is there."""
+    file that is there, and where a place to write to is empty."""
+    for word, following in zip(argv, [*argv[1:], None]):
+        name, equals, value = word.partition("=")
+        if name in _OUTPUTS and (value if equals else following) == "":
+            raise ValueError(f"{name} is empty; name a place to write to, or leave the option out")
     words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     files = [following for word, following in zip(words, [*words[1:], ""]) if word == "--config"]
     if len(files) > 1:

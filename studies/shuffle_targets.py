@@ -13,7 +13,7 @@ from pathlib import Path
 
 from alignxplore.benchmark_files import parse_user_id
 from alignxplore.command import option, run
-from alignxplore.records import hash_seed, read_jsonl, write_jsonl
+from alignxplore.records import RecordError, hash_seed, read_jsonl, refuse_same_files, write_jsonl
 
 
 @dataclass(kw_only=True)
@@ -28,6 +28,8 @@ def shuffled(data: Path) -> Iterator[dict]:
     """RL rows with coin-flipped targets."""
     for line, row in read_jsonl(data):
         user = parse_user_id(row, data, line)
+        if row.get("mid_position") not in range(len(row.get("history") or ())):
+            raise RecordError("expected the place of a target in the history", data, line, "mid_position")
         history = [dict(interaction) for interaction in row["history"]]
         for place in (row["mid_position"], len(history) - 1):
             if hash_seed("shuffled target", user, place) % 2:
@@ -38,6 +40,7 @@ def shuffled(data: Path) -> Iterator[dict]:
 
 def write_shuffled(options: ShuffleOptions) -> None:
     """Write the shuffled rows."""
+    refuse_same_files({"--out": options.out}, {"--data": options.data})
     write_jsonl(options.out, shuffled(options.data))
 
 

@@ -11,6 +11,7 @@ import pytest
 from trl import ModelConfig, TrlParser
 
 from alignxplore.command import option, run
+from alignxplore.evaluation.perturbations import PerturbOptions
 from alignxplore.sft.configuration import DataArguments, TrainArguments
 from tests import ROOT
 
@@ -224,3 +225,11 @@ def test_a_yaml_file_that_is_not_there_is_a_sentence(capsys, words, sentence):
         run(print, Options, "doc", words)
     output = capsys.readouterr().err
     assert ended.value.code == 2 and sentence in output and output.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--out", ""], ["--out="]])
+def test_an_empty_place_to_write_to_is_refused(words, capsys):
+    """It would be the current folder."""
+    with pytest.raises(SystemExit):
+        run(print, PerturbOptions, "x", ["--data", "x", *words])
+    assert "--out is empty; name a place to write to" in capsys.readouterr().err
