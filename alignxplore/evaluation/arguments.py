@@ -8,9 +8,9 @@ from typing import Protocol
 from alignxplore.command import Checkable, option
 from alignxplore.errors import above_zero, at_least_one, not_negative, shares
 from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, SETTINGS
-from alignxplore.evaluation.conditions import CHANCE, CUES
+from alignxplore.evaluation.conditions import CHANCE, CUES, NO_SUMMARY, OTHER_USERS
 from alignxplore.evaluation.fits import FITS
-from alignxplore.evaluation.history_baselines import BM25, HELP, parse_baselines
+from alignxplore.evaluation.history_baselines import BM25, EMBEDDINGS, HELP, ROWS, parse_baselines
 from alignxplore.evaluation.shards import WHOLE, Shard
 from alignxplore.judging.ranking import ROTATIONS
 from alignxplore.prompts import FORMATS
@@ -20,6 +20,8 @@ from alignxplore.summarize import check_window
 
 PROTOCOLS = ("choice", "paper")
 OFFICIAL_EVALUATOR = "12kimih/Llama-3.2-3B-HiCUPID"
+BEST, BEST_READER = "best possible", "best from the history"  # rows of --bounds
+NOBODY = "none"  # the judge of rows that no downstream model is asked for
 YES_NO = "yes_no"  # the judge format of a TALLRec model
 ANSWER_TOKENS = {False: 16, True: 2048}  # of a downstream model, also of published ones, by whether it reasons first
 TEXTS = ("all", "none")
@@ -240,3 +242,12 @@ def one_of(name: str, values: Iterable[str], choices: Iterable[str]) -> None:
     if unknown_values := set(values) - set(choices):
         listing = ", ".join(value or "''" for value in sorted(unknown_values))
         raise ValueError(f"--{name}: unknown {listing}; choose from {', '.join(choices)}")
+
+
+def check_names(option: str, names: Iterable[str]) -> None:
+    """Raise a ValueError for the name of a model that is another row's of the tables, or stands for no judge: the two
+    would be taken for one."""
+    rows = {name.casefold() for name in (*CUES, *ROWS, NO_SUMMARY, BEST, BEST_READER, NOBODY)}
+    for name in names:
+        if name.casefold() in rows or name.startswith((EMBEDDINGS, OTHER_USERS)):
+            raise ValueError(f"--{option}: '{name}' is what the tables call a baseline; give the model another name")

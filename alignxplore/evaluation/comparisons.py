@@ -37,8 +37,11 @@ class CompareOptions:
     csv: bool = option("print CSV instead of Markdown", False)
 
     def __post_init__(self) -> None:
-        for texts in (self.first, self.second, self.where):
-            selection(texts)
+        shared_values = selection(self.where)
+        for name, texts in (("first", self.first), ("second", self.second)):
+            for field, value in selection(texts).items():
+                if value != (other := shared_values.get(field, value)):
+                    raise ValueError(f"--{name} {field}={value} contradicts --where {field}={other}; leave one out")
 
 
 def compare(a: Sequence[Score], b: Sequence[Score]) -> Paired | None:

@@ -23,6 +23,8 @@ from alignxplore.records import Interaction, Offer, UserRecord, content_hash
 FIRST = "first item"
 TALLY = "content tally"
 CHANCE = "chance"
+NO_SUMMARY = "no summary"
+OTHER_USERS = "other user's"  # begins a policy's row where others read its summaries
 # Without a model; the tally alone reads.
 CUES = ("popularity", "popularity before", "longer", "shorter", FIRST, "random", TALLY, CHANCE)
 OTHERS = 3  # other users' summaries shown for each record: their mean has a third of the variance
@@ -155,7 +157,7 @@ def of_other_users(cell: Cell) -> Cell:
             count = question.dropped if isinstance(question, ReadSummaries) else None
             questions.append(MissingSummary(question.record, count))
     return Cell(
-        f"other user's ({cell.policy})",
+        f"{OTHER_USERS} ({cell.policy})",
         cell.setting,
         cell.benchmark,
         cell.seed,
@@ -167,7 +169,7 @@ def of_other_users(cell: Cell) -> Cell:
 def of_no_summary(benchmark: Benchmark) -> Cell:
     """The judge is told that nothing is known of the user."""
     return Cell(
-        "no summary", "none", benchmark, 0, tuple(ReadSummaries(record, (None,)) for record in benchmark.records)
+        NO_SUMMARY, "none", benchmark, 0, tuple(ReadSummaries(record, (None,)) for record in benchmark.records)
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from alignxplore.environment import recorded_versions, say_problems
-from alignxplore.evaluation.arguments import GenerationArguments, serving_arguments, serving_beside
+from alignxplore.evaluation.arguments import GenerationArguments, check_names, serving_arguments, serving_beside
 from alignxplore.evaluation.benchmarks import BenchmarkFile, SummarySet, find_benchmarks, run_id, slices_of
 from alignxplore.evaluation.costs import SHORTER, Spent
 from alignxplore.evaluation.fits import Fit
@@ -249,6 +249,7 @@ def policies_of(arguments: GenerationArguments) -> list[Policy]:
     """The policies. An option that names none of them, or a prompt set that is not there, is an error here."""
     specs = parse_all(arguments.model)
     names = [spec.name for spec in specs]
+    check_names("model", names)
     sets = choose("prompt_set", arguments.prompt_set, names, "")
     forms = choose("format", arguments.format, names, "think")
     keys = choose("api_key_env", arguments.api_key_env, names, "")

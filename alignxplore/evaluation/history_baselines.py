@@ -24,6 +24,8 @@ from alignxplore.evaluation.benchmarks import Benchmark, shown_history
 from alignxplore.evaluation.conditions import Cell, foreseen, weighed
 from alignxplore.serving.models import ModelSpec
 
+ROWS = ("BM25", "item-kNN", "ALS", "BPR")  # of the tables, besides those of encoders
+EMBEDDINGS = "embeddings ("
 BM25, KNN, ALS, BPR, EMBEDDING = "bm25", "item-knn", "als", "bpr", "embedding"
 HELP = (
     f"baselines that read the history, without a judge: {BM25} (words of the items), {KNN}=FILE (who else chose them: "
@@ -101,19 +103,19 @@ class HistoryBaselines:
         targets = [text for record in benchmark.records for text in record.target.candidates]
         texts = dict.fromkeys(text for history in histories for text in texts_of(history))
         if BM25 in kinds:
-            yield self._cell("BM25", Bm25(texts), benchmark, histories)
+            yield self._cell(ROWS[0], Bm25(texts), benchmark, histories)
         if KNN in kinds and any(map(self._knn.knows, targets)):
-            yield self._cell("item-kNN", self._knn, benchmark, histories)
+            yield self._cell(ROWS[1], self._knn, benchmark, histories)
         if ALS in kinds and any(map(self._als.knows, targets)):
-            yield self._cell("ALS", self._als, benchmark, histories)
+            yield self._cell(ROWS[2], self._als, benchmark, histories)
         if BPR in kinds and any(map(self._bpr.knows, targets)):
-            yield self._cell("BPR", self._bpr, benchmark, histories)
+            yield self._cell(ROWS[3], self._bpr, benchmark, histories)
         for source in dict.fromkeys(baseline.source for baseline in self._baselines if baseline.kind == EMBEDDING):
             spec = ModelSpec.parse(source)
             if source not in self._encoders:
                 self._encoders[source] = Encoder(spec.target, spec.revision)
             like = Embeddings(self._encoders[source], [*texts, *targets])
-            yield self._cell(f"embeddings ({spec.name})", like, benchmark, histories)
+            yield self._cell(f"{EMBEDDINGS}{spec.name})", like, benchmark, histories)
 
     def _cell(self, name: str, like: Likeness, benchmark: Benchmark, histories: Sequence[tuple]) -> Cell:
         rows = list(zip(histories, benchmark.records))

@@ -9,6 +9,7 @@ printed digits, so the interval of a difference takes both samples into account.
 import json
 import re
 from collections import defaultdict
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from alignxplore.datasets import DATASETS, PUBLISHED
@@ -137,6 +138,14 @@ def _hub_id(identity: str) -> str:
 def _bare(name: str) -> str:
     """A name without case, spaces and brackets: qwen3-8b-thinking is the row "Qwen3-8B (thinking)"."""
     return re.sub(r"[^a-z0-9.+]", "", name.lower())
+
+
+def check_pairs(pairs: Sequence[str], names: Collection[str]) -> None:
+    """Raise a ValueError for an OURS=THEIRS that is to stand beside none of our models."""
+    absent_names = [name for name in (pair.partition("=")[0] for pair in pairs) if name not in names]
+    if absent_names:
+        problem = f"no policy and no judge is called {', '.join(map(repr, absent_names))}"
+        raise ValueError(f"--published: {problem}; there are {', '.join(names)}")
 
 
 class Paper:

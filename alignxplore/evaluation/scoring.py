@@ -13,12 +13,19 @@ from alignxplore.environment import say_problems
 from alignxplore.evaluation import conditions, costs, hicupid, segments
 from alignxplore.evaluation import rows as rows_of
 from alignxplore.evaluation.answers import Answer
-from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments, serving_arguments, serving_beside
+from alignxplore.evaluation.arguments import (
+    YES_NO,
+    EvaluationArguments,
+    check_names,
+    serving_arguments,
+    serving_beside,
+)
 from alignxplore.evaluation.benchmarks import Benchmark, check_recipes, check_tasks, find_sets, load_benchmarks
 from alignxplore.evaluation.conditions import Cell, JudgeRequest, questions, requests_of
 from alignxplore.evaluation.history_baselines import HistoryBaselines, parse_baselines
 from alignxplore.evaluation.judgements import ask, first_questions, make_judge, unit_id, window_of
 from alignxplore.evaluation.preview import not_there, sizes
+from alignxplore.evaluation.published import check_pairs
 from alignxplore.evaluation.report import samples, writing
 from alignxplore.evaluation.report.tables import Table, markdown
 from alignxplore.evaluation.results import result_rows
@@ -129,6 +136,7 @@ async def rate_written(
 def build_cells(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> list[Cell]:
     """Policies' summaries, the same given to other users, and no summary."""
     sets = [s for s in find_sets(Path(arguments.out), arguments.policies) if s.benchmark in benchmarks]
+    check_names("policies", (summaries.policy for summaries in sets))
     check_recipes(sets)
     check_tasks(sets, benchmarks)
     if not sets:
@@ -176,6 +184,7 @@ def downstream_models(arguments: EvaluationArguments) -> tuple[list[ModelSpec], 
     PromptSet(arguments.evaluator_prompts or arguments.prompt_set)
     keys_of(arguments)
     specs = parse_all(arguments.judge)
+    check_names("judge", (spec.name for spec in specs))
     return specs, choose("judge_format", arguments.judge_format, [spec.name for spec in specs], "plain")
 
 
@@ -232,6 +241,7 @@ async def evaluate(arguments: EvaluationArguments) -> list[Result]:
     specs, forms = downstream_models(arguments)
     keys, benchmarks, evaluator = keys_of(arguments), benchmarks_of(arguments), evaluator_of(arguments)
     cell_list, rates = build_cells(arguments, benchmarks), rates_answers(arguments, benchmarks)
+    check_pairs(arguments.published, [*policies_of(cell_list), *forms])
     scores = cue_scores(arguments, benchmarks)  # first: a file or model that is not there is said at once
     readings = await side_by_side(
         [
@@ -339,6 +349,8 @@ def preview(arguments: EvaluationArguments) -> str:
     if arguments.bounds:
         writing.bound_rows(Path(arguments.bounds), benchmarks.values())
     cell_list, messages = cells_so_far(arguments, benchmarks)
+    if not messages:
+        check_pairs(arguments.published, [*policies_of(cell_list), *forms])
     body = []
     for spec, protocol in itertools.product(specs, arguments.protocol):
         judge_cells = cells_of(arguments, spec.name, forms[spec.name], cell_list, benchmarks)

@@ -51,7 +51,7 @@ def test_two_kinds_of_one_name_are_refused(folder, kinds):
 
 def test_a_folder_of_two_benchmarks_is_not_mixed_in(folder, tmp_path):
     options = {"data": [f"{folder}/a_upi.jsonl"], "out": f"{folder}/out", "kinds": ["mixed"]}
-    with pytest.raises(UserError, match="--mix .*: it holds a, b; give the file of one"):
+    with pytest.raises(UserError, match="--mix .* holds a, b; name one of them: --mix a="):
         write_copies(PerturbOptions(**options, mix=str(folder)))
     write_copies(PerturbOptions(**options, mix=f"{folder}/b_upi.jsonl"))
     assert read_names(folder / "out") == ["a", "a~mixed"]

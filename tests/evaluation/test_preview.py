@@ -1,6 +1,7 @@
 """`--check` of both halves of the evaluation: what it counts, what it refuses, and that it touches nothing."""
 
 import asyncio
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from alignxplore.command import run
 from alignxplore.evaluation.arguments import EvaluationArguments, GenerationArguments
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
 from alignxplore.evaluation.generation import generate, policies_of, recipe_of, write_summaries
-from alignxplore.evaluation.scoring import score
+from alignxplore.evaluation.scoring import evaluate, score
 from alignxplore.journal import TRANSPORT_ERROR, Journal
 from alignxplore.records import write_json
 
@@ -171,3 +172,33 @@ def test_benchmarks_that_are_not_there_yet_are_no_fault(tmp_path):
     assert text.endswith("mind_upi.jsonl: not there yet; what would be asked cannot be counted")
     with pytest.raises(ValueError, match="neither a model folder"):
         judging("mind=mind_upi.jsonl", tmp_path, judge=["a judge"])
+
+
+@pytest.mark.parametrize("name", ["none", "content tally", "BM25"])
+def test_a_downstream_model_is_not_called_like_a_row_that_reads_nothing_by_it(name, data, tmp_path):
+    with pytest.raises(ValueError, match=f"--judge: '{name}' is .* give the model another"):
+        judging(data, tmp_path, judge=[f"{name}=a/judge"])
+
+
+@pytest.mark.parametrize(
+    "name", ["no summary", "popularity", "chance", "content tally", "item-kNN", "best possible", "other user's (ours)"]
+)
+def test_a_policy_is_not_called_like_another_row(name, endpoint, data, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=re.escape(f"--model: '{name}' is ")):
+        write_summaries(GenerationArguments(model=[f"{name}=a/b"], data=[data], out=str(out), check=True))
+    (out / "summaries/ours").rename(out / "summaries" / name)  # an older version wrote them
+    with pytest.raises(ValueError, match=re.escape(f"--policies: '{name}' is ")):
+        judging(data, tmp_path)
+    with pytest.raises(ValueError, match=re.escape(f"--policies: '{name}' is ")):
+        asyncio.run(evaluate(EvaluationArguments(judge=["j=a/b"], data=[data], out=str(out))))
+
+
+def test_a_published_row_stands_beside_one_of_ours(endpoint, data, tmp_path):
+    judging(data, tmp_path, published=["ours=AlignXplore+", "j=qwen3-8b-thinking"])
+    for published in (["zz=AlignXplore+"], ["ours=AlignXplore+", "=AlignXplore+"]):
+        with pytest.raises(ValueError, match=r"--published: no policy and no judge is called .*; there are ours, j"):
+            judging(data, tmp_path, published=published)
+        out = str(tmp_path / "out")
+        with pytest.raises(ValueError, match="--published: no policy and no judge"):
+            asyncio.run(evaluate(EvaluationArguments(judge=["j=a/b"], data=[data], out=out, published=published)))

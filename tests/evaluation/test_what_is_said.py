@@ -41,6 +41,23 @@ def test_a_row_is_not_compared_with_itself(tmp_path):
         compared(tmp_path, "base", "base")
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"first": ["setting=full"], "where": ["setting=direct"]},
+            "--first setting=full contradicts --where setting=direct",
+        ),
+        ({"second": ["judge=a"], "where": ["judge=b"]}, "--second judge=a contradicts --where judge=b"),
+        ({"first": ["setting=full", "setting=none"]}, "setting is given twice: full, none"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(tmp_path, fields, message):
+    with pytest.raises(ValueError, match=message):
+        CompareOptions(report=tmp_path, **fields)
+    CompareOptions(report=tmp_path, first=["setting=full"], where=["setting=full"])
+
+
 def test_of_a_single_user_only_the_difference_is_known(tmp_path):
     write_scores(tmp_path, rows("base", [0]) + rows("ours", [1]))
     table = compared(tmp_path, "base", "ours")

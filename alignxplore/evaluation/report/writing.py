@@ -15,8 +15,9 @@ from alignxplore.datasets.sidecars import read_manifest, sha256
 from alignxplore.environment import git_commit, portable, recorded_versions
 from alignxplore.errors import once
 from alignxplore.evaluation import metrics
-from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
+from alignxplore.evaluation.arguments import BEST, BEST_READER, TEXTS, TEXTS_HELP, one_of
 from alignxplore.evaluation.benchmarks import Benchmark
+from alignxplore.evaluation.conditions import CHANCE
 from alignxplore.evaluation.costs import Cost, read_costs
 from alignxplore.evaluation.evidence import read_evidence
 from alignxplore.evaluation.published import Paper
@@ -68,14 +69,14 @@ def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[Result]:
         values = {metrics.bad_format.name: 0.0, metrics.parse_failures.name: 0.0, metrics.coverage.name: 1.0}
         key = Key("", "bound", benchmark.name, "none", "choice")
         for policy, accuracy, low, high in (
-            ("chance", bound["chance"], None, None),
+            (CHANCE, bound["chance"], None, None),
             (
-                "best from the history",
+                BEST_READER,
                 bound["history_accuracy"],
                 bound["history_ci_low"],
                 bound["history_ci_high"],
             ),
-            ("best possible", bound["best_accuracy"], bound["ci_low"], bound["ci_high"]),
+            (BEST, bound["best_accuracy"], bound["ci_low"], bound["ci_high"]),
         ):
             fields = key._replace(policy=policy)._asdict()
             rows.append(Result(**fields, n=bound["n"], accuracy=accuracy, ci_low=low, ci_high=high, values=values))
