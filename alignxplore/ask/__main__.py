@@ -43,8 +43,10 @@ class AskOptions(ModelOptions):
         "file of the history (JSONL, CSV or Parquet), or - to type it in; default: a person of --data", None
     )
     chosen: str = option("column of a CSV or Parquet with what was chosen", "chosen")
-    rejected: str = option("column with what was passed over; it may be missing or empty", "rejected")
-    query: str = option("column with what was asked; it may be missing or empty", "query")
+    rejected: str = option(
+        "column with what was passed over; it may be empty, or missing where it is not named here", "rejected"
+    )
+    query: str = option("column with what was asked; the same", "query")
     person: str | None = option("user id in --data, or in a JSONL of persons; default: the first", None)
     data: str | None = option("benchmark file of the person; default: that of --run", None)
     items: list[str] = option("two or more items to choose from; default: what the person really chose from", [])
@@ -60,7 +62,9 @@ class AskOptions(ModelOptions):
             raise ValueError("--history and --data: give one of them")
         if len(self.items) == 1 or len(self.items) > MOST:
             raise ValueError(f"--items: give two to {MOST} items, each in quotes; found {len(self.items)}")
-        if len(set(self.items)) < len(self.items):
+        if not all(item.strip() for item in self.items):
+            raise ValueError("--items: one of them is empty; each is a text, in quotes")
+        if len({" ".join(item.split()) for item in self.items}) < len(self.items):
             raise ValueError("--items: two of them are the same; nobody can choose between them")
 
 

@@ -108,6 +108,9 @@ def typed(text: str) -> Person:
     text = mend(text)[0].removeprefix("\ufeff")
     lines = text.splitlines()
     first = next((line for line in lines if line.strip()), "")
+    if text.lstrip().startswith("["):
+        rows = _array(text)
+        return _of_rows(enumerate(rows, 1), TYPED) if rows is not None else own("you", _lines(lines))
     if first.lstrip().startswith("{"):
         return _of_rows(enumerate(_objects(lines), 1), TYPED)
     delimiter = max(DELIMITERS, key=first.count)
@@ -115,10 +118,30 @@ def typed(text: str) -> Person:
     if head[0] == "chosen" or ("chosen" in head and len(head) <= 3):
         csv_lines = io.StringIO(text.replace(first, first.lower(), 1), newline="")
         return own("you", _of_table(csv_rows(csv_lines, ["chosen"], Path(TYPED)), Columns(), TYPED))
+    return own("you", _lines(lines))
+
+
+def _lines(lines: Iterable[str]) -> list[Interaction]:
+    """A choice a line."""
     interactions = [_choice(line, number) for number, line in enumerate(lines, 1) if line.strip()]
     if not interactions:
         raise RecordError(f"no choice yet; type {HOW}")
-    return own("you", interactions)
+    return interactions
+
+
+def _array(text: str) -> list[dict] | None:
+    """The objects of a JSON array, of one or more lines; None where the bracket begins an item's text."""
+    try:
+        rows = json.loads(text)
+    except RecursionError:
+        raise RecordError("a JSON array within too many others; give objects {chosen, rejected}", TYPED) from None
+    except ValueError as error:
+        if text.lstrip()[1:].lstrip().startswith("{"):
+            raise RecordError(f"not JSON ({error}); one object a line, or an array of them", TYPED) from None
+        return None
+    if rows and all(isinstance(row, dict) for row in rows):
+        return rows
+    raise RecordError("a JSON array of something else; give objects {chosen, rejected}", TYPED)
 
 
 def _choice(line: str, number: int) -> Interaction:
@@ -157,7 +180,9 @@ def read_history(path: Path, columns: Columns = Columns(), user: str | None = No
         raise RecordError(
             "a table is read as the history of one person; leave --person out, with only that one's rows", path
         )
-    rows = own_rows(path, [columns.chosen], [columns.rejected, columns.query])
+    optional = [columns.rejected, columns.query]
+    named_columns = [name for name in optional if name not in (Columns.rejected, Columns.query)]
+    rows = own_rows(path, [columns.chosen, *named_columns], [name for name in optional if name not in named_columns])
     return own(path.name, _of_table(rows, columns, path))
 
 

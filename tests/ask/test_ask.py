@@ -187,3 +187,9 @@ def test_of_a_folder_with_two_benchmarks_one_is_to_be_named(command, jsonl):
             question_of(AskOptions(model=f"ours={url}", judge=[f"judge={url}"], data=folder))
         else:
             parts_of(DemoOptions(model=[f"ours={url}"], judge=[f"judge={url}"], data=folder))
+
+
+@pytest.mark.parametrize("items", [["a", ""], ["a", "  "], ["a", " a"], ["a b", "a  b"]])
+def test_items_that_are_empty_or_of_one_text_are_refused(items):
+    with pytest.raises(ValueError, match="--items: (one of them is empty|two of them are the same)"):
+        AskOptions(items=items)

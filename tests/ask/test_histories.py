@@ -124,3 +124,25 @@ def test_without_an_interaction_it_is_as_if_it_had_never_been():
     assert person.without([1]).key == person.key  # what else changes is the model's doing, not another seed's
     with pytest.raises(RecordError, match="nothing of the history is left"):
         person.without([0, 1, 2])
+
+
+@pytest.mark.parametrize("name", ["rejected", "query"])
+def test_a_column_that_is_named_and_not_there_is_refused_with_those_that_are(name, tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("chosen,instead\na,b\n")
+    with pytest.raises(RecordError, match=r"typo.*no such column.*chosen, instead"):
+        read_history(path, Columns(**{name: "typo"}))
+    assert read_history(path).history == (Interaction("a"),)  # what nobody named may be missing
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_json_array_is_read_as_rows(end):
+    assert typed('[{"chosen": "a"}, {"chosen": "b", "rejected": "c"}]' + end).history == (
+        Interaction("a"),
+        Interaction("b", "c"),
+    )
+    assert typed('[\n {"chosen": "a"}\n]').history == (Interaction("a"),)
+    assert typed("[REC] > Alien").history == (Interaction("[REC]", "Alien"),)
+    for wrong in ("[]", "[1, 2]", '["a", "b"]', '[{"chosen": "a"}', '[{"chosen": "a"}, 3]'):
+        with pytest.raises(RecordError, match="JSON"):
+            typed(wrong)
