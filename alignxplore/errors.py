@@ -218,6 +218,15 @@ def once(option: str, names: Iterable[str]) -> None:
         raise ValueError(f"--{option}: {doubles[0]} is given twice; give it one value")
 
 
+def check_folder(option: str, path: str | Path | None) -> None:
+    """Raise a ValueError if what is to be a folder, or lies above it, is a file."""
+    for place in (Path(path), *Path(path).parents) if path else ():
+        if os.path.lexists(place):
+            if not place.is_dir():
+                raise ValueError(f"--{option} {path}: {place} is no folder; move it away, or name another folder")
+            return
+
+
 def check_port(port: int | None, least: int = 0, most: int = 65535) -> None:
     """Raise a ValueError if it is no port; 0 is any that is free, and None, where it may stand, too."""
     if port is not None and not least <= port <= most:

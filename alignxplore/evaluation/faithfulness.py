@@ -13,7 +13,7 @@ from heapq import nsmallest
 from pathlib import Path
 
 from alignxplore.command import Checkable, option
-from alignxplore.errors import above_zero, at_least_one, shares
+from alignxplore.errors import above_zero, at_least_one, check_folder, shares
 from alignxplore.evaluation.arguments import one_of, serving_arguments
 from alignxplore.evaluation.benchmarks import (
     BENCHMARK_FILES,
@@ -314,6 +314,7 @@ def preview(options: FaithfulnessOptions) -> str:
 
 def faithfulness(options: FaithfulnessOptions) -> str:
     """What `eval/faithfulness.py` does; returns its tables."""
+    check_folder("report", options.report)
     if options.check:
         return preview(options)
     specs, out = parse_all(options.judge), Path(options.report or options.out)

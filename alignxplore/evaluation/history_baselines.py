@@ -69,6 +69,13 @@ def parse_baselines(texts: Iterable[str]) -> list[HistoryBaseline]:
     return baselines
 
 
+def check_sources(baselines: Iterable[HistoryBaseline]) -> None:
+    """Raise a FileNotFoundError for a file of training persons that is not there."""
+    for kind, source in baselines:
+        if kind in (KNN, ALS, BPR) and not Path(source).is_file():
+            raise FileNotFoundError(f"--baselines {kind}={source}: no such file")
+
+
 class HistoryBaselines:
     """The baselines of a run; a file or model is read once, for all benchmarks.
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from alignxplore.environment import say_problems
+from alignxplore.errors import check_folder
 from alignxplore.evaluation import conditions, costs, hicupid, segments
 from alignxplore.evaluation import rows as rows_of
 from alignxplore.evaluation.answers import Answer
@@ -22,7 +23,7 @@ from alignxplore.evaluation.arguments import (
 )
 from alignxplore.evaluation.benchmarks import Benchmark, check_recipes, check_tasks, find_sets, load_benchmarks
 from alignxplore.evaluation.conditions import Cell, JudgeRequest, questions, requests_of
-from alignxplore.evaluation.history_baselines import HistoryBaselines, parse_baselines
+from alignxplore.evaluation.history_baselines import HistoryBaselines, check_sources, parse_baselines
 from alignxplore.evaluation.judgements import ask, first_questions, make_judge, unit_id, window_of
 from alignxplore.evaluation.preview import not_there, sizes
 from alignxplore.evaluation.published import check_pairs
@@ -180,6 +181,8 @@ def benchmarks_of(arguments: EvaluationArguments) -> dict[str, Benchmark]:
 def downstream_models(arguments: EvaluationArguments) -> tuple[list[ModelSpec], dict[str, str]]:
     """The downstream models and their formats. What names something that is not there is an error here, before any
     summary is written."""
+    check_folder("report", arguments.report)
+    check_sources(parse_baselines(arguments.baselines))
     writing.published_names(arguments.published, {}, {})
     PromptSet(arguments.evaluator_prompts or arguments.prompt_set)
     keys_of(arguments)

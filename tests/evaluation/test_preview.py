@@ -10,6 +10,7 @@ import pytest
 from alignxplore.command import run
 from alignxplore.evaluation.arguments import EvaluationArguments, GenerationArguments
 from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
+from alignxplore.evaluation.faithfulness import FaithfulnessOptions, faithfulness
 from alignxplore.evaluation.generation import generate, policies_of, recipe_of, write_summaries
 from alignxplore.evaluation.scoring import evaluate, score
 from alignxplore.journal import TRANSPORT_ERROR, Journal
@@ -202,3 +203,18 @@ def test_a_published_row_stands_beside_one_of_ours(endpoint, data, tmp_path):
         out = str(tmp_path / "out")
         with pytest.raises(ValueError, match="--published: no policy and no judge"):
             asyncio.run(evaluate(EvaluationArguments(judge=["j=a/b"], data=[data], out=out, published=published)))
+
+
+def test_a_report_that_is_a_file_and_a_baseline_without_its_file_are_refused_before_anything_is_asked(data, tmp_path):
+    path = tmp_path / "report"
+    path.write_text("mine")
+    for report in (path, path / "below"):
+        with pytest.raises(ValueError, match=f"--report {report}: {path} is no folder"):
+            judging(data, tmp_path, report=str(report))
+        for check in (True, False):
+            options = {"judge": ["j=a/b"], "data": [data], "out": str(tmp_path), "report": str(report)}
+            with pytest.raises(ValueError, match=f"--report {report}: {path} is no folder"):
+                faithfulness(FaithfulnessOptions(**options, check=check))
+    with pytest.raises(FileNotFoundError, match="--baselines item-knn=/nonexistent: no such file"):
+        judging(data, tmp_path, baselines=["item-knn=/nonexistent"])
+    assert path.read_text() == "mine"
