@@ -173,7 +173,8 @@ async def opened(
 
 
 def places(specs: Sequence[ModelSpec], options: ModelOptions) -> list[str]:
-    """Where the models are to come from, for `--check`."""
+    """Where the models are to come from, for `--check`, which looks at the templates, too."""
+    PromptSet(options.prompt_set)
     return [
         f"{spec.name}: {whereabouts(spec, options.api_key_env, serving_arguments(spec, options, served_here(specs)))}"
         for spec in specs

@@ -233,6 +233,8 @@ def build_benchmark(options: BuildOptions) -> str:
     if not options.raw.is_dir():
         problem = "a file; give the folder that it lies in" if options.raw.exists() else "no such folder"
         raise FileNotFoundError(f"{options.raw}: {problem}")
+    if options.out.is_dir():
+        raise ValueError(f"--out {options.out}: a folder stands where a file is needed; name a file")
     job = Job(
         get(options.name),
         options.raw,

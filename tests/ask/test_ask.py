@@ -8,10 +8,11 @@ from alignxplore.ask.__main__ import AskOptions, ask, question_of
 from alignxplore.ask.finished import Finished, answer_tokens, window_of
 from alignxplore.ask.models import Verdict
 from alignxplore.ask.telling import Teller, safe, told_history, verdict_lines
-from alignxplore.demo.__main__ import DemoOptions, parts_of
+from alignxplore.demo.__main__ import DemoOptions, parts_of, show
 from alignxplore.errors import UserError
 from alignxplore.records import Interaction
 from alignxplore.serving.models import ModelSpec
+from alignxplore.serving.server import free_port
 from tests.ask.talking import ANSWER, talking
 
 
@@ -193,3 +194,12 @@ def test_of_a_folder_with_two_benchmarks_one_is_to_be_named(command, jsonl):
 def test_items_that_are_empty_or_of_one_text_are_refused(items):
     with pytest.raises(ValueError, match="--items: (one of them is empty|two of them are the same)"):
         AskOptions(items=items)
+
+
+async def test_check_looks_at_the_templates(jsonl):
+    url = "http://127.0.0.1:9/v1"
+    with pytest.raises(ValueError, match=r"nope: no \*\.jinja templates here"):
+        await ask(options(url, jsonl(*HISTORY), check=True, prompt_set="nope"))
+    data = str(jsonl({"userid": "u", "history": HISTORY, "target": {"chosen": "a", "rejected": "b"}}))
+    with pytest.raises(ValueError, match=r"nope: no \*\.jinja templates here"):
+        await show(DemoOptions(model=[url], judge=[url], data=data, check=True, prompt_set="nope", port=free_port()))

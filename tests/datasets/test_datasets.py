@@ -16,7 +16,7 @@ from alignxplore.baselines.cues import BASELINES
 from alignxplore.benchmark_files import read_users
 from alignxplore.command import run_commands
 from alignxplore.datasets import DATASETS, get, hub_of, locate, name_of
-from alignxplore.datasets.__main__ import COMMANDS
+from alignxplore.datasets.__main__ import COMMANDS, BuildOptions, build_benchmark
 from alignxplore.datasets.building import Popularity
 from alignxplore.datasets.sidecars import popularity_row, read_manifest, read_popularity, sha256
 from alignxplore.records import Interaction, RecordError, UserRecord, write_jsonl
@@ -348,3 +348,9 @@ def test_a_damaged_manifest_is_named(tmp_path):
         (tmp_path / "x.build.json").write_text(text)
         with pytest.raises(RecordError, match=r"x\.build\.json: .*build the benchmark again"):
             read_manifest(tmp_path / "x.jsonl")
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_folder_in_the_place_of_the_benchmark_file_is_refused_before_anything_is_read(check, tmp_path):
+    with pytest.raises(ValueError, match=f"--out {tmp_path}: a folder stands where a file is needed"):
+        build_benchmark(BuildOptions(name="movielens", raw=tmp_path, out=tmp_path, check=check))
