@@ -49,7 +49,7 @@ def test_a_row_is_not_compared_with_itself(tmp_path):
             "--first setting=full contradicts --where setting=direct",
         ),
         ({"second": ["judge=a"], "where": ["judge=b"]}, "--second judge=a contradicts --where judge=b"),
-        ({"first": ["setting=full", "setting=none"]}, "setting is given twice: full, none"),
+        ({"first": ["setting=full", "setting=none"]}, "setting is given twice; give it one value"),
     ],
 )
 def test_what_contradicts_itself_is_refused(tmp_path, fields, message):
