@@ -103,13 +103,18 @@ def _in_home(text: str) -> str:
     return _HOME.sub(lambda match: match[1] + os.path.expanduser("~/"), text)
 
 
-def _with_config(argv: Sequence[str]) -> list[str]:
-    """The command line with `--config=FILE` as TRL's parser knows it. Raises a ValueError unless that names one
-    file that is there, and where a place to write to is empty."""
+def _refuse_empty_outputs(argv: Sequence[str]) -> None:
+    """Raise a ValueError where a place to write to is empty."""
     for word, following in zip(argv, [*argv[1:], None]):
         name, equals, value = word.partition("=")
         if name in _OUTPUTS and (value if equals else following) == "":
             raise ValueError(f"{name} is empty; name a place to write to, or leave the option out")
+
+
+def _with_config(argv: Sequence[str]) -> list[str]:
+    """The command line with `--config=FILE` as TRL's parser knows it. Raises a ValueError unless that names one
+    file that is there."""
+    _refuse_empty_outputs(argv)
     words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     files = [following for word, following in zip(words, [*words[1:], ""]) if word == "--config"]
     if len(files) > 1:
