@@ -136,12 +136,12 @@ def fit_prompt(
     return excerpt._replace(dropped=excerpt.dropped + older_count)
 
 
-def check_window(window: int, max_tokens: int) -> None:
-    """Raise a ValueError if an answer of `max_tokens` leaves no room for a prompt."""
+def check_window(window: int, max_tokens: int, option: str | None = "--max_tokens") -> None:
+    """Raise a ValueError if an answer of `max_tokens`, as `option` gives it, leaves no room for a prompt."""
     if window <= max_tokens:
         raise ValueError(
-            f"a window of {window} tokens leaves no room for a prompt beside an answer of {max_tokens}; "
-            "lower max_tokens or serve the model with a longer window"
+            f"a window of {window} tokens leaves no room for a prompt beside an answer of {max_tokens}; raise "
+            f"--max_model_len and the window that the model is served with{f', or lower {option}' if option else ''}"
         )
 
 

@@ -228,7 +228,7 @@ class EvaluationArguments(Checkable):
         parse_baselines(self.baselines)
         one_of("orders", [self.orders], ("both", "one"))
         one_of("judge_format", (value.rpartition("=")[2] for value in self.judge_format), (*FORMATS, YES_NO))
-        check_window(self.max_model_len, self._most_tokens())
+        check_window(self.max_model_len, self._most_tokens(), "--answer_tokens")
 
     def _most_tokens(self) -> int:
         """The longest answer of a downstream model; 32 are left for a letter, too."""

@@ -83,7 +83,7 @@ class FaithfulnessOptions(Checkable):
         at_least_one(self, "limit", "concurrency", "max_model_len")
         above_zero(self, "lift")
         shares(self, "max_error_rate")
-        check_window(self.max_model_len, 32)  # what is left for a letter
+        check_window(self.max_model_len, 32, None)  # what is left for a letter
         one_of("told", [self.told], (ALONE, IN_PLACE))
         one_of("known", [] if self.known is None else [self.known], KNOWN)
 

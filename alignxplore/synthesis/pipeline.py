@@ -23,7 +23,7 @@ from alignxplore.serving.endpoint import is_url
 from alignxplore.serving.models import Model, ModelSpec, open_model, served_here, whereabouts
 from alignxplore.serving.server import beside
 from alignxplore.sft.tokenised_set import source_hash
-from alignxplore.summarize import Sampling
+from alignxplore.summarize import Sampling, check_window
 from alignxplore.synthesis.funnel import UNANSWERED, Funnel, LiveFunnel, plot
 from alignxplore.synthesis.rounds import DONE, Thresholds, Unanswered, Workshop, synthesise_user
 from alignxplore.synthesis.streams import BEHAVIOURS, DEFAULT_QUERY, all_behaviours, read_behaviours, read_scores
@@ -249,12 +249,7 @@ async def make_workshops(
     made_by = [teachers[0].named, models[0].named, templates]
     # A row longer than what training takes would be paid for and then dropped, however much the server can read.
     window = min(teacher.endpoint.window(args.max_model_len) for teacher in teachers)
-    if window <= args.max_tokens:
-        raise ValueError(
-            f"{args.teacher}: a window of {window} tokens leaves no room for a prompt beside an answer of "
-            f"{args.max_tokens}; lower --max_tokens, or raise --max_model_len and the window that the teacher is "
-            "served with"
-        )
+    check_window(window, args.max_tokens)
     once = journalled(calls)
     shops = [
         Workshop(

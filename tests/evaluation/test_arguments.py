@@ -81,7 +81,9 @@ def test_a_window_without_room_for_a_question(values, tokens):
     with pytest.raises(ValueError, match=room):
         EvaluationArguments(**needed_values | values)
     EvaluationArguments(**needed_values | values | {"max_model_len": tokens + 1})
-    with pytest.raises(ValueError, match="a window of 5 tokens leaves no room"):
+    with pytest.raises(ValueError, match="or lower --answer_tokens$"):
+        EvaluationArguments(**needed_values | values)
+    with pytest.raises(ValueError, match="a window of 5 tokens leaves no room .* is served with$"):
         FaithfulnessOptions(**needed_values, max_model_len=5)
 
 

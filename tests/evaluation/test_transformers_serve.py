@@ -83,7 +83,8 @@ def written(url: str, benchmark: Benchmark, out: Path, form: str) -> list[dict]:
 
 
 def scored(url: str, benchmark: Benchmark, out: Path, form: str) -> list[dict]:
-    about = {"direct": False, "cues": [], "baselines": ["none"], "concurrency": 2, "max_model_len": 1024}
+    about = {"direct": False, "cues": [], "baselines": ["none"], "concurrency": 2}
+    about |= {"max_model_len": 1024, "answer_tokens": 512}
     judge, data = [f"reader={url}"], [str(benchmark.path)]
     results = asyncio.run(
         evaluate(EvaluationArguments(judge=judge, judge_format=[form], data=data, out=str(out), **about))
