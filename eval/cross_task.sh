@@ -22,9 +22,11 @@ data=() && items data "$DATA"
 ((${#data[@]})) || refuse "DATA names two benchmarks that share users; see --help"
 export OUT SETTINGS TABLE DATA
 
+use_library
+check=()
+if has --check "$@"; then check=(--check); fi
+"$PYTHON" "$ROOT/eval/cross_task.py" --data "${data[@]}" --out "$OUT/data" ${LIMIT:+--limit "$LIMIT"} "${check[@]}"
 if ! has --check "$@"; then
-    use_library
-    "$PYTHON" "$ROOT/eval/cross_task.py" --data "${data[@]}" --out "$OUT/data" ${LIMIT:+--limit "$LIMIT"}
     BENCHMARKS=$(<"$OUT/data/copies.txt")
     export BENCHMARKS DATA=$OUT/data
 fi

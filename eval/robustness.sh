@@ -35,9 +35,12 @@ use_library
 
 # What is wrong there is better known before hours of writing.
 bash "$ROOT/eval/evaluation.sh" --check "${evaluate[@]}" ${LIMIT:+--limit "$LIMIT"} "$@"
-if has --check "$@"; then exec bash "$ROOT/eval/gen_preference.sh" "${generate[@]}" ${LIMIT:+--limit "$LIMIT"} "$@"; fi
 lists --data "$DATA" --benchmarks "$BENCHMARKS" --kinds "$KINDS"
-"$PYTHON" "$ROOT/eval/perturb.py" "${LISTS[@]}" --out "$OUT/data" ${MIX:+--mix "$MIX"} ${LIMIT:+--limit "$LIMIT"}
+check=()
+if has --check "$@"; then check=(--check); fi
+"$PYTHON" "$ROOT/eval/perturb.py" "${LISTS[@]}" --out "$OUT/data" ${MIX:+--mix "$MIX"} ${LIMIT:+--limit "$LIMIT"} \
+    "${check[@]}"
+if has --check "$@"; then exec bash "$ROOT/eval/gen_preference.sh" "${generate[@]}" ${LIMIT:+--limit "$LIMIT"} "$@"; fi
 
 name=${models[0]%%=*} target=${models[0]#*=}
 export DATA=$OUT/data

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alignxplore.command import option
+from alignxplore.command import Checkable, option, planned
 from alignxplore.errors import at_least_one
 from alignxplore.evaluation.benchmarks import Benchmark, load_benchmarks
 from alignxplore.evaluation.derived import refuse_taken_places, write_copy, write_names
@@ -15,7 +15,7 @@ from alignxplore.records import RecordError, UserRecord, content_hash
 
 
 @dataclass(kw_only=True)
-class CrossTaskOptions:
+class CrossTaskOptions(Checkable):
     """The two tasks."""
 
     data: list[str] = option("two benchmarks that share users: NAME=FILE NAME=FILE, or a folder or hub data set")
@@ -57,7 +57,7 @@ def _by_person(benchmark: Benchmark) -> dict[str, list[UserRecord]]:
     return rows
 
 
-def write_crossed(options: CrossTaskOptions) -> None:
+def write_crossed(options: CrossTaskOptions) -> str | None:
     """Write both directions, and both tasks alone, of the people who are in both.
 
     Raises:
@@ -72,6 +72,8 @@ def write_crossed(options: CrossTaskOptions) -> None:
     persons = set(people)
     names = [f"{first.name}~to~{second.name}", second.name, f"{second.name}~to~{first.name}", first.name]
     refuse_taken_places(out, names, benchmarks)
+    if options.check:
+        return planned(options, f"{len(names)} files of {len(people)} people: {' '.join(names)}")
     for source, target in ((first, second), (second, first)):
         records = (record for record in target.records if record.person in persons)
         for name, rows, task in (
@@ -81,3 +83,4 @@ def write_crossed(options: CrossTaskOptions) -> None:
             count = write_copy(out, name, rows, target, task=task)
             print(f"{name}: {count} rows of {len(people)} people")
     write_names(out, names)
+    return None

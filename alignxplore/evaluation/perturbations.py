@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alignxplore.command import option
+from alignxplore.command import Checkable, option, planned
 from alignxplore.errors import at_least_one
 from alignxplore.evaluation.benchmarks import (
     BENCHMARK_FILES,
@@ -50,7 +50,7 @@ CODE = "QX-4417"  # what an injected order tells the model to write: no summary 
 
 
 @dataclass(kw_only=True)
-class PerturbOptions:
+class PerturbOptions(Checkable):
     """Which benchmarks to disturb, and how."""
 
     data: list[str] = option(BENCHMARK_FILES)
@@ -265,7 +265,7 @@ def parse_kind(text: str) -> tuple[str, float, str]:
     return kind, share, kind + (f"{100 * share:g}" if colon else "")
 
 
-def write_copies(options: PerturbOptions) -> None:
+def write_copies(options: PerturbOptions) -> str | None:
     """Write each benchmark undisturbed and disturbed in every way; says how many histories changed."""
     mix = load_benchmark(options.mix, option="mix") if options.mix else None
     kinds, out = [parse_kind(text) for text in options.kinds], Path(options.out)
@@ -274,6 +274,8 @@ def write_copies(options: PerturbOptions) -> None:
     benchmarks = load_benchmarks(options.data, options.benchmarks, options.limit)
     names = [f"{one.name}{ending}" for one in benchmarks for ending in ("", *(f"~{name}" for *_, name in kinds))]
     refuse_taken_places(out, names, [*benchmarks, *([mix] if mix else [])])
+    if options.check:
+        return planned(options, f"{len(names)} files: {' '.join(names)}")
     for benchmark in benchmarks:
         write_copy(out, benchmark.name, benchmark.records, benchmark, task=benchmark.task)
         for kind, share, name in kinds:
@@ -287,3 +289,4 @@ def write_copies(options: PerturbOptions) -> None:
             count = write_copy(out, f"{benchmark.name}~{name}", rows, benchmark, task=benchmark.task, **facts)
             print(f"{benchmark.name}~{name}: {count} users, {change_count} with another history{note}")
     write_names(out, names)
+    return None

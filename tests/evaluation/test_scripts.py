@@ -47,8 +47,8 @@ class Reader:
         }
 
 
-async def run(script: str, *options: str, **variables: str) -> str:
-    """Run one of the scripts of eval/; returns what it printed."""
+async def run(script: str, *options: str, code: int = 0, **variables: str) -> str:
+    """Run one of the scripts of eval/, which is to end with this code; returns what it printed."""
     process = await asyncio.create_subprocess_exec(
         "bash",
         str(ROOT / "eval" / script),
@@ -58,7 +58,7 @@ async def run(script: str, *options: str, **variables: str) -> str:
         stderr=asyncio.subprocess.STDOUT,
     )
     output = (await process.communicate())[0].decode()
-    assert process.returncode == 0, output[-3000:]
+    assert process.returncode == code, output[-3000:]
     return output
 
 
@@ -172,3 +172,18 @@ async def test_the_check_of_robustness_counts_the_users_that_it_would_take(recor
     }
     output = await run("robustness.sh", "--check", **variables, SETTINGS="full", LIMIT="3")
     assert "| ours | world_films | full | 0 | 3 | 1 | 0 | 3 |" in output
+    output = await run("robustness.sh", "--check", **variables, SETTINGS="full", KINDS="shuffled")
+    assert "2 files: world_films world_films~shuffled" in output
+    output = await run("robustness.sh", "--check", **variables, KINDS="shufled", code=2)
+    assert "unknown kind 'shufled'; choose from" in output
+
+
+async def test_the_check_of_cross_task_looks_for_people_in_both(record, benchmark_file, tmp_path):
+    variables = {"MODEL": "ours=http://127.0.0.1:9/v1", "JUDGE": "reader=http://127.0.0.1:9/v1"}
+    variables |= {"OUT": str(tmp_path / "out")}
+    paths = files(record, benchmark_file)
+    output = await run("cross_task.sh", "--check", **variables, DATA=" ".join(paths.values()))
+    assert "4 files of 4 people: world_films~to~world_news" in output
+    strangers = benchmark_file("world_news", [record("nobody", kind="news")])
+    output = await run("cross_task.sh", "--check", **variables, DATA=f"{paths['world_films']} a={strangers}", code=1)
+    assert "shares no user with" in output and not (tmp_path / "out").exists()

@@ -292,9 +292,11 @@ def test_a_job_whose_time_is_up_lets_the_run_end_in_order_and_leaves_nothing(sta
     wait_for_run(stage)
     process.send_signal(signal.SIGTERM)
     deadline = time.monotonic() + 20
-    while "saved" not in texts(stage):
-        assert len(alive(stage, "serving")) == 2 and len(alive(stage, "ray start")) == 3, "the run still needs them"
+    counts = (2, 3)
+    while "saved" not in texts(stage):  # looked for after they were counted: they end as soon as it is there
+        assert counts == (2, 3), "the run still needs them"
         assert time.monotonic() < deadline
+        counts = len(alive(stage, "serving")), len(alive(stage, "ray start"))
     assert process.wait(20) == 3 and gone(stage, "rl.train") and gone(stage, "ray start") and gone(stage, "serving")
 
 
