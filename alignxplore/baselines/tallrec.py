@@ -10,6 +10,7 @@ from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
+from alignxplore import datasets
 from alignxplore.command import option
 from alignxplore.errors import at_least_one
 from alignxplore.history import HistoryError, fit
@@ -18,7 +19,7 @@ from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, UserRecord, content_hash, refuse_same_files, write_jsonl
 from alignxplore.serving.beforehand import read_tokenizer
 from alignxplore.sft.tokenised_set import encode
-from alignxplore.synthesis.streams import DEFAULT_QUERY, all_behaviours, read_behaviours
+from alignxplore.synthesis.streams import all_behaviours, read_behaviours
 
 
 @dataclass(kw_only=True)
@@ -37,7 +38,7 @@ class TallrecOptions:
     last: int = option(
         "most choices shown before a question, the newest ones (evaluation shows the default number)", MOST_CHOICES
     )
-    default_query: str | None = option(DEFAULT_QUERY, None)
+    default_query: str | None = option(datasets.DEFAULT_QUERY, None)
     prompt_set: str = option("prompt set: a name or a folder", "default")
 
     def __post_init__(self) -> None:

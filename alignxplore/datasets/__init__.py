@@ -16,6 +16,7 @@ from pathlib import Path
 from alignxplore.records import check_file
 
 PUBLISHED = "VanillaH1/AlignXplorePlus-Benchmark"  # the authors' ready-made files on the hub
+DEFAULT_QUERY = "what stands in for null queries; default: that of the data set which the file is named after"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignxplore import datasets
 from alignxplore.benchmark_files import check_target, parse_history, parse_interaction, parse_user_id
 from alignxplore.command import Checkable, option, planned
 from alignxplore.errors import at_least_one
@@ -41,7 +42,7 @@ class RowOptions(Checkable):
     stages: int = option("stages of the stream (2, as published)", 2)
     val_out: str | None = option("second parquet file, for users held out of --out; with --out none by default", None)
     val_users: int = option("users to hold out for it", 256)
-    default_query: str | None = option("query of interactions that have none", None)
+    default_query: str | None = option(datasets.DEFAULT_QUERY, None)
     allow_duplicates: bool = option("a user may have several rows", False)
 
     def __post_init__(self) -> None:
@@ -92,12 +93,13 @@ def read_rows(
     revision: str | None = None,
 ) -> Iterator[tuple[dict, bool]]:
     """Yield parquet rows in the order of the source, each with whether a target also stands in the history before it
-    (leakage). Where a user has several rows, later ones are named `user#2` and so on: draws and seeds come from these
-    names.
+    (leakage). A null query is replaced as evaluation does it (`datasets.default_query`). Where a user has several
+    rows, later ones are named `user#2` and so on: draws and seeds come from these names.
 
     Raises:
         RecordError: at the first row that breaks the contract.
     """
+    query = datasets.default_query(path, default_query)
     line_of: dict[str, int] = {}
     rows_of: Counter[str] = Counter()
     for line, row in read_source(path, revision):
@@ -114,7 +116,7 @@ def read_rows(
         names = (f"{user}#{i}" for i in count(rows_of[user]))
         name = next(candidate for candidate in names if candidate not in line_of) if user in line_of else user
         line_of[name] = line
-        history = parse_history(row, path, line, default_query)
+        history = parse_history(row, path, line, query)
         positions = target_positions(row, len(history), stages, path, line)
         for place in positions:
             check_target(parse_interaction(row["history"][place], path, line), path, line, f"history[{place}]")

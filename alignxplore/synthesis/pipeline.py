@@ -13,6 +13,7 @@ from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from alignxplore import datasets
 from alignxplore.command import Checkable, option
 from alignxplore.errors import above_zero, at_least_one, not_negative, shares
 from alignxplore.journal import TRANSPORT_ERROR, Journal, RunLock
@@ -26,7 +27,7 @@ from alignxplore.sft.tokenised_set import source_hash
 from alignxplore.summarize import Sampling, check_window
 from alignxplore.synthesis.funnel import UNANSWERED, Funnel, LiveFunnel, plot
 from alignxplore.synthesis.rounds import DONE, Thresholds, Unanswered, Workshop, synthesise_user
-from alignxplore.synthesis.streams import BEHAVIOURS, DEFAULT_QUERY, all_behaviours, read_behaviours, read_scores
+from alignxplore.synthesis.streams import BEHAVIOURS, all_behaviours, read_behaviours, read_scores
 from alignxplore.work import run_units
 
 ANOTHER_URL = re.compile(r"\s+(?=(?:[\w.-]+=)?https?://)")  # a folder behind "#" may have blanks
@@ -42,7 +43,7 @@ class SynthesisOptions(Checkable):
         "scores.jsonl of signal_model.py for the same users; without it every choice can be a target", None
     )
     out: str = option("folder to write", MISSING, "--output")
-    default_query: str | None = option(DEFAULT_QUERY, None)
+    default_query: str | None = option(datasets.DEFAULT_QUERY, None)
     teacher: str = option(
         "NAME=folder, Hub id or URL; writes the summaries. Several URLs that serve the same model, separated by "
         "blanks, share the users, each of whom stays with one of them",

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from alignxplore import datasets
 from alignxplore.command import option
 from alignxplore.errors import at_least_one, shares
 from alignxplore.records import RecordError, UserRecord, read_object, refuse_same_files, write_json, write_jsonl
-from alignxplore.synthesis.streams import DEFAULT_QUERY, all_behaviours, read_behaviours, read_scores
+from alignxplore.synthesis.streams import all_behaviours, read_behaviours, read_scores
 
 
 @dataclass(kw_only=True)
@@ -25,7 +26,7 @@ class SelectionOptions:
     strong: str = option("scores.jsonl of the signal model")
     weak: str = option("scores.jsonl of a weaker model: less training, or fewer parameters")
     out: str = option("RL rows to write (JSONL)", MISSING, "--output")
-    default_query: str | None = option(DEFAULT_QUERY, None)
+    default_query: str | None = option(datasets.DEFAULT_QUERY, None)
     signal_share: float = option("share of choices kept, those with the highest signal (a)", 0.5, "--a")
     least_strong: float = option("least P_strong(actual choice) (b)", 0.5, "--b")
     strong_quantile: float | None = option(

@@ -30,7 +30,6 @@ from alignxplore.serving.beforehand import read_tokenizer
 from alignxplore.serving.fingerprints import model_identity
 from alignxplore.sft.tokenised_set import FORMAT, PrepareError, report, source_hash, tokenizer_fingerprint, write_set
 from alignxplore.synthesis.streams import (
-    DEFAULT_QUERY,
     Stream,
     all_behaviours,
     letter_ids,
@@ -51,7 +50,7 @@ class StreamOptions(Checkable):
     model: str = option("Hub id or folder", "Qwen/Qwen3-1.7B")
     model_revision: str | None = option("revision of the Hub model", None)
     out: str = option("folder to write", MISSING, "--output")
-    default_query: str | None = option(DEFAULT_QUERY, None)
+    default_query: str | None = option(datasets.DEFAULT_QUERY, None)
     max_length: int = option("longest stream in tokens; the oldest behaviours go first", 8192)
 
     def __post_init__(self) -> None:

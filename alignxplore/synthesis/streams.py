@@ -24,7 +24,6 @@ from alignxplore.prompts import break_markup
 from alignxplore.records import Interaction, RecordError, UserRecord, hash_seed, read_jsonl
 
 BEHAVIOURS = 100  # published: the last 100 behaviours of a user
-DEFAULT_QUERY = "what stands in for null queries; default: that of the data set which the file is named after"
 
 
 class StreamError(UserError, ValueError):

@@ -7,10 +7,12 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
+from alignxplore import datasets
 from alignxplore.records import Interaction, RecordError
 from alignxplore.rl.dataset import StreamingDataset, parse_row
 from tests import ROOT
 
+MIND = datasets.get("mind").default_query
 SCRIPT = ROOT / "verl/examples/data_preprocess/upi_streaming_dataset.py"
 
 
@@ -53,6 +55,15 @@ def test_each_history_is_stored_once_and_comes_back_as_stages(tmp_path):
     assert user == "b" and len(first.interactions) == 4 and len(second.interactions) == 4
     assert first.targets == (Interaction("chosen 4", "passed 4", "ask 4"),) == second.interactions[:1]
     assert second.targets == (Interaction("chosen 8", "passed 8", "ask 8"),)
+
+
+@pytest.mark.parametrize(("name", "options"), [("mind_rl.jsonl", ()), ("rl.jsonl", ("--default_query", MIND))])
+def test_a_null_query_is_what_sft_and_evaluation_read(name, options, tmp_path):
+    data, out = tmp_path / name, tmp_path / "rl.parquet"
+    data.write_text(json.dumps(rl_row()) + "\n")
+    subprocess.run([sys.executable, SCRIPT, "--data", data, "--out", out, *options], check=True)
+    (history,) = pq.read_table(out)["history"].to_pylist()
+    assert [x["query"] for x in history[:3]] == ["ask 0", MIND, "ask 2"]
 
 
 def test_three_stages_from_positions_or_spread_evenly(tmp_path):
