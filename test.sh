@@ -7,7 +7,7 @@
 #   ./test.sh --kill              real runs killed at 20 moments of each stage, and continued: see RELIABILITY.md
 #   ./test.sh --gpu               a smoke run of the whole path on one GPU: 40 GB, about 8 minutes, not yet run on one.
 #                                 The last line is JSON. --rehearse: the same steps on a CPU, tiny. 2: there is no GPU.
-#                                 With --check it prints the steps
+#                                 With --check it prints the steps, where there is a GPU
 #   ./test.sh --no-install        in the environment that is active now; nothing is installed
 #   ./test.sh --check             say whether the environment is complete; nothing is installed or run
 #   ./test.sh --fast -k judge -x  what is left goes to pytest

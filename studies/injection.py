@@ -44,14 +44,20 @@ CHECKED = 8  # questions with which a judge shows that it answers by a letter
 class InjectionOptions(Checkable):
     """What is judged, and by whom."""
 
-    run: Path = option("finished quick start: its benchmark, and the summaries of sft+rl")
-    judge: list[str] = option("downstream models, NAME=TARGET")
+    run: Path = option("finished quick start: its benchmark, and the summaries of sft+rl", Path("runs/quickstart"))
+    judge: list[str] = option("downstream models, NAME=TARGET; default: both judges of the run", [])
     out: Path = option("folder for results.json and report.md")
     limit: int = option("rows", 400)
     max_model_len: int = option("window of the models", 2048)
 
     def __post_init__(self) -> None:
         at_least_one(self, "limit", "max_model_len")
+
+    @property
+    def judges(self) -> list[ModelSpec]:
+        """Those that are named, or the run's own."""
+        own = [f"{name}={self.run / 'models' / name}" for name in ("judge", "judge2")]
+        return [ModelSpec.parse(text) for text in self.judge or own]
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,7 @@ async def study(options: InjectionOptions) -> str:
     if options.check:
         return planned(options, f"{len(rows)} questions")
     results: list[Turned] = []
-    for spec in map(ModelSpec.parse, options.judge):
+    for spec in options.judges:
         results += await ask(spec, options, rows)
         write_json(options.out / "results.json", [x.row() for x in results])
         write_text(options.out / "report.md", report(results) + "\n")
