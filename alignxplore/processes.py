@@ -15,6 +15,7 @@ the named semaphores and the shared memory that these leave in /dev/shm.
 """
 
 import contextlib
+import fcntl
 import os
 import resource
 import secrets
@@ -43,6 +44,8 @@ from alignxplore.processes import watch
 watch(int(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
 """
 _OPEN_FILES = 65_535
+_LOCK = ".lock"  # in a folder of sockets, held by the process that made it
+_locks: list[int] = []  # of the folders of this process: files that stay open as long as it lives
 _SOCKET_PATH = 107  # bytes that the kernel allows
 _LAST = 30.0  # seconds after which even a kill is given up: a process may hang in its file system
 _TRACKER = "resource_tracker import main"  # in the command of one
@@ -163,15 +166,33 @@ def socket_folder(prefix: str, longest_name: str) -> Path:
         if len(os.fsencode(f"{parent}/{name}{longest_name}")) > _SOCKET_PATH or not os.access(parent, os.W_OK):
             continue
         for old_folder in parent.glob(f"{prefix}-*-*"):
-            process = old_folder.name.removeprefix(f"{prefix}-").partition("-")[0]
-            if process.isdigit() and not psutil.pid_exists(int(process)):
+            if _is_abandoned(old_folder, old_folder.name.removeprefix(f"{prefix}-").partition("-")[0]):
                 shutil.rmtree(old_folder, ignore_errors=True)
-        (parent / name).mkdir(mode=0o700)
-        return parent / name
+        aside = parent / f".{name}"  # until it is locked nobody takes it for an old one
+        aside.mkdir(mode=0o700)
+        _locks.append(os.open(aside / _LOCK, os.O_RDWR | os.O_CREAT, 0o600))
+        with contextlib.suppress(OSError):  # a disk without locks
+            fcntl.flock(_locks[-1], fcntl.LOCK_EX)
+        return aside.rename(parent / name)
     raise UserError(
         f"TMPDIR={tempfile.gettempdir()} is too long for sockets, whose paths have at most {_SOCKET_PATH} bytes, and "
         "/tmp cannot be written to; set TMPDIR to a shorter folder"
     )
+
+
+def _is_abandoned(folder: Path, process: str) -> bool:
+    """Whether the process that made a folder of sockets is gone. Another node or container may see the folder, but not
+    the process: it holds a lock in it."""
+    if not process.isdigit() or psutil.pid_exists(int(process)):
+        return False
+    try:
+        with (folder / _LOCK).open("rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:  # an earlier version made it
+        return True
+    except OSError:  # held, somebody else's, or a disk without locks
+        return False
+    return True
 
 
 def temporary_files(folder: Path) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,6 +198,19 @@ def test_sockets_of_runs_that_were_killed_are_taken_away(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {"axp-ray-1-alive", folder.name}
 
 
+def test_sockets_of_another_container_stay_while_it_lives(tmp_path, monkeypatch):
+    """It sees the same disk, and has process ids of its own."""
+    monkeypatch.setattr(processes.tempfile, "gettempdir", lambda: str(tmp_path))
+    first = processes.socket_folder("axp-ray", "")
+    monkeypatch.setattr(processes.psutil, "pid_exists", lambda _: False)
+    second = processes.socket_folder("axp-ray", "")
+    assert first.is_dir(), "its process holds it"
+    code = "import os, sys; os.mkdir(sys.argv[1]); open(sys.argv[1] + '/.lock', 'w')"
+    subprocess.run([sys.executable, "-c", code, tmp_path / "axp-ray-77-killed"], check=True)
+    third = processes.socket_folder("axp-ray", "")
+    assert {path.name for path in tmp_path.iterdir()} == {first.name, second.name, third.name}
+
+
 def test_sockets_stand_where_their_paths_are_short_enough(tmp_path, monkeypatch):
     """A TMPDIR of 45 characters is too long for Ray, whose sockets have 67 more."""
     long = tmp_path / ("x" * 45)
@@ -208,7 +222,7 @@ def test_sockets_stand_where_their_paths_are_short_enough(tmp_path, monkeypatch)
         with pytest.raises(UserError, match=f"TMPDIR={long} is too long for sockets"):
             processes.socket_folder("axp-ray", "/" + "y" * 99)
     finally:
-        folder.rmdir()
+        shutil.rmtree(folder)
 
 
 def test_temporary_files_of_a_command_go_with_its_folder(tmp_path, monkeypatch):
