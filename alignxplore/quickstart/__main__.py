@@ -49,6 +49,11 @@ def quickstart(options: QuickstartOptions) -> str:
     settings = films.FilmSettings.read(out=out)
     if not settings.data.is_dir():
         raise SettingError(f"DATA={settings.data}: no such folder; give the raw folder of a MovieLens edition")
+    if not films.ratings_of(settings.data):
+        raise SettingError(
+            f"DATA={settings.data}: holds no file of ratings ({', '.join(films.RATINGS)}); give the raw folder of a "
+            "MovieLens edition"
+        )
     text = carry_out(Pipeline.of(settings, films.steps(settings), **results), options.check)
     return text if options.check else f"{text}\nask it   {asking(out)}"
 

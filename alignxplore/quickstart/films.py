@@ -29,6 +29,7 @@ MAX_TOKENS = 112  # of an answer: the counts, and fifteen statements
 RL_CACHE = "actor_rollout_ref.rollout.engine_kwargs.vllm.num_gpu_blocks_override=640"
 WRITING = ("--at_once", 3, "--serve_arguments=--num-gpu-blocks-override 1280")
 BENCHMARK = "movielens_upi.jsonl"
+RATINGS = ("ratings.csv", "rating.csv", "ratings.dat", "u.data")  # as the editions call it; packed by gzip: NAME.gz
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class FilmSettings(Settings):
     """All defaults fit two cores and 12 GB."""
 
     data: Path = setting("raw folder of a MovieLens edition", ROOT / "data/movielens/ml-latest-small")
-    seed: int = setting("seed of splits, windows, models and draws", 1)
+    seed: int = setting("seed of splits, windows, models and draws", 1, least=0)
     test_windows: int = setting("windows of each test person: what the intervals of the table need", 7)
     windows: int = setting("windows of each person whose choices the policy learns from", 60)
     judge_windows: int = setting("windows of each person whose choices a judge learns from", 100)
@@ -65,6 +66,11 @@ def finished(folder: Path) -> FilmSettings:
             "give the folder of one"
         )
     return FilmSettings.read(settings, out=folder)
+
+
+def ratings_of(raw: Path) -> list[Path]:
+    """The files of ratings in the raw folder of an edition, packed ones, too."""
+    return [path for name in RATINGS for packed in ("", ".gz") for path in sorted(raw.rglob(name + packed))]
 
 
 def persons(seed: int) -> dict[str, tuple[float, float]]:

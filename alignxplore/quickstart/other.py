@@ -6,7 +6,8 @@ Rows are made as those of the test were, of all persons of the edition or a samp
 persons of the small one under other numbers; of 250 drawn among 100,000 it is one or two.
 """
 
-import filecmp
+import gzip
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -19,12 +20,11 @@ from alignxplore.quickstart.films import (
     build,
     finished,
     policies,
+    ratings_of,
     stages_of,
 )
 from alignxplore.quickstart.settings import Settings, taken
 from alignxplore.quickstart.steps import Step, command
-
-RATINGS = ("ratings.csv", "ratings.dat", "u.data")  # as the editions call it
 
 
 class OtherError(UserError):
@@ -49,6 +49,8 @@ class OtherSettings(Settings):
         trained = finished(folder)
         if not raw.is_dir():
             raise OtherError(f"--evaluate {raw}: no such folder; give the raw folder of a MovieLens edition")
+        if not ratings_of(raw):
+            raise OtherError(f"--evaluate {raw}: holds no file of ratings; give the raw folder of a MovieLens edition")
         if _same_ratings(raw, trained.data):
             raise OtherError(
                 f"--evaluate {raw}: the models in {folder} were trained on persons of this edition, and its table has "
@@ -58,9 +60,14 @@ class OtherSettings(Settings):
 
 
 def _same_ratings(raw: Path, other: Path) -> bool:
-    """Whether an edition's file of ratings is also in another folder, by its content."""
-    ours, theirs = ([path for name in RATINGS for path in folder.rglob(name)] for folder in (raw, other))
-    return any(filecmp.cmp(a, b, shallow=False) for a in ours for b in theirs)
+    """Whether an edition's ratings are also in another folder, by what they hold, under any name and packed or not."""
+    ours, theirs = ({_contents(path) for path in ratings_of(folder)} for folder in (raw, other))
+    return not ours.isdisjoint(theirs)
+
+
+def _contents(path: Path) -> str:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def steps(settings: OtherSettings) -> list[Step]:

@@ -13,7 +13,7 @@ from alignxplore.quickstart.steps import Command, Step, command
 class WorldSettings(Settings):
     """All defaults fit two cores and 12 GB."""
 
-    seed: int = setting("seed of the world, the models and all draws", 1)
+    seed: int = setting("seed of the world, the models and all draws", 1, least=0)
     test_users: int = setting("users of the test benchmark: what the intervals of the table need", 600)
     train_users: int = setting("users whose histories RL trains on", 2000)
     val_users: int = setting("held-out users during RL", 64)

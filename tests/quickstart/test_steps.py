@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from alignxplore.quickstart.films import FilmSettings
 from alignxplore.quickstart.settings import Number, SettingError, Settings, setting
 from alignxplore.quickstart.steps import Server, Step, command, length, model_server, order
 
@@ -99,9 +100,13 @@ def test_settings_come_from_variables():
     assert (values.users, values.rate, values.port, values.out) == (7, "3e-4", 80, OUT)
     assert values.deciding() == {"USERS": "7", "RATE": "3e-4"}
     assert SomeSettings.read({"USERS": "7"}, out=OUT, users=9).users == 9
-    with pytest.raises(SettingError, match="USERS=many: a whole number is needed"):
+    with pytest.raises(SettingError, match="USERS=many: a whole number from 1 to 1000000000 is needed"):
         SomeSettings.read({"USERS": "many"}, out=OUT)
     assert SomeSettings.read({"RATE": "1E-05"}, out=OUT).rate == "1E-05", "as it was written"
-    with pytest.raises(SettingError, match="RATE=fast: a number is needed"):
+    with pytest.raises(SettingError, match="RATE=fast: a number above 0 is needed"):
         SomeSettings.read({"RATE": "fast"}, out=OUT)
+    for name, text in (("USERS", "0"), ("USERS", "-2"), ("USERS", "3000000000"), ("RATE", "nan"), ("RATE", "0")):
+        with pytest.raises(SettingError, match=f"{name}={text}: "):
+            SomeSettings.read({name: text}, out=OUT)
+    assert FilmSettings.read({"SEED": "0"}, out=OUT).seed == 0, "a seed may be"
     assert "  USERS=5   " in SomeSettings.told() and "how many" in SomeSettings.told()
