@@ -92,6 +92,10 @@ _install() {  # DEVICE FILE: everything but the project itself
 
 _prepare_venv() {  # makes or completes $VENV; with --check only says what it would do
     local machine device file key base began=$SECONDS
+    if [[ -n ${PYTHONPATH:-} && $PYTHONPATH != "$ROOT" ]]; then
+        _say "PYTHONPATH is left out: packages in $PYTHONPATH would come before those of the environment"
+    fi
+    unset PYTHONPATH PYTHONHOME
     [[ $(uname -s) == Linux ]] || _die "vLLM, Ray and DeepSpeed are built for Linux, this is $(uname -s)" || return
     machine=$(_detect_device)
     device=${DEVICE:-$machine}
@@ -142,7 +146,6 @@ _prepare_venv() {  # makes or completes $VENV; with --check only says what it wo
     fi
     exec 9>&-  # what is started later must not hold the lock
     export VENV VIRTUAL_ENV=$VENV PATH=$VENV/bin:$PATH
-    unset PYTHONHOME
 }
 
 prepare_environment() {

@@ -1,6 +1,7 @@
 """The version check names what would break a run, in a sentence with its cure, and stays silent about a complete
 environment."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -170,3 +171,22 @@ def test_the_check_imports_nothing_heavy_and_its_exit_code_tells(tmp_path):
 )
 def test_what_is_shown_to_others_holds_no_folder_of_this_machine(value, text):
     assert portable(value) == text
+
+
+def test_packages_of_the_machine_do_not_come_before_those_of_the_environment(tmp_path):
+    """A cluster's modules put theirs on PYTHONPATH; setup.sh said "complete", and these ran."""
+    (tmp_path / "numpy.py").write_text("raise SystemExit('another numpy')\n")
+    made = tmp_path / "venv"
+    script = f"""
+    source {ROOT / "setup.sh"}
+    _find_python() {{ echo python; }}; _install() {{ :; }}; _check() {{ :; }}; _pip() {{ :; }}
+    mkdir -p {made}/bin && ln -s {sys.executable} {made}/bin/python && touch {made}/.lock
+    DEVICE=cpu VENV={made} prepare_environment
+    use_library
+    exec {sys.executable} -c 'import numpy, os; print(os.environ["PYTHONPATH"])'
+    """
+    process = subprocess.run(
+        ["bash", "-ec", script], env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert process.stdout.splitlines()[-1] == str(ROOT), process.stderr
+    assert f"PYTHONPATH is left out: packages in {tmp_path} would come" in process.stdout
