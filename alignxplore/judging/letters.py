@@ -22,13 +22,12 @@ from alignxplore.journal import REFUSED, TRANSPORT_ERROR
 from alignxplore.judging.judgement import JudgeError, Judgement, PaperJudgement, Reading, Said, chosen_first, taken
 from alignxplore.judging.letter_tokens import Letters, find_letters, letters_known, letters_of
 from alignxplore.judging.sampled import ask_paper
-from alignxplore.judging.together import LONGEST, MASKED, ONE_TOKEN, Together
+from alignxplore.judging.together import LONGEST, MASKED, MAX_MASS, ONE_TOKEN, Together, mass_of
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction
 from alignxplore.serving.endpoint import UNKNOWN_FIELD, Endpoint, RequestError, TransportError
 
 MIN_MASS = 0.9
-MAX_MASS = 1.01  # what rounding may add to a probability
 TOP = 20  # vLLM's limit of `top_logprobs`
 _LOOKS = 5  # replies that the check at the start takes before it believes what it sees
 ORDERS = ("both", "one")
@@ -166,7 +165,7 @@ class LetterReader(ABC):
         return {"logprob_token_ids": list(self.letters.tokens)} if self._reads_ids else {"top_logprobs": TOP}
 
     def _mass(self, logs: dict[int, float]) -> float:
-        return sum(math.exp(min(logs[i], 100.0)) for i in self.letters.tokens if i in logs)
+        return mass_of(logs[i] for i in self.letters.tokens if i in logs)
 
     async def _probe_any(self, messages: list[Messages]) -> list[Messages]:
         """Probe on the first prompt that the server takes; returns it and those after it."""

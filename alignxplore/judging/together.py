@@ -6,7 +6,8 @@ it reads the chat. The numbers are those of the chat.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +17,7 @@ from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
 MOST = 32  # prompts in one request
 LONGEST = 8192  # characters of a prompt that is sent so: longer ones are work for the model, not for the server
 MASKED = -9000.0  # vLLM writes minus infinity as -9999: no log-probability of a letter
+MAX_MASS = 1.01  # what rounding may add to a probability
 # Which token is written does not matter, only how probable each was. With a seed, because vLLM 0.27.1 on a CPU forgets
 # the seeds of all requests in a batch that holds one without (a greedy one, too): what a teacher writes beside a judge
 # on one server would not repeat. Temperature 1 changes no probability.
@@ -42,7 +44,7 @@ class Together:
     async def agrees(self, ids: list[int], chat_logs: dict[int, float]) -> bool:
         """Whether the server reads a prompt of ids as it has read the same prompt as a chat."""
         try:
-            (logs,) = await self._ask([ids])
+            (logs,) = await self._ask([ids], again=False)
         except (RequestError, TransportError):
             return False
         return logs is not None and all(abs(logs[i] - chat_logs[i]) < AGREE for i in self.tokens)
@@ -89,9 +91,10 @@ class Together:
     def _tokenised(self, prompts: list[Messages]) -> list[list[int]]:
         return [self.tokenise(messages) for messages in prompts]
 
-    async def _ask(self, prompts: list[list[int]]) -> list[dict[int, float] | None]:
+    async def _ask(self, prompts: list[list[int]], again: bool = True) -> list[dict[int, float] | None]:
         choices = await self.endpoint.complete(
             prompts,
+            again=again,
             **ONE_TOKEN,
             logprobs=1,
             logprob_token_ids=self.tokens,
@@ -105,4 +108,11 @@ class Together:
             logs = {i: float(entries[f"token_id:{i}"]) for i in self.tokens}
         except (KeyError, IndexError, TypeError, ValueError):
             return None
-        return logs if all(log > MASKED for log in logs.values()) else None  # NaN is not greater either
+        if not all(log > MASKED for log in logs.values()):  # NaN is not greater either
+            return None
+        return logs if mass_of(logs.values()) <= MAX_MASS else None
+
+
+def mass_of(logs: Iterable[float]) -> float:
+    """The sum of the probabilities; more than 1 where a server reports something else, and then of any size."""
+    return sum(math.exp(min(log, 100.0)) for log in logs)

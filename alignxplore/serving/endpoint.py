@@ -73,6 +73,14 @@ def _check_host(url: str) -> None:
     raise ValueError(f"'{url}' names no host and port; an IPv6 address stands in brackets, as in http://[::1]:8000/v1")
 
 
+def _choices(reply: dict) -> list[dict]:
+    """Those of a reply of /v1/completions in the order of their prompts; none where they cannot be told apart."""
+    try:
+        return sorted(reply["choices"], key=lambda choice: choice["index"])
+    except (KeyError, TypeError):
+        return []
+
+
 class Endpoint:
     """One model behind one base URL.
 
@@ -243,16 +251,18 @@ class Endpoint:
         except ValueError as error:
             raise TransportError(f"{self.url}: {error}: {self._hide(json.dumps(reply))[:200]}") from None
 
-    async def complete(self, prompts: list[list[int]], **body: Any) -> list[dict]:
-        """POST /v1/completions with several prompts of token ids; returns the choice of each, in their order."""
-        reply = await self._request("POST", "/completions", {"model": self.model, "prompt": prompts} | body)
-        try:
-            choices = sorted(reply["choices"], key=lambda choice: choice["index"])
-        except (KeyError, TypeError):
-            choices = []
-        if len(choices) != len(prompts):
-            raise TransportError(f"{self.url}: {len(choices)} choices for {len(prompts)} prompts")
-        return choices
+    async def complete(self, prompts: list[list[int]], *, again: bool = True, **body: Any) -> list[dict]:
+        """POST /v1/completions with several prompts of token ids; returns the choice of each, in their order. A reply
+        with fewer or more is asked for again like a body that is not JSON; without `again` it is an error at once."""
+
+        def usable(reply: dict) -> None:
+            if (count := len(_choices(reply))) != len(prompts):
+                raise TransportError(f"{self.url}: {count} choices for {len(prompts)} prompts")
+
+        request = {"model": self.model, "prompt": prompts} | body
+        reply = await self._request("POST", "/completions", request, usable=usable if again else None)
+        usable(reply)
+        return _choices(reply)
 
     async def _request(
         self,

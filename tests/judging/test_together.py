@@ -26,7 +26,7 @@ class TwoWays(FakeServer):
     def __init__(self, tokenizer, spoil=lambda choices: None, other_template=False):
         super().__init__(self.chat_reply)
         self.tokenizer, self.spoil, self.other_template = tokenizer, spoil, other_template
-        self.letters, self.batches = find_letters(tokenizer), []
+        self.letters, self.batches, self.short_replies = find_letters(tokenizer), [], []
         self._server.app.router.add_post("/v1/completions", self.complete)
 
     def logs(self, text):
@@ -49,6 +49,8 @@ class TwoWays(FakeServer):
     async def complete(self, request):
         body = await request.json()
         assert body["logprob_token_ids"] == list(self.letters.tokens) and body["max_tokens"] == 1
+        if self.short_replies:
+            return web.json_response(self.short_replies.pop())
         texts = [self.tokenizer.decode(ids) for ids in body["prompt"]]
         self.batches.append(len(texts))
         if any("refused" in text for text in texts):
@@ -151,6 +153,40 @@ async def test_no_reply_fails_all_who_waited(tokenizer):
 
     judgements, _ = await judged(tokenizer, [10, 20], spoil=spoil)
     assert {j.status for j in judgements} == {TRANSPORT_ERROR} and "3 choices for 4 prompts" in judgements[0].error
+
+
+@pytest.mark.parametrize(
+    "reply", [{"choices": []}, {"choices": None}, {"message": "upstream warming up"}, {"choices": [{"index": 0}]}]
+)
+async def test_a_reply_with_too_few_choices_is_asked_for_again(tokenizer, reply):
+    """Once, as of a gateway whose model is still coming up: nothing is lost."""
+    async with TwoWays(tokenizer) as server, Endpoint(server.url, patience=20) as endpoint:
+        judge = Judge(endpoint, tokenizer, PromptSet())
+        await judge.check([("s", item(50))])
+        server.short_replies = [reply]
+        judgements = await asyncio.gather(*(judge.score("s", item(n), n) for n in range(10, 26)))
+    assert [j.p for j in judgements] == pytest.approx([n / 100 for n in range(10, 26)])
+    assert endpoint.repeats == {"unusable": 1}
+
+
+async def test_a_server_that_never_has_a_choice_for_each_prompt_is_asked_by_chat_at_once(tokenizer):
+    async with TwoWays(tokenizer, spoil=list.clear) as server, Endpoint(server.url, patience=600) as endpoint:
+        judge = Judge(endpoint, tokenizer, PromptSet())
+        await asyncio.wait_for(judge.check([("s", item(50))]), 20)
+        assert (await judge.score("s", item(20), 0)).p == pytest.approx(0.2) and server.batches == [1]
+
+
+async def test_a_probability_above_1_is_not_believed(tokenizer):
+    """Raw logits in the place of log-probabilities, which would read as a judge that is sure."""
+
+    def spoil(choices):
+        if len(choices) > 1:
+            entries = choices[0]["logprobs"]["top_logprobs"][0]
+            choices[0]["logprobs"]["top_logprobs"][0] = dict(zip(entries, (18.2, 3.5)))
+
+    judgements, server = await judged(tokenizer, [10, 20, 30], spoil=spoil)
+    assert [j.p for j in judgements] == pytest.approx([0.1, 0.2, 0.3]) and len(server.bodies) == 1
+    assert [j.mass for j in judgements] == pytest.approx([1.0] * 3)
 
 
 async def test_long_prompts_go_by_chat(tokenizer):
