@@ -5,7 +5,7 @@
 
 Failures are typed. Time-outs, resets, 429, 5xx and bodies that are not JSON are retried with back-off for `patience`
 seconds after the first of them and then raised as `TransportError`; what the server refuses (other 4xx) is raised at
-once as `RequestError`.
+once as `RequestError`. A server that answers nobody is given up by all that wait for it at once (`patience.py`).
 """
 
 import asyncio
@@ -24,6 +24,7 @@ import tenacity
 from alignxplore.processes import allow_open_files
 from alignxplore.serving.failures import RequestError, TransportError
 from alignxplore.serving.http_answers import Retry, broken, json_object, read_text, redirected, refuse_failure
+from alignxplore.serving.patience import Outage, OutOfPatience, failure_of
 from alignxplore.serving.proxies import proxy_of
 from alignxplore.serving.replies import plain
 from alignxplore.serving.streaming import ASKED, Hear, whole_reply
@@ -91,7 +92,8 @@ class Endpoint:
         concurrency: requests in flight at most.
         timeout: seconds for one request.
         patience: seconds after its first failure when a request that keeps failing is given up; one that timed out is
-            therefore sent at least once more, however long its time-out is.
+            therefore sent at least once more, however long its time-out is. Requests that find nobody there share it:
+            it then counts from the first failure since the server's last answer.
         watch: called after each failure; raises where asking again is in vain, such as `server.check_alive`.
     """
 
@@ -130,7 +132,7 @@ class Endpoint:
         self.not_sent: tuple[str, ...] = ()  # fields that this server does not know
         self._api_key_env = api_key_env
         self._concurrency, self._timeout, self._patience = concurrency, timeout, patience
-        self._watch = watch
+        self._watch, self._outage = watch, Outage(patience)
         self._session: aiohttp.ClientSession | None = None
         self._silence: asyncio.TimerHandle | None = None  # from the first question to the first answer
 
@@ -257,7 +259,7 @@ class Endpoint:
 
         def usable(reply: dict) -> None:
             if (count := len(_choices(reply))) != len(prompts):
-                raise TransportError(f"{self.url}: {count} choices for {len(prompts)} prompts")
+                raise TransportError(f"{count} choices for {len(prompts)} prompts")
 
         request = {"model": self.model, "prompt": prompts} | body
         reply = await self._request("POST", "/completions", request, usable=usable if again else None)
@@ -287,12 +289,18 @@ class Endpoint:
         attempts = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(Retry),
             wait=_back_off,
-            stop=_OutOfPatience(self._patience if patience is None else patience),
+            stop=OutOfPatience(self._patience if patience is None else patience, self._outage),
             before_sleep=self._count_retry,
             reraise=True,
         )
         async with self._slots:
-            return await attempts(self._attempt, method, path, body, usable, hear)
+            try:
+                answer: dict = await attempts(self._attempt, method, path, body, usable, hear)
+            except RequestError:
+                self._outage.end()
+                raise
+        self._outage.end()
+        return answer
 
     async def _attempt(
         self, method: str, path: str, body: dict | None, usable: Callable[[dict], Any] | None, hear: Hear | None
@@ -356,36 +364,14 @@ class Endpoint:
     def _count_retry(self, state: tenacity.RetryCallState) -> None:
         if self._watch:
             self._watch()
-        error = _failure(state)
+        error = failure_of(state)
         self.repeats[error.kind] += 1
         if self.retries in (1, 10) or self.retries % 100 == 0:
             log.warning("%s: %s; trying again (%d repeats so far)", self.url, error, self.retries)
-
-
-def _failure(state: tenacity.RetryCallState) -> Retry:
-    """What the attempt failed with; nothing else is tried again."""
-    error = state.outcome.exception() if state.outcome else None
-    assert isinstance(error, Retry)
-    return error
-
-
-class _OutOfPatience:
-    """One request's: true once `patience` seconds have passed since its first failure, or would have after the wait
-    that is due."""
-
-    def __init__(self, patience: float):
-        self._patience = patience
-        self._first: float | None = None
-
-    def __call__(self, state: tenacity.RetryCallState) -> bool:
-        seconds = state.seconds_since_start or 0.0
-        if self._first is None:
-            self._first = seconds
-        return seconds - self._first + state.upcoming_sleep >= self._patience
 
 
 _jittered = tenacity.wait_exponential(multiplier=0.5, max=20) + tenacity.wait_random(0, 1)
 
 
 def _back_off(state: tenacity.RetryCallState) -> float:
-    return max(_jittered(state), _failure(state).pause)
+    return max(_jittered(state), failure_of(state).pause)

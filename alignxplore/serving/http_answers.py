@@ -15,12 +15,13 @@ _LATER = (408, 409, 425, 429)  # and all from 500: it may be taken another time
 
 
 class Retry(TransportError):
-    """No usable reply to this attempt; the next one may have one."""
+    """No usable reply to this attempt; the next one may have one. `nobody_there`: no connection came about."""
 
-    def __init__(self, message: str, pause: float = 0.0, kind: str = ""):
+    def __init__(self, message: str, pause: float = 0.0, kind: str = "", nobody_there: bool = False):
         super().__init__(message)
         self.pause = pause  # seconds that the server asked us to wait
         self.kind = kind  # http_429, timeout, connection, not_json, error, unusable: what is counted
+        self.nobody_there = nobody_there
 
 
 async def read_text(reply: aiohttp.ClientResponse) -> str:
@@ -92,7 +93,8 @@ def broken(error: Exception, limit: float, way: str) -> TransportError:
     cause = " ".join(str(error).split()) or (
         f"no whole answer within {limit:g} s" if kind == "timeout" else "the connection broke"
     )
-    return Retry(f"{type(error).__name__}: {cause}{way}", kind=kind)
+    is_unconnected = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+    return Retry(f"{type(error).__name__}: {cause}{way}", kind=kind, nobody_there=is_unconnected)
 
 
 def _seconds(text: str | None) -> float:

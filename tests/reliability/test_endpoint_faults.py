@@ -48,9 +48,9 @@ def hurry(request, monkeypatch):
     """Back-off a hundred times shorter, and little patience."""
     if "outage" in request.node.name:
         return
-    jittered, ends = endpoint._jittered, endpoint._OutOfPatience
+    jittered, ends = endpoint._jittered, endpoint.OutOfPatience
     monkeypatch.setattr(endpoint, "_jittered", lambda state: jittered(state) / 100)
-    monkeypatch.setattr(endpoint, "_OutOfPatience", lambda patience: ends(min(patience, PATIENCE)))
+    monkeypatch.setattr(endpoint, "OutOfPatience", lambda patience, outage: ends(min(patience, PATIENCE), outage))
     monkeypatch.setitem(endpoint.Endpoint.__init__.__kwdefaults__, "timeout", TIME_OUT)
 
 

@@ -68,7 +68,7 @@ async def test_passing_faults_are_retried(fake_server, say, fault):
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_lasting_faults_end_as_transport_errors(fake_server, monkeypatch, fault):
-    monkeypatch.setattr(module, "_OutOfPatience", lambda _: module.tenacity.stop_after_attempt(3))
+    monkeypatch.setattr(module, "OutOfPatience", lambda *_: module.tenacity.stop_after_attempt(3))
     async with fake_server(in_turn(FAULTS[fault])) as server, Endpoint(server.url, patience=5) as endpoint:
         with pytest.raises(TransportError) as caught:
             await asyncio.wait_for(endpoint.chat(MESSAGES), 30)
