@@ -19,7 +19,7 @@ from alignxplore.judging.free_form import ReasoningJudge
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import Interaction, Offer
-from alignxplore.serving.models import Model, ModelSpec, open_model, served_here, whereabouts
+from alignxplore.serving.models import Model, ModelSpec, choose, open_model, served_here, whereabouts
 from alignxplore.serving.serve_options import SERVE_ARGUMENTS
 from alignxplore.serving.server import beside
 from alignxplore.summarize import Plan, Sampling, Summaries, check_window, summarize
@@ -37,7 +37,11 @@ class ModelOptions(Checkable):
     max_tokens: int | None = option("new tokens at most; default: 4,096, or a quarter of a smaller window", None)
     max_model_len: int | None = option("window; default: 16,384, or less where the model takes less", None)
     seed: int = option("of the sampling; 0 as in the evaluation", 0)
-    api_key_env: str | None = option("name of the environment variable with the endpoints' key", None)
+    api_key_env: list[str] = option(
+        "name of the environment variable with an endpoint's key: VARIABLE for all of them, NAME=VARIABLE for one "
+        "model",
+        [],
+    )
     serve_arguments: str = option(SERVE_ARGUMENTS, "")
     logs: Path = option("what the servers say goes there", Path("outputs/ask"))
 
@@ -175,10 +179,15 @@ async def opened(
 def places(specs: Sequence[ModelSpec], options: ModelOptions) -> list[str]:
     """Where the models are to come from, for `--check`, which looks at the templates, too."""
     PromptSet(options.prompt_set)
+    keys, count = keys_of(specs, options), served_here(specs)
     return [
-        f"{spec.name}: {whereabouts(spec, options.api_key_env, serving_arguments(spec, options, served_here(specs)))}"
-        for spec in specs
+        f"{spec.name}: {whereabouts(spec, keys[spec.name], serving_arguments(spec, options, count))}" for spec in specs
     ]
+
+
+def keys_of(specs: Sequence[ModelSpec], options: ModelOptions) -> dict[str, str]:
+    """Model → variable with the key of its endpoint, "" where it has none. No endpoint sees the key of another one."""
+    return choose("api_key_env", options.api_key_env, [spec.name for spec in specs], "")
 
 
 def serving_arguments(spec: ModelSpec, options: ModelOptions, count: int) -> list[str]:
@@ -191,7 +200,7 @@ async def _all_open(
     stack: contextlib.AsyncExitStack, specs: Sequence[ModelSpec], options: ModelOptions, prompts: PromptSet
 ) -> list[Model]:
     """A model that fails ends those that are still starting."""
-    sample = prompts.infer([Interaction("?")], None, options.format)
+    sample, keys = prompts.infer([Interaction("?")], None, options.format), keys_of(specs, options)
     starting = [
         asyncio.create_task(
             stack.enter_async_context(
@@ -200,7 +209,7 @@ async def _all_open(
                     log_folder=options.logs,
                     arguments=serving_arguments(spec, options, served_here(specs)),
                     sample=sample,
-                    api_key_env=options.api_key_env,
+                    api_key_env=keys[spec.name],
                 )
             )
         )

@@ -15,7 +15,7 @@ from alignxplore.environment import FLASH_ATTENTION
 from alignxplore.records import person_of
 from alignxplore.rl.dataset import StreamingDataset, parse_row
 from alignxplore.rl.options import OPTIONS, check_options
-from alignxplore.rl.reward import Judges
+from alignxplore.rl.reward import Judges, judge_keys
 from alignxplore.rl.settings import SettingsError, Streaming
 from alignxplore.serving.beforehand import check_files
 from alignxplore.serving.endpoint import is_url
@@ -55,6 +55,7 @@ def check_settings(config: DictConfig) -> Streaming:
             f"streaming.judges and streaming.val_judges both have a judge named {min(both)}: one that gives the "
             "reward is asked in validation anyway; name another one, or give this one another name"
         )
+    judge_keys(settings)
     return settings
 
 
@@ -283,9 +284,12 @@ def check_what_is_there(config: DictConfig) -> None:
 
 def missing_keys(config: DictConfig) -> list[str]:
     """A sentence for each key that a run needs and the environment does not hold: the judges', and that of wandb."""
-    variable, sentences = config.streaming.judge_api_key_env, []
-    if variable and not os.environ.get(variable, "").strip():
-        sentences.append(f"streaming.judge_api_key_env: the environment variable {variable} is not set")
+    variables = sorted(set(judge_keys(Streaming.from_config(config.streaming)).values()) - {""})
+    sentences = [
+        f"streaming.judge_api_key_env: the environment variable {variable} is not set"
+        for variable in variables
+        if not os.environ.get(variable, "").strip()
+    ]
     if "wandb" in config.trainer.logger and (sentence := missing_login()):
         sentences.append(f"trainer.logger (LOGGER): {sentence}")
     return sentences

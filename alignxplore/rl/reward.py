@@ -24,7 +24,7 @@ from alignxplore.records import Interaction
 from alignxplore.rl.settings import SettingsError, Streaming
 from alignxplore.serving.beforehand import check_template
 from alignxplore.serving.endpoint import Endpoint
-from alignxplore.serving.models import ModelSpec
+from alignxplore.serving.models import ModelSpec, choose
 
 FEW = 8  # answers of a judge at the start below which nothing is said about the place it leans to
 WATCHING_PATIENCE = 60.0  # seconds: a judge that only validates and has gone must not hold up the training for long
@@ -67,7 +67,7 @@ class Judges:
     async def _connect(cls, settings: Streaming, specs: str) -> "Judges":
         prompts = PromptSet(settings.prompts)
         orders = "both" if settings.judge_orders == "both" else "one"
-        tokenizers = named_paths(settings.judge_tokenizer)
+        tokenizers, keys = named_paths(settings.judge_tokenizer), judge_keys(settings)
         judges = []
         async with contextlib.AsyncExitStack() as stack:
             for spec in map(ModelSpec.parse, specs.split()):
@@ -76,7 +76,7 @@ class Judges:
                     spec.target,
                     spec.served_name,
                     name=name,
-                    api_key_env=settings.judge_api_key_env,
+                    api_key_env=keys[name],
                     concurrency=settings.judge_concurrency,
                     timeout=settings.judge_timeout,
                     patience=settings.judge_patience,
@@ -203,6 +203,19 @@ def mean_reward(rewards: Sequence[Reward]) -> Reward:
 def judge_names(specs: str) -> list[str]:
     """The names in "name=url name=url"."""
     return [ModelSpec.parse(spec).name for spec in specs.split()]
+
+
+def judge_keys(settings: Streaming) -> dict[str, str]:
+    """Judge → variable with the key of its server, "" where it has none: those of the reward and those that watch.
+
+    Raises:
+        SettingsError: a judge that there is not, one that is named twice, or several variables for all.
+    """
+    names = judge_names(f"{settings.judges} {settings.val_judges}")
+    try:
+        return choose("judge_api_key_env", items(settings.judge_api_key_env or ""), names, "")
+    except ValueError as error:
+        raise SettingsError(f"streaming.{str(error).removeprefix('--')}") from error
 
 
 def letter_a_of(judgement: Judgement) -> list[float]:

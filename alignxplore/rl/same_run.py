@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignxplore.prompts import PromptSet
 from alignxplore.rl.checkpoints import newest_step
+from alignxplore.rl.reward import judge_keys
 from alignxplore.rl.settings import SettingsError, Streaming
 from alignxplore.same_run import OtherRun, refuse_other, written
 from alignxplore.serving.endpoint import Endpoint
@@ -176,14 +177,14 @@ async def served_by_judges(settings: Streaming, patience: float) -> dict[str, An
     Raises:
         TransportError: a server did not answer; RequestError: it has no such model.
     """
-    fingerprints = {}
+    fingerprints, keys = {}, judge_keys(settings)
     for name in ("judges", "val_judges"):
         for spec in map(ModelSpec.parse, getattr(settings, name).split()):
             endpoint = Endpoint(
                 spec.target,
                 spec.served_name,
                 name=spec.name,
-                api_key_env=settings.judge_api_key_env,
+                api_key_env=keys[spec.name],
                 timeout=settings.judge_timeout,
                 patience=patience,
             )

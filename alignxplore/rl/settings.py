@@ -101,7 +101,7 @@ class Streaming:
     val_judges: str = ""  # the same of judges that are asked in validation only, and give no reward
     judge_tokenizer: str | None = None  # path or hub id; None: what each server names as its root
     judge_orders: str = "both"
-    judge_api_key_env: str | None = None
+    judge_api_key_env: str | None = None  # variable with the key of all judges; "a=KEY_A b=KEY_B": each its own
     judge_concurrency: int = 256  # requests that a judge has to answer at once, from all workers together
     judge_timeout: float = 120.0  # seconds for one judgement, which is one token, and its turn in the server's queue
     judge_patience: float = 600.0  # seconds after its first failure for which a judgement is asked for again

@@ -21,7 +21,7 @@ from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
 from alignxplore.records import RecordError, UserRecord, content_hash, hash_seed, read_jsonl, write_json, write_jsonl
 from alignxplore.serving.endpoint import is_url
-from alignxplore.serving.models import Model, ModelSpec, open_model, served_here, whereabouts
+from alignxplore.serving.models import Model, ModelSpec, choose, open_model, served_here, whereabouts
 from alignxplore.serving.server import beside
 from alignxplore.sft.tokenised_set import source_hash
 from alignxplore.summarize import Sampling, check_window
@@ -75,8 +75,10 @@ class SynthesisOptions(Checkable):
         "requests in flight at most, per model; what its server cannot work on yet waits there", 2048
     )
     timeout: float = option("seconds that one request may take, its wait in the server's queue included", 3600)
-    api_key_env: str | None = option("NAME of the variable with the teacher's API key", None)
-    judge_api_key_env: str | None = option("the same for the judge of --judge", None)
+    api_key_env: list[str] = option(
+        "name of the variable with the teacher's API key: VARIABLE for all of --teacher, NAME=VARIABLE for one", []
+    )
+    judge_api_key_env: list[str] = option("the same for --judge", [])
     max_error_rate: float = option("share of users whose requests may fail or be refused before the run stops", 0.05)
 
     def __post_init__(self) -> None:
@@ -210,18 +212,33 @@ def same_model(option: str, models: Sequence[Model]) -> None:
         raise ValueError(f"--{option}: the servers must serve the same model; found {addresses}")
 
 
+def keys_of(plan: Plan, args: SynthesisOptions) -> tuple[dict[str, str], dict[str, str]]:
+    """(of teachers, of judges): model → variable with the key of its endpoint, "" where it has none. No endpoint sees
+    the key of another one."""
+    return (
+        choose("api_key_env", args.api_key_env, [spec.name for spec in plan.teachers], ""),
+        choose("judge_api_key_env", args.judge_api_key_env, [spec.name for spec in plan.judges], ""),
+    )
+
+
 async def open_models(stack: AsyncExitStack, plan: Plan, args: SynthesisOptions) -> tuple[list[Model], list[Model]]:
     """(teachers, judges), started here or found at their URLs; they end with the stack."""
     options: dict[str, Any] = {"log_folder": Path(args.out), "concurrency": args.requests, "timeout": args.timeout}
     options["sample"] = plan.prompts.judge(None, None, "a", "b")
     count = served_here([*plan.teachers, *plan.judges])
     teacher_serving, judge_serving = beside(args.teacher_serving, count), beside(args.judge_serving, count)
-    teacher_options: dict[str, Any] = {"api_key_env": args.api_key_env, "arguments": teacher_serving}
-    teachers = [
-        await stack.enter_async_context(open_model(spec, **teacher_options, **options)) for spec in plan.teachers
-    ]
-    judge_options: dict[str, Any] = {"api_key_env": args.judge_api_key_env, "arguments": judge_serving}
-    judges = [await stack.enter_async_context(open_model(spec, **judge_options, **options)) for spec in plan.judges]
+    teacher_keys, judge_keys = keys_of(plan, args)
+
+    async def opened(specs: Sequence[ModelSpec], keys: dict[str, str], serving: Sequence[str]) -> list[Model]:
+        return [
+            await stack.enter_async_context(
+                open_model(spec, api_key_env=keys[spec.name], arguments=serving, **options)
+            )
+            for spec in specs
+        ]
+
+    teachers = await opened(plan.teachers, teacher_keys, teacher_serving)
+    judges = await opened(plan.judges, judge_keys, judge_serving)
     same_model("teacher", teachers)
     same_model("judge", judges)
     return teachers, judges or teachers
@@ -340,13 +357,14 @@ def check(options: SynthesisOptions) -> str:
     candidates = sum(len(signal) >= 2 * options.min_targets for _, signal in plan.signals.values())
     row_count = sum(1 for _ in read_jsonl(journal)) if journal.is_file() else 0
     teacher = "teacher" if plan.judges else "teacher and judge"
+    teacher_keys, judge_keys = keys_of(plan, options)
     serving = {
-        teacher: (plan.teachers, options.api_key_env, options.teacher_serving),
-        "judge": (plan.judges, options.judge_api_key_env, options.judge_serving),
+        teacher: (plan.teachers, teacher_keys, options.teacher_serving),
+        "judge": (plan.judges, judge_keys, options.judge_serving),
     }
     models = "\n".join(
-        f"{role} {spec.name}: {whereabouts(spec, key, arguments)}"
-        for role, (specs, key, arguments) in serving.items()
+        f"{role} {spec.name}: {whereabouts(spec, keys[spec.name], arguments)}"
+        for role, (specs, keys, arguments) in serving.items()
         for spec in specs
     )
     threshold = f" above {options.signal:g}" if options.scores else ""

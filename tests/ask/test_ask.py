@@ -32,6 +32,23 @@ def options(url: str, history, **values) -> AskOptions:
 HISTORY = [{"chosen": "a film of the sea", "rejected": "a car film"}, {"chosen": "sails", "rejected": None}]
 
 
+async def test_each_model_is_sent_its_own_key(models, fake_server, tokenizer, model_folder, jsonl, monkeypatch):
+    monkeypatch.setenv("ITS_KEY", "secret")
+    other = fake_server(talking(tokenizer), max_model_len=4096)
+    other.models[0]["root"] = str(model_folder)
+    async with models as policy, other as judge:
+        values = options(
+            policy.url, jsonl(*HISTORY), items=["a car race", "the deep sea"], api_key_env=["judge=ITS_KEY"]
+        )
+        values.judge = [f"judge={judge.url}"]
+        await ask(values)
+    keys = [{headers.get("Authorization") for headers in server.headers} for server in (policy, judge)]
+    assert keys == [{None}, {"Bearer secret"}]
+    values.api_key_env = ["other=ITS_KEY"]
+    with pytest.raises(ValueError, match="api_key_env: .* single ones of ours, judge"):
+        await ask(values)
+
+
 async def test_a_summary_is_written_and_a_model_chooses_with_it_and_without(models, jsonl, capsys):
     async with models as server:
         await ask(options(server.url, jsonl(*HISTORY), items=["a car race", "the deep sea"], stages=2))

@@ -326,16 +326,25 @@ async def test_failures_show_all_that_was_written_as_it_was(fake_server, tokeniz
     )
 
 
-async def test_teacher_and_judge_have_keys_of_their_own(fake_server, tokenizer, model_folder, arguments, monkeypatch):
-    monkeypatch.setenv("TEACHER_KEY", "one")
-    monkeypatch.setenv("JUDGE_KEY", "two")
-    async with fake_server(Models(tokenizer)) as teacher, fake_server(Models(tokenizer)) as judge:
+async def test_teachers_and_judge_have_keys_of_their_own(fake_server, tokenizer, model_folder, arguments, monkeypatch):
+    for name in ("ONE", "TWO", "THREE"):
+        monkeypatch.setenv(f"{name}_KEY", name)
+    models = [Models(tokenizer) for _ in range(4)]
+    async with (
+        fake_server(models[0]) as one,
+        fake_server(models[1]) as two,
+        fake_server(models[2]) as without,
+        fake_server(models[3]) as judge,
+    ):
+        servers = {"one": one, "two": two, "without": without}
         args = arguments(
-            teacher.url,
+            one.url,
+            users=12,
+            teacher=" ".join(f"{name}={server.url}#{model_folder}" for name, server in servers.items()),
             judge=f"j={judge.url}#{model_folder}",
-            api_key_env="TEACHER_KEY",
-            judge_api_key_env="JUDGE_KEY",
+            api_key_env=["one=ONE_KEY", "two=TWO_KEY"],
+            judge_api_key_env=["THREE_KEY"],
         )
-        assert (await synthesise(args))["outcomes"] == {DONE: 2}
-    keys = [{headers.get("Authorization") for headers in server.headers} for server in (teacher, judge)]
-    assert keys == [{"Bearer one"}, {"Bearer two"}]
+        assert (await synthesise(args))["outcomes"] == {DONE: 12}
+    keys = [{headers.get("Authorization") for headers in server.headers} for server in (one, two, without, judge)]
+    assert keys == [{"Bearer ONE"}, {"Bearer TWO"}, {None}, {"Bearer THREE"}]
