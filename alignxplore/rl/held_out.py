@@ -8,8 +8,9 @@ OUT/validation.jsonl has one row a validated step and user, and every number bel
         {"status": "bad_format", "reward": 0.0, "by_judge": {}}]}
 
 `by_judge` has a confidence for each choice that the summary is judged by (`streaming.val_targets`). `reward` is null
-where a judge of the reward failed, or the engine that writes. All rows and stages of a person are one cluster: more
-rows of the same people make no interval narrower than it may be.
+where a judge of the reward failed, or the engine that writes. What is in bad format counts without any judge. So a
+judge that answered about none of the other summaries has no number: it would be one of bad format alone. All rows and
+stages of a person are one cluster: more rows of the same people make no interval narrower than it may be.
 """
 
 import math
@@ -55,10 +56,20 @@ def _tells_nothing(summary: dict) -> bool:
     return summary["status"] in (BAD_FORMAT, UNWRITTEN)
 
 
+def _is_written(summary: dict) -> bool:
+    return summary["status"] not in (UNWRITTEN, FAILED)
+
+
 def _confidences(summary: dict, judge: str) -> list[float]:
     """In each choice; none where the judgement failed. Runs of before there could be several wrote one number."""
     confidences = summary["by_judge"].get(judge, [])
     return confidences if isinstance(confidences, list) else [confidences]
+
+
+def _is_known(judge: str, summaries: Sequence[dict]) -> bool:
+    """Whether a judge answered any question about these summaries, or there was none to be asked."""
+    readable = [summary for summary in summaries if _is_written(summary) and not _tells_nothing(summary)]
+    return not readable or any(_confidences(summary, judge) for summary in readable)
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -93,7 +104,7 @@ def held_out_metrics(rows: Sequence[dict], start: Sequence[dict], judges: Sequen
     """The reward and what each judge says, over all stages and by stage, with 95 % intervals: `val/reward`,
     `val/NAME/reward`, `val/NAME/accuracy`, `val/NAME/stage1/accuracy`, ..., each with `_low` and `_high`, and where
     step 0 was validated with `_change`, `_change_low`, `_change_high`, user by user against it. An interval that one
-    person alone cannot have is left out.
+    person alone cannot have is left out, and so is what a judge says that answered nothing, now or in step 0.
 
     Args:
         rows: of this validation.
@@ -112,12 +123,24 @@ def held_out_metrics(rows: Sequence[dict], start: Sequence[dict], judges: Sequen
         )
         metrics |= _measured(f"val/{place}reward", reward_of(None), summaries, start_summaries, people)
         for judge in judges:
-            name = f"val/{judge}/{place}"
-            count = sum(reward_of(judge)(summary) is not None for summary in summaries)
-            metrics |= {f"{name}n": count, f"{name}coverage": count / len(summaries)}
-            metrics |= _measured(f"{name}reward", reward_of(judge), summaries, start_summaries, people)
-            metrics |= _measured(f"{name}accuracy", correctness_of(judge), summaries, start_summaries, people)
+            metrics |= _of_judge(judge, f"val/{judge}/{place}", summaries, start_summaries, people)
     return metrics
+
+
+def _of_judge(
+    judge: str, name: str, summaries: Sequence[dict], start_summaries: Sequence[dict], people: Sequence[int]
+) -> Numbers:
+    """What one judge says of the summaries of one place; only how few it answered, if that is none."""
+    if not _is_known(judge, summaries):
+        return {f"{name}n": 0, f"{name}coverage": 0.0}
+    if not _is_known(judge, start_summaries):
+        start_summaries = []  # a watching judge that came later, or was away
+    count = sum(reward_of(judge)(summary) is not None for summary in summaries)
+    return (
+        {f"{name}n": count, f"{name}coverage": count / len(summaries)}
+        | _measured(f"{name}reward", reward_of(judge), summaries, start_summaries, people)
+        | _measured(f"{name}accuracy", correctness_of(judge), summaries, start_summaries, people)
+    )
 
 
 def _measured(

@@ -147,10 +147,46 @@ def test_without_step_0_or_with_other_users_there_is_no_change():
 def test_one_person_has_no_interval_and_nothing_is_no_number():
     metrics = held_out_metrics(held_out_rows(NOW[:2], 4, 2), [], ["judge", "dead"])
     assert "val/reward" in metrics and "val/reward_low" not in metrics
-    assert metrics["val/dead/coverage"] == 1 / 4  # bad format needs no judge
+    assert metrics["val/dead/coverage"] == metrics["val/dead/n"] == 0
     assert all(math.isfinite(value) for value in metrics.values())
     one_row = held_out_metrics(held_out_rows(NOW[:1], 4, 2), [], ["dead"])
     assert one_row["val/dead/n"] == 0 and "val/dead/reward" not in one_row and "val/dead/accuracy" not in one_row
+
+
+def only_some(answered, people=10):
+    """Each second person's summary is in bad format; `other` answers about the rest, or was not asked."""
+    return [record(f"u{i}", BAD if i % 2 else summary(0.6, 0.6 if answered else None)) for i in range(people)]
+
+
+def judged(now, start=()):
+    names = ["judge", "other"]
+    return held_out_metrics(held_out_rows(now, 4, 1), held_out_rows(start, 0, 1) if start else [], names)
+
+
+def test_a_judge_that_step_0_did_not_ask_has_no_change():
+    """Of bad format alone it would be known what the judge had said: a gain of those whom it can only gain from."""
+    metrics = judged(only_some(answered=True), only_some(answered=False))
+    assert metrics["val/other/reward"] == pytest.approx(0.3) and metrics["val/judge/reward_change"] == 0
+    assert [name for name in metrics if "other" in name and "change" in name] == []
+    assert judged(only_some(True), only_some(True))["val/other/accuracy_change"] == 0
+
+
+def test_a_judge_that_answered_nothing_has_no_mean_of_bad_format():
+    metrics = judged(only_some(answered=False), only_some(answered=True))
+    assert {name for name in metrics if name.startswith("val/other/")} == {
+        f"val/other/{place}{measure}" for place in ("", "stage1/") for measure in ("n", "coverage")
+    }
+    assert metrics["val/other/n"] == metrics["val/other/coverage"] == 0 and metrics["val/judge/reward"] == 0.3
+    assert sentence(metrics, ["other"]).endswith("; other answered nothing")
+
+
+def test_where_all_is_in_bad_format_no_judge_is_needed():
+    bad = [record(f"u{i}", BAD) for i in range(10)]
+    metrics = judged(bad, only_some(answered=True))
+    for judge in ("judge", "other"):
+        assert (metrics[f"val/{judge}/reward"], metrics[f"val/{judge}/accuracy"]) == (0, 0.5)
+        assert metrics[f"val/{judge}/coverage"] == 1 and metrics[f"val/{judge}/reward_change"] == pytest.approx(-0.3)
+    assert "val/other/reward_change" in judged(only_some(answered=True), bad), "whoever had been asked"
 
 
 def test_the_sentence_has_intervals_changes_and_what_is_missing(metrics):
