@@ -118,9 +118,8 @@ def held_out_metrics(rows: Sequence[dict], start: Sequence[dict], judges: Sequen
     for place, places in [("", stages), *((f"stage{k + 1}/", [k]) for k in stages)]:
         summaries, start_summaries = ([row["stages"][k] for row in source for k in places] for source in (rows, start))
         people = _numbered([person_of(row["user"]) for row in rows for _ in places])
-        metrics[f"val/{place}bad_format"] = sum(summary["status"] == BAD_FORMAT for summary in summaries) / len(
-            summaries
-        )
+        if written := [summary["status"] for summary in summaries if _is_written(summary)]:
+            metrics[f"val/{place}bad_format"] = written.count(BAD_FORMAT) / len(written)
         metrics |= _measured(f"val/{place}reward", reward_of(None), summaries, start_summaries, people)
         for judge in judges:
             metrics |= _of_judge(judge, f"val/{judge}/{place}", summaries, start_summaries, people)

@@ -85,8 +85,18 @@ def test_the_reward_counts_bad_format_and_what_was_not_written_as_nothing(metric
     assert metrics["val/reward"] == pytest.approx((0.8 + 0.6 + 0.7 + 0 + 0.9 + 0.4 + 0.2 + 0) / 8)
     assert metrics["val/stage1/reward"] == pytest.approx((0.8 + 0.7 + 0.9 + 0.2) / 4)
     assert metrics["val/judge/reward"] == metrics["val/reward"]
-    assert metrics["val/bad_format"] == 1 / 8 and metrics["val/stage2/bad_format"] == 1 / 4
     assert metrics["val/persons"] == 3
+
+
+def test_bad_format_is_a_share_of_the_summaries_that_were_written(metrics):
+    """By stage and over all of them, in training and here: what was never written is counted by itself."""
+    assert metrics["val/bad_format"] == 1 / 7 and metrics["val/stage2/bad_format"] == 1 / 3
+    failed = [*NOW, failed_record("dan", 4, 2, RuntimeError("engine died"))]
+    for name, value in validation_metrics(failed, 2).items():
+        if name.endswith("/bad_format"):
+            assert held_out_metrics(held_out_rows(failed, 4, 2), [], [])[name] == value == metrics[name]
+    nothing = held_out_metrics(held_out_rows([record("cem", problem="too_long: stage 1")], 4, 2), [], [])
+    assert nothing["val/reward"] == 0 and "val/bad_format" not in nothing
 
 
 def test_several_choices_of_a_summary_count_one_by_one():
