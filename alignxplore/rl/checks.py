@@ -270,8 +270,9 @@ def not_there(config: DictConfig) -> list[str]:
     return [f"{name}={path}" for name, path in paths if not Path(path).exists()]
 
 
-def check_what_is_there(config: DictConfig) -> None:
-    """What a run would refuse, as far as its files are there already; no hub is asked."""
+def check_what_is_there(config: DictConfig) -> int | None:
+    """What a run would refuse, as far as its files are there already; no hub is asked. Returns the steps of the run,
+    None where they follow from users who are not there yet."""
     absent = " ".join(not_there(config))
     out = Path(config.streaming.out)
     if out.exists() and not out.is_dir():
@@ -279,7 +280,8 @@ def check_what_is_there(config: DictConfig) -> None:
     if "MODEL=" not in absent and Path(config.actor_rollout_ref.model.path).is_dir():
         check_model(config)
     if "TRAIN=" not in absent and "VAL=" not in absent:
-        planned_steps(config, len(check_data(config, config.streaming.stages)[0]))
+        return planned_steps(config, len(check_data(config, config.streaming.stages)[0]))
+    return config.trainer.total_training_steps
 
 
 def missing_keys(config: DictConfig) -> list[str]:

@@ -220,8 +220,8 @@ def run(config: DictConfig) -> int:
         for sentence in missing_keys(config):
             print(sentence, file=sys.stderr)
         sizes = prepare(config)
-        check_what_is_there(config)
-        print(json.dumps(sizes | {"memory_gb": memory(config)}))
+        steps = check_what_is_there(config)
+        print(json.dumps({"steps": steps} | sizes | {"memory_gb": memory(config)}))
         return 0
     say_problems()
     if settings.credit == "paper" and settings.stages > 2:

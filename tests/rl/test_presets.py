@@ -19,6 +19,7 @@ OWN = (
     "JUDGES",
     "VAL_JUDGES",
     "STEPS",
+    "EPOCHS",
     "BATCH",
     "MINI_BATCH",
     "PRESET",
@@ -334,6 +335,8 @@ def test_steps_get_epochs_enough(compose):
     config = compose(PRESET="tiny", STEPS="40")
     assert planned_steps(config, 160) == 40 and config.trainer.total_epochs == 4
     assert planned_steps(compose(), 10_000) == 9  # one epoch of whole batches
+    assert planned_steps(compose(PRESET="tiny", EPOCHS="3"), 160) == 30, "and not the 40 steps of the preset"
+    assert planned_steps(compose(PRESET="tiny", EPOCHS="3", STEPS="5"), 160) == 5
     with pytest.raises(SettingsError, match="no batch"):
         planned_steps(compose(), 1000)
 

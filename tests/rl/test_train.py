@@ -1,6 +1,7 @@
 """What the launcher decides before and after Ray: what cannot be trained, exit codes and their sentences."""
 
 import contextlib
+import json
 import math
 import signal
 import sys
@@ -52,6 +53,24 @@ def test_a_check_looks_into_what_is_there(config, tmp_path, monkeypatch, wrong):
     OmegaConf.update(config, key, value if wrong == "STEPS" else str(value))
     with pytest.raises((SettingsError, ModelError, RecordError), match=sentence):
         module.run(config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "planned"),
+    [
+        ({"total_training_steps": 3}, 3),
+        ({"total_training_steps": None, "total_epochs": 2}, 8),  # of 8 users, 2 a step
+    ],
+)
+def test_a_check_says_how_many_steps_are_planned(config, monkeypatch, capsys, settings, planned):
+    config.streaming.check_only = True
+    config.trainer.update(settings)
+    monkeypatch.setattr(module, "prepare", lambda config: {"updates_per_step": 1})
+    monkeypatch.setattr(module, "memory", lambda config: 1.0)
+    assert module.run(config) == 0 and json.loads(capsys.readouterr().out)["steps"] == planned
+    config.data.train_files = "/nowhere/train.parquet"
+    assert module.run(config) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == settings["total_training_steps"], "nobody can tell yet"
 
 
 def test_a_check_names_the_keys_that_are_not_set(config, monkeypatch, capsys):

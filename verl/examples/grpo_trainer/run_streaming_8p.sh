@@ -46,7 +46,7 @@ MINI_BATCH=${MINI_BATCH:-}          # users an update; published: 2,048 rows, wh
 PROMPT_LENGTH=${PROMPT_LENGTH:-}    # published script: max_prompt_length=8192
 RESPONSE_LENGTH=${RESPONSE_LENGTH:-}  # published script: max_response_length=4096
 EPOCHS=${EPOCHS:-}                  # published script: total_epochs=1
-STEPS=${STEPS:-}                    # as many as the epochs give, but 40 with PRESET=tiny
+STEPS=${STEPS:-}                    # as many as the epochs give, but 40 with PRESET=tiny without EPOCHS
 LR=${LR:-}                          # published script: lr=1e-6, no KL, no entropy bonus
 SAVE_EVERY=${SAVE_EVERY:-}          # steps; published script: save_freq=30, two to four hours of 64 GPUs
 TEST_EVERY=${TEST_EVERY:-}          # steps; the published run never validates
@@ -108,6 +108,7 @@ pass plain DEVICE=device MODE=mode JUDGE_ORDERS=streaming.judge_orders SEED=stre
     WORKERS="$rollout.agent.num_workers" EPOCHS=trainer.total_epochs STEPS=trainer.total_training_steps \
     SAVE_EVERY=trainer.save_freq TEST_EVERY=trainer.test_freq NNODES=trainer.nnodes GPUS=trainer.n_gpus_per_node \
     LOGGER=trainer.logger
+[[ -z $EPOCHS || -n $STEPS ]] || chosen+=(trainer.total_training_steps=null)  # verl would take a preset's steps
 
 use_library
 export ROOT HYDRA_FULL_ERROR=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 RAY_DEDUP_LOGS=0
