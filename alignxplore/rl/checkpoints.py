@@ -66,8 +66,8 @@ class Checkpoints:
         self._seconds += time.monotonic() - began
 
     def save_before_this_step(self) -> None:
-        """Save the weights as they are, as the step before, unless that was done."""
-        if self.saved_step == self.trainer.global_steps - 1:
+        """Save the weights as they are, as the step before, unless that was done, or this step has not begun."""
+        if self.saved_step in (self.trainer.global_steps - 1, self.trainer.global_steps):
             return
         self.trainer.global_steps -= 1
         try:

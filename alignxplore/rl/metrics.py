@@ -288,8 +288,8 @@ def _spread(values: Iterable[float | None]) -> float:
 
 
 class StepLog:
-    """An append-only JSONL file of steps. A resumed run first takes out the steps that it will do again; `kept` are
-    the others.
+    """An append-only JSONL file of steps. A resumed run first takes out the steps that it will do again; `old_rows`
+    are the others.
 
     Args:
         last_step: that of the checkpoint that the run starts from (0: none, and everything is done again).
@@ -304,9 +304,22 @@ class StepLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a", encoding="utf-8")
 
+    def old_training(self, step: int) -> dict:
+        """What an old row of `step` says of the training, and not of held-out users."""
+        rows = [row for row in self.old_rows if row["step"] == step]
+        return {name: value for row in rows for name, value in row.items() if not name.startswith("val/")}
+
     def append(self, *rows: dict) -> None:
-        """Write a line each; they are in the file when this returns."""
+        """Write a line each; they are in the file when this returns. Of an old step, which is validated again, they
+        take the place of all that the file has."""
+        steps = {row["step"] for row in rows}
         with naming(self.path):
+            if any(row["step"] in steps for row in self.old_rows):
+                self.old_rows = [*(row for row in self.old_rows if row["step"] not in steps), *rows]
+                self._file.close()
+                write_jsonl(self.path, self.old_rows)
+                self._file = self.path.open("a", encoding="utf-8")
+                return
             self._file.write("".join(json.dumps(row, ensure_ascii=False, default=float) + "\n" for row in rows))
             self._file.flush()
             os.fsync(self._file.fileno())

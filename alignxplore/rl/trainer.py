@@ -55,7 +55,7 @@ from alignxplore.rl.sockets import WeightSender
 from alignxplore.rl.step_records import ChainRecord
 from alignxplore.rl.streaming import StreamingManager, start_actors
 from alignxplore.rl.updates import share_out, slowest_rank, update_order
-from alignxplore.rl.validation import Validation
+from alignxplore.rl.validation import Validation, is_validated
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,9 @@ class StreamingSteps(PPOTrainer):
         last_reward = self.validation.resume(self.log.old_rows, self.start_step)
         self.say(f"they are up after {tqdm.format_interval(time.monotonic() - self._began)}")
         if self.start_step:
-            self.config.trainer.val_before_train = False  # this step was validated before its checkpoint was made
+            # It was validated before its checkpoint was made, unless that was lost, or left out for a stop.
+            is_due = is_validated(self.start_step, self.total_training_steps, self.config.trainer.test_freq)
+            self.config.trainer.val_before_train = is_due and last_reward is None
             self.say(f"continuing after step {self.start_step} of {self.total_training_steps}")
         if last_reward is not None:
             # The run may have ended between this step's checkpoint and its place as the best.
@@ -290,18 +292,22 @@ class StreamingSteps(PPOTrainer):
 
     def _validate(self) -> report.Numbers:
         """Streams of the held-out users, in the place of verl's validation."""
-        step = self.global_steps
+        step, is_before_training = self.global_steps, self.global_steps in (0, self.start_step)
         if self._asked_to_stop() and step < self.total_training_steps:
             if not step:
                 raise RunStopped(f"{ASKED} before the first step; there is no checkpoint yet")
+            if is_before_training:
+                self._stop(ASKED)
             return {}  # the step is written down and saved, and the run ends before the next
         users = [self.val_dataset[i]["extra_info"] for i in range(len(self.val_dataset))]
         # The step itself is good: it is written down and saved before its validation stops the run.
         metrics, self._stop_after_row = self.validation.run(self.agent_loop_manager, users, step)
         if not self._stop_after_row:
             self.say(f"{f'step {step}' if step else 'before training'}: {self.validation.sentence(metrics)}")
-        if not step:
-            self.log.append({"step": 0} | metrics)
+        elif is_before_training:
+            self._stop(self._stop_after_row)
+        if is_before_training:
+            self.log.append({"step": step} | self.log.old_training(step) | metrics)
             self.validation.keep_best(metrics["val/reward"], step)
         return metrics
 

@@ -24,6 +24,11 @@ from alignxplore.rl.step_records import ChainRecord, samples
 ENOUGH = 500  # summaries of a first validation, before it is said of their form that none is good
 
 
+def is_validated(step: int, last_step: int, every: int) -> bool:
+    """Whether verl validates after `step` (1, 2, ...)."""
+    return every > 0 and (step == last_step or step % every == 0)
+
+
 class Streams(Protocol):
     """Runs the streams of held-out users (`alignxplore.rl.streaming.StreamingManager`)."""
 

@@ -97,7 +97,11 @@ def config_of(out):
     return OmegaConf.create(
         {
             "streaming": stream,
-            "trainer": {"default_local_dir": str(out / "checkpoints"), "max_actor_ckpt_to_keep": 2},
+            "trainer": {
+                "default_local_dir": str(out / "checkpoints"),
+                "max_actor_ckpt_to_keep": 2,
+                "test_freq": -1,
+            },
             "actor_rollout_ref": {"rollout": {"dtype": "float32"}},
         }
     )
