@@ -67,7 +67,7 @@ class Judges:
     async def _connect(cls, settings: Streaming, specs: str) -> "Judges":
         prompts = PromptSet(settings.prompts)
         orders = "both" if settings.judge_orders == "both" else "one"
-        tokenizers, keys = named_paths(settings.judge_tokenizer), judge_keys(settings)
+        keys = judge_keys(settings)
         judges = []
         async with contextlib.AsyncExitStack() as stack:
             for spec in map(ModelSpec.parse, specs.split()):
@@ -83,7 +83,7 @@ class Judges:
                 )
                 stack.push_async_callback(endpoint.close)
                 await endpoint.connect()
-                source = tokenizers.get(name) or tokenizers.get("") or spec.tokenizer or endpoint.root
+                source = tokenizer_of(settings, spec, endpoint)
                 try:
                     tokenizer = AutoTokenizer.from_pretrained(source)
                 except (OSError, ValueError) as error:
@@ -237,6 +237,12 @@ def always_the_same(name: str, letter_a: Sequence[float]) -> str:
         f"judge {name} gives the letter A a probability between {min(letter_a):.4f} and {max(letter_a):.4f} in all "
         f"{len(letter_a)} questions, whichever item stands there: its confidence says nothing about a summary"
     )
+
+
+def tokenizer_of(settings: Streaming, spec: ModelSpec, endpoint: Endpoint) -> str:
+    """Folder or hub id of the tokenizer that a judge is read with: the one that is named for it, else the server's."""
+    tokenizers = named_paths(settings.judge_tokenizer)
+    return tokenizers.get(spec.name) or tokenizers.get("") or spec.tokenizer or endpoint.root or ""
 
 
 def named_paths(text: str | None) -> dict[str, str]:

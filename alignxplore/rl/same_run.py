@@ -4,9 +4,10 @@ Whatever decides what a step learns, or how models are compared, is compared her
 judges, judges that only validate, checkpoint and test frequency, and machines may change, and so may the steps where
 the learning rate does not follow them. The number of GPUs may not: each writes its own part of a checkpoint and reads
 that part again. Files count by what they hold, wherever they are: the model, the data, the prompt templates. A judge
-counts by its name and by what its server says it serves.
+counts by its name, by what its server says it serves, and by what the tokenizer does that it is read with.
 """
 
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignxplore.prompts import PromptSet
 from alignxplore.rl.checkpoints import newest_step
-from alignxplore.rl.reward import judge_keys
+from alignxplore.rl.reward import judge_keys, tokenizer_of
 from alignxplore.rl.settings import SettingsError, Streaming
 from alignxplore.same_run import OtherRun, refuse_other, written
+from alignxplore.serving.beforehand import ModelError, read_tokenizer
 from alignxplore.serving.endpoint import Endpoint
-from alignxplore.serving.fingerprints import commit, weights_fingerprint
+from alignxplore.serving.fingerprints import commit, tokenizer_fingerprint, weights_fingerprint
 from alignxplore.serving.models import ModelSpec, served_weights
 
 # A block counts with all that stands in it.
@@ -103,6 +105,7 @@ ATTENTION = "attn_implementation"  # how the same attention is computed: what th
 TEMPLATES = ("infer", "judge")  # of the prompt set, those that a run renders
 MODEL = "actor_rollout_ref.model.path (what it holds)"
 SERVED = ": what is served)"  # ends the names of what judges' servers say
+READ = ": its tokenizer)"  # the same of what judges are read with
 
 
 def fixed_settings(config: DictConfig, steps: int) -> dict[str, Any]:
@@ -169,7 +172,8 @@ def _leaves(name: str, value: Any) -> dict[str, Any]:
 
 
 async def served_by_judges(settings: Streaming, patience: float) -> dict[str, Any]:
-    """What each judge's server says it serves, by the name of the setting.
+    """What each judge's server says it serves, and what its tokenizer does, by the name of the setting. One that
+    cannot be read is left out: a run that judges says so, and a finished one needs none.
 
     Args:
         patience: seconds for a server that does not answer.
@@ -190,6 +194,10 @@ async def served_by_judges(settings: Streaming, patience: float) -> dict[str, An
             )
             async with endpoint:
                 fingerprints[f"streaming.{name} ({spec.name}{SERVED}"] = served_weights(endpoint)
+                with contextlib.suppress(ModelError):
+                    tokenizer = read_tokenizer(tokenizer_of(settings, spec, endpoint))
+                    hashes = tokenizer_fingerprint(tokenizer).values()
+                    fingerprints[f"streaming.{name} ({spec.name}{READ}"] = " ".join(hashes)
     return fingerprints
 
 
@@ -209,7 +217,7 @@ def same_run(settings: dict[str, Any], out: Path) -> None:
 
     def comparable(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
         absent = {name for name in values if name not in others}
-        skipped = {name for name in absent if name.endswith(SERVED) or name in MAY_BE_MISSING}
+        skipped = {name for name in absent if name.endswith((SERVED, READ)) or name in MAY_BE_MISSING}
         return {name: value for name, value in values.items() if name not in skipped}
 
     refuse_other(out, comparable(old_settings, settings), comparable(settings, old_settings), out="OUT")

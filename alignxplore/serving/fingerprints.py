@@ -1,9 +1,16 @@
-"""What tells one model's weights from another's: a hash of a folder's files, the commit of a hub model."""
+"""What tells one model's weights from another's: a hash of a folder's files, the commit of a hub model; and one
+tokenizer from another: a hash of what it does."""
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from huggingface_hub import hf_hub_download
+
+from alignxplore.records import content_hash
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _BLOCK, _BLOCKS = 1 << 16, 64  # bytes, and how many such blocks of a large file are hashed
 
@@ -44,3 +51,14 @@ def commit(hub_id: str, revision: str) -> str:
         return Path(hf_hub_download(hub_id, "config.json", revision=revision)).parent.name
     except OSError:  # also what the hub's own errors are
         return revision
+
+
+def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> dict[str, str]:
+    """Hashes of what decides a row's token ids: vocabulary with merges and added tokens (by a probe), and chat
+    template."""
+    probe = "Item A: 3.14 naïve café \n\n\t 東京 <think> </think> <|im_end|> preference_summary's"
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    return {
+        "tokenizer": content_hash([vocabulary, tokenizer(probe, add_special_tokens=False)["input_ids"]]),
+        "chat_template": content_hash(tokenizer.chat_template),
+    }

@@ -26,6 +26,7 @@ from alignxplore.environment import portable
 from alignxplore.errors import UserError, at_least_one, not_negative
 from alignxplore.records import RecordError, content_hash, in_files, read_object, read_source, write_json
 from alignxplore.serving.beforehand import read_tokenizer
+from alignxplore.serving.fingerprints import tokenizer_fingerprint
 from alignxplore.sft.reading import Tokens, show
 from alignxplore.sft.splits import Side
 
@@ -63,17 +64,6 @@ class PrepareOptions(Checkable):
         not_negative(self, "show")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"--held_out {self.held_out}: a share of persons, from 0 to below 1")
-
-
-def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    """Hashes of what decides a row's token ids: vocabulary with merges and added tokens (by a probe), and chat
-    template."""
-    probe = "Item A: 3.14 naïve café \n\n\t 東京 <think> </think> <|im_end|> preference_summary's"
-    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-    return {
-        "tokenizer": content_hash([vocabulary, tokenizer(probe, add_special_tokens=False)["input_ids"]]),
-        "chat_template": content_hash(tokenizer.chat_template),
-    }
 
 
 def check_messages(row: dict, place: str) -> None:

@@ -27,8 +27,8 @@ from alignxplore.journal import Journal, RunLock
 from alignxplore.records import UserRecord, read_jsonl, write_json, write_jsonl
 from alignxplore.same_run import refuse_other, written
 from alignxplore.serving.beforehand import read_tokenizer
-from alignxplore.serving.fingerprints import model_identity
-from alignxplore.sft.tokenised_set import FORMAT, PrepareError, report, source_hash, tokenizer_fingerprint, write_set
+from alignxplore.serving.fingerprints import model_identity, tokenizer_fingerprint
+from alignxplore.sft.tokenised_set import FORMAT, PrepareError, report, source_hash, write_set
 from alignxplore.synthesis.streams import (
     Stream,
     all_behaviours,

@@ -132,14 +132,43 @@ async def test_a_judge_is_what_its_server_says_wherever_that_is(tmp_path):
         app.router.add_get("/v1/models", lambda _, models=models: web.json_response(models))
         async with TestServer(app) as server:
             named = f"j={server.make_url('/v1')}@j"
-            fingerprints.append(
-                await served_by_judges(Streaming(judges=named, val_judges=named.replace("j", "k", 1)), 1.0)
-            )
+            settings = Streaming(judges=named, val_judges=named.replace("j", "k", 1), judge_tokenizer="/nowhere")
+            fingerprints.append(await served_by_judges(settings, 1.0))
         (tmp_path / "judge" / "model.safetensors").write_bytes(b"other weights")
     first, trained, hub = fingerprints
     name = "streaming.judges (j: what is served)"
     assert hub == {name: "Qwen/Qwen3-8B", "streaming.val_judges (k: what is served)": "Qwen/Qwen3-8B"}
     assert first[name] != trained[name] and str(tmp_path) not in first[name]
+
+
+async def test_a_judge_that_is_read_with_another_tokenizer_is_another(config, finished, tmp_path):
+    """It gives other rewards. The same tokenizer elsewhere is the same, whether it is named or the server's own."""
+    for name in ("judge", "moved", "other"):
+        make_model(tmp_path / name)
+    tokenizer = json.loads((tmp_path / "other" / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"] = {"a": 0, "b": 1}
+    write_json(tmp_path / "other" / "tokenizer.json", tokenizer)
+    app = web.Application()
+    models = {"data": [{"id": "j", "root": str(tmp_path / "judge")}]}
+    app.router.add_get("/v1/models", lambda _: web.json_response(models))
+    async with TestServer(app) as server:
+        specs = {"judges": f"j={server.make_url('/v1')}", "val_judges": f"k={server.make_url('/v1')}"}
+
+        async def served(tokenizer):
+            return await served_by_judges(Streaming(**specs, judge_tokenizer=tokenizer), 1.0)
+
+        own = await served(None)
+        assert len(own) == 4
+        for named in (f"{tmp_path / 'moved'}", f"j={tmp_path / 'moved'}"):
+            assert await served(named) == own
+        write_json(finished / "run.json", module.fixed_settings(config, 3) | own)
+        for block, judge in (("judges", "j"), ("val_judges", "k")):
+            other = await served(f"{judge}={tmp_path / 'other'}")
+            with pytest.raises(OtherRun, match=rf"streaming.{block} \({judge}: its tokenizer\) "):
+                same(config, finished, other)
+        old_run = {name: value for name, value in own.items() if "tokenizer" not in name}
+        write_json(finished / "run.json", module.fixed_settings(config, 3) | old_run)
+        same(config, finished, other)  # a run of before it was compared goes on
 
 
 def test_judges_that_watch_may_come_and_go_but_one_that_stays_is_the_same(config, finished):

@@ -96,17 +96,16 @@ def test_a_step_without_a_validation_owes_none(trainer, resumed, end, every):  #
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["sync", "async"])
-def test_verl_validates_the_last_step_of_a_run_that_goes_on_there(launch, judge, tmp_path, mode):
+def test_verl_validates_the_last_step_of_a_run_that_goes_on_there(launch, judge, tmp_path):
     """For real on a CPU. How the validation was lost does not matter: its numbers are taken out by hand."""
-    out, variables = tmp_path / "run", {"STEPS": "1", "MODE": mode}
-    process = launch(out, judge("words"), "trainer.val_before_train=false", **variables)
+    out = tmp_path / "run"
+    process = launch(out, judge("words"), "trainer.val_before_train=false", STEPS="1")
     assert process.returncode == 0, process.stdout
     row = metrics(out)[1]
     write_jsonl(out / "metrics.jsonl", [{k: v for k, v in row.items() if k != "val/reward"}])
     (out / "finished.json").unlink()
     shutil.rmtree(out / "best")
-    process = launch(out, judge("words"), "trainer.val_before_train=false", **variables)
+    process = launch(out, judge("words"), "trainer.val_before_train=false", STEPS="1")
     assert process.returncode == 0 and "\nstep 1: validation reward" in process.stdout, process.stdout
     validation = json.loads((out / "best" / "validation.json").read_text())
     assert validation == {"step": 1, "reward": pytest.approx(row["val/reward"], abs=1e-5)}

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from alignxplore.records import RecordError
+from alignxplore.serving.fingerprints import tokenizer_fingerprint
 from alignxplore.sft.splits import Side
 from alignxplore.sft.tokenised_set import (
     MANIFEST,
@@ -17,7 +18,6 @@ from alignxplore.sft.tokenised_set import (
     prepare,
     prepare_dataset,
     report,
-    tokenizer_fingerprint,
 )
 
 ANSWER = {"role": "assistant", "content": "<think>\nwell\n</think>\n\nfilms"}
