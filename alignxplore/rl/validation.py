@@ -89,7 +89,7 @@ class Validation:
         if fault:  # its reward is of the few that were left: no model may become the best by it, now or after a resume
             metrics.pop("val/reward", None)
         else:
-            metrics = held_out_metrics(rows, self.start, self.of_reward + self.observers) | metrics
+            metrics |= held_out_metrics(rows, self.start, self.of_reward + self.observers)
         self.rows.append(*rows)
         if not step:
             self.start = rows

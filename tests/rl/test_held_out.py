@@ -243,3 +243,12 @@ def test_a_validation_that_was_lost_has_rows_and_no_interval(validate):
     metrics = validate(2, (4, records))[0]
     assert "val/reward" not in metrics and not [name for name in metrics if name.endswith(("_low", "coverage"))]
     assert [row["stages"][0]["status"] for row in validate.rows()] == ["transport_error"] * 2
+
+
+def test_a_reward_lies_in_its_interval_where_a_judgement_is_missing(validate):
+    """The mean of the stages' means does not, where one stage has fewer judgements."""
+    lost = [record(f"u{i}", summary(0.9), summary(None, status="transport_error")) for i in range(4)]
+    (metrics,) = validate(2, (4, [*lost, *(record(f"v{i}", summary(0.9), summary(0.1)) for i in range(96))]))
+    low, reward, high = (metrics[f"val/reward{ending}"] for ending in ("_low", "", "_high"))
+    assert reward == metrics["val/judge/reward"] == pytest.approx((100 * 0.9 + 96 * 0.1) / 196)
+    assert low <= reward <= high
