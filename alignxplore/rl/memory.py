@@ -7,7 +7,8 @@ from typing import Any
 from omegaconf import DictConfig
 from transformers import AutoConfig, Qwen3Config
 
-STATES = 16  # bytes a parameter: float32 weights, gradients and Adam's two moments
+WEIGHTS, GRADIENTS, MOMENTS = 4, 4, 8  # bytes a parameter: all of it float32; Adam has two moments
+STATES = WEIGHTS + GRADIENTS + MOMENTS
 HALF = 2  # bytes of a bfloat16
 SAVED = 12  # bytes a parameter in a checkpoint: weights and moments, without gradients
 LOGITS = (2, 4)  # copies of the logits that may be alive in the backward pass
@@ -55,15 +56,29 @@ def parameters(model: Any) -> int:
     return model.num_hidden_layers * layer + model.vocab_size * width * (1 if model.tie_word_embeddings else 2)
 
 
+def states(fsdp: Any) -> tuple[int, int]:
+    """Bytes a parameter that the trainer's states take on the GPUs: while vLLM writes, and while the trainer works.
+
+    verl drops gradients at the end of a training. What is offloaded by verl lies in the host's memory between two
+    trainings, and on the GPU within one; with `offload_policy` FSDP2 keeps all of it there and brings layer by layer.
+    """
+    if fsdp.offload_policy:
+        return 0, 0
+    writing = WEIGHTS * (not fsdp.param_offload) + MOMENTS * (not fsdp.optimizer_offload)
+    return writing, STATES
+
+
 def memory(config: DictConfig) -> dict[str, Any]:
-    """GB of one GPU. While vLLM writes it holds `states` and vLLM's share of the card; while the trainer works
-    `states`, `activations` and `logits` (from ... to). `checkpoint` is GB of disk: verl 0.9.1 has each rank write what
-    it holds, copies, too."""
+    """GB of one GPU. While vLLM writes it holds `states_while_writing` and vLLM's share of the card; while the trainer
+    works `states`, `activations` and `logits` (from ... to). `checkpoint` is GB of disk: verl 0.9.1 has each rank
+    write what it holds, copies, too."""
     name, model = shape(config.actor_rollout_ref.model.path)
     rollout, tokens = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
     gpus, size = config.trainer.nnodes * config.trainer.n_gpus_per_node, parameters(model)
-    ranks = config.actor_rollout_ref.actor.fsdp_config.fsdp_size  # GPUs that share one copy; -1: all
+    fsdp = config.actor_rollout_ref.actor.fsdp_config
+    ranks = fsdp.fsdp_size  # GPUs that share one copy; -1: all
     ranks = ranks if 0 < ranks < gpus else gpus
+    writing, training = (bytes_each * size / ranks / GB for bytes_each in states(fsdp))
     logits, copies = tokens * model.vocab_size * HALF / GB, LOGITS
     if config.actor_rollout_ref.model.use_fused_kernels:
         logits, copies = FUSED_TOKENS * model.vocab_size * 4 / GB, FUSED_LOGITS
@@ -72,7 +87,8 @@ def memory(config: DictConfig) -> dict[str, Any]:
     return {
         "model": name,
         "parameters": size,
-        "states": round(size * STATES / ranks / GB, 2),
+        "states": round(training, 2),
+        "states_while_writing": round(writing, 2),
         "activations": round(model.num_hidden_layers * tokens * model.hidden_size * HALF / GB, 2),
         "logits": [round(number * logits, 1) for number in copies],
         "checkpoint": round(size * (SAVED * gpus / ranks + 4) / GB),

@@ -24,6 +24,24 @@ def test_what_saves_traffic_or_logits_costs_what_check_says(compose):  # noqa: F
     assert found("actor_rollout_ref.model.use_fused_kernels=true") == plain | {"logits": [1.2, 1.9]}
 
 
+def test_states_in_the_hosts_memory_are_not_on_the_gpu(compose):  # noqa: F811
+    """GB of 8.19e9 parameters on 8 GPUs, while vLLM writes and while the trainer works: 4 bytes of weights, 8 of
+    moments, and 4 of gradients, which verl drops after a training."""
+    from alignxplore.rl.memory import memory
+
+    fsdp, gigabytes = "actor_rollout_ref.actor.fsdp_config", 8.19 / 8
+    for names, writing, training in (
+        ([], 12, 16),
+        (["param_offload"], 8, 16),
+        (["optimizer_offload"], 4, 16),
+        (["param_offload", "optimizer_offload"], 0, 16),
+        (["offload_policy"], 0, 0),
+    ):
+        figures = memory(compose(*(f"{fsdp}.{name}=true" for name in names), PRESET="node"))
+        both = figures["states_while_writing"], figures["states"]
+        assert both == pytest.approx((writing * gigabytes, training * gigabytes), abs=0.02), names
+
+
 @pytest.mark.parametrize("preset", ["paper", "node", "gpu", "solo", "tiny"])
 def test_no_preset_takes_what_was_found_to_cost_more_than_it_gains(compose, preset):  # noqa: F811
     config = compose(PRESET=preset)
