@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoTokenizer
 from alignxplore.environment import FLASH_ATTENTION
 from alignxplore.records import person_of
 from alignxplore.rl.dataset import StreamingDataset, parse_row
-from alignxplore.rl.options import OPTIONS, check_options
+from alignxplore.rl.options import OPTIONS, check_beside_others, check_options
 from alignxplore.rl.reward import Judges, judge_keys
 from alignxplore.rl.settings import SettingsError, Streaming
 from alignxplore.serving.beforehand import check_files
@@ -81,6 +81,7 @@ def prepare(config: DictConfig) -> dict:
     from verl.utils.config import validate_config
 
     settings = check_settings(config)
+    check_beside_others(config)
     rows = config.actor_rollout_ref.rollout.n
     if rows not in (1, settings.rows_per_user):  # 1 is verl's default
         raise SettingsError(
@@ -136,7 +137,7 @@ def check_rollouts(config: DictConfig, settings: Streaming) -> None:
     if rollout.dtype == "float32" and trainer_dtype != "fp32":
         raise SettingsError(
             f"DTYPE=float32 is of the rollouts only, the trainer computes in {trainer_dtype}: their probabilities "
-            "would differ. PRESET=tiny sets both; elsewhere take bfloat16"
+            "would differ. PRESET=tiny sets it; on GPUs take DTYPE=bfloat16. DEVICE=cpu alone trains in float32"
         )
 
 
@@ -180,7 +181,7 @@ def check_longest_row(config: DictConfig) -> None:
         passes.append("ref.log_prob_max_token_len_per_gpu")
     for name in passes if actor.use_dynamic_bsz else []:
         tokens = OmegaConf.select(config.actor_rollout_ref, name)
-        if tokens * gpus_per_row < row_tokens:
+        if (tokens or 0) * gpus_per_row < row_tokens:
             raise SettingsError(
                 f"actor_rollout_ref.{name}={tokens} (TOKENS_PER_GPU) is less than the longest row: PROMPT_LENGTH="
                 f"{config.data.max_prompt_length} + RESPONSE_LENGTH={config.data.max_response_length} = {row_tokens} "
@@ -208,6 +209,7 @@ def update_sizes(config: DictConfig) -> dict:
             f"{gpus} GPUs (NNODES x GPUS) must divide the {mini * each} rows of an update (MINI_BATCH x {each}) and "
             f"be a multiple of actor_rollout_ref.rollout.tensor_model_parallel_size={parallel} (TP)"
         )
+    check_rows_of_a_pass(config, users * each, mini * each, gpus)
     node = config.trainer.n_gpus_per_node
     if node % parallel and parallel % node:
         raise SettingsError(
@@ -224,6 +226,22 @@ def update_sizes(config: DictConfig) -> dict:
         "users_written_at_once": users if config.trainer.v1.trainer_mode == "sync" else 2 * users,
         "gpus": gpus,
     }
+
+
+def check_rows_of_a_pass(config: DictConfig, step_rows: int, update_rows: int, gpus: int) -> None:
+    """Raise `SettingsError` where passes of so many rows each (without use_dynamic_bsz) do not make up a GPU's share;
+    verl would end inside Ray."""
+    actor = config.actor_rollout_ref.actor
+    if actor.use_dynamic_bsz:
+        return
+    gpus_per_row = max(block.get("ulysses_sequence_parallel_size") or 1 for block in (actor, actor.fsdp_config))
+    for name, rows in (
+        ("actor.ppo_micro_batch_size_per_gpu", update_rows),
+        ("rollout.log_prob_micro_batch_size_per_gpu", step_rows),
+    ):
+        share, part = rows * gpus_per_row // gpus, OmegaConf.select(config.actor_rollout_ref, name)
+        if part < 1 or share % part:
+            raise SettingsError(f"actor_rollout_ref.{name}={part} does not divide the {share} rows of a GPU")
 
 
 def planned_steps(config: DictConfig, users: int) -> int:

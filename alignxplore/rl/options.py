@@ -4,7 +4,8 @@ Each would train something else than it says, or end the run after its first ste
 of it is a table in verl/README.md.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from operator import not_ as off
 from typing import Any, NamedTuple
 
@@ -17,7 +18,8 @@ ESTIMATORS = ("grpo", "grpo_vectorized", "rloo", "rloo_vectorized", "opo", "rein
 
 
 class Option(NamedTuple):
-    """A setting of verl, which of its values a stream can be trained with, and what is wrong with the others."""
+    """A setting of verl, which of its values a stream can be trained with, and what is wrong with the others. Of a
+    block each setting in it is looked at."""
 
     name: str
     fits: Callable[[Any], bool]
@@ -30,6 +32,25 @@ _LORA = (
 )
 _REWARD = (
     "rewards come from the judges (JUDGES); verl's own reward workers are never asked, so that this would be ignored"
+)
+_CUT = (
+    "it would be ignored: no prompt is cut and no user left out. The oldest interactions are dropped whole until "
+    "PROMPT_LENGTH (data.max_prompt_length) holds a prompt"
+)
+_COLUMNS = (
+    "it would be ignored: a stream's rows are user, history and positions, as upi_streaming_dataset.py makes them"
+)
+_VALIDATION = "it would be ignored: a validation asks for all held-out users at once, each with a seed of their own"
+_SAMPLES = (
+    "it would be ignored: streaming.samples says how many held-out users' summaries are written to OUT/samples.jsonl"
+)
+_LOOP = "it would be ignored: a user's stages are run by alignxplore/rl/streaming.py alone"
+_RETURNS = (
+    "it would be ignored: a reward stands at a row's last token; DISCOUNT (streaming.discount) is that of stages"
+)
+_WRITTEN = (
+    "each step is trained on what its own weights wrote; rows from a file have no records, by which losses and "
+    "rewards are counted, and no place in the data"
 )
 _GROUPS = (
     "verl filters by user, over both stages at once and by returns that hold the draw's bonus, and ends the run at a "
@@ -101,10 +122,120 @@ OPTIONS = (
     ),
     Option("trainer.val_only", off, "it would end as a run that did too few steps; eval/ scores a model"),
     Option("trainer.critic_warmup", off, "the first steps would train nothing: there is no critic to wait for"),
+    Option(
+        "actor_rollout_ref.actor.checkpoint.async_save",
+        off,
+        "verl 0.9.1 then leaves out the file that names the newest checkpoint, and FSDP saves as before: nothing "
+        "could be continued, and there would be no model",
+    ),
+    Option(
+        "trainer.del_local_ckpt_after_load",
+        off,
+        "it would be ignored: verl takes away only what it fetched from HDFS; trainer.max_actor_ckpt_to_keep counts "
+        "what stays",
+    ),
+    Option(
+        "trainer.remove_previous_ckpt_in_save",
+        off,
+        "the old checkpoint would go before the new one is whole; trainer.max_actor_ckpt_to_keep=1 keeps one",
+    ),
+    Option(
+        "trainer.resume_from_path",
+        off,
+        "it would be ignored: a run goes on from OUT; one that begins with other weights takes them as MODEL",
+    ),
+    Option(
+        "trainer.default_hdfs_dir",
+        off,
+        "it would be ignored: verl 0.9.1 copies no checkpoint of FSDP; copy OUT/checkpoints yourself",
+    ),
+    Option(
+        "trainer.esi_redundant_time",
+        off,
+        "it would be ignored: verl's older trainer alone reads it; SIGTERM and touch OUT/stop save and end a run",
+    ),
+    Option(
+        "trainer.balance_batch",
+        bool,
+        "it would be ignored: the rows of each update are always shared out by their tokens",
+    ),
+    Option("trainer.validation_data_dir", off, _SAMPLES),
+    Option("trainer.log_val_generations", off, _SAMPLES),
+    Option("data.val_batch_size", off, _VALIDATION),
+    Option("data.validation_shuffle", off, _VALIDATION),
+    Option("data.truncation", "error".__eq__, _CUT),
+    Option("data.filter_overlong_prompts", off, _CUT),
+    Option("data.prompt_key", "prompt".__eq__, _COLUMNS),
+    Option("data.reward_fn_key", "data_source".__eq__, _COLUMNS),
+    Option(
+        "data.apply_chat_template_kwargs",
+        lambda _: False,
+        "it would be ignored: streaming.thinking says whether the policy reasons",
+    ),
+    Option(
+        "data.tokenizer", off, "it would be ignored: actor_rollout_ref.model.tokenizer_path names another tokenizer"
+    ),
+    Option(
+        "actor_rollout_ref.actor.grad_clip",
+        (1.0).__eq__,
+        "it would be ignored: verl 0.9.1 clips at actor_rollout_ref.actor.optim.clip_grad",
+    ),
+    Option(
+        "actor_rollout_ref.actor.use_torch_compile",
+        bool,
+        "it would be ignored: actor_rollout_ref.actor.fsdp_config.use_torch_compile is what verl 0.9.1 reads",
+    ),
+    Option(
+        "actor_rollout_ref.actor.qat.enable",
+        off,
+        "it would be ignored: actor_rollout_ref.actor.fsdp_config.qat is what verl 0.9.1 reads",
+    ),
+    Option(
+        "actor_rollout_ref.actor.use_prefix_grouper", off, "it would be ignored: verl 0.9.1 reads it nowhere with FSDP"
+    ),
+    Option(
+        "actor_rollout_ref.actor.optim.total_training_steps",
+        (-1).__eq__,
+        "it would be ignored: verl puts the run's own number there; set STEPS (trainer.total_training_steps)",
+    ),
+    Option(
+        "actor_rollout_ref.hybrid_engine", bool, "it would be ignored: trainer and engines are always on the same GPUs"
+    ),
+    Option(
+        "actor_rollout_ref.rollout.do_sample",
+        bool,
+        "it would be ignored: rollouts are sampled; streaming.val_temperature=0 validates greedily",
+    ),
+    Option("actor_rollout_ref.rollout.agent.default_agent_loop", "single_turn_agent".__eq__, _LOOP),
+    Option("actor_rollout_ref.rollout.agent.agent_loop_config_path", off, _LOOP),
+    Option("actor_rollout_ref.rollout.agent.agent_loop_manager_class", off, _LOOP),
+    Option("algorithm.gamma", (1.0).__eq__, _RETURNS),
+    Option("algorithm.lam", (1.0).__eq__, _RETURNS),
+    Option(
+        "algorithm.kl_ctrl.type",
+        "fixed".__eq__,
+        "no checkpoint of verl 0.9.1 holds the coefficient that was reached, so that a run that is continued would "
+        "begin with kl_coef again; algorithm.kl_ctrl.kl_coef stays what it is",
+    ),
+    Option("skip.rollout.enable", off, _WRITTEN),
+    Option("skip.rollout_tq.enable", off, _WRITTEN),
+    Option("skip.async_rollout.enable", off, _WRITTEN),
     Option("data.custom_cls.path", "pkg://alignxplore.rl.dataset".__eq__, "it alone reads the rows of a stream"),
     Option("distillation.enabled", off, "no teacher's probabilities are computed for the rows of a stream"),
     Option("reward.custom_reward_function.path", off, _REWARD),
     Option("reward.reward_model.enable", off, _REWARD),
+    Option("reward.reward_model.enable_resource_pool", off, _REWARD),
+    Option("reward.reward_model.model_path", off, _REWARD),
+    Option("reward.reward_manager.name", "naive".__eq__, _REWARD),
+    Option("reward.reward_manager.source", "register".__eq__, _REWARD),
+    Option("reward.reward_manager.module.path", off, _REWARD),
+    Option("reward.reward_kwargs", lambda _: False, _REWARD),
+    Option("reward.sandbox_fusion.url", off, _REWARD),
+    Option("reward.num_workers", off, _REWARD),
+    # Older names of these: verl's older trainer alone would bring them under `reward`.
+    Option("custom_reward_function", off, _REWARD),
+    Option("reward_model", off, _REWARD),
+    Option("sandbox_fusion", off, _REWARD),
 )
 
 # Numbers of verl's: by which variable they are set, and what they may be. (MINI_BATCH and TOKENS_PER_GPU are looked at
@@ -132,6 +263,7 @@ NUMBERS = {
     "trainer.test_freq": ("TEST_EVERY", Number(int)),
 }
 _MAY_BE_ABSENT = ("trainer.total_training_steps",)
+_CLIP_RATIO = 0.2  # verl's default
 
 
 def check_options(config: DictConfig) -> None:
@@ -140,7 +272,100 @@ def check_options(config: DictConfig) -> None:
         value = OmegaConf.select(config, name)
         if value is not None or name not in _MAY_BE_ABSENT:
             number.check(name, variable, value)
-    for name, fits, reason in OPTIONS:
-        value = OmegaConf.select(config, name)
-        if value is not None and not fits(value):
-            raise SettingsError(f"{name}={value} is refused: {reason}")
+    for block, fits, reason in OPTIONS:
+        for name, value in _leaves(block, OmegaConf.select(config, block)):
+            if value is not None and not fits(value):
+                raise SettingsError(f"{name}={value} is refused: {reason}")
+    _check_place(config)
+
+
+def check_beside_others(config: DictConfig) -> None:
+    """Raise `SettingsError` at the first setting that verl would not read, or would end at inside Ray, because of what
+    others say."""
+    for check in (_check_passes, _check_generation, _check_pairs):
+        check(config)
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, DictConfig):
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from _leaves(f"{name}.{key!s}", inner)
+
+
+def _check_place(config: DictConfig) -> None:
+    """Checkpoints lie where a run looks for them. Elsewhere it would find none at its end; and another run, told of
+    the same folder, would go on with these weights."""
+    name = "trainer.default_local_dir"
+    place, home = OmegaConf.select(config, name), os.path.join(os.path.abspath(config.streaming.out), "checkpoints")
+    if place is None or os.path.abspath(place) != home:
+        raise SettingsError(
+            f"{name}={place} is refused: a run's checkpoints lie in OUT/checkpoints, from which it goes on and makes "
+            "its model; choose OUT, or make OUT/checkpoints a link to another disk"
+        )
+
+
+def _check_passes(config: DictConfig) -> None:
+    """Raise `SettingsError` where the rows of a pass are counted in a way that verl does not follow: most of it would
+    be an assertion without a word, inside Ray."""
+    blocks = config.actor_rollout_ref
+    dynamic, name = blocks.actor.use_dynamic_bsz, "rollout.log_prob_use_dynamic_bsz"
+    if blocks.rollout.log_prob_use_dynamic_bsz != dynamic:
+        raise SettingsError(
+            f"actor_rollout_ref.{name}={blocks.rollout.log_prob_use_dynamic_bsz}: verl 0.9.1 takes only what "
+            f"{_ACTOR}.use_dynamic_bsz says ({dynamic}), which it follows where it is left out"
+        )
+    has_reference = blocks.actor.use_kl_loss or config.algorithm.use_kl_in_reward
+    for block, part, follows_tokens in (
+        ("actor", "ppo_", dynamic),
+        ("rollout", "log_prob_", dynamic),
+        ("ref", "log_prob_", blocks.ref.log_prob_use_dynamic_bsz),
+    ):
+        names = [f"{block}.{part}micro_batch_size{unit}" for unit in ("", "_per_gpu")]
+        older, rows = (OmegaConf.select(blocks, name) for name in names)
+        limit = f"actor_rollout_ref.{block}.{part}max_token_len_per_gpu"
+        for name, value in zip(names, (older, rows)):
+            if follows_tokens and value is not None:
+                raise SettingsError(
+                    f"actor_rollout_ref.{name}={value} would be ignored: rows are put together by their tokens "
+                    f"(use_dynamic_bsz); set TOKENS_PER_GPU ({limit})"
+                )
+        if not follows_tokens and rows is None and (block != "ref" or has_reference):
+            raise SettingsError(
+                f"actor_rollout_ref.{names[1]} is not set: without use_dynamic_bsz it says how many rows a pass takes "
+                "(verl 0.9.1 no longer reads the one without _per_gpu)"
+            )
+
+
+def _check_generation(config: DictConfig) -> None:
+    """Raise `SettingsError` where a step's users cannot be fetched in whole parts."""
+    part, users = OmegaConf.select(config, "data.gen_batch_size"), config.data.train_batch_size
+    if part is None:
+        return
+    _AT_LEAST_1.check("data.gen_batch_size", "", part)
+    if config.trainer.v1.trainer_mode == "sync" and users % part:
+        raise SettingsError(f"data.gen_batch_size={part} does not divide BATCH={users} (data.train_batch_size)")
+
+
+def _check_pairs(config: DictConfig) -> None:
+    """Raise `SettingsError` where verl reads another setting than the one that was changed."""
+    blocks = config.actor_rollout_ref
+    actor, decoding = blocks.actor, blocks.rollout.val_kwargs
+    ends = (actor.clip_ratio_low, actor.clip_ratio_high)
+    if None not in ends and actor.clip_ratio not in (_CLIP_RATIO, *ends):
+        raise SettingsError(
+            f"{_ACTOR}.clip_ratio={actor.clip_ratio} would be ignored: verl 0.9.1 clips at clip_ratio_low={ends[0]} "
+            f"and clip_ratio_high={ends[1]}, which are set; set these"
+        )
+    for name in ("use_fused_kernels", "use_remove_padding"):
+        if actor[name] != blocks.model[name]:
+            raise SettingsError(
+                f"{_ACTOR}.{name}={actor[name]} would be ignored: verl 0.9.1 reads actor_rollout_ref.model.{name}, "
+                f"which is {blocks.model[name]}"
+            )
+    if not decoding.do_sample and decoding.temperature > 0:
+        raise SettingsError(
+            f"{_ROLLOUT}.val_kwargs.do_sample={decoding.do_sample} would be ignored: streaming.val_temperature=0 "
+            "validates greedily"
+        )

@@ -268,7 +268,7 @@ def run(config: DictConfig) -> int:
             OmegaConf.save(config, out / "config.yaml", resolve=True)
         (out / "log").mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        config.streaming.out = str(out)
+        config.streaming.out, config.trainer.default_local_dir = str(out), str(out / "checkpoints")
         with quiet_console(out / "log" / "train.log", out / "log" / "progress.txt"):
             try:
                 train(config, steps, out, lock)

@@ -284,6 +284,7 @@ def config(tmp_path):
                 "save_freq": 1,
                 "test_freq": 1,
                 "logger": ["console"],
+                "default_local_dir": "${streaming.out}/checkpoints",
             },
         }
     )

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+import yaml
 from omegaconf import OmegaConf
 
 from tests import ROOT
@@ -48,20 +49,140 @@ REFUSED = {
     "distillation.enabled=true": "no teacher",
     "reward.custom_reward_function.path=mine.py": "would be ignored",
     "reward.reward_model.enable=true": "would be ignored",
+    "reward.reward_model.enable_resource_pool=true": "would be ignored",
+    "reward.reward_model.model_path=org/RM": "JUDGES",
+    "reward.reward_manager.name=dapo": "JUDGES",
+    "reward.reward_manager.source=importlib": "JUDGES",
+    "reward.reward_manager.module.path=mine.py": "JUDGES",
+    "+reward.reward_kwargs.overlong_buffer_cfg.enable=true": "JUDGES",
+    "reward.sandbox_fusion.url=http://x": "JUDGES",
+    "reward.num_workers=8": "JUDGES",
+    "custom_reward_function.path=mine.py": "JUDGES",
+    "reward_model.enable=true": "JUDGES",
+    "reward_model.reward_manager=dapo": "JUDGES",
+    "reward_model.model.path=org/RM": "JUDGES",
+    "sandbox_fusion.url=http://x": "JUDGES",
+    "actor_rollout_ref.actor.checkpoint.async_save=true": "there would be no model",
+    "trainer.del_local_ckpt_after_load=true": "max_actor_ckpt_to_keep",
+    "+trainer.remove_previous_ckpt_in_save=true": "max_actor_ckpt_to_keep=1",
+    "trainer.resume_from_path=old/global_step_3": "as MODEL",
+    "trainer.default_hdfs_dir=hdfs://x": "copies no checkpoint",
+    "trainer.esi_redundant_time=100": "OUT/stop",
+    "trainer.balance_batch=false": "by their tokens",
+    "trainer.validation_data_dir=x": "streaming.samples",
+    "trainer.log_val_generations=4": "streaming.samples",
+    "data.val_batch_size=4": "all held-out users at once",
+    "data.validation_shuffle=true": "all held-out users at once",
+    "data.truncation=left": "PROMPT_LENGTH",
+    "data.filter_overlong_prompts=true": "PROMPT_LENGTH",
+    "data.prompt_key=question": "upi_streaming_dataset.py",
+    "data.reward_fn_key=source": "upi_streaming_dataset.py",
+    "+data.apply_chat_template_kwargs.enable_thinking=false": "streaming.thinking",
+    "data.tokenizer=org/other": "tokenizer_path",
+    "actor_rollout_ref.actor.grad_clip=0.2": r"optim\.clip_grad",
+    "actor_rollout_ref.actor.use_torch_compile=false": r"fsdp_config\.use_torch_compile",
+    "actor_rollout_ref.actor.qat.enable=true": r"fsdp_config\.qat",
+    "actor_rollout_ref.actor.use_prefix_grouper=true": "nowhere",
+    "actor_rollout_ref.actor.optim.total_training_steps=9": "STEPS",
+    "actor_rollout_ref.hybrid_engine=false": "on the same GPUs",
+    "actor_rollout_ref.rollout.do_sample=false": "val_temperature=0",
+    "actor_rollout_ref.rollout.agent.default_agent_loop=tool_agent": "streaming.py",
+    "actor_rollout_ref.rollout.agent.agent_loop_config_path=mine.yaml": "streaming.py",
+    "+actor_rollout_ref.rollout.agent.agent_loop_manager_class=mine.Manager": "streaming.py",
+    "algorithm.gamma=0.9": "DISCOUNT",
+    "algorithm.lam=0.9": "DISCOUNT",
+    "algorithm.kl_ctrl.type=adaptive": "begin with kl_coef again",
+    "skip.rollout.enable=true": "its own weights",
+    "skip.rollout_tq.enable=true": "its own weights",
+    "skip.async_rollout.enable=true": "its own weights",
 }
 
 
+@pytest.fixture(scope="module")
+def tiny(compose):  # noqa: F811
+    """PRESET=tiny with other settings, as of the command line; composed once, for it takes a second."""
+    config = compose(PRESET="tiny")
+
+    def changed(*arguments):
+        copied = copy.deepcopy(config)
+        for name, _, value in (argument.removeprefix("+").partition("=") for argument in arguments):
+            OmegaConf.update(copied, name, yaml.safe_load(value), force_add=True)
+        return copied
+
+    return changed
+
+
 @pytest.mark.parametrize("argument", REFUSED)
-def test_what_would_train_something_else_is_refused_with_its_reason(compose, argument):  # noqa: F811
-    name, _, value = argument.partition("=")
+def test_what_would_train_something_else_is_refused_with_its_reason(tiny, argument):
+    name, _, value = argument.removeprefix("+").partition("=")
     why = REFUSED[argument] if name.endswith("rollout.n") else f" is refused: .*{REFUSED[argument]}"
-    pattern = re.escape(value).replace("model", "'model'")
+    pattern = re.escape(value).replace("[model", "['model'")
     with pytest.raises(SettingsError, match=f"^{re.escape(name)}=(?i:{pattern}).*{why}"):
-        sizes(compose(argument, PRESET="tiny"))
+        sizes(tiny(argument))
 
 
 def test_every_refusal_was_tried():
-    assert {option.name for option in OPTIONS} <= {argument.partition("=")[0] for argument in REFUSED}
+    names = [argument.removeprefix("+").partition("=")[0] + "." for argument in REFUSED]
+    assert [o.name for o in OPTIONS if not any(name.startswith(f"{o.name}.") for name in names)] == []
+
+
+ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+UNIT = (".ppo_micro_batch_size", ".log_prob_max_token_len_per_gpu")  # of the table, in words
+FIXED_ROWS = (f"{ACTOR}.use_dynamic_bsz=false", f"{ACTOR}.ppo_micro_batch_size_per_gpu=8")
+# By what stands beside them: verl would read another setting, or end inside Ray.
+BESIDE_OTHERS = {
+    ("trainer.default_local_dir=/scratch/checkpoints",): "OUT/checkpoints a link",
+    (f"{ROLLOUT}.log_prob_use_dynamic_bsz=false",): "use_dynamic_bsz says",
+    (f"{ROLLOUT}.log_prob_max_token_len_per_gpu=null",): "less than the longest row",
+    (f"{ACTOR}.ppo_micro_batch_size_per_gpu=4",): "TOKENS_PER_GPU",
+    (f"{ACTOR}.ppo_micro_batch_size=4",): "TOKENS_PER_GPU",
+    (f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=4",): "TOKENS_PER_GPU",
+    ("actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=4",): "TOKENS_PER_GPU",
+    ("data.gen_batch_size=3",): "does not divide BATCH=16",
+    ("data.gen_batch_size=x",): "no whole number",
+    (f"{ACTOR}.clip_ratio=0.1",): "clip_ratio_high=0.2",
+    (f"{ACTOR}.use_fused_kernels=true",): "actor_rollout_ref.model.use_fused_kernels",
+    (f"{ACTOR}.use_remove_padding=true",): "actor_rollout_ref.model.use_remove_padding",
+    (f"{ROLLOUT}.val_kwargs.do_sample=false",): "streaming.val_temperature=0",
+    (f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=3", *FIXED_ROWS): "does not divide the 128 rows",
+}
+
+
+@pytest.mark.parametrize("arguments", BESIDE_OTHERS)
+def test_what_verl_would_not_read_or_would_end_at_inside_ray_is_refused(tiny, arguments):
+    with pytest.raises(
+        SettingsError,
+        match=f"(?i)^{re.escape(arguments[0]).replace('=null', '=None')}.*{re.escape(BESIDE_OTHERS[arguments])}",
+    ):
+        sizes(tiny(*arguments))
+    key = arguments[0].partition("=")[0]
+    assert f"`{key}`" in TURNED_AWAY or f"`{key}=" in TURNED_AWAY or key.endswith(UNIT)
+
+
+def test_what_verl_does_read_is_taken(tiny):
+    for arguments in (
+        (f"{ACTOR}.clip_ratio=0.1", f"{ACTOR}.clip_ratio_low=0.1", f"{ACTOR}.clip_ratio_high=0.1"),
+        (f"{ACTOR}.clip_ratio=0.1", f"{ACTOR}.clip_ratio_low=null"),
+        (*FIXED_ROWS, f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=8"),
+        ("data.gen_batch_size=4", f"{ROLLOUT}.val_kwargs.do_sample=false", "streaming.val_temperature=0"),
+        ("reward_model.enable=false", "actor_rollout_ref.model.use_fused_kernels=true"),
+    ):
+        assert sizes(tiny(*arguments))["rows_per_step"] == 128
+    for arguments, name in (
+        (FIXED_ROWS, "rollout.log_prob_micro"),
+        ((f"{ACTOR}.use_dynamic_bsz=false", f"{ACTOR}.ppo_micro_batch_size=8"), "actor.ppo_micro"),
+        (("actor_rollout_ref.ref.log_prob_use_dynamic_bsz=false", f"{ACTOR}.use_kl_loss=true"), "ref.log_prob_micro"),
+    ):
+        with pytest.raises(SettingsError, match=rf"{name}_batch_size_per_gpu is not set"):
+            sizes(tiny(*arguments))
+
+
+def test_float32_rollouts_on_a_gpu_are_refused_with_what_is_true(compose):  # noqa: F811
+    with pytest.raises(
+        SettingsError, match="PRESET=tiny sets it; on GPUs take DTYPE=bfloat16. DEVICE=cpu alone trains"
+    ):
+        sizes(compose(PRESET="tiny", DEVICE="cuda"))
+    assert sizes(compose(PRESET="tiny", DEVICE="cuda", DTYPE="bfloat16"))
 
 
 ASYNC = {

@@ -228,17 +228,17 @@ def test_one_rank_and_two_come_to_the_golden_values_until_they_are_ended(launch,
 
 # One user an update, four updates a step: the fourth is made at weights that the other three have moved.
 UPDATES = {"MINI_BATCH": "1", "TEST_EVERY": "-1", "LR": "1e-3"}
-OFTEN = ("trainer.val_before_train=false", "actor_rollout_ref.actor.clip_ratio=0.02")
+OFTEN = "trainer.val_before_train=false"
 
 
 def test_four_updates_a_step_clip_and_are_the_same_on_two_ranks_and_after_a_resume(launch, judge, tmp_path):
     """Adam follows the order and the make-up of the updates: with other rows in one of them the numbers part."""
     url = judge("words")
     for steps in ("1", "3"):  # the second goes on where the first ended
-        process = launch(tmp_path / "one", url, *OFTEN, STEPS=steps, **UPDATES)
+        process = launch(tmp_path / "one", url, OFTEN, STEPS=steps, **UPDATES)
         assert process.returncode == 0 and "8 summaries, 4 updates each" in process.stdout, process.stdout
     assert "continuing after step 1 of 3" in process.stdout
-    process = launch(tmp_path / "two", url, *OFTEN, STEPS="3", GPUS="2", **UPDATES)
+    process = launch(tmp_path / "two", url, OFTEN, STEPS="3", GPUS="2", **UPDATES)
     assert process.returncode == 0, process.stdout
     one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     assert sorted(one) == sorted(two) == [1, 2, 3]
