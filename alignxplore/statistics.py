@@ -3,9 +3,10 @@
 Rows of one person are not independent, so whole persons are resampled or sign-flipped, never single rows. Nor are
 rows in which the same item was chosen: who knows the item is right in all of them. Where the items are given, the
 variance is also taken by two-way clustering, V_person + V_item - V_both (Cameron, Gelbach and Miller 2011,
-doi 10.1198/jbes.2010.07136); what is said is the wider of both intervals, and the larger of both p. Nor are rows of
-one training run: several runs of a policy are a third way. All randomness comes from a fixed seed: the same rows give
-the same numbers.
+doi 10.1198/jbes.2010.07136); what is said is the wider of both intervals, and the larger of both p. A bootstrap of few
+persons is too narrow, so the interval is never narrower than t times the clustered standard error. Nor are rows of
+one training run independent: several runs of a policy are a third way. All randomness comes from a fixed seed: the
+same rows give the same numbers.
 """
 
 from collections.abc import Hashable, Sequence
@@ -69,6 +70,14 @@ def _variance(deviations_N: np.ndarray, codes_N: np.ndarray) -> float:
     return float((sums_C**2).sum()) / len(codes_N) ** 2 * len(sums_C) / (len(sums_C) - 1)
 
 
+def cluster_error(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[float, int] | None:
+    """(standard error, degrees of freedom) of a mean over rows that share clusters; None with fewer than two."""
+    codes_N = _codes(clusters)
+    if not codes_N.any():
+        return None
+    return float(np.sqrt(_variance(np.asarray(values, dtype=float) - np.mean(values), codes_N))), int(codes_N.max())
+
+
 def two_way_error(
     values: Sequence[float], persons: Sequence[Hashable], items: Sequence[Hashable]
 ) -> tuple[float, int] | None:
@@ -90,8 +99,8 @@ def estimate(
     seed: int = 0,
     by_rule: bool | None = None,
 ) -> Estimate:
-    """Mean of scores in [0, 1] with a 95 % interval: the percentiles of the cluster bootstrap, or the two-way interval
-    where that is wider.
+    """Mean of scores in [0, 1] with a 95 % interval: the percentiles of the cluster bootstrap, or the t interval of
+    the clustered (with items two-way) standard error where that is wider.
 
     With a single cluster the interval is [nan, nan]. Where all clusters agree the bootstrap shows no spread, which is
     no certainty: the interval is then the exact one of Clopper and Pearson, as of so many of so many clusters (or
@@ -128,10 +137,12 @@ def _estimate(
         units = min(len(sums_C), len(sums_C) if items is None else len(set(items)))
         alike = 0.025 ** (1 / units)  # at least this share of all is like these; the others may be anything
         low, high = alike * mean + (1 - alike) * least, alike * mean + (1 - alike)
-    error = two_way_error(values_N.tolist(), clusters, items) if items is not None else None
+    by_items = two_way_error(values_N.tolist(), clusters, items) if items is not None else None
+    error = by_items or cluster_error(values_N.tolist(), clusters)
     half = error[0] * float(student.ppf(0.975, error[1])) if error else 0.0
-    if two_way := bool(2 * half > high - low):
+    if wider := bool(2 * half > high - low):
         low, high = max(least, mean - half), min(1.0, mean + half)
+    two_way = wider and by_items is not None
     return Estimate(mean, float(low), float(high), len(values_N), len(sums_C), two_way)
 
 

@@ -35,7 +35,8 @@ from alignxplore.records import read_object, write_text
 _NUMBER = ("n", "clusters", "items", "two_way", "accuracy", "ci_low", "ci_high")
 NOTES = (
     "Accuracy in %, with its 95 % interval: bootstrap over persons, or two-way clustering by person and chosen item "
-    "where that is wider (exact, by Clopper and Pearson, where all agree); ± is the standard deviation between "
+    "where that is wider (exact, by Clopper and Pearson, where all agree; never narrower than t times the clustered "
+    "standard error); ± is the standard deviation between "
     "generation seeds, where there are several. Models named NAME#1, NAME#2 ... are training runs of one policy: they "
     "also have one row together, whose interval is over runs and users. A summary in bad format scores 0.5 in "
     "protocol choice (among k items what chance gives); in protocol paper what stands after its reasoning is judged "
