@@ -51,7 +51,8 @@ def compare(a: Sequence[Score], b: Sequence[Score]) -> Paired | None:
     if not places:
         return None
     b_values, a_values = [second.values[place] for place, _ in places], [first.values[place] for _, place in places]
-    runs = [second_run or first_run for (second_run, _), (first_run, _) in places]
+    several = len(set(second.runs)) > 1  # else the runs are those of the first
+    runs = [second_run if several else first_run for (second_run, _), (first_run, _) in places]
     return paired_over_runs(b_values, a_values, runs, *shared(a, [record for _, (_, record) in places]))
 
 

@@ -89,6 +89,15 @@ def test_a_comparison_is_over_runs_too(score_rows):
     )
 
 
+def test_exchanged_sides_give_the_same_test_though_one_of_them_is_a_numbered_run(score_rows):
+    pool = [x for x in score_rows if x.policy != "sft"]
+    for name in ("sft", "sft#1"):
+        single = [score(**vars(x) | {"policy": name}) for x in score_rows if x.policy == "sft"]
+        forth, back = compare(single, pool), compare(pool, single)
+        assert (back.low, back.high) == pytest.approx((-forth.high, -forth.low)), name
+        assert back.p_value == pytest.approx(forth.p_value)
+
+
 def test_runs_of_two_policies_are_compared_by_their_numbers(score_rows):
     other = [
         score(**vars(x) | {"policy": x.policy.replace("rl", "grpo"), "value": 0.5}) for x in score_rows[: 2 * ROWS]
