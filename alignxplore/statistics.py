@@ -13,7 +13,6 @@ from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm as normal
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
@@ -241,22 +240,6 @@ def paired_over_runs(
         high=max(over_persons.high, min(1.0, over_persons.difference + half)),
         p_value=max(over_persons.p_value, p_value),
     )
-
-
-def average_interval(intervals: Sequence[tuple[float, float]]) -> float:
-    """Half the width of the 95 % interval of an average over data sets of different people, from their own (low,
-    high)."""
-    return float(np.linalg.norm([(high - low) / 2 for low, high in intervals])) / len(intervals)
-
-
-def paired_average(tests: Sequence[Paired]) -> Paired:
-    """The average of the differences on data sets of different people, each counting the same whatever its n; p by
-    normal approximation."""
-    difference = float(np.mean([test.difference for test in tests]))
-    half = average_interval([(test.low, test.high) for test in tests])
-    p_value = float(2 * normal.sf(abs(difference) / half * 1.96)) if half else float(difference == 0)
-    n, clusters = sum(test.n for test in tests), sum(test.clusters for test in tests)
-    return Paired(difference, difference - half, difference + half, p_value, n, clusters)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -11,14 +11,12 @@ from alignxplore.statistics import (
     Estimate,
     agreement,
     auc,
-    average_interval,
     design_effect,
     estimate,
     estimate_over_runs,
     holm,
     least_difference,
     paired,
-    paired_average,
     paired_over_runs,
     runs_error,
     two_sample_interval,
@@ -223,28 +221,6 @@ def test_a_difference_that_all_share_is_not_certain():
     assert (
         comparison.difference == comparison.high == 1 and 0.7 < comparison.low < 0.75
     )  # at most 14 % of the users are otherwise, each by 2
-
-
-def test_an_average_over_data_sets_counts_each_the_same_and_covers_the_truth():
-    """Three data sets of other sizes with means 0.6; under the null five comparisons of a hundred are below 0.05."""
-    generator, hits, ps = np.random.default_rng(11), [], []
-    for _ in range(300):
-        sets = [simulated(generator, clusters) for clusters in (40, 60, 120)]
-        estimates = [estimate(*x) for x in sets]
-        half = average_interval([(x.low, x.high) for x in estimates])
-        hits.append(abs(np.mean([x.mean for x in estimates]) - 0.6) <= half)
-        tests = [paired(values, simulated_again(generator, values), codes) for values, codes in sets]
-        ps.append(paired_average(tests).p_value)
-        assert paired_average(tests).difference == pytest.approx(np.mean([test.difference for test in tests]))
-    luck = 3 * np.sqrt(0.95 * 0.05 / 300)
-    assert abs(np.mean(hits) - 0.945) < luck and abs(np.mean(np.array(ps) < 0.05) - 0.055) < luck
-    same = paired([0.5] * 9, [0.5] * 9, range(9))
-    assert paired_average([same, same])[:4] == (0, 0, 0, 1), "chance by rule"
-
-
-def simulated_again(generator, values):
-    """Another policy, as good on average, that differs in every third row."""
-    return np.where(generator.random(len(values)) < 1 / 3, generator.random(len(values)) < 0.6, values).astype(float)
 
 
 def test_holm_adjusts_in_the_order_of_p_and_never_lowers_one():

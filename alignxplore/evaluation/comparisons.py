@@ -2,15 +2,15 @@
 `eval/compare.py` for any two rows.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from alignxplore.command import option
 from alignxplore.errors import UserError, once
 from alignxplore.evaluation.report.tables import MISSING, Table, csv_text, markdown, points
-from alignxplore.evaluation.results import OverRuns, over_runs, pooled, run_of, shared
+from alignxplore.evaluation.results import OverRuns, Sample, cells_of, over_runs, run_of, shared
 from alignxplore.evaluation.rows import read_scores
 from alignxplore.evaluation.worth import KEY, Key, Score
 from alignxplore.statistics import Paired, holm, least_difference, paired_over_runs
@@ -44,8 +44,23 @@ class CompareOptions:
                     raise ValueError(f"--{name} {field}={value} contradicts --where {field}={other}; leave one out")
 
 
-def compare(a: Sequence[Score], b: Sequence[Score]) -> Paired | None:
-    """Scores of two policies → the paired test of b − a on the records they share; None if they share none."""
+class Pairs(NamedTuple):
+    """Values of two policies in the same rows, with what makes the rows depend on each other."""
+
+    second: list[float]
+    first: list[float]
+    runs: list[str]
+    persons: list[str]
+    items: list[str]
+
+    @property
+    def differences(self) -> Sample:
+        values = [second - first for second, first in zip(self.second, self.first)]
+        return Sample(values, self.runs, self.persons, self.items)
+
+
+def pairs_of(a: Sequence[Score], b: Sequence[Score]) -> Pairs | None:
+    """Scores of two policies → what is compared; None if they share no records."""
     first, second = over_runs(a), over_runs(b)
     places = _shared_places(first, second)
     if not places:
@@ -53,7 +68,13 @@ def compare(a: Sequence[Score], b: Sequence[Score]) -> Paired | None:
     b_values, a_values = [second.values[place] for place, _ in places], [first.values[place] for _, place in places]
     several = len(set(second.runs)) > 1  # else the runs are those of the first
     runs = [second_run if several else first_run for (second_run, _), (first_run, _) in places]
-    return paired_over_runs(b_values, a_values, runs, *shared(a, [record for _, (_, record) in places]))
+    return Pairs(b_values, a_values, runs, *shared(a, [record for _, (_, record) in places]))
+
+
+def compare(a: Sequence[Score], b: Sequence[Score]) -> Paired | None:
+    """Scores of two policies → the paired test of b − a on the records they share; None if they share none."""
+    pairs = pairs_of(a, b)
+    return None if pairs is None else paired_over_runs(*pairs)
 
 
 def _shared_places(first: OverRuns, second: OverRuns) -> list[tuple[tuple[str, str], tuple[str, str]]]:
@@ -92,11 +113,7 @@ def by_pair(scores: Iterable[Score]) -> list[Score]:
 
 def chosen_scores(folder: Path, values: dict[str, str]) -> dict[Key, list[Score]]:
     """Scores by (policy, setting, benchmark, judge, protocol), those that fit the chosen values."""
-    groups: dict[Key, list[Score]] = defaultdict(list)
-    for score in read_scores(folder):
-        groups[score.key].append(score)
-    groups |= pooled(groups)
-    return {key: scores for key, scores in groups.items() if _fits(key, scores, values)}
+    return {key: scores for key, scores in cells_of(read_scores(folder)).items() if _fits(key, scores, values)}
 
 
 def _fits(key: Key, scores: Sequence[Score], values: dict[str, str]) -> bool:

@@ -8,6 +8,7 @@ whose interval is over training runs, persons and items.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +34,14 @@ def result_rows(scores: Iterable[Score]) -> list[Result]:
     return results + [_over_runs(key, group) for key, group in pooled(groups).items()]
 
 
+def cells_of(scores: Iterable[Score]) -> dict[Key, list[Score]]:
+    """The scores of each cell of the tables; those of several training runs of a policy also together."""
+    groups: dict[Key, list[Score]] = defaultdict(list)
+    for score in scores:
+        groups[score.key].append(score)
+    return groups | pooled(groups)
+
+
 def run_of(policy: str) -> tuple[str, str]:
     """(policy, which training run of it) of a name NAME#1, NAME#2 ...; the run is "" where the name does not say."""
     name, _, run = policy.rpartition("#")
@@ -55,6 +64,15 @@ def pooled(groups: Mapping[Key, Sequence[Score]]) -> dict[Key, list[Score]]:
     }
 
 
+class Sample(NamedTuple):
+    """Values with what makes them depend on each other: training run, person and chosen item of each."""
+
+    values: list[float]
+    runs: list[str]
+    persons: list[str]
+    items: list[str]
+
+
 @dataclass(frozen=True)
 class OverRuns:
     """Values of records, run by run, with what makes them depend on each other."""
@@ -66,6 +84,10 @@ class OverRuns:
     @property
     def runs(self) -> list[str]:
         return [run for run, _ in self.values]
+
+    @property
+    def sample(self) -> Sample:
+        return Sample(list(self.values.values()), self.runs, self.persons, self.items)
 
 
 def over_runs(scores: Sequence[Score], of: Callable[[Score], float | None] = value_of) -> OverRuns:
@@ -83,7 +105,7 @@ def over_runs(scores: Sequence[Score], of: Callable[[Score], float | None] = val
 def _over_runs(key: Key, scores: list[Score]) -> Result:
     """The number of a policy that was trained several times: its interval is over training runs, too."""
     outcomes, base = over_runs(scores), _result(key, scores)
-    interval = estimate_over_runs(list(outcomes.values.values()), outcomes.runs, outcomes.persons, outcomes.items)
+    interval = estimate_over_runs(*outcomes.sample)
     means = [
         float(np.mean([value for (run, _), value in outcomes.values.items() if run == other_run]))
         for other_run in dict.fromkeys(outcomes.runs)

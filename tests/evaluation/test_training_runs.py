@@ -7,6 +7,7 @@ import pytest
 
 from alignxplore.evaluation.comparisons import CompareOptions, chosen_scores, compare, compare_rows
 from alignxplore.evaluation.report import layouts
+from alignxplore.evaluation.report.paired import paired_tests
 from alignxplore.evaluation.results import result_rows, run_of
 from alignxplore.evaluation.rows import read_results, write_results, write_scores
 from tests.evaluation.made_up import run_of as run_info
@@ -62,7 +63,7 @@ def test_a_run_without_a_score_is_none_of_those_together(score_rows, tmp_path):
     rows = [score(**vars(x) | {"value": None}) if x.policy == "rl#3" else x for x in score_rows]
     pool = result_rows(rows)[-1]
     assert (pool.policy, pool.runs, pool.n) == ("rl (2 training runs)", 2, 2 * ROWS)
-    assert layouts.paired_tests(rows, "choice").body
+    assert paired_tests(rows, "choice").body
 
 
 def test_the_tables_say_what_their_intervals_are_over(score_rows):
@@ -70,12 +71,12 @@ def test_the_tables_say_what_their_intervals_are_over(score_rows):
     assert layouts.USERS_ONLY in layouts.compact(result_rows(score_rows[-ROWS:]), "mind", "choice").note
     table = layouts.compact(results, "mind", "choice")
     assert layouts.OVER_RUNS in table.note and "rl (3 training runs)" in [line[0] for line in table.body]
-    wide = layouts.wide(results, run, "main", "qwen", "choice", layouts.Paper())
+    wide = layouts.wide(results, run, "main", "qwen", "choice", layouts.Paper(), {})
     assert layouts.OVER_RUNS in wide.note
 
 
 def test_a_comparison_is_over_runs_too(score_rows):
-    tests = {line[3]: line for line in layouts.paired_tests(score_rows, "choice").body}
+    tests = {line[3]: line for line in paired_tests(score_rows, "choice").body}
     assert "rl (3 training runs) − sft" in tests and tests["rl (3 training runs) − sft"][4] == str(3 * ROWS)
     over_persons = compare([x for x in score_rows if x.policy == "sft"], [x for x in score_rows if x.policy == "rl#1"])
     over_runs = compare([x for x in score_rows if x.policy == "sft"], [x for x in score_rows if x.policy != "sft"])

@@ -5,26 +5,26 @@ compact    one benchmark: policies down, settings and downstream models across
 wide       as in the paper: policies down, benchmarks across, the published row and the difference below ours
 written    the answers written for HiCUPID: score, wins, ties, losses, overlap with the reference
 details    everything known of each number: n, format, coverage, seeds, orders
-paired     two policies on the same rows
 """
 
 import itertools
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from alignxplore.datasets import DATASETS
 from alignxplore.evaluation import measures, metrics
-from alignxplore.evaluation.comparisons import COMPARED, COMPARED_NOTE, compare, compared
+from alignxplore.evaluation.averages import average_interval
 from alignxplore.evaluation.metrics import BAD_WRONG
 from alignxplore.evaluation.published import COMPARABLE, Paper
 from alignxplore.evaluation.registry import ACCURACY, AMONG_K, READING, WRITTEN, Metric, glossary, of_kind
 from alignxplore.evaluation.report.tables import MISSING, WORST, Cell, Table, cell_text, interval, label, percent
-from alignxplore.evaluation.results import pooled
+from alignxplore.evaluation.results import over_runs
 from alignxplore.evaluation.rows import Result
 from alignxplore.evaluation.worth import Key, Score
-from alignxplore.statistics import Paired, average_interval, paired_average
+
+Groups = Mapping[Key, Sequence[Score]]
 
 CLUSTERED = (
     "The interval of a difference takes the published rows for as dependent on each other (shared persons and "
@@ -41,7 +41,6 @@ OVER_RUNS = (
     "over users only, and another training run may differ by more."
 )
 SETTING_ORDER = ("none", "direct", "full", "streaming")  # of rows; "none" reads nothing of the user's
-ALL_PAIRS = 4  # with more policies than this in a table only the pairs with the last one are tested
 
 
 def family(benchmark: str) -> str | None:
@@ -163,10 +162,15 @@ def readers_of_histories(rows: list[Result]) -> list[str]:
     return readers if len(readers) < len([judge for judge in settings if judge != "none"]) else []
 
 
-def wide(rows: list[Result], run: dict, kind: str, judge: str, protocol: str, paper: Paper) -> Table | None:
+def wide(
+    rows: list[Result], run: dict, kind: str, judge: str, protocol: str, paper: Paper, groups: Groups
+) -> Table | None:
     """The paper's layout for one downstream model; None where there is nothing of this family.
 
     Models that read nothing but raw histories (TALLRec) stand in the table of every downstream model.
+
+    Args:
+        groups: the scores of each number. An average without those of all its cells has no interval.
     """
     readers = (judge, "none", *readers_of_histories(rows))
     cell_rows = [
@@ -189,7 +193,9 @@ def wide(rows: list[Result], run: dict, kind: str, judge: str, protocol: str, pa
     published_columns = {name for *_, published in paper_rows for name in published}
     # What the published table lacks would make another average of ours.
     average_names = [name for name in columns if name in published_columns] or columns
-    body, marks, published_lines = _ours_and_published(cell_rows, run, columns, average_names, downstream, paper)
+    body, marks, published_lines = _ours_and_published(
+        cell_rows, run, columns, average_names, downstream, paper, groups
+    )
     for setting, model, published in paper_rows:
         if (setting, model) not in published_lines and published.keys() & set(columns):
             body.append(_published(f"{model} (not run here)", setting, published, columns, average_names))
@@ -219,7 +225,13 @@ def _places(rows: list[Result], body: list[list[str]], columns: list[str]) -> di
 
 
 def _ours_and_published(
-    rows: list[Result], run: dict, columns: list[str], average_names: list[str], downstream: str | None, paper: Paper
+    rows: list[Result],
+    run: dict,
+    columns: list[str],
+    average_names: list[str],
+    downstream: str | None,
+    paper: Paper,
+    groups: Groups,
 ) -> tuple[list[list[str]], dict[str, int], set[tuple[str, str | None]]]:
     """(lines of our rows, each with its published one and the difference below it, what differs with the number that
     stands for it beside the differences, the published rows that stand there)."""
@@ -231,7 +243,7 @@ def _ours_and_published(
         lines[row.setting, row.policy][row.benchmark] = row
     body = []
     for (setting, policy), cells in lines.items():
-        mean = _average_of_ours([cells.get(name) for name in average_names])
+        mean = _average_of_ours([cells.get(name) for name in average_names], groups)
         texts = [cell_text(cells.get(name)) for name in columns]
         body.append([policy, setting, *texts, mean, *worst(cells.values())])
         if any(row.protocol == "paper" and row[metrics.bad_format] for row in cells.values()):
@@ -267,15 +279,16 @@ def _average(values: list[float | None]) -> str:
     return percent(float(np.mean(numbers))) if len(numbers) == len(values) else MISSING
 
 
-def _average_of_ours(cells: list[Result | None]) -> str:
+def _average_of_ours(cells: list[Result | None], groups: Groups) -> str:
     """The same with its interval, where every cell has one."""
     results = [cell for cell in cells if cell is not None]
     mean = _average([cell.accuracy for cell in results] if len(results) == len(cells) else [None])
     intervals = [(c.ci_low, c.ci_high) for c in results if c.ci_low is not None and c.ci_high is not None]
-    if mean == MISSING or len(cells) < 2 or len(intervals) < len(cells):
+    samples = [sample for cell in results if (sample := over_runs(groups.get(cell.key, [])).sample).values]
+    if mean == MISSING or len(cells) < 2 or not len(cells) == len(intervals) == len(samples):
         return mean
     middle = float(np.mean([cell.accuracy or 0.0 for cell in results]))
-    half = average_interval(intervals)
+    half = average_interval(samples, intervals)
     return f"{mean} [{percent(max(0.0, middle - half))}, {percent(min(1.0, middle + half))}]"
 
 
@@ -357,35 +370,3 @@ def published_cross_task(paper: Paper) -> Table:
     return Table(
         "published_cross_task", "Across tasks as published (full history)", ["model", *columns, "average"], body, note
     )
-
-
-def paired_tests(scores: list[Score], protocol: str) -> Table | None:
-    """Every two policies on the same records, setting and judge (of many policies only the pairs with the last
-    one)."""
-    runs_by_key: dict[Key, list[Score]] = defaultdict(list)
-    for row in scores:
-        if row.protocol == protocol and row.setting in ("full", "streaming"):
-            runs_by_key[row.key].append(row)
-    groups: dict[tuple[str, str, str], dict[str, list[Score]]] = defaultdict(dict)
-    for key, group in (runs_by_key | pooled(runs_by_key)).items():
-        groups[key.benchmark, key.judge, key.setting][key.policy] = group
-    lines, tests = [], []
-    tests_of: dict[tuple[str, str, str], list[Paired]] = defaultdict(list)
-    for (benchmark, judge, setting), policies in groups.items():
-        last = [name for name in policies if not name.startswith("other user's")][-1:]
-        for a, b in itertools.combinations(policies, 2):
-            if len(policies) <= ALL_PAIRS or a in last or b in last:
-                test = compare(policies[a], policies[b])
-                if test is not None:
-                    lines.append([label(benchmark), judge, setting, f"{b} − {a}"])
-                    tests.append(test)
-                    if family(benchmark) == "main" and policies[a][0].of_pair:
-                        tests_of[judge, setting, lines[-1][-1]].append(test)
-    for (judge, setting, comparison), group_tests in tests_of.items():
-        if len(group_tests) > 1 and not any(np.isnan(test.low) for test in group_tests):
-            lines.append([f"average of {len(group_tests)}", judge, setting, comparison])
-            tests.append(paired_average(group_tests))
-    body = [line + columns for line, columns in zip(lines, compared(tests))]
-    head = ["benchmark", "judge", "setting", "comparison", *COMPARED]
-    note = f"{COMPARED_NOTE} Any two rows: eval/compare.py."
-    return Table(f"paired_{protocol}", f"Paired comparisons, protocol {protocol}", head, body, note) if body else None

@@ -25,7 +25,9 @@ from alignxplore.evaluation.registry import ACCURACY, AMONG_K, KINDS, READING, o
 from alignxplore.evaluation.report import downstream, faithfulness, layouts, page, segments
 from alignxplore.evaluation.report.costs import brevity, costs_table
 from alignxplore.evaluation.report.files import read_run, read_samples
+from alignxplore.evaluation.report.paired import paired_tests
 from alignxplore.evaluation.report.tables import Table, csv_of, label, markdown, percent, write_table
+from alignxplore.evaluation.results import cells_of
 from alignxplore.evaluation.rows import RESULTS, Result, read_results, read_scores
 from alignxplore.evaluation.worth import KEY, Key, Score
 from alignxplore.judging.ranking import PURPOSE
@@ -159,7 +161,7 @@ def all_tables(
     rows: list[Result], scores: list[Score], run: dict, costs: Sequence[Cost] = ()
 ) -> tuple[list[Table], list[Table]]:
     """(the tables that say most, the others)."""
-    paper, first, others = Paper(), [], []
+    paper, groups, first, others = Paper(), cells_of(scores), [], []
     protocols = list(dict.fromkeys(row.protocol for row in rows))
     of_pairs = [row for row in rows if row.of_pair]
     lists = {row.benchmark for row in rows if not row.of_pair}
@@ -174,7 +176,7 @@ def all_tables(
             first += [
                 table
                 for judge in judges
-                if (table := layouts.wide(of_pairs, of_pairs_run, kind, judge, protocol, paper))
+                if (table := layouts.wide(of_pairs, of_pairs_run, kind, judge, protocol, paper, groups))
             ]
     if any(layouts.family(row.benchmark) == "cross-task" for row in rows):
         first.append(layouts.published_cross_task(paper))
@@ -195,7 +197,7 @@ def all_tables(
                 others.append(table)
         if table := brevity(costs, scores, protocol):
             others.append(table)
-        if table := layouts.paired_tests(scores, protocol):
+        if table := paired_tests(scores, protocol):
             others.append(table)
     return first or single, others
 

@@ -9,6 +9,7 @@ import pytest
 from alignxplore.datasets import DATASETS
 from alignxplore.evaluation.published import Paper
 from alignxplore.evaluation.report import layouts
+from alignxplore.evaluation.report.paired import paired_tests
 from alignxplore.evaluation.report.tables import csv_text, label, latex, markdown
 from alignxplore.evaluation.results import result_rows
 from tests.evaluation.made_up import run_of, scores
@@ -43,7 +44,7 @@ def test_there_is_another_number_in_every_cell():
 def test_every_cell_of_the_wide_tables_is_its_own(score_rows):
     rows, run = result_rows(score_rows), run_of(**dict.fromkeys(BENCHMARKS, ROWS))
     for judge in JUDGES:
-        table = layouts.wide(rows, run, "main", judge, "choice", Paper())
+        table = layouts.wide(rows, run, "main", judge, "choice", Paper(), {})
         heads = {head.split(" (n =")[0]: place for place, head in enumerate(table.head)}
         line_of = {(line[0], line[1]): line for line in table.body if line[0] in POLICIES}
         assert set(line_of) == set(itertools.product(POLICIES, SETTINGS))
@@ -68,7 +69,7 @@ def test_every_line_of_the_details_is_its_own(score_rows):
 
 
 def test_every_comparison_is_of_its_own_two_cells(score_rows):
-    table = layouts.paired_tests(score_rows, "choice")
+    table = paired_tests(score_rows, "choice")
     assert len(table.body) == (len(BENCHMARKS) + 1) * 2 * 2 * 3
     names = {label(name): name for name in BENCHMARKS}
     for benchmark, judge, setting, comparison, n, difference, *_ in table.body:
