@@ -60,7 +60,9 @@ class Pairs(NamedTuple):
 
 
 def pairs_of(a: Sequence[Score], b: Sequence[Score]) -> Pairs | None:
-    """Scores of two policies → what is compared; None if they share no records."""
+    """Scores of two policies → what is compared; None if they share no records, or their training runs no numbers."""
+    if not runs_meet(a, b):
+        return None
     first, second = over_runs(a), over_runs(b)
     places = _shared_places(first, second)
     if not places:
@@ -71,8 +73,24 @@ def pairs_of(a: Sequence[Score], b: Sequence[Score]) -> Pairs | None:
     return Pairs(b_values, a_values, runs, *shared(a, [record for _, (_, record) in places]))
 
 
+def runs_meet(a: Sequence[Score], b: Sequence[Score]) -> bool:
+    """Whether two policies, if both were trained several times, have at least two runs of the same numbers: one pair
+    of runs would say nothing of others."""
+    first_runs, second_runs = (
+        {run_of(score.policy)[1] for score in scores if score.value is not None} for scores in (a, b)
+    )
+    return min(len(first_runs), len(second_runs)) < 2 or len(first_runs & second_runs) > 1
+
+
+def not_compared(names: Iterable[str]) -> str:
+    """What must be said of pairs whose runs do not meet; empty if there are none."""
+    listing = "; ".join(dict.fromkeys(names))
+    rule = "Training runs are compared by their numbers, and two policies need two in common."
+    return f" Not compared: {listing}. {rule}" if listing else ""
+
+
 def compare(a: Sequence[Score], b: Sequence[Score]) -> Paired | None:
-    """Scores of two policies → the paired test of b − a on the records they share; None if they share none."""
+    """Scores of two policies → the paired test of b − a on the records they share; None as `pairs_of`."""
     pairs = pairs_of(a, b)
     return None if pairs is None else paired_over_runs(*pairs)
 
@@ -132,7 +150,7 @@ def comparisons(
     """One line for each two rows that agree in every field that is not named. In one report a row is never compared
     with itself."""
     free_places = [place for place, field in enumerate(KEY) if field not in named_fields]
-    names, tests = [], []
+    names, tests, apart = [], [], []
     for a, rows in first_groups.items():
         for b, others in second_groups.items():
             if not (one_report and a == b) and all(a[place] == b[place] for place in free_places):
@@ -140,13 +158,15 @@ def comparisons(
                 if test is not None:
                     names.append([" / ".join(a), " / ".join(b)])
                     tests.append(test)
+                elif not runs_meet(rows, others):
+                    apart.append(f"{' / '.join(b)} − {' / '.join(a)}")
     body = [pair + columns for pair, columns in zip(names, compared(tests))]
     return Table(
         "comparison",
         "second − first, on the same users and targets",
         ["first", "second", *COMPARED],
         body,
-        COMPARED_NOTE,
+        COMPARED_NOTE + not_compared(apart),
     )
 
 
@@ -188,5 +208,6 @@ def compare_rows(options: CompareOptions) -> str:
         raise UserError(f"--first and --second are the same row, {' / '.join(next(iter(first_groups)))}; {contents}")
     table = comparisons(first_groups, second_groups, set(a) | set(b), one_report=options.second_report is None)
     if not table.body:
-        raise UserError(f"no two rows with the same users and targets; {contents}")
+        reason = table.note.removeprefix(COMPARED_NOTE).strip() or "no two rows with the same users and targets"
+        raise UserError(f"{reason.removesuffix('.')}; {contents}")
     return csv_text(table) if options.csv else markdown(table)

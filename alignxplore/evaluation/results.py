@@ -50,18 +50,26 @@ def run_of(policy: str) -> tuple[str, str]:
 
 def pooled(groups: Mapping[Key, Sequence[Score]]) -> dict[Key, list[Score]]:
     """The scores of all training runs of a policy under one key, where several of them have a score."""
-    pools: dict[Key, list[list[Score]]] = defaultdict(list)
+    return {key: group for key, group in by_policy(groups).items() if key not in groups}
+
+
+def by_policy(groups: Mapping[Key, Sequence[Score]]) -> dict[Key, list[Score]]:
+    """The scores of each policy once: those of several training runs together, where the first of them stood."""
+    runs_of: dict[Key, list[Key]] = defaultdict(list)
     for key, run_scores in groups.items():
         name, run = run_of(key.policy)
         if run and any(score.value is not None for score in run_scores):
-            pools[key._replace(policy=name)].append(list(run_scores))
-    return {
-        key._replace(policy=f"{key.policy} ({len(runs)} training runs)"): [
-            score for run_scores in runs for score in run_scores
-        ]
-        for key, runs in pools.items()
-        if len(runs) > 1
-    }
+            runs_of[key._replace(policy=name)].append(key)
+    together: dict[Key, list[Score]] = {}
+    for key, group in groups.items():
+        name_key = key._replace(policy=run_of(key.policy)[0])
+        keys = runs_of[name_key] if run_of(key.policy)[1] else []
+        if len(keys) < 2:
+            together[key] = list(group)
+        else:
+            pool_key = name_key._replace(policy=f"{name_key.policy} ({len(keys)} training runs)")
+            together[pool_key] = [score for run_key in keys for score in groups[run_key]]
+    return together
 
 
 class Sample(NamedTuple):

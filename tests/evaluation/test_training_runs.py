@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from alignxplore.errors import UserError
 from alignxplore.evaluation.comparisons import CompareOptions, chosen_scores, compare, compare_rows
 from alignxplore.evaluation.report import layouts
 from alignxplore.evaluation.report.paired import paired_tests
@@ -77,7 +78,7 @@ def test_the_tables_say_what_their_intervals_are_over(score_rows):
 
 def test_a_comparison_is_over_runs_too(score_rows):
     tests = {line[3]: line for line in paired_tests(score_rows, "choice").body}
-    assert "rl (3 training runs) − sft" in tests and tests["rl (3 training runs) − sft"][4] == str(3 * ROWS)
+    assert tests["sft − rl (3 training runs)"][4] == str(3 * ROWS)
     over_persons = compare([x for x in score_rows if x.policy == "sft"], [x for x in score_rows if x.policy == "rl#1"])
     over_runs = compare([x for x in score_rows if x.policy == "sft"], [x for x in score_rows if x.policy != "sft"])
     assert (
@@ -107,6 +108,40 @@ def test_runs_of_two_policies_are_compared_by_their_numbers(score_rows):
     assert test.n == 2 * ROWS, "the third run has no partner"
     difference = np.mean([x.value for x in score_rows[: 2 * ROWS]]) - 0.5
     assert test.difference == pytest.approx(difference)
+
+
+def renamed(score_rows, names):
+    """Rows of the same values under other names of policies."""
+    return [score(**vars(x) | {"policy": names[x.policy]}) for x in score_rows if x.policy in names]
+
+
+def test_no_policy_is_compared_with_its_own_runs_nor_run_by_run(score_rows):
+    base = renamed(score_rows, {f"rl#{run}": f"base#{run}" for run in (1, 2, 3)})
+    comparisons = [line[3] for line in paired_tests(base + score_rows, "choice").body]
+    assert comparisons == [
+        "rl (3 training runs) − base (3 training runs)",
+        "sft − base (3 training runs)",
+        "sft − rl (3 training runs)",
+    ]
+
+
+def test_policies_whose_runs_have_no_two_numbers_in_common_are_named_below_the_table(score_rows):
+    for others in (("3", "4"), ("2", "3")):
+        base = renamed(score_rows, {f"rl#{place}": f"base#{run}" for place, run in enumerate(others, 1)})
+        ours = renamed(score_rows, {"rl#1": "rl#1", "rl#2": "rl#2", "sft": "sft"})
+        table = paired_tests(base + ours, "choice")
+        assert [line[3] for line in table.body] == ["sft − base (2 training runs)", "sft − rl (2 training runs)"]
+        assert "Not compared: rl (2 training runs) − base (2 training runs)." in table.note
+    assert "Not compared" not in paired_tests(score_rows, "choice").note
+
+
+def test_compare_says_that_two_policies_have_no_two_numbers_in_common(score_rows, tmp_path):
+    base = renamed(score_rows, {"rl#1": "base#3", "rl#2": "base#4"})
+    write_scores(tmp_path, base + renamed(score_rows, {"rl#1": "rl#1", "rl#2": "rl#2"}))
+    with pytest.raises(
+        UserError, match="Not compared: rl .* Training runs are compared by their numbers, and two policies need two"
+    ):
+        compare_rows(CompareOptions(report=tmp_path, first=["policy=base"], second=["policy=rl"]))
 
 
 def test_a_policy_is_named_without_its_runs(score_rows, tmp_path):
