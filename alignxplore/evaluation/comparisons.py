@@ -10,7 +10,7 @@ from typing import NamedTuple
 from alignxplore.command import option
 from alignxplore.errors import UserError, once
 from alignxplore.evaluation.report.tables import MISSING, Table, csv_text, markdown, points
-from alignxplore.evaluation.results import OverRuns, Sample, cells_of, over_runs, run_of, shared
+from alignxplore.evaluation.results import OverRuns, Sample, cells_of, of_several_runs, over_runs, run_of, shared
 from alignxplore.evaluation.rows import read_scores
 from alignxplore.evaluation.worth import KEY, Key, Score
 from alignxplore.statistics import Paired, holm, least_difference, paired_over_runs
@@ -136,7 +136,7 @@ def chosen_scores(folder: Path, values: dict[str, str]) -> dict[Key, list[Score]
 
 def _fits(key: Key, scores: Sequence[Score], values: dict[str, str]) -> bool:
     """Whether a row is meant. The name of a policy without the number of a run is that of all its runs together."""
-    policy = run_of(scores[0].policy)[0] if scores[0].policy != key.policy else key.policy
+    policy = run_of(scores[0].policy)[0] if of_several_runs(key, scores) else key.policy
     fields = key._asdict() | {"policy": policy}
     return all(value in (fields[field], getattr(key, field)) for field, value in values.items())
 

@@ -26,12 +26,9 @@ def value_of(score: Score) -> float | None:
 
 
 def result_rows(scores: Iterable[Score]) -> list[Result]:
-    """One result for each (policy, setting, benchmark, judge, protocol), in order of appearance."""
-    groups: dict[Key, list[Score]] = defaultdict(list)
-    for score in scores:
-        groups[score.key].append(score)
-    results = [_result(key, group) for key, group in groups.items()]
-    return results + [_over_runs(key, group) for key, group in pooled(groups).items()]
+    """One result for each (policy, setting, benchmark, judge, protocol), in order of appearance; then those of several
+    training runs."""
+    return [result_of(key, group) for key, group in cells_of(scores).items()]
 
 
 def cells_of(scores: Iterable[Score]) -> dict[Key, list[Score]]:
@@ -46,6 +43,11 @@ def run_of(policy: str) -> tuple[str, str]:
     """(policy, which training run of it) of a name NAME#1, NAME#2 ...; the run is "" where the name does not say."""
     name, _, run = policy.rpartition("#")
     return (name, run) if name and run.isdigit() else (policy, "")
+
+
+def of_several_runs(key: Key, scores: Sequence[Score]) -> bool:
+    """Whether a cell is that of all training runs of a policy together (`pooled`)."""
+    return bool(scores) and scores[0].policy != key.policy
 
 
 def pooled(groups: Mapping[Key, Sequence[Score]]) -> dict[Key, list[Score]]:
@@ -108,6 +110,11 @@ def over_runs(scores: Sequence[Score], of: Callable[[Score], float | None] = val
         values |= {(run, record): value for record, value in values_by_record(run_scores, of).items()}
     persons, items = shared(scores, [record for _, record in values])
     return OverRuns(values, persons, items)
+
+
+def result_of(key: Key, scores: list[Score]) -> Result:
+    """The number of one cell of `cells_of`."""
+    return (_over_runs if of_several_runs(key, scores) else _result)(key, scores)
 
 
 def _over_runs(key: Key, scores: list[Score]) -> Result:

@@ -7,9 +7,10 @@ import pytest
 
 from alignxplore.errors import UserError
 from alignxplore.evaluation.comparisons import CompareOptions, chosen_scores, compare, compare_rows
-from alignxplore.evaluation.report import layouts
+from alignxplore.evaluation.report import layouts, robustness
 from alignxplore.evaluation.report.paired import paired_tests
-from alignxplore.evaluation.results import result_rows, run_of
+from alignxplore.evaluation.report.restraint import restraint
+from alignxplore.evaluation.results import cells_of, result_rows, run_of
 from alignxplore.evaluation.rows import read_results, write_results, write_scores
 from tests.evaluation.made_up import run_of as run_info
 from tests.evaluation.made_up import score
@@ -108,6 +109,32 @@ def test_runs_of_two_policies_are_compared_by_their_numbers(score_rows):
     assert test.n == 2 * ROWS, "the third run has no partner"
     difference = np.mean([x.value for x in score_rows[: 2 * ROWS]]) - 0.5
     assert test.difference == pytest.approx(difference)
+
+
+@pytest.fixture
+def disturbed(score_rows):
+    """Scores of three runs before and after what says nothing of anybody, two draws each, and of an injected text."""
+    rl_rows = [x for x in score_rows if x.policy != "sft"]
+    anew = [score(**vars(x) | {"seed": 1, "value": 1 - x.value}) for x in rl_rows]
+    copies = [
+        score(**vars(x) | {"benchmark": name, "record": f"{name} {x.record}", "seed": x.seed})
+        for name in ("mind~nothing50", "mind~injected_order25")
+        for x in rl_rows
+    ]
+    return cells_of(rl_rows + anew + copies)
+
+
+def test_the_robustness_table_shows_all_runs_together_and_not_the_first_one(disturbed):
+    keys = [key for key in disturbed if key.benchmark == "mind~nothing50"]
+    accuracy_of = {key.policy: robustness.change(disturbed, key)[0].split(" ")[0] for key in keys}
+    means = [float(accuracy_of[f"rl#{run}"]) for run in (1, 2, 3)]
+    assert float(accuracy_of["rl (3 training runs)"]) == pytest.approx(np.mean(means), abs=0.01)
+
+
+def test_what_is_counted_by_summary_is_shown_run_by_run(disturbed):
+    names = [f"rl#{run}" for run in (1, 2, 3)]
+    assert [line[0] for line in restraint(disturbed, "qwen", "choice").body] == names
+    assert [line[0] for line in robustness.injections(disturbed, {}, {}, "qwen", "choice").body] == names
 
 
 def renamed(score_rows, names):

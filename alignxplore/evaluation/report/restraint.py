@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from alignxplore.evaluation.comparisons import by_pair
 from alignxplore.evaluation.report.tables import MISSING, Table, estimated, label, points
-from alignxplore.evaluation.results import shared, values_by_record
+from alignxplore.evaluation.results import of_several_runs, shared, values_by_record
 from alignxplore.evaluation.worth import Key, Score
 from alignxplore.statistics import estimate, paired
 
@@ -22,12 +22,14 @@ Groups = dict[Key, list[Score]]
 
 
 def restraint(groups: Groups, judge: str, protocol: str) -> Table | None:
-    """One line a policy, setting and copy; None where nothing was put in."""
+    """One line a policy, setting and copy, of several training runs each by itself; None where nothing was put in."""
     body = []
-    for policy, setting, benchmark, reader, row_protocol in groups:
+    for (policy, setting, benchmark, reader, row_protocol), group in groups.items():
+        if of_several_runs(Key(policy, setting, benchmark, reader, row_protocol), group):
+            continue  # another run moves a choice, too
         if KIND in benchmark and (reader, row_protocol) == (judge, protocol) and setting != "none":
             clean_rows = groups.get(Key(policy, setting, benchmark.partition("~")[0], judge, protocol), [])
-            line = _line(by_pair(clean_rows), by_pair(groups[Key(policy, setting, benchmark, judge, protocol)]))
+            line = _line(by_pair(clean_rows), by_pair(group))
             if line and not policy.startswith("other user's"):
                 body.append([policy, setting, label(benchmark), *line])
     head = ["policy", "setting", "benchmark", "n", "moved %", "moved, drawn anew %", "more than drawn anew"]

@@ -31,7 +31,7 @@ from alignxplore.evaluation.report.tables import (
     points,
     write_table,
 )
-from alignxplore.evaluation.results import result_rows
+from alignxplore.evaluation.results import of_several_runs, result_of
 from alignxplore.evaluation.rows import RESULTS, read_results, read_scores
 from alignxplore.evaluation.worth import Key, Score
 from alignxplore.records import write_text
@@ -110,7 +110,7 @@ def change(groups: Groups, key: Key) -> tuple[str, str]:
     rows, clean_rows = groups.get(key), groups.get(key._replace(benchmark=benchmark.partition("~")[0]))
     if not rows:
         return MISSING, MISSING
-    accuracy = cell_text(result_rows(rows)[0])
+    accuracy = cell_text(result_of(key, rows))
     test = compare(by_pair(clean_rows), by_pair(rows)) if clean_rows and "~" in benchmark else None
     return accuracy, f"{points(test.difference)} [{points(test.low)}, {points(test.high)}]" if test else MISSING
 
@@ -128,8 +128,11 @@ def disturbances(
     body: list[list[str]] = []
     places: dict[tuple[int, int], Cell] = {}
     for benchmark in sorted(benchmarks, key=lambda name: name.partition("~")[0]):
-        groups_here = [groups[key] for key in groups if key[2] == benchmark and key[3] == judge and key[4] == protocol]
-        rows = [row for result in map(result_rows, groups_here) for row in result if row.setting != "none"]
+        rows = [
+            result_of(key, group)
+            for key, group in groups.items()
+            if key[2:] == (benchmark, judge, protocol) and key[1] != "none"
+        ]
         if rows:
             cells = [
                 text
@@ -165,8 +168,9 @@ def disturbances(
 def injections(
     default_groups: Groups, hardened_groups: Groups, shares: dict, judge: str, protocol: str
 ) -> Table | None:
-    """Injected text under both prompt sets, side by side."""
+    """Injected text under both prompt sets, side by side; of several training runs each by itself."""
     body = []
+    default_groups = {key: group for key, group in default_groups.items() if not of_several_runs(key, group)}
     for policy, setting in columns_of(default_groups, judge, protocol):
         twin = policy if setting == "direct" else policy + SUFFIX
         for benchmark in dict.fromkeys(key[2] for key in default_groups if "~injected" in key[2]):
@@ -174,7 +178,7 @@ def injections(
             for name, groups in ((policy, default_groups), (twin, hardened_groups)):
                 clean_key = (name, setting, benchmark.partition("~")[0])
                 key = Key(name, setting, benchmark, judge, protocol)
-                worst_cells = worst(result_rows(groups[key])) if groups.get(key) else [MISSING] * len(WORST)
+                worst_cells = worst([result_of(key, groups[key])]) if groups.get(key) else [MISSING] * len(WORST)
                 line += [
                     *change(groups, key),
                     percent(shares.get(key[:3])),
