@@ -3,8 +3,8 @@
     python studies/pool_seeds.py --runs runs/quickstart runs/seed2 runs/seed3 --out runs/studies/films_seeds
 
 Each seed has other test persons, judges, policies and draws. A pooled interval is over runs, persons and films, that
-of one run over its persons and films alone. With --control (NAME=FOLDER of an evaluation upon the first run) its
-policy is compared with that run's. Writes results.json and report.md.
+of one run, or of a row without a model, over persons and films alone. With --control (NAME=FOLDER of an evaluation
+upon the first run) its policy is compared with that run's. Writes results.json and report.md.
 """
 
 from collections import defaultdict
@@ -18,12 +18,14 @@ from alignxplore.errors import UserError
 from alignxplore.evaluation.report.tables import MISSING, Table, markdown, percent, points
 from alignxplore.evaluation.rows import read_scores
 from alignxplore.records import person_of, write_json, write_text
-from alignxplore.statistics import estimate_over_runs, paired_over_runs
+from alignxplore.statistics import estimate, estimate_over_runs, paired_over_runs
 
 Row = tuple[int, str, str, str]  # run, user, target, chosen item
 Cell = tuple[str, str, str]  # policy, setting, judge
-TALLY: Cell = ("content tally", "direct", "none")
+NO_MODEL = "none"  # the judge of what is counted
+TALLY: Cell = ("content tally", "direct", NO_MODEL)
 SETTINGS = ("full", "streaming")
+OVER = "95 % intervals over training runs, persons and chosen films; of rows without a model over persons and films."
 # What is compared: policy and the one that it should be better than.
 COMPARED = (("sft", "untrained"), ("sft+rl", "sft"))
 
@@ -79,11 +81,15 @@ def by_run(values: dict[Row, float]) -> dict[int, dict[Row, float]]:
 
 
 def accuracy(cell: Cell, values: dict[Row, float]) -> dict:
-    """Pooled accuracy of one cell with its interval, and that of each run."""
+    """Pooled accuracy of one cell with its interval, and that of each run. Where no model was trained there are no
+    training runs: the interval is over persons and films alone."""
     rows = sorted(values)
-    estimate = estimate_over_runs([values[row] for row in rows], *shared(rows))
+    runs, persons, films = shared(rows)
+    scores = [values[row] for row in rows]
+    untrained = cell[2] == NO_MODEL
+    result = estimate(scores, persons, films) if untrained else estimate_over_runs(scores, runs, persons, films)
     means = [sum(run_values.values()) / len(run_values) for run_values in by_run(values).values()]
-    return dict(zip(("policy", "setting", "judge"), cell)) | asdict_of(estimate) | {"runs": means}
+    return dict(zip(("policy", "setting", "judge"), cell)) | asdict_of(result) | {"runs": means}
 
 
 def difference(better: Cell, than: Cell, cells: dict[Cell, dict[Row, float]]) -> dict:
@@ -147,7 +153,7 @@ def tables(accuracies: list[dict], paired_rows: list[dict]) -> list[Table]:
     ]
     against = ["policy", "minus", "judge", "n", "points", "p", "each run"]
     return [
-        Table("accuracy", "Accuracy", head, cells, "95 % intervals over training runs, persons and chosen films."),
+        Table("accuracy", "Accuracy", head, cells, OVER),
         Table("paired", "Differences on the same rows", against, differences),
     ]
 

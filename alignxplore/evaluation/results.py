@@ -127,6 +127,7 @@ def _over_runs(key: Key, scores: list[Score]) -> Result:
     ]
     return replace(
         base,
+        ends={name: _ends_over_runs(scores, name) for name in base.ends},
         n=interval.n,
         accuracy=_unless_nan(interval.mean),
         ci_low=_unless_nan(interval.low),
@@ -134,6 +135,12 @@ def _over_runs(key: Key, scores: list[Score]) -> Result:
         runs=len(means),
         seed_spread=float(np.std(means, ddof=1)),
     )
+
+
+def _ends_over_runs(scores: Sequence[Score], measure: str) -> tuple[float | None, float | None]:
+    """The ends of the interval of one measure of choices among k items."""
+    interval = estimate_over_runs(*over_runs(scores, lambda score: score.measures.get(measure)).sample)
+    return _unless_nan(interval.low), _unless_nan(interval.high)
 
 
 def values_by_record(scores: Sequence[Score], of: Callable[[Score], float | None] = value_of) -> dict[str, float]:

@@ -111,6 +111,12 @@ def test_runs_of_two_policies_are_compared_by_their_numbers(score_rows):
     assert test.difference == pytest.approx(difference)
 
 
+def test_measures_of_choices_among_k_are_over_runs_too(score_rows):
+    rows = [score(**vars(x) | {"k": 5, "chance": 0.2, "measures": {"ndcg_5": x.value}}) for x in score_rows]
+    pool = next(result for result in result_rows(rows) if result.runs == 3)
+    assert pool.ends["ndcg_5"] == pytest.approx((pool.ci_low, pool.ci_high)), "here as high as the accuracy"
+
+
 @pytest.fixture
 def disturbed(score_rows):
     """Scores of three runs before and after what says nothing of anybody, two draws each, and of an injected text."""

@@ -11,6 +11,8 @@ from alignxplore.errors import UserError
 from alignxplore.evaluation.report.tables import MISSING
 from alignxplore.evaluation.rows import read_scores, write_scores
 from alignxplore.quickstart import films
+from alignxplore.records import person_of
+from alignxplore.statistics import estimate
 from tests import ROOT
 from tests.evaluation.made_up import score
 
@@ -57,6 +59,15 @@ def test_runs_are_pooled_and_a_person_in_two_of_them_is_one_cluster(pooled):
     assert trained["mean"] == pytest.approx(sum(trained["runs"]) / 2) and trained["low"] < 0.74 < trained["high"]
     assert row_of["sft", "full"]["n"] == 2 * (PERSONS * WINDOWS - 1), "a failed judgement is no row"
     assert row_of["shuffled", "full"]["n"] == PERSONS * WINDOWS
+
+
+def test_rows_without_a_model_are_over_persons_and_films_alone(pooled, tmp_path):
+    (tally,) = [row for row in pooled[0]["accuracy"] if row["policy"] == "content tally"]
+    rows = [row for seed in (1, 2) for row in read_scores(tmp_path / f"run{seed}/eval") if row.judge == "none"]
+    persons = [person_of(row.user) for row in rows]
+    right = estimate([row.value for row in rows], persons, [row.item for row in rows])
+    assert (tally["low"], tally["high"]) == pytest.approx((right.low, right.high), abs=2e-3), "order of persons"
+    assert "without a model over persons and films" in pooled[1]
 
 
 def test_differences_are_paired_on_the_rows_that_both_have(pooled):
