@@ -41,8 +41,9 @@ def paired_tests(scores: list[Score], protocol: str) -> Table | None:
     body = [line + columns for line, columns in zip(lines, compared(tests))]
     head = ["benchmark", "judge", "setting", "comparison", *COMPARED]
     note = f"{COMPARED_NOTE} Any two rows: eval/compare.py.{not_compared(apart)}"
-    shown = body or apart
-    return Table(f"paired_{protocol}", f"Paired comparisons, protocol {protocol}", head, body, note) if shown else None
+    if not body and not apart:
+        return None
+    return Table(f"paired_{protocol}", f"Paired comparisons, protocol {protocol}", head, body, note)
 
 
 def _policies(scores: list[Score], protocol: str) -> dict[tuple[str, str, str], dict[str, list[Score]]]:
