@@ -9,17 +9,17 @@ Paper: data synthesis section; thresholds as published.
 """
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 from alignxplore.history import Fitted, HistoryError, fit, split_stages
+from alignxplore.journal import REFUSED
 from alignxplore.judging.judgement import Judgement
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import Answer, Messages, PromptSet, parse_answer, parse_merge
 from alignxplore.records import Interaction, content_hash, hash_seed
-from alignxplore.serving.endpoint import RequestError, TransportError
+from alignxplore.serving.failures import RequestError, TransportError, is_about_length
 from alignxplore.serving.models import Model
 from alignxplore.serving.replies import said
 from alignxplore.summarize import Sampling, count_tokens
@@ -28,12 +28,6 @@ from alignxplore.synthesis.leakage import named
 T = TypeVar("T")
 DONE = "done"
 PROMPT_TOO_LONG, JUDGE_TOO_LONG = "prompt too long", "too long for the judge"  # problems of single drafts
-# How servers word a refusal that no repeat can mend. Every other one (a key, a quota, a field) lies with the run and
-# not with the user.
-TOO_LONG = re.compile(
-    r"context[ _](length|size|window)|maximum (model |allowed )?length|(input|prompt) is too long|number of tokens",
-    re.IGNORECASE,
-)
 
 
 class Unanswered(Exception):
@@ -142,7 +136,7 @@ class Workshop:
         try:
             await self.ask_teacher(self.prompts.infer([item]), 0, min(16, self.sampling.max_tokens))
         except RequestError as error:
-            if not TOO_LONG.search(str(error)):
+            if not is_about_length(str(error)):
                 raise
 
     async def write(self, messages: Messages, key: Any, is_merge: bool = False) -> "Written":
@@ -156,7 +150,7 @@ class Workshop:
             except TransportError as error:
                 raise Unanswered(str(error)) from None
             except RequestError as error:
-                raise (TooLong if TOO_LONG.search(str(error)) else Unanswered)(str(error)) from None
+                raise (TooLong if is_about_length(str(error)) else Unanswered)(str(error)) from None
 
         unit = content_hash(["write", self.teacher.named, messages, seed, asdict(self.sampling)])
         row = await self.once(unit, ask)
@@ -170,7 +164,8 @@ class Workshop:
         async def ask() -> dict:
             judgement = await self.judge.score(summary, target, key)
             if not judgement.ok:
-                raise (TooLong if TOO_LONG.search(judgement.error or "") else Unanswered)(judgement.error)
+                never_fits = judgement.status == REFUSED and is_about_length(judgement.error or "")
+                raise (TooLong if never_fits else Unanswered)(judgement.error)
             return {"judgement": judgement.row()}
 
         questions = [self.prompts.judge(summary, target.query, *items) for items in (target.items, target.items[::-1])]
