@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
-from alignxplore.history import Fitted, HistoryError, fit, split_stages
+from alignxplore.history import Fitted, fit, split_stages
 from alignxplore.journal import REFUSED
 from alignxplore.judging.judgement import Judgement
 from alignxplore.judging.letters import Judge
@@ -214,20 +214,20 @@ def fit_hints(
     past_summary: str,
     targets: Sequence[Interaction],
     keys: Sequence[Any],
-) -> Fitted:
-    """The newest interactions with which the longest hinted prompt leaves room for the answer; Stopped where there are
-    none."""
-    longest_hint = max(
-        zip(targets, keys), key=lambda hint: shop.tokens(hint_messages(shop, interactions[-1:], past_summary, *hint))
-    )
-    try:
-        return fit(
-            interactions,
-            lambda newer: shop.tokens(hint_messages(shop, newer, past_summary, *longest_hint)),
-            shop.budget,
-        )
-    except HistoryError:
-        raise Stopped("interaction_too_long") from None
+) -> tuple[Fitted, list[int]]:
+    """The newest interactions with which the longest hinted prompt leaves room for the answer, and the places of the
+    targets of whom this holds: a pair that does not even fit beside the newest interaction is none of them. Stopped
+    where they are too few."""
+
+    def tokens(newer: Sequence[Interaction], place: int) -> int:
+        return shop.tokens(hint_messages(shop, newer, past_summary, targets[place], keys[place]))
+
+    least_tokens = [tokens(interactions[-1:], place) for place in range(len(targets))]
+    places = [place for place, count in enumerate(least_tokens) if count <= shop.budget]
+    if len(places) < shop.thresholds.min_verified:
+        raise Stopped("prompt_too_long" if places else "interaction_too_long")
+    longest = max(places, key=least_tokens.__getitem__)
+    return fit(interactions, lambda newer: tokens(newer, longest), shop.budget), places
 
 
 def fit_merge(shop: Workshop, drafts: list[Draft]) -> tuple[list[Draft], Messages]:
@@ -243,14 +243,16 @@ def fit_merge(shop: Workshop, drafts: list[Draft]) -> tuple[list[Draft], Message
     raise Stopped("merge_too_long")
 
 
-async def write_drafts(shop: Workshop, prompts: Sequence[Messages], keys: Sequence[Any]) -> list[Written]:
-    """A draft a prompt; one whose prompt the server finds too long stays empty, and the others count."""
+async def write_drafts(shop: Workshop, prompts: Sequence[Messages | None], keys: Sequence[Any]) -> list[Written]:
+    """A draft a prompt; where there is none, or the server finds it too long, it stays empty, and the others count."""
 
-    async def write(messages: Messages, key: Any) -> Written:
+    async def write(messages: Messages | None, key: Any) -> Written:
         try:
-            return await shop.write(messages, key)
+            if messages is not None:
+                return await shop.write(messages, key)
         except TooLong:
-            return Written("", Answer("", "", PROMPT_TOO_LONG))
+            pass
+        return Written("", Answer("", "", PROMPT_TOO_LONG))
 
     return await together(write(messages, key) for messages, key in zip(prompts, keys))
 
@@ -326,9 +328,10 @@ async def run_round(
     note: dict[str, Any] = {"round": number, "targets": len(targets)}
     trail.rounds.append(note)
     keys = [(user, number, i) for i in range(len(targets))]
-    excerpt = fit_hints(shop, interactions, past_summary, targets, keys)
+    excerpt, places = fit_hints(shop, interactions, past_summary, targets, keys)
     prompts = [
-        hint_messages(shop, excerpt.interactions, past_summary, target, key) for target, key in zip(targets, keys)
+        hint_messages(shop, excerpt.interactions, past_summary, target, keys[i]) if i in places else None
+        for i, target in enumerate(targets)
     ]
     drafts = list(zip(await write_drafts(shop, prompts, keys), targets))
     well_formed = [(draft, target) for draft, target in drafts if draft.answer.well_formed]
